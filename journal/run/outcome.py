@@ -25,6 +25,7 @@ RetryOn = type[BaseException] | str | tuple[type[BaseException] | str, ...]  # s
 
 MESSAGE_CHARACTERS = 4096
 INVALID_RESULT = "InvalidResult"  # error code of a row whose outcome can't be recorded as it is
+TWO_OUTCOMES = "TwoOutcomes"  # error code of a row whose handler has said two things
 
 
 class RowResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,10 +238,10 @@ def outcome_of_value(value: Any) -> Outcome:
     given = {"result": value}
     if issubclass(type(value), RowResult):
         given = {name: getattr(value, name) for name in _CHECKS}
-    return _with_fields(Outcome(kind="completed"), given)
+    return with_fields(Outcome(kind="completed"), given)
 
 
-def _with_fields(outcome: Outcome, given: dict[str, Any]) -> Outcome:
+def with_fields(outcome: Outcome, given: dict[str, Any]) -> Outcome:
     """The outcome with the fields of ``given`` that can be recorded.
 
     If one can't, the row needs a review. Its message names the field. The repr of a text field or a
@@ -306,7 +307,7 @@ def outcome_of_both(given: Outcome, returned: Outcome) -> Outcome:
     return msgspec.structs.replace(
         outcome,
         kind="review",
-        error_code="TwoOutcomes",
+        error_code=TWO_OUTCOMES,
         error_message=f"the handler has set the outcome {given.kind!r} by a method of the row, "
         "and has returned a value",
         retryable=False,
@@ -385,7 +386,7 @@ def with_cost(outcome: Outcome, cost_cents: Any, usage: Any) -> Outcome:
 
     If that can't be recorded, the row needs a review.
     """
-    return _with_fields(outcome, {"cost_cents": cost_cents, "usage": usage})
+    return with_fields(outcome, {"cost_cents": cost_cents, "usage": usage})
 
 
 def _uncosted_outcome_of_error(error: BaseException, retry_on: Errors) -> Outcome:

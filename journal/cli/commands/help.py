@@ -15,6 +15,7 @@ from journal.cli.main import PURPOSES, cli
 TOPICS = {
     "python": "a run in a script, a loop of your own, explicit calls",
     "running": "journal run: input, commands, outcomes, limits, settling rows",
+    "outcomes": "what a command says of its row: exit statuses, printed JSON",
     "steps": "several side effects in one row, none of them repeated",
     "values": "what data and results may hold, and the digits of numbers",
     "executors": "handlers in other processes, and on other machines with dask",

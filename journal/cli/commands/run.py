@@ -19,6 +19,7 @@ from journal.cli.output import echo_err
 from journal.cli.progress import Progress
 from journal.cli.run.inputs import NULL, RowInput, format_of, open_rows
 from journal.cli.run.options import RunOptions, run_options
+from journal.cli.run.outcomes import Statuses, meanings
 from journal.cli.run.subprocesses import CommandHandler, Commands
 from journal.cli.run.template import Template
 from journal.errors import InvalidValueError
@@ -73,6 +74,8 @@ def run_command(ctx: click.Context, /, **_: Any) -> int:
 
     Exit status 0 completes the row, and the output of COMMAND is the row's result. Any other status
     fails the row: the status is the error code, and the end of standard error is the message.
+    --retry-on, --skip-on and --review-on give statuses another meaning, and --stdout json lets
+    COMMAND print its outcome: see `journal help outcomes`.
 
     The first Ctrl-C pauses the run: no more commands are started, and the run waits for the
     commands in flight. A second Ctrl-C terminates these commands; a third kills them. Rows whose
@@ -100,6 +103,9 @@ class _RunCommand:
             raise click.UsageError(
                 "--on-changed retry needs --key: without it, a row has no identity but its position"
             )
+        self._statuses = Statuses.of_options(given)
+        if self._statuses.retry_on and given["max_attempts"] == 1:
+            echo_err("--retry-on has no effect with one attempt: add --max-attempts 3")
         self._template = Template(given["command"])
         _check_program(given["command"][0])
 
@@ -115,6 +121,8 @@ class _RunCommand:
                 return self._dry_run(checked)
             # Check the limits before the job is made.
             limits = {name: given[name] for name in Limits.__struct_fields__ if name in given}
+            if self._statuses.retry_on:
+                limits["retry_on"] = self._statuses.retry_on
             Limits(**limits)
             handler = self._handler()
             with open_job(
@@ -151,6 +159,7 @@ class _RunCommand:
         commands = Commands(
             self._template,
             Path(self._ctx.obj).absolute() / self._job_id,
+            statuses=self._statuses,
             stdin_json=given["stdin_format"] == "json",
             results=None if given["results"] is None else Path(given["results"]).absolute(),
         )
@@ -235,6 +244,9 @@ class _RunCommand:
                 service = ReadingService(self._ctx.obj)
                 echo_err(nothing_to_do(service, job, self._how_to(), retry_failed=retry_failed))
         echo_err(f"{self._job_id}: {plan}")
+        said = meanings(self._given)
+        if said:
+            echo_err(f"{self._job_id}: {said}")
         would = counted(count, "command|commands would run")
         echo_err(f"{self._job_id}: {would}; nothing was run or written")
 
@@ -256,6 +268,8 @@ class _RunCommand:
                 continue
             if isinstance(value, dict):  # COLUMN=N, repeated
                 words += [f"{option.opts[0]}={name}={each}" for name, each in value.items()]
+            elif option.multiple:
+                words += [word for each in value for word in (option.opts[0], each)]
             else:
                 words += [option.opts[0]] if option.is_flag else [option.opts[0], str(value)]
         words += ["--", *given["command"]]

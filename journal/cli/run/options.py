@@ -9,6 +9,7 @@ import click
 
 from journal.cli.find import complete_job
 from journal.cli.run.inputs import FORMATS
+from journal.cli.run.outcomes import error_codes
 from journal.cli.shared_options import Cents
 from journal.cli.times import Seconds
 from journal.errors import InvalidValueError
@@ -41,6 +42,23 @@ def _limits_by_column(
             raise click.BadParameter(f"{column!r} is given twice", ctx, param)
         limits[column] = int(limit)
     return limits or None
+
+
+def _statuses_option(word: str, text: str) -> Callable[..., Any]:
+    or_names = word == "retry"
+
+    def check(
+        ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+    ) -> tuple[str, ...]:
+        for value in values:
+            try:
+                list(error_codes(value, or_names=or_names))
+            except ValueError as error:
+                raise click.BadParameter(str(error), ctx, param) from None
+        return values
+
+    names = (f"--{word}-on", f"{word}_statuses")
+    return click.option(*names, metavar="STATUSES", multiple=True, callback=check, help=text)
 
 
 _OPTIONS = (
@@ -110,6 +128,20 @@ _OPTIONS = (
         type=click.IntRange(min=1),
         default=1,
         help="Try a row up to N times. Attempts of earlier runs count too, back to the row's last `journal retry`.",
+    ),
+    _statuses_option(
+        "retry",
+        "Exit statuses after which a row is tried again, if attempts are left, such as 75,111 or "
+        "64-78; after no other one. Signals (SIGKILL) and TimeoutError can be named too. Repeatable. "
+        "Default: all but 0.",
+    ),
+    _statuses_option(
+        "skip", "Exit statuses that mean: the row needs no work. It is skipped. Repeatable."
+    ),
+    _statuses_option(
+        "review",
+        "Exit statuses that mean: a person must find out whether the row took effect. It needs a "
+        "review. Repeatable.",
     ),
     click.option(
         "--backoff",
@@ -185,7 +217,8 @@ _OPTIONS = (
         type=click.Choice(["text", "json"]),
         default="text",
         help="What the command prints. json: an object with fields of the row: tracking_number, "
-        "label_path, cost_cents, usage, result.",
+        "label_path, cost_cents, usage, result; or with its outcome: retry, skip, review, fail. "
+        "See `journal help outcomes`.",
     ),
     click.option(
         "--results",

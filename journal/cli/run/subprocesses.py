@@ -14,28 +14,17 @@ from typing import IO, Any
 
 import msgspec
 
+from journal.cli.run.outcomes import ALL_FAIL, Statuses, outcome_of_printed
 from journal.cli.run.template import Template
 from journal.errors import StorageError
 from journal.fs.beneath import Below
 from journal.fs.handles import refusals_of, storage_error
 from journal.model import JobRow
-from journal.run.outcome import (
-    INVALID_RESULT,
-    MESSAGE_CHARACTERS,
-    Outcome,
-    RowResult,
-    failed,
-    lost,
-    outcome_of_value,
-    with_cost,
-)
-from journal.text import decode_json_exact, encode_json, shorten
+from journal.run.outcome import MESSAGE_CHARACTERS, Outcome, failed, lost
+from journal.text import encode_json
 
 RESULT_BYTES = 1 << 20
 MESSAGE_BYTES = 4096
-_QUOTED_CHARACTERS = 200  # of the output, in a message
-
-_FIELDS = ("tracking_number", "label_path", "cost_cents", "usage")
 
 _OUR_OWN_LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
@@ -46,8 +35,8 @@ class Commands:
     Outcomes:
 
     - Exit status 0 completes the row. The first MiB of standard output is the row's result.
-    - Another status fails the row, and the row may be retried. The status, or the name of the
-      signal, is the error code. The end of standard error is the message.
+    - Another status fails the row, unless ``statuses`` says otherwise. The status, or the name of
+      the signal, is the error code. The end of standard error is the message.
     - If the command can't be started, the row fails and is not retried. The error code is 127 (no
       such program) or 126.
 
@@ -75,6 +64,7 @@ class Commands:
         template: Template,
         directory: Path,
         *,
+        statuses: Statuses = ALL_FAIL,
         stdin_json: bool = False,
         results: Path | None = None,
     ) -> None:
@@ -83,6 +73,7 @@ class Commands:
         Raises StorageError if ``results`` can't be made.
         """
         self._template = template
+        self._statuses = statuses
         self._stdin_json = stdin_json
         self._results = results
         # Copied as bytes one time, since os.environ would decode each variable for each command.
@@ -145,8 +136,12 @@ class Commands:
             status = process.wait()
             if status == 0:
                 return Outcome(kind="completed", result=output_head(output))
-            outcome = failed(status_code(status), _message(status, errors), retryable=True)
-            return msgspec.structs.replace(outcome, result=output_head(output))
+            outcome = self._statuses.outcome(
+                status_code(status),
+                _message(status, errors),
+                was_ended=running.signal is not None,
+            )
+            return msgspec.structs.replace(outcome, result=output_head(output) or None)
 
     def _start(
         self, row: JobRow, argv: list[str], stdin: Any, output: IO[bytes], errors: IO[bytes]
@@ -266,7 +261,7 @@ class CommandHandler:
     """The handler of a run that runs Commands."""
 
     def __init__(self, commands: Commands, *, stdout_json: bool = False) -> None:
-        """``stdout_json``: the commands print JSON, which fills fields of the row."""
+        """``stdout_json``: the commands print JSON: see :func:`outcome_of_printed`."""
         self._commands = commands
         self._stdout_json = stdout_json
         self._cancelled: set[str] = set()  # rows that were cancelled before their commands began
@@ -286,46 +281,8 @@ class CommandHandler:
         except StorageError as error:
             name = type(error).__name__
             return Outcome(kind="unstarted", error_code=name, error_message=str(error))
-        if not self._stdout_json:
-            return outcome
-        if outcome.kind == "completed":
-            return _outcome_of_json(outcome.result)
-        return _with_cost_in_json(outcome)
-
-
-def _outcome_of_json(text: str) -> Outcome:
-    """The outcome of a JSON object with ``tracking_number``, ``label_path``, ``cost_cents``, ``usage``.
-
-    These members become fields of the row. The member ``result`` becomes the row's result. Without
-    ``result``, all other members become the result.
-    """
-    try:
-        value = decode_json_exact(text) if text else None
-    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
-        return Outcome(
-            kind="review",
-            result=text,
-            error_code=INVALID_RESULT,
-            error_message=(
-                f"the command printed {shorten(repr(text), _QUOTED_CHARACTERS)}, which can't be read as "
-                f"JSON: {error}; the result of this review is the whole text"
-            ),
-        )
-    if not isinstance(value, dict):
-        return outcome_of_value(value)
-    fields = {name: value.pop(name, None) for name in _FIELDS}
-    return outcome_of_value(RowResult(result=value.pop("result", value or None), **fields))
-
-
-def _with_cost_in_json(outcome: Outcome) -> Outcome:
-    """The outcome of a failed command, with ``cost_cents`` and ``usage`` of the JSON it printed."""
-    try:
-        value = msgspec.json.decode(outcome.result or "")
-    except (msgspec.MsgspecError, RecursionError, UnicodeError):  # it failed before it printed
-        return outcome
-    if not isinstance(value, dict):
-        return outcome
-    return with_cost(outcome, value.get("cost_cents"), value.get("usage"))
+        is_printed = self._stdout_json and outcome.kind != "lost"
+        return outcome_of_printed(outcome) if is_printed else outcome
 
 
 def unstarted_error(program: str, error: OSError | ValueError) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mutation.patch import Patch
 
 PLACEHOLDERS = "tests/cli/test_placeholders.py"
+OUTCOMES = "tests/cli/test_outcomes_of_commands.py"
 
 PATCHES = [
     Patch(
@@ -41,5 +42,49 @@ PATCHES = [
         "                if columns is not None and known != self._filled:\n",
         "                if False:\n",
         PLACEHOLDERS,
+    ),
+    Patch(
+        "a status of a command that was asked to end has no meaning for its row",
+        "cli/run/outcomes",
+        "        word = None if was_ended else self.others.get(code)\n",
+        "        word = self.others.get(code)\n",
+        OUTCOMES,
+    ),
+    Patch(
+        "with --retry-on, no other status is tried again",
+        "cli/run/outcomes",
+        "            return failed(code, message, retryable=not self.retry_on)\n",
+        "            return failed(code, message, retryable=True)\n",
+        OUTCOMES,
+    ),
+    Patch(
+        "a completion whose status contradicts needs a review",
+        "cli/run/outcomes",
+        '        if ended.kind == "completed":\n            return done\n',
+        "        return done\n",
+        OUTCOMES,
+    ),
+    Patch(
+        "an outcome that can't be read needs a review, whatever the status is",
+        "cli/run/outcomes",
+        "    if word is None or problem:\n",
+        '    if (word is None or problem) and ended.kind != "completed":\n'
+        "        return ended\n"
+        "    if word is None or problem:\n",
+        OUTCOMES,
+    ),
+    Patch(
+        "the cost of an outcome that can't be read is kept",
+        "cli/run/outcomes",
+        '    return with_cost(review, members.get("cost_cents"), members.get("usage"))\n',
+        "    return review\n",
+        OUTCOMES,
+    ),
+    Patch(
+        "a review by status keeps the output",
+        "cli/run/subprocesses",
+        "            return msgspec.structs.replace(outcome, result=output_head(output) or None)\n",
+        "            return outcome\n",
+        OUTCOMES,
     ),
 ]

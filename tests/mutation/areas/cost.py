@@ -124,9 +124,9 @@ PATCHES = [
     ),
     Patch(
         "a failed command states its cost",
-        "cli/run/subprocesses",
-        "        return _with_cost_in_json(outcome)\n",
-        "        return outcome\n",
+        "cli/run/outcomes",
+        '    return with_cost(ended, fields.get("cost_cents"), fields.get("usage"))\n',
+        "    return ended\n",
         CLI,
     ),
     Patch(

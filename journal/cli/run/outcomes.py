@@ -1,0 +1,247 @@
+"""What a command says about its row: by its exit status, or by JSON that it prints."""
+
+from __future__ import annotations
+
+import math
+import re
+import signal
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+import click
+import msgspec
+
+from journal.cli.find import did_you_mean
+from journal.run.outcome import (
+    INVALID_RESULT,
+    TWO_OUTCOMES,
+    Fail,
+    NeedsReview,
+    Outcome,
+    Retry,
+    RowResult,
+    as_review,
+    failed,
+    outcome_of_value,
+    text_of,
+    with_cost,
+    with_fields,
+)
+from journal.text import as_text, decode_json_exact, shorten
+
+_QUOTED_CHARACTERS = 200  # of the output, in a message
+
+# --- exit statuses
+
+_STATUSES = re.compile(r"([0-9]{1,3})(?:-([0-9]{1,3}))?", re.ASCII)
+_MAX_STATUS = 255
+_NAMES = frozenset((TimeoutError.__name__, *(number.name for number in signal.Signals)))
+# What a status can mean, by the options --retry-on and so on; and how a plan describes that.
+_MEANINGS = {"retry": "is tried again", "skip": "is skipped", "review": "needs a review"}
+
+
+def error_codes(text: str, *, or_names: bool) -> Iterator[str]:
+    """The error codes of ``75,111`` or ``64-78``. ``or_names``: also signals and TimeoutError.
+
+    Raises ValueError with the invalid part.
+    """
+    names = ", the name of a signal such as SIGKILL, or TimeoutError" if or_names else ""
+    for part in map(str.strip, text.split(",")):
+        match = _STATUSES.fullmatch(part)
+        if match is None and or_names and part in _NAMES:
+            yield part
+            continue
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+        if not 1 <= first <= last <= _MAX_STATUS:
+            also = ", and 0 completes a row" if match and not first else ""
+            raise ValueError(
+                f"{part!r} must be an exit status from 1 to {_MAX_STATUS}, a range such as 64-78"
+                f"{names}{also}"
+            )
+        yield from map(str, range(first, last + 1))
+
+
+class Statuses(msgspec.Struct, frozen=True):
+    """The meaning of the exit statuses of a command, except 0, which completes its row.
+
+    - ``retry_on``: the error codes that allow another attempt, for :meth:`JobRun.run`. If there are
+      none, all statuses do.
+    - ``others``: what other statuses mean, such as "skip".
+    """
+
+    retry_on: tuple[str, ...] = ()
+    others: Mapping[str, str] = {}
+
+    @classmethod
+    def of_options(cls, given: Mapping[str, Any]) -> Statuses:
+        """The statuses of ``--retry-on`` and so on. Raises UsageError if one has two meanings."""
+        words: dict[str, str] = {}
+        for word in _MEANINGS:
+            for text in given[f"{word}_statuses"]:
+                for code in error_codes(text, or_names=word == "retry"):
+                    if words.setdefault(code, word) != word:
+                        both = f"--{words[code]}-on and --{word}-on"
+                        raise click.UsageError(f"{code} can't be in {both}: give it to one of them")
+        retried = tuple(code for code, word in words.items() if word == "retry")
+        return cls(retried, {code: word for code, word in words.items() if word != "retry"})
+
+    def outcome(self, code: str, message: str, *, was_ended: bool) -> Outcome:
+        """The outcome of a command that has ended with the status ``code``, which isn't 0.
+
+        ``was_ended``: it was asked to end, so that its status says nothing about its row.
+        """
+        word = None if was_ended else self.others.get(code)
+        if word is None:
+            return failed(code, message, retryable=not self.retry_on)
+        return _outcome(word, code, message)
+
+
+ALL_FAIL = Statuses()
+
+
+def meanings(given: Mapping[str, Any]) -> str:
+    """What the options say about exit statuses, for a plan; "" if they say nothing."""
+    parts = [
+        f"{', '.join(statuses)}: it {meaning}"
+        for word, meaning in _MEANINGS.items()
+        if (statuses := given[f"{word}_statuses"])
+    ]
+    if not parts:
+        return ""
+    return "; ".join(["exit status 0: the row is completed", *parts, "others: it fails"])
+
+
+# --- printed JSON
+
+_FIELDS = ("tracking_number", "label_path", "cost_cents", "usage")
+_SPENT = ("cost_cents", "usage")
+_WORDS = {
+    "completed": "completed",
+    "retry": "retry",
+    "skip": "skip",
+    "skipped": "skip",
+    "review": "review",
+    "needs_review": "review",
+    "fail": "fail",
+    "failed": "fail",
+}
+_MEMBERS = {
+    "fail": ("code", "message", *_SPENT),
+    "retry": ("code", "message", "after_s", *_SPENT),
+    "skip": ("reason", *_SPENT),
+}
+_WITH_TIME = ("retry",)
+_DEFAULTS = {
+    "fail": (Fail.code, Fail.message),
+    "retry": (Retry.code, Retry.message),
+    "review": (NeedsReview.code, NeedsReview.message),
+    "skip": ("", ""),
+}
+
+
+def outcome_of_printed(ended: Outcome) -> Outcome:
+    """The outcome of a command that prints JSON. ``ended`` is its outcome by its exit status, with
+    its output as the result.
+
+    - The member ``outcome`` sets the outcome, whatever the status is. "completed" with a status that
+      isn't 0 needs a review, as does an outcome that can't be read.
+    - Without that member, the status decides. ``tracking_number``, ``label_path``, ``cost_cents`` and
+      ``usage`` become fields of the row, and ``result`` its result. Without ``result``, all other
+      members become the result. A row that fails or is skipped has only the cost and the usage.
+    - Output that isn't JSON is the result of a review if the status is 0.
+    """
+    text = ended.result or ""
+    try:
+        value = decode_json_exact(text) if text else None
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+        if ended.kind != "completed":  # it may have failed before it printed
+            return ended
+        return _unreadable(text, f"which can't be read as JSON: {error}", {})
+    if isinstance(value, dict) and "outcome" in value:
+        return _said(value.pop("outcome"), value, ended)
+    fields = _fields_of(value)
+    if ended.kind == "completed":
+        return outcome_of_value(RowResult(**fields))
+    if ended.kind == "review":
+        return with_fields(msgspec.structs.replace(ended, result=None), fields)
+    return with_cost(ended, fields.get("cost_cents"), fields.get("usage"))
+
+
+def _fields_of(value: Any) -> dict[str, Any]:
+    """The fields of the row in a printed value."""
+    if not isinstance(value, dict):
+        return {"result": value}
+    rest = value.copy()
+    fields = {name: rest.pop(name, None) for name in _FIELDS}
+    return {"result": rest.pop("result", rest or None), **fields}
+
+
+def _said(named: Any, members: dict[str, Any], ended: Outcome) -> Outcome:
+    """The outcome that a command has printed, with the other members of its JSON object."""
+    word = _WORDS.get(named) if isinstance(named, str) else None
+    if word == "completed":
+        done = outcome_of_value(RowResult(**_fields_of(members)))
+        if ended.kind == "completed":
+            return done
+        problem = f"the command printed the outcome 'completed', but its exit status said {_status(ended)}"
+        return as_review(done, TWO_OUTCOMES, problem)
+    problem = _problem(named, word, members)
+    if word is None or problem:
+        return _unreadable(ended.result, f"an outcome that can't be read: {problem}", members)
+    code, message = _DEFAULTS[word]
+    code = as_text(members.pop("code", None)) or code
+    given = members.pop("reason" if word == "skip" else "message", None)
+    message = as_text(given) or ended.error_message or ended.reason or message
+    after_s = members.pop("after_s", None)
+    outcome = _outcome(word, code, message, None if after_s is None else float(after_s))
+    if word == "review":
+        return with_fields(outcome, _fields_of(members))
+    return with_cost(outcome, members.get("cost_cents"), members.get("usage"))
+
+
+def _problem(named: Any, word: str | None, members: Mapping[str, Any]) -> str:
+    """What is wrong with a printed outcome; "" if nothing is."""
+    if word is None:
+        known = (
+            f"it must be {', '.join(dict.fromkeys(_WORDS.values()))}, and not {as_text(named)!r}"
+        )
+        return "; ".join([known, *did_you_mean(as_text(named), _WORDS)])
+    allowed = _MEMBERS.get(word, members)  # other members of a review are its result
+    wrong = [name for name in members if name not in allowed]
+    if wrong:
+        return f"{word} has no member {wrong[0]!r}; its members are {', '.join(allowed)}"
+    after_s = members.get("after_s")
+    if word not in _WITH_TIME or after_s is None:
+        return ""
+    is_number = isinstance(after_s, int | Decimal) and not isinstance(after_s, bool)
+    if is_number and after_s >= 0 and math.isfinite(after_s):
+        return ""
+    return f"after_s must be 0 or more seconds, and not {as_text(after_s)}"
+
+
+def _status(ended: Outcome) -> str:
+    said = ended.error_message or ended.reason or ""
+    return ": ".join(part for part in (ended.error_code, said) if part)
+
+
+def _unreadable(text: Any, problem: str, members: Mapping[str, Any]) -> Outcome:
+    quoted = shorten(repr(text), _QUOTED_CHARACTERS)
+    review = Outcome(
+        kind="review",
+        result=text,
+        error_code=INVALID_RESULT,
+        error_message=f"the command printed {quoted}, {problem}; the result of this review is the whole text",
+    )
+    return with_cost(review, members.get("cost_cents"), members.get("usage"))
+
+
+def _outcome(word: str, code: str, message: str, after_s: float | None = None) -> Outcome:
+    match word:
+        case "retry":
+            return failed(code, message, retryable=True, after_s=after_s)
+        case "skip":
+            return Outcome(kind="skipped", error_code=code, reason=text_of(message) or None)
+        case "review":
+            return Outcome(kind="review", error_code=text_of(code), error_message=text_of(message))
+    return failed(code, message)

@@ -1,0 +1,355 @@
+"""What a command says about its row, by its exit status or by JSON that it prints."""
+
+import json
+import re
+import shlex
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from journal import JobRow, JobService
+from journal.cli.main import main
+from journal.cli.run.outcomes import Statuses, error_codes
+from journal.cli.run.subprocesses import CommandHandler, Commands
+from journal.cli.run.template import Template
+from journal.run.outcome import Outcome
+
+Capture = pytest.CaptureFixture[str]
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+ROW = JobRow("j:7", "j", 7, "", {}, NOW, NOW, attempts=1)
+STATUSES = Statuses(("75",), {"65": "skip", "70": "review"})
+
+
+def said(printed: object, status: int = 0, errors: str = "") -> Outcome:
+    """The outcome of a command that prints JSON, or text, and ends with a status."""
+    text = printed if isinstance(printed, str) else json.dumps(printed)
+    script = 'printf %s "$1"; printf %s "$2" >&2; exit $3'
+    template = Template(["sh", "-c", script, "sh", "{text}", "{errors}", "{status}"])
+    commands = Commands(template, Path("/jobs/j"), statuses=STATUSES)
+    row = JobRow("j:7", "j", 7, "", {"text": text, "errors": errors, "status": status}, NOW, NOW)
+    return CommandHandler(commands, stdout_json=True)(row)
+
+
+# --- options
+
+
+@pytest.mark.parametrize(
+    ("text", "codes"),
+    [
+        ("75", ["75"]),
+        ("75, 111", ["75", "111"]),
+        ("1-3,255", ["1", "2", "3", "255"]),
+        ("SIGKILL,TimeoutError,075", ["SIGKILL", "TimeoutError", "75"]),
+    ],
+)
+def test_statuses_are_numbers_and_ranges_and_some_names(text: str, codes: list[str]) -> None:
+    assert list(error_codes(text, or_names=True)) == codes
+
+
+@pytest.mark.parametrize("text", ["0", "256", "7-5", "x", "", "1,", "-1", "sigkill", "1-300"])
+def test_what_no_exit_status_can_be_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="must be an exit status from 1 to 255, a range such as"):
+        list(error_codes(text, or_names=True))
+    with pytest.raises(ValueError, match=r"'SIGKILL' must be an exit status .* 64-78$"):
+        list(error_codes("SIGKILL", or_names=False))
+
+
+# --- whole runs
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("JOURNAL_ROOT", raising=False)
+    return tmp_path
+
+
+def run(options: list[str], statuses: list[int], script: str = "") -> int:
+    """Run a row for each status, whose command ends with it; the second attempt ends with 0."""
+    Path("rows.txt").write_text("".join(f"{status}\n" for status in statuses))
+    script = script or 'echo "out $1"; echo "err $1" >&2; [ "$JOURNAL_ATTEMPT" = 2 ] || exit "$1"'
+    options = ["rows.txt", "--job", "j", "--backoff", "0", *options]
+    return main(["run", *options, "--", "sh", "-c", script, "sh", "{}"])
+
+
+def rows() -> list[JobRow]:
+    with JobService("jobs") as service:
+        return list(service.get_rows("j"))
+
+
+def test_statuses_repeat_skip_and_review_a_row_or_fail_it(work: Path) -> None:
+    options = [
+        "--retry-on",
+        "75,111",
+        "--skip-on",
+        "65-66",
+        "--review-on",
+        "70",
+        "--review-on",
+        "71",
+    ]
+    assert run([*options, "--max-attempts", "2"], [0, 75, 111, 66, 71, 7]) == 3
+    found = rows()
+    assert [(str(row.status), row.attempts) for row in found] == [
+        ("completed", 1),
+        ("completed", 2),
+        ("completed", 2),
+        ("skipped", 1),
+        ("needs_review", 1),
+        ("failed", 1),
+    ]
+    assert (found[3].reason, found[3].error_code) == ("err 66", None)
+    review = found[4]
+    assert (review.error_code, review.error_message, review.result) == ("71", "err 71", "out 71")
+    assert (found[5].error_code, found[5].error_message) == ("7", "err 7")
+
+
+def test_without_options_every_status_but_0_is_tried_again(work: Path) -> None:
+    assert run(["--max-attempts", "2", "--skip-on", "65"], [7, 65, 75]) == 0
+    assert [row.attempts for row in rows()] == [2, 1, 2]
+
+
+def test_a_row_whose_attempts_are_used_up_has_failed_with_its_status(work: Path) -> None:
+    assert run(["--max-attempts", "2", "--retry-on", "75"], [75, 7], script="exit $1") == 3
+    assert [(row.status, row.error_code, row.attempts) for row in rows()] == [
+        ("failed", "75", 2),
+        ("failed", "7", 1),
+    ]
+
+
+@pytest.mark.parametrize(("named", "attempts"), [("75", 1), ("75,TimeoutError", 2)])
+def test_a_timeout_is_tried_again_if_it_is_named(work: Path, named: str, attempts: int) -> None:
+    script = '[ "$JOURNAL_ATTEMPT" = 2 ] || sleep 100'
+    options = ["--max-attempts", "2", "--timeout", "0.3", "--retry-on", named]
+    run(options, [1], script)
+    (row,) = rows()
+    assert (row.attempts, row.error_code) == (attempts, "TimeoutError" if attempts == 1 else None)
+
+
+def test_retrying_with_one_attempt_is_named_as_of_no_effect(work: Path, capsys: Capture) -> None:
+    assert run(["--retry-on", "75", "--dry-run"], [75]) == 0
+    assert (
+        "--retry-on has no effect with one attempt: add --max-attempts 3" in capsys.readouterr().err
+    )
+    assert run(["--retry-on", "75", "--max-attempts", "2"], [75]) == 0
+    assert "no effect" not in capsys.readouterr().err
+
+
+def test_a_status_of_two_meanings_is_refused_and_makes_no_job(work: Path, capsys: Capture) -> None:
+    assert run(["--retry-on", "60-75", "--skip-on", "70", "--max-attempts", "2"], [1]) == 2
+    assert (
+        "70 can't be in --retry-on and --skip-on: give it to one of them" in capsys.readouterr().err
+    )
+    assert run(["--review-on", "0"], [1]) == 2
+    assert "0 completes a row" in capsys.readouterr().err
+    assert not Path("jobs").exists()
+
+
+def test_a_plan_and_the_way_to_continue_have_the_statuses(work: Path, capsys: Capture) -> None:
+    options = [
+        "--retry-on",
+        "75",
+        "--retry-on",
+        "80-81",
+        "--review-on",
+        "70",
+        "--max-attempts",
+        "2",
+    ]
+    assert run([*options, "--dry-run"], [7, 8]) == 0
+    plan = "exit status 0: the row is completed; 75, 80-81: it is tried again; 70: it needs a review; others: it fails"
+    assert f"j: {plan}\n" in capsys.readouterr().err
+    assert run([*options, "--limit", "1"], [0, 8]) == 4
+    (again,) = re.findall(r"to continue: .* run (.*)", capsys.readouterr().err)
+    words = shlex.split(again)
+    assert words[: words.index("--")] == [
+        *(
+            "rows.txt",
+            "--job",
+            "j",
+            "--max-attempts",
+            "2",
+            "--retry-on",
+            "75",
+            "--retry-on",
+            "80-81",
+        ),
+        *("--review-on", "70", "--backoff", "0.0", "--limit", "1"),
+    ]
+
+
+def test_options_of_statuses_come_from_the_environment(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOURNAL_RUN_SKIP_ON", "65\n66,67")
+    assert run([], [65, 66, 67]) == 0
+    assert {row.status for row in rows()} == {"skipped"}
+
+
+def test_the_status_of_a_command_that_was_asked_to_end_says_nothing_about_its_row() -> None:
+    begun = threading.Event()
+    script = "trap 'exit 65' TERM; kill -USR1 $PPID; while :; do sleep 0.05; done"
+    commands = Commands(Template(["sh", "-c", script]), Path("/jobs/j"), statuses=STATUSES)
+    previous = signal.signal(signal.SIGUSR1, lambda *_: begun.set())
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            outcome = pool.submit(commands, ROW)
+            while not begun.wait(0.05):
+                pass
+            assert commands.cancel("j:7", force=False)
+            assert (outcome.result().kind, outcome.result().error_code) == ("failed", "65")
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+
+
+# --- printed outcomes
+
+SPENT = {"cost_cents": 2.5, "usage": {"tokens": 3}}
+
+
+@pytest.mark.parametrize("status", [0, 7, 65, 70, 75])
+def test_a_printed_outcome_counts_whatever_the_status_is(status: int) -> None:
+    again = said(
+        {"outcome": "retry", "after_s": 30, "code": "Busy", "message": "m", **SPENT}, status
+    )
+    assert again == Outcome(
+        kind="failed",
+        error_code="Busy",
+        error_message="m",
+        retryable=True,
+        after_s=30.0,
+        cost_cents=2.5,
+        usage={"tokens": 3},
+    )
+    failure = said({"outcome": "fail", "code": 429, "message": {"a": 1}, **SPENT}, status)
+    assert failure == Outcome(
+        kind="failed",
+        error_code="429",
+        error_message='{"a":1}',
+        cost_cents=2.5,
+        usage={"tokens": 3},
+    )
+    skip = said({"outcome": "skip", "reason": "done before", **SPENT}, status)
+    assert (skip.kind, skip.reason, skip.cost_cents) == ("skipped", "done before", 2.5)
+    review = said(
+        {"outcome": "review", "code": "C", "tracking_number": "1Z", "x": 1, **SPENT}, status
+    )
+    assert (review.kind, review.error_code, review.result) == ("review", "C", {"x": 1})
+    assert (review.tracking_number, review.cost_cents) == ("1Z", 2.5)
+
+
+def test_what_a_printed_outcome_leaves_out_is_that_of_python_or_the_end_of_standard_error() -> None:
+    for word, code, message in [
+        ("retry", "Retry", "the handler asked for another attempt"),
+        ("fail", "Fail", ""),
+        ("review", "NeedsReview", ""),
+    ]:
+        silent, loud = said({"outcome": word}), said({"outcome": word, "code": None}, 7, "oops")
+        assert (silent.error_code, silent.error_message) == (code, message)
+        assert (loud.error_code, loud.error_message) == (code, "oops")
+    assert said({"outcome": "skip"}).reason is None
+    assert said({"outcome": "skip"}, 65, "oops").reason == "oops"
+
+
+@pytest.mark.parametrize(
+    ("word", "kind"), [("skipped", "skipped"), ("failed", "failed"), ("needs_review", "review")]
+)
+def test_the_statuses_of_rows_name_outcomes_too(word: str, kind: str) -> None:
+    assert said({"outcome": word}).kind == kind
+
+
+def test_a_printed_completion_is_as_if_it_had_no_outcome() -> None:
+    printed = {"tracking_number": "1Z", "cost_cents": 7, "eta": 3}
+    assert said({"outcome": "completed", **printed}) == said(printed)
+    assert said({"outcome": "completed", "result": [1]}).result == [1]
+    assert said({"outcome": "completed"}) == Outcome(kind="completed")
+
+
+@pytest.mark.parametrize("status", [7, 65, 70, 75])
+def test_a_completion_whose_status_contradicts_needs_a_review_that_keeps_all(status: int) -> None:
+    printed = {"outcome": "completed", "result": {"id": 5}, "tracking_number": "1Z", **SPENT}
+    review = said(printed, status, "oops")
+    assert (review.kind, review.error_code, review.retryable) == ("review", "TwoOutcomes", False)
+    assert f"but its exit status said {status}: oops" in review.error_message
+    assert (review.result, review.tracking_number) == ({"id": 5}, "1Z")
+    assert (review.cost_cents, review.usage) == (2.5, {"tokens": 3})
+
+
+WRONG = [
+    ({"outcome": "reviw"}, "did you mean 'review'?"),
+    ({"outcome": "won"}, "it must be completed, retry, skip, review, fail"),
+    ({"outcome": None}, "it must be"),
+    ({"outcome": ["retry"]}, "it must be"),
+    (
+        {"outcome": "retry", "after": 30},
+        "retry has no member 'after'; its members are code, message",
+    ),
+    ({"outcome": "skip", "result": 1}, "skip has no member 'result'"),
+    ({"outcome": "fail", "after_s": 1}, "fail has no member 'after_s'"),
+    ({"outcome": "retry", "after_s": -1}, "after_s must be 0 or more seconds, and not -1"),
+    ({"outcome": "retry", "after_s": "30"}, "after_s must be 0 or more seconds, and not 30"),
+    ({"outcome": "retry", "after_s": True}, "after_s must be"),
+    ({"outcome": "retry", "after_s": [1]}, "after_s must be"),
+]
+
+
+@pytest.mark.parametrize("status", [0, 7])
+@pytest.mark.parametrize(("printed", "words"), WRONG)
+def test_an_outcome_that_can_t_be_read_needs_a_review_that_keeps_the_output_and_the_cost(
+    printed: dict[str, Any], words: str, status: int
+) -> None:
+    printed = {**printed, **SPENT}
+    review = said(printed, status)
+    assert (review.kind, review.error_code, review.retryable) == ("review", "InvalidResult", False)
+    assert words in review.error_message
+    assert json.loads(review.result) == printed
+    assert (review.cost_cents, review.usage) == (2.5, {"tokens": 3})
+
+
+def test_a_cost_that_can_t_be_recorded_needs_a_review_beside_any_outcome() -> None:
+    review = said({"outcome": "skip", "cost_cents": "many"})
+    assert (review.kind, review.error_code) == ("review", "InvalidResult")
+    assert "cost_cents can't be recorded" in review.error_message
+
+
+def test_output_that_isn_t_json_is_reviewed_only_if_the_status_is_0() -> None:
+    assert said('{"outcome": "retry"').kind == "review"
+    assert said('{"outcome": "retry"', 7).error_code == "7"
+    review = said("all but done", 70, "look")
+    assert (review.kind, review.error_message, review.result) == ("review", "look", "all but done")
+
+
+def test_a_review_by_status_has_the_fields_that_were_printed_and_a_skip_has_the_cost() -> None:
+    printed = {"tracking_number": "1Z", "result": [1], **SPENT}
+    review = said(printed, 70)
+    assert (review.error_code, review.tracking_number, review.result) == ("70", "1Z", [1])
+    assert (review.cost_cents, said([2], 70).result) == (2.5, [2])
+    skip = said(printed, 65, "known")
+    assert (skip.kind, skip.reason, skip.usage) == ("skipped", "known", {"tokens": 3})
+
+
+def test_a_run_does_what_its_commands_print(work: Path) -> None:
+    script = """
+    case $1.$JOURNAL_ATTEMPT in
+        1.1) echo '{"outcome": "retry", "after_s": 0, "cost_cents": 2}';;
+        1.*) echo '{"outcome": "completed", "result": "late", "cost_cents": 3}';;
+        2.*) echo '{"outcome": "skip", "reason": "known"}'; exit 75;;
+        3.*) echo '{"outcome": "fail", "code": "Bad"}';;
+        4.*) echo '{"outcome": "fail", "code": "75"}';;
+    esac"""
+    options = ["--stdout", "json", "--max-attempts", "2", "--retry-on", "75"]
+    assert run(options, [1, 2, 3, 4], script) == 3
+    assert [(str(row.status), row.attempts, row.error_code) for row in rows()] == [
+        ("completed", 2, None),
+        ("skipped", 1, None),
+        ("failed", 1, "Bad"),
+        ("failed", 2, "75"),
+    ]
+    assert (rows()[0].result, rows()[1].reason) == ("late", "known")
+    with JobService("jobs") as service:
+        assert service.get_job_summary("j")["total_cost_cents"] == 5
