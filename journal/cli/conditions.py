@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from decimal import Decimal
 from functools import wraps
 from typing import Any, NamedTuple
@@ -70,14 +70,14 @@ def _number(text: str) -> Decimal | None:
 def _parse_where(
     _ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
 ) -> Where:
-    found = []
+    found: dict[str, Condition] = {}
     for text in values:
         match = _CONDITION.fullmatch(text)
         if match is None:
             raise click.BadParameter(
                 f"{text!r} is not a condition: give COLUMN=VALUE, or !=, <, <=, >, >=, ~ (contains)"
             )
-        found.append(Condition(_unquoted(match[1]), match[2], _unquoted(match[3])))
+        found[text] = Condition(_unquoted(match[1]), match[2], _unquoted(match[3]))
     return Where(found)
 
 
@@ -123,14 +123,18 @@ class Columns:
 
 
 class Where:
-    """A list of conditions. A row must meet all of them."""
+    """Conditions by their text. A row must meet all of them. Iterates over the texts."""
 
-    def __init__(self, conditions: Iterable[Condition] = ()) -> None:
-        self.conditions = list(conditions)
+    def __init__(self, conditions: Mapping[str, Condition] = {}) -> None:
+        self._texts = tuple(conditions)
+        self.conditions = list(conditions.values())
         self._columns = Columns(condition.column for condition in self.conditions)
 
     def __bool__(self) -> bool:
         return bool(self.conditions)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
 
     def holds(self, row: JobRow) -> bool:
         self._columns.look(row)
@@ -208,6 +212,19 @@ class Selection(NamedTuple):
         return self.where.absent() or [f"no {which} matches and has a status that allows this"]
 
 
+def where_option(which: str, more: str = "") -> Callable[..., Any]:
+    """The option ``--where``. The command gets a Where, which is false if no condition is given."""
+    return click.option(
+        "--where",
+        metavar="CONDITION",
+        multiple=True,
+        callback=_parse_where,
+        help=f"{which} whose data meets this condition: zip=94107, zip!=94107, 'price<10' (also <= > "
+        ">=), city~York (contains). A side in double quotes is a JSON string, which keeps spaces and "
+        f'signs: \'"a=b" = "x "\'. Repeatable: all conditions must hold.{more}',
+    )
+
+
 def row_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--row --error-code --where`` to a command, which gets a Selection as ``selection``.
 
@@ -216,15 +233,7 @@ def row_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @rows_option("Only these rows")
     @click.option("--error-code", metavar="CODE", help="Only rows with this error code.")
-    @click.option(
-        "--where",
-        metavar="CONDITION",
-        multiple=True,
-        callback=_parse_where,
-        help="Only rows whose data meets this condition: zip=94107, zip!=94107, 'price<10' (also <= > "
-        ">=), city~York (contains). A side in double quotes is a JSON string, which keeps spaces and "
-        'signs: \'"a=b" = "x "\'. Repeatable: all conditions must hold.',
-    )
+    @where_option("Only rows")
     @wraps(command)
     def with_selection(**given: Any) -> Any:
         chosen = {name: given.pop(name) for name in Selection._fields if name in given}

@@ -27,6 +27,7 @@ from journal.run.held_job import HeldJob, RunReport, unrecorded_message
 from journal.run.in_flight import InFlight, Result
 from journal.run.outcome import Outcome
 from journal.run.pacing.bounds import Bounds
+from journal.run.pacing.condition import left_open
 from journal.run.pacing.holds import Holds
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.per_key import report_unknown_columns
@@ -280,9 +281,11 @@ class Run:
         job = self._held.job()
         if job.status in TERMINAL_STATUSES or self._stops.count:
             return True
-        if job.pending_count:
+        if not self._queue.is_empty(job):
             return False
-        if job.status is JobStatus.PAUSED:  # a resumed run would find nothing to do
+        if job.pending_count:
+            self._give_up(left_open(job, self._held.settings.how_to), 1)
+        elif job.status is JobStatus.PAUSED:  # a resumed run would find nothing to do
             self._held.report(f"{job.id}: no row is left to start; this run leaves the job paused")
         return True
 
@@ -345,10 +348,12 @@ class Run:
         has_room = self._in_flight.calls() < self._in_flight.slots
         has_room = has_room and self._holds.allowed(1, now_s) > 0
         if has_room and not self._stops.count and not self._paused:  # a row may start
-            if self._queue.next_due_s is not None:
-                until_s = min(until_s, self._queue.next_due_s)
+            allowed_s = now_s
             if self._rate is not None:
-                until_s = min(until_s, now_s + max(self._rate.wait_s, 0.001))
+                allowed_s += max(self._rate.wait_s, 0.001)
+                until_s = min(until_s, allowed_s)
+            if self._queue.next_due_s is not None:
+                until_s = min(until_s, max(self._queue.next_due_s, allowed_s))
         deadline_s = self._in_flight.next_deadline_s
         if deadline_s is not None:
             until_s = min(until_s, deadline_s)

@@ -36,6 +36,7 @@ from journal.run.input_match import (
     new_rows,
 )
 from journal.run.outcome import RetryOn
+from journal.run.pacing.condition import check_where
 from journal.run.pacing.limits import Limits, check_int
 from journal.run.plan import (
     IN_PYTHON,
@@ -240,13 +241,16 @@ class JobRun:
         """The rows, all or with one status, by row number: :meth:`JobService.get_rows`."""
         return self.service.get_rows(self.id, status)
 
-    def plan(self, *, retry_failed: bool = False) -> Plan:
+    def plan(
+        self, *, retry_failed: bool = False, where: Callable[[JobRow], object] | None = None
+    ) -> Plan:
         """The plan of a run: how many rows it would process, and which. ``str(plan)`` is text for
-        people.
+        people. The arguments are those of :meth:`run`.
         """
+        check_where(where)
         plan, job = Plan(self.id), self.job
         policy = self._settings.on_interrupted
-        for row in planned_rows(self.service, job, policy, retry_failed=retry_failed):
+        for row in planned_rows(self.service, job, policy, retry_failed=retry_failed, where=where):
             plan.take(row)
         plan.leave(job)
         return plan
@@ -268,6 +272,7 @@ class JobRun:
         max_run_cost_cents: Cost | None = None,
         max_rows: int | None = None,
         limit_per: Mapping[str, int] | None = None,
+        where: Callable[[JobRow], object] | None = None,
         retry_failed: bool = False,
         handle_signals: bool = True,
         tell: Report | None = None,
@@ -334,6 +339,11 @@ class JobRun:
           Rows without the column, or with null, have no limit. Values are compared as JSON: 1 and
           "1" differ. Rows that wait for another attempt take no room. An attempt that was given up
           takes its room until it ends.
+        - ``where``: a function of a row. Only rows for which it returns a true value are run, and
+          the others stay open: pending rows stay pending, and failed rows stay failed in spite of
+          ``retry_failed``. When no other row is left, pause. A run calls it once for a row that
+          stays open. It is called in the thread of the run, so it must be fast. If it raises, the
+          run ends with this exception.
 
         **Stopping.** With ``handle_signals``, in the main thread: after the first SIGINT, SIGTERM
         or SIGHUP, the run starts no more rows, waits for the rows in flight and pauses the job. The
@@ -391,7 +401,7 @@ class JobRun:
                 return RunReport(job=self.job, reason=stops.reason)
             run = Run(held, workers, results, limits, on_progress, stops)
             on_error.callback(run.close)
-            job = take_up(self.service, self.id, retry_failed=retry_failed)
+            job = take_up(self.service, self.id, retry_failed=retry_failed, where=limits.where)
             if job.status in TERMINAL_STATUSES:
                 return self._report_idle(held, retry_failed=retry_failed)
             on_error.pop_all()

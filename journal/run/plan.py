@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
@@ -19,6 +19,9 @@ from journal.service import JobService, existing_job
 from journal.text import counted
 
 _MAX_NAMED = 10  # row numbers in a message
+LEFT_OPEN = "left open"  # the kind of rows that don't meet the condition of a run
+
+Where = Callable[[JobRow], object]  # the condition of a run
 
 
 class HowTo(NamedTuple):
@@ -85,11 +88,13 @@ def may_start(job: Job, *, retry_failed: bool = False) -> bool:
     return True
 
 
-def take_up(service: JobService, job_id: str, *, retry_failed: bool = False) -> Job:
+def take_up(
+    service: JobService, job_id: str, *, retry_failed: bool = False, where: Where | None = None
+) -> Job:
     """Prepare an ended job for a run: retry failed rows if asked, and reopen it if rows are
     pending.
 
-    A cancelled job is not changed. Returns the job after the changes. Raises JobBusyError while a
+    With ``where``, only failed rows that meet this condition are retried. A cancelled job is not changed. Returns the job after the changes. Raises JobBusyError while a
     run holds the job.
     """
     job = existing_job(service, job_id)
@@ -97,16 +102,25 @@ def take_up(service: JobService, job_id: str, *, retry_failed: bool = False) -> 
         return job
     if retry_failed:
         if job.status in TERMINAL_STATUSES:  # the service takes the run lock for this
-            service.retry_failed_rows(job_id)
+            _retry_failed(service, job_id, where)
         else:
             with service.hold_run(job_id):
-                service.retry_failed_rows(job_id)
+                _retry_failed(service, job_id, where)
         job = existing_job(service, job_id)
     if job.status in TERMINAL_STATUSES and job.pending_count:
         with suppress(InvalidStateTransition):  # another process has reopened it
             service.reopen_job(job_id)
         job = existing_job(service, job_id)
     return job
+
+
+def _retry_failed(service: JobService, job_id: str, where: Where | None) -> None:
+    if where is None:
+        service.retry_failed_rows(job_id)
+        return
+    with service.batch(job_id):
+        for row in retryable(service, job_id, where):
+            service.retry_row(row.id)
 
 
 def nothing_to_do(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -> str:
@@ -153,10 +167,11 @@ def left_alone(job_id: str, numbers: list[int], how_to: HowTo) -> str:
     )
 
 
-def retryable(service: JobService, job_id: str) -> Iterator[JobRow]:
-    """The failed rows that :meth:`JobService.retry_failed_rows` retries."""
+def retryable(service: JobService, job_id: str, where: Where | None = None) -> Iterator[JobRow]:
+    """The failed rows that :meth:`JobService.retry_failed_rows` retries, and that meet ``where``."""
     for row in service.get_failed_rows(job_id):
-        if not row.unknown and row.row_checksum != LOST_CHECKSUM:
+        is_free = not row.unknown and row.row_checksum != LOST_CHECKSUM
+        if is_free and (where is None or where(row)):
             yield row
 
 
@@ -176,11 +191,30 @@ def planned_rows(
     retry_failed: bool,
     new: Iterable[JobRow] = (),
     changed: Mapping[int, dict[str, Any]] | None = None,
+    where: Where | None = None,
 ) -> Iterator[Planned]:
     """The rows that a start would process. Rows that were never started come first.
 
-    ``new`` and ``changed`` are the rows that the start would first take from its input.
+    ``new`` and ``changed`` are the rows that the start would first take from its input. Open rows
+    that don't meet ``where`` are of the kind LEFT_OPEN, and aren't processed.
     """
+    planned = _planned(service, job, on_interrupted, new, changed, retry_failed=retry_failed)
+    for one in planned:
+        if where is None or where(one.row):
+            yield one
+        elif one.kind == "changed" or one.row.status is RowStatus.PENDING:
+            yield Planned(one.row, LEFT_OPEN, "")
+
+
+def _planned(
+    service: JobService,
+    job: Job,
+    on_interrupted: Policy,
+    new: Iterable[JobRow],
+    changed: Mapping[int, dict[str, Any]] | None,
+    *,
+    retry_failed: bool,
+) -> Iterator[Planned]:
     if job.status is JobStatus.CANCELLED:
         return
     changed = changed or {}
@@ -206,7 +240,7 @@ def planned_rows(
             yield Planned(row, "retry", f"failed ({row.error_code})")
 
 
-_KINDS = ("retry", "new", "changed", "failed", "needs review", "in flight", "done")
+_KINDS = ("retry", "new", "changed", LEFT_OPEN, "failed", "needs review", "in flight", "done")
 
 
 class Plan(msgspec.Struct):
@@ -214,7 +248,8 @@ class Plan(msgspec.Struct):
     kind.
 
     - Rows to process: "new" (never started), "changed" (new data), "retry" (started before).
-    - Rows that stay as they are: "failed", "needs review", "in flight".
+    - Rows that stay as they are: "left open" (they don't meet the condition of the run), "failed",
+      "needs review", "in flight".
     - "done": completed or skipped rows.
     """
 

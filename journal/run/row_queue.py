@@ -24,6 +24,7 @@ from journal.model import TERMINAL_STATUSES, FoundRow, Job, JobRow, RowStatus
 from journal.run.held_job import HeldJob
 from journal.run.in_flight import Result
 from journal.run.outcome import Outcome, in_doubt, without_refused
+from journal.run.pacing.condition import Chosen
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.per_key import PerKey
 from journal.run.retries import delay_s, fate_of
@@ -36,7 +37,7 @@ _MAX_WAITING = 100_000
 _FOUND_AT_ONCE = 100
 # How often to look for rows that other processes have made pending, after the last row.
 _LOOK_AGAIN_S = 0.5
-_LOOK_AGAIN_EACH_S = 1e-5  # for each parked row, which takes about 1 µs
+_LOOK_AGAIN_EACH_S = 1e-5  # for each row that is parked or passed over, which takes about 1 µs
 # How many rows that can't start are looked at in one turn. Workers and other processes wait for it.
 _MAX_LOOKS = 2000
 _MIN_BLOCKED_S = 5.0  # how long attempts that were given up may keep all other rows waiting
@@ -64,6 +65,7 @@ class RowQueue:
         self._limits = limits
         self._per_key = PerKey(job, limits.limit_per)
         self._how_to = job.settings.how_to
+        self._chosen = Chosen(job.service, job.id, limits.where)
         self._blocked_s: float | None = None  # since when no row can start, by ``monotonic``
         self._looks = _MAX_LOOKS  # left in this turn
         self._position = 0
@@ -98,6 +100,21 @@ class RowQueue:
         if found is None:
             return not self._at_end and not self._is_past_fresh
         return found.is_fresh
+
+    def is_empty(self, job: Job) -> bool:
+        """Return whether no pending row is left for this run. ``job`` is the present job.
+
+        Pending rows that don't meet the run's condition aren't for this run.
+        """
+        if not job.pending_count:
+            return True
+        if not self._at_end or self._per_key or job.pending_count > self._chosen.left:
+            return False
+        return not any(map(self._is_pending, self._waiting))
+
+    def _is_pending(self, number: int) -> bool:
+        row = self._service.get_row(f"{self._job_id}:{number}")
+        return row is not None and row.status is RowStatus.PENDING
 
     def start(self, count: int, job: Job, *, fresh_first: bool = False) -> list[JobRow]:
         """Start up to ``count`` rows: set their status to processing. Returns the rows.
@@ -187,21 +204,30 @@ class RowQueue:
         """Find more pending rows, in two passes: first rows never started, then rows started
         before.
         """
-        self._found.extend(
-            self._service.find_rows(self._job_id, RowStatus.PENDING, self._position, _FOUND_AT_ONCE)
+        rows = self._service.find_rows(
+            self._job_id, RowStatus.PENDING, self._position, _FOUND_AT_ONCE
         )
-        if self._found:
-            self._position = self._found[-1].position + 1
+        if rows:
+            self._position = rows[-1].position + 1
+            self._found.extend(row for row in rows if self._is_chosen(row))
         elif self._passed_by and not self._is_past_fresh:
             self._position = 0
             self._is_past_fresh = True
         else:
             self._at_end = self._is_past_fresh = True
 
+    def _is_chosen(self, found: FoundRow) -> bool:
+        """Return whether a row meets the condition of the run."""
+        if not self._chosen or found.row_number in self._waiting or self._per_key.holds(found):
+            return True  # it met the condition before
+        self._looks = max(0, self._looks - 1)
+        return self._chosen.has(found, again=self._is_past_fresh)
+
     def _rewind(self) -> None:
-        wait_s = _LOOK_AGAIN_S + _LOOK_AGAIN_EACH_S * len(self._per_key)
+        wait_s = _LOOK_AGAIN_S + _LOOK_AGAIN_EACH_S * (len(self._per_key) + self._chosen.left)
         self._look_again_s = monotonic() + wait_s
         self._position = 0
+        self._chosen.begin_search()
         self._found.clear()
         self._is_past_fresh = self._passed_by = self._at_end = False
 

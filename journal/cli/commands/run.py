@@ -31,6 +31,7 @@ from journal.run.input_match import InputRules, Matched, Unwritten, match_rows
 from journal.run.open_job import JobRun, open_job
 from journal.run.pacing.limits import Limits
 from journal.run.plan import (
+    LEFT_OPEN,
     HowTo,
     Plan,
     Planned,
@@ -106,6 +107,7 @@ class _RunCommand:
         self._statuses = Statuses.of_options(given)
         if self._statuses.retry_on and given["max_attempts"] == 1:
             echo_err("--retry-on has no effect with one attempt: add --max-attempts 3")
+        self._where = given["where"].holds if given["where"] else None
         self._template = Template(given["command"])
         _check_program(given["command"][0])
 
@@ -123,6 +125,7 @@ class _RunCommand:
             limits = {name: given[name] for name in Limits.__struct_fields__ if name in given}
             if self._statuses.retry_on:
                 limits["retry_on"] = self._statuses.retry_on
+            limits["where"] = self._where
             Limits(**limits)
             handler = self._handler()
             with open_job(
@@ -169,7 +172,9 @@ class _RunCommand:
         given, job = self._given, job_run.job
         _report_differences(job_run, shlex.join(given["command"]))
         if may_start(job, retry_failed=given["retry_failed"]):
-            failed = retryable(job_run.service, job.id) if given["retry_failed"] else ()
+            failed: Iterable[JobRow] = ()
+            if given["retry_failed"]:
+                failed = retryable(job_run.service, job.id, self._where)
             retried = sum(1 for _ in failed)
             words = counted(retried, "failed row|rows is|are tried again")
             again = f"; {words}" if retried else ""
@@ -199,6 +204,8 @@ class _RunCommand:
                 **limits,
             )
             progress.show(report.job)
+        for text in given["where"].absent():
+            echo_err(f"{job.id}: {text}")
         _finish(report, self._how_to())
         if given["rows"] == "-" and report.exit_code:
             echo_err(f"{job.id}: the next run needs the same standard input")
@@ -212,7 +219,10 @@ class _RunCommand:
         matched, plan, count = Matched(), Plan(self._job_id), 0
         planned: Iterable[Planned]
         if job is None:
-            planned = (Planned(row, "new", "new") for row in self._new_rows(enumerate(rows, 1)))
+            planned = (
+                Planned(row, "new" if self._where is None or self._where(row) else LEFT_OPEN, "new")
+                for row in self._new_rows(enumerate(rows, 1))
+            )
         else:
             unwritten = Unwritten()
             rules = InputRules(key=given["key"], on_changed=given["on_changed"], how_to=how_to)
@@ -222,13 +232,18 @@ class _RunCommand:
                 retry_failed=given["retry_failed"],
                 new=self._new_rows(enumerate(unwritten.new, _next_number(service, job.id))),
                 changed=unwritten.changed,
+                where=self._where,
             )
         for one in planned:
             plan.take(one)
+            if one.kind == LEFT_OPEN:
+                continue
             if given["max_rows"] is None or count < given["max_rows"]:
                 count += 1
                 line = shlex.join(self._template.fill(one.row))
                 click.echo(f"{one.row.row_number}\t{one.why}\t{escaped(line)}")
+        for text in given["where"].absent():
+            echo_err(f"{self._job_id}: {text}")
         self._report_plan(job, matched, plan, count)
         return EXIT_OK
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from journal.cli.conditions import where_option
 from journal.cli.find import complete_job
 from journal.cli.run.inputs import FORMATS
 from journal.cli.run.outcomes import error_codes
@@ -191,6 +192,10 @@ _OPTIONS = (
         metavar="N",
         type=click.IntRange(min=1),
         help="Start at most N rows in this run. Default: all.",
+    ),
+    where_option(
+        "Run only rows",
+        " The other rows stay open, or stay failed. When only such rows are left, the run pauses.",
     ),
     click.option(
         "--max-cost-cents",

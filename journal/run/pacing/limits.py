@@ -12,8 +12,10 @@ from journal.errors import InvalidValueError
 from journal.format.arguments import check_cost
 from journal.model import Cost
 from journal.run.outcome import Errors, RetryOn
+from journal.run.pacing.condition import check_where
 from journal.run.pacing.halt import Halt
 from journal.run.pacing.rate import Rate
+from journal.run.plan import Where
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +32,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_run_cost_cents: Cost | None = None
     max_rows: int | None = None
     limit_per: Mapping[str, int] | None = None
+    where: Where | None = None
 
     @classmethod
     def among(cls, given: Mapping[str, Any]) -> Self:
@@ -54,6 +57,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
             check_int(self.max_rows, "max_rows")
         if self.limit_per is not None:
             _check_limit_per(self.limit_per)
+        check_where(self.where)
 
     @property
     def _kinds(self) -> tuple[type[BaseException] | str, ...]:

@@ -213,8 +213,8 @@ PATCHES = [
     Patch(
         "a run that waits while it is paused has a row to wait for",
         "run/driver",
-        "        if job.pending_count:\n            return False\n",
-        "        if job.pending_count or self._paused:\n            return False\n",
+        "        if not self._queue.is_empty(job):\n            return False\n",
+        "        if not self._queue.is_empty(job) or self._paused:\n            return False\n",
         RUN,
     ),
     Patch(

@@ -1,0 +1,229 @@
+"""`run(where=...)`: a part of the open rows is run, and the rest stays open."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import journal
+from journal import InvalidValueError, JobRow, JobService, Retry, RowStatus
+from journal.run.held_job import HeldJob, Settings
+from journal.run.open_job import JobRun
+from journal.run.outcome import Outcome
+from journal.run.pacing.limits import Limits
+from journal.run.row_queue import RowQueue
+
+
+def rows(count: int) -> list[dict[str, Any]]:
+    return [{"n": n, "zip": "941" if n % 2 else "100"} for n in range(1, count + 1)]
+
+
+def open_job(root: Path, count: int = 10, **more: Any) -> JobRun:
+    return journal.open_job(root / "j", rows(count), "n", sync="none", resume_command="", **more)
+
+
+def is_west(row: JobRow) -> bool:
+    return bool(row.data["zip"] == "941")
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+def numbers(job: JobRun, status: str) -> list[int]:
+    return [row.row_number for row in job.rows(status)]
+
+
+def test_only_rows_that_meet_the_condition_are_run(tmp_path: Path) -> None:
+    said: list[str] = []
+    with open_job(tmp_path) as job:
+        report = job.run(lambda row: row.data["n"], where=is_west, workers=2, tell=said.append)
+        assert (report.started, report.completed) == (5, 5)
+        assert numbers(job, "completed") == [1, 3, 5, 7, 9]
+        assert numbers(job, "pending") == [2, 4, 6, 8, 10]
+        assert report.job.status == "paused"
+        assert report.reason == "5 rows stay open, because of `where`"
+        assert f"j: {report.reason}: pausing" in said
+        assert report.exit_code == 4
+        assert job.run(lambda _row: None, tell=quiet).job.status == "completed"
+        assert {row.attempts for row in job.rows()} == {1}
+
+
+def test_a_run_without_rows_that_meet_the_condition_pauses_the_job(tmp_path: Path) -> None:
+    with open_job(tmp_path) as job:
+        report = job.run(lambda _row: None, where=lambda _row: False, tell=quiet)
+        assert (report.started, report.job.status) == (0, "paused")
+
+
+def test_a_job_whose_rows_all_meet_the_condition_ends(tmp_path: Path) -> None:
+    with open_job(tmp_path) as job:
+        report = job.run(lambda _row: None, where=lambda _row: True, tell=quiet)
+        assert (report.job.status, report.reason, report.exit_code) == ("completed", None, 0)
+
+
+def test_rows_of_earlier_runs_are_chosen_too(tmp_path: Path) -> None:
+    def interrupt_one(job: JobRun) -> None:
+        for attempt in job.attempts(tell=quiet):
+            with attempt:
+                raise KeyboardInterrupt
+
+    with open_job(tmp_path, on_interrupted="retry") as job:
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                interrupt_one(job)
+        assert {row.row_number: row.attempts for row in job.rows() if row.attempts} == {1: 1, 2: 1}
+        report = job.run(lambda _row: None, where=lambda row: row.row_number <= 2, tell=quiet)
+        assert report.completed == 2
+        assert numbers(job, "pending") == list(range(3, 11))
+
+
+def test_a_row_that_stays_open_is_asked_about_once(
+    tmp_path: Path,
+) -> None:
+    asked: Counter[int] = Counter()
+
+    def where(row: JobRow) -> bool:
+        asked[row.row_number] += 1
+        return is_west(row)
+
+    def handle(row: journal.AttemptedRow) -> None:
+        if row.attempts < 3:
+            raise Retry("busy", "later", after_s=0)
+
+    with open_job(tmp_path, 500) as job:
+        report = job.run(handle, where=where, workers=4, max_attempts=5, tell=quiet)
+        assert (report.completed, report.started) == (250, 750)
+        assert {asked[n] for n in range(2, 501, 2)} == {1}  # the rows that stay open
+        assert len(asked) == 500
+
+
+def test_the_brake_looks_only_at_chosen_rows(tmp_path: Path) -> None:
+    def handle(row: journal.AttemptedRow) -> None:
+        raise ValueError("same")
+
+    with open_job(tmp_path, 60) as job:
+        report = job.run(handle, where=is_west, tell=quiet)
+        assert report.failed == 10
+        assert report.reason is not None
+        assert report.reason.startswith("the first 10 rows have all failed with ValueError")
+    with open_job(tmp_path / "few", 20) as job:  # ten chosen rows, and none is left after them
+        report = job.run(handle, where=is_west, tell=quiet)
+        assert report.reason == "10 rows stay open, because of `where`"
+
+
+def test_failed_rows_are_retried_only_if_they_meet_the_condition(tmp_path: Path) -> None:
+    def fail(row: journal.AttemptedRow) -> None:
+        raise journal.Fail("zip", "no such zip")
+
+    with open_job(tmp_path) as job:
+        assert job.run(fail, halt="never", tell=quiet).job.status == "failed"
+        plan = job.plan(retry_failed=True, where=is_west)
+        assert (plan.counts["retry"], plan.counts["failed"]) == (5, 5)
+        report = job.run(lambda _row: None, where=is_west, retry_failed=True, tell=quiet)
+        assert report.job.status == "failed"  # no row is open
+        assert numbers(job, "completed") == [1, 3, 5, 7, 9]
+        assert numbers(job, "failed") == [2, 4, 6, 8, 10]
+        assert {row.error_code for row in job.rows("failed")} == {"zip"}
+
+
+def test_a_row_that_another_process_retries_is_chosen_during_the_run(tmp_path: Path) -> None:
+    waits, go_on = threading.Event(), threading.Event()
+
+    def handle(row: journal.AttemptedRow) -> None:
+        if row.row_number == 1 and row.attempts == 1:
+            raise journal.Fail("zip", "no such zip")
+        if row.row_number == 3:
+            waits.set()
+            assert go_on.wait(60)
+        elif row.attempts == 2:
+            go_on.set()
+
+    def retry() -> None:
+        assert waits.wait(60)
+        with JobService(tmp_path, sync="none") as other:
+            while not other.get_rows("j", "failed"):
+                pass
+            other.skip_row("j:2", "not needed")  # the condition has passed over this row
+            other.retry_row("j:1")
+
+    with open_job(tmp_path) as job:
+        thread = threading.Thread(target=retry)
+        thread.start()
+        report = job.run(handle, where=is_west, workers=2, tell=quiet)
+        thread.join()
+        assert numbers(job, "completed") == [1, 3, 5, 7, 9]
+        assert report.reason == "4 rows stay open, because of `where`"
+
+
+def test_a_long_search_ends_each_of_its_turns_so_that_others_get_the_journal(
+    tmp_path: Path,
+) -> None:
+    with open_job(tmp_path, 5001) as job:
+        held = HeldJob(job.service, "j", Settings())
+        queue = RowQueue(held, Limits(where=lambda row: row.row_number > 5000))
+        held.start()
+        turns: list[list[JobRow]] = []
+        while not turns or not turns[-1]:
+            assert not queue.is_empty(held.job())
+            turns.append(queue.start(1, held.job()))
+            assert len(turns) < 10
+            if not turns[-1]:
+                assert queue.next_due_s == 0.0  # the next turn need not wait
+        assert [[row.row_number for row in turn] for turn in turns] == [[], [], [5001]]
+        held.release()
+
+
+def test_a_row_that_waits_for_another_attempt_keeps_the_run(tmp_path: Path) -> None:
+    with open_job(tmp_path, 4) as job:
+        held = HeldJob(job.service, "j", Settings())
+        queue = RowQueue(held, Limits(where=is_west, backoff_s=3600, max_attempts=2))
+        held.start()
+        first, third = queue.start(4, held.job())
+        failed = Outcome(kind="failed", error_code="busy", retryable=True)
+        assert queue.settle(first, failed)[1]
+        queue.settle(third, Outcome(kind="completed"))
+        assert queue.start(1, held.job()) == []
+        job.service.skip_row("j:2", "not needed")
+        assert not queue.is_empty(held.job())
+        job.service.skip_row("j:1", "not needed")
+        assert queue.is_empty(held.job())
+        held.release()
+
+
+def test_an_error_of_the_condition_ends_the_run_and_loses_nothing(tmp_path: Path) -> None:
+    def where(row: JobRow) -> bool:
+        if row.row_number == 300:
+            raise LookupError("no such column")
+        return True
+
+    with open_job(tmp_path, 500) as job:
+        done: list[int] = []
+
+        def handle(row: journal.AttemptedRow) -> None:
+            done.append(row.row_number)
+
+        with pytest.raises(LookupError, match="no such column"):
+            job.run(handle, where=where, workers=3, tell=quiet)
+        assert numbers(job, "completed") == sorted(done)
+        assert job.job.status == "paused"
+        assert not numbers(job, "processing")
+
+
+def test_a_plan_counts_only_rows_that_meet_the_condition(tmp_path: Path) -> None:
+    with open_job(tmp_path) as job:
+        plan = job.plan(where=is_west)
+        assert plan.first["new"] == [1, 3, 5, 7, 9]
+        assert str(plan) == "new: 5 (rows 1, 3, 5, 7, 9), left open: 5 (rows 2, 4, 6, 8, 10)"
+
+
+@pytest.mark.parametrize("where", ["zip=941", 5, True])
+def test_what_can_not_be_called_is_no_condition(tmp_path: Path, where: Any) -> None:
+    with open_job(tmp_path) as job:
+        for call in (lambda: job.run(print, where=where), lambda: job.plan(where=where)):
+            with pytest.raises(InvalidValueError, match="where"):
+                call()
+        assert {row.status for row in job.rows()} == {RowStatus.PENDING}
