@@ -22,7 +22,7 @@ from journal.run.outcome import Outcome
 Capture = pytest.CaptureFixture[str]
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 ROW = JobRow("j:7", "j", 7, "", {}, NOW, NOW, attempts=1)
-STATUSES = Statuses(("75",), {"65": "skip", "70": "review"})
+STATUSES = Statuses(("75",), {"65": "skip", "70": "review", "69": "hold"})
 
 
 def said(printed: object, status: int = 0, errors: str = "") -> Outcome:
@@ -212,7 +212,7 @@ def test_the_status_of_a_command_that_was_asked_to_end_says_nothing_about_its_ro
 SPENT = {"cost_cents": 2.5, "usage": {"tokens": 3}}
 
 
-@pytest.mark.parametrize("status", [0, 7, 65, 70, 75])
+@pytest.mark.parametrize("status", [0, 7, 65, 69, 70, 75])
 def test_a_printed_outcome_counts_whatever_the_status_is(status: int) -> None:
     again = said(
         {"outcome": "retry", "after_s": 30, "code": "Busy", "message": "m", **SPENT}, status
@@ -234,6 +234,9 @@ def test_a_printed_outcome_counts_whatever_the_status_is(status: int) -> None:
         cost_cents=2.5,
         usage={"tokens": 3},
     )
+    hold = said({"outcome": "hold", "after_s": 0.5, **SPENT}, status)
+    assert (hold.kind, hold.error_code, hold.after_s) == ("held", "Hold", 0.5)
+    assert (hold.cost_cents, hold.usage) == (2.5, {"tokens": 3})
     skip = said({"outcome": "skip", "reason": "done before", **SPENT}, status)
     assert (skip.kind, skip.reason, skip.cost_cents) == ("skipped", "done before", 2.5)
     review = said(
@@ -247,6 +250,7 @@ def test_what_a_printed_outcome_leaves_out_is_that_of_python_or_the_end_of_stand
     for word, code, message in [
         ("retry", "Retry", "the handler asked for another attempt"),
         ("fail", "Fail", ""),
+        ("hold", "Hold", "the handler asked the run to wait"),
         ("review", "NeedsReview", ""),
     ]:
         silent, loud = said({"outcome": word}), said({"outcome": word, "code": None}, 7, "oops")
@@ -270,7 +274,7 @@ def test_a_printed_completion_is_as_if_it_had_no_outcome() -> None:
     assert said({"outcome": "completed"}) == Outcome(kind="completed")
 
 
-@pytest.mark.parametrize("status", [7, 65, 70, 75])
+@pytest.mark.parametrize("status", [7, 65, 69, 70, 75])
 def test_a_completion_whose_status_contradicts_needs_a_review_that_keeps_all(status: int) -> None:
     printed = {"outcome": "completed", "result": {"id": 5}, "tracking_number": "1Z", **SPENT}
     review = said(printed, status, "oops")
@@ -282,7 +286,7 @@ def test_a_completion_whose_status_contradicts_needs_a_review_that_keeps_all(sta
 
 WRONG = [
     ({"outcome": "reviw"}, "did you mean 'review'?"),
-    ({"outcome": "won"}, "it must be completed, retry, skip, review, fail"),
+    ({"outcome": "won"}, "it must be completed, retry, skip, review, fail, hold"),
     ({"outcome": None}, "it must be"),
     ({"outcome": ["retry"]}, "it must be"),
     (
@@ -331,6 +335,27 @@ def test_a_review_by_status_has_the_fields_that_were_printed_and_a_skip_has_the_
     assert (review.cost_cents, said([2], 70).result) == (2.5, [2])
     skip = said(printed, 65, "known")
     assert (skip.kind, skip.reason, skip.usage) == ("skipped", "known", {"tokens": 3})
+
+
+def test_a_status_or_a_printed_outcome_holds_the_run_and_gives_the_attempt_back(
+    work: Path, capsys: Capture
+) -> None:
+    script = """
+    echo "$1" >> calls
+    case $1.$(grep -c "$1" calls) in
+        1.1) echo down >&2; exit 69;;
+        2.1) echo '{"outcome": "hold", "after_s": 0.01, "code": "Busy", "cost_cents": 2}';;
+        *) echo '{"outcome": "completed", "result": "done"}';;
+    esac"""
+    assert run(["--stdout", "json", "--hold-on", "69"], [1, 2, 3], script) == 0
+    # More attempts than --max-attempts allows to those that fail.
+    assert [(row.status, row.result) for row in rows()] == [("completed", "done")] * 3
+    assert sorted(Path("calls").read_text().split()) == ["1", "1", "2", "2", "3"]
+    messages = capsys.readouterr().err
+    assert "69: down" in messages
+    assert "Busy" in messages
+    with JobService("jobs") as service:
+        assert service.get_job_summary("j")["total_cost_cents"] == 2
 
 
 def test_a_run_does_what_its_commands_print(work: Path) -> None:

@@ -75,8 +75,8 @@ def run_command(ctx: click.Context, /, **_: Any) -> int:
 
     Exit status 0 completes the row, and the output of COMMAND is the row's result. Any other status
     fails the row: the status is the error code, and the end of standard error is the message.
-    --retry-on, --skip-on and --review-on give statuses another meaning, and --stdout json lets
-    COMMAND print its outcome: see `journal help outcomes`.
+    --retry-on, --skip-on, --review-on and --hold-on give statuses another meaning, and --stdout json
+    lets COMMAND print its outcome: see `journal help outcomes`.
 
     The first Ctrl-C pauses the run: no more commands are started, and the run waits for the
     commands in flight. A second Ctrl-C terminates these commands; a third kills them. Rows whose

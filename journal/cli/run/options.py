@@ -144,6 +144,11 @@ _OPTIONS = (
         "Exit statuses that mean: a person must find out whether the row took effect. It needs a "
         "review. Repeatable.",
     ),
+    _statuses_option(
+        "hold",
+        "Exit statuses that mean: the far side is down or throttles, and nothing has happened. No "
+        "command starts until the backoff is over, and the row keeps its attempt. Repeatable.",
+    ),
     click.option(
         "--backoff",
         "backoff_s",
@@ -222,7 +227,7 @@ _OPTIONS = (
         type=click.Choice(["text", "json"]),
         default="text",
         help="What the command prints. json: an object with fields of the row: tracking_number, "
-        "label_path, cost_cents, usage, result; or with its outcome: retry, skip, review, fail. "
+        "label_path, cost_cents, usage, result; or with its outcome: retry, skip, review, hold, fail. "
         "See `journal help outcomes`.",
     ),
     click.option(

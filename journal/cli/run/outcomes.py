@@ -17,12 +17,14 @@ from journal.run.outcome import (
     INVALID_RESULT,
     TWO_OUTCOMES,
     Fail,
+    Hold,
     NeedsReview,
     Outcome,
     Retry,
     RowResult,
     as_review,
     failed,
+    held,
     outcome_of_value,
     text_of,
     with_cost,
@@ -38,7 +40,12 @@ _STATUSES = re.compile(r"([0-9]{1,3})(?:-([0-9]{1,3}))?", re.ASCII)
 _MAX_STATUS = 255
 _NAMES = frozenset((TimeoutError.__name__, *(number.name for number in signal.Signals)))
 # What a status can mean, by the options --retry-on and so on; and how a plan describes that.
-_MEANINGS = {"retry": "is tried again", "skip": "is skipped", "review": "needs a review"}
+_MEANINGS = {
+    "retry": "is tried again",
+    "skip": "is skipped",
+    "review": "needs a review",
+    "hold": "is tried again, and the whole run waits",
+}
 
 
 def error_codes(text: str, *, or_names: bool) -> Iterator[str]:
@@ -125,18 +132,21 @@ _WORDS = {
     "needs_review": "review",
     "fail": "fail",
     "failed": "fail",
+    "hold": "hold",
 }
 _MEMBERS = {
     "fail": ("code", "message", *_SPENT),
     "retry": ("code", "message", "after_s", *_SPENT),
     "skip": ("reason", *_SPENT),
+    "hold": ("code", "message", "after_s", *_SPENT),
 }
-_WITH_TIME = ("retry",)
+_WITH_TIME = ("retry", "hold")
 _DEFAULTS = {
     "fail": (Fail.code, Fail.message),
     "retry": (Retry.code, Retry.message),
     "review": (NeedsReview.code, NeedsReview.message),
     "skip": ("", ""),
+    "hold": (Hold.code, Hold.message),
 }
 
 
@@ -244,4 +254,6 @@ def _outcome(word: str, code: str, message: str, after_s: float | None = None) -
             return Outcome(kind="skipped", error_code=code, reason=text_of(message) or None)
         case "review":
             return Outcome(kind="review", error_code=text_of(code), error_message=text_of(message))
+        case "hold":
+            return held(code, message, after_s=after_s)
     return failed(code, message)

@@ -87,4 +87,11 @@ PATCHES = [
         "            return outcome\n",
         OUTCOMES,
     ),
+    Patch(
+        "a printed time of a hold counts",
+        "cli/run/outcomes",
+        "            return held(code, message, after_s=after_s)\n",
+        "            return held(code, message)\n",
+        OUTCOMES,
+    ),
 ]
