@@ -81,6 +81,17 @@ def test_a_loop_of_attempts_repeats_by_code(job: JobRun) -> None:
     assert (job.rows()[0].status, job.rows()[0].attempts) == ("completed", 3)
 
 
+def test_rows_of_a_batch_are_repeated_by_code(tmp_path: Path) -> None:
+    def handle(rows: list[Any]) -> dict[str, Any]:
+        if rows[0].attempts == 1:
+            raise Fail("RateLimited")
+        return {row.id: Fail("Busy") if row.attempts == 2 else "third" for row in rows}
+
+    with journal.open_job(tmp_path / "jobs" / "b", [{"n": 1}, {"n": 2}]) as job:
+        job.run_batches(handle, 2, max_attempts=3, retry_on=("RateLimited", "Busy"), backoff_s=0)
+        assert [(row.result, row.attempts) for row in job.rows()] == [("third", 3)] * 2
+
+
 def test_the_code_timeouterror_accepts_a_second_attempt_beside_a_first_that_hangs(
     job: JobRun,
 ) -> None:

@@ -61,7 +61,7 @@ def error_codes(text: str, *, or_names: bool) -> Iterator[str]:
             continue
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
         if not 1 <= first <= last <= _MAX_STATUS:
-            also = ", and 0 completes a row" if match and not first else ""
+            also = "; 0 completes a row" if match and not first else ""
             raise ValueError(
                 f"{part!r} must be an exit status from 1 to {_MAX_STATUS}, a range such as 64-78"
                 f"{names}{also}"
