@@ -23,7 +23,7 @@ from benchmarks.setting import (
     row_ids,
     start_python,
 )
-from journal import JobRow, JobService, RowResult, open_job
+from journal import AttemptedRow, JobRow, JobService, RowResult, open_job
 
 SPARE = 1000  # rows that are open where nearly all are done
 
@@ -231,6 +231,28 @@ def run(setting: Setting, rows: int, workers: int) -> float:
         report = job.run(ship, workers=workers)
         assert report.completed == count
     return clock.s / count
+
+
+def run_batches(setting: Setting, rows: int, size: int) -> float:
+    """All rows of a job, so many to a call, unsynced. Seconds a row, without those of the handler."""
+    count = setting.count(rows)
+    handled_s = 0.0
+
+    def ship_all(batch: list[AttemptedRow]) -> list[RowResult]:
+        nonlocal handled_s
+        begin_s = time.perf_counter()
+        shipped = [ship(row.row) for row in batch]
+        handled_s += time.perf_counter() - begin_s
+        return shipped
+
+    with (
+        setting.fresh() as root,
+        open_job(root / JOB, row_dicts(count), key="order", sync="none") as job,
+        Clock() as clock,
+    ):
+        report = job.run_batches(ship_all, size)
+        assert report.completed == count
+    return (clock.s - handled_s) / count
 
 
 def resume(setting: Setting, rows: int) -> float:

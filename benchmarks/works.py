@@ -34,6 +34,7 @@ FEWER = MANY // 10  # where an ORM takes part
 RECORDS = 3_000_000
 JOBS = 10_000
 RUN_WORKERS = 8
+BATCH = 100  # rows
 COMMANDS = 1_500
 WORKERS = 2
 A_TENTH = ", a tenth of the rows"  # slow peers do fewer: the cost of one is the same
@@ -173,6 +174,13 @@ WRITING = (
             ),
         ),
         Goal(0.1, ("batchledger, a hundredth of the rows", "DBOS steps, SQLite, a hundredth")),
+    ),
+    Work(
+        "run-batches",
+        f"a run: all rows, {BATCH} to a call, without the time of the handler, unsynced",
+        US_A_ROW,
+        _ours(partial(ours.run_batches, rows=FEWER, size=BATCH), NO_SYNC),
+        goal=Goal(10),
     ),
     Work(
         "enqueue-synced",

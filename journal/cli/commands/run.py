@@ -17,6 +17,7 @@ from journal.cli.exit_codes import EXIT_OK
 from journal.cli.find import ReadingService, journal_command
 from journal.cli.output import echo_err
 from journal.cli.progress import Progress
+from journal.cli.run.batches import BatchCommands, BatchHandler
 from journal.cli.run.inputs import NULL, RowInput, format_of, open_rows
 from journal.cli.run.options import RunOptions, run_options
 from journal.cli.run.outcomes import Statuses, meanings
@@ -41,6 +42,7 @@ from journal.run.plan import (
     planned_rows,
     retryable,
 )
+from journal.run.workers.batches import Batches
 from journal.text import counted, escaped
 
 
@@ -118,6 +120,8 @@ class _RunCommand:
             if given["key"] is not None and rows.columns and given["key"] not in rows.columns:
                 raise InvalidValueError("--key", given["key"], f"the columns are {rows.columns}")
             self._template.check(rows.columns)
+            if given["batch_size"] is not None:
+                self._template.check_program()
             checked = self._template.checked(rows)
             if given["dry_run"]:
                 return self._dry_run(checked)
@@ -157,18 +161,24 @@ class _RunCommand:
         file_format = "lines" if of_lines else given["file_format"] or format_of(name)
         return open_rows(stream, name, given["encoding"], NULL if given["null"] else file_format)
 
-    def _handler(self) -> CommandHandler:
+    def _handler(self) -> CommandHandler | Batches:
         given = self._given
-        commands = Commands(
+        size = given["batch_size"]
+        commands = (Commands if size is None else BatchCommands)(
             self._template,
             Path(self._ctx.obj).absolute() / self._job_id,
             statuses=self._statuses,
             stdin_json=given["stdin_format"] == "json",
             results=None if given["results"] is None else Path(given["results"]).absolute(),
         )
-        return CommandHandler(commands, stdout_json=given["stdout_format"] == "json")
+        is_json = given["stdout_format"] == "json"
+        if isinstance(commands, BatchCommands):
+            return Batches(BatchHandler(commands, stdout_json=is_json), size)
+        return CommandHandler(commands, stdout_json=is_json)
 
-    def _run(self, job_run: JobRun, handler: CommandHandler, limits: dict[str, Any]) -> int:
+    def _run(
+        self, job_run: JobRun, handler: CommandHandler | Batches, limits: dict[str, Any]
+    ) -> int:
         given, job = self._given, job_run.job
         _report_differences(job_run, shlex.join(given["command"]))
         if may_start(job, retry_failed=given["retry_failed"]):
@@ -216,7 +226,8 @@ class _RunCommand:
         given, how_to = self._given, self._how_to()
         service = ReadingService(self._ctx.obj)
         job = service.get_job(self._job_id)
-        matched, plan, count = Matched(), Plan(self._job_id), 0
+        matched, plan, count, commands = Matched(), Plan(self._job_id), 0, 0
+        batch: list[Planned] = []
         planned: Iterable[Planned]
         if job is None:
             planned = (
@@ -240,12 +251,24 @@ class _RunCommand:
                 continue
             if given["max_rows"] is None or count < given["max_rows"]:
                 count += 1
-                line = shlex.join(self._template.fill(one.row))
-                click.echo(f"{one.row.row_number}\t{one.why}\t{escaped(line)}")
+                batch.append(one)
+                if len(batch) >= (given["batch_size"] or 1):
+                    self._echo_command(batch)
+                    commands += 1
+                    batch.clear()
+        if batch:
+            self._echo_command(batch)
+            commands += 1
         for text in given["where"].absent():
             echo_err(f"{self._job_id}: {text}")
-        self._report_plan(job, matched, plan, count)
+        self._report_plan(job, matched, plan, commands)
         return EXIT_OK
+
+    def _echo_command(self, planned: list[Planned]) -> None:
+        numbers = ",".join(str(one.row.row_number) for one in planned)
+        reasons = ", ".join(dict.fromkeys(one.why for one in planned))
+        line = shlex.join(self._template.fill_all([one.row for one in planned]))
+        click.echo(f"{numbers}\t{reasons}\t{escaped(line)}")
 
     def _report_plan(self, job: Job | None, matched: Matched, plan: Plan, count: int) -> None:
         for text in _differences(matched, is_new=job is None):

@@ -3,7 +3,8 @@
 - ``options``: defines the options of `journal run`.
 - ``inputs``: reads the rows of an input, from CSV, TSV, JSON Lines or lines.
 - ``template``: fills the placeholders of a command with the values of a row.
-- ``subprocesses``: runs the command of a row, and makes an outcome of its result.
+- ``subprocesses``: runs the command of a row, and makes an outcome of its result. ``batches`` does so
+  with a command for many rows.
 
 May import: all rooms, except ``cli/commands``.
 """

@@ -81,6 +81,14 @@ _OPTIONS = (
         help="Run up to N commands at a time.",
     ),
     click.option(
+        "-n",
+        "--batch-size",
+        metavar="N",
+        type=click.IntRange(min=1),
+        help="Give each command up to N rows: an argument with a placeholder is repeated for each row. "
+        "See `journal help batches`. Default: one row, with its environment variables.",
+    ),
+    click.option(
         "--format",
         "file_format",
         type=click.Choice(FORMATS),

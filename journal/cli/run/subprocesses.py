@@ -23,6 +23,7 @@ from journal.model import JobRow
 from journal.run.outcome import MESSAGE_CHARACTERS, Outcome, failed, lost
 from journal.text import encode_json
 
+ROW_VARIABLES = (b"JOURNAL_ROW_ID", b"JOURNAL_IDEMPOTENCY_KEY", b"JOURNAL_ATTEMPT")
 RESULT_BYTES = 1 << 20
 MESSAGE_BYTES = 4096
 
@@ -122,7 +123,7 @@ class Commands:
                 del self._running[row.id]
 
     def _run(self, row: JobRow, running: _Running) -> Outcome:
-        argv = self._template.fill(row)
+        argv = self._argv(row)
         with contextlib.ExitStack() as files:
             output, errors = self._open_outputs(row, files)
             stdin = self._open_input(row, files)
@@ -143,14 +144,25 @@ class Commands:
             )
             return msgspec.structs.replace(outcome, result=output_head(output) or None)
 
+    def _argv(self, row: Any) -> list[str]:
+        return self._template.fill(row)
+
+    def _variables(self, row: Any) -> dict[bytes, bytes]:
+        return dict(
+            zip(
+                ROW_VARIABLES,
+                (row.id.encode(), row.idempotency_key.encode(), b"%d" % row.attempts),
+                strict=True,
+            )
+        )
+
+    def _input(self, row: Any) -> bytes:
+        return encode_json(row.data) + b"\n"
+
     def _start(
         self, row: JobRow, argv: list[str], stdin: Any, output: IO[bytes], errors: IO[bytes]
     ) -> subprocess.Popen[bytes] | Outcome:
-        environment = self._environment | {
-            b"JOURNAL_ROW_ID": row.id.encode(),
-            b"JOURNAL_IDEMPOTENCY_KEY": row.idempotency_key.encode(),
-            b"JOURNAL_ATTEMPT": b"%d" % row.attempts,
-        }
+        environment = self._environment | self._variables(row)
         try:
             return subprocess.Popen(
                 argv,
@@ -211,7 +223,7 @@ class Commands:
             return subprocess.DEVNULL
         file = temporary_file(files)
         with refusals_of(Path(tempfile.gettempdir()), "write to"):
-            line = memoryview(encode_json(row.data) + b"\n")
+            line = memoryview(self._input(row))
             while line:  # an unbuffered write may write only a part
                 line = line[file.write(line) :]
             file.seek(0)

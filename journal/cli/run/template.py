@@ -180,6 +180,25 @@ class Template:
         self._filled = names
         self._check_scripts()
 
+    def fill_all(self, rows: Sequence[JobRow]) -> list[str]:
+        """The argv for many rows: an argument with a placeholder is repeated for each row."""
+        filled = [self.fill(row) for row in rows]
+        return [
+            text
+            for place, texts in enumerate(zip(*filled, strict=True))
+            for text in (texts if self._is_filled(place) else texts[:1])
+        ]
+
+    def check_program(self) -> None:
+        """Raise InvalidValueError if the program depends on the row."""
+        if self._is_filled(0):
+            raise InvalidValueError(
+                "COMMAND", self._argv[0], "with -n, the program must be the same for all rows"
+            )
+
+    def _is_filled(self, place: int) -> bool:
+        return not self._filled.isdisjoint(self._parts[place][1::2])
+
     def _check_scripts(self) -> None:
         for place in self._scripts:
             texts, names = self._parts[place][::2], set(self._parts[place][1::2])

@@ -32,7 +32,19 @@ from journal.text import counted
 
 NO_OUTCOME = "NoOutcome"  # error code of a row that the handler's answer leaves out
 
-_LEFT_OUT = "the handler returned no outcome for this row, and its work may be done"
+
+class Answer(NamedTuple):
+    """What a call returned, by row.
+
+    - ``by_row``: the outcome, value or exception of each row, by its id.
+    - ``rest``: what belongs to no row, and ``problem``: a message about it, or "".
+    - ``left_out``: the message of a row without an outcome.
+    """
+
+    by_row: dict[str, Any]
+    rest: Any = None
+    problem: str = ""
+    left_out: str = "the handler returned no outcome for this row, and its work may be done"
 
 
 class RowBatch:
@@ -131,25 +143,22 @@ def outcomes_of_answer(rows: list[AttemptedRow], value: Any, retry_on: Errors) -
     first of these reviews keeps the part of the value that belongs to no row.
     """
     try:
-        answers, unmatched, problem = _matched(rows, value)
+        answer = _matched(rows, value)
     except BaseException as error:  # noqa: BLE001  (a value's own code may raise anything)
-        answers, unmatched = {}, value
         problem = f"what the handler returned can't be read: {text_of(error)}"
+        answer = Answer({}, value, problem)
     outcomes = []
-    kept_by = None  # the row whose review keeps what is unmatched
+    kept_by = ""  # the id of the row whose review keeps the rest
     for row in rows:
-        if row.id in answers:
-            outcomes.append(_outcome_of_one(row, answers[row.id], retry_on))
+        if row.id in answer.by_row:
+            outcomes.append(_outcome_of_one(row, answer.by_row[row.id], retry_on))
         elif row.outcome is not None:
             outcomes.append(row.outcome)
-        elif not problem:
-            outcomes.append(Outcome(kind="review", error_code=NO_OUTCOME, error_message=_LEFT_OUT))
         else:
-            is_first = kept_by is None
+            outcomes.append(_review(answer, kept_by))
             kept_by = kept_by or row.id
-            outcomes.append(_unmatched_review(problem, unmatched if is_first else None, kept_by))
-    if problem and kept_by is None:
-        rows[0].log(f"{problem}; each row has an outcome", "WARNING", returned=unmatched)
+    if answer.problem and not kept_by:
+        rows[0].log(f"{answer.problem}; each row has an outcome", "WARNING", returned=answer.rest)
     return outcomes
 
 
@@ -159,43 +168,46 @@ def _outcome_of_one(row: AttemptedRow, value: Any, retry_on: Errors) -> Outcome:
     return outcome_of_one(row, value)
 
 
-def _matched(rows: list[AttemptedRow], value: Any) -> tuple[dict[str, Any], Any, str]:
-    """The answers by row id, the part of the value that belongs to no row, and a message about it.
-
-    The message is "" if there is no such part.
-    """
+def _matched(rows: list[AttemptedRow], value: Any) -> Answer:
     kind = type(value)
     if value is None:
-        return {}, None, ""
+        return Answer({})
+    if issubclass(kind, Answer):  # from a handler of this package
+        answer: Answer = value
+        return answer
     if issubclass(kind, Mapping):
         ids = {row.id for row in rows}
         answers = dict(value.items())
         unknown = {key: answers.pop(key) for key in answers.keys() - ids}
         if not unknown:
-            return answers, None, ""
+            return Answer(answers)
         names = ", ".join(map(repr_of_lost, itertools.islice(unknown, 3)))
         more = ", ..." if len(unknown) > 3 else ""
-        return answers, unknown, f"the handler returned outcomes for unknown row ids: {names}{more}"
+        problem = f"the handler returned outcomes for unknown row ids: {names}{more}"
+        return Answer(answers, unknown, problem)
     if not issubclass(kind, Sequence) or issubclass(kind, str | bytes | bytearray):
-        return {}, value, f"the handler returned {kind.__name__}, not a mapping or a list"
+        return Answer({}, value, f"the handler returned {kind.__name__}, not a mapping or a list")
     listed = list(value)
     if len(listed) != len(rows):
         outcomes = counted(len(listed), "outcome|outcomes")
-        return {}, value, f"the handler returned {outcomes} for {counted(len(rows), 'row|rows')}"
-    return {row.id: one for row, one in zip(rows, listed, strict=True)}, None, ""
+        problem = f"the handler returned {outcomes} for {counted(len(rows), 'row|rows')}"
+        return Answer({}, value, problem)
+    return Answer({row.id: one for row, one in zip(rows, listed, strict=True)})
 
 
-def _unmatched_review(problem: str, unmatched: Any, kept_by: str) -> Outcome:
-    """The review of a row whose outcome may be in the part of the answer that belongs to no row."""
-    kept = Outcome(kind="review")
-    where = f"the review of row {kept_by}"
-    if unmatched is not None:
-        kept, where = outcome_of_value(RowResult(result=unmatched)), "this review"
+def _review(answer: Answer, kept_by: str) -> Outcome:
+    """The review of a row without an outcome. The first one of a call keeps the rest of the answer.
+
+    ``kept_by``: the id of the row that keeps the rest, or "".
+    """
+    if not answer.problem:
+        return Outcome(kind="review", error_code=NO_OUTCOME, error_message=answer.left_out)
+    kept, where = Outcome(kind="review"), f"the review of row {kept_by}"
+    if not kept_by:
+        kept, where = outcome_of_value(RowResult(result=answer.rest)), "this review"
+    message = f"{answer.problem}; {answer.left_out}; the result of {where} keeps what it was"
     return msgspec.structs.replace(
-        kept,
-        kind="review",
-        error_code=INVALID_RESULT,
-        error_message=f"{problem}; {_LEFT_OUT}; the result of {where} keeps what it returned",
+        kept, kind="review", error_code=INVALID_RESULT, error_message=message
     )
 
 
@@ -275,13 +287,15 @@ class BatchWorkers:
         self._results.by_ticket.update(dict.fromkeys(batch.tickets, batch))
         self._workers.dispatch(batch.number, RowBatch(batch.rows), batch)
 
-    def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:
-        """Ask the call of this row to end. It is asked once, however many of its rows ask."""
+    def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:  # noqa: ARG002
+        """Ask the call of this row to end. It is asked once, by the id of its first row."""
         batch = self._results.by_ticket.get(ticket)
         if batch is None:  # it has returned meanwhile
             return True
         if force not in batch.cancelled:
-            batch.cancelled[force] = self._workers.cancel(batch.number, row_id, force=force)
+            batch.cancelled[force] = self._workers.cancel(
+                batch.number, batch.rows[0].id, force=force
+            )
         return batch.cancelled[force]
 
     def abandon(self, ticket: int) -> bool:

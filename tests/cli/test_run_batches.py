@@ -1,0 +1,145 @@
+"""`journal run -n`: commands that get many rows, and the outcome of each row."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from journal import JobRow, JobService
+from journal.cli.main import main
+
+ORDERS = "order,zip\nA-1,90001\nA-2,9002\nA-3,90003\nA-4,90004\nA-5,90005\n"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("orders.csv").write_text(ORDERS)
+
+
+def run(*words: str) -> int:
+    return int(main(["run", "orders.csv", "--job", "j", "--key", "order", "--quiet", *words]))
+
+
+def rows() -> list[JobRow]:
+    with JobService("jobs") as service:
+        return list(service.get_rows("j"))
+
+
+def test_an_argument_with_a_placeholder_is_repeated_for_each_row_and_the_others_are_not() -> None:
+    assert run("-n", "2", "--", "echo", "--zip={zip}", "{order}", "end") == 0
+    assert [row.result for row in rows()] == [
+        *("--zip=90001 --zip=9002 A-1 A-2 end", None),
+        *("--zip=90003 --zip=90004 A-3 A-4 end", None),
+        "--zip=90005 A-5 end",
+    ]
+    assert {row.status for row in rows()} == {"completed"}
+
+
+def test_a_status_is_the_outcome_of_all_rows_of_its_command_and_of_no_others() -> None:
+    script = 'echo "$#"; echo refused >&2; case "$*" in *A-3*) exit 7;; esac'
+    assert run("-n", "2", "--", "sh", "-c", script, "sh", "{order}") == 3
+    found = [(row.status, row.error_code, row.error_message) for row in rows()]
+    refused = ("failed", "7", "refused")
+    done = ("completed", None, None)
+    assert found == [done, done, refused, refused, done]
+
+
+def test_standard_input_has_a_line_of_each_row_and_the_environment_names_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("JOURNAL_ROW_ID", "outer:1")
+    script = 'cat; echo "${JOURNAL_ROW_ID-none}${JOURNAL_ATTEMPT-none}"'
+    assert run("-n", "3", "--stdin", "json", "--", "sh", "-c", script) == 0
+    *lines, names = (rows()[0].result or "").splitlines()
+    assert names == "nonenone"
+    assert [json.loads(line) for line in lines] == [
+        {
+            "row": number,
+            "id": f"j:{number}",
+            "idempotency_key": f"j:order=A-{number}",
+            "attempt": 1,
+            "data": {"order": f"A-{number}", "zip": zip_code},
+        }
+        for number, zip_code in ((1, "90001"), (2, "9002"), (3, "90003"))
+    ]
+
+
+def printing(*lines: Any, status: int = 0) -> list[str]:
+    """A command that prints these lines, and ends with the status."""
+    texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+    return ["sh", "-c", f"printf '%s\\n' {shlex.join(texts)}; exit {status}"]
+
+
+def test_a_line_of_json_is_the_outcome_of_its_row_and_rows_without_one_need_a_review() -> None:
+    command = printing(
+        {"row": 2, "result": {"label": 1.50}, "cost_cents": 2}, {"row": 1, "tracking_number": "1Z"}
+    )
+    assert run("-n", "3", "--limit", "3", "--stdout", "json", "--", *command) == 3
+    first, second, third, *_ = rows()
+    assert (first.status, first.tracking_number, first.result) == ("completed", "1Z", None)
+    assert (second.status, second.result, second.cost_cents) == ("completed", {"label": 1.5}, 2)
+    assert (third.status, third.error_code, third.result) == ("needs_review", "NoOutcome", None)
+    assert "printed no line for this row" in (third.error_message or "")
+
+
+def test_after_another_status_rows_with_a_line_have_its_outcome_and_the_others_that_of_the_status() -> (
+    None
+):
+    command = printing({"row": 1, "result": "sent"}, status=9)
+    assert run("-n", "5", "--stdout", "json", "--", *command) == 3
+    first, *others = rows()
+    assert (first.status, first.result) == ("completed", "sent")
+    assert {(row.status, row.error_code) for row in others} == {("failed", "9")}
+
+
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        ({"row": 9, "result": "x"}, '{"row": 9, "result": "x"}'),
+        ({"result": "x"}, '{"result": "x"}'),
+        ("ready", "ready"),
+        ("[1]", "[1]"),
+        ({"row": "2"}, '{"row": "2"}'),
+        ({"row": 1, "result": "again"}, '{"row": 1, "result": "again"}'),
+    ],
+    ids=["another row", "no row", "no JSON", "no object", "no number", "a second line"],
+)
+def test_a_line_of_no_row_is_kept_with_the_first_row_that_needs_a_review(
+    line: Any, kept: str
+) -> None:
+    command = printing({"row": 1, "result": "sent"}, line, {"row": 3})
+    assert run("-n", "3", "--limit", "3", "--stdout", "json", "--", *command) == 3
+    first, second, third, *_ = rows()
+    assert [first.status, third.status] == ["completed", "completed"]
+    assert first.result == "sent"
+    assert (second.status, second.result) == ("needs_review", {"line 2": kept})
+    assert "1 line that names none of its rows" in (second.error_message or "")
+
+
+def test_the_program_itself_is_no_argument_to_repeat(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("-n", "2", "--", "{order}", "x") == 2
+    assert "the program must be the same for all rows" in capsys.readouterr().err
+    assert not Path("jobs").exists()
+
+
+def test_a_dry_run_shows_each_command_with_its_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("-n", "2", "--limit", "3", "--dry-run", "--", "echo", "{order}") == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == ["1,2\tnew\techo A-1 A-2", "3\tnew\techo A-3"]
+    assert "2 commands would run" in printed.err
+
+
+def test_a_command_that_takes_too_long_is_ended_with_all_its_rows() -> None:
+    words = ("-n", "5", "--timeout", "0.1")
+    assert run(*words, "--", "sh", "-c", "sleep 60", "sh", "{order}") == 3
+    assert {(row.status, row.error_code) for row in rows()} == {("failed", "TimeoutError")}
+
+
+def test_the_command_to_paste_keeps_the_number_of_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    run("-n", "2", "--limit", "2", "--", "echo", "{order}")
+    assert " -n 2 " in capsys.readouterr().err
