@@ -22,6 +22,7 @@ import journal
 from journal import (
     AttemptedRow,
     Fail,
+    Hold,
     InvalidValueError,
     JobRow,
     JobRun,
@@ -237,6 +238,37 @@ def test_a_step_in_doubt_sends_its_row_to_a_review_and_no_other(job: JobRun) -> 
     assert sum(row.status == "completed" for row in rows) == 4
     assert rows[1].status == "needs_review"
     assert rows[1].result == "sent"
+
+
+def test_a_row_that_another_process_has_settled_meanwhile_stays_so_and_the_others_are_recorded(
+    job: JobRun,
+) -> None:
+    def handle(rows: list[AttemptedRow]) -> list[RowResult]:
+        with JobService(job.service.root) as other:
+            other.fail_row(rows[1].id, "Person", "sent by hand")
+        return [RowResult(result="sent", cost_cents=2)] * len(rows)
+
+    report = job.run_batches(handle, tell=quiet)
+    rows = list(job.rows())
+    assert [row.result for row in rows] == ["sent", None, "sent", "sent", "sent"]
+    assert (rows[1].status, rows[1].error_code) == ("failed", "Person")
+    assert (report.completed, len(report.problems)) == (4, 1)
+    assert job.job.total_cost_cents == 10  # also that of the outcome which is no status
+
+
+def test_a_hold_that_a_call_raises_gives_back_all_of_its_rows(job: JobRun) -> None:
+    calls: list[int] = []
+
+    def handle(rows: list[AttemptedRow]) -> list[None]:
+        calls.append(len(rows))
+        if len(calls) == 1:
+            raise Hold(after_s=0)
+        return [None] * len(rows)
+
+    rows = run(job, handle, 3)
+    assert {row.status for row in rows} == {"completed"}
+    assert calls[:2] == [3, 1]  # then a single row, as a probe
+    assert sum(calls[1:]) == 5
 
 
 # --- where the call runs

@@ -1,0 +1,138 @@
+"""Calls and commands that take many rows."""
+
+from __future__ import annotations
+
+from mutation.patch import Patch
+
+RUN = "tests/run/test_batches.py"
+BULK = "tests/store/test_bulk.py"
+COMMANDS = "tests/cli/test_run_batches.py"
+
+PATCHES = [
+    Patch(
+        "of many rows only those that may start are started",
+        "store/bulk",
+        "        if PROCESSING not in ALLOWED_CODES[columns.statuses[position]]:\n",
+        "        if False:\n",
+        BULK,
+    ),
+    Patch(
+        "many rows start only in a job that has not ended",
+        "store/bulk",
+        '    let_start(journal, "its rows can\'t be started", reopens=False)\n',
+        "",
+        BULK,
+    ),
+    Patch(
+        "of many rows only those in processing are completed",
+        "store/bulk",
+        "            and columns.statuses[position] == PROCESSING\n",
+        "",
+        BULK,
+    ),
+    Patch(
+        "a row with steps is completed by itself",
+        "store/bulk",
+        "            and (columns.step_heads is None or not columns.step_heads[position])\n",
+        "",
+        f"{BULK} {RUN}",
+    ),
+    Patch(
+        "new names of usage are counted one row at a time",
+        "store/bulk",
+        "            and (not record.usage or record.usage.keys() <= index.usage.keys())\n",
+        "",
+        BULK,
+    ),
+    Patch(
+        "a late result is recorded before that of a later attempt",
+        "run/driver",
+        " or any(result.is_late for result in results):",
+        ":",
+        "tests/run/test_runs.py -k late",
+    ),
+    Patch(
+        "a row that the answer leaves out needs a review",
+        "run/workers/batches",
+        "            outcomes.append(_review(answer, kept_by))\n",
+        '            outcomes.append(Outcome(kind="completed"))\n',
+        RUN,
+    ),
+    Patch(
+        "what belongs to no row is kept though each row has an outcome",
+        "run/workers/batches",
+        "    if answer.problem and not kept_by:\n",
+        "    if False:\n",
+        RUN,
+    ),
+    Patch(
+        "a list of another length belongs to no row",
+        "run/workers/batches",
+        "    if len(listed) != len(rows):\n",
+        "    if len(listed) < 0:\n",
+        RUN,
+    ),
+    Patch(
+        "what a call has cost that raises counts once",
+        "run/workers/batches",
+        "            raised = other\n",
+        "",
+        RUN,
+    ),
+    Patch(
+        "a row keeps the outcome that it had when its call raised",
+        "run/workers/batches",
+        "            outcomes.append(row.outcome)\n        else:\n            outcomes.append(raised)\n",
+        "            outcomes.append(raised)\n        else:\n            outcomes.append(raised)\n",
+        RUN,
+    ),
+    Patch(
+        "a call is asked once to end",
+        "run/workers/batches",
+        "        if force not in batch.cancelled:\n",
+        "        if True:\n",
+        RUN,
+    ),
+    Patch(
+        "rows of a call in flight wait for no turn",
+        "run/driver",
+        "        count = (slots + ahead - self._in_flight.calls(results)) * self._workers.rows_a_call\n",
+        "        count = (slots + ahead) * self._workers.rows_a_call - len(self._in_flight)\n",
+        RUN,
+    ),
+    Patch(
+        "all rows of a call have one deadline",
+        "run/in_flight",
+        "        if claim is not self._claim:\n",
+        "        if True:\n",
+        RUN,
+    ),
+    Patch(
+        "a batch has no more rows than the rate names",
+        "run/pacing/rate",
+        "        return cls(per_s, min(batch, max(1, int(float(match[1])))) if match else batch)\n",
+        "        return cls(per_s, batch)\n",
+        RUN,
+    ),
+    Patch(
+        "a command for many rows inherits no variables of one row",
+        "cli/run/batches",
+        "            self._environment.pop(name, None)\n",
+        "            pass\n",
+        COMMANDS,
+    ),
+    Patch(
+        "a second line of a row is not its outcome",
+        "cli/run/batches",
+        "        if row_id is not None and row_id not in outcomes:\n",
+        "        if row_id is not None:\n",
+        COMMANDS,
+    ),
+    Patch(
+        "the program is the same for all rows",
+        "cli/run/template",
+        "        if self._is_filled(0):\n",
+        "        if False:\n",
+        COMMANDS,
+    ),
+]

@@ -1,0 +1,133 @@
+"""Starts and completions of many rows in one commit: the rules are those of single changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import astuple
+
+from journal import InvalidStateTransition, JobService, JournalDamagedError, RowNotFoundError
+from journal.format.arguments import MAX_USAGE_NAMES
+from journal.format.records import MAX_LINE_BYTES, UNSET_TIME, RowStatusRecord
+
+
+@pytest.fixture(name="service")
+def fixture_service(tmp_path: Path) -> Iterator[JobService]:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Bulk", job_id="j")
+        service.create_rows("j", ({"data": {"n": n}} for n in range(1, 6)))
+        yield service
+
+
+def start(service: JobService, *numbers: int) -> list[int]:
+    return [row.row_number for row in service._start_rows("j", numbers)]
+
+
+def complete(service: JobService, *numbers: int, **members: Any) -> list[bool]:
+    return service._complete_rows(
+        "j",
+        [
+            RowStatusRecord(row=number, status="completed", at=UNSET_TIME, **members)
+            for number in numbers
+        ],
+    )
+
+
+def statuses(service: JobService) -> list[str]:
+    return [str(row.status) for row in service.get_rows("j")]
+
+
+def test_many_starts_and_completions_leave_what_single_ones_leave(tmp_path: Path) -> None:
+    rows = []
+    for name, is_bulk in (("bulk", True), ("single", False)):
+        with JobService(tmp_path / name) as service:
+            service.create_job("Bulk", job_id="j", key="n")
+            service.create_rows("j", ({"data": {"n": f"é {n}"}} for n in range(1, 4)))
+            service.start_job("j", version="v2", keep_lock=True)
+            if is_bulk:
+                started = service._start_rows("j", (1, 2))
+                complete(service, 1, 2, result=[1.5], cost_cents=2, usage=None)
+            else:
+                started = [service.start_row(f"j:{number}") for number in (1, 2)]
+                for number in (1, 2):
+                    service.complete_row(f"j:{number}", result=[1.5], cost_cents=2)
+            rows += [(name, astuple(row)) for row in (*started, *service.get_rows("j"))]
+            assert service.get_job_summary("j")["total_cost_cents"] == 4
+    times = {5, 6, 16}  # created, updated and processed
+    plain = [(name, [v for i, v in enumerate(values) if i not in times]) for name, values in rows]
+    assert [values for name, values in plain if name == "bulk"] == [
+        values for name, values in plain if name == "single"
+    ]
+
+
+def test_rows_that_may_not_start_are_left_out(service: JobService) -> None:
+    service.skip_row("j:2")
+    assert start(service, 1, 2, 1, 3) == [1, 3]
+    assert statuses(service) == ["processing", "skipped", "processing", "pending", "pending"]
+    assert [row.attempts for row in service.get_rows("j")] == [1, 0, 1, 0, 0]
+
+
+def test_no_row_starts_in_a_job_that_has_ended_and_none_that_does_not_exist(
+    service: JobService,
+) -> None:
+    with pytest.raises(RowNotFoundError):
+        start(service, 1, 6)
+    assert statuses(service) == ["pending"] * 5
+    service.update_status("j", "cancelled")
+    with pytest.raises(InvalidStateTransition, match="can't be started"):
+        start(service, 1)
+
+
+def test_only_rows_in_processing_are_completed_and_the_others_stay(service: JobService) -> None:
+    start(service, 1, 2, 3)
+    service.fail_row("j:2", "E", "by a person")
+    assert complete(service, 1, 2, 3, 4, 6) == [True, False, True, False, False]
+    assert statuses(service) == ["completed", "failed", "completed", "pending", "pending"]
+
+
+def test_a_row_with_steps_and_one_with_too_long_a_result_are_left_to_single_changes(
+    service: JobService,
+) -> None:
+    start(service, 1, 2)
+    service.begin_step("j:1", 1, "charge")
+    assert complete(service, 1, 2) == [False, True]
+    start(service, 3, 4)
+    assert complete(service, 3, result="x" * MAX_LINE_BYTES) == [False]
+    assert complete(service, 4, result="short") == [True]
+    assert statuses(service)[2:4] == ["processing", "completed"]
+
+
+def test_new_names_of_usage_are_left_to_single_changes_which_count_them(
+    service: JobService,
+) -> None:
+    start(service, 1, 2)
+    assert complete(service, 1, usage={"tokens": 5}) == [False]
+    service.complete_row("j:1", usage={f"t{n}": n for n in range(MAX_USAGE_NAMES)})
+    assert complete(service, 2, usage={"t1": 4}) == [True]
+    job = service.get_job("j")
+    assert job is not None
+    assert job.usage["t1"] == 5
+
+
+def test_a_row_whose_record_was_changed_in_place_is_damage_and_none_is_started(
+    service: JobService, tmp_path: Path
+) -> None:
+    service.get_job("j")
+    path = tmp_path / "j" / "journal.jsonl"
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"row":2,', b'"row":9,', 1))
+    with pytest.raises(JournalDamagedError):
+        start(service, 1, 2)
+
+
+def test_in_a_batch_that_is_discarded_nothing_has_started(service: JobService) -> None:
+    with suppress(ZeroDivisionError), service.batch("j"):
+        start(service, 1, 2)
+        complete(service, 1)
+        raise ZeroDivisionError
+    assert statuses(service) == ["pending"] * 5
+    assert start(service, 1) == [1]
