@@ -9,6 +9,7 @@
   ``evidence``: keeps the messages that a handler logs about its row. ``retries``: decides which
   attempts are retried, and when. ``limits``: limits rate and cost, and decides when to give up.
   ``signals``: counts each Ctrl-C, and decides what it does.
+- ``in_loop``: runs a job from a coroutine, with the driver in a thread.
 - ``workers``: run handlers in threads, coroutines or processes.
 
 May import: ``service`` and the layers below it (see ``docs/architecture.md``).

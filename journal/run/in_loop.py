@@ -48,27 +48,28 @@ def with_options_of(
 
 
 async def run_in_callers_loop(
-    run: Callable[..., RunReport], *, handle_signals: bool, options: dict[str, Any]
+    run: Callable[..., RunReport],
+    caller: CallersLoop,
+    options: dict[str, Any],
+    *,
+    handle_signals: bool,
 ) -> RunReport:
-    """Call ``run(executor=…, **options)`` in a thread, and wait for its end.
+    """Call ``run(**options)`` in a thread, and wait for its end.
 
     Each time that the task of the caller is cancelled, the run is stopped once more.
     """
-    stops = Stops()
-    caller = CallersLoop(stops)
-    ended: asyncio.Future[tuple[RunReport | None, BaseException | None]]
-    ended = caller.loop.create_future()
+    stops = caller.stops
+    ended: asyncio.Future[None] = caller.loop.create_future()
+    outcomes: list[RunReport | BaseException] = []
     options = {**options, **_callbacks(caller, options), "handle_signals": False}
 
     def drive() -> None:
-        report = error = None
         try:
-            report = run(executor=caller, **options)
-        except BaseException as raised:  # noqa: BLE001  (the caller raises it)
-            error = raised
+            outcomes.append(run(**options))
+        except BaseException as error:  # noqa: BLE001  (the caller raises it)
+            outcomes.append(error)
         with suppress(RuntimeError):  # the loop is closed
-            caller.loop.call_soon_threadsafe(ended.set_result, (report, error))
-        del error
+            caller.loop.call_soon_threadsafe(ended.set_result, None)
 
     # A daemon, so that a program can end whose loop has died.
     threading.Thread(
@@ -76,13 +77,15 @@ async def run_in_callers_loop(
     ).start()
     with stopping_signals(stops.add) if handle_signals else nullcontext():
         cancelled = await _until(ended, stops)
-    report, error = ended.result()
-    if error is not None:
-        raise error
-    if cancelled is not None:
-        raise cancelled
-    assert report is not None
-    return report
+    outcome = outcomes.pop()
+    try:
+        if isinstance(outcome, BaseException):
+            raise outcome
+        if cancelled is not None:
+            raise cancelled
+        return outcome
+    finally:
+        del outcome, cancelled  # a traceback would keep this frame, and so the job's files
 
 
 async def _until(ended: asyncio.Future[Any], stops: Stops) -> asyncio.CancelledError | None:

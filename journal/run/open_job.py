@@ -23,7 +23,7 @@ from journal.ids import is_job_id, slug
 from journal.model import TERMINAL_STATUSES, Cost, Job, JobRow, JobSummary, Policy, RowStatus
 from journal.run.attempts import Attempt, iterate_attempts
 from journal.run.driver import Run
-from journal.run.handler import AttemptedRow, Handler
+from journal.run.handler import Handler
 from journal.run.held_job import HeldJob, Report, RunReport, Settings
 from journal.run.in_loop import run_in_callers_loop, with_options_of
 from journal.run.input_match import (
@@ -393,7 +393,8 @@ class JobRun:
         if not may_start(self.job, retry_failed=retry_failed):
             return self._report_idle(held, retry_failed=retry_failed)
         results = Results()
-        with self._stoppable(stops, results), ExitStack() as on_error:
+        stops.wake = results.wake
+        with self._stoppable(stops), ExitStack() as on_error:
             try:
                 workers = make(results)
             except StoppedInSetupError:
@@ -410,7 +411,7 @@ class JobRun:
 
     def run_batches(
         self,
-        handle: Callable[[list[AttemptedRow]], Any],
+        handle: Callable[..., Any],
         size: int = 50,
         executor: Executor | Callable[[], Executor] | None = None,
         **options: Any,
@@ -434,9 +435,11 @@ class JobRun:
         return self.run(Batches(handle, size), executor, **options)
 
     @contextmanager
-    def _stoppable(self, stops: Stops, results: Results) -> Iterator[None]:
+    def _stoppable(self, stops: Stops) -> Iterator[None]:
         """Let :meth:`stop` reach the run of the block."""
-        stops.wake = results.wake
+        if stops in self._runs:  # by arun
+            yield
+            return
         self._runs.append(stops)
         try:
             yield
@@ -466,8 +469,10 @@ class JobRun:
             raise TypeError(
                 "arun() has no executor: write await asyncio.to_thread(job.run, handler, executor)"
             )
-        run = functools.partial(self.run, handler)
-        return await run_in_callers_loop(run, handle_signals=handle_signals, options=options)
+        caller: Any = CallersLoop(Stops())  # in place of an executor
+        run = functools.partial(self.run, handler, caller)
+        with self._stoppable(caller.stops):
+            return await run_in_callers_loop(run, caller, options, handle_signals=handle_signals)
 
     def stop(self) -> bool:
         """Stop the run that is in progress, as a first Ctrl-C does. Returns whether there is one.

@@ -609,4 +609,5 @@ def test_rows_begin_a_few_at_a_time_so_that_other_tasks_get_their_turn(path: Pat
 
     with open_job(path, 50) as job, failing_if_it_hangs():
         asyncio.run(main(job))
-    assert max(begun) == 8
+    assert sum(begun) == 50
+    assert len([count for count in begun if count]) >= 5  # 8, 9, 10, 11, 12: fewer if they are slow

@@ -2,7 +2,7 @@
 
 ``choose`` picks the workers for a handler: ``threads``, ``event_loop`` for coroutine functions,
 ``executors`` for any ``concurrent.futures.Executor``, ``dask`` for a dask cluster. ``batches`` makes
-calls of any of them that take many rows.
+calls of any of them that take many rows. ``setup`` enters a context manager for all handlers.
 
 A worker gets rows and puts outcomes into the driver's ``Results`` (``handover``). A worker never
 writes to the journal.

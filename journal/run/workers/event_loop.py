@@ -22,9 +22,11 @@ from journal.run.signals import Stops
 from journal.run.workers.handover import Claim, Results, SingleRows
 from journal.run.workers.setup import LoopSetup, SetupFactory
 
-# Coroutines begun in one turn of the loop. Other tasks of the loop wait while their first steps
-# run. The first step of a call with an HTTP client takes about a millisecond.
-_MAX_BEGUN = 8
+# Coroutines begun in one turn of the loop, and how long a turn may take. Other tasks wait while the
+# first steps of these coroutines run. With an HTTP client, a first step may take milliseconds.
+_BEGUN = 8
+_MAX_BEGUN = 64
+_TURN_S = 0.005
 _END_S = 1.0  # how long the end of a run waits for a loop that a handler blocks
 
 # asyncio passes these exceptions on from a task to whoever runs the loop.
@@ -66,6 +68,8 @@ class LoopWorkers(SingleRows):
         self._results = results
         self._new: deque[tuple[int, AttemptedRow, Claim]] = deque()  # not begun
         self._will_look = False  # whether the loop is going to look into _new
+        self._begun = _BEGUN  # how many coroutines to begin in the next turn of the loop
+        self._turn_from_s: float | None = None  # if rows are begun in this turn and the next one
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._asked: set[int] = set()  # tickets that the driver has asked to end
         self._arguments: tuple[Any, ...] = ()
@@ -147,12 +151,17 @@ class LoopWorkers(SingleRows):
     def _begin_some(self) -> None:
         """Begin rows that were dispatched. Other tasks get their turn after a few of them."""
         self._will_look = False
-        for _ in range(_MAX_BEGUN):
+        from_s, self._turn_from_s = self._turn_from_s, None
+        if from_s is not None:
+            is_long = perf_counter() - from_s > _TURN_S
+            self._begun = max(self._begun // 2, 1) if is_long else min(self._begun + 1, _MAX_BEGUN)
+        for _ in range(self._begun):
             if not self._new or len(self._tasks) >= self.count:
                 return
             ticket, row, claim = self._new.popleft()
             task = self._tasks[ticket] = self._loop.create_task(self._work(ticket, row, claim))
             task.add_done_callback(functools.partial(self._end, ticket, claim))
+        self._turn_from_s = perf_counter()
         self._look_again()
 
     def _look_again(self) -> None:

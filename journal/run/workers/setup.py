@@ -97,6 +97,9 @@ class LoopSetup:
         cancels the task that enters.
         """
         self._loop = loop
+        if self._stops.count:
+            self._is_closed = True
+            raise StoppedInSetupError
         begin(self._begin)
         self._wait(lambda: self._is_open or self._is_closed, 0)
         if isinstance(self._error, asyncio.CancelledError):
@@ -136,6 +139,13 @@ class LoopSetup:
 
     def _begin(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._host())
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():  # before its first step
+            self._error = asyncio.CancelledError()
+        self._is_closed = True
+        self._results.wake()
 
     def _leave(self) -> None:
         self._may_close.set()
@@ -157,8 +167,6 @@ class LoopSetup:
                 self._results.wake()
         except BaseException as error:  # noqa: BLE001  (the driver raises it)
             self._error = error
-        self._is_closed = True
-        self._results.wake()
 
     async def _until_close(self) -> None:
         """Wait for the end of the run. A loop that shuts down cancels all tasks before that."""
