@@ -55,7 +55,7 @@ from journal.history.reading import Entry, History
 from journal.history.redact import check_fields, redacted_members
 from journal.history.row_history import RowHistory, read_row_history
 from journal.ids import check_job_id, new_job_id, split_row_id
-from journal.index.index import CODES, STATUSES
+from journal.index.index import CODES
 from journal.index.summary import job_of, summary_of
 from journal.model import (
     VALID_TRANSITIONS,
@@ -81,7 +81,7 @@ from journal.store import bulk, policies, steps, transitions
 from journal.store.batch import Batch
 from journal.store.journal import Journal
 from journal.store.listing import check_name, jobs_of, newest_ids
-from journal.store.rows import RowSequence, exact_data, found_row, row_of
+from journal.store.rows import RowSequence, exact_data, row_of
 from journal.store.run_holds import Taken, has_ended
 from journal.store.run_lock import busy_error, run_holder
 from journal.store.store import Store
@@ -467,26 +467,16 @@ class JobService:
         check_count(limit, "limit")
         with self._reading(job_id) as journal:
             columns = journal.index.columns
-            at_most = islice(journal.index.positions(CODES[wanted], first), limit)
-            return [found_row(columns, at) for at in at_most]
-
-    def find_row(self, row_id: str) -> tuple[FoundRow, RowStatus, dict[str, Any]] | None:
-        """The row as :meth:`find_rows` finds it, with its status and its data; ``None`` if there is
-        no such job or row.
-
-        This is faster than :meth:`get_row`. Numbers in the data are as in :meth:`get_exact_data`.
-        """
-        job_id, number = split_row_id(row_id)
-        try:
-            with self._reading(job_id) as journal:
-                at = journal.index.position_of(number)
-                if at is None:
-                    return None
-                columns = journal.index.columns
-                status = STATUSES[columns.statuses[at]]
-                return found_row(columns, at), status, exact_data(journal, number)
-        except JobNotFoundError:
-            return None
+            attempts, earlier = columns.attempts, columns.earlier
+            return [
+                FoundRow(
+                    at,
+                    columns.number(at),
+                    attempts[at] - (0 if earlier is None else earlier[at]),
+                    not attempts[at],
+                )
+                for at in islice(journal.index.positions(CODES[wanted], first), limit)
+            ]
 
     def start_row(self, row_id: str) -> JobRow:
         """Start an attempt: the row's status becomes ``processing``. Returns the row.
@@ -876,9 +866,13 @@ class JobService:
         result = read_back(made.result, exact=self.numbers == "decimal")
         return msgspec.structs.replace(made, result=result)
 
-    def _start_rows(self, job_id: str, numbers: Sequence[int]) -> list[JobRow]:
-        """Start those of the rows that may be started, in one commit; return them."""
-        return self._journal(job_id).change(bulk.start_rows, numbers)
+    def _start_rows(
+        self, job_id: str, numbers: Iterator[int], count: int, admits: bulk.Admits | None
+    ) -> list[JobRow]:
+        """Start up to ``count`` of the rows, in one commit; return them: see ``bulk.start_rows``."""
+        # A batch, because the iterator may read and change the same job.
+        with Batch(self._journal(job_id)) as journal:
+            return bulk.start_rows(journal, numbers, count, admits)
 
     def _complete_rows(self, job_id: str, records: Sequence[RowStatusRecord]) -> list[bool]:
         """Complete rows in one commit. Returns whether each was: see ``bulk.complete_rows``.

@@ -76,3 +76,19 @@ def test_the_growth_of_costs_is_told_by_size(tmp_path: Path) -> None:
     assert len(names) == len(figures) == len(table) - 1
     assert figures[0] == "1000"
     assert all(figures)
+
+
+def test_what_limits_by_key_cost_is_told_for_each_case() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.limits_by_key", "--rows", "200", "--keys", "10"],
+        cwd=TOP,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = done.stdout.splitlines()
+    assert [line.split()[0].strip(",") for line in lines[:5]] == ["even"] * 3 + ["skewed"] * 2
+    assert [line.partition(":")[0] for line in lines[5:]] == [
+        "throughput while a key hangs",
+        "memory for limit_per",
+    ], done.stderr

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -26,7 +26,7 @@ from journal.run.in_flight import Result
 from journal.run.outcome import Outcome, in_doubt, without_refused
 from journal.run.pacing.condition import Chosen
 from journal.run.pacing.limits import Limits
-from journal.run.pacing.per_key import PerKey
+from journal.run.pacing.per_key import FRESH, RETRIED, STARTED, PerKey
 from journal.run.retries import delay_s, fate_of
 from journal.store.policies import STEP_IN_DOUBT, STOPPED, in_doubt_text
 from journal.store.steps import NAME_REUSED
@@ -63,7 +63,7 @@ class RowQueue:
         self._job_id = job.id
         self._on_interrupted = job.settings.on_interrupted
         self._limits = limits
-        self._per_key = PerKey(job, limits.limit_per)
+        self._per_key = PerKey(limits.limit_per)
         self._how_to = job.settings.how_to
         self._chosen = Chosen(job.service, job.id, limits.where)
         self._blocked_s: float | None = None  # since when no row can start, by ``monotonic``
@@ -123,25 +123,29 @@ class RowQueue:
         another attempt comes when it is due; with ``fresh_first``, it comes after the rows that
         were never started. ``job`` is the present job.
         """
+        if not count:
+            return []
         if self._at_end and job.pending_count and monotonic() >= self._look_again_s:
             self._rewind()  # another process may have retried or added rows
         self._looks = _MAX_LOOKS
+        candidates = self._candidates(fresh_first=fresh_first)
         started: list[JobRow] = []
-        while numbers := self._next_numbers(count - len(started), fresh_first=fresh_first):
-            rows: list[JobRow] = []
-            with suppress(InvalidStateTransition):  # another process has ended the job
-                rows = self._service._start_rows(self._job_id, numbers)  # noqa: SLF001  (ours)
-            self._per_key.start(rows)
-            started += rows
+        with suppress(InvalidStateTransition):  # another process has ended the job
+            started = self._service._start_rows(  # noqa: SLF001  (ours)
+                self._job_id, candidates, count, self._per_key.gate
+            )
+        self._per_key.start(started)
         if started:
             self._blocked_s = None
         return started
 
-    def _next_numbers(self, count: int, *, fresh_first: bool) -> list[int]:
-        numbers: list[int] = []
-        while len(numbers) < count and (number := self._next(fresh_first=fresh_first)):
-            numbers.append(number)
-        return numbers
+    def _candidates(self, *, fresh_first: bool) -> Iterator[int]:
+        """Yield the numbers of rows that may start, unless their keys are full."""
+        while self._looks and (number := self._next(fresh_first=fresh_first)):
+            parked = len(self._per_key)
+            yield number
+            if len(self._per_key) > parked:
+                self._looks -= 1
 
     def end(self, rows: Iterable[JobRow]) -> None:
         """Let other rows have the slots of attempts that have ended: see ``limit_per``."""
@@ -171,18 +175,17 @@ class RowQueue:
                 due_s, number = heapq.heappop(self._due)
                 if self._waiting.get(number) == due_s:  # otherwise the row was given a later time
                     del self._waiting[number]
-                    if self._per_key.admits_again(number):
-                        return number
+                    return self._per_key.offer(number, RETRIED)
         number = self._per_key.next()
-        while not number and len(self._waiting) < _MAX_WAITING and (found := self._peek()):
+        if number or len(self._waiting) >= _MAX_WAITING:
+            return number
+        while found := self._peek():
             self._found.popleft()
-            if found.attempts >= self._limits.max_attempts > 1 and self._is_used_up(found):
-                continue
-            if self._per_key.admits(found):
-                number = found.row_number
-            else:
-                self._looks -= 1
-        return number
+            used_up = found.attempts >= self._limits.max_attempts > 1 and self._is_used_up(found)
+            if not used_up:
+                rank = FRESH if found.is_fresh else STARTED
+                return self._per_key.offer(found.row_number, rank)
+        return 0
 
     def _peek(self) -> FoundRow | None:
         """The next pending row, if any. Rows that were never started come first."""

@@ -8,24 +8,31 @@ Call each function in a separate ``with journal:`` block, as those in ``transiti
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC
+from typing import Any
 
 from journal.errors import InvalidValueError
 from journal.format.decode import decode_sane, decode_sane_exact
 from journal.format.records import SANE_BYTES, RowRecord, RowStatusRecord
 from journal.format.values import DECODE_ERRORS
-from journal.index.index import PROCESSING
+from journal.index.index import PENDING, PROCESSING
 from journal.model import JobRow
 from journal.store.journal import Journal
 from journal.store.rows import position_of, read_row, row_from_records, window_reader
-from journal.store.transitions import ALLOWED_CODES, let_start, put_row_status, version_of_attempt
+from journal.store.transitions import let_start, put_row_status, version_of_attempt
+
+# Called with the position and the data of a row; None if the row isn't pending any more.
+Admits = Callable[[int, dict[str, Any] | None], bool]
 
 
-def start_rows(journal: Journal, numbers: Iterable[int]) -> list[JobRow]:
-    """Start the rows that may be started; return them.
+def start_rows(
+    journal: Journal, numbers: Iterator[int], count: int, admits: Admits | None = None
+) -> list[JobRow]:
+    """Start up to ``count`` of the rows that are pending, and return them.
 
-    Raises InvalidStateTransition if the job has ended, and RowNotFoundError.
+    ``admits`` decides whether a row may start. The next number is taken when that is decided about
+    the rows before it. Raises InvalidStateTransition if the job has ended, and RowNotFoundError.
     """
     let_start(journal, "its rows can't be started", reopens=False)
     index, file, exact = journal.index, journal.file, journal.exact
@@ -35,10 +42,12 @@ def start_rows(journal: Journal, numbers: Iterable[int]) -> list[JobRow]:
     state = index.state
     assert state is not None
     record = RowStatusRecord(row=0, status="processing", version=state.version, at=journal.now())
-    started = []
-    for number in numbers:
+    started: list[JobRow] = []
+    while len(started) < count and (number := next(numbers, 0)):
         position = position_of(journal, number)
-        if PROCESSING not in ALLOWED_CODES[columns.statuses[position]]:
+        if columns.statuses[position] != PENDING:  # another process has settled it
+            if admits is not None:
+                admits(position, None)
             continue
         offset = columns.row_offsets[position]
         # A record after the journal's end is in the open commit.
@@ -49,6 +58,8 @@ def start_rows(journal: Journal, numbers: Iterable[int]) -> list[JobRow]:
             row = None
         if type(row) is not RowRecord or row.row != number or row.at.tzinfo is not UTC:
             row = read_row(file, line, offset, number, exact=exact)
+        if admits is not None and not admits(position, row.data):
+            continue
         record.row = number
         attempts = put_row_status(journal, position, record)
         before = columns.earlier_attempts(position)

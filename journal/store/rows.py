@@ -26,8 +26,8 @@ from journal.format.records import (
 )
 from journal.format.values import DECODE_ERRORS
 from journal.fs.handles import JournalFile
-from journal.index.columns import Columns, View
-from journal.model import FoundRow, JobRow, RowStatus
+from journal.index.columns import View
+from journal.model import JobRow, RowStatus
 from journal.store.journal import Journal
 
 READ_AHEAD_BYTES = 1 << 18
@@ -105,17 +105,6 @@ def row_of(journal: Journal, position: int) -> JobRow:
         columns.attempts[position],
         columns.earlier_attempts(position),
         journal.index.keyed,
-    )
-
-
-def found_row(columns: Columns, position: int) -> FoundRow:
-    """What the columns have about the row at a position."""
-    attempts = columns.attempts[position]
-    return FoundRow(
-        position,
-        columns.number(position),
-        attempts - columns.earlier_attempts(position),
-        not attempts,
     )
 
 

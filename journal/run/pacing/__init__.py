@@ -1,5 +1,5 @@
 """How fast a run starts rows, and when it ends early.
 
 ``limits`` has all settings, ``rate`` the rate of starts. ``halt`` counts failures, and ``bounds``
-decides when a run ends early.
+decides when a run ends early. ``per_key`` limits the rows in flight by the values of columns.
 """

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from array import array
 from bisect import insort
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from heapq import heappop, heappush
 from itertools import islice
 from typing import Any
 
 from journal.format.values import canonical_json
-from journal.model import FoundRow, JobRow, RowStatus
+from journal.model import FoundRow, JobRow
 from journal.run.held_job import HeldJob
 from journal.text import similar
 
@@ -65,11 +65,10 @@ class _Numbers:
 class PerKey:
     """Counts the rows in flight by their keys, and keeps the rows that have to wait."""
 
-    def __init__(self, job: HeldJob, limit_per: Mapping[str, int] | None) -> None:
-        self._service = job.service
-        self._job_id = job.id
+    def __init__(self, limit_per: Mapping[str, int] | None) -> None:
         self._limits = dict(limit_per or {})
         self._in_flight: dict[Key, int] = {}
+        self._offered: tuple[int, int, Keys] = (0, 0, ())  # number, rank, keys it has waited for
         self._admitted: dict[int, Keys] = {}  # by row number, until the row is started
         self._attempts: dict[tuple[int, int], Keys] = {}  # by the numbers of row and attempt
         self._parked: dict[Queue, _Numbers] = {}
@@ -93,26 +92,26 @@ class PerKey:
         """Whether rows are parked, and all of them wait for attempts to end."""
         return bool(self._parked) and all(self._full(keys) for _, keys in self._parked)
 
+    @property
+    def gate(self) -> Callable[[int, dict[str, Any] | None], bool] | None:
+        """Decides about the row that was offered last: see ``bulk.start_rows``."""
+        return self._admits if self._limits else None
+
     def holds(self, found: FoundRow) -> bool:
-        """Return whether the row is parked, or admitted and not started yet."""
+        """Return whether the row is parked."""
         at, bit = divmod(found.position, 8)
-        is_parked = at < len(self._is_parked) and bool(self._is_parked[at] >> bit & 1)
-        return is_parked or found.row_number in self._admitted
+        return at < len(self._is_parked) and bool(self._is_parked[at] >> bit & 1)
 
-    def admits(self, found: FoundRow) -> bool:
-        """Return whether the row may start now. Otherwise it is parked, or isn't pending any more."""
-        if not self._limits:
-            return True
-        return self._admits(found.row_number, FRESH if found.is_fresh else STARTED)
+    def offer(self, number: int, rank: int, awaited: Keys = ()) -> int:
+        """Offer a row to the gate. Returns the row's number.
 
-    def admits_again(self, number: int) -> bool:
-        """:meth:`admits` for a row that is due for another attempt."""
-        return self._admits(number, RETRIED)
+        ``awaited``: the keys that a parked row has waited for.
+        """
+        self._offered = number, rank, awaited
+        return number
 
     def next(self) -> int:
-        """The number of the next parked row that may start, which is parked no longer; 0 if none
-        may.
-        """
+        """Offer the next parked row that may start. Returns its number; 0 if there is none."""
         while self._ready:
             rank, number, keys = heappop(self._ready)
             parked = self._parked.get((rank, keys))
@@ -120,10 +119,8 @@ class PerKey:
                 continue  # it is added again when a slot becomes free
             if parked.first == number:
                 self._take_first((rank, keys), parked)
-                if self._admits(number, rank, keys):
-                    return number
-            else:
-                heappush(self._ready, (rank, parked.first, keys))
+                return self.offer(number, rank, keys)
+            heappush(self._ready, (rank, parked.first, keys))
         return 0
 
     def _take_first(self, queue: Queue, parked: _Numbers) -> None:
@@ -139,20 +136,19 @@ class PerKey:
             if not self._queues[key]:
                 del self._queues[key]
 
-    def _admits(self, number: int, rank: int, waited: Keys = ()) -> bool:
-        """``waited``: the keys that a parked row has waited for."""
-        row = self._service.find_row(f"{self._job_id}:{number}")
-        if row is None:
-            return False
-        found, status, data = row
+    def _admits(self, position: int, data: Mapping[str, Any] | None) -> bool:
+        number, rank, waited = self._offered
         if waited:
-            self._mark(found, is_parked=False)
-        if status is not RowStatus.PENDING:  # another process has settled it
+            self._mark(position, is_parked=False)
+        if data is None:
             return False
         keys = self._keys_of(data)
         full = self._full(keys)
         if not full:
-            self._count(number, keys)
+            if keys:
+                self._admitted[number] = keys
+                for key in keys:
+                    self._in_flight[key] = self._in_flight.get(key, 0) + 1
             return True
         # A row waits for one key at first, since most rows have only one that is full for long. If
         # another key is full when that one has room, the row waits for both. So it moves at most
@@ -161,21 +157,21 @@ class PerKey:
             awaited = tuple(key for key in keys if key in waited or key in full)
         else:
             awaited = (max(full, key=lambda key: len(self._parked.get((rank, (key,)), ()))),)
-        self._park(found, (rank, awaited))
+        self._park(number, (rank, awaited))
+        self._mark(position, is_parked=True)
         return False
 
-    def _park(self, found: FoundRow, queue: Queue) -> None:
+    def _park(self, number: int, queue: Queue) -> None:
         parked = self._parked.get(queue)
         if parked is None:
             parked = self._parked[queue] = _Numbers()
             for key in queue[1]:
                 self._queues.setdefault(key, set()).add(queue)
-        parked.add(found.row_number)
+        parked.add(number)
         self._counts[queue[0]] += 1
-        self._mark(found, is_parked=True)
 
-    def _mark(self, found: FoundRow, *, is_parked: bool) -> None:
-        at, bit = divmod(found.position, 8)
+    def _mark(self, position: int, *, is_parked: bool) -> None:
+        at, bit = divmod(position, 8)
         if at >= len(self._is_parked):
             self._is_parked.extend(bytes(at + 1 - len(self._is_parked)))
         if is_parked:
@@ -183,21 +179,13 @@ class PerKey:
         else:
             self._is_parked[at] &= ~(1 << bit)
 
-    def _count(self, number: int, keys: Keys) -> None:
-        self._admitted[number] = keys
-        for key in keys:
-            self._in_flight[key] = self._in_flight.get(key, 0) + 1
-
     def start(self, rows: Iterable[JobRow]) -> None:
-        """Say which of the admitted rows were started. The slots of the others become free."""
+        """Take note of the attempts of the rows that were admitted and started."""
         if self._admitted:
             for row in rows:
-                keys = self._admitted.pop(row.row_number, ())
-                if keys:
+                if row.row_number in self._admitted:
+                    keys = self._admitted.pop(row.row_number)
                     self._attempts[row.row_number, row.attempts] = keys
-            for keys in self._admitted.values():
-                self._free(keys)
-            self._admitted.clear()
 
     def end(self, rows: Iterable[JobRow]) -> None:
         """Free the slots of attempts that have ended."""

@@ -261,16 +261,16 @@ PATCHES = [
     ),
     Patch(
         "a row that waited is tried again only if it is still pending",
-        "run/pacing/per_key",
-        "        if status is not RowStatus.PENDING:  # another process has settled it\n",
-        "        if False:\n",
+        "store/bulk",
+        "        if columns.statuses[position] != PENDING:  # another process has settled it\n",
+        "        if columns.statuses[position] == PROCESSING:\n",
         RUN,
     ),
     Patch(
         "attempts of earlier runs count",
         "run/row_queue",
-        "            if found.attempts >= self._limits.max_attempts > 1 and self._is_used_up(found):\n",
-        "            if False:\n",
+        "            used_up = found.attempts >= self._limits.max_attempts > 1 and self._is_used_up(found)\n",
+        "            used_up = False\n",
         RUN,
     ),
     Patch(
