@@ -24,7 +24,7 @@ def fixture_service(tmp_path: Path) -> Iterator[JobService]:
 
 
 def start(service: JobService, *numbers: int) -> list[int]:
-    return [row.row_number for row in service._start_rows("j", numbers)]
+    return [row.row_number for row in service._start_rows("j", iter(numbers), 1000, None)]
 
 
 def complete(service: JobService, *numbers: int, **members: Any) -> list[bool]:
@@ -49,7 +49,7 @@ def test_many_starts_and_completions_leave_what_single_ones_leave(tmp_path: Path
             service.create_rows("j", ({"data": {"n": f"é {n}"}} for n in range(1, 4)))
             service.start_job("j", version="v2", keep_lock=True)
             if is_bulk:
-                started = service._start_rows("j", (1, 2))
+                started = service._start_rows("j", iter((1, 2)), 2, None)
                 complete(service, 1, 2, result=[1.5], cost_cents=2, usage=None)
             else:
                 started = [service.start_row(f"j:{number}") for number in (1, 2)]

@@ -10,9 +10,9 @@ COMMANDS = "tests/cli/test_run_batches.py"
 
 PATCHES = [
     Patch(
-        "of many rows only those that may start are started",
+        "of many rows only those that are pending are started",
         "store/bulk",
-        "        if PROCESSING not in ALLOWED_CODES[columns.statuses[position]]:\n",
+        "        if columns.statuses[position] != PENDING:  # another process has settled it\n",
         "        if False:\n",
         BULK,
     ),
