@@ -212,8 +212,9 @@ class JobRow(msgspec.Struct, frozen=True):
     - ``id``: ``JOB_ID:ROW_NUMBER``. The id never changes.
     - ``idempotency_key``: the key to send to the service that you call. All attempts and all copies
       of the job have the same key for a row, and no other row has this key.
-    - ``attempts``: how often the row was started. ``earlier_attempts``: how many of these were
-      before the last retry or redo. Earlier attempts don't count for ``max_attempts``.
+    - ``attempts``: how often the row was started. ``earlier_attempts``: how many of these don't
+      count for ``max_attempts``: those before the last retry or redo, and those that were given
+      back since, as after a Hold.
     - ``processed_at``: when the row was completed, failed or skipped. ``updated_at``: when the
       status last changed.
     - ``error_code``, ``error_message``: the error of the failure. A pending row has the error of

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Self
 
@@ -23,8 +24,10 @@ _BAR_COLUMNS = 30
 class Progress:
     """A context manager that shows progress on standard error, or nothing if ``quiet``."""
 
-    def __init__(self, job: Job, *, quiet: bool) -> None:
+    def __init__(self, job: Job, *, quiet: bool, pace: Callable[[], str] = str) -> None:
+        """``pace`` returns what a run waits for, or its number of workers; "" to show nothing."""
         self._job = job
+        self._pace = pace
         self._quiet = quiet
         self._printed_s = time.monotonic()
         self._recent = RecentRate()
@@ -96,6 +99,7 @@ class Progress:
         left = time_left(job.total_rows - _ended(job), self._rate)
         if left is not None:
             parts += [f"{self._rate:.1f}/s", f"{left} left"]
+        parts += filter(None, [self._pace()])
         cost = spent_text(job.total_cost_cents, expected_cost_cents(job))
         if cost:
             parts.append(f"cost {cost}")

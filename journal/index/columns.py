@@ -41,7 +41,8 @@ class Columns:
         self.row_offsets = array("Q")
         self.status_offsets = array("Q")  # 0: no row_status record yet (offset 0 is the job record)
         self.attempts = array("I")
-        # The attempts of each row before its last retry or redo. None: 0 for all rows.
+        # The attempts of each row that don't count for limits: those before its last retry or redo,
+        # and those that were given back since. None: 0 for all rows.
         self.earlier: array[int] | None = None
         self.numbers: array[int] | None = None  # None: row numbers are 1, 2, 3, ...
         # The steps of all rows, in three columns that are None until the first step. The last two
@@ -75,14 +76,21 @@ class Columns:
         return position + 1 if self.numbers is None else self.numbers[position]
 
     def earlier_attempts(self, position: int) -> int:
-        """The attempts that the row had before its last retry or redo."""
+        """The attempts of the row before its last retry or redo, and those given back since."""
         return 0 if self.earlier is None else self.earlier[position]
 
     def reset_attempts(self, position: int) -> None:
         """Count the row's attempts from zero again."""
+        self._earlier()[position] = self.attempts[position]
+
+    def give_back_attempt(self, position: int) -> None:
+        """Don't count the row's last attempt for limits."""
+        self._earlier()[position] += 1
+
+    def _earlier(self) -> array[int]:
         if self.earlier is None:
             self.earlier = array("I", bytes(4 * len(self.statuses)))
-        self.earlier[position] = self.attempts[position]
+        return self.earlier
 
     def add_step(self, position: int, offset: int) -> None:
         """Add the ``row_step`` record at ``offset`` to the row's steps."""
@@ -134,6 +142,9 @@ class StatusColumns(Columns):
         self.row_offsets = self.status_offsets = self.attempts = cast("array[int]", _NoColumn())
 
     def reset_attempts(self, position: int) -> None:
+        pass
+
+    def give_back_attempt(self, position: int) -> None:
         pass
 
     def add_step(self, position: int, offset: int) -> None:

@@ -322,13 +322,15 @@ class Index:
         offset: int,
         cost_cents: float | None,
         *,
+        error_code: str | None = None,
         reset: Reset | None = None,
         usage: dict[str, int | float] | None = None,
     ) -> int:
         """Set the row's status, and the offset of its record; return the row's attempts.
 
         With ``reset``, the row's attempts are counted from zero again. "redo" also forgets the
-        row's steps.
+        row's steps. If a row in processing becomes pending without an ``error_code``, its attempt
+        is given back: it doesn't count for limits.
         """
         if self._lease is not None:
             self.detach()
@@ -358,10 +360,12 @@ class Index:
             self.cost_millionths += millionths(cost_cents)
         if usage:
             self.usage = added_usage(self.usage, usage)
-        if code == PENDING and reset:
+        is_given_back = old == PROCESSING and error_code is None
+        if code == PENDING and (reset or is_given_back):
             earlier = columns.earlier
             self._undo.append(("reset", position, None if earlier is None else earlier[position]))
-            columns.reset_attempts(position)
+            change = columns.reset_attempts if reset else columns.give_back_attempt
+            change(position)
             if reset == "redo" and columns.step_heads is not None:
                 self._undo.append(("steps", position, *columns.head_of_steps(position)))
                 columns.forget_steps(position)

@@ -149,8 +149,8 @@ def _apply_statuses(index: Index, records: list[Any], offsets: list[int]) -> int
     positions = _positions(index, records)
     whole_cents = 0
     for position, record, offset in zip(positions, records, offsets, strict=False):
-        code = codes[record.status]
-        status_counts[statuses[position]] -= 1
+        code, old = codes[record.status], statuses[position]
+        status_counts[old] -= 1
         status_counts[code] += 1
         statuses[position] = code
         status_offsets[position] = offset
@@ -165,10 +165,14 @@ def _apply_statuses(index: Index, records: list[Any], offsets: list[int]) -> int
                 index.cost_millionths += millionths(cost_cents)
         if record.usage:
             index.usage = added_usage(index.usage, record.usage)
-        if code == PENDING and record.reset:
+        if code != PENDING:
+            continue
+        if record.reset:
             columns.reset_attempts(position)
             if record.reset == "redo":
                 columns.forget_steps(position)
+        elif old == PROCESSING and record.error_code is None:
+            columns.give_back_attempt(position)
     index.cost_millionths += millionths(whole_cents)
     return len(positions)
 

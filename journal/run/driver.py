@@ -75,10 +75,16 @@ class Run:
         self._bounds = Bounds(limits, job.settings.how_to, job.job())
         self._brake = self._bounds.brake
         self._holds = Holds(limits, job)
+        self._auto = self._holds.auto
+        if self._auto is not None:
+            self._auto.bind(workers.count)
         # Don't queue rows with a timeout: the time in the queue would count as time of the attempt.
         # Don't queue rows if an outcome may end the run: it must do so before more rows start.
         self._may_queue = (
-            workers.queues and limits.timeout_s is None and not self._bounds.depend_on_outcomes
+            workers.queues
+            and limits.timeout_s is None
+            and not self._bounds.depend_on_outcomes
+            and self._auto is None
         )
         steps, row_type = StepStore(job.service), job.settings.row_type
         self._in_flight = InFlight(workers, results, limits, steps, row_type)
@@ -100,6 +106,10 @@ class Run:
     def is_braked(self) -> bool:
         """Whether the run has ended because its first rows all failed with the same error code."""
         return self._brake.has_tripped
+
+    def pace(self) -> str:
+        """See :attr:`JobRun.pace`. May be called by any thread."""
+        return self._holds.pace()
 
     def close(self) -> None:
         """Stop the workers. Only for a run whose :meth:`work` is never called."""
@@ -345,7 +355,7 @@ class Run:
         until_s = now_s + _POLL_S
         if now_s < self._holds.until_s:
             until_s = min(until_s, self._holds.until_s)
-        has_room = self._in_flight.calls() < self._in_flight.slots
+        has_room = self._in_flight.calls() < self._holds.slots(self._in_flight.slots)
         has_room = has_room and self._holds.allowed(1, now_s) > 0
         if has_room and not self._stops.count and not self._paused:  # a row may start
             allowed_s = now_s
@@ -371,7 +381,9 @@ class Run:
         # If the commit fails or is interrupted, no more rows start. _drain then checks which
         # outcomes the journal already holds, and records the others one by one.
         with self._service.batch(self._held.id):
-            if not self._is_lost and (self._holds.count or self._results.held):
+            if self._auto is not None:
+                self._auto.use(self._in_flight.calls())
+            if not self._is_lost and (self._auto or self._holds.count or self._results.held):
                 self._holds.hear_all(results, self._in_flight.last_ticket)
             for result in self._complete(results):
                 self._settle(result, problems)
@@ -407,7 +419,7 @@ class Run:
             return 0
         # A worker that finishes during a commit needs a queued row. If handlers are slow, no queue
         # is needed. If they are faster than a sync, the queue must be long.
-        slots = self._in_flight.slots
+        slots = self._holds.slots(self._in_flight.slots)
         ahead = int(slots * self._commit_s / self._handler_s)
         ahead = min(ahead, max(slots * _MAX_AHEAD_EACH, _MIN_AHEAD), _MAX_AHEAD)
         if not self._may_queue or (self._brake.is_undecided and not self._queue.is_past_fresh):

@@ -36,6 +36,7 @@ from journal.run.input_match import (
     new_rows,
 )
 from journal.run.outcome import RetryOn
+from journal.run.pacing.auto import Auto
 from journal.run.pacing.condition import check_where
 from journal.run.pacing.limits import Limits, check_int
 from journal.run.plan import (
@@ -216,6 +217,7 @@ class JobRun:
         self.id = job_id
         self.matched = matched
         self._settings = settings
+        self._pace: Callable[[], str] = str
         self._runs: list[Stops] = []  # of the runs in progress
 
     def __enter__(self) -> Self:
@@ -232,6 +234,14 @@ class JobRun:
     def job(self) -> Job:
         """The job after its last commit. Raises JobNotFoundError."""
         return existing_job(self.service, self.id)
+
+    @property
+    def pace(self) -> str:
+        """What the last run of this object waits for, or its number of workers, as text for people.
+
+        "holding for …" after a :class:`Hold`, "… workers" with ``workers="auto"``, otherwise "".
+        """
+        return self._pace()
 
     def summary(self) -> JobSummary:
         """Counts by status, cost, status and times: :meth:`JobService.get_job_summary`."""
@@ -260,7 +270,7 @@ class JobRun:
         handler: Handler | Batches,
         executor: Executor | Callable[[], Executor] | None = None,
         *,
-        workers: int | None = None,
+        workers: int | str | None = None,
         max_attempts: int = 1,
         retry_on: RetryOn = (Exception,),
         backoff_s: float = 1.0,
@@ -361,11 +371,12 @@ class JobRun:
         Raises JobBusyError, InvalidValueError, and the error of a commit that failed.
         """
         limits = Limits.among(locals())
-        check_int(1 if workers is None else workers, "workers")
+        has_pool = executor is not None and not isinstance(executor, CallersLoop)
+        count = Auto.largest(workers, has_pool=has_pool)
         stops = executor.stops if isinstance(executor, CallersLoop) else Stops()
         classes = limits.retry_classes
         make = functools.partial(
-            make_workers, handler, executor, workers, classes, setup=setup, stops=stops
+            make_workers, handler, executor, count, classes, setup=setup, stops=stops
         )
         return self._run(
             make,
@@ -401,6 +412,7 @@ class JobRun:
                 held.report(f"{self.id}: stopped before its setup was complete: no row was started")
                 return RunReport(job=self.job, reason=stops.reason)
             run = Run(held, workers, results, limits, on_progress, stops)
+            self._pace = run.pace
             on_error.callback(run.close)
             job = take_up(self.service, self.id, retry_failed=retry_failed, where=limits.where)
             if job.status in TERMINAL_STATUSES:

@@ -371,6 +371,7 @@ def put_row_status(journal: Journal, position: int, record: RowStatusRecord) -> 
         CODES[record.status],
         journal.append(record),
         record.cost_cents,
+        error_code=record.error_code,
         reset=record.reset,
         usage=record.usage,
     )

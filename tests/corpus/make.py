@@ -127,6 +127,9 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
                 rows[record["row"]] |= {name: record[name] for name in ("checksum", "data", "key")}
             case "row_status":
                 row = rows[record["row"]]
+                is_given_back = (row["status"], record["status"]) == ("processing", "pending")
+                if is_given_back and record.get("error_code") is None:
+                    row["earlier_attempts"] += 1
                 row |= {name: record.get(name) for name in OF_A_STATUS}
                 row |= {"status": record["status"], "updated_at": at}
                 row["unknown"] = record.get("unknown", False)

@@ -161,7 +161,8 @@ def take_over(index: Index, offset: int, line: bytes) -> None:
                 raise Refused(offset)
             code = CODES[record.status]
             cost, usage = record.cost_cents, record.usage
-            index.set_row(position, code, offset, cost, reset=record.reset, usage=usage)
+            error, reset = record.error_code, record.reset
+            index.set_row(position, code, offset, cost, error_code=error, reset=reset, usage=usage)
         elif isinstance(record, RowStepRecord):
             position = index.position_of(record.row)
             if position is None:

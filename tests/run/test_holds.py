@@ -72,6 +72,7 @@ def test_an_outage_costs_no_row_an_attempt_and_one_call_a_hold(path: Path, place
         report = job.run(place(far_side), workers=WORKERS, tell=said.append)
         rows = job.rows()
     assert [row.result for row in rows] == list(range(1, 61))
+    assert {row.attempts - row.earlier_attempts for row in rows} == {1}
     assert (report.started, report.completed, report.exit_code) == (60, 60, 0)
     assert far_side.calls == 60 + far_side.refused
     held = [line for line in said if "j: holding for 0 s" in line]
@@ -115,6 +116,26 @@ def test_a_held_attempt_is_given_back_with_its_cost_its_logs_and_its_reason(path
         None,
     )
     assert [entry.message for entry in history.logs] == ["asked", "asked"]
+
+
+def test_a_held_attempt_is_none_of_the_attempts_that_a_row_has_over_runs(path: Path) -> None:
+    with open_job(path, 1) as job:
+        for _ in range(3):
+            with pytest.raises(KeyboardInterrupt):
+                job.run(FarSide(0).refuse, tell=interrupt)
+        outcomes = iter([ValueError("no"), None])
+
+        def handler(_row: JobRow) -> None:
+            error = next(outcomes)
+            if error:
+                raise error
+
+        report = job.run(handler, max_attempts=2, backoff_s=0)
+        assert report.completed == 1
+
+
+def interrupt(_text: str) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_hold_with_a_step_in_doubt_needs_a_review_and_holds_all_the_same(path: Path) -> None:

@@ -277,7 +277,7 @@ def test_an_attempt_that_never_began_is_given_back(service: JobService) -> None:
     service.start_row(f"{JOB}:5")
     given_back = service.give_back_row(f"{JOB}:5")
     assert (given_back.status, given_back.error_code) == (RowStatus.PENDING, None)
-    assert given_back.earlier_attempts == 0
+    assert (given_back.attempts, given_back.earlier_attempts) == (1, 1)
     with pytest.raises(InvalidStateTransition):
         service.give_back_row(f"{JOB}:5")
 

@@ -62,7 +62,7 @@ def export_command(
     characters are escaped. OUT is written completely or not at all.
 
     The columns of the data come first. The columns of the journal follow: job_id, row_number,
-    status, attempts, earlier_attempts (those before the last retry or redo), version, error_code,
+    status, attempts, earlier_attempts (those that limits don't count), version, error_code,
     error_message, unknown (true if a failed row may have taken effect), reason,
     tracking_number, label_path, cost_cents, usage, result, created_at, started_at, processed_at,
     duration_s and idempotency_key. If the data has a column with one of these names, the journal's

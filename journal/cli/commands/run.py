@@ -204,10 +204,9 @@ class _RunCommand:
                 how = f"to settle: {self._how_to().say('', 'show', job.id)}"
             words = "row|rows is|are in review already, and stays|stay in review"
             echo_err(f"{job.id}: {counted(job.needs_review_count, words)}; {how}")
-        with Progress(job, quiet=given["quiet"]) as progress:
+        with Progress(job, quiet=given["quiet"], pace=lambda: job_run.pace) as progress:
             report = job_run.run(
                 handler,
-                workers=given["workers"],
                 retry_failed=given["retry_failed"],
                 tell=progress.echo_err,
                 on_progress=progress.show,

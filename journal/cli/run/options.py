@@ -30,6 +30,19 @@ def _checked(parse: Callable[[str], object]) -> Callable[..., str | None]:
     return check
 
 
+_MAX_WORKERS = 1000
+
+
+def _workers(ctx: click.Context, param: click.Parameter, value: Any) -> int | str:
+    if isinstance(value, int):  # the default
+        return value
+    number = value.removeprefix("auto:")
+    if value != "auto" and not (number.isdecimal() and 0 < int(number) <= _MAX_WORKERS):
+        wanted = "must be a number from 1 to 1000, auto, or auto and the largest number: auto:200"
+        raise click.BadParameter(f"{value!r} {wanted}", ctx, param)
+    return int(value) if value.isdecimal() else str(value)
+
+
 def _limits_by_column(
     ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, int] | None:
@@ -75,10 +88,12 @@ _OPTIONS = (
         "-j",
         "--jobs",
         "workers",
-        metavar="N",
-        type=click.IntRange(min=1, max=1000),
+        metavar="N|auto",
+        type=click.UNPROCESSED,
         default=1,
-        help="Run up to N commands at a time.",
+        callback=_workers,
+        help="Run up to N commands at a time. auto: as many as bring more, up to 100. auto:200: up to "
+        "200.",
     ),
     click.option(
         "-n",

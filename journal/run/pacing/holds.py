@@ -9,11 +9,13 @@ from time import monotonic
 from journal.run.held_job import HeldJob
 from journal.run.in_flight import Result
 from journal.run.outcome import Outcome
+from journal.run.pacing.auto import Auto
 from journal.run.pacing.limits import Limits
 from journal.run.retries import backoff_s
-from journal.text import shorten
+from journal.text import counted, shorten
 
 MAX_HELD_S = 3600.0  # of holds without one success, before the run pauses
+_LOG_S = 30.0  # between two log records about the number of workers
 _MESSAGE_CHARACTERS = 200
 
 
@@ -30,6 +32,9 @@ class Holds:
 
     def __init__(self, limits: Limits, job: HeldJob) -> None:
         self._limits = limits
+        self.auto = Auto.parse(limits.workers)
+        self._logged_s = 0.0  # when the number of workers was logged, and which
+        self._logged = 0 if self.auto is None else self.auto.count
         self._job = job
         self._said: list[str] = []  # messages that are logged, and not reported
         self.count = 0  # holds in succession: 0 if the run isn't held
@@ -46,10 +51,20 @@ class Holds:
         """
         now_s = monotonic()
         for result in results:
+            if self.auto is not None:
+                _tell(self.auto, result, last_ticket, now_s)
             said = self.hear(result.ticket, result.outcome, last_ticket, now_s)
             if said:
                 self._said.append(said)
                 self._job.service.log(self._job.id, said, "WARNING")
+        if self.auto is not None and self.auto.count != self._logged:
+            self._log_workers(self.auto.count, now_s)
+
+    def _log_workers(self, count: int, now_s: float) -> None:
+        if now_s - self._logged_s >= _LOG_S:
+            text = f"{counted(count, 'worker|workers')}, before that {self._logged}"
+            self._job.service.log(self._job.id, text)
+            self._logged, self._logged_s = count, now_s
 
     def report(self) -> None:
         """Report the holds that have begun or ended since the last call."""
@@ -78,6 +93,17 @@ class Holds:
             self.count, self.until_s = 0, 0.0
             return f"an attempt has succeeded after {held_s} of holding: going on"
         return ""
+
+    def slots(self, slots: int) -> int:
+        """How many of the workers may be used."""
+        return slots if self.auto is None else min(slots, self.auto.count)
+
+    def pace(self) -> str:
+        """What the run waits for, or its number of workers with "auto"; else ""."""
+        held = self.text(monotonic())
+        if held:
+            return f"holding for {held}"
+        return "" if self.auto is None else counted(self.auto.count, "worker|workers")
 
     def allowed(self, count: int, now_s: float) -> int:
         """How many rows may start now, of ``count`` if the run isn't held."""
@@ -108,3 +134,13 @@ class Holds:
         held = timedelta(seconds=round(now_s - self._first_s))
         why = shorten(self._why, _MESSAGE_CHARACTERS)
         return f"no attempt has succeeded in {held} of holding; the last hold said: {why}", 1
+
+
+def _tell(auto: Auto, result: Result, last_ticket: int, now_s: float) -> None:
+    outcome = result.outcome
+    if outcome.kind == "held":
+        auto.fail(result.ticket, last_ticket, now_s, is_hold=True)
+    elif outcome.error_code == "TimeoutError":
+        auto.fail(result.ticket, last_ticket, now_s, is_hold=False)
+    elif outcome.kind in ("completed", "skipped") and outcome.elapsed_s:
+        auto.succeed(result.ticket, outcome.elapsed_s, last_ticket, now_s)

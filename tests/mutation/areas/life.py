@@ -70,8 +70,8 @@ PATCHES = [
     Patch(
         "replay counts attempts anew from a reset on",
         "index/replay",
-        "        if code == PENDING and record.reset:\n            columns.reset_attempts(position)\n",
-        "",
+        "        if record.reset:\n            columns.reset_attempts(position)\n",
+        "        if record.reset:\n",
         "tests/index/test_replay.py tests/format/test_corpus.py",
     ),
     Patch(
