@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import threading
@@ -24,6 +25,7 @@ from journal import (
     Fail,
     Hold,
     InvalidValueError,
+    Job,
     JobRow,
     JobRun,
     JobService,
@@ -409,6 +411,42 @@ def test_a_call_is_asked_once_to_end_however_many_rows_it_has(job: JobRun) -> No
     rows = run(job, handle, timeout_s=0.05)
     assert {row.error_code for row in rows} == {"TimeoutError"}
     assert handle.asked == [("j:1", False)]
+
+
+def test_all_rows_of_a_call_have_its_deadline_however_long_their_dispatch_takes(
+    job: JobRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = itertools.count()
+    monkeypatch.setattr("journal.run.in_flight.monotonic", lambda: float(next(seconds)))
+    rows = run(job, Cancellable(), timeout_s=4.5)
+    assert {row.error_code for row in rows} == {"TimeoutError"}
+
+
+def test_rows_that_are_added_during_a_call_wait_for_its_end_though_it_has_room_for_them(
+    tmp_path: Path,
+) -> None:
+    is_added, looks, seen = threading.Event(), threading.Semaphore(0), list[int]()
+
+    def handle(rows: list[AttemptedRow]) -> list[None]:
+        with JobService(tmp_path) as other:
+            if not is_added.is_set():
+                other.create_rows("j", [{"data": {"n": 3}}])
+                is_added.set()
+                for _ in range(3):
+                    assert looks.acquire(timeout=WAIT_S)
+            present = other.get_job("j")
+        assert present is not None
+        seen.append(present.processing_count)
+        return [None] * len(rows)
+
+    def look(_job: Job) -> None:
+        if is_added.is_set():
+            looks.release()
+
+    with open_job(tmp_path / "j", 2) as job:
+        rows = run(job, handle, 3, on_progress=look)
+    assert seen == [2, 1]
+    assert len(rows) == 3
 
 
 def test_the_first_stop_waits_for_the_calls_in_flight_and_pauses(job: JobRun) -> None:
