@@ -4,7 +4,7 @@
 - ``inputs``: reads the rows of an input, from CSV, TSV, JSON Lines or lines.
 - ``template``: fills the placeholders of a command with the values of a row.
 - ``subprocesses``: runs the command of a row, and makes an outcome of its result. ``batches`` does so
-  with a command for many rows.
+  with a command for many rows. ``outcomes``: what an exit status or printed JSON says about a row.
 
 May import: all rooms, except ``cli/commands``.
 """
