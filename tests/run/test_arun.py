@@ -462,10 +462,14 @@ def test_with_handle_signals_a_signal_pauses_the_run_and_the_task_is_not_cancell
         gate.open.set()
         return await task
 
+    def of_the_owner(_number: int, _frame: object) -> None:
+        raise AssertionError
+
+    before = signal.signal(signal.SIGTERM, of_the_owner)
     with open_job(path) as job:
         report = run(main(job))
         assert (report.signal, report.job.status, report.completed) == (signal.SIGTERM, "paused", 1)
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.signal(signal.SIGTERM, before) is of_the_owner
 
 
 # --- stop
