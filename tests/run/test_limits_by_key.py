@@ -397,6 +397,31 @@ def test_a_row_that_is_due_again_waits_for_a_slot_and_then_comes_before_new_ones
     assert queue.start(2) == [3]
 
 
+def test_an_attempt_that_is_said_to_have_ended_twice_frees_one_slot(
+    make_queue: Callable[..., Queue],
+) -> None:
+    queue = make_queue(*"aaaa", limit_per={"key": 2})
+    assert queue.start(4) == [1, 2]
+    queue.end(1)
+    queue.rows.end([queue.row(1)])
+    assert queue.start(4) == [3]
+
+
+def test_a_row_that_was_settled_while_it_waited_is_found_again_when_it_is_retried(
+    make_queue: Callable[..., Queue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("journal.run.row_queue._LOOK_AGAIN_S", 0.0)
+    monkeypatch.setattr("journal.run.row_queue._LOOK_AGAIN_EACH_S", 0.0)
+    queue = make_queue(*"aaa")
+    assert queue.start(2) == [1]
+    queue.service.skip_row("j:2", "not needed")
+    queue.end(1)
+    assert queue.start(2) == [3]
+    queue.service.retry_row("j:2")
+    queue.end(3)
+    assert queue.start(2) == [2]
+
+
 def test_a_row_that_can_not_start_takes_no_slot(make_queue: Callable[..., Queue]) -> None:
     queue = make_queue("a", "a", "a", max_attempts=2)
     for _ in range(2):
