@@ -229,20 +229,24 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--quick", action="store_true", help="some seconds instead of minutes")
+    parser.add_argument("--only", choices=list(_WORKS), help="one of the measurements")
     arguments = parser.parse_args()
-    works: list[Callable[[], dict[str, Any]]] = [lambda: outage(16, 30.0)]
-    works += [
-        lambda: settled("limit", 12, 60.0, [8, 10, 11, 12, 13, 16]),
-        lambda: settled("saturated", 12, 60.0, [6, 8, 10, 12, 14, 16, 24]),
-    ]
-    if arguments.quick:
-        works = [
-            lambda: outage(4, 1.0),
-            lambda: settled("limit", 6, 3.0, [6, 12]),
-            lambda: settled("saturated", 6, 3.0, [6, 12]),
-        ]
-    for work in works:
-        print(json.dumps(work()), flush=True)
+    works = _QUICK if arguments.quick else _WORKS
+    for name, work in works.items():
+        if arguments.only in (None, name):
+            print(json.dumps(work()), flush=True)
+
+
+_WORKS: dict[str, Callable[[], dict[str, Any]]] = {
+    "outage": lambda: outage(16, 30.0),
+    "limit": lambda: settled("limit", 12, 60.0, [8, 10, 11, 12, 13, 16]),
+    "saturated": lambda: settled("saturated", 12, 60.0, [6, 8, 10, 12, 14, 16, 24]),
+}
+_QUICK: dict[str, Callable[[], dict[str, Any]]] = {
+    "outage": lambda: outage(4, 0.3),
+    "limit": lambda: settled("limit", 6, 6.0, [6, 12]),
+    "saturated": lambda: settled("saturated", 6, 6.0, [6, 12]),
+}
 
 
 if __name__ == "__main__":

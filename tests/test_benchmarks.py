@@ -102,3 +102,14 @@ def test_the_heartbeat_beside_arun_is_measured_and_each_row_is_called_once(tmp_p
     assert [line.split("  ")[0] for line in told[:3]] == names
     assert told[3].startswith("each of 100 rows was called once: ")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_measurement_of_outages_says_what_a_hold_costs() -> None:
+    told = [
+        json.loads(line)
+        for line in run("benchmarks.outages", "--quick", "--only", "outage").splitlines()
+    ]
+    assert [one["shape"] for one in told] == ["outage"]
+    assert told[0]["failed"] == 0
+    assert told[0]["calls_while_down"] <= told[0]["bound"]
+    assert told[0]["most_attempts"] == 1

@@ -441,7 +441,7 @@ class Run:
         for result in results:
             if result.ticket not in left:
                 self._brake.hear(result.row, result.outcome, again=False)
-                self._count(result.outcome)
+                self._count(result, result.outcome)
         return others
 
     def _settle(self, result: Result, problems: list[str]) -> None:
@@ -460,7 +460,7 @@ class Run:
             return
         self._brake.hear(result.row, outcome, again=again)
         if not again:
-            self._count(outcome)
+            self._count(result, outcome)
         elif outcome.kind in ("held", "unstarted"):
             self._counts["started"] -= 1  # the attempt is given back
 
@@ -475,7 +475,7 @@ class Run:
             return
         if row is not None and row.status is RowStatus.NEEDS_REVIEW:
             self._counts["failed"] -= 1  # counted as failed when it was given up
-        self._count(result.outcome)
+        self._count(result, result.outcome)
 
     def _forget(self, result: Result) -> None:
         self._in_flight.forget(result)
@@ -487,10 +487,10 @@ class Run:
         if outcome.elapsed_s:
             self._handler_s += (max(outcome.elapsed_s, 1e-6) - self._handler_s) * 0.2
 
-    def _count(self, outcome: Outcome) -> None:
+    def _count(self, result: Result, outcome: Outcome) -> None:
         kind = outcome.kind if outcome.kind in ("completed", "skipped") else "failed"
         self._counts[kind] += 1
-        self._bounds.count(failed=kind == "failed")
+        self._bounds.count(result.ticket, failed=kind == "failed")
 
 
 def _unrecorded(result: Result, error: JournalError | str) -> str:

@@ -298,12 +298,15 @@ class JobRun:
         - An exception fails the row. The name of its class is the error code, and its text the
           message.
         - :class:`Fail`, :class:`Retry`, :class:`Skip` and :class:`NeedsReview` set other outcomes.
+          :class:`Hold` lets the whole run wait.
         - ``row.idempotency_key`` is the idempotency key, for the service that you call.
 
         **Workers.** Handlers run in threads; coroutine functions run in an event loop. ``executor``
         is any ``concurrent.futures.Executor``, a dask client, or a function that makes one. If the
         executor breaks, the function is called again. ``workers`` is the number of rows that are
-        processed at a time; the default is 1, or the executor's own number. An executor must not
+        processed at a time; the default is 1, or the executor's own number. ``"auto"``: as many as
+        bring more, up to 100 or the executor's own number; ``"auto:200"``: up to 200 (`journal help
+        outages`). An executor must not
         repeat calls by itself; dask's own retries are switched off here. If a worker dies, its row
         is settled as ``on_interrupted`` says.
 
@@ -338,7 +341,8 @@ class JobRun:
             of them fail with the same error code, and more rows are left that were never started,
             pause.
           - ``"soon,fail=20%,min=50"``: also pause when at least 50 rows of this run have ended and
-            20% of them have failed. ``soon`` waits for the rows in flight; ``now`` ends them.
+            20% of them have failed. ``"soon,fail=10 in a row"``, ``"soon,fail=20% of 100"``: look
+            at the last rows. ``soon`` waits for the rows in flight; ``now`` ends them.
           - "never": run all rows.
         - ``max_cost_cents``: pause when the job, over all its runs, has cost this much.
           ``max_run_cost_cents``: pause when this run has cost this much. Failed and repeated

@@ -46,7 +46,7 @@ def test_a_run_gives_up_when_its_halt_says_so(
         ("soon,fail=50% of 4", "fsssfsf", "2 of the last 4 rows have failed"),
         ("soon,fail=50% of 4", "ff", "2 of the last 4 rows have failed"),
         ("soon,fail=20% of 7", "fs", None),  # 20 % of 7 rows is more than one
-        ("soon,fail=100% of 2", "ff", "the last 2 rows have failed"),
+        ("soon,fail=100% of 2", "ff", "2 of the last 2 rows have failed"),
     ],
 )
 def test_a_run_gives_up_when_the_last_rows_say_so(
@@ -54,9 +54,23 @@ def test_a_run_gives_up_when_the_last_rows_say_so(
 ) -> None:
     halt = Halt.parse(text)
     assert halt is not None
-    for row in ended:
-        halt.hear(failed=row == "f")
+    for ticket, row in enumerate(ended, 1):
+        halt.hear(ticket, failed=row == "f")
     assert halt.reason(ended.count("s"), ended.count("f")) == reason
+
+
+def test_a_success_that_began_before_the_failures_in_a_row_does_not_end_them() -> None:
+    halt = Halt.parse("soon,fail=2 in a row")
+    assert halt is not None
+    halt.hear(5, failed=True)
+    halt.hear(4, failed=False)
+    assert halt.reason(1, 1) is None
+    halt.hear(7, failed=True)
+    assert halt.reason(1, 2) == "the last 2 rows have failed"
+    halt.hear(6, failed=False)
+    assert halt.reason(2, 2) is None
+    halt.hear(3, failed=True)  # it began before a success
+    assert halt.reason(2, 3) is None
 
 
 def test_a_run_that_never_halts_has_no_halt() -> None:

@@ -16,6 +16,7 @@ TOPICS = {
     "python": "a run in a script, a loop of your own, explicit calls",
     "running": "journal run: input, commands, outcomes, limits, settling rows",
     "outcomes": "what a command says of its row: exit statuses, printed JSON",
+    "outages": "when the far side is down or throttles: hold, halt, workers=auto",
     "batches": "calls and commands that take many rows",
     "steps": "several side effects in one row, none of them repeated",
     "values": "what data and results may hold, and the digits of numbers",

@@ -1,5 +1,6 @@
 """How fast a run starts rows, and when it ends early.
 
 ``limits`` has all settings, ``rate`` the rate of starts. ``halt`` counts failures, and ``bounds``
-decides when a run ends early. ``per_key`` limits the rows in flight by the values of columns.
+decides when a run ends early. ``holds`` lets a run wait while the far side is down, and ``auto`` finds
+the number of workers. ``per_key`` limits the rows in flight by the values of columns.
 """

@@ -30,10 +30,10 @@ class Bounds:
         has_cost = limits.max_cost_cents is not None or limits.max_run_cost_cents is not None
         return has_cost or self._halt is not None
 
-    def count(self, *, failed: bool) -> None:
-        """Count a row that has ended."""
+    def count(self, ticket: int, *, failed: bool) -> None:
+        """Count a row that has ended. ``ticket`` is that of its last attempt."""
         if self._halt is not None:
-            self._halt.hear(failed=failed)
+            self._halt.hear(ticket, failed=failed)
 
     def reached(
         self, job: Job, counts: Mapping[str, int], *, has_fresh: Callable[[], bool]

@@ -34,8 +34,8 @@ class Halt(msgspec.Struct):
 
     ``what`` selects rows: "fail", "success" or "done" (both). The run gives up when:
 
-    - ``count`` such rows have ended; with ``window``, ``count`` of the last ``window`` ended rows
-      have failed;
+    - ``count`` such rows have ended; with ``in_a_row``, these began after all that succeeded; with
+      ``window``, they are among the last ``window`` rows that ended;
     - or, with ``percent``, such rows are at least that part of the ended rows, and at least
       ``min_done`` rows have ended.
 
@@ -47,9 +47,12 @@ class Halt(msgspec.Struct):
     count: int = 0
     percent: float = 0.0
     min_done: int = _MIN_DONE
+    in_a_row: bool = False
     window: int = 0
     last: deque[bool] = msgspec.field(default_factory=deque)  # whether each of them has failed
     failed: int = 0  # of the last rows
+    succeeded: int = 0  # the last attempt that has succeeded, in the order in which they began
+    since: list[int] = []  # the failed attempts after that
 
     @classmethod
     def parse(cls, text: str) -> Halt | None:
@@ -71,7 +74,7 @@ class Halt(msgspec.Struct):
             )
         now = match[1] == "now"
         if match[6]:
-            return cls(now, "fail", count=int(match[6]), window=int(match[6]))
+            return cls(now, "fail", count=int(match[6]), in_a_row=True)
         if match[7]:
             window = int(match[8])
             return cls(now, "fail", count=-(-percent * window // 100), window=window)
@@ -79,8 +82,16 @@ class Halt(msgspec.Struct):
             return cls(now, match[2], percent=percent, min_done=int(match[5] or _MIN_DONE))
         return cls(now, match[2], count=int(match[3]))
 
-    def hear(self, *, failed: bool) -> None:
-        """Take a row that has ended into the window."""
+    def hear(self, ticket: int, *, failed: bool) -> None:
+        """Take into account that a row has ended. Tickets are in the order in which attempts began.
+
+        A success that began before the failures in a row says nothing about what caused them.
+        """
+        if self.in_a_row and failed and ticket > self.succeeded:
+            self.since.append(ticket)
+        elif self.in_a_row and not failed:
+            self.succeeded = max(self.succeeded, ticket)
+            self.since = [later for later in self.since if later > ticket]
         if self.window:
             self.last.append(failed)
             self.failed += failed
@@ -92,11 +103,12 @@ class Halt(msgspec.Struct):
         done = succeeded + failed
         number = {"fail": failed, "success": succeeded, "done": done}[self.what]
         verb = _HALT_VERBS[self.what]
+        if self.in_a_row:
+            last = counted(self.count, f"row|rows {verb}")
+            return f"the last {last}" if len(self.since) >= self.count else None
         if self.window:
-            if self.failed < self.count:
-                return None
-            some = "" if self.count == self.window else f"{self.failed} of "
-            return f"{some}the last {counted(self.window, f'row|rows {verb}')}"
+            last = counted(self.window, f"row|rows {verb}")
+            return f"{self.failed} of the last {last}" if self.failed >= self.count else None
         if self.count:
             return counted(number, f"row|rows {verb}") if number >= self.count else None
         if done < self.min_done or number * 100 < done * self.percent:

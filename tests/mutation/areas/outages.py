@@ -1,0 +1,103 @@
+"""What a run does while the far side is down or throttles."""
+
+from __future__ import annotations
+
+from mutation.patch import Patch
+
+HOLDS = "tests/run/test_holds.py"
+AUTO = "tests/run/test_auto.py"
+LIMITS = "tests/run/test_limits.py"
+
+PATCHES = [
+    Patch(
+        "workers begin no row after an outcome that holds the run",
+        "run/workers/handover",
+        "        if self.held and not self._owner:\n            return False\n",
+        "",
+        HOLDS,
+    ),
+    Patch(
+        "rows that no worker has begun are taken back at a hold",
+        "run/driver",
+        "            self._in_flight.take_back()\n",
+        "            pass\n",
+        HOLDS,
+    ),
+    Patch(
+        "no row starts before a hold has ended, and one at a time after that",
+        "run/pacing/holds",
+        "        return 0 if now_s < self.until_s or self._probe else min(count, 1)\n",
+        "        return count\n",
+        HOLDS,
+    ),
+    Patch(
+        "a success that began before a hold doesn't end it",
+        "run/pacing/holds",
+        "        is_of_same_outage = self.count > 0 and ticket <= self._before\n",
+        "        is_of_same_outage = False\n",
+        HOLDS,
+    ),
+    Patch(
+        "an hour of holds pauses the run",
+        "run/pacing/holds",
+        "        if not self.count or now_s - self._first_s < MAX_HELD_S:\n",
+        "        if True:\n",
+        HOLDS,
+    ),
+    Patch(
+        "an attempt that was given back doesn't count",
+        "index/index",
+        "        is_given_back = old == PROCESSING and error_code is None\n",
+        "        is_given_back = False\n",
+        HOLDS,
+    ),
+    Patch(
+        "replay doesn't count an attempt that was given back",
+        "index/replay",
+        "        elif old == PROCESSING and record.error_code is None:\n",
+        "        elif False:\n",
+        "tests/index/test_replay.py tests/format/test_corpus.py",
+    ),
+    Patch(
+        "a held row of a job that has ended fails",
+        "run/row_queue",
+        "        if self._has_ended():  # its rows can't become pending\n",
+        "        if False:\n",
+        HOLDS,
+    ),
+    Patch(
+        "a loop waits until a hold has ended",
+        "run/attempts",
+        "        if now_s < holds.until_s:\n",
+        "        if False:\n",
+        HOLDS,
+    ),
+    Patch(
+        "a success ends the failures in a row before it",
+        "run/pacing/halt",
+        "            self.since = [later for later in self.since if later > ticket]\n",
+        "",
+        LIMITS,
+    ),
+    Patch(
+        "auto counts one failure a level",
+        "run/pacing/auto",
+        "        self._failed_s = now_s\n        self._good = max(1, self.count // 2)\n        self._go_to(self._good, last_ticket)\n",
+        "        self._failed_s = now_s\n        self._good = max(1, self.count // 2)\n        self._go_to(self._good, 0)\n",
+        AUTO,
+    ),
+    Patch(
+        "auto remembers the level that failed",
+        "run/pacing/auto",
+        "            self.limit = max(1, limit)\n",
+        "            pass\n",
+        AUTO,
+    ),
+    Patch(
+        "auto doesn't grow while workers have nothing to do",
+        "run/pacing/auto",
+        "        if not self._is_used:\n            return good\n",
+        "",
+        AUTO,
+    ),
+]
