@@ -28,11 +28,12 @@ PURPOSES = {
     "Settle rows": ("retry", "redo", "skip", "resolve"),
     "Move jobs": ("pack", "unpack", "compare", "pull"),
     "Mend damage": ("verify", "repair"),
-    "Remove jobs": ("delete",),
+    "Remove jobs": ("delete", "prune"),
 }
 # Modules of cli/commands that have several commands. Every other command has a module of its own.
 _MODULES = {
     "damage": ("verify", "repair"),
+    "delete": ("delete", "prune"),
     "control": ("pause", "resume", "cancel", "reopen"),
     "rows": ("rows", "errors"),
     "settle": ("retry", "redo", "skip", "resolve"),

@@ -96,6 +96,18 @@ def _remove_files(path: Path) -> list[Path]:
     return directories
 
 
+def size_bytes(path: Path) -> int:
+    """The sum of the sizes of all files in a directory. Links aren't followed."""
+    total, waiting = 0, [path]
+    while waiting:
+        for entry in _entries(waiting.pop()):
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(Path(entry.path))
+            else:
+                total += entry.stat(follow_symlinks=False).st_size
+    return total
+
+
 def subdirectories(path: Path) -> Iterator[str]:
     """Yield the names of the directories in ``path`` that aren't hidden.
 

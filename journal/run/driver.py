@@ -98,6 +98,7 @@ class Run:
         self._is_lost = False  # another job or run has this one's path
         self._counts = {"started": 0, "completed": 0, "failed": 0, "skipped": 0}
         self._problems: list[str] = []
+        self.report: RunReport | None = None  # of a run that has ended, also by a failed commit
         self._polled_s = 0.0
         self._commit_s = 0.0  # moving average of a commit's duration
         self._handler_s = 1.0  # moving average of a handler's duration
@@ -139,18 +140,19 @@ class Run:
                 job = self._work()
             for problem in self._problems:
                 self._held.report(problem)
-            if self._error is not None:
-                raise self._error
         finally:
             self._workers.close()
-        return RunReport(
+        self.report = RunReport(
             job=job,
             **self._counts,
-            reason=self._reason,
+            reason=self._reason if self._error is None else str(self._error),
             signal=self._stops.signal,
             problems=tuple(self._problems),
             elapsed_s=monotonic() - begin_s,
         )
+        if self._error is not None:
+            raise self._error
+        return self.report
 
     def _work(self) -> Job:
         try:

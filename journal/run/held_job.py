@@ -72,6 +72,9 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
         return job_exit_code(job)
 
 
+OnEnd = Callable[[RunReport], object]  # called when a run has ended
+
+
 class HeldJob:
     """The job that a run holds. An interrupt may come between any two steps of the run."""
 
@@ -93,6 +96,15 @@ class HeldJob:
         """Report a message. If reporting fails, the run continues."""
         with suppress(Exception):
             self._report(text)
+
+    def call_on_end(self, on_end: OnEnd | None, report: RunReport | None) -> None:
+        """Call ``on_end`` after a run. If it raises an Exception, that is reported."""
+        if on_end is None or report is None:
+            return
+        try:
+            on_end(report)
+        except Exception as error:  # noqa: BLE001  (the run is over)
+            self.report(f"{self.id}: on_end raised {type(error).__name__}: {error}")
 
     def job(self) -> Job:
         """The job after its last commit. Raises JobNotFoundError."""

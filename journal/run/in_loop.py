@@ -118,7 +118,8 @@ def _callbacks(caller: CallersLoop, options: dict[str, Any]) -> dict[str, Any]:
                 loop.call_soon_threadsafe(on_progress, job, context=caller.context)
 
     callbacks: dict[str, Any] = {"on_progress": tick}
-    if options.get("tell") is not None:
-        in_loop = functools.partial(loop.call_soon_threadsafe, context=caller.context)
-        callbacks["tell"] = functools.partial(in_loop, options["tell"])
+    in_loop = functools.partial(loop.call_soon_threadsafe, context=caller.context)
+    for name in ("tell", "on_end"):
+        if options.get(name) is not None:
+            callbacks[name] = functools.partial(in_loop, options[name])
     return callbacks

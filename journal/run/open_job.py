@@ -17,14 +17,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from journal.errors import InvalidValueError, JobBusyError, JobExistsError
+from journal.errors import InvalidValueError, JobBusyError, JobExistsError, JournalError
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.ids import is_job_id, slug
 from journal.model import TERMINAL_STATUSES, Cost, Job, JobRow, JobSummary, Policy, RowStatus
 from journal.run.attempts import Attempt, iterate_attempts
 from journal.run.driver import Run
 from journal.run.handler import Handler
-from journal.run.held_job import HeldJob, Report, RunReport, Settings
+from journal.run.held_job import HeldJob, OnEnd, Report, RunReport, Settings
 from journal.run.in_loop import run_in_callers_loop, with_options_of
 from journal.run.input_match import (
     Data,
@@ -287,6 +287,7 @@ class JobRun:
         handle_signals: bool = True,
         tell: Report | None = None,
         on_progress: Callable[[Job], object] = lambda _job: None,
+        on_end: Callable[[RunReport], object] | None = None,
         setup: SetupFactory | None = None,
     ) -> RunReport:
         """Call ``handler(row)`` for each open row and record the outcomes. Returns a report.
@@ -367,7 +368,12 @@ class JobRun:
         by `journal pause`, `resume`, `cancel`, `retry` and `skip`.
 
         **Reports.** ``tell`` is called with each message for people. Its default prints to standard
-        error. ``on_progress`` is called with the job about five times a second.
+        error. ``on_progress`` is called with the job about five times a second. ``on_end`` is
+        called with the report when the run has ended, for whatever reason. All is on the disk then,
+        and the run lock is free. If a commit has failed, the report's ``reason`` is the error,
+        which is raised afterwards. If ``on_end`` raises, that is reported. It has no time limit. It
+        isn't called if nothing was to do, or if an exception such as KeyboardInterrupt ends the
+        run.
 
         If the job has ended but has pending rows, it is reopened. If there is nothing to do, or the
         job was cancelled, a message says so, and the report holds the unchanged job.
@@ -388,6 +394,7 @@ class JobRun:
             limits,
             stops,
             on_progress=on_progress,
+            on_end=on_end,
             retry_failed=retry_failed,
             handle_signals=handle_signals,
         )
@@ -400,6 +407,7 @@ class JobRun:
         stops: Stops,
         *,
         on_progress: Callable[[Job], object],
+        on_end: OnEnd | None,
         retry_failed: bool,
         handle_signals: bool,
     ) -> RunReport:
@@ -422,8 +430,14 @@ class JobRun:
             if job.status in TERMINAL_STATUSES:
                 return self._report_idle(held, retry_failed=retry_failed)
             on_error.pop_all()
-            report = run.work(handle_signals=handle_signals)
-        return self._report_end(held, report, is_braked=run.is_braked)
+            try:
+                report = run.work(handle_signals=handle_signals)
+            except JournalError:
+                held.call_on_end(on_end, run.report)
+                raise
+        self._report_end(held, report, is_braked=run.is_braked)
+        held.call_on_end(on_end, report)
+        return report
 
     def run_batches(
         self,
@@ -505,8 +519,8 @@ class JobRun:
     def _hold(self, tell: Report | None) -> HeldJob:
         return HeldJob(self.service, self.id, self._settings, tell or _print_to_stderr)
 
-    def _report_end(self, held: HeldJob, report: RunReport, *, is_braked: bool) -> RunReport:
-        """Report the rows that are left, and how to continue. Returns ``report``."""
+    def _report_end(self, held: HeldJob, report: RunReport, *, is_braked: bool) -> None:
+        """Report the rows that are left, and how to continue."""
         how_to = self._settings.how_to
         in_shell = bool(how_to.command)
         if report.job.status in TERMINAL_STATUSES:
@@ -520,7 +534,6 @@ class JobRun:
             again = how_to.again if is_braked else ""
             command = again or report.job.resume_command or "run this program again"
             held.report(f"to continue: {command}")
-        return report
 
     def _report_idle(self, held: HeldJob, *, retry_failed: bool) -> RunReport:
         job, how_to = self.job, self._settings.how_to

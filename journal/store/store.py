@@ -298,8 +298,13 @@ class Store:
             target, "it exists but has no journal: move it away, or restore the journal"
         )
 
-    def delete(self, job_id: str) -> bool:
+    def delete(
+        self, job_id: str, first: Callable[[Path], object] = lambda _directory: None
+    ) -> bool:
         """Delete a job with all its files. Returns False if there is no such job.
+
+        ``first(directory)`` is called while the run lock and the commit lock are held, so that
+        nothing is committed between this call and the deletion. If it raises, nothing is deleted.
 
         Raises JobBusyError while a run works on the job. A job that has ended and has no row in
         flight can be deleted, even if a process still holds its run lock.
@@ -310,14 +315,16 @@ class Store:
             return False
         leftover = self.root / JOB_STAGING_NAME / _staging_name(job_id)
         try:
-            with self._staging():
-                run = self._take_to_delete(directory, job_id)
-                try:
-                    self._rename_unlocked(directory, leftover, job_id)
-                except BaseException:
-                    if run is not None:
-                        run.release()
-                    raise
+            run = self._take_to_delete(directory, job_id)
+            try:
+                with self._commit_lock(directory, job_id):
+                    first(directory)
+                    with self._staging():
+                        files.rename(directory, leftover)
+            except BaseException:
+                if run is not None:
+                    run.release()
+                raise
         except (FileNotFoundError, JobNotFoundError):
             return False
         except OSError as error:
@@ -340,21 +347,25 @@ class Store:
                 return None
             raise
 
-    def _rename_unlocked(self, directory: Path, leftover: Path, job_id: str) -> None:
-        """Rename a job's directory to ``leftover``, while its commit lock is held."""
+    @contextmanager
+    def _commit_lock(self, directory: Path, job_id: str) -> Iterator[None]:
+        """Hold the commit lock of a job for the block."""
         path = directory / JOURNAL_NAME
-        try:
-            file = handles.JournalFile(path)
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise handles.storage_error(path, "open", error) from error
-        try:
-            if not locks.wait_for_lock(file, self.lock_timeout_s):
-                raise JobLockedError(job_id, self.lock_timeout_s)
-            files.rename(directory, leftover)
-        finally:
-            file.close()
+        while True:
+            try:
+                file = handles.JournalFile(path)
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                raise handles.storage_error(path, "open", error) from error
+            try:
+                if not locks.wait_for_lock(file, self.lock_timeout_s):
+                    raise JobLockedError(job_id, self.lock_timeout_s)
+                if file.is_at_path():  # otherwise the journal was replaced during the wait
+                    yield
+                    return
+            finally:
+                file.close()
 
     @contextmanager
     def _staging(self) -> Iterator[None]:

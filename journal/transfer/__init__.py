@@ -1,6 +1,6 @@
 """Moves jobs between machines: packs, unpacks, compares, pulls and merges them.
 
-- ``pack``, ``pull``, ``compare``: define the public functions, which this ``__init__`` exports.
+- ``pack``, ``pull``, ``compare``, ``prune``: define the public functions, which this ``__init__`` exports.
 - ``source``: opens a copy that is to be read. The copy is a directory, a pack or a stream.
 - ``copies``: opens two copies of a job, and finds their last common commit.
 - ``pack_contents``: decides which files a pack holds, and makes its manifest.
@@ -15,14 +15,17 @@ May import: ``history`` and the layers below it (see ``docs/architecture.md``), 
 
 from journal.transfer.compare import compare_copies
 from journal.transfer.pack import Packed, pack_job, pack_to_file, unpack_job
+from journal.transfer.prune import Pruned, prune_jobs
 from journal.transfer.pull import Pulled, pull_job
 
 __all__ = [
     "Packed",
+    "Pruned",
     "Pulled",
     "compare_copies",
     "pack_job",
     "pack_to_file",
+    "prune_jobs",
     "pull_job",
     "unpack_job",
 ]

@@ -41,8 +41,16 @@ class Copy(NamedTuple):
     end: Position
 
 
-def open_copy(directory: Path, name: str = "", lock_timeout_s: float = LOCK_TIMEOUT_S) -> Copy:
+def open_copy(
+    directory: Path,
+    name: str = "",
+    lock_timeout_s: float = LOCK_TIMEOUT_S,
+    *,
+    locked: bool = False,
+) -> Copy:
     """Open the copy in a directory. Other processes may write to the copy.
+
+    ``locked``: the caller holds the commit lock.
 
     Only the beginning and the end of the journal are read. Raises JobNotFoundError,
     JournalDamagedError, FormatVersionError, JobLockedError, StorageError.
@@ -50,8 +58,10 @@ def open_copy(directory: Path, name: str = "", lock_timeout_s: float = LOCK_TIME
     name = name or os.fspath(directory)
     file = open_journal(directory / JOURNAL_NAME, name)
     try:
-        end = _end_of(file, locked=False)
+        end = _end_of(file, locked=locked)
     except (JournalDamagedError, FormatVersionError):
+        if locked:
+            raise
         # A writer may have been truncating the file. So read again with the commit lock held.
         if not wait_for_lock(file, lock_timeout_s):
             raise JobLockedError(name, lock_timeout_s) from None

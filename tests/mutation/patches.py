@@ -506,9 +506,9 @@ LOCKS = [
     Patch(
         "a job is not deleted under a commit",
         "store/store",
-        "            if not locks.wait_for_lock(file, self.lock_timeout_s):\n"
-        "                raise JobLockedError(job_id",
-        "            if False:\n                raise JobLockedError(job_id",
+        "                if not locks.wait_for_lock(file, self.lock_timeout_s):\n"
+        "                    raise JobLockedError(job_id",
+        "                if False:\n                    raise JobLockedError(job_id",
         PROCESSES,
     ),
     Patch(

@@ -1,17 +1,23 @@
-"""`journal delete`."""
+"""`journal delete` removes jobs by name, `journal prune` by age."""
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import click
 
-from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, exit_code_of
+from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, exit_code_of, exit_code_of_store
 from journal.cli.find import complete_job, find_job
-from journal.cli.output import echo_err
+from journal.cli.listing import Field, Format, echo_rows, listing_options
+from journal.cli.output import echo_err, local_text
 from journal.cli.shared_options import confirm, yes_option
+from journal.cli.times import parse_moment
 from journal.errors import JobBusyError, JournalError
-from journal.model import done_rows
+from journal.model import TERMINAL_STATUSES, done_rows
+from journal.run.signals import ending_signals
 from journal.service import JobService
 from journal.text import counted
+from journal.transfer import Pruned, prune_jobs
 
 
 @click.command("delete", short_help="Delete jobs with all their files.")
@@ -77,3 +83,99 @@ def _described(service: JobService, job_id: str) -> str:
         f"{name}{service.get_state(job)}, {done_rows(job)} of "
         f"{counted(job.total_rows, 'row|rows is|are done')}"
     )
+
+
+def _local(pruned: Pruned) -> str:
+    return local_text(pruned.updated_at, "%Y-%m-%d %H:%M")
+
+
+def _fate(pruned: Pruned) -> str:
+    return pruned.action if pruned.reason is None else f"left: {pruned.reason}"
+
+
+_FIELDS = (
+    Field("job_id", "JOB"),
+    Field("status", "STATUS", status=True, rank=1),
+    Field("updated_at", "LAST COMMIT", text=_local, rank=2),
+    Field("size_bytes", "BYTES", right=True, rank=3),
+    Field(title="ACTION", text=_fate, least=12),
+    Field("pack", "PACK", least=12, rank=4),
+    Field("action"),
+    Field("reason"),
+)
+
+
+@click.command("prune", short_help="Delete old jobs that have ended; pack them first if asked.")
+@click.option(
+    "--older-than",
+    "before",
+    metavar="WHEN",
+    callback=parse_moment,
+    required=True,
+    help="Only jobs whose last commit is older than this: 90d, 12w, or 2026-11-24.",
+)
+@click.option(
+    "--status",
+    "statuses",
+    type=click.Choice(sorted(status.value for status in TERMINAL_STATUSES)),
+    multiple=True,
+    help="Only jobs of this status. Repeatable.  [default: all jobs that have ended]",
+)
+@click.option(
+    "--to",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    help="First pack each job into DIR/JOB.tar.gz, and check the pack.",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be deleted. Change nothing.")
+@yes_option()
+@listing_options
+@click.pass_context
+def prune_command(
+    ctx: click.Context,
+    before: datetime,
+    statuses: tuple[str, ...],
+    to: str | None,
+    dry_run: bool,
+    yes: bool,
+    output: Format,
+) -> int:
+    """Delete all jobs that have ended and are older than WHEN, and list them.
+
+    Old jobs that have not ended, jobs on which a run works, and jobs that can't be read are left,
+    and listed too. For an unreadable job the exit code is 6, and for a busy job it is 5.
+
+    With --to, each job is packed first, with its backups, and deleted only after the pack was synced
+    and checked. `journal unpack` makes the job again. No file in DIR is overwritten.
+
+    Without --to, the command asks for confirmation; without a terminal, give --yes. If the answer is
+    no, the exit code is 4.
+
+    Example: journal prune --older-than 90d --status completed --to /mnt/archive
+    """
+    if to is None and not dry_run and not yes:
+        count = sum(
+            each.action == "deleted"
+            for each in prune_jobs(ctx.obj, before, statuses=statuses, dry_run=True)
+        )
+        jobs = counted(count, "old job|jobs")
+        question = f"Delete {jobs} and all their files? This can't be undone."
+        if count and not confirm(question, "nothing was deleted"):
+            return EXIT_REFUSED
+    with ending_signals():
+        found = list(prune_jobs(ctx.obj, before, statuses=statuses, to=to, dry_run=dry_run))
+    echo_rows(output, _FIELDS, found)
+    deleted = [each for each in found if each.action == "deleted"]
+    would = "would be " if dry_run else ""
+    left = len(found) - len(deleted)
+    echo_err(
+        f"{counted(len(deleted), 'job|jobs')} {would}deleted, "
+        f"{sum(each.size_bytes for each in deleted)} bytes {would}freed"
+        + (f"; {counted(left, 'old job|jobs')} left" if left else "")
+    )
+    codes = (
+        exit_code_of_store([each.error]) if each.status is None else exit_code_of(each.error)
+        for each in found
+        if each.error is not None
+    )
+    return max(codes, default=EXIT_OK)

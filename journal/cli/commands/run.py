@@ -7,23 +7,24 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import click
 
-from journal.cli.exit_codes import EXIT_OK
+from journal.cli.exit_codes import EXIT_OK, exit_code_of
 from journal.cli.find import ReadingService, journal_command
 from journal.cli.output import echo_err
 from journal.cli.progress import Progress
 from journal.cli.run.batches import BatchCommands, BatchHandler
 from journal.cli.run.inputs import NULL, RowInput, format_of, open_rows
+from journal.cli.run.on_end import parse_command, run_on_end
 from journal.cli.run.options import RunOptions, run_options
 from journal.cli.run.outcomes import Statuses, meanings
 from journal.cli.run.subprocesses import CommandHandler, Commands
 from journal.cli.run.template import Template
-from journal.errors import InvalidValueError
+from journal.errors import InvalidValueError, JournalError
 from journal.format.records import UNSET_TIME
 from journal.ids import is_job_id, slug
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus
@@ -112,6 +113,8 @@ class _RunCommand:
         self._where = given["where"].holds if given["where"] else None
         self._template = Template(given["command"])
         _check_program(given["command"][0])
+        if given["on_end"] is not None:
+            _check_program(parse_command(given["on_end"])[0], "--on-end")
 
     def work(self) -> int:
         given = self._given
@@ -204,21 +207,46 @@ class _RunCommand:
                 how = f"to settle: {self._how_to().say('', 'show', job.id)}"
             words = "row|rows is|are in review already, and stays|stay in review"
             echo_err(f"{job.id}: {counted(job.needs_review_count, words)}; {how}")
-        with Progress(job, quiet=given["quiet"], pace=lambda: job_run.pace) as progress:
-            report = job_run.run(
-                handler,
-                retry_failed=given["retry_failed"],
-                tell=progress.echo_err,
-                on_progress=progress.show,
-                **limits,
-            )
-            progress.show(report.job)
+        with self._on_end() as on_end:
+            with Progress(job, quiet=given["quiet"], pace=lambda: job_run.pace) as progress:
+                report = job_run.run(
+                    handler,
+                    retry_failed=given["retry_failed"],
+                    tell=progress.echo_err,
+                    on_progress=progress.show,
+                    on_end=on_end,
+                    **limits,
+                )
+                progress.show(report.job)
+            self._finish(report)
+        return report.exit_code
+
+    def _finish(self, report: RunReport) -> None:
+        given, job = self._given, report.job
         for text in given["where"].absent():
             echo_err(f"{job.id}: {text}")
         _finish(report, self._how_to())
         if given["rows"] == "-" and report.exit_code:
             echo_err(f"{job.id}: the next run needs the same standard input")
-        return report.exit_code
+
+    @contextlib.contextmanager
+    def _on_end(self) -> Iterator[Callable[[RunReport], object]]:
+        """Run the command of ``--on-end`` at the end of the block, if a run has ended in it."""
+        ended: list[RunReport] = []
+        code: int | None = None
+        try:
+            yield ended.append
+        except JournalError as error:  # of a commit
+            code = exit_code_of(error)
+            raise
+        finally:
+            text, directory = self._given["on_end"], Path(self._ctx.obj).absolute() / self._job_id
+            for report in ended if text is not None else ():
+                exit_code = report.exit_code if code is None else code
+                run_on_end(parse_command(text), directory, report, exit_code, self._warn)
+
+    def _warn(self, text: str) -> None:
+        echo_err(f"{self._job_id}: {text}")
 
     def _dry_run(self, rows: Iterator[dict[str, Any]]) -> int:
         """Print a line for each command that would run, then a summary."""
@@ -318,13 +346,13 @@ def _next_number(service: ReadingService, job_id: str) -> int:
     return rows[-1].row_number + 1 if rows else 1
 
 
-def _check_program(program: str) -> None:
+def _check_program(program: str, what: str = "COMMAND") -> None:
     """Raise InvalidValueError if the program doesn't exist, before all rows fail because of it."""
     if "{" not in program and shutil.which(program) is None:
         reason = "there is no such program: check its name, or give its path"
         if os.path.isfile(program) and os.path.dirname(program):
             reason = "it is not executable: chmod +x it"
-        raise InvalidValueError("COMMAND", program, reason)
+        raise InvalidValueError(what, program, reason)
 
 
 def _open_file(rows: str) -> contextlib.AbstractContextManager[IO[bytes]]:

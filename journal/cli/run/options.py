@@ -10,6 +10,7 @@ import click
 from journal.cli.conditions import where_option
 from journal.cli.find import complete_job
 from journal.cli.run.inputs import FORMATS
+from journal.cli.run.on_end import parse_command
 from journal.cli.run.outcomes import error_codes
 from journal.cli.shared_options import Cents
 from journal.cli.times import Seconds
@@ -258,6 +259,14 @@ _OPTIONS = (
         metavar="DIR",
         type=click.Path(file_okay=False),
         help="Keep all output of each attempt, in DIR/ROW/ATTEMPT/stdout and stderr.",
+    ),
+    click.option(
+        "--on-end",
+        metavar="COMMAND",
+        callback=_checked(parse_command),
+        help="Run this command when the run has ended, for whatever reason. It gets the summary as JSON "
+        "on its standard input. It is one argument, split as a shell would, without a shell: "
+        "--on-end './notify --to me'. It is ended after 60 seconds. If it fails, that is a warning.",
     ),
     click.option(
         "--dry-run",

@@ -3,4 +3,5 @@
 ``limits`` has all settings, ``rate`` the rate of starts. ``halt`` counts failures, and ``bounds``
 decides when a run ends early. ``holds`` lets a run wait while the far side is down, and ``auto`` finds
 the number of workers. ``per_key`` limits the rows in flight by the values of columns.
+``condition`` chooses the rows of a run by ``where``.
 """

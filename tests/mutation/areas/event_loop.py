@@ -46,8 +46,8 @@ PATCHES = [
     Patch(
         "messages of arun are heard in the loop",
         "run/in_loop",
-        '        callbacks["tell"] = functools.partial(in_loop, options["tell"])\n',
-        "        pass\n",
+        "            callbacks[name] = functools.partial(in_loop, options[name])\n",
+        "            pass\n",
         ARUN,
     ),
     Patch(

@@ -111,8 +111,8 @@ PATCHES = [
     Patch(
         "a job that can't be deleted can be run again",
         "store/store",
-        "                    if run is not None:\n                        run.release()\n                    raise\n",
-        "                    raise\n",
+        "                if run is not None:\n                    run.release()\n                raise\n",
+        "                raise\n",
         STORE,
     ),
     Patch(

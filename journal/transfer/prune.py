@@ -1,0 +1,244 @@
+"""Deletes old jobs that have ended, and packs each of them first if asked."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from journal.errors import InvalidValueError, JobNotFoundError, JournalError, PackError
+from journal.fs import directories, files
+from journal.fs.locks import LOCK_TIMEOUT_S
+from journal.fs.names import ARTIFACTS_NAME
+from journal.fs.output import whole_file
+from journal.index.summary import job_of
+from journal.model import TERMINAL_STATUSES, Job, JobStatus
+from journal.store.listing import check_name
+from journal.store.run_lock import run_holder
+from journal.store.store import Store
+from journal.transfer.copies import open_copy
+from journal.transfer.pack_contents import Manifest, Snapshot
+from journal.transfer.source import Source
+from journal.transfer.tarball import write_pack
+
+
+class Pruned(msgspec.Struct, frozen=True, kw_only=True):
+    """What :func:`prune_jobs` did with a job.
+
+    - ``action``: "deleted", or "left". With ``dry_run``, "deleted" means that it would be deleted.
+    - ``reason``: why the job was left, as text for people; None if it was deleted.
+    - ``error``: the error because of which it was left, if there was one.
+    - ``status``, ``updated_at`` (the time of the last commit): None if the job can't be read.
+    - ``size_bytes``: the sum of the sizes of its files.
+    - ``pack``: the path of its pack, or None.
+    """
+
+    job_id: str
+    action: Literal["deleted", "left"]
+    status: str | None = None
+    updated_at: datetime | None = None
+    size_bytes: int = 0
+    pack: str | None = None
+    reason: str | None = None
+    error: JournalError | None = None
+
+
+# Files of a job that are no part of it: they are made again when they are needed.
+_DERIVED = re.compile(
+    r"index\.hint.*|run\.lock|sync\.mark(\.new)?|journal\.jsonl\.new|\.repair|\.pull"
+)
+_CONTENTS = ("job_id", "offset", "crc", "rows", "files")  # members of a manifest
+_MAX_NAMED = 5  # files in a message
+
+
+class _Left(Exception):
+    """Raised to leave a job. The text says why."""
+
+
+def prune_jobs(
+    root: str | os.PathLike[str],
+    before: datetime,
+    *,
+    statuses: Collection[JobStatus | str] = (),
+    to: str | os.PathLike[str] | None = None,
+    dry_run: bool = False,
+    lock_timeout_s: float = LOCK_TIMEOUT_S,
+) -> Iterator[Pruned]:
+    """Delete the jobs below ``root`` that have ended and whose last commit is older than ``before``.
+
+    Yields what was done with each job, when it is done. Old jobs that haven't ended, jobs on which
+    a run works, and jobs that can't be read are left, and are yielded as well. ``statuses``: only
+    jobs of these statuses, such as ``("completed",)``. ``dry_run``: change nothing.
+
+    With ``to``, a directory, each job is first packed into ``to/JOB_ID.tar.gz``, with its backups.
+    The pack is synced and read again: it has the files of the job, by their sizes and SHA-256. The
+    run lock and the commit lock are held from before the job is packed until it is deleted. So
+    after a ``kill -9`` or a power cut at any moment, the job, its pack, or both are whole. No file
+    is overwritten: if there is a file of that name, the pack is ``JOB_ID.2.tar.gz``, and so on, but
+    a pack that holds exactly this job is used again. A job with files that a pack can't hold is
+    left.
+
+    Raises InvalidValueError if ``to`` is no directory, or is in a directory of a job.
+    """
+    store = Store(Path(root), sync=True, lock_timeout_s=lock_timeout_s)
+    target = None if to is None else _checked_target(store, Path(to))
+    wanted = frozenset(map(JobStatus, statuses)) or TERMINAL_STATUSES
+    return _prune(store, before, wanted, target, left_named=not statuses, dry_run=dry_run)
+
+
+def _checked_target(store: Store, target: Path) -> Path:
+    if not target.is_dir():
+        raise InvalidValueError("to", os.fspath(target), "is not a directory: make it first")
+    if store.root.resolve() in target.resolve().parents:
+        raise InvalidValueError(
+            "to", os.fspath(target), f"is in a directory of {store.root}: choose another one"
+        )
+    return target
+
+
+def _prune(
+    store: Store,
+    before: datetime,
+    wanted: Collection[JobStatus],
+    target: Path | None,
+    *,
+    left_named: bool,
+    dry_run: bool,
+) -> Iterator[Pruned]:
+    for job_id in sorted(store.job_ids()):
+        job = None
+        try:
+            job = _job(store, job_id)
+            if job.updated_at >= before or (job.status not in wanted and not left_named):
+                continue
+            pruned = _prune_one(store, job, before, wanted, target, dry_run=dry_run)
+        except JobNotFoundError:  # another process has deleted it
+            continue
+        except (_Left, JournalError) as error:
+            pruned = _left(job_id, job, error)
+        yield pruned
+
+
+def _left(job_id: str, job: Job | None, error: Exception) -> Pruned:
+    return Pruned(
+        job_id=job_id,
+        action="left",
+        status=None if job is None else job.status.value,
+        updated_at=None if job is None else job.updated_at,
+        reason=str(error),
+        error=error if isinstance(error, JournalError) else None,
+    )
+
+
+def _job(store: Store, job_id: str) -> Job:
+    check_name(store, job_id, store.header(job_id))
+    with store.peek(job_id).reading() as index:
+        return job_of(index)
+
+
+def _prune_one(
+    store: Store,
+    job: Job,
+    before: datetime,
+    wanted: Collection[JobStatus],
+    target: Path | None,
+    *,
+    dry_run: bool,
+) -> Pruned:
+    directory = store.directory(job.id)
+    size_bytes = directories.size_bytes(directory)
+    pack: Path | None = None
+
+    def check(directory: Path) -> None:
+        nonlocal pack
+        now = _job(store, job.id)
+        if now.status not in wanted or now.updated_at >= before:
+            raise _Left(f"it is {now.status}: only jobs that have ended are deleted")
+        if target is not None:
+            pack = _packed(directory, target, job.id)
+
+    if dry_run:
+        target = None
+        check(directory)
+        if run_holder(directory) is not None and not store.is_over(job.id):
+            raise _Left("a run works on it")
+    elif not store.delete(job.id, check):
+        raise JobNotFoundError(job.id)
+    return Pruned(
+        job_id=job.id,
+        action="deleted",
+        status=job.status.value,
+        updated_at=job.updated_at,
+        size_bytes=size_bytes,
+        pack=None if pack is None else os.fspath(pack),
+    )
+
+
+# --- packs
+
+
+def _packed(directory: Path, target: Path, job_id: str) -> Path:
+    """Pack a job whose commit lock is held, and check the pack. Returns its path."""
+    snapshot = Snapshot(open_copy(directory, locked=True), backups=True)
+    manifest = snapshot.manifest
+    _check_complete(directory, snapshot)
+    path = next(
+        path for path in _names(target, job_id) if not files.exists(path) or _holds(path, manifest)
+    )
+    if not files.exists(path):  # otherwise it is the pack that a killed prune has left
+        with whole_file(path, private=True) as output:
+            with output.stream() as file:
+                write_pack(file.write, manifest, snapshot.contents(), "gz")
+            _check_complete(directory, snapshot)
+        _check_pack(path, manifest)
+    return path
+
+
+def _check_complete(directory: Path, snapshot: Snapshot) -> None:
+    """Raise _Left if the job has files, or parts of files, that its pack lacks."""
+    packed = {file.name for file in snapshot.manifest.files}
+    others = [
+        name
+        for name in sorted(directories.names_in(directory))
+        if name not in packed and name != ARTIFACTS_NAME and not _DERIVED.fullmatch(name)
+    ]
+    if snapshot.left_out or others:
+        names = ", ".join([*others, *snapshot.left_out][:_MAX_NAMED])
+        raise _Left(f"no pack can hold {names}: move it away, or delete the job without a pack")
+    if snapshot.grown:
+        raise _Left(f"{snapshot.grown[0]} has grown while it was packed: somebody writes to it")
+
+
+def _names(target: Path, job_id: str) -> Iterator[Path]:
+    yield target / f"{job_id}.tar.gz"
+    for number in itertools.count(2):
+        yield target / f"{job_id}.{number}.tar.gz"
+
+
+def _holds(path: Path, manifest: Manifest) -> bool:
+    with suppress(JournalError):
+        if path.is_file():  # reading a pipe would wait
+            _check_pack(path, manifest)
+            return True
+    return False
+
+
+def _check_pack(path: Path, manifest: Manifest) -> None:
+    """Read a pack as :func:`unpack_job` does. Raises PackError unless it has these files.
+
+    The seals of the journal in it need no check: they were checked in the job, when the manifest
+    was made, and SHA-256 shows that the pack has the same bytes.
+    """
+    found, contents = Source(path).pack()
+    if any(getattr(found, name) != getattr(manifest, name) for name in _CONTENTS):
+        raise PackError(path, "it is a pack of something else")
+    for _, pieces in contents:
+        for _ in pieces:  # reading them checks their SHA-256
+            pass

@@ -1,0 +1,46 @@
+"""What is called at the end of a run."""
+
+from __future__ import annotations
+
+from mutation.patch import Patch
+
+PYTHON = "tests/run/test_on_end.py"
+COMMAND = "tests/cli/test_run_on_end.py"
+
+PATCHES = [
+    Patch(
+        "an error of on_end is no error of the run",
+        "run/held_job",
+        '            self.report(f"{self.id}: on_end raised',
+        '            raise\n            self.report(f"{self.id}: on_end raised',
+        PYTHON,
+    ),
+    Patch(
+        "on_end is called after a failed commit too",
+        "run/open_job",
+        "                held.call_on_end(on_end, run.report)\n                raise\n",
+        "                raise\n",
+        PYTHON,
+    ),
+    Patch(
+        "a command at the end of a run does not hang it",
+        "cli/run/on_end",
+        "            status = process.wait(time_limit_s)\n",
+        "            status = process.wait()\n",
+        COMMAND,
+    ),
+    Patch(
+        "a command at the end of a run is ended with all its processes",
+        "cli/run/on_end",
+        "        self._signal(signal.SIGKILL)\n        process.wait()\n",
+        "        process.kill()\n        process.wait()\n",
+        COMMAND,
+    ),
+    Patch(
+        "an interrupt of the command at the end does not change the exit code",
+        "cli/run/on_end",
+        ", stopping_signals(command.stop):\n",
+        ":\n",
+        COMMAND,
+    ),
+]

@@ -1,0 +1,59 @@
+"""Old jobs are deleted, and never without their pack."""
+
+from __future__ import annotations
+
+from mutation.patch import Patch
+
+PRUNE = "tests/transfer/test_prune.py"
+
+PATCHES = [
+    Patch(
+        "a pack is checked before its job is deleted",
+        "transfer/prune",
+        "            _check_complete(directory, snapshot)\n        _check_pack(path, manifest)\n",
+        "            _check_complete(directory, snapshot)\n",
+        PRUNE,
+    ),
+    Patch(
+        "a pack is made while the job is locked",
+        "store/store",
+        "                with self._commit_lock(directory, job_id):\n                    first(directory)\n",
+        "                first(directory)\n                with self._commit_lock(directory, job_id):\n",
+        PRUNE,
+    ),
+    Patch(
+        "a job is looked at again when it is locked",
+        "transfer/prune",
+        "        if now.status not in wanted or now.updated_at >= before:\n",
+        "        if False:\n",
+        PRUNE,
+    ),
+    Patch(
+        "a job with files that no pack holds stays",
+        "transfer/prune",
+        "    if snapshot.left_out or others:\n",
+        "    if False:\n",
+        PRUNE,
+    ),
+    Patch(
+        "a pack of the same name is not taken for the job's",
+        "transfer/prune",
+        "    if any(getattr(found, name) != getattr(manifest, name) for name in _CONTENTS):\n",
+        "    if False:\n",
+        PRUNE,
+    ),
+    Patch(
+        "packs are not put into a job",
+        "transfer/prune",
+        "    if store.root.resolve() in target.resolve().parents:\n",
+        "    if False:\n",
+        PRUNE,
+    ),
+    Patch(
+        "a pack has the backups of its job",
+        "transfer/prune",
+        "locked=True), backups=True)\n",
+        "locked=True))\n",
+        PRUNE,
+    ),
+]

@@ -1,0 +1,94 @@
+"""`run(on_end=...)`: what is called when a run has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from pathlib import Path
+
+import pytest
+from support.children import FaultyOs, fails
+
+import journal
+import journal.fs.system
+from journal import JobService, RunReport, StorageError
+from journal.run.open_job import JobRun
+
+
+def open_job(root: Path) -> JobRun:
+    rows = [{"n": n} for n in range(1, 5)]
+    return journal.open_job(root / "j", rows, "n", sync="none", resume_command="")
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+def test_on_end_gets_the_report_when_all_is_recorded_and_the_run_lock_is_free(
+    tmp_path: Path,
+) -> None:
+    ended: list[RunReport] = []
+
+    def on_end(report: RunReport) -> None:
+        ended.append(report)
+        with JobService(tmp_path) as other:
+            assert other.run_holder("j") is None
+            assert other.get_job("j") == report.job
+
+    with open_job(tmp_path) as job:
+        paused = job.run(lambda _row: None, max_rows=1, on_end=on_end, tell=quiet)
+        completed = job.run(lambda _row: None, on_end=on_end, tell=quiet)
+        assert ended == [paused, completed]
+        assert [report.job.status for report in ended] == ["paused", "completed"]
+
+
+def test_on_end_is_not_called_if_nothing_was_to_do(tmp_path: Path) -> None:
+    with open_job(tmp_path) as job:
+        job.run(lambda _row: None, tell=quiet)
+        ended: list[RunReport] = []
+        job.run(lambda _row: None, on_end=ended.append, tell=quiet)
+        assert ended == []
+
+
+def test_an_error_of_on_end_is_reported_and_does_not_change_the_report(tmp_path: Path) -> None:
+    def on_end(_report: RunReport) -> None:
+        raise OSError("no network")
+
+    said: list[str] = []
+    with open_job(tmp_path) as job:
+        assert job.run(lambda _row: None, on_end=on_end, tell=said.append).exit_code == 0
+        assert said[-1] == "j: on_end raised OSError: no network"
+
+
+def test_a_run_that_a_failed_commit_ends_calls_on_end_with_the_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[RunReport] = []
+    faulty = FaultyOs()
+
+    def handle(row: journal.AttemptedRow) -> None:
+        if row.row_number == 2:
+            faulty.plan("write", fails(errno.ENOSPC))
+
+    with open_job(tmp_path) as job:
+        monkeypatch.setattr(journal.fs.system, "os", faulty)
+        with pytest.raises(StorageError) as raised:
+            job.run(handle, on_end=ended.append, tell=quiet)
+        assert [report.reason for report in ended] == [str(raised.value)]
+        assert ended[0].job.status == "paused"
+
+
+def test_arun_calls_on_end_in_the_loop_of_the_caller(tmp_path: Path) -> None:
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def handle(_row: journal.AttemptedRow) -> None:
+        pass
+
+    async def work(job: JobRun) -> None:
+        await job.arun(
+            handle, on_end=lambda _report: loops.append(asyncio.get_running_loop()), tell=quiet
+        )
+        assert loops == [asyncio.get_running_loop()]
+
+    with open_job(tmp_path) as job:
+        asyncio.run(work(job))

@@ -1,0 +1,349 @@
+"""`prune_jobs` and `journal prune`: old jobs that have ended go, and never without their pack."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.children import FaultyOs, fails, journal_path
+from support.copies import put_artifact
+
+import journal.fs.system
+from journal import InvalidValueError, JobBusyError, JobLockedError, JobService, StorageError
+from journal.cli.main import main
+from journal.transfer import Pruned, prune_jobs, unpack_job
+
+Capture = pytest.CaptureFixture[str]
+LATER = datetime.now(UTC) + timedelta(days=1)  # all jobs of these tests are older
+
+
+@pytest.fixture(name="root")
+def fixture_root(tmp_path: Path) -> Path:
+    return tmp_path / "jobs"
+
+
+@pytest.fixture(name="archive")
+def fixture_archive(tmp_path: Path) -> Path:
+    path = tmp_path / "archive"
+    path.mkdir()
+    return path
+
+
+def make(root: Path, job_id: str, status: str = "completed", rows: int = 3) -> None:
+    with JobService(root, sync="none") as service:
+        service.create_job(
+            job_id, job_id=job_id, row_data=[{"data": {"n": n}} for n in range(rows)]
+        )
+        service.start_job(job_id)
+        for number in range(1, rows + 1):
+            service.start_row(f"{job_id}:{number}")
+            service.complete_row(f"{job_id}:{number}")
+        if status != "running":
+            service.update_status(job_id, status)
+
+
+def prune(root: Path, before: datetime = LATER, **more: Any) -> dict[str, Pruned]:
+    return {pruned.job_id: pruned for pruned in prune_jobs(root, before, **more)}
+
+
+def jobs(root: Path) -> list[str]:
+    return sorted(path.name for path in root.iterdir() if not path.name.startswith("."))
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_only_old_jobs_that_have_ended_are_deleted(root: Path) -> None:
+    for job_id, status in (("a", "completed"), ("b", "failed"), ("c", "cancelled")):
+        make(root, job_id, status)
+    make(root, "paused", "paused")
+    now = datetime.now(UTC)
+    make(root, "young")
+    pruned = prune(root, now)
+    assert jobs(root) == ["paused", "young"]
+    assert {job_id: one.action for job_id, one in pruned.items()} == {
+        **dict.fromkeys("abc", "deleted"),
+        "paused": "left",
+    }
+    assert pruned["paused"].reason == "it is paused: only jobs that have ended are deleted"
+    assert pruned["a"].size_bytes > 500
+    assert pruned["a"].pack is None
+
+
+def test_a_status_chooses_among_the_jobs_that_have_ended(root: Path) -> None:
+    for job_id, status in (("a", "completed"), ("b", "failed"), ("c", "paused")):
+        make(root, job_id, status)
+    assert list(prune(root, statuses=["failed"])) == ["b"]
+    assert jobs(root) == ["a", "c"]
+
+
+def test_a_dry_run_changes_nothing(root: Path, archive: Path) -> None:
+    make(root, "a")
+    before = names(root / "a")
+    assert prune(root, to=archive, dry_run=True)["a"].action == "deleted"
+    assert names(root / "a") == before
+    assert names(archive) == []
+
+
+def test_a_pack_is_all_of_the_job(root: Path, archive: Path, tmp_path: Path) -> None:
+    make(root, "a")
+    put_artifact(root, "labels/1.pdf", b"label", job_id="a")
+    (root / "a" / "journal.torn-5-1").write_bytes(b"evidence")
+    text = journal_path(root, "a").read_bytes()
+    pruned = prune(root, to=archive)["a"]
+    assert pruned.pack == str(archive / "a.tar.gz")
+    assert jobs(root) == []
+    assert unpack_job(tmp_path / "other", archive / "a.tar.gz").job_id == "a"
+    assert journal_path(tmp_path / "other", "a").read_bytes() == text
+    assert (tmp_path / "other" / "a" / "artifacts/labels/1.pdf").read_bytes() == b"label"
+    assert (tmp_path / "other" / "a" / "journal.torn-5-1").read_bytes() == b"evidence"
+
+
+def test_no_file_is_overwritten_and_a_pack_of_the_same_job_is_used_again(
+    root: Path, archive: Path
+) -> None:
+    make(root, "a")
+    shutil.copytree(root, archive.parent / "copy")
+    (archive / "a.tar.gz").write_bytes(b"mine")
+    os.mkfifo(archive / "a.2.tar.gz")
+    for _ in range(2):
+        assert prune(root, to=archive)["a"].pack == str(archive / "a.3.tar.gz")
+        shutil.copytree(archive.parent / "copy" / "a", root / "a")
+    assert names(archive) == ["a.2.tar.gz", "a.3.tar.gz", "a.tar.gz"]
+    assert (archive / "a.tar.gz").read_bytes() == b"mine"
+    put_artifact(root, "1.pdf", b"label", job_id="a")  # another job than the one in the pack
+    assert prune(root, to=archive)["a"].pack == str(archive / "a.4.tar.gz")
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "artifacts/link", "journal.damaged-by-me"])
+def test_a_job_with_a_file_that_no_pack_can_hold_is_left(
+    root: Path, archive: Path, name: str
+) -> None:
+    make(root, "a")
+    (root / "a" / "artifacts").mkdir(exist_ok=True)
+    if name.endswith("link"):
+        (root / "a" / name).symlink_to("elsewhere")
+    else:
+        (root / "a" / name).write_text("mine")
+    pruned = prune(root, to=archive)["a"]
+    assert pruned.action == "left"
+    assert f"no pack can hold {name}" in str(pruned.reason)
+    assert jobs(root) == ["a"]
+    assert names(archive) == []
+    assert prune(root)["a"].action == "deleted"
+
+
+def test_a_job_that_is_locked_or_damaged_is_left_and_named(root: Path, archive: Path) -> None:
+    make(root, "damaged")
+    make(root, "locked")
+    path = journal_path(root, "damaged")
+    path.write_bytes(path.read_bytes().replace(b'"n":1', b'"n":7'))
+    with JobService(root, sync="none") as service, service.batch("locked"):
+        service.log("locked", "in a commit")
+        pruned = prune(root, to=archive, lock_timeout_s=0.05)
+    assert {one.action for one in pruned.values()} == {"left"}
+    assert isinstance(pruned["locked"].error, JobLockedError)
+    assert pruned["damaged"].status is None
+    assert names(archive) == []
+    assert jobs(root) == ["damaged", "locked"]
+
+
+def test_nothing_is_committed_between_the_pack_and_the_deletion(
+    root: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(root, "a")
+    faulty = FaultyOs()
+    refused: list[type[Exception]] = []
+
+    def write(real: Callable[..., Any], *arguments: Any) -> Any:
+        with JobService(root, sync="none", lock_timeout_s=0.05) as other:
+            for act in (lambda: other.log("a", "late"), lambda: other.reopen_job("a")):
+                with pytest.raises((JobLockedError, JobBusyError)) as raised:
+                    act()
+                refused.append(raised.type)
+        return real(*arguments)
+
+    faulty.plan("rename", write)  # the pack gets its name
+    monkeypatch.setattr(journal.fs.system, "os", faulty)
+    assert prune(root, to=archive)["a"].action == "deleted"
+    assert refused == [JobLockedError, JobBusyError]
+
+
+def test_a_job_that_was_reopened_meanwhile_is_left(root: Path) -> None:
+    make(root, "a")
+    make(root, "b")
+    pruning = prune_jobs(root, LATER)
+    assert next(pruning).job_id == "a"
+    with JobService(root, sync="none") as service:
+        service.reopen_job("b")
+    assert [pruned.action for pruned in pruning] == ["left"]
+    assert jobs(root) == ["b"]
+
+
+def test_a_full_target_leaves_the_job_and_no_part_of_a_pack(
+    root: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(root, "a")
+    faulty = FaultyOs()
+    faulty.always("fsync", fails(errno.ENOSPC))
+    monkeypatch.setattr(journal.fs.system, "os", faulty)
+    pruned = prune(root, to=archive)["a"]
+    monkeypatch.undo()
+    assert isinstance(pruned.error, StorageError)
+    assert pruned.reason is not None
+    assert "No space left" in pruned.reason
+    assert names(archive) == []
+    assert jobs(root) == ["a"]
+
+
+def test_a_pack_that_reads_back_differently_is_no_reason_to_delete(
+    root: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(root, "a")
+    faulty = FaultyOs()
+
+    def spoil(real: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+        real(*arguments, **options)
+        (path,) = archive.iterdir()
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+
+    faulty.plan("rename", spoil)
+    monkeypatch.setattr(journal.fs.system, "os", faulty)
+    pruned = prune(root, to=archive)["a"]
+    assert pruned.action == "left"
+    assert jobs(root) == ["a"]
+
+
+class Killed(BaseException):
+    pass
+
+
+class KilledOs:
+    """The system of a process that is killed at call number ``at``: nothing but closing follows."""
+
+    def __init__(self, at: int) -> None:
+        self._left = at
+
+    @property
+    def is_alive(self) -> bool:
+        return self._left > 0
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(os, name)
+        if name not in ("open", "write", "fsync", "rename", "unlink", "rmdir", "mkdir"):
+            return real
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            self._left -= 1
+            if not self.is_alive:
+                raise Killed
+            return real(*arguments, **options)
+
+        return call
+
+
+def test_kill_9_at_any_moment_leaves_the_job_or_its_pack(
+    root: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(root, "a")
+    put_artifact(root, "1.pdf", b"label", job_id="a")
+    text = journal_path(root, "a").read_bytes()
+    shutil.copytree(root, tmp_path / "before")
+    kills = states = 0
+    seen: set[tuple[bool, bool]] = set()
+    while True:
+        kills += 1
+        killed = KilledOs(kills)
+        with monkeypatch.context() as patch:
+            patch.setattr(journal.fs.system, "os", killed)
+            try:
+                prune(root, to=archive)
+            except Killed:
+                states += 1
+        packs = list(archive.glob("*.tar.gz"))
+        seen.add((bool(jobs(root)), bool(packs)))
+        if jobs(root):
+            assert journal_path(root, "a").read_bytes() == text
+            assert (root / "a/artifacts/1.pdf").read_bytes() == b"label"
+        prune(root, to=archive)  # by the next process
+        assert jobs(root) == []
+        assert list(archive.glob("*.tar.gz")) == [archive / "a.tar.gz"]
+        unpack_job(tmp_path / "other", archive / "a.tar.gz")
+        assert journal_path(tmp_path / "other", "a").read_bytes() == text
+        if killed.is_alive:
+            break
+        for path in (tmp_path / "other", root, archive):
+            shutil.rmtree(path)
+        archive.mkdir()
+        shutil.copytree(tmp_path / "before", root)
+    assert states > 20
+    assert seen == {(True, False), (True, True), (False, True)}
+
+
+@pytest.mark.parametrize("to", ["missing", "jobs/a", "jobs/a/artifacts", "file"])
+def test_a_directory_for_packs_exists_and_is_no_part_of_a_job(root: Path, to: str) -> None:
+    make(root, "a")
+    (root / "a" / "artifacts").mkdir(exist_ok=True)
+    (root.parent / "file").touch()
+    with pytest.raises(InvalidValueError, match="to"):
+        prune_jobs(root, LATER, to=root.parent / to)
+
+
+# --- the command
+
+
+def run(root: Path, *options: str) -> int:
+    when = LATER.isoformat()
+    return main(["--root", str(root), "prune", "--older-than", when, *options])
+
+
+def test_the_command_lists_what_it_did_and_sums_it_up(root: Path, capsys: Capture) -> None:
+    make(root, "a")
+    make(root, "b", "paused")
+    assert run(root, "--dry-run", "--json") == 0
+    captured = capsys.readouterr()
+    assert [one["action"] for one in json.loads(captured.out)] == ["deleted", "left"]
+    assert "1 job would be deleted, " in captured.err
+    assert captured.err.endswith(" bytes would be freed; 1 old job left\n")
+    assert run(root, "--yes") == 0
+    captured = capsys.readouterr()
+    assert "left: it is paused: only jobs that have ended are deleted" in captured.out
+    assert captured.err.startswith("1 job deleted, ")
+    assert jobs(root) == ["b"]
+    make(root, "c")
+    make(root, "d", "failed")
+    assert run(root, "--yes", "--status", "failed", "--csv") == 0
+    assert jobs(root) == ["b", "c"]
+    assert run(root, "--to", str(root / "missing")) == 2
+    assert "is not a directory: make it first" in capsys.readouterr().err
+
+
+def test_the_command_asks_unless_each_job_is_packed(
+    root: Path, archive: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(root, "a")
+    with open(os.devnull, encoding="utf-8") as nobody:
+        monkeypatch.setattr("sys.stdin", nobody)
+        assert run(root) == 2
+        assert "give --yes" in capsys.readouterr().err
+        assert jobs(root) == ["a"]
+        assert run(root, "--to", str(archive)) == 0
+    assert names(archive) == ["a.tar.gz"]
+
+
+def test_the_exit_code_says_that_a_job_can_not_be_read(root: Path, capsys: Capture) -> None:
+    make(root, "a")
+    journal_path(root, "a").write_bytes(b"not a journal\n")
+    assert run(root, "--yes") == 6
+    assert "left: " in capsys.readouterr().out
+    assert jobs(root) == ["a"]
