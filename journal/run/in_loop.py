@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import inspect
 import threading
@@ -71,10 +72,10 @@ async def run_in_callers_loop(
         with suppress(RuntimeError):  # the loop is closed
             caller.loop.call_soon_threadsafe(ended.set_result, None)
 
-    # A daemon, so that a program can end whose loop has died.
-    threading.Thread(
-        target=caller.context.copy().run, args=(drive,), name="journal-driver", daemon=True
-    ).start()
+    # What the driver calls in the loop gets the context of this task. A daemon, so that a program
+    # can end whose loop has died.
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(drive,), name="journal-driver", daemon=True).start()
     with stopping_signals(stops.add) if handle_signals else nullcontext():
         cancelled = await _until(ended, stops)
     outcome = outcomes.pop()
@@ -115,11 +116,10 @@ def _callbacks(caller: CallersLoop, options: dict[str, Any]) -> dict[str, Any]:
             stops.at_least(3)
         elif on_progress is not None:
             with suppress(RuntimeError):  # closed in between
-                loop.call_soon_threadsafe(on_progress, job, context=caller.context)
+                loop.call_soon_threadsafe(on_progress, job)
 
     callbacks: dict[str, Any] = {"on_progress": tick}
-    in_loop = functools.partial(loop.call_soon_threadsafe, context=caller.context)
     for name in ("tell", "on_end"):
         if options.get(name) is not None:
-            callbacks[name] = functools.partial(in_loop, options[name])
+            callbacks[name] = functools.partial(loop.call_soon_threadsafe, options[name])
     return callbacks

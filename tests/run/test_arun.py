@@ -20,8 +20,12 @@ from support.interrupts import failing_if_it_hangs
 
 import journal
 from journal import AttemptedRow, JobRow, JobRun, JobService
+from journal.run.driver import Run
 from journal.run.handler import StepStore
+from journal.run.held_job import HeldJob, Settings
+from journal.run.pacing.limits import Limits
 from journal.run.signals import Stops
+from journal.run.workers.choose import make_workers
 from journal.run.workers.event_loop import CallersLoop, LoopWorkers
 from journal.run.workers.handover import Claim, Results
 
@@ -536,37 +540,27 @@ def test_a_run_waits_for_the_batch_of_another_task_however_long_that_is_open(pat
         assert messages[messages.index("one") + 1] == "two"
 
 
-def test_the_end_of_a_run_waits_for_the_batch_of_another_task(path: Path) -> None:
-    """The batch is opened by the last result, so what is left is the end of the job."""
+def test_the_end_of_a_run_waits_for_the_batch_of_another_thread(path: Path) -> None:
+    said, waits, results = list[str](), threading.Event(), Results()
 
-    async def main(job: JobRun) -> None:
-        said: list[str] = []
-        opened, hold = asyncio.Event(), asyncio.Event()
+    def hear(text: str) -> None:
+        said.append(text)
+        waits.set()
 
-        async def keep_a_batch_open() -> None:
-            with job.service.batch("j"):
-                opened.set()
-                await hold.wait()
-
-        batches: list[asyncio.Task[None]] = []
-
-        def tick(now: journal.Job) -> None:
-            if now.successful_rows and not batches:
-                batches.append(asyncio.create_task(keep_a_batch_open()))
-
-        async def handler(row: JobRow) -> int:
-            if row.row_number == 2:
-                await opened.wait()
-            return row.row_number
-
-        task = asyncio.create_task(job.arun(handler, tell=said.append, on_progress=tick))
-        await until(said, "still waiting")
-        hold.set()
-        assert (await task).job.status == "completed"
-        await batches[0]
-
-    with open_job(path, 2, lock_timeout_s=0.05) as job:
-        run(main(job))
+    with open_job(path, 1, lock_timeout_s=0.01) as job:
+        held = HeldJob(job.service, "j", Settings(), hear)
+        workers = make_workers(lambda _row: None, None, 1, (), results)
+        driven = Run(held, workers, results, Limits())
+        held.start()
+        end = threading.Thread(target=driven._leave)
+        with job.service.batch("j"):
+            end.start()
+            assert waits.wait(WAIT_S)
+        end.join()
+        assert ["still waiting" in text for text in said] == [True]
+        assert job.job.status == "paused"
+        held.release()
+        driven.close()
 
 
 # --- the workers by themselves
@@ -615,3 +609,18 @@ def test_rows_begin_a_few_at_a_time_so_that_other_tasks_get_their_turn(path: Pat
         asyncio.run(main(job))
     assert sum(begun) == 50
     assert len([count for count in begun if count]) >= 5  # 8, 9, 10, 11, 12: fewer if they are slow
+
+
+def test_workers_whose_loop_is_closed_start_no_row_and_cannot_end_one(path: Path) -> None:
+    async def handler(_row: JobRow) -> None:
+        pytest.fail("its loop is closed")
+
+    results = Results()
+    workers = asyncio.run(workers_in_this_loop(handler, 1, results))
+    with open_job(path, 1) as job:
+        (row,) = job.rows()
+        workers.dispatch(1, AttemptedRow(row, StepStore(job.service)), Claim())
+    (outcome,) = results.all().values()
+    assert (outcome.kind, outcome.error_code) == ("unstarted", "RuntimeError")
+    assert "Event loop is closed" in outcome.error_message
+    assert not workers.cancel(1, "j:1", force=False)

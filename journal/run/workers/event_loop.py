@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import functools
 import math
 import threading
@@ -34,12 +33,11 @@ _OF_THE_LOOP = (KeyboardInterrupt, SystemExit)
 
 
 class CallersLoop:
-    """The running event loop, and the context of the task that calls this, for a run in it."""
+    """The running event loop, for a run in it."""
 
     def __init__(self, stops: Stops) -> None:
         self.stops = stops
         self.loop = asyncio.get_running_loop()
-        self.context = contextvars.copy_context()
 
 
 class LoopWorkers(SingleRows):
@@ -75,7 +73,6 @@ class LoopWorkers(SingleRows):
         self._arguments: tuple[Any, ...] = ()
         self._closing = False
         self._thread: threading.Thread | None = None
-        self._context = None if caller is None else caller.context
         self._loop = asyncio.new_event_loop() if caller is None else caller.loop
         if caller is None:
             self._thread = threading.Thread(target=self._run, name="journal-loop", daemon=True)
@@ -83,7 +80,7 @@ class LoopWorkers(SingleRows):
         self._setup = None if setup is None else LoopSetup(setup, results, stops)
         if self._setup is not None:
             try:
-                self._setup.enter(self._loop, self._call_soon)
+                self._setup.enter(self._loop, self._loop.call_soon_threadsafe)
             except BaseException:
                 self.close()
                 raise
@@ -103,9 +100,6 @@ class LoopWorkers(SingleRows):
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
 
-    def _call_soon(self, function: Callable[..., object], *arguments: Any) -> None:
-        self._loop.call_soon_threadsafe(function, *arguments, context=self._context)
-
     # --- called by the driver
 
     def dispatch(self, ticket: int, row: AttemptedRow, claim: Claim) -> None:
@@ -114,7 +108,7 @@ class LoopWorkers(SingleRows):
             return
         self._will_look = True
         try:
-            self._call_soon(self._begin_some)
+            self._loop.call_soon_threadsafe(self._begin_some)
         except RuntimeError as error:  # the loop is closed
             self._will_look = False
             text = f"can't start it in the event loop: {error}"
@@ -167,7 +161,7 @@ class LoopWorkers(SingleRows):
     def _look_again(self) -> None:
         if self._new and not self._will_look:
             self._will_look = True
-            self._loop.call_soon(self._begin_some, context=self._context)
+            self._loop.call_soon(self._begin_some)
 
     def _end(self, ticket: int, claim: Claim, task: asyncio.Task[None]) -> None:
         del self._tasks[ticket]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mutation.patch import Patch
 
 ARUN = "tests/run/test_arun.py"
+RUN = "tests/run/test_runs.py"
 SETUP = "tests/run/test_setup.py"
 
 PATCHES = [
@@ -46,7 +47,7 @@ PATCHES = [
     Patch(
         "messages of arun are heard in the loop",
         "run/in_loop",
-        "            callbacks[name] = functools.partial(in_loop, options[name])\n",
+        "            callbacks[name] = functools.partial(loop.call_soon_threadsafe, options[name])\n",
         "            pass\n",
         ARUN,
     ),
@@ -59,9 +60,9 @@ PATCHES = [
     ),
     Patch(
         "handlers run in the context of the caller",
-        "run/workers/event_loop",
-        "        self._context = None if caller is None else caller.context\n",
-        "        self._context = None\n",
+        "run/in_loop",
+        "target=context.run, args=(drive,)",
+        "target=drive",
         ARUN,
     ),
     Patch(
@@ -93,10 +94,17 @@ PATCHES = [
         ARUN,
     ),
     Patch(
-        "a loop that is closed starts no row and loses none",
+        "a row in a closed loop can't be asked to end",
         "run/workers/event_loop",
-        "            return False\n        return True\n",
-        "            return True\n        return True\n",
+        "        except RuntimeError:  # the loop is closed\n            return False\n",
+        "        except ZeroDivisionError:\n            return False\n",
+        ARUN,
+    ),
+    Patch(
+        "a row that a closed loop can't start is given back",
+        "run/workers/event_loop",
+        '            self._put_unstarted(ticket, claim, "RuntimeError", text)\n',
+        "            pass\n",
         ARUN,
     ),
     Patch(
@@ -112,7 +120,7 @@ PATCHES = [
         "            task.exception()  # else asyncio would warn that nobody has looked at it\n"
         "        self._look_again()\n",
         "            task.exception()\n",
-        ARUN,
+        RUN,
     ),
     Patch(
         "the end of a run waits for the batch of another task",
