@@ -185,6 +185,22 @@ def test_a_loop_of_the_caller_waits_for_the_end_of_a_hold(path: Path) -> None:
     assert len(said) == 2
 
 
+def test_a_loop_starts_nothing_during_a_hold_and_pauses_when_it_was_held_for_too_long(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal.run.pacing.holds, "MAX_HELD_S", 0.05)
+    said: list[str] = []
+    handled: list[int] = []
+    with open_job(path, 3) as job:
+        for attempt in job.attempts(tell=said.append):
+            with attempt as row:
+                handled.append(row.row_number)
+                row.hold("Down", "503", after_s=3600)
+        assert (job.job.status, job.job.pending_count) == ("paused", 3)
+    assert handled == [1]
+    assert "no attempt has succeeded" in said[-1]
+
+
 @pytest.mark.parametrize("after_s", [-1, float("inf"), float("nan")])
 def test_a_hold_that_never_ends_is_no_hold(after_s: float) -> None:
     with pytest.raises(ValueError, match="0 or more seconds"):
