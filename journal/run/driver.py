@@ -291,6 +291,7 @@ class Run:
 
     def _is_over(self) -> bool:
         job = self._held.job()
+        self._check_limits(job)
         if job.status in TERMINAL_STATUSES or self._stops.count:
             return True
         if not self._queue.is_empty(job):
@@ -338,7 +339,9 @@ class Run:
         self._reason = self._reason or self._stops.reason
         if self._reason is not None:
             return
-        reached = self._bounds.reached(job, self._counts, has_fresh=self._queue.has_fresh)
+        reached = self._bounds.reached(
+            job, self._counts, has_fresh=self._queue.has_fresh, is_idle=not self._in_flight
+        )
         reached = reached or self._holds.reason_to_pause(monotonic())
         if reached is not None:
             self._give_up(*reached)

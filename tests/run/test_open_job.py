@@ -2,6 +2,7 @@
 
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -417,6 +418,23 @@ def test_a_job_that_has_ended_is_reported_as_it_is_and_nothing_is_called(path: P
         report = job.run(lambda _row: 1 / 0)
         assert (report.exit_code, report.started, report.job.status) == (0, 0, "completed")
         assert list(job.attempts()) == []
+
+
+def test_a_run_of_so_many_rows_completes_all_of_them(path: Path) -> None:
+    all_started = threading.Event()
+
+    def handle(row: journal.JobRow) -> None:  # quick at first, so that rows are queued
+        if row.row_number > 175:
+            all_started.wait(0.2)
+
+    def look(job: journal.Job) -> None:
+        if job.pending_count == 100:
+            all_started.set()
+
+    with journal.open_job(path, people(*map(str, range(300))), key="id") as job:
+        report = job.run(handle, max_rows=200, tell=lambda _text: None, on_progress=look)
+        assert (report.started, report.completed) == (200, 200)
+        assert report.reason == "200 rows were started, as many as were asked for"
 
 
 @pytest.mark.parametrize("how", ["run", "attempts"])

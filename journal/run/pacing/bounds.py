@@ -36,12 +36,17 @@ class Bounds:
             self._halt.hear(ticket, failed=failed)
 
     def reached(
-        self, job: Job, counts: Mapping[str, int], *, has_fresh: Callable[[], bool]
+        self,
+        job: Job,
+        counts: Mapping[str, int],
+        *,
+        has_fresh: Callable[[], bool],
+        is_idle: bool,
     ) -> tuple[str, int] | None:
         """Why the run must end, and how: 1 waits for the rows in flight, 2 ends them. None if it goes on.
 
         ``job`` is the present job; ``counts`` are those of the run's report. ``has_fresh`` returns
-        whether rows are left that were never started.
+        whether rows are left that were never started. ``is_idle``: whether no row is in flight.
         """
         if self._halt is not None:
             succeeded = counts["completed"] + counts["skipped"]
@@ -56,7 +61,8 @@ class Bounds:
         if over_cost:
             return over_cost, 1
         started, most = counts["started"], self._limits.max_rows
-        if most is not None and started >= most:
+        # An earlier end would take back the rows that no worker has begun yet.
+        if most is not None and started >= most and is_idle:
             rows = counted(started, "row|rows was|were started")
             return f"{rows}, as many as were asked for", 1
         return None
