@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import journal.cli.run.on_end
 from journal import JobService
 from journal.cli.main import main
 from journal.cli.run.on_end import run_on_end
@@ -97,11 +98,14 @@ def report() -> RunReport:
         return RunReport(job=service.create_job("j", job_id="j"))
 
 
-def test_a_command_that_takes_too_long_is_ended_with_all_its_processes(tmp_path: Path) -> None:
+def test_a_command_that_takes_too_long_is_ended_with_all_its_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal.cli.run.on_end, "_GRACE_S", 0.1)
     warned: list[str] = []
     os.mkfifo("alive")
     reader = os.open("alive", os.O_RDONLY | os.O_NONBLOCK)
-    argv = ["sh", "-c", "exec 9>alive; sleep 600 & trap '' TERM; wait"]
+    argv = ["sh", "-c", "exec 9>alive; trap '' TERM; sleep 600 & wait"]
     run_on_end(argv, tmp_path, report(), 0, warned.append, time_limit_s=0.2)
     assert warned == ["the command of --on-end was ended after 0.2 s"]
     os.set_blocking(reader, True)

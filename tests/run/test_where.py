@@ -177,10 +177,30 @@ def test_a_long_search_ends_each_of_its_turns_so_that_others_get_the_journal(
         held.release()
 
 
+def test_a_search_that_is_not_at_its_end_keeps_the_run(tmp_path: Path) -> None:
+    with open_job(tmp_path, 2500) as job:
+        held = HeldJob(job.service, "j", Settings())
+        queue = RowQueue(held, Limits(where=lambda row: row.row_number > 2400))
+        held.start()
+        assert queue.start(1, held.job()) == []
+        with job.service.batch("j"):  # no more rows are pending than the condition has passed over
+            for number in range(1, 601):
+                job.service.skip_row(f"j:{number}", "not needed")
+        assert not queue.is_empty(held.job())
+        assert [row.row_number for row in queue.start(1, held.job())] == [2401]
+        held.release()
+
+
 def test_a_row_that_waits_for_another_attempt_keeps_the_run(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def where(row: JobRow) -> bool:
+        asked.append(row.row_number)
+        return is_west(row)
+
     with open_job(tmp_path, 4) as job:
         held = HeldJob(job.service, "j", Settings())
-        queue = RowQueue(held, Limits(where=is_west, backoff_s=3600, max_attempts=2))
+        queue = RowQueue(held, Limits(where=where, backoff_s=3600, max_attempts=2))
         held.start()
         first, third = queue.start(4, held.job())
         failed = Outcome(kind="failed", error_code="busy", retryable=True)
@@ -191,6 +211,7 @@ def test_a_row_that_waits_for_another_attempt_keeps_the_run(tmp_path: Path) -> N
         assert not queue.is_empty(held.job())
         job.service.skip_row("j:1", "not needed")
         assert queue.is_empty(held.job())
+        assert asked == [1, 2, 3, 4]
         held.release()
 
 
