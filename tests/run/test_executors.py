@@ -343,6 +343,18 @@ def test_what_is_no_executor_is_refused_before_anything_is_started(
     assert work.statuses() == ["pending"]
 
 
+@pytest.mark.parametrize("kind", [None, "threads", "spawn"])
+def test_no_thread_of_a_run_is_left_that_could_keep_a_file_open_when_the_program_exits(
+    kind: str | None, makers: Callable[[str], Make], work: Work
+) -> None:
+    with work.open("square", "square", "square") as job:
+        executor = makers(kind)(2) if kind else None
+        before = {*threading.enumerate()}
+        job.run(act, executor, workers=2, tell=quiet)
+        names = [thread.name for thread in {*threading.enumerate()} - before]
+        assert [name for name in names if name.startswith("journal-")] == []
+
+
 # --- workers that die
 
 

@@ -18,7 +18,7 @@ import msgspec
 from journal.errors import InvalidValueError
 from journal.run.handler import AttemptedRow, Handler, call_handler
 from journal.run.outcome import Errors, Outcome, lost
-from journal.run.workers.handover import Claim, Results, SingleRows
+from journal.run.workers.handover import Claim, Results, SingleRows, join
 from journal.text import Number, encode_json
 
 _Task = tuple[int, AttemptedRow, Claim, threading.Lock]
@@ -159,6 +159,8 @@ class ExecutorWorkers(SingleRows):
     def close(self) -> None:
         self._closed = True
         self._tasks.put(None)
+        if self._feeder is not None:
+            join([self._feeder])
         if self._make is None:
             return
         processes = getattr(self._executor, "_processes", None)

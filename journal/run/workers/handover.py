@@ -9,10 +9,13 @@ whether the change was made.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from time import monotonic
 from typing import Any, Protocol
 
 from journal.run.outcome import Outcome
+
+_JOIN_S = 0.5
 
 
 class Claim:
@@ -141,3 +144,14 @@ class Results:
     def forget(self, ticket: int) -> None:
         self._outcomes.pop(ticket, None)
         self.held.discard(ticket)
+
+
+def join(threads: Sequence[threading.Thread]) -> None:
+    """Wait until the threads have ended, but only for a moment, since some may hang.
+
+    A daemon thread that is left when the program exits keeps what it refers to. A file that the
+    handler has open would not be flushed.
+    """
+    until_s = monotonic() + _JOIN_S
+    for thread in threads:
+        thread.join(max(0.0, until_s - monotonic()))

@@ -7,7 +7,7 @@ from queue import SimpleQueue
 
 from journal.run.handler import AttemptedRow, Handler, call_handler
 from journal.run.outcome import Errors, Outcome
-from journal.run.workers.handover import Claim, Results, SingleRows
+from journal.run.workers.handover import Claim, Results, SingleRows, join
 from journal.run.workers.setup import SetupFactory, ThreadSetup
 
 
@@ -38,6 +38,7 @@ class ThreadWorkers(SingleRows):
         self._tasks: SimpleQueue[tuple[int, AttemptedRow, Claim] | None] = SimpleQueue()
         self._closed = False
         self._threads = 0
+        self._started: list[threading.Thread] = []
         self._abandoned: set[int] = set()
         self._setup = ThreadSetup(setup)
         self._setup.enter()
@@ -58,6 +59,7 @@ class ThreadWorkers(SingleRows):
             self.count = max(self._threads, 1)
             return False
         self._threads += 1
+        self._started.append(thread)
         return True
 
     def _work(self) -> None:
@@ -83,4 +85,5 @@ class ThreadWorkers(SingleRows):
     def close(self) -> None:
         self._closed = True
         self._tasks.put(None)
+        join(self._started)
         self._setup.close()
