@@ -81,7 +81,7 @@ class _Header(Progress, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     ``blocks`` holds the crcs of each column's blocks of :data:`BLOCK_ROWS` rows.
     """
 
-    hint: Literal[6]  # increment it when replay makes another index of the same journal
+    hint: Literal[7]  # increment it when replay makes another index of the same journal
     offset: int  # the end of the last commit that the hint covers
     crc: int
     inode: int
@@ -379,7 +379,7 @@ def write_hint(
             return
         line = file.find_line(0) or b""
         header = _Header(
-            hint=6,
+            hint=7,
             offset=position.offset,
             crc=position.crc,
             inode=file.inode,

@@ -202,7 +202,7 @@ def test_a_name_that_is_not_found_before_damage_shows_nothing(root: Path, capsys
     """Nobody knows what stands behind it; a name that stands before it is known."""
     path = root / JOB / "journal.jsonl"
     content = path.read_bytes()
-    record = b'{"type":"row_status","row":2,"status":"failed","error_code":5,'
+    record = b'{"type":"row_status","row":2,"status":"failed","error_message":5,'
     record += b'"at":"2036-11-24T13:35:00.000001Z"'
     seal = crc32(record, int(content[-11:-3], 16))
     path.write_bytes(content + record + b',"crc":"%08x"}\n' % seal)

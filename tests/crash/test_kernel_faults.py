@@ -310,7 +310,7 @@ def test_without_a_free_descriptor_all_that_needs_one_is_refused_and_works_after
         "list": refused,
         "create": ["StoreError", True],
         "start": refused,
-        "delete": ["StoreError", True],
+        "delete": refused,
         "holder": refused,
         "grown": True,
     }
