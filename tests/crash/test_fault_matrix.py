@@ -63,7 +63,7 @@ CONSEQUENCES = (
 )
 
 Operation = Callable[[JobService], Any]
-STEP = 1 if IS_LONG else 4  # of the calls that fail: all, or every fourth in a sample
+STEP = 1 if IS_LONG else 6  # of the calls that fail: all, or every sixth in a sample
 
 
 class Scenario(NamedTuple):

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import CodeType, FrameType, ModuleType
 from typing import Any
 
+from support.effort import sample
+
 import journal
 import journal.run.driver
 import journal.run.held_job
@@ -49,6 +51,7 @@ MODULES: list[ModuleType] = [
 ]
 ROWS = 5
 HANG_S = 10.0
+_PART = 3  # a third of the steps is a sample
 
 
 @contextmanager
@@ -260,9 +263,10 @@ def steps_of(kind: str, directory: Path, *, bytecodes: bool) -> dict[Step, int]:
 
 
 def check_each_step(kind: str, directory: Path, hits: tuple[int, ...], *, bytecodes: bool) -> int:
-    """Interrupt a run at each step, when it is taken for that many times; how many were."""
+    """Interrupt a run at steps of a sample, when they are taken for that many times; how many were."""
     count = 0
-    for number, (step, most) in enumerate(steps_of(kind, directory, bytecodes=bytecodes).items()):
+    steps = steps_of(kind, directory, bytecodes=bytecodes).items()
+    for number, (step, most) in enumerate(sample(steps, len(steps) // _PART)):
         for hit in hits:
             if hit <= most:
                 tracer = Tracer(bytecodes=bytecodes)
@@ -275,11 +279,11 @@ def check_each_step(kind: str, directory: Path, hits: tuple[int, ...], *, byteco
 
 
 def check_each_step_of_the_end(kind: str, directory: Path, *, bytecodes: bool) -> int:
-    """Interrupt a run with rows in flight, and once more at each step of how it ends by that."""
+    """Interrupt a run with rows in flight, and once more at steps of how it ends by that."""
     first = Tracer(bytecodes=bytecodes)
     _interrupt_twice(Interrupted(directory / "once" / "j", kind), first)
     count = 0
-    for number, step in enumerate(first.hits):
+    for number, step in enumerate(sample(first.hits, len(first.hits) // _PART)):
         tracer = Tracer(bytecodes=bytecodes)
         tracer.want(step, 1)
         run = Interrupted(directory / f"{number}" / "j", kind)
