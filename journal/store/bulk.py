@@ -36,8 +36,7 @@ def start_rows(
     """
     let_start(journal, "its rows can't be started", reopens=False)
     index, file, exact = journal.index, journal.file, journal.exact
-    index.detach()  # so that the columns stay the same
-    columns = index.columns
+    index.detach()
     window, decode = window_reader(file), decode_sane_exact if exact else decode_sane
     state = index.state
     assert state is not None
@@ -45,6 +44,7 @@ def start_rows(
     started: list[JobRow] = []
     while len(started) < count and (number := next(numbers, 0)):
         position = position_of(journal, number)
+        columns = index.columns  # others, if the caller's code has read rows meanwhile
         if columns.statuses[position] != PENDING:  # another process has settled it
             if admits is not None:
                 admits(position, None)

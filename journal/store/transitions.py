@@ -60,7 +60,7 @@ from journal.store.rows import (
 from journal.text import time_text
 from journal.version import VERSION
 
-ALLOWED_CODES = tuple(
+_ALLOWED_CODES = tuple(
     frozenset(CODES[target] for target in VALID_ROW_TRANSITIONS[status]) for status in STATUSES
 )
 # The statuses that a redo resets to pending. A redo needn't be in the table of transitions.
@@ -191,7 +191,7 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
     if reset == "redo" and old not in _REDONE:
         hint = "" if old == NEEDS_REVIEW else "only a row that has ended can be redone"
         _refuse_row(journal, position, RowStatus.PENDING, hint, "it can't be redone")
-    if reset != "redo" and code not in ALLOWED_CODES[old]:
+    if reset != "redo" and code not in _ALLOWED_CODES[old]:
         _refuse_row(journal, position, STATUSES[code])
     # Read the row first. If it can't be read, nothing must be changed.
     if record.usage and len(index.usage.keys() | record.usage.keys()) > MAX_USAGE_NAMES:

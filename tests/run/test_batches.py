@@ -34,7 +34,10 @@ from journal import (
     RowResult,
     Skip,
 )
+from journal.run.outcome import Outcome
 from journal.run.pacing.rate import Rate
+from journal.run.workers.batches import BatchResults, _Batch
+from journal.run.workers.handover import Results
 
 WAIT_S = 60.0
 
@@ -271,6 +274,36 @@ def test_a_hold_that_a_call_raises_gives_back_all_of_its_rows(job: JobRun) -> No
     assert {row.status for row in rows} == {"completed"}
     assert calls[:2] == [3, 1]  # then a single row, as a probe
     assert sum(calls[1:]) == 5
+
+
+@pytest.mark.parametrize("kind", ["plain", "coroutine"])
+@pytest.mark.parametrize("change", [list.reverse, list.clear, list.pop])
+def test_what_the_function_does_to_its_list_gives_no_outcome_to_another_row(
+    job: JobRun, kind: str, change: Callable[[list[AttemptedRow]], None]
+) -> None:
+    def handle(rows: list[AttemptedRow]) -> dict[str, int]:
+        answers = {row.id: row.data["n"] for row in rows}
+        change(rows)
+        return answers
+
+    async def coroutine(rows: list[AttemptedRow]) -> dict[str, int]:
+        return handle(rows)
+
+    rows = run(job, handle if kind == "plain" else coroutine)
+    assert [row.result for row in rows] == [1, 2, 3, 4, 5]
+
+
+def test_outcomes_in_another_number_than_the_rows_leave_each_row_to_the_policy() -> None:
+    results = Results()
+    calls = BatchResults(results)
+    calls.open[1] = batch = _Batch(1)
+    batch.tickets += [7, 8]
+    calls.put(1, Outcome(kind="completed", of_rows=(Outcome(kind="completed"),)))
+    outcomes = results.all()
+    assert [(ticket, outcome.kind) for ticket, outcome in outcomes.items()] == [
+        *((7, "lost"), (8, "lost"))
+    ]
+    assert "1 outcome for 2" in (outcomes[7].error_message or "")
 
 
 # --- where the call runs

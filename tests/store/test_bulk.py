@@ -71,6 +71,21 @@ def test_rows_that_may_not_start_are_left_out(service: JobService) -> None:
     assert [row.attempts for row in service.get_rows("j")] == [1, 0, 1, 0, 0]
 
 
+def test_rows_that_the_callers_code_reads_meanwhile_let_no_row_start_twice(
+    service: JobService,
+) -> None:
+    kept: list[Any] = []
+
+    def numbers() -> Iterator[int]:
+        yield 1
+        kept.append(service.get_rows("j"))  # these rows stay as they are
+        yield from (2, 1, 2, 3)
+
+    started = service._start_rows("j", numbers(), 1000, None)
+    assert [row.row_number for row in started] == [1, 2, 3]
+    assert [row.attempts for row in service.get_rows("j")] == [1, 1, 1, 0, 0]
+
+
 def test_no_row_starts_in_a_job_that_has_ended_and_none_that_does_not_exist(
     service: JobService,
 ) -> None:

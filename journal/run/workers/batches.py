@@ -9,7 +9,7 @@ row of what it returns. :class:`BatchResults` hands these outcomes to the driver
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -22,6 +22,7 @@ from journal.run.outcome import (
     Errors,
     Outcome,
     RowResult,
+    lost,
     outcome_of_error,
     outcome_of_value,
     repr_of_lost,
@@ -52,10 +53,10 @@ class RowBatch:
 
     outcome = None  # that is, no outcome was set for all of its rows
 
-    def __init__(self, rows: list[AttemptedRow]) -> None:
-        self.rows = rows
+    def __init__(self, rows: Iterable[AttemptedRow]) -> None:
+        self.rows = tuple(rows)
 
-    def __reduce__(self) -> tuple[type[RowBatch], tuple[list[AttemptedRow]]]:
+    def __reduce__(self) -> tuple[type[RowBatch], tuple[tuple[AttemptedRow, ...]]]:
         return RowBatch, (self.rows,)
 
     def log(self, message: object, /, level: str | int = "INFO", **details: Any) -> None:
@@ -94,7 +95,7 @@ class _BatchHandler:
 
     def __call__(self, batch: RowBatch, *more: Any) -> Outcome:
         try:
-            value = self._handle(batch.rows, *more)
+            value = self._handle(list(batch.rows), *more)  # the caller may change its list
         except BaseException as error:  # noqa: BLE001  (any exception is an outcome of the rows)
             return _each(batch, outcomes_of_raised(batch.rows, error, self._retry_on))
         return _each(batch, outcomes_of_answer(batch.rows, value, self._retry_on))
@@ -103,7 +104,7 @@ class _BatchHandler:
 class _CoroutineBatchHandler(_BatchHandler):
     async def __call__(self, batch: RowBatch, *more: Any) -> Outcome:  # type: ignore[override]
         try:
-            value = await self._handle(batch.rows, *more)
+            value = await self._handle(list(batch.rows), *more)
         except BaseException as error:  # noqa: BLE001  (any exception is an outcome of the rows)
             return _each(batch, outcomes_of_raised(batch.rows, error, self._retry_on))
         return _each(batch, outcomes_of_answer(batch.rows, value, self._retry_on))
@@ -118,7 +119,7 @@ def _each(batch: RowBatch, outcomes: list[Outcome]) -> Outcome:
 
 
 def outcomes_of_raised(
-    rows: list[AttemptedRow], error: BaseException, retry_on: Errors
+    rows: Sequence[AttemptedRow], error: BaseException, retry_on: Errors
 ) -> list[Outcome]:
     """The outcomes of a call that raised ``error``. A row that has an outcome keeps it.
 
@@ -136,7 +137,7 @@ def outcomes_of_raised(
     return outcomes
 
 
-def outcomes_of_answer(rows: list[AttemptedRow], value: Any, retry_on: Errors) -> list[Outcome]:
+def outcomes_of_answer(rows: Sequence[AttemptedRow], value: Any, retry_on: Errors) -> list[Outcome]:
     """The outcomes of a call that returned ``value``.
 
     A row that the value leaves out, and that has no outcome by its own methods, needs a review. The
@@ -168,7 +169,7 @@ def _outcome_of_one(row: AttemptedRow, value: Any, retry_on: Errors) -> Outcome:
     return outcome_of_one(row, value)
 
 
-def _matched(rows: list[AttemptedRow], value: Any) -> Answer:
+def _matched(rows: Sequence[AttemptedRow], value: Any) -> Answer:
     kind = type(value)
     if value is None:
         return Answer({})
@@ -239,7 +240,10 @@ class BatchResults(Results):
         self.by_ticket: dict[int, _Batch] = {}  # the same, by the tickets of their rows
 
     def put(self, ticket: int, outcome: Outcome) -> None:
-        """Add the outcome of a call. Without ``of_rows``, it is the outcome of each row."""
+        """Add the outcome of a call. Without ``of_rows``, it is the outcome of each row.
+
+        Never raises: no one would see the exception, and the run would wait for these rows.
+        """
         tickets = self.open.pop(ticket).tickets
         outcomes = outcome.of_rows
         if not outcomes:  # its worker is lost, or it never began
@@ -247,6 +251,9 @@ class BatchResults(Results):
         elif outcome.elapsed_s:
             first = msgspec.structs.replace(outcomes[0], elapsed_s=outcome.elapsed_s)
             outcomes = (first, *outcomes[1:])
+        if len(outcomes) != len(tickets):  # which is whose?
+            problem = f"{counted(len(outcomes), 'outcome|outcomes')} for {len(tickets)}"
+            outcomes = (lost(ValueError(problem)),) * len(tickets)
         self._results.put_all(dict(zip(tickets, outcomes, strict=True)))
         for of_row in tickets:
             self.by_ticket.pop(of_row, None)

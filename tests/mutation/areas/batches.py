@@ -17,6 +17,27 @@ PATCHES = [
         BULK,
     ),
     Patch(
+        "the columns may be others after the caller's code",
+        "store/bulk",
+        "        columns = index.columns  # others, if the caller's code has read rows meanwhile\n",
+        "        columns = index.columns if not started else columns\n",
+        BULK,
+    ),
+    Patch(
+        "a call gets a list of its own",
+        "run/workers/batches",
+        "            value = self._handle(list(batch.rows), *more)  # the caller may change its list\n",
+        "            batch.rows = list(batch.rows)\n            value = self._handle(batch.rows, *more)\n",
+        f"{RUN} -k its_list",
+    ),
+    Patch(
+        "outcomes in another number than the rows raise nothing",
+        "run/workers/batches",
+        "        if len(outcomes) != len(tickets):  # which is whose?\n",
+        "        if False:\n",
+        RUN,
+    ),
+    Patch(
         "many rows start only in a job that has not ended",
         "store/bulk",
         '    let_start(journal, "its rows can\'t be started", reopens=False)\n',
