@@ -43,6 +43,11 @@ def run(*argv: str, data: dict[str, Any] | None = None, **options: Any) -> Outco
         ["/bin/bash", "-ec", 'echo "{a}"'],
         ["timeout", "5", "sh", "-c", "echo '{a}'", "sh", "{a}"],
         ["zsh", "-c", "echo {{{a}}}"],
+        ["sh", "-ce", "echo {a}"],
+        ["bash", "-e", "-c", "echo {a}"],
+        ["bash", "-eo", "pipefail", "-c", "echo {a}"],
+        ["bash", "--norc", "--rcfile", "x", "-c", "echo {a}"],
+        ["bash", "-c", "+e", "--", "echo {a}"],
     ],
 )
 def test_a_value_inside_of_a_shells_script_is_refused(argv: list[str]) -> None:
@@ -51,7 +56,10 @@ def test_a_value_inside_of_a_shells_script_is_refused(argv: list[str]) -> None:
     assert "is run as a part of it" in str(refused.value)
 
 
-@pytest.mark.parametrize("script", ['echo "$1"', "printf %s ${{1:-none}}", 'cat "$@"'])
+@pytest.mark.parametrize(
+    "script",
+    ['echo "$1"', "printf %s ${{1:-none}}", 'cat "$@"', "for x; do :; done", "for x\ndo :; done"],
+)
 def test_a_script_whose_one_argument_would_be_its_name_is_refused(script: str) -> None:
     with pytest.raises(InvalidValueError, match=r"becomes its \$0"):
         Template(["sh", "-c", script, "{a}"])
@@ -69,6 +77,23 @@ def test_a_script_whose_one_argument_would_be_its_name_is_refused(script: str) -
 )
 def test_what_a_shell_is_given_apart_from_its_script_is_taken(argv: list[str]) -> None:
     assert Template(argv).fill(row({"a": "1"}))
+
+
+@pytest.mark.parametrize(
+    ("argv", "why"),
+    [
+        (["{a}"], "the program must be the same"),
+        (["sh", "-c", "{a}"], "the script must be the same"),
+        (["sh", "-c", "for x in $@; do echo $x; done", "{a}", "x"], r"becomes its \$0"),
+        (["sh", "-c", "echo $0", "{a}"], r"becomes its \$0"),
+    ],
+)
+def test_many_rows_share_a_program_and_a_script_and_none_becomes_its_name(
+    argv: list[str], why: str
+) -> None:
+    with pytest.raises(InvalidValueError, match=why):
+        Template(argv).check_program()
+    Template(["sh", "-c", "echo $@", "sh", "{a}"]).check_program()
 
 
 def test_placeholders_are_filled_with_values_row_number_and_id() -> None:

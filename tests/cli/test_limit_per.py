@@ -47,7 +47,9 @@ def test_the_command_to_continue_names_the_limit_of_each_column() -> None:
     assert b"4 completed" in again.stderr
 
 
-@pytest.mark.parametrize("value", ["carrier", "carrier=", "=2", "carrier=0", "carrier=x", "a=-1"])
+@pytest.mark.parametrize(
+    "value", ["carrier", "carrier=", "=2", "carrier=0", "carrier=x", "a=-1", "a=" + "9" * 5000]
+)
 def test_a_limit_that_can_not_be_is_refused_before_anything_is_made(value: str) -> None:
     done = run("--limit-per", value)
     assert done.returncode == 2

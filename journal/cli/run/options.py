@@ -34,11 +34,16 @@ def _checked(parse: Callable[[str], object]) -> Callable[..., str | None]:
 _MAX_WORKERS = 1000
 
 
+def _number(text: str) -> int:
+    """The number from 1 to 999,999,999 that the text is; 0 if it is none."""
+    return int(text) if text.isdecimal() and len(text) < 10 else 0
+
+
 def _workers(ctx: click.Context, param: click.Parameter, value: Any) -> int | str:
     if isinstance(value, int):  # the default
         return value
     number = value.removeprefix("auto:")
-    if value != "auto" and not (number.isdecimal() and 0 < int(number) <= _MAX_WORKERS):
+    if value != "auto" and not 0 < _number(number) <= _MAX_WORKERS:
         wanted = "must be a number from 1 to 1000, auto, or auto and the largest number: auto:200"
         raise click.BadParameter(f"{value!r} {wanted}", ctx, param)
     return int(value) if value.isdecimal() else str(value)
@@ -50,7 +55,7 @@ def _limits_by_column(
     limits: dict[str, int] = {}
     for value in values:
         column, _, limit = value.rpartition("=")
-        if not column or not limit.isdecimal() or not int(limit):
+        if not column or not _number(limit):
             wanted = "must be a column and a number from 1, such as carrier=2"
             raise click.BadParameter(f"{value!r}: {wanted}", ctx, param)
         if column in limits:

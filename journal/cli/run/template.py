@@ -6,7 +6,7 @@ import posixpath
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NoReturn
 
 from journal.cli.find import did_you_mean
 from journal.cli.run.inputs import LINE_COLUMN
@@ -18,8 +18,9 @@ NUMBER = "#"
 ROW_ID = "id"
 
 _SHELLS = frozenset(("ash", "bash", "dash", "ksh", "mksh", "sh", "zsh"))
-_TAKES_SCRIPT = re.compile("-[a-z]*c")
-_ARGUMENT = re.compile(r"\$\{{0,2}[1-9@*]")
+_OPTIONS_WITH_VALUE = frozenset(("--rcfile", "--init-file"))
+# A script that uses its arguments; `for x; do` goes through them without naming them.
+_ARGUMENT = re.compile(r"\$\{{0,2}[1-9@*]|\bfor\s+\w+\s*(?:;|\n|\bdo\b)")
 _IN_BRACES = re.compile(r"\{([^{}]*)\}")
 _IN_BRACES_OR_DOUBLED = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 # Such text in braces is a placeholder, also if there is no such column: it is probably misspelt.
@@ -77,9 +78,9 @@ class Template:
         self._names = [name for parts in self._parts for name in parts[1::2]]
         self._filled = self._needed  # names in braces that are placeholders
         self._scripts = [
-            place + 2
-            for place in range(len(argv) - 2)
-            if PurePath(argv[place]).name in _SHELLS and _TAKES_SCRIPT.fullmatch(argv[place + 1])
+            script
+            for place, argument in enumerate(argv)
+            if PurePath(argument).name in _SHELLS and (script := _script_of(argv, place))
         ]
         self._check_scripts()
         for place in self._scripts:
@@ -190,11 +191,21 @@ class Template:
         ]
 
     def check_program(self) -> None:
-        """Raise InvalidValueError if the program depends on the row."""
-        if self._is_filled(0):
-            raise InvalidValueError(
-                "COMMAND", self._argv[0], "with -n, the program must be the same for all rows"
-            )
+        """Raise InvalidValueError if the program, or the script of a shell, depends on the row.
+
+        Also raises it if the shell would take the value of the first row for the script's ``$0``.
+        """
+        for place in (0, *self._scripts):
+            if self._is_filled(place):
+                what = "script" if place else "program"
+                raise InvalidValueError(
+                    "COMMAND",
+                    self._argv[place],
+                    f"with -n, the {what} must be the same for all rows",
+                )
+        for place in self._scripts:
+            if place + 1 < len(self._argv) and self._is_filled(place + 1):
+                _refuse_first_word(self._argv, place)
 
     def _is_filled(self, place: int) -> bool:
         return not self._filled.isdisjoint(self._parts[place][1::2])
@@ -253,16 +264,35 @@ def _no_column(name: str, columns: Collection[str]) -> str:
 
 def _check_arguments(argv: Sequence[str], place: int) -> None:
     """Raise InvalidValueError for a value that becomes the $0 of the shell's script at ``place``."""
-    arguments = argv[place + 1 :]
-    if len(arguments) == 1 and _ARGUMENT.search(argv[place]):
-        raise InvalidValueError(
-            "COMMAND",
-            arguments[0],
-            "the first word after a shell's script becomes its $0, so its $1 would be empty; "
-            + _instead(argv, place),
-        )
+    if len(argv) == place + 2 and _ARGUMENT.search(argv[place]):
+        _refuse_first_word(argv, place)
+
+
+def _refuse_first_word(argv: Sequence[str], place: int) -> NoReturn:
+    raise InvalidValueError(
+        "COMMAND",
+        argv[place + 1],
+        "the first word after a shell's script becomes its $0, and not its $1; "
+        + _instead(argv, place),
+    )
 
 
 def _instead(argv: Sequence[str], place: int) -> str:
     shell = " ".join(argv[place - 2 : place])
     return f"give it as an argument: {shell} 'echo \"$1\"' sh {{column}}"
+
+
+def _script_of(argv: Sequence[str], shell: int) -> int | None:
+    """The place of the script that a shell at the place ``shell`` is given by its option ``-c``."""
+    place, takes_script = shell + 1, False
+    while place < len(argv) and argv[place][:1] in ("-", "+"):
+        option = argv[place]
+        place += 1
+        if option in ("-", "--"):
+            break
+        if option.startswith("--"):
+            place += option in _OPTIONS_WITH_VALUE
+        else:
+            takes_script = takes_script or (option[0] == "-" and "c" in option)
+            place += option[-1] in "oO"  # the name of an option follows
+    return place if takes_script and place < len(argv) else None

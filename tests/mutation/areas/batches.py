@@ -152,8 +152,8 @@ PATCHES = [
     Patch(
         "the program is the same for all rows",
         "cli/run/template",
-        "        if self._is_filled(0):\n",
-        "        if False:\n",
+        "            if self._is_filled(place):\n",
+        "            if False:\n",
         COMMANDS,
     ),
 ]
