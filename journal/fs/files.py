@@ -176,6 +176,20 @@ def _is_regular_of(path: Path, size: int) -> bool:
     return S_ISREG(stat.st_mode) and stat.st_size == size
 
 
+def sync_file(path: Path) -> None:
+    """Return when a regular file, that another process may have written, survives a power cut.
+
+    Raises StorageError.
+    """
+    with refusals_of(path, "sync"):
+        fd, _ = open_regular(path, system.os.O_RDONLY)
+        try:
+            system.os.fsync(fd)
+        finally:
+            close_fd(fd)
+        sync_directory(path.parent)
+
+
 def remove_file(path: Path) -> None:
     """Remove a file. Errors are ignored."""
     with contextlib.suppress(OSError):

@@ -19,6 +19,9 @@ from journal.fs.handles import FILE_MODE, Descriptor, write_all
 from journal.fs.names import JOURNAL_NAME, OWN_FILE
 
 _MAX_LINKS = 40  # Linux follows no more in one path
+_EXISTS = "exists already: name another file, or give --force to replace it"
+# What link() raises on a file system without hard links, such as exFAT.
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 @contextlib.contextmanager
@@ -56,7 +59,9 @@ def whole_file(
         output.make(private=private or is_there)  # the file to be replaced may be private
         yield output
         _check_free(path, target, force=force, refused_beside=refused_beside)
-        output.put(target, private=private)
+        output.put(target, private=private, force=force)
+    except FileExistsError:  # another program has made it since the check
+        raise _refused(target, _EXISTS) from None
     except OSError as error:
         raise handles.storage_error(target, "write", error) from error
     finally:
@@ -144,8 +149,7 @@ def _check_free(
         why = "exists and is not a file: name another file, or - for standard output"
         raise _refused(path, why)
     if not force:
-        why = "exists already: name another file, or give --force to replace it"
-        raise _refused(target, why)
+        raise _refused(target, _EXISTS)
 
 
 def _check_not_of_a_job(target: Path) -> None:
@@ -166,7 +170,7 @@ def _refused(path: str | os.PathLike[str], why: str) -> InvalidValueError:
 
 
 class Output(Descriptor):
-    """A new file under a random name, which is renamed to its target when it is complete.
+    """A new file under a random name, which gets the name of its target when it is complete.
 
     All calls use the descriptor of the directory. So other users can't redirect the output by
     renaming a parent directory. The methods raise ``OSError``.
@@ -188,10 +192,11 @@ class Output(Descriptor):
         """A stream that writes to the file. Close it before :meth:`put`."""
         return system.os.fdopen(self.fd, "wb", closefd=False)
 
-    def put(self, target: Path, *, private: bool) -> None:
+    def put(self, target: Path, *, private: bool, force: bool) -> None:
         """Sync the file, rename it to ``target``, and sync the name.
 
-        Without ``private``, the file gets the permissions of the file that it replaces.
+        Raises FileExistsError if anything is at ``target``, unless ``force`` is given. Without
+        ``private``, the file gets the permissions of the file that it replaces.
         """
         directory = self._directory.fd
         if not private:
@@ -206,8 +211,35 @@ class Output(Descriptor):
             raise OSError(
                 errno.ESTALE, "another program has replaced the temporary file: try again"
             )
-        system.os.rename(self.path.name, target.name, src_dir_fd=directory, dst_dir_fd=directory)
+        if force or not self._link(target.name):
+            system.os.rename(
+                self.path.name, target.name, src_dir_fd=directory, dst_dir_fd=directory
+            )
         system.os.fsync(directory)
+
+    def _link(self, name: str) -> bool:
+        """Rename the file, unless there is anything of that name: then raise FileExistsError.
+
+        Returns False if the file system can't do that in one step. Then the name is taken by an
+        empty file, which the caller replaces.
+        """
+        directory = self._directory.fd
+        try:
+            system.os.link(
+                self.path.name,
+                name,
+                src_dir_fd=directory,
+                dst_dir_fd=directory,
+                follow_symlinks=False,
+            )
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            flags = system.os.O_WRONLY | system.os.O_CREAT | system.os.O_EXCL
+            handles.close_fd(system.os.open(name, flags, FILE_MODE, dir_fd=directory))
+            return False
+        system.os.unlink(self.path.name, dir_fd=directory)
+        return True
 
     def remove(self) -> None:
         """Close the file, and delete it unless :meth:`put` has renamed it.

@@ -189,16 +189,24 @@ def _packed(directory: Path, target: Path, job_id: str) -> Path:
     snapshot = Snapshot(open_copy(directory, locked=True), backups=True)
     manifest = snapshot.manifest
     _check_complete(directory, snapshot)
-    path = next(
-        path for path in _names(target, job_id) if not files.exists(path) or _holds(path, manifest)
-    )
-    if not files.exists(path):  # otherwise it is the pack that a killed prune has left
-        with whole_file(path, private=True) as output:
-            with output.stream() as file:
-                write_pack(file.write, manifest, snapshot.contents(), "gz")
-            _check_complete(directory, snapshot)
+    for path in _names(target, job_id):
+        if files.exists(path):
+            if _holds(path, manifest):
+                files.sync_file(path)  # its writer may have been killed, or doesn't sync
+                return path
+            continue
+        try:
+            with whole_file(path, private=True) as output:
+                with output.stream() as file:
+                    write_pack(file.write, manifest, snapshot.contents(), "gz")
+                _check_complete(directory, snapshot)
+        except InvalidValueError:
+            if files.exists(path):  # another process has taken the name meanwhile
+                continue
+            raise
         _check_pack(path, manifest)
-    return path
+        return path
+    raise AssertionError("there is always a further name")
 
 
 def _check_complete(directory: Path, snapshot: Snapshot) -> None:
@@ -224,7 +232,7 @@ def _names(target: Path, job_id: str) -> Iterator[Path]:
 
 def _holds(path: Path, manifest: Manifest) -> bool:
     with suppress(JournalError):
-        if path.is_file():  # reading a pipe would wait
+        if path.is_file() and not path.is_symlink():  # reading a pipe would wait
             _check_pack(path, manifest)
             return True
     return False

@@ -18,7 +18,7 @@ from support.copies import put_artifact
 import journal.fs.system
 from journal import InvalidValueError, JobBusyError, JobLockedError, JobService, StorageError
 from journal.cli.main import main
-from journal.transfer import Pruned, prune_jobs, unpack_job
+from journal.transfer import Pruned, pack_to_file, prune_jobs, unpack_job
 
 Capture = pytest.CaptureFixture[str]
 LATER = datetime.now(UTC) + timedelta(days=1)  # all jobs of these tests are older
@@ -171,7 +171,7 @@ def test_nothing_is_committed_between_the_pack_and_the_deletion(
                 refused.append(raised.type)
         return real(*arguments)
 
-    faulty.plan("rename", write)  # the pack gets its name
+    faulty.plan("link", write)  # the pack gets its name
     monkeypatch.setattr(journal.fs.system, "os", faulty)
     assert prune(root, to=archive)["a"].action == "deleted"
     assert refused == [JobLockedError, JobBusyError]
@@ -212,16 +212,74 @@ def test_a_pack_that_reads_back_differently_is_no_reason_to_delete(
 
     def spoil(real: Callable[..., Any], *arguments: Any, **options: Any) -> None:
         real(*arguments, **options)
-        (path,) = archive.iterdir()
+        path = archive / "a.tar.gz"
         data = bytearray(path.read_bytes())
         data[len(data) // 2] ^= 1
         path.write_bytes(data)
 
-    faulty.plan("rename", spoil)
+    faulty.plan("link", spoil)
     monkeypatch.setattr(journal.fs.system, "os", faulty)
     pruned = prune(root, to=archive)["a"]
     assert pruned.action == "left"
     assert jobs(root) == ["a"]
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_file_that_another_process_makes_meanwhile_is_not_overwritten(
+    root: Path, archive: Path, monkeypatch: pytest.MonkeyPatch, *, has_links: bool
+) -> None:
+    make(root, "a")
+    faulty = FaultyOs()
+
+    def make_too(real: Callable[..., Any], *arguments: Any) -> None:
+        (archive / "a.tar.gz").write_bytes(b"of another root")
+        real(*arguments)
+
+    faulty.plan("fsync", make_too)  # the pack is complete, and has no name yet
+    if not has_links:
+        faulty.always("link", fails(errno.EPERM))
+    monkeypatch.setattr(journal.fs.system, "os", faulty)
+    assert prune(root, to=archive)["a"].pack == str(archive / "a.2.tar.gz")
+    assert (archive / "a.tar.gz").read_bytes() == b"of another root"
+    assert names(archive) == ["a.2.tar.gz", "a.tar.gz"]
+
+
+def test_a_file_that_appears_just_before_the_pack_is_made_is_no_pack(
+    root: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(root, "a")
+    faulty = FaultyOs()
+    pack = archive / "a.tar.gz"
+
+    def look(real: Callable[..., Any], path: Any) -> Any:
+        try:
+            return real(path)
+        finally:
+            if path == pack:
+                pack.write_bytes(b"of another root")
+
+    faulty.always("lstat", look)
+    monkeypatch.setattr(journal.fs.system, "os", faulty)
+    assert prune(root, to=archive)["a"].pack == str(archive / "a.2.tar.gz")
+    assert (archive / "a.tar.gz").read_bytes() == b"of another root"
+
+
+def test_a_pack_that_is_used_again_is_synced_first(
+    root: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(root, "a")
+    pack_to_file(root / "a", archive / "a.tar.gz", kept=True)  # as by a program that doesn't sync
+    faulty = FaultyOs()
+    synced: list[int] = []
+
+    def note(real: Callable[..., Any], fd: int) -> None:
+        synced.append(os.fstat(fd).st_ino)
+        real(fd)
+
+    faulty.always("fsync", note)
+    monkeypatch.setattr(journal.fs.system, "os", faulty)
+    assert prune(root, to=archive)["a"].action == "deleted"
+    assert synced[:2] == [path.stat().st_ino for path in (archive / "a.tar.gz", archive)]
 
 
 class Killed(BaseException):
@@ -240,7 +298,7 @@ class KilledOs:
 
     def __getattr__(self, name: str) -> Any:
         real = getattr(os, name)
-        if name not in ("open", "write", "fsync", "rename", "unlink", "rmdir", "mkdir"):
+        if name not in ("open", "write", "fsync", "rename", "link", "unlink", "rmdir", "mkdir"):
             return real
 
         def call(*arguments: Any, **options: Any) -> Any:

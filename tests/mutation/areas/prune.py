@@ -10,8 +10,29 @@ PATCHES = [
     Patch(
         "a pack is checked before its job is deleted",
         "transfer/prune",
-        "            _check_complete(directory, snapshot)\n        _check_pack(path, manifest)\n",
-        "            _check_complete(directory, snapshot)\n",
+        "        _check_pack(path, manifest)\n        return path\n",
+        "        return path\n",
+        PRUNE,
+    ),
+    Patch(
+        "a pack doesn't overwrite a file that appeared meanwhile",
+        "fs/output",
+        "        if force or not self._link(target.name):\n",
+        "        if True:\n",
+        PRUNE,
+    ),
+    Patch(
+        "without hard links the name of an output is reserved",
+        "fs/output",
+        "            flags = system.os.O_WRONLY | system.os.O_CREAT | system.os.O_EXCL\n            handles",
+        "            flags = system.os.O_WRONLY | system.os.O_CREAT\n            handles",
+        PRUNE,
+    ),
+    Patch(
+        "a pack that is used again is synced",
+        "transfer/prune",
+        "                files.sync_file(path)",
+        "                pass",
         PRUNE,
     ),
     Patch(
