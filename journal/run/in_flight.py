@@ -43,7 +43,8 @@ class Dispatched:
 class Result(msgspec.Struct, frozen=True, gc=False):
     """The outcome of an attempt.
 
-    ``is_given_up``: True if the driver has given up the attempt and decided the outcome.
+    ``is_given_up``: True if the driver has given up the attempt and decided the outcome. It may
+    still be running.
     ``is_late``: True if the attempt returned after it was given up. Its row is already settled
     then.
     """
@@ -155,7 +156,8 @@ class InFlight:
             attempt = self._attempts.get(ticket)
             if attempt is not None and ticket not in outcomes:
                 judged = self._judge(attempt, outcome)
-                yield Result(ticket, attempt.row, judged, is_given_up=True)
+                is_given_up = ticket in self._given_up  # otherwise no worker has begun it
+                yield Result(ticket, attempt.row, judged, is_given_up=is_given_up)
 
     def forget(self, result: Result) -> None:
         """Drop an attempt whose result is recorded. An attempt that was given up may return

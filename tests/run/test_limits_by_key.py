@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import itertools
 import threading
 import tracemalloc
 from collections import Counter
@@ -14,11 +15,12 @@ from typing import Any
 import pytest
 
 import journal
-from journal import InvalidValueError, JobRow, JobRun, JobService, Retry, RunReport
+from journal import Hold, InvalidValueError, JobRow, JobRun, JobService, Retry, RunReport
 from journal.run.held_job import HeldJob, Settings
 from journal.run.outcome import Outcome
 from journal.run.pacing import per_key
 from journal.run.pacing.limits import Limits
+from journal.run.pacing.per_key import PerKey
 from journal.run.row_queue import RowQueue
 from journal.store import rows
 
@@ -200,6 +202,34 @@ def test_an_attempt_that_was_given_up_keeps_its_slot_until_it_ends(path: Path) -
         calls.let_go(1)
         assert run.result(WAIT_S).completed == 3  # the late success settles the review
     assert calls.most["'a'"] == 1
+
+
+@pytest.mark.parametrize("timeout_s", [None, 60.0])
+def test_no_slot_is_taken_once_no_attempt_is_in_flight(
+    path: Path, timeout_s: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attempts that are taken back at a hold free their slots."""
+    limits: list[PerKey] = []
+
+    class Seen(PerKey):
+        def __init__(self, limit_per: Any) -> None:
+            super().__init__(limit_per)
+            limits.append(self)
+
+    monkeypatch.setattr("journal.run.row_queue.PerKey", Seen)
+    calls = itertools.count(1)
+
+    def handle(_row: JobRow) -> None:
+        if next(calls) in (100, 150, 200, 250):
+            raise Hold(after_s=0)
+
+    with open_job(path, rows_of(*"ab" * 250)) as job:
+        report = job.run(
+            handle, workers=2, limit_per={"key": 8}, timeout_s=timeout_s, tell=lambda _text: None
+        )
+    assert report.completed == 500
+    (limit,) = limits
+    assert limit.in_flight == {}
 
 
 def test_a_run_ends_if_attempts_that_were_given_up_keep_all_that_is_left_waiting(

@@ -67,7 +67,7 @@ class PerKey:
 
     def __init__(self, limit_per: Mapping[str, int] | None) -> None:
         self._limits = dict(limit_per or {})
-        self._in_flight: dict[Key, int] = {}
+        self.in_flight: dict[Key, int] = {}  # the slots that are taken
         self._offered: tuple[int, int, Keys] = (0, 0, ())  # number, rank, keys it has waited for
         self._admitted: dict[int, Keys] = {}  # by row number, until the row is started
         self._attempts: dict[tuple[int, int], Keys] = {}  # by the numbers of row and attempt
@@ -148,7 +148,7 @@ class PerKey:
             if keys:
                 self._admitted[number] = keys
                 for key in keys:
-                    self._in_flight[key] = self._in_flight.get(key, 0) + 1
+                    self.in_flight[key] = self.in_flight.get(key, 0) + 1
             return True
         # A row waits for one key at first, since most rows have only one that is full for long. If
         # another key is full when that one has room, the row waits for both. So it moves at most
@@ -195,14 +195,14 @@ class PerKey:
 
     def _free(self, keys: Keys) -> None:
         for key in keys:
-            self._in_flight[key] -= 1
-            if not self._in_flight[key]:
-                del self._in_flight[key]
+            self.in_flight[key] -= 1
+            if not self.in_flight[key]:
+                del self.in_flight[key]
             for rank, awaited in self._queues.get(key, ()):
                 heappush(self._ready, (rank, self._parked[rank, awaited].first, awaited))
 
     def _full(self, keys: Keys) -> list[Key]:
-        in_flight, limits = self._in_flight, self._limits
+        in_flight, limits = self.in_flight, self._limits
         return [key for key in keys if in_flight.get(key, 0) >= limits[key[0]]]
 
     def _keys_of(self, data: Mapping[str, Any]) -> Keys:

@@ -23,6 +23,13 @@ PATCHES = [
         BY_KEY,
     ),
     Patch(
+        "an attempt that was taken back frees its slot",
+        "run/in_flight",
+        "                is_given_up = ticket in self._given_up  # otherwise no worker has begun it\n",
+        "                is_given_up = True\n",
+        BY_KEY,
+    ),
+    Patch(
         "a slot becomes free once for each attempt",
         PER_KEY,
         "self._free(self._attempts.pop((row.row_number, row.attempts), ()))",
