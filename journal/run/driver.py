@@ -236,7 +236,7 @@ class Run:
                 self._fail(error)
                 return
             self._reported_locked = False
-            self._wait()
+            self._wait(self._room(job))
 
     def _may_wait(self, error: JobLockedError) -> bool:
         """Whether to wait longer for the commit lock. Reports that."""
@@ -277,7 +277,7 @@ class Run:
                 self._record_or_report(result)
                 self._in_flight.forget(result)
             if self._in_flight:
-                self._wait()
+                self._wait(0)
 
     def _record_or_report(self, result: Result) -> None:
         try:
@@ -354,15 +354,15 @@ class Run:
         self._reason = reason
         self._stops.at_least(stops)
 
-    def _wait(self) -> None:
-        """Wait for results, or until a deadline, a retry or the next poll is due."""
+    def _wait(self, room: int) -> None:
+        """Wait for results, or until a deadline, a retry or the next poll is due. ``room``: how
+        many rows may start.
+        """
         now_s = monotonic()
         until_s = now_s + _POLL_S
         if now_s < self._holds.until_s:
             until_s = min(until_s, self._holds.until_s)
-        has_room = self._in_flight.calls() < self._holds.slots(self._in_flight.slots)
-        has_room = has_room and self._holds.allowed(1, now_s) > 0
-        if has_room and not self._stops.count and not self._paused:  # a row may start
+        if room:
             allowed_s = now_s
             if self._rate is not None:
                 allowed_s += max(self._rate.wait_s, 0.001)
@@ -420,6 +420,13 @@ class Run:
 
     def _free_slots(self, job: Job, results: Sequence[Result] = ()) -> int:
         """How many rows may start now, once ``results`` are recorded."""
+        room = self._room(job, results)
+        if not room or self._rate is None:
+            return room
+        return min(room, self._rate.allowed(monotonic(), job.pending_count))
+
+    def _room(self, job: Job, results: Sequence[Result] = ()) -> int:
+        """How many rows may start, as soon as the rate allows it."""
         if job.status is not JobStatus.RUNNING or self._stops.count or self._paused:
             return 0
         # A worker that finishes during a commit needs a queued row. If handlers are slow, no queue
@@ -430,8 +437,6 @@ class Run:
         if not self._may_queue or (self._brake.is_undecided and not self._queue.is_past_fresh):
             ahead = 0  # until the brake has decided, start only as many rows as it needs
         count = (slots + ahead - self._in_flight.calls(results)) * self._workers.rows_a_call
-        if self._rate is not None:
-            count = min(count, self._rate.allowed(monotonic(), job.pending_count))
         if self._limits.max_rows is not None:
             count = min(count, self._limits.max_rows - self._counts["started"])
         return max(0, self._holds.allowed(count, monotonic()))

@@ -121,7 +121,7 @@ class RowQueue:
 
         Rows that were never started come first, then rows of earlier runs. A row that waits for
         another attempt comes when it is due; with ``fresh_first``, it comes after the rows that
-        were never started. ``job`` is the present job.
+        were never started and may start. ``job`` is the present job.
         """
         if not count:
             return []
@@ -170,16 +170,26 @@ class RowQueue:
 
     def _next(self, *, fresh_first: bool) -> int:
         """Return the number of the next row that may start; 0 if there is none."""
-        if self._due and not (fresh_first and self.has_fresh()):
-            while self._due and self._due[0][0] <= monotonic():
-                due_s, number = heapq.heappop(self._due)
-                if self._waiting.get(number) == due_s:  # otherwise the row was given a later time
-                    del self._waiting[number]
-                    return self._per_key.offer(number, RETRIED)
-        number = self._per_key.next()
-        if number or len(self._waiting) >= _MAX_WAITING:
-            return number
+        if not fresh_first:
+            return self._next_due() or self._per_key.next() or self._next_found()
+        # Parked rows that can't start don't stand in the way of rows that are due.
+        number = self._per_key.next() or self._next_found(fresh_only=True)
+        return number or self._next_due() or self._next_found()
+
+    def _next_due(self) -> int:
+        while self._due and self._due[0][0] <= monotonic():
+            due_s, number = heapq.heappop(self._due)
+            if self._waiting.get(number) == due_s:  # otherwise the row was given a later time
+                del self._waiting[number]
+                return self._per_key.offer(number, RETRIED)
+        return 0
+
+    def _next_found(self, *, fresh_only: bool = False) -> int:
+        if len(self._waiting) >= _MAX_WAITING:
+            return 0
         while found := self._peek():
+            if fresh_only and not found.is_fresh:
+                return 0
             self._found.popleft()
             used_up = found.attempts >= self._limits.max_attempts > 1 and self._is_used_up(found)
             if not used_up:

@@ -22,6 +22,7 @@ from journal.run.pacing import per_key
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.per_key import PerKey
 from journal.run.row_queue import RowQueue
+from journal.run.workers.handover import Results
 from journal.store import rows
 
 WAIT_S = 60.0
@@ -306,6 +307,33 @@ def test_a_limit_of_rows_counts_only_rows_that_start(path: Path) -> None:
         assert report.job.successful_rows == len(calls.began) == 8
 
 
+def test_a_run_that_may_start_no_more_rows_waits_instead_of_looking_all_the_time(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_failed, has_seen = threading.Event(), threading.Event()
+    waits: list[float] = []
+    wait = Results.wait
+
+    def noted(self: Results, timeout_s: float) -> None:
+        if has_failed.is_set():
+            waits.append(timeout_s)
+            if min(waits[-2:]) > 0 or len(waits) > 50:
+                has_seen.set()
+        wait(self, timeout_s)
+
+    monkeypatch.setattr(Results, "wait", noted)
+
+    def handle(row: JobRow) -> None:
+        if row.row_number == 1:
+            has_failed.set()
+            raise Retry(after_s=0)
+        assert has_seen.wait(WAIT_S)
+
+    with open_job(path, rows_of(*"abc")) as job:
+        job.run(handle, workers=3, max_rows=2, max_attempts=2, tell=lambda _text: None)
+    assert min(waits[1:3]) > 0
+
+
 def test_a_column_that_no_row_has_is_reported_with_one_that_it_may_mean(path: Path) -> None:
     said: list[str] = []
     with open_job(path, [{"carrier": "ups"}, {"zip": None}]) as job:
@@ -347,12 +375,12 @@ class Queue:
         limits = {"limit_per": {"key": 1}} | limits
         self.rows = RowQueue(HeldJob(self.service, "j", Settings()), Limits(**limits))
 
-    def start(self, count: int) -> list[int]:
+    def start(self, count: int, *, fresh_first: bool = False) -> list[int]:
         """Start up to so many rows; their numbers."""
         with self.service.batch("j"):
             job = self.service.get_job("j")
             assert job is not None
-            return [row.row_number for row in self.rows.start(count, job)]
+            return [row.row_number for row in self.rows.start(count, job, fresh_first=fresh_first)]
 
     def row(self, number: int) -> JobRow:
         row = self.service.get_row(f"j:{number}")
@@ -425,6 +453,30 @@ def test_a_row_that_is_due_again_waits_for_a_slot_and_then_comes_before_new_ones
     assert queue.start(2) == [1]
     queue.end(1)
     assert queue.start(2) == [3]
+
+
+def test_fresh_rows_that_wait_for_a_slot_do_not_stand_in_the_way_of_rows_that_are_due(
+    make_queue: Callable[..., Queue],
+) -> None:
+    queue = make_queue("a", None, "a", None, max_attempts=2)
+    assert queue.start(2) == [1, 2]
+    queue.end(2, Outcome(kind="failed", error_code="E", retryable=True, after_s=0.0))
+    assert queue.start(1, fresh_first=True) == [4]
+    queue.end(4)
+    assert queue.start(1, fresh_first=True) == [2]
+    assert queue.rows.next_due_s is None
+    queue.end(1, Outcome(kind="failed", error_code="E", retryable=True, after_s=0.0))
+    assert queue.start(1, fresh_first=True) == [3]
+
+
+def test_rows_that_were_offered_are_not_due_any_more(make_queue: Callable[..., Queue]) -> None:
+    """Otherwise the driver would offer them again and again, without any wait."""
+    queue = make_queue("a", "a", max_attempts=2)
+    assert queue.start(2) == [1]
+    failed = Outcome(kind="failed", error_code="E", retryable=True, after_s=0.0)
+    queue.rows.settle(queue.row(1), failed)  # given up: its slot stays taken
+    assert queue.start(2, fresh_first=True) == []
+    assert queue.rows.next_due_s is None
 
 
 def test_an_attempt_that_is_said_to_have_ended_twice_frees_one_slot(

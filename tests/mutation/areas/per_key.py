@@ -86,6 +86,21 @@ PATCHES = [
         BY_KEY,
     ),
     Patch(
+        "rows that wait for a slot don't keep rows that are due from starting",
+        "run/row_queue",
+        "        number = self._per_key.next() or self._next_found(fresh_only=True)\n",
+        "        number = self._per_key.next() or self._next_found(fresh_only=True)\n"
+        "        if self.has_fresh():\n            return number\n",
+        BY_KEY,
+    ),
+    Patch(
+        "a run that has started as many rows as it may waits",
+        "run/driver",
+        "            self._wait(self._room(job))\n",
+        "            self._wait(1)\n",
+        BY_KEY,
+    ),
+    Patch(
         "a turn looks at a bounded number of rows that can't start",
         "run/row_queue",
         "            if len(self._per_key) > parked:\n                self._looks -= 1\n",
