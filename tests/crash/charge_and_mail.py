@@ -304,8 +304,10 @@ class Work:
                         service.record_step(row.id, name, id_)
                         self.tally.done += 1
                 service.retry_row(row.id)
-            for row in list(service.get_rows(JOB, "failed")):  # a command that was killed
-                expect(self.mode == "commands", f"{row.id} failed: {row.error_message}")
+            # A command that was killed, or a row that has lost three workers.
+            for row in list(service.get_rows(JOB, "failed")):
+                is_lost = self.mode == "pool" and "worker was lost" in str(row.error_message)
+                expect(self.mode == "commands" or is_lost, f"{row.id} failed: {row.error_message}")
                 service.retry_row(row.id)
 
     # --- what must hold
