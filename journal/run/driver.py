@@ -72,8 +72,8 @@ class Run:
         self._rate = None
         if limits.rate is not None:
             self._rate = Rate.parse(limits.rate, workers.rows_a_call)
-        self._bounds = Bounds(limits, job.settings.how_to, job.job())
-        self._brake = self._bounds.brake
+        self.bounds = Bounds(limits, job.settings.how_to, job.job())
+        self._brake = self.bounds.brake
         self._holds = Holds(limits, job)
         self._auto = self._holds.auto
         if self._auto is not None:
@@ -83,7 +83,7 @@ class Run:
         self._may_queue = (
             workers.queues
             and limits.timeout_s is None
-            and not self._bounds.depend_on_outcomes
+            and not self.bounds.depend_on_outcomes
             and self._auto is None
         )
         steps, row_type = StepStore(job.service), job.settings.row_type
@@ -102,11 +102,6 @@ class Run:
         self._polled_s = 0.0
         self._commit_s = 0.0  # moving average of a commit's duration
         self._handler_s = 1.0  # moving average of a handler's duration
-
-    @property
-    def is_braked(self) -> bool:
-        """Whether the run has ended because its first rows all failed with the same error code."""
-        return self._brake.has_tripped
 
     def pace(self) -> str:
         """See :attr:`JobRun.pace`. May be called by any thread."""
@@ -339,7 +334,7 @@ class Run:
         self._reason = self._reason or self._stops.reason
         if self._reason is not None:
             return
-        reached = self._bounds.reached(
+        reached = self.bounds.reached(
             job, self._counts, has_fresh=self._queue.has_fresh, is_idle=not self._in_flight
         )
         reached = reached or self._holds.reason_to_pause(monotonic())
@@ -450,7 +445,7 @@ class Run:
         left = {result.ticket for result in others}
         for result in results:
             if result.ticket not in left:
-                self._brake.hear(result.row, result.outcome, again=False)
+                self._brake.hear(result.row, result.outcome, result.call, again=False)
                 self._count(result, result.outcome)
         return others
 
@@ -468,7 +463,7 @@ class Run:
             self._queue.add_cost(result.row, result.outcome)
             problems.append(_unrecorded(result, error))
             return
-        self._brake.hear(result.row, outcome, again=again)
+        self._brake.hear(result.row, outcome, result.call, again=again)
         if not again:
             self._count(result, outcome)
         elif outcome.kind in ("held", "unstarted"):
@@ -500,7 +495,7 @@ class Run:
     def _count(self, result: Result, outcome: Outcome) -> None:
         kind = outcome.kind if outcome.kind in ("completed", "skipped") else "failed"
         self._counts[kind] += 1
-        self._bounds.count(result.ticket, failed=kind == "failed")
+        self.bounds.count(result.ticket, failed=kind == "failed")
 
 
 def _unrecorded(result: Result, error: JournalError | str) -> str:

@@ -436,7 +436,7 @@ class AttemptedRow:
         code: str = Retry.code,
         message: str = Retry.message,
         *,
-        after_s: float | None = None,
+        after_s: float | str | None = None,
         cost_cents: Cost | None = None,
         usage: Usage | None = None,
     ) -> None:
@@ -449,7 +449,7 @@ class AttemptedRow:
         code: str = Hold.code,
         message: str = Hold.message,
         *,
-        after_s: float | None = None,
+        after_s: float | str | None = None,
         cost_cents: Cost | None = None,
         usage: Usage | None = None,
     ) -> None:

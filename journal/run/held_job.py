@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from journal.errors import InvalidStateTransition, JournalError
+from journal.errors import InvalidStateTransition, InvalidValueError, JournalError
 from journal.format.arguments import check_optional_text
 from journal.fs import system
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, Policy, job_exit_code
@@ -18,6 +18,7 @@ from journal.run.outcome import Outcome
 from journal.run.plan import IN_PYTHON, HowTo
 from journal.service import JobService, existing_job
 from journal.store.policies import check_policy
+from journal.text import counted
 
 Report = Callable[[str], object]  # called with each message for a person
 
@@ -75,6 +76,12 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
 OnEnd = Callable[[RunReport], object]  # called when a run has ended
 
 
+def check_on_end(on_end: object) -> None:
+    """Raise InvalidValueError if ``on_end`` can't be called."""
+    if on_end is not None and not callable(on_end):
+        raise InvalidValueError("on_end", on_end, "must be a function that takes the report")
+
+
 class HeldJob:
     """The job that a run holds. An interrupt may come between any two steps of the run."""
 
@@ -130,12 +137,30 @@ class HeldJob:
                 f"{self.id}: was last run on {job.hosts[-1]}; make sure that nothing of that run "
                 "is still running there"
             )
-        self.service.start_job(
+        started = self.service.start_job(
             self.id,
             self.settings.on_interrupted,
             keep_lock=True,
             resume_command=_from_here(self.settings.resume_command),
             version=self.settings.version,
+        )
+        self._report_interrupted(job, started)
+
+    def _report_interrupted(self, before: Job, after: Job) -> None:
+        """Report the rows that a dead run has left in flight, and what the start made of them."""
+        count = before.processing_count - after.processing_count
+        if count <= 0:
+            return
+        now = (
+            (after.needs_review_count - before.needs_review_count, "needs|need a review"),
+            (after.pending_count - before.pending_count, "is|are tried again"),
+            (after.failed_rows - before.failed_rows, "has|have failed"),
+        )
+        became = ", ".join(counted(number, words) for number, words in now if number > 0)
+        name = self.settings.how_to.argument("on_interrupted")
+        self.report(
+            f"{self.id}: {counted(count, 'row|rows was|were in flight')} when an earlier run died: "
+            f"{became} ({name} is {self.settings.on_interrupted})"
         )
 
     def is_ours(self) -> bool:

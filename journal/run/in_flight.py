@@ -46,12 +46,13 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     ``is_given_up``: True if the driver has given up the attempt and decided the outcome. It may
     still be running.
     ``is_late``: True if the attempt returned after it was given up. Its row is already settled
-    then.
+    then. ``call``: what the rows of one call share.
     """
 
     ticket: int
     row: JobRow
     outcome: Outcome
+    call: object = None
     is_given_up: bool = False
     is_late: bool = False
 
@@ -147,9 +148,10 @@ class InFlight:
         for ticket, outcome in outcomes.items():
             attempt = self._attempts.get(ticket)
             if attempt is not None:
-                yield Result(ticket, attempt.row, self._judge(attempt, outcome))
+                yield Result(ticket, attempt.row, self._judge(attempt, outcome), attempt.claim)
             elif ticket in self._given_up:
-                yield Result(ticket, self._given_up[ticket].row, outcome, is_late=True)
+                attempt = self._given_up[ticket]
+                yield Result(ticket, attempt.row, outcome, attempt.claim, is_late=True)
             else:  # an interrupt came during forget()
                 self._results.forget(ticket)
         for ticket, outcome in self._verdicts.items():
@@ -157,7 +159,8 @@ class InFlight:
             if attempt is not None and ticket not in outcomes:
                 judged = self._judge(attempt, outcome)
                 is_given_up = ticket in self._given_up  # otherwise no worker has begun it
-                yield Result(ticket, attempt.row, judged, is_given_up=is_given_up)
+                call = attempt.claim
+                yield Result(ticket, attempt.row, judged, call, is_given_up=is_given_up)
 
     def forget(self, result: Result) -> None:
         """Drop an attempt whose result is recorded. An attempt that was given up may return

@@ -24,7 +24,7 @@ from journal.model import TERMINAL_STATUSES, Cost, Job, JobRow, JobSummary, Poli
 from journal.run.attempts import Attempt, iterate_attempts
 from journal.run.driver import Run
 from journal.run.handler import Handler
-from journal.run.held_job import HeldJob, OnEnd, Report, RunReport, Settings
+from journal.run.held_job import HeldJob, OnEnd, Report, RunReport, Settings, check_on_end
 from journal.run.in_loop import run_in_callers_loop, with_options_of
 from journal.run.input_match import (
     Data,
@@ -37,6 +37,7 @@ from journal.run.input_match import (
 )
 from journal.run.outcome import RetryOn
 from journal.run.pacing.auto import Auto
+from journal.run.pacing.bounds import Bounds
 from journal.run.pacing.condition import check_where
 from journal.run.pacing.limits import Limits, check_int
 from journal.run.plan import (
@@ -57,6 +58,7 @@ from journal.run.workers.event_loop import CallersLoop
 from journal.run.workers.handover import Results, Workers
 from journal.run.workers.setup import SetupFactory, StoppedInSetupError
 from journal.service import JobService, existing_job
+from journal.text import counted
 
 
 def open_job(
@@ -340,7 +342,7 @@ class JobRun:
 
           - "first": look at the first ten rows of this run that no earlier run has started. If all
             of them fail with the same error code, and more rows are left that were never started,
-            pause.
+            pause. Reviews count that no handler has asked for, such as InvalidResult.
           - ``"soon,fail=20%,min=50"``: also pause when at least 50 rows of this run have ended and
             20% of them have failed. ``"soon,fail=10 in a row"``, ``"soon,fail=20% of 100"``: look
             at the last rows. ``soon`` waits for the rows in flight; ``now`` ends them.
@@ -371,7 +373,7 @@ class JobRun:
         error. ``on_progress`` is called with the job about five times a second. ``on_end`` is
         called with the report when the run has ended, for whatever reason. All is on the disk then,
         and the run lock is free. If a commit has failed, the report's ``reason`` is the error,
-        which is raised afterwards. If ``on_end`` raises, that is reported. It has no time limit. It
+        which is raised afterwards. If ``on_end`` raises, a message says so, and nothing else changes. It has no time limit. It
         isn't called if nothing was to do, or if an exception such as KeyboardInterrupt ends the
         run.
 
@@ -381,6 +383,7 @@ class JobRun:
         Raises JobBusyError, InvalidValueError, and the error of a commit that failed.
         """
         limits = Limits.among(locals())
+        check_on_end(on_end)
         has_pool = executor is not None and not isinstance(executor, CallersLoop)
         count = Auto.largest(workers, has_pool=has_pool)
         stops = executor.stops if isinstance(executor, CallersLoop) else Stops()
@@ -435,7 +438,7 @@ class JobRun:
             except JournalError:
                 held.call_on_end(on_end, run.report)
                 raise
-        self._report_end(held, report, is_braked=run.is_braked)
+        self._report_end(held, report, run.bounds)
         held.call_on_end(on_end, report)
         return report
 
@@ -519,7 +522,7 @@ class JobRun:
     def _hold(self, tell: Report | None) -> HeldJob:
         return HeldJob(self.service, self.id, self._settings, tell or _print_to_stderr)
 
-    def _report_end(self, held: HeldJob, report: RunReport, *, is_braked: bool) -> None:
+    def _report_end(self, held: HeldJob, report: RunReport, bounds: Bounds) -> None:
         """Report the rows that are left, and how to continue."""
         how_to = self._settings.how_to
         in_shell = bool(how_to.command)
@@ -530,10 +533,17 @@ class JobRun:
             if left and report.job.failed_rows:
                 root = shlex.quote(str(self.service.root))
                 held.report(f"see: journal --root {root} errors {self.id}")
-        elif in_shell or not is_braked:  # the brake's message has already said how to continue
-            again = how_to.again if is_braked else ""
+        elif (
+            in_shell or not bounds.brake.has_tripped
+        ):  # its message has already said how to continue
+            by_failures = bounds.brake.has_tripped or bounds.has_halted
+            failed = report.job.failed_rows if by_failures else 0
+            again = how_to.again if failed else ""
             command = again or report.job.resume_command or "run this program again"
             held.report(f"to continue: {command}")
+            if failed and not again:
+                stay = counted(failed, "row|rows has|have failed, and stays|stay failed")
+                held.report(f"{self.id}: {stay} without {how_to.retry_failed}")
 
     def _report_idle(self, held: HeldJob, *, retry_failed: bool) -> RunReport:
         job, how_to = self.job, self._settings.how_to

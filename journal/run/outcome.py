@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Never
 
 import msgspec
 
@@ -26,6 +26,9 @@ RetryOn = type[BaseException] | str | tuple[type[BaseException] | str, ...]  # s
 MESSAGE_CHARACTERS = 4096
 INVALID_RESULT = "InvalidResult"  # error code of a row whose outcome can't be recorded as it is
 TWO_OUTCOMES = "TwoOutcomes"  # error code of a row whose handler has said two things
+NO_OUTCOME = "NoOutcome"  # error code of a row that the handler's answer leaves out
+# Error codes of reviews that no handler has asked for: it has given a wrong answer.
+WRONG_ANSWERS = frozenset((INVALID_RESULT, TWO_OUTCOMES, NO_OUTCOME))
 
 
 class RowResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,28 +98,32 @@ class _Later(RowOutcome):
         code: str = "",
         message: str = "",
         *,
-        after_s: float | None = None,
+        after_s: float | str | None = None,
         cost_cents: Cost | None = None,
         usage: Usage | None = None,
+        **unknown: Never,
     ) -> None:
         given: object = code
+        call = f"{type(self).__name__}(code, message, after_s=seconds)"
+        for name in unknown:
+            raise TypeError(f"{call} has no argument {name!r}")
         if not isinstance(given, str):  # probably seconds
-            name, seconds = type(self).__name__, "" if given is None else f"after_s={given!r}"
-            raise TypeError(f"{name}(code, message, after_s=seconds): write {name}({seconds})")
-        if after_s is not None and not (after_s >= 0 and math.isfinite(after_s)):
-            raise ValueError(f"after_s must be 0 or more seconds, not {after_s!r}")
+            seconds = "" if given is None else f"after_s={given!r}"
+            raise TypeError(f"{call}: write {type(self).__name__}({seconds})")
+        wait_s = seconds_of(after_s)
         self.code = code or type(self).code
         self.message = message or type(self).message
         super().__init__(self.code, self.message, cost_cents=cost_cents, usage=usage)
-        self.after_s = after_s
+        self.after_s = wait_s
 
 
 class Retry(_Later):
     """Attempt the row again, if attempts are left, because nothing has happened yet.
 
-    ``after_s``: seconds until the next attempt, 0 or more. ``None``: the run's backoff decides. If
-    no attempt is left, the row fails with ``code`` and ``message``. The constructor raises
-    ValueError for another ``after_s``, and TypeError for a code that isn't text.
+    ``after_s``: seconds until the next attempt, 0 or more, as a number or its text. ``None``: the
+    run's backoff decides. If no attempt is left, the row fails with ``code`` and ``message``. The
+    constructor raises ValueError for another ``after_s``, such as the text of a date, and TypeError
+    for a code that isn't text.
     """
 
     code = "Retry"
@@ -129,8 +136,8 @@ class Hold(_Later):
     - Nothing has happened for this row. Its attempt is given back: it doesn't count as one of
       ``max_attempts``, and the row becomes pending. If a step of the row is in doubt, the row needs
       a review.
-    - ``after_s``: 0 or more seconds. ``None``: the run's backoff decides, by the number of holds in
-      succession.
+    - ``after_s``: 0 or more seconds, as a number or its text. ``None``: the run's backoff decides,
+      by the number of holds in succession.
     - After the hold, the run tries one row at a time, until an attempt succeeds. Then it goes on
       with all workers.
     - An hour of holds without one success pauses the run.
@@ -395,10 +402,10 @@ def _uncosted_outcome_of_error(error: BaseException, retry_on: Errors) -> Outcom
             return failed(text_of(error.code), text_of(error.message))
         case Retry():
             code, message = text_of(error.code), text_of(error.message)
-            return failed(code, message, retryable=True, after_s=_seconds(error.after_s))
+            return failed(code, message, retryable=True, after_s=seconds_of(error.after_s))
         case Hold():
             code, message = text_of(error.code), text_of(error.message)
-            return held(code, message, after_s=_seconds(error.after_s))
+            return held(code, message, after_s=seconds_of(error.after_s))
         case Skip():
             reason = None if error.reason is None else text_of(error.reason)
             return Outcome(kind="skipped", reason=reason)
@@ -414,9 +421,21 @@ def _uncosted_outcome_of_error(error: BaseException, retry_on: Errors) -> Outcom
     return msgspec.structs.replace(outcome, traceback=traceback_of(error))
 
 
-def _seconds(given: Any) -> float | None:
-    """``after_s`` as a float: it may be of another library's class, such as numpy.float64."""
-    return None if given is None else float(given)
+def seconds_of(given: Any) -> float | None:
+    """``after_s`` as a float. Raises ValueError unless it is 0 or more seconds.
+
+    It may be text, as in a header Retry-After, or of another library's class, such as
+    numpy.float64.
+    """
+    if given is None:
+        return None
+    try:
+        seconds = math.nan if isinstance(given, bool) else float(given)
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
+    if not (seconds >= 0 and math.isfinite(seconds)):
+        raise ValueError(f"after_s must be 0 or more seconds, not {given!r}")
+    return seconds
 
 
 def code_and_message(error: BaseException) -> tuple[str, str]:

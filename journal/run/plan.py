@@ -44,6 +44,10 @@ class HowTo(NamedTuple):
     def retry_failed(self) -> str:
         return "`--retry-failed`" if self.command else "`run(..., retry_failed=True)`"
 
+    def reviews(self, job_id: str) -> str:
+        status = "needs_review"
+        return self.say(f'job.rows("{status}")', "rows", job_id, "--status", status)
+
     @property
     def ignore_changes(self) -> str:
         return "`--on-changed ignore`" if self.command else '`on_changed="ignore"`'
@@ -153,8 +157,9 @@ def _left(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -
             f"({numbers_text(numbers)}): look, then {how_to.by_number('retry', job.id, numbers)}"
         )
     if job.needs_review_count:
-        look = how_to.say('job.rows("needs_review")', "rows", job.id, "--status", "needs_review")
-        said.append(f"{counted(job.needs_review_count, 'row|rows needs|need')} a review: {look}")
+        said.append(
+            f"{counted(job.needs_review_count, 'row|rows needs|need')} a review: {how_to.reviews(job.id)}"
+        )
     return said
 
 

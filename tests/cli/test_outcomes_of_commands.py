@@ -234,7 +234,7 @@ def test_a_printed_outcome_counts_whatever_the_status_is(status: int) -> None:
         cost_cents=2.5,
         usage={"tokens": 3},
     )
-    hold = said({"outcome": "hold", "after_s": 0.5, **SPENT}, status)
+    hold = said({"outcome": "hold", "after_s": "0.5", **SPENT}, status)
     assert (hold.kind, hold.error_code, hold.after_s) == ("held", "Hold", 0.5)
     assert (hold.cost_cents, hold.usage) == (2.5, {"tokens": 3})
     skip = said({"outcome": "skip", "reason": "done before", **SPENT}, status)
@@ -296,7 +296,8 @@ WRONG = [
     ({"outcome": "skip", "result": 1}, "skip has no member 'result'"),
     ({"outcome": "fail", "after_s": 1}, "fail has no member 'after_s'"),
     ({"outcome": "retry", "after_s": -1}, "after_s must be 0 or more seconds, and not -1"),
-    ({"outcome": "retry", "after_s": "30"}, "after_s must be 0 or more seconds, and not 30"),
+    ({"outcome": "retry", "after_s": "Wed, 1"}, "0 or more seconds, and not 'Wed, 1'"),
+    ({"outcome": "hold", "after_s": "-1"}, "after_s must be 0 or more seconds, and not '-1'"),
     ({"outcome": "retry", "after_s": True}, "after_s must be"),
     ({"outcome": "retry", "after_s": [1]}, "after_s must be"),
 ]

@@ -484,6 +484,19 @@ def test_of_standard_input_the_resume_command_can_be_pasted_behind_it(work: Path
     assert "the same standard input" not in again.stderr
 
 
+def test_rows_that_a_dead_run_has_left_in_flight_are_reported_one_time(work: Path) -> None:
+    run = ("run", "rows.csv", "--job", "j")
+    command = ("--", "echo", "{zip}")
+    journal(*run, "--limit", "1", *command)
+    with JobService("jobs") as service:
+        service.start_job("j")
+        service.start_row("j:2")
+    said = "j: 1 row was in flight when an earlier run died: 1 is tried again (`--on-interrupted` is retry)"
+    done = journal(*run, "--on-interrupted", "retry", *command)
+    assert done.stderr.count("in flight") == done.stderr.count(said) == 1
+    assert "in flight" not in journal(*run, *command).stderr
+
+
 def test_on_interrupted_says_that_rows_in_review_are_settled_by_resolve(work: Path) -> None:
     run = ("run", "rows.csv", "--job", "j")
     command = ("--", "echo", "{zip}")

@@ -138,9 +138,12 @@ def test_a_typo_costs_ten_rows_and_says_what_to_type_once_it_is_mended(
     assert 10 <= len(shop.calls) <= 10 + workers
     assert len(set(shop.calls)) == len(shop.calls)
     assert (report.job.status, report.exit_code) == ("paused", 3 if max_attempts == 1 else 4)
+    advice = r"fix the cause and continue with `run\(\.\.\., retry_failed=True\)`"
+    if max_attempts > 1:
+        advice = "they will be tried again: fix the cause and run again"
     assert re.search(
-        r"first 1\d rows have all failed with KeyError: 'emial'; fix the cause and continue with "
-        r'`run\(\.\.\., retry_failed=True\)`, or continue as it is with `run\(\.\.\., halt="never"\)`',
+        rf"first 1\d rows have all failed with KeyError: 'emial'; {advice}, "
+        r'or continue as it is with `run\(\.\.\., halt="never"\)`',
         report.reason or "",
     )
     assert any(report.reason in text for text in shop.said if report.reason)

@@ -201,12 +201,6 @@ def test_a_loop_starts_nothing_during_a_hold_and_pauses_when_it_was_held_for_too
     assert "no attempt has succeeded" in said[-1]
 
 
-@pytest.mark.parametrize("after_s", [-1, float("inf"), float("nan")])
-def test_a_hold_that_never_ends_is_no_hold(after_s: float) -> None:
-    with pytest.raises(ValueError, match="0 or more seconds"):
-        Hold(after_s=after_s)
-
-
 def test_seconds_where_the_code_belongs_are_refused_with_what_to_write() -> None:
     with pytest.raises(TypeError, match=r"write Hold\(after_s=30\)"):
         Hold(30)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from support.children import FaultyOs, fails
 
 import journal
 import journal.fs.system
-from journal import JobService, RunReport, StorageError
+from journal import InvalidValueError, JobRow, JobService, RunReport, StorageError
 from journal.run.open_job import JobRun
 
 
@@ -48,6 +48,16 @@ def test_on_end_is_not_called_if_nothing_was_to_do(tmp_path: Path) -> None:
         ended: list[RunReport] = []
         job.run(lambda _row: None, on_end=ended.append, tell=quiet)
         assert ended == []
+
+
+def test_an_on_end_that_can_not_be_called_is_refused_before_any_row_starts(
+    tmp_path: Path,
+) -> None:
+    called: list[JobRow] = []
+    with open_job(tmp_path) as job:
+        with pytest.raises(InvalidValueError, match="on_end: must be a function"):
+            job.run(called.append, on_end="./notify", tell=quiet)  # type: ignore[arg-type]
+        assert (called, job.job.status) == ([], "pending")
 
 
 def test_an_error_of_on_end_is_reported_and_does_not_change_the_report(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from decimal import Decimal
 from pathlib import Path
 from time import monotonic, sleep
 from types import FrameType
@@ -26,6 +27,7 @@ import journal
 import journal.fs.system
 from journal import (
     Fail,
+    Hold,
     InvalidValueError,
     Job,
     JobBusyError,
@@ -236,10 +238,40 @@ def test_exceptions_and_results_whose_own_code_breaks_end_in_an_outcome_too(path
     assert (second.status, second.error_code) == ("needs_review", "InvalidResult")
 
 
-@pytest.mark.parametrize("after_s", [-1, float("inf"), float("nan")])
-def test_a_wait_that_never_ends_is_no_wait(after_s: float) -> None:
-    with pytest.raises(ValueError, match="0 or more seconds"):
-        Retry(after_s=after_s)
+@pytest.mark.parametrize("kind", [Retry, Hold])
+@pytest.mark.parametrize(
+    "after_s",
+    [
+        -1,
+        float("inf"),
+        float("nan"),
+        True,
+        10**400,
+        "-1",
+        "nan",
+        "",
+        "Wed, 21 Oct 2026 07:28:00 GMT",
+    ],
+)
+def test_what_is_no_time_to_wait_is_refused_with_its_value(
+    kind: type[Retry | Hold], after_s: Any
+) -> None:
+    words = f"after_s must be 0 or more seconds, not {after_s!r}"
+    with pytest.raises(ValueError, match=re.escape(words) + "$"):
+        kind(after_s=after_s)
+
+
+@pytest.mark.parametrize("kind", [Retry, Hold])
+@pytest.mark.parametrize("after_s", [2.5, "2.5", Decimal("2.5"), "2.50 "])
+def test_seconds_may_be_text_as_in_a_header(kind: type[Retry | Hold], after_s: Any) -> None:
+    assert kind(after_s=after_s).after_s == 2.5
+
+
+@pytest.mark.parametrize("kind", [Retry, Hold])
+def test_an_unknown_argument_is_refused_with_those_that_exist(kind: Any) -> None:
+    words = f"{kind.__name__}(code, message, after_s=seconds) has no argument 'after'"
+    with pytest.raises(TypeError, match=re.escape(words) + "$"):
+        kind(after=3)
 
 
 @pytest.mark.parametrize(
@@ -1050,7 +1082,7 @@ def test_a_run_that_halts_soon_waits_for_what_is_in_flight_and_pauses(path: Path
     assert (report.reason, report.job.status, report.exit_code) == (
         ("1 row has failed", "paused", 3)
     )
-    assert "to continue: " in run.said[-1]
+    assert "to continue: " in run.said[-2]
 
 
 def test_a_run_that_halts_now_leaves_what_is_in_flight_to_a_person(path: Path) -> None:

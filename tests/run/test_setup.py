@@ -123,6 +123,13 @@ def test_a_plain_function_gets_the_value_of_a_plain_setup(
     assert client.events == IN_ORDER
 
 
+def test_a_function_of_batches_that_does_not_take_the_value_is_refused(path: Path) -> None:
+    client = Client()
+    with open_job(path) as job, pytest.raises(InvalidValueError, match="the value of setup"):
+        job.run_batches(lambda rows: rows, setup=client.plain)
+    assert client.events == []
+
+
 def test_batches_get_the_value_too(path: Path) -> None:
     client = Client()
 
@@ -202,6 +209,7 @@ async def coroutine() -> None:
         (coroutine, call, "contextlib.asynccontextmanager"),
         (dict, call, "is no context manager"),
         (Client().in_loop, lambda row, _: row, "make the handler a coroutine function"),
+        (Client().plain, lambda row: row, "must take the value of setup as its second argument"),
     ],
 )
 @BOTH

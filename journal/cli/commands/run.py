@@ -193,12 +193,6 @@ class _RunCommand:
             again = f"; {words}" if retried else ""
             rows = counted(job.total_rows, "row|rows")
             echo_err(f"{job.id}: {rows}, {job.pending_count} pending{again}")
-        if job.processing_count and job.status not in TERMINAL_STATUSES:
-            echo_err(
-                f"{job.id}: {counted(job.processing_count, 'row|rows was|were in flight')} when an "
-                "earlier run died; "
-                f"--on-interrupted {given['on_interrupted']}"
-            )
         if job.needs_review_count and given["on_interrupted"] != "review":
             how = (
                 f"to retry: {self._how_to().say('', 'resolve', job.id, '--row', 'ROWS', '--retry')}"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
 import signal
 from collections.abc import Iterator, Mapping
-from decimal import Decimal
 from typing import Any
 
 import click
@@ -26,6 +24,7 @@ from journal.run.outcome import (
     failed,
     held,
     outcome_of_value,
+    seconds_of,
     text_of,
     with_cost,
     with_fields,
@@ -203,8 +202,7 @@ def _said(named: Any, members: dict[str, Any], ended: Outcome) -> Outcome:
     code = as_text(members.pop("code", None)) or code
     given = members.pop("reason" if word == "skip" else "message", None)
     message = as_text(given) or ended.error_message or ended.reason or message
-    after_s = members.pop("after_s", None)
-    outcome = _outcome(word, code, message, None if after_s is None else float(after_s))
+    outcome = _outcome(word, code, message, seconds_of(members.pop("after_s", None)))
     if word == "review":
         return with_fields(outcome, _fields_of(members))
     return with_cost(outcome, members.get("cost_cents"), members.get("usage"))
@@ -224,10 +222,12 @@ def _problem(named: Any, word: str | None, members: Mapping[str, Any]) -> str:
     after_s = members.get("after_s")
     if word not in _WITH_TIME or after_s is None:
         return ""
-    is_number = isinstance(after_s, int | Decimal) and not isinstance(after_s, bool)
-    if is_number and after_s >= 0 and math.isfinite(after_s):
-        return ""
-    return f"after_s must be 0 or more seconds, and not {as_text(after_s)}"
+    try:
+        seconds_of(after_s)
+    except ValueError:
+        shown = repr(after_s) if isinstance(after_s, str) else as_text(after_s)
+        return f"after_s must be 0 or more seconds, and not {shown}"
+    return ""
 
 
 def _status(ended: Outcome) -> str:

@@ -21,6 +21,7 @@ class Bounds:
         self._halt = Halt.parse(limits.halt)
         self._limits = limits
         self._how_to = how_to
+        self.has_halted = False  # by failures that ``limits.halt`` counts
         self._cost_before = millionths(job.total_cost_cents)
 
     @property
@@ -52,9 +53,10 @@ class Bounds:
             succeeded = counts["completed"] + counts["skipped"]
             reason = self._halt.reason(succeeded, counts["failed"])
             if reason is not None:
+                self.has_halted = self._halt.what == "fail"
                 return reason, 2 if self._halt.now else 1
         if self.brake.is_due and self.brake.trip(rows_left=has_fresh()):
-            return self.brake.reason(self._how_to.retry_failed, self._how_to.never_halt), 1
+            return self.brake.reason(self._how_to, job.id), 1
         if not job.pending_count:
             return None
         over_cost = self._over_cost(job)

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from typing import Literal
 
 import msgspec
 
 from journal.errors import InvalidValueError
 from journal.model import JobRow
-from journal.run.outcome import Outcome
+from journal.run.outcome import WRONG_ANSWERS, Outcome
+from journal.run.plan import HowTo
 from journal.text import counted
 
 _NUMBER = "([1-9][0-9]{0,8})"
@@ -121,30 +123,44 @@ class Brake:
 
     Such failures probably have a cause outside of the rows. Only first attempts of rows count. The
     brake is undecided until one of these happens: 10 such attempts have failed with the same code;
-    one has failed with another code; or any attempt has ended without failing.
+    one has failed with another code; or any attempt has ended without failing. A wrong answer of a
+    handler, from which this package has made a review, is a failure here.
+
+    The rows of a call that will be attempted again count as one failure: one failed call may be
+    bad luck, and costs nothing.
     """
 
     def __init__(self, *, is_on: bool) -> None:
         self.is_undecided = is_on
         self.has_tripped = False
-        self._count = 0
+        self._count = 0  # of failures
+        self._rows = 0
+        self._call: object = None  # of the latest row that is attempted again
+        self._ended: Literal["", "failed", "review"] = ""  # "": all rows are attempted again
         self._code = self._message = ""
 
     @property
     def is_due(self) -> bool:
         return self.is_undecided and self._count >= _MAX_ALIKE
 
-    def hear(self, row: JobRow, outcome: Outcome, *, again: bool) -> None:
-        """Count the outcome of an attempt. ``again``: the row will be attempted again."""
+    def hear(self, row: JobRow, outcome: Outcome, call: object, *, again: bool) -> None:
+        """Count the outcome of an attempt. ``again``: the row will be attempted again. ``call``:
+        what the rows of one call share.
+        """
         if not self.is_undecided or outcome.kind in ("unstarted", "held"):
             return
         # A handler that sets the time of the next attempt has expected this failure.
-        if outcome.kind != "failed" or (again and outcome.after_s is not None):
+        if not _is_failure(outcome) or (again and outcome.after_s is not None):
             self.is_undecided = False
         elif row.attempts == 1:
             self.is_undecided = not self._count or outcome.error_code == self._code
-            self._count += 1
+            self._count += call is not self._call
+            self._rows += 1
             self._code, self._message = outcome.error_code, outcome.error_message
+            if again:
+                self._call = call
+            elif self._ended != "failed":
+                self._ended = "review" if outcome.kind == "review" else "failed"
 
     def trip(self, *, rows_left: bool) -> bool:
         """Decide whether the run ends; return True if it does. It ends if some rows were never
@@ -154,13 +170,22 @@ class Brake:
         self.has_tripped = rows_left
         return rows_left
 
-    def reason(self, retry_failed: str, never_halt: str) -> str:
-        """Return a message that says why the run ends. The arguments say how to retry, and how to
-        run without the brake.
-        """
+    def reason(self, how_to: HowTo, job_id: str) -> str:
+        """Return a message that says why the run ends, and how to continue."""
         said = self._message[:_MESSAGE_CHARACTERS]
         error = f"{self._code}: {said}" if said != self._code else said
+        what = "all need a review:" if self._ended == "review" else "have all failed with"
+        fixed = {
+            "failed": f"fix the cause and continue with {how_to.retry_failed}",
+            "review": f"settle these rows ({how_to.reviews(job_id)}), fix the cause and run again",
+            "": "they will be tried again: fix the cause and run again",
+        }[self._ended]
         return (
-            f"the first {self._count} rows have all failed with {error}; fix the cause and "
-            f"continue with {retry_failed}, or continue as it is with {never_halt}"
+            f"the first {self._rows} rows {what} {error}; {fixed}, or continue as it is with "
+            f"{how_to.never_halt}"
         )
+
+
+def _is_failure(outcome: Outcome) -> bool:
+    is_wrong_answer = outcome.kind == "review" and outcome.error_code in WRONG_ANSWERS
+    return outcome.kind == "failed" or is_wrong_answer

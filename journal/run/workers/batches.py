@@ -19,6 +19,7 @@ from journal.run.handler import AttemptedRow, Handler, is_coroutine_function, ou
 from journal.run.handler import outcome_of_returned as outcome_of_one
 from journal.run.outcome import (
     INVALID_RESULT,
+    NO_OUTCOME,
     Errors,
     Outcome,
     RowResult,
@@ -30,8 +31,6 @@ from journal.run.outcome import (
 )
 from journal.run.workers.handover import Claim, Results, Workers
 from journal.text import counted
-
-NO_OUTCOME = "NoOutcome"  # error code of a row that the handler's answer leaves out
 
 
 class Answer(NamedTuple):

@@ -39,6 +39,7 @@ def make_workers(
     """
     if isinstance(handler, Batches):
         _check_callable(handler.handle, "a list of rows")
+        check_setup(setup, handler.handle)
         answers = BatchResults(results)
         calls = make_workers(
             handler.handler(retry_on), executor, count, retry_on, answers, setup=setup, stops=stops
@@ -47,7 +48,7 @@ def make_workers(
     if isinstance(executor, int):
         raise TypeError(f"run(handler, executor, *, workers=…): write workers={executor}")
     _check_callable(handler, "a row")
-    check_setup(setup)
+    check_setup(setup, handler)
     is_coroutine = is_coroutine_function(handler)
     caller = executor if isinstance(executor, CallersLoop) else None
     if isinstance(executor, CallersLoop):
@@ -62,8 +63,8 @@ def make_workers(
         raise InvalidValueError(
             "setup",
             setup,
-            "works without an executor: a value can't be shared with other processes; make it in "
-            "each worker, with the executor's own initializer",
+            "can't be used with an executor: its value can't be shared with other processes; make it "
+            "in each worker, with the executor's own initializer",
         )
     if is_coroutine:
         raise InvalidValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
@@ -23,12 +24,29 @@ class StoppedInSetupError(Exception):
     """The run was stopped before its setup was complete. No row was started."""
 
 
-def check_setup(setup: Any) -> None:
-    """Raise InvalidValueError if ``setup`` can't be called."""
-    if setup is not None and not callable(setup):
+def check_setup(setup: Any, handler: Callable[..., Any]) -> None:
+    """Raise InvalidValueError if ``setup`` can't be called, or if ``handler`` doesn't take its value
+    as the second argument.
+    """
+    if setup is None:
+        return
+    if not callable(setup):
         raise InvalidValueError(
             "setup", setup, "must be a function that makes a context manager: lambda: Client(...)"
         )
+    try:
+        signature = inspect.signature(handler)
+    except (TypeError, ValueError):  # such as that of a function in C
+        return
+    try:
+        signature.bind("row", "value")
+    except TypeError:
+        raise InvalidValueError(
+            "handler",
+            handler,
+            "must take the value of setup as its second argument: def handler(row, client), or "
+            "leave out setup",
+        ) from None
 
 
 def _made(setup: SetupFactory) -> tuple[Any, bool]:
@@ -42,7 +60,7 @@ def _made(setup: SetupFactory) -> tuple[Any, bool]:
         raise InvalidValueError(
             "setup",
             manager,
-            "was returned by setup and is no context manager: return a client, or decorate a "
+            "what it returned is no context manager: return a client, or decorate a "
             "generator with contextlib.asynccontextmanager",
         )
     return manager, is_async
@@ -65,8 +83,8 @@ class ThreadSetup:
             raise InvalidValueError(
                 "setup",
                 manager,
-                "is an async context manager, and the handler is a plain function: make the "
-                "handler a coroutine function (async def)",
+                "what it returned is an async context manager, and the handler is a plain "
+                "function: make the handler a coroutine function (async def)",
             )
         self.arguments = (self._entered.enter_context(manager),)
 

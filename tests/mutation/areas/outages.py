@@ -8,7 +8,72 @@ HOLDS = "tests/run/test_holds.py"
 AUTO = "tests/run/test_auto.py"
 LIMITS = "tests/run/test_limits.py"
 
+BRAKE = "tests/run/test_brake.py"
+
 PATCHES = [
+    Patch(
+        "wrong answers of a handler count for the brake",
+        "run/pacing/halt",
+        'outcome.kind == "review" and outcome.error_code in WRONG_ANSWERS',
+        "False",
+        BRAKE,
+    ),
+    Patch(
+        "reviews that a handler asks for don't count for the brake",
+        "run/pacing/halt",
+        'outcome.kind == "review" and outcome.error_code in WRONG_ANSWERS',
+        'outcome.kind == "review"',
+        BRAKE,
+    ),
+    Patch(
+        "a call whose rows are tried again counts once for the brake",
+        "run/pacing/halt",
+        "            self._count += call is not self._call\n",
+        "            self._count += 1\n",
+        BRAKE,
+    ),
+    Patch(
+        "each row of a call that isn't tried again counts for the brake",
+        "run/pacing/halt",
+        "            if again:\n                self._call = call\n            elif ",
+        "            self._call = call\n            if not again and ",
+        BRAKE,
+    ),
+    Patch(
+        "the advice after a halt names the retry of failed rows",
+        "run/pacing/bounds",
+        '                self.has_halted = self._halt.what == "fail"\n',
+        "",
+        BRAKE,
+    ),
+    Patch(
+        "rows in flight of a dead run are reported",
+        "run/held_job",
+        "        if count <= 0:\n",
+        "        if True:\n",
+        BRAKE,
+    ),
+    Patch(
+        "text that is no time to wait is refused",
+        "run/outcome",
+        "    if not (seconds >= 0 and math.isfinite(seconds)):\n",
+        "    if seconds < 0:\n",
+        "tests/run/test_runs.py",
+    ),
+    Patch(
+        "a handler that doesn't take the value of setup is refused",
+        "run/workers/setup",
+        '        signature.bind("row", "value")\n',
+        "        pass\n",
+        "tests/run/test_setup.py",
+    ),
+    Patch(
+        "an on_end that can't be called is refused before the run",
+        "run/open_job",
+        "        check_on_end(on_end)\n",
+        "",
+        "tests/run/test_on_end.py",
+    ),
     Patch(
         "workers begin no row after an outcome that holds the run",
         "run/workers/handover",

@@ -1,0 +1,166 @@
+"""What a run says when it ends early or begins after a crash; the brake of its first rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import journal
+from journal import AttemptedRow, JobRow, JobRun, JobService, NeedsReview, RunReport
+
+
+def open_job(path: Path, count: int = 60, **options: Any) -> JobRun:
+    return journal.open_job(path, ({"n": n} for n in range(1, count + 1)), sync="none", **options)
+
+
+def quiet(_text: str) -> None:
+    """For runs whose talk is of no interest here."""
+
+
+@pytest.fixture(name="path")
+def fixture_path(tmp_path: Path) -> Path:
+    return tmp_path / "j"
+
+
+def fail(*_: object) -> None:
+    raise ConnectionError("HTTP 500")
+
+
+def unrecordable(_row: JobRow) -> object:
+    return {1, object()}
+
+
+def both(row: AttemptedRow) -> str:
+    row.fail("Bad")
+    return "sent"
+
+
+def no_answers(_rows: list[AttemptedRow]) -> None:
+    return None
+
+
+def by_rows(job: JobRun, handler: Callable[..., Any]) -> RunReport:
+    return job.run(handler, tell=quiet)
+
+
+def by_batches(job: JobRun, handler: Callable[..., Any]) -> RunReport:
+    return job.run_batches(handler, 10, tell=quiet)
+
+
+@pytest.mark.parametrize(
+    ("run", "handler", "code"),
+    [
+        (by_rows, unrecordable, "InvalidResult"),
+        (by_rows, both, "TwoOutcomes"),
+        (by_batches, no_answers, "NoOutcome"),
+    ],
+)
+def test_wrong_answers_of_a_handler_pause_the_run_and_are_to_be_settled(
+    run: Callable[..., RunReport], handler: Callable[..., Any], code: str, path: Path
+) -> None:
+    with open_job(path) as job:
+        report = run(job, handler)
+        assert report.job.needs_review_count == 10
+    reason = report.reason or ""
+    assert reason.startswith(f"the first 10 rows all need a review: {code}: ")
+    assert 'settle these rows (`job.rows("needs_review")`), fix the cause and run again' in reason
+    assert "retry_failed" not in reason
+
+
+def test_reviews_that_a_handler_asks_for_do_not_pause_the_run(path: Path) -> None:
+    def handler(_row: JobRow) -> None:
+        raise NeedsReview("Unclear", "is it sent?")
+
+    with open_job(path) as job:
+        report = job.run(handler, tell=quiet)
+        assert (report.reason, report.job.needs_review_count) == (None, 60)
+
+
+def test_rows_that_will_be_tried_again_are_continued_by_another_run(path: Path) -> None:
+    options: dict[str, Any] = {"max_attempts": 3, "backoff_s": 0.0, "tell": quiet}
+    with open_job(path) as job:
+        report = job.run(fail, **options)
+        assert (report.job.failed_rows, report.job.pending_count) == (0, 60)
+        assert report.reason == (
+            "the first 10 rows have all failed with ConnectionError: HTTP 500; they will be tried "
+            'again: fix the cause and run again, or continue as it is with `run(..., halt="never")`'
+        )
+        assert job.run(lambda _row: None, **options).completed == 60
+
+
+def test_one_failed_call_of_many_rows_does_not_pause_a_run_that_tries_them_again(
+    path: Path,
+) -> None:
+    calls: list[int] = []
+
+    def handle(rows: list[AttemptedRow]) -> list[str]:
+        calls.append(len(rows))
+        if len(calls) == 1:
+            raise ConnectionError("HTTP 500")
+        return ["sent" for _ in rows]
+
+    with open_job(path) as job:
+        report = job.run_batches(handle, 20, max_attempts=2, backoff_s=0.0, tell=quiet)
+        assert (report.reason, report.completed) == (None, 60)
+    assert len(calls) == 4
+
+
+def test_ten_failed_calls_pause_a_run_that_tries_their_rows_again(path: Path) -> None:
+    with open_job(path) as job:
+        report = job.run_batches(fail, 5, max_attempts=2, backoff_s=0.0, tell=quiet)
+        assert (report.reason or "").startswith("the first 50 rows have all failed with ")
+        assert sum(1 for row in job.rows() if row.attempts == 0) == 10
+
+
+def test_a_failed_call_of_ten_rows_pauses_a_run_that_does_not_try_them_again(path: Path) -> None:
+    with open_job(path) as job:
+        report = job.run_batches(fail, 20, tell=quiet)
+        assert (report.reason or "").startswith("the first 20 rows have all failed with ")
+        assert "continue with `run(..., retry_failed=True)`" in (report.reason or "")
+
+
+def test_after_a_halt_by_failures_the_advice_names_the_retry_of_failed_rows(path: Path) -> None:
+    said: list[str] = []
+    halt = "soon,fail=10 in a row"
+    with open_job(path, resume_command="python again.py") as job:
+        job.run(lambda row: 1 // max(0, 30 - row.row_number), halt=halt, tell=said.append)
+    assert said[-2].endswith("python again.py")
+    stay = "10 rows have failed, and stay failed without `run(..., retry_failed=True)`"
+    assert said[-1] == f"j: {stay}"
+
+
+def test_after_another_end_the_advice_is_only_to_run_again(path: Path) -> None:
+    said: list[str] = []
+    with open_job(path, resume_command="python again.py") as job:
+        job.run(fail, max_rows=3, halt="soon,success=1", tell=said.append)
+    assert said[-1].endswith("python again.py")
+
+
+@pytest.mark.parametrize(
+    ("policy", "became"),
+    [
+        ("review", "2 need a review"),
+        ("retry", "2 are tried again"),
+        ("fail", "2 have failed"),
+        ("resume", "2 need a review"),  # no step says how far they came
+    ],
+)
+def test_a_run_reports_what_became_of_rows_in_flight_when_an_earlier_run_died(
+    policy: Any, became: str, path: Path
+) -> None:
+    open_job(path).close()
+    with JobService(path.parent) as service:
+        service.start_job("j")
+        for number in (1, 2):
+            service.start_row(f"j:{number}")
+    said: list[str] = []
+    with open_job(path, on_interrupted=policy) as job:
+        job.run(lambda _row: None, tell=said.append)
+        flight = "j: 2 rows were in flight when an earlier run died"
+        assert said[0] == f"{flight}: {became} (`on_interrupted` is {policy})"
+        said.clear()
+        job.run(lambda _row: None, tell=said.append)
+        assert not any("in flight" in text for text in said)
