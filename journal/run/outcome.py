@@ -135,7 +135,7 @@ class Hold(_Later):
 
     - Nothing has happened for this row. Its attempt is given back: it doesn't count as one of
       ``max_attempts``, and the row becomes pending. If a step of the row is in doubt, the row needs
-      a review.
+      a review. In ``run_batches`` this is so for all rows of the call that have no outcome.
     - ``after_s``: 0 or more seconds, as a number or its text. ``None``: the run's backoff decides,
       by the number of holds in succession.
     - After the hold, the run tries one row at a time, until an attempt succeeds. Then it goes on

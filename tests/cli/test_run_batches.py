@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +106,8 @@ def test_after_another_status_rows_with_a_line_have_its_outcome_and_the_others_t
         ("ready", "ready"),
         ("[1]", "[1]"),
         ({"row": "2"}, '{"row": "2"}'),
-        ({"row": 1, "result": "again"}, '{"row": 1, "result": "again"}'),
     ],
-    ids=["another row", "no row", "no JSON", "no object", "no number", "a second line"],
+    ids=["another row", "no row", "no JSON", "no object", "no number"],
 )
 def test_a_line_of_no_row_is_kept_with_the_first_row_that_needs_a_review(
     line: Any, kept: str
@@ -119,6 +119,75 @@ def test_a_line_of_no_row_is_kept_with_the_first_row_that_needs_a_review(
     assert first.result == "sent"
     assert (second.status, second.result) == ("needs_review", {"line 2": kept})
     assert "1 line that names none of its rows" in (second.error_message or "")
+
+
+def test_a_second_line_of_a_row_makes_it_a_review_that_keeps_both_and_what_both_cost() -> None:
+    again = {"row": 1, "outcome": "fail", "code": "Bounced", "cost_cents": 0.5, "usage": {"n": 2}}
+    command = printing(
+        {"row": 1, "result": "sent", "cost_cents": 2, "usage": {"n": 1, "m": 5}},
+        {"row": 2, "result": "sent"},
+        again,
+        status=9,
+    )
+    assert run("-n", "2", "--limit", "2", "--stdout", "json", "--", *command) == 3
+    first, second, *_ = rows()
+    assert (first.status, first.error_code) == ("needs_review", "TwoOutcomes")
+    assert (first.cost_cents, first.usage) == (2.5, {"n": 3, "m": 5})
+    assert list(first.result) == ["line 1", "line 3"]
+    assert json.loads(first.result["line 1"])["result"] == "sent"
+    assert json.loads(first.result["line 3"])["code"] == "Bounced"
+    assert "2 lines for this row" in (first.error_message or "")
+    assert (second.status, second.result) == ("completed", "sent")
+
+
+def writing(program: str, status: int = 0) -> list[str]:
+    """A command that runs this Python program, with a function that writes a line."""
+    start = "import json, sys\ndef line(text, end='\\n'): sys.stdout.buffer.write((text + end).encode())\n"
+    return [sys.executable, "-c", f"{start}{program}\nsys.stdout.flush()\nsys.exit({status})"]
+
+
+def test_only_a_line_feed_ends_a_line() -> None:
+    text = "a\u2028b\u2029c\u0085d\x7f"
+    program = f"line(json.dumps({{'row': 1, 'result': {text!r}}}, ensure_ascii=False), '\\r\\n')\n"
+    program += 'line(\'{"row": 2, "result": "no line feed"}\', \'\')'
+    assert run("-n", "2", "--limit", "2", "--stdout", "json", "--", *writing(program)) == 4
+    assert [row.result for row in rows()[:2]] == [text, "no line feed"]
+
+
+def test_the_limit_of_the_output_is_that_of_a_line() -> None:
+    program = (
+        "for n in (1, 2, 3): line(json.dumps({'row': n, 'result': 'x' * 700_000, 'cost_cents': n}))"
+    )
+    assert run("-n", "3", "--limit", "3", "--stdout", "json", "--", *writing(program)) == 4
+    assert [len(row.result) for row in rows()[:3]] == [700_000] * 3
+    assert [row.cost_cents for row in rows()[:3]] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("status", [0, 9])
+def test_a_line_that_was_cut_off_is_the_outcome_of_no_row_and_its_row_may_be_done(
+    status: int,
+) -> None:
+    program = "line(json.dumps({'row': 1, 'result': 'x' * (3 << 20)}))\nline('{\"row\": 2, \"result\": 5}')"
+    assert run("-n", "2", "--limit", "2", "--stdout", "json", "--", *writing(program, status)) == 3
+    first, second, *_ = rows()
+    assert (second.status, second.result) == ("completed", 5)
+    assert first.status == "needs_review"
+    assert "1 of them cut off after 1 MiB" in (first.error_message or "")
+    assert "no line for this row, or one that was cut off" in (first.error_message or "")
+    (kept,) = first.result.values()
+    assert 1 << 20 < len(kept) < (1 << 20) + 100
+    assert kept.endswith("more bytes of output were not kept]")
+
+
+def test_of_the_lines_of_no_row_one_mib_is_kept_and_the_outcomes_of_the_rows_all_the_same() -> None:
+    program = "for n in range(5): line('x' * 500_000)\nline('{\"row\": 2, \"result\": 5}')"
+    assert run("-n", "2", "--limit", "2", "--stdout", "json", "--", *writing(program)) == 3
+    first, second, *_ = rows()
+    assert (second.status, second.result) == ("completed", 5)
+    assert list(first.result) == ["line 1", "line 2", "line 3"]
+    assert "5 lines that name none of its rows, and 2 of them were not kept" in (
+        first.error_message or ""
+    )
 
 
 def test_the_program_itself_is_no_argument_to_repeat(capsys: pytest.CaptureFixture[str]) -> None:

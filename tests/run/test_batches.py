@@ -306,6 +306,27 @@ def test_outcomes_in_another_number_than_the_rows_leave_each_row_to_the_policy()
     assert "1 outcome for 2" in (outcomes[7].error_message or "")
 
 
+@pytest.mark.parametrize("is_raised", [True, False])
+def test_a_hold_gives_back_no_row_of_the_call_that_is_done_and_says_so(
+    job: JobRun, is_raised: bool
+) -> None:
+    calls: list[int] = []
+
+    def handle(rows: list[AttemptedRow]) -> dict[str, Any]:
+        calls.extend(row.row_number for row in rows)
+        if len(calls) > 5:
+            return dict.fromkeys(row.id for row in rows)
+        if not is_raised:
+            return {row.id: None if row.row_number <= 2 else Hold(after_s=0) for row in rows}
+        for row in rows[:2]:
+            row.complete()
+        raise Hold(after_s=0)
+
+    rows = run(job, handle)
+    assert {row.status for row in rows} == {"completed"}
+    assert sorted(calls) == [1, 2, 3, 3, 4, 4, 5, 5]
+
+
 # --- where the call runs
 
 

@@ -166,18 +166,17 @@ class _RunCommand:
 
     def _handler(self) -> CommandHandler | Batches:
         given = self._given
-        size = given["batch_size"]
-        commands = (Commands if size is None else BatchCommands)(
-            self._template,
-            Path(self._ctx.obj).absolute() / self._job_id,
-            statuses=self._statuses,
-            stdin_json=given["stdin_format"] == "json",
-            results=None if given["results"] is None else Path(given["results"]).absolute(),
-        )
-        is_json = given["stdout_format"] == "json"
-        if isinstance(commands, BatchCommands):
-            return Batches(BatchHandler(commands, stdout_json=is_json), size)
-        return CommandHandler(commands, stdout_json=is_json)
+        size, is_json = given["batch_size"], given["stdout_format"] == "json"
+        directory = Path(self._ctx.obj).absolute() / self._job_id
+        options: dict[str, Any] = {
+            "statuses": self._statuses,
+            "stdin_json": given["stdin_format"] == "json",
+            "results": None if given["results"] is None else Path(given["results"]).absolute(),
+        }
+        if size is not None:
+            commands = BatchCommands(self._template, directory, stdout_json=is_json, **options)
+            return Batches(BatchHandler(commands), size)
+        return CommandHandler(Commands(self._template, directory, **options), stdout_json=is_json)
 
     def _run(
         self, job_run: JobRun, handler: CommandHandler | Batches, limits: dict[str, Any]

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import msgspec
 
 from journal.cli.run.outcomes import outcome_of_printed
-from journal.cli.run.subprocesses import ROW_VARIABLES, CommandHandler, Commands
+from journal.cli.run.subprocesses import (
+    RESULT_BYTES,
+    ROW_VARIABLES,
+    CommandHandler,
+    Commands,
+    output_lines,
+)
 from journal.model import JobRow
 from journal.run.handler import AttemptedRow
-from journal.run.outcome import Outcome
+from journal.run.outcome import TWO_OUTCOMES, Outcome, with_cost
 from journal.run.workers.batches import Answer
 from journal.text import counted, decode_json_exact, encode_json
 
-_LEFT_OUT = "it printed no line for this row, whose work may be done"
+_LEFT_OUT = "it printed no line for this row"
+_BYTES_OF_PLACE = 16  # in the result, of a line's number and its quotes
 
 
 class _Rows(NamedTuple):
@@ -33,12 +40,17 @@ class BatchCommands(Commands):
     - An argument with a placeholder is repeated for each row.
     - With ``stdin_json``, the command gets a line of JSON for each row, with its number, id,
       idempotency key, attempt and data. The environment names no row.
+    - With ``stdout_json``, its output is read by lines: see :class:`BatchHandler`.
     """
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, *arguments: Any, stdout_json: bool = False, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self._has_lines = stdout_json
         for name in ROW_VARIABLES:  # of a command around this process
             self._environment.pop(name, None)
+
+    def _kept(self, row: _Rows, output: IO[bytes]) -> Any:
+        return _Printed(output, row.rows) if self._has_lines else super()._kept(row, output)
 
     def _argv(self, row: _Rows) -> list[str]:
         return self._template.fill_all(row.rows)
@@ -69,11 +81,11 @@ class BatchHandler:
 
     With ``stdout_json``, the command prints a line of JSON for each row: an object as for one row,
     with the row's number as the member ``row``. Such a line is the outcome of its row, whatever the
-    exit status. A row without a line needs a review if the exit status is 0.
+    exit status. A row without a line needs a review if the exit status is 0, and a row with two
+    lines always does.
     """
 
-    def __init__(self, commands: BatchCommands, *, stdout_json: bool = False) -> None:
-        self._has_lines = stdout_json
+    def __init__(self, commands: BatchCommands) -> None:
         self._handler: Any = CommandHandler(commands)
         self.cancel = self._handler.cancel
 
@@ -81,35 +93,92 @@ class BatchHandler:
         first, *others = rows
         batch = _Rows(first.id, first.row_number, first.attempts, [row.row for row in rows])
         outcome: Outcome = self._handler(batch)
-        of_others = msgspec.structs.replace(outcome, result=None)
-        if not self._has_lines:
+        printed, of_others = outcome.result, msgspec.structs.replace(outcome, result=None)
+        if not isinstance(printed, _Printed):
             return Answer(
                 {first.id: outcome} | dict.fromkeys((row.id for row in others), of_others)
             )
-        by_row, rest = _outcomes_by_row(outcome.result, {row.row_number: row.id for row in rows})
-        if outcome.kind != "completed":
+        by_row = printed.outcomes()
+        if outcome.kind != "completed" and not printed.cut_off:
             by_row = dict.fromkeys((row.id for row in rows), of_others) | by_row
-        lines = counted(len(rest), "line|lines that names|name none of its rows")
-        return Answer(by_row, rest, f"the command printed {lines}" if rest else "", _LEFT_OUT)
+        left_out = f"{_LEFT_OUT}, or one that was cut off" if printed.cut_off else _LEFT_OUT
+        left_out = f"{left_out}, and its work may be done"
+        return Answer(by_row, printed.others.kept, printed.problem(), left_out)
 
 
-def _outcomes_by_row(
-    text: str | None, ids: dict[int, str]
-) -> tuple[dict[str, Outcome], dict[str, str]]:
-    """The outcomes in the lines by row id, and the other lines by their place.
+class _Lines:
+    """Lines of a command by their place, about 1 MiB of them, and how many more there were."""
 
-    A second line of the same row is among the others.
-    """
-    outcomes: dict[str, Outcome] = {}
-    others: dict[str, str] = {}
-    for place, line in enumerate((text or "").splitlines(), 1):
-        number, printed = _read(line)
-        row_id = ids.get(number) if type(number) is int else None
-        if row_id is not None and row_id not in outcomes:
-            outcomes[row_id] = outcome_of_printed(Outcome(kind="completed", result=printed))
-        elif line.strip():
-            others[f"line {place}"] = line
-    return outcomes, others
+    def __init__(self) -> None:
+        self.kept: dict[str, str] = {}
+        self.more = 0
+        self._room = RESULT_BYTES
+
+    def __len__(self) -> int:
+        return len(self.kept) + self.more
+
+    def add(self, place: int, line: str) -> None:
+        if self._room > 0:
+            self.kept[f"line {place}"] = line
+            self._room -= len(line) + _BYTES_OF_PLACE
+        else:
+            self.more += 1
+
+    def not_kept(self) -> str:
+        """What to say about those that are not kept; "" if there are none."""
+        return f", and {counted(self.more, 'of them was|were')} not kept" if self.more else ""
+
+
+class _Printed:
+    """What a command has printed: the lines of each row, and the other lines."""
+
+    def __init__(self, output: IO[bytes], rows: Sequence[JobRow]) -> None:
+        self._by_row = {row.row_number: _Lines() for row in rows}
+        self._ids = {row.row_number: row.id for row in rows}
+        self.others = _Lines()
+        self.cut_off = 0
+        for place, (line, is_cut_off) in enumerate(output_lines(output), 1):
+            self.cut_off += is_cut_off
+            number, printed = (None, "") if is_cut_off else _read(line)
+            if type(number) is int and number in self._by_row:
+                self._by_row[number].add(place, printed)
+            elif line.strip():
+                self.others.add(place, line)
+
+    def outcomes(self) -> dict[str, Outcome]:
+        """The outcomes of the rows that have a line, by their ids."""
+        return {
+            self._ids[number]: _outcome(lines) for number, lines in self._by_row.items() if lines
+        }
+
+    def problem(self) -> str:
+        """A message about the lines that belong to no row; "" if there are none."""
+        if not self.others:
+            return ""
+        lines = counted(len(self.others), "line|lines that names|name none of its rows")
+        cut_off = f", {self.cut_off} of them cut off after 1 MiB" if self.cut_off else ""
+        return f"the command printed {lines}{cut_off}{self.others.not_kept()}"
+
+
+def _outcome(lines: _Lines) -> Outcome:
+    """The outcome of a row. A second line makes it a review, which has what all of them cost."""
+    outcomes = [
+        outcome_of_printed(Outcome(kind="completed", result=line)) for line in lines.kept.values()
+    ]
+    if len(lines) == 1:
+        return outcomes[0]
+    usage: dict[str, float] = {}
+    for name, value in (item for one in outcomes for item in (one.usage or {}).items()):
+        usage[name] = usage.get(name, 0) + value
+    costs = [one.cost_cents for one in outcomes if one.cost_cents is not None]
+    review = Outcome(
+        kind="review",
+        result=lines.kept,
+        error_code=TWO_OUTCOMES,
+        error_message=f"the command printed {len(lines)} lines for this row, which the result of "
+        f"this review keeps{lines.not_kept()}",
+    )
+    return with_cost(review, sum(costs) if costs else None, usage or None)
 
 
 def _read(line: str) -> tuple[Any, str]:

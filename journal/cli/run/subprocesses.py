@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import signal
 import subprocess
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -136,13 +138,17 @@ class Commands:
                 return lost(error)
             status = process.wait()
             if status == 0:
-                return Outcome(kind="completed", result=output_head(output))
+                return Outcome(kind="completed", result=self._kept(row, output))
             outcome = self._statuses.outcome(
                 status_code(status),
                 _message(status, errors),
                 was_ended=running.signal is not None,
             )
-            return msgspec.structs.replace(outcome, result=output_head(output) or None)
+            return msgspec.structs.replace(outcome, result=self._kept(row, output) or None)
+
+    def _kept(self, row: Any, output: IO[bytes]) -> Any:  # noqa: ARG002
+        """The result of a row whose command has ended."""
+        return output_head(output)
 
     def _argv(self, row: Any) -> list[str]:
         return self._template.fill(row)
@@ -322,11 +328,43 @@ def _message(status: int, errors: IO[bytes]) -> str:
 
 
 def output_head(output: IO[bytes]) -> str:
-    size = _size(output)
+    more = _size(output) - RESULT_BYTES
     text = _part(output, 0, RESULT_BYTES)
-    if size > RESULT_BYTES:
-        return f"{text}\n[{size - RESULT_BYTES} more bytes of output were not kept]"
-    return text.removesuffix("\n")
+    return _cut_off(text, more) if more > 0 else text.removesuffix("\n")
+
+
+def output_lines(output: IO[bytes]) -> Iterator[tuple[str, bool]]:
+    """The lines of an output, however long it is, and whether each was cut off after 1 MiB.
+
+    They end with a line feed only: JSON may contain all other characters that end lines.
+    """
+    reader = io.BufferedReader(_FromStart(output), 1 << 16)
+    while line := reader.readline(RESULT_BYTES):
+        more, part = 0, line
+        while not part.endswith(b"\n") and (part := reader.readline(RESULT_BYTES)):
+            more += len(part.rstrip(b"\n"))
+        text = _text(line.removesuffix(b"\n"))
+        yield (_cut_off(text, more), True) if more else (text, False)
+
+
+class _FromStart(io.RawIOBase):
+    """Reads a file up to its present end. Leaves its position to the processes that write it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._at, self._end = file, 0, _size(file)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        part = os.pread(self._file.fileno(), min(len(buffer), self._end - self._at), self._at)
+        buffer[: len(part)] = part
+        self._at += len(part)
+        return len(part)
+
+
+def _cut_off(text: str, more: int) -> str:
+    return f"{text}\n[{more} more bytes of output were not kept]"
 
 
 def _size(file: IO[bytes]) -> int:
@@ -334,4 +372,8 @@ def _size(file: IO[bytes]) -> int:
 
 
 def _part(file: IO[bytes], start: int, length: int) -> str:
-    return os.pread(file.fileno(), length, start).decode(errors="backslashreplace")
+    return _text(os.pread(file.fileno(), length, start))
+
+
+def _text(output: bytes) -> str:
+    return output.decode(errors="backslashreplace")

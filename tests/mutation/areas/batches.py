@@ -145,8 +145,36 @@ PATCHES = [
     Patch(
         "a second line of a row is not its outcome",
         "cli/run/batches",
-        "        if row_id is not None and row_id not in outcomes:\n",
-        "        if row_id is not None:\n",
+        "    if len(lines) == 1:\n",
+        "    if lines:\n",
+        COMMANDS,
+    ),
+    Patch(
+        "what both lines of a row have cost counts",
+        "cli/run/batches",
+        "    return with_cost(review, sum(costs) if costs else None, usage or None)\n",
+        "    return review\n",
+        COMMANDS,
+    ),
+    Patch(
+        "a row whose line may have been cut off does not fail by the status",
+        "cli/run/batches",
+        '        if outcome.kind != "completed" and not printed.cut_off:\n',
+        '        if outcome.kind != "completed":\n',
+        COMMANDS,
+    ),
+    Patch(
+        "of the lines of no row one MiB is kept",
+        "cli/run/batches",
+        "        if self._room > 0:\n",
+        "        if True:\n",
+        COMMANDS,
+    ),
+    Patch(
+        "a line that is too long is not read as JSON",
+        "cli/run/subprocesses",
+        "        yield (_cut_off(text, more), True) if more else (text, False)\n",
+        "        yield text, False\n",
         COMMANDS,
     ),
     Patch(

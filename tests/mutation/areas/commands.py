@@ -83,7 +83,7 @@ PATCHES = [
     Patch(
         "a review by status keeps the output",
         "cli/run/subprocesses",
-        "            return msgspec.structs.replace(outcome, result=output_head(output) or None)\n",
+        "            return msgspec.structs.replace(outcome, result=self._kept(row, output) or None)\n",
         "            return outcome\n",
         OUTCOMES,
     ),

@@ -127,8 +127,8 @@ PATCHES = [
     Patch(
         "a step knows its job by an absolute path",
         "cli/commands/run",
-        "            Path(self._ctx.obj).absolute() / self._job_id,\n",
-        "            Path(self._ctx.obj) / self._job_id,\n",
+        "        directory = Path(self._ctx.obj).absolute() / self._job_id\n",
+        "        directory = Path(self._ctx.obj) / self._job_id\n",
         STEP,
     ),
     Patch(
