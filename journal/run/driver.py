@@ -418,7 +418,7 @@ class Run:
         room = self._room(job, results)
         if not room or self._rate is None:
             return room
-        return min(room, self._rate.allowed(monotonic(), job.pending_count))
+        return min(room, self._rate.allowed(monotonic(), min(room, self._queue.most(job))))
 
     def _room(self, job: Job, results: Sequence[Result] = ()) -> int:
         """How many rows may start, as soon as the rate allows it."""

@@ -112,6 +112,10 @@ class RowQueue:
             return False
         return not any(map(self._is_pending, self._waiting))
 
+    def most(self, job: Job) -> int:
+        """How many rows may start at most, as far as the search for rows has come."""
+        return job.pending_count - self._chosen.left
+
     def _is_pending(self, number: int) -> bool:
         row = self._service.get_row(f"{self._job_id}:{number}")
         return row is not None and row.status is RowStatus.PENDING

@@ -390,6 +390,32 @@ def test_a_rate_lets_a_whole_batch_start_and_a_batch_has_no_more_than_the_rate_n
     assert Rate.parse("9/h", batch=50).allowed(5.0, pending=1000) == 9
 
 
+@pytest.mark.parametrize("cause", ["where", "hold"])
+def test_a_batch_waits_for_a_rate_only_as_long_as_the_rows_need_that_may_start(
+    job: JobRun, cause: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pending: list[int] = []
+    allowed, calls = Rate.allowed, list[int]()
+
+    def listen(rate: Rate, now_s: float, rows: int = 1) -> int:
+        if len(calls) == 1:
+            pending.append(rows)
+        return allowed(rate, now_s, rows)
+
+    def handle(rows: list[AttemptedRow]) -> list[None]:
+        calls.append(len(rows))
+        if len(calls) == 1:
+            raise Hold(after_s=0) if cause == "hold" else Retry(after_s=0)
+        return [None] * len(rows)
+
+    monkeypatch.setattr(Rate, "allowed", listen)
+    where = None if cause == "hold" else lambda row: row.data["n"] < 4
+    job.run_batches(handle, 5, rate="5000/s", max_attempts=2, where=where, tell=quiet)
+    assert pending
+    assert pending[-1] == (1 if cause == "hold" else 3)
+    assert sum(calls[1:]) == (5 if cause == "hold" else 3)
+
+
 def test_no_more_calls_are_in_flight_than_there_are_workers(tmp_path: Path) -> None:
     running, most, lock = 0, 0, threading.Lock()
 

@@ -14,7 +14,7 @@ _BURST_S = 0.05  # rows due within this time may start together, so that they sh
 class Rate:
     """Allows at most ``per_s`` starts a second, evenly spread, with a short burst after a pause.
 
-    ``batch`` rows start together, or all that are pending.
+    ``batch`` rows start together, or all that may start.
     """
 
     def __init__(self, per_s: float, batch: int = 1) -> None:
@@ -37,7 +37,7 @@ class Rate:
         return cls(per_s, min(batch, max(1, int(float(match[1])))) if match else batch)
 
     def allowed(self, now_s: float, pending: int = 1) -> int:
-        """How many of the pending rows may start now."""
+        """How many rows may start now, of ``pending`` that would without the rate."""
         if self._at_s is not None:
             earned = (now_s - self._at_s) * self._per_s
             self._tokens = min(self._burst, self._tokens + earned)

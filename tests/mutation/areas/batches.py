@@ -38,6 +38,20 @@ PATCHES = [
         RUN,
     ),
     Patch(
+        "a batch waits for no more of the rate than it has rows",
+        "run/driver",
+        "self._rate.allowed(monotonic(), min(room, self._queue.most(job))))\n",
+        "self._rate.allowed(monotonic(), self._queue.most(job)))\n",
+        f"{RUN} -k waits_for_a_rate",
+    ),
+    Patch(
+        "a batch waits for no rows that the condition leaves open",
+        "run/row_queue",
+        "        return job.pending_count - self._chosen.left\n",
+        "        return job.pending_count\n",
+        f"{RUN} -k waits_for_a_rate",
+    ),
+    Patch(
         "many rows start only in a job that has not ended",
         "store/bulk",
         '    let_start(journal, "its rows can\'t be started", reopens=False)\n',
