@@ -720,11 +720,16 @@ def test_a_late_result_that_cannot_be_recorded_leaves_the_attempt_in_flight_alon
             return again(row)
         threads.append(threading.current_thread())
         slow(row)
-        return RowResult(result="x" * (65 << 20))
+        return RowResult(tracking_number="x" * (65 << 20))
 
     with open_job(path, 1) as job:
         run = Background(
-            job, handler, timeout_s=ENOUGH_S, max_attempts=2, retry_on=(TimeoutError,), backoff_s=0
+            job,
+            handler,
+            timeout_s=2 * ENOUGH_S,
+            max_attempts=2,
+            retry_on=(TimeoutError,),
+            backoff_s=0,
         )
         again.wait_for(1)
         slow.let_go()
