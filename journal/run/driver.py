@@ -8,7 +8,6 @@ the driver dies, the next run settles the rows in processing by its ``on_interru
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from time import monotonic
@@ -33,8 +32,8 @@ from journal.run.pacing.limits import Limits
 from journal.run.pacing.per_key import report_unknown_columns
 from journal.run.pacing.rate import Rate
 from journal.run.row_queue import RowQueue
-from journal.run.signals import Stops, stopping_signals
-from journal.run.workers.handover import Results, Workers
+from journal.run.signals import Stops, raise_signal, stopping_signals
+from journal.run.workers.handover import Leaving, Results, Workers
 from journal.text import counted
 
 _POLL_S = 0.2  # how often to look for changes by other processes if there is nothing to commit
@@ -53,7 +52,7 @@ class Run:
     def __init__(
         self,
         job: HeldJob,
-        workers: Workers,
+        workers: Workers | Leaving,
         results: Results,
         limits: Limits,
         on_tick: Callable[[Job], object] = lambda _job: None,
@@ -64,7 +63,8 @@ class Run:
         """
         self._held = job
         self._service = job.service
-        self._workers = workers
+        self._leaving = workers if isinstance(workers, Leaving) else Leaving(workers)
+        self._workers = workers = self._leaving.workers
         self._results = results
         self._limits = limits
         self._on_tick = on_tick
@@ -93,12 +93,12 @@ class Run:
         self._stops.wake = results.wake
         self._reported_locked = False
         self._reason: str | None = None
-        self._error: JournalError | None = None
+        self._error: Exception | None = None  # raised at the end
         self._paused = False  # by another process
         self._is_lost = False  # another job or run has this one's path
         self._counts = {"started": 0, "completed": 0, "failed": 0, "skipped": 0}
         self._problems: list[str] = []
-        self.report: RunReport | None = None  # of a run that has ended, also by a failed commit
+        self.report: RunReport | None = None  # of a run that has ended, also by an error
         self._polled_s = 0.0
         self._commit_s = 0.0  # moving average of a commit's duration
         self._handler_s = 1.0  # moving average of a handler's duration
@@ -109,7 +109,7 @@ class Run:
 
     def close(self) -> None:
         """Stop the workers. Only for a run whose :meth:`work` is never called."""
-        self._workers.close()
+        self._leaving.close()
 
     def stop(self, number: int | None = None) -> None:
         """Start no more rows. A second call ends the rows in flight; a third call ends them by
@@ -118,6 +118,8 @@ class Run:
         ``number``: the number of the signal, if a signal is the reason.
         """
         self._stops.add(number)
+        if number is not None and self._leaving.has_begun and self._stops.count >= 3:
+            raise_signal(number)  # all is recorded, and the setup may hang
 
     def work(self, *, handle_signals: bool = True) -> RunReport:
         """Run the job until no row is open, or until a signal or a limit ends the run. Returns a
@@ -126,21 +128,27 @@ class Run:
         At the end the job is completed or failed, or paused if rows are left. For each outcome that
         could not be recorded, a message is reported.
 
-        Raises JobBusyError, InvalidStateTransition for a job that has ended, and the error of a
-        commit that failed.
+        Raises JobBusyError, InvalidStateTransition for a job that has ended, the error of a commit
+        that failed, and what leaving the setup raises.
         """
         begin_s = monotonic()
-        try:
-            with stopping_signals(self.stop) if handle_signals else nullcontext():
+        with stopping_signals(self.stop) if handle_signals else nullcontext(), self._leaving:
+            try:
                 job = self._work()
-            for problem in self._problems:
-                self._held.report(problem)
-        finally:
-            self._workers.close()
+            except JournalError as error:
+                if not self._held.was_started:
+                    raise
+                self._error = self._error or error
+                job = self._held.last_job()
+            else:
+                for problem in self._problems:
+                    self._held.report(problem)
+            reason = self._reason if self._error is None else str(self._error)
+            self._error = self._leaving.close_after(self._error, self._problems, self._held.report)
         self.report = RunReport(
             job=job,
             **self._counts,
-            reason=self._reason if self._error is None else str(self._error),
+            reason=reason,
             signal=self._stops.signal,
             problems=tuple(self._problems),
             elapsed_s=monotonic() - begin_s,
@@ -301,18 +309,7 @@ class Run:
         """The present job. Reacts to changes by other processes, to signals and to limits."""
         self._check_lock()
         job = self._held.job()
-        paused = job.status is JobStatus.PAUSED
-        if paused != self._paused:
-            self._paused = paused
-            if paused:
-                root = shlex.quote(str(self._service.root))
-                in_flight = counted(len(self._in_flight), "row|rows is|are in flight")
-                self._held.report(
-                    f"{job.id}: paused by another process; {in_flight}; to continue this run: "
-                    f"journal --root {root} resume {job.id}"
-                )
-            elif job.status is JobStatus.RUNNING:
-                self._held.report(f"{job.id}: resumed")
+        self._paused = self._held.is_paused(job, len(self._in_flight))
         self._check_limits(job)
         self._report_stops()
         if monotonic() - self._polled_s >= _POLL_S:

@@ -97,6 +97,9 @@ class HeldJob:
         self.settings = settings
         self._report = report
         self._is_started = False
+        self.was_started = False  # stays true after the release
+        self._seen: Job | None = None  # the job when it was last read
+        self._was_paused = False
         self._may_be_ours = False  # whether the run lock that the service keeps belongs to this run
 
     def report(self, text: str) -> None:
@@ -115,7 +118,16 @@ class HeldJob:
 
     def job(self) -> Job:
         """The job after its last commit. Raises JobNotFoundError."""
-        return existing_job(self.service, self.id)
+        self._seen = existing_job(self.service, self.id)
+        return self._seen
+
+    def last_job(self) -> Job:
+        """The job, or if it can't be read any more, as it was when it was last read."""
+        with suppress(JournalError):
+            return self.job()
+        if self._seen is None:
+            return self.job()
+        return self._seen
 
     def start(self) -> None:
         """Start the job and keep its run lock until :meth:`release`.
@@ -128,7 +140,7 @@ class HeldJob:
         except JournalError:
             self._may_be_ours = False
             raise
-        self._is_started = True
+        self._is_started = self.was_started = True
 
     def _start(self) -> None:
         job = self.job()
@@ -188,6 +200,19 @@ class HeldJob:
             f"{self.service.root / self.id} was moved or replaced, or another run works on the "
             "same files: make sure that only one of them continues"
         )
+
+    def is_paused(self, job: Job, in_flight: int) -> bool:
+        """Whether another process has paused the job. Reports each change."""
+        was_paused, self._was_paused = self._was_paused, job.status is JobStatus.PAUSED
+        if self._was_paused and not was_paused:
+            rows = counted(in_flight, "row|rows is|are in flight")
+            self.report(
+                f"{self.id}: paused by another process; {rows}; to continue this run: "
+                f"journal --root {shlex.quote(str(self.service.root))} resume {self.id}"
+            )
+        elif was_paused and job.status is JobStatus.RUNNING:
+            self.report(f"{self.id}: resumed")
+        return self._was_paused
 
     def end(self) -> Job:
         """Set the status that follows from the rows, if the job is running. Returns the job.

@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from journal.errors import InvalidValueError, JobBusyError, JobExistsError, JournalError
+from journal.errors import InvalidValueError, JobBusyError, JobExistsError
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.ids import is_job_id, slug
 from journal.model import TERMINAL_STATUSES, Cost, Job, JobRow, JobSummary, Policy, RowStatus
@@ -55,7 +55,7 @@ from journal.run.signals import Stops
 from journal.run.workers.batches import Batches
 from journal.run.workers.choose import make_workers
 from journal.run.workers.event_loop import CallersLoop
-from journal.run.workers.handover import Results, Workers
+from journal.run.workers.handover import Leaving, Results, Workers
 from journal.run.workers.setup import SetupFactory, StoppedInSetupError
 from journal.service import JobService, existing_job
 from journal.text import counted
@@ -373,9 +373,9 @@ class JobRun:
         error. ``on_progress`` is called with the job about five times a second. ``on_end`` is
         called with the report when the run has ended, for whatever reason. All is on the disk then,
         and the run lock is free. If a commit has failed, the report's ``reason`` is the error,
-        which is raised afterwards. If ``on_end`` raises, a message says so, and nothing else changes. It has no time limit. It
-        isn't called if nothing was to do, or if an exception such as KeyboardInterrupt ends the
-        run.
+        which is raised afterwards. If ``on_end`` raises, a message says so, and nothing else
+        changes. It has no time limit. It isn't called if nothing was to do, or if an exception of
+        ``where``, or one such as KeyboardInterrupt, ends the run.
 
         If the job has ended but has pending rows, it is reopened. If there is nothing to do, or the
         job was cancelled, a message says so, and the report holds the unchanged job.
@@ -420,22 +420,20 @@ class JobRun:
             return self._report_idle(held, retry_failed=retry_failed)
         results = Results()
         stops.wake = results.wake
-        with self._stoppable(stops), ExitStack() as on_error:
+        with self._stoppable(stops), ExitStack() as on_exit:
             try:
-                workers = make(results)
+                leaving = on_exit.enter_context(Leaving(make(results)))
             except StoppedInSetupError:
                 held.report(f"{self.id}: stopped before its setup was complete: no row was started")
-                return RunReport(job=self.job, reason=stops.reason)
-            run = Run(held, workers, results, limits, on_progress, stops)
+                return RunReport(job=self.job, reason=stops.reason, signal=stops.signal)
+            run = Run(held, leaving, results, limits, on_progress, stops)
             self._pace = run.pace
-            on_error.callback(run.close)
             job = take_up(self.service, self.id, retry_failed=retry_failed, where=limits.where)
             if job.status in TERMINAL_STATUSES:
                 return self._report_idle(held, retry_failed=retry_failed)
-            on_error.pop_all()
             try:
                 report = run.work(handle_signals=handle_signals)
-            except JournalError:
+            except Exception:
                 held.call_on_end(on_end, run.report)
                 raise
         self._report_end(held, report, run.bounds)

@@ -67,12 +67,13 @@ def ending_signals() -> Iterator[None]:
 
     The exit code is 128 plus the number of the signal.
     """
-
-    def end(number: int) -> None:
-        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-
-    with stopping_signals(end):
+    with stopping_signals(raise_signal):
         yield
+
+
+def raise_signal(number: int) -> None:
+    """Raise the exception of a signal: KeyboardInterrupt, or SystemExit with the exit code."""
+    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
 
 @contextmanager

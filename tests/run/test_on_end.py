@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,14 @@ from support.children import FaultyOs, fails
 
 import journal
 import journal.fs.system
-from journal import InvalidValueError, JobRow, JobService, RunReport, StorageError
+from journal import (
+    InvalidValueError,
+    JobRow,
+    JobService,
+    JournalDamagedError,
+    RunReport,
+    StorageError,
+)
 from journal.run.open_job import JobRun
 
 
@@ -86,6 +95,72 @@ def test_a_run_that_a_failed_commit_ends_calls_on_end_with_the_error(
             job.run(handle, on_end=ended.append, tell=quiet)
         assert [report.reason for report in ended] == [str(raised.value)]
         assert ended[0].job.status == "paused"
+
+
+def test_a_run_whose_last_commit_fails_calls_on_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[RunReport] = []
+    faulty = FaultyOs()
+
+    @contextmanager
+    def client() -> Iterator[None]:
+        yield
+        raise ConnectionError("no answer")
+
+    said: list[str] = []
+
+    def tell(text: str) -> None:
+        said.append(text)
+        if "pausing" in text:  # nothing is left to write but the status
+            faulty.always("write", fails(errno.ENOSPC))
+
+    with open_job(tmp_path) as job:
+        monkeypatch.setattr(journal.fs.system, "os", faulty)
+        with pytest.raises(StorageError) as raised:
+            job.run(
+                lambda _row, _client: None,
+                max_rows=2,
+                setup=client,
+                on_end=ended.append,
+                tell=tell,
+            )
+        faulty.heal()
+    (report,) = ended
+    assert (report.reason, report.completed) == (str(raised.value), 2)
+    assert report.problems[-1] == "leaving the setup raised ConnectionError: no answer"
+    assert said[-1] == report.problems[-1]  # it would be lost otherwise
+
+
+def test_a_run_that_finds_damage_calls_on_end(tmp_path: Path) -> None:
+    ended: list[RunReport] = []
+
+    def damage(row: journal.AttemptedRow) -> None:
+        if row.row_number == 1:
+            with (tmp_path / "j" / "journal.jsonl").open("r+b") as file:
+                file.seek(file.read().index(b'"row":290,'))
+                file.write(b'"row":2x0,')
+
+    rows = [{"n": n, "text": "x" * 50} for n in range(1, 301)]
+    with (
+        journal.open_job(tmp_path / "j", rows, "n", sync="none", resume_command="") as job,
+        pytest.raises(JournalDamagedError) as raised,
+    ):
+        job.run(damage, on_end=ended.append, tell=quiet)
+    assert [report.reason for report in ended] == [str(raised.value)]
+
+
+def test_on_end_is_called_if_leaving_the_setup_raises(tmp_path: Path) -> None:
+    ended: list[RunReport] = []
+
+    @contextmanager
+    def client() -> Iterator[None]:
+        yield
+        raise ConnectionError("no answer")
+
+    with open_job(tmp_path) as job, pytest.raises(ConnectionError):
+        job.run(lambda _row, _client: None, setup=client, on_end=ended.append, tell=quiet)
+    assert [(report.completed, report.reason) for report in ended] == [(4, None)]
 
 
 def test_arun_calls_on_end_in_the_loop_of_the_caller(tmp_path: Path) -> None:

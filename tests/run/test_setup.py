@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 import journal
-from journal import AttemptedRow, InvalidValueError, JobRow, JobRun, RunReport
+from journal import AttemptedRow, InvalidValueError, JobNotFoundError, JobRow, JobRun, RunReport
 from journal.run.signals import Stops
 from journal.run.workers.handover import Results
 from journal.run.workers.setup import LoopSetup, StoppedInSetupError
@@ -398,3 +399,72 @@ def test_an_interrupt_in_a_setup_of_run_leaves_it_and_the_job(path: Path) -> Non
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert slow.was_cancelled
+
+
+def test_a_signal_while_the_setup_is_left_is_a_stop(path: Path) -> None:
+    events: list[str] = []
+
+    @asynccontextmanager
+    async def client() -> AsyncIterator[None]:
+        yield
+        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            await asyncio.sleep(WAIT_S)
+        finally:
+            events.append("left")
+
+    async def handle(row: JobRow, _client: None) -> int:
+        return row.row_number
+
+    with open_job(path) as job:
+        report = job.run(handle, setup=client)
+    assert (report.completed, report.signal, events) == (3, signal.SIGINT, ["left"])
+
+
+def test_a_third_signal_gives_up_a_setup_that_hangs_while_it_is_left(path: Path) -> None:
+    events: list[str] = []
+
+    @contextmanager
+    def client() -> Iterator[None]:
+        yield
+        for number in range(3):
+            events.append(f"signal {number}")
+            os.kill(os.getpid(), signal.SIGINT)
+        threading.Event().wait(WAIT_S)
+        events.append("left")
+
+    with open_job(path) as job:
+        with pytest.raises(KeyboardInterrupt):
+            job.run(lambda _row, _client: None, setup=client)
+        assert (job.job.status, events[-1]) == ("completed", "signal 2")
+
+
+def test_a_setup_is_left_if_the_run_can_not_begin_after_it(path: Path) -> None:
+    events: list[str] = []
+
+    @contextmanager
+    def client() -> Iterator[None]:
+        events.append("enter")
+        shutil.rmtree(path)
+        try:
+            yield
+        finally:
+            events.append("leave")
+            raise ConnectionError("no answer")
+
+    with open_job(path) as job, pytest.raises(JobNotFoundError) as raised:
+        job.run(lambda _row, _client: None, setup=client)
+    assert events == ["enter", "leave"]
+    assert raised.value.__notes__ == ["leaving the setup raised ConnectionError: no answer"]
+
+
+def test_the_exit_code_of_a_run_whose_setup_a_signal_stopped_names_the_signal(path: Path) -> None:
+    @asynccontextmanager
+    async def client() -> AsyncIterator[None]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(WAIT_S)
+        yield
+
+    with open_job(path) as job:
+        report = asyncio.run(job.arun(call, setup=client, handle_signals=True))
+    assert (report.signal, report.exit_code) == (signal.SIGTERM, 128 + signal.SIGTERM)

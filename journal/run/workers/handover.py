@@ -9,9 +9,9 @@ whether the change was made.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from journal.run.outcome import Outcome
 
@@ -85,6 +85,60 @@ class Workers(Protocol):
 
     def close(self) -> None:
         """Stop taking rows. Doesn't wait for attempts that were given up."""
+
+
+class Leaving:
+    """Closes the workers of a run at its end, which leaves its setup. Only the first call counts.
+
+    As a context manager, it closes them whatever ends the block. If the block raises, what leaving
+    the setup raises becomes a note of that.
+    """
+
+    def __init__(self, workers: Workers) -> None:
+        self.workers = workers
+        self._open = [workers]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _kind: object, raised: BaseException | None, _traceback: object) -> None:
+        try:
+            self.close()
+        except Exception as error:
+            if raised is None:
+                raise
+            raised.add_note(_not_left(error))
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the workers are being closed, or are closed."""
+        return not self._open
+
+    def close(self) -> None:
+        """Close the workers. Raises what leaving the setup raises."""
+        if self._open:
+            self._open.pop().close()
+
+    def close_after(
+        self, raised: Exception | None, problems: list[str], report: Callable[[str], object]
+    ) -> Exception | None:
+        """Close the workers after a run that ``raised``; return the exception that matters most.
+
+        What leaving the setup raises is added to the problems, and is reported if it is not the
+        exception that is returned.
+        """
+        try:
+            self.close()
+        except Exception as error:  # noqa: BLE001  (the caller raises it)
+            problems.append(_not_left(error))
+            if raised is None:
+                return error
+            report(problems[-1])
+        return raised
+
+
+def _not_left(error: Exception) -> str:
+    return f"leaving the setup raised {type(error).__name__}: {error}"
 
 
 class SingleRows:
