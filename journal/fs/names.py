@@ -7,6 +7,7 @@ import re
 JOURNAL_NAME = "journal.jsonl"
 NEW_JOURNAL_NAME = f"{JOURNAL_NAME}.new"  # exists while the journal is rewritten
 HINT_NAME = "index.hint"
+NEW_HINT_NAME = f"{HINT_NAME}.new"
 RUN_LOCK_NAME = "run.lock"
 SYNC_MARK_NAME = "sync.mark"
 NEW_SYNC_MARK_NAME = f"{SYNC_MARK_NAME}.new"
@@ -25,6 +26,20 @@ BACKUP = re.compile(
 JOB_STAGING_NAME = ".staging"  # in a store: jobs that are being made or deleted
 REPAIR_STAGING_NAME = ".repair"  # in a job
 PULL_STAGING_NAME = ".pull"  # in a job
+
+# What is no part of a job: it is made again when it is needed.
+DERIVED = frozenset(
+    {
+        HINT_NAME,
+        NEW_HINT_NAME,
+        RUN_LOCK_NAME,
+        SYNC_MARK_NAME,
+        NEW_SYNC_MARK_NAME,
+        NEW_JOURNAL_NAME,
+        REPAIR_STAGING_NAME,
+        PULL_STAGING_NAME,
+    }
+)
 
 # Files that an output must not replace. Case is ignored, since some file systems ignore it.
 OWN_FILE = re.compile(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from datetime import datetime
@@ -16,7 +15,7 @@ import msgspec
 from journal.errors import InvalidValueError, JobNotFoundError, JournalError, PackError
 from journal.fs import directories, files
 from journal.fs.locks import LOCK_TIMEOUT_S
-from journal.fs.names import ARTIFACTS_NAME
+from journal.fs.names import ARTIFACTS_NAME, DERIVED
 from journal.fs.output import whole_file
 from journal.index.summary import job_of
 from journal.model import TERMINAL_STATUSES, Job, JobStatus
@@ -50,10 +49,6 @@ class Pruned(msgspec.Struct, frozen=True, kw_only=True):
     error: JournalError | None = None
 
 
-# Files of a job that are no part of it: they are made again when they are needed.
-_DERIVED = re.compile(
-    r"index\.hint.*|run\.lock|sync\.mark(\.new)?|journal\.jsonl\.new|\.repair|\.pull"
-)
 _CONTENTS = ("job_id", "offset", "crc", "rows", "files")  # members of a manifest
 _MAX_NAMED = 5  # files in a message
 
@@ -85,8 +80,11 @@ def prune_jobs(
     a pack that holds exactly this job is used again. A job with files that a pack can't hold is
     left.
 
-    Raises InvalidValueError if ``to`` is no directory, or is in a directory of a job.
+    Raises InvalidValueError, before anything is deleted, if ``to`` is no directory, or is in a
+    directory of a job, or if ``before`` has no time zone.
     """
+    if before.tzinfo is None:
+        raise InvalidValueError("before", before, "has no time zone: give before.astimezone()")
     store = Store(Path(root), sync=True, lock_timeout_s=lock_timeout_s)
     target = None if to is None else _checked_target(store, Path(to))
     wanted = frozenset(map(JobStatus, statuses)) or TERMINAL_STATUSES
@@ -137,6 +135,12 @@ def _left(job_id: str, job: Job | None, error: Exception) -> Pruned:
     )
 
 
+def _why_left(status: JobStatus) -> str:
+    if status in TERMINAL_STATUSES:  # but when it was looked at first, it had another one
+        return f"it is {status}: another status was asked for"
+    return f"it is {status}: only jobs that have ended are deleted"
+
+
 def _job(store: Store, job_id: str) -> Job:
     check_name(store, job_id, store.header(job_id))
     with store.peek(job_id).reading() as index:
@@ -159,8 +163,10 @@ def _prune_one(
     def check(directory: Path) -> None:
         nonlocal pack
         now = _job(store, job.id)
-        if now.status not in wanted or now.updated_at >= before:
-            raise _Left(f"it is {now.status}: only jobs that have ended are deleted")
+        if now.status not in wanted:
+            raise _Left(_why_left(now.status))
+        if now.updated_at >= before:
+            raise _Left("it was changed meanwhile, and is no longer old enough")
         if target is not None:
             pack = _packed(directory, target, job.id)
 
@@ -215,7 +221,7 @@ def _check_complete(directory: Path, snapshot: Snapshot) -> None:
     others = [
         name
         for name in sorted(directories.names_in(directory))
-        if name not in packed and name != ARTIFACTS_NAME and not _DERIVED.fullmatch(name)
+        if name not in packed and name != ARTIFACTS_NAME and name not in DERIVED
     ]
     if snapshot.left_out or others:
         names = ", ".join([*others, *snapshot.left_out][:_MAX_NAMED])

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -123,7 +124,9 @@ def test_no_file_is_overwritten_and_a_pack_of_the_same_job_is_used_again(
     assert prune(root, to=archive)["a"].pack == str(archive / "a.4.tar.gz")
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "artifacts/link", "journal.damaged-by-me"])
+@pytest.mark.parametrize(
+    "name", ["notes.txt", "artifacts/link", "journal.damaged-by-me", "index.hint.notes"]
+)
 def test_a_job_with_a_file_that_no_pack_can_hold_is_left(
     root: Path, archive: Path, name: str
 ) -> None:
@@ -186,6 +189,30 @@ def test_a_job_that_was_reopened_meanwhile_is_left(root: Path) -> None:
         service.reopen_job("b")
     assert [pruned.action for pruned in pruning] == ["left"]
     assert jobs(root) == ["b"]
+
+
+def test_a_job_that_got_newer_meanwhile_is_left_and_the_reason_says_so(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(root, "a")
+    faulty = FaultyOs()
+
+    def log(real: Callable[..., Any], *arguments: Any) -> Any:
+        with JobService(root, sync="none") as other:
+            other.log("a", "late")
+        return real(*arguments)
+
+    faulty.plan("scandir", lambda real, *some: real(*some), log)  # sums up the sizes
+    monkeypatch.setattr(journal.fs.system, "os", faulty)
+    pruned = prune(root, datetime.now(UTC))["a"]
+    assert pruned.reason == "it was changed meanwhile, and is no longer old enough"
+    assert jobs(root) == ["a"]
+
+
+def test_a_time_without_a_zone_is_refused_at_the_call(root: Path) -> None:
+    make(root, "a")
+    with pytest.raises(InvalidValueError, match="has no time zone"):
+        prune_jobs(root, LATER.replace(tzinfo=None))
 
 
 def test_a_full_target_leaves_the_job_and_no_part_of_a_pack(
@@ -384,6 +411,27 @@ def test_the_command_lists_what_it_did_and_sums_it_up(root: Path, capsys: Captur
     assert jobs(root) == ["b", "c"]
     assert run(root, "--to", str(root / "missing")) == 2
     assert "is not a directory: make it first" in capsys.readouterr().err
+
+
+def test_an_interrupted_command_lists_what_it_has_deleted(
+    root: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(root, "a")
+    make(root, "b")
+    faulty = FaultyOs()
+
+    def interrupt(real: Callable[..., Any], *arguments: Any) -> Any:
+        if str(arguments[0]).endswith("b"):
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(*arguments)
+
+    faulty.always("scandir", interrupt)
+    monkeypatch.setattr(journal.fs.system, "os", faulty)
+    assert run(root, "--yes", "--json") == 130
+    captured = capsys.readouterr()
+    assert [one["job_id"] for one in json.loads(captured.out)] == ["a"]
+    assert captured.err.startswith("1 job deleted, ")
+    assert jobs(root) == ["b"]
 
 
 def test_the_command_asks_unless_each_job_is_packed(

@@ -162,8 +162,22 @@ def prune_command(
         question = f"Delete {jobs} and all their files? This can't be undone."
         if count and not confirm(question, "nothing was deleted"):
             return EXIT_REFUSED
-    with ending_signals():
-        found = list(prune_jobs(ctx.obj, before, statuses=statuses, to=to, dry_run=dry_run))
+    found: list[Pruned] = []
+    try:
+        with ending_signals():
+            for pruned in prune_jobs(ctx.obj, before, statuses=statuses, to=to, dry_run=dry_run):
+                found.append(pruned)  # noqa: PERF402  (an interrupt keeps those before it)
+    finally:
+        _echo_pruned(found, output, dry_run=dry_run)
+    codes = (
+        exit_code_of_store([each.error]) if each.status is None else exit_code_of(each.error)
+        for each in found
+        if each.error is not None
+    )
+    return max(codes, default=EXIT_OK)
+
+
+def _echo_pruned(found: list[Pruned], output: Format, *, dry_run: bool) -> None:
     echo_rows(output, _FIELDS, found)
     deleted = [each for each in found if each.action == "deleted"]
     would = "would be " if dry_run else ""
@@ -173,9 +187,3 @@ def prune_command(
         f"{sum(each.size_bytes for each in deleted)} bytes {would}freed"
         + (f"; {counted(left, 'old job|jobs')} left" if left else "")
     )
-    codes = (
-        exit_code_of_store([each.error]) if each.status is None else exit_code_of(each.error)
-        for each in found
-        if each.error is not None
-    )
-    return max(codes, default=EXIT_OK)

@@ -45,7 +45,7 @@ PATCHES = [
     Patch(
         "a job is looked at again when it is locked",
         "transfer/prune",
-        "        if now.status not in wanted or now.updated_at >= before:\n",
+        "        if now.status not in wanted:\n",
         "        if False:\n",
         PRUNE,
     ),
