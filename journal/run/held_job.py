@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shlex
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -80,6 +81,9 @@ def check_on_end(on_end: object) -> None:
     """Raise InvalidValueError if ``on_end`` can't be called."""
     if on_end is not None and not callable(on_end):
         raise InvalidValueError("on_end", on_end, "must be a function that takes the report")
+    if inspect.iscoroutinefunction(on_end):
+        why = "is a coroutine function, which only arun() can await: give a plain function"
+        raise InvalidValueError("on_end", on_end, why)
 
 
 class HeldJob:
@@ -111,8 +115,14 @@ class HeldJob:
         """Call ``on_end`` after a run. If it raises an Exception, that is reported."""
         if on_end is None or report is None:
             return
-        try:
+        with self.errors_of_on_end():
             on_end(report)
+
+    @contextmanager
+    def errors_of_on_end(self) -> Iterator[None]:
+        """Report an Exception that the block raises."""
+        try:
+            yield
         except Exception as error:  # noqa: BLE001  (the run is over)
             self.report(f"{self.id}: on_end raised {type(error).__name__}: {error}")
 

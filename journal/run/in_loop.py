@@ -12,7 +12,7 @@ from contextlib import nullcontext, suppress
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from journal.model import Job
-from journal.run.held_job import RunReport
+from journal.run.held_job import HeldJob, RunReport
 from journal.run.signals import Stops, stopping_signals
 from journal.run.workers.event_loop import CallersLoop
 
@@ -51,18 +51,24 @@ def with_options_of(
 async def run_in_callers_loop(
     run: Callable[..., RunReport],
     caller: CallersLoop,
+    held: HeldJob,
     options: dict[str, Any],
     *,
     handle_signals: bool,
 ) -> RunReport:
-    """Call ``run(**options)`` in a thread, and wait for its end.
+    """Call ``run(**options)`` in a thread, and wait for its end. Then call ``on_end`` here.
 
+    ``held`` reports what ``on_end`` raises.
     Each time that the task of the caller is cancelled, the run is stopped once more.
     """
     stops = caller.stops
     ended: asyncio.Future[None] = caller.loop.create_future()
     outcomes: list[RunReport | BaseException] = []
     options = {**options, **_callbacks(caller, options), "handle_signals": False}
+    on_end: Any = options.get("on_end")
+    reports: list[RunReport] = []
+    if callable(on_end):
+        options["on_end"] = reports.append
 
     def drive() -> None:
         try:
@@ -80,6 +86,11 @@ async def run_in_callers_loop(
         cancelled = await _until(ended, stops)
     outcome = outcomes.pop()
     try:
+        for report in reports:
+            with held.errors_of_on_end():
+                answer = on_end(report)
+                if inspect.isawaitable(answer):
+                    await answer
         if isinstance(outcome, BaseException):
             raise outcome
         if cancelled is not None:
@@ -119,7 +130,6 @@ def _callbacks(caller: CallersLoop, options: dict[str, Any]) -> dict[str, Any]:
                 loop.call_soon_threadsafe(on_progress, job)
 
     callbacks: dict[str, Any] = {"on_progress": tick}
-    for name in ("tell", "on_end"):
-        if options.get(name) is not None:
-            callbacks[name] = functools.partial(loop.call_soon_threadsafe, options[name])
+    if options.get("tell") is not None:
+        callbacks["tell"] = functools.partial(loop.call_soon_threadsafe, options["tell"])
     return callbacks

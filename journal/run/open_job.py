@@ -485,8 +485,9 @@ class JobRun:
 
         Takes the arguments of :meth:`run`, except ``executor``. Differences:
 
-        - Coroutine functions, their ``setup``, ``tell`` and ``on_progress`` run in the caller's
-          event loop, and in the caller's context variables. The loop's other tasks go on. Commits
+        - Coroutine functions, their ``setup``, ``tell``, ``on_progress`` and ``on_end``, which may
+          be a coroutine function, run in the caller's event loop, and in the caller's context
+          variables. The loop's other tasks go on. Commits
           are made in a thread. Plain functions, and their ``setup``, run in threads.
         - If the task is cancelled, the run starts no more rows, waits for the rows in flight,
           pauses the job, and raises CancelledError. A second cancellation cancels the rows in
@@ -501,9 +502,11 @@ class JobRun:
                 "arun() has no executor: write await asyncio.to_thread(job.run, handler, executor)"
             )
         caller: Any = CallersLoop(Stops())  # in place of an executor
-        run = functools.partial(self.run, handler, caller)
+        run, held = functools.partial(self.run, handler, caller), self._hold(options.get("tell"))
         with self._stoppable(caller.stops):
-            return await run_in_callers_loop(run, caller, options, handle_signals=handle_signals)
+            return await run_in_callers_loop(
+                run, caller, held, options, handle_signals=handle_signals
+            )
 
     def stop(self) -> bool:
         """Stop the run that is in progress, as a first Ctrl-C does. Returns whether there is one.

@@ -177,3 +177,34 @@ def test_arun_calls_on_end_in_the_loop_of_the_caller(tmp_path: Path) -> None:
 
     with open_job(tmp_path) as job:
         asyncio.run(work(job))
+
+
+@pytest.mark.parametrize("is_coroutine", [True, False])
+def test_arun_reports_an_error_of_on_end(tmp_path: Path, *, is_coroutine: bool) -> None:
+    said: list[str] = []
+
+    async def handle(_row: journal.AttemptedRow) -> None:
+        pass
+
+    def fail(_report: RunReport) -> None:
+        raise OSError("no network")
+
+    async def fail_later(report: RunReport) -> None:
+        await asyncio.sleep(0)
+        fail(report)
+
+    with open_job(tmp_path) as job:
+        on_end = fail_later if is_coroutine else fail
+        report = asyncio.run(job.arun(handle, on_end=on_end, tell=said.append))
+    assert report.completed == 4
+    assert said[-1] == "j: on_end raised OSError: no network"
+
+
+def test_run_refuses_a_coroutine_function_as_on_end_before_the_run(tmp_path: Path) -> None:
+    async def on_end(_report: RunReport) -> None:
+        pass
+
+    with open_job(tmp_path) as job:
+        with pytest.raises(InvalidValueError, match="only arun"):
+            job.run(lambda _row: None, on_end=on_end)
+        assert job.job.status == "pending"

@@ -47,8 +47,8 @@ PATCHES = [
     Patch(
         "messages of arun are heard in the loop",
         "run/in_loop",
-        "            callbacks[name] = functools.partial(loop.call_soon_threadsafe, options[name])\n",
-        "            pass\n",
+        '        callbacks["tell"] = functools.partial(loop.call_soon_threadsafe, options["tell"])\n',
+        "        pass\n",
         ARUN,
     ),
     Patch(

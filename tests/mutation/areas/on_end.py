@@ -23,6 +23,27 @@ PATCHES = [
         PYTHON,
     ),
     Patch(
+        "on_end is called after a failed last commit too",
+        "run/driver",
+        "                if not self._held.was_started:\n                    raise\n",
+        "                raise\n",
+        PYTHON,
+    ),
+    Patch(
+        "a failed commit is not masked by what leaving the setup raises",
+        "run/workers/handover",
+        "            if raised is None:\n                return error\n",
+        "            return error\n",
+        PYTHON,
+    ),
+    Patch(
+        "a coroutine function at the end of arun is awaited",
+        "run/in_loop",
+        "                if inspect.isawaitable(answer):\n",
+        "                if False:\n",
+        PYTHON,
+    ),
+    Patch(
         "a command at the end of a run does not hang it",
         "cli/run/on_end",
         "            status = process.wait(time_limit_s)\n",
