@@ -15,14 +15,12 @@ from journal.model import TERMINAL_STATUSES, JobRow, JobStatus
 from journal.run.evidence import current_row
 from journal.run.handler import AttemptedRow, StepStore, outcome_of_raised
 from journal.run.held_job import HeldJob, unrecorded_message
-from journal.run.in_flight import Result
 from journal.run.outcome import Outcome, interrupted
 from journal.run.pacing.holds import Holds
 from journal.run.pacing.limits import Limits
 from journal.run.plan import nothing_to_do, take_up
 from journal.run.row_queue import RowQueue
-
-_POLL_S = 0.2
+from journal.run.signals import POLL_S
 
 
 class Attempt:
@@ -105,7 +103,7 @@ class Attempt:
                     raise
             else:
                 with suppress(JournalError):
-                    self._holds.hear_all([Result(1, row, outcome)], 0)
+                    self._holds.hear_latest(outcome)
                 self._holds.report()
                 return
 
@@ -157,7 +155,7 @@ def _next_row(held: HeldJob, queue: RowQueue, holds: Holds, passed: int) -> JobR
         if job.pending_count <= passed:  # nothing to wait for, also if it is paused
             return None
         now_s = time.monotonic()
-        held_too_long = holds.reason_to_pause(now_s)
+        held_too_long = holds.reason_to_pause()
         if held_too_long is not None:
             held.report(f"{held.id}: {held_too_long[0]}: pausing")
             return None
@@ -167,5 +165,6 @@ def _next_row(held: HeldJob, queue: RowQueue, holds: Holds, passed: int) -> JobR
         elif job.status is JobStatus.RUNNING:
             started = queue.start(1, job, fresh_first=holds.count > 0)
             if started:
+                holds.start()
                 return started[0]
-        time.sleep(_POLL_S if due_s is None else min(_POLL_S, max(0.0, due_s - now_s)))
+        time.sleep(POLL_S if due_s is None else min(POLL_S, max(0.0, due_s - now_s)))

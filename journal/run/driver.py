@@ -32,11 +32,10 @@ from journal.run.pacing.limits import Limits
 from journal.run.pacing.per_key import report_unknown_columns
 from journal.run.pacing.rate import Rate
 from journal.run.row_queue import RowQueue
-from journal.run.signals import Stops, raise_signal, stopping_signals
+from journal.run.signals import POLL_S, Stops, raise_signal, stopping_signals
 from journal.run.workers.handover import Leaving, Results, Workers
 from journal.text import counted
 
-_POLL_S = 0.2  # how often to look for changes by other processes if there is nothing to commit
 # Rows queued beyond those being processed: 8 per worker, at least 32 and at most 256 in total.
 _MAX_AHEAD_EACH = 8
 _MIN_AHEAD = 32
@@ -312,7 +311,7 @@ class Run:
         self._paused = self._held.is_paused(job, len(self._in_flight))
         self._check_limits(job)
         self._report_stops()
-        if monotonic() - self._polled_s >= _POLL_S:
+        if monotonic() - self._polled_s >= POLL_S:
             self._polled_s = monotonic()
             self._on_tick(job)
         return job
@@ -334,7 +333,7 @@ class Run:
         reached = self.bounds.reached(
             job, self._counts, has_fresh=self._queue.has_fresh, is_idle=not self._in_flight
         )
-        reached = reached or self._holds.reason_to_pause(monotonic())
+        reached = reached or self._holds.reason_to_pause()
         if reached is not None:
             self._give_up(*reached)
         elif self._in_flight.slots <= 0:
@@ -351,7 +350,7 @@ class Run:
         many rows may start.
         """
         now_s = monotonic()
-        until_s = now_s + _POLL_S
+        until_s = now_s + POLL_S
         if now_s < self._holds.until_s:
             until_s = min(until_s, self._holds.until_s)
         if room:
@@ -381,7 +380,7 @@ class Run:
             if self._auto is not None:
                 self._auto.use(self._in_flight.calls())
             if not self._is_lost and (self._auto or self._holds.count or self._results.held):
-                self._holds.hear_all(results, self._in_flight.last_ticket)
+                self._holds.hear_all(results)
             for result in self._complete(results):
                 self._settle(result, problems)
             self._queue.end(result.row for result in results if not result.is_given_up)
@@ -402,7 +401,7 @@ class Run:
         self._holds.report()
         self._to_dispatch.reverse()
         while self._to_dispatch:
-            self._holds.start(self._in_flight.last_ticket + 1)
+            self._holds.start()
             self._in_flight.dispatch(self._to_dispatch[-1])
             self._counts["started"] += 1
             if self._rate is not None:

@@ -25,6 +25,8 @@ RetryOn = type[BaseException] | str | tuple[type[BaseException] | str, ...]  # s
 
 MESSAGE_CHARACTERS = 4096
 INVALID_RESULT = "InvalidResult"  # error code of a row whose outcome can't be recorded as it is
+MAX_AFTER_S = 366 * 86400.0  # more is probably a time instead of a duration
+WAITS = "0 to 31,622,400 seconds (366 days)"
 TWO_OUTCOMES = "TwoOutcomes"  # error code of a row whose handler has said two things
 NO_OUTCOME = "NoOutcome"  # error code of a row that the handler's answer leaves out
 # Error codes of reviews that no handler has asked for: it has given a wrong answer.
@@ -120,8 +122,8 @@ class _Later(RowOutcome):
 class Retry(_Later):
     """Attempt the row again, if attempts are left, because nothing has happened yet.
 
-    ``after_s``: seconds until the next attempt, 0 or more, as a number or its text. ``None``: the
-    run's backoff decides. If no attempt is left, the row fails with ``code`` and ``message``. The
+    ``after_s``: seconds until the next attempt, up to 366 days, as a number or its text. ``None``:
+    the run's backoff decides. If no attempt is left, the row fails with ``code`` and ``message``. The
     constructor raises ValueError for another ``after_s``, such as the text of a date, and TypeError
     for a code that isn't text.
     """
@@ -136,11 +138,11 @@ class Hold(_Later):
     - Nothing has happened for this row. Its attempt is given back: it doesn't count as one of
       ``max_attempts``, and the row becomes pending. If a step of the row is in doubt, the row needs
       a review. In ``run_batches`` this is so for all rows of the call that have no outcome.
-    - ``after_s``: 0 or more seconds, as a number or its text. ``None``: the run's backoff decides,
-      by the number of holds in succession.
-    - After the hold, the run tries one row at a time, until an attempt succeeds. Then it goes on
-      with all workers.
-    - An hour of holds without one success pauses the run.
+    - ``after_s``: 0 to 366 days in seconds, as a number or its text. ``None``: the run's backoff
+      decides, by the number of holds in succession.
+    - After the hold, the run tries one row. An outcome such as Fail ends the hold, as a success
+      does: all workers go on. After an exception, the run holds again, by its backoff.
+    - When that attempt ends after an hour of holds without an answer, the run pauses.
 
     The constructor raises the errors of :class:`Retry`.
     """
@@ -231,6 +233,16 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     elapsed_s: float = 0.0
     logs: tuple[LogEntry, ...] = ()
     of_rows: tuple[Outcome, ...] = ()
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether the handler has said how its row ends. So the far side has answered it, which
+        exceptions, timeouts and attempts that are to be repeated don't show.
+        """
+        if self.kind in ("failed", "review"):
+            is_final = not self.retryable and self.traceback is None
+            return is_final and self.error_code != TimeoutError.__name__
+        return self.kind in ("completed", "skipped")
 
 
 def outcome_of_value(value: Any) -> Outcome:
@@ -422,7 +434,7 @@ def _uncosted_outcome_of_error(error: BaseException, retry_on: Errors) -> Outcom
 
 
 def seconds_of(given: Any) -> float | None:
-    """``after_s`` as a float. Raises ValueError unless it is 0 or more seconds.
+    """``after_s`` as a float. Raises ValueError unless it is from 0 to MAX_AFTER_S.
 
     It may be text, as in a header Retry-After, or of another library's class, such as
     numpy.float64.
@@ -433,8 +445,8 @@ def seconds_of(given: Any) -> float | None:
         seconds = math.nan if isinstance(given, bool) else float(given)
     except (TypeError, ValueError, OverflowError):
         seconds = math.nan
-    if not (seconds >= 0 and math.isfinite(seconds)):
-        raise ValueError(f"after_s must be 0 or more seconds, not {given!r}")
+    if not 0 <= seconds <= MAX_AFTER_S:  # NaN
+        raise ValueError(f"after_s must be {WAITS}, not {given!r}")
     return seconds
 
 

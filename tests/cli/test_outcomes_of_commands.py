@@ -295,9 +295,19 @@ WRONG = [
     ),
     ({"outcome": "skip", "result": 1}, "skip has no member 'result'"),
     ({"outcome": "fail", "after_s": 1}, "fail has no member 'after_s'"),
-    ({"outcome": "retry", "after_s": -1}, "after_s must be 0 or more seconds, and not -1"),
-    ({"outcome": "retry", "after_s": "Wed, 1"}, "0 or more seconds, and not 'Wed, 1'"),
-    ({"outcome": "hold", "after_s": "-1"}, "after_s must be 0 or more seconds, and not '-1'"),
+    (
+        {"outcome": "retry", "after_s": -1},
+        "after_s must be 0 to 31,622,400 seconds (366 days), and not -1",
+    ),
+    (
+        {"outcome": "retry", "after_s": "Wed, 1"},
+        "0 to 31,622,400 seconds (366 days), and not 'Wed, 1'",
+    ),
+    ({"outcome": "hold", "after_s": 1790000000000}, "(366 days), and not 1790000000000"),
+    (
+        {"outcome": "hold", "after_s": "-1"},
+        "after_s must be 0 to 31,622,400 seconds (366 days), and not '-1'",
+    ),
     ({"outcome": "retry", "after_s": True}, "after_s must be"),
     ({"outcome": "retry", "after_s": [1]}, "after_s must be"),
 ]

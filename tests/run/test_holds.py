@@ -7,15 +7,16 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
 
 import journal
 import journal.run.pacing.holds
-from journal import AttemptedRow, Hold, JobRow, JobRun, JobService, NeedsReview
+from journal import AttemptedRow, Fail, Hold, JobRow, JobRun, JobService, NeedsReview, Retry, Skip
 from journal.run.held_job import HeldJob, Settings
-from journal.run.outcome import Outcome, failed, held
+from journal.run.outcome import Outcome, failed, held, outcome_of_error
 from journal.run.pacing.holds import Holds
 from journal.run.pacing.limits import Limits
 
@@ -191,14 +192,24 @@ def test_a_loop_starts_nothing_during_a_hold_and_pauses_when_it_was_held_for_too
     monkeypatch.setattr(journal.run.pacing.holds, "MAX_HELD_S", 0.05)
     said: list[str] = []
     handled: list[int] = []
+    began: list[float] = []
     with open_job(path, 3) as job:
         for attempt in job.attempts(tell=said.append):
             with attempt as row:
+                began.append(monotonic())
                 handled.append(row.row_number)
-                row.hold("Down", "503", after_s=3600)
+                row.hold("Down", "503", after_s=0.1)
+            assert len(handled) < 9
         assert (job.job.status, job.job.pending_count) == ("paused", 3)
-    assert handled == [1]
+    assert handled == [1, 2]
+    assert began[1] - began[0] >= 0.1
     assert "no attempt has succeeded" in said[-1]
+
+
+def test_no_backoff_is_too_long_for_the_message_of_a_hold() -> None:
+    holds = new_holds(Limits(backoff_s=1e300, max_backoff_s=1e300))
+    started(holds, 1)
+    assert "until" in holds.hear(1, held("Down", "503"), 0.0)
 
 
 def test_seconds_where_the_code_belongs_are_refused_with_what_to_write() -> None:
@@ -219,35 +230,88 @@ def new_holds(limits: Limits) -> Holds:
 def test_only_what_was_started_after_a_hold_ends_it() -> None:
     holds = new_holds(Limits())
     assert holds.allowed(9, 0.0) == 9
-    assert "30 s" in holds.hear(3, held("Down", "503", after_s=30), 8, 100.0)
+    started(holds, 8)
+    assert "30 s" in holds.hear(3, held("Down", "503", after_s=30), 100.0)
     assert (holds.allowed(9, 129.9), holds.allowed(9, 130.0)) == (0, 1)
-    assert holds.hear(4, DONE, 8, 101.0) == ""
-    assert holds.hear(5, held("Down", "503", after_s=40), 8, 102.0) == ""
+    assert holds.hear(4, DONE, 101.0) == ""
+    assert holds.hear(5, held("Down", "503", after_s=40), 102.0) == ""
     assert (holds.count, holds.until_s) == (1, 142.0)
-    holds.start(9)
+    started(holds, 1)
     assert holds.allowed(9, 143.0) == 0  # one probe at a time
-    assert holds.hear(9, failed("E", "bad row"), 9, 143.0) == ""
+    assert holds.hear(9, Outcome(kind="unstarted"), 143.0) == ""
     assert holds.allowed(9, 143.0) == 1
-    holds.start(10)
-    assert "going on" in holds.hear(10, DONE, 10, 144.0)
+    started(holds, 1)
+    assert "going on" in holds.hear(10, DONE, 144.0)
     assert holds.allowed(9, 144.0) == 9
+
+
+def started(holds: Holds, count: int) -> None:
+    for _ in range(count):
+        holds.start()
+
+
+@pytest.mark.parametrize(
+    "error", [Fail("NoCredit", "bad row"), Skip("later"), NeedsReview("Sent", "was it sent?")]
+)
+def test_an_attempt_whose_handler_decides_on_its_row_ends_a_hold(error: Exception) -> None:
+    holds = new_holds(Limits())
+    started(holds, 1)
+    holds.hear(1, held("Down", "503", after_s=0), 100.0)
+    started(holds, 1)
+    assert "going on" in holds.hear(2, outcome_of_error(error, ()), 101.0)
+
+
+def raised(error: Exception) -> Outcome:
+    try:
+        raise error
+    except Exception as caught:  # noqa: BLE001
+        return outcome_of_error(caught, ())
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        raised(ConnectionError("refused")),
+        raised(Retry("Busy", "no")),
+        raised(Fail("Code", "no")),
+        failed("TimeoutError", "it took longer than 1 s"),
+        Outcome(kind="lost", error_code="Stopped", error_message="it was given up"),
+    ],
+)
+def test_an_attempt_that_ends_without_an_answer_holds_the_run_again_by_its_backoff(
+    outcome: Outcome,
+) -> None:
+    holds = new_holds(Limits(backoff_s=8.0, retry_on=("Code",)))
+    started(holds, 1)
+    holds.hear(1, held("Down", "503", after_s=0), 100.0)
+    started(holds, 1)
+    assert outcome.error_code in holds.hear(2, outcome, 101.0)
+    assert holds.count == 2
+    assert 8.0 <= holds.until_s - 101.0 <= 16.0
 
 
 def test_holds_in_succession_take_longer_each_time_up_to_the_longest_backoff() -> None:
     holds = new_holds(Limits(backoff_s=1.0, max_backoff_s=5.0))
     for ticket, longest in enumerate((1.0, 2.0, 4.0, 5.0, 5.0), 1):
-        holds.hear(ticket, held("Down", "503"), ticket, 100.0)
+        started(holds, 1)
+        holds.hear(ticket, held("Down", "503"), 100.0)
         assert longest / 2 <= holds.until_s - 100.0 <= longest
 
 
 def test_an_hour_of_holds_without_a_success_pauses_the_run_and_says_how_to_go_on(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    now_s = 0.0
+    monkeypatch.setattr(journal.run.pacing.holds, "monotonic", lambda: now_s)
     holds = new_holds(Limits())
-    holds.hear(1, held("Down", "503", after_s=60), 1, 0.0)
-    assert holds.reason_to_pause(3599.9) is None
+    for ticket in range(1, 62):
+        assert holds.reason_to_pause() is None
+        holds.start()
+        holds.hear(ticket, held("Down", "503", after_s=50), now_s + 10)  # a probe takes 10 s
+        now_s += 60
     reason = "no attempt has succeeded in 1:00:00 of holding; the last hold said: Down: 503"
-    assert holds.reason_to_pause(3600.0) == (reason, 1)
+    assert holds.reason_to_pause() == (reason, 1)
+    monkeypatch.undo()
     monkeypatch.setattr(journal.run.pacing.holds, "MAX_HELD_S", 0.0)
     said: list[str] = []
     with open_job(path, 3, resume_command="python again.py") as job:
@@ -256,6 +320,34 @@ def test_an_hour_of_holds_without_a_success_pauses_the_run_and_says_how_to_go_on
         assert any("no attempt has succeeded" in line and "pausing" in line for line in said)
         assert "to continue: " in said[-1]
         assert said[-1].endswith("python again.py")
+
+
+def test_a_hold_of_any_length_gets_its_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a probe in flight, nor a pause by a person, counts as time without an answer."""
+    now_s = 0.0
+    monkeypatch.setattr(journal.run.pacing.holds, "monotonic", lambda: now_s)
+    holds = new_holds(Limits())
+    started(holds, 1)
+    holds.hear(1, held("Quota", "later", after_s=7200), 0.0)
+    now_s = 90_000.0  # the job was paused for a day
+    assert (holds.reason_to_pause(), holds.allowed(4, now_s)) == (None, 1)
+    started(holds, 1)
+    now_s = 99_000.0
+    assert holds.reason_to_pause() is None
+    holds.hear(2, held("Quota", "later", after_s=1), now_s)
+    assert holds.reason_to_pause() is not None
+
+
+def test_a_pause_by_a_person_is_no_time_without_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 0.0
+    monkeypatch.setattr(journal.run.pacing.holds, "monotonic", lambda: now_s)
+    holds = new_holds(Limits())
+    started(holds, 1)
+    holds.hear(1, held("Down", "503", after_s=60), 0.0)
+    now_s = 90_000.0
+    started(holds, 1)
+    holds.hear(2, held("Down", "503", after_s=60), now_s + 10)
+    assert holds.reason_to_pause() is None
 
 
 def test_an_empty_account_costs_few_more_calls_than_the_failures_that_halt_the_run(

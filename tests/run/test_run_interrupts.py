@@ -45,7 +45,7 @@ def test_an_interrupt_at_any_step_of_a_run_loses_no_row_and_calls_none_twice(
 def test_a_second_interrupt_at_any_step_of_the_end_gives_up_what_is_in_flight_and_no_more(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("journal.run.driver._POLL_S", 0.001)
+    monkeypatch.setattr("journal.run.driver.POLL_S", 0.001)
     monkeypatch.setattr("journal.run.in_flight._GRACE_S", 0.01)
     assert check_each_step_of_the_end(kind, tmp_path, bytecodes=False) > 15
 

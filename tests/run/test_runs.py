@@ -247,6 +247,7 @@ def test_exceptions_and_results_whose_own_code_breaks_end_in_an_outcome_too(path
         float("nan"),
         True,
         10**400,
+        1.79e12,
         "-1",
         "nan",
         "",
@@ -256,7 +257,7 @@ def test_exceptions_and_results_whose_own_code_breaks_end_in_an_outcome_too(path
 def test_what_is_no_time_to_wait_is_refused_with_its_value(
     kind: type[Retry | Hold], after_s: Any
 ) -> None:
-    words = f"after_s must be 0 or more seconds, not {after_s!r}"
+    words = f"after_s must be 0 to 31,622,400 seconds (366 days), not {after_s!r}"
     with pytest.raises(ValueError, match=re.escape(words) + "$"):
         kind(after_s=after_s)
 

@@ -14,6 +14,7 @@ from journal.cli.find import did_you_mean
 from journal.run.outcome import (
     INVALID_RESULT,
     TWO_OUTCOMES,
+    WAITS,
     Fail,
     Hold,
     NeedsReview,
@@ -226,7 +227,7 @@ def _problem(named: Any, word: str | None, members: Mapping[str, Any]) -> str:
         seconds_of(after_s)
     except ValueError:
         shown = repr(after_s) if isinstance(after_s, str) else as_text(after_s)
-        return f"after_s must be 0 or more seconds, and not {shown}"
+        return f"after_s must be {WAITS}, and not {shown}"
     return ""
 
 

@@ -8,13 +8,13 @@ from time import monotonic
 
 from journal.run.held_job import HeldJob
 from journal.run.in_flight import Result
-from journal.run.outcome import Outcome
+from journal.run.outcome import MAX_AFTER_S, Outcome
 from journal.run.pacing.auto import Auto
 from journal.run.pacing.limits import Limits
 from journal.run.retries import backoff_s
 from journal.text import counted, shorten
 
-MAX_HELD_S = 3600.0  # of holds without one success, before the run pauses
+MAX_HELD_S = 3600.0  # of holds and probes without one answer, before the run pauses
 _LOG_S = 30.0  # between two log records about the number of workers
 _MESSAGE_CHARACTERS = 200
 
@@ -23,11 +23,12 @@ class Holds:
     """Says whether rows may start. Times are those of ``monotonic``.
 
     A run holds for the time that the Hold states, or else for a backoff by the number of holds in
-    succession. Then it is half open: one row at a time, as a probe, until an attempt succeeds that
-    was started after the hold.
+    succession. Then it is half open: one row at a time, as a probe, until the far side answers an
+    attempt that was started after the hold. If the probe ends without an answer, the run holds
+    again.
 
     Attempts that were in flight when the hold began belong to the same outage. Their outcomes
-    "held" can only make the hold longer, and their successes don't end it.
+    "held" can only make the hold longer, and their answers don't end it.
     """
 
     def __init__(self, limits: Limits, job: HeldJob) -> None:
@@ -40,25 +41,37 @@ class Holds:
         self.count = 0  # holds in succession: 0 if the run isn't held
         self.until_s = 0.0
         self._first_s = 0.0  # when the first of the holds in succession began
+        self._since_s = 0.0  # when the latest of them began
+        # The length of the holds in succession whose probes have ended, and of these probes. Time
+        # in which the job was paused doesn't count.
+        self._held_s = 0.0
         self._before = 0  # the last ticket that was started before the hold
+        self._last = 0  # the ticket of the latest attempt
         self._probe = 0  # the ticket of the probe in flight
+        self._probe_s = 0.0  # when it began
         self._why = ""
 
-    def hear_all(self, results: Iterable[Result], last_ticket: int) -> None:
+    def hear_all(self, results: Iterable[Result]) -> None:
         """Take results into account. If a hold begins or ends, a log record says so.
 
-        ``last_ticket`` is that of the latest attempt. Raises the errors of a commit.
+        Raises the errors of a commit.
         """
         now_s = monotonic()
         for result in results:
             if self.auto is not None:
-                _tell(self.auto, result, last_ticket, now_s)
-            said = self.hear(result.ticket, result.outcome, last_ticket, now_s)
-            if said:
-                self._said.append(said)
-                self._job.service.log(self._job.id, said, "WARNING")
+                _tell(self.auto, result, self._last, now_s)
+            self._say(self.hear(result.ticket, result.outcome, now_s))
         if self.auto is not None and self.auto.count != self._logged:
             self._log_workers(self.auto.count, now_s)
+
+    def hear_latest(self, outcome: Outcome) -> None:
+        """Call :meth:`hear_all` for the latest attempt."""
+        self._say(self.hear(self._last, outcome, monotonic()))
+
+    def _say(self, text: str) -> None:
+        if text:
+            self._said.append(text)
+            self._job.service.log(self._job.id, text, "WARNING")
 
     def _log_workers(self, count: int, now_s: float) -> None:
         if now_s - self._logged_s >= _LOG_S:
@@ -71,28 +84,31 @@ class Holds:
         while self._said:
             self._job.report(f"{self._job.id}: {self._said.pop(0)}")
 
-    def hear(self, ticket: int, outcome: Outcome, last_ticket: int, now_s: float) -> str:
+    def hear(self, ticket: int, outcome: Outcome, now_s: float) -> str:
         """Take an outcome into account. Returns a message if a hold begins or ends; else ""."""
-        if ticket == self._probe:
+        is_held = outcome.kind == "held"
+        after_s = outcome.after_s if is_held else None
+        if self.count and ticket <= self._before:
+            if after_s is not None:
+                self.until_s = max(self.until_s, now_s + after_s)
+            return ""
+        is_probe = ticket == self._probe
+        if is_probe:
             self._probe = 0
-        is_of_same_outage = self.count > 0 and ticket <= self._before
-        if outcome.kind == "held":
-            after_s = outcome.after_s
-            if is_of_same_outage:
-                if after_s is not None:
-                    self.until_s = max(self.until_s, now_s + after_s)
-                return ""
-            self._first_s = self._first_s if self.count else now_s
-            self.count += 1
-            wait_s = backoff_s(self.count, self._limits) if after_s is None else after_s
-            self.until_s, self._before = now_s + wait_s, last_ticket
-            self._why = f"{outcome.error_code}: {outcome.error_message}"
-            return f"holding for {self.text(now_s)}"
-        if outcome.kind in ("completed", "skipped") and self.count and not is_of_same_outage:
+        if outcome.kind == "unstarted" or not (self.count or is_held):
+            return ""
+        if outcome.is_answer and outcome.error_code not in self._limits.retry_codes:
             held_s = timedelta(seconds=round(now_s - self._first_s))
-            self.count, self.until_s = 0, 0.0
-            return f"an attempt has succeeded after {held_s} of holding: going on"
-        return ""
+            self.count, self.until_s, self._held_s = 0, 0.0, 0.0
+            return f"the far side has answered after {held_s} of holding: going on"
+        if is_probe:
+            self._held_s += self.until_s - self._since_s + now_s - self._probe_s
+        self._first_s = self._first_s if self.count else now_s
+        self.count += 1
+        wait_s = backoff_s(self.count, self._limits) if after_s is None else after_s
+        self._since_s, self.until_s, self._before = now_s, now_s + wait_s, self._last
+        self._why = f"{outcome.error_code}: {outcome.error_message}"
+        return f"holding for {self.text(now_s)}"
 
     def slots(self, slots: int) -> int:
         """How many of the workers may be used."""
@@ -111,27 +127,28 @@ class Holds:
             return count
         return 0 if now_s < self.until_s or self._probe else min(count, 1)
 
-    def start(self, ticket: int) -> None:
+    def start(self) -> None:
         """Count the start of an attempt. Each start while the run is held is a probe."""
+        self._last += 1
         if self.count:
-            self._probe = ticket
+            self._probe, self._probe_s = self._last, monotonic()
 
     def text(self, now_s: float) -> str:
         """Until when the run holds, and why; "" if it doesn't."""
         if not self.count:
             return ""
-        wait_s = max(0.0, self.until_s - now_s)
+        wait_s = min(max(0.0, self.until_s - now_s), MAX_AFTER_S)  # so that it has a date
         at = datetime.now().astimezone() + timedelta(seconds=wait_s)
         why = shorten(self._why, _MESSAGE_CHARACTERS)
         return f"{wait_s:.3g} s, until {at:%H:%M:%S}: {why}"
 
-    def reason_to_pause(self, now_s: float) -> tuple[str, int] | None:
+    def reason_to_pause(self) -> tuple[str, int] | None:
         """Why the run must pause, and how: see :meth:`Bounds.reached`. It was held too long without
-        a success. None if it goes on.
+        an answer, and its last probe has had none. None if it goes on.
         """
-        if not self.count or now_s - self._first_s < MAX_HELD_S:
+        if not self.count or self._held_s < MAX_HELD_S:
             return None
-        held = timedelta(seconds=round(now_s - self._first_s))
+        held = timedelta(seconds=round(self._held_s))
         why = shorten(self._why, _MESSAGE_CHARACTERS)
         return f"no attempt has succeeded in {held} of holding; the last hold said: {why}", 1
 

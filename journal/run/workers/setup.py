@@ -11,13 +11,11 @@ from time import monotonic
 from typing import Any
 
 from journal.errors import InvalidValueError
-from journal.run.signals import Stops
+from journal.run.signals import POLL_S, Stops
 from journal.run.workers.handover import Results
 
 # A function that makes an async or a plain context manager, such as the class of a client.
 SetupFactory = Callable[[], Any]
-
-_POLL_S = 0.2
 
 
 class StoppedInSetupError(Exception):
@@ -146,7 +144,7 @@ class LoopSetup:
     def _wait(self, is_done: Callable[[], bool], stops: int, timeout_s: float = math.inf) -> None:
         until_s = monotonic() + timeout_s
         while not is_done() and monotonic() < until_s:
-            self._results.wait(_POLL_S)
+            self._results.wait(POLL_S)
             if self._stops.count > stops:
                 stops = self._stops.count
                 self._loop.call_soon_threadsafe(self._cancel)
