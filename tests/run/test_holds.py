@@ -76,7 +76,7 @@ def test_an_outage_costs_no_row_an_attempt_and_one_call_a_hold(path: Path, place
     assert {row.attempts - row.earlier_attempts for row in rows} == {1}
     assert (report.started, report.completed, report.exit_code) == (60, 60, 0)
     assert far_side.calls == 60 + far_side.refused
-    held = [line for line in said if "j: holding for 0 s" in line]
+    held = [line for line in said if "j: holding for 0" in line]
     assert len(held) >= 6  # the calls in flight at the beginning are one hold, each probe another
     assert all(line.endswith("Throttled: 429") for line in held)
     assert sum("going on" in line for line in said) == 1
@@ -243,6 +243,19 @@ def test_only_what_was_started_after_a_hold_ends_it() -> None:
     started(holds, 1)
     assert "going on" in holds.hear(10, DONE, 144.0)
     assert holds.allowed(9, 144.0) == 9
+
+
+def test_holds_in_succession_that_state_no_time_wait_longer_each_up_to_a_second() -> None:
+    holds = new_holds(Limits())
+    waits = []
+    for ticket in range(1, 13):
+        started(holds, 1)
+        holds.hear(ticket, held("Down", "503", after_s=0), 100.0)
+        waits.append(round(holds.until_s - 100, 2))
+    assert waits == [0.0, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0, 1.0, 1.0, 1.0, 1.0]
+    started(holds, 1)
+    holds.hear(13, held("Down", "503", after_s=7), 100.0)
+    assert holds.until_s == 107.0
 
 
 def started(holds: Holds, count: int) -> None:

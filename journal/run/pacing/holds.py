@@ -15,6 +15,9 @@ from journal.run.retries import backoff_s
 from journal.text import counted, shorten
 
 MAX_HELD_S = 3600.0  # of holds and probes without one answer, before the run pauses
+# A Hold that states a shorter time, such as 0, waits so long: doubled with each hold in succession,
+# up to a second. Otherwise the probes would flood the far side and the journal.
+_LEAST_S, _MOST_LEAST_S = 0.01, 1.0
 _LOG_S = 30.0  # between two log records about the number of workers
 _MESSAGE_CHARACTERS = 200
 
@@ -105,7 +108,11 @@ class Holds:
             self._held_s += self.until_s - self._since_s + now_s - self._probe_s
         self._first_s = self._first_s if self.count else now_s
         self.count += 1
-        wait_s = backoff_s(self.count, self._limits) if after_s is None else after_s
+        if after_s is None:
+            wait_s = backoff_s(self.count, self._limits)
+        else:
+            least_s = min(_LEAST_S * 2 ** min(self.count - 1, 60), _MOST_LEAST_S)
+            wait_s = after_s if self.count == 1 else max(after_s, least_s)
         self._since_s, self.until_s, self._before = now_s, now_s + wait_s, self._last
         self._why = f"{outcome.error_code}: {outcome.error_message}"
         return f"holding for {self.text(now_s)}"
