@@ -467,12 +467,12 @@ class JobService:
         check_count(limit, "limit")
         with self._reading(job_id) as journal:
             columns = journal.index.columns
-            attempts, earlier = columns.attempts, columns.earlier
+            attempts = columns.attempts
             return [
                 FoundRow(
                     at,
                     columns.number(at),
-                    attempts[at] - (0 if earlier is None else earlier[at]),
+                    attempts[at] - columns.earlier_attempts(at),
                     not attempts[at],
                 )
                 for at in islice(journal.index.positions(CODES[wanted], first), limit)
@@ -570,12 +570,14 @@ class JobService:
     ) -> JobRow:
         """Make a row in processing pending again, because its attempt never began or did nothing.
 
-        Returns the row. The attempt doesn't count for the limit of attempts and the backoff.
+        Returns the row, which has the error again that it had before. The attempt doesn't count
+        for the limit of attempts and the backoff.
         ``cost_cents``, ``usage``: what it has cost all the same: see :meth:`complete_row`. Raises
         InvalidStateTransition.
         """
         reason = check_optional_text(reason, "reason")
-        return self._change_to(row_id, "pending", reason=reason, **_spent(cost_cents, usage))
+        spent = _spent(cost_cents, usage)
+        return self._change_to(row_id, "pending", reason=reason, given_back=True, **spent)
 
     def skip_row(
         self,

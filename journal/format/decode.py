@@ -67,8 +67,8 @@ class SlimRowStatus(msgspec.Struct, tag_field="type", tag="row_status", gc=False
     status: RowStatusText
     cost_cents: CostCents | None = None
     usage: Usage | None = None
-    error_code: str | None = None
     reset: Reset | None = None
+    given_back: bool = False
 
 
 class SlimRowStep(msgspec.Struct, tag_field="type", tag="row_step", gc=False):

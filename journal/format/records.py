@@ -149,6 +149,7 @@ class RowStatusRecord(
     reason: str | None = None
     version: str | None = None
     reset: Reset | None = None
+    given_back: bool = False
     unknown: bool = False
     origin: Origin | None = None
     at: Moment

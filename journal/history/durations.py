@@ -78,7 +78,7 @@ class OutcomeReader:
         if status in ("pending", "needs_review") and started_at is None:
             return None
         if status == "pending":
-            if record.error_code is None:  # retried by a person, or never begun
+            if record.error_code is None or record.given_back:  # or retried by a person
                 return None
             status = "repeated"
         is_cut = is_word_of_policy(record.error_code, record.error_message)

@@ -291,10 +291,12 @@ def _row_event(record: RowStatusRecord) -> Event:
     kind, level = _ROW_KINDS[record.status]
     if record.reset is not None:
         kind = _RESET_KINDS[record.reset]
-    if kind == "put_back" and record.error_code is not None:
-        level = "WARNING"
     parts = []
-    if record.error_code is not None or record.error_message is not None:
+    # The error in a status that gives an attempt back is that of an attempt before.
+    is_error = record.error_code is not None or record.error_message is not None
+    if is_error and not record.given_back:
+        if kind == "put_back" and record.error_code is not None:
+            level = "WARNING"
         parts.append(": ".join(filter(None, (record.error_code, record.error_message))))
     if record.unknown:
         parts.append("whether it took effect is unknown")

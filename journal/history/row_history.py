@@ -31,7 +31,7 @@ class RowAttempt(msgspec.Struct, kw_only=True):
 
     - ``number``: the attempts of a row count from 1.
     - ``outcome``: "completed", "failed", "skipped", "needs_review", "repeated" (it failed, and the
-      row became pending again), "given_back" (it never began), or "processing" (it has no outcome
+      row became pending again), "given_back" (it never began, or did nothing), or "processing" (it has no outcome
       yet).
     - ``started_at``, ``ended_at``: aware datetimes in UTC. ``took_s``: seconds; None if unknown,
       also because the run has died.
@@ -175,14 +175,14 @@ class _Reader:
         if outcome is not None:
             attempt.took_s = outcome.took_s
         for name in _OF_OUTCOME:
-            setattr(attempt, name, getattr(record, name))
+            if not (record.given_back and name in _OF_ERROR):  # the error of an earlier attempt
+                setattr(attempt, name, getattr(record, name))
         self.attempts.grow(size_bytes)
 
 
+_OF_ERROR = ("error_code", "error_message", "traceback")
 _OF_OUTCOME = (
-    "error_code",
-    "error_message",
-    "traceback",
+    *_OF_ERROR,
     "unknown",
     "reason",
     "result",

@@ -16,7 +16,14 @@ from collections.abc import Collection, Iterable
 from typing import cast
 
 # The columns that are None until they are needed.
-OPTIONAL_COLUMNS = ("earlier", "numbers", "step_heads", "step_offsets", "step_previous")
+OPTIONAL_COLUMNS = (
+    "earlier",
+    "given_back",
+    "numbers",
+    "step_heads",
+    "step_offsets",
+    "step_previous",
+)
 
 
 class Columns:
@@ -26,6 +33,7 @@ class Columns:
         "__weakref__",
         "attempts",
         "earlier",
+        "given_back",
         "lease",
         "numbers",
         "row_offsets",
@@ -41,9 +49,10 @@ class Columns:
         self.row_offsets = array("Q")
         self.status_offsets = array("Q")  # 0: no row_status record yet (offset 0 is the job record)
         self.attempts = array("I")
-        # The attempts of each row that don't count for limits: those before its last retry or redo,
-        # and those that were given back since. None: 0 for all rows.
+        # Of each row, the attempts before its last retry or redo, and how many were given back since.
+        # Neither count for limits. None: 0 for all rows.
         self.earlier: array[int] | None = None
+        self.given_back: array[int] | None = None
         self.numbers: array[int] | None = None  # None: row numbers are 1, 2, 3, ...
         # The steps of all rows, in three columns that are None until the first step. The last two
         # have an entry for each ``row_step`` record: its offset, and the entry of the same row
@@ -65,38 +74,44 @@ class Columns:
         """Drop all rows after the first ``count``."""
         del self.statuses[count:], self.row_offsets[count:]
         del self.status_offsets[count:], self.attempts[count:]
-        if self.earlier is not None:
-            del self.earlier[count:]
-        if self.step_heads is not None:
-            del self.step_heads[count:]
-        if self.numbers is not None:
-            del self.numbers[count:]
+        for column in (self.earlier, self.given_back, self.step_heads, self.numbers):
+            if column is not None:
+                del column[count:]
 
     def number(self, position: int) -> int:
         return position + 1 if self.numbers is None else self.numbers[position]
 
     def earlier_attempts(self, position: int) -> int:
         """The attempts of the row before its last retry or redo, and those given back since."""
+        given_back = 0 if self.given_back is None else self.given_back[position]
+        return self.attempts_before_reset(position) + given_back
+
+    def attempts_before_reset(self, position: int) -> int:
+        """The number of the last attempt before the row's last retry or redo."""
         return 0 if self.earlier is None else self.earlier[position]
 
     def reset_attempts(self, position: int) -> None:
         """Count the row's attempts from zero again."""
-        self._earlier()[position] = self.attempts[position]
+        if self.earlier is None:
+            self.earlier = self._zeros()
+        self.earlier[position] = self.attempts[position]
+        if self.given_back is not None:
+            self.given_back[position] = 0
 
     def give_back_attempt(self, position: int) -> None:
         """Don't count the row's last attempt for limits."""
-        self._earlier()[position] += 1
+        if self.given_back is None:
+            self.given_back = self._zeros()
+        self.given_back[position] += 1
 
-    def _earlier(self) -> array[int]:
-        if self.earlier is None:
-            self.earlier = array("I", bytes(4 * len(self.statuses)))
-        return self.earlier
+    def _zeros(self) -> array[int]:
+        return array("I", bytes(4 * len(self.statuses)))
 
     def add_step(self, position: int, offset: int) -> None:
         """Add the ``row_step`` record at ``offset`` to the row's steps."""
         if self.step_heads is None or self.step_offsets is None or self.step_previous is None:
             self.step_offsets, self.step_previous = array("Q"), array("I")
-            self.step_heads = array("I", bytes(4 * len(self.statuses)))
+            self.step_heads = self._zeros()
         self.step_offsets.append(offset)
         self.step_previous.append(self.step_heads[position])
         self.step_heads[position] = len(self.step_offsets)

@@ -64,6 +64,7 @@ _TYPES = {
     "status_offsets": "Q",
     "numbers": "Q",
     "earlier": "I",
+    "given_back": "I",
     "step_heads": "I",
     "step_offsets": "Q",
     "step_previous": "I",
@@ -71,7 +72,7 @@ _TYPES = {
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _WRITING_NS = 2_000_000_000
 # In these columns, the highest byte of each integer is always 0. Another value means damage.
-_SMALL = {"attempts", "earlier", "row_offsets", "status_offsets", "step_offsets"}
+_SMALL = {"attempts", "earlier", "given_back", "row_offsets", "status_offsets", "step_offsets"}
 _OF_STEPS = {"step_offsets", "step_previous"}  # an entry for each record of a step, not each row
 
 
@@ -81,7 +82,7 @@ class _Header(Progress, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     ``blocks`` holds the crcs of each column's blocks of :data:`BLOCK_ROWS` rows.
     """
 
-    hint: Literal[7]  # increment it when replay makes another index of the same journal
+    hint: Literal[8]  # increment it when replay makes another index of the same journal
     offset: int  # the end of the last commit that the hint covers
     crc: int
     inode: int
@@ -93,6 +94,7 @@ class _Header(Progress, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     status_counts: list[int]
     cost_millionths: int
     usage: dict[str, int | float] = msgspec.field(default_factory=dict)  # as yet unused: absent
+    before_attempt: dict[int, int] = msgspec.field(default_factory=dict)
     rows: int
     steps: int  # the number of records of steps
     highest_number: int
@@ -100,6 +102,10 @@ class _Header(Progress, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     blocks: dict[str, list[int]]
 
 
+_OF_INDEX = (
+    *("status_counts", "cost_millionths", "usage", "before_attempt"),
+    *("highest_number", "ascending"),
+)
 _decode_header = msgspec.json.Decoder(_Header).decode
 
 
@@ -129,17 +135,17 @@ def read_hint(directory: Path, file: JournalFile) -> tuple[Index, Position] | No
         state,
         header.last_at,
         columns,
-        status_counts=header.status_counts,
-        cost_millionths=header.cost_millionths,
-        usage=header.usage,
-        highest_number=header.highest_number,
-        ascending=header.ascending,
+        **_members_of_index(header),
     )
     return index, position
 
 
 def _progress_of(source: Progress) -> dict[str, Any]:
     return {name: getattr(source, name) for name in Progress.__struct_fields__}
+
+
+def _members_of_index(source: Index | _Header) -> dict[str, Any]:
+    return {name: getattr(source, name) for name in _OF_INDEX}
 
 
 def _read_header(hint: DerivedFile) -> tuple[_Header, int]:
@@ -218,6 +224,8 @@ def _columns(header: _Header, source: _Source, begin: int) -> Columns:
         or (header.steps > 0) != ("step_heads" in blocks)
         or (("step_heads" in blocks) != (blocks.keys() >= _OF_STEPS))
         or ("numbers" not in blocks and header.highest_number != rows)
+        or not all(0 <= position < rows for position in header.before_attempt)
+        or not all(0 < offset < header.offset for offset in header.before_attempt.values())
         or any(len(blocks.get(name, ())) != -(-lengths[name] // BLOCK_ROWS) for name in names)
         or source.stored.size_bytes() != begin + sum(sizes)
     ):
@@ -379,7 +387,7 @@ def write_hint(
             return
         line = file.find_line(0) or b""
         header = _Header(
-            hint=7,
+            hint=8,
             offset=position.offset,
             crc=position.crc,
             inode=file.inode,
@@ -388,15 +396,11 @@ def write_hint(
             first_line_bytes=len(line),
             first_line_crc=crc32(line),
             last_at=index.last_at,
-            status_counts=index.status_counts,
-            cost_millionths=index.cost_millionths,
-            usage=index.usage,
             rows=index.row_count,
             steps=0 if columns.step_offsets is None else len(columns.step_offsets),
-            highest_number=index.highest_number,
-            ascending=index.ascending,
             blocks={name: [crc32(block) for block in _blocks_of(columns, name)] for name in names},
             **_progress_of(index.state),
+            **_members_of_index(index),
         )
         body = msgspec.json.encode(header)[:-1]
         first = body + sealed_end(crc32(body))

@@ -35,6 +35,7 @@ CODES: dict[str, int] = {status.value: code for code, status in enumerate(STATUS
 PENDING, PROCESSING, COMPLETED, FAILED, SKIPPED, NEEDS_REVIEW = range(len(STATUSES))
 
 _MAX_HOSTS = 20
+_UNCOUNTED = ("earlier", "given_back")  # the columns of attempts that don't count for limits
 
 
 class Counts(msgspec.Struct, frozen=True):
@@ -149,6 +150,9 @@ class Index:
         self.status_counts = [0] * len(STATUSES)
         self.cost_millionths = 0  # of a cent: integers sum exactly
         self.usage: dict[str, int | float] = {}  # replaced by a new dict at each change
+        # Where the status is that the attempt in progress has replaced, by the row's position. A
+        # row isn't in it if the attempt is its first.
+        self.before_attempt: dict[int, int] = {}
         self.highest_number = 0
         self.ascending = True
         self._by_number: dict[int, int] | None = None
@@ -165,6 +169,7 @@ class Index:
         status_counts: list[int],
         cost_millionths: int,
         usage: dict[str, int | float],
+        before_attempt: dict[int, int],
         highest_number: int,
         ascending: bool,  # whether the row numbers ascend, in the order of the columns
     ) -> None:
@@ -173,6 +178,7 @@ class Index:
         self.keyed = _keyed(state.header)
         self.status_counts = list(status_counts)
         self.cost_millionths, self.usage = cost_millionths, usage
+        self.before_attempt = before_attempt
         self.highest_number = highest_number
         if columns.lease is not None:
             self._lease = weakref.ref(columns.lease)
@@ -242,17 +248,22 @@ class Index:
         while len(self._undo) > mark:
             kind, *old = self._undo.pop()
             if kind == "row":
-                position, code, status_offsets, attempts, self.cost_millionths, self.usage = old
+                position, code, status_offsets, before = old[:4]
+                attempts, self.cost_millionths, self.usage = old[4:]
+                self.before_attempt.pop(position, None)
+                if before is not None:
+                    self.before_attempt[position] = before
                 columns = self.columns
                 columns.statuses[position] = code
                 columns.status_offsets[position] = status_offsets
                 columns.attempts[position] = attempts
             elif kind == "reset":
-                position, earlier = old
-                if earlier is None:
-                    self.columns.earlier = None
-                elif self.columns.earlier is not None:
-                    self.columns.earlier[position] = earlier
+                position, *counts = old
+                for name, count in zip(_UNCOUNTED, counts, strict=True):
+                    if count is None:
+                        setattr(self.columns, name, None)
+                    elif (column := getattr(self.columns, name)) is not None:
+                        column[position] = count
             elif kind == "spent":
                 self.cost_millionths, self.usage = old
             elif kind == "steps":
@@ -302,10 +313,9 @@ class Index:
         columns.row_offsets.append(offset)
         columns.status_offsets.append(0)
         columns.attempts.append(0)
-        if columns.earlier is not None:
-            columns.earlier.append(0)
-        if columns.step_heads is not None:
-            columns.step_heads.append(0)
+        for column in (columns.earlier, columns.given_back, columns.step_heads):
+            if column is not None:
+                column.append(0)
         self.status_counts[PENDING] += 1
 
     def set_row_data(self, position: int, offset: int) -> None:
@@ -322,32 +332,23 @@ class Index:
         offset: int,
         cost_cents: float | None,
         *,
-        error_code: str | None = None,
         reset: Reset | None = None,
+        given_back: bool = False,
         usage: dict[str, int | float] | None = None,
     ) -> int:
         """Set the row's status, and the offset of its record; return the row's attempts.
 
         With ``reset``, the row's attempts are counted from zero again. "redo" also forgets the
-        row's steps. If a row in processing becomes pending without an ``error_code``, its attempt
-        is given back: it doesn't count for limits.
+        row's steps. With ``given_back``, the attempt in progress doesn't count for limits.
         """
         if self._lease is not None:
             self.detach()
         columns = self.columns
         old = columns.statuses[position]
-        attempts = columns.attempts[position]
-        self._undo.append(
-            (
-                "row",
-                position,
-                old,
-                columns.status_offsets[position],
-                attempts,
-                self.cost_millionths,
-                self.usage,
-            )
-        )
+        attempts, before = columns.attempts[position], columns.status_offsets[position]
+        spent = self.cost_millionths, self.usage
+        known = self.before_attempt.get(position)
+        self._undo.append(("row", position, old, before, known, attempts, *spent))
         self.status_counts[old] -= 1
         self.status_counts[code] += 1
         columns.statuses[position] = code
@@ -355,15 +356,18 @@ class Index:
         if code == PROCESSING:  # the start of an attempt has no cost
             attempts += 1
             columns.attempts[position] = attempts
+            if old != PROCESSING and before:
+                self.before_attempt[position] = before
             return attempts
+        self.before_attempt.pop(position, None)
         if cost_cents:
             self.cost_millionths += millionths(cost_cents)
         if usage:
             self.usage = added_usage(self.usage, usage)
-        is_given_back = old == PROCESSING and error_code is None
-        if code == PENDING and (reset or is_given_back):
-            earlier = columns.earlier
-            self._undo.append(("reset", position, None if earlier is None else earlier[position]))
+        if code == PENDING and (reset or (given_back and old == PROCESSING)):
+            counts = (getattr(columns, name) for name in _UNCOUNTED)
+            undone = (None if column is None else column[position] for column in counts)
+            self._undo.append(("reset", position, *undone))
             change = columns.reset_attempts if reset else columns.give_back_attempt
             change(position)
             if reset == "redo" and columns.step_heads is not None:

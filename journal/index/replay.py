@@ -146,17 +146,22 @@ def _apply_statuses(index: Index, records: list[Any], offsets: list[int]) -> int
     """
     columns, status_counts, codes = index.columns, index.status_counts, CODES
     statuses, status_offsets, attempts = columns.statuses, columns.status_offsets, columns.attempts
-    positions = _positions(index, records)
+    positions, before_attempt = _positions(index, records), index.before_attempt
     whole_cents = 0
     for position, record, offset in zip(positions, records, offsets, strict=False):
         code, old = codes[record.status], statuses[position]
         status_counts[old] -= 1
         status_counts[code] += 1
         statuses[position] = code
-        status_offsets[position] = offset
         if code == PROCESSING:
             attempts[position] += 1
+            if old != PROCESSING and (before := status_offsets[position]):
+                before_attempt[position] = before
+            status_offsets[position] = offset
             continue
+        status_offsets[position] = offset
+        if before_attempt:
+            before_attempt.pop(position, None)
         cost_cents = record.cost_cents
         if cost_cents:
             if type(cost_cents) is int:  # most costs, and their sum needs no multiplication each
@@ -171,7 +176,7 @@ def _apply_statuses(index: Index, records: list[Any], offsets: list[int]) -> int
             columns.reset_attempts(position)
             if record.reset == "redo":
                 columns.forget_steps(position)
-        elif old == PROCESSING and record.error_code is None:
+        elif record.given_back and old == PROCESSING:
             columns.give_back_attempt(position)
     index.cost_millionths += millionths(whole_cents)
     return len(positions)
@@ -201,10 +206,9 @@ def _apply_rows(index: Index, records: list[Any], offsets: list[int]) -> int:
         columns.row_offsets.extend(offsets)
         columns.status_offsets.extend(array("Q", [0]) * count)
         columns.attempts.extend(array("I", [0]) * count)
-        if columns.earlier is not None:
-            columns.earlier.extend(array("I", [0]) * count)
-        if columns.step_heads is not None:
-            columns.step_heads.extend(array("I", [0]) * count)
+        for column in (columns.earlier, columns.given_back, columns.step_heads):
+            if column is not None:
+                column.extend(array("I", [0]) * count)
         index.status_counts[PENDING] += count
         index.highest_number = numbers[-1]
         return count

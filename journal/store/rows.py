@@ -201,7 +201,8 @@ class RowSequence(Sequence[JobRow]):
         # In the file, rows are near rows and statuses near statuses. So each kind has its window.
         rows, statuses = self.reader(), self.reader()
         job_id, keyed, columns = self._job_id, self._keyed, self.view.columns
-        row_numbers, earlier = columns.numbers, columns.earlier
+        row_numbers = columns.numbers
+        all_count = columns.earlier is None and columns.given_back is None
         exact = self.exact
         decode = decode_sane_exact if exact else decode_sane
         for position, row_offset, status_offset, attempts in self._places(numbers):
@@ -232,7 +233,7 @@ class RowSequence(Sequence[JobRow]):
                     )
                 )
             ):
-                before = 0 if earlier is None else earlier[position]
+                before = 0 if all_count else columns.earlier_attempts(position)
                 yield row_from_records(job_id, row, latest, attempts, before, keyed)
             else:
                 yield self._row(position, rows, statuses)

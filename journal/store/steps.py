@@ -222,7 +222,7 @@ def end_step(
             return None
         _log_result(journal, number, attempt, name, result, "another attempt has done it, too")
         return _step_of(known)
-    if known is None and attempt <= journal.index.columns.earlier_attempts(position):
+    if known is None and attempt <= journal.index.columns.attempts_before_reset(position):
         _log_result(journal, number, attempt, name, result, "a redo has forgotten it")
         return None
     record.result = result

@@ -175,6 +175,7 @@ def _made(journal: Journal, position: int) -> AnyRow:
     return read_row(journal.file, journal.read_line(offset), offset, columns.number(position))
 
 
+_NOT_IN_FLIGHT = "only an attempt in progress can be given back"
 _LOST = "it can't be set back to pending: its data was lost to damage"
 
 
@@ -193,6 +194,8 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
         _refuse_row(journal, position, RowStatus.PENDING, hint, "it can't be redone")
     if reset != "redo" and code not in _ALLOWED_CODES[old]:
         _refuse_row(journal, position, STATUSES[code])
+    if record.given_back and old != PROCESSING:
+        _refuse_row(journal, position, RowStatus.PENDING, _NOT_IN_FLIGHT)
     # Read the row first. If it can't be read, nothing must be changed.
     if record.usage and len(index.usage.keys() | record.usage.keys()) > MAX_USAGE_NAMES:
         names = ", ".join(record.usage.keys() - index.usage.keys())
@@ -210,15 +213,25 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
         let_start(journal, f"row {number} can't be {verb}", reopens=reset is not None)
     if code == PROCESSING:
         record.version = state.version
+    elif record.given_back:
+        _keep_error(journal, position, record)
     elif old == PROCESSING and (code != PENDING or record.error_code is not None):
         record.version = version_of_attempt(journal, position)
     record.at = journal.now()
     attempts = put_row_status(journal, position, record)
     if state.status is JobStatus.FAILED and old != PROCESSING and code not in _STARTING_CODES:
         _complete_if_settled(journal)
-    earlier = index.columns.earlier
-    before = 0 if earlier is None else earlier[position]
+    before = index.columns.earlier_attempts(position)
     return row_from_records(journal.job_id, row, record, attempts, before, index.keyed)
+
+
+def _keep_error(journal: Journal, position: int, record: RowStatusRecord) -> None:
+    """Give ``record`` the error that the row had before its attempt in progress."""
+    offset = journal.index.before_attempt.get(position, 0)
+    before = read_status(journal.file, journal.read_line, offset, record.row)
+    if before is not None:
+        record.error_code, record.error_message = before.error_code, before.error_message
+        record.traceback = before.traceback
 
 
 def version_of_attempt(journal: Journal, position: int) -> str | None:
@@ -371,8 +384,8 @@ def put_row_status(journal: Journal, position: int, record: RowStatusRecord) -> 
         CODES[record.status],
         journal.append(record),
         record.cost_cents,
-        error_code=record.error_code,
         reset=record.reset,
+        given_back=record.given_back,
         usage=record.usage,
     )
 

@@ -128,7 +128,7 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
             case "row_status":
                 row = rows[record["row"]]
                 is_given_back = (row["status"], record["status"]) == ("processing", "pending")
-                if is_given_back and record.get("error_code") is None:
+                if is_given_back and record.get("given_back"):
                     row["earlier_attempts"] += 1
                 row |= {name: record.get(name) for name in OF_A_STATUS}
                 row |= {"status": record["status"], "updated_at": at}

@@ -36,6 +36,7 @@ TYPES = {
     "status_offsets": "Q",
     "numbers": "Q",
     "earlier": "I",
+    "given_back": "I",
 }
 SEAL_BYTES = 18
 ODD: list[Any] = [

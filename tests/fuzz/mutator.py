@@ -91,6 +91,7 @@ def _outcome(rng: random.Random, text: str) -> dict[str, Any]:
             {"status": "needs_review", "reason": text},
             {"status": "failed", "error_code": "E", "unknown": True, "version": text},
             {"status": "pending"},
+            {"status": "pending", "given_back": True, "error_code": "E", "reason": text},
             {"status": "pending", "reset": "retry"},
             {"status": "pending", "reset": "redo", "reason": text},
         )

@@ -97,6 +97,24 @@ def test_a_hint_knows_the_passes_of_a_job_and_the_attempts_before_each_retry(
     assert (job.passes, row.attempts, row.earlier_attempts) == (2, 1, 1)
 
 
+def test_a_row_in_flight_that_comes_from_a_hint_is_given_back_with_the_error_it_had(
+    tmp_path: Path, disk: CountingOs
+) -> None:
+    make_job(tmp_path)
+    with JobService(tmp_path) as service:
+        service.start_job(JOB)
+        service.start_row(f"{JOB}:5")
+        service.give_back_row(f"{JOB}:5")
+        service.start_row(f"{JOB}:5")
+        service.retry_row(f"{JOB}:5", "E", "m")
+        service.start_row(f"{JOB}:5")
+    assert is_believed(tmp_path, disk)
+    with JobService(tmp_path) as service:
+        row = service.give_back_row(f"{JOB}:5")
+    assert (row.error_code, row.error_message) == ("E", "m")
+    assert (row.attempts, row.earlier_attempts) == (3, 2)
+
+
 def test_a_retry_that_was_taken_back_leaves_no_column_that_the_journal_does_not_have(
     tmp_path: Path,
 ) -> None:
@@ -113,7 +131,7 @@ def test_a_retry_that_was_taken_back_leaves_no_column_that_the_journal_does_not_
 
 ACTIONS = (
     "reopen", "add", "add far", "start", "complete", "skip", "error", "discard", "view", "fail",
-    "retry", "redo", "data", "next pass",
+    "retry", "redo", "data", "next pass", "give back",
 )  # fmt: skip
 
 
@@ -160,6 +178,11 @@ def _act(service: JobService, action: str, number: int) -> None:
         service.set_error(JOB, "E", "message")
     elif action == "retry":
         service.retry_failed_rows(JOB)
+    elif action == "give back":
+        if in_flight := service.get_rows(JOB, "processing"):
+            service.retry_row(in_flight[0].id, "again", "m")
+            service.start_row(in_flight[0].id)
+            service.give_back_row(in_flight[0].id)
     elif action == "redo":
         done = service.get_rows(JOB, "completed")
         service.redo_row(done[number % len(done)].id, new_key=number > 5)

@@ -78,7 +78,10 @@ COSTS = st.sampled_from(
 )
 USAGES = st.sampled_from([b"{}", b'{"in":5}', b'{"in":0.5,"out":2}', b'{"in":"5"}', b"[]"])
 NAMES = st.sampled_from([*(name.encode() for name in CODES), b"running", b"", b"Completed"])
-RESETS = st.sampled_from([b'"reset":"retry",', b'"reset":"redo",', b'"reset":"anew",', b""])
+RESETS = st.sampled_from([
+    b'"reset":"retry",', b'"reset":"redo",', b'"reset":"anew",', b'"given_back":true,',
+    b'"reset":"retry","given_back":true,', b'"given_back":1,', b"",
+])  # fmt: skip
 COMMON_NAMES = st.sampled_from([b"processing", b"completed"])
 
 ROWS = st.builds(row, NUMBERS, st.one_of(TRICKY, st.just(b'"status":5,"cost_cents":"x",')))
@@ -89,7 +92,8 @@ STATUSES = st.one_of(
     st.builds(status, st.integers(1, 6), NAMES, COSTS.map(lambda c: b'"cost_cents":%b,' % c)),
     st.builds(status, st.integers(1, 6), NAMES, USAGES.map(lambda u: b'"usage":%b,' % u)),
     st.builds(status, NUMBERS, NAMES, TRICKY),
-    st.builds(status, st.integers(1, 6), st.just(b"pending"), RESETS),
+    st.builds(status, st.integers(1, 3), st.just(b"processing")),
+    st.builds(status, st.integers(1, 3), st.sampled_from([b"pending", b"failed"]), RESETS),
     st.builds(data, NUMBERS),
     st.builds(step, NUMBERS, st.sampled_from([b"started", b"done", b"failed"])),
 )
@@ -161,8 +165,8 @@ def take_over(index: Index, offset: int, line: bytes) -> None:
                 raise Refused(offset)
             code = CODES[record.status]
             cost, usage = record.cost_cents, record.usage
-            error, reset = record.error_code, record.reset
-            index.set_row(position, code, offset, cost, error_code=error, reset=reset, usage=usage)
+            kept: Any = {"reset": record.reset, "given_back": record.given_back}
+            index.set_row(position, code, offset, cost, usage=usage, **kept)
         elif isinstance(record, RowStepRecord):
             position = index.position_of(record.row)
             if position is None:
@@ -194,6 +198,7 @@ def contents(index: Index) -> tuple[Any, ...]:
         columns.status_offsets,
         columns.attempts,
         columns.earlier,
+        columns.given_back,
         columns.numbers,
         columns.step_heads,
         columns.step_offsets,
@@ -201,6 +206,7 @@ def contents(index: Index) -> tuple[Any, ...]:
         index.status_counts,
         index.cost_millionths,
         index.usage,
+        index.before_attempt,
         index.highest_number,
         index.ascending,
         [index.position_of(number) for number in (0, 1, 2, 3, 12, 17, 40, 2**63 - 1)],

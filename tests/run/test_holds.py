@@ -135,6 +135,25 @@ def test_a_held_attempt_is_none_of_the_attempts_that_a_row_has_over_runs(path: P
         assert report.completed == 1
 
 
+def test_a_held_attempt_leaves_a_row_whose_attempts_are_used_up_so(path: Path) -> None:
+    calls: list[int] = []
+
+    def handler(row: AttemptedRow) -> None:
+        calls.append(row.attempts)
+        raise ValueError("bad") if len(calls) <= 2 else Hold("Down", "no answer")
+
+    with open_job(path, 1) as job:
+        with pytest.raises(KeyboardInterrupt):
+            job.run(handler, max_attempts=5, backoff_s=0, tell=interrupt)
+        (row,) = job.rows()
+        assert (row.error_code, row.error_message) == ("ValueError", "bad")
+    with open_job(path, 1) as job:
+        job.run(handler, max_attempts=2, backoff_s=0)
+        (row,) = job.rows()
+    assert calls == [1, 2, 3]
+    assert (row.status, row.error_code) == ("failed", "ValueError")
+
+
 def interrupt(_text: str) -> None:
     raise KeyboardInterrupt
 

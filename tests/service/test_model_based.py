@@ -120,6 +120,8 @@ class ModelJob:
         self.resumes = False  # whether the last run had the policy "resume"
         self.steps: dict[int, dict[str, dict[str, Any]]] = {}  # of each row that has any, by name
         self.reused: set[tuple[int, int]] = set()  # attempts that began a step twice
+        self.resets: dict[int, int] = {}  # the attempts of each row before its last reset
+        self.errors_before: dict[int, dict[str, Any]] = {}  # of each row, before its last attempt
         # What the services last said, times included, of all that has not been touched since.
         self.seen_job: Any = None
         self.seen_rows: dict[int, JobRow] = {}
@@ -133,6 +135,7 @@ class ModelJob:
         new.logs = list(self.logs)
         new.keys = dict(self.keys)
         new.reused = set(self.reused)
+        new.resets, new.errors_before = dict(self.resets), dict(self.errors_before)
         new.steps = {number: dict(steps) for number, steps in self.steps.items()}
         new.left_behind = set(self.left_behind)
         return new
@@ -249,6 +252,9 @@ class ModelJob:
         if verb == "redo" and row["status"] in (RowStatus.PROCESSING, RowStatus.NEEDS_REVIEW):
             allowed = tuple(status for status in allowed if status is not RowStatus.PENDING)
             raise Refused(row["status"], target, allowed)
+        if verb == "give_back" and row["status"] is not RowStatus.PROCESSING:
+            allowed = tuple(status for status in allowed if status is not target)
+            raise Refused(row["status"], target, allowed)
         if verb in ("retry", "redo"):
             self._reopen_if_over()
         elif target not in OUTCOMES:
@@ -257,11 +263,15 @@ class ModelJob:
         was_in_flight = row["status"] is RowStatus.PROCESSING
         if target is RowStatus.PROCESSING:
             fields["version"] = self.version
+            self.errors_before[number] = {name: row[name] for name in OF_ERROR}
+        elif verb == "give_back":
+            fields |= self.errors_before[number]
         elif was_in_flight and target in OUTCOMES:
             fields["version"] = row["version"]
         self._set(row, target, **fields)
         if verb in ("retry", "redo"):
-            row["earlier_attempts"] = row["attempts"]
+            self._reset(number)
+        row["earlier_attempts"] += verb == "give_back"
         if new_key:
             self._renew_key(number)
         if verb == "redo":
@@ -365,7 +375,7 @@ class ModelJob:
                 raise Repeated
             return
         if error is None:
-            if known is not None or attempt > self.rows[number]["earlier_attempts"]:
+            if known is not None or attempt > self.resets.get(number, 0):
                 self._put_step(number, name, "done", attempt, result=result)
             else:
                 done = f"step {name!r} was done by attempt {attempt}"
@@ -419,8 +429,12 @@ class ModelJob:
         self._reopen_if_over()
         moved = self._move_all(RowStatus.FAILED, RowStatus.PENDING, unknown)
         for number in moved:
-            self.rows[number]["earlier_attempts"] = self.rows[number]["attempts"]
+            self._reset(number)
         return len(moved)
+
+    def _reset(self, number: int) -> None:
+        row = self.rows[number]
+        self.resets[number] = row["earlier_attempts"] = row["attempts"]
 
     def _move(self, target: JobStatus) -> None:
         allowed = VALID_TRANSITIONS[self.status]
@@ -578,6 +592,7 @@ row_targets: st.SearchStrategy[tuple[str, dict[str, Any]]] = st.one_of(
         st.fixed_dictionaries({"error_code": texts, "error_message": texts}, optional=SPENT),
     ),
     st.tuples(st.just("skip"), st.fixed_dictionaries({}, optional={"reason": texts, **SPENT})),
+    st.tuples(st.just("give_back"), st.fixed_dictionaries({}, optional={"reason": texts, **SPENT})),
     st.tuples(st.just("retry"), st.just({})),
     st.tuples(
         st.just("redo"),
@@ -591,7 +606,9 @@ TARGETS = {
     "skip": RowStatus.SKIPPED,
     "retry": RowStatus.PENDING,
     "redo": RowStatus.PENDING,
+    "give_back": RowStatus.PENDING,
 }
+OF_ERROR = ("error_code", "error_message", "traceback")
 row_picks = st.integers(0, 50)
 count_sets = st.dictionaries(
     st.sampled_from(["total", "processed", "successful", "failed"]), st.integers(0, 20)

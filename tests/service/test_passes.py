@@ -282,6 +282,39 @@ def test_an_attempt_that_never_began_is_given_back(service: JobService) -> None:
         service.give_back_row(f"{JOB}:5")
 
 
+def test_a_row_whose_attempt_is_given_back_has_the_error_again_that_it_had_before(
+    service: JobService,
+) -> None:
+    row_id = f"{JOB}:5"
+    service.start_row(row_id)
+    service.retry_row(row_id, "timeout", "no answer", traceback="here")
+    for reason in ("not now", "nor now"):
+        service.start_row(row_id)
+        with suppress(KeyError), service.batch(JOB):  # what is taken back changes nothing
+            service.fail_row(row_id, "E", "m")
+            service.retry_row(row_id)
+            service.start_row(row_id)
+            raise KeyError
+        given_back = service.give_back_row(row_id, reason)
+        assert given_back == row(service, 5) == service.get_rows(JOB)[4]
+        error = given_back.error_code, given_back.error_message, given_back.traceback
+        assert (given_back.reason, *error) == (reason, "timeout", "no answer", "here")
+    (found,) = (one for one in service.find_rows(JOB, "pending") if one.row_number == 5)
+    assert (given_back.attempts, given_back.earlier_attempts, found.attempts) == (3, 2, 1)
+    service.retry_row(f"{JOB}:2")
+    service.start_row(f"{JOB}:2")
+    assert service.give_back_row(f"{JOB}:2").error_code is None, "a person retried it"
+    outcomes = [attempt.outcome for attempt in service.get_row_history(row_id).attempts]
+    assert outcomes == ["repeated", "given_back", "given_back"]
+    assert service.get_row_history(row_id).attempts[2].error_code is None, "not its own"
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_only_an_attempt_in_progress_is_given_back(service: JobService, number: int) -> None:
+    with pytest.raises(InvalidStateTransition, match="only an attempt in progress"):
+        service.give_back_row(f"{JOB}:{number}")
+
+
 # --- redoing
 
 

@@ -367,6 +367,19 @@ def test_a_late_result_from_before_a_redo_is_kept_in_the_log_and_is_no_result_of
     assert entry.details == {"step": "charge", "attempt": 1, "result": "ch_1"}
 
 
+def test_a_late_result_of_an_attempt_that_was_given_back_is_the_result_of_its_step(
+    service: JobService,
+) -> None:
+    service.begin_step(ROW, 1, "charge", idempotent=True)
+    service.give_back_row(ROW)
+    service.end_step(ROW, 1, "charge", "ch_1")
+    service.start_row(ROW)
+    done = service.begin_step(ROW, 2, "charge", idempotent=True)
+    assert done is not None
+    assert done.result == "ch_1"
+    assert not list(service.get_logs(JOB, level="WARNING"))
+
+
 def test_a_failure_is_recorded_unless_it_would_hide_a_doubt_of_an_earlier_attempt(
     service: JobService,
 ) -> None:

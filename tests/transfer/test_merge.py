@@ -954,6 +954,17 @@ def test_a_retry_that_only_the_other_made_is_taken_over_with_its_budget(
     assert budget(here, 3) == budget(there, 3) == ("failed", 3, 2)
 
 
+def test_an_attempt_that_the_other_gave_back_is_taken_over_as_one(here: Path, there: Path) -> None:
+    change(there, lambda service: service.start_row(f"{JOB}:3"))
+    change(there, lambda service: service.retry_row(f"{JOB}:3", "E", "m"))
+    change(there, lambda service: service.start_row(f"{JOB}:3"))
+    change(there, lambda service: service.give_back_row(f"{JOB}:3", "down"))
+    skip(here, 4)
+    merged(here, there)
+    assert budget(here, 3) == budget(there, 3) == ("pending", 2, 1)
+    assert row_of(here, 3).error_code == "E"
+
+
 @pytest.mark.parametrize("is_done", [False, True])
 def test_a_redo_of_what_is_still_completed_here_is_taken_over_with_what_came_of_it(
     here: Path, there: Path, is_done: bool

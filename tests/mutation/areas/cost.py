@@ -48,8 +48,8 @@ PATCHES = [
     Patch(
         "a hint has the sums of usage",
         "index/hint",
-        "            usage=index.usage,\n",
-        "",
+        '"cost_millionths", "usage", ',
+        '"cost_millionths", ',
         COST,
     ),
     Patch(

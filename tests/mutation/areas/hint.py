@@ -46,7 +46,7 @@ PATCHES = [
     Patch(
         "a hint of another version is none",
         "index/hint",
-        "    hint: Literal[7]  #",
+        "    hint: Literal[8]  #",
         "    hint: int  #",
         "tests/store/test_guards_writers.py",
     ),

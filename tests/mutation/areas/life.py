@@ -42,15 +42,15 @@ PATCHES = [
     Patch(
         "a reset that is taken back leaves the attempts counted as they were",
         "index/index",
-        '            self._undo.append(("reset", position, None if earlier is None else earlier[position]))\n',
+        '            self._undo.append(("reset", position, *undone))\n',
         "",
         PASSES,
     ),
     Patch(
         "a first reset that is taken back leaves no column",
         "index/index",
-        "                    self.columns.earlier = None\n",
-        "                    pass\n",
+        "                        setattr(self.columns, name, None)\n",
+        "                        pass\n",
         HINT,
     ),
     Patch(
