@@ -16,14 +16,16 @@ from journal.history.error_groups import ErrorGroup, Numbers
 from journal.history.events import RAISE_IT
 from journal.history.redact import REDACTED
 from journal.model import TERMINAL_STATUSES, Job, JobStatus, RowStatus, RunHolder
+from journal.run.pacing.condition import command_for_rest
 from journal.service import JobService
 from journal.store.policies import REVIEWS_OF_STEPS
 from journal.store.rows import RowSequence
 from journal.store.steps import steps_of_rows
-from journal.text import counted
+from journal.text import counted, shorten
 
 _PASTED_RANGES = 12
 _MAX_STEPS = 3  # of which the commands are shown
+_MAX_CODES = 3  # of which each has commands of its own
 
 
 class Reviews(NamedTuple):
@@ -32,14 +34,15 @@ class Reviews(NamedTuple):
     - ``in_doubt``: from the name of each step in doubt to the rows in review and the failed rows
       that have this step in doubt.
     - ``known``: the rows that have steps, none of which is in doubt.
-    - ``others``: the other rows. Their attempts may have taken effect.
+    - ``others``: the other rows by their error code ("" if it is unknown), since a code is a
+      question of its own. Their attempts may have taken effect.
     - ``is_merged``: True if some rows need a review because two copies worked on them. Different
       rows may then need different commands.
     """
 
     in_doubt: dict[str, Numbers]
     known: Numbers
-    others: Numbers
+    others: dict[str, Numbers]
     is_merged: bool
 
 
@@ -61,8 +64,16 @@ def find_reviews(
     for group in errors:
         if group.code not in REVIEWS_OF_STEPS:
             known.difference_update(group.numbers)
-    others = Numbers(sorted(left - known))
-    others.is_cut = numbers.is_cut
+    left -= known
+    others = dict[str, Numbers]()
+    for group in errors:
+        if group.status == RowStatus.NEEDS_REVIEW and left.intersection(group.numbers):
+            others[group.code] = Numbers(sorted(left.intersection(group.numbers)))
+            left.difference_update(group.numbers)
+    if left:
+        others[""] = Numbers(sorted(left.union(others.get("", ()))))
+    for each in others.values():
+        each.is_cut = numbers.is_cut
     is_merged = any(group.code == BOTH_COPIES for group in errors)
     return Reviews(in_doubt, Numbers(sorted(known)), others, is_merged)
 
@@ -87,10 +98,13 @@ class NextStart(NamedTuple):
         return f"--{name.replace('_', '-')} {' or '.join(values)}".rstrip()
 
 
-def next_start(job: Job, root: Path) -> NextStart:
-    """How to run a job again with the command or script that made it, in the store ``root``."""
+def next_start(job: Job, root: Path, paused: str = "") -> NextStart:
+    """How to run a job again with the command or script that made it, in the store ``root``.
+
+    ``paused``: why the last run has ended early, or "".
+    """
     root = Path(os.path.abspath(root))  # as in the command of the run: without ".."
-    again = job.resume_command or ""
+    again = command_for_rest(job.resume_command or "", paused)
     if job.started_at is None and not again:
         program = f'journal.open_job("{root / job.id}").run(...)'
         how = f"use `journal run` with the same input and --job {job.id}, or in Python {program}"
@@ -129,7 +143,7 @@ def advice(
     ``paused``: why the last run has ended early, or "". ``root`` is the store. ``command`` turns words into a command line for this store.
     """
     found: list[tuple[str, str]] = []
-    start = next_start(job, root)
+    start = next_start(job, root, paused)
     ended = job.status in TERMINAL_STATUSES
     in_flight = counted(job.processing_count, "row|rows in flight")
     if ended and holder is not None and job.processing_count:
@@ -231,14 +245,20 @@ def _review(job: Job, reviews: Reviews, command: Callable[..., str]) -> list[tup
             "If an effect of the handler is not a step, look first"
         )
         found.append((retry, why))
-    if not reviews.others.count:
-        return found
-    is_mixed = reviews.is_merged and reviews.others.count > 1
-    resolve = ("resolve", job.id, "--row", "ROWS" if is_mixed else _pasted(reviews.others))
+    groups = reviews.others
+    if len(groups) > _MAX_CODES:
+        every = Numbers(sorted(itertools.chain.from_iterable(groups.values())))
+        every.is_cut = any(numbers.is_cut for numbers in groups.values())
+        groups = {"": every}
     failed = ("--failed", "--error-code", "CODE", "--error-message", "TEXT")
-    return [
-        *found,
-        (command(*resolve, "--completed"), "if they took effect"),
-        (command(*resolve, "--retry"), "if they took no effect: try them again"),
-        (command(*resolve, *failed), "if they took no effect: record that they failed"),
-    ]
+    for code, numbers in groups.items():
+        which = f"{shorten(code or 'others', 60)}: " if len(groups) > 1 else ""
+        is_mixed = code == BOTH_COPIES or (not code and reviews.is_merged)
+        rows = "ROWS" if is_mixed and numbers.count > 1 else _pasted(numbers)
+        resolve = ("resolve", job.id, "--row", rows)
+        found += [
+            (command(*resolve, "--completed"), f"{which}if they took effect"),
+            (command(*resolve, "--retry"), f"{which}if they took no effect: try them again"),
+            (command(*resolve, *failed), f"{which}if they took no effect: record that they failed"),
+        ]
+    return found

@@ -77,7 +77,15 @@ def _parse_where(
             raise click.BadParameter(
                 f"{text!r} is not a condition: give COLUMN=VALUE, or !=, <, <=, >, >=, ~ (contains)"
             )
-        found[text] = Condition(_unquoted(match[1]), match[2], _unquoted(match[3]))
+        column, sign, value = match.groups()
+        if value.startswith("="):
+            meant = f"{column}{sign}{value.lstrip('= ')}"
+            quoted = f"{column}{sign}{msgspec.json.encode(value).decode()}"
+            raise click.BadParameter(
+                f"{text!r} compares with {value!r}: write {meant}, or '{quoted}' if the value begins "
+                "with ="
+            )
+        found[text] = Condition(_unquoted(column), sign, _unquoted(value))
     return Where(found)
 
 
@@ -129,6 +137,7 @@ class Where:
         self._texts = tuple(conditions)
         self.conditions = list(conditions.values())
         self._columns = Columns(condition.column for condition in self.conditions)
+        self._unmet = dict(conditions)
 
     def __bool__(self) -> bool:
         return bool(self.conditions)
@@ -138,11 +147,24 @@ class Where:
 
     def holds(self, row: JobRow) -> bool:
         self._columns.look(row)
+        for text in [text for text, condition in self._unmet.items() if condition.holds(row)]:
+            del self._unmet[text]
         return all(condition.holds(row) for condition in self.conditions)
 
     def absent(self) -> list[str]:
         """A message for each column that no checked row has."""
         return self._columns.messages("checked")
+
+    def unmet(self) -> list[str]:
+        """A message for each column that no checked row has, and for each other condition that no
+        checked row meets.
+        """
+        absent = self._columns.absent
+        return self.absent() + [
+            f"none of the rows checked meets {text!r}"
+            for text, condition in self._unmet.items()
+            if condition.column not in absent
+        ]
 
 
 # --- the rows that a command shows or changes

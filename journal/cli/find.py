@@ -78,13 +78,23 @@ def find_job(root: str, name: str, *, redact: Collection[str] = ()) -> tuple[Job
     if os.sep in name or name in (os.curdir, os.pardir):
         directory = Path(name).resolve()
         if not os.path.lexists(directory / JOURNAL_NAME):
-            raise JobNotFoundError(name)
+            raise _not_found(name)
         service = ReadingService(directory.parent, redact=redact)
         if not is_job_id(directory.name):
             service.check_directory(directory.name)
         return service, directory.name
     service = ReadingService(root, redact=redact)
     return service, _expand_prefix(service, name)
+
+
+def _not_found(name: str) -> JobNotFoundError:
+    error = JobNotFoundError(name)
+    if os.path.isfile(name):
+        error.add_note(
+            "it is a file; if it is a pack, `journal unpack` checks it and makes its job, and "
+            "`journal compare` compares it with a job"
+        )
+    return error
 
 
 def _expand_prefix(service: JobService, prefix: str) -> str:
@@ -104,7 +114,7 @@ def _expand_prefix(service: JobService, prefix: str) -> str:
     job_ids = list(service.job_ids())
     matches = sorted(job_id for job_id in job_ids if prefix and job_id.startswith(prefix))
     if not matches:
-        error = JobNotFoundError(prefix)
+        error = _not_found(prefix)
         for note in did_you_mean(prefix, job_ids):
             error.add_note(note)
         raise error

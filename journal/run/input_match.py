@@ -223,6 +223,7 @@ class _Match:
         self._service = service
         self._job = job
         self._on_changed = rules.on_changed
+        self._has_key = (rules.key or job.key) is not None
         self._how_to = rules.how_to
         self._unwritten = unwritten
         self._changes: list[tuple[str, Item]] = []  # row ids, and their rows in the input
@@ -289,7 +290,8 @@ class _Match:
         if row is not None and row.data == item.data:
             return
         if self._on_changed == "error":
-            raise RowChangedError(row_id, _json(row.data if row else {}), _json(item.data))
+            hint = "" if self._has_key else self._how_to.without_key(item.data)
+            raise RowChangedError(row_id, _json(row.data if row else {}), _json(item.data), hint)
         self.matched.changed += 1
         if self._on_changed == "retry":
             self._changes.append((row_id, item))

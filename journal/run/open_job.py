@@ -38,7 +38,7 @@ from journal.run.input_match import (
 from journal.run.outcome import RetryOn
 from journal.run.pacing.auto import Auto
 from journal.run.pacing.bounds import Bounds
-from journal.run.pacing.condition import check_where
+from journal.run.pacing.condition import check_where, command_for_rest
 from journal.run.pacing.limits import Limits, check_int
 from journal.run.plan import (
     IN_PYTHON,
@@ -540,7 +540,8 @@ class JobRun:
             by_failures = bounds.brake.has_tripped or bounds.has_halted
             failed = report.job.failed_rows if by_failures else 0
             again = how_to.again if failed else ""
-            command = again or report.job.resume_command or "run this program again"
+            command = again or command_for_rest(report.job.resume_command or "", report.reason)
+            command = command or "run this program again"
             held.report(f"to continue: {command}")
             if failed and not again:
                 stay = counted(failed, "row|rows has|have failed, and stays|stay failed")

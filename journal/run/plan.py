@@ -56,6 +56,16 @@ class HowTo(NamedTuple):
         """An argument of ``run``, or the option of `journal run` of the same name."""
         return f"`--{name.replace('_', '-')}`" if self.command else f"`{name}`"
 
+    def without_key(self, data: Mapping[str, Any]) -> str:
+        """What to do if an input has changed, whose rows have no key. ``data``: that of a row."""
+        column = next(iter(data)) if len(data) == 1 else "COLUMN"
+        key = f"`--key {shlex.quote(column)}`" if self.command else f"`key={column!r}`"
+        return (
+            "rows are identified by their position; if they only moved, identify them by a column "
+            f"with unique values, by {key}; otherwise restore the row, or keep the data of the job "
+            f"by {self.ignore_changes}"
+        )
+
     @property
     def never_halt(self) -> str:
         return "`--halt never`" if self.command else '`run(..., halt="never")`'

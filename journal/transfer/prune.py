@@ -31,16 +31,16 @@ from journal.transfer.tarball import write_pack
 class Pruned(msgspec.Struct, frozen=True, kw_only=True):
     """What :func:`prune_jobs` did with a job.
 
-    - ``action``: "deleted", or "left". With ``dry_run``, "deleted" means that it would be deleted.
-    - ``reason``: why the job was left, as text for people; None if it was deleted.
+    - ``action``: "deleted", "would_delete" (with ``dry_run``), or "left".
+    - ``reason``: why the job was left, as text for people, or None.
     - ``error``: the error because of which it was left, if there was one.
     - ``status``, ``updated_at`` (the time of the last commit): None if the job can't be read.
     - ``size_bytes``: the sum of the sizes of its files.
-    - ``pack``: the path of its pack, or None.
+    - ``pack``: the path of its pack, or with ``dry_run`` of the pack that would be made; or None.
     """
 
     job_id: str
-    action: Literal["deleted", "left"]
+    action: Literal["deleted", "would_delete", "left"]
     status: str | None = None
     updated_at: datetime | None = None
     size_bytes: int = 0
@@ -168,10 +168,9 @@ def _prune_one(
         if now.updated_at >= before:
             raise _Left("it was changed meanwhile, and is no longer old enough")
         if target is not None:
-            pack = _packed(directory, target, job.id)
+            pack = _packed(directory, target, job.id, dry_run=dry_run)
 
     if dry_run:
-        target = None
         check(directory)
         if run_holder(directory) is not None and not store.is_over(job.id):
             raise _Left("a run works on it")
@@ -179,7 +178,7 @@ def _prune_one(
         raise JobNotFoundError(job.id)
     return Pruned(
         job_id=job.id,
-        action="deleted",
+        action="would_delete" if dry_run else "deleted",
         status=job.status.value,
         updated_at=job.updated_at,
         size_bytes=size_bytes,
@@ -190,17 +189,23 @@ def _prune_one(
 # --- packs
 
 
-def _packed(directory: Path, target: Path, job_id: str) -> Path:
-    """Pack a job whose commit lock is held, and check the pack. Returns its path."""
-    snapshot = Snapshot(open_copy(directory, locked=True), backups=True)
+def _packed(directory: Path, target: Path, job_id: str, *, dry_run: bool) -> Path:
+    """Pack a job whose commit lock is held, and check the pack. Returns its path.
+
+    ``dry_run``: the lock isn't held, and nothing is written.
+    """
+    snapshot = Snapshot(open_copy(directory, locked=not dry_run), backups=True)
     manifest = snapshot.manifest
     _check_complete(directory, snapshot)
     for path in _names(target, job_id):
         if files.exists(path):
             if _holds(path, manifest):
-                files.sync_file(path)  # its writer may have been killed, or doesn't sync
+                if not dry_run:
+                    files.sync_file(path)  # its writer may have been killed, or doesn't sync
                 return path
             continue
+        if dry_run:
+            return path
         try:
             with whole_file(path, private=True) as output:
                 with output.stream() as file:

@@ -110,6 +110,8 @@ def test_json_lines_in_another_encoding_are_read_as_text() -> None:
         pytest.param("tsv", b"\xff\xfea\x00", "--encoding utf-16", id="tsv: byte order mark"),
         pytest.param("csv", b'a\n"x"y\n', "in, line 2: is not valid CSV", id="csv: quotes"),
         pytest.param("lines", b"\n\n", "in: has no lines", id="lines: none"),
+        pytest.param("lines", b"a\nb\0c\0", "in, line 2: has NUL bytes: add -0", id="lines: NUL"),
+        pytest.param("csv", b"a\0b\0", "in, line 1: has NUL bytes: add -0", id="csv: NUL"),
         pytest.param(NULL, b"\0\0", "in: has no lines", id="null: none"),
         pytest.param(NULL, b"a\0\xff\0", "in, item 2: is not valid utf-8", id="null: not UTF-8"),
         pytest.param("jsonl", b"\n", "in: is empty", id="jsonl: empty"),

@@ -1,5 +1,6 @@
 """`journal list` and `show`: what somebody needs to know who is called at night."""
 
+import itertools
 import json
 import os
 import shlex
@@ -661,6 +662,34 @@ def test_rows_in_review_are_named_by_number_however_they_were_made(
             service.review_row(f"mixed:{number}", "unknown", "look")
         shown = as_json(tmp_path, capsys, "show", "mixed")
     assert shown["needs_review_rows"] == "2-3,7,9"
+
+
+@pytest.mark.parametrize(
+    ("codes", "rows"),
+    [
+        ("ABA", [("A: ", "1,3"), ("B: ", "2")]),
+        ("AAA", [("", "1-3")]),
+        ("ABCDA", [("", "1-5")]),
+    ],
+)
+def test_rows_in_review_are_settled_by_their_codes_if_these_are_few(
+    tmp_path: Path, capsys: Capture, codes: str, rows: list[tuple[str, str]]
+) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Mixed", job_id="mixed", row_data=[{}] * len(codes))
+        service.start_job("mixed")
+        for number, code in enumerate(codes, 1):
+            service.start_row(f"mixed:{number}")
+            service.review_row(f"mixed:{number}", code, "look")
+        service.update_status("mixed", "failed")
+    assert run(tmp_path, "show", "mixed") == 0
+    lines = capsys.readouterr().out.splitlines()
+    found = [
+        (why.strip().removeprefix("# ").removesuffix("if they took effect"), line.split()[-2])
+        for why, line in itertools.pairwise(lines)
+        if line.endswith(" --completed")
+    ]
+    assert found == rows
 
 
 def test_show_reads_fewer_rows_if_they_are_large(tmp_path: Path, capsys: Capture) -> None:

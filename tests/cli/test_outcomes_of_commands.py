@@ -246,11 +246,11 @@ def test_a_printed_outcome_counts_whatever_the_status_is(status: int) -> None:
     assert (review.tracking_number, review.cost_cents) == ("1Z", 2.5)
 
 
-def test_what_a_printed_outcome_leaves_out_is_that_of_python_or_the_end_of_standard_error() -> None:
+def test_what_a_printed_outcome_leaves_out_has_a_default_or_is_the_end_of_standard_error() -> None:
     for word, code, message in [
-        ("retry", "Retry", "the handler asked for another attempt"),
+        ("retry", "Retry", "the command asked for another attempt"),
         ("fail", "Fail", ""),
-        ("hold", "Hold", "the handler asked the run to wait"),
+        ("hold", "Hold", "the command asked the run to wait"),
         ("review", "NeedsReview", ""),
     ]:
         silent, loud = said({"outcome": word}), said({"outcome": word, "code": None}, 7, "oops")

@@ -65,9 +65,11 @@ def test_parts_of_values_that_are_no_text_are_those_of_their_json() -> None:
 
 @pytest.mark.parametrize("part", ["", ".", "/", "//", "/."])
 def test_the_parts_of_a_line_are_refused_where_rows_have_columns(part: str) -> None:
-    with pytest.raises(InvalidValueError, match=r"line of an input of lines; here, write \{COL"):
+    with pytest.raises(
+        InvalidValueError, match=r"stands for a line, but this input has columns: write \{COL"
+    ):
         filled(f"{{{part}}}", {"a": 1, "b": 2})
-    with pytest.raises(InvalidValueError, match="line of an input of lines"):
+    with pytest.raises(InvalidValueError, match="stands for a line"):
         filled(f"{{{part}}}", {"a": 1})
 
 
@@ -126,7 +128,7 @@ REFUSED = {
     "{1.}": "no such column",
     "{%}": "no such column",
     "{print}": "double all braces",
-    "{}": "line of an input of lines",
+    "{}": "stands for a line",
     "{{x}} {print $1}": "double all braces",
     "{{x}} ${VAR}": "double all braces",
 }

@@ -428,6 +428,22 @@ def test_bad_arguments_are_named_and_make_no_job(
     assert not Path("jobs/j").exists()
 
 
+def test_lines_that_have_moved_lead_to_their_key_which_can_be_given_later(work: Path) -> None:
+    run = ("run", "lines.txt", "--job", "j", "-q")
+    (work / "lines.txt").write_text("a\nb\n")
+    assert journal(*run, "--", "echo", "{}").returncode == 0
+    (work / "lines.txt").write_text("new\na\nb\n")
+    done = journal(*run, "--", "echo", "{}")
+    assert done.returncode == 2
+    assert "if they only moved, identify them by a column with unique values, by `--key line`" in (
+        done.stderr
+    )
+    assert "retry" not in done.stderr
+    assert journal(*run, "--key", "line", "--", "echo", "{}").returncode == 0
+    with JobService("jobs") as service:
+        assert [row.result for row in service.get_rows("j")] == ["a", "b", "new"]
+
+
 def test_another_encoding_can_be_named(work: Path) -> None:
     (work / "rows.csv").write_bytes("v\ncaf\xe9\n".encode("cp1252"))
     assert (
@@ -441,8 +457,8 @@ def test_another_encoding_can_be_named(work: Path) -> None:
 
 
 def test_a_value_that_no_argument_can_hold_fails_its_row(work: Path) -> None:
-    (work / "rows.csv").write_bytes(b"v\na\x00b\n")
-    assert journal("run", "rows.csv", "--job", "j", "--", "echo", "{v}").returncode == 3
+    (work / "rows.jsonl").write_text('{"v":"a\\u0000b"}\n')
+    assert journal("run", "rows.jsonl", "--job", "j", "--", "echo", "{v}").returncode == 3
     with JobService("jobs") as service:
         assert service.get_rows("j")[0].error_code == "126"
 

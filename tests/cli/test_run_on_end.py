@@ -16,7 +16,7 @@ import pytest
 import journal.cli.run.on_end
 from journal import JobService
 from journal.cli.main import main
-from journal.cli.run.on_end import run_on_end
+from journal.cli.run.on_end import parse_command, run_on_end
 from journal.run.held_job import RunReport
 
 Capture = pytest.CaptureFixture[str]
@@ -83,6 +83,9 @@ def test_a_command_that_fails_is_a_warning(on_end: str, message: str, capfd: Cap
         ("./notify 'me", "can't be split into words: No closing quotation"),
         (" ", "must be a command"),
         ("no-such-program --to me", "there is no such program"),
+        ("cat > end.json", "has '>' outside of quotes, but no shell is involved"),
+        ("true 'a' && true", "has '&&' outside of quotes"),
+        ('true "a\\"b" | true', "has '|' outside of quotes"),
     ],
 )
 def test_what_can_not_be_run_is_refused_before_the_run(
@@ -128,3 +131,18 @@ def test_an_interrupt_ends_the_command_and_keeps_the_exit_code(tmp_path: Path) -
     _, said = process.communicate(timeout=60)
     assert process.returncode == 0
     assert said.endswith("j: the command of --on-end was interrupted\n")
+
+
+def test_signs_of_a_shell_in_quotes_are_text() -> None:
+    for word in ("a>b", "it's|", 'say "&"', "\\;"):
+        assert parse_command(f"echo {shlex.quote(word)}") == ["echo", word]
+    assert parse_command('echo "a\\"|" b\\;') == ["echo", 'a"|', "b;"]
+
+
+def test_a_second_command_is_refused_instead_of_the_first_being_forgotten(
+    capsys: Capture,
+) -> None:
+    assert run("--on-end=true") == 2
+    assert "--on-end is given twice: give one command" in capsys.readouterr().err
+    assert not Path("jobs").exists()
+    assert run(command="true --on-end x --on-end y") == 0

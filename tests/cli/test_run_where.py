@@ -9,6 +9,7 @@ import pytest
 
 from journal import JobService
 from journal.cli.main import main
+from journal.run.pacing.condition import command_for_rest
 
 Capture = pytest.CaptureFixture[str]
 
@@ -35,7 +36,7 @@ def test_conditions_choose_the_rows_of_a_run_and_all_must_hold(capsys: Capture) 
     said = capsys.readouterr().err
     assert "j: 2 rows stay open, because of `--where`: pausing\n" in said
     again = next(line for line in said.splitlines() if line.startswith("to continue: "))
-    assert "--where 'zip~941' --where 'price<10' -q -- echo" in again
+    assert again.endswith("run orders.csv --job j -q -- echo '{order}'")
     assert run() == 0
 
 
@@ -69,3 +70,48 @@ def test_what_is_no_condition_is_refused_before_the_job_is_made(capsys: Capture)
     assert run("--where", "zip") == 2
     assert "'zip' is not a condition: give COLUMN=VALUE" in capsys.readouterr().err
     assert not Path("jobs").exists()
+
+
+def test_all_that_continues_a_job_leaves_out_the_condition_that_no_row_left_meets(
+    capsys: Capture,
+) -> None:
+    assert run("--where", "order=A", command="echo {order} --where x") == 4
+    rest = "run orders.csv --job j -q -- echo '{order}' --where x\n"
+    for words in (["show", "j"], ["resume", "j"]):
+        main(words)
+        captured = capsys.readouterr()
+        assert rest in captured.out + captured.err
+
+
+def test_the_condition_stays_while_rows_that_meet_it_are_left(capsys: Capture) -> None:
+    assert run("--where", "zip~941", "--limit", "1") == 4
+    main(["show", "j"])
+    captured = capsys.readouterr()
+    assert "--where 'zip~941'" in captured.err
+    assert "--where 'zip~941'" in captured.out
+
+
+def test_quoted_words_of_a_command_keep_their_text() -> None:
+    why = "2 rows stay open, because of `--where`"
+    command = (
+        "journal run 'a --where b.csv' --where '\"it'\"'\"'s\" = 1' --on-end 'x --where y' -- z"
+    )
+    rest = "journal run 'a --where b.csv' --on-end 'x --where y' -- z"
+    assert command_for_rest(command, why) == rest
+    assert command_for_rest(command, None) == command
+
+
+def test_a_doubled_sign_is_refused_unless_the_value_is_in_quotes(capsys: Capture) -> None:
+    assert run("--where", "order==A") == 2
+    assert "compares with '=A': write order=A, or 'order=\"=A\"' if" in capsys.readouterr().err
+    assert not Path("jobs").exists()
+    assert run("--where", 'order="=A"') == 4
+
+
+def test_a_condition_that_no_row_meets_is_named(capsys: Capture) -> None:
+    assert run("--where", "order=X", "--where", "zip~941") == 4
+    said = capsys.readouterr().err
+    assert "j: none of the rows checked meets 'order=X'\n" in said
+    assert "zip" not in said.split("meets")[1]
+    assert main(["rows", "j", "--where", "order=X"]) == 0
+    assert "journal: none of the rows checked meets 'order=X'\n" in capsys.readouterr().err

@@ -111,6 +111,10 @@ def test_another_word_is_looked_up_in_the_pages(word: str, topic: str, capsys: C
     assert topic in answer
 
 
+def test_an_option_leads_to_the_commands_that_have_it(capsys: Capture) -> None:
+    assert shown(capsys, "on-end").startswith("--on-end is an option: journal help run\n")
+
+
 def test_names_may_be_typed_in_upper_case(capsys: Capture) -> None:
     assert shown(capsys, "PYTHON") == shown(capsys, "python")
 

@@ -79,6 +79,7 @@ def test_reordered_input_without_keys_is_changed_input(path: Path) -> None:
     with pytest.raises(RowChangedError) as caught:
         journal.open_job(path, people("b", "a"))
     assert caught.value.row_id == "enrich:1"
+    assert "`key='COLUMN'`; otherwise restore" in str(caught.value)
 
 
 @pytest.mark.parametrize("key", ["id", None, lambda data: data["mail"]])

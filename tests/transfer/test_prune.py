@@ -89,9 +89,11 @@ def test_a_status_chooses_among_the_jobs_that_have_ended(root: Path) -> None:
 def test_a_dry_run_changes_nothing(root: Path, archive: Path) -> None:
     make(root, "a")
     before = names(root / "a")
-    assert prune(root, to=archive, dry_run=True)["a"].action == "deleted"
+    (archive / "a.tar.gz").write_bytes(b"another file")
+    found = prune(root, to=archive, dry_run=True)["a"]
+    assert (found.action, found.pack) == ("would_delete", str(archive / "a.2.tar.gz"))
     assert names(root / "a") == before
-    assert names(archive) == []
+    assert names(archive) == ["a.tar.gz"]
 
 
 def test_a_pack_is_all_of_the_job(root: Path, archive: Path, tmp_path: Path) -> None:
@@ -397,7 +399,7 @@ def test_the_command_lists_what_it_did_and_sums_it_up(root: Path, capsys: Captur
     make(root, "b", "paused")
     assert run(root, "--dry-run", "--json") == 0
     captured = capsys.readouterr()
-    assert [one["action"] for one in json.loads(captured.out)] == ["deleted", "left"]
+    assert [one["action"] for one in json.loads(captured.out)] == ["would_delete", "left"]
     assert "1 job would be deleted, " in captured.err
     assert captured.err.endswith(" bytes would be freed; 1 old job left\n")
     assert run(root, "--yes") == 0
@@ -445,6 +447,23 @@ def test_the_command_asks_unless_each_job_is_packed(
         assert jobs(root) == ["a"]
         assert run(root, "--to", str(archive)) == 0
     assert names(archive) == ["a.tar.gz"]
+
+
+def test_minutes_are_refused_since_they_may_be_meant_as_months(root: Path, capsys: Capture) -> None:
+    make(root, "a")
+    for age in ("3m", "3 months"):
+        assert main(["--root", str(root), "prune", "--older-than", age, "--yes"]) == 2
+        assert "minutes, or months? For months, give days: 90d" in capsys.readouterr().err
+    assert jobs(root) == ["a"]
+
+
+def test_a_pack_that_is_named_as_a_job_leads_to_the_commands_for_packs(
+    root: Path, archive: Path, capsys: Capture
+) -> None:
+    make(root, "a")
+    prune(root, to=archive)
+    assert main(["--root", str(root), "verify", str(archive / "a.tar.gz")]) == 4
+    assert "it is a file; if it is a pack, `journal unpack` checks it" in capsys.readouterr().err
 
 
 def test_the_exit_code_says_that_a_job_can_not_be_read(root: Path, capsys: Capture) -> None:

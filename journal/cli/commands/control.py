@@ -21,6 +21,7 @@ from journal.cli.find import (
 from journal.cli.output import echo_err
 from journal.cli.shared_options import reason_option
 from journal.fs.system import host_name
+from journal.history.events import why_paused
 from journal.model import TERMINAL_STATUSES, Job, JobStatus, done_rows
 from journal.service import JobService, existing_job
 from journal.text import counted
@@ -88,7 +89,7 @@ def resume_command(ctx: click.Context, job: str) -> None:
 
 
 def _no_run_waits(service: JobService, job: Job) -> Refused:
-    start = next_start(job, service.root)
+    start = next_start(job, service.root, why_paused(service._history(job.id)))  # noqa: SLF001  (this package's own)
     if job.status is JobStatus.PENDING:
         return Refused(start.text)
     return Refused(

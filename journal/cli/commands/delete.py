@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
 import click
@@ -90,7 +91,22 @@ def _local(pruned: Pruned) -> str:
 
 
 def _fate(pruned: Pruned) -> str:
-    return pruned.action if pruned.reason is None else f"left: {pruned.reason}"
+    action = pruned.action.replace("_", " ")
+    return action if pruned.reason is None else f"{action}: {pruned.reason}"
+
+
+_MINUTES = re.compile(r"\s*([0-9]+)\s*(?:m|mo|min|months?|minutes?)\s*", re.IGNORECASE)
+
+
+def _parse_age(
+    ctx: click.Context, parameter: click.Parameter, value: str | None
+) -> datetime | None:
+    """As parse_moment, but refuses minutes, since somebody who deletes by age may mean months."""
+    match = None if value is None else _MINUTES.fullmatch(value)
+    if match is not None:
+        days = 30 * int(match[1][:6])
+        raise click.BadParameter(f"{value!r}: minutes, or months? For months, give days: {days}d")
+    return parse_moment(ctx, parameter, value)
 
 
 _FIELDS = (
@@ -110,9 +126,10 @@ _FIELDS = (
     "--older-than",
     "before",
     metavar="WHEN",
-    callback=parse_moment,
+    callback=_parse_age,
     required=True,
-    help="Only jobs whose last commit is older than this: 90d, 12w, or 2026-11-24.",
+    help="Only jobs whose last commit is older than this: a number with a unit (w weeks, d days, h "
+    "hours, s seconds), such as 90d, or a date: 2026-11-24.",
 )
 @click.option(
     "--status",
@@ -143,7 +160,8 @@ def prune_command(
     """Delete all jobs that have ended and are older than WHEN, and list them.
 
     Old jobs that have not ended, jobs on which a run works, and jobs that can't be read are left,
-    and listed too. For an unreadable job the exit code is 6, and for a busy job it is 5.
+    and listed too. A paused or pending job is never deleted: use `journal cancel` first. For an
+    unreadable job the exit code is 6, and for a busy job it is 5.
 
     With --to, each job is packed first, with its backups, and deleted only after the pack was synced
     and checked. `journal unpack` makes the job again. No file in DIR is overwritten.
@@ -155,7 +173,7 @@ def prune_command(
     """
     if to is None and not dry_run and not yes:
         count = sum(
-            each.action == "deleted"
+            each.action == "would_delete"
             for each in prune_jobs(ctx.obj, before, statuses=statuses, dry_run=True)
         )
         jobs = counted(count, "old job|jobs")
@@ -179,7 +197,7 @@ def prune_command(
 
 def _echo_pruned(found: list[Pruned], output: Format, *, dry_run: bool) -> None:
     echo_rows(output, _FIELDS, found)
-    deleted = [each for each in found if each.action == "deleted"]
+    deleted = [each for each in found if each.action != "left"]
     would = "would be " if dry_run else ""
     left = len(found) - len(deleted)
     echo_err(

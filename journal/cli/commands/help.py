@@ -54,7 +54,7 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
 
     TOPIC is a topic or a command. If a name is both, such as export, the command's help is shown
     and then the page. On a terminal, pages are shown in a pager. Any other word is looked up in
-    all pages.
+    all pages, and among the options of the commands.
 
     Example: journal help moving
     """
@@ -64,7 +64,18 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
     name = topic.lower()
     command = cli.get_command(ctx, name)
     if command is None and name not in TOPICS:
-        click.echo(_pages_with(ctx, topic))
+        found = [*_options(ctx, name), *_pages_with(topic)]
+        if not found:
+            close = did_you_mean(topic, [*TOPICS, *cli.list_commands(ctx)])
+            raise click.UsageError(
+                "; ".join(
+                    [
+                        f"there is no topic or command {topic!r}",
+                        *(close or ["`journal help` lists them"]),
+                    ]
+                )
+            )
+        click.echo("\n".join(found))
         return
     if command is not None:
         context = click.Context(command, info_name=name, parent=ctx.find_root())
@@ -76,18 +87,28 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
         )
 
 
-def _pages_with(ctx: click.Context, word: str) -> str:
-    """Return the topics whose pages have the word.
+def _options(ctx: click.Context, name: str) -> list[str]:
+    """A line that names the commands that have an option of this name; none if there are none."""
+    option = f"--{name.removeprefix('--')}"
+    commands = [
+        each
+        for each in cli.list_commands(ctx)
+        if (command := cli.get_command(ctx, each))
+        and any(option in param.opts for param in command.params)
+    ]
+    named = ", ".join(f"journal help {each}" for each in commands)
+    return [f"{option} is an option: {named}"] if commands else []
 
-    The page that uses it most often comes first. Raises UsageError if no page has the word.
+
+def _pages_with(word: str) -> list[str]:
+    """A line that names the topics whose pages have the word; none if there are none.
+
+    The page that uses it most often comes first.
     """
     pattern = re.compile(rf"(?<!\w){re.escape(word)}(?!\d)", re.IGNORECASE)
     counts = {topic: len(pattern.findall(page_text(topic))) for topic in TOPICS}
     found = sorted(filter(counts.get, counts), key=counts.__getitem__, reverse=True)
-    if found:
-        return f"{word!r} is in: {', '.join(found)} (journal help TOPIC)"
-    close = did_you_mean(word, [*TOPICS, *cli.list_commands(ctx)]) or ["`journal help` lists them"]
-    raise click.UsageError("; ".join([f"there is no topic or command {word!r}", *close]))
+    return [f"{word!r} is in: {', '.join(found)} (journal help TOPIC)"] if found else []
 
 
 def overview(ctx: click.Context) -> str:

@@ -145,7 +145,7 @@ def rows_command(
     wanted = Columns(name.removeprefix(_DATA) for name in columns or () if name not in own)
     fields = (*_TABLE, *_MEMBERS) if columns is None else tuple(map(_named_field, columns))
     echo_rows(output, fields, _looked_at(rows, wanted))
-    for text in selection.where.absent() + wanted.messages("shown"):
+    for text in selection.where.unmet() + wanted.messages("shown"):
         echo_err(f"journal: {text}")
     code = selection.error_code
     if code is not None and not any(row.error_code == code for row in stored):

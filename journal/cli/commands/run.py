@@ -216,7 +216,7 @@ class _RunCommand:
 
     def _finish(self, report: RunReport) -> None:
         given, job = self._given, report.job
-        for text in given["where"].absent():
+        for text in given["where"].unmet():
             echo_err(f"{job.id}: {text}")
         _finish(report, self._how_to())
         if given["rows"] == "-" and report.exit_code:
@@ -279,7 +279,7 @@ class _RunCommand:
         if batch:
             self._echo_command(batch)
             commands += 1
-        for text in given["where"].absent():
+        for text in given["where"].unmet():
             echo_err(f"{self._job_id}: {text}")
         self._report_plan(job, matched, plan, commands)
         return EXIT_OK

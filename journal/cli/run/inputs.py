@@ -277,7 +277,8 @@ def _text(stream: IO[bytes], name: str, encoding: str, *, ends_with_nul: bool) -
     if not ends_with_nul:
         file: IO[Any] = io.TextIOWrapper(buffered, encoding, newline="\n") if wide else buffered
         lines = iter(partial(file.readline, MAX_LINE_BYTES + 1), None)
-        return _decoded(_bounded(lines, f"{name}, line"), decoder, f"{name}, line", encoding)
+        bounded = _bounded(_without_nuls(lines, f"{name}, line"), f"{name}, line")
+        return _decoded(bounded, decoder, f"{name}, line", encoding)
     if wide:
         reason = "has NULs within its characters, so --null can't be used"
         raise InvalidValueError("--encoding", encoding, reason)
@@ -297,6 +298,19 @@ def _items(stream: IO[bytes]) -> Iterator[bytes]:
         left.append(rest)
         size += len(rest)
     yield b"".join(left)
+
+
+def _without_nuls(lines: Iterator[str | bytes], where: str) -> Iterator[str | bytes]:
+    """Yield the lines. Raises InvalidValueError for a NUL, which no argument of a command can hold."""
+    for number, line in enumerate(lines, 1):
+        if ("\0" in line) if isinstance(line, str) else (b"\0" in line):
+            raise InvalidValueError(
+                f"{where} {number}",
+                line,
+                "has NUL bytes: add -0 if its rows end with them, as those of `find -print0`; or "
+                "give its --encoding",
+            )
+        yield line
 
 
 def _bounded(lines: Iterator[str | bytes], where: str) -> Iterator[str | bytes]:

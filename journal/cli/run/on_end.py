@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -22,12 +23,26 @@ TIME_LIMIT_S = 60.0  # for the command; then it is terminated
 _GRACE_S = 5.0  # between SIGTERM and SIGKILL
 
 
+_QUOTED = re.compile(r"""'[^']*'|"(?:[^"\\]|\\.)*"|\\.""", re.DOTALL)
+_OPERATOR = re.compile(r"[<>|&;]+")
+
+
 def parse_command(text: str) -> list[str]:
-    """Split a command as a shell splits it into words. Raises InvalidValueError."""
+    """Split a command as a shell splits it into words. Raises InvalidValueError, also for what only
+    a shell interprets.
+    """
     try:
         words = shlex.split(text)
     except ValueError as error:
         raise InvalidValueError("--on-end", text, f"can't be split into words: {error}") from None
+    operator = _OPERATOR.search(_QUOTED.sub("", text))
+    if operator is not None:
+        raise InvalidValueError(
+            "--on-end",
+            text,
+            f"has {operator[0]!r} outside of quotes, but no shell is involved: quote it, or write "
+            "sh -c '...'",
+        )
     if not words:
         raise InvalidValueError("--on-end", text, "must be a command")
     return words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -290,9 +291,15 @@ _NO_SHELL = (
 
 
 class RunOptions(click.Command):
-    """A command that explains how to replace ``--shell``, an option of older versions."""
+    """A command that explains how to replace ``--shell``, an option of older versions, and refuses a
+    second ``--on-end``, since click would take only the last one.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = list(itertools.takewhile(lambda word: word != "--", args))
+        if sum(word.partition("=")[0] == "--on-end" for word in own) > 1:
+            both = "--on-end is given twice: give one command, such as --on-end ./ended.sh"
+            raise click.UsageError(both, ctx)
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:

@@ -143,10 +143,10 @@ _MEMBERS = {
 _WITH_TIME = ("retry", "hold")
 _DEFAULTS = {
     "fail": (Fail.code, Fail.message),
-    "retry": (Retry.code, Retry.message),
+    "retry": (Retry.code, "the command asked for another attempt"),
     "review": (NeedsReview.code, NeedsReview.message),
     "skip": ("", ""),
-    "hold": (Hold.code, Hold.message),
+    "hold": (Hold.code, "the command asked the run to wait"),
 }
 
 

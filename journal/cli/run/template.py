@@ -255,7 +255,9 @@ def _no_column(name: str, columns: Collection[str]) -> str:
     known = ", ".join(f"{{{column}}}" for column in columns)
     reasons = ["there is no such column", *did_you_mean(name, columns)]
     if name in ("", *_PATH_PARTS):
-        reasons = [f"stands for the line of an input of lines; here, write {{COLUMN{name}}}"]
+        reasons = [
+            f"{{{name}}} stands for a line, but this input has columns: write {{COLUMN{name}}}"
+        ]
     reasons.append(
         f"the columns are {known}, and {{#}} and {{id}} are the row's number and id; {_DOUBLE}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from journal.errors import InvalidValueError
@@ -60,7 +61,30 @@ class Chosen:
         return False
 
 
+_WORD = re.compile(r"""\s*(?:[^\s'"]|'[^']*'|"[^"]*")+""")  # of a command line
+
+
 def left_open(job: Job, how_to: HowTo) -> str:
     """The message of a run that ends because no open row meets its condition."""
     rows = counted(job.pending_count, "row|rows stays|stay open")
     return f"{rows}, because of {how_to.argument('where')}"
+
+
+def command_for_rest(command: str, reason: str | None) -> str:
+    """The command line that continues a job. ``reason``: why its last run has ended early, or "".
+
+    If only rows are left that don't meet the run's condition, it is the command without the
+    condition, since the same command would start no row.
+    """
+    if not (reason or "").endswith(", because of `--where`"):
+        return command
+    kept = []
+    words = iter(_WORD.findall(command))
+    for word in words:
+        if word.strip() == "--":  # the words after it are those of the command of a row
+            kept += [word, *words]
+        elif word.strip() == "--where":
+            next(words, None)
+        else:
+            kept.append(word)
+    return "".join(kept)

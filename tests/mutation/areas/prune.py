@@ -8,6 +8,13 @@ PRUNE = "tests/transfer/test_prune.py"
 
 PATCHES = [
     Patch(
+        "a dry run writes no pack",
+        "transfer/prune",
+        "        if dry_run:\n            return path\n",
+        "",
+        PRUNE,
+    ),
+    Patch(
         "a pack is checked before its job is deleted",
         "transfer/prune",
         "        _check_pack(path, manifest)\n        return path\n",
@@ -73,8 +80,8 @@ PATCHES = [
     Patch(
         "a pack has the backups of its job",
         "transfer/prune",
-        "locked=True), backups=True)\n",
-        "locked=True))\n",
+        "locked=not dry_run), backups=True)\n",
+        "locked=not dry_run))\n",
         PRUNE,
     ),
 ]

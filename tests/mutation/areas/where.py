@@ -8,6 +8,20 @@ WHERE = "tests/run/test_where.py tests/cli/test_run_where.py"
 
 PATCHES = [
     Patch(
+        "what continues a job leaves out a condition that no row left meets",
+        "run/pacing/condition",
+        "            next(words, None)\n",
+        '            kept += [word, next(words, "")]\n',
+        WHERE,
+    ),
+    Patch(
+        "a condition stays while rows that meet it are left",
+        "run/pacing/condition",
+        """    if not (reason or "").endswith(", because of `--where`"):\n""",
+        "    if False:\n",
+        WHERE,
+    ),
+    Patch(
         "a row that was passed over is not asked about again",
         "run/pacing/condition",
         "        self._passed_over[at] = 1\n",
