@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -72,7 +73,7 @@ def open_rows(stream: IO[bytes], name: str, encoding: str, format: str) -> RowIn
     """
     if format not in (*FORMATS, NULL):
         raise InvalidValueError("format", format, f"must be one of {', '.join(FORMATS)}")
-    lines = _text(stream, name, encoding, ends_with_nul=format == NULL)
+    lines = _text(stream, name, encoding, format)
     if format == NULL:
         items = (item.removesuffix("\0") for item in lines)
         return RowInput([LINE_COLUMN], _line_rows(items, name))
@@ -253,8 +254,8 @@ def _without_end(line: str) -> str:
     return line.removesuffix("\n").removesuffix("\r")
 
 
-def _text(stream: IO[bytes], name: str, encoding: str, *, ends_with_nul: bool) -> Iterator[str]:
-    """Decode the stream to lines of text, with their line ends; ``ends_with_nul``: with NULs instead.
+def _text(stream: IO[bytes], name: str, encoding: str, format: str) -> Iterator[str]:  # noqa: A002
+    """Decode the stream to lines of text, with their line ends; if ``format`` is NULL, with NULs.
 
     Raises InvalidValueError for a byte order mark that doesn't belong to ``encoding``.
     """
@@ -274,10 +275,11 @@ def _text(stream: IO[bytes], name: str, encoding: str, *, ends_with_nul: bool) -
         ) from None
     # Bytes can be split at LF only if LF is one byte. Otherwise TextIOWrapper is needed. It decodes
     # ahead, so the line of an error is unknown.
-    if not ends_with_nul:
+    if format != NULL:
         file: IO[Any] = io.TextIOWrapper(buffered, encoding, newline="\n") if wide else buffered
         lines = iter(partial(file.readline, MAX_LINE_BYTES + 1), None)
-        bounded = _bounded(_without_nuls(lines, f"{name}, line"), f"{name}, line")
+        at_most = 1 if format in ("csv", "tsv") else None  # the header; a cell may have a NUL
+        bounded = _bounded(_without_nuls(lines, f"{name}, line", at_most), f"{name}, line")
         return _decoded(bounded, decoder, f"{name}, line", encoding)
     if wide:
         reason = "has NULs within its characters, so --null can't be used"
@@ -300,9 +302,11 @@ def _items(stream: IO[bytes]) -> Iterator[bytes]:
     yield b"".join(left)
 
 
-def _without_nuls(lines: Iterator[str | bytes], where: str) -> Iterator[str | bytes]:
-    """Yield the lines. Raises InvalidValueError for a NUL, which no argument of a command can hold."""
-    for number, line in enumerate(lines, 1):
+def _without_nuls(
+    lines: Iterator[str | bytes], where: str, at_most: int | None
+) -> Iterator[str | bytes]:
+    """Yield the lines. Raises InvalidValueError for a NUL in the first ``at_most`` lines, or in all."""
+    for number, line in enumerate(itertools.islice(lines, at_most), 1):
         if ("\0" in line) if isinstance(line, str) else (b"\0" in line):
             raise InvalidValueError(
                 f"{where} {number}",
@@ -311,6 +315,7 @@ def _without_nuls(lines: Iterator[str | bytes], where: str) -> Iterator[str | by
                 "give its --encoding",
             )
         yield line
+    yield from lines
 
 
 def _bounded(lines: Iterator[str | bytes], where: str) -> Iterator[str | bytes]:
