@@ -186,6 +186,13 @@ def millionths(cents: float) -> int:
     return cents * _MILLION if isinstance(cents, int) else round(cents * _MILLION)
 
 
+def added_usage(
+    sums: dict[str, int | float], usage: dict[str, int | float]
+) -> dict[str, int | float]:
+    """The sums by name, with the numbers of ``usage`` added."""
+    return sums | {name: sums.get(name, 0) + number for name, number in usage.items()}
+
+
 def cents_of(total_millionths: int) -> int | float:
     """A cost in cents, from millionths: an int if it is whole, else a float."""
     whole, rest = divmod(total_millionths, _MILLION)

@@ -570,10 +570,9 @@ class JobService:
     ) -> JobRow:
         """Make a row in processing pending again, because its attempt never began or did nothing.
 
-        Returns the row, which has the error again that it had before. The attempt doesn't count
-        for the limit of attempts and the backoff.
-        ``cost_cents``, ``usage``: what it has cost all the same: see :meth:`complete_row`. Raises
-        InvalidStateTransition.
+        Returns the row, which has the error again that it had before. The attempt doesn't count for
+        the limit of attempts and the backoff. ``cost_cents``, ``usage``: what it has cost all the
+        same: see :meth:`complete_row`. Raises InvalidStateTransition.
         """
         reason = check_optional_text(reason, "reason")
         spent = _spent(cost_cents, usage)

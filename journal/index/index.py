@@ -28,7 +28,7 @@ from journal.format.records import (
     spent_elsewhere,
 )
 from journal.index.columns import Columns, Lease, View
-from journal.model import TERMINAL_STATUSES, JobStatus, RowStatus, millionths
+from journal.model import TERMINAL_STATUSES, JobStatus, RowStatus, added_usage, millionths
 
 STATUSES: tuple[RowStatus, ...] = tuple(RowStatus)
 CODES: dict[str, int] = {status.value: code for code, status in enumerate(STATUSES)}
@@ -126,13 +126,6 @@ def _state_after_log(state: JobState, record: LogRecord) -> JobState:
             new = (name for name in names if isinstance(name, str) and name not in state.hosts)
             return replace(state, hosts=(*new, *state.hosts)[-_MAX_HOSTS:])
     return state
-
-
-def added_usage(
-    sums: dict[str, int | float], usage: dict[str, int | float]
-) -> dict[str, int | float]:
-    """The sums by name, with the numbers of ``usage`` added."""
-    return sums | {name: sums.get(name, 0) + number for name, number in usage.items()}
 
 
 def _keyed(header: JobRecord) -> JobRecord | None:

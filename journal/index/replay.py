@@ -39,8 +39,8 @@ from journal.format.records import (
 )
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.fs.handles import JournalFile
-from journal.index.index import CODES, PENDING, PROCESSING, Index, added_usage
-from journal.model import millionths
+from journal.index.index import CODES, PENDING, PROCESSING, Index
+from journal.model import added_usage, millionths
 
 
 class BadRecordError(Exception):

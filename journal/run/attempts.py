@@ -14,13 +14,12 @@ from journal.errors import InvalidValueError, JobLockedError, JournalError
 from journal.model import TERMINAL_STATUSES, JobRow, JobStatus
 from journal.run.evidence import current_row
 from journal.run.handler import AttemptedRow, StepStore, outcome_of_raised
-from journal.run.held_job import HeldJob, unrecorded_message
+from journal.run.held_job import POLL_S, HeldJob, unrecorded_message
 from journal.run.outcome import Outcome, interrupted
 from journal.run.pacing.holds import Holds
 from journal.run.pacing.limits import Limits
 from journal.run.plan import nothing_to_do, take_up
 from journal.run.row_queue import RowQueue
-from journal.run.signals import POLL_S
 
 
 class Attempt:

@@ -22,7 +22,7 @@ from journal.errors import (
 from journal.history.events import ENDS_EARLY
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus
 from journal.run.handler import StepStore
-from journal.run.held_job import HeldJob, RunReport, unrecorded_message
+from journal.run.held_job import POLL_S, HeldJob, RunReport, unrecorded_message
 from journal.run.in_flight import InFlight, Result
 from journal.run.outcome import Outcome
 from journal.run.pacing.bounds import Bounds
@@ -32,7 +32,7 @@ from journal.run.pacing.limits import Limits
 from journal.run.pacing.per_key import report_unknown_columns
 from journal.run.pacing.rate import Rate
 from journal.run.row_queue import RowQueue
-from journal.run.signals import POLL_S, Stops, raise_signal, stopping_signals
+from journal.run.signals import Stops, raise_signal, stopping_signals
 from journal.run.workers.handover import Leaving, Results, Workers
 from journal.text import counted
 
@@ -360,9 +360,7 @@ class Run:
                 until_s = min(until_s, allowed_s)
             if self._queue.next_due_s is not None:
                 until_s = min(until_s, max(self._queue.next_due_s, allowed_s))
-        deadline_s = self._in_flight.next_deadline_s
-        if deadline_s is not None:
-            until_s = min(until_s, deadline_s)
+        until_s = min(until_s, self._in_flight.next_deadline_s)
         self._results.wait(until_s - now_s)
 
     # --- one commit

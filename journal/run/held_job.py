@@ -23,6 +23,8 @@ from journal.text import counted
 
 Report = Callable[[str], object]  # called with each message for a person
 
+POLL_S = 0.2  # how often a run looks for changes by others while it has nothing to do
+
 
 class Settings(msgspec.Struct, frozen=True):
     """The settings that all runs of an open job share: see :func:`journal.open_job`."""

@@ -7,6 +7,7 @@ review. If the attempt succeeds after all, its outcome settles the review.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from time import monotonic
@@ -85,9 +86,10 @@ class InFlight:
         self._attempts: dict[int, Dispatched] = {}
         self._verdicts: dict[int, Outcome] = {}  # of attempts for which workers return no outcome
         self._given_up: dict[int, Dispatched] = {}  # given up and not returned yet
-        self.last_ticket = 0
+        self._ticket = 0
         self._claim: Claim | None = None  # of the latest row, and the deadline of its call
         self._deadline_s: float | None = None
+        self.next_deadline_s = math.inf  # by ``monotonic``; no attempt has an earlier deadline
 
     def __len__(self) -> int:
         return len(self._attempts)
@@ -109,25 +111,19 @@ class InFlight:
         """How many calls can be in flight at a time."""
         return self._workers.count - sum(attempt.slot_lost for attempt in self._given_up.values())
 
-    @property
-    def next_deadline_s(self) -> float | None:
-        """The earliest deadline of an attempt, by ``monotonic``."""
-        if self._timeout_s is None:
-            return None
-        deadlines = (attempt.deadline_s for attempt in self._attempts.values())
-        return min((at_s for at_s in deadlines if at_s), default=None)
-
     def dispatch(self, row: JobRow) -> None:
         """Give the row to the workers. Its start must be on the disk."""
-        self.last_ticket += 1
+        self._ticket += 1
         claim = self._workers.claim()
         if claim is not self._claim:
             self._claim = claim
             claim.held = self._results.held
-            self._deadline_s = None if self._timeout_s is None else monotonic() + self._timeout_s
+            if self._timeout_s is not None:
+                self._deadline_s = monotonic() + self._timeout_s
+                self.next_deadline_s = min(self.next_deadline_s, self._deadline_s)
         attempted = AttemptedRow(row, self._steps, self._row_type)
-        self._attempts[self.last_ticket] = Dispatched(attempted, claim, self._deadline_s)
-        self._workers.dispatch(self.last_ticket, attempted, claim)
+        self._attempts[self._ticket] = Dispatched(attempted, claim, self._deadline_s)
+        self._workers.dispatch(self._ticket, attempted, claim)
 
     def flush(self) -> None:
         """Start the last call for the dispatched rows, even if they don't fill it."""
@@ -185,7 +181,7 @@ class InFlight:
         ends them by force.
         """
         now_s = monotonic()
-        if not stops and self._timeout_s is None:
+        if not stops and now_s < self.next_deadline_s:
             return
         outcomes = self._results.all()
         for ticket, attempt in self._attempts.items():
@@ -201,6 +197,17 @@ class InFlight:
                 attempt.timed_out = True
             if not self._cancel_pending(ticket, attempt) and not self._ask_to_end(ticket, attempt):
                 self._give_up(ticket, attempt)
+        # Changed last: after an interrupt, the next call looks at all attempts again.
+        self.next_deadline_s = min(
+            (
+                attempt.deadline_s
+                for ticket, attempt in self._attempts.items()
+                if attempt.deadline_s is not None
+                and ticket not in outcomes
+                and ticket not in self._verdicts
+            ),
+            default=math.inf,
+        )
 
     def _cancel_pending(self, ticket: int, attempt: Dispatched) -> bool:
         if not attempt.claim.cancel():

@@ -58,8 +58,8 @@ async def run_in_callers_loop(
 ) -> RunReport:
     """Call ``run(**options)`` in a thread, and wait for its end. Then call ``on_end`` here.
 
-    ``held`` reports what ``on_end`` raises.
-    Each time that the task of the caller is cancelled, the run is stopped once more.
+    ``held`` reports what ``on_end`` raises. Each time that the task of the caller is cancelled, the
+    run is stopped once more.
     """
     stops = caller.stops
     ended: asyncio.Future[None] = caller.loop.create_future()

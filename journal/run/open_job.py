@@ -485,10 +485,12 @@ class JobRun:
 
         Takes the arguments of :meth:`run`, except ``executor``. Differences:
 
-        - Coroutine functions, their ``setup``, ``tell``, ``on_progress`` and ``on_end``, which may
-          be a coroutine function, run in the caller's event loop, and in the caller's context
-          variables. The loop's other tasks go on. Commits
-          are made in a thread. Plain functions, and their ``setup``, run in threads.
+        - A coroutine function and its ``setup`` run in the caller's event loop, while the loop's
+          other tasks go on. A plain function runs in threads, and so does its ``setup``. Commits
+          are made in a thread.
+        - ``tell``, ``on_progress`` and ``on_end`` are called in the caller's event loop.
+          ``on_end`` may be a coroutine function.
+        - All of them have the context variables of the caller.
         - If the task is cancelled, the run starts no more rows, waits for the rows in flight,
           pauses the job, and raises CancelledError. A second cancellation cancels the rows in
           flight, which ``on_interrupted`` settles. A third one gives up rows that ignore that.
@@ -534,9 +536,8 @@ class JobRun:
             if left and report.job.failed_rows:
                 root = shlex.quote(str(self.service.root))
                 held.report(f"see: journal --root {root} errors {self.id}")
-        elif (
-            in_shell or not bounds.brake.has_tripped
-        ):  # its message has already said how to continue
+        # The message of the brake has already said how to continue in Python.
+        elif in_shell or not bounds.brake.has_tripped:
             by_failures = bounds.brake.has_tripped or bounds.has_halted
             failed = report.job.failed_rows if by_failures else 0
             again = how_to.again if failed else ""

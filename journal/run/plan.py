@@ -108,8 +108,8 @@ def take_up(
     """Prepare an ended job for a run: retry failed rows if asked, and reopen it if rows are
     pending.
 
-    With ``where``, only failed rows that meet this condition are retried. A cancelled job is not changed. Returns the job after the changes. Raises JobBusyError while a
-    run holds the job.
+    With ``where``, only failed rows that meet this condition are retried. A cancelled job is not
+    changed. Returns the job after the changes. Raises JobBusyError while a run holds the job.
     """
     job = existing_job(service, job_id)
     if job.status is JobStatus.CANCELLED:

@@ -38,6 +38,7 @@ rows_in_all, size, workers, mode = int(sys.argv[4]), int(sys.argv[5]), int(sys.a
 
 def note(rows):
     os.write(ledger, (" ".join(str(row.row_number) for row in rows) + "\\n").encode())
+    tell("called")
     return {row.id: row.row_number for row in rows}
 
 def handle(rows):
@@ -68,11 +69,15 @@ def expect(condition: object, what: str) -> None:
         raise Loss(what)
 
 
-def kill_once(work: Path, mode: str, rows: int, after_s: float) -> bool:
-    """Continue the run, and kill it after a time. Returns whether it was killed before its end."""
+def kill_once(work: Path, mode: str, rows: int, calls: int, after_s: float) -> bool:
+    """Continue the run, and kill it so many seconds after the begin of a call. Returns whether it
+    was killed before its end.
+    """
     arguments = (work / "ledger", rows, SIZE, WORKERS, mode)
     with Child(RUNNER, work / "jobs", "j", *arguments) as child:
-        child.hear()
+        for _ in range(1 + calls):  # the first time, it has opened the job
+            if child.hear() == "ended":
+                return False
         time.sleep(after_s)
         child.kill()
         with JobService(work / "jobs") as service:
@@ -104,7 +109,7 @@ def batches(work: Path, mode: str, *, rows: int, kills: int, seed: int) -> int:
     count, reviewed = 0, set[int]()
     work.mkdir(parents=True, exist_ok=True)
     for _ in range(kills):
-        count += kill_once(work, mode, rows, draw.uniform(0.0, 0.05))
+        count += kill_once(work, mode, rows, draw.randint(1, 6), draw.uniform(0.0, 0.005))
         reviewed = check(work, reviewed)
     with journal.open_job(work / "jobs" / "j") as job:
         job.run_batches(lambda given: [None] * len(given), SIZE, tell=lambda _text: None)

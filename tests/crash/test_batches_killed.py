@@ -16,4 +16,6 @@ SIZE = {"rows": 2000, "kills": 50} if IS_LONG else {"rows": 400, "kills": 2}
 def test_only_rows_of_calls_in_flight_are_in_doubt_whenever_a_run_is_killed(
     tmp_path: Path, mode: str, count: Callable[[str, int], None]
 ) -> None:
-    count("kills of a run with batches", batches(tmp_path, mode, seed=1, **SIZE))
+    kills = batches(tmp_path, mode, seed=1, **SIZE)
+    assert kills  # it has checked the journal and the ledger after each
+    count("kills of a run with batches", kills)

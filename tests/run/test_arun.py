@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,23 +29,10 @@ from journal.run.workers.choose import make_workers
 from journal.run.workers.event_loop import CallersLoop, LoopWorkers
 from journal.run.workers.handover import Claim, Results
 
+pytestmark = pytest.mark.usefixtures("no_threads_left")
+
 WAIT_S = 60.0
 Value = TypeVar("Value")
-
-
-@pytest.fixture(name="path")
-def fixture_path(tmp_path: Path) -> Path:
-    return tmp_path / "jobs" / "j"
-
-
-@pytest.fixture(autouse=True)
-def no_threads_left() -> Iterator[None]:
-    before = set(threading.enumerate())
-    yield
-    for thread in set(threading.enumerate()) - before:
-        if thread.name in ("journal-driver", "journal-loop", "journal-worker"):
-            thread.join(WAIT_S)
-            assert not thread.is_alive()
 
 
 def open_job(path: Path, count: int = 5, **options: Any) -> JobRun:

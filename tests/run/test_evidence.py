@@ -26,11 +26,6 @@ from journal.run.outcome import TRACEBACK_BYTES, traceback_of
 HERE = __file__
 
 
-@pytest.fixture(name="path")
-def fixture_path(tmp_path: Path) -> Path:
-    return tmp_path / "jobs" / "j"
-
-
 def open_job(path: Path, count: int = 1, **options: Any) -> JobRun:
     rows = [{"n": n} for n in range(1, count + 1)]
     return journal.open_job(path, rows, resume_command="", **options)

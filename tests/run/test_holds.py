@@ -23,11 +23,6 @@ from journal.run.pacing.limits import Limits
 WORKERS = 4
 
 
-@pytest.fixture(name="path")
-def fixture_path(tmp_path: Path) -> Path:
-    return tmp_path / "jobs" / "j"
-
-
 def open_job(path: Path, count: int = 60, **options: Any) -> JobRun:
     return journal.open_job(path, ({"n": n} for n in range(1, count + 1)), sync="none", **options)
 

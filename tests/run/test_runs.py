@@ -11,7 +11,7 @@ import shutil
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
@@ -49,6 +49,8 @@ from journal.run.in_flight import InFlight
 from journal.run.pacing.limits import Limits
 from journal.run.workers.choose import make_workers
 from journal.run.workers.handover import Claim, Results
+
+pytestmark = pytest.mark.usefixtures("no_threads_left")
 
 WAIT_S = 60.0
 ENOUGH_S = 1.0  # for what takes no time, on a machine that has no time
@@ -1602,14 +1604,3 @@ def test_rows_read_back_what_they_were_given(path: Path) -> None:
     with open_job(path, 3) as job:
         job.run(lambda row: json.loads(json.dumps(row.data)))
         assert [row.result for row in job.rows()] == [row.data for row in job.rows()]
-
-
-@pytest.fixture(autouse=True)
-def no_threads_left() -> Iterator[None]:
-    """Whatever a run was through, its threads are gone once its handlers have returned."""
-    before = set(threading.enumerate())
-    yield
-    for thread in set(threading.enumerate()) - before:
-        if thread.name.startswith("journal-"):
-            thread.join(WAIT_S)
-            assert not thread.is_alive()

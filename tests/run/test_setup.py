@@ -21,22 +21,9 @@ from journal.run.signals import Stops
 from journal.run.workers.handover import Results
 from journal.run.workers.setup import LoopSetup, StoppedInSetupError
 
+pytestmark = pytest.mark.usefixtures("no_threads_left")
+
 WAIT_S = 60.0
-
-
-@pytest.fixture(name="path")
-def fixture_path(tmp_path: Path) -> Path:
-    return tmp_path / "jobs" / "j"
-
-
-@pytest.fixture(autouse=True)
-def no_threads_left() -> Iterator[None]:
-    before = set(threading.enumerate())
-    yield
-    for thread in set(threading.enumerate()) - before:
-        if thread.name.startswith("journal-"):
-            thread.join(WAIT_S)
-            assert not thread.is_alive()
 
 
 def open_job(path: Path, count: int = 3) -> JobRun:

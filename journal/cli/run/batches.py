@@ -15,7 +15,7 @@ from journal.cli.run.subprocesses import (
     Commands,
     output_lines,
 )
-from journal.model import JobRow
+from journal.model import JobRow, added_usage, cents_of, millionths
 from journal.run.handler import AttemptedRow
 from journal.run.outcome import TWO_OUTCOMES, Outcome, with_cost
 from journal.run.workers.batches import Answer
@@ -167,10 +167,10 @@ def _outcome(lines: _Lines) -> Outcome:
     ]
     if len(lines) == 1:
         return outcomes[0]
-    usage: dict[str, float] = {}
-    for name, value in (item for one in outcomes for item in (one.usage or {}).items()):
-        usage[name] = usage.get(name, 0) + value
-    costs = [one.cost_cents for one in outcomes if one.cost_cents is not None]
+    usage: dict[str, int | float] = {}
+    for one in outcomes:
+        usage = added_usage(usage, one.usage or {})
+    costs = [millionths(one.cost_cents) for one in outcomes if one.cost_cents is not None]
     review = Outcome(
         kind="review",
         result=lines.kept,
@@ -178,7 +178,7 @@ def _outcome(lines: _Lines) -> Outcome:
         error_message=f"the command printed {len(lines)} lines for this row, which the result of "
         f"this review keeps{lines.not_kept()}",
     )
-    return with_cost(review, sum(costs) if costs else None, usage or None)
+    return with_cost(review, cents_of(sum(costs)) if costs else None, usage or None)
 
 
 def _read(line: str) -> tuple[Any, str]:

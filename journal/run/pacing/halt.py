@@ -54,7 +54,7 @@ class Halt(msgspec.Struct):
     last: deque[bool] = msgspec.field(default_factory=deque)  # whether each of them has failed
     failed: int = 0  # of the last rows
     succeeded: int = 0  # the last attempt that has succeeded, in the order in which they began
-    since: list[int] = []  # the failed attempts after that
+    failed_since: list[int] = []  # the failed attempts that began after it
 
     @classmethod
     def parse(cls, text: str) -> Halt | None:
@@ -90,10 +90,10 @@ class Halt(msgspec.Struct):
         A success that began before the failures in a row says nothing about what caused them.
         """
         if self.in_a_row and failed and ticket > self.succeeded:
-            self.since.append(ticket)
+            self.failed_since.append(ticket)
         elif self.in_a_row and not failed:
             self.succeeded = max(self.succeeded, ticket)
-            self.since = [later for later in self.since if later > ticket]
+            self.failed_since = [later for later in self.failed_since if later > ticket]
         if self.window:
             self.last.append(failed)
             self.failed += failed
@@ -107,7 +107,7 @@ class Halt(msgspec.Struct):
         verb = _HALT_VERBS[self.what]
         if self.in_a_row:
             last = counted(self.count, f"row|rows {verb}")
-            return f"the last {last}" if len(self.since) >= self.count else None
+            return f"the last {last}" if len(self.failed_since) >= self.count else None
         if self.window:
             last = counted(self.window, f"row|rows {verb}")
             return f"{self.failed} of the last {last}" if self.failed >= self.count else None

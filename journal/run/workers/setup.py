@@ -11,7 +11,8 @@ from time import monotonic
 from typing import Any
 
 from journal.errors import InvalidValueError
-from journal.run.signals import POLL_S, Stops
+from journal.run.held_job import POLL_S
+from journal.run.signals import Stops
 from journal.run.workers.handover import Results
 
 # A function that makes an async or a plain context manager, such as the class of a client.

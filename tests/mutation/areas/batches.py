@@ -166,7 +166,7 @@ PATCHES = [
     Patch(
         "what both lines of a row have cost counts",
         "cli/run/batches",
-        "    return with_cost(review, sum(costs) if costs else None, usage or None)\n",
+        "    return with_cost(review, cents_of(sum(costs)) if costs else None, usage or None)\n",
         "    return review\n",
         COMMANDS,
     ),

@@ -203,7 +203,7 @@ PATCHES = [
     Patch(
         "a success ends the failures in a row before it",
         "run/pacing/halt",
-        "            self.since = [later for later in self.since if later > ticket]\n",
+        "            self.failed_since = [later for later in self.failed_since if later > ticket]\n",
         "",
         LIMITS,
     ),

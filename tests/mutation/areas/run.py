@@ -30,10 +30,10 @@ PATCHES = [
     Patch(
         "an attempt is in flight before workers hear of it",
         "run/in_flight",
-        "        self._attempts[self.last_ticket] = Dispatched(attempted, claim, self._deadline_s)\n"
-        "        self._workers.dispatch(self.last_ticket, attempted, claim)\n",
-        "        self._workers.dispatch(self.last_ticket, attempted, claim)\n"
-        "        self._attempts[self.last_ticket] = Dispatched(attempted, claim, self._deadline_s)\n",
+        "        self._attempts[self._ticket] = Dispatched(attempted, claim, self._deadline_s)\n"
+        "        self._workers.dispatch(self._ticket, attempted, claim)\n",
+        "        self._workers.dispatch(self._ticket, attempted, claim)\n"
+        "        self._attempts[self._ticket] = Dispatched(attempted, claim, self._deadline_s)\n",
         INTERRUPTS,
     ),
     Patch(
@@ -489,5 +489,19 @@ PATCHES = [
         "    _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\n",
         "    _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, set())\n",
         INTERRUPTS,
+    ),
+    Patch(
+        "an attempt that is asked to end gets another deadline",
+        "run/in_flight",
+        "        if not stops and now_s < self.next_deadline_s:\n",
+        "        if not stops and now_s < self.next_deadline_s + 60:\n",
+        RUN,
+    ),
+    Patch(
+        "attempts are looked at again when the next deadline comes",
+        "run/in_flight",
+        "                if attempt.deadline_s is not None\n",
+        "                if attempt.deadline_s is None\n",
+        RUN,
     ),
 ]
