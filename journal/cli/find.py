@@ -43,7 +43,18 @@ def complete_job(ctx: click.Context, parameter: click.Parameter, incomplete: str
         return []
 
 
+def complete_copy(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
+    """Shell completion for a copy of a job: as JOB, or files if no id begins so."""
+    return complete_job(ctx, parameter, incomplete) or complete_path(ctx, parameter, incomplete)
+
+
+def complete_dashes(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Shell completion for the place where only ``-- COMMAND`` can follow."""
+    return [] if incomplete else ["--"]
+
+
 complete_path = click.Path().shell_complete  # for files and directories
+complete_directory = click.Path(file_okay=False).shell_complete
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> list[str]:

@@ -18,7 +18,7 @@ from journal.cli.exit_codes import (
     EXIT_UNEXPECTED,
     exit_code_of,
 )
-from journal.cli.find import DEFAULT_ROOT, did_you_mean
+from journal.cli.find import DEFAULT_ROOT, complete_directory, did_you_mean
 from journal.cli.output import echo_err
 from journal.errors import JournalError
 
@@ -40,6 +40,7 @@ _MODULES = {
     "transfer": ("pack", "unpack", "compare", "pull"),
     "log": ("log", "watch", "wait"),
 }
+_COMPLETE = "_JOURNAL_COMPLETE"
 _COMMANDS = {name: name for names in (*PURPOSES.values(), ("help",)) for name in names}
 _COMMANDS |= {name: module for module, names in _MODULES.items() for name in names}
 
@@ -121,6 +122,7 @@ def _lines_of(text: str) -> list[str]:
     "--root",
     envvar="JOURNAL_ROOT",
     default=DEFAULT_ROOT,
+    shell_complete=complete_directory,
     help="The directory of the jobs. Environment: JOURNAL_ROOT.",
 )
 @click.version_option(package_name="rowjournal", prog_name="journal")
@@ -140,7 +142,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line. Returns its exit code. An error is reported in one line."""
     _ensure_standard_streams()
     try:
-        code: Any = cli.main(arguments, standalone_mode=False, complete_var="_JOURNAL_COMPLETE")
+        if _COMPLETE in os.environ:
+            from journal.cli.completion import shells  # noqa: PLC0415  (a shell asks, no person)
+
+            shells.register()
+        code: Any = cli.main(arguments, standalone_mode=False, complete_var=_COMPLETE)
     except click.ClickException as error:
         if isinstance(error, click.NoSuchOption) and error.option_name == "--root":
             hint = "--root comes before the command: journal --root DIRECTORY COMMAND"

@@ -29,8 +29,10 @@ _HEAD = """\
 - **Environment**: JOURNAL_LIST_LIMIT sets `journal list --limit`, and so on for every option; JOURNAL_COLOR sets
   `--color` of every command. An option that can be repeated takes one value a line:
   `JOURNAL_EXPORT_REDACT=$'api key\\nzip'`.
-- **Completion** of commands, options and job ids: `eval "$(_JOURNAL_COMPLETE=bash_source journal)"` in `~/.bashrc`,
-  `zsh_source` in `~/.zshrc`; `_JOURNAL_COMPLETE=fish_source journal | source` in `config.fish`.
+- **Completion** of commands, options and their values, job ids, files, and the program after `--`. Add a line to
+  - `~/.bashrc`: `eval "$(_JOURNAL_COMPLETE=bash_source journal)"`
+  - `~/.zshrc`, after `compinit`: `eval "$(_JOURNAL_COMPLETE=zsh_source journal)"`
+  - `~/.config/fish/config.fish`: `_JOURNAL_COMPLETE=fish_source journal | source`
 
 The exit codes are in `journal help exceptions`.
 """

@@ -12,7 +12,7 @@ FLOORS = (
     "history repair",
     "service transfer",
     "run export",
-    "report",
+    "report cli.completion",
     "cli",
     "cli.run",
     "cli.commands",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import select
 import struct
 import subprocess
@@ -148,3 +149,48 @@ def on_terminal(
     with Command(None, *arguments, columns=columns, typed=answer, more=environment) as command:
         code = command.ends()
         return code, command.out.replace("\r\n", "\n").removeprefix(answer)
+
+
+class Shell:
+    """An interactive shell in a terminal, until the end of a ``with`` block."""
+
+    def __init__(self, argv: list[str], directory: Path) -> None:
+        self._terminal, there = pty.openpty()
+        fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 400, 0, 0))
+        command = "import os, sys; os.login_tty(0); os.execvp(sys.argv[1], sys.argv[1:])"
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", command, *argv],
+            stdin=there,
+            stdout=there,
+            stderr=there,
+            cwd=directory,
+            env={**os.environ, "TERM": "xterm", "HOME": str(directory)},
+        )
+        os.close(there)
+        self._shown = ""
+
+    def press(self, keys: str) -> None:
+        os.write(self._terminal, keys.encode())
+
+    def enter(self, line: str) -> None:
+        self.press(f"{line}\r")
+
+    def awaits(self, pattern: str) -> re.Match[str]:
+        """The first match of the pattern in what is shown; what comes before its end is forgotten."""
+        while (found := re.search(pattern, self._shown)) is None:
+            ready, _, _ = select.select([self._terminal], [], [], _HANGS_AFTER_S)
+            assert ready, f"it hangs: {self._shown!r}"
+            self._shown += os.read(self._terminal, 1 << 16).decode(errors="replace")
+            if "\x1b[c" in self._shown:  # fish asks what the terminal can do
+                self._shown = self._shown.replace("\x1b[c", "")
+                self.press("\x1b[?62c")
+        self._shown = self._shown[found.end() :]
+        return found
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._terminal)

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from journal.cli.find import find_job, job_argument
+from journal.cli.find import complete_path, find_job, job_argument
 from journal.cli.output import echo_err
 from journal.cli.redaction import check_redacted, redact_option
 from journal.cli.shared_options import force_option
@@ -21,6 +21,7 @@ from journal.run.signals import ending_signals
     "--output",
     "out",
     metavar="OUT",
+    shell_complete=complete_path,
     help="The file to write, or - for standard output. Default: JOB.html.",
 )
 @redact_option

@@ -14,7 +14,7 @@ from typing import IO, Any
 import click
 
 from journal.cli.exit_codes import EXIT_OK, exit_code_of
-from journal.cli.find import ReadingService, journal_command
+from journal.cli.find import ReadingService, complete_dashes, complete_path, journal_command
 from journal.cli.output import echo_err
 from journal.cli.progress import Progress
 from journal.cli.run.batches import BatchCommands, BatchHandler
@@ -52,8 +52,14 @@ from journal.text import counted, escaped
     cls=RunOptions,
     short_help="Run a command once for each row, and record the outcomes.",
 )
-@click.argument("rows", metavar="ROWS|-")
-@click.argument("command", metavar="-- COMMAND {column}...", nargs=-1, required=True)
+@click.argument("rows", metavar="ROWS|-", shell_complete=complete_path)
+@click.argument(
+    "command",
+    metavar="-- COMMAND {column}...",
+    nargs=-1,
+    required=True,
+    shell_complete=complete_dashes,
+)
 @run_options
 @click.pass_context
 def run_command(ctx: click.Context, /, **_: Any) -> int:

@@ -14,6 +14,7 @@ import click
 from click.core import ParameterSource
 
 from journal.cli.exit_codes import EXIT_OK, exit_code_of
+from journal.cli.find import complete_dashes
 from journal.cli.output import data_stream, echo_err
 from journal.cli.run.subprocesses import output_head, status_code, temporary_file, unstarted_error
 from journal.errors import InvalidValueError, JournalError, StepInDoubtError
@@ -30,7 +31,13 @@ _VARIABLES = ("JOURNAL_JOB", "JOURNAL_ROW_ID", "JOURNAL_ATTEMPT")
 
 @click.command("step", short_help="Run one side effect of a row, which no later attempt repeats.")
 @click.argument("name")
-@click.argument("command", metavar="-- COMMAND...", nargs=-1, required=True)
+@click.argument(
+    "command",
+    metavar="-- COMMAND...",
+    nargs=-1,
+    required=True,
+    shell_complete=complete_dashes,
+)
 @click.option(
     "--idempotent",
     is_flag=True,

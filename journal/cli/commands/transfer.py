@@ -17,7 +17,14 @@ from journal.cli.exit_codes import (
     Refused,
     exit_code_of,
 )
-from journal.cli.find import complete_job, complete_path, find_job, job_argument, journal_command
+from journal.cli.find import (
+    complete_copy,
+    complete_job,
+    complete_path,
+    find_job,
+    job_argument,
+    journal_command,
+)
 from journal.cli.output import echo_err, echo_json, local_text
 from journal.cli.shared_options import json_option
 from journal.errors import JobExistsError, JobNotFoundError, JournalError
@@ -57,6 +64,7 @@ _max_bytes_option = click.option(
     "-o",
     "--output",
     metavar="OUT",
+    shell_complete=complete_path,
     help="The file to write: FILE.tar.gz, FILE.tar.zst, or - for standard output. Default: "
     "JOB.tar.gz in the current directory.",
 )
@@ -134,7 +142,7 @@ def _report_some(lines: list[str]) -> None:
 
 
 @click.command("unpack", short_help="Check a pack, and make the job that it holds.")
-@click.argument("file")
+@click.argument("file", shell_complete=complete_path)
 @_max_bytes_option
 @click.pass_context
 def unpack_command(ctx: click.Context, file: str, max_bytes: int | None) -> None:
@@ -176,8 +184,8 @@ def _how_to_pull(root: str, file: str, job_id: str) -> str:
 
 
 @click.command("compare", short_help="Compare two copies of a job.")
-@click.argument("a", shell_complete=complete_job)
-@click.argument("b", shell_complete=complete_job)
+@click.argument("a", shell_complete=complete_copy)
+@click.argument("b", shell_complete=complete_copy)
 @_max_bytes_option
 @json_option
 @click.pass_context
