@@ -598,6 +598,29 @@ def test_rows_begin_a_few_at_a_time_so_that_other_tasks_get_their_turn(path: Pat
     assert len([count for count in begun if count]) >= 5  # 8, 9, 10, 11, 12: fewer if they are slow
 
 
+def test_closed_workers_make_no_tasks_for_rows_that_were_cancelled(path: Path) -> None:
+    async def handler(_row: JobRow) -> None:
+        pytest.fail("the driver has cancelled it")
+
+    async def main(job: JobRun) -> None:
+        workers = await workers_in_this_loop(handler, 100, Results())
+        before = asyncio.all_tasks()
+        for ticket, row in enumerate(job.rows()):
+            claim = Claim()
+            workers.dispatch(ticket, AttemptedRow(row, StepStore(job.service)), claim)
+            assert claim.cancel()
+        workers.close()
+        made = []  # tasks by turn of the loop: the first turn begins before it hears of the end
+        for _ in range(5):
+            await asyncio.sleep(0)
+            made.append(len(asyncio.all_tasks() - before))
+        assert made[-1] == 0
+        assert sum(made) < 50
+
+    with open_job(path, 200) as job, failing_if_it_hangs():
+        asyncio.run(main(job))
+
+
 def test_workers_whose_loop_is_closed_start_no_row_and_cannot_end_one(path: Path) -> None:
     async def handler(_row: JobRow) -> None:
         pytest.fail("its loop is closed")

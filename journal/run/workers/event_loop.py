@@ -136,8 +136,13 @@ class LoopWorkers(SingleRows):
             if self._setup is not None:
                 self._setup.close(math.inf if self._thread is None else _END_S)
         finally:
+            with suppress(RuntimeError):  # the loop is closed
+                # The driver has cancelled these rows. The loop might close between making a task
+                # for one of them and the task's first step.
+                self._loop.call_soon_threadsafe(self._new.clear)
+                if self._thread is not None:
+                    self._loop.call_soon_threadsafe(self._loop.stop)
             if self._thread is not None:
-                self._loop.call_soon_threadsafe(self._loop.stop)
                 self._thread.join(timeout=_END_S)  # longer only if a handler blocks the loop
 
     # --- in the loop

@@ -108,6 +108,13 @@ PATCHES = [
         ARUN,
     ),
     Patch(
+        "closed workers make no more tasks",
+        "run/workers/event_loop",
+        "                self._loop.call_soon_threadsafe(self._new.clear)\n",
+        "                pass\n",
+        ARUN,
+    ),
+    Patch(
         "a few coroutines begin in each turn of the loop",
         "run/workers/event_loop",
         "        for _ in range(self._begun):\n",
