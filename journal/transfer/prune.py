@@ -16,7 +16,7 @@ from journal.errors import InvalidValueError, JobNotFoundError, JournalError, Pa
 from journal.fs import directories, files
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.fs.names import ARTIFACTS_NAME, DERIVED
-from journal.fs.output import whole_file
+from journal.fs.output import remove_left_parts, whole_file
 from journal.index.summary import job_of
 from journal.model import TERMINAL_STATUSES, Job, JobStatus
 from journal.store.listing import check_name
@@ -69,7 +69,7 @@ def prune_jobs(
     """Delete the jobs below ``root`` that have ended and whose last commit is older than ``before``.
 
     Yields what was done with each job, when it is done. Old jobs that haven't ended, jobs on which
-    a run works, and jobs that can't be read are left, and are yielded as well. ``statuses``: only
+    a run works, jobs that can't be read, and links to jobs are left, and are yielded as well. ``statuses``: only
     jobs of these statuses, such as ``("completed",)``. ``dry_run``: change nothing.
 
     With ``to``, a directory, each job is first packed into ``to/JOB_ID.tar.gz``, with its backups.
@@ -78,7 +78,7 @@ def prune_jobs(
     after a ``kill -9`` or a power cut at any moment, the job, its pack, or both are whole. No file
     is overwritten: if there is a file of that name, the pack is ``JOB_ID.2.tar.gz``, and so on, but
     a pack that holds exactly this job is used again. A job with files that a pack can't hold is
-    left.
+    left. Parts of packs in ``to`` that processes have left that were killed a day ago are removed.
 
     Raises InvalidValueError, before anything is deleted, if ``to`` is no directory, or is in a
     directory of a job, or if ``before`` has no time zone.
@@ -87,6 +87,8 @@ def prune_jobs(
         raise InvalidValueError("before", before, "has no time zone: give before.astimezone()")
     store = Store(Path(root), sync=True, lock_timeout_s=lock_timeout_s)
     target = None if to is None else _checked_target(store, Path(to))
+    if target is not None and not dry_run:
+        remove_left_parts(target)
     wanted = frozenset(map(JobStatus, statuses)) or TERMINAL_STATUSES
     return _prune(store, before, wanted, target, left_named=not statuses, dry_run=dry_run)
 
@@ -157,6 +159,8 @@ def _prune_one(
     dry_run: bool,
 ) -> Pruned:
     directory = store.directory(job.id)
+    if directory.is_symlink():
+        raise _Left(f"its directory is a link to {directory.resolve()}, whose files would stay")
     size_bytes = directories.size_bytes(directory)
     pack: Path | None = None
 

@@ -376,7 +376,11 @@ SCRIPT = """
     async def handler(row):
         tell("begun", row.row_number)
         while not os.path.exists(gate):
-            await asyncio.sleep(0.005)
+            try:
+                await asyncio.sleep(0.005)
+            except asyncio.CancelledError:
+                if not is_stubborn:
+                    raise
         return row.row_number
 
     def told(text):
@@ -390,7 +394,7 @@ SCRIPT = """
                 tell("cancelled")
                 raise
 
-    gate = sys.argv[3]
+    gate, is_stubborn = sys.argv[3], "stubborn" in sys.argv
     try:
         asyncio.run(main())
     except KeyboardInterrupt:
@@ -426,6 +430,23 @@ def test_ctrl_c_in_asyncio_run_drains_and_a_second_one_ends_the_rows_in_flight(
         of_both = (job.status, job.pending_count, service.run_holder("j"))
         assert of_both == ("paused", 3, None)
         assert (job.successful_rows, job.needs_review_count) == ((2, 0) if presses == 1 else (0, 2))
+
+
+def test_a_third_ctrl_c_in_asyncio_run_ends_the_process_and_the_next_run_names_the_rows(
+    tmp_path: Path,
+) -> None:
+    with Child(SCRIPT, tmp_path, "j", tmp_path / "gate", "stubborn") as child:
+        hear_all(child, "begun 1", "begun 2")
+        for said in ("waiting for the rows in flight (2)", "ending the rows in flight (2)"):
+            os.kill(child.pid, signal.SIGINT)
+            hear_all(child, said)
+        os.kill(child.pid, signal.SIGINT)
+        hear_all(child, "interrupted")
+        assert child.wait() == 0
+    with open_job(tmp_path / "j") as job:
+        assert statuses(job) == {"processing": 2, "pending": 3}
+        assert job.run(lambda row: row.row_number).completed == 3
+        assert [row.row_number for row in job.rows("needs_review")] == [1, 2]
 
 
 def test_a_kill_leaves_in_doubt_what_was_in_flight_and_no_more(tmp_path: Path) -> None:
