@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, TypedDict
 
 import msgspec
 
+from journal.display.plain import job_text, row_text
 from journal.errors import InvalidValueError
 
 
@@ -172,6 +173,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         """Return the number (from 1) of the pass in which the time ``at`` lies."""
         return 1 + bisect_right(self.reopened_at, at)
 
+    def __repr__(self) -> str:
+        return f"<Job {job_text(self)}>"
+
+    def _repr_html_(self) -> str:
+        from journal.display.html import job_html  # noqa: PLC0415  (only in notebooks)
+
+        return job_html(self)
+
 
 def done_rows(job: Job) -> int:
     """How many rows are done: completed or skipped. Failed rows still have to be done."""
@@ -261,6 +270,14 @@ class JobRow(msgspec.Struct, frozen=True):
     unknown: bool = False
     usage: dict[str, int | float] | None = None
     traceback: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<JobRow {row_text(self)}>"
+
+    def _repr_html_(self) -> str:
+        from journal.display.html import row_html  # noqa: PLC0415  (only in notebooks)
+
+        return row_html(self)
 
 
 # How to settle rows that were in flight when their run died: see :meth:`JobService.recover_job`.

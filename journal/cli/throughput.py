@@ -7,20 +7,18 @@ spread over the job. So the work is bounded.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import msgspec
 
 from journal.model import JobRow, RowStatus
+from journal.progress.rate import RECENT_ROWS
 
 SAMPLE_ROWS = 2000
 SPARK_CELLS = 32
 _SPARKS = "▁▂▃▄▅▆▇█"
 _ASCII_SPARKS = "_.:-=+*#"
-_RECENT_ROWS = 100  # a rate covers the last 100 rows,
-_RECENT_S = 10.0  # and at least 10 s if a job is followed
 _ENDED = (RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.SKIPPED)
 
 
@@ -72,43 +70,12 @@ def recent_rate(
     The time up to ``now`` counts, so the rate falls while a run hangs.
     """
     recent = times[bisect_left(times, since) :]
-    if len(recent) > _RECENT_ROWS:
-        since = recent[-_RECENT_ROWS - 1]
-        recent = recent[-_RECENT_ROWS:]
+    if len(recent) > RECENT_ROWS:
+        since = recent[-RECENT_ROWS - 1]
+        recent = recent[-RECENT_ROWS:]
     elapsed_s = (now - since).total_seconds()
     enough = len(recent) >= (1 if rows_each == 1 else 3)
     return len(recent) * rows_each / elapsed_s if enough and elapsed_s > 0 else None
-
-
-class RecentRate:
-    """The recent rate, in rows per second, of a job that is followed."""
-
-    def __init__(self) -> None:
-        # pairs of the time when a count was first seen, and the count
-        self._looks = deque[tuple[float, int]]()
-
-    def pause(self) -> None:
-        """Forget all counts.
-
-        Call this while the job isn't running, so that the pause doesn't count.
-        """
-        self._looks.clear()
-
-    def look(self, now_s: float, done: int) -> float | None:
-        """Add the count ``done`` at ``now_s``. Returns the rate; None at the first looks."""
-        looks = self._looks
-        if looks and done < looks[-1][1]:  # rows became pending again
-            looks.clear()
-        if not looks or done != looks[-1][1]:
-            looks.append((now_s, done))
-        while (
-            len(looks) > 2
-            and done - looks[1][1] >= _RECENT_ROWS
-            and now_s - looks[1][0] >= _RECENT_S
-        ):
-            looks.popleft()
-        begin_s, before = looks[0]
-        return (done - before) / (now_s - begin_s) if done > before and now_s > begin_s else None
 
 
 def sparkline(counts: list[float], drawable: bool) -> str:
@@ -119,13 +86,3 @@ def sparkline(counts: list[float], drawable: bool) -> str:
         " " if not count else sparks[min(int(count / highest * len(sparks)), len(sparks) - 1)]
         for count in counts
     )
-
-
-def time_left(open_rows: int, rate: float | None) -> timedelta | None:
-    """The time that the open rows need at this rate; None if the rate is unknown."""
-    if not rate:
-        return None
-    try:
-        return timedelta(seconds=round(open_rows / rate))
-    except OverflowError:
-        return None

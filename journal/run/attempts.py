@@ -90,7 +90,7 @@ class Attempt:
         row = self.row.row
         if self._job.is_lost():
             lost = unrecorded_message(row, outcome, "another run has the job now")
-            self._job.report(lost)
+            self._job.warn(lost)
             return
         while True:
             try:
@@ -98,7 +98,7 @@ class Attempt:
                 self._queue.settle(row, outcome, unstarted_wait_s=math.inf)
             except JobLockedError as error:
                 if error.by_task:  # waiting would not help
-                    self._job.report(unrecorded_message(row, outcome, error))
+                    self._job.warn(unrecorded_message(row, outcome, error))
                     raise
             else:
                 with suppress(JournalError):
@@ -146,7 +146,7 @@ def _next_row(held: HeldJob, queue: RowQueue, holds: Holds, passed: int) -> JobR
     """
     while True:
         if not held.is_held():
-            held.report(f"{held.id}: {held.lost_message()}")
+            held.warn(f"{held.id}: {held.lost_message()}")
             return None
         job = held.job()
         if job.status in TERMINAL_STATUSES:
@@ -156,7 +156,7 @@ def _next_row(held: HeldJob, queue: RowQueue, holds: Holds, passed: int) -> JobR
         now_s = time.monotonic()
         held_too_long = holds.reason_to_pause()
         if held_too_long is not None:
-            held.report(f"{held.id}: {held_too_long[0]}: pausing")
+            held.warn(f"{held.id}: {held_too_long[0]}: pausing")
             return None
         due_s = queue.next_due_s
         if now_s < holds.until_s:

@@ -141,9 +141,9 @@ class Run:
                 job = self._held.last_job()
             else:
                 for problem in self._problems:
-                    self._held.report(problem)
+                    self._held.warn(problem)
             reason = self._reason if self._error is None else str(self._error)
-            self._error = self._leaving.close_after(self._error, self._problems, self._held.report)
+            self._error = self._leaving.close_after(self._error, self._problems, self._held.warn)
         self.report = RunReport(
             job=job,
             **self._counts,
@@ -194,7 +194,7 @@ class Run:
                     self._leave()
                 self._held.release()
                 for problem in self._problems:
-                    self._held.report(problem)
+                    self._held.warn(problem)
             except BaseException:
                 interrupts += 1
                 self._stops.add()
@@ -246,7 +246,7 @@ class Run:
             return False
         if not self._reported_locked:
             self._reported_locked = True
-            self._held.report(f"{error}; still waiting, so that no result is lost")
+            self._held.warn(f"{error}; still waiting, so that no result is lost")
         return True
 
     def _fail(self, error: JournalError) -> None:
@@ -256,7 +256,7 @@ class Run:
         self._error = error
         self._stops.at_least(1)
         waiting = counted(len(self._in_flight), "row|rows")
-        self._held.report(f"{error}; waiting for {waiting} in flight")
+        self._held.warn(f"{error}; waiting for {waiting} in flight")
         self._drain()
 
     def _drain(self) -> None:
@@ -324,7 +324,7 @@ class Run:
 
     def _report_stops(self) -> None:
         for message in self._stops.messages(len(self._in_flight), self._reason):
-            self._held.report(f"{self._held.id}: {message}")
+            self._held.warn(f"{self._held.id}: {message}")
 
     def _check_limits(self, job: Job) -> None:
         self._reason = self._reason or self._stops.reason

@@ -136,6 +136,8 @@ class RowLogHandler(logging.Handler):
     warnings to standard error: call ``logging.basicConfig()`` to keep it.
     """
 
+    of_rows = True  # shows nothing to a person
+
     def emit(self, record: logging.LogRecord) -> None:
         """Add a message to the log of the row at work, if there is one."""
         row = current_row.get()

@@ -11,17 +11,17 @@ from typing import Any
 
 import msgspec
 
+from journal.display.plain import report_text
 from journal.errors import InvalidStateTransition, InvalidValueError, JournalError
 from journal.format.arguments import check_optional_text
 from journal.fs import system
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, Policy, job_exit_code
+from journal.progress.messages import INFO, WARNING, Tell, say
 from journal.run.outcome import Outcome
 from journal.run.plan import IN_PYTHON, HowTo
 from journal.service import JobService, existing_job
 from journal.store.policies import check_policy
 from journal.text import counted
-
-Report = Callable[[str], object]  # called with each message for a person
 
 POLL_S = 0.2  # how often a run looks for changes by others while it has nothing to do
 
@@ -75,6 +75,14 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
                 return 4  # another process has paused it
         return job_exit_code(job)
 
+    def __repr__(self) -> str:
+        return f"<RunReport {report_text(self)}>"
+
+    def _repr_html_(self) -> str:
+        from journal.display.html import report_html  # noqa: PLC0415  (only in notebooks)
+
+        return report_html(self)
+
 
 OnEnd = Callable[[RunReport], object]  # called when a run has ended
 
@@ -96,22 +104,26 @@ class HeldJob:
         service: JobService,
         job_id: str,
         settings: Settings,
-        report: Report = lambda _text: None,
+        tell: Tell | None = None,
     ) -> None:
         self.service = service
         self.id = job_id
         self.settings = settings
-        self._report = report
+        self._tell = tell
         self._is_started = False
         self.was_started = False  # stays true after the release
         self._seen: Job | None = None  # the job when it was last read
         self._was_paused = False
         self._may_be_ours = False  # whether the run lock that the service keeps belongs to this run
 
-    def report(self, text: str) -> None:
+    def report(self, text: str, level: int = INFO) -> None:
         """Report a message. If reporting fails, the run continues."""
         with suppress(Exception):
-            self._report(text)
+            say(text, level, self.id, self._tell)
+
+    def warn(self, text: str) -> None:
+        """Report a message about what has gone wrong."""
+        self.report(text, WARNING)
 
     def call_on_end(self, on_end: OnEnd | None, report: RunReport | None) -> None:
         """Call ``on_end`` after a run. If it raises an Exception, that is reported."""
@@ -126,7 +138,7 @@ class HeldJob:
         try:
             yield
         except Exception as error:  # noqa: BLE001  (the run is over)
-            self.report(f"{self.id}: on_end raised {type(error).__name__}: {error}")
+            self.warn(f"{self.id}: on_end raised {type(error).__name__}: {error}")
 
     def job(self) -> Job:
         """The job after its last commit. Raises JobNotFoundError."""
@@ -157,7 +169,7 @@ class HeldJob:
     def _start(self) -> None:
         job = self.job()
         if job.hosts and job.hosts[-1] != system.host_name():
-            self.report(
+            self.warn(
                 f"{self.id}: was last run on {job.hosts[-1]}; make sure that nothing of that run "
                 "is still running there"
             )
@@ -182,7 +194,7 @@ class HeldJob:
         )
         became = ", ".join(counted(number, words) for number, words in now if number > 0)
         name = self.settings.how_to.argument("on_interrupted")
-        self.report(
+        self.warn(
             f"{self.id}: {counted(count, 'row|rows was|were in flight')} when an earlier run died: "
             f"{became} ({name} is {self.settings.on_interrupted})"
         )

@@ -12,6 +12,7 @@ from contextlib import nullcontext, suppress
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from journal.model import Job
+from journal.progress.terminal import above_bar
 from journal.run.held_job import HeldJob, RunReport
 from journal.run.signals import Stops, stopping_signals
 from journal.run.workers.event_loop import CallersLoop
@@ -131,5 +132,6 @@ def _callbacks(caller: CallersLoop, options: dict[str, Any]) -> dict[str, Any]:
 
     callbacks: dict[str, Any] = {"on_progress": tick}
     if options.get("tell") is not None:
-        callbacks["tell"] = functools.partial(loop.call_soon_threadsafe, options["tell"])
+        tell: Any = above_bar(options["tell"])
+        callbacks["tell"] = functools.partial(loop.call_soon_threadsafe, tell)
     return callbacks

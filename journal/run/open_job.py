@@ -13,18 +13,22 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from journal.errors import InvalidValueError, JobBusyError, JobExistsError
+from journal.display.plain import job_text
+from journal.display.session import is_prompt, start_again
+from journal.errors import InvalidValueError, JobBusyError, JobExistsError, JournalError
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.ids import is_job_id, slug
 from journal.model import TERMINAL_STATUSES, Cost, Job, JobRow, JobSummary, Policy, RowStatus
+from journal.progress.messages import Tell
+from journal.progress.show import Progress
 from journal.run.attempts import Attempt, iterate_attempts
 from journal.run.driver import Run
 from journal.run.handler import Handler
-from journal.run.held_job import HeldJob, OnEnd, Report, RunReport, Settings, check_on_end
+from journal.run.held_job import HeldJob, OnEnd, RunReport, Settings, check_on_end
 from journal.run.in_loop import run_in_callers_loop, with_options_of
 from journal.run.input_match import (
     Data,
@@ -199,7 +203,9 @@ def _take_input(
 
 
 def program() -> str:
-    """The command line of this program, quoted for a shell."""
+    """The command line of this program, quoted for a shell; "" at a prompt or in a notebook."""
+    if is_prompt():
+        return ""
     arguments = getattr(sys, "orig_argv", sys.argv)
     return shlex.join([sys.executable or "python", *arguments[1:]]) if arguments else ""
 
@@ -231,6 +237,17 @@ class JobRun:
     def close(self) -> None:
         """Close the job and its files."""
         self.service.close()
+
+    def __repr__(self) -> str:
+        try:
+            return f"<JobRun {job_text(self.job)}>"
+        except JournalError:  # it is closed, or the job was deleted
+            return f"<JobRun {self.id}: can't be read any more>"
+
+    def _repr_html_(self) -> str | None:
+        with suppress(JournalError):
+            return self.job._repr_html_()
+        return None  # the notebook shows the text
 
     @property
     def job(self) -> Job:
@@ -287,7 +304,8 @@ class JobRun:
         where: Callable[[JobRow], object] | None = None,
         retry_failed: bool = False,
         handle_signals: bool = True,
-        tell: Report | None = None,
+        progress: bool | None = None,
+        tell: Tell | None = None,
         on_progress: Callable[[Job], object] = lambda _job: None,
         on_end: Callable[[RunReport], object] | None = None,
         setup: SetupFactory | None = None,
@@ -369,8 +387,10 @@ class JobRun:
         re-raised at the end. :meth:`stop` stops it from any thread. Other processes control a run
         by `journal pause`, `resume`, `cancel`, `retry` and `skip`.
 
-        **Reports.** ``tell`` is called with each message for people. Its default prints to standard
-        error. ``on_progress`` is called with the job about five times a second. ``on_end`` is
+        **Reports.** ``progress`` shows a bar on a terminal, HTML in a notebook, or else lines; None
+        shows no lines, and False nothing. ``tell`` is called with each message for people. Its
+        default prints to standard error. The logger "journal" gets each message, too (`journal
+        help notebooks`). ``on_progress`` is called with the job about five times a second. ``on_end`` is
         called with the report when the run has ended, for whatever reason. All is on the disk then,
         and the run lock is free. If a commit has failed, the report's ``reason`` is the error,
         which is raised afterwards. If ``on_end`` raises, a message says so, and nothing else
@@ -396,6 +416,7 @@ class JobRun:
             self._hold(tell),
             limits,
             stops,
+            progress=progress,
             on_progress=on_progress,
             on_end=on_end,
             retry_failed=retry_failed,
@@ -409,6 +430,7 @@ class JobRun:
         limits: Limits,
         stops: Stops,
         *,
+        progress: bool | None,
         on_progress: Callable[[Job], object],
         on_end: OnEnd | None,
         retry_failed: bool,
@@ -426,13 +448,21 @@ class JobRun:
             except StoppedInSetupError:
                 held.report(f"{self.id}: stopped before its setup was complete: no row was started")
                 return RunReport(job=self.job, reason=stops.reason, signal=stops.signal)
-            run = Run(held, leaving, results, limits, on_progress, stops)
+            shown = Progress(
+                self.job,
+                progress,
+                pace=lambda: self.pace,
+                in_shell=bool(self._settings.how_to.command),
+            )
+            run = Run(held, leaving, results, limits, shown.then(on_progress), stops)
             self._pace = run.pace
             job = take_up(self.service, self.id, retry_failed=retry_failed, where=limits.where)
             if job.status in TERMINAL_STATUSES:
                 return self._report_idle(held, retry_failed=retry_failed)
             try:
-                report = run.work(handle_signals=handle_signals)
+                with shown:
+                    report = run.work(handle_signals=handle_signals)
+                    shown.end(report.job)
             except Exception:
                 held.call_on_end(on_end, run.report)
                 raise
@@ -522,8 +552,8 @@ class JobRun:
             stops.add(reason="job.stop() was called")
         return bool(runs)
 
-    def _hold(self, tell: Report | None) -> HeldJob:
-        return HeldJob(self.service, self.id, self._settings, tell or _print_to_stderr)
+    def _hold(self, tell: Tell | None) -> HeldJob:
+        return HeldJob(self.service, self.id, self._settings, tell)
 
     def _report_end(self, held: HeldJob, report: RunReport, bounds: Bounds) -> None:
         """Report the rows that are left, and how to continue."""
@@ -542,7 +572,7 @@ class JobRun:
             failed = report.job.failed_rows if by_failures else 0
             again = how_to.again if failed else ""
             command = again or command_for_rest(report.job.resume_command or "", report.reason)
-            command = command or "run this program again"
+            command = command or start_again()
             held.report(f"to continue: {command}")
             if failed and not again:
                 stay = counted(failed, "row|rows has|have failed, and stays|stay failed")
@@ -560,7 +590,7 @@ class JobRun:
         retry_on: RetryOn = (Exception,),
         backoff_s: float = 1.0,
         max_backoff_s: float = 60.0,
-        tell: Report | None = None,
+        tell: Tell | None = None,
     ) -> Iterator[Attempt]:
         """The open rows, one attempt at a time, for a loop of your own: see :class:`Attempt`.
 
@@ -570,10 +600,3 @@ class JobRun:
         - The arguments are those of :meth:`run`. Failed attempts are repeated as in :meth:`run`.
         """
         return iterate_attempts(self._hold(tell), Limits.among(locals()))
-
-
-def _print_to_stderr(text: str) -> None:
-    try:
-        print(text, file=sys.stderr, flush=True)  # noqa: T201
-    except (OSError, ValueError, AttributeError):  # standard error is closed or doesn't exist
-        return

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from journal.display.session import interrupt_again
+
 _STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -55,7 +57,7 @@ class Stops:
                 waiting = f"; waiting for the rows in flight ({in_flight})" if in_flight else ""
                 yield f"{why}pausing{waiting}"
             elif self._reported == 2:
-                yield f"{why}ending the rows in flight ({in_flight}); a further Ctrl-C kills them"
+                yield f"{why}ending the rows in flight ({in_flight}); {interrupt_again()} kills them"
             else:
                 yield f"ending the rows in flight ({in_flight}) by force"
 

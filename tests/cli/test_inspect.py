@@ -21,18 +21,17 @@ from journal.cli.find import duration_s
 from journal.cli.main import main
 from journal.cli.throughput import (
     SAMPLE_ROWS,
-    RecentRate,
     end_times,
     recent_rate,
     sparkline,
     throughput,
-    time_left,
 )
 from journal.cli.times import moment
 from journal.format.records import JobRecord, JobReopenedRecord, JobStatusRecord
 from journal.index.index import Index
 from journal.index.summary import job_of
 from journal.model import JobRow, RowStatus
+from journal.progress.rate import RecentRate, time_left
 
 Capture = pytest.CaptureFixture[str]
 

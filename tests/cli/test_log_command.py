@@ -21,9 +21,9 @@ from journal import JobService, JobStatus
 from journal.cli.exit_codes import Refused
 from journal.cli.follow import follow_job
 from journal.cli.main import main
-from journal.cli.progress import Progress
 from journal.format.commits import START
 from journal.history.events import Choice, Event, last_events, read_events
+from journal.progress.show import Progress
 from journal.repair import repair_job
 from journal.version import VERSION
 
@@ -617,7 +617,7 @@ def test_the_time_of_a_pause_is_not_in_the_rate_that_watch_shows(
     monkeypatch.setattr("time.monotonic", lambda: now_s)
     for resting in ((running, "interrupted"), (job, "")):
         now_s = 0.0
-        with Progress(running, quiet=False) as progress:
+        with Progress(running, True, in_shell=True) as progress:
             progress.show(running, "running")
             now_s = 1000.0
             progress.show(*resting)

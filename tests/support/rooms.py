@@ -5,8 +5,9 @@ from __future__ import annotations
 # From the ground up. A room imports only from floors below its own, and from itself.
 FLOORS = (
     "errors text version",
+    "display",
     "model ids fs",
-    "format",
+    "format progress",
     "index",
     "store verify",
     "history repair",

@@ -17,7 +17,6 @@ from journal.cli.find import command_line, counts_text, find_job, job_argument
 from journal.cli.follow import check_reader, follow_job, gone
 from journal.cli.listing import LOOK_AHEAD, Field, Format, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, echo_err, local_text
-from journal.cli.progress import Progress
 from journal.cli.redaction import find_redacted_job, redact_option
 from journal.cli.row_ranges import missing_rows
 from journal.cli.shared_options import rows_option
@@ -26,6 +25,8 @@ from journal.errors import JobNotFoundError
 from journal.history.events import Choice, Event, last_events, read_events
 from journal.history.reading import History
 from journal.model import LOG_LEVELS, Job, JobStatus, job_exit_code
+from journal.progress.show import Progress
+from journal.progress.terminal import above_bar
 from journal.service import JobService, existing_job
 from journal.text import as_text, shorten
 
@@ -164,8 +165,8 @@ def watch_command(ctx: click.Context, job: str) -> int:
     """
     service, job_id = find_job(ctx.obj, job)
     found = existing_job(service, job_id)
-    with Progress(found, quiet=False) as progress:
-        for seen in follow_job(service, job_id, report=progress.echo_err):
+    with Progress(found, progress=True, in_shell=True) as progress:
+        for seen in follow_job(service, job_id, report=above_bar(echo_err)):
             found = seen.job
             progress.show(found, seen.state)
     return _outcome(ctx, service, found)

@@ -16,7 +16,6 @@ import click
 from journal.cli.exit_codes import EXIT_OK, exit_code_of
 from journal.cli.find import ReadingService, complete_dashes, complete_path, journal_command
 from journal.cli.output import echo_err
-from journal.cli.progress import Progress
 from journal.cli.run.batches import BatchCommands, BatchHandler
 from journal.cli.run.inputs import NULL, RowInput, format_of, open_rows
 from journal.cli.run.on_end import parse_command, run_on_end
@@ -207,16 +206,14 @@ class _RunCommand:
             words = "row|rows is|are in review already, and stays|stay in review"
             echo_err(f"{job.id}: {counted(job.needs_review_count, words)}; {how}")
         with self._on_end() as on_end:
-            with Progress(job, quiet=given["quiet"], pace=lambda: job_run.pace) as progress:
-                report = job_run.run(
-                    handler,
-                    retry_failed=given["retry_failed"],
-                    tell=progress.echo_err,
-                    on_progress=progress.show,
-                    on_end=on_end,
-                    **limits,
-                )
-                progress.show(report.job)
+            report = job_run.run(
+                handler,
+                retry_failed=given["retry_failed"],
+                progress=not given["quiet"],
+                tell=echo_err,
+                on_end=on_end,
+                **limits,
+            )
             self._finish(report)
         return report.exit_code
 

@@ -44,7 +44,6 @@ from journal.cli.throughput import (
     recent_rate,
     sparkline,
     throughput,
-    time_left,
 )
 from journal.fs.names import JOURNAL_NAME
 from journal.history.error_groups import ErrorGroup, Numbers, group_errors
@@ -62,6 +61,7 @@ from journal.model import (
     done_rows,
     expected_cost_cents,
 )
+from journal.progress.rate import time_left
 from journal.service import JobService, existing_job
 from journal.text import (
     as_text,

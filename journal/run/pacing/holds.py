@@ -85,7 +85,7 @@ class Holds:
     def report(self) -> None:
         """Report the holds that have begun or ended since the last call."""
         while self._said:
-            self._job.report(f"{self._job.id}: {self._said.pop(0)}")
+            self._job.warn(f"{self._job.id}: {self._said.pop(0)}")
 
     def hear(self, ticket: int, outcome: Outcome, now_s: float) -> str:
         """Take an outcome into account. Returns a message if a hold begins or ends; else ""."""

@@ -231,7 +231,7 @@ def report_unknown_columns(job: HeldJob, limit_per: Mapping[str, int] | None) ->
     for column in unknown if known else ():
         meant = similar(column, known)
         which = "no row" if len(rows) <= _FIRST_ROWS else f"none of the first {_FIRST_ROWS:,} rows"
-        job.report(
+        job.warn(
             f"{job.id}: {which} has the column {column!r}, so "
             f"{job.settings.how_to.argument('limit_per')} limits none of them by it"
             + (f"; did you mean {meant!r}?" if meant else "")

@@ -1,0 +1,145 @@
+"""HTML of jobs and rows for notebooks: small, without scripts, readable in light and dark.
+
+Text has the colour of the notebook. Other colours only accompany text. All values are escaped and
+shortened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from html import escape
+from itertools import islice
+from typing import Any
+
+from journal.text import as_text, counted, escaped, shorten, spent_text, usage_text
+
+_COLORS = {
+    "completed": "#3a9d68",
+    "failed": "#d64545",
+    "needs_review": "#c98a1b",
+    "skipped": "#8a94a0",
+    "processing": "#4a86e8",
+    "pending": "rgba(128,128,128,.35)",
+}
+_MAX_VALUE = 100  # characters of a value in a table of rows
+_MAX_TEXT = 1000  # of a value that has a line of its own
+_MAX_COLUMNS = 8  # of data
+_MAX_ROWS = 10
+_LEFT = 'style="text-align:left;vertical-align:top"'
+
+
+def job_html(job: Any, *notes: str) -> str:
+    """A job: its name, status, a bar, its counts and costs. ``notes``: further lines of text."""
+    counts = {
+        "completed": job.successful_rows,
+        "failed": job.failed_rows,
+        "needs_review": job.needs_review_count,
+        "skipped": job.skipped_count,
+        "processing": job.processing_count,
+        "pending": job.pending_count,
+    }
+    parts = {name: count for name, count in counts.items() if count}
+    segments = "".join(
+        f'<span style="flex:{count} 0 0;min-width:3px;background:{_COLORS[name]}"></span>'
+        for name, count in parts.items()
+    )
+    legend = " &nbsp; ".join(
+        f'<span style="white-space:nowrap"><span style="color:{_COLORS[name]}">&#9632;</span> '
+        f"{count:,} {name.replace('_', ' ')}</span>"
+        for name, count in parts.items()
+    )
+    said = [f"{counted(job.total_rows, 'row|rows')}: {legend}" if parts else "no rows"]
+    spent = [spent_text(job.total_cost_cents, None), usage_text(job.usage)]
+    said += [_text(text) for text in (*notes, ", ".join(filter(None, spent))) if text]
+    if job.error_code:
+        said.append(f"<b>{_text(job.error_code)}</b> {_text(job.error_message)}")
+    name = "" if job.name in (job.id, None) else f" {_text(job.name)}"
+    bar = (
+        '<div style="display:flex;gap:1px;height:8px;margin:4px 0;border-radius:4px;'
+        f'overflow:hidden">{segments}</div>'
+    )
+    return _box(f"<b>{_text(job.id)}</b>{name} {_badge(job.status)}{bar}", said)
+
+
+def report_html(report: Any) -> str:
+    """A job after a run, with what the run has done."""
+    counts = [f"{getattr(report, kind)} {kind}" for kind in ("completed", "failed", "skipped")]
+    took = f" in {report.elapsed_s:.1f} s" if report.elapsed_s else ""
+    run = f"this run: {counted(report.started, 'attempt|attempts')}{took}, {', '.join(counts)}"
+    notes = [f"{run}; exit code {report.exit_code}"]
+    if report.reason:
+        notes.append(f"ended early: {report.reason}")
+    return job_html(report.job, *notes, *report.problems[:_MAX_ROWS])
+
+
+_ROW_MEMBERS = (
+    *("result", "error_code", "error_message", "reason", "tracking_number", "label_path"),
+    *("cost_cents", "usage", "attempts", "version", "updated_at"),
+)
+
+
+def row_html(row: Any) -> str:
+    """A row: its data, and the members that have a value, one below the other."""
+    pairs = [(name, getattr(row, name)) for name in _ROW_MEMBERS]
+    shown = [(name, value) for name, value in pairs if value not in (None, "", False)]
+    head = f"<b>{_text(row.id)}</b> {_badge(row.status)}"
+    data = [(f"data: {name}", value) for name, value in islice(row.data.items(), 3 * _MAX_COLUMNS)]
+    more = len(row.data) - len(data)
+    if more:
+        data.append(("data: …", f"and {counted(more, 'more column|columns')}"))
+    return _box(head, [_table((), data + shown, _MAX_TEXT)])
+
+
+def rows_html(rows: Sequence[Any], title: str) -> str:
+    """The first rows of a sequence as a table: number, status, data, result and error."""
+    shown = list(islice(rows, _MAX_ROWS))
+    names = list(dict.fromkeys(name for row in shown for name in row.data))
+    columns = names[:_MAX_COLUMNS]
+    has_errors = any(row.error_code for row in shown)
+    header = ["row", "status", *columns]
+    header += ["…"] * (len(names) > len(columns)) + ["result"] + ["error"] * has_errors
+    lines = []
+    for row in shown:
+        cells = [row.row_number, row.status.value, *(row.data.get(name) for name in columns)]
+        cells += ["…"] * (len(names) > len(columns)) + [row.result]
+        if has_errors:
+            cells.append(" ".join(filter(None, (row.error_code, row.error_message))))
+        lines.append(cells)
+    more = f", the first {len(shown)} are shown" if len(rows) > len(shown) else ""
+    return _box(f"{_text(title)}{more}", [_table(header, lines)] if shown else [])
+
+
+def _box(head: str, lines: Iterable[str]) -> str:
+    return "".join(
+        (
+            '<div style="max-width:60em;line-height:1.5">',
+            f"<div>{head}</div>",
+            *(f"<div>{line}</div>" for line in lines),
+            "</div>",
+        )
+    )
+
+
+def _badge(status: Any) -> str:
+    return (
+        '<span style="border:1px solid;border-radius:1em;padding:0 .6em;font-size:85%;opacity:.8">'
+        f"{_text(str(status).replace('_', ' '))}</span>"
+    )
+
+
+def _table(header: Sequence[str], lines: Iterable[Sequence[Any]], limit: int = _MAX_VALUE) -> str:
+    head = "".join(f"<th {_LEFT}>{_text(name, limit)}</th>" for name in header)
+    body = "".join(
+        f"<tr>{''.join(f'<td {_LEFT}>{_text(cell, limit)}</td>' for cell in line)}</tr>"
+        for line in lines
+    )
+    return (
+        f"<table>{f'<thead><tr>{head}</tr></thead>' if head else ''}<tbody>{body}</tbody></table>"
+    )
+
+
+def _text(value: Any, limit: int = _MAX_TEXT) -> str:
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S} UTC"
+    return escape(escaped(shorten(as_text(value), limit), keep="\n"))

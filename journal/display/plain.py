@@ -1,0 +1,43 @@
+"""The short ``repr`` of jobs, rows and runs: a line that says what is needed to recognize them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from journal.text import counted, escaped, shorten
+
+_MAX_DATA = 100  # characters of the data
+_MAX_MESSAGE = 60
+
+
+def job_text(job: Any) -> str:
+    """``ship-ca: paused, 3 of 10 rows done, 1 failed``."""
+    done = job.successful_rows + job.skipped_count
+    parts = [f"{job.status.value}", f"{done} of {counted(job.total_rows, 'row|rows')} done"]
+    if job.failed_rows:
+        parts.append(f"{job.failed_rows} failed")
+    if job.needs_review_count:
+        parts.append(f"{job.needs_review_count} need review")
+    return f"{job.id}: {', '.join(parts)}"
+
+
+def report_text(report: Any) -> str:
+    """The job, and what the run has done."""
+    run = f"this run: {report.completed} completed, {report.failed} failed"
+    if report.skipped:
+        run += f", {report.skipped} skipped"
+    ended = f"; ended early: {_short(report.reason)}" if report.reason else ""
+    return f"{job_text(report.job)}; {run} in {report.elapsed_s:.1f} s{ended}"
+
+
+def row_text(row: Any) -> str:
+    """``ship-ca:7: failed after 2 attempts, {'order': 'A-7'}, E-ZIP: no such zip``."""
+    tried = f" after {counted(row.attempts, 'attempt|attempts')}" if row.attempts else ""
+    parts = [f"{row.status.value}{tried}", shorten(repr(row.data), _MAX_DATA)]
+    if row.error_code or row.error_message:
+        parts.append(_short(": ".join(filter(None, (row.error_code, row.error_message)))))
+    return f"{row.id}: {', '.join(parts)}"
+
+
+def _short(text: str) -> str:
+    return escaped(shorten(text, _MAX_MESSAGE))

@@ -1,0 +1,34 @@
+"""Tells whether this program is a notebook, a prompt or a script. IPython is never imported."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+
+def ipython() -> Any:
+    """The shell of IPython, if this program runs in one; else None."""
+    get = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    return None if get is None else get()
+
+
+def in_notebook() -> bool:
+    """Whether the program is the kernel of a notebook, or of another frontend of Jupyter."""
+    return getattr(ipython(), "kernel", None) is not None
+
+
+def is_prompt() -> bool:
+    """Whether a person types the statements of this program: no command line repeats them."""
+    return hasattr(sys, "ps1") or ipython() is not None
+
+
+def start_again() -> str:
+    """What a person does to continue a run that has ended early."""
+    if in_notebook():
+        return "run this cell again"
+    return "call run() again" if is_prompt() else "run this program again"
+
+
+def interrupt_again() -> str:
+    """What a person does to stop a run that is stopping."""
+    return "a further interrupt of the kernel" if in_notebook() else "a further Ctrl-C"

@@ -1,0 +1,54 @@
+"""Where the messages of a run go: each to ``logging``, and to ``tell`` or standard error.
+
+Each message is a record of the logger ``journal``. If the caller has no ``tell``, it is printed to
+standard error as well, unless a handler of the logger shows the record there.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+
+from journal.progress.terminal import Bar, print_err
+
+Tell = Callable[[str], object]  # called with each message for a person
+
+INFO, WARNING = logging.INFO, logging.WARNING
+
+_LOGGER = logging.getLogger("journal")
+_LOGGER.addHandler(logging.NullHandler())  # otherwise logging prints what nobody handles
+
+
+def say(text: str, level: int, job_id: str, tell: Tell | None) -> None:
+    """Log the message, and give it to ``tell``, or print it. What ``tell`` raises is raised."""
+    with Bar.out_of_the_way():
+        is_printed = tell is None and _is_shown(level)
+        if _LOGGER.isEnabledFor(level):
+            _LOGGER.log(level, text, extra={"job_id": job_id})
+        if tell is not None:
+            tell(text)
+        elif not is_printed:
+            print_err(text)
+
+
+def _is_shown(level: int) -> bool:
+    """Whether a handler shows records of this level to a person.
+
+    A handler of a file, or one that keeps records, is none. Unknown ones are believed to show them.
+    """
+    if not _LOGGER.isEnabledFor(level):
+        return False
+    logger: logging.Logger | None = _LOGGER
+    while logger is not None:
+        if any(handler.level <= level and _shows(handler) for handler in logger.handlers):
+            return True
+        logger = logger.parent if logger.propagate else None
+    return False
+
+
+def _shows(handler: logging.Handler) -> bool:
+    if isinstance(handler, logging.StreamHandler):
+        streams = (sys.stderr, sys.stdout, sys.__stderr__, sys.__stdout__)
+        return any(handler.stream is stream for stream in streams)
+    return not isinstance(handler, logging.NullHandler) and not getattr(handler, "of_rows", False)

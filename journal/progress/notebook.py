@@ -1,0 +1,45 @@
+"""Shows progress in a notebook, as HTML that is updated in place."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from journal.display.html import job_html
+from journal.model import Job, done_rows
+
+
+class _Shown:
+    """What the cell shows. Frontends without HTML, such as a console, show its ``repr``."""
+
+    def __init__(self, job: Job, details: Sequence[str]) -> None:
+        self._job = job
+        self._details = ", ".join(details)
+
+    def __repr__(self) -> str:
+        job = self._job
+        return f"{job.id}: {done_rows(job)} of {job.total_rows} rows done, {self._details}"
+
+    def _repr_html_(self) -> str:
+        return job_html(self._job, self._details)
+
+
+class Cell:
+    """The output of a cell. The notebook keeps its last state."""
+
+    every_s = 0.5
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+
+    def draw(self, job: Job, details: Sequence[str]) -> None:
+        """Show the job, or update what is shown."""
+        shown = _Shown(job, details)
+        if self._handle is None:
+            self._handle = sys.modules["IPython"].display.display(shown, display_id=True)
+        else:
+            self._handle.update(shown)
+
+    def close(self) -> None:
+        """Nothing is left to do."""

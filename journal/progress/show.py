@@ -1,0 +1,126 @@
+"""Shows the progress of a job: a bar on a terminal, HTML in a notebook, or lines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Protocol, Self
+
+from journal.display.session import in_notebook
+from journal.model import Job, JobStatus, expected_cost_cents
+from journal.progress.rate import RecentRate, time_left
+from journal.progress.terminal import Bar, Lines, has_terminal
+from journal.text import spent_text
+
+
+class _View(Protocol):
+    every_s: float  # the shortest time between two drawings
+
+    def draw(self, job: Job, details: Sequence[str]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Progress:
+    """A context manager that shows progress. Its errors are ignored, since the run matters more."""
+
+    def __init__(
+        self,
+        job: Job,
+        progress: bool | None = None,
+        *,
+        pace: Callable[[], str] = str,
+        in_shell: bool = False,
+    ) -> None:
+        """``progress``: None shows a bar on a terminal, and HTML in a notebook; True also shows
+        lines elsewhere. ``pace`` returns what a run waits for, or its number of workers; "" to show
+        nothing. ``in_shell``: a command prints the outcome, so the lines need no last one.
+        """
+        self._job = job
+        self._progress = progress
+        self._pace = pace
+        self._in_shell = in_shell
+        self._recent = RecentRate()
+        self._rate: float | None = None
+        self._view: _View | None = None
+        self._drawn_s = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self._progress is False:
+            return self
+        with suppress(Exception):
+            if in_notebook():
+                from journal.progress.notebook import Cell  # noqa: PLC0415  (only there)
+
+                self._view = Cell()
+            elif has_terminal():
+                self._view = Bar.begin()
+            elif self._progress:
+                self._view = Lines()
+        if not isinstance(self._view, Lines):
+            self._drawn_s = -self._view.every_s if self._view else 0.0
+            self.show(self._job)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        view, self._view = self._view, None
+        if view is not None:
+            with suppress(Exception):
+                if not (isinstance(view, Lines) and self._in_shell):
+                    view.draw(self._job, self._details())
+            with suppress(Exception):
+                view.close()
+
+    def show(self, job: Job, state: str = "") -> None:
+        """Show the present counts of the job, unless they were shown a moment ago.
+
+        ``state`` is the result of ``JobService.get_state``, for a job that another process runs.
+        """
+        self._job = job
+        if self._view is None:
+            return
+        now_s = time.monotonic()
+        if (state or job.status) in (JobStatus.PAUSED, "interrupted"):
+            self._recent.pause()
+            self._rate = None
+        else:
+            self._rate = self._recent.look(now_s, _ended(job))
+        if now_s - self._drawn_s >= self._view.every_s:
+            self._drawn_s = now_s
+            with suppress(Exception):
+                self._view.draw(job, self._details())
+
+    def end(self, job: Job) -> None:
+        """``job``: what to show at the end."""
+        self._job = job
+
+    def then(self, on_progress: Callable[[Job], object]) -> Callable[[Job], None]:
+        """A function that shows a job, and calls ``on_progress`` with it."""
+
+        def show(job: Job) -> None:
+            self.show(job)
+            on_progress(job)
+
+        return show
+
+    def _details(self) -> list[str]:
+        job = self._job
+        parts = [f"{job.failed_rows} failed"]
+        if job.needs_review_count:
+            parts.append(f"{job.needs_review_count} need review")
+        open_rows = job.total_rows - _ended(job)
+        if self._rate:
+            parts.append(f"{self._rate:.1f}/s")
+        if open_rows and (left := time_left(open_rows, self._rate)) is not None:
+            parts.append(f"{left} left")
+        parts += filter(None, [self._pace()])
+        cost = spent_text(job.total_cost_cents, expected_cost_cents(job))
+        if cost:
+            parts.append(f"cost {cost}")
+        return parts
+
+
+def _ended(job: Job) -> int:
+    """Return the number of rows that are neither pending nor in flight."""
+    return job.total_rows - job.pending_count - job.processing_count
