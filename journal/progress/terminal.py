@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TextIO, TypeVar
 
 from journal.model import Job, done_rows
 from journal.text import counted, escaped, shorten
 
 _LABEL_COLUMNS = 24
 _BAR_COLUMNS = (5, 30)  # the shortest and the longest bar
+_AGAIN_S = 0.05  # how often the bar is drawn below lines of others
 
 Message = TypeVar("Message")
 
@@ -35,7 +37,10 @@ def has_terminal() -> bool:
 
 
 class Bar:
-    """A bar in the last line of the terminal. A process has one at a time."""
+    """A bar in the last line of the terminal. A process has one at a time.
+
+    While it is there, ``sys.stdout`` and ``sys.stderr`` write above it, if they are terminals.
+    """
 
     every_s = 0.1
     _lock = threading.RLock()
@@ -53,7 +58,7 @@ class Bar:
     @classmethod
     @contextmanager
     def out_of_the_way(cls) -> Iterator[None]:
-        """Take the bar off the terminal while the block writes lines to it."""
+        """Take the bar off the terminal while the block writes whole lines to it."""
         with cls._lock:
             bar = cls._shown
             if bar is None:
@@ -63,39 +68,87 @@ class Bar:
             try:
                 yield
             finally:
-                bar.redraw()
+                bar.draw_again()
 
     def __init__(self) -> None:
         self._line = ""
+        self._is_drawn = False
+        self._may_draw = True  # not within a line of somebody else
+        self._drawn_s = 0.0
+        self._terminal = sys.stderr
+        self._replaced: list[tuple[str, _AboveBar]] = []
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name)
+            if stream is not None and stream.isatty():
+                above = _AboveBar(stream, self)
+                self._replaced.append((name, above))
+                setattr(sys, name, above)
 
     def draw(self, job: Job, details: Sequence[str]) -> None:
         """Draw the bar, in one line, since a longer text can't be overwritten."""
         with self._lock:
-            line = bar_line(job, details, _columns())
-            if line != self._line:
-                self._line = line
-                self._write(line)
+            self._line = bar_line(job, details, _columns(self._terminal))
+            self.draw_again()
+
+    def draw_again(self) -> None:
+        if self._may_draw:
+            self._is_drawn = True
+            self._drawn_s = time.monotonic()
+            self._put(self._line)
 
     def erase(self) -> None:
-        self._write("")
+        if self._is_drawn:
+            self._is_drawn = False
+            self._put("")
 
-    def redraw(self) -> None:
-        self._write(self._line)
+    def write_above(self, stream: TextIO, text: str) -> int:
+        """Write the text to the stream, and draw the bar below it, unless that was just done."""
+        with self._lock:
+            self.erase()
+            written = stream.write(text)
+            if text:
+                self._may_draw = text.endswith("\n")
+            if time.monotonic() - self._drawn_s >= _AGAIN_S:
+                self.draw_again()
+            return written
 
     def close(self) -> None:
         """Leave the bar as it is. The cursor goes to the next line."""
         with self._lock:
             Bar._shown = None
-            if self._line:
-                self._write(self._line + "\n")
+            for name, above in self._replaced:
+                if getattr(sys, name) is above:
+                    setattr(sys, name, above.stream)
+            self._put(self._line + "\n" if self._may_draw else "\n")
 
-    @staticmethod
-    def _write(text: str) -> None:
+    def _put(self, text: str) -> None:
+        start = "\r\x1b[K" if self._may_draw else ""
         try:
-            sys.stderr.write(f"\r\x1b[K{text}")
-            sys.stderr.flush()
-        except (OSError, ValueError, AttributeError):
+            self._terminal.write(start + text)
+            self._terminal.flush()
+        except (OSError, ValueError):
             return
+
+
+class _AboveBar:
+    """A stream of the terminal, above the bar."""
+
+    def __init__(self, stream: TextIO, bar: Bar) -> None:
+        self.stream = stream
+        self._bar = bar
+        self._process_id = os.getpid()
+
+    def write(self, text: str) -> int:
+        if os.getpid() != self._process_id:  # a forked one doesn't know whether the bar is there
+            return self.stream.write(text)
+        return self._bar.write_above(self.stream, text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 def above_bar(tell: Callable[[Message], object]) -> Callable[[Message], None]:
@@ -109,7 +162,7 @@ def above_bar(tell: Callable[[Message], object]) -> Callable[[Message], None]:
 
 
 def bar_line(job: Job, details: Sequence[str], columns: int) -> str:
-    """The bar with its label, counts and details, in fewer than ``columns`` columns.
+    """The bar with its label, counts and details, in fewer than ``columns - 2`` columns.
 
     Details that don't fit are left out, the last ones first. What room they leave is the bar.
     """
@@ -117,21 +170,22 @@ def bar_line(job: Job, details: Sequence[str], columns: int) -> str:
     done = done_rows(job)  # decreases when rows become pending again
     count = f"{done}/{job.total_rows}"
     shortest, longest = _BAR_COLUMNS
-    room = columns - 1 - len(f"{label}  []  {count}  ")
+    columns -= 3  # for the cursor, and the ^C of a terminal
+    room = columns - len(f"{label}  []  {count}  ")
     kept = list(details)
     while len(kept) > 1 and len(", ".join(kept)) + shortest > room:
         kept.pop()
     text = ", ".join(kept)
     width = min(longest, room - len(text))
     if width < shortest:
-        return f"{label}  {count}  {text}"[: columns - 1]
+        return f"{label}  {count}  {text}"[:columns]
     filled = min(done * width // job.total_rows, width) if job.total_rows else width
     return f"{label}  [{'#' * filled}{'-' * (width - filled)}]  {count}  {text}"
 
 
-def _columns() -> int:
+def _columns(terminal: TextIO) -> int:
     try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+        return os.get_terminal_size(terminal.fileno()).columns or 80
     except (OSError, ValueError):
         return 80
 

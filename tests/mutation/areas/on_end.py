@@ -11,8 +11,8 @@ PATCHES = [
     Patch(
         "an error of on_end is no error of the run",
         "run/held_job",
-        '            self.report(f"{self.id}: on_end raised',
-        '            raise\n            self.report(f"{self.id}: on_end raised',
+        '            self.warn(f"{self.id}: on_end raised',
+        '            raise\n            self.warn(f"{self.id}: on_end raised',
         PYTHON,
     ),
     Patch(

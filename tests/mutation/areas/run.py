@@ -199,8 +199,8 @@ PATCHES = [
     Patch(
         "a loop of the caller's looks whether it holds its lock",
         "run/attempts",
-        "        if not held.is_held():\n            held.report",
-        "        if False:\n            held.report",
+        "        if not held.is_held():\n            held.warn",
+        "        if False:\n            held.warn",
         RUN,
     ),
     Patch(
