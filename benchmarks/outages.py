@@ -207,9 +207,11 @@ def settled(shape: str, size: int, seconds: float, fixed: list[int]) -> dict[str
     most = max(rates.values())
     best = min(count for count, rate in rates.items() if rate >= 0.97 * most)
     with FarSide(shape, size) as far:
-        _, paces, _, rate = _run(far, rows, "auto", seconds)
+        report, paces, _, rate = _run(far, rows, "auto", seconds)
     late = [pace for at_s, pace in paces if at_s >= seconds / 2]
     counts = sorted(int(pace.split()[0]) for pace in late if pace.endswith(("worker", "workers")))
+    if not counts:
+        raise SystemExit(f"the run has ended before it settled: {report.reason}; {paces[-3:]}")
     return {
         "shape": shape,
         "size": size,

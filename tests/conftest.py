@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Callable
 
 import pytest
 from crash.fault_disk import NO_FAULT_DISK
 from hypothesis import Phase, settings
+from support.memory import directory_in_memory
 
 # For the mutation check: whether an example fails is all it asks, and shrinking takes minutes.
 settings.register_profile("no-shrinking", phases=[Phase.explicit, Phase.generate])
 
 
 def pytest_configure() -> None:
-    """Started in the background, as by nohup, the tests' own processes would ignore what is sent to them."""
+    """Prepare what the tests' own processes inherit.
+
+    Temporary files are made in memory, unless TMPDIR is set: half of the time would go by waiting
+    for a disk. Signals that are ignored, as those of a program that nohup has started, are not.
+    """
+    memory = directory_in_memory()
+    if "TMPDIR" not in os.environ and memory is not None:
+        os.environ["TMPDIR"] = str(memory)
+        tempfile.tempdir = None  # forget the directory that was found before
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(
@@ -34,18 +42,6 @@ def fixture_count(request: pytest.FixtureRequest) -> Callable[[str, int], None]:
         request.node.user_properties.append((f"count: {what}", number))
 
     return count
-
-
-@pytest.fixture(name="place")
-def fixture_place() -> Iterator[Path]:
-    """A directory in memory where there is one, for a test that makes very many files.
-
-    For a test in which no power is cut: a disk would take minutes.
-    """
-    memory = Path("/dev/shm")
-    usable = memory.is_dir() and os.access(memory, os.W_OK)
-    with TemporaryDirectory(dir=memory if usable else None) as directory:
-        yield Path(directory)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable
 from functools import lru_cache
 from hashlib import blake2b
@@ -24,6 +23,7 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 import pytest
+from support.memory import fast_directory
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the command; pytest has it there already
 
@@ -55,13 +55,6 @@ class Case(NamedTuple):
     recording: Recording
     check: Check
     draws: int  # random states of each cut at each grain
-
-
-def fast_directory() -> Path:
-    """A new directory in memory, if there is such a place: it sees thousands of small files."""
-    shared = Path("/dev/shm")
-    fast = os.access(shared, os.W_OK)
-    return Path(tempfile.mkdtemp(dir=shared if fast else None, prefix="crash-"))
 
 
 def record_all(base: Path, draws: int) -> list[Case]:
@@ -328,7 +321,7 @@ def ask(service: JobService, job_id: str) -> Known:
 @lru_cache(maxsize=32)
 def known_of(job_id: str, content: bytes) -> Known:
     """What a service says of a job that was never in danger."""
-    base = fast_directory()
+    base = fast_directory("crash-")
     try:
         path = base / job_id / JOURNAL_NAME
         path.parent.mkdir()
@@ -349,7 +342,7 @@ def main() -> None:
     arguments = parser.parse_args()
     began_s = monotonic()
     seed, count = arguments.seed, 0
-    base = fast_directory()
+    base = fast_directory("crash-")
     try:
         cases = [(case, set[bytes]()) for case in record_all(base, draws=1000)]
         while count < arguments.states:

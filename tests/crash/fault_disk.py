@@ -41,6 +41,8 @@ from random import Random
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from support.memory import fast_directory
+
 KINDS = ("ext4", "xfs", "btrfs")
 LIFETIME_S = 600
 COMMAND_S = 30
@@ -164,7 +166,7 @@ class FaultDisk:
         self._lock = threading.Lock()  # one question to the server at a time
 
     def __enter__(self) -> Self:
-        self._dir = _fast_directory(f"fault-disk-{self.kind}-")
+        self._dir = fast_directory(f"fault-disk-{self.kind}-")
         self.mount, fuse, base = (self._dir / name for name in ("mount", "fuse", "base"))
         self._keeper = subprocess.Popen(
             ["sh", "-c", _KEEPER, "keeper", self._dir],
@@ -268,12 +270,6 @@ class FaultDisk:
         if not answer:
             raise RuntimeError("the disk's process has ended")
         return json.loads(answer)
-
-
-def _fast_directory(prefix: str) -> Path:
-    shared = Path("/dev/shm")
-    fast = shared.is_dir() and shutil.disk_usage(shared).free > 1 << 30
-    return Path(tempfile.mkdtemp(prefix=prefix, dir=shared if fast else None))
 
 
 def _limit_requests(mount: Path) -> None:

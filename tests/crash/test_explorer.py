@@ -15,10 +15,11 @@ from random import Random
 
 import pytest
 from crash.disk import GARBAGE, crash_states
-from crash.explore import AfterTheCut, Case, explore, fast_directory, record_all
+from crash.explore import AfterTheCut, Case, explore, record_all
 from crash.recorder import BASE, Names, Operation, Recorder, Recording, Sync, Tree, Write
 from support.effort import IS_LONG
 from support.effort import SEED as SAMPLE_SEED
+from support.memory import fast_directory
 
 pytestmark = pytest.mark.skipif(sys.platform == "darwin", reason="F_FULLFSYNC is not in os there")
 
@@ -28,7 +29,7 @@ DRAWS, SHARE, MIN_STATES = (2000, 1, 20_000) if IS_LONG else (20, 0.4, 1_000)
 
 @pytest.fixture(name="base", scope="module")
 def fixture_base() -> Iterator[Path]:
-    base = fast_directory()
+    base = fast_directory("crash-")
     yield base
     shutil.rmtree(base)
 

@@ -456,13 +456,13 @@ def faults_of(
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_whatever_call_fails_the_outcome_is_named_and_the_journal_whole(
-    place: Path,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     scenario: Scenario,
     count: Callable[[str, int], None],
 ) -> None:
     gc.collect()  # what other tests left open must not close while descriptors are counted
-    template, root = place / "template", place / "store"
+    template, root = tmp_path / "template", tmp_path / "store"
     scenario.prepare(template)
     monkeypatch.setattr(journal.store.journal, "SPILL_BYTES", 300)
     monkeypatch.setattr(journal.index.hint, "GROWTH_BYTES", scenario.hint_bytes)

@@ -16,10 +16,11 @@ from random import Random
 
 import pytest
 from crash.disk import distinct_crash_states
-from crash.explore import fast_directory, place
+from crash.explore import place
 from crash.recorder import STORE, record
 from crash.scenarios import Acknowledge, Scenario
 from support.children import Child
+from support.memory import fast_directory
 
 import journal
 from journal import AttemptedRow, JobRow, JobService
@@ -142,7 +143,7 @@ def run(root: Path, acknowledge: Acknowledge) -> None:
 
 @pytest.fixture(name="base", scope="module")
 def fixture_base() -> Iterator[Path]:
-    base = fast_directory()
+    base = fast_directory("crash-")
     yield base
     shutil.rmtree(base)
 

@@ -9,11 +9,12 @@ from random import Random
 
 import pytest
 from crash.disk import distinct_crash_states
-from crash.explore import fast_directory, place
+from crash.explore import place
 from crash.recorder import STORE, record
 from crash.scenarios import Acknowledge, Scenario
 from support.children import journal_path
 from support.copies import JOB, go_on, make_job, packed, put_artifact
+from support.memory import fast_directory
 
 import journal.transfer.pull
 from journal import JobService
@@ -25,7 +26,7 @@ from journal.verify import verify_job
 
 @pytest.fixture(name="base", scope="module")
 def fixture_base() -> Iterator[Path]:
-    base = fast_directory()
+    base = fast_directory("crash-")
     yield base
     shutil.rmtree(base)
 

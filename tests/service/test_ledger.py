@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from crash.explore import fast_directory
 from support.copies import JOB
+from support.memory import fast_directory
 
 from journal import JobRow, JobService, RowStatus, StepInDoubtError
 from journal.model import TERMINAL_STATUSES, Policy
@@ -222,7 +222,7 @@ def test_no_key_is_called_twice_unless_somebody_asked_for_it_or_it_is_named(
     seed: int, count: Callable[[str, int], None]
 ) -> None:
     seen: Counter[str] = Counter()
-    base = fast_directory()
+    base = fast_directory("crash-")
     try:
         for number in range(ROUNDS):
             history(base / str(number), random.Random(seed * 1000 + number), seen)

@@ -97,13 +97,13 @@ def whole_states(content: bytes, root: Path) -> dict[int, list[JobRow]]:
     ],
 )
 def test_a_cut_at_any_byte_opens_with_the_commits_before_it_and_goes_on(
-    place: Path, tail: bytes
+    tmp_path: Path, tail: bytes
 ) -> None:
-    root = place / "store"
+    root = tmp_path / "store"
     make_history(root)
     path = journal_path(root, JOB)
     content = path.read_bytes()
-    states = whole_states(content, place / "states")
+    states = whole_states(content, tmp_path / "states")
     cuts = range(min(states), len(content) + 1)
     if len(tail) > 10_000:  # many NULs cost time and can tell nothing new at each byte
         cuts = cuts[::7]
