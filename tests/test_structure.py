@@ -91,7 +91,7 @@ def test_only_the_floor_of_the_disk_locks_or_opens_what_belongs_to_a_journal(pat
     if module_name(path) in FS:
         return
     assert not imports(path) & {"fcntl", "filelock", "shutil", "mmap"} - (
-        {"shutil"} if module_name(path) == "cli.commands.run" else set()
+        {"shutil"} if module_name(path) == "cli.run.arguments" else set()
     )
     calls = {
         f"{node.value.id}.{node.attr}"

@@ -148,9 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
             shells.register()
         code: Any = cli.main(arguments, standalone_mode=False, complete_var=_COMPLETE)
     except click.ClickException as error:
-        if isinstance(error, click.NoSuchOption) and error.option_name == "--root":
-            hint = "--root comes before the command: journal --root DIRECTORY COMMAND"
-            error = click.UsageError(hint, error.ctx)
+        error = _explained(error)
         shown = io.StringIO()
         error.show(shown)
         for line in shown.getvalue().splitlines():
@@ -175,6 +173,36 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return EXIT_UNEXPECTED
     return code if isinstance(code, int) else EXIT_OK
+
+
+def _explained(error: click.ClickException) -> click.ClickException:
+    """The error, or one that says more about what to do next."""
+    if isinstance(error, click.MissingParameter) and error.param is not None:
+        if isinstance(error.param, click.Option):
+            return click.UsageError(f"{error.format_message()} {error.param.help}", error.ctx)
+        if error.param.name == "job":
+            lists = "`journal list` lists the jobs."
+            return click.UsageError(f"{error.format_message()} {lists}", error.ctx)
+    if isinstance(error, click.NoSuchOption):
+        name = error.option_name
+        if name == "--root":
+            hint = "--root comes before the command: journal --root DIRECTORY COMMAND"
+            return click.UsageError(hint, error.ctx)
+        others = [f"`journal {each}`" for each in commands_with(click.Context(cli), name)]
+        if others:
+            text = f"{name} is not an option of this command; it is one of {', '.join(others)}"
+            return click.UsageError(text, error.ctx)
+    return error
+
+
+def commands_with(ctx: click.Context, option: str) -> list[str]:
+    """The names of the commands that have this option, such as ``--limit``."""
+    return [
+        name
+        for name in cli.list_commands(ctx)
+        if (command := cli.get_command(ctx, name))
+        and any(option in param.opts for param in command.params)
+    ]
 
 
 def _ensure_standard_streams() -> None:

@@ -216,6 +216,7 @@ class JobRun:
     - ``service``: the :class:`JobService`, for explicit calls.
     - ``id``: the job's id.
     - ``matched``: the result of comparing the input with the job, as numbers of rows.
+    - ``advice``: how to continue after the last run, for a command line, which shows it at its end.
     """
 
     def __init__(
@@ -224,6 +225,7 @@ class JobRun:
         self.service = service
         self.id = job_id
         self.matched = matched
+        self.advice: list[str] = []
         self._settings = settings
         self._pace: Callable[[], str] = str
         self._runs: list[Stops] = []  # of the runs in progress
@@ -572,16 +574,22 @@ class JobRun:
             failed = report.job.failed_rows if by_failures else 0
             again = how_to.again if failed else ""
             command = again or command_for_rest(report.job.resume_command or "", report.reason)
-            command = command or start_again()
-            held.report(f"to continue: {command}")
             if failed and not again:
                 stay = counted(failed, "row|rows has|have failed, and stays|stay failed")
-                held.report(f"{self.id}: {stay} without {how_to.retry_failed}")
+                self._advise(held, f"{self.id}: {stay} without {how_to.retry_failed}")
+            self._advise(held, f"to continue: {command or start_again()}")
 
     def _report_idle(self, held: HeldJob, *, retry_failed: bool) -> RunReport:
         job, how_to = self.job, self._settings.how_to
-        held.report(nothing_to_do(self.service, job, how_to, retry_failed=retry_failed))
+        self._advise(held, nothing_to_do(self.service, job, how_to, retry_failed=retry_failed))
         return RunReport(job=job)
+
+    def _advise(self, held: HeldJob, text: str) -> None:
+        """Report advice, or keep it for the end of a command."""
+        if self._settings.how_to.command:
+            self.advice.append(text)
+        else:
+            held.report(text)
 
     def attempts(
         self,

@@ -488,7 +488,7 @@ def test_of_standard_input_the_resume_command_can_be_pasted_behind_it(work: Path
     done = journal(*words, text=lines)
     assert done.returncode == 4
     assert " # " not in done.stderr  # an interactive zsh takes it for arguments
-    assert done.stderr.endswith("j: the next run needs the same standard input\n")
+    assert "\nj: the next run needs the same standard input\nto continue: " in done.stderr
     with JobService("jobs") as service:
         job = service.get_job("j")
     assert job is not None
@@ -699,6 +699,32 @@ def test_a_dry_run_counts_what_a_start_would_do_in_a_job_that_has_ended_too(work
     assert (nothing.returncode, nothing.stdout) == (0, "")
     assert "nothing to do; 1 row failed" in nothing.stderr
     assert "j: failed: 1, done: 4\n" in nothing.stderr
+
+
+def test_a_dry_run_prints_ten_commands_and_counts_the_others(work: Path) -> None:
+    (work / "many.txt").write_text("".join(f"{n}\n" for n in range(1, 1013)))
+    words = ("run", "many.txt", "--lines", "--job", "j", "--dry-run")
+    done = journal(*words, "--", "echo", "{}")
+    assert done.stdout.splitlines() == [f"{n}\tnew\techo {n}" for n in range(1, 11)]
+    assert done.stderr.startswith("... and 1,002 more; -v shows all\n")
+    assert "1012 commands would run" in done.stderr
+    everything = journal(*words, "-v", "--", "echo", "{}")
+    assert len(everything.stdout.splitlines()) == 1012
+
+
+def test_another_command_than_that_of_the_last_run_is_named_if_nothing_is_to_be_done_too(
+    work: Path,
+) -> None:
+    run = ("run", "rows.csv", "--job", "j")
+    assert "last run" not in journal(*run, "--limit", "1", "--", "echo", "{order}").stderr
+    other = "j: the command is not that of the last run, which was: "
+    for options in ((), ("-q",), ("--dry-run",)):
+        done = journal(*run, *options, "--", "echo", "{zip}")
+        shown = "echo '{order}'" if options == () else "echo '{zip}'"
+        assert (f"{other}{shown}" in done.stderr) == (options == ()), done.stderr
+    done = journal(*run, "--", "echo", "{order}")
+    assert done.stderr.startswith(f"{other}echo '{{zip}}'; rows that are done are not run again\n")
+    assert "nothing to do" in done.stderr
 
 
 def test_a_dry_run_refuses_what_a_run_would_refuse(work: Path) -> None:

@@ -210,5 +210,6 @@ def test_a_command_that_takes_too_long_is_ended_with_all_its_rows() -> None:
 
 
 def test_the_command_to_paste_keeps_the_number_of_rows(capsys: pytest.CaptureFixture[str]) -> None:
-    run("-n", "2", "--limit", "2", "--", "echo", "{order}")
+    words = ("-n", "2", "--limit", "2", "--", "echo", "{order}")
+    main(["run", "orders.csv", "--job", "j", "--key", "order", *words])
     assert " -n 2 " in capsys.readouterr().err

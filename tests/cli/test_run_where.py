@@ -22,7 +22,7 @@ def fixture_orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*options: str, command: str = "echo {order}") -> int:
-    return main(["run", "orders.csv", "--job", "j", "-q", *options, "--", *shlex.split(command)])
+    return main(["run", "orders.csv", "--job", "j", *options, "--", *shlex.split(command)])
 
 
 def statuses() -> dict[str, str]:
@@ -36,7 +36,7 @@ def test_conditions_choose_the_rows_of_a_run_and_all_must_hold(capsys: Capture) 
     said = capsys.readouterr().err
     assert "j: 2 rows stay open, because of `--where`: pausing\n" in said
     again = next(line for line in said.splitlines() if line.startswith("to continue: "))
-    assert again.endswith("run orders.csv --job j -q -- echo '{order}'")
+    assert again.endswith("run orders.csv --job j -- echo '{order}'")
     assert run() == 0
 
 
@@ -76,7 +76,7 @@ def test_all_that_continues_a_job_leaves_out_the_condition_that_no_row_left_meet
     capsys: Capture,
 ) -> None:
     assert run("--where", "order=A", command="echo {order} --where x") == 4
-    rest = "run orders.csv --job j -q -- echo '{order}' --where x\n"
+    rest = "run orders.csv --job j -- echo '{order}' --where x\n"
     for words in (["show", "j"], ["resume", "j"]):
         main(words)
         captured = capsys.readouterr()

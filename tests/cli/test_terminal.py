@@ -95,11 +95,22 @@ def test_a_run_shows_a_bar_that_fits_the_terminal(start: Start, work: Path) -> N
                 assert len(visible) <= columns, visible
 
 
-def test_a_quiet_run_shows_no_bar(start: Start, work: Path) -> None:
+def test_a_quiet_run_shows_nothing_if_all_rows_are_done_else_one_line(
+    start: Start, work: Path
+) -> None:
     terminal = start("run", "rows", "--lines", "--job", "j", "--quiet", "--", "true")
-    assert terminal.ends() == 0
-    assert "6/6" not in terminal.out
-    assert "6 completed" in terminal.out
+    assert (terminal.ends(), terminal.out) == (0, "")
+    terminal = start(
+        "run", "rows", "--lines", "--job", "k", "--quiet", "--", "test", "{}", "!=", "2"
+    )
+    assert terminal.ends() == 3
+    assert re.fullmatch(r"k: failed in .* 5 completed, 1 failed, .*\r\n", terminal.out)
+
+
+def test_how_to_continue_is_the_last_line(start: Start, work: Path) -> None:
+    terminal = start("run", "rows", "--lines", "--job", "j", "--limit", "2", "--", "true")
+    assert terminal.ends() == 4
+    assert re.search(r"j: paused .* 4 pending\r\nto continue: [^\n]* true\r\n$", terminal.out)
 
 
 def test_ctrl_c_pauses_and_the_commands_in_flight_end_as_they_would(

@@ -1090,7 +1090,7 @@ def test_a_run_that_halts_soon_waits_for_what_is_in_flight_and_pauses(path: Path
     assert (report.reason, report.job.status, report.exit_code) == (
         ("1 row has failed", "paused", 3)
     )
-    assert "to continue: " in run.said[-2]
+    assert "to continue: " in run.said[-1]
 
 
 def test_a_run_that_halts_now_leaves_what_is_in_flight_to_a_person(path: Path) -> None:

@@ -10,7 +10,7 @@ from importlib.resources import files
 import click
 
 from journal.cli.find import did_you_mean
-from journal.cli.main import PURPOSES, cli
+from journal.cli.main import PURPOSES, cli, commands_with
 
 TOPICS = {
     "python": "a run in a script, a loop of your own, explicit calls",
@@ -90,14 +90,8 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
 def _options(ctx: click.Context, name: str) -> list[str]:
     """A line that names the commands that have an option of this name; none if there are none."""
     option = f"--{name.removeprefix('--')}"
-    commands = [
-        each
-        for each in cli.list_commands(ctx)
-        if (command := cli.get_command(ctx, each))
-        and any(option in param.opts for param in command.params)
-    ]
-    named = ", ".join(f"journal help {each}" for each in commands)
-    return [f"{option} is an option: {named}"] if commands else []
+    named = ", ".join(f"journal help {each}" for each in commands_with(ctx, option))
+    return [f"{option} is an option: {named}"] if named else []
 
 
 def _pages_with(word: str) -> list[str]:

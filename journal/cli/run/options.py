@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ import click
 
 from journal.cli.conditions import where_option
 from journal.cli.find import complete_job
+from journal.cli.run.arguments import check_places, missing_word, split_at_dashes
 from journal.cli.run.inputs import FORMATS
 from journal.cli.run.on_end import parse_command
 from journal.cli.run.outcomes import error_codes
@@ -277,9 +277,20 @@ _OPTIONS = (
     click.option(
         "--dry-run",
         is_flag=True,
-        help="Print what would run, and why. Run nothing and write nothing.",
+        help="Print the first commands that would run, and why, and count all. Write nothing.",
     ),
-    click.option("-q", "--quiet", is_flag=True, help="Show no progress."),
+    click.option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        help="With --dry-run, print all commands, not the first 10.",
+    ),
+    click.option(
+        "-q",
+        "--quiet",
+        is_flag=True,
+        help="Print only what goes wrong: nothing at all if all rows are done.",
+    ),
 )
 
 
@@ -292,20 +303,24 @@ _NO_SHELL = (
 
 class RunOptions(click.Command):
     """A command that explains how to replace ``--shell``, an option of older versions, and refuses a
-    second ``--on-end``, since click would take only the last one.
+    second ``--on-end``, since click would take only the last one. It also checks what is before ``--``.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        own = list(itertools.takewhile(lambda word: word != "--", args))
+        own, after = split_at_dashes(args)
         if sum(word.partition("=")[0] == "--on-end" for word in own) > 1:
             both = "--on-end is given twice: give one command, such as --on-end ./ended.sh"
             raise click.UsageError(both, ctx)
         try:
-            return super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, args)
+        except click.MissingParameter as error:
+            raise missing_word(error, after) from None
         except click.NoSuchOption as error:
             if error.option_name != "--shell":
                 raise
             raise click.UsageError(_NO_SHELL, ctx) from None
+        check_places(ctx, after)
+        return rest
 
 
 def run_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import PurePath
 from typing import Any, NoReturn
@@ -188,6 +189,14 @@ class Template:
             text
             for place, texts in enumerate(zip(*filled, strict=True))
             for text in (texts if self._is_filled(place) else texts[:1])
+        ]
+
+    def without_placeholder(self) -> list[str]:
+        """A message if nothing of a row is filled in; else an empty list."""
+        if self._filled:
+            return []
+        return [
+            f"COMMAND has no {{column}}, so it is the same for each row: {shlex.join(self._argv)}"
         ]
 
     def check_program(self) -> None:

@@ -1,0 +1,70 @@
+"""Checks the words of a command line of `journal run`: ROWS, then ``--``, then COMMAND."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+
+import click
+
+from journal.errors import InvalidValueError
+
+_FORM = "journal run orders.csv --job NAME -- COMMAND {column}"
+
+
+def split_at_dashes(args: Sequence[str]) -> tuple[list[str], list[str] | None]:
+    """The words before the first ``--``, and those after it, or None if there is no ``--``."""
+    if "--" not in args:
+        return list(args), None
+    place = args.index("--")
+    return list(args[:place]), list(args[place + 1 :])
+
+
+def missing_word(error: click.MissingParameter, after: list[str] | None) -> click.UsageError:
+    """The error for a command line without ROWS or COMMAND. ``after``: the words after ``--``."""
+    name = error.param.name if error.param is not None else ""
+    if name == "rows" or (name == "command" and after):
+        return _no_rows(error.ctx)
+    if name == "command":
+        return click.UsageError(f"there is no COMMAND: write it last, after --: {_FORM}", error.ctx)
+    return error
+
+
+def check_places(ctx: click.Context, after: list[str] | None) -> None:
+    """Raise UsageError unless ROWS alone is before ``--``, and the COMMAND after it."""
+    if after is None or ctx.resilient_parsing:
+        return
+    words = [ctx.params["rows"], *ctx.params["command"]]
+    before = words[: len(words) - len(after)]
+    if not before:
+        raise _no_rows(ctx)
+    if len(before) > 1:
+        raise click.UsageError(
+            f"{before[1]!r} is between ROWS, {before[0]!r}, and --: quote the name of a file with "
+            "spaces, and write all of COMMAND after --",
+            ctx,
+        )
+
+
+def _no_rows(ctx: click.Context | None) -> click.UsageError:
+    why = "there are no ROWS before --: give a file, or - for standard input"
+    return click.UsageError(f"{why}: {_FORM}", ctx)
+
+
+def check_program(program: str, what: str = "COMMAND") -> None:
+    """Raise InvalidValueError if the program doesn't exist, before all rows fail because of it."""
+    if shutil.which(program) is not None:
+        return
+    first, _, rest = program.partition(" ")
+    if rest and shutil.which(first) is not None:
+        reason = f"it is one word, the name of a program, because of its quotes: write -- {program}"
+    elif "{" in program:
+        return
+    elif os.path.isfile(program) and os.path.dirname(program):
+        reason = "it is not executable: chmod +x it"
+    elif os.path.isfile(program):
+        reason = f"there is no such program on PATH: if it is the file here, write ./{program}"
+    else:
+        reason = "there is no such program: check its name, or give its path"
+    raise InvalidValueError(what, program, reason)

@@ -1,0 +1,141 @@
+"""`journal run --dry-run`: which commands would run, and why."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import click
+
+from journal.cli.find import ReadingService
+from journal.cli.output import echo_err
+from journal.cli.run.messages import differences, other_command
+from journal.cli.run.outcomes import meanings
+from journal.cli.run.template import Template
+from journal.format.records import UNSET_TIME
+from journal.model import TERMINAL_STATUSES, Job, JobRow
+from journal.run.input_match import InputRules, Matched, Unwritten, match_rows
+from journal.run.plan import (
+    LEFT_OPEN,
+    HowTo,
+    Plan,
+    Planned,
+    left_alone,
+    nothing_to_do,
+    planned_rows,
+)
+from journal.text import counted, escaped
+
+_MAX_SHOWN = 10  # commands, without --verbose
+
+
+class DryRun:
+    """One call of `journal run --dry-run`. It reads the job, and writes nothing."""
+
+    def __init__(
+        self,
+        service: ReadingService,
+        job_id: str,
+        template: Template,
+        given: Mapping[str, Any],
+        how_to: HowTo,
+        where: Callable[[JobRow], object] | None,
+    ) -> None:
+        self._service = service
+        self._job_id = job_id
+        self._template = template
+        self._given = given
+        self._how_to = how_to
+        self._where = where
+        self._commands = 0
+
+    def work(self, rows: Iterator[dict[str, Any]]) -> None:
+        """Print a line for each of the first commands that would run, then a summary."""
+        given = self._given
+        job = self._service.get_job(self._job_id)
+        matched, plan, count = Matched(), Plan(self._job_id), 0
+        planned: Iterable[Planned]
+        if job is None:
+            planned = (
+                Planned(row, "new" if self._where is None or self._where(row) else LEFT_OPEN, "new")
+                for row in self._new_rows(enumerate(rows, 1))
+            )
+        else:
+            matched, planned = self._of_job(job, rows)
+        batch: list[Planned] = []
+        for one in planned:
+            plan.take(one)
+            if one.kind == LEFT_OPEN:
+                continue
+            if given["max_rows"] is None or count < given["max_rows"]:
+                count += 1
+                batch.append(one)
+                if len(batch) >= (given["batch_size"] or 1):
+                    self._take(batch)
+                    batch.clear()
+        if batch:
+            self._take(batch)
+        more = 0 if given["verbose"] else self._commands - _MAX_SHOWN
+        if more > 0:
+            echo_err(f"... and {more:,} more; -v shows all")
+        for text in given["where"].unmet():
+            echo_err(f"{self._job_id}: {text}")
+        self._report(job, matched, plan)
+
+    def _of_job(
+        self, job: Job, rows: Iterator[dict[str, Any]]
+    ) -> tuple[Matched, Iterable[Planned]]:
+        given, unwritten = self._given, Unwritten()
+        rules = InputRules(key=given["key"], on_changed=given["on_changed"], how_to=self._how_to)
+        matched = match_rows(self._service, job, rows, rules, unwritten)
+        numbered = enumerate(unwritten.new, _next_number(self._service, job.id))
+        planned = planned_rows(
+            *(self._service, job, given["on_interrupted"]),
+            retry_failed=given["retry_failed"],
+            new=self._new_rows(numbered),
+            changed=unwritten.changed,
+            where=self._where,
+        )
+        return matched, planned
+
+    def _take(self, planned: list[Planned]) -> None:
+        self._commands += 1
+        if self._commands > _MAX_SHOWN and not self._given["verbose"]:
+            return
+        numbers = ",".join(str(one.row.row_number) for one in planned)
+        reasons = ", ".join(dict.fromkeys(one.why for one in planned))
+        line = shlex.join(self._template.fill_all([one.row for one in planned]))
+        click.echo(f"{numbers}\t{reasons}\t{escaped(line)}")
+
+    def _report(self, job: Job | None, matched: Matched, plan: Plan) -> None:
+        said = [] if job is None else other_command(job, self._given["command"])
+        for text in [*said, *differences(matched, is_new=job is None)]:
+            echo_err(f"{self._job_id}: {text}")
+        if job is None and self._given["stdin_format"] == "none":
+            for text in self._template.without_placeholder():
+                echo_err(f"{self._job_id}: {text}")
+        if matched.done:
+            echo_err(left_alone(self._job_id, matched.done, self._how_to))
+        if job is not None:
+            plan.leave(job)
+            if not self._commands and job.status in TERMINAL_STATUSES:
+                failed = self._given["retry_failed"]
+                echo_err(nothing_to_do(self._service, job, self._how_to, retry_failed=failed))
+        echo_err(f"{self._job_id}: {plan}")
+        meaning = meanings(self._given)
+        if meaning:
+            echo_err(f"{self._job_id}: {meaning}")
+        would = counted(self._commands, "command|commands would run")
+        echo_err(f"{self._job_id}: {would}; nothing was run or written")
+
+    def _new_rows(self, numbered: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[JobRow]:
+        """The rows with the numbers that the journal would give them."""
+        for number, data in numbered:
+            row_id = f"{self._job_id}:{number}"
+            yield JobRow(row_id, self._job_id, number, "", data, UNSET_TIME, UNSET_TIME)
+
+
+def _next_number(service: ReadingService, job_id: str) -> int:
+    rows = service.get_rows(job_id)
+    return rows[-1].row_number + 1 if rows else 1

@@ -1,0 +1,116 @@
+"""What `journal run` says about a job and its input before and after a run.
+
+With ``--quiet`` only what has gone wrong, or may go wrong, is said. Advice comes last.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from journal.cli.output import echo_err
+from journal.cli.run.template import Template
+from journal.model import Job, JobStatus
+from journal.run.held_job import RunReport
+from journal.run.input_match import Matched
+from journal.run.open_job import JobRun
+from journal.run.plan import HowTo, may_start, retryable
+from journal.text import counted
+
+_LOST = (
+    "row|rows of the input is|are not in the job, which was repaired: it|they may be done, so it|they "
+    "is|are not added; run what isn't done as another job"
+)
+
+
+def report_start(
+    job_run: JobRun, given: Mapping[str, Any], template: Template, where: Any, how_to: HowTo
+) -> None:
+    """Say what differs from the last run, and what is about to run."""
+    job, matched, is_loud = job_run.job, job_run.matched, not given["quiet"]
+    is_new = matched.added == job.total_rows
+    for text in [*other_command(job, given["command"]), *differences(matched, is_new=is_new)]:
+        if is_loud or not text.endswith(_NOTES):
+            echo_err(f"{job.id}: {text}")
+    if not is_loud:
+        return
+    if is_new and job.started_at is None and given["stdin_format"] == "none":
+        for text in template.without_placeholder():
+            echo_err(f"{job.id}: {text}")
+    if may_start(job, retry_failed=given["retry_failed"]):
+        failed = retryable(job_run.service, job.id, where) if given["retry_failed"] else ()
+        retried = sum(1 for _ in failed)
+        words = counted(retried, "failed row|rows is|are tried again")
+        again = f"; {words}" if retried else ""
+        rows = counted(job.total_rows, "row|rows")
+        echo_err(f"{job.id}: {rows}, {job.pending_count} pending{again}")
+    if job.needs_review_count and given["on_interrupted"] != "review":
+        how = f"to retry: {how_to.say('', 'resolve', job.id, '--row', 'ROWS', '--retry')}"
+        if given["on_interrupted"] == "resume":  # what settles a row depends on its steps
+            how = f"to settle: {how_to.say('', 'show', job.id)}"
+        words = "row|rows is|are in review already, and stays|stay in review"
+        echo_err(f"{job.id}: {counted(job.needs_review_count, words)}; {how}")
+
+
+def other_command(job: Job, command: tuple[str, ...]) -> list[str]:
+    """A message if the last run of the job had another command. Empty if it had the same one."""
+    last = shlex.split(job.original_command) if job.original_command else []
+    if job.resume_command and " run " in job.resume_command:
+        words = shlex.split(job.resume_command)
+        last = words[words.index("--") + 1 :] if "--" in words else last
+    if list(command) == last:
+        return []
+    done = "; rows that are done are not run again" if job.successful_rows else ""
+    return [f"the command is not that of the last run, which was: {shlex.join(last)}{done}"]
+
+
+_NOTES = ("added", "keeps its own data", "the new data", "run nevertheless")  # no --quiet has them
+
+
+def differences(matched: Matched, *, is_new: bool) -> list[str]:
+    """A message for each kind of difference between the input and the job."""
+    found = [
+        (0 if is_new else matched.added, "new row|rows added"),
+        (
+            matched.changed - matched.updated - len(matched.done),
+            "row|rows of the input has|have changed; the job keeps its own data",
+        ),
+        (matched.updated, "row|rows has|have changed, and is|are run with the new data"),
+        (matched.lost, _LOST),
+        (
+            matched.gone,
+            "row|rows of the job is|are no longer in the input; pending rows are run nevertheless",
+        ),
+    ]
+    return [counted(count, words) for count, words in found if count]
+
+
+def report_end(
+    report: RunReport, given: Mapping[str, Any], how_to: HowTo, unmet: list[str], advice: list[str]
+) -> None:
+    """Say what has become of the rows, and then what to do next."""
+    job, is_loud = report.job, not given["quiet"]
+    said = [f"{job.id}: {text}" for text in unmet]
+    if is_loud or report.exit_code:
+        took = f" in {report.elapsed_s:.1f} s" if report.elapsed_s else ""
+        said.append(
+            f"{job.id}: {job.status}{took}: {job.successful_rows} completed, "
+            f"{job.failed_rows} failed, {job.skipped_count} skipped, "
+            f"{job.needs_review_count} need review, {job.pending_count} pending"
+        )
+    if is_loud:
+        for status, count in {
+            "failed": job.failed_rows,
+            "needs_review": job.needs_review_count,
+        }.items():
+            if count:
+                said.append(f"see: {how_to.command} rows {job.id} --status {status}")
+        if job.failed_rows and job.status is JobStatus.FAILED:
+            said.append(f"to retry failed rows: {how_to.again}")
+        if given["rows"] == "-" and report.exit_code:
+            said.append(f"{job.id}: the next run needs the same standard input")
+    if is_loud or job.status is JobStatus.CANCELLED:
+        said += advice
+    for text in said:
+        echo_err(text)
