@@ -1,7 +1,9 @@
-"""Batches: runs of ``run_batches`` killed with SIGKILL, and a ledger of the calls.
+"""Batches, ``workers="auto"`` and ``limit_per``: runs killed with SIGKILL, and a ledger of the calls.
 
-    python tests/crash/batches.py --rows 2000 --kills 50              both kinds of handlers
+    python tests/crash/batches.py --rows 2000 --kills 50              all modes
     python tests/crash/batches.py --modes asyncio --seed 7
+
+The modes "threads" and "asyncio" call many rows at a time, the others one row.
 
 A call writes its row numbers into a ledger outside of the job, in one line. The driver is killed at a
 random moment. Then the rows in doubt are those of calls that began, and of no others; all other rows
@@ -26,15 +28,25 @@ import journal
 from journal import JobService
 from journal.verify import verify_job
 
-MODES = ("threads", "asyncio")
 SIZE = 20
 WORKERS = 3
+KEYS, PER_KEY = (
+    5,
+    2,
+)  # rows have one of so many keys; with "limit_per", so many of each are in flight
+MODES = {  # and the most rows in flight
+    "threads": SIZE * WORKERS,
+    "asyncio": SIZE * WORKERS,
+    "auto": WORKERS,
+    "limit_per": KEYS * PER_KEY,
+}
 
 RUNNER = """
 import asyncio, random, time, journal
 
 ledger = os.open(sys.argv[3], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-rows_in_all, size, workers, mode = int(sys.argv[4]), int(sys.argv[5]), int(sys.argv[6]), sys.argv[7]
+rows_in_all, size, workers, keys, per_key = map(int, sys.argv[4:9])
+mode = sys.argv[9]
 
 def note(rows):
     os.write(ledger, (" ".join(str(row.row_number) for row in rows) + "\\n").encode())
@@ -51,11 +63,22 @@ async def handle_async(rows):
     await asyncio.sleep(random.choice([0, 0, 0.001, 0.004]))
     return answer
 
-with journal.open_job(f"{root}/{job_id}", ({"n": n} for n in range(rows_in_all))) as job:
+def handle_one(row):
+    handle([row])
+
+def quiet(text):
+    pass
+
+rows = ({"n": n, "key": n % keys} for n in range(rows_in_all))
+with journal.open_job(f"{root}/{job_id}", rows) as job:
     tell("opened")
-    job.run_batches(
-        handle_async if mode == "asyncio" else handle, size, workers=workers, tell=lambda text: None
-    )
+    if mode == "auto":
+        job.run(handle_one, workers=f"auto:{workers}", tell=quiet)
+    elif mode == "limit_per":
+        job.run(handle_one, workers=workers, limit_per={"key": per_key}, tell=quiet)
+    else:
+        handler = handle_async if mode == "asyncio" else handle
+        job.run_batches(handler, size, workers=workers, tell=quiet)
 tell("ended")
 """
 
@@ -73,7 +96,7 @@ def kill_once(work: Path, mode: str, rows: int, calls: int, after_s: float) -> b
     """Continue the run, and kill it so many seconds after the begin of a call. Returns whether it
     was killed before its end.
     """
-    arguments = (work / "ledger", rows, SIZE, WORKERS, mode)
+    arguments = (work / "ledger", rows, SIZE, WORKERS, KEYS, PER_KEY, mode)
     with Child(RUNNER, work / "jobs", "j", *arguments) as child:
         for _ in range(1 + calls):  # the first time, it has opened the job
             if child.hear() == "ended":
@@ -85,7 +108,7 @@ def kill_once(work: Path, mode: str, rows: int, calls: int, after_s: float) -> b
         return job is not None and job.status == "running"
 
 
-def check(work: Path, reviewed: set[int]) -> set[int]:
+def check(work: Path, mode: str, reviewed: set[int]) -> set[int]:
     """Compare the job with the ledger. Returns the rows in doubt, also those of earlier kills."""
     ledger = work / "ledger"
     lines = ledger.read_text().splitlines() if ledger.exists() else []
@@ -94,7 +117,10 @@ def check(work: Path, reviewed: set[int]) -> set[int]:
     with JobService(work / "jobs") as service:
         in_flight = {row.row_number for row in service.get_rows("j", "processing")}
         done = {row.row_number for row in service.get_rows("j", "completed")}
-    expect(len(in_flight) <= SIZE * WORKERS, f"{len(in_flight)} rows in flight")
+    expect(len(in_flight) <= MODES[mode], f"{len(in_flight)} rows in flight")
+    of_keys = Counter((number - 1) % KEYS for number in in_flight)
+    if mode == "limit_per":
+        expect(all(count <= PER_KEY for count in of_keys.values()), f"in flight: {of_keys}")
     begun = called.keys() - reviewed
     # Of the rows in flight, those of a call that a worker had not begun yet are in no ledger.
     expect(begun <= done | in_flight, f"called and not known: {sorted(begun - done - in_flight)}")
@@ -110,7 +136,7 @@ def batches(work: Path, mode: str, *, rows: int, kills: int, seed: int) -> int:
     work.mkdir(parents=True, exist_ok=True)
     for _ in range(kills):
         count += kill_once(work, mode, rows, draw.randint(1, 6), draw.uniform(0.0, 0.005))
-        reviewed = check(work, reviewed)
+        reviewed = check(work, mode, reviewed)
     with journal.open_job(work / "jobs" / "j") as job:
         job.run_batches(lambda given: [None] * len(given), SIZE, tell=lambda _text: None)
         left = {row.row_number for row in job.rows("needs_review")}
@@ -124,7 +150,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
-    parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=[*MODES])
     given = parser.parse_args()
     print(f"seed {given.seed}")
     for mode in given.modes:
