@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, Unpack
 
 from journal.display.plain import job_text
 from journal.display.session import is_prompt, start_again
@@ -56,7 +56,7 @@ from journal.run.plan import (
     what_is_left,
 )
 from journal.run.signals import Stops
-from journal.run.workers.batches import Batches
+from journal.run.workers.batches import Batches, RunOptions, passing_options_to
 from journal.run.workers.choose import make_workers
 from journal.run.workers.event_loop import CallersLoop
 from journal.run.workers.handover import Leaving, Results, Workers
@@ -472,12 +472,13 @@ class JobRun:
         held.call_on_end(on_end, report)
         return report
 
+    @passing_options_to(run)
     def run_batches(
         self,
         handle: Callable[..., Any],
         size: int = 50,
         executor: Executor | Callable[[], Executor] | None = None,
-        **options: Any,
+        **options: Unpack[RunOptions],
     ) -> RunReport:
         """Call ``handle(rows)`` with up to ``size`` open rows at a time. Returns a report.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
 import json
 import os
@@ -14,7 +15,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from time import sleep
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import pytest
 from support.children import Child
@@ -34,9 +35,10 @@ from journal import (
     RowResult,
     Skip,
 )
+from journal.run import open_job as open_job_module
 from journal.run.outcome import Outcome
 from journal.run.pacing.rate import Rate
-from journal.run.workers.batches import BatchResults, _Batch
+from journal.run.workers.batches import BatchResults, RunOptions, _Batch
 from journal.run.workers.handover import Results
 
 WAIT_S = 60.0
@@ -574,6 +576,22 @@ def test_a_size_that_is_no_number_of_rows_is_refused_before_anything_is_started(
 def test_what_is_no_function_is_refused(job: JobRun) -> None:
     with pytest.raises(InvalidValueError, match="must be a function that takes a list of rows"):
         job.run_batches(5)  # type: ignore[arg-type]
+
+
+def test_run_batches_has_the_options_of_run_for_checkers_and_for_help(job: JobRun) -> None:
+    of_run = inspect.signature(JobRun.run).parameters
+    options = {name: one for name, one in of_run.items() if one.kind is one.KEYWORD_ONLY}
+    of_batches = inspect.signature(JobRun.run_batches).parameters
+    assert list(of_batches) == ["self", "handle", "size", "executor", *options]
+    assert {name: of_batches[name] for name in options} == options
+    hints = get_type_hints(JobRun.run, vars(open_job_module))
+    assert get_type_hints(RunOptions) == {name: hints[name] for name in options}
+    for wrong in ("no_such", "handler"):
+        with pytest.raises(TypeError, match=wrong):
+            job.run_batches(len, **{wrong: 1})  # type: ignore[arg-type]
+    if TYPE_CHECKING:
+        job.run_batches(len, no_such=1)  # type: ignore[call-arg]
+        job.run_batches(len, workers=1.5)  # type: ignore[arg-type]
 
 
 # --- a run that is killed

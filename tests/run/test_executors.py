@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import support.handlers
-from support.handlers import act, calls, pids
+from support.handlers import act, act_many, calls, pids
 from support.paths import TESTS
 
 import journal
@@ -465,6 +465,17 @@ def test_dask_calls_no_row_twice_whatever_its_allowed_failures(
     row, _ = work.outcomes()
     assert (row.status, row.error_code) == (RowStatus.NEEDS_REVIEW, "KilledWorker")
     assert calls(work.ledger) == {1: 1, 2: 1}
+
+
+@pytest.mark.parametrize("kind", ["fork", "loky", "dask"])
+def test_a_batch_that_dies_with_its_worker_is_in_review_and_the_others_are_called_once(
+    kind: str, makers: Callable[[str], Make], work: Work
+) -> None:
+    with work.open("square", "square", "square", "die", "square", "square") as job:
+        job.run_batches(act_many, 2, lambda: makers(kind)(1), workers=1, tell=quiet)
+        assert work.statuses() == [*["completed"] * 2, *["needs_review"] * 2, *["completed"] * 2]
+        assert [row.result for row in job.rows("completed")] == [1, 4, 25, 36]
+    assert calls(work.ledger) == dict.fromkeys(range(1, 7), 1)
 
 
 def test_a_task_that_dask_runs_again_when_it_was_done_does_not_call_the_handler(

@@ -107,3 +107,8 @@ def act(row: JobRow | journal.AttemptedRow) -> Any:
         case "wait":
             wait_at(row.data["started"], row.data["gate"])
     return None
+
+
+def act_many(rows: list[journal.AttemptedRow]) -> list[Any]:
+    """Do what each row says, one after the other."""
+    return [act(row) for row in rows]

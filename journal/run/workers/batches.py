@@ -8,20 +8,24 @@ row of what it returns. :class:`BatchResults` hands these outcomes to the driver
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict, TypeVar
 
 import msgspec
 
-from journal.model import LogEntry
+from journal.model import Cost, Job, JobRow, LogEntry
+from journal.progress.messages import Tell
 from journal.run.handler import AttemptedRow, Handler, is_coroutine_function, outcome_of_raised
 from journal.run.handler import outcome_of_returned as outcome_of_one
+from journal.run.held_job import RunReport
 from journal.run.outcome import (
     INVALID_RESULT,
     NO_OUTCOME,
     Errors,
     Outcome,
+    RetryOn,
     RowResult,
     lost,
     outcome_of_error,
@@ -30,7 +34,49 @@ from journal.run.outcome import (
     text_of,
 )
 from journal.run.workers.handover import Claim, Results, Workers
+from journal.run.workers.setup import SetupFactory
 from journal.text import counted
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class RunOptions(TypedDict, total=False):
+    """The options of :meth:`JobRun.run`, for a function that passes them on."""
+
+    workers: int | str | None
+    max_attempts: int
+    retry_on: RetryOn
+    backoff_s: float
+    max_backoff_s: float
+    timeout_s: float | None
+    rate: str | None
+    halt: str
+    max_cost_cents: Cost | None
+    max_run_cost_cents: Cost | None
+    max_rows: int | None
+    limit_per: Mapping[str, int] | None
+    where: Callable[[JobRow], object] | None
+    retry_failed: bool
+    handle_signals: bool
+    progress: bool | None
+    tell: Tell | None
+    on_progress: Callable[[Job], object]
+    on_end: Callable[[RunReport], object] | None
+    setup: SetupFactory | None
+
+
+def passing_options_to(run: Callable[..., Any]) -> Callable[[Function], Function]:
+    """Make ``inspect`` show the options of ``run``, with their defaults, in place of ``**options``."""
+
+    def decorate(function: Function) -> Function:
+        own = inspect.signature(function)
+        mine = [one for one in own.parameters.values() if one.kind is not one.VAR_KEYWORD]
+        theirs = inspect.signature(run).parameters.values()
+        shown = [*mine, *(one for one in theirs if one.kind is one.KEYWORD_ONLY)]
+        function.__signature__ = own.replace(parameters=shown)  # type: ignore[attr-defined]
+        return function
+
+    return decorate
 
 
 class Answer(NamedTuple):
