@@ -95,8 +95,11 @@ if not TYPE_CHECKING:  # else type checkers would accept any name
         raise AttributeError(f"module 'journal' has no attribute {name!r}")
 
 
+_NOT_PUBLIC = {"TYPE_CHECKING", "VERSION", "annotations", "importlib", "version"}
+
+
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__} - _NOT_PUBLIC)
 
 
 __version__ = VERSION

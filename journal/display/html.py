@@ -29,8 +29,11 @@ _MAX_ROWS = 10
 _LEFT = 'style="text-align:left;vertical-align:top"'
 
 
-def job_html(job: Any, *notes: str) -> str:
-    """A job: its name, status, a bar, its counts and costs. ``notes``: further lines of text."""
+def job_html(job: Any, *notes: str, expected_cents: float | None = None) -> str:
+    """A job: its name, status, a bar, its counts and costs. ``notes``: further lines of text.
+
+    ``expected_cents``: what the whole job will have cost.
+    """
     counts = {
         "completed": job.successful_rows,
         "failed": job.failed_rows,
@@ -50,7 +53,7 @@ def job_html(job: Any, *notes: str) -> str:
         for name, count in parts.items()
     )
     said = [f"{counted(job.total_rows, 'row|rows')}: {legend}" if parts else "no rows"]
-    spent = [spent_text(job.total_cost_cents, None), usage_text(job.usage)]
+    spent = [spent_text(job.total_cost_cents, expected_cents), usage_text(job.usage)]
     said += [_text(text) for text in (*notes, ", ".join(filter(None, spent))) if text]
     if job.error_code:
         said.append(f"<b>{_text(job.error_code)}</b> {_text(job.error_message)}")

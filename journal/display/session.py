@@ -17,6 +17,12 @@ def in_notebook() -> bool:
     return getattr(ipython(), "kernel", None) is not None
 
 
+def is_cell(coroutine: object) -> bool:
+    """Whether this is the coroutine in which IPython runs what was typed."""
+    code = getattr(getattr(type(ipython()), "run_cell_async", None), "__code__", None)
+    return code is not None and getattr(coroutine, "cr_code", None) is code
+
+
 def is_prompt() -> bool:
     """Whether a person types the statements of this program: no command line repeats them."""
     return hasattr(sys, "ps1") or ipython() is not None

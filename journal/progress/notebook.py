@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from journal.display.html import job_html
-from journal.model import Job, done_rows
+from journal.display.plain import job_text
+from journal.model import Job, expected_cost_cents
 
 
 class _Shown:
@@ -18,11 +19,11 @@ class _Shown:
         self._details = ", ".join(details)
 
     def __repr__(self) -> str:
-        job = self._job
-        return f"{job.id}: {done_rows(job)} of {job.total_rows} rows done, {self._details}"
+        return ", ".join(filter(None, (job_text(self._job), self._details)))
 
     def _repr_html_(self) -> str:
-        return job_html(self._job, self._details)
+        expected = expected_cost_cents(self._job)
+        return job_html(self._job, self._details, expected_cents=expected)
 
 
 class Cell:

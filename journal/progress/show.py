@@ -8,10 +8,9 @@ from contextlib import suppress
 from typing import Protocol, Self
 
 from journal.display.session import in_notebook
-from journal.model import Job, JobStatus, expected_cost_cents
+from journal.model import Job, JobStatus
 from journal.progress.rate import RecentRate, time_left
 from journal.progress.terminal import Bar, Lines, has_terminal
-from journal.text import spent_text
 
 
 class _View(Protocol):
@@ -43,6 +42,7 @@ class Progress:
         self._in_shell = in_shell
         self._recent = RecentRate()
         self._rate: float | None = None
+        self._is_over = False
         self._view: _View | None = None
         self._drawn_s = time.monotonic()
 
@@ -94,6 +94,7 @@ class Progress:
     def end(self, job: Job) -> None:
         """``job``: what to show at the end."""
         self._job = job
+        self._is_over = True
 
     def then(self, on_progress: Callable[[Job], object]) -> Callable[[Job], None]:
         """A function that shows a job, and calls ``on_progress`` with it."""
@@ -105,19 +106,13 @@ class Progress:
         return show
 
     def _details(self) -> list[str]:
-        job = self._job
-        parts = [f"{job.failed_rows} failed"]
-        if job.needs_review_count:
-            parts.append(f"{job.needs_review_count} need review")
-        open_rows = job.total_rows - _ended(job)
+        parts = []
         if self._rate:
             parts.append(f"{self._rate:.1f}/s")
-        if open_rows and (left := time_left(open_rows, self._rate)) is not None:
-            parts.append(f"{left} left")
-        parts += filter(None, [self._pace()])
-        cost = spent_text(job.total_cost_cents, expected_cost_cents(job))
-        if cost:
-            parts.append(f"cost {cost}")
+        open_rows = 0 if self._is_over else self._job.total_rows - _ended(self._job)
+        if open_rows:
+            left = time_left(open_rows, self._rate)
+            parts += filter(None, ["" if left is None else f"{left} left", self._pace()])
         return parts
 
 

@@ -7,11 +7,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO, TypeVar
 
-from journal.model import Job, done_rows
-from journal.text import counted, escaped, shorten
+from journal.model import Job, done_rows, expected_cost_cents
+from journal.text import counted, escaped, shorten, spent_text
 
 _LABEL_COLUMNS = 24
 _BAR_COLUMNS = (5, 30)  # the shortest and the longest bar
@@ -87,7 +87,7 @@ class Bar:
     def draw(self, job: Job, details: Sequence[str]) -> None:
         """Draw the bar, in one line, since a longer text can't be overwritten."""
         with self._lock:
-            self._line = bar_line(job, details, _columns(self._terminal))
+            self._line = bar_line(job, all_details(job, details), _columns(self._terminal))
             self.draw_again()
 
     def draw_again(self) -> None:
@@ -123,11 +123,9 @@ class Bar:
 
     def _put(self, text: str) -> None:
         start = "\r\x1b[K" if self._may_draw else ""
-        try:
+        with suppress(Exception):  # its errors must not be those of a print
             self._terminal.write(start + text)
             self._terminal.flush()
-        except (OSError, ValueError):
-            return
 
 
 class _AboveBar:
@@ -159,6 +157,18 @@ def above_bar(tell: Callable[[Message], object]) -> Callable[[Message], None]:
             tell(message)
 
     return tell_above
+
+
+def all_details(job: Job, details: Sequence[str]) -> list[str]:
+    """The details with the job's trouble before them, and its cost after them."""
+    parts = [f"{job.failed_rows} failed"]
+    if job.needs_review_count:
+        parts.append(f"{job.needs_review_count} need review")
+    parts += details
+    cost = spent_text(job.total_cost_cents, expected_cost_cents(job))
+    if cost:
+        parts.append(f"cost {cost}")
+    return parts
 
 
 def bar_line(job: Job, details: Sequence[str], columns: int) -> str:
@@ -198,7 +208,7 @@ class Lines:
     def draw(self, job: Job, details: Sequence[str]) -> None:
         """Print the line."""
         total = counted(job.total_rows, "row|rows")
-        text = f"{done_rows(job)} of {total} done, {', '.join(details)}"
+        text = f"{done_rows(job)} of {total} done, {', '.join(all_details(job, details))}"
         print_err(f"{job.id}: {escaped(text)}")
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import nullcontext, suppress
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from journal.display.session import is_cell
 from journal.model import Job
 from journal.progress.terminal import above_bar
 from journal.run.held_job import HeldJob, RunReport
@@ -40,7 +41,7 @@ def with_options_of(
         signature = inspect.signature(run)
         options = dict(signature.parameters)
         del options["executor"]
-        options["handle_signals"] = options["handle_signals"].replace(default=False)
+        options["handle_signals"] = options["handle_signals"].replace(default=None)
         function.__signature__ = signature.replace(  # type: ignore[attr-defined]
             parameters=list(options.values())
         )
@@ -55,14 +56,18 @@ async def run_in_callers_loop(
     held: HeldJob,
     options: dict[str, Any],
     *,
-    handle_signals: bool,
+    handle_signals: bool | None,
 ) -> RunReport:
     """Call ``run(**options)`` in a thread, and wait for its end. Then call ``on_end`` here.
 
-    ``held`` reports what ``on_end`` raises. Each time that the task of the caller is cancelled, the
+    ``handle_signals``: None handles them if the caller is a cell of IPython. ``held`` reports what
+    ``on_end`` raises. Each time that the task of the caller is cancelled, the
     run is stopped once more.
     """
     stops = caller.stops
+    if handle_signals is None:
+        task = asyncio.current_task(caller.loop)
+        handle_signals = task is not None and is_cell(task.get_coro())
     ended: asyncio.Future[None] = caller.loop.create_future()
     outcomes: list[RunReport | BaseException] = []
     options = {**options, **_callbacks(caller, options), "handle_signals": False}

@@ -512,7 +512,7 @@ class JobRun:
 
     @with_options_of(run)
     async def arun(
-        self, handler: Handler, *, handle_signals: bool = False, **options: Any
+        self, handler: Handler, *, handle_signals: bool | None = None, **options: Any
     ) -> RunReport:
         """:meth:`run` for a program with an event loop: ``report = await job.arun(handler)``.
 
@@ -528,7 +528,8 @@ class JobRun:
           pauses the job, and raises CancelledError. A second cancellation cancels the rows in
           flight, which ``on_interrupted`` settles. A third one gives up rows that ignore that.
         - Signals are left to the owner of the loop, unless ``handle_signals`` is true. With
-          ``asyncio.run``, the first Ctrl-C cancels the main task.
+          ``asyncio.run``, the first Ctrl-C cancels the main task. The default, None, handles them
+          if a cell of IPython or Jupyter awaits this.
         - KeyboardInterrupt and SystemExit of a handler stop the loop, as asyncio does with all
           tasks. The row is settled by ``on_interrupted``.
         """

@@ -29,6 +29,7 @@ from journal.fs.handles import JournalFile
 from journal.index.columns import View
 from journal.model import JobRow, RowStatus
 from journal.store.journal import Journal
+from journal.text import counted
 
 READ_AHEAD_BYTES = 1 << 18
 # Few, so that the first row comes fast: reading a column of a hint takes 0.3 µs an item.
@@ -195,7 +196,15 @@ class RowSequence(Sequence[JobRow]):
         return self._rows(range(len(self) - 1, -1, -1))
 
     def __repr__(self) -> str:
-        return f"<{len(self)} rows of job {self._job_id!r}>"
+        return f"<{self._title()}>"
+
+    def _repr_html_(self) -> str:
+        from journal.display.html import rows_html  # noqa: PLC0415  (only in notebooks)
+
+        return rows_html(self, self._title())
+
+    def _title(self) -> str:
+        return f"{counted(len(self), 'row|rows')} of job {self._job_id!r}"
 
     def _rows(self, numbers: range) -> Iterator[JobRow]:
         # In the file, rows are near rows and statuses near statuses. So each kind has its window.

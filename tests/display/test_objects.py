@@ -1,0 +1,129 @@
+"""The short ``repr`` and the HTML of what a notebook shows."""
+
+from __future__ import annotations
+
+import html.parser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import journal
+from journal import JobService
+
+EVIL = '<script>alert(1)</script>\u202e"&'
+
+
+class Parser(html.parser.HTMLParser):
+    """Notes the tags that are open, and all text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.text = ""
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, _: Any) -> None:
+        self.open.append(tag)
+        self.tags.add(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def shown(value: Any) -> str:
+    """The text of the value's HTML, which is well formed and holds nothing but harmless tags."""
+    parsed = Parser(value._repr_html_())
+    assert parsed.open == []
+    assert parsed.tags <= {"div", "span", "b", "table", "thead", "tbody", "tr", "th", "td"}
+    return parsed.text
+
+
+@pytest.fixture(name="job")
+def fixture_job(tmp_path: Path) -> Any:
+    def handle(row: journal.AttemptedRow) -> journal.RowResult:
+        if row.row_number == 2:
+            raise journal.Fail("E-ZIP", EVIL)
+        return journal.RowResult(result={"label": EVIL}, cost_cents=2.5, usage={"calls": 1})
+
+    rows = [{"order": f"A-{n}", EVIL: "x" * 5000} for n in range(1, 31)]
+    secret = "curl -H token=hunter2"
+    with journal.open_job(
+        tmp_path / "ship", rows, key="order", name=EVIL, resume_command=secret
+    ) as job:
+        report = job.run(handle, max_rows=20, tell=lambda _text: None)
+        yield job, report
+
+
+def test_a_repr_is_a_line_that_says_what_it_is(job: Any) -> None:
+    run, report = job
+    counts = "ship: paused, 19 of 30 rows done, 1 failed"
+    assert repr(run) == f"<JobRun {counts}>"
+    assert repr(run.job) == f"<Job {counts}>"
+    assert repr(report).startswith(f"<RunReport {counts}; this run: 19 completed, 1 failed in ")
+    assert "; ended early: 20 rows were started" in repr(report)
+    assert repr(run.rows()) == "<30 rows of job 'ship'>"
+    assert repr(run.rows("failed")) == "<1 row of job 'ship'>"
+    row = repr(run.rows("failed")[0])
+    assert row.startswith("<JobRow ship:2: failed after 1 attempt, {'order': 'A-2', ")
+    assert row.endswith('…, E-ZIP: <script>alert(1)</script>\\u202e"&>')
+    assert len(row) < 250
+
+
+def test_html_escapes_and_shortens_all_values(job: Any) -> None:
+    run, report = job
+    for value in (run, run.job, report, run.rows(), run.rows()[0], run.rows("failed")[0]):
+        text = shown(value)
+        assert EVIL.replace("\u202e", "\\u202e") in text
+        assert len(value._repr_html_()) < 20_000
+
+
+def test_neither_shows_commands(job: Any) -> None:
+    run, report = job
+    assert "hunter2" in run.job.original_command
+    for value in (run, run.job, report, run.rows(), run.rows()[0]):
+        assert "hunter2" not in value._repr_html_() + repr(value)
+
+
+def test_the_html_of_a_job_and_a_report_has_counts_and_costs(job: Any) -> None:
+    run, report = job
+    counts = "30 rows: ■ 19 completed \xa0 ■ 1 failed \xa0 ■ 10 pending"
+    assert counts in shown(run)
+    assert "47.5 cents, calls 19" in shown(run.job)
+    text = shown(report)
+    assert counts in text
+    assert "20 attempts" in text
+    assert "19 completed, 1 failed, 0 skipped; exit code 3" in text
+    assert "ended early: 20 rows were started" in text
+
+
+def test_the_html_of_rows_is_a_table_of_the_first_ones(job: Any) -> None:
+    run, _ = job
+    text = shown(run.rows())
+    assert text.startswith("30 rows of job 'ship', the first 10 are shownrowstatusorder")
+    assert "A-10" in text
+    assert "A-11" not in text
+    assert shown(run.rows("skipped")) == "0 rows of job 'ship'"
+
+
+def test_the_html_of_many_columns_is_cut(tmp_path: Path) -> None:
+    with journal.open_job(tmp_path / "wide", [{f"c{n}": n for n in range(100)}]) as job:
+        assert "c7…result" in shown(job.rows())
+        assert "and 76 more columns" in shown(job.rows()[0])
+
+
+def test_a_job_that_is_closed_says_so(tmp_path: Path) -> None:
+    with journal.open_job(tmp_path / "j", [{}]) as job:
+        pass
+    assert repr(job) == "<JobRun j: can't be read any more>"
+    assert job._repr_html_() is None
+
+
+def test_a_job_without_rows_has_html(tmp_path: Path) -> None:
+    with JobService(tmp_path) as service:
+        assert "no rows" in shown(service.create_job("j"))

@@ -1,0 +1,248 @@
+"""What a run shows of its progress: a bar on a terminal, lines if asked for, nothing else."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import journal
+from journal import Job, JobStatus
+from journal.progress.show import Progress
+from journal.progress.terminal import Bar, bar_line
+
+ROWS = [{"n": n} for n in range(1, 41)]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+    @property
+    def screen(self) -> str:
+        """What is to be seen: what was erased is not."""
+        lines = self.getvalue().split("\n")
+        return "\n".join(line.rpartition("\r\x1b[K")[2] for line in lines)
+
+
+@pytest.fixture(name="terminal")
+def fixture_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    monkeypatch.setenv("TERM", "xterm")
+    return Terminal()
+
+
+@contextmanager
+def on(terminal: io.StringIO | None) -> Iterator[None]:
+    """With the terminal as standard output and standard error."""
+    with redirect_stdout(terminal), redirect_stderr(terminal):
+        yield
+
+
+def run(
+    path: Path,
+    terminal: io.StringIO | None,
+    handle: Callable[[Any], object] = lambda row: row.row_number,
+    **options: Any,
+) -> journal.RunReport:
+    with on(terminal), journal.open_job(path / "j", ROWS, key="n", sync="none") as job:
+        return job.run(handle, **options)
+
+
+def job_of(**values: Any) -> Job:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    return Job(**{"id": "j", "name": "j", "created_at": at, "updated_at": at, **values})
+
+
+# --- where it is shown
+
+
+def test_a_terminal_gets_a_bar_that_ends_as_the_run_has_ended(
+    tmp_path: Path, terminal: Terminal
+) -> None:
+    run(tmp_path, terminal)
+    (last,) = terminal.screen.splitlines()
+    assert re.match(r"j  \[#{30}\]  40/40  0 failed", last)
+
+
+@pytest.mark.parametrize("progress", [None, False])
+def test_without_a_terminal_nothing_is_shown_unless_asked_for(
+    progress: bool | None, tmp_path: Path
+) -> None:
+    run(tmp_path, plain := io.StringIO(), progress=progress)
+    assert plain.getvalue() == ""
+
+
+def test_without_a_terminal_progress_is_lines_with_the_last_counts_at_the_end(
+    tmp_path: Path,
+) -> None:
+    def handle(row: journal.AttemptedRow) -> None:
+        if row.row_number % 2 == 0:
+            raise journal.Skip("even")
+
+    run(tmp_path, plain := io.StringIO(), handle, progress=True)
+    assert plain.getvalue().startswith("j: 40 of 40 rows done, 0 failed")
+
+
+@pytest.mark.parametrize(("options", "term"), [({"progress": False}, "xterm"), ({}, "dumb")])
+def test_a_terminal_gets_no_bar_if_none_is_wanted_or_can_be_drawn(
+    options: dict[str, Any],
+    term: str,
+    tmp_path: Path,
+    terminal: Terminal,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", term)
+    run(tmp_path, terminal, **options)
+    assert terminal.getvalue() == ""
+
+
+def test_on_progress_is_called_beside_the_bar(tmp_path: Path, terminal: Terminal) -> None:
+    seen: list[Job] = []
+    run(tmp_path, terminal, on_progress=seen.append)
+    assert seen
+    assert "40/40" in terminal.screen
+
+
+def test_batches_show_their_rows(tmp_path: Path, terminal: Terminal) -> None:
+    with on(terminal), journal.open_job(tmp_path / "j", ROWS) as job:
+        job.run_batches(lambda rows: [None for _ in rows], size=7)
+    assert "40/40" in terminal.screen
+
+
+def test_of_two_runs_at_a_time_one_has_a_bar(tmp_path: Path, terminal: Terminal) -> None:
+    def handle(row: journal.AttemptedRow) -> None:
+        if row.row_number == 1:
+            with journal.open_job(tmp_path / "inner", ROWS) as inner:
+                inner.run(lambda _row: None)
+
+    run(tmp_path, terminal, handle)
+    assert "40/40" in terminal.screen
+    assert "inner" not in terminal.getvalue()
+
+
+# --- other lines
+
+
+def test_lines_of_others_stand_above_the_bar(tmp_path: Path, terminal: Terminal) -> None:
+    def handle(row: journal.AttemptedRow) -> None:
+        if row.row_number == 7:
+            print("one", 2)
+            sys.stderr.writelines(["three\n", "four\n"])
+
+    run(tmp_path, terminal, handle, max_rows=20)
+    *others, first, bar, advice = terminal.screen.splitlines()
+    assert others == ["one 2", "three", "four"]
+    assert first == "j: 20 rows were started, as many as were asked for: pausing"
+    assert re.match(r"j  \[#{15}-{15}\]  20/40  0 failed", bar)
+    assert advice.startswith("to continue: ")
+
+
+def test_the_bar_waits_until_the_line_of_another_has_ended(terminal: Terminal) -> None:
+    with on(terminal), Progress(job_of(total_rows=4)) as progress:
+        print("half a ", end="")
+        progress.end(job_of(total_rows=4, successful_rows=2))
+        print("line")
+    assert terminal.screen.splitlines()[0] == "half a line"
+    assert "2/4" in terminal.screen.splitlines()[1]
+
+
+def test_after_the_run_the_streams_are_those_from_before(
+    tmp_path: Path, terminal: Terminal
+) -> None:
+    during: list[object] = []
+    with on(terminal), journal.open_job(tmp_path / "j", ROWS) as job:
+        job.run(lambda _row: during.append(sys.stdout))
+        assert (sys.stdout, sys.stderr) == (terminal, terminal)
+    assert len(during) == 40
+    assert terminal not in during
+
+
+# --- errors of the terminal
+
+
+class Broken(Terminal):
+    def write(self, _: str) -> int:
+        raise self.error
+
+    error: Exception = OSError("the terminal is gone")
+
+
+@pytest.mark.parametrize("error", [OSError(5, "gone"), ValueError("closed"), RuntimeError("odd")])
+@pytest.mark.parametrize("progress", [None, True])
+def test_an_error_of_the_terminal_never_ends_a_run(
+    error: Exception, progress: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Broken()
+    broken.error = error
+    monkeypatch.setenv("TERM", "xterm")
+    assert run(tmp_path, broken, progress=progress).completed == 40
+    with on(broken):
+        bar = Bar.begin()
+        assert bar is not None
+        bar.close()
+
+
+@pytest.mark.parametrize("progress", [None, True])
+def test_a_program_without_standard_error_runs(progress: bool | None, tmp_path: Path) -> None:
+    assert run(tmp_path, None, progress=progress).completed == 40
+
+
+# --- how it is shown
+
+
+@pytest.mark.parametrize("columns", [12, 20, 40, 80, 200])
+@pytest.mark.parametrize("job_id", ["j", "a-job-of-a-name-that-is-long-" * 3])
+def test_a_bar_fits_its_line_whatever_the_terminal_s_width(columns: int, job_id: str) -> None:
+    job = job_of(id=job_id, total_rows=12345, successful_rows=678, failed_rows=9)
+    line = bar_line(job, ["9 failed", "12.5/s", "0:15:33 left", "cost 1 cent"], columns)
+    assert len(line) <= columns - 3
+    assert ("9 failed" in line) == (columns >= 40)
+    assert ("cost 1 cent" in line) == (columns >= (80 if job_id == "j" else 200))
+
+
+def test_an_empty_job_has_a_full_bar() -> None:
+    assert "[#####" in bar_line(job_of(), ["0 failed"], 80)
+
+
+def test_a_redraw_is_limited_in_rate(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = time.monotonic()
+    monkeypatch.setattr("time.monotonic", lambda: now_s)
+    with on(terminal), Progress(job_of(total_rows=1000)) as progress:
+        for done in range(1000):
+            now_s += 0.001
+            progress.show(job_of(total_rows=1000, successful_rows=done))
+        assert 2 <= terminal.getvalue().count("/1000") <= 12
+
+
+def test_the_time_left_isn_t_shown_at_the_end(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = time.monotonic()
+    monkeypatch.setattr("time.monotonic", lambda: now_s)
+    half = job_of(total_rows=8, successful_rows=4, pending_count=4, status=JobStatus.RUNNING)
+    with on(terminal), Progress(job_of(total_rows=8, pending_count=8)) as progress:
+        now_s += 4
+        progress.show(half)
+        assert "1.0/s, 0:00:04 left" in terminal.screen
+        progress.end(half)
+    assert terminal.screen.splitlines()[-1].endswith("4/8  0 failed, 1.0/s")
+
+
+def test_a_run_imports_neither_ipython_nor_click(tmp_path: Path) -> None:
+    code = (
+        "import journal, sys\n"
+        f"with journal.open_job({str(tmp_path / 'j')!r}, [{{}}]) as job:\n"
+        "    job.run(print, progress=True)\n"
+        "print({'IPython', 'click', 'html'} & set(sys.modules) or 'none of them')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("none of them\n")
