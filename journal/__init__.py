@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         StoreError,
     )
     from journal.format.commits import Position
+    from journal.frames.rows import Rows
     from journal.history.events import Event
     from journal.history.reading import Entry
     from journal.history.row_history import RowAttempt, RowHistory
@@ -68,7 +69,7 @@ if TYPE_CHECKING:
 # Names are imported from these modules when they are first used: reading a job needs no threads,
 # executors or event loops.
 _MODULES = (
-    *("errors", "model", "format.commits", "history.reading", "service"),
+    *("errors", "model", "format.commits", "history.reading", "service", "frames.rows"),
     *(
         "run.outcome",
         "run.evidence",
@@ -149,6 +150,7 @@ __all__ = [
     "RowResult",
     "RowStatus",
     "RowStep",
+    "Rows",
     "RunHolder",
     "RunReport",
     "ServiceClosedError",

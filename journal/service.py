@@ -49,6 +49,7 @@ from journal.format.records import (
     RowStatusText,
 )
 from journal.format.values import as_json_value, load_sha256, read_back
+from journal.frames.rows import Rows
 from journal.fs import directories, handles
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.history.reading import Entry, History
@@ -433,23 +434,25 @@ class JobService:
 
     def get_rows(
         self, job_id: str, status: RowStatus | str | Collection[RowStatus | str] | None = None
-    ) -> Sequence[JobRow]:
+    ) -> Rows:
         """The job's rows, ordered by row number, as they are at this call.
 
         ``status``: only rows with this status, or with one of these statuses. ``None``: all rows.
 
         Later changes don't alter the returned sequence. ``len`` reads nothing; each row is read
-        from the file when it is accessed.
+        from the file when it is accessed. :class:`Rows` converts to tables: ``to_pandas()``,
+        ``to_polars()``, ``to_arrow()``, ``to_dicts()``.
         """
         wanted = row_statuses(status)
         with self._reading(job_id) as journal:
-            return RowSequence(journal, journal.index.view(wanted))
+            history = History(journal)  # first, since this reads newer commits
+            return Rows(journal, journal.index.view(wanted), history)
 
-    def get_pending_rows(self, job_id: str) -> Sequence[JobRow]:
+    def get_pending_rows(self, job_id: str) -> Rows:
         """The pending rows: :meth:`get_rows` with that status."""
         return self.get_rows(job_id, RowStatus.PENDING)
 
-    def get_failed_rows(self, job_id: str) -> Sequence[JobRow]:
+    def get_failed_rows(self, job_id: str) -> Rows:
         """The failed rows: :meth:`get_rows` with that status."""
         return self.get_rows(job_id, RowStatus.FAILED)
 

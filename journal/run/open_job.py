@@ -11,7 +11,7 @@ import functools
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, Literal, Self, Unpack
 from journal.display.plain import job_text
 from journal.display.session import is_prompt, start_again
 from journal.errors import InvalidValueError, JobBusyError, JobExistsError, JournalError
+from journal.frames.rows import Rows
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.ids import is_job_id, slug
 from journal.model import TERMINAL_STATUSES, Cost, Job, JobRow, JobSummary, Policy, RowStatus
@@ -268,8 +269,11 @@ class JobRun:
         """Counts by status, cost, status and times: :meth:`JobService.get_job_summary`."""
         return self.service.get_job_summary(self.id)
 
-    def rows(self, status: RowStatus | str | None = None) -> Sequence[JobRow]:
-        """The rows, all or with one status, by row number: :meth:`JobService.get_rows`."""
+    def rows(self, status: RowStatus | str | None = None) -> Rows:
+        """The rows, all or with one status, by row number: :meth:`JobService.get_rows`.
+
+        :class:`Rows` converts to tables: ``job.rows().to_pandas()``.
+        """
         return self.service.get_rows(self.id, status)
 
     def plan(

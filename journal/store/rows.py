@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from journal.errors import JournalDamagedError, RowNotFoundError, ServiceClosedError
 from journal.format.decode import (
@@ -153,7 +153,16 @@ def moved_error(file: JournalFile, offset: int, expected: str) -> JournalDamaged
     )
 
 
-class RowSequence(Sequence[JobRow]):
+if TYPE_CHECKING:
+    _Base = Sequence[JobRow]
+else:
+    # No subclass at run time: of a Sequence, polars would make one column of objects, without a look
+    # at its Arrow stream.
+    class _Base:
+        __contains__, index, count = Sequence.__contains__, Sequence.index, Sequence.count
+
+
+class RowSequence(_Base):
     """The rows of a job at the time of the call. Later changes of the job don't affect them.
 
     ``len`` is fast. Each row is read and decoded on demand. The file stays open as long as the
@@ -164,12 +173,12 @@ class RowSequence(Sequence[JobRow]):
         """The caller holds the journal's mutex. ``exact``: as in decode_record; None: as the
         journal.
         """
-        self._job_id = journal.job_id
+        self.job_id = journal.job_id
         self.file = journal.file
         self.view = view
         self._journal = journal
         self._outcome = journal.outcome()
-        self._keyed = journal.index.keyed
+        self.keyed = journal.index.keyed
         self.exact = journal.exact if exact is None else exact
 
     def __len__(self) -> int:
@@ -204,12 +213,12 @@ class RowSequence(Sequence[JobRow]):
         return rows_html(self, self._title())
 
     def _title(self) -> str:
-        return f"{counted(len(self), 'row|rows')} of job {self._job_id!r}"
+        return f"{counted(len(self), 'row|rows')} of job {self.job_id!r}"
 
     def _rows(self, numbers: range) -> Iterator[JobRow]:
         # In the file, rows are near rows and statuses near statuses. So each kind has its window.
         rows, statuses = self.reader(), self.reader()
-        job_id, keyed, columns = self._job_id, self._keyed, self.view.columns
+        job_id, keyed, columns = self.job_id, self.keyed, self.view.columns
         row_numbers = columns.numbers
         all_count = columns.earlier is None and columns.given_back is None
         exact = self.exact
@@ -273,6 +282,11 @@ class RowSequence(Sequence[JobRow]):
                 for at in positions:
                     yield at, near[0][at - first], near[1][at - first], near[2][at - first]
 
+    @property
+    def is_in_batch(self) -> bool:
+        """Whether the rows were read inside a batch, so that its records may not be in the file."""
+        return self._outcome is not None
+
     def reader(self) -> Read:
         outcome = self._outcome
         if outcome is None:
@@ -298,12 +312,12 @@ class RowSequence(Sequence[JobRow]):
         offset = columns.status_offsets[position]
         latest = read_status(self.file, statuses, offset, row_number, exact=self.exact)
         return row_from_records(
-            self._job_id,
+            self.job_id,
             row,
             latest,
             columns.attempts[position],
             columns.earlier_attempts(position),
-            self._keyed,
+            self.keyed,
         )
 
 

@@ -11,6 +11,7 @@ FLOORS = (
     "index",
     "store verify",
     "history repair",
+    "frames",
     "service transfer",
     "run export",
     "report cli.completion",

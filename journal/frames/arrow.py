@@ -1,0 +1,90 @@
+"""Rows as an Arrow table.
+
+Each column has one Arrow type, which holds all of its values:
+
+- booleans, integers (int64), numbers (float64; integers among them if a double holds each exactly),
+  text, times (timestamp in UTC, with microseconds), decimals;
+- objects and lists as JSON text;
+- values that have no common type, and integers beyond 64 bits, as JSON text, with quotes around
+  text, so that ``json.loads`` returns each value.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+from journal.frames.collect import Options, Side, resolve
+from journal.frames.columns import BOOL, FLOAT, INT, JOURNAL_COLUMNS, JSON, TEXT, TIME
+from journal.frames.dicts import read_row_by_row
+from journal.frames.parts import Part, Parts, load_pyarrow
+from journal.frames.scan import NEVER, Scan
+from journal.history.reading import History
+from journal.index.index import STATUSES
+from journal.store.rows import RowSequence
+
+_KINDS = {BOOL: "bool", INT: "int", FLOAT: "float", TEXT: "text", JSON: "json", TIME: "time"}
+_EMPTY: dict[str, Any] = {"earlier_attempts": 0, "unknown": False}
+
+
+def arrow_table(rows: RowSequence, history: History, options: Options, purpose: str) -> Any:
+    """The rows as a ``pyarrow.Table``. ``history`` ends at the commit up to which the rows are."""
+    pa = load_pyarrow(purpose)
+    parts = Parts(pa)
+    if rows.is_in_batch:  # then its rows aren't in the file yet
+        sides = [(read_row_by_row(rows, history, options, parts.of), None)]
+    else:
+        scan = Scan(rows, history, options, parts)
+        positions = rows.view.positions(range(len(rows))) if len(rows) else []
+        sides = [
+            (scan.data, parts.order([scan.of_data[at] for at in positions])),
+            (scan.statuses, parts.order([scan.of_status[at] for at in positions])),
+            (_indexed(rows, positions, scan.started_us, options, parts), None),
+        ]
+    chosen = resolve(options, *(side for side, _ in sides))
+    table = {}
+    for name, key in chosen.items():
+        own = key.path[0] if key and key.own and len(key.path) == 1 else ""
+        kind = _KINDS[JOURNAL_COLUMNS[own]] if own else "null"
+        column = None
+        for side, order in sides:
+            # taken out, so that the memory of each column is free when the next one is made
+            found = side.parts.pop(key, None) if key else None
+            if found is not None:
+                parts_of_all = [
+                    found.get(at) or parts.repeated(_EMPTY.get(own), kind, count)
+                    for at, count in enumerate(side.counts)
+                ]
+                column = parts.ordered(parts.joined(parts_of_all, kind), order)
+        if column is None:
+            column = parts.joined([parts.repeated(_EMPTY.get(own), kind, len(rows))], kind)
+        table[name] = column if own not in _EMPTY else column.fill_null(_EMPTY[own])
+    return pa.table(table)
+
+
+def _indexed(
+    rows: RowSequence,
+    positions: Sequence[int],
+    started_us: array[int],
+    options: Options,
+    parts: Parts,
+) -> Side[Part]:
+    """The columns that the index of the job has, of the rows at these positions."""
+    columns = rows.view.columns
+    side: Side[Part] = Side(options, parts.of)
+    statuses, attempts, numbers = columns.statuses, columns.attempts[:], columns.numbers
+    names = [status.value for status in STATUSES]
+    own: dict[str, Any] = {
+        "job_id": parts.repeated(rows.job_id, "text", len(positions)),
+        "row_number": [at + 1 if numbers is None else numbers[at] for at in positions],
+        "status": [names[statuses[at]] for at in positions],
+        "attempts": [attempts[at] for at in positions],
+        "started_at": parts.times_of_us([started_us[at] for at in positions], NEVER),
+    }
+    if columns.earlier is None and columns.given_back is None:
+        own["earlier_attempts"] = [0] * len(positions)
+    else:
+        own["earlier_attempts"] = [columns.earlier_attempts(at) for at in positions]
+    side.add(len(positions), own)
+    return side

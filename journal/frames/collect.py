@@ -1,0 +1,183 @@
+"""Collects the columns of a table: which columns there are, and their values, chunk by chunk.
+
+Which columns a table has is known only after all rows were read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from operator import itemgetter
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from journal.errors import InvalidValueError
+from journal.frames.columns import (
+    IF_USED,
+    JOURNAL_COLUMNS,
+    MISSING,
+    NESTED,
+    Key,
+    member,
+    names_of,
+    own_name,
+)
+from journal.text import similar
+
+Part = TypeVar("Part")
+Values = Sequence[Any]
+Named = Iterator[tuple[Key, Values]]
+
+
+class Options(NamedTuple):
+    """What a table shall have.
+
+    - ``columns``: the names of its columns, in their order; None: all that are used.
+    - ``flatten``: columns of the members of nested objects.
+    - ``all_columns``: also those of the journal's columns that no row uses.
+    """
+
+    columns: Sequence[str] | None = None
+    flatten: bool = False
+    all_columns: bool = False
+
+    def needs(self, name: str) -> bool:
+        """Whether the table may have this column of the journal."""
+        if self.columns is None:
+            return True
+        wanted = (each.partition(".")[0] for each in self.columns)
+        return any(own_name(each) == name for each in (*self.columns, *wanted))
+
+
+class Side(Generic[Part]):
+    """Chunks of columns: those that come from the data of rows, or those from their statuses.
+
+    ``part`` is a function from the values of a column in one chunk to what is kept of them.
+    """
+
+    def __init__(self, options: Options, part: Callable[[Values], Part]) -> None:
+        self._options = options
+        self._part = part
+        self.counts: list[int] = []
+        self.parts: dict[Key, dict[int, Part]] = {}
+        self.seen: dict[str, None] = {}  # names of columns of the data, for a message
+
+    def add(
+        self, count: int, own: Mapping[str, Any], data: list[dict[str, Any]] | None = None
+    ) -> None:
+        """Take the next ``count`` rows.
+
+        ``own`` has the lists of the values of the journal's columns, or parts that are made
+        already.
+        """
+        number = len(self.counts)
+        self.counts.append(count)
+        for key, values in self._columns(own, data):
+            part: Any = self._part(values) if isinstance(values, list) else values
+            self.parts.setdefault(key, {})[number] = part
+
+    def _columns(self, own: Mapping[str, Any], data: list[dict[str, Any]] | None) -> Named:
+        options = self._options
+        if options.columns is not None:
+            for wanted in dict.fromkeys(options.columns):
+                if data is not None:
+                    yield from self._wanted_of(wanted, data)
+                yield from _own_wanted(wanted, own)
+            return
+        if data is not None:
+            yield from _members(data, False, (), options.flatten)
+        for name, values in own.items():
+            if not isinstance(values, list):
+                yield Key(True, (name,)), values
+            elif options.all_columns or name not in IF_USED or any(values):
+                if options.flatten and name in NESTED:
+                    yield from _spread(values, True, (name,))
+                else:
+                    yield Key(True, (name,)), values
+
+    def _wanted_of(self, wanted: str, data: list[dict[str, Any]]) -> Named:
+        self.seen.update(dict.fromkeys(chain.from_iterable(data)))
+        if any(wanted in row for row in data):
+            yield Key(False, (wanted,)), [row.get(wanted) for row in data]
+        elif "." in wanted:
+            yield from _found(Key(False, ("", wanted)), [member(row, wanted) for row in data])
+
+
+def _own_wanted(wanted: str, own: Mapping[str, Any]) -> Named:
+    name = own_name(wanted)
+    if name is not None and name in own:
+        yield Key(True, (name,)), own[name]
+    root, _, rest = wanted.partition(".")
+    name = own_name(root)
+    if rest and name in NESTED and name in own:
+        yield from _found(Key(True, ("", wanted)), [member(value, rest) for value in own[name]])
+
+
+def _found(key: Key, values: Values) -> Named:
+    if any(value is not MISSING for value in values):
+        yield key, [None if value is MISSING else value for value in values]
+
+
+def resolve(options: Options, *sides: Side[Part]) -> dict[str, Key | None]:
+    """The names of the columns of a table, and the column that each of them means.
+
+    None: a column of results that no row has. Raises InvalidValueError for a wanted column that is
+    none at all.
+    """
+    keys = list(dict.fromkeys(key for side in sides for key in side.parts))
+    if options.columns is None:
+        found_own = {key.path[0] for key in keys if key.own}
+        keys += [
+            Key(True, (name,))
+            for name in JOURNAL_COLUMNS
+            if name not in found_own and (options.all_columns or name not in IF_USED)
+        ]
+        return {name: key for key, name in names_of(keys).items()}
+    known, chosen = frozenset(keys), dict[str, Key | None]()
+    for wanted in options.columns:
+        own_column, of_results = own_name(wanted), own_name(wanted.partition(".")[0]) in NESTED
+        own = Key(True, (own_column,)) if own_column else None
+        candidates = (Key(False, (wanted,)), own, Key(False, ("", wanted)), Key(True, ("", wanted)))
+        found = next((key for key in candidates if key in known), own)
+        if found is None and not of_results and any(map(sum, (side.counts for side in sides))):
+            seen = (name for side in sides for name in side.seen)
+            raise InvalidValueError("columns", wanted, _no_such_column(wanted, seen))
+        chosen[wanted] = found
+    return chosen
+
+
+def _no_such_column(wanted: str, seen: Iterable[str]) -> str:
+    known = [*seen, *JOURNAL_COLUMNS]
+    like = similar(wanted, known)
+    meant = "." if like is None else f"; did you mean {like!r}?"
+    return f"is a column of no row{meant} The columns are: {', '.join(known[:40])}"
+
+
+def _members(
+    objects: Sequence[dict[str, Any]], own: bool, path: tuple[str, ...], flatten: bool
+) -> Named:
+    """A column for each key of the objects, of which some may be empty."""
+    for name in dict.fromkeys(chain.from_iterable(objects)):
+        try:
+            values = list(map(itemgetter(name), objects))
+        except KeyError:
+            values = [each.get(name) for each in objects]
+        if flatten:
+            yield from _spread(values, own, (*path, name))
+        else:
+            yield Key(own, (*path, name)), values
+
+
+def _spread(values: Values, own: bool, path: tuple[str, ...]) -> Named:
+    """The values as a column, and a column for each member of the objects among them.
+
+    An empty object is a value, as text is.
+    """
+    if dict not in set(map(type, values)):
+        yield Key(own, path), values
+        return
+    rest = [None if type(value) is dict and value else value for value in values]
+    if any(value is not None for value in rest):
+        yield Key(own, path), rest
+    empty: dict[str, Any] = {}
+    objects = [value if type(value) is dict else empty for value in values]
+    yield from _members(objects, own, path, True)

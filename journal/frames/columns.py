@@ -1,0 +1,140 @@
+"""The columns of tables of rows: their names, their order, and the values behind a name.
+
+A table has the columns of the data, then those of the journal. A name with dots, such as
+``result.price``, is the member of a nested value, unless the data has a column of that name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+# The kinds of a column's values, as bits: a column may hold several kinds.
+BOOL, INT, WIDE, FLOAT, TEXT, JSON, TIME = (1 << bit for bit in range(7))
+
+# The columns of the journal in their order, with the kinds of their values.
+JOURNAL_COLUMNS = {
+    "job_id": TEXT,
+    "row_number": INT,
+    "status": TEXT,
+    "attempts": INT,
+    "earlier_attempts": INT,
+    "version": TEXT,
+    "error_code": TEXT,
+    "error_message": TEXT,
+    "unknown": BOOL,
+    "reason": TEXT,
+    "tracking_number": TEXT,
+    "label_path": TEXT,
+    "cost_cents": INT,
+    "usage": JSON,
+    "result": JSON,
+    "created_at": TIME,
+    "started_at": TIME,
+    "processed_at": TIME,
+    "duration_s": FLOAT,
+    "idempotency_key": TEXT,
+}
+# These columns are left out if no row uses them: if all values are null, 0 or false.
+IF_USED = frozenset(
+    (
+        *("earlier_attempts", "version", "unknown", "reason"),
+        *("tracking_number", "label_path", "cost_cents", "usage"),
+    )
+)
+NESTED = ("usage", "result")  # the columns of the journal that may hold objects
+PREFIX = "journal_"  # of the journal's columns, if the data has a column of the same name
+MISSING: Any = object()
+
+
+class Key(NamedTuple):
+    """A column: whether it is one of the journal's, and the path of its values.
+
+    The first part of the path is the column of the data or of the journal. Further parts are the
+    keys of nested objects.
+    """
+
+    own: bool
+    path: tuple[str, ...]
+
+
+def member(value: Any, name: str) -> Any:
+    """The member of a nested object that ``name`` means, or MISSING.
+
+    A key with dots comes before a path: ``a.b`` is the key ``a.b`` of ``value`` or, without such a
+    key, the key ``b`` of its object ``a``.
+    """
+    if not isinstance(value, dict):
+        return MISSING
+    if name in value:
+        return value[name]
+    end = name.rfind(".")
+    while end > 0:
+        if (head := value.get(name[:end])) is not None:
+            found = member(head, name[end + 1 :])
+            if found is not MISSING:
+                return found
+        end = name.rfind(".", 0, end)
+    return MISSING
+
+
+def member_of_row(data: Mapping[str, Any], own: Mapping[str, Any], name: str) -> Any:
+    """The value that ``name`` means in one row, or MISSING: of the data, else of ``own``."""
+    found = member(data, name)
+    return member(own, name) if found is MISSING else found
+
+
+def leaves(
+    value: Mapping[str, Any], above: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The paths and values in an object and the objects in it. An empty object is a value."""
+    for name, item in value.items():
+        path = (*above, name)
+        if item and isinstance(item, dict):
+            yield from leaves(item, path)
+        else:
+            yield path, item
+
+
+def names_of(keys: Iterable[Key]) -> dict[Key, str]:
+    """The names of columns, in their order: the columns of the data, as given, then the journal's.
+
+    A column of the data always has its own name. If the data has a column with the name of one of
+    the journal's, in upper or lower case, the journal's name gets the prefix ``journal_``. The name
+    of a nested member that is taken gets a number: ``a.b_2``.
+    """
+    keys = list(keys)
+    data = [key for key in keys if not key.own]
+    taken = {key.path[0] for key in data if len(key.path) == 1}
+    names: dict[Key, str] = {}
+    for key in data:
+        names[key] = key.path[0] if len(key.path) == 1 else _free(".".join(key.path), taken)
+    # Spreadsheets and SQL ignore case. A flattened column of the data keeps its name from others.
+    folded = {name.casefold() for name in (*taken, *(key.path[0] for key in data))}
+    order = {name: place for place, name in enumerate(JOURNAL_COLUMNS)}
+    # a stable sort: the members of a column stay in the order in which they occur
+    for key in sorted((key for key in keys if key.own), key=lambda key: order[key.path[0]]):
+        root, *rest = key.path
+        while root.casefold() in folded:
+            root = PREFIX + root
+        name = ".".join((root, *rest))
+        while name.casefold() in folded:
+            name = PREFIX + name
+        names[key] = name if len(key.path) == 1 else _free(name, taken)
+    return names
+
+
+def _free(name: str, taken: set[str]) -> str:
+    free, number = name, 1
+    while free in taken:
+        number += 1
+        free = f"{name}_{number}"
+    taken.add(free)
+    return free
+
+
+def own_name(name: str) -> str | None:
+    """The column of the journal that ``name`` may mean, with or without prefixes; None if none."""
+    while name not in JOURNAL_COLUMNS and name.startswith(PREFIX):
+        name = name.removeprefix(PREFIX)
+    return name if name in JOURNAL_COLUMNS else None

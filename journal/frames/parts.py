@@ -1,0 +1,193 @@
+"""Arrow arrays of JSON values: one chunk of a column, and a column of one type for all chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from journal.errors import MissingExtraError
+from journal.text import Number, encode_json
+
+_LARGE_BYTES = 1 << 30
+_EXACT = 1 << 53  # a double represents all integers exactly up to this one
+
+
+def load_pyarrow(purpose: str) -> ModuleType:
+    """Import pyarrow. Raises MissingExtraError."""
+    try:
+        import pyarrow.compute  # noqa: PLC0415  (an extra, and heavy)
+    except ImportError:
+        raise MissingExtraError(purpose, "pyarrow", "arrow") from None
+    module: ModuleType = pyarrow
+    return module
+
+
+class Part(NamedTuple):
+    """The values of a column in one chunk, and their kind."""
+
+    kind: str  # null bool int float decimal text time json
+    array: Any
+
+
+class Parts:
+    """Makes Arrow arrays of values."""
+
+    def __init__(self, pa: ModuleType) -> None:
+        self._pa = pa
+        self._compute = pa.compute
+        self.types = {
+            "null": pa.null(),
+            "bool": pa.bool_(),
+            "int": pa.int64(),
+            "float": pa.float64(),
+            "text": pa.string(),
+            "json": pa.string(),
+            "time": pa.timestamp("us", tz="UTC"),
+        }
+
+    def times_of_text(self, values: Sequence[str]) -> Part:
+        """Times as records have them. Raises ``pyarrow.ArrowInvalid`` if one is none."""
+        pa = self._pa
+        texts = pa.array(values, pa.string())
+        if not self._compute.all(self._compute.ends_with(texts, "Z")).as_py():
+            raise pa.ArrowInvalid("a time that is not in UTC")
+        return Part("time", texts.cast(self.types["time"]))
+
+    def microseconds(self, times: Part) -> list[int]:
+        """The times as microseconds since the epoch."""
+        found: list[int] = times.array.cast(self._pa.int64()).to_pylist()
+        return found
+
+    def times_of_us(self, values: list[int], never: int) -> Part:
+        """Microseconds since the epoch as times; ``never`` is null."""
+        array = self._pa.array(values, self._pa.int64())
+        array = self._compute.if_else(self._compute.equal(array, never), None, array)
+        return Part("time", array.cast(self.types["time"]))
+
+    def order(self, places: list[int]) -> Any:
+        """An order for :meth:`ordered`. A negative place is that of a null."""
+        if places == list(range(len(places))):
+            return None
+        array = self._pa.array(places, self._pa.int64())
+        return self._compute.if_else(self._compute.less(array, 0), None, array)
+
+    def ordered(self, column: Any, order: Any) -> Any:
+        """The values of a column in another order; None leaves them as they are."""
+        if order is None:
+            return column
+        if column.nbytes > _LARGE_BYTES and self._pa.types.is_string(column.type):
+            column = column.cast(self._pa.large_string())  # no array of strings may be so large
+        return self._compute.take(column.combine_chunks(), order)
+
+    def kept(self, part: Part, is_kept: list[bool], is_valid: list[bool]) -> Part:
+        """The kept ones of the values, and null for the others."""
+        array = part.array.filter(self._pa.array(is_kept, self._pa.bool_()))
+        if not all(is_valid):
+            mask = self._pa.array(is_valid, self._pa.bool_())
+            array = self._compute.if_else(mask, array, None)
+        return Part(part.kind, array)
+
+    def row_ids(self, job_id: str, numbers: list[int]) -> Part:
+        texts = self._pa.array(numbers, self._pa.int64()).cast(self.types["text"])
+        return Part("text", self._compute.binary_join_element_wise(f"{job_id}:", texts, ""))
+
+    def json_texts(self, texts: Sequence[bytes | None]) -> Part:
+        array = self._pa.array(texts, self._pa.binary()).cast(self.types["json"])
+        return Part("json", array)
+
+    def of(self, values: Sequence[Any]) -> Part:
+        """The values, which are JSON values and None."""
+        array, types = self._pa.array, self.types
+        if values.count(None) == len(values):
+            return self.nulls(len(values))
+        kinds = set(map(type, values))
+        kinds.discard(type(None))
+        if datetime in kinds:
+            return Part("time", array(values, types["time"]))
+        if len(kinds) == 1:
+            (kind,) = kinds
+            if issubclass(kind, str):
+                return Part("text", array(values, types["text"]))
+            if kind is float or kind is bool:
+                return Part(kind.__name__, array(values, types[kind.__name__]))
+            if kind is int:
+                return self._integers(values)
+        if kinds == {int, float} and all(
+            type(value) is float or value is None or -_EXACT <= value <= _EXACT for value in values
+        ):
+            return Part("float", array(values, types["float"]))
+        if kinds <= {int, Number}:
+            try:
+                return Part("decimal", array([v if v is None else Decimal(v) for v in values]))
+            except (self._pa.ArrowInvalid, ValueError):
+                pass  # too many digits
+        return self.json(values)
+
+    def _integers(self, values: Sequence[Any]) -> Part:
+        try:
+            return Part("int", self._pa.array(values, self.types["int"]))
+        except OverflowError:
+            return self.json(values)
+
+    def json(self, values: Sequence[Any]) -> Part:
+        return self.json_texts([None if value is None else encode_json(value) for value in values])
+
+    def nulls(self, count: int) -> Part:
+        return Part("null", self._pa.nulls(count))
+
+    def repeated(self, value: Any, kind: str, count: int) -> Part:
+        scalar = self._pa.scalar(value, self.types[kind])
+        return Part("null" if value is None else kind, self._pa.repeat(scalar, count))
+
+    def joined(self, parts: Sequence[Part], if_empty: str = "null") -> Any:
+        """One chunked array of the parts of a column, of a type that holds them all.
+
+        ``if_empty``: the kind of a column without any value.
+        """
+        kinds = {part.kind for part in parts} - {"null"} or {if_empty}
+        pa = self._pa
+        if kinds == {"int", "float"} and all(map(self._is_exact, parts)):
+            kinds = {"float"}
+        if kinds in ({"int", "decimal"}, {"decimal"}):
+            joined = self._decimals(parts)
+            if joined is not None:
+                return joined
+        kind = kinds.pop() if len(kinds) == 1 else "json"
+        if kind == "decimal":
+            kind = "json"
+        wanted = self.types[kind]
+        arrays = [
+            (self._as_json(part) if kind == "json" and part.kind != "json" else part.array)
+            for part in parts
+        ]
+        return pa.chunked_array(
+            [array if array.type == wanted else array.cast(wanted) for array in arrays], wanted
+        )
+
+    def _is_exact(self, part: Part) -> bool:
+        if part.kind != "int":
+            return True
+        ends = self._pa.compute.min_max(part.array).as_py()
+        return bool(ends["min"] >= -_EXACT and ends["max"] <= _EXACT)
+
+    def _decimals(self, parts: Sequence[Part]) -> Any:
+        """The parts with as many digits as the longest needs; None if Arrow has no such type."""
+        types = [part.array.type for part in parts if part.kind == "decimal"]
+        scale = max(kind.scale for kind in types)
+        whole = max(kind.precision - kind.scale for kind in types)
+        if any(part.kind == "int" for part in parts):
+            whole = max(whole, 19)
+        if whole + scale > 76:
+            return None
+        make = self._pa.decimal128 if whole + scale <= 38 else self._pa.decimal256
+        wanted = make(whole + scale, scale)
+        return self._pa.chunked_array([part.array.cast(wanted) for part in parts], wanted)
+
+    def _as_json(self, part: Part) -> Any:
+        values = part.array.to_pylist()
+        if part.kind == "decimal":
+            values = [None if value is None else Number(str(value)) for value in values]
+        return self.json(values).array

@@ -1,0 +1,158 @@
+"""``Rows``: the rows of a job as a sequence, which converts to tables of other libraries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from journal.errors import InvalidValueError, MissingExtraError
+from journal.frames.collect import Options
+from journal.history.reading import History
+from journal.index.columns import View
+from journal.store.journal import Journal
+from journal.store.rows import RowSequence
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+
+
+class Rows(RowSequence):
+    """The rows of a job at the time of the call. Later changes of the job don't affect them.
+
+    A sequence of :class:`JobRow`: ``len(rows)`` reads nothing, ``rows[0]``, slices and iteration
+    read the rows from the file when they are accessed. The file stays open as long as the sequence
+    is in use. Raises JournalDamagedError if the file was changed in place.
+
+    As a table, the rows have one column for each column of the data, in the order in which they
+    occur, then the columns of the journal: job_id, row_number, status, attempts, earlier_attempts,
+    version, error_code, error_message, unknown, reason, tracking_number, label_path, cost_cents,
+    usage, result, created_at, started_at, processed_at, duration_s (of the last attempt, in
+    seconds) and idempotency_key. `journal help data-frames` describes their types.
+
+    - If the data has a column with one of these names, the journal's column gets the prefix
+      ``journal_``.
+    - The columns from earlier_attempts to usage, but for those of errors, are left out if no row
+      uses them.
+
+    The methods ``to_...`` take the same arguments:
+
+    - ``columns``: the names of the columns of the table, in their order. A name with dots, such as
+      ``result.price``, is a member of a nested object, unless the data has a column of that name.
+    - ``flatten``: make columns of the members of objects in data, results and usage:
+      ``result.price`` instead of ``result``.
+    - ``all_columns``: don't leave out columns.
+
+    They raise InvalidValueError for a name in ``columns`` that no row has, and MissingExtraError if
+    the library isn't installed. Any library that takes Arrow's C stream takes the rows themselves:
+    ``polars.DataFrame(rows)``, ``pyarrow.table(rows)``, ``duckdb.sql("FROM rows")``.
+    """
+
+    def __init__(self, journal: Journal, view: View, history: History) -> None:
+        """The caller holds the journal's mutex. Make ``history`` first: it may read newer commits."""
+        super().__init__(journal, view)
+        self._history = history
+
+    def to_dicts(
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        flatten: bool = False,
+        all_columns: bool = False,
+    ) -> list[dict[str, Any]]:
+        """The rows as dicts, one for each row. All have the same keys, in the same order.
+
+        Values are Python's: times are aware datetimes in UTC, nested values lists and dicts.
+        Missing values are None. See :class:`Rows` for the arguments and the columns.
+        """
+        from journal.frames.dicts import dicts_of  # noqa: PLC0415  (only when it is used)
+
+        return dicts_of(self, self._history, _options(columns, flatten, all_columns))
+
+    def to_arrow(
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        flatten: bool = False,
+        all_columns: bool = False,
+    ) -> pa.Table:
+        """The rows as a ``pyarrow.Table``. Each column has one type, which holds all its values.
+
+        Nested values, and values that have no common type, are JSON text. See :class:`Rows` for the
+        arguments and the columns. Memory: the table, the largest of its columns a second time, and
+        45 bytes for each row of the job. Needs pyarrow.
+        """
+        return self._arrow("to_arrow()", _options(columns, flatten, all_columns))
+
+    def to_pandas(
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        flatten: bool = False,
+        all_columns: bool = False,
+    ) -> pd.DataFrame:
+        """The rows as a ``pandas.DataFrame``, made from :meth:`to_arrow`.
+
+        Integers and booleans with missing values have the types Int64 and boolean of pandas, so
+        that no integer becomes a float. See :class:`Rows` for the arguments and the columns. Needs
+        pandas and pyarrow.
+        """
+        from journal.frames.frames import load_pandas, pandas_frame  # noqa: PLC0415
+
+        load_pandas()  # before the rows are read
+        table = self._arrow("to_pandas()", _options(columns, flatten, all_columns))
+        frame: pd.DataFrame = pandas_frame(table)
+        return frame
+
+    def to_polars(
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        flatten: bool = False,
+        all_columns: bool = False,
+    ) -> pl.DataFrame:
+        """The rows as a ``polars.DataFrame``, made from :meth:`to_arrow`.
+
+        See :class:`Rows` for the arguments and the columns. Needs polars and pyarrow.
+        """
+        try:
+            import polars as pl  # noqa: PLC0415  (an extra)
+        except ImportError:
+            raise MissingExtraError("to_polars()", "polars", "polars") from None
+        table = self._arrow("to_polars()", _options(columns, flatten, all_columns))
+        frame = pl.from_arrow(table)
+        assert isinstance(frame, pl.DataFrame)
+        return frame
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """The table of :meth:`to_arrow` as a stream of Arrow's C interface, in a PyCapsule."""
+        return self._arrow("a table of the rows", Options()).__arrow_c_stream__(requested_schema)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        """An array of flat records, of which ``pandas.DataFrame(rows)`` makes columns.
+
+        Each is a dataclass whose fields are the columns of :meth:`to_arrow`. :meth:`to_pandas` is
+        many times faster.
+        """
+        from journal.frames.frames import array_of_records  # noqa: PLC0415  (only when it is used)
+
+        found: np.ndarray[Any, Any] = array_of_records(
+            self._arrow("an array of the rows", Options())
+        )
+        return found
+
+    def _arrow(self, purpose: str, options: Options) -> Any:
+        from journal.frames.arrow import arrow_table  # noqa: PLC0415  (only when it is used)
+
+        return arrow_table(self, self._history, options, purpose)
+
+
+def _options(columns: Sequence[str] | None, flatten: bool, all_columns: bool) -> Options:
+    is_list = isinstance(columns, Sequence) and not isinstance(columns, (str, bytes))
+    if columns is not None and not (is_list and all(isinstance(each, str) for each in columns)):
+        raise InvalidValueError(
+            "columns", columns, "must be a list of names, such as ['order', 'result.price']"
+        )
+    return Options(None if columns is None else tuple(columns), flatten, all_columns)
