@@ -288,6 +288,25 @@ def test_cancelling_arun_in_its_setup_leaves_the_job_as_it_was(path: Path) -> No
         assert job.job == before
 
 
+@pytest.mark.parametrize("run", [by_run, by_arun])
+@pytest.mark.parametrize("when", ["enter", "leave"])
+def test_a_cancellation_that_the_setup_itself_raises_is_raised_and_not_taken_for_a_stop(
+    path: Path, run: Callable[..., RunReport], when: str
+) -> None:
+    @asynccontextmanager
+    async def setup() -> AsyncIterator[None]:
+        if when == "leave":
+            yield
+        raise asyncio.CancelledError("by a library")
+
+    said: list[str] = []
+    with open_job(path) as job:
+        with pytest.raises(asyncio.CancelledError, match="by a library"):
+            run(job, ignore, setup=setup, tell=said.append)
+        assert job.job.status == ("pending" if when == "enter" else "completed")
+    assert said == []
+
+
 def test_a_stop_before_the_setup_makes_none() -> None:
     client, stops = Client(), Stops()
     stops.add()

@@ -102,7 +102,7 @@ class LoopSetup:
         self._results = results
         self._stops = stops
         self._task: asyncio.Task[None] | None = None
-        self._is_open = self._is_leaving = self._is_closed = False
+        self._is_open = self._is_leaving = self._is_closed = self._is_cancelled = False
         self._may_close = asyncio.Event()
         self._error: BaseException | None = None
         self.arguments: tuple[Any, ...] = ()  # of each handler, after its row
@@ -119,7 +119,7 @@ class LoopSetup:
             raise StoppedInSetupError
         begin(self._begin)
         self._wait(lambda: self._is_open or self._is_closed, 0)
-        if isinstance(self._error, asyncio.CancelledError):
+        if self._was_stopped():
             raise StoppedInSetupError from self._error
         self._raise_error()
 
@@ -134,8 +134,12 @@ class LoopSetup:
             self._wait(lambda: self._is_leaving or self._is_closed, stops, patience_s)
             if self._is_leaving:
                 self._wait(lambda: self._is_closed, stops)
-        if not isinstance(self._error, asyncio.CancelledError):
+        if not self._was_stopped():
             self._raise_error()
+
+    def _was_stopped(self) -> bool:
+        """Whether a stop has cancelled the task, and nothing in the context manager has done so."""
+        return self._is_cancelled and isinstance(self._error, asyncio.CancelledError)
 
     def _raise_error(self) -> None:
         error, self._error = self._error, None
@@ -171,6 +175,7 @@ class LoopSetup:
 
     def _cancel(self) -> None:
         if self._task is not None:
+            self._is_cancelled = True
             self._task.cancel()
 
     async def _host(self) -> None:

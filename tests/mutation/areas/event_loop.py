@@ -144,6 +144,13 @@ PATCHES = [
         ARUN,
     ),
     Patch(
+        "a cancellation by the setup itself is raised",
+        "run/workers/setup",
+        "        return self._is_cancelled and isinstance(self._error, asyncio.CancelledError)\n",
+        "        return isinstance(self._error, asyncio.CancelledError)\n",
+        SETUP,
+    ),
+    Patch(
         "a setup is closed at the end",
         "run/workers/setup",
         "        self._may_close.set()\n",
