@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.examples import blocks_of
 from support.paths import TOP
 
 import journal
@@ -160,3 +161,11 @@ def test_a_task_shows_progress_while_other_cells_run(kernel: Any) -> None:
     root = kernel.run("print(job.service.root)").strip()
     with JobService(root) as service:
         assert {row.attempts for row in service.get_rows("task")} == {1}
+
+
+def test_the_cells_of_the_page_run_in_a_notebook(kernel: Any) -> None:
+    cells = [block for block in blocks_of("journal/docs/notebooks.md") if "cell" in block.name]
+    first, second, _task = (kernel.run(cell.text) for cell in cells)
+    assert "39 completed, 1 failed\n" in first
+    assert "execute_result: <RunReport fetch-nb: completed, 40 of 40 rows done" in second
+    assert kernel.run("report = await task; print(report.exit_code)").endswith("0\n")

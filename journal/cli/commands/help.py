@@ -21,6 +21,8 @@ TOPICS = {
     "steps": "several side effects in one row, none of them repeated",
     "values": "what data and results may hold, and the digits of numbers",
     "asyncio": "a run in your own event loop; a client for all rows; stopping",
+    "notebooks": "progress, Jupyter, IPython, reprs, messages and logging",
+    "llm": "calls of language models: costs, throttling, answers of no use",
     "executors": "handlers in other processes, and on other machines with dask",
     "moving": "copies of a job: pack, compare, pull, merge",
     "damage": "what to do about a damaged journal, and what repair keeps",
