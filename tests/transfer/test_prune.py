@@ -512,3 +512,23 @@ def test_the_exit_code_says_that_a_job_can_not_be_read(root: Path, capsys: Captu
     assert run(root, "--yes") == 6
     assert "left: " in capsys.readouterr().out
     assert jobs(root) == ["a"]
+
+
+def test_one_command_unpacks_many_packs_and_names_those_that_it_can_not_unpack(
+    root: Path, archive: Path, capsys: Capture
+) -> None:
+    for job_id in "abc":
+        make(root, job_id)
+    prune(root, to=archive)
+    make(root, "b")
+    (archive / "a.tar.gz").write_bytes(b"no pack")
+    packs = [str(archive / f"{job_id}.tar.gz") for job_id in "abc"]
+    assert main(["--root", str(root), "unpack", *packs]) == 6
+    out, err = capsys.readouterr()
+    assert out == "c\n"
+    assert f"journal: {archive / 'a.tar.gz'}" in err
+    assert "journal: job 'b' exists already; nothing was changed" in err
+    assert jobs(root) == ["b", "c"]
+    assert main(["--root", str(root / "new"), "unpack", *packs[1:]]) == 0
+    assert capsys.readouterr().out == "b\nc\n"
+    assert main(["--root", str(root), "unpack", packs[1]]) == 4

@@ -141,23 +141,40 @@ def _report_some(lines: list[str]) -> None:
         echo_err(f"... and {len(lines) - _MAX_LINES} more; --json lists all")
 
 
-@click.command("unpack", short_help="Check a pack, and make the job that it holds.")
-@click.argument("file", shell_complete=complete_path)
+@click.command("unpack", short_help="Check packs, and make the jobs that they hold.")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, shell_complete=complete_path)
 @_max_bytes_option
 @click.pass_context
-def unpack_command(ctx: click.Context, file: str, max_bytes: int | None) -> None:
-    """Check a pack, and make the job that it holds. Prints the job's id.
+def unpack_command(ctx: click.Context, files: tuple[str, ...], max_bytes: int | None) -> int:
+    """Check packs, and make the jobs that they hold. Prints the ids of these jobs.
 
-    FILE is a pack, or - for standard input. If the job already exists, nothing is changed. In that
+    FILE is a pack, or - for standard input. If a job already exists, it is not changed. In that
     case, `journal pull` applies the commits that the job lacks.
+
+    If a pack can't be unpacked, the others are unpacked all the same. The exit code is then that of
+    the error.
 
     Example: journal unpack ship-ca.tar.gz
     """
-    source = _source(ctx.obj, file)
+    code = EXIT_OK
+    for file in files:
+        try:
+            _unpack(ctx.obj, file, max_bytes)
+        except (JournalError, Refused) as error:
+            if len(files) == 1:
+                raise
+            echo_err(f"journal: {error}")
+            of_error = error.exit_code if isinstance(error, Refused) else exit_code_of(error)
+            code = max(code, of_error)
+    return code
+
+
+def _unpack(root: str, file: str, max_bytes: int | None) -> None:
+    source = _source(root, file)
     try:
-        manifest = unpack_job(ctx.obj, source, max_bytes=max_bytes)
+        manifest = unpack_job(root, source, max_bytes=max_bytes)
     except JobExistsError as error:
-        echo_err(_how_to_pull(ctx.obj, file, error.job_id))
+        echo_err(_how_to_pull(root, file, error.job_id))
         raise Refused(f"job {error.job_id!r} exists already; nothing was changed") from None
     echo_err(
         f"{manifest.job_id}: unpacked, as packed on {manifest.host} at {manifest.made_at}: "
