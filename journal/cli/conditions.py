@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from journal.cli.exit_codes import Refused
+from journal.cli.find import did_you_mean
 from journal.cli.output import first_of
 from journal.cli.row_ranges import rows_of
 from journal.cli.shared_options import rows_option
@@ -124,7 +125,13 @@ class Columns:
         if self._seen:
             there = f"the columns are: {first_of(sorted(self._seen), 10)}"
         return [
-            f"none of the rows {which} has a column {column!r}; {there}"
+            "; ".join(
+                [
+                    f"none of the rows {which} has a column {column!r}",
+                    *did_you_mean(column, self._seen),
+                    there,
+                ]
+            )
             for column in sorted(self.absent)
             if self._any_row
         ]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import update_wrapper
 from operator import attrgetter
 from typing import Any
@@ -25,6 +25,7 @@ from click.core import ParameterSource
 from journal.cli.output import (
     colored,
     cut,
+    echo_err,
     echo_json,
     echo_json_list,
     pad,
@@ -204,7 +205,7 @@ def _parse_limit(_ctx: click.Context, _parameter: click.Parameter, value: str | 
     if value is None or value == "all":
         return None
     if not (value.isascii() and value.isdecimal()):
-        raise click.BadParameter(f"{value!r} is not a number, and not 'all'")
+        raise click.BadParameter(f"{value!r} is not a whole number from 0, and not 'all'")
     digits = value.lstrip("0") or "0"
     return int(digits) if len(digits) < 19 else None  # more rows than a job can have
 
@@ -240,14 +241,17 @@ def echo_rows(
     fields: Sequence[Field],
     records: Iterable[Any],
     *,
+    none: str,
     look_ahead: int | None = LOOK_AHEAD,
 ) -> None:
-    """Write the records to standard output one by one, in constant memory.
+    """Write the records to standard output one by one, in constant memory. If there are none, write
+    the line ``none``, such as "j: 0 rows", to standard error ("": no line).
 
     The first ``look_ahead`` rows of a table (None: all) decide the widths of the columns. If the
     iterator waits between records, it must call ``sys.stdout.flush()`` before it waits.
     """
     named = [field for field in fields if field.name]
+    records = _seen(records, none)
     if output.name == "csv":
         _echo_lines(named, records, csv_liner(), str)
     elif output.name == "tsv":
@@ -270,6 +274,14 @@ def echo_rows(
         else:
             for each in objects:
                 echo_json(each)
+
+
+def _seen(records: Iterable[Any], none: str) -> Iterator[Any]:
+    record = nothing = object()
+    for record in records:
+        yield record
+    if record is nothing and none:
+        echo_err(none)
 
 
 def _echo_lines(

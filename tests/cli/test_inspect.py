@@ -308,7 +308,7 @@ def test_show_shortens_codes_as_it_does_messages(root: Path, capsys: Capture) ->
 def test_rows_says_that_no_row_has_the_code(ended: Path, capsys: Capture) -> None:
     assert run(ended, "rows", "ca", "--error-code", "E43") == 0
     message = "journal: no such row has code 'E43': `journal errors ca` lists the codes\n"
-    assert capsys.readouterr().err == message
+    assert capsys.readouterr().err == f"ca: 0 of 60 rows\n{message}"
     assert run(ended, "rows", "ca", "--error-code", "E42") == 0
     assert capsys.readouterr().err == ""
 
@@ -509,7 +509,7 @@ def test_show_of_a_running_job_has_a_rate_and_a_time_left(root: Path, capsys: Ca
     assert shown["rows_per_s"] > 0
     assert shown["left_s"] is not None
     out = capsys.readouterr().out
-    assert " rows/s, " in out
+    assert " rows end per second, " in out
     assert " left\n" in out
 
 
@@ -545,7 +545,8 @@ def test_show_has_no_throughput_of_a_time_that_is_too_short_to_say() -> None:
         return _throughput_text(throughput(times, 1))
 
     assert shown(0) == shown(0.05) == shown(0.9) == ""
-    assert shown(32).endswith(" at most 4 rows/s (a bar is 1.0s)")
+    said = " rows that ended: each bar is 1.0s, the highest 4 rows per second"
+    assert shown(32).endswith(said)
 
 
 def test_the_rate_is_that_of_the_run_at_work_of_late_and_falls_when_it_hangs() -> None:

@@ -265,21 +265,37 @@ def test_a_limit_is_a_number_from_0_or_all(root: Path, capsys: Capture, command:
     assert count("--limit", "2".zfill(5000)) == 2
     for no_limit in ("-1", "some", "1.5"):
         assert main(["--root", str(root), *command.split(), "--limit", no_limit]) == 2
-        assert f"{no_limit!r} is not a number, and not 'all'" in capsys.readouterr().err
+        assert (
+            f"{no_limit!r} is not a whole number from 0, and not 'all'" in capsys.readouterr().err
+        )
 
 
-def test_a_list_of_nothing_says_so_on_a_terminal_and_only_there(
-    root: Path, tmp_path: Path, capsys: Capture
+@pytest.mark.parametrize("output", ["--table", "--json", "--nl", "--csv", "--tsv"])
+def test_a_list_of_nothing_says_so_on_standard_error(
+    root: Path, tmp_path: Path, capsys: Capture, output: str
 ) -> None:
     empty = tmp_path / "empty"
-    empty.mkdir()
-    for arguments, words in (
-        (("--root", str(empty), "list"), f"no jobs in {empty}\n"),
-        (("--root", str(root), "list", "--name", "y*"), f"no such job in {root}\n"),
+    with JobService(empty, sync="none") as service:
+        service.create_job("Nothing", job_id="nothing")
+    for words, said in (
+        ((str(tmp_path / "none"), "list"), f"0 jobs in {tmp_path / 'none'}, which does not exist"),
+        ((str(root), "list", "--name", "y*"), f"0 jobs in {root} meet these conditions"),
+        ((str(empty), "rows", "nothing"), "nothing: 0 rows"),
+        ((str(root), "rows", "job-0", "--status", "skipped"), "job-0: 0 of 12 rows"),
+        ((str(empty), "errors", "nothing"), "nothing: 0 errors"),
+        ((str(empty), "log", "nothing", "--level", "error"), "nothing: 0 events"),
     ):
-        assert on_terminal(*arguments, columns=80) == (0, words)
-        assert main(list(arguments)) == 0
-        assert capsys.readouterr() == ("", "")
+        assert main(["--root", *words, output]) == 0
+        out, err = capsys.readouterr()
+        assert err == f"{said}\n"
+        if output in ("--table", "--nl"):
+            assert out == ""
+        elif output == "--json":
+            assert json.loads(out) == []
+        else:
+            assert out.count("\n") == 1  # the header
+    assert main(["--root", str(empty), "export", "nothing", "-"]) == 0
+    assert capsys.readouterr().err == "0 rows\n"
 
 
 def test_one_format_at_a_time_and_the_command_line_is_over_the_environment(

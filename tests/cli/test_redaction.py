@@ -178,7 +178,7 @@ def test_no_name_is_refused_where_there_is_no_job(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "jobs").mkdir()
     assert main(["export", "--all", "-", "--redact", "zipcode"]) == 0
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == "0 rows\n"
 
 
 def test_a_name_that_hides_nothing_is_refused_also_where_the_data_has_no_columns(

@@ -196,7 +196,7 @@ def prune_command(
 
 
 def _echo_pruned(found: list[Pruned], output: Format, *, dry_run: bool) -> None:
-    echo_rows(output, _FIELDS, found)
+    echo_rows(output, _FIELDS, found, none="")
     deleted = [each for each in found if each.action != "left"]
     would = "would be " if dry_run else ""
     left = len(found) - len(deleted)

@@ -106,6 +106,9 @@ def export_command(
         )
     for error in errors:
         echo_err(f"journal: {error}")
-    if out != "-":
+    if out == "-":
+        if not count:
+            echo_err("0 steps" if steps else "0 rows")
+    else:
         echo_err(f"{counted(count, 'step|steps' if steps else 'row|rows')} in {out}")
     return exit_code_of_store(errors)

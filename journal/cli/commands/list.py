@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -125,14 +124,14 @@ def list_command(
         if not of_run or state == status
     ]
     shown = found[:limit]
-    echo_rows(output, _FIELDS, shown, look_ahead=None)
+    none = f"0 jobs in {service.root}"
+    if not service.root.exists():
+        none += ", which does not exist"
+    elif status or any(query.values()):
+        none += " meet these conditions"
+    echo_rows(output, _FIELDS, shown, none=none, look_ahead=None)
     if len(found) > len(shown) and output.name == "table":
         echo_err(f"these are the newest {limit} jobs; --limit all shows all")
-    if not jobs and not service.root.exists():
-        echo_err(f"{service.root} does not exist: no job was made there")
-    elif not shown and limit != 0 and not errors and sys.stdout.isatty():
-        chosen = status or any(query.values())
-        echo_err(f"no such job in {service.root}" if chosen else f"no jobs in {service.root}")
     for error in errors:
         echo_err(f"journal: {error}")
     return exit_code_of_store(errors)

@@ -107,7 +107,9 @@ def log_command(
         echo_err(f"journal: {absent}")
     if follow:
         events = itertools.chain(events, _follow(service, job_id, history, limit, choice))
-    echo_rows(output, (*_TABLE, *_MEMBERS), events, look_ahead=0 if follow else LOOK_AHEAD)
+    look_ahead = 0 if follow else LOOK_AHEAD
+    none = f"{job_id}: 0 events"
+    echo_rows(output, (*_TABLE, *_MEMBERS), events, none=none, look_ahead=look_ahead)
     return EXIT_REFUSED if absent and _absent(service, job_id, ranges) else EXIT_OK
 
 

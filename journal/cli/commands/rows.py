@@ -144,7 +144,9 @@ def rows_command(
     own = JobRow.__struct_fields__
     wanted = Columns(name.removeprefix(_DATA) for name in columns or () if name not in own)
     fields = (*_TABLE, *_MEMBERS) if columns is None else tuple(map(_named_field, columns))
-    echo_rows(output, fields, _looked_at(rows, wanted))
+    total = existing_job(service, job_id).total_rows
+    none = f"{job_id}: 0 of {counted(total, 'row|rows')}" if total else f"{job_id}: 0 rows"
+    echo_rows(output, fields, _looked_at(rows, wanted), none=none)
     for text in selection.where.unmet() + wanted.messages("shown"):
         echo_err(f"journal: {text}")
     code = selection.error_code
@@ -244,4 +246,5 @@ def errors_command(
     # A table has the column only if there are costs.
     title = "CENTS" if any(group.cost_cents for group in groups) else ""
     cost = msgspec.structs.replace(_COST, title=title)
-    echo_rows(output, [cost if field is _COST else field for field in ERROR_FIELDS], groups)
+    fields = [cost if field is _COST else field for field in ERROR_FIELDS]
+    echo_rows(output, fields, groups, none=f"{job_id}: 0 errors")

@@ -334,7 +334,7 @@ def _rate_text(shown: Shown) -> str:
     if shown.rate is None:
         return ""
     left = "" if shown.left_s is None else f", {duration_text(shown.left_s)} left"
-    return f"{_figure(shown.rate)} rows/s{left}"
+    return f"{_figure(shown.rate)} rows end per second{left}"
 
 
 def _figure(rate: float) -> str:
@@ -346,7 +346,10 @@ def _throughput_text(found: Throughput | None) -> str:
         return ""
     highest = max(found.rows) / found.span_s
     line = sparkline(found.rows, can_show("▁█"))
-    return f"{line} at most {_figure(highest)} rows/s (a bar is {duration_text(found.span_s)})"
+    bars = (
+        f"each bar is {duration_text(found.span_s)}, the highest {_figure(highest)} rows per second"
+    )
+    return f"{line} rows that ended: {bars}"
 
 
 def _rows_text(numbers: Numbers) -> str:
