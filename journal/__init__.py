@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from journal.history.events import Event
     from journal.history.reading import Entry
     from journal.history.row_history import RowAttempt, RowHistory
+    from journal.inputs.read import read_rows
     from journal.model import (
         LOG_LEVELS,
         VALID_ROW_TRANSITIONS,
@@ -69,7 +70,8 @@ if TYPE_CHECKING:
 # Names are imported from these modules when they are first used: reading a job needs no threads,
 # executors or event loops.
 _MODULES = (
-    *("errors", "model", "format.commits", "history.reading", "service", "frames.rows"),
+    *("errors", "model", "format.commits", "history.reading", "service"),
+    *("frames.rows", "inputs.read"),
     *(
         "run.outcome",
         "run.evidence",
@@ -160,4 +162,5 @@ __all__ = [
     "StorageError",
     "StoreError",
     "open_job",
+    "read_rows",
 ]

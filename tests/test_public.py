@@ -20,7 +20,7 @@ PUBLIC = {
         NothingToSalvageError PackError Position Retry RowAttempt RowChangedError RowHistory
         RowLogHandler RowNotFoundError RowResult RowStatus RowStep Rows RunHolder RunReport
         ServiceClosedError Skip StepInDoubtError StepRepeatedError
-        StorageError StoreError open_job
+        StorageError StoreError open_job read_rows
     """,
     "journal.transfer": "pack_job pack_to_file prune_jobs unpack_job compare_copies pull_job",
     "journal.repair": "repair_job",

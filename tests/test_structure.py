@@ -109,7 +109,9 @@ def test_only_the_floor_of_the_disk_locks_or_opens_what_belongs_to_a_journal(pat
 OTHERS_FILES = {
     "cli.run.subprocesses": {"mkdir"},
     "transfer.pack": {"open"},
-    "cli.commands.run": {"open"},
+    "inputs.read": {"open"},
+    "inputs.state": {"open"},
+    "inputs.excel": {"open"},
     "cli.main": {"open"},
 }
 
@@ -176,7 +178,7 @@ def test_what_type_checkers_and_programs_get_by_a_name_is_the_same() -> None:
 
 
 # Imported within functions only, when what needs them is used; see the extras in pyproject.toml.
-OPTIONAL = {"jinja2", "numpy", "pandas", "polars", "pyarrow", "pygal"}
+OPTIONAL = {"jinja2", "numpy", "openpyxl", "pandas", "polars", "pyarrow", "pygal"}
 
 
 def test_the_package_needs_nothing_but_its_three_libraries() -> None:

@@ -11,6 +11,8 @@ NEW_HINT_NAME = f"{HINT_NAME}.new"
 RUN_LOCK_NAME = "run.lock"
 SYNC_MARK_NAME = "sync.mark"
 NEW_SYNC_MARK_NAME = f"{SYNC_MARK_NAME}.new"
+INPUT_MARK_NAME = "input.mark"
+NEW_INPUT_MARK_NAME = f"{INPUT_MARK_NAME}.new"
 ARTIFACTS_NAME = "artifacts"
 
 # Backups: parts or earlier versions of a journal that were kept.
@@ -35,6 +37,8 @@ DERIVED = frozenset(
         RUN_LOCK_NAME,
         SYNC_MARK_NAME,
         NEW_SYNC_MARK_NAME,
+        INPUT_MARK_NAME,
+        NEW_INPUT_MARK_NAME,
         NEW_JOURNAL_NAME,
         REPAIR_STAGING_NAME,
         PULL_STAGING_NAME,
@@ -43,6 +47,6 @@ DERIVED = frozenset(
 
 # Files that an output must not replace. Case is ignored, since some file systems ignore it.
 OWN_FILE = re.compile(
-    r"journal\.jsonl(\.new)?|index\.hint.*|run\.lock|sync\.mark(\.new)?|journal\.(damaged|torn|other)-.*",
+    r"journal\.jsonl(\.new)?|index\.hint.*|run\.lock|(sync|input)\.mark(\.new)?|journal\.(damaged|torn|other)-.*",
     re.IGNORECASE,
 )

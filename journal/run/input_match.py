@@ -20,6 +20,7 @@ from journal.format.idempotency import first_key, own_key_text
 from journal.format.records import LOST_CHECKSUM, RowDataRecord, RowRecord
 from journal.format.values import as_json_value, checksum_of, encode_by_value, encode_value
 from journal.index.summary import job_of
+from journal.inputs.known import Comparison
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus
 from journal.run.plan import IN_PYTHON, HowTo, numbers_option, numbers_text
 from journal.service import JobService
@@ -188,13 +189,21 @@ def match_rows(
         reason = "needs a key: without one it isn't certain which row has changed"
         raise InvalidValueError("on_changed", rules.on_changed, reason)
     _check_idempotency_key(job, rules)
+    own_key = rules.idempotency_key or job.idempotency_key or None
+    known = Comparison(rows, service, job.id, key, own_key, rules.row_type, job.repaired or None)
+    gone = known.gone_if_known(job.created_at, keeps=unwritten is None)
+    if gone is not None:
+        return Matched(gone=gone)
     match = _Match(service, job, rules, unwritten)
-    items = _items(rows, rules, rules.idempotency_key or job.idempotency_key or None)
+    items = _items(rows, rules, own_key)
     if key is None:
         match.by_place(items)
     else:
         match.by_key(items, key)
-    return match.matched
+    matched = match.matched
+    if unwritten is None and not (matched.changed or matched.lost):
+        known.keep(job.created_at, matched.added, matched.gone)
+    return matched
 
 
 def _check_idempotency_key(job: Job, rules: InputRules) -> None:

@@ -23,6 +23,7 @@ from journal.errors import InvalidValueError, JobBusyError, JobExistsError, Jour
 from journal.frames.rows import Rows
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.ids import is_job_id, slug
+from journal.inputs.known import Comparison
 from journal.model import TERMINAL_STATUSES, Cost, Job, JobRow, JobSummary, Policy, RowStatus
 from journal.progress.messages import Tell
 from journal.progress.show import Progress
@@ -190,6 +191,10 @@ def _take_input(
     if job is not None:
         with service.hold_run(job_id):  # otherwise two processes could add the same new rows
             return match_rows(service, job, rows, rules)
+    known = Comparison(
+        rows, service, job_id, rules.key, rules.idempotency_key, rules.row_type, None
+    )
+    known.begin(0)
     try:
         job = service.create_job(
             job_id=job_id,
@@ -200,6 +205,7 @@ def _take_input(
         )
     except JobExistsError:  # made meanwhile, and the input can't be read again
         raise JobBusyError(job_id) from None
+    known.keep(job.created_at, job.total_rows)
     return Matched(added=job.total_rows)
 
 

@@ -14,7 +14,6 @@ bytes are decompressed than the manifest announces.
 
 from __future__ import annotations
 
-import importlib
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -28,6 +27,7 @@ import msgspec
 from journal.errors import FormatVersionError, InvalidValueError, PackError
 from journal.format.records import MAX_DEPTH
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
+from journal.fs.zstd import find_zstd
 from journal.ids import is_job_id
 from journal.transfer.pack_contents import (
     MAX_NAME_BYTES,
@@ -109,17 +109,12 @@ def _compressor(compression: Compression) -> Any:
 
 
 def load_zstd() -> Any:
-    """Import ``compression.zstd``, or before Python 3.14 its backport."""
-    for name in ("compression.zstd", "backports.zstd"):
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
-    raise InvalidValueError(
-        "compression",
-        "zst",
-        "this Python has no zstd: pip install 'rowjournal[zstd]', or use a .tar.gz",
-    )
+    """The library for zstd. Raises InvalidValueError."""
+    zstd = find_zstd()
+    if zstd is None:
+        reason = "this Python has no zstd: pip install 'rowjournal[zstd]', or use a .tar.gz"
+        raise InvalidValueError("compression", "zst", reason)
+    return zstd
 
 
 # --- reading ---------------------------------------------------------------------------------

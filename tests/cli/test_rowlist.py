@@ -13,7 +13,7 @@ import pytest
 
 from journal import JobService
 from journal.cli.main import main
-from journal.cli.run.inputs import open_rows
+from journal.inputs.read import read_rows
 
 Capture = pytest.CaptureFixture[str]
 
@@ -299,7 +299,8 @@ def test_failed_rows_as_csv_or_tsv_can_be_run_again(root: Path, capsys: Capture)
         arguments = ("--status", "failed", "--columns", "order,zip,error_message", f"--{each}")
         assert run(root, "rows", "ship", *arguments) == 0
         text = capsys.readouterr().out
-        rows = list(open_rows(io.BytesIO(text.encode()), f"rows.{each}", "utf-8", each))
+        (root / f"rows.{each}").write_text(text)
+        rows = list(read_rows(root / f"rows.{each}"))
         assert [(row["order"], row["zip"]) for row in rows] == [("A-2", "01234"), ("A-3", "1234")]
         if each == "tsv":
             assert rows[0]["error_message"] == "no\\tsuch \x1b[31mzip\\nat all"

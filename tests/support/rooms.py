@@ -10,7 +10,7 @@ FLOORS = (
     "format progress",
     "index",
     "store verify",
-    "history repair",
+    "history inputs repair",
     "frames",
     "service transfer",
     "run export",

@@ -15,6 +15,7 @@ from journal.cli.main import PURPOSES, cli, commands_with
 TOPICS = {
     "python": "a run in a script, a loop of your own, explicit calls",
     "running": "journal run: input, commands, outcomes, limits, settling rows",
+    "inputs": "rows from CSV, JSON, Parquet, Excel, SQLite; read_rows; unchanged inputs",
     "outcomes": "what a command says of its row: exit statuses, printed JSON",
     "outages": "when the far side is down or throttles: hold, halt, workers=auto",
     "batches": "calls and commands that take many rows",

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 
@@ -24,7 +23,6 @@ from journal.cli.output import echo_err
 from journal.cli.run.arguments import check_program
 from journal.cli.run.batches import BatchCommands, BatchHandler
 from journal.cli.run.dry_run import DryRun
-from journal.cli.run.inputs import NULL, RowInput, format_of, open_rows
 from journal.cli.run.messages import report_end, report_start
 from journal.cli.run.on_end import parse_command, run_on_end
 from journal.cli.run.options import RunOptions, run_options
@@ -33,6 +31,9 @@ from journal.cli.run.subprocesses import CommandHandler, Commands
 from journal.cli.run.template import Template
 from journal.errors import InvalidValueError, JournalError
 from journal.ids import is_job_id, slug
+from journal.inputs.formats import NULL
+from journal.inputs.read import RowInput
+from journal.inputs.source import Source
 from journal.run.held_job import RunReport
 from journal.run.open_job import JobRun, open_job
 from journal.run.pacing.limits import Limits
@@ -60,8 +61,9 @@ from journal.run.workers.batches import Batches
 def run_command(ctx: click.Context, /, **_: Any) -> int:
     """Run COMMAND once for each row of ROWS, and record the outcomes in a job.
 
-    ROWS is a CSV, TSV or JSON Lines file, or lines of text; - is standard input. The first run
-    makes the job. Later runs continue the job: new rows are added, and completed rows are never run
+    ROWS is a file in CSV, TSV, JSON, Parquet, Arrow or Excel, lines of text, or a query:
+    'sqlite:FILE?SELECT ...'; - is standard input. See `journal help inputs`. The first run makes
+    the job. Later runs continue the job: new rows are added, and completed rows are never run
     again.
 
     COMMAND may contain placeholders: {column} is the row's value in that column. {#} is the row's
@@ -119,56 +121,58 @@ class _RunCommand:
 
     def work(self) -> int:
         given = self._given
-        with _open_file(given["rows"]) as stream:
-            rows = self._open_rows(stream)
-            if given["key"] is not None and rows.columns and given["key"] not in rows.columns:
-                close = did_you_mean(given["key"], rows.columns)
-                reasons = ["there is no such column", *close, f"the columns are {rows.columns}"]
-                raise InvalidValueError("--key", given["key"], "; ".join(reasons))
-            self._template.check(rows.columns)
-            if given["batch_size"] is not None:
-                self._template.check_program()
-            checked = self._template.checked(rows)
-            if given["dry_run"]:
-                service = ReadingService(self._ctx.obj)
-                how = (self._template, given, self._how_to(), self._where)
-                DryRun(service, self._job_id, *how).work(checked)
-                return EXIT_OK
-            # Check the limits before the job is made.
-            limits = {name: given[name] for name in Limits.__struct_fields__ if name in given}
-            if self._statuses.retry_on:
-                limits["retry_on"] = self._statuses.retry_on
-            limits["where"] = self._where
-            Limits(**limits)
-            handler = self._handler()
-            with open_job(
-                Path(self._ctx.obj) / self._job_id,
-                checked,
-                given["key"],
-                original_command=shlex.join(given["command"]),
-                version=given["version"],
-                on_changed=given["on_changed"],
-                on_interrupted=given["on_interrupted"],
-                resume_command=self._typed(retry_failed=False),
-                how_to=self._how_to(),
-                numbers="decimal",
-            ) as job:
-                return self._run(job, handler, limits)
+        rows = self._open_rows()
+        if given["key"] is not None and rows.columns and given["key"] not in rows.columns:
+            close = did_you_mean(given["key"], rows.columns)
+            reasons = ["there is no such column", *close, f"the columns are {rows.columns}"]
+            raise InvalidValueError("--key", given["key"], "; ".join(reasons))
+        self._template.check(rows.columns)
+        if given["batch_size"] is not None:
+            self._template.check_program()
+        # Rows of a table all have the same columns, which are checked.
+        purpose = shlex.join(given["command"]) if rows.columns is None else ""
+        rows.check_by(self._template.checked, purpose)
+        if given["dry_run"]:
+            service = ReadingService(self._ctx.obj)
+            how = (self._template, given, self._how_to(), self._where)
+            DryRun(service, self._job_id, *how).work(rows)
+            return EXIT_OK
+        # Check the limits before the job is made.
+        limits = {name: given[name] for name in Limits.__struct_fields__ if name in given}
+        if self._statuses.retry_on:
+            limits["retry_on"] = self._statuses.retry_on
+        limits["where"] = self._where
+        Limits(**limits)
+        handler = self._handler()
+        with open_job(
+            Path(self._ctx.obj) / self._job_id,
+            rows,
+            given["key"],
+            original_command=shlex.join(given["command"]),
+            version=given["version"],
+            on_changed=given["on_changed"],
+            on_interrupted=given["on_interrupted"],
+            resume_command=self._typed(retry_failed=False),
+            how_to=self._how_to(),
+            numbers="decimal",
+        ) as job:
+            return self._run(job, handler, limits)
 
     def _how_to(self) -> HowTo:
         journal = shlex.join([*journal_command(), "--root", os.path.abspath(self._ctx.obj)])
         return HowTo(journal, self._typed(retry_failed=True))
 
-    def _open_rows(self, stream: IO[bytes]) -> RowInput:
+    def _open_rows(self) -> RowInput:
         given = self._given
-        name = "standard input" if given["rows"] == "-" else given["rows"]
         of_lines = "--null" if given["null"] else "--lines" if given["lines"] else None
         if of_lines and given["file_format"] not in (None, "lines"):
             raise click.UsageError(
                 f"{of_lines} contradicts --format {given['file_format']}: give only one of them"
             )
-        file_format = "lines" if of_lines else given["file_format"] or format_of(name)
-        return open_rows(stream, name, given["encoding"], NULL if given["null"] else file_format)
+        file_format = NULL if given["null"] else "lines" if of_lines else given["file_format"]
+        options = given["encoding"], given["delimiter"], given["sheet"]
+        source = Source(given["rows"], file_format, *options, in_shell=True)
+        return RowInput(source, recheck=given["recheck"])
 
     def _handler(self) -> CommandHandler | Batches:
         given = self._given
@@ -223,7 +227,7 @@ class _RunCommand:
 
     def _typed(self, **more: bool) -> str:
         """The command line to paste, including options from environment variables."""
-        given = self._given | more
+        given = self._given | {"recheck": False} | more
         words = [*journal_command(), "--root", os.path.abspath(self._ctx.obj), "run", given["rows"]]
         for option in self._ctx.command.params:
             value = given.get(option.name or "")
@@ -239,15 +243,3 @@ class _RunCommand:
                 words += [option.opts[0]] if option.is_flag else [option.opts[0], str(value)]
         words += ["--", *given["command"]]
         return shlex.join(words)
-
-
-def _open_file(rows: str) -> contextlib.AbstractContextManager[IO[bytes]]:
-    if rows == "-":
-        return contextlib.nullcontext(sys.stdin.buffer)
-    try:
-        return open(rows, "rb")
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InvalidValueError(
-            "ROWS", rows, f"can't be read: {reason}; name a CSV file, or - for stdin"
-        ) from None

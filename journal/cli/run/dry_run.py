@@ -50,7 +50,7 @@ class DryRun:
         self._where = where
         self._commands = 0
 
-    def work(self, rows: Iterator[dict[str, Any]]) -> None:
+    def work(self, rows: Iterable[dict[str, Any]]) -> None:
         """Print a line for each of the first commands that would run, then a summary."""
         given = self._given
         job = self._service.get_job(self._job_id)
@@ -84,7 +84,7 @@ class DryRun:
         self._report(job, matched, plan)
 
     def _of_job(
-        self, job: Job, rows: Iterator[dict[str, Any]]
+        self, job: Job, rows: Iterable[dict[str, Any]]
     ) -> tuple[Matched, Iterable[Planned]]:
         given, unwritten = self._given, Unwritten()
         rules = InputRules(key=given["key"], on_changed=given["on_changed"], how_to=self._how_to)

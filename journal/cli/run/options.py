@@ -10,12 +10,12 @@ import click
 from journal.cli.conditions import where_option
 from journal.cli.find import complete_job
 from journal.cli.run.arguments import check_places, missing_word, split_at_dashes
-from journal.cli.run.inputs import FORMATS
 from journal.cli.run.on_end import parse_command
 from journal.cli.run.outcomes import error_codes
 from journal.cli.shared_options import Cents
 from journal.cli.times import Seconds
 from journal.errors import InvalidValueError
+from journal.inputs.formats import FORMATS
 from journal.run.pacing.halt import Halt
 from journal.run.pacing.rate import Rate
 
@@ -114,7 +114,7 @@ _OPTIONS = (
         "--format",
         "file_format",
         type=click.Choice(FORMATS),
-        help="The format of ROWS. Default: by its extension, else CSV.",
+        help="The format of ROWS. Default: by its extension, else by its content, else CSV.",
     ),
     click.option(
         "--lines", is_flag=True, help="Each line of ROWS is a row with one column, called line."
@@ -125,7 +125,26 @@ _OPTIONS = (
         is_flag=True,
         help="As --lines, but each row ends with a NUL byte, as `find -print0` writes them.",
     ),
-    click.option("--encoding", default="utf-8", help="The encoding of ROWS."),
+    click.option(
+        "--encoding",
+        metavar="NAME",
+        help="The encoding of text, such as cp1252. Default: as a byte order mark says, else UTF-8.",
+    ),
+    click.option(
+        "--delimiter",
+        metavar="CHARACTER",
+        help="What separates the cells of CSV, such as ';' or tab. Default: a comma.",
+    ),
+    click.option(
+        "--sheet",
+        metavar="NAME",
+        help="The sheet of an Excel workbook. Default: the only one that isn't empty.",
+    ),
+    click.option(
+        "--recheck",
+        is_flag=True,
+        help="Read all of ROWS, although the file hasn't changed since it was last compared with the job.",
+    ),
     click.option(
         "--key",
         metavar="COLUMN",

@@ -10,8 +10,8 @@ from pathlib import PurePath
 from typing import Any, NoReturn
 
 from journal.cli.find import did_you_mean
-from journal.cli.run.inputs import LINE_COLUMN
 from journal.errors import InvalidValueError
+from journal.inputs.lines import LINE_COLUMN
 from journal.model import JobRow
 from journal.text import as_text
 

@@ -1,0 +1,42 @@
+"""Values of other libraries as JSON values, cell by cell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from journal.format.conversion import SCALARS, without_nan
+from journal.format.values import as_json_value, plain_json
+from journal.inputs.source import Source
+
+_AS_THEY_ARE = SCALARS - {float, str}
+
+
+def json_cell(value: Any, source: Source, where: str) -> Any:
+    """The JSON value that stands for the value of a cell: see `journal help values`.
+
+    NaN is null. Raises InvalidValueError, which names the place ``where``.
+    """
+    kind = type(value)
+    if kind in _AS_THEY_ARE:
+        return value
+    if kind is float:
+        if math.isfinite(value):
+            return value
+        if math.isnan(value):
+            return None
+    if kind is str and (value.isascii() or plain_json(value) is not None):
+        return value
+    return as_json_value(without_nan(value), f"{source.name}, {where}")
+
+
+def json_cells(values: list[Any], source: Source, where: Callable[[int], str]) -> list[Any]:
+    """The JSON values that stand for ``values``. ``where``: the place of the one with an index."""
+    found = []
+    for place, value in enumerate(values):
+        kind = type(value)
+        if kind not in _AS_THEY_ARE and not (kind is str and value.isascii()):
+            value = json_cell(value, source, where(place))  # noqa: PLW2901
+        found.append(value)
+    return found

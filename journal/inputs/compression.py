@@ -1,0 +1,78 @@
+"""Decompresses an input while it is read. Its first bytes say how, whatever its name says."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from typing import IO, Any
+
+from journal.errors import MissingExtraError
+from journal.fs.zstd import find_zstd
+from journal.inputs.source import Source
+
+_MAGIC = {
+    b"\x1f\x8b": "gzip",
+    b"\xfd7zXZ\0": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"BZh": "bzip2",
+}
+SUFFIXES = frozenset((".gz", ".xz", ".zst", ".zstd", ".bz2"))
+_PIECE_BYTES = 1 << 16
+
+
+def compression_of(head: bytes) -> str | None:
+    """The compression of data that begins with ``head``: "gzip" and so on; None if it has none."""
+    return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
+
+
+def decompressed(stream: IO[bytes], compression: str, source: Source) -> io.BufferedReader:
+    """The content of ``stream``. Reading raises InvalidValueError for data that is damaged."""
+    return io.BufferedReader(_Inflated(stream, compression, source), _PIECE_BYTES)
+
+
+def _open(stream: IO[bytes], compression: str) -> tuple[Any, tuple[type[Exception], ...]]:
+    """A file of the decompressed bytes, and what it raises for damaged ones, besides OSError."""
+    if compression == "gzip":
+        import gzip  # noqa: PLC0415  (only for such an input, as the others)
+
+        return gzip.GzipFile(fileobj=stream), (zlib.error,)
+    if compression == "xz":
+        import lzma  # noqa: PLC0415
+
+        return lzma.LZMAFile(stream), (lzma.LZMAError,)
+    if compression == "bzip2":
+        import bz2  # noqa: PLC0415
+
+        return bz2.BZ2File(stream), ()
+    zstd: Any = find_zstd()
+    if zstd is None:
+        raise MissingExtraError("an input in zstd", "backports.zstd", "zstd")
+    return zstd.ZstdFile(stream), (zstd.ZstdError,)
+
+
+class _Inflated(io.RawIOBase):
+    def __init__(self, stream: IO[bytes], compression: str, source: Source) -> None:
+        self._data, refusals = _open(stream, compression)
+        self._refusals: tuple[type[Exception], ...] = (OSError, *refusals)
+        self._compression, self._source = compression, source
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            # One piece, since a pipe may be slow.
+            data: bytes = self._data.read1(len(buffer))
+        except EOFError:
+            what = "that is cut short"
+            raise self._source.refused(f"is {self._compression} data {what}: {_AGAIN}") from None
+        except self._refusals as error:
+            if getattr(error, "errno", None) is not None:
+                raise
+            what = f"is damaged {self._compression} data ({error}): {_AGAIN}"
+            raise self._source.refused(what) from None
+        buffer[: len(data)] = data
+        return len(data)
+
+
+_AGAIN = "copy it or download it again"

@@ -1,0 +1,210 @@
+"""Excel workbooks (.xlsx, .xlsm), with openpyxl, row by row.
+
+openpyxl is slower than readers that load a whole sheet, but reads it as a stream, says which cells
+are errors, and which format a cell has. In memory are the workbook's different texts.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import itertools
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+from journal.errors import InvalidValueError, MissingExtraError
+from journal.inputs.cells import json_cell
+from journal.inputs.source import Source, check_columns
+from journal.text import as_text, similar
+
+Rows = Iterator[dict[str, Any]]
+Cells = tuple[Any, ...]
+
+_BATCH_ROWS = 500
+_PIECE_BYTES = 1 << 20
+
+
+def read_workbook(
+    source: Source, stream: io.BufferedReader, stack: ExitStack
+) -> tuple[list[str], Rows]:
+    """The columns and the rows of a sheet. Its first row that isn't empty names the columns."""
+    if not source.is_file:
+        raise source.refused("is a pipe, but a workbook is read from its end: save it first")
+    try:
+        import openpyxl  # noqa: PLC0415  (an extra)
+    except ImportError:
+        raise MissingExtraError("an Excel workbook as input", "openpyxl", "excel") from None
+
+    def load(*, values: bool) -> Any:
+        stream.seek(0)
+        with warnings.catch_warnings():  # about what is no value, such as styles
+            warnings.simplefilter("ignore")
+            book = openpyxl.load_workbook(stream, read_only=True, data_only=values)
+        stack.callback(book.close)
+        return book
+
+    try:
+        book = load(values=True)
+        sheet = _sheet(book, source)
+        table = _Sheet(sheet, source)
+        if _has_formulas_without_values(source.path):
+            table.formulas = _rows_of(load(values=False)[sheet.title])
+        return table.columns, table.rows()
+    except (zipfile.BadZipFile, KeyError, ValueError, OSError, SyntaxError) as error:
+        if isinstance(error, InvalidValueError):
+            raise
+        raise source.refused(f"can't be read as an Excel workbook: {error}") from None
+
+
+def _rows_of(sheet: Any) -> Iterator[Cells]:
+    """All rows, from the first one on. Empty rows may be ()."""
+    sheet.reset_dimensions()  # some programs state too few rows
+    rows = sheet.iter_rows()
+    while True:
+        with warnings.catch_warnings():  # about dates that are out of range, which are errors below
+            warnings.simplefilter("ignore")
+            some = list(itertools.islice(rows, _BATCH_ROWS))
+        if not some:
+            return
+        yield from some
+
+
+def _sheet(book: Any, source: Source) -> Any:
+    """The sheet that is asked for, or the only one that isn't empty."""
+    names = [sheet.title for sheet in book.worksheets]
+    if source.sheet is not None:
+        if source.sheet in names:
+            return book[source.sheet]
+        like = similar(source.sheet, names)
+        meant = f"; did you mean {like!r}?" if like else ""
+        raise source.refused_option("sheet", f"the sheets are {_listed(names)}{meant}")
+    visible = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
+    full = [sheet for sheet in visible if any(map(_is_full, _rows_of(sheet)))]
+    if not full:
+        raise source.refused("has no visible sheet with cells: the first row must name the columns")
+    if len(full) > 1:
+        listed = _listed([sheet.title for sheet in full])
+        choose = source.give("sheet", full[0].title)
+        raise source.refused(f"has {len(full)} sheets: {listed}: choose one, as by {choose}")
+    return full[0]
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(map(repr, names[:20]))
+
+
+def _is_full(row: Cells) -> bool:
+    return any(cell.value is not None for cell in row)
+
+
+class _Sheet:
+    """The table in a sheet. ``formulas``: the sheet's rows with formulas in place of their values,
+    if some have none.
+    """
+
+    def __init__(self, sheet: Any, source: Source) -> None:
+        self.formulas: Iterator[Cells] = iter(())
+        self._source, self._title = source, sheet.title
+        self._numbered = enumerate(_rows_of(sheet), 1)
+        self._header = 0
+        self.columns = self._read_header()
+
+    def _read_header(self) -> list[str]:
+        for number, row in self._numbered:
+            if _is_full(row):
+                names = [as_text(self._value(cell)) for cell in row]
+                while not names[-1]:
+                    names.pop()
+                self._header = number
+                where = f"sheet {self._title!r}, row {number}"
+                return check_columns(names, self._source, where)
+        raise self._source.refused(f"sheet {self._title!r} is empty")
+
+    def rows(self) -> Rows:
+        number, is_empty, columns = self._header, True, self.columns
+        formulas = itertools.islice(self.formulas, self._header, None)
+        try:
+            for number, row in self._numbered:  # noqa: B007  (see below)
+                self._check_formulas(row, next(formulas, ()))
+                if not _is_full(row):
+                    continue
+                is_empty = False
+                values = [self._value(cell) for cell in row[: len(columns)]]
+                values += [None] * (len(columns) - len(values))
+                for cell in row[len(columns) :]:
+                    if cell.value is not None:
+                        reason = f"is in a column without a name: name it in row {self._header}"
+                        raise self._refused(reason, cell, cell.value)
+                yield dict(zip(columns, values, strict=True))
+        except (zipfile.BadZipFile, KeyError, OSError, SyntaxError) as error:
+            reason = f"can't be read as an Excel workbook: {error}"
+            raise self._source.refused(reason, f"after row {number}") from None
+        if is_empty:
+            raise self._source.refused(f"sheet {self._title!r} has a header and no rows")
+
+    def _value(self, cell: Any) -> Any:
+        value = cell.value
+        if type(value) is str:
+            if cell.data_type == "e":
+                raise self._refused("is an error: correct it", cell, value)
+            return _unescaped(value)
+        if isinstance(value, dt.datetime) and not value.time() and _is_date(cell.number_format):
+            value = value.date()
+        if value is None or type(value) in (int, bool):
+            return value
+        return json_cell(value, self._source, f"cell {self._title}!{cell.coordinate}")
+
+    def _check_formulas(self, row: Cells, formulas: Cells) -> None:
+        for cell, formula in zip(row, formulas, strict=False):
+            # Text that is empty has no value, too.
+            if cell.value is None and formula.data_type == "f" and cell.data_type != "str":
+                reason = "has a formula without a value: open the file in Excel and save it again"
+                raise self._refused(reason, formula, formula.value)
+
+    def _refused(self, reason: str, cell: Any, value: object) -> InvalidValueError:
+        return self._source.refused(reason, f"cell {self._title}!{cell.coordinate}", value)
+
+
+def _is_date(number_format: str) -> bool:
+    """Whether the format of a cell shows a date without a time."""
+    from openpyxl.styles.numbers import is_datetime  # noqa: PLC0415
+
+    return bool(is_datetime(number_format) == "date")
+
+
+_ESCAPE = re.compile("_x(00[01][0-9A-Fa-f])_")
+
+
+def _unescaped(text: str) -> str:
+    """Text with the control characters that a workbook has as ``_x000D_``."""
+    if "_x" not in text:
+        return text
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 16)), text)
+
+
+# A cell that isn't text, whose formula no value follows.
+_VALUELESS = re.compile(
+    rb'<c\b(?![^>]*\bt="str")[^>]*>\s*<f\b(?:[^>]*/>|[^>]*>[^<]*</f>)\s*(?:<v\s*/>|<v>\s*</v>)?\s*</c>'
+)
+_MAX_CELL_BYTES = 1 << 15
+
+
+def _has_formulas_without_values(path: str) -> bool:
+    """Whether any sheet has some: programs other than Excel write formulas, and don't compute them.
+
+    openpyxl doesn't tell these cells from empty ones.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.startswith("xl/worksheets/") and name.endswith(".xml"):
+                left = b""
+                with archive.open(name) as file:
+                    while data := file.read(_PIECE_BYTES):
+                        left = left[-_MAX_CELL_BYTES:] + data
+                        if b"<f" in left and _VALUELESS.search(left):
+                            return True
+    return False

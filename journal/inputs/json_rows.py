@@ -1,0 +1,218 @@
+"""JSON Lines, and JSON: an array of objects. Numbers keep all their digits."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from journal.errors import InvalidValueError
+from journal.format.records import MAX_DEPTH, MAX_LINE_BYTES
+from journal.format.values import DECODE_ERRORS, nests_deeper_than
+from journal.inputs.lines import without_end
+from journal.inputs.source import Source
+from journal.text import Number, decode_json_exact
+
+Rows = Iterator[dict[str, Any]]
+
+
+def json_lines(lines: Iterator[str], source: Source) -> Rows:
+    """Yield one row for each line. Each line must be a JSON object. Blank lines are skipped."""
+    is_empty = True
+    for number, line in enumerate(lines, 1):
+        if not line.isspace():
+            if is_empty and line.lstrip().startswith("["):
+                reason = f"is an array, not an object: add {source.give('format', 'json')}"
+                raise source.refused(reason, f"line {number}", without_end(line))
+            is_empty = False
+            yield _object(line, source, f"line {number}", "one object a line")
+    if is_empty:
+        raise source.refused("is empty: each of its lines must be a JSON object")
+
+
+# --- an array ----------------------------------------------------------------------------------
+
+_SPACE = re.compile(r"[ \t\r\n]*")
+# Finds the end of an element, in C. The element is decoded afterwards, with all digits.
+_find_end = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode
+_IN_STRING = "Unterminated string"
+_MAX_TOKEN = 64  # characters: a literal or an escape that is cut is shorter
+_MAX_QUOTED = 200
+
+
+def json_array(pieces: Iterator[str], source: Source) -> Rows:
+    """Yield one row for each element of the array. Only one element is in memory at a time."""
+    array = _Array(pieces, source)
+    if array.next_character() != "[":
+        raise _no_array(array, source)
+    array.at += 1
+    number, character = 0, array.next_character()
+    while character != "]":
+        number += 1
+        yield array.element(f"element {number}")
+        character = array.next_character()
+        if character == ",":
+            array.at += 1
+            if array.next_character() == "]":
+                raise array.refused("must not follow a comma", "]")
+        elif character != "]":
+            raise array.refused(f"a comma or ] must follow element {number}")
+    array.at += 1
+    if array.next_character():
+        raise array.refused("nothing may follow the array")
+    if not number:
+        raise source.refused("is an array with no elements: each must be a JSON object")
+
+
+class _Array:
+    """The text of an array, read piece by piece. ``at``: where the next character is."""
+
+    def __init__(self, pieces: Iterator[str], source: Source) -> None:
+        self._pieces, self._source = pieces, source
+        self._text = ""
+        self._line = 1  # of the first character of the text
+        self.at = 0
+
+    def next_character(self) -> str:
+        """The next character that isn't space; "" at the end."""
+        while True:
+            match = _SPACE.match(self._text, self.at)
+            assert match is not None
+            self.at = match.end()
+            if self.at < len(self._text) or not self._read():
+                return self._text[self.at : self.at + 1]
+
+    def _read(self) -> bool:
+        self._line += self._text.count("\n", 0, self.at)
+        piece = next(self._pieces, "")
+        # As much again as is left, so that a long element isn't searched for its end too often.
+        parts, length = [self._text[self.at :], piece], len(piece)
+        while piece and length < len(parts[0]):
+            piece = next(self._pieces, "")
+            parts.append(piece)
+            length += len(piece)
+        self._text, self.at = "".join(parts), 0
+        return length > 0
+
+    def element(self, where: str) -> dict[str, Any]:
+        if self._text[self.at] != "{":
+            raise self.refused(f'{where} must be a JSON object, such as {{"order":"A-1"}}')
+        while True:
+            try:
+                _, end = _find_end(self._text, self.at)
+                break
+            except RecursionError:
+                end = len(self._text)  # of what is refused below
+                break
+            except json.JSONDecodeError as error:
+                if len(self._text) - self.at > MAX_LINE_BYTES:
+                    reason = f"{where} is longer than {MAX_LINE_BYTES >> 20} MiB"
+                    raise self.refused(reason) from None
+                # Otherwise more text can make it valid.
+                is_within = error.pos + _MAX_TOKEN < len(self._text)
+                is_invalid = is_within and not error.msg.startswith(_IN_STRING)
+                if is_invalid or not self._read():
+                    raise self._invalid(error, where) from None
+        text = self._text[self.at : end]
+        place = f"{where} (line {self.line})"
+        self.at = end
+        return _object(text, self._source, place, "an array of objects")
+
+    def _invalid(self, error: json.JSONDecodeError, where: str) -> InvalidValueError:
+        if error.pos >= len(self._text) or error.msg.startswith(_IN_STRING):
+            return self.refused(f"the file ends within {where}: copy it or download it again")
+        begin, self.at = self.at, error.pos
+        value = self._text[max(begin, error.pos - 20) :]
+        return self.refused(f"{where} is not valid JSON: {error.msg}", value)
+
+    @property
+    def line(self) -> int:
+        return self._line + self._text.count("\n", 0, self.at)
+
+    def refused(self, reason: str, value: str | None = None) -> InvalidValueError:
+        rest = self._text[self.at :] if value is None else value
+        return self._source.refused(reason, f"line {self.line}", rest[:_MAX_QUOTED])
+
+
+def _no_array(array: _Array, source: Source) -> InvalidValueError:
+    character = array.next_character()
+    if not character:
+        return source.refused("is empty: it must be an array of JSON objects")
+    if character != "{":
+        return array.refused("must begin with [, as an array of JSON objects")
+    reason = (
+        f"is an object, not an array: if each line is an object, add "
+        f"{source.give('format', 'jsonl')}; if an array is within the object, take it out by jq: "
+        "jq .rows FILE > rows.json"
+    )
+    return array.refused(reason)
+
+
+# --- one object ----------------------------------------------------------------------------------
+
+# Decodes numbers of any size, to name one that is too large.
+_decode_lax = msgspec.json.Decoder(float_hook=Number).decode
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"')
+
+
+def _object(text: str, source: Source, where: str, form: str) -> dict[str, Any]:
+    if text.count("{") + text.count("[") >= MAX_DEPTH and nests_deeper_than(
+        text.encode(errors="replace"), MAX_DEPTH - 1
+    ):
+        raise source.refused(f"must nest at most {MAX_DEPTH - 1} deep", where, text)
+    try:
+        value = decode_json_exact(text)
+    except (*DECODE_ERRORS, UnicodeEncodeError) as error:  # UnicodeError: a lone surrogate
+        with suppress(*DECODE_ERRORS, UnicodeEncodeError):
+            _refuse_large_numbers(_decode_lax(text), source, where, ": ")
+        one_line = without_end(text)
+        reason = f"is not valid JSON, {form}: {error}"
+        if one_line.strip() == "{":
+            reason = "is an object over several lines: write one a line, as by jq -c"
+        raise source.refused(reason, where, one_line) from None
+    if not isinstance(value, dict):
+        raise source.refused('must be a JSON object, such as {"order":"A-1"}', where, value)
+    # Each member has one colon outside of strings. More colons mean that a key is repeated.
+    members = _count_members(value)
+    if text.count(":") != members and _STRING.sub("", text).count(":") != members:
+        _refuse_repetition(text, source, where)
+    return value
+
+
+def _refuse_large_numbers(value: Any, source: Source, where: str, before: str = ".") -> None:
+    """Raise InvalidValueError for the first number that is beyond the range of a double."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_large_numbers(item, source, f"{where}{before}{key}")
+    elif isinstance(value, list):
+        for item in value:
+            _refuse_large_numbers(item, source, where)
+    elif isinstance(value, Number) and value.is_too_large:
+        reason = "is beyond the range of a double, about 1.8e308: make it text"
+        raise source.refused(reason, where, value.text)
+
+
+def _count_members(value: Any) -> int:
+    if isinstance(value, dict):
+        return len(value) + sum(map(_count_members, value.values()))
+    if isinstance(value, list):
+        return sum(map(_count_members, value))
+    return 0
+
+
+def _refuse_repetition(text: str, source: Source, where: str) -> None:
+    """Raise InvalidValueError if an object in the text has the same key twice."""
+
+    def check(pairs: list[tuple[str, Any]]) -> None:
+        seen = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise source.refused("this key occurs twice: remove one", where, key)
+            seen.add(key)
+
+    # msgspec silently keeps the last one.
+    json.loads(text, object_pairs_hook=check, parse_int=str)

@@ -1,0 +1,228 @@
+"""``read_rows`` reads the rows of a file as dicts, whatever its format, in bounded memory."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from typing import IO, Any, NamedTuple
+
+from journal.errors import InvalidValueError
+from journal.inputs.compression import compression_of, decompressed
+from journal.inputs.formats import BINARY, FORMATS, HEAD_BYTES, NULL, choose, words_of
+from journal.inputs.lines import LINE_COLUMN, line_rows
+from journal.inputs.source import STANDARD_INPUT, Source
+from journal.inputs.state import ReadState, read_state
+from journal.version import VERSION
+
+Rows = Iterator[dict[str, Any]]
+Check = Callable[[Iterable[dict[str, Any]]], Rows]
+
+_LIBRARIES = {"parquet": "pyarrow", "arrow": "pyarrow", "xlsx": "openpyxl"}
+
+
+def read_rows(
+    path: str | os.PathLike[str],
+    *,
+    format: str | None = None,  # noqa: A002  (the word)
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    sheet: str | None = None,
+    recheck: bool = False,
+) -> RowInput:
+    """The rows of a file: an iterable of dicts, for ``rows`` of :func:`journal.open_job`.
+
+    - ``path``: a file, "-" for standard input, or "sqlite:FILE?QUERY" for the rows of a query.
+      Files in gzip, xz, zstd or bzip2 are decompressed while they are read.
+    - ``format``: "csv", "tsv", "json" (an array of objects), "jsonl", "lines", "parquet", "arrow"
+      (also Feather) or "xlsx". Default: by the file's extension, else by its content, else CSV.
+    - ``encoding`` of text. Default: as a byte order mark says, else UTF-8.
+    - ``delimiter``: what separates the cells of CSV: one character, or "tab". Default: a comma.
+    - ``sheet``: the name of a sheet of a workbook. Default: the only one that isn't empty.
+    - ``recheck``: let ``open_job`` read a large file although it hasn't changed since the last
+      time it was compared with the job.
+
+    The values are JSON values: see `journal help inputs`. Numbers of JSON that aren't integers are
+    ``decimal.Decimal`` with all their digits. ``columns`` has the names in the order of the file,
+    or is None for JSON, where each row has its own.
+
+    The header is read now; the rows are read while you iterate, in bounded memory. Each iteration
+    reads the file from its beginning. Standard input can be iterated one time.
+
+    Raises InvalidValueError, now or while you iterate, which names the file, the line, row or cell,
+    and the value; and MissingExtraError if a library for this format is missing.
+    """
+    return RowInput(Source(os.fspath(path), format, encoding, delimiter, sheet), recheck=recheck)
+
+
+class RowInput:
+    """The rows of an input, as :func:`read_rows` returns them. Iterating opens the input anew.
+
+    ``columns``: the names of the columns; None if each row has its own names. ``source``: what is
+    read. ``recheck``: whether it is compared with a job although it hasn't changed.
+    """
+
+    def __init__(self, source: Source, *, recheck: bool = False) -> None:
+        self.source = source
+        self.recheck = recheck
+        self._check: Check | None = None
+        self._checked_for = ""
+        self._opened: _Opened | None = self._open()
+        self._format = self._opened.format
+        self.columns = self._opened.columns
+
+    def __repr__(self) -> str:
+        return f"<rows of {self.source.name}>"
+
+    def __iter__(self) -> Rows:
+        opened, self._opened = self._opened, None
+        if opened is None:
+            if self.source.path == STANDARD_INPUT:
+                raise self.source.refused(
+                    "can be read only once: keep its rows in a list or a file"
+                )
+            opened = self._open()
+        rows = self._until_end(opened)
+        return rows if self._check is None else self._check(rows)
+
+    def _until_end(self, opened: _Opened) -> Rows:
+        """A method, so that this object, and with it the file, lives until the end."""
+        with opened.stack:
+            try:
+                yield from opened.rows
+            except OSError as error:
+                raise _unreadable(self.source, error) from None
+
+    def check_by(self, check: Check, purpose: str) -> None:
+        """Pass the rows through ``check``, which raises for invalid ones. What it finds depends
+        only on the rows and on the text ``purpose``.
+        """
+        self._check, self._checked_for = check, purpose
+
+    def begin(self) -> ReadState | None:
+        """The state of the file before the next iteration; None if it can't be compared later."""
+        # The result of a query can change without the file: by the date, and by its other files.
+        if not self.source.is_file:
+            return None
+        if self._opened is not None:  # its beginning is read already
+            self._opened.stack.close()
+            self._opened = None
+        return read_state(self.source.path)
+
+    def state_after(self, before: ReadState) -> ReadState | None:
+        """The state of the file now. It equals ``before`` if the file hasn't changed since."""
+        return read_state(self.source.path, before=before) if self.source.is_file else None
+
+    @property
+    def reading(self) -> tuple[str | None, ...]:
+        """What the rows depend on besides the file."""
+        source, library = self.source, _LIBRARIES.get(self._format, "")
+        version = getattr(sys.modules.get(library), "__version__", "")
+        options = (self._format, source.encoding, source.delimiter, source.sheet)
+        return (*options, self._checked_for, VERSION, version)
+
+    def _open(self) -> _Opened:
+        stack = ExitStack()
+        try:
+            opened = _open(self.source, stack)
+        except OSError as error:
+            stack.close()
+            raise _unreadable(self.source, error) from None
+        except BaseException:
+            stack.close()
+            raise
+        # Nobody need iterate over the rows. Without this, an open file would be a ResourceWarning.
+        weakref.finalize(self, stack.close)
+        return opened
+
+
+class _Opened(NamedTuple):
+    format: str
+    columns: list[str] | None
+    rows: Rows
+    stack: ExitStack
+
+
+def _unreadable(source: Source, error: OSError) -> InvalidValueError:
+    return source.refused(f"can't be read: {error.strerror or error}")
+
+
+def _open(source: Source, stack: ExitStack) -> _Opened:
+    if source.format not in (None, NULL, *FORMATS):
+        reason = f"must be one of {', '.join(FORMATS)}"
+        raise source.refused_option("format", reason)
+    if source.is_query:
+        from journal.inputs.sqlite import read_query  # noqa: PLC0415  (only for such an input)
+
+        _check_options("sqlite", source)
+        return _Opened("sqlite", *read_query(source, stack), stack)
+    if source.path == STANDARD_INPUT:
+        return open_stream(sys.stdin.buffer, source, stack)
+    try:
+        stream = open(source.path, "rb")  # noqa: SIM115  (the stack closes it)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        where = "ROWS" if source.in_shell else "path"
+        reason = f"can't be read: {why}; name a CSV file, or - for stdin"
+        raise InvalidValueError(where, source.path, reason) from None
+    return open_stream(stack.enter_context(stream), source, stack)
+
+
+def open_stream(stream: IO[bytes], source: Source, stack: ExitStack) -> _Opened:
+    """Begin to read the input ``source``, whose bytes are in ``stream``."""
+    raw: Any = stream
+    data = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(raw)
+    compression = compression_of(data.peek(HEAD_BYTES))
+    if compression is not None:
+        data = decompressed(data, compression, source)
+    head = data.peek(HEAD_BYTES)[:HEAD_BYTES]
+    chosen = choose(head, source, compression)
+    _check_options(chosen, source)
+    return _Opened(chosen, *_reader(chosen, source, data, head, stack), stack)
+
+
+def _reader(
+    chosen: str, source: Source, data: io.BufferedReader, head: bytes, stack: ExitStack
+) -> tuple[list[str] | None, Rows]:
+    """The columns and the rows. A reader is imported only when it is needed."""
+    if chosen in BINARY:
+        if chosen == "xlsx":
+            from journal.inputs.excel import read_workbook  # noqa: PLC0415
+
+            return read_workbook(source, data, stack)
+        from journal.inputs.arrow import read_arrow, read_parquet  # noqa: PLC0415
+
+        if chosen == "parquet":
+            return read_parquet(source, stack)
+        return read_arrow(source, data, head)
+    from journal.inputs.text import text_lines, text_pieces  # noqa: PLC0415
+
+    if chosen == "json":
+        from journal.inputs.json_rows import json_array  # noqa: PLC0415
+
+        return None, json_array(text_pieces(data, source), source)
+    lines = text_lines(data, source, chosen)
+    if chosen == "jsonl":
+        from journal.inputs.json_rows import json_lines  # noqa: PLC0415
+
+        return None, json_lines(lines, source)
+    if chosen in ("lines", NULL):
+        return [LINE_COLUMN], line_rows(lines, source, chosen)
+    from journal.inputs.tables import read_table  # noqa: PLC0415
+
+    return read_table(lines, source, chosen)
+
+
+def _check_options(chosen: str, source: Source) -> None:
+    """Raise InvalidValueError for an option that has no meaning for the format."""
+    if source.sheet is not None and chosen != "xlsx":
+        raise source.refused_option("sheet", "is only for Excel workbooks")
+    if source.delimiter is not None and chosen != "csv":
+        add = f": add {source.give('format', 'csv')}" if chosen in ("tsv", "lines") else ""
+        raise source.refused_option("delimiter", f"is only for CSV{add}")
+    if source.encoding is not None and (chosen in BINARY or chosen == "sqlite"):
+        what = "a SQLite database" if chosen == "sqlite" else words_of(chosen)
+        raise source.refused_option("encoding", f"is for text, and this is {what}")

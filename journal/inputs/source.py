@@ -1,0 +1,70 @@
+"""An input as it was asked for: its path and options, and how errors name both."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import Any
+
+import msgspec
+
+from journal.errors import InvalidValueError
+
+STANDARD_INPUT = "-"
+SQLITE_PREFIX = "sqlite:"
+
+
+class Source(msgspec.Struct, frozen=True):
+    """The arguments of :func:`journal.read_rows`. ``in_shell``: they are those of `journal run`."""
+
+    path: str
+    format: str | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    sheet: str | None = None
+    in_shell: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of the input in messages."""
+        if self.path == STANDARD_INPUT:
+            return "standard input"
+        return self.path.partition("?")[0] if self.is_query else self.path
+
+    @property
+    def is_query(self) -> bool:
+        return self.path.startswith(SQLITE_PREFIX)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the input is a regular file, which can be read again, at any offset."""
+        return not self.is_query and self.path != STANDARD_INPUT and os.path.isfile(self.path)
+
+    def option(self, name: str) -> str:
+        return f"--{name}" if self.in_shell else name
+
+    def give(self, name: str, value: str) -> str:
+        """An option with a value, as it is typed."""
+        if self.in_shell:
+            return f"--{name} {shlex.quote(value)}"
+        return f"{name}={value!r}"
+
+    def refused(self, reason: str, where: str = "", value: object = "") -> InvalidValueError:
+        """The error about a part of the input: ``where`` is ``line 7`` or the like."""
+        return InvalidValueError(f"{self.name}, {where}" if where else self.name, value, reason)
+
+    def refused_option(self, name: str, reason: str) -> InvalidValueError:
+        value: Any = getattr(self, name)
+        return InvalidValueError(self.option(name), value, reason)
+
+
+def check_columns(columns: list[str], source: Source, where: str = "") -> list[str]:
+    """The names of columns. Raises InvalidValueError for a missing name, and for one given twice."""
+    seen = set[str]()
+    for place, column in enumerate(columns, 1):
+        if not column.strip():
+            raise source.refused(f"column {place} has no name: give it one", where, column)
+        if column in seen:
+            raise source.refused("two columns have this name: rename one", where, column)
+        seen.add(column)
+    return columns

@@ -1,0 +1,92 @@
+"""The rows of a query of a SQLite database: ``sqlite:FILE?QUERY``.
+
+The database is opened for reading only, and read row by row within one transaction.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+from journal.errors import InvalidValueError
+from journal.inputs.cells import json_cell
+from journal.inputs.source import SQLITE_PREFIX, Source, check_columns
+
+Rows = Iterator[dict[str, Any]]
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    """Raises ``sqlite3.Error``. ``mode=ro`` never makes a file."""
+    url = f"{Path(path).absolute().as_uri()}?mode=ro"
+    connection = sqlite3.connect(url, uri=True, isolation_level=None)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)  # ATTACH would make a file
+    return connection
+
+
+def tables_of(path: str) -> list[str]:
+    """The names of the tables and views, quoted for a query; none if they can't be read."""
+    query = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+    try:
+        with closing(_connect(path)) as connection:
+            names = [str(name) for (name,) in connection.execute(query)]
+    except sqlite3.Error:
+        return []
+    return [name if name.isidentifier() else f'"{name}"' for name in names]
+
+
+def example(path: str) -> str:
+    """A query of the database, as it is typed."""
+    table = next(iter(tables_of(path)), "TABLE") if path else "TABLE"
+    return f"'{SQLITE_PREFIX}{path or 'FILE'}?SELECT * FROM {table}'"  # noqa: S608  (for people)
+
+
+def read_query(source: Source, stack: ExitStack) -> tuple[list[str], Rows]:
+    """The columns and the rows of the query. Raises InvalidValueError."""
+    path, _, query = source.path.removeprefix(SQLITE_PREFIX).partition("?")
+    if not os.path.isfile(path):
+        reason = "there is no such file" if path else "names no file"
+        raise source.refused(f"{reason}: write {SQLITE_PREFIX}FILE?QUERY, in quotes in a shell")
+    if not query.strip():
+        has = ", ".join(tables_of(path)[:20]) or "none"
+        raise source.refused(f"has no query: give {example(path)}; its tables: {has}")
+    try:
+        connection = stack.enter_context(closing(_connect(path)))
+        cursor = connection.execute(query)
+    except sqlite3.Error as error:
+        raise _refused(source, error, path, query) from None
+    except sqlite3.Warning as error:  # more than one statement
+        raise source.refused(f"{error}: give one SELECT", "query", query) from None
+    if cursor.description is None:
+        raise source.refused("returns no columns: give a SELECT", "query", query)
+    columns = [str(column[0]) for column in cursor.description]
+    return check_columns(columns, source, "query"), _rows(cursor, columns, source, query)
+
+
+def _rows(cursor: sqlite3.Cursor, columns: list[str], source: Source, query: str) -> Rows:
+    number = 0
+    try:
+        for number, cells in enumerate(cursor, 1):
+            yield {
+                column: json_cell(cell, source, f"row {number}, column {column!r}")
+                for column, cell in zip(columns, cells, strict=True)
+            }
+    except sqlite3.Error as error:
+        raise source.refused(f"can't be read: {error}", f"after row {number}") from None
+    if not number:
+        raise source.refused("returns no rows", "query", query)
+
+
+def _refused(source: Source, error: sqlite3.Error, path: str, query: str) -> InvalidValueError:
+    code = getattr(error, "sqlite_errorname", "")
+    if code == "SQLITE_NOTADB":
+        return source.refused("is not a SQLite database, or it is encrypted")
+    if code == "SQLITE_READONLY":
+        return source.refused("would change the database: give a SELECT", "query", query)
+    if code == "SQLITE_ERROR":
+        has = ", ".join(tables_of(path)[:20]) or "none"
+        return source.refused(f"{error}; its tables: {has}", "query", query)
+    return source.refused(f"can't be read: {error}")

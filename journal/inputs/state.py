@@ -1,0 +1,82 @@
+"""Whether a file is still the one that was read: its state, and a checksum of all of it.
+
+The time of a file's last change is exact to a tick of the system's clock, or worse. A file that was
+changed just before it was read may be changed again in the same tick, and keep its state. So only
+the checksum of the whole file shows that such a file is the same.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import IO
+
+import msgspec
+
+from journal.format.values import load_sha256
+from journal.fs import system
+
+_END_BYTES = 1 << 16
+_PIECE_BYTES = 1 << 20
+# No file system that keeps times has longer ticks: those of FAT take two seconds.
+_TICK_NS = 2_000_000_000
+
+
+class FileState(msgspec.Struct, frozen=True):
+    """What shows that a file has changed. ``ends``: SHA-256 of its first and last 64 KiB."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    ends: str
+
+
+class ReadState(msgspec.Struct, frozen=True):
+    """The state of a file when it was read. ``sha256``: of the whole, or "" if the state is enough."""
+
+    state: FileState
+    sha256: str = ""
+
+
+def read_state(path: str, *, before: ReadState | None = None) -> ReadState | None:
+    """The state of the file now; None if it can't be read, or is no regular file.
+
+    The whole file is read if its last change is too recent, or if ``before`` has its checksum. So
+    call this before the file is read, and afterwards with the result as ``before``: equal results
+    say that the file is the one that was read.
+    """
+    now_ns = system.now_ns()
+    if not os.path.isfile(path):  # to open a pipe would wait for its writer
+        return None
+    try:
+        with open(path, "rb", buffering=0) as file:
+            state = _state(file)
+            if state is None:
+                return None
+            recent = now_ns - max(state.mtime_ns, state.ctime_ns) < _TICK_NS
+            is_needed = recent if before is None else bool(before.sha256)
+            return ReadState(state, _sha256(file) if is_needed else "")
+    except OSError:
+        return None
+
+
+def _state(file: IO[bytes]) -> FileState | None:
+    found = os.fstat(file.fileno())
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    digest = load_sha256()(os.pread(file.fileno(), _END_BYTES, 0))
+    begin = max(found.st_size - _END_BYTES, 0)
+    digest.update(os.pread(file.fileno(), _END_BYTES, begin))
+    times = (found.st_mtime_ns, found.st_ctime_ns)
+    return FileState(found.st_dev, found.st_ino, found.st_size, *times, digest.hexdigest())
+
+
+def _sha256(file: IO[bytes]) -> str:
+    digest = load_sha256()(b"")
+    file.seek(0)
+    while data := file.read(_PIECE_BYTES):
+        digest.update(data)
+    text: str = digest.hexdigest()
+    return text

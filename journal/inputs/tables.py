@@ -1,0 +1,116 @@
+"""CSV and TSV. Errors name the line. Empty lines are skipped."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from journal.format.records import MAX_LINE_BYTES
+from journal.inputs.lines import without_end
+from journal.inputs.source import Source, check_columns
+
+Table = Iterator[tuple[int, list[str]]]  # the number of each line, and its cells
+Rows = Iterator[dict[str, Any]]
+
+_DELIMITERS = {"\\t": "\t", "tab": "\t"}
+_PROBABLE = ";\t|"  # what else separates cells in files that are called CSV
+
+
+def read_table(lines: Iterator[str], source: Source, format: str) -> tuple[list[str], Rows]:  # noqa: A002  (the word)
+    """Read the header; return the columns, and the rows."""
+    table = _tsv_cells(lines, source) if format == "tsv" else _csv_cells(lines, source)
+    columns = _header(table, source, format)
+    return columns, _rows(columns, table, source)
+
+
+def _csv_cells(lines: Iterator[str], source: Source) -> Table:
+    csv.field_size_limit(MAX_LINE_BYTES)  # Python's default is 128 KiB
+    reader = csv.reader(lines, strict=True, delimiter=_delimiter(source))
+    try:
+        for cells in reader:
+            if cells:
+                yield reader.line_num, cells
+    except csv.Error as error:
+        where = f"line {reader.line_num}"
+        raise source.refused("is not valid CSV", where, str(error)) from None
+
+
+def _delimiter(source: Source) -> str:
+    given = "," if source.delimiter is None else source.delimiter
+    delimiter = _DELIMITERS.get(given, given)
+    if len(delimiter) != 1 or delimiter in '"\r\n\0 ':
+        reason = "must be one character, such as ; or |, or tab"
+        raise source.refused_option("delimiter", reason)
+    return delimiter
+
+
+def _tsv_cells(lines: Iterator[str], source: Source) -> Table:
+    """Yield the cells of each line, which are separated by tabs. Quotes have no special meaning.
+
+    This is the definition of text/tab-separated-values, and how `cut`, `awk`, database clients and
+    Google Sheets write TSV. A reader that interprets quotes could join lines up to the next quote.
+
+    Excel and LibreOffice do quote cells with a comma, a quote or a tab. Such a cell is refused,
+    since nobody knows whether its quotes belong to the value.
+    """
+    for number, line in enumerate(lines, 1):
+        text = without_end(line)
+        if text:
+            cells = text.split("\t")
+            if '"' in text:
+                _check_quotes(cells, source, f"line {number}")
+            yield number, cells
+
+
+_SPREADSHEET_CELL = re.compile(r'"(?:[^"]|"")*"')
+
+
+def _check_quotes(cells: list[str], source: Source, where: str) -> None:
+    for cell in cells:
+        if _SPREADSHEET_CELL.fullmatch(cell) and ("," in cell or '""' in cell[1:-1]):
+            reason = (
+                "is a cell in quotes, as spreadsheets write it, but quotes have no meaning in TSV: "
+                f"add {source.give('format', 'csv')} {source.give('delimiter', 'tab')}, or save it "
+                "as JSON Lines if the quotes are part of the value"
+            )
+            raise source.refused(reason, where, cell)
+
+
+def _header(table: Table, source: Source, format: str) -> list[str]:  # noqa: A002  (the word)
+    number, columns = next(table, (0, None))
+    if columns is None:
+        reason = "is empty: its first line must name the columns, and rows must follow"
+        raise source.refused(reason)
+    where = f"line {number}"
+    if source.format is None and columns[0][:1] in ("{", "["):
+        name = "jsonl" if columns[0].startswith("{") else "json"
+        reason = f"looks like JSON, not like a header: add {source.give('format', name)}"
+        raise source.refused(reason, where, columns[0])
+    if len(columns) == 1 and format == "csv" and source.delimiter is None:
+        _check_delimiter(columns[0], source, where)
+    return check_columns(columns, source, where)
+
+
+def _check_delimiter(header: str, source: Source, where: str) -> None:
+    """Refuse a header of one column that looks like several, before all rows become one cell."""
+    for delimiter in _PROBABLE:
+        if delimiter in header:
+            given = source.give("delimiter", "tab" if delimiter == "\t" else delimiter)
+            reason = (
+                f"looks like columns separated by {delimiter!r}: add {given}; or, if this is the "
+                f"name of one column, {source.give('delimiter', ',')}"
+            )
+            raise source.refused(reason, where, header)
+
+
+def _rows(columns: list[str], table: Table, source: Source) -> Rows:
+    number = 0
+    for number, cells in table:
+        if len(cells) != len(columns):
+            reason = f"has {len(cells)} cells, but the header names {len(columns)} columns"
+            raise source.refused(reason, f"line {number}", cells)
+        yield dict(zip(columns, cells, strict=True))
+    if not number:
+        raise source.refused("has a header and no rows")

@@ -1,0 +1,165 @@
+"""Decodes the bytes of an input to lines, or to pieces, of text."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import itertools
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import IO, Any, NamedTuple
+
+from journal.errors import InvalidValueError
+from journal.format.records import MAX_LINE_BYTES
+from journal.inputs.formats import NULL, is_binary
+from journal.inputs.source import Source
+
+_READ_BYTES = 4096
+_PIECE_BYTES = 1 << 16
+
+_BOMS = (  # longest first, since the mark of UTF-32 begins with the mark of UTF-16
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+class _Text(NamedTuple):
+    """How to decode an input. ``wide``: an LF takes more than one byte."""
+
+    source: Source
+    encoding: str
+    decoder: codecs.IncrementalDecoder
+    wide: bool
+
+
+def _text(stream: io.BufferedReader, source: Source) -> _Text:
+    """Raises InvalidValueError for an unknown encoding, and for a byte order mark of another one."""
+    encoding = source.encoding or "utf-8"
+    try:
+        name = codecs.lookup(encoding).name
+        start = stream.peek(4)[:4]
+        for bom, right in _BOMS:
+            if start.startswith(bom):
+                if source.encoding and not name.startswith(right.removesuffix("-sig")):
+                    reason = f"the input begins with a byte order mark of {right}: leave it out"
+                    raise source.refused_option("encoding", reason)
+                encoding = right
+                break
+        decoder = codecs.getincrementaldecoder(encoding)()
+        wide = len("\n\n".encode(encoding)) - len("\n".encode(encoding)) > 1
+    except InvalidValueError:
+        raise
+    except (LookupError, TypeError, ValueError):  # unknown, or not for text
+        reason = "is not a text encoding that Python knows, such as cp1252"
+        raise source.refused_option("encoding", reason) from None
+    return _Text(source, encoding, decoder, wide)
+
+
+def text_lines(stream: io.BufferedReader, source: Source, format: str) -> Iterator[str]:  # noqa: A002  (the word)
+    """The lines of text, with their ends; if ``format`` is NULL, items that end with NULs.
+
+    Errors name the line.
+    """
+    text = _text(stream, source)
+    # Bytes can be split at LF only if LF is one byte. Otherwise TextIOWrapper is needed. It decodes
+    # ahead, so the line of an error is unknown.
+    if format != NULL:
+        file: IO[Any] = stream
+        if text.wide:
+            file = io.TextIOWrapper(stream, text.encoding, newline="\n")
+        lines = iter(partial(file.readline, MAX_LINE_BYTES + 1), None)
+        at_most = 1 if format in ("csv", "tsv") else None  # the header; a cell may have a NUL
+        return _decoded(_bounded(_without_nuls(lines, text, at_most), text, "line"), text, "line")
+    if text.wide:
+        reason = f"has NULs within its characters, so {source.option('null')} can't be used"
+        raise source.refused_option("encoding", reason)
+    return _decoded(_bounded(_items(stream), text, "item"), text, "item")
+
+
+def text_pieces(stream: io.BufferedReader, source: Source) -> Iterator[str]:
+    """The text in pieces of some 64 KiB, of which none is empty. Errors name the line."""
+    text, line = _text(stream, source), 1
+    data = b"x"
+    while data:
+        data = stream.read1(_PIECE_BYTES)
+        try:
+            piece = text.decoder.decode(data, final=not data)
+        except UnicodeError as error:
+            if isinstance(error, UnicodeDecodeError):
+                line += error.object[: error.start].count(b"\n")
+            raise _undecodable(error, text, f"line {line}") from None
+        line += piece.count("\n")
+        if "\0" in piece:
+            raise _with_nuls(text, f"line {line}", piece[max(piece.index("\0") - 20, 0) :])
+        if piece:
+            yield piece
+
+
+def _items(stream: IO[bytes]) -> Iterator[bytes]:
+    """Yield the parts of the stream that end with a NUL. The last one may lack it."""
+    left: list[bytes] = []
+    size = 0
+    while size <= MAX_LINE_BYTES and (data := stream.read(_READ_BYTES)):
+        *items, rest = data.split(b"\0")
+        for item in items:
+            yield b"".join([*left, item, b"\0"])
+            left, size = [], 0
+        left.append(rest)
+        size += len(rest)
+    yield b"".join(left)
+
+
+def _without_nuls(
+    lines: Iterator[str | bytes], text: _Text, at_most: int | None
+) -> Iterator[str | bytes]:
+    """Yield the lines. Raises InvalidValueError for a NUL in the first ``at_most`` lines, or in all."""
+    for number, line in enumerate(itertools.islice(lines, at_most), 1):
+        if ("\0" in line) if isinstance(line, str) else (b"\0" in line):
+            raise _with_nuls(text, f"line {number}", line)
+        yield line
+    yield from lines
+
+
+def _with_nuls(text: _Text, where: str, value: str | bytes) -> InvalidValueError:
+    items = "add -0 if its rows end with them, as those of `find -print0`; or "
+    rest = "give its encoding, such as " + text.source.give("encoding", "utf-16")
+    reason = f"has NUL bytes: {items if text.source.in_shell else ''}{rest}"
+    return text.source.refused(reason, where, value)
+
+
+def _bounded(lines: Iterator[str | bytes], text: _Text, what: str) -> Iterator[str | bytes]:
+    """Yield the lines. Raises InvalidValueError for a line that is too long for a journal."""
+    for number, line in enumerate(lines, 1):
+        if not line:
+            return
+        if len(line) > MAX_LINE_BYTES:
+            reason = f"is longer than {MAX_LINE_BYTES >> 20} MiB"
+            raise text.source.refused(reason, f"{what} {number}", line)
+        yield line
+
+
+def _decoded(lines: Iterable[str | bytes], text: _Text, what: str) -> Iterator[str]:
+    number = 0
+    decode = text.decoder.decode
+    try:
+        for line in lines:
+            number += 1
+            yield line if isinstance(line, str) else decode(line)
+        decode(b"", final=True)
+    except UnicodeError as error:
+        raise _undecodable(error, text, f"{what} {max(1, number)}") from None
+
+
+def _undecodable(error: UnicodeError, text: _Text, where: str) -> InvalidValueError:
+    value: object = ""
+    if isinstance(error, UnicodeDecodeError):
+        value = error.object[error.start : error.end]
+        # Of text in UTF-16 or UTF-32, every second byte may be a NUL.
+        if not text.wide and is_binary(error.object.removesuffix(b"\0")):
+            return text.source.refused("is binary data, not text: name a table", where, value)
+    another = text.source.give("encoding", "cp1252")
+    reason = f"is not valid {text.encoding}: give its encoding, such as {another}"
+    return text.source.refused(reason, where, value)
