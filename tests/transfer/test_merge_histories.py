@@ -86,7 +86,7 @@ def both_worked(ours: tuple[str, ...], theirs: tuple[str, ...]) -> bool:
 
 @pytest.mark.parametrize("seed", sample(range(30), 12))
 def test_whatever_three_copies_did_their_merges_come_to_what_the_rules_say(
-    place: Path, seed: int
+    tmp_path: Path, seed: int
 ) -> None:
     """Shipments are kept outside as well: each copy names all of them in the end."""
     draw = random.Random(seed)
@@ -106,7 +106,7 @@ def test_whatever_three_copies_did_their_merges_come_to_what_the_rules_say(
         return draw.choice(known[status])
 
     known = {s.value: list(histories(s.value, 3, decided=draw.random() < 0.7)) for s in RowStatus}
-    a = beginning(place / "a", 20)
+    a = beginning(tmp_path / "a", 20)
     act(a)
     copies = [a, a.copied("b"), a.copied("c")]
     for _ in range(14):
@@ -133,7 +133,7 @@ def test_whatever_three_copies_did_their_merges_come_to_what_the_rules_say(
     "policies", list(product([None, *POLICY_STATUSES], repeat=2)), ids=lambda p: f"{p[0]}-{p[1]}"
 )
 def test_of_any_two_short_histories_no_work_is_lost_or_done_twice_without_a_word(
-    place: Path, policies: tuple[Policy | None, Policy | None]
+    tmp_path: Path, policies: tuple[Policy | None, Policy | None]
 ) -> None:
     """Each row is one pair of histories of up to two moves since the copies parted."""
     every = [
@@ -143,7 +143,7 @@ def test_of_any_two_short_histories_no_work_is_lost_or_done_twice_without_a_word
         for theirs in histories(begin, 2)
     ]
     pairs = sample(every, len(every) // 3)
-    a = beginning(place / "a", len(pairs))
+    a = beginning(tmp_path / "a", len(pairs))
     a.act(each([BEGINNINGS[begin] for begin, _, _ in pairs]))
     b = a.copied("b")
     a.act(each([ours for _, ours, _ in pairs]), policies[0])
@@ -189,12 +189,12 @@ DECIDED = {**BEGINNINGS, "completed": ("processing", "completed")}
 
 @pytest.mark.parametrize("begin", DECIDED)
 def test_of_any_two_histories_with_decisions_all_that_was_decided_or_done_is_taken_or_named(
-    place: Path, begin: str
+    tmp_path: Path, begin: str
 ) -> None:
     """Whoever pulls has what the other made of a row, unless it did something itself."""
     moves = list(histories(begin, 2, decided=True))
     pairs = sample(product(moves, moves), 400)
-    a = beginning(place / "a", len(pairs))
+    a = beginning(tmp_path / "a", len(pairs))
     a.act(each([DECIDED[begin]] * len(pairs)))
     b = a.copied("b")
     a.act(each([ours for ours, _ in pairs]))
@@ -218,11 +218,11 @@ def test_of_any_two_histories_with_decisions_all_that_was_decided_or_done_is_tak
 
 
 def test_what_a_third_copy_did_is_told_to_whoever_put_the_row_back_not_knowing_of_it(
-    place: Path,
+    tmp_path: Path,
 ) -> None:
     """A person may try a row again that another copy has completed, but not for a third one."""
     triples = sample(product(histories("pending", 2), repeat=3), 1000)
-    a = beginning(place / "a", len(triples))
+    a = beginning(tmp_path / "a", len(triples))
     b, c = a.copied("b"), a.copied("c")
     for index, twin in enumerate((a, b, c)):
         twin.act(each([triple[index] for triple in triples]))
@@ -242,13 +242,13 @@ def test_what_a_third_copy_did_is_told_to_whoever_put_the_row_back_not_knowing_o
 
 @pytest.mark.parametrize("seed", sample(range(15), 6))
 def test_three_copies_and_those_who_put_rows_back_come_to_agree_and_to_rest(
-    place: Path, seed: int
+    tmp_path: Path, seed: int
 ) -> None:
     """Who has shipped a row, and who has put it back knowing of that, is kept outside."""
     draw = random.Random(seed)
     known = list(histories("pending", 2))
     triples = [tuple(draw.choice(known) for _ in "abc") for _ in range(40)]
-    a = beginning(place / "a", len(triples))
+    a = beginning(tmp_path / "a", len(triples))
     copies = [a, a.copied("b"), a.copied("c")]
     ledger = Ledger()
     for index, twin in enumerate(copies):

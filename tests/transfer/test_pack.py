@@ -611,17 +611,17 @@ def make_deep(directory: Path, levels: int, name: str, file: str = "file") -> No
 
 
 @pytest.fixture(name="removed_after")
-def fixture_removed_after(place: Path) -> Iterator[None]:
+def fixture_removed_after(tmp_path: Path) -> Iterator[None]:
     """Python, too, fails to remove what is very deep."""
     yield
-    subprocess.run(["rm", "-rf", place / "here"], check=True)
+    subprocess.run(["rm", "-rf", tmp_path / "here"], check=True)
 
 
 @pytest.mark.usefixtures("removed_after")
 def test_however_deep_its_artifacts_are_a_job_is_deleted_and_its_leftovers_block_nobody(
-    place: Path,
+    tmp_path: Path,
 ) -> None:
-    here = place / "here"
+    here = tmp_path / "here"
     make_job(here)
     put_artifact(here, "1.pdf", b"%PDF")
     make_deep(here / JOB / "artifacts" / "deep", 3000, "a")
