@@ -17,6 +17,7 @@ from journal.cli.find import did_you_mean
 from journal.cli.output import first_of
 from journal.cli.row_ranges import rows_of
 from journal.cli.shared_options import rows_option
+from journal.frames.columns import MISSING, member_of_row
 from journal.model import JobRow, RowStatus
 from journal.service import JobService
 from journal.text import as_text
@@ -38,7 +39,10 @@ MAX_COLUMNS = 1000  # of which the names are stored, for a message
 
 
 class Condition(NamedTuple):
-    """A condition on a row's data: a column, an operator, and the text to compare with."""
+    """A condition on a row: a column, an operator, and the text to compare with.
+
+    The column is one of the data, a member of it such as ``address.city``, or of the result.
+    """
 
     column: str
     operator: str
@@ -50,9 +54,9 @@ class Condition(NamedTuple):
         If both sides are numbers, or text that is a number, they are compared as numbers. Otherwise
         they are compared as text. ``~`` tests whether the text contains ``value``.
         """
-        if self.column not in row.data:
+        found = member_of_row(row, self.column)
+        if found is MISSING:
             return False
-        found = row.data[self.column]
         text = "null" if found is None else as_text(found)
         if self.operator == "~":
             return self.value in text
@@ -114,6 +118,7 @@ class Columns:
         if self.absent:
             self._any_row = True
             self.absent.difference_update(row.data)
+            self.absent -= {n for n in self.absent if member_of_row(row, n) is not MISSING}
             if len(self._seen) < MAX_COLUMNS:
                 self._seen.update(row.data)
 

@@ -49,6 +49,22 @@ version_option = click.option(
 )
 
 
+def columns_option(text: str) -> Option:
+    """The option ``--columns A,B,...``. The command gets a list of names, or None."""
+    return click.option("--columns", metavar="A,B,...", callback=_parse_columns, help=text)
+
+
+def _parse_columns(
+    _ctx: click.Context, _parameter: click.Parameter, value: str | None
+) -> list[str] | None:
+    if value is None:
+        return None
+    names = [name.strip() for name in value.split(",")]
+    if not all(names):
+        raise click.BadParameter("give names between commas, such as row_number,status,order")
+    return names
+
+
 def rows_option(what: str, *, required: bool = False) -> Option:
     """The option ``--row ROWS``. The command gets ``ranges``, or None if the option isn't given."""
     return click.option(

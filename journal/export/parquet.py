@@ -6,7 +6,8 @@ from types import ModuleType
 from typing import IO, Any
 
 from journal.errors import MissingExtraError
-from journal.export.table import BOOL, FLOAT, INT, TIME, WIDE, FlatRows
+from journal.export.table import FlatRows
+from journal.frames.columns import BOOL, FLOAT, INT, TIME, WIDE
 from journal.text import Number, as_text
 
 # Maximum size of a row group, which is built in memory.

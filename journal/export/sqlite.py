@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from journal.errors import InvalidValueError, StorageError
-from journal.export.table import BOOL, FLOAT, INT, WIDE, FlatRows
+from journal.export.table import FlatRows
+from journal.frames.columns import BOOL, FLOAT, INT, WIDE
 from journal.history.redact import redacted_members
 from journal.model import Job
 from journal.text import Number, as_text
@@ -44,7 +45,7 @@ def write_sqlite(rows: FlatRows, path: Path, names: frozenset[str] = frozenset()
         # it.
         with closing(sqlite3.connect(path, isolation_level=None)) as database:
             database.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; BEGIN")
-            if rows.own:
+            if rows.key:
                 _put_jobs(rows, database, names)
             _put_rows(rows, columns, database)
             database.execute("COMMIT")
@@ -71,15 +72,15 @@ def _put_rows(rows: FlatRows, names: list[str], database: sqlite3.Connection) ->
         f"{_quoted(name)} {_declared(kinds)}"
         for name, kinds in zip(names, rows.columns.values(), strict=True)
     ]
-    if rows.own:
-        *key, status = map(_quoted, rows.own[: rows.key_columns + 1])
+    if rows.key:
+        *key, status = map(_quoted, rows.key)
         columns.append(f"PRIMARY KEY ({', '.join(key)})")
         columns.append(f"FOREIGN KEY ({key[0]}) REFERENCES jobs (id)")
     database.execute(f"CREATE TABLE {rows.table} ({', '.join(columns)})")
     insert = f"INSERT INTO {rows.table} VALUES ({_marks(len(names))})"  # noqa: S608  (marks alone)
     keys = tuple(rows.columns)
     database.executemany(insert, ([_stored(row.get(key)) for key in keys] for row in rows))
-    if rows.own:
+    if rows.key:
         database.execute(f"CREATE INDEX {rows.table}_by_status ON {rows.table} ({status})")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import datetime
-from itertools import takewhile
+from itertools import islice, takewhile
 from operator import attrgetter
 from pathlib import Path
 from types import GenericAlias
@@ -18,6 +18,25 @@ from typing import Any
 import msgspec
 
 from journal.errors import InvalidValueError, JournalError
+from journal.frames.collect import EVERYTHING, Options, choose
+from journal.frames.columns import (
+    BOOL,
+    FLOAT,
+    IF_USED,
+    INT,
+    JOURNAL_COLUMNS,
+    JSON,
+    MISSING,
+    NESTED,
+    TEXT,
+    TIME,
+    WIDE,
+    Key,
+    leaves,
+    member,
+    member_of_own,
+    names_of,
+)
 from journal.fs.files import ScratchFile
 from journal.history.durations import LastAttempts
 from journal.history.redact import HIDEABLE, REDACTED, redacted_members
@@ -26,32 +45,6 @@ from journal.service import JobService
 from journal.store.steps import steps_of_rows
 from journal.text import Number, encode_json
 
-# The kinds of a column's values, as bits: a column may hold several kinds.
-BOOL, INT, WIDE, FLOAT, TEXT, JSON, TIME = (1 << bit for bit in range(7))
-
-# The columns of the journal in their order, with the kinds of their values.
-JOURNAL_COLUMNS = {
-    "job_id": TEXT,
-    "row_number": INT,
-    "status": TEXT,
-    "attempts": INT,
-    "earlier_attempts": INT,
-    "version": TEXT,
-    "error_code": TEXT,
-    "error_message": TEXT,
-    "unknown": BOOL,
-    "reason": TEXT,
-    "tracking_number": TEXT,
-    "label_path": TEXT,
-    "cost_cents": INT,
-    "usage": JSON,
-    "result": JSON,
-    "created_at": TIME,
-    "started_at": TIME,
-    "processed_at": TIME,
-    "duration_s": FLOAT,
-    "idempotency_key": TEXT,
-}
 # The columns of an export of steps.
 STEP_COLUMNS = {
     "job_id": TEXT,
@@ -64,13 +57,13 @@ STEP_COLUMNS = {
     "error_code": TEXT,
     "error_message": TEXT,
 }
-PREFIX = "journal_"  # of the journal's columns, if the data has a column of the same name
 MAX_COLUMNS = 10_000
 
 _OWN_ENDINGS = tuple(JOURNAL_COLUMNS)
 _first_values = attrgetter(*takewhile(lambda name: name != "started_at", JOURNAL_COLUMNS))
 _EXACT = 1 << 53  # floats represent all integers exactly up to this one
 _WIDEST = 1 << 63  # databases have a type for integers below this
+_CHECKED = tuple(enumerate(name if name in IF_USED else "" for name in JOURNAL_COLUMNS))
 _KINDS = {type(None): 0, bool: BOOL, int: INT, Number: FLOAT, str: TEXT, list: JSON, dict: JSON}
 
 
@@ -87,22 +80,20 @@ class FlatRows:
 
     - ``columns``: a dict from each column's name to the kinds of its values (0: only nulls). The
       columns of the data come first, in the order in which they occur, then the columns of the
-      journal.
-    - ``own``: the names of the journal's columns, in the order of JOURNAL_COLUMNS. Empty with
-      ``data_only``.
+      journal; or the wanted columns, in their order.
+    - ``own``: the names of the journal's columns among them.
+    - ``key``: the names of the columns that identify a row, and of the one with its status; empty
+      if they aren't all in the table.
     - ``jobs``: the jobs.
-
     - ``count``: the number of rows.
 
-    The rows are in a temporary file until :meth:`close`.
-
-    ``table`` is the name of their table in a database. The first ``key_columns`` of ``own`` identify
-    a row; the next one has its status.
+    The rows are in a temporary file until :meth:`close`. ``table`` is the name of their table in a
+    database.
     """
 
     table = "rows"
     known = JOURNAL_COLUMNS
-    key_columns = 2
+    key_columns = 2  # the first ones of ``known``
 
     def __init__(
         self,
@@ -113,28 +104,32 @@ class FlatRows:
         names: frozenset[str] = frozenset(),
         data_only: bool = False,
         tabular: bool = True,
+        options: Options = EVERYTHING,
         directory: Path | None = None,
         on_error: Callable[[JournalError], object] | None = None,
     ) -> None:
         """Read all rows into a file in ``directory`` (default: the system's temporary directory).
 
         - The fields in ``names`` (from ``check_fields``) are hidden.
+        - ``options``: which columns the table has.
         - ``on_error`` is called with the error of each job that can't be read or has too many
           columns. The job is left out.
-        - Without ``tabular``, ``columns`` holds only the columns of the data whose names may be
+        - Without ``tabular``, ``columns`` may hold only the columns of the data whose names may be
           equal to names of the journal's columns.
 
-        Raises InvalidValueError (no such status), StorageError, and the errors of reading a job.
+        Raises InvalidValueError (no such status or column), StorageError, and the errors of reading
+        a job.
         """
         self._statuses = row_statuses(statuses or None)
         self._names = names
         self._data_only = data_only
-        self._tabular = tabular
-        self._hidden: list[str] = []
+        self._tabular = tabular or options.columns is not None
+        self._options = options
         self._has_parts_of_cents = False
         self.count = 0
         self.jobs: list[Job] = []
-        self.columns: dict[str, int] = {}
+        self._kinds: dict[Key, int] = {}
+        self._used: frozenset[str] = frozenset()
         self._lines = ScratchFile(directory)
         try:
             for job_id in job_ids:
@@ -146,30 +141,95 @@ class FlatRows:
                         raise
                     self._lines.cut(begin)
                     on_error(error)
+            self._choose()
         except BaseException:
             self._lines.close()
             raise
-        self.own = () if data_only else tuple(self._own_names())
-        for name, (known, kind) in zip(self.own, self.known.items(), strict=False):
-            self.columns[name] = kind
-            if known == "cost_cents" and self._has_parts_of_cents:
-                self.columns[name] = INT | FLOAT
-            if known in HIDEABLE and not names.isdisjoint((name, known)):
-                self._hidden.append(name)
-                self.columns[name] = TEXT
+
+    def _choose(self) -> None:
+        """Decide which columns the table has, and their names."""
+        kinds = self._kinds
+        self._hidden = {n for n in self.known if n in HIDEABLE and n in self._names}
+        if not self._data_only:
+            for name, kind in self.known.items():
+                self._add_own(name, kind)
+        if self._options.columns is None:
+            self._chosen: dict[str, Key | None] = {
+                name: k for k, name in names_of(kinds, self.known).items()
+            }
+        else:
+            seen = dict.fromkeys(key.path[0] for key in kinds if not key.own and key.path[0])
+            self._chosen = choose(self._options.columns, kinds, seen, has_rows=self.count > 0)
+        own = {name: key.path for name, key in self._chosen.items() if key is not None and key.own}
+        self.own = tuple(own)
+        by_path = {path: name for name, path in own.items()}
+        for path, name in by_path.items():
+            if name.casefold() in self._names and path[0] in HIDEABLE:
+                self._hidden.add(path[0])
+        self.columns = {
+            name: TEXT
+            if key and key.own and key.path[0] in self._hidden
+            else kinds.get(key, 0)
+            if key
+            else 0
+            for name, key in self._chosen.items()
+        }
+        key_names = (by_path.get((name,)) for name in islice(self.known, self.key_columns + 1))
+        self.key = tuple(name for name in key_names if name is not None)
+        if len(self.key) <= self.key_columns:
+            self.key = ()
+        self._name_of = {key: name for name, key in self._chosen.items() if key is not None}
+
+    def _add_own(self, name: str, kind: int) -> None:
+        options, key = self._options, Key(True, (name,))
+        is_used = name in self._used or name not in IF_USED or name in self._hidden
+        has_members = options.flatten and name in NESTED
+        if name == "cost_cents" and self._has_parts_of_cents:
+            kind = INT | FLOAT
+        if options.columns is not None or not has_members or name in self._hidden:
+            if is_used or options.all_columns or options.columns is not None:
+                self._kinds[key] = kind
+        elif key in self._kinds or (
+            options.all_columns and not any(k.own and k.path[0] == name for k in self._kinds)
+        ):
+            self._kinds[key] = kind
 
     def close(self) -> None:
         self._lines.close()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         decode = msgspec.json.Decoder(_line_type(self.known), float_hook=Number.read).decode
+        flat_row = self._flat_of_wanted if self._options.columns is not None else self._flat
         for line in self._lines.lines():
-            flat, own = decode(line)
-            if own is not None:
-                flat.update(zip(self.own, own, strict=True))
-                for name in self._hidden:
-                    flat[name] = REDACTED
-            yield flat
+            data, values = decode(line)
+            own = {} if values is None else dict(zip(self.known, values, strict=True))
+            for name in self._hidden:
+                own[name] = REDACTED
+            yield flat_row(data, own)
+
+    def _flat_of_wanted(self, data: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+        flat = {}
+        for name, key in self._chosen.items():
+            value = None
+            if key is not None and key.path[0]:
+                value = (own if key.own else data).get(key.path[0])
+            elif key is not None:
+                value = member_of_own(own, name) if key.own else member(data, name)
+            flat[name] = None if value is MISSING else value
+        return flat
+
+    def _flat(self, data: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+        names, flatten = self._name_of, self._options.flatten
+        flat = data
+        if flatten:
+            flat = {names[Key(False, path)]: value for path, value in leaves(data)}
+        for name, value in own.items():
+            if flatten and name in NESTED and value and isinstance(value, dict):
+                for path, item in leaves(value, (name,)):
+                    flat[names[Key(True, path)]] = item
+            elif (shown := names.get(Key(True, (name,)))) is not None:
+                flat[shown] = value
+        return flat
 
     def _take(self, service: JobService, job_id: str) -> None:
         """Write the rows of one job to the file. Its columns are added if the whole job can be
@@ -177,40 +237,59 @@ class FlatRows:
         """
         job, rows, history = service._look(job_id, self._statuses)  # noqa: SLF001  (ours)
         attempts = None if self._data_only else LastAttempts(history.entries())
-        columns = self.columns.copy()
+        kinds, used = self._kinds.copy(), set(self._used)
         for whole in rows:
             row = redacted_members(whole, self._names)
-            self._note(row, columns)
-            self._has_parts_of_cents |= isinstance(row.cost_cents, float)
             own = None if attempts is None else _own_values(row, attempts)
+            self._note(row, own, kinds)
+            if own is not None:
+                used.update([name for at, name in _CHECKED if name and own[at]])
+            self._has_parts_of_cents |= isinstance(row.cost_cents, float)
             self._lines.write(encode_json((row.data, own)))
-        self.columns = columns
+        self._kinds, self._used = kinds, frozenset(used)
         self.count += len(rows)
         self.jobs.append(job)
 
-    def _note(self, row: JobRow, columns: dict[str, int]) -> None:
-        for name, value in row.data.items():
-            if not self._tabular and not name.casefold().endswith(_OWN_ENDINGS):
-                continue
+    def _note(self, row: JobRow, own: tuple[Any, ...] | None, kinds: dict[Key, int]) -> None:
+        """Add the columns of a row, and the kinds of their values."""
+        for key, value in self._columns_of(row, own is not None):
             kind = _KINDS[type(value)]
             if kind == FLOAT and not value.is_float:
                 kind = JSON  # as text, so that no digit is lost
             elif kind == INT and not -_EXACT <= value <= _EXACT:
                 kind = WIDE if -_WIDEST <= value < _WIDEST else JSON
-            columns[name] = columns.get(name, 0) | kind
-        if len(columns) > MAX_COLUMNS:
+            kinds[key] = kinds.get(key, 0) | kind
+        if len(kinds) > MAX_COLUMNS:
             raise InvalidValueError(
                 f"row {row.id}",
                 "",
                 f"brings the table to over {MAX_COLUMNS} columns: export as JSON Lines (.jsonl)",
             )
 
-    def _own_names(self) -> Iterator[str]:
-        taken = {name.casefold() for name in self.columns}  # spreadsheets and SQL ignore case
-        for name in self.known:
-            while name in taken:
-                name = PREFIX + name  # noqa: PLW2901
-            yield name
+    def _columns_of(self, row: JobRow, has_own: bool) -> Iterator[tuple[Key, Any]]:
+        options, nested = self._options, {"usage": row.usage, "result": row.result}
+        if options.columns is None and not options.flatten:
+            for name, value in row.data.items():
+                if self._tabular or name.casefold().endswith(_OWN_ENDINGS):
+                    yield Key(False, (name,)), value
+        elif options.columns is None:
+            for path, value in leaves(row.data):
+                yield Key(False, path), value
+            for name, value in nested.items() if has_own else ():
+                if isinstance(value, dict) and value:
+                    for path, item in leaves(value, (name,)):
+                        yield Key(True, path), item
+                elif value is not None:
+                    yield Key(True, (name,)), value
+        else:
+            for name in row.data:
+                yield Key(False, (name,)), row.data[name]
+            for wanted in options.columns:
+                if (value := member(row.data, wanted)) is not MISSING and wanted not in row.data:
+                    yield Key(False, ("", wanted)), value
+                value = member_of_own(nested, wanted) if has_own and "." in wanted else MISSING
+                if value is not MISSING:
+                    yield Key(True, ("", wanted)), value
 
 
 class FlatSteps(FlatRows):

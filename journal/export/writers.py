@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path, PurePath
 from typing import IO, Any
 
 from journal.errors import InvalidValueError, JournalError
 from journal.export.table import FlatRows, FlatSteps
+from journal.frames.collect import Options, check_columns
 from journal.fs.output import Output, whole_file
 from journal.history.redact import check_fields
 from journal.model import RowStatus
@@ -56,14 +57,18 @@ def export_rows(
     redact: Collection[str] = (),
     data_only: bool = False,
     steps: bool = False,
+    columns: Sequence[str] | None = None,
+    flatten: bool = False,
+    all_columns: bool = False,
     force: bool = False,
     on_error: Callable[[JournalError], object] | None = None,
 ) -> int:
     """Write the rows of jobs, in the order of ``job_ids`` and row numbers. Returns their number.
 
     Each row becomes one flat record: first the columns of its data, then the columns in
-    :data:`journal.export.table.JOURNAL_COLUMNS`. If the data has a column with one of these names,
-    in upper or lower case, the journal's columns get the prefix ``journal_``.
+    :data:`journal.frames.columns.JOURNAL_COLUMNS`. If the data has a column with one of these names,
+    in upper or lower case, the journal's columns get the prefix ``journal_``. The columns from
+    earlier_attempts to usage, but for those of errors, are left out if no row uses them.
 
     - ``out``: a path, or a binary stream for the formats in STREAMED. The complete export replaces
       the file at a path, and is synced. If the export fails, the file stays as it was. An existing
@@ -77,6 +82,8 @@ def export_rows(
     - ``steps``: write one record for each step of the rows instead, with the columns in
       :data:`journal.export.table.STEP_COLUMNS`. Returns the number of steps.
     - ``data_only``: leave out the journal's columns.
+    - ``columns``, ``flatten``, ``all_columns``: which columns, as for the tables of
+      :class:`journal.Rows`.
     - ``on_error``: called with the error of each job that can't be read. The job is left out.
 
     Each job is exported as it was at one moment. Rows are first collected in an unnamed temporary
@@ -88,17 +95,8 @@ def export_rows(
     """
     if isinstance(out, (str, os.PathLike)):
         file_format = file_format or format_of(out)
-    if file_format not in FORMATS:
-        raise InvalidValueError("format", file_format, f"must be one of {', '.join(FORMATS)}")
-    if steps and data_only:
-        raise InvalidValueError(
-            "data_only", data_only, "leaves nothing of steps: give one of the two"
-        )
-    if file_format == "parquet":
-        from journal.export.parquet import load_pyarrow  # noqa: PLC0415  (before the rows are read)
-
-        load_pyarrow()
-
+    options = Options(check_columns(columns), flatten, all_columns)
+    file_format = _checked(file_format, options, steps=steps, data_only=data_only)
     names = service.redact | check_fields(redact)
 
     def flat_rows(directory: Path | None) -> FlatRows:
@@ -109,6 +107,7 @@ def export_rows(
             names=names,
             data_only=data_only,
             tabular=file_format not in ("jsonl", "json"),
+            options=options,
             directory=directory,
             on_error=on_error,
         )
@@ -124,6 +123,25 @@ def export_rows(
         closing(flat_rows(output.path.parent)) as rows,
     ):
         return _write_file(rows, output, file_format, names)
+
+
+def _checked(file_format: str | None, options: Options, *, steps: bool, data_only: bool) -> str:
+    """The format. Raises InvalidValueError and MissingExtraError."""
+    if file_format not in FORMATS:
+        raise InvalidValueError("format", file_format, f"must be one of {', '.join(FORMATS)}")
+    if steps and data_only:
+        raise InvalidValueError(
+            "data_only", data_only, "leaves nothing of steps: give one of the two"
+        )
+    if steps and (options.columns is not None or options.flatten):
+        raise InvalidValueError(
+            "steps", steps, "has columns of its own: give no columns or flatten"
+        )
+    if file_format == "parquet":
+        from journal.export.parquet import load_pyarrow  # noqa: PLC0415  (before the rows are read)
+
+        load_pyarrow()
+    return file_format
 
 
 def _write_file(rows: FlatRows, output: Output, file_format: str, names: frozenset[str]) -> int:
@@ -189,7 +207,7 @@ def _check_cell(cell: str, name: str, place: str) -> None:
 
 
 def _place_of(row: dict[str, Any], rows: FlatRows, count: int) -> str:
-    return f"row {row[rows.own[1]]}" if rows.own else f"exported row {count}"
+    return f"row {row[rows.key[1]]}" if rows.key else f"exported row {count}"
 
 
 def _write_jsonl(rows: FlatRows, stream: IO[bytes]) -> int:

@@ -5,7 +5,7 @@ Which columns a table has is known only after all rows were read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import itemgetter
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -46,6 +46,19 @@ class Options(NamedTuple):
             return True
         wanted = (each.partition(".")[0] for each in self.columns)
         return any(own_name(each) == name for each in (*self.columns, *wanted))
+
+
+EVERYTHING = Options()
+
+
+def check_columns(columns: Any) -> tuple[str, ...] | None:
+    """The names of wanted columns; None stays None. Raises InvalidValueError."""
+    is_list = isinstance(columns, Sequence) and not isinstance(columns, (str, bytes))
+    if columns is not None and not (is_list and all(isinstance(each, str) for each in columns)):
+        raise InvalidValueError(
+            "columns", columns, "must be a list of names, such as ['order', 'result.price']"
+        )
+    return None if columns is None else tuple(columns)
 
 
 class Side(Generic[Part]):
@@ -132,16 +145,30 @@ def resolve(options: Options, *sides: Side[Part]) -> dict[str, Key | None]:
             if name not in found_own and (options.all_columns or name not in IF_USED)
         ]
         return {name: key for key, name in names_of(keys).items()}
-    known, chosen = frozenset(keys), dict[str, Key | None]()
-    for wanted in options.columns:
-        own_column, of_results = own_name(wanted), own_name(wanted.partition(".")[0]) in NESTED
-        own = Key(True, (own_column,)) if own_column else None
-        candidates = (Key(False, (wanted,)), own, Key(False, ("", wanted)), Key(True, ("", wanted)))
+    known = frozenset(keys)
+    seen = (name for side in sides for name in side.seen)
+    has_rows = any(map(sum, (side.counts for side in sides)))
+    return choose(options.columns, known, seen, has_rows=has_rows)
+
+
+def choose(
+    wanted: Iterable[str], known: Container[Key], seen: Iterable[str], *, has_rows: bool
+) -> dict[str, Key | None]:
+    """The columns that wanted names mean, of those in ``known``: of the data, of the journal, or
+    members. The path of a member is "" and the wanted name.
+
+    None: a column of results that no row has. If there are rows, raises InvalidValueError for a
+    name that means no column at all. ``seen`` has the names of the data's columns, for its message.
+    """
+    chosen: dict[str, Key | None] = {}
+    for name in wanted:
+        of_journal, of_results = own_name(name), own_name(name.partition(".")[0]) in NESTED
+        own = Key(True, (of_journal,)) if of_journal else None
+        candidates = (Key(False, (name,)), own, Key(False, ("", name)), Key(True, ("", name)))
         found = next((key for key in candidates if key in known), own)
-        if found is None and not of_results and any(map(sum, (side.counts for side in sides))):
-            seen = (name for side in sides for name in side.seen)
-            raise InvalidValueError("columns", wanted, _no_such_column(wanted, seen))
-        chosen[wanted] = found
+        if found is None and not of_results and has_rows:
+            raise InvalidValueError("columns", name, _no_such_column(name, seen))
+        chosen[name] = found
     return chosen
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from journal.model import JobRow
+
 # The kinds of a column's values, as bits: a column may hold several kinds.
 BOOL, INT, WIDE, FLOAT, TEXT, JSON, TIME = (1 << bit for bit in range(7))
 
@@ -78,10 +80,24 @@ def member(value: Any, name: str) -> Any:
     return MISSING
 
 
-def member_of_row(data: Mapping[str, Any], own: Mapping[str, Any], name: str) -> Any:
-    """The value that ``name`` means in one row, or MISSING: of the data, else of ``own``."""
-    found = member(data, name)
-    return member(own, name) if found is MISSING else found
+def member_of_row(row: JobRow, name: str) -> Any:
+    """The value that ``name`` means in a row: in its data, else in its result or usage; or MISSING.
+
+    ``result`` alone is the whole result.
+    """
+    found = member(row.data, name)
+    return member_of_own({"result": row.result, "usage": row.usage}, name, found)
+
+
+def member_of_own(own: Mapping[str, Any], name: str, found: Any = MISSING) -> Any:
+    """``found`` or, if that is MISSING, the member of a result or usage that ``name`` means."""
+    if found is not MISSING:
+        return found
+    root, _, rest = name.partition(".")
+    column = own_name(root)
+    if column not in NESTED or own.get(column) is None:
+        return MISSING
+    return member(own[column], rest) if rest else own[column]
 
 
 def leaves(
@@ -96,14 +112,15 @@ def leaves(
             yield path, item
 
 
-def names_of(keys: Iterable[Key]) -> dict[Key, str]:
-    """The names of columns, in their order: the columns of the data, as given, then the journal's.
+def names_of(keys: Iterable[Key], known: Iterable[str] = JOURNAL_COLUMNS) -> dict[Key, str]:
+    """The names of columns, in their order: the columns of the data, as given, then the journal's,
+    which are in ``known``.
 
     A column of the data always has its own name. If the data has a column with the name of one of
     the journal's, in upper or lower case, the journal's name gets the prefix ``journal_``. The name
     of a nested member that is taken gets a number: ``a.b_2``.
     """
-    keys = list(keys)
+    keys = _grouped(keys)
     data = [key for key in keys if not key.own]
     taken = {key.path[0] for key in data if len(key.path) == 1}
     names: dict[Key, str] = {}
@@ -111,8 +128,8 @@ def names_of(keys: Iterable[Key]) -> dict[Key, str]:
         names[key] = key.path[0] if len(key.path) == 1 else _free(".".join(key.path), taken)
     # Spreadsheets and SQL ignore case. A flattened column of the data keeps its name from others.
     folded = {name.casefold() for name in (*taken, *(key.path[0] for key in data))}
-    order = {name: place for place, name in enumerate(JOURNAL_COLUMNS)}
-    # a stable sort: the members of a column stay in the order in which they occur
+    order = {name: place for place, name in enumerate(known)}
+    # a stable sort: the members of a column stay in their order
     for key in sorted((key for key in keys if key.own), key=lambda key: order[key.path[0]]):
         root, *rest = key.path
         while root.casefold() in folded:
@@ -122,6 +139,17 @@ def names_of(keys: Iterable[Key]) -> dict[Key, str]:
             name = PREFIX + name
         names[key] = name if len(key.path) == 1 else _free(name, taken)
     return names
+
+
+def _grouped(keys: Iterable[Key]) -> list[Key]:
+    """The keys in the order in which they occur, but members of an object beside each other."""
+    ranks: dict[tuple[bool, tuple[str, ...]], int] = {}
+    ordered = []
+    for own, path in keys:
+        above = (path[:depth] for depth in range(1, len(path) + 1))
+        order = [ranks.setdefault((own, prefix), len(ranks)) for prefix in above]
+        ordered.append((order, Key(own, path)))
+    return [key for _, key in sorted(ordered)]
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from journal.errors import InvalidValueError, MissingExtraError
-from journal.frames.collect import Options
+from journal.errors import MissingExtraError
+from journal.frames.collect import EVERYTHING, Options, check_columns
 from journal.history.reading import History
 from journal.index.columns import View
 from journal.store.journal import Journal
@@ -128,7 +128,7 @@ class Rows(RowSequence):
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """The table of :meth:`to_arrow` as a stream of Arrow's C interface, in a PyCapsule."""
-        return self._arrow("a table of the rows", Options()).__arrow_c_stream__(requested_schema)
+        return self._arrow("a table of the rows", EVERYTHING).__arrow_c_stream__(requested_schema)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         """An array of flat records, of which ``pandas.DataFrame(rows)`` makes columns.
@@ -139,7 +139,7 @@ class Rows(RowSequence):
         from journal.frames.frames import array_of_records  # noqa: PLC0415  (only when it is used)
 
         found: np.ndarray[Any, Any] = array_of_records(
-            self._arrow("an array of the rows", Options())
+            self._arrow("an array of the rows", EVERYTHING)
         )
         return found
 
@@ -150,9 +150,4 @@ class Rows(RowSequence):
 
 
 def _options(columns: Sequence[str] | None, flatten: bool, all_columns: bool) -> Options:
-    is_list = isinstance(columns, Sequence) and not isinstance(columns, (str, bytes))
-    if columns is not None and not (is_list and all(isinstance(each, str) for each in columns)):
-        raise InvalidValueError(
-            "columns", columns, "must be a list of names, such as ['order', 'result.price']"
-        )
-    return Options(None if columns is None else tuple(columns), flatten, all_columns)
+    return Options(check_columns(columns), flatten, all_columns)

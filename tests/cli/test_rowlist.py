@@ -398,3 +398,63 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
         )
         peaks.append(int(done.stderr) * (1 if sys.platform == "darwin" else 1024))
     assert peaks[1] - peaks[0] < 12 << 20  # all of it is 30 MB; the index of it 2
+
+
+# --- members of nested values
+
+
+@pytest.fixture
+def nested(tmp_path: Path) -> Path:
+    path = tmp_path / "nested"
+    data: list[dict[str, Any]] = [
+        {"n": 1, "to": {"city": "York", "geo": {"lat": 53.9}}},
+        {"n": 2, "to": {"city": "Bath"}, "result.price": 99},
+        {"n": 3, "result": {"price": 70}},
+    ]
+    with JobService(path, sync="none") as service:
+        service.create_job("N", job_id="ship", row_data=[{"data": each} for each in data])
+        service.start_job("ship")
+        for number, price in ((1, 4), (2, 8), (3, 6)):
+            service.complete_row(f"ship:{number}", result={"price": price}, usage={"tokens": price})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ("result.price>5", [2, 3]),
+        ("result.price=99", [2]),
+        ("result.price=70", [3]),
+        ("journal_result.price>5", [2, 3]),
+        ("usage.tokens<5", [1]),
+        ("to.city=York", [1]),
+        ("to.geo.lat>50", [1]),
+        ("to~Bath", [2]),
+    ],
+)
+def test_a_condition_may_name_a_member_of_the_data_or_of_the_result(
+    nested: Path, capsys: Capture, condition: str, expected: list[int]
+) -> None:
+    assert numbers(nested, capsys, "--where", condition) == expected
+
+
+def test_columns_may_be_members_of_the_data_or_of_the_result(nested: Path, capsys: Capture) -> None:
+    columns = "row_number,result.price,to.city,data.to.geo.lat,journal_result.price"
+    assert run(nested, "rows", "ship", "--csv", "--columns", columns) == 0
+    rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))
+    assert rows == [
+        columns.split(","),
+        ["1", "4", "York", "53.9", "4"],
+        ["2", "99", "Bath", "", "8"],
+        ["3", "70", "", "", "6"],
+    ]
+
+
+@pytest.mark.parametrize("words", [("--where", "to.town=x"), ("--columns", "to.town")])
+def test_a_member_that_no_row_has_is_named(
+    nested: Path, capsys: Capture, words: tuple[str, ...]
+) -> None:
+    assert run(nested, "rows", "ship", *words) == 0
+    assert "has a column 'to.town'; the columns are: n, result, result.price" in (
+        capsys.readouterr().err
+    )

@@ -29,8 +29,9 @@ from journal.errors import (
     JournalError,
     MissingExtraError,
 )
-from journal.export.table import JOURNAL_COLUMNS, MAX_COLUMNS, STEP_COLUMNS
+from journal.export.table import MAX_COLUMNS, STEP_COLUMNS
 from journal.export.writers import FORMATS, export_rows, format_of
+from journal.frames.columns import IF_USED, JOURNAL_COLUMNS
 from journal.history.durations import LastAttempts
 from journal.history.redact import REDACTED
 from journal.transfer import pack_to_file
@@ -38,6 +39,11 @@ from journal.transfer import pack_to_file
 pq = pytest.importorskip("pyarrow.parquet", reason="no wheel of pyarrow here")
 
 OWN = list(JOURNAL_COLUMNS)
+CORE = [name for name in OWN if name not in IF_USED]
+# of the job in ``store``
+USED = [
+    n for n in OWN if n in CORE or n in ["reason", "tracking_number", "label_path", "cost_cents"]
+]
 
 
 @pytest.fixture
@@ -88,7 +94,7 @@ def exported(store: Path, file_format: str, **options: Any) -> bytes:
 def test_a_csv_has_the_datas_columns_then_the_journals(store: Path, tmp_path: Path) -> None:
     out = tmp_path / "all.csv"
     assert run(store, "export", "ship-ca", out) == 0
-    own = ["journal_status" if name == "status" else name for name in OWN]
+    own = ["journal_status" if name == "status" else name for name in USED]
     rows = csv_rows(out)
     assert list(rows[0]) == ["order", "zip", "qty", "tags", "status", "who", *own]
     first = rows[0]
@@ -164,7 +170,9 @@ def test_statuses_can_be_chosen(store: Path, capsys: pytest.CaptureFixture[str])
 
 def test_columns_are_those_of_the_rows_that_are_exported(store: Path) -> None:
     header = exported(store, "csv", statuses=["failed"]).decode().splitlines()[0]
-    assert header == ",".join(["order", "zip", "qty", "tags", *OWN])  # none has a status of its own
+    assert header == ",".join(
+        ["order", "zip", "qty", "tags", *CORE]
+    )  # none has a status of its own
 
 
 def test_values_are_hidden_by_the_names_of_their_fields(store: Path) -> None:
@@ -367,9 +375,9 @@ def test_a_job_without_rows_gives_a_table_without_rows(store: Path, tmp_path: Pa
         assert export_rows(service, "empty", tmp_path / "none.csv", data_only=True) == 0
         with pytest.raises(InvalidValueError, match="needs a column"):
             export_rows(service, "empty", tmp_path / "none.db", data_only=True)
-    assert (tmp_path / "e.csv").read_text() == ",".join(OWN) + "\n"
+    assert (tmp_path / "e.csv").read_text() == ",".join(CORE) + "\n"
     assert (tmp_path / "e.json").read_text() == "[]\n"
-    assert pq.read_table(tmp_path / "e.parquet").column_names == OWN
+    assert pq.read_table(tmp_path / "e.parquet").column_names == CORE
     assert not (tmp_path / "none.db").exists()
 
 
@@ -662,7 +670,7 @@ def test_rows_of_live_jobs_are_those_of_one_moment_for_each(tmp_path: Path) -> N
         stream = io.BytesIO()
         assert export_rows(service, jobs, stream, "csv", statuses=["pending", "processing"]) == 6
     rows = csv_rows_of(stream.getvalue())
-    assert list(rows[0]) == ["n0", "n1", *OWN]
+    assert list(rows[0]) == ["n0", "n1", *CORE]
     assert [row["row_number"] + row["status"] for row in rows] == [
         *("1pending", "2pending", "3processing") * 2
     ]
@@ -695,7 +703,7 @@ def test_a_job_lost_while_it_is_read_is_named_and_leaves_no_rows_and_no_columns(
     assert [type(error) for error in errors] == [JournalDamagedError]
     assert str(store / "ship-ca") in str(errors[0])
     (row,) = csv_rows_of(stream.getvalue())
-    assert list(row) == ["order", *OWN]
+    assert list(row) == ["order", *CORE]
 
 
 def test_a_job_of_too_many_columns_drives_no_other_out(
@@ -716,7 +724,7 @@ def test_a_job_of_too_many_columns_drives_no_other_out(
     assert "jsonl" in said
     rows_out = csv_rows(out)
     assert [row["job_id"] for row in rows_out] == ["a"] * 5 + ["c"] * 7
-    assert list(rows_out[0]) == [*(f"c{n}" for n in range(7)), *OWN]
+    assert list(rows_out[0]) == [*(f"c{n}" for n in range(7)), *CORE]
 
 
 def test_a_database_of_too_many_columns_is_refused(tmp_path: Path) -> None:
@@ -952,3 +960,105 @@ def test_steps_without_the_journals_columns_are_refused(
     assert "--steps and --data-only exclude each other" in capsys.readouterr().err
     with JobService(stepped) as service, pytest.raises(InvalidValueError, match="data_only"):
         export_rows(service, "j", io.BytesIO(), "csv", steps=True, data_only=True)
+
+
+# --- columns
+
+
+def test_columns_that_no_row_uses_are_left_out_unless_asked_for(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file_format in FORMATS:
+        assert run(store, "export", "ship-or", tmp_path / f"a.{file_format}") == 0
+        assert run(store, "export", "ship-or", tmp_path / f"b.{file_format}", "--all-columns") == 0
+    for name, own in (("a", CORE), ("b", OWN)):
+        assert list(csv_rows(tmp_path / f"{name}.csv")[0]) == ["order", *own]
+        assert list(json.loads((tmp_path / f"{name}.jsonl").read_text())) == ["order", *own]
+        assert pq.read_table(tmp_path / f"{name}.parquet").column_names == ["order", *own]
+        with closing(sqlite3.connect(tmp_path / f"{name}.sqlite")) as database:
+            names = database.execute("SELECT name FROM pragma_table_info('rows')").fetchall()
+        assert [each for (each,) in names] == ["order", *own]
+    # a column that a row of one job uses is there for the rows of all jobs
+    assert run(store, "export", "--all", tmp_path / "all.csv") == 0
+    rows = csv_rows(tmp_path / "all.csv")
+    assert {row["job_id"]: row["reason"] for row in rows if row["journal_status"] != "failed"} == {
+        "ship-ca": "",
+        "ship-or": "",
+    }
+    assert run(store, "export", "ship-or", "-", "--redact", "cost_cents") == 0
+    assert REDACTED in capsys.readouterr().out
+
+
+def test_wanted_columns_are_written_in_their_order(store: Path, tmp_path: Path) -> None:
+    wanted = ["row_number", "result.eta", "order", "journal_status", "status", "who.Password"]
+    for file_format in ("csv", "jsonl", "sqlite", "parquet"):  # TSV can't hold its order 5
+        out = tmp_path / f"o.{file_format}"
+        assert run(store, "export", "ship-ca", out, "--columns", ",".join(wanted)) == 0
+    rows = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    assert {tuple(row) for row in rows} == {tuple(wanted)}
+    assert list(rows[0].values()) == [1, 3, "A-1", "completed", None, None]
+    assert list(rows[2].values()) == [3, None, "A-3", "skipped", "gold", None]
+    assert rows[4]["who.Password"] == "p"
+    assert pq.read_table(tmp_path / "o.parquet").to_pylist() == rows
+    assert [row["order"] for row in csv_rows(tmp_path / "o.csv")] == [row["order"] for row in rows]
+    with closing(sqlite3.connect(tmp_path / "o.sqlite")) as database:
+        found = database.execute('SELECT "result.eta" FROM rows').fetchall()
+    assert found == [(3,), (None,), (None,), (None,), (None,)]
+
+
+def test_hidden_values_stay_hidden_in_wanted_and_flattened_columns(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("export", "ship-ca", "-", "--format", "jsonl", "--redact", "password")
+    assert run(store, *words, "--columns", "who.Password,who") == 0
+    assert run(store, *words, "--flatten", "--redact", "eta") == 0
+    assert run(store, *words, "--columns", "result.eta,result", "--redact", "result") == 0
+    out = capsys.readouterr().out
+    assert '"p"' not in out
+    assert '"eta":3' not in out
+    assert '"result.eta":3' not in out
+    assert '"result.eta":"[REDACTED]"' in out
+
+
+def test_flattened_exports_have_members_as_columns(store: Path, tmp_path: Path) -> None:
+    for file_format in ("csv", "jsonl", "sqlite", "parquet"):  # TSV can't hold its order 5
+        assert run(store, "export", "ship-ca", tmp_path / f"f.{file_format}", "--flatten") == 0
+    rows = [json.loads(line) for line in (tmp_path / "f.jsonl").read_text().splitlines()]
+    assert rows[0]["result.eta"] == 3
+    assert rows[4]["who.Password"] == "p"
+    assert rows[4]["result"] == "done"
+    assert "result" not in rows[0]
+    table = pq.read_table(tmp_path / "f.parquet")
+    assert table["result.eta"].to_pylist() == [3, None, None, None, None]
+    assert table["result"].to_pylist() == [None, None, None, None, "done"]
+    assert "who" not in table.column_names
+    header = (tmp_path / "f.csv").read_text().partition("\n")[0].split(",")
+    assert header.index("who.Password") < header.index("job_id") < header.index("result.eta")
+
+
+def test_exports_and_tables_of_the_same_rows_have_the_same_columns(
+    store: Path, tmp_path: Path
+) -> None:
+    with JobService(store) as service:
+        rows = service.get_rows("ship-ca")
+        for number, flatten in enumerate((False, True)):
+            out = tmp_path / f"{number}.parquet"
+            export_rows(service, "ship-ca", out, flatten=flatten)
+            assert pq.read_table(out).column_names == rows.to_arrow(flatten=flatten).column_names
+
+
+def test_an_unknown_column_is_named_and_nothing_is_written(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(store, "export", "ship-ca", tmp_path / "o.csv", "--columns", "odrer") == 2
+    said = capsys.readouterr().err
+    assert "did you mean 'order'?" in said
+    assert os.listdir(tmp_path) == ["store"]
+
+
+@pytest.mark.parametrize("option", [("--columns", "step"), ("--flatten",)])
+def test_steps_have_columns_of_their_own(
+    stepped: Path, capsys: pytest.CaptureFixture[str], option: tuple[str, ...]
+) -> None:
+    assert run(stepped, "export", "j", "-", "--steps", *option) == 2
+    assert f"--steps and {option[0]} exclude each other" in capsys.readouterr().err

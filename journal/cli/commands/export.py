@@ -10,7 +10,7 @@ from journal.cli.exit_codes import exit_code_of_store
 from journal.cli.find import ReadingService, complete_job, complete_path, find_job
 from journal.cli.output import data_stream, echo_err
 from journal.cli.redaction import check_redacted, redact_option
-from journal.cli.shared_options import force_option, statuses_option
+from journal.cli.shared_options import columns_option, force_option, statuses_option
 from journal.errors import JournalError
 from journal.export.writers import FORMATS, STREAMED, export_rows, format_of
 from journal.run.signals import ending_signals
@@ -41,19 +41,29 @@ def _complete_names(ctx: click.Context, parameter: click.Parameter, incomplete: 
     is_flag=True,
     help="Write only the columns of the data, so that the file can be an input again.",
 )
+@columns_option("Write these columns, in this order, such as order,status,result.price.")
+@click.option(
+    "--flatten",
+    is_flag=True,
+    help="Write members of objects as columns: result.price instead of result.",
+)
+@click.option(
+    "--all-columns",
+    is_flag=True,
+    help="Write also the columns of the journal that no row uses.",
+)
 @click.option("--steps", is_flag=True, help="Write a record for each step of the rows instead.")
 @force_option
 @click.pass_context
 def export_command(
     ctx: click.Context,
+    /,
     names: tuple[str, ...],
     all_jobs: bool,
     file_format: str | None,
-    statuses: tuple[str, ...],
     redact: tuple[str, ...],
-    data_only: bool,
     steps: bool,
-    force: bool,
+    **options: Any,
 ) -> int:
     """Write the rows of JOB to OUT, as CSV, TSV, JSON Lines, JSON, SQLite or Parquet.
 
@@ -62,19 +72,19 @@ def export_command(
     characters are escaped. OUT is written completely or not at all.
 
     The columns of the data come first. The columns of the journal follow: job_id, row_number,
-    status, attempts, earlier_attempts (those that limits don't count), version, error_code,
-    error_message, unknown (true if a failed row may have taken effect), reason,
-    tracking_number, label_path, cost_cents, usage, result, created_at, started_at, processed_at,
-    duration_s and idempotency_key. If the data has a column with one of these names, the journal's
-    columns are called journal_NAME.
+    status, attempts, error_code, error_message, result, created_at, started_at, processed_at,
+    duration_s and idempotency_key. If a row uses them, also earlier_attempts (those that limits
+    don't count), version, unknown (true if a failed row may have taken effect), reason,
+    tracking_number, label_path, cost_cents and usage; --all-columns always writes them. If the data
+    has a column with one of these names, the journal's column is called journal_NAME.
 
     With --steps, the columns are job_id, row_number, step, state, attempt, at, result, error_code and
     error_message. --status chooses rows, of which all steps are written.
 
     Example: journal export ship-ca failed.csv --status failed --status needs_review
     """
-    if steps and data_only:
-        raise click.UsageError("--steps and --data-only exclude each other")
+    if steps:
+        _refuse_with_steps(options)
     if len(names) != (1 if all_jobs else 2):
         raise click.UsageError("give JOB and OUT, or --all and OUT")
     out = names[-1]
@@ -97,12 +107,10 @@ def export_command(
             job_ids,
             data_stream(is_json=file_format.startswith("json")) if out == "-" else out,
             file_format,
-            statuses=statuses,
-            redact=redact,
-            data_only=data_only,
             steps=steps,
-            force=force,
             on_error=errors.append if all_jobs else None,
+            redact=redact,
+            **options,
         )
     for error in errors:
         echo_err(f"journal: {error}")
@@ -112,3 +120,9 @@ def export_command(
     else:
         echo_err(f"{counted(count, 'step|steps' if steps else 'row|rows')} in {out}")
     return exit_code_of_store(errors)
+
+
+def _refuse_with_steps(options: dict[str, object]) -> None:
+    for name in ("data_only", "columns", "flatten"):
+        if options[name]:
+            raise click.UsageError(f"--steps and --{name.replace('_', '-')} exclude each other")

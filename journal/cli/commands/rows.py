@@ -17,7 +17,8 @@ from journal.cli.listing import Field, Format, echo_rows, limit_option, listing_
 from journal.cli.output import as_json, echo_err
 from journal.cli.redaction import find_redacted_job, redact_option
 from journal.cli.row_ranges import missing_rows, rows_within
-from journal.cli.shared_options import statuses_option, version_option
+from journal.cli.shared_options import columns_option, statuses_option, version_option
+from journal.frames.columns import MISSING, member, member_of_row
 from journal.history.error_groups import ErrorGroup, group_attempts, group_errors
 from journal.history.redact import redacted_members
 from journal.model import Job, JobRow, RowStatus
@@ -54,24 +55,20 @@ _MEMBERS = tuple(map(Field, JobRow.__struct_fields__))
 _NUMBERS = frozenset(("row_number", "attempts", "cost_cents"))
 
 
-def _parse_columns(
-    _ctx: click.Context, _parameter: click.Parameter, value: str | None
-) -> list[str] | None:
-    if value is None:
-        return None
-    names = [name.strip() for name in value.split(",")]
-    if not all(names):
-        raise click.BadParameter("give names between commas, such as row_number,status,order")
-    return names
-
-
 def _named_field(name: str) -> Field:
-    """Return the field of a row with this name, or else the column of its data with this name."""
+    """Return the field of a row with this name, or else the column with this name: see
+    :func:`~journal.frames.columns.member_of_row`.
+    """
     if name in JobRow.__struct_fields__:
         value: Callable[[JobRow], Any] = attrgetter(name)
     else:
         column = name.removeprefix(_DATA)
-        value = lambda row: row.data.get(column)  # noqa: E731  (bound to this column)
+        of_data = name.startswith(_DATA)
+
+        def value(row: JobRow) -> Any:
+            found = member(row.data, column) if of_data else member_of_row(row, column)
+            return None if found is MISSING else found
+
     return Field(
         name,
         title=name,
@@ -97,12 +94,9 @@ def _named_field(name: str) -> Field:
     help="Only rows whose most recent status change was in pass N. A job begins with pass 1; each "
     "reopening begins the next one.",
 )
-@click.option(
-    "--columns",
-    metavar="A,B,...",
-    callback=_parse_columns,
-    help="Show these fields of the rows and columns of the data. data.status is the column status of "
-    "the data.",
+@columns_option(
+    "Show these fields of the rows and columns of the data. data.status is the column status of "
+    "the data, result.price a member of the result."
 )
 @redact_option
 @limit_option("Only the first N rows.  [default: all]")
