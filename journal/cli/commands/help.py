@@ -21,6 +21,7 @@ TOPICS = {
     "batches": "calls and commands that take many rows",
     "steps": "several side effects in one row, none of them repeated",
     "values": "what data and results may hold, and the digits of numbers",
+    "data-frames": "pandas, polars, Arrow, DuckDB: rows in, results out",
     "asyncio": "a run in your own event loop; a client for all rows; stopping",
     "notebooks": "progress, Jupyter, IPython, reprs, messages and logging",
     "llm": "calls of language models: costs, throttling, answers of no use",
