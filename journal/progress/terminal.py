@@ -70,6 +70,11 @@ class Bar:
             finally:
                 bar.draw_again()
 
+    @classmethod
+    def forget(cls) -> None:
+        """In a forked process, the bar and the lock belong to threads that don't exist."""
+        cls._lock, cls._shown = threading.RLock(), None
+
     def __init__(self) -> None:
         self._line = ""
         self._is_drawn = False
@@ -126,6 +131,9 @@ class Bar:
         with suppress(Exception):  # its errors must not be those of a print
             self._terminal.write(start + text)
             self._terminal.flush()
+
+
+os.register_at_fork(after_in_child=Bar.forget)
 
 
 class _AboveBar:

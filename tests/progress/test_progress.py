@@ -246,3 +246,36 @@ def test_a_run_imports_neither_ipython_nor_click(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("none of them\n")
+
+
+def test_a_process_that_was_forked_while_a_line_was_written_writes_its_own(tmp_path: Path) -> None:
+    code = """
+import os, threading
+from journal.progress.terminal import Bar
+
+held, done = threading.Event(), threading.Event()
+
+def write():
+    with Bar.out_of_the_way():
+        held.set()
+        done.wait(60)
+
+thread = threading.Thread(target=write)
+thread.start()
+held.wait(60)
+child = os.fork()
+if child == 0:
+    with Bar.out_of_the_way():
+        os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+done.set()
+thread.join()
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout == "7\n"
