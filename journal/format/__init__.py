@@ -3,7 +3,7 @@
 - ``records``: defines and encodes records. ``seal``: makes and checks the seal at the end of a
   commit.
 - ``decode``: decodes a line, or says why the line isn't a record.
-- ``values``, ``arguments``: check what callers pass in.
+- ``values``, ``arguments``, ``keys``: check what callers pass in.
 - ``idempotency``: makes the idempotency keys of rows.
 - ``commits``: verifies seals, fast. ``extent``: reads records between two positions.
 - ``torn_tail``: decides whether the bytes after the last commit are an interrupted write or damage.

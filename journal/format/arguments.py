@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
@@ -212,6 +213,27 @@ def new_rows(
         yield number, checksum, text, key
 
 
+def check_rows(rows: Any, where: str) -> None:
+    """Raise InvalidValueError for what can't be the rows of an input, nor is a data frame."""
+    reason = ""
+    if isinstance(rows, (str, bytes, os.PathLike)):
+        reason = "is no rows but text or a path: read the file, by journal.read_rows(path)"
+    elif isinstance(rows, Mapping):
+        reason = "is one dict: give a list with a dict for each row"
+    elif hasattr(rows, "to_frame"):
+        reason = "is one column, not a data frame: give rows.to_frame()"
+    elif isinstance(rows, io.TextIOBase):
+        reason = "is an open file, whose items are lines: give csv.DictReader(file)"
+    elif hasattr(rows, "__aiter__"):
+        reason = "is asynchronous: give [row async for row in rows]"
+    elif not hasattr(rows, "__iter__") and not hasattr(rows, "__getitem__"):
+        reason = "must be an iterable of dicts, one for each row, or a data frame"
+        if callable(rows):
+            reason = "is a function, not its rows: call it"
+    if reason:
+        raise InvalidValueError(where, rows, reason)
+
+
 def frame_rows(frame: Any, where: str) -> Iterator[dict[str, Any]] | None:
     """The rows of a data frame as dicts; None for anything else. Raises InvalidValueError."""
     try:
@@ -283,5 +305,9 @@ def how_to_dict(value: Any) -> str:
         "model_dump": "row.model_dump()",
         "__struct_fields__": "msgspec.structs.asdict(row)",
         "__attrs_attrs__": "attrs.asdict(row)",
+        "_asdict": "row._asdict()",
+        "keys": "dict(row)",
+        "splitlines": "{'line': text}",
+        "count": "dict(zip(columns, row))",
     }
     return next((f": give {way}" for member, way in ways.items() if hasattr(kind, member)), "")

@@ -182,5 +182,7 @@ def refuse_value(value: Any, where: str, depth: int = 0) -> None:
             f"{type(value).__name__} can't be written as JSON: use None, True, False, int, float, "
             "str, list or dict, or a type that stands for one of these, such as a dataclass"
         )
+        if type(value).__name__ == "coroutine":
+            reason = "is a coroutine that nobody has awaited: await it in an async function"
     if reason:
         raise InvalidValueError(where, value, reason)

@@ -526,8 +526,17 @@ def outcome_of_returned(row: AttemptedRow, value: Any) -> Outcome:
 
 
 def is_coroutine_function(function: Any) -> bool:
+    return any(map(inspect.iscoroutinefunction, _forms(function)))
+
+
+def is_generator_function(function: Any) -> bool:
+    """Whether a call only makes a generator, synchronous or not, which nobody would run."""
+    kinds = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    return any(is_kind(form) for form in _forms(function) for is_kind in kinds)
+
+
+def _forms(function: Any) -> tuple[Any, Any]:
+    """The function inside of partials, and the method that a call of an object calls."""
     while isinstance(function, functools.partial):
         function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004  (asks which kind it is)
-    )
+    return function, getattr(function, "__call__", None)  # noqa: B004  (asks which kind it is)

@@ -13,7 +13,7 @@ import msgspec
 
 from journal.display.plain import report_text
 from journal.errors import InvalidStateTransition, InvalidValueError, JournalError
-from journal.format.arguments import check_optional_text
+from journal.format.arguments import check_optional_text, check_text
 from journal.fs import system
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, Policy, job_exit_code
 from journal.progress.messages import INFO, WARNING, Tell, say
@@ -38,6 +38,7 @@ class Settings(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         check_policy(self.on_interrupted, "on_interrupted")
         check_optional_text(self.version, "version")
+        check_text(self.resume_command, "resume_command")
 
 
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +95,13 @@ def check_on_end(on_end: object) -> None:
     if inspect.iscoroutinefunction(on_end):
         why = "is a coroutine function, which only arun() can await: give a plain function"
         raise InvalidValueError("on_end", on_end, why)
+
+
+def check_callbacks(**callbacks: object) -> None:
+    """Raise InvalidValueError for one that can't be called, and isn't None."""
+    for name, given in callbacks.items():
+        if given is not None and not callable(given):
+            raise InvalidValueError(name, given, "must be a function, or be left out")
 
 
 class HeldJob:

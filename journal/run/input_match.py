@@ -8,17 +8,18 @@ first difference on, the job's remaining rows are looked up by key.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from journal.errors import InvalidStateTransition, InvalidValueError, RowChangedError
-from journal.format.arguments import check_key_digits, frame_rows, how_to_dict
+from journal.format.arguments import check_rows, frame_rows, how_to_dict
 from journal.format.conversion import SCALARS, reader_of, typed
 from journal.format.idempotency import first_key, own_key_text
+from journal.format.keys import Data, Key, check_key, key_of
 from journal.format.records import LOST_CHECKSUM, RowDataRecord, RowRecord
-from journal.format.values import as_json_value, checksum_of, encode_by_value, encode_value
+from journal.format.values import as_json_value, checksum_of, encode_value
 from journal.index.summary import job_of
 from journal.inputs.known import Comparison
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus
@@ -30,8 +31,6 @@ from journal.store.transitions import reopen, take_input
 from journal.text import encode_json
 
 OnChanged = Literal["error", "retry", "ignore"]
-Data = dict[str, Any]
-Key = str | Callable[[Data], Any]
 
 # the job's ``idempotency_key`` if a function makes the idempotency keys of its rows
 EACH_ITS_OWN = ""
@@ -76,8 +75,8 @@ class InputRules(msgspec.Struct, frozen=True):
     how_to: HowTo = IN_PYTHON
 
     def __post_init__(self) -> None:
-        _check_key(self.key, "key")
-        _check_key(self.idempotency_key, "idempotency_key")
+        check_key(self.key, "key", ", a tuple of columns")
+        check_key(self.idempotency_key, "idempotency_key")
         if self.row_type is not None:
             reader_of(self.row_type)  # raises the error
         if self.on_changed not in ("error", "retry", "ignore"):
@@ -86,14 +85,8 @@ class InputRules(msgspec.Struct, frozen=True):
     @property
     def recorded_idempotency_key(self) -> str | None:
         """The value of ``idempotency_key`` in the record of a new job."""
-        return EACH_ITS_OWN if callable(self.idempotency_key) else self.idempotency_key
-
-
-def _check_key(key: object, where: str) -> None:
-    if not (key is None or callable(key) or (isinstance(key, str) and key)):
-        raise InvalidValueError(
-            where, key, "must be the name of a column, or a function of the data"
-        )
+        key: Any = self.idempotency_key  # no tuple
+        return EACH_ITS_OWN if callable(key) else key
 
 
 class Item(NamedTuple):
@@ -120,6 +113,8 @@ def _items(rows: Iterable[Data], rules: InputRules, idempotency_key: Key | None)
     keys = None if idempotency_key is None else _Keys(idempotency_key, is_for_far_side=True)
     own_key = None
     frame = frame_rows(rows, "rows")
+    if frame is None:
+        check_rows(rows, "rows")
     for place, data in enumerate(rows if frame is None else frame, 1):
         if not isinstance(data, dict):
             raise InvalidValueError(
@@ -183,7 +178,9 @@ def match_rows(
     key = job.key if rules.key is None else rules.key
     if job.key is not None and key != job.key:
         raise InvalidValueError(
-            "key", key, f"rows of job {job.id!r} have the key {job.key!r}: pass that, or none"
+            rules.how_to.name("key"),
+            key,
+            f"rows of job {job.id!r} have the key {job.key!r}: give that, or none",
         )
     if key is None and rules.on_changed == "retry":
         reason = "needs a key: without one it isn't certain which row has changed"
@@ -468,21 +465,6 @@ class _Keys:
             )
         self._seen.add(mark)
         return key
-
-
-def key_of(key: Key, data: Data, where: str, what: str = "key") -> str:
-    """The key of a row as JSON text, so that 1 and "1" differ. Raises InvalidValueError."""
-    if isinstance(key, str):
-        if key not in data:
-            raise InvalidValueError(where, list(data), f"it has no {key!r}, which is the {what}")
-        value = data[key]
-    else:
-        value = key(data)
-    if value is None or value == "":
-        raise InvalidValueError(where, value, f"its {what} is empty")
-    encode_value(value, f"{where}: {what}")  # raises the error
-    check_key_digits(value, f"{where}: {what}")
-    return encode_by_value(value).decode()
 
 
 def _same_beginning(

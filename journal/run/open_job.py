@@ -19,9 +19,17 @@ from typing import Any, Literal, Self, Unpack
 
 from journal.display.plain import job_text
 from journal.display.session import is_prompt, start_again
-from journal.errors import InvalidValueError, JobBusyError, JobExistsError, JournalError
+from journal.errors import (
+    InvalidValueError,
+    JobBusyError,
+    JobExistsError,
+    JobNotFoundError,
+    JournalError,
+)
+from journal.format.keys import Data, Key
 from journal.frames.rows import Rows
 from journal.fs.locks import LOCK_TIMEOUT_S
+from journal.fs.names import JOURNAL_NAME
 from journal.ids import is_job_id, slug
 from journal.inputs.known import Comparison
 from journal.model import TERMINAL_STATUSES, Cost, Job, JobRow, JobSummary, Policy, RowStatus
@@ -30,12 +38,10 @@ from journal.progress.show import Progress
 from journal.run.attempts import Attempt, iterate_attempts
 from journal.run.driver import Run
 from journal.run.handler import Handler
-from journal.run.held_job import HeldJob, OnEnd, RunReport, Settings, check_on_end
+from journal.run.held_job import HeldJob, OnEnd, RunReport, Settings, check_callbacks, check_on_end
 from journal.run.in_loop import run_in_callers_loop, with_options_of
 from journal.run.input_match import (
-    Data,
     InputRules,
-    Key,
     Matched,
     OnChanged,
     match_rows,
@@ -93,9 +99,9 @@ def open_job(
     **The input.** ``rows`` is an iterable of dicts, one for each row, or a data frame of pandas,
     polars or pyarrow, in which missing values and NaN become null. It is iterated one time, row by
     row. Values that aren't JSON values are recorded as `journal help values` lists.
-    ``None`` opens a job that exists. ``key`` identifies rows: it is a
-    column's name or a function of the data, with unique values in the input. Without ``key`` a row
-    is identified by its position. If the job exists, the input is compared with the job by
+    ``None`` opens a job that exists. ``key`` identifies rows: it is a column's name, a tuple of
+    these, or a function of the data, with unique values in the input. Without ``key`` a row is
+    identified by its position. If the job exists, the input is compared with the job by
     checksums:
 
     - With a key, the order of the rows may change.
@@ -166,7 +172,12 @@ def open_job(
 
 
 def _job_directory(path: str | os.PathLike[str]) -> Path:
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+        raise InvalidValueError("path", path, "must be the path of a job, such as 'jobs/ship-ca'")
     directory = Path(path).absolute()
+    if os.path.lexists(directory.parent / JOURNAL_NAME):
+        reason = f"is inside of the job {str(directory.parent)!r}: jobs lie side by side"
+        raise InvalidValueError("path", os.fspath(path), reason)
     if not is_job_id(directory.name):
         raise InvalidValueError(
             "path",
@@ -185,7 +196,11 @@ def _take_input(
 ) -> Matched:
     """Create the job from these rows, or compare the rows with the job."""
     if rows is None:
-        existing_job(service, job_id)
+        try:
+            existing_job(service, job_id)
+        except JobNotFoundError as error:
+            error.add_note("open_job(path, rows) makes a job of these rows")
+            raise
         return Matched()
     job = service.get_job(job_id)
     if job is not None:
@@ -416,6 +431,7 @@ class JobRun:
         """
         limits = Limits.among(locals())
         check_on_end(on_end)
+        check_callbacks(tell=tell, on_progress=on_progress)
         has_pool = executor is not None and not isinstance(executor, CallersLoop)
         count = Auto.largest(workers, has_pool=has_pool)
         stops = executor.stops if isinstance(executor, CallersLoop) else Stops()

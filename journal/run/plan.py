@@ -52,9 +52,13 @@ class HowTo(NamedTuple):
     def ignore_changes(self) -> str:
         return "`--on-changed ignore`" if self.command else '`on_changed="ignore"`'
 
-    def argument(self, name: str) -> str:
+    def name(self, name: str) -> str:
         """An argument of ``run``, or the option of `journal run` of the same name."""
-        return f"`--{name.replace('_', '-')}`" if self.command else f"`{name}`"
+        return f"--{name.replace('_', '-')}" if self.command else name
+
+    def argument(self, name: str) -> str:
+        """The same in backquotes."""
+        return f"`{self.name(name)}`"
 
     def without_key(self, data: Mapping[str, Any]) -> str:
         """What to do if an input has changed, whose rows have no key. ``data``: that of a row."""

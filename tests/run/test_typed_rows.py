@@ -269,7 +269,7 @@ class _Model:  # as those of pydantic
         (Order("a", Decimal(1)), ": give dataclasses.asdict(row)"),
         (Item(1), ": give msgspec.structs.asdict(row)"),
         (_Model(), ": give row.model_dump()"),
-        ([1], ""),
+        ([1], ": give dict(zip(columns, row))"),
     ],
 )
 def test_a_typed_row_of_the_input_is_refused_with_the_call_that_makes_a_dict(

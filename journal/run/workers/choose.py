@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
 from journal.errors import InvalidValueError
-from journal.run.handler import Handler, is_coroutine_function
+from journal.run.handler import Handler, is_coroutine_function, is_generator_function
 from journal.run.outcome import Errors
 from journal.run.signals import Stops
 from journal.run.workers.batches import Batches, BatchResults, BatchWorkers
@@ -38,7 +39,7 @@ def make_workers(
     ``setup`` raises, and TypeError for a number in place of the executor.
     """
     if isinstance(handler, Batches):
-        _check_callable(handler.handle, "a list of rows")
+        _check_handler(handler.handle, "a list of rows", has_setup=setup is not None)
         check_setup(setup, handler.handle)
         answers = BatchResults(results)
         calls = make_workers(
@@ -47,7 +48,7 @@ def make_workers(
         return BatchWorkers(calls, answers, handler.size)
     if isinstance(executor, int):
         raise TypeError(f"run(handler, executor, *, workers=…): write workers={executor}")
-    _check_callable(handler, "a row")
+    _check_handler(handler, "a row", has_setup=setup is not None)
     check_setup(setup, handler)
     is_coroutine = is_coroutine_function(handler)
     caller = executor if isinstance(executor, CallersLoop) else None
@@ -77,9 +78,27 @@ def make_workers(
     return kind(handler, made, make, count, retry_on, results)
 
 
-def _check_callable(handler: object, taken: str) -> None:
+def _check_handler(handler: object, taken: str, *, has_setup: bool) -> None:
+    """Raise InvalidValueError for what can't be called with a row, or can't return its result."""
+    must = f"must be a function that takes {taken}"
+    if inspect.iscoroutine(handler):
+        handler.close()  # else Python would warn that nobody has awaited it
+        must += ": give the function, without calling it"
+    elif handler is None:
+        must += ": give the function itself, and not what it returns"
     if not callable(handler):
-        raise InvalidValueError("handler", handler, f"must be a function that takes {taken}")
+        raise InvalidValueError("handler", handler, must)
+    if is_generator_function(handler):
+        raise InvalidValueError("handler", handler, "is a generator: use return instead of yield")
+    try:
+        inspect.signature(handler, follow_wrapped=False).bind("row")
+    except ValueError:  # such as that of a function in C
+        return
+    except TypeError as error:
+        if has_setup:  # which gives a second argument, and is checked itself
+            return
+        reason = f"{must} as its only argument ({error})"
+        raise InvalidValueError("handler", handler, reason) from None
 
 
 def _make(factory: Callable[[], Executor]) -> Executor:

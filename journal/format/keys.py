@@ -1,0 +1,49 @@
+"""The keys by which the rows of an input are identified, and their idempotency keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from journal.errors import InvalidValueError
+from journal.format.arguments import check_key_digits
+from journal.format.values import encode_by_value, encode_value
+from journal.text import similar
+
+Data = dict[str, Any]
+Key = str | tuple[str, ...] | Callable[[Data], Any]  # a column, columns, or a function of the data
+
+
+def check_key(key: object, where: str, or_columns: str = "") -> None:
+    """Raise InvalidValueError unless ``key`` is a Key or None. ``or_columns``: words for a tuple,
+    or "" if it may be none.
+    """
+    is_column = isinstance(key, str) and bool(key)
+    if or_columns and isinstance(key, tuple) and key:
+        is_column = all(isinstance(column, str) and column for column in key)
+    if not (key is None or callable(key) or is_column):
+        reason = f"must be the name of a column{or_columns}, or a function of the data"
+        if isinstance(key, (list, tuple)):
+            way = "a tuple" if or_columns else "lambda data: f\"{data['order']}-{data['item']}\""
+            reason += f": write {way}"
+        raise InvalidValueError(where, key, reason)
+
+
+def key_of(key: Key, data: Data, where: str, what: str = "key") -> str:
+    """The key of a row as JSON text, so that 1 and "1" differ. Raises InvalidValueError."""
+    if callable(key):
+        value = key(data)
+    else:
+        columns = (key,) if isinstance(key, str) else key
+        for column in columns:
+            if column not in data:
+                meant = similar(column, data)
+                hint = "" if meant is None else f"; did you mean {meant!r}?"
+                reason = f"it has no {column!r}, which is the {what}{hint}"
+                raise InvalidValueError(where, list(data), reason)
+        value = data[key] if isinstance(key, str) else [data[column] for column in columns]
+    if value in (None, "") or (isinstance(key, tuple) and not any(value)):
+        raise InvalidValueError(where, value, f"its {what} is empty")
+    encode_value(value, f"{where}: {what}")  # raises the error
+    check_key_digits(value, f"{where}: {what}")
+    return encode_by_value(value).decode()

@@ -1,0 +1,189 @@
+"""Wrong arguments from Python: each is refused before anything is written, and says what to write."""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import journal
+from journal import InvalidValueError, JobNotFoundError
+
+ROWS = [{"order": f"A-{number}", "zip": str(90000 + number)} for number in range(1, 4)]
+
+
+def plain(_row: Any) -> None: ...
+
+
+def generator(_row: Any) -> Iterator[int]:
+    yield 1
+
+
+async def coroutine(_row: Any) -> int:
+    return 1
+
+
+async def async_generator(_row: Any) -> AsyncIterator[int]:
+    yield 1
+
+
+class Callable_:  # noqa: N801
+    def __call__(self, _row: Any) -> Iterator[int]:
+        yield 1
+
+
+@pytest.mark.parametrize(
+    ("handler", "options", "words"),
+    [
+        (None, {}, "give the function itself, and not what it returns"),
+        ("ship", {}, "handler: must be a function that takes a row (got 'ship')"),
+        (lambda: 1, {}, "must be a function that takes a row as its only argument"),
+        (lambda a, b: a + b, {}, "missing a required argument: 'b'"),
+        (generator, {}, "is a generator: use return instead of yield"),
+        (async_generator, {}, "is a generator: use return instead of yield"),
+        (Callable_(), {}, "is a generator: use return instead of yield"),
+        (plain, {"workers": "8"}, "workers: must be an int from 1, 'auto'"),
+        (plain, {"workers": 0}, "workers: must be an int from 1, 'auto'"),
+        (plain, {"executor": "8"}, "executor: must be an Executor"),
+        (plain, {"retry_on": [ValueError]}, "write a tuple"),
+        (plain, {"retry_on": ValueError("x")}, "write ValueError, the class"),
+        (plain, {"retry_on": 500}, 'write "500", if that is the error code'),
+        (plain, {"limit_per": {"zip": 0}}, "limit_per['zip']: must be an int from 1 (got 0)"),
+        (plain, {"limit_per": "zip"}, "such as {'carrier': 2} (got 'zip')"),
+        (plain, {"rate": 5}, "must be a number above 0 and /s, /m or /h: 50/s"),
+        (plain, {"timeout_s": "5"}, "timeout_s: must be seconds, above 0"),
+        (plain, {"where": "zip=1"}, "where: must be a function of a row"),
+        (plain, {"tell": "x"}, "tell: must be a function, or be left out (got 'x')"),
+        (plain, {"on_progress": True}, "on_progress: must be a function, or be left out"),
+        (plain, {"on_end": "x"}, "on_end: must be a function that takes the report"),
+        (plain, {"setup": "x"}, "setup: must be a function that makes a context manager"),
+    ],
+)
+def test_a_run_refuses_wrong_arguments_before_any_row_is_started(
+    handler: Any, options: dict[str, Any], words: str, path: Path
+) -> None:
+    with journal.open_job(path, ROWS) as job:
+        with pytest.raises(InvalidValueError) as refused:
+            job.run(handler, **options)
+        assert words in str(refused.value)
+        assert {row.attempts for row in job.rows()} == {0}
+
+
+def test_a_number_in_the_place_of_the_executor_says_what_to_write(path: Path) -> None:
+    with journal.open_job(path, ROWS) as job, pytest.raises(TypeError, match="write workers=8"):
+        job.run(plain, 8)  # type: ignore[arg-type]
+
+
+def test_a_coroutine_in_the_place_of_its_function_is_named_and_closed(path: Path) -> None:
+    with (
+        journal.open_job(path, ROWS) as job,
+        pytest.raises(InvalidValueError, match="give the function, without calling it"),
+    ):
+        job.run(coroutine(None))  # type: ignore[arg-type]
+
+
+def test_one_class_is_as_good_as_a_tuple_for_retry_on(path: Path) -> None:
+    def once(row: journal.JobRow) -> None:
+        if row.attempts == 1:
+            raise ValueError
+
+    with journal.open_job(path, ROWS) as job:
+        report = job.run(once, retry_on=ValueError, max_attempts=2, backoff_s=0)
+    assert report.exit_code == 0
+
+
+def wrapped(function: Callable[..., Any]) -> Callable[[Any], Any]:
+    @functools.wraps(function)
+    def call(row: Any) -> Any:
+        return function(row, "client")
+
+    return call
+
+
+@pytest.mark.parametrize("handler", [wrapped(lambda _row, client: client), str, lambda *_: None])
+def test_what_takes_a_row_is_a_handler_whatever_its_signature(handler: Any, path: Path) -> None:
+    with journal.open_job(path, ROWS) as job:
+        assert job.run(handler).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"rows": "in.csv"}, "read the file, by journal.read_rows(path) (got 'in.csv')"),
+        ({"rows": Path("in.csv")}, "read the file, by journal.read_rows(path)"),
+        ({"rows": {"order": 1}}, "is one dict: give a list with a dict for each row"),
+        ({"rows": io.StringIO("order\n")}, "give csv.DictReader(file)"),
+        ({"rows": lambda: ROWS}, "is a function, not its rows: call it"),
+        ({"rows": async_generator(None)}, "give [row async for row in rows]"),
+        ({"rows": 5}, "must be an iterable of dicts"),
+        ({"rows": ["a"]}, "input row 1: must be a dict, a row's data: give {'line': text}"),
+        ({"rows": [(1, 2)]}, "give dict(zip(columns, row))"),
+        ({"key": "ordr"}, "it has no 'ordr', which is the key; did you mean 'order'?"),
+        ({"key": ("order", "zpi")}, "it has no 'zpi', which is the key; did you mean 'zip'?"),
+        ({"key": ["order"]}, "write a tuple"),
+        ({"key": ()}, "must be the name of a column, a tuple of columns, or a function"),
+        ({"idempotency_key": ("order", "zip")}, "write lambda data: "),
+        ({"resume_command": ["a"]}, "resume_command: must be text"),
+        ({"on_changed": True}, "must be error, retry or ignore"),
+        ({"path": 5}, "path: must be the path of a job, such as 'jobs/ship-ca' (got 5)"),
+        ({"path": ""}, "path: must be the path of a job"),
+    ],
+)
+def test_open_job_refuses_wrong_arguments_and_makes_nothing(
+    arguments: dict[str, Any], words: str, path: Path
+) -> None:
+    given: dict[str, Any] = {"path": path, "rows": ROWS} | arguments
+    with pytest.raises(InvalidValueError) as refused:
+        journal.open_job(**given)
+    assert words in str(refused.value)
+    assert not path.exists()
+
+
+def test_a_series_is_not_taken_for_a_data_frame(path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(InvalidValueError, match=r"give rows\.to_frame\(\)"):
+        journal.open_job(path, pandas.DataFrame(ROWS)["order"])
+
+
+def test_a_job_inside_of_a_job_is_refused(path: Path) -> None:
+    journal.open_job(path, ROWS).close()
+    with pytest.raises(InvalidValueError, match="jobs lie side by side"):
+        journal.open_job(path / "inner", ROWS)
+
+
+def test_a_job_that_does_not_exist_says_how_to_make_it(path: Path) -> None:
+    with pytest.raises(JobNotFoundError) as refused:
+        journal.open_job(path)
+    assert refused.value.__notes__ == ["open_job(path, rows) makes a job of these rows"]
+
+
+def test_a_result_that_is_a_coroutine_says_what_was_forgotten(path: Path) -> None:
+    made: list[Any] = []
+
+    def forgotten(row: Any) -> Any:
+        made.append(coroutine(row))
+        return made[-1]
+
+    with journal.open_job(path, ROWS) as job:
+        job.run(forgotten)
+        (message, *_) = [row.error_message for row in job.rows()]
+    for each in made:
+        each.close()
+    assert message is not None
+    assert "is a coroutine that nobody has awaited" in message
+
+
+def test_a_tuple_of_columns_is_a_key(path: Path) -> None:
+    rows = [{"order": "A", "item": 1}, {"order": "A", "item": 2}, {"order": "", "item": 3}]
+    with journal.open_job(path, rows, key=("order", "item")) as job:
+        assert job.run(lambda row: row.data["item"], tell=str).exit_code == 0
+    changed = [{"order": "B", "item": 1}, *reversed(rows)]
+    with journal.open_job(path, changed, key=("order", "item")) as job:
+        assert (job.matched.added, job.matched.changed, job.matched.gone) == (1, 0, 0)
+    for wrong, words in ((rows[:1] * 2, "same key"), ([{"order": "", "item": None}], "is empty")):
+        with pytest.raises(InvalidValueError, match=words):
+            journal.open_job(path, wrong, key=("order", "item"))
