@@ -59,16 +59,15 @@ class Bar:
     @contextmanager
     def out_of_the_way(cls) -> Iterator[None]:
         """Take the bar off the terminal while the block writes whole lines to it."""
-        with cls._lock:
-            bar = cls._shown
-            if bar is None:
-                yield
-                return
-            bar.erase()
-            try:
-                yield
-            finally:
-                bar.draw_again()
+        bar = cls._shown
+        if bar is None:
+            yield
+            return
+        bar.hide()
+        try:
+            yield  # without the lock: the block may wait for a thread that writes
+        finally:
+            bar.hide(-1)
 
     @classmethod
     def forget(cls) -> None:
@@ -79,6 +78,8 @@ class Bar:
         self._line = ""
         self._is_drawn = False
         self._may_draw = True  # not within a line of somebody else
+        self._hidden = 0  # how many blocks want it out of their way
+        self._is_over = False
         self._drawn_s = 0.0
         self._terminal = sys.stderr
         self._replaced: list[tuple[str, _AboveBar]] = []
@@ -96,10 +97,18 @@ class Bar:
             self.draw_again()
 
     def draw_again(self) -> None:
-        if self._may_draw:
+        if self._may_draw and not self._hidden and not self._is_over:
             self._is_drawn = True
             self._drawn_s = time.monotonic()
             self._put(self._line)
+
+    def hide(self, more: int = 1) -> None:
+        with self._lock:
+            self._hidden += more
+            if self._hidden:
+                self.erase()
+            else:
+                self.draw_again()
 
     def erase(self) -> None:
         if self._is_drawn:
@@ -125,6 +134,7 @@ class Bar:
                 if getattr(sys, name) is above:
                     setattr(sys, name, above.stream)
             self._put(self._line + "\n" if self._may_draw else "\n")
+            self._is_drawn, self._is_over = False, True  # somebody may have kept a stream
 
     def _put(self, text: str) -> None:
         start = "\r\x1b[K" if self._may_draw else ""

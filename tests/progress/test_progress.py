@@ -6,6 +6,7 @@ import io
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -155,6 +156,20 @@ def test_the_bar_waits_until_the_line_of_another_has_ended(terminal: Terminal) -
     assert "2/4" in terminal.screen.splitlines()[1]
 
 
+def test_who_hears_messages_may_wait_for_another_thread_that_prints(
+    tmp_path: Path, terminal: Terminal
+) -> None:
+    def tell(text: str) -> None:
+        thread = threading.Thread(target=print, args=("heard:", text))
+        thread.start()
+        thread.join()
+
+    run(tmp_path, terminal, max_rows=5, tell=tell)
+    first, bar, _advice = terminal.screen.splitlines()
+    assert first == "heard: j: 5 rows were started, as many as were asked for: pausing"
+    assert "5/40" in bar
+
+
 def test_after_the_run_the_streams_are_those_from_before(
     tmp_path: Path, terminal: Terminal
 ) -> None:
@@ -164,6 +179,16 @@ def test_after_the_run_the_streams_are_those_from_before(
         assert (sys.stdout, sys.stderr) == (terminal, terminal)
     assert len(during) == 40
     assert terminal not in during
+
+
+def test_who_has_kept_a_stream_from_the_run_writes_as_before(
+    tmp_path: Path, terminal: Terminal
+) -> None:
+    kept: list[Any] = []
+    run(tmp_path, terminal, lambda _row: kept.append(sys.stdout))
+    before = terminal.getvalue()
+    print("later", file=kept[0])
+    assert terminal.getvalue() == f"{before}later\n"
 
 
 # --- errors of the terminal
@@ -256,7 +281,7 @@ from journal.progress.terminal import Bar
 held, done = threading.Event(), threading.Event()
 
 def write():
-    with Bar.out_of_the_way():
+    with Bar._lock:
         held.set()
         done.wait(60)
 
@@ -265,7 +290,7 @@ thread.start()
 held.wait(60)
 child = os.fork()
 if child == 0:
-    with Bar.out_of_the_way():
+    with Bar._lock:
         os._exit(7)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 done.set()
