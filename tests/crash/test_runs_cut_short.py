@@ -141,6 +141,18 @@ def run(root: Path, acknowledge: Acknowledge) -> None:
         job.run(handler)
 
 
+def run_in_batches(root: Path, acknowledge: Acknowledge) -> None:
+    """The same for calls of two rows, which are started and completed together."""
+
+    def handler(rows: list[AttemptedRow]) -> list[str]:
+        for _ in rows:
+            acknowledge()
+        return ["x" * (700 * row.row_number) for row in rows]
+
+    with journal.open_job(root / "j") as job:
+        job.run_batches(handler, 2)
+
+
 @pytest.fixture(name="base", scope="module")
 def fixture_base() -> Iterator[Path]:
     base = fast_directory("crash-")
@@ -149,13 +161,17 @@ def fixture_base() -> Iterator[Path]:
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="F_FULLFSYNC is not in os there")
+@pytest.mark.parametrize("work", [run, run_in_batches])
 @pytest.mark.parametrize("policy", ["review", "retry"])
 def test_after_a_power_cut_at_any_moment_of_a_run_no_call_that_was_made_is_unknown(
-    base: Path, policy: str, count: Callable[[str, int], None]
+    base: Path,
+    policy: str,
+    work: Callable[[Path, Acknowledge], None],
+    count: Callable[[str, int], None],
 ) -> None:
-    directory = base / policy
+    directory = base / f"{work.__name__}-{policy}"
     directory.mkdir()
-    recording = record(Scenario("run", before_the_run, run), directory)
+    recording = record(Scenario("run", before_the_run, work), directory)
     states = 0
     for cut, tree in distinct_crash_states(recording, Random(1), 20):
         states += 1
