@@ -35,6 +35,7 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+_ORDER = ("<", "<=", ">", ">=")
 MAX_COLUMNS = 1000  # of which the names are stored, for a message
 
 
@@ -52,7 +53,8 @@ class Condition(NamedTuple):
         """Return whether the row meets the condition. A row without the column doesn't meet it.
 
         If both sides are numbers, or text that is a number, they are compared as numbers. Otherwise
-        they are compared as text. ``~`` tests whether the text contains ``value``.
+        they are compared as text. ``~`` tests whether the text contains ``value``. Null and empty
+        text are neither below nor above anything.
         """
         found = member_of_row(row, self.column)
         if found is MISSING:
@@ -60,6 +62,8 @@ class Condition(NamedTuple):
         text = "null" if found is None else as_text(found)
         if self.operator == "~":
             return self.value in text
+        if found in (None, "") and self.operator in _ORDER:
+            return False
         compare = _COMPARE[self.operator]
         left, right = _number(text), _number(self.value)
         if left is not None and right is not None:

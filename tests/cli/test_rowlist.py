@@ -190,6 +190,7 @@ def test_rows_of_one_error_code(root: Path, capsys: Capture) -> None:
         pytest.param(["price=123456789012345678"], [6], id="to the last digit"),
         pytest.param(["price=123456789012345679"], [], id="not to the last digit"),
         pytest.param(["price=null"], [4], id="null"),
+        pytest.param(["price>0"], [1, 2, 3, 6], id="null is above nothing"),
         pytest.param(["price!=5"], [2, 3, 4, 6], id="a row without the column meets nothing"),
         pytest.param(['tags=["x"]'], [5], id="JSON"),
         pytest.param(["tags~x"], [5], id="within JSON"),

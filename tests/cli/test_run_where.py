@@ -40,6 +40,15 @@ def test_conditions_choose_the_rows_of_a_run_and_all_must_hold(capsys: Capture) 
     assert run() == 0
 
 
+@pytest.mark.parametrize("condition", ["price<10", "price<=10", "price>1", "price>=1"])
+def test_a_row_without_a_price_is_not_run_for_a_low_or_a_high_one(condition: str) -> None:
+    with Path("orders.csv").open("a") as orders:
+        orders.write("D,94110,\n")
+    assert run("--where", condition) == 4
+    found = statuses()
+    assert (found["A"], found["D"]) == ("completed", "pending")
+
+
 def test_a_dry_run_prints_only_what_the_condition_chooses(capsys: Capture) -> None:
     for _ in range(2):  # without a job, and with one
         assert run("--where", "zip~941", "--dry-run") == 0
