@@ -377,10 +377,11 @@ class JobRun:
           exception's own class, or the code of a :class:`Fail`.
         - ``backoff_s``, ``max_backoff_s``: seconds before the second attempt. They double with each
           further attempt, up to the maximum, with jitter.
-        - ``timeout_s``: seconds after which an attempt fails with TimeoutError. A coroutine is
-          cancelled. A handler that has a method ``cancel(row_id, *, force) -> bool`` is cancelled
-          by a call of this method. Other handlers can't be cancelled: their rows need a review,
-          unless ``retry_on`` contains TimeoutError.
+        - ``timeout_s``: seconds after which an attempt is ended: a coroutine is cancelled, and a
+          handler that has a method ``cancel(row_id, *, force) -> bool`` is cancelled by a call of
+          this method. The attempt may have taken effect, so ``on_interrupted`` settles its row,
+          with the error code TimeoutError. Other handlers can't be cancelled: their rows need a
+          review. With TimeoutError in ``retry_on``, the attempt has failed instead.
         - ``rate``: the maximum of starts per second, minute or hour: ``"50/s"``, ``"100/m"``,
           ``"9/h"``.
         - ``halt``: when to stop early.
@@ -570,16 +571,17 @@ class JobRun:
                 run, caller, held, options, handle_signals=handle_signals
             )
 
-    def stop(self) -> bool:
+    def stop(self, *, end_rows: bool = False) -> bool:
         """Stop the run that is in progress, as a first Ctrl-C does. Returns whether there is one.
 
-        The run starts no more rows, waits for the rows in flight, and pauses the job. A second call
-        ends the rows in flight, a third one by force. This returns at once. Any thread, task,
-        handler or signal handler of this process may call it.
+        The run starts no more rows, waits for the rows in flight, and pauses the job. Further calls
+        change nothing, except with ``end_rows``: then the rows in flight are ended, as a second
+        Ctrl-C does it, and by force at a further call. This returns at once. Any thread, task, handler or signal handler of this
+        process may call it. In a handler, ``raise Hold(...)`` after it leaves the row pending.
         """
         runs = list(self._runs)
         for stops in runs:
-            stops.add(reason="job.stop() was called")
+            stops.ask("job.stop() was called", end_rows=end_rows)
         return bool(runs)
 
     def _hold(self, tell: Tell | None) -> HeldJob:

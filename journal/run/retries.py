@@ -10,7 +10,7 @@ import msgspec
 from journal.model import JobRow, Policy
 from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
-from journal.store.policies import STOPPED
+from journal.store.policies import STOPPED, TIMED_OUT
 
 _LOST_ATTEMPTS = 3  # of a row whose workers die, if interrupted rows are retried
 
@@ -19,8 +19,8 @@ def outcome_of_ended(outcome: Outcome, limits: Limits, *, timed_out: bool) -> Ou
     """The final outcome of an attempt that the driver has ended. ``outcome`` is from its worker.
 
     - If the attempt completed nevertheless, it counts as completed.
-    - An attempt that took longer than ``timeout_s`` has failed with TimeoutError. If it may still
-      be running, its row needs a review.
+    - An attempt that took longer than ``timeout_s`` is lost, since it may have taken effect. If it
+      may still be running, its row needs a review. If ``retry_on`` names TimeoutError, it has failed.
     - An attempt that was ended because the run ends is lost.
     """
     if outcome.kind not in ("failed", "lost"):
@@ -31,14 +31,17 @@ def outcome_of_ended(outcome: Outcome, limits: Limits, *, timed_out: bool) -> Ou
             outcome, kind="lost", error_code=STOPPED, error_message=message, retryable=False
         )
     message = f"it took longer than {limits.timeout_s:g} s"
-    kind: Literal["failed", "review"] = "failed"
-    # A lost attempt may still be running. Only who names TimeoutError accepts a second one.
-    if outcome.kind == "lost" and not limits.names_timeouts:
+    kind: Literal["failed", "review", "lost"]
+    if limits.names_timeouts:  # only who names TimeoutError accepts a second effect
+        kind = "failed"
+    elif outcome.kind == "lost":
         kind, message = "review", f"{message}, and may still go on"
+    else:
+        kind, message = "lost", f"{message}, and may have taken effect"
     return msgspec.structs.replace(
         outcome,
         kind=kind,
-        error_code="TimeoutError",
+        error_code=TIMED_OUT,
         error_message=message,
         retryable=kind == "failed" and issubclass(TimeoutError, limits.retry_classes),
     )

@@ -45,6 +45,15 @@ class Stops:
         self.count += 1
         self.wake()
 
+    def ask(self, reason: str, *, end_rows: bool = False) -> None:
+        """Stop the run as a first stop does, however often this is called. Any thread may call it.
+
+        ``end_rows``: stop it as a second stop does; if it was, as a third one does.
+        """
+        self.reason = self.reason or reason
+        self.at_least(max(2, min(self.count + 1, 3)) if end_rows else 1)
+        self.wake()
+
     def at_least(self, count: int) -> None:
         self.count = max(self.count, count)
 
@@ -57,7 +66,8 @@ class Stops:
                 waiting = f"; waiting for the rows in flight ({in_flight})" if in_flight else ""
                 yield f"{why}pausing{waiting}"
             elif self._reported == 2:
-                yield f"{why}ending the rows in flight ({in_flight}); {interrupt_again()} kills them"
+                again = f"; {interrupt_again()} kills them" if self.signal else ""
+                yield f"{why}ending the rows in flight ({in_flight}){again}"
             else:
                 yield f"ending the rows in flight ({in_flight}) by force"
 

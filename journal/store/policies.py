@@ -20,10 +20,11 @@ from journal.store.transitions import let_start, put_row_status, version_of_atte
 # Error codes of rows:
 INTERRUPTED = "interrupted"  # in flight when their run died
 STOPPED = "stopped"  # in flight when their run ended, and ended by it
+TIMED_OUT = "TimeoutError"  # ended, or given up, since it took longer than ``timeout_s``
 STEP_IN_DOUBT = "StepInDoubt"  # whose attempt met or left a step in doubt
 STEP_NOT_RECORDED = "StepNotRecorded"  # with a step that is done, and has no recorded result
 # Reviews with these codes ask nothing but what has become of the row's steps.
-REVIEWS_OF_STEPS = (INTERRUPTED, STOPPED, STEP_IN_DOUBT, STEP_NOT_RECORDED)
+REVIEWS_OF_STEPS = (INTERRUPTED, STOPPED, TIMED_OUT, STEP_IN_DOUBT, STEP_NOT_RECORDED)
 _RUN_ENDED = "the run ended while this row was in flight"
 _POLICIES: dict[str, tuple[RowStatus, str, str]] = {
     "review": (

@@ -206,7 +206,7 @@ def test_a_dry_run_shows_each_command_with_its_rows(capsys: pytest.CaptureFixtur
 def test_a_command_that_takes_too_long_is_ended_with_all_its_rows() -> None:
     words = ("-n", "5", "--timeout", "0.1")
     assert run(*words, "--", "sh", "-c", "sleep 60", "sh", "{order}") == 3
-    assert {(row.status, row.error_code) for row in rows()} == {("failed", "TimeoutError")}
+    assert {(row.status, row.error_code) for row in rows()} == {("needs_review", "TimeoutError")}
 
 
 def test_the_command_to_paste_keeps_the_number_of_rows(capsys: pytest.CaptureFixture[str]) -> None:

@@ -111,6 +111,29 @@ def test_the_number_halves_once_for_all_failures_of_a_level() -> None:
     assert auto.count == 1
 
 
+def test_the_number_halves_once_for_all_holds_of_an_outage() -> None:
+    auto = Auto()
+    down_s = [20.0, 40.0]
+
+    def serve(now_s: float, _in_flight: int) -> tuple[bool, float]:
+        is_down = down_s[0] <= now_s < down_s[1]
+        return is_down, 0.002 if is_down else WORK_S
+
+    before, _ = simulate(auto, serve, 19.0)
+    at_least = min(before) // 2
+    after, holds = simulate(auto, serve, 44.0)
+    assert holds > 10
+    assert min(after) >= at_least
+
+
+def test_the_number_goes_on_falling_while_all_attempts_take_too_long() -> None:
+    auto = Auto()
+    auto.count = 64
+    for ticket in range(1, 4):
+        auto.fail(100 * ticket, 100 * ticket + 50, 10.0 * ticket, is_hold=False)
+    assert auto.count == 8
+
+
 def test_the_number_does_not_grow_while_workers_have_nothing_to_do() -> None:
     auto = Auto()
     for ticket in range(1, 1000):

@@ -440,15 +440,20 @@ def test_no_more_calls_are_in_flight_than_there_are_workers(tmp_path: Path) -> N
     assert 1 <= most <= 2
 
 
-def test_a_call_that_takes_too_long_fails_each_of_its_rows_with_a_timeout(job: JobRun) -> None:
+@pytest.mark.parametrize(
+    ("retry_on", "status"), [(Exception, "needs_review"), ((TimeoutError,), "failed")]
+)
+def test_the_rows_of_a_call_that_takes_too_long_need_a_review_unless_timeouts_are_named(
+    job: JobRun, retry_on: Any, status: str
+) -> None:
     async def handle(rows: list[AttemptedRow]) -> list[None]:
         if rows[0].row_number == 1:
             await asyncio.sleep(WAIT_S)
         return [None] * len(rows)
 
-    rows = run(job, handle, 3, timeout_s=0.05)
+    rows = run(job, handle, 3, timeout_s=0.05, retry_on=retry_on)
     assert [row.error_code for row in rows] == [*["TimeoutError"] * 3, None, None]
-    assert {row.status for row in rows[:3]} == {"failed"}
+    assert {row.status for row in rows[:3]} == {status}
 
 
 def test_a_call_that_hangs_gives_up_its_rows_and_settles_them_if_it_returns_after_all(

@@ -878,10 +878,57 @@ def test_coroutines_run_so_many_at_a_time_and_end_when_they_take_too_long(path: 
 
     with open_job(path, 30) as job:
         report = job.run(handler, workers=7, timeout_s=ENOUGH_S)
-        assert statuses(job) == {"completed": 29, "failed": 1}
+        assert statuses(job) == {"completed": 29, "needs_review": 1}
         assert job.rows()[3].error_code == "TimeoutError"
     assert 1 < most <= 7
     assert report.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "attempts", "status"),
+    [
+        ({}, 1, "needs_review"),
+        ({"max_attempts": 2}, 1, "needs_review"),
+        ({"max_attempts": 2, "retry_on": (TimeoutError,)}, 2, "failed"),
+        ({"max_attempts": 2, "retry_on": "TimeoutError"}, 2, "failed"),
+        ({"max_attempts": 1, "retry_on": "TimeoutError"}, 1, "failed"),
+    ],
+)
+def test_an_attempt_that_was_ended_at_its_timeout_is_repeated_only_where_timeouts_are_named(
+    path: Path, options: dict[str, Any], attempts: int, status: str
+) -> None:
+    calls = 0
+
+    async def handler(_row: JobRow) -> None:
+        nonlocal calls
+        calls += 1
+        await asyncio.sleep(WAIT_S)
+
+    with open_job(path, 1) as job:
+        job.run(handler, timeout_s=0.05, backoff_s=0, **options)
+        row = job.rows()[0]
+    assert (calls, row.status, row.error_code) == (attempts, status, "TimeoutError")
+
+
+@pytest.mark.parametrize(
+    ("policy", "calls", "status"),
+    [("review", 1, "needs_review"), ("fail", 1, "failed"), ("retry", 3, "failed")],
+)
+def test_on_interrupted_settles_a_row_whose_attempt_was_ended_at_its_timeout(
+    path: Path, policy: Any, calls: int, status: str
+) -> None:
+    called = 0
+
+    async def handler(_row: JobRow) -> None:
+        nonlocal called
+        called += 1
+        await asyncio.sleep(WAIT_S)
+
+    with journal.open_job(path, [{}], on_interrupted=policy) as job:
+        job.run(handler, timeout_s=0.05, backoff_s=0)
+        row = job.rows()[0]
+        assert (called, row.status, row.unknown) == (calls, status, status == "failed")
+        assert job.run(handler, timeout_s=0.05, retry_failed=True).started == 0
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.history.error_groups import Numbers
 from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.service import JobService, existing_job
-from journal.store.policies import INTERRUPTED, REVIEWS_OF_STEPS, STOPPED
+from journal.store.policies import INTERRUPTED, REVIEWS_OF_STEPS, STOPPED, TIMED_OUT
 from journal.text import as_text, counted, decode_json_exact, encode_json, shorten
 
 
@@ -378,7 +378,7 @@ def _resolve_step(
             if row.status is not RowStatus.NEEDS_REVIEW or service.get_step_in_doubt(row.id):
                 continue
             # Without the policy "resume", the row may have side effects that are no steps.
-            is_cut = row.error_code in (INTERRUPTED, STOPPED)
+            is_cut = row.error_code in (INTERRUPTED, STOPPED, TIMED_OUT)
             if row.error_code not in REVIEWS_OF_STEPS or (
                 is_cut and not service.may_resume(row.id)
             ):

@@ -212,7 +212,8 @@ _OPTIONS = (
         "timeout_s",
         metavar="SECONDS",
         type=Seconds(min=0, min_open=True),
-        help="End a command and all its processes after this time. Default: never.",
+        help="End a command and all its processes after this time. It may have taken effect, so "
+        "--on-interrupted settles its row; or it fails, with --retry-on TimeoutError. Default: never.",
     ),
     click.option(
         "--rate",

@@ -10,7 +10,8 @@ an attempt (Little's law). Levels are tried one after another:
   throughput grows, and a fifth less if it doesn't fall. The wait doubles while neither does.
 
 After a Hold or a timeout the level is halved. The limit is then a tenth below the level that
-failed. Attempts that began at an earlier level say nothing about the present one.
+failed. Attempts that began at an earlier level say nothing about the present one, and neither do
+further holds before the next success: they are of the same outage, and of one attempt at a time.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Auto:
         self._wait_s = _MIN_WAIT_S
         self._again_s = 0.0  # when another level may be tried at the limit
         self._failed_s: float | None = None  # of the last failure, until the next success
+        self._is_held = False  # whether there was a hold since the last success
 
     @classmethod
     def parse(cls, workers: Any) -> Auto | None:
@@ -89,9 +91,12 @@ class Auto:
         """
         if ticket <= self._since:
             return
+        self._failed_s = now_s
+        if is_hold and self._is_held:
+            return
+        self._is_held = is_hold
         if is_hold or self.count > self._good:  # a row that hangs limits no level that went well
             self._limit_to(self.count - max(1, self.count // 10), now_s)
-        self._failed_s = now_s
         self._good = max(1, self.count // 2)
         self._go_to(self._good, last_ticket)
 
@@ -100,7 +105,7 @@ class Auto:
         if ticket <= self._since:
             return
         if self._failed_s is not None:
-            cost_s, self._failed_s = now_s - self._failed_s, None
+            cost_s, self._failed_s, self._is_held = now_s - self._failed_s, None, False
             self._wait_s = min(max(self._wait_s, _WAIT_FACTOR * cost_s), _MAX_WAIT_S)
             self._again_s = now_s + self._wait_s
         self._ended += 1

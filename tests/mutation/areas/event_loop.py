@@ -139,7 +139,7 @@ PATCHES = [
     Patch(
         "job.stop() reaches a run",
         "run/open_job",
-        '            stops.add(reason="job.stop() was called")\n',
+        '            stops.ask("job.stop() was called", end_rows=end_rows)\n',
         "            pass\n",
         ARUN,
     ),

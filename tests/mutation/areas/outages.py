@@ -12,6 +12,13 @@ BRAKE = "tests/run/test_brake.py"
 
 PATCHES = [
     Patch(
+        "further holds of an outage don't lower the number of workers",
+        "run/pacing/auto",
+        "        if is_hold and self._is_held:\n",
+        "        if False and self._is_held:\n",
+        AUTO,
+    ),
+    Patch(
         "wrong answers of a handler count for the brake",
         "run/pacing/halt",
         'outcome.kind == "review" and outcome.error_code in WRONG_ANSWERS',
@@ -210,8 +217,8 @@ PATCHES = [
     Patch(
         "auto counts one failure a level",
         "run/pacing/auto",
-        "        self._failed_s = now_s\n        self._good = max(1, self.count // 2)\n        self._go_to(self._good, last_ticket)\n",
-        "        self._failed_s = now_s\n        self._good = max(1, self.count // 2)\n        self._go_to(self._good, 0)\n",
+        "        self._go_to(self._good, last_ticket)\n\n    def succeed",
+        "        self._go_to(self._good, 0)\n\n    def succeed",
         AUTO,
     ),
     Patch(

@@ -23,8 +23,15 @@ PATCHES = [
     Patch(
         "only who names TimeoutError accepts a second attempt beside the first",
         "run/retries",
-        '    if outcome.kind == "lost" and not limits.names_timeouts:\n',
-        '    if outcome.kind == "lost" and not limits.retry_on:\n',
+        '    elif outcome.kind == "lost":\n        kind, message = "review"',
+        '    elif outcome.kind == "lost":\n        kind, message = "failed"',
+        RUN,
+    ),
+    Patch(
+        "an attempt that was ended at its timeout may have taken effect",
+        "run/retries",
+        '        kind, message = "lost", f"{message}, and may have',
+        '        kind, message = "failed", f"{message}, and may have',
         RUN,
     ),
     Patch(
