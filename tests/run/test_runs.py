@@ -946,6 +946,30 @@ def test_a_coroutine_that_raises_anything_fails_its_row_alone(
         assert job.rows()[1].error_code == type(error).__name__
 
 
+def test_tasks_that_coroutines_have_left_are_cancelled_at_the_end_and_may_clean_up(
+    path: Path,
+) -> None:
+    ended: list[int] = []
+    left: list[asyncio.Task[None]] = []
+
+    async def wait(number: int) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(20):  # as a client that closes its connections
+                await asyncio.sleep(0)
+            ended.append(number)
+
+    async def handler(row: JobRow) -> None:
+        left.append(asyncio.create_task(wait(row.row_number)))
+        await asyncio.sleep(0)
+
+    with open_job(path, 3) as job:
+        assert job.run(handler, workers=3, tell=quiet).completed == 3
+        assert sorted(ended) == [1, 2, 3]
+        assert all(task.cancelled() for task in left)
+
+
 @pytest.mark.parametrize("kind", ["gather", "wait_for"])
 def test_a_task_of_a_coroutine_that_exits_ends_no_other_row(path: Path, kind: str) -> None:
     async def leave() -> None:

@@ -95,9 +95,13 @@ class LoopWorkers(SingleRows):
                 with suppress(BaseException):
                     self._loop.run_forever()
         finally:
-            for task in self._tasks.values():
+            tasks = asyncio.all_tasks(self._loop)  # of rows that were given up, and of handlers
+            for task in tasks:
                 task.cancel()
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            with suppress(BaseException):
+                if tasks:
+                    self._loop.run_until_complete(asyncio.wait(tasks, timeout=_END_S / 2))
+                self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
 
     # --- called by the driver

@@ -108,6 +108,13 @@ PATCHES = [
         ARUN,
     ),
     Patch(
+        "tasks that are left in a loop may end",
+        "run/workers/event_loop",
+        "                    self._loop.run_until_complete(asyncio.wait(tasks, timeout=_END_S / 2))\n",
+        "                    pass\n",
+        RUN,
+    ),
+    Patch(
         "closed workers make no more tasks",
         "run/workers/event_loop",
         "                self._loop.call_soon_threadsafe(self._new.clear)\n",
