@@ -36,7 +36,7 @@ def read_parquet(source: Source, stack: ExitStack) -> tuple[list[str], Rows]:
     """The columns and the rows of a Parquet file."""
     pa = _load("an input in Parquet", "parquet")
     if not source.is_file:
-        raise source.refused("is a pipe, but Parquet is read from its end: save it as a file first")
+        raise source.refused("is a pipe, but Parquet is read from its end: save it as a file")
     from pyarrow import parquet  # noqa: PLC0415
 
     try:
@@ -55,9 +55,7 @@ def read_arrow(source: Source, stream: io.BufferedReader, head: bytes) -> tuple[
     try:
         if head.startswith(b"ARROW1"):
             if not source.is_file:
-                reason = (
-                    "is a pipe, but an Arrow file is read from its end: save it as a file first"
-                )
+                reason = "is a pipe, but an Arrow file is read from its end: save it as a file"
                 raise source.refused(reason)
             file = pa.ipc.open_file(pa.memory_map(source.path))
             batches = (file.get_batch(number) for number in range(file.num_record_batches))

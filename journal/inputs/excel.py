@@ -33,7 +33,7 @@ def read_workbook(
 ) -> tuple[list[str], Rows]:
     """The columns and the rows of a sheet. Its first row that isn't empty names the columns."""
     if not source.is_file:
-        raise source.refused("is a pipe, but a workbook is read from its end: save it first")
+        raise source.refused("is a pipe, but a workbook is read from its end: save it as a file")
     try:
         import openpyxl  # noqa: PLC0415  (an extra)
     except ImportError:
@@ -81,7 +81,9 @@ def _sheet(book: Any, source: Source) -> Any:
             return book[source.sheet]
         like = similar(source.sheet, names)
         meant = f"; did you mean {like!r}?" if like else ""
-        raise source.refused_option("sheet", f"the sheets are {_listed(names)}{meant}")
+        raise source.refused_option(
+            "sheet", f"there is no such sheet: the sheets are {_listed(names)}{meant}"
+        )
     visible = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
     full = [sheet for sheet in visible if any(map(_is_full, _rows_of(sheet)))]
     if not full:
@@ -152,7 +154,11 @@ class _Sheet:
             if cell.data_type == "e":
                 raise self._refused("is an error: correct it", cell, value)
             return _unescaped(value)
-        if isinstance(value, dt.datetime) and not value.time() and _is_date(cell.number_format):
+        if (
+            isinstance(value, dt.datetime)
+            and value.time() == dt.time()
+            and _is_date(cell.number_format)
+        ):
             value = value.date()
         if value is None or type(value) in (int, bool):
             return value
@@ -173,7 +179,7 @@ def _is_date(number_format: str) -> bool:
     """Whether the format of a cell shows a date without a time."""
     from openpyxl.styles.numbers import is_datetime  # noqa: PLC0415
 
-    return bool(is_datetime(number_format) == "date")
+    return bool(is_datetime(number_format.lower()) == "date")
 
 
 _ESCAPE = re.compile("_x(00[01][0-9A-Fa-f])_")

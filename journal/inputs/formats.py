@@ -54,12 +54,13 @@ class Kind(NamedTuple):
 
 _EXPORT = "export its table as CSV from the program that made it"
 _AS_CSV = "save it as .xlsx or CSV"
+_STREAM = Kind("an Arrow stream", "arrow")
 _MAGIC = {
     b"PAR1": Kind("a Parquet file", "parquet"),
     b"ARROW1\0\0": Kind("an Arrow file", "arrow"),
-    b"\xff\xff\xff\xff": Kind("an Arrow stream", "arrow"),
+    b"\xff\xff\xff\xff": _STREAM,
     b"FEA1": Kind("a Feather file of version 1", None, "write it again with pyarrow or polars"),
-    b"PK\x03\x04": Kind("a ZIP archive", None, "unzip it first"),
+    b"PK\x03\x04": Kind("a ZIP archive or an Excel workbook", "xlsx"),
     b"PK\x05\x06": Kind("an empty ZIP archive", None, "look how it was made"),
     b"%PDF-": Kind("a PDF", None, _EXPORT),
     b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": Kind(
@@ -128,7 +129,7 @@ def _kind_of_zip(path: str) -> Kind:
         return Kind("an OpenDocument file, such as of LibreOffice", None, _AS_CSV)
     if "word/document.xml" in names:
         return Kind("a Word document", None, "save its table as CSV")
-    return _MAGIC[b"PK\x03\x04"]
+    return Kind("a ZIP archive", None, "unzip it first")
 
 
 def choose(head: bytes, source: Source, compression: str | None) -> str:
@@ -147,7 +148,7 @@ def choose(head: bytes, source: Source, compression: str | None) -> str:
                 raise source.refused(f"is empty, and not {words_of(found)}")
             if kind is None:
                 raise source.refused(f"isn't {words_of(found)}: {_text_or_not(head, source)}")
-            if compression:
+            if compression and kind is not _STREAM:
                 what = f"is {compression} data with {kind.words} in it: unpack it first"
                 raise source.refused(what)
         return found
@@ -168,7 +169,7 @@ def _mismatch(
 def _text_or_not(head: bytes, source: Source) -> str:
     if is_binary(head):
         return "it is binary data of an unknown kind"
-    return f"it is text: add {source.give('format', 'csv')}, tsv, json, jsonl or lines"
+    return f"it is text: name its format, such as {source.give('format', 'csv')}"
 
 
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b"))

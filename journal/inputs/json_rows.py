@@ -74,7 +74,7 @@ class _Array:
     def __init__(self, pieces: Iterator[str], source: Source) -> None:
         self._pieces, self._source = pieces, source
         self._text = ""
-        self._line = 1  # of the first character of the text
+        self._line, self._counted = 1, 0  # the line of the character with this index
         self.at = 0
 
     def next_character(self) -> str:
@@ -87,7 +87,7 @@ class _Array:
                 return self._text[self.at : self.at + 1]
 
     def _read(self) -> bool:
-        self._line += self._text.count("\n", 0, self.at)
+        self._line, self._counted = self.line, 0
         piece = next(self._pieces, "")
         # As much again as is left, so that a long element isn't searched for its end too often.
         parts, length = [self._text[self.at :], piece], len(piece)
@@ -115,23 +115,27 @@ class _Array:
                 # Otherwise more text can make it valid.
                 is_within = error.pos + _MAX_TOKEN < len(self._text)
                 is_invalid = is_within and not error.msg.startswith(_IN_STRING)
+                at = error.pos - self.at
                 if is_invalid or not self._read():
-                    raise self._invalid(error, where) from None
+                    raise self._invalid(error.msg, self.at + at, where) from None
         text = self._text[self.at : end]
         place = f"{where} (line {self.line})"
         self.at = end
         return _object(text, self._source, place, "an array of objects")
 
-    def _invalid(self, error: json.JSONDecodeError, where: str) -> InvalidValueError:
-        if error.pos >= len(self._text) or error.msg.startswith(_IN_STRING):
+    def _invalid(self, message: str, at: int, where: str) -> InvalidValueError:
+        if at >= len(self._text.rstrip()) or message.startswith(_IN_STRING):
             return self.refused(f"the file ends within {where}: copy it or download it again")
-        begin, self.at = self.at, error.pos
-        value = self._text[max(begin, error.pos - 20) :]
-        return self.refused(f"{where} is not valid JSON: {error.msg}", value)
+        begin, self.at = self.at, at
+        value = self._text[max(begin, at - 20) :]
+        return self.refused(f"{where} is not valid JSON: {message}", value)
 
     @property
     def line(self) -> int:
-        return self._line + self._text.count("\n", 0, self.at)
+        """The line of the next character."""
+        self._line += self._text.count("\n", self._counted, self.at)
+        self._counted = self.at
+        return self._line
 
     def refused(self, reason: str, value: str | None = None) -> InvalidValueError:
         rest = self._text[self.at :] if value is None else value
@@ -156,6 +160,7 @@ def _no_array(array: _Array, source: Source) -> InvalidValueError:
 
 # Decodes numbers of any size, to name one that is too large.
 _decode_lax = msgspec.json.Decoder(float_hook=Number).decode
+_CONTAINERS = (dict, list)
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*+"')
 
 
@@ -197,11 +202,13 @@ def _refuse_large_numbers(value: Any, source: Source, where: str, before: str = 
 
 
 def _count_members(value: Any) -> int:
-    if isinstance(value, dict):
-        return len(value) + sum(map(_count_members, value.values()))
-    if isinstance(value, list):
-        return sum(map(_count_members, value))
-    return 0
+    """The number of members of all objects in a dict or a list."""
+    is_object = type(value) is dict
+    count = len(value) if is_object else 0
+    for item in value.values() if is_object else value:
+        if type(item) in _CONTAINERS:
+            count += _count_members(item)
+    return count
 
 
 def _refuse_repetition(text: str, source: Source, where: str) -> None:

@@ -204,7 +204,7 @@ def _reader(
         from journal.inputs.json_rows import json_array  # noqa: PLC0415
 
         return None, json_array(text_pieces(data, source), source)
-    lines = text_lines(data, source, chosen)
+    lines = text_lines(data, source, chosen, stack)
     if chosen == "jsonl":
         from journal.inputs.json_rows import json_lines  # noqa: PLC0415
 

@@ -58,8 +58,8 @@ def read_query(source: Source, stack: ExitStack) -> tuple[list[str], Rows]:
         cursor = connection.execute(query)
     except sqlite3.Error as error:
         raise _refused(source, error, path, query) from None
-    except sqlite3.Warning as error:  # more than one statement
-        raise source.refused(f"{error}: give one SELECT", "query", query) from None
+    except sqlite3.Warning:  # before Python 3.12, for more than one statement
+        raise source.refused("has several statements: give one SELECT", "query", query) from None
     if cursor.description is None:
         raise source.refused("returns no columns: give a SELECT", "query", query)
     columns = [str(column[0]) for column in cursor.description]
@@ -86,6 +86,8 @@ def _refused(source: Source, error: sqlite3.Error, path: str, query: str) -> Inv
         return source.refused("is not a SQLite database, or it is encrypted")
     if code == "SQLITE_READONLY":
         return source.refused("would change the database: give a SELECT", "query", query)
+    if isinstance(error, sqlite3.ProgrammingError):
+        return source.refused("has several statements: give one SELECT", "query", query)
     if code == "SQLITE_ERROR":
         has = ", ".join(tables_of(path)[:20]) or "none"
         return source.refused(f"{error}; its tables: {has}", "query", query)

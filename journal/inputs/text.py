@@ -6,6 +6,7 @@ import codecs
 import io
 import itertools
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from typing import IO, Any, NamedTuple
 
@@ -58,7 +59,12 @@ def _text(stream: io.BufferedReader, source: Source) -> _Text:
     return _Text(source, encoding, decoder, wide)
 
 
-def text_lines(stream: io.BufferedReader, source: Source, format: str) -> Iterator[str]:  # noqa: A002  (the word)
+def text_lines(
+    stream: io.BufferedReader,
+    source: Source,
+    format: str,  # noqa: A002  (the word)
+    stack: ExitStack,
+) -> Iterator[str]:
     """The lines of text, with their ends; if ``format`` is NULL, items that end with NULs.
 
     Errors name the line.
@@ -70,6 +76,7 @@ def text_lines(stream: io.BufferedReader, source: Source, format: str) -> Iterat
         file: IO[Any] = stream
         if text.wide:
             file = io.TextIOWrapper(stream, text.encoding, newline="\n")
+            stack.callback(file.detach)  # to close it is up to who opened the stream
         lines = iter(partial(file.readline, MAX_LINE_BYTES + 1), None)
         at_most = 1 if format in ("csv", "tsv") else None  # the header; a cell may have a NUL
         return _decoded(_bounded(_without_nuls(lines, text, at_most), text, "line"), text, "line")

@@ -332,3 +332,21 @@ def test_rows_that_were_taken_from_an_input_are_always_read(path: Path) -> None:
     with journal.open_job(path.parent / "jobs" / "ship", iter(read_rows(path))):
         pass
     assert not mark_of(path).exists()
+
+
+def test_a_job_that_was_replaced_before_the_mark_was_kept_is_compared(path: Path) -> None:
+    root, other = path.parent / "jobs", path.with_name("other.csv")
+    other.write_text(path.read_text().replace("A-", "B-"))
+    rows = read_rows(path)
+    with journal.JobService(root) as service:
+        comparison = known.Comparison(rows, service, "ship", None, None, None, None)
+        comparison.begin(0)
+        first = service.create_job("ship", job_id="ship", row_data=[{"data": row} for row in rows])
+        service.delete_job("ship")
+        service.create_job(
+            "ship", job_id="ship", row_data=[{"data": row} for row in read_rows(other)]
+        )
+        comparison.keep(first.created_at, ROWS)
+        assert mark_of(path).exists()
+    with pytest.raises(journal.RowChangedError):
+        start(path)

@@ -1,0 +1,410 @@
+"""Files that aren't what their names say, or are broken: each message names what it is, the place,
+the value, and what to do.
+"""
+
+import gzip
+import io
+import lzma
+import os
+import sqlite3
+import tarfile
+import zipfile
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import journal
+from journal.inputs.read import RowInput
+from journal.inputs.source import Source
+
+CSV = b"order,zip\nA-1,90001\nA-2,90002\n"
+
+
+def refusal(path: str, **options: Any) -> str:
+    """What `journal run` says about an input."""
+    with pytest.raises(journal.InvalidValueError) as caught:
+        list(RowInput(Source(path, in_shell=True, **options)))
+    return str(caught.value)
+
+
+def archive(name: str = "orders.csv", **more: str) -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as file:
+        for each, text in {name: "", **more}.items():
+            file.writestr(each, text)
+    return data.getvalue()
+
+
+def tar() -> bytes:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as file:
+        file.addfile(tarfile.TarInfo("a"))
+    return data.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", b"PAR1" + bytes(9), "is a Parquet file, not CSV: add --format parquet"),
+        ("a.txt", b"ARROW1\0\0", "is an Arrow file, not lines of text: add --format arrow"),
+        (
+            "a.csv",
+            archive("[Content_Types].xml", **{"xl/workbook.xml": ""}),
+            "is an Excel workbook, not CSV: add --format xlsx",
+        ),
+        (
+            "a.csv",
+            archive("mimetype", **{"content.xml": ""}),
+            "is an OpenDocument file, such as of LibreOffice, not CSV: save it as .xlsx or CSV",
+        ),
+        ("a.csv", archive(), "is a ZIP archive, not CSV: unzip it first"),
+        ("a.xlsx", archive(), "is a ZIP archive, not an Excel workbook: unzip it first"),
+        (
+            "a.xlsx",
+            b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+            (
+                "is an old Excel workbook (.xls), one with a password, or the like, not an Excel "
+                "workbook: save it as .xlsx or CSV"
+            ),
+        ),
+        (
+            "a.xlsx",
+            CSV,
+            "isn't an Excel workbook: it is text: name its format, such as --format csv",
+        ),
+        ("a.parquet", CSV, "isn't Parquet: it is text: name its format, such as --format csv"),
+        ("a.parquet", b"", "is empty, and not Parquet"),
+        ("a.parquet", b"\1\2\3", "isn't Parquet: it is binary data of an unknown kind"),
+        ("a", b"%PDF-1.7\n", "is a PDF: export its table as CSV from the program that made it"),
+        ("a.csv", b"\x89PNG\r\n", "is a PNG image, not CSV: name a table"),
+        ("a.csv", tar(), "is a tar archive, not CSV: unpack it first: tar xf"),
+        (
+            "a.csv.gz",
+            gzip.compress(tar()),
+            ("is gzip data with a tar archive in it, not CSV: unpack it first: tar xf"),
+        ),
+        (
+            "a.csv",
+            b"\n<!DOCTYPE html><html>",
+            "is an HTML page, not CSV: look at it: it may be the error page of a download",
+        ),
+        (
+            "a.parquet.gz",
+            gzip.compress(b"PAR1"),
+            "is gzip data with a Parquet file in it: unpack it first",
+        ),
+        (
+            "a.csv.gz",
+            gzip.compress(CSV * 999)[:-9],
+            ("is gzip data that is cut short: copy it or download it again"),
+        ),
+        (
+            "a.csv.xz",
+            lzma.compress(CSV * 999)[:-9],
+            ("is xz data that is cut short: copy it or download it again"),
+        ),
+        (
+            "a.csv",
+            b"order;zip\nA-1;90001\n",
+            (
+                "looks like columns separated by ';': add --delimiter ';'; or, if this is the name of one "
+                "column, --delimiter , (got 'order;zip')"
+            ),
+        ),
+        (
+            "a.csv",
+            b'{"order":"A-1"}\n',
+            'looks like JSON, not like a header: add --format jsonl (got \'{"order":"A-1"}\')',
+        ),
+        (
+            "a.csv",
+            b"order\nZ\xfcrich\n",
+            "is not valid utf-8: give its encoding, such as --encoding cp1252 (got b'\\xfc')",
+        ),
+        ("a.csv", b"\x80\1\2\3", "is binary data, not text: name a table (got b'\\x80')"),
+        (
+            "a.json",
+            b'{"a":1}',
+            (
+                "is an object, not an array: if each line is an object, add --format jsonl; if an array "
+                "is within the object, take it out by jq: jq .rows FILE > rows.json (got '{\"a\":1}')"
+            ),
+        ),
+        (
+            "a.json",
+            b'[{"a":1},\n{"a',
+            ("line 2: the file ends within element 2: copy it or download it again (got '{\"a')"),
+        ),
+        ("a.json", b'[{"a":1},\n{"a":1,}]', "line 2: element 2 is not valid JSON: "),
+        ("a.json", b'[{"a":1}\n{"a":1}]', "line 2: a comma or ] must follow element 1 (got "),
+        ("a.json", b'[{"a":1},\n]', "line 2: must not follow a comma (got ']')"),
+        ("a.json", b'[{"a":1},\n7]', "line 2: element 2 must be a JSON object, such as "),
+        ("a.json", b"[]\n", "is an array with no elements: each must be a JSON object"),
+        ("a.json", b"[{}] {}", "line 1: nothing may follow the array (got '{}')"),
+        ("a.json", b'[{"a":NaN}]', "element 1 (line 1): is not valid JSON, an array of objects: "),
+        ("a.json", b'[{"a":1e999}]', "element 1 (line 1): a: is beyond the range of a double"),
+        ("a.json", b'[{"a":1,"a":2}]', "this key occurs twice: remove one (got 'a')"),
+        ("a.json", b"[" * 99_999, "line 1: element 1 must be a JSON object"),
+        ("a.json", b'[{"a":' + b"[" * 99_999, "must nest at most 99 deep"),
+        ("a.json", b"", "is empty: it must be an array of JSON objects"),
+        ("a.jsonl", b'[{"a":1}]\n', "line 1: is an array, not an object: add --format json (got"),
+        (
+            "a.jsonl",
+            b"{\n}\n",
+            ("line 1: is an object over several lines: write one a line, as by jq -c (got '{')"),
+        ),
+    ],
+    # Compressed data has the time in it, and ids must be the same in each worker of xdist.
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_file_is_named_for_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(content)
+    message = refusal(name)
+    assert message.startswith(name)
+    assert said in message
+
+
+def test_from_python_the_advice_is_python(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"a;b\n1;2\n")
+    with pytest.raises(journal.InvalidValueError, match="add delimiter=';'"):
+        journal.read_rows(tmp_path / "a.csv")
+    with pytest.raises(journal.InvalidValueError, match=r"^path: can't be read: No such file"):
+        journal.read_rows(tmp_path / "b.csv")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"sheet": "x"}, "--sheet: is only for Excel workbooks (got 'x')"),
+        (
+            {"delimiter": ";;"},
+            "--delimiter: must be one character, such as ; or |, or tab (got ';;')",
+        ),
+        (
+            {"delimiter": ";", "format": "tsv"},
+            "--delimiter: is only for CSV: add --format csv (got ';')",
+        ),
+        ({"encoding": "base64"}, "--encoding: is not a text encoding that Python knows"),
+        ({"format": "xml"}, "--format: must be one of csv, tsv"),
+    ],
+)
+def test_an_option_without_a_meaning_is_refused(
+    tmp_path: Path, options: dict[str, str], said: str
+) -> None:
+    (tmp_path / "a.csv").write_bytes(CSV)
+    assert refusal(str(tmp_path / "a.csv"), **options).startswith(said)
+
+
+# --- byte order marks, delimiters, compression -------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_is_accepted_in_silence(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("ordér,zip\n1,2\n".encode(encoding))
+    for given in (None, encoding):
+        assert list(journal.read_rows(path, encoding=given)) == [{"ordér": "1", "zip": "2"}]
+    said = f"the input begins with a byte order mark of {encoding}: leave it out"
+    with pytest.raises(journal.InvalidValueError, match=said):
+        journal.read_rows(path, encoding="cp1252")
+
+
+@pytest.mark.parametrize(
+    ("given", "cell"), [(";", "4,5"), ("|", "x"), ("tab", ";"), ("\\t", "a b")]
+)
+def test_a_delimiter_separates_cells_of_csv(tmp_path: Path, given: str, cell: str) -> None:
+    delimiter = "\t" if given in ("tab", "\\t") else given
+    (tmp_path / "a.csv").write_text(f'a{delimiter}b\n{cell}{delimiter}"x{delimiter}""y"\n')
+    rows = list(journal.read_rows(tmp_path / "a.csv", delimiter=given))
+    assert rows == [{"a": cell, "b": f'x{delimiter}"y'}]
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress, None])
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.csv.xz", "a"])
+def test_compressed_data_is_read_whatever_its_name(
+    tmp_path: Path, name: str, compress: Callable[[bytes], bytes] | None
+) -> None:
+    (tmp_path / name).write_bytes(compress(CSV) if compress else CSV)
+    assert len(list(journal.read_rows(tmp_path / name))) == 2
+
+
+def test_a_pipe_is_read_once_and_not_as_parquet(tmp_path: Path) -> None:
+    def pipe_of(content: bytes) -> str:
+        reading, writing = os.pipe()
+        os.write(writing, content)
+        os.close(writing)
+        return f"/dev/fd/{reading}"
+
+    assert len(list(journal.read_rows(pipe_of(gzip.compress(CSV)), format="csv"))) == 2
+    pytest.importorskip("pyarrow")
+    with pytest.raises(
+        journal.InvalidValueError, match="is a pipe, but Parquet is read from its end"
+    ):
+        journal.read_rows(pipe_of(b"PAR1"))
+
+
+# --- SQLite ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    with closing(sqlite3.connect("shop.db")) as connection:
+        connection.execute("CREATE TABLE orders (id, big)")
+        connection.execute("INSERT INTO orders VALUES ('A', 9e999), (x'00ff', 1)")
+        connection.commit()
+    return tmp_path / "shop.db"
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        (
+            "shop.db",
+            "shop.db: is a SQLite database: give a query: 'sqlite:shop.db?SELECT * FROM orders'",
+        ),
+        (
+            "sqlite:shop.db",
+            "has no query: give 'sqlite:shop.db?SELECT * FROM orders'; its tables: orders",
+        ),
+        ("sqlite:shop.db?SELECT * FROM order", 'near "order": syntax error; its tables: orders'),
+        ("sqlite:shop.db?SELECT 1; SELECT 2", "has several statements: give one SELECT"),
+        ("sqlite:shop.db?DELETE FROM orders", "would change the database: give a SELECT"),
+        ("sqlite:shop.db?ATTACH 'new.db' AS new", "query: too many attached databases"),
+        ("sqlite:shop.db?SELECT id, id FROM orders", "query: two columns have this name"),
+        ("sqlite:shop.db?SELECT * FROM orders", "row 1, column 'big': must be a finite number"),
+        ("sqlite:shop.db?SELECT id FROM orders WHERE 0", "query: returns no rows"),
+        ("sqlite:none.db?SELECT 1", "sqlite:none.db: there is no such file"),
+        ("sqlite:a.csv?SELECT * FROM a", "is not a SQLite database, or it is encrypted"),
+    ],
+)
+def test_a_query_that_is_wrong_is_named_and_changes_nothing(
+    shop: Path, path: str, said: str
+) -> None:
+    before = shop.read_bytes()
+    Path("a.csv").write_bytes(CSV * 99)
+    assert said in refusal(path)
+    assert shop.read_bytes() == before
+    assert sorted(os.listdir()) == ["a.csv", "shop.db"]
+
+
+def test_blobs_of_a_query_are_base64(shop: Path) -> None:
+    assert list(journal.read_rows(f"sqlite:{shop}?SELECT id FROM orders")) == [
+        {"id": "A"},
+        {"id": "AP8="},
+    ]
+
+
+# --- workbooks ---------------------------------------------------------------------------------
+
+
+def workbook(path: Path, *tables: list[list[object]], **cells: object) -> str:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for number, table in enumerate(tables):
+        sheet = book.active if not number else book.create_sheet(f"More {number}")
+        for row in table:
+            sheet.append(row)
+    for place, value in cells.items():
+        book.active[place] = value
+    book.save(path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        (
+            {"B2": "=1+1"},
+            (
+                "cell Sheet!B2: has a formula without a value: open the file in Excel and "
+                "save it again (got '=1+1')"
+            ),
+        ),
+        ({"B3": "#DIV/0!"}, "cell Sheet!B3: is an error: correct it (got '#DIV/0!')"),
+        ({"C2": 5}, "cell Sheet!C2: is in a column without a name: name it in row 1 (got 5)"),
+        (
+            {"B1": "order"},
+            "sheet 'Sheet', row 1: two columns have this name: rename one (got 'order')",
+        ),
+    ],
+)
+def test_a_wrong_cell_of_a_workbook_is_named(
+    tmp_path: Path, cells: dict[str, object], said: str
+) -> None:
+    table: list[list[object]] = [["order", "sum"], ["A-1", 1], ["A-2", 2]]
+    assert said in refusal(workbook(tmp_path / "a.xlsx", table, **cells))
+
+
+def test_one_of_several_sheets_must_be_named(tmp_path: Path) -> None:
+    path = workbook(tmp_path / "a.xlsx", [["a"], [1]], [["b"], [2]], [])
+    said = "has 2 sheets: 'Sheet', 'More 1': choose one, as by --sheet Sheet"
+    assert refusal(path).endswith(said)
+    assert list(journal.read_rows(path, sheet="More 1")) == [{"b": 2}]
+    assert "--sheet: there is no such sheet: the sheets are" in refusal(path, sheet="Mor 1")
+    assert "did you mean 'More 1'?" in refusal(path, sheet="Mor 1")
+
+
+def test_empty_cells_rows_and_texts_of_formulas_are_as_they_are_shown(tmp_path: Path) -> None:
+    path = workbook(
+        tmp_path / "a.xlsx", [["a", "b", None], [], [1, None], [None, "x_x000D_\n"], []]
+    )
+    assert list(journal.read_rows(path)) == [{"a": 1, "b": None}, {"a": None, "b": "x\r\n"}]
+
+
+# --- Parquet and Arrow -------------------------------------------------------------------------
+
+
+def test_values_of_arrow_that_json_lacks_are_text_null_or_refused(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    file = tmp_path / "a.parquet"
+    columns = {
+        "ns": pa.array([1, 1_000], pa.timestamp("ns", tz="UTC")),
+        "time": pa.array([1, None], pa.time64("ns")),
+        "nan": pa.array([float("nan"), 1.5]),
+        "bytes": pa.array([b"\0", None]),
+        "list": pa.array([[{"at": 1_000}], []], pa.list_(pa.struct({"at": pa.timestamp("ns")}))),
+    }
+    parquet.write_table(pa.table(columns), file)
+    assert list(journal.read_rows(file)) == [
+        {
+            "ns": "1970-01-01T00:00:00.000000001+00:00",
+            "time": "00:00:00.000000001",
+            "nan": None,
+            "bytes": "AA==",
+            "list": [{"at": "1970-01-01T00:00:00.000001"}],
+        },
+        {
+            "ns": "1970-01-01T00:00:00.000001+00:00",
+            "time": None,
+            "nan": 1.5,
+            "bytes": None,
+            "list": [],
+        },
+    ]
+    parquet.write_table(pa.table({"rate": [1.0, float("inf")]}), file)
+    said = "row 2, column 'rate': must be a finite number"
+    assert said in refusal(str(file))
+    with pa.ipc.new_file(str(tmp_path / "a.arrow"), pa.schema({"at": pa.timestamp("s")})) as writer:
+        writer.write_batch(pa.record_batch({"at": pa.array([0, 2**62], pa.timestamp("s"))}))
+    assert "row 2, column 'at': can't be read: " in refusal(str(tmp_path / "a.arrow"))
+    file.write_bytes(file.read_bytes()[:-50])
+    assert "is damaged or incomplete: copy it or write it again" in refusal(str(file))
+
+
+def test_an_arrow_stream_is_read_from_a_pipe(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    data = io.BytesIO()
+    with pa.ipc.new_stream(data, pa.schema({"a": pa.int64()})) as writer:
+        for number in range(3):
+            writer.write_batch(pa.record_batch({"a": [number, number]}))
+    (tmp_path / "a.gz").write_bytes(gzip.compress(data.getvalue()))
+    rows = list(journal.read_rows(tmp_path / "a.gz"))
+    assert [row["a"] for row in rows] == [0, 0, 1, 1, 2, 2]

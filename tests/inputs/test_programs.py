@@ -1,0 +1,28 @@
+"""Files of other programs are read right, to the value. Those whose programs are missing are left
+out here: `python tests/inputs/programs.py` names them.
+"""
+
+from pathlib import Path
+
+import pytest
+from inputs.programs import KINDS, Kind, first_difference
+
+import journal
+
+# LibreOffice takes seconds to start.
+LIGHT = [kind for kind in KINDS if kind.is_here and "soffice" not in kind.needs]
+
+
+@pytest.mark.parametrize("kind", LIGHT, ids=lambda kind: kind.name)
+def test_a_file_of_another_program_has_the_values_that_were_put_into_it(
+    kind: Kind, tmp_path: Path
+) -> None:
+    made = kind.make(500, tmp_path)
+    assert first_difference(kind, made, tmp_path, 500) is None
+
+
+def test_rows_can_be_read_as_often_as_one_likes(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("a\n1\n2\n")
+    rows = journal.read_rows(tmp_path / "in.csv")
+    assert list(rows) == list(rows) == [{"a": "1"}, {"a": "2"}]
+    assert next(iter(rows)) == {"a": "1"}
