@@ -396,6 +396,8 @@ class Run:
             self._in_flight.take_back()
         for result in results:
             self._forget(result)
+        if len(results) == _MAX_RESULTS:
+            self._results.wake()  # there may be more of them
         self._holds.report()
         self._to_dispatch.reverse()
         while self._to_dispatch:
