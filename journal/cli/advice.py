@@ -169,6 +169,8 @@ def advice(
         if job.processing_count:
             rows = "that row" if job.processing_count == 1 else "those rows"
             found.append(("", f"{policies} (default: review) decides what happens to {rows}"))
+            settle = command("resolve", job.id, "--row", "ROWS", "--completed")
+            found.append((settle, f"settles {rows} now, if you know that it is done; or --retry"))
     elif job.status is JobStatus.PAUSED and holder is not None:
         found.append((command("resume", job.id), "the run that waits continues"))
     elif job.status is JobStatus.PAUSED:

@@ -237,8 +237,10 @@ class Selection(NamedTuple):
                 if self.matches(row):
                     yield row
             elif self.error_code is None and not self._narrows:
+                is_open = row.status is RowStatus.PROCESSING
                 raise Refused(
                     f"row {row.id} is {row.status}, not {' or '.join(statuses)}; no row was changed"
+                    + (f"; if its run has died: `journal resolve {job_id}`" if is_open else "")
                 )
 
     def why_none(self, job_id: str) -> list[str]:

@@ -650,8 +650,20 @@ def test_resolve_does_nothing_if_one_of_the_rows_needs_no_review(review: Cli) ->
     before = review.journal()
     code, out, err = review("resolve", "j", "--row", "1-5", "--completed")
     assert (code, out) == (4, "")
-    assert "row j:4 is skipped, not needs_review; no row was changed" in err
+    assert "row j:4 is skipped, not needs_review or processing; no row was changed" in err
     assert review.journal() == before
+
+
+def test_resolve_settles_a_row_in_flight_only_if_its_run_has_died(cli: Cli, run: OtherRun) -> None:
+    before = cli.journal()
+    code, out, err = cli("resolve", "j", "--row", "1", "--completed")
+    assert (code, out) == (5, "")
+    assert "is being worked on by process" in err
+    assert cli.journal() == before
+    run.process.kill()
+    run.process.wait()
+    assert cli("resolve", "j", "--row", "1", "--completed")[:2] == (0, "1")
+    assert cli.row(1).status == "completed"
 
 
 def test_resolve_offers_in_a_job_that_has_ended_what_it_offers_in_others(review: Cli) -> None:

@@ -7,6 +7,7 @@ import sys
 from array import array
 from collections import Counter
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import click
@@ -312,7 +313,8 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
     """Settle rows that need a review, after you have checked whether they took effect.
 
     Give exactly one of --completed, --failed, --retry and --skip. If one of the rows needs no
-    review, nothing is changed. If the job has ended, --retry reopens it.
+    review, nothing is changed. If the job has ended, --retry reopens it. Rows that were in flight
+    when their run died can be settled, too, before the next run starts.
 
     With --step, only that step is settled. A row in review without another step in doubt becomes
     pending again: its next attempt doesn't repeat the steps that are done. If the review is about
@@ -336,14 +338,15 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
         details = {name: given[name] for name in names}
         if details.get("result") is not None:
             details["result"] = _json_or_text(details["result"])
-        count = _change(
-            service,
-            job_id,
-            Selection(ranges),
-            lambda row: settle(service, row.id, **details),
-            if_named=(RowStatus.NEEDS_REVIEW,),
-            if_found=(),
-        )
+        with _no_run_if_in_flight(service, job_id, ranges):
+            count = _change(
+                service,
+                job_id,
+                Selection(ranges),
+                lambda row: settle(service, row.id, **details),
+                if_named=(RowStatus.NEEDS_REVIEW, RowStatus.PROCESSING),
+                if_found=(),
+            )
         if how == "retry":
             _echo_count(count)
             _report_pending(service, job_id, count)
@@ -351,6 +354,19 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
             click.echo(count)
         _report_doubts(command_line(ctx, service), service, job_id, ranges)
         _report_completed(service, before)
+
+
+def _no_run_if_in_flight(
+    service: JobService, job_id: str, ranges: list[range]
+) -> AbstractContextManager[None]:
+    """Keep runs away during the block, if one of these rows is in flight: its run has died.
+
+    Raises JobBusyError while a run holds the job.
+    """
+    rows = rows_of(job_id, service.get_rows(job_id), ranges)
+    if any(row.status is RowStatus.PROCESSING for row in rows):
+        return service.hold_run(job_id)
+    return nullcontext()
 
 
 def _resolve_step(
