@@ -336,7 +336,7 @@ class Run:
         reached = reached or self._holds.reason_to_pause()
         if reached is not None:
             self._give_up(*reached)
-        elif self._in_flight.slots <= 0:
+        elif self._in_flight.slots <= 0 and not self._stops.count:  # else a stop has given them up
             self._give_up(f"all {self._workers.count} workers hang", 2)
         elif not self._in_flight and (reason := self._queue.reason_to_stop()):
             self._give_up(reason, 1)

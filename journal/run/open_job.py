@@ -251,6 +251,7 @@ class JobRun:
         self._settings = settings
         self._pace: Callable[[], str] = str
         self._runs: list[Stops] = []  # of the runs in progress
+        self._is_closing = False
 
     def __enter__(self) -> Self:
         return self
@@ -259,8 +260,12 @@ class JobRun:
         self.close()
 
     def close(self) -> None:
-        """Close the job and its files."""
-        self.service.close()
+        """Close the job and its files. A run in progress is stopped, as by :meth:`stop`, and closes
+        them at its end.
+        """
+        self._is_closing = True
+        if not self._ask_to_stop("job.close() was called"):
+            self.service.close()
 
     def __repr__(self) -> str:
         try:
@@ -440,17 +445,18 @@ class JobRun:
         make = functools.partial(
             make_workers, handler, executor, count, classes, setup=setup, stops=stops
         )
-        return self._run(
-            make,
-            self._hold(tell),
-            limits,
-            stops,
-            progress=progress,
-            on_progress=on_progress,
-            on_end=on_end,
-            retry_failed=retry_failed,
-            handle_signals=handle_signals,
-        )
+        with self._stoppable(stops):
+            return self._run(
+                make,
+                self._hold(tell),
+                limits,
+                stops,
+                progress=progress,
+                on_progress=on_progress,
+                on_end=on_end,
+                retry_failed=retry_failed,
+                handle_signals=handle_signals,
+            )
 
     def _run(
         self,
@@ -471,7 +477,7 @@ class JobRun:
             return self._report_idle(held, retry_failed=retry_failed)
         results = Results()
         stops.wake = results.wake
-        with self._stoppable(stops), ExitStack() as on_exit:
+        with ExitStack() as on_exit:
             try:
                 leaving = on_exit.enter_context(Leaving(make(results)))
             except StoppedInSetupError:
@@ -536,6 +542,8 @@ class JobRun:
             yield
         finally:
             self._runs.remove(stops)
+            if self._is_closing and not self._runs:
+                self.service.close()
 
     @with_options_of(run)
     async def arun(
@@ -576,12 +584,15 @@ class JobRun:
 
         The run starts no more rows, waits for the rows in flight, and pauses the job. Further calls
         change nothing, except with ``end_rows``: then the rows in flight are ended, as a second
-        Ctrl-C does it, and by force at a further call. This returns at once. Any thread, task, handler or signal handler of this
-        process may call it. In a handler, ``raise Hold(...)`` after it leaves the row pending.
+        Ctrl-C does it, and by force at a further call. This returns at once. Any thread, task,
+        handler or signal handler of this process may call it. In a handler, ``raise Hold(...)`` after it leaves the row pending.
         """
+        return self._ask_to_stop("job.stop() was called", end_rows=end_rows)
+
+    def _ask_to_stop(self, reason: str, *, end_rows: bool = False) -> bool:
         runs = list(self._runs)
         for stops in runs:
-            stops.ask("job.stop() was called", end_rows=end_rows)
+            stops.ask(reason, end_rows=end_rows)
         return bool(runs)
 
     def _hold(self, tell: Tell | None) -> HeldJob:
@@ -604,6 +615,8 @@ class JobRun:
             failed = report.job.failed_rows if by_failures else 0
             again = how_to.again if failed else ""
             command = again or command_for_rest(report.job.resume_command or "", report.reason)
+            if report.job.needs_review_count and not in_shell:
+                held.report(what_is_left(self.service, report.job, how_to))
             if failed and not again:
                 stay = counted(failed, "row|rows has|have failed, and stays|stay failed")
                 self._advise(held, f"{self.id}: {stay} without {how_to.retry_failed}")

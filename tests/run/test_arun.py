@@ -504,6 +504,24 @@ def test_stops_from_several_handlers_at_once_end_no_row_in_flight(path: Path) ->
         assert statuses(job) == {"completed": 2, "pending": 18}
 
 
+def test_a_job_that_is_closed_during_a_run_is_closed_once_its_rows_are_recorded(path: Path) -> None:
+    async def main() -> journal.RunReport:
+        gate = Gate()
+        with open_job(path, 9) as job:
+            task = asyncio.create_task(job.arun(gate, workers=2))
+            await gate.wait_for(2)
+        gate.open.set()
+        report = await task
+        with pytest.raises(journal.ServiceClosedError):
+            job.summary()
+        return report
+
+    report = run(main())
+    assert (report.reason, report.completed) == ("job.close() was called", 2)
+    with open_job(path) as job:
+        assert statuses(job) == {"completed": 2, "pending": 7}
+
+
 def test_stop_from_a_handler_pauses_the_run_and_says_why(path: Path) -> None:
     def plain(row: JobRow) -> None:
         if row.row_number == 2:

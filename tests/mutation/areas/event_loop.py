@@ -146,7 +146,7 @@ PATCHES = [
     Patch(
         "job.stop() reaches a run",
         "run/open_job",
-        '            stops.ask("job.stop() was called", end_rows=end_rows)\n',
+        "            stops.ask(reason, end_rows=end_rows)\n",
         "            pass\n",
         ARUN,
     ),
