@@ -137,8 +137,8 @@ class Columns:
             "; ".join(
                 [
                     f"none of the rows {which} has a column {column!r}",
-                    *did_you_mean(column, self._seen),
                     there,
+                    *did_you_mean(column, self._seen),
                 ]
             )
             for column in sorted(self.absent)

@@ -157,16 +157,29 @@ def _decoded(lines: Iterable[str | bytes], text: _Text, what: str) -> Iterator[s
             yield line if isinstance(line, str) else decode(line)
         decode(b"", final=True)
     except UnicodeError as error:
+        if what == "item" and text.source.in_shell:  # a command would get another name
+            reason = (
+                f"is not valid {text.encoding}, as file names must be: rename it or leave it out"
+            )
+            raise text.source.refused(
+                reason, f"{what} {max(1, number)}", _undecoded(error)
+            ) from None
         raise _undecodable(error, text, f"{what} {max(1, number)}") from None
 
 
-def _undecodable(error: UnicodeError, text: _Text, where: str) -> InvalidValueError:
-    value: object = ""
+def _undecoded(error: UnicodeError) -> bytes:
+    """The bytes that could not be decoded."""
     if isinstance(error, UnicodeDecodeError):
-        value = error.object[error.start : error.end]
-        # Of text in UTF-16 or UTF-32, every second byte may be a NUL.
-        if not text.wide and is_binary(error.object.removesuffix(b"\0")):
-            return text.source.refused("is binary data, not text: name a table", where, value)
+        return error.object[error.start : error.end]
+    return b""
+
+
+def _undecodable(error: UnicodeError, text: _Text, where: str) -> InvalidValueError:
+    value = _undecoded(error)
+    # Of text in UTF-16 or UTF-32, every second byte may be a NUL.
+    whole = error.object if isinstance(error, UnicodeDecodeError) and not text.wide else b""
+    if is_binary(whole.removesuffix(b"\0")):
+        return text.source.refused("is binary data, not text: name a table", where, value)
     another = text.source.give("encoding", "cp1252")
     reason = f"is not valid {text.encoding}: give its encoding, such as {another}"
     return text.source.refused(reason, where, value)

@@ -179,6 +179,7 @@ def test_what_is_said_of_failed_rows_can_be_pasted_and_runs_them_alone(
     (again,) = [
         line for line in idle.stderr.splitlines() if line.startswith("to retry failed rows")
     ]
+    assert settle["command"].endswith("resolve j --row ROWS --completed")
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     pasted = again.removeprefix("to retry failed rows: ")
     assert "--retry-failed --version 1 --" in pasted
@@ -562,10 +563,11 @@ def test_what_show_names_to_go_on_with_a_dead_run_can_be_pasted_anywhere(
     (work / "die.sh").write_text('[ -e died ] || { : > died; kill -KILL $PPID; }; echo "$1"\n')
     died = journal("run", "rows.csv", "--job", "j", "--", "sh", "die.sh", "{order}")
     assert died.returncode == -signal.SIGKILL
-    advice, policies = json.loads(journal("show", "j", "--json").stdout)["next"]
+    advice, policies, settle = json.loads(journal("show", "j", "--json").stdout)["next"]
     assert policies["why"].startswith(
         "--on-interrupted review or retry or fail or resume (default: review)"
     )
+    assert settle["command"].endswith("resolve j --row ROWS --completed")
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     subprocess.run(["sh", "-c", advice["command"]], cwd=elsewhere, check=False)
     assert statuses("j") == {"completed": 4, "needs_review": 1}

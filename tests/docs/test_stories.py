@@ -142,7 +142,7 @@ def test_a_typo_costs_ten_rows_and_says_what_to_type_once_it_is_mended(
     if max_attempts > 1:
         advice = "they will be tried again: fix the cause and run again"
     assert re.search(
-        rf"first 1\d rows have all failed with KeyError: 'emial'; {advice}, "
+        rf"first 1\d rows of this run have all failed with KeyError: 'emial'; {advice}, "
         r'or continue as it is with `run\(\.\.\., halt="never"\)`',
         report.reason or "",
     )
@@ -237,7 +237,7 @@ def test_a_command_that_fails_for_each_row_pauses_and_prints_what_goes_on(
         [*run, "sh", "ship.sh", "{line}"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 3
-    assert "the first 10 rows have all failed with" in done.stderr
+    assert "the first 10 rows of this run have all failed with" in done.stderr
     assert "continue with `--retry-failed`, or continue as it is with `--halt never`" in done.stderr
     Path("ship.sh").write_text("echo done\n")
     (again,) = [line for line in done.stderr.splitlines() if line.startswith("to continue: ")]

@@ -65,7 +65,7 @@ def test_wrong_answers_of_a_handler_pause_the_run_and_are_to_be_settled(
         report = run(job, handler)
         assert report.job.needs_review_count == 10
     reason = report.reason or ""
-    assert reason.startswith(f"the first 10 rows all need a review: {code}: ")
+    assert reason.startswith(f"the first 10 rows of this run all need a review: {code}: ")
     assert 'settle these rows (`job.rows("needs_review")`), fix the cause and run again' in reason
     assert "retry_failed" not in reason
 
@@ -85,7 +85,7 @@ def test_rows_that_will_be_tried_again_are_continued_by_another_run(path: Path) 
         report = job.run(fail, **options)
         assert (report.job.failed_rows, report.job.pending_count) == (0, 60)
         assert report.reason == (
-            "the first 10 rows have all failed with ConnectionError: HTTP 500; they will be tried "
+            "the first 10 rows of this run have all failed with ConnectionError: HTTP 500; they will be tried "
             'again: fix the cause and run again, or continue as it is with `run(..., halt="never")`'
         )
         assert job.run(lambda _row: None, **options).completed == 60
@@ -111,14 +111,18 @@ def test_one_failed_call_of_many_rows_does_not_pause_a_run_that_tries_them_again
 def test_ten_failed_calls_pause_a_run_that_tries_their_rows_again(path: Path) -> None:
     with open_job(path) as job:
         report = job.run_batches(fail, 5, max_attempts=2, backoff_s=0.0, tell=quiet)
-        assert (report.reason or "").startswith("the first 50 rows have all failed with ")
+        assert (report.reason or "").startswith(
+            "the first 50 rows of this run have all failed with "
+        )
         assert sum(1 for row in job.rows() if row.attempts == 0) == 10
 
 
 def test_a_failed_call_of_ten_rows_pauses_a_run_that_does_not_try_them_again(path: Path) -> None:
     with open_job(path) as job:
         report = job.run_batches(fail, 20, tell=quiet)
-        assert (report.reason or "").startswith("the first 20 rows have all failed with ")
+        assert (report.reason or "").startswith(
+            "the first 20 rows of this run have all failed with "
+        )
         assert "continue with `run(..., retry_failed=True)`" in (report.reason or "")
 
 

@@ -109,7 +109,9 @@ def test_the_brake_looks_only_at_chosen_rows(tmp_path: Path) -> None:
         report = job.run(handle, where=is_west, tell=quiet)
         assert report.failed == 10
         assert report.reason is not None
-        assert report.reason.startswith("the first 10 rows have all failed with ValueError")
+        assert report.reason.startswith(
+            "the first 10 rows of this run have all failed with ValueError"
+        )
     with open_job(tmp_path / "few", 20) as job:  # ten chosen rows, and none is left after them
         report = job.run(handle, where=is_west, tell=quiet)
         assert report.reason == "10 rows stay open, because of `where`"

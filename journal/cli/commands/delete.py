@@ -105,7 +105,9 @@ def _parse_age(
     match = None if value is None else _MINUTES.fullmatch(value)
     if match is not None:
         days = 30 * int(match[1][:6])
-        raise click.BadParameter(f"{value!r}: minutes, or months? For months, give days: {days}d")
+        raise click.BadParameter(
+            f"{value!r}: minutes, or months? For months, give days: {days}d; for minutes, seconds"
+        )
     return parse_moment(ctx, parameter, value)
 
 

@@ -124,7 +124,7 @@ class _RunCommand:
         rows = self._open_rows()
         if given["key"] is not None and rows.columns and given["key"] not in rows.columns:
             close = did_you_mean(given["key"], rows.columns)
-            reasons = ["there is no such column", *close, f"the columns are {rows.columns}"]
+            reasons = ["there is no such column", f"the columns are {rows.columns}", *close]
             raise InvalidValueError("--key", given["key"], "; ".join(reasons))
         self._template.check(rows.columns)
         if given["batch_size"] is not None:

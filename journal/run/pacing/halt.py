@@ -181,7 +181,7 @@ class Brake:
             "": "they will be tried again: fix the cause and run again",
         }[self._ended]
         return (
-            f"the first {self._rows} rows {what} {error}; {fixed}, or continue as it is with "
+            f"the first {self._rows} rows of this run {what} {error}; {fixed}, or continue as it is with "
             f"{how_to.never_halt}"
         )
 
