@@ -104,9 +104,10 @@ def test_only_the_floor_of_the_disk_locks_or_opens_what_belongs_to_a_journal(pat
     } - ({"os.open", "os.write"} if module_name(path).startswith("cli") else set())
 
 
-# What a command's output is kept in, a pack that somebody asks for, the input of a run, and the
-# standard streams: none of it belongs to a journal.
+# What a command's output is kept in, a pack that somebody asks for, the input and
+# the script of a run, and the standard streams: none of it belongs to a journal.
 OTHERS_FILES = {
+    "cli.run.arguments": {"open"},
     "cli.run.subprocesses": {"mkdir"},
     "transfer.pack": {"open"},
     "inputs.read": {"open"},

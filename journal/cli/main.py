@@ -21,6 +21,7 @@ from journal.cli.exit_codes import (
 from journal.cli.find import DEFAULT_ROOT, complete_directory, did_you_mean
 from journal.cli.output import echo_err
 from journal.errors import JournalError
+from journal.fs.names import JOURNAL_NAME
 
 PURPOSES = {
     "Run rows": ("run", "step", "pause", "resume", "cancel", "reopen"),
@@ -135,6 +136,10 @@ def cli(ctx: click.Context, root: str) -> None:
 
     `journal help` lists the commands by purpose, and topics such as moving jobs and exit codes.
     """
+    if os.path.lexists(os.path.join(root, JOURNAL_NAME)):
+        above = os.path.dirname(os.path.abspath(root))
+        hint = f"{root} is a job, and not the directory of the jobs: give --root {above}"
+        raise click.UsageError(hint, ctx)
     ctx.obj = root
 
 

@@ -40,6 +40,7 @@ def pause_command(ctx: click.Context, job: str) -> None:
         if existing_job(service, job_id).status is JobStatus.PAUSED:
             echo_err(f"{job_id}: is paused already")
             return
+        _refuse_ended(service, job_id, "pause")
         holder = service.run_holder(job_id)
         found = service.update_status(job_id, JobStatus.PAUSED)
     if holder is not None:
@@ -70,8 +71,7 @@ def resume_command(ctx: click.Context, job: str) -> None:
     with service:
         found = existing_job(service, job_id)
         holder = service.run_holder(job_id)
-        if found.status in TERMINAL_STATUSES:
-            service.update_status(job_id, JobStatus.RUNNING)  # raises an error with the reason
+        _refuse_ended(service, job_id, "resume")
         if holder is None:
             raise _no_run_waits(service, found)
         if found.status is JobStatus.RUNNING:
@@ -86,6 +86,15 @@ def resume_command(ctx: click.Context, job: str) -> None:
             service.update_status(job_id, JobStatus.PAUSED)
             raise _no_run_waits(service, found)
     echo_err(f"{job_id}: running; {holder_text(holder)} continues it")
+
+
+def _refuse_ended(service: JobService, job_id: str, verb: str) -> None:
+    status = existing_job(service, job_id).status
+    if status in TERMINAL_STATUSES:
+        raise Refused(
+            f"job {job_id} has ended, and is {status}: there is nothing to {verb}; `journal show "
+            f"{job_id}` says what can be done"
+        )
 
 
 def _no_run_waits(service: JobService, job: Job) -> Refused:
@@ -113,6 +122,7 @@ def cancel_command(ctx: click.Context, job: str) -> None:
         if existing_job(service, job_id).status is JobStatus.CANCELLED:
             echo_err(f"{job_id}: is cancelled already")
             return
+        _refuse_ended(service, job_id, "cancel")
         holder = service.run_holder(job_id)
         found = service.update_status(job_id, JobStatus.CANCELLED)
     undone = counts_text(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -11,8 +12,10 @@ from journal.cli.find import ReadingService, complete_job, complete_path, find_j
 from journal.cli.output import data_stream, echo_err
 from journal.cli.redaction import check_redacted, redact_option
 from journal.cli.shared_options import columns_option, force_option, statuses_option
-from journal.errors import JournalError
+from journal.errors import JobNotFoundError, JournalError
 from journal.export.writers import FORMATS, STREAMED, export_rows, format_of
+from journal.fs.names import JOURNAL_NAME
+from journal.ids import is_job_id
 from journal.run.signals import ending_signals
 from journal.service import JobService
 from journal.text import counted
@@ -94,7 +97,7 @@ def export_command(
         jobs = service.list_jobs(limit=None, on_error=errors.append)
         job_ids = [job.id for job in reversed(jobs)]  # oldest first
     else:
-        service, job_id = find_job(ctx.obj, names[0])
+        service, job_id = _find_job(ctx.obj, *names)
         job_ids = [job_id]
     check_redacted(ctx, service, job_ids, redact, handed_on=True)
     if file_format is None:
@@ -126,3 +129,12 @@ def _refuse_with_steps(options: dict[str, object]) -> None:
     for name in ("data_only", "columns", "flatten"):
         if options[name]:
             raise click.UsageError(f"--steps and --{name.replace('_', '-')} exclude each other")
+
+
+def _find_job(root: str, name: str, out: str) -> tuple[JobService, str]:
+    try:
+        return find_job(root, name)
+    except JobNotFoundError as error:
+        if is_job_id(out) and os.path.lexists(os.path.join(root, out, JOURNAL_NAME)):
+            error.add_note(f"JOB comes before OUT: journal export {out} {name}")
+        raise

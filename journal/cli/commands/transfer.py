@@ -28,6 +28,7 @@ from journal.cli.find import (
 from journal.cli.output import echo_err, echo_json, local_text
 from journal.cli.shared_options import json_option
 from journal.errors import JobExistsError, JobNotFoundError, JournalError
+from journal.fs.names import JOURNAL_NAME
 from journal.history.error_groups import Numbers
 from journal.run.signals import ending_signals
 from journal.text import escaped
@@ -425,7 +426,18 @@ def _source(root: str, name: str) -> Source:
     """The source called ``name``: standard input, a job, a job's directory, or a pack."""
     if name == _STDIN:
         return Source("standard input", sys.stdin.buffer.read)
+    if os.path.isdir(name) and not os.path.lexists(os.path.join(name, JOURNAL_NAME)):
+        raise Refused(f"{name} is no copy of a job: it is a directory without a {JOURNAL_NAME}")
+    host, _, path = name.partition(":")
+    if host and path and os.sep not in host and not os.path.exists(name):
+        far = f"ssh {host} journal --root {os.path.dirname(path) or '.'} pack {os.path.basename(path)}"
+        here = f"journal {click.get_current_context().info_name} -"
+        raise click.UsageError(f"{name!r} is not on this machine: {far} -o - | {here}")
     if os.path.isfile(name) or os.path.isdir(name) or os.sep in name:
         return Source(name)
-    service, job_id = find_job(root, name)
+    try:
+        service, job_id = find_job(root, name)
+    except JobNotFoundError as error:
+        error.add_note(f"there is no file {name!r}, either")
+        raise
     return Source(service.root / job_id)

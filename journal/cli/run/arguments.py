@@ -10,7 +10,7 @@ import click
 
 from journal.errors import InvalidValueError
 
-_FORM = "journal run orders.csv --job NAME -- COMMAND {column}"
+FORM = "journal run orders.csv --job NAME -- COMMAND {column}"
 
 
 def split_at_dashes(args: Sequence[str]) -> tuple[list[str], list[str] | None]:
@@ -27,7 +27,7 @@ def missing_word(error: click.MissingParameter, after: list[str] | None) -> clic
     if name == "rows" or (name == "command" and after):
         return _no_rows(error.ctx)
     if name == "command":
-        return click.UsageError(f"there is no COMMAND: write it last, after --: {_FORM}", error.ctx)
+        return click.UsageError(f"there is no COMMAND: write it last, after --: {FORM}", error.ctx)
     return error
 
 
@@ -49,12 +49,14 @@ def check_places(ctx: click.Context, after: list[str] | None) -> None:
 
 def _no_rows(ctx: click.Context | None) -> click.UsageError:
     why = "there are no ROWS before --: give a file, or - for standard input"
-    return click.UsageError(f"{why}: {_FORM}", ctx)
+    return click.UsageError(f"{why}: {FORM}", ctx)
 
 
 def check_program(program: str, what: str = "COMMAND") -> None:
     """Raise InvalidValueError if the program doesn't exist, before all rows fail because of it."""
-    if shutil.which(program) is not None:
+    path = shutil.which(program)
+    if path is not None:
+        _check_script(path, program, what)
         return
     first, _, rest = program.partition(" ")
     if rest and shutil.which(first) is not None:
@@ -68,3 +70,15 @@ def check_program(program: str, what: str = "COMMAND") -> None:
     else:
         reason = "there is no such program: check its name, or give its path"
     raise InvalidValueError(what, program, reason)
+
+
+def _check_script(path: str, program: str, what: str) -> None:
+    """Raise InvalidValueError for a script whose interpreter has a CR at the end of its name."""
+    try:
+        with open(path, "rb") as file:
+            line = file.readline(200)
+    except OSError:
+        return
+    if line.startswith(b"#!") and line.endswith(b"\r\n"):
+        reason = "it has line ends of Windows, so its first line names no program: convert it, by "
+        raise InvalidValueError(what, program, reason + f"sed -i 's/\\r$//' {path}")

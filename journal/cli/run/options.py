@@ -9,7 +9,7 @@ import click
 
 from journal.cli.conditions import where_option
 from journal.cli.find import complete_job
-from journal.cli.run.arguments import check_places, missing_word, split_at_dashes
+from journal.cli.run.arguments import FORM, check_places, missing_word, split_at_dashes
 from journal.cli.run.on_end import parse_command
 from journal.cli.run.outcomes import error_codes
 from journal.cli.shared_options import Cents
@@ -337,6 +337,11 @@ class RunOptions(click.Command):
             raise missing_word(error, after) from None
         except click.NoSuchOption as error:
             if error.option_name != "--shell":
+                if after is None:
+                    hint = "an option of COMMAND comes after --, as all of COMMAND"
+                    raise click.UsageError(
+                        f"{error.format_message()} {hint}: {FORM}", ctx
+                    ) from None
                 raise
             raise click.UsageError(_NO_SHELL, ctx) from None
         check_places(ctx, after)

@@ -1,0 +1,165 @@
+"""Mistakes on the command line: each is named in words that say what to do, and changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from journal import JobService
+from journal.cli.main import main
+
+RUN = "run in.csv --job x"
+
+
+@pytest.fixture(name="work", scope="module")
+def fixture_work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with an input, scripts, and a store with a job that has ended."""
+    work = tmp_path_factory.mktemp("work")
+    (work / "in.csv").write_text("order,zip\nA-1,90001\nA-2,9002\n")
+    (work / "label.sh").write_text("#!/bin/sh\necho $1\n")
+    (work / "windows.sh").write_text("#!/bin/sh\r\necho $1\r\n")
+    (work / "windows.sh").chmod(0o755)
+    (work / "empty").mkdir()
+    with JobService(work / "jobs", sync="none") as service:
+        rows = [{"data": {"order": f"A-{n}", "zip": str(n)}} for n in (1, 2)]
+        service.create_job("Labels", job_id="labels", key="order", row_data=rows)
+        service.start_job("labels")
+        for row in service.get_rows("labels"):
+            service.complete_row(row.id)
+        service.update_status("labels", "completed")
+    return work
+
+
+# The words, the exit code, and what is said (a part of it).
+MISTAKES: list[tuple[list[str], int, str]] = [
+    # the job
+    ([*["run", "in.csv", "--job", "Labels", "--", "true"]], 2, "such as 'labels' (got 'Labels')"),
+    (["run", "in.csv", "--job", "my job", "--", "true"], 2, "such as 'my-job' (got 'my job')"),
+    (
+        [*["run", "in.csv", "--job", "jobs/x", "--", "true"]],
+        2,
+        "such as 'x'; the directory of the jobs is",
+    ),
+    (
+        ["show", "lables"],
+        4,
+        "there is no job 'lables' here: `journal list` lists the jobs; did you",
+    ),
+    (["show", "in.csv"], 4, "it is a file; if it is a pack, `journal unpack` checks it"),
+    (["show"], 2, "Missing argument 'JOB'. `journal list` lists the jobs."),
+    (["rows", "labels", "--row", "9"], 4, "job labels has no row 9: its rows are 1 to 2"),
+    # the root
+    (["--root", "in.csv", "list"], 2, "it is not a directory; choose another root"),
+    (
+        ["--root", "jobs/labels", "list"],
+        2,
+        "is a job, and not the directory of the jobs: give --root",
+    ),
+    (["--root", "jobs/labels", *f"{RUN} -- true".split()], 2, "not the directory of the jobs"),
+    (["--root", "empty", "list"], 0, "0 jobs in "),
+    (["list", "--root", "jobs"], 2, "--root comes before the command: journal --root DIRECTORY"),
+    # commands and options
+    (["shwo", "labels"], 2, "there is no command 'shwo'; did you mean 'show'?"),
+    (["status", "labels"], 2, "there is no command 'status'; did you mean 'show'?"),
+    ([*f"{RUN} --kye order -- true".split()], 2, "Did you mean '--key'?"),
+    (["rows", "labels", "--retry-failed"], 2, "it is one of `journal run`"),
+    (["rows", "labels", "--jobs", "3"], 2, "--jobs is not an option of this command; it is one of"),
+    ([*["run", "in.csv", "--", "true"]], 2, "Missing option '--job'. The id of the job."),
+    (["prune"], 2, "Missing option '--older-than'."),
+    ([*f"{RUN} -j 0 -- true".split()], 2, "'0' must be a number from 1 to 1000, auto, or"),
+    ([*f"{RUN} --limit-per zip=0 -- true".split()], 2, "a number from 1, such as carrier=2"),
+    ([*f"{RUN} --timeout 5m -- true".split()], 2, "'5m' is not a number of seconds: give 90, or"),
+    ([*f"{RUN} --rate 5 -- true".split()], 2, "must be a number above 0 and /s, /m or /h: 50/s"),
+    (
+        [*f"{RUN} --max-cost-cents $5 -- true".split()],
+        2,
+        "'$5' is not a number of cents: give 1250",
+    ),
+    (["rows", "labels", "--limit", "-1"], 2, "'-1' is not a whole number from 0, and not 'all'"),
+    (["rows", "labels", "--row", "abc"], 2, "neither a row number nor a range such as 12-40"),
+    (["rows", "labels", "--status", "done"], 2, "'done' is not one of 'pending', 'processing'"),
+    (["rows", "labels", "--where", "zip==1"], 2, "write zip=1, or 'zip=\"=1\"'"),
+    (["rows", "labels", "--where", "zp=1"], 0, "has a column 'zp'; did you mean 'zip'?; the"),
+    (["rows", "labels", "--columns", "ordr"], 0, "has a column 'ordr'; did you mean 'order'?"),
+    (["log", "labels", "--since", "yesterday"], 2, "or how long ago: 90s, 5m, 2h, 3d, 1w"),
+    # ROWS and COMMAND
+    ([*["run", "in.cvs", "--job", "x", "--", "true"]], 2, "'in.cvs'"),
+    ([*["run", "empty", "--job", "x", "--", "true"]], 2, "'empty'"),
+    (RUN.split(), 2, "there is no COMMAND: write it last, after --: journal run orders.csv"),
+    (
+        [*["run", "--job", "x", "--", "true"]],
+        2,
+        "there are no ROWS before --: give a file, or - for",
+    ),
+    ([*["run", "--job", "x", "--", "echo", "{zip}"]], 2, "there are no ROWS before --"),
+    (
+        [*["run", "my", "orders.csv", "--job", "x", "--", "true"]],
+        2,
+        "quote the name of a file with spaces",
+    ),
+    ([*f"{RUN} curl -s {{zip}}".split()], 2, "an option of COMMAND comes after --"),
+    ([*RUN.split(), "--", "echo {zip}"], 2, "because of its quotes: write -- echo {zip}"),
+    ([*f"{RUN} -- echo {{zpi}}".split()], 2, "there is no such column; did you mean 'zip'?"),
+    ([*RUN.split(), "--", "sh", "-c", "echo {zip}"], 2, "give it as an argument: sh -c 'echo"),
+    ([*RUN.split(), "--", "sh", "-c", "echo $1", "{zip}"], 2, "becomes its $0, and not its $1"),
+    ([*f"{RUN} -- ./label.sh {{zip}}".split()], 2, "it is not executable: chmod +x it"),
+    ([*f"{RUN} -- label.sh {{zip}}".split()], 2, "if it is the file here, write ./label.sh"),
+    ([*f"{RUN} -- ./windows.sh {{zip}}".split()], 2, "it has line ends of Windows"),
+    ([*f"{RUN} -- nosuch {{zip}}".split()], 2, "check its name, or give its path (got 'nosuch')"),
+    ([*f"{RUN} --dry-run -- echo".split()], 0, "COMMAND has no {column}, so it is the same"),
+    ([*f"{RUN} --key ordr -- true".split()], 2, "there is no such column; did you mean 'order'?"),
+    (
+        [*["run", "in.csv", "--job", "labels", "--key", "zip", "--", "true"]],
+        2,
+        "--key: rows of job 'labels' have",
+    ),
+    (["step", "mail", "--", "true"], 2, "use `journal step` inside the command of `journal run`"),
+    # changes of rows and jobs
+    (["retry", "labels", "--row", "1"], 4, "is completed, not failed or skipped; no row was"),
+    (["redo", "labels"], 2, "choose rows by --row, --error-code, --where or --version"),
+    (["resume", "labels"], 4, "has ended, and is completed: there is nothing to resume; `journal"),
+    (["pause", "labels"], 4, "there is nothing to pause; `journal show labels` says what can be"),
+    (["cancel", "labels"], 4, "there is nothing to cancel; `journal show labels` says what can"),
+    # copies and files
+    (["unpack", "in.csv"], 6, "it is neither gzip nor zstd; nothing was unpacked"),
+    (["unpack", "no.tar.gz"], 4, "there is no file 'no.tar.gz', either"),
+    (["pull", "empty"], 4, "empty is no copy of a job: it is a directory without a journal.jsonl"),
+    (
+        ["pull", "two:/srv/jobs/j"],
+        2,
+        "ssh two journal --root /srv/jobs pack j -o - | journal pull -",
+    ),
+    (["pack", "labels", "-o", "x.zip"], 2, "a pack can't be called .zip: use .tar.gz or .tgz"),
+    (["export", "out.csv", "labels"], 4, "JOB comes before OUT: journal export labels out.csv"),
+    (["export", "labels", "out.xls"], 2, "(got 'out.xls')"),
+]
+
+
+def contents(work: Path) -> tuple[list[Path], bytes]:
+    """The files, except those that a writer may make beside a journal, and the journal."""
+    job = work / "jobs" / "labels"
+    files = [path for path in sorted(work.rglob("*")) if path.parent != job]
+    return files, (job / "journal.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"), MISTAKES, ids=[" ".join(words) for words, *_ in MISTAKES]
+)
+def test_a_mistake_is_named_and_nothing_is_changed(
+    words: list[str],
+    code: int,
+    said: str,
+    work: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(work)
+    for variable in ("JOURNAL_ROOT", "JOURNAL_JOB", "JOURNAL_ROW_ID", "JOURNAL_ATTEMPT"):
+        monkeypatch.delenv(variable, raising=False)
+    before = contents(work)
+    found = main(words), capsys.readouterr().err
+    assert (found[0], said in found[1]) == (code, True), found
+    assert "Traceback" not in found[1]
+    assert "unexpected" not in found[1]
+    assert contents(work) == before
