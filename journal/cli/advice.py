@@ -163,14 +163,7 @@ def advice(
     if job.needs_review_count:
         found += _review(job, reviews, command)
     if state == "interrupted":
-        policies = start.option("on_interrupted", "review", "retry", "fail", "resume")
-        died = f"died with {in_flight}" if job.processing_count else "has died"
-        found.append((start.command, f"its run {died}; {start.words}, with the same input"))
-        if job.processing_count:
-            rows = "that row" if job.processing_count == 1 else "those rows"
-            found.append(("", f"{policies} (default: review) decides what happens to {rows}"))
-            settle = command("resolve", job.id, "--row", "ROWS", "--completed")
-            found.append((settle, f"settles {rows} now, if you know that it is done; or --retry"))
+        found += _interrupted(job, start, command)
     elif job.status is JobStatus.PAUSED and holder is not None:
         found.append((command("resume", job.id), "the run that waits continues"))
     elif job.status is JobStatus.PAUSED:
@@ -185,6 +178,21 @@ def advice(
         reopens = "" if job.status is JobStatus.CANCELLED else ", which reopens it"
         found.append((start.command, f"{rows}; {start.words}{reopens}"))
     return found
+
+
+def _interrupted(job: Job, start: NextStart, command: Callable[..., str]) -> list[tuple[str, str]]:
+    """How to continue after the death of a run, and how to settle the rows that were in flight."""
+    if not job.processing_count:
+        return [(start.command, f"its run has died; {start.words}, with the same input")]
+    policies = start.option("on_interrupted", "review", "retry", "fail", "resume")
+    died = f"its run died with {counted(job.processing_count, 'row|rows in flight')}"
+    rows = "that row" if job.processing_count == 1 else "those rows"
+    settle = command("resolve", job.id, "--row", "ROWS", "--completed")
+    return [
+        (start.command, f"{died}; {start.words}, with the same input"),
+        ("", f"{policies} (default: review) decides what happens to {rows}"),
+        (settle, f"settles {rows} now, if you know that it is done; or --retry"),
+    ]
 
 
 def _failed(
