@@ -113,3 +113,16 @@ def test_the_measurement_of_outages_says_what_a_hold_costs() -> None:
     assert told[0]["failed"] == 0
     assert told[0]["calls_while_down"] <= told[0]["bound"]
     assert told[0]["most_attempts"] == 1
+
+
+def test_data_frames_are_measured_against_both_floors() -> None:
+    pytest.importorskip("pandas", reason="no wheel of pandas here")
+    pytest.importorskip("pyarrow", reason="no wheel of pyarrow here")
+    out = run("benchmarks.data_frames", "--rows", "300", "--rounds", "1")
+    assert [line.split()[1:4] for line in out.splitlines() if "goal" in line] == [
+        ["to_arrow", "/", "floor"],
+        ["to_arrow", "/", "strict"],
+        ["to_pandas", "/", "floor"],
+        ["to_pandas", "/", "strict"],
+    ]
+    assert out.count("MB") == 2

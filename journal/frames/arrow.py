@@ -12,7 +12,6 @@ Each column has one Arrow type, which holds all of its values:
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
 from typing import Any
 
 from journal.frames.collect import Options, Side, resolve
@@ -36,10 +35,12 @@ def arrow_table(rows: RowSequence, history: History, options: Options, purpose: 
         sides = [(read_row_by_row(rows, history, options, parts.of), None)]
     else:
         scan = Scan(rows, history, options, parts)
-        positions = rows.view.positions(range(len(rows))) if len(rows) else []
+        positions: list[int] | None = list(rows.view.positions(range(len(rows)))) if rows else []
+        if positions == list(range(len(scan.of_data))):
+            positions = None  # all rows, in their order
         sides = [
-            (scan.data, parts.order([scan.of_data[at] for at in positions])),
-            (scan.statuses, parts.order([scan.of_status[at] for at in positions])),
+            (scan.data, parts.order(scan.of_data, positions)),
+            (scan.statuses, parts.order(scan.of_status, positions)),
             (_indexed(rows, positions, scan.started_us, options, parts), None),
         ]
     chosen = resolve(options, *(side for side, _ in sides))
@@ -65,26 +66,29 @@ def arrow_table(rows: RowSequence, history: History, options: Options, purpose: 
 
 def _indexed(
     rows: RowSequence,
-    positions: Sequence[int],
+    positions: list[int] | None,
     started_us: array[int],
     options: Options,
     parts: Parts,
 ) -> Side[Part]:
-    """The columns that the index of the job has, of the rows at these positions."""
+    """The columns that the index of the job has, of the rows at these positions; None: of all."""
     columns = rows.view.columns
+    count = len(rows)
     side: Side[Part] = Side(options, parts.of)
-    statuses, attempts, numbers = columns.statuses, columns.attempts[:], columns.numbers
-    names = [status.value for status in STATUSES]
     own: dict[str, Any] = {
-        "job_id": parts.repeated(rows.job_id, "text", len(positions)),
-        "row_number": [at + 1 if numbers is None else numbers[at] for at in positions],
-        "status": [names[statuses[at]] for at in positions],
-        "attempts": [attempts[at] for at in positions],
-        "started_at": parts.times_of_us([started_us[at] for at in positions], NEVER),
+        "job_id": parts.repeated(rows.job_id, "text", count),
+        "status": parts.names(columns.statuses, [status.value for status in STATUSES], positions),
+        "attempts": parts.integers(columns.attempts[:], positions),
+        "started_at": parts.times_of_us(started_us, NEVER, positions),
     }
-    if columns.earlier is None and columns.given_back is None:
-        own["earlier_attempts"] = [0] * len(positions)
+    at = range(count) if positions is None else positions
+    if columns.numbers is None:
+        own["row_number"] = [position + 1 for position in at]
     else:
-        own["earlier_attempts"] = [columns.earlier_attempts(at) for at in positions]
-    side.add(len(positions), own)
+        own["row_number"] = parts.integers(columns.numbers[:], positions)
+    if columns.earlier is None and columns.given_back is None:
+        own["earlier_attempts"] = [0] * count
+    else:
+        own["earlier_attempts"] = [columns.earlier_attempts(position) for position in at]
+    side.add(count, {name: own[name] for name in JOURNAL_COLUMNS if name in own})
     return side

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -38,6 +39,7 @@ class Parts:
     def __init__(self, pa: ModuleType) -> None:
         self._pa = pa
         self._compute = pa.compute
+        self.invalid_error: type[Exception] = pa.ArrowInvalid
         self.types = {
             "null": pa.null(),
             "bool": pa.bool_(),
@@ -52,7 +54,7 @@ class Parts:
         """Times as records have them. Raises ``pyarrow.ArrowInvalid`` if one is none."""
         pa = self._pa
         texts = pa.array(values, pa.string())
-        if not self._compute.all(self._compute.ends_with(texts, "Z")).as_py():
+        if self._compute.all(self._compute.ends_with(texts, "Z")).as_py() is False:
             raise pa.ArrowInvalid("a time that is not in UTC")
         return Part("time", texts.cast(self.types["time"]))
 
@@ -61,18 +63,36 @@ class Parts:
         found: list[int] = times.array.cast(self._pa.int64()).to_pylist()
         return found
 
-    def times_of_us(self, values: list[int], never: int) -> Part:
-        """Microseconds since the epoch as times; ``never`` is null."""
-        array = self._pa.array(values, self._pa.int64())
-        array = self._compute.if_else(self._compute.equal(array, never), None, array)
-        return Part("time", array.cast(self.types["time"]))
+    def _of_column(self, column: Any, positions: list[int] | None) -> Any:
+        """An array of a column of the index, at these positions; None: all of it."""
+        pa = self._pa
+        kind = {"q": pa.int64(), "Q": pa.int64(), "I": pa.uint32()}
+        arrow_type = kind[column.typecode] if isinstance(column, array) else pa.uint8()
+        found = pa.Array.from_buffers(arrow_type, len(column), [None, pa.py_buffer(column)])
+        return found if positions is None else found.take(pa.array(positions, pa.int64()))
 
-    def order(self, places: list[int]) -> Any:
+    def integers(self, column: array[int], positions: list[int] | None) -> Part:
+        return Part("int", self._of_column(column, positions).cast(self.types["int"]))
+
+    def names(
+        self, column: bytes | bytearray, names: list[str], positions: list[int] | None
+    ) -> Part:
+        """The name of each number in the column."""
+        places = self._of_column(bytes(column), positions)
+        return Part("text", self._pa.array(names, self.types["text"]).take(places))
+
+    def times_of_us(self, column: array[int], never: int, positions: list[int] | None) -> Part:
+        """Microseconds since the epoch as times; ``never`` is null."""
+        found = self._of_column(column, positions)
+        found = self._compute.if_else(self._compute.equal(found, never), None, found)
+        return Part("time", found.cast(self.types["time"]))
+
+    def order(self, places: array[int], positions: list[int] | None) -> Any:
         """An order for :meth:`ordered`. A negative place is that of a null."""
-        if places == list(range(len(places))):
+        if positions is None and places == array("q", range(len(places))):
             return None
-        array = self._pa.array(places, self._pa.int64())
-        return self._compute.if_else(self._compute.less(array, 0), None, array)
+        found = self._of_column(places, positions)
+        return self._compute.if_else(self._compute.less(found, 0), None, found)
 
     def ordered(self, column: Any, order: Any) -> Any:
         """The values of a column in another order; None leaves them as they are."""
@@ -100,28 +120,28 @@ class Parts:
 
     def of(self, values: Sequence[Any]) -> Part:
         """The values, which are JSON values and None."""
-        array, types = self._pa.array, self.types
-        if values.count(None) == len(values):
-            return self.nulls(len(values))
+        make, types = self._pa.array, self.types
         kinds = set(map(type, values))
         kinds.discard(type(None))
+        if not kinds:
+            return self.nulls(len(values))
         if datetime in kinds:
-            return Part("time", array(values, types["time"]))
+            return Part("time", make(values, types["time"]))
         if len(kinds) == 1:
             (kind,) = kinds
             if issubclass(kind, str):
-                return Part("text", array(values, types["text"]))
+                return Part("text", make(values, types["text"]))
             if kind is float or kind is bool:
-                return Part(kind.__name__, array(values, types[kind.__name__]))
+                return Part(kind.__name__, make(values, types[kind.__name__]))
             if kind is int:
                 return self._integers(values)
         if kinds == {int, float} and all(
             type(value) is float or value is None or -_EXACT <= value <= _EXACT for value in values
         ):
-            return Part("float", array(values, types["float"]))
+            return Part("float", make(values, types["float"]))
         if kinds <= {int, Number}:
             try:
-                return Part("decimal", array([v if v is None else Decimal(v) for v in values]))
+                return Part("decimal", make([v if v is None else Decimal(v) for v in values]))
             except (self._pa.ArrowInvalid, ValueError):
                 pass  # too many digits
         return self.json(values)

@@ -8,7 +8,7 @@ their statuses, and for each row its place on both sides.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from itertools import compress
 from operator import attrgetter
@@ -28,9 +28,10 @@ from journal.store.policies import is_word_of_policy
 from journal.store.rows import RowSequence
 from journal.text import Number
 
-_CHUNK_RECORDS = 4096
+_CHUNK_RECORDS = 8192
 _MAX_BLOCKS = 256  # of 64 KiB, so that a chunk of long records stays small
 _LONG_BYTES = 1024  # shorter lines can't nest so deep that decoding them is dangerous
+_NESTED_OR_NULL = frozenset(b"{[n")  # how the JSON text of such a value begins
 NOWHERE = -1
 NEVER = -(1 << 63)
 _number, _at, _data = attrgetter("row"), attrgetter("at"), attrgetter("data")
@@ -79,11 +80,17 @@ _OTHERS = RECORD_TYPES - {"row", "row_data", "row_status"}
 _Others = tuple(
     msgspec.defstruct(f"_{tag}", [], tag_field="type", tag=tag, gc=False) for tag in sorted(_OTHERS)
 )
+_ROWS = frozenset((_Row, _RowData))
+# as this package writes it; other writers may order members differently
+_STATUS_LINE = b'{"type":"row_status",'
 _PROCESSED = frozenset(("completed", "failed", "skipped"))
 _OF_STATUS = (
     *("version", "error_code", "error_message", "unknown", "reason"),
     *("tracking_number", "label_path", "cost_cents", "usage"),
 )
+
+# The columns that come from statuses.
+_OF_STATUSES = (*_OF_STATUS, "result", "started_at", "processed_at", "duration_s")
 
 
 @cache
@@ -116,7 +123,7 @@ class Scan:
         self._decode_all = msgspec.json.Decoder(
             list[Any], float_hook=Number.read if rows.exact else None
         ).decode
-        self._needs_data = options.columns is None or not self._needed.issuperset(options.columns)
+        self._needs_statuses = not self._needed.isdisjoint(_OF_STATUSES)
         columns = rows.view.columns
         count = len(columns.statuses)
         self.of_data = array("q", [NOWHERE]) * count
@@ -127,24 +134,30 @@ class Scan:
         if self._wanted is not None:
             for position in rows.view.positions(range(len(rows))):
                 self._wanted[position] = 1
-        self._position_of: Callable[[int], int] = (-1).__add__
+        self._position_of: dict[int, int] | None = None
         if columns.numbers is not None:
-            self._position_of = {
-                number: at for at, number in enumerate(columns.numbers)
-            }.__getitem__
+            self._position_of = {number: at for at, number in enumerate(columns.numbers)}
         self._count_of_data = self._count_of_status = 0
-        for records in self._chunks(history):
-            self._take(records)
+        try:
+            for records in self._chunks(history):
+                self._take(records)
+        except parts.invalid_error:  # a time that is none
+            for _ in history.entries():  # this names the damage
+                pass
+            raise
 
     def _chunks(self, history: History) -> Iterator[list[Any]]:
         decode = _decoder(exact=self._exact)
         records: list[Any] = []
         blocks = 0
         for block in history.blocks():
+            lines = block.lines
+            if not self._needs_statuses:
+                lines = [line for line in lines if not line.startswith(_STATUS_LINE)]
             try:
-                if max(map(len, block.lines)) > _LONG_BYTES:
-                    _check_depth(block.lines)
-                records += map(decode, block.lines)
+                if max(map(len, lines), default=0) > _LONG_BYTES:
+                    _check_depth(lines)
+                records += map(decode, lines)
             except DECODE_ERRORS:
                 for number in range(len(block.lines)):
                     history.record(block, number)  # names the damage
@@ -158,13 +171,23 @@ class Scan:
 
     def _take(self, records: list[Any]) -> None:
         kinds = set(map(type, records))
-        if kinds & {_Row, _RowData}:
-            self._take_rows([each for each in records if type(each) in (_Row, _RowData)])
-        if _Status in kinds:
-            self._take_statuses([each for each in records if type(each) is _Status])
+        if kinds <= _ROWS:
+            self._take_rows(records)
+        elif kinds == {_Status}:
+            self._take_statuses(records)
+        else:
+            for take, chosen in ((self._take_rows, _ROWS), (self._take_statuses, {_Status})):
+                if found := [each for each in records if type(each) in chosen]:
+                    take(found)
+
+    def _positions(self, records: list[Any]) -> list[int]:
+        numbers = map(_number, records)
+        if self._position_of is None:
+            return [number - 1 for number in numbers]
+        return list(map(self._position_of.__getitem__, numbers))
 
     def _take_rows(self, rows: list[Any]) -> None:
-        positions = list(map(self._position_of, map(_number, rows)))
+        positions = self._positions(rows)
         if self._wanted is not None:
             chosen = list(map(self._wanted.__getitem__, positions))
             rows = list(compress(rows, chosen))
@@ -175,8 +198,7 @@ class Scan:
             own["created_at"] = self._parts.times_of_text(list(map(_at, rows)))
         if "idempotency_key" in self._needed:
             own["idempotency_key"] = self._keys(rows)
-        data = list(map(_data, rows)) if self._needs_data else None
-        self.data.add(len(rows), own, data)
+        self.data.add(len(rows), own, list(map(_data, rows)))
 
     def _keys(self, rows: list[Any]) -> Any:
         keyed, job_id = self._keyed, self._job_id
@@ -185,7 +207,7 @@ class Scan:
         return [idempotency_key(f"{job_id}:{row.row}", row, keyed) for row in rows]
 
     def _take_statuses(self, records: list[_Status]) -> None:
-        positions = list(map(self._position_of, map(_number, records)))
+        positions = self._positions(records)
         if self._wanted is not None:
             chosen = list(map(self._wanted.__getitem__, positions))
             records = list(compress(records, chosen))
@@ -241,7 +263,7 @@ class Scan:
 
     def _results(self, latest: list[_Status]) -> Any:
         texts = list(map(bytes, map(_result, latest)))
-        if not self._flattens and all(text.startswith((b"{", b"[", b"null")) for text in texts):
+        if not self._flattens and {text[0] for text in texts} <= _NESTED_OR_NULL:
             return self._parts.json_texts([None if text == b"null" else text for text in texts])
         return self._decode_all(b"[%b]" % b",".join(texts))
 
@@ -255,9 +277,13 @@ def _is_end(record: _Status) -> bool:
 
 def _place(places: array[int], positions: list[int], first: int) -> int:
     """Note the places of rows, which count from ``first``; return the next free one."""
-    for place, position in enumerate(positions, first):
-        places[position] = place
-    return first + len(positions)
+    end = first + len(positions)
+    if positions and positions == list(range(positions[0], positions[0] + len(positions))):
+        places[positions[0] : positions[-1] + 1] = array("q", range(first, end))
+    else:
+        for place, position in enumerate(positions, first):
+            places[position] = place
+    return end
 
 
 def _check_depth(lines: list[bytes]) -> None:

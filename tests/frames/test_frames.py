@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,11 +11,13 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 
 import journal
 from journal import InvalidValueError, JobService, MissingExtraError, Rows
+from journal.format.seal import SEALED_LINE_END, sealed_end
 from journal.frames.columns import IF_USED, JOURNAL_COLUMNS, member
 from journal.transfer import pack_to_file, pull_job, unpack_job
 
@@ -166,6 +169,17 @@ def test_the_rows_are_those_of_the_call_whatever_happens_later(service: JobServi
     assert table["result"].to_pylist() == ["one", None]
 
 
+def test_a_row_in_flight_has_nothing_of_its_attempt_before(service: JobService) -> None:
+    job_id = made(service, {"n": 1})[0].job_id
+    service.start_row(f"{job_id}:1")
+    service.fail_row(f"{job_id}:1", "E", "m", cost_cents=5)
+    begun = service.start_row(f"{job_id}:1")
+    names = ["status", "error_code", "cost_cents", "started_at", "duration_s"]
+    assert service.get_rows(job_id).to_arrow(names).to_pylist() == [
+        dict(zip(names, ["processing", None, None, begun.updated_at, None], strict=True))
+    ]
+
+
 def test_rows_of_an_open_batch_are_a_table_too(service: JobService) -> None:
     rows = made(service, {"n": 1})
     job_id = rows[0].job_id
@@ -244,6 +258,9 @@ def test_a_column_whose_type_changes_after_thousands_of_rows_loses_nothing(
     texts = rows.to_arrow()["v"].to_pylist()
     assert [None if text is None else json.loads(text) for text in texts] == values
     assert rows.to_arrow()["late"].to_pylist() == [d.get("late") for d in data]
+    wide: list[Any] = [2**60 + 1] * 9000 + [0.5] * 9000
+    texts = made(service, *({"v": value} for value in wide)).to_arrow(["v"])["v"].to_pylist()
+    assert [json.loads(text) for text in texts] == wide
     numbers = service.get_rows(
         service.create_job("K", row_data=[{"data": d} for d in data[:9000]]).id
     )
@@ -285,6 +302,8 @@ def test_names_of_the_datas_own_columns_come_first(service: JobService) -> None:
     assert rows.to_arrow(wanted).column_names == wanted
     assert rows.to_arrow(wanted)["result.price"].to_pylist() == [None, 5]
     assert rows.to_dicts(wanted) == rows.to_arrow(wanted).to_pylist()
+    for name in ("status", "journal_status", "Attempts", "result", "row_number"):
+        assert rows.to_dicts([name])[1] == rows.to_arrow([name]).to_pylist()[1]
 
 
 def test_members_of_nested_values_are_columns_on_demand(service: JobService) -> None:
@@ -443,6 +462,25 @@ def test_damage_is_named_instead_of_read(service: JobService) -> None:
         file.write(b"c")
     with pytest.raises(journal.JournalDamagedError):
         rows.to_arrow()
+
+
+@pytest.mark.parametrize(
+    "time", [b"2026-13-01T00:00:00.000001Z", b"2026-01-01T00:00:00+01:00", b"x"]
+)
+def test_a_time_that_is_none_is_named_as_damage(service: JobService, time: bytes) -> None:
+    job_id = made(service, {"n": 1}, {"n": 2})[0].job_id
+    path = service.root / job_id / "journal.jsonl"
+    service.close()
+    header, *lines = path.read_bytes().splitlines(keepends=True)
+    lines[0] = re.sub(rb'"at":"[^"]*"', b'"at":"%b"' % time, lines[0])
+    content, crc = b"", 0
+    for part in SEALED_LINE_END.split(header + b"".join(lines))[:-1:2]:
+        crc = crc32(part, crc)
+        content += part + sealed_end(crc)
+    path.write_bytes(content)
+    with JobService(service.root) as again, pytest.raises(journal.JournalDamagedError) as caught:
+        again.get_rows(job_id).to_arrow(["n", "created_at"])
+    assert "line 2 " in str(caught.value)
 
 
 def test_times_are_in_utc_with_microseconds(service: JobService) -> None:

@@ -1,0 +1,60 @@
+"""Rows as tables: no value is changed, and none is that of another row or of another moment."""
+
+from __future__ import annotations
+
+from mutation.patch import Patch
+
+FRAMES = "tests/frames/test_frames.py"
+EXPORT = "tests/export/test_export.py"
+
+PATCHES = [
+    Patch(
+        "an integer in a column of floats keeps its value",
+        "frames/parts",
+        'if kinds == {"int", "float"} and all(map(self._is_exact, parts)):',
+        'if kinds == {"int", "float"}:',
+        FRAMES,
+    ),
+    Patch(
+        "an integer beside a float is exact as a float",
+        "frames/parts",
+        "or value is None or -_EXACT <= value <= _EXACT for value in values",
+        "or True for value in values",
+        FRAMES,
+    ),
+    Patch(
+        "a time of a table is in UTC",
+        "frames/parts",
+        'ends_with(texts, "Z")',
+        'ends_with(texts, "")',
+        FRAMES,
+    ),
+    Patch(
+        "rows of a table are in the order of the rows",
+        "frames/arrow",
+        "(scan.statuses, parts.order(scan.of_status, positions)),",
+        "(scan.statuses, None),",
+        FRAMES,
+    ),
+    Patch(
+        "a row in flight has no outcome of an earlier attempt in a table",
+        "frames/scan",
+        "                of_status[position] = NOWHERE\n",
+        "",
+        FRAMES,
+    ),
+    Patch(
+        "a column that a row uses is not left out of an export",
+        "export/table",
+        "used.update([name for at, name in _CHECKED if name and own[at]])",
+        "pass",
+        EXPORT,
+    ),
+    Patch(
+        "a hidden value stays hidden in a wanted column",
+        "export/table",
+        "                own[name] = REDACTED\n",
+        "                pass\n",
+        EXPORT,
+    ),
+]
