@@ -26,6 +26,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.child import growth, resident_bytes
 from benchmarks.setting import JOB, in_child, row_ids
 from journal import JobService, Rows
 
@@ -101,16 +102,12 @@ def seconds(work: Callable[[], object]) -> float:
 
 def peak(root: str, what: str) -> None:
     """Print the MB by which this process grew at its peak, and those of what it has made."""
-    import resource  # noqa: PLC0415  (for this child only)
-
-    import pandas as pd  # noqa: F401, PLC0415
+    import pandas as pd  # noqa: F401, PLC0415  (for this child only)
 
     rows = rows_of(Path(root))
-    len(rows)
-    unit = 1 if sys.platform == "darwin" else 1024
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    before = resident_bytes("VmRSS")
     made = getattr(rows, what)()
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before
+    grown = growth("VmHWM", before)
     size = made.nbytes if what == "to_arrow" else made.memory_usage(deep=True).sum()
     print(f"{what}: peak {grown / 1e6:.0f} MB above the start, the result {size / 1e6:.0f} MB")
     print(grown / 1e6)

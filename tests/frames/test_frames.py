@@ -258,7 +258,7 @@ def test_a_column_whose_type_changes_after_thousands_of_rows_loses_nothing(
     texts = rows.to_arrow()["v"].to_pylist()
     assert [None if text is None else json.loads(text) for text in texts] == values
     assert rows.to_arrow()["late"].to_pylist() == [d.get("late") for d in data]
-    wide: list[Any] = [2**60 + 1] * 9000 + [0.5] * 9000
+    wide: list[Any] = [2**60 + 1, *[1] * 9000, *[0.5] * 9000]
     texts = made(service, *({"v": value} for value in wide)).to_arrow(["v"])["v"].to_pylist()
     assert [json.loads(text) for text in texts] == wide
     numbers = service.get_rows(
