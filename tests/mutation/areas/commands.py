@@ -6,6 +6,8 @@ from mutation.patch import Patch
 
 PLACEHOLDERS = "tests/cli/test_placeholders.py"
 OUTCOMES = "tests/cli/test_outcomes_of_commands.py"
+ARGUMENTS = "tests/run/test_wrong_arguments.py"
+MISTAKES = "tests/cli/test_mistakes.py"
 
 PATCHES = [
     Patch(
@@ -93,5 +95,33 @@ PATCHES = [
         "            return held(code, message, after_s=after_s)\n",
         "            return held(code, message)\n",
         OUTCOMES,
+    ),
+    Patch(
+        "a generator is no handler",
+        "run/workers/choose",
+        "    if is_generator_function(handler):\n",
+        "    if False:\n",
+        ARGUMENTS,
+    ),
+    Patch(
+        "there is no job inside of a job",
+        "run/open_job",
+        "    if os.path.lexists(directory.parent / JOURNAL_NAME):\n",
+        "    if False:\n",
+        ARGUMENTS,
+    ),
+    Patch(
+        "a job is no store",
+        "cli/main",
+        "    if os.path.lexists(os.path.join(root, JOURNAL_NAME)):\n",
+        "    if False:\n",
+        MISTAKES,
+    ),
+    Patch(
+        "only ROWS are before the dashes",
+        "cli/run/arguments",
+        "    if len(before) > 1:\n",
+        "    if False:\n",
+        MISTAKES,
     ),
 ]
