@@ -574,7 +574,7 @@ def test_a_column_that_no_row_has_is_said(cli: Cli) -> None:
         code, out, err = cli(*arguments, "--where", "zap=1")
         assert (code, out) == (0, "0")
         assert (
-            "none of the rows checked has a column 'zap'; did you mean 'zip'?; the columns are"
+            "none of the rows checked has a column 'zap'; the columns are: zip; did you mean 'zip'?"
             in err
         )
 
