@@ -948,7 +948,7 @@ class JobService:
         self._journal(job_id).change(transitions.put_log_of_caller, record)
 
     def log_attempt(self, row_id: str, logs: Sequence[LogEntry]) -> None:
-        """Record messages that an attempt at the row has logged earlier, in one commit.
+        """Record, in one commit, messages that an attempt at the row has logged earlier.
 
         Their ``row_number`` is ignored. Raises RowNotFoundError.
         """

@@ -15,7 +15,9 @@ SQLITE_PREFIX = "sqlite:"
 
 
 class Source(msgspec.Struct, frozen=True):
-    """The arguments of :func:`journal.read_rows`. ``in_shell``: they are those of `journal run`."""
+    """The arguments of :func:`journal.read_rows`. ``in_shell``: they come from `journal run`, so
+    messages name its options.
+    """
 
     path: str
     format: str | None = None

@@ -1,8 +1,8 @@
 """Whether a file is still the one that was read: its state, and a checksum of all of it.
 
-The time of a file's last change is exact to a tick of the system's clock, or worse. A file that was
-changed just before it was read may be changed again in the same tick, and keep its state. So only
-the checksum of the whole file shows that such a file is the same.
+The time of a file's last change is exact to a tick of the system's clock, or worse. If a file
+changes just before it is read, it may change again within the same tick. Its size and times then
+stay the same, so only a checksum of the whole file shows that it is the same.
 """
 
 from __future__ import annotations

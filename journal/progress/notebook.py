@@ -27,7 +27,7 @@ class _Shown:
 
 
 class Cell:
-    """The output of a cell. The notebook keeps its last state."""
+    """The output of a cell. The saved notebook has the last HTML that was shown."""
 
     every_s = 0.5
 

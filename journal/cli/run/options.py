@@ -322,8 +322,10 @@ _NO_SHELL = (
 
 
 class RunOptions(click.Command):
-    """A command that explains how to replace ``--shell``, an option of older versions, and refuses a
-    second ``--on-end``, since click would take only the last one. It also checks what is before ``--``.
+    """A command that checks what is before ``--``, with errors of its own.
+
+    - ``--shell``, which only older versions had: the error says what to use instead.
+    - A second ``--on-end``: click would silently take only the last one.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

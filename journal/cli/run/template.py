@@ -106,11 +106,14 @@ class Template:
         return parts
 
     def check(self, columns: Collection[str] | None) -> None:
-        """Decide which text in braces is a placeholder: that of the input's columns.
+        """Decide which text in braces is a placeholder: text that names a column of the input.
 
-        Raises InvalidValueError for other text if it has the form of a placeholder and no ``$``
-        before it, if it resembles a column, or if its argument has doubled braces. Also raises
-        it for a placeholder inside a shell's script.
+        Raises InvalidValueError for a placeholder inside a shell's script, and for other text in
+        braces in these cases:
+
+        - it has the form of a placeholder and no ``$`` before it;
+        - it resembles the name of a column;
+        - doubled braces are in the same argument.
 
         If each row has its own columns, ``columns`` is None, and :meth:`checked` checks each row.
         """
