@@ -84,7 +84,7 @@ class Rows(RowSequence):
 
         Nested values, and values that have no common type, are JSON text. See :class:`Rows` for the
         arguments and the columns. Memory: the table, the largest of its columns a second time, and
-        45 bytes for each row of the job. Needs pyarrow.
+        61 bytes for each row of the job. Needs pyarrow.
         """
         return self._arrow("to_arrow()", _options(columns, flatten, all_columns))
 

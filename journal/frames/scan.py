@@ -2,7 +2,8 @@
 
 This takes a third of the time of reading row by row. Records are decoded in the order of the file,
 and only as far as a table needs them. So there are two sides of the table, the data of rows and
-their statuses, and for each row its place on both sides.
+their statuses, and for each row its place on both sides. Earlier data and statuses of a row are
+left out by their offsets: they must not decide which columns there are, nor their types.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from functools import cache
-from itertools import compress
-from operator import attrgetter
+from itertools import accumulate, compress
+from operator import and_, attrgetter, eq
 from typing import Any
 
 import msgspec
@@ -134,51 +135,58 @@ class Scan:
         if self._wanted is not None:
             for position in rows.view.positions(range(len(rows))):
                 self._wanted[position] = 1
+        self._data_at, self._status_at = columns.row_offsets[:], columns.status_offsets[:]
         self._position_of: dict[int, int] | None = None
         if columns.numbers is not None:
             self._position_of = {number: at for at, number in enumerate(columns.numbers)}
         self._count_of_data = self._count_of_status = 0
         try:
-            for records in self._chunks(history):
-                self._take(records)
+            for records, offsets in self._chunks(history):
+                self._take(records, offsets)
         except parts.invalid_error:  # a time that is none
             for _ in history.entries():  # this names the damage
                 pass
             raise
 
-    def _chunks(self, history: History) -> Iterator[list[Any]]:
+    def _chunks(self, history: History) -> Iterator[tuple[list[Any], list[int]]]:
+        """Records, and the offsets where they begin."""
         decode = _decoder(exact=self._exact)
         records: list[Any] = []
+        offsets: list[int] = []
         blocks = 0
         for block in history.blocks():
             lines = block.lines
+            begins = list(accumulate([len(line) + 1 for line in lines], initial=block.offset))
             if not self._needs_statuses:
-                lines = [line for line in lines if not line.startswith(_STATUS_LINE)]
+                needed = [not line.startswith(_STATUS_LINE) for line in lines]
+                lines, begins = list(compress(lines, needed)), list(compress(begins, needed))
             try:
                 if max(map(len, lines), default=0) > _LONG_BYTES:
                     _check_depth(lines)
                 records += map(decode, lines)
+                offsets += begins[: len(lines)]
             except DECODE_ERRORS:
                 for number in range(len(block.lines)):
                     history.record(block, number)  # names the damage
                 raise
             blocks += 1
             if len(records) >= _CHUNK_RECORDS or blocks > _MAX_BLOCKS:
-                yield records
-                records, blocks = [], 0
+                yield records, offsets
+                records, offsets, blocks = [], [], 0
         if records:
-            yield records
+            yield records, offsets
 
-    def _take(self, records: list[Any]) -> None:
+    def _take(self, records: list[Any], offsets: list[int]) -> None:
         kinds = set(map(type, records))
         if kinds <= _ROWS:
-            self._take_rows(records)
+            self._take_rows(records, offsets)
         elif kinds == {_Status}:
-            self._take_statuses(records)
+            self._take_statuses(records, offsets)
         else:
             for take, chosen in ((self._take_rows, _ROWS), (self._take_statuses, {_Status})):
-                if found := [each for each in records if type(each) in chosen]:
-                    take(found)
+                is_chosen = [type(each) in chosen for each in records]
+                if any(is_chosen):
+                    take(list(compress(records, is_chosen)), list(compress(offsets, is_chosen)))
 
     def _positions(self, records: list[Any]) -> list[int]:
         numbers = map(_number, records)
@@ -186,10 +194,12 @@ class Scan:
             return [number - 1 for number in numbers]
         return list(map(self._position_of.__getitem__, numbers))
 
-    def _take_rows(self, rows: list[Any]) -> None:
+    def _take_rows(self, rows: list[Any], offsets: list[int]) -> None:
         positions = self._positions(rows)
+        chosen = list(map(eq, map(self._data_at.__getitem__, positions), offsets))
         if self._wanted is not None:
-            chosen = list(map(self._wanted.__getitem__, positions))
+            chosen = list(map(and_, chosen, map(self._wanted.__getitem__, positions)))
+        if not all(chosen):
             rows = list(compress(rows, chosen))
             positions = list(compress(positions, chosen))
         self._count_of_data = _place(self.of_data, positions, self._count_of_data)
@@ -206,18 +216,23 @@ class Scan:
             return self._parts.row_ids(job_id, list(map(_number, rows)))
         return [idempotency_key(f"{job_id}:{row.row}", row, keyed) for row in rows]
 
-    def _take_statuses(self, records: list[_Status]) -> None:
+    def _take_statuses(self, records: list[_Status], offsets: list[int]) -> None:
         positions = self._positions(records)
         if self._wanted is not None:
             chosen = list(map(self._wanted.__getitem__, positions))
             records = list(compress(records, chosen))
+            offsets = list(compress(offsets, chosen))
             positions = list(compress(positions, chosen))
         parts, needed = self._parts, self._needed
         moments = parts.times_of_text(
             [each.at if each.origin is None else each.origin.at for each in records]
         )
-        took_s = self._follow(records, positions, parts.microseconds(moments))
-        is_latest = [each.status != "processing" for each in records]
+        is_last = map(eq, map(self._status_at.__getitem__, positions), offsets)
+        is_latest = [
+            is_it and each.status != "processing"
+            for is_it, each in zip(is_last, records, strict=True)
+        ]
+        took_s = self._follow(records, positions, parts.microseconds(moments), is_latest)
         latest = list(compress(records, is_latest))
         own: dict[str, Any] = {
             name: list(map(attrgetter(name), latest)) for name in _OF_STATUS if name in needed
@@ -232,24 +247,27 @@ class Scan:
         self.statuses.add(len(latest), {name: own[name] for name in JOURNAL_COLUMNS if name in own})
 
     def _follow(
-        self, records: list[_Status], positions: list[int], moments_us: list[int]
+        self,
+        records: list[_Status],
+        positions: list[int],
+        moments_us: list[int],
+        is_latest: list[bool],
     ) -> list[float | None]:
-        """Note the places of statuses and the starts of attempts, in the order of the file.
+        """Note the places of latest statuses and the starts of attempts, in the order of the file.
 
-        Returns the duration of the attempt that each status ended; None if it ended none, or if the
-        end is unknown. The rules are those of :class:`~journal.history.durations.LastAttempts`.
+        Returns the duration of the attempt that each latest status ended; None if it ended none, or
+        if the end is unknown. The rules are those of :class:`~journal.history.durations.LastAttempts`.
         """
         of_status, started_us, is_started = self.of_status, self.started_us, self._is_started
         place = self._count_of_status
         took_s: list[float | None] = []
-        for record, position, at_us in zip(records, positions, moments_us, strict=True):
+        for record, position, at_us, is_it in zip(
+            records, positions, moments_us, is_latest, strict=True
+        ):
             if record.status == "processing":
                 started_us[position] = at_us
                 is_started[position] = 1
-                of_status[position] = NOWHERE
                 continue
-            of_status[position] = place
-            place += 1
             began_us = started_us[position]
             took = None
             if began_us > at_us:
@@ -257,7 +275,10 @@ class Scan:
             elif is_started[position] and (record.status == "completed" or _is_end(record)):
                 took = (at_us - began_us) / 1_000_000
             is_started[position] = 0
-            took_s.append(took)
+            if is_it:
+                of_status[position] = place
+                place += 1
+                took_s.append(took)
         self._count_of_status = place
         return took_s
 

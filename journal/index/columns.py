@@ -244,6 +244,8 @@ class View:
         if found is None:
             first = self._first
             return [number + first for number in numbers]
+        if not numbers:
+            return []
         self.position(max(numbers[0], numbers[-1]))  # this finds all rows before, too
         return [found[number] for number in numbers]
 

@@ -120,6 +120,36 @@ def test_rows_of_one_status_are_a_table_of_these_rows(service: JobService, statu
     assert rows.to_arrow(["order", "status", "duration_s"]).to_pylist() == expected
 
 
+def test_no_rows_of_a_status_are_a_table_without_rows(service: JobService) -> None:
+    job_id = made(service, {"n": 1})[0].job_id
+    assert service.get_rows(job_id, "failed").to_arrow().num_rows == 0
+    assert service.get_rows(job_id, "failed").to_dicts() == []
+
+
+def test_earlier_data_and_outcomes_of_rows_decide_no_column_and_no_type(
+    tmp_path: Path, service: JobService
+) -> None:
+    path = tmp_path / "store" / "j"
+    with journal.open_job(path, [{"n": 1, "x": "a", "old": 1}], key="n"):
+        pass
+    with journal.open_job(path, [{"n": 1, "x": 5}], key="n", on_changed="retry"):
+        pass
+    service.start_job("j")
+    service.start_row("j:1")
+    service.complete_row("j:1", result="text", cost_cents=3)
+    service.redo_row("j:1", "the price was wrong")
+    service.start_row("j:1")
+    service.complete_row("j:1", result=7)
+    for rows in (service.get_rows("j"), service.get_rows("j", "completed")):
+        table = rows.to_arrow()
+        assert table.to_pylist() == rows.to_dicts()
+        assert "old" not in table.column_names
+        assert {name: str(table.schema.field(name).type) for name in ("x", "result")} == {
+            "x": "int64",
+            "result": "int64",
+        }
+
+
 def test_rows_with_numbers_in_any_order_are_in_the_order_of_their_numbers(
     service: JobService,
 ) -> None:

@@ -37,10 +37,17 @@ PATCHES = [
         FRAMES,
     ),
     Patch(
-        "a row in flight has no outcome of an earlier attempt in a table",
+        "an earlier outcome of a row is not in a table",
         "frames/scan",
-        "                of_status[position] = NOWHERE\n",
-        "",
+        'is_it and each.status != "processing"',
+        'each.status != "processing"',
+        FRAMES,
+    ),
+    Patch(
+        "earlier data of a row is not in a table",
+        "frames/scan",
+        "chosen = list(map(eq, map(self._data_at.__getitem__, positions), offsets))",
+        "chosen = [True] * len(positions)",
         FRAMES,
     ),
     Patch(
