@@ -42,6 +42,7 @@ def read_parquet(source: Source, stack: ExitStack) -> tuple[list[str], Rows]:
     try:
         # Buffered and not read ahead, or a whole row group would be in memory.
         options = {"buffer_size": _READ_BYTES, "pre_buffer": False}
+        options["page_checksum_verification"] = True  # of files that have them
         file = stack.enter_context(parquet.ParquetFile(source.path, **options))
         columns = check_columns(list(file.schema_arrow.names), source)
     except (pa.ArrowException, OSError) as error:
@@ -71,6 +72,7 @@ def _rows(pa: Any, batches: Iterable[Any], columns: list[str], source: Source) -
     first = 1
     try:
         for batch in batches:
+            batch.validate(full=True)  # otherwise, damage can crash the process
             for begin in range(0, batch.num_rows, _BATCH_ROWS):
                 part = batch.slice(begin, _BATCH_ROWS)
                 cells = [

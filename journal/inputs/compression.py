@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 import zlib
+from collections.abc import Callable
 from typing import IO, Any
 
 from journal.errors import MissingExtraError
@@ -16,12 +18,15 @@ _MAGIC = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"BZh": "bzip2",
 }
+_SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # what pzstd begins its files with
 SUFFIXES = frozenset((".gz", ".xz", ".zst", ".zstd", ".bz2"))
 _PIECE_BYTES = 1 << 16
 
 
 def compression_of(head: bytes) -> str | None:
     """The compression of data that begins with ``head``: "gzip" and so on; None if it has none."""
+    if _SKIPPABLE.match(head):
+        return "zstd"
     return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
 
 
@@ -39,15 +44,45 @@ def _open(stream: IO[bytes], compression: str) -> tuple[Any, tuple[type[Exceptio
     if compression == "xz":
         import lzma  # noqa: PLC0415
 
-        return lzma.LZMAFile(stream), (lzma.LZMAError,)
+        return _Streams(stream, lzma.LZMADecompressor), (lzma.LZMAError,)
     if compression == "bzip2":
         import bz2  # noqa: PLC0415
 
-        return bz2.BZ2File(stream), ()
+        return _Streams(stream, bz2.BZ2Decompressor), ()
     zstd: Any = find_zstd()
     if zstd is None:
         raise MissingExtraError("an input in zstd", "backports.zstd", "zstd")
     return zstd.ZstdFile(stream), (zstd.ZstdError,)
+
+
+class _Streams:
+    """Compressed streams, one after the other, as parallel programs write them.
+
+    ``lzma.LZMAFile`` and ``bz2.BZ2File`` end without an error before a stream that is damaged.
+    """
+
+    def __init__(self, stream: Any, decompressor: Callable[[], Any]) -> None:
+        self._stream, self._new = stream, decompressor
+        self._current = decompressor()
+        self._is_begun = False
+
+    def read1(self, size: int) -> bytes:
+        while True:
+            data = b""
+            if self._current.eof:
+                data = self._current.unused_data
+                self._current, self._is_begun = self._new(), False
+            elif self._current.needs_input:
+                data = self._stream.read1(_PIECE_BYTES)
+                if not data and self._is_begun:
+                    raise EOFError
+                if not data:
+                    return b""
+            if not self._is_begun:
+                data = data.lstrip(b"\0")  # padding, as of gzip
+                self._is_begun = bool(data)
+            if found := self._current.decompress(data, size):
+                return bytes(found)
 
 
 class _Inflated(io.RawIOBase):

@@ -12,6 +12,7 @@ import itertools
 import re
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -25,6 +26,11 @@ Rows = Iterator[dict[str, Any]]
 Cells = tuple[Any, ...]
 
 _BATCH_ROWS = 500
+# What openpyxl, and the modules for ZIP and XML, raise for damaged files.
+_REFUSALS = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, SyntaxError, OSError, RuntimeError),
+    *(LookupError, ValueError, TypeError, AttributeError, AssertionError),
+)
 _PIECE_BYTES = 1 << 20
 
 
@@ -54,7 +60,7 @@ def read_workbook(
         if _has_formulas_without_values(source.path):
             table.formulas = _rows_of(load(values=False)[sheet.title])
         return table.columns, table.rows()
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError, SyntaxError) as error:
+    except _REFUSALS as error:
         if isinstance(error, InvalidValueError):
             raise
         raise source.refused(f"can't be read as an Excel workbook: {error}") from None
@@ -142,7 +148,9 @@ class _Sheet:
                         reason = f"is in a column without a name: name it in row {self._header}"
                         raise self._refused(reason, cell, cell.value)
                 yield dict(zip(columns, values, strict=True))
-        except (zipfile.BadZipFile, KeyError, OSError, SyntaxError) as error:
+        except _REFUSALS as error:
+            if isinstance(error, InvalidValueError):
+                raise
             reason = f"can't be read as an Excel workbook: {error}"
             raise self._source.refused(reason, f"after row {number}") from None
         if is_empty:

@@ -139,6 +139,9 @@ def choose(head: bytes, source: Source, compression: str | None) -> str:
     InvalidValueError if the content has another one.
     """
     path = source.path if source.is_file and not compression else ""
+    if compression and (inner := compression_of(head)):
+        reason = f"is {compression} data with {inner} data in it: decompress it once"
+        raise source.refused(reason)
     kind = kind_of(head, path)
     wanted = source.format or format_of(source.path)
     found = wanted or (kind and kind.format) or "csv"

@@ -99,6 +99,8 @@ class _Array:
         return length > 0
 
     def element(self, where: str) -> dict[str, Any]:
+        if self.at == len(self._text):
+            raise self.refused(f"the file ends before {where}: copy it or download it again")
         if self._text[self.at] != "{":
             raise self.refused(f'{where} must be a JSON object, such as {{"order":"A-1"}}')
         while True:

@@ -80,7 +80,7 @@ class RowInput:
     def __iter__(self) -> Rows:
         opened, self._opened = self._opened, None
         if opened is None:
-            if self.source.path == STANDARD_INPUT:
+            if self.source.is_stream:
                 raise self.source.refused(
                     "can be read only once: keep its rows in a list or a file"
                 )

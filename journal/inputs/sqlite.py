@@ -22,7 +22,8 @@ Rows = Iterator[dict[str, Any]]
 def _connect(path: str) -> sqlite3.Connection:
     """Raises ``sqlite3.Error``. ``mode=ro`` never makes a file."""
     url = f"{Path(path).absolute().as_uri()}?mode=ro"
-    connection = sqlite3.connect(url, uri=True, isolation_level=None)
+    # A generator may be closed in another thread than the one that began it.
+    connection = sqlite3.connect(url, uri=True, isolation_level=None, check_same_thread=False)
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)  # ATTACH would make a file
     return connection
 
@@ -56,6 +57,8 @@ def read_query(source: Source, stack: ExitStack) -> tuple[list[str], Rows]:
     try:
         connection = stack.enter_context(closing(_connect(path)))
         cursor = connection.execute(query)
+        if _is_cut_short(connection, path):
+            raise source.refused("is a SQLite database that is cut short: copy it again")
     except sqlite3.Error as error:
         raise _refused(source, error, path, query) from None
     except sqlite3.Warning:  # before Python 3.12, for more than one statement
@@ -64,6 +67,17 @@ def read_query(source: Source, stack: ExitStack) -> tuple[list[str], Rows]:
         raise source.refused("returns no columns: give a SELECT", "query", query)
     columns = [str(column[0]) for column in cursor.description]
     return check_columns(columns, source, "query"), _rows(cursor, columns, source, query)
+
+
+def _is_cut_short(connection: sqlite3.Connection, path: str) -> bool:
+    """Whether the last page isn't whole. SQLite would read the rest of it as zeros: as nulls.
+
+    With a journal beside it, SQLite restores the page.
+    """
+    if any(os.path.exists(path + end) for end in ("-journal", "-wal")):
+        return False
+    (page,) = connection.execute("PRAGMA page_size").fetchone()
+    return os.path.getsize(path) % int(page) > 0
 
 
 def _rows(cursor: sqlite3.Cursor, columns: list[str], source: Source, query: str) -> Rows:

@@ -18,6 +18,11 @@ _DELIMITERS = {"\\t": "\t", "tab": "\t"}
 _PROBABLE = ";\t|"  # what else separates cells in files that are called CSV
 
 
+_CR = (
+    "has a carriage return (CR) without a line feed: replace it, as by tr '\\r' '\\n', or quote it"
+)
+
+
 def read_table(lines: Iterator[str], source: Source, format: str) -> tuple[list[str], Rows]:  # noqa: A002  (the word)
     """Read the header; return the columns, and the rows."""
     table = _tsv_cells(lines, source) if format == "tsv" else _csv_cells(lines, source)
@@ -34,6 +39,8 @@ def _csv_cells(lines: Iterator[str], source: Source) -> Table:
                 yield reader.line_num, cells
     except csv.Error as error:
         where = f"line {reader.line_num}"
+        if str(error).startswith("new-line character"):
+            raise source.refused(_CR, where) from None
         raise source.refused("is not valid CSV", where, str(error)) from None
 
 
@@ -58,6 +65,8 @@ def _tsv_cells(lines: Iterator[str], source: Source) -> Table:
     for number, line in enumerate(lines, 1):
         text = without_end(line)
         if text:
+            if number == 1 and "\r" in text:
+                raise source.refused(_CR, "line 1", text)
             cells = text.split("\t")
             if '"' in text:
                 _check_quotes(cells, source, f"line {number}")

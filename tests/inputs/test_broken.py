@@ -2,6 +2,7 @@
 the value, and what to do.
 """
 
+import bz2
 import gzip
 import io
 import lzma
@@ -9,7 +10,8 @@ import os
 import sqlite3
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from typing import Any
 import pytest
 
 import journal
+from journal.fs.zstd import find_zstd
 from journal.inputs.read import RowInput
 from journal.inputs.source import Source
 
@@ -107,6 +110,19 @@ def tar() -> bytes:
             ("is xz data that is cut short: copy it or download it again"),
         ),
         (
+            "a.csv.xz",
+            lzma.compress(CSV) + lzma.compress(CSV)[:6] + b"damaged",
+            "is damaged xz data (",
+        ),
+        ("a.csv.bz2", bz2.compress(CSV) + b"BZH9damaged", "is damaged bzip2 data ("),
+        (
+            "a.csv.gz",
+            gzip.compress(lzma.compress(CSV)),
+            "is gzip data with xz data in it: decompress it once",
+        ),
+        ("a.csv", b"order,zip\rA-1,90001\r", "line 1: has a carriage return (CR) without a line"),
+        ("a.tsv", b"order\tzip\rA-1\t90001\r", "line 1: has a carriage return (CR) without a line"),
+        (
             "a.csv",
             b"order;zip\nA-1;90001\n",
             (
@@ -138,6 +154,7 @@ def tar() -> bytes:
             b'[{"a":1},\n{"a',
             ("line 2: the file ends within element 2: copy it or download it again (got '{\"a')"),
         ),
+        ("a.json", b'[{"a":1},\n', "line 2: the file ends before element 2: copy it or"),
         ("a.json", b'[{"a":1},\n{"a":1,}]', "line 2: element 2 is not valid JSON: "),
         ("a.json", b'[{"a":1}\n{"a":1}]', "line 2: a comma or ] must follow element 1 (got "),
         ("a.json", b'[{"a":1},\n]', "line 2: must not follow a comma (got ']')"),
@@ -234,6 +251,57 @@ def test_compressed_data_is_read_whatever_its_name(
     assert len(list(journal.read_rows(tmp_path / name))) == 2
 
 
+@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress, bz2.compress])
+def test_compressed_streams_one_after_the_other_are_read_with_their_padding(
+    tmp_path: Path, compress: Callable[[bytes], bytes]
+) -> None:
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(compress(CSV) + bytes(8) + compress(b"A-3,90003\n" * 30_000) + bytes(512))
+    assert len(list(journal.read_rows(path))) == 30_002
+
+
+def test_a_file_of_a_parallel_zstd_is_read(tmp_path: Path) -> None:
+    zstd = find_zstd()
+    if zstd is None:
+        pytest.skip("needs a library for zstd")
+    path = tmp_path / "a.csv.zst"
+    path.write_bytes(b"\x50\x2a\x4d\x18\4\0\0\0size" + zstd.compress(CSV))
+    assert len(list(journal.read_rows(path))) == 2
+
+
+@pytest.mark.parametrize("kind", ["file", "stream", "parquet"])
+def test_a_damaged_file_of_arrow_is_refused_and_does_not_crash(tmp_path: Path, kind: str) -> None:
+    pa = pytest.importorskip("pyarrow")
+    path = tmp_path / "a"
+    table = pa.table({"order": ["A-1", "A-2", "A-3"] * 9})
+    if kind == "parquet":
+        from pyarrow import parquet  # noqa: PLC0415  (an extra)
+
+        parquet.write_table(
+            table, path, write_page_checksum=True, use_dictionary=False, compression="none"
+        )
+        content = path.read_bytes().replace(b"A-2", b"B-2", 1)
+    else:
+        with (pa.ipc.new_file if kind == "file" else pa.ipc.new_stream)(path, table.schema) as out:
+            out.write_table(table)
+        offset = (6).to_bytes(4, "little") + (9).to_bytes(4, "little")
+        content = path.read_bytes().replace(offset, b"\xff\xff\xff\x7f" * 2, 1)
+    assert content != path.read_bytes()
+    path.write_bytes(content)
+    assert "is damaged or incomplete: copy it or write it again" in refusal(str(path))
+
+
+def test_a_pipe_cannot_be_read_again() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, CSV * 999)
+    os.close(writing)
+    rows = journal.read_rows(f"/dev/fd/{reading}", format="csv")
+    next(iter(rows))
+    with pytest.raises(journal.InvalidValueError, match="can be read only once"):
+        list(rows)
+    os.close(reading)
+
+
 def test_a_pipe_is_read_once_and_not_as_parquet(tmp_path: Path) -> None:
     def pipe_of(content: bytes) -> str:
         reading, writing = os.pipe()
@@ -294,6 +362,19 @@ def test_a_query_that_is_wrong_is_named_and_changes_nothing(
     assert sorted(os.listdir()) == ["a.csv", "shop.db"]
 
 
+def test_a_database_that_is_cut_short_is_refused(shop: Path) -> None:
+    with shop.open("ab") as file:
+        file.truncate(shop.stat().st_size - 1)
+    said = "is a SQLite database that is cut short: copy it again"
+    assert said in refusal("sqlite:shop.db?SELECT id FROM orders")
+
+
+def test_the_rows_of_a_query_may_be_read_in_another_thread(shop: Path) -> None:
+    rows = journal.read_rows(f"sqlite:{shop}?SELECT id FROM orders")
+    with ThreadPoolExecutor(1) as pool:
+        assert len(pool.submit(list, rows).result()) == 2
+
+
 def test_blobs_of_a_query_are_base64(shop: Path) -> None:
     assert list(journal.read_rows(f"sqlite:{shop}?SELECT id FROM orders")) == [
         {"id": "A"},
@@ -304,7 +385,7 @@ def test_blobs_of_a_query_are_base64(shop: Path) -> None:
 # --- workbooks ---------------------------------------------------------------------------------
 
 
-def workbook(path: Path, *tables: list[list[object]], **cells: object) -> str:
+def workbook(path: Path, *tables: Sequence[Sequence[object]], **cells: object) -> str:
     openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()
     for number, table in enumerate(tables):
@@ -408,3 +489,13 @@ def test_an_arrow_stream_is_read_from_a_pipe(tmp_path: Path) -> None:
     (tmp_path / "a.gz").write_bytes(gzip.compress(data.getvalue()))
     rows = list(journal.read_rows(tmp_path / "a.gz"))
     assert [row["a"] for row in rows] == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_workbook_with_damaged_data_is_refused(tmp_path: Path) -> None:
+    path = Path(workbook(tmp_path / "a.xlsx", [["order"], *[[f"A-{n}"] for n in range(99)]]))
+    with zipfile.ZipFile(path) as archive:
+        begin = archive.getinfo("xl/worksheets/sheet1.xml").header_offset
+    content = bytearray(path.read_bytes())
+    content[begin + 60 : begin + 90] = b"\xff" * 30
+    path.write_bytes(content)
+    assert "can't be read as an Excel workbook: " in refusal(str(path))

@@ -9,6 +9,27 @@ BROKEN = "tests/inputs/test_broken.py"
 
 PATCHES = [
     Patch(
+        "a compressed stream after another one is read to its end",
+        "inputs/compression",
+        "                if not data and self._is_begun:\n                    raise EOFError\n",
+        "",
+        BROKEN,
+    ),
+    Patch(
+        "a database that is cut short is refused",
+        "inputs/sqlite",
+        "    return os.path.getsize(path) % int(page) > 0\n",
+        "    return False\n",
+        BROKEN,
+    ),
+    Patch(
+        "a pipe isn't read again from its middle",
+        "inputs/read",
+        "            if self.source.is_stream:\n",
+        "            if self.source.path == STANDARD_INPUT:\n",
+        BROKEN,
+    ),
+    Patch(
         "an input is known only while its file is the one that was read",
         "inputs/known",
         "            and mark.read == rows.state_after(mark.read)\n",
