@@ -91,6 +91,8 @@ class Side(Generic[Part]):
     def _columns(self, own: Mapping[str, Any], data: list[dict[str, Any]] | None) -> Named:
         options = self._options
         if options.columns is not None:
+            if data is not None:
+                self.seen.update(dict.fromkeys(chain.from_iterable(data)))
             for wanted in dict.fromkeys(options.columns):
                 if data is not None:
                     yield from self._wanted_of(wanted, data)
@@ -108,7 +110,6 @@ class Side(Generic[Part]):
                     yield Key(True, (name,)), values
 
     def _wanted_of(self, wanted: str, data: list[dict[str, Any]]) -> Named:
-        self.seen.update(dict.fromkeys(chain.from_iterable(data)))
         if any(wanted in row for row in data):
             yield Key(False, (wanted,)), [row.get(wanted) for row in data]
         elif "." in wanted:

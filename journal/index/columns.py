@@ -239,7 +239,7 @@ class View:
         return found[number]
 
     def positions(self, numbers: range) -> list[int]:
-        """Return the positions of one or more rows, faster than several calls of :meth:`position`."""
+        """Return the positions of rows, faster than several calls of :meth:`position`."""
         found = self._found
         if found is None:
             first = self._first

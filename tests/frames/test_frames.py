@@ -407,6 +407,13 @@ def test_a_job_without_rows_is_a_table_without_rows(service: JobService) -> None
     assert rows.to_arrow().column_names == CORE
 
 
+def test_a_status_that_no_row_has_is_a_table_without_rows(service: JobService) -> None:
+    rows = service.get_rows(made(service, {"order": "A-1"}).job_id, "failed")
+    assert rows.to_dicts() == []
+    assert rows.to_arrow(["status", "result"]).to_pylist() == []
+    assert rows.to_arrow().column_names == CORE
+
+
 def test_arrow_polars_and_duckdb_take_the_rows_themselves(service: JobService) -> None:
     polars = pytest.importorskip("polars")
     duckdb = pytest.importorskip("duckdb")
