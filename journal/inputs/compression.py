@@ -19,6 +19,7 @@ _MAGIC = {
     b"BZh": "bzip2",
 }
 _SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # what pzstd begins its files with
+_BZIP2_BLOCKS = (b"1AY&SY", b"\x17rE8P\x90")  # the first one, or the end of an empty file
 SUFFIXES = frozenset((".gz", ".xz", ".zst", ".zstd", ".bz2"))
 _PIECE_BYTES = 1 << 16
 
@@ -27,6 +28,8 @@ def compression_of(head: bytes) -> str | None:
     """The compression of data that begins with ``head``: "gzip" and so on; None if it has none."""
     if _SKIPPABLE.match(head):
         return "zstd"
+    if head.startswith(b"BZh") and head[4:10] not in _BZIP2_BLOCKS:
+        return None  # text, such as the name of a column
     return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
 
 

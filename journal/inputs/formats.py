@@ -67,7 +67,7 @@ _MAGIC = {
         "an old Excel workbook (.xls), one with a password, or the like", None, _AS_CSV
     ),
     b"7z\xbc\xaf\x27\x1c": Kind("a 7-Zip archive", None, "unpack it first"),
-    b"Rar!": Kind("a RAR archive", None, "unpack it first"),
+    b"Rar!\x1a": Kind("a RAR archive", None, "unpack it first"),
     b"ORC": Kind("an ORC file", None, "write it as Parquet"),
     b"Obj\x01": Kind("an Avro file", None, "write it as Parquet or JSON Lines"),
     b"\x89HDF": Kind("an HDF5 file", None, "write its table as Parquet"),
@@ -105,7 +105,8 @@ def kind_of(head: bytes, path: str) -> Kind | None:
     if head.startswith(b"PK\x03\x04") and path:
         return _kind_of_zip(path)
     for magic, kind in _MAGIC.items():
-        if head.startswith(magic):
+        # A column may be called ORCID.
+        if head.startswith(magic) and (not magic.isalnum() or _has_controls(head)):
             return kind
     if head[257:262] == b"ustar":
         return _TAR
@@ -180,4 +181,8 @@ _CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b"))
 
 def is_binary(data: bytes) -> bool:
     """Whether no text in an encoding of 8 bits has such bytes."""
-    return compression_of(data) is not None or len(data.translate(None, _CONTROLS)) < len(data)
+    return compression_of(data) is not None or _has_controls(data)
+
+
+def _has_controls(data: bytes) -> bool:
+    return len(data.translate(None, _CONTROLS)) < len(data)

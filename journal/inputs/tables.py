@@ -31,7 +31,8 @@ def read_table(lines: Iterator[str], source: Source, format: str) -> tuple[list[
 
 
 def _csv_cells(lines: Iterator[str], source: Source) -> Table:
-    csv.field_size_limit(MAX_LINE_BYTES)  # Python's default is 128 KiB
+    # Python's default is 128 KiB. The limit is that of the process, so a higher one stays.
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
     reader = csv.reader(lines, strict=True, delimiter=_delimiter(source))
     try:
         for cells in reader:

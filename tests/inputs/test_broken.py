@@ -96,7 +96,7 @@ def tar() -> bytes:
         ),
         (
             "a.parquet.gz",
-            gzip.compress(b"PAR1"),
+            gzip.compress(b"PAR1\x15"),
             "is gzip data with a Parquet file in it: unpack it first",
         ),
         (
@@ -314,7 +314,7 @@ def test_a_pipe_is_read_once_and_not_as_parquet(tmp_path: Path) -> None:
     with pytest.raises(
         journal.InvalidValueError, match="is a pipe, but Parquet is read from its end"
     ):
-        journal.read_rows(pipe_of(b"PAR1"))
+        journal.read_rows(pipe_of(b"PAR1\x15"))
 
 
 # --- SQLite ------------------------------------------------------------------------------------

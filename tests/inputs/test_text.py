@@ -1,5 +1,7 @@
 """The rows of a run, read from each format; what is wrong is named by file, line and value."""
 
+import bz2
+import csv
 import io
 import itertools
 import tracemalloc
@@ -11,6 +13,7 @@ import pytest
 
 from journal import InvalidValueError
 from journal.format.records import MAX_LINE_BYTES
+from journal.inputs.compression import compression_of
 from journal.inputs.formats import FORMATS, NULL, format_of
 from journal.inputs.read import open_stream, read_rows
 from journal.inputs.source import Source
@@ -55,6 +58,26 @@ def refusal(content: bytes, kind: str | None, **options: Any) -> str:
 def test_the_name_of_a_file_says_what_is_in_it(name: str, kind: str | None) -> None:
     assert format_of(name) == kind
     assert kind is None or kind in FORMATS
+
+
+@pytest.mark.parametrize("column", ["ORCID", "PAR1", "FEA1", "BZh9", "Rar!"])
+def test_a_column_may_be_called_as_files_of_a_format_begin(column: str) -> None:
+    content = f"{column},name\n0000-0002,Ada\n".encode()
+    assert rows(content, None) == [{column: "0000-0002", "name": "Ada"}]
+
+
+@pytest.mark.parametrize("content", [b"", b"a\n1\n"])
+def test_data_in_bzip2_is_known_by_its_first_block(content: bytes) -> None:
+    assert compression_of(bz2.compress(content)) == "bzip2"
+
+
+def test_reading_csv_lowers_no_limit_of_the_program() -> None:
+    before = csv.field_size_limit(MAX_LINE_BYTES + 1)
+    try:
+        assert rows(b"a\n1\n", "csv") == [{"a": "1"}]
+        assert csv.field_size_limit() == MAX_LINE_BYTES + 1
+    finally:
+        csv.field_size_limit(before)
 
 
 def test_a_format_that_is_not_known_is_refused() -> None:
