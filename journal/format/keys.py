@@ -42,7 +42,8 @@ def key_of(key: Key, data: Data, where: str, what: str = "key") -> str:
                 reason = f"it has no {column!r}, which is the {what}{hint}"
                 raise InvalidValueError(where, list(data), reason)
         value = data[key] if isinstance(key, str) else [data[column] for column in columns]
-    if value in (None, "") or (isinstance(key, tuple) and not any(value)):
+    parts: Any = value if isinstance(key, tuple) else [value]
+    if all(part in (None, "") for part in parts):
         raise InvalidValueError(where, value, f"its {what} is empty")
     encode_value(value, f"{where}: {what}")  # raises the error
     check_key_digits(value, f"{where}: {what}")
