@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from journal import JobService, RowStatus
+from journal import JobService, RowStatus, open_job
 
 JOURNAL = [sys.executable, "-m", "journal"]
 # Announces its row in a file of its own, then waits until the gate is opened: no clock involved.
@@ -725,6 +725,24 @@ def test_another_command_than_that_of_the_last_run_is_named_if_nothing_is_to_be_
     done = journal(*run, "--", "echo", "{order}")
     assert done.stderr.startswith(f"{other}echo '{{zip}}'; rows that are done are not run again\n")
     assert "nothing to do" in done.stderr
+
+
+def test_a_job_whose_recorded_command_is_any_text_can_be_run(work: Path) -> None:
+    (work / "two.csv").write_text("v\n1\n2\n")
+    for name, resume in (("one", None), ("two", "don't run -- it's")):
+        rows = [{"v": "1"}, {"v": "2"}]
+        open_job(
+            work / "jobs" / name, rows, original_command="it's mine", resume_command=resume
+        ).close()
+        done = journal("run", "two.csv", "--job", name, "--", "true")
+        assert done.returncode == 0, done.stderr
+        assert "which was: " in done.stderr
+
+
+def test_quiet_says_that_the_command_is_another_one_whatever_that_is(work: Path) -> None:
+    run = ("run", "rows.csv", "--job", "j", "-q")
+    journal(*run, "--limit", "1", "--", "false", "added")
+    assert "which was: false added\n" in journal(*run, "--", "true").stderr
 
 
 def test_a_dry_run_refuses_what_a_run_would_refuse(work: Path) -> None:

@@ -30,9 +30,9 @@ def report_start(
     """Say what differs from the last run, and what is about to run."""
     job, matched, is_loud = job_run.job, job_run.matched, not given["quiet"]
     is_new = matched.added == job.total_rows
-    for text in [*other_command(job, given["command"]), *differences(matched, is_new=is_new)]:
-        if is_loud or not text.endswith(_NOTES):
-            echo_err(f"{job.id}: {text}")
+    different = differences(matched, is_new=is_new) if is_loud else lost_rows(matched)
+    for text in [*other_command(job, given["command"]), *different]:
+        echo_err(f"{job.id}: {text}")
     if not is_loud:
         return
     if is_new and job.started_at is None and given["stdin_format"] == "none":
@@ -55,9 +55,9 @@ def report_start(
 
 def other_command(job: Job, command: tuple[str, ...]) -> list[str]:
     """A message if the last run of the job had another command. Empty if it had the same one."""
-    last = shlex.split(job.original_command) if job.original_command else []
+    last = _words(job.original_command)
     if job.resume_command and " run " in job.resume_command:
-        words = shlex.split(job.resume_command)
+        words = _words(job.resume_command)
         last = words[words.index("--") + 1 :] if "--" in words else last
     if list(command) == last:
         return []
@@ -65,7 +65,16 @@ def other_command(job: Job, command: tuple[str, ...]) -> list[str]:
     return [f"the command is not that of the last run, which was: {shlex.join(last)}{done}"]
 
 
-_NOTES = ("added", "keeps its own data", "the new data", "run nevertheless")  # no --quiet has them
+def _words(command: str | None) -> list[str]:
+    try:
+        return shlex.split(command or "")
+    except ValueError:  # any text, which a program has recorded
+        return [command or ""]
+
+
+def lost_rows(matched: Matched) -> list[str]:
+    """A message if the input has rows that a repair has lost."""
+    return [counted(matched.lost, _LOST)] if matched.lost else []
 
 
 def differences(matched: Matched, *, is_new: bool) -> list[str]:
@@ -77,13 +86,12 @@ def differences(matched: Matched, *, is_new: bool) -> list[str]:
             "row|rows of the input has|have changed; the job keeps its own data",
         ),
         (matched.updated, "row|rows has|have changed, and is|are run with the new data"),
-        (matched.lost, _LOST),
         (
             matched.gone,
             "row|rows of the job is|are no longer in the input; pending rows are run nevertheless",
         ),
     ]
-    return [counted(count, words) for count, words in found if count]
+    return [counted(count, words) for count, words in found if count] + lost_rows(matched)
 
 
 def report_end(
