@@ -184,7 +184,7 @@ def test_a_tuple_of_columns_is_a_key(path: Path) -> None:
     changed = [{"order": "B", "item": 1}, *reversed(rows)]
     with journal.open_job(path, changed, key=("order", "item")) as job:
         assert (job.matched.added, job.matched.changed, job.matched.gone) == (1, 0, 0)
-    zeros = [{"order": 0, "item": 0}, {"order": False, "item": 0.0}]
+    zeros: list[dict[str, Any]] = [{"order": 0, "item": 0}, {"order": False, "item": 0.0}]
     with journal.open_job(path.with_name("zeros"), zeros, key=("order", "item")) as job:
         assert job.matched.added == len(zeros)
     for wrong, words in ((rows[:1] * 2, "same key"), ([{"order": "", "item": None}], "is empty")):
