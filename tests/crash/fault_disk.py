@@ -41,8 +41,6 @@ from random import Random
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from support.memory import fast_directory
-
 KINDS = ("ext4", "xfs", "btrfs")
 LIFETIME_S = 600
 COMMAND_S = 30
@@ -166,6 +164,8 @@ class FaultDisk:
         self._lock = threading.Lock()  # one question to the server at a time
 
     def __enter__(self) -> Self:
+        from support.memory import fast_directory  # noqa: PLC0415  (not in the process of the disk)
+
         self._dir = fast_directory(f"fault-disk-{self.kind}-")
         self.mount, fuse, base = (self._dir / name for name in ("mount", "fuse", "base"))
         self._keeper = subprocess.Popen(
