@@ -71,8 +71,6 @@ class RowInput:
         self._check: Check | None = None
         self._checked_for = ""
         self._opened: _Opened | None = self._open()
-        self._format = self._opened.format
-        self.columns = self._opened.columns
 
     def __repr__(self) -> str:
         return f"<rows of {self.source.name}>"
@@ -136,6 +134,7 @@ class RowInput:
             raise
         # Nobody need iterate over the rows. Without this, an open file would be a ResourceWarning.
         weakref.finalize(self, stack.close)
+        self._format, self.columns = opened.format, opened.columns
         return opened
 
 

@@ -310,6 +310,14 @@ def test_no_flipped_bit_of_a_mark_is_taken_for_it(path: Path) -> None:
         assert _read(mark_of(path).parent) is None
 
 
+def test_an_input_whose_file_was_replaced_has_the_columns_of_its_rows(path: Path) -> None:
+    rows = read_rows(path)
+    assert len(list(rows)) == ROWS
+    path.write_text("id,city\n1,Bonn\n")
+    assert list(rows) == [{"id": "1", "city": "Bonn"}]
+    assert rows.columns == ["id", "city"]
+
+
 def test_few_rows_leave_no_mark(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(known, "MIN_ROWS", ROWS + 1)
     start(path)
