@@ -23,13 +23,13 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 import pytest
-from support.memory import fast_directory
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the command; pytest has it there already
 
 from crash.disk import Cut, crash_states
 from crash.recorder import STORE, Recording, Tree, record
 from crash.scenarios import JOB, REPAIRS, SCENARIOS, SMALL_HINTS, SMALL_SPILLS, Scenario
+from support.memory import fast_directory
 
 import journal.fs.system
 import journal.index.hint

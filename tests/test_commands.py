@@ -1,0 +1,25 @@
+"""The longer runs that the pages name are commands of their own."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).parent.parent
+COMMANDS = sorted(set(re.findall(r"python (tests/\S+\.py)", (TOP / "tests/README.md").read_text())))
+
+
+@pytest.mark.parametrize("path", [path for path in COMMANDS if "code_lines" not in path])
+def test_each_command_for_a_longer_run_starts_without_pytest(path: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, TOP / path, "--help"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.startswith("usage: ")) == (0, True), done.stderr
