@@ -10,6 +10,7 @@ code 1 if there are any.
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shutil
@@ -33,6 +34,8 @@ HANG_S = 120
 
 def main(wanted: str) -> int:
     chosen = [patch for patch in PATCHES if wanted in patch.name]
+    if not chosen:
+        sys.exit(f"no patch has a name that contains {wanted!r}")
     survivors = []
     begun_s = time.monotonic()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -106,4 +109,8 @@ def first_failure(copy: Path, tests: list[str]) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(" ".join(sys.argv[1:])))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("text", nargs="*", help="only patches whose name contains this")
+    sys.exit(main(" ".join(parser.parse_args().text)))
