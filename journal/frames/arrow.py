@@ -15,7 +15,7 @@ from array import array
 from typing import Any
 
 from journal.frames.collect import Options, Side, resolve
-from journal.frames.columns import BOOL, FLOAT, INT, JOURNAL_COLUMNS, JSON, TEXT, TIME
+from journal.frames.columns import BOOL, FLOAT, INT, JOURNAL_COLUMNS, JSON, TEXT, TIME, Key
 from journal.frames.dicts import read_row_by_row
 from journal.frames.parts import Part, Parts, load_pyarrow
 from journal.frames.scan import NEVER, Scan
@@ -44,8 +44,12 @@ def arrow_table(rows: RowSequence, history: History, options: Options, purpose: 
             (_indexed(rows, positions, scan.started_us, options, parts), None),
         ]
     chosen = resolve(options, *(side for side, _ in sides))
-    table = {}
+    table: dict[str, Any] = {}
+    first: dict[Key, str] = {}  # of several names for one column, such as status and journal_status
     for name, key in chosen.items():
+        if key is not None and first.setdefault(key, name) != name:
+            table[name] = table[first[key]]
+            continue
         own = key.path[0] if key and key.own and len(key.path) == 1 else ""
         kind = _KINDS[JOURNAL_COLUMNS[own]] if own else "null"
         column = None

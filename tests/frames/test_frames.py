@@ -120,6 +120,13 @@ def test_rows_of_one_status_are_a_table_of_these_rows(service: JobService, statu
     assert rows.to_arrow(["order", "status", "duration_s"]).to_pylist() == expected
 
 
+def test_two_names_of_one_column_have_the_same_values(service: JobService) -> None:
+    rows = made(service, {"n": 1}, {"n": 2}, results=[{"price": 3}])
+    names = ["journal_status", "status", "journal_row_number", "row_number"]
+    assert rows.to_arrow(names).to_pylist() == rows.to_dicts(names)
+    assert rows.to_arrow(names)["status"].to_pylist() == ["completed", "pending"]
+
+
 def test_no_rows_of_a_status_are_a_table_without_rows(service: JobService) -> None:
     job_id = made(service, {"n": 1})[0].job_id
     assert service.get_rows(job_id, "failed").to_arrow().num_rows == 0
