@@ -190,11 +190,13 @@ def _is_date(number_format: str) -> bool:
     return bool(is_datetime(number_format.lower()) == "date")
 
 
-_ESCAPE = re.compile("_x(00[01][0-9A-Fa-f])_")
+_ESCAPE = re.compile("_x(00[01][0-9A-Fa-f]|005[Ff])_")
 
 
 def _unescaped(text: str) -> str:
-    """Text with the control characters that a workbook has as ``_x000D_``."""
+    """Text with the control characters that a workbook has as ``_x000D_``. Of text that looks like
+    one, Excel escapes the first character: ``_x005F_x000D_``.
+    """
     if "_x" not in text:
         return text
     return _ESCAPE.sub(lambda match: chr(int(match[1], 16)), text)

@@ -433,10 +433,10 @@ def test_one_of_several_sheets_must_be_named(tmp_path: Path) -> None:
 
 
 def test_empty_cells_rows_and_texts_of_formulas_are_as_they_are_shown(tmp_path: Path) -> None:
-    path = workbook(
-        tmp_path / "a.xlsx", [["a", "b", None], [], [1, None], [None, "x_x000D_\n"], []]
-    )
-    assert list(journal.read_rows(path)) == [{"a": 1, "b": None}, {"a": None, "b": "x\r\n"}]
+    texts = [[None, "x_x000D_\n"], [None, "_x005F_x000D_"]]
+    path = workbook(tmp_path / "a.xlsx", [["a", "b", None], [], [1, None], *texts, []])
+    shown = [{"a": None, "b": "x\r\n"}, {"a": None, "b": "_x000D_"}]
+    assert list(journal.read_rows(path)) == [{"a": 1, "b": None}, *shown]
 
 
 # --- Parquet and Arrow -------------------------------------------------------------------------
