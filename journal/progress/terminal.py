@@ -22,6 +22,8 @@ Message = TypeVar("Message")
 
 def print_err(text: str) -> None:
     """Print a line to standard error, if that is possible."""
+    if sys.stderr is None:  # print() would take standard output instead
+        return
     try:
         print(text, file=sys.stderr, flush=True)  # noqa: T201
     except (OSError, ValueError, AttributeError):  # standard error is closed or doesn't exist

@@ -48,6 +48,14 @@ def test_a_script_without_logging_sees_each_message_once(tmp_path: Path, capsys:
     assert err.count(SAID) == 1
 
 
+def test_a_script_without_standard_error_has_no_messages_on_standard_output(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", None)  # as with 2>&-
+    run(tmp_path, progress=True)
+    assert capsys.readouterr().out == ""
+
+
 def test_messages_are_records_with_a_level_and_the_job(
     tmp_path: Path, root_logger: logging.Logger, capsys: Capture
 ) -> None:
