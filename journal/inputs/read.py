@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from typing import IO, Any, NamedTuple
 
 from journal.errors import InvalidValueError
+from journal.format.arguments import check_optional_text
 from journal.inputs.compression import compression_of, decompressed
 from journal.inputs.formats import BINARY, FORMATS, HEAD_BYTES, NULL, choose, words_of
 from journal.inputs.lines import LINE_COLUMN, line_rows
@@ -55,6 +56,10 @@ def read_rows(
     Raises InvalidValueError, now or while you iterate, which names the file, the line, row or cell,
     and the value; and MissingExtraError if a library for this format is missing.
     """
+    if isinstance(path, bytes) or not isinstance(path, (str, os.PathLike)):
+        raise InvalidValueError("path", path, "must be the path of a file, such as 'orders.csv'")
+    for name, value in (("encoding", encoding), ("delimiter", delimiter), ("sheet", sheet)):
+        check_optional_text(value, name)
     return RowInput(Source(os.fspath(path), format, encoding, delimiter, sheet), recheck=recheck)
 
 

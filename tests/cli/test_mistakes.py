@@ -130,6 +130,7 @@ MISTAKES: list[tuple[list[str], int, str]] = [
         2,
         "ssh two journal --root /srv/jobs pack j -o - | journal pull -",
     ),
+    (["unpack", "https://two/j.pack"], 2, "curl -sSfL https://two/j.pack | journal unpack -"),
     (["pack", "labels", "-o", "x.zip"], 2, "a pack can't be called .zip: use .tar.gz or .tgz"),
     (["export", "out.csv", "labels"], 4, "JOB comes before OUT: journal export labels out.csv"),
     (["export", "labels", "out.xls"], 2, "(got 'out.xls')"),

@@ -80,6 +80,23 @@ def test_reading_csv_lowers_no_limit_of_the_program() -> None:
         csv.field_size_limit(before)
 
 
+@pytest.mark.parametrize(
+    ("path", "options", "said"),
+    [
+        (b"in.csv", {}, "path: must be the path of a file"),
+        (io.StringIO("a"), {}, "path: must be the path of a file"),
+        ("in.csv", {"delimiter": 5}, "delimiter: must be text"),
+        ("in.xlsx", {"sheet": 0}, "sheet: must be text"),
+        ("in.csv", {"encoding": 5}, "encoding: must be text"),
+    ],
+)
+def test_an_argument_of_a_wrong_type_is_named(
+    path: Any, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InvalidValueError, match=said):
+        read_rows(path, **options)
+
+
 def test_a_format_that_is_not_known_is_refused() -> None:
     with pytest.raises(InvalidValueError, match=r"format: must be one of csv, .* \(got 'xml'\)"):
         read_rows("-", format="xml")

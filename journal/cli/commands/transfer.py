@@ -429,6 +429,9 @@ def _source(root: str, name: str) -> Source:
     if os.path.isdir(name) and not os.path.lexists(os.path.join(name, JOURNAL_NAME)):
         raise Refused(f"{name} is no copy of a job: it is a directory without a {JOURNAL_NAME}")
     host, _, path = name.partition(":")
+    if "://" in name and not os.path.exists(name):
+        get = f"curl -sSfL {shlex.quote(name)} | journal {click.get_current_context().info_name} -"
+        raise click.UsageError(f"{name!r} is not on this machine: download it, as by {get}")
     if host and path and os.sep not in host and not os.path.exists(name):
         far = f"ssh {host} journal --root {os.path.dirname(path) or '.'} pack {os.path.basename(path)}"
         here = f"journal {click.get_current_context().info_name} -"
