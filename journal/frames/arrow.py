@@ -15,7 +15,7 @@ from array import array
 from typing import Any
 
 from journal.frames.collect import Options, Side, resolve
-from journal.frames.columns import BOOL, FLOAT, INT, JOURNAL_COLUMNS, JSON, TEXT, TIME, Key
+from journal.frames.columns import BOOL, EMPTY, FLOAT, INT, JOURNAL_COLUMNS, JSON, TEXT, TIME, Key
 from journal.frames.dicts import read_row_by_row
 from journal.frames.parts import Part, Parts, load_pyarrow
 from journal.frames.scan import NEVER, Scan
@@ -24,7 +24,6 @@ from journal.index.index import STATUSES
 from journal.store.rows import RowSequence
 
 _KINDS = {BOOL: "bool", INT: "int", FLOAT: "float", TEXT: "text", JSON: "json", TIME: "time"}
-_EMPTY: dict[str, Any] = {"earlier_attempts": 0, "unknown": False}
 
 
 def arrow_table(rows: RowSequence, history: History, options: Options, purpose: str) -> Any:
@@ -58,13 +57,13 @@ def arrow_table(rows: RowSequence, history: History, options: Options, purpose: 
             found = side.parts.pop(key, None) if key else None
             if found is not None:
                 parts_of_all = [
-                    found.get(at) or parts.repeated(_EMPTY.get(own), kind, count)
+                    found.get(at) or parts.repeated(EMPTY.get(own), kind, count)
                     for at, count in enumerate(side.counts)
                 ]
                 column = parts.ordered(parts.joined(parts_of_all, kind), order)
         if column is None:
-            column = parts.joined([parts.repeated(_EMPTY.get(own), kind, len(rows))], kind)
-        table[name] = column if own not in _EMPTY else column.fill_null(_EMPTY[own])
+            column = parts.joined([parts.repeated(EMPTY.get(own), kind, len(rows))], kind)
+        table[name] = column if own not in EMPTY else column.fill_null(EMPTY[own])
     return pa.table(table)
 
 

@@ -37,6 +37,8 @@ JOURNAL_COLUMNS = {
     "duration_s": FLOAT,
     "idempotency_key": TEXT,
 }
+# What stands for nothing in the columns that are never null.
+EMPTY: dict[str, Any] = {"earlier_attempts": 0, "unknown": False}
 # These columns are left out if no row uses them: if all values are null, 0 or false.
 IF_USED = frozenset(
     (

@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import Any, TypeVar
 
 from journal.frames.collect import Options, Side, resolve
-from journal.frames.columns import JOURNAL_COLUMNS
+from journal.frames.columns import EMPTY, JOURNAL_COLUMNS
 from journal.history.durations import LastAttempts
 from journal.history.reading import History
 from journal.model import JobRow
@@ -17,7 +17,6 @@ Part = TypeVar("Part")
 
 _CHUNK_ROWS = 1024
 _TIMES = ("started_at", "duration_s")
-_EMPTY: dict[str, Any] = {"earlier_attempts": 0, "unknown": False}
 
 
 def dicts_of(rows: RowSequence, history: History, options: Options) -> list[dict[str, Any]]:
@@ -28,7 +27,7 @@ def dicts_of(rows: RowSequence, history: History, options: Options) -> list[dict
     for chunk, count in enumerate(side.counts):
         columns = []
         for key in chosen.values():
-            empty = None if key is None or not key.own else _EMPTY.get(key.path[0])
+            empty = None if key is None or not key.own else EMPTY.get(key.path[0])
             none = [empty] * count
             columns.append(side.parts.get(key, {}).get(chunk, none) if key else none)
         names = tuple(chosen)

@@ -101,7 +101,8 @@ def _refused(source: Source, error: sqlite3.Error, path: str, query: str) -> Inv
     if code == "SQLITE_READONLY":
         return source.refused("would change the database: give a SELECT", "query", query)
     if isinstance(error, sqlite3.ProgrammingError):
-        return source.refused("has several statements: give one SELECT", "query", query)
+        reason = "has several statements, or parameters such as ?: give one SELECT without them"
+        return source.refused(reason, "query", query)
     if code == "SQLITE_ERROR":
         has = ", ".join(tables_of(path)[:20]) or "none"
         return source.refused(f"{error}; its tables: {has}", "query", query)

@@ -127,12 +127,6 @@ def test_two_names_of_one_column_have_the_same_values(service: JobService) -> No
     assert rows.to_arrow(names)["status"].to_pylist() == ["completed", "pending"]
 
 
-def test_no_rows_of_a_status_are_a_table_without_rows(service: JobService) -> None:
-    job_id = made(service, {"n": 1})[0].job_id
-    assert service.get_rows(job_id, "failed").to_arrow().num_rows == 0
-    assert service.get_rows(job_id, "failed").to_dicts() == []
-
-
 def test_earlier_data_and_outcomes_of_rows_decide_no_column_and_no_type(
     tmp_path: Path, service: JobService
 ) -> None:
