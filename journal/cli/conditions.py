@@ -20,7 +20,7 @@ from journal.cli.shared_options import rows_option
 from journal.frames.columns import MISSING, member_of_row
 from journal.model import JobRow, RowStatus
 from journal.service import JobService
-from journal.text import as_text
+from journal.text import as_text, counted, shorten
 
 _CONDITION = re.compile(
     r"""\s*("(?:[^"\\]|\\.)*"|\S.*?)\s*(!=|<=|>=|=|<|>|~)\s*(.*?)\s*""", re.DOTALL
@@ -54,7 +54,8 @@ class Condition(NamedTuple):
 
         If both sides are numbers, or text that is a number, they are compared as numbers. Otherwise
         they are compared as text. ``~`` tests whether the text contains ``value``. Null and empty
-        text are neither below nor above anything.
+        text are neither below nor above anything, and text that is no number is neither below nor
+        above a number.
         """
         found = member_of_row(row, self.column)
         if found is MISSING:
@@ -68,7 +69,19 @@ class Condition(NamedTuple):
         left, right = _number(text), _number(self.value)
         if left is not None and right is not None:
             return compare(left, right)
+        if right is not None and self.operator in _ORDER:
+            return False
         return compare(text, self.value)
+
+    def text_without_number(self, row: JobRow) -> str | None:
+        """The row's text, if it can't be below or above the number ``value`` since it is none."""
+        if self.operator not in _ORDER or _number(self.value) is None:
+            return None
+        found = member_of_row(row, self.column)
+        if found is MISSING or found in (None, ""):
+            return None
+        text = as_text(found)
+        return text if _number(text) is None else None
 
 
 def _number(text: str) -> Decimal | None:
@@ -146,6 +159,33 @@ class Columns:
         ]
 
 
+class WithoutNumber:
+    """Counts the rows whose text is compared with a number, and is none."""
+
+    def __init__(self, condition: Condition) -> None:
+        self._condition = condition
+        self._rows = bytearray()  # by number: 1 for such a row; a run checks a row several times
+        self._example = ""
+
+    def look(self, row: JobRow) -> None:
+        text = self._condition.text_without_number(row)
+        if text is not None:
+            self._rows.extend(bytes(max(0, row.row_number + 1 - len(self._rows))))
+            self._rows[row.row_number] = 1
+            self._example = self._example or text
+
+    def messages(self, *, show_example: bool) -> list[str]:
+        """A message if there are such rows; else an empty list."""
+        count = self._rows.count(1)
+        if not count:
+            return []
+        column, sign, value = self._condition
+        example = f" (such as {shorten(self._example, 40)!r})" if show_example else ""
+        rows = counted(count, "row|rows has|have no number in")
+        them = "it" if count == 1 else "them"
+        return [f"{rows} {column!r}{example}, so {sign} {value} doesn't hold for {them}"]
+
+
 class Where:
     """Conditions by their text. A row must meet all of them. Iterates over the texts."""
 
@@ -154,6 +194,7 @@ class Where:
         self.conditions = list(conditions.values())
         self._columns = Columns(condition.column for condition in self.conditions)
         self._unmet = dict(conditions)
+        self._without = [WithoutNumber(condition) for condition in self.conditions]
 
     def __bool__(self) -> bool:
         return bool(self.conditions)
@@ -165,22 +206,29 @@ class Where:
         self._columns.look(row)
         for text in [text for text, condition in self._unmet.items() if condition.holds(row)]:
             del self._unmet[text]
+        for each in self._without:
+            each.look(row)
         return all(condition.holds(row) for condition in self.conditions)
 
     def absent(self) -> list[str]:
         """A message for each column that no checked row has."""
         return self._columns.messages("checked")
 
-    def unmet(self) -> list[str]:
-        """A message for each column that no checked row has, and for each other condition that no
-        checked row meets.
+    def without_number(self, *, show_example: bool = True) -> list[str]:
+        """A message for each condition that compares a number with text that is none."""
+        return [text for each in self._without for text in each.messages(show_example=show_example)]
+
+    def unmet(self, *, show_example: bool = True) -> list[str]:
+        """A message for each column that no checked row has, for each other condition that no
+        checked row meets, and the messages of :meth:`without_number`.
         """
         absent = self._columns.absent
-        return self.absent() + [
+        unmet = [
             f"none of the rows checked meets {text!r}"
             for text, condition in self._unmet.items()
             if condition.column not in absent
         ]
+        return self.absent() + unmet + self.without_number(show_example=show_example)
 
 
 # --- the rows that a command shows or changes
@@ -249,7 +297,8 @@ class Selection(NamedTuple):
         if self.error_code is not None and not self._narrows:
             codes = f"`journal errors {job_id}` lists the codes"
             return [f"no {which} failed with code {self.error_code!r}: {codes}"]
-        return self.where.absent() or [f"no {which} matches and has a status that allows this"]
+        none = [f"no {which} matches and has a status that allows this"]
+        return (self.where.absent() or none) + self.where.without_number()
 
 
 def where_option(which: str, more: str = "") -> Callable[..., Any]:
@@ -261,7 +310,8 @@ def where_option(which: str, more: str = "") -> Callable[..., Any]:
         callback=_parse_where,
         help=f"{which} whose data meets this condition: zip=94107, zip!=94107, 'price<10' (also <= > "
         ">=), city~York (contains). A side in double quotes is a JSON string, which keeps spaces and "
-        f'signs: \'"a=b" = "x "\'. Repeatable: all conditions must hold.{more}',
+        f'signs: \'"a=b" = "x "\'. 4,50 is not a number, so neither below nor above one. Repeatable: '
+        f"all conditions must hold.{more}",
     )
 
 

@@ -124,3 +124,59 @@ def test_a_condition_that_no_row_meets_is_named(capsys: Capture) -> None:
     assert "zip" not in said.split("meets")[1]
     assert main(["rows", "j", "--where", "order=X"]) == 0
     assert "journal: none of the rows checked meets 'order=X'\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected", "without"),
+    [
+        ("Preis<10", "A", "3 rows have no number in 'Preis' (such as '4,50'), so < 10 doesn't"),
+        ("Preis>=0", "AF", "3 rows have no number in 'Preis' (such as '4,50'), so >= 0 doesn't"),
+        ("Preis<9,0", "BDF", ""),  # what is typed is text, so all is text
+        ("Tag<2026-02-01", "AB", ""),
+        ("Preis!=10", "ABCDE", ""),
+    ],
+)
+def test_text_without_a_number_is_neither_below_nor_above_a_number(
+    capsys: Capture, condition: str, expected: str, without: str
+) -> None:
+    Path("orders.csv").write_text(
+        'order,Preis,Tag\nA,9.5,2026-01-02\nB,"4,50",2026-01-30\nC,,2026-02-01\n'
+        'D,"1.200,00",2026-10-01\nE,zwei,2027-01-01\nF,10,2027-01-01\n'
+    )
+    for more in (("--dry-run",), ("--retry-failed",)):
+        run("--where", condition, *more)
+        captured = capsys.readouterr()
+        assert captured.err.count("no number in") == bool(without)
+        assert f"j: {without}" in captured.err
+        if more == ("--dry-run",):
+            found = [line.removeprefix("echo ")[-1] for line in captured.out.splitlines()]
+            assert "".join(found) == expected
+    done = [order for order, status in statuses().items() if status == "completed"]
+    assert "".join(done) == expected
+    assert main(["rows", "j", "--where", condition, "--columns", "order", "--tsv"]) == 0
+    captured = capsys.readouterr()
+    assert "".join(captured.out.split()[1:]) == expected
+    assert captured.err.count("no number in") == bool(without)
+    assert f"{without}" in captured.err
+
+
+def test_commands_that_change_rows_count_those_without_a_number(capsys: Capture) -> None:
+    with Path("orders.csv").open("a") as orders:
+        orders.write('D,94110,"4,50"\n')
+    assert run("--halt", "never", command="false") == 3
+    capsys.readouterr()
+    message = "j: 1 row has no number in 'price' (such as '4,50'), so < 10 doesn't hold for it\n"
+    assert main(["retry", "j", "--where", "price<10"]) == 0
+    assert message in capsys.readouterr().err
+    assert main(["redo", "j", "--where", "price<10", "--row", "2-4", "--yes"]) == 0
+    assert message in capsys.readouterr().err
+
+
+def test_a_hidden_value_is_no_example_of_text_without_a_number(capsys: Capture) -> None:
+    Path("orders.csv").write_text("order,price\nA,secret\n")
+    assert run() == 0
+    capsys.readouterr()
+    assert main(["rows", "j", "--where", "price<10", "--redact", "price"]) == 0
+    said = capsys.readouterr().err
+    assert "journal: 1 row has no number in 'price', so < 10 doesn't hold for it\n" in said
+    assert "secret" not in said

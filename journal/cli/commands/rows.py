@@ -116,6 +116,7 @@ def rows_command(
     """List the rows of a job by number, with their status, outcome and data.
 
     --where compares numbers as numbers, even if the data has them as text, as data from CSV does.
+    Other text, such as 4,50, is neither below nor above a number; a message counts such rows.
 
     If --row names a row that doesn't exist, the row's number is reported on standard error, and the
     exit code is 4. Columns that no row has are reported, too.
@@ -141,7 +142,8 @@ def rows_command(
     total = existing_job(service, job_id).total_rows
     none = f"{job_id}: 0 of {counted(total, 'row|rows')}" if total else f"{job_id}: 0 rows"
     echo_rows(output, fields, _looked_at(rows, wanted), none=none)
-    for text in selection.where.unmet() + wanted.messages("shown"):
+    unmet = selection.where.unmet(show_example=not service.redact)
+    for text in unmet + wanted.messages("shown"):
         echo_err(f"journal: {text}")
     code = selection.error_code
     if code is not None and not any(row.error_code == code for row in stored):

@@ -142,7 +142,9 @@ def redo_command(
             statuses[row.status.value] += 1
         if not numbers:
             _report_none(job_id, selection)
-        elif not yes and not _is_confirmed(job_id, statuses, new_key=new_key):
+        else:
+            _report_without_number(job_id, selection)
+        if numbers and not yes and not _is_confirmed(job_id, statuses, new_key=new_key):
             return EXIT_REFUSED
         with service.batch(job_id):
             for number, moment in zip(numbers, moments, strict=True):
@@ -243,11 +245,18 @@ def _change(
             count += change(row) is not None
     if not seen:
         _report_none(job_id, selection)
+    else:
+        _report_without_number(job_id, selection)
     return count
 
 
 def _report_none(job_id: str, selection: Selection) -> None:
     for text in selection.why_none(job_id):
+        echo_err(f"{job_id}: {text}")
+
+
+def _report_without_number(job_id: str, selection: Selection) -> None:
+    for text in selection.where.without_number():
         echo_err(f"{job_id}: {text}")
 
 

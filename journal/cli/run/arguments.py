@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 from collections.abc import Sequence
 
 import click
 
 from journal.errors import InvalidValueError
+
+# A command line with one of these needs a shell.
+_SHELL_SIGNS = re.compile(r"[|><;&$`*\n]")
+_QUOTE_OR_COLUMN = re.compile(r"""\\.|['"]|(?<!\$)\{[^{}\s'"]*\}""")
 
 FORM = "journal run orders.csv --job NAME -- COMMAND {column}"
 
@@ -60,7 +66,8 @@ def check_program(program: str, what: str = "COMMAND") -> None:
         return
     first, _, rest = program.partition(" ")
     if rest and shutil.which(first) is not None:
-        reason = f"it is one word, the name of a program, because of its quotes: write -- {program}"
+        why = "it is one word, the name of a program, because of its quotes"
+        reason = f"{why}: write -- {_words(program)}"
     elif "{" in program:
         return
     elif os.path.isfile(program) and os.path.dirname(program):
@@ -70,6 +77,31 @@ def check_program(program: str, what: str = "COMMAND") -> None:
     else:
         reason = "there is no such program: check its name, or give its path"
     raise InvalidValueError(what, program, reason)
+
+
+def _words(line: str) -> str:
+    """The words after ``--`` for a command line that was given as one word."""
+    if not _SHELL_SIGNS.search(line):
+        return line
+    # The columns become arguments: a shell would run values inside of its script as code.
+    columns: list[str] = []
+    script = quote = ""
+    end = 0
+    for match in _QUOTE_OR_COLUMN.finditer(line):
+        script += line[end : match.start()]
+        end = match.end()
+        token = match[0]
+        if token in ("'", '"'):
+            quote = {"": token, token: ""}.get(quote, quote)
+        elif token[0] == "{":
+            if token not in columns:
+                columns.append(token)
+            number = columns.index(token) + 1
+            value = f"${number}" if number < 10 else f"${{{number}}}"
+            token = {'"': value, "'": f"'\"{value}\"'"}.get(quote, f'"{value}"')
+        script += token
+    words = ["sh", "-c", shlex.quote(script + line[end:])]
+    return " ".join([*words, "sh", *columns] if columns else words)
 
 
 def _check_script(path: str, program: str, what: str) -> None:
