@@ -222,6 +222,8 @@ def check_rows(rows: Any, where: str) -> None:
         reason = "is one dict: give a list with a dict for each row"
     elif hasattr(rows, "to_frame"):
         reason = "is one column, not a data frame: give rows.to_frame()"
+    elif hasattr(rows, "collect_schema") and not hasattr(rows, "iter_rows"):
+        reason = "is a query of polars that has not run yet: give rows.collect()"
     elif isinstance(rows, io.TextIOBase):
         reason = "is an open file, whose items are lines: give csv.DictReader(file)"
     elif hasattr(rows, "__aiter__"):

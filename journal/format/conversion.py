@@ -222,13 +222,15 @@ _METHODS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
 def rows_of_frame(frame: Any) -> Iterator[dict[str, Any]] | None:
     """The rows of a data frame of pandas, polars or pyarrow as dicts; None for anything else.
 
-    Missing values are None. Names of columns are text. An index is left out. Raises ValueError if
-    two columns have the same name.
+    Missing values are None. Names of columns are text. An index that has a name becomes a column, as
+    does each level of it that has one; others are left out. Raises ValueError if two columns have
+    the same name.
     """
     kind = type(frame)
+    of_index: list[Any] = []
     rows: Iterable[Iterable[Any]]
     if callable(getattr(kind, "itertuples", None)) and hasattr(frame, "columns"):  # pandas
-        names, rows = frame.columns, frame.itertuples(index=False, name=None)
+        of_index, names, rows = _with_index(frame)
     elif callable(getattr(kind, "iter_rows", None)) and hasattr(frame, "columns"):  # polars
         names, rows = frame.columns, frame.iter_rows()
     elif callable(getattr(kind, "to_pylist", None)) and hasattr(frame, "schema"):  # pyarrow
@@ -237,11 +239,34 @@ def rows_of_frame(frame: Any) -> Iterator[dict[str, Any]] | None:
         rows = (row for batch in batches for row in _rows_of_batch(batch))
     else:
         return None
-    columns = [str(name) for name in names]
+    columns = [str(name) for name in (*of_index, *names)]
     for number, name in enumerate(columns):
-        if name in columns[:number]:
-            raise ValueError(f"two columns of the data frame have the name {name!r}: rename one")
+        if name not in columns[:number]:
+            continue
+        if columns.index(name) < len(of_index) <= number:
+            raise ValueError(
+                f"the index of the data frame and one of its columns have the name {name!r}: "
+                "give frame.reset_index(drop=True) to leave the index out, or rename the column"
+            )
+        raise ValueError(f"two columns of the data frame have the name {name!r}: rename one")
     return (dict(zip(columns, map(without_nan, row), strict=True)) for row in rows)
+
+
+def _with_index(frame: Any) -> tuple[list[Any], Any, Iterable[Iterable[Any]]]:
+    """The names of the levels of the index, the names of the columns, and the rows with both.
+
+    Levels without a name are left out.
+    """
+    index = frame.index
+    levels = list(getattr(index, "names", None) or [getattr(index, "name", None)])
+    named = [place for place, name in enumerate(levels) if name is not None]
+    if not named:
+        return [], frame.columns, frame.itertuples(index=False, name=None)
+    whole = frame.itertuples(name=None)  # each begins with its label
+    rows: Iterable[Iterable[Any]] = whole
+    if len(levels) > 1:
+        rows = ((*(label[place] for place in named), *row) for label, *row in whole)
+    return [levels[place] for place in named], frame.columns, rows
 
 
 def _rows_of_batch(batch: Any) -> Iterator[tuple[Any, ...]]:

@@ -10,7 +10,7 @@ import logging
 import sys
 from collections.abc import Callable
 
-from journal.progress.terminal import Bar, print_err
+from journal.progress.terminal import Bar, print_err, unwrapped
 
 Tell = Callable[[str], object]  # called with each message for a person
 
@@ -50,5 +50,5 @@ def _is_shown(level: int) -> bool:
 def _shows(handler: logging.Handler) -> bool:
     if isinstance(handler, logging.StreamHandler):
         streams = (sys.stderr, sys.stdout, sys.__stderr__, sys.__stdout__)
-        return any(handler.stream is stream for stream in streams)
+        return any(unwrapped(handler.stream) is unwrapped(stream) for stream in streams)
     return not isinstance(handler, logging.NullHandler) and not getattr(handler, "of_rows", False)

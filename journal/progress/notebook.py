@@ -42,5 +42,7 @@ class Cell:
         else:
             self._handle.update(shown)
 
-    def close(self) -> None:
-        """Nothing is left to do."""
+    def close(self, *, withdraw: bool = False) -> None:
+        """``withdraw``: take away what is shown."""
+        if withdraw and self._handle is not None:
+            self._handle.update({"text/plain": ""}, raw=True)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Protocol, Self
 
 from journal.display.session import in_notebook
+from journal.errors import JobBusyError
 from journal.model import Job, JobStatus
 from journal.progress.rate import RecentRate, time_left
 from journal.progress.terminal import Bar, Lines, has_terminal
@@ -18,7 +19,7 @@ class _View(Protocol):
 
     def draw(self, job: Job, details: Sequence[str]) -> None: ...
 
-    def close(self) -> None: ...
+    def close(self, *, withdraw: bool = False) -> None: ...
 
 
 class Progress:
@@ -63,14 +64,15 @@ class Progress:
             self.show(self._job)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: object, _traceback: object) -> None:
         view, self._view = self._view, None
         if view is not None:
+            is_refused = isinstance(error, JobBusyError)  # then another run works on the job
             with suppress(Exception):
-                if not (isinstance(view, Lines) and self._in_shell):
+                if not is_refused and not (isinstance(view, Lines) and self._in_shell):
                     view.draw(self._job, self._details())
             with suppress(Exception):
-                view.close()
+                view.close(withdraw=is_refused)
 
     def show(self, job: Job, state: str = "") -> None:
         """Show the present counts of the job, unless they were shown a moment ago.

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, TextIO, TypeVar
 
 from journal.model import Job, done_rows, expected_cost_cents
+from journal.progress.redirect import redirect_handlers
 from journal.text import counted, escaped, shorten, spent_text
 
 _LABEL_COLUMNS = 24
@@ -41,7 +42,8 @@ def has_terminal() -> bool:
 class Bar:
     """A bar in the last line of the terminal. A process has one at a time.
 
-    While it is there, ``sys.stdout`` and ``sys.stderr`` write above it, if they are terminals.
+    While it is there, ``sys.stdout`` and ``sys.stderr`` write above it, if they are terminals. So do
+    handlers of ``logging`` that have kept one of these streams.
     """
 
     every_s = 0.1
@@ -54,8 +56,9 @@ class Bar:
         with cls._lock:
             if cls._shown is not None:
                 return None
-            cls._shown = cls()
-            return cls._shown
+            bar = cls._shown = cls()
+        redirect_handlers({above.stream: above for _, above in bar._replaced})
+        return bar
 
     @classmethod
     @contextmanager
@@ -128,15 +131,19 @@ class Bar:
                 self.draw_again()
             return written
 
-    def close(self) -> None:
-        """Leave the bar as it is. The cursor goes to the next line."""
+    def close(self, *, withdraw: bool = False) -> None:
+        """Leave the bar as it is. The cursor goes to the next line. ``withdraw``: erase it."""
         with self._lock:
             Bar._shown = None
             for name, above in self._replaced:
                 if getattr(sys, name) is above:
                     setattr(sys, name, above.stream)
-            self._put(self._line + "\n" if self._may_draw else "\n")
+            if withdraw:
+                self.erase()
+            else:
+                self._put(self._line + "\n" if self._may_draw else "\n")
             self._is_drawn, self._is_over = False, True  # somebody may have kept a stream
+        redirect_handlers({above: above.stream for _, above in self._replaced})
 
     def _put(self, text: str) -> None:
         start = "\r\x1b[K" if self._may_draw else ""
@@ -146,6 +153,11 @@ class Bar:
 
 
 os.register_at_fork(after_in_child=Bar.forget)
+
+
+def unwrapped(stream: Any) -> Any:
+    """The stream that is behind a stream above the bar; any other stream itself."""
+    return stream.stream if isinstance(stream, _AboveBar) else stream
 
 
 class _AboveBar:
@@ -231,5 +243,5 @@ class Lines:
         text = f"{done_rows(job)} of {total} done, {', '.join(all_details(job, details))}"
         print_err(f"{job.id}: {escaped(text)}")
 
-    def close(self) -> None:
+    def close(self, *, withdraw: bool = False) -> None:
         """Nothing is left to do."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 import subprocess
 import sys
@@ -145,6 +146,63 @@ def test_lines_of_others_stand_above_the_bar(tmp_path: Path, terminal: Terminal)
     assert first == "j: 20 rows were started, as many as were asked for: pausing"
     assert re.match(r"j  \[#{15}-{15}\]  20/40  0 failed", bar)
     assert advice.startswith("to continue: ")
+
+
+@pytest.mark.parametrize("stream", ["stderr", "stdout"])
+@pytest.mark.parametrize("name", ["", "mine"])
+@pytest.mark.parametrize("is_early", [True, False])
+def test_lines_of_logging_stand_above_the_bar_and_messages_come_once(
+    stream: str, name: str, is_early: bool, tmp_path: Path, terminal: Terminal
+) -> None:
+    logger, handlers = logging.getLogger(name), list[logging.Handler]()
+
+    def add_handler() -> None:
+        handlers.append(logging.StreamHandler(getattr(sys, stream)))
+        logger.addHandler(handlers[0])
+
+    def handle(row: journal.AttemptedRow) -> None:
+        if row.row_number == 1 and not is_early:
+            add_handler()
+        if row.row_number == 7:
+            logger.warning("seven")
+
+    with on(terminal):
+        if is_early:
+            add_handler()
+        try:
+            with journal.open_job(tmp_path / "j", ROWS) as job:
+                job.run(handle, max_rows=20)
+            assert handlers[0].stream is terminal  # type: ignore[attr-defined]
+        finally:
+            logger.removeHandler(handlers[0])
+    first, second, bar, advice = terminal.screen.splitlines()
+    assert first == "seven"
+    assert second == "j: 20 rows were started, as many as were asked for: pausing"
+    assert "20/40" in bar
+    assert advice.startswith("to continue: ")
+
+
+def test_a_run_that_is_refused_leaves_no_bar_and_names_the_run_of_this_process(
+    tmp_path: Path, terminal: Terminal
+) -> None:
+    refused: list[journal.JobBusyError] = []
+    with journal.open_job(tmp_path / "j", ROWS) as job:
+
+        def handle(row: journal.AttemptedRow) -> None:
+            if row.row_number == 1:
+                with (
+                    on(terminal),
+                    journal.open_job(tmp_path / "j") as again,
+                    pytest.raises(journal.JobBusyError) as error,
+                ):
+                    again.run(print)
+                refused.append(error.value)
+
+        job.run(handle, progress=False)
+    assert "j  [" in terminal.getvalue()
+    assert terminal.screen == ""
+    assert "another run of this process" in str(refused[0])
+    assert "await or join it, or stop it by job.stop()" in str(refused[0])
 
 
 def test_the_bar_waits_until_the_line_of_another_has_ended(terminal: Terminal) -> None:

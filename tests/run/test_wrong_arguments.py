@@ -149,6 +149,12 @@ def test_a_series_is_not_taken_for_a_data_frame(path: Path) -> None:
         journal.open_job(path, pandas.DataFrame(ROWS)["order"])
 
 
+def test_a_query_of_polars_is_no_data_frame_yet(path: Path) -> None:
+    polars = pytest.importorskip("polars")
+    with pytest.raises(InvalidValueError, match=r"has not run yet: give rows\.collect\(\)"):
+        journal.open_job(path, polars.DataFrame(ROWS).lazy())
+
+
 def test_a_job_inside_of_a_job_is_refused(path: Path) -> None:
     journal.open_job(path, ROWS).close()
     with pytest.raises(InvalidValueError, match="jobs lie side by side"):

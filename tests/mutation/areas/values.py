@@ -110,8 +110,8 @@ PATCHES = [
     Patch(
         "two columns of a frame with one name are refused",
         "format/conversion",
-        "        if name in columns[:number]:\n",
-        "        if False:\n",
+        "        if name not in columns[:number]:\n",
+        "        if True:\n",
         TYPED,
     ),
 ]
