@@ -202,9 +202,10 @@ def _unescaped(text: str) -> str:
     return _ESCAPE.sub(lambda match: chr(int(match[1], 16)), text)
 
 
-# A cell that isn't text, whose formula no value follows.
+# A cell that isn't text, whose formula no value follows. Some programs write <x:c> for <c>.
 _VALUELESS = re.compile(
-    rb'<c\b(?![^>]*\bt="str")[^>]*>\s*<f\b(?:[^>]*/>|[^>]*>[^<]*</f>)\s*(?:<v\s*/>|<v>\s*</v>)?\s*</c>'
+    rb'<(\w+:|)c\b(?![^>]*\bt="str")[^>]*>\s*<\1f\b(?:[^>]*/>|[^>]*>[^<]*</\1f>)\s*'
+    rb"(?:<\1v\s*/>|<\1v>\s*</\1v>)?\s*</\1c>"
 )
 _MAX_CELL_BYTES = 1 << 15
 
@@ -221,6 +222,6 @@ def _has_formulas_without_values(path: str) -> bool:
                 with archive.open(name) as file:
                     while data := file.read(_PIECE_BYTES):
                         left = left[-_MAX_CELL_BYTES:] + data
-                        if b"<f" in left and _VALUELESS.search(left):
+                        if (b"<f" in left or b":f" in left) and _VALUELESS.search(left):
                             return True
     return False

@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 import os
+import re
 import sqlite3
 import tarfile
 import zipfile
@@ -422,6 +423,19 @@ def test_a_wrong_cell_of_a_workbook_is_named(
 ) -> None:
     table: list[list[object]] = [["order", "sum"], ["A-1", 1], ["A-2", 2]]
     assert said in refusal(workbook(tmp_path / "a.xlsx", table, **cells))
+
+
+def test_formulas_without_values_are_named_in_files_with_prefixes_too(tmp_path: Path) -> None:
+    """As programs write them that use Microsoft's library for .NET."""
+    plain = workbook(tmp_path / "plain.xlsx", [["order", "sum"], ["A-1", 1]], B2="=1+1")
+    path = tmp_path / "prefixes.xlsx"
+    with zipfile.ZipFile(plain) as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            if name.startswith("xl/worksheets/"):
+                data = re.sub(rb"<(/?)(\w)", rb"<\1x:\2", data).replace(b" xmlns=", b" xmlns:x=")
+            new.writestr(name, data)
+    assert "cell Sheet!B2: has a formula without a value" in refusal(str(path))
 
 
 def test_one_of_several_sheets_must_be_named(tmp_path: Path) -> None:
