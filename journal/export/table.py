@@ -160,6 +160,12 @@ class FlatRows:
         else:
             seen = dict.fromkeys(key.path[0] for key in kinds if not key.own and key.path[0])
             self._chosen = choose(self._options.columns, kinds, seen, has_rows=self.count > 0)
+            for name, chosen in self._chosen.items():
+                if self._data_only and self.count and (chosen is None or chosen.own):
+                    reason = (
+                        "is a column of the journal, which an export of only the data leaves out"
+                    )
+                    raise InvalidValueError("columns", name, reason)
         own = {name: key.path for name, key in self._chosen.items() if key is not None and key.own}
         self.own = tuple(own)
         by_path = {path: name for name, path in own.items()}

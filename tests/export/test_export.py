@@ -1056,6 +1056,17 @@ def test_an_unknown_column_is_named_and_nothing_is_written(
     assert os.listdir(tmp_path) == ["store"]
 
 
+@pytest.mark.parametrize("name", ["row_number", "journal_status", "result.eta"])
+def test_an_export_of_only_the_data_refuses_columns_of_the_journal(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    words = ("export", "ship-ca", tmp_path / "o.csv", "--data-only", "--columns")
+    assert run(store, *words, f"order,{name}") == 2
+    assert f"which an export of only the data leaves out (got '{name}')" in capsys.readouterr().err
+    assert run(store, *words, "order,status") == 0  # the data has this one
+    assert csv_rows(tmp_path / "o.csv")[2] == {"order": "A-3", "status": "gold"}
+
+
 @pytest.mark.parametrize("option", [("--columns", "step"), ("--flatten",)])
 def test_steps_have_columns_of_their_own(
     stepped: Path, capsys: pytest.CaptureFixture[str], option: tuple[str, ...]
