@@ -33,16 +33,27 @@ def read_table(lines: Iterator[str], source: Source, format: str) -> tuple[list[
 def _csv_cells(lines: Iterator[str], source: Source) -> Table:
     # Python's default is 128 KiB. The limit is that of the process, so a higher one stays.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
-    reader = csv.reader(lines, strict=True, delimiter=_delimiter(source))
+    first: list[str] = []  # the first line
+    reader = csv.reader(_noted(lines, first), strict=True, delimiter=_delimiter(source))
     try:
         for cells in reader:
             if cells:
                 yield reader.line_num, cells
     except csv.Error as error:
         where = f"line {reader.line_num}"
+        if reader.line_num == 1 and source.delimiter is None and "," not in first[0]:
+            _check_delimiter(without_end(first[0]), source, where)  # such as "a";"b"
         if str(error).startswith("new-line character"):
             raise source.refused(_CR, where) from None
         raise source.refused("is not valid CSV", where, str(error)) from None
+
+
+def _noted(lines: Iterator[str], first: list[str]) -> Iterator[str]:
+    for line in lines:
+        first.append(line)
+        yield line
+        break
+    yield from lines
 
 
 def _delimiter(source: Source) -> str:

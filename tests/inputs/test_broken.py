@@ -121,6 +121,11 @@ def tar() -> bytes:
             gzip.compress(lzma.compress(CSV)),
             "is gzip data with xz data in it: decompress it once",
         ),
+        (
+            "a.csv",
+            b'"order";"zip"\n"A-1";"1"\n',
+            "looks like columns separated by ';': add --delimi",
+        ),
         ("a.csv", b"order,zip\rA-1,90001\r", "line 1: has a carriage return (CR) without a line"),
         ("a.tsv", b"order\tzip\rA-1\t90001\r", "line 1: has a carriage return (CR) without a line"),
         (
