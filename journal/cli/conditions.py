@@ -89,6 +89,10 @@ def _number(text: str) -> Decimal | None:
     return Decimal(text) if is_number else None
 
 
+# Signs of other languages, which would otherwise compare with text that begins with a sign.
+_MEANT = {"<>": "!=", "=>": ">=", "=<": "<="}
+
+
 def _parse_where(
     _ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
 ) -> Where:
@@ -100,12 +104,13 @@ def _parse_where(
                 f"{text!r} is not a condition: give COLUMN=VALUE, or !=, <, <=, >, >=, ~ (contains)"
             )
         column, sign, value = match.groups()
-        if value.startswith("="):
-            meant = f"{column}{sign}{value.lstrip('= ')}"
+        if value.startswith(("=", "<", ">")):
+            rest = value.lstrip("=<> ")
+            meant = f"{column}{_MEANT.get(sign + value[0], sign)}{rest}"
             quoted = f"{column}{sign}{msgspec.json.encode(value).decode()}"
             raise click.BadParameter(
                 f"{text!r} compares with {value!r}: write {meant}, or '{quoted}' if the value begins "
-                "with ="
+                f"with {value[0]}"
             )
         found[text] = Condition(_unquoted(column), sign, _unquoted(value))
     return Where(found)

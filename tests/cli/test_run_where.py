@@ -117,6 +117,17 @@ def test_a_doubled_sign_is_refused_unless_the_value_is_in_quotes(capsys: Capture
     assert run("--where", 'order="=A"') == 4
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"), [("zip<>1", "zip!=1"), ("zip=>1", "zip>=1"), ("zip >> 1", "zip>1")]
+)
+def test_a_sign_of_another_language_is_refused_and_chooses_no_rows(
+    given: str, meant: str, capsys: Capture
+) -> None:
+    assert run("--where", given) == 2
+    assert f": write {meant}, or " in " ".join(capsys.readouterr().err.split())
+    assert not Path("jobs").exists()
+
+
 def test_a_condition_that_no_row_meets_is_named(capsys: Capture) -> None:
     assert run("--where", "order=X", "--where", "zip~941") == 4
     said = capsys.readouterr().err
