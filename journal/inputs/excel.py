@@ -57,7 +57,7 @@ def read_workbook(
         book = load(values=True)
         sheet = _sheet(book, source)
         table = _Sheet(sheet, source)
-        if _has_formulas_without_values(source.path):
+        if _has_formulas_without_values(source):
             table.formulas = _rows_of(load(values=False)[sheet.title])
         return table.columns, table.rows()
     except _REFUSALS as error:
@@ -202,6 +202,39 @@ def _unescaped(text: str) -> str:
     return _ESCAPE.sub(lambda match: chr(int(match[1], 16)), text)
 
 
+_PLACE = re.compile(rb"""<(?:\w+:)?(?:row|c)\s(?:[^>]*\s)?r=["']([A-Z]*)(\d+)["']""")
+
+
+class _Order:
+    """Checks that rows and cells are in their order, as they must be. openpyxl drops the others."""
+
+    def __init__(self, name: str, source: Source) -> None:
+        self._name, self._source = name, source
+        self._left = b""
+        self._is_sheet = False  # other parts have cells in an order of their own
+        self._row, self._column = 0, (0, b"")
+
+    def check(self, data: bytes) -> None:
+        text = self._left + data
+        self._is_sheet = self._is_sheet or b"sheetData>" in text
+        if not self._is_sheet:
+            return
+        end = text.rfind(b"<")
+        self._left = text[end:][:_MAX_CELL_BYTES]
+        for letters, digits in _PLACE.findall(text[:end]):
+            column = (len(letters), letters)
+            if (self._column if letters else (self._row,)) >= (
+                column if letters else (int(digits),)
+            ):
+                place = (letters + digits).decode()
+                raise self._source.refused(_UNORDERED, f"{self._name}, row or cell {place}")
+            if letters:
+                self._column = column
+            else:
+                self._row, self._column = int(digits), (0, b"")
+
+
+_UNORDERED = "is out of order: open the file in Excel and save it again"
 # A cell that isn't text, whose formula no value follows. Some programs write <x:c> for <c>.
 _VALUELESS = re.compile(
     rb'<(\w+:|)c\b(?![^>]*\bt="str")[^>]*>\s*<\1f\b(?:[^>]*/>|[^>]*>[^<]*</\1f>)\s*'
@@ -210,17 +243,19 @@ _VALUELESS = re.compile(
 _MAX_CELL_BYTES = 1 << 15
 
 
-def _has_formulas_without_values(path: str) -> bool:
+def _has_formulas_without_values(source: Source) -> bool:
     """Whether any sheet has some: programs other than Excel write formulas, and don't compute them.
 
-    openpyxl doesn't tell these cells from empty ones.
+    openpyxl doesn't tell these cells from empty ones. Refuses sheets that are out of order.
     """
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(source.path) as archive:
         for name in archive.namelist():
-            if name.startswith("xl/worksheets/") and name.endswith(".xml"):
+            if name.endswith(".xml"):  # a program may keep its sheets anywhere
                 left = b""
+                order = _Order(name, source)
                 with archive.open(name) as file:
                     while data := file.read(_PIECE_BYTES):
+                        order.check(data)
                         left = left[-_MAX_CELL_BYTES:] + data
                         if (b"<f" in left or b":f" in left) and _VALUELESS.search(left):
                             return True

@@ -511,6 +511,25 @@ def test_an_arrow_stream_is_read_from_a_pipe(tmp_path: Path) -> None:
     assert [row["a"] for row in rows] == [0, 0, 1, 1, 2, 2]
 
 
+@pytest.mark.parametrize(
+    ("good", "bad", "place"),
+    [
+        (b'<row r="3">', b'<row r="2">', "row or cell 2"),
+        (b'<c r="B3"', b'<c r="A3"', "row or cell A3"),
+    ],
+)
+def test_a_workbook_whose_rows_or_cells_are_out_of_order_is_refused(
+    tmp_path: Path, good: bytes, bad: bytes, place: str
+) -> None:
+    path = workbook(tmp_path / "a.xlsx", [["a", "b"], [1, 2], [3, 4]])
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "b.xlsx", "w") as new:
+        new.writestr("xl/calcChain.xml", '<calcChain><c r="B3"/><c r="A2"/></calcChain>')
+        for name in old.namelist():
+            new.writestr(name, old.read(name).replace(good, bad))
+    said = f"sheet1.xml, {place}: is out of order: open the file in Excel and save it again"
+    assert said in refusal(str(tmp_path / "b.xlsx"))
+
+
 def test_a_workbook_with_damaged_data_is_refused(tmp_path: Path) -> None:
     path = Path(workbook(tmp_path / "a.xlsx", [["order"], *[[f"A-{n}"] for n in range(99)]]))
     with zipfile.ZipFile(path) as archive:

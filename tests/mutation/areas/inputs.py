@@ -9,6 +9,13 @@ BROKEN = "tests/inputs/test_broken.py"
 
 PATCHES = [
     Patch(
+        "rows of a workbook that are out of order aren't dropped",
+        "inputs/excel",
+        "                        order.check(data)\n",
+        "",
+        BROKEN,
+    ),
+    Patch(
         "a compressed stream after another one is read to its end",
         "inputs/compression",
         "                if not data and self._is_begun:\n                    raise EOFError\n",
@@ -102,7 +109,7 @@ PATCHES = [
     Patch(
         "a formula without a value isn't an empty cell",
         "inputs/excel",
-        "        if _has_formulas_without_values(source.path):\n",
+        "        if _has_formulas_without_values(source):\n",
         "        if False:\n",
         BROKEN,
     ),
