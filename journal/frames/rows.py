@@ -126,6 +126,7 @@ class Rows(RowSequence):
         table = self._arrow("to_polars()", _options(columns, flatten, all_columns))
         frame = pl.from_arrow(table)
         assert isinstance(frame, pl.DataFrame)
+        frame.columns = table.column_names  # it gives a column without a name another one
         return frame
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:

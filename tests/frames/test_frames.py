@@ -408,6 +408,12 @@ def test_a_job_without_rows_is_a_table_without_rows(service: JobService) -> None
     assert rows.to_arrow().column_names == CORE
 
 
+def test_polars_has_the_same_names_of_columns(service: JobService) -> None:
+    pytest.importorskip("polars")
+    rows = made(service, {"": 1, "order": "A-1"})
+    assert rows.to_polars().columns == rows.to_arrow().column_names == ["", "order", *CORE]
+
+
 def test_a_status_that_no_row_has_is_a_table_without_rows(service: JobService) -> None:
     rows = service.get_rows(made(service, {"order": "A-1"}).job_id, "failed")
     assert rows.to_dicts() == []
