@@ -77,21 +77,17 @@ def _indexed(
     """The columns that the index of the job has, of the rows at these positions; None: of all."""
     columns = rows.view.columns
     count = len(rows)
+    numbers = columns.numbers or array("q", range(1, len(columns.statuses) + 1))
     side: Side[Part] = Side(options, parts.of)
     own: dict[str, Any] = {
         "job_id": parts.repeated(rows.job_id, "text", count),
+        "row_number": parts.integers(numbers[:], positions),
         "status": parts.names(columns.statuses, [status.value for status in STATUSES], positions),
         "attempts": parts.integers(columns.attempts[:], positions),
         "started_at": parts.times_of_us(started_us, NEVER, positions),
     }
-    at = range(count) if positions is None else positions
-    if columns.numbers is None:
-        own["row_number"] = [position + 1 for position in at]
-    else:
-        own["row_number"] = parts.integers(columns.numbers[:], positions)
-    if columns.earlier is None and columns.given_back is None:
-        own["earlier_attempts"] = [0] * count
-    else:
+    if columns.earlier is not None or columns.given_back is not None:
+        at = range(count) if positions is None else positions
         own["earlier_attempts"] = [columns.earlier_attempts(position) for position in at]
     side.add(count, {name: own[name] for name in JOURNAL_COLUMNS if name in own})
     return side

@@ -184,11 +184,15 @@ def _members(
     objects: Sequence[dict[str, Any]], own: bool, path: tuple[str, ...], flatten: bool
 ) -> Named:
     """A column for each key of the objects, of which some may be empty."""
-    for name in dict.fromkeys(chain.from_iterable(objects)):
-        try:
-            values = list(map(itemgetter(name), objects))
-        except KeyError:
-            values = [each.get(name) for each in objects]
+    first = next(iter(objects), {})
+    try:
+        if set(map(len, objects)) != {len(first)}:
+            raise KeyError
+        columns = {name: list(map(itemgetter(name), objects)) for name in first}
+    except KeyError:  # not all have the same keys
+        names = dict.fromkeys(chain.from_iterable(objects))
+        columns = {name: [each.get(name) for each in objects] for name in names}
+    for name, values in columns.items():
         if flatten:
             yield from _spread(values, own, (*path, name))
         else:

@@ -58,10 +58,9 @@ class Parts:
             raise pa.ArrowInvalid("a time that is not in UTC")
         return Part("time", texts.cast(self.types["time"]))
 
-    def microseconds(self, times: Part) -> list[int]:
-        """The times as microseconds since the epoch."""
-        found: list[int] = times.array.cast(self._pa.int64()).to_pylist()
-        return found
+    def microseconds(self, times: Part) -> memoryview:
+        """The times, which are those of :meth:`times_of_text`, as microseconds since the epoch."""
+        return memoryview(times.array.buffers()[1]).cast("B").cast("q")[: len(times.array)]
 
     def _of_column(self, column: Any, positions: list[int] | None) -> Any:
         """An array of a column of the index, at these positions; None: all of it."""
@@ -101,14 +100,6 @@ class Parts:
         if column.nbytes > _LARGE_BYTES and self._pa.types.is_string(column.type):
             column = column.cast(self._pa.large_string())  # no array of strings may be so large
         return self._compute.take(column.combine_chunks(), order)
-
-    def kept(self, part: Part, is_kept: list[bool], is_valid: list[bool]) -> Part:
-        """The kept ones of the values, and null for the others."""
-        array = part.array.filter(self._pa.array(is_kept, self._pa.bool_()))
-        if not all(is_valid):
-            mask = self._pa.array(is_valid, self._pa.bool_())
-            array = self._compute.if_else(mask, array, None)
-        return Part(part.kind, array)
 
     def row_ids(self, job_id: str, numbers: list[int]) -> Part:
         texts = self._pa.array(numbers, self._pa.int64()).cast(self.types["text"])

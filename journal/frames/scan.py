@@ -11,8 +11,8 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from functools import cache
-from itertools import accumulate, compress
-from operator import and_, attrgetter, eq
+from itertools import accumulate, compress, count
+from operator import add, and_, attrgetter, eq
 from typing import Any
 
 import msgspec
@@ -126,12 +126,12 @@ class Scan:
         ).decode
         self._needs_statuses = not self._needed.isdisjoint(_OF_STATUSES)
         columns = rows.view.columns
-        count = len(columns.statuses)
-        self.of_data = array("q", [NOWHERE]) * count
-        self.of_status = array("q", [NOWHERE]) * count
-        self.started_us = array("q", [NEVER]) * count
-        self._is_started = bytearray(count)  # 1: the row's last status began an attempt
-        self._wanted = None if len(rows) == count else bytearray(count)
+        size = len(columns.statuses)
+        self.of_data = array("q", [NOWHERE]) * size
+        self.of_status = array("q", [NOWHERE]) * size
+        self.started_us = array("q", [NEVER]) * size
+        self._is_started = bytearray(size)  # 1: the row's last status began an attempt
+        self._wanted = None if len(rows) == size else bytearray(size)
         if self._wanted is not None:
             for position in rows.view.positions(range(len(rows))):
                 self._wanted[position] = 1
@@ -156,12 +156,13 @@ class Scan:
         blocks = 0
         for block in history.blocks():
             lines = block.lines
-            begins = list(accumulate([len(line) + 1 for line in lines], initial=block.offset))
+            sizes = list(map(len, lines))
+            begins = list(map(add, accumulate(sizes, initial=block.offset), count()))
             if not self._needs_statuses:
                 needed = [not line.startswith(_STATUS_LINE) for line in lines]
                 lines, begins = list(compress(lines, needed)), list(compress(begins, needed))
             try:
-                if max(map(len, lines), default=0) > _LONG_BYTES:
+                if max(sizes, default=0) > _LONG_BYTES:
                     _check_depth(lines)
                 records += map(decode, lines)
                 offsets += begins[: len(lines)]
@@ -227,19 +228,13 @@ class Scan:
         moments = parts.times_of_text(
             [each.at if each.origin is None else each.origin.at for each in records]
         )
-        is_last = map(eq, map(self._status_at.__getitem__, positions), offsets)
-        is_latest = [
-            is_it and each.status != "processing"
-            for is_it, each in zip(is_last, records, strict=True)
-        ]
-        took_s = self._follow(records, positions, parts.microseconds(moments), is_latest)
-        latest = list(compress(records, is_latest))
+        times_us = parts.microseconds(moments)
+        latest, processed_us, took_s = self._follow(records, positions, times_us, offsets)
         own: dict[str, Any] = {
             name: list(map(attrgetter(name), latest)) for name in _OF_STATUS if name in needed
         }
         if "processed_at" in needed:
-            is_processed = [each.status in _PROCESSED for each in latest]
-            own["processed_at"] = parts.kept(moments, is_latest, is_processed)
+            own["processed_at"] = parts.times_of_us(processed_us, NEVER, None)
         if "duration_s" in needed:
             own["duration_s"] = took_s
         if "result" in needed:
@@ -250,21 +245,24 @@ class Scan:
         self,
         records: list[_Status],
         positions: list[int],
-        moments_us: list[int],
-        is_latest: list[bool],
-    ) -> list[float | None]:
+        times_us: memoryview,
+        offsets: list[int],
+    ) -> tuple[list[_Status], array[int], list[float | None]]:
         """Note the places of latest statuses and the starts of attempts, in the order of the file.
 
-        Returns the duration of the attempt that each latest status ended; None if it ended none, or
-        if the end is unknown. The rules are those of :class:`~journal.history.durations.LastAttempts`.
+        Returns the latest statuses, when they ended the row (microseconds, or NEVER), and the
+        duration of the attempt that each ended; None if it ended none, or if the end is unknown. The
+        rules are those of :class:`~journal.history.durations.LastAttempts`.
         """
         of_status, started_us, is_started = self.of_status, self.started_us, self._is_started
-        place = self._count_of_status
+        status_at = self._status_at
+        latest: list[_Status] = []
+        processed_us = array("q")
         took_s: list[float | None] = []
-        for record, position, at_us, is_it in zip(
-            records, positions, moments_us, is_latest, strict=True
-        ):
-            if record.status == "processing":
+        each = zip(records, positions, times_us, offsets, strict=True)
+        for record, position, at_us, offset in each:
+            status = record.status
+            if status == "processing":
                 started_us[position] = at_us
                 is_started[position] = 1
                 continue
@@ -272,15 +270,16 @@ class Scan:
             took = None
             if began_us > at_us:
                 started_us[position] = NEVER
-            elif is_started[position] and (record.status == "completed" or _is_end(record)):
+            elif is_started[position] and (status == "completed" or _is_end(record)):
                 took = (at_us - began_us) / 1_000_000
             is_started[position] = 0
-            if is_it:
-                of_status[position] = place
-                place += 1
+            if offset == status_at[position]:
+                of_status[position] = self._count_of_status + len(latest)
+                latest.append(record)
+                processed_us.append(at_us if status in _PROCESSED else NEVER)
                 took_s.append(took)
-        self._count_of_status = place
-        return took_s
+        self._count_of_status += len(latest)
+        return latest, processed_us, took_s
 
     def _results(self, latest: list[_Status]) -> Any:
         texts = list(map(bytes, map(_result, latest)))
