@@ -137,7 +137,7 @@ class JobService:
         """Open the store ``root``: the directory that holds one directory for each job.
 
         ``root`` need not exist: the first :meth:`create_job` makes the directory. Raises StoreError
-        if ``root`` is a file.
+        if ``root`` is a file, or the directory of a job.
 
         ``sync``: "commit" syncs each commit to the disk, so that the commit survives a power cut.
         "none" leaves syncing to the system: a commit survives the death of the process, but a power

@@ -12,6 +12,7 @@ from html import escape
 from itertools import islice
 from typing import Any
 
+from journal.display.plain import failed_words
 from journal.text import as_text, counted, escaped, shorten, spent_text, usage_text
 
 _COLORS = {
@@ -67,7 +68,11 @@ def job_html(job: Any, *notes: str, expected_cents: float | None = None) -> str:
 
 def report_html(report: Any) -> str:
     """A job after a run, with what the run has done."""
-    counts = [f"{getattr(report, kind)} {kind}" for kind in ("completed", "failed", "skipped")]
+    counts = [
+        f"{report.completed} completed",
+        f"{report.failed} {failed_words(report)}",
+        f"{report.skipped} skipped",
+    ]
     took = f" in {report.elapsed_s:.1f} s" if report.elapsed_s else ""
     run = f"this run: {counted(report.started, 'attempt|attempts')}{took}, {', '.join(counts)}"
     notes = [f"{run}; exit code {report.exit_code}"]

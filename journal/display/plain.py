@@ -23,11 +23,16 @@ def job_text(job: Any) -> str:
 
 def report_text(report: Any) -> str:
     """The job, and what the run has done."""
-    run = f"this run: {report.completed} completed, {report.failed} failed"
+    run = f"this run: {report.completed} completed, {report.failed} {failed_words(report)}"
     if report.skipped:
         run += f", {report.skipped} skipped"
     ended = f"; ended early: {_short(report.reason)}" if report.reason else ""
     return f"{job_text(report.job)}; {run} in {report.elapsed_s:.1f} s{ended}"
+
+
+def failed_words(report: Any) -> str:
+    """What the count ``failed`` of a run counts. Rows that need a review are among them."""
+    return "failed or need review" if report.job.needs_review_count else "failed"
 
 
 def row_text(row: Any) -> str:

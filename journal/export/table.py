@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from journal.errors import InvalidValueError, JournalError
-from journal.frames.collect import EVERYTHING, Options, choose
+from journal.frames.collect import EVERYTHING, Options, choose, member_names
 from journal.frames.columns import (
     BOOL,
     FLOAT,
@@ -130,6 +130,7 @@ class FlatRows:
         self.jobs: list[Job] = []
         self._kinds: dict[Key, int] = {}
         self._used: frozenset[str] = frozenset()
+        self._members: dict[str, None] = {}  # of results and usage, for a message
         self._lines = ScratchFile(directory)
         try:
             for job_id in job_ids:
@@ -159,7 +160,9 @@ class FlatRows:
             }
         else:
             seen = dict.fromkeys(key.path[0] for key in kinds if not key.own and key.path[0])
-            self._chosen = choose(self._options.columns, kinds, seen, has_rows=self.count > 0)
+            self._chosen = choose(
+                self._options.columns, kinds, seen, self._members, has_rows=self.count > 0
+            )
             for name, chosen in self._chosen.items():
                 if self._data_only and self.count and (chosen is None or chosen.own):
                     reason = (
@@ -293,9 +296,14 @@ class FlatRows:
             for wanted in options.columns:
                 if (value := member(row.data, wanted)) is not MISSING and wanted not in row.data:
                     yield Key(False, ("", wanted)), value
-                value = member_of_own(nested, wanted) if has_own and "." in wanted else MISSING
+                if not has_own or "." not in wanted:
+                    continue
+                value = member_of_own(nested, wanted)
                 if value is not MISSING:
                     yield Key(True, ("", wanted)), value
+                else:
+                    for name, whole in nested.items():
+                        self._members.update(member_names(name, whole))
 
 
 class FlatSteps(FlatRows):

@@ -169,9 +169,11 @@ def refuse_value(value: Any, where: str, depth: int = 0) -> None:
     elif isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
-                raise InvalidValueError(
-                    where, key, "keys must be text: JSON would turn this one into text"
-                )
+                reason = "keys must be text: JSON would turn this one into text"
+                if key is None and isinstance(item, list):
+                    reason += "; in a row of csv.DictReader, its value is what the row has beyond "
+                    reason += f"the columns of the header: {item!r:.80}"
+                raise InvalidValueError(where, key, reason)
             refuse_value(key, f"{where} (key)", depth + 1)
             refuse_value(item, f"{where}.{key}", depth + 1)
     elif isinstance(value, (list, tuple)):

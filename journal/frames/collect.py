@@ -17,6 +17,7 @@ from journal.frames.columns import (
     MISSING,
     NESTED,
     Key,
+    leaves,
     member,
     names_of,
     own_name,
@@ -73,6 +74,7 @@ class Side(Generic[Part]):
         self.counts: list[int] = []
         self.parts: dict[Key, dict[int, Part]] = {}
         self.seen: dict[str, None] = {}  # names of columns of the data, for a message
+        self.members: dict[str, None] = {}  # names of members of results and usage, likewise
 
     def add(
         self, count: int, own: Mapping[str, Any], data: list[dict[str, Any]] | None = None
@@ -96,7 +98,7 @@ class Side(Generic[Part]):
             for wanted in dict.fromkeys(options.columns):
                 if data is not None:
                     yield from self._wanted_of(wanted, data)
-                yield from _own_wanted(wanted, own)
+                yield from self._own_wanted(wanted, own)
             return
         if data is not None:
             yield from _members(data, False, (), options.flatten)
@@ -115,15 +117,25 @@ class Side(Generic[Part]):
         elif "." in wanted:
             yield from _found(Key(False, ("", wanted)), [member(row, wanted) for row in data])
 
+    def _own_wanted(self, wanted: str, own: Mapping[str, Any]) -> Named:
+        name = own_name(wanted)
+        if name is not None and name in own:
+            yield Key(True, (name,)), own[name]
+        root, _, rest = wanted.partition(".")
+        name = own_name(root)
+        if rest and name in NESTED and name in own:
+            values = [member(value, rest) for value in own[name]]
+            yield from _found(Key(True, ("", wanted)), values)
+            if all(value is MISSING for value in values):
+                for value in own[name]:
+                    self.members.update(member_names(name, value))
 
-def _own_wanted(wanted: str, own: Mapping[str, Any]) -> Named:
-    name = own_name(wanted)
-    if name is not None and name in own:
-        yield Key(True, (name,)), own[name]
-    root, _, rest = wanted.partition(".")
-    name = own_name(root)
-    if rest and name in NESTED and name in own:
-        yield from _found(Key(True, ("", wanted)), [member(value, rest) for value in own[name]])
+
+def member_names(name: str, value: Any) -> dict[str, None]:
+    """The names of the members of a value in the column ``name``, if it is an object."""
+    if type(value) is not dict:
+        return {}
+    return {".".join(path): None for path, _ in leaves(value, (name,))}
 
 
 def _found(key: Key, values: Values) -> Named:
@@ -134,8 +146,8 @@ def _found(key: Key, values: Values) -> Named:
 def resolve(options: Options, *sides: Side[Part]) -> dict[str, Key | None]:
     """The names of the columns of a table, and the column that each of them means.
 
-    None: a column of results that no row has. Raises InvalidValueError for a wanted column that is
-    none at all.
+    None: a member of results, of which none is an object yet. Raises InvalidValueError for a wanted
+    column that is none at all.
     """
     keys = list(dict.fromkeys(key for side in sides for key in side.parts))
     if options.columns is None:
@@ -148,18 +160,26 @@ def resolve(options: Options, *sides: Side[Part]) -> dict[str, Key | None]:
         return {name: key for key, name in names_of(keys).items()}
     known = frozenset(keys)
     seen = (name for side in sides for name in side.seen)
+    members = {name: None for side in sides for name in side.members}
     has_rows = any(map(sum, (side.counts for side in sides)))
-    return choose(options.columns, known, seen, has_rows=has_rows)
+    return choose(options.columns, known, seen, members, has_rows=has_rows)
 
 
 def choose(
-    wanted: Iterable[str], known: Container[Key], seen: Iterable[str], *, has_rows: bool
+    wanted: Iterable[str],
+    known: Container[Key],
+    seen: Iterable[str],
+    members: Iterable[str],
+    *,
+    has_rows: bool,
 ) -> dict[str, Key | None]:
     """The columns that wanted names mean, of those in ``known``: of the data, of the journal, or
     members. The path of a member is "" and the wanted name.
 
-    None: a column of results that no row has. If there are rows, raises InvalidValueError for a
-    name that means no column at all. ``seen`` has the names of the data's columns, for its message.
+    None: a member of results, of which none is an object yet. If there are rows, raises
+    InvalidValueError for a name that means no column at all; and if results are objects, for a
+    member that none of them has. ``seen`` has the names of the data's columns, and ``members`` those
+    of the members of results and usage.
     """
     chosen: dict[str, Key | None] = {}
     for name in wanted:
@@ -169,8 +189,19 @@ def choose(
         found = next((key for key in candidates if key in known), own)
         if found is None and not of_results and has_rows:
             raise InvalidValueError("columns", name, _no_such_column(name, seen))
+        if found is None and of_results:
+            of_root = f"{own_name(name.partition('.')[0])}."
+            like = [each for each in members if each.startswith(of_root)]
+            if like:
+                raise InvalidValueError("columns", name, _no_such_member(name, like))
         chosen[name] = found
     return chosen
+
+
+def _no_such_member(wanted: str, members: list[str]) -> str:
+    like = similar(wanted, members)
+    meant = "." if like is None else f"; did you mean {like!r}?"
+    return f"is a member of no row{meant} The members are: {', '.join(members[:40])}"
 
 
 def _no_such_column(wanted: str, seen: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,7 @@ Table = Iterator[tuple[int, list[str]]]  # the number of each line, and its cell
 Rows = Iterator[dict[str, Any]]
 
 _DELIMITERS = {"\\t": "\t", "tab": "\t"}
+_SEPARATOR_LINE = re.compile(r'"?sep=([^"\r\n\0 ])"?\r?\n', re.IGNORECASE)  # for Excel, no row
 _PROBABLE = ";\t|"  # what else separates cells in files that are called CSV
 
 
@@ -33,27 +35,27 @@ def read_table(lines: Iterator[str], source: Source, format: str) -> tuple[list[
 def _csv_cells(lines: Iterator[str], source: Source) -> Table:
     # Python's default is 128 KiB. The limit is that of the process, so a higher one stays.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
-    first: list[str] = []  # the first line
-    reader = csv.reader(_noted(lines, first), strict=True, delimiter=_delimiter(source))
+    delimiter, before = _delimiter(source), 0
+    first = next(lines, "")
+    told = _SEPARATOR_LINE.fullmatch(first)
+    if told is not None:
+        before = 1
+        delimiter = told[1] if source.delimiter is None else delimiter
+    else:
+        lines = itertools.chain((first,), lines)
+    reader = csv.reader(lines, strict=True, delimiter=delimiter)
     try:
         for cells in reader:
             if cells:
-                yield reader.line_num, cells
+                yield before + reader.line_num, cells
     except csv.Error as error:
-        where = f"line {reader.line_num}"
-        if reader.line_num == 1 and source.delimiter is None and "," not in first[0]:
-            _check_delimiter(without_end(first[0]), source, where)  # such as "a";"b"
+        where = f"line {before + reader.line_num}"
+        is_first = before + reader.line_num == 1
+        if is_first and source.delimiter is None and "," not in first:
+            _check_delimiter(without_end(first), source, where)  # such as "a";"b"
         if str(error).startswith("new-line character"):
             raise source.refused(_CR, where) from None
         raise source.refused("is not valid CSV", where, str(error)) from None
-
-
-def _noted(lines: Iterator[str], first: list[str]) -> Iterator[str]:
-    for line in lines:
-        first.append(line)
-        yield line
-        break
-    yield from lines
 
 
 def _delimiter(source: Source) -> str:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from types import TracebackType
+from typing import Never
 
 import msgspec
 
@@ -20,6 +21,11 @@ from journal.run.pacing.holds import Holds
 from journal.run.pacing.limits import Limits
 from journal.run.plan import nothing_to_do, take_up
 from journal.run.row_queue import RowQueue
+
+_NONE_ENTERED = (
+    "the loop has entered none of its attempts, so all rows are still pending: write "
+    "`with attempt as row:` in the loop"
+)
 
 
 class Attempt:
@@ -49,6 +55,14 @@ class Attempt:
         self._queue = queue
         self._job = job
         self._retry_on = limits.retry_classes
+
+    def __getattr__(self, name: str) -> Never:
+        raise AttributeError(
+            f"'Attempt' has no {name!r}: write `with attempt as row:`, and use row.{name} in the "
+            "block",
+            name=name,
+            obj=self,
+        )
 
     def __enter__(self) -> AttemptedRow:
         if self.settled:
@@ -116,15 +130,18 @@ def iterate_attempts(held: HeldJob, limits: Limits) -> Iterator[Attempt]:
     queue, holds = RowQueue(held, limits), Holds(limits, held)
     store, row_type = StepStore(held.service), held.settings.row_type
     attempt = None
-    passed = 0
+    passed = count = 0
     try:
         held.start()
         while (row := _next_row(held, queue, holds, passed)) is not None:
             attempt = Attempt(queue, AttemptedRow(row, store, row_type), held, limits, holds)
+            count += 1
             yield attempt
             if not attempt.entered:  # nothing was done
                 attempt.settle(Outcome(kind="unstarted"))
                 passed += 1
+        if count and passed == count:
+            held.warn(f"{held.id}: {_NONE_ENTERED}")
     except GeneratorExit:  # the caller has left the loop
         if attempt is not None and not attempt.entered:
             attempt.settle(Outcome(kind="unstarted"))

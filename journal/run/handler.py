@@ -13,7 +13,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Never
 
 import msgspec
 
@@ -157,7 +157,18 @@ class AttemptedRow:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        return getattr(self.row, name)
+        try:
+            return getattr(self.row, name)
+        except AttributeError:
+            where = f": write row.data[{name!r}]" if name in self.row.data else ""
+            text = f"'AttemptedRow' object has no attribute {name!r}{where}"
+            raise AttributeError(text, name=name, obj=self) from None
+
+    def __getitem__(self, name: object) -> Never:
+        raise TypeError(f"a row isn't its data: write row.data[{name!r}]")
+
+    __iter__ = None  # otherwise __getitem__ would make it iterable
+    __contains__ = None
 
     def __repr__(self) -> str:
         return f"<row {self.row.id}, attempt {self.row.attempts}>"
@@ -515,8 +526,10 @@ def outcome_of_raised(row: AttemptedRow, error: BaseException, retry_on: Errors)
 
 def outcome_of_returned(row: AttemptedRow, value: Any) -> Outcome:
     """Return the outcome that the handler has set by a method of the row, or else the outcome that
-    its value gives: see :func:`outcome_of_both`.
+    its value gives: see :func:`outcome_of_both`. A :class:`RowOutcome` counts as if it were raised.
     """
+    if issubclass(type(value), RowOutcome):
+        return outcome_of_raised(row, value, ())
     outcome = row.outcome
     if outcome is None:
         return outcome_of_value(value)

@@ -350,8 +350,8 @@ class JobRun:
           fields.
         - An exception fails the row. The name of its class is the error code, and its text the
           message.
-        - :class:`Fail`, :class:`Retry`, :class:`Skip` and :class:`NeedsReview` set other outcomes.
-          :class:`Hold` lets the whole run wait.
+        - :class:`Fail`, :class:`Retry`, :class:`Skip` and :class:`NeedsReview`, raised or returned,
+          set other outcomes. :class:`Hold` lets the whole run wait.
         - ``row.idempotency_key`` is the idempotency key, for the service that you call.
 
         **Workers.** Handlers run in threads; coroutine functions run in an event loop. ``executor``

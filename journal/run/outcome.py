@@ -18,7 +18,7 @@ from journal.format.arguments import check_cost, check_optional_text, check_usag
 from journal.format.conversion import repr_text, str_or_empty
 from journal.format.values import as_json_value
 from journal.model import Cost, LogEntry, Usage
-from journal.text import encode_json
+from journal.text import encode_json, similar
 
 Errors = tuple[type[BaseException], ...]
 RetryOn = type[BaseException] | str | tuple[type[BaseException] | str, ...]  # str: an error code
@@ -50,7 +50,7 @@ class RowResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RowOutcome(Exception):
-    """Base class of the exceptions that a handler raises to set the outcome of its row.
+    """Base class of the exceptions that a handler raises, or returns, to set its row's outcome.
 
     ``cost_cents``, ``usage``: what the attempt has cost: see :meth:`JobService.complete_row`.
     """
@@ -429,8 +429,35 @@ def _uncosted_outcome_of_error(error: BaseException, retry_on: Errors) -> Outcom
     name = type(error).__name__
     if isinstance(error, WrongReviewError):
         return Outcome(kind="review", error_code=name, error_message=text_of(error))
-    outcome = failed(name, text_of(error) or name, retryable=isinstance(error, retry_on))
+    message = (text_of(error) or name) + _how_to_make_result(error)
+    outcome = failed(name, message, retryable=isinstance(error, retry_on))
     return msgspec.structs.replace(outcome, traceback=traceback_of(error))
+
+
+def _how_to_make_result(error: BaseException) -> str:
+    """What to write, if a call of :class:`RowResult` has raised this; else "".
+
+    The message of msgspec names neither the class nor its arguments.
+    """
+    trace = error.__traceback__
+    if type(error) is not TypeError or trace is None:
+        return ""
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    import linecache  # noqa: PLC0415  (only rows that fail need it)
+
+    if "RowResult(" not in linecache.getline(trace.tb_frame.f_code.co_filename, trace.tb_lineno):
+        return ""
+    text = str(error)
+    if text.startswith("Extra positional"):
+        return ": write RowResult(result=...)"
+    _, quote, rest = text.partition("Unexpected keyword argument '")
+    if not quote:
+        return ""
+    given = rest.rstrip("'")
+    like = similar(given, _CHECKS) or next((name for name in _CHECKS if given in name), None)
+    meant = f": did you mean {like!r}?" if like else ""
+    return f"{meant or ':'} The arguments of RowResult are {', '.join(_CHECKS)}"
 
 
 def seconds_of(given: Any) -> float | None:

@@ -71,6 +71,9 @@ class Store:
             in_the_way = root.exists() and not root.is_dir()
         except OSError as error:  # no permission
             raise StoreError(root, os.strerror(error.errno or 0)) from error
+        if os.path.lexists(root / JOURNAL_NAME):
+            reason = f"it is a job, and not the directory of the jobs: give {str(root.parent)!r}"
+            raise StoreError(root, reason)
         if in_the_way:
             raise StoreError(root, "it is not a directory; choose another root")
 

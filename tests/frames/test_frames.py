@@ -17,6 +17,7 @@ import pytest
 
 import journal
 from journal import InvalidValueError, JobService, MissingExtraError, Rows
+from journal.export import export_rows
 from journal.format.seal import SEALED_LINE_END, sealed_end
 from journal.frames.columns import IF_USED, JOURNAL_COLUMNS, member
 from journal.transfer import pack_to_file, pull_job, unpack_job
@@ -390,6 +391,22 @@ def test_a_column_of_results_may_be_asked_for_before_there_are_any(service: JobS
     rows = made(service, {"order": "A-1"})
     assert rows.to_arrow(wanted).to_pylist() == [dict(zip(wanted, empty, strict=True))]
     assert rows.to_dicts(wanted) == rows.to_arrow(wanted).to_pylist()
+
+
+@pytest.mark.parametrize("name", ["result.prize", "result.to.ctiy", "journal_result.prize"])
+def test_a_member_that_no_result_has_is_refused_once_results_are_objects(
+    service: JobService, name: str, tmp_path: Path
+) -> None:
+    results = [{"price": 4, "to": {"city": "x"}}, "text", {"price": None}]
+    rows = made(service, {}, {}, {}, {}, results=results)
+    for convert in (rows.to_arrow, rows.to_dicts, lambda names: exported(service, names, tmp_path)):
+        with pytest.raises(InvalidValueError, match="is a member of no row; did you mean 'result"):
+            convert(["row_number", name])
+        convert(["result.price", "result.to", "result.to.city", "usage.tokens"])
+
+
+def exported(service: JobService, columns: list[str], path: Path) -> None:
+    export_rows(service, service.list_jobs()[0].id, path / "out.csv", columns=columns)
 
 
 @pytest.mark.parametrize("columns", ["order", [1], 5, {"order"}])

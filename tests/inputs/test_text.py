@@ -256,3 +256,14 @@ def test_rows_are_read_as_they_are_taken_and_memory_does_not_grow(
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak_bytes < (500_000 if kind == "json" else 100_000)
+
+
+@pytest.mark.parametrize("first", [b"sep=;\r\n", b'"sep=;"\n', b"\xef\xbb\xbfSEP=;\n"])
+def test_a_first_line_that_names_the_delimiter_for_excel_is_understood(first: bytes) -> None:
+    assert rows(first + b"a;b\r\n1;2,5\r\n", "csv") == [{"a": "1", "b": "2,5"}]
+    assert rows(first + b"a|b\n1|2\n", "csv", delimiter="|") == [{"a": "1", "b": "2"}]
+    assert "in, line 3: has 1 cells" in refusal(first + b"a;b\n1\n", "csv")
+
+
+def test_a_header_that_only_begins_like_a_line_for_excel_is_a_header() -> None:
+    assert rows(b"sep=;x,b\n1,2\n", "csv") == [{"sep=;x": "1", "b": "2"}]

@@ -26,6 +26,7 @@ from journal.run.outcome import (
     Errors,
     Outcome,
     RetryOn,
+    RowOutcome,
     RowResult,
     lost,
     outcome_of_error,
@@ -186,8 +187,11 @@ def outcomes_of_answer(rows: Sequence[AttemptedRow], value: Any, retry_on: Error
     """The outcomes of a call that returned ``value``.
 
     A row that the value leaves out, and that has no outcome by its own methods, needs a review. The
-    first of these reviews keeps the part of the value that belongs to no row.
+    first of these reviews keeps the part of the value that belongs to no row. A RowOutcome counts
+    as if the call had raised it.
     """
+    if issubclass(type(value), RowOutcome):
+        return outcomes_of_raised(rows, value, retry_on)
     try:
         answer = _matched(rows, value)
     except BaseException as error:  # noqa: BLE001  (a value's own code may raise anything)
