@@ -46,10 +46,12 @@ def shorten(text: str, limit: int) -> str:
 
 
 def similar(word: str, known: Iterable[str]) -> str | None:
-    """The known word that resembles ``word`` most; None if none does."""
+    """The known word that resembles ``word`` most, in upper or lower case; None if none does."""
     from difflib import get_close_matches  # noqa: PLC0415  (needed only after a mistake)
 
-    return next(iter(get_close_matches(word, known, n=1)), None)
+    folded = {each.casefold(): each for each in known}
+    close = get_close_matches(word.casefold(), folded, n=1)
+    return folded[close[0]] if close else None
 
 
 def counted(count: int, words: str) -> str:

@@ -135,12 +135,14 @@ def advice(
     paused: str,
     holder: RunHolder | None,
     reviews: Reviews,
+    in_flight_rows: Numbers,
     root: Path,
     command: Callable[..., str],
 ) -> list[tuple[str, str]]:
     """Return pairs of a command (or "") and a purpose, in the order in which to use the commands.
 
-    ``paused``: why the last run has ended early, or "". ``root`` is the store. ``command`` turns words into a command line for this store.
+    ``paused``: why the last run has ended early, or "". ``in_flight_rows``: the rows in flight.
+    ``root`` is the store. ``command`` turns words into a command line for this store.
     """
     found: list[tuple[str, str]] = []
     start = next_start(job, root, paused)
@@ -163,7 +165,7 @@ def advice(
     if job.needs_review_count:
         found += _review(job, reviews, command)
     if state == "interrupted":
-        found += _interrupted(job, start, command)
+        found += _interrupted(job, start, in_flight_rows, command)
     elif job.status is JobStatus.PAUSED and holder is not None:
         found.append((command("resume", job.id), "the run that waits continues"))
     elif job.status is JobStatus.PAUSED:
@@ -180,14 +182,16 @@ def advice(
     return found
 
 
-def _interrupted(job: Job, start: NextStart, command: Callable[..., str]) -> list[tuple[str, str]]:
+def _interrupted(
+    job: Job, start: NextStart, in_flight: Numbers, command: Callable[..., str]
+) -> list[tuple[str, str]]:
     """How to continue after the death of a run, and how to settle the rows that were in flight."""
     if not job.processing_count:
         return [(start.command, f"its run has died; {start.words}, with the same input")]
     policies = start.option("on_interrupted", "review", "retry", "fail", "resume")
     died = f"its run died with {counted(job.processing_count, 'row|rows in flight')}"
     rows = "that row" if job.processing_count == 1 else "those rows"
-    settle = command("resolve", job.id, "--row", "ROWS", "--completed")
+    settle = command("resolve", job.id, "--row", _pasted(in_flight), "--completed")
     return [
         (start.command, f"{died}; {start.words}, with the same input"),
         ("", f"{policies} (default: review) decides what happens to {rows}"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
+import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from decimal import Decimal
 from functools import wraps
@@ -36,6 +37,13 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
 }
 _ORDER = ("<", "<=", ">", ">=")
+# The options that choose rows by the journal's own columns.
+_OPTION_OF = {
+    "status": "--status",
+    "error_code": "--error-code",
+    "version": "--version",
+    "row_number": "--row",
+}
 MAX_COLUMNS = 1000  # of which the names are stored, for a message
 
 
@@ -93,9 +101,7 @@ def _number(text: str) -> Decimal | None:
 _MEANT = {"<>": "!=", "=>": ">=", "=<": "<="}
 
 
-def _parse_where(
-    _ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
-) -> Where:
+def _parse_where(ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> Where:
     found: dict[str, Condition] = {}
     for text in values:
         match = _CONDITION.fullmatch(text)
@@ -113,7 +119,19 @@ def _parse_where(
                 f"with {value[0]}"
             )
         found[text] = Condition(_unquoted(column), sign, _unquoted(value))
-    return Where(found)
+    return Where(found, _hints(ctx, found.values()))
+
+
+def _hints(ctx: click.Context, conditions: Iterable[Condition]) -> dict[str, str]:
+    """By the name of a column of the journal: the option of the command that chooses by it."""
+    options = {option for parameter in ctx.command.params for option in parameter.opts}
+    hints = {}
+    for column, sign, value in conditions:
+        option = _OPTION_OF.get(column)
+        if option in options:
+            given = f" {shlex.quote(value)}" if sign == "=" else ""
+            hints[column] = f"{column!r} is the journal's own: write {option}{given}"
+    return hints
 
 
 def _unquoted(text: str) -> str:
@@ -131,8 +149,11 @@ def _unquoted(text: str) -> str:
 class Columns:
     """Collects the names of those requested columns that no row has."""
 
-    def __init__(self, names: Iterable[str]) -> None:
+    def __init__(self, names: Iterable[str], hints: Mapping[str, str] = {}) -> None:
+        """``hints``: what else may be meant by a name."""
         self.absent = set(names)
+        self._hints = hints
+        self._members: dict[str, str] = {}  # by name: where results and usages have it
         self._seen: set[str] = set()
         self._any_row = False
 
@@ -143,6 +164,9 @@ class Columns:
             self.absent -= {n for n in self.absent if member_of_row(row, n) is not MISSING}
             if len(self._seen) < MAX_COLUMNS:
                 self._seen.update(row.data)
+            for root, value in (("result", row.result), ("usage", row.usage)):
+                for name in self.absent.intersection(value) if isinstance(value, dict) else ():
+                    self._members.setdefault(name, f"{root}.{name}")
 
     def messages(self, which: str) -> list[str]:
         """Return a message for each column that no row has; an empty list if there was no row.
@@ -156,12 +180,20 @@ class Columns:
                 [
                     f"none of the rows {which} has a column {column!r}",
                     there,
-                    *did_you_mean(column, self._seen),
+                    *self._hint(column),
                 ]
             )
             for column in sorted(self.absent)
             if self._any_row
         ]
+
+    def _hint(self, column: str) -> list[str]:
+        if column in self._members:
+            root, name = self._members[column].split(".", 1)
+            return [f"{name!r} is a member of the {root}: write {root}.{name}"]
+        if column in self._hints:
+            return [self._hints[column]]
+        return did_you_mean(column, self._seen)
 
 
 class WithoutNumber:
@@ -194,10 +226,12 @@ class WithoutNumber:
 class Where:
     """Conditions by their text. A row must meet all of them. Iterates over the texts."""
 
-    def __init__(self, conditions: Mapping[str, Condition] = {}) -> None:
+    def __init__(
+        self, conditions: Mapping[str, Condition] = {}, hints: Mapping[str, str] = {}
+    ) -> None:
         self._texts = tuple(conditions)
         self.conditions = list(conditions.values())
-        self._columns = Columns(condition.column for condition in self.conditions)
+        self._columns = Columns((condition.column for condition in self.conditions), hints)
         self._unmet = dict(conditions)
         self._without = [WithoutNumber(condition) for condition in self.conditions]
 

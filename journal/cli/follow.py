@@ -20,7 +20,7 @@ _POLL_S = 0.1  # events must be shown within 0.5 s, and one look takes only one 
 
 
 class Seen(NamedTuple):
-    """The job as seen at one moment. ``ended``: True if the job has ended. It is the last one then.
+    """The job as seen at one moment. ``ended``: True if this is the last one.
 
     ``state`` is the result of ``JobService.get_state``: the job's status, or "interrupted".
     """
@@ -36,8 +36,9 @@ def follow_job(
     reported: Collection[str] = (JobStatus.PAUSED, "interrupted"),
     report: Callable[[str], object] = echo_err,
 ) -> Iterator[Seen]:
-    """Yield the job about ten times a second until it ends. Pauses and interruptions don't end the
-    iteration.
+    """Yield the job about ten times a second until it ends. An interruption doesn't end the
+    iteration. If pauses are in ``reported``, a pause ends it as soon as no run holds the job, since
+    nothing can resume it then.
 
     ``report`` is called with a message when the job enters a state in ``reported``, and when the
     job then runs again. Raises Refused if the job is deleted or moved.
@@ -47,8 +48,12 @@ def follow_job(
     while job is not None:
         try:
             state = _sure_state(service, job)
+            is_left = JobStatus.PAUSED in reported and _is_left_paused(service, job)
         except JobNotFoundError:
             break
+        if is_left:
+            yield Seen(job, True, state)
+            return
         if state != last and state in reported:
             report(f"{job_id}: {_in_words(state, job)}")
         elif state == JobStatus.RUNNING and last in reported:
@@ -73,6 +78,14 @@ def _sure_state(service: JobService, job: Job) -> str:
     if state == "interrupted":  # or the run has ended after the job was read
         return service.get_state(existing_job(service, job.id))
     return state
+
+
+def _is_left_paused(service: JobService, job: Job) -> bool:
+    """Return whether the job is paused, and no run waits for it to be resumed."""
+    if job.status is not JobStatus.PAUSED or service.run_holder(job.id) is not None:
+        return False
+    # A run may have resumed and ended meanwhile.
+    return existing_job(service, job.id).status is JobStatus.PAUSED
 
 
 def _has_ended(service: JobService, job: Job) -> bool:

@@ -278,6 +278,7 @@ class Run:
             for result in self._in_flight.results():
                 self._record_or_report(result)
                 self._in_flight.forget(result)
+                self.bounds.hear_cost(result.outcome)
             if self._in_flight:
                 self._wait(0)
 
@@ -480,6 +481,7 @@ class Run:
 
     def _forget(self, result: Result) -> None:
         self._in_flight.forget(result)
+        self.bounds.hear_cost(result.outcome)
         if result.is_late:
             return
         outcome = result.outcome

@@ -602,6 +602,8 @@ class JobRun:
         """Report the rows that are left, and how to continue."""
         how_to = self._settings.how_to
         in_shell = bool(how_to.command)
+        if unused := bounds.unused_limit():
+            self._advise(held, f"{self.id}: {unused}")
         if report.job.status in TERMINAL_STATUSES:
             left = "" if in_shell else what_is_left(self.service, report.job, how_to)
             if left:

@@ -48,6 +48,14 @@ class HowTo(NamedTuple):
         status = "needs_review"
         return self.say(f'job.rows("{status}")', "rows", job_id, "--status", status)
 
+    def settle(self, job_id: str, numbers: list[int]) -> str:
+        """Say how to settle rows that need a review."""
+        row = f'("{job_id}:{numbers[0]}"' if numbers else "(row_id"
+        words = ("resolve", job_id, "--row", numbers_option(numbers))
+        done = self.say(f"job.service.complete_row{row})", *words, "--completed")
+        retry = self.say(f"job.service.retry_row{row})", *words, "--retry")
+        return f"{done} settles it if it took effect, {retry} if it did not"
+
     @property
     def ignore_changes(self) -> str:
         return "`--on-changed ignore`" if self.command else '`on_changed="ignore"`'
@@ -171,8 +179,11 @@ def _left(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -
             f"({numbers_text(numbers)}): look, then {how_to.by_number('retry', job.id, numbers)}"
         )
     if job.needs_review_count:
+        reviews = counted(job.needs_review_count, "row|rows needs|need")
+        found = service.find_rows(job.id, RowStatus.NEEDS_REVIEW, limit=_MAX_NAMED + 1)
+        numbers = sorted(row.row_number for row in found)
         said.append(
-            f"{counted(job.needs_review_count, 'row|rows needs|need')} a review: {how_to.reviews(job.id)}"
+            f"{reviews} a review: {how_to.reviews(job.id)}; {how_to.settle(job.id, numbers)}"
         )
     return said
 

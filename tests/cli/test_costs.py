@@ -262,3 +262,17 @@ def test_a_column_of_parquet_has_parts_of_a_cent_only_where_there_are_some(
     assert journal("export", "j", "j.parquet").returncode == 0
     column = parquet.read_table("j.parquet")["cost_cents"]
     assert (str(column.type), column.to_pylist()) == (kind, [cost, 5, None, None])
+
+
+@pytest.mark.parametrize("option", ["--max-cost-cents", "--max-run-cost-cents"])
+def test_a_limit_of_cost_that_no_outcome_has_reported_is_said_once_at_the_end(option: str) -> None:
+    write_rows(("0.06", 0), ("7", 0))
+    plain = ("run", "rows.csv", "--job", "j", option, "1", "--limit", "1")
+    said = journal(*plain, "--", "echo", "{cost}").stderr
+    unused = f"j: no outcome has reported a cost, so `{option}` has limited nothing: "
+    assert said.count(unused + "with `--stdout json`, COMMAND prints it: ") == 1
+    assert said.splitlines()[-1].startswith("to continue: ")
+    assert journal(*plain, "-q", "--", "echo", "{cost}").stderr.count("limited nothing") == 0
+    write_rows(("0.06", 0), ("7", 0), ("0", 0))
+    assert "limited nothing" not in journal(*RUN, option, "1", *SHELL).stderr
+    assert "limited nothing" not in journal(*plain, "--", "echo", "{cost}").stderr  # nothing to do

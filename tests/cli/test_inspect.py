@@ -735,3 +735,11 @@ def test_show_of_a_job_that_keeps_counts_without_rows(tmp_path: Path, capsys: Ca
     assert run(tmp_path, "show", "counts") == 0
     assert "40%, of 10 rows: 4 completed, 1 failed" in capsys.readouterr().out
     assert run(tmp_path, "list") == 0
+
+
+def test_show_of_an_interrupted_job_names_the_rows_in_flight(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    _in_doubt(tmp_path, 3, review=False)
+    commands = [each["command"] for each in as_json(tmp_path, capsys, "show", "doubt")["next"]]
+    assert commands[-1] == f"journal --root {tmp_path} resolve doubt --row 1-3 --completed"

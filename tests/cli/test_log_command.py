@@ -429,7 +429,11 @@ def test_a_reader_that_goes_away_ends_a_log_that_waits(root: Path) -> None:
     "arguments", [["log", "j", "-f"], ["watch", "j"], ["wait", "j"]], ids=" ".join
 )
 def test_ctrl_c_ends_what_waits(root: Path, arguments: list[str]) -> None:
-    with Command(root, *arguments, columns=80) as command:
+    with (
+        JobService(root) as service,
+        service.hold_run("j"),
+        Command(root, *arguments, columns=80) as command,
+    ):
         command.awaits("paused")
         command.press("\x03")
         assert command.ends() == 130
@@ -570,7 +574,11 @@ def test_a_journal_that_was_repaired_without_loss_is_followed_on(root: Path) -> 
 def test_a_job_that_is_deleted_meanwhile_is_waited_for_no_longer(
     root: Path, arguments: list[str]
 ) -> None:
-    with Command(root, *arguments) as command:
+    with (
+        JobService(root) as service,
+        service.hold_run("j"),
+        Command(root, *arguments) as command,
+    ):
         command.awaits("paused")
         shutil.rmtree(root / "j")
         assert command.ends() == 4
@@ -597,7 +605,7 @@ def test_a_job_that_vanishes_while_it_is_looked_at_was_deleted_or_moved(
 
 @pytest.mark.parametrize("command", ["watch", "wait"])
 def test_a_job_that_goes_on_is_said_to_run_again(root: Path, command: str) -> None:
-    with Command(root, command, "j") as process, JobService(root) as service:
+    with JobService(root) as service, service.hold_run("j"), Command(root, command, "j") as process:
         process.awaits("j: is paused; waiting for it to be resumed")
         service.start_job("j")
         process.awaits("j: is running again")
@@ -645,11 +653,10 @@ with JobService(root) as service:
 def test_an_interrupted_job_is_said_and_waited_for_until_it_is_run_again(
     root: Path, arguments: list[str]
 ) -> None:
+    with Child(RUN_THAT_DIES, root, "j") as child:
+        assert child.hear() == "up"
+        child.kill()
     with Command(root, *arguments) as command:
-        command.awaits("paused")
-        with Child(RUN_THAT_DIES, root, "j") as child:
-            assert child.hear() == "up"
-            child.kill()
         command.awaits("is interrupted: its run died with 1 row in flight; waiting")
         with JobService(root) as service:
             service.start_job("j", on_interrupted="retry")
@@ -740,7 +747,7 @@ def test_the_exit_code_is_how_the_job_has_ended(
     root: Path, run: Run, command: str, end: Callable[[JobService], Any], code: int, words: str
 ) -> None:
     words = words.replace("{root}", str(root))
-    with Command(root, command, "j") as process, JobService(root) as service:
+    with JobService(root) as service, service.hold_run("j"), Command(root, command, "j") as process:
         process.awaits("j: is paused; waiting for it to be resumed")
         end(service)
         assert process.ends() == code
@@ -749,11 +756,32 @@ def test_the_exit_code_is_how_the_job_has_ended(
     assert run(command, "j") == (code, "", words + "\n")  # it has ended already
 
 
-def test_a_wait_may_be_limited(root: Path, run: Run) -> None:
-    code, out, err = run("wait", "j", "--timeout", "0")
-    assert (code, out) == (124, "")
-    assert "j: has not ended after 0 s; it is paused" in err
+@pytest.mark.parametrize("command", ["watch", "wait"])
+def test_a_paused_job_that_no_run_holds_is_not_waited_for(
+    root: Path, run: Run, command: str
+) -> None:
+    how = "j: the run has ended; to continue, start again the program that made the job: ship"
+    counts = "j: paused: 1 completed, 1 skipped, 1 need review, 2 not done\n"
+    code, out, err = run(command, "j")
+    assert (code, out) == (3, "")  # a row needs a review
+    assert counts + how in err
+    assert "waiting" not in err
     with JobService(root) as service:
+        service.skip_row("j:3")
+        assert run(command, "j")[0] == 4
+        with service.hold_run("j"), Command(root, command, "j") as process:
+            process.awaits("j: is paused; waiting for it to be resumed")
+            service.close()  # the run ends without a resume
+            assert process.ends() == 4
+            assert how in process.err
+
+
+def test_a_wait_may_be_limited(root: Path, run: Run) -> None:
+    with JobService(root) as service:
+        with service.hold_run("j"):
+            code, out, err = run("wait", "j", "--timeout", "0")
+        assert (code, out) == (124, "")
+        assert "j: has not ended after 0 s; it is paused" in err
         service.start_job("j")
     code, out, err = run("wait", "j", "--timeout", "0")
     assert (code, out) == (124, "")

@@ -67,6 +67,7 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["rows", "labels", "--jobs", "3"], 2, "--jobs is not an option of this command; it is one of"),
     ([*["run", "in.csv", "--", "true"]], 2, "Missing option '--job'. The id of the job."),
     (["prune"], 2, "Missing option '--older-than'."),
+    ([*f"{RUN} --workers 4 -- true".split()], 2, "No such option: --workers. Write -j N: the"),
     ([*f"{RUN} -j 0 -- true".split()], 2, "'0' must be a number from 1 to 1000, auto, or"),
     ([*f"{RUN} --limit-per zip=0 -- true".split()], 2, "a number from 1, such as carrier=2"),
     ([*f"{RUN} --timeout 5m -- true".split()], 2, "'5m' is not a number of seconds: give 90, or"),

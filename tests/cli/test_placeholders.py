@@ -289,3 +289,35 @@ def test_a_quoted_command_line_with_signs_of_a_shell_is_advised_to_be_a_script(
     )
     assert done.stderr == ""
     assert printed in (None, done.stdout.strip())
+
+
+@pytest.mark.parametrize(
+    ("argument", "data", "reason"),
+    [
+        ("{To}", {"to": 1}, "there is no such column; did you mean 'to'?"),
+        (
+            "{to.city}",
+            {"to": {}},
+            "members of an object aren't filled in: {to} is all of it, as JSON",
+        ),
+        ("{to.city/}", {"to": {}}, "members of an object aren't filled in: {to} is all"),
+        (
+            "{x}",
+            {"n": 1},
+            "the columns are {n}, and {#} is the row's number and {id} is the row's id;",
+        ),
+        ("{x}", {"id": 1, "n": 1}, "the columns are {id}, {n}, and {#} is the row's number;"),
+        ("{x}", {"id": 1, "#": 1}, "the columns are {id}, {#};"),
+    ],
+)
+def test_what_a_placeholder_may_be_instead_is_said(
+    argument: str, data: dict[str, Any], reason: str
+) -> None:
+    template = Template(["echo", argument])
+    with pytest.raises(InvalidValueError) as raised:
+        template.check(list(data))
+    assert reason in raised.value.reason
+    if "column" not in reason:
+        with pytest.raises(InvalidValueError) as raised:
+            list(template.checked([data]))
+        assert reason in raised.value.reason

@@ -566,7 +566,7 @@ def test_what_show_names_to_go_on_with_a_dead_run_can_be_pasted_anywhere(
     assert policies["why"].startswith(
         "--on-interrupted review or retry or fail or resume (default: review)"
     )
-    assert settle["command"].endswith("resolve j --row ROWS --completed")
+    assert settle["command"].endswith("resolve j --row 1 --completed")
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     subprocess.run(["sh", "-c", advice["command"]], cwd=elsewhere, check=False)
     assert statuses("j") == {"completed": 4, "needs_review": 1}

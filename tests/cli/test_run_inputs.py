@@ -91,3 +91,19 @@ def test_a_dry_run_leaves_no_mark() -> None:
     Path("jobs/j", INPUT_MARK_NAME).unlink()
     assert run("in.csv", "--dry-run") == 0
     assert not Path("jobs/j", INPUT_MARK_NAME).exists()
+
+
+def test_a_dry_run_refuses_repeated_keys_as_the_run_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("JOURNAL_ROOT", raising=False)
+    Path("in.csv").write_text("order\nA\nB\nA\n")
+    said = []
+    for more in (["--dry-run"], []):
+        assert main(["run", "in.csv", "--job", "j", "--key", "order", *more, "--", "true"]) == 2
+        captured = capsys.readouterr()
+        said.append(captured.err)
+    assert "input row 3" in said[0]
+    assert said[0] == said[1]
+    assert not Path("jobs/j").exists()

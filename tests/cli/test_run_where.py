@@ -191,3 +191,33 @@ def test_a_hidden_value_is_no_example_of_text_without_a_number(capsys: Capture) 
     said = capsys.readouterr().err
     assert "journal: 1 row has no number in 'price', so < 10 doesn't hold for it\n" in said
     assert "secret" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (
+            ["rows", "--where", "status=failed"],
+            "'status' is the journal's own: write --status failed",
+        ),
+        (["rows", "--where", "error_code=E 1"], "write --error-code 'E 1'"),
+        (["rows", "--where", "version!=v1"], "'version' is the journal's own: write --version\n"),
+        (["redo", "--where", "row_number=2"], "'row_number' is the journal's own: write --row 2"),
+        (["rows", "--where", "rate>4"], "'rate' is a member of the result: write result.rate"),
+        (["rows", "--columns", "rate"], "'rate' is a member of the result: write result.rate"),
+        (["rows", "--columns", "tokens"], "'tokens' is a member of the usage: write usage.tokens"),
+        (["rows", "--columns", "Zip"], "did you mean 'zip'?"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
+)
+def test_a_name_that_is_no_column_of_the_data_is_explained(
+    capsys: Capture, arguments: list[str], hint: str
+) -> None:
+    assert run(command="true") == 0
+    with JobService("jobs") as service:
+        service.redo_row("j:1")
+        service.complete_row("j:1", result={"rate": 5}, usage={"tokens": 3})
+    capsys.readouterr()
+    name, *options = arguments
+    main([name, "j", *options])
+    assert hint in capsys.readouterr().err

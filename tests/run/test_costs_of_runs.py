@@ -312,3 +312,18 @@ def test_the_limit_of_a_run_counts_from_its_start_and_each_start_has_it_anew(pat
         report = job.run(lambda _row: RowResult(cost_cents=0.1), max_run_cost_cents=0.3)
         assert (report.job.status, report.reason) == ("completed", None)
         assert report.job.total_cost_cents == 0.9
+
+
+def test_a_limit_of_cost_without_costs_is_said_in_words_of_python(path: Path) -> None:
+    told: list[str] = []
+    unused = (
+        "calls: no outcome has reported a cost, so `max_cost_cents` and `max_run_cost_cents` have limited "
+        "nothing: return `journal.RowResult(cost_cents=...)`"
+    )
+    with open_job(path, 4) as job:
+        limits: dict[str, Any] = {"max_cost_cents": 9, "max_run_cost_cents": 9, "max_rows": 1}
+        job.run(lambda _row: 1, tell=told.append, **limits)
+        assert told.count(unused) == 1
+        job.run(lambda _row: RowResult(cost_cents=0), tell=told.append, **limits)
+        job.run(lambda _row: 1, max_rows=1, tell=told.append)
+        assert told.count(unused) == 1

@@ -12,6 +12,7 @@ import pytest
 
 import journal
 import journal.run.input_match
+import journal.run.plan
 from journal import (
     InvalidValueError,
     JobBusyError,
@@ -687,3 +688,23 @@ def test_a_count_of_failed_rows_that_was_set_by_hand_is_no_row_to_retry(path: Pa
         job.service.update_counts(job.id, failed=1)
         assert job.run(done, retry_failed=True, tell=said.append).started == 0
     assert said == ["enrich: completed already, and nothing is new: nothing to do"]
+
+
+def test_a_start_that_finds_only_reviews_says_how_to_settle_them(path: Path) -> None:
+    def look(row: journal.JobRow) -> None:
+        if row.row_number != 2:
+            raise journal.NeedsReview("E", "look")
+
+    told: list[str] = []
+    with journal.open_job(path, [{"n": n} for n in range(3)]) as job:
+        job.run(look, halt="never", tell=told.append)
+        job.run(look, tell=told.append)
+        in_shell = journal.run.plan.HowTo("journal --root jobs", "again")
+        said = journal.run.plan.nothing_to_do(job.service, job.job, in_shell, retry_failed=False)
+    assert told[-1].endswith(
+        'nothing to do; 2 rows need a review: `job.rows("needs_review")`; '
+        f'`job.service.complete_row("{path.name}:1")` settles it if it took effect, '
+        f'`job.service.retry_row("{path.name}:1")` if it did not'
+    )
+    resolve = f"`journal --root jobs resolve {path.name} --row 1,3"
+    assert f"; {resolve} --completed` settles it if it took effect, {resolve} --retry`" in said

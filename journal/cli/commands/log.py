@@ -22,7 +22,7 @@ from journal.cli.row_ranges import missing_rows
 from journal.cli.shared_options import rows_option
 from journal.cli.times import Seconds, since_option
 from journal.errors import JobNotFoundError
-from journal.history.events import Choice, Event, last_events, read_events
+from journal.history.events import Choice, Event, last_events, read_events, why_paused
 from journal.history.reading import History
 from journal.model import LOG_LEVELS, Job, JobStatus, job_exit_code
 from journal.progress.show import Progress
@@ -158,7 +158,9 @@ def watch_command(ctx: click.Context, job: str) -> int:
     """Show the progress of a job until it ends: a bar on a terminal; elsewhere a line every 10
     seconds.
 
-    If the job is paused or its run dies, the command waits for the next run.
+    If the job is paused, the command waits while a run holds the job, which `journal resume`
+    continues. Without such a run, the command ends and says how to continue. If the run dies, the
+    command waits for the next run.
 
     The exit code is 0 if all rows are completed or skipped, 3 if some rows failed or need a review,
     and 4 if the job ended before its rows were done, or was deleted or moved away.
@@ -187,7 +189,9 @@ def watch_command(ctx: click.Context, job: str) -> int:
 def wait_command(ctx: click.Context, job: str, timeout_s: float | None) -> int:
     """Wait until a job ends. The exit code says how the job ended.
 
-    If the job is paused or its run dies, the command waits for the next run.
+    If the job is paused, the command waits while a run holds the job, which `journal resume`
+    continues. Without such a run, the command ends and says how to continue. If the run dies, the
+    command waits for the next run.
 
     The exit code is 0 if all rows are completed or skipped, 3 if some rows failed or need a review,
     4 if the job ended before its rows were done, or was deleted or moved away, and 124 if the job
@@ -217,7 +221,12 @@ def _outcome(ctx: click.Context, service: JobService, job: Job) -> int:
     }
     echo_err(f"{job.id}: {job.status}: {counts_text(counts) or 'no rows'}")
     if counts["not done"]:
-        how = next_start(job, service.root).text
+        paused = job.status is JobStatus.PAUSED
+        why = why_paused(service._history(job.id)) if paused else ""  # noqa: SLF001  (this package's own)
+        how = next_start(job, service.root, why).text
+        if paused and job.started_at is not None:
+            echo_err(f"{job.id}: the run has ended; to continue, {how}")
+            return job_exit_code(job)
         if job.status is JobStatus.CANCELLED:
             how = command_line(ctx, service)("reopen", job.id)
         echo_err(f"to do the remaining rows: {how}")

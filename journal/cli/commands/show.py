@@ -223,7 +223,9 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
         steps_in_doubt=steps,
         read_rows=read_rows,
         partial=len(wrong) > read_rows,
-        next=advice(job, state, paused, holder, reviews, service.root, command),
+        next=advice(
+            *(job, state, paused, holder, reviews, doubtful["processing"]), service.root, command
+        ),
     )
 
 

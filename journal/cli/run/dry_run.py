@@ -15,7 +15,7 @@ from journal.cli.run.outcomes import meanings
 from journal.cli.run.template import Template
 from journal.format.records import UNSET_TIME
 from journal.model import TERMINAL_STATUSES, Job, JobRow
-from journal.run.input_match import InputRules, Matched, Unwritten, match_rows
+from journal.run.input_match import InputRules, Matched, Unwritten, match_rows, new_rows
 from journal.run.plan import (
     LEFT_OPEN,
     HowTo,
@@ -57,9 +57,10 @@ class DryRun:
         matched, plan, count = Matched(), Plan(self._job_id), 0
         planned: Iterable[Planned]
         if job is None:
+            new = new_rows(rows, InputRules(key=given["key"], how_to=self._how_to))
             planned = (
                 Planned(row, "new" if self._where is None or self._where(row) else LEFT_OPEN, "new")
-                for row in self._new_rows(enumerate(rows, 1))
+                for row in self._new_rows((row["row_number"], row["data"]) for row in new)
             )
         else:
             matched, planned = self._of_job(job, rows)

@@ -338,6 +338,9 @@ class RunOptions(click.Command):
         except click.MissingParameter as error:
             raise missing_word(error, after) from None
         except click.NoSuchOption as error:
+            if error.option_name == "--workers":
+                hint = "No such option: --workers. Write -j N: the number of commands at a time"
+                raise click.UsageError(hint, ctx) from None
             if error.option_name != "--shell":
                 if after is None:
                     hint = "an option of COMMAND comes after --, as all of COMMAND"

@@ -135,7 +135,7 @@ class Template:
                 name = self._misspelt(data.keys())
                 if name is not None:
                     reason = f"has no {name!r}, but COMMAND has {{{name}}}: {_ADD_IT}"
-                    reason = "; ".join([reason, *did_you_mean(name, data)])
+                    reason = "; ".join([reason, *_of_object(name, data), *did_you_mean(name, data)])
                     raise InvalidValueError(where, list(data), reason)
                 known = self._known(data.keys())
                 if columns is not None and known != self._filled:
@@ -265,15 +265,24 @@ def _resembles_one(name: str, columns: Collection[str]) -> bool:
 
 def _no_column(name: str, columns: Collection[str]) -> str:
     known = ", ".join(f"{{{column}}}" for column in columns)
-    reasons = ["there is no such column", *did_you_mean(name, columns)]
+    reasons = ["there is no such column", *_of_object(name, columns), *did_you_mean(name, columns)]
     if name in ("", *_PATH_PARTS):
         reasons = [
             f"{{{name}}} stands for a line, but this input has columns: write {{COLUMN{name}}}"
         ]
-    reasons.append(
-        f"the columns are {known}, and {{#}} and {{id}} are the row's number and id; {_DOUBLE}"
-    )
+    own = {NUMBER: "the row's number", ROW_ID: "the row's id"}
+    others = [f"{{{key}}} is {what}" for key, what in own.items() if key not in columns]
+    also = ", and " + " and ".join(others) if others else ""
+    reasons += [f"the columns are {known}{also}", _DOUBLE]
     return "; ".join(reasons)
+
+
+def _of_object(name: str, columns: Collection[str]) -> list[str]:
+    """A reason why ``a.b`` is no placeholder, if there is a column ``a``."""
+    column, _, member = name.partition(".")
+    if not member.strip("/.") or column not in columns:
+        return []
+    return [f"members of an object aren't filled in: {{{column}}} is all of it, as JSON"]
 
 
 def _check_arguments(argv: Sequence[str], place: int) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from journal.history.events import RAISE_IT
 from journal.model import Job, cents_of, millionths
+from journal.run.outcome import Outcome
 from journal.run.pacing.halt import Brake, Halt
 from journal.run.pacing.limits import Limits
 from journal.run.plan import HowTo
@@ -23,13 +24,37 @@ class Bounds:
         self._how_to = how_to
         self.has_halted = False  # by failures that ``limits.halt`` counts
         self._cost_before = millionths(job.total_cost_cents)
+        self._has_outcome = self._has_cost = False  # of the outcomes that were heard
 
     @property
     def depend_on_outcomes(self) -> bool:
         """Whether the outcome of any row may end the run, beside the first rows of the brake."""
-        limits = self._limits
-        has_cost = limits.max_cost_cents is not None or limits.max_run_cost_cents is not None
-        return has_cost or self._halt is not None
+        return bool(self._limits_of_cost) or self._halt is not None
+
+    @property
+    def _limits_of_cost(self) -> list[str]:
+        names = ("max_cost_cents", "max_run_cost_cents")
+        return [name for name in names if getattr(self._limits, name) is not None]
+
+    def hear_cost(self, outcome: Outcome) -> None:
+        """Notice whether an outcome has reported a cost."""
+        if outcome.kind not in ("held", "lost", "unstarted"):
+            self._has_outcome = True
+        self._has_cost = self._has_cost or outcome.cost_cents is not None
+
+    def unused_limit(self) -> str:
+        """The message that a limit of cost has had no effect, since no outcome has reported a cost;
+        "" if one has, or if there was no outcome or no limit.
+        """
+        names = self._limits_of_cost
+        if self._has_cost or not self._has_outcome or not names:
+            return ""
+        options = " and ".join(map(self._how_to.argument, names))
+        have = "has" if len(names) == 1 else "have"
+        how = "return `journal.RowResult(cost_cents=...)`"
+        if self._how_to.command:
+            how = 'with `--stdout json`, COMMAND prints it: {"cost_cents": 12}'
+        return f"no outcome has reported a cost, so {options} {have} limited nothing: {how}"
 
     def count(self, ticket: int, *, failed: bool) -> None:
         """Count a row that has ended. ``ticket`` is that of its last attempt."""

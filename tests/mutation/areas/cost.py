@@ -111,7 +111,7 @@ PATCHES = [
     Patch(
         "a limit of cost keeps rows from being queued",
         "run/pacing/bounds",
-        "        return has_cost or self._halt is not None\n",
+        "        return bool(self._limits_of_cost) or self._halt is not None\n",
         "        return self._halt is not None\n",
         RUNS,
     ),
