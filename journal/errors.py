@@ -7,7 +7,7 @@ The message says what was wrong with which value, and what to do next.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from os import PathLike, fspath, getpid, uname
+from os import PathLike, fspath, getpid
 
 __all__ = [
     "AttemptEndedError",
@@ -169,9 +169,12 @@ class JobBusyError(JournalError):
     def __init__(self, job_id: str, host: str = "", pid: int = 0, started_at: str = "") -> None:
         holder = f"process {pid} on {host}, since {started_at}" if pid else "another process"
         what_to_do = "wait for it, or pause or end that run"
-        if pid == getpid() and host == uname().nodename:
-            holder = f"another run of this process, since {started_at}"
-            what_to_do = "await or join it, or stop it by job.stop()"
+        if pid == getpid():
+            from platform import node  # noqa: PLC0415  (importing it takes milliseconds)
+
+            if host == node():  # another machine may have a process of this number
+                holder = f"another run of this process, since {started_at}"
+                what_to_do = "await or join it, or stop it by job.stop()"
         super().__init__(f"job {job_id!r} is being worked on by {holder}: {what_to_do}")
         self.job_id = job_id
         self.host = host

@@ -51,8 +51,8 @@ class Rows(RowSequence):
     """
 
     def __init__(self, journal: Journal, view: View, history: History) -> None:
-        """The caller holds the journal's mutex. Make ``history`` before ``view``, since that may read
-        newer commits.
+        """The caller holds the journal's mutex. Make ``history`` before ``view``, since making it may
+        read newer commits.
         """
         super().__init__(journal, view)
         self._history = history

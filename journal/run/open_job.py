@@ -423,9 +423,9 @@ class JobRun:
         **Reports.** ``progress`` shows a bar on a terminal, HTML in a notebook, or else lines; None
         shows no lines, and False nothing. ``tell`` is called with each message for people. Its
         default prints to standard error. The logger "journal" gets each message, too (`journal
-        help notebooks`). ``on_progress`` is called with the job about five times a second. ``on_end`` is
-        called with the report when the run has ended, for whatever reason. All is on the disk then,
-        and the run lock is free. If a commit has failed, the report's ``reason`` is the error,
+        help notebooks`). ``on_progress`` is called with the job about five times a second.
+        ``on_end`` is called with the report when the run has ended, for whatever reason. All is on
+        the disk then, and the run lock is free. If a commit has failed, the report's ``reason`` is the error,
         which is raised afterwards. If ``on_end`` raises, a message says so, and nothing else
         changes. It has no time limit. It isn't called if nothing was to do, or if an exception of
         ``where``, or one such as KeyboardInterrupt, ends the run.
@@ -471,6 +471,7 @@ class JobRun:
         retry_failed: bool,
         handle_signals: bool,
     ) -> RunReport:
+        self.advice.clear()
         if self.matched.done:
             held.report(left_alone(self.id, self.matched.done, self._settings.how_to))
         if not may_start(self.job, retry_failed=retry_failed):
@@ -585,7 +586,8 @@ class JobRun:
         The run starts no more rows, waits for the rows in flight, and pauses the job. Further calls
         change nothing, except with ``end_rows``: then the rows in flight are ended, as a second
         Ctrl-C does it, and by force at a further call. This returns at once. Any thread, task,
-        handler or signal handler of this process may call it. In a handler, ``raise Hold(...)`` after it leaves the row pending.
+        handler or signal handler of this process may call it. In a handler, ``raise Hold(...)``
+        after it leaves the row pending.
         """
         return self._ask_to_stop("job.stop() was called", end_rows=end_rows)
 

@@ -18,6 +18,7 @@ from journal.format.arguments import check_cost, check_optional_text, check_usag
 from journal.format.conversion import repr_text, str_or_empty
 from journal.format.values import as_json_value
 from journal.model import Cost, LogEntry, Usage
+from journal.store.policies import TIMED_OUT
 from journal.text import encode_json, similar
 
 Errors = tuple[type[BaseException], ...]
@@ -241,7 +242,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         """
         if self.kind in ("failed", "review"):
             is_final = not self.retryable and self.traceback is None
-            return is_final and self.error_code != TimeoutError.__name__
+            return is_final and self.error_code != TIMED_OUT
         return self.kind in ("completed", "skipped")
 
 

@@ -20,7 +20,8 @@ def outcome_of_ended(outcome: Outcome, limits: Limits, *, timed_out: bool) -> Ou
 
     - If the attempt completed nevertheless, it counts as completed.
     - An attempt that took longer than ``timeout_s`` is lost, since it may have taken effect. If it
-      may still be running, its row needs a review. If ``retry_on`` names TimeoutError, it has failed.
+      may still be running, its row needs a review. If ``retry_on`` names TimeoutError, it has
+      failed instead.
     - An attempt that was ended because the run ends is lost.
     """
     if outcome.kind not in ("failed", "lost"):

@@ -41,6 +41,7 @@ from journal.run.plan import (
     HowTo,
 )
 from journal.run.workers.batches import Batches
+from journal.store.policies import TIMED_OUT
 
 
 @click.command(
@@ -111,7 +112,7 @@ class _RunCommand:
                 "--on-changed retry needs --key: without it, a row has no identity but its position"
             )
         self._statuses = Statuses.of_options(given)
-        if {*self._statuses.retry_on} - {"TimeoutError"} and given["max_attempts"] == 1:
+        if {*self._statuses.retry_on} - {TIMED_OUT} and given["max_attempts"] == 1:
             echo_err("--retry-on has no effect with one attempt: add --max-attempts 3")
         self._where = given["where"].holds if given["where"] else None
         self._template = Template(given["command"])

@@ -12,6 +12,7 @@ from journal.run.outcome import MAX_AFTER_S, Outcome
 from journal.run.pacing.auto import Auto
 from journal.run.pacing.limits import Limits
 from journal.run.retries import backoff_s
+from journal.store.policies import TIMED_OUT
 from journal.text import counted, shorten
 
 MAX_HELD_S = 3600.0  # of holds and probes without one answer, before the run pauses
@@ -164,7 +165,7 @@ def _tell(auto: Auto, result: Result, last_ticket: int, now_s: float) -> None:
     outcome = result.outcome
     if outcome.kind == "held":
         auto.fail(result.ticket, last_ticket, now_s, is_hold=True)
-    elif outcome.error_code == "TimeoutError":
+    elif outcome.error_code == TIMED_OUT:
         auto.fail(result.ticket, last_ticket, now_s, is_hold=False)
     elif outcome.kind in ("completed", "skipped") and outcome.elapsed_s:
         auto.succeed(result.ticket, outcome.elapsed_s, last_ticket, now_s)
