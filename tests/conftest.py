@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 from crash.fault_disk import NO_FAULT_DISK
 from hypothesis import Phase, settings
 from support.memory import directory_in_memory
+from support.platforms import NOT_HERE
 
 # For the mutation check: whether an example fails is all it asks, and shrinking takes minutes.
 settings.register_profile("no-shrinking", phases=[Phase.explicit, Phase.generate])
@@ -27,11 +29,10 @@ def pytest_configure() -> None:
     if "TMPDIR" not in os.environ and memory is not None:
         os.environ["TMPDIR"] = str(memory)
         tempfile.tempdir = None  # forget the directory that was found before
-    for number in (signal.SIGINT, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(
-                number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-            )
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(name="count")
@@ -54,21 +55,39 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("tried")
         for what, number in sorted(sums.items()):
             terminalreporter.write_line(f"{number:>9,} {what}")
+    skipped = Counter(why for _, why in skips(terminalreporter))
+    if skipped:
+        terminalreporter.section(f"skipped: {skipped.total()}, by reason")
+        for why, number in skipped.most_common():
+            terminalreporter.write_line(f"{number:>9,} {why}")
     for reason in unexpected_skips(terminalreporter):
         terminalreporter.write_line(f"skipped, and NO_SKIPS is set: {reason}")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """With NO_SKIPS=1 a test that is skipped fails the run, but for want of a disk with faults."""
+    """With NO_SKIPS=1 a test that is skipped fails the run, but for want of a disk with faults.
+
+    On Windows and macOS, tests of what these systems don't have may be skipped, too.
+    """
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None and unexpected_skips(reporter):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+def skips(reporter: pytest.TerminalReporter) -> list[tuple[str, str]]:
+    """Where a test was skipped, and why, for each of them."""
+    found = []
+    for report in reporter.stats.get("skipped", []):
+        if isinstance(report.longrepr, tuple):
+            path, line, why = report.longrepr
+            found.append((f"{path}:{line}", why.removeprefix("Skipped: ")))
+    return found
+
+
 def unexpected_skips(reporter: pytest.TerminalReporter) -> list[str]:
     if not os.environ.get("NO_SKIPS"):
         return []
-    skipped = [report.longrepr for report in reporter.stats.get("skipped", [])]
-    reasons = [f"{path}:{line}: {why.removeprefix('Skipped: ')}" for path, line, why in skipped]
-    return sorted(reason for reason in set(reasons) if NO_FAULT_DISK not in reason)
+    expected = (NO_FAULT_DISK,) if sys.platform == "linux" else (NO_FAULT_DISK, NOT_HERE)
+    unexpected = {(where, why) for where, why in skips(reporter) if not why.startswith(expected)}
+    return sorted(f"{where}: {why}" for where, why in unexpected)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +12,8 @@ from textwrap import dedent
 from types import TracebackType
 from typing import Any, Self
 from zlib import crc32
+
+from support.pipes import ready
 
 from journal import Job, JobRow, JobService
 
@@ -72,8 +73,7 @@ class Child:
         return line.decode()
 
     def _read(self) -> bytes:
-        ready, _, _ = select.select([self._stdout], [], [], 120)
-        assert ready, "the child hangs"
+        assert ready([self._stdout.fileno()], 120), "the child hangs"
         return os.read(self._stdout.fileno(), 1 << 16)
 
     def kill(self) -> None:

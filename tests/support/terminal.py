@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
 import re
-import select
 import struct
 import subprocess
 import sys
-import termios
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from support.pipes import ready
+from support.platforms import needs_terminals, skip_without
+
 _HANGS_AFTER_S = 60.0
 _IN_TERMINAL = "import os, sys; os.login_tty(0); os.execv(sys.executable, sys.argv[1:])"
+
+
+def _open_terminal(columns: int) -> tuple[int, int]:
+    """Both ends of a new terminal of this width; skips the test where there are none."""
+    skip_without(needs_terminals)
+    import fcntl  # noqa: PLC0415  (not on Windows)
+    import pty  # noqa: PLC0415
+    import termios  # noqa: PLC0415
+
+    ours, there = pty.openpty()
+    fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    return ours, there
 
 
 class Command:
@@ -54,8 +65,7 @@ class Command:
             self._terminal = None
             self._streams = {self.process.stdout.fileno(): b"", self.process.stderr.fileno(): b""}
         else:
-            self._terminal, there = pty.openpty()
-            fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+            self._terminal, there = _open_terminal(columns)
             os.write(self._terminal, typed.encode())
             self.process = subprocess.Popen(
                 [sys.executable, "-c", _IN_TERMINAL, *command],
@@ -109,9 +119,9 @@ class Command:
     def _read(self) -> bool:
         if not self._open:
             return False
-        ready, _, _ = select.select(list(self._open), [], [], _HANGS_AFTER_S)
-        assert ready, f"it hangs: {self._streams}"
-        for stream in ready:
+        readable = ready(self._open, _HANGS_AFTER_S)
+        assert readable, f"it hangs: {self._streams}"
+        for stream in readable:
             try:
                 data = os.read(stream, 1 << 16)
             except OSError:  # what a terminal says when nobody is there any more
@@ -155,8 +165,7 @@ class Shell:
     """An interactive shell in a terminal, until the end of a ``with`` block."""
 
     def __init__(self, argv: list[str], directory: Path) -> None:
-        self._terminal, there = pty.openpty()
-        fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 400, 0, 0))
+        self._terminal, there = _open_terminal(400)
         command = "import os, sys; os.login_tty(0); os.execvp(sys.argv[1], sys.argv[1:])"
         self._process = subprocess.Popen(
             [sys.executable, "-c", command, *argv],
@@ -178,8 +187,7 @@ class Shell:
     def awaits(self, pattern: str) -> re.Match[str]:
         """The first match of the pattern in what is shown; what comes before its end is forgotten."""
         while (found := re.search(pattern, self._shown)) is None:
-            ready, _, _ = select.select([self._terminal], [], [], _HANGS_AFTER_S)
-            assert ready, f"it hangs: {self._shown!r}"
+            assert ready([self._terminal], _HANGS_AFTER_S), f"it hangs: {self._shown!r}"
             self._shown += os.read(self._terminal, 1 << 16).decode(errors="replace")
             if "\x1b[c" in self._shown:  # fish asks what the terminal can do
                 self._shown = self._shown.replace("\x1b[c", "")

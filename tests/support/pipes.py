@@ -1,0 +1,33 @@
+"""Which pipes have something to read: Windows has no ``select`` for pipes."""
+
+from __future__ import annotations
+
+import select
+import sys
+import time
+from collections.abc import Iterable
+
+if sys.platform == "win32":
+    import _winapi
+    import msvcrt
+
+    def ready(descriptors: Iterable[int], timeout_s: float) -> list[int]:
+        """Those of the descriptors that can be read now, or have ended; empty after the timeout."""
+        waiting = list(descriptors)
+        deadline_s = time.monotonic() + timeout_s
+        while not (found := [each for each in waiting if _has_some(each)]):
+            if time.monotonic() > deadline_s:
+                break
+            time.sleep(0.002)
+        return found
+
+    def _has_some(descriptor: int) -> bool:
+        try:
+            return _winapi.PeekNamedPipe(msvcrt.get_osfhandle(descriptor))[0] > 0
+        except OSError:  # the other end is closed
+            return True
+else:
+
+    def ready(descriptors: Iterable[int], timeout_s: float) -> list[int]:
+        """Those of the descriptors that can be read now, or have ended; empty after the timeout."""
+        return select.select(list(descriptors), [], [], timeout_s)[0]

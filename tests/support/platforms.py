@@ -1,0 +1,82 @@
+"""What not every system has: marks for the tests that need it, with one reason for each thing.
+
+A mark skips a test where the thing is missing, and says why. ``pytestmark = needs_fifos`` marks a
+file, ``pytest.param(…, marks=needs_fifos)`` a case. Where a test finds out on its way that it needs
+something, it calls ``skip_without(needs_fifos)``. The end of a run counts the tests for each reason.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+IS_WINDOWS = sys.platform == "win32"
+
+# What each reason of these marks begins with, and no other reason does.
+NOT_HERE = "not on this system: "
+
+
+def _needs(is_there: bool, what: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(not is_there, reason=f"{NOT_HERE}{what}")
+
+
+def skip_without(mark: pytest.MarkDecorator) -> None:
+    """Skip the test that runs if the mark would have skipped it."""
+    if mark.args[0]:
+        pytest.skip(mark.kwargs["reason"])
+
+
+@cache
+def _makes_links() -> bool:
+    with tempfile.TemporaryDirectory() as directory:
+        link = Path(directory) / "link"
+        try:
+            link.symlink_to("target")
+        except OSError:  # on Windows it takes a right that users don't have
+            return False
+        return link.is_symlink()  # wine makes nothing, without an error
+
+
+def _is_wine() -> bool:
+    if sys.platform == "win32":
+        import ctypes  # noqa: PLC0415
+
+        return hasattr(ctypes.windll.ntdll, "wine_get_version")
+    return False
+
+
+# --- processes -----------------------------------------------------------------------------------
+
+needs_fork = _needs(hasattr(os, "fork"), "fork")
+needs_signals = _needs(not IS_WINDOWS, "signals of POSIX, sent by kill, with handlers and masks")
+needs_process_groups = _needs(hasattr(os, "killpg"), "process groups and sessions")
+needs_alarms = _needs(not IS_WINDOWS, "SIGALRM, which interrupts a test that hangs")
+needs_rlimits = _needs(not IS_WINDOWS, "limits and use of resources (setrlimit, getrusage)")
+needs_terminals = _needs(not IS_WINDOWS, "pseudo-terminals")
+needs_shell = _needs(shutil.which("sh") is not None and not IS_WINDOWS, "sh and POSIX's tools")
+needs_proc = _needs(os.path.isdir("/proc/self/fd"), "/proc")
+
+# --- files ---------------------------------------------------------------------------------------
+
+needs_flock = _needs(not IS_WINDOWS, "flock: locks of files and directories that readers ignore")
+needs_modes = _needs(not IS_WINDOWS, "permissions by mode bits")
+needs_owners = _needs(hasattr(os, "geteuid"), "numbers of users and groups")
+needs_fifos = _needs(hasattr(os, "mkfifo"), "named pipes in directories")
+needs_devices = _needs(os.path.exists("/dev/null"), "devices in /dev")
+needs_links = _needs(_makes_links(), "symbolic links that any user may make")
+needs_any_names = _needs(not IS_WINDOWS, "file names of any bytes, in which case counts")
+needs_open_files_moved = _needs(not IS_WINDOWS, "open files and directories that may be moved")
+needs_directory_descriptors = _needs(os.open in os.supports_dir_fd, "paths relative to descriptors")
+needs_directory_syncs = _needs(not IS_WINDOWS, "syncs of directories")
+# macOS syncs by fcntl(F_FULLFSYNC), Windows by FlushFileBuffers: what watches fdatasync sees neither.
+needs_fdatasync = _needs(hasattr(os, "fdatasync"), "syncs by fdatasync")
+
+# --- what wine is no proof of --------------------------------------------------------------------
+
+not_under_wine = _needs(not _is_wine(), "it is as Windows documents it, but not under wine")
