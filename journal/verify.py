@@ -8,10 +8,16 @@ from typing import Literal
 
 import msgspec
 
-from journal.format.commits import START, Position
-from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
+from journal.format.commits import START, Block, Position
+from journal.format.decode import (
+    UndecodableError,
+    UnknownRecordError,
+    decode_lines,
+    decode_record,
+)
+from journal.format.extent import has_seal
 from journal.format.records import RowRecord
-from journal.format.scan import Region, lines_of
+from journal.format.scan import Region, good_commits, lines_of
 from journal.format.survey import survey
 from journal.fs.handles import JournalFile, open_journal, refusals_of
 from journal.fs.locks import LOCK_TIMEOUT_S, wait_for_lock
@@ -76,18 +82,23 @@ def verify_job(directory: Path, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Repor
     path = directory / JOURNAL_NAME
     file = open_journal(path, directory.name)
     with refusals_of(path, "read"):
-        regions = survey(file, file.size_bytes())
-        good = next((n for n, one in enumerate(regions) if one.kind != "good"), len(regions))
-        if good < len(regions) and wait_for_lock(file, lock_timeout_s):
-            # A writer may have been at work. So the rest is read again, with the commit lock held.
+        size = file.size_bytes()
+        check = _Check(file)
+        end, line = check.add_good_commits(size)
+        if end.offset < size or not size:
+            # A writer may have been at work. So the rest is read with the commit lock held.
+            locked = wait_for_lock(file, lock_timeout_s)
             try:
-                last = regions[good - 1] if good else None
-                start = Position(last.end, last.crc) if last else START
-                line = last.line + last.lines if last else 1
-                regions[good:] = survey(file, file.size_bytes(), start, line)
+                size = file.size_bytes()
+                if not has_seal(file, end):  # the writer has taken back its last commits
+                    check = _Check(file)
+                    end, line = check.add_good_commits(size)
+                for region in survey(file, size, end, line):
+                    check.add(region)
             finally:
-                file.unlock()
-        report = report_on(directory, file, regions)
+                if locked:
+                    file.unlock()
+        report = check.report(directory)
         return msgspec.structs.replace(report, in_doubt=_is_in_doubt(directory, file))
 
 
@@ -107,43 +118,112 @@ def _is_in_doubt(directory: Path, file: JournalFile) -> bool:
 
 def report_on(directory: Path, file: JournalFile, regions: list[Region]) -> Report:
     """Decode the records of a surveyed journal, and return the report. Raises StorageError."""
-    index = Index()
-    findings: list[Finding] = []
-    commits = records = rows = 0
+    check = _Check(file)
     for region in regions:
+        check.add(region)
+    return check.report(directory)
+
+
+class _Check:
+    """Decodes the records of a journal's regions, one after the other, and collects the findings."""
+
+    def __init__(self, file: JournalFile) -> None:
+        self._file = file
+        self._index = Index()
+        self._findings: list[Finding] = []
+        self._commits = self._records = self._rows = 0
+        # Records after damage may refer to lost records. So they are decoded, but not applied.
+        self._applies = True
+
+    def add_good_commits(self, size: int) -> tuple[Position, int]:
+        """Check the good commits at the beginning of the file. Returns the position after them, and
+        the number of the next line.
+        """
+        region = good_commits(self._file, size, look=self._look)
+        if region is None:
+            return START, 1
+        self._count(region)
+        return Position(region.end, region.crc), 1 + region.lines
+
+    def add(self, region: Region) -> None:
         if region.good:
-            commits += region.commits
-            records += region.lines
-            rows += _check_records(file, region, index, findings)
+            self._count(region)
+            file, start = self._file, Position(region.offset, region.start)
+            quick = good_commits(file, region.end, start, region.line, self._look)
+            at, line = (
+                (quick.end, region.line + quick.lines) if quick else (start.offset, region.line)
+            )
+            for offset, text, _ in lines_of(file, at, region.end):  # a last line without its LF
+                self._look_closely(offset, [text], line)
+                line += 1
         if region.kind != "good":
-            findings.append(_finding(region))
-    if not regions:
-        findings.append(Finding("damage", 1, 0, 0, "the file is empty"))
-    if index.state is not None and index.state.header.id != directory.name:
-        message = f"this is job {index.state.header.id!r}, but the directory has another name"
-        findings.append(Finding("damage", 1, 0, 0, message))
-    ahead_until = index.last_at if is_ahead(index.last_at) else None
-    return Report(directory.name, str(file.path), commits, records, rows, findings, ahead_until)
+            self._find(_finding(region))
 
+    def report(self, directory: Path) -> Report:
+        index, findings = self._index, self._findings
+        if not self._records and not findings:
+            findings.append(Finding("damage", 1, 0, 0, "the file is empty"))
+        if index.state is not None and index.state.header.id != directory.name:
+            message = f"this is job {index.state.header.id!r}, but the directory has another name"
+            findings.append(Finding("damage", 1, 0, 0, message))
+        return Report(
+            job_id=directory.name,
+            path=str(self._file.path),
+            commits=self._commits,
+            records=self._records,
+            rows=self._rows,
+            findings=findings,
+            ahead_until=index.last_at if is_ahead(index.last_at) else None,
+        )
 
-def _check_records(file: JournalFile, region: Region, index: Index, findings: list[Finding]) -> int:
-    """Decode the records of good commits; returns how many rows they added."""
-    rows = 0
-    # Records after damage may refer to lost records. So they are decoded, but not applied.
-    is_applied = all(finding.kind == "torn" for finding in findings)
-    lines = lines_of(file, region.offset, region.end)
-    for line, (offset, text, _) in enumerate(lines, region.line):
+    def _count(self, region: Region) -> None:
+        self._commits += region.commits
+        self._records += region.lines
+
+    def _find(self, finding: Finding) -> None:
+        self._findings.append(finding)
+        if finding.kind != "torn":
+            self._applies = False
+
+    def _look(self, block: Block, line: int) -> None:
+        """Check the records of a block that begins with line number ``line``, all at once."""
         try:
-            rows += isinstance(decode_record(text, exact=False), RowRecord)
-            if is_applied:
-                apply(index, offset, [text])
-        except (UndecodableError, UnknownRecordError, BadRecordError) as error:
-            why = error.why if isinstance(error, BadRecordError) else error
-            kind: Kind = "newer" if isinstance(why, UnknownRecordError) else "damage"
+            records = decode_lines(block.lines, is_ascii=block.ascii)
+        except (UndecodableError, UnknownRecordError):
+            self._look_closely(block.offset, block.lines, line)
+            return
+        if self._applies:
+            try:
+                apply(self._index, block.offset, block.lines, records=records)
+            except BadRecordError as error:
+                self._look_closely(block.offset, block.lines, line, error)
+                return
+        self._rows += list(map(type, records)).count(RowRecord)
+
+    def _look_closely(
+        self, offset: int, lines: list[bytes], line: int, bad: BadRecordError | None = None
+    ) -> None:
+        """Check lines one by one. ``bad``: the error of applying them, if that was tried."""
+        last_at = self._index.last_at
+        if self._applies and bad is None:
+            try:
+                apply(self._index, offset, lines)
+            except BadRecordError as error:
+                bad = error
+        self._index.last_at = last_at
+        for number, text in enumerate(lines, line):
             end = offset + len(text) + 1
-            findings.append(Finding(kind, line, offset, end, str(why.args[0])))
-            is_applied = False
-    return rows
+            try:
+                record = decode_record(text, exact=False)
+                self._rows += isinstance(record, RowRecord)
+                if self._applies:
+                    if bad is not None and bad.offset == offset:
+                        raise bad.why
+                    self._index.last_at = record.at
+            except (UndecodableError, UnknownRecordError) as error:
+                kind: Kind = "newer" if isinstance(error, UnknownRecordError) else "damage"
+                self._find(Finding(kind, number, offset, end, str(error.args[0])))
+            offset = end
 
 
 def _finding(region: Region) -> Finding:

@@ -48,6 +48,7 @@ class Block(NamedTuple):
     - ``after``: the position after the last commit that has lines in this block.
     - ``ends``: True if the last line of the block ends at ``after``. A large commit takes several
       blocks.
+    - ``commits``: how many commits end in this block.
     - ``ascii``: whether all bytes are ASCII, and so are valid UTF-8.
     """
 
@@ -55,6 +56,7 @@ class Block(NamedTuple):
     lines: list[bytes]
     after: Position
     ends: bool
+    commits: int
     ascii: bool
 
 
@@ -69,10 +71,10 @@ def verified_blocks(file: Readable, start: Position, size: int) -> Iterator[Bloc
     while position.offset < size:
         chunk = file.read_at(position.offset, min(CHUNK_BYTES, size - position.offset))
         if len(chunk) < CHUNK_BYTES or SEALED_LINE_END.search(chunk):
-            lines, after = verified_lines(chunk, position)
+            lines, after, commits = verified_lines(chunk, position)
             if not lines:
                 return
-            yield Block(position.offset, lines, after, ends=True, ascii=chunk.isascii())
+            yield Block(position.offset, lines, after, True, commits, chunk.isascii())
         else:
             found = _end_of_large_commit(file, position, size)
             if found is None:
@@ -82,19 +84,19 @@ def verified_blocks(file: Readable, start: Position, size: int) -> Iterator[Bloc
         position = after
 
 
-def verified_lines(chunk: bytes, position: Position) -> tuple[list[bytes], Position]:
-    """Return the lines of the valid commits that begin ``chunk``, and the position after these
-    commits.
+def verified_lines(chunk: bytes, position: Position) -> tuple[list[bytes], Position, int]:
+    """Return the lines of the valid commits that begin ``chunk``, the position after these commits,
+    and how many commits they are.
     """
     lines = chunk.split(b"\n")
     lines.pop()  # the part after the last LF
     crc = _crc_of_single_records(lines, position.crc)
     if crc is not None:
-        return lines, Position(position.offset + chunk.rfind(b"\n") + 1, crc)
-    after = _end_of_commits(chunk, position)
+        return lines, Position(position.offset + chunk.rfind(b"\n") + 1, crc), len(lines)
+    after, commits = _end_of_commits(chunk, position)
     lines = chunk[: after.offset - position.offset].split(b"\n")
     lines.pop()
-    return lines, after
+    return lines, after, commits
 
 
 def _crc_of_single_records(lines: list[bytes], crc: int) -> int | None:
@@ -111,17 +113,21 @@ def _crc_of_single_records(lines: list[bytes], crc: int) -> int | None:
     return crc
 
 
-def _end_of_commits(chunk: bytes, position: Position) -> Position:
-    """The position after the valid commits at the beginning of ``chunk``, large and small."""
+def _end_of_commits(chunk: bytes, position: Position) -> tuple[Position, int]:
+    """The position after the valid commits at the beginning of ``chunk``, large and small, and how
+    many they are.
+    """
     *parts, _ = SEALED_LINE_END.split(chunk)  # body, digits, body, digits, ...
     bodies, digits = parts[::2], parts[1::2]
+    commits = 0
     offset, crc = position
     for body, stated in zip(bodies, digits, strict=True):
         found = crc32(body, crc)
         if b"%08x" % found != stated:
             break
         offset, crc = offset + len(body) + SEALED_END_BYTES, found
-    return Position(offset, crc)
+        commits += 1
+    return Position(offset, crc), commits
 
 
 def _hex(crcs: list[int]) -> bytes:
@@ -170,8 +176,8 @@ def _blocks_of_large_commit(file: Readable, offset: int, after: Position) -> Ite
         if cut:
             lines = chunk[:cut].split(b"\n")
             lines.pop()
-            ends, ascii_only = offset + cut == after.offset, chunk.isascii()
-            yield Block(offset, lines, after, ends=ends, ascii=ascii_only)
+            ends = offset + cut == after.offset
+            yield Block(offset, lines, after, ends, int(ends), chunk.isascii())
             offset += cut
             length = CHUNK_BYTES
         elif len(chunk) < length or length > MAX_LINE_BYTES:

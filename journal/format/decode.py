@@ -121,10 +121,7 @@ def decode_record(line: bytes, *, exact: bool = True) -> Record:
     Raises :class:`UndecodableError` and :class:`UnknownRecordError`.
     """
     if len(line) > SANE_BYTES:
-        if len(line) >= MAX_LINE_BYTES:
-            raise UndecodableError(f"a line of {len(line)} bytes")
-        if nests_deeper_than(line, MAX_DEPTH):
-            raise UndecodableError(f"nesting deeper than {MAX_DEPTH}")
+        _check_size(line)
     try:
         record: Record = (decode_sane_exact if exact else decode_sane)(line)
     except DECODE_ERRORS as error:
@@ -149,6 +146,46 @@ def decode_record(line: bytes, *, exact: bool = True) -> Record:
             raise UnknownRecordError(_newer_format(record.format))
         raise UndecodableError(f"format {record.format}, which doesn't exist")
     return record
+
+
+def decode_lines(lines: list[bytes], *, is_ascii: bool) -> list[Record]:
+    """Decode lines and check everything in them, with numbers as floats, in a third of the time of
+    :func:`decode_record`.
+
+    ``is_ascii``: the lines are known to be ASCII. Raises :class:`UndecodableError` or
+    :class:`UnknownRecordError` if any line isn't a record, or its row has no possible number. Which
+    line that is, :func:`decode_record` and the replay find out.
+    """
+    try:
+        if max(map(len, lines)) > SANE_BYTES:
+            for line in lines:
+                _check_size(line)
+        records: list[Record] = list(map(decode_sane, lines))
+        if not is_ascii:
+            _check_utf8(b"\n".join(lines))
+        for line, record in zip(lines, records, strict=True):
+            # type() instead of isinstance(), for speed
+            if (
+                (
+                    type(record) is RowRecord
+                    or (type(record) is RowStatusRecord and record.origin is None)
+                )
+                and record.at.tzinfo is UTC
+                and 0 < record.row <= MAX_ROW_NUMBER
+            ):
+                continue
+            decode_record(line, exact=False)  # the rules for the rarer records
+            decode_slim(line)
+    except DECODE_ERRORS as error:
+        raise UndecodableError(str(error)) from None
+    return records
+
+
+def _check_size(line: bytes) -> None:
+    if len(line) >= MAX_LINE_BYTES:
+        raise UndecodableError(f"a line of {len(line)} bytes")
+    if len(line) > SANE_BYTES and nests_deeper_than(line, MAX_DEPTH):
+        raise UndecodableError(f"nesting deeper than {MAX_DEPTH}")
 
 
 def _check_utf8(line: bytes) -> None:

@@ -8,18 +8,26 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, NamedTuple
 from zlib import crc32
 
 from journal.format.bitflip import LOST_LINE_END, Flip
-from journal.format.commits import CHUNK_BYTES, START, Position, Readable
+from journal.format.commits import (
+    CHUNK_BYTES,
+    START,
+    Block,
+    Position,
+    Readable,
+    verified_blocks,
+)
 from journal.format.records import MAX_LINE_BYTES
 from journal.format.seal import SEAL_BYTES, SEAL_DIGITS, content_crc, digits_in, stated_crc
 
 TEXT_MODE = "a CR before the LF: this copy was made in text mode"
 _BYTE_ORDER_MARK = "a byte order mark: an editor has saved this file"
 _JOB_RECORD = b'{"type":"job",'
+MAX_HOMES = 4
 
 Kind = Literal["good", "unended", "bad", "bit_flip", "inserted", "torn", "newer"]
 
@@ -82,7 +90,38 @@ class _Candidate(NamedTuple):
     crc: int
 
 
-def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> Iterator[Region]:
+def good_commits(
+    file: Readable,
+    size: int,
+    start: Position = START,
+    line: int = 1,
+    look: Callable[[Block, int], None] | None = None,
+) -> Region | None:
+    """The good commits from ``start`` to ``size`` as one region, up to the first that is not good.
+
+    ``look`` gets each block of lines and the number of its first line. The commits are read as
+    quickly as by a replay. Returns None if there are none.
+    """
+    end, number, commits = start, line, 0
+    for block in verified_blocks(file, start, size):
+        if look is not None:
+            look(block, number)
+        end, number, commits = block.after, number + len(block.lines), commits + block.commits
+    if end == start:
+        return None
+    lines = number - line
+    return Region(
+        "good", start.offset, end.offset, line, lines, start.crc, end.crc, commits=commits
+    )
+
+
+def scan(
+    file: Readable,
+    size: int,
+    start: Position = START,
+    line: int = 1,
+    homes: Iterable[int] = (),
+) -> Iterator[Region]:
     """Yield the good, unended and bad regions from ``start`` to ``size``, in order, without gaps.
 
     A commit is good if it matches its seal when its crc is computed with one of these start values:
@@ -91,11 +130,11 @@ def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> I
     - the correct crc of a broken commit before it, so that one flipped bit in a seal or an LF
       doesn't hide the next commit;
     - the crc of the last good commit before bad bytes, so that inserted lines don't hide the next
-      commit either.
+      commit either. ``homes`` are these crcs for bad regions before ``start``.
     """
-    homes: list[int] = []  # for each of the last bad regions: the crc of the good seal before it
+    homes = [*homes][-MAX_HOMES:]
     last = start.crc
-    candidates = _beginnings(start.offset, line, [last])
+    candidates = _beginnings(start.offset, line, [last, *homes])
     bad_from, bad_line, seals, sealed_end = start.offset, line, 0, 0
     first_bad: bytes | None = None
     for offset, text, ended in lines_of(file, start.offset, size):
@@ -113,7 +152,7 @@ def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> I
                 yield Region(
                     "bad", bad_from, good.offset, bad_line, count, last, last, reason, seals=seals
                 )
-                homes = [*homes[-3:], last]
+                homes = [*homes, last][-MAX_HOMES:]
             count = line - good.line + 1
             kind: Kind = "good" if ended else "unended"
             yield Region(kind, good.offset, end, good.line, count, good.start, stated, commits=1)

@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 from journal.format.commits import START, Position, Readable
-from journal.format.scan import Kind, Region, scan
+from journal.format.scan import MAX_HOMES, Kind, Region, good_commits, scan
 from journal.format.torn_tail import could_be_torn, find_flip, stated_newer_format
 
 _INSERTED = "inserted lines: the commits before and after them fit each other"
 # How many bad regions are searched for a flipped bit. More bad regions have another cause.
 _MAX_FLIPS = 100
+# After so many good commits in a row, the next ones are read the quick way again. The number keeps
+# the cost of trying it low where many commits are bad.
+_GOOD_COMMITS = 32
 
 
 def survey(file: Readable, size: int, start: Position = START, line: int = 1) -> list[Region]:
-    """All regions of a journal from ``start`` to ``size``, in order and without gaps."""
+    """All regions of a journal from ``start`` to ``size``, in order and without gaps.
+
+    ``start`` is the beginning of the file, or the end of the good commits that the file begins
+    with.
+    """
     found = _Survey(start)
-    flips = 0
-    for region in scan(file, size, start, line):
-        if region.good:
-            found.add_good(region)
-            continue
-        flip = find_flip(file, region) if flips < _MAX_FLIPS else None
-        flips += 1
-        kind: Kind = "bad" if flip is None else "bit_flip"
-        found.regions.append(region._replace(kind=kind, flip=flip))
+    homes: list[int] = []
+    end = start
+    while end.offset < size:
+        quick = good_commits(file, size, end, line)
+        if quick is not None:
+            found.add_good(quick)
+            end, line = Position(quick.end, quick.crc), line + quick.lines
+        good = 0
+        for region in scan(file, size, end, line, homes):
+            end, line = Position(region.end, region.crc), region.line + region.lines
+            if region.good:
+                found.add_good(region)
+                good += 1
+                if good == _GOOD_COMMITS:
+                    break
+            else:
+                found.add_bad(file, region)
+                homes = [*homes, region.crc][-MAX_HOMES:]
+                good = 0
     regions = found.regions
     if regions and regions[-1].kind == "bad" and could_be_torn(file, regions[-1]):
         regions[-1] = regions[-1]._replace(kind="torn")
@@ -42,6 +59,8 @@ class _Survey:
 
     def __init__(self, start: Position) -> None:
         self.regions: list[Region] = []
+        self._start = start
+        self._flips = 0  # how many bad regions were searched for a flipped bit
         # A dict from the crc at each end of such a chain to the number of regions before that end.
         self._homes = {start.crc: 0}
 
@@ -52,13 +71,20 @@ class _Survey:
         home = self._homes.get(region.start)
         if last and follows and region.kind == "good" and home in (None, len(regions)):
             merged = _merged(last, region)
-            regions[-1] = merged._replace(start=last.start, commits=last.commits + 1)
+            commits = last.commits + region.commits
+            regions[-1] = merged._replace(start=last.start, commits=commits)
             at_home = self._homes.pop(region.start, None) is not None
         else:
             at_home = self._go_on_from(region.start)
             regions.append(region)
         if at_home:
             self._homes[region.crc] = len(regions)
+
+    def add_bad(self, file: Readable, region: Region) -> None:
+        flip = find_flip(file, region) if self._flips < _MAX_FLIPS else None
+        self._flips += 1
+        kind: Kind = "bad" if flip is None else "bit_flip"
+        self.regions.append(region._replace(kind=kind, flip=flip))
 
     def _go_on_from(self, crc: int) -> bool:
         """Return whether a chain from the start ends with ``crc``.
@@ -68,7 +94,7 @@ class _Survey:
         home = self._homes.get(crc)
         if home is None:
             return False
-        if home == 0 and self.regions and self.regions[0].kind == "good":
+        if home == 0 and self._start == START and self.regions and self.regions[0].kind == "good":
             return False  # another journal was appended to a whole journal
         inserted = self.regions[home:]
         if inserted:

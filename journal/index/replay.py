@@ -32,6 +32,7 @@ from journal.format.records import (
     MAX_DEPTH,
     SANE_BYTES,
     JobRecord,
+    Record,
     RowDataRecord,
     RowRecord,
     RowStatusRecord,
@@ -71,11 +72,19 @@ def apply_block(index: Index, file: JournalFile, block: Block) -> None:
         raise read_error(file.path, line, error.offset, error.why) from None
 
 
-def apply(index: Index, offset: int, lines: list[bytes], *, is_ascii: bool = False) -> None:
+def apply(
+    index: Index,
+    offset: int,
+    lines: list[bytes],
+    *,
+    is_ascii: bool = False,
+    records: list[Record] | None = None,
+) -> None:
     """Apply verified lines (without LF). The first line is at ``offset``.
 
-    ``is_ascii``: the lines are known to be ASCII. Raises :class:`BadRecordError`. After an error,
-    don't use the index.
+    ``is_ascii``: the lines are known to be ASCII. ``records``: the lines as :func:`decode_lines`
+    returns them, if they were decoded before. Raises :class:`BadRecordError`. After an error, don't
+    use the index.
     """
     index.detach()
     lengths = [len(line) + 1 for line in lines]  # LF included
@@ -85,8 +94,13 @@ def apply(index: Index, offset: int, lines: list[bytes], *, is_ascii: bool = Fal
         if index.state is None:
             _apply_header(index, lines[0])
             done = 1
-        sane = lines[done:] if is_ascii else _utf8(lines[done:])
-        done += _apply_lines(index, sane, offsets[done:], max(lengths) - 1)
+        if records is None:
+            sane = lines[done:] if is_ascii else _utf8(lines[done:])
+            # Lines up to SANE_BYTES can't nest too deep.
+            slim = _decode(sane if max(lengths) - 1 <= SANE_BYTES else _not_too_deep(sane))
+            done += _apply_records(index, slim, lines[done:], offsets[done:])
+        else:
+            done += _apply_records(index, records[done:], lines[done:], offsets[done:])
         if done < len(lines):
             raise _what_is_wrong_with(lines[done])
         done -= 1  # an invalid time is an error of the last line
@@ -103,20 +117,18 @@ def _apply_header(index: Index, line: bytes) -> None:
     index.set_job(record)
 
 
-def _apply_lines(index: Index, lines: list[bytes], offsets: list[int], longest: int) -> int:
-    """Apply lines up to the first that can't be applied; return how many were applied."""
-    # Lines up to SANE_BYTES can't nest too deep.
-    records = _decode(lines if longest <= SANE_BYTES else _not_too_deep(lines))
+def _apply_records(index: Index, records: list[Any], lines: list[bytes], offsets: list[int]) -> int:
+    """Apply records up to the first that can't be applied; return how many were applied."""
     done = 0
     for kind, run in groupby(map(type, records)):
         end = done + len(list(run))
-        if kind is SlimRowStatus:
+        if kind is SlimRowStatus or kind is RowStatusRecord:
             sane = _apply_statuses(index, records[done:end], offsets[done:end])
-        elif kind is SlimRow:
+        elif kind is SlimRow or kind is RowRecord:
             sane = _apply_rows(index, records[done:end], offsets[done:end])
-        elif kind is SlimRowData:
+        elif kind is SlimRowData or kind is RowDataRecord:
             sane = _apply_data(index, records[done:end], offsets[done:end])
-        elif kind is SlimRowStep:
+        elif kind is SlimRowStep or kind is RowStepRecord:
             sane = _apply_steps(index, records[done:end], offsets[done:end])
         else:
             sane = _apply_job_level(index, lines[done:end])

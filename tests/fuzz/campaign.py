@@ -127,6 +127,7 @@ class Replay:
             end = blocks[-1].after.offset if blocks else 0
             assert end == size or any(f.offset == end and f.end > end for f in report.findings), end
             read_lines.append([line for block in blocks for line in block.lines])
+            assert verify_job(path.parent) == report
         assert read_lines[0] == read_lines[1]
         file.close()
 

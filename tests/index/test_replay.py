@@ -345,7 +345,7 @@ def test_the_commits_that_are_read_are_those_that_match_their_seals(
         content[flip[0]] ^= flip[1]
     del content[len(content) - min(cut, len(content)) :]
     expected, end = expected_lines(bytes(content))
-    assert verified_lines(bytes(content), START) == (expected, end)
+    assert verified_lines(bytes(content), START)[:2] == (expected, end)
 
     class File:
         def read_at(self, offset: int, length: int) -> bytes:

@@ -708,7 +708,7 @@ BOUNDS = [
     Patch(
         "a line that nests too deep is not decoded",
         "format/decode",
-        "    if nests_deeper_than(line, MAX_DEPTH):\n",
+        "    if len(line) > SANE_BYTES and nests_deeper_than(line, MAX_DEPTH):\n",
         "    if False:\n",
         "tests/format/test_hot_paths.py",
     ),

@@ -6,6 +6,7 @@ from mutation.patch import REPAIR, Patch
 
 CORPUS = "tests/format/test_corpus.py"
 UNENDED = "tests/format/test_unended.py"
+VERIFY = "tests/format/test_verify.py"
 LONG = "tests/fuzz/test_long_commits.py"
 STRANGE = "tests/format/test_hostile.py tests/format/test_corpus.py"
 
@@ -79,6 +80,34 @@ PATCHES = [
         "        stated = stated_crc(text) if ended or end == size else None\n",
         "        stated = stated_crc(text) if ended else None\n",
         f"{UNENDED} {CORPUS}",
+    ),
+    Patch(
+        "a verification checks all of the rarer records",
+        "format/decode",
+        "            decode_record(line, exact=False)  # the rules for the rarer records\n",
+        "",
+        CORPUS,
+    ),
+    Patch(
+        "a verification that finds a writer at work looks whether its commits are there",
+        "verify",
+        "                if not has_seal(file, end):",
+        "                if False:",
+        VERIFY,
+    ),
+    Patch(
+        "a damaged journal is read quickly again after the damage",
+        "format/survey",
+        "                if good == _GOOD_COMMITS:\n",
+        "                if False:\n",
+        VERIFY,
+    ),
+    Patch(
+        "a survey that begins after good commits knows that they are there",
+        "format/survey",
+        "        if home == 0 and self._start == START and",
+        "        if home == 0 and",
+        VERIFY,
     ),
     Patch(
         "that a last commit lacks its LF is told",
@@ -181,8 +210,8 @@ PATCHES = [
     Patch(
         "a block is looked at before it counts as ASCII",
         "format/commits",
-        "lines, after, ends=True, ascii=chunk.isascii())",
-        "lines, after, ends=True, ascii=True)",
+        "lines, after, True, commits, chunk.isascii())",
+        "lines, after, True, commits, True)",
         STRANGE,
     ),
     Patch(
