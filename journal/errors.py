@@ -67,7 +67,9 @@ class InvalidValueError(JournalError, ValueError):
 
 
 class _Repr(str):
-    """Text that is already a repr. Unpickling an InvalidValueError must not make a repr of it."""
+    """Text that is already a repr, so that unpickling an InvalidValueError doesn't apply repr
+    again.
+    """
 
     __slots__ = ()
 
@@ -121,7 +123,7 @@ class InvalidStateTransition(JournalError):
 
     Attributes: ``current_state``, ``attempted_state`` (str), ``allowed_transitions`` (list of str),
     ``subject`` (the job or row), ``hint`` (what to do instead), ``refused`` (the refused change, if
-    it isn't just another status). ``subject``, ``hint`` and ``refused`` may be "".
+    it isn't a change of the status). ``subject``, ``hint`` and ``refused`` may be "".
     """
 
     __match_args__ = (
@@ -345,10 +347,10 @@ class CommitOutcomeUnknownError(JournalError):
     """A commit was written, but the system could not confirm that it is on the disk.
 
     The commit may or may not survive a power cut. The commit is not retried. Read the job again
-    before you repeat anything: the next use of the job reads the whole file.
+    before you repeat the change. That reads the whole file.
 
-    The attributes are those of :class:`StorageError`. This class is no subclass of StorageError,
-    since StorageError means that nothing was changed.
+    The attributes are those of :class:`StorageError`. But this class isn't a subclass of
+    StorageError, since StorageError means that nothing was changed.
     """
 
     __match_args__ = ("path", "operation", "errno", "reason")
@@ -412,9 +414,10 @@ class RowChangedError(JournalError):
 class AttemptEndedError(JournalError):
     """A step can't begin, because the attempt that asks for it has ended. Nothing was changed.
 
-    The run of the attempt has ended or has given up the attempt. So the row is settled, or another
-    attempt works on it. Attributes: ``row_id``, ``attempt`` (the attempt that asks), ``attempts``
-    (the number of the row's attempts now), ``status`` (the row's status now).
+    The run of the attempt has ended or has given up the attempt. So the row already has an outcome,
+    or another attempt works on it. Attributes: ``row_id``, ``attempt`` (the number of the attempt
+    that asks), ``attempts`` (the number of the row's attempts now), ``status`` (the row's status
+    now).
     """
 
     __match_args__ = ("row_id", "attempt", "attempts", "status")
@@ -457,8 +460,9 @@ class StepInDoubtError(JournalError):
 class StepRepeatedError(JournalError):
     """Two attempts have each done a step. Both results are recorded, one of them in the log.
 
-    The first attempt was given up, and its result came late. Attributes: ``row_id``, ``step`` (its
-    name), ``attempt`` (whose result is the step's), ``repeated_by`` (whose result is in the log).
+    The first attempt was given up, and its result came late. Attributes: ``row_id``, ``step`` (the
+    step's name), ``attempt`` (the attempt whose result counts), ``repeated_by`` (the attempt whose
+    result is in the log).
     """
 
     __match_args__ = ("row_id", "step", "attempt", "repeated_by")

@@ -105,7 +105,7 @@ Usage = Mapping[str, int | float]
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """A job after one commit; later commits don't change the object.
+    """A job as it was after a certain commit. Later commits don't change the object.
 
     All times are aware datetimes in UTC.
 
@@ -116,11 +116,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     and repeated ones. It is an int if it is whole, else a float. ``usage`` has the sums of all
     usages by name.
 
-    Passes: a job begins with one pass. Each time that the job is reopened, another pass begins;
-    these times are ``reopened_at``. ``created_at`` and ``started_at`` belong to the first pass;
-    ``completed_at``, ``error_code`` and ``error_message`` belong to the last pass.
-    ``pass_started_at`` is the start of the current pass. ``worked_s`` is the duration of all passes
-    that have ended, in seconds.
+    Passes: the first pass begins when the job is created. Each time that the job is reopened,
+    another pass begins. ``reopened_at`` has these times. ``created_at`` and ``started_at`` belong
+    to the first pass. ``completed_at``, ``error_code`` and ``error_message`` belong to the last
+    pass. ``pass_started_at`` is the start of the current pass. ``worked_s`` is the duration of all
+    passes that have ended, in seconds.
 
     Other attributes:
 
@@ -191,7 +191,7 @@ _MILLION = 1_000_000
 
 
 def millionths(cents: float) -> int:
-    """A cost as a whole number of millionths of a cent, in which costs are summed."""
+    """A cost in millionths of a cent, as a whole number. Costs are summed in this unit."""
     return cents * _MILLION if isinstance(cents, int) else round(cents * _MILLION)
 
 
@@ -209,7 +209,7 @@ def cents_of(total_millionths: int) -> int | float:
 
 
 def expected_cost_cents(job: Job) -> float | None:
-    """What the whole job will have cost, if the open rows cost as much as the others on average.
+    """The expected cost of the whole job, if an open row costs as much as the others on average.
 
     None if the job has no costs, if no row has ended, or if none is open.
     """
@@ -228,9 +228,9 @@ class JobRow(msgspec.Struct, frozen=True):
     - ``id``: ``JOB_ID:ROW_NUMBER``. The id never changes.
     - ``idempotency_key``: the key to send to the service that you call. All attempts and all copies
       of the job have the same key for a row, and no other row has this key.
-    - ``attempts``: how often the row was started. ``earlier_attempts``: how many of these don't
-      count for ``max_attempts``: those before the last retry or redo, and those that were given
-      back since, as after a Hold.
+    - ``attempts``: how often the row was started.
+    - ``earlier_attempts``: how many of these attempts don't count for ``max_attempts``: those
+      before the last retry or redo, and those that did nothing, as after a Hold.
     - ``processed_at``: when the row was completed, failed or skipped. ``updated_at``: when the
       status last changed.
     - ``error_code``, ``error_message``: the error of the failure. A pending row has the error of
@@ -239,8 +239,8 @@ class JobRow(msgspec.Struct, frozen=True):
     - ``unknown``: True if the row failed and nobody knows whether the attempt took effect.
     - ``reason``: why the row was skipped, or why it is to be done again.
     - ``label_path``: the path that the caller gave, by convention relative to the job's directory.
-    - ``cost_cents``, ``usage``: those of the change that gave the row its status. Those of earlier
-      attempts are in the row's history, and in the sums of the job.
+    - ``cost_cents``, ``usage``: the cost and usage that were recorded with the current status.
+      Those of earlier attempts are in the row's history, and in the sums of the job.
     - ``version``: the version of the run in which the current or last attempt began. None if the
       status doesn't come from an attempt.
     - ``row_checksum``: the checksum of the row's last input. :meth:`JobService.update_row_data` can
@@ -310,8 +310,9 @@ class RowStep(msgspec.Struct, frozen=True, kw_only=True):
 class FoundRow(NamedTuple):
     """The facts about a row that :meth:`JobService.find_rows` has without reading the row.
 
-    ``position`` counts rows from 0, in the order in which they were added. ``attempts`` counts
-    attempts since the last retry or redo. ``is_fresh``: True if the row was never started.
+    ``position``: the row's place in the order in which rows were added, from 0. ``attempts``: the
+    number of attempts since the last retry or redo. ``is_fresh``: True if the row was never
+    started.
     """
 
     position: int

@@ -94,15 +94,15 @@ Made = TypeVar("Made", JobRow, RowStep)
 class JobService:
     """The jobs of one store. One object serves all threads of a process.
 
-    **Changes.** Each method that changes something is one commit:
+    **Changes.** Each call that changes something makes one commit:
 
     - When the method returns, the change is in the file. With ``sync="commit"`` it is also on the
       disk.
-    - When the method raises, nothing has changed, with one exception: after
+    - If the method raises an exception, nothing has changed. Only after
       :class:`CommitOutcomeUnknownError`, the change may or may not be there.
     - Inside :meth:`batch`, all changes of a job become one commit at the end of the block.
     - Threads that change rows of one job at the same time share a commit and its sync. Each call
-      still returns or raises for its own row, and only after the sync.
+      returns after the sync, with the result or exception of its own row.
 
     **Reads.** Getters see all commits that any process has made before the call.
 
@@ -153,11 +153,11 @@ class JobService:
         - a member of :class:`Job`, :class:`JobRow` or :class:`LogEntry` that holds your text or
           JSON.
 
-        The journal itself and all other getters keep the values.
+        All other getters return the values, and the journal itself keeps them.
 
-        ``numbers``: how to return numbers in data and results that aren't integers: as "float", or
-        as "decimal" with all their digits (``decimal.Decimal``, whose ``str`` is the number as it
-        is in the journal).
+        ``numbers``: the type of numbers in data and results that aren't integers. "float", or
+        "decimal" for ``decimal.Decimal`` with all digits. The ``str`` of such a Decimal is the
+        number as it is in the journal.
         """
         if numbers not in ("float", "decimal"):
             raise InvalidValueError("numbers", numbers, "must be 'float' or 'decimal'")
@@ -218,8 +218,8 @@ class JobService:
         - ``job_id``: default: ``DATE-slug-of-name-random``.
         - ``metadata``: any JSON object.
         - ``row_data``: the first rows, as in :meth:`create_rows`.
-        - ``key``: the member of the data that identifies a row. The idempotency keys of all rows of
-          the job are made from this member.
+        - ``key``: the member of the data that identifies a row. The rows' idempotency keys are made
+          from this member.
         - ``idempotency_key``: the member of the data that *is* the idempotency key. "" means that
           the data has no such member, and that each row is added with its own key.
 
@@ -299,8 +299,8 @@ class JobService:
     def delete_job(self, job_id: str) -> bool:
         """Delete the job with all its files. Returns ``False`` if there is no such job.
 
-        Raises JobBusyError while a run holds the job, even a run of this process. But a job
-        that has ended, with no row in flight, can be deleted even then.
+        Raises JobBusyError while a run holds the job, even a run of this process. Exception: a job
+        that has ended and has no row in flight can be deleted while a run holds it.
         """
         return self._store.delete(check_job_id(job_id))
 
@@ -314,15 +314,15 @@ class JobService:
         A job that has ended (completed, failed, cancelled) allows no change: use
         :meth:`reopen_job`. ``started_at`` is set at the first start, ``completed_at`` at the end.
 
-        The target ``running`` is special:
+        The new status ``running`` has further effects:
 
         - If the run lock is free, this call takes it and records who runs the job, as
           :meth:`start_job` does. A later :meth:`start_job` or :meth:`JobRun.run` in this process
-          takes over the lock.
-        - If a run holds the lock, only the status changes. In this way another terminal resumes a
+          uses the same lock.
+        - If a run holds the lock, only the status changes. This is how another terminal resumes a
           paused run.
 
-        Any other target releases the run lock if this service holds it.
+        Any other new status releases the run lock if this service holds it.
 
         Raises InvalidStateTransition.
         """
@@ -402,7 +402,8 @@ class JobService:
 
         Each mapping in ``row_data`` may hold:
 
-        - ``data``: a dict. Its values are recorded as JSON: `journal help values` lists them. Keys must be text, and numbers finite.
+        - ``data``: a dict with text as keys. `journal help values` lists the values that it may
+          have. Numbers must be finite.
         - ``row_number``: int from 1. Default: the next free number.
         - ``row_checksum``: text. Default: the SHA-256 of the data as compact JSON with sorted keys.
         - ``idempotency_key``: text. Default: see :class:`JobRow`.
@@ -416,7 +417,8 @@ class JobService:
         needs little memory. Other writers wait until the iterable has ended. If the iterable itself
         changes this job, its changes become part of the same commit.
 
-        Raises InvalidStateTransition for a job that has ended, and every exception of the iterable.
+        Raises InvalidStateTransition for a job that has ended. Exceptions of the iterable are
+        raised unchanged.
         """
         # A batch, because the iterable may change the same job.
         with Batch(self._journal(job_id)) as journal:
@@ -506,12 +508,12 @@ class JobService:
 
         - ``tracking_number``: text.
         - ``label_path``: a path inside the job's directory is stored relative to it.
-        - ``cost_cents``: cents from 0, an int, float or Decimal, rounded to six decimals. Added
-          exactly to the job's total, as are the costs of the other methods that end an attempt.
-        - ``result``: any value that `journal help values` lists. It is recorded as
-          JSON.
-        - ``usage``: numbers from 0 by name, such as ``{"input_tokens": 812}``. Added to the sums in
-          :attr:`Job.usage`, which have at most 100 names.
+        - ``cost_cents``: what the attempt has cost, in cents: an int, float or Decimal from 0,
+          rounded to six decimals. It is added to :attr:`Job.total_cost_cents`.
+        - ``result``: any value that `journal help values` lists. It is recorded as JSON.
+        - ``usage``: what the attempt has used: numbers from 0 by name, such as
+          ``{"input_tokens": 812}``. They are added to :attr:`Job.usage`, which has at most 100
+          names.
 
         The job may have any status. Raises InvalidStateTransition, for example for a row that is
         already completed.
@@ -546,8 +548,8 @@ class JobService:
     ) -> JobRow:
         """Record that the row failed. Returns the row.
 
-        - ``unknown``: nobody knows whether the attempt took effect. Such a row is retried only if a
-          person names it.
+        - ``unknown``: True means that nobody knows whether the attempt took effect. Such a row is
+          retried only if a person selects it.
         - ``cost_cents``, ``usage``: what the attempt has cost: see :meth:`complete_row`.
         - ``traceback``: where the error was raised, as text.
 
@@ -573,9 +575,9 @@ class JobService:
     ) -> JobRow:
         """Make a row in processing pending again, because its attempt never began or did nothing.
 
-        Returns the row, which has the error again that it had before. The attempt doesn't count for
-        the limit of attempts and the backoff. ``cost_cents``, ``usage``: what it has cost all the
-        same: see :meth:`complete_row`. Raises InvalidStateTransition.
+        Returns the row. It has the error that it had before the attempt. The attempt doesn't count
+        for the limit of attempts and the backoff. ``cost_cents`` and ``usage`` still count: see
+        :meth:`complete_row`. Raises InvalidStateTransition.
         """
         reason = check_optional_text(reason, "reason")
         spent = _spent(cost_cents, usage)
@@ -591,7 +593,7 @@ class JobService:
     ) -> JobRow:
         """Record that the row needs no work. Returns the row.
 
-        ``cost_cents``, ``usage``: what it has cost to find out: see :meth:`complete_row`. Raises
+        ``cost_cents``, ``usage``: what the attempt has cost: see :meth:`complete_row`. Raises
         InvalidStateTransition.
         """
         reason = check_optional_text(reason, "reason")
@@ -615,10 +617,12 @@ class JobService:
         - A job that has ended is reopened in the same commit. In a cancelled job, the call
           raises InvalidStateTransition until :meth:`reopen_job` is called.
 
-        With ``error_code`` and ``error_message``, this is a run's own retry after an attempt that
-        failed with this error, raised where ``traceback`` says. The attempt counts for limit and
-        backoff. In a job that has ended, the call raises InvalidStateTransition. ``cost_cents``,
-        ``usage``: what the attempt has cost: see :meth:`complete_row`.
+        With ``error_code`` and ``error_message``, this is the automatic retry by a run after an
+        attempt failed with this error. The attempt counts for the limit of attempts and the
+        backoff. In a job that has ended, the call raises InvalidStateTransition.
+
+        ``cost_cents``, ``usage``: what the attempt has cost: see :meth:`complete_row`.
+        ``traceback``: where the error was raised, as text.
 
         Raises InvalidStateTransition, and JobBusyError if a job that has ended must be reopened
         while a run holds the run lock.
@@ -641,8 +645,9 @@ class JobService:
         No other method changes a completed row.
 
         - The cost of earlier attempts and the row's history stay.
-        - The idempotency key stays. So if the service that you call honours the key, it repeats its
-          old answer and does nothing new. ``new_key=True`` gives the row a new key.
+        - The idempotency key stays. If the service that you call recognizes repeated calls by the
+          key, it returns its old answer and does nothing. To avoid this, ``new_key=True`` gives the
+          row a new key.
         - A job that has ended is reopened in the same commit. In a cancelled job, the call
           raises InvalidStateTransition until :meth:`reopen_job` is called.
 
@@ -663,7 +668,7 @@ class JobService:
         Number and status stay, and the history keeps the old data. ``new_key=True`` gives the row a
         new idempotency key.
 
-        The checksum isn't recomputed. It describes the row's last input, so that a later input is
+        The checksum isn't recomputed, because it describes the row's last input. A later input is
         compared with that input, and not with the data given here.
 
         Raises InvalidStateTransition for a row that is completed or in flight.
@@ -695,10 +700,13 @@ class JobService:
 
         A person must find out what happened. No run starts the row until :meth:`complete_row`,
         :meth:`fail_row`, :meth:`skip_row` or :meth:`retry_row` settles it. Returns the row.
-        ``tracking_number``, ``label_path``, ``reason`` and ``result`` are what is known of the
-        attempt's outcome, for the person who decides.
-        ``cost_cents`` and ``usage`` are what the attempt has cost: see :meth:`complete_row`.
-        ``traceback`` says where the error was raised, as text. Raises InvalidStateTransition.
+
+        - ``tracking_number``, ``label_path``, ``reason``, ``result``: what is known about the
+          attempt's outcome, for the person who decides.
+        - ``cost_cents``, ``usage``: what the attempt has cost: see :meth:`complete_row`.
+        - ``traceback``: where the error was raised, as text.
+
+        Raises InvalidStateTransition.
         """
         if result is not None:
             result = as_json_value(result, "result", any_keys=True)
@@ -728,8 +736,9 @@ class JobService:
     # --- steps
 
     def may_resume(self, row_id: str) -> bool:
-        """Return whether the policy "resume" makes the row pending if its run has died: True if no
-        step of the row is in doubt and the last run had this policy.
+        """Return whether the row can be resumed after the death of its run.
+
+        This is so if no step of the row is in doubt, and if that run had the policy "resume".
         """
         job_id, number = split_row_id(row_id)
         with self._reading(job_id) as journal:
@@ -742,7 +751,7 @@ class JobService:
             return steps.get_steps(journal, number)
 
     def get_step_in_doubt(self, row_id: str) -> RowStep | None:
-        """The row's first step that began and has no recorded end, if there is one.
+        """The row's first step that has begun and whose end isn't recorded; None if there is none.
 
         While the row is in processing, the step may be in progress.
         """
@@ -754,10 +763,11 @@ class JobService:
             return steps.get_step_in_doubt(journal, number)
 
     def find_steps_in_doubt(self, job_id: str, max_rows: int | None = None) -> dict[str, list[int]]:
-        """The steps in doubt of rows in review and of failed rows: from the name of each step to the
-        numbers of its rows, in ascending order.
+        """The steps in doubt of failed rows and rows in review, as a dict: name of a step to row
+        numbers.
 
-        ``max_rows``: read the steps of so many rows at most.
+        The row numbers are in ascending order. ``max_rows``: the steps of at most this many rows
+        are read.
         """
         with self._reading(job_id) as journal:
             return steps.find_steps_in_doubt(journal, max_rows)
@@ -767,8 +777,8 @@ class JobService:
         step.
 
         Later attempts get this result from :meth:`AttemptedRow.step`. The row may have any status.
-        This also settles a step in doubt. If the step is done already with the same result, nothing
-        changes. Raises InvalidValueError if it is done with another result.
+        If the step was in doubt, it no longer is. If the step is already done with the same result,
+        nothing changes. Raises InvalidValueError if it is done with another result.
         """
         job_id, number = split_row_id(row_id)
         check_step_name(name)
@@ -798,15 +808,16 @@ class JobService:
     ) -> RowStep | None:
         """Record that an attempt begins a step; return None. If the step is done, return the step.
 
-        ``attempt`` is :attr:`JobRow.attempts` of the attempt. With ``idempotent``, nothing is
-        recorded, and the step may begin again even if it is in doubt. ``logs``: messages of the
-        attempt, for the same commit. If you can, use :meth:`AttemptedRow.step` instead, since it
-        also records the end.
+        If possible, use :meth:`AttemptedRow.step` instead, since it also records the end.
 
-        Raises AttemptEndedError if the row isn't in processing in this attempt, StepInDoubtError,
-        and InvalidValueError inside a batch, which would record the start too late. If this attempt
-        has done the step itself, InvalidValueError is raised and the row needs a review at the end
-        of the attempt, since each step of a row must have its own name.
+        - ``attempt``: the number of the attempt, as in :attr:`JobRow.attempts`.
+        - ``idempotent``: record nothing. The step may begin again even if it is in doubt.
+        - ``logs``: messages of the attempt, for the same commit.
+
+        Raises AttemptEndedError if the attempt is no longer in progress, and StepInDoubtError.
+        Raises InvalidValueError inside a batch, because the start would be recorded too late. Each
+        step of a row must have its own name: if this attempt has already done a step of this name,
+        InvalidValueError is raised, and the row needs a review at the end of the attempt.
         """
         job_id, number = split_row_id(row_id)
         check_step_name(name)
@@ -830,14 +841,14 @@ class JobService:
         error: tuple[str, str] | None = None,
         logs: Sequence[LogEntry] = (),
     ) -> Any:
-        """Record that a step which an attempt began is done, or has failed with ``error``. Returns
-        the result as it was recorded.
+        """Record the end of a step: it is done, or has failed with ``error``. Returns the recorded
+        result.
 
         ``error`` is a code and a message. ``logs``: messages of the attempt, for the same commit. A
         result is recorded even if the attempt has ended meanwhile, because the step has happened.
 
-        Raises StepRepeatedError if another attempt, or another copy of the job, has done the step,
-        too. Then this result is in the log.
+        Raises StepRepeatedError if another attempt, or another copy of the job, has also done the
+        step. The result given here is then recorded in the log.
         """
         job_id, number = split_row_id(row_id)
         recorded = None
@@ -994,7 +1005,7 @@ class JobService:
     def get_history(self, job_id: str, begin: Position = START) -> Iterator[Entry]:
         """The job's records in the order in which they were written, up to the last commit.
 
-        ``begin``: the position at which to begin. To continue an earlier call, pass the ``after``
+        ``begin``: the position of the first record. To continue an earlier call, pass the ``after``
         of its last :class:`Entry` whose ``ends`` is true.
 
         The journal is read during the iteration, in constant memory; JournalDamagedError may be
@@ -1047,9 +1058,9 @@ class JobService:
         All changes are one commit. The commit also records host, process id and user
         (:attr:`Job.hosts`).
 
-        If :meth:`update_status` has set the job running in this process, it has taken the run lock,
-        but no run exists yet. This call takes over that lock. It doesn't touch rows that were
-        started since then.
+        If :meth:`update_status` has made the job running in this process, this process already
+        holds the run lock. This call then uses that lock, and doesn't settle rows that were started
+        since.
 
         Raises JobBusyError while another run holds the job, even a run of this service, and
         InvalidStateTransition for a job that has ended.
@@ -1087,10 +1098,13 @@ class JobService:
     def recover_job(self, job_id: str, policy: Policy = "review") -> int:
         """Settle the rows that a dead run left in processing. Returns their number.
 
-        ``policy``: "review" moves the rows to needs_review, so that no side effect is silently
-        repeated. "retry" moves them to pending, for work that may be repeated. "fail" moves them to
-        failed. "resume" moves rows to pending if no step of theirs is in doubt and the run that
-        started them also had this policy, and other rows to needs_review.
+        ``policy``:
+
+        - "review" sets the rows to needs_review, so that no side effect is silently repeated.
+        - "retry" sets them to pending, for work that may be repeated.
+        - "fail" sets them to failed.
+        - "resume" sets a row to pending if none of its steps is in doubt and the dead run also had
+          this policy. It sets the other rows to needs_review.
 
         A running job becomes paused, ready for :meth:`start_job`. Raises JobBusyError while a run
         holds the job.
@@ -1154,10 +1168,10 @@ class JobService:
         return run_holder(self._store.directory(check_job_id(job_id)))
 
     def get_state(self, job: Job) -> str:
-        """Return the status as text, or one of two states that the status doesn't show.
+        """Return the status as text, or one of two other states of a job whose status is running.
 
-        - "interrupted": the status is running, but its run has died.
-        - "unknown": the status is running, but this process may not look at the run lock.
+        - "interrupted": the run has died.
+        - "unknown": this process has no permission to look at the run lock.
         """
         try:
             if self._is_interrupted(job):
@@ -1177,8 +1191,8 @@ class JobService:
     def batch(self, job_id: str) -> AbstractContextManager[object]:
         """Return a context manager. All changes of the job inside its block become one commit.
 
-        - Code in the block sees the block's changes. Other threads and processes see them only
-          after the commit, and wait with their own changes.
+        - Code in the block sees the block's changes. Other threads and processes see these changes
+          only after the commit. Until then, they can't make changes of their own.
         - An exception discards all changes of the block. In a nested batch, it discards the changes
           of the inner block.
         - If the block contains an ``await``, the batch stays open while other asyncio tasks run.

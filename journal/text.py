@@ -41,7 +41,7 @@ def escaped_json(text: str) -> str:
 
 
 def shorten(text: str, limit: int) -> str:
-    """``text`` cut to ``limit`` characters. An ellipsis replaces the rest."""
+    """``text`` cut to ``limit`` characters, with an ellipsis at the end if it was cut."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
@@ -73,17 +73,16 @@ def cents_number(cents: float) -> str:
 def cents_text(cents: float) -> str:
     """A cost with its unit: ``1250 cents``, in whatever currency the caller uses.
 
-    Options and the API take cents, so people can compare a cost with a limit as it stands.
+    Options and the API have cents, too, so people can compare a cost with a limit.
     """
     number = cents_number(cents)
     return f"{number} cent" if number == "1" else f"{number} cents"
 
 
 def spent_text(cents: float, expected: float | None) -> str:
-    """What a job has cost so far and will have cost: ``31 cents, about 1240 cents expected in
-    all``.
+    """A job's cost so far, and its expected cost: ``31 cents, about 1240 cents expected in all``.
 
-    "" if there is no cost.
+    Returns "" if there is no cost.
     """
     if not cents:
         return ""
@@ -161,12 +160,12 @@ class Number(Decimal):
 
     @property
     def is_float(self) -> bool:
-        """Whether the float of this number has the same digits, so that it can replace this."""
+        """Whether a float of this number has the same digits, so that the float can replace it."""
         return Decimal(repr(float(self))) == self
 
     @property
     def canonical_value(self) -> float | msgspec.Raw:
-        """The same for all numbers of the same value, however they are written."""
+        """A value that is equal for all numbers of the same value, however they are written."""
         if self.is_float:
             return float(self)
         exact = Context(prec=len(self.as_tuple().digits))
@@ -231,7 +230,7 @@ def tsv_cell(text: str) -> str:
 
 
 def json_array(elements: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the text of a JSON array, one element a line, while the elements are consumed."""
+    """Yield the text of a JSON array, one element a line. The elements are consumed one by one."""
     before = b"["
     for element in elements:
         yield before + element

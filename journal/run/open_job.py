@@ -97,54 +97,57 @@ def open_job(
     """Open the job at ``path`` (``ROOT/JOB_ID``) to run it. Create it from ``rows`` if needed.
 
     **The input.** ``rows`` is an iterable of dicts, one for each row, or a data frame of pandas,
-    polars or pyarrow, in which missing values and NaN become null. It is iterated one time, row by
-    row. Values that aren't JSON values are recorded as `journal help values` lists.
-    ``None`` opens a job that exists. ``key`` identifies rows: it is a column's name, a tuple of
-    these, or a function of the data, with unique values in the input. Without ``key`` a row is
-    identified by its position. If the job exists, the input is compared with the job by
-    checksums:
+    polars or pyarrow. In a data frame, missing values and NaN become null. ``rows`` is iterated one
+    time, row by row. `journal help values` lists what values of other types become. ``None`` opens
+    a job that exists.
+
+    ``key`` identifies rows. It is a column's name, a tuple of names, or a function of the data. Its
+    values must be unique in the input. Without ``key`` a row is identified by its position.
+
+    If the job exists, the input is compared with the job by checksums:
 
     - With a key, the order of the rows may change.
     - New rows are added. This reopens a job that has ended.
     - Rows that are no longer in the input stay in the job.
-    - If data has changed, ``on_changed`` decides. "error" raises RowChangedError. "ignore" keeps
-      the job's data. "retry", which needs a key, gives rows that are not completed the new data and
-      makes them pending.
+    - If the data of a row has changed, ``on_changed`` decides. "error" raises RowChangedError.
+      "ignore" keeps the job's data. With "retry", the row gets the new data and becomes pending,
+      unless it is completed. "retry" needs a key.
 
-    :attr:`JobRun.matched` has the numbers of these rows.
+    :attr:`JobRun.matched` counts these rows.
 
     **A new job.** ``name`` (default: the id), ``description``, ``mode`` and ``metadata`` (a JSON
-    object) are recorded when the job is created. The source of the idempotency keys is recorded
-    too, and never changes. The source is either ``key``, if that is a column, or
-    ``idempotency_key``: a column or a function of the data that gives the complete idempotency
-    keys.
+    object) are recorded when the job is created. ``idempotency_key`` is a column or a function of
+    the data that returns the complete idempotency key of a row. Without it, idempotency keys are
+    made from ``key``, if that is a column. This choice is recorded in the job and never changes.
 
     **Runs.**
 
     - ``version``: a name for the version of the code, model or prompt that processes the rows
       (:attr:`JobRow.version`).
-    - ``on_interrupted``: how to settle a row in flight whose run or worker has died: "review" (a
+    - ``on_interrupted``: what becomes of a row in flight if its run or worker dies: "review" (a
       person must find out what happened), "retry", "fail", or "resume" (continue after its steps:
       `journal help steps`).
-    - ``resume_command``: the command that people are told to type after a run has ended early.
+    - ``resume_command``: the command that continues the job. It is printed when a run ends early.
       Default: the command line of this program. ``original_command`` has the same default. Both are
       written into the journal, and so into every copy and pack. If an argument is a secret, pass
       another text, or "".
     - ``row_type``: the type of ``row.value`` in handlers: a dataclass, msgspec Struct, attrs class,
-      TypedDict or a model of pydantic. Data of the input that doesn't fit raises InvalidValueError
-      before anything is written. Executors must be able to import the type.
-    - ``numbers``: how ``row.data`` and results have numbers that aren't integers: as "float", or as
+      TypedDict or a model of pydantic. If data of the input doesn't match the type,
+      InvalidValueError is raised before anything is written. Workers of executors must be able to
+      import the type.
+    - ``numbers``: the type of numbers in ``row.data`` and results that aren't integers: "float", or
       "decimal" with all their digits (see :class:`JobService`).
-    - ``how_to``: the wording of other advice, for command lines that are built on this function.
+    - ``how_to``: the wording of other advice, for commands that use this function.
 
-    ``sync`` and ``lock_timeout_s`` (seconds) are those of :class:`JobService`.
+    ``sync`` and ``lock_timeout_s`` (seconds) are the arguments of :class:`JobService`.
 
-    On return the job and its rows are on the disk. If this raises, nothing has changed. Raises:
+    On return the job and its rows are on the disk. If this call raises an exception, nothing has
+    changed. Raises:
 
     - JobNotFoundError if there is no such job and no ``rows``;
     - JobBusyError while another run holds the job;
-    - RowChangedError, with "error" for any changed row, and with "retry" for changed rows that may
-      have taken effect;
+    - RowChangedError, with ``on_changed="error"`` for any changed row, and with "retry" for changed
+      rows that may have taken effect;
     - InvalidStateTransition for new rows of a cancelled job;
     - InvalidValueError, and every exception of the iterable.
     """
@@ -218,7 +221,7 @@ def _take_input(
             row_data=new_rows(rows, rules),
             **new_job,
         )
-    except JobExistsError:  # made meanwhile, and the input can't be read again
+    except JobExistsError:  # another process has created the job, and the input can't be read again
         raise JobBusyError(job_id) from None
     known.keep(job.created_at, job.total_rows)
     return Matched(added=job.total_rows)
@@ -233,12 +236,12 @@ def program() -> str:
 
 
 class JobRun:
-    """An open job, as :func:`open_job` returns it. A context manager that closes it.
+    """An open job, as :func:`open_job` returns it. As a context manager, it closes itself.
 
     - ``service``: the :class:`JobService`, for explicit calls.
     - ``id``: the job's id.
     - ``matched``: the result of comparing the input with the job, as numbers of rows.
-    - ``advice``: how to continue after the last run, for a command line, which shows it at its end.
+    - ``advice``: how to continue after the last run. A command prints it at its end.
     """
 
     def __init__(
@@ -260,8 +263,10 @@ class JobRun:
         self.close()
 
     def close(self) -> None:
-        """Close the job and its files. A run in progress is stopped, as by :meth:`stop`, and closes
-        them at its end.
+        """Close the job and its files.
+
+        If a run is in progress, it is stopped, as by :meth:`stop`, and the files are closed at its
+        end.
         """
         self._is_closing = True
         if not self._ask_to_stop("job.close() was called"):
@@ -285,7 +290,7 @@ class JobRun:
 
     @property
     def pace(self) -> str:
-        """What the last run of this object waits for, or its number of workers, as text for people.
+        """What the current run waits for, or its number of workers, as text for people.
 
         "holding for …" after a :class:`Hold`, "… workers" with ``workers="auto"``, otherwise "".
         """
@@ -305,8 +310,9 @@ class JobRun:
     def plan(
         self, *, retry_failed: bool = False, where: Callable[[JobRow], object] | None = None
     ) -> Plan:
-        """The plan of a run: how many rows it would process, and which. ``str(plan)`` is text for
-        people. The arguments are those of :meth:`run`.
+        """Return the plan of a run: how many rows it would process, and which.
+
+        ``str(plan)`` is text for people. The arguments are those of :meth:`run`.
         """
         check_where(where)
         plan, job = Plan(self.id), self.job
@@ -348,90 +354,95 @@ class JobRun:
 
         - The handler's return value becomes the row's result. A :class:`RowResult` also sets other
           fields.
-        - An exception fails the row. The name of its class is the error code, and its text the
-          message.
+        - If the handler raises an exception, the row fails. The name of the exception's class is
+          the error code, and its text is the message.
         - :class:`Fail`, :class:`Retry`, :class:`Skip` and :class:`NeedsReview`, raised or returned,
-          set other outcomes. :class:`Hold` lets the whole run wait.
+          set other outcomes.  :class:`Hold` makes the whole run wait.
         - ``row.idempotency_key`` is the idempotency key, for the service that you call.
 
-        **Workers.** Handlers run in threads; coroutine functions run in an event loop. ``executor``
-        is any ``concurrent.futures.Executor``, a dask client, or a function that makes one. If the
-        executor breaks, the function is called again. ``workers`` is the number of rows that are
-        processed at a time; the default is 1, or the executor's own number. ``"auto"``: as many as
-        bring more, up to 100 or the executor's own number; ``"auto:200"``: up to 200 (`journal help
-        outages`). An executor must not
-        repeat calls by itself; dask's own retries are switched off here. If a worker dies, its row
-        is settled as ``on_interrupted`` says.
+        **Workers.** Plain functions run in threads, and coroutine functions run in an event loop.
 
-        **Setup.** ``setup`` is a function that makes a context manager, such as the class of a
-        client. It is entered once, before any row starts, and left after the last row, also after
-        a stop. Its value is the second argument of each handler: ``handler(row, client)``. For
-        coroutine functions it may be an async context manager, and lives in their event loop. For
-        plain functions it must be a plain one, and is entered in the thread that calls this. What
-        it raises is raised here as it is; if that comes from entering, no row has started, and the
-        job is as it was. Executors can't have one.
+        - ``workers``: the number of rows that are processed at a time. The default is 1, or the
+          executor's own number. ``"auto"`` adjusts the number to the throughput, up to 100 or the
+          executor's own number. ``"auto:200"``: up to 200 (`journal help outages`).
+        - ``executor``: any ``concurrent.futures.Executor``, a dask client, or a function that makes
+          one. If the executor breaks, the function is called again. An executor must not repeat
+          calls by itself. This call switches off dask's own retries.
+        - If a worker dies, ``on_interrupted`` decides what becomes of its row.
+
+        **Setup.** ``setup`` is a function that returns a context manager, for example the class of
+        a client. The context manager is entered once, before any row starts, and exited after the
+        last row, even after a stop. Its value is the second argument of each handler:
+        ``handler(row, client)``. For coroutine functions it may be an async context manager, which
+        is used in their event loop. For plain functions it must be a plain one, which is used in
+        the thread that calls this method. If entering or exiting raises an exception, this method
+        raises it. If entering fails, no row has started, and the job is unchanged. With an
+        executor, ``setup`` can't be used.
 
         **Limits.**
 
         - ``retry_failed``: first make failed rows pending again, except rows that may have taken
           effect (:attr:`JobRow.unknown`). Retried rows come after rows that were never started.
         - ``max_attempts``: how often a row is attempted if it fails with one of ``retry_on``.
-          Attempts of earlier runs count too, if they came after the row's last retry by a person.
+          Attempts of earlier runs count, unless a person has retried the row since.
         - ``retry_on``: an exception class, an error code, or a tuple of these. A class stands for
           its subclasses, too. A code is text that equals the row's error code: the name of an
           exception's own class, or the code of a :class:`Fail`.
-        - ``backoff_s``, ``max_backoff_s``: seconds before the second attempt. They double with each
-          further attempt, up to the maximum, with jitter.
-        - ``timeout_s``: seconds after which an attempt is ended: a coroutine is cancelled, and a
-          handler that has a method ``cancel(row_id, *, force) -> bool`` is cancelled by a call of
-          this method. The attempt may have taken effect, so ``on_interrupted`` settles its row,
-          with the error code TimeoutError. Other handlers can't be cancelled: their rows need a
-          review. With TimeoutError in ``retry_on``, the attempt has failed instead.
+        - ``backoff_s``: seconds before the second attempt. The time doubles with each further
+          attempt, up to ``max_backoff_s``, with jitter.
+        - ``timeout_s``: seconds after which an attempt is ended. A coroutine is cancelled. If a
+          handler has a method ``cancel(row_id, *, force) -> bool``, this method is called. The
+          attempt may have taken effect, so ``on_interrupted`` decides what becomes of its row, with
+          the error code TimeoutError. Other handlers can't be cancelled, so their rows need a
+          review. With TimeoutError in ``retry_on``, the attempt counts as failed instead.
         - ``rate``: the maximum of starts per second, minute or hour: ``"50/s"``, ``"100/m"``,
           ``"9/h"``.
         - ``halt``: when to stop early.
 
-          - "first": look at the first ten rows of this run that no earlier run has started. If all
-            of them fail with the same error code, and more rows are left that were never started,
-            pause. Reviews count that no handler has asked for, such as InvalidResult.
+          - "first": pause if the first ten rows all fail with the same error code, and more rows
+            are left that were never started. Rows that an earlier run has started don't count. A
+            review that the handler has not asked for, such as InvalidResult, counts as a failure.
           - ``"soon,fail=20%,min=50"``: also pause when at least 50 rows of this run have ended and
-            20% of them have failed. ``"soon,fail=10 in a row"``, ``"soon,fail=20% of 100"``: look
-            at the last rows. ``soon`` waits for the rows in flight; ``now`` ends them.
+            20% of them have failed. ``"soon,fail=10 in a row"`` and ``"soon,fail=20% of 100"`` look
+            at the last rows. ``soon`` waits for the rows in flight, and ``now`` ends them.
           - "never": run all rows.
         - ``max_cost_cents``: pause when the job, over all its runs, has cost this much.
           ``max_run_cost_cents``: pause when this run has cost this much. Failed and repeated
           attempts count. Rows in flight end, and may cost more.
         - ``max_rows``: pause when this run has started this many rows.
-        - ``limit_per``: the maximum of rows in flight for each value of a column, such as
-          ``{"carrier": 2}``; other rows go on. With several columns, a row needs room under each.
-          Rows without the column, or with null, have no limit. Values are compared as JSON: 1 and
-          "1" differ. Rows that wait for another attempt take no room. An attempt that was given up
-          takes its room until it ends.
-        - ``where``: a function of a row. Only rows for which it returns a true value are run, and
-          the others stay open: pending rows stay pending, and failed rows stay failed in spite of
-          ``retry_failed``. When no other row is left, pause. A run calls it once for a row that
-          stays open. It is called in the thread of the run, so it must be fast. If it raises, the
-          run ends with this exception.
+        - ``limit_per``: the maximum number of rows in flight for each value of a column, such as
+          ``{"carrier": 2}``. With several columns, a row must be within the limit of each. Rows
+          without the column, or with null, have no limit. Values are compared as JSON: 1 and "1"
+          differ. Rows that wait for another attempt don't count. An attempt that was given up
+          counts until it ends.
+        - ``where``: a function of a row. Only rows for which it returns a true value are run. The
+          others stay open: pending rows stay pending, and failed rows stay failed, even with
+          ``retry_failed``. When no other row is left, the run pauses. The function is called once
+          for each row that stays open. It is called in the thread of the run, so it must be fast.
+          If it raises an exception, the run ends with this exception.
 
         **Stopping.** With ``handle_signals``, in the main thread: after the first SIGINT, SIGTERM
         or SIGHUP, the run starts no more rows, waits for the rows in flight and pauses the job. The
         second signal ends the rows in flight. Without ``handle_signals``, an exception that a
         signal handler raises, such as KeyboardInterrupt, stops the run in the same way, and is
-        re-raised at the end. :meth:`stop` stops it from any thread. Other processes control a run
-        by `journal pause`, `resume`, `cancel`, `retry` and `skip`.
+        re-raised at the end. :meth:`stop` stops the run from any thread. Other processes control a
+        run by `journal pause`, `resume`, `cancel`, `retry` and `skip`.
 
-        **Reports.** ``progress`` shows a bar on a terminal, HTML in a notebook, or else lines; None
-        shows no lines, and False nothing. ``tell`` is called with each message for people. Its
-        default prints to standard error. The logger "journal" gets each message, too (`journal
-        help notebooks`). ``on_progress`` is called with the job about five times a second.
-        ``on_end`` is called with the report when the run has ended, for whatever reason. All is on
-        the disk then, and the run lock is free. If a commit has failed, the report's ``reason`` is the error,
-        which is raised afterwards. If ``on_end`` raises, a message says so, and nothing else
-        changes. It has no time limit. It isn't called if nothing was to do, or if an exception of
-        ``where``, or one such as KeyboardInterrupt, ends the run.
+        **Reports.**
+
+        - ``progress``: True shows a bar on a terminal, HTML in a notebook, and lines elsewhere.
+          None shows no lines, and False shows nothing.
+        - ``tell``: called with each message for people. Its default prints to standard error. The
+          logger "journal" gets each message, too (`journal help notebooks`).
+        - ``on_progress``: called with the job about five times a second.
+        - ``on_end``: called with the report when the run has ended. All outcomes are on the disk
+          then, and the run lock is free. It has no time limit. If a commit has failed, the report's
+          ``reason`` is the error, which is raised afterwards. If ``on_end`` raises an exception,
+          only a message is reported. It isn't called if there was nothing to do, or if an exception
+          of ``where``, or one such as KeyboardInterrupt, ends the run.
 
         If the job has ended but has pending rows, it is reopened. If there is nothing to do, or the
-        job was cancelled, a message says so, and the report holds the unchanged job.
+        job was cancelled, a message is reported, and the returned report has the unchanged job.
 
         Raises JobBusyError, InvalidValueError, and the error of a commit that failed.
         """
@@ -516,25 +527,26 @@ class JobRun:
     ) -> RunReport:
         """Call ``handle(rows)`` with up to ``size`` open rows at a time. Returns a report.
 
-        The arguments are those of :meth:`run`. What they count in rows, such as ``rate`` and
-        ``max_rows``, they count in rows here too; ``workers`` and ``timeout_s`` are about calls.
-        `journal help batches` says more.
+        The arguments are those of :meth:`run`. ``workers`` is the number of calls at a time, and
+        ``timeout_s`` limits a call. All other limits, such as ``rate`` and ``max_rows``, count
+        rows. See `journal help batches`.
 
-        ``handle`` returns an outcome for each row: a mapping by ``row.id``, or a list in the order
-        of the rows. Each of them is a value that a handler of :meth:`run` may return, or an
-        exception, such as :class:`Fail`, that counts as raised by that row. A row may also get its
-        outcome by its methods, such as ``row.complete()``.
+        ``handle`` returns an outcome for each row, as a mapping by ``row.id``, or as a list in the
+        order of the rows. An outcome is a value that a handler of :meth:`run` may return, or an
+        exception, such as :class:`Fail`. The exception has the same effect as if that row had
+        raised it. ``handle`` may also set the outcome of a row by its methods, such as
+        ``row.complete()``.
 
-        - A row without an outcome needs a review, since its work may be done. What was returned and
-          belongs to no row is kept as the result of such a review.
-        - If ``handle`` raises, the exception is that of each row without an outcome.
+        - A row without an outcome needs a review, since its work may be done. Parts of the return
+          value that belong to no row become the result of such a review.
+        - If ``handle`` raises an exception, it applies to each row without an outcome.
         """
         check_int(size, "size")
         return self.run(Batches(handle, size), executor, **options)
 
     @contextmanager
     def _stoppable(self, stops: Stops) -> Iterator[None]:
-        """Let :meth:`stop` reach the run of the block."""
+        """Make :meth:`stop` stop the run in the block."""
         if stops in self._runs:  # by arun
             yield
             return
@@ -557,17 +569,18 @@ class JobRun:
         - A coroutine function and its ``setup`` run in the caller's event loop, while the loop's
           other tasks go on. A plain function runs in threads, and so does its ``setup``. Commits
           are made in a thread.
-        - ``tell``, ``on_progress`` and ``on_end`` are called in the caller's event loop.
-          ``on_end`` may be a coroutine function.
-        - All of them have the context variables of the caller.
+        - ``tell``, ``on_progress`` and ``on_end`` are called in the caller's event loop. ``on_end``
+          may be a coroutine function.
+        - All these functions have the context variables of the caller.
         - If the task is cancelled, the run starts no more rows, waits for the rows in flight,
           pauses the job, and raises CancelledError. A second cancellation cancels the rows in
-          flight, which ``on_interrupted`` settles. A third one gives up rows that ignore that.
-        - Signals are left to the owner of the loop, unless ``handle_signals`` is true. With
-          ``asyncio.run``, the first Ctrl-C cancels the main task. The default, None, handles them
-          if a cell of IPython or Jupyter awaits this.
-        - KeyboardInterrupt and SystemExit of a handler stop the loop, as asyncio does with all
-          tasks. The row is settled by ``on_interrupted``.
+          flight, and ``on_interrupted`` decides what becomes of them. A third one gives up rows
+          that don't end.
+        - If ``handle_signals`` is false, the owner of the loop handles signals. With
+          ``asyncio.run``, the first Ctrl-C cancels the main task. The default is None: signals are
+          handled here only if a cell of IPython or Jupyter awaits this call.
+        - If a handler raises KeyboardInterrupt or SystemExit, the loop stops, as asyncio does for
+          every task. ``on_interrupted`` decides what becomes of the row.
         """
         if "executor" in options:
             raise TypeError(
@@ -583,11 +596,11 @@ class JobRun:
     def stop(self, *, end_rows: bool = False) -> bool:
         """Stop the run that is in progress, as a first Ctrl-C does. Returns whether there is one.
 
-        The run starts no more rows, waits for the rows in flight, and pauses the job. Further calls
-        change nothing, except with ``end_rows``: then the rows in flight are ended, as a second
-        Ctrl-C does it, and by force at a further call. This returns at once. Any thread, task,
-        handler or signal handler of this process may call it. In a handler, ``raise Hold(...)``
-        after it leaves the row pending.
+        The run starts no more rows, waits for the rows in flight, and pauses the job. With
+        ``end_rows``, the rows in flight are ended, as by a second Ctrl-C. The next call with
+        ``end_rows`` ends them by force. Other repeated calls have no effect. The call returns at
+        once. Any thread, task, handler or signal handler of this process may make it. If a handler
+        then raises :class:`Hold`, its row stays pending.
         """
         return self._ask_to_stop("job.stop() was called", end_rows=end_rows)
 
@@ -601,7 +614,7 @@ class JobRun:
         return HeldJob(self.service, self.id, self._settings, tell)
 
     def _report_end(self, held: HeldJob, report: RunReport, bounds: Bounds) -> None:
-        """Report the rows that are left, and how to continue."""
+        """Report which rows are left, and how to continue."""
         how_to = self._settings.how_to
         in_shell = bool(how_to.command)
         if unused := bounds.unused_limit():
@@ -613,7 +626,7 @@ class JobRun:
             if left and report.job.failed_rows:
                 root = shlex.quote(str(self.service.root))
                 held.report(f"see: journal --root {root} errors {self.id}")
-        # The message of the brake has already said how to continue in Python.
+        # The message of `halt` has already said how to continue in Python.
         elif in_shell or not bounds.brake.has_tripped:
             by_failures = bounds.brake.has_tripped or bounds.has_halted
             failed = report.job.failed_rows if by_failures else 0
@@ -632,7 +645,7 @@ class JobRun:
         return RunReport(job=job)
 
     def _advise(self, held: HeldJob, text: str) -> None:
-        """Report advice, or keep it for the end of a command."""
+        """Report advice, or store it so that a command prints it at its end."""
         if self._settings.how_to.command:
             self.advice.append(text)
         else:
@@ -647,11 +660,13 @@ class JobRun:
         max_backoff_s: float = 60.0,
         tell: Tell | None = None,
     ) -> Iterator[Attempt]:
-        """The open rows, one attempt at a time, for a loop of your own: see :class:`Attempt`.
+        """Return an iterator of attempts at the open rows, for a loop of your own: see
+        :class:`Attempt`.
 
         - The first attempt starts the job. If the job has ended but has pending rows, it is
           reopened.
         - When no row is left, the job ends. If you leave the loop early, the job is paused.
-        - The arguments are those of :meth:`run`. Failed attempts are repeated as in :meth:`run`.
+        - The arguments have the same meaning as in :meth:`run`. Failed attempts are repeated as in
+          :meth:`run`.
         """
         return iterate_attempts(self._hold(tell), Limits.among(locals()))
