@@ -3,11 +3,11 @@
 - ``open_job``: opens a job with its input (``input_match``, ``plan``) and runs it.
 - ``driver``: runs the loop of a run. Only this loop's thread writes to the job. ``held_job``: holds
   the job during the run. ``row_queue``: chooses the next row and records outcomes. ``in_flight``:
-  keeps the attempts that workers have got, and ends attempts that take too long.
+  stores the attempts in progress, and ends attempts that take too long.
 - ``attempts``: yields the rows one by one, for callers that have a loop of their own.
 - ``outcome``: turns the return value or exception of a handler into an outcome, with a traceback.
-  ``evidence``: keeps the messages that a handler logs about its row. ``retries``: decides which
-  attempts are retried, and when. ``limits``: limits rate and cost, and decides when to give up.
+  ``evidence``: stores the messages that a handler logs about its row. ``retries``: decides which
+  attempts are retried, and when. ``pacing``: limits rate and cost, and ends a run early.
   ``signals``: counts each Ctrl-C, and decides what it does.
 - ``in_loop``: runs a job from a coroutine, with the driver in a thread.
 - ``workers``: run handlers in threads, coroutines or processes.

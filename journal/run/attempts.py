@@ -41,8 +41,9 @@ class Attempt:
     - if the block raises another exception, such as KeyboardInterrupt: the outcome that
       ``on_interrupted`` asks for. The exception is raised again.
 
-    The outcome is on the disk when the block has ended. If an attempt isn't entered before the next
-    one is taken, its row is made pending again, and the attempt can't be entered any more.
+    The outcome is on the disk when the block has ended. If the loop takes the next attempt without
+    entering this one, the row of this attempt becomes pending again, and the attempt can't be
+    entered any more.
     """
 
     def __init__(
@@ -98,7 +99,8 @@ class Attempt:
     def settle(self, outcome: Outcome) -> None:
         """Record the outcome. Waits for the lock without a time limit.
 
-        If another run has taken the job meanwhile, the outcome isn't recorded, but is reported.
+        If another run holds the job meanwhile, the outcome isn't recorded, but is reported as a
+        message.
         """
         self.settled = True
         row = self.row.row
@@ -155,8 +157,7 @@ def iterate_attempts(held: HeldJob, limits: Limits) -> Iterator[Attempt]:
 
 
 def _next_row(held: HeldJob, queue: RowQueue, holds: Holds, passed: int) -> JobRow | None:
-    """Start the next row. Waits while the job is paused, while the loop is held, and while rows wait
-    for another attempt.
+    """Start the next row. Waits while the job is paused, while it holds, and while all rows wait.
 
     ``passed``: the number of attempts that were not entered. Their rows are pending, and are not
     taken again.

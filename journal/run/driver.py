@@ -2,8 +2,8 @@
 
 Only one thread, the driver, writes the journal. Each turn of its loop makes one commit with the
 outcomes that workers have returned and the starts of the next rows. The next rows are dispatched
-after the commit is on the disk. So a row whose attempt may have begun is always in processing. If
-the driver dies, the next run settles the rows in processing by its ``on_interrupted``.
+after the commit is on the disk. So if an attempt may have begun, the status of its row is
+processing. If the driver dies, the next run settles these rows by its ``on_interrupted``.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Run:
         stops: Stops | None = None,
     ) -> None:
         """``workers`` put outcomes into ``results``. ``on_tick`` is called with the job 5 times a
-        second. ``stops`` counts how often the run was asked to stop.
+        second. ``stops`` counts the requests to stop the run.
         """
         self._held = job
         self._service = job.service
@@ -77,8 +77,9 @@ class Run:
         self._auto = self._holds.auto
         if self._auto is not None:
             self._auto.bind(workers.count)
-        # Don't queue rows with a timeout: the time in the queue would count as time of the attempt.
-        # Don't queue rows if an outcome may end the run: it must do so before more rows start.
+        # With a timeout, don't queue rows: the time in the queue would count as time of the
+        # attempt. Don't queue rows if an outcome may end the run: it must do so before more rows
+        # start.
         self._may_queue = (
             workers.queues
             and limits.timeout_s is None
@@ -124,11 +125,11 @@ class Run:
         """Run the job until no row is open, or until a signal or a limit ends the run. Returns a
         report.
 
-        At the end the job is completed or failed, or paused if rows are left. For each outcome that
-        could not be recorded, a message is reported.
+        At the end the job is completed or failed, or paused if rows are left. If an outcome can't
+        be recorded, a message is reported.
 
         Raises JobBusyError, InvalidStateTransition for a job that has ended, the error of a commit
-        that failed, and what leaving the setup raises.
+        that failed, and exceptions of exiting the context manager of ``setup``.
         """
         begin_s = monotonic()
         with stopping_signals(self.stop) if handle_signals else nullcontext(), self._leaving:
@@ -176,11 +177,10 @@ class Run:
         return job
 
     def _end_early(self) -> None:
-        """Record the outcomes in flight and release the job, after an interrupt between any two
-        steps.
+        """Record the outcomes of the rows in flight and release the job, after an interrupt.
 
-        A further interrupt doesn't stop this work, but ends the attempts in flight, as a further
-        signal does.
+        The interrupt may have come between any two statements. Another interrupt doesn't stop this
+        method. It ends the attempts in flight, as another signal does.
         """
         interrupts = 0
         while True:
@@ -241,7 +241,7 @@ class Run:
             self._wait(self._room(job))
 
     def _may_wait(self, error: JobLockedError) -> bool:
-        """Whether to wait longer for the commit lock. Reports that."""
+        """Whether to wait longer for the commit lock. If so, a message is reported."""
         if self._stops.count >= 2 or error.by_task:  # by_task: waiting would not help
             return False
         if not self._reported_locked:
@@ -306,7 +306,9 @@ class Run:
         return True
 
     def _look(self) -> Job:
-        """The present job. Reacts to changes by other processes, to signals and to limits."""
+        """Return the job as it is now, and react to changes by other processes, signals and
+        limits.
+        """
         self._check_lock()
         job = self._held.job()
         self._paused = self._held.is_paused(job, len(self._in_flight))
@@ -347,8 +349,9 @@ class Run:
         self._stops.at_least(stops)
 
     def _wait(self, room: int) -> None:
-        """Wait for results, or until a deadline, a retry or the next poll is due. ``room``: how
-        many rows may start.
+        """Wait for results, but at most until a deadline, a retry or the next poll is due.
+
+        ``room``: how many rows may start.
         """
         now_s = monotonic()
         until_s = now_s + POLL_S
@@ -388,7 +391,8 @@ class Run:
             self._to_dispatch = self._queue.start(
                 self._free_slots(job, results),
                 job,
-                # Each probe is another row: a row whose handler always holds must not stop all.
+                # After each hold, try another row: one row that always raises Hold must not stop
+                # the others.
                 fresh_first=self._brake.is_undecided or self._holds.count > 0,
             )
         self._commit_s += (monotonic() - begin_s - self._commit_s) * 0.2
@@ -418,7 +422,7 @@ class Run:
         return min(room, self._rate.allowed(monotonic(), min(room, self._queue.most(job))))
 
     def _room(self, job: Job, results: Sequence[Result] = ()) -> int:
-        """How many rows may start, as soon as the rate allows it."""
+        """How many rows may start when the rate limit allows it."""
         if job.status is not JobStatus.RUNNING or self._stops.count or self._paused:
             return 0
         # A worker that finishes during a commit needs a queued row. If handlers are slow, no queue
@@ -434,8 +438,8 @@ class Run:
         return max(0, self._holds.allowed(count, monotonic()))
 
     def _complete(self, results: Sequence[Result]) -> Sequence[Result]:
-        """Record the plain completions among the results at once. Returns the other results."""
-        # A late result comes before that of a later attempt at its row.
+        """Record those results that are plain completions. Returns the other results."""
+        # A late result must be recorded before the result of a later attempt at the same row.
         if self._is_lost or len(results) < 2 or any(result.is_late for result in results):
             return results
         others = self._queue.complete(results)

@@ -1,4 +1,4 @@
-"""The log of an attempt, and the handler by which ``logging`` writes to it."""
+"""The messages of an attempt, and the handler with which ``logging`` adds messages to them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MAX_DETAILS_BYTES = 16 << 10  # of one entry
 class RowLog:
     """The log of one attempt, until it is recorded. Any thread may add to it.
 
-    At most MAX_LOG_ENTRIES with MAX_LOG_BYTES are kept; a last entry counts those that were
+    At most MAX_LOG_ENTRIES with MAX_LOG_BYTES are kept. Then one more entry says how many were
     dropped.
     """
 
@@ -61,7 +61,7 @@ class RowLog:
     def take_pending(self) -> tuple[LogEntry, ...]:
         """Return the entries that are not recorded yet, oldest first. No other call returns them.
 
-        If they can't be recorded, give them to :meth:`put_back`.
+        If they can't be recorded, pass them to :meth:`put_back`.
         """
         with self._lock:
             taken, self._entries = self._entries, []
@@ -94,13 +94,15 @@ def _level(given: object) -> str:
 
 
 def _plain(details: dict[str, Any]) -> Any:
-    """The details as JSON values. Other values, and details that are too long, become text."""
+    """The details as JSON values. Values that JSON can't hold, and values that are too long, become
+    text.
+    """
     if not details:
         return None
     plain: Any = _json_or_text(details)
     if not isinstance(plain, dict):
         each = {text_of(key): _json_or_text(value) for key, value in details.items()}
-        # A value that nests as deep as a value may is too deep inside a dict.
+        # A value of the maximum depth is too deep inside a dict.
         plain = _json_or_text(each)
         if not isinstance(plain, dict):
             return {"details": plain}
@@ -119,21 +121,21 @@ class _LoggingRow(Protocol):
     def log(self, message: object, /, level: Any = "INFO", **details: Any) -> None: ...
 
 
-# The row whose handler runs in this thread or task. asyncio.to_thread hands it on.
+# The row whose handler runs in this thread or task. asyncio.to_thread passes it to its thread.
 current_row: ContextVar[_LoggingRow | None] = ContextVar("current_row", default=None)
 
 
 class RowLogHandler(logging.Handler):
     """A handler for ``logging`` that adds messages to the log of the row at work.
 
-    ``logging.getLogger().addHandler(journal.RowLogHandler())``: each message that is logged in the
-    thread or asyncio task of a row's handler is kept with the row, as by :meth:`AttemptedRow.log`.
-    The details hold the name of the logger, and the traceback of an exception. Other messages are
-    ignored. A process of a pool needs a handler of its own.
+    After ``logging.getLogger().addHandler(journal.RowLogHandler())``, each message that is logged
+    in the thread or asyncio task of a row's handler is stored with the row, as by
+    :meth:`AttemptedRow.log`. The details hold the name of the logger, and the traceback of an
+    exception. Other messages are ignored. A process of a pool needs its own RowLogHandler.
 
-    Messages below WARNING come only if the root logger's level is lower:
-    ``logging.getLogger().setLevel("INFO")``. As the only handler, this one ends the printing of
-    warnings to standard error: call ``logging.basicConfig()`` to keep it.
+    To store messages below WARNING, lower the level of the root logger:
+    ``logging.getLogger().setLevel("INFO")``. Without any handler, ``logging`` prints warnings to
+    standard error. To keep this, call ``logging.basicConfig()`` as well.
     """
 
     of_rows = True  # shows nothing to a person

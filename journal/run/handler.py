@@ -56,10 +56,10 @@ from journal.store.steps import IS_REUSED, NAME_REUSED
 
 
 class StepStore:
-    """Where the steps of a run's rows are recorded. It can be sent to other processes.
+    """The place where the steps of a run's rows are recorded. It can be sent to other processes.
 
-    In the process of the run, this is the run's own service. A worker in another process opens the
-    job by itself, and keeps it open. It must run on the machine that has the job's directory.
+    In the process of the run, it uses the run's own service. A worker in another process opens the
+    job itself, and keeps it open. It must run on the machine that has the job's directory.
     """
 
     __slots__ = ("_boot_id", "_host", "_options", "_root", "_service")
@@ -118,7 +118,7 @@ class AttemptedRow:
     It has the members of :class:`JobRow`, as they were when the attempt began, and:
 
     - :meth:`step`, which records a side effect, so that no later attempt repeats it;
-    - :meth:`log`, for evidence of what has happened;
+    - :meth:`log`, which stores a message with the attempt;
     - methods that set the outcome. The last call counts.
 
     It can be sent to another process.
@@ -193,9 +193,11 @@ class AttemptedRow:
 
     @property
     def value(self) -> Any:
-        """The data as the ``row_type`` of :func:`open_job`; without one, ``data`` itself.
+        """The data as an object of the ``row_type`` of :func:`open_job`. Without a type, ``data``
+        itself.
 
-        Raises InvalidValueError if the data doesn't fit, as data of earlier inputs may not.
+        Raises InvalidValueError if the data doesn't match the type. This can happen for data of
+        earlier inputs.
         """
         if self._row_type is None:
             return self.row.data
@@ -227,23 +229,24 @@ class AttemptedRow:
 
         The start is on the disk before the function is called. The result is on the disk before
         this method returns. If the step ``name`` was done in an earlier attempt, the function isn't
-        called, and the recorded result is returned. The result must be a JSON value, and is
-        returned as JSON gives it back: a tuple is a list.
+        called, and the recorded result is returned. The result is stored as JSON, so a tuple is
+        returned as a list.
 
         - If the function raises an ``Exception``, the step has failed, and the exception is raised
           again. A later attempt may call the function again. So raise an ``Exception`` only if
           nothing has happened.
         - If the process dies, or the function raises NeedsReview or another ``BaseException``
-          (Ctrl-C, a cancelled task), the step is in doubt. A later attempt that comes to this step
-          raises :class:`NeedsReview`. `journal resolve --step` settles the step.
+          (Ctrl-C, a cancelled task), the step is in doubt. In a later attempt, this step then
+          raises :class:`NeedsReview`. `journal resolve --step` records what happened to the step.
         - ``idempotent=True``: the function may be called again when nobody knows whether it took
-          effect. No start is recorded, which takes half the time.
+          effect. Its start isn't recorded, which saves half the time.
         - If ``function`` is a coroutine function, the call returns an awaitable:
           ``await row.step("mail", send, order)``.
 
         Raises AttemptEndedError if the attempt has ended, and StorageError in a worker on a machine
-        that doesn't have the job's directory. Raises InvalidValueError for a name that this attempt
-        has begun already, unless that step has failed; the row then needs a review.
+        that doesn't have the job's directory. If this attempt has already used the name,
+        InvalidValueError is raised, and the row needs a review. Only the name of a failed step may
+        be used again.
         """
         if is_coroutine_function(function):
             return self._step_async(name, function, arguments, keywords, idempotent=idempotent)
@@ -293,7 +296,7 @@ class AttemptedRow:
         return await in_thread(self._end, service, name, value)
 
     def _begin(self, service: JobService, name: str, *, idempotent: bool) -> tuple[bool, Any]:
-        """Begin a step. Returns whether the step is done already, and the result of a done step."""
+        """Begin a step. Returns whether the step is already done, and if so, its result."""
         if name in self._begun:
             self._unrecorded = NeedsReview(NAME_REUSED, f"{name!r} {IS_REUSED}")
             raise InvalidValueError("name", name, IS_REUSED)
@@ -313,7 +316,7 @@ class AttemptedRow:
         return (False, None) if done is None else (True, done.result)
 
     def _never_called(self, service: JobService, name: str, begun: tuple[bool, Any]) -> None:
-        """Record that a cancelled attempt has not called the function of a step it has begun."""
+        """Record that a step has failed, because its attempt was cancelled before the call."""
         self._begun.discard(name)
         if not begun[0]:
             error = ("Cancelled", "the attempt was cancelled before the call")
@@ -354,7 +357,7 @@ class AttemptedRow:
             raise
 
     def _not_recorded(self, name: str, value: object, error: BaseException) -> NeedsReview:
-        """The exception of a step that is done, and whose result can't be recorded."""
+        """The exception for a step that is done but whose result can't be recorded."""
         review = self._unrecorded = NeedsReview(
             STEP_NOT_RECORDED,
             f"step {name!r} is done, but its result could not be recorded; the result of this "
@@ -366,16 +369,16 @@ class AttemptedRow:
     # --- logs
 
     def log(self, message: object, /, level: str | int = "INFO", **details: Any) -> None:
-        """Keep a message with this attempt, as evidence of what has happened. Raises nothing.
+        """Store a message with this attempt. Raises no exception.
 
         - ``level``: one of :data:`LOG_LEVELS`, in any case, or a number of ``logging``. Another
           level counts as "INFO".
         - ``details``: JSON values. Other values are kept as text.
 
-        The message isn't on the disk when this returns. It is written with the outcome of the
-        attempt, or before that with the start or end of the next step, in the same commit. Messages
-        that were not written yet are lost if the process dies. At most 1,000 messages with 256 KiB
-        are kept of an attempt; a last message counts the others.
+        The message isn't on the disk when this method returns. It is written in the same commit as
+        the attempt's next record: the start or end of a step, or the outcome. If the process dies
+        before that, the message is lost. At most 1,000 messages with 256 KiB are stored for an
+        attempt. Then one more message says how many were dropped.
         """
         if self._log is None:
             with _new_log:
@@ -383,8 +386,9 @@ class AttemptedRow:
         self._log.add(message, level, details)
 
     def _pending_logs(self) -> tuple[LogEntry, ...]:
-        """The messages for the next commit of this attempt. Steps may run at the same time, so each
-        message is given to one of them.
+        """The messages for the next commit of this attempt.
+
+        Several steps may run at the same time. Each message is returned to only one of them.
         """
         return () if self._log is None else self._log.take_pending()
 
@@ -464,7 +468,9 @@ class AttemptedRow:
         cost_cents: Cost | None = None,
         usage: Usage | None = None,
     ) -> None:
-        """Let the whole run wait, because the far side is down or throttles: see :class:`Hold`."""
+        """Make the whole run wait, because the called service is down or throttles: see
+        :class:`Hold`.
+        """
         held = Hold(code, message, after_s=after_s, cost_cents=cost_cents, usage=usage)
         self._end_with(held)
 
@@ -517,16 +523,20 @@ def call_handler(handler: Handler, retry_on: Errors, row: AttemptedRow, *argumen
 
 
 def outcome_of_raised(row: AttemptedRow, error: BaseException, retry_on: Errors) -> Outcome:
-    """Return the outcome that the handler has set by a method of the row, or else the outcome that
-    its exception gives.
+    """Return the outcome of a handler that raised an exception.
+
+    It is the outcome that the handler has set by a method of the row, or else that of the
+    exception.
     """
     outcome = outcome_of_error(error, retry_on)
     return outcome if row.outcome is None else with_missing(row.outcome, outcome)
 
 
 def outcome_of_returned(row: AttemptedRow, value: Any) -> Outcome:
-    """Return the outcome that the handler has set by a method of the row, or else the outcome that
-    its value gives: see :func:`outcome_of_both`. A :class:`RowOutcome` counts as if it were raised.
+    """Return the outcome of a handler that returned a value.
+
+    If the handler has also set an outcome by a method of the row, see :func:`outcome_of_both`. A
+    returned :class:`RowOutcome` counts as if it were raised.
     """
     if issubclass(type(value), RowOutcome):
         return outcome_of_raised(row, value, ())
@@ -543,13 +553,13 @@ def is_coroutine_function(function: Any) -> bool:
 
 
 def is_generator_function(function: Any) -> bool:
-    """Whether a call only makes a generator, synchronous or not, which nobody would run."""
+    """Whether a call of the function only returns a generator, synchronous or asynchronous."""
     kinds = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
     return any(is_kind(form) for form in _forms(function) for is_kind in kinds)
 
 
 def _forms(function: Any) -> tuple[Any, Any]:
-    """The function inside of partials, and the method that a call of an object calls."""
+    """Return the function inside of partials, and the ``__call__`` method of that function."""
     while isinstance(function, functools.partial):
         function = function.func
     return function, getattr(function, "__call__", None)  # noqa: B004  (asks which kind it is)

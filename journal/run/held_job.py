@@ -1,4 +1,4 @@
-"""Holds the job of a run, from the start of the run to its report."""
+"""The job of a run, whose run lock is held from the start of the run to its report."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     """The result of a run. ``job`` is the job at the end of the run.
 
     - ``started``: the number of attempts of this run.
-    - ``completed``, ``failed``, ``skipped``: how many rows have got this status in this run. Rows
-      that need a review count as failed. (The counts of ``job`` include earlier runs.)
+    - ``completed``, ``failed``, ``skipped``: how many rows got this status in this run. Rows that
+      need a review count as failed. The counts of ``job`` also include earlier runs.
     - ``reason``: why the run ended before all rows were done, or ``None``.
     - ``signal``: the number of the signal that stopped the run, or ``None``.
     - ``problems``: a message for each outcome that could not be recorded.
@@ -98,14 +98,14 @@ def check_on_end(on_end: object) -> None:
 
 
 def check_callbacks(**callbacks: object) -> None:
-    """Raise InvalidValueError for one that can't be called, and isn't None."""
+    """Raise InvalidValueError for a callback that is neither None nor callable."""
     for name, given in callbacks.items():
         if given is not None and not callable(given):
             raise InvalidValueError(name, given, "must be a function, or be left out")
 
 
 class HeldJob:
-    """The job that a run holds. An interrupt may come between any two steps of the run."""
+    """The job that a run holds. An interrupt may come between any two statements of the run."""
 
     def __init__(
         self,
@@ -191,7 +191,9 @@ class HeldJob:
         self._report_interrupted(job, started)
 
     def _report_interrupted(self, before: Job, after: Job) -> None:
-        """Report the rows that a dead run has left in flight, and what the start made of them."""
+        """Report the rows that a dead run has left in flight, and the statuses that they have
+        now.
+        """
         count = before.processing_count - after.processing_count
         if count <= 0:
             return
@@ -249,8 +251,8 @@ class HeldJob:
     def end(self) -> Job:
         """Set the status that follows from the rows, if the job is running. Returns the job.
 
-        The status is paused if rows are open; otherwise failed if a row failed or needs a review;
-        otherwise completed. A status that another process has set stays.
+        The first of these applies: paused if rows are open, failed if a row failed or needs a
+        review, otherwise completed. If another process has set another status, that status stays.
         """
         job = self.job()
         if job.status is not JobStatus.RUNNING:
@@ -274,7 +276,7 @@ class HeldJob:
 
 
 def _from_here(command: str) -> str:
-    """Put a ``cd`` to the current directory before the command, so that it works in any directory."""
+    """Add a ``cd`` to the current directory to the command, so that the command works anywhere."""
     try:
         return f"cd {shlex.quote(os.getcwd())} && {command}" if command else ""
     except FileNotFoundError:  # the current directory was deleted

@@ -1,8 +1,8 @@
-"""Keeps the attempts in flight, and ends attempts that take too long or are stopped.
+"""Stores the attempts in flight, and ends attempts that take too long or are stopped.
 
 An attempt is ended in three steps: it is asked to end, then forced to end, then given up. An
-attempt that was given up may still be running, but its row is settled: by default it needs a
-review. If the attempt succeeds after all, its outcome settles the review.
+attempt that was given up may still be running, but its row gets an outcome: by default it needs a
+review. If the attempt succeeds later, the row becomes completed.
 """
 
 from __future__ import annotations
@@ -44,10 +44,11 @@ class Dispatched:
 class Result(msgspec.Struct, frozen=True, gc=False):
     """The outcome of an attempt.
 
-    ``is_given_up``: True if the driver has given up the attempt and decided the outcome. It may
-    still be running.
-    ``is_late``: True if the attempt returned after it was given up. Its row is already settled
-    then. ``call``: what the rows of one call share.
+    - ``is_given_up``: True if the driver has given up the attempt and decided the outcome. The
+      attempt may still be running.
+    - ``is_late``: True if the attempt returned after it was given up. Its row already has an
+      outcome then.
+    - ``call``: the object that the rows of one call share.
     """
 
     ticket: int
@@ -61,7 +62,7 @@ class Result(msgspec.Struct, frozen=True, gc=False):
 class InFlight:
     """The attempts in flight, for use by one thread. A ticket is the number of an attempt.
 
-    An interrupt may come between any two steps, so:
+    An interrupt may come between any two statements, so:
 
     - an attempt is stored here before the workers get it, and stays until its result is recorded;
     - a result is stored in one place, and reading doesn't remove it.
@@ -99,7 +100,7 @@ class InFlight:
         return any(attempt.row is row for attempt in self._attempts.values())
 
     def calls(self, ending: Sequence[Result] = ()) -> int:
-        """How many calls are in flight, without those that end with the results in ``ending``."""
+        """How many calls are in flight, except calls that end with the results in ``ending``."""
         if self._workers.rows_a_call == 1:
             return len(self._attempts) - sum(not result.is_late for result in ending)
         ended = {result.ticket for result in ending}
@@ -112,7 +113,7 @@ class InFlight:
         return self._workers.count - sum(attempt.slot_lost for attempt in self._given_up.values())
 
     def dispatch(self, row: JobRow) -> None:
-        """Give the row to the workers. Its start must be on the disk."""
+        """Pass the row to the workers. Its start must already be on the disk."""
         self._ticket += 1
         claim = self._workers.claim()
         if claim is not self._claim:
@@ -126,7 +127,7 @@ class InFlight:
         self._workers.dispatch(self._ticket, attempted, claim)
 
     def flush(self) -> None:
-        """Start the last call for the dispatched rows, even if they don't fill it."""
+        """Start the last call for the dispatched rows, even if it isn't full."""
         self._workers.flush()
 
     def take_back(self) -> None:
@@ -159,8 +160,8 @@ class InFlight:
                 yield Result(ticket, attempt.row, judged, call, is_given_up=is_given_up)
 
     def forget(self, result: Result) -> None:
-        """Drop an attempt whose result is recorded. An attempt that was given up may return
-        later.
+        """Remove an attempt whose result is recorded. An attempt that was given up may still
+        return.
         """
         if not result.is_given_up:
             self._given_up.pop(result.ticket, None)
@@ -216,8 +217,9 @@ class InFlight:
         return True
 
     def _ask_to_end(self, ticket: int, attempt: Dispatched) -> bool:
-        """Ask an attempt to end. Returns False if it must be given up: it can't be asked, or was
-        asked twice.
+        """Ask an attempt to end.
+
+        Returns False if the attempt must be given up, because it can't be asked or was asked twice.
         """
         attempt.ends_asked += 1
         force = attempt.ends_asked > 1

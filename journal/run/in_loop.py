@@ -1,4 +1,4 @@
-"""Runs a job from a coroutine: the driver in a thread, the handlers in the loop of the caller."""
+"""Runs a job from a coroutine. The driver runs in a thread, the handlers in the caller's loop."""
 
 from __future__ import annotations
 
@@ -60,9 +60,8 @@ async def run_in_callers_loop(
 ) -> RunReport:
     """Call ``run(**options)`` in a thread, and wait for its end. Then call ``on_end`` here.
 
-    ``handle_signals``: None handles them if the caller is a cell of IPython. ``held`` reports what
-    ``on_end`` raises. Each time that the task of the caller is cancelled, the
-    run is stopped once more.
+    ``handle_signals``: None means True if the caller is a cell of IPython. ``held`` reports
+    exceptions of ``on_end``. Each cancellation of the caller's task is one more stop of the run.
     """
     stops = caller.stops
     if handle_signals is None:
@@ -84,8 +83,8 @@ async def run_in_callers_loop(
         with suppress(RuntimeError):  # the loop is closed
             caller.loop.call_soon_threadsafe(ended.set_result, None)
 
-    # What the driver calls in the loop gets the context of this task. A daemon, so that a program
-    # can end whose loop has died.
+    # Functions that the driver calls in the loop get the context of this task. The thread is a
+    # daemon, so that the program can end after its loop has died.
     context = contextvars.copy_context()
     threading.Thread(target=context.run, args=(drive,), name="journal-driver", daemon=True).start()
     with stopping_signals(stops.add) if handle_signals else nullcontext():
@@ -107,7 +106,7 @@ async def run_in_callers_loop(
 
 
 async def _until(ended: asyncio.Future[Any], stops: Stops) -> asyncio.CancelledError | None:
-    """Wait, through all cancellations of this task. Returns the last one."""
+    """Wait until the end, even if this task is cancelled. Returns the last cancellation."""
     cancelled = None
     try:
         while not ended.done():
@@ -123,7 +122,7 @@ async def _until(ended: asyncio.Future[Any], stops: Stops) -> asyncio.CancelledE
 
 
 def _callbacks(caller: CallersLoop, options: dict[str, Any]) -> dict[str, Any]:
-    """The functions that the driver calls. Those of the caller are called in the caller's loop."""
+    """The callbacks for the driver. They call the caller's functions in the caller's loop."""
     loop, stops = caller.loop, caller.stops
     on_progress = options.get("on_progress")
 

@@ -1,8 +1,8 @@
-"""Compares an input with the job that was made from it: which rows are new, changed or gone.
+"""Compares an input with the job that was made from it, to find new, changed and removed rows.
 
 Nothing is written before the whole input is compared. Usually the input begins with the same rows
-as the job. Comparing these rows takes constant memory and decodes no data of the job. From the
-first difference on, the job's remaining rows are looked up by key.
+as the job. Comparing these rows takes constant memory and decodes no data of the job. After the
+first difference, the job's remaining rows are looked up by key.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class Matched(msgspec.Struct):
 
     - ``added``: rows that are new in the input.
     - ``changed``: rows whose data has changed.
-    - ``updated``: how many of the changed rows have got their new data and are pending.
+    - ``updated``: changed rows that have their new data and are pending.
     - ``done``: the row numbers of changed rows that are completed. They keep their old data.
     - ``gone``: rows that are no longer in the input. They stay in the job.
-    - ``lost``: rows of the input that a repair has lost from the job. They may be done, so they are
-      not added.
+    - ``lost``: rows of the input that the job has lost by damage. They may be done, so they are not
+      added.
     """
 
     added: int = 0
@@ -57,8 +57,9 @@ class Matched(msgspec.Struct):
 
 
 class Unwritten(msgspec.Struct):
-    """The changes that a start would write: the data of new rows, and the new data of changed rows
-    by row number.
+    """The changes that a start would write.
+
+    These are the data of new rows, and the new data of changed rows by row number.
     """
 
     new: list[Data] = []
@@ -160,20 +161,20 @@ def match_rows(
     nothing is written, and the changes are put into ``unwritten`` instead. The caller holds the run
     lock.
 
-    The input is compared with the last *input* of each row, not with data that a person has changed
-    afterwards. Rows whose record or data was lost in a repair may be done, so they are not changed.
+    The input is compared with the last *input* of each row. Changes of the data by a person don't
+    matter. Rows whose record or data was lost by damage may be done, so they are not changed.
 
     ``rules.on_changed`` says what happens if data has changed:
 
     - "error" raises RowChangedError for the first such row.
     - "ignore" keeps the job's data.
-    - "retry", which needs a key, gives pending, failed and skipped rows their new data under their
-      old numbers and makes them pending. Completed rows are not changed, and are named in the
-      result. Rows in flight, rows that may have taken effect, and rows with steps that are done or
-      in doubt raise RowChangedError.
+    - "retry" gives pending, failed and skipped rows their new data and makes them pending. It needs
+      a key. Rows keep their numbers. Completed rows are not changed, and are listed in the result.
+      Rows in flight, rows that may have taken effect, and rows with steps that are done or in doubt
+      raise RowChangedError.
 
-    If this raises, nothing was written. Also raises InvalidStateTransition if a cancelled job would
-    get new or changed rows, and every exception of reading the input.
+    If an exception is raised, nothing was written. Also raises InvalidStateTransition if a
+    cancelled job would get new or changed rows, and every exception of reading the input.
     """
     key = job.key if rules.key is None else rules.key
     if job.key is not None and key != job.key:
@@ -276,9 +277,9 @@ class _Match:
                 else:
                     self._compare(*known, one)
 
-        # An older version replaced a changed row by a new row at the end. If the input has the
-        # first data again, the first row matched in the common beginning, and the later row is
-        # still here.
+        # An older version replaced a changed row by a new row at the end. If the input has the old
+        # data again, the old row has already matched in the common beginning, and the later row is
+        # left over.
         if any(keys.has(text) for text in rest):
             for place, row in enumerate(itertools.islice(job_rows, count), 1):
                 known = rest.pop(key_of(key, row.data, f"row {row.id}"), None)
@@ -329,13 +330,13 @@ class _Match:
     def _with_keys_of_their_own(
         self, new: Iterator[dict[str, Any]], column: str
     ) -> Iterator[dict[str, Any]]:
-        """Yield the new rows. Raises InvalidValueError if the job already has a new row's
-        idempotency key.
+        """Yield the new rows. Raises InvalidValueError if their idempotency key is already in the
+        job.
         """
         taken: set[int] = set()
         for there in self._service.get_rows(self._job.id):
             key = there.idempotency_key
-            # The called service knows earlier keys of a row, too.
+            # The called service also knows earlier keys of a row.
             taken.update((hash(key), hash(first_key(key))))
         for row in new:
             key = row.get("idempotency_key") or own_key_text(row["data"].get(column))
@@ -389,7 +390,7 @@ class _Match:
         )
 
     def _refuse_steps(self, row: JobRow, item: Item) -> None:
-        """Refuse a row with steps that have taken effect, or may have, with the old data."""
+        """Refuse new data for a row that has steps which have, or may have, taken effect."""
         if row.status is RowStatus.COMPLETED:
             return
         steps = [step for step in self._service.get_steps(row.id) if step.state != "failed"]
@@ -433,10 +434,10 @@ def _json(data: Data) -> str:
 
 
 class _Keys:
-    """The keys of an input, which must be unique. A hash of each key is kept."""
+    """The keys of an input, which must be unique. Only a hash of each key is kept in memory."""
 
     def __init__(self, key: Key, *, is_for_far_side: bool = False) -> None:
-        """``is_for_far_side``: the keys are idempotency keys, where 1 and "1" are the same
+        """``is_for_far_side``: the keys are idempotency keys. For these, 1 and "1" are the same
         key.
         """
         self._key = key
@@ -508,7 +509,9 @@ def _by_key(
 
 
 def _key_in_job(row: JobRow, data: Data, key: Key) -> str:
-    """The key of a row of the job. The error of a key function names the row."""
+    """The key of a row of the job. If a key function raises an exception, the error names the
+    row.
+    """
     try:
         return key_of(key, data, f"row {row.id}")
     except InvalidValueError:

@@ -28,9 +28,9 @@ MESSAGE_CHARACTERS = 4096
 INVALID_RESULT = "InvalidResult"  # error code of a row whose outcome can't be recorded as it is
 MAX_AFTER_S = 366 * 86400.0  # more is probably a time instead of a duration
 WAITS = "0 to 31,622,400 seconds (366 days)"
-TWO_OUTCOMES = "TwoOutcomes"  # error code of a row whose handler has said two things
-NO_OUTCOME = "NoOutcome"  # error code of a row that the handler's answer leaves out
-# Error codes of reviews that no handler has asked for: it has given a wrong answer.
+TWO_OUTCOMES = "TwoOutcomes"  # error code of a row whose handler has set two outcomes
+NO_OUTCOME = "NoOutcome"  # error code of a row that the handler's return value leaves out
+# Error codes of reviews because of an invalid return value, which no handler has asked for.
 WRONG_ANSWERS = frozenset((INVALID_RESULT, TWO_OUTCOMES, NO_OUTCOME))
 
 
@@ -68,7 +68,7 @@ class RowOutcome(Exception):
 
 
 class Fail(RowOutcome):
-    """The row has failed with this code and message.
+    """Make the row failed, with this code and message.
 
     It is attempted again only if ``retry_on`` has the code, and attempts are left.
     """
@@ -90,7 +90,7 @@ class Fail(RowOutcome):
 
 
 class _Later(RowOutcome):
-    """The row is attempted again later. ``code`` and ``message`` have the defaults of the class."""
+    """Base of Retry and Hold. ``code`` and ``message`` have defaults in each class."""
 
     code = ""
     message = ""
@@ -134,16 +134,16 @@ class Retry(_Later):
 
 
 class Hold(_Later):
-    """The far side is down or throttles: no row starts for ``after_s`` seconds.
+    """The called service is down or throttles: no row starts for ``after_s`` seconds.
 
-    - Nothing has happened for this row. Its attempt is given back: it doesn't count as one of
-      ``max_attempts``, and the row becomes pending. If a step of the row is in doubt, the row needs
-      a review. In ``run_batches`` this is so for all rows of the call that have no outcome.
-    - ``after_s``: 0 to 366 days in seconds, as a number or its text. ``None``: the run's backoff
-      decides, by the number of holds in succession.
-    - After the hold, the run tries one row. An outcome such as Fail ends the hold, as a success
-      does: all workers go on. After an exception, the run holds again, by its backoff.
-    - When that attempt ends after an hour of holds without an answer, the run pauses.
+    - Nothing has happened for this row. The row becomes pending, and its attempt doesn't count for
+      ``max_attempts``. If a step of the row is in doubt, the row needs a review. In ``run_batches``
+      this applies to all rows of the call that have no outcome.
+    - ``after_s``: seconds from 0 to 366 days, as a number or its text. ``None`` selects the run's
+      backoff, which grows with each further hold.
+    - After the hold, the run tries one row. If the row succeeds, or has an outcome such as Fail,
+      all workers continue. After an exception, the run holds again, by its backoff.
+    - After an hour of holds without an answer, the run pauses.
 
     The constructor raises the errors of :class:`Retry`.
     """
@@ -172,7 +172,8 @@ class NeedsReview(RowOutcome):
     """The row needs a review: a person must find out whether it took effect.
 
     ``code`` groups rows with the same question. ``message`` says what to find out. The constructor
-    raises TypeError if the message is missing, or if the two seem to be in the wrong order.
+    raises TypeError if the message is missing, or if code and message seem to be in the wrong
+    order.
     """
 
     code = "NeedsReview"
@@ -197,7 +198,7 @@ class NeedsReview(RowOutcome):
 
 
 class WrongReviewError(TypeError):
-    """NeedsReview was made with wrong arguments. The row needs that review all the same."""
+    """NeedsReview was called with wrong arguments. The row needs a review nevertheless."""
 
 
 def _is_sentence(text: object) -> bool:
@@ -214,8 +215,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
       whole run must wait: see :class:`Hold`. The other kinds are statuses of a row.
     - ``retryable``: whether a failed attempt may be repeated. ``after_s``: seconds until then, or
       seconds for which the run holds.
-    - ``elapsed_s``: how long the handler took. ``logs``: what it has logged, unless that is already
-      recorded.
+    - ``elapsed_s``: how long the handler took. ``logs``: its messages that aren't recorded yet.
     - ``of_rows``: only for a call with a batch of rows: the outcome of each row, in their order.
     """
 
@@ -237,8 +237,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_answer(self) -> bool:
-        """Whether the handler has said how its row ends. So the far side has answered it, which
-        exceptions, timeouts and attempts that are to be repeated don't show.
+        """Whether the outcome shows that the called service has answered.
+
+        It does so if the handler has decided the outcome of its row. Exceptions, timeouts and
+        outcomes that repeat the attempt don't show it.
         """
         if self.kind in ("failed", "review"):
             is_final = not self.retryable and self.traceback is None
@@ -264,9 +266,9 @@ def outcome_of_value(value: Any) -> Outcome:
 def with_fields(outcome: Outcome, given: dict[str, Any]) -> Outcome:
     """The outcome with the fields of ``given`` that can be recorded.
 
-    If one can't, the row needs a review. Its message names the field. The repr of a text field or a
-    result stands in for its value, so that redacting the field hides it. The value of another
-    field, which is a number, is in the message.
+    If a field can't be recorded, the row needs a review, whose message names the field. For a text
+    field or a result, the repr is recorded as the field's value, so that redacting the field hides
+    it. For a number, the value is in the message.
     """
     fields: dict[str, Any] = {}
     problems: list[str] = []
@@ -298,7 +300,7 @@ def _recorded_path(value: Any) -> str | None:
 
 
 _REPLACED_BY_REPR = ("result", "tracking_number", "label_path")
-# The fields that a handler sets: what makes the recorded value of each, or raises.
+# The fields that a handler sets, each with the function that checks and converts its value.
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "result": partial(as_json_value, where="result", any_keys=True),
     "tracking_number": partial(check_optional_text, where="tracking_number"),
@@ -335,10 +337,11 @@ def outcome_of_both(given: Outcome, returned: Outcome) -> Outcome:
 
 
 def without_refused(outcome: Outcome, error: InvalidValueError) -> Outcome:
-    """The review of an outcome that the journal has refused to record, with all that it can record.
+    """Return a review in place of an outcome that the journal has refused to record.
 
-    ``error``: what the journal has raised, for example because its record would be too long. It is
-    raised again if no field of the outcome is the cause.
+    The review has all fields that can be recorded. ``error``: the exception of the journal, for
+    example because the record would be too long. If no field of the outcome is the cause, it is
+    raised again.
     """
     fields: dict[str, Any] = {}
     problems: list[str] = []
@@ -355,10 +358,10 @@ def without_refused(outcome: Outcome, error: InvalidValueError) -> Outcome:
 
 
 def as_review(outcome: Outcome, code: str, problem: str) -> Outcome:
-    """The outcome of an attempt as a review that keeps everything else.
+    """The outcome of an attempt as a review. All other fields are kept.
 
-    ``problem`` is the message that says why. ``code`` is the error code, unless the outcome is a
-    review already.
+    ``problem``: the reason, as the review's message. ``code``: the error code. If the outcome
+    already is a review, it keeps its own code.
     """
     if outcome.kind == "review":
         code = outcome.error_code
@@ -378,9 +381,9 @@ def as_review(outcome: Outcome, code: str, problem: str) -> Outcome:
 
 
 def in_doubt(outcome: Outcome, code: str, doubt: str) -> Outcome:
-    """The outcome of an attempt that ended with a step in doubt: a review that keeps everything else.
+    """The outcome of an attempt that ended with a step in doubt: a review with the same fields.
 
-    ``doubt`` is the message about the step.
+    ``doubt``: the message about the step.
     """
     if outcome.error_code == code:  # the message is about the step already
         return outcome
@@ -402,9 +405,9 @@ def outcome_of_error(error: BaseException, retry_on: Errors) -> Outcome:
 
 
 def with_cost(outcome: Outcome, cost_cents: Any, usage: Any) -> Outcome:
-    """The outcome with what the attempt has cost, which must be paid whatever came of it.
+    """The outcome with the cost and usage of the attempt. They count with every outcome.
 
-    If that can't be recorded, the row needs a review.
+    If one of them can't be recorded, the row needs a review.
     """
     return with_fields(outcome, {"cost_cents": cost_cents, "usage": usage})
 
@@ -436,7 +439,7 @@ def _uncosted_outcome_of_error(error: BaseException, retry_on: Errors) -> Outcom
 
 
 def _how_to_make_result(error: BaseException) -> str:
-    """What to write, if a call of :class:`RowResult` has raised this; else "".
+    """How to correct a wrong call of :class:`RowResult`; "" if ``error`` comes from other code.
 
     The message of msgspec names neither the class nor its arguments.
     """
@@ -540,7 +543,7 @@ def _text(text: str) -> str:
 # --- tracebacks
 
 TRACEBACK_BYTES = 16 << 10
-_MAX_FRAMES = 64  # of each exception of a chain; more would not fit into TRACEBACK_BYTES
+_MAX_FRAMES = 64  # of each exception in a chain; more frames would not fit into TRACEBACK_BYTES
 # of a frame or a message, so that a long message leaves room for frames
 _MAX_PART_CHARACTERS = 2048
 
@@ -550,7 +553,7 @@ _PACKAGE = str(Path(__file__).parents[1]) + os.sep
 def traceback_of(error: BaseException) -> str | None:
     """The traceback of an exception as text, with its causes. At most the last 16 KiB.
 
-    It begins at the first frame outside this package. None if all frames are inside.
+    It begins at the first frame outside this package. None if there is no such frame.
     """
     begin = error.__traceback__
     while begin is not None and begin.tb_frame.f_code.co_filename.startswith(_PACKAGE):

@@ -1,5 +1,6 @@
-"""Plans a run and gives advice: which rows a start would process, or why there are none, and how to
-continue.
+"""Plans a run, and advises how to continue.
+
+A plan lists which rows a start would process, or why there are none.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class HowTo(NamedTuple):
         return self.say(f'job.rows("{status}")', "rows", job_id, "--status", status)
 
     def settle(self, job_id: str, numbers: list[int]) -> str:
-        """Say how to settle rows that need a review."""
+        """How to settle rows that need a review, as text."""
         row = f'("{job_id}:{numbers[0]}"' if numbers else "(row_id"
         words = ("resolve", job_id, "--row", numbers_option(numbers))
         done = self.say(f"job.service.complete_row{row})", *words, "--completed")
@@ -61,15 +62,17 @@ class HowTo(NamedTuple):
         return "`--on-changed ignore`" if self.command else '`on_changed="ignore"`'
 
     def name(self, name: str) -> str:
-        """An argument of ``run``, or the option of `journal run` of the same name."""
+        """The name of an argument of ``run``, or of the same option of `journal run`."""
         return f"--{name.replace('_', '-')}" if self.command else name
 
     def argument(self, name: str) -> str:
-        """The same in backquotes."""
+        """The result of :meth:`name` in backquotes."""
         return f"`{self.name(name)}`"
 
     def without_key(self, data: Mapping[str, Any]) -> str:
-        """What to do if an input has changed, whose rows have no key. ``data``: that of a row."""
+        """What to do if an input without a key has changed. ``data``: the data of one of its
+        rows.
+        """
         column = next(iter(data)) if len(data) == 1 else "COLUMN"
         key = f"`--key {shlex.quote(column)}`" if self.command else f"`key={column!r}`"
         return (
@@ -83,9 +86,9 @@ class HowTo(NamedTuple):
         return "`--halt never`" if self.command else '`run(..., halt="never")`'
 
     def by_number(self, verb: Literal["retry", "redo"], job_id: str, numbers: list[int]) -> str:
-        """Say how to redo rows, or retry rows that may have taken effect.
+        """How to redo rows, or to retry rows that may have taken effect, as text.
 
-        A person must name these rows.
+        A person must select such rows by number.
         """
         row = f'job.service.{verb}_row("{job_id}:{numbers[0]}")'
         return self.say(row, verb, job_id, "--row", numbers_option(numbers))
@@ -102,7 +105,7 @@ def numbers_text(numbers: list[int]) -> str:
 
 
 def numbers_option(numbers: list[int]) -> str:
-    """Row numbers for a command to paste: all numbers, or a placeholder if there are many."""
+    """Row numbers as an argument of a command: all numbers, or a placeholder if there are many."""
     return ",".join(map(str, numbers)) if len(numbers) <= _MAX_NAMED else "ROWS"
 
 
@@ -225,8 +228,8 @@ def planned_rows(
 ) -> Iterator[Planned]:
     """The rows that a start would process. Rows that were never started come first.
 
-    ``new`` and ``changed`` are the rows that the start would first take from its input. Open rows
-    that don't meet ``where`` are of the kind LEFT_OPEN, and aren't processed.
+    ``new`` and ``changed`` are rows that the start would first add or change. Open rows that don't
+    meet ``where`` have the kind LEFT_OPEN, and aren't processed.
     """
     planned = _planned(service, job, on_interrupted, new, changed, retry_failed=retry_failed)
     for one in planned:

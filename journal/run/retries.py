@@ -16,12 +16,12 @@ _LOST_ATTEMPTS = 3  # of a row whose workers die, if interrupted rows are retrie
 
 
 def outcome_of_ended(outcome: Outcome, limits: Limits, *, timed_out: bool) -> Outcome:
-    """The final outcome of an attempt that the driver has ended. ``outcome`` is from its worker.
+    """The final outcome of an attempt that the driver has ended. ``outcome`` is that of its worker.
 
-    - If the attempt completed nevertheless, it counts as completed.
+    - If the attempt completed before it could be ended, it counts as completed.
     - An attempt that took longer than ``timeout_s`` is lost, since it may have taken effect. If it
-      may still be running, its row needs a review. If ``retry_on`` names TimeoutError, it has
-      failed instead.
+      may still be running, its row needs a review. If ``retry_on`` has TimeoutError, the attempt
+      has failed instead.
     - An attempt that was ended because the run ends is lost.
     """
     if outcome.kind not in ("failed", "lost"):
@@ -33,7 +33,7 @@ def outcome_of_ended(outcome: Outcome, limits: Limits, *, timed_out: bool) -> Ou
         )
     message = f"it took longer than {limits.timeout_s:g} s"
     kind: Literal["failed", "review", "lost"]
-    if limits.names_timeouts:  # only who names TimeoutError accepts a second effect
+    if limits.names_timeouts:  # only with TimeoutError in retry_on may the effect happen twice
         kind = "failed"
     elif outcome.kind == "lost":
         kind, message = "review", f"{message}, and may still go on"
@@ -56,7 +56,7 @@ def fate_of(
     *,
     in_doubt: bool = False,
 ) -> Literal["retry", "fail", "review"]:
-    """Decides how to settle a row after an attempt that failed or was lost.
+    """Decide what becomes of a row after an attempt that failed or was lost.
 
     ``in_doubt``: whether a step of the row is in doubt.
     """

@@ -1,8 +1,8 @@
 """Queues a job's open rows in the order in which a run takes them, and records outcomes.
 
-Rows are looked up when they are needed, and are not kept in memory: for a row that waits for
-another attempt, only its number and a time are stored. All records become part of the batch that
-the caller has open.
+Rows are looked up when they are needed, and are not kept in memory. Of a row that waits for another
+attempt, only the number and a time are stored. All records become part of the batch that the caller
+has open.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from journal.store.policies import STEP_IN_DOUBT, STOPPED, in_doubt_text
 from journal.store.steps import NAME_REUSED
 from journal.text import counted
 
-# If so many rows wait for another attempt, no new rows are taken.
+# If this many rows wait for another attempt, no new rows are started.
 _MAX_WAITING = 100_000
 _FOUND_AT_ONCE = 100
 # How often to look for rows that other processes have made pending, after the last row.
 _LOOK_AGAIN_S = 0.5
-_LOOK_AGAIN_EACH_S = 1e-5  # for each row that is parked or passed over, which takes about 1 µs
+_LOOK_AGAIN_EACH_S = 1e-5  # more for each parked or skipped row: a look at a row takes about 1 µs
 # How many rows that can't start are looked at in one turn. Workers and other processes wait for it.
 _MAX_LOOKS = 2000
 _MIN_BLOCKED_S = 5.0  # how long attempts that were given up may keep all other rows waiting
@@ -80,8 +80,9 @@ class RowQueue:
 
     @property
     def next_due_s(self) -> float | None:
-        """The time, by ``monotonic``, at which the next waiting row is due for another attempt, or
-        the search for rows continues.
+        """The time, by ``monotonic``, at which the queue must be asked again.
+
+        Then a waiting row is due for another attempt, or the search for rows continues.
         """
         if not self._looks:
             return 0.0
@@ -89,11 +90,11 @@ class RowQueue:
 
     @property
     def is_past_fresh(self) -> bool:
-        """Whether no row can be found any more that was never started."""
+        """Whether all rows that were never started have been found."""
         return self._is_past_fresh and not self._per_key.has_fresh
 
     def has_fresh(self) -> bool:
-        """Return whether rows are left that were never started, as far as this turn may search."""
+        """Return whether rows are left that were never started. The search of a turn is limited."""
         if self._per_key.has_fresh:
             return True
         found = self._peek()
@@ -113,7 +114,7 @@ class RowQueue:
         return not any(map(self._is_pending, self._waiting))
 
     def most(self, job: Job) -> int:
-        """How many rows may start at most, as far as the search for rows has come."""
+        """The maximum number of rows that may start, as far as the search for rows has come."""
         return job.pending_count - self._chosen.left
 
     def _is_pending(self, number: int) -> bool:
@@ -124,8 +125,8 @@ class RowQueue:
         """Start up to ``count`` rows: set their status to processing. Returns the rows.
 
         Rows that were never started come first, then rows of earlier runs. A row that waits for
-        another attempt comes when it is due; with ``fresh_first``, it comes after the rows that
-        were never started and may start. ``job`` is the present job.
+        another attempt starts when it is due. With ``fresh_first``, it starts after the rows that
+        were never started. ``job`` is the present job.
         """
         if not count:
             return []
@@ -144,7 +145,7 @@ class RowQueue:
         return started
 
     def _candidates(self, *, fresh_first: bool) -> Iterator[int]:
-        """Yield the numbers of rows that may start, unless their keys are full."""
+        """Yield the numbers of rows that may start: those within the limits by key."""
         while self._looks and (number := self._next(fresh_first=fresh_first)):
             parked = len(self._per_key)
             yield number
@@ -152,14 +153,14 @@ class RowQueue:
                 self._looks -= 1
 
     def end(self, rows: Iterable[JobRow]) -> None:
-        """Let other rows have the slots of attempts that have ended: see ``limit_per``."""
+        """Free the slots of attempts that have ended: see ``limit_per``."""
         self._per_key.end(rows)
 
     def reason_to_stop(self) -> str | None:
-        """Why no row will start any more, if no row is in flight; None if rows may start.
+        """The reason why no row will start any more; None if rows may start. No row is in flight.
 
-        All rows that are left then have keys whose slots belong to attempts that were given up.
-        These attempts get as much time as an attempt has.
+        There is a reason if all remaining rows wait for slots of attempts that were given up.
+        First, these attempts get the time limit of an attempt once more.
         """
         if self._waiting or not self._at_end or not self._per_key.is_blocked:
             self._blocked_s = None
@@ -176,7 +177,7 @@ class RowQueue:
         """Return the number of the next row that may start; 0 if there is none."""
         if not fresh_first:
             return self._next_due() or self._per_key.next() or self._next_found()
-        # Parked rows that can't start don't stand in the way of rows that are due.
+        # Parked rows that can't start must not block rows that are due.
         number = self._per_key.next() or self._next_found(fresh_only=True)
         return number or self._next_due() or self._next_found()
 
@@ -218,9 +219,7 @@ class RowQueue:
         return None
 
     def _find(self) -> None:
-        """Find more pending rows, in two passes: first rows never started, then rows started
-        before.
-        """
+        """Find more pending rows: first those that were never started, then the others."""
         rows = self._service.find_rows(
             self._job_id, RowStatus.PENDING, self._position, _FOUND_AT_ONCE
         )
@@ -295,11 +294,10 @@ class RowQueue:
         return outcome, self.record(row, outcome, unstarted_wait_s)
 
     def complete(self, results: Sequence[Result]) -> list[Result]:
-        """Record many completed attempts at once. Returns those that are to be settled one by one.
-        None of them is late.
+        """Record many completed attempts at once. Returns those that :meth:`settle` must record.
 
-        These have another outcome, messages or steps, or something else that
-        :meth:`settle` decides.
+        These have another outcome, messages or steps, for example. None of the attempts may be
+        late.
         """
         plain: list[Result] = []
         others: list[Result] = []
@@ -355,7 +353,7 @@ class RowQueue:
         return False
 
     def add_cost(self, row: JobRow, outcome: Outcome) -> None:
-        """Record what an attempt has cost whose outcome can't be the status of its row any more."""
+        """Record the cost of an attempt whose row has already got another outcome."""
         cost_cents, usage = outcome.cost_cents, outcome.usage
         if usage and len({*self._names_of_usage(), *usage}) > MAX_USAGE_NAMES:
             usage = None
@@ -415,10 +413,10 @@ class RowQueue:
         return None
 
     def _with_doubt(self, row: JobRow, outcome: Outcome) -> Outcome:
-        """The outcome, or a review instead if a step of the row is in doubt.
+        """The outcome, or a review in its place if a step of the row is in doubt.
 
-        Such a row is neither done nor free to be tried again, whatever its handler says. The policy
-        decides on lost attempts.
+        Such a row is neither done nor may it be tried again, whatever its handler returns. For lost
+        attempts, the policy decides.
         """
         if outcome.kind in ("unstarted", "lost"):
             return outcome

@@ -1,4 +1,4 @@
-"""Handles and counts Ctrl-C, SIGTERM and SIGHUP, and defines the effect of each."""
+"""Handles and counts Ctrl-C, SIGTERM and SIGHUP. The effect depends on the count."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class Stops:
         self.wake()
 
     def ask(self, reason: str, *, end_rows: bool = False) -> None:
-        """Stop the run as a first stop does, however often this is called. Any thread may call it.
+        """Count the first stop. Repeated calls have no further effect. Any thread may call this.
 
-        ``end_rows``: stop it as a second stop does; if it was, as a third one does.
+        ``end_rows``: count up to the second stop, or if that has been counted, the third one.
         """
         self.reason = self.reason or reason
         self.at_least(max(2, min(self.count + 1, 3)) if end_rows else 1)
@@ -58,7 +58,7 @@ class Stops:
         self.count = max(self.count, count)
 
     def messages(self, in_flight: int, reason: str | None) -> Iterator[str]:
-        """A message for each stop that was not reported yet."""
+        """Messages for the stops that were not reported yet."""
         while self._reported < min(self.count, 3):
             self._reported += 1
             why = f"{reason}: " if reason else ""
@@ -74,8 +74,9 @@ class Stops:
 
 @contextmanager
 def ending_signals() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP raise an exception in the block, as Ctrl-C does, so that the block
-    cleans up.
+    """Make SIGTERM and SIGHUP raise an exception in the block, as Ctrl-C does.
+
+    The block can then clean up.
 
     The exit code is 128 plus the number of the signal.
     """
@@ -158,9 +159,10 @@ def _after_fork_in_child() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
 
 
-# A pool ends its workers with SIGTERM and waits for them. If a signal has a handler in Python, a
-# new process forgets such a signal that came before its first line of Python, and the pool would
-# wait forever. So SIGTERM stays blocked until the new process has the default handler.
+# A pool ends its workers with SIGTERM and waits for them. If SIGTERM has a handler in Python and
+# comes before the new process has run its first line of Python, the process loses the signal, and
+# the pool would wait forever. So SIGTERM stays blocked until the new process has the default
+# handler.
 os.register_at_fork(
     before=_before_fork,
     after_in_parent=_after_fork_in_parent,
