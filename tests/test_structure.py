@@ -20,12 +20,14 @@ import journal
 PACKAGE = Path(journal.__file__).parent
 
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
-FS = sorted(f"fs.{path.stem}" for path in (PACKAGE / "fs").glob("*.py"))
 
 
 def module_name(path: Path) -> str:
     name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
     return name.removesuffix("__init__").removesuffix(".")
+
+
+FS = sorted(module_name(path) for path in (PACKAGE / "fs").rglob("*.py"))
 
 
 def room_of(module: str) -> str:

@@ -269,4 +269,5 @@ def free_bytes(path: Path) -> int:
     while not path.exists():
         path = path.parent
     found = system.os.statvfs(path)
-    return found.f_bavail * found.f_frsize
+    free: int = found.f_bavail * found.f_frsize
+    return free

@@ -55,18 +55,21 @@ system.os.register_at_fork(after_in_child=_reset_in_child)
 
 @cache
 def load_filelock() -> ModuleType:
-    """Import the module ``filelock``.
+    """Import the module ``filelock``, or what stands in for it on Windows.
 
     The import is late, since it takes a fifth of the start-up time of a command that only reads.
     Call this before threads are started: on import, filelock registers fork handlers, which must
     not happen while another thread forks.
     """
-    try:
-        import filelock  # noqa: PLC0415
-    except ImportError as error:  # perhaps the process has no free descriptor to read the module
-        number = getattr(error.__cause__, "errno", None) or errno.EMFILE
-        raise OSError(number, f"filelock can't be imported: {error}") from error
-    return filelock
+    if sys.platform == "win32":
+        return system.fcntl  # filelock would lock the first byte, which others then can't read
+    else:  # noqa: RET505  (mypy needs the branch)
+        try:
+            import filelock  # noqa: PLC0415
+        except ImportError as error:  # perhaps the process has no free descriptor for the module
+            number = getattr(error.__cause__, "errno", None) or errno.EMFILE
+            raise OSError(number, f"filelock can't be imported: {error}") from error
+        return filelock
 
 
 def close_fd(fd: int) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 
 from journal.fs import system
 from journal.fs.handles import Descriptor, open_regular, storage_error
+from journal.fs.names import RUN_LOCK_NAME
 
 LOCK_TIMEOUT_S = 10.0  # how long a call waits for a lock by default
 _LOCK_POLL_FIRST_S = 0.000_05
@@ -36,9 +38,25 @@ class LockFile(Descriptor):
 class DirectoryLock(Descriptor):
     """The lock of a directory itself. The directory exists as long as the files in it."""
 
-    def __init__(self, path: Path) -> None:
-        flags = system.os.O_RDONLY | system.os.O_DIRECTORY
-        super().__init__(path, system.os.open(path, flags))
+    def __init__(self, directory: Path, *, to_rename: bool = False, to_look: bool = False) -> None:
+        """Open what is locked. Raises ``OSError``.
+
+        ``to_rename``: the directory may be renamed while the lock is held. ``to_look``: only
+        :meth:`is_held` will be called.
+        """
+        self.directory = directory
+        path, self._flags = _locked_file(directory, to_rename, to_look)
+        super().__init__(path, system.os.open(path, self._flags))
+
+    if sys.platform == "win32":
+
+        def try_lock(self) -> bool:
+            while super().try_lock():
+                if self.is_at_path():
+                    return True
+                self.close()  # the file was deleted: lock the file that is there now
+                self.fd = system.os.open(self.path, self._flags)
+            return False
 
     def is_held(self) -> bool:
         """Return whether somebody holds the lock.
@@ -52,6 +70,24 @@ class DirectoryLock(Descriptor):
         except OSError as error:
             raise storage_error(self.path, "look at the lock of", error) from error
         return False
+
+
+if sys.platform == "win32":
+
+    def _locked_file(directory: Path, to_rename: bool, to_look: bool) -> tuple[Path, int]:
+        # Directories can't be locked. And a directory can't be renamed while a file in it is open:
+        # then the locked file is beside the directory, and disappears when it is closed.
+        flags = system.os.O_RDWR | system.os.O_CREAT | system.os.O_NOFOLLOW
+        if to_rename:
+            path = directory.with_name(f"{directory.name}.lock")
+            return path, flags | system.os.O_TEMPORARY
+        path = directory / RUN_LOCK_NAME
+        return path, system.os.O_RDONLY | system.os.O_NOFOLLOW if to_look else flags
+else:
+
+    def _locked_file(directory: Path, to_rename: bool, to_look: bool) -> tuple[Path, int]:
+        del to_rename, to_look
+        return directory, system.os.O_RDONLY | system.os.O_DIRECTORY
 
 
 def wait_for_lock(file: Descriptor, timeout_s: float) -> bool:

@@ -6,10 +6,20 @@ make calls fail.
 
 from __future__ import annotations
 
-import fcntl as fcntl  # noqa: PLC0414  (this and os are re-exported)
-import os as os  # noqa: PLC0414
-import pwd
+import sys
 import time
+
+if sys.platform == "win32":
+    from os import getlogin
+
+    from journal.fs.windows import calls as _calls
+    from journal.fs.windows import locks as _locks
+
+    os, fcntl = _calls, _locks
+else:
+    import fcntl as fcntl  # noqa: PLC0414  (this and os are re-exported)
+    import os as os  # noqa: PLC0414
+    import pwd
 
 
 def now_ns() -> int:
@@ -17,20 +27,28 @@ def now_ns() -> int:
     return time.time_ns()
 
 
-def host_name() -> str:
-    return os.uname().nodename
-
-
 def process_id() -> int:
     return os.getpid()
 
 
-def user_name() -> str:
-    """The name of the user who runs this process, or the user's number if there is no name."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
+if sys.platform == "win32":
+
+    def host_name() -> str:
+        return os.host_name()
+
+    def user_name() -> str:
+        return getlogin()
+else:
+
+    def host_name() -> str:
+        return os.uname().nodename
+
+    def user_name() -> str:
+        """The name of the user who runs this process, or the user's number if there is no name."""
+        try:
+            return pwd.getpwuid(os.getuid()).pw_name
+        except KeyError:
+            return str(os.getuid())
 
 
 def nonce() -> str:

@@ -74,7 +74,7 @@ class RunLock:
         return self._lock.is_at_path() and (not self._signature or self._names_us())
 
     def _names_us(self) -> bool:
-        path = self._lock.path / RUN_LOCK_NAME
+        path = self._lock.directory / RUN_LOCK_NAME
         try:
             stat = system.os.stat(path)
             seen = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
@@ -104,7 +104,7 @@ def busy_error(directory: Path) -> JobBusyError:
 def run_holder(directory: Path) -> RunHolder | None:
     """The run that works on the job now, or None. Raises StorageError."""
     try:
-        lock = locks.DirectoryLock(directory)
+        lock = locks.DirectoryLock(directory, to_look=True)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -277,7 +277,7 @@ class Store:
                 if target is not None:
                     self._check_free(target, job_id)
                 directories.make_directory(directory)
-                lock = locks.DirectoryLock(directory)
+                lock = locks.DirectoryLock(directory, to_rename=True)
                 if lock.try_lock():
                     return directory, lock
                 lock.close()
@@ -403,7 +403,7 @@ class Store:
     def _remove_leftover(self, directory: Path) -> None:
         # A leftover that can't be removed is no reason to refuse a new job.
         with suppress(OSError, StorageError):
-            lock = locks.DirectoryLock(directory)
+            lock = locks.DirectoryLock(directory, to_rename=True)
             try:
                 if lock.try_lock():
                     directories.remove_tree(directory)

@@ -535,8 +535,8 @@ LOCKS = [
     Patch(
         "a lock file that was deleted while it was waited for is not taken for the one there",
         "fs/locks",
-        "        if self.is_at_path():",
-        "        if True:",
+        "            return False\n        if self.is_at_path():",
+        "            return False\n        if True:",
         PROCESSES,
     ),
     Patch(
