@@ -1,7 +1,7 @@
 """The file system: every system call that a journal needs.
 
 - ``system``: makes the system calls, and reads the clock and the host's name. Tests replace
-  ``system.os``, to make calls fail.
+  ``system.os``, to make calls fail. ``macos``: the calls that differ on macOS.
 - ``handles``: opens files, and turns a refused call into a StorageError. ``locks``: locks files.
 - ``names``: defines the names of all files in a job and in a store.
 - ``files``, ``directories``: make, replace, copy, list and remove files and directories.

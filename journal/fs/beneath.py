@@ -21,7 +21,9 @@ from journal.fs.handles import DerivedFile, close_fd, open_in
 _MAX_PATH_BYTES = 4096  # Linux's limit, NUL included: other programs can't open longer paths
 
 # The errors of link() if the file system has no hard links, or allows no more for this file.
-_ONE_NAME_ERRNOS = frozenset((errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK))
+_ONE_NAME_ERRNOS = frozenset(
+    (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+)
 
 
 class Below:

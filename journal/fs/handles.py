@@ -96,7 +96,8 @@ def open_regular(
     try:
         fd = open_in(directory, path, flags)
     except OSError as error:
-        if error.errno == errno.ENXIO:  # a socket, or a pipe that nobody reads
+        # A socket (on macOS, the second error), or a pipe that nobody reads.
+        if error.errno in (errno.ENXIO, errno.EOPNOTSUPP):
             raise OSError(errno.EINVAL, _NOT_REGULAR) from error
         if error.errno == errno.ELOOP and system.os.path.islink(path):
             raise OSError(errno.ELOOP, _LINK) from error
@@ -454,15 +455,8 @@ def outcome_unknown(error: StorageError) -> CommitOutcomeUnknownError:
     return CommitOutcomeUnknownError(error.path, error.operation, error.errno, error.reason)
 
 
-if sys.platform == "darwin":
-
-    def sync_data(fd: int) -> None:
-        # On macOS, fsync leaves the data in the cache of the drive.
-        system.fcntl.fcntl(fd, system.fcntl.F_FULLFSYNC)
-else:
-
-    def sync_data(fd: int) -> None:
-        system.os.fdatasync(fd)
+def sync_data(fd: int) -> None:
+    system.os.fdatasync(fd)
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:

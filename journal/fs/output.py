@@ -27,7 +27,7 @@ _PART_S = (
 )
 _EXISTS = "exists already: name another file, or give --force to replace it"
 # What link() raises on a file system without hard links, such as exFAT.
-_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 @contextlib.contextmanager

@@ -16,8 +16,15 @@ if sys.platform == "win32":
     from journal.fs.windows import locks as _locks
 
     os, fcntl = _calls, _locks
-else:
+elif sys.platform == "darwin":
     import fcntl as fcntl  # noqa: PLC0414  (this and os are re-exported)
+    import pwd
+
+    from journal.fs import macos as _macos
+
+    os = _macos
+else:
+    import fcntl as fcntl  # noqa: PLC0414
     import os as os  # noqa: PLC0414
     import pwd
 
@@ -56,13 +63,17 @@ def nonce() -> str:
     return os.urandom(8).hex()
 
 
-def boot_id() -> str:
-    """Return the id of the system's current boot, or "" if the system has no boot ids."""
-    try:
-        fd = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY)
+if sys.platform == "darwin":
+    boot_id = os.boot_id
+else:
+
+    def boot_id() -> str:
+        """Return the id of the system's current boot, or "" if the system has no boot ids."""
         try:
-            return os.read(fd, 64).decode("ascii").strip()
-        finally:
-            os.close(fd)
-    except (OSError, UnicodeDecodeError):
-        return ""
+            fd = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY)
+            try:
+                return os.read(fd, 64).decode("ascii").strip()
+            finally:
+                os.close(fd)
+        except (OSError, UnicodeDecodeError):
+            return ""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NoReturn
+from unicodedata import normalize
 
 from journal.errors import StorageError
 from journal.format.commits import Position
@@ -16,7 +17,7 @@ from journal.fs import directories, files, handles
 from journal.fs.beneath import Below, parents_of
 from journal.fs.names import ARTIFACTS_NAME, OTHER_HISTORY, PULL_STAGING_NAME
 from journal.transfer.copies import Copy, Relation, holds
-from journal.transfer.pack_contents import PIECE_BYTES, artifacts_of
+from journal.transfer.pack_contents import PIECE_BYTES, artifacts_of, one_name_reason
 
 _BACKUP_NAME = re.compile(r"(.+)\.(?:before|other)-[0-9]+")
 _MAX_NAME_BYTES = 235  # of a backup, without its ending
@@ -140,9 +141,12 @@ class Artifacts:
     def stage(self, *, differing: bool) -> None:
         """Copy the missing files, and with ``differing`` those that differ, to the staging area.
 
-        The copies are synced on return.
+        The copies are synced on return. Raises StorageError, also if two of the names are one name
+        on our file system.
         """
-        for name in [*self._missing, *(self.differing if differing else ())]:
+        names = [*self._missing, *(self.differing if differing else ())]
+        self._check_apart(names)
+        for name in names:
             staged = f"{PULL_STAGING_NAME}/{len(self._staged)}"
             try:
                 source = _open(self._theirs, name)
@@ -152,6 +156,21 @@ class Artifacts:
             self._ours.write(staged, _all_of(source))
             self._staged[name] = staged
         self.differing = [name for name in self.differing if name not in self.left_out]
+
+    def _check_apart(self, names: list[str]) -> None:
+        seen: dict[str, str] = {}
+        for number, name in enumerate(names):
+            other = seen.setdefault(normalize("NFD", name).casefold(), name)
+            if other == name:
+                continue
+            parts = zip(other.split("/"), name.split("/"), strict=True)
+            first, second = next((a, b) for a, b in parts if a != b)
+            directory = f"{PULL_STAGING_NAME}/names-{number}"
+            self._ours.write(f"{directory}/{first}", (), sync=False)
+            if self._ours.exists(f"{directory}/{second}"):
+                raise StorageError(
+                    self._ours.top / name, "pull", errno.EEXIST, one_name_reason(other, name)
+                )
 
     def install(self, relation: Relation) -> None:
         """Rename the staged files to their places; the names are synced on return.

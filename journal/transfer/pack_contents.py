@@ -241,6 +241,13 @@ def artifacts_of(directory: Path) -> Iterator[tuple[str, bool]]:
             yield name, regular and is_packable(name)
 
 
+def one_name_reason(other: str, name: str) -> str:
+    return (
+        f"{other} and {name} are one name on this file system, which ignores case or the form of "
+        "accents: rename one of them in the other copy, and try again"
+    )
+
+
 def pieces_of(file: Readable, size: int) -> Iterator[bytes]:
     """Yield the first ``size`` bytes of a file. Raises OSError if the file is shorter."""
     offset = 0
@@ -298,8 +305,13 @@ def _write_all(directory: Path, manifest: Manifest, contents: Contents, *, scrat
         if scratch and packed.name != JOURNAL_NAME:
             for _ in pieces:  # reading them checks their SHA-256
                 pass
-        else:
+            continue
+        try:
             below.write(packed.name, pieces, sync=not scratch)
+        except FileExistsError as error:
+            raise OSError(
+                errno.EEXIST, one_name_reason("another file of the pack", repr(packed.name))
+            ) from error
     if not scratch:
         names = directories_of(packed.name for packed in manifest.files)
         below.sync_directories(itertools.chain([""], names))

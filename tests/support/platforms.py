@@ -60,7 +60,7 @@ needs_alarms = _needs(not IS_WINDOWS, "SIGALRM, which interrupts a test that han
 needs_rlimits = _needs(not IS_WINDOWS, "limits and use of resources (setrlimit, getrusage)")
 needs_terminals = _needs(not IS_WINDOWS, "pseudo-terminals")
 needs_shell = _needs(shutil.which("sh") is not None and not IS_WINDOWS, "sh and POSIX's tools")
-needs_proc = _needs(os.path.isdir("/proc/self/fd"), "/proc")
+needs_proc = _needs(sys.platform == "linux", "/proc")
 
 # --- files ---------------------------------------------------------------------------------------
 
