@@ -1,7 +1,7 @@
-"""HTML of jobs and rows for notebooks: small, without scripts, readable in light and dark.
+"""HTML of jobs and rows for notebooks: small, without scripts, for light and dark backgrounds.
 
-Text has the colour of the notebook. Other colours only accompany text. All values are escaped and
-shortened.
+Text has the colour of the notebook. Other colours are only used beside text. All values are escaped
+and shortened.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LEFT = 'style="text-align:left;vertical-align:top"'
 def job_html(job: Any, *notes: str, expected_cents: float | None = None) -> str:
     """A job: its name, status, a bar, its counts and costs. ``notes``: further lines of text.
 
-    ``expected_cents``: what the whole job will have cost.
+    ``expected_cents``: the expected cost of the whole job.
     """
     counts = {
         "completed": job.successful_rows,
@@ -67,7 +67,7 @@ def job_html(job: Any, *notes: str, expected_cents: float | None = None) -> str:
 
 
 def report_html(report: Any) -> str:
-    """A job after a run, with what the run has done."""
+    """A job after a run, with the counts of the run."""
     counts = [
         f"{report.completed} completed",
         f"{report.failed} {failed_words(report)}",

@@ -1,4 +1,6 @@
-"""The short ``repr`` of jobs, rows and runs: a line that says what is needed to recognize them."""
+"""The short ``repr`` of jobs, rows and runs: one line that identifies them and shows their
+state.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ def job_text(job: Any) -> str:
 
 
 def report_text(report: Any) -> str:
-    """The job, and what the run has done."""
+    """The job, and the counts of the run."""
     run = f"this run: {report.completed} completed, {report.failed} {failed_words(report)}"
     if report.skipped:
         run += f", {report.skipped} skipped"
@@ -31,7 +33,7 @@ def report_text(report: Any) -> str:
 
 
 def failed_words(report: Any) -> str:
-    """What the count ``failed`` of a run counts. Rows that need a review are among them."""
+    """The words for the count ``failed`` of a run, which includes rows that need a review."""
     return "failed or need review" if report.job.needs_review_count else "failed"
 
 

@@ -1,4 +1,4 @@
-"""Tells whether this program is a notebook, a prompt or a script. IPython is never imported."""
+"""Finds out whether this program is a notebook, a prompt or a script. IPython is never imported."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ def in_notebook() -> bool:
 
 
 def is_cell(coroutine: object) -> bool:
-    """Whether this is the coroutine in which IPython runs what was typed."""
+    """Whether this is the coroutine in which IPython runs the statements of a cell."""
     code = getattr(getattr(type(ipython()), "run_cell_async", None), "__code__", None)
     return code is not None and getattr(coroutine, "cr_code", None) is code
 
 
 def is_prompt() -> bool:
-    """Whether a person types the statements of this program: no command line repeats them."""
+    """Whether a person types the statements of this program, so that no command line repeats
+    them.
+    """
     return hasattr(sys, "ps1") or ipython() is not None
 
 
 def start_again() -> str:
-    """What a person does to continue a run that has ended early."""
+    """How to continue a run that has ended early, as advice for a person."""
     if in_notebook():
         return "run this cell again"
     return "call run() again" if is_prompt() else "run this program again"
 
 
 def interrupt_again() -> str:
-    """What a person does to stop a run that is stopping."""
+    """How to end a run that already waits for its rows in flight, as advice for a person."""
     return "a further interrupt of the kernel" if in_notebook() else "a further Ctrl-C"

@@ -2,11 +2,11 @@
 
 Each column has one Arrow type, which holds all of its values:
 
-- booleans, integers (int64), numbers (float64; integers among them if a double holds each exactly),
-  text, times (timestamp in UTC, with microseconds), decimals;
+- booleans, integers (int64), text, times (timestamp in UTC, with microseconds), decimals;
+- numbers as float64, also if the column has integers that a double holds exactly;
 - objects and lists as JSON text;
-- values that have no common type, and integers beyond 64 bits, as JSON text, with quotes around
-  text, so that ``json.loads`` returns each value.
+- values that have no common type, and integers beyond 64 bits, as JSON text. Text then has quotes,
+  so that ``json.loads`` returns each value.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def arrow_table(rows: RowSequence, history: History, options: Options, purpose: 
         kind = _KINDS[JOURNAL_COLUMNS[own]] if own else "null"
         column = None
         for side, order in sides:
-            # taken out, so that the memory of each column is free when the next one is made
+            # popped, so that the memory of each column is freed before the next one is made
             found = side.parts.pop(key, None) if key else None
             if found is not None:
                 parts_of_all = [
@@ -74,7 +74,7 @@ def _indexed(
     options: Options,
     parts: Parts,
 ) -> Side[Part]:
-    """The columns that the index of the job has, of the rows at these positions; None: of all."""
+    """The columns that the job's index has. ``positions``: those of the rows; None: all rows."""
     columns = rows.view.columns
     count = len(rows)
     numbers = columns.numbers or array("q", range(1, len(columns.statuses) + 1))

@@ -1,6 +1,6 @@
-"""Collects the columns of a table: which columns there are, and their values, chunk by chunk.
+"""Collects the names and values of a table's columns, chunk by chunk.
 
-Which columns a table has is known only after all rows were read.
+The complete list of columns is known only after all rows were read.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ Named = Iterator[tuple[Key, Values]]
 
 
 class Options(NamedTuple):
-    """What a table shall have.
+    """The options of a table.
 
-    - ``columns``: the names of its columns, in their order; None: all that are used.
-    - ``flatten``: columns of the members of nested objects.
-    - ``all_columns``: also those of the journal's columns that no row uses.
+    - ``columns``: the names of its columns, in order. None: all columns that rows use.
+    - ``flatten``: make columns of the members of nested objects.
+    - ``all_columns``: include the journal's columns that no row uses.
     """
 
     columns: Sequence[str] | None = None
@@ -63,9 +63,9 @@ def check_columns(columns: Any) -> tuple[str, ...] | None:
 
 
 class Side(Generic[Part]):
-    """Chunks of columns: those that come from the data of rows, or those from their statuses.
+    """Chunks of columns: either the columns from the data of rows, or those from their statuses.
 
-    ``part`` is a function from the values of a column in one chunk to what is kept of them.
+    ``part`` converts the values of a column in one chunk into the form that is stored.
     """
 
     def __init__(self, options: Options, part: Callable[[Values], Part]) -> None:
@@ -79,10 +79,9 @@ class Side(Generic[Part]):
     def add(
         self, count: int, own: Mapping[str, Any], data: list[dict[str, Any]] | None = None
     ) -> None:
-        """Take the next ``count`` rows.
+        """Add the next ``count`` rows.
 
-        ``own`` has the lists of the values of the journal's columns, or parts that are made
-        already.
+        ``own``: for each column of the journal, a list of values, or a part that was already made.
         """
         number = len(self.counts)
         self.counts.append(count)
@@ -144,10 +143,10 @@ def _found(key: Key, values: Values) -> Named:
 
 
 def resolve(options: Options, *sides: Side[Part]) -> dict[str, Key | None]:
-    """The names of the columns of a table, and the column that each of them means.
+    """The names of the columns of a table, each with its column.
 
-    None: a member of results, of which none is an object yet. Raises InvalidValueError for a wanted
-    column that is none at all.
+    The column is None for a member of results if no result is an object yet. Raises
+    InvalidValueError for a wanted column that doesn't exist.
     """
     keys = list(dict.fromkeys(key for side in sides for key in side.parts))
     if options.columns is None:
@@ -173,13 +172,14 @@ def choose(
     *,
     has_rows: bool,
 ) -> dict[str, Key | None]:
-    """The columns that wanted names mean, of those in ``known``: of the data, of the journal, or
-    members. The path of a member is "" and the wanted name.
+    """Find the columns for the wanted names: columns in ``known``, or members of nested values.
 
-    None: a member of results, of which none is an object yet. If there are rows, raises
-    InvalidValueError for a name that means no column at all; and if results are objects, for a
-    member that none of them has. ``seen`` has the names of the data's columns, and ``members`` those
-    of the members of results and usage.
+    ``seen`` has the names of the data's columns. ``members`` has the names of members of results
+    and usage. The path of a member is "" and the wanted name. The column is None for a member of
+    results if no result is an object yet.
+
+    Raises InvalidValueError for a name without a column, if there are rows. If results are objects,
+    this includes a member that no result has.
     """
     chosen: dict[str, Key | None] = {}
     for name in wanted:
@@ -231,9 +231,9 @@ def _members(
 
 
 def _spread(values: Values, own: bool, path: tuple[str, ...]) -> Named:
-    """The values as a column, and a column for each member of the objects among them.
+    """Split a column into a column of values and a column for each member of the objects in it.
 
-    An empty object is a value, as text is.
+    An empty object counts as a value, and stays in the column of values.
     """
     if dict not in set(map(type, values)):
         yield Key(own, path), values

@@ -1,4 +1,4 @@
-"""The columns of tables of rows: their names, their order, and the values behind a name.
+"""The columns of tables of rows: their names, their order, and the values that a name selects.
 
 A table has the columns of the data, then those of the journal. A name with dots, such as
 ``result.price``, is the member of a nested value, unless the data has a column of that name.
@@ -37,7 +37,7 @@ JOURNAL_COLUMNS = {
     "duration_s": FLOAT,
     "idempotency_key": TEXT,
 }
-# What stands for nothing in the columns that are never null.
+# The values that mean "unused" in columns that are never null.
 EMPTY: dict[str, Any] = {"earlier_attempts": 0, "unknown": False}
 # These columns are left out if no row uses them: if all values are null, 0 or false.
 IF_USED = frozenset(
@@ -52,7 +52,7 @@ MISSING: Any = object()
 
 
 class Key(NamedTuple):
-    """A column: whether it is one of the journal's, and the path of its values.
+    """A column. ``own``: whether it is one of the journal's. ``path``: where its values are.
 
     The first part of the path is the column of the data or of the journal. Further parts are the
     keys of nested objects.
@@ -65,8 +65,8 @@ class Key(NamedTuple):
 def member(value: Any, name: str) -> Any:
     """The member of a nested object that ``name`` means, or MISSING.
 
-    A key with dots comes before a path: ``a.b`` is the key ``a.b`` of ``value`` or, without such a
-    key, the key ``b`` of its object ``a``.
+    A key with dots takes precedence over a path: ``a.b`` is the key ``a.b`` of ``value``. If there
+    is no such key, it is the key ``b`` of the object ``a``.
     """
     if not isinstance(value, dict):
         return MISSING
@@ -83,7 +83,8 @@ def member(value: Any, name: str) -> Any:
 
 
 def member_of_row(row: JobRow, name: str) -> Any:
-    """The value that ``name`` means in a row: in its data, else in its result or usage; or MISSING.
+    """The value in a row that ``name`` selects: in its data, else its result or usage; else
+    MISSING.
 
     ``result`` alone is the whole result.
     """
@@ -92,7 +93,7 @@ def member_of_row(row: JobRow, name: str) -> Any:
 
 
 def member_of_own(own: Mapping[str, Any], name: str, found: Any = MISSING) -> Any:
-    """``found`` or, if that is MISSING, the member of a result or usage that ``name`` means."""
+    """``found``. If that is MISSING, the member of the result or usage that ``name`` selects."""
     if found is not MISSING:
         return found
     root, _, rest = name.partition(".")
@@ -105,7 +106,7 @@ def member_of_own(own: Mapping[str, Any], name: str, found: Any = MISSING) -> An
 def leaves(
     value: Mapping[str, Any], above: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """The paths and values in an object and the objects in it. An empty object is a value."""
+    """The paths and values in an object, including nested objects. An empty object is a value."""
     for name, item in value.items():
         path = (*above, name)
         if item and isinstance(item, dict):
@@ -115,12 +116,12 @@ def leaves(
 
 
 def names_of(keys: Iterable[Key], known: Iterable[str] = JOURNAL_COLUMNS) -> dict[Key, str]:
-    """The names of columns, in their order: the columns of the data, as given, then the journal's,
-    which are in ``known``.
+    """The names of the columns, in order: first the columns of the data, then those of the journal.
 
-    A column of the data always has its own name. If the data has a column with the name of one of
-    the journal's, in upper or lower case, the journal's name gets the prefix ``journal_``. The name
-    of a nested member that is taken gets a number: ``a.b_2``.
+    A column of the data always keeps its name. If the data has a column with the name of a column
+    of the journal, in upper or lower case, the journal's name gets the prefix ``journal_``. If the
+    name of a nested member is already used, it gets a number: ``a.b_2``. ``known`` has the
+    journal's columns.
     """
     keys = _grouped(keys)
     data = [key for key in keys if not key.own]
@@ -128,7 +129,8 @@ def names_of(keys: Iterable[Key], known: Iterable[str] = JOURNAL_COLUMNS) -> dic
     names: dict[Key, str] = {}
     for key in data:
         names[key] = key.path[0] if len(key.path) == 1 else _free(".".join(key.path), taken)
-    # Spreadsheets and SQL ignore case. A flattened column of the data keeps its name from others.
+    # Spreadsheets and SQL ignore case. The names of flattened columns of the data are reserved,
+    # too.
     folded = {name.casefold() for name in (*taken, *(key.path[0] for key in data))}
     order = {name: place for place, name in enumerate(known)}
     # a stable sort: the members of a column stay in their order
@@ -144,7 +146,7 @@ def names_of(keys: Iterable[Key], known: Iterable[str] = JOURNAL_COLUMNS) -> dic
 
 
 def _grouped(keys: Iterable[Key]) -> list[Key]:
-    """The keys in the order in which they occur, but members of an object beside each other."""
+    """The keys in the order in which they occur, but with all members of an object together."""
     ranks: dict[tuple[bool, tuple[str, ...]], int] = {}
     ordered = []
     for own, path in keys:
@@ -164,7 +166,7 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def own_name(name: str) -> str | None:
-    """The column of the journal that ``name`` may mean, with or without prefixes; None if none."""
+    """The column of the journal with this name, with or without prefixes; None if there is none."""
     while name not in JOURNAL_COLUMNS and name.startswith(PREFIX):
         name = name.removeprefix(PREFIX)
     return name if name in JOURNAL_COLUMNS else None

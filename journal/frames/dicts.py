@@ -42,7 +42,7 @@ def dicts_of(rows: RowSequence, history: History, options: Options) -> list[dict
 def read_row_by_row(
     rows: RowSequence, history: History, options: Options, part: Callable[[Any], Part]
 ) -> Side[Part]:
-    """All rows, with the columns of their data and of the journal on one side."""
+    """Read all rows into one :class:`Side`, with the columns of the data and of the journal."""
     side: Side[Part] = Side(options, part)
     needed = [name for name in JOURNAL_COLUMNS if options.needs(name)]
     attempts = None

@@ -1,4 +1,4 @@
-"""Frames of pandas, and what pandas makes a frame of, from Arrow tables."""
+"""Converts Arrow tables to frames of pandas, and to arrays from which pandas makes frames."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ def load_pandas() -> Any:
 def pandas_frame(table: Any) -> Any:
     """A frame of an Arrow table.
 
-    Integers and booleans become types of pandas that hold missing values, where there are any.
-    Without that, integers would become floats, which don't hold all of them.
+    If a column has missing values, its integers and booleans get types of pandas that can hold
+    missing values. Otherwise pandas would convert integers to floats, which can't represent all of
+    them.
     """
     import pyarrow as pa  # noqa: PLC0415  (an extra)
 
@@ -41,7 +42,8 @@ def pandas_frame(table: Any) -> Any:
 def array_of_records(table: Any) -> Any:
     """A NumPy array of dataclass instances, one for each row.
 
-    ``pandas.DataFrame`` makes columns of dataclasses. It doesn't take Arrow's C stream.
+    ``pandas.DataFrame`` makes columns from the fields of dataclasses. It doesn't accept Arrow's C
+    stream.
     """
     import numpy as np  # noqa: PLC0415  (comes with the libraries that ask for an array)
     import pyarrow as pa  # noqa: PLC0415  (an extra)
@@ -62,7 +64,7 @@ def array_of_records(table: Any) -> Any:
 
 
 def _keep_integers(records: Any, name: str) -> None:
-    """Put pandas' NA for None, if pandas would turn the integers beside None into other numbers."""
+    """Replace None by pandas' NA, if pandas would otherwise change integers in the same column."""
     values = [getattr(record, name) for record in records]
     if any(value is not None and float(value) != value for value in values):
         for record, value in zip(records, values, strict=True):

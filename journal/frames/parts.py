@@ -1,4 +1,4 @@
-"""Arrow arrays of JSON values: one chunk of a column, and a column of one type for all chunks."""
+"""Makes Arrow arrays from JSON values: for a chunk of a column, and for the whole column."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Part(NamedTuple):
 
 
 class Parts:
-    """Makes Arrow arrays of values."""
+    """Makes Arrow arrays from values."""
 
     def __init__(self, pa: ModuleType) -> None:
         self._pa = pa
@@ -51,7 +51,9 @@ class Parts:
         }
 
     def times_of_text(self, values: Sequence[str]) -> Part:
-        """Times as records have them. Raises ``pyarrow.ArrowInvalid`` if one is none."""
+        """Convert the text of times in records. Raises ``pyarrow.ArrowInvalid`` if one isn't a
+        time.
+        """
         pa = self._pa
         texts = pa.array(values, pa.string())
         if self._compute.all(self._compute.ends_with(texts, "Z")).as_py() is False:
@@ -59,11 +61,11 @@ class Parts:
         return Part("time", texts.cast(self.types["time"]))
 
     def microseconds(self, times: Part) -> memoryview:
-        """The times, which are those of :meth:`times_of_text`, as microseconds since the epoch."""
+        """Convert the result of :meth:`times_of_text` to microseconds since the epoch."""
         return memoryview(times.array.buffers()[1]).cast("B").cast("q")[: len(times.array)]
 
     def _of_column(self, column: Any, positions: list[int] | None) -> Any:
-        """An array of a column of the index, at these positions; None: all of it."""
+        """An array of the values of an index column at these positions; None: all values."""
         pa = self._pa
         kind = {"q": pa.int64(), "Q": pa.int64(), "I": pa.uint32()}
         arrow_type = kind[column.typecode] if isinstance(column, array) else pa.uint8()
@@ -81,20 +83,20 @@ class Parts:
         return Part("text", self._pa.array(names, self.types["text"]).take(places))
 
     def times_of_us(self, column: array[int], never: int, positions: list[int] | None) -> Part:
-        """Microseconds since the epoch as times; ``never`` is null."""
+        """Convert microseconds since the epoch to times. The value ``never`` becomes null."""
         found = self._of_column(column, positions)
         found = self._compute.if_else(self._compute.equal(found, never), None, found)
         return Part("time", found.cast(self.types["time"]))
 
     def order(self, places: array[int], positions: list[int] | None) -> Any:
-        """An order for :meth:`ordered`. A negative place is that of a null."""
+        """Make an order for :meth:`ordered` from places. A negative place stands for null."""
         if positions is None and places == array("q", range(len(places))):
             return None
         found = self._of_column(places, positions)
         return self._compute.if_else(self._compute.less(found, 0), None, found)
 
     def ordered(self, column: Any, order: Any) -> Any:
-        """The values of a column in another order; None leaves them as they are."""
+        """The values of a column in another order. With None as order, they stay as they are."""
         if order is None:
             return column
         if column.nbytes > _LARGE_BYTES and self._pa.types.is_string(column.type):
@@ -110,7 +112,7 @@ class Parts:
         return Part("json", array)
 
     def of(self, values: Sequence[Any]) -> Part:
-        """The values, which are JSON values and None."""
+        """Make an array of the values, which are JSON values or None."""
         make, types = self._pa.array, self.types
         kinds = set(map(type, values))
         kinds.discard(type(None))
@@ -154,7 +156,7 @@ class Parts:
         return Part("null" if value is None else kind, self._pa.repeat(scalar, count))
 
     def joined(self, parts: Sequence[Part], if_empty: str = "null") -> Any:
-        """One chunked array of the parts of a column, of a type that holds them all.
+        """One chunked array of the parts of a column. Its type can hold the values of all parts.
 
         ``if_empty``: the kind of a column without any value.
         """
@@ -185,7 +187,9 @@ class Parts:
         return bool(ends["min"] >= -_EXACT and ends["max"] <= _EXACT)
 
     def _decimals(self, parts: Sequence[Part]) -> Any:
-        """The parts with as many digits as the longest needs; None if Arrow has no such type."""
+        """The parts as decimals that have enough digits for all values; None if Arrow has no such
+        type.
+        """
         types = [part.array.type for part in parts if part.kind == "decimal"]
         scale = max(kind.scale for kind in types)
         whole = max(kind.precision - kind.scale for kind in types)

@@ -34,8 +34,8 @@ class Rows(RowSequence):
 
     - If the data has a column with one of these names, the journal's column gets the prefix
       ``journal_``.
-    - The columns from earlier_attempts to usage, but for those of errors, are left out if no row
-      uses them.
+    - These columns are left out if no row uses them: earlier_attempts, version, unknown, reason,
+      tracking_number, label_path, cost_cents, usage.
 
     The methods ``to_...`` take the same arguments:
 
@@ -51,8 +51,9 @@ class Rows(RowSequence):
     """
 
     def __init__(self, journal: Journal, view: View, history: History) -> None:
-        """The caller holds the journal's mutex. Make ``history`` before ``view``, since making it may
-        read newer commits.
+        """The caller holds the journal's mutex. ``history`` must be made before ``view``.
+
+        Making ``history`` may read newer commits.
         """
         super().__init__(journal, view)
         self._history = history
@@ -83,8 +84,8 @@ class Rows(RowSequence):
         """The rows as a ``pyarrow.Table``. Each column has one type, which holds all its values.
 
         Nested values, and values that have no common type, are JSON text. See :class:`Rows` for the
-        arguments and the columns. Memory: the table, the largest of its columns a second time, and
-        61 bytes for each row of the job. Needs pyarrow.
+        arguments and the columns. It needs memory for the table, a second time for its largest
+        column, and 61 bytes for each row of the job. Needs pyarrow.
         """
         return self._arrow("to_arrow()", _options(columns, flatten, all_columns))
 
@@ -134,7 +135,7 @@ class Rows(RowSequence):
         return self._arrow("a table of the rows", EVERYTHING).__arrow_c_stream__(requested_schema)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
-        """An array of flat records, of which ``pandas.DataFrame(rows)`` makes columns.
+        """An array of flat records, so that ``pandas.DataFrame(rows)`` makes columns.
 
         Each is a dataclass whose fields are the columns of :meth:`to_arrow`. :meth:`to_pandas` is
         many times faster.

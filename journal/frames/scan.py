@@ -1,9 +1,10 @@
 """Reads all rows of a job in one pass over its journal, as columns of Arrow arrays.
 
 This takes a third of the time of reading row by row. Records are decoded in the order of the file,
-and only as far as a table needs them. So there are two sides of the table, the data of rows and
-their statuses, and for each row its place on both sides. Earlier data and statuses of a row are
-left out by their offsets: they must not decide which columns there are, nor their types.
+and only the parts that a table needs. The result is two sides of the table, one from the data of
+rows and one from their statuses, and for each row its place on both sides. Earlier data and
+statuses of a row are skipped by their offsets, so that they don't influence the columns and types
+of the table.
 """
 
 from __future__ import annotations
@@ -103,15 +104,15 @@ def _decoder(*, exact: bool) -> Any:
 
 
 class Scan:
-    """One pass over a journal, up to the commit up to which ``history`` is.
+    """One pass over a journal, up to the commit at which ``history`` ends.
 
     Afterwards:
 
-    - ``data`` and ``statuses`` are the sides of the table;
-    - ``of_data`` and ``of_status`` have each row's place on them, by its position in the index;
-      NOWHERE for a row without a latest status, or in flight;
-    - ``started_us`` has the start of each row's last attempt, in microseconds since the epoch;
-      NEVER if it has none.
+    - ``data`` and ``statuses`` are the sides of the table.
+    - ``of_data`` and ``of_status`` have each row's place on a side, by the row's position in the
+      index. The place is NOWHERE for a row without a status record, or in flight.
+    - ``started_us`` has the start of each row's last attempt, in microseconds since the epoch, or
+      NEVER without an attempt.
     """
 
     def __init__(self, rows: RowSequence, history: History, options: Options, parts: Parts) -> None:
@@ -248,11 +249,12 @@ class Scan:
         times_us: memoryview,
         offsets: list[int],
     ) -> tuple[list[_Status], array[int], list[float | None]]:
-        """Note the places of latest statuses and the starts of attempts, in the order of the file.
+        """Store the places of latest statuses and the starts of attempts, in the order of the file.
 
-        Returns the latest statuses, when they ended the row (microseconds, or NEVER), and the
-        duration of the attempt that each ended; None if it ended none, or if the end is unknown. The
-        rules are those of :class:`~journal.history.durations.LastAttempts`.
+        Returns the latest statuses, the times when they ended the row (microseconds, or NEVER), and
+        the durations of the attempts that they ended. A duration is None if no attempt was ended,
+        or if the end is unknown. The rules are those of
+        :class:`~journal.history.durations.LastAttempts`.
         """
         of_status, started_us, is_started = self.of_status, self.started_us, self._is_started
         status_at = self._status_at
@@ -296,7 +298,7 @@ def _is_end(record: _Status) -> bool:
 
 
 def _place(places: array[int], positions: list[int], first: int) -> int:
-    """Note the places of rows, which count from ``first``; return the next free one."""
+    """Store the places of rows, counted from ``first``. Returns the next free place."""
     end = first + len(positions)
     if positions and positions == list(range(positions[0], positions[0] + len(positions))):
         places[positions[0] : positions[-1] + 1] = array("q", range(first, end))

@@ -24,7 +24,8 @@ class RecordedOutcome(NamedTuple):
     - ``status``: the row's status, or "repeated" for an attempt that failed and is followed by
       another attempt.
     - ``started_at``: when the attempt began. ``None`` if the row was settled without an attempt.
-    - ``is_cut``: the run died during the attempt, so the real end of the attempt is unknown.
+    - ``is_cut``: True if the run died during the attempt, so that the real end of the attempt is
+      unknown.
     - ``version``: the version of the run in which the attempt began.
     """
 
@@ -50,9 +51,7 @@ class OutcomeReader:
     """
 
     def __init__(self, forget: Callable[[], object] = lambda: None) -> None:
-        """``forget`` is called if the outcomes that were counted so far turn out not to be
-        attempts.
-        """
+        """``forget`` is called when it turns out that the outcomes so far were not attempts."""
         self._started: dict[int, datetime] = {}
         self._forget = forget
         self._has_starts = False
@@ -69,7 +68,7 @@ class OutcomeReader:
         return outcome.started_at is not None or not self._has_starts
 
     def read(self, record: RowStatusRecord) -> RecordedOutcome | None:
-        """Return the outcome that the row's next status states; None if it states none."""
+        """Return the outcome in the row's next status record; None if it has no outcome."""
         status: str = record.status
         if status == "processing":
             self._started[record.row] = record.happened_at
@@ -116,7 +115,7 @@ class LastAttempts:
                     self._ended_s[position] = record.happened_at.timestamp()
 
     def of(self, row: JobRow) -> tuple[datetime | None, float | None]:
-        """Return the start of the row's last attempt, and the seconds that it took; ``None`` if
+        """Return the start and the duration in seconds of the row's last attempt; ``None`` if
         unknown.
 
         The history may be newer than ``row``. If the last attempt began after the state in ``row``,

@@ -67,9 +67,9 @@ _LIBRARY = re.compile(r"[/\\](?:lib[/\\]python[0-9.]+|site-packages|dist-package
 
 
 def where_of(traceback: str | None) -> str:
-    """Where an exception was raised, in short, such as ``ship.py:12 in ship``; "" if unknown.
+    """A short text that says where an exception was raised: ``ship.py:12 in ship``; "" if unknown.
 
-    That is the last frame of the traceback outside of libraries, or else the last frame.
+    It names the last frame of the traceback outside of libraries, or else the last frame.
     """
     frames = _FRAME.findall(traceback or "")
     if not frames:
@@ -84,12 +84,13 @@ _MAX_MESSAGE_CHARACTERS = 1000  # messages may be long, and groups many
 
 
 class ErrorGroup:
-    """The numbers of the rows with the same status and error code, and the message of the first
-    row.
+    """Rows with the same status and error code.
 
-    In a group of attempts, ``count`` is the number of attempts, ``numbers`` are the row numbers,
-    and ``status`` may be "repeated". A long ``message`` is cut, with an ellipsis.
-    ``cost_cents`` is what the attempts have cost by which the rows got this status.
+    - ``numbers``: the row numbers. ``message``: that of the first row. A long message is cut, with
+      an ellipsis.
+    - ``count``: the number of rows. In a group of attempts, it is the number of attempts, and
+      ``status`` may be "repeated".
+    - ``cost_cents``: the cost of the attempts that gave the rows this status.
     """
 
     __slots__ = ("_millionths", "code", "count", "message", "numbers", "status", "where")
@@ -134,8 +135,7 @@ def group_errors(rows: Iterable[JobRow], max_groups: int | None = None) -> list[
 def group_attempts(
     history: Iterable[Entry], names: frozenset[str] = frozenset(), version: str | None = None
 ) -> list[ErrorGroup]:
-    """Group the attempts that failed, were repeated or need a review. The largest group comes
-    first.
+    """Group the attempts that failed, were repeated or need a review. The largest group is first.
 
     - ``names``: fields to hide.
     - ``version``: only attempts in runs of this version.

@@ -292,7 +292,7 @@ def _row_event(record: RowStatusRecord) -> Event:
     if record.reset is not None:
         kind = _RESET_KINDS[record.reset]
     parts = []
-    # The error in a status that gives an attempt back is that of an attempt before.
+    # A status with given_back repeats the error of an earlier attempt.
     is_error = record.error_code is not None or record.error_message is not None
     if is_error and not record.given_back:
         if kind == "put_back" and record.error_code is not None:
@@ -366,7 +366,7 @@ _NO_DETAILS = frozenset(("format", "id", "row", "at", "checksum", "created_at", 
 
 
 def _details(record: Record) -> dict[str, Any]:
-    """Return the members of a record that are set, without those that are fields of the event."""
+    """Return the members of a record that are set and aren't fields of the event."""
     skip = _NO_DETAILS | ({"status"} if isinstance(record, RowStatusRecord) else set())
     return {
         name: value

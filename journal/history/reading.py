@@ -63,10 +63,10 @@ class History:
         self.end = journal.position
 
     def continues(self, position: Position) -> bool:
-        """Return whether reading can continue at ``position``, which an earlier History has
-        reached.
+        """Return whether reading can continue at ``position``, which is the end of an earlier
+        History.
 
-        The answer is False if another file has replaced the journal since then: after a repair, or
+        Returns False if another file has replaced the journal since then: after a repair, or
         because there is another job with this id.
         """
         return position.offset <= self.end.offset and has_seal(self._file, position)
@@ -108,8 +108,8 @@ class History:
         """Return a position before all records since ``moment``, close to the first of these
         records.
 
-        At most one commit between the position and these records is older than ``moment``. Times
-        never go back in a journal. So a binary search finds the position in a few reads.
+        Times never go back in a journal, so a binary search finds the position in a few reads. At
+        most one commit after the position is older than ``moment``.
         """
         before = START
         low, high = 0, self.end.offset  # no position between ``before`` and ``low`` is a better one

@@ -45,8 +45,8 @@ _OF_HEADERS = ("original_command", "description", "metadata")
 # The members of a row that can be hidden, in addition to its data.
 HIDEABLE = frozenset((*_OF_OUTCOMES, "idempotency_key"))
 
-# A dict from each member that holds the caller's own text or JSON to the name that hides it. Ids,
-# numbers, statuses, times, names of steps and the job's name are never hidden.
+# For each member with text or JSON of the caller: the field name that hides it. Ids, numbers,
+# statuses, times, names of steps and the job's name are never hidden.
 _HELD: dict[type[msgspec.Struct], dict[str, str]] = {
     Job: {
         **{name: name for name in (*_OF_HEADERS, "error_code", "error_message")},

@@ -1,8 +1,8 @@
 """Parquet and Arrow files (Feather, IPC files and streams), with pyarrow, batch by batch.
 
-In memory are a few thousand rows as Python values, and what pyarrow holds: of Parquet, the pages of
-the current row group; of an Arrow file, one record batch if it is compressed, else nothing but
-mapped pages of the file.
+A few thousand rows are in memory as Python values. For Parquet, pyarrow also holds the pages of the
+current row group. For an Arrow file, it holds one record batch if the file is compressed, otherwise
+only mapped pages of the file.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def read_parquet(source: Source, stack: ExitStack) -> tuple[list[str], Rows]:
     from pyarrow import parquet  # noqa: PLC0415
 
     try:
-        # Buffered and not read ahead, or a whole row group would be in memory.
+        # Buffered and without read-ahead. Otherwise a whole row group would be in memory.
         options = {"buffer_size": _READ_BYTES, "pre_buffer": False}
         options["page_checksum_verification"] = True  # of files that have them
         file = stack.enter_context(parquet.ParquetFile(source.path, **options))
@@ -129,9 +129,9 @@ def _to_python(column: Any, source: Source, where: Any) -> list[Any]:
 
 
 def _in_microseconds(pa: Any, kind: Any) -> Any:
-    """The type with microseconds in place of nanoseconds, of which Python's times have none.
+    """The type with microseconds in place of nanoseconds, since Python's times have no nanoseconds.
 
-    pyarrow would need pandas for some of them, and drop the nanoseconds of others.
+    For some types, pyarrow would need pandas. For others, it would drop the nanoseconds.
     """
     types = pa.types
     if types.is_timestamp(kind) and kind.unit == "ns":

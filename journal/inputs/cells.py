@@ -14,9 +14,9 @@ _AS_THEY_ARE = SCALARS - {float, str}
 
 
 def json_cell(value: Any, source: Source, where: str) -> Any:
-    """The JSON value that stands for the value of a cell: see `journal help values`.
+    """Convert the value of a cell to a JSON value: see `journal help values`.
 
-    NaN is null. Raises InvalidValueError, which names the place ``where``.
+    NaN becomes null. Raises InvalidValueError, which names the place ``where``.
     """
     kind = type(value)
     if kind in _AS_THEY_ARE:
@@ -32,7 +32,9 @@ def json_cell(value: Any, source: Source, where: str) -> Any:
 
 
 def json_cells(values: list[Any], source: Source, where: Callable[[int], str]) -> list[Any]:
-    """The JSON values that stand for ``values``. ``where``: the place of the one with an index."""
+    """Convert ``values`` to JSON values. ``where``: returns the place of the value with this
+    index.
+    """
     found = []
     for place, value in enumerate(values):
         kind = type(value)

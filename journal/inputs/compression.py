@@ -1,4 +1,4 @@
-"""Decompresses an input while it is read. Its first bytes say how, whatever its name says."""
+"""Decompresses an input while it is read. Its first bytes show the format, not its name."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def decompressed(stream: IO[bytes], compression: str, source: Source) -> io.Buff
 
 
 def _open(stream: IO[bytes], compression: str) -> tuple[Any, tuple[type[Exception], ...]]:
-    """A file of the decompressed bytes, and what it raises for damaged ones, besides OSError."""
+    """A file of the decompressed bytes, and the exceptions for damaged data, besides OSError."""
     if compression == "gzip":
         import gzip  # noqa: PLC0415  (only for such an input, as the others)
 
@@ -61,7 +61,7 @@ def _open(stream: IO[bytes], compression: str) -> tuple[Any, tuple[type[Exceptio
 class _Streams:
     """Compressed streams, one after the other, as parallel programs write them.
 
-    ``lzma.LZMAFile`` and ``bz2.BZ2File`` end without an error before a stream that is damaged.
+    ``lzma.LZMAFile`` and ``bz2.BZ2File`` stop before a damaged stream without raising an error.
     """
 
     def __init__(self, stream: Any, decompressor: Callable[[], Any]) -> None:

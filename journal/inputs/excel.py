@@ -1,7 +1,8 @@
 """Excel workbooks (.xlsx, .xlsm), with openpyxl, row by row.
 
-openpyxl is slower than readers that load a whole sheet, but reads it as a stream, says which cells
-are errors, and which format a cell has. In memory are the workbook's different texts.
+openpyxl is slower than readers that load a whole sheet. But it reads a sheet as a stream, and
+provides the format of each cell and which cells are errors. All different texts of the workbook are
+in memory.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def _rows_of(sheet: Any) -> Iterator[Cells]:
 
 
 def _sheet(book: Any, source: Source) -> Any:
-    """The sheet that is asked for, or the only one that isn't empty."""
+    """The sheet with the given name, or the only sheet that isn't empty."""
     names = [sheet.title for sheet in book.worksheets]
     if source.sheet is not None:
         if source.sheet in names:
@@ -110,8 +111,10 @@ def _is_full(row: Cells) -> bool:
 
 
 class _Sheet:
-    """The table in a sheet. ``formulas``: the sheet's rows with formulas in place of their values,
-    if some have none.
+    """The table in a sheet.
+
+    ``formulas``: the rows of the sheet with formulas in place of values, if some formulas have no
+    value.
     """
 
     def __init__(self, sheet: Any, source: Source) -> None:
@@ -174,7 +177,7 @@ class _Sheet:
 
     def _check_formulas(self, row: Cells, formulas: Cells) -> None:
         for cell, formula in zip(row, formulas, strict=False):
-            # Text that is empty has no value, too.
+            # Empty text also has no value.
             if cell.value is None and formula.data_type == "f" and cell.data_type != "str":
                 reason = "has a formula without a value: open the file in Excel and save it again"
                 raise self._refused(reason, formula, formula.value)
@@ -194,8 +197,9 @@ _ESCAPE = re.compile("_x(00[01][0-9A-Fa-f]|005[Ff])_")
 
 
 def _unescaped(text: str) -> str:
-    """Text with the control characters that a workbook has as ``_x000D_``. Of text that looks like
-    one, Excel escapes the first character: ``_x005F_x000D_``.
+    """Decode the control characters in text, which a workbook stores as ``_x000D_``.
+
+    If text only looks like such a character, Excel escapes the underscore: ``_x005F_x000D_``.
     """
     if "_x" not in text:
         return text
@@ -206,7 +210,7 @@ _PLACE = re.compile(rb"""<(?:\w+:)?(?:row|c)\s(?:[^>]*\s)?r=["']([A-Z]*)(\d+)["'
 
 
 class _Order:
-    """Checks that rows and cells are in their order, as they must be. openpyxl drops the others."""
+    """Checks that rows and cells are in ascending order. openpyxl would drop any others."""
 
     def __init__(self, name: str, source: Source) -> None:
         self._name, self._source = name, source
@@ -235,7 +239,7 @@ class _Order:
 
 
 _UNORDERED = "is out of order: open the file in Excel and save it again"
-# A cell that isn't text, whose formula no value follows. Some programs write <x:c> for <c>.
+# A cell that isn't text and has a formula without a value. Some programs write <x:c> for <c>.
 _VALUELESS = re.compile(
     rb'<(\w+:|)c\b(?![^>]*\bt="str")[^>]*>\s*<\1f\b(?:[^>]*/>|[^>]*>[^<]*</\1f>)\s*'
     rb"(?:<\1v\s*/>|<\1v>\s*</\1v>)?\s*</\1c>"
@@ -244,9 +248,9 @@ _MAX_CELL_BYTES = 1 << 15
 
 
 def _has_formulas_without_values(source: Source) -> bool:
-    """Whether any sheet has some: programs other than Excel write formulas, and don't compute them.
+    """Whether any sheet has formulas without values, as programs write that don't compute them.
 
-    openpyxl doesn't tell these cells from empty ones. Refuses sheets that are out of order.
+    For openpyxl, these cells are empty. Raises InvalidValueError for sheets that are out of order.
     """
     with zipfile.ZipFile(source.path) as archive:
         for name in archive.namelist():

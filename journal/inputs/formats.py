@@ -1,4 +1,4 @@
-"""Formats: the one that a file's name says, and what a file is by its first bytes."""
+"""Finds out the format of a file from its name and from its first bytes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ HEAD_BYTES = 512  # enough for each of the kinds below
 
 
 class Kind(NamedTuple):
-    """What a file is: in words, the format that reads it (or None), and what to do if none does."""
+    """A kind of file: its name, the format that reads it (or None), and advice if there is none."""
 
     words: str
     format: str | None
@@ -88,15 +88,17 @@ def words_of(name: str) -> str:
 
 
 def format_of(name: str) -> str | None:
-    """The format that a file's extension says, without that of a compression; None if unknown."""
+    """The format of a file's extension; None if unknown. An extension of a compression is
+    ignored.
+    """
     path = PurePath(name.lower())
     return _OF_SUFFIX.get((path.with_suffix("") if path.suffix in SUFFIXES else path).suffix)
 
 
 def kind_of(head: bytes, path: str) -> Kind | None:
-    """What data is that begins with ``head`` and isn't compressed; None if it may be text.
+    """The kind of data that begins with ``head`` and isn't compressed; None if it may be text.
 
-    ``path``: the file that it is, or "".
+    ``path``: the file with the data, or "".
     """
     if head.startswith(_SQLITE):
         from journal.inputs.sqlite import example  # noqa: PLC0415  (only for such a file)
@@ -136,8 +138,8 @@ def _kind_of_zip(path: str) -> Kind:
 def choose(head: bytes, source: Source, compression: str | None) -> str:
     """The format of an input that begins with ``head``, after decompression.
 
-    It is the given one, else the one that the name says, else that of the content, else CSV. Raises
-    InvalidValueError if the content has another one.
+    The first of these counts: the given format, the format of the name, the format of the content,
+    CSV. Raises InvalidValueError if the content has another format.
     """
     path = source.path if source.is_file and not compression else ""
     if compression and (inner := compression_of(head)):
@@ -180,7 +182,7 @@ _CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b"))
 
 
 def is_binary(data: bytes) -> bool:
-    """Whether no text in an encoding of 8 bits has such bytes."""
+    """Whether the bytes can't be text in an encoding of 8 bits."""
     return compression_of(data) is not None or _has_controls(data)
 
 

@@ -89,7 +89,7 @@ class _Array:
     def _read(self) -> bool:
         self._line, self._counted = self.line, 0
         piece = next(self._pieces, "")
-        # As much again as is left, so that a long element isn't searched for its end too often.
+        # Double the text, so that the end of a long element isn't searched too often.
         parts, length = [self._text[self.at :], piece], len(piece)
         while piece and length < len(parts[0]):
             piece = next(self._pieces, "")
@@ -160,7 +160,7 @@ def _no_array(array: _Array, source: Source) -> InvalidValueError:
 
 # --- one object ----------------------------------------------------------------------------------
 
-# Decodes numbers of any size, to name one that is too large.
+# Decodes numbers of any size, so that the error can name a number that is too large.
 _decode_lax = msgspec.json.Decoder(float_hook=Number).decode
 _CONTAINERS = (dict, list)
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*+"')

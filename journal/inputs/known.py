@@ -1,15 +1,16 @@
-"""``input.mark``: an input that was compared with its job, so that the next start needn't read it.
+"""``input.mark``: the input of the last comparison, so that the next start needn't read it again.
 
-The mark is derived and can be deleted. It is used only if a comparison would have the same result:
+The mark can be deleted, since it is derived from other data. It is used only if a comparison would
+have the same result:
 
 - The file is the one that was read (see ``state.py``), and is read in the same way.
-- The rules of the comparison are the same. Functions and types may change without a trace, so
-  nothing is kept for them.
-- No data of a row was added or changed in the journal since: its latest commit with such data is
-  the same, by offset and seal. Statuses don't matter.
+- The rules of the comparison are the same. If they contain functions or types, no mark is written,
+  since a change of their code can't be noticed.
+- No data of a row was added or changed in the journal since: the latest commit with such data has
+  the same offset and seal. Statuses don't matter.
 
-A mark is kept only for a comparison that found no changed data, and only for a file that was the
-same before and after it was read.
+A mark is written only if the comparison found no changed data, and if the file was the same before
+and after it was read.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from journal.inputs.state import ReadState, read_state
 from journal.store.journal import Journal
 from journal.text import encode_json
 
-# To compare fewer rows takes less than a tenth of a second.
+# Comparing fewer rows takes less than a tenth of a second.
 MIN_ROWS = 10_000
 
 
@@ -62,8 +63,8 @@ _decode = msgspec.json.Decoder(_Mark).decode
 class Comparison:
     """One comparison of ``rows`` with a job.
 
-    ``rules``: all else that its result depends on. With one that isn't text or None, or if ``rows``
-    isn't a :class:`RowInput`, nothing is known and nothing is kept.
+    ``rules``: all other things on which the result depends. If one of them is neither text nor
+    None, or if ``rows`` isn't a :class:`RowInput`, no mark is read or written.
     """
 
     def __init__(self, rows: object, service: _Service, job_id: str, *rules: object) -> None:
@@ -76,9 +77,10 @@ class Comparison:
         self._begin = 0  # the end of the journal
 
     def gone_if_known(self, created_at: datetime, *, keeps: bool) -> int | None:
-        """The number of rows that are gone from the input, if nothing else can have changed.
+        """The number of rows that are gone from the input, if the mark shows that nothing has
+        changed.
 
-        None: compare, and call :meth:`keep`. With ``keeps``, the mark may be renewed.
+        None means: compare, and call :meth:`keep`. With ``keeps``, the mark may be renewed.
         """
         if self._rows is None:
             return None
@@ -97,13 +99,15 @@ class Comparison:
         return None
 
     def begin(self, end: int) -> None:
-        """Call this before the input is read. ``end``: that of the journal, in bytes."""
+        """Call this before the input is read. ``end``: the end of the journal, in bytes."""
         self._begin = end
         self._before = None if self._rows is None else self._rows.begin()
 
     def keep(self, created_at: datetime, added: int, gone: int = 0) -> None:
-        """Keep the result of a comparison that found no changes but ``added`` rows, which it has
-        added in one commit, and ``gone`` ones. Raises no error of the file system.
+        """Write the mark after a comparison that found no changed data.
+
+        The comparison has added ``added`` rows in one commit, and ``gone`` rows are gone from the
+        input. Raises no error of the file system.
         """
         rows, before = self._rows, self._before
         if rows is None or before is None or rows.state_after(before) != before:
@@ -131,7 +135,7 @@ class Comparison:
         return text
 
     def _renew(self, mark: _Mark, rows: RowInput) -> None:
-        """Keep a mark that doesn't need the checksum of the whole file, if the file is old now."""
+        """Write a mark without the checksum of the whole file, if the file is old enough now."""
         now = read_state(rows.source.path)
         if now is not None and not now.sha256 and now.state == mark.read.state:
             _write(self._directory, msgspec.structs.replace(mark, read=now))
@@ -144,8 +148,9 @@ def _latest_data(journal: Journal) -> Position | None:
 
 
 def _position_of_own(journal: Journal, begin: int, added: int) -> Position | None:
-    """The position after the latest commit with data of a row, if it is certain that since
-    ``begin`` nobody else has written such data; None otherwise.
+    """The position after the latest commit with data of a row.
+
+    None if somebody else may have written such data since ``begin``.
     """
     offsets = journal.index.columns.row_offsets
     new = [offset for offset in offsets if offset >= begin]

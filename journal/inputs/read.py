@@ -40,21 +40,21 @@ def read_rows(
       Files in gzip, xz, zstd or bzip2 are decompressed while they are read.
     - ``format``: "csv", "tsv", "json" (an array of objects), "jsonl", "lines", "parquet", "arrow"
       (also Feather) or "xlsx". Default: by the file's extension, else by its content, else CSV.
-    - ``encoding`` of text. Default: as a byte order mark says, else UTF-8.
+    - ``encoding``: the encoding of text. Default: that of the byte order mark, else UTF-8.
     - ``delimiter``: what separates the cells of CSV: one character, or "tab". Default: a comma.
     - ``sheet``: the name of a sheet of a workbook. Default: the only one that isn't empty.
-    - ``recheck``: let ``open_job`` read a large file although it hasn't changed since the last
-      time it was compared with the job.
+    - ``recheck``: make ``open_job`` read a large file even if it hasn't changed since the last
+      comparison with the job.
 
     The values are JSON values: see `journal help inputs`. Numbers of JSON that aren't integers are
-    ``decimal.Decimal`` with all their digits. ``columns`` has the names in the order of the file,
-    or is None for JSON, where each row has its own.
+    ``decimal.Decimal`` with all their digits. ``columns`` has the names in the order of the file.
+    It is None for JSON, where each row has its own names.
 
     The header is read now; the rows are read while you iterate, in bounded memory. Each iteration
     reads the file from its beginning. Standard input can be iterated one time.
 
-    Raises InvalidValueError, now or while you iterate, which names the file, the line, row or cell,
-    and the value; and MissingExtraError if a library for this format is missing.
+    Raises InvalidValueError, now or while you iterate. It names the file, the line, row or cell,
+    and the value. Raises MissingExtraError if a library for this format is missing.
     """
     if isinstance(path, bytes) or not isinstance(path, (str, os.PathLike)):
         raise InvalidValueError("path", path, "must be the path of a file, such as 'orders.csv'")
@@ -64,10 +64,12 @@ def read_rows(
 
 
 class RowInput:
-    """The rows of an input, as :func:`read_rows` returns them. Iterating opens the input anew.
+    """The rows of an input, as :func:`read_rows` returns them. Each iteration opens the input
+    again.
 
-    ``columns``: the names of the columns; None if each row has its own names. ``source``: what is
-    read. ``recheck``: whether it is compared with a job although it hasn't changed.
+    - ``columns``: the names of the columns; None if each row has its own names.
+    - ``source``: the path and the options.
+    - ``recheck``: whether the input is compared with a job even if it hasn't changed.
     """
 
     def __init__(self, source: Source, *, recheck: bool = False) -> None:
@@ -100,8 +102,9 @@ class RowInput:
                 raise _unreadable(self.source, error) from None
 
     def check_by(self, check: Check, purpose: str) -> None:
-        """Pass the rows through ``check``, which raises for invalid ones. What it finds depends
-        only on the rows and on the text ``purpose``.
+        """Pass the rows through ``check``, which raises an exception for an invalid row.
+
+        Its result must depend only on the rows and on the text ``purpose``.
         """
         self._check, self._checked_for = check, purpose
 
@@ -121,7 +124,7 @@ class RowInput:
 
     @property
     def reading(self) -> tuple[str | None, ...]:
-        """What the rows depend on besides the file."""
+        """Everything on which the rows depend, except the file."""
         source, library = self.source, _LIBRARIES.get(self._format, "")
         version = getattr(sys.modules.get(library), "__version__", "")
         options = (self._format, source.encoding, source.delimiter, source.sheet)
@@ -137,7 +140,7 @@ class RowInput:
         except BaseException:
             stack.close()
             raise
-        # Nobody need iterate over the rows. Without this, an open file would be a ResourceWarning.
+        # If the caller doesn't iterate, the open file would cause a ResourceWarning without this.
         weakref.finalize(self, stack.close)
         self._format, self.columns = opened.format, opened.columns
         return opened

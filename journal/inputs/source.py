@@ -1,4 +1,4 @@
-"""An input as it was asked for: its path and options, and how errors name both."""
+"""The path and the options of an input, and how errors name them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ SQLITE_PREFIX = "sqlite:"
 
 
 class Source(msgspec.Struct, frozen=True):
-    """The arguments of :func:`journal.read_rows`. ``in_shell``: they come from `journal run`, so
-    messages name its options.
+    """The arguments of :func:`journal.read_rows`.
+
+    ``in_shell``: they come from `journal run`, so messages name its options.
     """
 
     path: str
@@ -53,7 +54,7 @@ class Source(msgspec.Struct, frozen=True):
         return f"--{name}" if self.in_shell else name
 
     def give(self, name: str, value: str) -> str:
-        """An option with a value, as it is typed."""
+        """An option with a value, as a person types it."""
         if self.in_shell:
             return f"--{name} {shlex.quote(value)}"
         return f"{name}={value!r}"
@@ -68,7 +69,7 @@ class Source(msgspec.Struct, frozen=True):
 
 
 def check_columns(columns: list[str], source: Source, where: str = "") -> list[str]:
-    """The names of columns. Raises InvalidValueError for a missing name, and for one given twice."""
+    """The names of columns. Raises InvalidValueError for a missing name or a repeated one."""
     seen = set[str]()
     for place, column in enumerate(columns, 1):
         if not column.strip():

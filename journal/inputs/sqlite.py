@@ -29,7 +29,9 @@ def _connect(path: str) -> sqlite3.Connection:
 
 
 def tables_of(path: str) -> list[str]:
-    """The names of the tables and views, quoted for a query; none if they can't be read."""
+    """The names of the tables and views, quoted for a query. An empty list if they can't be
+    read.
+    """
     query = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
     try:
         with closing(_connect(path)) as connection:
@@ -40,7 +42,7 @@ def tables_of(path: str) -> list[str]:
 
 
 def example(path: str) -> str:
-    """A query of the database, as it is typed."""
+    """An example of a query, as a person types it."""
     table = next(iter(tables_of(path)), "TABLE") if path else "TABLE"
     return f"'{SQLITE_PREFIX}{path or 'FILE'}?SELECT * FROM {table}'"  # noqa: S608  (for people)
 
@@ -70,9 +72,10 @@ def read_query(source: Source, stack: ExitStack) -> tuple[list[str], Rows]:
 
 
 def _is_cut_short(connection: sqlite3.Connection, path: str) -> bool:
-    """Whether the last page isn't whole. SQLite would read the rest of it as zeros: as nulls.
+    """Whether the file ends within a page. SQLite would read the missing bytes as zeros, so as
+    nulls.
 
-    With a journal beside it, SQLite restores the page.
+    If a journal of SQLite is beside the file, SQLite restores the page.
     """
     if any(os.path.exists(path + end) for end in ("-journal", "-wal")):
         return False

@@ -1,8 +1,8 @@
-"""Whether a file is still the one that was read: its state, and a checksum of all of it.
+"""Finds out whether a file has changed since it was read, by its state or a checksum.
 
-The time of a file's last change is exact to a tick of the system's clock, or worse. If a file
-changes just before it is read, it may change again within the same tick. Its size and times then
-stay the same, so only a checksum of the whole file shows that it is the same.
+The time of a file's last change has at best the resolution of the system's clock. If a file changes
+just before it is read, it may change again within the same tick of that clock. Its size and times
+may then stay the same, so only a checksum of the whole file shows the change.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from journal.fs import system
 
 _END_BYTES = 1 << 16
 _PIECE_BYTES = 1 << 20
-# No file system that keeps times has longer ticks: those of FAT take two seconds.
+# The longest tick of all file systems: that of FAT.
 _TICK_NS = 2_000_000_000
 
 
 class FileState(msgspec.Struct, frozen=True):
-    """What shows that a file has changed. ``ends``: SHA-256 of its first and last 64 KiB."""
+    """The state of a file, by which changes are found. ``ends``: SHA-256 of its first and last 64
+    KiB.
+    """
 
     device: int
     inode: int
@@ -34,7 +36,10 @@ class FileState(msgspec.Struct, frozen=True):
 
 
 class ReadState(msgspec.Struct, frozen=True):
-    """The state of a file when it was read. ``sha256``: of the whole, or "" if the state is enough."""
+    """The state of a file when it was read.
+
+    ``sha256``: the checksum of the whole file, or "" if the state is enough.
+    """
 
     state: FileState
     sha256: str = ""
@@ -43,9 +48,9 @@ class ReadState(msgspec.Struct, frozen=True):
 def read_state(path: str, *, before: ReadState | None = None) -> ReadState | None:
     """The state of the file now; None if it can't be read, or is no regular file.
 
-    The whole file is read if its last change is too recent, or if ``before`` has its checksum. So
-    call this before the file is read, and afterwards with the result as ``before``: equal results
-    say that the file is the one that was read.
+    The whole file is read if its last change is too recent, or if ``before`` has its checksum. Call
+    this before the file is read, and again afterwards with the first result as ``before``. If both
+    results are equal, the file has not changed in between.
     """
     now_ns = system.now_ns()
     if not os.path.isfile(path):  # to open a pipe would wait for its writer

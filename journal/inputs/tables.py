@@ -17,7 +17,7 @@ Rows = Iterator[dict[str, Any]]
 
 _DELIMITERS = {"\\t": "\t", "tab": "\t"}
 _SEPARATOR_LINE = re.compile(r'"?sep=([^"\r\n\0 ])"?\r?\n', re.IGNORECASE)  # for Excel, no row
-_PROBABLE = ";\t|"  # what else separates cells in files that are called CSV
+_PROBABLE = ";\t|"  # other separators of cells in files that are called CSV
 
 
 _CR = (
@@ -70,11 +70,12 @@ def _delimiter(source: Source) -> str:
 def _tsv_cells(lines: Iterator[str], source: Source) -> Table:
     """Yield the cells of each line, which are separated by tabs. Quotes have no special meaning.
 
-    This is the definition of text/tab-separated-values, and how `cut`, `awk`, database clients and
-    Google Sheets write TSV. A reader that interprets quotes could join lines up to the next quote.
+    The media type text/tab-separated-values is defined in this way, and `cut`, `awk`, database
+    clients and Google Sheets write it. A reader that interprets quotes could join lines up to the
+    next quote.
 
-    Excel and LibreOffice do quote cells with a comma, a quote or a tab. Such a cell is refused,
-    since nobody knows whether its quotes belong to the value.
+    Excel and LibreOffice put cells with a comma, a quote or a tab into quotes. Such a cell is
+    refused, since its quotes might also belong to the value.
     """
     for number, line in enumerate(lines, 1):
         text = without_end(line)
@@ -117,7 +118,7 @@ def _header(table: Table, source: Source, format: str) -> list[str]:  # noqa: A0
 
 
 def _check_delimiter(header: str, source: Source, where: str) -> None:
-    """Refuse a header of one column that looks like several, before all rows become one cell."""
+    """Refuse a header of one column that probably has another delimiter. Rows would be one cell."""
     for delimiter in _PROBABLE:
         if delimiter in header:
             given = source.give("delimiter", "tab" if delimiter == "\t" else delimiter)

@@ -28,7 +28,7 @@ _BOMS = (  # longest first, since the mark of UTF-32 begins with the mark of UTF
 
 
 class _Text(NamedTuple):
-    """How to decode an input. ``wide``: an LF takes more than one byte."""
+    """How to decode an input. ``wide``: an LF has more than one byte in this encoding."""
 
     source: Source
     encoding: str
@@ -37,7 +37,11 @@ class _Text(NamedTuple):
 
 
 def _text(stream: io.BufferedReader, source: Source) -> _Text:
-    """Raises InvalidValueError for an unknown encoding, and for a byte order mark of another one."""
+    """Choose the decoding.
+
+    Raises InvalidValueError for an unknown encoding, and for a byte order mark of another
+    encoding.
+    """
     encoding = source.encoding or "utf-8"
     try:
         name = codecs.lookup(encoding).name
@@ -87,7 +91,7 @@ def text_lines(
 
 
 def text_pieces(stream: io.BufferedReader, source: Source) -> Iterator[str]:
-    """The text in pieces of some 64 KiB, of which none is empty. Errors name the line."""
+    """The text in pieces of about 64 KiB. No piece is empty. Errors name the line."""
     text, line = _text(stream, source), 1
     data = b"x"
     while data:
@@ -122,7 +126,10 @@ def _items(stream: IO[bytes]) -> Iterator[bytes]:
 def _without_nuls(
     lines: Iterator[str | bytes], text: _Text, at_most: int | None
 ) -> Iterator[str | bytes]:
-    """Yield the lines. Raises InvalidValueError for a NUL in the first ``at_most`` lines, or in all."""
+    """Yield the lines. Raises InvalidValueError for a NUL.
+
+    With ``at_most``, only this number of lines is checked.
+    """
     for number, line in enumerate(itertools.islice(lines, at_most), 1):
         if ("\0" in line) if isinstance(line, str) else (b"\0" in line):
             raise _with_nuls(text, f"line {number}", line)
@@ -176,7 +183,7 @@ def _undecoded(error: UnicodeError) -> bytes:
 
 def _undecodable(error: UnicodeError, text: _Text, where: str) -> InvalidValueError:
     value = _undecoded(error)
-    # Of text in UTF-16 or UTF-32, every second byte may be a NUL.
+    # In UTF-16 or UTF-32, every second byte may be a NUL.
     whole = error.object if isinstance(error, UnicodeDecodeError) and not text.wide else b""
     if is_binary(whole.removesuffix(b"\0")):
         return text.source.refused("is binary data, not text: name a table", where, value)

@@ -1,7 +1,7 @@
-"""Where the messages of a run go: each to ``logging``, and to ``tell`` or standard error.
+"""Reports the messages of a run to ``logging``, and to ``tell`` or standard error.
 
-Each message is a record of the logger ``journal``. If the caller has no ``tell``, it is printed to
-standard error as well, unless a handler of the logger shows the record there.
+Each message is a record of the logger ``journal``. If the caller has no ``tell``, the message is
+also printed to standard error, unless a handler of the logger prints the record there.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ Tell = Callable[[str], object]  # called with each message for a person
 INFO, WARNING = logging.INFO, logging.WARNING
 
 _LOGGER = logging.getLogger("journal")
-_LOGGER.addHandler(logging.NullHandler())  # otherwise logging prints what nobody handles
+_LOGGER.addHandler(logging.NullHandler())  # otherwise logging prints records without a handler
 
 
 def say(text: str, level: int, job_id: str, tell: Tell | None) -> None:
-    """Log the message, and give it to ``tell``, or print it. What ``tell`` raises is raised."""
+    """Log the message, and pass it to ``tell`` or print it. Exceptions of ``tell`` are raised."""
     with Bar.out_of_the_way():
         is_printed = tell is None and _is_shown(level)
         if _LOGGER.isEnabledFor(level):
@@ -33,9 +33,9 @@ def say(text: str, level: int, job_id: str, tell: Tell | None) -> None:
 
 
 def _is_shown(level: int) -> bool:
-    """Whether a handler shows records of this level to a person.
+    """Whether a handler of the logger shows records of this level to a person.
 
-    A handler of a file, or one that keeps records, is none. Unknown ones are believed to show them.
+    Handlers that write to a file or store records don't. Unknown handlers are assumed to do it.
     """
     if not _LOGGER.isEnabledFor(level):
         return False

@@ -12,7 +12,7 @@ from journal.model import Job, expected_cost_cents
 
 
 class _Shown:
-    """What the cell shows. Frontends without HTML, such as a console, show its ``repr``."""
+    """The content of the cell. Frontends without HTML, such as a console, show its ``repr``."""
 
     def __init__(self, job: Job, details: Sequence[str]) -> None:
         self._job = job
@@ -35,7 +35,7 @@ class Cell:
         self._handle: Any = None
 
     def draw(self, job: Job, details: Sequence[str]) -> None:
-        """Show the job, or update what is shown."""
+        """Show the job, or update the HTML that is shown."""
         shown = _Shown(job, details)
         if self._handle is None:
             self._handle = sys.modules["IPython"].display.display(shown, display_id=True)
@@ -43,6 +43,6 @@ class Cell:
             self._handle.update(shown)
 
     def close(self, *, withdraw: bool = False) -> None:
-        """``withdraw``: take away what is shown."""
+        """End the output. ``withdraw``: remove it from the cell."""
         if withdraw and self._handle is not None:
             self._handle.update({"text/plain": ""}, raw=True)

@@ -1,4 +1,4 @@
-"""Computes how many rows of a job end per second while it is followed."""
+"""Computes how many rows of a job end per second while its progress is watched."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _RECENT_S = 10.0  # and at least 10 s
 
 
 class RecentRate:
-    """The recent rate, in rows per second, of a job that is followed."""
+    """The recent rate, in rows per second, of a job whose progress is watched."""
 
     def __init__(self) -> None:
         # pairs of the time when a count was first seen, and the count
@@ -24,7 +24,9 @@ class RecentRate:
         self._looks.clear()
 
     def look(self, now_s: float, done: int) -> float | None:
-        """Add the count ``done`` at ``now_s``. Returns the rate; None at the first looks."""
+        """Add the count ``done`` at ``now_s``. Returns the rate; None if there are too few
+        counts.
+        """
         looks = self._looks
         if looks and done < looks[-1][1]:  # rows became pending again
             looks.clear()
@@ -41,7 +43,7 @@ class RecentRate:
 
 
 def time_left(open_rows: int, rate: float | None) -> timedelta | None:
-    """The time that the open rows need at this rate; None if the rate is unknown."""
+    """The remaining time for the open rows at this rate; None if the rate is unknown."""
     if not rate:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Lets handlers of ``logging`` that have kept a stream of the terminal write above the bar."""
+"""Makes handlers of ``logging`` write above the bar, if they write to a stream of the terminal."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 
 def redirect_handlers(streams: Mapping[Any, Any]) -> None:
-    """Let each handler of a logger that writes to a key of ``streams`` write to its value.
+    """Replace streams in the handlers of all loggers: each key of ``streams`` by its value.
 
-    Don't call this with the lock of the bar: a handler that writes has its own lock, and waits for
-    that of the bar.
+    Don't call this while you hold the lock of the bar. A handler that is writing holds its own lock
+    and waits for the lock of the bar, so both would wait forever.
     """
     logging = sys.modules.get("logging")  # if nobody has imported it, there are no handlers
     if logging is None:

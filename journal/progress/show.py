@@ -23,7 +23,7 @@ class _View(Protocol):
 
 
 class Progress:
-    """A context manager that shows progress. Its errors are ignored, since the run matters more."""
+    """A context manager that shows progress. Errors are ignored, so that they don't end the run."""
 
     def __init__(
         self,
@@ -33,9 +33,13 @@ class Progress:
         pace: Callable[[], str] = str,
         in_shell: bool = False,
     ) -> None:
-        """``progress``: None shows a bar on a terminal, and HTML in a notebook; True also shows
-        lines elsewhere. ``pace`` returns what a run waits for, or its number of workers; "" to show
-        nothing. ``in_shell``: a command prints the outcome, so the lines need no last one.
+        """Store the options.
+
+        - ``progress``: None shows a bar on a terminal, and HTML in a notebook. True also shows
+          lines elsewhere.
+        - ``pace``: returns what a run waits for, or its number of workers; "" if there is nothing
+          to show.
+        - ``in_shell``: a command prints the outcome, so no last line is printed.
         """
         self._job = job
         self._progress = progress
@@ -75,7 +79,7 @@ class Progress:
                 view.close(withdraw=is_refused)
 
     def show(self, job: Job, state: str = "") -> None:
-        """Show the present counts of the job, unless they were shown a moment ago.
+        """Show the current counts of the job, unless the last update was a moment ago.
 
         ``state`` is the result of ``JobService.get_state``, for a job that another process runs.
         """
@@ -94,12 +98,12 @@ class Progress:
                 self._view.draw(job, self._details())
 
     def end(self, job: Job) -> None:
-        """``job``: what to show at the end."""
+        """End the display. ``job``: the job whose counts are shown last."""
         self._job = job
         self._is_over = True
 
     def then(self, on_progress: Callable[[Job], object]) -> Callable[[Job], None]:
-        """A function that shows a job, and calls ``on_progress`` with it."""
+        """Return a function that shows a job, and calls ``on_progress`` with it."""
 
         def show(job: Job) -> None:
             self.show(job)

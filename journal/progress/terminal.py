@@ -1,4 +1,6 @@
-"""Writes to standard error: a bar that messages don't break, and lines. Errors are ignored."""
+"""Writes a bar or lines to standard error. Messages are written above the bar. Errors are
+ignored.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from journal.text import counted, escaped, shorten, spent_text
 
 _LABEL_COLUMNS = 24
 _BAR_COLUMNS = (5, 30)  # the shortest and the longest bar
-_AGAIN_S = 0.05  # how often the bar is drawn below lines of others
+_AGAIN_S = 0.05  # how often the bar is drawn below lines of other writers
 
 Message = TypeVar("Message")
 
@@ -40,10 +42,10 @@ def has_terminal() -> bool:
 
 
 class Bar:
-    """A bar in the last line of the terminal. A process has one at a time.
+    """A bar in the last line of the terminal. A process has one bar at a time.
 
-    While it is there, ``sys.stdout`` and ``sys.stderr`` write above it, if they are terminals. So do
-    handlers of ``logging`` that have kept one of these streams.
+    While the bar is shown, ``sys.stdout`` and ``sys.stderr`` write above it, if they are terminals.
+    Handlers of ``logging`` that use these streams also write above it.
     """
 
     every_s = 0.1
@@ -63,7 +65,7 @@ class Bar:
     @classmethod
     @contextmanager
     def out_of_the_way(cls) -> Iterator[None]:
-        """Take the bar off the terminal while the block writes whole lines to it."""
+        """Remove the bar from the terminal while the block writes whole lines to it."""
         bar = cls._shown
         if bar is None:
             yield
@@ -76,14 +78,16 @@ class Bar:
 
     @classmethod
     def forget(cls) -> None:
-        """In a forked process, the bar and the lock belong to threads that don't exist."""
+        """Remove the bar in a forked process, where its threads don't exist and its lock may be
+        held.
+        """
         cls._lock, cls._shown = threading.RLock(), None
 
     def __init__(self) -> None:
         self._line = ""
         self._is_drawn = False
         self._may_draw = True  # not within a line of somebody else
-        self._hidden = 0  # how many blocks want it out of their way
+        self._hidden = 0  # how many blocks have removed it for now
         self._is_over = False
         self._drawn_s = 0.0
         self._terminal = sys.stderr
@@ -132,7 +136,9 @@ class Bar:
             return written
 
     def close(self, *, withdraw: bool = False) -> None:
-        """Leave the bar as it is. The cursor goes to the next line. ``withdraw``: erase it."""
+        """End the bar. It stays on the terminal, and the cursor goes to the next line.
+        ``withdraw``: erase it.
+        """
         with self._lock:
             Bar._shown = None
             for name, above in self._replaced:
@@ -142,12 +148,12 @@ class Bar:
                 self.erase()
             else:
                 self._put(self._line + "\n" if self._may_draw else "\n")
-            self._is_drawn, self._is_over = False, True  # somebody may have kept a stream
+            self._is_drawn, self._is_over = False, True  # other code may keep a stream
         redirect_handlers({above: above.stream for _, above in self._replaced})
 
     def _put(self, text: str) -> None:
         start = "\r\x1b[K" if self._may_draw else ""
-        with suppress(Exception):  # its errors must not be those of a print
+        with suppress(Exception):  # an error here must not be raised by the caller's print()
             self._terminal.write(start + text)
             self._terminal.flush()
 
@@ -156,12 +162,14 @@ os.register_at_fork(after_in_child=Bar.forget)
 
 
 def unwrapped(stream: Any) -> Any:
-    """The stream that is behind a stream above the bar; any other stream itself."""
+    """The original stream of a stream that writes above the bar. Any other stream is returned as it
+    is.
+    """
     return stream.stream if isinstance(stream, _AboveBar) else stream
 
 
 class _AboveBar:
-    """A stream of the terminal, above the bar."""
+    """A stream of the terminal that writes above the bar."""
 
     def __init__(self, stream: TextIO, bar: Bar) -> None:
         self.stream = stream
@@ -182,7 +190,7 @@ class _AboveBar:
 
 
 def above_bar(tell: Callable[[Message], object]) -> Callable[[Message], None]:
-    """``tell``, but the bar is out of its way."""
+    """Return a ``tell`` that removes the bar while a message is written."""
 
     def tell_above(message: Message) -> None:
         with Bar.out_of_the_way():
@@ -192,7 +200,7 @@ def above_bar(tell: Callable[[Message], object]) -> Callable[[Message], None]:
 
 
 def all_details(job: Job, details: Sequence[str]) -> list[str]:
-    """The details with the job's trouble before them, and its cost after them."""
+    """The details, after the job's failures and before its cost."""
     parts = [f"{job.failed_rows} failed"]
     if job.needs_review_count:
         parts.append(f"{job.needs_review_count} need review")
@@ -206,7 +214,7 @@ def all_details(job: Job, details: Sequence[str]) -> list[str]:
 def bar_line(job: Job, details: Sequence[str], columns: int) -> str:
     """The bar with its label, counts and details, in fewer than ``columns - 2`` columns.
 
-    Details that don't fit are left out, the last ones first. What room they leave is the bar.
+    Details that don't fit are left out, the last ones first. The bar fills the remaining columns.
     """
     label = shorten(escaped(job.id), min(_LABEL_COLUMNS, columns // 3))
     done = done_rows(job)  # decreases when rows become pending again
@@ -233,7 +241,7 @@ def _columns(terminal: TextIO) -> int:
 
 
 class Lines:
-    """A line every 10 seconds."""
+    """Prints a line every 10 seconds."""
 
     every_s = 10.0
 

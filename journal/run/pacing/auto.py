@@ -3,15 +3,16 @@
 A **level** is a number of workers. Its **throughput** is the level divided by the mean duration of
 an attempt (Little's law). Levels are tried one after another:
 
-- twice the level, while the throughput grows with it;
-- once something limits it: half of the way to the **limit**, the highest level that is believed to
-  go well;
-- at the limit, after a wait: a quarter more, and a fifth less. A quarter more stays if the
-  throughput grows, and a fifth less if it doesn't fall. The wait doubles while neither does.
+- While the throughput grows, the level is doubled.
+- Once something limits it, the level grows by half of the distance to the **limit**. The limit is
+  the highest level that probably works well.
+- At the limit, after a wait, a level 25% higher and one 20% lower are tried. The higher level is
+  kept if the throughput grows, and the lower level if the throughput doesn't fall. If neither is
+  kept, the wait doubles.
 
-After a Hold or a timeout the level is halved. The limit is then a tenth below the level that
-failed. Attempts that began at an earlier level say nothing about the present one, and neither do
-further holds before the next success: they are of the same outage, and of one attempt at a time.
+After a Hold or a timeout the level is halved. The limit is then 10% below the level that failed.
+Only attempts that began at the current level are used to judge it. Further holds before the next
+success don't count, since they belong to the same outage, with one attempt at a time.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from journal.errors import InvalidValueError
 
 DEFAULT_BOUND = 100
 _FIRST = 4
-_SHARE = 0.7  # of the growth of a level that its throughput must have
+_SHARE = 0.7  # the part of a level's growth by which the throughput must grow
 _MIN_ROUND = 16  # successes before a level is judged, and at least one for each worker
 _ROUNDS = 3  # before a level is given up because its throughput is too low
-_WEIGHT_ROUNDS = 8  # how many rounds the mean duration at a level remembers
+_WEIGHT_ROUNDS = 8  # how many rounds are part of the mean duration at a level
 _MIN_WAIT_S = 10.0  # before another level is tried at the limit, and 5 times the cost of a hold
 _WAIT_FACTOR = 5
 _MAX_WAIT_S = 1800.0
@@ -69,19 +70,21 @@ class Auto:
 
     @classmethod
     def largest(cls, workers: int | str | None, *, has_pool: bool) -> int | None:
-        """The largest number of workers. None: that of the pool, which an executor has."""
+        """The largest number of workers. None: the executor's own number of workers."""
         auto = cls.parse(workers)
         if auto is None:
             return None if workers is None else int(workers)
         return None if has_pool and workers == "auto" else auto.bound
 
     def bind(self, bound: int) -> None:
-        """Set the bound to that of the workers there are."""
+        """Set the bound to the number of workers that exist."""
         self.bound = bound
         self.count = self._good = min(self.count, bound)
 
     def use(self, in_flight: int) -> None:
-        """Take note of how many attempts are in flight. A level that isn't used never grows."""
+        """Record how many attempts are in flight. A level doesn't grow unless all its workers are
+        used.
+        """
         self._is_used = self._is_used or in_flight >= self.count
 
     def fail(self, ticket: int, last_ticket: int, now_s: float, *, is_hold: bool) -> None:

@@ -28,7 +28,9 @@ class Bounds:
 
     @property
     def depend_on_outcomes(self) -> bool:
-        """Whether the outcome of any row may end the run, beside the first rows of the brake."""
+        """Whether the outcome of any row may end the run, and not only those of the first ten
+        rows.
+        """
         return bool(self._limits_of_cost) or self._halt is not None
 
     @property
@@ -37,14 +39,15 @@ class Bounds:
         return [name for name in names if getattr(self._limits, name) is not None]
 
     def hear_cost(self, outcome: Outcome) -> None:
-        """Notice whether an outcome has reported a cost."""
+        """Record whether an outcome has reported a cost."""
         if outcome.kind not in ("held", "lost", "unstarted"):
             self._has_outcome = True
         self._has_cost = self._has_cost or outcome.cost_cents is not None
 
     def unused_limit(self) -> str:
-        """The message that a limit of cost has had no effect, since no outcome has reported a cost;
-        "" if one has, or if there was no outcome or no limit.
+        """The message that a cost limit had no effect, because no outcome has reported a cost.
+
+        "" if an outcome has reported one, or if there was no outcome or no limit.
         """
         names = self._limits_of_cost
         if self._has_cost or not self._has_outcome or not names:
@@ -69,10 +72,12 @@ class Bounds:
         has_fresh: Callable[[], bool],
         is_idle: bool,
     ) -> tuple[str, int] | None:
-        """Why the run must end, and how: 1 waits for the rows in flight, 2 ends them. None if it goes on.
+        """Why the run must end, and how: 1 waits for the rows in flight, 2 ends them. None: it
+        continues.
 
-        ``job`` is the present job; ``counts`` are those of the run's report. ``has_fresh`` returns
-        whether rows are left that were never started. ``is_idle``: whether no row is in flight.
+        - ``job``: the job as it is now. ``counts``: those of the run's report.
+        - ``has_fresh``: returns whether rows are left that were never started.
+        - ``is_idle``: whether no row is in flight.
         """
         if self._halt is not None:
             succeeded = counts["completed"] + counts["skipped"]

@@ -13,7 +13,7 @@ from journal.text import counted
 
 
 def check_where(where: Any) -> None:
-    """Raise InvalidValueError unless ``where`` can be called, or is None."""
+    """Raise InvalidValueError if ``where`` is neither None nor callable."""
     if where is not None and not callable(where):
         raise InvalidValueError("where", where, "must be a function of a row, or None")
 
@@ -21,8 +21,8 @@ def check_where(where: Any) -> None:
 class Chosen:
     """The pending rows that meet the condition of a run.
 
-    A row that doesn't meet the condition is passed over, and isn't checked again in this run. So
-    searching a million rows for the rows that other processes have made pending stays cheap.
+    A row that doesn't meet the condition is skipped, and isn't checked again in this run. This
+    makes it cheap to search a million rows for rows that other processes have made pending.
     """
 
     def __init__(self, service: JobService, job_id: str, where: Where | None) -> None:
@@ -73,8 +73,8 @@ def left_open(job: Job, how_to: HowTo) -> str:
 def command_for_rest(command: str, reason: str | None) -> str:
     """The command line that continues a job. ``reason``: why its last run has ended early, or "".
 
-    If only rows are left that don't meet the run's condition, it is the command without the
-    condition, since the same command would start no row.
+    If only rows are left that don't meet the run's condition, the condition is removed from the
+    command. Otherwise the command would start no row.
     """
     if not (reason or "").endswith(", because of `--where`"):
         return command

@@ -1,6 +1,4 @@
-"""The conditions on which a run gives up, such as ``halt="soon,fail=20%"`` or ``"soon,fail=10 in a
-row"``, and the brake of its first rows.
-"""
+"""The conditions on which a run gives up: the option ``halt``, and the brake for the first rows."""
 
 from __future__ import annotations
 
@@ -36,9 +34,9 @@ class Halt(msgspec.Struct):
 
     ``what`` selects rows: "fail", "success" or "done" (both). The run gives up when:
 
-    - ``count`` such rows have ended; with ``in_a_row``, these began after all that succeeded; with
-      ``window``, they are among the last ``window`` rows that ended;
-    - or, with ``percent``, such rows are at least that part of the ended rows, and at least
+    - ``count`` such rows have ended. With ``in_a_row``, only rows count that began after the last
+      success. With ``window``, only the last ``window`` rows that ended count.
+    - Or, with ``percent``, at least this part of the ended rows are such rows, and at least
       ``min_done`` rows have ended.
 
     ``now``: True if the run then ends the rows in flight, instead of waiting for them.
@@ -85,9 +83,9 @@ class Halt(msgspec.Struct):
         return cls(now, match[2], count=int(match[3]))
 
     def hear(self, ticket: int, *, failed: bool) -> None:
-        """Take into account that a row has ended. Tickets are in the order in which attempts began.
+        """Count a row that has ended. Tickets are in the order in which attempts began.
 
-        A success that began before the failures in a row says nothing about what caused them.
+        If a success began before the failures in a row, it doesn't reset their number.
         """
         if self.in_a_row and failed and ticket > self.succeeded:
             self.failed_since.append(ticket)
@@ -122,12 +120,12 @@ class Brake:
     """Ends a run whose first rows all fail with the same error code.
 
     Such failures probably have a cause outside of the rows. Only first attempts of rows count. The
-    brake is undecided until one of these happens: 10 such attempts have failed with the same code;
-    one has failed with another code; or any attempt has ended without failing. A wrong answer of a
-    handler, from which this package has made a review, is a failure here.
+    brake is undecided until one of these happens: 10 such attempts have failed with the same code,
+    one has failed with another code, or any attempt has ended without failing. If a handler returns
+    an invalid result, its row needs a review, but this counts as a failure here.
 
-    The rows of a call that will be attempted again count as one failure: one failed call may be
-    bad luck, and costs nothing.
+    If the rows of a failed call will be attempted again, they count as one failure, because a
+    single failed call may be a chance event.
     """
 
     def __init__(self, *, is_on: bool) -> None:
@@ -144,8 +142,10 @@ class Brake:
         return self.is_undecided and self._count >= _MAX_ALIKE
 
     def hear(self, row: JobRow, outcome: Outcome, call: object, *, again: bool) -> None:
-        """Count the outcome of an attempt. ``again``: the row will be attempted again. ``call``:
-        what the rows of one call share.
+        """Count the outcome of an attempt.
+
+        ``again``: the row will be attempted again. ``call``: the object that the rows of one call
+        share.
         """
         if not self.is_undecided or outcome.kind in ("unstarted", "held"):
             return
@@ -163,8 +163,10 @@ class Brake:
                 self._ended = "review" if outcome.kind == "review" else "failed"
 
     def trip(self, *, rows_left: bool) -> bool:
-        """Decide whether the run ends; return True if it does. It ends if some rows were never
+        """Decide whether the run ends. ``rows_left``: whether there are rows that were never
         started.
+
+        Without such rows, the run doesn't end early. Returns the decision.
         """
         self.is_undecided = False
         self.has_tripped = rows_left

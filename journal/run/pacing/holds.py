@@ -1,4 +1,4 @@
-"""Holds a run back while the far side is down or throttles: after each :class:`Hold` of a handler."""
+"""Makes a run wait while the called service is down or throttles: see :class:`Hold`."""
 
 from __future__ import annotations
 
@@ -16,23 +16,22 @@ from journal.store.policies import TIMED_OUT
 from journal.text import counted, shorten
 
 MAX_HELD_S = 3600.0  # of holds and probes without one answer, before the run pauses
-# A Hold that states a shorter time, such as 0, waits so long: doubled with each hold in succession,
-# up to a second. Otherwise the probes would flood the far side and the journal.
+# The shortest hold, even for a Hold with ``after_s=0``. It doubles with each hold in succession, up
+# to a second. Otherwise the run would make too many probes.
 _LEAST_S, _MOST_LEAST_S = 0.01, 1.0
 _LOG_S = 30.0  # between two log records about the number of workers
 _MESSAGE_CHARACTERS = 200
 
 
 class Holds:
-    """Says whether rows may start. Times are those of ``monotonic``.
+    """Decides whether rows may start. Times are those of ``monotonic``.
 
-    A run holds for the time that the Hold states, or else for a backoff by the number of holds in
-    succession. Then it is half open: one row at a time, as a probe, until the far side answers an
-    attempt that was started after the hold. If the probe ends without an answer, the run holds
-    again.
+    A run holds for the time of the Hold, or else for a backoff, which grows with each hold in
+    succession. After that time, the run starts one row at a time as a **probe**. If the service
+    answers a probe, the run continues. If a probe ends without an answer, the run holds again.
 
-    Attempts that were in flight when the hold began belong to the same outage. Their outcomes
-    "held" can only make the hold longer, and their answers don't end it.
+    Attempts that were in flight when the hold began belong to the same outage. If they raise Hold,
+    the hold can only become longer. Their answers don't end the hold.
     """
 
     def __init__(self, limits: Limits, job: HeldJob) -> None:
@@ -46,8 +45,8 @@ class Holds:
         self.until_s = 0.0
         self._first_s = 0.0  # when the first of the holds in succession began
         self._since_s = 0.0  # when the latest of them began
-        # The length of the holds in succession whose probes have ended, and of these probes. Time
-        # in which the job was paused doesn't count.
+        # The total length of the holds in succession and of their probes, without the current hold.
+        # Time in which the job was paused doesn't count.
         self._held_s = 0.0
         self._before = 0  # the last ticket that was started before the hold
         self._last = 0  # the ticket of the latest attempt
@@ -130,7 +129,7 @@ class Holds:
         return "" if self.auto is None else counted(self.auto.count, "worker|workers")
 
     def allowed(self, count: int, now_s: float) -> int:
-        """How many rows may start now, of ``count`` if the run isn't held."""
+        """How many rows may start now: ``count``, if the run isn't held."""
         if not self.count:
             return count
         return 0 if now_s < self.until_s or self._probe else min(count, 1)
@@ -151,8 +150,9 @@ class Holds:
         return f"{wait_s:.3g} s, until {at:%H:%M:%S}: {why}"
 
     def reason_to_pause(self) -> tuple[str, int] | None:
-        """Why the run must pause, and how: see :meth:`Bounds.reached`. It was held too long without
-        an answer, and its last probe has had none. None if it goes on.
+        """Why the run must pause, and how: see :meth:`Bounds.reached`. None if it continues.
+
+        It must pause if it was held too long, and if its last probe had no answer.
         """
         if not self.count or self._held_s < MAX_HELD_S:
             return None

@@ -68,12 +68,16 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def retry_classes(self) -> Errors:
-        """The exception classes in ``retry_on``. Only a worker can match them, subclasses too."""
+        """The exception classes in ``retry_on``. Workers compare them, because they have the
+        exception.
+        """
         return tuple(kind for kind in self._kinds if not isinstance(kind, str))
 
     @property
     def retry_codes(self) -> frozenset[str]:
-        """The error codes in ``retry_on``, which the driver matches, wherever the handler ran."""
+        """The error codes in ``retry_on``. The driver compares them with outcomes of all kinds of
+        workers.
+        """
         return frozenset(kind for kind in self._kinds if isinstance(kind, str))
 
     @property

@@ -1,9 +1,10 @@
-"""Limits by key: at most so many rows in flight for each value of a column (``limit_per``).
+"""Limits by key: the option ``limit_per`` limits the rows in flight for each value of a column.
 
-A **key** is a column together with one of its values. A row that has no room under one of its keys
-is parked: only its number is kept, among those that wait for the same keys. When a slot of a key
-becomes free, parked rows of the key come before rows that are looked at for the first time. So each
-row is looked at once when it is found, and once when it may start, however long its key is full.
+A **key** is a column together with one of its values. The limit of a key is its number of
+**slots**. If a key of a row has no free slot, the row is **parked**: its number is stored in a
+queue of rows that wait for the same keys. When a slot becomes free, parked rows of the key come
+before rows that are found later. So each row is read once when it is found, and once when it may
+start, however long it waits.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Queue = tuple[int, Keys]  # which rows: their rank, and the keys that they wait 
 # In which order parked rows start: rows that were due for another attempt, rows that were never
 # started, rows of earlier runs.
 RETRIED, FRESH, STARTED = range(3)
-_FIRST_ROWS = 1000  # are looked at to find out whether a column exists
+_FIRST_ROWS = 1000  # rows that are read to find out whether a column exists
 
 
 class _Numbers:
@@ -63,7 +64,7 @@ class _Numbers:
 
 
 class PerKey:
-    """Counts the rows in flight by their keys, and keeps the rows that have to wait."""
+    """Counts the rows in flight by their keys, and stores the rows that must wait."""
 
     def __init__(self, limit_per: Mapping[str, int] | None) -> None:
         self._limits = dict(limit_per or {})
@@ -150,9 +151,9 @@ class PerKey:
                 for key in keys:
                     self.in_flight[key] = self.in_flight.get(key, 0) + 1
             return True
-        # A row waits for one key at first, since most rows have only one that is full for long. If
-        # another key is full when that one has room, the row waits for both. So it moves at most
-        # as often as it has keys, and not to and fro.
+        # At first, a row waits for one key, since most rows have only one key that is full for
+        # long. If another key is full when the first has a free slot, the row waits for both. So a
+        # row moves to another queue at most as often as it has keys.
         if waited:
             awaited = tuple(key for key in keys if key in waited or key in full)
         else:
@@ -180,7 +181,7 @@ class PerKey:
             self._is_parked[at] &= ~(1 << bit)
 
     def start(self, rows: Iterable[JobRow]) -> None:
-        """Take note of the attempts of the rows that were admitted and started."""
+        """Record the attempts of the rows that were admitted and started."""
         if self._admitted:
             for row in rows:
                 if row.row_number in self._admitted:

@@ -14,7 +14,7 @@ _BURST_S = 0.05  # rows due within this time may start together, so that they sh
 class Rate:
     """Allows at most ``per_s`` starts a second, evenly spread, with a short burst after a pause.
 
-    ``batch`` rows start together, or all that may start.
+    ``batch`` rows start together, or fewer if fewer may start.
     """
 
     def __init__(self, per_s: float, batch: int = 1) -> None:
@@ -28,7 +28,7 @@ class Rate:
     def parse(cls, text: str, batch: int = 1) -> Rate:
         """``"50/s"``, ``"100/m"``, ``"2.5/h"``. Raises InvalidValueError.
 
-        A batch has at most the number of rows that the rate names: 100 for ``"100/m"``.
+        A batch has at most as many rows as the number in the rate: 100 for ``"100/m"``.
         """
         match = _RATE.fullmatch(text.strip()) if isinstance(text, str) else None
         per_s = float(match[1]) / _UNIT_S[match[2]] if match else 0.0
@@ -37,7 +37,7 @@ class Rate:
         return cls(per_s, min(batch, max(1, int(float(match[1])))) if match else batch)
 
     def allowed(self, now_s: float, pending: int = 1) -> int:
-        """How many rows may start now, of ``pending`` that would without the rate."""
+        """How many rows may start now, if ``pending`` rows could start without the rate limit."""
         if self._at_s is not None:
             earned = (now_s - self._at_s) * self._per_s
             self._tokens = min(self._burst, self._tokens + earned)
