@@ -26,7 +26,7 @@ PATCHES = [
     Patch(
         "an error of the bar is no error of a run or of a print",
         "progress/terminal",
-        "        with suppress(Exception):  # its errors must not be those of a print\n",
+        "        with suppress(Exception):  # an error here must not be raised by the caller's print()\n",
         "        if True:\n",
         PROGRESS,
     ),
