@@ -106,6 +106,29 @@ def test_only_the_floor_of_the_disk_locks_or_opens_what_belongs_to_a_journal(pat
     } - ({"os.open", "os.write"} if module_name(path).startswith("cli") else set())
 
 
+MODULES_OF_PLATFORMS = {"fcntl", "msvcrt", "pwd", "resource", "termios", "winreg", "_winapi"}
+_VARYING = r"(system\.)?(os|signal|socket|select|time|subprocess|threading|ctypes)"
+_QUESTION = re.compile(
+    r"sys\.(platform|getwindowsversion)|os\.name|platform\.\w+"
+    rf"|(hasattr|getattr)\({_VARYING}, '\w+'.*\)"
+)
+# The rooms of tests that test `fs` and `run`, or drive a system's own faults.
+ASKING_TESTS = {"conftest", "support", "store", "index", "crash", "run", "windows", "macos"}
+
+
+def questions_about_the_platform(path: Path) -> set[str]:
+    asked = (n for n in nodes(path) if isinstance(n, ast.Attribute | ast.Call))
+    return {text for text in map(ast.unparse, asked) if _QUESTION.fullmatch(text)}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_only_fs_and_run_ask_for_the_platform(path: Path) -> None:
+    if module_name(path) == "cli.run.subprocesses":  # until it has moved into run
+        return
+    if room_of(module_name(path)) not in ("fs", "run"):
+        assert questions_about_the_platform(path) | (imports(path) & MODULES_OF_PLATFORMS) == set()
+
+
 # What a command's output is kept in, a pack that somebody asks for, the input and
 # the script of a run, and the standard streams: none of it belongs to a journal.
 OTHERS_FILES = {
@@ -156,6 +179,12 @@ def test_what_tests_share_stands_in_support_and_imports_no_test(path: Path) -> N
     assert not {name for name in found if name.split(".")[-1].startswith("test_")}
     if path.parent.name == "support":
         assert {name.split(".")[0] for name in found} & rooms <= {"support"}
+
+
+@pytest.mark.parametrize("path", TESTS_SOURCES, ids=lambda path: str(path.relative_to(TESTS)))
+def test_other_tests_ask_for_the_platform_by_the_marks_in_support(path: Path) -> None:
+    if path.relative_to(TESTS).parts[0].removesuffix(".py") not in ASKING_TESTS:
+        assert questions_about_the_platform(path) == set()
 
 
 def test_what_the_methods_of_a_service_take_and_give_is_exported() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.platforms import PEAK_UNIT_BYTES, needs_rlimits
 
 from journal import JobService
 from journal.cli.main import main
@@ -375,6 +376,7 @@ def test_a_job_without_errors_has_nothing_to_show(root: Path, capsys: Capture) -
     assert capsys.readouterr().out == "code,status,count,cost_cents,example,rows,where\n"
 
 
+@needs_rlimits
 @pytest.mark.parametrize("form", ["--table", "--nl", "--json", "--csv", "--tsv"])
 def test_rows_need_no_more_memory_for_more_rows(tmp_path: Path, form: str) -> None:
     text = "x" * 200
@@ -397,7 +399,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
             stderr=subprocess.PIPE,
             check=True,
         )
-        peaks.append(int(done.stderr) * (1 if sys.platform == "darwin" else 1024))
+        peaks.append(int(done.stderr) * PEAK_UNIT_BYTES)
     assert peaks[1] - peaks[0] < 12 << 20  # all of it is 30 MB; the index of it 2
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import msgspec
 import pytest
 from support.children import FaultyOs, fails, journal_path, seal_commits, works, writes_half
 from support.copies import JOB, content_of, go_on, make_job, packed, put_artifact
+from support.platforms import needs_proc
 
 import journal.format.extent
 import journal.fs.system
@@ -29,7 +29,7 @@ from journal.transfer.copies import holds, open_copy
 from journal.transfer.pack_contents import Snapshot, place
 from journal.transfer.source import Source
 
-pytestmark = pytest.mark.skipif(sys.platform == "darwin", reason="looks into /proc")
+pytestmark = needs_proc
 
 
 class Trail(FaultyOs):
