@@ -22,9 +22,9 @@ MAX_COLUMNS = 2000  # the default limit of SQLite
 def write_sqlite(rows: FlatRows, path: Path, names: frozenset[str] = frozenset()) -> int:
     """Write the database into the empty file ``path``. Returns its number of rows.
 
-    The database has a table ``rows``, or ``steps``, and, unless the export has only data, a table ``jobs``.
-    Fields in ``names`` (from ``check_fields``) are hidden in ``jobs``. Values are stored as
-    follows:
+    The database has a table ``rows`` or ``steps``. If the export has more than data, there is also
+    a table ``jobs``, in which fields in ``names`` (from ``check_fields``) are hidden. Values are
+    stored as follows:
 
     - integers, floats and text unchanged, except that SQLite stores -0.0 as 0.0;
     - booleans as 0 and 1;
@@ -97,7 +97,7 @@ def _stored(value: Any) -> Any:
 def _declared(kinds: int) -> str:
     """Return the type of a column.
 
-    It is "" if any type would change values, as for text mixed with numbers.
+    It is "" if each type would change some values, as for text mixed with numbers.
     """
     if kinds and not kinds & ~(BOOL | INT | WIDE):
         return "INTEGER"

@@ -1,6 +1,6 @@
 """Rows as flat records for tables: the columns of the data, then the columns of the journal.
 
-All rows must be read before the set of columns is known. So each row is first written to a
+The set of columns is known only after all rows were read. So each row is first written to a
 temporary file without a name. The export is made from that file, so later changes of the job don't
 matter.
 """
@@ -78,12 +78,12 @@ def _line_type(columns: dict[str, int]) -> GenericAlias:
 class FlatRows:
     """The rows of some jobs as flat dicts. They can be iterated several times.
 
-    - ``columns``: a dict from each column's name to the kinds of its values (0: only nulls). The
-      columns of the data come first, in the order in which they occur, then the columns of the
-      journal; or the wanted columns, in their order.
-    - ``own``: the names of the journal's columns among them.
-    - ``key``: the names of the columns that identify a row, and of the one with its status; empty
-      if they aren't all in the table.
+    - ``columns``: a dict from each column's name to the kinds of its values (0: only nulls). If
+      columns were selected, they are in the given order. Otherwise the columns of the data come
+      first, in the order in which they occur, and then the columns of the journal.
+    - ``own``: those of the names that are columns of the journal.
+    - ``key``: the names of the columns that identify a row, and the name of the status column.
+      Empty if one of them isn't in the table.
     - ``jobs``: the jobs.
     - ``count``: the number of rows.
 
@@ -114,8 +114,8 @@ class FlatRows:
         - ``options``: which columns the table has.
         - ``on_error`` is called with the error of each job that can't be read or has too many
           columns. The job is left out.
-        - Without ``tabular``, ``columns`` may hold only the columns of the data whose names may be
-          equal to names of the journal's columns.
+        - Without ``tabular``, ``columns`` may lack columns of the data, except those whose names
+          may be equal to names of the journal's columns.
 
         Raises InvalidValueError (no such status or column), StorageError, and the errors of reading
         a job.
@@ -241,9 +241,7 @@ class FlatRows:
         return flat
 
     def _take(self, service: JobService, job_id: str) -> None:
-        """Write the rows of one job to the file. Its columns are added if the whole job can be
-        read.
-        """
+        """Write the rows of one job to the file. If the whole job can be read, add its columns."""
         job, rows, history = service._look(job_id, self._statuses)  # noqa: SLF001  (ours)
         attempts = None if self._data_only else LastAttempts(history.entries())
         kinds, used = self._kinds.copy(), set(self._used)
@@ -260,7 +258,7 @@ class FlatRows:
         self.jobs.append(job)
 
     def _note(self, row: JobRow, own: tuple[Any, ...] | None, kinds: dict[Key, int]) -> None:
-        """Add the columns of a row, and the kinds of their values."""
+        """Register the columns of a row, and the kinds of their values."""
         for key, value in self._columns_of(row, own is not None):
             kind = _KINDS[type(value)]
             if kind == FLOAT and not value.is_float:
@@ -307,9 +305,9 @@ class FlatRows:
 
 
 class FlatSteps(FlatRows):
-    """The steps of the rows of some jobs as flat dicts, in the order of rows and of first records.
+    """The steps of the rows of some jobs as flat dicts, by row, in the order in which they began.
 
-    A step has the columns in STEP_COLUMNS. ``statuses`` are those of the rows.
+    A step has the columns in STEP_COLUMNS. ``statuses``: only steps of rows with these statuses.
     """
 
     table = "steps"

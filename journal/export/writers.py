@@ -66,9 +66,9 @@ def export_rows(
     """Write the rows of jobs, in the order of ``job_ids`` and row numbers. Returns their number.
 
     Each row becomes one flat record: first the columns of its data, then the columns in
-    :data:`journal.frames.columns.JOURNAL_COLUMNS`. If the data has a column with one of these names,
-    in upper or lower case, the journal's columns get the prefix ``journal_``. The columns from
-    earlier_attempts to usage, but for those of errors, are left out if no row uses them.
+    :data:`journal.frames.columns.JOURNAL_COLUMNS`. If the data has a column with one of these
+    names, in upper or lower case, the journal's column gets the prefix ``journal_``. Some of the
+    journal's columns are left out if no row uses them: see :class:`journal.Rows`.
 
     - ``out``: a path, or a binary stream for the formats in STREAMED. The complete export replaces
       the file at a path, and is synced. If the export fails, the file stays as it was. An existing
@@ -126,7 +126,10 @@ def export_rows(
 
 
 def _checked(file_format: str | None, options: Options, *, steps: bool, data_only: bool) -> str:
-    """The format. Raises InvalidValueError and MissingExtraError."""
+    """Check the arguments of an export, and return the format.
+
+    Raises InvalidValueError and MissingExtraError.
+    """
     if file_format not in FORMATS:
         raise InvalidValueError("format", file_format, f"must be one of {', '.join(FORMATS)}")
     if steps and data_only:
@@ -170,7 +173,7 @@ def _write_csv(rows: FlatRows, stream: IO[bytes]) -> int:
 
 def _write_tsv(rows: FlatRows, stream: IO[bytes]) -> int:
     columns = tuple(rows.columns)
-    # only values of the journal's columns may be changed to fit; the data is never changed
+    # only values of the journal's columns may be changed to suit the format, and never the data
     own = frozenset(rows.own)
     for name in columns:
         _check_cell(name, name, "the header")

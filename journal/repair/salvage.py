@@ -98,9 +98,8 @@ class Salvage:
     isn't repeated. If a later record gave the row other data, this record is kept and the row is
     complete.
 
-    Only a redo gives a completed row another status. So if a kept record gives a completed row
-    another status, and outcomes may be lost, the redo before that record was lost and is written
-    again.
+    Only a redo gives a completed row another status. If a kept record gives a completed row another
+    status without a redo, and records may be lost, then the redo was lost, and is written again.
     """
 
     def __init__(self, directory: Path, source: JournalFile, journal: Journal) -> None:
@@ -116,7 +115,7 @@ class Salvage:
         self.placeholders: set[int] = set()
 
     def take(self, region: Region, *, last: bool) -> None:
-        """Keep the lines of a region that can be kept, and note the actions.
+        """Keep the lines of a region that can be kept, and record the actions.
 
         ``last``: this is the last region. Raises FormatVersionError, JobMismatchError and
         StorageError.
@@ -254,10 +253,10 @@ class Salvage:
     # --- bytes without a matching seal
 
     def _keep_rows(self, commit: Iterator[Line], region: Region, *, first: bool) -> None:
-        """Keep the rows of a broken commit that can be trusted, and note the losses.
+        """Keep the rows of a broken commit that can be trusted, and record the losses.
 
         ``first``: True if the commit is the first one of the file and other commits follow. In this
-        case, only rows are lost (and no outcomes) if
+        case, no outcomes are lost if
 
         - the job record is kept, and isn't that of a retry job, which begins with outcomes; and
         - as many lines are lost as row numbers are missing between the kept rows.
@@ -317,7 +316,8 @@ class Salvage:
                 return False
             if index.state is None:
                 self._put_job_placeholder(record.at)
-            # The checksum doesn't cover the time. If it were wrong, later records would repeat it.
+            # The checksum doesn't cover the time. If the time were wrong, later records would
+            # repeat it.
             self._write(_at(line.text, index.last_at), index.last_at)
             return True
         if isinstance(record, JobRecord) and index.state is None:
@@ -329,7 +329,7 @@ class Salvage:
         return False
 
     def _add(self, action: Action) -> None:
-        """Note an action. Equal actions about successive lines become one action.
+        """Record an action. Equal actions for successive lines become one action.
 
         :meth:`finish` sorts the ``rows`` of an action and removes duplicates.
         """
@@ -351,7 +351,7 @@ class Salvage:
             self._add(Action("removed", copies.line, copies.lines, [], message))
 
     def _note_loss(self, loss: DroppedLines, reason: str) -> None:
-        """Note lost lines. Rows that these lines added get placeholders."""
+        """Record lost lines. Rows that these lines added get placeholders."""
         if not loss.lines:
             return
         self._add(Action("lost", loss.line, loss.lines, sorted(loss.rows), reason))
@@ -367,7 +367,7 @@ class Salvage:
         self.placeholders.add(row)
 
     def _put_lost_redo(self, following: RowStatusRecord) -> None:
-        """Write a redo that was lost: only a redo leads from completed to another status."""
+        """Write a redo that was lost. Only a redo leads from completed to another status."""
         record = RowStatusRecord(
             row=following.row,
             status="pending",

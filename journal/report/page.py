@@ -70,7 +70,7 @@ def report_page(service: JobService, job_id: str, *, redact: Collection[str] = (
     names = service.redact | check_fields(redact)
     job, trouble, history = service._look(job_id, _TROUBLE)  # noqa: SLF001  (of this package)
     statistics = JobStatistics(
-        entry  # not redacted: its message shows whether a policy settled the row; the page doesn't show it
+        entry  # not redacted: only used to find out whether a policy settled the row
         if isinstance(entry.record, RowStatusRecord)
         else entry._replace(record=redacted_members(entry.record, names))
         for entry in history.entries()

@@ -97,9 +97,7 @@ def _svg(chart: Any, title: str, times: Sequence[datetime], series: dict[str, An
 
 
 def _make_plain(root: Any, title: str, names: list[str]) -> None:
-    """Remove scripts, links and comments. Values that pygal's script would show become SVG
-    titles.
-    """
+    """Remove scripts, links and comments. SVG titles show the values instead of pygal's script."""
     for parent in list(root.iter()):
         facts = {child.get("class"): child for child in parent if _kind(child) == "desc"}
         for child in list(parent):
@@ -129,7 +127,7 @@ def _kind(element: Any) -> str:
 
 
 def _time_labels(times: Sequence[datetime]) -> list[str]:
-    """The labels of the time axis: dates, times or both, depending on the distance of the times."""
+    """The labels of the time axis: dates, times or both, depending on the range of the axis."""
     if not times:
         return []
     width_s = (times[1] - times[0]).total_seconds() if len(times) > 1 else 1

@@ -62,7 +62,8 @@ class Artifacts:
     def look(self) -> bool:
         """Find the files that are missing or differ; return whether any file is missing.
 
-        Raises StorageError, also if a name is a file in one copy and a directory in the other.
+        Raises StorageError. It is also raised if a name is a file in one copy and a directory in
+        the other.
         """
         self._missing, self.differing, self.left_out = [], [], []
         try:
@@ -95,9 +96,9 @@ class Artifacts:
         self._missing += self._missing_histories()
 
     def _missing_histories(self) -> list[str]:
-        """The kept histories of the other copy that we lack.
+        """The kept histories of the other copy that are missing here.
 
-        A history isn't needed if our journal begins with it.
+        A history isn't needed if our journal begins with the same commits.
         """
         missing = []
         for name in directories.names_in(self._theirs.top):
@@ -141,8 +142,8 @@ class Artifacts:
     def stage(self, *, differing: bool) -> None:
         """Copy the missing files, and with ``differing`` those that differ, to the staging area.
 
-        The copies are synced on return. Raises StorageError, also if two of the names are one name
-        on our file system.
+        The copies are synced on return. Raises StorageError. It is also raised if two names are the
+        same name on our file system.
         """
         names = [*self._missing, *(self.differing if differing else ())]
         self._check_apart(names)
@@ -194,9 +195,9 @@ class Artifacts:
         self._ours.sync_directories(changed)
 
     def put_back(self) -> None:
-        """Restore our files that theirs have replaced, because their commits weren't appended.
+        """Restore those of our files that were replaced, because the pull has failed.
 
-        Errors are ignored, since both files still exist, under one name or another.
+        Errors are ignored, since both versions of a file still exist, under some name.
         """
         for name in self._staged:
             if name in self.backups:

@@ -76,7 +76,7 @@ def _header_of(file: JournalFile, end: Position) -> JobRecord:
     try:
         header = decode_record(file.find_line(0) or b"")
     except (UndecodableError, UnknownRecordError) as error:
-        first = judge_tail(file, end.offset, START)  # the verdict is about the whole file
+        first = judge_tail(file, end.offset, START)  # the verdict applies to the whole file
         if first.good:
             raise read_error(file.path, 1, 0, error) from None
         raise tail_error(file, START, first) from None

@@ -53,9 +53,8 @@ class Change(NamedTuple):
     - ``status``: the row's new status, or DATA for a change of the row's data, or STEP for a state
       of a step, or ELSEWHERE for a log record that reports a change on a third copy.
     - ``is_work``: True if the side effect may have happened, or somebody has settled the row.
-    - ``is_doubt``: True if a person or a handler asked for a review. Reviews that merges and
-      policies ask for don't count, since merges and policies know no more than the work under
-      review.
+    - ``is_doubt``: True if a person or a handler asked for a review. Reviews because of a merge or
+      a policy don't count, since they add no information about the attempt.
     - ``is_alarm``: True if a log record says that a third copy worked on a row that is completed on
       this copy.
     - ``reset``: "retry" or "redo" if a person decided to do the row again.
@@ -63,7 +62,7 @@ class Change(NamedTuple):
       that copy.
     - ``is_data_of_merge``: True for data that a merge imported from another copy.
     - ``step``, ``state``: the name and the state of a step, or "".
-    - ``cost``: what the attempt has cost that ended with this status.
+    - ``cost``: the cost of the attempt that ended with this status.
     """
 
     id: str
@@ -96,8 +95,8 @@ class Change(NamedTuple):
 class Added(NamedTuple):
     """A row that the record at ``offset`` added.
 
-    ``is_lost``: damage took the row's data and key. Then ``key`` is made up: no other row has it,
-    except copies of this row that merges made elsewhere.
+    ``is_lost``: the row's data and key were lost by damage. Then ``key`` is an artificial key,
+    which only copies of this row have.
     """
 
     offset: int
@@ -108,7 +107,7 @@ class Added(NamedTuple):
 class RowChanges:
     """The changes of rows since ``begin``, in order, and the rows that were added since then.
 
-    Adding a row counts as a change of its data, unless damage took the data.
+    Adding a row counts as a change of its data, unless the data was lost by damage.
 
     - ``marks``: records of an older version, which say that the unfinished rows were moved to a
       retry job.
@@ -128,8 +127,8 @@ class RowChanges:
         self._spent_elsewhere: set[int] = set()
         self.news_at = -1
         self._of: dict[int, list[Change]] = {}
-        # About the commit that is being read: changes whose ids need its seal, rows whose keys need
-        # its seal, and whether a merge wrote it.
+        # State of the commit that is being read: changes whose ids need its seal, rows whose keys
+        # need its seal, and whether a merge wrote it.
         waiting: list[tuple[int, Change]] = []
         lost: list[int] = []
         is_of_merge = False
@@ -214,10 +213,10 @@ class RowChanges:
         return sorted(self._of)
 
     def rows_of_before(self) -> set[int]:
-        """Return the rows whose changes from before ``begin`` a merge may have recorded after
+        """Return rows with changes from before ``begin`` that a merge may have recorded after
         ``begin``.
 
-        A merge after ``begin`` records such changes either in the log or as imported records.
+        Such a merge records the changes either in the log or as imported records.
         """
         return self._spent_elsewhere | {
             row
@@ -237,7 +236,8 @@ class RowChanges:
         """
         known = {change.id for change in (*other._of.get(row, ()), *shared._of.get(row, ()))}
         changes, unknown = self._of.get(row, []), list[Change]()
-        # Whether a later change is known to both copies; True: of the data, False: of the status.
+        # Whether both copies know a later change. The keys: True for the data, False for the
+        # status.
         is_settled = {True: False, False: False}
         steps = _LaterSteps()
         for change in reversed(changes):
@@ -260,15 +260,13 @@ class RowChanges:
         return not last or last == [c for c in self._of[row] if c.is_status][-1:]
 
     def alarms(self, row: int, other: RowChanges) -> list[Change]:
-        """The alarms about the row that ``other`` doesn't have."""
+        """The alarms about the row that aren't in ``other``."""
         known = {change.id for change in other._of.get(row, ()) if change.is_alarm}
         return [c for c in self._of.get(row, ()) if c.is_alarm and c.id not in known]
 
 
 class _LaterSteps:
-    """What the later records of a row say about its steps, while the row's changes are read
-    backwards.
-    """
+    """The states of a row's steps in later records, while the row's changes are read backwards."""
 
     def __init__(self) -> None:
         self._ids: set[str] = set()
@@ -276,7 +274,7 @@ class _LaterSteps:
         self._undone: set[str] = set()  # steps with a later record that they were not done
 
     def precede(self, change: Change, *, is_known: bool) -> bool:
-        """Go back to ``change``; return whether only this copy knows it and it has an effect.
+        """Go back to ``change``. Return whether it has an effect and only this copy knows it.
 
         A copy may have a record twice: see ``MergeWriter``.
         """
@@ -321,7 +319,9 @@ def change_id(copy: Copy, offset: int) -> str:
 
 
 def key_of(row: AnyRow, header: JobRecord) -> str:
-    """The idempotency key of a row. It is the same in all copies, whatever the row's number."""
+    """The idempotency key of a row. It is the same in all copies, even if the row's number
+    differs.
+    """
     return idempotency_key(f"{header.id}:{row.row}", row, header)
 
 
@@ -364,8 +364,8 @@ def _of_log(record: LogRecord, id_: str, offset: int) -> Change:
 def _weigh(status: Any, code: Any, message: Any) -> tuple[bool, bool]:
     """Return the flags ``is_work`` and ``is_doubt`` of a status: see :class:`Change`.
 
-    Both are False for failures and reviews that merges and policies set, since merges and policies
-    know no more than the work before them.
+    Both are False for failures and reviews because of a merge or a policy, since they add no
+    information about the attempt.
     """
     if code in _WORDS_OF_MERGES or is_word_of_policy(code, message):
         return status in _WORK - {"failed"}, False

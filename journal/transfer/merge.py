@@ -91,7 +91,7 @@ class MergeWriter:
                 self._apply(number, change)
             if any(change.is_status and change.reset == "redo" for change in changes):
                 self._restore_steps(number, changes)
-            if number in plan.follow:  # the work there was done with the data that is there now
+            if number in plan.follow:  # the attempts there used the data that is there now
                 self._put_data(number, plan.their_row(number), plan.their_data_id(number))
             self._put_alarms(number, changes)
         for number, changes in plan.conflicts.items():
@@ -161,7 +161,7 @@ class MergeWriter:
             self._put(record)
 
     def _put_costs(self) -> None:
-        """Log what attempts on the other copy have cost whose statuses are not imported."""
+        """Log the costs of attempts in the other copy whose statuses are not imported."""
         for number, spent in self._plan.costs:
             details = {SPENT_ELSEWHERE: msgspec.to_builtins(spent)}
             message = "what an attempt on another copy of this job has cost"
@@ -197,7 +197,8 @@ class MergeWriter:
         self._journal.index.add_step(position, self._journal.append(record))
 
     def _restore_steps(self, number: int, changes: list[Change]) -> None:
-        """Write steps again that an imported redo has forgotten here, and that stand there.
+        """Write those steps again that an imported redo has removed here, but not in the other
+        copy.
 
         The other copy may have imported steps after the redo that were known here before the redo.
         """
@@ -217,7 +218,8 @@ class MergeWriter:
         """
         plan = self._plan
         is_alarm = number in plan.twice
-        # The log about a status is an alarm for copies that merge this one. Steps alone need one.
+        # The log record of a status is an alarm for copies that merge this one. Without a status,
+        # steps need an alarm.
         are_logged = is_alarm and all(change.status == STEP for change in changes)
         for change in changes:
             is_data = change.status == DATA and number in plan.renumbered
@@ -271,7 +273,7 @@ class MergeWriter:
         """Set the job's error to name the rows that may have been done twice, if there are any.
 
         The error also names the rows of earlier merges. If a repair of the other copy had losses,
-        another error is written before, since rows may be missing here, too.
+        rows may be missing here, too. Then another error is written first, which records this.
         """
         state, job = self._journal.index.state, self._journal.job_id
         if self._plan.their_state.repaired and state is not None and not state.repaired:

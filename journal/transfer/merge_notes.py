@@ -30,7 +30,9 @@ _MAX_DETAILS_BYTES = 1 << 20
 
 
 def merge_record(plan: Plan, other: str) -> LogRecord:
-    """The first record of a merge. It tells later merges how far the other copy was merged."""
+    """The first record of a merge. It shows later merges up to which commit the other copy was
+    merged.
+    """
     theirs = plan.theirs
     counts = {
         "imported": len(plan.take),
@@ -75,8 +77,8 @@ def error_text(twice: Iterable[int], job: str, other: str, earlier: str) -> str:
 def review_text(plan: Plan, job: str, number: int) -> str:
     """The message of a row's review: the reason, with statuses and times.
 
-    Call this before the review is written, since the message states the status that the row has
-    before the review. The message holds no value of the row, so that it needn't be redacted.
+    Call this before the review is written, since the message contains the status that the row has
+    before the review. The message contains no value of the row, so that it needn't be redacted.
     """
     if plan.reviews[number] == IN_FLIGHT:
         text = "it was in flight on another copy: it is unknown whether the attempt took effect"
@@ -163,7 +165,7 @@ def _tracking_number(record: Any) -> Any:
 
 
 def _writable(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the details. Leaves out data and result if they are too long or nested too deep."""
+    """Return the details. If data or result are too long or nested too deep, they are left out."""
     try:
         fits = len(encode_value({ELSEWHERE: fields}, "details")) <= _MAX_DETAILS_BYTES
     except InvalidValueError:

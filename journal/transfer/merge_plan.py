@@ -11,18 +11,17 @@ Rules about the status of a row:
   are outcomes, retries, redos and data. If the row is in flight there, it needs a review here.
 - The other copy only set the row back to pending, without a person's retry or redo: nothing
   changes here, so that the row isn't tried on both copies.
-- Only one copy knows an outcome, and the row was in flight at the fork (the last common commit) or
-  a copy has set the row back to pending: that outcome stands. A status that a policy set is not an
+- The row was in flight at the fork (the last common commit), or a copy has set it back to pending.
+  If only one copy knows an outcome, that outcome counts. A status that a policy set is not an
   outcome. If neither copy knows an outcome, the status here stays.
-- Both copies retried or redid the row: it stays pending. If one of them has got an outcome since
-  then, that outcome stands.
+- Both copies retried or redid the row: it stays pending. If one of them has recorded an outcome
+  since then, that outcome counts.
 - Both copies worked on the row: it needs a review, and the work there is logged. There are two
   exceptions. If both completed the row with the same tracking number, it is the same work, since
   tracking numbers are unique. If both skipped the row, and at most one of them had tried it before,
   the row stays skipped.
-- The row is completed here, and the other copy worked on the row, or redid the row without knowing
-  that it is completed: the row stays completed. The job's error names the row, and the work there
-  is logged.
+- The row is completed here. The other copy worked on it, or redid it without knowing that it is
+  completed: the row stays completed. The job's error names the row, and the work there is logged.
 - The row is completed here, and the other copy had recorded the same completion when it redid the
   row: the redo and the changes after it are imported.
 - The other copy completed the row, and knows that this copy worked on it: the row is completed
@@ -46,18 +45,19 @@ Rules about data and added rows:
 - Only the other copy added the row: it is added here. If its number is in use here, the row gets a
   new number ("renumbered") and keeps its key. If a renumbered row was worked on there, it needs a
   review.
-- Both copies added a row with the same number, and damage took the data of one of the two: both
-  rows are kept, since they may be the same row. The added row needs a review. The row that was here
-  needs a review unless it is done.
+- Both copies added a row with the same number, and one of the two rows has lost its data by damage:
+  both rows are kept, since they may be the same row. The added row needs a review. The row that was
+  here needs a review unless it is done.
 - The row is completed here, and the other copy has completed its review of the same row, which is
   renumbered there: nothing changes. But if the tracking numbers differ, both copies worked on it.
 
-What an attempt there has cost is always counted here: with its status if that is imported, and
-otherwise by a log record. If both copies recorded a completion with the same tracking number, it
-was paid once, and one cost is counted.
+The cost of an attempt there is always counted here: with its status if that is imported, and
+otherwise by a log record. If both copies recorded a completion with the same tracking number, only
+one cost is counted.
 
-No change is imported or reported twice, and no cost is counted twice. This is also true if the same copy is pulled again, if a
-change comes back to the copy that made it, or if a change comes through a third copy.
+No change is imported or reported twice, and no cost is counted twice. This is also true if the same
+copy is pulled again, if a change comes back to the copy that made it, or if a change comes through
+a third copy.
 
 After A has merged B and B has merged A, the copies agree on every row except these:
 
@@ -66,10 +66,10 @@ After A has merged B and B has merged A, the copies agree on every row except th
   differently there.
 - A row that needs a review on both copies keeps each copy's data.
 - If only one copy set a row back to pending, the other copy keeps the row's status.
-- A row whose outcome nobody knows gets the status that each copy's policy asks for.
-- A step that both did keeps each copy's own result.
-- A redo that only one copy knows, because the other has the row in review or completed, forgets
-  steps only there.
+- If nobody knows the outcome of a row, each copy's policy decides.
+- For a step that both copies did, each copy keeps its own result.
+- If one copy redid a row, and the other doesn't import the redo because it has the row in review or
+  completed, the steps are removed only in the first one.
 
 A merge doesn't change the job's status. An older version wrote records which say that the
 unfinished rows were moved to a retry job. Such records are imported.
@@ -123,7 +123,7 @@ class Plan:
     - ``renumbered``: a dict from the number here to the number there, for the rows in ``added``
       whose numbers differ.
     - ``doubtful``: rows in ``renumbered`` that may be the same as the row that has their old number
-      here, because damage took the data of one of the two.
+      here, because one of the two has lost its data by damage.
     - ``reviews``: a dict from a row that the merge puts in review to the error code of the review.
     - ``doubted``: a dict from a row of ours in ``reviews`` to the row in ``doubtful`` that may be
       the same.
@@ -176,7 +176,9 @@ class Plan:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the merge has nothing to write, and the other copy's journal needn't be kept."""
+        """Whether the merge writes nothing. Then the other copy's journal needn't be stored,
+        either.
+        """
         merged = [at.offset for at in self.here.merges if holds(self.theirs, at)]
         has_news = self.there.news_at >= max(merged, default=0)
         found = (self.added, self.take, self.conflicts, self.marks, self.costs)
@@ -268,8 +270,8 @@ class Plan:
         is_last_word = self.there.end_with(number, new)  # else our copy knows a later status
         only_theirs = not mine and not steps.began_here
         if is_last_word and only_theirs and (code != COMPLETED or _is_redone(new)):
-            # The other copy knew all changes of ours. If nobody decided to set the row back to
-            # pending, it is tried again there, and not here.
+            # The other copy knew all our changes. If it was not a person who set the row back to
+            # pending, the row is tried again there, and not here.
             is_said = last.status == "needs_review" or any(c.is_work or c.reset for c in new)
             return "take" if is_said else "keep"
         if self._is_same(number, new) or not worked_there:
@@ -295,7 +297,9 @@ class Plan:
         return self.there.alarms(number, self.here)
 
     def _is_same(self, number: int, new: list[Change]) -> bool:
-        """Return whether the last status there and the status here must be about the same work."""
+        """Return whether the last status there and the status here certainly describe the same
+        work.
+        """
         if any(change.status == ELSEWHERE for change in new):
             return False
         mine, there = self.our_status(number), self.read(new[-1])
@@ -316,7 +320,7 @@ class Plan:
         return len(known) < 2
 
     def _did_no_more_than_skip(self, number: int, mine: list[Change], last: Change) -> bool:
-        """Whether both skipped the row in the end, and only the other copy had tried it before."""
+        """Whether both copies skipped the row, and only the other copy had tried it before."""
         here = self.our_status(number)
         is_agreed = here is not None and here.status == last.status == "skipped"
         return is_agreed and _is_all_skips(mine)
@@ -398,7 +402,7 @@ class Plan:
         here, there = self._content(self.our_row(number)), self._content(self.their_row(number))
         if here == there:
             return "keep", []
-        # If a copy's new data equals the other copy's present data, it is nothing new.
+        # If a copy's new data equals the other copy's current data, it isn't a change.
         if theirs and ours:
             if here in [self._content(self.read(change)) for change in theirs]:
                 ours = []
@@ -501,7 +505,7 @@ def _read(copy: Copy, change: Change) -> Any:
 
 
 def _is_redone(changes: list[Change]) -> bool:
-    """Whether the changes begin with a redo, which shows that the copy knew of the completion."""
+    """Whether the changes begin with a redo. If so, the copy knew that the row was completed."""
     statuses = [change for change in changes if change.is_status]
     return bool(statuses) and statuses[0].reset == "redo"
 

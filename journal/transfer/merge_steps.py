@@ -1,7 +1,7 @@
-"""What a merge makes of the steps of a row that both copies know differently.
+"""Merges the steps of a row that differ between two copies.
 
-A step is one side effect of a row, such as a payment. No merge may lead to a step that is done
-twice without a word.
+A step is one side effect of a row, such as a payment. After a merge, no step may be silently done
+twice.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ Read = Callable[[Change], RowStepRecord]
 class BothDid(NamedTuple):
     """A step that both copies did, or may have done: its deciding record in each copy.
 
-    ``there`` is None if the other copy has redone the row, and so forgotten the steps that were
-    done here.
+    ``there`` is None if the other copy has redone the row, which removed the steps that were done
+    here.
     """
 
     step: str
@@ -53,14 +53,15 @@ def compare_steps(
 
     - Only the other copy has changes: they are imported.
     - The other copy did the step, or may have done it: its changes are imported. The step is done
-      here if one copy has done it, else it is in doubt. If our copy did it too, or may have, the
-      row needs a review. Exception: both copies say "done" with equal results, and neither began
-      the step. Then it is one effect, which began before the copies diverged.
-    - The other copy did not do the step, and our copy has changes: ours stand, because they may say
-      that the step is in doubt.
+      here if one copy has done it, otherwise it is in doubt. If our copy also did it, or may have
+      done it, the row needs a review. Exception: both copies have the state "done" with equal
+      results, and neither began the step. Then it is one effect, which began before the copies
+      diverged.
+    - The other copy did not do the step, and our copy has changes: our changes stay, because they
+      may show that the step is in doubt.
 
     If the other copy has redone the row, steps that only our copy did need a review, because the
-    redo would forget them.
+    redo would remove them.
     """
     theirs, ours = _by_step(new), _by_step(mine)
     take: list[Change] = []

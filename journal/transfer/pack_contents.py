@@ -175,8 +175,8 @@ class Snapshot:
                     file = self._below.opened(name)
                     size = file.size_bytes()
                     packed.append(PackedFile(name, size, _digest(pieces_of(file, size))))
-                    # A young file may soon be renamed, as files are when they are complete. If it
-                    # is kept open, it can still be read.
+                    # Programs often rename a file when it is complete, so a new file may soon have
+                    # another name. If it stays open, it can still be read.
                     if len(self._young) < _MAX_YOUNG and file.changed_ns() > recent_ns:
                         self._young[name] = file
                 except (FileNotFoundError, NotADirectoryError):  # removed since it was listed

@@ -68,17 +68,21 @@ def prune_jobs(
 ) -> Iterator[Pruned]:
     """Delete the jobs below ``root`` that have ended and whose last commit is older than ``before``.
 
-    Yields what was done with each job, when it is done. Old jobs that haven't ended, jobs on which
-    a run works, jobs that can't be read, and links to jobs are left, and are yielded as well. ``statuses``: only
-    jobs of these statuses, such as ``("completed",)``. ``dry_run``: change nothing.
+    Yields a result for each job as soon as the job is done. Old jobs that haven't ended, jobs on
+    which a run works, jobs that can't be read, and links to jobs are not deleted. They are yielded,
+    too.
 
-    With ``to``, a directory, each job is first packed into ``to/JOB_ID.tar.gz``, with its backups.
-    The pack is synced and read again: it has the files of the job, by their sizes and SHA-256. The
+    - ``statuses``: only jobs of these statuses, such as ``("completed",)``.
+    - ``dry_run``: change nothing.
+    - ``to``: a directory. Each job is first packed into ``to/JOB_ID.tar.gz``, with its backups.
+
+    The pack is synced, and its files are compared with those of the job by sizes and SHA-256. The
     run lock and the commit lock are held from before the job is packed until it is deleted. So
-    after a ``kill -9`` or a power cut at any moment, the job, its pack, or both are whole. No file
-    is overwritten: if there is a file of that name, the pack is ``JOB_ID.2.tar.gz``, and so on, but
-    a pack that holds exactly this job is used again. A job with files that a pack can't hold is
-    left. Parts of packs in ``to`` that processes have left that were killed a day ago are removed.
+    after a ``kill -9`` or a power cut at any moment, the job, its pack, or both are complete. No
+    file is overwritten: if there is a file of that name, the pack is ``JOB_ID.2.tar.gz``, and so
+    on. But if a pack there holds exactly this job, it is used again. A job with files that a pack
+    can't hold is not deleted. If killed processes have left parts of packs in ``to`` at least a day
+    ago, they are removed.
 
     Raises InvalidValueError, before anything is deleted, if ``to`` is no directory, or is in a
     directory of a job, or if ``before`` has no time zone.
@@ -138,7 +142,7 @@ def _left(job_id: str, job: Job | None, error: Exception) -> Pruned:
 
 
 def _why_left(status: JobStatus) -> str:
-    if status in TERMINAL_STATUSES:  # but when it was looked at first, it had another one
+    if status in TERMINAL_STATUSES:  # the job had another status when it was read first
         return f"it is {status}: another status was asked for"
     return f"it is {status}: only jobs that have ended are deleted"
 
@@ -216,7 +220,7 @@ def _packed(directory: Path, target: Path, job_id: str, *, dry_run: bool) -> Pat
                     write_pack(file.write, manifest, snapshot.contents(), "gz")
                 _check_complete(directory, snapshot)
         except InvalidValueError:
-            if files.exists(path):  # another process has taken the name meanwhile
+            if files.exists(path):  # another process has used the name meanwhile
                 continue
             raise
         _check_pack(path, manifest)

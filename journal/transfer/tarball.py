@@ -8,8 +8,8 @@ A pack is a tar of regular files only, compressed by gzip or zstd::
 
 ``pack_contents.py`` decides which files a pack may have. The members after the manifest must be the
 files in the manifest, in the same order. Everything else that a tar may contain (links, devices,
-sparse files, absolute names, duplicate names) is refused before a byte of it is written. No more
-bytes are decompressed than the manifest announces.
+sparse files, absolute names, duplicate names) is refused before a byte of it is written. At most as
+many bytes are decompressed as the manifest lists.
 """
 
 from __future__ import annotations
