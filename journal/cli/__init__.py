@@ -1,7 +1,7 @@
 """The parts that the commands of the command line `journal` share.
 
 - ``main``: defines the group of all commands, and turns errors into messages and exit codes.
-- ``find``, ``follow``: find the job that a command names, and follow it until it ends.
+- ``find``: finds the job that a command names. ``follow``: watches a job until it ends.
 - ``shared_options``, ``conditions``, ``row_ranges``, ``times``, ``redaction``: define options that
   commands share.
 - ``listing``, ``output``: write tables, JSON and CSV, and text on a terminal.

@@ -29,13 +29,13 @@ _MAX_CODES = 3  # of which each has commands of its own
 
 
 class Reviews(NamedTuple):
-    """The numbers of the rows in review. No row is in two of these.
+    """The numbers of the rows in review, in groups. Each row is in one group.
 
-    - ``in_doubt``: from the name of each step in doubt to the rows in review and the failed rows
-      that have this step in doubt.
+    - ``in_doubt``: for the name of each step in doubt, the rows in review and failed rows that have
+      this step in doubt.
     - ``known``: the rows that have steps, none of which is in doubt.
-    - ``others``: the other rows by their error code ("" if it is unknown), since a code is a
-      question of its own. Their attempts may have taken effect.
+    - ``others``: for each error code ("" if it is unknown), the remaining rows. Each code may need
+      another answer. Their attempts may have taken effect.
     - ``is_merged``: True if some rows need a review because two copies worked on them. Different
       rows may then need different commands.
     """
@@ -79,7 +79,7 @@ def find_reviews(
 
 
 class NextStart(NamedTuple):
-    """Says in ``words`` how to start the next run of a job. ``command`` is text to paste, or ""."""
+    """How to start the next run of a job, in ``words``. ``command`` is text to paste, or ""."""
 
     command: str
     words: str
@@ -223,8 +223,8 @@ def step_commands(
 ) -> list[tuple[str, str]]:
     """Two commands that settle a step in doubt: if the step took effect, and if it did not.
 
-    The first one can't be pasted as it stands: it has placeholders for the result and, since each
-    row has its own result, for the row.
+    The first one can't be pasted unchanged. It has placeholders for the result and for the row,
+    since each row has its own result.
     """
     row = numbers.text() if numbers.count == 1 else "N"
     resolve = ("resolve", job_id, "--row")

@@ -62,7 +62,7 @@ class Condition(NamedTuple):
 
         If both sides are numbers, or text that is a number, they are compared as numbers. Otherwise
         they are compared as text. ``~`` tests whether the text contains ``value``. Null and empty
-        text are neither below nor above anything, and text that is no number is neither below nor
+        text are neither below nor above anything. Text that isn't a number is neither below nor
         above a number.
         """
         found = member_of_row(row, self.column)
@@ -82,7 +82,9 @@ class Condition(NamedTuple):
         return compare(text, self.value)
 
     def text_without_number(self, row: JobRow) -> str | None:
-        """The row's text, if it can't be below or above the number ``value`` since it is none."""
+        """The row's text, if it isn't a number and so is neither below nor above the number
+        ``value``.
+        """
         if self.operator not in _ORDER or _number(self.value) is None:
             return None
         found = member_of_row(row, self.column)
@@ -97,7 +99,7 @@ def _number(text: str) -> Decimal | None:
     return Decimal(text) if is_number else None
 
 
-# Signs of other languages, which would otherwise compare with text that begins with a sign.
+# Operators of other languages. Otherwise the second sign would be part of the text.
 _MEANT = {"<>": "!=", "=>": ">=", "=<": "<="}
 
 
@@ -123,7 +125,7 @@ def _parse_where(ctx: click.Context, _parameter: click.Parameter, values: tuple[
 
 
 def _hints(ctx: click.Context, conditions: Iterable[Condition]) -> dict[str, str]:
-    """By the name of a column of the journal: the option of the command that chooses by it."""
+    """For each name of a column of the journal: the option of the command that selects by it."""
     options = {option for parameter in ctx.command.params for option in parameter.opts}
     hints = {}
     for column, sign, value in conditions:
@@ -150,7 +152,7 @@ class Columns:
     """Collects the names of those requested columns that no row has."""
 
     def __init__(self, names: Iterable[str], hints: Mapping[str, str] = {}) -> None:
-        """``hints``: what else may be meant by a name."""
+        """``hints``: for a name, another column or option that the user may have meant."""
         self.absent = set(names)
         self._hints = hints
         self._members: dict[str, str] = {}  # by name: where results and usages have it
@@ -197,7 +199,7 @@ class Columns:
 
 
 class WithoutNumber:
-    """Counts the rows whose text is compared with a number, and is none."""
+    """Counts the rows whose text is compared with a number, but isn't a number."""
 
     def __init__(self, condition: Condition) -> None:
         self._condition = condition
@@ -254,12 +256,14 @@ class Where:
         return self._columns.messages("checked")
 
     def without_number(self, *, show_example: bool = True) -> list[str]:
-        """A message for each condition that compares a number with text that is none."""
+        """A message for each condition that compares a number with text that isn't a number."""
         return [text for each in self._without for text in each.messages(show_example=show_example)]
 
     def unmet(self, *, show_example: bool = True) -> list[str]:
-        """A message for each column that no checked row has, for each other condition that no
-        checked row meets, and the messages of :meth:`without_number`.
+        """Messages about conditions that no checked row meets.
+
+        They are: a message for each column that no checked row has, a message for each other
+        condition, and the messages of :meth:`without_number`.
         """
         absent = self._columns.absent
         unmet = [

@@ -44,7 +44,7 @@ def complete_job(ctx: click.Context, parameter: click.Parameter, incomplete: str
 
 
 def complete_copy(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
-    """Shell completion for a copy of a job: as JOB, or files if no id begins so."""
+    """Shell completion for a copy of a job: as for JOB, or files if no id begins with the word."""
     return complete_job(ctx, parameter, incomplete) or complete_path(ctx, parameter, incomplete)
 
 

@@ -1,4 +1,4 @@
-"""Follows a job until it ends, for `log -f`, `watch` and `wait`."""
+"""Watches a job until it ends, for `log -f`, `watch` and `wait`."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def follow_job(
     reported: Collection[str] = (JobStatus.PAUSED, "interrupted"),
     report: Callable[[str], object] = echo_err,
 ) -> Iterator[Seen]:
-    """Yield the job about ten times a second until it ends. An interruption doesn't end the
-    iteration. If pauses are in ``reported``, a pause ends it as soon as no run holds the job, since
-    nothing can resume it then.
+    """Yield the job about ten times a second until it ends.
 
-    ``report`` is called with a message when the job enters a state in ``reported``, and when the
-    job then runs again. Raises Refused if the job is deleted or moved.
+    The death of its run doesn't end the iteration. ``reported`` has states. When the job enters one
+    of them, and when it then runs again, ``report`` is called with a message. If ``reported`` has
+    "paused", the iteration also ends when the job is paused and no run holds it. Raises Refused if
+    the job is deleted or moved.
     """
     last = ""
     job = service.get_job(job_id)

@@ -5,8 +5,8 @@ The table is the default, also in a pipe, so that `grep` gets the same text that
 use the names of the fields as keys or header, and are written in UTF-8.
 
 A table is written before all of its rows are known, so the first rows decide the widths of its
-columns. On a terminal, columns are cut and then left out until a line fits. Elsewhere, a cell that
-is wider than its column moves the rest of its line to the right.
+columns. On a terminal, columns are cut and then left out until a line is short enough. Elsewhere, a
+cell that is wider than its column moves the rest of its line to the right.
 """
 
 from __future__ import annotations

@@ -181,7 +181,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _explained(error: click.ClickException) -> click.ClickException:
-    """The error, or one that says more about what to do next."""
+    """The error, or another error with more advice."""
     if isinstance(error, click.MissingParameter) and error.param is not None:
         if isinstance(error.param, click.Option):
             return click.UsageError(f"{error.format_message()} {error.param.help}", error.ctx)

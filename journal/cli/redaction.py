@@ -44,9 +44,8 @@ def check_redacted(
 ) -> None:
     """Raise UsageError if ``--redact`` gives a name that doesn't occur in the records of the jobs.
 
-    An environment variable may be meant for other jobs, so a name from there that hides nothing
-    only causes a warning. But if the output will be given to other people (``handed_on``), the name
-    is an error, too.
+    A name from an environment variable may be meant for other jobs. If it hides nothing, there is
+    only a warning. But if the output is made for other people (``handed_on``), it is an error, too.
 
     Rows may have different fields, so records are read until each name is found. If a job can't be
     read, its error is raised, since that job may have the name.

@@ -99,8 +99,9 @@ MAX_USAGE_NAMES = 100  # of a job: each summary and the hint hold them all
 def check_cost(value: object, where: str = "cost_cents") -> int | float | None:
     """Return a cost in cents as it is recorded: an int if it is whole, else a float; or None.
 
-    More than six decimals are rounded to millionths of a cent, since a cost is usually computed: 7
-    tokens at 0.0000015 cents each. To refuse such a cost would put paid work in review.
+    A cost is usually computed, for example for 7 tokens at 0.0000015 cents each. So more than six
+    decimals are rounded to millionths of a cent. If such a cost were refused, rows whose work is
+    paid would need a review.
     """
     if value is None:
         return None
@@ -144,7 +145,7 @@ def _number(value: Any, where: str, kinds: str) -> int | float | Decimal:
         if isinstance(value, float):
             return float(value)
         if not isinstance(value, (bool, str, bytes, Decimal)):
-            # The text of a 32-bit float has the digits that its value as a double lacks.
+            # Use the text of a 32-bit float: its value as a double has other digits.
             return index(value) if hasattr(value, "__index__") else float(str(value))
     except (TypeError, ValueError):
         pass
@@ -169,7 +170,7 @@ def check_moment(value: datetime | None, where: str) -> datetime | None:
 def check_label_path(value: object, directory: Path) -> str:
     """Check a label path; return it as text.
 
-    A path inside the job's directory becomes relative to that directory, so that it stays right
+    A path inside the job's directory becomes relative to that directory, so that it stays valid
     when the directory is moved.
     """
     if not isinstance(value, (str, os.PathLike)):
@@ -214,7 +215,7 @@ def new_rows(
 
 
 def check_rows(rows: Any, where: str) -> None:
-    """Raise InvalidValueError for what can't be the rows of an input, nor is a data frame."""
+    """Raise InvalidValueError if ``rows`` is neither an iterable of rows nor a data frame."""
     reason = ""
     if isinstance(rows, (str, bytes, os.PathLike)):
         reason = "is no rows but text or a path: read the file, by journal.read_rows(path)"
@@ -289,7 +290,7 @@ def _new_row(
 def check_key_digits(value: Any, where: str) -> None:
     """Raise InvalidValueError if a key has a number with more digits than a float.
 
-    Otherwise readers that decode it as a float would see the same key in several rows.
+    Otherwise readers that decode numbers as floats would see the same key in several rows.
     """
     if encode_by_value(value) != encode_by_value(read_back(value)):
         reason = "a key can't be a number with more digits than a double has: make it text"
@@ -300,7 +301,9 @@ _ROW_KEYS = frozenset(("row_number", "row_checksum", "idempotency_key", "data"))
 
 
 def how_to_dict(value: Any) -> str:
-    """The part of a message that says how to make the dict of a typed object; "" for others."""
+    """The part of a message that says how to convert a typed object to a dict; "" for other
+    values.
+    """
     kind = type(value)
     ways = {
         "__dataclass_fields__": "dataclasses.asdict(row)",

@@ -1,8 +1,8 @@
 """Finds one flipped bit in a commit, from the commit's seal.
 
 A CRC is linear. So the difference (XOR) between a commit's crc and the crc in its seal depends only
-on the positions of the flipped bits. Each single bit makes a different difference. So the
-difference identifies the bit.
+on the positions of the flipped bits. Each bit has a different effect on the crc, so the difference
+identifies the bit.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from zlib import crc32
 from journal.format.commits import Readable
 from journal.format.seal import SEALED_END_BYTES, SEALED_LINE_END, sealed_end
 
-# In a commit up to this length, no two bits make the same difference: the polynomial is primitive.
+# In a commit up to this length, each bit has a different effect, since the polynomial is primitive.
 _MAX_BYTES = (2**32 - 1) // 8
 
 _PIECE_BYTES = 1 << 20

@@ -20,7 +20,7 @@ from journal.format.seal import SEAL_BYTES, SEAL_HEAD, SEALED_END_BYTES, SEALED_
 
 CHUNK_BYTES = 1 << 16  # the fastest of 2^15 to 2^20: the lines stay in the CPU cache between passes
 
-# Slices for map(): the slice object is made once, not for each line.
+# Slices for map(). Each slice object is made once, and not for each line.
 _seal_of = itemgetter(slice(-SEAL_BYTES, None))
 _body_of = itemgetter(slice(None, -SEAL_BYTES))
 
@@ -100,23 +100,19 @@ def verified_lines(chunk: bytes, position: Position) -> tuple[list[bytes], Posit
 
 
 def _crc_of_single_records(lines: list[bytes], crc: int) -> int | None:
-    """Return the crc of the last seal if each line is a valid commit of one record, and None
-    otherwise.
-    """
+    """Return the crc of the last seal if each line is a valid commit of one record, else None."""
     seals = b"".join(map(_seal_of, lines))
     if seals.count(SEAL_HEAD) != len(lines):
         return None
     crcs = [crc := crc32(body, crc) for body in map(_body_of, lines)]
-    # Format and compare all digits in one step, in a tenth of the time.
+    # Formatting and comparing all digits in one step takes a tenth of the time.
     if b"".join((SEAL_HEAD, _hex(crcs).replace(b"|", b'"}' + SEAL_HEAD), b'"}')) != seals:
         return None
     return crc
 
 
 def _end_of_commits(chunk: bytes, position: Position) -> tuple[Position, int]:
-    """The position after the valid commits at the beginning of ``chunk``, large and small, and how
-    many they are.
-    """
+    """The position after the valid commits at the beginning of ``chunk``, and their number."""
     *parts, _ = SEALED_LINE_END.split(chunk)  # body, digits, body, digits, ...
     bodies, digits = parts[::2], parts[1::2]
     commits = 0

@@ -1,6 +1,7 @@
-"""Values of Python and of other libraries: the JSON values that stand for them.
+"""Converts values of Python and of other libraries to JSON values.
 
-No library is imported here. Its values are known by their classes' names and methods.
+No library is imported here. Values of libraries are recognized by the names and methods of their
+classes.
 """
 
 from __future__ import annotations
@@ -29,16 +30,18 @@ MAX_REPR_BYTES = 1 << 20
 
 
 def to_json(value: Any, *, any_keys: bool = False) -> Any:
-    """The JSON value that stands for ``value``. What can't be written as JSON stays as it is.
+    """Convert ``value`` to a JSON value. Values that JSON can't hold are returned unchanged.
 
-    - What msgspec encodes, as msgspec does: dataclasses, Structs, attrs classes, TypedDicts and
-      enums; dates, times and UUIDs as ISO 8601 and text; bytes as base64; tuples, named tuples and
-      deques as lists. Sets are lists in the order of their elements' JSON text.
-    - Decimals are numbers with all their digits.
-    - Subclasses of text, numbers, lists and dicts are what they are made from. Paths are text.
-    - Models of pydantic are dumped by ``model_dump(mode="json")``.
-    - Scalars and arrays of NumPy, pandas, polars, pyarrow and the like are what their ``item()`` or
-      ``tolist()`` gives. NaN, NaT and NA in them are null. Data frames are lists of objects.
+    - Types that msgspec knows become what msgspec writes: dataclasses, Structs, attrs classes,
+      TypedDicts and enums; dates and times as ISO 8601 text; UUIDs as text; bytes as base64;
+      tuples, named tuples and deques as lists. Sets become lists in the order of their elements'
+      JSON text.
+    - Decimals become numbers with all their digits.
+    - Subclasses of text, numbers, lists and dicts become their base types. Paths become text.
+    - Models of pydantic are converted by ``model_dump(mode="json")``.
+    - Scalars and arrays of NumPy, pandas, polars, pyarrow and the like are converted by their
+      ``item()`` or ``tolist()``. NaN, NaT and NA in them become null. Data frames become lists of
+      objects.
     - With ``any_keys``, keys of dicts may be numbers, dates, enums or UUIDs, and become text.
       Raises TypeError if two keys become the same text.
     """
@@ -102,7 +105,7 @@ _to_builtins = partial(msgspec.to_builtins, builtin_types=(Decimal,), enc_hook=_
 
 
 def stands_for(value: Any) -> Any:
-    """The simpler value that ``value`` stands for; ``value`` itself if there is none."""
+    """A simpler value in place of ``value``; ``value`` itself if there is none."""
     kind = type(value)
     if kind in SCALARS:
         return value
@@ -131,7 +134,9 @@ def stands_for(value: Any) -> Any:
 
 
 def _number(value: Decimal) -> Any:
-    """A Decimal as the int or Number of the same digits. One that JSON can't hold stays."""
+    """A Decimal as an int or Number with the same digits. Values that JSON can't hold are
+    unchanged.
+    """
     if not value.is_finite():
         return value
     number = Number(str(value))
@@ -222,9 +227,9 @@ _METHODS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
 def rows_of_frame(frame: Any) -> Iterator[dict[str, Any]] | None:
     """The rows of a data frame of pandas, polars or pyarrow as dicts; None for anything else.
 
-    Missing values are None. Names of columns are text. An index that has a name becomes a column, as
-    does each level of it that has one; others are left out. Raises ValueError if two columns have
-    the same name.
+    Missing values are None. Names of columns are text. If an index, or a level of an index, has a
+    name, it becomes a column. Otherwise it is left out. Raises ValueError if two columns have the
+    same name.
     """
     kind = type(frame)
     of_index: list[Any] = []
@@ -280,7 +285,7 @@ def typed(data: dict[str, Any], row_type: Any, where: str) -> Any:
     """The data of a row as a ``row_type``: a dataclass, Struct, attrs class, TypedDict or a model
     of pydantic.
 
-    Raises InvalidValueError, which names the field that doesn't fit.
+    Raises InvalidValueError, which names the field that doesn't match.
     """
     text, validate = encode_json(data), getattr(row_type, "model_validate", None)
     if b"." in text and callable(validate):
@@ -325,7 +330,8 @@ def reader_of(row_type: Any) -> Callable[[bytes], Any]:
 def repr_text(value: object) -> str:
     """The ``repr`` of any value as text that JSON can hold, up to MAX_REPR_BYTES.
 
-    Where ``repr`` raises, or is the one of ``object``, the parts of the value are shown one by one.
+    If ``repr`` raises an exception, or is that of ``object``, the parts of the value are shown one
+    by one.
     """
     try:
         is_empty = type(value).__repr__ is object.__repr__
@@ -340,8 +346,8 @@ def repr_text(value: object) -> str:
 
 
 def _parts(value: object) -> Iterator[str]:
-    """The parts of a repr, without recursion, so that no value nests too deep for it."""
-    left: list[object] = [value]  # what is still to come, the last first
+    """The parts of a repr, made without recursion, so that a value may nest at any depth."""
+    left: list[object] = [value]  # the parts that are still to come, the last one first
     within: set[int] = set()  # ids of the containers around
     length = 0
     while left and length <= MAX_REPR_BYTES:
@@ -372,7 +378,7 @@ class _End(msgspec.Struct):
 
 
 def _opened(value: Any) -> tuple[str, list[object] | None]:
-    """The repr of a value, or the opening of a container and what comes after that."""
+    """The repr of a value, or the opening bracket of a container and the parts that follow it."""
     try:
         kind = type(value)
         if issubclass(kind, dict):

@@ -54,7 +54,9 @@ class SlimRow(msgspec.Struct, tag_field="type", tag="row", gc=False):
 
 
 class SlimRowData(msgspec.Struct, tag_field="type", tag="row_data", gc=False):
-    """The fields of a ``row_data`` that the index needs, and the one that no ``row`` has."""
+    """The fields of a ``row_data`` that the index needs, and a field that a ``row`` doesn't
+    have.
+    """
 
     row: RowNumber
     created_at: Moment
@@ -149,12 +151,11 @@ def decode_record(line: bytes, *, exact: bool = True) -> Record:
 
 
 def decode_lines(lines: list[bytes], *, is_ascii: bool) -> list[Record]:
-    """Decode lines and check everything in them, with numbers as floats, in a third of the time of
-    :func:`decode_record`.
+    """Decode lines and check everything in them, in a third of the time of :func:`decode_record`.
 
-    ``is_ascii``: the lines are known to be ASCII. Raises :class:`UndecodableError` or
-    :class:`UnknownRecordError` if any line isn't a record, or its row has no possible number. Which
-    line that is, :func:`decode_record` and the replay find out.
+    Numbers become floats. ``is_ascii``: the lines are known to be ASCII. Raises
+    :class:`UndecodableError` or :class:`UnknownRecordError` if any line isn't a record, or has an
+    invalid row number. Use :func:`decode_record` to find out which line that is.
     """
     try:
         if max(map(len, lines)) > SANE_BYTES:

@@ -15,8 +15,9 @@ Key = str | tuple[str, ...] | Callable[[Data], Any]  # a column, columns, or a f
 
 
 def check_key(key: object, where: str, or_columns: str = "") -> None:
-    """Raise InvalidValueError unless ``key`` is a Key or None. ``or_columns``: words for a tuple,
-    or "" if it may be none.
+    """Raise InvalidValueError unless ``key`` is a Key or None.
+
+    ``or_columns``: words about a tuple for the message; "" if ``key`` can't be a tuple.
     """
     is_column = isinstance(key, str) and bool(key)
     if or_columns and isinstance(key, tuple) and key:

@@ -53,8 +53,8 @@ class JobRecord(msgspec.Struct, tag_field="type", tag="job", kw_only=True, omit_
     at: Moment
 
 
-# A key in the details of a log record. Its value says what another copy of the job did with the
-# row: the fields of the record on that copy, and the id of that change.
+# A key in the details of a log record. Its value describes a change of the row in another copy of
+# the job: the fields of the record there, and the id of that change.
 ELSEWHERE = "elsewhere"
 
 
@@ -63,13 +63,15 @@ SPENT_ELSEWHERE = "spent_elsewhere"
 
 
 class Spent(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
-    """What an attempt has cost whose outcome is no status of this copy of the job.
+    """The cost of an attempt whose outcome isn't recorded as a status in this copy of the job.
 
-    - An attempt on another copy, whose status isn't imported. ``id`` is that of the change there,
+    There are two kinds:
+
+    - an attempt in another copy, whose status isn't imported. ``id`` is that of the change there,
       as in :class:`Origin`.
-    - An attempt that ended after its row was settled. ``id`` is random.
+    - an attempt that ended after its row had another outcome. ``id`` is random.
 
-    By the id, no merge imports a cost twice.
+    The id prevents that a merge imports a cost twice.
     """
 
     id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
@@ -163,7 +165,7 @@ class RowStatusRecord(
 class RowStepRecord(
     msgspec.Struct, tag_field="type", tag="row_step", kw_only=True, omit_defaults=True
 ):
-    """A state of one step of a row, in the row's attempt number ``attempt``.
+    """The state of a step of a row. ``attempt``: the number of the row's attempt.
 
     ``result`` belongs to "done". ``error_code`` and ``error_message`` belong to "failed".
     """

@@ -99,8 +99,8 @@ def good_commits(
 ) -> Region | None:
     """The good commits from ``start`` to ``size`` as one region, up to the first that is not good.
 
-    ``look`` gets each block of lines and the number of its first line. The commits are read as
-    quickly as by a replay. Returns None if there are none.
+    ``look`` is called with each block of lines and the number of its first line. Reading is as fast
+    as in a replay. Returns None if there are no good commits.
     """
     end, number, commits = start, line, 0
     for block in verified_blocks(file, start, size):

@@ -9,8 +9,8 @@ from journal.format.torn_tail import could_be_torn, find_flip, stated_newer_form
 _INSERTED = "inserted lines: the commits before and after them fit each other"
 # How many bad regions are searched for a flipped bit. More bad regions have another cause.
 _MAX_FLIPS = 100
-# After so many good commits in a row, the next ones are read the quick way again. The number keeps
-# the cost of trying it low where many commits are bad.
+# After this number of good commits in a row, the fast reader is tried again. If many commits are
+# bad, a smaller number would cause many failed trials.
 _GOOD_COMMITS = 32
 
 

@@ -4,8 +4,9 @@ A row takes about 21 bytes: its status, the offset of its ``row`` record, the of
 ``row_status`` record, and its number of attempts. The columns correspond to the key directory of
 Bitcask. The rows themselves stay in the file.
 
-Taking a view copies nothing. A view holds the lease of the columns. Before the next change, the
-index copies its columns if a view still holds the lease.
+A new view shares the columns of the index and copies nothing. It holds the **lease** of the
+columns. If a view still holds the lease before the next change, the index first makes a copy of its
+columns.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ class Columns:
         self.row_offsets = array("Q")
         self.status_offsets = array("Q")  # 0: no row_status record yet (offset 0 is the job record)
         self.attempts = array("I")
-        # Of each row, the attempts before its last retry or redo, and how many were given back since.
-        # Neither count for limits. None: 0 for all rows.
+        # For each row, the number of attempts before its last retry or redo, and the number given
+        # back since. Both don't count for limits. None: 0 for all rows.
         self.earlier: array[int] | None = None
         self.given_back: array[int] | None = None
         self.numbers: array[int] | None = None  # None: row numbers are 1, 2, 3, ...
@@ -82,7 +83,9 @@ class Columns:
         return position + 1 if self.numbers is None else self.numbers[position]
 
     def earlier_attempts(self, position: int) -> int:
-        """The attempts of the row before its last retry or redo, and those given back since."""
+        """How many attempts of the row don't count: before its last reset, and those given back
+        since.
+        """
         given_back = 0 if self.given_back is None else self.given_back[position]
         return self.attempts_before_reset(position) + given_back
 
@@ -246,12 +249,12 @@ class View:
             return [number + first for number in numbers]
         if not numbers:
             return []
-        self.position(max(numbers[0], numbers[-1]))  # this finds all rows before, too
+        self.position(max(numbers[0], numbers[-1]))  # this also finds all rows before it
         return [found[number] for number in numbers]
 
 
 def _marked(statuses: bytearray, codes: Collection[int]) -> tuple[bytearray, int]:
-    """Return bytes, one for each row, and the byte value of the rows that have one of ``codes``."""
+    """Return one byte for each row, and the value of the bytes that stand for one of ``codes``."""
     if len(codes) == 1:
         return statuses, next(iter(codes))
     return statuses.translate(bytes(code in codes for code in range(256))), 1

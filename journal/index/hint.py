@@ -4,16 +4,16 @@ A hint is derived from the journal and can be deleted. The first line, the heade
 seal. The header holds the job's state, the counts, and the last commit that the hint covers, by
 offset and crc. The columns follow one after the other, as little-endian integers. The header holds
 a crc for each block of a column. When a hint is opened, only the header and the statuses are read.
-The other columns are read block by block on demand, so that the first pending rows of millions cost
-a few reads.
+The other columns are read block by block on demand. So even in a job of millions of rows, the first
+pending rows take only a few reads.
 
 A hint is used only if all of this holds:
 
 - The journal is still the same file, by inode. (The journal of a copied job is read whole.)
 - The journal contains the last commit that the hint covers, and its first line is the same.
-- Nobody has edited the journal since the hint was written. The ctime of the file shows this: if the
-  journal still ends with that commit, the ctime is the one in the hint; if commits were added, the
-  ctime agrees with the time of the last commit.
+- Nobody has edited the journal since the hint was written. The ctime of the file shows this. If the
+  journal still ends with that commit, the ctime must be the one in the hint. If commits were added,
+  the ctime must agree with the time of the last commit.
 - These times aren't ahead of the clock. Times ahead of the clock can't show whether somebody edited
   the journal.
 - The system wasn't restarted since the hint was written, or all commits that the hint covers were
@@ -246,7 +246,9 @@ def _columns(header: _Header, source: _Source, begin: int) -> Columns:
 
 
 class _Source:
-    """Where blocks of columns come from: the hint, or the journal if a block there is broken."""
+    """Reads blocks of columns from the hint, or from the journal if a block of the hint is
+    broken.
+    """
 
     def __init__(self, stored: DerivedFile, file: JournalFile, position: Position) -> None:
         self.stored = stored
@@ -367,8 +369,8 @@ def write_hint(
 ) -> None:
     """Write ``index`` to the hint. The index covers ``file`` up to ``position``. Raises no error.
 
-    ``durable``: the journal is synced up to ``position``. ``known_ns``: if the ctime of the file is
-    later, somebody has edited the file, and no hint is written.
+    ``durable``: whether the journal is synced up to ``position``. ``known_ns``: the latest known
+    ctime of the file. If its ctime is later, somebody has edited the file, and no hint is written.
     """
     boot_id = "" if durable else system.boot_id()
     if not durable and not boot_id:
@@ -426,9 +428,9 @@ def _blocks_of(columns: Columns, name: str) -> Iterator[memoryview]:
 def is_worth_writing(end: int, hint_end: int) -> bool:
     """Return whether the journal, now ``end`` bytes long, has grown enough for a new hint.
 
-    The old hint covers the journal up to byte ``hint_end``. This is the only condition when a job
-    is closed. After a replay, and while a job stays open, there is a second condition. Replaying
-    less than ``MIN_BYTES`` takes no longer than reading a hint.
+    The old hint covers the journal up to byte ``hint_end``. Replaying less than ``MIN_BYTES`` takes
+    no longer than reading a hint. When a job is closed, this is the only condition. After a replay,
+    and while a job stays open, there is a second condition.
     """
     return end - hint_end >= max(MIN_BYTES, end >> 6)
 

@@ -143,8 +143,8 @@ class Index:
         self.status_counts = [0] * len(STATUSES)
         self.cost_millionths = 0  # of a cent: integers sum exactly
         self.usage: dict[str, int | float] = {}  # replaced by a new dict at each change
-        # Where the status is that the attempt in progress has replaced, by the row's position. A
-        # row isn't in it if the attempt is its first.
+        # By a row's position, the offset of the status that was replaced when the attempt in
+        # progress began. A row's first attempt has no entry.
         self.before_attempt: dict[int, int] = {}
         self.highest_number = 0
         self.ascending = True
@@ -230,7 +230,7 @@ class Index:
     # --- changes (they can be undone until ``forget_undo`` is called)
 
     def mark(self) -> int:
-        """The present state, as a mark for :meth:`rollback`."""
+        """The current state, as a mark for :meth:`rollback`."""
         return len(self._undo)
 
     def rollback(self, mark: int) -> None:

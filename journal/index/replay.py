@@ -176,7 +176,7 @@ def _apply_statuses(index: Index, records: list[Any], offsets: list[int]) -> int
             before_attempt.pop(position, None)
         cost_cents = record.cost_cents
         if cost_cents:
-            if type(cost_cents) is int:  # most costs, and their sum needs no multiplication each
+            if type(cost_cents) is int:  # most are; their sum needs one multiplication
                 whole_cents += cost_cents
             else:
                 index.cost_millionths += millionths(cost_cents)

@@ -101,7 +101,7 @@ _MINUTES = re.compile(r"\s*([0-9]+)\s*(?:m|mo|min|months?|minutes?)\s*", re.IGNO
 def _parse_age(
     ctx: click.Context, parameter: click.Parameter, value: str | None
 ) -> datetime | None:
-    """As parse_moment, but refuses minutes, since somebody who deletes by age may mean months."""
+    """The result of parse_moment. Minutes are refused, since the user may mean months."""
     match = None if value is None else _MINUTES.fullmatch(value)
     if match is not None:
         days = 30 * int(match[1][:6])
@@ -161,12 +161,12 @@ def prune_command(
 ) -> int:
     """Delete all jobs that have ended and are older than WHEN, and list them.
 
-    Old jobs that have not ended, jobs on which a run works, and jobs that can't be read are left,
-    and listed too. A paused or pending job is never deleted: use `journal cancel` first. For an
+    Jobs that have not ended, jobs on which a run works, and jobs that can't be read are not
+    deleted, but listed. To delete a paused or pending job, use `journal cancel` first. For an
     unreadable job the exit code is 6, and for a busy job it is 5.
 
-    With --to, each job is packed first, with its backups, and deleted only after the pack was synced
-    and checked. `journal unpack` makes the job again. No file in DIR is overwritten.
+    With --to, each job is first packed with its backups. It is deleted only after the pack was
+    synced and verified. `journal unpack` restores the job. No file in DIR is overwritten.
 
     Without --to, the command asks for confirmation; without a terminal, give --yes. If the answer is
     no, the exit code is 4.

@@ -76,13 +76,13 @@ def export_command(
 
     The columns of the data come first. The columns of the journal follow: job_id, row_number,
     status, attempts, error_code, error_message, result, created_at, started_at, processed_at,
-    duration_s and idempotency_key. If a row uses them, also earlier_attempts (those that limits
-    don't count), version, unknown (true if a failed row may have taken effect), reason,
-    tracking_number, label_path, cost_cents and usage; --all-columns always writes them. If the data
-    has a column with one of these names, the journal's column is called journal_NAME.
+    duration_s and idempotency_key. These columns are written only if a row uses them, or with
+    --all-columns: earlier_attempts (those that limits don't count), version, unknown (true if a
+    failed row may have taken effect), reason, tracking_number, label_path, cost_cents and usage. If
+    the data has a column with one of these names, the journal's column is called journal_NAME.
 
-    With --steps, the columns are job_id, row_number, step, state, attempt, at, result, error_code and
-    error_message. --status chooses rows, of which all steps are written.
+    With --steps, the columns are job_id, row_number, step, state, attempt, at, result, error_code
+    and error_message. All steps of the rows that --status selects are written.
 
     Example: journal export ship-ca failed.csv --status failed --status needs_review
     """

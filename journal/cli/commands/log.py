@@ -1,4 +1,4 @@
-"""`journal log`, `watch` and `wait`: what happened in a job, and following it until it ends."""
+"""`journal log` shows what happened in a job. `watch` and `wait` follow a job until it ends."""
 
 from __future__ import annotations
 
@@ -158,9 +158,9 @@ def watch_command(ctx: click.Context, job: str) -> int:
     """Show the progress of a job until it ends: a bar on a terminal; elsewhere a line every 10
     seconds.
 
-    If the job is paused, the command waits while a run holds the job, which `journal resume`
-    continues. Without such a run, the command ends and says how to continue. If the run dies, the
-    command waits for the next run.
+    If the job is paused and a run still holds it, the command waits, since `journal resume`
+    continues that run. Without such a run, the command ends and says how to continue. If the run
+    dies, the command waits for the next run.
 
     The exit code is 0 if all rows are completed or skipped, 3 if some rows failed or need a review,
     and 4 if the job ended before its rows were done, or was deleted or moved away.
@@ -189,9 +189,9 @@ def watch_command(ctx: click.Context, job: str) -> int:
 def wait_command(ctx: click.Context, job: str, timeout_s: float | None) -> int:
     """Wait until a job ends. The exit code says how the job ended.
 
-    If the job is paused, the command waits while a run holds the job, which `journal resume`
-    continues. Without such a run, the command ends and says how to continue. If the run dies, the
-    command waits for the next run.
+    If the job is paused and a run still holds it, the command waits, since `journal resume`
+    continues that run. Without such a run, the command ends and says how to continue. If the run
+    dies, the command waits for the next run.
 
     The exit code is 0 if all rows are completed or skipped, 3 if some rows failed or need a review,
     4 if the job ended before its rows were done, or was deleted or moved away, and 124 if the job

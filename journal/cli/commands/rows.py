@@ -115,8 +115,8 @@ def rows_command(
 ) -> int:
     """List the rows of a job by number, with their status, outcome and data.
 
-    --where compares numbers as numbers, even if the data has them as text, as data from CSV does.
-    Other text, such as 4,50, is neither below nor above a number; a message counts such rows.
+    --where compares numbers as numbers, even if they are text, as in data from CSV. Other text,
+    such as 4,50, is neither below nor above a number. A message counts such rows.
 
     If --row names a row that doesn't exist, the row's number is reported on standard error, and the
     exit code is 4. Columns that no row has are reported, too.
@@ -222,8 +222,8 @@ def errors_command(
 
     EXAMPLE is the message of the first row of the group, cut to 1,000 characters (400 in a table),
     and the place in your code where a Python exception was raised. ROWS lists the numbers of all
-    rows of the group, in the form that --row takes. COST, if there is any, is the cost of the
-    attempts that COUNT counts.
+    rows of the group, in the form that --row accepts. COST is the cost of the attempts that COUNT
+    counts, if they had any.
 
     With --attempts, COUNT is the number of attempts that went wrong, even if the row was completed
     later. STATUS is "repeated" for attempts that were followed by another attempt.

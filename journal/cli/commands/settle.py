@@ -120,8 +120,8 @@ def redo_command(
     has ended, it is reopened. The earlier outcomes stay in the log, and the costs of these outcomes
     still count.
 
-    The rows keep their idempotency keys, so a service that honours the keys repeats its old answer
-    and does nothing new. Give --new-key to have the service do the work again.
+    The rows keep their idempotency keys. A service that recognizes repeated calls by these keys
+    returns its old answer and does nothing. Use --new-key if the service must do the work again.
 
     The command asks for confirmation; without a terminal, give --yes.
     Prints the number of rows, unless standard output is a terminal.
@@ -322,13 +322,13 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
     """Settle rows that need a review, after you have checked whether they took effect.
 
     Give exactly one of --completed, --failed, --retry and --skip. If one of the rows needs no
-    review, nothing is changed. If the job has ended, --retry reopens it. Rows that were in flight
-    when their run died can be settled, too, before the next run starts.
+    review, nothing is changed. If the job has ended, --retry reopens it. If rows were in flight
+    when their run died, they can be settled before the next run starts.
 
-    With --step, only that step is settled. A row in review without another step in doubt becomes
-    pending again: its next attempt doesn't repeat the steps that are done. If the review is about
-    more than the row's steps, the row stays in review: for example if the handler asked for the
-    review, or if the run died and did not have --on-interrupted resume.
+    With --step, only that step is settled. If the row has no other step in doubt, it becomes
+    pending again. Its next attempt doesn't repeat the steps that are done. But if the review has
+    another cause, the row stays in review: for example if the handler asked for the review, or if
+    the run died and did not have --on-interrupted resume.
 
     Prints the number of rows.
 
@@ -385,7 +385,7 @@ def _resolve_step(
     ranges: list[range],
     given: dict[str, Any],
 ) -> None:
-    """Settle one step of each of the rows, in one commit. Rows that are settled thereby become
+    """Settle one step of each of the rows, in one commit. Rows without further doubt become
     pending.
     """
     name = given["step"]
@@ -445,7 +445,7 @@ def _check_in_doubt(
 def _report_doubts(
     command: Callable[..., str], service: JobService, job_id: str, ranges: list[range]
 ) -> None:
-    """Report which of the rows have a step in doubt, so that a further attempt changes nothing."""
+    """Report which of the rows have a step in doubt, since another attempt would not help them."""
     doubts: dict[str, Numbers] = {}
     for row in rows_of(job_id, service.get_rows(job_id), ranges):
         step = service.get_step_in_doubt(row.id)

@@ -143,11 +143,10 @@ def show_command(
     The errors come from the first 10,000 rows that failed or need a review, or from fewer if rows
     are large. `journal errors` reads all rows that failed or need a review.
 
-    The last line is for scripts. It has pairs key=value, always with the same keys in the same
-    order.
+    The last line is for scripts. It has pairs key=value, and its keys and their order never change.
 
-    With --row, the whole journal is read. Of long texts, only the beginning is shown; --json has
-    all.
+    With --row, the whole journal is read, and only the beginning of long texts is shown. --json
+    prints them completely.
 
     Example: journal show hash-stdlib
     """

@@ -25,7 +25,9 @@ class _Words(ShellComplete):
         return [os.path.expandvars(os.path.expanduser(word)) for word in words], incomplete
 
     def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem[Any]]:
-        """The completions of the word ``incomplete`` after ``args``; none after a wrong word."""
+        """The completions of the word ``incomplete`` after ``args``. There are none after a wrong
+        word.
+        """
         if "--" in args and not _WITH_COMMAND.isdisjoint(args[: args.index("--")]):
             if args[-1] == "--":
                 return _programs(incomplete)
@@ -37,7 +39,9 @@ class _Words(ShellComplete):
 
 
 def _programs(incomplete: str) -> list[CompletionItem[Any]]:
-    """The programs on PATH that begin with the word; files if it is a path, or if none begins so."""
+    """The programs on PATH that begin with the word. Files, if it is a path or if there are
+    none.
+    """
     found = set[str]()
     for directory in [] if os.sep in incomplete else os.get_exec_path():
         try:
@@ -58,7 +62,7 @@ class _Bash(_Words, BashComplete):
 
 class _WithWholeWords(_Words):
     def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem[Any]]:
-        """As above. A value of ``--option=VALUE`` is returned with its option."""
+        """The completions, where a value of ``--option=VALUE`` has its option before it."""
         found = super().get_completions(args, incomplete)
         option, sign, _ = incomplete.partition("=")
         if sign and option.startswith("-"):
