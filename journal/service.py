@@ -293,7 +293,7 @@ class JobService:
         check_optional_text(name, "name")
         check_moment(since, "since")
         check_moment(until, "until")
-        job_ids = newest_ids(self._store, name, since, until, on_error)
+        job_ids = newest_ids(self._store, name, since, until, wanted, on_error)
         return jobs_of(self._store, job_ids, wanted, limit, offset, on_error)
 
     def delete_job(self, job_id: str) -> bool:

@@ -24,6 +24,9 @@ from journal.fs.handles import (
     write_all,
 )
 
+# Inode, size in bytes, and the time of the last change (ctime) in ns since 1970.
+FileState = tuple[int, int, int]
+
 
 class NewFile(Descriptor):
     """A new private file, open for writing. The methods raise ``OSError``.
@@ -203,6 +206,34 @@ def rename(source: Path, target: Path) -> None:
 # --- small files -----------------------------------------------------------------------------
 
 
+def states_in(root: str, names: Iterable[str], name: str) -> Iterator[FileState]:
+    """Yield the state of the file ``name`` in each directory of ``root`` that is named.
+
+    The state is all zeros if the system doesn't tell. Links to the file aren't followed.
+    """
+    lstat = system.os.lstat
+    for directory in names:
+        try:
+            stat = lstat(f"{root}/{directory}/{name}")
+        except OSError:
+            yield 0, 0, 0
+        else:
+            yield stat.st_ino, stat.st_size, stat.st_ctime_ns
+
+
+def read_state_and_head(path: str, length: int) -> tuple[FileState, bytes]:
+    """The state of a file, and then up to ``length`` bytes from its beginning: see
+    :func:`read_head`.
+    """
+    fd = system.os.open(path, _flags_to_look())
+    try:
+        stat = system.os.fstat(fd)
+        state = stat.st_ino, stat.st_size, stat.st_ctime_ns
+        return state, system.os.pread(fd, length, 0)
+    finally:
+        close_fd(fd)
+
+
 def read_head(path: str, length: int) -> bytes:
     """Up to ``length`` bytes from the beginning of a file. Raises ``OSError``, also for a link.
 
@@ -210,12 +241,16 @@ def read_head(path: str, length: int) -> bytes:
     calls this function for each job. If the bytes aren't what you expect, open the file with
     :func:`~journal.fs.handles.open_regular`.
     """
-    flags = system.os.O_RDONLY | system.os.O_NOFOLLOW | system.os.O_NONBLOCK
-    fd = system.os.open(path, flags)
+    fd = system.os.open(path, _flags_to_look())
     try:
         return system.os.pread(fd, length, 0)
     finally:
         close_fd(fd)
+
+
+def _flags_to_look() -> int:
+    flags: int = system.os.O_RDONLY | system.os.O_NOFOLLOW | system.os.O_NONBLOCK
+    return flags
 
 
 def read_small(path: Path) -> bytes:

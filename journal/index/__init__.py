@@ -6,6 +6,7 @@
 - ``replay``: applies verified commits to an index. This is the hot loop of opening a job.
 - ``hint``: saves the index in a file, like Bitcask's hint files. The file can be deleted without
   loss.
+- ``heads``: saves what a listing needs of all jobs of a store, in a file like the hint.
 - ``summary``: makes ``Job`` and ``JobSummary`` from an index.
 
 May import: ``format`` and the layers below it (see ``docs/architecture.md``).

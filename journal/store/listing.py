@@ -6,13 +6,16 @@ the error is raised.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from fnmatch import fnmatchcase
+from itertools import chain
 
 from journal.errors import JobMismatchError, JobNotFoundError, JournalError
 from journal.format.records import JobRecord
 from journal.ids import is_job_id
+from journal.index.heads import Head, Heads, us_since_1970
 from journal.index.summary import job_of
 from journal.model import Job, JobStatus
 from journal.store.store import Store
@@ -25,37 +28,71 @@ def newest_ids(
     name: str | None,
     since: datetime | None,
     until: datetime | None,
+    status: JobStatus | None,
     on_error: OnError | None,
 ) -> list[str]:
     """The ids of jobs, newest first.
 
+    - ``status``: without jobs that certainly had another status when they were looked at.
     - ``name``: only jobs whose name matches this shell pattern.
     - ``since``, ``until``: only jobs that were created at ``since`` or later, and before ``until``.
     - ``on_error``: also gets an error for each directory that has files of a job but no journal.
     """
-    found: list[tuple[datetime, str]] = []
-    for job_id in store.subdirectories():
-        if not is_job_id(job_id) and on_error is None:
+    store.check_open()
+    heads = Heads(store.root)
+    known, unknown = heads.known(store.subdirectories(), with_status=status is not None)
+    since_us = None if since is None else us_since_1970(since)
+    until_us = None if until is None else us_since_1970(until)
+    found: list[tuple[int, str]] = []
+    for job_id, head in chain(known, _heads(store, heads, unknown, status, on_error)):
+        created_us, job_name, its_status = head[:3]
+        if (
+            (name is None or fnmatchcase(job_name, name))
+            and (since_us is None or created_us >= since_us)
+            and (until_us is None or created_us < until_us)
+            and (status is None or its_status in ("", status))
+        ):
+            found.append((created_us, job_id))
+    heads.save()
+    found.sort(reverse=True)  # nearly sorted, so this is fast
+    return [job_id for _, job_id in found]
+
+
+def _heads(
+    store: Store,
+    heads: Heads,
+    job_ids: list[str],
+    status: JobStatus | None,
+    on_error: OnError | None,
+) -> Iterator[tuple[str, Head]]:
+    """Read the heads of jobs from their journals."""
+    for job_id in job_ids:
+        if on_error is None and not is_job_id(job_id):
             continue
         try:
-            header = store.header(job_id)
-            check_name(store, job_id, header)
+            head = heads.read(job_id, with_status=status is not None)
+            if head is None:
+                state = heads.state_of(job_id)
+                header = store.header(job_id)
+                check_name(store, job_id, header)
+                found = _status_of(store, job_id) if status is not None else ""
+                head = heads.add(job_id, header, found, state)
         except JobNotFoundError:  # the directory is no job, or the job was just deleted
             if on_error is not None:
                 _note_if_lost(store, job_id, on_error)
-            continue
         except JournalError as error:
             if on_error is None:
                 raise
             on_error(error)
-            continue
-        if (
-            (name is None or fnmatchcase(header.name, name))
-            and (since is None or header.at >= since)
-            and (until is None or header.at < until)
-        ):
-            found.append((header.at, job_id))
-    return [job_id for _, job_id in sorted(found, reverse=True)]
+        else:
+            yield job_id, head
+
+
+def _status_of(store: Store, job_id: str) -> str:
+    """The status of a job, or "" if the job can't be read. If it is shown, the error is reported."""
+    with suppress(JournalError), store.peek(job_id).reading() as index:
+        return job_of(index).status.value
+    return ""
 
 
 def jobs_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
+HEADS = "tests/index/test_heads.py"
 HINT = "tests/index/test_hint_files.py tests/index/test_hint.py"
 
 PATCHES = [
@@ -70,5 +71,40 @@ PATCHES = [
         "        if block is None:\n            first = number * BLOCK_ROWS\n            block = self._source.rebuilt",
         "        if block is None:\n            raise _NotAHintError\n            first = number * BLOCK_ROWS\n            block = self._source.rebuilt",
         "tests/index/test_hint.py",
+    ),
+    Patch(
+        "a head counts while its journal is as it was",
+        "index/heads",
+        "            if head[3:] == state and",
+        "            if",
+        HEADS,
+    ),
+    Patch(
+        "a head of a journal that has just changed is not kept",
+        "index/heads",
+        "            if 0 < head[-1] < self._settled_ns",
+        "            if 0 < head[-1]",
+        HEADS,
+    ),
+    Patch(
+        "heads are read whole or not at all",
+        "index/heads",
+        '            if data[:8] != b"%08x" % crc32(body):\n',
+        "            if False:\n",
+        HEADS,
+    ),
+    Patch(
+        "heads count until the system is restarted",
+        "index/heads",
+        " or stored.boot_id != self._boot_id:",
+        ":",
+        HEADS,
+    ),
+    Patch(
+        "the status of a job is read from commits that match their seals",
+        "index/heads",
+        "    if after.offset != len(data):\n",
+        "    if False:\n",
+        HEADS,
     ),
 ]
