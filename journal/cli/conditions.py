@@ -214,7 +214,7 @@ class WithoutNumber:
             self._example = self._example or text
 
     def messages(self, *, show_example: bool) -> list[str]:
-        """A message if there are such rows; else an empty list."""
+        """A list with a message about the counted rows. It is empty if there are none."""
         count = self._rows.count(1)
         if not count:
             return []
@@ -226,7 +226,7 @@ class WithoutNumber:
 
 
 class Where:
-    """Conditions by their text. A row must meet all of them. Iterates over the texts."""
+    """The conditions of ``--where``. A row must meet all of them. Iteration yields their texts."""
 
     def __init__(
         self, conditions: Mapping[str, Condition] = {}, hints: Mapping[str, str] = {}

@@ -13,7 +13,7 @@ _MAX_MESSAGE = 60
 
 
 def job_text(job: Any) -> str:
-    """``ship-ca: paused, 3 of 10 rows done, 1 failed``."""
+    """A job in one line: ``ship-ca: paused, 3 of 10 rows done, 1 failed``."""
     done = job.successful_rows + job.skipped_count
     parts = [f"{job.status.value}", f"{done} of {counted(job.total_rows, 'row|rows')} done"]
     if job.failed_rows:
@@ -38,7 +38,7 @@ def failed_words(report: Any) -> str:
 
 
 def row_text(row: Any) -> str:
-    """``ship-ca:7: failed after 2 attempts, {'order': 'A-7'}, E-ZIP: no such zip``."""
+    """A row in one line: ``ship-ca:7: failed after 2 attempts, {'order': 'A-7'}, E-ZIP: …``."""
     tried = f" after {counted(row.attempts, 'attempt|attempts')}" if row.attempts else ""
     parts = [f"{row.status.value}{tried}", shorten(repr(row.data), _MAX_DATA)]
     if row.error_code or row.error_message:

@@ -55,10 +55,10 @@ def possible_flips(file: Readable, offset: int, end: int, crc: int) -> Iterator[
 
     ``crc`` is the crc in the seal before the commit.
 
-    In a commit of up to 91,607 bits, at most one bit is found, and two flipped bits are never
-    mistaken for one: up to this length, CRC-32 has a Hamming distance of 4 (Koopman, "32-Bit Cyclic
-    Redundancy Codes for Internet Applications", 2002). In a longer commit, other damage looks like
-    a flip with a probability of one in 2^32 for each bit of the commit.
+    Up to a length of 91,607 bits, CRC-32 has a Hamming distance of 4 (Koopman, "32-Bit Cyclic
+    Redundancy Codes for Internet Applications", 2002). So in such a commit, at most one bit is
+    found, and two flipped bits are never mistaken for one. In a longer commit, other damage looks
+    like a flip with a probability of one in 2^32 for each bit of the commit.
     """
     body = end - offset - SEALED_END_BYTES
     if body < 0:

@@ -78,7 +78,7 @@ class Parts:
     def names(
         self, column: bytes | bytearray, names: list[str], positions: list[int] | None
     ) -> Part:
-        """The name of each number in the column."""
+        """Convert a column of numbers to names. ``names``: the name for each number."""
         places = self._of_column(bytes(column), positions)
         return Part("text", self._pa.array(names, self.types["text"]).take(places))
 

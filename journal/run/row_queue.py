@@ -330,9 +330,9 @@ class RowQueue:
     def settle_late(self, row: JobRow, outcome: Outcome) -> bool:
         """Record the outcome of an attempt that was given up. Returns whether it settles the row.
 
-        Only a success settles the row. What another outcome has cost is recorded. Raises
-        StepInDoubtError if the attempt has left a step in doubt, which a success doesn't settle,
-        and InvalidStateTransition if another process has settled the row.
+        Only a success settles the row. Of another outcome, only the cost is recorded. Raises
+        StepInDoubtError if the attempt has left a step in doubt, even after a success. Raises
+        InvalidStateTransition if another process has settled the row.
         """
         step = self._service.get_step_in_doubt(row.id)
         is_success = outcome.kind in ("completed", "skipped")

@@ -458,9 +458,9 @@ def _report_doubts(
 
 
 def _how(given: dict[str, Any]) -> str:
-    """Return the way to settle that was given, such as "completed".
+    """Return the name of the given option that settles rows, such as "completed".
 
-    Raises UsageError for an option that belongs to another way.
+    Raises UsageError if another given option can't be combined with it.
     """
     if given["step"] is not None:
         return _how_of_step(given)

@@ -164,7 +164,7 @@ class _Child:
 
 
 class _Step(NamedTuple):
-    """A step of the attempt at a row in whose command this process runs."""
+    """A step of a row. This process was started by the command of that row."""
 
     service: JobService
     row_id: str
