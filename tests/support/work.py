@@ -65,8 +65,10 @@ def contained(test: Callable[..., None]) -> Callable[..., None]:
 
 
 _LIMITED = """
-import resource, sys
-resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
+import sys
+if sys.platform != "win32":
+    import resource
+    resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
 from journal.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -75,7 +77,8 @@ sys.exit(main(sys.argv[1:]))
 def limited(*arguments: str) -> subprocess.CompletedProcess[str]:
     """``journal`` for what takes it a second, and hours if a text is gone through again and again.
 
-    That can't be counted within a regular expression. The system ends it after a minute of work.
+    That can't be counted within a regular expression. The system ends it after a minute of work, if it can (Windows
+    can't; there the test's own time-out does).
     """
     command = [sys.executable, "-c", _LIMITED, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
