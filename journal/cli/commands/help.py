@@ -32,6 +32,7 @@ TOPICS = {
     "export": "CSV, JSON, SQLite, Parquet; DuckDB, Polars, Datasette; a page",
     "exceptions": "all exceptions and exit codes, and what to do about them",
     "guarantees": "what is promised, what is assumed, and how it is tested",
+    "platforms": "Linux, macOS and Windows: what is promised and tested on each",
     "format": "the specification of journal.jsonl: records, commits, seals",
     "architecture": "the source: rooms, the life of a commit, how to change things",
     "commands": "every command with all of its options",
