@@ -200,18 +200,42 @@ def new_rows(
         raise InvalidValueError("row_data", row_data, "must be an iterable of mappings") from None
     sha256 = load_sha256()
     for place, item in enumerate(items, 1):
-        text = key = None
-        if type(item) is dict and len(item) == 1 and next_number <= MAX_ROW_NUMBER:
-            data = item.get("data")
-            if type(data) is dict:  # the usual case, in two thirds of the time
-                text = plain_json(data)
-        if text is not None:
-            number, checksum = next_number, sha256(canonical_json(data)).hexdigest()
-        else:
-            number, checksum, text, key = _new_row(place, item, next_number, keys)
+        row = None
+        data = item.get("data") if type(item) is dict else None
+        if type(data) is dict:  # the usual case, in two thirds of the time
+            text = plain_json(data)
+            if text is not None:
+                if len(item) == 1 and next_number <= MAX_ROW_NUMBER:
+                    number = next_number
+                    next_number += 1
+                    yield number, sha256(canonical_json(data)).hexdigest(), text, None
+                    continue
+                row = _plain_row(item, text, next_number)
+        number, checksum, text, key = row or _new_row(place, item, next_number, keys)
         if number >= next_number:
             next_number = number + 1
         yield number, checksum, text, key
+
+
+def _plain_row(
+    item: dict[str, Any], text: bytes, next_number: int
+) -> tuple[int, str, bytes, str | None] | None:
+    """A row with the data ``text``, if all other members are of the usual types, else None."""
+    number, checksum = item.get("row_number"), item.get("row_checksum")
+    key = item.get("idempotency_key")
+    if number is None:
+        number = next_number
+    if checksum is None:
+        checksum = checksum_of(item["data"])
+    is_usual = (
+        type(number) is int
+        and 0 < number <= MAX_ROW_NUMBER
+        and type(checksum) is str
+        and checksum.isascii()
+        and (key is None or (type(key) is str and key and key.isascii()))
+        and item.keys() <= _ROW_KEYS
+    )
+    return (number, checksum, text, key) if is_usual else None
 
 
 def check_rows(rows: Any, where: str) -> None:

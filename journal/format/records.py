@@ -249,12 +249,16 @@ def encode_record(record: Record) -> bytes:
     return encode_json(record)
 
 
-def encode_row(number: int, checksum: str, data: bytes, end: bytes) -> bytes:
+def encode_row(
+    number: int, checksum: str, data: bytes, end: bytes, key: str | None = None
+) -> bytes:
     """A ``row`` record with its LF.
 
     ``data`` is JSON from :func:`journal.format.values.encode_value`. ``end`` comes from
     :func:`row_end`. Usually all rows of a commit share one ``end``.
     """
+    if key is not None:
+        data = b'%b,"key":%b' % (data, encode_json(key))
     return b'{"type":"row","row":%d,"checksum":%b,"data":%b%b' % (
         number,
         encode_json(checksum),

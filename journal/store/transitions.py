@@ -428,19 +428,19 @@ def add_rows(journal: Journal, row_data: Any) -> View:
     last_at = index.last_at
     at = journal.now()
     nonce = system.nonce()[:8] if journal.end else None
-    end = row_end(at, nonce=nonce)
+    end, end_after_key = row_end(at, nonce=nonce), row_end(at)
     columns = [column for column in (state.header.key, state.header.idempotency_key) if column]
     for number, checksum, data, key in new_rows(row_data, index.highest_number + 1, columns):
         if index.last_at is not last_at:  # the iterable has made other changes of this job
             at = journal.now()
-            end = row_end(at, nonce=nonce)
+            end, end_after_key = row_end(at, nonce=nonce), row_end(at)
         if number <= index.highest_number and index.position_of(number) is not None:
             raise InvalidValueError(
                 f"row {number}",
                 number,
                 "this row number is in use: each must be unique within the job",
             )
-        line = encode_row(number, checksum, data, end if key is None else row_end(at, key))
+        line = encode_row(number, checksum, data, end if key is None else end_after_key, key)
         index.add_row(number, journal.append_line(line, at, number))
         last_at = at
     return index.view_of_new(first)

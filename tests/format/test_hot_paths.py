@@ -27,6 +27,7 @@ from journal import (
     ServiceClosedError,
     StorageError,
 )
+from journal.format.arguments import new_rows
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_header, decode_record
 from journal.format.records import SANE_BYTES, encode_row, row_end
 from journal.format.values import encode_value, plain_json
@@ -302,6 +303,35 @@ def test_what_nests_too_deep_is_never_written_at_once(depth: int, filling: str) 
         assert plain_json(value) is None
     else:
         assert plain_json(value) == encode_value(value, "data")
+
+
+class Row(dict[str, Any]):
+    """A row that is looked at closely, since it isn't a dict itself."""
+
+
+ROWS = st.fixed_dictionaries(
+    {"data": st.dictionaries(TEXT, ANYTHING, max_size=2)},
+    optional={
+        "row_number": st.none() | st.integers(-1, 3) | st.sampled_from([True, 2**63, 1.0, "1"]),
+        "row_checksum": st.none() | TEXT | ODD,
+        "idempotency_key": st.none() | TEXT | ODD,
+        "other": st.none(),
+    },
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(item=ROWS, next_number=st.sampled_from([1, 2, 2**63 - 1, 2**63]))
+def test_a_row_that_is_taken_at_once_is_what_the_close_look_gives(
+    item: dict[str, Any], next_number: int
+) -> None:
+    def taken(row: dict[str, Any]) -> object:
+        try:
+            return list(new_rows([row], next_number))
+        except InvalidValueError as error:
+            return str(error)
+
+    assert taken(item) == taken(Row(item))
 
 
 # --- headers read in a run

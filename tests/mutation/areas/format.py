@@ -82,6 +82,13 @@ PATCHES = [
         f"{UNENDED} {CORPUS}",
     ),
     Patch(
+        "a row is taken at once only if its number is possible",
+        "format/arguments",
+        "        and 0 < number <= MAX_ROW_NUMBER\n        and type(checksum)",
+        "        and type(checksum)",
+        "tests/format/test_hot_paths.py",
+    ),
+    Patch(
         "a verification checks all of the rarer records",
         "format/decode",
         "            decode_record(line, exact=False)  # the rules for the rarer records\n",
