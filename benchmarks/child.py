@@ -87,6 +87,14 @@ def list_jobs(root: Path) -> float:
     return clock.s
 
 
+def list_status(root: Path) -> float:
+    with Clock() as clock:
+        service = open_service(root)
+        jobs = service.list_jobs("paused", limit=50)
+    assert not jobs
+    return clock.s
+
+
 def list_jobs_in_sqlite(directory: Path) -> float:
     with Clock() as clock:
         connection = sqlite3.connect(directory / "peer.db")
@@ -107,6 +115,7 @@ def main() -> None:
         "create-rows": lambda: create_rows(path, rows),
         "create-rows-sqlite": lambda: create_rows_in_sqlite(path, rows),
         "list-jobs": lambda: list_jobs(path),
+        "list-status": lambda: list_status(path),
         "list-jobs-sqlite": lambda: list_jobs_in_sqlite(path),
     }
     print(json.dumps(tasks[task]()))

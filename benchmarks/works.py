@@ -9,6 +9,7 @@ from functools import partial
 
 from benchmarks import floors, ours
 from benchmarks.child import STATUS_FILE
+from benchmarks.large import LARGE
 from benchmarks.peers import commands, sqlite
 from benchmarks.table import (
     BYTES_A_ROW,
@@ -432,4 +433,4 @@ MEMORY = (
     ),
 )
 
-WORKS = WRITING + READING + (MEMORY if STATUS_FILE.exists() else ())
+WORKS = WRITING + READING + LARGE + (MEMORY if STATUS_FILE.exists() else ())
