@@ -1,8 +1,9 @@
-"""How costs grow with the number of rows: ``python -m benchmarks.plot --max-rows 1000000``.
+"""How costs grow with the number of rows and jobs: ``python -m benchmarks.plot --max-rows 1000000``.
 
-Prints each cost at 10^3, 10^4, ... rows with its ratio to the cost at a tenth of the rows, so that
-"linear" can be read: a cost a row that stays the same has ratios near 1. ``--plot FILE.png`` draws
-it, which needs matplotlib: ``pip install '.[bench]'``.
+Prints each cost at 10^3, 10^4, ... rows, and 10^2, 10^3, ... jobs, with its ratio to the cost at a
+tenth of them, so that "linear" can be read: a cost a row that stays the same has ratios near 1.
+``--plot FILE.svg`` draws it, which needs matplotlib: ``pip install '.[bench]'``. ``--from FILE``
+draws figures that ``--json FILE`` has written before.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from importlib import import_module
 from pathlib import Path
 
 from benchmarks.child import STATUS_FILE
-from benchmarks.ours import complete_rows, open_service
+from benchmarks.large import list_status
+from benchmarks.ours import complete_rows, list_jobs, open_service
 from benchmarks.setting import JOB, Clock, Setting, in_child, row_dicts, row_ids
+from journal.verify import verify_job
 
 SAMPLE = 2_000  # single commits in a job of that size
 
@@ -32,7 +35,13 @@ CURVES = {  # by name: what it is, and the unit
     "replay": ("open without a hint, summary", "µs a record"),
     "read": ("all rows as JobRow", "µs a row"),
     "memory": ("memory of the open job", "bytes a row"),
+    "verify": ("verify", "µs a record"),
+    "row history": ("all about one row", "µs a record"),
+    "list": ("the newest 50 jobs", "µs a job"),
+    "first list": ("jobs of a status that none has, first time", "µs a job"),
+    "second list": ("the same, second time", "µs a job"),
 }
+OF_JOBS = ("list", "first list", "second list")
 
 
 def costs(setting: Setting, rows: int) -> Iterator[tuple[str, float]]:
@@ -64,6 +73,19 @@ def costs(setting: Setting, rows: int) -> Iterator[tuple[str, float]]:
                 for row in service.get_rows(JOB):
                     _ = row
             yield "read", clock.s / rows * 1e6
+            with Clock() as clock:
+                service.get_row_history(ids[rows // 2])
+            yield "row history", clock.s / (rows + len(single) + len(batch)) * 1e6
+        with Clock() as clock:
+            report = verify_job(root / JOB)
+        yield "verify", clock.s / report.records * 1e6
+
+
+def costs_of_jobs(setting: Setting, jobs: int) -> Iterator[tuple[str, float]]:
+    """A store of that many jobs of three rows: listed."""
+    yield "first list", list_status(setting, jobs, first=True) / jobs * 1e6
+    yield "second list", list_status(setting, jobs, first=False) / jobs * 1e6
+    yield "list", list_jobs(setting, jobs) / jobs * 1e6
 
 
 def _open_s(root: Path) -> float:
@@ -74,45 +96,63 @@ def _open_s(root: Path) -> float:
     return clock.s
 
 
-def measure(setting: Setting, sizes: list[int], rounds: int) -> dict[str, dict[int, float]]:
+def measure(
+    setting: Setting, sizes: list[int], jobs: list[int], rounds: int
+) -> dict[str, dict[int, float]]:
     """Medians by curve and size."""
     medians: dict[str, dict[int, float]] = {name: {} for name in CURVES}
-    for rows in sizes:
+    of_rows = [(costs, rows, "rows") for rows in sizes]
+    for work, count, unit in [*of_rows, *((costs_of_jobs, number, "jobs") for number in jobs)]:
         figures: dict[str, list[float]] = {name: [] for name in CURVES}
         for _ in range(rounds):
-            for name, figure in costs(setting, rows):
+            for name, figure in work(setting, count):
                 figures[name].append(figure)
         for name, values in figures.items():
             if values:
-                medians[name][rows] = statistics.median(values)
-        print(f"{rows:,} rows measured", file=sys.stderr, flush=True)
+                medians[name][count] = statistics.median(values)
+        print(f"{count:,} {unit} measured", file=sys.stderr, flush=True)
     return medians
 
 
-def print_table(medians: dict[str, dict[int, float]], sizes: list[int]) -> None:
+def print_table(medians: dict[str, dict[int, float]]) -> None:
     """A line a curve; behind each cost its ratio to the one before."""
-    print("| cost | unit | " + " | ".join(f"{rows:,}" for rows in sizes) + " |")
+    sizes = sorted({size for by_size in medians.values() for size in by_size})
+    print("| cost | unit | " + " | ".join(f"{size:,}" for size in sizes) + " |")
     print("|---|---|" + "---|" * len(sizes))
     for name, (title, unit) in CURVES.items():
         cells, before = [], None
-        for figure in medians[name].values():
-            cells.append(f"{figure:.3g}" + (f" (x{figure / before:.2f})" if before else ""))
+        for size in sizes:
+            figure = medians[name].get(size)
+            ratio = f" (x{figure / before:.2f})" if figure and before else ""
+            cells.append("" if figure is None else f"{figure:.3g}{ratio}")
             before = figure
         print(f"| {title} | {unit} | " + " | ".join(cells) + " |")
 
 
+def read_figures(path: Path) -> dict[str, dict[int, float]]:
+    """Medians as ``--json`` has written them."""
+    curves = json.loads(path.read_text(encoding="utf-8"))
+    return {
+        name: {int(count): figure for count, figure in curve["by_count"].items()}
+        for name, curve in curves.items()
+    }
+
+
 def draw(medians: dict[str, dict[int, float]], path: str) -> None:
-    import_module("matplotlib").use("Agg")
+    matplotlib = import_module("matplotlib")
+    matplotlib.use("Agg")
+    # Text stays text, and the same figures give the same file.
+    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "benchmarks"})
     pyplot = import_module("matplotlib.pyplot")
-    figure, axes = pyplot.subplots(2, 4, figsize=(16, 7))
-    for axis, (name, (title, unit)) in zip(axes.flat, CURVES.items(), strict=False):
+    figure, axes = pyplot.subplots(3, 4, figsize=(16, 10))
+    for axis, (name, (title, unit)) in zip(axes.flat, CURVES.items(), strict=True):
         axis.plot(list(medians[name]), list(medians[name].values()), marker="o")
-        axis.set(xscale="log", title=title, xlabel="rows", ylabel=unit)
+        counted = "jobs" if name in OF_JOBS else "rows"
+        axis.set(xscale="log", title=title, xlabel=counted, ylabel=unit)
         axis.set_ylim(bottom=0)
         axis.grid(visible=True, alpha=0.3)
-    axes.flat[-1].axis("off")
     figure.tight_layout()
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Date": None} if path.endswith(".svg") else None)
 
 
 def main() -> None:
@@ -122,27 +162,35 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--max-rows", type=int, default=1_000_000, help="default %(default)s")
+    parser.add_argument("--max-jobs", type=int, default=10_000, help="default %(default)s")
     parser.add_argument("--rounds", type=int, default=3, help="default %(default)s")
     parser.add_argument("--dir", help="where to work; it decides which disk is measured")
     parser.add_argument("--csv", metavar="FILE")
     parser.add_argument("--json", metavar="FILE")
-    parser.add_argument("--plot", metavar="FILE.png")
+    parser.add_argument("--plot", metavar="FILE.svg")
+    parser.add_argument("--from", dest="source", metavar="FILE", help="figures of --json")
     arguments = parser.parse_args()
     sizes = [10**power for power in range(3, 10) if 10**power <= arguments.max_rows]
+    jobs = [10**power for power in range(2, 8) if 10**power <= arguments.max_jobs]
     if not sizes or arguments.rounds < 1:
         parser.error("--max-rows must be 1000 or more, --rounds 1 or more")
-    with tempfile.TemporaryDirectory(prefix="benchmarks-", dir=arguments.dir) as directory:
-        medians = measure(Setting(Path(directory)), sizes, arguments.rounds)
-    print_table(medians, sizes)
+    if arguments.source:
+        medians = read_figures(Path(arguments.source))
+    else:
+        with tempfile.TemporaryDirectory(prefix="benchmarks-", dir=arguments.dir) as directory:
+            medians = measure(Setting(Path(directory)), sizes, jobs, arguments.rounds)
+    print_table(medians)
     if arguments.csv:
         with open(arguments.csv, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(["rows", *(f"{name} ({unit})" for name, (_, unit) in CURVES.items())])
-            for rows in sizes:
-                writer.writerow([rows, *(medians[name].get(rows, "") for name in CURVES)])
+            writer.writerow(
+                ["rows or jobs", *(f"{name} ({unit})" for name, (_, unit) in CURVES.items())]
+            )
+            for count in sorted({*jobs, *sizes}):
+                writer.writerow([count, *(medians[name].get(count, "") for name in CURVES)])
     if arguments.json:
         told = {
-            name: {"title": title, "unit": unit, "by_rows": medians[name]}
+            name: {"title": title, "unit": unit, "by_count": medians[name]}
             for name, (title, unit) in CURVES.items()
         }
         Path(arguments.json).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")

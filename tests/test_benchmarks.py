@@ -69,13 +69,17 @@ def test_a_work_can_be_chosen_and_its_figures_printed(tmp_path: Path) -> None:
 
 def test_the_growth_of_costs_is_told_by_size(tmp_path: Path) -> None:
     path = tmp_path / "growth.csv"
-    few = ("--max-rows", "1000", "--rounds", "1", "--dir", str(tmp_path), "--csv", str(path))
-    table = run("benchmarks.plot", *few).splitlines()
+    figures = tmp_path / "growth.json"
+    few = ("--max-rows", "1000", "--max-jobs", "100", "--rounds", "1", "--dir", str(tmp_path))
+    table = run("benchmarks.plot", *few, "--csv", str(path), "--json", str(figures))
     with path.open(newline="") as file:
-        names, figures = csv.reader(file)
-    assert len(names) == len(figures) == len(table) - 1
-    assert figures[0] == "1000"
-    assert all(figures)
+        names, of_jobs, of_rows = csv.reader(file)
+    assert len(names) == len(of_jobs) == len(of_rows) == len(table.splitlines()) - 1
+    assert (of_jobs[0], of_rows[0]) == ("100", "1000")
+    # Each cost is one of jobs or of rows.
+    pairs = list(zip(of_jobs, of_rows, strict=True))[1:]
+    assert all(bool(one) != bool(other) for one, other in pairs)
+    assert run("benchmarks.plot", "--from", str(figures)) == table
 
 
 def test_what_limits_by_key_cost_is_told_for_each_case() -> None:
