@@ -7,6 +7,7 @@ of the directory, even if another process replaces a part with a link at the sam
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -166,6 +167,9 @@ class Below:
     def _parent(self, name: str, *, make: bool = False) -> Iterator[int]:
         """The descriptor of the directory that contains ``name``, open for the block."""
         try:
+            if sys.platform == "win32" and (self.top / name).name != _last(name):  # such as "a:b"
+                why = f"Windows allows no file of the name {_last(name)!r}"
+                raise OSError(errno.EINVAL if make else errno.ENOENT, why)
             with self._directory(name.rpartition("/")[0], make=make) as directory:
                 yield directory
         except OSError as error:

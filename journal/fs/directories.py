@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
+import sys
 from collections.abc import Iterator
 from os import DirEntry
 from pathlib import Path
@@ -82,6 +83,38 @@ def remove_tree(path: Path) -> None:
                     system.os.rename(deeper, path / f".{system.os.urandom(6).hex()}")
                 system.os.rmdir(directory)
         system.os.rmdir(path)
+
+
+if sys.platform == "win32":
+
+    def move_away(directory: Path, target: Path, last: str) -> None:
+        """Rename a directory, in which others may have files open. Raises ``OSError``.
+
+        Windows refuses to rename a directory in which a file is open (page "FILE_RENAME_INFORMATION
+        structure"). So its files are moved, and ``last`` is moved last. If one of them can't be
+        moved, the others are moved back. If the process dies, the file ``last`` is at one of the
+        two places.
+        """
+        system.os.mkdir(target, DIRECTORY_MODE)
+        moved = list[str]()
+        try:
+            for name in [*(name for name in names_in(directory) if name != last), last]:
+                system.os.rename(directory / name, target / name)
+                moved.append(name)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                for name in reversed(moved):
+                    system.os.rename(target / name, directory / name)
+                system.os.rmdir(target)
+            raise
+        with contextlib.suppress(OSError):  # somebody may be in the directory, or add to it
+            remove_tree(directory)
+else:
+
+    def move_away(directory: Path, target: Path, last: str) -> None:
+        """Rename a directory, in which others may have files open. Raises ``OSError``."""
+        del last
+        system.os.rename(directory, target)
 
 
 def _remove_files(path: Path) -> list[Path]:

@@ -94,8 +94,8 @@ def real_path(path: str | os.PathLike[str]) -> Path:
     link.
     """
     text = os.fspath(path)
-    parts = _parts(text if os.path.isabs(text) else os.path.join(os.getcwd(), text))
-    found, links = Path("/"), 0
+    drive, rest = os.path.splitdrive(os.path.join(os.getcwd(), text))
+    found, parts, links = Path(drive + os.sep), _parts(rest), 0
     while parts:
         part = parts.pop()
         if part == "..":
@@ -108,15 +108,17 @@ def real_path(path: str | os.PathLike[str]) -> Path:
         links += 1
         if links > _MAX_LINKS:
             raise _refused(text, "leads through too many links: name the file itself")
-        parts += _parts(link)
+        drive, rest = os.path.splitdrive(link)
+        parts += _parts(rest)
         if os.path.isabs(link):
-            found = Path("/")
+            found = Path(drive + os.sep)
     return found
 
 
 def _parts(path: str) -> list[str]:
     """The parts of a path in reverse order, so that ``pop`` returns the next one."""
-    return [part for part in reversed(path.split("/")) if part not in ("", ".")]
+    path = path.replace(os.altsep or os.sep, os.sep)
+    return [part for part in reversed(path.split(os.sep)) if part not in ("", ".")]
 
 
 def _link_at(path: Path) -> str | None:
@@ -157,7 +159,7 @@ def _check_free(
                 "it: close the program that has the database open, move that file away, or name "
                 "another file",
             )
-    if os.fspath(path).endswith(os.sep):
+    if os.fspath(path).endswith((os.sep, os.altsep or os.sep)):
         raise _refused(path, "is a directory's name: name a file")
     if not os.path.exists(path):
         return

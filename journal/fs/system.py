@@ -65,6 +65,11 @@ def nonce() -> str:
 
 if sys.platform == "darwin":
     boot_id = os.boot_id
+elif sys.platform == "win32":
+
+    def boot_id() -> str:
+        """No id: the time of the boot that Windows tells changes when somebody sets the clock."""
+        return ""
 else:
 
     def boot_id() -> str:

@@ -68,12 +68,12 @@ def read_state(path: str, *, before: ReadState | None = None) -> ReadState | Non
 
 
 def _state(file: IO[bytes]) -> FileState | None:
-    found = os.fstat(file.fileno())
+    found = system.os.fstat(file.fileno())
     if not stat.S_ISREG(found.st_mode):
         return None
-    digest = load_sha256()(os.pread(file.fileno(), _END_BYTES, 0))
+    digest = load_sha256()(system.os.pread(file.fileno(), _END_BYTES, 0))
     begin = max(found.st_size - _END_BYTES, 0)
-    digest.update(os.pread(file.fileno(), _END_BYTES, begin))
+    digest.update(system.os.pread(file.fileno(), _END_BYTES, begin))
     times = (found.st_mtime_ns, found.st_ctime_ns)
     return FileState(found.st_dev, found.st_ino, found.st_size, *times, digest.hexdigest())
 

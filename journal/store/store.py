@@ -323,7 +323,7 @@ class Store:
                 with self._commit_lock(directory, job_id):
                     first(directory)
                     with self._staging():
-                        files.rename(directory, leftover)
+                        directories.move_away(directory, leftover, JOURNAL_NAME)
             except BaseException:
                 if run is not None:
                     run.release()

@@ -19,8 +19,9 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the command; pytest has it there already
 
@@ -33,7 +34,8 @@ from journal.verify import verify_job
 JOB = "crashing"
 SYNC = ["none", "none", "commit"]
 
-# Forking a warm process is far quicker than starting Python thousands of times.
+# Forking a warm process is far quicker than starting Python thousands of times. Without fork, the
+# process works on the order itself, and is killed.
 SERVER = """
 import traceback
 import journal.fs.system
@@ -69,10 +71,12 @@ def work(seed, sync):
         tell("ack")
 
 class TellingOs:
+    real = journal.fs.system.os
+
     def __getattr__(self, called):
         if called in ("open", "write", "fsync", "fdatasync", "ftruncate"):
             tell("step", called)
-        return getattr(os, called)
+        return getattr(self.real, called)
 
 def recover(seed, sync):
     journal.fs.system.os = TellingOs()
@@ -134,8 +138,10 @@ def live(seed, sync):
 
 while True:
     order = json.loads(hear())
-    pid = os.fork()
+    pid = os.fork() if hasattr(os, "fork") else 0
     if not pid:
+        if not hasattr(os, "fork"):
+            tell("pid", os.getpid())
         try:
             globals()[order.pop("do")](**order)
         except BaseException:
@@ -174,7 +180,48 @@ class Tally:
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
 
-def killed_while(server: Child, draw: random.Random, **order: object) -> list[list[str]]:
+class Server:
+    """A process that works on orders, each until it is killed."""
+
+    def __init__(self, root: Path) -> None:
+        self._start = partial(Child, SERVER, root, JOB)
+        self._child = self._start()
+
+    def tell(self, line: str) -> None:
+        self._child.tell(line)
+
+    def hear(self) -> str:
+        return self._child.hear()
+
+    if sys.platform == "win32":
+
+        def kill(self, pid: int) -> list[str]:
+            """Kill the process ``pid``; return what it said in the end."""
+            del pid
+            self._child.kill()
+            said = self._child.rest()
+            self._child.__exit__(None, None, None)
+            self._child = self._start()
+            return said
+    else:
+
+        def kill(self, pid: int) -> list[str]:
+            """Kill the process ``pid``; return what it said in the end."""
+            os.kill(pid, signal.SIGKILL)
+            said = []
+            while not (line := self.hear()).startswith("dead "):
+                said.append(line)
+            expect(line == f"dead {signal.SIGKILL:d}", f"the child failed by itself: {line}")
+            return said
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._child.__exit__(None, None, None)
+
+
+def killed_while(server: Server, draw: random.Random, **order: object) -> list[list[str]]:
     """Have a child do ``order``, kill it at a random moment; what it said, word by word."""
     server.tell(json.dumps(order))
     said: list[list[str]] = []
@@ -190,11 +237,7 @@ def killed_while(server: Child, draw: random.Random, **order: object) -> list[li
         said.append(words)
     # The moment of the kill is what is random here: there is no event to wait for.
     time.sleep(draw.choice([0, draw.random() * 0.003]))
-    os.kill(pid, signal.SIGKILL)
-    while (words := server.hear().split(" ", 1))[0] != "dead":
-        said.append(words)
-    expect(int(words[1]) == signal.SIGKILL, f"the child failed by itself: {words[1]}")
-    return said
+    return said + [line.split(" ", 1) for line in server.kill(pid)]
 
 
 # --- one job ---------------------------------------------------------------------------------
@@ -269,7 +312,7 @@ def kill_at_work(root: Path, seed: int, kills: int) -> Tally:
     """Kill a writer of single commits, batches, rows and streams of rows, again and again."""
     job = KilledJob(root, seed)
     sync = job.draw.choice(SYNC)
-    with Child(SERVER, root, JOB) as server:
+    with Server(root) as server:
         for kill in range(kills):
             order = {"do": "work", "seed": seed * 1000 + kill, "sync": sync}
             job.learn(killed_while(server, job.draw, **order))
@@ -329,7 +372,7 @@ def kill_in_recovery(root: Path, seed: int, kills: int) -> Tally:
     """Kill writers that find a torn tail of some MB while they save it and cut it off."""
     job = TornJob(root, seed)
     sync = job.draw.choice(SYNC)
-    with Child(SERVER, root, JOB) as server:
+    with Server(root) as server:
         for kill in range(kills):
             job.tear()
             order = {"do": "recover", "seed": seed * 1000 + kill, "sync": sync}
@@ -350,7 +393,7 @@ def kill_in_passes(root: Path, seed: int, kills: int) -> Tally:
     path = journal_path(root, JOB)
     with JobService(root, sync="none") as service:
         service.create_job("Crashing", job_id=JOB, row_data=({"data": {"n": n}} for n in range(9)))
-    with Child(SERVER, root, JOB) as server:
+    with Server(root) as server:
         for kill in range(kills):
             order = {"do": "live", "seed": seed * 1000 + kill, "sync": draw.choice(SYNC)}
             said = killed_while(server, draw, **order)
@@ -394,7 +437,7 @@ def kill_in_making(root: Path, seed: int, kills: int) -> Tally:
     sync = draw.choice(SYNC)
     tally = Tally()
     expected: dict[str, str] = {}
-    with Child(SERVER, root, JOB) as server:
+    with Server(root) as server:
         for kill in range(kills):
             said = killed_while(server, draw, do="cycle", seed=kill, sync=sync)
             under_way = None

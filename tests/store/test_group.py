@@ -23,6 +23,7 @@ from support.children import (
     split_commits,
     works,
 )
+from support.platforms import needs_fork, needs_signals
 
 import journal.fs.system
 import journal.store.group_commit
@@ -328,6 +329,7 @@ def test_who_leads_and_is_interrupted_during_the_sync_leaves_the_others_an_unkno
     assert {row.row_number for row in service.get_rows(JOB, "completed")} == {1, 2, 3, 4, 6}
 
 
+@needs_signals
 def test_who_is_interrupted_while_waiting_takes_its_change_back(
     service: JobService, faulty: FaultyOs
 ) -> None:
@@ -387,6 +389,7 @@ def test_a_thread_that_waits_for_an_open_batch_gives_up_in_time(
     ]
 
 
+@needs_fork
 def test_a_forked_child_is_not_in_the_parents_queue(tmp_path: Path) -> None:
     with JobService(tmp_path) as service:
         service.create_job("Together", job_id=JOB, row_data=[{}] * 40)
@@ -418,6 +421,7 @@ def test_a_forked_child_is_not_in_the_parents_queue(tmp_path: Path) -> None:
     assert [row.status for row in read_all(tmp_path, JOB)[1]] == [RowStatus.COMPLETED] * 40
 
 
+@needs_fork
 def test_what_waits_in_the_parents_queue_is_for_the_parent_alone(tmp_path: Path) -> None:
     with JobService(tmp_path) as service:
         service.create_job("Together", job_id=JOB, row_data=[{}] * 2)

@@ -17,6 +17,7 @@ from support.children import (
     seal_commits,
     split_commits,
 )
+from support.platforms import needs_fork, needs_open_files_moved
 
 import journal.fs.system
 import journal.store.journal
@@ -123,6 +124,7 @@ def test_outcomes_that_stood_among_the_rows_of_a_first_commit_are_a_loss(tmp_pat
     assert not repair.lossless
 
 
+@needs_open_files_moved
 def test_a_run_lock_is_not_taken_of_a_directory_that_was_moved_away_meanwhile(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +169,7 @@ def test_a_lock_file_that_was_deleted_before_it_was_locked_is_made_again(tmp_pat
     lock.close()
 
 
+@needs_fork
 def test_a_forked_child_has_none_of_the_parents_descriptors(tmp_path: Path) -> None:
     lock = DirectoryLock(tmp_path)
     assert lock.try_lock()

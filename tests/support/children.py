@@ -15,10 +15,12 @@ from zlib import crc32
 
 from support.pipes import ready
 
+import journal.fs.system
 from journal import Job, JobRow, JobService
 
 JOURNAL_NAME = "journal.jsonl"
 SEAL_BYTES = 18
+_SYSTEM_OS = journal.fs.system.os  # before a test replaces it; on Windows, not the module os
 
 _PRELUDE = """\
 import json, os, random, signal, sys
@@ -71,6 +73,13 @@ class Child:
             self._heard += data
         line, _, self._heard = self._heard.partition(b"\n")
         return line.decode()
+
+    def rest(self) -> list[str]:
+        """All lines that are left to hear, once it has ended or was killed."""
+        while data := self._read():
+            self._heard += data
+        *lines, self._heard = self._heard.split(b"\n")
+        return [line.decode() for line in lines]
 
     def _read(self) -> bytes:
         assert ready([self._stdout.fileno()], 120), "the child hangs"
@@ -208,7 +217,7 @@ class FaultyOs:
         return sum(called == name for called, _ in self.calls)
 
     def __getattr__(self, name: str) -> Any:
-        real = getattr(os, name)
+        real = getattr(_SYSTEM_OS, name)
         if not callable(real) or isinstance(real, type):
             return real
 

@@ -78,6 +78,7 @@ needs_directory_descriptors = _needs(os.open in os.supports_dir_fd, "paths relat
 needs_directory_syncs = _needs(not IS_WINDOWS, "syncs of directories")
 # macOS syncs by fcntl(F_FULLFSYNC), Windows by FlushFileBuffers: what watches fdatasync sees neither.
 needs_fdatasync = _needs(hasattr(os, "fdatasync"), "syncs by fdatasync")
+needs_windows = _needs(IS_WINDOWS, "the calls of Windows")
 
 # --- what wine is no proof of --------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,8 +21,10 @@ import pytest
 from support.children import Child, journal_path
 from support.copies import JOB, make_job
 from support.effort import IS_LONG
+from support.platforms import IS_WINDOWS
 
 from journal import JobService
+from journal.fs import system
 from journal.transfer import compare_copies
 from journal.transfer.copies import open_copy
 from journal.transfer.source import Source
@@ -51,10 +54,18 @@ while True:
 # rsync is slow: the journal that it copies grows meanwhile.
 COPIES = {"cp": 105, "tar": 105, "rsync": 40} if IS_LONG else {"cp": 25, "tar": 25, "rsync": 10}
 TOOLS = {
-    "cp": "cp -r {here} {there}",
-    "tar": "tar cf - -C {here} . | tar xf - -C {there}",
-    "rsync": "rsync -a {here}/ {there}/",
+    "cp": ["bash", "-c", 'cp -r "$1" "$2"'],
+    "tar": ["bash", "-c", 'tar cf - -C "$1" . | tar xf - -C "$2"'],
+    "rsync": ["bash", "-c", 'rsync -a "$1/" "$2/"'],
 }
+_XCOPY = "import subprocess, sys; subprocess.call(['xcopy', *sys.argv[2:], '/e', '/i', '/q'])"
+if IS_WINDOWS:
+    COPIES = {"xcopy": 105, "shutil": 105} if IS_LONG else {"xcopy": 10, "shutil": 10}
+    TOOLS = {
+        "xcopy": [sys.executable, "-c", _XCOPY],
+        "shutil": [sys.executable, "-c", "import shutil, sys; shutil.copytree(*sys.argv[2:])"],
+    }
+MAKE_NO_DIRECTORY = ("tar", "rsync")
 # What a tool says of a file that was there when it looked first: a hint on its way to its name.
 HARMLESS = re.compile(
     r"index\.hint(\.new)?'?: (No such file|File removed before|file changed as)"
@@ -62,7 +73,7 @@ HARMLESS = re.compile(
 )
 
 
-@pytest.mark.parametrize("tool", [tool for tool in TOOLS if shutil.which(tool)])
+@pytest.mark.parametrize("tool", [tool for tool in TOOLS if IS_WINDOWS or shutil.which(tool)])
 def test_a_copy_taken_at_any_moment_opens_as_a_beginning_of_the_truth(
     tmp_path: Path, tool: str, count: Callable[[str, int], None]
 ) -> None:
@@ -76,16 +87,15 @@ def test_a_copy_taken_at_any_moment_opens_as_a_beginning_of_the_truth(
         for number in range(COPIES[tool]):
             least = open_copy(here / JOB).end.offset
             there.mkdir()
-            command = TOOLS[tool].format(here=here / JOB, there=there)
-            if tool != "cp":
+            if tool in MAKE_NO_DIRECTORY:
                 (there / JOB).mkdir()
-                command = TOOLS[tool].format(here=here / JOB, there=there / JOB)
-            os.kill(child.pid, signal.SIGCONT)
+            if not IS_WINDOWS:
+                os.kill(child.pid, signal.SIGCONT)
             wait_for_a_commit(journal_path(here, JOB), least)
-            done = subprocess.run(
-                ["bash", "-c", command], capture_output=True, text=True, check=False
-            )
-            os.kill(child.pid, signal.SIGSTOP)  # it needn't write on while the copy is looked at
+            command = [*TOOLS[tool], "copy", str(here / JOB), str(there / JOB)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if not IS_WINDOWS:  # it needn't write on while the copy is looked at
+                os.kill(child.pid, signal.SIGSTOP)
             assert all(map(HARMLESS.search, done.stderr.splitlines())), done.stderr
             hints += (there / JOB / "index.hint").exists()
             copy = what_opens(there, least)
@@ -155,4 +165,4 @@ def test_a_copy_with_the_lock_file_of_a_dead_machine_is_gone_on_with_at_once(
         assert [row.row_number for row in service.get_rows(JOB, "needs_review")] == [3]
         holder = service.run_holder(JOB)
     assert holder is not None
-    assert holder.host == os.uname().nodename
+    assert holder.host == system.host_name()

@@ -160,12 +160,8 @@ def set_information(handle: int, kind: int, info: Any) -> None:
 
 def path_of(handle: int) -> str:
     r"""The path of an open file, without links, as ``\\?\C:\…``."""
-    length = 512
-    while True:
-        buffer = ctypes.create_unicode_buffer(length)
-        found: int = final_path(handle, buffer, length, 0)
-        if not found:
-            raise error()
-        if found < length:
-            return buffer.value
-        length = found + 1
+    length = 1 << 15  # no path is longer: page "Maximum Path Length Limitation"
+    buffer = ctypes.create_unicode_buffer(length)
+    if not 0 < final_path(handle, buffer, length, 0) < length:
+        raise error()
+    return buffer.value

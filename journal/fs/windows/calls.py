@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ctypes import wintypes
+from functools import partial
 from stat import S_IFLNK, S_ISDIR
 from types import SimpleNamespace
 
@@ -140,7 +141,9 @@ def open(  # noqa: A001
         is_directory = bool(api.basic_info(handle).attributes & api.ATTRIBUTE_DIRECTORY)
         if flags & O_DIRECTORY and not is_directory:
             raise NotADirectoryError(errno.ENOTDIR, strerror(errno.ENOTDIR))
-        where = api.path_of(handle) if flags & O_DIRECTORY else ""
+        where = ""
+        if flags & O_DIRECTORY:  # as long as it is open, no part of its path can be renamed
+            where = place if dir_fd is not None and flags & O_NOFOLLOW else api.path_of(handle)
         fd = msvcrt.open_osfhandle(handle, flags & (O_APPEND | O_RDONLY) | os.O_NOINHERIT)
     except BaseException:
         api.close_handle(handle)
@@ -299,7 +302,7 @@ def rename(
 
     Windows refuses to rename a directory as long as a file below it is open.
     """
-    _patiently(lambda: _rename(_place(source, src_dir_fd), _place(target, dst_dir_fd, makes=True)))
+    _patiently(_rename, _place(source, src_dir_fd), _place(target, dst_dir_fd, makes=True))
 
 
 def _rename(source: str, target: str) -> None:
@@ -355,18 +358,18 @@ def _rename_info(flags: int, target: str) -> ctypes.Structure:
 
 def unlink(name: _Path, *, dir_fd: int | None = None) -> None:
     """Remove a file or a link. Its name is free at once, even if others have the file open."""
-    _patiently(lambda: _remove(_place(name, dir_fd), directory=False))
+    _patiently(_remove, _place(name, dir_fd))
 
 
 def rmdir(name: _Path) -> None:
-    _patiently(lambda: _remove(_place(name), directory=True))
+    _patiently(partial(_remove, is_directory=True), _place(name))
 
 
-def _remove(place: str, *, directory: bool) -> None:
+def _remove(place: str, *, is_directory: bool = False) -> None:
     with _handle(place, api.DELETE | api.FILE_READ_ATTRIBUTES) as handle:
-        is_directory = bool(api.basic_info(handle).attributes & api.ATTRIBUTE_DIRECTORY)
-        if is_directory != directory and not api.is_link(handle):
-            raise api.error(api.DIRECTORY if directory else api.ACCESS_DENIED)
+        found = bool(api.basic_info(handle).attributes & api.ATTRIBUTE_DIRECTORY)
+        if found != is_directory and not api.is_link(handle):
+            raise api.error(api.DIRECTORY if is_directory else api.ACCESS_DENIED)
         try:
             flags = _DELETE | _POSIX_DELETE | _DELETE_READ_ONLY
             api.set_information(handle, api.DISPOSITION_EX, wintypes.DWORD(flags))
@@ -376,18 +379,22 @@ def _remove(place: str, *, directory: bool) -> None:
             api.set_information(handle, api.DISPOSITION, ctypes.c_ubyte(1))
 
 
-def _patiently(call: Callable[[], None]) -> None:
-    """Call it again for a second, while another program has the file open."""
+def _patiently(call: Callable[..., None], *places: str) -> None:
+    """Call it for a second, again and again, while another program has the file open."""
     for pause_s in _PAUSES_S:
         try:
-            call()
+            return call(*places)
         except OSError as error:
             if error.winerror not in _BUSY:
                 raise
-        else:
-            return
         time.sleep(pause_s)
-    call()
+    try:
+        return call(*places)
+    except OSError as error:
+        if error.winerror == api.SHARING_VIOLATION:
+            name = path.basename(places[0])
+            error.strerror = f"another program has {name!r} open: close it there, and try again"
+        raise
 
 
 def scandir(name: _Path | int) -> os._ScandirIterator[str]:

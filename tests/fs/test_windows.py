@@ -1,0 +1,292 @@
+"""What stands in for the calls of POSIX on Windows."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from support.children import Child, journal_path, read_all
+from support.paths import TESTS
+from support.platforms import needs_windows
+
+from journal import (
+    InvalidValueError,
+    JobBusyError,
+    JobNotFoundError,
+    JobService,
+    RowStatus,
+    StorageError,
+)
+from journal.fs import beneath, directories, files, handles, locks, output, system
+from journal.store.run_lock import RunLock
+
+pytestmark = needs_windows
+
+JOB = "demo"
+APPENDING = system.os.O_RDWR | system.os.O_APPEND | system.os.O_CREAT
+
+
+@pytest.fixture(name="service")
+def fixture_service(tmp_path: Path) -> JobService:
+    service = JobService(tmp_path)
+    service.create_job("Demo", job_id=JOB, row_data=[{"data": {"n": n}} for n in range(9)])
+    return service
+
+
+def test_what_is_appended_comes_to_the_end_whatever_others_read_or_truncate(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    fd = system.os.open(path, APPENDING)
+    stop = threading.Event()
+
+    def read() -> None:
+        while not stop.is_set():
+            system.os.pread(fd, 7, 3)
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for number in range(1000):
+        system.os.write(fd, b"%06d\r\n" % number)
+        system.os.write(fd, b"not this")
+        system.os.ftruncate(fd, 8 * (number + 1))
+    stop.set()
+    for reader in readers:
+        reader.join()
+    system.os.close(fd)
+    assert path.read_bytes() == b"".join(b"%06d\r\n" % number for number in range(1000))
+
+
+def test_a_read_beyond_the_end_is_short_and_a_write_at_an_offset_stays_there(
+    tmp_path: Path,
+) -> None:
+    fd = system.os.open(tmp_path / "file", system.os.O_RDWR | system.os.O_CREAT)
+    assert system.os.pwrite(fd, b"at two", 2) == 6
+    assert system.os.pread(fd, 100, 0) == b"\0\0at two"
+    assert system.os.pread(fd, 100, 8) == b""
+    assert system.os.pread(fd, 3, 2) == b"at "
+    system.os.close(fd)
+
+
+def test_a_locked_file_can_be_read_and_written_by_others(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    file = handles.JournalFile(path, create=True)
+    file.append(b"one\n")
+    assert file.try_lock()
+    child = (
+        "file = open(root, 'ab'); file.write(b'two\\n'); file.close(); tell(len(open(root).read()))"
+    )
+    with Child(child, path, JOB) as other:
+        assert other.hear() == "8"
+    second = handles.JournalFile(path)
+    assert not second.try_lock()
+    file.unlock()
+    assert second.try_lock()
+    second.close()
+    file.close()
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
+    script = """
+    from pathlib import Path
+    from journal.fs.locks import LockFile
+    lock = LockFile(Path(root) / "lock")
+    tell(lock.acquire(0))
+    hear()
+    """
+    lock = locks.LockFile(tmp_path / "lock")
+    with Child(script, tmp_path, JOB) as child:
+        assert child.hear() == "True"
+        assert not lock.acquire(0)
+        child.kill()
+        assert lock.acquire(60)
+    lock.close()
+
+
+def test_the_time_of_the_last_change_is_the_ctime(tmp_path: Path) -> None:
+    file = handles.JournalFile(tmp_path / "file", create=True)
+    before = file.size_and_change()[1]
+    os.utime(tmp_path / "file", ns=(0, 0))
+    file.append(b"later")
+    file.sync()
+    assert before <= file.size_and_change()[1] <= system.now_ns()
+    file.close()
+
+
+def test_a_file_that_was_opened_for_reading_can_be_synced(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"of another process")
+    files.sync_file(tmp_path / "file")
+
+
+def test_a_file_that_others_read_is_replaced_and_they_read_on(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_bytes(b"old")
+    new.write_bytes(b"new")
+    reader = handles.DerivedFile(old)
+    files.rename(new, old)
+    assert old.read_bytes() == b"new"
+    assert reader.read_at(0, 9) == b"old"
+    reader.close()
+    assert os.listdir(tmp_path) == ["old"]
+
+
+def test_a_file_that_another_program_keeps_for_itself_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "kept.txt"
+    path.write_bytes(b"")
+    with path.open("rb"), pytest.raises(PermissionError) as caught:  # without FILE_SHARE_DELETE
+        system.os.unlink(path)
+    assert caught.value.strerror == (
+        "another program has 'kept.txt' open: close it there, and try again"
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["aux", "Con.txt", "LPT1.a.b", "nul ", "a:b", "a?", 'a"b', "dot.", "space ", "a\tb"]
+)
+def test_a_name_that_means_something_else_to_windows_is_refused(tmp_path: Path, name: str) -> None:
+    below = beneath.Below(tmp_path)
+    with pytest.raises(OSError, match="Windows allows no file of the name"):
+        below.write(name, [b"text"])
+    assert not below.exists(name)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["auxiliary", "com", "com10.txt", ".hidden", "a.b c", "é"])
+def test_a_name_that_is_like_those_is_allowed(tmp_path: Path, name: str) -> None:
+    below = beneath.Below(tmp_path)
+    below.write(name, [b"text"])
+    assert below.is_file(name)
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_a_path_may_be_long(tmp_path: Path) -> None:
+    below = beneath.Below(tmp_path)
+    name = "/".join(["directory" * 6] * 8)
+    below.write(f"{name}/file", [b"text"])
+    assert list(below.tree("directory" * 6, 99)) == [(f"{name}/file", True)]
+    path = tmp_path.joinpath(*name.split("/"), "file")
+    with handles.refusals_of(path, "read"):
+        assert files.read_small(path) == b"text"
+    directories.remove_tree(tmp_path / ("directory" * 6))
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_output_goes_to_a_path_with_a_drive_and_either_separator(tmp_path: Path) -> None:
+    there = tmp_path / "a"
+    there.mkdir()
+    for path in (f"{there}\\x", f"{there.as_posix()}/y", f"{there}/../a/./z"):
+        assert output.real_path(path).parent == there
+    whole = output.whole_file(f"{there.as_posix()}/")
+    with pytest.raises(InvalidValueError, match="is a directory's name"), whole:
+        pass
+
+
+def test_a_job_is_deleted_while_others_read_it(service: JobService, tmp_path: Path) -> None:
+    script = """
+    service = JobService(root)
+    tell(len(service.get_rows(job_id)))
+    hear()
+    tell(service.get_job(job_id))
+    """
+    (tmp_path / JOB / "artifacts").mkdir()
+    (tmp_path / JOB / "artifacts" / "a.txt").write_text("text")
+    with Child(script, tmp_path, JOB) as child:
+        assert child.hear() == "9"
+        assert service.delete_job(JOB)
+        assert not (tmp_path / JOB).exists()
+        assert list(service.job_ids()) == []
+        child.tell("look")
+        assert child.hear() == "None"
+    service.create_job("Demo", job_id=JOB)
+    assert list(service.job_ids()) == [JOB]
+    service.close()
+
+
+def test_a_job_stays_whole_if_another_program_has_a_file_of_it_open(
+    service: JobService, tmp_path: Path
+) -> None:
+    service.complete_row(f"{JOB}:1")
+    kept = tmp_path / JOB / "zzz.txt"
+    kept.write_text("text")
+    before = {*os.listdir(tmp_path / JOB), "run.lock"}
+    with kept.open(), pytest.raises(StorageError, match=r"another program has 'zzz\.txt' open"):
+        service.delete_job(JOB)
+    assert set(os.listdir(tmp_path / JOB)) == before
+    assert os.listdir(tmp_path / ".staging") == ["lock"]
+    assert service.delete_job(JOB)
+    service.close()
+
+
+def test_a_run_whose_lock_file_was_deleted_has_lost_its_lock(
+    service: JobService, tmp_path: Path
+) -> None:
+    run = RunLock.take(tmp_path / JOB, JOB)
+    with pytest.raises(JobBusyError):
+        RunLock.take(tmp_path / JOB, JOB)
+    system.os.rename(tmp_path / JOB / "run.lock", tmp_path / "away")
+    assert not run.at_path
+    other = RunLock.take(tmp_path / JOB, JOB)
+    assert other.at_path
+    other.release()
+    run.release()
+    service.close()
+
+
+def test_who_only_looks_makes_no_lock_file(service: JobService, tmp_path: Path) -> None:
+    assert service.run_holder(JOB) is None
+    assert not (tmp_path / JOB / "run.lock").exists()
+    service.close()
+
+
+def test_a_staged_job_is_no_leftover_while_its_maker_lives(tmp_path: Path) -> None:
+    staged = tmp_path / "staged"
+    staged.mkdir()
+    lock = locks.DirectoryLock(staged, to_rename=True)
+    assert lock.try_lock()
+    other = locks.DirectoryLock(staged, to_rename=True)
+    assert not other.try_lock()
+    other.close()
+    files.rename(staged, tmp_path / "job")
+    lock.close()
+    assert os.listdir(tmp_path) == ["job"]
+
+
+def test_jobs_are_listed_and_read_while_another_process_makes_and_deletes_them(
+    tmp_path: Path,
+) -> None:
+    script = """
+    sys.path.append(sys.argv[3])
+    from support.pipes import ready
+    turns = 0
+    with JobService(root) as service:
+        while not ready([0], 0):
+            for number in range(3):
+                service.create_job("x", job_id=f"job-{number}", row_data=[{"data": {"n": 1}}])
+            for number in range(3):
+                assert service.delete_job(f"job-{number}")
+            turns += 1
+    tell("did", turns)
+    """
+    with Child(script, tmp_path, JOB, TESTS) as child, JobService(tmp_path) as service:
+        seen = 0
+        while seen < 20:
+            for job in service.list_jobs():
+                assert job.total_rows == 1
+                seen += 1
+                with suppress(JobNotFoundError):
+                    assert len(service.get_rows(job.id)) == 1
+        child.tell("enough")
+        assert child.hear().startswith("did ")
+    with JobService(tmp_path) as service:  # the next writer removes what couldn't be removed
+        service.create_job("last")
+    assert os.listdir(tmp_path / ".staging") == ["lock"]
+
+
+def test_line_ends_and_ctrl_z_are_bytes_like_others(service: JobService, tmp_path: Path) -> None:
+    service.complete_row(f"{JOB}:1", "a\r\nb\x1ac")
+    service.close()
+    assert b"\r" not in journal_path(tmp_path, JOB).read_bytes()
+    row = read_all(tmp_path, JOB)[1][0]
+    assert (row.status, row.tracking_number) == (RowStatus.COMPLETED, "a\r\nb\x1ac")
