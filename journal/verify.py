@@ -55,8 +55,8 @@ class Report(msgspec.Struct, frozen=True):
     - ``ahead_until``: the time of the last record, if that time is ahead of this machine's clock,
       else None. This is no damage. Times in a journal never go back, so new records get this time
       until the clock has passed it.
-    - ``in_doubt``: True if, since the system was booted, a sync of the journal has failed or a
-      process has died during a sync. The last commits may not be on the disk then. The next synced
+    - ``in_doubt``: True if a sync of the journal has failed since the system was booted, or if a
+      process has died during a sync. Then the last commits may not be on the disk. The next synced
       commit first writes them again.
     """
 
@@ -86,11 +86,11 @@ def verify_job(directory: Path, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Repor
         check = _Check(file)
         end, line = check.add_good_commits(size)
         if end.offset < size or not size:
-            # A writer may have been at work. So the rest is read with the commit lock held.
+            # A writer may have been writing. So the rest is read with the commit lock held.
             locked = wait_for_lock(file, lock_timeout_s)
             try:
                 size = file.size_bytes()
-                if not has_seal(file, end):  # the writer has taken back its last commits
+                if not has_seal(file, end):  # the writer has removed its last commits
                     check = _Check(file)
                     end, line = check.add_good_commits(size)
                 for region in survey(file, size, end, line):
@@ -106,7 +106,7 @@ def _is_in_doubt(directory: Path, file: JournalFile) -> bool:
     """Return whether a failed or interrupted sync left a sync mark.
 
     A set mark doesn't count while a writer holds the commit lock, since that writer's sync may be
-    under way.
+    in progress.
     """
     if not is_marked(directory) or not file.try_lock():
         return False

@@ -104,7 +104,7 @@ class Below:
                 system.os.rename(old, new, src_dir_fd=directory, dst_dir_fd=directory)
 
     def take_name_back(self, name: str, other: str) -> None:
-        """Undo :meth:`give_name`. A file that has got the name ``name`` since then is replaced."""
+        """Undo :meth:`give_name`. If another file has the name ``name`` now, it is replaced."""
         with self._parent(name) as directory:
             old, new = _last(name), _last(other)
             with suppress(FileNotFoundError):

@@ -96,7 +96,7 @@ def open_regular(
     try:
         fd = open_in(directory, path, flags)
     except OSError as error:
-        # A socket (on macOS, the second error), or a pipe that nobody reads.
+        # The errors for a socket (the second one on macOS) and for a pipe without a reader.
         if error.errno in (errno.ENXIO, errno.EOPNOTSUPP):
             raise OSError(errno.EINVAL, _NOT_REGULAR) from error
         if error.errno == errno.ELOOP and system.os.path.islink(path):

@@ -30,7 +30,7 @@ JOB_STAGING_NAME = ".staging"  # in a store: jobs that are being made or deleted
 REPAIR_STAGING_NAME = ".repair"  # in a job
 PULL_STAGING_NAME = ".pull"  # in a job
 
-# What is no part of a job: it is made again when it is needed.
+# Files that aren't part of a job: they are made again when they are needed.
 DERIVED = frozenset(
     {
         HINT_NAME,

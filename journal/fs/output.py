@@ -20,7 +20,7 @@ from journal.fs import files, handles, system
 from journal.fs.handles import FILE_MODE, Descriptor, write_all
 from journal.fs.names import JOURNAL_NAME, OWN_FILE
 
-_MAX_LINKS = 40  # Linux follows no more in one path
+_MAX_LINKS = 40  # the maximum that Linux follows in one path
 _PART = re.compile(r"\.journal-[0-9a-f]{12}\.part")
 _PART_S = (
     86_400  # a part that nobody has written to for a day was left by a process that was killed
@@ -75,9 +75,7 @@ def whole_file(
 
 
 def remove_left_parts(directory: Path) -> None:
-    """Remove the parts of files in ``directory`` that processes have left that were killed, at least
-    a day ago.
-    """
+    """Remove parts of files in ``directory`` that killed processes have left at least a day ago."""
     with contextlib.suppress(OSError), system.os.scandir(directory) as entries:
         for entry in entries:
             if _PART.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
@@ -238,10 +236,10 @@ class Output(Descriptor):
         system.os.fsync(directory)
 
     def _link(self, name: str) -> bool:
-        """Rename the file, unless there is anything of that name: then raise FileExistsError.
+        """Rename the file. If the name is already in use, raise FileExistsError.
 
-        Returns False if the file system can't do that in one step. Then the name is taken by an
-        empty file, which the caller replaces.
+        Returns False if the file system can't do this in one step. Then an empty file has the name,
+        and the caller replaces it.
         """
         directory = self._directory.fd
         try:

@@ -1,7 +1,7 @@
-"""``.heads.hint`` in a store: which jobs there are, when they were created, and their status.
+"""``.heads.hint`` in a store: the jobs, the times when they were created, and their statuses.
 
-A listing of many jobs opens no job whose head is in this file. The file is derived, and may be
-deleted. A head counts only if all of this holds:
+The entry of a job is its **head**. A listing doesn't open jobs whose head is in this file. The file
+is derived from the journals, and can be deleted. A head is used only if all of this holds:
 
 - The journal is the same file, by inode, and its size and ctime are those in the head. No program
   can set a ctime.
@@ -38,7 +38,7 @@ from journal.fs.names import HEADS_NAME, JOURNAL_NAME
 from journal.model import JobStatus
 
 _VERSION = 1
-_MIN_READ = 100  # the file is written after so many heads were read, or 1/64 of all
+_MIN_READ = 100  # the file is written after this number of new heads, or 1/64 of all
 _MAX_BYTES = 1 << 16  # of a journal that is read for its status; larger ones have their own hint
 _SETTLED_NS = 2_000_000_000
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -58,9 +58,9 @@ _OTHER_RECORDS = tuple(
 
 
 class Head(NamedTuple):
-    """What a listing needs of a job. ``status`` is "" if it isn't known.
+    """The facts about a job that a listing needs. ``status`` is "" if it isn't known.
 
-    The other members are of the journal, before it was read: see :data:`FileState`.
+    The other members describe the journal before it was read: see :data:`FileState`.
     """
 
     created_us: int  # since 1970
@@ -103,10 +103,10 @@ class Heads:
     def known(
         self, job_ids: Iterable[str], *, with_status: bool
     ) -> tuple[list[tuple[str, Any]], list[str]]:
-        """The heads of those jobs whose journals haven't changed since they were read, the newest
-        first, and the ids of the others.
+        """The heads of the jobs whose journals haven't changed, newest first, and the ids of the
+        others.
 
-        A head is a tuple of the members of :class:`Head`: many objects would take time.
+        For speed, a head is a tuple of the members of :class:`Head`.
         """
         stored, others = self._read_file(), set(job_ids)
         ids = [job_id for job_id in stored if job_id in others]
@@ -121,7 +121,7 @@ class Heads:
         return found, sorted(others)
 
     def read(self, job_id: str, *, with_status: bool) -> Head | None:
-        """Read the head from the beginning of a journal; None if that isn't enough to know it."""
+        """Read the head from the beginning of a journal; None if the beginning isn't enough."""
         try:
             path = f"{self._root_text}/{job_id}/{JOURNAL_NAME}"
             state, data = files.read_state_and_head(path, _MAX_BYTES if with_status else 1 << 10)
@@ -134,7 +134,7 @@ class Heads:
         return None if with_status and not status else self.add(job_id, header, status, state)
 
     def add(self, job_id: str, header: JobRecord, status: str, state: FileState) -> Head:
-        """Keep the head of a job. ``state`` is that of the journal before it was read."""
+        """Store the head of a job. ``state``: the state of the journal before it was read."""
         head = Head(us_since_1970(header.at), header.name, status, *state)
         self._found[job_id] = head
         self._new += 1
@@ -200,7 +200,9 @@ def us_since_1970(at: datetime) -> int:
 
 
 def _status_in(data: bytes) -> str:
-    """The status of the job whose whole journal is ``data``; "" if it takes more to know it."""
+    """The status of the job whose whole journal is ``data``; "" if this function can't find it
+    out.
+    """
     lines, after, _ = verified_lines(data, START)
     if after.offset != len(data):
         return ""

@@ -29,7 +29,7 @@ class _HeldExit:
 
 
 class Batch:
-    """``with Batch(journal):`` makes one commit of everything that the block commits."""
+    """``with Batch(journal):`` makes all changes in the block one commit."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal

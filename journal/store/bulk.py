@@ -1,9 +1,9 @@
 """Starts and completions of many rows in one commit.
 
-The records are those that ``transitions.change_row`` appends, under the same rules. It takes less
-time to append many: rows are read through a window, and all records have the same time.
+The records and rules are those of ``transitions.change_row``. For many rows, these functions are
+faster: rows are read through a window of the file, and all records have the same time.
 
-Call each function in a separate ``with journal:`` block, as those in ``transitions.py``.
+Call each function in a separate ``with journal:`` block, as for ``transitions.py``.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ def start_rows(
 ) -> list[JobRow]:
     """Start up to ``count`` of the rows that are pending, and return them.
 
-    ``admits`` decides whether a row may start. The next number is taken when that is decided about
-    the rows before it. Raises InvalidStateTransition if the job has ended, and RowNotFoundError.
+    ``admits`` decides whether a row may start. The next number is read after ``admits`` has decided
+    about the rows before it. Raises InvalidStateTransition if the job has ended, and
+    RowNotFoundError.
     """
     let_start(journal, "its rows can't be started", reopens=False)
     index, file, exact = journal.index, journal.file, journal.exact
@@ -68,10 +69,11 @@ def start_rows(
 
 
 def complete_rows(journal: Journal, records: Iterable[RowStatusRecord]) -> list[bool]:
-    """Complete the rows of these records that are in processing. Returns whether each was.
+    """Complete those rows of the records that are in processing. Returns a flag for each row.
 
-    A row is left as it is if anything about it is out of the ordinary: ``change_row`` then says
-    what. This function sets ``at`` and ``version`` of the records.
+    The flag is True if the row was completed. If a row isn't in the usual state, it isn't changed.
+    Then call ``change_row``, which raises the error. This function sets ``at`` and ``version`` of
+    the records.
     """
     index = journal.index
     index.detach()

@@ -102,7 +102,9 @@ class Journal(Recovery):
 
     @property
     def in_commit(self) -> bool:
-        """Return whether a commit is open. Hold the mutex, or the answer may change right away."""
+        """Return whether a commit is open. If you don't hold the mutex, the answer may change at
+        once.
+        """
         return self._depth > 0
 
     @property

@@ -33,7 +33,7 @@ def newest_ids(
 ) -> list[str]:
     """The ids of jobs, newest first.
 
-    - ``status``: without jobs that certainly had another status when they were looked at.
+    - ``status``: jobs that certainly have another status are left out.
     - ``name``: only jobs whose name matches this shell pattern.
     - ``since``, ``until``: only jobs that were created at ``since`` or later, and before ``until``.
     - ``on_error``: also gets an error for each directory that has files of a job but no journal.

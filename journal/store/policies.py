@@ -23,7 +23,7 @@ STOPPED = "stopped"  # in flight when their run ended, and ended by it
 TIMED_OUT = "TimeoutError"  # ended, or given up, since it took longer than ``timeout_s``
 STEP_IN_DOUBT = "StepInDoubt"  # whose attempt met or left a step in doubt
 STEP_NOT_RECORDED = "StepNotRecorded"  # with a step that is done, and has no recorded result
-# Reviews with these codes ask nothing but what has become of the row's steps.
+# Reviews with these codes are only about the row's steps.
 REVIEWS_OF_STEPS = (INTERRUPTED, STOPPED, TIMED_OUT, STEP_IN_DOUBT, STEP_NOT_RECORDED)
 _RUN_ENDED = "the run ended while this row was in flight"
 _POLICIES: dict[str, tuple[RowStatus, str, str]] = {
@@ -51,11 +51,11 @@ def check_policy(policy: str, where: str = "policy") -> None:
 def settle_rows(
     journal: Journal, policy: Policy, before: int | None = None, *, resumes: bool = False
 ) -> int:
-    """Move every row in flight to the status that ``policy`` asks for; return how many.
+    """Set every row in flight to the status that ``policy`` demands. Returns their number.
 
-    With ``before``, only rows whose latest status record is before that offset are moved.
-    ``resumes``: True if the run that started these rows had the policy "resume". Each side effect
-    of these rows is a step then.
+    - ``before``: only rows whose latest status record is before this offset.
+    - ``resumes``: True if the run that started these rows had the policy "resume". Then each side
+      effect of these rows is a step.
     """
     index = journal.index
     if policy in ("retry", "resume") and index.status_counts[PROCESSING]:
@@ -91,7 +91,7 @@ def in_doubt_text(row_id: str, step: RowStep) -> str:
 def review_open_rows(
     journal: Journal, numbers: Iterable[int] | None, error_code: str, error_message: str
 ) -> int:
-    """Put pending rows, failed rows and rows in flight in review; return how many.
+    """Put pending rows, failed rows and rows in flight in review. Returns their number.
 
     With ``numbers``, only these rows are considered.
     """

@@ -3,9 +3,9 @@
 A store holds the run lock of a job in two cases:
 
 - A run of this process works on the job.
-- A caller has set the status to running, without a run. This is a lock taken "by hand". It keeps
-  other processes away. A later run of this process takes over the lock from the store that holds
-  it, within the commit that starts the run.
+- A caller has set the status to running, without a run. The lock was then taken "by hand". It
+  prevents runs of other processes. If this process starts a run later, the run takes over the lock
+  from the store that holds it, within the commit that starts the run.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class RunHolds:
         return hold is not None and hold.is_live
 
     def has_lost(self, job_id: str) -> bool:
-        """Whether this store's lock is void: another job or run is at the directory's path now."""
+        """Whether this store's lock is useless, because another job or run is at the path now."""
         hold = self._mine(job_id)
         return hold is not None and not hold.is_live
 

@@ -18,7 +18,7 @@ from journal.fs.names import JOURNAL_NAME, RUN_LOCK_NAME
 from journal.model import RunHolder
 from journal.text import time_text
 
-# A process that only checks whether the lock is held takes it for a moment. So taking the lock is
+# A process that checks whether the lock is held takes the lock for a moment. So taking the lock is
 # retried for this time.
 _PATIENCE_S = 0.25
 

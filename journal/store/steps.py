@@ -95,7 +95,7 @@ AnyStated = TypeVar("AnyStated", bound=Stated)
 
 
 def deciding_records(records: Iterable[AnyStated]) -> dict[str, AnyStated]:
-    """The deciding record of each step, of all records of a row's steps in their order."""
+    """The deciding record of each step. ``records``: all records of a row's steps, in order."""
     latest: dict[str, AnyStated] = {}
     for record in records:
         known = latest.get(record.step)
@@ -110,9 +110,9 @@ def get_step_in_doubt(journal: Journal, number: int) -> RowStep | None:
 
 
 def find_steps_in_doubt(journal: Journal, max_rows: int | None) -> dict[str, list[int]]:
-    """From the name of each step in doubt to the numbers of its rows, in ascending order.
+    """The steps in doubt of failed rows and rows in review, as a dict: name to row numbers.
 
-    Only rows in review and failed rows are considered; the steps of ``max_rows`` of them are read.
+    The row numbers are in ascending order. The steps of at most ``max_rows`` rows are read.
     """
     columns = journal.index.columns
     found: dict[str, list[int]] = {}
@@ -128,9 +128,10 @@ def find_steps_in_doubt(journal: Journal, max_rows: int | None) -> dict[str, lis
 
 
 def step_in_doubt(journal: Journal, position: int) -> RowStep | None:
-    """The first step of the row that began and has no recorded end.
+    """The first step of the row that has begun and whose end isn't recorded.
 
-    If there is none: the failed second start of a step that the row's last attempt has begun twice.
+    If there is no such step, but the row's last attempt has begun a step twice: the failed second
+    start.
     """
     columns, file = journal.index.columns, journal.file
     records = _records(columns, file, journal.read_line, position, exact=journal.exact)
@@ -155,11 +156,11 @@ def begin_step(
     idempotent: bool,
     logs: Sequence[LogRecord] = (),
 ) -> RowStep | None:
-    """Record that an attempt begins a step, after its ``logs``. If an earlier attempt has done the
-    step, return it instead.
+    """Record ``logs``, and that an attempt begins a step. If it is already done, return the step.
 
-    If this very attempt has done the step, a failed second start is recorded and returned, so that
-    the row needs a review: a later attempt would take both for one. The step stays done.
+    If the attempt itself has done the step, its name was used twice. Then a failed second start is
+    recorded and returned, and the row needs a review, because a later attempt couldn't distinguish
+    the two steps. The step stays done.
 
     With ``idempotent``, nothing is recorded, and a step in doubt may begin again. Raises
     RowNotFoundError, AttemptEndedError and StepInDoubtError.
@@ -201,12 +202,12 @@ def end_step(
     """Record the end of a step that an attempt began: its result, or its error's code and message.
 
     The messages ``logs`` are recorded before the end. A result is recorded even if the attempt has
-    ended meanwhile, because the step has happened. If another attempt or copy has done the step,
-    too, or a redo has forgotten the step, the result is recorded as a message. In the first case
-    the other step is returned.
+    ended meanwhile, because the step has happened. If another attempt or copy has also done the
+    step, the result is recorded as a message, and the other step is returned. If a redo has removed
+    the step, the result is recorded as a message.
 
-    An error is not recorded if it would hide what a later attempt, a person or another copy of the
-    job has recorded.
+    An error is not recorded if a later attempt, a person or another copy of the job has already
+    recorded a state.
     """
     position = position_of(journal, number)
     put_logs(journal, logs)
@@ -247,7 +248,7 @@ def _log_result(
 
 
 def record_step(journal: Journal, number: int, name: str, result: Any) -> RowStep:
-    """Record that a step is done; return it. Does nothing if it is done with the same result.
+    """Record that a step is done, and return it. If it already has the same result, do nothing.
 
     Raises RowNotFoundError, and InvalidValueError if the step is done with another result.
     """

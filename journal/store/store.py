@@ -215,7 +215,7 @@ class Store:
     # --- making and deleting jobs
 
     def create(self, job_id: str, fill: Callable[[Journal], None]) -> None:
-        """Create a job, wholly or not at all. ``fill`` commits its first records.
+        """Create a job, completely or not at all. ``fill`` commits its first records.
 
         If the store syncs, the job survives a power cut on return.
         """

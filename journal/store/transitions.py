@@ -226,7 +226,7 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
 
 
 def _keep_error(journal: Journal, position: int, record: RowStatusRecord) -> None:
-    """Give ``record`` the error that the row had before its attempt in progress."""
+    """Set the error in ``record`` to that which the row had before its attempt in progress."""
     offset = journal.index.before_attempt.get(position, 0)
     before = read_status(journal.file, journal.read_line, offset, record.row)
     if before is not None:

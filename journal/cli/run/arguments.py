@@ -38,7 +38,7 @@ def missing_word(error: click.MissingParameter, after: list[str] | None) -> clic
 
 
 def check_places(ctx: click.Context, after: list[str] | None) -> None:
-    """Raise UsageError unless ROWS alone is before ``--``, and the COMMAND after it."""
+    """Raise UsageError unless exactly one word, ROWS, is before ``--``, and COMMAND is after it."""
     if after is None or ctx.resilient_parsing:
         return
     words = [ctx.params["rows"], *ctx.params["command"]]
@@ -83,7 +83,7 @@ def _words(line: str) -> str:
     """The words after ``--`` for a command line that was given as one word."""
     if not _SHELL_SIGNS.search(line):
         return line
-    # The columns become arguments: a shell would run values inside of its script as code.
+    # The columns become arguments, because a shell would execute values in its script as code.
     columns: list[str] = []
     script = quote = ""
     end = 0

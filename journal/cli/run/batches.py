@@ -107,7 +107,7 @@ class BatchHandler:
 
 
 class _Lines:
-    """Lines of a command by their place, about 1 MiB of them, and how many more there were."""
+    """About 1 MiB of a command's lines, by their position, and the number of further lines."""
 
     def __init__(self) -> None:
         self.kept: dict[str, str] = {}
@@ -125,12 +125,12 @@ class _Lines:
             self.more += 1
 
     def not_kept(self) -> str:
-        """What to say about those that are not kept; "" if there are none."""
+        """A message about the lines that are not kept; "" if there are none."""
         return f", and {counted(self.more, 'of them was|were')} not kept" if self.more else ""
 
 
 class _Printed:
-    """What a command has printed: the lines of each row, and the other lines."""
+    """The output of a command: the lines of each row, and the other lines."""
 
     def __init__(self, output: IO[bytes], rows: Sequence[JobRow]) -> None:
         self._by_row = {row.row_number: _Lines() for row in rows}
@@ -161,7 +161,7 @@ class _Printed:
 
 
 def _outcome(lines: _Lines) -> Outcome:
-    """The outcome of a row. A second line makes it a review, which has what all of them cost."""
+    """The outcome of a row. If it has two lines, it needs a review, which has the costs of both."""
     outcomes = [
         outcome_of_printed(Outcome(kind="completed", result=line)) for line in lines.kept.values()
     ]

@@ -1,6 +1,6 @@
-"""What `journal run` says about a job and its input before and after a run.
+"""The messages of `journal run` about a job and its input, before and after a run.
 
-With ``--quiet`` only what has gone wrong, or may go wrong, is said. Advice comes last.
+With ``--quiet``, there are only messages about problems. Advice comes last.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LOST = (
 def report_start(
     job_run: JobRun, given: Mapping[str, Any], template: Template, where: Any, how_to: HowTo
 ) -> None:
-    """Say what differs from the last run, and what is about to run."""
+    """Report what differs from the last run, and what will run."""
     job, matched, is_loud = job_run.job, job_run.matched, not given["quiet"]
     is_new = matched.added == job.total_rows
     different = differences(matched, is_new=is_new) if is_loud else lost_rows(matched)
@@ -97,7 +97,7 @@ def differences(matched: Matched, *, is_new: bool) -> list[str]:
 def report_end(
     report: RunReport, given: Mapping[str, Any], how_to: HowTo, unmet: list[str], advice: list[str]
 ) -> None:
-    """Say what has become of the rows, and then what to do next."""
+    """Report the outcomes of the rows, and then what to do next."""
     job, is_loud = report.job, not given["quiet"]
     said = [f"{job.id}: {text}" for text in unmet]
     if is_loud or report.exit_code:

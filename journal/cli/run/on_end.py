@@ -28,8 +28,9 @@ _OPERATOR = re.compile(r"[<>|&;]+")
 
 
 def parse_command(text: str) -> list[str]:
-    """Split a command as a shell splits it into words. Raises InvalidValueError, also for what only
-    a shell interprets.
+    """Split a command into words, as a shell does. Raises InvalidValueError.
+
+    Characters that only a shell interprets are refused.
     """
     try:
         words = shlex.split(text)
@@ -49,8 +50,10 @@ def parse_command(text: str) -> list[str]:
 
 
 def event_of(report: RunReport) -> str:
-    """What happened to the job: it has ended ("end"), the run gave up, for a reason ("halt"), or a
-    person or another process paused it ("pause").
+    """What happened to the job, in one word.
+
+    "end": it has ended. "halt": the run ended early, for a reason. "pause": a person or another
+    process paused it.
     """
     if report.job.status in TERMINAL_STATUSES:
         return "end"
@@ -58,7 +61,7 @@ def event_of(report: RunReport) -> str:
 
 
 def summary_of(report: RunReport, exit_code: int) -> dict[str, Any]:
-    """What the command gets: what happened, the counts of the run, and all fields of the job."""
+    """The input of the command: the event, the counts of the run, and all fields of the job."""
     return {
         "event": event_of(report),
         "reason": report.reason,

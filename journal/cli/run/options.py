@@ -99,8 +99,8 @@ _OPTIONS = (
         type=click.UNPROCESSED,
         default=1,
         callback=_workers,
-        help="Run up to N commands at a time. auto: as many as bring more, up to 100. auto:200: up to "
-        "200.",
+        help="Run up to N commands at a time. auto: adjust the number to the throughput, up to 100. "
+        "auto:200: up to 200.",
     ),
     click.option(
         "-n",
@@ -128,7 +128,7 @@ _OPTIONS = (
     click.option(
         "--encoding",
         metavar="NAME",
-        help="The encoding of text, such as cp1252. Default: as a byte order mark says, else UTF-8.",
+        help="The encoding of text, such as cp1252. Default: by its byte order mark, else UTF-8.",
     ),
     click.option(
         "--delimiter",
@@ -182,7 +182,7 @@ _OPTIONS = (
     _statuses_option(
         "retry",
         "Exit statuses after which a row is tried again, if attempts are left, such as 75,111 or "
-        "64-78; after no other one. Signals (SIGKILL) and TimeoutError can be named too. Repeatable. "
+        "64-78. Other statuses fail the row. Signals (SIGKILL) and TimeoutError can be named too. Repeatable. "
         "Default: all but 0.",
     ),
     _statuses_option(
@@ -195,8 +195,8 @@ _OPTIONS = (
     ),
     _statuses_option(
         "hold",
-        "Exit statuses that mean: the far side is down or throttles, and nothing has happened. No "
-        "command starts until the backoff is over, and the row keeps its attempt. Repeatable.",
+        "Exit statuses that mean: the called service is down or throttles, and nothing has "
+        "happened. No command starts until the backoff is over. The attempt doesn't count. Repeatable.",
     ),
     click.option(
         "--backoff",
@@ -213,7 +213,8 @@ _OPTIONS = (
         metavar="SECONDS",
         type=Seconds(min=0, min_open=True),
         help="End a command and all its processes after this time. It may have taken effect, so "
-        "--on-interrupted settles its row; or it fails, with --retry-on TimeoutError. Default: never.",
+        "--on-interrupted decides what becomes of its row. With --retry-on TimeoutError, the row fails "
+        "instead. Default: never.",
     ),
     click.option(
         "--rate",

@@ -1,4 +1,4 @@
-"""What a command says about its row: by its exit status, or by JSON that it prints."""
+"""Converts the exit status of a command, or JSON that it prints, to the outcome of its row."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _QUOTED_CHARACTERS = 200  # of the output, in a message
 _STATUSES = re.compile(r"([0-9]{1,3})(?:-([0-9]{1,3}))?", re.ASCII)
 _MAX_STATUS = 255
 _NAMES = frozenset((TimeoutError.__name__, *(number.name for number in signal.Signals)))
-# What a status can mean, by the options --retry-on and so on; and how a plan describes that.
+# The meanings of a status, by the options --retry-on and so on, and their texts in a plan.
 _MEANINGS = {
     "retry": "is tried again",
     "skip": "is skipped",
@@ -96,7 +96,7 @@ class Statuses(msgspec.Struct, frozen=True):
     def outcome(self, code: str, message: str, *, was_ended: bool) -> Outcome:
         """The outcome of a command that has ended with the status ``code``, which isn't 0.
 
-        ``was_ended``: it was asked to end, so that its status says nothing about its row.
+        ``was_ended``: the run has ended the command, so the options don't apply to its status.
         """
         word = None if was_ended else self.others.get(code)
         if word is None:
@@ -108,7 +108,7 @@ ALL_FAIL = Statuses()
 
 
 def meanings(given: Mapping[str, Any]) -> str:
-    """What the options say about exit statuses, for a plan; "" if they say nothing."""
+    """The meanings of exit statuses in the options, as text for a plan; "" if there are none."""
     parts = [
         f"{', '.join(statuses)}: it {meaning}"
         for word, meaning in _MEANINGS.items()
@@ -210,7 +210,7 @@ def _said(named: Any, members: dict[str, Any], ended: Outcome) -> Outcome:
 
 
 def _problem(named: Any, word: str | None, members: Mapping[str, Any]) -> str:
-    """What is wrong with a printed outcome; "" if nothing is."""
+    """The reason why a printed outcome isn't valid; "" if it is valid."""
     if word is None:
         known = (
             f"it must be {', '.join(dict.fromkeys(_WORDS.values()))}, and not {as_text(named)!r}"

@@ -24,7 +24,7 @@ _OPTIONS_WITH_VALUE = frozenset(("--rcfile", "--init-file"))
 _ARGUMENT = re.compile(r"\$\{{0,2}[1-9@*]|\bfor\s+\w+\s*(?:;|\n|\bdo\b)")
 _IN_BRACES = re.compile(r"\{([^{}]*)\}")
 _IN_BRACES_OR_DOUBLED = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
-# Such text in braces is a placeholder, also if there is no such column: it is probably misspelt.
+# Such text in braces is a placeholder, even if there is no such column: it is probably misspelt.
 _NAME = re.compile(r"#|%|(?:[\w-]+(?:\.[\w-]+)*)?(?://|/\.|/|\.)?")
 _RESEMBLES = 0.8  # of difflib, from 0 to 1: other text that resembles a column so much is misspelt
 
@@ -125,8 +125,10 @@ class Template:
         self._fill_only(self._known(columns))
 
     def checked(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Yield the rows unchanged. Raises InvalidValueError as :meth:`check` does, at a row that
-        lacks a column of the command, or has one that rows before it lack.
+        """Yield the rows unchanged, and check each of them.
+
+        Raises InvalidValueError as :meth:`check` does, at a row that lacks a column of the command
+        or has a new column.
         """
         columns: Collection[str] | None = None
         for place, data in enumerate(rows, 1):
@@ -173,7 +175,7 @@ class Template:
         return {name for name in self._names if _column_and_part(name, columns) is not None}
 
     def _misspelt(self, columns: Collection[str]) -> str | None:
-        """The first text in braces that should be a placeholder of these columns, and isn't."""
+        """The first text in braces that is probably a misspelt placeholder of these columns."""
         for name in self._names:
             if _column_and_part(name, columns) is None and (
                 name in self._needed or _resembles_one(name, columns)
@@ -195,7 +197,7 @@ class Template:
         ]
 
     def without_placeholder(self) -> list[str]:
-        """A message if nothing of a row is filled in; else an empty list."""
+        """A message if the command has no placeholder; otherwise an empty list."""
         if self._filled:
             return []
         return [
@@ -225,7 +227,7 @@ class Template:
     def _check_scripts(self) -> None:
         for place in self._scripts:
             texts, names = self._parts[place][::2], set(self._parts[place][1::2])
-            # A script that is nothing but values is an input of scripts.
+            # If the whole script is one value, the input contains scripts.
             if names & self._filled and (any(texts) or names - self._filled):
                 raise InvalidValueError(
                     "COMMAND",
@@ -240,8 +242,8 @@ _DOUBLE = "to write braces, double all braces of the argument: {{ and }}"
 
 
 def _column_and_part(name: str, columns: Collection[str]) -> tuple[str, str] | None:
-    """The column that a placeholder stands for, and the part of its path, or "". None: there is no
-    such column.
+    """The column of a placeholder, and the part of its path, or "". None if there is no such
+    column.
     """
     if name in columns or name in (NUMBER, ROW_ID):
         return name, ""
@@ -278,7 +280,7 @@ def _no_column(name: str, columns: Collection[str]) -> str:
 
 
 def _of_object(name: str, columns: Collection[str]) -> list[str]:
-    """A reason why ``a.b`` is no placeholder, if there is a column ``a``."""
+    """The reason why ``a.b`` isn't a placeholder, although there is a column ``a``."""
     column, _, member = name.partition(".")
     if not member.strip("/.") or column not in columns:
         return []
@@ -306,7 +308,7 @@ def _instead(argv: Sequence[str], place: int) -> str:
 
 
 def _script_of(argv: Sequence[str], shell: int) -> int | None:
-    """The place of the script that a shell at the place ``shell`` is given by its option ``-c``."""
+    """The position of the script after the option ``-c`` of the shell at the position ``shell``."""
     place, takes_script = shell + 1, False
     while place < len(argv) and argv[place][:1] in ("-", "+"):
         option = argv[place]

@@ -1,4 +1,4 @@
-"""Windows: what stands in for the modules ``os`` and ``fcntl``.
+"""Windows: replacements for the modules ``os`` and ``fcntl``.
 
 - ``api``: the functions of the Windows API that are used, their structures and errors.
 - ``calls``: the calls of POSIX that ``fs`` makes, as ``journal.fs.system.os``.

@@ -46,7 +46,7 @@ INVALID_HANDLE = ctypes.c_void_p(-1).value
 
 
 class Overlapped(ctypes.Structure):
-    """Where in a file an operation begins: an ``OVERLAPPED`` without an event."""
+    """The offset in a file at which an operation begins: an ``OVERLAPPED`` without an event."""
 
     _fields_ = (
         ("internal", ctypes.c_void_p),
@@ -123,7 +123,7 @@ computer_name = _function("GetComputerNameExW", _BOOL, ctypes.c_int, wintypes.LP
 
 
 def error(number: int | None = None) -> OSError:
-    """The exception for an error code, by default that of the latest call in this thread."""
+    """The exception for an error code. Default: the error code of this thread's last call."""
     number = ctypes.get_last_error() if number is None else number
     return ctypes.WinError(number)
 
@@ -134,7 +134,7 @@ def at(offset: int) -> Overlapped:
 
 
 def is_link(handle: int) -> bool | None:
-    """Whether the handle is of a symbolic link or a junction; None if it has no reparse point."""
+    """Whether the open file is a symbolic link or a junction; None if it has no reparse point."""
     found = AttributeTag()
     if not get_information(handle, ATTRIBUTE_TAG_INFO, ctypes.byref(found), ctypes.sizeof(found)):
         raise error()

@@ -1,15 +1,18 @@
-"""The calls of POSIX that ``fs`` makes, made with the Windows API.
+"""The POSIX calls that ``fs`` needs, implemented with the Windows API.
 
-What differs from the module ``os``:
+Differences from the module ``os``:
 
-- Every file is opened with FILE_SHARE_DELETE, so that it can be renamed and deleted while others
-  read it. Directories are not, so that no directory on the way to an open one can be replaced.
+- Every file is opened with FILE_SHARE_DELETE, so that it can be renamed and deleted while other
+  programs read it. Directories are opened without it, so that no directory above an open one can be
+  replaced.
 - Reads and writes at an offset, appends and truncations don't use the file pointer, which all
   threads share.
-- A rename replaces a file that others have open, and a deleted file's name is free at once.
-- ``st_ctime_ns`` of :func:`fstat` is the time of the last change, and not that of the birth.
-- Names that Windows gives another meaning, such as ``aux.txt`` and ``a:b``, can't be made.
-- There are no modes, no owners, and no syncs of directories. Renames are written through instead.
+- A rename replaces a file even if other programs have it open, and a deleted file's name is free at
+  once.
+- ``st_ctime_ns`` of :func:`fstat` is the time of the last change, and not the time of creation.
+- Names that have another meaning on Windows, such as ``aux.txt`` and ``a:b``, can't be made.
+- There are no modes, no owners, and no syncs of directories. Renames are written through the cache
+  instead.
 
 Paths may be longer than 260 characters.
 """
@@ -86,7 +89,9 @@ _directories: dict[int, str] = {}  # the path of each open directory, by descrip
 
 
 def _place(name: _Path, directory: int | None = None, *, makes: bool = False) -> str:
-    """The path for the API. ``makes``: a file of this name is made, which must be possible."""
+    """The path for the API. ``makes``: a file of this name will be made, so the name must be
+    allowed.
+    """
     text = os.fspath(name)
     last = path.basename(text)
     if directory is not None:
@@ -106,7 +111,7 @@ def _place(name: _Path, directory: int | None = None, *, makes: bool = False) ->
 
 @contextmanager
 def _handle(place: str, access: int, flags: int = 0) -> Iterator[int]:
-    """A handle of what is at a place, be it a link, for the block."""
+    """A handle of the file, directory or link at a place, open for the block."""
     flags |= api.BACKUP_SEMANTICS | api.OPEN_REPARSE_POINT
     handle = api.create_file(place, access, api.SHARE_ALL, None, api.OPEN_EXISTING, flags, None)
     if handle == api.INVALID_HANDLE:
@@ -135,7 +140,7 @@ def open(  # noqa: A001
         if flags & O_NOFOLLOW and link is not None:
             if link:
                 raise OSError(errno.ELOOP, strerror(errno.ELOOP))
-            # A placeholder for a file elsewhere, as in OneDrive: only this way its content is read.
+            # A placeholder for a remote file, as in OneDrive: only this way its content is read.
             api.close_handle(handle)
             handle = _opened(place, flags, follow=True)
         is_directory = bool(api.basic_info(handle).attributes & api.ATTRIBUTE_DIRECTORY)
@@ -217,7 +222,7 @@ def ftruncate(fd: int, size: int) -> None:
 
 
 def fsync(fd: int) -> None:
-    """Flush a file to the disk. Nothing happens for a directory."""
+    """Flush a file to the disk. For a directory, do nothing."""
     if fd in _directories:
         return
     handle = msvcrt.get_osfhandle(fd)
@@ -254,11 +259,11 @@ def fstat(fd: int) -> stat_result:
 
 
 def fchmod(fd: int, mode: int) -> None:
-    """Nothing happens: files get the permissions of their directory."""
+    """Do nothing: files get the permissions of their directory."""
 
 
 def fchown(fd: int, user: int, group: int) -> None:
-    """Nothing happens."""
+    """Do nothing."""
 
 
 # --- names
@@ -269,7 +274,7 @@ def stat(name: _Path) -> stat_result:
 
 
 def lstat(name: _Path, *, dir_fd: int | None = None) -> stat_result:
-    """As ``os.lstat``, but a junction is a link, too."""
+    """The same as ``os.lstat``, but a junction counts as a link."""
     found = os.lstat(_place(name, dir_fd))
     if S_ISDIR(found.st_mode) and found.st_reparse_tag & api.NAME_SURROGATE:
         return stat_result([S_IFLNK | 0o777, *found[1:10]])
@@ -298,7 +303,7 @@ def rename(
     src_dir_fd: int | None = None,
     dst_dir_fd: int | None = None,
 ) -> None:
-    """Rename a file, which replaces another one, or a directory, which replaces nothing.
+    """Rename a file or directory. A file replaces an existing file, a directory replaces nothing.
 
     Windows refuses to rename a directory as long as a file below it is open.
     """
@@ -323,9 +328,10 @@ def _rename(source: str, target: str) -> None:
 
 
 def _exchange(handle: int, target: str) -> None:
-    """Rename a file over another one where semantics of POSIX are unknown, as on FAT.
+    """Replace a file by a rename on file systems without POSIX semantics, such as FAT.
 
-    If others have the other file open, it is renamed first, so that for a moment, there is none.
+    If other programs have the old file open, it is renamed first. For a moment, no file has its
+    name.
     """
     replace = _rename_info(_REPLACE, target)
     try:
@@ -357,7 +363,9 @@ def _rename_info(flags: int, target: str) -> ctypes.Structure:
 
 
 def unlink(name: _Path, *, dir_fd: int | None = None) -> None:
-    """Remove a file or a link. Its name is free at once, even if others have the file open."""
+    """Remove a file or a link. Its name is free at once, even if other programs have the file
+    open.
+    """
     _patiently(_remove, _place(name, dir_fd))
 
 
@@ -409,12 +417,12 @@ def statvfs(name: _Path) -> SimpleNamespace:
 
 
 def geteuid() -> int:
-    """The owner of all files, as ``st_uid`` says: 0."""
+    """Return 0, which is also the ``st_uid`` of all files."""
     return 0
 
 
 def register_at_fork(**_calls: Callable[[], object]) -> None:
-    """Nothing happens: Windows has no fork."""
+    """Do nothing: Windows has no fork."""
 
 
 def host_name() -> str:

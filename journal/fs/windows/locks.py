@@ -1,10 +1,9 @@
 """Locks of files on Windows, with the names of the modules ``fcntl`` and ``filelock``.
 
-A lock is the lock of one byte, far behind the end of any file. Windows enforces locks: other
-handles can neither read nor write a locked byte (page "LockFileEx function"). "Locking a region
-that goes beyond the current end-of-file position is not an error." So readers and copies of a
-locked file aren't hindered. That is why the lock of filelock, which locks the first byte, doesn't
-fit.
+A lock is the lock of one byte, far after the end of any file. Windows enforces locks: other handles
+can neither read nor write a locked byte (page "LockFileEx function"). "Locking a region that goes
+beyond the current end-of-file position is not an error." So programs can still read and copy a
+locked file. With filelock, which locks the first byte, they couldn't.
 
 The system releases the lock when the handle is closed, and so at the end of a process.
 """
@@ -28,7 +27,8 @@ _OFFSET = 1 << 62
 def flock(fd: int, operation: int) -> None:
     """Take or release the lock, as ``fcntl.flock`` does.
 
-    Every lock is tried once: give LOCK_NB. Raises BlockingIOError if another handle has it.
+    A lock is tried only once, so LOCK_NB must be given. Raises BlockingIOError if another handle
+    has the lock.
     """
     handle = msvcrt.get_osfhandle(fd)
     where = ctypes.byref(api.at(_OFFSET))

@@ -1,9 +1,9 @@
-"""Calls that take many rows: a batch is one task of the workers, with a ticket for each row.
+"""Calls with many rows: a batch is one task of the workers, with a ticket for each row.
 
-The driver sees rows: each has its own ticket, claim and outcome. :class:`BatchWorkers` groups the
+For the driver, each row has its own ticket, claim and outcome. :class:`BatchWorkers` groups the
 rows that one commit has started, and passes each group to other workers as one task, a
-:class:`RowBatch`. Their handler calls the caller's function and makes an outcome for each
-row of what it returns. :class:`BatchResults` hands these outcomes to the driver.
+:class:`RowBatch`. Their handler calls the caller's function and makes an outcome for each row from
+the return value. :class:`BatchResults` passes these outcomes to the driver.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Answer(NamedTuple):
     """What a call returned, by row.
 
     - ``by_row``: the outcome, value or exception of each row, by its id.
-    - ``rest``: what belongs to no row, and ``problem``: a message about it, or "".
+    - ``rest``: the parts that belong to no row. ``problem``: a message about them, or "".
     - ``left_out``: the message of a row without an outcome.
     """
 
@@ -106,11 +106,11 @@ class RowBatch:
         return RowBatch, (self.rows,)
 
     def log(self, message: object, /, level: str | int = "INFO", **details: Any) -> None:
-        """Keep a message that is about the whole call with its first row."""
+        """Store a message about the whole call. It is stored with the call's first row."""
         self.rows[0].log(message, level, **details)
 
     def take_logs(self) -> tuple[LogEntry, ...]:
-        """None: they are in the outcomes of the rows."""
+        """Return no messages, since the outcomes of the rows have them."""
         return ()
 
 
@@ -169,7 +169,7 @@ def outcomes_of_raised(
 ) -> list[Outcome]:
     """The outcomes of a call that raised ``error``. A row that has an outcome keeps it.
 
-    What the exception has cost counts once, with the first of the other rows.
+    The cost of the exception counts once, with the first of the other rows.
     """
     first = outcome_of_error(error, retry_on)
     other = msgspec.structs.replace(first, cost_cents=None, usage=None)
@@ -344,7 +344,9 @@ class BatchWorkers:
         self._workers.dispatch(batch.number, RowBatch(batch.rows), batch)
 
     def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:  # noqa: ARG002
-        """Ask the call of this row to end. It is asked once, by the id of its first row."""
+        """Ask the call of this row to end. A call is asked only once, with the id of its first
+        row.
+        """
         batch = self._results.by_ticket.get(ticket)
         if batch is None:  # it has returned meanwhile
             return True
@@ -355,7 +357,9 @@ class BatchWorkers:
         return batch.cancelled[force]
 
     def abandon(self, ticket: int) -> bool:
-        """Give up the call of this row. The first row that asks stands for the slot of the call."""
+        """Give up the call of this row. The first row gets the result for the slot, the others
+        True.
+        """
         batch = self._results.by_ticket.get(ticket)
         if batch is None:
             return True

@@ -34,9 +34,9 @@ def make_workers(
 ) -> Workers:
     """Make the workers for the handler. They put outcomes into ``results``.
 
-    ``executor`` may also be the event loop in which coroutine functions run. Enters ``setup``; a
-    stop that comes meanwhile raises StoppedInSetupError. May raise InvalidValueError, what
-    ``setup`` raises, and TypeError for a number in place of the executor.
+    ``executor`` may also be the event loop in which coroutine functions run. This function enters
+    ``setup``. If the run is stopped during this, StoppedInSetupError is raised. Also raises
+    InvalidValueError, exceptions of ``setup``, and TypeError for a number in place of the executor.
     """
     if isinstance(handler, Batches):
         _check_handler(handler.handle, "a list of rows", has_setup=setup is not None)
@@ -79,7 +79,9 @@ def make_workers(
 
 
 def _check_handler(handler: object, taken: str, *, has_setup: bool) -> None:
-    """Raise InvalidValueError for what can't be called with a row, or can't return its result."""
+    """Raise InvalidValueError for a handler that can't be called with a row or can't return a
+    result.
+    """
     must = f"must be a function that takes {taken}"
     if inspect.iscoroutine(handler):
         handler.close()  # else Python would warn that nobody has awaited it

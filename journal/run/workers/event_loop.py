@@ -28,7 +28,7 @@ _MAX_BEGUN = 64
 _TURN_S = 0.005
 _END_S = 1.0  # how long the end of a run waits for a loop that a handler blocks
 
-# asyncio passes these exceptions on from a task to whoever runs the loop.
+# asyncio raises these exceptions of a task in the code that runs the loop.
 _OF_THE_LOOP = (KeyboardInterrupt, SystemExit)
 
 
@@ -59,7 +59,7 @@ class LoopWorkers(SingleRows):
         caller: CallersLoop | None = None,
         setup: SetupFactory | None = None,
     ) -> None:
-        """Enters ``setup`` in the loop, and raises what that raises."""
+        """Enters ``setup`` in the loop. Raises the exceptions of ``setup``."""
         self.count = count
         self._handler = handler
         self._retry_on = retry_on
@@ -152,7 +152,7 @@ class LoopWorkers(SingleRows):
     # --- in the loop
 
     def _begin_some(self) -> None:
-        """Begin rows that were dispatched. Other tasks get their turn after a few of them."""
+        """Begin rows that were dispatched. After a few rows, other tasks of the loop run first."""
         self._will_look = False
         from_s, self._turn_from_s = self._turn_from_s, None
         if from_s is not None:

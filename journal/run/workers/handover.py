@@ -19,10 +19,10 @@ _JOIN_S = 0.5
 
 
 class Claim:
-    """Decides who gets a call: the worker, to begin it, or the driver, to cancel it.
+    """Decides whether a worker begins a call or the driver cancels it.
 
-    The first of the two that asks gets the call. If one of them asks again, the answer is the
-    same as before. While ``held`` has an item, no worker gets a further call: see :class:`Results`.
+    The first of the two that asks gets the call. If one of them asks again, the answer is the same
+    as before. While ``held`` has an item, no worker gets another call: see :class:`Results`.
     """
 
     __slots__ = ("_owner", "held")
@@ -47,9 +47,10 @@ class Claim:
 class Workers(Protocol):
     """The interface of workers, which process ``count`` calls at a time. Called by one thread.
 
-    ``rows_a_call``: how many rows a call takes at most. ``queues``: whether more than ``count``
-    calls may be dispatched, to wait for their turn. False if a dying worker also loses rows that
-    had not begun, since all of them would need a review.
+    - ``rows_a_call``: the maximum number of rows in a call.
+    - ``queues``: whether more than ``count`` calls may be dispatched, so that some wait for a free
+      worker. It is False if a dying worker also loses rows that had not begun, since all of them
+      would need a review.
     """
 
     rows_a_call: int
@@ -72,7 +73,7 @@ class Workers(Protocol):
         """The claim for the next row to dispatch. All rows of a call have the same."""
 
     def flush(self) -> None:
-        """Pass on the rows that were dispatched and don't fill a call."""
+        """Start the last call for the dispatched rows, even if it isn't full."""
 
     def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:
         """Ask an attempt to end now.
@@ -88,10 +89,10 @@ class Workers(Protocol):
 
 
 class Leaving:
-    """Closes the workers of a run at its end, which leaves its setup. Only the first call counts.
+    """Closes the workers of a run at its end, which exits its setup. Only the first call counts.
 
-    As a context manager, it closes them whatever ends the block. If the block raises, what leaving
-    the setup raises becomes a note of that.
+    As a context manager, it always closes them at the end of the block. If the block raises an
+    exception and exiting the setup raises another one, the second becomes a note of the first.
     """
 
     def __init__(self, workers: Workers) -> None:
@@ -115,16 +116,16 @@ class Leaving:
         return not self._open
 
     def close(self) -> None:
-        """Close the workers. Raises what leaving the setup raises."""
+        """Close the workers. Raises exceptions of exiting the setup."""
         if self._open:
             self._open.pop().close()
 
     def close_after(
         self, raised: Exception | None, problems: list[str], report: Callable[[str], object]
     ) -> Exception | None:
-        """Close the workers after a run that ``raised``; return the exception that matters most.
+        """Close the workers after a run that ``raised``. Returns the most important exception.
 
-        What leaving the setup raises is added to the problems, and is reported if it is not the
+        An exception of exiting the setup is added to the problems. It is reported, unless it is the
         exception that is returned.
         """
         try:
@@ -151,14 +152,14 @@ class SingleRows:
         return Claim()
 
     def flush(self) -> None:
-        """Nothing waits for more rows."""
+        """Do nothing, since no row waits for others."""
 
 
 class Results:
     """The outcomes of attempts, by ticket. An outcome stays until the driver has recorded it.
 
-    ``held``: the tickets of the outcomes "held". While there is one, workers begin no rows.
-    Otherwise they would begin the queued rows before the driver has seen the outcome.
+    ``held``: the tickets of the outcomes "held". While there is such an outcome, workers begin no
+    rows. Otherwise they would begin queued rows before the driver has seen the outcome.
     """
 
     def __init__(self) -> None:
@@ -192,7 +193,7 @@ class Results:
         self._news.acquire(timeout=max(0.0, timeout_s))
 
     def all(self) -> dict[int, Outcome]:
-        """A copy of all outcomes that are not forgotten."""
+        """A copy of all outcomes that the driver has not removed yet."""
         return self._outcomes.copy()
 
     def forget(self, ticket: int) -> None:
@@ -203,8 +204,8 @@ class Results:
 def join(threads: Sequence[threading.Thread]) -> None:
     """Wait until the threads have ended, but only for a moment, since some may hang.
 
-    A daemon thread that is left when the program exits keeps what it refers to. A file that the
-    handler has open would not be flushed.
+    If a daemon thread still runs when the program exits, its objects are not freed. So a file that
+    the handler has open would not be flushed.
     """
     until_s = monotonic() + _JOIN_S
     for thread in threads:

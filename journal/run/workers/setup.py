@@ -66,7 +66,7 @@ def _made(setup: SetupFactory) -> tuple[Any, bool]:
 
 
 class ThreadSetup:
-    """The setup of handlers in threads, entered and left by the driver's thread."""
+    """The setup of handlers in threads. The driver's thread enters and exits it."""
 
     def __init__(self, setup: SetupFactory | None) -> None:
         self._setup = setup
@@ -74,7 +74,7 @@ class ThreadSetup:
         self.arguments: tuple[Any, ...] = ()  # of each handler, after its row
 
     def enter(self) -> None:
-        """Enter the context manager. Raises what that raises, and InvalidValueError."""
+        """Enter the context manager. Raises its exceptions, and InvalidValueError."""
         if self._setup is None:
             return
         manager, is_async = _made(self._setup)
@@ -92,7 +92,7 @@ class ThreadSetup:
 
 
 class LoopSetup:
-    """The setup of handlers in an event loop. One task of that loop enters it and leaves it.
+    """The setup of handlers in an event loop. One task of that loop enters and exits it.
 
     The driver's thread calls ``enter`` and ``close``, and waits in them.
     """
@@ -110,8 +110,8 @@ class LoopSetup:
     def enter(self, loop: asyncio.AbstractEventLoop, begin: Callable[..., object]) -> None:
         """Enter the context manager in the loop. ``begin`` calls a function in the loop.
 
-        Raises what the context manager raises, and StoppedInSetupError if a stop came first. A stop
-        cancels the task that enters.
+        Raises exceptions of the context manager, and StoppedInSetupError if the run was stopped
+        first. A stop cancels the task that enters.
         """
         self._loop = loop
         if self._stops.count:
@@ -124,7 +124,7 @@ class LoopSetup:
         self._raise_error()
 
     def close(self, patience_s: float = math.inf) -> None:
-        """Leave the context manager. Raises what that raises. A further stop cancels the task.
+        """Exit the context manager. Raises its exceptions. Another stop cancels the task.
 
         Does nothing if a handler blocks the loop for longer than ``patience_s``.
         """
@@ -138,7 +138,7 @@ class LoopSetup:
             self._raise_error()
 
     def _was_stopped(self) -> bool:
-        """Whether a stop has cancelled the task, and nothing in the context manager has done so."""
+        """Whether a stop has cancelled the task, and not code in the context manager."""
         return self._is_cancelled and isinstance(self._error, asyncio.CancelledError)
 
     def _raise_error(self) -> None:

@@ -1,4 +1,4 @@
-"""Waiting for the disk while a handler waits: off the event loop, and however long a lock is held."""
+"""Waits for the disk in threads while a handler waits, so that the event loop isn't blocked."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _STEP_THREADS = 32  # steps that end at the same time share a commit
 
 @cache
 def _threads(_process_id: int) -> ThreadPoolExecutor:
-    """The threads of this process: a forked process has none of its parent's."""
+    """The threads of this process. A forked process has no threads of its parent."""
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
     return ThreadPoolExecutor(_STEP_THREADS, thread_name_prefix="journal-step")
@@ -37,7 +37,7 @@ async def in_thread(
 ) -> Value:
     """Call a function that waits for the disk. A cancelled caller still waits for its end.
 
-    So the records of a step come in the order of its events. ``if_cancelled`` is called with the
+    So the records of a step are in the order of its events. ``if_cancelled`` is called with the
     function's value if the caller is cancelled.
     """
     import asyncio  # noqa: PLC0415  (most runs need no event loop)
@@ -59,7 +59,7 @@ async def in_thread(
 def wait_for_lock(change: Callable[[], Value]) -> Value:
     """Record the end of a step, however long another process keeps the commit lock.
 
-    The step has happened or failed, and that must not be lost.
+    The step has already happened or failed, so its end must be recorded.
     """
     while True:
         try:

@@ -29,7 +29,7 @@ class ThreadWorkers(SingleRows):
         results: Results,
         setup: SetupFactory | None = None,
     ) -> None:
-        """Enters ``setup`` in this thread, and raises what that raises."""
+        """Enters ``setup`` in this thread. Raises the exceptions of ``setup``."""
         self.count = count
         self._handler = handler
         self._retry_on = retry_on
