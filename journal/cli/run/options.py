@@ -182,8 +182,8 @@ _OPTIONS = (
     _statuses_option(
         "retry",
         "Exit statuses after which a row is tried again, if attempts are left, such as 75,111 or "
-        "64-78. Other statuses fail the row. Signals (SIGKILL) and TimeoutError can be named too. Repeatable. "
-        "Default: all but 0.",
+        "64-78. Other statuses fail the row. Signals (SIGKILL) and TimeoutError can be named too. "
+        "Repeatable. Default: all but 0.",
     ),
     _statuses_option(
         "skip", "Exit statuses that mean: the row needs no work. It is skipped. Repeatable."
