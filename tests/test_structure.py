@@ -228,3 +228,11 @@ def test_libraries_of_extras_are_imported_only_where_they_are_used(path: Path) -
         for name in ([alias.name for alias in node.names] + [getattr(node, "module", None) or ""])
     }
     assert not at_import & OPTIONAL
+
+
+def test_the_workflow_runs_the_suite_on_three_systems_with_every_supported_python() -> None:
+    declared = (TESTS.parent / "pyproject.toml").read_text(encoding="utf-8")
+    versions = ", ".join(f'"{v}"' for v in re.findall(r"Python :: (3\.[0-9]+)", declared))
+    workflow = (TESTS.parent / ".github/workflows/tests.yml").read_text(encoding="utf-8")
+    assert f"python: [{versions}]\n" in workflow
+    assert "system: [ubuntu-latest, macos-latest, windows-latest]\n" in workflow

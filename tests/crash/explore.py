@@ -30,6 +30,7 @@ from crash.disk import Cut, crash_states
 from crash.recorder import STORE, Recording, Tree, record
 from crash.scenarios import JOB, REPAIRS, SCENARIOS, SMALL_HINTS, SMALL_SPILLS, Scenario
 from support.memory import fast_directory
+from support.system_os import SYSTEM_OS
 
 import journal.fs.system
 import journal.index.hint
@@ -148,7 +149,7 @@ class AfterTheCut:
                 self._files[path.stat().st_ino] = (int(found[1]), int(found[2]))
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(os, name)
+        return getattr(SYSTEM_OS, name)
 
     def stat(self, path: str | Path) -> Any:
         return self._as_it_was(os.stat(path))

@@ -24,6 +24,7 @@ from zlib import crc32
 import filelock
 import pytest
 from support.children import JOURNAL_NAME, Fault, fails
+from support.system_os import SYSTEM_OS
 
 import journal.fs.system
 
@@ -131,7 +132,7 @@ class FaultySystem:
             self._suspended = False
 
     def __getattr__(self, name: str) -> Any:
-        real = getattr(os, name)
+        real = getattr(SYSTEM_OS, name)
         if name not in _ALL or self._suspended:
             return real
 

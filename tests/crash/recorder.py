@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from crash.scenarios import Scenario
+from support.system_os import SYSTEM_OS
 
 import journal.fs.system
 
@@ -153,7 +154,7 @@ class Recorder:
         self.before = self._view.copy()
 
     def __getattr__(self, name: str) -> Any:
-        real = getattr(os, name)
+        real = getattr(SYSTEM_OS, name)
         assert not callable(real) or isinstance(real, type) or name in self._HARMLESS, (
             f"the recorder doesn't know what os.{name} does to the disk"
         )
@@ -260,7 +261,7 @@ class Recorder:
         if self._refuse("fdatasync"):
             self._note(FailedSync(self._open[fd].node))
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        os.fdatasync(fd)
+        SYSTEM_OS.fdatasync(fd)
         self._note(Sync(self._open[fd].node))
 
     def mkdir(self, path: str | Path, mode: int = 0o777, *, dir_fd: int | None = None) -> None:

@@ -8,7 +8,6 @@ these states must stand is in :mod:`explore`. A sample in each run; 20,000 state
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -20,8 +19,6 @@ from crash.recorder import BASE, Names, Operation, Recorder, Recording, Sync, Tr
 from support.effort import IS_LONG
 from support.effort import SEED as SAMPLE_SEED
 from support.memory import fast_directory
-
-pytestmark = pytest.mark.skipif(sys.platform == "darwin", reason="F_FULLFSYNC is not in os there")
 
 SEED = 2024  # of the tests that find what is missing; the others draw with another in each run
 DRAWS, SHARE, MIN_STATES = (2000, 1, 20_000) if IS_LONG else (20, 0.4, 1_000)

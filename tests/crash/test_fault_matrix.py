@@ -51,8 +51,6 @@ from journal import (
 )
 from journal.verify import verify_job
 
-pytestmark = pytest.mark.skipif(sys.platform == "darwin", reason="F_FULLFSYNC is not in os there")
-
 # Right answers once an earlier operation has been refused, and wrong ones before that.
 CONSEQUENCES = (
     InvalidStateTransition,

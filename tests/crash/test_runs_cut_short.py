@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from crash.recorder import STORE, record
 from crash.scenarios import Acknowledge, Scenario
 from support.children import Child
 from support.memory import fast_directory
+from support.platforms import needs_signals
 
 import journal
 from journal import AttemptedRow, JobRow, JobService
@@ -65,7 +65,7 @@ def run_and_kill(root: Path, ledger: Path, policy: str, calls: int) -> int:
     return len(ledger.read_text().split())
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+@needs_signals
 @pytest.mark.parametrize("policy", ["review", "retry"])
 @pytest.mark.parametrize("seed", range(3))
 def test_a_run_killed_again_and_again_calls_no_row_twice_but_those_in_flight_under_retry(
@@ -160,7 +160,6 @@ def fixture_base() -> Iterator[Path]:
     shutil.rmtree(base)
 
 
-@pytest.mark.skipif(sys.platform == "darwin", reason="F_FULLFSYNC is not in os there")
 @pytest.mark.parametrize("work", [run, run_in_batches])
 @pytest.mark.parametrize("policy", ["review", "retry"])
 def test_after_a_power_cut_at_any_moment_of_a_run_no_call_that_was_made_is_unknown(
@@ -212,7 +211,6 @@ def run_with_steps(root: Path, acknowledge: Acknowledge) -> None:
         job.run(handler)
 
 
-@pytest.mark.skipif(sys.platform == "darwin", reason="F_FULLFSYNC is not in os there")
 def test_after_a_power_cut_at_any_moment_no_step_that_took_effect_is_done_again(
     base: Path, count: Callable[[str, int], None]
 ) -> None:

@@ -23,6 +23,7 @@ from zlib import crc32
 import pytest
 from fuzz.mutator import JOB, Mutant, good_commits
 from support.children import place_journal, seal_commits
+from support.system_os import SYSTEM_OS
 
 import journal.fs.system
 import journal.index.hint
@@ -50,7 +51,7 @@ class _FixedOs:
     """Stands in for ``journal.fs.system.os``: one inode for all files, one name of the system."""
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(os, name)
+        return getattr(SYSTEM_OS, name)
 
     def stat(self, path: str | Path) -> Any:
         return _fixed(os.stat(path))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -33,6 +32,7 @@ from support.hints import (
     quick_answers,
     replayed,
 )
+from support.platforms import needs_proc
 
 import journal.format.records
 import journal.fs.system
@@ -47,7 +47,7 @@ __all__ = ["fixture_disk", "fixture_hint"]
 
 USUAL_BYTES = journal.index.hint.MIN_BYTES
 
-pytestmark = pytest.mark.skipif(sys.platform == "darwin", reason="looks into /proc")
+pytestmark = needs_proc
 
 
 # --- what a hint says -------------------------------------------------------------------------

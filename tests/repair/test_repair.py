@@ -793,12 +793,14 @@ import journal.fs.system
 from pathlib import Path
 from journal.repair import repair_job
 
+SYSTEM_OS = journal.fs.system.os
+
 calls_to_come = int(sys.argv[3])
 
 class DeadlyOs:
     def __getattr__(self, name):
         global calls_to_come
-        found = getattr(os, name)
+        found = getattr(SYSTEM_OS, name)
         if callable(found) and not isinstance(found, type):
             calls_to_come -= 1
             if calls_to_come < 0:

@@ -202,6 +202,8 @@ def test_a_streamed_create_rows_that_is_killed_midway_leaves_no_row(tmp_path: Pa
 DIES_IN = """
 import journal.fs.system
 
+SYSTEM_OS = journal.fs.system.os
+
 name, _, count = sys.argv[3].partition(" ")
 calls_to_come = int(count)
 
@@ -212,7 +214,7 @@ class DeadlyOs:
             calls_to_come -= 1
             if not calls_to_come:
                 os.kill(os.getpid(), signal.SIGKILL)
-        return getattr(os, called)
+        return getattr(SYSTEM_OS, called)
 
 service = JobService(root)
 if sys.argv[4] == "delete":

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -41,8 +40,6 @@ from journal.store.journal import Journal
 from journal.verify import verify_job
 
 JOB = "faulty"
-
-linux_sync = pytest.mark.skipif(sys.platform == "darwin", reason="F_FULLFSYNC is not in os there")
 
 
 @pytest.fixture(name="faulty")
@@ -325,7 +322,6 @@ def test_a_torn_tail_that_cannot_be_saved_is_not_cut_off(
 # --- syncs -----------------------------------------------------------------------------------
 
 
-@linux_sync
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
 def test_a_commit_whose_sync_fails_is_cut_off_again_and_the_error_says_so(
     service: JobService, path: Path, faulty: FaultyOs, number: int
@@ -345,7 +341,6 @@ def test_a_commit_whose_sync_fails_is_cut_off_again_and_the_error_says_so(
     assert faulty.count("rename") == 0
 
 
-@linux_sync
 def test_a_batch_whose_sync_fails_is_cut_off_whole_with_what_was_written_before_its_end(
     service: JobService, path: Path, faulty: FaultyOs
 ) -> None:
@@ -390,7 +385,6 @@ def changes_of(faulty: FaultyOs) -> list[str]:
     return [name for name, _ in faulty.calls if name in wanted]
 
 
-@linux_sync
 @pytest.mark.parametrize("call", ["ftruncate", "fdatasync"])
 @pytest.mark.parametrize("who", ["the same service", "another that had it open", "a new one"])
 def test_what_a_failed_sync_left_in_doubt_is_written_to_a_new_file_unless_it_is_cut_off(
@@ -424,7 +418,6 @@ def test_what_a_failed_sync_left_in_doubt_is_written_to_a_new_file_unless_it_is_
     assert verify_job(path.parent).findings == []
 
 
-@linux_sync
 @pytest.mark.parametrize("lost", ["deleted", "shared"])
 def test_a_service_marks_the_file_that_stands_beside_the_journal_now(
     service: JobService, path: Path, faulty: FaultyOs, lost: str
@@ -445,7 +438,6 @@ def test_a_service_marks_the_file_that_stands_beside_the_journal_now(
     assert is_marked(path)
 
 
-@linux_sync
 def test_an_empty_mark_that_another_copy_shares_is_given_up_for_a_clear_one(path: Path) -> None:
     mark, other = path.with_name("sync.mark"), path.with_name("other")
     mark.touch()
@@ -456,7 +448,6 @@ def test_an_empty_mark_that_another_copy_shares_is_given_up_for_a_clear_one(path
     assert (mark.stat().st_nlink, is_marked(path)) == (1, False)
 
 
-@linux_sync
 @pytest.mark.parametrize("call", ["write", "rename"])
 def test_a_mark_that_cannot_be_replaced_stays_set(
     service: JobService, path: Path, faulty: FaultyOs, call: str
@@ -475,7 +466,6 @@ def test_a_mark_that_cannot_be_replaced_stays_set(
     assert service.get_rows(JOB)[0].tracking_number == "T-1"
 
 
-@linux_sync
 def test_several_commits_in_doubt_are_written_to_a_new_file_before_the_next(
     service: JobService, path: Path, faulty: FaultyOs
 ) -> None:
@@ -494,9 +484,11 @@ def test_several_commits_in_doubt_are_written_to_a_new_file_before_the_next(
 DIES = """
 import journal.fs.system
 
+SYSTEM_OS = journal.fs.system.os
+
 class Dies:
     def __getattr__(self, name):
-        return getattr(os, name)
+        return getattr(SYSTEM_OS, name)
 
     def fdatasync(self, fd):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -509,7 +501,6 @@ service.complete_row(f"{job_id}:1", "T-1")
 """
 
 
-@linux_sync
 def test_after_a_process_has_died_in_its_sync_the_next_one_does_not_trust_the_cache(
     tmp_path: Path, path: Path, faulty: FaultyOs
 ) -> None:
@@ -524,7 +515,6 @@ def test_after_a_process_has_died_in_its_sync_the_next_one_does_not_trust_the_ca
     assert changes_of(faulty).count("rename") == 1
 
 
-@linux_sync
 @pytest.mark.parametrize("byte", [0, 1, 18, 19, 700, 10**9, 2**64])
 def test_whatever_byte_a_mark_names_no_commit_is_lost_by_what_is_made_of_it(
     path: Path, byte: int
@@ -540,7 +530,6 @@ def test_whatever_byte_a_mark_names_no_commit_is_lost_by_what_is_made_of_it(
     assert verify_job(path.parent).findings == []
 
 
-@linux_sync
 def test_a_mark_of_an_earlier_boot_says_nothing(path: Path) -> None:
     path.with_name("sync.mark").write_bytes(
         b"a sync is under way or has failed behind byte 9, boot another".ljust(159) + b"\n"
@@ -551,7 +540,6 @@ def test_a_mark_of_an_earlier_boot_says_nothing(path: Path) -> None:
     assert (path.stat().st_ino, is_marked(path)) == (inode, False)
 
 
-@linux_sync
 @pytest.mark.parametrize("call", ["write", "rename", "fdatasync", "fsync"])
 def test_what_is_in_doubt_and_cannot_be_written_anew_is_refused_in_words_and_kept(
     service: JobService, path: Path, faulty: FaultyOs, call: str
@@ -568,7 +556,6 @@ def test_what_is_in_doubt_and_cannot_be_written_anew_is_refused_in_words_and_kep
     assert_works_again(service, path, left)
 
 
-@linux_sync
 def test_a_sync_that_cannot_be_announced_is_not_asked_for(
     service: JobService, path: Path, faulty: FaultyOs
 ) -> None:
@@ -583,7 +570,6 @@ def test_a_sync_that_cannot_be_announced_is_not_asked_for(
     assert_works_again(service, path, before)
 
 
-@linux_sync
 def test_what_a_writer_left_beside_the_journal_when_it_died_goes_with_the_next_commit(
     service: JobService, path: Path
 ) -> None:
@@ -594,7 +580,6 @@ def test_what_a_writer_left_beside_the_journal_when_it_died_goes_with_the_next_c
     assert not new.exists()
 
 
-@linux_sync
 @pytest.mark.parametrize("several", [True, False])
 def test_what_the_cache_has_let_go_of_since_a_failed_sync_is_not_written_as_it_was(
     service: JobService, path: Path, faulty: FaultyOs, *, several: bool
@@ -618,7 +603,6 @@ def test_what_the_cache_has_let_go_of_since_a_failed_sync_is_not_written_as_it_w
         service.get_job(JOB)
 
 
-@linux_sync
 @pytest.mark.parametrize("kind", ["link", "pipe"])
 def test_a_mark_that_is_no_regular_file_is_refused_and_written_to_by_nobody(
     tmp_path: Path, path: Path, kind: str
@@ -634,7 +618,6 @@ def test_a_mark_that_is_no_regular_file_is_refused_and_written_to_by_nobody(
     assert other.read_bytes() == b"mine"
 
 
-@linux_sync
 def test_a_mark_that_another_copy_shares_is_given_up_for_one_that_says_the_same(
     service: JobService, path: Path, faulty: FaultyOs
 ) -> None:
@@ -651,7 +634,6 @@ def test_a_mark_that_another_copy_shares_is_given_up_for_one_that_says_the_same(
     assert (other.read_bytes(), other.stat().st_nlink, is_marked(path)) == (shared, 1, False)
 
 
-@linux_sync
 def test_verify_says_that_what_it_has_read_may_not_be_on_the_disk(
     service: JobService, path: Path, faulty: FaultyOs, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -667,7 +649,6 @@ def test_verify_says_that_what_it_has_read_may_not_be_on_the_disk(
     assert not verify_job(path.parent).in_doubt
 
 
-@linux_sync
 def test_verify_takes_the_mark_of_a_writer_at_work_for_none_of_a_failed_sync(path: Path) -> None:
     with JobService(path.parents[1]) as service, service.batch(JOB):
         log = service._store.journal(JOB)
@@ -692,7 +673,6 @@ except JournalError as error:
 """
 
 
-@linux_sync
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_a_job_that_a_group_shares_stays_its_owners_and_the_groups(
     path: Path, shared_root: Path, tmp_path: Path
@@ -735,7 +715,6 @@ def fixture_shared_root() -> Iterator[Path]:
         yield Path(name)
 
 
-@linux_sync
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_a_mark_belongs_to_whom_the_journal_does(path: Path) -> None:
     os.chown(path, 12345, 12345)
@@ -755,7 +734,6 @@ def leave_mark(path: Path) -> None:
     log.close()
 
 
-@linux_sync
 def test_what_stands_in_the_way_of_a_new_file_is_named(service: JobService, path: Path) -> None:
     leave_mark(path)
     obstacle = path.with_name("journal.jsonl.new")
@@ -767,7 +745,6 @@ def test_what_stands_in_the_way_of_a_new_file_is_named(service: JobService, path
     assert not is_marked(path)
 
 
-@linux_sync
 def test_a_repair_leaves_no_mark_of_the_damaged_journal(path: Path) -> None:
     leave_mark(path)
     path.write_bytes(path.read_bytes().replace(b'"row"', b'"rwo"', 1))
@@ -779,7 +756,6 @@ def test_a_repair_leaves_no_mark_of_the_damaged_journal(path: Path) -> None:
     assert path.stat().st_ino == inode
 
 
-@linux_sync
 def test_without_syncs_no_sync_is_called(path: Path, faulty: FaultyOs) -> None:
     with JobService(path.parents[1], sync="none") as service:
         service.complete_row(f"{JOB}:1")
@@ -789,7 +765,6 @@ def test_without_syncs_no_sync_is_called(path: Path, faulty: FaultyOs) -> None:
     assert faulty.count("fdatasync") == faulty.count("fsync") == 0
 
 
-@linux_sync
 def test_a_commit_is_written_only_after_one_that_another_writer_left_unsynced_is_on_the_disk(
     service: JobService, path: Path, faulty: FaultyOs
 ) -> None:
@@ -801,7 +776,6 @@ def test_a_commit_is_written_only_after_one_that_another_writer_left_unsynced_is
     assert names == ["fdatasync", "write", "fdatasync"]
 
 
-@linux_sync
 def test_what_others_left_unsynced_is_written_anew_if_it_cannot_be_synced(
     service: JobService, path: Path, faulty: FaultyOs
 ) -> None:
@@ -824,7 +798,6 @@ def test_what_others_left_unsynced_is_written_anew_if_it_cannot_be_synced(
     assert_works_again(service, path, before)
 
 
-@linux_sync
 def test_a_job_whose_first_sync_fails_is_not_there(tmp_path: Path, faulty: FaultyOs) -> None:
     with JobService(tmp_path) as service:
         faulty.plan("fdatasync", fails(errno.EIO))
@@ -878,7 +851,6 @@ def test_a_deleted_job_whose_files_cannot_be_removed_is_a_leftover(
     assert os.listdir(service.root / ".staging") == ["lock"]
 
 
-@linux_sync
 @pytest.mark.parametrize("change", ["create", "delete"])
 def test_a_change_of_names_whose_sync_fails_has_an_unknown_outcome(
     service: JobService, faulty: FaultyOs, change: str

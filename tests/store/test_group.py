@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -43,8 +42,6 @@ from journal.store.transitions import change_row
 
 JOB = "together"
 SYNC = "fdatasync"
-
-pytestmark = pytest.mark.skipif(sys.platform == "darwin", reason="F_FULLFSYNC is not in os there")
 
 
 @pytest.fixture(name="faulty")

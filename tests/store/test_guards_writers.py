@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -502,15 +501,16 @@ def test_a_directory_that_was_moved_is_not_at_its_path_and_what_may_not_be_looke
 # --- forks ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(sys.platform == "darwin", reason="F_FULLFSYNC is not in os there")
 def test_a_forked_child_carries_out_nothing_that_was_asked_for_in_its_parent(path: Path) -> None:
     script = """
     import threading, time
     import journal.fs.system
 
+    SYSTEM_OS = journal.fs.system.os
+
     class SlowOs:
         def __getattr__(self, name):
-            return getattr(os, name)
+            return getattr(SYSTEM_OS, name)
         def fdatasync(self, fd):
             syncing.set()
             threading.Event().wait()

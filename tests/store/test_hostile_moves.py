@@ -336,9 +336,11 @@ def test_jobs_made_while_the_lock_of_the_staging_directory_is_deleted_again_and_
 STEPPER = """
 import journal.fs.system
 
+SYSTEM_OS = journal.fs.system.os
+
 class SteppingOs:
     def __getattr__(self, name):
-        real = getattr(os, name)
+        real = getattr(SYSTEM_OS, name)
         if not stops or name != stops[0]:
             return real
         def call(*arguments):

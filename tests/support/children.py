@@ -14,13 +14,12 @@ from typing import Any, Self
 from zlib import crc32
 
 from support.pipes import ready
+from support.system_os import SYSTEM_OS
 
-import journal.fs.system
 from journal import Job, JobRow, JobService
 
 JOURNAL_NAME = "journal.jsonl"
 SEAL_BYTES = 18
-_SYSTEM_OS = journal.fs.system.os  # before a test replaces it; on Windows, not the module os
 
 _PRELUDE = """\
 import json, os, random, signal, sys
@@ -217,7 +216,7 @@ class FaultyOs:
         return sum(called == name for called, _ in self.calls)
 
     def __getattr__(self, name: str) -> Any:
-        real = getattr(_SYSTEM_OS, name)
+        real = getattr(SYSTEM_OS, name)
         if not callable(real) or isinstance(real, type):
             return real
 

@@ -13,6 +13,8 @@ import journal.fs.system
 from journal import StorageError
 from journal.transfer import pack_to_file, pull_job, unpack_job
 
+pytestmark = needs_any_names
+
 COMPOSED, DECOMPOSED = "caf\u00e9.txt", "cafe\u0301.txt"
 PAIRS = [("A.txt", "a.txt"), (COMPOSED, DECOMPOSED), ("x/STRASSE.txt", "x/Stra\u00dfe.txt")]
 
@@ -31,7 +33,6 @@ def fold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal.fs.system, "os", FoldingOs())
 
 
-@needs_any_names
 @pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("relation", ["identical", "behind", "diverged"])
 def test_a_pull_of_two_artifacts_that_are_one_name_here_is_refused_and_changes_nothing(
@@ -55,7 +56,6 @@ def test_a_pull_of_two_artifacts_that_are_one_name_here_is_refused_and_changes_n
     assert not (here / JOB / ".pull").exists()
 
 
-@needs_any_names
 @pytest.mark.parametrize("pair", PAIRS)
 def test_two_artifacts_that_are_two_names_here_are_both_pulled(
     copies: tuple[Path, Path], pair: tuple[str, str]
@@ -67,7 +67,6 @@ def test_two_artifacts_that_are_two_names_here_are_both_pulled(
     assert set(pulled.artifacts) == {f"artifacts/{name}" for name in pair}
 
 
-@needs_any_names
 @pytest.mark.parametrize("pair", PAIRS[:2])
 def test_a_pack_of_two_artifacts_that_are_one_name_here_is_refused_as_a_whole(
     copies: tuple[Path, Path],

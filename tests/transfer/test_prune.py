@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from support.children import FaultyOs, fails, journal_path
 from support.copies import put_artifact
+from support.system_os import SYSTEM_OS
 
 import journal.fs.system
 from journal import InvalidValueError, JobBusyError, JobLockedError, JobService, StorageError
@@ -366,7 +367,7 @@ class KilledOs:
         return self._left > 0
 
     def __getattr__(self, name: str) -> Any:
-        real = getattr(os, name)
+        real = getattr(SYSTEM_OS, name)
         if name not in ("open", "write", "fsync", "rename", "link", "unlink", "rmdir", "mkdir"):
             return real
 
