@@ -93,7 +93,7 @@ def member_of_row(row: JobRow, name: str) -> Any:
 
 
 def member_of_own(own: Mapping[str, Any], name: str, found: Any = MISSING) -> Any:
-    """``found``. If that is MISSING, the member of the result or usage that ``name`` selects."""
+    """Return ``found``, or if that is MISSING, the member of a result or usage with this name."""
     if found is not MISSING:
         return found
     root, _, rest = name.partition(".")
