@@ -12,7 +12,7 @@ from journal.errors import InvalidValueError
 
 MAX_ROW_NUMBER = 2**63 - 1
 _JOB_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
-_ROW_NUMBER = re.compile(r"[1-9][0-9]{0,18}")
+_ROW_NUMBER_DIGITS = 19
 _WINDOWS_DEVICES = frozenset(
     ("con", "prn", "aux", "nul", *(f"{name}{n}" for name in ("com", "lpt") for n in range(10)))
 )
@@ -59,6 +59,13 @@ def split_row_id(row_id: object) -> tuple[str, int]:
     """The two parts of ``JOB_ID:ROW_NUMBER``. Raises InvalidValueError."""
     if isinstance(row_id, str):
         job_id, _, number = row_id.rpartition(":")
-        if _ROW_NUMBER.fullmatch(number) and is_job_id(job_id):
+        # isdecimal() is a third of the time of a regular expression, for each change of a row.
+        if (
+            number.isdecimal()
+            and number.isascii()
+            and number >= "1"  # it doesn't begin with 0
+            and len(number) <= _ROW_NUMBER_DIGITS
+            and is_job_id(job_id)
+        ):
             return job_id, int(number)
     raise InvalidValueError("row_id", row_id, "must be JOB_ID:ROW_NUMBER, such as 'my-job:12'")

@@ -519,21 +519,21 @@ class JobService:
         already completed.
         """
         job_id, number = split_row_id(row_id)
-        recorded = None
+        record = RowStatusRecord(row=number, status="completed", at=UNSET_TIME)
+        if tracking_number is not None:
+            record.tracking_number = check_text(tracking_number, "tracking_number")
+        if label_path is not None:
+            record.label_path = self._recorded_path(job_id, label_path)
+        if cost_cents is not None:
+            record.cost_cents = check_cost(cost_cents)
+        if usage is not None:
+            record.usage = check_usage(usage)
         if result is not None:
-            recorded = as_json_value(result, "result", any_keys=True)
-        record = RowStatusRecord(
-            row=number,
-            status="completed",
-            tracking_number=check_optional_text(tracking_number, "tracking_number"),
-            label_path=self._recorded_path(job_id, label_path),
-            cost_cents=check_cost(cost_cents),
-            usage=check_usage(usage),
-            result=recorded,
-            at=UNSET_TIME,
-        )
+            record.result = as_json_value(result, "result", any_keys=True)
         row = self._change(job_id, record)
-        return row if recorded is result and self.numbers == "float" else self._as_read(row)
+        if result is None or (record.result is result and self.numbers == "float"):
+            return row
+        return self._as_read(row)
 
     def fail_row(
         self,

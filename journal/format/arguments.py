@@ -28,6 +28,8 @@ from journal.model import cents_of, millionths
 
 
 def check_text(value: object, where: str) -> str:
+    if type(value) is str and value.isascii():  # the usual case
+        return value
     if not isinstance(value, str):
         raise InvalidValueError(where, value, "must be text (str)")
     value = str.__str__(value)  # msgspec encodes no subclass of str
@@ -105,6 +107,8 @@ def check_cost(value: object, where: str = "cost_cents") -> int | float | None:
     """
     if value is None:
         return None
+    if type(value) is int and 0 <= value <= _MAX_COST_CENTS:  # the usual case
+        return value
     number = _number(value, where, "an int, a float or a Decimal")
     if not 0 <= number <= _MAX_COST_CENTS:
         raise InvalidValueError(where, value, f"must be from 0 to {_MAX_COST_CENTS} cents")

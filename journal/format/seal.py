@@ -17,9 +17,9 @@ SEALED_END_BYTES = SEAL_BYTES + 1  # with the LF after it
 SEALED_LINE_END = re.compile(rb',"crc":"([0-9a-f]{%d})"}\n' % SEAL_DIGITS)
 
 
-def sealed_end(crc: int) -> bytes:
-    """The seal and LF that replace the closing brace and LF of a commit's last record."""
-    return b',"crc":"%08x"}\n' % crc
+# sealed_end(crc): the seal and LF that replace the closing brace and LF of a commit's last record.
+# No function of Python, since each commit calls it.
+sealed_end = b',"crc":"%08x"}\n'.__mod__
 
 
 def crc_digits(crc: int) -> str:

@@ -264,6 +264,28 @@ class JournalFile(Descriptor):
             return size if size != self.unended_at else size + 1
         return None
 
+    def ends_as(self, size: int, end: bytes) -> bool:
+        """Return whether the path names this file, and this file alone, with ``size`` bytes, of
+        which ``end`` are the last.
+
+        One call instead of :meth:`size_at_path` and :meth:`read_at`, since each commit begins with
+        it.
+        """
+        try:
+            stat = system.os.stat(self._path_text)
+            return (
+                stat.st_size == size
+                and stat.st_ino == self.inode
+                and stat.st_dev == self._device
+                and stat.st_nlink == 1
+                and size > 0
+                and system.os.pread(self.fd, len(end), size - len(end)) == end
+            )
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise storage_error(self.path, "read", error) from error
+
     def read_some(self, offset: int, length: int) -> bytes:
         """Read up to ``length`` bytes from ``offset``, with one system call, which may return
         fewer.

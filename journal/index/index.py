@@ -324,10 +324,10 @@ class Index:
         code: int,
         offset: int,
         cost_cents: float | None,
-        *,
-        reset: Reset | None = None,
-        given_back: bool = False,
         usage: dict[str, int | float] | None = None,
+        reset: Reset | None = None,
+        *,
+        given_back: bool = False,
     ) -> int:
         """Set the row's status, and the offset of its record; return the row's attempts.
 
@@ -336,30 +336,31 @@ class Index:
         """
         if self._lease is not None:
             self.detach()
-        columns = self.columns
-        old = columns.statuses[position]
-        attempts, before = columns.attempts[position], columns.status_offsets[position]
-        spent = self.cost_millionths, self.usage
-        known = self.before_attempt.get(position)
-        self._undo.append(("row", position, old, before, known, attempts, *spent))
-        self.status_counts[old] -= 1
-        self.status_counts[code] += 1
-        columns.statuses[position] = code
-        columns.status_offsets[position] = offset
+        columns, counts = self.columns, self.status_counts
+        statuses, offsets = columns.statuses, columns.status_offsets
+        old, before, attempts = statuses[position], offsets[position], columns.attempts[position]
+        spent, usages = self.cost_millionths, self.usage
+        known = self.before_attempt.get(position) if self.before_attempt else None
+        self._undo.append(("row", position, old, before, known, attempts, spent, usages))
+        counts[old] -= 1
+        counts[code] += 1
+        statuses[position] = code
+        offsets[position] = offset
         if code == PROCESSING:  # the start of an attempt has no cost
             attempts += 1
             columns.attempts[position] = attempts
             if old != PROCESSING and before:
                 self.before_attempt[position] = before
             return attempts
-        self.before_attempt.pop(position, None)
+        if known is not None:
+            del self.before_attempt[position]
         if cost_cents:
-            self.cost_millionths += millionths(cost_cents)
+            self.cost_millionths = spent + millionths(cost_cents)
         if usage:
             self.usage = added_usage(self.usage, usage)
         if code == PENDING and (reset or (given_back and old == PROCESSING)):
-            counts = (getattr(columns, name) for name in _UNCOUNTED)
-            undone = (None if column is None else column[position] for column in counts)
+            uncounted = (getattr(columns, name) for name in _UNCOUNTED)
+            undone = (None if column is None else column[position] for column in uncounted)
             self._undo.append(("reset", position, *undone))
             change = columns.reset_attempts if reset else columns.give_back_attempt
             change(position)

@@ -110,7 +110,7 @@ class Group:
         self._patience_s = min(patience_s, _PATIENCE_S)
         self._guard = threading.Lock()
         self._queue: list[_Request] = []
-        self._leader: _Request | None = None
+        self.leader: _Request | None = None  # None: no thread waits for a commit of the group
 
     def run(self, journal: Journal, change: Callable[[], Result]) -> Result:
         """Call ``change`` in a commit; return its result or raise its error.
@@ -122,7 +122,7 @@ class Group:
         try:
             self._queue_up(request)
             while not self._is_settled(request):
-                if request.commit is None and self._leader is request:
+                if request.commit is None and self.leader is request:
                     self._lead(journal, request)
                 else:
                     self._wait(request)
@@ -135,8 +135,8 @@ class Group:
         with self._guard:
             if request not in self._queue:
                 self._queue.append(request)
-            if self._leader is None:
-                self._leader = request
+            if self.leader is None:
+                self.leader = request
 
     def _is_settled(self, request: _Request) -> bool:
         commit = request.commit
@@ -154,18 +154,18 @@ class Group:
         if not request.wake.acquire(timeout=patience_s):
             with self._guard:
                 if request in self._queue:  # else a leader has taken it, and will wake this thread
-                    self._leader = request
+                    self.leader = request
 
     def _leave(self, request: _Request) -> None:
-        if request.commit is not None and self._leader is not request:
+        if request.commit is not None and self.leader is not request:
             return  # a leader has removed it from the queue
         with self._guard:
             if request in self._queue:  # its thread failed to lead, or was interrupted
                 self._queue.remove(request)
-            if self._leader is request:
-                self._leader = self._queue[0] if self._queue else None
-                if self._leader is not None:
-                    self._leader.wake_up()
+            if self.leader is request:
+                self.leader = self._queue[0] if self._queue else None
+                if self.leader is not None:
+                    self.leader.wake_up()
 
     def _lead(self, journal: Journal, own: _Request) -> None:
         """Make one commit of all requests in the queue. Raises if the commit couldn't begin."""

@@ -26,6 +26,7 @@ from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from threading import get_ident
 from time import time_ns
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -110,7 +111,7 @@ class Journal(Recovery):
     @property
     def in_own_commit(self) -> bool:
         """Return whether the calling thread has a commit open."""
-        return self._owner == threading.get_ident()
+        return self._owner == get_ident()
 
     def close(self) -> None:
         """Close the file, unless a view still reads from it."""
@@ -153,11 +154,12 @@ class Journal(Recovery):
     def change(self, change: Callable[..., Result], *arguments: Any) -> Result:
         """Call ``change(journal, *arguments)`` in a commit; return its result after the commit.
 
-        With ``sync``, changes that several threads request at the same time share one commit. Then
-        another thread may be the one that calls ``change``, and the others wait. So ``change`` must
-        be quick.
+        With ``sync``, changes that several threads request during a commit share the next one.
+        Then another thread may be the one that calls ``change``, and the others wait. So ``change``
+        must be quick. A thread that finds no commit open makes one alone.
         """
-        if self._sync and self._owner != threading.get_ident():
+        is_busy = self._sync and (self._depth or self._group.leader is not None)
+        if is_busy and self._owner != get_ident():
             return self._group.run(self, partial(change, self, *arguments))
         with self:
             return change(self, *arguments)
@@ -191,9 +193,15 @@ class Journal(Recovery):
             self._saves.append(self._savepoint())
             self._depth += 1
             return self
-        self._depth, self._owner = 1, threading.get_ident()
+        self._depth, self._owner = 1, get_ident()
         try:
-            self._begin()
+            self._failed = None
+            self._took_long = self._foreign = self.in_doubt = False
+            if self._buffer:  # a signal handler has raised in the last commit
+                self._buffer.clear()
+            self._lock_and_recover()
+            self._buffer_at, self._crc = self._end, self._end_crc
+            self._begin_at = self.index.last_at
         except BaseException:
             self._leave(False)
             raise
@@ -222,15 +230,22 @@ class Journal(Recovery):
         self._stale = True
         written = False
         try:
-            written = self._finish(discard=error is not None or self._failed is not None)
+            if error is not None or self._failed is not None:
+                self._abandon()
+            elif self._buffer:
+                written = self._write_commit(self.file)
+            else:  # nothing was appended
+                self.index.forget_undo()
+                self._stale, written = False, True
         finally:
             self._leave(written)
-        failed, self._failed = self._failed, None
-        if error is None and failed is not None:
-            try:
-                raise failed
-            finally:
-                del failed  # the error would keep this frame, and so the file, alive
+        if self._failed is not None:
+            failed, self._failed = self._failed, None
+            if error is None:
+                try:
+                    raise failed
+                finally:
+                    del failed  # the error would keep this frame, and so the file, alive
 
     # A signal handler may raise just before the first line of a block's __exit__ runs. Then the
     # block has ended, but its commit is still open. Changes that joined this commit would be
@@ -277,28 +292,6 @@ class Journal(Recovery):
             self._call_at_end(0, written)
         self._depth, self._owner, self._task = 0, 0, None
         self.mutex.release()
-
-    def _begin(self) -> None:
-        """Lock and recover the file, and begin a commit after the last one in the file."""
-        self._failed = None
-        self._took_long = self._foreign = self.in_doubt = False
-        self._buffer.clear()
-        self._lock_and_recover()
-        self._buffer_at, self._crc = self._end, self._end_crc
-        self._begin_at = self.index.last_at
-
-    def _finish(self, discard: bool) -> bool:
-        """Write the appended records, or discard them; return whether they were written."""
-        file = self._file
-        assert file is not None
-        if discard:
-            self._abandon()
-            return False
-        if self._buffer:
-            return self._write_commit(file)
-        self.index.forget_undo()  # nothing was appended
-        self._stale = False
-        return True
 
     def outcome(self) -> list[bool] | None:
         """Return a list that gets one item when the open commit ends: True if the commit was
@@ -424,7 +417,8 @@ class Journal(Recovery):
         buffer = self._buffer
         del buffer[-2:]  # the closing brace and LF of the last record
         crc = crc32(buffer, self._crc)
-        buffer += sealed_end(crc)
+        seal = sealed_end(crc)
+        buffer += seal
         try:
             if self._took_long:
                 self._check_end(file)
@@ -446,11 +440,13 @@ class Journal(Recovery):
             except StorageError as error:
                 self._take_back(error)
                 return False
-        self._end, self._end_crc = end, crc
+        self._end, self._end_crc, self._seal = end, crc, seal
         self._known_ns = time_ns()
         self.index.forget_undo()
         self._stale = False
-        if hint.is_due_while_open(end, self._hint_end):
+        if end - self._hint_end >= hint.GROWTH_BYTES and hint.is_due_while_open(
+            end, self._hint_end
+        ):
             self._leave_hint(durable=self._sync and not self._unsynced)
         return True
 

@@ -26,6 +26,8 @@ from journal.index.hint import read_hint, write_hint, written_ns
 from journal.index.index import Index
 from journal.index.replay import apply_block
 
+_WINDOW_BYTES = 4096
+
 
 class Reader:
     """The part of :class:`Journal` that reads. Hold ``mutex`` while you use the index."""
@@ -38,10 +40,12 @@ class Reader:
         self.index = Index()
         self.exact = False  # whether numbers are read with all their digits: see Number
         self._lock_timeout_s = lock_timeout_s
+        self._window = 0, b""  # the last bytes that row_line has read, and their offset
         self._file: JournalFile | None = None
         self._stale = False  # whether the index may differ from the file, and must be rebuilt
         self._end = 0  # the end of the last commit in the index, and the crc in its seal
         self._end_crc = 0
+        self._seal = b""  # the seal with that crc, as it stands in the file
         self._torn_end = 0  # the end of the torn tail, or 0
         self._unsynced = True  # whether the file may hold commits that nobody has synced
         self._is_new = False  # whether the file was opened and not read yet
@@ -103,6 +107,7 @@ class Reader:
         """Open the journal that is at the path now, without reading it."""
         self._file = None
         self._stale = self._is_new = True
+        self._window = 0, b""
         self._file = open_journal(self.path, self.job_id)
         return self._file
 
@@ -115,8 +120,8 @@ class Reader:
         return size == self._end and not self._stale and self._has_our_seal(file)
 
     def _has_our_seal(self, file: JournalFile) -> bool:
-        begin = self._end - SEALED_END_BYTES  # has_seal() inlined, as each commit calls this
-        return begin < 0 or file.read_at(begin, SEALED_END_BYTES) == sealed_end(self._end_crc)
+        begin = self._end - SEALED_END_BYTES
+        return begin < 0 or file.read_at(begin, SEALED_END_BYTES) == self._seal
 
     def _catch_up(self, size: int, *, locked: bool) -> None:
         """Apply the commits that the index lacks, from the first ``size`` bytes of the file."""
@@ -138,6 +143,7 @@ class Reader:
         if self._is_new:
             self._is_new = False
             hinted = read_hint(self.directory, self.file)
+        self._window = 0, b""
         self.index, position = hinted or (Index(), START)
         self._set_end(position)
         self._hint_end = self._end
@@ -189,6 +195,7 @@ class Reader:
 
     def _set_end(self, position: Position) -> None:
         self._end, self._end_crc = position
+        self._seal = sealed_end(position.crc)
 
     def _judge_tail(self, size: int, *, locked: bool) -> None:
         """Decide whether the bytes after the last commit are a torn tail or damage."""
@@ -232,3 +239,17 @@ class Reader:
     def read_line(self, offset: int) -> bytes:
         """The line at an offset from the index, without its LF."""
         return self.file.read_line(offset)
+
+    def row_line(self, offset: int) -> bytes:
+        """The same as :meth:`read_line`, faster for lines that stand near each other.
+
+        The bytes before the end of the last commit never change. So some of them are kept.
+        """
+        start, data = self._window
+        begin = offset - start
+        end = data.find(b"\n", begin) if begin >= 0 else -1
+        if end < 0 and offset < self._end:
+            data = self.file.read_some(offset, min(_WINDOW_BYTES, self._end - offset))
+            self._window = offset, data  # one assignment, since a signal handler may raise
+            begin, end = 0, data.find(b"\n")
+        return data[begin:end] if end >= 0 else self.read_line(offset)

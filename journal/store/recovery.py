@@ -45,6 +45,8 @@ class Recovery(Reader):
                 file = self._open()
             if not file.try_lock():
                 self._lock(file)
+            if self._is_as_left(file):
+                return
             size = file.size_at_path()
             if size is not None:
                 if self._knows(file, size):
@@ -57,6 +59,18 @@ class Recovery(Reader):
                 return
             self._unlock(file)
             self._open()  # the file was deleted or replaced before it was locked
+
+    def _is_as_left(self, file: JournalFile) -> bool:
+        """Return whether the locked file needs no look at its commits, and nothing put in order.
+
+        That is the usual case: nobody else has written since the last commit in the index.
+        """
+        return (
+            not (self._stale or self._torn_end or self._unsynced)
+            and file.writable
+            and file.ends_as(self._end, self._seal)
+            and (self._mark is None or self._mark.is_clear())
+        )
 
     def _unlock(self, file: JournalFile) -> None:
         try:
@@ -214,6 +228,7 @@ class Recovery(Reader):
                 raise handles.storage_error(self.path, "replace", error) from error
             raise
         self._file = new
+        self._window = 0, b""
         self._hint_end = 0
         self._known_ns = new.size_and_change()[1]
         old.unlock()

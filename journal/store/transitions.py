@@ -54,6 +54,7 @@ from journal.store.rows import (
     read_row,
     read_status,
     row_from_records,
+    row_not_found,
     row_of,
     window_reader,
 )
@@ -186,23 +187,26 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
     InvalidStateTransition.
     """
     index, number, reset = journal.index, record.row, record.reset
-    position = position_of(journal, number)
+    position = index.position_of(number)
+    if position is None:
+        raise row_not_found(journal, number)
     columns = index.columns
     code, old = CODES[record.status], columns.statuses[position]
-    if reset == "redo" and old not in _REDONE:
-        hint = "" if old == NEEDS_REVIEW else "only a row that has ended can be redone"
-        _refuse_row(journal, position, RowStatus.PENDING, hint, "it can't be redone")
-    if reset != "redo" and code not in _ALLOWED_CODES[old]:
+    if reset == "redo":
+        if old not in _REDONE:
+            hint = "" if old == NEEDS_REVIEW else "only a row that has ended can be redone"
+            _refuse_row(journal, position, RowStatus.PENDING, hint, "it can't be redone")
+    elif code not in _ALLOWED_CODES[old]:
         _refuse_row(journal, position, STATUSES[code])
-    if record.given_back and old != PROCESSING:
+    elif record.given_back and old != PROCESSING:
         _refuse_row(journal, position, RowStatus.PENDING, _NOT_IN_FLIGHT)
-    # Read the row first. If it can't be read, nothing must be changed.
     if record.usage and len(index.usage.keys() | record.usage.keys()) > MAX_USAGE_NAMES:
         names = ", ".join(record.usage.keys() - index.usage.keys())
         reason = f"would give the job more than {MAX_USAGE_NAMES} names of usage"
         raise InvalidValueError("usage", names, reason)
+    # Read the row first. If it can't be read, nothing must be changed.
     offset = columns.row_offsets[position]
-    row = read_row(journal.file, journal.read_line(offset), offset, number, exact=journal.exact)
+    row = read_row(journal.file, journal.row_line(offset), offset, number, exact=journal.exact)
     if reset is not None and row.checksum == LOST_CHECKSUM:
         hint = "give it data by update_row_data(), or skip it by skip_row() or `journal skip`"
         _refuse_row(journal, position, RowStatus.PENDING, hint, _LOST)
@@ -221,7 +225,9 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
     attempts = put_row_status(journal, position, record)
     if state.status is JobStatus.FAILED and old != PROCESSING and code not in _STARTING_CODES:
         _complete_if_settled(journal)
-    before = index.columns.earlier_attempts(position)
+    columns = index.columns
+    all_count = columns.earlier is None and columns.given_back is None
+    before = 0 if all_count else columns.earlier_attempts(position)
     return row_from_records(journal.job_id, row, record, attempts, before, index.keyed)
 
 
@@ -384,9 +390,9 @@ def put_row_status(journal: Journal, position: int, record: RowStatusRecord) -> 
         CODES[record.status],
         journal.append(record),
         record.cost_cents,
-        reset=record.reset,
+        record.usage,
+        record.reset,
         given_back=record.given_back,
-        usage=record.usage,
     )
 
 

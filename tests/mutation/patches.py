@@ -1029,8 +1029,8 @@ GROUPS = [
     Patch(
         "the leader of a group names the next one",
         "store/group_commit",
-        "                self._leader = self._queue[0] if self._queue else None\n",
-        "                self._leader = None\n",
+        "                self.leader = self._queue[0] if self._queue else None\n",
+        "                self.leader = None\n",
         GROUP,
     ),
 ]

@@ -361,12 +361,12 @@ def test_nobody_waits_for_ever_for_a_leader_that_has_vanished(
 ) -> None:
     group = service._store.journal(JOB)._group
     monkeypatch.setattr(group, "_patience_s", 0.01)
-    group._leader = journal.store.group_commit._Request(
+    group.leader = journal.store.group_commit._Request(
         lambda: None
     )  # as an interrupt may leave it behind
     assert complete(service, 1).heard().row_number == 1
     assert complete(service, 2).heard().row_number == 2
-    assert group._leader is None
+    assert group.leader is None
 
 
 def test_a_thread_that_waits_for_an_open_batch_gives_up_in_time(
@@ -424,13 +424,17 @@ def test_what_waits_in_the_parents_queue_is_for_the_parent_alone(tmp_path: Path)
         service.create_job("Together", job_id=JOB, row_data=[{}] * 2)
     script = """
         import threading, time
+        from functools import partial
+        from journal.format.records import UNSET_TIME, RowStatusRecord
+        from journal.store.transitions import change_row
         service = JobService(root)
         service.get_job(job_id)
         log = service._store.journal(job_id)
+        record = RowStatusRecord(row=1, status="completed", at=UNSET_TIME)
         errors = []
         def work():
             try:
-                service.complete_row(f"{job_id}:1")
+                log._group.run(log, partial(change_row, log, record))
             except JournalError as error:
                 errors.append(error)
         thread = threading.Thread(target=work)
@@ -498,9 +502,9 @@ class Impatient:
             service.skip_row(f"{JOB}:8")
             self.first = complete(service, 1)
             wait_until(lambda: queued(service) == 1)
-            leader = group._leader
+            leader = group.leader
             self.others = [complete(service, number) for number in (2, 3, 4)]
-            wait_until(lambda: queued(service) == 4 and group._leader is not leader)
+            wait_until(lambda: queued(service) == 4 and group.leader is not leader)
 
 
 def test_an_impatient_thread_is_not_told_done_for_a_commit_that_failed(

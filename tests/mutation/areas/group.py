@@ -10,7 +10,7 @@ PATCHES = [
     Patch(
         "who has waited too long looks for itself whether there is a leader",
         "store/group_commit",
-        "                    self._leader = request\n\n    def _leave",
+        "                    self.leader = request\n\n    def _leave",
         "                    pass\n\n    def _leave",
         GROUP,
     ),

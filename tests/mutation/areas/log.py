@@ -90,8 +90,8 @@ PATCHES = [
     Patch(
         "a batch that caught a failed write is not committed",
         "store/journal",
-        "discard=error is not None or self._failed is not None)",
-        "discard=error is not None)",
+        "            if error is not None or self._failed is not None:\n                self._abandon",
+        "            if error is not None:\n                self._abandon",
         "tests/store/test_faults.py -k batch",
     ),
     Patch(

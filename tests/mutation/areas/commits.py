@@ -1,0 +1,78 @@
+"""The quick beginning of a commit: what it looks at before it believes that nobody has written."""
+
+from __future__ import annotations
+
+from mutation.patch import FAULTS, PROCESSES, Patch
+
+PATCHES = [
+    Patch(
+        "a commit begins with a look at the file's name, its size and its seal",
+        "store/recovery",
+        "            and file.ends_as(self._end, self._seal)\n",
+        "",
+        PROCESSES,
+    ),
+    Patch(
+        "a commit begins with a look at the mark of a failed sync",
+        "store/recovery",
+        "            and (self._mark is None or self._mark.is_clear())\n",
+        "",
+        FAULTS,
+    ),
+    Patch(
+        "what nobody has synced is put in order before the next commit",
+        "store/recovery",
+        "            not (self._stale or self._torn_end or self._unsynced)\n",
+        "            not (self._stale or self._torn_end)\n",
+        FAULTS,
+    ),
+    Patch(
+        "a commit begins with a look at the seal: another file may be as long",
+        "fs/handles",
+        "                and system.os.pread(self.fd, len(end), size - len(end)) == end\n",
+        "",
+        PROCESSES,
+    ),
+    Patch(
+        "a commit begins with a look at the number of the file's links",
+        "fs/handles",
+        "                and stat.st_nlink == 1\n                and size > 0\n",
+        "                and size > 0\n",
+        "tests/store/test_strange_files.py",
+    ),
+    Patch(
+        "a mark that another file has replaced is not believed",
+        "fs/sync_mark",
+        "                and stat.st_nlink == 1\n                and system",
+        "                and system",
+        FAULTS,
+    ),
+    Patch(
+        "rows are not kept from a file that was replaced",
+        "store/reader",
+        '        self._stale = self._is_new = True\n        self._window = 0, b""\n',
+        "        self._stale = self._is_new = True\n",
+        PROCESSES,
+    ),
+    Patch(
+        "rows are not kept from bytes that another writer has replaced",
+        "store/reader",
+        '        self._window = 0, b""\n        self.index',
+        "        self.index",
+        PROCESSES,
+    ),
+    Patch(
+        "rows are not kept from bytes behind the last commit",
+        "store/reader",
+        "min(_WINDOW_BYTES, self._end - offset)",
+        "_WINDOW_BYTES",
+        PROCESSES,
+    ),
+    Patch(
+        "a change joins the commit of those who wait",
+        "store/journal",
+        "        is_busy = self._sync and (self._depth or self._group.leader is not None)\n",
+        "        is_busy = False\n",
+        "tests/store/test_group.py",
+    ),
+]
