@@ -445,11 +445,11 @@ class StepInDoubtError(JournalError):
     __match_args__ = ("row_id", "step", "attempt")
 
     def __init__(self, row_id: str, step: str, attempt: int) -> None:
-        import shlex  # noqa: PLC0415  (reading a job doesn't need it)
+        from journal.fs.shell import quote  # noqa: PLC0415  (reading a job doesn't need it)
 
         self.row_id, self.step, self.attempt = row_id, step, attempt
         job_id, _, number = row_id.rpartition(":")
-        resolve = f"journal resolve {job_id} --row {number} --step {shlex.quote(step)}"
+        resolve = f"journal resolve {job_id} --row {number} --step {quote(step)}"
         super().__init__(
             f"step {step!r} of row {row_id} began in attempt {attempt}, and nobody knows whether "
             f"it took effect: find out, then type `{resolve} --result {RESULT_PLACEHOLDER}` if it "

@@ -93,7 +93,7 @@ def test_only_the_floor_of_the_disk_locks_or_opens_what_belongs_to_a_journal(pat
     if module_name(path) in FS:
         return
     assert not imports(path) & {"fcntl", "filelock", "shutil", "mmap"} - (
-        {"shutil"} if module_name(path) == "cli.run.arguments" else set()
+        {"shutil"} if module_name(path).startswith("run.platform") else set()
     )
     calls = {
         f"{node.value.id}.{node.attr}"
@@ -103,7 +103,11 @@ def test_only_the_floor_of_the_disk_locks_or_opens_what_belongs_to_a_journal(pat
     assert not calls & {
         *("os.open", "os.write", "os.rename", "os.unlink", "os.replace"),
         *("os.fsync", "os.fdatasync", "os.chmod", "os.fchmod"),
-    } - ({"os.open", "os.write"} if module_name(path).startswith("cli") else set())
+    } - (
+        {"os.open", "os.write"}
+        if module_name(path).startswith(("cli", "run.platform"))  # the standard streams
+        else set()
+    )
 
 
 MODULES_OF_PLATFORMS = {"fcntl", "msvcrt", "pwd", "resource", "termios", "winreg", "_winapi"}
@@ -123,9 +127,7 @@ def questions_about_the_platform(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)
 def test_only_fs_and_run_ask_for_the_platform(path: Path) -> None:
-    if module_name(path) == "cli.run.subprocesses":  # until it has moved into run
-        return
-    if room_of(module_name(path)) not in ("fs", "run"):
+    if room_of(module_name(path)) not in ("fs", "fs.shell", "run"):
         assert questions_about_the_platform(path) | (imports(path) & MODULES_OF_PLATFORMS) == set()
 
 
@@ -215,7 +217,7 @@ OPTIONAL = {"jinja2", "numpy", "openpyxl", "pandas", "polars", "pyarrow", "pygal
 
 def test_the_package_needs_nothing_but_its_three_libraries() -> None:
     used = {i.split(".")[0] for path in SOURCES for i in imports(path)}
-    needed = used - set(sys.stdlib_module_names) - OPTIONAL
+    needed = used - set(sys.stdlib_module_names) - OPTIONAL - {"colorama"}  # click's, on Windows
     assert needed == {"journal", "click", "filelock", "msgspec"}
 
 

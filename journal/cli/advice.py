@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +11,7 @@ from typing import NamedTuple
 from journal.cli.find import holder_text
 from journal.errors import RESULT_PLACEHOLDER
 from journal.format.records import BOTH_COPIES
+from journal.fs import shell
 from journal.history.error_groups import ErrorGroup, Numbers
 from journal.history.events import RAISE_IT
 from journal.history.redact import REDACTED
@@ -110,7 +110,7 @@ def next_start(job: Job, root: Path, paused: str = "") -> NextStart:
         how = f"use `journal run` with the same input and --job {job.id}, or in Python {program}"
         return NextStart("", f"{job.id} was never run: {how}")
     if " --root " in again and " run " in again:
-        if f" --root {shlex.quote(str(root))} run " in again:
+        if f" --root {shell.quote(str(root))} run " in again:
             return NextStart(again, "run it again")
         return NextStart("", f"use `journal run` with --job {job.id} again")
     if again and again != REDACTED:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 import re
-import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from decimal import Decimal
 from functools import wraps
@@ -19,6 +18,7 @@ from journal.cli.output import first_of
 from journal.cli.row_ranges import rows_of
 from journal.cli.shared_options import rows_option
 from journal.frames.columns import MISSING, member_of_row
+from journal.fs import shell
 from journal.model import JobRow, RowStatus
 from journal.service import JobService
 from journal.text import as_text, counted, shorten
@@ -131,7 +131,7 @@ def _hints(ctx: click.Context, conditions: Iterable[Condition]) -> dict[str, str
     for column, sign, value in conditions:
         option = _OPTION_OF.get(column)
         if option in options:
-            given = f" {shlex.quote(value)}" if sign == "=" else ""
+            given = f" {shell.quote(value)}" if sign == "=" else ""
             hints[column] = f"{column!r} is the journal's own: write {option}{given}"
     return hints
 

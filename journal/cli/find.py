@@ -15,6 +15,7 @@ import click
 from journal.cli.exit_codes import Refused
 from journal.cli.output import echo_err, first_of
 from journal.errors import JobNotFoundError, JournalError
+from journal.fs import shell
 from journal.fs.names import JOURNAL_NAME
 from journal.ids import is_job_id
 from journal.model import Job, JobStatus, RunHolder
@@ -34,7 +35,7 @@ _OTHER_NAMES = {
 
 def complete_job(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
     """Shell completion for JOB: ids of the store, or paths if the word contains a ``/``."""
-    if os.sep in incomplete:
+    if os.path.dirname(incomplete):
         return complete_path(ctx, parameter, incomplete)
     try:
         service = ReadingService(ctx.find_root().params.get("root") or DEFAULT_ROOT)
@@ -86,7 +87,7 @@ def find_job(root: str, name: str, *, redact: Collection[str] = ()) -> tuple[Job
 
     ``redact`` is passed to JobService. Raises JobNotFoundError, or a click error.
     """
-    if os.sep in name or name in (os.curdir, os.pardir):
+    if os.path.dirname(name) or name in (os.curdir, os.pardir):
         directory = Path(name).resolve()
         if not os.path.lexists(directory / JOURNAL_NAME):
             raise _not_found(name)
@@ -140,18 +141,16 @@ def journal_command() -> list[str]:
     """The words that call this program, for commands to paste."""
     if os.path.basename(sys.argv[0]) == "__main__.py":
         return [sys.executable, "-m", "journal"]
-    return [sys.argv[0] if os.sep in sys.argv[0] else "journal"]
+    return [sys.argv[0] if os.path.dirname(sys.argv[0]) else "journal"]
 
 
 def command_line(ctx: click.Context, service: JobService) -> Callable[..., str]:
     """A function that turns words, such as "show" and an id, into a command line for this store."""
-    import shlex  # noqa: PLC0415  (`journal list` starts without it)
-
     words, root = ["journal"], os.path.abspath(service.root)
     if os.path.abspath(os.environ.get("JOURNAL_ROOT") or DEFAULT_ROOT) != root:
         given = os.path.abspath(ctx.obj) == root  # otherwise JOB was given as a path
         words += ["--root", ctx.obj if given else root]
-    return lambda *more: shlex.join([*words, *more])
+    return lambda *more: shell.join([*words, *more])
 
 
 def duration_s(job: Job, state: str, now: datetime) -> float | None:

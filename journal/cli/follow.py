@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import select
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -12,6 +11,7 @@ from typing import NamedTuple
 from journal.cli.exit_codes import Refused
 from journal.cli.output import echo_err
 from journal.errors import JobNotFoundError
+from journal.fs import streams
 from journal.model import TERMINAL_STATUSES, Job, JobStatus
 from journal.service import JobService, existing_job
 from journal.text import counted
@@ -112,7 +112,5 @@ def check_reader() -> None:
         descriptor = sys.stdout.fileno()
     except (io.UnsupportedOperation, ValueError):  # not a file with a descriptor
         return
-    poll = select.poll()
-    poll.register(descriptor, 0)  # poll for no events: errors are always reported
-    if any(event & select.POLLERR for _, event in poll.poll(0)):
+    if streams.has_lost_reader(descriptor):
         raise BrokenPipeError

@@ -21,6 +21,7 @@ from journal.cli.exit_codes import (
 from journal.cli.find import DEFAULT_ROOT, complete_directory, did_you_mean
 from journal.cli.output import echo_err
 from journal.errors import JournalError
+from journal.fs import streams
 from journal.fs.names import JOURNAL_NAME
 
 PURPOSES = {
@@ -67,7 +68,9 @@ class _Commands(click.Group):
     def make_context(self, *args: Any, **more: Any) -> click.Context:
         try:
             return super().make_context(*args, **more)
-        except BrokenPipeError:  # raised by --help or --version
+        except OSError as error:  # raised by --help or --version
+            if not streams.is_closed_pipe(error):
+                raise
             _discard_output()
             raise click.exceptions.Exit(EXIT_CLOSED_PIPE) from None
 
@@ -75,7 +78,9 @@ class _Commands(click.Group):
         try:
             code = super().invoke(ctx)
             sys.stdout.flush()
-        except BrokenPipeError:
+        except OSError as error:
+            if not streams.is_closed_pipe(error):
+                raise
             _discard_output()
             return EXIT_CLOSED_PIPE
         return code
@@ -151,7 +156,12 @@ def main(arguments: list[str] | None = None) -> int:
             from journal.cli.completion import shells  # noqa: PLC0415  (a shell asks, no person)
 
             shells.register()
-        code: Any = cli.main(arguments, standalone_mode=False, complete_var=_COMPLETE)
+        code: Any = cli.main(
+            arguments,
+            standalone_mode=False,
+            complete_var=_COMPLETE,
+            windows_expand_args=False,  # no shell is involved on any system
+        )
     except click.ClickException as error:
         error = _explained(error)
         shown = io.StringIO()
@@ -222,8 +232,7 @@ def _ensure_standard_streams() -> None:
             # open() uses the lowest free descriptor, which is this one
             os.open(os.devnull, os.O_RDWR)
     for stream in (sys.stdout, sys.stderr):  # the encoding may lack characters of the data
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+        streams.set_encoding(stream)
     if sys.stdin is None:
         sys.stdin = open(0, closefd=False, encoding="utf-8")  # noqa: SIM115  (until we exit)
     if sys.stdout is None:

@@ -12,6 +12,7 @@ from typing import IO, Any, cast
 
 import click
 
+from journal.fs import streams
 from journal.text import encode_json, escaped, escaped_json, json_array
 
 _COLORS = {
@@ -122,9 +123,10 @@ def use_color(choice: str | None) -> bool:
     """
     if choice in ("always", "never"):
         return choice == "always"
-    return (
-        not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and sys.stdout.isatty()
-    )
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not sys.stdout.isatty():
+        return False
+    streams.let_control_cursor()
+    return True
 
 
 def colored(text: str, status: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 
 if sys.platform == "win32":
     from os import getlogin
@@ -40,12 +41,19 @@ def process_id() -> int:
 
 if sys.platform == "win32":
 
+    def call_after_fork(_call: Callable[[], object]) -> None:
+        """Windows has no fork."""
+
     def host_name() -> str:
         return os.host_name()
 
     def user_name() -> str:
         return getlogin()
 else:
+
+    def call_after_fork(call: Callable[[], object]) -> None:
+        """Call a function in each process that is forked from now on."""
+        os.register_at_fork(after_in_child=call)
 
     def host_name() -> str:
         return os.uname().nodename

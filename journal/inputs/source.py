@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shlex
 from typing import Any
 
 import msgspec
 
 from journal.errors import InvalidValueError
+from journal.fs import shell
 
 STANDARD_INPUT = "-"
 SQLITE_PREFIX = "sqlite:"
@@ -56,7 +56,7 @@ class Source(msgspec.Struct, frozen=True):
     def give(self, name: str, value: str) -> str:
         """An option with a value, as a person types it."""
         if self.in_shell:
-            return f"--{name} {shlex.quote(value)}"
+            return f"--{name} {shell.quote(value)}"
         return f"{name}={value!r}"
 
     def refused(self, reason: str, where: str = "", value: object = "") -> InvalidValueError:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO, TypeVar
 
+from journal.fs import streams, system
 from journal.model import Job, done_rows, expected_cost_cents
 from journal.progress.redirect import redirect_handlers
 from journal.text import counted, escaped, shorten, spent_text
@@ -58,6 +59,7 @@ class Bar:
         with cls._lock:
             if cls._shown is not None:
                 return None
+            streams.let_control_cursor()
             bar = cls._shown = cls()
         redirect_handlers({above.stream: above for _, above in bar._replaced})
         return bar
@@ -158,7 +160,7 @@ class Bar:
             self._terminal.flush()
 
 
-os.register_at_fork(after_in_child=Bar.forget)
+system.call_after_fork(Bar.forget)
 
 
 def unwrapped(stream: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -14,7 +13,7 @@ import msgspec
 from journal.display.plain import report_text
 from journal.errors import InvalidStateTransition, InvalidValueError, JournalError
 from journal.format.arguments import check_optional_text, check_text
-from journal.fs import system
+from journal.fs import shell, system
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, Policy, job_exit_code
 from journal.progress.messages import INFO, WARNING, Tell, say
 from journal.run.outcome import Outcome
@@ -242,7 +241,7 @@ class HeldJob:
             rows = counted(in_flight, "row|rows is|are in flight")
             self.report(
                 f"{self.id}: paused by another process; {rows}; to continue this run: "
-                f"journal --root {shlex.quote(str(self.service.root))} resume {self.id}"
+                f"journal --root {shell.quote(str(self.service.root))} resume {self.id}"
             )
         elif was_paused and job.status is JobStatus.RUNNING:
             self.report(f"{self.id}: resumed")
@@ -276,9 +275,9 @@ class HeldJob:
 
 
 def _from_here(command: str) -> str:
-    """Add a ``cd`` to the current directory to the command, so that the command works anywhere."""
+    """Let the command change to the current directory first, so that it works anywhere."""
     try:
-        return f"cd {shlex.quote(os.getcwd())} && {command}" if command else ""
+        return shell.in_directory(os.getcwd(), command) if command else ""
     except FileNotFoundError:  # the current directory was deleted
         return command
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import os
-import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
@@ -28,6 +27,7 @@ from journal.errors import (
 )
 from journal.format.keys import Data, Key
 from journal.frames.rows import Rows
+from journal.fs import shell
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.fs.names import JOURNAL_NAME
 from journal.ids import is_job_id, slug
@@ -232,7 +232,7 @@ def program() -> str:
     if is_prompt():
         return ""
     arguments = getattr(sys, "orig_argv", sys.argv)
-    return shlex.join([sys.executable or "python", *arguments[1:]]) if arguments else ""
+    return shell.join([sys.executable or "python", *arguments[1:]]) if arguments else ""
 
 
 class JobRun:
@@ -624,7 +624,7 @@ class JobRun:
             if left:
                 held.report(left)
             if left and report.job.failed_rows:
-                root = shlex.quote(str(self.service.root))
+                root = shell.quote(str(self.service.root))
                 held.report(f"see: journal --root {root} errors {self.id}")
         # The message of `halt` has already said how to continue in Python.
         elif in_shell or not bounds.brake.has_tripped:

@@ -5,7 +5,6 @@ A plan lists which rows a start would process, or why there are none.
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -15,6 +14,7 @@ import msgspec
 
 from journal.errors import InvalidStateTransition
 from journal.format.records import LOST_CHECKSUM
+from journal.fs import shell
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, Policy, RowStatus, done_rows
 from journal.service import JobService, existing_job
 from journal.text import counted
@@ -36,7 +36,7 @@ class HowTo(NamedTuple):
     again: str = ""
 
     def say(self, python: str, *words: str) -> str:
-        return f"`{self.command} {shlex.join(words)}`" if self.command else f"`{python}`"
+        return f"`{self.command} {shell.join(words)}`" if self.command else f"`{python}`"
 
     def reopen(self, job_id: str) -> str:
         return self.say(f'job.service.reopen_job("{job_id}")', "reopen", job_id)
@@ -74,7 +74,7 @@ class HowTo(NamedTuple):
         rows.
         """
         column = next(iter(data)) if len(data) == 1 else "COLUMN"
-        key = f"`--key {shlex.quote(column)}`" if self.command else f"`key={column!r}`"
+        key = f"`--key {shell.quote(column)}`" if self.command else f"`key={column!r}`"
         return (
             "rows are identified by their position; if they only moved, identify them by a column "
             f"with unique values, by {key}; otherwise restore the row, or keep the data of the job "

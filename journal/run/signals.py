@@ -1,4 +1,7 @@
-"""Handles and counts Ctrl-C, SIGTERM and SIGHUP. The effect depends on the count."""
+"""Handles and counts Ctrl-C, SIGTERM and SIGHUP. The effect depends on the count.
+
+On Windows, SIGBREAK takes the place of SIGHUP: Ctrl-Break, or the console closes.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,7 @@ from types import FrameType
 from typing import Any
 
 from journal.display.session import interrupt_again
-
-_STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from journal.run.platform.console import STOPPING_SIGNALS, handle_console_events
 
 
 class Stops:
@@ -91,7 +93,7 @@ def raise_signal(number: int) -> None:
 
 @contextmanager
 def stopping_signals(stop: Callable[[int], object]) -> Iterator[None]:
-    """Call ``stop`` with the number of each SIGINT, SIGTERM or SIGHUP that comes during the block.
+    """Call ``stop`` with the number of each signal of STOPPING_SIGNALS that comes during the block.
 
     Signals that were ignored stay ignored. At the end the earlier handlers are restored. Outside of
     the main thread, this function does nothing, since Python allows signal handlers only in the
@@ -101,10 +103,11 @@ def stopping_signals(stop: Callable[[int], object]) -> Iterator[None]:
         yield
         return
 
+    handle_console_events()
     handler = _Handler(stop)
     previous: dict[signal.Signals, Any] = {}
     try:
-        for number in _STOPPING_SIGNALS:
+        for number in STOPPING_SIGNALS:
             if signal.getsignal(number) not in (signal.SIG_IGN, None):  # nohup ignores SIGHUP
                 previous[number] = signal.signal(number, handler)
         yield
@@ -142,29 +145,26 @@ def leave_interrupts_to_the_driver() -> None:
 
 # --- processes that are forked during a run
 
-_masks = threading.local()
+if sys.platform != "win32":
+    _masks = threading.local()
 
+    def _before_fork() -> None:
+        _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
-def _before_fork() -> None:
-    _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    def _after_fork_in_parent() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
 
+    def _after_fork_in_child() -> None:
+        if isinstance(signal.getsignal(signal.SIGTERM), _Handler):
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
 
-def _after_fork_in_parent() -> None:
-    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
-
-
-def _after_fork_in_child() -> None:
-    if isinstance(signal.getsignal(signal.SIGTERM), _Handler):
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
-
-
-# A pool ends its workers with SIGTERM and waits for them. If SIGTERM has a handler in Python and
-# comes before the new process has run its first line of Python, the process loses the signal, and
-# the pool would wait forever. So SIGTERM stays blocked until the new process has the default
-# handler.
-os.register_at_fork(
-    before=_before_fork,
-    after_in_parent=_after_fork_in_parent,
-    after_in_child=_after_fork_in_child,
-)
+    # A pool ends its workers with SIGTERM and waits for them. If SIGTERM has a handler in Python and
+    # comes before the new process has run its first line of Python, the process loses the signal,
+    # and the pool would wait forever. So SIGTERM stays blocked until the new process has the default
+    # handler.
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

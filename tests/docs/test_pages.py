@@ -71,7 +71,7 @@ def test_the_architecture_names_every_room_and_files_that_there_are() -> None:
 
 def test_the_architecture_has_the_floors_that_the_structure_has() -> None:
     text = (TOP / examples.DOCS / "architecture.md").read_text(encoding="utf-8")
-    (floors,) = re.findall(r"```text\n(errors .*?)```", text, re.DOTALL)
+    (floors,) = re.findall(r"```text\n(text .*?)```", text, re.DOTALL)
     assert tuple(" ".join(line.replace("/", ".").split()) for line in floors.splitlines()) == FLOORS
 
 

@@ -61,6 +61,7 @@ needs_process_groups = _needs(hasattr(os, "killpg"), "process groups and session
 needs_alarms = _needs(not IS_WINDOWS, "SIGALRM, which interrupts a test that hangs")
 needs_rlimits = _needs(not IS_WINDOWS, "limits and use of resources (setrlimit, getrusage)")
 needs_terminals = _needs(not IS_WINDOWS, "pseudo-terminals")
+needs_windows = _needs(IS_WINDOWS, "consoles, job objects and batch files of Windows")
 needs_shell = _needs(shutil.which("sh") is not None and not IS_WINDOWS, "sh and POSIX's tools")
 needs_proc = _needs(sys.platform == "linux", "/proc")
 

@@ -30,6 +30,7 @@ from journal.cli.run.outcomes import Statuses
 from journal.cli.run.subprocesses import CommandHandler, Commands
 from journal.cli.run.template import Template
 from journal.errors import InvalidValueError, JournalError
+from journal.fs import shell
 from journal.ids import is_job_id, slug
 from journal.inputs.formats import NULL
 from journal.inputs.read import RowInput
@@ -149,6 +150,7 @@ class _RunCommand:
             Path(self._ctx.obj) / self._job_id,
             rows,
             given["key"],
+            # in one form on all systems, since a job may be moved to another one
             original_command=shlex.join(given["command"]),
             version=given["version"],
             on_changed=given["on_changed"],
@@ -160,7 +162,7 @@ class _RunCommand:
             return self._run(job, handler, limits)
 
     def _how_to(self) -> HowTo:
-        journal = shlex.join([*journal_command(), "--root", os.path.abspath(self._ctx.obj)])
+        journal = shell.join([*journal_command(), "--root", os.path.abspath(self._ctx.obj)])
         return HowTo(journal, self._typed(retry_failed=True))
 
     def _open_rows(self) -> RowInput:
@@ -243,4 +245,4 @@ class _RunCommand:
             else:
                 words += [option.opts[0]] if option.is_flag else [option.opts[0], str(value)]
         words += ["--", *given["command"]]
-        return shlex.join(words)
+        return shell.join(words)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from array import array
 from collections import Counter
@@ -29,6 +28,7 @@ from journal.cli.shared_options import (
 from journal.errors import RESULT_PLACEHOLDER
 from journal.format.records import LOST_CHECKSUM, MAX_DEPTH
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
+from journal.fs import shell
 from journal.history.error_groups import Numbers
 from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.service import JobService, existing_job
@@ -496,7 +496,7 @@ def _json_result(text: str) -> Any:
     try:
         return _decoded(text)
     except (*DECODE_ERRORS, UnicodeEncodeError):
-        quoted = shlex.quote(encode_json(shorten(text, 100)).decode())
+        quoted = shell.quote(encode_json(shorten(text, 100)).decode())
         how = f"put text in quotes: --result {quoted}"
         if text == RESULT_PLACEHOLDER:
             how = "replace it by the result, such as '\"ch_1\"' for text, or by null for none"

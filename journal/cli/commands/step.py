@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,11 +15,13 @@ from click.core import ParameterSource
 from journal.cli.exit_codes import EXIT_OK, exit_code_of
 from journal.cli.find import complete_dashes
 from journal.cli.output import data_stream, echo_err
-from journal.cli.run.subprocesses import output_head, status_code, temporary_file, unstarted_error
+from journal.cli.run.subprocesses import output_head, temporary_file, unstarted_error
 from journal.errors import InvalidValueError, JournalError, StepInDoubtError
 from journal.format.idempotency import step_key
 from journal.ids import split_row_id
 from journal.model import RowStep
+from journal.run.platform import processes
+from journal.run.platform.console import SHARED_SIGNALS
 from journal.run.signals import stopping_signals
 from journal.service import JobService
 from journal.text import as_text
@@ -85,7 +86,9 @@ def step_command(ctx: click.Context, name: str, command: tuple[str, ...], idempo
             _print_result(done.result)
             return EXIT_OK
         if child.signals:
-            step.fail(status_code(-child.signals[0]), "it came before the command was started")
+            step.fail(
+                processes.status_code(-child.signals[0]), "it came before the command was started"
+            )
             return 128 + child.signals[0]
         try:
             status = child.run(command, output, os.environ | {"JOURNAL_STEP_KEY": step.key})
@@ -96,17 +99,21 @@ def step_command(ctx: click.Context, name: str, command: tuple[str, ...], idempo
             return int(code)
         if status == 0:
             return _end(step, output_head(output))
-        if not _is_of_signal(status) and not child.signals:
+        if not processes.is_of_signal(status) and not child.signals:
             step.fail(str(status), f"exit status {status}")
         elif not idempotent:
-            what = f"was killed by {status_code(status)}" if status < 0 else f"ended with {status}"
+            what = (
+                f"was killed by {processes.status_code(status)}"
+                if status < 0
+                else f"ended with {status}"
+            )
             if child.signals and status > 0:
-                what += f" after {status_code(-child.signals[0])}"
+                what += f" after {processes.status_code(-child.signals[0])}"
             echo_err(f"journal: step {name!r} is in doubt, because its command {what}")
         output.seek(0)
         for part in iter(lambda: output.read(_PART_BYTES), b""):
             data_stream(is_json=False).write(part)
-        return status if status > 0 else 128 - status
+        return processes.exit_code(status)
 
 
 def _end(step: _Step, result: str) -> int:
@@ -121,11 +128,6 @@ def _end(step: _Step, result: str) -> int:
         return exit_code_of(error)
     _print_result(result)
     return EXIT_OK
-
-
-def _is_of_signal(status: int) -> bool:
-    """Whether a signal ended the command, or, by its exit status, a command that a shell ran."""
-    return status < 0 or status - 128 in signal.valid_signals()
 
 
 def _print_result(result: Any) -> None:
@@ -149,17 +151,20 @@ class _Child:
 
         Raises OSError and ValueError if the command can't be started.
         """
+        program, line = processes.command_line(argv)
         # Descriptors are inherited, as from a shell.
-        process = subprocess.Popen(argv, stdout=output, env=environment, close_fds=False)
+        process = subprocess.Popen(
+            line, executable=program, stdout=output, env=environment, close_fds=False
+        )
         self._process = process  # from now on forward() sends the signals
         for number in tuple(self.signals):
             process.send_signal(number)
-        return process.wait()
+        return processes.wait(process)
 
     def forward(self, number: int) -> None:
         self.signals.append(number)
         # Ctrl-C on a terminal reaches the command too.
-        if self._process is not None and number != signal.SIGINT:
+        if self._process is not None and number not in SHARED_SIGNALS:
             self._process.send_signal(number)
 
 

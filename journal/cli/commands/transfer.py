@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from journal.cli.find import (
 from journal.cli.output import echo_err, echo_json, local_text
 from journal.cli.shared_options import json_option
 from journal.errors import JobExistsError, JobNotFoundError, JournalError
+from journal.fs import shell
 from journal.fs.names import JOURNAL_NAME
 from journal.history.error_groups import Numbers
 from journal.run.signals import ending_signals
@@ -186,7 +186,7 @@ def _unpack(root: str, file: str, max_bytes: int | None) -> None:
 
 def _how_to_pull(root: str, file: str, job_id: str) -> str:
     """A message that compares the pack with the existing job, and says how to apply the pack."""
-    pull = shlex.join([*journal_command(), "--root", root, "pull", file])
+    pull = shell.join([*journal_command(), "--root", root, "pull", file])
     in_general = f"to apply the commits that the job here lacks: {pull}"
     if file == _STDIN:
         return in_general
@@ -339,7 +339,7 @@ def pull_command(
             service, job_id = find_job(root, job)
             root = str(service.root)
         except JobNotFoundError:  # the job doesn't exist yet, and will be made
-            if os.sep in job:
+            if os.path.dirname(job):
                 raise
     pulled = pull_job(root, _source(root, source), job_id, merge=merge, max_bytes=max_bytes)
     if json_output:
@@ -356,7 +356,7 @@ def pull_command(
 
 
 def _report_merged(root: str, job_id: str, merged: Merged) -> None:
-    journal = shlex.join([*journal_command(), "--root", root])
+    journal = shell.join([*journal_command(), "--root", root])
     if merged.job_status != merged.their_job_status:
         echo_err(
             f"{job_id}: the job is {merged.their_job_status} there, and {merged.job_status} here"
@@ -429,14 +429,16 @@ def _source(root: str, name: str) -> Source:
     if os.path.isdir(name) and not os.path.lexists(os.path.join(name, JOURNAL_NAME)):
         raise Refused(f"{name} is no copy of a job: it is a directory without a {JOURNAL_NAME}")
     host, _, path = name.partition(":")
+    if os.path.splitdrive(name)[0]:  # of Windows
+        host = ""
     if "://" in name and not os.path.exists(name):
-        get = f"curl -sSfL {shlex.quote(name)} | journal {click.get_current_context().info_name} -"
+        get = f"curl -sSfL {shell.quote(name)} | journal {click.get_current_context().info_name} -"
         raise click.UsageError(f"{name!r} is not on this machine: download it, as by {get}")
-    if host and path and os.sep not in host and not os.path.exists(name):
+    if host and path and not os.path.dirname(host) and not os.path.exists(name):
         far = f"ssh {host} journal --root {os.path.dirname(path) or '.'} pack {os.path.basename(path)}"
         here = f"journal {click.get_current_context().info_name} -"
         raise click.UsageError(f"{name!r} is not on this machine: {far} -o - | {here}")
-    if os.path.isfile(name) or os.path.isdir(name) or os.sep in name:
+    if os.path.isfile(name) or os.path.isdir(name) or os.path.dirname(name):
         return Source(name)
     try:
         service, job_id = find_job(root, name)

@@ -43,7 +43,7 @@ def _programs(incomplete: str) -> list[CompletionItem[Any]]:
     none.
     """
     found = set[str]()
-    for directory in [] if os.sep in incomplete else os.get_exec_path():
+    for directory in [] if os.path.dirname(incomplete) else os.get_exec_path():
         try:
             names = [name for name in os.listdir(directory) if name.startswith(incomplete)]
         except OSError:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
-import shutil
 from collections.abc import Sequence
 
 import click
 
 from journal.errors import InvalidValueError
+from journal.fs import shell
+from journal.run.platform import processes
 
 # A command line with one of these needs a shell.
 _SHELL_SIGNS = re.compile(r"[|><;&$`*\n]")
@@ -60,18 +60,18 @@ def _no_rows(ctx: click.Context | None) -> click.UsageError:
 
 def check_program(program: str, what: str = "COMMAND") -> None:
     """Raise InvalidValueError if the program doesn't exist, before all rows fail because of it."""
-    path = shutil.which(program)
+    path = processes.find_program(program)
     if path is not None:
         _check_script(path, program, what)
         return
     first, _, rest = program.partition(" ")
-    if rest and shutil.which(first) is not None:
+    if rest and processes.find_program(first) is not None:
         why = "it is one word, the name of a program, because of its quotes"
         reason = f"{why}: write -- {_words(program)}"
     elif "{" in program:
         return
     elif os.path.isfile(program) and os.path.dirname(program):
-        reason = "it is not executable: chmod +x it"
+        reason = processes.why_not_started(program)
     elif os.path.isfile(program):
         reason = f"there is no such program on PATH: if it is the file here, write ./{program}"
     else:
@@ -100,8 +100,7 @@ def _words(line: str) -> str:
             value = f"${number}" if number < 10 else f"${{{number}}}"
             token = {'"': value, "'": f"'\"{value}\"'"}.get(quote, f'"{value}"')
         script += token
-    words = ["sh", "-c", shlex.quote(script + line[end:])]
-    return " ".join([*words, "sh", *columns] if columns else words)
+    return shell.with_script(script + line[end:], columns)
 
 
 def _check_script(path: str, program: str, what: str) -> None:

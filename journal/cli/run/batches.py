@@ -18,6 +18,8 @@ from journal.cli.run.subprocesses import (
 from journal.model import JobRow, added_usage, cents_of, millionths
 from journal.run.handler import AttemptedRow
 from journal.run.outcome import TWO_OUTCOMES, Outcome, with_cost
+from journal.run.platform import processes
+from journal.run.platform.processes import Environment
 from journal.run.workers.batches import Answer
 from journal.text import counted, decode_json_exact, encode_json
 
@@ -46,7 +48,8 @@ class BatchCommands(Commands):
     def __init__(self, *arguments: Any, stdout_json: bool = False, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._has_lines = stdout_json
-        for name in ROW_VARIABLES:  # of a command around this process
+        # those of a command around this process
+        for name in processes.variables(dict.fromkeys(ROW_VARIABLES, "")):
             self._environment.pop(name, None)
 
     def _kept(self, row: _Rows, output: IO[bytes]) -> Any:
@@ -55,7 +58,7 @@ class BatchCommands(Commands):
     def _argv(self, row: _Rows) -> list[str]:
         return self._template.fill_all(row.rows)
 
-    def _variables(self, row: _Rows) -> dict[bytes, bytes]:  # noqa: ARG002
+    def _variables(self, row: _Rows) -> Environment:  # noqa: ARG002
         return {}
 
     def _input(self, row: _Rows) -> bytes:

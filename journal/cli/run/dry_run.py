@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from journal.cli.run.messages import differences, other_command
 from journal.cli.run.outcomes import meanings
 from journal.cli.run.template import Template
 from journal.format.records import UNSET_TIME
+from journal.fs import shell
 from journal.model import TERMINAL_STATUSES, Job, JobRow
 from journal.run.input_match import InputRules, Matched, Unwritten, match_rows, new_rows
 from journal.run.plan import (
@@ -106,7 +106,7 @@ class DryRun:
             return
         numbers = ",".join(str(one.row.row_number) for one in planned)
         reasons = ", ".join(dict.fromkeys(one.why for one in planned))
-        line = shlex.join(self._template.fill_all([one.row for one in planned]))
+        line = shell.join(self._template.fill_all([one.row for one in planned]))
         click.echo(f"{numbers}\t{reasons}\t{escaped(line)}")
 
     def _report(self, job: Job | None, matched: Matched, plan: Plan) -> None:

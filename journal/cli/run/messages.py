@@ -5,12 +5,12 @@ With ``--quiet``, there are only messages about problems. Advice comes last.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from journal.cli.output import echo_err
 from journal.cli.run.template import Template
+from journal.fs import shell
 from journal.model import Job, JobStatus
 from journal.run.held_job import RunReport
 from journal.run.input_match import Matched
@@ -62,12 +62,12 @@ def other_command(job: Job, command: tuple[str, ...]) -> list[str]:
     if list(command) == last:
         return []
     done = "; rows that are done are not run again" if job.successful_rows else ""
-    return [f"the command is not that of the last run, which was: {shlex.join(last)}{done}"]
+    return [f"the command is not that of the last run, which was: {shell.join(last)}{done}"]
 
 
 def _words(command: str | None) -> list[str]:
     try:
-        return shlex.split(command or "")
+        return shell.split_any(command or "")
     except ValueError:  # any text, which a program has recorded
         return [command or ""]
 

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import shlex
-import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 from journal.cli.run.subprocesses import temporary_file
 from journal.errors import InvalidValueError, JournalError
+from journal.fs import shell
 from journal.model import TERMINAL_STATUSES
 from journal.run.held_job import RunReport
+from journal.run.platform import processes
+from journal.run.platform.processes import Process
 from journal.run.signals import stopping_signals
 from journal.text import encode_json
 
 TIME_LIMIT_S = 60.0  # for the command; then it is terminated
-_GRACE_S = 5.0  # between SIGTERM and SIGKILL
+_GRACE_S = 5.0  # after which it is killed
 
 
-_QUOTED = re.compile(r"""'[^']*'|"(?:[^"\\]|\\.)*"|\\.""", re.DOTALL)
 _OPERATOR = re.compile(r"[<>|&;]+")
 
 
@@ -33,16 +31,16 @@ def parse_command(text: str) -> list[str]:
     Characters that only a shell interprets are refused.
     """
     try:
-        words = shlex.split(text)
+        words = shell.split(text)
     except ValueError as error:
         raise InvalidValueError("--on-end", text, f"can't be split into words: {error}") from None
-    operator = _OPERATOR.search(_QUOTED.sub("", text))
+    operator = _OPERATOR.search(shell.outside_of_quotes(text))
     if operator is not None:
         raise InvalidValueError(
             "--on-end",
             text,
             f"has {operator[0]!r} outside of quotes, but no shell is involved: quote it, or write "
-            "sh -c '...'",
+            f"{shell.A_SCRIPT}",
         )
     if not words:
         raise InvalidValueError("--on-end", text, "must be a command")
@@ -88,8 +86,8 @@ def run_on_end(
 ) -> None:
     """Run the command and wait for its end. A failure of any kind is a warning.
 
-    The command leads a session of its own. After ``time_limit_s`` seconds, or a signal such as
-    Ctrl-C, it is ended with all processes of its group. Its output goes to standard error.
+    After ``time_limit_s`` seconds, or a signal such as Ctrl-C, the command is ended with all
+    processes that it has started. Its output goes to standard error.
     """
     command = _Command()
     try:
@@ -106,48 +104,38 @@ def run_on_end(
 
 
 class _Command:
-    """One command, which a signal ends: the first by SIGTERM, the second by SIGKILL."""
+    """One command, which a signal asks to end; the second one ends it by force."""
 
     def __init__(self) -> None:
         self._stops = 0
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
 
     def stop(self, _number: int) -> None:
         self._stops += 1
-        self._signal(signal.SIGTERM if self._stops == 1 else signal.SIGKILL)
+        if self._process is not None:
+            self._process.end(force=self._stops > 1)
 
     def run(self, argv: list[str], stdin: IO[bytes], directory: Path, time_limit_s: float) -> str:
         """Return what went wrong, as text; "" if nothing did."""
-        process = self._process = subprocess.Popen(
-            argv,
-            stdin=stdin,
-            stdout=2,
-            env={**os.environb, b"JOURNAL_JOB": os.fsencode(directory)},
-            start_new_session=True,
-        )
-        if self._stops:  # while it was being started
-            self._signal(signal.SIGTERM)
+        environment = processes.environment() | processes.variables({"JOURNAL_JOB": str(directory)})
+        process = processes.start(argv, environment, stdin=stdin, stdout=2, stderr=2)
+        self._process = process
         try:
-            status = process.wait(time_limit_s)
-        except subprocess.TimeoutExpired:
-            self._end(process)
+            if self._stops:  # while it was being started
+                process.end(force=False)
+            is_over = process.wait(time_limit_s)
+            if not is_over:
+                process.end(force=False)
+                process.wait(_GRACE_S)
+            if self._stops or not is_over:
+                process.end(force=True)  # the rest of its group
+                process.wait()
+        finally:
+            self._process = None
+        status = process.close()
+        if not is_over:
             return f"was ended after {time_limit_s:g} s"
         if self._stops:
-            self._signal(signal.SIGKILL)  # the rest of its group
             return "was interrupted"
-        if status:
-            what = f"exit status {status}" if status > 0 else signal.Signals(-status).name
-            return f"failed: {what}"
-        return ""
-
-    def _end(self, process: subprocess.Popen[bytes]) -> None:
-        self._signal(signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_GRACE_S)
-        self._signal(signal.SIGKILL)
-        process.wait()
-
-    def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, number)
+        code = processes.status_code(status)
+        return f"failed: {f'exit status {code}' if status > 0 else code}" if status else ""

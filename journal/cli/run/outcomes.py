@@ -30,14 +30,15 @@ from journal.run.outcome import (
     with_cost,
     with_fields,
 )
+from journal.run.platform.processes import MAX_STATUS
 from journal.text import as_text, decode_json_exact, shorten
 
 _QUOTED_CHARACTERS = 200  # of the output, in a message
 
 # --- exit statuses
 
-_STATUSES = re.compile(r"([0-9]{1,3})(?:-([0-9]{1,3}))?", re.ASCII)
-_MAX_STATUS = 255
+_STATUSES = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10}))?", re.ASCII)
+_MAX_RANGE = 255
 _NAMES = frozenset((TimeoutError.__name__, *(number.name for number in signal.Signals)))
 # The meanings of a status, by the options --retry-on and so on, and their texts in a plan.
 _MEANINGS = {
@@ -60,10 +61,10 @@ def error_codes(text: str, *, or_names: bool) -> Iterator[str]:
             yield part
             continue
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-        if not 1 <= first <= last <= _MAX_STATUS:
+        if not 1 <= first <= last <= min(MAX_STATUS, first + _MAX_RANGE):
             also = "; 0 completes a row" if match and not first else ""
             raise ValueError(
-                f"{part!r} must be an exit status from 1 to {_MAX_STATUS}, a range such as 64-78"
+                f"{part!r} must be an exit status from 1 to {MAX_STATUS}, a range such as 64-78"
                 f"{names}{also}"
             )
         yield from map(str, range(first, last + 1))

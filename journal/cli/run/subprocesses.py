@@ -6,7 +6,6 @@ import contextlib
 import errno
 import io
 import os
-import signal
 import subprocess
 import tempfile
 import threading
@@ -19,17 +18,18 @@ import msgspec
 from journal.cli.run.outcomes import ALL_FAIL, Statuses, outcome_of_printed
 from journal.cli.run.template import Template
 from journal.errors import StorageError
+from journal.fs import system
 from journal.fs.beneath import Below
 from journal.fs.handles import refusals_of, storage_error
 from journal.model import JobRow
 from journal.run.outcome import MESSAGE_CHARACTERS, Outcome, failed, lost
+from journal.run.platform import processes
+from journal.run.platform.processes import Environment, Process
 from journal.text import encode_json
 
-ROW_VARIABLES = (b"JOURNAL_ROW_ID", b"JOURNAL_IDEMPOTENCY_KEY", b"JOURNAL_ATTEMPT")
+ROW_VARIABLES = ("JOURNAL_ROW_ID", "JOURNAL_IDEMPOTENCY_KEY", "JOURNAL_ATTEMPT")
 RESULT_BYTES = 1 << 20
 MESSAGE_BYTES = 4096
-
-_OUR_OWN_LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
 
 class Commands:
@@ -45,12 +45,11 @@ class Commands:
 
     Processes:
 
-    - Each command leads its own session. So Ctrl-C on the terminal reaches only this process, and a
-      command in flight can finish. A command that tries to read from the terminal fails. The system
-      doesn't suspend it.
-    - Cancelling a command ends all processes of its group. If a command ends by itself, its
-      background processes continue to run. If this process is killed with SIGKILL, its commands
-      continue to run.
+    - Ctrl-C on the terminal reaches only this process, and a command in flight can finish. A command
+      that tries to read from the terminal fails. The system doesn't suspend it.
+    - Cancelling a command ends all processes that it has started. If a command ends by itself, its
+      background processes continue to run. If this process is killed, its commands continue to run
+      on POSIX, and end on Windows: see :mod:`journal.run.platform.processes`.
 
     A command gets:
 
@@ -79,14 +78,12 @@ class Commands:
         self._statuses = statuses
         self._stdin_json = stdin_json
         self._results = results
-        # Copied as bytes one time, since os.environ would decode each variable for each command.
-        self._environment = {**os.environb, b"JOURNAL_JOB": os.fsencode(directory)}
+        job = processes.variables({"JOURNAL_JOB": str(directory)})
+        self._environment = processes.environment() | job
         self._running: dict[str, _Running] = {}
         # reentrant: a signal handler may take it while this thread holds it
         self._lock = threading.RLock()
-        if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
-            # If SIGCHLD is ignored, the system discards exit statuses, and each would read as 0.
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        processes.keep_exit_statuses()
         if results is not None:
             _make_directory(results)
 
@@ -105,10 +102,10 @@ class Commands:
             running = self._running.get(row_id)
             if running is None:
                 return False
-            if running.signal is not signal.SIGKILL:
-                running.signal = signal.SIGKILL if force else signal.SIGTERM
+            running.is_cancelled = True
+            running.is_forced = running.is_forced or force
             if running.process is not None:
-                _signal_group(running.process, running.signal)
+                running.process.end(force=running.is_forced)
             return True
 
     def __call__(self, row: JobRow) -> Outcome:
@@ -136,13 +133,15 @@ class Commands:
                 self._wait(running, process)
             except ChildProcessError as error:  # other code in this process has reaped it
                 return lost(error)
-            status = process.wait()
+            status = process.close()
             if status == 0:
                 return Outcome(kind="completed", result=self._kept(row, output))
+            if processes.is_of_console(status) and not running.is_cancelled:
+                return lost(KeyboardInterrupt("the console ended it, by Ctrl-Break or by closing"))
             outcome = self._statuses.outcome(
-                status_code(status),
+                processes.status_code(status),
                 _message(status, errors),
-                was_ended=running.signal is not None,
+                was_ended=running.is_cancelled,
             )
             return msgspec.structs.replace(outcome, result=self._kept(row, output) or None)
 
@@ -153,56 +152,35 @@ class Commands:
     def _argv(self, row: Any) -> list[str]:
         return self._template.fill(row)
 
-    def _variables(self, row: Any) -> dict[bytes, bytes]:
-        return dict(
-            zip(
-                ROW_VARIABLES,
-                (row.id.encode(), row.idempotency_key.encode(), b"%d" % row.attempts),
-                strict=True,
-            )
-        )
+    def _variables(self, row: Any) -> Environment:
+        texts = (row.id, row.idempotency_key, str(row.attempts))
+        return processes.variables(dict(zip(ROW_VARIABLES, texts, strict=True)))
 
     def _input(self, row: Any) -> bytes:
         return encode_json(row.data) + b"\n"
 
     def _start(
         self, row: JobRow, argv: list[str], stdin: Any, output: IO[bytes], errors: IO[bytes]
-    ) -> subprocess.Popen[bytes] | Outcome:
+    ) -> Process | Outcome:
         environment = self._environment | self._variables(row)
         try:
-            return subprocess.Popen(
-                argv,
-                stdin=stdin,
-                stdout=output,
-                stderr=errors,
-                env=environment,
-                start_new_session=True,
-                # Python opens no inheritable descriptors. Descriptors that we inherited are passed
-                # on, as shells do. Looking for more descriptors to close would double the time of a
-                # start.
-                close_fds=False,
-            )
+            return processes.start(argv, environment, stdin=stdin, stdout=output, stderr=errors)
         except (OSError, ValueError) as error:
-            if isinstance(error, OSError) and error.errno in _OUR_OWN_LIMITS:
+            if isinstance(error, OSError) and processes.is_lack_of_resources(error):
                 raise storage_error(Path(argv[0]), "start", error) from error
             return failed(*unstarted_error(argv[0], error))
 
-    def _wait(self, running: _Running, process: subprocess.Popen[bytes]) -> None:
-        """Wait until the command has ended. If it was cancelled, kill the rest of its group."""
+    def _wait(self, running: _Running, process: Process) -> None:
+        """Wait until the command has ended. If it was cancelled, kill what it has started."""
         with self._lock:
             running.process = process
-            if running.signal is not None:  # cancelled while it was being started
-                _signal_group(process, running.signal)
-        if hasattr(os, "waitid"):
-            # Don't reap the process yet: until it is reaped, no other process can get its group's
-            # id.
-            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        else:  # macOS before Python 3.13
-            process.wait()
+            if running.is_cancelled:  # while it was being started
+                process.end(force=running.is_forced)
+        process.wait()
         with self._lock:
             running.process = None
-            if running.signal is not None:
-                _signal_group(process, signal.SIGKILL)
+            if running.is_cancelled:
+                process.end(force=True)
 
     def _open_outputs(
         self, row: JobRow, files: contextlib.ExitStack
@@ -237,17 +215,11 @@ class Commands:
 
 
 class _Running(msgspec.Struct):
-    """A running command. ``signal`` is the last signal that was sent to it."""
+    """A running command. ``is_forced``: it was cancelled by force."""
 
-    process: subprocess.Popen[bytes] | None = None
-    signal: signal.Signals | None = None
-
-
-def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    """Send a signal to a command's group. The command must not be reaped yet: see ``_wait``."""
-    # PermissionError: on macOS if only the ended leader is left in the group; for set-uid programs.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, number)
+    process: Process | None = None
+    is_cancelled: bool = False
+    is_forced: bool = False
 
 
 def temporary_file(files: contextlib.ExitStack) -> IO[bytes]:
@@ -312,25 +284,17 @@ def unstarted_error(program: str, error: OSError | ValueError) -> tuple[str, str
     return code, f"{program}: can't be started: {error.strerror}"
 
 
-def status_code(status: int) -> str:
-    if status > 0:
-        return str(status)
-    try:
-        return signal.Signals(-status).name
-    except ValueError:
-        return f"signal {-status}"
-
-
 def _message(status: int, errors: IO[bytes]) -> str:
     text = _part(errors, max(0, _size(errors) - MESSAGE_BYTES), MESSAGE_BYTES).strip()
-    what = f"exit status {status}" if status > 0 else f"killed by {status_code(status)}"
+    code = processes.status_code(status)
+    what = f"exit status {code}" if status > 0 else f"killed by {code}"
     return text[-MESSAGE_CHARACTERS:] or what
 
 
 def output_head(output: IO[bytes]) -> str:
     more = _size(output) - RESULT_BYTES
     text = _part(output, 0, RESULT_BYTES)
-    return _cut_off(text, more) if more > 0 else text.removesuffix("\n")
+    return _cut_off(text, more) if more > 0 else text.removesuffix("\n").removesuffix("\r")
 
 
 def output_lines(output: IO[bytes]) -> Iterator[tuple[str, bool]]:
@@ -357,7 +321,9 @@ class _FromStart(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        part = os.pread(self._file.fileno(), min(len(buffer), self._end - self._at), self._at)
+        part = system.os.pread(
+            self._file.fileno(), min(len(buffer), self._end - self._at), self._at
+        )
         buffer[: len(part)] = part
         self._at += len(part)
         return len(part)
@@ -372,7 +338,7 @@ def _size(file: IO[bytes]) -> int:
 
 
 def _part(file: IO[bytes], start: int, length: int) -> str:
-    return _text(os.pread(file.fileno(), length, start))
+    return _text(system.os.pread(file.fileno(), length, start))
 
 
 def _text(output: bytes) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import posixpath
+import os
 import re
-import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from pathlib import PurePath
 from typing import Any, NoReturn
 
 from journal.cli.find import did_you_mean
 from journal.errors import InvalidValueError
+from journal.fs import shell
 from journal.inputs.lines import LINE_COLUMN
 from journal.model import JobRow
 from journal.text import as_text
@@ -19,6 +18,12 @@ NUMBER = "#"
 ROW_ID = "id"
 
 _SHELLS = frozenset(("ash", "bash", "dash", "ksh", "mksh", "sh", "zsh"))
+# Shells that take all words after an option as one line of code.
+_SHELLS_OF_LINES = {
+    "cmd": re.compile(r"/[ck]", re.IGNORECASE),
+    **dict.fromkeys(("powershell", "pwsh"), re.compile(r"-c(o(m(m(a(nd?)?)?)?)?)?", re.IGNORECASE)),
+}
+_SEPARATORS = os.sep + (os.altsep or "")
 _OPTIONS_WITH_VALUE = frozenset(("--rcfile", "--init-file"))
 # A script that uses its arguments; `for x; do` goes through them without naming them.
 _ARGUMENT = re.compile(r"\$\{{0,2}[1-9@*]|\bfor\s+\w+\s*(?:;|\n|\bdo\b)")
@@ -30,16 +35,19 @@ _RESEMBLES = 0.8  # of difflib, from 0 to 1: other text that resembles a column 
 
 
 def _directory(path: str) -> str:
-    return posixpath.dirname(path.rstrip("/")) or ("/" if path.startswith("/") else ".")
+    drive, path = os.path.splitdrive(path)  # the drive is "", except on Windows
+    directory = os.path.dirname(path.rstrip(_SEPARATORS))
+    above = path[0] if path.startswith(tuple(_SEPARATORS)) else "" if drive else "."
+    return drive + (directory or above)
 
 
 def _file_name(path: str) -> str:
-    return path.rpartition("/")[2]
+    return os.path.basename(path)
 
 
 def _without_extension(path: str) -> str:
     end = path.rfind(".")
-    return path[:end] if end > path.rfind("/") else path
+    return path[:end] if end >= len(path) - len(_file_name(path)) else path
 
 
 # The parts of a path, by the end of the placeholder: as in GNU parallel.
@@ -81,8 +89,9 @@ class Template:
         self._scripts = [
             script
             for place, argument in enumerate(argv)
-            if PurePath(argument).name in _SHELLS and (script := _script_of(argv, place))
+            if _program_name(argument) in _SHELLS and (script := _script_of(argv, place))
         ]
+        self._line = _line_of(argv)
         self._check_scripts()
         for place in self._scripts:
             _check_arguments(argv, place)
@@ -201,7 +210,7 @@ class Template:
         if self._filled:
             return []
         return [
-            f"COMMAND has no {{column}}, so it is the same for each row: {shlex.join(self._argv)}"
+            f"COMMAND has no {{column}}, so it is the same for each row: {shell.join(self._argv)}"
         ]
 
     def check_program(self) -> None:
@@ -234,6 +243,15 @@ class Template:
                     self._argv[place],
                     "a value inside a shell's script is run as a part of it, however it is quoted; "
                     f"{_instead(self._argv, place)}; {_DOUBLE}",
+                )
+        is_one_value = len(self._line) == 1 and not any(self._parts[self._line[0]][::2])
+        for place in self._line:
+            if self._is_filled(place) and not is_one_value:
+                raise InvalidValueError(
+                    "COMMAND",
+                    self._argv[place],
+                    f"{_program_name(self._argv[0])} runs a value as a part of its line, however it "
+                    "is quoted: put the line into a script, and write the script, then {column}",
                 )
 
 
@@ -305,6 +323,19 @@ def _refuse_first_word(argv: Sequence[str], place: int) -> NoReturn:
 def _instead(argv: Sequence[str], place: int) -> str:
     shell = " ".join(argv[place - 2 : place])
     return f"give it as an argument: {shell} 'echo \"$1\"' sh {{column}}"
+
+
+def _program_name(path: str) -> str:
+    return _file_name(path).lower().removesuffix(".exe")
+
+
+def _line_of(argv: Sequence[str]) -> range:
+    """The places of the words that cmd or PowerShell, as the program, runs as a line of code."""
+    option = _SHELLS_OF_LINES.get(_program_name(argv[0]))
+    for place, word in enumerate(argv if option is not None else ()):
+        if option is not None and option.fullmatch(word):
+            return range(place + 1, len(argv))
+    return range(0)
 
 
 def _script_of(argv: Sequence[str], shell: int) -> int | None:

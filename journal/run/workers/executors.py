@@ -18,13 +18,14 @@ import msgspec
 from journal.errors import InvalidValueError
 from journal.run.handler import AttemptedRow, Handler, call_handler
 from journal.run.outcome import Errors, Outcome, lost
+from journal.run.platform.console import interrupts_kept_from_new_processes
 from journal.run.workers.handover import Claim, Results, SingleRows, join
 from journal.text import Number, encode_json
 
 _Task = tuple[int, AttemptedRow, Claim, threading.Lock]
 
+_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows ends a process by force for either
 _MAX_BREAKS = 10  # in succession; one row may break a pool three times
-_DRIVERS_SIGNALS = (signal.SIGINT, signal.SIGHUP)
 
 # Exceptions of sending a row to a worker. The handler's own exceptions are part of its outcome.
 _NEVER_BEGAN = (ImportError, AttributeError, pickle.PickleError)
@@ -96,13 +97,11 @@ class ExecutorWorkers(SingleRows):
         while (task := self._tasks.get()) is not None:
             ticket, row, claim, submitted = task
             # A pool starts its processes when it gets work. Ctrl-C and a hangup reach these
-            # processes too; an idle process would die and break the pool. So the processes start
-            # with these signals blocked. Block them each time, since the pool's resource tracker
-            # unblocks them.
-            signal.pthread_sigmask(signal.SIG_BLOCK, _DRIVERS_SIGNALS)
+            # processes too; an idle process would die and break the pool.
             try:
-                if not self._closed and claim.begin():
-                    self._submit_row(ticket, row)
+                with interrupts_kept_from_new_processes():
+                    if not self._closed and claim.begin():
+                        self._submit_row(ticket, row)
             finally:
                 submitted.release()
 
@@ -168,8 +167,8 @@ class ExecutorWorkers(SingleRows):
         if self._futures and processes:
             for process in list(processes.values()):
                 if process.is_alive():
-                    with suppress(ProcessLookupError):
-                        os.kill(process.pid, signal.SIGKILL)
+                    with suppress(ProcessLookupError, PermissionError):  # it has just ended
+                        os.kill(process.pid, _KILL)
             # Always wait: a pool that is dropped while it breaks may deadlock.
             self._executor.shutdown(wait=True)
         else:

@@ -46,15 +46,15 @@ PATCHES = [
     Patch(
         "a command at the end of a run does not hang it",
         "cli/run/on_end",
-        "            status = process.wait(time_limit_s)\n",
-        "            status = process.wait()\n",
+        "            is_over = process.wait(time_limit_s)\n",
+        "            is_over = process.wait()\n",
         COMMAND,
     ),
     Patch(
         "a command at the end of a run is ended with all its processes",
-        "cli/run/on_end",
-        "        self._signal(signal.SIGKILL)\n        process.wait()\n",
-        "        process.kill()\n        process.wait()\n",
+        "run/platform/posix",
+        "            os.killpg(self._popen.pid, ",
+        "            os.kill(self._popen.pid, ",
         COMMAND,
     ),
     Patch(

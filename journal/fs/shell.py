@@ -1,0 +1,123 @@
+"""Command lines as people type them: quoted and split as the system's own shell does.
+
+On Windows a line is for cmd and for PowerShell 7. No quoting is right for both if a word has a ``%``
+(cmd expands ``%NAME%``), a ``$`` or a backtick (PowerShell expands them).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Sequence
+
+IS_FOR_WINDOWS = sys.platform == "win32"
+
+# How a command line of the shell is given as a command.
+A_SCRIPT = "it into a file, FILE.cmd" if IS_FOR_WINDOWS else "sh -c '...'"
+
+# Neither cmd nor PowerShell changes such a word. PowerShell would split -a.b into two words.
+_BARE = re.compile(r"(?!-\w[^.:]*[.:])[\w\\/.:+=-]+")
+_BEFORE_QUOTE = re.compile(r'(\\*)("|\Z)')
+_NEXT = re.compile(r"(\\*)([^\\]|\Z)", re.DOTALL)
+_GO_TO = "pushd "  # unlike cd, it changes the drive in cmd, too; PowerShell knows it
+
+
+def quote(word: str) -> str:
+    """The word as it is typed."""
+    if IS_FOR_WINDOWS:
+        return quote_for_windows(word)
+    import shlex  # noqa: PLC0415  (`journal list` starts without it)
+
+    return shlex.quote(word)
+
+
+def join(words: Iterable[str]) -> str:
+    """The words as a line."""
+    return " ".join(map(quote, words))
+
+
+def split(line: str) -> list[str]:
+    """The words of a typed line. Raises ValueError if a quotation isn't closed."""
+    if IS_FOR_WINDOWS:
+        return split_for_windows(line)
+    import shlex  # noqa: PLC0415
+
+    return shlex.split(line)
+
+
+def split_any(line: str) -> list[str]:
+    """The words of a line that :func:`in_directory` has made, perhaps on another system.
+
+    Raises ValueError if a quotation isn't closed.
+    """
+    if line.startswith(_GO_TO):
+        return split_for_windows(line)
+    import shlex  # noqa: PLC0415
+
+    return shlex.split(line)
+
+
+def in_directory(directory: str, line: str) -> str:
+    """A line that works in every directory."""
+    return f"{_GO_TO if IS_FOR_WINDOWS else 'cd '}{quote(directory)} && {line}"
+
+
+def outside_of_quotes(line: str) -> str:
+    """What a shell would interpret of a typed line."""
+    return (_QUOTED_FOR_WINDOWS if IS_FOR_WINDOWS else _QUOTED).sub("", line)
+
+
+def with_script(script: str, columns: Sequence[str]) -> str:
+    """What to type to run a script of the shell with arguments."""
+    if IS_FOR_WINDOWS:
+        return " ".join(["FILE.cmd", *columns, f"(a file with this line: {script})"])
+    import shlex  # noqa: PLC0415
+
+    return " ".join(["sh", "-c", shlex.quote(script), *(("sh", *columns) if columns else ())])
+
+
+_QUOTED = re.compile(r"""'[^']*'|"(?:[^"\\]|\\.)*"|\\.""", re.DOTALL)
+_QUOTED_FOR_WINDOWS = re.compile(r'"[^"]*"')
+
+
+def quote_for_windows(word: str) -> str:
+    r"""The word in the quoting of Microsoft's C runtime ("Parsing C command-line arguments").
+
+    A quote within the word is doubled, since for cmd ``\"`` would end the quotation.
+    """
+    if _BARE.fullmatch(word):
+        return word
+    inside = _BEFORE_QUOTE.sub(r"\1\1\2\2", word)
+    return f'"{inside}"'
+
+
+def split_for_windows(line: str) -> list[str]:
+    """The words of a line, as Microsoft's C runtime splits it."""
+    words: list[str] = []
+    word: str | None = None
+    place, is_quoted = 0, False
+    while place < len(line):
+        match = _NEXT.match(line, place)
+        assert match is not None
+        slashes, sign, place = len(match[1]), match[2], match.end()
+        if sign == '"':
+            word = (word or "") + "\\" * (slashes // 2)
+            if slashes % 2:
+                word += '"'
+            elif is_quoted and line[place : place + 1] == '"':
+                word += '"'
+                place += 1
+            else:
+                is_quoted = not is_quoted
+            continue
+        if slashes:
+            word = (word or "") + "\\" * slashes
+        if sign in (" ", "\t") and not is_quoted:
+            if word is not None:
+                words.append(word)
+            word = None
+        else:
+            word = (word or "") + sign
+    if is_quoted:
+        raise ValueError("No closing quotation")
+    return words if word is None else [*words, word]

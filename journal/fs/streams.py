@@ -1,0 +1,60 @@
+"""The standard streams, and the terminal that they may be."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import TextIO
+
+if sys.platform == "win32":
+    import errno
+    import os
+    import stat
+
+    def set_encoding(stream: TextIO | None) -> None:
+        """Make text that is written UTF-8 with LF at line ends, whatever the code page is.
+
+        Characters that the encoding lacks are written with backslashes.
+        """
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
+
+    def let_control_cursor() -> None:
+        """Let the console interpret the sequences that move the cursor and set colours."""
+        from colorama import just_fix_windows_console  # noqa: PLC0415  (click needs it there)
+
+        just_fix_windows_console()
+
+    def has_lost_reader(_descriptor: int) -> bool:
+        """Windows says it only when something is written."""
+        return False
+
+    def is_closed_pipe(error: OSError) -> bool:
+        """Whether the error of a write says that nobody reads standard output any more.
+
+        The C runtime makes it EINVAL, which can mean other things, too.
+        """
+        if error.errno != errno.EINVAL or error.filename is not None:
+            return isinstance(error, BrokenPipeError)
+        return stat.S_ISFIFO(os.fstat(1).st_mode)
+else:
+
+    def set_encoding(stream: TextIO | None) -> None:
+        """Characters that the encoding lacks are written with backslashes."""
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+    def let_control_cursor() -> None:
+        """Terminals do."""
+
+    def has_lost_reader(descriptor: int) -> bool:
+        """Whether nobody reads the pipe any more. Otherwise only the next write would show that."""
+        import select  # noqa: PLC0415  (`journal list` starts without it)
+
+        poll = select.poll()
+        poll.register(descriptor, 0)  # poll for no events: errors are always reported
+        return any(event & select.POLLERR for _, event in poll.poll(0))
+
+    def is_closed_pipe(error: OSError) -> bool:
+        """Whether the error of a write says that nobody reads standard output any more."""
+        return isinstance(error, BrokenPipeError)

@@ -1,0 +1,35 @@
+"""The command line by which cmd runs a .bat or .cmd file, with arguments that cmd doesn't interpret.
+
+Each argument is in quotes, where cmd leaves ``& | < > ^ ( )`` alone. No quoting protects ``%`` and
+``"``: such arguments are refused, as are ends of lines, where cmd stops reading ("CVE-2024-24576"
+for Rust has the reasons).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+EXTENSIONS = (".bat", ".cmd")
+
+_REFUSED = re.compile('["%\r\n\0]')
+_SLASHES_AT_END = re.compile(r"(\\+)\Z")
+
+
+def batch_line(path: str, arguments: Sequence[str]) -> str:
+    """The command line for the program cmd.exe. Raises ValueError for an argument that is refused.
+
+    ``/d`` leaves out what the registry would run first, ``/v:off`` makes ``!`` a usual character, and
+    ``/s`` makes cmd remove the first and the last quote, and nothing else.
+    """
+    for word in (path, *arguments):
+        found = _REFUSED.search(word)
+        if found is not None:
+            raise ValueError(
+                f"{word!r} can't be an argument of a batch file, since cmd would interpret its "
+                f"{found[0]!r}: let the batch file be a program, such as a script of Python"
+            )
+    # Programs that get an argument from the batch file would read \" as a quote.
+    words = [_SLASHES_AT_END.sub(r"\1\1", word) for word in arguments]
+    quoted = " ".join(f'"{word}"' for word in (path, *words))
+    return f'cmd.exe /d /e:on /v:off /s /c "{quoted}"'

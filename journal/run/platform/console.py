@@ -1,0 +1,78 @@
+"""What a terminal or console sends to programs, and keeping it from new processes."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+if sys.platform == "win32":
+    import _thread
+
+    # SIGTERM never comes from another process.
+    STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGBREAK)
+    # They come to all processes of a group, so nobody passes them on.
+    SHARED_SIGNALS = (signal.SIGINT, signal.SIGBREAK)
+
+    _CTRL_C = 0
+    _CTRL_BREAK = 1
+    _kept: list[object] = []  # the handler must live as long as this process
+
+    def handle_console_events() -> None:
+        """Make a signal of Ctrl-Break, and of the closing of the console, a logoff and a shutdown.
+
+        The signal is SIGBREAK. Once the handler of an event that closes the console has returned,
+        the system ends the process; otherwise it waits, for 5 s by default ("HandlerRoutine
+        callback function"). So our handler doesn't return, and the run has that time to end.
+        """
+        if _kept:
+            return
+        import ctypes  # noqa: PLC0415  (most programs on Windows don't need it)
+
+        def handle(event: int) -> int:  # called in a thread of the system
+            if event == _CTRL_C or not callable(signal.getsignal(signal.SIGBREAK)):
+                return 0  # the next handler is that of the C runtime
+            _thread.interrupt_main(signal.SIGBREAK)
+            if event != _CTRL_BREAK:
+                threading.Event().wait()
+            return 1
+
+        handler = ctypes.WINFUNCTYPE(ctypes.c_int, ctypes.c_ulong)(handle)
+        _kept.append(handler)
+        ctypes.windll.kernel32.SetConsoleCtrlHandler(handler, 1)
+
+    @contextmanager
+    def interrupts_kept_from_new_processes() -> Iterator[None]:
+        """Processes that are started in the block ignore Ctrl-C.
+
+        This process ignores it during the block, too, since new processes inherit that
+        ("SetConsoleCtrlHandler function").
+        """
+        import ctypes  # noqa: PLC0415
+
+        kernel32 = ctypes.windll.kernel32
+        kernel32.SetConsoleCtrlHandler(None, 1)
+        try:
+            yield
+        finally:
+            kernel32.SetConsoleCtrlHandler(None, 0)
+else:
+    STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    SHARED_SIGNALS = (signal.SIGINT,)
+
+    _DRIVERS_SIGNALS = (signal.SIGINT, signal.SIGHUP)
+
+    def handle_console_events() -> None:
+        """POSIX has signals for all of them."""
+
+    @contextmanager
+    def interrupts_kept_from_new_processes() -> Iterator[None]:
+        """Processes that this thread starts in the block have SIGINT and SIGHUP blocked.
+
+        This thread goes on blocking them. Block them each time, since the resource tracker of a
+        pool unblocks them.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, _DRIVERS_SIGNALS)
+        yield
