@@ -23,6 +23,7 @@ from journal.fs.handles import JournalFile, open_journal, refusals_of
 from journal.fs.locks import LOCK_TIMEOUT_S, wait_for_lock
 from journal.fs.names import JOURNAL_NAME
 from journal.fs.sync_mark import is_marked
+from journal.index.columns import StatusColumns
 from journal.index.hint import is_ahead
 from journal.index.index import Index
 from journal.index.replay import BadRecordError, apply
@@ -129,7 +130,7 @@ class _Check:
 
     def __init__(self, file: JournalFile) -> None:
         self._file = file
-        self._index = Index()
+        self._index = Index(StatusColumns())  # one byte for each row
         self._findings: list[Finding] = []
         self._commits = self._records = self._rows = 0
         # Records after damage may refer to lost records. So they are decoded, but not applied.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,22 @@ def test_what_stands_before_and_after_damage_takes_few_steps(path: Path) -> None
     assert report.commits == ROWS + 1
     path.write_bytes(seal_commits(commits()))
     assert steps < 3 * steps_of_reading(path)
+
+
+def test_verifying_takes_little_memory_for_a_row(tmp_path: Path) -> None:
+    def peak_of(rows: int) -> int:
+        numbers = range(1, rows + 1)
+        content = seal_commits([[HEADER], [row(n) for n in numbers], [status(n) for n in numbers]])
+        path = place_journal(tmp_path / str(rows), JOB, content)
+        tracemalloc.start()
+        try:
+            verify_job(path.parent)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak_of(10)  # imports
+    assert peak_of(20_000) - peak_of(5_000) < 15_000 * 5  # the index of an open job takes 21 bytes
 
 
 def test_a_first_line_that_stands_there_twice_is_inserted(tmp_path: Path) -> None:
