@@ -143,6 +143,7 @@ def draw(medians: dict[str, dict[int, float]], path: str) -> None:
     matplotlib.use("Agg")
     # Text stays text, and the same figures give the same file.
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "benchmarks"})
+    matplotlib.rcParams["font.sans-serif"] = ["DejaVu Sans"]
     pyplot = import_module("matplotlib.pyplot")
     figure, axes = pyplot.subplots(3, 4, figsize=(16, 10))
     for axis, (name, (title, unit)) in zip(axes.flat, CURVES.items(), strict=True):
@@ -150,6 +151,7 @@ def draw(medians: dict[str, dict[int, float]], path: str) -> None:
         counted = "jobs" if name in OF_JOBS else "rows"
         axis.set(xscale="log", title=title, xlabel=counted, ylabel=unit)
         axis.set_ylim(bottom=0)
+        axis.minorticks_off()  # most of the size of the picture
         axis.grid(visible=True, alpha=0.3)
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None} if path.endswith(".svg") else None)
