@@ -40,7 +40,7 @@ def local_text(at: datetime | None, form: str = "%Y-%m-%d %H:%M:%S") -> str:
     """
     if at is None:
         return ""
-    with contextlib.suppress(OverflowError):
+    with contextlib.suppress(OverflowError, OSError):  # Windows: after the year 3000
         at = at.astimezone()
     return f"{at:{form}}"
 

@@ -61,7 +61,7 @@ def moment(text: str, now: datetime) -> datetime:
         if ago is not None:
             return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
         return datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, OSError):  # OSError: on Windows, after the year 3000
         raise ValueError(
             f"{text!r} is not a time: give 2026-11-24, '2026-11-24 13:35', 2026-11-24T13:35Z, or how "
             "long ago: 90s, 5m, 2h, 3d, 1w"

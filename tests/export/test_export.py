@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.platforms import needs_links, needs_modes
 
 from journal import Job, JobService
 from journal.cli.main import main
@@ -381,6 +382,7 @@ def test_a_job_without_rows_gives_a_table_without_rows(store: Path, tmp_path: Pa
     assert not (tmp_path / "none.db").exists()
 
 
+@needs_links
 @pytest.mark.parametrize("command", ["export", "report", "pack"])
 @pytest.mark.parametrize(
     "name", ["journal.jsonl", "run.lock", "index.hint", "journal.damaged-1", "link.jsonl"]
@@ -477,6 +479,7 @@ def test_an_out_in_a_directory_that_is_not_there_is_bad_usage(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a file", store.name]
 
 
+@needs_modes
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o400])
 def test_a_file_that_replaces_another_has_its_permissions(
     store: Path, tmp_path: Path, mode: int
@@ -515,6 +518,7 @@ def test_a_pipe_is_refused_by_the_name_that_was_given(store: Path, tmp_path: Pat
     assert "/proc" not in done.stderr
 
 
+@needs_links
 def test_a_link_stays_a_link(store: Path, tmp_path: Path) -> None:
     target, link = tmp_path / "target.csv", tmp_path / "link.csv"
     target.touch()

@@ -15,6 +15,7 @@ from zlib import crc32
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.platforms import needs_fifos, needs_fork
 
 from journal import (
     FormatVersionError,
@@ -361,6 +362,7 @@ def test_a_header_with_a_wrong_seal_is_named_and_hides_no_other_job(tmp_path: Pa
             service.list_jobs()
 
 
+@needs_fifos
 def test_a_pipe_in_the_place_of_a_journal_is_named_and_not_waited_for(tmp_path: Path) -> None:
     with service_at(tmp_path) as service:
         service.create_job("Name", job_id="right")
@@ -422,6 +424,7 @@ def test_waiting_for_a_job_imports_nothing_of_what_runs_one(tmp_path: Path) -> N
     assert done.stdout.splitlines()[-1] == "0 []"
 
 
+@needs_fork
 def test_a_process_that_forks_before_its_first_lock_hears_nothing_of_it(tmp_path: Path) -> None:
     script = (
         "import os, sys; from journal import JobService; service = JobService(sys.argv[1]); "

@@ -32,7 +32,7 @@ from support.hints import (
     quick_answers,
     replayed,
 )
-from support.platforms import needs_proc
+from support.platforms import needs_fifos, needs_fork, needs_links, needs_proc
 
 import journal.format.records
 import journal.fs.system
@@ -267,6 +267,8 @@ def test_no_changed_cut_or_longer_hint_changes_an_answer(
         assert quick_answers(tmp_path) == expected
 
 
+@needs_links
+@needs_fifos
 @pytest.mark.parametrize("kind", ["directory", "pipe", "link", "device"])
 def test_what_is_no_file_in_the_place_of_the_hint_is_ignored(
     tmp_path: Path, hint: Path, disk: CountingOs, kind: str
@@ -535,6 +537,7 @@ def test_what_breaks_in_a_hint_after_opening_is_read_from_the_journal(
         assert answers(service) == replayed(tmp_path)
 
 
+@needs_fork
 def test_a_forked_child_reads_on_in_a_view_out_of_a_hint(tmp_path: Path, hint: Path) -> None:
     script = """
         import journal.index.hint

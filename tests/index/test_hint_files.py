@@ -28,6 +28,7 @@ from support.hints import (
     quick_answers,
     replayed,
 )
+from support.platforms import needs_links
 
 import journal.fs.system
 import journal.index.hint
@@ -245,6 +246,7 @@ def test_a_new_hint_of_a_living_writer_is_left_alone(tmp_path: Path, hint: Path)
     assert opened(tmp_path) == replayed(tmp_path)
 
 
+@needs_links
 def test_a_link_in_the_place_of_a_new_hint_is_not_followed(tmp_path: Path, hint: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")

@@ -20,6 +20,7 @@ from support.children import (
     seal_commits,
     split_commits,
 )
+from support.platforms import needs_modes
 
 import journal.fs.system
 from journal import (
@@ -547,6 +548,7 @@ def test_a_wrong_time_that_no_seal_vouches_for_does_not_hold_the_clock(path: Pat
         assert service.skip_row(f"{JOB}:29").updated_at.year == before[0].updated_at.year
 
 
+@needs_modes
 def test_a_repaired_journal_belongs_to_whom_the_damaged_one_did(path: Path) -> None:
     path.chmod(0o640)
     break_it(path, path.read_bytes().replace(b"\n", b"\r\n"))

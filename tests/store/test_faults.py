@@ -22,6 +22,7 @@ from support.children import (
     works,
     writes_half,
 )
+from support.platforms import IS_ROOT, needs_fifos, needs_links
 
 import journal.fs.system
 from journal import (
@@ -603,6 +604,8 @@ def test_what_the_cache_has_let_go_of_since_a_failed_sync_is_not_written_as_it_w
         service.get_job(JOB)
 
 
+@needs_links
+@needs_fifos
 @pytest.mark.parametrize("kind", ["link", "pipe"])
 def test_a_mark_that_is_no_regular_file_is_refused_and_written_to_by_nobody(
     tmp_path: Path, path: Path, kind: str
@@ -673,7 +676,7 @@ except JournalError as error:
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.skipif(not IS_ROOT, reason="only root gives files away")
 def test_a_job_that_a_group_shares_stays_its_owners_and_the_groups(
     path: Path, shared_root: Path, tmp_path: Path
 ) -> None:
@@ -715,7 +718,7 @@ def fixture_shared_root() -> Iterator[Path]:
         yield Path(name)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.skipif(not IS_ROOT, reason="only root gives files away")
 def test_a_mark_belongs_to_whom_the_journal_does(path: Path) -> None:
     os.chown(path, 12345, 12345)
     path.chmod(0o660)

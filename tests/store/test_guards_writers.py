@@ -16,6 +16,7 @@ from zlib import crc32
 import msgspec
 import pytest
 from support.children import Child, FaultyOs, fails, journal_path, read_all, seal_commits
+from support.platforms import needs_fork, needs_links
 
 import journal.format.records
 import journal.fs.system
@@ -301,6 +302,7 @@ def test_who_has_found_damage_keeps_nobody_out(path: Path) -> None:
             other.skip_row(f"{JOB}:3")
 
 
+@needs_fork
 def test_rows_are_not_read_out_of_a_journal_that_took_the_place_of_theirs_before_a_fork(
     path: Path,
 ) -> None:
@@ -456,6 +458,7 @@ def test_a_job_that_cannot_be_deleted_can_be_run(
     assert kept.value.errno == errno.EACCES
 
 
+@needs_links
 def test_cleaning_up_follows_no_link_and_what_it_cannot_remove_it_leaves(
     path: Path, faulty: FaultyOs, service: JobService
 ) -> None:
@@ -501,6 +504,7 @@ def test_a_directory_that_was_moved_is_not_at_its_path_and_what_may_not_be_looke
 # --- forks ---------------------------------------------------------------------------------------
 
 
+@needs_fork
 def test_a_forked_child_carries_out_nothing_that_was_asked_for_in_its_parent(path: Path) -> None:
     script = """
     import threading, time

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.children import Child, journal_path, read_all
 from support.paths import TESTS
-from support.platforms import IS_WINDOWS
+from support.platforms import IS_WINDOWS, needs_fork
 
 from journal import (
     JobBusyError,
@@ -529,6 +529,7 @@ def test_a_batch_held_open_by_another_thread_makes_a_change_fail_in_time(
 # --- fork ------------------------------------------------------------------------------------
 
 
+@needs_fork
 def test_parent_and_child_of_a_fork_both_go_on_with_the_open_service(tmp_path: Path) -> None:
     script = """
     service = JobService(root, sync="none")
@@ -550,6 +551,7 @@ def test_parent_and_child_of_a_fork_both_go_on_with_the_open_service(tmp_path: P
     assert tokens == ["before", *(["parent", "child"] * 100)[:199]]
 
 
+@needs_fork
 def test_rows_taken_before_a_fork_can_be_read_in_the_child(tmp_path: Path) -> None:
     script = """
     service = JobService(root, sync="none")
@@ -566,6 +568,7 @@ def test_rows_taken_before_a_fork_can_be_read_in_the_child(tmp_path: Path) -> No
         child.end()
 
 
+@needs_fork
 def test_a_batch_carried_through_a_fork_is_the_parents_and_an_error_in_the_child(
     tmp_path: Path,
 ) -> None:
@@ -597,6 +600,7 @@ def test_a_batch_carried_through_a_fork_is_the_parents_and_an_error_in_the_child
     assert tokens == ["in the batch"] * 2
 
 
+@needs_fork
 def test_a_fork_while_another_thread_holds_a_batch_leaves_the_child_able_to_work(
     tmp_path: Path,
 ) -> None:
@@ -633,6 +637,7 @@ def test_a_fork_while_another_thread_holds_a_batch_leaves_the_child_able_to_work
     assert [row.tracking_number for row in read_all(tmp_path, JOB)[1]] == ["thread", "child"]
 
 
+@needs_fork
 def test_a_forked_child_does_not_keep_the_run_lock_of_its_dead_parent(tmp_path: Path) -> None:
     script = """
     service = JobService(root, sync="none")
@@ -655,6 +660,7 @@ def test_a_forked_child_does_not_keep_the_run_lock_of_its_dead_parent(tmp_path: 
         assert service.start_job(JOB).status == "running"
 
 
+@needs_fork
 def test_a_forked_child_that_ends_does_not_free_the_run_lock_of_its_parent(
     tmp_path: Path,
 ) -> None:

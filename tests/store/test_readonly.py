@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from textwrap import dedent
 
 import pytest
 from support.children import journal_path
+from support.platforms import IS_ROOT, needs_modes
 from support.unprivileged import unprivileged
 
 from journal import JobService
@@ -83,7 +83,7 @@ def store(root: Path, request: pytest.FixtureRequest) -> Iterator[ReadOnlyStore]
         yield ReadOnlyStore(root, prefix)
         set_modes(root, 0o700, 0o600)
         return
-    namespace = "-m" if os.geteuid() == 0 else "-rm"
+    namespace = "-m" if IS_ROOT else "-rm"
     prefix = ["unshare", namespace, "sh", "-c", READ_ONLY_MOUNT, str(root)]
     try:
         tried = subprocess.run([*prefix, "true"], capture_output=True, text=True, check=False)
@@ -206,6 +206,7 @@ def test_a_run_of_a_job_that_may_only_be_read_ends_with_one_error_and_runs_nothi
 # --- less than all of it ---------------------------------------------------------------------
 
 
+@needs_modes
 def test_a_journal_that_may_only_be_read_in_a_directory_of_ours_is_not_written_to(
     root: Path,
 ) -> None:
@@ -229,6 +230,7 @@ def test_a_journal_that_may_only_be_read_in_a_directory_of_ours_is_not_written_t
     assert path.read_bytes() == content
 
 
+@needs_modes
 def test_a_torn_tail_that_cannot_be_saved_is_not_cut_off(root: Path) -> None:
     store = ReadOnlyStore(root, unprivileged())
     path = journal_path(root, TORN)
@@ -248,6 +250,7 @@ def test_a_torn_tail_that_cannot_be_saved_is_not_cut_off(root: Path) -> None:
     assert path.read_bytes() == content
 
 
+@needs_modes
 def test_a_job_that_may_not_even_be_read_is_named_and_does_not_hide_the_others(
     root: Path,
 ) -> None:
@@ -288,6 +291,7 @@ def test_what_may_only_be_read_is_packed_compared_and_pulled_from(
     assert store.content() == before
 
 
+@needs_modes
 def test_a_root_in_which_nothing_may_be_made_is_refused_by_its_path(tmp_path: Path) -> None:
     root = tmp_path / "jobs"
     root.mkdir(mode=0o500)

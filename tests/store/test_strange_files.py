@@ -16,6 +16,7 @@ from typing import Any, Literal
 import pytest
 from support.children import FaultyOs, journal_path
 from support.copies import JOB, go_on, make_job, packed, put_artifact
+from support.platforms import IS_ROOT, needs_fifos, needs_links, needs_modes
 from support.unprivileged import unprivileged
 
 import journal.fs.system
@@ -64,6 +65,7 @@ def command(
 # --- links
 
 
+@needs_links
 @pytest.mark.parametrize("kind", ["link", "hard link"])
 def test_run_lock_is_not_written_through_a_link(root: Path, victim: Path, kind: str) -> None:
     lock = root / JOB / "run.lock"
@@ -78,6 +80,7 @@ def test_run_lock_is_not_written_through_a_link(root: Path, victim: Path, kind: 
     assert victim.read_bytes() == b"precious"
 
 
+@needs_links
 def test_run_lock_is_not_made_where_a_link_leads(root: Path, tmp_path: Path) -> None:
     lock = root / JOB / "run.lock"
     lock.unlink()
@@ -87,6 +90,7 @@ def test_run_lock_is_not_made_where_a_link_leads(root: Path, tmp_path: Path) -> 
     assert not (tmp_path / "not there").exists()
 
 
+@needs_links
 def test_a_journal_that_is_a_link_is_neither_read_nor_written(root: Path, tmp_path: Path) -> None:
     real = journal_path(root, JOB).rename(tmp_path / "real")
     before = real.read_bytes()
@@ -104,6 +108,7 @@ def test_a_journal_that_is_a_link_is_neither_read_nor_written(root: Path, tmp_pa
     assert real.read_bytes() == before
 
 
+@needs_links
 @pytest.mark.parametrize("name", [".staging", ".staging/lock"])
 def test_what_a_link_in_the_place_of_the_staging_directory_leads_to_is_left_alone(
     root: Path, tmp_path: Path, name: str
@@ -125,6 +130,7 @@ def is_careful(flags: int) -> bool:
     return bool(flags & os.O_NOFOLLOW and flags & os.O_NONBLOCK)
 
 
+@needs_links
 def test_all_that_is_opened_below_a_store_is_opened_without_following_links_or_waiting(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,6 +235,7 @@ def pull_from(ours: Path, theirs: Path) -> None:
     pull_job(ours, theirs / JOB)
 
 
+@needs_links
 def test_whenever_a_directory_becomes_a_link_a_pull_writes_nothing_outside(
     tmp_path: Path, root: Path
 ) -> None:
@@ -236,6 +243,7 @@ def test_whenever_a_directory_becomes_a_link_a_pull_writes_nothing_outside(
         assert b"ours" in all_below(ours / JOB).values()
 
 
+@needs_links
 def test_whenever_a_directory_becomes_a_link_a_pull_takes_nothing_from_outside(
     tmp_path: Path, root: Path
 ) -> None:
@@ -243,6 +251,7 @@ def test_whenever_a_directory_becomes_a_link_a_pull_takes_nothing_from_outside(
         assert b"secret" not in all_below(ours / JOB).values()
 
 
+@needs_links
 def test_whenever_a_directory_becomes_a_link_a_pack_takes_nothing_from_outside(
     tmp_path: Path, root: Path
 ) -> None:
@@ -254,6 +263,7 @@ def test_whenever_a_directory_becomes_a_link_a_pack_takes_nothing_from_outside(
         assert not pack_path.exists() or b"secret" not in gzip.decompress(pack_path.read_bytes())
 
 
+@needs_links
 def test_a_pull_refuses_to_go_through_a_link_and_names_it(root: Path, tmp_path: Path) -> None:
     there = shutil.copytree(root, tmp_path / "there")
     put_artifact(there, "d/e/new", b"new")
@@ -281,7 +291,7 @@ def shared(tmp_path: Path) -> Path:
 
 def give_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a file or a link belong to another user than who runs this."""
-    if os.geteuid() == 0:
+    if IS_ROOT:
         os.chown(path, 12345, 12345, follow_symlinks=False)
         return
     disk = FaultyOs()
@@ -299,6 +309,7 @@ def write_output(root: Path, command: str, out: Path) -> None:
             write_report(service, JOB, out, force=True)
 
 
+@needs_links
 @pytest.mark.parametrize("command", ["pack", "export", "report"])
 @pytest.mark.parametrize("name", ["out", "link/out"])
 def test_no_output_goes_through_a_link_of_another_user(
@@ -321,6 +332,7 @@ def test_no_output_goes_through_a_link_of_another_user(
     assert (mine / "out").read_bytes() == b"precious"
 
 
+@needs_fifos
 def test_no_pack_goes_into_a_pipe_of_another_user(
     root: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,6 +345,7 @@ def test_no_pack_goes_into_a_pipe_of_another_user(
     os.close(reader)
 
 
+@needs_links
 def test_an_output_stays_in_its_directory_when_a_link_takes_that_ones_place(
     tmp_path: Path, shared: Path
 ) -> None:
@@ -348,6 +361,7 @@ def test_an_output_stays_in_its_directory_when_a_link_takes_that_ones_place(
     assert os.listdir(outside) == []
 
 
+@needs_links
 def test_what_somebody_puts_in_the_place_of_an_output_that_is_being_written_is_not_taken_for_it(
     shared: Path, victim: Path
 ) -> None:
@@ -363,6 +377,7 @@ def test_what_somebody_puts_in_the_place_of_an_output_that_is_being_written_is_n
     assert os.listdir(shared) == []
 
 
+@needs_links
 def test_links_of_ones_own_lead_to_an_output_as_the_system_would_follow_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -377,6 +392,7 @@ def test_links_of_ones_own_lead_to_an_output_as_the_system_would_follow_them(
         real_path(tmp_path / "loop")
 
 
+@needs_links
 def test_what_a_command_says_is_not_kept_where_a_link_leads(root: Path, tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     outside = tmp_path / "outside"
@@ -401,6 +417,8 @@ def pipe(path: Path, mode: int) -> None:
     path.chmod(mode)
 
 
+@needs_modes
+@needs_fifos
 @pytest.mark.parametrize("mode", [0o444, 0o600])
 def test_a_pipe_in_the_place_of_a_journal_keeps_no_command_waiting(root: Path, mode: int) -> None:
     prefix = unprivileged()
@@ -424,6 +442,8 @@ def test_a_pipe_in_the_place_of_a_journal_keeps_no_command_waiting(root: Path, m
         assert "Traceback" not in done.stderr
 
 
+@needs_modes
+@needs_fifos
 @pytest.mark.parametrize("mode", [0o444, 0o600])
 def test_a_pipe_in_the_place_of_run_lock_keeps_no_command_waiting(root: Path, mode: int) -> None:
     prefix = unprivileged()

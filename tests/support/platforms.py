@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 IS_WINDOWS = sys.platform == "win32"
+IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 
 PEAK_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
 

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from support.children import FaultyOs, fails, journal_path, seal_commits, works, writes_half
 from support.copies import JOB, content_of, go_on, make_job, packed, put_artifact
-from support.platforms import needs_proc
+from support.platforms import IS_ROOT, needs_links, needs_modes, needs_proc
 
 import journal.format.extent
 import journal.fs.system
@@ -110,6 +110,7 @@ def test_a_pull_of_which_a_part_cannot_be_taken_back_has_an_unknown_outcome(
         pull_job(here, Source(there / JOB))
 
 
+@needs_modes
 @pytest.mark.parametrize("may_give", [True, False])
 def test_a_journal_that_is_written_anew_belongs_to_whom_it_did_as_far_as_it_may_be_given(
     here: Path, there: Path, trail: Trail, monkeypatch: pytest.MonkeyPatch, may_give: bool
@@ -117,7 +118,7 @@ def test_a_journal_that_is_written_anew_belongs_to_whom_it_did_as_far_as_it_may_
     monkeypatch.setattr(journal.transfer.pull, "_SYNC_BYTES", 1 << 30)
     path = journal_path(here, JOB)
     path.chmod(0o640)
-    if os.geteuid() == 0:
+    if IS_ROOT:
         os.chown(path, 12345, 54321)
     was = path.stat()
     asked = []
@@ -256,6 +257,7 @@ def test_an_artifact_is_packed_as_it_was_when_the_pack_began_or_the_pack_ends(
     assert snapshot.grown == (["artifacts/a.pdf"] if content == b"grown" else [])
 
 
+@needs_links
 def test_a_link_in_the_place_of_the_artifacts_is_left_out_of_a_pack(
     here: Path, tmp_path: Path
 ) -> None:

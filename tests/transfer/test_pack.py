@@ -33,6 +33,7 @@ from support.copies import (
     staging_of,
 )
 from support.effort import IS_LONG
+from support.platforms import needs_fifos, needs_links, needs_modes
 
 import journal.fs.system
 import journal.transfer.pack_contents
@@ -142,6 +143,7 @@ def test_any_tar_reads_a_pack_as_the_job_s_directory(here: Path, tmp_path: Path)
         assert service.get_job_summary(JOB)["successful_rows"] == 2
 
 
+@needs_links
 def test_packing_again_replaces_the_file_whole_and_a_device_not_at_all(
     here: Path, there: Path, tmp_path: Path
 ) -> None:
@@ -156,6 +158,8 @@ def test_packing_again_replaces_the_file_whole_and_a_device_not_at_all(
     assert Path("/dev/null").is_char_device()
 
 
+@needs_fifos
+@needs_links
 def test_links_and_pipes_among_the_artifacts_are_left_out_and_named(
     here: Path, there: Path
 ) -> None:
@@ -319,6 +323,7 @@ def test_packing_and_unpacking_take_no_more_memory_for_large_files_and_a_byte_fo
         assert more < 6 << 20
 
 
+@needs_links
 def test_a_pack_goes_where_a_link_leads_and_may_lie_among_the_artifacts(
     here: Path, there: Path, tmp_path: Path
 ) -> None:
@@ -332,6 +337,7 @@ def test_a_pack_goes_where_a_link_leads_and_may_lie_among_the_artifacts(
     assert not any(name.endswith(".part") or name == "artifacts/p" for name in names)
 
 
+@needs_modes
 def test_a_pack_is_private_for_its_journal_is(here: Path, tmp_path: Path) -> None:
     for _ in range(2):  # also in the place of one that isn't
         packed(here, tmp_path / "pack")

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from support.children import FaultyOs, fails, journal_path
 from support.copies import put_artifact
+from support.platforms import needs_fifos, needs_links
 from support.system_os import SYSTEM_OS
 
 import journal.fs.system
@@ -112,6 +113,7 @@ def test_a_pack_is_all_of_the_job(root: Path, archive: Path, tmp_path: Path) -> 
     assert (tmp_path / "other" / "a" / "journal.torn-5-1").read_bytes() == b"evidence"
 
 
+@needs_fifos
 def test_no_file_is_overwritten_and_a_pack_of_the_same_job_is_used_again(
     root: Path, archive: Path
 ) -> None:
@@ -128,6 +130,7 @@ def test_no_file_is_overwritten_and_a_pack_of_the_same_job_is_used_again(
     assert prune(root, to=archive)["a"].pack == str(archive / "a.4.tar.gz")
 
 
+@needs_links
 @pytest.mark.parametrize(
     "name", ["notes.txt", "artifacts/link", "journal.damaged-by-me", "index.hint.notes"]
 )
@@ -148,6 +151,7 @@ def test_a_job_with_a_file_that_no_pack_can_hold_is_left(
     assert prune(root)["a"].action == "deleted"
 
 
+@needs_links
 @pytest.mark.parametrize("is_packed", [True, False])
 def test_a_link_to_a_job_is_left_since_the_files_of_the_job_would_stay(
     root: Path, archive: Path, tmp_path: Path, is_packed: bool
@@ -164,6 +168,7 @@ def test_a_link_to_a_job_is_left_since_the_files_of_the_job_would_stay(
     assert journal_path(root, "a").exists()
 
 
+@needs_links
 def test_parts_of_packs_that_were_left_a_day_ago_are_removed(root: Path, archive: Path) -> None:
     make(root, "a")
     day_s = 86_400

@@ -35,6 +35,7 @@ from support.copies import (
     source,
     states_of,
 )
+from support.platforms import needs_links
 
 import journal
 import journal.fs.system
@@ -111,6 +112,7 @@ def test_a_service_that_is_open_goes_on_behind_what_was_pulled(
         assert pull(there, here).commits == 2
 
 
+@needs_links
 def test_a_job_that_is_not_here_is_made(here: Path, tmp_path: Path) -> None:
     put_artifact(here, "a/1.pdf", b"1")
     (here / JOB / "artifacts" / "link").symlink_to("a")
@@ -148,6 +150,7 @@ def artifacts_of(root: Path) -> dict[str, bytes]:
     return {name.removeprefix("artifacts/"): c for name, c in contents if "artifacts/" in name}
 
 
+@needs_links
 def test_artifacts_that_are_missing_are_copied_however_the_copies_stand_to_each_other(
     here: Path, there: Path
 ) -> None:
@@ -268,6 +271,7 @@ def test_a_file_that_is_a_directory_in_the_other_copy_is_named_and_nothing_chang
         name.unlink()
 
 
+@needs_links
 def test_artifacts_here_that_are_on_another_file_system_are_an_error_that_names_them(
     here: Path, there: Path
 ) -> None:
@@ -282,6 +286,7 @@ def test_artifacts_here_that_are_on_another_file_system_are_an_error_that_names_
     assert content_of(here) == before
 
 
+@needs_links
 def test_a_link_in_the_place_of_the_other_s_artifacts_is_not_followed(
     here: Path, there: Path, tmp_path: Path
 ) -> None:
