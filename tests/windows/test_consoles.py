@@ -12,10 +12,11 @@ from journal import JobService
 # Each row says that it has begun; a process that it starts keeps a file open for as long as it lives.
 SLOW = """
 import pathlib, subprocess, sys, time
-subprocess.Popen([sys.executable, "-S", "-E", "-c", "f = open('alive', 'w'); import time; time.sleep(600)"])
+wait = "import pathlib, time\\nwhile not pathlib.Path('go').exists(): time.sleep(.02)"
+subprocess.Popen([sys.executable, "-S", "-E", "-c", "f = open('alive', 'w')\\n" + wait])
 while not pathlib.Path("alive").exists(): time.sleep(.02)
 pathlib.Path("begun-" + sys.argv[1]).touch()
-while not pathlib.Path("go").exists(): time.sleep(.02)
+exec(wait)
 """
 
 
