@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import journal.fs.system
 from journal import InvalidValueError, JobRow, StorageError
 from journal.cli.run.subprocesses import Commands
 from journal.cli.run.template import Template
@@ -246,7 +247,7 @@ def test_a_link_that_takes_the_place_of_a_rows_directory_meanwhile_is_not_follow
 ) -> None:
     results, elsewhere = tmp_path / "results", tmp_path / "elsewhere"
     elsewhere.mkdir()
-    unlink = os.unlink
+    unlink = journal.fs.system.os.unlink
 
     def unlink_late(path: Any, *, dir_fd: int | None = None) -> None:
         monkeypatch.undo()
@@ -255,7 +256,7 @@ def test_a_link_that_takes_the_place_of_a_rows_directory_meanwhile_is_not_follow
         unlink(path, dir_fd=dir_fd)
 
     assert run("true", results=results).kind == "completed"
-    monkeypatch.setattr(os, "unlink", unlink_late)
+    monkeypatch.setattr(journal.fs.system.os, "unlink", unlink_late)
     with pytest.raises(StorageError, match=r"could not write into .*7: it is a link or a file"):
         run("true", results=results)
     assert list(elsewhere.iterdir()) == []

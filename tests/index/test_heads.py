@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 from support.children import FaultyOs, fails, journal_path
+from support.platforms import needs_boot_ids
 
 import journal.fs.system
 from journal import JobService, JobStatus, JournalError
 from journal.fs.names import HEADS_NAME
+
+pytestmark = needs_boot_ids  # a listing trusts its hint within one boot only
 
 JOBS = 120
 

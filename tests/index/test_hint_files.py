@@ -28,7 +28,7 @@ from support.hints import (
     quick_answers,
     replayed,
 )
-from support.platforms import needs_links
+from support.platforms import needs_boot_ids, needs_links
 
 import journal.fs.system
 import journal.index.hint
@@ -297,6 +297,7 @@ def test_a_hint_is_written_at_the_end_after_growth_and_not_again_for_nothing_new
     assert (hint.stat().st_ino, hint.read_bytes()) == first
 
 
+@needs_boot_ids
 @pytest.mark.usefixtures("usual")
 def test_a_long_replay_by_a_mere_reader_leaves_a_hint(tmp_path: Path, disk: CountingOs) -> None:
     with JobService(tmp_path) as service:
@@ -308,6 +309,7 @@ def test_a_long_replay_by_a_mere_reader_leaves_a_hint(tmp_path: Path, disk: Coun
     assert is_believed(tmp_path, disk)
 
 
+@needs_boot_ids
 @pytest.mark.usefixtures("usual")
 def test_after_much_growth_a_hint_is_there_though_nobody_closes(
     tmp_path: Path, disk: CountingOs
@@ -350,6 +352,7 @@ def test_no_hint_is_written_over_commits_in_doubt_or_a_discarded_batch(
     assert hint.read_bytes() == old
 
 
+@needs_boot_ids
 @pytest.mark.parametrize("sync", ["none", "commit"])
 def test_nobody_vouches_by_a_hint_for_what_a_failed_sync_has_left_in_doubt(
     tmp_path: Path, hint: Path, sync: Literal["none", "commit"]

@@ -10,8 +10,10 @@ done by the real fsync. At most 256 files can be open, which is the default ther
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
+import pathlib
 import resource
 import select
 import signal
@@ -56,6 +58,20 @@ def _fcntl_of_macos(fd: Any, command: int, argument: Any = 0) -> Any:
 
 
 fcntl.fcntl = _fcntl_of_macos
+
+
+class _LibraryOfMacos(ctypes.CDLL):
+    """Has sysctlbyname, which tells one name's value: the id of the boot."""
+
+    @staticmethod
+    def sysctlbyname(name: bytes, text: Any, *_: Any) -> int:
+        assert name == b"kern.bootsessionuuid"
+        text.value = _BOOT_ID
+        return 0
+
+
+ctypes.CDLL = _LibraryOfMacos  # type: ignore[misc]
+_BOOT_ID = pathlib.Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
 sysconfig.get_config_vars()  # reads a file that is named for the platform
 sys.platform = "darwin"
 _soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -666,8 +666,8 @@ with JobService(sys.argv[5]) as warm:  # what is imported later may not be anoth
     warm.create_job("Warm", job_id="warm", row_data=[{"data": {}}])
     warm.complete_row("warm:1")
 os.setgroups([2000])
-os.setresgid(int(sys.argv[3]), int(sys.argv[3]), int(sys.argv[3]))
-os.setresuid(int(sys.argv[3]), int(sys.argv[3]), int(sys.argv[3]))
+os.setregid(int(sys.argv[3]), int(sys.argv[3]))
+os.setreuid(int(sys.argv[3]), int(sys.argv[3]))
 try:
     JobService(root).complete_row(f"{job_id}:{sys.argv[4]}")
     tell("done")

@@ -529,7 +529,7 @@ def test_a_forked_child_carries_out_nothing_that_was_asked_for_in_its_parent(pat
     while not service._store.journal(job_id)._group._queue:
         time.sleep(0.001)  # it tells nobody that it has grown
     if not os.fork():
-        journal.fs.system.os = os
+        journal.fs.system.os = SYSTEM_OS
         service.skip_row(f"{job_id}:5")
         tell("done")
     os._exit(0)

@@ -77,6 +77,7 @@ needs_links = _needs(_makes_links(), "symbolic links that any user may make")
 needs_any_names = _needs(not IS_WINDOWS, "file names of any bytes, in which case counts")
 needs_open_files_moved = _needs(not IS_WINDOWS, "open files and directories that may be moved")
 needs_directory_descriptors = _needs(os.open in os.supports_dir_fd, "paths relative to descriptors")
+needs_boot_ids = _needs(not IS_WINDOWS, "ids of boots, without which unsynced bytes aren't trusted")
 needs_directory_syncs = _needs(not IS_WINDOWS, "syncs of directories")
 # macOS syncs by fcntl(F_FULLFSYNC), Windows by FlushFileBuffers: what watches fdatasync sees neither.
 needs_fdatasync = _needs(hasattr(os, "fdatasync"), "syncs by fdatasync")
