@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import sys
 from os import *  # noqa: F403  (stands for ``os``)
 from typing import Any
+
+assert sys.platform != "win32"  # for mypy
 
 # fsync(2) of macOS: fsync leaves the data in the cache of the drive, which may write it in any
 # order, and "F_FULLFSYNC asks the drive to flush all buffered data to permanent storage". Directories

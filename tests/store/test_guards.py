@@ -290,6 +290,7 @@ def test_rows_that_were_taken_are_not_read_as_others_after_a_change_in_place(
             list(rows)
 
 
+@needs_open_files_moved
 def test_the_name_of_a_journal_that_took_the_place_of_another_is_on_the_disk_before_a_commit(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
