@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,9 @@ from journal.fs import beneath, directories, files, handles, locks, output, syst
 from journal.store.run_lock import RunLock
 
 pytestmark = needs_windows
+
+if sys.platform == "win32":
+    import _winapi
 
 JOB = "demo"
 APPENDING = system.os.O_RDWR | system.os.O_APPEND | system.os.O_CREAT
@@ -290,3 +294,40 @@ def test_line_ends_and_ctrl_z_are_bytes_like_others(service: JobService, tmp_pat
     assert b"\r" not in journal_path(tmp_path, JOB).read_bytes()
     row = read_all(tmp_path, JOB)[1][0]
     assert (row.status, row.tracking_number) == (RowStatus.COMPLETED, "a\r\nb\x1ac")
+
+
+def test_a_name_may_have_characters_of_two_utf_16_units(tmp_path: Path) -> None:
+    top = tmp_path / "\U0001f600\U0001f601\U0001f602"
+    top.mkdir()
+    (top / "old").write_bytes(b"text")
+    files.rename(top / "old", top / "\U0001f603\U0001f604")
+    assert os.listdir(top) == ["\U0001f603\U0001f604"]
+
+
+@pytest.mark.parametrize("names", [[], ["file"]])
+def test_no_file_takes_the_place_of_a_directory(tmp_path: Path, names: list[str]) -> None:
+    (tmp_path / "directory").mkdir()
+    for name in names:
+        (tmp_path / "directory" / name).write_bytes(b"text")
+    (tmp_path / "new").write_bytes(b"new")
+    with pytest.raises(OSError, match=r"directory|denied"):
+        files.rename(tmp_path / "new", tmp_path / "directory")
+    assert sorted(os.listdir(tmp_path)) == ["directory", "new"]
+    assert os.listdir(tmp_path / "directory") == names
+
+
+def test_a_journal_that_another_program_has_for_a_moment_is_opened_after_that(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"text")
+    nobody_else = 0
+    alone = _winapi.CreateFile(str(path), _winapi.GENERIC_READ, nobody_else, 0, 3, 0, 0)
+    opened: list[handles.JournalFile] = []
+    opening = threading.Thread(target=lambda: opened.append(handles.JournalFile(path)))
+    opening.start()
+    opening.join(0.05)  # it is waiting now, or will find the file free
+    _winapi.CloseHandle(alone)
+    opening.join()
+    assert opened[0].writable
+    opened[0].close()

@@ -27,12 +27,13 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager, suppress
 from ctypes import wintypes
 from functools import partial
 from stat import S_IFLNK, S_ISDIR
 from types import SimpleNamespace
+from typing import Any, TypeVar
 
 from journal.fs.windows import api
 
@@ -59,6 +60,7 @@ strerror = os.strerror
 urandom = os.urandom
 
 _Path = str | os.PathLike[str]
+_Result = TypeVar("_Result")
 
 _TO_END = (1 << 64) - 1  # the offset that appends: see the page "WriteFile function"
 _END_OF_FILE = 38
@@ -72,7 +74,8 @@ _DELETE, _POSIX_DELETE, _DELETE_READ_ONLY = 0x1, 0x2, 0x10
 _UNKNOWN = {api.INVALID_FUNCTION, api.NOT_SUPPORTED, api.INVALID_PARAMETER}
 
 # A virus scanner or an indexer may have a file open for a moment, without FILE_SHARE_DELETE.
-_BUSY = {api.ACCESS_DENIED, api.SHARING_VIOLATION}
+_SHARING = {api.SHARING_VIOLATION}
+_BUSY = _SHARING | {api.ACCESS_DENIED}
 _PAUSES_S = (0.001, 0.004, 0.016, 0.064, 0.25, 0.65)
 
 # Page "Naming Files, Paths, and Namespaces".
@@ -134,15 +137,8 @@ def open(  # noqa: A001
 ) -> int:
     """Open a file or directory, in binary mode. No process inherits it."""
     place = _place(name, dir_fd, makes=bool(flags & O_CREAT))
-    handle = _opened(place, flags, follow=not flags & O_NOFOLLOW)
+    handle = _patiently(_opened, place, flags, busy=_SHARING)
     try:
-        link = api.is_link(handle)
-        if flags & O_NOFOLLOW and link is not None:
-            if link:
-                raise OSError(errno.ELOOP, strerror(errno.ELOOP))
-            # A placeholder for a remote file, as in OneDrive: only this way its content is read.
-            api.close_handle(handle)
-            handle = _opened(place, flags, follow=True)
         is_directory = bool(api.basic_info(handle).attributes & api.ATTRIBUTE_DIRECTORY)
         if flags & O_DIRECTORY and not is_directory:
             raise NotADirectoryError(errno.ENOTDIR, strerror(errno.ENOTDIR))
@@ -162,7 +158,25 @@ def open(  # noqa: A001
     return fd
 
 
-def _opened(place: str, flags: int, *, follow: bool) -> int:
+def _opened(place: str, flags: int) -> int:
+    handle = _handle_for(place, flags, follow=not flags & O_NOFOLLOW)
+    if not flags & O_NOFOLLOW:
+        return handle
+    try:
+        link = api.is_link(handle)
+        if link:
+            raise OSError(errno.ELOOP, strerror(errno.ELOOP))
+    except BaseException:
+        api.close_handle(handle)
+        raise
+    if link is None:
+        return handle
+    # A placeholder for a remote file, as in OneDrive: only this way its content is read.
+    api.close_handle(handle)
+    return _handle_for(place, flags, follow=True)
+
+
+def _handle_for(place: str, flags: int, *, follow: bool) -> int:
     access = api.GENERIC_READ if not flags & O_WRONLY else api.FILE_READ_ATTRIBUTES
     if flags & (O_WRONLY | O_RDWR):
         access |= api.GENERIC_WRITE
@@ -331,35 +345,41 @@ def _exchange(handle: int, target: str) -> None:
     """Replace a file by a rename on file systems without POSIX semantics, such as FAT.
 
     If other programs have the old file open, it is renamed first. For a moment, no file has its
-    name.
+    name. A directory is not replaced.
     """
     replace = _rename_info(_REPLACE, target)
     try:
         api.set_information(handle, api.RENAME, replace)
-    except PermissionError:
+    except PermissionError as refusal:
+        if not path.lexists(target):
+            raise
         aside = f"{path.dirname(target)}\\.journal-{urandom(6).hex()}.part"
-        with _handle(target, api.DELETE) as other:
+        with _handle(target, api.DELETE | api.FILE_READ_ATTRIBUTES) as other:
+            if api.basic_info(other).attributes & api.ATTRIBUTE_DIRECTORY:
+                raise IsADirectoryError(errno.EISDIR, strerror(errno.EISDIR)) from refusal
             api.set_information(other, api.RENAME, _rename_info(0, aside))
             try:
                 api.set_information(handle, api.RENAME, replace)
             except OSError:
                 api.set_information(other, api.RENAME, _rename_info(0, target))
                 raise
-            api.set_information(other, api.DISPOSITION, ctypes.c_ubyte(1))
+            with suppress(OSError):  # the new file is in its place: only a name is left
+                api.set_information(other, api.DISPOSITION, ctypes.c_ubyte(1))
 
 
 def _rename_info(flags: int, target: str) -> ctypes.Structure:
     target = f"\\??{target[3:]}"  # the path as the kernel names it
+    name_bytes = len(target.encode("utf-16-le", "surrogatepass"))
 
     class Info(ctypes.Structure):
         _fields_ = (
             ("flags", wintypes.DWORD),
             ("root", wintypes.HANDLE),
             ("name_bytes", wintypes.DWORD),
-            ("name", ctypes.c_wchar * (len(target) + 1)),
+            ("name", ctypes.c_wchar * (name_bytes // 2 + 1)),
         )
 
-    return Info(flags, None, len(target.encode("utf-16-le")), target)
+    return Info(flags, None, name_bytes, target)
 
 
 def unlink(name: _Path, *, dir_fd: int | None = None) -> None:
@@ -387,20 +407,25 @@ def _remove(place: str, *, is_directory: bool = False) -> None:
             api.set_information(handle, api.DISPOSITION, ctypes.c_ubyte(1))
 
 
-def _patiently(call: Callable[..., None], *places: str) -> None:
-    """Call it for a second, again and again, while another program has the file open."""
+def _patiently(
+    call: Callable[..., _Result], place: str, *more: Any, busy: Container[int] = _BUSY
+) -> _Result:
+    """Call it for a second, again and again, while another program has the file open.
+
+    ``busy``: the errors that say so.
+    """
     for pause_s in _PAUSES_S:
         try:
-            return call(*places)
+            return call(place, *more)
         except OSError as error:
-            if error.winerror not in _BUSY:
+            if error.winerror not in busy:
                 raise
         time.sleep(pause_s)
     try:
-        return call(*places)
+        return call(place, *more)
     except OSError as error:
         if error.winerror == api.SHARING_VIOLATION:
-            name = path.basename(places[0])
+            name = path.basename(place)
             error.strerror = f"another program has {name!r} open: close it there, and try again"
         raise
 
