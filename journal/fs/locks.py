@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import time
 from pathlib import Path
@@ -46,7 +47,7 @@ class DirectoryLock(Descriptor):
         """
         self.directory = directory
         path, self._flags = _locked_file(directory, to_rename, to_look)
-        super().__init__(path, system.os.open(path, self._flags))
+        super().__init__(path, _open(path, self._flags))
 
     if sys.platform == "win32":
 
@@ -55,7 +56,7 @@ class DirectoryLock(Descriptor):
                 if self.is_at_path():
                     return True
                 self.close()  # the file was deleted: lock the file that is there now
-                self.fd = system.os.open(self.path, self._flags)
+                self.fd = _open(self.path, self._flags)
             return False
 
     def is_held(self) -> bool:
@@ -77,17 +78,32 @@ if sys.platform == "win32":
     def _locked_file(directory: Path, to_rename: bool, to_look: bool) -> tuple[Path, int]:
         # Directories can't be locked. And a directory can't be renamed while a file in it is open:
         # then the locked file is beside the directory, and disappears when it is closed.
-        flags = system.os.O_RDWR | system.os.O_CREAT | system.os.O_NOFOLLOW
+        flags = system.os.O_RDWR | system.os.O_CREAT
         if to_rename:
             path = directory.with_name(f"{directory.name}.lock")
             return path, flags | system.os.O_TEMPORARY
         path = directory / RUN_LOCK_NAME
-        return path, system.os.O_RDONLY | system.os.O_NOFOLLOW if to_look else flags
+        return path, system.os.O_RDONLY if to_look else flags
+
+    def _open(path: Path, flags: int) -> int:
+        try:
+            return open_regular(path, flags)[0]
+        except PermissionError:  # a lock needs no right to write
+            if not system.os.path.lexists(path):
+                raise
+            return open_regular(path, system.os.O_RDONLY)[0]
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                raise storage_error(path, "lock", error) from error
+            raise
 else:
 
     def _locked_file(directory: Path, to_rename: bool, to_look: bool) -> tuple[Path, int]:
         del to_rename, to_look
         return directory, system.os.O_RDONLY | system.os.O_DIRECTORY
+
+    def _open(path: Path, flags: int) -> int:
+        return system.os.open(path, flags)
 
 
 def wait_for_lock(file: Descriptor, timeout_s: float) -> bool:

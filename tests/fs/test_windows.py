@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -25,9 +24,6 @@ from journal.fs import beneath, directories, files, handles, locks, output, syst
 from journal.store.run_lock import RunLock
 
 pytestmark = needs_windows
-
-if sys.platform == "win32":
-    import _winapi
 
 JOB = "demo"
 APPENDING = system.os.O_RDWR | system.os.O_APPEND | system.os.O_CREAT
@@ -321,13 +317,38 @@ def test_a_journal_that_another_program_has_for_a_moment_is_opened_after_that(
 ) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"text")
-    nobody_else = 0
-    alone = _winapi.CreateFile(str(path), _winapi.GENERIC_READ, nobody_else, 0, 3, 0, 0)
+    winapi, nobody_else = pytest.importorskip("_winapi"), 0
+    alone = winapi.CreateFile(
+        str(path), winapi.GENERIC_READ, nobody_else, 0, winapi.OPEN_EXISTING, 0, 0
+    )
     opened: list[handles.JournalFile] = []
     opening = threading.Thread(target=lambda: opened.append(handles.JournalFile(path)))
     opening.start()
     opening.join(0.05)  # it is waiting now, or will find the file free
-    _winapi.CloseHandle(alone)
+    winapi.CloseHandle(alone)
     opening.join()
     assert opened[0].writable
     opened[0].close()
+
+
+def test_a_read_only_lock_file_is_named_and_the_job_can_be_read_and_deleted(
+    service: JobService, tmp_path: Path
+) -> None:
+    path = tmp_path / JOB / "run.lock"
+    path.write_bytes(b"")
+    path.chmod(0o444)
+    with pytest.raises(StorageError, match=r"could not write .*run\.lock"):
+        RunLock.take(tmp_path / JOB, JOB)
+    assert service.run_holder(JOB) is None
+    assert service.delete_job(JOB)
+    service.close()
+
+
+def test_a_directory_in_the_place_of_the_lock_file_is_named(
+    service: JobService, tmp_path: Path
+) -> None:
+    path = tmp_path / JOB / "run.lock"
+    path.mkdir()
+    with pytest.raises(StorageError, match=r"run\.lock: it is not a regular file: move it away"):
+        RunLock.take(tmp_path / JOB, JOB)
+    service.close()
