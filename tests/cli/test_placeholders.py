@@ -211,6 +211,32 @@ def test_a_script_that_names_a_column_is_refused(script: str) -> None:
         list(Template(["sh", "-c", script, "sh", "{email}"]).checked([DATA]))
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["cmd", "/c", "echo", "{email}"],
+        ["C:/Windows/System32/CMD.EXE", "/d", "/C", "echo {email}"],
+        ["powershell", "-NoProfile", "-Command", "echo {email}"],
+        ["pwsh", "-c", "echo", "{email}"],
+    ],
+)
+def test_a_value_in_a_line_that_cmd_or_powershell_runs_is_refused(command: list[str]) -> None:
+    with pytest.raises(InvalidValueError, match="runs a value as a part of its line"):
+        Template(command).check(list(DATA))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["cmd", "/c", "{email}"], ["pwsh", "-File", "a.ps1", "{email}"], ["./cmd", "{email}"]],
+)
+def test_arguments_of_a_script_and_a_line_that_is_the_value_are_filled_in(
+    command: list[str],
+) -> None:
+    template = Template(command)
+    template.check(list(DATA))
+    assert template.fill(row(DATA))[-1] == DATA["email"]
+
+
 def test_of_a_script_that_is_a_value_nothing_else_may_stand_in_braces() -> None:
     assert filled_script("{email}") == "e@x"
     with pytest.raises(InvalidValueError, match="run as a part of it"):

@@ -124,4 +124,18 @@ PATCHES = [
         "    if False:\n",
         MISTAKES,
     ),
+    Patch(
+        "no value is a part of what cmd runs as code",
+        "cli/run/template",
+        "            if self._is_filled(place) and not is_one_value:\n",
+        "            if False:\n",
+        PLACEHOLDERS,
+    ),
+    Patch(
+        "a batch file gets no argument that cmd would interpret",
+        "run/platform/batch_files",
+        "        if found is not None:\n",
+        "        if False:\n",
+        "tests/run/test_processes.py",
+    ),
 ]
