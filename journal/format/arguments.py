@@ -302,8 +302,10 @@ def _new_row(
     else:
         checksum = check_text(checksum, f"row {number}: row_checksum")
     key = item.get("idempotency_key")
-    if key is not None and not check_text(key, f"row {number}: idempotency_key"):
-        raise InvalidValueError(f"row {number}: idempotency_key", key, "must not be empty")
+    if key is not None:
+        key = check_text(key, f"row {number}: idempotency_key")
+        if not key:
+            raise InvalidValueError(f"row {number}: idempotency_key", key, "must not be empty")
     if not item.keys() <= _ROW_KEYS:
         unknown = sorted(map(str, item.keys() - _ROW_KEYS))
         raise InvalidValueError(

@@ -40,6 +40,7 @@ from journal.model import JobStatus
 _VERSION = 1
 _MIN_READ = 100  # the file is written after this number of new heads, or 1/64 of all
 _MAX_BYTES = 1 << 16  # of a journal that is read for its status; larger ones have their own hint
+_MAX_HINT_BYTES = 1 << 28  # of this file, for about a million jobs
 _SETTLED_NS = 2_000_000_000
 _EPOCH = datetime.fromtimestamp(0, UTC)
 # The beginnings of records that don't change the status of a job, as this package writes them.
@@ -174,7 +175,10 @@ class Heads:
     def _read_file(self) -> dict[str, tuple[Any, ...]]:
         try:
             file = DerivedFile(self._path)
-            data = file.read_at(0, file.size_bytes())
+            size = file.size_bytes()
+            if size > _MAX_HINT_BYTES:  # a sparse file can be larger than the memory
+                return {}
+            data = file.read_at(0, size)
             body = memoryview(data)[8:]
             if data[:8] != b"%08x" % crc32(body):
                 return {}

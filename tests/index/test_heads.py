@@ -116,6 +116,12 @@ def test_a_broken_hint_is_made_anew(root: Path, content: bytes | str) -> None:
     assert path.read_bytes() != content
 
 
+def test_a_hint_larger_than_the_memory_is_made_anew(root: Path) -> None:
+    os.truncate(root / HEADS_NAME, 1 << 40)
+    assert len(listed(root, "running")) == JOBS // 3
+    assert (root / HEADS_NAME).stat().st_size < 1 << 20
+
+
 def test_the_hint_of_another_store_is_not_believed(root: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(root, copy)

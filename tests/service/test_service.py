@@ -2071,8 +2071,10 @@ def test_text_of_a_subclass_of_str_is_recorded_as_text(service: JobService) -> N
     class Label(str):
         __slots__ = ()
 
-    service.create_job(Label("Labelled"), job_id="labelled", row_data=[{}])
+    row = {"row_checksum": Label("c1"), "idempotency_key": Label("k1"), "data": {}}
+    service.create_job(Label("Labelled"), job_id="labelled", row_data=[row])
     service.start_job("labelled")
+    assert [row.idempotency_key for row in service.get_rows("labelled")] == ["k1"]
     assert service.complete_row("labelled:1", Label("1Z")).tracking_number == "1Z"
 
 

@@ -94,6 +94,13 @@ PATCHES = [
         HEADS,
     ),
     Patch(
+        "heads that are larger than the memory are not read",
+        "index/heads",
+        "            if size > _MAX_HINT_BYTES:",
+        "            if False:",
+        HEADS,
+    ),
+    Patch(
         "heads count until the system is restarted",
         "index/heads",
         " or stored.boot_id != self._boot_id:",
