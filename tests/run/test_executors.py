@@ -15,6 +15,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -329,6 +330,47 @@ def test_no_more_rows_are_in_flight_than_the_executor_has_workers(
         return make_workers(act, makers("threads")(2), wanted, (), Results()).count
 
     assert [count(None), count(1), count(8)] == [2, 1, 2]
+
+
+class Holding(Executor):
+    """Its tasks end when the test lets them."""
+
+    def __init__(self) -> None:
+        self.given: SimpleQueue[Future[Any]] = SimpleQueue()
+
+    def submit(self, *_: Any, **__: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        self.given.put(future)
+        return future
+
+
+def test_an_executor_gets_no_more_rows_than_it_has_workers_and_the_others_can_be_cancelled(
+    work: Work,
+) -> None:
+    executor, results = Holding(), Results()
+    workers = make_workers(act, executor, 2, (), results)
+    with closing(workers), work.open(*["square"] * 4) as job:
+        claims = [workers.claim() for _ in range(4)]
+        for ticket, row in enumerate(job.rows()):
+            workers.dispatch(ticket, AttemptedRow(row, StepStore(job.service)), claims[ticket])
+        first, second = (executor.given.get(timeout=20) for _ in range(2))
+        assert executor.given.empty()
+        assert [claim.cancel() for claim in claims] == [False, False, True, True]
+        first.set_exception(RuntimeError("lost"))
+        second.set_exception(RuntimeError("lost"))
+        workers.flush()
+        assert executor.given.empty()
+    assert sorted(results.all()) == [0, 1]
+
+
+def test_an_executor_gets_the_next_row_when_a_worker_is_free(work: Work) -> None:
+    executor = Holding()
+    workers = make_workers(act, executor, 1, (), Results())
+    with closing(workers), work.open("square", "square") as job:
+        for ticket, row in enumerate(job.rows()):
+            workers.dispatch(ticket, AttemptedRow(row, StepStore(job.service)), workers.claim())
+        executor.given.get(timeout=20).set_exception(RuntimeError("lost"))
+        assert executor.given.get(timeout=20).running() is False
 
 
 @pytest.mark.parametrize("executor", [3.5, lambda: 3, "threads"])

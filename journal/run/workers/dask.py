@@ -29,6 +29,8 @@ class DaskWorkers(ExecutorWorkers):
     - Dask treats tasks with the same key as one task. So each attempt has its own key.
     """
 
+    queues = False  # workers may come and go, so nobody knows how many rows to submit
+
     def __init__(self, *arguments: Any) -> None:
         self._run = uuid.uuid4().hex
         self._prepared: Executor | None = None

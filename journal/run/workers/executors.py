@@ -8,6 +8,7 @@ import pickle
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import suppress
@@ -22,7 +23,10 @@ from journal.run.platform.console import interrupts_kept_from_new_processes
 from journal.run.workers.handover import Claim, Results, SingleRows, join
 from journal.text import Number, encode_json
 
-_Task = tuple[int, AttemptedRow, Claim, threading.Lock]
+_Task = tuple[int, AttemptedRow, Claim]
+# What the feeder is asked for: to take a task, if there is one, and to submit tasks. Then it calls
+# the function, if there is one: the driver waits for that.
+_Request = tuple[_Task | None, Callable[[], None] | None]
 
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows ends a process by force for either
 _MAX_BREAKS = 10  # in succession; one row may break a pool three times
@@ -40,10 +44,14 @@ class ExecutorWorkers(SingleRows):
 
     A separate thread submits rows, because signal handlers run only in the main thread: an
     interrupt inside ``submit`` could leave a pool with a lock that is never released. The driver
-    waits for that thread, so a pool never forks while the driver is changing something.
+    waits for that thread whenever a pool may fork, so no pool forks while the driver is changing
+    something.
+
+    A pool that breaks doesn't say which of its rows had begun. So the executor gets only as many
+    rows at a time as it has workers, and the others wait here.
     """
 
-    queues = False  # a pool that breaks doesn't say which of its rows had begun
+    queues = True
 
     def __init__(
         self,
@@ -65,7 +73,8 @@ class ExecutorWorkers(SingleRows):
         self._breaks = 0  # since the last result
         self._closed = False
         self._feeder: threading.Thread | None = None
-        self._tasks: SimpleQueue[_Task | None] = SimpleQueue()
+        self._requests: SimpleQueue[_Request | None] = SimpleQueue()
+        self._waiting: deque[_Task] = deque()  # changed by the feeder alone
         _check_picklable(executor, handler)
         tracker = sys.modules.get("multiprocessing.resource_tracker")
         if tracker is not None and hasattr(executor, "_processes"):
@@ -87,23 +96,50 @@ class ExecutorWorkers(SingleRows):
                 self._results.put(ticket, _unstarted(error, "can't start a thread for it"))
                 return
             self._feeder = feeder
-        submitted = threading.Lock()
-        submitted.acquire()
-        self._tasks.put((ticket, row, claim, submitted))
-        submitted.acquire()
+        self._ask_feeder((ticket, row, claim))
+
+    def flush(self) -> None:
+        """Submit rows that wait, if workers are free."""
+        if self._waiting:
+            self._ask_feeder(None)
+
+    def _ask_feeder(self, task: _Task | None) -> None:
+        done = threading.Lock()
+        done.acquire()
+        self._requests.put((task, done.release))
+        done.acquire()
 
     def _feed(self) -> None:
         """Submit rows until the end."""
-        while (task := self._tasks.get()) is not None:
-            ticket, row, claim, submitted = task
-            # A pool starts its processes when it gets work. Ctrl-C and a hangup reach these
-            # processes too; an idle process would die and break the pool.
+        while (request := self._requests.get()) is not None:
+            task, done = request
+            if task is not None:
+                self._waiting.append(task)
+            if done is None and self._may_fork():
+                continue  # the driver doesn't wait now: it calls flush() when it has the outcome
             try:
-                with interrupts_kept_from_new_processes():
-                    if not self._closed and claim.begin():
-                        self._submit_row(ticket, row)
+                self._submit_waiting()
             finally:
-                submitted.release()
+                if done is not None:
+                    done()
+
+    def _may_fork(self) -> bool:
+        """Return whether the next row may start a process: the executor is a pool that is new, or
+        that has broken.
+        """
+        processes = getattr(self._executor, "_processes", ())
+        if getattr(self._executor, "_broken", False) or processes is None:
+            return True
+        return isinstance(processes, dict) and len(processes) < self.count
+
+    def _submit_waiting(self) -> None:
+        # A pool starts its processes when it gets work. Ctrl-C and a hangup reach these processes
+        # too; an idle process would die and break the pool.
+        with interrupts_kept_from_new_processes():
+            while self._waiting and (not self.queues or len(self._futures) < self.count):
+                ticket, row, claim = self._waiting.popleft()
+                if not self._closed and claim.begin():
+                    self._submit_row(ticket, row)
 
     def _submit_row(self, ticket: int, row: AttemptedRow) -> None:
         try:
@@ -135,6 +171,7 @@ class ExecutorWorkers(SingleRows):
         except BaseException as error:  # noqa: BLE001  (it is done, whatever an executor garbled)
             outcome = lost(error)
         self._results.put(ticket, outcome)
+        self._requests.put((None, None))  # after the outcome, which may hold all other rows
 
     def _outcome_of(self, future: Future[bytes]) -> Outcome:
         if future.cancelled():
@@ -157,7 +194,7 @@ class ExecutorWorkers(SingleRows):
 
     def close(self) -> None:
         self._closed = True
-        self._tasks.put(None)
+        self._requests.put(None)
         if self._feeder is not None:
             join([self._feeder])
         if self._make is None:

@@ -330,6 +330,20 @@ PATCHES = [
         EXECUTORS,
     ),
     Patch(
+        "a pool that breaks has no more rows than workers",
+        "run/workers/executors",
+        "(not self.queues or len(self._futures) < self.count)",
+        "True",
+        EXECUTORS,
+    ),
+    Patch(
+        "an executor gets a waiting row when a worker is free",
+        "run/workers/executors",
+        "        self._requests.put((None, None))  # after",
+        "        pass  # after",
+        EXECUTORS,
+    ),
+    Patch(
         "a pool is made anew when it breaks",
         "run/workers/executors",
         "            self._executor = self._make()\n",
