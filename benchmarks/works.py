@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from benchmarks import floors, ours
+from benchmarks import floors, ours, processes
 from benchmarks.child import STATUS_FILE
 from benchmarks.large import LARGE
 from benchmarks.peers import commands, sqlite
@@ -29,6 +29,8 @@ from benchmarks.table import (
 SINGLE = 20_000  # rows completed one at a time, unsynced
 SYNCED = 500
 THREADS = 32
+PROCESSES = 8
+IN_POOL = 4_000
 IN_THREADS = 3_200
 MANY = 1_000_000
 FEWER = MANY // 10  # where an ORM takes part
@@ -234,6 +236,48 @@ WRITING = (
             ),
         ),
         Goal(0.2, ("sqlite3 FULL, a connection a thread", "sqlite3 FULL, one connection, a lock")),
+    ),
+    Work(
+        "complete-processes",
+        f"complete_row of one job by {PROCESSES} processes, synced",
+        US_A_COMMIT,
+        _ours(partial(processes.a_commit, side="ours", processes=PROCESSES), SYNC),
+        (
+            Side(
+                "sqlite3 WAL FULL",
+                partial(processes.a_commit, side="sqlite", processes=PROCESSES),
+                SYNC,
+            ),
+        ),
+        Goal(1.11, ("sqlite3 WAL FULL",)),
+    ),
+    Work(
+        "complete-processes-p99",
+        f"the same: the time that 99 of 100 commits of {PROCESSES} processes don't exceed",
+        MS,
+        _ours(partial(processes.slowest_percent, side="ours", processes=PROCESSES), SYNC),
+        (
+            Side(
+                "sqlite3 WAL FULL",
+                partial(processes.slowest_percent, side="sqlite", processes=PROCESSES),
+                SYNC,
+            ),
+        ),
+        Goal(5),
+    ),
+    Work(
+        "run-pool",
+        f"a run through a pool of {WORKERS} processes, a handler that does nothing, synced",
+        US_A_ROW,
+        _ours(partial(processes.run_pool, rows=IN_POOL, workers=WORKERS), SYNC),
+        (
+            Side(
+                "submit and result of the pool alone",
+                partial(processes.bare_pool, rows=IN_POOL, workers=WORKERS),
+                "no record",
+            ),
+        ),
+        Goal(3, ("submit and result of the pool alone",)),
     ),
     Work(
         "create-rows",

@@ -12,8 +12,11 @@ from journal.fs.handles import Descriptor, open_regular, storage_error
 from journal.fs.names import RUN_LOCK_NAME
 
 LOCK_TIMEOUT_S = 10.0  # how long a call waits for a lock by default
-_LOCK_POLL_FIRST_S = 0.000_05
-_LOCK_POLL_LAST_S = 0.005
+# Pauses between two tries, which don't grow: if they did, a process that has waited for long would
+# wait longer than those that come later. No system call waits for a lock and for a time.
+_PAUSE_NS = 50_000  # and up to twice as much more, at random, so that waiting processes take turns
+_LONG_WAIT_S = 1.0  # after this time, a batch is open: trying so often only takes CPU time
+_LONG_PAUSE_S = 0.000_5
 
 
 class LockFile(Descriptor):
@@ -110,11 +113,13 @@ def wait_for_lock(file: Descriptor, timeout_s: float) -> bool:
     """Take the lock of a file. Returns False if it isn't released within ``timeout_s`` seconds."""
     if file.try_lock():
         return True
-    deadline_s = time.monotonic() + timeout_s
-    pause_s = _LOCK_POLL_FIRST_S
-    while time.monotonic() < deadline_s:
-        time.sleep(pause_s)
+    begin_s = now_s = time.monotonic()
+    while now_s < begin_s + timeout_s:
+        is_long = now_s - begin_s > _LONG_WAIT_S
+        # The last digits of the clock are random enough.
+        jitter_ns = time.perf_counter_ns() % (2 * _PAUSE_NS)
+        time.sleep(_LONG_PAUSE_S if is_long else (_PAUSE_NS + jitter_ns) / 1e9)
         if file.try_lock():
             return True
-        pause_s = min(pause_s * 2, _LOCK_POLL_LAST_S)
+        now_s = time.monotonic()
     return False
