@@ -125,9 +125,12 @@ def open_in(directory: int | None, path: Path, flags: int) -> int:
 def why_not_written(path: Path, names: int) -> str:
     """Say why a file with several hard links, ``names`` of them, must not be written."""
     name = path.name
+    own = f"cp -p {name} {name}.own && mv {name}.own {name}"
+    if sys.platform == "win32":
+        own = f"copy {name} {name}.own && move /y {name}.own {name}"
     return (
         f"it has {names} hard links, so a write would change the other copies, too: make it a file "
-        f"of its own, in its directory: cp -p {name} {name}.own && mv {name}.own {name}"
+        f"of its own, in its directory: {own}"
     )
 
 

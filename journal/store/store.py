@@ -44,6 +44,7 @@ MAX_OPEN_JOURNALS = 64
 _OF_A_JOB = re.compile(
     r"artifacts|index\.hint|run\.lock|(sync|input)\.mark(\.new)?|journal\.(damaged|torn|other)-.*"
 )
+_LEADS_AWAY = re.compile("[/:]").search  # where a path may begin with a drive, or have slashes
 _HEAD_BYTES = 1 << 10  # enough for most job records
 _LONG_HEAD_BYTES = 1 << 20
 
@@ -82,7 +83,7 @@ class Store:
 
         Raises InvalidValueError if the directory would be outside the root.
         """
-        if job_id[:1] in ("", ".") or os.sep in job_id:
+        if job_id[:1] in ("", ".") or os.sep in job_id or (os.altsep and _LEADS_AWAY(job_id)):
             check_job_id(job_id)
         return self.root / job_id
 

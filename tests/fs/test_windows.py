@@ -352,3 +352,9 @@ def test_a_directory_in_the_place_of_the_lock_file_is_named(
     with pytest.raises(StorageError, match=r"run\.lock: it is not a regular file: move it away"):
         RunLock.take(tmp_path / JOB, JOB)
     service.close()
+
+
+@pytest.mark.parametrize("job_id", ["x\\y", "x/y", "C:x", "C:/x", "..\\x", "x:y"])
+def test_no_job_id_leads_out_of_the_store(tmp_path: Path, job_id: str) -> None:
+    with JobService(tmp_path) as service, pytest.raises(InvalidValueError, match="job_id"):
+        service.get_job(job_id)

@@ -22,7 +22,7 @@ from support.children import (
     works,
     writes_half,
 )
-from support.platforms import IS_ROOT, needs_fifos, needs_links
+from support.platforms import IS_ROOT, needs_fifos, needs_links, needs_rlimits
 
 import journal.fs.system
 from journal import (
@@ -149,6 +149,7 @@ tell(json.dumps(told))
 """
 
 
+@needs_rlimits
 @pytest.mark.parametrize("sync", ["none", "commit"])
 @pytest.mark.parametrize(
     ("action", "room_bytes"),

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import pytest
 from support.children import FaultyOs, journal_path
 from support.copies import JOB, go_on, make_job, packed, put_artifact
-from support.platforms import IS_ROOT, needs_fifos, needs_links, needs_modes
+from support.platforms import IS_ROOT, needs_fifos, needs_links, needs_modes, needs_shell
 from support.unprivileged import unprivileged
 
 import journal.fs.system
@@ -194,7 +194,7 @@ class Swapping(FaultyOs):
 
 def all_below(path: Path) -> dict[str, bytes]:
     files = (each for each in sorted(path.rglob("*")) if each.is_file() and not each.is_symlink())
-    return {str(each.relative_to(path)): each.read_bytes() for each in files}
+    return {each.relative_to(path).as_posix(): each.read_bytes() for each in files}
 
 
 def swapped_at_every_moment(
@@ -465,6 +465,7 @@ def write(root: Path) -> None:
         service.complete_row(f"{JOB}:3")
 
 
+@needs_shell
 @pytest.mark.parametrize(
     ("act", "refused"), [(write, ["journal.jsonl"]), (start, ["run.lock", "journal.jsonl"])]
 )

@@ -73,7 +73,7 @@ def content_of(root: Path, job_id: str = JOB) -> dict[str, bytes]:
     """Every file of a job but those that may be deleted, by its path in there."""
     directory = root / job_id
     return {
-        str(path.relative_to(directory)): path.read_bytes()
+        path.relative_to(directory).as_posix(): path.read_bytes()
         for path in sorted(directory.rglob("*"))
         if path.is_file() and path.name not in ("run.lock", "index.hint", "sync.mark")
     }

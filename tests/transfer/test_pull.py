@@ -513,7 +513,7 @@ def test_what_is_ours_is_never_replaced_even_by_what_has_the_same_seals(
 def test_a_copy_whose_header_names_another_place_makes_nothing_there(
     tmp_path: Path, job_id: str
 ) -> None:
-    job_id = job_id.replace("ABSOLUTE", str(tmp_path))
+    job_id = job_id.replace("ABSOLUTE", tmp_path.as_posix())
     header = b'{"type":"job","format":1,"id":"%b","name":"M","at":"2026-11-24T13:35:00.000001Z"}'
     place_journal(tmp_path / "usb", "job", seal_commits([[header % job_id.encode()]]))
     root = tmp_path / "root" / "jobs"
