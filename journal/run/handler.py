@@ -94,8 +94,10 @@ class StepStore:
         return self._service
 
     def _check_machine(self) -> None:
-        here = system.boot_id()
-        if (here and self._boot_id and here != self._boot_id) or not Path(self._root).is_dir():
+        here, there = system.boot_id(), self._boot_id
+        if not (here and there):  # on Windows
+            here, there = system.host_name(), self._host
+        if here != there or not Path(self._root).is_dir():
             reason = (
                 f"the job is on {self._host}, and this worker, on {system.host_name()}, can't "
                 "write there: run handlers with steps on the machine that has the job"

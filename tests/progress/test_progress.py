@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.platforms import needs_fork
 
 import journal
 from journal import Job, JobStatus
@@ -331,6 +332,7 @@ def test_a_run_imports_neither_ipython_nor_click(tmp_path: Path) -> None:
     assert done.stdout.endswith("none of them\n")
 
 
+@needs_fork
 def test_a_process_that_was_forked_while_a_line_was_written_writes_its_own(tmp_path: Path) -> None:
     code = """
 import os, threading

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import pytest
 from support.children import Child
 from support.interrupts import failing_if_it_hangs
+from support.platforms import needs_signals
 
 import journal
 from journal import AttemptedRow, JobRow, JobRun, JobService
@@ -409,6 +410,7 @@ def hear_all(child: Child, *wanted: str) -> None:
         missing -= {text for text in missing if text in line}
 
 
+@needs_signals
 @pytest.mark.parametrize("presses", [1, 2])
 def test_ctrl_c_in_asyncio_run_drains_and_a_second_one_ends_the_rows_in_flight(
     tmp_path: Path, presses: int
@@ -432,6 +434,7 @@ def test_ctrl_c_in_asyncio_run_drains_and_a_second_one_ends_the_rows_in_flight(
         assert (job.successful_rows, job.needs_review_count) == ((2, 0) if presses == 1 else (0, 2))
 
 
+@needs_signals
 def test_a_third_ctrl_c_in_asyncio_run_ends_the_process_and_the_next_run_names_the_rows(
     tmp_path: Path,
 ) -> None:
@@ -470,7 +473,7 @@ def test_with_handle_signals_a_signal_pauses_the_run_and_the_task_is_not_cancell
         gate = Gate()
         task = asyncio.create_task(job.arun(gate, handle_signals=True))
         await gate.wait_for(1)
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         gate.open.set()
         return await task
 

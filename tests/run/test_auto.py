@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import random
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -238,7 +239,7 @@ def test_commands_run_with_auto(tmp_path: Path, jobs: str) -> None:
     rows = tmp_path / "rows.txt"
     rows.write_text("a\nb\n")
     words = ["--root", str(tmp_path), "run", str(rows), "--lines", "--job", "j", "-j", jobs]
-    done = CliRunner().invoke(cli, [*words, "--", "true"])
+    done = CliRunner().invoke(cli, [*words, "--", sys.executable, "-c", ""])
     assert done.exit_code == 0, done.output
 
 

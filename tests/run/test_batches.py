@@ -7,6 +7,7 @@ import inspect
 import itertools
 import json
 import os
+import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import pytest
 from support.children import Child
 from support.interrupts import failing_if_it_hangs
+from support.platforms import needs_signals
 
 import journal
 from journal import (
@@ -353,7 +355,7 @@ def test_a_coroutine_function_is_awaited_and_gather_may_return_exceptions(job: J
 def far(rows: list[AttemptedRow]) -> dict[str, Any]:
     """Runs in a process of a pool: one row kills it."""
     if any(row.data["n"] == 3 for row in rows):
-        os.kill(os.getpid(), 9)
+        os._exit(9)
     rows[0].log("far")
     return {row.id: RowResult(result=os.getpid(), cost_cents=1.5) for row in rows[1:]} | {
         rows[0].id: Skip("nothing to do")
@@ -546,9 +548,10 @@ def test_rows_that_are_added_during_a_call_wait_for_its_end_though_it_has_room_f
     assert len(rows) == 3
 
 
+@needs_signals
 def test_the_first_stop_waits_for_the_calls_in_flight_and_pauses(job: JobRun) -> None:
     def handle(rows: list[AttemptedRow]) -> list[None]:
-        os.kill(os.getpid(), 2)
+        signal.raise_signal(signal.SIGINT)
         return [None] * len(rows)
 
     report = job.run_batches(handle, 2, tell=quiet)

@@ -20,6 +20,7 @@ from journal import (
     JobService,
     RowChangedError,
 )
+from journal.fs import shell
 
 Data = dict[str, Any]
 
@@ -706,5 +707,5 @@ def test_a_start_that_finds_only_reviews_says_how_to_settle_them(path: Path) -> 
         f'`job.service.complete_row("{path.name}:1")` settles it if it took effect, '
         f'`job.service.retry_row("{path.name}:1")` if it did not'
     )
-    resolve = f"`journal --root jobs resolve {path.name} --row 1,3"
+    resolve = f"`journal --root jobs resolve {path.name} --row {shell.quote('1,3')}"
     assert f"; {resolve} --completed` settles it if it took effect, {resolve} --retry`" in said

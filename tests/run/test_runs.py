@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import re
-import shlex
 import shutil
 import sys
 import threading
@@ -42,6 +41,7 @@ from journal import (
     Skip,
     StorageError,
 )
+from journal.fs import shell
 from journal.run.driver import Run
 from journal.run.handler import AttemptedRow, StepStore
 from journal.run.held_job import HeldJob, Settings
@@ -403,7 +403,7 @@ def test_where_each_run_was_started_is_written_down_and_a_change_of_hosts_is_sai
         with open_job(path, 9, resume_command=f"on {host}") as job:
             job.run(lambda _row: 1, max_rows=2, tell=said.append)
             assert job.job.hosts[-1] == host
-            assert job.job.resume_command == f"cd {shlex.quote(os.getcwd())} && on {host}"
+            assert job.job.resume_command == shell.in_directory(os.getcwd(), f"on {host}")
     assert [text for text in said if "last run on" in text] == [
         f"j: was last run on {host}; make sure that nothing of that run is still running there"
         for host in ("one", "two")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.platforms import needs_open_files_moved, needs_signals
 
 import journal
 from journal import AttemptedRow, InvalidValueError, JobNotFoundError, JobRow, JobRun, RunReport
@@ -380,6 +381,7 @@ def test_a_cancelled_run_closes_its_setup_after_the_last_row(path: Path) -> None
         assert job.job.status == "paused"
 
 
+@needs_signals
 def test_an_interrupt_in_a_setup_of_run_leaves_it_and_the_job(path: Path) -> None:
     slow = Slow("enter")
 
@@ -413,7 +415,7 @@ def test_a_signal_while_the_setup_is_left_is_a_stop(path: Path) -> None:
     @asynccontextmanager
     async def client() -> AsyncIterator[None]:
         yield
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         try:
             await asyncio.sleep(WAIT_S)
         finally:
@@ -427,6 +429,7 @@ def test_a_signal_while_the_setup_is_left_is_a_stop(path: Path) -> None:
     assert (report.completed, report.signal, events) == (3, signal.SIGINT, ["left"])
 
 
+@needs_signals
 def test_a_third_signal_gives_up_a_setup_that_hangs_while_it_is_left(path: Path) -> None:
     events: list[str] = []
 
@@ -435,7 +438,7 @@ def test_a_third_signal_gives_up_a_setup_that_hangs_while_it_is_left(path: Path)
         yield
         for number in range(3):
             events.append(f"signal {number}")
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         threading.Event().wait(WAIT_S)
         events.append("left")
 
@@ -445,6 +448,7 @@ def test_a_third_signal_gives_up_a_setup_that_hangs_while_it_is_left(path: Path)
         assert (job.job.status, events[-1]) == ("completed", "signal 2")
 
 
+@needs_open_files_moved
 def test_a_setup_is_left_if_the_run_can_not_begin_after_it(path: Path) -> None:
     events: list[str] = []
 
@@ -467,7 +471,7 @@ def test_a_setup_is_left_if_the_run_can_not_begin_after_it(path: Path) -> None:
 def test_the_exit_code_of_a_run_whose_setup_a_signal_stopped_names_the_signal(path: Path) -> None:
     @asynccontextmanager
     async def client() -> AsyncIterator[None]:
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         await asyncio.sleep(WAIT_S)
         yield
 

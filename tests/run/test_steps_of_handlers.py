@@ -14,6 +14,7 @@ from time import sleep
 from typing import Any
 
 import pytest
+from support.platforms import needs_fork, skip_without
 
 import journal
 import journal.fs.system
@@ -92,7 +93,12 @@ EXPECTED = sorted(
 
 
 def in_processes(method: str) -> Callable[[], Executor]:
-    return lambda: ProcessPoolExecutor(2, get_context(method))
+    def make() -> Executor:
+        if method == "fork":
+            skip_without(needs_fork)
+        return ProcessPoolExecutor(2, get_context(method))
+
+    return make
 
 
 @pytest.mark.parametrize(
@@ -543,7 +549,7 @@ def synced(row: AttemptedRow) -> str:
 
 
 def test_workers_record_steps_as_durably_as_the_run_that_uses_them(tmp_path: Path) -> None:
-    with ProcessPoolExecutor(1, get_context("fork")) as pool:
+    with ProcessPoolExecutor(1) as pool:
         for sync in ("none", "commit"):
             path = tmp_path / "jobs" / sync
             with journal.open_job(path, rows=[{}], sync=sync, resume_command="") as job:

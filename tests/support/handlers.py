@@ -2,6 +2,7 @@
 
 A row's data says what is to be done (``do``) and where calls are noted (``ledger``). ``started`` and
 ``gate`` are FIFOs: a line in the first says that a worker waits, an end of the second lets it go on.
+Where there are no FIFOs, they are files, and the gate is open when it isn't there.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,13 @@ def pids(ledger: Path) -> set[int]:
 
 def wait_at(started: str, gate: str) -> None:
     """Say that we are here, and wait until the gate is opened."""
-    descriptor = os.open(started, os.O_WRONLY)
+    descriptor = os.open(started, os.O_WRONLY | os.O_APPEND)
     os.write(descriptor, b"%d\n" % os.getpid())
     os.close(descriptor)
+    while not hasattr(os, "mkfifo"):
+        if not os.path.exists(gate):
+            return
+        time.sleep(0.02)
     while True:
         descriptor = os.open(gate, os.O_RDONLY)  # until somebody opens it for writing
         try:
@@ -100,10 +105,10 @@ def act(row: JobRow | journal.AttemptedRow) -> Any:
         case "interrupt":
             raise KeyboardInterrupt
         case "die":
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), 9)  # SIGKILL; on Windows, it ends by force, too
         case "die_once":
             if row.attempts == 1:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), 9)  # SIGKILL; on Windows, it ends by force, too
         case "wait":
             wait_at(row.data["started"], row.data["gate"])
     return None

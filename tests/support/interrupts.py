@@ -15,6 +15,7 @@ from types import CodeType, FrameType, ModuleType
 from typing import Any
 
 from support.effort import sample
+from support.platforms import needs_alarms, skip_without
 
 import journal
 import journal.run.driver
@@ -57,6 +58,8 @@ _PART = 3  # a third of the steps is a sample
 @contextmanager
 def failing_if_it_hangs() -> Iterator[None]:
     """For what would try for ever: it is interrupted by an AssertionError then."""
+
+    skip_without(needs_alarms)
 
     def fail(_number: int, _frame: object) -> None:
         raise AssertionError("it hangs")
@@ -212,6 +215,8 @@ class Interrupted:
     @contextmanager
     def _watching(self, run: Run) -> Iterator[None]:
         """A run that hangs is noted, and ended."""
+
+        skip_without(needs_alarms)
 
         def hang(_number: int, _frame: object) -> None:
             self.hung = True
