@@ -45,6 +45,13 @@ def shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def headline(message: str) -> str:
+    """What a message says in short: of a Python traceback, the last line, which names the error."""
+    if "Traceback (most recent call last):\n" not in message:
+        return message
+    return message.rstrip().rpartition("\n")[2]
+
+
 def similar(word: str, known: Iterable[str]) -> str | None:
     """The known word that resembles ``word`` most, in upper or lower case; None if none does."""
     from difflib import get_close_matches  # noqa: PLC0415  (needed only after a mistake)

@@ -11,7 +11,7 @@ from journal.history.durations import OutcomeReader
 from journal.history.reading import Entry
 from journal.history.redact import redacted_members
 from journal.model import JobRow, cents_of, millionths
-from journal.text import shorten
+from journal.text import headline, shorten
 
 
 class Numbers:
@@ -87,7 +87,7 @@ class ErrorGroup:
     """Rows with the same status and error code.
 
     - ``numbers``: the row numbers. ``message``: that of the first row. A long message is cut, with
-      an ellipsis.
+      an ellipsis. Of a Python traceback, it is the last line.
     - ``count``: the number of rows. In a group of attempts, it is the number of attempts, and
       ``status`` may be "repeated".
     - ``cost_cents``: the cost of the attempts that gave the rows this status.
@@ -98,7 +98,7 @@ class ErrorGroup:
     def __init__(self, status: str, error: JobRow | RowStatusRecord) -> None:
         self.status = status
         self.code = error.error_code or ""
-        self.message = shorten(error.error_message or "", _MAX_MESSAGE_CHARACTERS)
+        self.message = shorten(headline(error.error_message or ""), _MAX_MESSAGE_CHARACTERS)
         self.where = where_of(error.traceback)
         self.count = 0
         self.numbers = Numbers()

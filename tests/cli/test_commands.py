@@ -158,6 +158,7 @@ def test_of_a_flood_the_first_mebibyte_is_kept() -> None:
     ("script", "code", "message"),
     [
         ("echo out; echo err >&2; exit 7", "7", "err"),
+        ("printf 'first\\r\\nsecond\\r\\n' >&2; exit 7", "7", "first\nsecond"),  # as on Windows
         ("exit 3", "3", "exit status 3"),
         ("kill -9 $$", "SIGKILL", "killed by SIGKILL"),
         ("head -c 5000 /dev/zero | tr '\\0' x >&2; echo end >&2; false", "1", "x" * 4092 + "end"),

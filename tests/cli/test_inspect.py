@@ -743,3 +743,16 @@ def test_show_of_an_interrupted_job_names_the_rows_in_flight(
     _in_doubt(tmp_path, 3, review=False)
     commands = [each["command"] for each in as_json(tmp_path, capsys, "show", "doubt")["next"]]
     assert commands[-1] == f"journal --root {tmp_path} resolve doubt --row 1-3 --completed"
+
+
+@pytest.mark.parametrize("command", ["show", "rows", "errors"])
+def test_of_a_traceback_the_line_is_shown_that_names_the_error(
+    tmp_path: Path, capsys: Capture, command: str
+) -> None:
+    frames = "".join(f'  File "ship.py", line {n}, in ship\n    ship()\n' for n in range(100))
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Ship", job_id="j", row_data=[{}])
+        message = f"Traceback (most recent call last):\n{frames}ValueError: no address\n"
+        service.fail_row("j:1", "1", message)
+    assert run(tmp_path, command, "j") == 0
+    assert "ValueError: no address" in capsys.readouterr().out

@@ -33,6 +33,13 @@ def test_a_command_gets_its_arguments_and_its_environment_as_they_are(tmp_path: 
     assert (tmp_path / "out").read_text().strip() == ascii((odd, "ü €", ""))
 
 
+def test_a_python_program_writes_utf_8(tmp_path: Path) -> None:
+    process = start("print('Zoë 🚚')", directory=tmp_path)
+    process.wait()
+    assert process.close() == 0
+    assert (tmp_path / "out").read_bytes().rstrip() == "Zoë 🚚".encode()
+
+
 def test_a_command_that_fails_has_its_status_as_its_code(tmp_path: Path) -> None:
     process = start("raise SystemExit(7)", directory=tmp_path)
     process.wait()

@@ -23,7 +23,7 @@ from journal.history.error_groups import ErrorGroup, group_attempts, group_error
 from journal.history.redact import redacted_members
 from journal.model import Job, JobRow, RowStatus
 from journal.service import existing_job
-from journal.text import as_text, cents_number, counted, shorten
+from journal.text import as_text, cents_number, counted, headline, shorten
 
 _DATA = "data."  # the prefix of a column of the data that has the name of a field of the row
 _MAX_CELL_CHARACTERS = 400  # a result may have a mebibyte
@@ -32,7 +32,7 @@ _WITH_ERRORS = (RowStatus.PENDING, RowStatus.FAILED, RowStatus.NEEDS_REVIEW)
 
 def _outcome(row: JobRow) -> str:
     if row.error_code is not None:
-        return f"{row.error_code}: {row.error_message}"
+        return f"{row.error_code}: {headline(row.error_message or '')}"
     if row.reason is not None:
         return row.reason
     if row.tracking_number is not None:

@@ -342,4 +342,4 @@ def _part(file: IO[bytes], start: int, length: int) -> str:
 
 
 def _text(output: bytes) -> str:
-    return output.decode(errors="backslashreplace")
+    return output.decode(errors="backslashreplace").replace("\r\n", "\n")

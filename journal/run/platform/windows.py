@@ -280,7 +280,8 @@ def why_not_started(name: str) -> str:
 
 
 def environment() -> Environment:
-    return dict(os.environ)
+    # The output of commands is read as UTF-8. Into a pipe, Python writes the code page by default.
+    return {"PYTHONIOENCODING": "utf-8", **os.environ}
 
 
 def variables(texts: Mapping[str, str]) -> Environment:
