@@ -182,18 +182,26 @@ class Journal(Recovery):
 
     def __enter__(self) -> Self:
         # acquire() is inlined: on the way of a commit, each further call costs time.
-        if not self.mutex.acquire(True, self._lock_timeout_s):
-            raise JobLockedError(self.job_id, self._lock_timeout_s)
-        if self._depth:
-            self._unwind(self._living_depth())
-        if self._depth:
-            if self._task is not None and self._task is not _current_task():
+        taken: list[bool] = []
+        try:
+            # One call of C code, so that no signal handler raises between taking the mutex and
+            # noting that. Otherwise the mutex would stay taken.
+            taken.extend(map(self.mutex.acquire, (True,), (self._lock_timeout_s,)))
+            if not taken[0]:
+                raise JobLockedError(self.job_id, self._lock_timeout_s)
+            if self._depth:
+                self._unwind(self._living_depth())
+            if self._depth:
+                if self._task is not None and self._task is not _current_task():
+                    raise JobLockedError(self.job_id, 0, by_task=True)
+                self._saves.append(self._savepoint())
+                self._depth, taken = self._depth + 1, []  # from here on, _unwind releases it
+                return self
+            self._depth, self._owner = 1, get_ident()
+        except BaseException:
+            if any(taken):
                 self.mutex.release()
-                raise JobLockedError(self.job_id, 0, by_task=True)
-            self._saves.append(self._savepoint())
-            self._depth += 1
-            return self
-        self._depth, self._owner = 1, get_ident()
+            raise
         try:
             self._failed = None
             self._took_long = self._foreign = self.in_doubt = False

@@ -73,7 +73,14 @@ class Reader:
 
         Raises JobLockedError if another thread keeps a batch open for too long.
         """
-        if not self.mutex.acquire(timeout=self._lock_timeout_s):
+        taken: list[bool] = []
+        try:  # in one call of C code, as in Journal.__enter__
+            taken.extend(map(self.mutex.acquire, (True,), (self._lock_timeout_s,)))
+        except BaseException:
+            if any(taken):
+                self.mutex.release()
+            raise
+        if not taken[0]:
             raise JobLockedError(self.job_id, self._lock_timeout_s)
 
     @contextmanager

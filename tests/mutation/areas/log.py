@@ -27,8 +27,8 @@ PATCHES = [
     Patch(
         "what was left open by an interrupt is undone before the next block begins",
         "store/journal",
-        "        if self._depth:\n            self._unwind(self._living_depth())\n        if",
-        "        if",
+        "            if self._depth:\n                self._unwind(self._living_depth())\n            if",
+        "            if",
         INTERRUPTS,
     ),
     Patch(
