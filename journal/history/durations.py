@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from journal.format.records import RowRecord, RowStatusRecord
@@ -139,10 +139,12 @@ def _moment(at_s: float) -> datetime | None:
     return None if at_s == _NEVER else moment_at(at_s)
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_S = datetime.min.replace(tzinfo=UTC).timestamp()
 _LAST_S = datetime.max.replace(tzinfo=UTC, microsecond=0).timestamp()
 
 
 def moment_at(at_s: float) -> datetime:
     """The time ``at_s`` seconds after the epoch, or the nearest time that datetime can hold."""
-    return datetime.fromtimestamp(min(max(at_s, _FIRST_S), _LAST_S), UTC)
+    # On Windows, fromtimestamp refuses times before 1970 and after 3000.
+    return _EPOCH + timedelta(seconds=min(max(at_s, _FIRST_S), _LAST_S))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,14 +123,13 @@ def flips(
 
     As a sample, of every eighth byte: over all bits, that is one bit of each byte.
     """
-    descriptor = os.open(path, os.O_WRONLY)
-    try:
+    with path.open("r+b", buffering=0) as file:
         for at in range(start + bit, end, 8) if is_sample else range(start, end):
-            os.pwrite(descriptor, bytes([content[at] ^ (1 << bit)]), at)
+            file.seek(at)
+            file.write(bytes([content[at] ^ (1 << bit)]))
             yield at
-            os.pwrite(descriptor, content[at : at + 1], at)
-    finally:
-        os.close(descriptor)
+            file.seek(at)
+            file.write(content[at : at + 1])
 
 
 @pytest.mark.parametrize("bit", range(8))

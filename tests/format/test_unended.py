@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.children import journal_path, read_all
+from support.platforms import needs_boot_ids
 
 from journal import JobLockedError, JobRow, JobService, RowStatus
 from journal.fs.handles import JournalFile
@@ -91,6 +92,7 @@ def test_a_reader_that_has_read_it_reads_on_and_not_all_of_it_again(
         assert min(reads) >= size - 18
 
 
+@needs_boot_ids
 def test_no_hint_is_left_of_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hint, "MIN_BYTES", 1)
     for root in (path.parents[1], whole(path).parents[1]):

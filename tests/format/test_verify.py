@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from support.children import FaultyOs, place_journal, seal_commits, works
+from support.platforms import needs_boot_ids
 from support.work import lines_of
 
 from journal import JobService
@@ -58,12 +59,14 @@ def steps_of_verify(path: Path) -> tuple[int, Report]:
     return steps, reports[0]
 
 
+@needs_boot_ids
 def test_verifying_a_sound_journal_takes_few_steps_more_than_reading_it(path: Path) -> None:
     steps, report = steps_of_verify(path)
     assert (report.findings, report.commits, report.rows) == ([], ROWS + 2, ROWS)
     assert steps < 2 * steps_of_reading(path)
 
 
+@needs_boot_ids
 def test_what_stands_before_and_after_damage_takes_few_steps(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
