@@ -13,6 +13,7 @@ from journal.cli.output import echo_err
 from journal.cli.row_ranges import parse_rows
 from journal.errors import InvalidValueError
 from journal.format.arguments import check_cost
+from journal.fs import streams
 from journal.model import RowStatus
 from journal.text import escaped
 
@@ -91,7 +92,7 @@ def confirm(question: str, if_not: str) -> bool:
 
     Raises UsageError if standard input isn't a terminal.
     """
-    if not sys.stdin.isatty():
+    if not sys.stdin.isatty() or not streams.can_answer():
         raise click.UsageError(
             f"{if_not}: this command asks first, and standard input is not a terminal; "
             "give --yes to skip the question"

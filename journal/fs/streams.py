@@ -25,6 +25,15 @@ if sys.platform == "win32":
 
         just_fix_windows_console()
 
+    def can_answer() -> bool:
+        """Whether standard input, which says that it is a terminal, isn't the device NUL."""
+        import ctypes  # noqa: PLC0415  (`journal list` starts without it)
+        import msvcrt  # noqa: PLC0415
+
+        mode = ctypes.c_ulong()
+        handle = ctypes.c_void_p(msvcrt.get_osfhandle(0))
+        return bool(ctypes.windll.kernel32.GetConsoleMode(handle, ctypes.byref(mode)))
+
     def has_lost_reader(_descriptor: int) -> bool:
         """Windows says it only when something is written."""
         return False
@@ -46,6 +55,10 @@ else:
 
     def let_control_cursor() -> None:
         """Terminals do."""
+
+    def can_answer() -> bool:
+        """Whether standard input, which says that it is a terminal, is one."""
+        return True
 
     def has_lost_reader(descriptor: int) -> bool:
         """Whether nobody reads the pipe any more. Otherwise only the next write would show that."""

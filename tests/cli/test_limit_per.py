@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.platforms import needs_shell, skip_without
 
 from journal import JobService
 
@@ -21,6 +22,7 @@ def fixture_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*options: str, command: str = "true") -> subprocess.CompletedProcess[str]:
+    skip_without(needs_shell)
     words = [*JOURNAL, "run", "rows.csv", "--job", "j", *options, "--", *shlex.split(command)]
     return subprocess.run(words, capture_output=True, text=True, check=False)
 

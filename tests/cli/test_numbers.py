@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from support.platforms import needs_shell, skip_without
 
 from journal import InvalidValueError, JobService, open_job
 from journal.export import export_rows
@@ -47,6 +48,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*command: str, rows: str = "rows.jsonl", options: tuple[str, ...] = ()) -> str:
+    skip_without(needs_shell)
     done = journal("run", rows, "--job", "j", *options, "--", *command)
     assert done.returncode == 0, done.stderr
     return done.stderr

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.platforms import needs_shell, skip_without
 
 from journal import JobRow, JobService
 from journal.cli.main import main
@@ -27,6 +28,7 @@ STATUSES = Statuses(("75",), {"65": "skip", "70": "review", "69": "hold"})
 
 def said(printed: object, status: int = 0, errors: str = "") -> Outcome:
     """The outcome of a command that prints JSON, or text, and ends with a status."""
+    skip_without(needs_shell)
     text = printed if isinstance(printed, str) else json.dumps(printed)
     script = 'printf %s "$1"; printf %s "$2" >&2; exit $3'
     template = Template(["sh", "-c", script, "sh", "{text}", "{errors}", "{status}"])
@@ -71,6 +73,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(options: list[str], statuses: list[int], script: str = "") -> int:
     """Run a row for each status, whose command ends with it; the second attempt ends with 0."""
+    skip_without(needs_shell)
     Path("rows.txt").write_text("".join(f"{status}\n" for status in statuses))
     script = script or 'echo "out $1"; echo "err $1" >&2; [ "$JOURNAL_ATTEMPT" = 2 ] || exit "$1"'
     options = ["rows.txt", "--job", "j", "--backoff", "0", *options]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.platforms import needs_shell, skip_without
 
 import journal.cli.run.on_end
 from journal import JobService
@@ -36,6 +37,7 @@ def fixture_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*options: str, command: str = "true", on_end: str = ON_END) -> int:
+    skip_without(needs_shell)
     words = ["run", "rows.txt", "--lines", "--job", "j", "-q", "--on-end", on_end]
     return main([*words, *options, "--", *shlex.split(command)])
 

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from support.platforms import needs_shell, skip_without
 
 from journal import JobService
 from journal.cli.main import main
@@ -22,6 +23,7 @@ def fixture_orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*options: str, command: str = "echo {order}") -> int:
+    skip_without(needs_shell)
     return main(["run", "orders.csv", "--job", "j", *options, "--", *shlex.split(command)])
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from support.platforms import needs_shell, skip_without
 
 from journal import JobRow, JobService, RowStatus, RowStep
 
@@ -45,6 +46,7 @@ def command(script: str) -> Sequence[str]:
 
 
 def run(script: str, *options: str) -> subprocess.CompletedProcess[str]:
+    skip_without(needs_shell)
     return journal(*command(script), *options, "--", "sh", "script", "{order}")
 
 

@@ -18,10 +18,11 @@ if sys.platform == "win32":
 
     _CTRL_C = 0
     _CTRL_BREAK = 1
+    _LOGOFF = 5  # a service gets it when any user logs off, and should go on; others just end
     _kept: list[object] = []  # the handler must live as long as this process
 
     def handle_console_events() -> None:
-        """Make a signal of Ctrl-Break, and of the closing of the console, a logoff and a shutdown.
+        """Make a signal of Ctrl-Break, and of the closing of the console and a shutdown.
 
         The signal is SIGBREAK. Once the handler of an event that closes the console has returned,
         the system ends the process; otherwise it waits, for 5 s by default ("HandlerRoutine
@@ -34,6 +35,8 @@ if sys.platform == "win32":
         def handle(event: int) -> int:  # called in a thread of the system
             if event == _CTRL_C or not callable(signal.getsignal(signal.SIGBREAK)):
                 return 0  # the next handler is that of the C runtime
+            if event == _LOGOFF:
+                return 1
             _thread.interrupt_main(signal.SIGBREAK)
             if event != _CTRL_BREAK:
                 threading.Event().wait()
