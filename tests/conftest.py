@@ -13,7 +13,7 @@ import pytest
 from crash.fault_disk import NO_FAULT_DISK
 from hypothesis import Phase, settings
 from support.memory import directory_in_memory
-from support.platforms import NOT_HERE
+from support.platforms import NOT_HERE, WINDOWS_ONLY
 
 # For the mutation check: whether an example fails is all it asks, and shrinking takes minutes.
 settings.register_profile("no-shrinking", phases=[Phase.explicit, Phase.generate])
@@ -68,7 +68,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """With NO_SKIPS=1 a test that is skipped fails the run, but for want of a disk with faults.
 
-    On Windows and macOS, tests of what these systems don't have may be skipped, too.
+    Tests of Windows may be skipped elsewhere. On Windows and macOS, tests of what these systems
+    don't have may be skipped, too.
     """
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None and unexpected_skips(reporter):
@@ -88,6 +89,8 @@ def skips(reporter: pytest.TerminalReporter) -> list[tuple[str, str]]:
 def unexpected_skips(reporter: pytest.TerminalReporter) -> list[str]:
     if not os.environ.get("NO_SKIPS"):
         return []
-    expected = (NO_FAULT_DISK,) if sys.platform == "linux" else (NO_FAULT_DISK, NOT_HERE)
+    windows_only = f"{NOT_HERE}{WINDOWS_ONLY}"
+    not_here = windows_only if sys.platform == "linux" else NOT_HERE
+    expected = (NO_FAULT_DISK, not_here)
     unexpected = {(where, why) for where, why in skips(reporter) if not why.startswith(expected)}
     return sorted(f"{where}: {why}" for where, why in unexpected)

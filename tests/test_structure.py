@@ -76,6 +76,12 @@ def test_a_room_imports_only_from_floors_below(path: Path) -> None:
     assert {other for other in others if FLOOR_OF[other] >= FLOOR_OF[room]} == set()
 
 
+def test_no_two_test_files_have_the_same_name() -> None:
+    """Without packages, pytest imports each file by its name alone."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(set(names)) == sorted(names)
+
+
 def test_each_room_stands_on_a_floor() -> None:
     assert FLOOR_OF.keys() == {room_of(module_name(path)) for path in SOURCES} - {""}
 

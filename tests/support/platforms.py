@@ -62,7 +62,6 @@ needs_process_groups = _needs(hasattr(os, "killpg"), "process groups and session
 needs_alarms = _needs(not IS_WINDOWS, "SIGALRM, which interrupts a test that hangs")
 needs_rlimits = _needs(not IS_WINDOWS, "limits and use of resources (setrlimit, getrusage)")
 needs_terminals = _needs(not IS_WINDOWS, "pseudo-terminals")
-needs_windows = _needs(IS_WINDOWS, "consoles, job objects and batch files of Windows")
 needs_shell = _needs(shutil.which("sh") is not None and not IS_WINDOWS, "sh and POSIX's tools")
 needs_proc = _needs(sys.platform == "linux", "/proc")
 
@@ -81,7 +80,8 @@ needs_boot_ids = _needs(not IS_WINDOWS, "ids of boots, without which unsynced by
 needs_directory_syncs = _needs(not IS_WINDOWS, "syncs of directories")
 # macOS syncs by fcntl(F_FULLFSYNC), Windows by FlushFileBuffers: what watches fdatasync sees neither.
 needs_fdatasync = _needs(hasattr(os, "fdatasync"), "syncs by fdatasync")
-needs_windows = _needs(IS_WINDOWS, "the calls of Windows")
+WINDOWS_ONLY = "the calls, consoles and batch files of Windows"
+needs_windows = _needs(IS_WINDOWS, WINDOWS_ONLY)
 
 # --- what wine is no proof of --------------------------------------------------------------------
 

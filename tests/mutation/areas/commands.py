@@ -136,6 +136,6 @@ PATCHES = [
         "run/platform/batch_files",
         "        if found is not None:\n",
         "        if False:\n",
-        "tests/run/test_processes.py",
+        "tests/run/test_processes_of_commands.py",
     ),
 ]
