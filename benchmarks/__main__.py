@@ -29,7 +29,6 @@ from benchmarks.works import WORKS
 DISTRIBUTIONS = (
     "rowjournal",
     "msgspec",
-    "filelock",
     "SQLAlchemy",
     "batchledger",
     "persist-queue",
