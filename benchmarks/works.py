@@ -88,7 +88,7 @@ WRITING = (
             ),
             _floor("os.write", partial(floors.append, rows=SINGLE, sync=False), NO_SYNC),
         ),
-        Goal(0.30, ("sqlite3 WAL NORMAL",)),
+        Goal(0.33, ("sqlite3 WAL NORMAL",)),
     ),
     Work(
         "complete-batch",

@@ -529,7 +529,7 @@ class JobService:
             record.usage = check_usage(usage)
         if result is not None:
             record.result = as_json_value(result, "result", any_keys=True)
-        row = self._change(job_id, record)
+        row = self._store.journal(job_id).change(transitions.change_row, record)
         if result is None or (record.result is result and self.numbers == "float"):
             return row
         return self._as_read(row)
