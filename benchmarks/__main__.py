@@ -29,6 +29,7 @@ from benchmarks.works import WORKS
 DISTRIBUTIONS = (
     "rowjournal",
     "msgspec",
+    "filelock",
     "SQLAlchemy",
     "batchledger",
     "persist-queue",

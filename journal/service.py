@@ -174,6 +174,7 @@ class JobService:
         # Absolute, so that a script that changes its directory still uses the same store.
         self.root = Path(text).absolute()
         if self._writes:
+            handles.load_filelock()
             load_sha256()
         self.sync = sync
         self.lock_timeout_s = lock_timeout_s

@@ -224,7 +224,7 @@ OPTIONAL = {"jinja2", "numpy", "openpyxl", "pandas", "polars", "pyarrow", "pygal
 def test_the_package_needs_nothing_but_its_three_libraries() -> None:
     used = {i.split(".")[0] for path in SOURCES for i in imports(path)}
     needed = used - set(sys.stdlib_module_names) - OPTIONAL - {"colorama"}  # click's, on Windows
-    assert needed == {"journal", "click", "msgspec"}
+    assert needed == {"journal", "click", "filelock", "msgspec"}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)

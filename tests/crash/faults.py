@@ -21,6 +21,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 from zlib import crc32
 
+import filelock
 import pytest
 from support.children import JOURNAL_NAME, Fault, fails
 from support.system_os import SYSTEM_OS
@@ -104,15 +105,19 @@ class FaultySystem:
         self._suspended = False
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        words = {fcntl.LOCK_SH: "share", fcntl.LOCK_EX: "lock", fcntl.LOCK_UN: "unlock"}
-
-        def flock(fd: int, operation: int) -> None:
-            word = words[operation & ~fcntl.LOCK_NB]
-            self._call(word, lambda fd: fcntl.flock(fd, operation), (fd,))
+        def locking(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+            return lambda fd, *rest, **options: self._call(
+                name, lambda fd: real(fd, *rest, **options), (fd,)
+            )
 
         monkeypatch.setattr(journal.fs.system, "os", self)
-        locks = {name: number for name, number in vars(fcntl).items() if name.startswith("LOCK_")}
-        monkeypatch.setattr(journal.fs.system, "fcntl", SimpleNamespace(flock=flock, **locks))
+        for name in ("lock_descriptor", "unlock_descriptor"):
+            word = name.removesuffix("_descriptor")
+            monkeypatch.setattr(filelock, name, locking(word, getattr(filelock, name)))
+        flock = SimpleNamespace(
+            flock=locking("share", fcntl.flock), LOCK_SH=fcntl.LOCK_SH, LOCK_NB=fcntl.LOCK_NB
+        )
+        monkeypatch.setattr(journal.fs.system, "fcntl", flock)
 
     def heal(self) -> None:
         self._kind = None

@@ -154,8 +154,7 @@ def test_while_another_process_writes_the_hint_a_listing_leaves_it_alone(root: P
     new = root / f"{HEADS_NAME}.new"
     new.write_bytes(b"begun")
     with new.open("rb") as file:
-        locks = journal.fs.system.fcntl
-        locks.flock(file.fileno(), locks.LOCK_EX | locks.LOCK_NB)
+        journal.fs.handles.load_filelock().lock_descriptor(file.fileno(), blocking=True)
         assert len(listed(root, "running")) == JOBS // 3
         assert new.read_bytes() == b"begun"
     listed(root, "running")  # its writer has died

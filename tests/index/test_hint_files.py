@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 from zlib import crc32
 
+import filelock
 import pytest
 from support.children import Child, fails, journal_path, works
 from support.hints import (
@@ -217,7 +218,7 @@ def test_where_no_hint_can_be_written_nothing_else_fails(
     with monkeypatch.context() as patch:
         patch.setattr(journal.index.hint, "GROWTH_BYTES", 1)
         if call == "flock":
-            patch.setattr(journal.fs.system.fcntl, "flock", disk.locking)
+            patch.setattr(filelock, "lock_descriptor", disk.locking)
         with JobService(tmp_path) as service:
             assert service.fail_row(f"{JOB}:5", "E", "x" * 9000).error_code == "E"
             assert service.skip_row(f"{JOB}:6").row_number == 6

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import lock_descriptor
 from support.children import FaultyOs, fails, journal_path
 
 import journal.fs.system
 import journal.index.hint
 import journal.store.reader
 from journal import JobService, RowStatus
-
-_flock = journal.fs.system.fcntl.flock  # a test may put another in its place
 
 JOB = "hinted"
 DENSE, SPARSE, UNORDERED = range(1, 12), range(10, 120, 10), range(110, 0, -10)
@@ -49,11 +48,11 @@ class CountingOs(FaultyOs):
 
         return call
 
-    def locking(self, fd: int, operation: int) -> None:
+    def locking(self, fd: int, **options: Any) -> bool:
         """Stands in for taking a lock."""
         if _name_of(fd) == "index.hint.new":
-            fails(self.refused["flock"])(_flock)
-        _flock(fd, operation)
+            fails(self.refused["flock"])(lock_descriptor)
+        return lock_descriptor(fd, **options)
 
 
 def _name_of(fd: int) -> str:

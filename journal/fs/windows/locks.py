@@ -1,9 +1,9 @@
-"""Locks of files on Windows, with the names of the module ``fcntl``.
+"""Locks of files on Windows, with the names of the modules ``fcntl`` and ``filelock``.
 
 A lock is the lock of one byte, far after the end of any file. Windows enforces locks: other handles
 can neither read nor write a locked byte (page "LockFileEx function"). "Locking a region that goes
 beyond the current end-of-file position is not an error." So programs can still read and copy a
-locked file. If the first byte were locked, as the package filelock does it, they couldn't.
+locked file. With filelock, which locks the first byte, they couldn't.
 
 The system releases the lock when the handle is closed, and so at the end of a process.
 """
@@ -44,3 +44,17 @@ def flock(fd: int, operation: int) -> None:
         if number == api.LOCK_VIOLATION:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         raise api.error(number)
+
+
+def lock_descriptor(fd: int, *, blocking: bool = False) -> bool:
+    """Take the exclusive lock; return False if another handle has it."""
+    assert not blocking
+    try:
+        flock(fd, LOCK_EX | LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def unlock_descriptor(fd: int) -> None:
+    flock(fd, LOCK_UN)
