@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 from crash.charge_and_mail import MODES, POLICIES, charge_and_mail
 from support.effort import IS_LONG
+from support.platforms import needs_fork
 
 from journal.model import Policy
+
+pytestmark = needs_fork
 
 SIZE = (200, 60) if IS_LONG else (12, 3)
 OF_COMMANDS = (200, 60) if IS_LONG else (5, 2)  # which take a hundred times as long

@@ -19,6 +19,9 @@ from crash.recorder import BASE, Names, Operation, Recorder, Recording, Sync, Tr
 from support.effort import IS_LONG
 from support.effort import SEED as SAMPLE_SEED
 from support.memory import fast_directory
+from support.platforms import needs_directory_syncs
+
+pytestmark = needs_directory_syncs
 
 SEED = 2024  # of the tests that find what is missing; the others draw with another in each run
 DRAWS, SHARE, MIN_STATES = (2000, 1, 20_000) if IS_LONG else (20, 0.4, 1_000)

@@ -20,7 +20,7 @@ from crash.recorder import STORE, record
 from crash.scenarios import Acknowledge, Scenario
 from support.children import Child
 from support.memory import fast_directory
-from support.platforms import needs_signals
+from support.platforms import needs_directory_syncs, needs_signals
 
 import journal
 from journal import AttemptedRow, JobRow, JobService
@@ -160,6 +160,7 @@ def fixture_base() -> Iterator[Path]:
     shutil.rmtree(base)
 
 
+@needs_directory_syncs
 @pytest.mark.parametrize("work", [run, run_in_batches])
 @pytest.mark.parametrize("policy", ["review", "retry"])
 def test_after_a_power_cut_at_any_moment_of_a_run_no_call_that_was_made_is_unknown(
@@ -211,6 +212,7 @@ def run_with_steps(root: Path, acknowledge: Acknowledge) -> None:
         job.run(handler)
 
 
+@needs_directory_syncs
 def test_after_a_power_cut_at_any_moment_no_step_that_took_effect_is_done_again(
     base: Path, count: Callable[[str, int], None]
 ) -> None:

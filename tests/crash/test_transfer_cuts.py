@@ -15,6 +15,7 @@ from crash.scenarios import Acknowledge, Scenario
 from support.children import journal_path
 from support.copies import JOB, go_on, make_job, packed, put_artifact
 from support.memory import fast_directory
+from support.platforms import needs_directory_syncs
 
 import journal.transfer.pull
 from journal import JobService
@@ -22,6 +23,8 @@ from journal.transfer import pull_job, unpack_job
 from journal.transfer.copies import open_copy
 from journal.transfer.source import Source
 from journal.verify import verify_job
+
+pytestmark = needs_directory_syncs
 
 
 @pytest.fixture(name="base", scope="module")

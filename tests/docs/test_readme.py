@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from support import examples
 from support.paths import README, TOP
+from support.platforms import needs_shell, needs_signals
 
 from journal import JobService
 from journal.cli.main import _COMMANDS
@@ -42,6 +43,7 @@ def test_the_example_ships_every_order_once(tmp_path: Path) -> None:
     assert len(keys(tmp_path)) == 100
 
 
+@needs_signals
 def test_the_example_continues_after_it_was_killed_and_ships_nothing_twice(tmp_path: Path) -> None:
     assert ship(tmp_path, DIE_AT="A-40").returncode == -9
     done = ship(tmp_path)
@@ -65,6 +67,7 @@ def test_the_example_records_why_an_order_failed(tmp_path: Path) -> None:
     assert (row.error_code, row.error_message) == ("ConnectionError", "carrier is down")
 
 
+@needs_shell
 def test_the_install_command_runs_its_job_on_a_few_files(tmp_path: Path) -> None:
     """The second half of the README's first command; .ci/run types the whole of it."""
     command = (

@@ -13,9 +13,13 @@ from fuzz.campaign import MUTATE, TARGETS
 from fuzz.mutator import Mutant
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.platforms import needs_boot_ids, needs_open_files_moved
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    "target",
+    [pytest.param("hint", marks=needs_boot_ids), *(name for name in TARGETS if name != "hint")],
+)
 def test_no_mutant_is_misread_or_breaks_anything(tmp_path: Path, target: str) -> None:
     check = TARGETS[target](tmp_path)
 
@@ -33,6 +37,7 @@ def test_no_mutant_is_misread_or_breaks_anything(tmp_path: Path, target: str) ->
     try_mutant()
 
 
+@needs_open_files_moved
 def test_the_long_run_tries_the_cases_of_its_seed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

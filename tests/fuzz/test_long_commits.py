@@ -19,6 +19,7 @@ import msgspec
 import pytest
 from support.children import Memory, journal_path
 from support.effort import IS_LONG
+from support.platforms import needs_boot_ids
 
 from journal import JobService, JournalDamagedError, PackError
 from journal.format import commits as replay
@@ -171,6 +172,7 @@ def test_a_last_commit_that_a_power_cut_has_torn_stays_torn(
     count("torn last commits", tried)
 
 
+@needs_boot_ids
 def test_a_last_commit_that_matches_its_seal_is_damage_if_a_line_is_over_the_bound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.platforms import needs_devices
 
 import journal
+from journal.fs.shell import quote
 from journal.fs.zstd import find_zstd
 from journal.inputs.read import RowInput
 from journal.inputs.source import Source
@@ -132,7 +134,7 @@ def tar() -> bytes:
             "a.csv",
             b"order;zip\nA-1;90001\n",
             (
-                "looks like columns separated by ';': add --delimiter ';'; or, if this is the name of one "
+                f"looks like columns separated by ';': add --delimiter {quote(';')}; or, if this is the name of one "
                 "column, --delimiter , (got 'order;zip')"
             ),
         ),
@@ -297,6 +299,7 @@ def test_a_damaged_file_of_arrow_is_refused_and_does_not_crash(tmp_path: Path, k
     assert "is damaged or incomplete: copy it or write it again" in refusal(str(path))
 
 
+@needs_devices
 def test_a_pipe_cannot_be_read_again() -> None:
     reading, writing = os.pipe()
     os.write(writing, CSV * 999)
