@@ -114,7 +114,6 @@ class Reader:
         """Open the journal that is at the path now, without reading it."""
         self._file = None
         self._stale = self._is_new = True
-        self._window = 0, b""
         self._file = open_journal(self.path, self.job_id)
         return self._file
 

@@ -48,25 +48,18 @@ PATCHES = [
         FAULTS,
     ),
     Patch(
-        "rows are not kept from a file that was replaced",
-        "store/reader",
-        '        self._stale = self._is_new = True\n        self._window = 0, b""\n',
-        "        self._stale = self._is_new = True\n",
-        PROCESSES,
-    ),
-    Patch(
         "rows are not kept from bytes that another writer has replaced",
         "store/reader",
         '        self._window = 0, b""\n        self.index',
         "        self.index",
-        PROCESSES,
+        "tests/store/test_row_window.py",
     ),
     Patch(
         "rows are not kept from bytes behind the last commit",
         "store/reader",
         "min(_WINDOW_BYTES, self._end - offset)",
         "_WINDOW_BYTES",
-        PROCESSES,
+        "tests/store/test_row_window.py",
     ),
     Patch(
         "a change joins the commit of those who wait",

@@ -1,0 +1,55 @@
+"""The rows that a journal keeps for the next change are those that are in the file now."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from journal import JobService
+from journal.store.journal import SPILL_BYTES
+
+JOB = "kept"
+
+
+def rows(letter: str, count: int = 4) -> list[dict[str, dict[str, str]]]:
+    return [{"data": {"text": letter * 8}} for _ in range(count)]
+
+
+def test_a_journal_that_another_copy_has_replaced_shows_the_rows_of_that_copy(
+    tmp_path: Path,
+) -> None:
+    with JobService(tmp_path / "other") as other:
+        other.create_job("Kept", job_id=JOB, row_data=rows("b"))
+    with JobService(tmp_path / "here") as service:
+        service.create_job("Kept", job_id=JOB, row_data=rows("a"))
+        assert service.complete_row(f"{JOB}:1").data == {"text": "aaaaaaaa"}
+        here, there = (tmp_path / name / JOB / "journal.jsonl" for name in ("here", "other"))
+        there.replace(here)
+        assert [service.complete_row(f"{JOB}:{n}").data["text"][0] for n in (1, 2)] == ["b", "b"]
+
+
+def test_a_journal_that_was_written_over_in_its_place_shows_the_new_rows(tmp_path: Path) -> None:
+    with JobService(tmp_path / "other") as other:
+        other.create_job("Kept", job_id=JOB, row_data=rows("b"))
+    with JobService(tmp_path / "here") as service:
+        service.create_job("Kept", job_id=JOB, row_data=rows("a"))
+        assert service.complete_row(f"{JOB}:1").data == {"text": "aaaaaaaa"}
+        here, there = (tmp_path / name / JOB / "journal.jsonl" for name in ("here", "other"))
+        here.write_bytes(there.read_bytes())
+        assert [service.complete_row(f"{JOB}:{n}").data["text"][0] for n in (1, 2)] == ["b", "b"]
+
+
+def test_rows_of_a_batch_that_was_discarded_are_not_kept(tmp_path: Path) -> None:
+    class Discarded(Exception):
+        pass
+
+    many = SPILL_BYTES // 100  # they are written to the file before the batch ends
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Kept", job_id=JOB, row_data=rows("a"))
+        with suppress(Discarded), service.batch(JOB):
+            service.create_rows(JOB, rows("b", many))
+            service.complete_row(f"{JOB}:4")
+            raise Discarded
+        service.create_rows(JOB, rows("c", many))
+        assert service.complete_row(f"{JOB}:4").data == {"text": "aaaaaaaa"}
+        assert service.complete_row(f"{JOB}:5").data == {"text": "cccccccc"}
