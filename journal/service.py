@@ -250,7 +250,7 @@ class JobService:
             with journal:
                 record.at = journal.now()
                 transitions.put_job_record(journal, record)
-                transitions.add_rows(journal, row_data)
+                bulk.add_rows(journal, row_data)
             made.append(job_of(journal.index))
 
         self._store.create(record.id, fill)
@@ -413,16 +413,17 @@ class JobService:
 
         Returns the new rows in the given order. Each row is read from the file when it is accessed.
 
-        Each row is written as soon as the iterable yields it, so a generator of millions of rows
+        Rows are checked and written in blocks of at most 64, so a generator of millions of rows
         needs little memory. Other writers wait until the iterable has ended. If the iterable itself
-        changes this job, its changes become part of the same commit.
+        reads or changes this job, it finds the rows that it has yielded, and its changes become
+        part of the same commit.
 
         Raises InvalidStateTransition for a job that has ended. Exceptions of the iterable are
         raised unchanged.
         """
         # A batch, because the iterable may change the same job.
         with Batch(self._journal(job_id)) as journal:
-            return RowSequence(journal, transitions.add_rows(journal, row_data))
+            return RowSequence(journal, bulk.add_rows(journal, row_data))
 
     def get_row(self, row_id: str) -> JobRow | None:
         """The row with the id ``JOB_ID:ROW_NUMBER``, or ``None`` if there is no such job or row."""

@@ -7,6 +7,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from decimal import Context, Decimal
+from itertools import repeat
 from operator import index
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from journal.format.values import (
     encode_value,
     load_sha256,
     plain_json,
+    plain_texts,
     read_back,
 )
 from journal.ids import MAX_ROW_NUMBER
@@ -187,43 +189,59 @@ def check_label_path(value: object, directory: Path) -> str:
     return text
 
 
-def new_rows(
-    row_data: Any, next_number: int, keys: Collection[str] = ()
-) -> Iterator[tuple[int, str, bytes, str | None]]:
-    """Yield the number, checksum, data as JSON, and idempotency key (or None) of each new row.
+# The number, checksum, data as JSON, and idempotency key (or None) of a new row.
+NewRow = tuple[int, str, bytes, str | None]
 
-    Each row is checked when it is consumed. The caller checks that its number isn't in use.
-    Raises InvalidValueError.
-    """
+
+def row_items(row_data: Any) -> Iterator[Any]:
+    """The items of what a caller gives as rows. Raises InvalidValueError if it is no iterable."""
     if isinstance(row_data, (str, bytes, Mapping)):
         raise InvalidValueError("row_data", row_data, "must be an iterable of mappings")
     frame = frame_rows(row_data, "row_data")
     try:
-        items = iter(row_data) if frame is None else ({"data": data} for data in frame)
+        return iter(row_data) if frame is None else ({"data": data} for data in frame)
     except TypeError:
         raise InvalidValueError("row_data", row_data, "must be an iterable of mappings") from None
+
+
+def plain_rows(items: list[Any], first_number: int) -> Iterator[NewRow] | None:
+    """The rows of items that have only plain data; None if that isn't certain.
+
+    They are checked together, which takes less than half of the time.
+    """
+    try:
+        data = [item["data"] for item in items if type(item) is dict and len(item) == 1]
+    except KeyError:
+        return None
+    if len(data) != len(items) or {*map(type, data)} != {dict}:
+        return None
+    texts = plain_texts(data)
+    if texts is None:
+        return None
     sha256 = load_sha256()
-    for place, item in enumerate(items, 1):
-        row = None
+    checksums = [sha256(text).hexdigest() for text in map(canonical_json, data)]
+    numbers = range(first_number, first_number + len(items))
+    return zip(numbers, checksums, texts, repeat(None))
+
+
+def check_new_rows(
+    items: list[Any], next_number: int, place: int, keys: Collection[str] = ()
+) -> Iterator[NewRow]:
+    """Yield the row for each item. Each is checked when it is consumed.
+
+    ``place``: of the first item among all items. The caller checks that no number is in use. Raises
+    InvalidValueError.
+    """
+    for item_place, item in enumerate(items, place):
         data = item.get("data") if type(item) is dict else None
-        if type(data) is dict:  # the usual case, in two thirds of the time
-            text = plain_json(data)
-            if text is not None:
-                if len(item) == 1 and next_number <= MAX_ROW_NUMBER:
-                    number = next_number
-                    next_number += 1
-                    yield number, sha256(canonical_json(data)).hexdigest(), text, None
-                    continue
-                row = _plain_row(item, text, next_number)
-        number, checksum, text, key = row or _new_row(place, item, next_number, keys)
-        if number >= next_number:
-            next_number = number + 1
+        text = plain_json(data) if type(data) is dict else None
+        row = None if text is None else _plain_row(item, text, next_number)
+        number, checksum, text, key = row or _new_row(item_place, item, next_number, keys)
+        next_number = max(next_number, number + 1)
         yield number, checksum, text, key
 
 
-def _plain_row(
-    item: dict[str, Any], text: bytes, next_number: int
-) -> tuple[int, str, bytes, str | None] | None:
+def _plain_row(item: dict[str, Any], text: bytes, next_number: int) -> NewRow | None:
     """A row with the data ``text``, if all other members are of the usual types, else None."""
     number, checksum = item.get("row_number"), item.get("row_checksum")
     key = item.get("idempotency_key")
@@ -273,9 +291,7 @@ def frame_rows(frame: Any, where: str) -> Iterator[dict[str, Any]] | None:
         raise InvalidValueError(where, type(frame).__name__, str(error)) from None
 
 
-def _new_row(
-    place: int, item: Any, next_number: int, keys: Collection[str]
-) -> tuple[int, str, bytes, str | None]:
+def _new_row(place: int, item: Any, next_number: int, keys: Collection[str]) -> NewRow:
     if not isinstance(item, Mapping):
         raise InvalidValueError(f"row_data, element {place}", item, "must be a mapping")
     number = item.get("row_number")

@@ -90,3 +90,12 @@ else:
                 os.close(fd)
         except (OSError, UnicodeDecodeError):
             return ""
+
+
+def current_task() -> object:
+    """The asyncio task that runs in this thread, if any."""
+    asyncio = sys.modules.get("asyncio")  # if asyncio isn't imported, there are no tasks
+    try:
+        return asyncio and asyncio.current_task()
+    except RuntimeError:  # there is no running event loop
+        return None

@@ -275,7 +275,7 @@ class Index:
         self.status_counts[:] = map(self.columns.statuses.count, range(len(STATUSES)))
 
     def begin_rows(self) -> None:
-        """Call this before calls of :meth:`add_row`, so that they can be undone."""
+        """Call this before rows are added, so that they can be undone."""
         self._undo.append(
             (
                 "rows",
@@ -310,6 +310,21 @@ class Index:
             if column is not None:
                 column.append(0)
         self.status_counts[PENDING] += 1
+
+    def add_next_rows(self, offsets: array[int]) -> None:
+        """Add pending rows that have the next numbers. All numbers must be 1, 2, 3, ... so far."""
+        if self._lease is not None:
+            self.detach()
+        columns, count = self.columns, len(offsets)
+        columns.statuses.extend(bytes([PENDING]) * count)
+        columns.row_offsets.extend(offsets)
+        columns.status_offsets.extend(array("Q", bytes(8 * count)))
+        columns.attempts.extend(array("I", bytes(4 * count)))
+        for column in (columns.earlier, columns.given_back, columns.step_heads):
+            if column is not None:
+                column.extend(array("I", bytes(4 * count)))
+        self.status_counts[PENDING] += count
+        self.highest_number += count
 
     def set_row_data(self, position: int, offset: int) -> None:
         """Set the offset of the record that has the row's data."""

@@ -214,15 +214,7 @@ def _apply_rows(index: Index, records: list[Any], offsets: list[int]) -> int:
     columns, first, count = index.columns, index.row_count + 1, len(records)
     numbers = [record.row for record in records]
     if columns.numbers is None and numbers == list(range(first, first + count)):
-        columns.statuses.extend(bytes([PENDING]) * count)
-        columns.row_offsets.extend(offsets)
-        columns.status_offsets.extend(array("Q", [0]) * count)
-        columns.attempts.extend(array("I", [0]) * count)
-        for column in (columns.earlier, columns.given_back, columns.step_heads):
-            if column is not None:
-                column.extend(array("I", [0]) * count)
-        index.status_counts[PENDING] += count
-        index.highest_number = numbers[-1]
+        index.add_next_rows(array("Q", offsets))
         return count
     for done, (number, offset) in enumerate(zip(numbers, offsets, strict=True)):
         if number <= index.highest_number and index.position_of(number) is not None:

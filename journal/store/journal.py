@@ -18,10 +18,9 @@ and processes see the changes only after the commit.
 from __future__ import annotations
 
 import errno
-import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -42,6 +41,7 @@ from journal.errors import (
 from journal.format.commits import START
 from journal.format.records import MAX_LINE_BYTES, UNSET_TIME, Record, encode_into, now
 from journal.format.seal import SEAL_BYTES, sealed_end
+from journal.fs import system
 from journal.fs.handles import JournalFile, outcome_unknown, reset_in_child
 from journal.index import hint
 from journal.index.index import Index
@@ -92,6 +92,8 @@ class Journal(Recovery):
         self._failed: StorageError | None = None  # a failed write: the commit will be discarded
         self.in_doubt = False  # whether the latest commit ended with CommitOutcomeUnknownError
         self._at_end: list[Callable[[bool], None]] = []
+        # Appends the records that a block of the open commit holds back.
+        self.append_held: Callable[[], None] | None = None
         self._names_synced = create  # the code that moves a new job into place syncs the names
         self._owner = 0  # the id of the thread that has a commit open
         self._task: object = None  # the asyncio task that has a batch open
@@ -107,6 +109,11 @@ class Journal(Recovery):
         once.
         """
         return self._depth > 0
+
+    @property
+    def depth(self) -> int:
+        """How many blocks are open, one inside the other."""
+        return self._depth
 
     @property
     def in_own_commit(self) -> bool:
@@ -137,6 +144,8 @@ class Journal(Recovery):
         """
         if self._depth:
             self._unwind(self._living_depth())
+            if self.append_held is not None:
+                self.append_held()
         return self.index if self._depth else super().refresh()
 
     def read_line(self, offset: int) -> bytes:
@@ -192,8 +201,10 @@ class Journal(Recovery):
             if self._depth:
                 self._unwind(self._living_depth())
             if self._depth:
-                if self._task is not None and self._task is not _current_task():
+                if self._task is not None and self._task is not system.current_task():
                     raise JobLockedError(self.job_id, 0, by_task=True)
+                if self.append_held is not None:
+                    self.append_held()
                 self._saves.append(self._savepoint())
                 self._depth, taken = self._depth + 1, []  # from here on, _unwind releases it
                 return self
@@ -264,7 +275,7 @@ class Journal(Recovery):
         self._joinable.append((block, self._depth))
         self._took_long = True
         if self._depth == 1:
-            self._task = _current_task()
+            self._task = system.current_task()
 
     def stop_joining(self, block: weakref.ref[Any]) -> None:
         """Undo :meth:`let_join`, and end inner blocks that are still open."""
@@ -298,7 +309,7 @@ class Journal(Recovery):
             self._unlock(self._file)
         if self._at_end:
             self._call_at_end(0, written)
-        self._depth, self._owner, self._task = 0, 0, None
+        self._depth, self._owner, self._task, self.append_held = 0, 0, None, None
         self.mutex.release()
 
     def outcome(self) -> list[bool] | None:
@@ -343,36 +354,40 @@ class Journal(Recovery):
         except BaseException:
             del buffer[start:]
             raise
-        if len(buffer) - start > _MAX_RECORD_BYTES:
-            self._refuse_length(start, getattr(record, "row", None))
+        if (length := len(buffer) - start) > _MAX_RECORD_BYTES:
+            del buffer[start:]
+            raise self._too_long(length, getattr(record, "row", None))
         self.index.last_at = record.at
         return self._buffer_at + start
 
-    def append_line(self, line: bytes, at: datetime, row: int | None = None) -> int:
-        """Append an encoded record, with its LF, to the open commit; return its offset.
+    def append_lines(
+        self, lines: Sequence[bytes], at: datetime, rows: Sequence[int | None] = (None,)
+    ) -> int:
+        """Append encoded records, with their LF, to the open commit; return the offset of the first.
 
-        ``row`` is the row number for an error message.
+        ``at``: the time of each record. ``rows``: their row numbers, for an error message.
         """
+        for line, row in zip(lines, rows, strict=True):
+            if len(line) > _MAX_RECORD_BYTES:
+                raise self._too_long(len(line), row)
         self._took_long = True  # the caller's iterable yields the rows
         buffer = self._buffer
         start = len(buffer)
         if start >= SPILL_BYTES:
             self._spill()
             start = 0
-        buffer += line
-        if len(line) > _MAX_RECORD_BYTES:
-            self._refuse_length(start, row)
+        buffer += b"".join(lines)
         self.index.last_at = at
         return self._buffer_at + start
 
-    def _refuse_length(self, start: int, row: int | None) -> None:
-        length = len(self._buffer) - start
-        del self._buffer[start:]
-        raise InvalidValueError(
-            "the record" if row is None else f"row {self.job_id}:{row}: its record",
-            f"{length} bytes",
-            f"must be at most {_MAX_RECORD_BYTES} bytes as JSON",
-        )
+    def _too_long(self, length: int, row: int | None) -> InvalidValueError:
+        subject = "the record" if row is None else f"row {self.job_id}:{row}: its record"
+        limit = f"must be at most {_MAX_RECORD_BYTES} bytes as JSON"
+        return InvalidValueError(subject, f"{length} bytes", limit)
+
+    def discard(self, reason: str) -> None:
+        """Let the open commit fail when it ends."""
+        self._failed = self._failed or StorageError(self.path, "write", errno.EINTR, reason)
 
     def _spill(self) -> None:
         """Write the lines in the buffer to the file. Without a seal, no reader sees them."""
@@ -520,16 +535,7 @@ class Journal(Recovery):
         self._joinable = []
         self._saves = []
         self._buffer = bytearray()
-        self._failed = None
+        self._failed = self.append_held = None
         self._at_end = []
         self.index = Index()
         self._set_end(START)
-
-
-def _current_task() -> object:
-    """The asyncio task that runs in this thread, if any."""
-    asyncio = sys.modules.get("asyncio")  # if asyncio isn't imported, there are no tasks
-    try:
-        return asyncio and asyncio.current_task()
-    except RuntimeError:  # there is no running event loop
-        return None

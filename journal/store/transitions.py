@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from journal.errors import InvalidStateTransition, InvalidValueError
-from journal.format.arguments import MAX_USAGE_NAMES, new_rows
+from journal.format.arguments import MAX_USAGE_NAMES
 from journal.format.idempotency import AnyRow, idempotency_key, next_key
 from journal.format.records import (
     LOST_CHECKSUM,
@@ -22,12 +22,9 @@ from journal.format.records import (
     RowDataRecord,
     RowRecord,
     RowStatusRecord,
-    encode_row,
-    row_end,
 )
 from journal.format.values import canonical_json, checksum_of
 from journal.fs import system
-from journal.index.columns import View
 from journal.index.index import (
     CODES,
     COMPLETED,
@@ -418,38 +415,13 @@ def went_on_elsewhere(state: JobState) -> bool:
 _NO_MORE_ROWS = "it takes no more rows"
 
 
-def add_rows(journal: Journal, row_data: Any) -> View:
-    """Append pending rows in the given order, all or none; return a view of the new rows.
-
-    Raises InvalidValueError, InvalidStateTransition (if the job has ended), and the errors of the
-    iterable.
-    """
-    index, state = journal.index, _state(journal)
+def let_add(journal: Journal) -> None:
+    """Raise InvalidStateTransition if the job takes no more rows."""
+    state = _state(journal)
     if went_on_elsewhere(state):
         _refuse_job(journal, JobStatus.RUNNING, _ELSEWHERE_HINT, _NO_MORE_ROWS)
     if state.status in TERMINAL_STATUSES:
         _refuse_job(journal, JobStatus.RUNNING, _REOPEN_FIRST, _NO_MORE_ROWS)
-    first = index.row_count
-    index.begin_rows()
-    last_at = index.last_at
-    at = journal.now()
-    nonce = system.nonce()[:8] if journal.end else None
-    end, end_after_key = row_end(at, nonce=nonce), row_end(at)
-    columns = [column for column in (state.header.key, state.header.idempotency_key) if column]
-    for number, checksum, data, key in new_rows(row_data, index.highest_number + 1, columns):
-        if index.last_at is not last_at:  # the iterable has made other changes of this job
-            at = journal.now()
-            end, end_after_key = row_end(at, nonce=nonce), row_end(at)
-        if number <= index.highest_number and index.position_of(number) is not None:
-            raise InvalidValueError(
-                f"row {number}",
-                number,
-                "this row number is in use: each must be unique within the job",
-            )
-        line = encode_row(number, checksum, data, end if key is None else end_after_key, key)
-        index.add_row(number, journal.append_line(line, at, number))
-        last_at = at
-    return index.view_of_new(first)
 
 
 def check_not_retried(journal: Journal) -> None:

@@ -197,7 +197,7 @@ def test_a_stream_appends_nothing_more_to_a_journal_that_was_written_over(
         for number in range(100):
             if number == 50:
                 path.write_bytes(copy)  # as `cp` does, in place
-            yield {"data": {"pad": "x" * 100}}
+            yield {"data": {"pad": "x" * 10_000}}
 
     with JobService(path.parents[1]) as service:
         with pytest.raises(StorageError):
@@ -231,7 +231,7 @@ def test_what_is_taken_back_of_a_batch_is_gone_for_sure_before_more_is_written(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def breaks_off() -> Any:
-        for _ in range(20):
+        for _ in range(200):
             yield {"data": {"pad": "z" * 200}}
         raise KeyError
 
@@ -262,7 +262,7 @@ def test_what_is_taken_back_of_a_commit_is_gone_for_sure_before_the_next_is_writ
 
         def discarded() -> None:
             with service.batch(JOB):
-                service.create_rows(JOB, [{"data": {"pad": "z" * 200}}] * 20)
+                service.create_rows(JOB, [{"data": {"pad": "z" * 200}}] * 200)
                 raise KeyError
 
         with pytest.raises(KeyError):

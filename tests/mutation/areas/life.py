@@ -76,7 +76,7 @@ PATCHES = [
     ),
     Patch(
         "rows that are added later have a nonce",
-        "store/transitions",
+        "store/bulk",
         "system.nonce()[:8] if journal.end else None",
         "None",
         KEYS,

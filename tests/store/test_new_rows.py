@@ -1,0 +1,158 @@
+"""Rows are added in blocks, and an iterable that uses the job finds the rows that it has yielded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from journal import InvalidValueError, JobService, StorageError
+from journal.store import bulk
+
+COUNT = 300  # more than four blocks
+
+
+@pytest.fixture(name="service")
+def fixture_service(tmp_path: Path) -> Iterator[JobService]:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("New rows", job_id="j")
+        yield service
+
+
+def numbered(count: int = COUNT) -> Iterator[dict[str, Any]]:
+    return ({"data": {"n": number}} for number in range(1, count + 1))
+
+
+def in_file(service: JobService) -> list[tuple[int, int]]:
+    """The row numbers and data of all rows, as the next process reads them."""
+    with JobService(service.root) as other:
+        return [(row.row_number, row.data["n"]) for row in other.get_rows("j")]
+
+
+def test_an_iterable_that_reads_the_job_finds_each_row_that_it_has_yielded(
+    service: JobService,
+) -> None:
+    def rows() -> Iterator[dict[str, Any]]:
+        for number, row in enumerate(numbered(), 1):
+            yield row
+            if number % 7 == 0:
+                found = service.get_row(f"j:{number}")
+                assert found is not None
+                assert found.data == row["data"]
+                assert len(service.get_rows("j")) == number
+
+    assert len(service.create_rows("j", rows())) == COUNT
+    assert in_file(service) == [(n, n) for n in range(1, COUNT + 1)]
+
+
+def test_an_iterable_that_completes_the_rows_that_it_has_yielded_leaves_them_completed(
+    service: JobService,
+) -> None:
+    def rows() -> Iterator[dict[str, Any]]:
+        for number, row in enumerate(numbered(), 1):
+            yield row
+            if number % 50 == 0:
+                service.complete_row(f"j:{number}")
+
+    service.create_rows("j", rows())
+    with JobService(service.root) as other:
+        assert other.get_job_summary("j")["successful_rows"] == COUNT // 50
+    assert in_file(service) == [(n, n) for n in range(1, COUNT + 1)]
+
+
+def test_rows_that_the_iterable_itself_adds_stand_between_those_that_it_yields(
+    service: JobService,
+) -> None:
+    def rows() -> Iterator[dict[str, Any]]:
+        for row in numbered(100):
+            yield row
+            if row["data"]["n"] in (10, 90):
+                service.create_rows("j", [{"data": {"n": -row["data"]["n"]}}])
+
+    service.create_rows("j", rows())
+    wanted = [*range(1, 11), -10, *range(11, 91), -90, *range(91, 101)]
+    assert in_file(service) == list(enumerate(wanted, 1))
+
+
+def test_a_bad_row_is_refused_as_such_though_its_iterable_uses_the_job_first(
+    service: JobService,
+) -> None:
+    def rows() -> Iterator[dict[str, Any]]:
+        yield from numbered(100)
+        yield {"data": {"n": float("nan")}}
+        assert len(service.get_rows("j")) >= 1
+        yield {"data": {"n": 102}}
+
+    with service.batch("j"):
+        with pytest.raises(InvalidValueError, match=re.escape("row 101: data.n")):
+            service.create_rows("j", rows())
+        service.create_rows("j", [{"data": {"n": 1}}])
+    assert in_file(service) == [(1, 1)]
+
+
+@pytest.mark.parametrize("place", [1, 2, 64, 65, 66, 129, COUNT])
+def test_the_error_names_the_element_of_the_iterable_in_each_block(
+    service: JobService, place: int
+) -> None:
+    rows: list[Any] = list(numbered())
+    rows[place - 1] = {"row_number": "x"}
+    with pytest.raises(InvalidValueError, match=f"row_data, element {place}: row_number"):
+        service.create_rows("j", rows)
+    assert in_file(service) == []
+
+
+def test_numbers_of_ones_own_may_come_in_any_order_and_in_each_block(service: JobService) -> None:
+    numbers = [*range(1, 200), 1000, 500, 501, 400, *range(2000, 1900, -1), 2001]
+    service.create_rows("j", ({"row_number": n, "data": {"n": n}} for n in numbers))
+    service.create_rows("j", [{"data": {"n": 2002}}])
+    assert in_file(service) == [(n, n) for n in sorted([*numbers, 2002])]
+
+
+@pytest.mark.parametrize("again", [1, 64, 150])
+def test_a_number_that_an_earlier_row_of_the_same_call_has_is_refused(
+    service: JobService, again: int
+) -> None:
+    rows = [{"row_number": n, "data": {"n": n}} for n in [*range(1, 151), again]]
+    with pytest.raises(InvalidValueError, match=f"row {again}: this row number is in use"):
+        service.create_rows("j", rows)
+    assert in_file(service) == []
+
+
+def test_few_large_rows_are_in_memory_at_a_time(service: JobService) -> None:
+    held = []
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for _ in range(20):
+            yield {"data": {"pad": "x" * bulk._BLOCK_BYTES}}
+            held.append(len(service._journal("j")._buffer))
+
+    service.create_rows("j", rows())
+    assert held[2] > bulk._BLOCK_BYTES  # the first is in the buffer when the third is asked for
+
+
+def test_an_interrupt_that_the_iterable_catches_as_it_reads_loses_no_row_silently(
+    service: JobService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit is discarded as a whole, and says so."""
+    append_lines = bulk._Block._append_lines
+
+    def interrupted(*arguments: Any) -> None:
+        monkeypatch.setattr(bulk._Block, "_append_lines", append_lines)
+        raise KeyboardInterrupt
+
+    def rows() -> Iterator[dict[str, Any]]:
+        yield from numbered(100)
+        monkeypatch.setattr(bulk._Block, "_append_lines", interrupted)
+        with suppress(KeyboardInterrupt):
+            service.get_rows("j")
+        yield {"data": {"n": 101}}
+
+    with pytest.raises(StorageError, match="interrupted"):
+        service.create_rows("j", rows())
+    assert in_file(service) == []
+    service.create_rows("j", numbered(3))
+    assert in_file(service) == [(1, 1), (2, 2), (3, 3)]
