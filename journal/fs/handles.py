@@ -226,6 +226,7 @@ class JournalFile(Descriptor):
         super().__init__(path, fd)
         self._path_text = system.os.fspath(path)  # stat of a Path would take 50% longer
         self.inode, self._device = stat.st_ino, stat.st_dev
+        self._is_claimed = False
         self.is_shared = False  # whether the file has got a second hard link since it was opened
         if stat.st_nlink > 1:
             self._refuse_writing(why_not_written(path, stat.st_nlink))
@@ -235,6 +236,24 @@ class JournalFile(Descriptor):
 
     def _refuse_writing(self, why: str) -> None:
         self.writable, self.refusal = False, why
+
+    def claim(self) -> None:
+        """Refuse to write next to a program of another system, which this lock doesn't keep out.
+
+        Call it with the lock held, before anything is written or judged to be torn.
+        """
+        if self._is_claimed or not self.writable:
+            return
+        from journal.fs import claims  # noqa: PLC0415  (who only reads doesn't need it)
+
+        with refusals_of(self.path, "lock"):
+            if not claims.claim(self.fd):
+                reason = (
+                    f"a program for {claims.OTHER_KIND} has this job open for writing, and programs "
+                    f"for two systems can't take turns: wait until that program has ended"
+                )
+                raise OSError(errno.EBUSY, reason)
+        self._is_claimed = True
 
     def size_bytes(self) -> int:
         with refusals_of(self.path, "read"):

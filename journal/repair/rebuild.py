@@ -82,6 +82,7 @@ def repair_job(
         with closing(open_journal(directory / JOURNAL_NAME, directory.name)) as file:
             if not locks.wait_for_lock(file, lock_timeout_s):
                 raise JobLockedError(directory.name, lock_timeout_s)
+            file.claim()
             directories.remove_tree(directory / REPAIR_STAGING_NAME)  # left by a repair that died
             regions = survey(file, file.size_bytes())
             report = report_on(directory, file, regions)

@@ -311,6 +311,7 @@ def test_a_pipe_cannot_be_read_again() -> None:
     os.close(reading)
 
 
+@needs_devices
 def test_a_pipe_is_read_once_and_not_as_parquet(tmp_path: Path) -> None:
     def pipe_of(content: bytes) -> str:
         reading, writing = os.pipe()

@@ -22,6 +22,7 @@ assert sys.platform == "win32"  # mypy skips the rest on other systems
 
 LOCK_SH, LOCK_EX, LOCK_NB, LOCK_UN = 1, 2, 4, 8
 _OFFSET = 1 << 62
+_LINUX_BYTE, _WINDOWS_BYTE = _OFFSET + 1, _OFFSET + 2  # see fs/claims.py
 
 
 def flock(fd: int, operation: int) -> None:
@@ -30,8 +31,12 @@ def flock(fd: int, operation: int) -> None:
     A lock is tried only once, so LOCK_NB must be given. Raises BlockingIOError if another handle
     has the lock.
     """
+    _lock_byte(fd, operation, _OFFSET)
+
+
+def _lock_byte(fd: int, operation: int, offset: int) -> None:
     handle = msvcrt.get_osfhandle(fd)
-    where = ctypes.byref(api.at(_OFFSET))
+    where = ctypes.byref(api.at(offset))
     if operation & LOCK_UN:
         if not api.unlock_file(handle, 0, 1, 0, where):
             number = ctypes.get_last_error()
@@ -58,3 +63,15 @@ def lock_descriptor(fd: int, *, blocking: bool = False) -> bool:
 
 def unlock_descriptor(fd: int) -> None:
     flock(fd, LOCK_UN)
+
+
+def claim(fd: int) -> bool:
+    """Claim a file for Windows, as ``fs/claims.py`` says. The caller holds the lock of the file."""
+    _lock_byte(fd, LOCK_SH | LOCK_NB, _WINDOWS_BYTE)
+    try:
+        _lock_byte(fd, LOCK_EX | LOCK_NB, _LINUX_BYTE)
+    except BlockingIOError:
+        _lock_byte(fd, LOCK_UN, _WINDOWS_BYTE)
+        return False
+    _lock_byte(fd, LOCK_UN, _LINUX_BYTE)
+    return True

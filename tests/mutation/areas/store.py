@@ -8,6 +8,7 @@ STORE = "tests/store/test_guards_writers.py tests/cli/test_delete.py tests/servi
 PROCESSES = (
     "tests/store/test_guards_writers.py tests/store/test_guards.py tests/store/test_processes.py"
 )
+TWO_SYSTEMS = "tests/store/test_two_systems.py"
 
 PATCHES = [
     Patch(
@@ -220,5 +221,54 @@ PATCHES = [
         "fdatasync = fsync = _sync\n",
         "from os import fsync\n\nfdatasync = fsync\n",
         "tests/store/test_macos.py",
+    ),
+    Patch(
+        "a writer claims the job for its kind of system before it judges the last commit",
+        "store/recovery",
+        "            file.claim()\n",
+        "",
+        TWO_SYSTEMS,
+    ),
+    Patch(
+        "a rewritten journal is claimed, too",
+        "store/recovery",
+        "            new.claim()\n",
+        "",
+        TWO_SYSTEMS,
+    ),
+    Patch(
+        "a job that a program of another system writes is not deleted",
+        "store/store",
+        "                file.claim()\n",
+        "",
+        TWO_SYSTEMS,
+    ),
+    Patch(
+        "a journal that a program of another system writes is not repaired",
+        "repair/rebuild",
+        "            file.claim()\n",
+        "",
+        TWO_SYSTEMS,
+    ),
+    Patch(
+        "a claim fails if the other kind of system has one",
+        "fs/claims",
+        "is_free = bool(struct.unpack(_FLOCK, found)[0] == fcntl.F_UNLCK)",
+        "is_free = True",
+        TWO_SYSTEMS,
+    ),
+    Patch(
+        "a claim is visible to the other kind of system",
+        "fs/claims",
+        "_lock(fcntl.F_RDLCK, LINUX_BYTE)",
+        "_lock(fcntl.F_UNLCK, LINUX_BYTE)",
+        TWO_SYSTEMS,
+    ),
+    Patch(
+        "a claim that would stop the next commit is given up",
+        "fs/claims",
+        "        except BlockingIOError:\n            is_free = True\n",
+        "        except BlockingIOError:\n            return True\n",
+        TWO_SYSTEMS,
     ),
 ]
