@@ -60,9 +60,12 @@ class Block(NamedTuple):
     ascii: bool
 
 
-def verified_blocks(file: Readable, start: Position, size: int) -> Iterator[Block]:
+def verified_blocks(
+    file: Readable, start: Position, size: int, *, skip_to: int = 0
+) -> Iterator[Block]:
     """Yield the commits from ``start`` to ``size`` (bytes) as blocks of lines.
 
+    Of a large commit, lines before the one with the byte at ``skip_to`` may be left out.
     Each commit is verified before its first line is yielded. The iterator ends before the first
     commit that is incomplete or doesn't match its seal. To find out whether everything was read,
     compare the last position with ``size``.
@@ -80,7 +83,10 @@ def verified_blocks(file: Readable, start: Position, size: int) -> Iterator[Bloc
             if found is None:
                 return
             after = found
-            yield from _blocks_of_large_commit(file, position.offset, after)
+            begin = position.offset
+            if begin < skip_to < after.offset:
+                begin = _line_begin(file, skip_to, begin)
+            yield from _blocks_of_large_commit(file, begin, after)
         position = after
 
 
@@ -161,6 +167,17 @@ def _end_of_large_commit(file: Readable, start: Position, size: int) -> Position
         crc = crc32(memoryview(held)[:-SEAL_BYTES], crc)
         held = held[-SEAL_BYTES:]
     return None
+
+
+def _line_begin(file: Readable, offset: int, floor: int) -> int:
+    """Where the line with the byte at ``offset`` begins. A line begins at ``floor``."""
+    while offset > floor:
+        low = max(offset - CHUNK_BYTES, floor)
+        last_lf = file.read_at(low, offset - low).rfind(b"\n")
+        if last_lf >= 0:
+            return low + last_lf + 1
+        offset = low
+    return floor
 
 
 def _blocks_of_large_commit(file: Readable, offset: int, after: Position) -> Iterator[Block]:

@@ -6,7 +6,7 @@ this state, in constant memory and from any position. So a program can follow a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ import msgspec
 from journal.format.commits import START, Block, Position
 from journal.format.extent import (
     blocks_between,
+    blocks_with,
     has_seal,
     record_in,
     seal_before,
@@ -74,6 +75,23 @@ class History:
     def blocks(self, begin: Position = START, end: Position | None = None) -> Iterator[Block]:
         """The verified lines from one position to another."""
         return blocks_between(self._file, begin, self.end if end is None else end)
+
+    def blocks_of_row(
+        self,
+        number: int,
+        begin: Position = START,
+        end: Position | None = None,
+        others: Collection[bytes] = (),
+    ) -> Iterator[Block]:
+        """Verified lines from one position to another, with all records and log messages of a row.
+
+        ``others``: lines that hold one of these texts are in the blocks, too. Most other lines are
+        left out, and aren't verified.
+        """
+        row = b'"row":%d' % number
+        elsewhere = b'"row": %d' % number  # as other writers may write it
+        texts = (row + b",", row + b"}", elsewhere, *others)
+        return blocks_with(self._file, texts, begin, self.end if end is None else end)
 
     def entries(self, begin: Position = START) -> Iterator[Entry]:
         """All records from ``begin`` on."""

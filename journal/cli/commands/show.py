@@ -145,7 +145,7 @@ def show_command(
 
     The last line is for scripts. It has pairs key=value, and its keys and their order never change.
 
-    With --row, the whole journal is read, and only the beginning of long texts is shown. --json
+    With --row, the whole journal is searched, and only the beginning of long texts is shown. --json
     prints them completely.
 
     Example: journal show hash-stdlib
