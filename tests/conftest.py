@@ -23,12 +23,15 @@ def pytest_configure() -> None:
     """Prepare what the tests' own processes inherit.
 
     Temporary files are made in memory, unless TMPDIR is set: half of the time would go by waiting
-    for a disk. Signals that are ignored, as those of a program that nohup has started, are not.
+    for a disk. Bytecode is kept: each of thousands of processes would compile the package. Signals
+    that are ignored, as those of a program that nohup has started, are not.
     """
     memory = directory_in_memory()
     if "TMPDIR" not in os.environ and memory is not None:
         os.environ["TMPDIR"] = str(memory)
         tempfile.tempdir = None  # forget the directory that was found before
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:

@@ -2,17 +2,15 @@
 
 import json
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.commands import journal
 
 from journal import JobService
 
-JOURNAL = [sys.executable, "-m", "journal"]
 # Prints what the row has cost, and fails with the last column's status.
 COMMAND = 'echo "{{\\"cost_cents\\": $1, \\"usage\\": {{\\"tokens\\": 812}}, \\"n\\": 1}}"; exit $2'
 RUN = ("run", "rows.csv", "--job", "j", "--stdout", "json")
@@ -24,10 +22,6 @@ def fixture_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("JOURNAL_ROOT", raising=False)
     return tmp_path
-
-
-def journal(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*JOURNAL, *arguments], capture_output=True, text=True, check=False)
 
 
 def write_rows(*rows: tuple[str, int]) -> None:

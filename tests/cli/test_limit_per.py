@@ -2,15 +2,13 @@
 
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from support.commands import journal
 from support.platforms import needs_shell, skip_without
 
 from journal import JobService
-
-JOURNAL = [sys.executable, "-m", "journal"]
 
 
 @pytest.fixture(autouse=True)
@@ -23,8 +21,7 @@ def fixture_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(*options: str, command: str = "true") -> subprocess.CompletedProcess[str]:
     skip_without(needs_shell)
-    words = [*JOURNAL, "run", "rows.csv", "--job", "j", *options, "--", *shlex.split(command)]
-    return subprocess.run(words, capture_output=True, text=True, check=False)
+    return journal("run", "rows.csv", "--job", "j", *options, "--", *shlex.split(command))
 
 
 def test_no_two_commands_of_one_value_run_at_a_time() -> None:

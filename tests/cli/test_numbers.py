@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from support.commands import journal
 from support.platforms import needs_shell, skip_without
 
 from journal import InvalidValueError, JobService, open_job
@@ -33,11 +32,6 @@ WRITTEN = [
 ]
 DATA = "{{{}}}".format(",".join(f'"n{place}":{text}' for place, text in enumerate(WRITTEN)))
 NESTED = '{"id":"b","x":{"y":[1.50,{"z":-7.00}]}}'
-
-
-def journal(*arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "journal", *arguments]
-    return subprocess.run(command, input=text, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture

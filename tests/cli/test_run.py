@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.commands import journal, journal_process
 
 from journal import JobService, RowStatus, open_job
 
@@ -34,12 +35,6 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("JOURNAL_ROOT", raising=False)
     (tmp_path / "rows.csv").write_text("order,zip\n" + "".join(f"A-{n},{n}\n" for n in range(1, 6)))
     return tmp_path
-
-
-def journal(*arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*JOURNAL, *arguments], input=text, capture_output=True, text=True, check=False
-    )
 
 
 def statuses(job_id: str) -> Counter[str]:
@@ -550,7 +545,7 @@ def test_the_resume_command_names_the_root_that_the_environment_gave(
     monkeypatch.setenv("JOURNAL_ROOT", str(work / "elsewhere"))
     (work / "stop.sh").write_text("kill -TERM $PPID\nsleep 0.2\n")
     (work / "rows.csv").write_text("n\n" + "".join(f"{n}\n" for n in range(50)))
-    done = journal("run", "rows.csv", "--job", "j", "--", "sh", "stop.sh")
+    done = journal_process("run", "rows.csv", "--job", "j", "--", "sh", "stop.sh")
     assert done.returncode == 143
     (resume,) = [line for line in done.stderr.splitlines() if line.startswith("to continue: ")]
     assert f"--root {work / 'elsewhere'} run rows.csv --job j -- sh stop.sh" in resume
@@ -560,7 +555,7 @@ def test_what_show_names_to_go_on_with_a_dead_run_can_be_pasted_anywhere(
     work: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     (work / "die.sh").write_text('[ -e died ] || { : > died; kill -KILL $PPID; }; echo "$1"\n')
-    died = journal("run", "rows.csv", "--job", "j", "--", "sh", "die.sh", "{order}")
+    died = journal_process("run", "rows.csv", "--job", "j", "--", "sh", "die.sh", "{order}")
     assert died.returncode == -signal.SIGKILL
     advice, policies, settle = json.loads(journal("show", "j", "--json").stdout)["next"]
     assert policies["why"].startswith(

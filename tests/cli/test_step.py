@@ -6,10 +6,12 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
+from support.commands import journal, journal_process
 from support.platforms import needs_shell, skip_without
 
 from journal import JobRow, JobService, RowStatus, RowStep
@@ -29,25 +31,17 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def journal(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*JOURNAL, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | environment,
-    )
-
-
 def command(script: str) -> Sequence[str]:
     """`journal run` of a script of the shell, in which ``step`` is `journal step`."""
     Path("script").write_text(f'step() {{ {STEP} "$@"; }}\n{script}')
     return ("run", "rows.csv", "--job", "j", "--on-interrupted", "resume", "--halt", "never")
 
 
-def run(script: str, *options: str) -> subprocess.CompletedProcess[str]:
+def run(
+    script: str, *options: str, by: Callable[..., CompletedProcess[str]] = journal
+) -> CompletedProcess[str]:
     skip_without(needs_shell)
-    return journal(*command(script), *options, "--", "sh", "script", "{order}")
+    return by(*command(script), *options, "--", "sh", "script", "{order}")
 
 
 def row() -> JobRow:
@@ -231,7 +225,7 @@ def test_a_name_used_twice_in_an_attempt_runs_nothing_and_puts_the_row_in_review
 
 def test_a_run_that_dies_after_a_name_was_used_twice_does_not_resume_the_row() -> None:
     script = "step mail -- true; step mail -- true; kill -9 $PPID"
-    assert run(script).returncode == -signal.SIGKILL
+    assert run(script, by=journal_process).returncode == -signal.SIGKILL
     run("echo all sent")
     assert (row().status, row().error_code, row().attempts) == ("needs_review", "interrupted", 1)
     assert "'mail' is the name of a step" in str(row().error_message)
@@ -291,7 +285,7 @@ def test_a_run_that_dies_between_steps_resumes_after_the_steps_that_are_done() -
     test $JOURNAL_ATTEMPT = 2 || { kill -9 $PPID; sleep 1000; }
     step second -- sh -c 'echo two >> effects'
     """
-    assert run(script).returncode == -signal.SIGKILL
+    assert run(script, by=journal_process).returncode == -signal.SIGKILL
     done = run(script)
     assert done.returncode == 0, done.stderr
     assert (row().attempts, effects()) == (2, ["one", "two"])

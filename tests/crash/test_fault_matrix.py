@@ -61,7 +61,7 @@ CONSEQUENCES = (
 )
 
 Operation = Callable[[JobService], Any]
-STEP = 1 if IS_LONG else 6  # of the calls that fail: all, or every sixth in a sample
+STEP = 1 if IS_LONG else 12  # of the calls that fail: all, or every twelfth in a sample
 
 
 class Scenario(NamedTuple):
@@ -432,7 +432,7 @@ def faults_of(
 ) -> tuple[int, list[str]]:
     """Fail call after call until none is left to fail; how many failed, and what was wrong.
 
-    In a sample, every fourth call fails, beginning with the ``first`` (1 to 4).
+    In a sample, every twelfth call fails, beginning with the ``first`` (1 to 12).
     """
     problems: list[str] = []
     faults = 0

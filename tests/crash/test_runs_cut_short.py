@@ -1,6 +1,7 @@
 """A run that dies, by kill -9 or a power cut, and the one that goes on: no call is made twice.
 
-What the handler did is kept outside of the journal: a ledger of calls.
+What the handler did is kept outside of the journal: a ledger of calls. A sample of the states that a
+power cut leaves in each run; all with ``LONG=1 python -m pytest tests/crash/test_runs_cut_short.py``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from crash.explore import place
 from crash.recorder import STORE, record
 from crash.scenarios import Acknowledge, Scenario
 from support.children import Child
+from support.effort import sample
 from support.memory import fast_directory
 from support.platforms import needs_directory_syncs, needs_signals
 
@@ -172,9 +174,8 @@ def test_after_a_power_cut_at_any_moment_of_a_run_no_call_that_was_made_is_unkno
     directory = base / f"{work.__name__}-{policy}"
     directory.mkdir()
     recording = record(Scenario("run", before_the_run, work), directory)
-    states = 0
-    for cut, tree in distinct_crash_states(recording, Random(1), 20):
-        states += 1
+    states = sample(distinct_crash_states(recording, Random(1), 20), 300)
+    for cut, tree in states:
         root = base / "state"
         place(root, tree)
         with journal.open_job(root / STORE / "j", on_interrupted=policy, sync="none") as job:  # type: ignore[arg-type]
@@ -193,8 +194,8 @@ def test_after_a_power_cut_at_any_moment_of_a_run_no_call_that_was_made_is_unkno
             assert len(twice) <= 2
             assert statuses == {"completed": CUT_ROWS}
             assert set(made) | set(again) == set(range(1, CUT_ROWS + 1))
-    count("disk states that a power cut leaves of a run", states)
-    assert states > 200
+    count("disk states that a power cut leaves of a run", len(states))
+    assert len(states) > 200
 
 
 def run_with_steps(root: Path, acknowledge: Acknowledge) -> None:
@@ -220,9 +221,8 @@ def test_after_a_power_cut_at_any_moment_no_step_that_took_effect_is_done_again(
     directory.mkdir()
     recording = record(Scenario("run", before_the_run, run_with_steps), directory)
     effects = [(number, name) for number in range(1, CUT_ROWS + 1) for name in STEPS]
-    states = 0
-    for cut, tree in distinct_crash_states(recording, Random(1), 12):
-        states += 1
+    states = sample(distinct_crash_states(recording, Random(1), 12), 400)
+    for cut, tree in states:
         root = base / "state"
         place(root, tree)
         again: list[tuple[int, str]] = []
@@ -244,5 +244,5 @@ def test_after_a_power_cut_at_any_moment_no_step_that_took_effect_is_done_again(
             assert any(f"step {name!r} of row" in str(message) for name in doubts[:2])
         done = {number for number, _ in (*made, *again)}
         assert done | review.keys() == set(range(1, CUT_ROWS + 1))
-    count("disk states that a power cut leaves of a run with steps", states)
-    assert states > 200
+    count("disk states that a power cut leaves of a run with steps", len(states))
+    assert len(states) > 200

@@ -1,4 +1,7 @@
-"""A power cut in the middle of a pull or an unpack: nothing is lost, and nothing half is there."""
+"""A power cut in the middle of a pull or an unpack: nothing is lost, and nothing half is there.
+
+A sample in each run; all states with ``LONG=1 python -m pytest tests/crash/test_transfer_cuts.py``.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from crash.recorder import STORE, record
 from crash.scenarios import Acknowledge, Scenario
 from support.children import journal_path
 from support.copies import JOB, go_on, make_job, packed, put_artifact
+from support.effort import sample
 from support.memory import fast_directory
 from support.platforms import needs_directory_syncs
 
@@ -78,9 +82,8 @@ def test_after_a_power_cut_at_any_moment_the_job_is_as_before_or_as_pulled(
     directory.mkdir()
     recording = record(Scenario(way, prepare, act), directory)
     after = journal_path(directory / STORE, JOB).read_bytes()
-    states = 0
-    for cut, tree in distinct_crash_states(recording, Random(1), 20):
-        states += 1
+    states = sample(distinct_crash_states(recording, Random(1), 20), 200)
+    for cut, tree in states:
         root = base / "state"
         place(root, tree)
         store = root / STORE
@@ -89,8 +92,8 @@ def test_after_a_power_cut_at_any_moment_the_job_is_as_before_or_as_pulled(
         else:
             check(store, after, cut.acknowledged, PUT_BY.get(way, PUT_BY["a pack"]))
         shutil.rmtree(root)
-    assert states > 20
-    count("disk states that a power cut leaves of a pull", states)
+    assert len(states) > 20
+    count("disk states that a power cut leaves of a pull", len(states))
 
 
 # What the artifact that both have is called, and what is beside it.

@@ -1,4 +1,4 @@
-"""Commands in processes of their own: in a terminal of some width, or with their output in pipes."""
+"""Commands in a terminal of some width, or in processes of their own with their output in pipes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,21 @@ import struct
 import subprocess
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
+import pytest
+from support.commands import standard_streams
 from support.pipes import ready
 from support.platforms import needs_terminals, skip_without
 
+from journal.cli.main import main
+
+LEFT_OUT = ("COLUMNS", "NO_COLOR", "JOURNAL_ROOT")
+ENVIRONMENT = {"TERM": "xterm-256color", "PYTHONUTF8": "1"}
 _HANGS_AFTER_S = 60.0
 _IN_TERMINAL = "import os, sys; os.login_tty(0); os.execv(sys.executable, sys.argv[1:])"
 
@@ -49,9 +57,8 @@ class Command:
     ) -> None:
         command = [sys.executable, "-W", "error", "-m", "journal"]
         command += [*([] if root is None else ["--root", str(root)]), *arguments]
-        left_out = ("COLUMNS", "NO_COLOR", "JOURNAL_ROOT")
-        environment = {name: value for name, value in os.environ.items() if name not in left_out}
-        environment |= {"TERM": "xterm-256color", "PYTHONUTF8": "1", **(more or {})}
+        environment = {name: value for name, value in os.environ.items() if name not in LEFT_OUT}
+        environment |= {**ENVIRONMENT, **(more or {})}
         if columns is None:
             self.process = subprocess.Popen(
                 command,
@@ -156,9 +163,32 @@ def on_terminal(
 
     ``answer`` is typed before it starts; the terminal echoes it first.
     """
-    with Command(None, *arguments, columns=columns, typed=answer, more=environment) as command:
-        code = command.ends()
-        return code, command.out.replace("\r\n", "\n").removeprefix(answer)
+    ours, there = _open_terminal(columns)
+    os.write(ours, answer.encode())
+    with (
+        open(ours, "rb", buffering=0) as terminal,
+        ThreadPoolExecutor() as pool,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        shown = pool.submit(_all_of, terminal)
+        for name in LEFT_OUT:
+            patch.delenv(name, raising=False)
+        for name, value in {**ENVIRONMENT, **(environment or {})}.items():
+            patch.setenv(name, value)
+        try:
+            with standard_streams(there, there, there):
+                code = main(list(arguments))
+        finally:
+            os.close(there)
+        return code, shown.result().decode().replace("\r\n", "\n").removeprefix(answer)
+
+
+def _all_of(terminal: BinaryIO) -> bytes:
+    shown = b""
+    with suppress(OSError):  # what a terminal says when nobody is there any more
+        while data := terminal.read(1 << 16):
+            shown += data
+    return shown
 
 
 class Shell:
