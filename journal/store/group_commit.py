@@ -111,6 +111,7 @@ class Group:
         self._guard = threading.Lock()
         self._queue: list[_Request] = []
         self.leader: _Request | None = None  # None: no thread waits for a commit of the group
+        self.was_shared = False  # whether the last commit of the group had several requests
 
     def run(self, journal: Journal, change: Callable[[], Result]) -> Result:
         """Call ``change`` in a commit; return its result or raise its error.
@@ -178,6 +179,7 @@ class Group:
                         request.commit = commit
                     group += self._queue
                     self._queue.clear()
+                self.was_shared = len(group) > 1
                 for request in group:
                     _attempt(journal, request)
                 commit.ending = True

@@ -165,11 +165,13 @@ class Journal(Recovery):
 
         With ``sync``, changes that several threads request during a commit share the next one.
         Then another thread may be the one that calls ``change``, and the others wait. So ``change``
-        must be quick. A thread that finds no commit open makes one alone.
+        must be quick. A thread that finds no commit open makes one alone, unless the last one was
+        shared: then the threads that shared it are about to request the next.
         """
-        is_busy = self._sync and (self._depth or self._group.leader is not None)
+        group = self._group
+        is_busy = self._sync and (self._depth or group.leader is not None or group.was_shared)
         if is_busy and self._owner != get_ident():
-            return self._group.run(self, partial(change, self, *arguments))
+            return group.run(self, partial(change, self, *arguments))
         with self:
             return change(self, *arguments)
 

@@ -166,6 +166,24 @@ def test_what_threads_ask_for_during_a_sync_becomes_one_commit_with_one_sync(
     assert service.get_job_summary(JOB)["total_cost_cents"] == sum(range(2, 9))
 
 
+def test_threads_that_shared_a_commit_share_the_next_one_from_its_first_request_on(
+    service: JobService, faulty: FaultyOs
+) -> None:
+    disk = SlowDisk(faulty)
+    first, others = ask_during_a_sync(service, disk, range(2, 5))
+    disk.go_on()
+    for one in (first, *others):
+        one.heard()
+    with service._store.journal(JOB).mutex:
+        next_ones = [complete(service, number) for number in (5, 6)]
+        wait_until(lambda: queued(service) == 2)  # before the commit begins
+    for one in next_ones:
+        one.heard()
+    assert commits(service)[-1].count(b"\n") == 2
+    service.complete_row(f"{JOB}:7")
+    assert not service._store.journal(JOB)._group.was_shared  # so a lone writer makes no group
+
+
 def test_nobody_hears_done_before_the_sync_of_its_own_commit(
     service: JobService, faulty: FaultyOs
 ) -> None:

@@ -92,9 +92,16 @@ PATCHES = [
         "tests/store/test_row_window.py",
     ),
     Patch(
+        "who shared a commit waits for the others in the next",
+        "store/group_commit",
+        "                self.was_shared = len(group) > 1\n",
+        "",
+        "tests/store/test_group.py",
+    ),
+    Patch(
         "a change joins the commit of those who wait",
         "store/journal",
-        "        is_busy = self._sync and (self._depth or self._group.leader is not None)\n",
+        "        is_busy = self._sync and (self._depth or group.leader is not None or group.was_shared)\n",
         "        is_busy = False\n",
         "tests/store/test_group.py",
     ),
