@@ -3,7 +3,7 @@
 - ``system``: makes the system calls, and reads the clock and the host's name. Tests replace
   ``system.os``, to make calls fail. ``macos``: the calls that differ on macOS.
 - ``handles``: opens files, and turns a refused call into a StorageError. ``locks``: locks files.
-  ``claims``: keeps programs of Windows and of Linux from writing one file at the same time.
+  ``claims``: the locks that programs on Linux and under wine both see.
 - ``names``: defines the names of all files in a job and in a store.
 - ``files``, ``directories``: make, replace, copy, list and remove files and directories.
 - ``beneath``: opens files below a directory, without following links.

@@ -1,63 +1,69 @@
-"""Claims: which kind of system has a journal open for writing, Windows or Linux.
+"""Locks that programs on Linux and programs under wine both see.
 
-The commit locks of a program under wine and of a program on Linux have no effect on each other:
-``flock`` knows nothing of the locked byte. But wine makes the lock of a byte by ``fcntl``, which
-Linux sees. So each writer keeps a shared lock on the byte of its own kind of system, as long as it
-has the file open, and then looks whether somebody has locked the byte of the other kind. Both
-steps are done once for each open file, with the commit lock held.
+``flock`` has no effect on a program under wine, and its commit lock none on ``flock``. But wine
+makes its locks of bytes by ``fcntl``. So a writer on Linux claims each journal that it opens: it
+keeps a shared lock on one of the two bytes that a writer under wine locks for each commit. Writers
+on Linux don't hinder each other, and take the claim once for each open file.
+
+Under wine there is no claim that lasts, since wineserver keeps every handle of a file open as long
+as the file has a lock.
 
 Like all locks, a claim ends with its process, and isn't copied with the file.
 """
 
 from __future__ import annotations
 
-import errno
 import sys
 
-from journal.fs import system
-
-if sys.platform == "win32":
-    claim = system.fcntl.claim
-    OTHER_KIND = "Linux"
-elif sys.platform == "linux":
+if sys.platform == "linux":
+    import errno
     import struct
 
-    LINUX_BYTE, WINDOWS_BYTE = (1 << 62) + 1, (1 << 62) + 2  # as in fs/windows/locks.py
-    OTHER_KIND = "Windows"
+    from journal.fs import system
+
+    # As in fs/windows/locks.py.
+    FIRST_BYTE = 1 << 62
+    CLAIMED_BYTE = FIRST_BYTE + 1
+    _FLOCK = "hhqqi"  # struct flock: type, whence, start, length, process
 
     def claim(fd: int) -> bool:
-        """Claim a file whose lock the caller holds. Returns False if the other kind has claimed it.
+        """Claim a file whose ``flock`` the caller holds.
 
-        Raises ``OSError``.
+        Returns False if a program under wine has it locked. Raises ``OSError``.
         """
         fcntl = system.fcntl
         try:
-            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _lock(fcntl.F_RDLCK, LINUX_BYTE))
-            found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _lock(fcntl.F_WRLCK, WINDOWS_BYTE))
-            is_free = bool(struct.unpack(_FLOCK, found)[0] == fcntl.F_UNLCK)
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _lock(fcntl.F_RDLCK, CLAIMED_BYTE))
         except OSError as error:
-            # Other errors: a file system without such locks, which wine couldn't take there, either.
+            # Other errors: a file system without such locks. wine has none there, either.
             return error.errno not in (errno.EAGAIN, errno.EACCES)
         try:
-            # Some network file systems make flock, too, by locks of bytes: there, a claim would stop
-            # the next commit. On others, this changes nothing.
+            # Some network file systems make flock, too, by locks of bytes: there, the claim would
+            # stop the next commit. On others, this changes nothing.
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            is_free = True
-        else:
-            if is_free:
-                return True
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _lock(fcntl.F_UNLCK, LINUX_BYTE))
-        return is_free
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _lock(fcntl.F_UNLCK, CLAIMED_BYTE))
+        return True
 
-    _FLOCK = "hhqqi"  # struct flock: type, whence, start, length, process
+    def is_locked_under_wine(fd: int) -> bool:
+        """Return whether a program under wine has the file locked."""
+        fcntl = system.fcntl
+        try:
+            found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _lock(fcntl.F_RDLCK, FIRST_BYTE))
+        except OSError:  # a file system without such locks
+            return False
+        return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)
 
     def _lock(kind: int, offset: int) -> bytes:
         return struct.pack(_FLOCK, kind, system.os.SEEK_SET, offset, 1, 0)
 else:
-    OTHER_KIND = ""
 
     def claim(fd: int) -> bool:
-        """No other kind of system can see the locks of this one."""
+        """Only programs on Linux take the claim."""
         del fd
         return True
+
+    def is_locked_under_wine(fd: int) -> bool:
+        """Only programs on Linux see locks of another system."""
+        del fd
+        return False

@@ -238,7 +238,7 @@ class JournalFile(Descriptor):
         self.writable, self.refusal = False, why
 
     def claim(self) -> None:
-        """Refuse to write next to a program of another system, which this lock doesn't keep out.
+        """Keep out writers under wine, which the lock of this file doesn't hinder.
 
         Call it with the lock held, before anything is written or judged to be torn.
         """
@@ -248,10 +248,7 @@ class JournalFile(Descriptor):
 
         with refusals_of(self.path, "lock"):
             if not claims.claim(self.fd):
-                reason = (
-                    f"a program for {claims.OTHER_KIND} has this job open for writing, and programs "
-                    f"for two systems can't take turns: wait until that program has ended"
-                )
+                reason = "a Windows program, under wine, is writing to this job: try again"
                 raise OSError(errno.EBUSY, reason)
         self._is_claimed = True
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from journal.fs import system
-from journal.fs.handles import Descriptor, open_regular, storage_error
+from journal.fs.handles import Descriptor, close_fd, open_regular, storage_error
 from journal.fs.names import RUN_LOCK_NAME
 
 LOCK_TIMEOUT_S = 10.0  # how long a call waits for a lock by default
@@ -107,6 +107,23 @@ else:
 
     def _open(path: Path, flags: int) -> int:
         return system.os.open(path, flags)
+
+
+def is_locked_under_wine(path: Path) -> bool:
+    """Return whether a program under wine, which no ``flock`` hinders, has locked the file.
+
+    Raises ``OSError``.
+    """
+    from journal.fs import claims  # noqa: PLC0415  (who only reads doesn't need it)
+
+    try:
+        fd, _ = open_regular(path, system.os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        return claims.is_locked_under_wine(fd)
+    finally:
+        close_fd(fd)
 
 
 def wait_for_lock(file: Descriptor, timeout_s: float) -> bool:

@@ -135,7 +135,7 @@ def tar() -> bytes:
             b"order;zip\nA-1;90001\n",
             (
                 f"looks like columns separated by ';': add --delimiter {quote(';')}; or, if this is the name of one "
-                "column, --delimiter , (got 'order;zip')"
+                f"column, --delimiter {quote(',')} (got 'order;zip')"
             ),
         ),
         (

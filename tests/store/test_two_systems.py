@@ -1,6 +1,6 @@
 """A job that programs for Linux and for Windows want to write at the same time.
 
-Here, locks that this process takes on the bytes of Windows stand for a program under wine.
+Here, locks of bytes that this process takes stand for the commit lock of a program under wine.
 ``tests/windows/two_systems.py`` tries the same with a real one.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from support.platforms import NOT_HERE
 
-from journal import JobService, StorageError
+from journal import JobBusyError, JobService, StorageError
 from journal.fs import system
 from journal.repair import repair_job
 
@@ -26,33 +26,33 @@ if sys.platform != "linux":
 
 import fcntl
 
-from journal.fs.claims import LINUX_BYTE, WINDOWS_BYTE
+from journal.fs.claims import FIRST_BYTE
 from journal.fs.handles import JournalFile
 
 JOB = "shared"
-REFUSED = "a program for Windows has this job open"
+REFUSED = "a Windows program, under wine, is writing to this job"
 TAIL = b'{"type":"row_status","row":1,"sta'
 
 
 class Other:
-    """Another program, which locks bytes of the journal as long as it has the file open."""
+    """A program under wine, which has a file open, and may lock it."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
+        self._file = path.open("rb+")
 
     def close(self) -> None:
         self._file.close()
 
-    def lock(self, byte: int) -> None:
-        fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, _flock(fcntl.F_RDLCK, byte))
+    def lock(self) -> None:
+        fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, _flock(fcntl.F_WRLCK))
 
-    def sees(self, byte: int) -> bool:
-        found = fcntl.fcntl(self._file, fcntl.F_OFD_GETLK, _flock(fcntl.F_WRLCK, byte))
+    def may_not_lock(self) -> bool:
+        found = fcntl.fcntl(self._file, fcntl.F_OFD_GETLK, _flock(fcntl.F_WRLCK))
         return bool(struct.unpack("hhqqi", found)[0] != fcntl.F_UNLCK)
 
 
-def _flock(kind: int, byte: int) -> bytes:
-    return struct.pack("hhqqi", kind, os.SEEK_SET, byte, 1, 0)
+def _flock(kind: int) -> bytes:
+    return struct.pack("hhqqi", kind, os.SEEK_SET, FIRST_BYTE, 2, 0)
 
 
 @pytest.fixture(name="service")
@@ -85,14 +85,14 @@ def test_what_a_windows_program_writes_is_read_and_not_changed(
         half.write(TAIL)
     before = path.read_bytes()
     with service, closing(Other(path)) as other:
-        other.lock(WINDOWS_BYTE)
+        other.lock()
         with pytest.raises(StorageError, match=REFUSED):
             change(service)
         assert path.read_bytes() == before
         job = service.get_job(JOB)
         assert job is not None
         assert job.total_rows == 1
-        assert not other.sees(LINUX_BYTE)  # who was refused keeps nobody out
+        assert not other.may_not_lock()  # who was refused keeps nobody out
         other.close()
         change(service)
 
@@ -101,7 +101,7 @@ def test_a_damaged_journal_that_a_windows_program_has_open_is_not_repaired(path:
     damaged = path.read_bytes().replace(b'"n":1', b'"n":2')
     path.write_bytes(damaged)
     with closing(Other(path)) as other:
-        other.lock(WINDOWS_BYTE)
+        other.lock()
         with pytest.raises(StorageError, match=REFUSED):
             repair_job(path.parent)
         assert path.read_bytes() == damaged
@@ -112,11 +112,11 @@ def test_a_writer_keeps_its_claim_and_a_reader_has_none(service: JobService, pat
     with closing(Other(path)) as other:
         with service:
             assert service.get_job(JOB) is not None
-            assert not other.sees(LINUX_BYTE)
+            assert not other.may_not_lock()
             for text in ("one", "two"):
                 service.set_error(JOB, "E", text)
-                assert other.sees(LINUX_BYTE)
-        assert not other.sees(LINUX_BYTE)
+                assert other.may_not_lock()
+        assert not other.may_not_lock()
 
 
 def test_a_new_job_and_a_rewritten_journal_are_claimed(service: JobService, path: Path) -> None:
@@ -124,13 +124,25 @@ def test_a_new_job_and_a_rewritten_journal_are_claimed(service: JobService, path
         service.create_job("New", job_id="new", row_data=[{"data": {"n": 1}}])
         service.start_job("new")
         with closing(Other(service.root / "new" / path.name)) as other:
-            assert other.sees(LINUX_BYTE)
+            assert other.may_not_lock()
         service.set_error(JOB, "E", "one")
         os.link(path, path.with_name("link"))  # so the next commit writes a copy
         service.set_error(JOB, "E", "two")
         assert path.stat().st_nlink == 1
         with closing(Other(path)) as other:
-            assert other.sees(LINUX_BYTE)
+            assert other.may_not_lock()
+
+
+def test_a_job_that_a_run_under_wine_works_on_is_not_run(service: JobService, path: Path) -> None:
+    run_lock = path.with_name("run.lock")
+    run_lock.write_text('{"host":"there","pid":3,"started_at":"2026-01-01T00:00:00Z"}\n')
+    with service, closing(Other(run_lock)) as other:
+        other.lock()
+        with pytest.raises(JobBusyError, match="process 3 on there"), service.hold_run(JOB):
+            pass
+        other.close()
+        with service.hold_run(JOB):
+            assert service.holds_run(JOB)
 
 
 def test_two_writers_of_one_system_take_turns(service: JobService, path: Path) -> None:
@@ -158,7 +170,7 @@ class OtherLocks:
     def flock(self, fd: int, operation: int) -> None:
         """With ``mixes``, the lock of the file is the lock of all its bytes."""
         with closing(Other(Path(f"/proc/self/fd/{fd}"))) as other:
-            if self._mixes and other.sees(LINUX_BYTE):
+            if self._mixes and other.may_not_lock():
                 raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         fcntl.flock(fd, operation)
 
@@ -171,4 +183,4 @@ def test_where_claims_do_not_work_there_are_none(
     with closing(Other(path)) as other, closing(JournalFile(path)) as file:
         assert file.try_lock()
         file.claim()
-        assert not other.sees(LINUX_BYTE)
+        assert not other.may_not_lock()

@@ -1,19 +1,22 @@
-"""A program on Linux and one under wine write one job: the second one is refused, never the first::
+"""Programs on Linux and under wine write one job at the same time, and no commit is lost::
 
     python tests/windows/two_systems.py [--python 3.11]
 
-The second one can write as soon as the first has ended, however it ends.
+Two writers on each system make many commits each. Who is refused tries again. Then a run under wine
+has the job, and a run on Linux must be refused.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -21,59 +24,71 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from journal import JobService, StorageError
+from journal import JobBusyError, JobLockedError, JobService, StorageError
 from journal.verify import verify_job
 
 TREE = Path(__file__).resolve().parents[2]
+SCRIPT = "tests/windows/two_systems.py"
 JOB = "shared"
+COUNTS = {"linux": 1000, "win32": 60}  # takes about the same time
+KEPT = 5  # how many commits a writer makes before it closes the job
 
 
-def write(root: Path, name: str) -> None:
-    """Commit and say whether that was refused. Then keep the job open until a file appears."""
-    service = JobService(root, sync="none")
-    if not (root / JOB).exists():
+# --- on either system --------------------------------------------------------------------------
+
+
+def make(root: Path) -> None:
+    with JobService(root, sync="none") as service:
         service.create_job("Shared", job_id=JOB, row_data=[{"data": {"n": 1}}])
-    said = "written"
-    try:
-        service.set_error(JOB, "E", name)
-    except StorageError as error:
-        said = str(error)
-    (root.parent / "said.new").write_text(said, encoding="utf-8")
-    (root.parent / "said.new").rename(root.parent / f"{name}.said")
-    while not (root.parent / f"{name}.end").exists():
+        service.start_job(JOB)
+
+
+def write(root: Path) -> None:
+    made = refused = 0
+    (root.parent / f"{sys.platform}-{os.getpid()}.ready").touch()
+    while len(list(root.parent.glob("*.ready"))) < 4:
         time.sleep(0.02)
-    os._exit(9)  # as if it was killed
+    while made < COUNTS[sys.platform]:
+        with JobService(root, sync="none", lock_timeout_s=0.5) as service:
+            for _ in range(KEPT):
+                try:
+                    service.set_error(JOB, "E", f"{sys.platform} {made}")
+                    made += 1
+                except JobLockedError:
+                    refused += 1
+                except StorageError as error:
+                    if error.errno != errno.EBUSY:
+                        raise
+                    refused += 1
+        time.sleep(0.02)  # or two writers on Linux would leave no gap
+    print(f"{sys.platform}: {made} commits, {refused} refused", flush=True)
 
 
-class Writer:
-    """A process that calls :func:`write`."""
+def hold(root: Path) -> None:
+    """Hold the job's run until the file ``end`` appears."""
+    with JobService(root, sync="none") as service, service.hold_run(JOB):
+        (root.parent / "held").touch()
+        while not (root.parent / "end").exists():
+            time.sleep(0.02)
 
-    def __init__(self, root: Path, number: int, windows: Any = None) -> None:
-        self._directory = root.parent
-        self._name = f"writer {number}"
-        words = [str(TREE / "tests" / "windows" / "two_systems.py"), str(root)]
+
+# --- on Linux ----------------------------------------------------------------------------------
+
+
+def start(what: str, root: Path, windows: Any = None) -> Thread:
+    tree = root.parent / "tree"
+
+    def call() -> None:
         if windows:
             from windows.run import windows_path  # noqa: PLC0415
 
-            script = self._directory / "tree" / "tests" / "windows" / "two_systems.py"
-            words = [windows_path(script), windows_path(root), self._name]
-            call = lambda: windows.python(*words, tree=self._directory / "tree")  # noqa: E731
+            windows.python(SCRIPT, what, windows_path(root), tree=tree)
         else:
-            words = [sys.executable, *words, self._name]
-            call = lambda: subprocess.run(words, check=False).returncode  # noqa: E731
-        self._thread = Thread(target=call)
-        self._thread.start()
+            subprocess.run([sys.executable, SCRIPT, what, str(root)], check=False, cwd=tree)
 
-    def said(self) -> str:
-        path = self._directory / f"{self._name}.said"
-        while not path.exists():
-            assert self._thread.is_alive(), f"{self._name} has ended"
-            time.sleep(0.02)
-        return path.read_text("utf-8")
-
-    def end(self) -> None:
-        (self._directory / f"{self._name}.end").touch()
-        self._thread.join()
+    thread = Thread(target=call)
+    thread.start()
+    return thread
 
 
 def main() -> int:
@@ -91,30 +106,33 @@ def main() -> int:
         shutil.copytree(TREE, top / "tree", ignore=NOT_COPIED)
         windows.give(top)
         root = top / "jobs"
-        number = written = made = 0
-        # Windows makes the job, since its user may be another one, which may write its own files.
-        for first, second in ((windows, None), (None, windows)):
-            for _ in range(3):
-                writers = [Writer(root, number, first)]
-                assert writers[0].said() == "written"
-                made = made or verify_job(root / JOB).commits - 1
-                writers.append(Writer(root, number + 1, second))
-                other = "Windows" if first else "Linux"
-                assert f"a program for {other} has this job open" in writers[1].said()
-                writers.append(Writer(root, number + 2, first))  # two of one system take turns
-                assert writers[2].said() == "written"
-                for writer in writers:
-                    writer.end()
-                number, written = number + 3, written + 2
+        start("make", root, windows).join()  # another user may have to write the files
+        before = verify_job(root / JOB).commits
+        threads = [start("write", root, maker) for maker in (None, windows, None, windows)]
+        for thread in threads:
+            thread.join()
         report = verify_job(root / JOB)
         assert not report.findings, report
-        assert report.commits == written + made, report
-        print(f"{written} commits of two systems; {number - written} were refused, none was lost")
+        assert report.commits == before + 2 * sum(COUNTS.values()), report
+        holder = start("hold", root, windows)
+        while not (top / "held").exists():
+            assert holder.is_alive()
+            time.sleep(0.02)
+        refused = False
+        with JobService(root, sync="none") as service, suppress(JobBusyError):
+            refused = True
+            with service.hold_run(JOB):
+                refused = False
+        (top / "end").touch()
+        holder.join()
+        assert refused, "two runs had the job"
+    print("no commit was lost, and the second run was refused")
     return 0
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3 and not sys.argv[1].startswith("-"):
-        write(Path(sys.argv[1]), sys.argv[2])
+    calls = {"make": make, "write": write, "hold": hold}
+    if sys.argv[1:2] and sys.argv[1] in calls:
+        calls[sys.argv[1]](Path(sys.argv[2]))
     else:
         sys.exit(main())

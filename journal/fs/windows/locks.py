@@ -1,6 +1,6 @@
 """Locks of files on Windows, with the names of the modules ``fcntl`` and ``filelock``.
 
-A lock is the lock of one byte, far after the end of any file. Windows enforces locks: other handles
+A lock is the lock of two bytes, far after the end of any file. Windows enforces locks: other handles
 can neither read nor write a locked byte (page "LockFileEx function"). "Locking a region that goes
 beyond the current end-of-file position is not an error." So programs can still read and copy a
 locked file. With filelock, which locks the first byte, they couldn't.
@@ -21,8 +21,9 @@ from journal.fs.windows import api
 assert sys.platform == "win32"  # mypy skips the rest on other systems
 
 LOCK_SH, LOCK_EX, LOCK_NB, LOCK_UN = 1, 2, 4, 8
-_OFFSET = 1 << 62
-_LINUX_BYTE, _WINDOWS_BYTE = _OFFSET + 1, _OFFSET + 2  # see fs/claims.py
+# The second byte is the one that a program on Linux keeps locked if this one runs under wine: see
+# fs/claims.py.
+_OFFSET, _BYTES = 1 << 62, 2
 
 
 def flock(fd: int, operation: int) -> None:
@@ -31,20 +32,16 @@ def flock(fd: int, operation: int) -> None:
     A lock is tried only once, so LOCK_NB must be given. Raises BlockingIOError if another handle
     has the lock.
     """
-    _lock_byte(fd, operation, _OFFSET)
-
-
-def _lock_byte(fd: int, operation: int, offset: int) -> None:
     handle = msvcrt.get_osfhandle(fd)
-    where = ctypes.byref(api.at(offset))
+    where = ctypes.byref(api.at(_OFFSET))
     if operation & LOCK_UN:
-        if not api.unlock_file(handle, 0, 1, 0, where):
+        if not api.unlock_file(handle, 0, _BYTES, 0, where):
             number = ctypes.get_last_error()
             if number != api.NOT_LOCKED:
                 raise api.error(number)
         return
     flags = api.LOCK_FAIL_IMMEDIATELY | (api.LOCK_EXCLUSIVE if operation & LOCK_EX else 0)
-    if not api.lock_file(handle, flags, 0, 1, 0, where):
+    if not api.lock_file(handle, flags, 0, _BYTES, 0, where):
         number = ctypes.get_last_error()
         if number == api.LOCK_VIOLATION:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
@@ -63,15 +60,3 @@ def lock_descriptor(fd: int, *, blocking: bool = False) -> bool:
 
 def unlock_descriptor(fd: int) -> None:
     flock(fd, LOCK_UN)
-
-
-def claim(fd: int) -> bool:
-    """Claim a file for Windows, as ``fs/claims.py`` says. The caller holds the lock of the file."""
-    _lock_byte(fd, LOCK_SH | LOCK_NB, _WINDOWS_BYTE)
-    try:
-        _lock_byte(fd, LOCK_EX | LOCK_NB, _LINUX_BYTE)
-    except BlockingIOError:
-        _lock_byte(fd, LOCK_UN, _WINDOWS_BYTE)
-        return False
-    _lock_byte(fd, LOCK_UN, _LINUX_BYTE)
-    return True
