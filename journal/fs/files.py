@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from stat import S_ISREG
@@ -24,8 +25,11 @@ from journal.fs.handles import (
     write_all,
 )
 
-# Inode, size in bytes, and the time of the last change (ctime) in ns since 1970.
+# Inode (63 bits of it), size in bytes, and the time of the last change (ctime) in ns since 1970.
 FileState = tuple[int, int, int]
+States = tuple["array[int]", "array[int]", "array[int]"]  # of many files, as three columns
+_INODE = (1 << 63) - 1
+_TO_LOOK = system.os.O_RDONLY | system.os.O_NOFOLLOW | system.os.O_NONBLOCK
 
 
 class NewFile(Descriptor):
@@ -206,29 +210,33 @@ def rename(source: Path, target: Path) -> None:
 # --- small files -----------------------------------------------------------------------------
 
 
-def states_in(root: str, names: Iterable[str], name: str) -> Iterator[FileState]:
-    """Yield the state of the file ``name`` in each directory of ``root`` that is named.
+def states_in(root: str, names: Iterable[str], name: str) -> States:
+    """The states of the file ``name`` in each directory of ``root`` that is named.
 
-    The state is all zeros if the system doesn't tell. Links to the file aren't followed.
+    A state is all zeros if the system doesn't tell. Links to the file aren't followed.
     """
+    inodes, sizes, changed_ns = states = array("q"), array("q"), array("q")
     lstat = system.os.lstat
     for directory in names:
         try:
             stat = lstat(f"{root}/{directory}/{name}")
+            inode, size, changed = stat.st_ino & _INODE, stat.st_size, stat.st_ctime_ns
         except OSError:
-            yield 0, 0, 0
-        else:
-            yield stat.st_ino, stat.st_size, stat.st_ctime_ns
+            inode = size = changed = 0
+        inodes.append(inode)
+        sizes.append(size)
+        changed_ns.append(changed)
+    return states
 
 
 def read_state_and_head(path: str, length: int) -> tuple[FileState, bytes]:
     """The state of a file, and then up to ``length`` bytes from its beginning: see
     :func:`read_head`.
     """
-    fd = system.os.open(path, _flags_to_look())
+    fd = system.os.open(path, _TO_LOOK)
     try:
         stat = system.os.fstat(fd)
-        state = stat.st_ino, stat.st_size, stat.st_ctime_ns
+        state = stat.st_ino & _INODE, stat.st_size, stat.st_ctime_ns
         return state, system.os.pread(fd, length, 0)
     finally:
         close_fd(fd)
@@ -241,16 +249,11 @@ def read_head(path: str, length: int) -> bytes:
     calls this function for each job. If the bytes aren't what you expect, open the file with
     :func:`~journal.fs.handles.open_regular`.
     """
-    fd = system.os.open(path, _flags_to_look())
+    fd = system.os.open(path, _TO_LOOK)
     try:
         return system.os.pread(fd, length, 0)
     finally:
         close_fd(fd)
-
-
-def _flags_to_look() -> int:
-    flags: int = system.os.O_RDONLY | system.os.O_NOFOLLOW | system.os.O_NONBLOCK
-    return flags
 
 
 def read_small(path: Path) -> bytes:

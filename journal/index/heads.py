@@ -12,11 +12,15 @@ is derived from the journals, and can be deleted. A head is used only if all of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from array import array
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from itertools import compress, count
+from operator import eq, itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from zlib import crc32
 
 import msgspec
@@ -32,17 +36,18 @@ from journal.format.decode import (
 from journal.format.records import JobRecord, JobReopenedRecord, JobStatusRecord
 from journal.format.values import DECODE_ERRORS
 from journal.fs import files, system
-from journal.fs.files import FileState
+from journal.fs.files import FileState, States
 from journal.fs.handles import DerivedFile
 from journal.fs.names import HEADS_NAME, JOURNAL_NAME
 from journal.model import JobStatus
 
-_VERSION = 1
+_VERSION = 2  # change it also when the order of JobStatus changes
 _MIN_READ = 100  # the file is written after this number of new heads, or 1/64 of all
 _MAX_BYTES = 1 << 16  # of a journal that is read for its status; larger ones have their own hint
 _MAX_HINT_BYTES = 1 << 28  # of this file, for about a million jobs
 _SETTLED_NS = 2_000_000_000
 _EPOCH = datetime.fromtimestamp(0, UTC)
+_STATUSES = ("", *JobStatus)  # "": not known
 # The beginnings of records that don't change the status of a job, as this package writes them.
 _OTHER_RECORDS = tuple(
     b'{"type":"%b",' % kind
@@ -58,149 +63,165 @@ _OTHER_RECORDS = tuple(
 )
 
 
-class Head(NamedTuple):
-    """The facts about a job that a listing needs. ``status`` is "" if it isn't known.
-
-    The other members describe the journal before it was read: see :data:`FileState`.
-    """
-
-    created_us: int  # since 1970
-    name: str
-    status: str
-    inode: int
-    size: int
-    changed_ns: int
-
-
 class _File(msgspec.Struct):
-    """The content of the file after its crc: the newest job first, each member of a head a list."""
+    """The first line of the file, after its crc. The other columns of :class:`Heads` follow it."""
 
     version: int
     boot_id: str
     ids: list[str]
-    created_us: list[int]
     names: list[str]
-    statuses: list[str]
-    inodes: list[int]
-    sizes: list[int]
-    changed_ns: list[int]
 
 
 _decode = msgspec.json.Decoder(_File).decode
 
 
 class Heads:
-    """The heads of the jobs in one store."""
+    """The heads of the jobs in one store, as columns: a listing makes no object for each job."""
 
     def __init__(self, root: Path) -> None:
-        """Read the heads that an earlier listing has left."""
         self._path = root / HEADS_NAME
         self._root_text = str(root)
         self._settled_ns = system.now_ns() - _SETTLED_NS
         self._boot_id = system.boot_id()
-        self._found: dict[str, tuple[int | str, ...]] = {}  # members of Head, in that order
+        self._ids: list[str] = []
+        self._names: list[str] = []
+        self._created_us = array("q")  # since 1970
+        self._statuses = bytearray()  # positions in _STATUSES
+        self._states: States = (
+            array("q"),
+            array("q"),
+            array("q"),
+        )  # of journals before they were read
         self._new = 0  # how many heads were read from journals
 
-    def known(
-        self, job_ids: Iterable[str], *, with_status: bool
-    ) -> tuple[list[tuple[str, Any]], list[str]]:
-        """The heads of the jobs whose journals haven't changed, newest first, and the ids of the
-        others.
-
-        For speed, a head is a tuple of the members of :class:`Head`.
+    def load(self, job_ids: Iterable[str], *, with_status: bool) -> list[str]:
+        """Load the heads that an earlier listing has left of these jobs. Returns the ids of the
+        jobs whose head isn't known, or no longer.
         """
-        stored, others = self._read_file(), set(job_ids)
-        ids = [job_id for job_id in stored if job_id in others]
-        found = []
-        states = files.states_in(self._root_text, ids, JOURNAL_NAME)
-        for job_id, state in zip(ids, states, strict=True):
-            head = stored[job_id]
-            if head[3:] == state and (head[2] or not with_status):
-                found.append((job_id, head))
-        self._found.update(found)
-        others.difference_update(self._found)
-        return found, sorted(others)
+        if self._read_file():
+            states = files.states_in(self._root_text, self._ids, JOURNAL_NAME)
+            if states != self._states or (with_status and not all(self._statuses)):
+                known = map(eq, zip(*states, strict=True), zip(*self._states, strict=True))
+                if with_status:
+                    known = map(all, zip(known, self._statuses, strict=True))
+                kept = list(known)
+                self._choose(lambda column: compress(column, kept))
+        # In the order of their names, since jobs with similar names are often close on the disk.
+        return sorted(set(job_ids).difference(self._ids))
 
-    def read(self, job_id: str, *, with_status: bool) -> Head | None:
-        """Read the head from the beginning of a journal; None if the beginning isn't enough."""
+    def _choose(self, choose: Callable[[Sequence[Any]], Iterable[Any]]) -> None:
+        """Replace each column with what ``choose`` returns for it."""
+        self._ids = list(choose(self._ids))
+        self._names = list(choose(self._names))
+        self._created_us = array("q", choose(self._created_us))
+        self._statuses = bytearray(choose(self._statuses))
+        inodes, sizes, changed_ns = self._states
+        self._states = (
+            array("q", choose(inodes)),
+            array("q", choose(sizes)),
+            array("q", choose(changed_ns)),
+        )
+
+    def read(self, job_id: str, *, with_status: bool) -> bool:
+        """Read a head from the beginning of a journal. Returns False if that isn't enough."""
         try:
             path = f"{self._root_text}/{job_id}/{JOURNAL_NAME}"
             state, data = files.read_state_and_head(path, _MAX_BYTES if with_status else 1 << 10)
         except OSError:
-            return None
+            return False
         header = decode_header(data)
         if header is None or header.id != job_id:
-            return None
+            return False
         status = _status_in(data) if with_status and state[1] == len(data) else ""
-        return None if with_status and not status else self.add(job_id, header, status, state)
+        if with_status and not status:
+            return False
+        self.add(header, status, state)
+        return True
 
-    def add(self, job_id: str, header: JobRecord, status: str, state: FileState) -> Head:
-        """Store the head of a job. ``state``: the state of the journal before it was read."""
-        head = Head(us_since_1970(header.at), header.name, status, *state)
-        self._found[job_id] = head
+    def add(self, header: JobRecord, status: str, state: FileState) -> None:
+        """Store the head of a job. ``status``: "" if it isn't known. ``state``: the state of the
+        journal before it was read.
+        """
+        inode, size, changed_ns = state
+        if not 0 < changed_ns < self._settled_ns:
+            inode = -1  # no file has it, so the head is of no use to the next listing
+        self._ids.append(header.id)
+        self._names.append(header.name)
+        self._created_us.append(us_since_1970(header.at))
+        self._statuses.append(_STATUSES.index(status))
+        inodes, sizes, changes = self._states
+        inodes.append(inode)
+        sizes.append(size)
+        changes.append(changed_ns)
         self._new += 1
-        return head
 
     def state_of(self, job_id: str) -> FileState:
-        (state,) = files.states_in(self._root_text, [job_id], JOURNAL_NAME)
-        return state
+        (inode,), (size,), (changed_ns,) = files.states_in(self._root_text, [job_id], JOURNAL_NAME)
+        return inode, size, changed_ns
+
+    def sort(self) -> None:
+        """Put the newest job first."""
+        if self._new and len(self._ids) > 1:
+            heads = sorted(zip(self._created_us, self._ids, count()), reverse=True)
+            self._choose(itemgetter(*[place for _, _, place in heads]))
+
+    def ids(
+        self,
+        status: JobStatus | None,
+        name: str | None,
+        since: datetime | None,
+        until: datetime | None,
+    ) -> list[str]:
+        """The ids of the jobs that meet all conditions: see :func:`journal.store.listing.newest_ids`."""
+        tests: list[Iterable[bool]] = []
+        if status is not None:
+            wanted = {0, _STATUSES.index(status)}
+            tests.append(map(wanted.__contains__, self._statuses))
+        if name is not None:
+            tests.append(fnmatchcase(each, name) for each in self._names)
+        if since is not None:
+            tests.append(map(us_since_1970(since).__le__, self._created_us))
+        if until is not None:
+            tests.append(map(us_since_1970(until).__gt__, self._created_us))
+        return list(compress(self._ids, map(all, zip(*tests, strict=True)))) if tests else self._ids
 
     def save(self) -> None:
-        """Write the heads that were found, if many of them are new. Raises no error."""
-        if self._new < max(_MIN_READ, len(self._found) >> 6) or not self._boot_id:
+        """Write all heads to the file, if many of them are new. Raises no error."""
+        if self._new < max(_MIN_READ, len(self._ids) >> 6) or not self._boot_id:
             return
-        kept = [
-            (head[0], job_id, *head[1:])
-            for job_id, head in self._found.items()
-            if 0 < head[-1] < self._settled_ns  # type: ignore[operator]
-        ]
-        kept.sort(reverse=True)
-        lists: Any = map(list, zip(*kept, strict=True))
-        created_us, ids, names, statuses, inodes, sizes, changed_ns = lists if kept else ([],) * 7
-        content = _File(
-            _VERSION,
-            self._boot_id,
-            ids,
-            created_us,
-            names,
-            statuses,
-            inodes,
-            sizes,
-            changed_ns,
-        )
-        body = msgspec.json.encode(content)
+        line = msgspec.json.encode(_File(_VERSION, self._boot_id, self._ids, self._names))
+        body = b"".join([line, b"\n", self._created_us, *self._states, self._statuses])
         with suppress(OSError, JournalError):
             files.replace_derived(self._path, [b"%08x" % crc32(body), body])
 
-    def _read_file(self) -> dict[str, tuple[Any, ...]]:
+    def _read_file(self) -> bool:
+        """Read all heads from the file. Returns False if it has none that can be used."""
         try:
             file = DerivedFile(self._path)
             size = file.size_bytes()
             if size > _MAX_HINT_BYTES:  # a sparse file can be larger than the memory
-                return {}
+                return False
             data = file.read_at(0, size)
-            body = memoryview(data)[8:]
-            if data[:8] != b"%08x" % crc32(body):
-                return {}
-            stored = _decode(body)
+            begin = data.find(b"\n") + 1
+            if data[:8] != b"%08x" % crc32(memoryview(data)[8:]) or not begin:
+                return False
+            stored = _decode(memoryview(data)[8:begin])
         except (OSError, *DECODE_ERRORS):
-            return {}
+            return False
         if stored.version != _VERSION or not stored.boot_id or stored.boot_id != self._boot_id:
-            return {}
-        heads = zip(
-            stored.created_us,
-            stored.names,
-            stored.statuses,
-            stored.inodes,
-            stored.sizes,
-            stored.changed_ns,
-            strict=False,
-        )
-        return dict(zip(stored.ids, heads, strict=False))
+            return False
+        self._ids, self._names = stored.ids, stored.names
+        for column in (self._created_us, *self._states):
+            end = begin + column.itemsize * len(stored.ids)
+            column.frombytes(data[begin:end])
+            begin = end
+        self._statuses += data[begin:]
+        return True
 
 
 def us_since_1970(at: datetime) -> int:
-    return (at - _EPOCH) // timedelta(microseconds=1)
+    since = at - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def _status_in(data: bytes) -> str:

@@ -6,16 +6,14 @@ the error is raised.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
-from fnmatch import fnmatchcase
-from itertools import chain
 
 from journal.errors import JobMismatchError, JobNotFoundError, JournalError
 from journal.format.records import JobRecord
 from journal.ids import is_job_id
-from journal.index.heads import Head, Heads, us_since_1970
+from journal.index.heads import Heads
 from journal.index.summary import job_of
 from journal.model import Job, JobStatus
 from journal.store.store import Store
@@ -40,52 +38,33 @@ def newest_ids(
     """
     store.check_open()
     heads = Heads(store.root)
-    known, unknown = heads.known(store.subdirectories(), with_status=status is not None)
-    since_us = None if since is None else us_since_1970(since)
-    until_us = None if until is None else us_since_1970(until)
-    found: list[tuple[int, str]] = []
-    for job_id, head in chain(known, _heads(store, heads, unknown, status, on_error)):
-        created_us, job_name, its_status = head[:3]
-        if (
-            (name is None or fnmatchcase(job_name, name))
-            and (since_us is None or created_us >= since_us)
-            and (until_us is None or created_us < until_us)
-            and (status is None or its_status in ("", status))
-        ):
-            found.append((created_us, job_id))
+    with_status = status is not None
+    for job_id in heads.load(store.subdirectories(), with_status=with_status):
+        if not heads.read(job_id, with_status=with_status):
+            _examine(store, heads, job_id, on_error, with_status=with_status)
+    heads.sort()
     heads.save()
-    found.sort(reverse=True)  # nearly sorted, so this is fast
-    return [job_id for _, job_id in found]
+    return heads.ids(status, name, since, until)
 
 
-def _heads(
-    store: Store,
-    heads: Heads,
-    job_ids: list[str],
-    status: JobStatus | None,
-    on_error: OnError | None,
-) -> Iterator[tuple[str, Head]]:
-    """Read the heads of jobs from their journals."""
-    for job_id in job_ids:
-        if on_error is None and not is_job_id(job_id):
-            continue
-        try:
-            head = heads.read(job_id, with_status=status is not None)
-            if head is None:
-                state = heads.state_of(job_id)
-                header = store.header(job_id)
-                check_name(store, job_id, header)
-                found = _status_of(store, job_id) if status is not None else ""
-                head = heads.add(job_id, header, found, state)
-        except JobNotFoundError:  # the directory is no job, or the job was just deleted
-            if on_error is not None:
-                _note_if_lost(store, job_id, on_error)
-        except JournalError as error:
-            if on_error is None:
-                raise
-            on_error(error)
-        else:
-            yield job_id, head
+def _examine(
+    store: Store, heads: Heads, job_id: str, on_error: OnError | None, *, with_status: bool
+) -> None:
+    """Read the head of a job whose journal's beginning isn't enough, or find out what is wrong."""
+    if on_error is None and not is_job_id(job_id):
+        return
+    try:
+        state = heads.state_of(job_id)
+        header = store.header(job_id)
+        check_name(store, job_id, header)
+        heads.add(header, _status_of(store, job_id) if with_status else "", state)
+    except JobNotFoundError:  # the directory is no job, or the job was just deleted
+        if on_error is not None:
+            _note_if_lost(store, job_id, on_error)
+    except JournalError as error:
+        if on_error is None:
+            raise
+        on_error(error)
 
 
 def _status_of(store: Store, job_id: str) -> str:

@@ -31,8 +31,8 @@ PATCHES = [
     Patch(
         "the beginning of a journal is read through no link",
         "fs/files",
-        "    flags: int = system.os.O_RDONLY | system.os.O_NOFOLLOW | system.os.O_NONBLOCK\n",
-        "    flags: int = system.os.O_RDONLY | system.os.O_NONBLOCK\n",
+        "_TO_LOOK = system.os.O_RDONLY | system.os.O_NOFOLLOW | system.os.O_NONBLOCK\n",
+        "_TO_LOOK = system.os.O_RDONLY | system.os.O_NONBLOCK\n",
         STRANGE_FILES,
     ),
     Patch(
