@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from threading import TIMEOUT_MAX
 from types import NoneType
-from typing import Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import msgspec
 
@@ -49,12 +49,9 @@ from journal.format.records import (
     RowStatusText,
 )
 from journal.format.values import as_json_value, load_sha256, read_back
-from journal.frames.rows import Rows
 from journal.fs import directories, handles
 from journal.fs.locks import LOCK_TIMEOUT_S
-from journal.history.reading import Entry, History
 from journal.history.redact import check_fields, redacted_members
-from journal.history.row_history import RowHistory, read_row_history
 from journal.ids import check_job_id, new_job_id, split_row_id
 from journal.index.index import CODES
 from journal.index.summary import job_of, summary_of
@@ -86,6 +83,11 @@ from journal.store.rows import RowSequence, exact_data, row_of
 from journal.store.run_holds import Taken, has_ended
 from journal.store.run_lock import busy_error, run_holder
 from journal.store.store import Store
+
+if TYPE_CHECKING:  # imported where they are used, so that `journal list` starts fast
+    from journal.frames.rows import Rows
+    from journal.history.reading import Entry, History
+    from journal.history.row_history import RowHistory
 
 Result = TypeVar("Result")
 Made = TypeVar("Made", JobRow, RowStep)
@@ -446,9 +448,11 @@ class JobService:
         from the file when it is accessed. :class:`Rows` converts to tables: ``to_pandas()``,
         ``to_polars()``, ``to_arrow()``, ``to_dicts()``.
         """
+        from journal.frames.rows import Rows  # noqa: PLC0415
+
         wanted = row_statuses(status)
         with self._reading(job_id) as journal:
-            history = History(journal)  # first, since this reads newer commits
+            history = _history_of(journal)  # first, since this reads newer commits
             return Rows(journal, journal.index.view(wanted), history)
 
     def get_pending_rows(self, job_id: str) -> Rows:
@@ -1025,9 +1029,11 @@ class JobService:
         The whole journal is read, in a bounded amount of memory. Fields that the service redacts
         are replaced. Raises RowNotFoundError.
         """
+        from journal.history.row_history import read_row_history  # noqa: PLC0415
+
         job_id, number = split_row_id(row_id)
         with self._reading(job_id) as journal:
-            history = History(journal)  # first, since this reads newer commits
+            history = _history_of(journal)  # first, since this reads newer commits
             known_steps = steps.get_steps(journal, number)
             position = journal.index.position_of(number)
             assert position is not None, "get_steps() has refused a number that no row has"
@@ -1249,7 +1255,7 @@ class JobService:
     def _history(self, job_id: str) -> History:
         """The job's journal up to its last commit, for reading parts of it."""
         with self._reading(job_id) as journal:
-            return History(journal)
+            return _history_of(journal)
 
     def _look(
         self, job_id: str, statuses: Collection[RowStatus] | None
@@ -1258,7 +1264,7 @@ class JobService:
         commit. The numbers of the rows keep all their digits.
         """
         with self._reading(job_id) as journal:
-            history = History(journal)  # first, since this reads newer commits
+            history = _history_of(journal)  # first, since this reads newer commits
             rows = RowSequence(journal, journal.index.view(statuses), exact=True)
             return job_of(journal.index), rows, history
 
@@ -1305,6 +1311,13 @@ class JobService:
             yield journal
         finally:
             journal.mutex.release()
+
+
+def _history_of(journal: Journal) -> History:
+    """The journal up to its last commit. The caller holds the journal's mutex."""
+    from journal.history.reading import History  # noqa: PLC0415
+
+    return History(journal)
 
 
 def _spent(cost_cents: Cost | None, usage: Usage | None) -> dict[str, Any]:

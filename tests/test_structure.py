@@ -196,10 +196,11 @@ def test_other_tests_ask_for_the_platform_by_the_marks_in_support(path: Path) ->
 
 
 def test_what_the_methods_of_a_service_take_and_give_is_exported() -> None:
+    public = {name: getattr(journal, name) for name in journal.__all__}
     named = set()
     for name, method in vars(journal.JobService).items():
         if not name.startswith("_") and inspect.isfunction(method):
-            for hint in typing.get_type_hints(method).values():
+            for hint in typing.get_type_hints(method, localns=public).values():
                 named |= set(re.findall(r"\bjournal\.[a-z_.]+\.(\w+)", str(hint)))
     assert {"Job", "JobRow", "Entry", "Position"} <= named <= set(journal.__all__)
 

@@ -15,7 +15,6 @@ import click
 from journal.cli.exit_codes import Refused
 from journal.cli.output import echo_err, first_of
 from journal.errors import JobNotFoundError, JournalError
-from journal.fs import shell
 from journal.fs.names import JOURNAL_NAME
 from journal.ids import is_job_id
 from journal.model import Job, JobStatus, RunHolder
@@ -146,6 +145,8 @@ def journal_command() -> list[str]:
 
 def command_line(ctx: click.Context, service: JobService) -> Callable[..., str]:
     """A function that turns words, such as "show" and an id, into a command line for this store."""
+    from journal.fs import shell  # noqa: PLC0415  (`journal list` starts without it)
+
     words, root = ["journal"], os.path.abspath(service.root)
     if os.path.abspath(os.environ.get("JOURNAL_ROOT") or DEFAULT_ROOT) != root:
         given = os.path.abspath(ctx.obj) == root  # otherwise JOB was given as a path

@@ -26,7 +26,7 @@ from journal.fs.handles import JournalFile
 
 _SEARCH_BYTES = 1 << 20
 CHANGED_IN_PLACE = "something else: the file was changed in place"
-_LAST_TIME = re.compile(rb'"at":"([0-9T:.-]{26})Z"' + SEALED_LINE_END.pattern + rb"\Z")
+_LAST_TIME = rb'"at":"([0-9T:.-]{26})Z"' + SEALED_LINE_END.pattern + rb"\Z"
 _LAST_TIME_BYTES = len('"at":"2026-11-24T13:35:00.123456Z"') + SEALED_END_BYTES
 
 
@@ -187,7 +187,7 @@ def time_before(file: Readable, offset: int) -> datetime | None:
     commit ends there.
     """
     begin = max(offset - _LAST_TIME_BYTES, 0)
-    match = _LAST_TIME.search(file.read_at(begin, offset - begin))
+    match = re.search(_LAST_TIME, file.read_at(begin, offset - begin))
     try:
         return match and datetime.fromisoformat(match[1].decode()).replace(tzinfo=UTC)
     except ValueError:

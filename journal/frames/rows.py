@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from journal.errors import MissingExtraError
-from journal.frames.collect import EVERYTHING, Options, check_columns
 from journal.history.reading import History
 from journal.index.columns import View
 from journal.store.journal import Journal
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
     import pyarrow as pa
+
+    from journal.frames.collect import Options
 
 
 class Rows(RowSequence):
@@ -132,7 +133,7 @@ class Rows(RowSequence):
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """The table of :meth:`to_arrow` as a stream of Arrow's C interface, in a PyCapsule."""
-        return self._arrow("a table of the rows", EVERYTHING).__arrow_c_stream__(requested_schema)
+        return self._arrow("a table of the rows").__arrow_c_stream__(requested_schema)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         """An array of flat records, so that ``pandas.DataFrame(rows)`` makes columns.
@@ -142,16 +143,17 @@ class Rows(RowSequence):
         """
         from journal.frames.frames import array_of_records  # noqa: PLC0415  (only when it is used)
 
-        found: np.ndarray[Any, Any] = array_of_records(
-            self._arrow("an array of the rows", EVERYTHING)
-        )
+        found: np.ndarray[Any, Any] = array_of_records(self._arrow("an array of the rows"))
         return found
 
-    def _arrow(self, purpose: str, options: Options) -> Any:
+    def _arrow(self, purpose: str, options: Options | None = None) -> Any:
         from journal.frames.arrow import arrow_table  # noqa: PLC0415  (only when it is used)
+        from journal.frames.collect import Options  # noqa: PLC0415
 
-        return arrow_table(self, self._history, options, purpose)
+        return arrow_table(self, self._history, options or Options(), purpose)
 
 
 def _options(columns: Sequence[str] | None, flatten: bool, all_columns: bool) -> Options:
+    from journal.frames.collect import Options, check_columns  # noqa: PLC0415  (for a fast start)
+
     return Options(check_columns(columns), flatten, all_columns)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 JOURNAL_NAME = "journal.jsonl"
 NEW_JOURNAL_NAME = f"{JOURNAL_NAME}.new"  # exists while the journal is rewritten
 HINT_NAME = "index.hint"
@@ -16,14 +14,14 @@ INPUT_MARK_NAME = "input.mark"
 NEW_INPUT_MARK_NAME = f"{INPUT_MARK_NAME}.new"
 ARTIFACTS_NAME = "artifacts"
 
+# Patterns are text, so that `re` compiles only those that a command uses.
+
 # Backups: parts or earlier versions of a journal that were kept.
 TORN_NAME = "journal.torn"  # -OFFSET-N: a torn tail
 DAMAGED_NAME = "journal.damaged"  # -N: the journal before a repair
 OTHER_NAME = "journal.other"  # -OFFSET-CRC: the journal of another copy, before a merge
-OTHER_HISTORY = re.compile(r"journal\.other-([0-9]{1,20})-([0-9a-f]{8})")
-BACKUP = re.compile(
-    rf"journal\.(torn|damaged)-[0-9]{{1,20}}(-[0-9]{{1,9}})?|{OTHER_HISTORY.pattern}"
-)
+OTHER_HISTORY = r"journal\.other-([0-9]{1,20})-([0-9a-f]{8})"
+BACKUP = rf"journal\.(torn|damaged)-[0-9]{{1,20}}(-[0-9]{{1,9}})?|{OTHER_HISTORY}"
 
 # Directories in which something is built before it is renamed into place.
 JOB_STAGING_NAME = ".staging"  # in a store: jobs that are being made or deleted
@@ -47,7 +45,4 @@ DERIVED = frozenset(
 )
 
 # Files that an output must not replace. Case is ignored, since some file systems ignore it.
-OWN_FILE = re.compile(
-    r"journal\.jsonl(\.new)?|index\.hint.*|run\.lock|(sync|input)\.mark(\.new)?|journal\.(damaged|torn|other)-.*",
-    re.IGNORECASE,
-)
+OWN_FILE = r"(?i)journal\.jsonl(\.new)?|index\.hint.*|run\.lock|(sync|input)\.mark(\.new)?|journal\.(damaged|torn|other)-.*"

@@ -172,7 +172,7 @@ def _check_free(
 
 def _check_not_of_a_job(target: Path) -> None:
     """Raise InvalidValueError if ``target``, existing or not, is one of a job's own files."""
-    if not OWN_FILE.fullmatch(target.name):
+    if not re.fullmatch(OWN_FILE, target.name):
         return
     # An existing backup counts even if the journal beside it is gone.
     if files.exists(target) or files.exists(target.with_name(JOURNAL_NAME)):

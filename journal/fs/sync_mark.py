@@ -31,7 +31,7 @@ from journal.fs.names import NEW_SYNC_MARK_NAME, SYNC_MARK_NAME
 
 _BYTES = 160
 _CLEAR = b" " * (_BYTES - 1) + b"\n"
-_SET = re.compile(rb"a sync is under way or has failed behind byte ([0-9]{1,19}), boot (.*?) *\n")
+_SET = rb"a sync is under way or has failed behind byte ([0-9]{1,19}), boot (.*?) *\n"
 
 
 class SyncMark(Descriptor):
@@ -136,5 +136,5 @@ def _text(start: int, boot: bytes) -> bytes:
 
 
 def _doubtful_from(text: bytes, boot: bytes) -> int | None:
-    found = _SET.fullmatch(text[:_BYTES])
+    found = re.fullmatch(_SET, text[:_BYTES])
     return int(found[1]) if found and found[2] == boot else None

@@ -41,10 +41,10 @@ from journal.store.run_lock import RunLock
 
 MAX_OPEN_JOURNALS = 64
 # Files beside a journal. A directory with such a file and no journal is a job without its journal.
-_OF_A_JOB = re.compile(
+_OF_A_JOB = (
     r"artifacts|index\.hint|run\.lock|(sync|input)\.mark(\.new)?|journal\.(damaged|torn|other)-.*"
 )
-_LEADS_AWAY = re.compile("[/:]").search  # where a path may begin with a drive, or have slashes
+_LEADS_AWAY = "[/:]"  # where a path may begin with a drive, or have slashes
 _HEAD_BYTES = 1 << 10  # enough for most job records
 _LONG_HEAD_BYTES = 1 << 20
 
@@ -83,7 +83,11 @@ class Store:
 
         Raises InvalidValueError if the directory would be outside the root.
         """
-        if job_id[:1] in ("", ".") or os.sep in job_id or (os.altsep and _LEADS_AWAY(job_id)):
+        if (
+            job_id[:1] in ("", ".")
+            or os.sep in job_id
+            or (os.altsep and re.search(_LEADS_AWAY, job_id))
+        ):
             check_job_id(job_id)
         return self.root / job_id
 
@@ -191,7 +195,7 @@ class Store:
         """Raise StorageError if a directory has files of a job, but no journal."""
         path = self.directory(job_id)
         with handles.refusals_of(path, "list"):
-            lost = any(map(_OF_A_JOB.fullmatch, directories.names_in(path)))
+            lost = any(re.fullmatch(_OF_A_JOB, name) for name in directories.names_in(path))
         if lost and not self.holds_job(job_id):  # the job may have been created in between
             reason = (
                 "it is gone, and other files of its job are still there: restore it from a copy, "

@@ -102,7 +102,7 @@ class Artifacts:
         """
         missing = []
         for name in directories.names_in(self._theirs.top):
-            found = OTHER_HISTORY.fullmatch(name)
+            found = re.fullmatch(OTHER_HISTORY, name)
             if found is None or self._ours.exists(name):
                 continue
             if not holds(self._copy, Position(int(found[1]), int(found[2], 16))):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import re
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from os import PathLike
@@ -52,7 +53,7 @@ Contents = Iterable[tuple["PackedFile", Iterator[bytes]]]
 
 def is_packable(name: str) -> bool:
     """Whether a pack may have a file of this name. ``name`` is relative to the job's directory."""
-    if name == JOURNAL_NAME or BACKUP.fullmatch(name):
+    if name == JOURNAL_NAME or re.fullmatch(BACKUP, name):
         return True
     try:
         size = len(name.encode())
@@ -201,7 +202,7 @@ class Snapshot:
                 else:
                     self.left_out.append(name)
             for name in sorted(directories.names_in(directory)) if backups else ():
-                if BACKUP.fullmatch(name) and self._below.is_file(name):
+                if re.fullmatch(BACKUP, name) and self._below.is_file(name):
                     yield name
 
     def contents(self) -> Contents:

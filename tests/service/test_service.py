@@ -2113,7 +2113,7 @@ def test_a_look_at_a_live_job_is_of_one_moment(
             writer.create_rows(job.id, [{"data": {}}])
             return history
 
-        monkeypatch.setattr(journal.service, "History", history_of)
+        monkeypatch.setattr("journal.history.reading.History", history_of)
         found, rows, history = service._look(job.id, None)
     made = sum(isinstance(entry.record, RowRecord) for entry in history.entries())
     assert found.total_rows == len(rows) == made == 5
