@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from crash.fault_disk import NO_FAULT_DISK
 from hypothesis import Phase, settings
 from support.memory import directory_in_memory
-from support.platforms import NOT_HERE, WINDOWS_ONLY
+from support.platforms import (
+    IS_WINDOWS,
+    NOT_HERE,
+    WINDOWS_ONLY,
+    needs_shell,
+    skip_without,
+)
 
 # For the mutation check: whether an example fails is all it asks, and shrinking takes minutes.
 settings.register_profile("no-shrinking", phases=[Phase.explicit, Phase.generate])
@@ -46,6 +55,47 @@ def fixture_count(request: pytest.FixtureRequest) -> Callable[[str, int], None]:
         request.node.user_properties.append((f"count: {what}", number))
 
     return count
+
+
+# What the tests run as the commands of users.
+_TOOLS_OF_POSIX = {
+    "bash",
+    "cat",
+    "echo",
+    "false",
+    "printf",
+    "sh",
+    "sleep",
+    "test",
+    "timeout",
+    "true",
+}
+
+
+@pytest.fixture(autouse=IS_WINDOWS)
+def _tools_of_posix(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows, skip a test as soon as a tool of POSIX is looked up, to be run, or started.
+
+    A test of a command that is refused before doesn't get so far.
+    """
+    which, start = shutil.which, subprocess.Popen.__init__
+
+    def look_up(name: str, *arguments: Any, **options: Any) -> str | None:
+        _skip_for([name])
+        return which(name, *arguments, **options)
+
+    def begin(self: Any, words: Any, *arguments: Any, **options: Any) -> None:
+        if isinstance(words, list):  # of `journal run`, the command is after --
+            _skip_for([words[0], *(words[at + 1] for at in range(len(words)) if words[at] == "--")])
+        start(self, words, *arguments, **options)
+
+    monkeypatch.setattr(shutil, "which", look_up)
+    monkeypatch.setattr(subprocess.Popen, "__init__", begin)
+
+
+def _skip_for(programs: list[str]) -> None:
+    if not _TOOLS_OF_POSIX.isdisjoint(programs):
+        skip_without(needs_shell)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,7 +1,6 @@
 """A row's command: placeholders, what it finds and leaves, how it is ended."""
 
 import os
-import resource
 import select
 import signal
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.platforms import needs_fifos, needs_rlimits, skip_without
 
 import journal.fs.system
 from journal import InvalidValueError, JobRow, StorageError
@@ -263,7 +263,10 @@ def test_a_link_that_takes_the_place_of_a_rows_directory_meanwhile_is_not_follow
     assert list(elsewhere.iterdir()) == []
 
 
+@needs_rlimits
 def test_a_command_for_which_we_lack_the_means_has_not_begun(tmp_path: Path) -> None:
+    import resource  # noqa: PLC0415  (not on Windows)
+
     commands = Commands(Template(["touch", str(tmp_path / "begun")]), JOB)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for spare in range(8):  # one descriptor more each time: each thing to be opened is refused
@@ -287,6 +290,7 @@ def test_a_command_for_which_we_lack_the_means_has_not_begun(tmp_path: Path) -> 
 def test_exit_statuses_are_seen_though_our_parent_has_ignored_them() -> None:
     script = """
 import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+import sys; sys.path.append('..')
 import test_commands
 assert test_commands.run("false").error_code == "1"
 """
@@ -312,6 +316,7 @@ class Held:
 
 @pytest.fixture
 def fifo(tmp_path: Path) -> Path:
+    skip_without(needs_fifos)
     path = tmp_path / "fifo"
     os.mkfifo(path)
     return path

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.commands import journal, journal_process
+from support.platforms import needs_fifos, skip_without
 
 from journal import JobService, RowStatus, open_job
 
@@ -198,6 +199,7 @@ class HeldRun:
     """A run of two at a time, stopped in the middle of its first two commands."""
 
     def __init__(self, work: Path) -> None:
+        skip_without(needs_fifos)
         self.started = work / "started"
         self.started.mkdir()
         (work / "held.py").write_text(HELD)
@@ -270,13 +272,11 @@ def test_rows_in_flight_at_sigkill_fail_if_told_so(held_run: HeldRun) -> None:
     assert statuses("j") == {"failed": 2, "completed": 3}
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
-)
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_a_signal_pauses_waits_for_what_is_in_flight_and_prints_how_to_resume(
-    held_run: HeldRun, number: signal.Signals, code: int
+    held_run: HeldRun, name: str, code: int
 ) -> None:
-    held_run.process.send_signal(number)
+    held_run.process.send_signal(signal.Signals[name])
     assert held_run.process.stderr is not None
     said = ""
     while "waiting for the rows in flight (2)" not in said:
@@ -567,6 +567,7 @@ def test_what_show_names_to_go_on_with_a_dead_run_can_be_pasted_anywhere(
     assert statuses("j") == {"completed": 4, "needs_review": 1}
 
 
+@needs_fifos
 def test_a_signal_is_seen_at_once_whatever_thread_it_is_given_to(work: Path) -> None:
     (work / "rows.csv").write_text("n\n" + "".join(f"{n}\n" for n in range(4000)))
     os.mkfifo(work / "at work")

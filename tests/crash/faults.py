@@ -8,7 +8,6 @@ the calls that were made.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 from collections import defaultdict
@@ -21,12 +20,15 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 from zlib import crc32
 
-import filelock
 import pytest
 from support.children import JOURNAL_NAME, Fault, fails
 from support.system_os import SYSTEM_OS
 
 import journal.fs.system
+from journal.fs.handles import load_filelock
+from journal.fs.system import fcntl
+
+filelock = load_filelock()
 
 _MOST_CALLS = 20_000  # no scenario makes a tenth of them: whoever does hangs
 

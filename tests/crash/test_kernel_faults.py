@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -15,10 +14,14 @@ from typing import Any
 import pytest
 from crash.scenarios import JOB, some_rows
 from support.children import Child, journal_path, read_all
+from support.platforms import needs_devices
 
 from journal import JobService, JournalDamagedError, StorageError
 
-pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+pytestmark = [
+    needs_devices,
+    pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here"),
+]
 
 
 # --- a full output ---------------------------------------------------------------------------
@@ -70,6 +73,8 @@ def run_command(root: Path, command: str, **options: Any) -> subprocess.Complete
 
 
 def little_memory() -> None:
+    import resource  # noqa: PLC0415  (not on Windows)
+
     resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import subprocess
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 from zlib import crc32
 
-import filelock
 import pytest
 from support.children import Child, fails, journal_path, works
 from support.hints import (
@@ -36,6 +34,8 @@ import journal.store.journal
 import journal.store.reader
 import journal.store.store
 from journal import CommitOutcomeUnknownError, JobService, JournalError
+from journal.fs.handles import load_filelock
+from journal.fs.system import fcntl
 from journal.store.journal import Journal
 from journal.verify import verify_job
 
@@ -218,7 +218,7 @@ def test_where_no_hint_can_be_written_nothing_else_fails(
     with monkeypatch.context() as patch:
         patch.setattr(journal.index.hint, "GROWTH_BYTES", 1)
         if call == "flock":
-            patch.setattr(filelock, "lock_descriptor", disk.locking)
+            patch.setattr(load_filelock(), "lock_descriptor", disk.locking)
         with JobService(tmp_path) as service:
             assert service.fail_row(f"{JOB}:5", "E", "x" * 9000).error_code == "E"
             assert service.skip_row(f"{JOB}:6").row_number == 6
