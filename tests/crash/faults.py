@@ -116,9 +116,7 @@ class FaultySystem:
         for name in ("lock_descriptor", "unlock_descriptor"):
             word = name.removesuffix("_descriptor")
             monkeypatch.setattr(filelock, name, locking(word, getattr(filelock, name)))
-        flock = SimpleNamespace(
-            flock=locking("share", fcntl.flock), LOCK_SH=fcntl.LOCK_SH, LOCK_NB=fcntl.LOCK_NB
-        )
+        flock = SimpleNamespace(**{**vars(fcntl), "flock": locking("share", fcntl.flock)})
         monkeypatch.setattr(journal.fs.system, "fcntl", flock)
 
     def heal(self) -> None:
