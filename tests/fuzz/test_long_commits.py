@@ -76,7 +76,7 @@ def test_a_bit_flipped_at_the_end_of_a_last_commit_is_found_and_never_cut_off(
     made: Made, count: Callable[[str, int], None]
 ) -> None:
     tried = 0
-    for at, bit, flipped in flips(made.content, 120 if len(made.content) < 100_000 else 6):
+    for at, bit, flipped in flips(made.content, 60 if len(made.content) < 100_000 else 3):
         tried += 1
         file = Memory(flipped)
         assert judge_tail(file, len(flipped), made.before).kind != "torn", (at, bit)
@@ -88,7 +88,7 @@ def test_a_bit_flipped_at_the_end_of_a_last_commit_is_damage_for_all_who_read_it
     made: Made,
 ) -> None:
     root = made.path.parents[1]
-    for _, _, flipped in flips(made.content, 12 if len(made.content) < 100_000 else 1):
+    for _, _, flipped in flips(made.content, 6 if len(made.content) < 100_000 else 1):
         made.path.write_bytes(flipped)
         with JobService(root) as service:
             with pytest.raises(JournalDamagedError) as refused:

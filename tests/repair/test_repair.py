@@ -20,6 +20,7 @@ from support.children import (
     seal_commits,
     split_commits,
 )
+from support.effort import IS_LONG
 from support.platforms import needs_modes
 
 import journal.fs.system
@@ -823,7 +824,7 @@ def test_a_repair_that_dies_at_any_moment_leaves_the_damaged_or_the_repaired_jou
     repair_job(path.parent)
     repaired_rows = statuses(read_all(path.parents[1], JOB)[1])
     seen = set()
-    for calls in range(0, 10_000, 7):
+    for calls in range(0, 10_000, 7 if IS_LONG else 14):
         path.write_bytes(broken)
         with Child(DIES_IN_REPAIR, path.parents[1], JOB, calls) as child:
             try:

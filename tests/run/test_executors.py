@@ -717,9 +717,17 @@ class Driver:
         self.process.stderr.close()
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP"])
-@pytest.mark.parametrize("at", ["start", "row"])
-@pytest.mark.parametrize("kind", ["fork", "spawn", "loky"])
+@pytest.mark.parametrize(
+    ("kind", "at", "name"),
+    [
+        ("fork", "start", "SIGINT"),
+        ("fork", "row", "SIGHUP"),
+        ("spawn", "start", "SIGHUP"),
+        ("spawn", "row", "SIGINT"),
+        ("loky", "start", "SIGINT"),
+        ("loky", "row", "SIGHUP"),
+    ],
+)
 def test_a_signal_to_the_whole_process_group_pauses_and_workers_finish_their_rows(
     kind: str, at: str, name: str, work: Work
 ) -> None:

@@ -37,7 +37,7 @@ def test_an_interrupt_at_any_step_of_a_run_loses_no_row_and_calls_none_twice(
     kind: str, tmp_path: Path
 ) -> None:
     hits = (1,) if kind == "batches" else (1, 3)  # its driver takes the steps of the others
-    assert check_each_step(kind, tmp_path, hits, bytecodes=False) > 60
+    assert check_each_step(kind, tmp_path, hits, bytecodes=False) > 30
 
 
 @contained
@@ -47,7 +47,7 @@ def test_a_second_interrupt_at_any_step_of_the_end_gives_up_what_is_in_flight_an
 ) -> None:
     monkeypatch.setattr("journal.run.driver.POLL_S", 0.001)
     monkeypatch.setattr("journal.run.in_flight._GRACE_S", 0.01)
-    assert check_each_step_of_the_end(kind, tmp_path, bytecodes=False) > 15
+    assert check_each_step_of_the_end(kind, tmp_path, bytecodes=False) > 7
 
 
 # From Python 3.12 a fork says so in a process that has threads.

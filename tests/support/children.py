@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +17,7 @@ from zlib import crc32
 from support.pipes import ready
 from support.system_os import SYSTEM_OS
 
+import journal
 from journal import Job, JobRow, JobService
 
 JOURNAL_NAME = "journal.jsonl"
@@ -23,7 +25,7 @@ SEAL_BYTES = 18
 
 _PRELUDE = """\
 import json, os, random, signal, sys
-from journal import *
+{imports}
 
 def tell(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())
@@ -48,7 +50,11 @@ class Child:
     """
 
     def __init__(self, script: str, root: Path, job_id: str, *arguments: object) -> None:
-        command = [sys.executable, "-W", "error", "-c", _PRELUDE + dedent(script)]
+        # Not all names, since importing what each of them needs would take most of the time.
+        names = sorted({*re.findall(r"\w+", script)}.intersection(journal.__all__))
+        imports = f"from journal import {', '.join(names)}" if names else ""
+        code = _PRELUDE.replace("{imports}", imports) + dedent(script)
+        command = [sys.executable, "-W", "error", "-c", code]
         self._process = subprocess.Popen(
             [*command, str(root), job_id, *map(str, arguments)],
             stdin=subprocess.PIPE,

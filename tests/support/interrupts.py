@@ -52,7 +52,7 @@ MODULES: list[ModuleType] = [
 ]
 ROWS = 5
 HANG_S = 10.0
-_PART = 3  # a third of the steps is a sample
+_PART = 6  # a sixth of the steps is a sample
 
 
 @contextmanager

@@ -52,7 +52,7 @@ while True:
 """
 
 # rsync is slow: the journal that it copies grows meanwhile.
-COPIES = {"cp": 105, "tar": 105, "rsync": 40} if IS_LONG else {"cp": 25, "tar": 25, "rsync": 10}
+COPIES = {"cp": 105, "tar": 105, "rsync": 40} if IS_LONG else {"cp": 12, "tar": 12, "rsync": 6}
 TOOLS = {
     "cp": ["bash", "-c", 'cp -r "$1" "$2"'],
     "tar": ["bash", "-c", 'tar cf - -C "$1" . | tar xf - -C "$2"'],
