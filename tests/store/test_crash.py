@@ -18,7 +18,7 @@ KILLS = 20  # in each of the tests that kill; tests/crash/kills.py is the full r
 SEEDS = sample(range(2), 1)
 
 
-@pytest.mark.parametrize("seed", sample(range(10), 5))
+@pytest.mark.parametrize("seed", sample(range(10), 3))
 def test_a_process_killed_at_any_moment_has_lost_nothing_acknowledged_and_adds_nothing_else(
     tmp_path: Path, seed: int, count: Callable[[str, int], None]
 ) -> None:

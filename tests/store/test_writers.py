@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 
 import pytest
 from support.children import Child, journal_path, read_all
+from support.effort import IS_LONG
 
 from journal import JobRow, JobService
 from journal.verify import verify_job
 
 JOB = "shared"
+TURNS = 30 if IS_LONG else 15  # of each thread
 SHARED_ROWS = 40  # which all writers race for; every other row is its creator's alone
 
 # Each thread tells what it is about to do and what came of it: "SLOT try {...}", then "SLOT ack"
@@ -235,9 +237,9 @@ def rows_by_number(root: Path) -> dict[int, JobRow]:
 @pytest.mark.parametrize(
     ("processes", "threads", "kills", "turns"),
     [
-        pytest.param(8, 1, 2, 60, id="eight processes, some of which are killed"),
-        pytest.param(4, 4, 0, 30, id="four processes of four threads"),
-        pytest.param(4, 4, 1, 30, id="four processes of four threads, some of which are killed"),
+        pytest.param(8, 1, 2, 2 * TURNS, id="eight processes, some of which are killed"),
+        pytest.param(4, 4, 0, TURNS, id="four processes of four threads"),
+        pytest.param(4, 4, 1, TURNS, id="four processes of four threads, some of which are killed"),
     ],
 )
 def test_writers_side_by_side_lose_nothing_do_nothing_twice_and_agree_in_the_end(
