@@ -63,11 +63,13 @@ _TOOLS_OF_POSIX = {
     "cat",
     "echo",
     "false",
+    "head",
     "printf",
     "sh",
     "sleep",
     "test",
     "timeout",
+    "touch",
     "true",
 }
 

@@ -195,7 +195,7 @@ def test_who_names_a_directory_that_is_no_job_means_no_other(
 ) -> None:
     (root / "ship-c").mkdir()
     assert run(root, command, "ship-c") == 4
-    assert f"{root}/ship-c is not a job: it has no journal.jsonl" in capsys.readouterr().err
+    assert f"{root / 'ship-c'} is not a job: it has no journal.jsonl" in capsys.readouterr().err
     assert (root / "ship-ca" / "journal.jsonl").exists()
 
 

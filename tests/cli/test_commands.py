@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.platforms import needs_fifos, needs_rlimits, skip_without
+from support.platforms import (
+    needs_fifos,
+    needs_modes,
+    needs_rlimits,
+    needs_signals,
+    skip_without,
+)
 
 import journal.fs.system
 from journal import InvalidValueError, JobRow, StorageError
@@ -174,7 +180,7 @@ def test_a_command_that_fails_may_be_tried_again(script: str, code: str, message
     ("program", "code", "words"),
     [
         ("./none", "127", "can't be started: No such file"),
-        ("/", "126", "can't be started: Permission denied"),
+        pytest.param("/", "126", "can't be started: Permission denied", marks=needs_modes),
         ("a\0b", "126", "null byte"),
     ],
 )
@@ -287,6 +293,7 @@ def test_a_command_for_which_we_lack_the_means_has_not_begun(tmp_path: Path) -> 
     assert (tmp_path / "begun").exists()
 
 
+@needs_signals
 def test_exit_statuses_are_seen_though_our_parent_has_ignored_them() -> None:
     script = """
 import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.platforms import needs_fifos, needs_time_zones, skip_without
 from support.terminal import on_terminal
 
 from journal import JobService
@@ -104,6 +105,7 @@ def test_list_takes_moments_and_how_long_ago(root: Path, capsys: Capture) -> Non
     assert ids(root, capsys, "--until", "1w") == []
 
 
+@needs_time_zones
 def test_times_are_local_unless_they_have_a_zone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "PST8")
     time.tzset()
@@ -184,6 +186,7 @@ def _empty(directory: Path) -> None:
 def _pipe(directory: Path) -> None:
     """Whoever opens it to read waits for somebody to write."""
     (directory / "journal.jsonl").unlink()
+    skip_without(needs_fifos)
     os.mkfifo(directory / "journal.jsonl")
 
 
@@ -685,7 +688,10 @@ def test_rows_in_review_are_settled_by_their_codes_if_these_are_few(
     assert run(tmp_path, "show", "mixed") == 0
     lines = capsys.readouterr().out.splitlines()
     found = [
-        (why.strip().removeprefix("# ").removesuffix("if they took effect"), line.split()[-2])
+        (
+            why.strip().removeprefix("# ").removesuffix("if they took effect"),
+            line.split()[-2].strip('"'),
+        )
         for why, line in itertools.pairwise(lines)
         if line.endswith(" --completed")
     ]

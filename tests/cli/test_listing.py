@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from support.commands import journal
+from support.platforms import needs_any_names, needs_signals
 from support.terminal import on_terminal
 
 from journal import JobService
@@ -177,6 +178,7 @@ def test_an_export_does_not_steer_a_terminal_and_is_exact_elsewhere(root: Path, 
             assert json.loads(exact) == json.loads(shown)
 
 
+@needs_any_names
 def test_verify_shows_the_name_of_a_damaged_directory_as_escapes(
     tmp_path: Path, capsys: Capture
 ) -> None:
@@ -356,6 +358,7 @@ def test_a_closed_pipe_ends_each_listing_quietly(many: Path, command: str) -> No
         assert process.wait() == 141
 
 
+@needs_signals
 def test_ctrl_c_in_the_middle_of_a_listing_is_130(many: Path) -> None:
     arguments = [sys.executable, "-m", "journal", "--root", str(many), "rows", "many"]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -1,7 +1,6 @@
 """`journal log`, `watch` and `wait`: what they show, how they follow, how they end."""
 
 import json
-import os
 import re
 import shutil
 import time
@@ -13,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 from support.children import Child
+from support.platforms import needs_open_files_moved, needs_signals, needs_time_zones
 from support.terminal import Command
 
 import journal.fs.system
@@ -22,6 +22,7 @@ from journal.cli.exit_codes import Refused
 from journal.cli.follow import follow_job
 from journal.cli.main import main
 from journal.format.commits import START
+from journal.fs import system
 from journal.history.events import Choice, Event, last_events, read_events
 from journal.progress.show import Progress
 from journal.repair import repair_job
@@ -170,6 +171,7 @@ def test_steps_of_rows_are_told_with_their_names_results_and_errors(root: Path, 
     assert 'char"ge: {"id":"[REDACTED]"}' in out
 
 
+@needs_time_zones
 def test_the_times_of_the_log_are_local(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "PST8")
     time.tzset()
@@ -417,6 +419,7 @@ def test_a_reader_that_goes_away_ends_the_log_quietly(root: Path) -> None:
         assert command.err == ""
 
 
+@needs_signals
 def test_a_reader_that_goes_away_ends_a_log_that_waits(root: Path) -> None:
     with Command(root, "log", "j", "-f", "-n", "1") as command:
         command.awaits("paused")
@@ -534,7 +537,7 @@ def replace_journal(root: Path, change: Callable[[bytes], bytes]) -> None:
     content = (root / "j" / "journal.jsonl").read_bytes()
     (copy / "journal.jsonl").write_bytes(change(content))
     repair_job(copy)
-    os.replace(copy / "journal.jsonl", root / "j" / "journal.jsonl")
+    system.os.rename(copy / "journal.jsonl", root / "j" / "journal.jsonl")  # others read it
 
 
 def without_row_4(content: bytes) -> bytes:
@@ -571,6 +574,7 @@ def test_a_journal_that_was_repaired_without_loss_is_followed_on(root: Path) -> 
 @pytest.mark.parametrize(
     "arguments", [["log", "j", "-f"], ["watch", "j"], ["wait", "j"]], ids=" ".join
 )
+@needs_open_files_moved
 def test_a_job_that_is_deleted_meanwhile_is_waited_for_no_longer(
     root: Path, arguments: list[str]
 ) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from support.platforms import needs_modes, needs_shell
 
 from journal import JobService
 from journal.cli.main import main
@@ -32,7 +34,7 @@ def fixture_work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # The words, the exit code, and what is said (a part of it).
-MISTAKES: list[tuple[list[str], int, str]] = [
+MISTAKES: list[Any] = [
     # the job
     ([*["run", "in.csv", "--job", "Labels", "--", "true"]], 2, "such as 'labels' (got 'Labels')"),
     (["run", "in.csv", "--job", "my job", "--", "true"], 2, "such as 'my-job' (got 'my job')"),
@@ -104,9 +106,19 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     ([*f"{RUN} -- echo {{zpi}}".split()], 2, "there is no such column; did you mean 'zip'?"),
     ([*RUN.split(), "--", "sh", "-c", "echo {zip}"], 2, "give it as an argument: sh -c 'echo"),
     ([*RUN.split(), "--", "sh", "-c", "echo $1", "{zip}"], 2, "becomes its $0, and not its $1"),
-    ([*f"{RUN} -- ./label.sh {{zip}}".split()], 2, "it is not executable: chmod +x it"),
+    pytest.param(
+        [*f"{RUN} -- ./label.sh {{zip}}".split()],
+        2,
+        "it is not executable: chmod +x it",
+        marks=needs_modes,
+    ),
     ([*f"{RUN} -- label.sh {{zip}}".split()], 2, "if it is the file here, write ./label.sh"),
-    ([*f"{RUN} -- ./windows.sh {{zip}}".split()], 2, "it has line ends of Windows"),
+    pytest.param(
+        [*f"{RUN} -- ./windows.sh {{zip}}".split()],
+        2,
+        "it has line ends of Windows",
+        marks=needs_shell,
+    ),
     ([*f"{RUN} -- nosuch {{zip}}".split()], 2, "check its name, or give its path (got 'nosuch')"),
     ([*f"{RUN} --dry-run -- echo".split()], 0, "COMMAND has no {column}, so it is the same"),
     ([*f"{RUN} --key ordr -- true".split()], 2, "; did you mean 'order'? (got 'ordr')"),
@@ -146,7 +158,9 @@ def contents(work: Path) -> tuple[list[Path], bytes]:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"), MISTAKES, ids=[" ".join(words) for words, *_ in MISTAKES]
+    ("words", "code", "said"),
+    MISTAKES,
+    ids=[" ".join(getattr(each, "values", each)[0]) for each in MISTAKES],
 )
 def test_a_mistake_is_named_and_nothing_is_changed(
     words: list[str],

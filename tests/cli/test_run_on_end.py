@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.platforms import needs_shell, skip_without
+from support.platforms import needs_fifos, needs_shell, skip_without
 
 import journal.cli.run.on_end
 from journal import JobService
@@ -108,6 +108,7 @@ def test_a_command_that_takes_too_long_is_ended_with_all_its_processes(
 ) -> None:
     monkeypatch.setattr(journal.cli.run.on_end, "_GRACE_S", 0.1)
     warned: list[str] = []
+    skip_without(needs_fifos)
     os.mkfifo("alive")
     reader = os.open("alive", os.O_RDONLY | os.O_NONBLOCK)
     argv = ["sh", "-c", "exec 9>alive; trap '' TERM; sleep 600 & wait"]
@@ -119,6 +120,7 @@ def test_a_command_that_takes_too_long_is_ended_with_all_its_processes(
 
 
 def test_an_interrupt_ends_the_command_and_keeps_the_exit_code(tmp_path: Path) -> None:
+    skip_without(needs_fifos)
     os.mkfifo("started")
     process = subprocess.Popen(
         [
@@ -136,6 +138,7 @@ def test_an_interrupt_ends_the_command_and_keeps_the_exit_code(tmp_path: Path) -
 
 
 def test_signs_of_a_shell_in_quotes_are_text() -> None:
+    skip_without(needs_shell)  # words are quoted for sh here
     for word in ("a>b", "it's|", 'say "&"', "\\;"):
         assert parse_command(f"echo {shlex.quote(word)}") == ["echo", word]
     assert parse_command('echo "a\\"|" b\\;') == ["echo", 'a"|', "b;"]

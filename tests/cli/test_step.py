@@ -12,9 +12,10 @@ from subprocess import CompletedProcess
 
 import pytest
 from support.commands import journal, journal_process
-from support.platforms import needs_shell, skip_without
+from support.platforms import needs_fifos, needs_shell, skip_without
 
 from journal import JobRow, JobService, RowStatus, RowStep
+from journal.fs.shell import quote
 
 JOURNAL = [sys.executable, "-m", "journal"]
 STEP = shlex.join([*JOURNAL, "step"])
@@ -247,6 +248,7 @@ echo over > began
 def start_in_step(*options: str) -> tuple[subprocess.Popen[bytes], int]:
     """A run that is in the first step, and the process of that step."""
     for name in ("began", "gate"):
+        skip_without(needs_fifos)
         os.mkfifo(name)
     words = [*JOURNAL, *command(IN_STEP), *options, "--", "sh", "script"]
     child = subprocess.Popen(words, stderr=subprocess.DEVNULL)
@@ -295,6 +297,7 @@ def test_a_run_that_dies_between_steps_resumes_after_the_steps_that_are_done() -
 def test_a_terminated_step_waits_for_its_command_and_is_in_doubt_unless_that_succeeds(
     status: int, state: str
 ) -> None:
+    skip_without(needs_fifos)
     os.mkfifo("began")
     trap = f"trap 'exit {status}' TERM; echo $PPID > began; while true; do sleep 0.01; done"
     script = f"step s -- sh -c {shlex.quote(trap)}"
@@ -555,8 +558,11 @@ def test_each_row_in_review_gets_the_advice_that_fits_its_steps() -> None:
         service.start_row("j:5")
         service.review_row("j:5", "E", "m")
     found = advised()
-    assert "journal resolve j --row 1,3 --step charge --not-done" in found
-    assert "continues after the recorded steps" in found["journal resolve j --row 2,4 --retry"]
+    assert f"journal resolve j --row {quote('1,3')} --step charge --not-done" in found
+    assert (
+        "continues after the recorded steps"
+        in found[f"journal resolve j --row {quote('2,4')} --retry"]
+    )
     assert found["journal resolve j --row 5 --completed"] == "if they took effect"
     assert found["journal resolve j --row 5 --retry"].startswith("if they took no effect")
 

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from support.platforms import needs_terminals, skip_without
 from support.terminal import Command
 
 from journal import JobService
@@ -46,6 +47,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("JOURNAL_ROOT", raising=False)
     (tmp_path / "rows").write_text("".join(f"{number}\n" for number in range(1, 7)))
     (tmp_path / "held.sh").write_text(HELD)
+    skip_without(needs_terminals)
     os.mkfifo(tmp_path / "begun")
     return tmp_path
 

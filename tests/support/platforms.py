@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from functools import cache
 from pathlib import Path
 
@@ -63,6 +64,7 @@ needs_alarms = _needs(not IS_WINDOWS, "SIGALRM, which interrupts a test that han
 needs_rlimits = _needs(not IS_WINDOWS, "limits and use of resources (setrlimit, getrusage)")
 needs_terminals = _needs(not IS_WINDOWS, "pseudo-terminals")
 needs_shell = _needs(shutil.which("sh") is not None and not IS_WINDOWS, "sh and POSIX's tools")
+needs_time_zones = _needs(hasattr(time, "tzset"), "other time zones for one process (tzset)")
 needs_proc = _needs(sys.platform == "linux", "/proc")
 
 # --- files ---------------------------------------------------------------------------------------
