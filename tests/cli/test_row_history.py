@@ -1,7 +1,6 @@
 """`journal show --row` and `get_row_history`: all about one row. `journal errors`: where it failed."""
 
 import json
-import platform
 import subprocess
 import sys
 import tracemalloc
@@ -15,6 +14,7 @@ from support.terminal import on_terminal
 import journal
 from journal import JobService, RowHistory, RowNotFoundError
 from journal.cli.main import main
+from journal.fs.system import host_name
 from journal.history.error_groups import where_of
 from journal.history.row_history import MAX_KEPT, MAX_KEPT_BYTES
 
@@ -61,7 +61,7 @@ def test_the_history_of_a_row_has_its_attempts(history: RowHistory) -> None:
     assert [first.number, second.number, third.number] == [1, 2, 3]
     assert [a.outcome for a in history.attempts] == ["repeated", "failed", "completed"]
     assert [a.version for a in history.attempts] == ["v1", "v1", "v2"]
-    assert {a.host for a in history.attempts} == {platform.node()}
+    assert {a.host for a in history.attempts} == {host_name()}
     assert (first.error_code, first.error_message) == ("KeyError", "'street'")
     assert "in lookup" in str(first.traceback)
     assert third.traceback is None
@@ -174,7 +174,7 @@ def test_show_of_a_row_shows_all_about_it(root: Path, capsys: Capture) -> None:
     assert "result      label 1" in lines
     assert [line.split()[1] for line in lines if line.startswith("attempt ")] == ["1", "2", "3"]
     assert "repeated, " in text
-    assert f"on {platform.node()}, version v2" in text
+    assert f"on {host_name()}, version v2" in text
     assert text.count("            Traceback (most recent call last):") == 2
     assert text.count("in lookup") == 2
     assert ' DEBUG looking up {"zip":"90002"}' in text
