@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from mutation.patch import Patch
 from mutation.patches import PATCHES
 
 import journal
@@ -13,11 +12,15 @@ import journal
 PACKAGE = Path(journal.__file__).parent
 
 
-@pytest.mark.parametrize("patch", PATCHES, ids=lambda patch: patch.name)
-def test_a_patch_of_the_mutation_check_still_applies(patch: Patch) -> None:
-    text = (PACKAGE / f"{patch.module}.py").read_text()
-    assert text.count(patch.old) == 1
-    compile(text.replace(patch.old, patch.new), patch.module, "exec")
+@pytest.mark.parametrize("module", sorted({patch.module for patch in PATCHES}))
+def test_the_patches_of_a_module_still_apply(module: str) -> None:
+    text = (PACKAGE / f"{module}.py").read_text()
+    patches = [patch for patch in PATCHES if patch.module == module]
+    assert {
+        patch.name: text.count(patch.old) for patch in patches if text.count(patch.old) != 1
+    } == {}
+    for patch in patches:
+        compile(text.replace(patch.old, patch.new), patch.name, "exec")
 
 
 def test_no_two_patches_have_the_same_name() -> None:
