@@ -235,14 +235,23 @@ def _columns(header: _Header, source: _Source, begin: int) -> Columns:
     for name, size in zip(names, sizes, strict=True):
         column = _Column(source, name, lengths[name], begin, blocks[name])
         if name == "statuses":
-            columns.statuses = bytearray(column.read_all())
+            columns.statuses = column.read_all()
         else:
             setattr(columns, name, column)
         begin += size
-    status_counts = list(map(columns.statuses.count, range(len(STATUSES))))
-    if status_counts != header.status_counts or sum(status_counts) != rows:
+    counts = header.status_counts
+    if sum(counts) != rows or not _holds(columns.statuses, counts):
         raise _NotAHintError
     return columns
+
+
+def _holds(statuses: bytearray, counts: list[int]) -> bool:
+    """Return whether ``counts`` says how often each status occurs."""
+    return len(counts) == len(STATUSES) and all(
+        # a search takes a tenth of the time of counting
+        statuses.count(code) == count if count else code not in statuses
+        for code, count in enumerate(counts)
+    )
 
 
 class _Source:
@@ -304,12 +313,15 @@ class _Column(Sequence[int]):
         for number in range(len(self._blocks)):
             yield from self._passing(number)
 
-    def read_all(self) -> bytes:
+    def read_all(self) -> bytearray:
         """The whole column as bytes. Raises _NotAHintError if a block is broken."""
-        blocks = [self._read(number) for number in range(len(self._blocks))]
-        if None in blocks:
-            raise _NotAHintError
-        return b"".join(block.tobytes() for block in blocks if block is not None)
+        found = bytearray()
+        for number in range(len(self._blocks)):
+            data = self._bytes_of(number)
+            if data is None:
+                raise _NotAHintError
+            found += data
+        return found
 
     def _block(self, number: int) -> array[int]:
         block = self._blocks[number]
@@ -338,21 +350,28 @@ class _Column(Sequence[int]):
 
     def _read(self, number: int) -> array[int] | None:
         """A block from the hint; None if the block is broken."""
+        data = self._bytes_of(number)
+        if data is None:
+            return None
         block = array(_TYPES[self._name])
-        first = number * BLOCK_ROWS
-        length = min(BLOCK_ROWS, self._length - first) * block.itemsize
-        try:
-            data = self._source.stored.read_at(self._begin + first * block.itemsize, length)
-        except OSError:  # also in a forked child, where the file is closed
-            return None
-        if len(data) != length or crc32(data) != self._crcs[number]:
-            return None
-        if self._name in _SMALL and data[block.itemsize - 1 :: block.itemsize].strip(b"\0"):
-            return None
         block.frombytes(data)
         if sys.byteorder == "big":
             block.byteswap()
         return block
+
+    def _bytes_of(self, number: int) -> bytes | None:
+        size = array(_TYPES[self._name]).itemsize
+        first = number * BLOCK_ROWS
+        length = min(BLOCK_ROWS, self._length - first) * size
+        try:
+            data = self._source.stored.read_at(self._begin + first * size, length)
+        except OSError:  # also in a forked child, where the file is closed
+            return None
+        if len(data) != length or crc32(data) != self._crcs[number]:
+            return None
+        if self._name in _SMALL and data[size - 1 :: size].strip(b"\0"):
+            return None
+        return data
 
 
 # --- writing ---------------------------------------------------------------------------------

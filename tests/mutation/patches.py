@@ -963,15 +963,15 @@ HINTS = [
     Patch(
         "an offset in a hint is one",
         "index/hint",
-        '        if self._name in _SMALL and data[block.itemsize - 1 :: block.itemsize].strip(b"\\0"):\n',
+        '        if self._name in _SMALL and data[size - 1 :: size].strip(b"\\0"):\n',
         "        if False:\n",
         f"{HINT} tests/fuzz",
     ),
     Patch(
         "the status_counts of a hint are those of its rows",
         "index/hint",
-        "    if status_counts != header.status_counts or sum(status_counts) != rows:\n",
-        "    if sum(status_counts) != rows:\n",
+        "    if sum(counts) != rows or not _holds(columns.statuses, counts):\n",
+        "    if sum(counts) != rows:\n",
         HINT,
     ),
     Patch(
