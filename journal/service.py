@@ -27,6 +27,7 @@ from journal.format.arguments import (
     check_attempt,
     check_cost,
     check_count,
+    check_fields,
     check_label_path,
     check_moment,
     check_optional_object,
@@ -51,7 +52,6 @@ from journal.format.records import (
 from journal.format.values import as_json_value, load_sha256, read_back
 from journal.fs import directories, handles
 from journal.fs.locks import LOCK_TIMEOUT_S
-from journal.history.redact import check_fields, redacted_members
 from journal.ids import check_job_id, new_job_id, split_row_id
 from journal.index.index import CODES
 from journal.index.summary import job_of, summary_of
@@ -1019,6 +1019,8 @@ class JobService:
         entries = self._history(job_id).entries(begin)
         if not self.redact:
             return entries
+        from journal.history.redact import redacted_members  # noqa: PLC0415
+
         return (
             entry._replace(record=redacted_members(entry.record, self.redact)) for entry in entries
         )

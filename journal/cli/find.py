@@ -53,8 +53,16 @@ def complete_dashes(_ctx: click.Context, _parameter: click.Parameter, incomplete
     return [] if incomplete else ["--"]
 
 
-complete_path = click.Path().shell_complete  # for files and directories
-complete_directory = click.Path(file_okay=False).shell_complete
+def complete_path(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
+    """Shell completion for files and directories."""
+    return click.Path().shell_complete(ctx, parameter, incomplete)
+
+
+def complete_directory(
+    ctx: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[Any]:
+    """Shell completion for directories."""
+    return click.Path(file_okay=False).shell_complete(ctx, parameter, incomplete)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> list[str]:

@@ -10,8 +10,9 @@ from click.core import ParameterSource
 from journal.cli.find import find_job
 from journal.cli.output import echo_err, first_of
 from journal.errors import JournalError
+from journal.format.arguments import check_fields
 from journal.format.records import RowRecord
-from journal.history.redact import OWN_NAMES, check_fields, names_in
+from journal.history.redact import OWN_NAMES, names_in
 from journal.service import JobService
 
 _MAX_NAMED = 20

@@ -10,9 +10,9 @@ from typing import IO, Any
 
 from journal.errors import InvalidValueError, JournalError
 from journal.export.table import FlatRows, FlatSteps
+from journal.format.arguments import check_fields
 from journal.frames.collect import Options, check_columns
 from journal.fs.output import Output, whole_file
-from journal.history.redact import check_fields
 from journal.model import RowStatus
 from journal.service import JobService
 from journal.text import as_text, csv_liner, encode_json, json_array, tsv_cell, tsv_line

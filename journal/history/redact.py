@@ -5,12 +5,11 @@ This changes only output, never the journal.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import msgspec
 
-from journal.errors import InvalidValueError
 from journal.format.records import (
     ELSEWHERE,
     JobErrorRecord,
@@ -86,25 +85,10 @@ def _keys_of(value: Any) -> Iterator[str]:
             yield from _keys_of(item)
 
 
-def check_fields(fields: Collection[str]) -> frozenset[str]:
-    """Return the names of fields, casefolded, as they are compared with keys.
-
-    Raises InvalidValueError unless ``fields`` is a collection of strings. A single string is
-    refused.
-    """
-    if not isinstance(fields, (str, bytes)) and isinstance(fields, Collection):
-        names = list(fields)
-        if all(isinstance(name, str) and name for name in names):
-            return frozenset(name.casefold() for name in names)
-    raise InvalidValueError(
-        "redact", fields, "must be a collection of field names, such as ['password', 'address']"
-    )
-
-
 def redacted(value: Any, names: frozenset[str]) -> Any:
     """A copy of a JSON value with "[REDACTED]" for the value of each key in ``names``.
 
-    ``names`` come from :func:`check_fields`. Keys are compared as a whole, at any depth and
+    ``names`` come from :func:`journal.format.arguments.check_fields`. Keys are compared as a whole, at any depth and
     ignoring case: "zip" doesn't match "zip_code". Text is not searched.
     """
     if isinstance(value, dict):
@@ -120,7 +104,7 @@ def redacted(value: Any, names: frozenset[str]) -> Any:
 def redacted_members(value: Shown, names: frozenset[str]) -> Shown:
     """Return a copy of a record, job or row in which the fields in ``names`` are hidden.
 
-    ``names`` comes from :func:`check_fields`. A hidden object keeps its keys. A hidden number becomes
+    ``names`` comes from :func:`journal.format.arguments.check_fields`. A hidden object keeps its keys. A hidden number becomes
     ``None``. ``usage`` loses its hidden entries.
     Values that are computed from hidden data are hidden too: a checksum, an idempotency key, the id
     of an origin. Histories, exports, reports and listings all use this function.

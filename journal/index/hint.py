@@ -29,6 +29,7 @@ import sys
 from array import array
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, overload
 from zlib import crc32
@@ -106,7 +107,11 @@ _OF_INDEX = (
     *("status_counts", "cost_millionths", "usage", "before_attempt"),
     *("highest_number", "ascending"),
 )
-_decode_header = msgspec.json.Decoder(_Header).decode
+
+
+@cache  # at the first use, since most listings read no hint
+def _header_decoder() -> msgspec.json.Decoder[_Header]:
+    return msgspec.json.Decoder(_Header)
 
 
 class _NotAHintError(Exception):
@@ -158,7 +163,7 @@ def _read_header(hint: DerivedFile) -> tuple[_Header, int]:
     line = data[: max(end, 0)]
     if stated_crc(line) != content_crc(line, 0) or nests_deeper_than(line, MAX_DEPTH):
         raise _NotAHintError
-    return _decode_header(unsealed(line)), end + 1
+    return _header_decoder().decode(unsealed(line)), end + 1
 
 
 def _check(header: _Header, file: JournalFile) -> JobRecord:

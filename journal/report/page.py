@@ -11,11 +11,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from journal.format.arguments import check_fields
 from journal.format.records import RowStatusRecord, now
 from journal.fs import system
 from journal.fs.output import whole_file
 from journal.history.error_groups import group_errors
-from journal.history.redact import check_fields, redacted_members
+from journal.history.redact import redacted_members
 from journal.history.statistics import JobStatistics
 from journal.model import JobRow, RowStatus, expected_cost_cents
 from journal.report.plots import lines, load_library, stacked_bars

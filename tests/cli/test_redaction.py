@@ -11,6 +11,7 @@ import pytest
 
 from journal import JobService
 from journal.cli.main import main
+from journal.format.arguments import check_fields
 from journal.format.records import (
     LogRecord,
     Origin,
@@ -20,7 +21,7 @@ from journal.format.records import (
     RowStepRecord,
     now,
 )
-from journal.history.redact import REDACTED, check_fields, redacted_members
+from journal.history.redact import REDACTED, redacted_members
 
 SECRET = "94107-1234"
 JOB = "ship"

@@ -22,9 +22,10 @@ from journal import (
     LogEntry,
     RowNotFoundError,
 )
+from journal.format.arguments import check_fields
 from journal.format.commits import START, Position
 from journal.format.records import LogRecord, RowRecord, RowStatusRecord
-from journal.history.redact import REDACTED, check_fields, redacted
+from journal.history.redact import REDACTED, redacted
 from journal.repair import repair_job
 
 
