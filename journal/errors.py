@@ -458,7 +458,7 @@ class StepInDoubtError(JournalError):
 
 
 class StepRepeatedError(JournalError):
-    """Two attempts have each done a step. Both results are recorded, one of them in the log.
+    """Two attempts have done the same step. Both results are recorded, one of them in the log.
 
     The first attempt was given up, and its result came late. Attributes: ``row_id``, ``step`` (the
     step's name), ``attempt`` (the attempt whose result counts), ``repeated_by`` (the attempt whose

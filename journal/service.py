@@ -880,7 +880,7 @@ class JobService:
         return self._change_reopening(job_id, transitions.change_row, record)
 
     def _as_read(self, made: Made) -> Made:
-        """Return a row or a step with its result as it is read from the journal."""
+        """Return the row or step with the result that a reader of the journal would get."""
         if type(made.result) in (NoneType, str, int, bool):
             return made
         result = read_back(made.result, exact=self.numbers == "decimal")

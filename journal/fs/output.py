@@ -87,7 +87,7 @@ def remove_left_parts(directory: Path) -> None:
 def real_path(path: str | os.PathLike[str]) -> Path:
     """The path of an output after following links.
 
-    Only links of this user and of the user root are followed. In a shared directory, another user
+    Only links that the current user or root owns are followed. In a shared directory, another user
     could put a link where an output is expected. Then the output would replace the target of the
     link.
     """

@@ -151,8 +151,9 @@ def _run_text(details: object) -> str | None:
 class JobStatistics:
     """Throughput, latency and job events of a history.
 
-    - ``timeline``: all attempts that ended, including repeated ones. A row that was settled without
-      being started, for example by a person a day later, counts only if the job never starts rows.
+    - ``timeline``: all attempts that ended, including repeated ones. Rows that were settled without
+      being started, for example by a person the next day, are left out. They count only in a job
+      that records no starts.
     - ``repeated``: how many attempts failed and were followed by another attempt.
     - ``latencies``: how long attempts took.
     - ``events``: the last MAX_EVENTS events. ``earlier_events``: the number of events before them.

@@ -95,8 +95,8 @@ class Heads:
         self._new = 0  # how many heads were read from journals
 
     def load(self, job_ids: Iterable[str], *, with_status: bool) -> list[str]:
-        """Load the heads that an earlier listing has left of these jobs. Returns the ids of the
-        jobs whose head isn't known, or no longer.
+        """Load the heads of these jobs that an earlier listing has stored. Returns the ids of the
+        jobs that have no stored head, or whose stored head is out of date.
         """
         if self._read_file():
             states = files.states_in(self._root_text, self._ids, JOURNAL_NAME)

@@ -84,7 +84,7 @@ class RowLog:
 
 
 def _level(given: object) -> str:
-    """The level of LOG_LEVELS for a name, or for a number of ``logging``; else "INFO"."""
+    """The level of LOG_LEVELS for a name, or for a numeric level of ``logging``; else "INFO"."""
     if isinstance(given, int):
         return LOG_LEVELS[min(max(given // 10, 1), len(LOG_LEVELS)) - 1]
     try:

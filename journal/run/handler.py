@@ -373,14 +373,15 @@ class AttemptedRow:
     def log(self, message: object, /, level: str | int = "INFO", **details: Any) -> None:
         """Store a message with this attempt. Raises no exception.
 
-        - ``level``: one of :data:`LOG_LEVELS`, in any case, or a number of ``logging``. Another
-          level counts as "INFO".
+        - ``level``: one of :data:`LOG_LEVELS`, in upper or lower case, or a numeric level of the
+          module ``logging``. Another level counts as "INFO".
         - ``details``: JSON values. Other values are kept as text.
 
         The message isn't on the disk when this method returns. It is written in the same commit as
         the attempt's next record: the start or end of a step, or the outcome. If the process dies
-        before that, the message is lost. At most 1,000 messages with 256 KiB are stored for an
-        attempt. Then one more message says how many were dropped.
+        before that, the message is lost. For an attempt, at most 1,000 messages are
+        stored, which take at most 256 KiB together. Then one more message says how many were
+        dropped.
         """
         if self._log is None:
             with _new_log:

@@ -537,8 +537,8 @@ class JobRun:
         raised it. ``handle`` may also set the outcome of a row by its methods, such as
         ``row.complete()``.
 
-        - A row without an outcome needs a review, since its work may be done. Parts of the return
-          value that belong to no row become the result of such a review.
+        - A row without an outcome needs a review, since its work may be done. Entries of the
+          return value that belong to no row are stored as the result of these rows.
         - If ``handle`` raises an exception, it applies to each row without an outcome.
         """
         check_int(size, "size")

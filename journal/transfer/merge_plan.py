@@ -2,15 +2,15 @@
 
 All decisions of a merge are made here, before anything is written. ``merge.py`` writes the plan.
 
-A merge imports changes of the other copy ("there") into this copy ("here"). The changes of each row
-that only one copy knows decide what becomes of the row (see ``divergence.py``).
+A merge imports changes of the other copy ("there") into this copy ("here"). What becomes of a
+row depends on those of its changes that only one of the copies has (see ``divergence.py``).
 
 Rules about the status of a row:
 
 - Only the other copy changed the row: its changes are imported in order, with their times. These
   are outcomes, retries, redos and data. If the row is in flight there, it needs a review here.
-- The other copy only set the row back to pending, without a person's retry or redo: nothing
-  changes here, so that the row isn't tried on both copies.
+- In the other copy, the row only became pending again, and no person asked for that by a retry or
+  redo: nothing changes here. Otherwise both copies might try the row.
 - The row was in flight at the fork (the last common commit), or a copy has set it back to pending.
   If only one copy knows an outcome, that outcome counts. A status that a policy set is not an
   outcome. If neither copy knows an outcome, the status here stays.
@@ -21,9 +21,10 @@ Rules about the status of a row:
   tracking numbers are unique. If both skipped the row, and at most one of them had tried it before,
   the row stays skipped.
 - The row is completed here. The other copy worked on it, or redid it without knowing that it is
-  completed: the row stays completed. The job's error names the row, and the work there is logged.
-- The row is completed here, and the other copy had recorded the same completion when it redid the
-  row: the redo and the changes after it are imported.
+  completed: the row stays completed. The job's error (``Job.error_message``) names the row, and the
+  work there is logged.
+- The row is completed here. The other copy knew this completion, and redid the row after it: the
+  redo and all later changes are imported.
 - The other copy completed the row, and knows that this copy worked on it: the row is completed
   here, too. The job's error names the row.
 - The other copy reports work of a third copy: that counts as work of the other copy. If no status
@@ -46,13 +47,14 @@ Rules about data and added rows:
   new number ("renumbered") and keeps its key. If a renumbered row was worked on there, it needs a
   review.
 - Both copies added a row with the same number, and one of the two rows has lost its data by damage:
-  both rows are kept, since they may be the same row. The added row needs a review. The row that was
-  here needs a review unless it is done.
-- The row is completed here, and the other copy has completed its review of the same row, which is
-  renumbered there: nothing changes. But if the tracking numbers differ, both copies worked on it.
+  nobody can decide whether they are the same row. So both rows are kept. The added row needs a
+  review. The row that was here needs a review unless it is done.
+- The row is completed here. The other copy has the same row under a new number, and completed it
+  after a review: nothing changes. But if the tracking numbers differ, the rule for rows that both
+  copies worked on applies.
 
-The cost of an attempt there is always counted here: with its status if that is imported, and
-otherwise by a log record. If both copies recorded a completion with the same tracking number, only
+The cost of an attempt there is always counted here. If the status of the attempt is imported, the
+cost comes with it. Otherwise a log record adds the cost. If both copies recorded a completion with the same tracking number, only
 one cost is counted.
 
 No change is imported or reported twice, and no cost is counted twice. This is also true if the same
@@ -64,12 +66,12 @@ After A has merged B and B has merged A, the copies agree on every row except th
 - Added rows may have different numbers.
 - A row that is completed on one copy may need a review on the other, or may have been settled
   differently there.
-- A row that needs a review on both copies keeps each copy's data.
+- If a row needs a review on both copies, each copy keeps its own data of the row.
 - If only one copy set a row back to pending, the other copy keeps the row's status.
 - If nobody knows the outcome of a row, each copy's policy decides.
 - For a step that both copies did, each copy keeps its own result.
-- If one copy redid a row, and the other doesn't import the redo because it has the row in review or
-  completed, the steps are removed only in the first one.
+- A redo removes the steps of the row. A copy in which the row is in review or completed may not
+  import the redo of the other copy. Then it keeps the steps.
 
 A merge doesn't change the job's status. An older version wrote records which say that the
 unfinished rows were moved to a retry job. Such records are imported.

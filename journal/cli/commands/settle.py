@@ -44,8 +44,8 @@ def retry_command(ctx: click.Context, job: str, selection: Selection) -> None:
     """Retry failed rows: make them pending again, and reopen the job if it has ended.
 
     Without options, all failed rows are retried, except rows that may have taken effect. --row may
-    also name skipped rows. If --row is the only option and names a row whose status doesn't allow a
-    retry, nothing is changed. If --where or --error-code is given too, rows that can't be retried
+    also name skipped rows. If only --row selects the rows, and it names a row whose status doesn't
+    allow a retry, nothing is changed. If --where or --error-code is given too, rows that can't be retried
     are left out and the others are retried.
 
     Some failed rows may have taken effect, for example after --on-interrupted fail. These rows are
@@ -201,12 +201,12 @@ def _report_pending(service: JobService, job_id: str, count: int) -> None:
 def skip_command(ctx: click.Context, job: str, selection: Selection, reason: str | None) -> None:
     """Skip pending or failed rows, so that they are not run. They count as done.
 
-    --row may also name rows that need a review. If --row is the only option and names a row whose
-    status doesn't allow a skip, nothing is changed. If --where or --error-code is given too, rows
+    --row may also name rows that need a review. If only --row selects the rows, and it names a row
+    whose status doesn't allow a skip, nothing is changed. If --where or --error-code is given too, rows
     that can't be skipped are left out and the others are skipped. --error-code selects only failed
     rows.
 
-    Prints the number of rows.
+    Prints how many rows were skipped.
 
     Example: journal skip ship-orders --row 5,12-40 --reason "the customer has cancelled"
     """
@@ -330,7 +330,7 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
     another cause, the row stays in review: for example if the handler asked for the review, or if
     the run died and did not have --on-interrupted resume.
 
-    Prints the number of rows.
+    Prints how many rows were settled.
 
     Example: journal resolve ship-orders --row 7 --completed --tracking-number 1Z999
     """

@@ -169,7 +169,7 @@ class _Child:
 
 
 class _Step(NamedTuple):
-    """A step of a row. This process was started by the command of that row."""
+    """A step of a row. The command that `journal run` started for the row has started this process."""
 
     service: JobService
     row_id: str

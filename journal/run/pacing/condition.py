@@ -65,7 +65,7 @@ _WORD = re.compile(r"""\s*(?:[^\s'"]|'[^']*'|"[^"]*")+""")  # of a command line
 
 
 def left_open(job: Job, how_to: HowTo) -> str:
-    """The message of a run that ends because no open row meets its condition."""
+    """The message of a run that ends because no open row meets the run's condition."""
     rows = counted(job.pending_count, "row|rows stays|stay open")
     return f"{rows}, because of {how_to.argument('where')}"
 

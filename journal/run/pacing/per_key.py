@@ -32,7 +32,10 @@ _FIRST_ROWS = 1000  # rows that are read to find out whether a column exists
 
 
 class _Numbers:
-    """Row numbers in ascending order, in 4 bytes each; in 8 if one is 2**32 or more."""
+    """Row numbers in ascending order.
+
+    Each takes 4 bytes, or 8 bytes if any of them is 2**32 or more.
+    """
 
     __slots__ = ("_first", "_numbers")
 
