@@ -21,6 +21,7 @@ from journal import (
     JobService,
     RowStatus,
 )
+from journal.fs.system import host_name
 
 JOB = "shared"
 OTHER_INODE = "replaced by a rename"
@@ -239,7 +240,7 @@ def test_a_second_run_is_refused_with_host_pid_and_start_of_the_first(tmp_path: 
         with pytest.raises(JobBusyError) as refused:
             service.start_job(JOB)
         assert refused.value.job_id == JOB
-        assert refused.value.host == os.uname().nodename
+        assert refused.value.host == host_name()
         assert refused.value.pid == runner.pid
         assert before <= datetime.fromisoformat(refused.value.started_at) <= datetime.now(UTC)
         assert str(runner.pid) in str(refused.value)

@@ -22,6 +22,7 @@ import pytest
 from support.children import Child, journal_path
 from support.copies import JOB, packed, source
 from support.effort import sample
+from support.platforms import needs_fork, skip_without
 
 import journal
 from journal import CopiesDivergedError, JobService
@@ -176,6 +177,7 @@ class Machines:
 
 @pytest.fixture(name="server", scope="module")
 def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
+    skip_without(needs_fork)
     with Child(SERVER, tmp_path_factory.mktemp("server"), JOB) as server:
         yield server
 

@@ -34,7 +34,7 @@ from support.copies import (
     staging_of,
 )
 from support.effort import IS_LONG
-from support.platforms import needs_fifos, needs_links, needs_modes
+from support.platforms import needs_deep_paths, needs_fifos, needs_links, needs_modes, needs_shell
 
 import journal.fs.system
 import journal.transfer.pack_contents
@@ -47,6 +47,7 @@ from journal import (
     PackError,
     StorageError,
 )
+from journal.fs.system import host_name
 from journal.index.replay import replay as replay_all
 from journal.transfer import compare_copies, pack_job, pack_to_file, pull_job, unpack_job
 from journal.transfer.pack_contents import Manifest, PackedFile
@@ -89,7 +90,7 @@ def test_what_is_unpacked_is_what_was_packed_to_the_byte(
     assert content_of(there) == content_of(here)
     assert verify_job(there / JOB).findings == []
     assert manifest.rows["completed"] == 2
-    assert manifest.host == os.uname().nodename
+    assert manifest.host == host_name()
     assert staging_of(there) == []
     for path in [there / JOB, *(there / JOB).rglob("*")]:
         assert path.stat().st_mode & 0o077 == 0
@@ -136,6 +137,7 @@ def test_a_pack_is_as_of_the_last_seal_and_holds_neither_locks_nor_hints_nor_tor
     assert [(tmp_path / "third" / JOB / name).read_text() for name in kept] == ["x"] * 3
 
 
+@needs_shell
 def test_any_tar_reads_a_pack_as_the_job_s_directory(here: Path, tmp_path: Path) -> None:
     pack = packed(here, tmp_path / "pack.tar.gz")
     plain = tmp_path / "plain"
@@ -372,6 +374,7 @@ def test_a_pack_that_can_not_be_where_it_is_to_be_is_refused(
     assert sorted(os.listdir(tmp_path)) == ["file", "here"]
 
 
+@needs_deep_paths
 def test_a_pack_whose_name_is_too_long_is_a_storage_error(here: Path, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="File name too long"):
         packed(here, tmp_path / ("x" * 300))
@@ -631,6 +634,7 @@ def fixture_removed_after(tmp_path: Path) -> Iterator[None]:
     subprocess.run(["rm", "-rf", tmp_path / "here"], check=True)
 
 
+@needs_deep_paths
 @pytest.mark.usefixtures("removed_after")
 def test_however_deep_its_artifacts_are_a_job_is_deleted_and_its_leftovers_block_nobody(
     tmp_path: Path,
@@ -647,6 +651,7 @@ def test_however_deep_its_artifacts_are_a_job_is_deleted_and_its_leftovers_block
     assert staging_of(here) == []
 
 
+@needs_deep_paths
 def test_what_is_too_deep_for_a_pack_is_left_out_and_named(here: Path, tmp_path: Path) -> None:
     make_deep(here / JOB / "artifacts" / "deep", 60, "a" * 100)
     length = 4095 - len(os.fspath(here / JOB / "artifacts" / "long"))  # of a path, with no more
@@ -733,6 +738,7 @@ def test_directories_count_for_max_bytes_and_none_of_them_is_held_before_that(th
     assert not there.exists()
 
 
+@needs_deep_paths
 def test_directories_are_not_held_while_they_are_made(tmp_path: Path) -> None:
     def peak_of(count: int) -> int:
         pack = deep_pack(count)

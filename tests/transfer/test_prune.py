@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from support.children import FaultyOs, fails, journal_path
 from support.copies import put_artifact
-from support.platforms import needs_fifos, needs_links
+from support.platforms import needs_fifos, needs_links, needs_open_files_moved
 from support.system_os import SYSTEM_OS
 
 import journal.fs.system
@@ -385,6 +385,7 @@ class KilledOs:
         return call
 
 
+@needs_open_files_moved
 def test_kill_9_at_any_moment_leaves_the_job_or_its_pack(
     root: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -470,7 +471,7 @@ def test_an_interrupted_command_lists_what_it_has_deleted(
 
     def interrupt(real: Callable[..., Any], *arguments: Any) -> Any:
         if arguments[0] == root / "b":
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         return real(*arguments)
 
     faulty.always("scandir", interrupt)
