@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from support.commands import journal
+
 from journal import JobService
 from journal.transfer import pack_to_file
 from journal.transfer.source import Source
@@ -18,10 +20,15 @@ from journal.verify import verify_job
 JOB = "moved"
 
 
-def journal_line(root: Path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """The command ``journal``, run as a person runs it."""
-    command = [sys.executable, "-W", "error", "-m", "journal", "--root", str(root), *arguments]
-    return subprocess.run(command, check=False, **{"capture_output": True, "text": True, **options})
+def journal_line(
+    root: Path, *arguments: str, stdin: Any = None
+) -> subprocess.CompletedProcess[str]:
+    """What the command ``journal`` returns; in a process of its own if it has something to read."""
+    words = ["--root", str(root), *arguments]
+    if stdin is None:
+        return journal(*words)
+    command = [sys.executable, "-W", "error", "-m", "journal", *words]
+    return subprocess.run(command, stdin=stdin, capture_output=True, text=True, check=False)
 
 
 def make_job(root: Path, rows: int = 6, *, job_id: str = JOB) -> None:

@@ -101,7 +101,7 @@ def test_a_pack_goes_through_a_pipe_from_one_store_to_another(here: Path, there:
     with subprocess.Popen(
         [*command, str(here), "pack", JOB, "-o", "-"], stdout=subprocess.PIPE
     ) as sender:
-        received = journal_line(there, "unpack", "-", stdin=sender.stdout, text=True)
+        received = journal_line(there, "unpack", "-", stdin=sender.stdout)
     assert (received.returncode, received.stdout) == (0, f"{JOB}\n"), received.stderr
     assert sender.returncode == 0
     assert content_of(there) == content_of(here)
