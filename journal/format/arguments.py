@@ -50,14 +50,14 @@ def check_optional_text(value: object, where: str) -> str | None:
 
 
 def check_attempt(value: object) -> int:
-    """Return the number of an attempt."""
+    """Check that the value is the number of an attempt, and return it."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
         raise InvalidValueError("attempt", value, "must be an int from 0 to 2**32-1")
     return int(value)
 
 
 def check_step_error(value: object) -> tuple[str, str] | None:
-    """Return the code and message of a failed step, or None."""
+    """Check the error of a failed step. Return its code and message; for None, return None."""
     match value:
         case None:
             return None
@@ -97,15 +97,16 @@ def check_count(value: object, where: str) -> int | None:
 _MAX_COST_CENTS = 2**63 // 10**6
 _MILLIONTH = Decimal("0.000001")
 _EXACT = Context(prec=40)  # instead of the caller's own context
-MAX_USAGE_NAMES = 100  # of a job: each summary and the hint hold them all
+# A job has at most this number of usage names, since each summary and the hint hold all of them.
+MAX_USAGE_NAMES = 100
 
 
 def check_cost(value: object, where: str = "cost_cents") -> int | float | None:
-    """Return a cost in cents as it is recorded: an int if it is whole, else a float; or None.
+    """Return a cost in cents as the journal records it: an int if it is whole, else a float.
 
-    A cost is usually computed, for example for 7 tokens at 0.0000015 cents each. So more than six
-    decimals are rounded to millionths of a cent. If such a cost were refused, rows whose work is
-    paid would need a review.
+    For None, returns None. A cost is usually computed, for example for 7 tokens at 0.0000015 cents
+    each. So a cost with more than six decimals is rounded to millionths of a cent. It isn't
+    refused, because its row, whose work is already paid, would then need a review.
     """
     if value is None:
         return None
@@ -126,7 +127,10 @@ def check_cost(value: object, where: str = "cost_cents") -> int | float | None:
 
 
 def check_usage(value: object, where: str = "usage") -> dict[str, int | float] | None:
-    """Return numbers by name as they are recorded. None and an empty mapping become None."""
+    """Return the usage (numbers by name) as the journal records it. An empty mapping becomes None.
+
+    For None, returns None.
+    """
     if value is None:
         return None
     if not isinstance(value, Mapping):
@@ -144,14 +148,15 @@ def check_usage(value: object, where: str = "usage") -> dict[str, int | float] |
 
 
 def _number(value: Any, where: str, kinds: str) -> int | float | Decimal:
-    """Return a number as one of these types. Scalars of numpy and pandas are numbers, too."""
+    """Return a number as an int, float or Decimal. Scalars of numpy and pandas are numbers, too."""
     try:
         if isinstance(value, Decimal) and not value.is_nan():
             return value
         if isinstance(value, float):
             return float(value)
         if not isinstance(value, (bool, str, bytes, Decimal)):
-            # Use the text of a 32-bit float: its value as a double has other digits.
+            # A 32-bit float is converted by its text. Converted by its value, it would get
+            # different digits as a double.
             return index(value) if hasattr(value, "__index__") else float(str(value))
     except (TypeError, ValueError):
         pass
@@ -194,7 +199,10 @@ NewRow = tuple[int, str, bytes, str | None]
 
 
 def row_items(row_data: Any) -> Iterator[Any]:
-    """The items of what a caller gives as rows. Raises InvalidValueError if it is no iterable."""
+    """Return an iterator over the rows in ``row_data``, which may be a data frame.
+
+    Raises InvalidValueError if ``row_data`` isn't an iterable of mappings.
+    """
     if isinstance(row_data, (str, bytes, Mapping)):
         raise InvalidValueError("row_data", row_data, "must be an iterable of mappings")
     frame = frame_rows(row_data, "row_data")
@@ -205,9 +213,9 @@ def row_items(row_data: Any) -> Iterator[Any]:
 
 
 def plain_rows(items: list[Any], first_number: int) -> Iterator[NewRow] | None:
-    """The rows of items that have only plain data; None if that isn't certain.
+    """Return the rows for ``items`` if all items certainly hold only plain data, else None.
 
-    They are checked together, which takes less than half of the time.
+    All items are checked together. That takes less than half the time of checking one by one.
     """
     try:
         data = [item["data"] for item in items if type(item) is dict and len(item) == 1]
@@ -227,10 +235,10 @@ def plain_rows(items: list[Any], first_number: int) -> Iterator[NewRow] | None:
 def check_new_rows(
     items: list[Any], next_number: int, place: int, keys: Collection[str] = ()
 ) -> Iterator[NewRow]:
-    """Yield the row for each item. Each is checked when it is consumed.
+    """Yield the row for each item. An item is checked only when its row is consumed.
 
-    ``place``: of the first item among all items. The caller checks that no number is in use. Raises
-    InvalidValueError.
+    ``place`` is the index of ``items[0]`` among all items of the call. The caller must check that
+    no row number is already in use. Raises InvalidValueError.
     """
     for item_place, item in enumerate(items, place):
         data = item.get("data") if type(item) is dict else None
@@ -242,7 +250,7 @@ def check_new_rows(
 
 
 def _plain_row(item: dict[str, Any], text: bytes, next_number: int) -> NewRow | None:
-    """A row with the data ``text``, if all other members are of the usual types, else None."""
+    """Make a row with the data ``text``. Returns None if another member has an unusual type."""
     number, checksum = item.get("row_number"), item.get("row_checksum")
     key = item.get("idempotency_key")
     if number is None:
@@ -284,7 +292,10 @@ def check_rows(rows: Any, where: str) -> None:
 
 
 def frame_rows(frame: Any, where: str) -> Iterator[dict[str, Any]] | None:
-    """The rows of a data frame as dicts; None for anything else. Raises InvalidValueError."""
+    """Yield the rows of a data frame as dicts. If it isn't a data frame, return None instead.
+
+    Raises InvalidValueError.
+    """
     try:
         return rows_of_frame(frame)
     except ValueError as error:
@@ -334,9 +345,9 @@ def _new_row(place: int, item: Any, next_number: int, keys: Collection[str]) -> 
 
 
 def check_key_digits(value: Any, where: str) -> None:
-    """Raise InvalidValueError if a key has a number with more digits than a float.
+    """Raise InvalidValueError if a key has a number with more digits than a float can hold.
 
-    Otherwise readers that decode numbers as floats would see the same key in several rows.
+    Readers that decode numbers as floats would see the same key in several rows.
     """
     if encode_by_value(value) != encode_by_value(read_back(value)):
         reason = "a key can't be a number with more digits than a double has: make it text"
@@ -344,7 +355,7 @@ def check_key_digits(value: Any, where: str) -> None:
 
 
 def check_fields(fields: Collection[str]) -> frozenset[str]:
-    """Return the names of fields to redact, casefolded, as they are compared with keys.
+    """Return the names of the fields to redact, casefolded for the comparison with keys.
 
     Raises InvalidValueError unless ``fields`` is a collection of strings. A single string is
     refused.
@@ -362,8 +373,9 @@ _ROW_KEYS = frozenset(("row_number", "row_checksum", "idempotency_key", "data"))
 
 
 def how_to_dict(value: Any) -> str:
-    """The part of a message that says how to convert a typed object to a dict; "" for other
-    values.
+    """Return the part of a message that says how to convert a typed object to a dict.
+
+    Returns "" if ``value`` isn't such an object.
     """
     kind = type(value)
     ways = {

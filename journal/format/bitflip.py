@@ -1,8 +1,8 @@
 """Finds one flipped bit in a commit, from the commit's seal.
 
-A CRC is linear. So the difference (XOR) between a commit's crc and the crc in its seal depends only
-on the positions of the flipped bits. Each bit has a different effect on the crc, so the difference
-identifies the bit.
+A seal is the CRC-32 at the end of a commit. A CRC is linear. So the difference (XOR) between a
+commit's crc and the crc in its seal depends only on the positions of the flipped bits. Each bit has
+a different effect on the crc, so the difference identifies the bit.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from zlib import crc32
 from journal.format.commits import Readable
 from journal.format.seal import SEALED_END_BYTES, SEALED_LINE_END, sealed_end
 
-# In a commit up to this length, each bit has a different effect, since the polynomial is primitive.
+# In a commit up to this length, each bit has a different effect on the crc, since the polynomial is
+# primitive.
 _MAX_BYTES = (2**32 - 1) // 8
 
 _PIECE_BYTES = 1 << 20
-_STRIDE_BYTES = 1 << 10  # searched in one step; a table has an entry for each bit of a stride
+# One step of the search covers a stride of this length. A table has an entry for each bit of it.
+_STRIDE_BYTES = 1 << 10
 
 # A seal whose LF became another byte, with the next commit right after that byte.
 LOST_LINE_END = re.compile(SEALED_LINE_END.pattern.removesuffix(rb"\n") + rb"([^\n])(?={)")
@@ -56,9 +58,9 @@ def possible_flips(file: Readable, offset: int, end: int, crc: int) -> Iterator[
     ``crc`` is the crc in the seal before the commit.
 
     Up to a length of 91,607 bits, CRC-32 has a Hamming distance of 4 (Koopman, "32-Bit Cyclic
-    Redundancy Codes for Internet Applications", 2002). So in such a commit, at most one bit is
-    found, and two flipped bits are never mistaken for one. In a longer commit, other damage looks
-    like a flip with a probability of one in 2^32 for each bit of the commit.
+    Redundancy Codes for Internet Applications", 2002). So in a commit up to this length, at most
+    one bit is found, and two flipped bits are never mistaken for one. In a longer commit, other
+    damage may look like one flipped bit. The probability is one in 2^32 for each bit of the commit.
     """
     body = end - offset - SEALED_END_BYTES
     if body < 0:
@@ -108,19 +110,22 @@ def flipped_bit(difference: int, length: int) -> tuple[int, int] | None:
 
 @cache
 def _tables() -> tuple[dict[int, tuple[int, int]], list[list[int]]]:
-    """The two tables for a search from the end of a commit, stride by stride.
+    """Return two tables for a search from the end of a commit, stride by stride.
 
-    The first maps each crc difference that one bit in the last ``_STRIDE_BYTES`` can make to that
-    bit: the index of its byte, counted from the end, and the value of the bit. The second moves a
-    difference back by one stride. It has one table for each of the four bytes of a difference.
+    - The first table is a dict. Its keys are the crc differences that one flipped bit in the last
+      ``_STRIDE_BYTES`` can make. Its values are that bit: the index of its byte, counted from the
+      end, and the value of the bit.
+    - The second table moves a difference back by one stride. It has one list for each of the four
+      bytes of a difference.
     """
-    changes = [crc32(bytes([byte])) ^ crc32(b"\0") for byte in range(256)]  # of a last byte
+    # Each item is the difference in the crc if ``byte`` is the last byte instead of 0.
+    changes = [crc32(bytes([byte])) ^ crc32(b"\0") for byte in range(256)]
     near = {}
     for bit in (1 << number for number in range(8)):
         change = changes[bit]
         for before in range(_STRIDE_BYTES):
             near[change] = before, bit
-            change = change >> 8 ^ changes[change & 0xFF]  # if one more byte follows
+            change = change >> 8 ^ changes[change & 0xFF]  # the change if one more byte follows
     undo = {change >> 24: (change << 8 & 0xFFFFFFFF) ^ byte for byte, change in enumerate(changes)}
     back = []
     for low in range(0, 32, 8):

@@ -1,8 +1,9 @@
-"""The fast reader: from bytes to verified commits, for a sound journal.
+"""The fast reader of verified commits, for an undamaged journal.
 
-The reader stops at the first commit that doesn't match its seal. ``scan.py`` finds out why. The
-reader needs constant memory: a commit larger than a chunk is read twice, first to verify it, then
-to yield its lines.
+A commit ends with a seal, which is a chained CRC-32. The reader stops at the first commit that
+doesn't match its seal. ``scan.py`` finds out why the commit doesn't match. The reader needs
+constant memory, because a commit larger than a chunk is read twice: first to verify it, then to
+yield its lines.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from zlib import crc32
 from journal.format.records import MAX_LINE_BYTES
 from journal.format.seal import SEAL_BYTES, SEAL_HEAD, SEALED_END_BYTES, SEALED_LINE_END
 
-CHUNK_BYTES = 1 << 16  # the fastest of 2^15 to 2^20: the lines stay in the CPU cache between passes
+# The fastest of the sizes 2^15 to 2^20, since the lines stay in the CPU cache between the passes.
+CHUNK_BYTES = 1 << 16
 
 # Slices for map(). Each slice object is made once, and not for each line.
 _seal_of = itemgetter(slice(-SEAL_BYTES, None))
@@ -26,13 +28,13 @@ _body_of = itemgetter(slice(None, -SEAL_BYTES))
 
 
 class Readable(Protocol):
-    """A file from which commits can be read. No other method is needed."""
+    """A file from which commits can be read. It needs only this method."""
 
     def read_at(self, offset: int, length: int) -> bytes: ...
 
 
 class Position(NamedTuple):
-    """A place between two commits: its ``offset`` in bytes, and the ``crc`` in the seal before."""
+    """A place between two commits: its ``offset`` in bytes, and the ``crc`` in the seal before it."""
 
     offset: int
     crc: int
@@ -44,12 +46,12 @@ START = Position(0, 0)
 class Block(NamedTuple):
     """Whole lines of verified commits.
 
-    - ``lines``: the lines without LF. The first is at ``offset``.
+    - ``lines``: the lines without LF. The first line is at ``offset``.
     - ``after``: the position after the last commit that has lines in this block.
-    - ``ends``: True if the last line of the block ends at ``after``. A large commit takes several
-      blocks.
+    - ``ends``: True if the last line of the block ends at ``after``. False if the commit is large,
+      and its lines continue in the next block.
     - ``commits``: how many commits end in this block.
-    - ``ascii``: whether all bytes are ASCII, and so are valid UTF-8.
+    - ``ascii``: True if all bytes are ASCII, so that they need no check for valid UTF-8.
     """
 
     offset: int
@@ -65,7 +67,7 @@ def verified_blocks(
 ) -> Iterator[Block]:
     """Yield the commits from ``start`` to ``size`` (bytes) as blocks of lines.
 
-    Of a large commit, lines before the one with the byte at ``skip_to`` may be left out.
+    If a commit is large, its lines that end before the offset ``skip_to`` may be left out.
     Each commit is verified before its first line is yielded. The iterator ends before the first
     commit that is incomplete or doesn't match its seal. To find out whether everything was read,
     compare the last position with ``size``.
@@ -91,11 +93,12 @@ def verified_blocks(
 
 
 def verified_lines(chunk: bytes, position: Position) -> tuple[list[bytes], Position, int]:
-    """Return the lines of the valid commits that begin ``chunk``, the position after these commits,
-    and how many commits they are.
+    """Return the lines of the valid commits at the beginning of ``chunk``.
+
+    Also returns the position after these commits, and how many commits they are.
     """
     lines = chunk.split(b"\n")
-    lines.pop()  # the part after the last LF
+    lines.pop()  # drop the part after the last LF
     crc = _crc_of_single_records(lines, position.crc)
     if crc is not None:
         return lines, Position(position.offset + chunk.rfind(b"\n") + 1, crc), len(lines)
@@ -111,7 +114,7 @@ def _crc_of_single_records(lines: list[bytes], crc: int) -> int | None:
     if seals.count(SEAL_HEAD) != len(lines):
         return None
     crcs = [crc := crc32(body, crc) for body in map(_body_of, lines)]
-    # Formatting and comparing all digits in one step takes a tenth of the time.
+    # Formatting and comparing all digits in one step takes a tenth of the time of a loop.
     if b"".join((SEAL_HEAD, _hex(crcs).replace(b"|", b'"}' + SEAL_HEAD), b'"}')) != seals:
         return None
     return crc
@@ -141,8 +144,9 @@ def _hex(crcs: list[int]) -> bytes:
 
 
 def _end_of_large_commit(file: Readable, start: Position, size: int) -> Position | None:
-    """Return the end of a commit larger than a chunk, which begins at ``start``; None if it is
-    invalid.
+    """Return the end of a commit that begins at ``start`` and is larger than a chunk.
+
+    Returns None if the commit is invalid.
     """
     crc = start.crc
     offset = start.offset
@@ -170,7 +174,10 @@ def _end_of_large_commit(file: Readable, start: Position, size: int) -> Position
 
 
 def _line_begin(file: Readable, offset: int, floor: int) -> int:
-    """Where the line with the byte at ``offset`` begins. A line begins at ``floor``."""
+    """Return where the line that contains the byte at ``offset`` begins.
+
+    ``floor`` is an earlier offset at which a line begins.
+    """
     while offset > floor:
         low = max(offset - CHUNK_BYTES, floor)
         last_lf = file.read_at(low, offset - low).rfind(b"\n")
@@ -181,7 +188,7 @@ def _line_begin(file: Readable, offset: int, floor: int) -> int:
 
 
 def _blocks_of_large_commit(file: Readable, offset: int, after: Position) -> Iterator[Block]:
-    """The lines from ``offset`` to ``after`` in blocks of about one chunk."""
+    """Yield the lines from ``offset`` to ``after`` in blocks of about one chunk."""
     length = CHUNK_BYTES
     while offset < after.offset:
         chunk = file.read_at(offset, min(length, after.offset - offset))
@@ -194,6 +201,6 @@ def _blocks_of_large_commit(file: Readable, offset: int, after: Position) -> Ite
             offset += cut
             length = CHUNK_BYTES
         elif len(chunk) < length or length > MAX_LINE_BYTES:
-            return  # the file shrank, or a line is too long, so ``after`` isn't reached
+            return  # ``after`` can't be reached: the file shrank, or a line is too long
         else:
             length *= 2

@@ -58,10 +58,10 @@ def to_json(value: Any, *, any_keys: bool = False) -> Any:
         ]
     if isinstance(value, AbstractSet):
         items = [to_json(item, any_keys=any_keys) for item in value]
-        with suppress(TypeError):  # from an item that JSON can't hold
+        with suppress(TypeError):  # an item is a value that JSON can't hold
             items.sort(key=encode_json)
         return items
-    for order in ("deterministic", None):  # the first can't sort a set of text and numbers
+    for order in ("deterministic", None):  # "deterministic" can't sort a set of text and numbers
         with suppress(TypeError):
             builtins = _to_builtins(value, order=order)
             if type(builtins) is not type(value):
@@ -92,7 +92,7 @@ def _key(key: Any) -> Any:
 
 def _by_hook(value: Any) -> Any:
     standing = stands_for(value)
-    if type(standing) is Number:  # which msgspec doesn't know
+    if type(standing) is Number:  # msgspec doesn't know this type
         return Decimal(standing)
     if standing is value:
         if isinstance(value, (Mapping, AbstractSet, deque, list)):
@@ -105,7 +105,7 @@ _to_builtins = partial(msgspec.to_builtins, builtin_types=(Decimal,), enc_hook=_
 
 
 def stands_for(value: Any) -> Any:
-    """A simpler value in place of ``value``; ``value`` itself if there is none."""
+    """Return a simpler value to encode in place of ``value``, or ``value`` if there is none."""
     kind = type(value)
     if kind in SCALARS:
         return value
@@ -134,8 +134,9 @@ def stands_for(value: Any) -> Any:
 
 
 def _number(value: Decimal) -> Any:
-    """A Decimal as an int or Number with the same digits. Values that JSON can't hold are
-    unchanged.
+    """Convert a Decimal to an int or Number with the same digits.
+
+    A Decimal that JSON can't hold, such as Infinity, is returned unchanged.
     """
     if not value.is_finite():
         return value
@@ -172,7 +173,7 @@ _SUBCLASSES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (int, int.__int__),
     (float, _float),
     (bytes, bytes),
-    (dt.datetime, _time),  # before date, of which it is a subclass
+    (dt.datetime, _time),  # this entry is before the one for date, of which datetime is a subclass
     (dt.date, _time),
     (dt.time, _time),
     (dt.timedelta, _duration),
@@ -180,7 +181,7 @@ _SUBCLASSES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
 
 
 def _from_array(value: Any) -> Any:
-    """A scalar or an array that has ``tolist``, with null for missing values."""
+    """Convert a scalar or an array that has ``tolist``. Missing values become null."""
     if getattr(getattr(value, "dtype", None), "kind", "") in ("m", "M"):
         return [*value] if getattr(value, "ndim", 1) else value[()]
     found = value.tolist()
@@ -188,7 +189,7 @@ def _from_array(value: Any) -> Any:
 
 
 def without_nan(value: Any) -> Any:
-    """``value`` with null for each NaN, at any depth of lists, tuples and dicts."""
+    """Replace each NaN in ``value`` by null, at any depth of lists, tuples and dicts."""
     if type(value) in (list, tuple):
         return [without_nan(item) for item in value]
     if type(value) is dict:
@@ -225,11 +226,11 @@ _METHODS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
 
 
 def rows_of_frame(frame: Any) -> Iterator[dict[str, Any]] | None:
-    """The rows of a data frame of pandas, polars or pyarrow as dicts; None for anything else.
+    """Yield the rows of a data frame of pandas, polars or pyarrow as dicts.
 
-    Missing values are None. Names of columns are text. If an index, or a level of an index, has a
-    name, it becomes a column. Otherwise it is left out. Raises ValueError if two columns have the
-    same name.
+    If ``frame`` isn't a data frame, returns None instead. Missing values are None. Names of columns
+    are text. An index, or a level of an index, becomes a column if it has a name, and is left out
+    otherwise. Raises ValueError if two columns have the same name.
     """
     kind = type(frame)
     of_index: list[Any] = []
@@ -258,16 +259,17 @@ def rows_of_frame(frame: Any) -> Iterator[dict[str, Any]] | None:
 
 
 def _with_index(frame: Any) -> tuple[list[Any], Any, Iterable[Iterable[Any]]]:
-    """The names of the levels of the index, the names of the columns, and the rows with both.
+    """Return three things: the names of the index levels, the names of the columns, and the rows.
 
-    Levels without a name are left out.
+    Each row has the values of its index levels and of its columns. Levels without a name are left
+    out.
     """
     index = frame.index
     levels = list(getattr(index, "names", None) or [getattr(index, "name", None)])
     named = [place for place, name in enumerate(levels) if name is not None]
     if not named:
         return [], frame.columns, frame.itertuples(index=False, name=None)
-    whole = frame.itertuples(name=None)  # each begins with its label
+    whole = frame.itertuples(name=None)  # each tuple begins with the index label of the row
     rows: Iterable[Iterable[Any]] = whole
     if len(levels) > 1:
         rows = ((*(label[place] for place in named), *row) for label, *row in whole)
@@ -282,14 +284,14 @@ def _rows_of_batch(batch: Any) -> Iterator[tuple[Any, ...]]:
 
 
 def typed(data: dict[str, Any], row_type: Any, where: str) -> Any:
-    """The data of a row as a ``row_type``: a dataclass, Struct, attrs class, TypedDict or a model
-    of pydantic.
+    """Convert the data of a row to a ``row_type``.
 
-    Raises InvalidValueError, which names the field that doesn't match.
+    ``row_type`` is a dataclass, Struct, attrs class, TypedDict or model of pydantic. If a field
+    doesn't match, InvalidValueError names the field.
     """
     text, validate = encode_json(data), getattr(row_type, "model_validate", None)
     if b"." in text and callable(validate):
-        with suppress(ValueError):  # from a JSON text, pydantic reads numbers as floats
+        with suppress(ValueError):  # pydantic reads numbers in a JSON text as floats
             return validate(data)
     try:
         return reader_of(row_type)(text)
@@ -299,7 +301,7 @@ def typed(data: dict[str, Any], row_type: Any, where: str) -> Any:
         found = getattr(error, "errors", None)
         if not callable(found):
             raise
-        first = found()[0]  # of pydantic
+        first = found()[0]  # only errors of pydantic have this method
         reason, path = first["msg"], "".join(f".{part}" for part in first["loc"])
     name = getattr(row_type, "__name__", repr(row_type))
     raise InvalidValueError(
@@ -309,7 +311,7 @@ def typed(data: dict[str, Any], row_type: Any, where: str) -> Any:
 
 @cache
 def reader_of(row_type: Any) -> Callable[[bytes], Any]:
-    """A function that makes a ``row_type`` from JSON text. Raises InvalidValueError."""
+    """Return a function that makes a ``row_type`` from JSON text. Raises InvalidValueError."""
     validate = getattr(row_type, "model_validate_json", None)
     if callable(validate):
         read: Callable[[bytes], Any] = validate
@@ -328,10 +330,10 @@ def reader_of(row_type: Any) -> Callable[[bytes], Any]:
 
 
 def repr_text(value: object) -> str:
-    """The ``repr`` of any value as text that JSON can hold, up to MAX_REPR_BYTES.
+    """Return the ``repr`` of any value as text that JSON can hold, up to MAX_REPR_BYTES.
 
-    If ``repr`` raises an exception, or is that of ``object``, the parts of the value are shown one
-    by one.
+    If ``repr(value)`` raises an exception, or is the default ``repr`` of ``object``, the result
+    shows the parts of the value one by one.
     """
     try:
         is_empty = type(value).__repr__ is object.__repr__
@@ -346,9 +348,9 @@ def repr_text(value: object) -> str:
 
 
 def _parts(value: object) -> Iterator[str]:
-    """The parts of a repr, made without recursion, so that a value may nest at any depth."""
-    left: list[object] = [value]  # the parts that are still to come, the last one first
-    within: set[int] = set()  # ids of the containers around
+    """Yield the parts of a repr without recursion, so that a value may nest at any depth."""
+    left: list[object] = [value]  # the parts that are still to come, in reverse order
+    within: set[int] = set()  # ids of the containers around the current part
     length = 0
     while left and length <= MAX_REPR_BYTES:
         item = left.pop()
@@ -373,12 +375,12 @@ class _Text(str):
 
 
 class _End(msgspec.Struct):
-    value: object  # kept alive, so that no other value has its id until here
+    value: object  # this reference keeps the container alive, so that no other value gets its id
     text: str
 
 
 def _opened(value: Any) -> tuple[str, list[object] | None]:
-    """The repr of a value, or the opening bracket of a container and the parts that follow it."""
+    """Return the repr of a value. For a container: its opening bracket, and the parts after it."""
     try:
         kind = type(value)
         if issubclass(kind, dict):
@@ -403,14 +405,14 @@ def _repr(value: Any) -> str:
         return f"Raw({bytes(value)!r})"
     try:
         return repr(value)
-    except ValueError:  # an int of more digits than Python converts
+    except ValueError:  # the int has more digits than Python converts
         if type(value) is int:
             return hex(value)
         raise
 
 
 def str_or_empty(value: object) -> str:
-    """``str(value)``; "" if that raises."""
+    """Return ``str(value)``, or "" if that raises an exception."""
     try:
         return str(value)
     except BaseException:  # noqa: BLE001  (a __str__ may raise anything)

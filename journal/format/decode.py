@@ -1,4 +1,4 @@
-"""Decodes lines of a journal as records, and makes the errors for lines that aren't records."""
+"""Decodes lines of a journal as records. Makes the errors for lines that aren't records."""
 
 from __future__ import annotations
 
@@ -54,8 +54,9 @@ class SlimRow(msgspec.Struct, tag_field="type", tag="row", gc=False):
 
 
 class SlimRowData(msgspec.Struct, tag_field="type", tag="row_data", gc=False):
-    """The fields of a ``row_data`` that the index needs, and a field that a ``row`` doesn't
-    have.
+    """The fields of a ``row_data`` that the index needs.
+
+    ``created_at``, which a ``row`` doesn't have, shows that the record is a ``row_data``.
     """
 
     row: RowNumber
@@ -74,8 +75,9 @@ class SlimRowStatus(msgspec.Struct, tag_field="type", tag="row_status", gc=False
 
 
 class SlimRowStep(msgspec.Struct, tag_field="type", tag="row_step", gc=False):
-    """The fields of a ``row_step`` that the index needs, and the fields that decide what the record
-    means.
+    """The fields of a ``row_step`` that the index needs.
+
+    The fields that decide what the record means are included, so that decoding checks them.
     """
 
     row: RowNumber
@@ -92,8 +94,8 @@ RECORD_TYPES = frozenset(kind.__struct_config__.tag for kind in get_args(Record)
 
 _decode_kind = msgspec.json.Decoder(_Kind).decode
 _decode_time = msgspec.json.Decoder(_TimeRecord).decode
-# Hot paths call these two directly. Both decode a union of types, since the decoder of a single
-# type would accept a record without its ``type``.
+# Hot paths call these decoders directly. Each decodes a union of types, since the decoder of a
+# single type would accept a record without its ``type``.
 decode_sane = msgspec.json.Decoder(Record).decode
 decode_sane_exact = msgspec.json.Decoder(Record, float_hook=Number.read).decode
 decode_slim = msgspec.json.Decoder(SlimRecord).decode  # a third of the time of decode_sane
@@ -117,8 +119,8 @@ class UnknownRecordError(Exception):
 def decode_record(line: bytes, *, exact: bool = True) -> Record:
     """Decode a line and check everything in it.
 
-    With ``exact``, numbers in the caller's JSON keep their digits: see :class:`Number`. Such a
-    record can be written again without a change. Otherwise these numbers are floats.
+    With ``exact``, numbers in the caller's JSON keep their digits (see :class:`Number`), so the
+    record can be written again without a change. Without ``exact``, these numbers become floats.
 
     Raises :class:`UndecodableError` and :class:`UnknownRecordError`.
     """
@@ -141,7 +143,7 @@ def decode_record(line: bytes, *, exact: bool = True) -> Record:
             raise UndecodableError(_NOT_UTC)
         if type(record) is RowDataRecord and record.created_at.tzinfo is not UTC:
             raise UndecodableError(_NOT_UTC)
-    if not line.isascii():  # decoding skips unknown fields without checking them
+    if not line.isascii():  # check UTF-8 here, since decoding skips unknown fields without a check
         _check_utf8(line)
     if isinstance(record, JobRecord) and record.format != FORMAT:
         if record.format > FORMAT:
@@ -153,9 +155,9 @@ def decode_record(line: bytes, *, exact: bool = True) -> Record:
 def decode_lines(lines: list[bytes], *, is_ascii: bool) -> list[Record]:
     """Decode lines and check everything in them, in a third of the time of :func:`decode_record`.
 
-    Numbers become floats. ``is_ascii``: the lines are known to be ASCII. Raises
-    :class:`UndecodableError` or :class:`UnknownRecordError` if any line isn't a record, or has an
-    invalid row number. Use :func:`decode_record` to find out which line that is.
+    Numbers become floats. Pass ``is_ascii`` if all lines are known to be ASCII. If a line isn't a
+    record, or has an invalid row number, :class:`UndecodableError` or :class:`UnknownRecordError`
+    is raised. To find that line, call :func:`decode_record` for each line.
     """
     try:
         if max(map(len, lines)) > SANE_BYTES:
@@ -197,7 +199,10 @@ def _check_utf8(line: bytes) -> None:
 
 
 def time_of(line: bytes) -> datetime:
-    """The time in a line that was decoded before. Raises the errors of :func:`decode_record`."""
+    """Return the time of the record in a line that was decoded before.
+
+    Raises the errors of :func:`decode_record`.
+    """
     try:
         at: datetime = _decode_time(line).at
     except DECODE_ERRORS as error:
@@ -208,10 +213,10 @@ def time_of(line: bytes) -> datetime:
 
 
 def decode_header(head: bytes) -> JobRecord | None:
-    """The job record in ``head``, the first bytes of a file.
+    """Return the job record in ``head``, the first bytes of a file.
 
     Returns None if ``head`` doesn't contain the whole record, or if anything is wrong with the
-    record. In this case, the caller must examine the file.
+    record. After None, the caller must examine the file.
     """
     end = head.find(b"\n")
     if end < 0:
@@ -238,7 +243,7 @@ def decode_job_level(line: bytes) -> JobLevelRecord:
 
 
 def _why_undecodable(line: bytes, error: Exception) -> UndecodableError | UnknownRecordError:
-    """Return the error for a line that msgspec refused: the line is a newer record, or no record."""
+    """Return the error for a line that msgspec refused: a record of a newer format, or no record."""
     try:
         kind = _decode_kind(line)
     except DECODE_ERRORS:
@@ -251,7 +256,7 @@ def _why_undecodable(line: bytes, error: Exception) -> UndecodableError | Unknow
 
 
 def newer_format(line: bytes) -> str | None:
-    """A message if line 1 states a format above ours, else None."""
+    """Return a message if line 1 of a journal states a newer format than ours, else None."""
     try:
         number = _decode_kind(line).format
     except DECODE_ERRORS:
@@ -266,7 +271,7 @@ def _newer_format(number: int) -> str:
 def read_error(
     path: Path, line_number: int, offset: int, error: UndecodableError | UnknownRecordError
 ) -> JournalDamagedError | FormatVersionError:
-    """The public error for a line that :func:`decode_record` refused."""
+    """Make the public error for a line that :func:`decode_record` refused."""
     if isinstance(error, UnknownRecordError):
         return FormatVersionError(path, f"{error.args[0]} at line {line_number}")
     return JournalDamagedError(path, line_number, offset, "a record", str(error.args[0]))

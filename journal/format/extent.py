@@ -1,8 +1,8 @@
 """Reads the part of an open journal between two positions, as verified commits or as records.
 
-Also finds the seal before or after an offset.
+Also finds the seal (the chained CRC-32 at the end of a commit) before or after an offset.
 
-The errors name the line of the file. Counting lines means reading the file from its start, so lines
+The errors name the line of the file. To count lines, the file must be read from its start. So lines
 are counted only when there is an error.
 """
 
@@ -33,7 +33,7 @@ _LAST_TIME_BYTES = len('"at":"2026-11-24T13:35:00.123456Z"') + SEALED_END_BYTES
 def blocks_between(file: JournalFile, begin: Position, end: Position) -> Iterator[Block]:
     """Yield the commits from ``begin`` to ``end``.
 
-    Raises JournalDamagedError if a commit in between is invalid, or if none ends at ``end``.
+    Raises JournalDamagedError if one of these commits is invalid, or if no commit ends at ``end``.
     """
     position = begin
     for block in verified_blocks(file, begin, end.offset):
@@ -46,13 +46,14 @@ def blocks_between(file: JournalFile, begin: Position, end: Position) -> Iterato
 def blocks_with(
     file: JournalFile, texts: Collection[bytes], begin: Position, end: Position
 ) -> Iterator[Block]:
-    """Yield blocks from ``begin`` to ``end`` so that each occurrence of a text is in one of them.
+    """Yield the blocks between ``begin`` and ``end`` that contain one of ``texts``.
 
-    A search takes a fifth of the time of reading all blocks. So only the commits in the blocks are
-    verified. Raises JournalDamagedError as :func:`blocks_between`.
+    A search for the texts takes a fifth of the time of reading all blocks. Only the commits in the
+    yielded blocks are verified. Raises JournalDamagedError in the same cases as
+    :func:`blocks_between`.
     """
     overlap = max(map(len, texts)) - 1
-    offset, position = begin.offset, begin  # a seal up to offset
+    offset, position = begin.offset, begin  # position: the end of a commit, at most offset
     while offset < end.offset:
         data = file.read_at(offset, min(_SEARCH_BYTES + overlap, end.offset - offset))
         if not data:
@@ -82,7 +83,10 @@ def blocks_with(
 
 
 def _seal_at_end(data: bytes, offset: int) -> Position | None:
-    """The end of the last whole line in ``data``, which is at ``offset``, if it has a seal."""
+    """Return the end of the last whole line in ``data``, or None if this line has no seal.
+
+    ``offset`` is the offset of ``data`` in the file.
+    """
     end = data.rfind(b"\n") + 1
     match = SEALED_LINE_END.fullmatch(data, max(end - SEALED_END_BYTES, 0), end)
     return match and Position(offset + end, int(match[1], 16))
@@ -91,7 +95,7 @@ def _seal_at_end(data: bytes, offset: int) -> Position | None:
 def records_between(
     file: JournalFile, begin: Position, end: Position
 ) -> Iterator[tuple[int, bytes, Record]]:
-    """Yield the offset, the text without LF, and the record of each line in this range."""
+    """Yield the lines from ``begin`` to ``end``: each line's offset, text without LF, and record."""
     for block in blocks_between(file, begin, end):
         offset = block.offset
         for line in block.lines:
@@ -100,7 +104,9 @@ def records_between(
 
 
 def record_in(file: JournalFile, block: Block, number: int, *, exact: bool) -> Record:
-    """The record in line ``number`` (0-based) of a block. ``exact``: see :func:`decode_record`.
+    """Return the record in line ``number`` (0-based) of a block.
+
+    ``exact``: see :func:`decode_record`.
 
     Raises JournalDamagedError and FormatVersionError.
     """
@@ -113,7 +119,9 @@ def record_in(file: JournalFile, block: Block, number: int, *, exact: bool) -> R
 
 
 def record_at(file: JournalFile, offset: int, line: bytes, *, exact: bool = True) -> Record:
-    """The record in ``line``, at ``offset`` of the file. ``exact``: see :func:`decode_record`.
+    """Return the record in ``line``, which is at ``offset`` of the file.
+
+    ``exact``: see :func:`decode_record`.
 
     Raises JournalDamagedError and FormatVersionError.
     """
@@ -141,8 +149,8 @@ def not_continued(
 def has_seal(file: Readable, position: Position) -> bool:
     """Return whether the bytes just before ``position`` are the seal that ``position`` states.
 
-    Each seal covers all bytes before it. So if two files have the same seal at the same offset,
-    they are the same up to that offset.
+    Each seal covers all bytes before it. So two files with the same seal at the same offset have
+    the same content up to that offset.
     """
     if position == START:
         return True
@@ -151,9 +159,9 @@ def has_seal(file: Readable, position: Position) -> bool:
 
 
 def seals_before(file: Readable, offset: int, floor: int = 0) -> Iterator[Position]:
-    """Yield the positions from ``offset`` (included) back to ``floor`` (excluded).
+    """Yield the positions of seals from ``offset`` (included) back to ``floor`` (excluded).
 
-    The seals there aren't verified.
+    The seals aren't verified.
     """
     high = offset
     while high > floor:
@@ -166,12 +174,18 @@ def seals_before(file: Readable, offset: int, floor: int = 0) -> Iterator[Positi
 
 
 def seal_before(file: Readable, offset: int, floor: int = 0) -> Position | None:
-    """Return the last position up to ``offset`` and after ``floor``. Its seal isn't verified."""
+    """Return the position of the last seal after ``floor`` and up to ``offset``, or None.
+
+    The seal isn't verified.
+    """
     return next(seals_before(file, offset, floor), None)
 
 
 def seal_after(file: Readable, offset: int, limit: int) -> Position | None:
-    """Return the first position after ``offset`` and up to ``limit``. Its seal isn't verified."""
+    """Return the position of the first seal after ``offset`` and up to ``limit``, or None.
+
+    The seal isn't verified.
+    """
     while offset < limit:
         begin = max(offset - SEALED_END_BYTES + 1, 0)
         high = min(offset + CHUNK_BYTES, limit)
@@ -183,8 +197,9 @@ def seal_after(file: Readable, offset: int, limit: int) -> Position | None:
 
 
 def time_before(file: Readable, offset: int) -> datetime | None:
-    """Return the time of the last record of the commit that ends at ``offset``, or None if no
-    commit ends there.
+    """Return the time of the last record of the commit that ends at ``offset``.
+
+    Returns None if no commit ends there.
     """
     begin = max(offset - _LAST_TIME_BYTES, 0)
     match = re.search(_LAST_TIME, file.read_at(begin, offset - begin))

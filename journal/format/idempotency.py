@@ -1,4 +1,4 @@
-"""Idempotency keys: the key of a row, and new keys for rows that are done again."""
+"""Makes idempotency keys: the first key of a row, and a new key for a row that is done again."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ AnyRow = RowRecord | RowDataRecord
 
 # The ending of a new key: see next_key().
 _ENDS_AS_NEW = re.compile(r"#[0-9]+\Z")
-# JSON begins with one of these characters. For other text, this test takes a tenth of the time of
-# decoding.
+# JSON begins with one of these characters. A test of the first character takes a tenth of the time
+# of decoding.
 _JSON_BEGINS = tuple('"{[-0123456789tfn \t\r\n')
 _NEW_ENDING = re.compile(r"#[0-9]+(\.[0-9a-f]{8})?\Z")
 
 
 def step_key(key: str, step: str) -> str:
-    """The idempotency key of a step, made from the key of its row."""
+    """Make the idempotency key of a step from the key of its row."""
     return f"{key}/{step}"
 
 
 def idempotency_key(row_id: str, row: AnyRow, keyed: JobRecord | None) -> str:
-    """The idempotency key of a row: see :class:`JobRow`.
+    """Return the idempotency key of a row: see :class:`JobRow`.
 
-    ``keyed`` is the job's record if the job was made with a key column. If two copies of such a job
-    each add a row with the same key, both rows get the same idempotency key.
+    ``keyed`` is the job's record if the job was made with a key column, else None. In a job with a
+    key column, two rows with the same key get the same idempotency key, even if they were added in
+    different copies of the job.
 
-    In a job without a key column, rows that were added after the job's creation have a nonce.
-    Otherwise, if two copies each add a row with the same number, these two rows would get the same
-    key.
+    In a job without a key column, each row that was added after the job's creation has a nonce. If
+    two copies of the job each add a row, both rows get the same number. Their nonces keep the
+    idempotency keys of the two rows different.
     """
     if row.key is not None:
         return row.key
@@ -48,16 +49,17 @@ def idempotency_key(row_id: str, row: AnyRow, keyed: JobRecord | None) -> str:
 
 
 def own_key_text(value: Any) -> str:
-    """An idempotency key that the caller chose: text is unchanged, other values become JSON."""
+    """Return an idempotency key that the caller chose. Text is unchanged; other values become JSON."""
     return value if isinstance(value, str) else encode_by_value(value).decode()
 
 
 def key_text(value: Any) -> str:
-    """The value of a key column as text. Different values give different texts.
+    """Return the value of a key column as text. Different values give different texts.
 
-    Text stays unchanged, with two exceptions that become JSON strings: text that is valid JSON, and
-    text that ends in ``#`` and a number, as :func:`next_key` makes it. Values that aren't text
-    become JSON.
+    - Most text stays unchanged.
+    - Text that is valid JSON becomes a JSON string. Text that ends in ``#`` and a number does, too,
+      since :func:`next_key` makes such text.
+    - Values that aren't text become JSON.
     """
     if isinstance(value, str) and not _ENDS_AS_NEW.search(value):
         if not value.startswith(_JSON_BEGINS):
@@ -70,15 +72,16 @@ def key_text(value: Any) -> str:
 
 
 def next_key(key: str, keys: int, nonce: str | None) -> str:
-    """Return a new key for a row. ``key``: its current key. ``keys``: how many keys it has had.
+    """Return a new key for a row whose current key is ``key``.
 
-    The new keys of a row are ``KEY#2``, ``KEY#3``, and so on. With ``nonce``, the new keys are
-    ``KEY#2.NONCE`` and so on. A nonce is needed if another row may have the key without the nonce.
+    ``keys`` counts the keys that the row has had. The new keys of a row are ``KEY#2``, ``KEY#3``,
+    and so on. With ``nonce``, the new keys are ``KEY#2.NONCE`` and so on. A nonce is needed if
+    another row may have the key without the nonce.
     """
     first = key.rpartition("#")[0] if keys > 1 else key
     return f"{first}#{keys + 1}" if nonce is None else f"{first}#{keys + 1}.{nonce}"
 
 
 def first_key(key: str) -> str:
-    """The key without any ending that :func:`next_key` added."""
+    """Return the key without the ending that :func:`next_key` may have added."""
     return _NEW_ENDING.sub("", key)

@@ -1,4 +1,4 @@
-"""The keys by which the rows of an input are identified, and their idempotency keys."""
+"""The keys that identify the rows of an input. The rows' idempotency keys are made from them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Key = str | tuple[str, ...] | Callable[[Data], Any]  # a column, columns, or a f
 def check_key(key: object, where: str, or_columns: str = "") -> None:
     """Raise InvalidValueError unless ``key`` is a Key or None.
 
-    ``or_columns``: words about a tuple for the message; "" if ``key`` can't be a tuple.
+    ``or_columns`` is the part of the message about tuples. It is "" if ``key`` can't be a tuple.
     """
     is_column = isinstance(key, str) and bool(key)
     if or_columns and isinstance(key, tuple) and key:
@@ -31,7 +31,7 @@ def check_key(key: object, where: str, or_columns: str = "") -> None:
 
 
 def key_of(key: Key, data: Data, where: str, what: str = "key") -> str:
-    """The key of a row as JSON text, so that 1 and "1" differ. Raises InvalidValueError."""
+    """Return the key of a row as JSON text, so that 1 and "1" differ. Raises InvalidValueError."""
     if callable(key):
         value = key(data)
     else:
@@ -46,6 +46,6 @@ def key_of(key: Key, data: Data, where: str, what: str = "key") -> str:
     parts: Any = value if isinstance(key, tuple) else [value]
     if all(part in (None, "") for part in parts):
         raise InvalidValueError(where, value, f"its {what} is empty")
-    encode_value(value, f"{where}: {what}")  # raises the error
+    encode_value(value, f"{where}: {what}")  # this call raises the error
     check_key_digits(value, f"{where}: {what}")
     return encode_by_value(value).decode()

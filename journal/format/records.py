@@ -16,14 +16,14 @@ from journal.text import encode_json, encode_json_into, time_text
 FORMAT = 1
 MAX_LINE_BYTES = 64 << 20
 MAX_DEPTH = 100
-# A record up to this length can't nest deeper than MAX_DEPTH. Other text of this length can't nest
-# so deep that decoding it is dangerous.
+# A record up to this length can't nest deeper than MAX_DEPTH. Text of this length that isn't a
+# record can nest deeper, but not so deep that decoding the text is dangerous.
 SANE_BYTES = 2 * MAX_DEPTH
 REPAIRED = "repaired"  # error code of a job and of rows that lost something in a repair
 BOTH_COPIES = "both_copies"  # error code of a job and of rows that two copies worked on
 LOST_CHECKSUM = "lost"  # checksum of a row whose record was lost to damage, so its data is unknown
 
-# The time of a record until the record gets its real one.
+# The time of a record that hasn't got its real time yet.
 UNSET_TIME = datetime.min.replace(tzinfo=UTC)
 
 # An aware time in UTC, with microseconds: see now().
@@ -53,8 +53,8 @@ class JobRecord(msgspec.Struct, tag_field="type", tag="job", kw_only=True, omit_
     at: Moment
 
 
-# A key in the details of a log record. Its value describes a change of the row in another copy of
-# the job: the fields of the record there, and the id of that change.
+# A key in the details of a log record. Its value describes a change that the row had in another
+# copy of the job: the fields of that copy's record, and the id of the change.
 ELSEWHERE = "elsewhere"
 
 
@@ -65,13 +65,13 @@ SPENT_ELSEWHERE = "spent_elsewhere"
 class Spent(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     """The cost of an attempt whose outcome isn't recorded as a status in this copy of the job.
 
-    There are two kinds:
+    There are two kinds of such attempts:
 
-    - an attempt in another copy, whose status isn't imported. ``id`` is that of the change there,
-      as in :class:`Origin`.
-    - an attempt that ended after its row had another outcome. ``id`` is random.
+    - The attempt was made in another copy of the job, and its status isn't imported. ``id`` is the
+      id of the change in that copy, as in :class:`Origin`.
+    - The attempt ended after its row had got a different outcome. ``id`` is random.
 
-    The id prevents that a merge imports a cost twice.
+    Because of the id, a merge imports the cost only once.
     """
 
     id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
@@ -84,9 +84,9 @@ def spent_elsewhere(details: Any) -> Spent | None:
     if not isinstance(details, dict) or SPENT_ELSEWHERE not in details:
         return None
     try:
-        # By way of JSON, since numbers in details may be a Number.
+        # Encode to JSON and decode again, since a number in the details may be a Number.
         return msgspec.json.decode(encode_json(details[SPENT_ELSEWHERE]), type=Spent)
-    except msgspec.ValidationError:  # from a caller's own record
+    except msgspec.ValidationError:  # the caller used this key in details of its own
         return None
 
 
@@ -115,7 +115,7 @@ class RowRecord(
 class RowDataRecord(
     msgspec.Struct, tag_field="type", tag="row_data", kw_only=True, frozen=True, omit_defaults=True
 ):
-    """New data for a row. The record takes the place of the ``row`` record with that number.
+    """New data for a row. This record replaces the earlier record with the data of the row.
 
     ``key`` is the complete idempotency key. ``keys`` counts the keys that the row has had so far,
     including ``key``.
@@ -158,7 +158,7 @@ class RowStatusRecord(
 
     @property
     def happened_at(self) -> datetime:
-        """When the change happened. For an imported change: when it happened on the other copy."""
+        """When the change happened. For an imported change, this is the time in the other copy."""
         return self.at if self.origin is None else self.origin.at
 
 
@@ -216,7 +216,7 @@ class LogRecord(msgspec.Struct, tag_field="type", tag="log", kw_only=True, omit_
     row: Any = None
     attempt: Any = None
     details: Any = None
-    logged_at: Any = None  # of a message that was made before its commit
+    logged_at: Any = None  # set if the message was made before its commit
     at: Moment
 
 
@@ -235,7 +235,7 @@ encode_into = encode_json_into  # Journal.append calls it directly, for speed
 def now() -> datetime:
     """The current time in UTC.
 
-    It is never a whole second, because msgspec would omit the fraction.
+    The time is never a whole second, because msgspec would then omit the fraction.
     """
     at = datetime.now(UTC)
     return at if at.microsecond else at.replace(microsecond=1)
@@ -245,14 +245,14 @@ def now() -> datetime:
 
 
 def encode_record(record: Record) -> bytes:
-    """A record as JSON, without seal and LF."""
+    """Encode a record as JSON, without seal and LF."""
     return encode_json(record)
 
 
 def encode_row(
     number: int, checksum: str, data: bytes, end: bytes, key: str | None = None
 ) -> bytes:
-    """A ``row`` record with its LF.
+    """Encode a ``row`` record, with its LF.
 
     ``data`` is JSON from :func:`journal.format.values.encode_value`. ``end`` comes from
     :func:`row_end`. Usually all rows of a commit share one ``end``.
@@ -268,7 +268,7 @@ def encode_row(
 
 
 def row_end(at: datetime, key: str | None = None, nonce: str | None = None) -> bytes:
-    """The end of a ``row`` record: the fields after its data, and LF."""
+    """Encode the end of a ``row`` record: the fields after its data, and LF."""
     members = b""
     if key is not None:
         members += b',"key":%b' % encode_json(key)

@@ -1,7 +1,8 @@
 """Reads a damaged journal: finds every commit that still matches its seal, and judges the rest.
 
-``commits.py`` reads the same grammar faster, but stops at the first commit that doesn't match its
-seal. The reader in this file finds out what is wrong with that commit, and continues after it.
+A seal is the chained CRC-32 at the end of a commit. ``commits.py`` reads the same format faster,
+but stops at the first commit that doesn't match its seal. The reader in this file finds out what is
+wrong with that commit, and continues after it.
 """
 
 from __future__ import annotations
@@ -80,8 +81,8 @@ class Region(NamedTuple):
 class _Candidate(NamedTuple):
     """A guess that a commit begins at ``offset`` and continues the crc ``start``.
 
-    ``crc`` is the crc of the bytes of this commit that were read so far, computed with the start
-    value ``start``.
+    ``crc`` is the crc of this commit's bytes up to the current line. Its computation begins with
+    ``start``.
     """
 
     offset: int
@@ -97,10 +98,11 @@ def good_commits(
     line: int = 1,
     look: Callable[[Block, int], None] | None = None,
 ) -> Region | None:
-    """The good commits from ``start`` to ``size`` as one region, up to the first that is not good.
+    """Return the good commits after ``start`` as one region, up to the first bad commit.
 
-    ``look`` is called with each block of lines and the number of its first line. Reading is as fast
-    as in a replay. Returns None if there are no good commits.
+    The region ends at ``size`` at the latest. ``look`` is called with each block of lines and the
+    number of its first line. Reading is as fast as in a replay. Returns None if the commit at
+    ``start`` isn't good.
     """
     end, number, commits = start, line, 0
     for block in verified_blocks(file, start, size):
@@ -124,13 +126,14 @@ def scan(
 ) -> Iterator[Region]:
     """Yield the good, unended and bad regions from ``start`` to ``size``, in order, without gaps.
 
-    A commit is good if it matches its seal when its crc is computed with one of these start values:
+    The crc of a commit is computed from a start value. A commit is good if it matches its seal with
+    one of these start values:
 
-    - the crc in the seal of the commit before it;
-    - the correct crc of a broken commit before it, so that one flipped bit in a seal or an LF
-      doesn't hide the next commit;
-    - the crc of the last good commit before bad bytes, so that inserted lines don't hide the next
-      commit either. ``homes`` are these crcs for bad regions before ``start``.
+    - the crc in the seal of the commit before it.
+    - the correct crc of a broken commit before it. So one flipped bit in a seal or an LF doesn't
+      hide the next commit.
+    - the crc of the last good commit before bad bytes. So inserted lines don't hide the next
+      commit, either. For bad regions before ``start``, the caller gives these crcs as ``homes``.
     """
     homes = [*homes][-MAX_HOMES:]
     last = start.crc
@@ -178,20 +181,18 @@ def scan(
 
 
 def _beginnings(offset: int, line: int, crcs: Iterable[int]) -> list[_Candidate]:
-    """Return one guess for each crc in ``crcs``: a commit begins at ``offset`` and continues that
-    crc.
-    """
+    """Return one guess for each crc in ``crcs``: that a commit at ``offset`` continues this crc."""
     return [_Candidate(offset, line, crc, crc) for crc in dict.fromkeys(crcs)]
 
 
 def _next_candidates(
     candidates: list[_Candidate], text: bytes, stated: int | None, inserted: _Candidate
 ) -> list[_Candidate]:
-    """The guesses after a line that doesn't end a good commit.
+    """Return the guesses after a line that doesn't end a good commit.
 
-    - If the line has a seal, the next commit begins after the line.
-    - If the line has a part of a seal, two guesses are made: a commit with a broken seal ends here;
-      or the commit continues after this line.
+    - If the line has a seal, the guess is that the next commit begins after the line.
+    - If the line has a part of a seal, there are two guesses: the commit ends here, with a broken
+      seal; or the commit continues after this line.
     - If the line isn't a JSON object, or has a seal, the line may have been inserted between two
       commits. ``inserted`` is the guess for this case.
     """
@@ -211,7 +212,9 @@ def _next_candidates(
 
 
 def _after_a_lost_line_end(text: bytes, offset: int, line: int, stated: int) -> _Candidate | None:
-    """Find a good commit within a line, after a seal that lost its LF; None if none is there."""
+    """Find a good commit within a line, after a seal that lost its LF. Returns None if there is
+    none.
+    """
     for candidate, rest in _lost_line_ends(text, offset, line):
         if content_crc(rest, candidate.crc) == stated:
             return candidate
@@ -219,9 +222,9 @@ def _after_a_lost_line_end(text: bytes, offset: int, line: int, stated: int) -> 
 
 
 def _lost_line_ends(text: bytes, offset: int, line: int) -> Iterator[tuple[_Candidate, bytes]]:
-    """Yield where a commit may begin within a line, and the rest of the line from there.
+    """Yield each place within a line where a commit may begin, and the rest of the line from there.
 
-    A commit may begin after a seal whose LF became another byte. Only the last four such places
+    A commit may begin after a seal whose LF became a different byte. Only the last four such places
     are yielded.
     """
     for match in deque(LOST_LINE_END.finditer(text), maxlen=4):
@@ -246,11 +249,11 @@ def _reason(first: bytes) -> str:
 
 
 def lines_of(file: Readable, offset: int, end: int) -> Iterator[tuple[int, bytes, bool]]:
-    """Yield ``(offset, line without LF, whether the line had an LF)``.
+    """Yield ``(offset, line without LF, whether the line had an LF)`` for each line.
 
     A line longer than ``MAX_LINE_BYTES`` is yielded in pieces.
     """
-    held: list[bytes] = []  # the pieces of a line that spans chunks, which may be many
+    held: list[bytes] = []  # the pieces of a line that spans chunks
     held_bytes = 0
     while offset + held_bytes < end:
         at = offset + held_bytes

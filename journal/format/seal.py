@@ -13,12 +13,12 @@ SEAL_HEAD = b',"crc":"'
 SEAL_DIGITS = 8  # hexadecimal
 SEAL_BYTES = len(SEAL_HEAD) + SEAL_DIGITS + len('"}')
 SEALED_END_BYTES = SEAL_BYTES + 1  # with the LF after it
-# The end of a commit. A raw LF stands only at the end of a line, so every match is a seal.
+# Matches the end of a commit. An LF stands only at the end of a line, so every match is a seal.
 SEALED_LINE_END = re.compile(rb',"crc":"([0-9a-f]{%d})"}\n' % SEAL_DIGITS)
 
 
-# sealed_end(crc): the seal and LF that replace the closing brace and LF of a commit's last record.
-# No function of Python, since each commit calls it.
+# sealed_end(crc) returns the seal and LF that replace the closing brace and LF of a commit's last
+# record. It is a bound method instead of a Python function, for speed: each commit calls it.
 sealed_end = b',"crc":"%08x"}\n'.__mod__
 
 
@@ -28,29 +28,29 @@ def crc_digits(crc: int) -> str:
 
 
 def digits_in(line: bytes) -> bytes:
-    """The bytes at the end of a line (without its LF) where a seal has its digits."""
+    """Return the bytes of a line (without its LF) at the place where a seal has its digits."""
     return line[-SEAL_DIGITS - 2 : -2]
 
 
 def is_sealed(line: bytes) -> bool:
-    """Whether a line of a verified commit (without its LF) is the last line of the commit."""
+    """Return whether a line of a verified commit (without its LF) is the commit's last line."""
     return line[-SEAL_BYTES:].startswith(SEAL_HEAD) and stated_crc(line) is not None
 
 
 def stated_crc(line: bytes) -> int | None:
-    """The crc in the seal of a line (without its LF); None if the line has no seal."""
+    """Return the crc in the seal of a line (without its LF), or None if the line has no seal."""
     if SEALED_LINE_END.fullmatch(line[-SEAL_BYTES:] + b"\n"):
         return int(digits_in(line), 16)
     return None
 
 
 def unsealed(line: bytes) -> bytes:
-    """The record in a sealed line (without its LF), as it was before the seal was added."""
+    """Return the record in a sealed line (without its LF) as it was before the seal was added."""
     return line[:-SEAL_BYTES] + b"}"
 
 
 def content_crc(line: bytes, start: int) -> int:
-    """The crc of a commit that ends with ``line`` (without its LF).
+    """Return the crc of a commit that ends with ``line`` (without its LF).
 
     ``start`` is the crc of everything before the line.
     """

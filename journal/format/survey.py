@@ -7,18 +7,18 @@ from journal.format.scan import MAX_HOMES, Kind, Region, good_commits, scan
 from journal.format.torn_tail import could_be_torn, find_flip, stated_newer_format
 
 _INSERTED = "inserted lines: the commits before and after them fit each other"
-# How many bad regions are searched for a flipped bit. More bad regions have another cause.
+# How many bad regions are searched for a flipped bit. If there are more, the damage has a different
+# cause.
 _MAX_FLIPS = 100
-# After this number of good commits in a row, the fast reader is tried again. If many commits are
-# bad, a smaller number would cause many failed trials.
+# After this number of good commits in a row, the fast reader is used again. If many commits are
+# bad, a smaller number would often start the fast reader just before it has to stop.
 _GOOD_COMMITS = 32
 
 
 def survey(file: Readable, size: int, start: Position = START, line: int = 1) -> list[Region]:
-    """All regions of a journal from ``start`` to ``size``, in order and without gaps.
+    """Return all regions of a journal from ``start`` to ``size``, in order and without gaps.
 
-    ``start`` is the beginning of the file, or the end of the good commits that the file begins
-    with.
+    ``start`` is the beginning of the file, or the end of the good commits at its beginning.
     """
     found = _Survey(start)
     homes: list[int] = []
@@ -51,17 +51,19 @@ def survey(file: Readable, size: int, start: Position = START, line: int = 1) ->
 
 
 class _Survey:
-    """Collects the regions, and finds those that were inserted.
+    """Collects the regions, and finds inserted regions.
 
-    A chain of commits that begins at the start of the file may be interrupted by other regions. If
-    a later commit continues the chain, the regions in between were inserted.
+    Each commit continues the crc of the commit before it. So the commits from the start of the file
+    are a chain. Other regions may interrupt the chain. If a later commit continues the chain, the
+    regions in between were inserted.
     """
 
     def __init__(self, start: Position) -> None:
         self.regions: list[Region] = []
         self._start = start
         self._flips = 0  # how many bad regions were searched for a flipped bit
-        # A dict from the crc at each end of such a chain to the number of regions before that end.
+        # A chain may end at several places. The keys are the crcs at these ends. The values are the
+        # numbers of regions before them.
         self._homes = {start.crc: 0}
 
     def add_good(self, region: Region) -> None:
@@ -87,9 +89,9 @@ class _Survey:
         self.regions.append(region._replace(kind=kind, flip=flip))
 
     def _go_on_from(self, crc: int) -> bool:
-        """Return whether a chain from the start ends with ``crc``.
+        """Return whether a chain from the start of the file ends with ``crc``.
 
-        If one does, the regions after its end are marked as inserted.
+        If so, this method marks the regions after this end as inserted.
         """
         home = self._homes.get(crc)
         if home is None:

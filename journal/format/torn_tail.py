@@ -25,11 +25,11 @@ _BLOCK_BYTES = 512
 def could_be_torn(file: Readable, region: Region) -> bool:
     """Return whether a bad region at the end of the file is a torn tail.
 
-    A torn tail is one unfinished commit, in whatever state a power cut left it. The region is
+    A torn tail is one unfinished commit, in any state that a power cut can leave. The region is
     damage instead if one of these holds:
 
-    1. Two or more lines have a seal. A dying writer leaves at most one unfinished commit.
-    2. The region begins the file. A journal is created with its first commit in it.
+    1. Two or more lines have a seal. A writer that dies leaves at most one unfinished commit.
+    2. The region is at the beginning of the file. A journal is created with its first commit in it.
     3. The file was copied in text mode.
     4. The region has a seal, and its lines show that it was changed after it was written: see
        :func:`_is_legible`.
@@ -38,7 +38,7 @@ def could_be_torn(file: Readable, region: Region) -> bool:
     6. The region would be a good commit if one bit were restored.
 
     If the region has a seal, cases 4 to 6 are about the part up to that seal. The bytes after the
-    seal may be a torn commit that follows a damaged one.
+    seal may be a torn tail that follows a damaged commit.
     """
     if region.seals > 1 or region.offset == 0 or region.reason == TEXT_MODE:
         return False
@@ -52,8 +52,9 @@ def could_be_torn(file: Readable, region: Region) -> bool:
 def find_flip(file: Readable, region: Region) -> Flip | None:
     """Find the bit whose flip makes a bad region one good commit. Returns None if no bit does.
 
-    The region may have any length. By chance, 1 in 512 one-megabyte commits with other damage
-    matches a single bit flip. Most of these are excluded, because a line doesn't decode.
+    The region may have any length. Of commits of one megabyte with other damage, 1 in 512 looks by
+    chance as if one bit were flipped. Most of these are excluded, because one of their lines
+    doesn't decode.
     """
     for flip in possible_flips(file, region.offset, region.end, region.start):
         lines = lines_of(Unflipped(file, flip), region.offset, region.end)
@@ -79,16 +80,16 @@ def _matches_seal(file: Readable, region: Region) -> bool:
 
 
 def _is_legible(file: Readable, region: Region) -> bool:
-    """Return whether the lines of a bad region show that it is damage.
+    """Return whether the lines of a bad region show that the region is damage.
 
     The region ends with a seal. Its lines show damage in two cases:
 
-    - All lines decode. So the commit was written whole.
-    - A line that doesn't decode lies within one block of the disk that was written. So the line was
-      written, too, and has changed since.
+    - All lines decode. So the commit was written completely.
+    - A line that doesn't decode lies within one disk block, and this block was written. So the line
+      was written with the block, and has changed since.
 
-    A disk writes blocks of 512 bytes whole. A block was written if a line that decodes begins or
-    ends in it, or if it holds a part of the seal.
+    A disk writes a block of 512 bytes completely or not at all. So a block was written if a line
+    that decodes begins or ends in the block, or if the block contains a part of the seal.
     """
     seal = region.end - SEALED_END_BYTES
     written = {seal // _BLOCK_BYTES, (region.end - 1) // _BLOCK_BYTES}
@@ -116,8 +117,9 @@ def _is_record(text: bytes) -> bool:
 
 
 def judge_tail(file: Readable, size: int, last: Position) -> Region:
-    """Return the first region after ``last``, the end of the last good commit, with a verdict.
+    """Return the first region after ``last``, with a verdict.
 
+    ``last`` is the end of the last good commit.
     The verdict is the region's ``kind``:
 
     - "torn": everything after ``last`` is a torn tail.
@@ -131,11 +133,11 @@ def judge_tail(file: Readable, size: int, last: Position) -> Region:
         first = first or region
         if first.kind == "unended":
             return first
-        if region.good:  # a good commit after bad bytes, or one that continues another seal
+        if region.good:  # its start value isn't the crc at ``last``, or bad bytes precede it
             first = first._replace(reason=first.reason or "one that continues another")
             good_after = True
             break
-    if first is None:  # the file has shrunk, since a writer has truncated the tail
+    if first is None:  # the file has shrunk: a writer has truncated the tail
         offset, crc = last
         first = Region("bad", offset, offset, 1, 0, crc, crc, "nothing")
     if last == START and not first.good:
@@ -147,18 +149,19 @@ def judge_tail(file: Readable, size: int, last: Position) -> Region:
 
 
 def stated_newer_format(file: Readable, first: Region) -> str | None:
-    """A message if the first line of the file states a newer format, else None.
+    """Return a message if the first line of the file states a newer format, else None.
 
-    ``first`` is a bad region at the beginning of the file. It may be bad because a newer format
-    uses other seals. A flipped bit can also make the format number look newer. The caller excludes
-    such a bit.
+    ``first`` is a bad region at the beginning of the file. The region may be bad because a newer
+    format has different seals. A flipped bit can also make the format number look newer. The caller
+    must exclude this case.
     """
     line = next((text for _, text, _ in lines_of(file, first.offset, first.end)), b"")
-    return newer_format(line.removeprefix(b"\xef\xbb\xbf"))  # an editor may have added the mark
+    # An editor may have added a byte order mark.
+    return newer_format(line.removeprefix(b"\xef\xbb\xbf"))
 
 
 def tail_error(file: JournalFile, last: Position, tail: Region) -> JournalError:
-    """Return the public error for ``tail``, the region after ``last``: a newer format, or damage."""
+    """Return the public error for ``tail``, a region after ``last`` that is damage or newer."""
     if tail.kind == "newer":
         return FormatVersionError(file.path, tail.reason)
     return not_continued(file, last, tail.reason)

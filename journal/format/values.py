@@ -1,7 +1,7 @@
-"""Encodes JSON values from callers. A value that would not read back equal is refused.
+"""Encodes JSON values from callers. Refuses values that would not read back equal.
 
-JSON text must also be checked for how deep it nests, before the text is decoded. The numbers of
-JSON text are decoded as floats, or as :class:`Number`, which keeps all digits.
+This module also checks how deep JSON text nests before the text is decoded. Numbers in JSON text
+are decoded as floats, or as :class:`Number`, which keeps all digits.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def _canonical(value: Any) -> Any:
 
 
 encode_by_value = msgspec.json.Encoder(enc_hook=_canonical).encode
-# Checksums are made from it. Numbers of the same value have the same text: 1.1, 1.10 and 11e-1.
+# Checksums are made from this text. It is the same for 1.1, 1.10 and 11e-1, which are one number.
 canonical_json = msgspec.json.Encoder(order="sorted", enc_hook=_canonical).encode
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-# How each byte of JSON text outside strings changes the depth, as a signed byte.
+# For each byte of JSON text outside strings: how the byte changes the depth, as a signed byte.
 _STEP = bytes(1 if byte in b"[{" else 255 if byte in b"]}" else 0 for byte in range(256))
 _NO_BRACKETS = bytes(byte for byte in range(256) if not _STEP[byte])
 _PIECE_BYTES = 1 << 16
@@ -45,8 +45,8 @@ _TOO_DEEP = f"must nest at most {MAX_DEPTH - 1} deep"
 def nests_deeper_than(text: bytes, limit: int) -> bool:
     """Return whether JSON text nests deeper than ``limit``.
 
-    Call this before decoding, since msgspec recurses in C. A hostile line may be megabytes of
-    brackets, so no Python code runs for each byte.
+    Call this function before decoding, since msgspec recurses in C. A hostile line may be megabytes
+    of brackets. So this function has no Python loop over the bytes.
     """
     if text.count(b"[") + text.count(b"{") <= limit:
         return False
@@ -70,9 +70,9 @@ def nests_deeper_than(text: bytes, limit: int) -> bool:
 
 
 def plain_json(value: Any) -> bytes | None:
-    """JSON text that reads back equal, or None if that isn't certain without a slower check.
+    """Encode ``value`` as JSON text if the text certainly reads back equal, else return None.
 
-    If the result is None, call :func:`encode_value`, which makes that check.
+    If the result is None, call :func:`encode_value`, which makes a slower check.
     """
     try:
         text = _encode_plain(value)
@@ -86,7 +86,10 @@ def plain_json(value: Any) -> bytes | None:
 
 
 def plain_texts(values: list[Any]) -> list[bytes] | None:
-    """The JSON texts of values; None if :func:`plain_json` might be None for one of them."""
+    """Return the JSON texts of ``values``.
+
+    Returns None if :func:`plain_json` might return None for one of the values.
+    """
     try:
         texts = list(map(_encode_plain, values))
         if list(map(_decode_any, texts)) == values and max(map(len, texts)) < SANE_BYTES - 2:
@@ -97,10 +100,10 @@ def plain_texts(values: list[Any]) -> list[bytes] | None:
 
 
 def as_json_value(value: Any, where: str, *, any_keys: bool = False) -> Any:
-    """The JSON value that stands for ``value``; ``value`` itself if it is one.
+    """Convert ``value`` to a JSON value. A JSON value is returned unchanged.
 
-    :func:`to_json` lists what is accepted, and explains ``any_keys``. Raises InvalidValueError for
-    everything else.
+    :func:`to_json` lists the accepted types, and explains ``any_keys``. For other types, this
+    function raises InvalidValueError.
     """
     if plain_json(value) is not None:
         return value
@@ -119,12 +122,11 @@ def as_json_value(value: Any, where: str, *, any_keys: bool = False) -> Any:
 
 
 def encode_value(value: Any, where: str) -> bytes:
-    """Encode ``value`` as JSON text that reads back equal. Raises InvalidValueError if that is
-    impossible.
+    """Encode ``value`` as JSON text that reads back equal.
 
-    A tuple may become a list. Every other change (NaN to null, bytes to base64, a set to a list, a
-    key to text) is refused, and the error names the path of the value. Convert a value that isn't a
-    JSON value by :func:`as_json_value` before.
+    A tuple may become a list. If encoding would change anything else, InvalidValueError is raised
+    and names the path of the value. Such changes are NaN to null, bytes to base64, a set to a list,
+    and a key to text. First convert a value that isn't a JSON value by :func:`as_json_value`.
     """
     try:
         text = encode_json(value)
@@ -140,23 +142,23 @@ def encode_value(value: Any, where: str) -> bytes:
 
 
 def read_back(value: Any, *, exact: bool = False) -> Any:
-    """A JSON value as it is read from the journal: a tuple is a list.
+    """Return a JSON value as it is read back from the journal. A tuple becomes a list.
 
-    With ``exact``, numbers that aren't integers are :class:`Number`; else they are floats.
+    Numbers that aren't integers become :class:`Number` with ``exact``, and floats without it.
     """
     return (decode_json_exact if exact else _decode_any)(encode_json(value))
 
 
 @cache
 def load_sha256() -> Callable[[bytes], Any]:
-    """Import ``hashlib.sha256`` late, since it loads OpenSSL, which isn't needed for reading."""
+    """Import ``hashlib.sha256`` late. It loads OpenSSL, which isn't needed for reading."""
     from hashlib import sha256  # noqa: PLC0415
 
     return sha256
 
 
 def checksum_of(value: Any) -> str:
-    """The SHA-256, in hex, of the value as compact JSON with sorted keys."""
+    """Return the SHA-256, in hex, of the value as compact JSON with sorted keys."""
     digest: str = load_sha256()(canonical_json(value)).hexdigest()
     return digest
 

@@ -19,19 +19,19 @@ from journal.fs.directories import DIRECTORY_MODE
 from journal.fs.files import NewFile
 from journal.fs.handles import DerivedFile, close_fd, open_in
 
-_MAX_PATH_BYTES = 4096  # Linux's limit, NUL included: other programs can't open longer paths
+_MAX_PATH_BYTES = 4096  # the limit of Linux, NUL included: no program can open a longer path
 
-# The errors of link() if the file system has no hard links, or allows no more for this file.
+# The errors of link() if the file system has no hard links, or allows no further link to the file.
 _ONE_NAME_ERRNOS = frozenset(
     (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 )
 
 
 class Below:
-    """The files below the directory ``top``, which may itself be a link.
+    """The files below the directory ``top``. ``top`` itself may be a link.
 
-    The methods raise ``OSError``, with the whole path in ``filename``. They raise
-    NotADirectoryError if a directory in a name is in fact a link or a file.
+    The methods raise ``OSError``, with the whole path in ``filename``. If a part of a name should
+    be a directory but is a link or a file, they raise NotADirectoryError.
     """
 
     def __init__(self, top: Path) -> None:
@@ -55,9 +55,9 @@ class Below:
         file.close()
 
     def replaced(self, name: str) -> IO[bytes]:
-        """Make a private file, open for writing and reading. It replaces a file with the same name.
+        """Make a private file, and return it open for writing and reading.
 
-        Missing directories on its path are made, too.
+        An existing file with the same name is replaced. Missing directories on the path are made.
         """
         with self._parent(name, make=True) as directory:
             with suppress(FileNotFoundError):
@@ -104,13 +104,13 @@ class Below:
                 system.os.rename(old, new, src_dir_fd=directory, dst_dir_fd=directory)
 
     def take_name_back(self, name: str, other: str) -> None:
-        """Undo :meth:`give_name`. If another file has the name ``name`` now, it is replaced."""
+        """Undo :meth:`give_name`. A different file that has the name ``name`` now is replaced."""
         with self._parent(name) as directory:
             old, new = _last(name), _last(other)
             with suppress(FileNotFoundError):
                 found, ours = (system.os.lstat(it, dir_fd=directory) for it in (old, new))
                 if (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino):
-                    # A rename does nothing if both names belong to one file.
+                    # A rename would do nothing, since both names belong to one file.
                     system.os.unlink(new, dir_fd=directory)
                     return
             system.os.rename(new, old, src_dir_fd=directory, dst_dir_fd=directory)
@@ -122,8 +122,8 @@ class Below:
                 system.os.fsync(directory)
 
     def tree(self, name: str, deepest: int) -> Iterator[tuple[str, bool]]:
-        """Yield each file below the directory ``name``, and a flag: True if it is readable and
-        regular.
+        """Yield each file below the directory ``name``, with a flag that is True for a readable,
+        regular file.
 
         Nothing is yielded if the directory doesn't exist. The flag is False for
 
@@ -153,9 +153,9 @@ class Below:
                 continue
             try:
                 deeper = _open_directory(last, directory)
-            except FileNotFoundError:  # removed since it was listed
+            except FileNotFoundError:  # the directory was removed since it was listed
                 continue
-            except NotADirectoryError:  # replaced
+            except NotADirectoryError:  # the directory was replaced since it was listed
                 yield name, False
                 continue
             try:
@@ -165,7 +165,7 @@ class Below:
 
     @contextmanager
     def _parent(self, name: str, *, make: bool = False) -> Iterator[int]:
-        """The descriptor of the directory that contains ``name``, open for the block."""
+        """Open the directory that contains ``name`` for the block. Yields the descriptor."""
         try:
             if sys.platform == "win32" and (self.top / name).name != _last(name):  # such as "a:b"
                 why = f"Windows allows no file of the name {_last(name)!r}"
@@ -178,7 +178,7 @@ class Below:
 
     @contextmanager
     def _directory(self, name: str, *, make: bool = False) -> Iterator[int]:
-        """The descriptor of a directory, open for the block. The name "" means ``top``."""
+        """Open a directory for the block. Yields the descriptor. The name "" means ``top``."""
         directory = system.os.open(self.top, system.os.O_RDONLY | system.os.O_DIRECTORY)
         try:
             for part in name.split("/") if name else ():

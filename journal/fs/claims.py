@@ -1,12 +1,13 @@
-"""Locks that programs on Linux and programs under wine both see.
+"""Claims: locks that programs on Linux and programs under wine both see.
 
-``flock`` has no effect on a program under wine, and its commit lock none on ``flock``. But wine
-makes its locks of bytes by ``fcntl``. So a writer on Linux claims each journal that it opens: it
-keeps a shared lock on one of the two bytes that a writer under wine locks for each commit. Writers
-on Linux don't hinder each other, and take the claim once for each open file.
+A ``flock`` on Linux doesn't stop a program under wine. The commit lock of a program under wine
+doesn't stop ``flock``. But wine locks bytes of a file by ``fcntl``, which Linux programs see. So a
+writer on Linux **claims** each journal that it opens: the writer takes a shared lock on one of the
+two bytes that a writer under wine locks for each commit. Writers on Linux don't hinder each other,
+since their claims are shared. A claim is taken once for each open file.
 
-Under wine there is no claim that lasts, since wineserver keeps every handle of a file open as long
-as the file has a lock.
+A program under wine takes no claim that lasts, since wineserver keeps every handle of a file open
+as long as the file has a lock.
 
 Like all locks, a claim ends with its process, and isn't copied with the file.
 """
@@ -21,7 +22,7 @@ if sys.platform == "linux":
 
     from journal.fs import system
 
-    # As in fs/windows/locks.py.
+    # The same values are in fs/windows/locks.py.
     FIRST_BYTE = 1 << 62
     CLAIMED_BYTE = FIRST_BYTE + 1
     _FLOCK = "hhqqi"  # struct flock: type, whence, start, length, process
@@ -29,17 +30,18 @@ if sys.platform == "linux":
     def claim(fd: int) -> bool:
         """Claim a file whose ``flock`` the caller holds.
 
-        Returns False if a program under wine has it locked. Raises ``OSError``.
+        Returns False if a program under wine has locked the file. Raises ``OSError``.
         """
         fcntl = system.fcntl
         try:
             fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _lock(fcntl.F_RDLCK, CLAIMED_BYTE))
         except OSError as error:
-            # Other errors: a file system without such locks. wine has none there, either.
+            # Any other error means that the file system has no such locks. Then a program under
+            # wine has no lock, either.
             return error.errno not in (errno.EAGAIN, errno.EACCES)
         try:
-            # Some network file systems make flock, too, by locks of bytes: there, the claim would
-            # stop the next commit. On others, this changes nothing.
+            # Some network file systems implement flock by locks of bytes. There, the claim would
+            # stop the next commit. On other file systems, this call changes nothing.
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _lock(fcntl.F_UNLCK, CLAIMED_BYTE))
@@ -50,7 +52,7 @@ if sys.platform == "linux":
         fcntl = system.fcntl
         try:
             found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _lock(fcntl.F_RDLCK, FIRST_BYTE))
-        except OSError:  # a file system without such locks
+        except OSError:  # the file system has no such locks
             return False
         return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)
 
@@ -59,11 +61,11 @@ if sys.platform == "linux":
 else:
 
     def claim(fd: int) -> bool:
-        """Only programs on Linux take the claim."""
+        """Return True without a claim. Only programs on Linux take claims."""
         del fd
         return True
 
     def is_locked_under_wine(fd: int) -> bool:
-        """Only programs on Linux see locks of another system."""
+        """Return False. Only programs on Linux see the locks of programs under wine."""
         del fd
         return False

@@ -14,11 +14,14 @@ from stat import S_ISDIR
 from journal.fs import system
 from journal.fs.handles import close_fd, refusals_of
 
-DIRECTORY_MODE = 0o700  # rows hold names and addresses
+DIRECTORY_MODE = 0o700  # private, since rows may contain names and addresses
 
 
 def make_store(root: Path, *, sync: bool) -> None:
-    """Make the private directory ``root`` and missing parents. With ``sync``, sync their names."""
+    """Make the private directory ``root`` and missing parents.
+
+    With ``sync``, the new directories survive a power cut on return.
+    """
     root = root.resolve()  # the parent of ".." is not "."
     missing = itertools.takewhile(lambda path: not path.is_dir(), root.parents)
     to_sync = [root.parent, *(path.parent for path in missing)]
@@ -68,10 +71,10 @@ def scratch_directory() -> Iterator[Path]:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory with everything in it, or a file or a link, if ``path`` exists.
+    """Remove the directory ``path`` with everything in it, or the file or link ``path``.
 
-    A tree may be so deep that its paths are too long for the system. So subdirectories are moved up
-    to ``path`` before they are removed.
+    If nothing is at ``path``, do nothing. A tree may be so deep that its paths are too long for the
+    system. So subdirectories are moved up to ``path`` before they are removed.
     """
     with contextlib.suppress(FileNotFoundError):
         if not S_ISDIR(system.os.lstat(path).st_mode):
@@ -88,12 +91,12 @@ def remove_tree(path: Path) -> None:
 if sys.platform == "win32":
 
     def move_away(directory: Path, target: Path, last: str) -> None:
-        """Rename a directory, in which others may have files open. Raises ``OSError``.
+        """Move a directory, even if other processes have files in it open. Raises ``OSError``.
 
         Windows refuses to rename a directory in which a file is open (page "FILE_RENAME_INFORMATION
-        structure"). So its files are moved, and ``last`` is moved last. If one of them can't be
-        moved, the others are moved back. If the process dies, the file ``last`` is at one of the
-        two places.
+        structure"). So the files are moved one by one, and the file ``last`` is moved last. If a
+        file can't be moved, the files that were already moved are moved back. If this process dies,
+        ``last`` is in one of the two directories.
         """
         system.os.mkdir(target, DIRECTORY_MODE)
         moved = list[str]()
@@ -107,12 +110,13 @@ if sys.platform == "win32":
                     system.os.rename(target / name, directory / name)
                 system.os.rmdir(target)
             raise
-        with contextlib.suppress(OSError):  # somebody may be in the directory, or add to it
+        # Another process may have its current directory here, or add a file.
+        with contextlib.suppress(OSError):
             remove_tree(directory)
 else:
 
     def move_away(directory: Path, target: Path, last: str) -> None:
-        """Rename a directory, in which others may have files open. Raises ``OSError``."""
+        """Move a directory, even if other processes have files in it open. Raises ``OSError``."""
         del last
         system.os.rename(directory, target)
 
@@ -130,7 +134,7 @@ def _remove_files(path: Path) -> list[Path]:
 
 
 def size_bytes(path: Path) -> int:
-    """The sum of the sizes of all files in a directory. Links aren't followed."""
+    """Return the sum of the sizes of all files in a directory. Links aren't followed."""
     total, waiting = 0, [path]
     while waiting:
         for entry in _entries(waiting.pop()):
@@ -142,9 +146,9 @@ def size_bytes(path: Path) -> int:
 
 
 def subdirectories(path: Path) -> Iterator[str]:
-    """Yield the names of the directories in ``path`` that aren't hidden.
+    """Yield the names of the directories in ``path``, except hidden ones.
 
-    Links to directories are included, unless the link leads to itself. If ``path`` is missing,
+    A link to a directory is included, unless the link leads to itself. If ``path`` is missing,
     nothing is yielded.
     """
     for entry in _entries(path):

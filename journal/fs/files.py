@@ -27,7 +27,8 @@ from journal.fs.handles import (
 
 # Inode (63 bits of it), size in bytes, and the time of the last change (ctime) in ns since 1970.
 FileState = tuple[int, int, int]
-States = tuple["array[int]", "array[int]", "array[int]"]  # of many files, as three columns
+# The states of many files, as one column for each of the three values.
+States = tuple["array[int]", "array[int]", "array[int]"]
 _INODE = (1 << 63) - 1
 _TO_LOOK = system.os.O_RDONLY | system.os.O_NOFOLLOW | system.os.O_NONBLOCK
 
@@ -74,7 +75,7 @@ class ScratchFile:
             raise storage_error(self._directory, "write to a file in", error) from error
 
     def cut(self, size_bytes: int) -> None:
-        """Truncate the file to ``size_bytes``, an earlier value of the attribute of that name."""
+        """Truncate the file to an earlier value of the attribute ``size_bytes``."""
         with refusals_of(self._directory, "truncate a file in"):
             self._file.seek(size_bytes)
             self._file.truncate()
@@ -95,7 +96,9 @@ class ScratchFile:
 
 
 def write_file(path: Path, chunks: Iterable[bytes | memoryview], *, sync: bool = False) -> Path:
-    """Make a new private file with the content ``chunks``, wholly or not at all; return its path.
+    """Make a new private file with the content ``chunks``, and return its path.
+
+    If anything fails, no file is left.
 
     With ``sync``, the content survives a power cut on return. Raises ``OSError``.
     """
@@ -106,7 +109,7 @@ def write_file(path: Path, chunks: Iterable[bytes | memoryview], *, sync: bool =
         if sync:
             file.sync()
     except BaseException:
-        remove_file(path)  # an incomplete file is useless, and the disk may be full
+        remove_file(path)  # an incomplete file is of no use, and the disk may be full
         raise
     finally:
         file.close()
@@ -124,7 +127,7 @@ def replace_derived(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
         file = NewFile(new)
     except FileExistsError:
         leftover = DerivedFile(new)
-        if leftover.try_lock():  # its writer died; after this, the next call finds the name free
+        if leftover.try_lock():  # its writer died: free the name, so that the next call succeeds
             system.os.unlink(new)
         leftover.close()
         return
@@ -143,8 +146,8 @@ def replace_derived(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
 def save_copy(source: JournalFile, offset: int, end: int, target: Path, *, sync: bool) -> Path:
     """Copy a part of a file to the first free name of ``TARGET-1``, ``TARGET-2``, and so on.
 
-    The part reaches from ``offset`` to ``end``. With ``sync``, the content survives a power cut on
-    return.
+    The part is the bytes from ``offset`` to ``end``. With ``sync``, the copy's content survives a
+    power cut on return.
     """
     number = 1
     while True:
@@ -158,15 +161,15 @@ def save_copy(source: JournalFile, offset: int, end: int, target: Path, *, sync:
 def keep_copy(source: JournalFile, end: int, target: Path) -> None:
     """Copy the first ``end`` bytes to ``target``; return when the copy survives a power cut.
 
-    If ``target`` already is a file of that length, it counts as the copy. The caller holds a lock
-    that keeps other processes from making the copy at the same time.
+    An existing file ``target`` of that length counts as the copy. The caller must hold a lock, so
+    that no other process makes the copy at the same time.
     """
     if _is_regular_of(target, end):
-        sync_directory(target.parent)  # the writer may have died before this step
+        sync_directory(target.parent)  # the process that made the copy may have died before this
         return
     new = target.with_name(f"{target.name}.new")
     remove_tree(new)  # left by a writer that died
-    write_file(new, source.pieces(0, end), sync=True)  # not as a hint: it must exist on return
+    write_file(new, source.pieces(0, end), sync=True)  # unlike replace_derived, never skipped
     try:
         system.os.rename(new, target)
     except BaseException:
@@ -184,9 +187,9 @@ def _is_regular_of(path: Path, size: int) -> bool:
 
 
 def sync_file(path: Path) -> None:
-    """Return when a regular file, that another process may have written, survives a power cut.
+    """Return when the content of a regular file survives a power cut.
 
-    Raises StorageError.
+    Another process may have written the file. Raises StorageError.
     """
     with refusals_of(path, "sync"):
         fd, _ = open_regular(path, system.os.O_RDONLY)
@@ -211,9 +214,10 @@ def rename(source: Path, target: Path) -> None:
 
 
 def states_in(root: str, names: Iterable[str], name: str) -> States:
-    """The states of the file ``name`` in each directory of ``root`` that is named.
+    """Return the states of the files ``ROOT/DIRECTORY/NAME``, one for each directory in ``names``.
 
-    A state is all zeros if the system doesn't tell. Links to the file aren't followed.
+    If the system refuses to report a state, the state is all zeros. Links to the file aren't
+    followed.
     """
     inodes, sizes, changed_ns = states = array("q"), array("q"), array("q")
     lstat = system.os.lstat
@@ -230,8 +234,8 @@ def states_in(root: str, names: Iterable[str], name: str) -> States:
 
 
 def read_state_and_head(path: str, length: int) -> tuple[FileState, bytes]:
-    """The state of a file, and then up to ``length`` bytes from its beginning: see
-    :func:`read_head`.
+    """Read the state of a file, then up to ``length`` bytes from its beginning, as
+    :func:`read_head` does.
     """
     fd = system.os.open(path, _TO_LOOK)
     try:
@@ -243,11 +247,12 @@ def read_state_and_head(path: str, length: int) -> tuple[FileState, bytes]:
 
 
 def read_head(path: str, length: int) -> bytes:
-    """Up to ``length`` bytes from the beginning of a file. Raises ``OSError``, also for a link.
+    """Return up to ``length`` bytes from the beginning of a file. Raises ``OSError``, also for a
+    link.
 
-    The other checks of :func:`~journal.fs.handles.open_regular` are left out, because a listing
-    calls this function for each job. If the bytes aren't what you expect, open the file with
-    :func:`~journal.fs.handles.open_regular`.
+    A listing calls this function for each job. So the function leaves out the other checks of
+    :func:`~journal.fs.handles.open_regular`. If the bytes aren't what you expect, open the file
+    with :func:`~journal.fs.handles.open_regular`.
     """
     fd = system.os.open(path, _TO_LOOK)
     try:
@@ -257,7 +262,7 @@ def read_head(path: str, length: int) -> bytes:
 
 
 def read_small(path: Path) -> bytes:
-    """The first 4 KiB of a file, or nothing if the file is missing. Raises ``OSError``."""
+    """Return the first 4 KiB of a file, or ``b""`` if the file is missing. Raises ``OSError``."""
     try:
         with contextlib.closing(DerivedFile(path)) as file:
             return file.read_at(0, 4096)
@@ -266,7 +271,7 @@ def read_small(path: Path) -> bytes:
 
 
 def write_small(path: Path, text: bytes) -> None:
-    """Overwrite a private file in place with ``text``, which may not survive a power cut.
+    """Overwrite a private file in place with ``text``. The text may not survive a power cut.
 
     Raises ``OSError``, also for a file with more than one hard link.
     """
@@ -284,7 +289,7 @@ def write_small(path: Path, text: bytes) -> None:
 
 
 def exists(path: Path) -> bool:
-    """Whether anything is at ``path``. The answer is True if the system denies permission."""
+    """Return whether anything is at ``path``. If the system denies permission, return True."""
     try:
         system.os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -297,12 +302,12 @@ def exists(path: Path) -> bool:
 
 
 def device_of(path: Path) -> int:
-    """The number of the file system that holds ``path``. Links are followed."""
+    """Return the device number of the file system that holds ``path``. Links are followed."""
     return system.os.stat(path).st_dev
 
 
 def free_bytes(path: Path) -> int:
-    """The free space of the file system on which ``path`` is, or would be made."""
+    """Return the free space of the file system that holds ``path``, or would hold it."""
     path = path.resolve()
     while not path.exists():
         path = path.parent

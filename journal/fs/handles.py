@@ -1,10 +1,10 @@
 """Open files of a journal, and the errors that they raise.
 
-Other programs inherit no descriptor, because Python opens files close-on-exec.
+Programs that this process starts inherit no descriptor, because Python opens files close-on-exec.
 
-A forked child closes all these files right after the fork. A ``flock`` lock belongs to the open
-file, which parent and child share. If the child kept the file open, the lock would stay taken after
-the parent's death.
+A forked child closes all files of this module right after the fork. A ``flock`` lock belongs to an
+open file, which parent and child share. If the child kept the file open, the file would stay locked
+after the parent's death.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Protocol
 from journal.errors import CommitOutcomeUnknownError, JobNotFoundError, StorageError
 from journal.fs import system
 
-FILE_MODE = 0o600  # rows hold names and addresses
+FILE_MODE = 0o600  # private, since rows may contain names and addresses
 
 _READ_ONLY_ERRNOS = frozenset((errno.EPERM, errno.EACCES, errno.EROFS))
 # Twice the length that the format allows, so that a reader can report a line that is too long.
@@ -55,14 +55,14 @@ system.os.register_at_fork(after_in_child=_reset_in_child)
 
 @cache
 def load_filelock() -> ModuleType:
-    """Import the module ``filelock``, or what stands in for it on Windows.
+    """Import the module ``filelock``, or on Windows its replacement.
 
     The import is late, since it takes a fifth of the start-up time of a command that only reads.
-    Call this before threads are started: on import, filelock registers fork handlers, which must
-    not happen while another thread forks.
+    Call this function before you start threads: on import, filelock registers fork handlers, and
+    no other thread may fork at that moment.
     """
     if sys.platform == "win32":
-        return system.fcntl  # filelock would lock the first byte, which others then can't read
+        return system.fcntl  # filelock would lock the first byte, so others couldn't read it
     else:  # noqa: RET505  (mypy needs the branch)
         try:
             import filelock  # noqa: PLC0415
@@ -75,7 +75,8 @@ def load_filelock() -> ModuleType:
 def close_fd(fd: int) -> None:
     """Close a descriptor.
 
-    An error is ignored: the descriptor is closed in any case, and important data was synced before.
+    An error is ignored, since the descriptor is closed in any case. Important data must be synced
+    before.
     """
     try:  # noqa: SIM105  (suppress() takes as long as the system call, and a listing closes many)
         system.os.close(fd)
@@ -88,17 +89,18 @@ def open_regular(
 ) -> tuple[int, system.os.stat_result]:
     """Open a regular file; return its descriptor and its ``stat``. Refuse everything else.
 
-    Use this function for all files in a job's directory, since somebody else may have made them. A
+    Use this function for all files in a job's directory, since another user may have made them. A
     link may lead out of the directory, a pipe would block, and a device may be endless.
 
-    With ``directory``, the descriptor of the directory that contains ``path``, only the last part of
-    ``path`` is looked up, in that directory. Raises ``OSError``.
+    ``directory`` is an open descriptor of the directory that contains ``path``. If it is given,
+    the last part of ``path`` is looked up in that directory. Raises ``OSError``.
     """
     flags |= system.os.O_NOFOLLOW | system.os.O_NONBLOCK
     try:
         fd = open_in(directory, path, flags)
     except OSError as error:
-        # The errors for a socket (the second one on macOS) and for a pipe without a reader.
+        # ENXIO is the error for a pipe without a reader, and for a socket. On macOS, a socket has
+        # EOPNOTSUPP.
         if error.errno in (errno.ENXIO, errno.EOPNOTSUPP):
             raise OSError(errno.EINVAL, _NOT_REGULAR) from error
         if error.errno == errno.ELOOP and system.os.path.islink(path):
@@ -115,17 +117,14 @@ def open_regular(
 
 
 def open_in(directory: int | None, path: Path, flags: int) -> int:
-    """Open ``path``.
-
-    With ``directory``, a descriptor, open the last part of ``path`` in that directory.
-    """
+    """Open ``path``. With the descriptor ``directory``, open the last part of ``path`` in it."""
     if directory is None:
         return system.os.open(path, flags, FILE_MODE)
     return system.os.open(path.name, flags, FILE_MODE, dir_fd=directory)
 
 
 def why_not_written(path: Path, names: int) -> str:
-    """Say why a file with several hard links, ``names`` of them, must not be written."""
+    """Say why a file with several hard links must not be written. ``names``: how many it has."""
     name = path.name
     own = f"cp -p {name} {name}.own && mv {name}.own {name}"
     if sys.platform == "win32":
@@ -137,7 +136,9 @@ def why_not_written(path: Path, names: int) -> str:
 
 
 class Descriptor:
-    """An open file, which is closed with the last reference to the object, or by a fork."""
+    """An open file. The file is closed when the last reference to the object is gone, and in a
+    forked child.
+    """
 
     def __init__(self, path: Path, fd: int) -> None:
         self.path = path
@@ -168,7 +169,7 @@ class Descriptor:
     def try_lock(self) -> bool:
         """Take the exclusive lock of this open file.
 
-        Returns False at once if somebody else holds it.
+        Returns False at once if another open file has the lock.
         """
         try:
             locked: bool = load_filelock().lock_descriptor(self.fd, blocking=False)
@@ -184,10 +185,10 @@ class Descriptor:
             raise storage_error(self.path, "unlock", error) from error
 
     def take_owner_of(self, other: Descriptor) -> bool:
-        """Take over owner, group and permissions of ``other``, as far as the system allows.
+        """Copy the owner, group and permissions of ``other``, as far as the system allows.
 
-        Returns whether this file now has the same owner as ``other``. If the group could not be
-        taken over, the file gives its group no permissions.
+        Returns whether this file now has the same owner as ``other``. If the group can't be copied,
+        the file's group gets no permissions.
         """
         with refusals_of(self.path, "set the owner of"):
             stat = system.os.fstat(other.fd)
@@ -204,15 +205,15 @@ class Descriptor:
 class JournalFile(Descriptor):
     """The open file ``journal.jsonl``: positional reads, appends, sync, truncation, commit lock.
 
-    The commit lock is the lock of the journal itself, since a separate lock file could be deleted
-    while a writer holds it. A process that holds this lock is the only writer, if the path still
-    names the locked file.
+    The commit lock is a lock of the journal itself, since a separate lock file could be deleted
+    while a writer holds the lock. A process with this lock is the only writer, provided that the
+    path still names the locked file.
 
     Every method raises StorageError if the system refuses a call.
     """
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
-        """Raises ``OSError``, since only the caller knows what a missing file means."""
+        """Open the file. Raises ``OSError``, since only the caller knows what a missing file means."""
         flags = system.os.O_RDWR | system.os.O_APPEND
         if create:
             flags |= system.os.O_CREAT | system.os.O_EXCL
@@ -240,13 +241,14 @@ class JournalFile(Descriptor):
         self.writable, self.refusal = False, why
 
     def claim(self) -> None:
-        """Keep out writers under wine, which the lock of this file doesn't hinder.
+        """Keep out writers under wine. The commit lock alone doesn't stop them.
 
-        Call it with the lock held, before anything is written or judged to be torn.
+        Call this with the commit lock held, before you write, and before you judge whether the tail
+        is torn. For claims, see :mod:`journal.fs.claims`.
         """
         if self._is_claimed or not self.writable:
             return
-        from journal.fs import claims  # noqa: PLC0415  (who only reads doesn't need it)
+        from journal.fs import claims  # noqa: PLC0415  (readers don't need it)
 
         with refusals_of(self.path, "lock"):
             if not claims.claim(self.fd):
@@ -259,19 +261,19 @@ class JournalFile(Descriptor):
             return system.os.fstat(self._live_fd()).st_size
 
     def size_and_change(self) -> tuple[int, int]:
-        """The size in bytes, and the time of the last change (ctime) in ns since 1970.
+        """Return the size in bytes, and the time of the last change (ctime) in ns since 1970.
 
-        The ctime changes with owner and permissions, too. No program can set a ctime.
+        A change of the owner or the permissions also sets the ctime. No program can choose a ctime.
         """
         with refusals_of(self.path, "read"):
             stat = system.os.fstat(self._live_fd())
         return stat.st_size, stat.st_ctime_ns
 
     def size_at_path(self) -> int | None:
-        """The size of this file if its path still names it, else None.
+        """Return the size of this file if the path still names the file, else None.
 
-        A missing LF is counted (see ``unended_at``). Only one system call is made, since each
-        commit calls this first.
+        A missing LF is counted (see ``unended_at``). This method makes only one system call, since
+        each commit calls it first.
         """
         try:
             stat = system.os.stat(self._path_text)
@@ -286,11 +288,11 @@ class JournalFile(Descriptor):
         return None
 
     def ends_as(self, size: int, end: bytes) -> bool:
-        """Return whether the path names this file, and this file alone, with ``size`` bytes, of
-        which ``end`` are the last.
+        """Return whether the file has ``size`` bytes, the last of which are ``end``.
 
-        One call instead of :meth:`size_at_path` and :meth:`read_at`, since each commit begins with
-        it.
+        Also returns False if the path no longer names this file, or if the file has a second hard
+        link. Each commit begins with this call. For speed, it does the work of
+        :meth:`size_at_path` and :meth:`read_at` at once.
         """
         try:
             stat = system.os.stat(self._path_text)
@@ -308,8 +310,8 @@ class JournalFile(Descriptor):
             raise storage_error(self.path, "read", error) from error
 
     def read_some(self, offset: int, length: int) -> bytes:
-        """Read up to ``length`` bytes from ``offset``, with one system call, which may return
-        fewer.
+        """Read up to ``length`` bytes from ``offset``. One system call is made, so the result may
+        be shorter.
         """
         try:
             return system.os.pread(self.fd if self.fd >= 0 else self._live_fd(), length, offset)
@@ -317,7 +319,7 @@ class JournalFile(Descriptor):
             raise storage_error(self.path, "read", error) from error
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """``length`` bytes from ``offset``, or fewer if the file ends earlier."""
+        """Read ``length`` bytes from ``offset``, or fewer if the file ends earlier."""
         data = self.read_some(offset, length)
         if len(data) == length or (not data and offset != self.unended_at):
             return data
@@ -337,13 +339,13 @@ class JournalFile(Descriptor):
             offset += len(piece)
 
     def read_line(self, offset: int) -> bytes:
-        """The line at ``offset`` without its LF. Raises StorageError if the LF is missing."""
+        """Return the line at ``offset`` without its LF. Raises StorageError if the LF is missing."""
         try:
             data = system.os.pread(self.fd, 1024, offset)  # enough for most lines
             end = data.find(b"\n")
             if end >= 0:
                 return data[:end]
-        except OSError:  # closed in a forked child, or another error, which find_line raises
+        except OSError:  # a forked child closed the file, or find_line raises the error again
             pass
         line = self.find_line(offset)
         if line is None:
@@ -352,7 +354,10 @@ class JournalFile(Descriptor):
         return line
 
     def find_line(self, offset: int) -> bytes | None:
-        """The line at ``offset`` without its LF; None if it has no LF or is far too long."""
+        """Return the line at ``offset`` without its LF.
+
+        Returns None if the line has no LF, or is far too long.
+        """
         length = 1024
         while True:
             data = self.read_at(offset, length)
@@ -366,7 +371,7 @@ class JournalFile(Descriptor):
     def count_lines(self, end: int) -> int:
         """Return the number of LFs before ``end``.
 
-        It reads all bytes before ``end``: use it only for errors.
+        This method reads all bytes before ``end``. Use it only for errors.
         """
         return sum(piece.count(b"\n") for piece in self.pieces(0, end))
 
@@ -374,7 +379,7 @@ class JournalFile(Descriptor):
         """Append ``data``. After a StorageError, the file may contain a part of ``data``."""
         try:
             written = system.os.write(self.fd, data)
-            while written < len(data):  # a short write; the next one raises the cause, as ENOSPC
+            while written < len(data):  # after a short write, the next write raises its cause
                 written += system.os.write(self.fd, memoryview(data)[written:])
         except OSError as error:
             raise storage_error(self.path, "write", error) from error
@@ -405,7 +410,7 @@ class JournalFile(Descriptor):
         self.path, self._path_text = path, system.os.fspath(path)
 
     def _live_fd(self) -> int:
-        if self.fd < 0:  # in a forked child: open the file again, if the path still names it
+        if self.fd < 0:  # in a forked child: open the file again if the path still names it
             fd, stat = open_regular(self.path, system.os.O_RDONLY)
             if (stat.st_ino, stat.st_dev) != (self.inode, self._device):
                 close_fd(fd)
@@ -418,7 +423,8 @@ class JournalFile(Descriptor):
 def open_journal(path: Path, job: str) -> JournalFile:
     """Open the journal at ``path``.
 
-    Raises StorageError, and if the journal is missing, JobNotFoundError with ``job`` as the id.
+    If the journal is missing, raises JobNotFoundError with ``job`` as the id. Otherwise raises
+    StorageError if the system refuses.
     """
     try:
         return JournalFile(path)
@@ -436,14 +442,14 @@ class DerivedFile(Descriptor):
         super().__init__(path, open_regular(path, system.os.O_RDONLY, directory)[0])
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Up to ``length`` bytes from ``offset``."""
+        """Read up to ``length`` bytes from ``offset``."""
         return system.os.pread(self.fd, length, offset)
 
     def size_bytes(self) -> int:
         return system.os.fstat(self.fd).st_size
 
     def changed_ns(self) -> int:
-        """The time of the last change (ctime), in ns since 1970."""
+        """Return the time of the last change (ctime), in ns since 1970."""
         return system.os.fstat(self.fd).st_ctime_ns
 
 
@@ -455,20 +461,21 @@ class Stream(Descriptor):
         super().__init__(path, system.os.open(path, system.os.O_RDONLY))
 
     def read(self, length: int) -> bytes:
-        """The next bytes, up to ``length``; empty at the end. Raises StorageError."""
+        """Read the next bytes, up to ``length``. Returns ``b""`` at the end. Raises StorageError."""
         with refusals_of(self.path, "read"):
             return system.os.read(self.fd, length)
 
 
 def storage_error(path: Path, operation: str, error: OSError) -> StorageError:
-    """The public error for a refused system call: "could not OPERATION PATH: …"."""
+    """Make the public error for a refused system call: "could not OPERATION PATH: …"."""
     number = error.errno or 0
     return StorageError(path, operation, number, error.strerror or system.os.strerror(number))
 
 
 class _Refusals:
-    # No generator: if a generator raises another error, Python 3.13 links the first error to the
-    # frame that holds it. This cycle would keep files open until the garbage collector runs.
+    # This is a class instead of a generator. If a generator raises a second error, Python 3.13
+    # links the first error to the frame that holds it. This cycle of references would keep files
+    # open until the garbage collector runs.
     __slots__ = ("_operation", "_path")
 
     def __init__(self, path: Path, operation: str) -> None:
@@ -494,7 +501,7 @@ def refusals_of(path: Path, operation: str) -> AbstractContextManager[None]:
 
 
 def outcome_unknown(error: StorageError) -> CommitOutcomeUnknownError:
-    """The error to raise instead of ``error`` if the change was already written."""
+    """Make the error to raise instead of ``error`` if the change was already written."""
     return CommitOutcomeUnknownError(error.path, error.operation, error.errno, error.reason)
 
 

@@ -12,10 +12,13 @@ from journal.fs.handles import Descriptor, close_fd, open_regular, storage_error
 from journal.fs.names import RUN_LOCK_NAME
 
 LOCK_TIMEOUT_S = 10.0  # how long a call waits for a lock by default
-# Pauses between two tries, which don't grow: if they did, a process that has waited for long would
-# wait longer than those that come later. No system call waits for a lock and for a time.
-_PAUSE_NS = 50_000  # and up to twice as much more, at random, so that waiting processes take turns
-_LONG_WAIT_S = 1.0  # after this time, a batch is open: trying so often only takes CPU time
+# No system call waits for a lock up to a timeout. So the lock is polled. The pauses between two
+# polls don't grow: if they did, a process that has waited for long would get the lock less often
+# than processes that came later.
+# A pause has this length, plus a random time up to twice as long, so that the processes take turns.
+_PAUSE_NS = 50_000
+# After a wait of this time, the holder has probably opened a batch. Polling is slower from then on.
+_LONG_WAIT_S = 1.0
 _LONG_PAUSE_S = 0.000_5
 
 
@@ -26,10 +29,7 @@ class LockFile(Descriptor):
         super().__init__(path, open_regular(path, system.os.O_RDWR | system.os.O_CREAT)[0])
 
     def acquire(self, timeout_s: float) -> bool:
-        """Take the lock of the file at the path.
-
-        Returns False if that takes over ``timeout_s`` seconds.
-        """
+        """Take the lock of the file at the path. Returns False after ``timeout_s`` seconds."""
         if not wait_for_lock(self, timeout_s):
             return False
         if self.is_at_path():
@@ -40,13 +40,16 @@ class LockFile(Descriptor):
 
 
 class DirectoryLock(Descriptor):
-    """The lock of a directory itself. The directory exists as long as the files in it."""
+    """The lock of a directory itself (on Windows, of a file: see ``_locked_file``).
+
+    Unlike a lock file, the directory can't be deleted as long as it contains files.
+    """
 
     def __init__(self, directory: Path, *, to_rename: bool = False, to_look: bool = False) -> None:
-        """Open what is locked. Raises ``OSError``.
+        """Open the file or directory that is locked. Raises ``OSError``.
 
-        ``to_rename``: the directory may be renamed while the lock is held. ``to_look``: only
-        :meth:`is_held` will be called.
+        With ``to_rename``, the directory may be renamed while the lock is held. With ``to_look``,
+        the caller may only call :meth:`is_held`.
         """
         self.directory = directory
         path, self._flags = _locked_file(directory, to_rename, to_look)
@@ -63,9 +66,9 @@ class DirectoryLock(Descriptor):
             return False
 
     def is_held(self) -> bool:
-        """Return whether somebody holds the lock.
+        """Return whether a process holds the lock.
 
-        The check itself takes a shared lock, so that several processes can check at the same time.
+        The check takes a shared lock, so that several processes can check at the same time.
         """
         try:
             system.fcntl.flock(self.fd, system.fcntl.LOCK_SH | system.fcntl.LOCK_NB)
@@ -79,8 +82,9 @@ class DirectoryLock(Descriptor):
 if sys.platform == "win32":
 
     def _locked_file(directory: Path, to_rename: bool, to_look: bool) -> tuple[Path, int]:
-        # Directories can't be locked. And a directory can't be renamed while a file in it is open:
-        # then the locked file is beside the directory, and disappears when it is closed.
+        # Windows can't lock a directory, so a file is locked instead. Windows can't rename a
+        # directory while a file in it is open, either. So for a rename, the locked file is beside
+        # the directory, and disappears when it is closed.
         flags = system.os.O_RDWR | system.os.O_CREAT
         if to_rename:
             path = directory.with_name(f"{directory.name}.lock")
@@ -91,7 +95,7 @@ if sys.platform == "win32":
     def _open(path: Path, flags: int) -> int:
         try:
             return open_regular(path, flags)[0]
-        except PermissionError:  # a lock needs no right to write
+        except PermissionError:  # a lock needs no permission to write
             if not system.os.path.lexists(path):
                 raise
             return open_regular(path, system.os.O_RDONLY)[0]
@@ -110,11 +114,8 @@ else:
 
 
 def is_locked_under_wine(path: Path) -> bool:
-    """Return whether a program under wine, which no ``flock`` hinders, has locked the file.
-
-    Raises ``OSError``.
-    """
-    from journal.fs import claims  # noqa: PLC0415  (who only reads doesn't need it)
+    """Return whether a program under wine has locked the file. Raises ``OSError``."""
+    from journal.fs import claims  # noqa: PLC0415  (readers don't need it)
 
     try:
         fd, _ = open_regular(path, system.os.O_RDONLY)
@@ -133,7 +134,7 @@ def wait_for_lock(file: Descriptor, timeout_s: float) -> bool:
     begin_s = now_s = time.monotonic()
     while now_s < begin_s + timeout_s:
         is_long = now_s - begin_s > _LONG_WAIT_S
-        # The last digits of the clock are random enough.
+        # The last digits of the clock serve as the random number.
         jitter_ns = time.perf_counter_ns() % (2 * _PAUSE_NS)
         time.sleep(_LONG_PAUSE_S if is_long else (_PAUSE_NS + jitter_ns) / 1e9)
         if file.try_lock():

@@ -1,26 +1,27 @@
-"""macOS: the calls of ``os``, with syncs that reach the disk, and the id of the current boot."""
+"""macOS: replaces the module ``os``, so that syncs reach the disk. Also reads the boot id."""
 
 from __future__ import annotations
 
 import ctypes
 import fcntl
 import sys
-from os import *  # noqa: F403  (stands for ``os``)
+from os import *  # noqa: F403  (this module replaces ``os``)
 from typing import Any
 
 assert sys.platform != "win32"  # for mypy
 
-# fsync(2) of macOS: fsync leaves the data in the cache of the drive, which may write it in any
-# order, and "F_FULLFSYNC asks the drive to flush all buffered data to permanent storage". Directories
-# take it, too. F_BARRIERFSYNC only orders writes; no sync here is for order alone, since each of them
-# comes before an acknowledgement, or before the removal of what the new file replaces.
+# The page fsync(2) of macOS says: fsync leaves the data in the cache of the drive, which may write
+# the data in any order, and "F_FULLFSYNC asks the drive to flush all buffered data to permanent
+# storage". F_FULLFSYNC works for directories, too. F_BARRIERFSYNC only orders writes. It isn't
+# enough here: after each sync, something is acknowledged, or the file that the new file replaces is
+# removed.
 _F_FULLFSYNC = 51  # of <sys/fcntl.h>
 
 
 def _sync(fd: Any) -> None:
     """Return when the file or directory survives a power cut.
 
-    Raises OSError on file systems that can't promise it, as some network file systems.
+    Raises OSError on file systems that can't promise this. Some network file systems can't.
     """
     fcntl.fcntl(fd, _F_FULLFSYNC)
 
@@ -29,7 +30,7 @@ fdatasync = fsync = _sync
 
 
 def boot_id() -> str:
-    """Return the id of the system's current boot, or "" if the system doesn't tell."""
+    """Return the id of the system's current boot, or "" if the system doesn't report an id."""
     text = ctypes.create_string_buffer(64)
     size = ctypes.c_size_t(len(text))
     try:

@@ -14,21 +14,21 @@ INPUT_MARK_NAME = "input.mark"
 NEW_INPUT_MARK_NAME = f"{INPUT_MARK_NAME}.new"
 ARTIFACTS_NAME = "artifacts"
 
-# Patterns are text, so that `re` compiles only those that a command uses.
+# Patterns are text, so that `re` compiles only the patterns that a command uses.
 
-# Backups: parts or earlier versions of a journal that were kept.
+# Backups: parts of a journal, or earlier versions of it. The comments say how their names end.
 TORN_NAME = "journal.torn"  # -OFFSET-N: a torn tail
 DAMAGED_NAME = "journal.damaged"  # -N: the journal before a repair
 OTHER_NAME = "journal.other"  # -OFFSET-CRC: the journal of another copy, before a merge
 OTHER_HISTORY = r"journal\.other-([0-9]{1,20})-([0-9a-f]{8})"
 BACKUP = rf"journal\.(torn|damaged)-[0-9]{{1,20}}(-[0-9]{{1,9}})?|{OTHER_HISTORY}"
 
-# Directories in which something is built before it is renamed into place.
+# Directories for files that are built there and then renamed to their final place.
 JOB_STAGING_NAME = ".staging"  # in a store: jobs that are being made or deleted
 REPAIR_STAGING_NAME = ".repair"  # in a job
 PULL_STAGING_NAME = ".pull"  # in a job
 
-# Files that aren't part of a job: they are made again when they are needed.
+# Files that aren't part of a job. They are made again when they are needed.
 DERIVED = frozenset(
     {
         HINT_NAME,

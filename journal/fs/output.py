@@ -1,4 +1,4 @@
-"""Files and pipes that a user asked for. A file is made wholly or not at all.
+"""Writes files and pipes that a user asked for. A file is written completely or not at all.
 
 Other users may have write access to the directory of a file, as in ``/tmp``.
 """
@@ -20,13 +20,13 @@ from journal.fs import files, handles, system
 from journal.fs.handles import FILE_MODE, Descriptor, write_all
 from journal.fs.names import JOURNAL_NAME, OWN_FILE
 
-_MAX_LINKS = 40  # the maximum that Linux follows in one path
+_MAX_LINKS = 40  # the limit of Linux for the links in one path
 _PART = re.compile(r"\.journal-[0-9a-f]{12}\.part")
 _PART_S = (
     86_400  # a part that nobody has written to for a day was left by a process that was killed
 )
 _EXISTS = "exists already: name another file, or give --force to replace it"
-# What link() raises on a file system without hard links, such as exFAT.
+# The errors of link() on a file system without hard links, such as exFAT.
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -38,10 +38,10 @@ def whole_file(
     private: bool = False,
     refused_beside: Sequence[str] = (),
 ) -> Iterator[Output]:
-    """Make a file in the block, and put it at ``path``, synced, at the end of the block.
+    """Make a file for the block. At the end of the block, sync the file and rename it to ``path``.
 
-    Within the block, the file is ``.journal-….part`` in the same directory. The file is removed if
-    the block raises, and stays if the process is killed.
+    Within the block, the file is named ``.journal-….part``, in the directory of ``path``. If the
+    block raises, the file is removed. If the process is killed, the file stays.
 
     With ``private``, only the owner gets permissions. Otherwise the file gets the permissions of
     the file that it replaces, or those that new files get by default.
@@ -56,17 +56,17 @@ def whole_file(
     InvalidValueError is also raised if a file exists whose name is ``path`` plus one of the endings
     in ``refused_beside``.
     """
-    target = real_path(path)  # a link stays, and its target is replaced
+    target = real_path(path)  # if ``path`` is a link, replace its target, not the link
     _check_free(path, target, force=force, refused_beside=refused_beside)
     output = _beside(target)
     try:
-        # Made before the block, so that a failure raises our error and not one of a library.
+        # The file is made before the block, so that a failure raises our error and not a library's.
         is_there = files.exists(target)
-        output.make(private=private or is_there)  # the file to be replaced may be private
+        output.make(private=private or is_there)  # the file that is replaced may be private
         yield output
         _check_free(path, target, force=force, refused_beside=refused_beside)
         output.put(target, private=private, force=force)
-    except FileExistsError:  # another program has made it since the check
+    except FileExistsError:  # another program has made the file since the check
         raise _refused(target, _EXISTS) from None
     except OSError as error:
         raise handles.storage_error(target, "write", error) from error
@@ -75,7 +75,10 @@ def whole_file(
 
 
 def remove_left_parts(directory: Path) -> None:
-    """Remove parts of files in ``directory`` that killed processes have left at least a day ago."""
+    """Remove ``.part`` files in ``directory`` that were last written more than a day ago.
+
+    Killed processes have left them.
+    """
     with contextlib.suppress(OSError), system.os.scandir(directory) as entries:
         for entry in entries:
             if _PART.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
@@ -85,11 +88,11 @@ def remove_left_parts(directory: Path) -> None:
 
 
 def real_path(path: str | os.PathLike[str]) -> Path:
-    """The path of an output after following links.
+    """Return the path of an output after following links.
 
-    Only links that the current user or root owns are followed. In a shared directory, another user
-    could put a link where an output is expected. Then the output would replace the target of the
-    link.
+    Only links that belong to the current user or to root are followed. In a shared directory,
+    another user could put a link at the path of an output. If the link were followed, the output
+    would replace its target.
     """
     text = os.fspath(path)
     drive, rest = os.path.splitdrive(os.path.join(os.getcwd(), text))
@@ -114,17 +117,17 @@ def real_path(path: str | os.PathLike[str]) -> Path:
 
 
 def _parts(path: str) -> list[str]:
-    """The parts of a path in reverse order, so that ``pop`` returns the next one."""
+    """Return the parts of a path in reverse order, so that ``pop`` returns the next part."""
     path = path.replace(os.altsep or os.sep, os.sep)
     return [part for part in reversed(path.split(os.sep)) if part not in ("", ".")]
 
 
 def _link_at(path: Path) -> str | None:
-    """Where a link leads; None if ``path`` isn't a link."""
+    """Return the target of a link, or None if ``path`` isn't a link."""
     try:
         stat = os.lstat(path)
         link = os.readlink(path) if S_ISLNK(stat.st_mode) else None
-    except OSError:  # it is missing, or writing will raise the reason
+    except OSError:  # the path is missing, or the later write raises the error
         return None
     if link is not None and not is_trusted(stat):
         why = f"is a link of another user, to {link!r}: name another file, or the link's target"
@@ -161,8 +164,8 @@ def _check_free(
         raise _refused(path, "is a directory's name: name a file")
     if not os.path.exists(path):
         return
-    # Never replace a pipe, a device or a directory. The check uses the path as given, since a path
-    # such as /dev/stdout may lead to a pipe, which has no real path.
+    # Never replace a pipe, a device or a directory. The check uses the path as the user gave it. A
+    # path such as /dev/stdout may lead to a pipe, which has no real path.
     if not os.path.isfile(path):
         why = "exists and is not a file: name another file, or - for standard output"
         raise _refused(path, why)
@@ -174,7 +177,7 @@ def _check_not_of_a_job(target: Path) -> None:
     """Raise InvalidValueError if ``target``, existing or not, is one of a job's own files."""
     if not re.fullmatch(OWN_FILE, target.name):
         return
-    # An existing backup counts even if the journal beside it is gone.
+    # An existing backup is refused even if the journal beside it is gone.
     if files.exists(target) or files.exists(target.with_name(JOURNAL_NAME)):
         raise _refused(
             target,
@@ -188,14 +191,14 @@ def _refused(path: str | os.PathLike[str], why: str) -> InvalidValueError:
 
 
 class Output(Descriptor):
-    """A new file under a random name, which gets the name of its target when it is complete.
+    """A new file under a random name. A complete file is renamed to its target.
 
     All calls use the descriptor of the directory. So other users can't redirect the output by
     renaming a parent directory. The methods raise ``OSError``.
     """
 
     def __init__(self, target: Path) -> None:
-        """Choose the name; :meth:`make` makes the file. ``target`` isn't a link."""
+        """Choose the random name. :meth:`make` makes the file. ``target`` must not be a link."""
         # The name is short, so that it is allowed wherever the target's name is.
         super().__init__(target.with_name(f".journal-{system.os.urandom(6).hex()}.part"), -1)
         flags = system.os.O_RDONLY | system.os.O_DIRECTORY
@@ -207,14 +210,14 @@ class Output(Descriptor):
         self.fd = system.os.open(self.path.name, flags, mode, dir_fd=self._directory.fd)
 
     def stream(self) -> IO[bytes]:
-        """A stream that writes to the file. Close it before :meth:`put`."""
+        """Open a stream that writes to the file. Close the stream before :meth:`put`."""
         return system.os.fdopen(self.fd, "wb", closefd=False)
 
     def put(self, target: Path, *, private: bool, force: bool) -> None:
         """Sync the file, rename it to ``target``, and sync the name.
 
-        Raises FileExistsError if anything is at ``target``, unless ``force`` is given. Without
-        ``private``, the file gets the permissions of the file that it replaces.
+        Without ``force``, raises FileExistsError if anything is at ``target``. Without ``private``,
+        the file gets the permissions of the file that it replaces.
         """
         directory = self._directory.fd
         if not private:
@@ -238,8 +241,8 @@ class Output(Descriptor):
     def _link(self, name: str) -> bool:
         """Rename the file. If the name is already in use, raise FileExistsError.
 
-        Returns False if the file system can't do this in one step. Then an empty file has the name,
-        and the caller replaces it.
+        Returns False if the file system can't check and rename in one step. In this case, an empty
+        file with the name was made, and the caller must replace it.
         """
         directory = self._directory.fd
         try:
@@ -274,9 +277,9 @@ class Pipe(Descriptor):
     """A pipe or a device, open for writing. The methods raise ``OSError``."""
 
     def __init__(self, path: Path, *, named: bool) -> None:
-        """Open the pipe, which waits for a reader.
+        """Open the pipe. The call blocks until the pipe has a reader.
 
-        ``named``: True if the user gave a path. Another user may have put a pipe at this path.
+        ``named`` is True if the user gave a path. Another user may have put a pipe at this path.
         """
         self._named = named
         self._check(system.os.stat(path))
@@ -296,5 +299,5 @@ class Pipe(Descriptor):
 
 
 def is_trusted(stat: system.os.stat_result) -> bool:
-    """Return whether a file belongs to this user or to the user root, so no other user made it."""
+    """Return whether a file belongs to this user or to root, so that no other user made it."""
     return stat.st_uid in (system.os.geteuid(), 0)

@@ -1,7 +1,7 @@
-"""Command lines as people type them: quoted and split as the system's own shell does.
+"""Quotes and splits command lines for the shell in which people type them.
 
-On Windows a line is for cmd and for PowerShell 7. No quoting is right for both if a word has a ``%``
-(cmd expands ``%NAME%``), a ``$`` or a backtick (PowerShell expands them).
+On Windows, a line is for cmd and for PowerShell 7. No quoting is right for both shells if a word
+contains ``%``, which cmd expands in ``%NAME%``, or ``$`` or a backtick, which PowerShell expands.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from collections.abc import Iterable, Sequence
 
 IS_FOR_WINDOWS = sys.platform == "win32"
 
-# How a command line of the shell is given as a command.
+# The words of a message that says how to run a line of the shell as a command.
 A_SCRIPT = "it into a file, FILE.cmd" if IS_FOR_WINDOWS else "sh -c '...'"
 
-# Neither cmd nor PowerShell changes such a word. PowerShell would split -a.b into two words.
+# A word that neither cmd nor PowerShell changes. PowerShell would split -a.b into two words.
 _BARE = re.compile(r"(?!-\w[^.:]*[.:])[\w\\/.:+=-]+")
 _BEFORE_QUOTE = re.compile(r'(\\*)("|\Z)')
 _NEXT = re.compile(r"(\\*)([^\\]|\Z)", re.DOTALL)
-_GO_TO = "pushd "  # unlike cd, it changes the drive in cmd, too; PowerShell knows it
+_GO_TO = "pushd "  # in cmd, cd wouldn't change the drive; PowerShell knows pushd, too
 
 
 def quote(word: str) -> str:
-    """The word as it is typed."""
+    """Quote a word, so that the shell reads it as one word."""
     if IS_FOR_WINDOWS:
         return quote_for_windows(word)
     import shlex  # noqa: PLC0415  (`journal list` starts without it)
@@ -32,12 +32,12 @@ def quote(word: str) -> str:
 
 
 def join(words: Iterable[str]) -> str:
-    """The words as a line."""
+    """Join words to a command line, each word quoted."""
     return " ".join(map(quote, words))
 
 
 def split(line: str) -> list[str]:
-    """The words of a typed line. Raises ValueError if a quotation isn't closed."""
+    """Split a typed line into its words. Raises ValueError if a quotation isn't closed."""
     if IS_FOR_WINDOWS:
         return split_for_windows(line)
     import shlex  # noqa: PLC0415
@@ -46,7 +46,7 @@ def split(line: str) -> list[str]:
 
 
 def split_any(line: str) -> list[str]:
-    """The words of a line that :func:`in_directory` has made, perhaps on another system.
+    """Split a line that :func:`in_directory` has made, perhaps on a different system.
 
     Raises ValueError if a quotation isn't closed.
     """
@@ -58,17 +58,17 @@ def split_any(line: str) -> list[str]:
 
 
 def in_directory(directory: str, line: str) -> str:
-    """A line that works in every directory."""
+    """Make a line that first changes to ``directory``, so that it works from every directory."""
     return f"{_GO_TO if IS_FOR_WINDOWS else 'cd '}{quote(directory)} && {line}"
 
 
 def outside_of_quotes(line: str) -> str:
-    """What a shell would interpret of a typed line."""
+    """Return a typed line without its quoted parts: the text that a shell would interpret."""
     return (_QUOTED_FOR_WINDOWS if IS_FOR_WINDOWS else _QUOTED).sub("", line)
 
 
 def with_script(script: str, columns: Sequence[str]) -> str:
-    """What to type to run a script of the shell with arguments."""
+    """Make the line to type that runs a shell script with arguments."""
     if IS_FOR_WINDOWS:
         return " ".join(["FILE.cmd", *columns, f"(a file with this line: {script})"])
     import shlex  # noqa: PLC0415
@@ -81,7 +81,7 @@ _QUOTED_FOR_WINDOWS = re.compile(r'"[^"]*"')
 
 
 def quote_for_windows(word: str) -> str:
-    r"""The word in the quoting of Microsoft's C runtime ("Parsing C command-line arguments").
+    r"""Quote a word for Microsoft's C runtime (page "Parsing C command-line arguments").
 
     A quote within the word is doubled, since for cmd ``\"`` would end the quotation.
     """
@@ -92,7 +92,7 @@ def quote_for_windows(word: str) -> str:
 
 
 def split_for_windows(line: str) -> list[str]:
-    """The words of a line, as Microsoft's C runtime splits it."""
+    """Split a line into its words, as Microsoft's C runtime does."""
     words: list[str] = []
     word: str | None = None
     place, is_quoted = 0, False

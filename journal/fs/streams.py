@@ -1,4 +1,4 @@
-"""The standard streams, and the terminal that they may be."""
+"""The standard streams: their encoding, and what they do if they are a terminal or a pipe."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if sys.platform == "win32":
     import stat
 
     def set_encoding(stream: TextIO | None) -> None:
-        """Make text that is written UTF-8 with LF at line ends, whatever the code page is.
+        """Write text as UTF-8 with LF at line ends, whatever the code page is.
 
-        Characters that the encoding lacks are written with backslashes.
+        Characters that UTF-8 can't encode are written as backslash escapes.
         """
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
@@ -26,7 +26,10 @@ if sys.platform == "win32":
         just_fix_windows_console()
 
     def can_answer() -> bool:
-        """Whether standard input, which says that it is a terminal, isn't the device NUL."""
+        """Return whether somebody can answer at standard input, which reports to be a terminal.
+
+        The device NUL reports to be a terminal, too.
+        """
         import ctypes  # noqa: PLC0415  (`journal list` starts without it)
         import msvcrt  # noqa: PLC0415
 
@@ -35,13 +38,13 @@ if sys.platform == "win32":
         return bool(ctypes.windll.kernel32.GetConsoleMode(handle, ctypes.byref(mode)))
 
     def has_lost_reader(_descriptor: int) -> bool:
-        """Windows says it only when something is written."""
+        """Return False. Windows reports a lost reader only when something is written."""
         return False
 
     def is_closed_pipe(error: OSError) -> bool:
-        """Whether the error of a write says that nobody reads standard output any more.
+        """Return whether the error of a write says that nobody reads standard output any more.
 
-        The C runtime makes it EINVAL, which can mean other things, too.
+        The C runtime reports EINVAL for this, and also for different causes.
         """
         if error.errno != errno.EINVAL or error.filename is not None:
             return isinstance(error, BrokenPipeError)
@@ -49,19 +52,19 @@ if sys.platform == "win32":
 else:
 
     def set_encoding(stream: TextIO | None) -> None:
-        """Characters that the encoding lacks are written with backslashes."""
+        """Write characters that the encoding lacks as backslash escapes."""
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
     def let_control_cursor() -> None:
-        """Terminals do."""
+        """Do nothing: terminals interpret these sequences."""
 
     def can_answer() -> bool:
-        """Whether standard input, which says that it is a terminal, is one."""
+        """Return True: if standard input reports to be a terminal, it is one."""
         return True
 
     def has_lost_reader(descriptor: int) -> bool:
-        """Whether nobody reads the pipe any more. Otherwise only the next write would show that."""
+        """Return whether nobody reads the pipe any more, without a write to the pipe."""
         import select  # noqa: PLC0415  (`journal list` starts without it)
 
         poll = select.poll()
@@ -69,5 +72,5 @@ else:
         return any(event & select.POLLERR for _, event in poll.poll(0))
 
     def is_closed_pipe(error: OSError) -> bool:
-        """Whether the error of a write says that nobody reads standard output any more."""
+        """Return whether the error of a write says that nobody reads standard output any more."""
         return isinstance(error, BrokenPipeError)

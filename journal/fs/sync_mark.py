@@ -1,8 +1,8 @@
 """``sync.mark``: the note that a sync of the journal is under way, or has failed.
 
-The kernel reports a failed write to the disk only one time: to the next sync. Afterwards the pages
-stay in the cache as if they were on the disk. Suppose that process A gets the error and dies. Then
-process B reads valid commits from the cache, and its own sync succeeds. But a power cut would
+The kernel reports a failed write to the disk only once, to the next sync. Afterwards the pages stay
+in the cache as if they were on the disk. Suppose that process A gets the error and dies. Then
+process B reads valid commits from the cache, and B's own sync succeeds. But a power cut would
 destroy commits that B has acknowledged.
 
 So the mark is set before each sync, and cleared after the sync has succeeded. The mark states the
@@ -10,9 +10,9 @@ offset up to which the journal was synced before. If a writer finds the mark set
 the commit lock, the writer doesn't trust the cached bytes after that offset. Unless these bytes are
 cut off, the writer writes the whole journal to a new file.
 
-Only processes that share the cache need the mark. So the mark is never synced. The mark holds the
-boot id, since after a power cut everything is read from the disk: a mark of an earlier boot is
-ignored.
+Only processes that share the cache need the mark. So the mark is never synced. The mark contains
+the boot id. A mark of an earlier boot is ignored, since after a restart everything is read from the
+disk.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _SET = rb"a sync is under way or has failed behind byte ([0-9]{1,19}), boot (.*?
 
 
 class SyncMark(Descriptor):
-    """The mark beside a journal. The caller holds the commit lock. Methods raise ``OSError``."""
+    """The mark beside a journal. The caller must hold the commit lock. Methods raise ``OSError``."""
 
     def __init__(self, directory: Path, journal: JournalFile) -> None:
         """Open the mark, or make a clear mark that belongs to the journal's owner.
 
         A mark with a second hard link is replaced by a copy. A mark that this user may not write is
-        replaced by a new mark, which says that the whole journal may be missing on the disk.
+        replaced by a new mark. The new mark says that the whole journal may be missing on the disk.
         """
         path = directory / SYNC_MARK_NAME
         self._boot = _boot()
@@ -59,7 +59,8 @@ class SyncMark(Descriptor):
         self._path_text = system.os.fspath(path)  # stat of a Path would take 50% longer
         self._inode, self._device = stat.st_ino, stat.st_dev
         if not stat.st_size:
-            with suppress(StorageError):  # a job that root worked on still belongs to the user
+            # If root works on a user's job, the mark still belongs to the user.
+            with suppress(StorageError):
                 self.take_owner_of(journal)
 
     def is_at_path(self) -> bool:
@@ -74,8 +75,8 @@ class SyncMark(Descriptor):
     def is_clear(self) -> bool:
         """Return whether the mark is at its path, and was cleared after every sync.
 
-        One call instead of :meth:`is_at_path` and :meth:`doubtful_from`. If a system call is
-        refused, the answer is False, and those two raise the error.
+        For speed, this call does the work of :meth:`is_at_path` and :meth:`doubtful_from`. If a
+        system call is refused, it returns False. Then call those two methods: they raise the error.
         """
         try:
             stat = system.os.stat(self._path_text)
@@ -89,10 +90,10 @@ class SyncMark(Descriptor):
             return False
 
     def doubtful_from(self) -> int | None:
-        """Return the offset after which bytes may be missing on the disk: a sync failed or never
-        ended.
+        """Return the offset after which bytes may be missing on the disk.
 
-        Returns None if every sync since the system was booted has succeeded.
+        Bytes may be missing if a sync failed or never ended. Returns None if every sync since the
+        system was booted has succeeded.
         """
         return _doubtful_from(system.os.pread(self.fd, _BYTES, 0), self._boot)
 
@@ -110,7 +111,7 @@ class SyncMark(Descriptor):
 
 
 def is_marked(directory: Path) -> bool:
-    """Whether there is a mark that is set. If the mark can't be read, the answer is False."""
+    """Return whether there is a mark that is set. If the mark can't be read, return False."""
     try:
         text = read_small(directory / SYNC_MARK_NAME)
     except OSError:
@@ -119,7 +120,7 @@ def is_marked(directory: Path) -> bool:
 
 
 def _replace(path: Path, text: bytes) -> tuple[int, os.stat_result]:
-    """Replace the mark with a new one of this text; return the new descriptor and ``stat``."""
+    """Replace the mark with a new mark of this text. Return its descriptor and ``stat``."""
     new = path.with_name(NEW_SYNC_MARK_NAME)
     remove_file(new)  # left by a process that died
     rename(write_file(new, [text]), path)

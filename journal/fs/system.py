@@ -1,7 +1,7 @@
 """System calls, the clock, and the names of host, process and user.
 
-All access to a journal's files goes through this module's ``os``. So a test can replace ``os`` to
-make calls fail.
+All access to a journal's files goes through this module's ``os``. So a test can make calls fail by
+replacing ``os``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ else:
 
 
 def now_ns() -> int:
-    """The time in ns since 1970, by the clock that file systems use."""
+    """Return the time in ns since 1970, by the clock that file systems use."""
     return time.time_ns()
 
 
@@ -42,7 +42,7 @@ def process_id() -> int:
 if sys.platform == "win32":
 
     def call_after_fork(_call: Callable[[], object]) -> None:
-        """Windows has no fork."""
+        """Do nothing: Windows has no fork."""
 
     def host_name() -> str:
         return os.host_name()
@@ -59,7 +59,7 @@ else:
         return os.uname().nodename
 
     def user_name() -> str:
-        """The name of the user who runs this process, or the user's number if there is no name."""
+        """Return the name of the user who runs this process, or the user's number if it has none."""
         try:
             return pwd.getpwuid(os.getuid()).pw_name
         except KeyError:
@@ -67,7 +67,7 @@ else:
 
 
 def nonce() -> str:
-    """Return 16 random hex digits, which no other process gets."""
+    """Return 16 random hex digits, which no other call in any process returns."""
     return os.urandom(8).hex()
 
 
@@ -76,7 +76,7 @@ if sys.platform == "darwin":
 elif sys.platform == "win32":
 
     def boot_id() -> str:
-        """No id: the time of the boot that Windows tells changes when somebody sets the clock."""
+        """Return "". Windows reports only the time of the boot, which changes with the clock."""
         return ""
 else:
 
@@ -93,7 +93,7 @@ else:
 
 
 def current_task() -> object:
-    """The asyncio task that runs in this thread, if any."""
+    """Return the asyncio task that runs in this thread, or None."""
     asyncio = sys.modules.get("asyncio")  # if asyncio isn't imported, there are no tasks
     try:
         return asyncio and asyncio.current_task()

@@ -7,7 +7,10 @@ from typing import Any
 
 
 def find_zstd() -> Any:
-    """Import ``compression.zstd``, or before Python 3.14 its backport. None if there is neither."""
+    """Import ``compression.zstd``, or before Python 3.14 its backport.
+
+    Returns None if neither is installed.
+    """
     for name in ("compression.zstd", "backports.zstd"):
         try:
             return importlib.import_module(name)

@@ -1,4 +1,4 @@
-"""The functions of the Windows API that are used, with their structures and errors.
+"""The functions of the Windows API that this room uses, with their structures and errors.
 
 The comments name the pages of Microsoft's documentation that describe the behaviour.
 """
@@ -30,7 +30,7 @@ DELETE_ON_CLOSE = 0x04000000
 ATTRIBUTE_DIRECTORY = 0x10
 ATTRIBUTE_NORMAL = 0x80
 ATTRIBUTE_REPARSE_POINT = 0x400
-NAME_SURROGATE = 0x20000000  # of a reparse tag: symbolic links and junctions have it
+NAME_SURROGATE = 0x20000000  # the bit in the reparse tags of symbolic links and junctions
 
 LOCK_FAIL_IMMEDIATELY, LOCK_EXCLUSIVE = 1, 2
 
@@ -123,18 +123,21 @@ computer_name = _function("GetComputerNameExW", _BOOL, ctypes.c_int, wintypes.LP
 
 
 def error(number: int | None = None) -> OSError:
-    """The exception for an error code. Default: the error code of this thread's last call."""
+    """Make the exception for an error code, by default the code of this thread's last call."""
     number = ctypes.get_last_error() if number is None else number
     return ctypes.WinError(number)
 
 
 def at(offset: int) -> Overlapped:
-    """The structure for an operation at ``offset``."""
+    """Make the structure for an operation at ``offset``."""
     return Overlapped(None, None, offset & 0xFFFFFFFF, offset >> 32, None)
 
 
 def is_link(handle: int) -> bool | None:
-    """Whether the open file is a symbolic link or a junction; None if it has no reparse point."""
+    """Return whether the open file is a symbolic link or a junction.
+
+    Returns None if the file has no reparse point.
+    """
     found = AttributeTag()
     if not get_information(handle, ATTRIBUTE_TAG_INFO, ctypes.byref(found), ctypes.sizeof(found)):
         raise error()
@@ -159,7 +162,7 @@ def set_information(handle: int, kind: int, info: Any) -> None:
 
 
 def path_of(handle: int) -> str:
-    r"""The path of an open file, without links, as ``\\?\C:\…``."""
+    r"""Return the path of an open file, without links, as ``\\?\C:\…``."""
     length = 1 << 15  # no path is longer: page "Maximum Path Length Limitation"
     buffer = ctypes.create_unicode_buffer(length)
     if not 0 < final_path(handle, buffer, length, 0) < length:

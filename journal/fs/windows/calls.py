@@ -7,10 +7,10 @@ Differences from the module ``os``:
   replaced.
 - Reads and writes at an offset, appends and truncations don't use the file pointer, which all
   threads share.
-- A rename replaces a file even if other programs have it open, and a deleted file's name is free at
-  once.
+- A rename replaces a file even if other programs have the file open.
+- The name of a deleted file is free at once.
 - ``st_ctime_ns`` of :func:`fstat` is the time of the last change, and not the time of creation.
-- Names that have another meaning on Windows, such as ``aux.txt`` and ``a:b``, can't be made.
+- Names with a special meaning on Windows, such as ``aux.txt`` and ``a:b``, can't be made.
 - There are no modes, no owners, and no syncs of directories. Renames are written through the cache
   instead.
 
@@ -64,13 +64,13 @@ _Result = TypeVar("_Result")
 
 _TO_END = (1 << 64) - 1  # the offset that appends: see the page "WriteFile function"
 _END_OF_FILE = 38
-_EPOCH_TICKS = 116_444_736_000_000_000  # from 1601 to 1970, in 100 ns
+_EPOCH_TICKS = 116_444_736_000_000_000  # the time from 1601 to 1970, in units of 100 ns
 
 # Flags of FILE_RENAME_INFO and FILE_DISPOSITION_INFO_EX: see the pages of their NT counterparts,
 # "FILE_RENAME_INFORMATION structure" and "FILE_DISPOSITION_INFORMATION_EX structure".
 _REPLACE, _POSIX_RENAME, _RENAME_READ_ONLY = 0x1, 0x2, 0x40
 _DELETE, _POSIX_DELETE, _DELETE_READ_ONLY = 0x1, 0x2, 0x10
-# The errors if the file system, such as FAT, or the system knows no semantics of POSIX.
+# The errors if the file system (such as FAT) or the system doesn't know POSIX semantics.
 _UNKNOWN = {api.INVALID_FUNCTION, api.NOT_SUPPORTED, api.INVALID_PARAMETER}
 
 # A virus scanner or an indexer may have a file open for a moment, without FILE_SHARE_DELETE.
@@ -92,8 +92,9 @@ _directories: dict[int, str] = {}  # the path of each open directory, by descrip
 
 
 def _place(name: _Path, directory: int | None = None, *, makes: bool = False) -> str:
-    """The path for the API. ``makes``: a file of this name will be made, so the name must be
-    allowed.
+    """Return the path for the API.
+
+    ``makes`` says that a file of this name will be made. Then the name must be allowed.
     """
     text = os.fspath(name)
     last = path.basename(text)
@@ -114,7 +115,7 @@ def _place(name: _Path, directory: int | None = None, *, makes: bool = False) ->
 
 @contextmanager
 def _handle(place: str, access: int, flags: int = 0) -> Iterator[int]:
-    """A handle of the file, directory or link at a place, open for the block."""
+    """Open the file, directory or link at a place for the block. Yields the handle."""
     flags |= api.BACKUP_SEMANTICS | api.OPEN_REPARSE_POINT
     handle = api.create_file(place, access, api.SHARE_ALL, None, api.OPEN_EXISTING, flags, None)
     if handle == api.INVALID_HANDLE:
@@ -135,7 +136,7 @@ def open(  # noqa: A001
     *,
     dir_fd: int | None = None,
 ) -> int:
-    """Open a file or directory, in binary mode. No process inherits it."""
+    """Open a file or directory, in binary mode. Child processes don't inherit the descriptor."""
     place = _place(name, dir_fd, makes=bool(flags & O_CREAT))
     handle = _patiently(_opened, place, flags, busy=_SHARING)
     try:
@@ -143,7 +144,7 @@ def open(  # noqa: A001
         if flags & O_DIRECTORY and not is_directory:
             raise NotADirectoryError(errno.ENOTDIR, strerror(errno.ENOTDIR))
         where = ""
-        if flags & O_DIRECTORY:  # as long as it is open, no part of its path can be renamed
+        if flags & O_DIRECTORY:  # while it is open, no part of its path can be renamed
             where = place if dir_fd is not None and flags & O_NOFOLLOW else api.path_of(handle)
         fd = msvcrt.open_osfhandle(handle, flags & (O_APPEND | O_RDONLY) | os.O_NOINHERIT)
     except BaseException:
@@ -171,7 +172,8 @@ def _opened(place: str, flags: int) -> int:
         raise
     if link is None:
         return handle
-    # A placeholder for a remote file, as in OneDrive: only this way its content is read.
+    # The file is a placeholder for a remote file, as in OneDrive. Its content is read only if the
+    # reparse point is followed.
     api.close_handle(handle)
     return _handle_for(place, flags, follow=True)
 
@@ -260,7 +262,7 @@ fdatasync = fsync
 
 
 def fstat(fd: int) -> stat_result:
-    """The state of an open file, with the time of its last change as its ctime."""
+    """Return the state of an open file. Its ctime is the time of the last change."""
     found = os.fstat(fd)
     changed_ns = (api.basic_info(msvcrt.get_osfhandle(fd)).changed - _EPOCH_TICKS) * 100
     more = {
@@ -277,7 +279,7 @@ def fchmod(fd: int, mode: int) -> None:
 
 
 def fchown(fd: int, user: int, group: int) -> None:
-    """Do nothing."""
+    """Do nothing: files have no owner that could be set."""
 
 
 # --- names
@@ -288,7 +290,7 @@ def stat(name: _Path) -> stat_result:
 
 
 def lstat(name: _Path, *, dir_fd: int | None = None) -> stat_result:
-    """The same as ``os.lstat``, but a junction counts as a link."""
+    """Do the same as ``os.lstat``, except that a junction counts as a link."""
     found = os.lstat(_place(name, dir_fd))
     if S_ISDIR(found.st_mode) and found.st_reparse_tag & api.NAME_SURROGATE:
         return stat_result([S_IFLNK | 0o777, *found[1:10]])
@@ -317,7 +319,7 @@ def rename(
     src_dir_fd: int | None = None,
     dst_dir_fd: int | None = None,
 ) -> None:
-    """Rename a file or directory. A file replaces an existing file, a directory replaces nothing.
+    """Rename a file or directory. A file may replace an existing file. A directory may not.
 
     Windows refuses to rename a directory as long as a file below it is open.
     """
@@ -344,8 +346,8 @@ def _rename(source: str, target: str) -> None:
 def _exchange(handle: int, target: str) -> None:
     """Replace a file by a rename on file systems without POSIX semantics, such as FAT.
 
-    If other programs have the old file open, it is renamed first. For a moment, no file has its
-    name. A directory is not replaced.
+    If other programs have the old file open, the old file is first renamed to a temporary name. For
+    a moment, no file has the name ``target``. A directory is not replaced.
     """
     replace = _rename_info(_REPLACE, target)
     try:
@@ -363,7 +365,7 @@ def _exchange(handle: int, target: str) -> None:
             except OSError:
                 api.set_information(other, api.RENAME, _rename_info(0, target))
                 raise
-            with suppress(OSError):  # the new file is in its place: only a name is left
+            with suppress(OSError):  # the new file is in place: only the temporary name is left
                 api.set_information(other, api.DISPOSITION, ctypes.c_ubyte(1))
 
 
@@ -383,9 +385,7 @@ def _rename_info(flags: int, target: str) -> ctypes.Structure:
 
 
 def unlink(name: _Path, *, dir_fd: int | None = None) -> None:
-    """Remove a file or a link. Its name is free at once, even if other programs have the file
-    open.
-    """
+    """Remove a file or a link. The name is free at once, even if other programs have the file open."""
     _patiently(_remove, _place(name, dir_fd))
 
 
@@ -410,9 +410,9 @@ def _remove(place: str, *, is_directory: bool = False) -> None:
 def _patiently(
     call: Callable[..., _Result], place: str, *more: Any, busy: Container[int] = _BUSY
 ) -> _Result:
-    """Call it for a second, again and again, while another program has the file open.
+    """Repeat a call for up to a second as long as another program has the file open.
 
-    ``busy``: the errors that say so.
+    ``busy``: the errors that say that another program has the file open.
     """
     for pause_s in _PAUSES_S:
         try:

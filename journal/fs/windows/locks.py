@@ -1,9 +1,9 @@
 """Locks of files on Windows, with the names of the modules ``fcntl`` and ``filelock``.
 
-A lock is the lock of two bytes, far after the end of any file. Windows enforces locks: other handles
-can neither read nor write a locked byte (page "LockFileEx function"). "Locking a region that goes
-beyond the current end-of-file position is not an error." So programs can still read and copy a
-locked file. With filelock, which locks the first byte, they couldn't.
+To lock a file, two bytes far after the end of any file are locked. Windows enforces locks: other
+handles can neither read nor write a locked byte (page "LockFileEx function"). "Locking a region
+that goes beyond the current end-of-file position is not an error." So programs can still read and
+copy a locked file. This module is used instead of filelock, which locks the first byte.
 
 The system releases the lock when the handle is closed, and so at the end of a process.
 """
@@ -21,15 +21,14 @@ from journal.fs.windows import api
 assert sys.platform == "win32"  # mypy skips the rest on other systems
 
 LOCK_SH, LOCK_EX, LOCK_NB, LOCK_UN = 1, 2, 4, 8
-# The second byte is the one that a program on Linux keeps locked if this one runs under wine: see
-# fs/claims.py.
+# A program on Linux keeps the second byte locked, to stop programs under wine: see fs/claims.py.
 _OFFSET, _BYTES = 1 << 62, 2
 
 
 def flock(fd: int, operation: int) -> None:
     """Take or release the lock, as ``fcntl.flock`` does.
 
-    A lock is tried only once, so LOCK_NB must be given. Raises BlockingIOError if another handle
+    This function never waits, so LOCK_NB must be given. Raises BlockingIOError if another handle
     has the lock.
     """
     handle = msvcrt.get_osfhandle(fd)
