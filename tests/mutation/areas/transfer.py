@@ -186,7 +186,7 @@ PATCHES = [
     Patch(
         "the name of a history that was kept by one that died is synced",
         "fs/files",
-        "        sync_directory(target.parent)  # the writer may have died before this step\n",
+        "        sync_directory(target.parent)  # the process that made the copy may have died before this\n",
         "",
         PULL,
     ),
