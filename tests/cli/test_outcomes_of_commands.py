@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.platforms import IS_WINDOWS, needs_shell, skip_without
+from support.platforms import IS_WINDOWS, needs_shell, needs_signals, skip_without
 
 from journal import JobRow, JobService
 from journal.cli.main import main
@@ -199,6 +199,7 @@ def test_options_of_statuses_come_from_the_environment(
     assert {row.status for row in rows()} == {"skipped"}
 
 
+@needs_signals
 def test_the_status_of_a_command_that_was_asked_to_end_says_nothing_about_its_row() -> None:
     begun = threading.Event()
     script = "trap 'exit 65' TERM; kill -USR1 $PPID; while :; do sleep 0.05; done"

@@ -349,7 +349,10 @@ def test_outside_of_a_run_it_is_said_where_the_command_belongs() -> None:
     ("environment", "words"),
     [
         ({"JOURNAL_ATTEMPT": "one"}, "JOURNAL_ATTEMPT: is not a number (got 'one')"),
-        ({"JOURNAL_ROW_ID": "k:1"}, "JOURNAL_ROW_ID: is not a row of jobs/j (got 'k:1')"),
+        (
+            {"JOURNAL_ROW_ID": "k:1"},
+            f"JOURNAL_ROW_ID: is not a row of {Path('jobs/j')} (got 'k:1')",
+        ),
         ({"JOURNAL_ROW_ID": "j"}, "'j'"),
     ],
 )
@@ -419,7 +422,7 @@ def test_a_row_with_another_step_in_doubt_stays_in_review_and_the_step_is_named(
     done = journal("resolve", "j", "--row", "1", "--step", "charge", "--result", "1")
     assert row().status is RowStatus.NEEDS_REVIEW
     assert "j: step 'send mail' of 1 row is in doubt: " in done.stderr
-    assert "`journal resolve j --row 1 --step 'send mail' --not-done`" in done.stderr
+    assert f"`journal resolve j --row 1 --step {quote('send mail')} --not-done`" in done.stderr
 
 
 @pytest.mark.parametrize("code", ["both_copies", "repaired", "in_flight_elsewhere", "FraudCheck"])
@@ -465,7 +468,11 @@ def test_a_row_whose_run_died_becomes_pending_only_if_each_of_its_effects_is_a_s
         (["--step", "charge", "--not-done", "--retry"], 2, "--retry can't be given with --step"),
         (["--step", "charge", "--result", "1", "--reason", "x"], 2, "--reason can't be given"),
         (["--not-done"], 2, "--not-done belongs to --step"),
-        (["--step", "charge", "--result", "ch_1"], 2, "put text in quotes: --result '\"ch_1\"'"),
+        (
+            ["--step", "charge", "--result", "ch_1"],
+            2,
+            "put text in quotes: --result " + quote('"ch_1"'),
+        ),
         (["--step", "charge", "--result", "[" * 5000], 2, "is not JSON"),
     ],
 )
