@@ -145,10 +145,10 @@ class Reader:
     def _begin_again(self) -> None:
         """Drop the index. If the file was just opened, begin with the index in the hint."""
         hinted = None
-        size, self._known_ns = self.file.size_and_change()
-        if self._is_new and size >= hint.MIN_BYTES:  # a smaller journal has no hint
+        self._known_ns = self.file.size_and_change()[1]
+        if self._is_new:
+            self._is_new = False
             hinted = read_hint(self.directory, self.file)
-        self._is_new = False
         self._window = 0, b""
         self.index, position = hinted or (Index(), START)
         self._set_end(position)

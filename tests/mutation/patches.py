@@ -914,8 +914,8 @@ HINTS = [
     Patch(
         "a hint is not asked about a file that is in doubt",
         "store/reader",
-        "        if self._is_new and size",
-        "        if size",
+        "        if self._is_new:\n",
+        "        if True:\n",
         HINT,
     ),
     Patch(
