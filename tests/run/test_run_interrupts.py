@@ -18,6 +18,7 @@ from support.interrupts import (
     check_each_step_of_the_end,
     failing_if_it_hangs,
 )
+from support.platforms import needs_fork, needs_signals
 from support.work import contained
 
 import journal
@@ -50,6 +51,7 @@ def test_a_second_interrupt_at_any_step_of_the_end_gives_up_what_is_in_flight_an
     assert check_each_step_of_the_end(kind, tmp_path, bytecodes=False) > 7
 
 
+@needs_fork
 # From Python 3.12 a fork says so in a process that has threads.
 @pytest.mark.filterwarnings("ignore:This process .* multi-threaded, use of fork:DeprecationWarning")
 def test_a_process_that_is_forked_during_a_run_is_ended_by_a_sigterm_at_once(
@@ -77,6 +79,7 @@ def test_whoever_claims_a_row_first_has_it_and_hears_the_same_again() -> None:
     assert [begun.begin(), begun.cancel(), begun.cancel()] == [True, False, False]
 
 
+@needs_signals
 def test_each_further_interrupt_makes_the_end_quicker_and_none_keeps_it_from_its_work(
     tmp_path: Path,
 ) -> None:
