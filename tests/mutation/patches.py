@@ -977,8 +977,8 @@ HINTS = [
     Patch(
         "a leftover of a hint is removed only if its writer is dead",
         "fs/files",
-        "        if leftover.try_lock():  # its writer died; after this, the next call",
-        "        if True:  # its writer died; after this, the next call",
+        "        if leftover.try_lock():  # its writer died: free the name",
+        "        if True:  # its writer died: free the name",
         HINT,
     ),
 ]
