@@ -163,7 +163,7 @@ class JobBusyError(JournalError):
     """Another run works on the job. Attributes: ``job_id``, ``host``, ``pid``, ``started_at``.
 
     ``started_at`` is ISO 8601 text, ``pid`` an int. If the other run has just taken the lock and
-    hasn't written its name yet, ``pid`` is 0, and ``host`` and ``started_at`` are "".
+    hasn't recorded yet who it is, ``pid`` is 0, and ``host`` and ``started_at`` are "".
     """
 
     __match_args__ = ("job_id", "host", "pid", "started_at")
@@ -174,7 +174,7 @@ class JobBusyError(JournalError):
         if pid == getpid():
             from platform import node  # noqa: PLC0415  (importing it takes milliseconds)
 
-            if host == node():  # another machine may have a process of this number
+            if host == node():  # on another machine, the number belongs to a different process
                 holder = f"another run of this process, since {started_at}"
                 what_to_do = "await or join it, or stop it by job.stop()"
         super().__init__(f"job {job_id!r} is being worked on by {holder}: {what_to_do}")
@@ -346,8 +346,8 @@ class StorageError(JournalError):
 class CommitOutcomeUnknownError(JournalError):
     """A commit was written, but the system could not confirm that it is on the disk.
 
-    The commit may or may not survive a power cut. The commit is not retried. Read the job again
-    before you repeat the change. That reads the whole file.
+    The commit may or may not survive a power cut. The commit is not retried. Before you repeat the
+    change, read the job again. This read takes longer than usual, since it reads the whole file.
 
     The attributes are those of :class:`StorageError`. But this class isn't a subclass of
     StorageError, since StorageError means that nothing was changed.
@@ -432,7 +432,7 @@ class AttemptEndedError(JournalError):
         )
 
 
-RESULT_PLACEHOLDER = "RESULT_AS_JSON"  # is no JSON, so that it can't be recorded as it stands
+RESULT_PLACEHOLDER = "RESULT_AS_JSON"  # not JSON, so a command that still contains it is refused
 
 
 class StepInDoubtError(JournalError):

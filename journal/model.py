@@ -19,8 +19,8 @@ from journal.errors import InvalidValueError
 class JobStatus(StrEnum):
     """The status of a job.
 
-    ``completed``, ``failed`` and ``cancelled`` end a pass. :meth:`JobService.reopen_job` begins the
-    next pass.
+    A **pass** begins when the job is created or reopened, and ends with the status ``completed``,
+    ``failed`` or ``cancelled``. :meth:`JobService.reopen_job` begins the next pass.
     """
 
     PENDING = "pending"
@@ -34,9 +34,10 @@ class JobStatus(StrEnum):
 class RowStatus(StrEnum):
     """The status of a row.
 
-    ``processing`` means that an attempt is in progress. If the process of the attempt dies, the row
-    becomes ``needs_review``, since nobody knows whether the side effect happened. ``completed`` is
-    final, so that no row is done twice. Only :meth:`JobService.redo_row` resets a completed row.
+    ``processing`` means that an attempt is in progress. If the process of the attempt dies, nobody
+    knows whether the side effect happened, so by default the row becomes ``needs_review``.
+    ``completed`` is final, so that no row is done twice. Only :meth:`JobService.redo_row` resets a
+    completed row.
     """
 
     PENDING = "pending"
@@ -113,14 +114,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     number of rows with that status.
 
     Spending: ``total_cost_cents`` is the exact sum of the costs of all attempts, including failed
-    and repeated ones. It is an int if it is whole, else a float. ``usage`` has the sums of all
-    usages by name.
+    and repeated ones. It is an int if it is whole, else a float. ``usage`` has the sum of all
+    reported numbers for each name.
 
     Passes: the first pass begins when the job is created. Each time that the job is reopened,
-    another pass begins. ``reopened_at`` has these times. ``created_at`` and ``started_at`` belong
-    to the first pass. ``completed_at``, ``error_code`` and ``error_message`` belong to the last
-    pass. ``pass_started_at`` is the start of the current pass. ``worked_s`` is the duration of all
-    passes that have ended, in seconds.
+    another pass begins. ``reopened_at`` has the times of these reopenings. ``created_at`` and
+    ``started_at`` belong to the first pass. ``completed_at``, ``error_code`` and ``error_message``
+    belong to the last pass. ``pass_started_at`` is the start of the current pass. ``worked_s`` is
+    the duration of all passes that have ended, in seconds.
 
     Other attributes:
 
@@ -132,7 +133,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     - ``hosts``: the hosts of the runs; the latest is last.
     - ``resume_command``: the command that resumes the job after its last run. The command works in
       any directory.
-    - ``retry_of``: the id of the job from which an older version moved the unfinished rows here.
+    - ``retry_of``: the id of the job whose failed rows were copied into this job. Only older
+      versions set it.
     """
 
     id: str
@@ -209,7 +211,7 @@ def cents_of(total_millionths: int) -> int | float:
 
 
 def expected_cost_cents(job: Job) -> float | None:
-    """The expected cost of the whole job, if an open row costs as much as the others on average.
+    """The expected cost of the whole job: open rows are assumed to cost as much as ended rows.
 
     None if the job has no costs, if no row has ended, or if none is open.
     """
@@ -293,8 +295,8 @@ class RowStep(msgspec.Struct, frozen=True, kw_only=True):
     - ``state``: "done" means that ``result`` is known. "failed" means that the step has not
       happened, and may begin again. "started" means that the step is in progress or in doubt:
       nobody knows whether it took effect.
-    - ``attempt``: the row's attempt that recorded this state. ``at``: when, as an aware datetime in
-      UTC.
+    - ``attempt``: the number of the attempt that recorded this state. ``at``: the time of that
+      record, as an aware datetime in UTC.
     - ``result``: any JSON value. ``error_code``, ``error_message``: the error of a failed step.
     """
 

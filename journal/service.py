@@ -100,13 +100,18 @@ class JobService:
 
     - When the method returns, the change is in the file. With ``sync="commit"`` it is also on the
       disk.
-    - If the method raises an exception, nothing has changed. Only after
-      :class:`CommitOutcomeUnknownError`, the change may or may not be there.
-    - Inside :meth:`batch`, all changes of a job become one commit at the end of the block.
+    - If the method raises :class:`CommitOutcomeUnknownError`, the change may or may not be
+      recorded. After any other exception, nothing has changed.
+    - In a ``with`` block of :meth:`batch`, all changes of the job become one commit when the block
+      ends.
     - Threads that change rows of one job at the same time share a commit and its sync. Each call
-      returns after the sync, with the result or exception of its own row.
+      waits for this sync. Then it returns its own row, or raises its own exception.
 
     **Reads.** Getters see all commits that any process has made before the call.
+
+    **Runs.** A run is one process that works on a job. The run **holds** the job: it has the job's
+    run lock, so that no second run can start. A row is **in flight** while an attempt at it is in
+    progress.
 
     **Arguments.** Statuses can be given as an enum member or as text. Times are aware datetimes.
 
@@ -142,24 +147,24 @@ class JobService:
         if ``root`` is a file, or the directory of a job.
 
         ``sync``: "commit" syncs each commit to the disk, so that the commit survives a power cut.
-        "none" leaves syncing to the system: a commit survives the death of the process, but a power
-        cut may lose the commits of the last seconds, or leave damage, which ``journal verify``
-        reports.
+        "none" leaves syncing to the system. A commit then survives the death of the process. A
+        power cut may lose the commits of the last seconds, or damage the journal. ``journal
+        verify`` reports such damage.
 
         ``lock_timeout_s`` (seconds): how long a change waits for another writer's commit or batch.
 
-        ``redact``: names of fields, compared without case. :meth:`get_logs`, :meth:`get_history`,
+        ``redact``: names of fields, in upper or lower case. :meth:`get_logs`, :meth:`get_history`,
         exports and reports show "[REDACTED]" instead of their values. A name matches:
 
         - a key in a JSON value, at any depth;
-        - a member of :class:`Job`, :class:`JobRow` or :class:`LogEntry` that holds your text or
-          JSON.
+        - a member of :class:`Job`, :class:`JobRow` or :class:`LogEntry` that holds text or JSON of
+          yours.
 
-        All other getters return the values, and the journal itself keeps them.
+        All other getters return the real values. The journal also contains the real values.
 
-        ``numbers``: the type of numbers in data and results that aren't integers. "float", or
-        "decimal" for ``decimal.Decimal`` with all digits. The ``str`` of such a Decimal is the
-        number as it is in the journal.
+        ``numbers``: how data and results show a number that isn't an integer: "float", or "decimal"
+        for a ``decimal.Decimal`` with all digits. The ``str`` of such a Decimal is the text of the
+        number in the journal.
         """
         if numbers not in ("float", "decimal"):
             raise InvalidValueError("numbers", numbers, "must be 'float' or 'decimal'")
@@ -195,7 +200,10 @@ class JobService:
         self.close()
 
     def close(self) -> None:
-        """Close all files and release all run locks. Jobs that still run are then interrupted."""
+        """Close all files and release all run locks.
+
+        A job that is still running then counts as interrupted.
+        """
         self._store.close()
 
     # --- jobs
@@ -225,8 +233,8 @@ class JobService:
         - ``idempotency_key``: the member of the data that *is* the idempotency key. "" means that
           the data has no such member, and that each row is added with its own key.
 
-        Raises JobExistsError, StoreError, and, while another process creates a job with this id,
-        JobBusyError.
+        Raises JobExistsError, StoreError, and JobBusyError while another process creates a job with
+        this id.
         """
         name = check_text(name, "name")
         if not name.strip():
@@ -301,8 +309,8 @@ class JobService:
     def delete_job(self, job_id: str) -> bool:
         """Delete the job with all its files. Returns ``False`` if there is no such job.
 
-        Raises JobBusyError while a run holds the job, even a run of this process. Exception: a job
-        that has ended and has no row in flight can be deleted while a run holds it.
+        Raises JobBusyError while a run holds the job, even a run of this process. Only a job that
+        has ended and has no row in flight can be deleted while a run holds it.
         """
         return self._store.delete(check_job_id(job_id))
 
@@ -313,7 +321,7 @@ class JobService:
     def update_status(self, job_id: str, new_status: JobStatus | str) -> Job:
         """Change the job's status. Returns the changed job.
 
-        A job that has ended (completed, failed, cancelled) allows no change: use
+        The status of a job that has ended (completed, failed, cancelled) can't be changed: use
         :meth:`reopen_job`. ``started_at`` is set at the first start, ``completed_at`` at the end.
 
         The new status ``running`` has further effects:
@@ -344,9 +352,11 @@ class JobService:
     def reopen_job(self, job_id: str, reason: str | None = None) -> Job:
         """Make a job that has ended pending again. This begins its next pass. Returns the job.
 
-        - Rows keep their status. The next start settles rows in flight by its ``on_interrupted``.
+        - Rows keep their status. If a row is in flight, the next start of the job decides by its
+          ``on_interrupted`` what becomes of the row.
         - ``completed_at`` is ``None`` until the job ends again.
-        - The job's error is removed, unless the error names rows that two copies have both done.
+        - The job's error is removed, unless it says that two copies of the job have done the same
+          rows.
 
         Raises JobBusyError while a run holds the run lock, and InvalidStateTransition if the job
         has not ended.
@@ -369,8 +379,8 @@ class JobService:
     ) -> Job:
         """Set the counts of a job without rows. ``None`` keeps a count unchanged.
 
-        A job with rows doesn't need this call, since its counts follow the rows. If rows change
-        after this call, the set counts change by the same amount.
+        A job with rows doesn't need this call, since its counts follow the rows. If the status of a
+        row changes after this call, the counts that were set go up or down with it.
         """
         given = {"total": total, "processed": processed, "successful": successful, "failed": failed}
         counts = {key: check_count(value, key) for key, value in given.items()}
@@ -440,7 +450,7 @@ class JobService:
     def get_rows(
         self, job_id: str, status: RowStatus | str | Collection[RowStatus | str] | None = None
     ) -> Rows:
-        """The job's rows, ordered by row number, as they are at this call.
+        """The job's rows as they are now, ordered by row number.
 
         ``status``: only rows with this status, or with one of these statuses. ``None``: all rows.
 
@@ -468,8 +478,9 @@ class JobService:
     ) -> list[FoundRow]:
         """Up to ``limit`` rows with this status, in order of creation, without their data.
 
-        The search starts at position ``first``. To go through a job of any size in constant memory,
-        start with 0, and continue with the ``position`` of the last found row + 1.
+        The search starts at position ``first``. The row that was added first has position 0. To go
+        through a job of any size in constant memory, start with 0, and continue with the
+        ``position`` of the last found row + 1.
 
         Raises InvalidValueError if ``limit`` is negative or not an int.
         """
@@ -514,7 +525,7 @@ class JobService:
         - ``tracking_number``: text.
         - ``label_path``: a path inside the job's directory is stored relative to it.
         - ``cost_cents``: what the attempt has cost, in cents: an int, float or Decimal from 0,
-          rounded to six decimals. It is added to :attr:`Job.total_cost_cents`.
+          rounded to six decimals. The cost is added to :attr:`Job.total_cost_cents`.
         - ``result``: any value that `journal help values` lists. It is recorded as JSON.
         - ``usage``: what the attempt has used: numbers from 0 by name, such as
           ``{"input_tokens": 812}``. They are added to :attr:`Job.usage`, which has at most 100
@@ -580,7 +591,7 @@ class JobService:
     ) -> JobRow:
         """Make a row in processing pending again, because its attempt never began or did nothing.
 
-        Returns the row. It has the error that it had before the attempt. The attempt doesn't count
+        Returns the row, which has the same error as before the attempt. The attempt doesn't count
         for the limit of attempts and the backoff. ``cost_cents`` and ``usage`` still count: see
         :meth:`complete_row`. Raises InvalidStateTransition.
         """
@@ -622,9 +633,9 @@ class JobService:
         - A job that has ended is reopened in the same commit. In a cancelled job, the call
           raises InvalidStateTransition until :meth:`reopen_job` is called.
 
-        With ``error_code`` and ``error_message``, this is the automatic retry by a run after an
-        attempt failed with this error. The attempt counts for the limit of attempts and the
-        backoff. In a job that has ended, the call raises InvalidStateTransition.
+        With ``error_code`` and ``error_message``, this is an automatic retry: a run retries the row
+        because an attempt has failed with this error. The attempt counts for the limit of attempts
+        and the backoff. In a job that has ended, the call raises InvalidStateTransition.
 
         ``cost_cents``, ``usage``: what the attempt has cost: see :meth:`complete_row`.
         ``traceback``: where the error was raised, as text.
@@ -650,9 +661,9 @@ class JobService:
         No other method changes a completed row.
 
         - The cost of earlier attempts and the row's history stay.
-        - The idempotency key stays. If the service that you call recognizes repeated calls by the
-          key, it returns its old answer and does nothing. To avoid this, ``new_key=True`` gives the
-          row a new key.
+        - The idempotency key stays. If the called service recognizes repeated calls by this key, it
+          repeats its old answer and does nothing. To make the service do the work again, give the
+          row a new key by ``new_key=True``.
         - A job that has ended is reopened in the same commit. In a cancelled job, the call
           raises InvalidStateTransition until :meth:`reopen_job` is called.
 
@@ -670,8 +681,8 @@ class JobService:
     ) -> JobRow:
         """Replace the data of a row that is pending, failed, skipped or in review. Returns the row.
 
-        Number and status stay, and the history keeps the old data. ``new_key=True`` gives the row a
-        new idempotency key.
+        The row keeps its number and status. The history keeps the old data. ``new_key=True`` gives
+        the row a new idempotency key.
 
         The checksum isn't recomputed, because it describes the row's last input. A later input is
         compared with that input, and not with the data given here.
@@ -700,11 +711,12 @@ class JobService:
         usage: Usage | None = None,
         traceback: str | None = None,
     ) -> JobRow:
-        """Move a row from ``processing`` to ``needs_review``, because nobody knows whether it took
-        effect.
+        """Move a row from ``processing`` to ``needs_review``. Returns the row.
+
+        Use this when nobody knows whether the attempt took effect.
 
         A person must find out what happened. No run starts the row until :meth:`complete_row`,
-        :meth:`fail_row`, :meth:`skip_row` or :meth:`retry_row` settles it. Returns the row.
+        :meth:`fail_row`, :meth:`skip_row` or :meth:`retry_row` settles it.
 
         - ``tracking_number``, ``label_path``, ``reason``, ``result``: what is known about the
           attempt's outcome, for the person who decides.
@@ -731,8 +743,10 @@ class JobService:
         return self._as_read(row)
 
     def get_exact_data(self, row_id: str) -> dict[str, Any]:
-        """The data of a row. Numbers that aren't integers are Decimals with all their digits,
-        whatever :attr:`numbers` is. Raises RowNotFoundError.
+        """The data of a row, with all digits of its numbers.
+
+        Numbers that aren't integers are Decimals, whatever :attr:`numbers` is. Raises
+        RowNotFoundError.
         """
         job_id, number = split_row_id(row_id)
         with self._reading(job_id) as journal:
@@ -743,7 +757,8 @@ class JobService:
     def may_resume(self, row_id: str) -> bool:
         """Return whether the row can be resumed after the death of its run.
 
-        This is so if no step of the row is in doubt, and if that run had the policy "resume".
+        Returns True if that run had the policy "resume" and no step of the row is in doubt. A step
+        is in doubt if it has begun and nobody knows whether it took effect.
         """
         job_id, number = split_row_id(row_id)
         with self._reading(job_id) as journal:
@@ -768,8 +783,8 @@ class JobService:
             return steps.get_step_in_doubt(journal, number)
 
     def find_steps_in_doubt(self, job_id: str, max_rows: int | None = None) -> dict[str, list[int]]:
-        """The steps in doubt of failed rows and rows in review, as a dict: name of a step to row
-        numbers.
+        """The steps in doubt of failed rows and rows in review: a dict from the name of a step to
+        row numbers.
 
         The row numbers are in ascending order. ``max_rows``: the steps of at most this many rows
         are read.
@@ -811,18 +826,18 @@ class JobService:
         idempotent: bool = False,
         logs: Sequence[LogEntry] = (),
     ) -> RowStep | None:
-        """Record that an attempt begins a step; return None. If the step is done, return the step.
+        """Record that an attempt begins a step. Returns None, or the step if it is already done.
 
-        If possible, use :meth:`AttemptedRow.step` instead, since it also records the end.
+        If possible, use :meth:`AttemptedRow.step` instead. That method also records the end.
 
         - ``attempt``: the number of the attempt, as in :attr:`JobRow.attempts`.
         - ``idempotent``: record nothing. The step may begin again even if it is in doubt.
-        - ``logs``: messages of the attempt, for the same commit.
+        - ``logs``: messages of the attempt, which are recorded in the same commit.
 
         Raises AttemptEndedError if the attempt is no longer in progress, and StepInDoubtError.
-        Raises InvalidValueError inside a batch, because the start would be recorded too late. Each
-        step of a row must have its own name: if this attempt has already done a step of this name,
-        InvalidValueError is raised, and the row needs a review at the end of the attempt.
+        Raises InvalidValueError inside a batch, because the start would be recorded too late. Also
+        raises InvalidValueError if this attempt has already done a step of this name, since each
+        step of a row must have its own name. The row then needs a review at the end of the attempt.
         """
         job_id, number = split_row_id(row_id)
         check_step_name(name)
@@ -849,8 +864,9 @@ class JobService:
         """Record the end of a step: it is done, or has failed with ``error``. Returns the recorded
         result.
 
-        ``error`` is a code and a message. ``logs``: messages of the attempt, for the same commit. A
-        result is recorded even if the attempt has ended meanwhile, because the step has happened.
+        ``error``: a code and a message. ``logs``: messages of the attempt, which are recorded in
+        the same commit. A result is recorded even if the attempt has ended meanwhile, because the
+        step has happened.
 
         Raises StepRepeatedError if another attempt, or another copy of the job, has also done the
         step. The result given here is then recorded in the log.
@@ -889,15 +905,20 @@ class JobService:
     def _start_rows(
         self, job_id: str, numbers: Iterator[int], count: int, admits: bulk.Admits | None
     ) -> list[JobRow]:
-        """Start up to ``count`` of the rows, in one commit; return them: see ``bulk.start_rows``."""
+        """Start up to ``count`` of the rows in one commit.
+
+        Returns these rows: see ``bulk.start_rows``.
+        """
         # A batch, because the iterator may read and change the same job.
         with Batch(self._journal(job_id)) as journal:
             return bulk.start_rows(journal, numbers, count, admits)
 
     def _complete_rows(self, job_id: str, records: Sequence[RowStatusRecord]) -> list[bool]:
-        """Complete rows in one commit. Returns whether each was: see ``bulk.complete_rows``.
+        """Complete rows in one commit: see ``bulk.complete_rows``.
 
-        The caller has checked the members of the records.
+        Returns for each record whether it was applied.
+
+        The caller has already checked the members of the records.
         """
         return self._journal(job_id).change(bulk.complete_rows, records)
 
@@ -921,8 +942,8 @@ class JobService:
     ) -> Result:
         """Call ``change(journal, *arguments)`` in a commit.
 
-        If the job has ended, this holds the run lock during the call, since ``change`` may reopen
-        the job.
+        If the job has ended, this method holds the run lock during the call, since ``change`` may
+        reopen the job.
         """
         while True:
             with self._reading(job_id) as journal:
@@ -945,7 +966,7 @@ class JobService:
     ) -> None:
         """Write a message into the job's journal, for people. The job may have any status.
 
-        - ``level``: one of :data:`LOG_LEVELS`, in any case.
+        - ``level``: one of :data:`LOG_LEVELS`, in upper or lower case.
         - ``row_number``: the row that the message is about.
         - ``details``: any JSON object.
 
@@ -1010,8 +1031,8 @@ class JobService:
     def get_history(self, job_id: str, begin: Position = START) -> Iterator[Entry]:
         """The job's records in the order in which they were written, up to the last commit.
 
-        ``begin``: the position of the first record. To continue an earlier call, pass the ``after``
-        of its last :class:`Entry` whose ``ends`` is true.
+        ``begin``: the position of the first record. To continue an earlier call, take the last
+        :class:`Entry` of that call whose ``ends`` is true, and pass the ``after`` of this entry.
 
         The journal is read during the iteration, in constant memory; JournalDamagedError may be
         raised then. Fields that the service redacts are replaced.
@@ -1165,11 +1186,14 @@ class JobService:
         return self._store.runs.keeps(check_job_id(job_id))
 
     def is_over(self, job_id: str) -> bool:
-        """Return whether the job has ended with no row in flight. ``False`` if it can't be read."""
+        """Return whether the job has ended with no row in flight.
+
+        ``False`` if the job can't be read.
+        """
         return self._store.is_over(check_job_id(job_id))
 
     def run_holder(self, job_id: str) -> RunHolder | None:
-        """Return host, process id and start of the run that holds the job; ``None`` without a run.
+        """Return host, process id and start of the run that holds the job; ``None`` if none does.
 
         The system releases the lock when a run dies. So a job with the status running and no holder
         was interrupted.
@@ -1177,7 +1201,7 @@ class JobService:
         return run_holder(self._store.directory(check_job_id(job_id)))
 
     def get_state(self, job: Job) -> str:
-        """Return the status as text, or one of two other states of a job whose status is running.
+        """Return the job's state as text: its status, or one of these if the status is running.
 
         - "interrupted": the run has died.
         - "unknown": this process has no permission to look at the run lock.
@@ -1201,7 +1225,7 @@ class JobService:
         """Return a context manager. All changes of the job inside its block become one commit.
 
         - Code in the block sees the block's changes. Other threads and processes see these changes
-          only after the commit. Until then, they can't make changes of their own.
+          only after the commit. Until then, other threads and processes can't change the job.
         - An exception discards all changes of the block. In a nested batch, it discards the changes
           of the inner block.
         - If the block contains an ``await``, the batch stays open while other asyncio tasks run.
@@ -1244,8 +1268,9 @@ class JobService:
 
     @contextmanager
     def _taking(self, job_id: str) -> Iterator[Taken]:
-        """Track whether the block takes the run lock. After an error, release a lock that it has
-        taken.
+        """Track whether the block takes the run lock.
+
+        After an error, release a lock that the block has taken.
         """
         taken = Taken()
         try:
@@ -1262,8 +1287,8 @@ class JobService:
     def _look(
         self, job_id: str, statuses: Collection[RowStatus] | None
     ) -> tuple[Job, RowSequence, History]:
-        """Return the job, its rows of these statuses (None: all), and its history, up to one
-        commit. The numbers of the rows keep all their digits.
+        """Return the job, its rows with these statuses (None: all) and its history, all of them as
+        of the same commit. Numbers in the rows keep all their digits.
         """
         with self._reading(job_id) as journal:
             history = _history_of(journal)  # first, since this reads newer commits

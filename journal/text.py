@@ -13,9 +13,9 @@ from typing import Any, Self
 
 import msgspec
 
-# Characters that must be escaped: C0, DEL and C1 control terminals, bidirectional marks reorder
-# text, and the rest is invisible (soft hyphens, joiners, invisible operators, annotations, tags).
-# The pattern is compiled on its first use, since most text is printable and never needs it.
+# Characters that must be escaped. C0, DEL and C1 control terminals. Bidirectional marks reorder
+# text. The others are invisible: soft hyphens, joiners, operators, annotations, tags. The pattern
+# is compiled on its first use, since most text is printable and never needs it.
 _UNSHOWN = (
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\U000e0000-\U000e007f]"
@@ -46,14 +46,17 @@ def shorten(text: str, limit: int) -> str:
 
 
 def headline(message: str) -> str:
-    """What a message says in short: of a Python traceback, the last line, which names the error."""
+    """The last line of a Python traceback, which names the error.
+
+    Other messages are returned whole.
+    """
     if "Traceback (most recent call last):\n" not in message:
         return message
     return message.rstrip().rpartition("\n")[2]
 
 
 def similar(word: str, known: Iterable[str]) -> str | None:
-    """The known word that resembles ``word`` most, in upper or lower case; None if none does."""
+    """The known word that is most similar to ``word``, in upper or lower case; None without one."""
     from difflib import get_close_matches  # noqa: PLC0415  (needed only after a mistake)
 
     folded = {each.casefold(): each for each in known}
@@ -80,7 +83,7 @@ def cents_number(cents: float) -> str:
 def cents_text(cents: float) -> str:
     """A cost with its unit: ``1250 cents``, in whatever currency the caller uses.
 
-    Options and the API have cents, too, so people can compare a cost with a limit.
+    Options and the API use cents, too, so people can compare a cost with a limit.
     """
     number = cents_number(cents)
     return f"{number} cent" if number == "1" else f"{number} cents"
@@ -172,7 +175,7 @@ class Number(Decimal):
 
     @property
     def canonical_value(self) -> float | msgspec.Raw:
-        """A value that is equal for all numbers of the same value, however they are written."""
+        """A value for comparing: it is the same for equal numbers, however they are written."""
         if self.is_float:
             return float(self)
         exact = Context(prec=len(self.as_tuple().digits))
@@ -180,7 +183,7 @@ class Number(Decimal):
 
 
 _INFINITY = float("inf")
-_MAX_DIGITS = 308  # a number with no more characters, and no exponent, is within a double's range
+_MAX_DIGITS = 308  # if a number isn't longer and has no exponent, a double can hold it
 
 
 def _raw(value: Any) -> msgspec.Raw:

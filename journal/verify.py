@@ -53,12 +53,12 @@ class Finding(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, frozen=True):
     """The result of :func:`verify_job`. Findings are in the order of the file.
 
-    - ``ahead_until``: the time of the last record, if that time is ahead of this machine's clock,
-      else None. This is no damage. Times in a journal never go back, so new records get this time
-      until the clock has passed it.
+    - ``ahead_until``: the time of the last record if this machine's clock hasn't reached it yet,
+      else None. Such a time is no damage. Times in a journal never go back, so new records get the
+      same time until the clock has passed it.
     - ``in_doubt``: True if a sync of the journal has failed since the system was booted, or if a
-      process has died during a sync. Then the last commits may not be on the disk. The next synced
-      commit first writes them again.
+      process has died during a sync. Then the last commits may not be on the disk. Before the next
+      commit is synced, these commits are written again.
     """
 
     job_id: str
@@ -118,7 +118,10 @@ def _is_in_doubt(directory: Path, file: JournalFile) -> bool:
 
 
 def report_on(directory: Path, file: JournalFile, regions: list[Region]) -> Report:
-    """Decode the records of a surveyed journal, and return the report. Raises StorageError."""
+    """Decode the records in the regions of a journal, and return the report.
+
+    Raises StorageError.
+    """
     check = _Check(file)
     for region in regions:
         check.add(region)
@@ -187,7 +190,7 @@ class _Check:
             self._applies = False
 
     def _look(self, block: Block, line: int) -> None:
-        """Check the records of a block that begins with line number ``line``, all at once."""
+        """Check all records of a block at once. ``line``: the number of the block's first line."""
         try:
             records = decode_lines(block.lines, is_ascii=block.ascii)
         except (UndecodableError, UnknownRecordError):
@@ -204,7 +207,10 @@ class _Check:
     def _look_closely(
         self, offset: int, lines: list[bytes], line: int, bad: BadRecordError | None = None
     ) -> None:
-        """Check lines one by one. ``bad``: the error of applying them, if that was tried."""
+        """Check lines one by one.
+
+        ``bad``: the error of applying all of them at once, if that was tried.
+        """
         last_at = self._index.last_at
         if self._applies and bad is None:
             try:
