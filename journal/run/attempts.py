@@ -29,21 +29,22 @@ _NONE_ENTERED = (
 
 
 class Attempt:
-    """One attempt at one row, used as ``with attempt as row:``. The start is already on the disk.
+    """One attempt at one row, used as ``with attempt as row:``. Its start is already on the disk.
 
-    At the end of the block, the outcome is the first of these that applies:
+    When the block ends, the attempt gets its outcome. The first of these rules that applies counts:
 
-    - the outcome set by ``row.complete(...)``, ``row.fail(...)``, ``row.skip(...)``,
-      ``row.retry(...)``, ``row.hold(...)`` or ``row.review(...)``;
-    - ``completed``, if the block ends without an exception;
+    - if the block has called ``row.complete(...)``, ``row.fail(...)``, ``row.skip(...)``,
+      ``row.retry(...)``, ``row.hold(...)`` or ``row.review(...)``: the outcome that this call sets;
+    - if the block ends without an exception: ``completed``;
     - if the block raises an ``Exception``: the outcome that :meth:`JobRun.run` makes of it. The
       exception is not raised again;
     - if the block raises another exception, such as KeyboardInterrupt: the outcome that
       ``on_interrupted`` asks for. The exception is raised again.
 
-    The outcome is on the disk when the block has ended. If the loop takes the next attempt without
-    entering this one, the row of this attempt becomes pending again, and the attempt can't be
-    entered any more.
+    The outcome is on the disk when the block has ended.
+
+    The loop may take the next attempt without entering this one. Then the row of this attempt
+    becomes pending again, and this attempt can't be entered any more.
     """
 
     def __init__(
@@ -99,8 +100,8 @@ class Attempt:
     def settle(self, outcome: Outcome) -> None:
         """Record the outcome. Waits for the lock without a time limit.
 
-        If another run holds the job meanwhile, the outcome isn't recorded, but is reported as a
-        message.
+        If another run holds the job meanwhile, the outcome isn't recorded. Instead, a message
+        reports it.
         """
         self.settled = True
         row = self.row.row
@@ -110,7 +111,7 @@ class Attempt:
             return
         while True:
             try:
-                # This loop never takes a row a second time if it was not entered.
+                # This loop doesn't take a row again that it has left without entering the attempt.
                 self._queue.settle(row, outcome, unstarted_wait_s=math.inf)
             except JobLockedError as error:
                 if error.by_task:  # waiting would not help
@@ -157,7 +158,8 @@ def iterate_attempts(held: HeldJob, limits: Limits) -> Iterator[Attempt]:
 
 
 def _next_row(held: HeldJob, queue: RowQueue, holds: Holds, passed: int) -> JobRow | None:
-    """Start the next row. Waits while the job is paused, while it holds, and while all rows wait.
+    """Start the next row. Waits while the job is paused, during a hold (see :class:`Hold`), and
+    while no row is due.
 
     ``passed``: the number of attempts that were not entered. Their rows are pending, and are not
     taken again.
@@ -169,7 +171,7 @@ def _next_row(held: HeldJob, queue: RowQueue, holds: Holds, passed: int) -> JobR
         job = held.job()
         if job.status in TERMINAL_STATUSES:
             return None
-        if job.pending_count <= passed:  # nothing to wait for, also if it is paused
+        if job.pending_count <= passed:  # no row to wait for, even if the job is paused
             return None
         now_s = time.monotonic()
         held_too_long = holds.reason_to_pause()

@@ -42,7 +42,7 @@ _MIN_AHEAD = 32
 _MAX_AHEAD = 256
 _MAX_RESULTS = 2048  # in one commit
 
-_MAX_INTERRUPTS = 100  # while a run ends; no person presses Ctrl-C so often
+_MAX_INTERRUPTS = 100  # while a run ends. No person presses Ctrl-C so often.
 
 
 class Run:
@@ -77,9 +77,9 @@ class Run:
         self._auto = self._holds.auto
         if self._auto is not None:
             self._auto.bind(workers.count)
-        # With a timeout, don't queue rows: the time in the queue would count as time of the
-        # attempt. Don't queue rows if an outcome may end the run: it must do so before more rows
-        # start.
+        # Rows aren't queued with a timeout, since their time in the queue would count for the
+        # timeout. Rows aren't queued either if an outcome may end the run, since no more rows may
+        # start after that outcome.
         self._may_queue = (
             workers.queues
             and limits.timeout_s is None
@@ -112,8 +112,9 @@ class Run:
         self._leaving.close()
 
     def stop(self, number: int | None = None) -> None:
-        """Start no more rows. A second call ends the rows in flight; a third call ends them by
-        force.
+        """Start no more rows.
+
+        The second call ends the rows in flight. The third call ends these rows by force.
 
         ``number``: the number of the signal, if a signal is the reason.
         """
@@ -177,10 +178,10 @@ class Run:
         return job
 
     def _end_early(self) -> None:
-        """Record the outcomes of the rows in flight and release the job, after an interrupt.
+        """After an interrupt, record the outcomes of the rows in flight and release the job.
 
-        The interrupt may have come between any two statements. Another interrupt doesn't stop this
-        method. It ends the attempts in flight, as another signal does.
+        The interrupt may have come between any two statements. Further interrupts don't stop this
+        method. They end the attempts in flight, as further signals do.
         """
         interrupts = 0
         while True:
@@ -250,8 +251,9 @@ class Run:
         return True
 
     def _fail(self, error: JournalError) -> None:
-        """End the run after a failed commit: wait for the rows in flight, and try one more time to
-        record outcomes.
+        """End the run after a failed commit.
+
+        Waits for the rows in flight, and tries one more time to record outcomes.
         """
         self._error = error
         self._stops.at_least(1)
@@ -260,8 +262,9 @@ class Run:
         self._drain()
 
     def _drain(self) -> None:
-        """Wait for the rows in flight and record their outcomes one by one. Rows that no worker has
-        begun become pending.
+        """Wait for the rows in flight and record their outcomes one by one.
+
+        Rows that no worker has begun become pending.
 
         If an interrupt stops this method, the caller calls it again. So the method depends only on
         ``self._in_flight`` and on the journal.
@@ -306,8 +309,9 @@ class Run:
         return True
 
     def _look(self) -> Job:
-        """Return the job as it is now, and react to changes by other processes, signals and
-        limits.
+        """Return the job as it is now.
+
+        Reacts to changes by other processes, to signals and to limits.
         """
         self._check_lock()
         job = self._held.job()
@@ -349,7 +353,7 @@ class Run:
         self._stops.at_least(stops)
 
     def _wait(self, room: int) -> None:
-        """Wait for results, but at most until a deadline, a retry or the next poll is due.
+        """Wait for results. Ends at the latest when a deadline, a retry or the next poll is due.
 
         ``room``: how many rows may start.
         """
@@ -391,7 +395,7 @@ class Run:
             self._to_dispatch = self._queue.start(
                 self._free_slots(job, results),
                 job,
-                # After each hold, try another row: one row that always raises Hold must not stop
+                # After each hold, try a different row. A row that always raises Hold must not stop
                 # the others.
                 fresh_first=self._brake.is_undecided or self._holds.count > 0,
             )
@@ -422,11 +426,11 @@ class Run:
         return min(room, self._rate.allowed(monotonic(), min(room, self._queue.most(job))))
 
     def _room(self, job: Job, results: Sequence[Result] = ()) -> int:
-        """How many rows may start when the rate limit allows it."""
+        """How many rows may start, not counting the rate limit."""
         if job.status is not JobStatus.RUNNING or self._stops.count or self._paused:
             return 0
-        # A worker that finishes during a commit needs a queued row. If handlers are slow, no queue
-        # is needed. If they are faster than a sync, the queue must be long.
+        # A worker that finishes during a commit takes its next row from the queue. If handlers are
+        # slow, no queue is needed. If handlers are faster than a sync, the queue must be long.
         slots = self._holds.slots(self._in_flight.slots)
         ahead = int(slots * self._commit_s / self._handler_s)
         ahead = min(ahead, max(slots * _MAX_AHEAD_EACH, _MIN_AHEAD), _MAX_AHEAD)
@@ -471,7 +475,7 @@ class Run:
             self._counts["started"] -= 1  # the attempt is given back
 
     def _settle_late(self, result: Result, problems: list[str]) -> None:
-        """Record the success of an attempt that was given up. This settles the row."""
+        """Record the late success of an attempt that was given up. The success settles the row."""
         try:
             row = self._service.get_row(result.row.id)
             if not self._queue.settle_late(result.row, result.outcome):

@@ -23,8 +23,8 @@ _MAX_DETAILS_BYTES = 16 << 10  # of one entry
 class RowLog:
     """The log of one attempt, until it is recorded. Any thread may add to it.
 
-    At most MAX_LOG_ENTRIES with MAX_LOG_BYTES are kept. Then one more entry says how many were
-    dropped.
+    Keeps at most MAX_LOG_ENTRIES entries, and at most MAX_LOG_BYTES in all. Then one more entry
+    says how many entries were dropped.
     """
 
     def __init__(self, row_number: int, attempt: int) -> None:
@@ -35,7 +35,7 @@ class RowLog:
         self._count = self._bytes = self._dropped = 0
 
     def add(self, message: object, level: object, details: dict[str, Any]) -> None:
-        """Add an entry. Values that JSON can't hold are logged as text. Raises nothing."""
+        """Add an entry. Values that JSON can't hold are logged as text. Raises no exception."""
         entry = self._entry(text_of(message), _level(level), now(), _plain(details))
         size = len(encode_json(entry))
         with self._lock:
@@ -73,7 +73,10 @@ class RowLog:
             self._entries[:0] = entries
 
     def take(self) -> tuple[LogEntry, ...]:
-        """Return the last entries of the attempt. The next call returns only entries made since."""
+        """Return the entries that are not recorded when the attempt ends.
+
+        The next call returns only newer entries.
+        """
         taken = self.take_pending()
         with self._lock:
             dropped, self._dropped = self._dropped, 0
@@ -94,8 +97,9 @@ def _level(given: object) -> str:
 
 
 def _plain(details: dict[str, Any]) -> Any:
-    """The details as JSON values. Values that JSON can't hold, and values that are too long, become
-    text.
+    """The details as JSON values.
+
+    Values that are too long, or that JSON can't hold, become text.
     """
     if not details:
         return None

@@ -59,7 +59,8 @@ class StepStore:
     """The place where the steps of a run's rows are recorded. It can be sent to other processes.
 
     In the process of the run, it uses the run's own service. A worker in another process opens the
-    job itself, and keeps it open. It must run on the machine that has the job's directory.
+    job itself, and keeps it open. Such a worker must run on the machine that has the job's
+    directory.
     """
 
     __slots__ = ("_boot_id", "_host", "_options", "_root", "_service")
@@ -105,23 +106,25 @@ class StepStore:
             raise StorageError(Path(self._root), "record a step in", errno.ENOTSUP, reason)
 
 
-# The services that workers have opened, by process id, root and options: a forked process opens
-# its own.
+# The services that workers have opened, by process id, root and options. A forked process has
+# another process id, so it opens its own service.
 _opened: dict[tuple[Any, ...], JobService] = {}
 
 
-# Two threads of one handler may both log the first message. See RowLog about the kind of lock.
+# Two threads of one handler may both log the attempt's first message. RowLog explains the kind of
+# lock.
 _new_log = threading.RLock()
 
 
 class AttemptedRow:
     """The row of an attempt, as a handler gets it.
 
-    It has the members of :class:`JobRow`, as they were when the attempt began, and:
+    It has the members of :class:`JobRow`, with their values at the beginning of the attempt. It
+    also has:
 
     - :meth:`step`, which records a side effect, so that no later attempt repeats it;
     - :meth:`log`, which stores a message with the attempt;
-    - methods that set the outcome. The last call counts.
+    - methods that set the outcome of the attempt. The last call counts.
 
     It can be sent to another process.
     """
@@ -241,7 +244,7 @@ class AttemptedRow:
           (Ctrl-C, a cancelled task), the step is in doubt. In a later attempt, this step then
           raises :class:`NeedsReview`. `journal resolve --step` records what happened to the step.
         - ``idempotent=True``: the function may be called again when nobody knows whether it took
-          effect. Its start isn't recorded, which saves half the time.
+          effect. The start of the step isn't recorded, which saves half the time.
         - If ``function`` is a coroutine function, the call returns an awaitable:
           ``await row.step("mail", send, order)``.
 
@@ -286,13 +289,13 @@ class AttemptedRow:
     async def _finish(
         self, service: JobService, name: str, call: Callable[[], Awaitable[Any]]
     ) -> Any:
-        """Await the call of a step that has begun, and record its end."""
+        """Await the function of a step that has begun, and record the end of the step."""
         try:
             value = await call()
         except Exception as error:
             await in_thread(self._fail, service, name, error)
             raise
-        except BaseException as error:  # such as a cancellation, of which nothing is recorded
+        except BaseException as error:  # for example a cancellation, which isn't recorded
             self._fail(service, name, error)
             raise
         return await in_thread(self._end, service, name, value)
@@ -359,7 +362,7 @@ class AttemptedRow:
             raise
 
     def _not_recorded(self, name: str, value: object, error: BaseException) -> NeedsReview:
-        """The exception for a step that is done but whose result can't be recorded."""
+        """The exception for a step that is done, but has a result that can't be recorded."""
         review = self._unrecorded = NeedsReview(
             STEP_NOT_RECORDED,
             f"step {name!r} is done, but its result could not be recorded; the result of this "
@@ -379,9 +382,8 @@ class AttemptedRow:
 
         The message isn't on the disk when this method returns. It is written in the same commit as
         the attempt's next record: the start or end of a step, or the outcome. If the process dies
-        before that, the message is lost. For an attempt, at most 1,000 messages are
-        stored, which take at most 256 KiB together. Then one more message says how many were
-        dropped.
+        before that, the message is lost. An attempt stores at most 1,000 messages, and at most 256
+        KiB in all. Then one more message says how many messages were dropped.
         """
         if self._log is None:
             with _new_log:
@@ -408,7 +410,7 @@ class AttemptedRow:
     @property
     def outcome(self) -> Outcome | None:
         """The outcome that the handler has set by one of the methods below."""
-        if self._unrecorded is not None:  # whatever the handler made of the exception
+        if self._unrecorded is not None:  # even if the handler has caught the exception
             return outcome_of_error(self._unrecorded, ())
         return self._outcome
 
@@ -471,8 +473,9 @@ class AttemptedRow:
         cost_cents: Cost | None = None,
         usage: Usage | None = None,
     ) -> None:
-        """Make the whole run wait, because the called service is down or throttles: see
-        :class:`Hold`.
+        """Make the whole run wait: see :class:`Hold`.
+
+        Use this when the called service is down or throttles.
         """
         held = Hold(code, message, after_s=after_s, cost_cents=cost_cents, usage=usage)
         self._end_with(held)
@@ -495,8 +498,9 @@ class AttemptedRow:
         cost_cents: Cost | None = None,
         usage: Usage | None = None,
     ) -> None:
-        """Set the outcome "needs_review": see :class:`NeedsReview`, which also checks the order of
-        the arguments.
+        """Set the outcome "needs_review": see :class:`NeedsReview`.
+
+        As there, the order of the arguments is checked.
         """
         self._end_with(NeedsReview(code, message, cost_cents=cost_cents, usage=usage))
 
@@ -505,7 +509,8 @@ class AttemptedRow:
 
 
 # A handler is called with an :class:`AttemptedRow`, and with the value of ``setup`` if the run has
-# one. It may also declare its row as a JobRow, since an AttemptedRow has all members of that.
+# a setup. The handler may declare its row as a JobRow, since an AttemptedRow has all members of a
+# JobRow.
 Handler = Callable[..., Any]
 
 
@@ -528,8 +533,8 @@ def call_handler(handler: Handler, retry_on: Errors, row: AttemptedRow, *argumen
 def outcome_of_raised(row: AttemptedRow, error: BaseException, retry_on: Errors) -> Outcome:
     """Return the outcome of a handler that raised an exception.
 
-    It is the outcome that the handler has set by a method of the row, or else that of the
-    exception.
+    If the handler has set an outcome by a method of the row, that outcome counts. Otherwise the
+    exception decides.
     """
     outcome = outcome_of_error(error, retry_on)
     return outcome if row.outcome is None else with_missing(row.outcome, outcome)
@@ -562,7 +567,7 @@ def is_generator_function(function: Any) -> bool:
 
 
 def _forms(function: Any) -> tuple[Any, Any]:
-    """Return the function inside of partials, and the ``__call__`` method of that function."""
+    """Return the function that partials wrap, and the ``__call__`` method of that function."""
     while isinstance(function, functools.partial):
         function = function.func
     return function, getattr(function, "__call__", None)  # noqa: B004  (asks which kind it is)

@@ -1,4 +1,4 @@
-"""The job of a run, whose run lock is held from the start of the run to its report."""
+"""The job of a run. The run holds the job's run lock from its start to its report."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of a run. ``job`` is the job at the end of the run.
+    """The result of a run. ``job``: the job at the end of the run.
 
     - ``started``: the number of attempts of this run.
     - ``completed``, ``failed``, ``skipped``: how many rows got this status in this run. Rows that
@@ -64,8 +64,9 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def exit_code(self) -> int:
-        """The exit code for ``sys.exit``. 0: all rows are done. `journal help exceptions` lists the
-        others.
+        """The exit code for ``sys.exit``.
+
+        0 means that all rows are done. `journal help exceptions` lists the other codes.
         """
         job = self.job
         if job.status not in TERMINAL_STATUSES:
@@ -104,7 +105,10 @@ def check_callbacks(**callbacks: object) -> None:
 
 
 class HeldJob:
-    """The job that a run holds. An interrupt may come between any two statements of the run."""
+    """The job that a run holds: the run has the job's run lock.
+
+    An interrupt may come between any two statements of the run.
+    """
 
     def __init__(
         self,
@@ -129,11 +133,14 @@ class HeldJob:
             say(text, level, self.id, self._tell)
 
     def warn(self, text: str) -> None:
-        """Report a message about what has gone wrong."""
+        """Report a warning."""
         self.report(text, WARNING)
 
     def call_on_end(self, on_end: OnEnd | None, report: RunReport | None) -> None:
-        """Call ``on_end`` after a run. If it raises an Exception, that is reported."""
+        """Call ``on_end`` after a run.
+
+        If it raises an Exception, the exception is only reported.
+        """
         if on_end is None or report is None:
             return
         with self.errors_of_on_end():
@@ -141,7 +148,7 @@ class HeldJob:
 
     @contextmanager
     def errors_of_on_end(self) -> Iterator[None]:
-        """Report an Exception that the block raises."""
+        """Report an Exception that the block raises, instead of raising it."""
         try:
             yield
         except Exception as error:  # noqa: BLE001  (the run is over)
@@ -153,7 +160,10 @@ class HeldJob:
         return self._seen
 
     def last_job(self) -> Job:
-        """The job, or if it can't be read any more, as it was when it was last read."""
+        """The job as it is now.
+
+        If the job can't be read any more: as it was when it was last read.
+        """
         with suppress(JournalError):
             return self.job()
         if self._seen is None:
@@ -190,9 +200,7 @@ class HeldJob:
         self._report_interrupted(job, started)
 
     def _report_interrupted(self, before: Job, after: Job) -> None:
-        """Report the rows that a dead run has left in flight, and the statuses that they have
-        now.
-        """
+        """Report the rows that a dead run has left in flight, with their statuses now."""
         count = before.processing_count - after.processing_count
         if count <= 0:
             return
@@ -209,8 +217,9 @@ class HeldJob:
         )
 
     def is_ours(self) -> bool:
-        """Whether the job is started and not released. Correct even after an interrupted start or
-        release.
+        """Whether the job was started and is not released.
+
+        This is correct even if the start or the release was interrupted.
         """
         if self._is_started:
             return True
@@ -221,7 +230,7 @@ class HeldJob:
         return self.service.holds_run(self.id)
 
     def is_lost(self) -> bool:
-        """Return whether another job or run has certainly replaced this job at its path."""
+        """Return whether another job or run has replaced this job at its path for certain."""
         try:
             return self.service.has_lost_run(self.id)
         except JournalError:
@@ -235,7 +244,7 @@ class HeldJob:
         )
 
     def is_paused(self, job: Job, in_flight: int) -> bool:
-        """Whether another process has paused the job. Reports each change."""
+        """Whether another process has paused the job. Reports when this changes."""
         was_paused, self._was_paused = self._was_paused, job.status is JobStatus.PAUSED
         if self._was_paused and not was_paused:
             rows = counted(in_flight, "row|rows is|are in flight")
@@ -275,7 +284,9 @@ class HeldJob:
 
 
 def _from_here(command: str) -> str:
-    """Let the command change to the current directory first, so that it works anywhere."""
+    """The command with a change to the current directory in front, so that it works in any
+    directory.
+    """
     try:
         return shell.in_directory(os.getcwd(), command) if command else ""
     except FileNotFoundError:  # the current directory was deleted

@@ -23,7 +23,7 @@ from journal.run.retries import outcome_of_ended
 from journal.run.workers.handover import Claim, Results, Workers
 from journal.store.policies import STOPPED
 
-_GRACE_S = 5.0  # between two of these steps: ask an attempt to end, force it to end, give it up
+_GRACE_S = 5.0  # between two of the three steps that end an attempt
 
 
 class Dispatched:
@@ -44,8 +44,8 @@ class Dispatched:
 class Result(msgspec.Struct, frozen=True, gc=False):
     """The outcome of an attempt.
 
-    - ``is_given_up``: True if the driver has given up the attempt and decided the outcome. The
-      attempt may still be running.
+    - ``is_given_up``: True if the driver has given up the attempt, and has decided the outcome
+      itself. The attempt may still be running.
     - ``is_late``: True if the attempt returned after it was given up. Its row already has an
       outcome then.
     - ``call``: the object that the rows of one call share.
@@ -60,7 +60,7 @@ class Result(msgspec.Struct, frozen=True, gc=False):
 
 
 class InFlight:
-    """The attempts in flight, for use by one thread. A ticket is the number of an attempt.
+    """The attempts in flight. Only one thread may use it. A **ticket** is the number of an attempt.
 
     An interrupt may come between any two statements, so:
 
@@ -96,7 +96,10 @@ class InFlight:
         return len(self._attempts)
 
     def holds(self, row: JobRow) -> bool:
-        """Return whether this attempt is in flight, and not another attempt at its row."""
+        """Return whether the attempt that ``row`` shows is in flight.
+
+        A later attempt at the row doesn't count.
+        """
         return any(attempt.row is row for attempt in self._attempts.values())
 
     def calls(self, ending: Sequence[Result] = ()) -> int:
@@ -137,7 +140,7 @@ class InFlight:
         self._results.wake()
 
     def results(self, limit: int | None = None) -> list[Result]:
-        """Results that are not forgotten yet, at most ``limit``."""
+        """Up to ``limit`` results for which :meth:`forget` was not called yet."""
         return list(islice(self._each_result(), limit))
 
     def _each_result(self) -> Iterator[Result]:
@@ -160,8 +163,9 @@ class InFlight:
                 yield Result(ticket, attempt.row, judged, call, is_given_up=is_given_up)
 
     def forget(self, result: Result) -> None:
-        """Remove an attempt whose result is recorded. An attempt that was given up may still
-        return.
+        """Remove an attempt whose result is recorded.
+
+        An attempt that was given up may still return after this.
         """
         if not result.is_given_up:
             self._given_up.pop(result.ticket, None)
@@ -178,8 +182,8 @@ class InFlight:
     def end_due(self, stops: int) -> None:
         """End the attempts that have taken too long.
 
-        ``stops``: 1 also cancels the attempts that no worker has begun. 2 ends all attempts, and 3
-        ends them by force.
+        ``stops``: how often the run was asked to stop. 1 also cancels the attempts that no worker
+        has begun. 2 ends all attempts. 3 ends all attempts by force.
         """
         now_s = monotonic()
         if not stops and now_s < self.next_deadline_s:
@@ -198,7 +202,8 @@ class InFlight:
                 attempt.timed_out = True
             if not self._cancel_pending(ticket, attempt) and not self._ask_to_end(ticket, attempt):
                 self._give_up(ticket, attempt)
-        # Changed last: after an interrupt, the next call looks at all attempts again.
+        # This is changed last, so that after an interrupt the next call looks at all attempts
+        # again.
         self.next_deadline_s = min(
             (
                 attempt.deadline_s
@@ -229,7 +234,8 @@ class InFlight:
         return False
 
     def _give_up(self, ticket: int, attempt: Dispatched) -> None:
-        # The deadline is removed last: after an interrupt, the next call of end_due repeats this.
+        # The deadline is removed last, so that after an interrupt the next call of end_due repeats
+        # this.
         attempt.slot_lost = not self._workers.abandon(ticket)
         self._given_up[ticket] = attempt
         self._verdicts[ticket] = Outcome(

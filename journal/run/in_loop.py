@@ -33,7 +33,7 @@ def with_options_of(
     [Callable[..., Coroutine[Any, Any, RunReport]]],
     Callable[Concatenate[Self, Handler, Options], Coroutine[Any, Any, RunReport]],
 ]:
-    """Give a coroutine function the signature of ``run`` without its executor."""
+    """Give a coroutine function the signature of ``run``, except the argument ``executor``."""
 
     def decorate(
         function: Callable[..., Coroutine[Any, Any, RunReport]],
@@ -60,8 +60,10 @@ async def run_in_callers_loop(
 ) -> RunReport:
     """Call ``run(**options)`` in a thread, and wait for its end. Then call ``on_end`` here.
 
-    ``handle_signals``: None means True if the caller is a cell of IPython. ``held`` reports
-    exceptions of ``on_end``. Each cancellation of the caller's task is one more stop of the run.
+    - ``handle_signals``: None means True if the caller is a cell of IPython, and False otherwise.
+    - ``held``: reports exceptions of ``on_end``.
+
+    Each time that the caller's task is cancelled, the run is asked once more to stop.
     """
     stops = caller.stops
     if handle_signals is None:
@@ -84,7 +86,7 @@ async def run_in_callers_loop(
             caller.loop.call_soon_threadsafe(ended.set_result, None)
 
     # Functions that the driver calls in the loop get the context of this task. The thread is a
-    # daemon, so that the program can end after its loop has died.
+    # daemon. Otherwise the program couldn't end after the death of its loop.
     context = contextvars.copy_context()
     threading.Thread(target=context.run, args=(drive,), name="journal-driver", daemon=True).start()
     with stopping_signals(stops.add) if handle_signals else nullcontext():
@@ -106,7 +108,7 @@ async def run_in_callers_loop(
 
 
 async def _until(ended: asyncio.Future[Any], stops: Stops) -> asyncio.CancelledError | None:
-    """Wait until the end, even if this task is cancelled. Returns the last cancellation."""
+    """Wait for ``ended``, even if this task is cancelled. Returns the last cancellation."""
     cancelled = None
     try:
         while not ended.done():
@@ -131,7 +133,7 @@ def _callbacks(caller: CallersLoop, options: dict[str, Any]) -> dict[str, Any]:
             stops.reason = stops.reason or _CLOSED
             stops.at_least(3)
         elif on_progress is not None:
-            with suppress(RuntimeError):  # closed in between
+            with suppress(RuntimeError):  # the loop was closed in between
                 loop.call_soon_threadsafe(on_progress, job)
 
     callbacks: dict[str, Any] = {"on_progress": tick}

@@ -32,20 +32,20 @@ from journal.text import encode_json
 
 OnChanged = Literal["error", "retry", "ignore"]
 
-# the job's ``idempotency_key`` if a function makes the idempotency keys of its rows
+# The job's ``idempotency_key`` if a function makes the idempotency keys of the rows.
 EACH_ITS_OWN = ""
 
 
 class Matched(msgspec.Struct):
-    """The result of comparing an input with a job. All fields except ``done`` count rows.
+    """The result of comparing an input with a job. All fields except ``done`` are numbers of rows.
 
     - ``added``: rows that are new in the input.
     - ``changed``: rows whose data has changed.
-    - ``updated``: changed rows that have their new data and are pending.
+    - ``updated``: changed rows that got their new data and became pending.
     - ``done``: the row numbers of changed rows that are completed. They keep their old data.
     - ``gone``: rows that are no longer in the input. They stay in the job.
-    - ``lost``: rows of the input that the job has lost by damage. They may be done, so they are not
-      added.
+    - ``lost``: rows of the input that the job has lost by damage. They aren't added again, since
+      they may be done.
     """
 
     added: int = 0
@@ -157,12 +157,12 @@ def match_rows(
 ) -> Matched:
     """Compare the input with the job's rows, add the new rows and apply the changed data.
 
-    All changes are one commit, which reopens a job that has ended. If ``unwritten`` is given,
-    nothing is written, and the changes are put into ``unwritten`` instead. The caller holds the run
-    lock.
+    All changes are one commit, which reopens a job that has ended. If ``unwritten`` is given, the
+    changes are put into ``unwritten``, and nothing is written. The caller holds the run lock.
 
-    The input is compared with the last *input* of each row. Changes of the data by a person don't
-    matter. Rows whose record or data was lost by damage may be done, so they are not changed.
+    The input is compared with the last *input* of each row. Changes that a person has made to the
+    data don't matter. If damage has lost the record or the data of a row, the row may be done, so
+    it isn't changed.
 
     ``rules.on_changed`` says what happens if data has changed:
 
@@ -170,8 +170,8 @@ def match_rows(
     - "ignore" keeps the job's data.
     - "retry" gives pending, failed and skipped rows their new data and makes them pending. It needs
       a key. Rows keep their numbers. Completed rows are not changed, and are listed in the result.
-      Rows in flight, rows that may have taken effect, and rows with steps that are done or in doubt
-      raise RowChangedError.
+      RowChangedError is raised for rows in flight, for rows that may have taken effect, and for
+      rows with a step that is done or in doubt.
 
     If an exception is raised, nothing was written. Also raises InvalidStateTransition if a
     cancelled job would get new or changed rows, and every exception of reading the input.
@@ -277,9 +277,9 @@ class _Match:
                 else:
                     self._compare(*known, one)
 
-        # An older version replaced a changed row by a new row at the end. If the input has the old
-        # data again, the old row has already matched in the common beginning, and the later row is
-        # left over.
+        # An older version left a changed row as it was, and added a new row at the end. If the
+        # input has the old data again, it has already matched the old row in the common beginning.
+        # Then the new row is left over.
         if any(keys.has(text) for text in rest):
             for place, row in enumerate(itertools.islice(job_rows, count), 1):
                 known = rest.pop(key_of(key, row.data, f"row {row.id}"), None)
@@ -293,7 +293,7 @@ class _Match:
             return
         encode_value(item.data, f"input row {item.place}")
         row = self._service.get_row(row_id)
-        # Equal data with another checksum: the caller of create_rows gave the checksum.
+        # If equal data has another checksum, the caller of create_rows gave the checksum.
         if row is not None and row.data == item.data:
             return
         if self._on_changed == "error":
@@ -304,8 +304,9 @@ class _Match:
             self._changes.append((row_id, item))
 
     def _write(self, new: Iterator[dict[str, Any]]) -> None:
-        """Go through the input and write all changes in one commit. After an error nothing is
-        written.
+        """Go through the input and write all changes in one commit.
+
+        If an exception is raised, nothing was written.
         """
         first = next(new, None)
         if self._job.repaired:
@@ -330,8 +331,9 @@ class _Match:
     def _with_keys_of_their_own(
         self, new: Iterator[dict[str, Any]], column: str
     ) -> Iterator[dict[str, Any]]:
-        """Yield the new rows. Raises InvalidValueError if their idempotency key is already in the
-        job.
+        """Yield the new rows.
+
+        Raises InvalidValueError if the job already has an idempotency key of a new row.
         """
         taken: set[int] = set()
         for there in self._service.get_rows(self._job.id):
@@ -390,7 +392,7 @@ class _Match:
         )
 
     def _refuse_steps(self, row: JobRow, item: Item) -> None:
-        """Refuse new data for a row that has steps which have, or may have, taken effect."""
+        """Refuse new data for a row with a step that is done or in doubt."""
         if row.status is RowStatus.COMPLETED:
             return
         steps = [step for step in self._service.get_steps(row.id) if step.state != "failed"]
@@ -425,7 +427,7 @@ class _Match:
 
 
 def _may_have_taken_effect(row: JobRow) -> bool:
-    """Return whether a row that isn't completed may have taken effect."""
+    """Return whether the row may have taken effect, although it isn't completed."""
     return row.status in (RowStatus.PROCESSING, RowStatus.NEEDS_REVIEW) or row.unknown
 
 
@@ -437,9 +439,7 @@ class _Keys:
     """The keys of an input, which must be unique. Only a hash of each key is kept in memory."""
 
     def __init__(self, key: Key, *, is_for_far_side: bool = False) -> None:
-        """``is_for_far_side``: the keys are idempotency keys. For these, 1 and "1" are the same
-        key.
-        """
+        """``is_for_far_side``: the keys are idempotency keys, so 1 and "1" are the same key."""
         self._key = key
         self._is_for_far_side = is_for_far_side
         self._what = "idempotency key" if is_for_far_side else "key"
@@ -449,8 +449,9 @@ class _Keys:
         return hash(key) in self._seen
 
     def take(self, data: Data, where: str) -> str:
-        """The row's key as text. Raises InvalidValueError if the key is missing or occurred
-        before.
+        """The row's key as text.
+
+        Raises InvalidValueError if the key is missing, or if an earlier row has the same key.
         """
         key = key_of(self._key, data, where, self._what)
         if self._is_for_far_side:
@@ -471,7 +472,7 @@ class _Keys:
 def _same_beginning(
     job_rows: Sequence[JobRow], items: Iterator[Item], keys: _Keys
 ) -> tuple[int, Item | None]:
-    """Return how many rows the beginnings have in common, and the next row of the input, if any."""
+    """Return how many first rows input and job have in common, and the input's next row."""
     count = 0
     for row in job_rows:
         item = next(items, None)
@@ -509,8 +510,9 @@ def _by_key(
 
 
 def _key_in_job(row: JobRow, data: Data, key: Key) -> str:
-    """The key of a row of the job. If a key function raises an exception, the error names the
-    row.
+    """The key of a row of the job.
+
+    If the key function raises an exception, the error that is raised names the row.
     """
     try:
         return key_of(key, data, f"row {row.id}")

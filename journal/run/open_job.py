@@ -99,10 +99,11 @@ def open_job(
     **The input.** ``rows`` is an iterable of dicts, one for each row, or a data frame of pandas,
     polars or pyarrow. In a data frame, missing values and NaN become null. ``rows`` is iterated one
     time, row by row. `journal help values` lists what values of other types become. ``None`` opens
-    a job that exists.
+    an existing job.
 
-    ``key`` identifies rows. It is a column's name, a tuple of names, or a function of the data. Its
-    values must be unique in the input. Without ``key`` a row is identified by its position.
+    ``key`` identifies rows. It is the name of a column, a tuple of names, or a function of the
+    data. The values of the key must be unique in the input. Without ``key`` a row is identified by
+    its position.
 
     If the job exists, the input is compared with the job by checksums:
 
@@ -113,30 +114,32 @@ def open_job(
       "ignore" keeps the job's data. With "retry", the row gets the new data and becomes pending,
       unless it is completed. "retry" needs a key.
 
-    :attr:`JobRun.matched` counts these rows.
+    :attr:`JobRun.matched` has the numbers of these rows.
 
     **A new job.** ``name`` (default: the id), ``description``, ``mode`` and ``metadata`` (a JSON
-    object) are recorded when the job is created. ``idempotency_key`` is a column or a function of
-    the data that returns the complete idempotency key of a row. Without it, idempotency keys are
-    made from ``key``, if that is a column. This choice is recorded in the job and never changes.
+    object) are recorded when the job is created. ``idempotency_key`` is a column with the complete
+    idempotency keys of the rows, or a function that returns this key for the data of a row. Without
+    ``idempotency_key``, the keys are made from ``key``, if ``key`` is a column. This choice is
+    recorded in the job and never changes.
 
     **Runs.**
 
     - ``version``: a name for the version of the code, model or prompt that processes the rows
       (:attr:`JobRow.version`).
-    - ``on_interrupted``: what becomes of a row in flight if its run or worker dies: "review" (a
-      person must find out what happened), "retry", "fail", or "resume" (continue after its steps:
-      `journal help steps`).
+    - ``on_interrupted``: decides about a row in flight whose run or worker has died. With "review",
+      a person must find out what happened. With "retry", the row is attempted again. With "fail",
+      it becomes failed. With "resume", the row is attempted again, unless one of its steps is in
+      doubt (`journal help steps`).
     - ``resume_command``: the command that continues the job. It is printed when a run ends early.
-      Default: the command line of this program. ``original_command`` has the same default. Both are
-      written into the journal, and so into every copy and pack. If an argument is a secret, pass
-      another text, or "".
+      ``resume_command`` and ``original_command`` have the command line of this program as their
+      default. Both are written into the journal, and so into every copy and pack. If an argument is
+      a secret, pass another text, or "".
     - ``row_type``: the type of ``row.value`` in handlers: a dataclass, msgspec Struct, attrs class,
       TypedDict or a model of pydantic. If data of the input doesn't match the type,
       InvalidValueError is raised before anything is written. Workers of executors must be able to
       import the type.
-    - ``numbers``: the type of numbers in ``row.data`` and results that aren't integers: "float", or
-      "decimal" with all their digits (see :class:`JobService`).
+    - ``numbers``: how ``row.data`` and results show a number that isn't an integer: "float", or
+      "decimal" with all digits (see :class:`JobService`).
     - ``how_to``: the wording of other advice, for commands that use this function.
 
     ``sync`` and ``lock_timeout_s`` (seconds) are the arguments of :class:`JobService`.
@@ -146,8 +149,8 @@ def open_job(
 
     - JobNotFoundError if there is no such job and no ``rows``;
     - JobBusyError while another run holds the job;
-    - RowChangedError, with ``on_changed="error"`` for any changed row, and with "retry" for changed
-      rows that may have taken effect;
+    - RowChangedError for any changed row with ``on_changed="error"``, and for changed rows that may
+      have taken effect with ``on_changed="retry"``;
     - InvalidStateTransition for new rows of a cancelled job;
     - InvalidValueError, and every exception of the iterable.
     """
@@ -197,7 +200,7 @@ def _take_input(
     rules: InputRules,
     new_job: dict[str, Any],
 ) -> Matched:
-    """Create the job from these rows, or compare the rows with the job."""
+    """Create the job from ``rows``. If the job exists, compare ``rows`` with it."""
     if rows is None:
         try:
             existing_job(service, job_id)
@@ -207,7 +210,7 @@ def _take_input(
         return Matched()
     job = service.get_job(job_id)
     if job is not None:
-        with service.hold_run(job_id):  # otherwise two processes could add the same new rows
+        with service.hold_run(job_id):  # else two processes could add the same new rows
             return match_rows(service, job, rows, rules)
     known = Comparison(
         rows, service, job_id, rules.key, rules.idempotency_key, rules.row_type, None
@@ -240,8 +243,8 @@ class JobRun:
 
     - ``service``: the :class:`JobService`, for explicit calls.
     - ``id``: the job's id.
-    - ``matched``: the result of comparing the input with the job, as numbers of rows.
-    - ``advice``: how to continue after the last run. A command prints it at its end.
+    - ``matched``: how many rows of the input are new, changed or gone: see :class:`Matched`.
+    - ``advice``: text that says how to continue after the last run. A command prints it at its end.
     """
 
     def __init__(
@@ -265,8 +268,8 @@ class JobRun:
     def close(self) -> None:
         """Close the job and its files.
 
-        If a run is in progress, it is stopped, as by :meth:`stop`, and the files are closed at its
-        end.
+        If a run is in progress, this method stops the run as :meth:`stop` does. The files are then
+        closed at the end of the run.
         """
         self._is_closing = True
         if not self._ask_to_stop("job.close() was called"):
@@ -275,7 +278,7 @@ class JobRun:
     def __repr__(self) -> str:
         try:
             return f"<JobRun {job_text(self.job)}>"
-        except JournalError:  # it is closed, or the job was deleted
+        except JournalError:  # the service is closed, or the job was deleted
             return f"<JobRun {self.id}: can't be read any more>"
 
     def _repr_html_(self) -> str | None:
@@ -292,7 +295,7 @@ class JobRun:
     def pace(self) -> str:
         """What the current run waits for, or its number of workers, as text for people.
 
-        "holding for …" after a :class:`Hold`, "… workers" with ``workers="auto"``, otherwise "".
+        "holding for …" after a :class:`Hold`, "… workers" with ``workers="auto"``, else "".
         """
         return self._pace()
 
@@ -301,7 +304,7 @@ class JobRun:
         return self.service.get_job_summary(self.id)
 
     def rows(self, status: RowStatus | str | None = None) -> Rows:
-        """The rows, all or with one status, by row number: :meth:`JobService.get_rows`.
+        """The job's rows, ordered by row number: see :meth:`JobService.get_rows`.
 
         :class:`Rows` converts to tables: ``job.rows().to_pandas()``.
         """
@@ -367,59 +370,61 @@ class JobRun:
           executor's own number. ``"auto:200"``: up to 200 (`journal help outages`).
         - ``executor``: any ``concurrent.futures.Executor``, a dask client, or a function that makes
           one. If the executor breaks, the function is called again. An executor must not repeat
-          calls by itself. This call switches off dask's own retries.
+          calls by itself. The retries of dask are switched off.
         - If a worker dies, ``on_interrupted`` decides what becomes of its row.
 
         **Setup.** ``setup`` is a function that returns a context manager, for example the class of
         a client. The context manager is entered once, before any row starts, and exited after the
         last row, even after a stop. Its value is the second argument of each handler:
-        ``handler(row, client)``. For coroutine functions it may be an async context manager, which
-        is used in their event loop. For plain functions it must be a plain one, which is used in
-        the thread that calls this method. If entering or exiting raises an exception, this method
-        raises it. If entering fails, no row has started, and the job is unchanged. With an
-        executor, ``setup`` can't be used.
+        ``handler(row, client)``. For coroutine functions, the context manager may be async, and is
+        entered and exited in their event loop. For plain functions, it can't be async, and is
+        entered and exited in the thread that calls this method. If entering or exiting raises an
+        exception, this method raises the same exception. If entering fails, no row has started, and
+        the job is unchanged. ``setup`` can't be used with an executor.
 
         **Limits.**
 
         - ``retry_failed``: first make failed rows pending again, except rows that may have taken
-          effect (:attr:`JobRow.unknown`). Retried rows come after rows that were never started.
+          effect (:attr:`JobRow.unknown`). These rows come after rows that were never started.
         - ``max_attempts``: how often a row is attempted if it fails with one of ``retry_on``.
           Attempts of earlier runs count, unless a person has retried the row since.
-        - ``retry_on``: an exception class, an error code, or a tuple of these. A class stands for
-          its subclasses, too. A code is text that equals the row's error code: the name of an
+        - ``retry_on``: an exception class, an error code, or a tuple of these. A class includes its
+          subclasses. A code is compared with the row's error code, which is the name of the
           exception's own class, or the code of a :class:`Fail`.
         - ``backoff_s``: seconds before the second attempt. The time doubles with each further
           attempt, up to ``max_backoff_s``, with jitter.
         - ``timeout_s``: seconds after which an attempt is ended. A coroutine is cancelled. If a
           handler has a method ``cancel(row_id, *, force) -> bool``, this method is called. The
-          attempt may have taken effect, so ``on_interrupted`` decides what becomes of its row, with
-          the error code TimeoutError. Other handlers can't be cancelled, so their rows need a
-          review. With TimeoutError in ``retry_on``, the attempt counts as failed instead.
+          attempt may have taken effect, so ``on_interrupted`` decides what becomes of its row.
+          Other handlers can't be cancelled, so their rows need a review. In both cases the error
+          code is TimeoutError. If ``retry_on`` has TimeoutError, the attempt counts as failed
+          instead.
         - ``rate``: the maximum of starts per second, minute or hour: ``"50/s"``, ``"100/m"``,
           ``"9/h"``.
         - ``halt``: when to stop early.
 
-          - "first": pause if the first ten rows all fail with the same error code, and more rows
-            are left that were never started. Rows that an earlier run has started don't count. A
-            review that the handler has not asked for, such as InvalidResult, counts as a failure.
+          - "first": pause if the first ten rows all fail with the same error code, and some rows
+            were never started. Rows that an earlier run has started don't count. A review that the
+            handler has not asked for, such as InvalidResult, counts as a failure.
           - ``"soon,fail=20%,min=50"``: also pause when at least 50 rows of this run have ended and
-            20% of them have failed. ``"soon,fail=10 in a row"`` and ``"soon,fail=20% of 100"`` look
-            at the last rows. ``soon`` waits for the rows in flight, and ``now`` ends them.
+            20% of them have failed. ``"soon,fail=10 in a row"``: pause after 10 failures without a
+            success in between. ``"soon,fail=20% of 100"``: pause when 20% of the last 100 rows have
+            failed. With ``soon`` the run waits for the rows in flight. With ``now`` it ends them.
           - "never": run all rows.
-        - ``max_cost_cents``: pause when the job, over all its runs, has cost this much.
+        - ``max_cost_cents``: pause when all runs of the job together have cost this much.
           ``max_run_cost_cents``: pause when this run has cost this much. Failed and repeated
-          attempts count. Rows in flight end, and may cost more.
+          attempts count. The run still waits for the rows in flight, which may cost more.
         - ``max_rows``: pause when this run has started this many rows.
         - ``limit_per``: the maximum number of rows in flight for each value of a column, such as
-          ``{"carrier": 2}``. With several columns, a row must be within the limit of each. Rows
-          without the column, or with null, have no limit. Values are compared as JSON: 1 and "1"
-          differ. Rows that wait for another attempt don't count. An attempt that was given up
+          ``{"carrier": 2}``. With several columns, a row starts only if all its limits allow it.
+          Rows without the column, or with null, have no limit. Values are compared as JSON: 1 and
+          "1" differ. Rows that wait for another attempt don't count. An attempt that was given up
           counts until it ends.
         - ``where``: a function of a row. Only rows for which it returns a true value are run. The
-          others stay open: pending rows stay pending, and failed rows stay failed, even with
-          ``retry_failed``. When no other row is left, the run pauses. The function is called once
-          for each row that stays open. It is called in the thread of the run, so it must be fast.
-          If it raises an exception, the run ends with this exception.
+          other rows stay as they are: pending rows stay pending, and failed rows stay failed, even
+          with ``retry_failed``. When only such rows are left, the run pauses. The function is
+          called once for each row that stays open. The thread of the run calls this function, so it
+          must be fast. If the function raises an exception, the run ends with this exception.
 
         **Stopping.** With ``handle_signals``, in the main thread: after the first SIGINT, SIGTERM
         or SIGHUP, the run starts no more rows, waits for the rows in flight and pauses the job. The
@@ -436,10 +441,11 @@ class JobRun:
           logger "journal" gets each message, too (`journal help notebooks`).
         - ``on_progress``: called with the job about five times a second.
         - ``on_end``: called with the report when the run has ended. All outcomes are on the disk
-          then, and the run lock is free. It has no time limit. If a commit has failed, the report's
-          ``reason`` is the error, which is raised afterwards. If ``on_end`` raises an exception,
-          only a message is reported. It isn't called if there was nothing to do, or if an exception
-          of ``where``, or one such as KeyboardInterrupt, ends the run.
+          then, and the run lock is free. The function has no time limit. If a commit has failed,
+          the report's ``reason`` is the error, which is raised afterwards. If ``on_end`` raises an
+          exception, only a message is reported. ``on_end`` isn't called if there was nothing to do.
+          It isn't called either if the run ends with an exception of ``where``, or with an
+          exception such as KeyboardInterrupt.
 
         If the job has ended but has pending rows, it is reopened. If there is nothing to do, or the
         job was cancelled, a message is reported, and the returned report has the unchanged job.
@@ -531,8 +537,8 @@ class JobRun:
         ``timeout_s`` limits a call. All other limits, such as ``rate`` and ``max_rows``, count
         rows. See `journal help batches`.
 
-        ``handle`` returns an outcome for each row, as a mapping by ``row.id``, or as a list in the
-        order of the rows. An outcome is a value that a handler of :meth:`run` may return, or an
+        ``handle`` returns an outcome for each row: a mapping with ``row.id`` as keys, or a list in
+        the order of the rows. An outcome is a value that a handler of :meth:`run` may return, or an
         exception, such as :class:`Fail`. The exception has the same effect as if that row had
         raised it. ``handle`` may also set the outcome of a row by its methods, such as
         ``row.complete()``.
@@ -546,7 +552,7 @@ class JobRun:
 
     @contextmanager
     def _stoppable(self, stops: Stops) -> Iterator[None]:
-        """Make :meth:`stop` stop the run in the block."""
+        """While the block runs, :meth:`stop` stops the run that counts its stops in ``stops``."""
         if stops in self._runs:  # by arun
             yield
             return
@@ -567,8 +573,8 @@ class JobRun:
         Takes the arguments of :meth:`run`, except ``executor``. Differences:
 
         - A coroutine function and its ``setup`` run in the caller's event loop, while the loop's
-          other tasks go on. A plain function runs in threads, and so does its ``setup``. Commits
-          are made in a thread.
+          other tasks continue. A plain function and its ``setup`` run in threads. Commits are made
+          in a thread, too.
         - ``tell``, ``on_progress`` and ``on_end`` are called in the caller's event loop. ``on_end``
           may be a coroutine function.
         - All these functions have the context variables of the caller.
@@ -598,9 +604,10 @@ class JobRun:
 
         The run starts no more rows, waits for the rows in flight, and pauses the job. With
         ``end_rows``, the rows in flight are ended, as by a second Ctrl-C. The next call with
-        ``end_rows`` ends them by force. Other repeated calls have no effect. The call returns at
-        once. Any thread, task, handler or signal handler of this process may make it. If a handler
-        then raises :class:`Hold`, its row stays pending.
+        ``end_rows`` ends them by force. Other repeated calls have no effect.
+
+        The call returns at once. Any thread, task, handler or signal handler of this process may
+        call this method. If a handler raises :class:`Hold`, after this call, its row stays pending.
         """
         return self._ask_to_stop("job.stop() was called", end_rows=end_rows)
 
@@ -645,7 +652,10 @@ class JobRun:
         return RunReport(job=job)
 
     def _advise(self, held: HeldJob, text: str) -> None:
-        """Report advice, or store it so that a command prints it at its end."""
+        """Report advice.
+
+        For a command, store the advice instead, so that the command prints it at its end.
+        """
         if self._settings.how_to.command:
             self.advice.append(text)
         else:
@@ -660,8 +670,9 @@ class JobRun:
         max_backoff_s: float = 60.0,
         tell: Tell | None = None,
     ) -> Iterator[Attempt]:
-        """Return an iterator of attempts at the open rows, for a loop of your own: see
-        :class:`Attempt`.
+        """Return an iterator of attempts at the open rows, for a loop of your own.
+
+        The loop enters each :class:`Attempt` by ``with attempt as row:``.
 
         - The first attempt starts the job. If the job has ended but has pending rows, it is
           reopened.

@@ -35,11 +35,13 @@ WRONG_ANSWERS = frozenset((INVALID_RESULT, TWO_OUTCOMES, NO_OUTCOME))
 
 
 class RowResult(msgspec.Struct, frozen=True, kw_only=True):
-    """A return value of a handler that sets fields of the row. Any other value becomes ``result``.
+    """A return value of a handler that sets fields of the row. Any other return value becomes the
+    row's ``result``.
 
     - ``result``: any JSON value.
     - ``tracking_number``: text.
-    - ``label_path``: a path. If it is inside the job's directory, it is stored relative to that.
+    - ``label_path``: a path. A path inside the job's directory is stored relative to this
+      directory.
     - ``cost_cents``, ``usage``: what the attempt has cost: see :meth:`JobService.complete_row`.
     """
 
@@ -123,10 +125,12 @@ class _Later(RowOutcome):
 class Retry(_Later):
     """Attempt the row again, if attempts are left, because nothing has happened yet.
 
-    ``after_s``: seconds until the next attempt, up to 366 days, as a number or its text. ``None``:
-    the run's backoff decides. If no attempt is left, the row fails with ``code`` and ``message``. The
-    constructor raises ValueError for another ``after_s``, such as the text of a date, and TypeError
-    for a code that isn't text.
+    ``after_s``: seconds until the next attempt, up to 366 days. It is a number, or text with a
+    number. ``None``: the run's backoff decides. If no attempt is left, the row fails with ``code``
+    and ``message``.
+
+    The constructor raises ValueError if ``after_s`` is anything else, for example the text of a
+    date. It raises TypeError if the code isn't text.
     """
 
     code = "Retry"
@@ -137,13 +141,14 @@ class Hold(_Later):
     """The called service is down or throttles: no row starts for ``after_s`` seconds.
 
     - Nothing has happened for this row. The row becomes pending, and its attempt doesn't count for
-      ``max_attempts``. If a step of the row is in doubt, the row needs a review. In ``run_batches``
-      this applies to all rows of the call that have no outcome.
-    - ``after_s``: seconds from 0 to 366 days, as a number or its text. ``None`` selects the run's
-      backoff, which grows with each further hold.
+      ``max_attempts``. If a step of the row is in doubt, the row needs a review. In
+      ``run_batches``, these rules apply to all rows of the call that have no outcome.
+    - ``after_s``: seconds from 0 to 366 days, as a number, or as text with a number. ``None``: the
+      run's backoff decides. It grows with each further hold.
     - After the hold, the run tries one row. If the row succeeds, or has an outcome such as Fail,
-      all workers continue. After an exception, the run holds again, by its backoff.
-    - After an hour of holds without an answer, the run pauses.
+      all workers continue. If the handler raises another exception, the run holds again, for the
+      time of its backoff.
+    - If the service hasn't answered after an hour of holds, the run pauses.
 
     The constructor raises the errors of :class:`Retry`.
     """
@@ -171,14 +176,14 @@ class Skip(RowOutcome):
 class NeedsReview(RowOutcome):
     """The row needs a review: a person must find out whether it took effect.
 
-    ``code`` groups rows with the same question. ``message`` says what to find out. The constructor
-    raises TypeError if the message is missing, or if code and message seem to be in the wrong
-    order.
+    ``code``: the same code for all rows with the same question. ``message``: what to find out. The
+    constructor raises TypeError if the message is missing, or if code and message seem to be in the
+    wrong order.
     """
 
     code = "NeedsReview"
     message = ""
-    result: str | None = None  # the repr of a step's result that could not be recorded
+    result: str | None = None  # the repr of a step's result, if that could not be recorded
 
     def __init__(
         self,
@@ -206,15 +211,15 @@ def _is_sentence(text: object) -> bool:
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """The outcome of an attempt, as a run records it. It has only plain values, so that any worker
-    can send it.
+    """The outcome of an attempt, as a run records it. It has only plain values, so any worker can
+    send it.
 
-    - ``kind``: "lost" means that the worker died or was given up, so nobody knows whether the row
-      took effect; ``on_interrupted`` decides. "unstarted" means that the attempt never began.
+    - ``kind``: "lost" means that the worker died or was given up. Nobody knows then whether the row
+      took effect, so ``on_interrupted`` decides. "unstarted" means that the attempt never began.
       "review" means the status needs_review. "held" means that nothing has happened and that the
       whole run must wait: see :class:`Hold`. The other kinds are statuses of a row.
-    - ``retryable``: whether a failed attempt may be repeated. ``after_s``: seconds until then, or
-      seconds for which the run holds.
+    - ``retryable``: whether a failed attempt may be repeated. ``after_s``: seconds until the next
+      attempt, or for "held", seconds for which the run holds.
     - ``elapsed_s``: how long the handler took. ``logs``: its messages that aren't recorded yet.
     - ``of_rows``: only for a call with a batch of rows: the outcome of each row, in their order.
     """
@@ -239,8 +244,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     def is_answer(self) -> bool:
         """Whether the outcome shows that the called service has answered.
 
-        It does so if the handler has decided the outcome of its row. Exceptions, timeouts and
-        outcomes that repeat the attempt don't show it.
+        This is so if the handler has decided the outcome of its row. An exception, a timeout, or an
+        outcome that repeats the attempt doesn't show an answer.
         """
         if self.kind in ("failed", "review"):
             is_final = not self.retryable and self.traceback is None
@@ -266,9 +271,9 @@ def outcome_of_value(value: Any) -> Outcome:
 def with_fields(outcome: Outcome, given: dict[str, Any]) -> Outcome:
     """The outcome with the fields of ``given`` that can be recorded.
 
-    If a field can't be recorded, the row needs a review, whose message names the field. For a text
-    field or a result, the repr is recorded as the field's value, so that redacting the field hides
-    it. For a number, the value is in the message.
+    If a field can't be recorded, the row needs a review. The message of the review names the field.
+    A text field or a result then gets the repr of its value, so that redacting the field hides the
+    value. The value of a number is in the message.
     """
     fields: dict[str, Any] = {}
     problems: list[str] = []
@@ -311,7 +316,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
 
 
 def with_missing(outcome: Outcome, other: Outcome) -> Outcome:
-    """The outcome with the fields of ``other`` that it lacks, such as the cost."""
+    """The outcome, with missing fields such as the cost taken from ``other``."""
     missing = {name: getattr(other, name) for name in _CHECKS if getattr(outcome, name) is None}
     return msgspec.structs.replace(outcome, **missing)
 
@@ -319,8 +324,8 @@ def with_missing(outcome: Outcome, other: Outcome) -> Outcome:
 def outcome_of_both(given: Outcome, returned: Outcome) -> Outcome:
     """The outcome of a handler that has set the outcome ``given`` and has also returned a value.
 
-    The value becomes the result of a completed row that has none. Otherwise the row needs a review,
-    because one of the two would be lost.
+    If ``given`` is "completed" without a result, the value becomes the result. Otherwise the row
+    needs a review, because either ``given`` or the value would be lost.
     """
     is_completed = given.kind == returned.kind == "completed"
     outcome = with_missing(given, returned)
@@ -340,8 +345,8 @@ def without_refused(outcome: Outcome, error: InvalidValueError) -> Outcome:
     """Return a review in place of an outcome that the journal has refused to record.
 
     The review has all fields that can be recorded. ``error``: the exception of the journal, for
-    example because the record would be too long. If no field of the outcome is the cause, it is
-    raised again.
+    example because the record would be too long. If no field of the outcome is the cause, the error
+    is raised again.
     """
     fields: dict[str, Any] = {}
     problems: list[str] = []
@@ -360,8 +365,8 @@ def without_refused(outcome: Outcome, error: InvalidValueError) -> Outcome:
 def as_review(outcome: Outcome, code: str, problem: str) -> Outcome:
     """The outcome of an attempt as a review. All other fields are kept.
 
-    ``problem``: the reason, as the review's message. ``code``: the error code. If the outcome
-    already is a review, it keeps its own code.
+    ``problem``: the reason, which becomes the review's message. ``code``: the error code. If the
+    outcome already is a review, it keeps its own code.
     """
     if outcome.kind == "review":
         code = outcome.error_code
@@ -385,7 +390,7 @@ def in_doubt(outcome: Outcome, code: str, doubt: str) -> Outcome:
 
     ``doubt``: the message about the step.
     """
-    if outcome.error_code == code:  # the message is about the step already
+    if outcome.error_code == code:  # the message is already about the step
         return outcome
     if outcome.kind == "completed" and outcome.result == "":  # a command that has printed nothing
         outcome = msgspec.structs.replace(outcome, result=None)
@@ -405,7 +410,7 @@ def outcome_of_error(error: BaseException, retry_on: Errors) -> Outcome:
 
 
 def with_cost(outcome: Outcome, cost_cents: Any, usage: Any) -> Outcome:
-    """The outcome with the cost and usage of the attempt. They count with every outcome.
+    """The outcome with the cost and usage of the attempt. These count with every kind of outcome.
 
     If one of them can't be recorded, the row needs a review.
     """
@@ -439,7 +444,7 @@ def _uncosted_outcome_of_error(error: BaseException, retry_on: Errors) -> Outcom
 
 
 def _how_to_make_result(error: BaseException) -> str:
-    """How to correct a wrong call of :class:`RowResult`; "" if ``error`` comes from other code.
+    """How to correct a wrong call of :class:`RowResult`; "" if ``error`` has another cause.
 
     The message of msgspec names neither the class nor its arguments.
     """
@@ -467,7 +472,7 @@ def _how_to_make_result(error: BaseException) -> str:
 def seconds_of(given: Any) -> float | None:
     """``after_s`` as a float. Raises ValueError unless it is from 0 to MAX_AFTER_S.
 
-    It may be text, as in a header Retry-After, or of another library's class, such as
+    It may be text, as in a header Retry-After. It may also have a class of another library, such as
     numpy.float64.
     """
     if given is None:
@@ -511,7 +516,7 @@ def failed(
 
 
 def held(code: str, message: str, *, after_s: float | None = None) -> Outcome:
-    """The outcome of an attempt that lets the whole run wait: see :class:`Hold`."""
+    """The outcome of an attempt that makes the whole run wait: see :class:`Hold`."""
     return Outcome(
         kind="held", error_code=_text(code), error_message=_text(message), after_s=after_s
     )
@@ -544,7 +549,7 @@ def _text(text: str) -> str:
 
 TRACEBACK_BYTES = 16 << 10
 _MAX_FRAMES = 64  # of each exception in a chain; more frames would not fit into TRACEBACK_BYTES
-# of a frame or a message, so that a long message leaves room for frames
+# The maximum length of a frame or a message. A long message must leave room for frames.
 _MAX_PART_CHARACTERS = 2048
 
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep

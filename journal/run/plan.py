@@ -1,6 +1,6 @@
 """Plans a run, and advises how to continue.
 
-A plan lists which rows a start would process, or why there are none.
+A plan lists the rows that a start would process, or says why there are none.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Where = Callable[[JobRow], object]  # the condition of a run
 
 
 class HowTo(NamedTuple):
-    """The wording of advice: Python calls for a script, command lines for `journal run`.
+    """The wording of advice: as Python calls for a script, and as command lines for `journal run`.
 
     - ``command``: the words that call `journal` for this store; "" in a script.
     - ``again``: the command line that was typed, with ``--retry-failed``; "" in a script.
@@ -50,7 +50,7 @@ class HowTo(NamedTuple):
         return self.say(f'job.rows("{status}")', "rows", job_id, "--status", status)
 
     def settle(self, job_id: str, numbers: list[int]) -> str:
-        """How to settle rows that need a review, as text."""
+        """Text that says how to settle rows that need a review."""
         row = f'("{job_id}:{numbers[0]}"' if numbers else "(row_id"
         words = ("resolve", job_id, "--row", numbers_option(numbers))
         done = self.say(f"job.service.complete_row{row})", *words, "--completed")
@@ -66,12 +66,13 @@ class HowTo(NamedTuple):
         return f"--{name.replace('_', '-')}" if self.command else name
 
     def argument(self, name: str) -> str:
-        """The result of :meth:`name` in backquotes."""
+        """The name of the argument or option, as from :meth:`name`, in backquotes."""
         return f"`{self.name(name)}`"
 
     def without_key(self, data: Mapping[str, Any]) -> str:
-        """What to do if an input without a key has changed. ``data``: the data of one of its
-        rows.
+        """Text that says what to do if an input without a key has changed.
+
+        ``data``: the data of one of the input's rows.
         """
         column = next(iter(data)) if len(data) == 1 else "COLUMN"
         key = f"`--key {shell.quote(column)}`" if self.command else f"`key={column!r}`"
@@ -120,8 +121,9 @@ def may_start(job: Job, *, retry_failed: bool = False) -> bool:
 def take_up(
     service: JobService, job_id: str, *, retry_failed: bool = False, where: Where | None = None
 ) -> Job:
-    """Prepare an ended job for a run: retry failed rows if asked, and reopen it if rows are
-    pending.
+    """Prepare a job that has ended for a run.
+
+    Retries its failed rows if ``retry_failed`` is set, and reopens the job if rows are pending.
 
     With ``where``, only failed rows that meet this condition are retried. A cancelled job is not
     changed. Returns the job after the changes. Raises JobBusyError while a run holds the job.
@@ -153,7 +155,7 @@ def _retry_failed(service: JobService, job_id: str, where: Where | None) -> None
 
 
 def nothing_to_do(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -> str:
-    """Return a message: why the start of an ended job does nothing, and how to continue."""
+    """The message that a start of an ended job does nothing: why, and how to continue."""
     if job.status is JobStatus.CANCELLED:
         left = (
             f" with {counted(job.pending_count, 'row|rows')} pending" if job.pending_count else ""
@@ -201,7 +203,9 @@ def left_alone(job_id: str, numbers: list[int], how_to: HowTo) -> str:
 
 
 def retryable(service: JobService, job_id: str, where: Where | None = None) -> Iterator[JobRow]:
-    """The failed rows that :meth:`JobService.retry_failed_rows` retries, and that meet ``where``."""
+    """The failed rows that meet ``where`` and that :meth:`JobService.retry_failed_rows` would
+    retry.
+    """
     for row in service.get_failed_rows(job_id):
         is_free = not row.unknown and row.row_checksum != LOST_CHECKSUM
         if is_free and (where is None or where(row)):
@@ -303,7 +307,7 @@ class Plan(msgspec.Struct):
             self.counts["failed" if row.status is RowStatus.FAILED else "in flight"] -= 1
 
     def leave(self, job: Job) -> None:
-        """Count the job's other rows."""
+        """Count the rows of the job that a start leaves as they are."""
         self.counts["done"] += done_rows(job)
         self.counts["failed"] += job.failed_rows
         self.counts["needs review"] += job.needs_review_count

@@ -12,11 +12,12 @@ from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
 from journal.store.policies import STOPPED, TIMED_OUT
 
-_LOST_ATTEMPTS = 3  # of a row whose workers die, if interrupted rows are retried
+_LOST_ATTEMPTS = 3  # attempts of a row whose workers die, with on_interrupted="retry"
 
 
 def outcome_of_ended(outcome: Outcome, limits: Limits, *, timed_out: bool) -> Outcome:
-    """The final outcome of an attempt that the driver has ended. ``outcome`` is that of its worker.
+    """The final outcome of an attempt that the driver has ended. ``outcome``: what its worker
+    reported.
 
     - If the attempt completed before it could be ended, it counts as completed.
     - An attempt that took longer than ``timeout_s`` is lost, since it may have taken effect. If it
@@ -87,7 +88,7 @@ def _attempts_since_reset(row: JobRow) -> int:
 
 
 def backoff_s(attempts: int, limits: Limits) -> float:
-    """Seconds to wait after this number of attempts. They double each time, with jitter.
+    """Seconds to wait after this number of attempts. The wait doubles each time, with jitter.
 
     Half of the wait is random, so that rows that failed together are not retried together.
     """

@@ -1,8 +1,8 @@
 """Queues a job's open rows in the order in which a run takes them, and records outcomes.
 
-Rows are looked up when they are needed, and are not kept in memory. Of a row that waits for another
-attempt, only the number and a time are stored. All records become part of the batch that the caller
-has open.
+Rows are looked up when they are needed, and are not kept in memory. For a row that waits for
+another attempt, only its number and a time are kept. All records become part of the batch that the
+caller has open.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ _MAX_WAITING = 100_000
 _FOUND_AT_ONCE = 100
 # How often to look for rows that other processes have made pending, after the last row.
 _LOOK_AGAIN_S = 0.5
-_LOOK_AGAIN_EACH_S = 1e-5  # more for each parked or skipped row: a look at a row takes about 1 µs
-# How many rows that can't start are looked at in one turn. Workers and other processes wait for it.
+_LOOK_AGAIN_EACH_S = 1e-5  # added for each parked or skipped row; a look at a row takes about 1 µs
+# How many rows that can't start are looked at in one turn. Workers and other processes wait for a
+# turn.
 _MAX_LOOKS = 2000
-_MIN_BLOCKED_S = 5.0  # how long attempts that were given up may keep all other rows waiting
+_MIN_BLOCKED_S = 5.0  # how long all other rows may wait for attempts that were given up
 
 # The possible statuses of a row after an outcome of each kind.
 _STATUSES = {
@@ -70,8 +71,8 @@ class RowQueue:
         self._looks = _MAX_LOOKS  # left in this turn
         self._position = 0
         self._found: deque[FoundRow] = deque()  # rows that were pending at the last look
-        self._is_past_fresh = False  # whether all rows that were never started are found
-        # Whether pending rows that were started before were found among them.
+        self._is_past_fresh = False  # whether all rows that were never started have been found
+        # Whether some of the found rows had been started before.
         self._passed_by = False
         self._at_end = False
         self._look_again_s = 0.0
@@ -82,7 +83,7 @@ class RowQueue:
     def next_due_s(self) -> float | None:
         """The time, by ``monotonic``, at which the queue must be asked again.
 
-        Then a waiting row is due for another attempt, or the search for rows continues.
+        At this time, a waiting row is due for another attempt, or the search for rows continues.
         """
         if not self._looks:
             return 0.0
@@ -94,7 +95,9 @@ class RowQueue:
         return self._is_past_fresh and not self._per_key.has_fresh
 
     def has_fresh(self) -> bool:
-        """Return whether rows are left that were never started. The search of a turn is limited."""
+        """Return whether rows are left that were never started, as far as the search of this turn
+        shows.
+        """
         if self._per_key.has_fresh:
             return True
         found = self._peek()
@@ -114,7 +117,7 @@ class RowQueue:
         return not any(map(self._is_pending, self._waiting))
 
     def most(self, job: Job) -> int:
-        """The maximum number of rows that may start, as far as the search for rows has come."""
+        """The maximum number of rows that may start, according to the search so far."""
         return job.pending_count - self._chosen.left
 
     def _is_pending(self, number: int) -> bool:
@@ -125,8 +128,8 @@ class RowQueue:
         """Start up to ``count`` rows: set their status to processing. Returns the rows.
 
         Rows that were never started come first, then rows of earlier runs. A row that waits for
-        another attempt starts when it is due. With ``fresh_first``, it starts after the rows that
-        were never started. ``job`` is the present job.
+        another attempt starts when it is due, or with ``fresh_first``, after the rows that were
+        never started. ``job`` is the present job.
         """
         if not count:
             return []
@@ -145,7 +148,7 @@ class RowQueue:
         return started
 
     def _candidates(self, *, fresh_first: bool) -> Iterator[int]:
-        """Yield the numbers of rows that may start: those within the limits by key."""
+        """Yield the numbers of rows that may start: rows that ``limit_per`` allows."""
         while self._looks and (number := self._next(fresh_first=fresh_first)):
             parked = len(self._per_key)
             yield number
@@ -157,10 +160,11 @@ class RowQueue:
         self._per_key.end(rows)
 
     def reason_to_stop(self) -> str | None:
-        """The reason why no row will start any more; None if rows may start. No row is in flight.
+        """The reason why no row will start any more; None if rows may start.
 
-        There is a reason if all remaining rows wait for slots of attempts that were given up.
-        First, these attempts get the time limit of an attempt once more.
+        Call this when no row is in flight. There is a reason if all remaining rows wait for slots of
+        attempts that were given up. Before that, these attempts get as much time again as one
+        attempt may take.
         """
         if self._waiting or not self._at_end or not self._per_key.is_blocked:
             self._blocked_s = None
@@ -286,7 +290,7 @@ class RowQueue:
     def _record_what_fits(
         self, row: JobRow, outcome: Outcome, unstarted_wait_s: float
     ) -> tuple[Outcome, float | None]:
-        for _ in range(2):  # its usage may be refused, and then its length
+        for _ in range(2):  # the journal may first refuse the usage, and then the length
             try:
                 return outcome, self.record(row, outcome, unstarted_wait_s)
             except InvalidValueError as error:
@@ -296,8 +300,8 @@ class RowQueue:
     def complete(self, results: Sequence[Result]) -> list[Result]:
         """Record many completed attempts at once. Returns those that :meth:`settle` must record.
 
-        These have another outcome, messages or steps, for example. None of the attempts may be
-        late.
+        For example, these attempts have another outcome, messages or steps. None of the attempts in
+        ``results`` may be late.
         """
         plain: list[Result] = []
         others: list[Result] = []
@@ -315,8 +319,8 @@ class RowQueue:
     def settle_once(self, row: JobRow, outcome: Outcome) -> bool:
         """Call :meth:`settle`, unless an interrupted commit has already settled the attempt.
 
-        Returns True if the row now has ``outcome``, or was attempted again since. Returns False if
-        the row is gone, or has another outcome.
+        Returns True if the row now has ``outcome``, or if it was attempted again since. Returns
+        False if the row no longer exists, or if it has another outcome.
         """
         with self._service.batch(self._job_id):
             now = self._service.get_row(row.id)
@@ -330,7 +334,7 @@ class RowQueue:
     def settle_late(self, row: JobRow, outcome: Outcome) -> bool:
         """Record the outcome of an attempt that was given up. Returns whether it settles the row.
 
-        Only a success settles the row. Of another outcome, only the cost is recorded. Raises
+        Only a success settles the row. For any other outcome, only the cost is recorded. Raises
         StepInDoubtError if the attempt has left a step in doubt, even after a success. Raises
         InvalidStateTransition if another process has settled the row.
         """
@@ -338,11 +342,12 @@ class RowQueue:
         is_success = outcome.kind in ("completed", "skipped")
         if is_success and step is None:
             try:
-                # Don't ask for a review if recording fails: another attempt may be in flight.
+                # If recording fails, the row isn't put in review, since another attempt may be in
+                # flight.
                 self.record(row, outcome)
             except InvalidStateTransition:
                 now = self._service.get_row(row.id)
-                # Otherwise an interrupted commit has recorded this outcome.
+                # If it is equal, an interrupted commit has already recorded this outcome.
                 if now is not None and now.cost_cents != outcome.cost_cents:
                     self.add_cost(row, outcome)
                 raise
@@ -415,8 +420,8 @@ class RowQueue:
     def _with_doubt(self, row: JobRow, outcome: Outcome) -> Outcome:
         """The outcome, or a review in its place if a step of the row is in doubt.
 
-        Such a row is neither done nor may it be tried again, whatever its handler returns. For lost
-        attempts, the policy decides.
+        Such a row isn't done, and must not be attempted again, whatever its handler returns. For
+        lost attempts, ``on_interrupted`` decides.
         """
         if outcome.kind in ("unstarted", "lost"):
             return outcome
@@ -452,7 +457,7 @@ class RowQueue:
         self, row: JobRow, outcome: Outcome, spent: Any, unstarted_wait_s: float
     ) -> float | None:
         code, message = outcome.error_code, outcome.error_message
-        if self._has_ended():  # its rows can't become pending
+        if self._has_ended():  # rows of a job that has ended can't become pending
             message = message or "the job ended before the attempt began"
             self._service.fail_row(row.id, code or STOPPED, message, **spent)
             return None
@@ -472,7 +477,7 @@ class RowQueue:
 
 
 def _completed(number: int, outcome: Outcome) -> RowStatusRecord:
-    """The record of a completed row. The outcome has only values that were checked."""
+    """The record of a completed row. The values of ``outcome`` were checked before."""
     return RowStatusRecord(
         row=number,
         status="completed",
@@ -485,7 +490,7 @@ def _completed(number: int, outcome: Outcome) -> RowStatusRecord:
 
 
 def _shows(row: JobRow, outcome: Outcome) -> bool:
-    """Return whether the row's status and error are those that this outcome leads to."""
+    """Return whether the row has the status and the error that this outcome leads to."""
     if outcome.kind in _KINDS_WITH_CODE and row.error_code != outcome.error_code:
         return False
     return row.status in _STATUSES[outcome.kind]

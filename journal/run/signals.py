@@ -1,6 +1,7 @@
 """Handles and counts Ctrl-C, SIGTERM and SIGHUP. The effect depends on the count.
 
-On Windows, SIGBREAK takes the place of SIGHUP: Ctrl-Break, or the console closes.
+On Windows, SIGBREAK takes the place of SIGHUP. It comes from Ctrl-Break, or when the console
+closes.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from journal.run.platform.console import STOPPING_SIGNALS, handle_console_events
 
 
 class Stops:
-    """Counts how often a run was asked to stop: by signals such as Ctrl-C, by interrupts, by
-    limits.
+    """Counts how often a run was asked to stop.
+
+    Signals such as Ctrl-C, interrupts and limits ask a run to stop.
 
     ``count`` decides what the run does:
 
@@ -32,9 +34,9 @@ class Stops:
 
     def __init__(self) -> None:
         self.count = 0
-        self.signal: int | None = None  # the first that came
-        self.reason: str | None = None  # the first that was given
-        self.wake: Callable[[], object] = lambda: None  # makes the driver look
+        self.signal: int | None = None  # the first signal that came
+        self.reason: str | None = None  # the first reason that was given
+        self.wake: Callable[[], object] = lambda: None  # makes the driver look for changes
         self._reported = 0
 
     def add(self, number: int | None = None, reason: str | None = None) -> None:
@@ -50,7 +52,7 @@ class Stops:
     def ask(self, reason: str, *, end_rows: bool = False) -> None:
         """Count the first stop. Repeated calls have no further effect. Any thread may call this.
 
-        ``end_rows``: count up to the second stop, or if that has been counted, the third one.
+        ``end_rows``: raise the count to 2, or to 3 if it is already 2.
         """
         self.reason = self.reason or reason
         self.at_least(max(2, min(self.count + 1, 3)) if end_rows else 1)
@@ -80,7 +82,7 @@ def ending_signals() -> Iterator[None]:
 
     The block can then clean up.
 
-    The exit code is 128 plus the number of the signal.
+    The exit code of the process is 128 plus the number of the signal.
     """
     with stopping_signals(raise_signal):
         yield
@@ -117,7 +119,9 @@ def stopping_signals(stop: Callable[[int], object]) -> Iterator[None]:
 
 
 class _Handler:
-    """Handles the stopping signals in the process that made it, not in those forked from it."""
+    """Handles the stopping signals in the process that made it, but not in processes forked from
+    that.
+    """
 
     def __init__(self, stop: Callable[[int], object]) -> None:
         self._stop = stop
@@ -159,10 +163,10 @@ if sys.platform != "win32":
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
 
-    # A pool ends its workers with SIGTERM and waits for them. If SIGTERM has a handler in Python and
-    # comes before the new process has run its first line of Python, the process loses the signal,
-    # and the pool would wait forever. So SIGTERM stays blocked until the new process has the default
-    # handler.
+    # A pool ends its workers with SIGTERM and waits for them. A new process loses the signal if
+    # SIGTERM has a handler in Python and comes before the process has run its first line of Python.
+    # The pool would then wait forever. So SIGTERM stays blocked until the new process has the
+    # default handler.
     os.register_at_fork(
         before=_before_fork,
         after_in_parent=_after_fork_in_parent,

@@ -4,15 +4,15 @@ A **level** is a number of workers. Its **throughput** is the level divided by t
 an attempt (Little's law). Levels are tried one after another:
 
 - While the throughput grows, the level is doubled.
-- Once something limits it, the level grows by half of the distance to the **limit**. The limit is
-  the highest level that probably works well.
+- Once something limits the throughput, the level grows by half of the distance to the **limit**.
+  The limit is the highest level that probably works well.
 - At the limit, after a wait, a level 25% higher and one 20% lower are tried. The higher level is
   kept if the throughput grows, and the lower level if the throughput doesn't fall. If neither is
   kept, the wait doubles.
 
-After a Hold or a timeout the level is halved. The limit is then 10% below the level that failed.
-Only attempts that began at the current level are used to judge it. Further holds before the next
-success don't count, since they belong to the same outage, with one attempt at a time.
+After a Hold or a timeout the level is halved. The limit is then 10% below the level that failed. A
+level is judged only by attempts that began at this level. Further holds before the next success
+don't count, since they belong to the same outage.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Auto:
         self._good = self.count  # the level with which others are compared
         self._base_s = 0.0  # the mean duration of an attempt at that level; 0: unknown
         self._since = 0  # attempts with higher tickets began at the present level
-        self._ended = 0  # successes of such attempts. The first ones, one a worker, don't count.
+        self._ended = 0  # successes of such attempts, except the first one of each worker
         self._total_s = 0.0  # the sum of their durations
         self._is_used = False  # whether all workers of the level had something to do
         self._tries_less = False
@@ -56,8 +56,9 @@ class Auto:
 
     @classmethod
     def parse(cls, workers: Any) -> Auto | None:
-        """``"auto"`` or ``"auto:200"``, with the bound. None for a number of workers, or for None.
-        Raises InvalidValueError.
+        """Parse ``"auto"`` or ``"auto:200"``, in which 200 is the bound.
+
+        Returns None for a number of workers, and for None. Raises InvalidValueError.
         """
         is_int = isinstance(workers, int) and not isinstance(workers, bool)
         if workers is None or (is_int and workers >= 1):
@@ -70,7 +71,7 @@ class Auto:
 
     @classmethod
     def largest(cls, workers: int | str | None, *, has_pool: bool) -> int | None:
-        """The largest number of workers. None: the executor's own number of workers."""
+        """The largest number of workers. None means the executor's own number of workers."""
         auto = cls.parse(workers)
         if auto is None:
             return None if workers is None else int(workers)
@@ -82,8 +83,9 @@ class Auto:
         self.count = self._good = min(self.count, bound)
 
     def use(self, in_flight: int) -> None:
-        """Record how many attempts are in flight. A level doesn't grow unless all its workers are
-        used.
+        """Record how many attempts are in flight.
+
+        A level grows only if all its workers were used.
         """
         self._is_used = self._is_used or in_flight >= self.count
 
@@ -129,7 +131,7 @@ class Auto:
     def _judge(self, mean_s: float, successes: int, now_s: float) -> bool:
         """Compare the level with the one before. Returns False if more successes must be seen."""
         growth = self.count / self._good
-        throughput = growth * self._base_s / mean_s  # divided by that of the level before
+        throughput = growth * self._base_s / mean_s  # relative to the level before
         is_more = growth > 1
         is_last = successes >= _ROUNDS * max(self.count, _MIN_ROUND)
         if not is_more and not is_last:

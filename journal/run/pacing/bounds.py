@@ -28,8 +28,9 @@ class Bounds:
 
     @property
     def depend_on_outcomes(self) -> bool:
-        """Whether the outcome of any row may end the run, and not only those of the first ten
-        rows.
+        """Whether the outcome of any row may end the run.
+
+        Otherwise, only the outcomes of the first ten rows may end it.
         """
         return bool(self._limits_of_cost) or self._halt is not None
 
@@ -93,14 +94,14 @@ class Bounds:
         if over_cost:
             return over_cost, 1
         started, most = counts["started"], self._limits.max_rows
-        # An earlier end would take back the rows that no worker has begun yet.
+        # If the run ended earlier, it would cancel the rows that no worker has begun yet.
         if most is not None and started >= most and is_idle:
             rows = counted(started, "row|rows was|were started")
             return f"{rows}, as many as were asked for", 1
         return None
 
     def _over_cost(self, job: Job) -> str:
-        """The message that a limit of cost is reached, and how to continue; "" if none is."""
+        """The message that a cost limit is reached, and how to continue; "" if none is reached."""
         limits, how_to = self._limits, self._how_to
         total = job.total_cost_cents
         most: Any = limits.max_cost_cents

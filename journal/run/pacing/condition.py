@@ -21,8 +21,8 @@ def check_where(where: Any) -> None:
 class Chosen:
     """The pending rows that meet the condition of a run.
 
-    A row that doesn't meet the condition is skipped, and isn't checked again in this run. This
-    makes it cheap to search a million rows for rows that other processes have made pending.
+    A row that doesn't meet the condition is skipped, and isn't checked again in this run. So a
+    search for rows that other processes have made pending is cheap, even among a million rows.
     """
 
     def __init__(self, service: JobService, job_id: str, where: Where | None) -> None:
@@ -30,7 +30,7 @@ class Chosen:
         self._job_id = job_id
         self._where = where
         self._passed_over = bytearray()  # by position: 1 if the row was passed over
-        self.left = 0  # pending rows that were passed over, as of the latest search
+        self.left = 0  # pending rows that the latest search has passed over
 
     def __bool__(self) -> bool:
         """Whether there is a condition."""
@@ -81,7 +81,7 @@ def command_for_rest(command: str, reason: str | None) -> str:
     kept = []
     words = iter(_WORD.findall(command))
     for word in words:
-        if word.strip() == "--":  # the words after it are those of the command of a row
+        if word.strip() == "--":  # the words after it are the command for a row
             kept += [word, *words]
         elif word.strip() == "--where":
             next(words, None)

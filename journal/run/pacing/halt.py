@@ -24,7 +24,7 @@ _HALT_VERBS = {
     "success": "has|have succeeded",
     "done": "is|are done",
 }
-_MAX_ALIKE = 10  # the brake trips after this many first rows that fail with the same error code
+_MAX_ALIKE = 10  # if so many first rows fail with the same error code, the brake ends the run
 _MESSAGE_CHARACTERS = 200
 _MIN_DONE = 3  # as in GNU parallel: a percentage of very few rows means nothing
 
@@ -34,10 +34,10 @@ class Halt(msgspec.Struct):
 
     ``what`` selects rows: "fail", "success" or "done" (both). The run gives up when:
 
-    - ``count`` such rows have ended. With ``in_a_row``, only rows count that began after the last
-      success. With ``window``, only the last ``window`` rows that ended count.
-    - Or, with ``percent``, at least this part of the ended rows are such rows, and at least
-      ``min_done`` rows have ended.
+    - ``count`` such rows have ended. With ``in_a_row``, only rows that began after the last success
+      count. With ``window``, only the last ``window`` rows that ended count.
+    - With ``percent`` instead of ``count``: at least this percentage of the ended rows are such
+      rows, and at least ``min_done`` rows have ended.
 
     ``now``: True if the run then ends the rows in flight, instead of waiting for them.
     """
@@ -56,7 +56,7 @@ class Halt(msgspec.Struct):
 
     @classmethod
     def parse(cls, text: str) -> Halt | None:
-        """Parse ``soon`` or ``now`` and a limit, as in GNU parallel: ``now,fail=20%,min=50``.
+        """Parse a condition in the syntax of GNU parallel, such as ``now,fail=20%,min=50``.
 
         Returns None for ``never`` and ``first``, which :class:`Brake` handles. Raises
         InvalidValueError.
@@ -85,7 +85,7 @@ class Halt(msgspec.Struct):
     def hear(self, ticket: int, *, failed: bool) -> None:
         """Count a row that has ended. Tickets are in the order in which attempts began.
 
-        If a success began before the failures in a row, it doesn't reset their number.
+        A success ends the failures in a row that began before it.
         """
         if self.in_a_row and failed and ticket > self.succeeded:
             self.failed_since.append(ticket)
@@ -124,8 +124,8 @@ class Brake:
     one has failed with another code, or any attempt has ended without failing. If a handler returns
     an invalid result, its row needs a review, but this counts as a failure here.
 
-    If the rows of a failed call will be attempted again, they count as one failure, because a
-    single failed call may be a chance event.
+    If a call with several rows fails, and its rows will be attempted again, they count as one
+    failure. A single failed call may be a chance event.
     """
 
     def __init__(self, *, is_on: bool) -> None:
@@ -149,7 +149,7 @@ class Brake:
         """
         if not self.is_undecided or outcome.kind in ("unstarted", "held"):
             return
-        # A handler that sets the time of the next attempt has expected this failure.
+        # If the handler has set the time of the next attempt, it has expected this failure.
         if not _is_failure(outcome) or (again and outcome.after_s is not None):
             self.is_undecided = False
         elif row.attempts == 1:

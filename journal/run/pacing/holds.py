@@ -15,7 +15,7 @@ from journal.run.retries import backoff_s
 from journal.store.policies import TIMED_OUT
 from journal.text import counted, shorten
 
-MAX_HELD_S = 3600.0  # of holds and probes without one answer, before the run pauses
+MAX_HELD_S = 3600.0  # how long holds and probes may last without an answer, before the run pauses
 # The shortest hold, even for a Hold with ``after_s=0``. It doubles with each hold in succession, up
 # to a second. Otherwise the run would make too many probes.
 _LEAST_S, _MOST_LEAST_S = 0.01, 1.0
@@ -26,18 +26,19 @@ _MESSAGE_CHARACTERS = 200
 class Holds:
     """Decides whether rows may start. Times are those of ``monotonic``.
 
-    A run holds for the time of the Hold, or else for a backoff, which grows with each hold in
-    succession. After that time, the run starts one row at a time as a **probe**. If the service
-    answers a probe, the run continues. If a probe ends without an answer, the run holds again.
+    While a run **holds**, it starts no rows. A hold lasts for the time that the Hold gives, or for
+    a backoff, which grows with each hold in succession. After that time, the run starts one row at
+    a time as a **probe**. If the service answers a probe, the run continues. If a probe ends
+    without an answer, the run holds again.
 
-    Attempts that were in flight when the hold began belong to the same outage. If they raise Hold,
-    the hold can only become longer. Their answers don't end the hold.
+    Attempts that were in flight when the hold began belong to the same outage. If one of them
+    raises Hold, the hold can become longer. Their answers don't end the hold.
     """
 
     def __init__(self, limits: Limits, job: HeldJob) -> None:
         self._limits = limits
         self.auto = Auto.parse(limits.workers)
-        self._logged_s = 0.0  # when the number of workers was logged, and which
+        self._logged_s = 0.0  # when the number of workers was logged last, and that number
         self._logged = 0 if self.auto is None else self.auto.count
         self._job = job
         self._said: list[str] = []  # messages that are logged, and not reported
@@ -45,8 +46,8 @@ class Holds:
         self.until_s = 0.0
         self._first_s = 0.0  # when the first of the holds in succession began
         self._since_s = 0.0  # when the latest of them began
-        # The total length of the holds in succession and of their probes, without the current hold.
-        # Time in which the job was paused doesn't count.
+        # The total time of the earlier holds in succession and their probes. Time in which the job
+        # was paused doesn't count.
         self._held_s = 0.0
         self._before = 0  # the last ticket that was started before the hold
         self._last = 0  # the ticket of the latest attempt
@@ -141,10 +142,10 @@ class Holds:
             self._probe, self._probe_s = self._last, monotonic()
 
     def text(self, now_s: float) -> str:
-        """Until when the run holds, and why; "" if it doesn't."""
+        """Until when the run holds, and why; "" if it doesn't hold."""
         if not self.count:
             return ""
-        wait_s = min(max(0.0, self.until_s - now_s), MAX_AFTER_S)  # so that it has a date
+        wait_s = min(max(0.0, self.until_s - now_s), MAX_AFTER_S)  # so that its end has a date
         at = datetime.now().astimezone() + timedelta(seconds=wait_s)
         why = shorten(self._why, _MESSAGE_CHARACTERS)
         return f"{wait_s:.3g} s, until {at:%H:%M:%S}: {why}"
@@ -152,7 +153,7 @@ class Holds:
     def reason_to_pause(self) -> tuple[str, int] | None:
         """Why the run must pause, and how: see :meth:`Bounds.reached`. None if it continues.
 
-        It must pause if it was held too long, and if its last probe had no answer.
+        A run must pause if it has held for too long and its last probe had no answer.
         """
         if not self.count or self._held_s < MAX_HELD_S:
             return None

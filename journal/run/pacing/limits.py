@@ -68,15 +68,17 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def retry_classes(self) -> Errors:
-        """The exception classes in ``retry_on``. Workers compare them, because they have the
-        exception.
+        """The exception classes in ``retry_on``.
+
+        Workers compare these classes, because only a worker has the exception.
         """
         return tuple(kind for kind in self._kinds if not isinstance(kind, str))
 
     @property
     def retry_codes(self) -> frozenset[str]:
-        """The error codes in ``retry_on``. The driver compares them with outcomes of all kinds of
-        workers.
+        """The error codes in ``retry_on``.
+
+        The driver compares these codes with the error codes of outcomes.
         """
         return frozenset(kind for kind in self._kinds if isinstance(kind, str))
 

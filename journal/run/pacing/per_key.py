@@ -3,8 +3,8 @@
 A **key** is a column together with one of its values. The limit of a key is its number of
 **slots**. If a key of a row has no free slot, the row is **parked**: its number is stored in a
 queue of rows that wait for the same keys. When a slot becomes free, parked rows of the key come
-before rows that are found later. So each row is read once when it is found, and once when it may
-start, however long it waits.
+before rows that are found later. So each row is read two times, however long it waits: when it is
+found, and when it may start.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from journal.text import similar
 
 Key = tuple[str, str]  # the column, and the value as text
 Keys = tuple[Key, ...]  # of one row, in the order of the columns
-Queue = tuple[int, Keys]  # which rows: their rank, and the keys that they wait for
+Queue = tuple[int, Keys]  # the rank of its rows, and the keys that they wait for
 
-# In which order parked rows start: rows that were due for another attempt, rows that were never
-# started, rows of earlier runs.
+# The ranks of parked rows, in the order in which they start: rows that were due for another
+# attempt, rows that were never started, rows of earlier runs.
 RETRIED, FRESH, STARTED = range(3)
 _FIRST_ROWS = 1000  # rows that are read to find out whether a column exists
 
@@ -77,7 +77,7 @@ class PerKey:
         self._attempts: dict[tuple[int, int], Keys] = {}  # by the numbers of row and attempt
         self._parked: dict[Queue, _Numbers] = {}
         self._queues: dict[Key, set[Queue]] = {}  # the queues whose rows wait for the key
-        # A heap of queues that may have room under all their keys, by rank and first number.
+        # A heap of queues whose keys may all have a free slot, by rank and first row number.
         self._ready: list[tuple[int, int, Keys]] = []
         self._is_parked = bytearray()  # a bit for each row, by position
         self._counts = [0, 0, 0]  # of parked rows, by rank
@@ -93,12 +93,12 @@ class PerKey:
 
     @property
     def is_blocked(self) -> bool:
-        """Whether rows are parked, and all of them wait for attempts to end."""
+        """Whether rows are parked that all have to wait until attempts end."""
         return bool(self._parked) and all(self._full(keys) for _, keys in self._parked)
 
     @property
     def gate(self) -> Callable[[int, dict[str, Any] | None], bool] | None:
-        """Decides about the row that was offered last: see ``bulk.start_rows``."""
+        """Decides whether the row that was offered last may start: see ``bulk.start_rows``."""
         return self._admits if self._limits else None
 
     def holds(self, found: FoundRow) -> bool:
@@ -155,8 +155,8 @@ class PerKey:
                     self.in_flight[key] = self.in_flight.get(key, 0) + 1
             return True
         # At first, a row waits for one key, since most rows have only one key that is full for
-        # long. If another key is full when the first has a free slot, the row waits for both. So a
-        # row moves to another queue at most as often as it has keys.
+        # long. If another key is full when the first key has a free slot, the row waits for both
+        # keys. So a row moves to another queue at most as often as it has keys.
         if waited:
             awaited = tuple(key for key in keys if key in waited or key in full)
         else:

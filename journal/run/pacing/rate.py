@@ -8,13 +8,14 @@ from journal.errors import InvalidValueError
 
 _RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*/\s*(s|m|h)")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600}
-_BURST_S = 0.05  # rows due within this time may start together, so that they share a commit
+_BURST_S = 0.05  # rows that are due within this time may start together and share a commit
 
 
 class Rate:
-    """Allows at most ``per_s`` starts a second, evenly spread, with a short burst after a pause.
+    """Allows at most ``per_s`` starts a second, evenly spread. After a pause, a short burst is
+    allowed.
 
-    ``batch`` rows start together, or fewer if fewer may start.
+    Up to ``batch`` rows start together.
     """
 
     def __init__(self, per_s: float, batch: int = 1) -> None:

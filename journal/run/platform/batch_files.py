@@ -1,8 +1,9 @@
-"""The command line by which cmd runs a .bat or .cmd file, with arguments that cmd doesn't interpret.
+"""The command line by which cmd runs a .bat or .cmd file without interpreting its arguments.
 
-Each argument is in quotes, where cmd leaves ``& | < > ^ ( )`` alone. No quoting protects ``%`` and
-``"``: such arguments are refused, as are ends of lines, where cmd stops reading ("CVE-2024-24576"
-for Rust has the reasons).
+Each argument is put in quotes. Inside quotes, cmd doesn't interpret ``& | < > ^ ( )``. Quotes don't
+protect ``%`` and ``"``, so arguments with these characters are refused. Arguments with line ends
+are refused too, since cmd stops reading there. The advisory CVE-2024-24576 for Rust has the
+reasons.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ _SLASHES_AT_END = re.compile(r"(\\+)\Z")
 def batch_line(path: str, arguments: Sequence[str]) -> str:
     """The command line for the program cmd.exe. Raises ValueError for an argument that is refused.
 
-    ``/d`` leaves out what the registry would run first, ``/v:off`` makes ``!`` a usual character, and
-    ``/s`` makes cmd remove the first and the last quote, and nothing else.
+    With ``/d``, cmd doesn't run the commands that the registry names for its start. With
+    ``/v:off``, ``!`` is an ordinary character. With ``/s``, cmd removes the first and the last
+    quote, and nothing else.
     """
     for word in (path, *arguments):
         found = _REFUSED.search(word)
@@ -29,7 +31,7 @@ def batch_line(path: str, arguments: Sequence[str]) -> str:
                 f"{word!r} can't be an argument of a batch file, since cmd would interpret its "
                 f"{found[0]!r}: let the batch file be a program, such as a script of Python"
             )
-    # Programs that get an argument from the batch file would read \" as a quote.
+    # If the batch file passes an argument on, the program that gets it would read \" as a quote.
     words = [_SLASHES_AT_END.sub(r"\1\1", word) for word in arguments]
     quoted = " ".join(f'"{word}"' for word in (path, *words))
     return f'cmd.exe /d /e:on /v:off /s /c "{quoted}"'

@@ -1,4 +1,4 @@
-"""What a terminal or console sends to programs, and keeping it from new processes."""
+"""Signals and events that a terminal or console sends. New processes can be protected from them."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if sys.platform == "win32":
 
     # SIGTERM never comes from another process.
     STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGBREAK)
-    # They come to all processes of a group, so nobody passes them on.
+    # The console sends these to all processes of a group, so nobody has to pass them on.
     SHARED_SIGNALS = (signal.SIGINT, signal.SIGBREAK)
 
     _CTRL_C = 0
     _CTRL_BREAK = 1
-    _LOGOFF = 5  # a service gets it when any user logs off, and should go on; others just end
+    _LOGOFF = 5  # a service gets it when any user logs off, and should continue
     _kept: list[object] = []  # the handler must live as long as this process
 
     def handle_console_events() -> None:
-        """Make a signal of Ctrl-Break, and of the closing of the console and a shutdown.
+        """Raise SIGBREAK for Ctrl-Break, when the console closes, and at a shutdown.
 
-        The signal is SIGBREAK. Once the handler of an event that closes the console has returned,
-        the system ends the process; otherwise it waits, for 5 s by default ("HandlerRoutine
-        callback function"). So our handler doesn't return, and the run has that time to end.
+        When the console closes, the system ends the process as soon as the handler of this event
+        has returned. It waits for the handler for 5 s by default ("HandlerRoutine callback
+        function"). So our handler doesn't return, and the run has this time to end.
         """
         if _kept:
             return
@@ -50,8 +50,8 @@ if sys.platform == "win32":
     def interrupts_kept_from_new_processes() -> Iterator[None]:
         """Processes that are started in the block ignore Ctrl-C.
 
-        This process ignores it during the block, too, since new processes inherit that
-        ("SetConsoleCtrlHandler function").
+        New processes inherit this from their parent. So this process ignores Ctrl-C during the
+        block, too ("SetConsoleCtrlHandler function").
         """
         import ctypes  # noqa: PLC0415
 
@@ -68,14 +68,14 @@ else:
     _DRIVERS_SIGNALS = (signal.SIGINT, signal.SIGHUP)
 
     def handle_console_events() -> None:
-        """POSIX has signals for all of them."""
+        """Do nothing. POSIX has signals for all these events."""
 
     @contextmanager
     def interrupts_kept_from_new_processes() -> Iterator[None]:
         """Processes that this thread starts in the block have SIGINT and SIGHUP blocked.
 
-        This thread goes on blocking them. Block them each time, since the resource tracker of a
-        pool unblocks them.
+        This thread has them blocked after the block, too. Each call blocks them again, since the
+        resource tracker of a pool unblocks them.
         """
         signal.pthread_sigmask(signal.SIG_BLOCK, _DRIVERS_SIGNALS)
         yield

@@ -18,7 +18,8 @@ MAX_STATUS = 255
 
 _OUR_OWN_LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
-Environment = dict[bytes, bytes]  # os.environ would decode each variable for each command
+# Bytes, since os.environ would decode each variable for each command.
+Environment = dict[bytes, bytes]
 
 
 class Process:
@@ -28,8 +29,9 @@ class Process:
         self._popen = popen
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Without a timeout, the command isn't reaped: until it is, no other process can get its
-        group's id.
+        """Without a timeout, the command isn't reaped.
+
+        Until it is reaped, no other process can get the id of its group.
         """
         if self._popen.returncode is not None:  # reaped by an earlier call
             return True
@@ -43,8 +45,8 @@ class Process:
         return True
 
     def end(self, *, force: bool) -> None:
-        # PermissionError: on macOS if only the ended leader is left in the group; for set-uid
-        # programs.
+        # PermissionError is raised on macOS if only the ended leader is left in the group. It is
+        # also raised for set-uid programs.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._popen.pid, signal.SIGKILL if force else signal.SIGTERM)
 
@@ -88,7 +90,10 @@ def is_lack_of_resources(error: OSError) -> bool:
 
 
 def keep_exit_statuses() -> None:
-    """If SIGCHLD is ignored, the system discards exit statuses, and each would read as 0."""
+    """Stop ignoring SIGCHLD.
+
+    While it is ignored, the system discards exit statuses, and Python reads 0.
+    """
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
@@ -107,7 +112,7 @@ def is_of_signal(status: int) -> bool:
 
 
 def is_of_console(status: int) -> bool:  # noqa: ARG001
-    return False  # a session of its own gets none
+    return False  # a command in a session of its own gets no events
 
 
 def exit_code(status: int) -> int:

@@ -19,24 +19,28 @@ else:
 
 MAX_STATUS = _system.MAX_STATUS  # of an exit
 
-Environment = dict[Any, Any]  # of str or bytes, as the system wants it
+Environment = dict[Any, Any]  # of str on Windows, of bytes on POSIX
 
 
 class Process(Protocol):
     """A command that was started, and all processes that it has started.
 
-    ``close`` must be called one time, after which no method may be called. Any thread, and a signal
-    handler, may call ``end``.
+    ``close`` must be called one time. After that, no method may be called. Any thread or signal
+    handler may call ``end``.
     """
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait for the end of the command, not of what it has started. False: the time is over."""
+        """Wait until the command has ended.
+
+        Processes that it has started may still run. Returns False if the timeout has passed.
+        """
         ...
 
     def end(self, *, force: bool) -> None:
         """Ask all processes of the command to end; with ``force``, end them.
 
-        Does nothing if they have ended. Another process can't be hit by mistake until ``close``.
+        Does nothing if the processes have ended. Before ``close``, this can't end a wrong process
+        by mistake.
         """
         ...
 
@@ -59,9 +63,10 @@ def start(
 ) -> Process:
     """Start a command that no Ctrl-C of the terminal reaches. No shell is involved.
 
-    - POSIX: it leads a session of its own. If this process is killed, the command goes on.
-    - Windows: it leads a process group of its own, in a job object that ends with this process. A
-      .bat or .cmd file is run by cmd; others must be programs.
+    - POSIX: the command leads a session of its own. If this process is killed, the command
+      continues.
+    - Windows: the command leads a process group of its own. It is in a job object, whose processes
+      end with this process. A .bat or .cmd file is run by cmd. Any other file must be a program.
 
     Raises OSError and ValueError if the command can't be started.
     """
@@ -69,39 +74,49 @@ def start(
 
 
 def command_line(argv: Sequence[str]) -> tuple[str | None, str | Sequence[str]]:
-    """The arguments ``executable`` and ``args`` of :class:`subprocess.Popen`, for a command that
-    stays in the group of this process. Raises OSError and ValueError as :func:`start` does.
+    """The arguments ``executable`` and ``args`` of :class:`subprocess.Popen` for a command.
+
+    The command stays in the group of this process. Raises OSError and ValueError as :func:`start`
+    does.
     """
     return _system.command_line(argv)
 
 
 def wait(popen: subprocess.Popen[bytes]) -> int:
-    """Wait for a command that was started so. Signals are handled meanwhile. Returns its status."""
+    """Wait for a command that was started by Popen.
+
+    Signals are handled meanwhile. Returns its status.
+    """
     return _system.wait(popen)
 
 
 def find_program(name: str) -> str | None:
-    """The path of a program on PATH or at a path; None if there is none that can be started."""
+    """The path of a program.
+
+    ``name``: a name on PATH, or a path. None if no such program can be started.
+    """
     return _system.find_program(name)
 
 
 def why_not_started(name: str) -> str:
-    """Why an existing file isn't a program, and what to do."""
+    """Text that says why an existing file isn't a program, and what to do."""
     return _system.why_not_started(name)
 
 
 def environment() -> Environment:
-    """A copy of this process's environment, in a form that takes no time at each start."""
+    """A copy of this process's environment, in the form that a start of a command needs."""
     return _system.environment()
 
 
 def variables(texts: Mapping[str, str]) -> Environment:
-    """Variables in the same form."""
+    """Variables in the form of :func:`environment`."""
     return _system.variables(texts)
 
 
 def is_lack_of_resources(error: OSError | ValueError) -> bool:
-    """Whether a command wasn't started because the system, or this process, has no more room."""
+    """Whether a command wasn't started because the system or this process lacks memory or
+    resources.
+    """
     return isinstance(error, OSError) and _system.is_lack_of_resources(error)
 
 
@@ -111,20 +126,29 @@ def status_code(status: int) -> str:
 
 
 def is_of_signal(status: int) -> bool:
-    """Whether a signal ended the command, or, by its exit status, a command that a shell ran."""
+    """Whether a signal ended the command.
+
+    If the command is a shell, its exit status shows whether a signal ended the shell's own command.
+    """
     return _system.is_of_signal(status)
 
 
 def is_of_console(status: int) -> bool:
-    """Whether an event of the console ended the command, because it reaches commands, too."""
+    """Whether an event of the console ended the command.
+
+    On Windows, such events reach commands, too.
+    """
     return _system.is_of_console(status)
 
 
 def exit_code(status: int) -> int:
-    """The exit code by which this process says that its command has ended with the status."""
+    """The exit code of this process after its command has ended with ``status``."""
     return _system.exit_code(status)
 
 
 def keep_exit_statuses() -> None:
-    """Undo what this process has inherited that would discard exit statuses. In the main thread."""
+    """Undo an inherited setting by which the system discards exit statuses.
+
+    For the main thread only.
+    """
     _system.keep_exit_statuses()

@@ -1,4 +1,7 @@
-"""Processes on Windows: a command leads a process group, and is in a job object with its children."""
+"""Processes on Windows.
+
+A command leads a process group, and shares a job object with its children.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ _APPEND = 0x120194  # FILE_GENERIC_WRITE without FILE_WRITE_DATA, and FILE_READ_
 _STARTED = (".exe", ".com", *EXTENSIONS)
 _MAX_LINE = 32_766  # characters ("CreateProcessW function")
 _MAX_LINE_OF_CMD = 8_190
-_LACKS = (8, 14, 1450, 1455)  # of memory, and of system resources
+_LACKS = (8, 14, 1450, 1455)  # errors: no memory, or no system resources
 
 
 class _BasicLimits(ctypes.Structure):
@@ -92,10 +95,10 @@ def _checked(result: int) -> int:
 
 
 class _Job:
-    """A job object. Its processes end when this process does, until ``free``."""
+    """A job object. Until ``free`` is called, its processes end when this process ends."""
 
     def __init__(self, stack: ExitStack) -> None:
-        """``stack`` closes it, unless ``keep`` is called before."""
+        """``stack`` closes the handle of the job object, unless ``keep`` is called before."""
         self.handle = _checked(_create_job(None, None))
         self._is_kept = False
         stack.callback(self._close_unless_kept)
@@ -118,7 +121,7 @@ class _Job:
         _end_job(self.handle, _CONTROL_C_EXIT)
 
     def free(self) -> None:
-        """Processes that are still in the job continue to run."""
+        """From now on, the processes in the job object continue to run when this process ends."""
         self._limit(_BREAKAWAY_OK)
         _winapi.CloseHandle(self.handle)
 
@@ -144,7 +147,7 @@ class Process:
 
     def end(self, *, force: bool) -> None:
         self._was_ended = self._was_ended or not self._has_ended()
-        # Without a console, there is no way to ask them.
+        # Without a console, there is no way to ask the processes to end.
         if force or not _send_event(signal.CTRL_BREAK_EVENT, self._id):
             self._job.end()
 
@@ -154,8 +157,8 @@ class Process:
     def close(self) -> int:
         status = _winapi.GetExitCodeProcess(self._handle)
         if status == 0 and self._was_ended:
-            # After Ctrl-Break, cmd may go on with the next line of a batch file, so a 0 is no proof
-            # that the work is done.
+            # After Ctrl-Break, cmd may continue with the next line of a batch file. So the exit
+            # status 0 doesn't prove that the work is done.
             status = _CONTROL_C_EXIT
         _winapi.CloseHandle(self._handle)
         self._job.free()
@@ -180,7 +183,7 @@ def start(
             line,
             None,
             None,
-            True,  # but only the handles of the list
+            True,  # the new process inherits handles, but only those in the list
             _CREATE_SUSPENDED | subprocess.CREATE_NEW_PROCESS_GROUP,
             environment,
             None,
@@ -207,10 +210,11 @@ def start(
 def _inheritable(stream: IO[bytes] | int, stack: ExitStack, access: int = 0) -> int:
     """A handle of the stream for a new process, until the end of ``stack``.
 
-    ``access``: the right to append, if it is a file. A background process of the command can then go
-    on writing, while we read the file and move the position that both share.
+    ``access``: the right to append, if the stream is a file. A background process of the command
+    can then continue to write at the end of the file, although we read the file and so move the
+    position that both processes share.
     """
-    if isinstance(stream, int):  # what this process has inherited, or nothing
+    if isinstance(stream, int):  # a stream that this process has inherited, or the null device
         access = 0
         if stream == subprocess.DEVNULL:
             stream = os.open(os.devnull, os.O_RDWR)
@@ -232,7 +236,7 @@ def wait(popen: subprocess.Popen[bytes]) -> int:
 
 
 def _signed(status: int) -> int:
-    """The status, or below 0 if it is that of a crash."""
+    """The status. The status of a crash becomes a number below 0."""
     return -status if _is_crash(status) else status
 
 
@@ -240,7 +244,7 @@ def _signed(status: int) -> int:
 
 
 def command_line(argv: Sequence[str]) -> tuple[str, str]:
-    """The path of the program that is started, and its command line.
+    """The path of the program to start, and its command line.
 
     Raises FileNotFoundError if there is no such program, OSError if the line is too long, and
     ValueError for arguments that a batch file can't get.
@@ -255,7 +259,7 @@ def command_line(argv: Sequence[str]) -> tuple[str, str]:
     return program, line
 
 
-@functools.lru_cache(64)  # raising an exception isn't kept
+@functools.lru_cache(64)  # exceptions aren't cached
 def _found(program: str) -> str:
     path = find_program(program)
     if path is None:
@@ -280,7 +284,8 @@ def why_not_started(name: str) -> str:
 
 
 def environment() -> Environment:
-    # The output of commands is read as UTF-8. Into a pipe, Python writes the code page by default.
+    # The output of commands is read as UTF-8. By default, Python writes to a pipe in the encoding
+    # of the code page.
     return {"PYTHONIOENCODING": "utf-8", **os.environ}
 
 
@@ -289,7 +294,7 @@ def variables(texts: Mapping[str, str]) -> Environment:
 
 
 def keep_exit_statuses() -> None:
-    """Windows keeps them."""
+    """Do nothing, since Windows keeps exit statuses."""
 
 
 def is_lack_of_resources(error: OSError) -> bool:
@@ -297,7 +302,7 @@ def is_lack_of_resources(error: OSError) -> bool:
 
 
 def _is_crash(status: int) -> bool:
-    """Whether a status is an error of the system (NTSTATUS), such as that of an access violation."""
+    """Whether a status is an error of the system (NTSTATUS), for example an access violation."""
     return status >> 28 == 0xC
 
 

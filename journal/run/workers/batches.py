@@ -1,9 +1,10 @@
 """Calls with many rows: a batch is one task of the workers, with a ticket for each row.
 
-For the driver, each row has its own ticket, claim and outcome. :class:`BatchWorkers` groups the
-rows that one commit has started, and passes each group to other workers as one task, a
-:class:`RowBatch`. Their handler calls the caller's function and makes an outcome for each row from
-the return value. :class:`BatchResults` passes these outcomes to the driver.
+For the driver, each row has its own ticket (the number of its attempt) and its own outcome.
+:class:`BatchWorkers` groups the rows that one commit has started. It passes each group to other
+workers as one task, which is a :class:`RowBatch`. The handler of these workers calls the caller's
+function, and makes an outcome for each row from the return value. :class:`BatchResults` passes
+these outcomes to the driver.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class RunOptions(TypedDict, total=False):
 
 
 def passing_options_to(run: Callable[..., Any]) -> Callable[[Function], Function]:
-    """Make ``inspect`` show the options of ``run``, with their defaults, in place of ``**options``."""
+    """Make ``inspect`` show the options of ``run`` with their defaults, not ``**options``."""
 
     def decorate(function: Function) -> Function:
         own = inspect.signature(function)
@@ -81,9 +82,9 @@ def passing_options_to(run: Callable[..., Any]) -> Callable[[Function], Function
 
 
 class Answer(NamedTuple):
-    """What a call returned, by row.
+    """The return value of a call, divided by rows.
 
-    - ``by_row``: the outcome, value or exception of each row, by its id.
+    - ``by_row``: a dict from a row's id to the outcome, value or exception of the row.
     - ``rest``: the parts that belong to no row. ``problem``: a message about them, or "".
     - ``left_out``: the message of a row without an outcome.
     """
@@ -95,9 +96,12 @@ class Answer(NamedTuple):
 
 
 class RowBatch:
-    """The rows of one call. Workers treat it as a row. It can be sent to another process."""
+    """The rows of one call.
 
-    outcome = None  # that is, no outcome was set for all of its rows
+    Workers treat a batch like a row. A batch can be sent to another process.
+    """
+
+    outcome = None  # no outcome was set for the batch as a whole
 
     def __init__(self, rows: Iterable[AttemptedRow]) -> None:
         self.rows = tuple(rows)
@@ -118,7 +122,7 @@ class RowBatch:
 
 
 class Batches(NamedTuple):
-    """Takes the place of a handler: a function that takes a list of up to ``size`` rows."""
+    """A function that takes a list of up to ``size`` rows. It is used in place of a handler."""
 
     handle: Callable[..., Any]
     size: int
@@ -141,7 +145,7 @@ class _BatchHandler:
 
     def __call__(self, batch: RowBatch, *more: Any) -> Outcome:
         try:
-            value = self._handle(list(batch.rows), *more)  # the caller may change its list
+            value = self._handle(list(batch.rows), *more)  # the function may change its list
         except BaseException as error:  # noqa: BLE001  (any exception is an outcome of the rows)
             return _each(batch, outcomes_of_raised(batch.rows, error, self._retry_on))
         return _each(batch, outcomes_of_answer(batch.rows, value, self._retry_on))
@@ -167,9 +171,9 @@ def _each(batch: RowBatch, outcomes: list[Outcome]) -> Outcome:
 def outcomes_of_raised(
     rows: Sequence[AttemptedRow], error: BaseException, retry_on: Errors
 ) -> list[Outcome]:
-    """The outcomes of a call that raised ``error``. A row that has an outcome keeps it.
+    """The outcomes of a call that raised ``error``. A row that already has an outcome keeps it.
 
-    The cost of the exception counts once, with the first of the other rows.
+    If the exception has a cost, the cost counts one time: for the first of the other rows.
     """
     first = outcome_of_error(error, retry_on)
     other = msgspec.structs.replace(first, cost_cents=None, usage=None)
@@ -246,7 +250,9 @@ def _matched(rows: Sequence[AttemptedRow], value: Any) -> Answer:
 
 
 def _review(answer: Answer, kept_by: str) -> Outcome:
-    """The review of a row without an outcome. The first one of a call keeps the rest of the answer.
+    """The review of a row without an outcome.
+
+    The first such review of a call keeps the rest of the answer.
 
     ``kept_by``: the id of the row that keeps the rest, or "".
     """
@@ -265,7 +271,10 @@ def _review(answer: Answer, kept_by: str) -> Outcome:
 
 
 class _Batch(Claim):
-    """A call, which its worker or the driver claims with all its rows."""
+    """A call with all its rows.
+
+    Either its worker begins all of them, or the driver cancels all of them.
+    """
 
     __slots__ = ("abandoned", "cancelled", "number", "rows", "tickets")
 
@@ -274,13 +283,13 @@ class _Batch(Claim):
         self.number = number
         self.rows: list[AttemptedRow] = []
         self.tickets: list[int] = []
-        # The answers of the workers: to a cancel, without and with force, and to abandon().
+        # The answers of the workers to cancel(), without and with force, and to abandon().
         self.cancelled: dict[bool, bool] = {}
         self.abandoned: tuple[int, bool] | None = None
 
 
 class BatchResults(Results):
-    """Takes the outcome of each call, and puts the outcomes of its rows into ``results``."""
+    """Receives the outcome of each call. Puts the outcomes of the call's rows into ``results``."""
 
     def __init__(self, results: Results) -> None:
         super().__init__()
@@ -295,12 +304,12 @@ class BatchResults(Results):
         """
         tickets = self.open.pop(ticket).tickets
         outcomes = outcome.of_rows
-        if not outcomes:  # its worker is lost, or it never began
+        if not outcomes:  # its worker is lost, or the call never began
             outcomes = (outcome,) * len(tickets)
         elif outcome.elapsed_s:
             first = msgspec.structs.replace(outcomes[0], elapsed_s=outcome.elapsed_s)
             outcomes = (first, *outcomes[1:])
-        if len(outcomes) != len(tickets):  # which is whose?
+        if len(outcomes) != len(tickets):  # nobody knows which outcome belongs to which row
             problem = f"{counted(len(outcomes), 'outcome|outcomes')} for {len(tickets)}"
             outcomes = (lost(ValueError(problem)),) * len(tickets)
         self._results.put_all(dict(zip(tickets, outcomes, strict=True)))
@@ -311,7 +320,7 @@ class BatchResults(Results):
 class BatchWorkers:
     """Calls of other workers, each with up to ``rows_a_call`` rows."""
 
-    # A row that waits for its turn is in doubt if the run is killed, and a call has many rows.
+    # If the run is killed, nobody knows whether the queued rows have begun. A call has many rows.
     queues = False
 
     def __init__(self, workers: Workers, results: BatchResults, rows_a_call: int) -> None:
@@ -344,11 +353,12 @@ class BatchWorkers:
         self._workers.dispatch(batch.number, RowBatch(batch.rows), batch)
 
     def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:  # noqa: ARG002
-        """Ask the call of this row to end. A call is asked only once, with the id of its first
-        row.
+        """Ask the call of this row to end.
+
+        A call is asked only once, with the id of its first row.
         """
         batch = self._results.by_ticket.get(ticket)
-        if batch is None:  # it has returned meanwhile
+        if batch is None:  # the call has returned meanwhile
             return True
         if force not in batch.cancelled:
             batch.cancelled[force] = self._workers.cancel(
@@ -357,8 +367,10 @@ class BatchWorkers:
         return batch.cancelled[force]
 
     def abandon(self, ticket: int) -> bool:
-        """Give up the call of this row. The first row gets the result for the slot, the others
-        True.
+        """Give up the call of this row.
+
+        For the first row of the call, returns whether another call can take the slot. For the other
+        rows, returns True.
         """
         batch = self._results.by_ticket.get(ticket)
         if batch is None:

@@ -35,8 +35,8 @@ def make_workers(
     """Make the workers for the handler. They put outcomes into ``results``.
 
     ``executor`` may also be the event loop in which coroutine functions run. This function enters
-    ``setup``. If the run is stopped during this, StoppedInSetupError is raised. Also raises
-    InvalidValueError, exceptions of ``setup``, and TypeError for a number in place of the executor.
+    ``setup``. If the run is stopped while ``setup`` is entered, StoppedInSetupError is raised. Also
+    raises InvalidValueError, exceptions of ``setup``, and TypeError if ``executor`` is a number.
     """
     if isinstance(handler, Batches):
         _check_handler(handler.handle, "a list of rows", has_setup=setup is not None)
@@ -79,12 +79,13 @@ def make_workers(
 
 
 def _check_handler(handler: object, taken: str, *, has_setup: bool) -> None:
-    """Raise InvalidValueError for a handler that can't be called with a row or can't return a
-    result.
+    """Raise InvalidValueError for an unsuitable handler.
+
+    It must be possible to call a handler with a row, and it must return a result.
     """
     must = f"must be a function that takes {taken}"
     if inspect.iscoroutine(handler):
-        handler.close()  # else Python would warn that nobody has awaited it
+        handler.close()  # otherwise Python warns that nobody has awaited the coroutine
         must += ": give the function, without calling it"
     elif handler is None:
         must += ": give the function itself, and not what it returns"
@@ -94,10 +95,10 @@ def _check_handler(handler: object, taken: str, *, has_setup: bool) -> None:
         raise InvalidValueError("handler", handler, "is a generator: use return instead of yield")
     try:
         inspect.signature(handler, follow_wrapped=False).bind("row")
-    except ValueError:  # such as that of a function in C
+    except ValueError:  # for example, a function in C has no signature
         return
     except TypeError as error:
-        if has_setup:  # which gives a second argument, and is checked itself
+        if has_setup:  # setup adds a second argument, and check_setup checks that
             return
         reason = f"{must} as its only argument ({error})"
         raise InvalidValueError("handler", handler, reason) from None

@@ -22,14 +22,14 @@ class DaskWorkers(ExecutorWorkers):
     """Workers in a dask cluster, which differs from other executors in three ways.
 
     - When a worker dies, dask runs the worker's tasks again, even finished tasks whose result was
-      lost. No setting prevents this completely. So each task first asks the scheduler. The
-      scheduler answers yes only to the first task that asks for a ticket. A repeated task gets the
-      outcome "lost", without a call of the handler.
+      lost. No setting prevents this completely. So each task first asks the scheduler, with its
+      ticket (the number of the attempt). For each ticket, the scheduler answers yes only once. A
+      repeated task gets the outcome "lost", and its handler isn't called.
     - A task that dask has cancelled may still be running. So attempts are given up, not cancelled.
     - Dask treats tasks with the same key as one task. So each attempt has its own key.
     """
 
-    queues = False  # workers may come and go, so nobody knows how many rows to submit
+    queues = False  # workers may come and go, so it is unknown how many rows to submit
 
     def __init__(self, *arguments: Any) -> None:
         self._run = uuid.uuid4().hex
@@ -40,10 +40,10 @@ class DaskWorkers(ExecutorWorkers):
     @property
     def _client(self) -> Any:
         executor: Any = self._executor
-        return executor._client  # noqa: SLF001  (there is no other way to it)
+        return executor._client  # noqa: SLF001  (dask has no public name for it)
 
     def _prepare(self) -> None:
-        """Install the handler in the scheduler that answers :func:`_ask_scheduler`."""
+        """Install a handler in the scheduler, which answers :func:`_ask_scheduler`."""
         if self._prepared is self._executor:
             return
 
@@ -93,7 +93,7 @@ class DaskWorkers(ExecutorWorkers):
             future.cancel()  # a task that hasn't begun must not begin after the run has ended
         client = self._client
         if not abandoned and client.status == "running":
-            with suppress(Exception):  # a cluster that is gone has forgotten the run, too
+            with suppress(Exception):  # if the cluster is gone, the run is forgotten, too
                 _ask_scheduler(client, self._run, None)
         super().close()
 
@@ -105,7 +105,7 @@ def call_if_first(
     try:
         is_first = _ask_scheduler(sys.modules["distributed"].get_client(), run, ticket)
         why = "dask has run its task again"
-    except Exception as error:  # noqa: BLE001  (whatever it is, it is no answer)
+    except Exception as error:  # noqa: BLE001  (with any exception, there is no answer)
         is_first = False
         why = f"the scheduler could not be asked whether it was begun before: {error!r}"
     if is_first:
@@ -114,8 +114,9 @@ def call_if_first(
 
 
 def _ask_scheduler(client: Any, run: str, ticket: int | None) -> bool:
-    """Return whether this is the first call for the ticket. ``None`` makes the scheduler forget the
-    run.
+    """Return whether this is the first call for the ticket.
+
+    If ``ticket`` is None, the scheduler forgets the run.
     """
     answer = client.sync(client.scheduler.rowjournal_begin, run=run, ticket=ticket)
     return answer is True

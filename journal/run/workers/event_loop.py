@@ -1,4 +1,6 @@
-"""Workers for coroutine functions: an event loop in a separate thread, or the loop of the caller."""
+"""Workers for coroutine functions, in an event loop: a new one in a separate thread, or the
+caller's.
+"""
 
 from __future__ import annotations
 
@@ -21,19 +23,20 @@ from journal.run.signals import Stops
 from journal.run.workers.handover import Claim, Results, SingleRows
 from journal.run.workers.setup import LoopSetup, SetupFactory
 
-# Coroutines begun in one turn of the loop, and how long a turn may take. Other tasks wait while the
-# first steps of these coroutines run. With an HTTP client, a first step may take milliseconds.
+# How many coroutines may begin in one turn of the loop, and how long a turn may take. Other tasks
+# wait while these coroutines run up to their first ``await``. With an HTTP client, that may take
+# milliseconds.
 _BEGUN = 8
 _MAX_BEGUN = 64
 _TURN_S = 0.005
 _END_S = 1.0  # how long the end of a run waits for a loop that a handler blocks
 
-# asyncio raises these exceptions of a task in the code that runs the loop.
+# If a task raises one of these exceptions, asyncio also raises it in the code that runs the loop.
 _OF_THE_LOOP = (KeyboardInterrupt, SystemExit)
 
 
 class CallersLoop:
-    """The running event loop, for a run in it."""
+    """The running event loop of the caller, in which the handlers of a run are called."""
 
     def __init__(self, stops: Stops) -> None:
         self.stops = stops
@@ -64,10 +67,10 @@ class LoopWorkers(SingleRows):
         self._handler = handler
         self._retry_on = retry_on
         self._results = results
-        self._new: deque[tuple[int, AttemptedRow, Claim]] = deque()  # not begun
+        self._new: deque[tuple[int, AttemptedRow, Claim]] = deque()  # not begun yet
         self._will_look = False  # whether the loop is going to look into _new
         self._begun = _BEGUN  # how many coroutines to begin in the next turn of the loop
-        self._turn_from_s: float | None = None  # if rows are begun in this turn and the next one
+        self._turn_from_s: float | None = None  # when the last turn ended, if it has begun rows
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._asked: set[int] = set()  # tickets that the driver has asked to end
         self._arguments: tuple[Any, ...] = ()
@@ -90,8 +93,8 @@ class LoopWorkers(SingleRows):
         asyncio.set_event_loop(self._loop)
         try:
             while not self._closing:
-                # A SystemExit in a task that a handler started stops the loop. Restart the loop, so
-                # that only that task ends.
+                # If a task that a handler has started raises SystemExit, the loop stops. Restart
+                # the loop, so that only this task ends.
                 with suppress(BaseException):
                     self._loop.run_forever()
         finally:
@@ -141,8 +144,8 @@ class LoopWorkers(SingleRows):
                 self._setup.close(math.inf if self._thread is None else _END_S)
         finally:
             with suppress(RuntimeError):  # the loop is closed
-                # The driver has cancelled these rows. The loop might close between making a task
-                # for one of them and the task's first step.
+                # The driver has cancelled these rows. If one of them still got a task, the loop
+                # could close before the first step of this task.
                 self._loop.call_soon_threadsafe(self._new.clear)
                 if self._thread is not None:
                     self._loop.call_soon_threadsafe(self._loop.stop)
@@ -152,7 +155,10 @@ class LoopWorkers(SingleRows):
     # --- in the loop
 
     def _begin_some(self) -> None:
-        """Begin rows that were dispatched. After a few rows, other tasks of the loop run first."""
+        """Begin some of the dispatched rows.
+
+        Then other tasks of the loop run before more rows begin.
+        """
         self._will_look = False
         from_s, self._turn_from_s = self._turn_from_s, None
         if from_s is not None:
@@ -175,10 +181,10 @@ class LoopWorkers(SingleRows):
     def _end(self, ticket: int, claim: Claim, task: asyncio.Task[None]) -> None:
         del self._tasks[ticket]
         self._asked.discard(ticket)
-        if task.cancelled():  # by somebody else, before its first step
+        if task.cancelled():  # other code has cancelled it before its first step
             self._put_unstarted(ticket, claim)
         else:
-            task.exception()  # else asyncio would warn that nobody has looked at it
+            task.exception()  # otherwise asyncio warns that nobody has retrieved it
         self._look_again()
 
     def _put_unstarted(self, ticket: int, claim: Claim, code: str = "", message: str = "") -> None:
@@ -189,12 +195,12 @@ class LoopWorkers(SingleRows):
     async def _work(self, ticket: int, row: AttemptedRow, claim: Claim) -> None:
         if not claim.begin():
             return
-        current_row.set(row)  # of this task and the tasks that it makes
+        current_row.set(row)  # for this task, and for tasks that it creates
         begin_s = perf_counter()
         raised: BaseException | None = None
         try:
             outcome = outcome_of_returned(row, await self._handler(row, *self._arguments))
-        except BaseException as error:  # noqa: BLE001  (also what would stop the loop)
+        except BaseException as error:  # noqa: BLE001  (even exceptions that would stop the loop)
             raised = error
             outcome = self._outcome_of_raised(ticket, row, error)
         elapsed_s = perf_counter() - begin_s

@@ -24,12 +24,12 @@ from journal.run.workers.handover import Claim, Results, SingleRows, join
 from journal.text import Number, encode_json
 
 _Task = tuple[int, AttemptedRow, Claim]
-# What the feeder is asked for: to take a task, if there is one, and to submit tasks. Then it calls
-# the function, if there is one: the driver waits for that.
+# A request to the feeder, the thread that submits tasks. It adds the task (if any) to the waiting
+# ones, and submits tasks. Then it calls the function (if any). The driver waits for this call.
 _Request = tuple[_Task | None, Callable[[], None] | None]
 
-_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows ends a process by force for either
-_MAX_BREAKS = 10  # in succession; one row may break a pool three times
+_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # on Windows, SIGTERM ends it by force
+_MAX_BREAKS = 10  # in succession; a single row may break a pool three times
 
 # Exceptions of sending a row to a worker. The handler's own exceptions are part of its outcome.
 _NEVER_BEGAN = (ImportError, AttributeError, pickle.PickleError)
@@ -38,17 +38,16 @@ _NEVER_BEGAN = (ImportError, AttributeError, pickle.PickleError)
 class ExecutorWorkers(SingleRows):
     """Workers in any executor, except dask: see :class:`DaskWorkers`.
 
-    If the caller made the executor, it stays open at the end. If ``make`` made it, ``make`` is
-    called again when the executor breaks, and the executor is shut down at the end; processes that
-    still run a row are killed then.
+    If the caller made the executor, it stays open at the end. If ``make`` made the executor,
+    ``make`` is called again when the executor breaks. Such an executor is shut down at the end.
+    Then processes that still run a row are killed.
 
-    A separate thread submits rows, because signal handlers run only in the main thread: an
-    interrupt inside ``submit`` could leave a pool with a lock that is never released. The driver
-    waits for that thread whenever a pool may fork, so no pool forks while the driver is changing
-    something.
+    A separate thread, the feeder, submits rows. In the main thread, a signal handler could
+    interrupt ``submit``. Then a lock of the pool might never be released. Whenever a pool may fork,
+    the driver waits for the feeder. So no pool forks while the driver is changing something.
 
     A pool that breaks doesn't say which of its rows had begun. So the executor gets only as many
-    rows at a time as it has workers, and the others wait here.
+    rows at a time as it has workers. The other rows wait here.
     """
 
     queues = True
@@ -74,15 +73,16 @@ class ExecutorWorkers(SingleRows):
         self._closed = False
         self._feeder: threading.Thread | None = None
         self._requests: SimpleQueue[_Request | None] = SimpleQueue()
-        self._waiting: deque[_Task] = deque()  # changed by the feeder alone
+        self._waiting: deque[_Task] = deque()  # only the feeder changes it
         _check_picklable(executor, handler)
         tracker = sys.modules.get("multiprocessing.resource_tracker")
         if tracker is not None and hasattr(executor, "_processes"):
-            tracker.ensure_running()  # if it started later, it would unblock the signals that we block
+            tracker.ensure_running()  # else it would unblock our signals later
 
     def _slots(self) -> tuple[int | None, int | None]:
-        """The default and the maximum of rows at a time. More rows would only wait in the
-        executor.
+        """The default and the maximum number of rows at a time.
+
+        More rows than the maximum would only wait in the executor.
         """
         maximum = getattr(self._executor, "_max_workers", None)
         return maximum, maximum
@@ -116,7 +116,7 @@ class ExecutorWorkers(SingleRows):
             if task is not None:
                 self._waiting.append(task)
             if done is None and self._may_fork():
-                continue  # the driver doesn't wait now: it calls flush() when it has the outcome
+                continue  # the driver isn't waiting now; it calls flush() when it has the outcome
             try:
                 self._submit_waiting()
             finally:
@@ -124,8 +124,9 @@ class ExecutorWorkers(SingleRows):
                     done()
 
     def _may_fork(self) -> bool:
-        """Return whether the next row may start a process: the executor is a pool that is new, or
-        that has broken.
+        """Return whether the next row may start a process.
+
+        This is so if the executor is a pool that is new or has broken.
         """
         processes = getattr(self._executor, "_processes", ())
         if getattr(self._executor, "_broken", False) or processes is None:
@@ -133,8 +134,8 @@ class ExecutorWorkers(SingleRows):
         return isinstance(processes, dict) and len(processes) < self.count
 
     def _submit_waiting(self) -> None:
-        # A pool starts its processes when it gets work. Ctrl-C and a hangup reach these processes
-        # too; an idle process would die and break the pool.
+        # A pool starts its processes when it gets work. Ctrl-C and a hangup reach these processes,
+        # too. An idle process would die of them and break the pool.
         with interrupts_kept_from_new_processes():
             while self._waiting and (not self.queues or len(self._futures) < self.count):
                 ticket, row, claim = self._waiting.popleft()
@@ -168,10 +169,10 @@ class ExecutorWorkers(SingleRows):
         self._futures.pop(ticket, None)
         try:
             outcome = self._outcome_of(future)
-        except BaseException as error:  # noqa: BLE001  (it is done, whatever an executor garbled)
+        except BaseException as error:  # noqa: BLE001  (the row may be done)
             outcome = lost(error)
         self._results.put(ticket, outcome)
-        self._requests.put((None, None))  # after the outcome, which may hold all other rows
+        self._requests.put((None, None))  # after the outcome: a Hold keeps other rows from starting
 
     def _outcome_of(self, future: Future[bytes]) -> Outcome:
         if future.cancelled():
@@ -219,7 +220,7 @@ def _unstarted(error: BaseException, what: str) -> Outcome:
 
 
 def _check_picklable(executor: Executor, handler: Handler) -> None:
-    """Raise InvalidValueError if a process pool couldn't send the handler to a worker."""
+    """Raise InvalidValueError if a process pool can't send the handler to a worker."""
     process = sys.modules.get("concurrent.futures.process")
     if process is None or type(executor) is not process.ProcessPoolExecutor:
         return
@@ -237,12 +238,15 @@ def _check_picklable(executor: Executor, handler: Handler) -> None:
 
 
 def call_for_json(handler: Handler, retry_on: Errors, row: AttemptedRow) -> bytes:
-    """Call the handler and encode the outcome, since only the worker may know the classes in it."""
+    """Call the handler and encode the outcome.
+
+    Only the worker may know the classes of its values.
+    """
     return encode_json(call_handler(handler, retry_on, row))
 
 
 def _read_number(text: str) -> float | Number:
-    # A float where it has the same digits: recording it takes a third of the time.
+    # Use a float if it has the same digits, since recording a float takes a third of the time.
     number = float(text)
     return number if repr(number) == text else Number.read(text)
 

@@ -1,9 +1,12 @@
-"""The objects that the driver and the workers of a run share: the interface of workers, claims on
-attempts, and results.
+"""The objects that the driver and the workers of a run share: workers, claims on calls, and
+results.
 
-An interrupt (an exception raised by a signal handler) may stop the driver between any two of its
-steps. So each change of these objects is one atomic operation, and afterwards the driver can ask
-whether the change was made.
+A **ticket** is the number of an attempt. A **claim** decides whether a worker begins a call, or the
+driver cancels it.
+
+An interrupt is an exception raised by a signal handler. It may stop the driver between any two
+statements. So each change of these objects is one atomic operation. After an interrupt, the driver
+can find out whether a change was made.
 """
 
 from __future__ import annotations
@@ -21,8 +24,8 @@ _JOIN_S = 0.5
 class Claim:
     """Decides whether a worker begins a call or the driver cancels it.
 
-    The first of the two that asks gets the call. If one of them asks again, the answer is the same
-    as before. While ``held`` has an item, no worker gets another call: see :class:`Results`.
+    The first of the two that asks gets the call. A repeated question gets the same answer. While
+    ``held`` has an item, no worker gets another call: see :class:`Results`.
     """
 
     __slots__ = ("_owner", "held")
@@ -38,19 +41,21 @@ class Claim:
         return self._owner.setdefault("owner", "worker") == "worker"
 
     def cancel(self) -> bool:
-        """Whether the attempt is cancelled: no worker has begun it, and none will. Called by the
-        driver.
+        """Return whether the attempt is cancelled.
+
+        Then no worker has begun the attempt, and none will. Called by the driver.
         """
         return self._owner.setdefault("owner", "driver") == "driver"
 
 
 class Workers(Protocol):
-    """The interface of workers, which process ``count`` calls at a time. Called by one thread.
+    """The interface of workers, which process up to ``count`` calls at a time. Only one thread uses
+    it.
 
     - ``rows_a_call``: the maximum number of rows in a call.
     - ``queues``: whether more than ``count`` calls may be dispatched, so that some wait for a free
-      worker. It is False if a dying worker also loses rows that had not begun, since all of them
-      would need a review.
+      worker. This is False if a dying worker also loses rows that had not begun. Otherwise all
+      these rows would need a review.
     """
 
     rows_a_call: int
@@ -63,14 +68,14 @@ class Workers(Protocol):
     def dispatch(self, ticket: int, row: Any, claim: Claim) -> None:
         """Pass the row to a worker, which calls ``claim.begin()`` before it processes the row.
 
-        If the worker could begin the claim, it stores exactly one outcome for ``ticket`` in the
-        :class:`Results`. It also stores one, "unstarted", if the row can't be started at all.
-        Errors of a row become outcomes and are not raised. Blocks only while an executor's
+        If ``claim.begin()`` returns True, the worker stores exactly one outcome for ``ticket`` in
+        the :class:`Results`. If the row can't be started at all, it stores the outcome "unstarted".
+        Errors of a row become outcomes and are not raised. The call blocks only while an executor's
         ``submit`` blocks.
         """
 
     def claim(self) -> Claim:
-        """The claim for the next row to dispatch. All rows of a call have the same."""
+        """The claim for the next row to dispatch. All rows of a call have the same claim."""
 
     def flush(self) -> None:
         """Start the last call for the dispatched rows, even if it isn't full."""
@@ -78,7 +83,7 @@ class Workers(Protocol):
     def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:
         """Ask an attempt to end now.
 
-        Returns False if the attempt can't be asked, and so may never end.
+        Returns False if the attempt can't be asked. Then it may never end.
         """
 
     def abandon(self, ticket: int) -> bool:
@@ -89,10 +94,11 @@ class Workers(Protocol):
 
 
 class Leaving:
-    """Closes the workers of a run at its end, which exits its setup. Only the first call counts.
+    """Closes the workers at the end of a run, and so exits the setup. Only the first call has an
+    effect.
 
-    As a context manager, it always closes them at the end of the block. If the block raises an
-    exception and exiting the setup raises another one, the second becomes a note of the first.
+    As a context manager, it always closes the workers at the end of the block. If both the block
+    and the exit of the setup raise exceptions, the second exception becomes a note of the first.
     """
 
     def __init__(self, workers: Workers) -> None:
@@ -125,8 +131,8 @@ class Leaving:
     ) -> Exception | None:
         """Close the workers after a run that ``raised``. Returns the most important exception.
 
-        An exception of exiting the setup is added to the problems. It is reported, unless it is the
-        exception that is returned.
+        If exiting the setup raises an exception, it is added to the problems. This exception is
+        also reported, unless this method returns it.
         """
         try:
             self.close()
@@ -158,8 +164,9 @@ class SingleRows:
 class Results:
     """The outcomes of attempts, by ticket. An outcome stays until the driver has recorded it.
 
-    ``held``: the tickets of the outcomes "held". While there is such an outcome, workers begin no
-    rows. Otherwise they would begin queued rows before the driver has seen the outcome.
+    ``held``: the tickets of the outcomes "held" (see :class:`Hold`). While there is such an
+    outcome, workers begin no rows. Otherwise workers would begin queued rows before the driver has
+    seen the outcome.
     """
 
     def __init__(self) -> None:
@@ -183,7 +190,7 @@ class Results:
 
     def wake(self) -> None:
         """Make the driver look for changes. May be called by any thread and by signal handlers."""
-        try:  # noqa: SIM105  (suppress() takes longer than all the rest)
+        try:  # noqa: SIM105  (suppress() takes longer than the rest of this method)
             self._news.release()
         except RuntimeError:
             pass  # the driver is about to look anyway
@@ -202,7 +209,7 @@ class Results:
 
 
 def join(threads: Sequence[threading.Thread]) -> None:
-    """Wait until the threads have ended, but only for a moment, since some may hang.
+    """Wait for a moment until the threads have ended. Some of them may hang.
 
     If a daemon thread still runs when the program exits, its objects are not freed. So a file that
     the handler has open would not be flushed.

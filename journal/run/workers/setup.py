@@ -24,8 +24,10 @@ class StoppedInSetupError(Exception):
 
 
 def check_setup(setup: Any, handler: Callable[..., Any]) -> None:
-    """Raise InvalidValueError if ``setup`` can't be called, or if ``handler`` doesn't take its value
-    as the second argument.
+    """Raise InvalidValueError if ``setup`` or ``handler`` is unsuitable.
+
+    ``setup`` must be callable, and ``handler`` must take the value of the setup as its second
+    argument.
     """
     if setup is None:
         return
@@ -35,7 +37,7 @@ def check_setup(setup: Any, handler: Callable[..., Any]) -> None:
         )
     try:
         signature = inspect.signature(handler)
-    except (TypeError, ValueError):  # such as that of a function in C
+    except (TypeError, ValueError):  # for example, a function in C has no signature
         return
     try:
         signature.bind("row", "value")
@@ -49,13 +51,13 @@ def check_setup(setup: Any, handler: Callable[..., Any]) -> None:
 
 
 def _made(setup: SetupFactory) -> tuple[Any, bool]:
-    """Call the factory. Returns its context manager, and whether that is an async one."""
+    """Call the factory. Returns its context manager, and whether this context manager is async."""
     manager = setup()
     kind = type(manager)
     is_async = hasattr(kind, "__aenter__")
     if not is_async and not hasattr(kind, "__enter__"):
         if asyncio.iscoroutine(manager):
-            manager.close()  # else Python would warn that nobody has awaited it
+            manager.close()  # otherwise Python warns that nobody has awaited the coroutine
         raise InvalidValueError(
             "setup",
             manager,
@@ -110,8 +112,8 @@ class LoopSetup:
     def enter(self, loop: asyncio.AbstractEventLoop, begin: Callable[..., object]) -> None:
         """Enter the context manager in the loop. ``begin`` calls a function in the loop.
 
-        Raises exceptions of the context manager, and StoppedInSetupError if the run was stopped
-        first. A stop cancels the task that enters.
+        A stop of the run cancels the task that enters. Raises exceptions of the context manager,
+        and StoppedInSetupError if the run was stopped first.
         """
         self._loop = loop
         if self._stops.count:
@@ -124,7 +126,8 @@ class LoopSetup:
         self._raise_error()
 
     def close(self, patience_s: float = math.inf) -> None:
-        """Exit the context manager. Raises its exceptions. Another stop cancels the task.
+        """Exit the context manager. Raises its exceptions. A further stop of the run cancels the
+        exit.
 
         Does nothing if a handler blocks the loop for longer than ``patience_s``.
         """
@@ -138,7 +141,9 @@ class LoopSetup:
             self._raise_error()
 
     def _was_stopped(self) -> bool:
-        """Whether a stop has cancelled the task, and not code in the context manager."""
+        """Whether a stop of the run has cancelled the task, rather than code in the context
+        manager.
+        """
         return self._is_cancelled and isinstance(self._error, asyncio.CancelledError)
 
     def _raise_error(self) -> None:
@@ -191,7 +196,10 @@ class LoopSetup:
             self._error = error
 
     async def _until_close(self) -> None:
-        """Wait for the end of the run. A loop that shuts down cancels all tasks before that."""
+        """Wait until :meth:`close` is called.
+
+        A loop that shuts down may cancel this task before.
+        """
         while not self._may_close.is_set():
             try:
                 await self._may_close.wait()

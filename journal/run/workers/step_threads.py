@@ -1,4 +1,6 @@
-"""Waits for the disk in threads while a handler waits, so that the event loop isn't blocked."""
+"""Threads that wait for the disk during a step of a coroutine, so that the event loop isn't
+blocked.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,13 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-_LOCKED_S = 0.01  # between two attempts to get the commit lock, beside its own timeout
+_LOCKED_S = 0.01  # between two attempts to get the commit lock, after the lock's own timeout
 _STEP_THREADS = 32  # steps that end at the same time share a commit
 
 
 @cache
 def _threads(_process_id: int) -> ThreadPoolExecutor:
-    """The threads of this process. A forked process has no threads of its parent."""
+    """The threads of this process. A forked process doesn't have the threads of its parent."""
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
     return ThreadPoolExecutor(_STEP_THREADS, thread_name_prefix="journal-step")
@@ -35,10 +37,10 @@ async def in_thread(
     if_cancelled: Callable[[Value], object] | None = None,
     **keywords: Any,
 ) -> Value:
-    """Call a function that waits for the disk. A cancelled caller still waits for its end.
+    """Call a function that waits for the disk. Even a cancelled caller waits for its end.
 
-    So the records of a step are in the order of its events. ``if_cancelled`` is called with the
-    function's value if the caller is cancelled.
+    So the records of a step are written in the order of its events. If the caller is cancelled,
+    ``if_cancelled`` is called with the function's value.
     """
     import asyncio  # noqa: PLC0415  (most runs need no event loop)
 
@@ -57,7 +59,7 @@ async def in_thread(
 
 
 def wait_for_lock(change: Callable[[], Value]) -> Value:
-    """Record the end of a step, however long another process keeps the commit lock.
+    """Record the end of a step, even if another process keeps the commit lock for a long time.
 
     The step has already happened or failed, so its end must be recorded.
     """

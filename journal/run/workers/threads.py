@@ -12,8 +12,9 @@ from journal.run.workers.setup import SetupFactory, ThreadSetup
 
 
 class ThreadWorkers(SingleRows):
-    """Workers in daemon threads, so that a handler that hangs doesn't keep the program from
-    exiting.
+    """Workers in daemon threads.
+
+    The threads are daemons, so a handler that hangs doesn't keep the program from exiting.
 
     A handler may have a method ``cancel(row_id, *, force) -> bool``, which asks an attempt to end
     and returns whether the attempt will end.
@@ -71,7 +72,7 @@ class ThreadWorkers(SingleRows):
                 continue
             put(ticket, call_handler(handler, retry_on, row, *arguments))
             if ticket in self._abandoned:
-                return  # another thread has taken this one's slot
+                return  # another thread has taken the slot of this thread
         self._tasks.put(None)  # pass the end marker on to the next thread
 
     def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:  # noqa: ARG002
