@@ -1,10 +1,11 @@
 """Reads what happened in a job from its journal.
 
-- ``reading``: reads records and log messages between two positions. ``events``: turns these into
+- ``reading``: reads records and log messages between two positions. ``events``: turns records into
   events that people can read.
 - ``durations``: finds the outcomes of attempts, and how long attempts took. ``statistics``:
   computes throughput and latency.
-- ``error_groups``: groups rows and attempts by error. ``row_history``: gathers all about one row.
+- ``error_groups``: groups rows and attempts by error. ``row_history``: collects everything about
+  one row.
 - ``redact``: hides the values of fields in output.
 
 May import: ``store`` and the layers below it (see ``docs/architecture.md``).

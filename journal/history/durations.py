@@ -1,6 +1,7 @@
-"""Outcomes and durations of attempts, found in a job's history.
+"""Finds the outcomes and durations of attempts in a job's history.
 
-A row has only the time of its last change. The start of its attempt is in the history.
+The state of a row has only the time of its last change. The history also has the start of the
+row's attempt.
 """
 
 from __future__ import annotations
@@ -21,11 +22,10 @@ from journal.store.policies import is_word_of_policy
 class RecordedOutcome(NamedTuple):
     """The outcome of a row or of an attempt, at ``ended_at``.
 
-    - ``status``: the row's status, or "repeated" for an attempt that failed and is followed by
-      another attempt.
+    - ``status``: the row's status. It is "repeated" if the attempt failed and another attempt
+      follows.
     - ``started_at``: when the attempt began. ``None`` if the row was settled without an attempt.
-    - ``is_cut``: True if the run died during the attempt, so that the real end of the attempt is
-      unknown.
+    - ``is_cut``: True if the run died during the attempt. The real end of the attempt is unknown.
     - ``version``: the version of the run in which the attempt began.
     """
 
@@ -38,7 +38,7 @@ class RecordedOutcome(NamedTuple):
 
     @property
     def took_s(self) -> float | None:
-        """Seconds that the attempt took; ``None`` if unknown."""
+        """The duration of the attempt in seconds, or ``None`` if it is unknown."""
         if self.started_at is None or self.is_cut:
             return None
         return max(0.0, (self.ended_at - self.started_at).total_seconds())
@@ -51,7 +51,7 @@ class OutcomeReader:
     """
 
     def __init__(self, forget: Callable[[], object] = lambda: None) -> None:
-        """``forget`` is called when it turns out that the outcomes so far were not attempts."""
+        """``forget`` is called once, if the outcomes so far turn out not to be attempts."""
         self._started: dict[int, datetime] = {}
         self._forget = forget
         self._has_starts = False
@@ -59,8 +59,8 @@ class OutcomeReader:
     def is_attempt(self, outcome: RecordedOutcome) -> bool:
         """Return whether the outcome counts as the outcome of an attempt.
 
-        In a job that starts rows, only outcomes of started rows count. Until the first outcome of a
-        started row, all outcomes count, since a script may settle rows without starting them.
+        Until the first outcome of a started row, all outcomes count, since a script may settle rows
+        without starting them. From then on, only outcomes of started rows count.
         """
         if outcome.started_at is not None and not self._has_starts:
             self._has_starts = True
@@ -68,7 +68,7 @@ class OutcomeReader:
         return outcome.started_at is not None or not self._has_starts
 
     def read(self, record: RowStatusRecord) -> RecordedOutcome | None:
-        """Return the outcome in the row's next status record; None if it has no outcome."""
+        """Return the outcome in the row's next status record, or None if there is no outcome."""
         status: str = record.status
         if status == "processing":
             self._started[record.row] = record.happened_at
@@ -77,7 +77,7 @@ class OutcomeReader:
         if status in ("pending", "needs_review") and started_at is None:
             return None
         if status == "pending":
-            if record.error_code is None or record.given_back:  # or retried by a person
+            if record.error_code is None or record.given_back:  # given back, or retried by a person
                 return None
             status = "repeated"
         is_cut = is_word_of_policy(record.error_code, record.error_message)
@@ -88,8 +88,8 @@ class OutcomeReader:
 class LastAttempts:
     """The start and end of the last attempt at each row.
 
-    Takes 17 bytes for each row, and more if row numbers have gaps or are not in the order of
-    creation.
+    This object takes 17 bytes for each row. It takes more if row numbers have gaps, or aren't in
+    the order of creation.
     """
 
     def __init__(self, history: Iterable[Entry]) -> None:
@@ -106,7 +106,7 @@ class LastAttempts:
             elif isinstance(record, RowStatusRecord):
                 outcome = reader.read(record)
                 position = self._index.position_of(record.row)
-                if position is None:  # never in a verified journal
+                if position is None:  # doesn't happen in a verified journal
                     continue
                 if record.status == "processing":
                     self._started_s[position] = record.happened_at.timestamp()
@@ -115,15 +115,14 @@ class LastAttempts:
                     self._ended_s[position] = record.happened_at.timestamp()
 
     def of(self, row: JobRow) -> tuple[datetime | None, float | None]:
-        """Return the start and the duration in seconds of the row's last attempt; ``None`` if
-        unknown.
+        """Return the start of the row's last attempt, and its duration in seconds.
 
-        The history may be newer than ``row``. If the last attempt began after the state in ``row``,
-        both are None.
+        An unknown value is ``None``. The history may be newer than ``row``. If the last attempt
+        began after the state in ``row``, both values are None.
         """
         position = self._index.position_of(row.row_number)
         started_at = None if position is None else _moment(self._started_s[position])
-        # If the status was imported, this is the time on the other copy.
+        # If a merge imported the status, this is the time of the change in the other copy.
         ended_at = row.processed_at or row.updated_at
         if position is None or started_at is None or started_at > ended_at:
             return None, None
@@ -145,6 +144,6 @@ _LAST_S = datetime.max.replace(tzinfo=UTC, microsecond=0).timestamp()
 
 
 def moment_at(at_s: float) -> datetime:
-    """The time ``at_s`` seconds after the epoch, or the nearest time that datetime can hold."""
+    """Return the time ``at_s`` seconds after 1970, or the nearest time that datetime can hold."""
     # On Windows, fromtimestamp refuses times before 1970 and after 3000.
     return _EPOCH + timedelta(seconds=min(max(at_s, _FIRST_S), _LAST_S))

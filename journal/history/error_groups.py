@@ -15,9 +15,9 @@ from journal.text import headline, shorten
 
 
 class Numbers:
-    """Ascending row numbers as ranges. Takes 16 bytes for each range.
+    """Ascending row numbers as ranges. Each range takes 16 bytes.
 
-    ``is_cut``: True if there are more rows that were not read.
+    ``is_cut`` is True if further rows exist that were not read.
     """
 
     __slots__ = ("_firsts", "_lasts", "count", "is_cut")
@@ -44,14 +44,13 @@ class Numbers:
 
     @property
     def first(self) -> int:
-        """Return the lowest number. Must not be called while there are no numbers."""
+        """Return the lowest number. Add a number before you call this."""
         return self._firsts[0]
 
     def text(self, separator: str = ",", at_most: int | None = None) -> str:
-        """The first ``at_most`` ranges as text for ``--row``, such as ``5,12,34-47``.
+        """Return the first ``at_most`` ranges as text for ``--row``, such as ``5,12,34-47``.
 
-        If some numbers are left out, the text ends with an ellipsis, which ``--row`` doesn't
-        accept.
+        If numbers are left out, the text ends with an ellipsis. ``--row`` doesn't accept such text.
         """
         pairs = zip(self._firsts[:at_most], self._lasts, strict=False)
         text = separator.join(str(a) if a == b else f"{a}-{b}" for a, b in pairs)
@@ -67,9 +66,10 @@ _LIBRARY = re.compile(r"[/\\](?:lib[/\\]python[0-9.]+|site-packages|dist-package
 
 
 def where_of(traceback: str | None) -> str:
-    """A short text that says where an exception was raised: ``ship.py:12 in ship``; "" if unknown.
+    """Return where an exception was raised as a short text, such as ``ship.py:12 in ship``.
 
-    It names the last frame of the traceback outside of libraries, or else the last frame.
+    The text names the last frame of the traceback outside of libraries. If all frames are in
+    libraries, it names the last frame. Without frames, the text is "".
     """
     frames = _FRAME.findall(traceback or "")
     if not frames:
@@ -80,14 +80,15 @@ def where_of(traceback: str | None) -> str:
     return f"{file}:{line} in {function}"
 
 
-_MAX_MESSAGE_CHARACTERS = 1000  # messages may be long, and groups many
+_MAX_MESSAGE_CHARACTERS = 1000  # limits the memory, since there may be many long messages
 
 
 class ErrorGroup:
     """Rows with the same status and error code.
 
-    - ``numbers``: the row numbers. ``message``: that of the first row. A long message is cut, with
-      an ellipsis. Of a Python traceback, it is the last line.
+    - ``numbers``: the row numbers.
+    - ``message``: the error message of the first row. If the message is a Python traceback, only
+      its last line. A long message is shortened and ends with an ellipsis.
     - ``count``: the number of rows. In a group of attempts, it is the number of attempts, and
       ``status`` may be "repeated".
     - ``cost_cents``: the cost of the attempts that gave the rows this status.
@@ -115,8 +116,8 @@ class ErrorGroup:
 def group_errors(rows: Iterable[JobRow], max_groups: int | None = None) -> list[ErrorGroup]:
     """Group rows by status and error code. The largest group is first.
 
-    ``rows`` must come by ascending number. After ``max_groups`` groups, rows of other groups are
-    left out.
+    ``rows`` must be in the order of their numbers. When there are ``max_groups`` groups, no new
+    group is made: rows that don't belong to these groups are left out.
     """
     groups: dict[tuple[str, str | None], ErrorGroup] = {}
     for row in rows:
@@ -137,11 +138,11 @@ def group_attempts(
 ) -> list[ErrorGroup]:
     """Group the attempts that failed, were repeated or need a review. The largest group is first.
 
-    - ``names``: fields to hide.
-    - ``version``: only attempts in runs of this version.
+    - ``names``: the names of fields to hide.
+    - ``version``: count only attempts in runs of this version.
 
-    Rows that failed without being started are counted only if the job never starts rows. Takes 8
-    bytes for each attempt.
+    A row that failed without being started is counted only if the job never starts rows. Each
+    attempt takes 8 bytes of memory.
     """
     groups: dict[tuple[str, str | None], tuple[ErrorGroup, array[int]]] = {}
     reader = OutcomeReader(groups.clear)

@@ -38,7 +38,7 @@ from journal.text import cents_text, encode_json, time_text, usage_text
 
 ENDS_EARLY = "the run ends early: "  # begins the message of a run that leaves rows pending
 RAISE_IT = "raise it to continue"  # ends the message if a limit of the job's cost is the reason
-_FIRST_WINDOW_BYTES = 1 << 16  # at the end of the journal; some 500 events
+_FIRST_WINDOW_BYTES = 1 << 16  # the last part of the journal, with some 500 events
 
 _ROW = re.compile(rb'\{"type":"row","row":([0-9]+),')
 _ROW_STATUS = re.compile(rb'\{"type":"row_status","row":([0-9]+),"status":"([a-z_]+)"')
@@ -65,12 +65,15 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     """Something that has happened in a job.
 
     - ``at``: the time, in UTC.
-    - ``kind``: for the job "created", "job" (its status changed), "reopened", "counts", "error" or
-      "log"; for rows "added", "changed" (data or idempotency key), "started", "completed",
-      "failed", "skipped", "review", "put_back", "retried" (by a person) and "redone" (by a person);
-      for steps of rows "step_started", "step_done" and "step_failed".
+    - ``kind``: one of these words.
+
+      - About the job: "created", "job" (its status changed), "reopened", "counts", "error", "log".
+      - About rows: "added", "changed" (data or idempotency key), "started", "completed", "failed",
+        "skipped", "review", "put_back", "retried" (by a person), "redone" (by a person).
+      - About steps of rows: "step_started", "step_done", "step_failed".
+
     - ``level``: one of LOG_LEVELS.
-    - ``row_number``: ``None`` if the event is about the job or about many rows.
+    - ``row_number``: the row's number. ``None`` if the event is about the job or about many rows.
     - ``text``: a description. ``details``: the members of the record.
     """
 
@@ -85,10 +88,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 class Choice(NamedTuple):
     """Selects events.
 
-    - ``rows``: only events about rows in these ascending ranges.
-    - ``level``: only events of this level or a higher one.
-    - ``since``: only events of this time or later.
-    - ``redact``: fields whose values are hidden in the events.
+    - ``rows``: select only events about rows in these ascending ranges.
+    - ``level``: select only events of this level or a higher level.
+    - ``since``: select only events at this time or later.
+    - ``redact``: hide the values of these fields in the events.
     """
 
     rows: list[range] | None = None
@@ -108,13 +111,13 @@ class Choice(NamedTuple):
         return place > 0 and number in self.rows[place - 1]
 
     def only_row(self) -> int | None:
-        """The number of the row, if only events about one row are chosen."""
+        """The number of the row if only events about one row are selected, else None."""
         if self.rows is None or len(self.rows) != 1 or len(self.rows[0]) != 1:
             return None
         return self.rows[0].start
 
     def begin(self, history: History) -> Position:
-        """The position from which to read a history."""
+        """Return the position from which a history must be read."""
         return START if self.since is None else history.position_at(self.since)
 
 
@@ -159,7 +162,7 @@ def _events(
 
 
 class _Added:
-    """Collects the rows that one commit has added, for one event."""
+    """Collects the rows that one commit has added, to make one event of them."""
 
     __slots__ = ("at", "count", "first", "last")
 
@@ -185,7 +188,7 @@ class _Added:
 
 
 def _may_be_wanted(line: bytes, choice: Choice) -> bool:
-    """Return whether the line must be decoded, because it may hold a selected event."""
+    """Return whether the line may contain a selected event, so that it must be decoded."""
     if choice.rows is None and choice.level is None:
         return True
     found = _ROW_STATUS.match(line)
@@ -203,10 +206,10 @@ def _may_be_wanted(line: bytes, choice: Choice) -> bool:
 
 
 def why_paused(history: History, redact: frozenset[str] = frozenset()) -> str:
-    """Return why the last run has ended early; "" if it hasn't, or if a redacted field may be in
-    the reason.
+    """Return why the last run has ended early.
 
-    Only the end of the journal is read: the reason is there unless much was changed since.
+    Returns "" if the run hasn't ended early, or if the reason may contain a redacted field. Only
+    the end of the journal is read. If many changes followed the run, the reason isn't found.
     """
     if not redact.isdisjoint(("message", "error_code", "error_message", "cost_cents")):
         return ""
@@ -223,8 +226,8 @@ def why_paused(history: History, redact: frozenset[str] = frozenset()) -> str:
 def last_events(history: History, count: int, choice: Choice) -> tuple[list[Event], bool]:
     """Return the last ``count`` events, oldest first, and a flag.
 
-    The flag is False only if there are certainly no earlier events. The journal is read in windows,
-    from its end backwards. Each window is larger than the one before.
+    The flag is False only if there are certainly no earlier events. The journal is read backwards
+    from its end, in windows. Each window is larger than the window that was read before it.
     """
     floor = choice.begin(history)
     end, window_bytes = history.end, _FIRST_WINDOW_BYTES
@@ -246,7 +249,7 @@ def last_events(history: History, count: int, choice: Choice) -> tuple[list[Even
 
 
 def event_of(record: Record) -> Event:
-    """The event for a record."""
+    """Make the event for a record."""
     if isinstance(record, RowStatusRecord):
         return _row_event(record)
     if isinstance(record, RowStepRecord):
@@ -353,7 +356,7 @@ def _value_text(value: Any) -> str:
 
 
 def _elsewhere_text(record: LogRecord) -> str:
-    """A description of a change on another copy, made from the details of the record."""
+    """Describe a change that was made in another copy. The record's details contain the change."""
     change = record.details.get(ELSEWHERE) if isinstance(record.details, dict) else None
     if not isinstance(change, dict):
         return ""

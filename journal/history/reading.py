@@ -1,7 +1,8 @@
 """Reads records and log messages of verified commits, in the order in which they were written.
 
-The index holds only the present state of a job. A :class:`History` reads the records that led to
-this state, in constant memory and from any position. So a program can follow a running job.
+The index contains only the present state of a job. A :class:`History` reads the records that led to
+this state. It needs constant memory, and can begin at any position. So a program can follow a
+running job.
 """
 
 from __future__ import annotations
@@ -27,18 +28,19 @@ from journal.ids import MAX_ROW_NUMBER
 from journal.model import LOG_LEVELS, LogEntry
 from journal.store.journal import Journal
 
-# replaces a time that can't be read, so that reading begins before it
+# This time replaces a time that can't be read. So reading begins before the unreadable record.
 _LATE = datetime.max.replace(tzinfo=UTC)
-_LINE = b'{"type":"'  # the beginning of a line as this package writes it; other writers may order members differently
+# The beginning of a line as this package writes it. Other writers may order members differently.
+_LINE = b'{"type":"'
 _LOG_LINE = _LINE + b'log",'
 
 
 class Entry(NamedTuple):
-    """A record, its position, and the position after it.
+    """A record with its place in the journal.
 
     - ``offset``: where the record begins in the file, in bytes.
-    - ``after``: the end of the block of whole commits that holds the record.
-    - ``ends``: whether the record is the last one of that block.
+    - ``after``: the position after the block of commits that contains the record.
+    - ``ends``: True if the record is the last record of that block.
 
     To continue later, begin at ``after`` of the last entry whose ``ends`` is true.
     """
@@ -50,30 +52,29 @@ class Entry(NamedTuple):
 
 
 class History:
-    """A journal up to its last commit at the time when this object is made.
+    """A journal up to the commit that was the last when this object was made.
 
-    A later History can continue at ``end``. Methods raise StorageError, and, if the file was
-    changed, JournalDamagedError.
+    A later History can continue at ``end``. The methods raise StorageError. If somebody has changed
+    the file, they raise JournalDamagedError.
     """
 
     def __init__(self, journal: Journal) -> None:
-        """The caller holds the journal's mutex during this call, but not during later reads."""
+        """Hold the journal's mutex during this call. Later reads don't need the mutex."""
         journal.refresh()
         self._file = journal.file
         self._exact = journal.exact
         self.end = journal.position
 
     def continues(self, position: Position) -> bool:
-        """Return whether reading can continue at ``position``, which is the end of an earlier
-        History.
+        """Return whether reading can continue at ``position``, the end of an earlier History.
 
-        Returns False if another file has replaced the journal since then: after a repair, or
-        because there is another job with this id.
+        Returns False if a different file has replaced the journal since then. This happens after a
+        repair, or if a new job has the same id.
         """
         return position.offset <= self.end.offset and has_seal(self._file, position)
 
     def blocks(self, begin: Position = START, end: Position | None = None) -> Iterator[Block]:
-        """The verified lines from one position to another."""
+        """Yield the verified lines from ``begin`` to ``end``, in blocks."""
         return blocks_between(self._file, begin, self.end if end is None else end)
 
     def blocks_of_row(
@@ -83,10 +84,10 @@ class History:
         end: Position | None = None,
         others: Collection[bytes] = (),
     ) -> Iterator[Block]:
-        """Verified lines from one position to another, with all records and log messages of a row.
+        """Yield blocks of verified lines that contain all records and log messages of a row.
 
-        ``others``: lines that hold one of these texts are in the blocks, too. Most other lines are
-        left out, and aren't verified.
+        The blocks also contain all lines with one of the texts in ``others``. Most lines without
+        these are left out, and aren't verified.
         """
         row = b'"row":%d' % number
         elsewhere = b'"row": %d' % number  # as other writers may write it
@@ -94,7 +95,7 @@ class History:
         return blocks_with(self._file, texts, begin, self.end if end is None else end)
 
     def entries(self, begin: Position = START) -> Iterator[Entry]:
-        """All records from ``begin`` on."""
+        """Yield all records from ``begin`` on."""
         for block in self.blocks(begin):
             offset = block.offset
             last = len(block.lines) - 1
@@ -104,7 +105,10 @@ class History:
                 offset += len(line) + 1
 
     def logs(self, begin: Position, redact: frozenset[str] = frozenset()) -> Iterator[LogEntry]:
-        """The log messages, with the fields in ``redact`` hidden. Other lines are not decoded."""
+        """Yield the log messages from ``begin`` on, with the fields in ``redact`` hidden.
+
+        Lines that aren't log messages aren't decoded.
+        """
         for block in self.blocks(begin):
             for number, line in enumerate(block.lines):
                 if line.startswith(_LOG_LINE) or not line.startswith(_LINE):
@@ -113,21 +117,20 @@ class History:
                         yield log_entry(redacted_members(record, redact))
 
     def record(self, block: Block, number: int) -> Record:
-        """The record in line ``number`` (0-based) of a block."""
+        """Return the record in line ``number`` (0-based) of a block."""
         return record_in(self._file, block, number, exact=self._exact)
 
     # --- where to begin
 
     def position_before(self, offset: int, lowest: Position = START) -> Position:
-        """Return the last position up to ``offset`` (bytes), or ``lowest`` if that is later."""
+        """Return the last position up to ``offset`` (bytes), or ``lowest`` if it is later."""
         return seal_before(self._file, min(offset, self.end.offset), lowest.offset) or lowest
 
     def position_at(self, moment: datetime) -> Position:
-        """Return a position before all records since ``moment``, close to the first of these
-        records.
+        """Return a position just before the first record since ``moment``.
 
-        Times never go back in a journal, so a binary search finds the position in a few reads. At
-        most one commit after the position is older than ``moment``.
+        At most one commit after the position is older than ``moment``. Times never go back in a
+        journal, so a binary search finds the position in a few reads.
         """
         before = START
         low, high = 0, self.end.offset  # no position between ``before`` and ``low`` is a better one
@@ -144,8 +147,9 @@ class History:
 
 
 def log_entry(record: LogRecord) -> LogEntry:
-    """A log record as a LogEntry. Members with a wrong type, written by other programs, are
-    dropped.
+    """Convert a log record to a LogEntry.
+
+    Other programs may have written members with a wrong type. These are left out.
     """
     row: Any = record.row
     is_row = type(row) is int and 0 < row <= MAX_ROW_NUMBER
@@ -160,12 +164,12 @@ def log_entry(record: LogRecord) -> LogEntry:
 
 
 def _logged_at(record: LogRecord) -> datetime:
-    """When the message was made: before its commit, if an attempt has logged it."""
+    """Return when the message was made. An attempt makes a message before the message's commit."""
     if record.logged_at is None:
         return record.at
     try:
         at = msgspec.convert(record.logged_at, datetime)
     except msgspec.ValidationError:
         return record.at
-    # The clock of another machine may be wrong.
+    # The clock of another machine may be ahead.
     return record.at if at.tzinfo is None else min(record.at, at.astimezone(UTC))

@@ -44,12 +44,12 @@ _OF_HEADERS = ("original_command", "description", "metadata")
 # The members of a row that can be hidden, in addition to its data.
 HIDEABLE = frozenset((*_OF_OUTCOMES, "idempotency_key"))
 
-# For each member with text or JSON of the caller: the field name that hides it. Ids, numbers,
-# statuses, times, names of steps and the job's name are never hidden.
+# The members that hold text or JSON of the caller. Each is mapped to the field name that hides it.
+# Ids, numbers, statuses, times, names of steps and the job's name are never hidden.
 _HELD: dict[type[msgspec.Struct], dict[str, str]] = {
     Job: {
         **{name: name for name in (*_OF_HEADERS, "error_code", "error_message")},
-        "resume_command": "original_command",  # which it repeats
+        "resume_command": "original_command",  # it repeats the original command
     },
     JobRow: {name: name for name in ("data", *_OF_OUTCOMES, "idempotency_key")},
     JobRecord: {name: name for name in _OF_HEADERS},
@@ -67,11 +67,11 @@ OWN_NAMES = frozenset(name for held in _HELD.values() for name in held.values())
 
 # Checksums of hidden data are hidden too, since they could confirm a guess.
 _DIGESTS = {RowRecord: "checksum", RowDataRecord: "checksum", JobRow: "row_checksum"}
-_NO_ID = "0" * 16  # instead of an origin's
+_NO_ID = "0" * 16  # replaces the id of an origin
 
 
 def names_in(record: Record) -> Iterator[str]:
-    """The keys in a record's JSON values. Each of them can be the name of a hidden field."""
+    """Yield the keys in a record's JSON values. Each key can be the name of a hidden field."""
     for member in _HELD.get(type(record), ()):
         yield from _keys_of(getattr(record, member))
 
@@ -86,10 +86,11 @@ def _keys_of(value: Any) -> Iterator[str]:
 
 
 def redacted(value: Any, names: frozenset[str]) -> Any:
-    """A copy of a JSON value with "[REDACTED]" for the value of each key in ``names``.
+    """Return a copy of a JSON value with "[REDACTED]" for the value of each key in ``names``.
 
-    ``names`` come from :func:`journal.format.arguments.check_fields`. Keys are compared as a whole, at any depth and
-    ignoring case: "zip" doesn't match "zip_code". Text is not searched.
+    ``names`` comes from :func:`journal.format.arguments.check_fields`. Keys are compared at any
+    depth, and case is ignored. A key must match a name completely: "zip" doesn't match "zip_code".
+    Text is not searched.
     """
     if isinstance(value, dict):
         return {
@@ -104,24 +105,25 @@ def redacted(value: Any, names: frozenset[str]) -> Any:
 def redacted_members(value: Shown, names: frozenset[str]) -> Shown:
     """Return a copy of a record, job or row in which the fields in ``names`` are hidden.
 
-    ``names`` comes from :func:`journal.format.arguments.check_fields`. A hidden object keeps its keys. A hidden number becomes
-    ``None``. ``usage`` loses its hidden entries.
-    Values that are computed from hidden data are hidden too: a checksum, an idempotency key, the id
-    of an origin. Histories, exports, reports and listings all use this function.
+    ``names`` comes from :func:`journal.format.arguments.check_fields`. A hidden object keeps its
+    keys. A hidden number becomes ``None``. ``usage`` loses its hidden entries.
+
+    Values that are computed from hidden data are hidden, too. These are a checksum, an idempotency
+    key and the id of an origin. Histories, exports, reports and listings all use this function.
     """
     if not names:
         return value
     if isinstance(value, LogRecord) and "original_command" in names:
-        names |= {"resume"}  # the record of a run contains the command too
+        names |= {"resume"}  # the record of a run contains the command, too
     if "error_message" in names:
-        names |= {"traceback"}  # it ends with the message
+        names |= {"traceback"}  # a traceback ends with the message
     hidden: dict[str, Any] = {}
     for member, name in _HELD.get(type(value), {}).items():
         held = getattr(value, member)
         if held is None:
             continue
         shown = REDACTED if name in names else redacted(held, names)
-        if member == "usage":  # its values must stay numbers
+        if member == "usage":  # usage values must stay numbers
             shown = {
                 key: number
                 for key, number in held.items()
@@ -155,5 +157,5 @@ def redacted_members(value: Shown, names: frozenset[str]) -> Shown:
 
 
 def _is_of_id(key: str, row_id: str) -> bool:
-    """Return whether a key is made from the row's id only, so that it reveals no hidden data."""
+    """Return whether a key is made only from the row's id, so that the key reveals no data."""
     return key == row_id or key.startswith((f"{row_id}.", f"{row_id}#"))

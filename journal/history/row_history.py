@@ -1,4 +1,4 @@
-"""Everything that a journal holds about one row: its attempts, steps, messages and other changes."""
+"""Reads everything that a journal contains about one row: attempts, steps, messages, changes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from journal.history.reading import History, log_entry
 from journal.history.redact import redacted_members
 from journal.model import JobRow, LogEntry, RowStep
 
-# The newest attempts, messages and changes that are kept, of each kind.
+# How many attempts, how many messages and how many changes are kept. The newest are kept.
 MAX_KEPT = 1000
 MAX_KEPT_BYTES = 16 << 20
 
@@ -29,14 +29,18 @@ _LOG = b'{"type":"log",'
 class RowAttempt(msgspec.Struct, kw_only=True):
     """An attempt at a row.
 
-    - ``number``: the attempts of a row count from 1.
-    - ``outcome``: "completed", "failed", "skipped", "needs_review", "repeated" (it failed, and the
-      row became pending again), "given_back" (it never began, or did nothing), or "processing" (it has no outcome
-      yet).
-    - ``started_at``, ``ended_at``: aware datetimes in UTC. ``took_s``: seconds; None if unknown,
-      also because the run has died.
-    - ``host``, ``version``: of the run in which the attempt began. ``host`` is None if the attempt
-      was made on another copy of the job.
+    - ``number``: the number of the attempt. The row's first attempt has number 1.
+    - ``outcome``: one of these words.
+
+      - "completed", "failed", "skipped" and "needs_review" are the statuses of the row.
+      - "repeated": the attempt failed, and the row became pending again.
+      - "given_back": the attempt never began, or did nothing.
+      - "processing": the attempt has no outcome yet.
+
+    - ``started_at``, ``ended_at``: aware datetimes in UTC.
+    - ``took_s``: the duration in seconds. None if it is unknown, for example because the run died.
+    - ``host``, ``version``: the host and the version of the run in which the attempt began.
+      ``host`` is None if the attempt was made in another copy of the job.
     - The other members are those of :class:`JobRow`.
     """
 
@@ -60,16 +64,17 @@ class RowAttempt(msgspec.Struct, kw_only=True):
 
 
 class RowHistory(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that a journal holds about one row, each kind of thing oldest first.
+    """Everything that a journal contains about one row. Each member is in the order of time.
 
     - ``row``: the row as it is now.
-    - ``attempts``: its attempts.
-    - ``steps``: its steps since its last redo.
-    - ``logs``: messages about it, of its attempts and of :meth:`JobService.log`.
-    - ``changes``: other changes: new data, retries and redos by a person, settled reviews. Each has
-      ``at``, ``kind``, ``text`` and ``details``, as in ``journal log``.
-    - ``left_out``: how many older attempts, messages and changes were left out. Of each, the newest
-      1,000 are kept, with at most 16 MiB.
+    - ``attempts``: the row's attempts.
+    - ``steps``: the row's steps since its last redo.
+    - ``logs``: the messages about the row, from its attempts and from :meth:`JobService.log`.
+    - ``changes``: all other changes of the row: new data, retries and redos by a person, and
+      settled reviews. Each change has ``at``, ``kind``, ``text`` and ``details``, as in
+      ``journal log``.
+    - ``left_out``: how many older attempts, messages and changes were left out. The newest 1,000
+      attempts, messages and changes are kept, with at most 16 MiB of each.
     """
 
     row: JobRow
@@ -81,7 +86,7 @@ class RowHistory(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Newest(Generic[Item]):
-    """The newest items of a row, within the bounds."""
+    """The newest items of a row, up to the limits MAX_KEPT and MAX_KEPT_BYTES."""
 
     def __init__(self) -> None:
         self._items: deque[tuple[Item, int]] = deque()
@@ -93,14 +98,14 @@ class _Newest(Generic[Item]):
         self._count_bytes(size_bytes)
 
     def grow(self, by_bytes: int) -> None:
-        """Count more bytes for the newest item."""
+        """Add ``by_bytes`` to the size of the newest item."""
         item, size_bytes = self._items.pop()
         self._items.append((item, size_bytes + by_bytes))
         self._count_bytes(by_bytes)
 
     def _count_bytes(self, count: int) -> None:
         self._bytes += count
-        # the newest item is never left out
+        # The newest item is never left out.
         while len(self._items) > 1 and (
             len(self._items) > MAX_KEPT or self._bytes > MAX_KEPT_BYTES
         ):
@@ -125,7 +130,7 @@ class _Reader:
         self._host: str | None = None
 
     def wants(self, line: bytes) -> bool:
-        """Whether the line may hold a record about the row, or the start of a run."""
+        """Return whether the line may be a record about the row, or the start of a run."""
         found = _RECORD.match(line)
         if found is not None:
             return int(found[2]) == self._number and found[1] not in (b"row", b"row_step")
@@ -175,7 +180,7 @@ class _Reader:
         if outcome is not None:
             attempt.took_s = outcome.took_s
         for name in _OF_OUTCOME:
-            if not (record.given_back and name in _OF_ERROR):  # the error of an earlier attempt
+            if not (record.given_back and name in _OF_ERROR):  # not the error of an earlier attempt
                 setattr(attempt, name, getattr(record, name))
         self.attempts.grow(size_bytes)
 
@@ -196,10 +201,10 @@ _OF_OUTCOME = (
 def read_row_history(
     history: History, row: JobRow, steps: tuple[RowStep, ...], names: frozenset[str]
 ) -> RowHistory:
-    """Read the history of a row, with the fields ``names`` hidden, in a bounded amount of memory.
+    """Read the history of a row in a bounded amount of memory. The fields in ``names`` are hidden.
 
-    ``row`` and ``steps`` are of the same commit as ``history``. Raises the errors of
-    :meth:`History.blocks`.
+    ``row`` and ``steps`` must be as they were after the last commit of ``history``. Raises the
+    errors of :meth:`History.blocks`.
     """
     reader = _Reader(row.row_number)
     for block in history.blocks_of_row(row.row_number, others=(b'"run"',)):

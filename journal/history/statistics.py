@@ -20,19 +20,19 @@ from journal.history.durations import OutcomeReader, RecordedOutcome, moment_at
 from journal.history.events import reopened_text
 from journal.history.reading import Entry
 
-# Widths of a bucket in ms. Each is a multiple of the previous width, so that buckets can be merged.
-# Wider buckets double the last width.
+# Widths of a bucket in ms. Each width is a multiple of the previous one, so that buckets can be
+# merged. Wider buckets have the last width times a power of 2.
 _WIDTHS_MS = [
     *(100, 500, 1_000, 5_000, 10_000, 30_000, 60_000, 300_000, 600_000, 1_800_000, 3_600_000),
     *(10_800_000, 21_600_000, 43_200_000, 86_400_000, 604_800_000, 2_419_200_000),
 ]
 MAX_BUCKETS = 60
 MAX_EVENTS = 200
-_BINS_PER_OCTAVE = 8  # so a quantile has an error of at most 4.5 %
+_BINS_PER_OCTAVE = 8  # quantiles have an error of at most 4.5 %
 
 
 class Latencies:
-    """A histogram of durations in seconds: number, maximum, and quantiles within 5 %."""
+    """A histogram of durations in seconds: their number, maximum, and quantiles within 5 %."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -50,8 +50,9 @@ class Latencies:
         self._bins.update(other._bins)
 
     def quantile_s(self, share: float) -> float | None:
-        """Return the duration that a ``share`` of all durations (0 to 1) doesn't exceed. Returns
-        ``None`` if there are no durations.
+        """Return a quantile: a share (0 to 1) of all durations is not longer than the result.
+
+        Returns ``None`` if there are no durations.
         """
         rank = share * self.count
         for number in sorted(self._bins):
@@ -62,7 +63,7 @@ class Latencies:
 
 
 class Bucket:
-    """The attempts that ended between ``begin`` and the next bucket, counted by status."""
+    """The attempts that ended from ``begin`` until the next bucket, counted by status."""
 
     def __init__(self, begin: datetime) -> None:
         self.begin = begin
@@ -71,7 +72,10 @@ class Bucket:
 
 
 class Timeline:
-    """Counts outcomes in at most MAX_BUCKETS buckets of time, which get wider as time passes."""
+    """Counts outcomes in at most MAX_BUCKETS buckets of time.
+
+    The buckets get wider as time passes.
+    """
 
     def __init__(self) -> None:
         self._step = 0
@@ -97,7 +101,7 @@ class Timeline:
             bucket.latencies.add(outcome.took_s)
 
     def buckets(self) -> list[Bucket]:
-        """All buckets from the first to the last that has an outcome, including empty ones."""
+        """Return the buckets from the first to the last with an outcome, and empty ones between."""
         if not self._buckets:
             return []
         return [self._bucket(number) for number in range(self._first, max(self._buckets) + 1)]
@@ -128,8 +132,8 @@ class Timeline:
 class JobEvent(NamedTuple):
     """Something that happened to the job as a whole.
 
-    ``what``: "created", a status, "running again", "reopened" or "error". ``ended_rows``: the
-    number of outcomes between this event and the next one.
+    - ``what``: "created", a status, "running again", "reopened" or "error".
+    - ``ended_rows``: the number of outcomes between this event and the next event.
     """
 
     at: datetime
@@ -139,7 +143,7 @@ class JobEvent(NamedTuple):
 
 
 def _run_text(details: object) -> str | None:
-    """Name the process that started a run, if ``details`` are those of a record of a run."""
+    """Return a text that names the process of a run, or None if ``details`` aren't of a run."""
     match details:
         case {"run": {"host": host, **run}}:
             words = {"user": "by", "pid": "as process", "version": "with rowjournal"}
@@ -151,12 +155,13 @@ def _run_text(details: object) -> str | None:
 class JobStatistics:
     """Throughput, latency and job events of a history.
 
-    - ``timeline``: all attempts that ended, including repeated ones. Rows that were settled without
-      being started, for example by a person the next day, are left out. They count only in a job
+    - ``timeline``: all attempts that ended, including repeated attempts. A row that was settled
+      without being started, for example by a person, is left out. Such rows count only in a job
       that records no starts.
     - ``repeated``: how many attempts failed and were followed by another attempt.
     - ``latencies``: how long attempts took.
-    - ``events``: the last MAX_EVENTS events. ``earlier_events``: the number of events before them.
+    - ``events``: the last MAX_EVENTS events.
+    - ``earlier_events``: the number of events before these.
     """
 
     def __init__(self, history: Iterable[Entry]) -> None:
@@ -165,7 +170,7 @@ class JobStatistics:
         self.repeated = 0
         self.events: list[JobEvent] = []
         self.earlier_events = 0
-        self._ended = 0  # since the last event
+        self._ended = 0  # the number of outcomes since the last event
         self._reader = OutcomeReader(self._forget)
         is_running = run_began = False
         for entry in history:
@@ -180,7 +185,7 @@ class JobStatistics:
                 self._note(record.at, "reopened", reopened_text(record))
                 is_running = False
             elif isinstance(record, JobStatusRecord):
-                # A run that changes the status is counted by its own record.
+                # If a run has changed the status, the record of the run was already counted.
                 if record.status != "running" or not run_began:
                     self._note(record.at, record.status, "")
                 is_running = record.status == "running"
@@ -192,7 +197,7 @@ class JobStatistics:
                     continue
             elif isinstance(record, JobErrorRecord):
                 self._note(record.at, "error", f"{record.code}: {record.message}")
-            run_began = False  # if the run changes the status, its next record says so
+            run_began = False  # only the record just after a run's record is the run's own change
         self._close_event()
         self.latencies = Latencies()
         for bucket in self.timeline.buckets():
@@ -200,7 +205,10 @@ class JobStatistics:
 
     @property
     def attempts_per_s(self) -> float | None:
-        """Attempts that ended per second, from the first to the last; ``None`` for fewer than 2."""
+        """Attempts that ended per second, between the first end and the last end.
+
+        ``None`` for fewer than 2 attempts.
+        """
         if self.first_end_at is None or self.last_end_at is None:
             return None
         took_s = (self.last_end_at - self.first_end_at).total_seconds()

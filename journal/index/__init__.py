@@ -1,12 +1,12 @@
 """A job in memory: its state, and for each row its status, offsets and attempts.
 
-- ``columns``: stores the rows in arrays with one entry for each row, and makes read-only views that
-  later changes don't affect.
+- ``columns``: stores the rows in arrays with one entry for each row, and makes read-only views.
+  Later changes don't affect a view.
 - ``index``: keeps the state of the job, answers queries, and makes changes that can be undone.
 - ``replay``: applies verified commits to an index. This is the hot loop of opening a job.
 - ``hint``: saves the index in a file, like Bitcask's hint files. The file can be deleted without
   loss.
-- ``heads``: saves what a listing needs of all jobs of a store, in a file like the hint.
+- ``heads``: saves a head for each job of a store: the facts that a listing shows.
 - ``summary``: makes ``Job`` and ``JobSummary`` from an index.
 
 May import: ``format`` and the layers below it (see ``docs/architecture.md``).

@@ -2,11 +2,11 @@
 
 A row takes about 21 bytes: its status, the offset of its ``row`` record, the offset of its latest
 ``row_status`` record, and its number of attempts. The columns correspond to the key directory of
-Bitcask. The rows themselves stay in the file.
+Bitcask. The data of the rows stays in the file.
 
-A new view shares the columns of the index and copies nothing. It holds the **lease** of the
-columns. If a view still holds the lease before the next change, the index first makes a copy of its
-columns.
+A new view shares the columns of the index and copies nothing. The view references the **lease** of
+the columns, an object that stands for the right to read them. Before a change, the index checks
+whether a view still references the lease. If so, the index first copies the columns.
 """
 
 from __future__ import annotations
@@ -50,18 +50,20 @@ class Columns:
         self.row_offsets = array("Q")
         self.status_offsets = array("Q")  # 0: no row_status record yet (offset 0 is the job record)
         self.attempts = array("I")
-        # For each row, the number of attempts before its last retry or redo, and the number given
-        # back since. Both don't count for limits. None: 0 for all rows.
+        # For each row: the number of attempts before its last retry or redo (``earlier``), and the
+        # number of attempts given back since (``given_back``). Neither counts for limits. None
+        # means 0 for all rows.
         self.earlier: array[int] | None = None
         self.given_back: array[int] | None = None
         self.numbers: array[int] | None = None  # None: row numbers are 1, 2, 3, ...
-        # The steps of all rows, in three columns that are None until the first step. The last two
-        # have an entry for each ``row_step`` record: its offset, and the entry of the same row
-        # before it. ``step_heads`` has each row's latest entry. Entries count from 1; 0: none.
+        # The steps of all rows, in three columns that are None until the first step.
+        # ``step_offsets`` and ``step_previous`` have an entry for each ``row_step`` record: its
+        # offset, and the number of the previous entry of the same row. ``step_heads`` has an entry
+        # for each row: the number of its latest step entry. Numbers begin at 1. 0 means no entry.
         self.step_heads: array[int] | None = None
         self.step_offsets: array[int] | None = None
         self.step_previous: array[int] | None = None
-        # Set if the columns come from a hint, since these can't be changed in place.
+        # Set from the start if the columns come from a hint, since they can't be changed in place.
         self.lease: Lease | None = None
 
     def copy(self) -> Columns:
@@ -83,14 +85,15 @@ class Columns:
         return position + 1 if self.numbers is None else self.numbers[position]
 
     def earlier_attempts(self, position: int) -> int:
-        """How many attempts of the row don't count: before its last reset, and those given back
-        since.
+        """Return how many attempts of the row don't count for limits.
+
+        These are the attempts before the row's last reset, and the attempts given back since.
         """
         given_back = 0 if self.given_back is None else self.given_back[position]
         return self.attempts_before_reset(position) + given_back
 
     def attempts_before_reset(self, position: int) -> int:
-        """The number of the last attempt before the row's last retry or redo."""
+        """Return how many attempts the row had before its last retry or redo."""
         return 0 if self.earlier is None else self.earlier[position]
 
     def reset_attempts(self, position: int) -> None:
@@ -102,7 +105,7 @@ class Columns:
             self.given_back[position] = 0
 
     def give_back_attempt(self, position: int) -> None:
-        """Don't count the row's last attempt for limits."""
+        """Exclude the row's last attempt from the count for limits."""
         if self.given_back is None:
             self.given_back = self._zeros()
         self.given_back[position] += 1
@@ -120,13 +123,16 @@ class Columns:
         self.step_heads[position] = len(self.step_offsets)
 
     def head_of_steps(self, position: int) -> tuple[int, int]:
-        """The row's latest entry, and the number of entries, for :meth:`restore_steps`."""
+        """Return the number of the row's latest step entry, and how many entries all rows have.
+
+        :meth:`restore_steps` needs both.
+        """
         if self.step_heads is None or self.step_offsets is None:
             return 0, 0
         return self.step_heads[position], len(self.step_offsets)
 
     def restore_steps(self, position: int, head: int, count: int) -> None:
-        """Undo a change of the row's steps, even one that an exception has interrupted."""
+        """Undo a change of the row's steps, even if an exception interrupted the change."""
         if self.step_heads is not None:
             self.step_heads[position] = head
         if self.step_offsets is not None:
@@ -140,7 +146,7 @@ class Columns:
             self.step_heads[position] = 0
 
     def offsets_of_steps(self, position: int) -> list[int]:
-        """The offsets of the row's ``row_step`` records since its last redo, in their order."""
+        """Return the offsets of the row's ``row_step`` records since its last redo, in order."""
         if self.step_heads is None or self.step_offsets is None or self.step_previous is None:
             return []
         offsets, entry = [], self.step_heads[position]
@@ -151,7 +157,10 @@ class Columns:
 
 
 class StatusColumns(Columns):
-    """Columns with only the statuses, one byte a row, for an index that only counts rows."""
+    """Columns that store only the statuses. An index that only counts rows uses them.
+
+    A row takes one byte.
+    """
 
     __slots__ = ()
 
@@ -188,14 +197,14 @@ class _NoColumn:
 class Lease:
     """An object that all views of the same columns reference.
 
-    While a lease is referenced, its columns must not change.
+    As long as a view references the lease, the columns must not change.
     """
 
     __slots__ = ("__weakref__",)
 
 
 class View:
-    """The rows that had certain statuses (or all rows) when the view was taken.
+    """All rows, or the rows that had certain statuses, when the view was made.
 
     Later changes don't affect the view. Rows are ordered by number.
     """
@@ -249,12 +258,12 @@ class View:
             return [number + first for number in numbers]
         if not numbers:
             return []
-        self.position(max(numbers[0], numbers[-1]))  # this also finds all rows before it
+        self.position(max(numbers[0], numbers[-1]))  # also finds all positions before it
         return [found[number] for number in numbers]
 
 
 def _marked(statuses: bytearray, codes: Collection[int]) -> tuple[bytearray, int]:
-    """Return one byte for each row, and the value of the bytes that stand for one of ``codes``."""
+    """Return a byte for each row, and a value. The bytes of rows with one of ``codes`` have it."""
     if len(codes) == 1:
         return statuses, next(iter(codes))
     return statuses.translate(bytes(code in codes for code in range(256))), 1

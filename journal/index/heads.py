@@ -1,13 +1,14 @@
-"""``.heads.hint`` in a store: the jobs, the times when they were created, and their statuses.
+"""``.heads.hint`` in a store: the ids, names, creation times and statuses of the store's jobs.
 
 The entry of a job is its **head**. A listing doesn't open jobs whose head is in this file. The file
 is derived from the journals, and can be deleted. A head is used only if all of this holds:
 
-- The journal is the same file, by inode, and its size and ctime are those in the head. No program
-  can set a ctime.
-- Its ctime was at least two seconds ago when the head was read. Within a shorter time, a file
+- The journal is the same file as when the head was read. The inode, the size and the ctime show
+  this. No program can choose a ctime.
+- When the head was read, the ctime was at least two seconds old. Within a shorter time, a file
   system may give two changes the same ctime.
-- The system wasn't restarted since. A crash of the system may lose unsynced commits.
+- The system wasn't restarted since the head was read. A crash of the system may lose unsynced
+  commits.
 """
 
 from __future__ import annotations
@@ -41,10 +42,10 @@ from journal.fs.handles import DerivedFile
 from journal.fs.names import HEADS_NAME, JOURNAL_NAME
 from journal.model import JobStatus
 
-_VERSION = 2  # change it also when the order of JobStatus changes
-_MIN_READ = 100  # the file is written after this number of new heads, or 1/64 of all
-_MAX_BYTES = 1 << 16  # of a journal that is read for its status; larger ones have their own hint
-_MAX_HINT_BYTES = 1 << 28  # of this file, for about a million jobs
+_VERSION = 2  # increment it also when the order of JobStatus changes
+_MIN_READ = 100  # the file is written if this number of heads, or 1/64 of all heads, are new
+_MAX_BYTES = 1 << 16  # larger journals aren't read for the status, since they have a hint
+_MAX_HINT_BYTES = 1 << 28  # the maximum size of this file, enough for about a million jobs
 _SETTLED_NS = 2_000_000_000
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _STATUSES = ("", *JobStatus)  # "": not known
@@ -64,7 +65,10 @@ _OTHER_RECORDS = tuple(
 
 
 class _File(msgspec.Struct):
-    """The first line of the file, after its crc. The other columns of :class:`Heads` follow it."""
+    """The first line of the file, after the line's crc.
+
+    The other columns of :class:`Heads` follow this line.
+    """
 
     version: int
     boot_id: str
@@ -95,8 +99,9 @@ class Heads:
         self._new = 0  # how many heads were read from journals
 
     def load(self, job_ids: Iterable[str], *, with_status: bool) -> list[str]:
-        """Load the heads of these jobs that an earlier listing has stored. Returns the ids of the
-        jobs that have no stored head, or whose stored head is out of date.
+        """Load the heads that earlier listings have stored.
+
+        Returns those of ``job_ids`` that have no stored head, or whose stored head is out of date.
         """
         if self._read_file():
             states = files.states_in(self._root_text, self._ids, JOURNAL_NAME)
@@ -106,11 +111,11 @@ class Heads:
                     known = map(all, zip(known, self._statuses, strict=True))
                 kept = list(known)
                 self._choose(lambda column: compress(column, kept))
-        # In the order of their names, since jobs with similar names are often close on the disk.
+        # The ids are sorted, since jobs with similar ids are often close on the disk.
         return sorted(set(job_ids).difference(self._ids))
 
     def _choose(self, choose: Callable[[Sequence[Any]], Iterable[Any]]) -> None:
-        """Replace each column with what ``choose`` returns for it."""
+        """Replace each column by the entries that ``choose(column)`` returns."""
         self._ids = list(choose(self._ids))
         self._names = list(choose(self._names))
         self._created_us = array("q", choose(self._created_us))
@@ -123,7 +128,10 @@ class Heads:
         )
 
     def read(self, job_id: str, *, with_status: bool) -> bool:
-        """Read a head from the beginning of a journal. Returns False if that isn't enough."""
+        """Read a head from the beginning of a journal.
+
+        Returns False if the beginning isn't enough, or can't be read.
+        """
         try:
             path = f"{self._root_text}/{job_id}/{JOURNAL_NAME}"
             state, data = files.read_state_and_head(path, _MAX_BYTES if with_status else 1 << 10)
@@ -139,12 +147,14 @@ class Heads:
         return True
 
     def add(self, header: JobRecord, status: str, state: FileState) -> None:
-        """Store the head of a job. ``status``: "" if it isn't known. ``state``: the state of the
-        journal before it was read.
+        """Add the head of a job.
+
+        ``status`` is "" if the status isn't known. ``state`` is the state of the journal before the
+        journal was read.
         """
         inode, size, changed_ns = state
         if not 0 < changed_ns < self._settled_ns:
-            inode = -1  # no file has it, so the head is of no use to the next listing
+            inode = -1  # no file has this inode, so the next listing won't use the head
         self._ids.append(header.id)
         self._names.append(header.name)
         self._created_us.append(us_since_1970(header.at))
@@ -172,7 +182,10 @@ class Heads:
         since: datetime | None,
         until: datetime | None,
     ) -> list[str]:
-        """The ids of the jobs that meet all conditions: see :func:`journal.store.listing.newest_ids`."""
+        """Return the ids of the jobs that meet all conditions.
+
+        See :func:`journal.store.listing.newest_ids`.
+        """
         tests: list[Iterable[bool]] = []
         if status is not None:
             wanted = {0, _STATUSES.index(status)}
@@ -195,11 +208,11 @@ class Heads:
             files.replace_derived(self._path, [b"%08x" % crc32(body), body])
 
     def _read_file(self) -> bool:
-        """Read all heads from the file. Returns False if it has none that can be used."""
+        """Read all heads from the file. Returns False if the file has no usable heads."""
         try:
             file = DerivedFile(self._path)
             size = file.size_bytes()
-            if size > _MAX_HINT_BYTES:  # a sparse file can be larger than the memory
+            if size > _MAX_HINT_BYTES:  # reading a huge sparse file would fill the memory
                 return False
             data = file.read_at(0, size)
             begin = data.find(b"\n") + 1
@@ -225,8 +238,9 @@ def us_since_1970(at: datetime) -> int:
 
 
 def _status_in(data: bytes) -> str:
-    """The status of the job whose whole journal is ``data``; "" if this function can't find it
-    out.
+    """Return the status of the job whose whole journal is ``data``.
+
+    Returns "" if this function can't determine the status.
     """
     lines, after, _ = verified_lines(data, START)
     if after.offset != len(data):

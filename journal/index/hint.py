@@ -1,25 +1,30 @@
 """``index.hint``: the index of a job up to some commit, so that opening needn't read the journal.
 
-A hint is derived from the journal and can be deleted. The first line, the header, is JSON with a
-seal. The header holds the job's state, the counts, and the last commit that the hint covers, by
-offset and crc. The columns follow one after the other, as little-endian integers. The header holds
-a crc for each block of a column. When a hint is opened, only the header and the statuses are read.
-The other columns are read block by block on demand. So even in a job of millions of rows, the first
-pending rows take only a few reads.
+A hint is derived from the journal and can be deleted. Its first line, the header, is JSON with a
+seal (a CRC-32 at the end). The header contains:
+
+- the job's state and the counts,
+- the offset and the crc of the last commit that the hint covers,
+- a crc for each block of a column.
+
+The columns follow the header, as little-endian integers. When a hint is opened, only the header and
+the column of statuses are read. The other columns are read block by block on demand. So even in a
+job of millions of rows, the first pending rows take only a few reads.
 
 A hint is used only if all of this holds:
 
-- The journal is still the same file, by inode. (The journal of a copied job is read whole.)
-- The journal contains the last commit that the hint covers, and its first line is the same.
+- The journal is still the same file, by inode. (The journal of a copied job is read completely.)
+- The journal contains the last commit that the hint covers.
+- The first line of the journal is the same as when the hint was written.
 - Nobody has edited the journal since the hint was written. The ctime of the file shows this. If the
-  journal still ends with that commit, the ctime must be the one in the hint. If commits were added,
-  the ctime must agree with the time of the last commit.
-- These times aren't ahead of the clock. Times ahead of the clock can't show whether somebody edited
-  the journal.
+  journal still ends with the last commit that the hint covers, the ctime must be the same as in the
+  hint. If commits were added, the ctime must agree with the time of the last commit.
+- The ctime and the time of the last commit aren't ahead of the clock. Otherwise they can't show
+  whether somebody edited the journal.
 - The system wasn't restarted since the hint was written, or all commits that the hint covers were
   synced. A crash of the system may lose unsynced commits.
 
-No hint is written for a journal that somebody edited after this process had read or written it.
+If somebody has edited the journal after this process read or wrote the journal, no hint is written.
 """
 
 from __future__ import annotations
@@ -54,7 +59,8 @@ from journal.index.replay import replay
 MIN_BYTES = 1 << 18
 GROWTH_BYTES = 64 << 20
 BLOCK_ROWS = 1 << 16
-_MAX_RECENT_BLOCKS = 4  # of one column, since several readers may iterate over all rows
+# Up to this number of blocks of a column stay in memory when several readers iterate over all rows.
+_MAX_RECENT_BLOCKS = 4
 _MAX_HEADER_BYTES = 1 << 20  # 10^9 rows need a fifth of this
 
 # The columns in the order of the file, with the types of their integers.
@@ -74,27 +80,29 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 _WRITING_NS = 2_000_000_000
 # In these columns, the highest byte of each integer is always 0. Another value means damage.
 _SMALL = {"attempts", "earlier", "given_back", "row_offsets", "status_offsets", "step_offsets"}
-_OF_STEPS = {"step_offsets", "step_previous"}  # an entry for each record of a step, not each row
+# These columns have an entry for each record of a step, and not for each row.
+_OF_STEPS = {"step_offsets", "step_previous"}
 
 
 class _Header(Progress, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The first line: the job's progress, the counts of the index, and the journal's identity.
 
-    ``blocks`` holds the crcs of each column's blocks of :data:`BLOCK_ROWS` rows.
+    A column is divided into blocks of :data:`BLOCK_ROWS` rows. ``blocks`` has the crcs of each
+    column's blocks.
     """
 
-    hint: Literal[8]  # increment it when replay makes another index of the same journal
+    hint: Literal[8]  # increment it when replay makes a different index of the same journal
     offset: int  # the end of the last commit that the hint covers
     crc: int
     inode: int
     changed_ns: int
-    boot_id: str  # the hint is valid for this boot of the system; empty: for every boot
+    boot_id: str  # the hint is valid only during this boot of the system; "": during every boot
     first_line_bytes: int
     first_line_crc: int
     last_at: Moment
     status_counts: list[int]
     cost_millionths: int
-    usage: dict[str, int | float] = msgspec.field(default_factory=dict)  # as yet unused: absent
+    usage: dict[str, int | float] = msgspec.field(default_factory=dict)  # {}: left out
     before_attempt: dict[int, int] = msgspec.field(default_factory=dict)
     rows: int
     steps: int  # the number of records of steps
@@ -109,7 +117,7 @@ _OF_INDEX = (
 )
 
 
-@cache  # at the first use, since most listings read no hint
+@cache  # made at the first use, since most listings read no hint
 def _header_decoder() -> msgspec.json.Decoder[_Header]:
     return msgspec.json.Decoder(_Header)
 
@@ -119,8 +127,7 @@ class _NotAHintError(Exception):
 
 
 def read_hint(directory: Path, file: JournalFile) -> tuple[Index, Position] | None:
-    """Return the index that the hint stores, and the position in ``file`` up to which the index
-    goes.
+    """Read the index from the hint. Return it with the position in ``file`` that it covers.
 
     Returns None if there is no usable hint. Blocks of the hint are read on demand. If a block turns
     out to be broken, the columns are rebuilt from the journal. Raises StorageError if the system
@@ -154,7 +161,7 @@ def _members_of_index(source: Index | _Header) -> dict[str, Any]:
 
 
 def _read_header(hint: DerivedFile) -> tuple[_Header, int]:
-    """The header of a hint, and the offset where the columns begin."""
+    """Return the header of a hint, and the offset where the columns begin."""
     data = hint.read_at(0, 1 << 16)
     end = data.find(b"\n")
     if end < 0:
@@ -194,8 +201,9 @@ def _check(header: _Header, file: JournalFile) -> JobRecord:
 def _was_written_at(changed_ns: int, file: JournalFile, size: int) -> bool:
     """Return whether the file's ctime agrees with the time in the file's last commit.
 
-    A later ctime means that somebody has edited the file. An earlier ctime means that the commit's
-    time was ahead of the clock. Then an edit after the commit can't be noticed.
+    A ctime that is later than this time means that somebody has edited the file. An earlier ctime
+    means that the commit's time was ahead of the clock. In this case, an edit after the commit
+    can't be noticed.
     """
     at = time_before(file, size)
     if at is None:
@@ -205,8 +213,9 @@ def _was_written_at(changed_ns: int, file: JournalFile, size: int) -> bool:
 
 
 def written_ns(at: datetime) -> int:
-    """Return the latest time, in ns since 1970, at which a commit with the time ``at`` may be
-    written.
+    """Return the latest time at which a commit with the time ``at`` may have been written.
+
+    The result is in ns since 1970.
     """
     return (at - _EPOCH) // timedelta(microseconds=1) * 1000 + _WRITING_NS
 
@@ -217,7 +226,7 @@ def is_ahead(at: datetime) -> bool:
 
 
 def _columns(header: _Header, source: _Source, begin: int) -> Columns:
-    """The columns of a hint. Only the statuses are read now. Copy the columns before a change."""
+    """Return the columns of a hint. Copy them before a change. Only the statuses are read now."""
     rows, blocks = header.rows, header.blocks
     names = [name for name in _TYPES if name not in OPTIONAL_COLUMNS or name in blocks]
     lengths = {name: header.steps if name in _OF_STEPS else rows for name in names}
@@ -253,16 +262,14 @@ def _columns(header: _Header, source: _Source, begin: int) -> Columns:
 def _holds(statuses: bytearray, counts: list[int]) -> bool:
     """Return whether ``counts`` says how often each status occurs."""
     return len(counts) == len(STATUSES) and all(
-        # a search takes a tenth of the time of counting
+        # For a status without rows, a search takes a tenth of the time of counting.
         statuses.count(code) == count if count else code not in statuses
         for code, count in enumerate(counts)
     )
 
 
 class _Source:
-    """Reads blocks of columns from the hint, or from the journal if a block of the hint is
-    broken.
-    """
+    """Reads blocks of columns from the hint. If a block is broken, rebuilds it from the journal."""
 
     def __init__(self, stored: DerivedFile, file: JournalFile, position: Position) -> None:
         self.stored = stored
@@ -279,8 +286,8 @@ class _Source:
 class _Column(Sequence[int]):
     """A column of a hint, used like an array. Its blocks are read on demand.
 
-    A block that is read by index stays in memory. When blocks are read by slices or iteration, only
-    the last few stay, so that reading all rows doesn't fill the memory.
+    A block that is read by index stays in memory. Of blocks that are read by slices or iteration,
+    only the last few stay, so that reading all rows doesn't fill the memory.
     """
 
     def __init__(
@@ -319,7 +326,7 @@ class _Column(Sequence[int]):
             yield from self._passing(number)
 
     def read_all(self) -> bytearray:
-        """The whole column as bytes. Raises _NotAHintError if a block is broken."""
+        """Return the whole column as bytes. Raises _NotAHintError if a block is broken."""
         found = bytearray()
         for number in range(len(self._blocks)):
             data = self._bytes_of(number)
@@ -338,7 +345,7 @@ class _Column(Sequence[int]):
         block = self._blocks[number]
         if block is not None:
             return block
-        latest = self._latest  # replaced with a new tuple, since threads may share a view
+        latest = self._latest  # threads may share a view, so this tuple is replaced, not changed
         for other, block in latest:
             if other == number:
                 return block
@@ -354,7 +361,7 @@ class _Column(Sequence[int]):
         return block
 
     def _read(self, number: int) -> array[int] | None:
-        """A block from the hint; None if the block is broken."""
+        """Return a block from the hint, or None if the block is broken."""
         data = self._bytes_of(number)
         if data is None:
             return None
@@ -370,7 +377,7 @@ class _Column(Sequence[int]):
         length = min(BLOCK_ROWS, self._length - first) * size
         try:
             data = self._source.stored.read_at(self._begin + first * size, length)
-        except OSError:  # also in a forked child, where the file is closed
+        except OSError:  # in a forked child, for example, the file is closed
             return None
         if len(data) != length or crc32(data) != self._crcs[number]:
             return None
@@ -393,8 +400,9 @@ def write_hint(
 ) -> None:
     """Write ``index`` to the hint. The index covers ``file`` up to ``position``. Raises no error.
 
-    ``durable``: whether the journal is synced up to ``position``. ``known_ns``: the latest known
-    ctime of the file. If its ctime is later, somebody has edited the file, and no hint is written.
+    ``durable`` says whether the journal is synced up to ``position``. ``known_ns`` is the latest
+    ctime of the file that this process knows. If the ctime is later now, somebody has edited the
+    file, and no hint is written.
     """
     boot_id = "" if durable else system.boot_id()
     if not durable and not boot_id:
@@ -407,7 +415,7 @@ def write_hint(
         names = [name for name in names if name != "step_heads"]
     try:
         _, changed_ns = file.size_and_change()
-        # The file was edited, or the clock was ahead, so that an edit couldn't be noticed.
+        # The file was edited, or the clock was ahead and an edit couldn't be noticed.
         if changed_ns > known_ns or known_ns > system.now_ns() + _WRITING_NS:
             directories.remove_tree(directory / HINT_NAME)
             return
@@ -433,7 +441,7 @@ def write_hint(
         if len(first) <= _MAX_HEADER_BYTES:
             blocks = (block for name in names for block in _blocks_of(columns, name))
             files.replace_derived(directory / HINT_NAME, itertools.chain([first], blocks))
-    except (OSError, JournalError, OverflowError):  # OverflowError: costs of more than 64 bits
+    except (OSError, JournalError, OverflowError):  # OverflowError: a cost of over 64 bits
         return
 
 
@@ -453,21 +461,22 @@ def is_worth_writing(end: int, hint_end: int) -> bool:
     """Return whether the journal, now ``end`` bytes long, has grown enough for a new hint.
 
     The old hint covers the journal up to byte ``hint_end``. Replaying less than ``MIN_BYTES`` takes
-    no longer than reading a hint. When a job is closed, this is the only condition. After a replay,
-    and while a job stays open, there is a second condition.
+    no longer than reading a hint. When a job is closed, this is the only condition for a new hint.
+    The two functions below are further conditions after a replay and while a job stays open.
     """
     return end - hint_end >= max(MIN_BYTES, end >> 6)
 
 
 def is_due_after_replay(replayed_bytes: int) -> bool:
-    """Whether opening a job has replayed so much that a hint should be written right away."""
+    """Return whether opening a job replayed so much that a hint should be written at once."""
     return replayed_bytes >= MIN_BYTES
 
 
 def is_due_while_open(end: int, hint_end: int) -> bool:
-    """Whether the journal has grown by ``GROWTH_BYTES`` or 25% since the hint, whichever is more.
+    """Return whether the journal has grown enough for a new hint while the job stays open.
 
-    This limits the replay after a crash. It also keeps the cost of writing hints low, since writing
-    a hint blocks other writers.
+    It must have grown by ``GROWTH_BYTES`` or 25% since the last hint, whichever is more. This
+    condition limits the replay after a crash. It also keeps the cost of writing hints low, since
+    writing a hint blocks other writers.
     """
     return end - hint_end >= max(GROWTH_BYTES, hint_end >> 2)

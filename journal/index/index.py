@@ -1,4 +1,7 @@
-"""The index of one job: the job's state, the columns of its rows, counts and queries. No I/O."""
+"""The index of one job: the job's state, the columns of its rows, counts and queries.
+
+This module does no I/O.
+"""
 
 from __future__ import annotations
 
@@ -41,8 +44,8 @@ _UNCOUNTED = ("earlier", "given_back")  # the columns of attempts that don't cou
 class Counts(msgspec.Struct, frozen=True):
     """Counts of rows.
 
-    In a :class:`JobState`, they are the differences between the counts that ``update_counts`` has
-    set and those of the rows in the index.
+    In a :class:`JobState`, the counts are differences: the counts that ``update_counts`` has set,
+    minus the counts of the rows in the index.
     """
 
     total: int = 0
@@ -52,7 +55,9 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class Retried(msgspec.Struct, frozen=True):
-    """The retry job that got this job's unfinished rows. Only older versions make such jobs."""
+    """The retry job that got this job's unfinished rows. Only older versions of the package make
+    such jobs.
+    """
 
     job: str
     host: str
@@ -68,12 +73,12 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     error: tuple[str, str] | None = None
     repaired: bool = False  # whether a repair had losses, so that rows may be missing
     counts: Counts = Counts()
-    hosts: tuple[str, ...] = ()  # the hosts of its runs, the last run's host last
-    resume_command: str | None = None  # the one of the last run
+    hosts: tuple[str, ...] = ()  # the hosts of the job's runs, the last run's host last
+    resume_command: str | None = None  # the command of the last run
     retried: Retried | None = None
     reopened_at: tuple[Moment, ...] = ()  # when each pass from the second on began
     pass_started_at: Moment | None = None  # when the current pass was first set to running
-    worked_s: float = 0.0  # the sum, over the ended passes, of the time from start to end
+    worked_s: float = 0.0  # the time from start to end, summed over all passes that ended
     version: str | None = None  # the version of the last run in this pass
     has_versions: bool = False  # whether any run had a version
     resumes: bool = False  # whether the last run had the policy "resume"
@@ -86,7 +91,10 @@ class JobState(Progress, frozen=True, kw_only=True):
 
 
 def _state_after_status(state: JobState, status: JobStatus, at: datetime) -> JobState:
-    """The state with the times that a change to ``status`` sets."""
+    """Return the state after a change to ``status`` at the time ``at``.
+
+    Only the times are new: the caller sets the status itself.
+    """
     began_at = state.pass_started_at
     if status is JobStatus.RUNNING and began_at is None:
         return msgspec.structs.replace(state, started_at=state.started_at or at, pass_started_at=at)
@@ -99,7 +107,10 @@ def _state_after_status(state: JobState, status: JobStatus, at: datetime) -> Job
 
 
 def _state_after_log(state: JobState, record: LogRecord) -> JobState:
-    """The state after a log record. Records about runs, retry jobs and merges change the state."""
+    """Return the state after a log record.
+
+    Only log records about runs, retry jobs and merges change the state.
+    """
     replace = msgspec.structs.replace
     match record.details:
         case {"run": {"host": str(host), **run}}:
@@ -108,7 +119,7 @@ def _state_after_log(state: JobState, record: LogRecord) -> JobState:
             command = resume if isinstance(resume, str) else None
             named = run.get("job_version")
             version, resumes = state.version, state.resumes
-            # Without a nonce, the record is the caller's own, or was written by an older version.
+            # A record without a nonce was logged by the caller, or by an older version.
             if isinstance(run.get("nonce"), str):
                 version = named if isinstance(named, str) else None
                 resumes = run.get("on_interrupted") == "resume"
@@ -133,7 +144,7 @@ def _keyed(header: JobRecord) -> JobRecord | None:
 
 
 class Index:
-    """The index of one job: see the module. Not thread-safe: each use needs the journal's mutex."""
+    """The index of one job: see the module. It isn't thread-safe. Hold the journal's mutex."""
 
     def __init__(self, columns: Columns | None = None) -> None:
         self.state: JobState | None = None
@@ -141,10 +152,10 @@ class Index:
         self.last_at = UNSET_TIME
         self.columns = Columns() if columns is None else columns
         self.status_counts = [0] * len(STATUSES)
-        self.cost_millionths = 0  # of a cent: integers sum exactly
-        self.usage: dict[str, int | float] = {}  # replaced by a new dict at each change
-        # By a row's position, the offset of the status that was replaced when the attempt in
-        # progress began. A row's first attempt has no entry.
+        self.cost_millionths = 0  # in millionths of a cent, since sums of integers are exact
+        self.usage: dict[str, int | float] = {}  # each change makes a new dict
+        # For each row in processing, by its position: the offset of the status record before the
+        # attempt in progress. A row in its first attempt has no entry.
         self.before_attempt: dict[int, int] = {}
         self.highest_number = 0
         self.ascending = True
@@ -184,7 +195,7 @@ class Index:
         return len(self.columns.statuses)
 
     def position_of(self, number: int) -> int | None:
-        """The position in the columns of row ``number``; None if there is no such row."""
+        """Return the position of row ``number`` in the columns, or None if there is no such row."""
         numbers = self.columns.numbers
         if numbers is None:
             return number - 1 if 0 < number <= len(self.columns.statuses) else None
@@ -200,7 +211,7 @@ class Index:
         return self._by_number
 
     def positions(self, code: int, first: int = 0) -> Iterator[int]:
-        """Yield the positions, from ``first`` on, of the rows with a status code.
+        """Yield the positions of the rows with a status code, from position ``first`` on.
 
         Rows may change during the iteration.
         """
@@ -210,7 +221,7 @@ class Index:
             position = self.columns.statuses.find(code, position + 1)
 
     def view(self, statuses: Collection[RowStatus] | None) -> View:
-        """A view of the rows that have these statuses now. None stands for all rows."""
+        """Return a view of the rows that have these statuses now. None stands for all rows."""
         codes = None if statuses is None else frozenset(CODES[status] for status in statuses)
         count = self.row_count if codes is None else sum(self.status_counts[code] for code in codes)
         order = None
@@ -219,7 +230,7 @@ class Index:
         return View(self.columns, self._take_lease(), codes, count, order=order)
 
     def view_of_new(self, first: int) -> View:
-        """A view of the rows from position ``first`` on, in the order in which they were added."""
+        """Return a view of the rows from position ``first`` on, in the order of their addition."""
         return View(self.columns, self._take_lease(), None, self.row_count - first, first=first)
 
     def _take_lease(self) -> Lease:
@@ -230,11 +241,11 @@ class Index:
     # --- changes (they can be undone until ``forget_undo`` is called)
 
     def mark(self) -> int:
-        """The current state, as a mark for :meth:`rollback`."""
+        """Return a mark of the current state for :meth:`rollback`."""
         return len(self._undo)
 
     def rollback(self, mark: int) -> None:
-        """Undo all changes since ``mark``, including one that an exception has interrupted."""
+        """Undo all changes since ``mark``, even a change that an exception has interrupted."""
         if len(self._undo) <= mark:
             return
         self.detach()
@@ -275,7 +286,7 @@ class Index:
         self.status_counts[:] = map(self.columns.statuses.count, range(len(STATUSES)))
 
     def begin_rows(self) -> None:
-        """Call this before rows are added, so that they can be undone."""
+        """Prepare the undo of added rows. Call this before rows are added."""
         self._undo.append(
             (
                 "rows",
@@ -312,7 +323,7 @@ class Index:
         self.status_counts[PENDING] += 1
 
     def add_next_rows(self, offsets: array[int]) -> None:
-        """Add pending rows that have the next numbers. All numbers must be 1, 2, 3, ... so far."""
+        """Add pending rows with the next numbers. The numbers so far must be 1, 2, 3, ..."""
         if self._lease is not None:
             self.detach()
         columns, count = self.columns, len(offsets)
@@ -346,7 +357,7 @@ class Index:
     ) -> int:
         """Set the row's status, and the offset of its record; return the row's attempts.
 
-        With ``reset``, the row's attempts are counted from zero again. "redo" also forgets the
+        With ``reset``, the row's attempts are counted from zero again, and "redo" also forgets the
         row's steps. With ``given_back``, the attempt in progress doesn't count for limits.
         """
         if self._lease is not None:
@@ -445,7 +456,7 @@ class Index:
         )
 
     def row_counts(self) -> Counts:
-        """The counts of the rows in the index."""
+        """Return the counts of the rows in the index."""
         successful, failed = self.status_counts[COMPLETED], self.status_counts[FAILED]
         return Counts(self.row_count, successful + failed, successful, failed)
 

@@ -1,7 +1,7 @@
 """Replay: applies verified commits to an index.
 
-Most of the time of reading a journal is spent here. So whole blocks of lines are decoded together,
-only the fields that the index needs are decoded, and successive records of one type are applied
+Most of the time of reading a journal is spent here. So this module decodes whole blocks of lines
+together, decodes only the fields that the index needs, and applies successive records of one type
 together.
 """
 
@@ -45,7 +45,10 @@ from journal.model import added_usage, millionths
 
 
 class BadRecordError(Exception):
-    """A record of a valid commit can't be applied. ``offset`` says where, ``why`` the reason."""
+    """A record of a valid commit can't be applied.
+
+    ``offset``: where the record is in the file. ``why``: the reason.
+    """
 
     def __init__(self, offset: int, why: UndecodableError | UnknownRecordError) -> None:
         super().__init__(offset, why)
@@ -82,12 +85,12 @@ def apply(
 ) -> None:
     """Apply verified lines (without LF). The first line is at ``offset``.
 
-    ``is_ascii``: the lines are known to be ASCII. ``records``: the lines as :func:`decode_lines`
-    returns them, if they were decoded before. Raises :class:`BadRecordError`. After an error, don't
-    use the index.
+    Pass ``is_ascii`` if all lines are known to be ASCII. If the lines were decoded before,
+    ``records`` is the result of :func:`decode_lines`. Raises :class:`BadRecordError`. After an
+    error, don't use the index.
     """
     index.detach()
-    lengths = [len(line) + 1 for line in lines]  # LF included
+    lengths = [len(line) + 1 for line in lines]  # including the LF
     offsets = list(accumulate(lengths, initial=offset))
     done = 0
     try:
@@ -103,7 +106,7 @@ def apply(
             done += _apply_records(index, records[done:], lines[done:], offsets[done:])
         if done < len(lines):
             raise _what_is_wrong_with(lines[done])
-        done -= 1  # an invalid time is an error of the last line
+        done -= 1  # if time_of() raises, the last line has the error
         index.last_at = time_of(lines[done])
     except (UndecodableError, UnknownRecordError) as error:
         raise BadRecordError(offsets[done], error) from None
@@ -118,7 +121,7 @@ def _apply_header(index: Index, line: bytes) -> None:
 
 
 def _apply_records(index: Index, records: list[Any], lines: list[bytes], offsets: list[int]) -> int:
-    """Apply records up to the first that can't be applied; return how many were applied."""
+    """Apply records, and stop at the first that can't be applied. Return how many were applied."""
     done = 0
     for kind, run in groupby(map(type, records)):
         end = done + len(list(run))
@@ -139,7 +142,7 @@ def _apply_records(index: Index, records: list[Any], lines: list[bytes], offsets
 
 
 def _decode(lines: list[bytes]) -> list[SlimRecord]:
-    """The lines as records, up to the first line that isn't a record."""
+    """Decode the lines, up to the first line that isn't a record."""
     try:
         return list(map(decode_slim, lines))
     except DECODE_ERRORS:
@@ -151,10 +154,10 @@ def _decode(lines: list[bytes]) -> list[SlimRecord]:
 
 
 def _apply_statuses(index: Index, records: list[Any], offsets: list[int]) -> int:
-    """Apply successive ``row_status`` records, up to the first for an unknown row.
+    """Apply successive ``row_status`` records, and stop at the first for an unknown row.
 
-    Returns how many were applied. The result is that of :meth:`Index.set_row` for each record, but
-    it can't be undone. One loop makes all changes, for speed.
+    Returns how many were applied. The effect is the same as :meth:`Index.set_row` for each record,
+    but can't be undone. One loop makes all changes, for speed.
     """
     columns, status_counts, codes = index.columns, index.status_counts, CODES
     statuses, status_offsets, attempts = columns.statuses, columns.status_offsets, columns.attempts
@@ -176,7 +179,7 @@ def _apply_statuses(index: Index, records: list[Any], offsets: list[int]) -> int
             before_attempt.pop(position, None)
         cost_cents = record.cost_cents
         if cost_cents:
-            if type(cost_cents) is int:  # most are; their sum needs one multiplication
+            if type(cost_cents) is int:  # most costs are; their sum needs one multiplication
                 whole_cents += cost_cents
             else:
                 index.cost_millionths += millionths(cost_cents)
@@ -195,7 +198,7 @@ def _apply_statuses(index: Index, records: list[Any], offsets: list[int]) -> int
 
 
 def _positions(index: Index, records: list[Any]) -> list[int]:
-    """Return where the rows of the records are in the columns, up to the first unknown row."""
+    """Return the positions of the records' rows in the columns, up to the first unknown row."""
     if index.columns.numbers is None:
         positions = [record.row - 1 for record in records]
         if max(positions) < index.row_count:
@@ -210,7 +213,10 @@ def _positions(index: Index, records: list[Any]) -> list[int]:
 
 
 def _apply_rows(index: Index, records: list[Any], offsets: list[int]) -> int:
-    """Apply successive ``row`` records, up to the first with a number in use; return how many."""
+    """Apply successive ``row`` records, and stop at the first whose number is already in use.
+
+    Returns how many were applied.
+    """
     columns, first, count = index.columns, index.row_count + 1, len(records)
     numbers = [record.row for record in records]
     if columns.numbers is None and numbers == list(range(first, first + count)):
@@ -224,7 +230,10 @@ def _apply_rows(index: Index, records: list[Any], offsets: list[int]) -> int:
 
 
 def _apply_data(index: Index, records: list[Any], offsets: list[int]) -> int:
-    """Apply successive ``row_data`` records, up to the first unknown row; return how many."""
+    """Apply successive ``row_data`` records, and stop at the first for an unknown row.
+
+    Returns how many were applied.
+    """
     positions = _positions(index, records)
     for position, offset in zip(positions, offsets, strict=False):
         index.columns.row_offsets[position] = offset
@@ -232,8 +241,9 @@ def _apply_data(index: Index, records: list[Any], offsets: list[int]) -> int:
 
 
 def _apply_steps(index: Index, records: list[Any], offsets: list[int]) -> int:
-    """Apply successive ``row_step`` records, up to the first for an unknown row; return how
-    many.
+    """Apply successive ``row_step`` records, and stop at the first for an unknown row.
+
+    Returns how many were applied.
     """
     positions = _positions(index, records)
     for position, offset in zip(positions, offsets, strict=False):
@@ -251,9 +261,9 @@ def _apply_job_level(index: Index, lines: list[bytes]) -> int:
 
 
 def _what_is_wrong_with(line: bytes) -> UndecodableError:
-    """The reason why a line can't be applied.
+    """Return the error that says why a line can't be applied.
 
-    If the line can't be decoded, the error of :func:`decode_record` is raised.
+    If the line can't be decoded, this function raises the error of :func:`decode_record`.
     """
     record = decode_record(line)
     if isinstance(record, RowStatusRecord):
@@ -268,7 +278,7 @@ def _what_is_wrong_with(line: bytes) -> UndecodableError:
 
 
 def _utf8(lines: list[bytes]) -> list[bytes]:
-    """The lines up to the first one that isn't UTF-8. msgspec doesn't check skipped fields."""
+    """Return the lines up to the first that isn't UTF-8. msgspec doesn't check skipped fields."""
     try:
         b"\n".join(lines).decode()
     except UnicodeDecodeError as error:
@@ -277,11 +287,11 @@ def _utf8(lines: list[bytes]) -> list[bytes]:
 
 
 def _not_too_deep(lines: list[bytes]) -> list[bytes]:
-    """The lines up to the first one that nests too deep for msgspec, which recurses in C."""
+    """Return the lines up to the first that nests too deep for msgspec, which recurses in C."""
     too_deep = (
         number
         for number, line in enumerate(lines)
-        if line.count(b"{") + line.count(b"[") > MAX_DEPTH  # most lines are done here, for speed
-        and nests_deeper_than(line, MAX_DEPTH)
+        # For most lines, this quick check is enough.
+        if line.count(b"{") + line.count(b"[") > MAX_DEPTH and nests_deeper_than(line, MAX_DEPTH)
     )
     return lines[: next(too_deep, len(lines))]

@@ -11,7 +11,7 @@ from journal.text import time_text
 
 
 def job_of(index: Index) -> Job:
-    """The job after the last commit that the index covers."""
+    """Make the ``Job`` as it is after the last commit that the index covers."""
     state = index.state
     assert state is not None, "refresh() refuses a journal without a job record"
     header = state.header
@@ -23,7 +23,7 @@ def job_of(index: Index) -> Job:
         original_command=header.original_command,
         description=header.description,
         mode=header.mode,
-        metadata=deepcopy(header.metadata),  # callers may change it
+        metadata=deepcopy(header.metadata),  # a copy, since the caller may change it
         key=header.key,
         idempotency_key=header.idempotency_key,
         retry_of=header.retry_of,
@@ -55,7 +55,7 @@ def job_of(index: Index) -> Job:
 
 
 def summary_of(index: Index) -> JobSummary:
-    """The job's summary after the last commit that the index covers."""
+    """Make the job's summary as it is after the last commit that the index covers."""
     job = job_of(index)
     summary = {name: getattr(job, name) for name in JobSummary.__annotations__}
     summary["status"] = job.status.value
@@ -66,9 +66,9 @@ def summary_of(index: Index) -> JobSummary:
 
 
 def _shown_counts(index: Index, state: JobState) -> Counts:
-    """The counts of the rows, plus the differences that ``update_counts`` has set."""
+    """Return the counts of the rows, plus the differences that ``update_counts`` has set."""
     rows, extra = index.row_counts(), state.counts
-    # If a caller has set a count too low, the retry of a failed row must not make it negative.
+    # If a caller has set a count too low, the retry of a failed row would make the count negative.
     return Counts(
         max(0, rows.total + extra.total),
         max(0, rows.processed + extra.processed),
