@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Any, get_args
 
 import msgspec
 
@@ -22,6 +22,7 @@ from journal.format.records import (
     Record,
     Reset,
     RowDataRecord,
+    RowNumber,
     RowRecord,
     RowStatusRecord,
     RowStatusText,
@@ -42,9 +43,6 @@ class _TimeRecord(msgspec.Struct):
 class _Kind(msgspec.Struct):
     type: str
     format: Any = None
-
-
-RowNumber = Annotated[int, msgspec.Meta(ge=1, le=MAX_ROW_NUMBER)]
 
 
 class SlimRow(msgspec.Struct, tag_field="type", tag="row", gc=False):

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from journal.ids import MAX_ROW_NUMBER
 from journal.model import StepState
 from journal.text import encode_json, encode_json_into, time_text
 
@@ -101,10 +102,13 @@ class Origin(msgspec.Struct, kw_only=True, frozen=True):
     at: Moment
 
 
+RowNumber = Annotated[int, msgspec.Meta(ge=1, le=MAX_ROW_NUMBER)]
+
+
 class RowRecord(
     msgspec.Struct, tag_field="type", tag="row", kw_only=True, frozen=True, omit_defaults=True
 ):
-    row: int
+    row: RowNumber
     checksum: str
     data: dict[str, Any]
     key: str | None = None
@@ -121,7 +125,7 @@ class RowDataRecord(
     including ``key``.
     """
 
-    row: int
+    row: RowNumber
     checksum: str
     data: dict[str, Any]
     key: str
@@ -138,7 +142,7 @@ class RowDataRecord(
 class RowStatusRecord(
     msgspec.Struct, tag_field="type", tag="row_status", kw_only=True, omit_defaults=True
 ):
-    row: int
+    row: RowNumber
     status: RowStatusText
     tracking_number: str | None = None
     label_path: str | None = None
@@ -170,7 +174,7 @@ class RowStepRecord(
     ``result`` belongs to "done". ``error_code`` and ``error_message`` belong to "failed".
     """
 
-    row: int
+    row: RowNumber
     attempt: AttemptNumber
     step: str
     state: StepState

@@ -13,7 +13,7 @@ from support.children import FaultyOs, place_journal, seal_commits, works
 from support.platforms import needs_boot_ids
 from support.work import lines_of
 
-from journal import JobService
+from journal import JobService, JournalDamagedError
 from journal.verify import Report, verify_job
 
 JOB = "checked"
@@ -92,6 +92,27 @@ def test_verifying_takes_little_memory_for_a_row(tmp_path: Path) -> None:
 
     peak_of(10)  # imports
     assert peak_of(20_000) - peak_of(5_000) < 15_000 * 5  # the index of an open job takes 21 bytes
+
+
+@pytest.mark.parametrize("kind", ["row", "row_status", "row_step", "row_data"])
+def test_a_number_that_is_out_of_range_is_damage_though_another_one_follows_it(
+    tmp_path: Path, kind: str
+) -> None:
+    others = {
+        "row": b'"checksum":"c","data":{},',
+        "row_status": b'"status":"completed",',
+        "row_step": b'"attempt":1,"step":"s","state":"started",',
+        "row_data": b'"checksum":"c","data":{},"key":"k","created_at":"2026-11-24T13:35:00.000001Z",',
+    }
+    number = 2 if kind == "row" else 1
+    twice = b'{"type":"%b","row":%d,"row":%d,' % (kind.encode(), 2**64, number)
+    path = place_journal(
+        tmp_path, JOB, seal_commits([[HEADER], [row(1)], [twice + others[kind] + AT]])
+    )
+    report = verify_job(path.parent)
+    assert [finding.kind for finding in report.findings] == ["damage"]
+    with JobService(tmp_path) as service, pytest.raises(JournalDamagedError):
+        service.get_job(JOB)
 
 
 def test_a_first_line_that_stands_there_twice_is_inserted(tmp_path: Path) -> None:
