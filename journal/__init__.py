@@ -9,10 +9,9 @@
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
 
 from journal.version import VERSION
-
-TYPE_CHECKING = False  # type checkers take it for True; importing typing would take 2 ms
 
 if TYPE_CHECKING:
     from journal.errors import (
