@@ -114,12 +114,12 @@ else:
 
 
 def is_locked_under_wine(path: Path) -> bool:
-    """Return whether a program under wine has locked the file. Raises ``OSError``."""
+    """Return whether a program under wine has locked the file. False if it can't be opened."""
     from journal.fs import claims  # noqa: PLC0415  (readers don't need it)
 
     try:
         fd, _ = open_regular(path, system.os.O_RDONLY)
-    except FileNotFoundError:
+    except OSError:  # whoever writes the file says why
         return False
     try:
         return claims.is_locked_under_wine(fd)

@@ -763,7 +763,7 @@ BOUNDS = [
     ),
     Patch(
         "a row number is in range",
-        "format/decode",
+        "format/records",
         "RowNumber = Annotated[int, msgspec.Meta(ge=1, le=MAX_ROW_NUMBER)]",
         "RowNumber = int",
         DAMAGE,
@@ -778,8 +778,8 @@ BOUNDS = [
     Patch(
         "a line whose time makes no sense is named, and not the one behind it",
         "index/replay",
-        "        done -= 1  # an invalid time",
-        "        done -= 0  # an invalid time",
+        "        done -= 1  # if time_of() raises, the last line has the error",
+        "        done -= 0  # if time_of() raises, the last line has the error",
         "tests/index/test_replay.py",
     ),
     Patch(

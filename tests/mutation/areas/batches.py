@@ -33,14 +33,14 @@ PATCHES = [
     Patch(
         "a call gets a list of its own",
         "run/workers/batches",
-        "            value = self._handle(list(batch.rows), *more)  # the caller may change its list\n",
+        "            value = self._handle(list(batch.rows), *more)  # the function may change its list\n",
         "            batch.rows = list(batch.rows)\n            value = self._handle(batch.rows, *more)\n",
         f"{RUN} -k its_list",
     ),
     Patch(
         "outcomes in another number than the rows raise nothing",
         "run/workers/batches",
-        "        if len(outcomes) != len(tickets):  # which is whose?\n",
+        "        if len(outcomes) != len(tickets):  # nobody knows which outcome belongs to which row\n",
         "        if False:\n",
         RUN,
     ),

@@ -131,7 +131,7 @@ PATCHES = [
     Patch(
         "the loop looks again for rows when one has ended",
         "run/workers/event_loop",
-        "            task.exception()  # else asyncio would warn that nobody has looked at it\n"
+        "            task.exception()  # otherwise asyncio warns that nobody has retrieved it\n"
         "        self._look_again()\n",
         "            task.exception()\n",
         RUN,

@@ -140,7 +140,7 @@ PATCHES = [
     Patch(
         "the time until a hold ends has a date",
         "run/pacing/holds",
-        "        wait_s = min(max(0.0, self.until_s - now_s), MAX_AFTER_S)  # so that it has a date\n",
+        "        wait_s = min(max(0.0, self.until_s - now_s), MAX_AFTER_S)  # so that its end has a date\n",
         "        wait_s = max(0.0, self.until_s - now_s)\n",
         HOLDS,
     ),
@@ -196,7 +196,7 @@ PATCHES = [
     Patch(
         "a held row of a job that has ended fails",
         "run/row_queue",
-        "        if self._has_ended():  # its rows can't become pending\n",
+        "        if self._has_ended():  # rows of a job that has ended can't become pending\n",
         "        if False:\n",
         HOLDS,
     ),

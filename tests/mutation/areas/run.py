@@ -367,7 +367,7 @@ PATCHES = [
     Patch(
         "new rows are matched while no run may add them too",
         "run/open_job",
-        "        with service.hold_run(job_id):  # otherwise two processes could add the same new rows\n",
+        "        with service.hold_run(job_id):  # else two processes could add the same new rows\n",
         "        if True:\n",
         "tests/run/test_open_job.py",
     ),
