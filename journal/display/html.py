@@ -1,6 +1,6 @@
 """HTML of jobs and rows for notebooks: small, without scripts, for light and dark backgrounds.
 
-Text has the colour of the notebook. Other colours are only used beside text. All values are escaped
+Text has the notebook's own colour. Other colours are only used next to text. All values are escaped
 and shortened.
 """
 
@@ -24,8 +24,8 @@ _COLORS = {
     "pending": "rgba(128,128,128,.35)",
 }
 _MAX_VALUE = 100  # characters of a value in a table of rows
-_MAX_TEXT = 1000  # of a value that has a line of its own
-_MAX_COLUMNS = 8  # of data
+_MAX_TEXT = 1000  # characters of a value that has its own line
+_MAX_COLUMNS = 8  # columns of data in a table of rows
 _MAX_ROWS = 10
 _LEFT = 'style="text-align:left;vertical-align:top"'
 

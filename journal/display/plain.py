@@ -1,6 +1,4 @@
-"""The short ``repr`` of jobs, rows and runs: one line that identifies them and shows their
-state.
-"""
+"""The short ``repr`` of jobs, rows and runs. One line identifies the object and shows its state."""
 
 from __future__ import annotations
 
@@ -33,7 +31,7 @@ def report_text(report: Any) -> str:
 
 
 def failed_words(report: Any) -> str:
-    """The words for the count ``failed`` of a run, which includes rows that need a review."""
+    """The words for the count ``failed`` of a run. This count includes rows that need a review."""
     return "failed or need review" if report.job.needs_review_count else "failed"
 
 

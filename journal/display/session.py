@@ -24,19 +24,20 @@ def is_cell(coroutine: object) -> bool:
 
 
 def is_prompt() -> bool:
-    """Whether a person types the statements of this program, so that no command line repeats
-    them.
+    """Whether a person types the statements of this program.
+
+    Then no command line can repeat them.
     """
     return hasattr(sys, "ps1") or ipython() is not None
 
 
 def start_again() -> str:
-    """How to continue a run that has ended early, as advice for a person."""
+    """Advice for a person: how to continue a run that has ended early."""
     if in_notebook():
         return "run this cell again"
     return "call run() again" if is_prompt() else "run this program again"
 
 
 def interrupt_again() -> str:
-    """How to end a run that already waits for its rows in flight, as advice for a person."""
+    """Advice for a person: how to end a run that already waits for its rows in flight."""
     return "a further interrupt of the kernel" if in_notebook() else "a further Ctrl-C"

@@ -1,6 +1,6 @@
-"""The rows of an input as dicts: read from files of many formats, row by row.
+"""Reads the rows of an input as dicts, row by row, from files of many formats.
 
-- ``read``: ``read_rows``, which chooses the reader; ``RowInput``, what it returns.
+- ``read``: ``read_rows``, which chooses the reader, and ``RowInput``, which it returns.
 - ``source``: the path and options of an input, and how errors name them. ``formats``: finds out the
   format of a file from its content.
 - ``compression``: gzip, xz, zstd, bzip2. ``text``: bytes to lines of text.

@@ -1,8 +1,8 @@
 """Parquet and Arrow files (Feather, IPC files and streams), with pyarrow, batch by batch.
 
-A few thousand rows are in memory as Python values. For Parquet, pyarrow also holds the pages of the
-current row group. For an Arrow file, it holds one record batch if the file is compressed, otherwise
-only mapped pages of the file.
+At any time, a few thousand rows are in memory as Python values. For Parquet, pyarrow also holds the
+pages of the current row group. For a compressed Arrow file, pyarrow also holds one record batch.
+Any other Arrow file is mapped into memory.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def read_parquet(source: Source, stack: ExitStack) -> tuple[list[str], Rows]:
     try:
         # Buffered and without read-ahead. Otherwise a whole row group would be in memory.
         options = {"buffer_size": _READ_BYTES, "pre_buffer": False}
-        options["page_checksum_verification"] = True  # of files that have them
+        options["page_checksum_verification"] = True  # if the file has checksums
         file = stack.enter_context(parquet.ParquetFile(source.path, **options))
         columns = check_columns(list(file.schema_arrow.names), source)
     except (pa.ArrowException, OSError) as error:
@@ -79,7 +79,7 @@ def _rows(pa: Any, batches: Iterable[Any], columns: list[str], source: Source) -
                     _values(pa, column, source, name, first)
                     for name, column in zip(columns, part.columns, strict=True)
                 ]
-                # Without columns, the rows would have no cells, and there would be none.
+                # Without columns, no cell would show that there is a row.
                 for row in zip(*cells, strict=True) if cells else ((),) * part.num_rows:
                     yield dict(zip(columns, row, strict=True))
                 first += part.num_rows
@@ -106,7 +106,7 @@ def _values(pa: Any, column: Any, source: Source, name: str, first: int) -> list
         return json_cells(_to_python(column, source, where), source, where)
     try:
         cast = column.cast(wanted)
-    except pa.ArrowInvalid:  # some have nanoseconds
+    except pa.ArrowInvalid:  # some times have nanoseconds
         if not pa.types.is_timestamp(wanted) and not pa.types.is_time(wanted):
             reason = "has durations or nested times with nanoseconds: make them text or numbers"
             raise source.refused(reason, where(0).replace("row", "from row")) from None
@@ -118,7 +118,7 @@ def _to_python(column: Any, source: Source, where: Any) -> list[Any]:
     try:
         values: list[Any] = column.to_pylist()
         return values
-    except (ValueError, OverflowError):  # one is no valid text, or out of Python's range
+    except (ValueError, OverflowError):  # a value isn't valid text, or is out of Python's range
         for place, scalar in enumerate(column):
             try:
                 scalar.as_py()

@@ -16,7 +16,7 @@ _AS_THEY_ARE = SCALARS - {float, str}
 def json_cell(value: Any, source: Source, where: str) -> Any:
     """Convert the value of a cell to a JSON value: see `journal help values`.
 
-    NaN becomes null. Raises InvalidValueError, which names the place ``where``.
+    NaN becomes null. Raises InvalidValueError. ``where``: the place of the cell, for the error.
     """
     kind = type(value)
     if kind in _AS_THEY_ARE:
@@ -32,8 +32,9 @@ def json_cell(value: Any, source: Source, where: str) -> Any:
 
 
 def json_cells(values: list[Any], source: Source, where: Callable[[int], str]) -> list[Any]:
-    """Convert ``values`` to JSON values. ``where``: returns the place of the value with this
-    index.
+    """Convert ``values`` to JSON values.
+
+    ``where``: a function from a value's index to its place, for errors.
     """
     found = []
     for place, value in enumerate(values):

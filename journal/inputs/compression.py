@@ -1,4 +1,4 @@
-"""Decompresses an input while it is read. Its first bytes show the format, not its name."""
+"""Decompresses an input while it is read. The first bytes show the compression, not the name."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _MAGIC = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"BZh": "bzip2",
 }
-_SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # what pzstd begins its files with
-_BZIP2_BLOCKS = (b"1AY&SY", b"\x17rE8P\x90")  # the first one, or the end of an empty file
+_SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # the beginning of files of pzstd
+_BZIP2_BLOCKS = (b"1AY&SY", b"\x17rE8P\x90")  # the first block, or the end of an empty file
 SUFFIXES = frozenset((".gz", ".xz", ".zst", ".zstd", ".bz2"))
 _PIECE_BYTES = 1 << 16
 
 
 def compression_of(head: bytes) -> str | None:
-    """The compression of data that begins with ``head``: "gzip" and so on; None if it has none."""
+    """The compression of data that begins with ``head``, such as "gzip"; None if there is none."""
     if _SKIPPABLE.match(head):
         return "zstd"
     if head.startswith(b"BZh") and head[4:10] not in _BZIP2_BLOCKS:
@@ -34,14 +34,14 @@ def compression_of(head: bytes) -> str | None:
 
 
 def decompressed(stream: IO[bytes], compression: str, source: Source) -> io.BufferedReader:
-    """The content of ``stream``. Reading raises InvalidValueError for data that is damaged."""
+    """The decompressed content of ``stream``. Reading raises InvalidValueError for damaged data."""
     return io.BufferedReader(_Inflated(stream, compression, source), _PIECE_BYTES)
 
 
 def _open(stream: IO[bytes], compression: str) -> tuple[Any, tuple[type[Exception], ...]]:
-    """A file of the decompressed bytes, and the exceptions for damaged data, besides OSError."""
+    """A file of the decompressed bytes, and the exceptions (besides OSError) for damaged data."""
     if compression == "gzip":
-        import gzip  # noqa: PLC0415  (only for such an input, as the others)
+        import gzip  # noqa: PLC0415  (each is imported only for such an input)
 
         return gzip.GzipFile(fileobj=stream), (zlib.error,)
     if compression == "xz":
@@ -59,7 +59,7 @@ def _open(stream: IO[bytes], compression: str) -> tuple[Any, tuple[type[Exceptio
 
 
 class _Streams:
-    """Compressed streams, one after the other, as parallel programs write them.
+    """Compressed streams in succession, as programs write that compress in parallel.
 
     ``lzma.LZMAFile`` and ``bz2.BZ2File`` stop before a damaged stream without raising an error.
     """
@@ -82,7 +82,7 @@ class _Streams:
                 if not data:
                     return b""
             if not self._is_begun:
-                data = data.lstrip(b"\0")  # padding, as of gzip
+                data = data.lstrip(b"\0")  # padding, as gzip ignores it
                 self._is_begun = bool(data)
             if found := self._current.decompress(data, size):
                 return bytes(found)
@@ -99,7 +99,7 @@ class _Inflated(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         try:
-            # One piece, since a pipe may be slow.
+            # Read only one piece, since a pipe may be slow.
             data: bytes = self._data.read1(len(buffer))
         except EOFError:
             what = "that is cut short"

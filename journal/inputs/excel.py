@@ -1,8 +1,8 @@
 """Excel workbooks (.xlsx, .xlsm), with openpyxl, row by row.
 
-openpyxl is slower than readers that load a whole sheet. But it reads a sheet as a stream, and
-provides the format of each cell and which cells are errors. All different texts of the workbook are
-in memory.
+Some libraries are faster than openpyxl, but load a whole sheet. openpyxl reads a sheet as a stream.
+It also provides the format of each cell, and shows which cells are errors. Each different text of
+the workbook is in memory once.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def read_workbook(
 
     def load(*, values: bool) -> Any:
         stream.seek(0)
-        with warnings.catch_warnings():  # about what is no value, such as styles
+        with warnings.catch_warnings():  # about things that aren't values, such as styles
             warnings.simplefilter("ignore")
             book = openpyxl.load_workbook(stream, read_only=True, data_only=values)
         stack.callback(book.close)
@@ -68,11 +68,11 @@ def read_workbook(
 
 
 def _rows_of(sheet: Any) -> Iterator[Cells]:
-    """All rows, from the first one on. Empty rows may be ()."""
-    sheet.reset_dimensions()  # some programs state too few rows
+    """All rows of a sheet. An empty row may be ()."""
+    sheet.reset_dimensions()  # some programs declare too few rows
     rows = sheet.iter_rows()
     while True:
-        with warnings.catch_warnings():  # about dates that are out of range, which are errors below
+        with warnings.catch_warnings():  # about dates out of range, which raise errors below
             warnings.simplefilter("ignore")
             some = list(itertools.islice(rows, _BATCH_ROWS))
         if not some:
@@ -113,7 +113,7 @@ def _is_full(row: Cells) -> bool:
 class _Sheet:
     """The table in a sheet.
 
-    ``formulas``: the rows of the sheet with formulas in place of values, if some formulas have no
+    ``formulas``: the same rows with formulas in place of values; given only if a formula lacks its
     value.
     """
 
@@ -199,7 +199,7 @@ _ESCAPE = re.compile("_x(00[01][0-9A-Fa-f]|005[Ff])_")
 def _unescaped(text: str) -> str:
     """Decode the control characters in text, which a workbook stores as ``_x000D_``.
 
-    If text only looks like such a character, Excel escapes the underscore: ``_x005F_x000D_``.
+    If text itself contains ``_x000D_``, Excel escapes its underscore: ``_x005F_x000D_``.
     """
     if "_x" not in text:
         return text
@@ -215,7 +215,7 @@ class _Order:
     def __init__(self, name: str, source: Source) -> None:
         self._name, self._source = name, source
         self._left = b""
-        self._is_sheet = False  # other parts have cells in an order of their own
+        self._is_sheet = False  # other parts of a workbook may have cells in any order
         self._row, self._column = 0, (0, b"")
 
     def check(self, data: bytes) -> None:
@@ -239,7 +239,7 @@ class _Order:
 
 
 _UNORDERED = "is out of order: open the file in Excel and save it again"
-# A cell that isn't text and has a formula without a value. Some programs write <x:c> for <c>.
+# A cell that isn't text, with a formula that has no value. Some programs write <x:c> for <c>.
 _VALUELESS = re.compile(
     rb'<(\w+:|)c\b(?![^>]*\bt="str")[^>]*>\s*<\1f\b(?:[^>]*/>|[^>]*>[^<]*</\1f>)\s*'
     rb"(?:<\1v\s*/>|<\1v>\s*</\1v>)?\s*</\1c>"
@@ -248,7 +248,8 @@ _MAX_CELL_BYTES = 1 << 15
 
 
 def _has_formulas_without_values(source: Source) -> bool:
-    """Whether any sheet has formulas without values, as programs write that don't compute them.
+    """Whether any sheet has formulas without values. Programs that don't compute formulas write
+    these.
 
     For openpyxl, these cells are empty. Raises InvalidValueError for sheets that are out of order.
     """

@@ -10,7 +10,7 @@ from journal.inputs.compression import SUFFIXES, compression_of
 from journal.inputs.source import Source
 
 FORMATS = ("csv", "tsv", "json", "jsonl", "lines", "parquet", "arrow", "xlsx")
-NULL = "null"  # the format of --null: as lines, but each ends with a NUL
+NULL = "null"  # the format of --null: like lines, but each ends with a NUL
 BINARY = frozenset(("parquet", "arrow", "xlsx"))
 
 _OF_SUFFIX = {
@@ -45,7 +45,7 @@ HEAD_BYTES = 512  # enough for each of the kinds below
 
 
 class Kind(NamedTuple):
-    """A kind of file: its name, the format that reads it (or None), and advice if there is none."""
+    """A kind of file: its name, and the format that reads it. If that is None, there is advice."""
 
     words: str
     format: str | None
@@ -88,15 +88,16 @@ def words_of(name: str) -> str:
 
 
 def format_of(name: str) -> str | None:
-    """The format of a file's extension; None if unknown. An extension of a compression is
-    ignored.
+    """The format for a file's extension; None if unknown.
+
+    An extension of a compression, such as .gz, is ignored.
     """
     path = PurePath(name.lower())
     return _OF_SUFFIX.get((path.with_suffix("") if path.suffix in SUFFIXES else path).suffix)
 
 
 def kind_of(head: bytes, path: str) -> Kind | None:
-    """The kind of data that begins with ``head`` and isn't compressed; None if it may be text.
+    """The kind of uncompressed data that begins with ``head``; None if the data may be text.
 
     ``path``: the file with the data, or "".
     """
@@ -107,7 +108,7 @@ def kind_of(head: bytes, path: str) -> Kind | None:
     if head.startswith(b"PK\x03\x04") and path:
         return _kind_of_zip(path)
     for magic, kind in _MAGIC.items():
-        # A column may be called ORCID.
+        # These may also be the first letters of text: a column may be called ORCID.
         if head.startswith(magic) and (not magic.isalnum() or _has_controls(head)):
             return kind
     if head[257:262] == b"ustar":
@@ -138,8 +139,9 @@ def _kind_of_zip(path: str) -> Kind:
 def choose(head: bytes, source: Source, compression: str | None) -> str:
     """The format of an input that begins with ``head``, after decompression.
 
-    The first of these counts: the given format, the format of the name, the format of the content,
-    CSV. Raises InvalidValueError if the content has another format.
+    The format is the first of these that is known: the given format, the format for the file's
+    extension, the format of the content. If none is known, the format is CSV. Raises
+    InvalidValueError if the content has another format.
     """
     path = source.path if source.is_file and not compression else ""
     if compression and (inner := compression_of(head)):
@@ -182,7 +184,7 @@ _CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b"))
 
 
 def is_binary(data: bytes) -> bool:
-    """Whether the bytes can't be text in an encoding of 8 bits."""
+    """Whether the bytes can't be text in an 8-bit encoding."""
     return compression_of(data) is not None or _has_controls(data)
 
 

@@ -40,7 +40,7 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 # Finds the end of an element, in C. The element is decoded afterwards, with all digits.
 _find_end = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode
 _IN_STRING = "Unterminated string"
-_MAX_TOKEN = 64  # characters: a literal or an escape that is cut is shorter
+_MAX_TOKEN = 64  # characters; no literal or escape is longer
 _MAX_QUOTED = 200
 
 
@@ -69,7 +69,7 @@ def json_array(pieces: Iterator[str], source: Source) -> Rows:
 
 
 class _Array:
-    """The text of an array, read piece by piece. ``at``: where the next character is."""
+    """The text of an array, read piece by piece. ``at``: the index of the next character."""
 
     def __init__(self, pieces: Iterator[str], source: Source) -> None:
         self._pieces, self._source = pieces, source
@@ -78,7 +78,7 @@ class _Array:
         self.at = 0
 
     def next_character(self) -> str:
-        """The next character that isn't space; "" at the end."""
+        """The next character that isn't white space; "" at the end."""
         while True:
             match = _SPACE.match(self._text, self.at)
             assert match is not None
@@ -89,7 +89,7 @@ class _Array:
     def _read(self) -> bool:
         self._line, self._counted = self.line, 0
         piece = next(self._pieces, "")
-        # Double the text, so that the end of a long element isn't searched too often.
+        # Read as much text again, so that the end of a long element isn't searched too often.
         parts, length = [self._text[self.at :], piece], len(piece)
         while piece and length < len(parts[0]):
             piece = next(self._pieces, "")
@@ -108,13 +108,13 @@ class _Array:
                 _, end = _find_end(self._text, self.at)
                 break
             except RecursionError:
-                end = len(self._text)  # of what is refused below
+                end = len(self._text)  # where the refused text ends
                 break
             except json.JSONDecodeError as error:
                 if len(self._text) - self.at > MAX_LINE_BYTES:
                     reason = f"{where} is longer than {MAX_LINE_BYTES >> 20} MiB"
                     raise self.refused(reason) from None
-                # Otherwise more text can make it valid.
+                # Otherwise the element may become valid with more text.
                 is_within = error.pos + _MAX_TOKEN < len(self._text)
                 is_invalid = is_within and not error.msg.startswith(_IN_STRING)
                 at = error.pos - self.at
@@ -160,7 +160,7 @@ def _no_array(array: _Array, source: Source) -> InvalidValueError:
 
 # --- one object ----------------------------------------------------------------------------------
 
-# Decodes numbers of any size, so that the error can name a number that is too large.
+# Decodes numbers of any size, so that an error can quote a number that is too large.
 _decode_lax = msgspec.json.Decoder(float_hook=Number).decode
 _CONTAINERS = (dict, list)
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*+"')
@@ -223,5 +223,5 @@ def _refuse_repetition(text: str, source: Source, where: str) -> None:
                 raise source.refused("this key occurs twice: remove one", where, key)
             seen.add(key)
 
-    # msgspec silently keeps the last one.
+    # msgspec silently keeps the last value of a repeated key.
     json.loads(text, object_pairs_hook=check, parse_int=str)

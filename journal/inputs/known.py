@@ -1,16 +1,17 @@
 """``input.mark``: the input of the last comparison, so that the next start needn't read it again.
 
-The mark can be deleted, since it is derived from other data. It is used only if a comparison would
-have the same result:
+The file ``input.mark`` is the **mark**. It can be deleted, since it is derived from other data. It
+is used only if a comparison would have the same result. All of these conditions must be met:
 
-- The file is the one that was read (see ``state.py``), and is read in the same way.
+- The file hasn't changed since it was read (see ``state.py``), and is read in the same way.
 - The rules of the comparison are the same. If they contain functions or types, no mark is written,
   since a change of their code can't be noticed.
-- No data of a row was added or changed in the journal since: the latest commit with such data has
-  the same offset and seal. Statuses don't matter.
+- Since then, no row's data was added or changed in the journal. This is so if the latest commit
+  with such data has the same offset and the same seal (the checksum at the end of a commit).
+  Statuses don't matter.
 
-A mark is written only if the comparison found no changed data, and if the file was the same before
-and after it was read.
+A mark is written only if the comparison found no changed data, and if the file didn't change while
+it was read.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ _decode = msgspec.json.Decoder(_Mark).decode
 class Comparison:
     """One comparison of ``rows`` with a job.
 
-    ``rules``: all other things on which the result depends. If one of them is neither text nor
-    None, or if ``rows`` isn't a :class:`RowInput`, no mark is read or written.
+    ``rules``: everything else on which the result depends. If one of the rules is neither text nor
+    None, no mark is read or written. The same is true if ``rows`` isn't a :class:`RowInput`.
     """
 
     def __init__(self, rows: object, service: _Service, job_id: str, *rules: object) -> None:
@@ -77,10 +78,11 @@ class Comparison:
         self._begin = 0  # the end of the journal
 
     def gone_if_known(self, created_at: datetime, *, keeps: bool) -> int | None:
-        """The number of rows that are gone from the input, if the mark shows that nothing has
-        changed.
+        """The number of rows that are gone from the input; None if the mark doesn't show this
+        number.
 
-        None means: compare, and call :meth:`keep`. With ``keeps``, the mark may be renewed.
+        After None, the caller must compare, and then call :meth:`keep`. With ``keeps``, the mark
+        may be renewed.
         """
         if self._rows is None:
             return None
@@ -106,8 +108,8 @@ class Comparison:
     def keep(self, created_at: datetime, added: int, gone: int = 0) -> None:
         """Write the mark after a comparison that found no changed data.
 
-        The comparison has added ``added`` rows in one commit, and ``gone`` rows are gone from the
-        input. Raises no error of the file system.
+        ``added``: how many rows the comparison has added, in one commit. ``gone``: how many rows
+        are gone from the input. Errors of the file system are ignored.
         """
         rows, before = self._rows, self._before
         if rows is None or before is None or rows.state_after(before) != before:
@@ -135,7 +137,9 @@ class Comparison:
         return text
 
     def _renew(self, mark: _Mark, rows: RowInput) -> None:
-        """Write a mark without the checksum of the whole file, if the file is old enough now."""
+        """If the last change of the file is old enough now, write a mark without the checksum of
+        the file.
+        """
         now = read_state(rows.source.path)
         if now is not None and not now.sha256 and now.state == mark.read.state:
             _write(self._directory, msgspec.structs.replace(mark, read=now))
@@ -150,7 +154,7 @@ def _latest_data(journal: Journal) -> Position | None:
 def _position_of_own(journal: Journal, begin: int, added: int) -> Position | None:
     """The position after the latest commit with data of a row.
 
-    None if somebody else may have written such data since ``begin``.
+    None if another process may have written such data since ``begin``.
     """
     offsets = journal.index.columns.row_offsets
     new = [offset for offset in offsets if offset >= begin]

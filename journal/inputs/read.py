@@ -39,22 +39,24 @@ def read_rows(
     - ``path``: a file, "-" for standard input, or "sqlite:FILE?QUERY" for the rows of a query.
       Files in gzip, xz, zstd or bzip2 are decompressed while they are read.
     - ``format``: "csv", "tsv", "json" (an array of objects), "jsonl", "lines", "parquet", "arrow"
-      (also Feather) or "xlsx". Default: by the file's extension, else by its content, else CSV.
-    - ``encoding``: the encoding of text. Default: that of the byte order mark, else UTF-8.
-    - ``delimiter``: what separates the cells of CSV: one character, or "tab". Default: a comma.
-    - ``sheet``: the name of a sheet of a workbook. Default: the only one that isn't empty.
+      (also Feather) or "xlsx". Default: the format for the file's extension; if the extension is
+      unknown, the format of its content, or CSV.
+    - ``encoding``: the encoding of text. Default: the encoding of the byte order mark, or UTF-8
+      without such a mark.
+    - ``delimiter``: the separator of cells in CSV: one character, or "tab". Default: a comma.
+    - ``sheet``: the name of a sheet of a workbook. Default: the only sheet that isn't empty.
     - ``recheck``: make ``open_job`` read a large file even if it hasn't changed since the last
       comparison with the job.
 
     The values are JSON values: see `journal help inputs`. Numbers of JSON that aren't integers are
-    ``decimal.Decimal`` with all their digits. ``columns`` has the names in the order of the file.
-    It is None for JSON, where each row has its own names.
+    ``decimal.Decimal`` with all their digits. The attribute ``columns`` has the names of the
+    columns in the order of the file. For JSON it is None, since each row may have other names.
 
-    The header is read now; the rows are read while you iterate, in bounded memory. Each iteration
-    reads the file from its beginning. Standard input can be iterated one time.
+    The header is read in this call. The rows are read while you iterate, in bounded memory. Each
+    iteration reads the file from its beginning. Standard input can be iterated one time.
 
-    Raises InvalidValueError, now or while you iterate. It names the file, the line, row or cell,
-    and the value. Raises MissingExtraError if a library for this format is missing.
+    Raises InvalidValueError, in this call or while you iterate. The error names the file, the line,
+    row or cell, and the value. Raises MissingExtraError if a library for this format is missing.
     """
     if isinstance(path, bytes) or not isinstance(path, (str, os.PathLike)):
         raise InvalidValueError("path", path, "must be the path of a file, such as 'orders.csv'")
@@ -69,7 +71,7 @@ class RowInput:
 
     - ``columns``: the names of the columns; None if each row has its own names.
     - ``source``: the path and the options.
-    - ``recheck``: whether the input is compared with a job even if it hasn't changed.
+    - ``recheck``: whether the input is compared with a job even if the file hasn't changed.
     """
 
     def __init__(self, source: Source, *, recheck: bool = False) -> None:
@@ -94,7 +96,10 @@ class RowInput:
         return rows if self._check is None else self._check(rows)
 
     def _until_end(self, opened: _Opened) -> Rows:
-        """A method, so that this object, and with it the file, lives until the end."""
+        """Yield the rows.
+
+        This method keeps the object, and so the open file, alive until the end.
+        """
         with opened.stack:
             try:
                 yield from opened.rows
@@ -104,22 +109,26 @@ class RowInput:
     def check_by(self, check: Check, purpose: str) -> None:
         """Pass the rows through ``check``, which raises an exception for an invalid row.
 
-        Its result must depend only on the rows and on the text ``purpose``.
+        The result of ``check`` must depend only on the rows and on the text ``purpose``.
         """
         self._check, self._checked_for = check, purpose
 
     def begin(self) -> ReadState | None:
         """The state of the file before the next iteration; None if it can't be compared later."""
-        # The result of a query can change without the file: by the date, and by its other files.
+        # The result of a query can change while the file doesn't: it may depend on the date, or on
+        # other files of the database.
         if not self.source.is_file:
             return None
-        if self._opened is not None:  # its beginning is read already
+        if self._opened is not None:  # its beginning was already read
             self._opened.stack.close()
             self._opened = None
         return read_state(self.source.path)
 
     def state_after(self, before: ReadState) -> ReadState | None:
-        """The state of the file now. It equals ``before`` if the file hasn't changed since."""
+        """The state of the file now.
+
+        The result equals ``before`` if the file hasn't changed since.
+        """
         return read_state(self.source.path, before=before) if self.source.is_file else None
 
     @property
@@ -140,7 +149,7 @@ class RowInput:
         except BaseException:
             stack.close()
             raise
-        # If the caller doesn't iterate, the open file would cause a ResourceWarning without this.
+        # Without this, the open file would cause a ResourceWarning if the caller doesn't iterate.
         weakref.finalize(self, stack.close)
         self._format, self.columns = opened.format, opened.columns
         return opened

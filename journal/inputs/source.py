@@ -17,7 +17,8 @@ SQLITE_PREFIX = "sqlite:"
 class Source(msgspec.Struct, frozen=True):
     """The arguments of :func:`journal.read_rows`.
 
-    ``in_shell``: they come from `journal run`, so messages name its options.
+    ``in_shell``: the arguments come from `journal run`, so messages name the options of `journal
+    run`.
     """
 
     path: str
@@ -60,7 +61,7 @@ class Source(msgspec.Struct, frozen=True):
         return f"{name}={value!r}"
 
     def refused(self, reason: str, where: str = "", value: object = "") -> InvalidValueError:
-        """The error about a part of the input: ``where`` is ``line 7`` or the like."""
+        """The error about a part of the input. ``where``: the part, such as ``line 7``."""
         return InvalidValueError(f"{self.name}, {where}" if where else self.name, value, reason)
 
     def refused_option(self, name: str, reason: str) -> InvalidValueError:
@@ -69,7 +70,10 @@ class Source(msgspec.Struct, frozen=True):
 
 
 def check_columns(columns: list[str], source: Source, where: str = "") -> list[str]:
-    """The names of columns. Raises InvalidValueError for a missing name or a repeated one."""
+    """Return the names of columns unchanged.
+
+    Raises InvalidValueError if a name is missing or repeated.
+    """
     seen = set[str]()
     for place, column in enumerate(columns, 1):
         if not column.strip():

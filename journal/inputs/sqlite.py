@@ -1,6 +1,6 @@
 """The rows of a query of a SQLite database: ``sqlite:FILE?QUERY``.
 
-The database is opened for reading only, and read row by row within one transaction.
+The database is opened read-only, and is read row by row in one transaction.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ Rows = Iterator[dict[str, Any]]
 
 
 def _connect(path: str) -> sqlite3.Connection:
-    """Raises ``sqlite3.Error``. ``mode=ro`` never makes a file."""
+    """Open the database read-only, which never makes a file. Raises ``sqlite3.Error``."""
     url = f"{Path(path).absolute().as_uri()}?mode=ro"
-    # A generator may be closed in another thread than the one that began it.
+    # A generator may be closed in a different thread than the one that began it.
     connection = sqlite3.connect(url, uri=True, isolation_level=None, check_same_thread=False)
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)  # ATTACH would make a file
     return connection
 
 
 def tables_of(path: str) -> list[str]:
-    """The names of the tables and views, quoted for a query. An empty list if they can't be
-    read.
+    """The names of the tables and views, quoted for a query.
+
+    The list is empty if the names can't be read.
     """
     query = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
     try:
@@ -63,7 +64,7 @@ def read_query(source: Source, stack: ExitStack) -> tuple[list[str], Rows]:
             raise source.refused("is a SQLite database that is cut short: copy it again")
     except sqlite3.Error as error:
         raise _refused(source, error, path, query) from None
-    except sqlite3.Warning:  # before Python 3.12, for more than one statement
+    except sqlite3.Warning:  # before Python 3.12: there is more than one statement
         raise source.refused("has several statements: give one SELECT", "query", query) from None
     if cursor.description is None:
         raise source.refused("returns no columns: give a SELECT", "query", query)
@@ -72,10 +73,11 @@ def read_query(source: Source, stack: ExitStack) -> tuple[list[str], Rows]:
 
 
 def _is_cut_short(connection: sqlite3.Connection, path: str) -> bool:
-    """Whether the file ends within a page. SQLite would read the missing bytes as zeros, so as
-    nulls.
+    """Whether the file ends within a page.
 
-    If a journal of SQLite is beside the file, SQLite restores the page.
+    SQLite would read the missing bytes as zeros, which are nulls.
+
+    If SQLite's own journal is beside the file, this doesn't count, since SQLite restores the page.
     """
     if any(os.path.exists(path + end) for end in ("-journal", "-wal")):
         return False

@@ -18,14 +18,12 @@ from journal.fs import system
 
 _END_BYTES = 1 << 16
 _PIECE_BYTES = 1 << 20
-# The longest tick of all file systems: that of FAT.
+# The longest tick of all file systems. FAT has it.
 _TICK_NS = 2_000_000_000
 
 
 class FileState(msgspec.Struct, frozen=True):
-    """The state of a file, by which changes are found. ``ends``: SHA-256 of its first and last 64
-    KiB.
-    """
+    """The state of a file, which shows changes. ``ends``: SHA-256 of its first and last 64 KiB."""
 
     device: int
     inode: int
@@ -38,7 +36,7 @@ class FileState(msgspec.Struct, frozen=True):
 class ReadState(msgspec.Struct, frozen=True):
     """The state of a file when it was read.
 
-    ``sha256``: the checksum of the whole file, or "" if the state is enough.
+    ``sha256``: the checksum of the whole file, or "" if ``state`` is enough to find changes.
     """
 
     state: FileState
@@ -48,12 +46,12 @@ class ReadState(msgspec.Struct, frozen=True):
 def read_state(path: str, *, before: ReadState | None = None) -> ReadState | None:
     """The state of the file now; None if it can't be read, or is no regular file.
 
-    The whole file is read if its last change is too recent, or if ``before`` has its checksum. Call
-    this before the file is read, and again afterwards with the first result as ``before``. If both
-    results are equal, the file has not changed in between.
+    The checksum of the whole file is computed if the last change of the file is too recent, or if
+    ``before`` has a checksum. Call this function before the file is read, and again afterwards with
+    the first result as ``before``. If both results are equal, the file has not changed in between.
     """
     now_ns = system.now_ns()
-    if not os.path.isfile(path):  # to open a pipe would wait for its writer
+    if not os.path.isfile(path):  # opening a pipe would wait for its writer
         return None
     try:
         with open(path, "rb", buffering=0) as file:

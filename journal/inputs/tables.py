@@ -16,8 +16,8 @@ Table = Iterator[tuple[int, list[str]]]  # the number of each line, and its cell
 Rows = Iterator[dict[str, Any]]
 
 _DELIMITERS = {"\\t": "\t", "tab": "\t"}
-_SEPARATOR_LINE = re.compile(r'"?sep=([^"\r\n\0 ])"?\r?\n', re.IGNORECASE)  # for Excel, no row
-_PROBABLE = ";\t|"  # other separators of cells in files that are called CSV
+_SEPARATOR_LINE = re.compile(r'"?sep=([^"\r\n\0 ])"?\r?\n', re.IGNORECASE)  # a hint for Excel
+_PROBABLE = ";\t|"  # other separators that occur in files with the extension .csv
 
 
 _CR = (
@@ -26,14 +26,15 @@ _CR = (
 
 
 def read_table(lines: Iterator[str], source: Source, format: str) -> tuple[list[str], Rows]:  # noqa: A002  (the word)
-    """Read the header; return the columns, and the rows."""
+    """Read the header. Returns the columns and the rows."""
     table = _tsv_cells(lines, source) if format == "tsv" else _csv_cells(lines, source)
     columns = _header(table, source, format)
     return columns, _rows(columns, table, source)
 
 
 def _csv_cells(lines: Iterator[str], source: Source) -> Table:
-    # Python's default is 128 KiB. The limit is that of the process, so a higher one stays.
+    # Python's default is 128 KiB. The limit applies to the whole process, so a higher limit isn't
+    # lowered.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
     delimiter, before = _delimiter(source), 0
     first = next(lines, "")
@@ -70,9 +71,9 @@ def _delimiter(source: Source) -> str:
 def _tsv_cells(lines: Iterator[str], source: Source) -> Table:
     """Yield the cells of each line, which are separated by tabs. Quotes have no special meaning.
 
-    The media type text/tab-separated-values is defined in this way, and `cut`, `awk`, database
-    clients and Google Sheets write it. A reader that interprets quotes could join lines up to the
-    next quote.
+    The media type text/tab-separated-values is defined in this way. `cut`, `awk`, database clients
+    and Google Sheets follow this definition. A reader that interprets quotes could join lines up to
+    the next quote.
 
     Excel and LibreOffice put cells with a comma, a quote or a tab into quotes. Such a cell is
     refused, since its quotes might also belong to the value.
@@ -118,7 +119,10 @@ def _header(table: Table, source: Source, format: str) -> list[str]:  # noqa: A0
 
 
 def _check_delimiter(header: str, source: Source, where: str) -> None:
-    """Refuse a header of one column that probably has another delimiter. Rows would be one cell."""
+    """Refuse a header of one column that probably has another delimiter.
+
+    Each row would become a single cell.
+    """
     for delimiter in _PROBABLE:
         if delimiter in header:
             given = source.give("delimiter", "tab" if delimiter == "\t" else delimiter)

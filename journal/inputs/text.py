@@ -1,4 +1,4 @@
-"""Decodes the bytes of an input to lines, or to pieces, of text."""
+"""Decodes the bytes of an input to lines or pieces of text."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BOMS = (  # longest first, since the mark of UTF-32 begins with the mark of UTF
 
 
 class _Text(NamedTuple):
-    """How to decode an input. ``wide``: an LF has more than one byte in this encoding."""
+    """How to decode an input. ``wide``: whether an LF has more than one byte in this encoding."""
 
     source: Source
     encoding: str
@@ -57,7 +57,7 @@ def _text(stream: io.BufferedReader, source: Source) -> _Text:
         wide = len("\n\n".encode(encoding)) - len("\n".encode(encoding)) > 1
     except InvalidValueError:
         raise
-    except (LookupError, TypeError, ValueError):  # unknown, or not for text
+    except (LookupError, TypeError, ValueError):  # an unknown encoding, or not one for text
         reason = "is not a text encoding that Python knows, such as cp1252"
         raise source.refused_option("encoding", reason) from None
     return _Text(source, encoding, decoder, wide)
@@ -69,18 +69,18 @@ def text_lines(
     format: str,  # noqa: A002  (the word)
     stack: ExitStack,
 ) -> Iterator[str]:
-    """The lines of text, with their ends; if ``format`` is NULL, items that end with NULs.
+    """The lines of text, with their ends. If ``format`` is NULL: items that end with a NUL.
 
     Errors name the line.
     """
     text = _text(stream, source)
-    # Bytes can be split at LF only if LF is one byte. Otherwise TextIOWrapper is needed. It decodes
+    # Bytes can be split at LF only if LF is one byte. Otherwise TextIOWrapper is used. It decodes
     # ahead, so the line of an error is unknown.
     if format != NULL:
         file: IO[Any] = stream
         if text.wide:
             file = io.TextIOWrapper(stream, text.encoding, newline="\n")
-            stack.callback(file.detach)  # to close it is up to who opened the stream
+            stack.callback(file.detach)  # the code that opened the stream also closes it
         lines = iter(partial(file.readline, MAX_LINE_BYTES + 1), None)
         at_most = 1 if format in ("csv", "tsv") else None  # the header; a cell may have a NUL
         return _decoded(_bounded(_without_nuls(lines, text, at_most), text, "line"), text, "line")
@@ -110,7 +110,7 @@ def text_pieces(stream: io.BufferedReader, source: Source) -> Iterator[str]:
 
 
 def _items(stream: IO[bytes]) -> Iterator[bytes]:
-    """Yield the parts of the stream that end with a NUL. The last one may lack it."""
+    """Yield the parts of the stream that end with a NUL. The last part may lack the NUL."""
     left: list[bytes] = []
     size = 0
     while size <= MAX_LINE_BYTES and (data := stream.read(_READ_BYTES)):
@@ -128,7 +128,7 @@ def _without_nuls(
 ) -> Iterator[str | bytes]:
     """Yield the lines. Raises InvalidValueError for a NUL.
 
-    With ``at_most``, only this number of lines is checked.
+    ``at_most``: how many lines are checked; None: all.
     """
     for number, line in enumerate(itertools.islice(lines, at_most), 1):
         if ("\0" in line) if isinstance(line, str) else (b"\0" in line):
@@ -164,7 +164,7 @@ def _decoded(lines: Iterable[str | bytes], text: _Text, what: str) -> Iterator[s
             yield line if isinstance(line, str) else decode(line)
         decode(b"", final=True)
     except UnicodeError as error:
-        if what == "item" and text.source.in_shell:  # a command would get another name
+        if what == "item" and text.source.in_shell:  # otherwise a command would get a wrong name
             reason = (
                 f"is not valid {text.encoding}, as file names must be: rename it or leave it out"
             )
@@ -183,7 +183,7 @@ def _undecoded(error: UnicodeError) -> bytes:
 
 def _undecodable(error: UnicodeError, text: _Text, where: str) -> InvalidValueError:
     value = _undecoded(error)
-    # In UTF-16 or UTF-32, every second byte may be a NUL.
+    # In UTF-16 and UTF-32, text has many NUL bytes.
     whole = error.object if isinstance(error, UnicodeDecodeError) and not text.wide else b""
     if is_binary(whole.removesuffix(b"\0")):
         return text.source.refused("is binary data, not text: name a table", where, value)

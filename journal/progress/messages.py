@@ -17,11 +17,11 @@ Tell = Callable[[str], object]  # called with each message for a person
 INFO, WARNING = logging.INFO, logging.WARNING
 
 _LOGGER = logging.getLogger("journal")
-_LOGGER.addHandler(logging.NullHandler())  # otherwise logging prints records without a handler
+_LOGGER.addHandler(logging.NullHandler())  # otherwise logging prints records that no handler gets
 
 
 def say(text: str, level: int, job_id: str, tell: Tell | None) -> None:
-    """Log the message, and pass it to ``tell`` or print it. Exceptions of ``tell`` are raised."""
+    """Log the message. Then pass it to ``tell``, or print it. Exceptions of ``tell`` are raised."""
     with Bar.out_of_the_way():
         is_printed = tell is None and _is_shown(level)
         if _LOGGER.isEnabledFor(level):
@@ -35,7 +35,8 @@ def say(text: str, level: int, job_id: str, tell: Tell | None) -> None:
 def _is_shown(level: int) -> bool:
     """Whether a handler of the logger shows records of this level to a person.
 
-    Handlers that write to a file or store records don't. Unknown handlers are assumed to do it.
+    Handlers that write to a file or store records don't show them. Handlers of unknown classes
+    count as handlers that do.
     """
     if not _LOGGER.isEnabledFor(level):
         return False

@@ -12,7 +12,10 @@ from journal.model import Job, expected_cost_cents
 
 
 class _Shown:
-    """The content of the cell. Frontends without HTML, such as a console, show its ``repr``."""
+    """The content of the cell.
+
+    Frontends that can't show HTML, such as a console, show its ``repr``.
+    """
 
     def __init__(self, job: Job, details: Sequence[str]) -> None:
         self._job = job

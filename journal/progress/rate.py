@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from datetime import timedelta
 
-RECENT_ROWS = 100  # a rate covers the last 100 rows,
+RECENT_ROWS = 100  # a rate covers at least the last 100 rows,
 _RECENT_S = 10.0  # and at least 10 s
 
 
@@ -24,8 +24,9 @@ class RecentRate:
         self._looks.clear()
 
     def look(self, now_s: float, done: int) -> float | None:
-        """Add the count ``done`` at ``now_s``. Returns the rate; None if there are too few
-        counts.
+        """Add the count ``done`` at the time ``now_s``.
+
+        Returns the rate; None if there are too few counts.
         """
         looks = self._looks
         if looks and done < looks[-1][1]:  # rows became pending again

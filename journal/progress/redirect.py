@@ -1,4 +1,4 @@
-"""Makes handlers of ``logging`` write above the bar, if they write to a stream of the terminal."""
+"""Makes handlers of ``logging`` write above the bar, if their stream is the terminal."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 def redirect_handlers(streams: Mapping[Any, Any]) -> None:
     """Replace streams in the handlers of all loggers: each key of ``streams`` by its value.
 
-    Don't call this while you hold the lock of the bar. A handler that is writing holds its own lock
-    and waits for the lock of the bar, so both would wait forever.
+    The caller must not hold the lock of the bar. A handler that is writing holds its own lock and
+    waits for the lock of the bar. This function waits for the lock of the handler. So both would
+    wait forever.
     """
     logging = sys.modules.get("logging")  # if nobody has imported it, there are no handlers
     if logging is None:

@@ -15,7 +15,7 @@ from journal.progress.terminal import Bar, Lines, has_terminal
 
 
 class _View(Protocol):
-    every_s: float  # the shortest time between two drawings
+    every_s: float  # the minimum time between two drawings
 
     def draw(self, job: Job, details: Sequence[str]) -> None: ...
 
@@ -23,7 +23,10 @@ class _View(Protocol):
 
 
 class Progress:
-    """A context manager that shows progress. Errors are ignored, so that they don't end the run."""
+    """A context manager that shows progress.
+
+    Its errors are ignored, so that they don't end the run.
+    """
 
     def __init__(
         self,
@@ -56,7 +59,7 @@ class Progress:
             return self
         with suppress(Exception):
             if in_notebook():
-                from journal.progress.notebook import Cell  # noqa: PLC0415  (only there)
+                from journal.progress.notebook import Cell  # noqa: PLC0415  (only needed there)
 
                 self._view = Cell()
             elif has_terminal():
@@ -79,9 +82,10 @@ class Progress:
                 view.close(withdraw=is_refused)
 
     def show(self, job: Job, state: str = "") -> None:
-        """Show the current counts of the job, unless the last update was a moment ago.
+        """Show the current counts of the job. Does nothing if the last update was only a moment
+        ago.
 
-        ``state`` is the result of ``JobService.get_state``, for a job that another process runs.
+        ``state``: the result of ``JobService.get_state``, if another process runs the job.
         """
         self._job = job
         if self._view is None:

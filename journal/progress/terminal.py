@@ -18,19 +18,19 @@ from journal.progress.redirect import redirect_handlers
 from journal.text import counted, escaped, shorten, spent_text
 
 _LABEL_COLUMNS = 24
-_BAR_COLUMNS = (5, 30)  # the shortest and the longest bar
-_AGAIN_S = 0.05  # how often the bar is drawn below lines of other writers
+_BAR_COLUMNS = (5, 30)  # the minimum and the maximum length
+_AGAIN_S = 0.05  # the minimum time between two drawings of the bar below lines of other writers
 
 Message = TypeVar("Message")
 
 
 def print_err(text: str) -> None:
     """Print a line to standard error, if that is possible."""
-    if sys.stderr is None:  # print() would take standard output instead
+    if sys.stderr is None:  # print() would use standard output instead
         return
     try:
         print(text, file=sys.stderr, flush=True)  # noqa: T201
-    except (OSError, ValueError, AttributeError):  # standard error is closed or doesn't exist
+    except (OSError, ValueError, AttributeError):  # standard error is closed, or there is none
         return
 
 
@@ -38,7 +38,7 @@ def has_terminal() -> bool:
     """Whether standard error is a terminal that can show a bar."""
     try:
         return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-    except (ValueError, AttributeError):  # it is closed or doesn't exist
+    except (ValueError, AttributeError):  # standard error is closed, or there is none
         return False
 
 
@@ -74,21 +74,22 @@ class Bar:
             return
         bar.hide()
         try:
-            yield  # without the lock: the block may wait for a thread that writes
+            yield  # without the lock, since the block may wait for a thread that writes
         finally:
             bar.hide(-1)
 
     @classmethod
     def forget(cls) -> None:
-        """Remove the bar in a forked process, where its threads don't exist and its lock may be
-        held.
+        """Remove the bar in a forked process.
+
+        There, the threads of the bar don't exist, and its lock may be held.
         """
         cls._lock, cls._shown = threading.RLock(), None
 
     def __init__(self) -> None:
         self._line = ""
         self._is_drawn = False
-        self._may_draw = True  # not within a line of somebody else
+        self._may_draw = True  # False while another writer's line isn't complete
         self._hidden = 0  # how many blocks have removed it for now
         self._is_over = False
         self._drawn_s = 0.0
@@ -102,7 +103,7 @@ class Bar:
                 setattr(sys, name, above)
 
     def draw(self, job: Job, details: Sequence[str]) -> None:
-        """Draw the bar, in one line, since a longer text can't be overwritten."""
+        """Draw the bar in one line. A longer text could not be overwritten."""
         with self._lock:
             self._line = bar_line(job, all_details(job, details), _columns(self._terminal))
             self.draw_again()
@@ -127,7 +128,9 @@ class Bar:
             self._put("")
 
     def write_above(self, stream: TextIO, text: str) -> int:
-        """Write the text to the stream, and draw the bar below it, unless that was just done."""
+        """Write the text to the stream, and draw the bar below it, unless it was drawn a moment
+        ago.
+        """
         with self._lock:
             self.erase()
             written = stream.write(text)
@@ -155,7 +158,7 @@ class Bar:
 
     def _put(self, text: str) -> None:
         start = "\r\x1b[K" if self._may_draw else ""
-        with suppress(Exception):  # an error here must not be raised by the caller's print()
+        with suppress(Exception):  # the caller's print() must not raise an error of the bar
             self._terminal.write(start + text)
             self._terminal.flush()
 
@@ -179,7 +182,7 @@ class _AboveBar:
         self._process_id = os.getpid()
 
     def write(self, text: str) -> int:
-        if os.getpid() != self._process_id:  # a forked one doesn't know whether the bar is there
+        if os.getpid() != self._process_id:  # a forked process can't know whether the bar is shown
             return self.stream.write(text)
         return self._bar.write_above(self.stream, text)
 
@@ -192,7 +195,7 @@ class _AboveBar:
 
 
 def above_bar(tell: Callable[[Message], object]) -> Callable[[Message], None]:
-    """Return a ``tell`` that removes the bar while a message is written."""
+    """Return a function like ``tell`` that removes the bar while ``tell`` writes a message."""
 
     def tell_above(message: Message) -> None:
         with Bar.out_of_the_way():
@@ -202,7 +205,7 @@ def above_bar(tell: Callable[[Message], object]) -> Callable[[Message], None]:
 
 
 def all_details(job: Job, details: Sequence[str]) -> list[str]:
-    """The details, after the job's failures and before its cost."""
+    """The details, with the job's failures before them and its cost after them."""
     parts = [f"{job.failed_rows} failed"]
     if job.needs_review_count:
         parts.append(f"{job.needs_review_count} need review")
@@ -219,7 +222,7 @@ def bar_line(job: Job, details: Sequence[str], columns: int) -> str:
     Details that don't fit are left out, the last ones first. The bar fills the remaining columns.
     """
     label = shorten(escaped(job.id), min(_LABEL_COLUMNS, columns // 3))
-    done = done_rows(job)  # decreases when rows become pending again
+    done = done_rows(job)  # this decreases when rows become pending again
     count = f"{done}/{job.total_rows}"
     shortest, longest = _BAR_COLUMNS
     columns -= 3  # for the cursor, and the ^C of a terminal
@@ -254,4 +257,4 @@ class Lines:
         print_err(f"{job.id}: {escaped(text)}")
 
     def close(self, *, withdraw: bool = False) -> None:
-        """Nothing is left to do."""
+        """Do nothing."""
