@@ -24,18 +24,19 @@ from journal.store.steps import steps_of_rows
 from journal.text import counted, shorten
 
 _PASTED_RANGES = 12
-_MAX_STEPS = 3  # of which the commands are shown
-_MAX_CODES = 3  # of which each has commands of its own
+_MAX_STEPS = 3  # steps in doubt whose commands are shown
+_MAX_CODES = 3  # error codes that get commands of their own
 
 
 class Reviews(NamedTuple):
     """The numbers of the rows in review, in groups. Each row is in one group.
 
-    - ``in_doubt``: for the name of each step in doubt, the rows in review and failed rows that have
-      this step in doubt.
-    - ``known``: the rows that have steps, none of which is in doubt.
-    - ``others``: for each error code ("" if it is unknown), the remaining rows. Each code may need
-      another answer. Their attempts may have taken effect.
+    - ``in_doubt``: a dict from the name of a step to the rows, in review or failed, that have this
+      step in doubt. A step is in doubt if it has begun and nobody knows whether it took effect.
+    - ``known``: the rows that have steps, but no step in doubt.
+    - ``others``: a dict from an error code ("" if it is unknown) to the remaining rows. The
+      attempts at these rows may have taken effect. Rows with different codes may need different
+      answers.
     - ``is_merged``: True if some rows need a review because two copies worked on them. Different
       rows may then need different commands.
     """
@@ -53,7 +54,7 @@ def find_reviews(
     in_doubt: dict[str, Numbers],
     errors: list[ErrorGroup],
 ) -> Reviews:
-    """How to settle the rows in review, which have these numbers and errors."""
+    """Group the rows in review, which have these numbers and errors, by how they can be settled."""
     left = set(numbers).difference(*in_doubt.values())
     known = set[int]()
     rows = service.get_rows(job_id, RowStatus.NEEDS_REVIEW)
@@ -79,7 +80,10 @@ def find_reviews(
 
 
 class NextStart(NamedTuple):
-    """How to start the next run of a job, in ``words``. ``command`` is text to paste, or ""."""
+    """How to start the next run of a job.
+
+    ``words``: text for people. ``command``: text to paste, or "".
+    """
 
     command: str
     words: str
@@ -90,8 +94,9 @@ class NextStart(NamedTuple):
         return f"{self.words}: {self.command}" if self.command else self.words
 
     def option(self, name: str, *values: str) -> str:
-        """An option of the run with its possible values, in the syntax of a command line or a
-        script.
+        """An option of the run with its possible values.
+
+        It is written as on a command line, or as in a script.
         """
         if self.is_script:
             return f"{name}={' or '.join(map(repr, values)) or True}"
@@ -103,7 +108,7 @@ def next_start(job: Job, root: Path, paused: str = "") -> NextStart:
 
     ``paused``: why the last run has ended early, or "".
     """
-    root = Path(os.path.abspath(root))  # as in the command of the run: without ".."
+    root = Path(os.path.abspath(root))  # without "..", as in the recorded command of a run
     again = command_for_rest(job.resume_command or "", paused)
     if job.started_at is None and not again:
         program = f'journal.open_job("{root / job.id}").run(...)'
@@ -121,7 +126,7 @@ def next_start(job: Job, root: Path, paused: str = "") -> NextStart:
 
 
 def what_runs_pending(job: Job, holder: RunHolder | None, root: Path) -> str:
-    """Text that says which run will process the pending rows of a job: the active run or the next
+    """Text that says which run will process the job's pending rows: the active run, or the next
     one.
     """
     if holder is None:
@@ -142,7 +147,8 @@ def advice(
     """Return pairs of a command (or "") and a purpose, in the order in which to use the commands.
 
     ``paused``: why the last run has ended early, or "". ``in_flight_rows``: the rows in flight.
-    ``root`` is the store. ``command`` turns words into a command line for this store.
+    ``root``: the store. ``command``: a function that turns words into a command line for this
+    store.
     """
     found: list[tuple[str, str]] = []
     start = next_start(job, root, paused)
@@ -185,7 +191,7 @@ def advice(
 def _interrupted(
     job: Job, start: NextStart, in_flight: Numbers, command: Callable[..., str]
 ) -> list[tuple[str, str]]:
-    """How to continue after the death of a run, and how to settle the rows that were in flight."""
+    """Advice after the death of a run: how to continue, and how to settle the rows in flight."""
     if not job.processing_count:
         return [(start.command, f"its run has died; {start.words}, with the same input")]
     policies = start.option("on_interrupted", "review", "retry", "fail", "resume")
@@ -202,7 +208,7 @@ def _interrupted(
 def _failed(
     job: Job, start: NextStart, holder: RunHolder | None, command: Callable[..., str]
 ) -> list[tuple[str, str]]:
-    """How to look at failed rows, and how to run them again."""
+    """Advice about failed rows: how to look at them, and how to run them again."""
     if holder is not None:
         then = "the run at work runs them"
     else:
@@ -223,7 +229,7 @@ def step_commands(
 ) -> list[tuple[str, str]]:
     """Two commands that settle a step in doubt: if the step took effect, and if it did not.
 
-    The first one can't be pasted unchanged. It has placeholders for the result and for the row,
+    The first command can't be pasted unchanged. It has placeholders for the result and the row,
     since each row has its own result.
     """
     row = numbers.text() if numbers.count == 1 else "N"
@@ -240,7 +246,7 @@ def step_commands(
 
 
 def _pasted(numbers: Numbers) -> str:
-    """The numbers as text for ``--row``, or a placeholder for them if there are too many."""
+    """The numbers as text for ``--row``; a placeholder if there are too many numbers."""
     return numbers.text(",", _PASTED_RANGES) if numbers.is_shown_by(_PASTED_RANGES) else "ROWS"
 
 

@@ -26,7 +26,7 @@ from journal.text import as_text, counted, shorten
 _CONDITION = re.compile(
     r"""\s*("(?:[^"\\]|\\.)*"|\S.*?)\s*(!=|<=|>=|=|<|>|~)\s*(.*?)\s*""", re.DOTALL
 )
-# Numbers as in JSON: 0123 is a postal code, and "1_000" and "nan" are text.
+# Numbers in the syntax of JSON. So 0123, "1_000" and "nan" are text; 0123 may be a postal code.
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,6})?", re.ASCII)
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
@@ -37,20 +37,21 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
 }
 _ORDER = ("<", "<=", ">", ">=")
-# The options that choose rows by the journal's own columns.
+# For columns of the journal: the options that choose rows by them.
 _OPTION_OF = {
     "status": "--status",
     "error_code": "--error-code",
     "version": "--version",
     "row_number": "--row",
 }
-MAX_COLUMNS = 1000  # of which the names are stored, for a message
+MAX_COLUMNS = 1000  # columns whose names are stored for a message
 
 
 class Condition(NamedTuple):
     """A condition on a row: a column, an operator, and the text to compare with.
 
-    The column is one of the data, a member of it such as ``address.city``, or of the result.
+    ``column`` is a column of the data, a member of such a column (``address.city``), or a member of
+    the result.
     """
 
     column: str
@@ -60,10 +61,10 @@ class Condition(NamedTuple):
     def holds(self, row: JobRow) -> bool:
         """Return whether the row meets the condition. A row without the column doesn't meet it.
 
-        If both sides are numbers, or text that is a number, they are compared as numbers. Otherwise
-        they are compared as text. ``~`` tests whether the text contains ``value``. Null and empty
-        text are neither below nor above anything. Text that isn't a number is neither below nor
-        above a number.
+        If both sides are numbers, they are compared as numbers. Text that is a number counts as a
+        number, too. Otherwise the sides are compared as text. ``~`` tests whether the text contains
+        ``value``. Null and empty text are neither below nor above anything. Text that isn't a
+        number is neither below nor above a number.
         """
         found = member_of_row(row, self.column)
         if found is MISSING:
@@ -82,8 +83,9 @@ class Condition(NamedTuple):
         return compare(text, self.value)
 
     def text_without_number(self, row: JobRow) -> str | None:
-        """The row's text, if it isn't a number and so is neither below nor above the number
-        ``value``.
+        """The row's text, if ``value`` is a number and the text isn't; else None.
+
+        Such a text is neither below nor above ``value``.
         """
         if self.operator not in _ORDER or _number(self.value) is None:
             return None
@@ -99,7 +101,7 @@ def _number(text: str) -> Decimal | None:
     return Decimal(text) if is_number else None
 
 
-# Operators of other languages. Otherwise the second sign would be part of the text.
+# Operators of other languages, which are refused. Otherwise their second sign would count as text.
 _MEANT = {"<>": "!=", "=>": ">=", "=<": "<="}
 
 
@@ -125,7 +127,7 @@ def _parse_where(ctx: click.Context, _parameter: click.Parameter, values: tuple[
 
 
 def _hints(ctx: click.Context, conditions: Iterable[Condition]) -> dict[str, str]:
-    """For each name of a column of the journal: the option of the command that selects by it."""
+    """A dict from a column of the journal to the command's option that selects by it."""
     options = {option for parameter in ctx.command.params for option in parameter.opts}
     hints = {}
     for column, sign, value in conditions:
@@ -149,13 +151,13 @@ def _unquoted(text: str) -> str:
 
 
 class Columns:
-    """Collects the names of those requested columns that no row has."""
+    """Collects the names of requested columns that no row has."""
 
     def __init__(self, names: Iterable[str], hints: Mapping[str, str] = {}) -> None:
-        """``hints``: for a name, another column or option that the user may have meant."""
+        """``hints``: a dict from a name to the column or option that the user may have meant."""
         self.absent = set(names)
         self._hints = hints
-        self._members: dict[str, str] = {}  # by name: where results and usages have it
+        self._members: dict[str, str] = {}  # a dict from a name to where results and usages have it
         self._seen: set[str] = set()
         self._any_row = False
 
@@ -171,8 +173,9 @@ class Columns:
                     self._members.setdefault(name, f"{root}.{name}")
 
     def messages(self, which: str) -> list[str]:
-        """Return a message for each column that no row has; an empty list if there was no row.
-        ``which`` describes the rows.
+        """Return a message for each column that no row has.
+
+        If there was no row, the list is empty. ``which`` describes the rows.
         """
         there = "their data has no columns"
         if self._seen:
@@ -203,7 +206,7 @@ class WithoutNumber:
 
     def __init__(self, condition: Condition) -> None:
         self._condition = condition
-        self._rows = bytearray()  # by number: 1 for such a row; a run checks a row several times
+        self._rows = bytearray()  # by row number: 1 for such a row; a run checks rows repeatedly
         self._example = ""
 
     def look(self, row: JobRow) -> None:
@@ -226,7 +229,10 @@ class WithoutNumber:
 
 
 class Where:
-    """The conditions of ``--where``. A row must meet all of them. Iteration yields their texts."""
+    """The conditions of ``--where``.
+
+    A row must meet all of them. Iteration yields the texts of the conditions.
+    """
 
     def __init__(
         self, conditions: Mapping[str, Condition] = {}, hints: Mapping[str, str] = {}
@@ -262,8 +268,8 @@ class Where:
     def unmet(self, *, show_example: bool = True) -> list[str]:
         """Messages about conditions that no checked row meets.
 
-        They are: a message for each column that no checked row has, a message for each other
-        condition, and the messages of :meth:`without_number`.
+        There is one message for each column that no checked row has, and one for each other unmet
+        condition. The messages of :meth:`without_number` follow.
         """
         absent = self._columns.absent
         unmet = [
@@ -310,11 +316,11 @@ class Selection(NamedTuple):
     ) -> Iterator[JobRow]:
         """The chosen rows whose status allows the change.
 
-        ``if_named``: the statuses allowed for rows that ``--row`` names. ``if_found``: the statuses
-        allowed for other rows. With ``--error-code``, only failed rows are chosen.
+        ``if_named``: the statuses that rows named by ``--row`` may have. ``if_found``: the statuses
+        that all other rows may have. With ``--error-code``, only failed rows are chosen.
 
         Raises Refused if ``--row`` names a row that doesn't exist. If ``--row`` is the only option,
-        also raises Refused for a row of another status.
+        also raises Refused if a row has another status.
         """
         statuses = if_found if self.ranges is None else if_named
         if self.error_code is not None:
@@ -345,7 +351,10 @@ class Selection(NamedTuple):
 
 
 def where_option(which: str, more: str = "") -> Callable[..., Any]:
-    """The option ``--where``. The command gets a Where, which is false if no condition is given."""
+    """The option ``--where``.
+
+    The command gets a :class:`Where`, which is false without conditions.
+    """
     return click.option(
         "--where",
         metavar="CONDITION",
@@ -359,7 +368,7 @@ def where_option(which: str, more: str = "") -> Callable[..., Any]:
 
 
 def row_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--row --error-code --where`` to a command, which gets a Selection as ``selection``.
+    """Add ``--row --error-code --where`` to a command, and pass it a Selection as ``selection``.
 
     If the command has an option ``--version``, its value becomes part of the selection.
     """

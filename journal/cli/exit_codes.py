@@ -18,7 +18,7 @@ EXIT_ROWS_OPEN = 3
 EXIT_REFUSED = 4
 EXIT_BUSY = 5
 EXIT_DAMAGED = 6
-EXIT_TIMED_OUT = 124  # as timeout(1)
+EXIT_TIMED_OUT = 124  # as of timeout(1)
 EXIT_INTERRUPTED = 130  # as shells: 128 + SIGINT
 EXIT_CLOSED_PIPE = 141  # as shells: 128 + SIGPIPE
 
@@ -44,7 +44,7 @@ _EXIT_CODES: dict[type[JournalError], int] = {
 
 
 def exit_code_of(error: JournalError) -> int:
-    """Return the exit code for an error: 1 if only the system can have caused the error."""
+    """Return the exit code for an error. It is 1 if only the system can have caused the error."""
     codes = (code for kind, code in _EXIT_CODES.items() if isinstance(error, kind))
     return next(codes, EXIT_UNEXPECTED)
 
@@ -52,9 +52,9 @@ def exit_code_of(error: JournalError) -> int:
 def exit_code_of_store(met: Iterable[JournalError]) -> int:
     """The exit code of a command that skips unreadable jobs of a store.
 
-    It is 6 if the store holds anything that this version can't read as a job.
+    The exit code is 6 if the store holds anything that this version can't read as a job.
     """
-    # Such jobs count as damaged, though the same errors have other codes elsewhere.
+    # Here, such jobs count as damaged. Elsewhere, the same errors have other exit codes.
     unreadable = (errors.JobMismatchError, errors.StorageError)
     codes = (
         EXIT_DAMAGED if isinstance(error, unreadable) else exit_code_of(error) for error in met
@@ -72,7 +72,7 @@ class Refused(click.ClickException):
 
 
 class NoVerdict(Refused):
-    """Ends a comparison that failed, with exit code 6.
+    """Ends a comparison that failed. The exit code is 6.
 
     Exit code 1 would mean that one copy is ahead.
     """

@@ -22,7 +22,7 @@ from journal.service import JobService
 from journal.text import similar
 
 DEFAULT_ROOT = "jobs"
-# Names that other programs have for our commands.
+# Names of commands in other programs, and our commands for the same purpose.
 _OTHER_NAMES = {
     "status": "show",
     "stat": "show",
@@ -44,7 +44,10 @@ def complete_job(ctx: click.Context, parameter: click.Parameter, incomplete: str
 
 
 def complete_copy(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
-    """Shell completion for a copy of a job: as for JOB, or files if no id begins with the word."""
+    """Shell completion for a copy of a job: like that of JOB.
+
+    Files, if no id begins with the word.
+    """
     return complete_job(ctx, parameter, incomplete) or complete_path(ctx, parameter, incomplete)
 
 
@@ -66,8 +69,9 @@ def complete_directory(
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> list[str]:
-    """Return a list with ``did you mean 'list'?``; an empty list if no known word resembles this
-    one.
+    """Return a list with a question such as ``did you mean 'list'?``.
+
+    The list is empty if no known word is similar to ``word``.
     """
     known = list(known)
     meant = _OTHER_NAMES[word] if _OTHER_NAMES.get(word) in known else similar(word, known)
@@ -78,8 +82,9 @@ job_argument = click.argument("job", shell_complete=complete_job)
 
 
 class ReadingService(JobService):
-    """A service for commands that normally only read. Modules for writing are imported at the first
-    write.
+    """A service for commands that normally only read.
+
+    Modules for writing are imported at the first write.
     """
 
     _writes = False
@@ -89,8 +94,9 @@ class ReadingService(JobService):
 
 
 def find_job(root: str, name: str, *, redact: Collection[str] = ()) -> tuple[JobService, str]:
-    """Return the service and the id of a job. ``name`` is an id, a unique prefix of an id, or a
-    path.
+    """Return the service and the id of a job.
+
+    ``name``: an id, a unique prefix of an id, or a path.
 
     ``redact`` is passed to JobService. Raises JobNotFoundError, or a click error.
     """
@@ -117,10 +123,9 @@ def _not_found(name: str) -> JobNotFoundError:
 
 
 def _expand_prefix(service: JobService, prefix: str) -> str:
-    """Return the id that equals ``prefix``, or the only id in the store that begins with
-    ``prefix``.
+    """Return the id that is ``prefix``, or else the only id in the store that begins with it.
 
-    If ``prefix`` is only the beginning, the id is printed.
+    If ``prefix`` is only the beginning of the id, the id is printed.
     """
     if is_job_id(prefix):
         directory = service.root / prefix
@@ -128,7 +133,7 @@ def _expand_prefix(service: JobService, prefix: str) -> str:
             with contextlib.suppress(PermissionError):  # reading the job reports the error
                 os.lstat(directory / JOURNAL_NAME)
             return prefix
-        if directory.is_dir():  # the name is complete, so longer ids aren't meant
+        if directory.is_dir():  # the name is a whole id, so the user doesn't mean longer ids
             raise Refused(f"{directory} is not a job: it has no {JOURNAL_NAME}")
     job_ids = list(service.job_ids())
     matches = sorted(job_id for job_id in job_ids if prefix and job_id.startswith(prefix))
@@ -157,16 +162,16 @@ def command_line(ctx: click.Context, service: JobService) -> Callable[..., str]:
 
     words, root = ["journal"], os.path.abspath(service.root)
     if os.path.abspath(os.environ.get("JOURNAL_ROOT") or DEFAULT_ROOT) != root:
-        given = os.path.abspath(ctx.obj) == root  # otherwise JOB was given as a path
+        given = os.path.abspath(ctx.obj) == root  # False: JOB was given as a path
         words += ["--root", ctx.obj if given else root]
     return lambda *more: shell.join([*words, *more])
 
 
 def duration_s(job: Job, state: str, now: datetime) -> float | None:
-    """Seconds that the passes of a job took.
+    """How many seconds the passes of a job took, or have taken so far.
 
-    An unfinished pass counts up to ``now`` while the job runs; otherwise up to the job's last
-    record.
+    A pass that hasn't ended counts up to ``now`` while the job runs. Otherwise it counts up to the
+    job's last record.
     """
     if job.started_at is None:
         return None
@@ -177,12 +182,15 @@ def duration_s(job: Job, state: str, now: datetime) -> float | None:
 
 
 def holder_text(holder: RunHolder) -> str:
-    """Describe the process that runs a job. The process of a new run may be unknown."""
+    """Describe the process that runs a job.
+
+    If the run has just begun, its process may be unknown.
+    """
     return f"process {holder.pid} on {holder.host}" if holder.pid else "a run"
 
 
 def row_counts(job: Job) -> dict[str, int]:
-    """A dict from each status to the number of rows with it."""
+    """A dict from each status to the number of rows with this status."""
     return {
         "completed": job.successful_rows,
         "failed": job.failed_rows,
@@ -194,7 +202,8 @@ def row_counts(job: Job) -> dict[str, int]:
 
 
 def counts_text(counts: Mapping[str, int]) -> str:
-    """Return the counts that aren't zero as text, such as "3 completed, 1 failed"; "" if all are
-    zero.
+    """Return the counts as text, such as "3 completed, 1 failed".
+
+    Zeros are left out. If all counts are zero, the text is "".
     """
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count)

@@ -20,7 +20,8 @@ _POLL_S = 0.1  # events must be shown within 0.5 s, and one look takes only one 
 
 
 class Seen(NamedTuple):
-    """The job as seen at one moment. ``ended``: True if this is the last one.
+    """The job as seen at one moment. ``ended``: True if :func:`follow_job` yields no more after
+    this.
 
     ``state`` is the result of ``JobService.get_state``: the job's status, or "interrupted".
     """
@@ -38,10 +39,10 @@ def follow_job(
 ) -> Iterator[Seen]:
     """Yield the job about ten times a second until it ends.
 
-    The death of its run doesn't end the iteration. ``reported`` has states. When the job enters one
-    of them, and when it then runs again, ``report`` is called with a message. If ``reported`` has
-    "paused", the iteration also ends when the job is paused and no run holds it. Raises Refused if
-    the job is deleted or moved.
+    The death of the job's run doesn't end the iteration. ``reported``: states of the job. When the
+    job enters one of these states, ``report`` is called with a message. When the job then runs
+    again, ``report`` is called again. If ``reported`` has "paused", the iteration also ends when
+    the job is paused and no run holds it. Raises Refused if the job is deleted or moved.
     """
     last = ""
     job = service.get_job(job_id)
@@ -75,21 +76,21 @@ def gone(job_id: str) -> Refused:
 
 def _sure_state(service: JobService, job: Job) -> str:
     state = service.get_state(job)
-    if state == "interrupted":  # or the run has ended after the job was read
+    if state == "interrupted":  # but the run may just have ended, after the job was read
         return service.get_state(existing_job(service, job.id))
     return state
 
 
 def _is_left_paused(service: JobService, job: Job) -> bool:
-    """Return whether the job is paused, and no run waits for it to be resumed."""
+    """Return whether the job is paused, and no run waits until the job is resumed."""
     if job.status is not JobStatus.PAUSED or service.run_holder(job.id) is not None:
         return False
-    # A run may have resumed and ended meanwhile.
+    # Meanwhile, the job may have been resumed, and its run may have ended.
     return existing_job(service, job.id).status is JobStatus.PAUSED
 
 
 def _has_ended(service: JobService, job: Job) -> bool:
-    """Return whether the job has ended and no run is still recording rows that were in flight."""
+    """Return whether the job has ended, and no run still records outcomes of rows in flight."""
     return job.status in TERMINAL_STATUSES and not (
         job.processing_count and service.run_holder(job.id)
     )
@@ -110,7 +111,7 @@ def check_reader() -> None:
     """
     try:
         descriptor = sys.stdout.fileno()
-    except (io.UnsupportedOperation, ValueError):  # not a file with a descriptor
+    except (io.UnsupportedOperation, ValueError):  # standard output isn't a file with a descriptor
         return
     if streams.has_lost_reader(descriptor):
         raise BrokenPipeError

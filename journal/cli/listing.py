@@ -4,9 +4,9 @@ The table is the default, also in a pipe, so that `grep` gets the same text that
 (`git` and `ps` do the same.) In a pipe the table has no colours and is never cut. The other formats
 use the names of the fields as keys or header, and are written in UTF-8.
 
-A table is written before all of its rows are known, so the first rows decide the widths of its
-columns. On a terminal, columns are cut and then left out until a line is short enough. Elsewhere, a
-cell that is wider than its column moves the rest of its line to the right.
+The writing of a table begins before all of its rows are known, so the first rows decide the widths
+of the columns. On a terminal, columns are first cut, and then left out, until a line is short
+enough. Elsewhere, a cell that is wider than its column moves the rest of its line to the right.
 """
 
 from __future__ import annotations
@@ -42,14 +42,16 @@ _GAP = "  "
 class Field(msgspec.Struct, frozen=True):
     """A field of a listing's records, a column of its table, or both.
 
-    - ``name``: the key or header in the formats for programs. If empty, only the table has the
-      field.
-    - ``title``: the header in the table. If empty, only the other formats have the field.
+    - ``name``: the key or header in the formats for programs. If it is empty, only the table has
+      the field.
+    - ``title``: the header in the table. If it is empty, only the other formats have the field.
     - ``value``: a function from a record to the value. Default: the record's attribute ``name``.
     - ``text``: a function from a record to the table's cell. Default: the value as text.
-    - ``right``: align to the right, as numbers are.
-    - ``least``: the column may be cut to this many cells. 0: it is never cut.
-    - ``wide``: the minimum width, for wider cells in later rows.
+    - ``right``: whether the column is aligned to the right, as numbers are.
+    - ``least``: the minimum width of the column when it is cut, in cells of the terminal. 0: the
+      column is never cut.
+    - ``wide``: the minimum width of the column when it isn't cut. Later rows may have wider cells
+      than the first rows.
     - ``rank``: a narrow terminal leaves out columns with a high rank first. Columns of rank 0 are
       never left out.
     - ``status``: the cell is a status, and gets the status's colour.
@@ -126,8 +128,9 @@ def _line(
 
 
 def _fit(fields: Sequence[Field], natural: list[int], bound: int | None) -> dict[int, int]:
-    """Return the positions of the columns that are shown, in order, and the widths of these
-    columns.
+    """Choose the columns to show.
+
+    Returns a dict from the position of such a column to its width, in the order of the columns.
     """
     shown = list(range(len(fields)))
     if bound is None:
@@ -151,7 +154,7 @@ def _fit(fields: Sequence[Field], natural: list[int], bound: int | None) -> dict
         shown.remove(place)
     widths = {place: least(place) for place in shown}
     spare = max(0, bound - needed())
-    # Narrow columns get the width that they need. The others share the rest equally.
+    # Narrow columns get the width that they need. The other columns share the rest equally.
     wanting = sorted(shown, key=lambda place: natural[place] - widths[place])
     for rank, place in enumerate(wanting):
         more = min(natural[place] - widths[place], spare // (len(wanting) - rank))
@@ -188,8 +191,9 @@ color_option = click.option(
 def limit_option(
     what: str, *short: str, default: str | None = None
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The option ``--limit N|all``, with the short name ``short``. Its value is a number, or None
-    for all.
+    """The option ``--limit N|all``, with the short name ``short``.
+
+    The command gets a number, or None for ``all``.
     """
     return click.option(
         *short,
@@ -211,8 +215,9 @@ def _parse_limit(_ctx: click.Context, _parameter: click.Parameter, value: str | 
 
 
 def listing_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--json --nl --csv --tsv --table --color`` to a command, which gets a Format as
-    ``output``.
+    """Add ``--json --nl --csv --tsv --table --color`` to a command.
+
+    The command gets a :class:`Format` as ``output``.
     """
 
     def with_format(**given: Any) -> Any:
@@ -226,7 +231,7 @@ def listing_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _chosen(flags: dict[str, bool]) -> str:
-    """The format that was chosen. The command line takes precedence over environment variables."""
+    """The chosen format. The command line takes precedence over environment variables."""
     ctx = click.get_current_context()
     asked = [name for name, given in flags.items() if given]
     typed = [n for n in asked if ctx.get_parameter_source(n) is ParameterSource.COMMANDLINE]
@@ -244,8 +249,10 @@ def echo_rows(
     none: str,
     look_ahead: int | None = LOOK_AHEAD,
 ) -> None:
-    """Write the records to standard output one by one, in constant memory. If there are none, write
-    the line ``none``, such as "j: 0 rows", to standard error ("": no line).
+    """Write the records to standard output one by one, in constant memory.
+
+    If there are no records, the line ``none`` is written to standard error, such as "j: 0 rows". If
+    ``none`` is "", nothing is written.
 
     The first ``look_ahead`` rows of a table (None: all) decide the widths of the columns. If the
     iterator waits between records, it must call ``sys.stdout.flush()`` before it waits.

@@ -96,15 +96,15 @@ class _Commands(click.Group):
 
 
 def _discard_output() -> None:
-    """Redirect buffered output to /dev/null, since writing it at exit would raise another error."""
+    """Discard buffered output, since writing it at exit would raise another error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _add_variables(command: click.Command, name: str) -> None:
     """Give each option an environment variable, such as JOURNAL_RUN_ON_INTERRUPTED.
 
-    Click would name the variables after parameters in our code, which users don't see. It would
-    also split the values of a repeatable option at spaces, but a value may contain spaces.
+    Click itself would name the variables after parameters in our code, which users don't see. Click
+    would also split the values of a repeatable option at spaces, but a value may contain spaces.
     """
     for option in command.params:
         if isinstance(option, click.Option):
@@ -136,8 +136,8 @@ def _lines_of(text: str) -> list[str]:
 def cli(ctx: click.Context, root: str) -> None:
     """Run a command for each of many rows, and record what happened to each row.
 
-    JOB is the id of a job, the beginning of an id, or the path of a job's directory. Each option can
-    also be set in the environment: JOURNAL_LIST_LIMIT is `journal list --limit`.
+    JOB is the id of a job, the beginning of an id, or the path of a job's directory. Each option
+    can also be set by an environment variable: JOURNAL_LIST_LIMIT sets `journal list --limit`.
 
     `journal help` lists the commands by purpose, and topics such as moving jobs and exit codes.
     """
@@ -153,7 +153,7 @@ def main(arguments: list[str] | None = None) -> int:
     _ensure_standard_streams()
     try:
         if _COMPLETE in os.environ:
-            from journal.cli.completion import shells  # noqa: PLC0415  (a shell asks, no person)
+            from journal.cli.completion import shells  # noqa: PLC0415  (only a shell needs it)
 
             shells.register()
         code: Any = cli.main(
@@ -191,7 +191,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _explained(error: click.ClickException) -> click.ClickException:
-    """The error, or another error with more advice."""
+    """The error, or an error in its place that gives more advice."""
     if isinstance(error, click.MissingParameter) and error.param is not None:
         if isinstance(error.param, click.Option):
             return click.UsageError(f"{error.format_message()} {error.param.help}", error.ctx)
@@ -211,7 +211,7 @@ def _explained(error: click.ClickException) -> click.ClickException:
 
 
 def commands_with(ctx: click.Context, option: str) -> list[str]:
-    """The names of the commands that have this option, such as ``--limit``."""
+    """The names of the commands that have ``option``, which is a name such as ``--limit``."""
     return [
         name
         for name in cli.list_commands(ctx)
@@ -223,15 +223,15 @@ def commands_with(ctx: click.Context, option: str) -> list[str]:
 def _ensure_standard_streams() -> None:
     """Open /dev/null for each closed standard stream.
 
-    Otherwise a journal might get descriptor 2, and a message would be written into it.
+    Otherwise a journal might get descriptor 2, and messages would be written into the journal.
     """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            # open() uses the lowest free descriptor, which is this one
+            # open() uses the lowest free descriptor, which is the closed one
             os.open(os.devnull, os.O_RDWR)
-    for stream in (sys.stdout, sys.stderr):  # the encoding may lack characters of the data
+    for stream in (sys.stdout, sys.stderr):  # an encoding may not have all characters of the data
         streams.set_encoding(stream)
     if sys.stdin is None:
         sys.stdin = open(0, closefd=False, encoding="utf-8")  # noqa: SIM115  (until we exit)

@@ -25,7 +25,7 @@ _COLORS = {
     "failed": 31,  # red
     "cancelled": 33,
     "unknown": 35,
-    "review": 35,  # the rest are events of a log
+    "review": 35,  # the following are events of a log
     "error": 31,
     "ERROR": 31,
     "CRITICAL": 31,
@@ -34,9 +34,9 @@ _COLORS = {
 
 
 def local_text(at: datetime | None, form: str = "%Y-%m-%d %H:%M:%S") -> str:
-    """The moment in local time, in a form that sorts as text; "" if there is none.
+    """The moment as text in local time; "" if it is None. Such texts sort in the order of time.
 
-    If the local time is outside of the calendar's range, the text is in UTC.
+    If the local time is outside the calendar's range, the text is in UTC.
     """
     if at is None:
         return ""
@@ -81,7 +81,10 @@ def cut(text: str, width: int) -> str:
 
 
 def pad(text: str, width: int, *, right: bool = False) -> str:
-    """``text`` padded with spaces to ``width`` cells, on its right, or on its left if ``right``."""
+    """``text`` with spaces, up to ``width`` cells.
+
+    With ``right``, the spaces come before the text.
+    """
     spaces = " " * (width - width_of(text))
     return spaces + text if right else text + spaces
 
@@ -145,8 +148,9 @@ def echo_err(text: str) -> None:
 
 
 class _Shown:
-    """A stream for standard output on a terminal. It escapes control characters. Write whole
-    lines.
+    """A stream for standard output on a terminal, which escapes control characters.
+
+    Whole lines must be written.
     """
 
     def __init__(self, *, is_json: bool) -> None:
@@ -169,9 +173,7 @@ def data_stream(*, is_json: bool) -> IO[bytes]:
 
 
 def as_json(value: Any) -> str:
-    """Compact JSON in which control characters are escaped, so that they can't control a
-    terminal.
-    """
+    """Compact JSON with escaped control characters, so that they can't control a terminal."""
     return escaped_json(encode_json(value).decode())
 
 
@@ -181,5 +183,5 @@ def echo_json(value: Any) -> None:
 
 
 def echo_json_list(values: Iterable[Any]) -> None:
-    """Write a JSON array, one element per line. Each value is written as soon as it comes."""
+    """Write a JSON array, one element per line. Each value is written as soon as it is known."""
     sys.stdout.buffer.writelines(json_array(as_json(value).encode() for value in values))

@@ -1,4 +1,4 @@
-"""The option ``--redact``, which hides values, and the check that its names exist."""
+"""The option ``--redact``, which hides values, and the check that the given names exist."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ redact_option = click.option(
 def find_redacted_job(
     ctx: click.Context, job: str, redact: Collection[str]
 ) -> tuple[JobService, str]:
-    """Find a job as find_job does, and hide the fields ``redact``, checked by check_redacted."""
+    """Find a job as find_job does.
+
+    Its fields ``redact`` are checked by check_redacted, and hidden.
+    """
     service, job_id = find_job(ctx.obj, job, redact=redact)
     check_redacted(ctx, service, [job_id], redact)
     return service, job_id
@@ -45,11 +48,12 @@ def check_redacted(
 ) -> None:
     """Raise UsageError if ``--redact`` gives a name that doesn't occur in the records of the jobs.
 
-    A name from an environment variable may be meant for other jobs. If it hides nothing, there is
-    only a warning. But if the output is made for other people (``handed_on``), it is an error, too.
+    A name from an environment variable may be meant for other jobs. So if such a name hides
+    nothing, there is only a warning. But if the output is made for other people (``handed_on``),
+    UsageError is raised for these names, too.
 
     Rows may have different fields, so records are read until each name is found. If a job can't be
-    read, its error is raised, since that job may have the name.
+    read, the error is raised, since this job may have the name.
     """
     missing = {name.casefold(): name for name in redact if check_fields([name]) - OWN_NAMES}
     job_ids = list(job_ids)

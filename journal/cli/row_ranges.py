@@ -21,7 +21,7 @@ _SLICE = 256  # rows read at a time
 def parse_rows(
     _ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
 ) -> list[range] | None:
-    """A click callback for a repeatable option whose values are ROWS."""
+    """A click callback for a repeatable option with values such as ``5,12-40``."""
     try:
         return row_ranges(",".join(values)) if values else None
     except ValueError as error:
@@ -29,9 +29,9 @@ def parse_rows(
 
 
 def row_ranges(text: str) -> list[range]:
-    """Parse ``5,12-40`` to ranges in ascending order. Ranges that touch are merged.
+    """Parse text such as ``5,12-40`` to ranges in ascending order. Adjacent ranges are merged.
 
-    Raises ValueError with the invalid part.
+    Raises ValueError, whose message is the invalid part of the text.
     """
     found = []
     for part in text.split(","):
@@ -57,7 +57,7 @@ def row_ranges(text: str) -> list[range]:
 def rows_of(job_id: str, rows: Sequence[JobRow], ranges: list[range]) -> Iterator[JobRow]:
     """Yield the rows of a job in ``ranges``. Raises Refused if a row in ``ranges`` doesn't exist.
 
-    All numbers are checked before the first row is returned. The check reads only a few rows.
+    All numbers are checked before the first row is yielded. The check reads only a few rows.
     """
     refusal = missing_rows(job_id, rows, ranges)
     if refusal is not None:
@@ -74,9 +74,7 @@ def rows_within(rows: Sequence[JobRow], ranges: list[range]) -> Iterator[JobRow]
 
 
 def missing_rows(job_id: str, rows: Sequence[JobRow], ranges: list[range]) -> str | None:
-    """A message with the numbers in ``ranges`` that no row of the job has; None if all rows
-    exist.
-    """
+    """A message with the numbers in ``ranges`` that no row has; None if all of these rows exist."""
     missing: list[str] = []
     for numbers in ranges:
         places = _places(rows, numbers)
@@ -97,17 +95,20 @@ def _places(rows: Sequence[JobRow], numbers: range) -> range:
 
 
 def _place(rows: Sequence[JobRow], number: int, lowest: int) -> int:
-    """Return the position of row ``number`` in ``rows``, or the position that the row would have."""
+    """Return the position of row ``number`` in ``rows``.
+
+    If there is no such row: where it would be.
+    """
     return bisect_left(rows, number, lo=lowest, key=lambda row: row.row_number)
 
 
 def _gaps(rows: Sequence[JobRow], numbers: range, places: range) -> list[str]:
-    """Return the first few ranges of those ``numbers`` that no row at ``places`` has."""
+    """Return the first few ranges of ``numbers`` that none of the rows at ``places`` has."""
     gaps: list[str] = []
     number, place = numbers.start, places.start
     while number < numbers.stop and len(gaps) <= _MAX_NAMED:
-        # Row numbers ascend. So if numbers and positions grow by the same amount, no row is
-        # missing.
+        # Row numbers are in ascending order. So if numbers and positions grow by the same amount,
+        # no row is missing.
         run = bisect_left(
             range(place, places.stop), number - place + 1, key=lambda at: rows[at].row_number - at
         )

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the question before a change that can't be undone."""
+"""Options that several commands share, and the confirmation of changes that can't be undone."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def yes_option(more: str = "") -> Option:
 
 
 def confirm(question: str, if_not: str) -> bool:
-    """Ask a question on the terminal. If the answer is no, ``if_not`` is printed.
+    """Ask a question on the terminal. Returns the answer. If it is no, ``if_not`` is printed.
 
     Raises UsageError if standard input isn't a terminal.
     """

@@ -1,7 +1,7 @@
 """Computes how many rows of a job end per second, from the times of their last changes.
 
-If a job has more than :data:`SAMPLE_ROWS` rows, only a sample of that many rows is read, evenly
-spread over the job. So the work is bounded.
+If a job has more than :data:`SAMPLE_ROWS` rows, only that many rows are read, evenly spread over
+the job. So the work is bounded.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _ENDED = (RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.SKIPPED)
 class Throughput(msgspec.Struct, frozen=True, kw_only=True):
     """The numbers of rows that ended (completed, failed or skipped) in successive spans of time.
 
-    The first span begins at ``begin``. Each span is ``span_s`` seconds long. One row of the sample
-    represents ``rows_each`` rows; ``rows`` are already multiplied by this factor.
+    The first span begins at ``begin``. Each span is ``span_s`` seconds long. Each row that was read
+    represents ``rows_each`` rows of the job. ``rows`` are already multiplied by this factor.
     """
 
     begin: datetime
@@ -36,8 +36,7 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def end_times(rows: Sequence[JobRow], at_most: int = SAMPLE_ROWS) -> tuple[list[datetime], float]:
-    """Return the times at which rows ended, in order, and how many rows each of the times
-    represents.
+    """Return the times at which rows ended, in order, and how many rows each time represents.
 
     At most ``at_most`` rows are read.
     """
@@ -64,10 +63,10 @@ def throughput(times: list[datetime], rows_each: float) -> Throughput | None:
 def recent_rate(
     times: list[datetime], rows_each: float, since: datetime, now: datetime
 ) -> float | None:
-    """Return at how many rows per second the last rows ended after ``since``; None for too few
-    rows.
+    """Return the recent rate of rows that ended, per second; None if there are too few rows.
 
-    The time up to ``now`` counts, so the rate falls while a run hangs.
+    Only rows that ended after ``since`` count. The time up to ``now`` counts, so the rate falls
+    while a run hangs.
     """
     recent = times[bisect_left(times, since) :]
     if len(recent) > RECENT_ROWS:
@@ -79,7 +78,10 @@ def recent_rate(
 
 
 def sparkline(counts: list[float], drawable: bool) -> str:
-    """Return a character for each count. Its height is proportional to the count; 0 gives a blank."""
+    """Return a character for each count.
+
+    The height of the character is proportional to the count. For 0, it is a blank.
+    """
     sparks = _SPARKS if drawable else _ASCII_SPARKS
     highest = max(counts)
     return "".join(

@@ -1,4 +1,7 @@
-"""Times on the command line: moments (ISO 8601, or how long ago) and durations in seconds."""
+"""Times on the command line: moments and durations.
+
+A moment is ISO 8601 text, or says how long ago.
+"""
 
 from __future__ import annotations
 
@@ -51,9 +54,9 @@ def since_option(what: str) -> Callable[[Any], Any]:
 
 
 def moment(text: str, now: datetime) -> datetime:
-    """Parse ``2026-11-24``, ``2026-11-24 13:35`` or ``3d`` (ago) to a moment in UTC.
+    """Parse ``2026-11-24``, ``2026-11-24 13:35`` or ``3d`` (three days ago) to a moment in UTC.
 
-    A time without a zone is local. Raises ValueError, which lists the valid forms.
+    A time without a zone is local. Raises ValueError, whose message lists the valid forms.
     """
     text = text.strip()
     ago = re.fullmatch(_AGO, text, re.ASCII)

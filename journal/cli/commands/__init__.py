@@ -6,6 +6,6 @@
 - ``transfer``: pack, unpack, compare, pull.
 - ``verify``, ``repair``, ``delete``, ``help``.
 
-A module is imported when its command is used. Only ``cli/main`` imports these modules, by name. May
-import: all rooms.
+A module is imported when its command is used. Only ``cli/main`` imports these modules, and it does
+so by name. May import: all rooms.
 """

@@ -82,7 +82,7 @@ def resume_command(ctx: click.Context, job: str) -> None:
         service.update_status(job_id, JobStatus.RUNNING)
         now_held = service.run_holder(job_id)
         if now_held is not None and (now_held.pid, now_held.host) == (os.getpid(), host_name()):
-            # The run ended after the check, so this process has taken the run lock.
+            # The run has ended since the check, so this process has taken the run lock.
             service.update_status(job_id, JobStatus.PAUSED)
             raise _no_run_waits(service, found)
     echo_err(f"{job_id}: running; {holder_text(holder)} continues it")
@@ -150,7 +150,7 @@ def cancel_command(ctx: click.Context, job: str) -> None:
 @reason_option("Why the job is reopened. The reason is kept in the job's log.")
 @click.pass_context
 def reopen_command(ctx: click.Context, job: str, reason: str | None) -> None:
-    """Reopen a job that has ended: it becomes pending, and its next pass begins.
+    """Reopen a job that has ended: the job becomes pending, and its next pass begins.
 
     Rows keep their statuses. Only a cancelled job needs this command: other jobs are reopened by
     `journal retry`, by `journal redo`, and by a run with new or pending rows.

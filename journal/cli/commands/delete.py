@@ -28,7 +28,7 @@ from journal.transfer import Pruned, prune_jobs
 def delete_command(ctx: click.Context, jobs: tuple[str, ...], yes: bool) -> int:
     """Delete jobs with all their files. This can't be undone.
 
-    All jobs are checked before the first one is deleted. The command asks for confirmation; without
+    All jobs are checked before the first one is deleted. The command asks for confirmation. Without
     a terminal, give --yes. If the answer is no, the exit code is 4.
 
     If a run works on a job, the job can't be deleted: use `journal cancel` first.
@@ -75,7 +75,7 @@ def _confirmed(targets: list[tuple[JobService, str]]) -> bool:
 def _described(service: JobService, job_id: str) -> str:
     try:
         job = service.get_job(job_id)
-    except JournalError as error:  # an unreadable job can be deleted
+    except JournalError as error:  # a job that can't be read can still be deleted
         return str(error)
     if job is None:
         return "does not exist any more"
@@ -101,7 +101,7 @@ _MINUTES = re.compile(r"\s*([0-9]+)\s*(?:m|mo|min|months?|minutes?)\s*", re.IGNO
 def _parse_age(
     ctx: click.Context, parameter: click.Parameter, value: str | None
 ) -> datetime | None:
-    """The result of parse_moment. Minutes are refused, since the user may mean months."""
+    """Parse WHEN as parse_moment does, but refuse minutes, since the user may mean months."""
     match = None if value is None else _MINUTES.fullmatch(value)
     if match is not None:
         days = 30 * int(match[1][:6])
@@ -161,15 +161,15 @@ def prune_command(
 ) -> int:
     """Delete all jobs that have ended and are older than WHEN, and list them.
 
-    Jobs that have not ended, jobs on which a run works, and jobs that can't be read are not
-    deleted, but listed. To delete a paused or pending job, use `journal cancel` first. For an
-    unreadable job the exit code is 6, and for a busy job it is 5.
+    Jobs that have not ended, jobs on which a run works, and jobs that can't be read are listed, but
+    not deleted. To delete a paused or pending job, use `journal cancel` first. If a job can't be
+    read, the exit code is 6. If a run works on a job, it is 5.
 
     With --to, each job is first packed with its backups. It is deleted only after the pack was
     synced and verified. `journal unpack` restores the job. No file in DIR is overwritten.
 
-    Without --to, the command asks for confirmation; without a terminal, give --yes. If the answer is
-    no, the exit code is 4.
+    Without --to, the command asks for confirmation. Without a terminal, give --yes. If the answer
+    is no, the exit code is 4.
 
     Example: journal prune --older-than 90d --status completed --to /mnt/archive
     """
@@ -186,7 +186,7 @@ def prune_command(
     try:
         with ending_signals():
             for pruned in prune_jobs(ctx.obj, before, statuses=statuses, to=to, dry_run=dry_run):
-                found.append(pruned)  # noqa: PERF402  (an interrupt keeps those before it)
+                found.append(pruned)  # noqa: PERF402  (an interrupt keeps earlier ones)
     finally:
         _echo_pruned(found, output, dry_run=dry_run)
     codes = (

@@ -71,15 +71,16 @@ def export_command(
     """Write the rows of JOB to OUT, as CSV, TSV, JSON Lines, JSON, SQLite or Parquet.
 
     The extension of OUT selects the format: .csv .tsv .jsonl .json .db .sqlite .parquet. If OUT is
-    -, CSV (or the format given by --format) is written to standard output; on a terminal, control
-    characters are escaped. OUT is written completely or not at all.
+    -, the rows are written to standard output, as CSV or in the format that --format gives. On a
+    terminal, control characters are escaped. A file is written completely or not at all.
 
     The columns of the data come first. The columns of the journal follow: job_id, row_number,
     status, attempts, error_code, error_message, result, created_at, started_at, processed_at,
-    duration_s and idempotency_key. These columns are written only if a row uses them, or with
-    --all-columns: earlier_attempts (those that limits don't count), version, unknown (true if a
-    failed row may have taken effect), reason, tracking_number, label_path, cost_cents and usage. If
-    the data has a column with one of these names, the journal's column is called journal_NAME.
+    duration_s and idempotency_key. With --all-columns, or if a row has a value in them, further
+    columns are written: earlier_attempts (attempts that limits don't count), version, unknown (true
+    if a failed row may have taken effect), reason, tracking_number, label_path, cost_cents and
+    usage. If the data has a column with one of these names, the journal's column is called
+    journal_NAME.
 
     With --steps, the columns are job_id, row_number, step, state, attempt, at, result, error_code
     and error_message. All steps of the rows that --status selects are written.

@@ -58,8 +58,8 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
     """List the commands by purpose and the topics, or show the help of TOPIC.
 
     TOPIC is a topic or a command. If a name is both, such as export, the command's help is shown
-    and then the page. On a terminal, pages are shown in a pager. Any other word is looked up in
-    all pages, and among the options of the commands.
+    first and then the page. On a terminal, pages are shown in a pager. If TOPIC is any other word,
+    it is searched in all pages and in the options of all commands.
 
     Example: journal help moving
     """
@@ -93,16 +93,19 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
 
 
 def _options(ctx: click.Context, name: str) -> list[str]:
-    """A line that names the commands that have an option of this name; none if there are none."""
+    """A list with one line: the commands that have an option of this name.
+
+    It is empty without one.
+    """
     option = f"--{name.removeprefix('--')}"
     named = ", ".join(f"journal help {each}" for each in commands_with(ctx, option))
     return [f"{option} is an option: {named}"] if named else []
 
 
 def _pages_with(word: str) -> list[str]:
-    """A line that names the topics whose pages have the word; none if there are none.
+    """A list with one line: the topics whose pages have the word. It is empty without one.
 
-    The page that uses it most often comes first.
+    The page that uses the word most often comes first.
     """
     pattern = re.compile(rf"(?<!\w){re.escape(word)}(?!\d)", re.IGNORECASE)
     counts = {topic: len(pattern.findall(page_text(topic))) for topic in TOPICS}
@@ -128,13 +131,13 @@ def overview(ctx: click.Context) -> str:
 
 
 def page_text(topic: str) -> str:
-    """The page of a topic, without the comments that name its examples for the tests."""
+    """The page of a topic. The comments in it, which only the tests need, are removed."""
     text = (files("journal") / "docs" / f"{topic}.md").read_text(encoding="utf-8")
     return re.sub(r"^<!-- .* -->\n", "", text, flags=re.MULTILINE).rstrip("\n")
 
 
 def wrapped(page: str, width: int) -> str:
-    """Return the page with its prose wrapped to ``width``. Tables and examples stay as they are."""
+    """Return the page with its text wrapped to ``width``. Tables and examples stay as they are."""
 
     def fill(paragraph: re.Match[str]) -> str:
         bullet = paragraph[1]

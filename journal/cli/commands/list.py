@@ -54,7 +54,7 @@ def _of_job(name: str, title: str = "", **column: Any) -> Field:
     return Field(name, title, attrgetter(f"job.{name}"), **column)
 
 
-# The columns of the table in their order, then all other fields of a job.
+# The columns of the table in their order, followed by all other fields of a job.
 _COLUMNS = (
     _of_job("id", "JOB"),
     _of_job("name", "NAME", least=8, rank=5),
@@ -99,8 +99,8 @@ def list_command(
 
     DONE is the number of completed and skipped rows. A narrow terminal shows fewer columns.
 
-    A directory that can't be read as a job, or that has lost its journal, is reported on standard
-    error. The other jobs are listed, and the exit code is 6.
+    Directories that can't be read as jobs, or that have lost their journal, are reported on
+    standard error. Then the other jobs are listed all the same, and the exit code is 6.
 
     Example: journal list --status interrupted --since 3d
     """
@@ -110,9 +110,7 @@ def list_command(
     of_run = status in (JobStatus.RUNNING, _INTERRUPTED)  # only the run lock distinguishes them
     jobs = service.list_jobs(
         JobStatus.RUNNING if of_run else status,
-        None
-        if of_run or limit is None
-        else limit + 1,  # one more job, to know whether there are more
+        None if of_run or limit is None else limit + 1,  # one more, to know whether more jobs exist
         on_error=errors.append,
         **query,
     )

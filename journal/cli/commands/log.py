@@ -31,7 +31,7 @@ from journal.service import JobService, existing_job
 from journal.text import as_text, shorten
 
 _DEFAULT_EVENTS = 50
-_MAX_CHARACTERS = 400  # characters of a text on a terminal, so that it fills a few lines
+_MAX_CHARACTERS = 400  # characters of a text on a terminal: a few lines
 
 
 def _word(event: Event) -> str:
@@ -45,7 +45,7 @@ def _text(event: Event) -> str:
     return shorten(text, _MAX_CHARACTERS) if sys.stdout.isatty() else text
 
 
-# The text isn't cut at the edge of the terminal, since too little of it would be left.
+# The text isn't cut at the edge of the terminal, since too little text would be left.
 _TABLE = (
     Field(title="TIME", text=lambda event: local_text(event.at), wide=19),
     Field(title="EVENT", text=_word, status=True, wide=9),
@@ -86,8 +86,8 @@ def log_command(
     With -f, new events are shown until the job ends or Ctrl-C is pressed. A pause of the job
     doesn't end the command.
 
-    The exit code is 4 if --row names a row that doesn't exist, or if the job is deleted or moved
-    while it is followed.
+    The exit code is 4 if --row names a row that doesn't exist. It is also 4 if the job is deleted
+    or moved while -f follows it.
 
     Example: journal log hash-stdlib -f --level warning
     """
@@ -114,7 +114,7 @@ def log_command(
 
 
 def _absent(service: JobService, job_id: str, ranges: list[range] | None) -> str | None:
-    """A message about rows in ``ranges`` that the job doesn't have, or doesn't have yet."""
+    """A message about rows in ``ranges`` that the job doesn't have; None if it has all of them."""
     return None if ranges is None else missing_rows(job_id, service.get_rows(job_id), ranges)
 
 

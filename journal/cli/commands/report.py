@@ -30,7 +30,8 @@ from journal.run.signals import ending_signals
 def report_command(
     ctx: click.Context, job: str, out: str | None, redact: tuple[str, ...], force: bool
 ) -> None:
-    """Write a report about JOB: one HTML page that loads no other files, so that it can be sent.
+    """Write a report about JOB: one HTML page. It loads no other files, so you can send it to
+    others.
 
     The page shows counts, throughput and latency over time, errors by code, and the rows that
     failed or need a review.

@@ -25,8 +25,8 @@ from journal.model import Job, JobRow, RowStatus
 from journal.service import existing_job
 from journal.text import as_text, cents_number, counted, headline, shorten
 
-_DATA = "data."  # the prefix of a column of the data that has the name of a field of the row
-_MAX_CELL_CHARACTERS = 400  # a result may have a mebibyte
+_DATA = "data."  # before a data column whose name is also a field of the row
+_MAX_CELL_CHARACTERS = 400  # a result may be 1 MiB long
 _WITH_ERRORS = (RowStatus.PENDING, RowStatus.FAILED, RowStatus.NEEDS_REVIEW)
 
 
@@ -56,8 +56,9 @@ _NUMBERS = frozenset(("row_number", "attempts", "cost_cents"))
 
 
 def _named_field(name: str) -> Field:
-    """Return the field of a row with this name, or else the column with this name: see
-    :func:`~journal.frames.columns.member_of_row`.
+    """Return the field of a row that has this name, or else the data column.
+
+    See :func:`~journal.frames.columns.member_of_row`.
     """
     if name in JobRow.__struct_fields__:
         value: Callable[[JobRow], Any] = attrgetter(name)
@@ -115,11 +116,12 @@ def rows_command(
 ) -> int:
     """List the rows of a job by number, with their status, outcome and data.
 
-    --where compares numbers as numbers, even if they are text, as in data from CSV. Other text,
-    such as 4,50, is neither below nor above a number. A message counts such rows.
+    --where compares numbers as numbers, even if the data has them as text, as data from CSV does.
+    Text that isn't a number, such as 4,50, is neither below nor above a number. A message says how
+    many rows have such text.
 
-    If --row names a row that doesn't exist, the row's number is reported on standard error, and the
-    exit code is 4. Columns that no row has are reported, too.
+    If --row names a row that doesn't exist, its number is reported on standard error, and the exit
+    code is 4. Requested columns that no row has are reported, too.
 
     Example: journal rows ship-ca --status failed --where 'zip~941' --columns row_number,order,error_code
     """
@@ -134,7 +136,7 @@ def rows_command(
         rows = _of_pass(existing_job(service, job_id), pass_number, rows)
     if limit is not None:
         rows = itertools.islice(rows, limit)
-    # after the conditions, which apply to the stored values
+    # Redact after the conditions are checked, since these apply to the stored values.
     rows = (redacted_members(row, service.redact) for row in rows)
     own = JobRow.__struct_fields__
     wanted = Columns(name.removeprefix(_DATA) for name in columns or () if name not in own)
@@ -176,7 +178,9 @@ _COST = Field("cost_cents", text=_cost_text, right=True, rank=2)
 
 
 def example_text(group: ErrorGroup, limit: int) -> str:
-    """The message of a group, cut to ``limit`` characters, and where the error was raised."""
+    """The message of a group, cut to ``limit`` characters, and the place where the error was
+    raised.
+    """
     message = shorten(group.message, limit)
     return f"{message} ({group.where})" if group.where else message
 
@@ -222,11 +226,12 @@ def errors_command(
 
     EXAMPLE is the message of the first row of the group, cut to 1,000 characters (400 in a table),
     and the place in your code where a Python exception was raised. ROWS lists the numbers of all
-    rows of the group, in the form that --row accepts. COST is the cost of the attempts that COUNT
-    counts, if they had any.
+    rows of the group, in the form that --row accepts. COST is the cost of the counted attempts, if
+    they had a cost.
 
-    With --attempts, COUNT is the number of attempts that went wrong, even if the row was completed
-    later. STATUS is "repeated" for attempts that were followed by another attempt.
+    With --attempts, COUNT is the number of attempts that went wrong. It includes attempts at rows
+    that were completed later. STATUS is "repeated" for attempts that were followed by another
+    attempt.
 
     Example: journal errors ship-ca
     """
@@ -239,7 +244,7 @@ def errors_command(
         groups = group_errors(
             redacted_members(row, service.redact) for row in rows if version in (None, row.version)
         )
-    # A table has the column only if there are costs.
+    # A table has the column COST only if there are costs.
     title = "CENTS" if any(group.cost_cents for group in groups) else ""
     cost = msgspec.structs.replace(_COST, title=title)
     fields = [cost if field is _COST else field for field in ERROR_FIELDS]

@@ -68,18 +68,19 @@ def run_command(ctx: click.Context, /, **_: Any) -> int:
     the job. Later runs continue the job: new rows are added, and completed rows are never run
     again.
 
-    COMMAND may contain placeholders: {column} is the row's value in that column. {#} is the row's
-    number and {id} is the row's id, unless a column is called # or id. {column.} is a path without
-    its extension, {column/} its file name, {column//} its directory, and {column/.} its file name
-    without extension. With --lines, {} is the line, and {.} {/} {//} {/.} are its parts. Other
-    braces, as in awk '{print $1}', stay as they are; {{ and }} are braces that are no placeholder.
+    COMMAND may contain placeholders. {column} is the row's value in that column. {#} is the row's
+    number and {id} is the row's id, unless a column is called # or id. If a value is a path,
+    {column.} is the path without its extension, {column/} its file name, {column//} its directory,
+    and {column/.} its file name without extension. With --lines, {} is the line, and {.} {/} {//}
+    {/.} are the same parts of it. Other braces, as in awk '{print $1}', stay as they are. {{ and }}
+    stand for single braces.
 
     No shell is involved. A shell script must take the values as arguments: sh -c 'echo "$1" | tr a-z
     A-Z' sh {column}
 
     COMMAND gets the environment variables JOURNAL_ROW_ID, JOURNAL_ATTEMPT, JOURNAL_JOB (the job's
     directory) and JOURNAL_IDEMPOTENCY_KEY. Pass the idempotency key to the service that COMMAND
-    calls. A COMMAND with several side effects makes each of them a `journal step`.
+    calls. If COMMAND has several side effects, make each of them a `journal step`.
 
     Exit status 0 completes the row, and the output of COMMAND is the row's result. Any other status
     fails the row: the status is the error code, and the end of standard error is the message.
@@ -87,8 +88,8 @@ def run_command(ctx: click.Context, /, **_: Any) -> int:
     lets COMMAND print its outcome: see `journal help outcomes`.
 
     The first Ctrl-C pauses the run: no more commands are started, and the run waits for the
-    commands in flight. A second Ctrl-C terminates these commands; a third kills them. Rows whose
-    commands were terminated or killed need a review, unless --on-interrupted says otherwise.
+    commands in flight. A second Ctrl-C terminates these commands, and a third kills them. Rows
+    whose commands were terminated or killed need a review, unless --on-interrupted says otherwise.
 
     Example: journal run orders.csv --job ship-orders -j 4 -- ./ship --zip {zip} {order}
     """
@@ -131,7 +132,7 @@ class _RunCommand:
         self._template.check(rows.columns)
         if given["batch_size"] is not None:
             self._template.check_program()
-        # Rows of a table all have the same columns, which are checked.
+        # All rows of a table have the same columns, so these are checked once.
         purpose = shlex.join(given["command"]) if rows.columns is None else ""
         rows.check_by(self._template.checked, purpose)
         if given["dry_run"]:
@@ -150,7 +151,7 @@ class _RunCommand:
             Path(self._ctx.obj) / self._job_id,
             rows,
             given["key"],
-            # in one form on all systems, since a job may be moved to another one
+            # in the same form on all systems, since a job may be moved to another system
             original_command=shlex.join(given["command"]),
             version=given["version"],
             on_changed=given["on_changed"],
@@ -211,12 +212,12 @@ class _RunCommand:
 
     @contextlib.contextmanager
     def _on_end(self) -> Iterator[Callable[[RunReport], object]]:
-        """Run the command of ``--on-end`` at the end of the block, if a run has ended in it."""
+        """If a run has ended in the block, run the command of ``--on-end`` after the block."""
         ended: list[RunReport] = []
         code: int | None = None
         try:
             yield ended.append
-        except JournalError as error:  # of a commit
+        except JournalError as error:  # a commit has failed
             code = exit_code_of(error)
             raise
         finally:
@@ -238,7 +239,7 @@ class _RunCommand:
                 continue
             if value == option.get_default(self._ctx):
                 continue
-            if isinstance(value, dict):  # COLUMN=N, repeated
+            if isinstance(value, dict):  # a repeatable option COLUMN=N
                 words += [f"{option.opts[0]}={name}={each}" for name, each in value.items()]
             elif option.multiple:
                 words += [word for each in value for word in (option.opts[0], each)]

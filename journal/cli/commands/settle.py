@@ -1,4 +1,7 @@
-"""`journal retry`, `redo`, `skip` and `resolve`, by which a person settles rows in one commit."""
+"""`journal retry`, `redo`, `skip` and `resolve`.
+
+With these, a person settles rows in one commit.
+"""
 
 from __future__ import annotations
 
@@ -44,16 +47,16 @@ def retry_command(ctx: click.Context, job: str, selection: Selection) -> None:
     """Retry failed rows: make them pending again, and reopen the job if it has ended.
 
     Without options, all failed rows are retried, except rows that may have taken effect. --row may
-    also name skipped rows. If only --row selects the rows, and it names a row whose status doesn't
-    allow a retry, nothing is changed. If --where or --error-code is given too, rows that can't be retried
-    are left out and the others are retried.
+    also name skipped rows. With --row alone, either all named rows are retried, or none: the status
+    of each must allow a retry. With --where or --error-code, rows that can't be retried are left
+    out.
 
     Some failed rows may have taken effect, for example after --on-interrupted fail. These rows are
     retried only if --row or --error-code selects them. Before you retry one of these rows, find out
     what happened.
 
-    If a run of the job is active, it processes the rows; otherwise the next run does. If standard
-    output isn't a terminal, this command prints the number of rows that it made pending.
+    If a run of the job is active, this run processes the rows. Otherwise the next run does. If
+    standard output isn't a terminal, the command prints how many rows became pending.
 
     Example: journal retry ship-orders
     """
@@ -116,15 +119,15 @@ def redo_command(
 ) -> int:
     """Do rows again: make completed, failed or skipped rows pending.
 
-    The side effects of the rows may happen again. All chosen rows are changed, or none. If the job
-    has ended, it is reopened. The earlier outcomes stay in the log, and the costs of these outcomes
-    still count.
+    The side effects of the rows may happen again. Either all chosen rows are changed, or none. If
+    the job has ended, it is reopened. The log keeps the earlier outcomes, and their costs still
+    count.
 
     The rows keep their idempotency keys. A service that recognizes repeated calls by these keys
     returns its old answer and does nothing. Use --new-key if the service must do the work again.
 
-    The command asks for confirmation; without a terminal, give --yes.
-    Prints the number of rows, unless standard output is a terminal.
+    The command asks for confirmation. Without a terminal, give --yes. If standard output isn't a
+    terminal, the command prints how many rows became pending.
 
     Example: journal redo ship-orders --version prompt-2 --reason "wrong labels"
     """
@@ -134,7 +137,7 @@ def redo_command(
     ended = (RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.SKIPPED)
     with service:
         _check_not_cancelled(existing_job(service, job_id))
-        numbers, moments = array("Q"), array("d")  # of the rows in the question
+        numbers, moments = array("Q"), array("d")  # of the rows that the question names
         statuses: Counter[str] = Counter()
         for row in selection.rows(service, job_id, ended, ended):
             numbers.append(row.row_number)
@@ -180,7 +183,7 @@ def _check_not_cancelled(job: Job) -> None:
 
 
 def _echo_count(count: int) -> None:
-    """Print the number of changed rows for scripts. People see it in the next message."""
+    """Print the number of changed rows for scripts. People see the number in the next message."""
     if not sys.stdout.isatty():
         click.echo(count)
 
@@ -201,10 +204,9 @@ def _report_pending(service: JobService, job_id: str, count: int) -> None:
 def skip_command(ctx: click.Context, job: str, selection: Selection, reason: str | None) -> None:
     """Skip pending or failed rows, so that they are not run. They count as done.
 
-    --row may also name rows that need a review. If only --row selects the rows, and it names a row
-    whose status doesn't allow a skip, nothing is changed. If --where or --error-code is given too, rows
-    that can't be skipped are left out and the others are skipped. --error-code selects only failed
-    rows.
+    --row may also name rows that need a review. With --row alone, either all named rows are
+    skipped, or none: the status of each must allow a skip. If --where or --error-code is given too,
+    rows that can't be skipped are left out. --error-code selects only failed rows.
 
     Prints how many rows were skipped.
 
@@ -237,7 +239,7 @@ def _change(
     if_named: Collection[RowStatus],
     if_found: Collection[RowStatus],
 ) -> int:
-    """Call ``change`` for the chosen rows, in one commit. Returns the number of changed rows."""
+    """Call ``change`` for the chosen rows in one commit. Returns how many rows were changed."""
     count = seen = 0
     with service.batch(job_id):
         for row in selection.rows(service, job_id, if_named, if_found):
@@ -261,7 +263,7 @@ def _report_without_number(job_id: str, selection: Selection) -> None:
 
 
 def _report_completed(service: JobService, before: Job) -> None:
-    """Report that a failed job has become completed, if its last open row was settled."""
+    """If a failed job has become completed because its last open row was settled, report that."""
     if before.status is JobStatus.FAILED:
         job = existing_job(service, before.id)
         if job.status is JobStatus.COMPLETED:
@@ -326,9 +328,9 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
     when their run died, they can be settled before the next run starts.
 
     With --step, only that step is settled. If the row has no other step in doubt, it becomes
-    pending again. Its next attempt doesn't repeat the steps that are done. But if the review has
-    another cause, the row stays in review: for example if the handler asked for the review, or if
-    the run died and did not have --on-interrupted resume.
+    pending again. Its next attempt doesn't repeat steps that are done. The row stays in review if
+    the review has another cause: for example, the handler asked for it, or the run died and did not
+    have --on-interrupted resume.
 
     Prints how many rows were settled.
 
@@ -368,7 +370,7 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
 def _no_run_if_in_flight(
     service: JobService, job_id: str, ranges: list[range]
 ) -> AbstractContextManager[None]:
-    """Keep runs away during the block, if one of these rows is in flight: its run has died.
+    """If one of these rows was in flight when its run died, keep runs away during the block.
 
     Raises JobBusyError while a run holds the job.
     """
@@ -385,13 +387,14 @@ def _resolve_step(
     ranges: list[range],
     given: dict[str, Any],
 ) -> None:
-    """Settle one step of each of the rows, in one commit. Rows without further doubt become
-    pending.
+    """Settle one step of each of the rows, in one commit.
+
+    Rows that have no other step in doubt become pending.
     """
     name = given["step"]
     result = None if given["not_done"] else _json_result(given["result"])
     count = pending = 0
-    others: dict[str, Numbers] = {}  # from the code of another question to its rows
+    others: dict[str, Numbers] = {}  # from the error code of another open question to its rows
     with service.batch(job_id):
         for row in rows_of(job_id, service.get_rows(job_id), ranges):
             _check_in_doubt(command, service, row, name)
@@ -402,7 +405,7 @@ def _resolve_step(
             count += 1
             if row.status is not RowStatus.NEEDS_REVIEW or service.get_step_in_doubt(row.id):
                 continue
-            # Without the policy "resume", the row may have side effects that are no steps.
+            # Without the policy "resume", the row may have side effects outside of steps.
             is_cut = row.error_code in (INTERRUPTED, STOPPED, TIMED_OUT)
             if row.error_code not in REVIEWS_OF_STEPS or (
                 is_cut and not service.may_resume(row.id)
@@ -445,7 +448,10 @@ def _check_in_doubt(
 def _report_doubts(
     command: Callable[..., str], service: JobService, job_id: str, ranges: list[range]
 ) -> None:
-    """Report which of the rows have a step in doubt, since another attempt would not help them."""
+    """Report which of the rows have a step in doubt.
+
+    Another attempt would not settle these rows.
+    """
     doubts: dict[str, Numbers] = {}
     for row in rows_of(job_id, service.get_rows(job_id), ranges):
         step = service.get_step_in_doubt(row.id)
@@ -490,8 +496,10 @@ def _how_of_step(given: dict[str, Any]) -> str:
 
 
 def _json_result(text: str) -> Any:
-    """The result of a step. Raises BadParameter for text that isn't JSON, such as the placeholder
-    of a printed command.
+    """The result of a step.
+
+    Raises BadParameter for text that isn't JSON, for example the placeholder in a command that was
+    printed as advice.
     """
     try:
         return _decoded(text)

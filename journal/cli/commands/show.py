@@ -74,16 +74,16 @@ from journal.text import (
     usage_text,
 )
 
-# The command must be fast, so it reads only a part of many or large rows. `journal errors` reads
-# all.
+# The command must be fast. If rows are many or large, it reads only a part of them. `journal
+# errors` reads all.
 MAX_READ_ROWS = 10_000
 _MAX_READ_BYTES = 32 << 20
 _MIN_READ_ROWS = 100
 _MAX_CODES = 10
 _MAX_RANGES = 8
-_MIN_THROUGHPUT_S = 1  # the throughput of a shorter time is meaningless
+_MIN_THROUGHPUT_S = 1  # for a shorter time, throughput is meaningless
 _DOUBTFUL = {RowStatus.PROCESSING: "in flight", RowStatus.NEEDS_REVIEW: "in review"}
-_CUT = frozenset(("name", "description", "throughput"))  # long texts that nobody pastes
+_CUT = frozenset(("name", "description", "throughput"))  # long texts, which nobody pastes
 
 
 class Shown(msgspec.Struct, kw_only=True):
@@ -91,10 +91,11 @@ class Shown(msgspec.Struct, kw_only=True):
 
     - ``paused``: why the last run has ended early; "" if the job isn't paused.
     - ``rate``: recent rows per second; None if the job isn't running.
-    - ``errors``: errors of the first ``read_rows`` rows that failed or need a review. ``partial``:
-      True if more rows failed or need a review.
+    - ``errors``: the errors of the first ``read_rows`` rows that failed or need a review.
+      ``partial``: True if there are more such rows.
     - ``doubtful``: the rows in flight and in review, by status.
-    - ``steps_in_doubt``: the rows in review and failed rows that have a step in doubt, by its name.
+    - ``steps_in_doubt``: a dict from the name of a step to the rows, in review or failed, that have
+      this step in doubt.
     - ``next``: commands to paste, and the reason for each.
     """
 
@@ -140,13 +141,13 @@ def show_command(
     Throughput is the number of rows that ended (completed, failed or skipped) per second. For jobs
     of more than 2,000 rows, throughput is estimated from 2,000 rows.
 
-    The errors come from the first 10,000 rows that failed or need a review, or from fewer if rows
-    are large. `journal errors` reads all rows that failed or need a review.
+    The errors are those of the first 10,000 rows that failed or need a review. If rows are large,
+    fewer rows are read. `journal errors` reads all rows that failed or need a review.
 
-    The last line is for scripts. It has pairs key=value, and its keys and their order never change.
+    The last line is for scripts. It has pairs key=value. The keys and their order never change.
 
-    With --row, the whole journal is searched, and only the beginning of long texts is shown. --json
-    prints them completely.
+    With --row, the whole journal is searched, and only the beginning of long texts is shown. With
+    --json, texts are complete.
 
     Example: journal show hash-stdlib
     """
@@ -229,7 +230,7 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
 
 
 def _rows_to_read(service: JobService, job: Job) -> int:
-    """How many rows of a status to read: fewer if rows are large."""
+    """How many rows of a status to read. If rows are large, the number is smaller."""
     try:
         size_bytes = os.stat(service.root / job.id / JOURNAL_NAME).st_size
     except OSError:  # the job was deleted meanwhile
@@ -242,14 +243,17 @@ def _began(job: Job, holder: RunHolder | None) -> datetime:
     """Return when the active run started. The speed of earlier runs doesn't count."""
     try:
         return datetime.fromisoformat(holder.started_at if holder else "").astimezone(UTC)
-    except ValueError:  # the run hasn't written its start yet
+    except ValueError:  # the run hasn't recorded its start yet
         return job.pass_started_at or job.created_at
 
 
 def _lines(
     shown: Shown, command: Callable[..., str], width: int | None
 ) -> Iterator[tuple[str, str]]:
-    """The lines for people, as pairs of name and value. Each command to paste has its own line."""
+    """The lines for people, as pairs of a name and a value.
+
+    Each command to paste has its own line.
+    """
     yield from ((name, value) for name, value in _facts(shown).items() if value)
     yield from _named_once("errors", _error_lines(shown, command))
     for status, name in _DOUBTFUL.items():
@@ -370,7 +374,10 @@ _MAX_TEXT = 2000  # characters of a value; --json has all
 
 
 def _row_lines(history: RowHistory) -> Iterator[tuple[str, str]]:
-    """The lines about one row, as pairs of name and value. Further lines of a text are indented."""
+    """The lines about one row, as pairs of name and value.
+
+    All lines of a text but the first are indented.
+    """
     for name, value in _row_texts(history):
         yield from _named_once(name, value.rstrip("\n").replace("\n", "\n  ").split("\n"))
 
@@ -426,14 +433,14 @@ def _attempt_lines(attempt: RowAttempt, row: JobRow, logs: Iterable[LogEntry]) -
     ]
     yield ", ".join(filter(None, facts))
     yield from map(_message_text, logs)
-    if attempt.traceback not in (None, REDACTED):  # it ends with the message
+    if attempt.traceback not in (None, REDACTED):  # a traceback ends with the message
         yield from attempt.traceback.splitlines()
     elif attempt.error_code or attempt.error_message:
         error = ": ".join(filter(None, (attempt.error_code, attempt.error_message)))
         yield shorten(error, _MAX_TEXT)
     if attempt.reason:
         yield shorten(attempt.reason, _MAX_TEXT)
-    # A person who settles a row may replace what the attempt has returned.
+    # If a person settled the row, its result may differ from what the attempt has returned.
     if attempt.result not in (None, row.result):
         yield shorten(f"result {as_text(attempt.result)}", _MAX_TEXT)
     if attempt.tracking_number not in (None, row.tracking_number):

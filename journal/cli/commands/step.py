@@ -1,4 +1,4 @@
-"""`journal step`: runs one side effect of a row, inside the command that `journal run` runs."""
+"""`journal step`: runs one side effect of a row. It is used inside the command of `journal run`."""
 
 from __future__ import annotations
 
@@ -46,24 +46,26 @@ _VARIABLES = ("JOURNAL_JOB", "JOURNAL_ROW_ID", "JOURNAL_ATTEMPT")
 )
 @click.pass_context
 def step_command(ctx: click.Context, name: str, command: tuple[str, ...], idempotent: bool) -> int:
-    """Run COMMAND as the step NAME of a row. For use inside the command of `journal run`.
+    """Run COMMAND as the step NAME of a row. Use this inside the command of `journal run`.
 
     The start and the result are recorded in the job. The result is the standard output of COMMAND,
-    up to 1 MiB, without its last line end. If the step was done in an earlier attempt, COMMAND isn't
-    run. In both cases the result is printed, after the step is recorded.
+    up to 1 MiB, without its last line end. If the step was done in an earlier attempt, COMMAND
+    isn't run. In both cases, the result is printed when it is recorded.
 
-    If COMMAND exits with a status other than 0, the step has failed, and this command exits with the
-    same status. A later attempt may run COMMAND again. If COMMAND is killed by a signal, exits with a
-    status that stands for a signal (such as 137), or dies with the machine, the step is in doubt:
-    the row needs a review, and `journal resolve --step` settles the step. The step is also in doubt
-    if this command gets a signal, such as at a timeout, and COMMAND doesn't exit with status 0.
+    If COMMAND exits with a status other than 0, the step has failed, and this command exits with
+    the same status. A later attempt may run COMMAND again. The step is in doubt if COMMAND is
+    killed by a signal, exits with a status that stands for a signal (such as 137), or dies with the
+    machine. The step is also in doubt if `journal step` itself gets a signal, for example at a
+    timeout, and COMMAND doesn't exit with status 0. The row then needs a review, and `journal
+    resolve --step` settles the step.
 
-    COMMAND gets JOURNAL_STEP_KEY, an idempotency key for this step, and the variables of `journal
-    run`.
+    COMMAND gets the environment variables of `journal run`, and JOURNAL_STEP_KEY, which is an
+    idempotency key for this step.
 
-    The exit code is 4 if the step is in doubt since an earlier attempt, or if the attempt has ended,
-    because its run has died or has given it up. The exit code is 2 if the attempt has done a step
-    NAME already; the row then needs a review. COMMAND isn't run in these cases.
+    In these cases, COMMAND isn't run: The exit code is 4 if the step is in doubt since an earlier
+    attempt. It is also 4 if the attempt has ended, because its run has died or has given up the
+    attempt. The exit code is 2 if the attempt has already done a step NAME. The row then needs a
+    review.
 
     In a script of the shell: id=$(journal step charge -- ./charge "$order") || exit
 
@@ -144,7 +146,7 @@ class _Child:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self.signals: list[int] = []  # that have come; the command may have ended because of them
+        self.signals: list[int] = []  # those received; the command may have ended because of them
 
     def run(self, argv: Sequence[str], output: IO[bytes], environment: dict[str, str]) -> int:
         """Start the command, and wait for its end. Returns its exit status, or -SIGNAL.
@@ -152,7 +154,7 @@ class _Child:
         Raises OSError and ValueError if the command can't be started.
         """
         program, line = processes.command_line(argv)
-        # Descriptors are inherited, as from a shell.
+        # The command inherits descriptors, as from a shell.
         process = subprocess.Popen(
             line, executable=program, stdout=output, env=environment, close_fds=False
         )
@@ -169,7 +171,7 @@ class _Child:
 
 
 class _Step(NamedTuple):
-    """A step of a row. The command that `journal run` started for the row has started this process."""
+    """A step of a row. The command of the row has started this process."""
 
     service: JobService
     row_id: str
@@ -178,7 +180,10 @@ class _Step(NamedTuple):
 
     @classmethod
     def of_environment(cls, name: str, stack: contextlib.ExitStack) -> _Step:
-        """``stack`` closes the job at its end."""
+        """The step NAME of the row in the environment.
+
+        When ``stack`` is closed, it closes the job.
+        """
         values = {variable: os.environ.get(variable, "") for variable in _VARIABLES}
         missing = [variable for variable, value in values.items() if not value]
         if missing:

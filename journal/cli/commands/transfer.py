@@ -77,11 +77,11 @@ _max_bytes_option = click.option(
 )
 @click.pass_context
 def pack_command(ctx: click.Context, job: str, output: str | None, zstd: bool, kept: bool) -> None:
-    """Pack a job into one file or stream, a tar archive, to move it to another machine.
+    """Pack a job into a tar archive, to move the job to another machine.
 
-    The pack holds the journal up to its last commit, the artifacts, and a manifest.
-    `journal unpack` checks all files against the manifest. A run may work on the job at the same
-    time.
+    The pack holds the journal up to its last commit, the artifacts (the job's other files), and a
+    manifest. `journal unpack` checks all files against the manifest. A run may work on the job at
+    the same time.
 
     To send the pack to another machine: journal pack ship-ca -o - | ssh other journal unpack -
 
@@ -147,13 +147,13 @@ def _report_some(lines: list[str]) -> None:
 @_max_bytes_option
 @click.pass_context
 def unpack_command(ctx: click.Context, files: tuple[str, ...], max_bytes: int | None) -> int:
-    """Check packs, and make the jobs that they hold. Prints the ids of these jobs.
+    """Check packs, and unpack the jobs that are in them. Prints the ids of these jobs.
 
-    FILE is a pack, or - for standard input. If a job already exists, it is not changed. In that
-    case, `journal pull` applies the commits that the job lacks.
+    FILE is a pack, or - for standard input. If a job already exists, it is not changed. Then use
+    `journal pull`, which applies the commits that the job lacks.
 
-    If a pack can't be unpacked, the others are unpacked all the same. The exit code is then that of
-    the error.
+    If a pack can't be unpacked, the other packs are unpacked all the same. The exit code is then
+    that of the error.
 
     Example: journal unpack ship-ca.tar.gz
     """
@@ -185,7 +185,7 @@ def _unpack(root: str, file: str, max_bytes: int | None) -> None:
 
 
 def _how_to_pull(root: str, file: str, job_id: str) -> str:
-    """A message that compares the pack with the existing job, and says how to apply the pack."""
+    """A message that says how the pack differs from the existing job, and how to apply the pack."""
     pull = shell.join([*journal_command(), "--root", root, "pull", file])
     in_general = f"to apply the commits that the job here lacks: {pull}"
     if file == _STDIN:
@@ -213,7 +213,7 @@ def compare_command(
     """Compare two copies of a job, and show what each copy did since they diverged.
 
     A and B are jobs, directories of jobs, packs, or - for a pack on standard input. Only commits
-    that one of the copies lacks are checked for damage; `journal verify` checks a whole journal.
+    that one of the copies lacks are checked for damage. `journal verify` checks a whole journal.
 
     The exit code is 0 if the copies are identical, 1 if one copy is ahead of the other, and 3 if
     they have diverged. If the copies can't be compared, the exit code is 2 (different jobs, or
@@ -235,8 +235,10 @@ def compare_command(
 
 
 def _compared(root: str, a: str, b: str, max_bytes: int | None) -> Comparison:
-    """Compare the copies. Raises NoVerdict instead of an error with exit code 1, because exit code
-    1 means that one copy is ahead.
+    """Compare the copies.
+
+    Raises NoVerdict instead of errors with exit code 1, since exit code 1 means that one copy is
+    ahead.
     """
     try:
         return compare_copies(_source(root, a), _source(root, b), max_bytes=max_bytes)
@@ -317,19 +319,19 @@ def pull_command(
     missing artifacts are copied. If the copies have diverged, you must give --merge-outcomes.
     Without this option, nothing is changed, and the exit code is 3.
 
-    With --merge-outcomes, the job here gets the outcomes, retries, redos and changed data of rows
-    that only the other copy worked on. A row needs a review if both copies worked on the row, or
-    gave the row different data. But a row that is completed here stays completed, and the job's
-    error names the row. If both copies added a row with the same idempotency key, the two become
-    one row. A row that only the other copy added is added here. If its number is taken here, the
-    row gets a new number, which is reported. The other copy's history is kept beside the journal as
+    With --merge-outcomes, rows that only the other copy worked on get their outcomes, retries,
+    redos and changed data from there. A row needs a review if both copies worked on it, or gave it
+    different data. But if the row is completed here, it stays completed, and the job's error names
+    the row. If both copies added a row with the same idempotency key, the two become one row. A row
+    that only the other copy added is added here. If the number of this row is taken here, the row
+    gets a new number, which is reported. The other copy's history is kept beside the journal as
     journal.other-....
 
     If an artifact differs, both files are kept. When commits are appended, the other copy's file
     gets the name NAME, and the file here becomes NAME.before-N. In a merge, the file here keeps the
     name, and the other copy's file becomes NAME.other-N.
 
-    The exit code is 3 if a row needs a review or was done twice, or if an artifact differs.
+    The exit code is 3 if a row needs a review, if a row was done twice, or if an artifact differs.
 
     Example: journal pull /mnt/old/jobs/ship-ca
     """
@@ -391,7 +393,7 @@ def _report_merged(root: str, job_id: str, merged: Merged) -> None:
 
 
 def _difference(pulled: Pulled, name: str) -> str:
-    """A description of how an artifact differs, with the new names of the files."""
+    """Text that says how an artifact differs, and which names the files have now."""
     kept_as = pulled.backups.get(name)
     if kept_as is None:
         return "differs from the other copy's file: the file here was kept"
@@ -429,7 +431,7 @@ def _source(root: str, name: str) -> Source:
     if os.path.isdir(name) and not os.path.lexists(os.path.join(name, JOURNAL_NAME)):
         raise Refused(f"{name} is no copy of a job: it is a directory without a {JOURNAL_NAME}")
     host, _, path = name.partition(":")
-    if os.path.splitdrive(name)[0]:  # of Windows
+    if os.path.splitdrive(name)[0]:  # a path on Windows
         host = ""
     if "://" in name and not os.path.exists(name):
         get = f"curl -sSfL {shell.quote(name)} | journal {click.get_current_context().info_name} -"

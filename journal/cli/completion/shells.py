@@ -1,4 +1,4 @@
-"""The classes that answer a shell: which words can replace the one before the cursor."""
+"""The classes that tell a shell which words can complete the word before the cursor."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ _WITH_COMMAND = frozenset(("run", "step"))  # after their --, there is a command
 
 class _Words(ShellComplete):
     def get_completion_args(self) -> tuple[list[str], str]:
-        """The words before the cursor, with ~ and $HOME as the shell would replace them."""
+        """The words before the cursor, with ~ and $HOME replaced as by the shell."""
         words, incomplete = super().get_completion_args()
         return [os.path.expandvars(os.path.expanduser(word)) for word in words], incomplete
 
     def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem[Any]]:
-        """The completions of the word ``incomplete`` after ``args``. There are none after a wrong
-        word.
+        """The completions of the word ``incomplete`` after ``args``.
+
+        If a word in ``args`` is wrong, there are none.
         """
         if "--" in args and not _WITH_COMMAND.isdisjoint(args[: args.index("--")]):
             if args[-1] == "--":
@@ -39,8 +40,9 @@ class _Words(ShellComplete):
 
 
 def _programs(incomplete: str) -> list[CompletionItem[Any]]:
-    """The programs on PATH that begin with the word. Files, if it is a path or if there are
-    none.
+    """The programs on PATH whose names begin with the word.
+
+    If the word is a path, or if there are no such programs: files.
     """
     found = set[str]()
     for directory in [] if os.path.dirname(incomplete) else os.get_exec_path():
@@ -56,13 +58,13 @@ def _programs(incomplete: str) -> list[CompletionItem[Any]]:
 
 class _Bash(_Words, BashComplete):
     def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem[Any]]:
-        # for bash, --option=VALUE is three words, and the last one is completed
+        # for bash, --option=VALUE is three words, and only the last one is completed
         return super().get_completions(args[:-1] if args[-1:] == ["="] else args, incomplete)
 
 
 class _WithWholeWords(_Words):
     def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem[Any]]:
-        """The completions, where a value of ``--option=VALUE`` has its option before it."""
+        """The completions. A completion of a value in ``--option=VALUE`` includes the option."""
         found = super().get_completions(args, incomplete)
         option, sign, _ = incomplete.partition("=")
         if sign and option.startswith("-"):

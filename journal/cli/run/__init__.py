@@ -1,11 +1,11 @@
 """The modules that only `journal run` needs.
 
 - ``options``: defines the options of `journal run`.
-- ``arguments``: checks what is before and after the ``--`` of a command line.
+- ``arguments``: checks the words before and after the ``--`` of a command line.
 - ``messages``: messages before and after a run. ``dry_run``: prints which commands would run.
 - ``template``: fills the placeholders of a command with the values of a row.
-- ``subprocesses``: runs the command of a row, and makes an outcome of its result. ``batches`` does
-  so with a command for many rows. ``outcomes``: converts an exit status or printed JSON to an
+- ``subprocesses``: runs the command of a row, and makes an outcome of its result. ``batches``: does
+  the same with a command for many rows. ``outcomes``: converts an exit status or printed JSON to an
   outcome.
 - ``on_end``: runs the command of ``--on-end`` when a run has ended.
 

@@ -20,7 +20,10 @@ FORM = "journal run orders.csv --job NAME -- COMMAND {column}"
 
 
 def split_at_dashes(args: Sequence[str]) -> tuple[list[str], list[str] | None]:
-    """The words before the first ``--``, and those after it, or None if there is no ``--``."""
+    """The words before the first ``--``, and the words after it.
+
+    Without ``--``, the latter are None.
+    """
     if "--" not in args:
         return list(args), None
     place = args.index("--")
@@ -59,7 +62,7 @@ def _no_rows(ctx: click.Context | None) -> click.UsageError:
 
 
 def check_program(program: str, what: str = "COMMAND") -> None:
-    """Raise InvalidValueError if the program doesn't exist, before all rows fail because of it."""
+    """Raise InvalidValueError if the program doesn't exist. Otherwise all rows would fail."""
     path = processes.find_program(program)
     if path is not None:
         _check_script(path, program, what)
@@ -80,10 +83,11 @@ def check_program(program: str, what: str = "COMMAND") -> None:
 
 
 def _words(line: str) -> str:
-    """The words after ``--`` for a command line that was given as one word."""
+    """Advice: the words to write after ``--`` in place of a command line in one word."""
     if not _SHELL_SIGNS.search(line):
         return line
-    # The columns become arguments, because a shell would execute values in its script as code.
+    # In the advice, the columns become arguments, since a shell would execute values in its script
+    # as code.
     columns: list[str] = []
     script = quote = ""
     end = 0

@@ -24,11 +24,11 @@ from journal.run.workers.batches import Answer
 from journal.text import counted, decode_json_exact, encode_json
 
 _LEFT_OUT = "it printed no line for this row"
-_BYTES_OF_PLACE = 16  # in the result, of a line's number and its quotes
+_BYTES_OF_PLACE = 16  # in the result, for a line's number and quotes
 
 
 class _Rows(NamedTuple):
-    """The rows of a command. Its output is kept as that of the first row."""
+    """The rows of a command. Its output is kept under the first row."""
 
     id: str
     row_number: int
@@ -40,15 +40,16 @@ class BatchCommands(Commands):
     """Runs a command for many rows: see :class:`Commands`.
 
     - An argument with a placeholder is repeated for each row.
-    - With ``stdin_json``, the command gets a line of JSON for each row, with its number, id,
-      idempotency key, attempt and data. The environment names no row.
-    - With ``stdout_json``, its output is read by lines: see :class:`BatchHandler`.
+    - With ``stdin_json``, the command gets a line of JSON for each row, with the row's number, id,
+      idempotency key, attempt and data.
+    - The command has no environment variables about a row.
+    - With ``stdout_json``, the command's output is read line by line: see :class:`BatchHandler`.
     """
 
     def __init__(self, *arguments: Any, stdout_json: bool = False, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._has_lines = stdout_json
-        # those of a command around this process
+        # variables of a command in which this process runs
         for name in processes.variables(dict.fromkeys(ROW_VARIABLES, "")):
             self._environment.pop(name, None)
 
@@ -80,12 +81,12 @@ class BatchCommands(Commands):
 class BatchHandler:
     """The handler of a run with :class:`BatchCommands`, for ``run_batches``.
 
-    The outcome of the command is that of each row. Its output is the result of the first row.
+    Each row gets the outcome of the command. The first row gets the command's output as its result.
 
-    With ``stdout_json``, the command prints a line of JSON for each row: an object as for one row,
-    with the row's number as the member ``row``. Such a line is the outcome of its row, whatever the
-    exit status. A row without a line needs a review if the exit status is 0, and a row with two
-    lines always does.
+    With ``stdout_json``, the command prints a line of JSON for each row. The line is the same
+    object as a command for one row prints, with the row's number as the additional member ``row``.
+    It sets the outcome of its row, whatever the exit status is. A row without a line needs a review
+    if the exit status is 0. A row with two lines always needs a review.
     """
 
     def __init__(self, commands: BatchCommands) -> None:
@@ -110,7 +111,7 @@ class BatchHandler:
 
 
 class _Lines:
-    """About 1 MiB of a command's lines, by their position, and the number of further lines."""
+    """Up to about 1 MiB of a command's lines, by position, and the number of further lines."""
 
     def __init__(self) -> None:
         self.kept: dict[str, str] = {}
@@ -133,7 +134,7 @@ class _Lines:
 
 
 class _Printed:
-    """The output of a command: the lines of each row, and the other lines."""
+    """The output of a command: the lines of each row, and the lines that belong to no row."""
 
     def __init__(self, output: IO[bytes], rows: Sequence[JobRow]) -> None:
         self._by_row = {row.row_number: _Lines() for row in rows}
@@ -149,7 +150,7 @@ class _Printed:
                 self.others.add(place, line)
 
     def outcomes(self) -> dict[str, Outcome]:
-        """The outcomes of the rows that have a line, by their ids."""
+        """A dict from a row's id to its outcome, for the rows that have a line."""
         return {
             self._ids[number]: _outcome(lines) for number, lines in self._by_row.items() if lines
         }
@@ -164,7 +165,10 @@ class _Printed:
 
 
 def _outcome(lines: _Lines) -> Outcome:
-    """The outcome of a row. If it has two lines, it needs a review, which has the costs of both."""
+    """The outcome of a row with these lines.
+
+    With two lines, it is a review with the costs of both.
+    """
     outcomes = [
         outcome_of_printed(Outcome(kind="completed", result=line)) for line in lines.kept.values()
     ]
@@ -185,7 +189,7 @@ def _outcome(lines: _Lines) -> Outcome:
 
 
 def _read(line: str) -> tuple[Any, str]:
-    """The row's number in a line, and the line without it; (None, "") if there is none."""
+    """The row's number in a line, and the line without this number; (None, "") without a number."""
     try:
         value = decode_json_exact(line)
     except (msgspec.MsgspecError, RecursionError, UnicodeError):

@@ -131,7 +131,7 @@ class DryRun:
         echo_err(f"{self._job_id}: {would}; nothing was run or written")
 
     def _new_rows(self, numbered: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[JobRow]:
-        """The rows with the numbers that the journal would give them."""
+        """The new rows, with the numbers that the journal would give them."""
         for number, data in numbered:
             row_id = f"{self._job_id}:{number}"
             yield JobRow(row_id, self._job_id, number, "", data, UNSET_TIME, UNSET_TIME)

@@ -1,6 +1,6 @@
 """The messages of `journal run` about a job and its input, before and after a run.
 
-With ``--quiet``, there are only messages about problems. Advice comes last.
+With ``--quiet``, there are only messages about problems. Advice is printed last.
 """
 
 from __future__ import annotations
@@ -47,14 +47,17 @@ def report_start(
         echo_err(f"{job.id}: {rows}, {job.pending_count} pending{again}")
     if job.needs_review_count and given["on_interrupted"] != "review":
         how = f"to retry: {how_to.say('', 'resolve', job.id, '--row', 'ROWS', '--retry')}"
-        if given["on_interrupted"] == "resume":  # what settles a row depends on its steps
+        if given["on_interrupted"] == "resume":  # how a row is settled depends on its steps
             how = f"to settle: {how_to.say('', 'show', job.id)}"
         words = "row|rows is|are in review already, and stays|stay in review"
         echo_err(f"{job.id}: {counted(job.needs_review_count, words)}; {how}")
 
 
 def other_command(job: Job, command: tuple[str, ...]) -> list[str]:
-    """A message if the last run of the job had another command. Empty if it had the same one."""
+    """A list with a message if the last run of the job had another command.
+
+    Otherwise it is empty.
+    """
     last = _words(job.original_command)
     if job.resume_command and " run " in job.resume_command:
         words = _words(job.resume_command)
@@ -68,12 +71,12 @@ def other_command(job: Job, command: tuple[str, ...]) -> list[str]:
 def _words(command: str | None) -> list[str]:
     try:
         return shell.split_any(command or "")
-    except ValueError:  # any text, which a program has recorded
+    except ValueError:  # a program has recorded text that isn't a command line
         return [command or ""]
 
 
 def lost_rows(matched: Matched) -> list[str]:
-    """A message if the input has rows that a repair has lost."""
+    """A list with a message if the input has rows that a repair has lost. Otherwise it is empty."""
     return [counted(matched.lost, _LOST)] if matched.lost else []
 
 
@@ -97,7 +100,7 @@ def differences(matched: Matched, *, is_new: bool) -> list[str]:
 def report_end(
     report: RunReport, given: Mapping[str, Any], how_to: HowTo, unmet: list[str], advice: list[str]
 ) -> None:
-    """Report the outcomes of the rows, and then what to do next."""
+    """Report the outcomes of the rows. Then advise what to do next."""
     job, is_loud = report.job, not given["quiet"]
     said = [f"{job.id}: {text}" for text in unmet]
     if is_loud or report.exit_code:

@@ -18,8 +18,8 @@ from journal.run.platform.processes import Process
 from journal.run.signals import stopping_signals
 from journal.text import encode_json
 
-TIME_LIMIT_S = 60.0  # for the command; then it is terminated
-_GRACE_S = 5.0  # after which it is killed
+TIME_LIMIT_S = 60.0  # for the command, which is then terminated
+_GRACE_S = 5.0  # after that, until the command is killed
 
 
 _OPERATOR = re.compile(r"[<>|&;]+")
@@ -50,8 +50,8 @@ def parse_command(text: str) -> list[str]:
 def event_of(report: RunReport) -> str:
     """What happened to the job, in one word.
 
-    "end": it has ended. "halt": the run ended early, for a reason. "pause": a person or another
-    process paused it.
+    "end": the job has ended. "halt": the run ended early, for a reason of its own. "pause": a
+    person or another process has paused the job.
     """
     if report.job.status in TERMINAL_STATUSES:
         return "end"
@@ -84,7 +84,7 @@ def run_on_end(
     *,
     time_limit_s: float = TIME_LIMIT_S,
 ) -> None:
-    """Run the command and wait for its end. A failure of any kind is a warning.
+    """Run the command and wait for its end. Any failure is reported as a warning.
 
     After ``time_limit_s`` seconds, or a signal such as Ctrl-C, the command is ended with all
     processes that it has started. Its output goes to standard error.
@@ -104,7 +104,7 @@ def run_on_end(
 
 
 class _Command:
-    """One command, which a signal asks to end; the second one ends it by force."""
+    """One command. The first signal asks the command to end. The second signal ends it by force."""
 
     def __init__(self) -> None:
         self._stops = 0
@@ -116,19 +116,19 @@ class _Command:
             self._process.end(force=self._stops > 1)
 
     def run(self, argv: list[str], stdin: IO[bytes], directory: Path, time_limit_s: float) -> str:
-        """Return what went wrong, as text; "" if nothing did."""
+        """Run the command. Returns text that says what went wrong; "" if nothing did."""
         environment = processes.environment() | processes.variables({"JOURNAL_JOB": str(directory)})
         process = processes.start(argv, environment, stdin=stdin, stdout=2, stderr=2)
         self._process = process
         try:
-            if self._stops:  # while it was being started
+            if self._stops:  # the signal came during the start
                 process.end(force=False)
             is_over = process.wait(time_limit_s)
             if not is_over:
                 process.end(force=False)
                 process.wait(_GRACE_S)
             if self._stops or not is_over:
-                process.end(force=True)  # the rest of its group
+                process.end(force=True)  # the other processes of its group
                 process.wait()
         finally:
             self._process = None

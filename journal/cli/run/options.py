@@ -36,7 +36,7 @@ _MAX_WORKERS = 1000
 
 
 def _number(text: str) -> int:
-    """The number from 1 to 999,999,999 that the text is; 0 if it is none."""
+    """The number that the text is, from 1 to 999,999,999; 0 for any other text."""
     return int(text) if text.isdecimal() and len(text) < 10 else 0
 
 
@@ -323,10 +323,10 @@ _NO_SHELL = (
 
 
 class RunOptions(click.Command):
-    """A command that checks what is before ``--``, with errors of its own.
+    """A command that checks the words before ``--``, and raises errors of its own.
 
-    - ``--shell``, which only older versions had: the error says what to use instead.
-    - A second ``--on-end``: click would silently take only the last one.
+    - For ``--shell``, which only older versions had, the error says what to use instead.
+    - A second ``--on-end`` is an error. Click would silently use only the last one.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

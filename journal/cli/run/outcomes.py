@@ -33,14 +33,14 @@ from journal.run.outcome import (
 from journal.run.platform.processes import MAX_STATUS
 from journal.text import as_text, decode_json_exact, shorten
 
-_QUOTED_CHARACTERS = 200  # of the output, in a message
+_QUOTED_CHARACTERS = 200  # characters of the output in a message
 
 # --- exit statuses
 
 _STATUSES = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10}))?", re.ASCII)
 _MAX_RANGE = 255
 _NAMES = frozenset((TimeoutError.__name__, *(number.name for number in signal.Signals)))
-# The meanings of a status, by the options --retry-on and so on, and their texts in a plan.
+# For options such as --retry-on: the meaning of a status, and its text in a plan.
 _MEANINGS = {
     "retry": "is tried again",
     "skip": "is skipped",
@@ -50,9 +50,11 @@ _MEANINGS = {
 
 
 def error_codes(text: str, *, or_names: bool) -> Iterator[str]:
-    """The error codes of ``75,111`` or ``64-78``. ``or_names``: also signals and TimeoutError.
+    """The error codes in text such as ``75,111`` or ``64-78``.
 
-    Raises ValueError with the invalid part.
+    ``or_names``: whether names of signals and TimeoutError are allowed, too.
+
+    Raises ValueError, whose message is the invalid part of the text.
     """
     names = ", the name of a signal such as SIGKILL, or TimeoutError" if or_names else ""
     for part in map(str.strip, text.split(",")):
@@ -73,8 +75,8 @@ def error_codes(text: str, *, or_names: bool) -> Iterator[str]:
 class Statuses(msgspec.Struct, frozen=True):
     """The meaning of the exit statuses of a command, except 0, which completes its row.
 
-    - ``retry_on``: the error codes that allow another attempt, for :meth:`JobRun.run`. If there are
-      none, all statuses do.
+    - ``retry_on``: the error codes that allow another attempt, for :meth:`JobRun.run`. If it is
+      empty, all statuses allow another attempt.
     - ``others``: what other statuses mean, such as "skip".
     """
 
@@ -83,7 +85,7 @@ class Statuses(msgspec.Struct, frozen=True):
 
     @classmethod
     def of_options(cls, given: Mapping[str, Any]) -> Statuses:
-        """The statuses of ``--retry-on`` and so on. Raises UsageError if one has two meanings."""
+        """Read options such as ``--retry-on``. Raises UsageError if a status has two meanings."""
         words: dict[str, str] = {}
         for word in _MEANINGS:
             for text in given[f"{word}_statuses"]:
@@ -97,7 +99,8 @@ class Statuses(msgspec.Struct, frozen=True):
     def outcome(self, code: str, message: str, *, was_ended: bool) -> Outcome:
         """The outcome of a command that has ended with the status ``code``, which isn't 0.
 
-        ``was_ended``: the run has ended the command, so the options don't apply to its status.
+        ``was_ended``: True if the run has ended the command. Then the options don't apply to its
+        status.
         """
         word = None if was_ended else self.others.get(code)
         if word is None:
@@ -152,21 +155,24 @@ _DEFAULTS = {
 
 
 def outcome_of_printed(ended: Outcome) -> Outcome:
-    """The outcome of a command that prints JSON. ``ended`` is its outcome by its exit status, with
-    its output as the result.
+    """The outcome of a command that prints JSON.
 
-    - The member ``outcome`` sets the outcome, whatever the status is. "completed" with a status that
-      isn't 0 needs a review, as does an outcome that can't be read.
-    - Without that member, the status decides. ``tracking_number``, ``label_path``, ``cost_cents`` and
-      ``usage`` become fields of the row, and ``result`` its result. Without ``result``, all other
-      members become the result. A row that fails or is skipped has only the cost and the usage.
-    - Output that isn't JSON is the result of a review if the status is 0.
+    ``ended``: the outcome according to the exit status, with the command's output as the result.
+
+    - The member ``outcome`` sets the outcome, whatever the status is. The row needs a review if
+      this outcome can't be read, or if it is "completed" and the status isn't 0.
+    - Without the member ``outcome``, the status decides. ``tracking_number``, ``label_path``,
+      ``cost_cents`` and ``usage`` become fields of the row, and ``result`` becomes its result.
+      Without ``result``, all other members become the result. A row that fails or is skipped gets
+      only the cost and the usage.
+    - If the output isn't JSON and the status is 0, the row needs a review, with the output as its
+      result.
     """
     text = ended.result or ""
     try:
         value = decode_json_exact(text) if text else None
     except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
-        if ended.kind != "completed":  # it may have failed before it printed
+        if ended.kind != "completed":  # the command may have failed before it printed
             return ended
         return _unreadable(text, f"which can't be read as JSON: {error}", {})
     if isinstance(value, dict) and "outcome" in value:
@@ -217,7 +223,7 @@ def _problem(named: Any, word: str | None, members: Mapping[str, Any]) -> str:
             f"it must be {', '.join(dict.fromkeys(_WORDS.values()))}, and not {as_text(named)!r}"
         )
         return "; ".join([known, *did_you_mean(as_text(named), _WORDS)])
-    allowed = _MEMBERS.get(word, members)  # other members of a review are its result
+    allowed = _MEMBERS.get(word, members)  # a review's other members become its result
     wrong = [name for name in members if name not in allowed]
     if wrong:
         return f"{word} has no member {wrong[0]!r}; its members are {', '.join(allowed)}"

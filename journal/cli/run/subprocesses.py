@@ -45,16 +45,17 @@ class Commands:
 
     Processes:
 
-    - Ctrl-C on the terminal reaches only this process, and a command in flight can finish. A command
-      that tries to read from the terminal fails. The system doesn't suspend it.
+    - Ctrl-C on the terminal reaches only this process, so a command in flight can finish. If a
+      command tries to read from the terminal, the read fails, and the system doesn't suspend the
+      command.
     - Cancelling a command ends all processes that it has started. If a command ends by itself, its
       background processes continue to run. If this process is killed, its commands continue to run
       on POSIX, and end on Windows: see :mod:`journal.run.platform.processes`.
 
     A command gets:
 
-    - the job's directory in JOURNAL_JOB, the row's id in JOURNAL_ROW_ID, its idempotency key in
-      JOURNAL_IDEMPOTENCY_KEY, and the number of its attempt in JOURNAL_ATTEMPT;
+    - the environment variables JOURNAL_JOB (the job's directory), JOURNAL_ROW_ID,
+      JOURNAL_IDEMPOTENCY_KEY, and JOURNAL_ATTEMPT (the number of the row's attempt);
     - with ``stdin_json``, the row's data on standard input, as one line of JSON.
 
     If ``results`` is a directory, the command's output stays in ``results/ROW/ATTEMPT/stdout`` and
@@ -70,7 +71,8 @@ class Commands:
         stdin_json: bool = False,
         results: Path | None = None,
     ) -> None:
-        """Must be called in the main thread. ``directory`` is the job's, as an absolute path.
+        """Must be called in the main thread. ``directory``: the absolute path of the job's
+        directory.
 
         Raises StorageError if ``results`` can't be made.
         """
@@ -81,7 +83,7 @@ class Commands:
         job = processes.variables({"JOURNAL_JOB": str(directory)})
         self._environment = processes.environment() | job
         self._running: dict[str, _Running] = {}
-        # reentrant: a signal handler may take it while this thread holds it
+        # reentrant, since a signal handler may take the lock while this thread holds it
         self._lock = threading.RLock()
         processes.keep_exit_statuses()
         if results is not None:
@@ -114,7 +116,7 @@ class Commands:
         Raises StorageError if the system has no resources left, or no space for the output, and
         InvalidValueError if the row lacks a column of the command.
         """
-        running = self._running[row.id] = _Running()  # from now on cancel() finds it
+        running = self._running[row.id] = _Running()  # from now on, cancel() finds the command
         try:
             return self._run(row, running)
         finally:
@@ -146,7 +148,7 @@ class Commands:
             return msgspec.structs.replace(outcome, result=self._kept(row, output) or None)
 
     def _kept(self, row: Any, output: IO[bytes]) -> Any:  # noqa: ARG002
-        """The result of a row whose command has ended."""
+        """The command's output, as the result of a row."""
         return output_head(output)
 
     def _argv(self, row: Any) -> list[str]:
@@ -171,7 +173,10 @@ class Commands:
             return failed(*unstarted_error(argv[0], error))
 
     def _wait(self, running: _Running, process: Process) -> None:
-        """Wait until the command has ended. If it was cancelled, kill what it has started."""
+        """Wait until the command has ended.
+
+        If it was cancelled, kill all processes that it has started.
+        """
         with self._lock:
             running.process = process
             if running.is_cancelled:  # while it was being started
@@ -185,10 +190,11 @@ class Commands:
     def _open_outputs(
         self, row: JobRow, files: contextlib.ExitStack
     ) -> tuple[IO[bytes], IO[bytes]]:
-        """Open files for the command's output, which may be larger than memory.
+        """Open files for the command's output. The output may be larger than the memory.
 
-        Pipes aren't used, since background processes could hold them open, and we would wait. A
-        background process may still write during the next attempt, so each attempt has new files.
+        Pipes aren't used, since background processes could hold them open, and we would wait for
+        these. A background process may still write during the next attempt, so each attempt has new
+        files.
         """
         if self._results is None:
             return temporary_file(files), temporary_file(files)
@@ -200,8 +206,9 @@ class Commands:
         )
 
     def _open_input(self, row: JobRow, files: contextlib.ExitStack) -> IO[bytes] | int:
-        """Open the command's input. It is a file: a pipe would need a thread, and writing to the
-        pipe would fail if the command doesn't read it.
+        """Open a file as the command's input.
+
+        A pipe would need a thread. If the command didn't read the pipe, writing would fail.
         """
         if not self._stdin_json:
             return subprocess.DEVNULL
@@ -215,7 +222,7 @@ class Commands:
 
 
 class _Running(msgspec.Struct):
-    """A running command. ``is_forced``: it was cancelled by force."""
+    """A running command. ``is_forced``: whether it was cancelled by force."""
 
     process: Process | None = None
     is_cancelled: bool = False
@@ -228,7 +235,7 @@ def temporary_file(files: contextlib.ExitStack) -> IO[bytes]:
 
 
 def _make_directory(path: Path) -> None:
-    """Make a directory that only its owner can read, since output may hold personal data."""
+    """Make a directory that only its owner can read, since output may contain personal data."""
     with refusals_of(path, "make"):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -251,7 +258,7 @@ class CommandHandler:
     """The handler of a run that runs Commands."""
 
     def __init__(self, commands: Commands, *, stdout_json: bool = False) -> None:
-        """``stdout_json``: the commands print JSON: see :func:`outcome_of_printed`."""
+        """``stdout_json``: whether the commands print JSON: see :func:`outcome_of_printed`."""
         self._commands = commands
         self._stdout_json = stdout_json
         self._cancelled: set[str] = set()  # rows that were cancelled before their commands began
@@ -279,7 +286,8 @@ def unstarted_error(program: str, error: OSError | ValueError) -> tuple[str, str
     """The error code and message of a command that can't be started."""
     if not isinstance(error, OSError):  # a NUL byte in an argument
         return "126", f"{program}: {error}"
-    # There is no such program or interpreter, it isn't executable, or the arguments are too long.
+    # The program or its interpreter doesn't exist or isn't executable, or the arguments are too
+    # long.
     code = "127" if isinstance(error, FileNotFoundError) else "126"
     return code, f"{program}: can't be started: {error.strerror}"
 
@@ -298,9 +306,9 @@ def output_head(output: IO[bytes]) -> str:
 
 
 def output_lines(output: IO[bytes]) -> Iterator[tuple[str, bool]]:
-    """The lines of an output, however long it is, and whether each was cut off after 1 MiB.
+    """Yield each line of an output of any length, and whether the line was cut off after 1 MiB.
 
-    They end with a line feed only: JSON may contain all other characters that end lines.
+    Only a line feed ends a line, since JSON may contain all other characters that end lines.
     """
     reader = io.BufferedReader(_FromStart(output), 1 << 16)
     while line := reader.readline(RESULT_BYTES):
@@ -312,7 +320,10 @@ def output_lines(output: IO[bytes]) -> Iterator[tuple[str, bool]]:
 
 
 class _FromStart(io.RawIOBase):
-    """Reads a file up to its present end. Leaves its position to the processes that write it."""
+    """Reads a file up to its present end.
+
+    The processes that write the file use its own position.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self._at, self._end = file, 0, _size(file)

@@ -1,4 +1,4 @@
-"""A command with placeholders, which are filled with the values of a row."""
+"""A command with placeholders. The values of a row replace the placeholders."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ _SHELLS_OF_LINES = {
 }
 _SEPARATORS = os.sep + (os.altsep or "")
 _OPTIONS_WITH_VALUE = frozenset(("--rcfile", "--init-file"))
-# A script that uses its arguments; `for x; do` goes through them without naming them.
+# A script that uses its arguments. `for x; do` uses the arguments without naming them.
 _ARGUMENT = re.compile(r"\$\{{0,2}[1-9@*]|\bfor\s+\w+\s*(?:;|\n|\bdo\b)")
 _IN_BRACES = re.compile(r"\{([^{}]*)\}")
 _IN_BRACES_OR_DOUBLED = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
-# Such text in braces is a placeholder, even if there is no such column: it is probably misspelt.
+# Such text in braces counts as a placeholder even if there is no such column. It is probably
+# misspelt.
 _NAME = re.compile(r"#|%|(?:[\w-]+(?:\.[\w-]+)*)?(?://|/\.|/|\.)?")
-_RESEMBLES = 0.8  # of difflib, from 0 to 1: other text that resembles a column so much is misspelt
+_RESEMBLES = 0.8  # similarity by difflib, from 0 to 1, of a misspelt name to a column
 
 
 def _directory(path: str) -> str:
@@ -50,7 +51,7 @@ def _without_extension(path: str) -> str:
     return path[:end] if end >= len(path) - len(_file_name(path)) else path
 
 
-# The parts of a path, by the end of the placeholder: as in GNU parallel.
+# The parts of a path, by the end of the placeholder, as in GNU parallel.
 _PATH_PARTS: dict[str, Callable[[str], str]] = {
     "//": _directory,
     "/.": lambda path: _without_extension(_file_name(path)),
@@ -65,13 +66,13 @@ class Template:
     - ``{#}`` is the row's number and ``{id}`` its id, unless a column has that name.
     - ``{column.}`` is a path without its extension, ``{column/}`` its file name, ``{column//}`` its
       directory and ``{column/.}`` its file name without extension, unless a column has that name.
-    - If the input has lines, ``{}`` is the line, and ``{.}``, ``{/}``, ``{//}`` and ``{/.}`` are its
-      parts.
+    - If the input has lines, ``{}`` is the line, and ``{.}``, ``{/}``, ``{//}`` and ``{/.}`` are
+      the same parts of it.
     - Other text in braces stays as it is, unless it may be a misspelt placeholder: see
       :meth:`check`.
     - In an argument with ``{{``, ``{{`` and ``}}`` are single braces, and all other text in braces
       must be a placeholder.
-    - Text is filled in unchanged. Null becomes empty text, and any other value becomes compact
+    - A text value is filled in unchanged. Null becomes empty text. Any other value becomes compact
       JSON.
     - No shell is involved, so values need no quoting.
 
@@ -115,7 +116,8 @@ class Template:
         return parts
 
     def check(self, columns: Collection[str] | None) -> None:
-        """Decide which text in braces is a placeholder: text that names a column of the input.
+        """Decide which text in braces is a placeholder. Text that names a column of the input is
+        one.
 
         Raises InvalidValueError for a placeholder inside a shell's script, and for other text in
         braces in these cases:
@@ -134,10 +136,10 @@ class Template:
         self._fill_only(self._known(columns))
 
     def checked(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Yield the rows unchanged, and check each of them.
+        """Check each row, and yield it unchanged.
 
-        Raises InvalidValueError as :meth:`check` does, at a row that lacks a column of the command
-        or has a new column.
+        Raises InvalidValueError as :meth:`check` does, and for a row without a column that the
+        command needs.
         """
         columns: Collection[str] | None = None
         for place, data in enumerate(rows, 1):
@@ -197,7 +199,7 @@ class Template:
         self._check_scripts()
 
     def fill_all(self, rows: Sequence[JobRow]) -> list[str]:
-        """The argv for many rows: an argument with a placeholder is repeated for each row."""
+        """The argv for many rows. An argument with a placeholder is repeated for each row."""
         filled = [self.fill(row) for row in rows]
         return [
             text
@@ -216,7 +218,8 @@ class Template:
     def check_program(self) -> None:
         """Raise InvalidValueError if the program, or the script of a shell, depends on the row.
 
-        Also raises it if the shell would take the value of the first row for the script's ``$0``.
+        Also raises InvalidValueError if the shell would use the value of the first row as the
+        script's ``$0``.
         """
         for place in (0, *self._scripts):
             if self._is_filled(place):
@@ -260,8 +263,9 @@ _DOUBLE = "to write braces, double all braces of the argument: {{ and }}"
 
 
 def _column_and_part(name: str, columns: Collection[str]) -> tuple[str, str] | None:
-    """The column of a placeholder, and the part of its path, or "". None if there is no such
-    column.
+    """The column of a placeholder, and the part of the path, or "".
+
+    None if there is no such column.
     """
     if name in columns or name in (NUMBER, ROW_ID):
         return name, ""
@@ -275,7 +279,7 @@ def _column_and_part(name: str, columns: Collection[str]) -> tuple[str, str] | N
 
 
 def _resembles_one(name: str, columns: Collection[str]) -> bool:
-    if _NAME.fullmatch(name):  # with a $ before it, it is a variable of a shell
+    if _NAME.fullmatch(name):  # with a $ before it, the text is a variable of a shell
         return False
     from difflib import get_close_matches  # noqa: PLC0415  (most commands don't need it)
 
@@ -330,7 +334,7 @@ def _program_name(path: str) -> str:
 
 
 def _line_of(argv: Sequence[str]) -> range:
-    """The places of the words that cmd or PowerShell, as the program, runs as a line of code."""
+    """If the program is cmd or PowerShell: the places of the words that it runs as code."""
     option = _SHELLS_OF_LINES.get(_program_name(argv[0]))
     for place, word in enumerate(argv if option is not None else ()):
         if option is not None and option.fullmatch(word):
@@ -350,5 +354,5 @@ def _script_of(argv: Sequence[str], shell: int) -> int | None:
             place += option in _OPTIONS_WITH_VALUE
         else:
             takes_script = takes_script or (option[0] == "-" and "c" in option)
-            place += option[-1] in "oO"  # the name of an option follows
+            place += option[-1] in "oO"  # then the next word is the name of an option
     return place if takes_script and place < len(argv) else None
