@@ -5,10 +5,11 @@
   commits.
 - ``group_commit``: makes one commit of the changes of several threads. ``batch``: makes one commit
   of all changes in a ``with`` block.
-- ``transitions``: makes all changes of jobs and rows. ``bulk``: starts and completes many rows at
-  once. ``rows``: reads rows.
-- ``run_lock``: allows one run of a job at a time. ``run_holds``: keeps the run locks of this
-  process.
+- ``transitions``: makes all changes of jobs and rows. ``bulk``: adds, starts and completes many
+  rows at once. ``rows``: reads rows. ``steps``: records and reads the steps of rows.
+- ``policies``: settles rows whose run died.
+- ``run_lock``: allows one run of a job at a time. ``run_holds``: keeps track of the run locks that
+  this process has.
 
 May import: ``index`` and the layers below it (see ``docs/architecture.md``).
 """

@@ -1,4 +1,7 @@
-"""Batches: blocks whose changes become one commit. A batch notices when its block is left."""
+"""Batches: ``with`` blocks whose changes become one commit.
+
+A batch notices when its block is left, even if a signal handler raises at that moment.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ from journal.store.journal import Journal
 class _HeldExit:
     """An ``__exit__`` that only the ``with`` statement references.
 
-    The statement looks up ``__exit__`` when the block is entered, and drops it when the block is
-    left, even if a signal handler raises before ``__exit__`` runs. Then the weak reference ``held``
-    is dead. A weak reference to the batch would stay alive: the traceback keeps the frame of
-    ``__exit__`` alive, and this frame references the batch.
+    The statement looks up ``__exit__`` when the block is entered. When the block is left, the
+    statement drops its reference, even if a signal handler raises before ``__exit__`` runs. So the
+    weak reference ``held`` is dead after the block. A weak reference to the batch would stay alive:
+    the traceback keeps the frame of ``__exit__`` alive, and this frame references the batch.
     """
 
     def __get__(self, batch: Batch | None, owner: type[Batch]) -> Callable[..., None]:
@@ -29,7 +32,7 @@ class _HeldExit:
 
 
 class Batch:
-    """``with Batch(journal):`` makes all changes in the block one commit."""
+    """Makes one commit of all changes in a ``with Batch(journal):`` block."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -48,6 +51,6 @@ class Batch:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Commit, or discard after an exception."""
+        """Commit the changes, or discard them after an exception."""
         self._journal.stop_joining(self.held)
         self._journal.__exit__(kind, error, traceback)

@@ -1,9 +1,10 @@
-"""Many new rows, starts or completions in one commit.
+"""Adds, starts or completes many rows in one commit.
 
-The records and rules are those of ``transitions.py``. For many rows, these functions are faster:
-rows are read through a window of the file, and are added in blocks. All records have the same time.
+The records and rules are the same as in ``transitions.py``, but for many rows these functions are
+faster: they read rows through a window of the file, and add rows in blocks. All records have the
+same time.
 
-Call each function in a separate ``with journal:`` block, as for ``transitions.py``.
+Call each function in a separate ``with journal:`` block, like those of ``transitions.py``.
 """
 
 from __future__ import annotations
@@ -34,20 +35,21 @@ from journal.store.journal import Journal
 from journal.store.rows import position_of, read_row, row_from_records, window_reader
 from journal.store.transitions import let_add, let_start, put_row_status, version_of_attempt
 
-_MAX_BLOCK_ROWS = 64  # more aren't faster, and the rows of a block are in memory
+_MAX_BLOCK_ROWS = 64  # larger blocks aren't faster, and take more memory
 _BLOCK_BYTES = 1 << 16
 
-# Called with the position and the data of a row; None if the row isn't pending any more.
+# Called with the position and the data of a row. If the row is no longer pending, the data is None.
 Admits = Callable[[int, dict[str, Any] | None], bool]
 
 
 def start_rows(
     journal: Journal, numbers: Iterator[int], count: int, admits: Admits | None = None
 ) -> list[JobRow]:
-    """Start up to ``count`` of the rows that are pending, and return them.
+    """Start up to ``count`` pending rows, and return them.
 
-    ``admits`` decides whether a row may start. The next number is read after ``admits`` has decided
-    about the rows before it. Raises InvalidStateTransition if the job has ended, and
+    ``numbers`` yields the row numbers to consider. Rows that aren't pending are skipped. ``admits``
+    decides whether a row may start. A number is read from ``numbers`` only after ``admits`` has
+    decided about the previous row. Raises InvalidStateTransition if the job has ended, and
     RowNotFoundError.
     """
     let_start(journal, "its rows can't be started", reopens=False)
@@ -60,15 +62,15 @@ def start_rows(
     started: list[JobRow] = []
     while len(started) < count and (number := next(numbers, 0)):
         position = position_of(journal, number)
-        columns = index.columns  # others, if the caller's code has read rows meanwhile
-        if columns.statuses[position] != PENDING:  # another process has settled it
+        columns = index.columns  # new columns if the caller's code has read rows meanwhile
+        if columns.statuses[position] != PENDING:  # another process has settled the row
             if admits is not None:
                 admits(position, None)
             continue
         offset = columns.row_offsets[position]
         # A record after the journal's end is in the open commit.
         line = window(offset) if offset < journal.end else journal.read_line(offset)
-        try:  # the usual case; read_row deals with all others, and with errors
+        try:  # the usual case; read_row handles all other cases, and errors
             row = decode(line) if len(line) <= SANE_BYTES and line.isascii() else None
         except DECODE_ERRORS:
             row = None
@@ -84,10 +86,10 @@ def start_rows(
 
 
 def complete_rows(journal: Journal, records: Iterable[RowStatusRecord]) -> list[bool]:
-    """Complete those rows of the records that are in processing. Returns a flag for each row.
+    """Complete the rows of ``records`` that are in processing. Returns a flag for each record.
 
-    The flag is True if the row was completed. If a row isn't in the usual state, it isn't changed.
-    Then call ``change_row``, which raises the error. This function sets ``at`` and ``version`` of
+    The flag is True if the row was completed. A row with any other status isn't changed. For such a
+    row, call ``change_row``, which raises the error. This function sets ``at`` and ``version`` of
     the records.
     """
     index = journal.index
@@ -111,24 +113,24 @@ def complete_rows(journal: Journal, records: Iterable[RowStatusRecord]) -> list[
             record.at = at
             try:
                 put_row_status(journal, position, record)
-            except InvalidValueError:  # its record is too long
+            except InvalidValueError:  # the record is too long
                 is_plain = False
         done.append(is_plain)
     return done
 
 
 def add_rows(journal: Journal, row_data: Any) -> View:
-    """Append pending rows in the given order, all or none; return a view of the new rows.
+    """Append pending rows in the given order, and return a view of the new rows.
 
-    Raises InvalidValueError, InvalidStateTransition (if the job has ended), and the errors of the
-    iterable.
+    If anything fails, no row is added. Raises InvalidValueError, InvalidStateTransition if the job
+    has ended, and the errors of the iterable.
     """
     let_add(journal)
     items = row_items(row_data)
     first = journal.index.row_count
     journal.index.begin_rows()
     block = _Block(journal)
-    # The iterable may itself read or change the job. Then it finds the rows that it has yielded.
+    # The iterable's own code may read or change the job. It must find the rows that it has yielded.
     outer, journal.append_held = journal.append_held, block.append_early
     try:
         block.fill(items)
@@ -138,14 +140,14 @@ def add_rows(journal: Journal, row_data: Any) -> View:
 
 
 class _Block:
-    """Rows that the iterable has yielded, and that aren't appended to the commit yet."""
+    """Rows that the iterable has yielded, and that aren't yet appended to the commit."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._depth = journal.depth
         self._refused: InvalidValueError | None = None
         self._items: list[Any] = []
-        self._place = 1  # of the first item in the iterable
+        self._place = 1  # the place of the block's first item in the iterable
         self._max_rows = 1
         header = journal.index.keyed
         self._keys = [] if header is None else [header.key, header.idempotency_key]
@@ -186,7 +188,7 @@ class _Block:
         self._append(rows, index.highest_number)
 
     def append_early(self) -> None:
-        """Append the rows before the iterable itself reads or changes the job."""
+        """Append the rows, because the iterable's own code is about to read or change the job."""
         if self._journal.depth < self._depth:  # a signal handler has raised as the block ended
             self._journal.append_held = None
             return
@@ -195,7 +197,7 @@ class _Block:
         except InvalidValueError as error:
             self._refused = error
         except BaseException:
-            # The iterable may catch it and continue, without these rows.
+            # The iterable may catch the exception and continue. Then these rows would be missing.
             self._journal.discard("an exception interrupted the adding of rows")
             raise
 
@@ -223,7 +225,7 @@ class _Block:
         self._append_lines(numbers, lines)
 
     def _append_lines(self, numbers: Sequence[int], lines: list[bytes]) -> None:
-        """Append encoded rows, whose numbers ascend."""
+        """Append encoded rows. Their numbers must ascend."""
         if not lines:
             return
         index, count = self._journal.index, len(lines)

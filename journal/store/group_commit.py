@@ -2,8 +2,8 @@
 
 Each thread puts its request into a queue. One of these threads, the leader, opens a commit, carries
 out all requests in the queue, and ends the commit with one seal and one sync. Requests that arrive
-during the commit wait, and the thread of the first one leads next. No request is acknowledged
-before its commit is written. A request that is refused doesn't affect the others.
+during the commit wait. The thread of the first of them is the next leader. No request is
+acknowledged before its commit is written. A request that is refused doesn't affect other requests.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from journal.errors import JournalError
 
 Result = TypeVar("Result")
 
-# After this time, a waiting thread checks its state without being woken. A leader may have been
-# interrupted before it named the next leader, or before it woke the threads that it served.
+# After this time, a waiting thread checks its state even if no thread has woken it. A leader may
+# have been interrupted before it named the next leader, or before it woke the other threads.
 _PATIENCE_S = 1.0
 
 
 class Journal(Protocol):
     """The methods of a journal that a group needs.
 
-    A group doesn't reference its journal, which would make a reference cycle.
+    A group doesn't reference its journal, since that would make a reference cycle.
     """
 
     def __enter__(self) -> Any:
@@ -45,15 +45,15 @@ class Journal(Protocol):
         """Call ``change``. If the call raises, its changes are undone."""
 
     def interrupted(self) -> JournalError:
-        """The error for requests whose commit may or may not have been written."""
+        """Return the error for requests whose commit may or may not have been written."""
 
 
 class _Commit:
-    """The result of one commit, which is final when ``over`` is set.
+    """The result of one commit. The result is final when ``over`` is set.
 
     A commit that is over was ``written``, has failed with ``error``, or was interrupted. If it was
-    interrupted before ``ending`` was set, nothing was written. If it was interrupted later, nobody
-    knows whether it was written.
+    interrupted before ``ending`` was set, nothing was written. If it was interrupted later, it may
+    or may not have been written.
     """
 
     __slots__ = ("ending", "error", "over", "written")
@@ -71,9 +71,9 @@ class _Request:
     def __init__(self, change: Callable[[], Any]) -> None:
         self.change = change
         self.commit: _Commit | None = None
-        self.result: Any = None  # valid only when the commit is written
+        self.result: Any = None  # valid only after the commit was written
         self.error: JournalError | None = None
-        self.wake = threading.Lock()  # released when something may have changed
+        self.wake = threading.Lock()  # released when the state of the request may have changed
         self.wake.acquire()
 
     def wake_up(self) -> None:
@@ -90,7 +90,7 @@ class _Request:
             error: JournalError | None = self.error
         elif commit.error is None:
             error = journal.interrupted()
-        else:  # even if the request was refused: the reason for that may not have been written
+        else:  # also if the request was refused, since the cause may be a lost change of the commit
             error = copy.copy(commit.error)
             error.__cause__ = commit.error.__cause__
         if error is None:
@@ -106,18 +106,18 @@ class Group:
     """The queue of one journal."""
 
     def __init__(self, patience_s: float) -> None:
-        """``patience_s``: how long a queued thread waits for a leader before it leads itself."""
+        """``patience_s``: after this time without a leader, a queued thread leads."""
         self._patience_s = min(patience_s, _PATIENCE_S)
         self._guard = threading.Lock()
         self._queue: list[_Request] = []
-        self.leader: _Request | None = None  # None: no thread waits for a commit of the group
-        self.was_shared = False  # whether the last commit of the group had several requests
+        self.leader: _Request | None = None  # None if no thread waits for a commit of the group
+        self.was_shared = False  # True if the last commit of the group had several requests
 
     def run(self, journal: Journal, change: Callable[[], Result]) -> Result:
         """Call ``change`` in a commit; return its result or raise its error.
 
-        Another thread may be the one that calls ``change``. The thread that calls ``run`` must not
-        have a commit open.
+        ``change`` may be called in a different thread. The thread that calls ``run`` must not have
+        a commit open.
         """
         request = _Request(change)
         try:
@@ -159,9 +159,9 @@ class Group:
 
     def _leave(self, request: _Request) -> None:
         if request.commit is not None and self.leader is not request:
-            return  # a leader has removed it from the queue
+            return  # a leader has taken the request from the queue
         with self._guard:
-            if request in self._queue:  # its thread failed to lead, or was interrupted
+            if request in self._queue:  # this thread couldn't lead, or was interrupted
                 self._queue.remove(request)
             if self.leader is request:
                 self.leader = self._queue[0] if self._queue else None
@@ -190,7 +190,7 @@ class Group:
             elif own.commit is None:  # else another leader has taken this request into a commit
                 raise
         finally:
-            commit.over = True  # set before threads are woken, which check it
+            commit.over = True  # set before the threads are woken, since they check it
             for request in group:
                 if request is not own:
                     request.wake_up()
@@ -201,8 +201,8 @@ class Group:
 def _attempt(journal: Journal, request: _Request) -> None:
     """Carry out a request, and keep its result or its JournalError.
 
-    Other exceptions, from signal handlers or for lack of memory, aren't errors of the request. They
-    propagate.
+    All other exceptions propagate. They come from signal handlers or from a lack of memory, and
+    aren't errors of the request.
     """
     try:
         request.result = journal.attempt(request.change)

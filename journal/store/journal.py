@@ -9,7 +9,7 @@ block is one commit::
     # the commit is written and synced, and the lock released; an exception discards the commit
 
 Inside a :class:`Batch`, blocks nest. An inner block joins the commit of the batch. An exception in
-an inner block undoes only that block, so that the batch can continue.
+an inner block undoes only the changes of that block. The batch can continue.
 
 A record is in the index as soon as it is appended. So a block sees its own changes. Other threads
 and processes see the changes only after the commit.
@@ -54,10 +54,10 @@ _MAX_RECORD_BYTES = MAX_LINE_BYTES - SEAL_BYTES
 
 Result = TypeVar("Result")
 
-# The state of a commit at the beginning of an inner block. An exception in the block restores it.
-# The items: the buffer's offset in the file, the buffer's length, the crc of everything before the
-# buffer, the mark and last_at of the index, and the number of at_end callbacks. A plain tuple is
-# faster than a class, and each change in a batch makes one.
+# The state of a commit at the beginning of an inner block. After an exception in the block, this
+# state is restored. The items are the buffer's offset in the file, the buffer's length, the crc of
+# everything before the buffer, the mark and last_at of the index, and the number of at_end
+# callbacks. Each change in a batch makes a savepoint, and a plain tuple is faster than a class.
 Savepoint = tuple[int, int, int, int, datetime, int]
 
 
@@ -75,7 +75,7 @@ class Journal(Recovery):
         lock_timeout_s: float,
         create: bool = False,
     ) -> None:
-        """With ``create``, a new, empty journal is made.
+        """Use the journal in ``directory``. With ``create``, make a new, empty journal there.
 
         The first commit of a new journal must begin with the job record.
         """
@@ -85,14 +85,14 @@ class Journal(Recovery):
         self._saves: list[Savepoint] = []  # one for each open inner block
         self._buffer = bytearray()
         self._buffer_at = 0  # the offset in the file of the buffer's first byte
-        self._crc = 0  # of everything before the buffer
+        self._crc = 0  # the crc of everything before the buffer
         self._begin_at = UNSET_TIME
-        self._took_long = False  # whether the caller's code has run since the file was checked
-        self._foreign = False  # whether somebody else wrote to the file during this commit
-        self._failed: StorageError | None = None  # a failed write: the commit will be discarded
-        self.in_doubt = False  # whether the latest commit ended with CommitOutcomeUnknownError
+        self._took_long = False  # True if the caller's code has run since the file was checked
+        self._foreign = False  # True if another program wrote to the file during this commit
+        self._failed: StorageError | None = None  # set after a failed write: discard the commit
+        self.in_doubt = False  # True if the latest commit ended with CommitOutcomeUnknownError
         self._at_end: list[Callable[[bool], None]] = []
-        # Appends the records that a block of the open commit holds back.
+        # Appends the records that a block of the open commit has collected and not yet appended.
         self.append_held: Callable[[], None] | None = None
         self._names_synced = create  # the code that moves a new job into place syncs the names
         self._owner = 0  # the id of the thread that has a commit open
@@ -105,25 +105,23 @@ class Journal(Recovery):
 
     @property
     def in_commit(self) -> bool:
-        """Return whether a commit is open. If you don't hold the mutex, the answer may change at
-        once.
-        """
+        """Whether a commit is open. Without the mutex, the answer may change at any time."""
         return self._depth > 0
 
     @property
     def depth(self) -> int:
-        """How many blocks are open, one inside the other."""
+        """How many nested blocks are open."""
         return self._depth
 
     @property
     def in_own_commit(self) -> bool:
-        """Return whether the calling thread has a commit open."""
+        """Whether the calling thread has a commit open."""
         return self._owner == get_ident()
 
     def close(self) -> None:
         """Close the file, unless a view still reads from it."""
         with self.mutex:
-            if not self._depth:  # a batch that is open in this thread must be able to end
+            if not self._depth:  # a batch that this thread has open must be able to end
                 if not self._stale:
                     self._leave_hint(durable=self._sync and not self._unsynced)
                 self._file = self._mark = None
@@ -138,7 +136,7 @@ class Journal(Recovery):
                 self.mutex.release()
 
     def refresh(self) -> Index:
-        """The index, up to date: see :meth:`Reader.refresh`.
+        """Bring the index up to date, and return it: see :meth:`Reader.refresh`.
 
         In an open commit, the index includes the changes that the commit has made so far.
         """
@@ -149,7 +147,10 @@ class Journal(Recovery):
         return self.index if self._depth else super().refresh()
 
     def read_line(self, offset: int) -> bytes:
-        """The line at an offset from the index, without LF. The line may be in the open commit."""
+        """Return the line at an offset from the index, without LF.
+
+        The line may be in the open commit.
+        """
         if self._depth and offset >= self._buffer_at:
             if self._failed is not None:
                 raise self._failed
@@ -163,10 +164,10 @@ class Journal(Recovery):
     def change(self, change: Callable[..., Result], *arguments: Any) -> Result:
         """Call ``change(journal, *arguments)`` in a commit; return its result after the commit.
 
-        With ``sync``, changes that several threads request during a commit share the next one.
-        Then another thread may be the one that calls ``change``, and the others wait. So ``change``
-        must be quick. A thread that finds no commit open makes one alone, unless the last one was
-        shared: then the threads that shared it are about to request the next.
+        With ``sync``, changes that several threads request during a commit share the next commit.
+        One of the threads calls all these changes while the other threads wait. So ``change`` must
+        be quick. A thread that finds no commit open makes its own commit, unless the last commit
+        was shared. After a shared commit, its threads are about to request the next commit.
         """
         group = self._group
         is_busy = self._sync and (self._depth or group.leader is not None or group.was_shared)
@@ -185,18 +186,19 @@ class Journal(Recovery):
             raise
 
     def interrupted(self) -> CommitOutcomeUnknownError:
-        """Return the error for a thread whose change was in the commit of a thread that was
-        interrupted.
+        """Return the error for a thread whose change was in an interrupted commit.
+
+        A different thread was writing this commit.
         """
         reason = "the thread that was writing the commit was interrupted"
         return CommitOutcomeUnknownError(self.path, "write", errno.EINTR, reason)
 
     def __enter__(self) -> Self:
-        # acquire() is inlined: on the way of a commit, each further call costs time.
+        # acquire() is inlined, since each function call makes a commit slower.
         taken: list[bool] = []
         try:
-            # One call of C code, so that no signal handler raises between taking the mutex and
-            # noting that. Otherwise the mutex would stay taken.
+            # One call of C code takes the mutex and records the result. So no signal handler can
+            # raise between the two. Otherwise the mutex could stay taken.
             taken.extend(map(self.mutex.acquire, (True,), (self._lock_timeout_s,)))
             if not taken[0]:
                 raise JobLockedError(self.job_id, self._lock_timeout_s)
@@ -208,7 +210,7 @@ class Journal(Recovery):
                 if self.append_held is not None:
                     self.append_held()
                 self._saves.append(self._savepoint())
-                self._depth, taken = self._depth + 1, []  # from here on, _unwind releases it
+                self._depth, taken = self._depth + 1, []  # from here on, _unwind releases the mutex
                 return self
             self._depth, self._owner = 1, get_ident()
         except BaseException:
@@ -218,7 +220,7 @@ class Journal(Recovery):
         try:
             self._failed = None
             self._took_long = self._foreign = self.in_doubt = False
-            if self._buffer:  # a signal handler has raised in the last commit
+            if self._buffer:  # a signal handler raised in the last commit
                 self._buffer.clear()
             self._lock_and_recover()
             self._buffer_at, self._crc = self._end, self._end_crc
@@ -266,14 +268,18 @@ class Journal(Recovery):
                 try:
                     raise failed
                 finally:
-                    del failed  # the error would keep this frame, and so the file, alive
+                    del failed  # the error would keep this frame alive, and with it the file
 
     # A signal handler may raise just before the first line of a block's __exit__ runs. Then the
     # block has ended, but its commit is still open. Changes that joined this commit would be
-    # acknowledged and never written. So entering a block first checks which blocks are alive.
+    # acknowledged and never written. So on entry to a block, the journal first checks which blocks
+    # are alive.
 
     def let_join(self, block: weakref.ref[Any]) -> None:
-        """Let inner blocks join the block that was just entered, as long as ``block`` is alive."""
+        """Let inner blocks join the commit of the block that was just entered.
+
+        They may join as long as the weak reference ``block`` is alive.
+        """
         self._joinable.append((block, self._depth))
         self._took_long = True
         if self._depth == 1:
@@ -292,7 +298,7 @@ class Journal(Recovery):
         return self._joinable[-1][1] if self._joinable else 0
 
     def _unwind(self, depth: int) -> None:
-        """Undo and end the blocks deeper than ``depth``, whose ``__exit__`` didn't run."""
+        """Undo and end the blocks deeper than ``depth``. Their ``__exit__`` didn't run."""
         while self._depth > max(depth, 1):
             self._rollback_to(self._saves.pop())
             self._depth -= 1
@@ -304,8 +310,8 @@ class Journal(Recovery):
     def _leave(self, written: bool) -> None:
         """End the outermost block: release the commit lock, and call the at_end callbacks.
 
-        ``_depth`` is reset last. If this method is interrupted, the block still counts as open, and
-        the next use of the journal in this thread ends the block.
+        ``_depth`` is reset last. So if this method is interrupted, the block still counts as open,
+        and the next use of the journal in this thread ends the block.
         """
         if self._file is not None:
             self._unlock(self._file)
@@ -315,10 +321,9 @@ class Journal(Recovery):
         self.mutex.release()
 
     def outcome(self) -> list[bool] | None:
-        """Return a list that gets one item when the open commit ends: True if the commit was
-        written.
+        """Return a list that gets one item when the open commit ends.
 
-        None if no commit is open.
+        The item is True if the commit was written, else False. Returns None if no commit is open.
         """
         if not self._depth:
             return None
@@ -337,7 +342,10 @@ class Journal(Recovery):
             call(written)
 
     def now(self) -> datetime:
-        """The time for the next record. If the clock was set back, the latest time is repeated."""
+        """Return the time for the next record.
+
+        If the clock was set back, this is the time of the latest record.
+        """
         at, last_at = now(), self.index.last_at
         if at < last_at:
             return last_at
@@ -365,14 +373,14 @@ class Journal(Recovery):
     def append_lines(
         self, lines: Sequence[bytes], at: datetime, rows: Sequence[int | None] = (None,)
     ) -> int:
-        """Append encoded records, with their LF, to the open commit; return the offset of the first.
+        """Append encoded records, with LF, to the open commit; return the first record's offset.
 
-        ``at``: the time of each record. ``rows``: their row numbers, for an error message.
+        ``at`` is the time in all records. ``rows`` are their row numbers, for an error message.
         """
         for line, row in zip(lines, rows, strict=True):
             if len(line) > _MAX_RECORD_BYTES:
                 raise self._too_long(len(line), row)
-        self._took_long = True  # the caller's iterable yields the rows
+        self._took_long = True  # the caller's iterable yields the rows, and may take long
         buffer = self._buffer
         start = len(buffer)
         if start >= SPILL_BYTES:
@@ -388,11 +396,11 @@ class Journal(Recovery):
         return InvalidValueError(subject, f"{length} bytes", limit)
 
     def discard(self, reason: str) -> None:
-        """Let the open commit fail when it ends."""
+        """Make the open commit fail when it ends."""
         self._failed = self._failed or StorageError(self.path, "write", errno.EINTR, reason)
 
     def _spill(self) -> None:
-        """Write the lines in the buffer to the file. Without a seal, no reader sees them."""
+        """Write the lines in the buffer to the file, without a seal. Readers ignore these lines."""
         if self._failed is not None:
             raise self._failed
         try:
@@ -427,11 +435,12 @@ class Journal(Recovery):
             return
         if self._failed is not None:
             return  # the commit will be discarded anyway
-        try:  # the buffer was written to the file since then: read it back, and truncate the file
+        # The buffer was written to the file after the savepoint. Read it back, and truncate.
+        try:
             self._check_end(self.file)
             self._buffer[:] = self.file.read_at(buffer_at, buffer_bytes)
             self.file.truncate(buffer_at)
-            if self._sync:  # else truncated blocks may appear inside later writes after a power cut
+            if self._sync:  # otherwise a power cut could bring the truncated blocks back
                 self.sync_file(self._end)
         except StorageError as error:
             self._failed = error
@@ -451,7 +460,7 @@ class Journal(Recovery):
         except StorageError as error:
             self._failed = error
             self._abandon()
-            # Rolling back has failed, too. The commit counts if only its LF was not written.
+            # The rollback has failed, too. If only the LF wasn't written, the commit is valid.
             if self._failed is not error:
                 failed, self._failed = self._failed, None
                 self.in_doubt = True
@@ -476,7 +485,7 @@ class Journal(Recovery):
         return True
 
     def _check_end(self, file: JournalFile) -> None:
-        """Raise StorageError if the path names another file, or if somebody wrote to the file."""
+        """Raise StorageError if the path names a different file, or if another program wrote to it."""
         size = file.size_at_path()
         if size != self._buffer_at or not self._has_our_seal(file):
             self._foreign = size is not None
@@ -486,10 +495,10 @@ class Journal(Recovery):
     def _take_back(self, refused: StorageError) -> None:
         """Truncate the file to remove a commit whose sync failed. Earlier commits are on the disk.
 
-        The sync can't be repeated: the kernel has marked the pages clean, and the next sync would
+        The sync can't be repeated, since the kernel has marked the pages clean. The next sync would
         report success although the pages may never reach the disk
         (https://wiki.postgresql.org/wiki/Fsync_Errors). Raises CommitOutcomeUnknownError if the
-        truncation fails, too.
+        truncation or its sync fails, too.
         """
         with suppress(StorageError):
             self.file.truncate(self._end)
@@ -513,12 +522,12 @@ class Journal(Recovery):
         """Restore the index and the file to their states before the commit."""
         self._undo()
         if self._foreign:
-            return  # the index stays stale; the bytes of another writer must not be truncated
+            return  # the bytes of another writer must not be truncated, so the index stays stale
         spilled = self._buffer_at > self._end
         if spilled or self._failed is not None:
             try:
                 self.file.truncate(self._end)
-                self._unsynced = True  # its blocks may appear inside the next commit
+                self._unsynced = True  # the truncated blocks may appear inside the next commit
             except StorageError as error:
                 # The index stays stale. The next use finds a torn tail and saves it.
                 self._failed = StorageError(

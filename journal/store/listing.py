@@ -1,7 +1,8 @@
-"""Lists the jobs of a store, newest first, and opens only as many jobs as needed.
+"""Lists the jobs of a store, newest first. Opens only as many jobs as needed.
 
-If a job can't be read, the job is left out and ``on_error`` gets the error. Without ``on_error``,
-the error is raised.
+A job's head is its entry in ``.heads.hint``: the facts that a listing shows. If a job can't be
+read, the job is left out, and ``on_error`` gets the error. Without ``on_error``, the error is
+raised.
 """
 
 from __future__ import annotations
@@ -29,12 +30,13 @@ def newest_ids(
     status: JobStatus | None,
     on_error: OnError | None,
 ) -> list[str]:
-    """The ids of jobs, newest first.
+    """Return the ids of jobs, newest first.
 
-    - ``status``: jobs that certainly have another status are left out.
-    - ``name``: only jobs whose name matches this shell pattern.
-    - ``since``, ``until``: only jobs that were created at ``since`` or later, and before ``until``.
-    - ``on_error``: also gets an error for each directory that has files of a job but no journal.
+    - ``status``: leave out jobs that certainly have a different status.
+    - ``name``: return only jobs whose name matches this shell pattern.
+    - ``since``, ``until``: return only jobs created at ``since`` or later, and before ``until``.
+    - ``on_error``: gets all errors, also one for each directory that has files of a job but no
+      journal.
     """
     store.check_open()
     heads = Heads(store.root)
@@ -50,7 +52,11 @@ def newest_ids(
 def _examine(
     store: Store, heads: Heads, job_id: str, on_error: OnError | None, *, with_status: bool
 ) -> None:
-    """Read the head of a job whose journal's beginning isn't enough, or find out what is wrong."""
+    """Read the head of a job by opening the job.
+
+    Call this if the beginning of the journal isn't enough. If the job is damaged, this function
+    reports the error.
+    """
     if on_error is None and not is_job_id(job_id):
         return
     try:
@@ -58,7 +64,7 @@ def _examine(
         header = store.header(job_id)
         check_name(store, job_id, header)
         heads.add(header, _status_of(store, job_id) if with_status else "", state)
-    except JobNotFoundError:  # the directory is no job, or the job was just deleted
+    except JobNotFoundError:  # the directory isn't a job's, or the job was just deleted
         if on_error is not None:
             _note_if_lost(store, job_id, on_error)
     except JournalError as error:
@@ -68,7 +74,10 @@ def _examine(
 
 
 def _status_of(store: Store, job_id: str) -> str:
-    """The status of a job, or "" if the job can't be read. If it is shown, the error is reported."""
+    """Return the status of a job, or "" if the job can't be read.
+
+    The error is reported only if the job is shown.
+    """
     with suppress(JournalError), store.peek(job_id).reading() as index:
         return job_of(index).status.value
     return ""
@@ -82,10 +91,10 @@ def jobs_of(
     offset: int,
     on_error: OnError | None,
 ) -> list[Job]:
-    """The jobs with these ids, in the given order.
+    """Return the jobs with these ids, in the given order.
 
-    With ``status``, only jobs of that status count. The first ``offset`` jobs are left out, and at
-    most ``limit`` jobs are returned.
+    With ``status``, only jobs with this status count. The first ``offset`` jobs are left out, and
+    at most ``limit`` jobs are returned.
     """
     jobs: list[Job] = []
     if status is None:

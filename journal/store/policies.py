@@ -1,6 +1,7 @@
-"""Policies settle rows that were in flight when their run died, and rows that need a review.
+"""Policies: how rows that were in flight when their run died are settled.
 
-Call each function that appends records in a separate ``with journal:`` block.
+This module also puts rows in review. Call each function that appends records in a separate
+``with journal:`` block.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from journal.store.steps import get_step_in_doubt, step_in_doubt
 from journal.store.transitions import let_start, put_row_status, version_of_attempt
 
 # Error codes of rows:
-INTERRUPTED = "interrupted"  # in flight when their run died
-STOPPED = "stopped"  # in flight when their run ended, and ended by it
-TIMED_OUT = "TimeoutError"  # ended, or given up, since it took longer than ``timeout_s``
-STEP_IN_DOUBT = "StepInDoubt"  # whose attempt met or left a step in doubt
-STEP_NOT_RECORDED = "StepNotRecorded"  # with a step that is done, and has no recorded result
-# Reviews with these codes are only about the row's steps.
+INTERRUPTED = "interrupted"  # the row was in flight when its run died
+STOPPED = "stopped"  # the run ended while the row was in flight, and stopped the attempt
+TIMED_OUT = "TimeoutError"  # the attempt took longer than ``timeout_s``
+STEP_IN_DOUBT = "StepInDoubt"  # the attempt met a step in doubt, or left a step in doubt
+STEP_NOT_RECORDED = "StepNotRecorded"  # a step was done, and its result wasn't recorded
+# A review with one of these codes is only about the row's steps.
 REVIEWS_OF_STEPS = (INTERRUPTED, STOPPED, TIMED_OUT, STEP_IN_DOUBT, STEP_NOT_RECORDED)
 _RUN_ENDED = "the run ended while this row was in flight"
 _POLICIES: dict[str, tuple[RowStatus, str, str]] = {
@@ -38,7 +39,7 @@ _POLICIES: dict[str, tuple[RowStatus, str, str]] = {
 
 
 def is_word_of_policy(error_code: object, error_message: object) -> bool:
-    """Return whether a policy, and not a caller, has set this error."""
+    """Return whether a policy has set this error, and not a caller."""
     return error_code == INTERRUPTED and str(error_message).startswith(_RUN_ENDED)
 
 
@@ -51,11 +52,11 @@ def check_policy(policy: str, where: str = "policy") -> None:
 def settle_rows(
     journal: Journal, policy: Policy, before: int | None = None, *, resumes: bool = False
 ) -> int:
-    """Set every row in flight to the status that ``policy`` demands. Returns their number.
+    """Set every row in flight to the status that ``policy`` demands. Returns how many rows it set.
 
-    - ``before``: only rows whose latest status record is before this offset.
-    - ``resumes``: True if the run that started these rows had the policy "resume". Then each side
-      effect of these rows is a step.
+    - ``before``: settle only rows whose latest status record is before this offset.
+    - ``resumes``: True if the run that started these rows had the policy "resume". In such a run,
+      each side effect of a row is a step.
     """
     index = journal.index
     if policy in ("retry", "resume") and index.status_counts[PROCESSING]:
@@ -82,7 +83,11 @@ def may_resume(journal: Journal, number: int) -> bool:
 
 
 def in_doubt_text(row_id: str, step: RowStep) -> str:
-    """The part of a message about a row that has a step in doubt, or has begun a step twice."""
+    """Return the part of a message that says what to do about a step in doubt.
+
+    A step in doubt has begun, and its end isn't recorded. The message is also used if an attempt
+    began the same step twice.
+    """
     if step.state == "failed":
         return f"{step.name!r} {step.error_message}"
     return str(StepInDoubtError(row_id, step.name, step.attempt))
@@ -91,9 +96,9 @@ def in_doubt_text(row_id: str, step: RowStep) -> str:
 def review_open_rows(
     journal: Journal, numbers: Iterable[int] | None, error_code: str, error_message: str
 ) -> int:
-    """Put pending rows, failed rows and rows in flight in review. Returns their number.
+    """Put pending rows, failed rows and rows in flight in review. Returns how many were put there.
 
-    With ``numbers``, only these rows are considered.
+    With ``numbers``, only rows with these numbers are considered.
     """
     review, open_codes = RowStatus.NEEDS_REVIEW, (PENDING, PROCESSING, FAILED)
     if numbers is None:

@@ -1,7 +1,7 @@
 """Reading: keeps the index of a journal up to date with the commits in the file.
 
-Readers take no lock, and use only sealed commits. Bytes after the last sealed commit are a commit
-that is being written, or a torn tail.
+Readers take no lock, and use only sealed commits. The bytes after the last sealed commit are a
+commit that is being written, or a torn tail (an interrupted write).
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ class Reader:
         self.path = directory / JOURNAL_NAME
         self.mutex = threading.RLock()
         self.index = Index()
-        self.exact = False  # whether numbers are read with all their digits: see Number
+        self.exact = False  # True if numbers are read with all their digits: see Number
         self._lock_timeout_s = lock_timeout_s
-        self._window = 0, b""  # the last bytes that row_line has read, and their offset
+        self._window = 0, b""  # the bytes that row_line has read last, after their offset
         self._file: JournalFile | None = None
-        self._stale = False  # whether the index may differ from the file, and must be rebuilt
+        self._stale = False  # True if the index may differ from the file, and must be rebuilt
         self._end = 0  # the end of the last commit in the index, and the crc in its seal
         self._end_crc = 0
-        self._seal = b""  # the seal with that crc, as it stands in the file
+        self._seal = b""  # this seal, as it is in the file
         self._torn_end = 0  # the end of the torn tail, or 0
-        self._unsynced = True  # whether the file may hold commits that nobody has synced
-        self._is_new = False  # whether the file was opened and not read yet
+        self._unsynced = True  # True if the file may contain commits that no process has synced
+        self._is_new = False  # True if the file was opened and not read yet
         self._known_ns = 0  # a later ctime of the file means that somebody edited the file
         self._hint_end = 0  # the end of the last commit that the hint covers, as far as known
 
     @property
     def file(self) -> JournalFile:
-        """The open file, for reading at the offsets in the index. Call :meth:`refresh` first."""
+        """The open file. Read from it at the offsets in the index. Call :meth:`refresh` first."""
         assert self._file is not None
         return self._file
 
@@ -69,12 +69,9 @@ class Reader:
         return Position(self._end, self._end_crc)
 
     def acquire(self) -> None:
-        """Take the mutex.
-
-        Raises JobLockedError if another thread keeps a batch open for too long.
-        """
+        """Take the mutex. Raises JobLockedError if another thread keeps a batch open for too long."""
         taken: list[bool] = []
-        try:  # in one call of C code, as in Journal.__enter__
+        try:  # one call of C code takes the mutex, as in Journal.__enter__
             taken.extend(map(self.mutex.acquire, (True,), (self._lock_timeout_s,)))
         except BaseException:
             if any(taken):
@@ -85,7 +82,10 @@ class Reader:
 
     @contextmanager
     def reading(self) -> Iterator[Index]:
-        """Hold the mutex and yield the index, up to date. Raises the errors of :meth:`refresh`."""
+        """Hold the mutex for the block, and yield the up-to-date index.
+
+        Raises the errors of :meth:`refresh`.
+        """
         self.acquire()
         try:
             yield self.refresh()
@@ -93,7 +93,7 @@ class Reader:
             self.mutex.release()
 
     def refresh(self) -> Index:
-        """The index, up to date with the last commit in the file.
+        """Bring the index up to date with the last commit in the file, and return it.
 
         Raises JobNotFoundError, JobMismatchError, JournalDamagedError, FormatVersionError,
         StorageError.
@@ -111,7 +111,7 @@ class Reader:
         return self.index
 
     def _open(self) -> JournalFile:
-        """Open the journal that is at the path now, without reading it."""
+        """Open the journal that is at the path now. The journal isn't read yet."""
         self._file = None
         self._stale = self._is_new = True
         self._file = open_journal(self.path, self.job_id)
@@ -120,8 +120,8 @@ class Reader:
     def _knows(self, file: JournalFile, size: int) -> bool:
         """Return whether the file ends with the last commit in the index.
 
-        The size alone isn't enough: somebody may have overwritten the file with a diverged copy of
-        the same length. The seal is enough, since it covers all bytes before it.
+        The size alone doesn't show this: somebody may have overwritten the file with a diverged
+        copy of the same length. The seal shows it, since each seal covers all bytes before it.
         """
         return size == self._end and not self._stale and self._has_our_seal(file)
 
@@ -171,7 +171,7 @@ class Reader:
             )
 
     def _ends_with_seal(self, file: JournalFile, size: int) -> bool:
-        """Whether a torn tail that was read before may now be a commit of the same length."""
+        """Return whether a torn tail that was read before may now be a commit of the same length."""
         end = file.read_at(size - SEALED_END_BYTES, SEALED_END_BYTES)
         return SEALED_LINE_END.search(end + b"\n") is not None  # the LF may be missing
 
@@ -182,7 +182,9 @@ class Reader:
             raise JobMismatchError(self.directory, self.index.state.header.id)
 
     def _replay(self, size: int, *, locked: bool) -> None:
-        """Apply the commits from the index's position up to ``size``, and judge the other bytes."""
+        """Apply the commits from the index's position up to ``size``, and judge the bytes after
+        them.
+        """
         self._unsynced = True
         begin = Position(self._end, self._end_crc)
         try:
@@ -222,7 +224,7 @@ class Reader:
         raise tail_error(self.file, self.position, tail)
 
     def _look_again(self) -> None:
-        """Read again with the commit lock held, since a writer may have been truncating."""
+        """Read again with the commit lock held. A writer may have truncated the file meanwhile."""
         file = self.file
         self._lock(file)
         try:
@@ -243,13 +245,14 @@ class Reader:
         file.unlock()
 
     def read_line(self, offset: int) -> bytes:
-        """The line at an offset from the index, without its LF."""
+        """Return the line at an offset from the index, without its LF."""
         return self.file.read_line(offset)
 
     def row_line(self, offset: int) -> bytes:
-        """The same as :meth:`read_line`, faster for lines that stand near each other.
+        """Do the same as :meth:`read_line`, but faster for lines that are near each other.
 
-        The bytes before the end of the last commit never change. So some of them are kept.
+        The bytes before the end of the last commit never change. So this method keeps a window of
+        them in memory.
         """
         start, data = self._window
         begin = offset - start

@@ -1,9 +1,9 @@
 """Recovery: puts a journal in order before the next commit.
 
-Recovery deals with
+Recovery handles
 
-- a torn tail or unsynced commits of a writer that died,
-- the mark of a failed sync,
+- a torn tail (an interrupted write) or unsynced commits of a writer that died,
+- the mark of a failed sync (see ``fs/sync_mark.py``),
 - a last line without its LF,
 - a file that another copy of the job shares by a hard link.
 """
@@ -30,7 +30,7 @@ class Recovery(Reader):
         super().__init__(directory, lock_timeout_s)
         self._sync = sync
         self._mark: SyncMark | None = None
-        self._names_synced = False  # whether the names of the file and its directories are synced
+        self._names_synced = False  # True if the names of the file and its directories are synced
 
     def _open(self) -> JournalFile:
         self._names_synced = False
@@ -38,7 +38,7 @@ class Recovery(Reader):
         return super()._open()
 
     def _lock_and_recover(self) -> None:
-        """Lock the file at the path, read the commits of other writers, and put it in order."""
+        """Lock the file at the path, read the commits of other writers, and put the file in order."""
         while True:
             file = self._file
             if file is None or not file.writable:  # the file may have become writable
@@ -51,7 +51,7 @@ class Recovery(Reader):
             size = file.size_at_path()
             if size is not None:
                 if self._knows(file, size):
-                    self._torn_end = 0  # earlier, an open commit was read, which was rolled back
+                    self._torn_end = 0  # an open commit was read earlier, then rolled back
                 else:
                     self._catch_up(size, locked=True)
                 ready = file.writable and not (self._torn_end or self._unsynced or file.is_shared)
@@ -62,9 +62,9 @@ class Recovery(Reader):
             self._open()  # the file was deleted or replaced before it was locked
 
     def _is_as_left(self, file: JournalFile) -> bool:
-        """Return whether the locked file needs no look at its commits, and nothing put in order.
+        """Return whether the locked file can be used as it is: there is nothing to read or repair.
 
-        That is the usual case: nobody else has written since the last commit in the index.
+        This is the usual case: nobody else has written since the last commit in the index.
         """
         return (
             not (self._stale or self._torn_end or self._unsynced)
@@ -86,7 +86,7 @@ class Recovery(Reader):
         return self._doubtful_from() is not None
 
     def _doubtful_from(self) -> int | None:
-        """The offset after which a failed sync leaves the file in doubt; None if no sync failed."""
+        """Return the offset after which the file is in doubt since a sync failed, or None."""
         if self._mark is None:
             return None
         try:
@@ -97,22 +97,24 @@ class Recovery(Reader):
             raise handles.storage_error(self._mark_path, "read", error) from error
 
     def _leave_hint(self, *, durable: bool = False) -> None:
-        if not is_marked(self.directory):  # else the disk may hold other bytes than were read
+        # With a set mark, the bytes on the disk may differ from those that were read.
+        if not is_marked(self.directory):
             super()._leave_hint(durable=durable)
 
     def _make_ready(self, file: JournalFile) -> None:
         """Put the file in order after a writer that died, or after a failed sync."""
         if not file.writable:
             raise StorageError(self.path, "write", errno.EROFS, file.refusal)
-        # The file of a writer that died: this process holds the lock, so no other is at work.
+        # A writer that died may have left this file. This process holds the lock, so no other
+        # process uses the file.
         files.remove_file(self.path.with_name(NEW_JOURNAL_NAME))
         if file.unended_at >= 0:
             file.end_last_line()
         if self._torn_end:
             self._cut_torn_tail(file)
         if self._sync:
-            # A power cut must not damage more than the last commit. So sync the commits of a writer
-            # that died between its write and its sync.
+            # A power cut must not damage more than the last commit. A writer may have died between
+            # its write and its sync. So sync its commits now.
             self._sync_names()
             self._sync_commits(file)
         if self.file.is_shared:
@@ -124,7 +126,8 @@ class Recovery(Reader):
         with handles.refusals_of(self._mark_path, "open"):
             self._mark = self._mark or SyncMark(self.directory, file)
         start = self._doubtful_from()
-        if start is None or 0 < start == self._end:  # no doubt, or everything in doubt was cut off
+        # Nothing is in doubt, or all bytes in doubt were cut off.
+        if start is None or 0 < start == self._end:
             try:
                 self.sync_file(start or 0)
             except StorageError:
@@ -139,14 +142,16 @@ class Recovery(Reader):
         return self.directory / SYNC_MARK_NAME
 
     def sync_file(self, start: int) -> None:
-        """Sync the journal: return when all of it survives a power cut.
+        """Sync the journal. On return, all of the journal survives a power cut.
 
-        ``start``: the offset up to which the journal is already on the disk; 0 if unknown.
+        ``start`` is the offset up to which the journal is already on the disk, or 0 if unknown.
 
-        The sync mark is set during the sync, and stays set if the sync fails. Then everything after
-        ``start`` is in doubt, and must be cut off before the next sync, which clears the mark.
+        The sync mark is set during the sync, and stays set if the sync fails. After a failed sync,
+        all bytes after ``start`` are in doubt. They must be cut off before the next sync, since a
+        successful sync clears the mark.
 
-        A new journal that isn't in its place yet has no mark. If its sync fails, it is discarded.
+        A new journal that isn't in its place yet has no mark. If its sync fails, the journal is
+        discarded.
         """
         mark = self._mark
         if mark is None:
@@ -162,8 +167,8 @@ class Recovery(Reader):
     def _rewrite(self, why: str) -> None:
         """Replace the journal with a copy, since bytes in the cache may be missing on the disk.
 
-        Overwriting the file with the same bytes doesn't help. A block that was allocated for a
-        failed write may read as zeros after the next boot, whatever is written to it later.
+        Overwriting the file with the same bytes wouldn't help. A block that was allocated for a
+        failed write may read as zeros after the next boot, even if it was written again.
         """
         file, end = self.file, self._end
 
@@ -173,7 +178,7 @@ class Recovery(Reader):
                 text = b"\n".join([*block.lines, b""])
                 found += len(text)
                 yield text
-            if found != end:  # the cache has dropped the bytes
+            if found != end:  # the cache no longer has the bytes
                 self._stale = True
                 reason = f"only {found} of its {end} bytes can be read again"
                 raise StorageError(self.path, "read", errno.EIO, reason)
@@ -189,8 +194,9 @@ class Recovery(Reader):
     def write_beside(self, chunks: Iterable[bytes], *, keep_owner: bool = False) -> JournalFile:
         """Write a new journal file next to the current one.
 
-        The new file is locked, and synced if this journal syncs. The caller holds the commit lock.
-        With ``keep_owner``, StorageError is raised if the new file can't have the same owner.
+        The new file is locked. If this journal syncs, the new file is synced, too. The caller must
+        hold the commit lock. With ``keep_owner``, raises StorageError if the new file can't have
+        the same owner.
         """
         path = self.path.with_name(NEW_JOURNAL_NAME)
         with handles.refusals_of(path, "create"):
@@ -214,9 +220,9 @@ class Recovery(Reader):
     def replace_file(self, new: JournalFile) -> None:
         """Replace the journal with a file from :meth:`write_beside`, and use the new file.
 
-        On return the new file survives a power cut, and the caller holds the lock of the new file
-        instead of the old one's. If this method raises after the rename, a power cut may bring back
-        the old file.
+        On return, the new file survives a power cut. The caller holds the lock of the new file, and
+        no longer the lock of the old file. If this method raises after the rename, a power cut may
+        bring back the old file.
         """
         mark, old = self._mark, self.file
         try:
@@ -243,7 +249,7 @@ class Recovery(Reader):
     def _sync_names(self) -> None:
         """Sync the directories that lead to the file.
 
-        Whoever made or copied the job may not have synced them.
+        The program that made or copied the job may not have synced these directories.
         """
         if self._names_synced:
             return
@@ -253,7 +259,7 @@ class Recovery(Reader):
                 directories.sync_directory(path)
             except OSError as error:
                 if path == root.parent and isinstance(error, PermissionError):
-                    continue  # a process that may not open the directory made no name in it
+                    continue  # this process may not open the directory, so it made no name there
                 raise handles.storage_error(path, "sync", error) from error
         self._names_synced = True
 
@@ -262,7 +268,7 @@ class Recovery(Reader):
         target = self.directory / f"{TORN_NAME}-{self._end}"
         with handles.refusals_of(target, "save the torn tail in"):
             files.save_copy(file, self._end, self._torn_end, target, sync=self._sync)
-            if self._sync:  # before the truncation, so that a power cut can't lose both
+            if self._sync:  # sync before the truncation, so that a power cut can't lose both
                 directories.sync_directory(self.directory)
         file.truncate(self._end)
         self._torn_end = 0

@@ -1,4 +1,4 @@
-"""Reads rows: from the offsets in a view to ``JobRow`` objects, decoded on demand."""
+"""Reads rows: makes ``JobRow`` objects from the offsets in a view, decoded on demand."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from journal.store.journal import Journal
 from journal.text import counted
 
 READ_AHEAD_BYTES = 1 << 18
-# Few, so that the first row comes fast: reading a column of a hint takes 0.3 µs an item.
+# Few rows, so that the first row comes fast: reading an item from a hint's column takes 0.3 µs.
 _SLICE_ROWS = 256
 
 _STATUS_OF = {status.value: status for status in RowStatus}
@@ -47,7 +47,10 @@ def row_from_records(
     earlier_attempts: int,
     keyed: JobRecord | None,
 ) -> JobRow:
-    """Make a row from its two records. ``keyed``: see :func:`idempotency_key`."""
+    """Make a row from its record and its latest status record.
+
+    ``keyed``: see :func:`idempotency_key`.
+    """
     number, created_at = row.row, row.at
     row_id = key = f"{job_id}:{number}"
     if keyed is not None or row.key is not None or row.nonce is not None:
@@ -60,7 +63,7 @@ def row_from_records(
         return JobRow(*made, idempotency_key=key)
     status = _STATUS_OF[latest.status]
     updated_at, origin = latest.at, latest.origin
-    # Positional arguments: keyword arguments take 50% longer, for every row that is read.
+    # The arguments are positional, since keyword arguments take 50% longer for every row.
     return JobRow(
         row_id,
         job_id,
@@ -89,7 +92,7 @@ def row_from_records(
 
 
 def position_of(journal: Journal, number: int) -> int:
-    """The position of row ``number`` in the journal's index. Raises RowNotFoundError."""
+    """Return the position of row ``number`` in the journal's index. Raises RowNotFoundError."""
     position = journal.index.position_of(number)
     if position is None:
         raise row_not_found(journal, number)
@@ -101,7 +104,7 @@ def row_not_found(journal: Journal, number: int) -> RowNotFoundError:
 
 
 def row_of(journal: Journal, position: int) -> JobRow:
-    """The row at a position of the journal's index. The caller holds the mutex."""
+    """Return the row at a position of the journal's index. The caller must hold the mutex."""
     columns = journal.index.columns
     number = columns.number(position)
     offset = columns.row_offsets[position]
@@ -120,7 +123,7 @@ def row_of(journal: Journal, position: int) -> JobRow:
 
 
 def exact_data(journal: Journal, number: int) -> dict[str, Any]:
-    """The data of a row, with all digits of its numbers. Raises RowNotFoundError."""
+    """Return the data of a row, with all digits of its numbers. Raises RowNotFoundError."""
     offset = journal.index.columns.row_offsets[position_of(journal, number)]
     return read_row(journal.file, journal.read_line(offset), offset, number).data
 
@@ -131,8 +134,8 @@ Read = Callable[[int], bytes]  # returns the line at an offset, without its LF
 def read_row(
     file: JournalFile, line: bytes, offset: int, number: int, *, exact: bool = True
 ) -> AnyRow:
-    """Decode the record of row ``number`` in ``line``. Its ``offset`` comes from the index."""
-    if len(line) <= SANE_BYTES and line.isascii():  # the usual case, in one call
+    """Decode the record of row ``number`` in ``line``. ``offset`` is the line's offset."""
+    if len(line) <= SANE_BYTES and line.isascii():  # the usual case: one call decodes the line
         try:
             row = (decode_sane_exact if exact else decode_sane)(line)
             if type(row) is RowRecord and row.row == number and row.at.tzinfo is UTC:
@@ -148,7 +151,10 @@ def read_row(
 def read_status(
     file: JournalFile, read: Read, offset: int, number: int, *, exact: bool = True
 ) -> RowStatusRecord | None:
-    """Read the status record of row ``number`` at ``offset``. Offset 0 means none: returns None."""
+    """Read the status record of row ``number`` at ``offset``.
+
+    Returns None for the offset 0, which means that the row has no status record.
+    """
     if not offset:
         return None
     record = record_at(file, offset, read(offset), exact=exact)
@@ -158,9 +164,7 @@ def read_status(
 
 
 def moved_error(file: JournalFile, offset: int, expected: str) -> JournalDamagedError:
-    """Return the error for an ``offset`` at which there is no longer the record that the index has
-    there.
-    """
+    """Return the error for a changed file: at ``offset``, the record of the index isn't there."""
     return JournalDamagedError(
         file.path,
         file.count_lines(offset) + 1,
@@ -173,22 +177,22 @@ def moved_error(file: JournalFile, offset: int, expected: str) -> JournalDamaged
 if TYPE_CHECKING:
     _Base = Sequence[JobRow]
 else:
-    # No subclass at run time: of a Sequence, polars would make one column of objects, without a look
-    # at its Arrow stream.
+    # At run time, RowSequence is no subclass of Sequence. From a Sequence, polars would make one
+    # column of objects, and ignore the Arrow stream.
     class _Base:
         __contains__, index, count = Sequence.__contains__, Sequence.index, Sequence.count
 
 
 class RowSequence(_Base):
-    """The rows of a job at the time of the call. Later changes of the job don't affect them.
+    """The rows of a job at the time of the call. Later changes of the job don't affect these rows.
 
     ``len`` is fast. Each row is read and decoded on demand. The file stays open as long as the
-    sequence is in use. Raises JournalDamagedError if the file was changed in place.
+    sequence is in use. Reading raises JournalDamagedError if the file was changed in place.
     """
 
     def __init__(self, journal: Journal, view: View, *, exact: bool | None = None) -> None:
-        """The caller holds the journal's mutex. ``exact``: as in decode_record; None: as the
-        journal.
+        """The caller must hold the journal's mutex. ``exact``: as in :func:`decode_record`. None
+        means the ``exact`` of the journal.
         """
         self.job_id = journal.job_id
         self.file = journal.file
@@ -233,7 +237,8 @@ class RowSequence(_Base):
         return f"{counted(len(self), 'row|rows')} of job {self.job_id!r}"
 
     def _rows(self, numbers: range) -> Iterator[JobRow]:
-        # In the file, rows are near rows and statuses near statuses. So each kind has its window.
+        # In the file, rows are near other rows, and statuses are near other statuses. So rows are
+        # read through one window of the file, and statuses through a second.
         rows, statuses = self.reader(), self.reader()
         job_id, keyed, columns = self.job_id, self.keyed, self.view.columns
         row_numbers = columns.numbers
@@ -241,7 +246,7 @@ class RowSequence(_Base):
         exact = self.exact
         decode = decode_sane_exact if exact else decode_sane
         for position, row_offset, status_offset, attempts in self._places(numbers):
-            # The usual case, inlined for speed. _row deals with all other cases and errors.
+            # The usual case is inlined for speed. _row handles all other cases, and errors.
             number = position + 1 if row_numbers is None else row_numbers[position]
             row, latest = None, None
             try:
@@ -276,8 +281,8 @@ class RowSequence(_Base):
     def _places(self, numbers: range) -> Iterator[tuple[int, int, int, int]]:
         """Yield the position, the two offsets and the attempts of each row.
 
-        Slices are read where possible, since reading single items from a hint's columns takes
-        longer.
+        Slices of the columns are read where possible, since reading single items from a hint's
+        columns takes longer.
         """
         columns = self.view.columns
         row_offsets, status_offsets, attempts = (
@@ -293,7 +298,7 @@ class RowSequence(_Base):
                     yield at, row_offsets[at], status_offsets[at], attempts[at]
                 continue
             near = row_offsets[first:end], status_offsets[first:end], attempts[first:end]
-            if positions == list(range(first, end)):  # no gaps, the usual case
+            if positions == list(range(first, end)):  # the usual case: no gaps
                 yield from zip(positions, *near, strict=True)
             else:
                 for at in positions:
@@ -301,14 +306,14 @@ class RowSequence(_Base):
 
     @property
     def is_in_batch(self) -> bool:
-        """Whether the rows were read inside a batch, so that its records may not be in the file."""
+        """Whether the rows were read inside a batch. The batch's records may not be in the file."""
         return self._outcome is not None
 
     def reader(self) -> Read:
         outcome = self._outcome
         if outcome is None:
             return window_reader(self.file)
-        # The rows were read inside a batch. Its records aren't in the file before the batch ends.
+        # The rows were read inside a batch. The batch's records aren't in the file before it ends.
         window = window_reader(self.file)
 
         def read(offset: int) -> bytes:
@@ -339,7 +344,7 @@ class RowSequence(_Base):
 
 
 def window_reader(file: JournalFile) -> Read:
-    """Return a function that reads lines through a window of the file, which moves as needed."""
+    """Return a function that reads lines through a window of the file. The window moves as needed."""
     start, data = 0, b""
     length = 1024  # grows while the window is used, so that reading one row is cheap
 

@@ -1,11 +1,11 @@
-"""The run locks that this process holds.
+"""The run locks that this process holds. A run lock allows one run of a job at a time.
 
 A store holds the run lock of a job in two cases:
 
 - A run of this process works on the job.
-- A caller has set the status to running, without a run. The lock was then taken "by hand". It
-  prevents runs of other processes. If this process starts a run later, the run takes over the lock
-  from the store that holds it, within the commit that starts the run.
+- A caller has set the job's status to running, without a run. This is a lock taken "by hand". It
+  prevents runs of other processes. If this process starts a run later, the commit that starts the
+  run also takes over the lock from the store that holds it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from journal.store.run_lock import RunLock
 class _Hold:
     """A run lock and the store that holds it.
 
-    - ``is_kept``: a run uses the lock, or the commit for which it was taken hasn't begun yet.
-    - ``by_hand_from``: for a lock taken by hand, the end of the journal at that time. None for a
-      run.
-    - ``over``: the commit that is taking over this lock. If the commit fails, the lock is returned.
+    - ``is_kept``: True if a run uses the lock, or if the commit that needs it hasn't begun yet.
+    - ``by_hand_from``: the end of the journal when the lock was taken by hand. None if a run has
+      the lock.
+    - ``over``: the commit that is taking over this lock. If the commit fails, the lock goes back to
+      its store.
     """
 
     __slots__ = ("__weakref__", "by_hand_from", "is_kept", "lock", "over", "owner")
@@ -47,7 +48,7 @@ class Taken:
     """Tracks the run lock that a commit takes, until the commit has succeeded or failed.
 
     Create the object before the commit begins. If the lock was taken over from another store,
-    ``lender`` is that store, and ``by_hand_from`` is the value that its hold had.
+    ``lender`` is that store, and ``by_hand_from`` is the value that the store's hold had.
     """
 
     __slots__ = ("by_hand_from", "hold", "lender")
@@ -58,12 +59,13 @@ class Taken:
         self.by_hand_from: int | None = None
 
 
-_holds: weakref.WeakValueDictionary[Path, _Hold] = weakref.WeakValueDictionary()  # of all stores
+# The holds of all stores.
+_holds: weakref.WeakValueDictionary[Path, _Hold] = weakref.WeakValueDictionary()
 _mutex = threading.Lock()  # guards changes of all holds
 
 
 class RunHolds:
-    """The run locks of one store. Thread-safe. A forked child has none."""
+    """The run locks of one store. Thread-safe. In a forked child, it is empty."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -93,7 +95,10 @@ class RunHolds:
         return True
 
     def take_over(self, job_id: str, taken: Taken, *, keep: bool) -> bool:
-        """Take over a lock that was taken by hand in this process. False if there is none."""
+        """Take over a lock that was taken by hand in this process.
+
+        Returns False if there is no such lock.
+        """
         hold = _holds.get(self.root / job_id)
         if hold is None or not hold.is_live:
             return False
@@ -106,13 +111,15 @@ class RunHolds:
         return True
 
     def mark(self, taken: Taken, *, keep: bool = False, by_hand_from: int | None = None) -> None:
-        """Set the purpose of the lock. Call this when the commit has begun."""
+        """Set ``is_kept`` and ``by_hand_from`` of the hold. Call this after the commit has begun."""
         with _mutex:
             if taken.hold is not None:
                 taken.hold.is_kept, taken.hold.by_hand_from = keep, by_hand_from
 
     def settle(self, job_id: str, taken: Taken, *, written: bool) -> None:
-        """Keep the lock if the commit was written. Otherwise release it, or return it."""
+        """Keep the lock if the commit was written. Otherwise release it, or give it back to the
+        lender.
+        """
         with _mutex:
             hold = taken.hold
             if hold is None:
@@ -144,7 +151,7 @@ class RunHolds:
         return hold is not None and hold.is_live
 
     def has_lost(self, job_id: str) -> bool:
-        """Whether this store's lock is useless, because another job or run is at the path now."""
+        """Return whether this store's lock is useless: another job or run is at the path now."""
         hold = self._mine(job_id)
         return hold is not None and not hold.is_live
 
@@ -170,7 +177,7 @@ class RunHolds:
     def release_if_over(self, journal: Journal) -> None:
         """Release the lock if another process has ended the job, unless the lock is kept.
 
-        The caller holds the journal's mutex.
+        The caller must hold the journal's mutex.
         """
         hold = self._mine(journal.job_id)
         if hold is not None and not hold.is_kept and not journal.in_commit and is_over(journal):
@@ -181,7 +188,7 @@ class RunHolds:
         return hold if hold is not None and hold.owner is self._me else None
 
     def _let_go(self, job_id: str, hold: _Hold) -> None:
-        hold.lock.release()  # first, so that an interrupt can't leave the lock taken for ever
+        hold.lock.release()  # the first step, so that an interrupt can't leave the lock taken
         hold.by_hand_from = None
         self._forget(job_id, hold)
 
@@ -191,18 +198,24 @@ class RunHolds:
 
 
 def reset_after_fork() -> None:
-    """In a forked child: drop all holds, and replace the mutex, which a thread may have held."""
+    """In a forked child: drop all holds, and replace the mutex.
+
+    A thread of the parent may have held the mutex during the fork.
+    """
     global _mutex  # noqa: PLW0603
     _mutex = threading.Lock()
     _holds.clear()
 
 
 def has_ended(journal: Journal) -> bool:
-    """Return whether the job has ended. The caller holds the journal's mutex."""
+    """Return whether the job has ended. The caller must hold the journal's mutex."""
     state = journal.index.state
     return state is not None and state.status in TERMINAL_STATUSES
 
 
 def is_over(journal: Journal) -> bool:
-    """Whether the job has ended and no row is in flight. The caller holds the journal's mutex."""
+    """Return whether the job has ended and no row is in flight.
+
+    The caller must hold the journal's mutex.
+    """
     return has_ended(journal) and not journal.index.status_counts[PROCESSING]

@@ -1,7 +1,7 @@
-"""The run lock of a job: held while a run works on the job, so that there is one run at a time.
+"""The run lock of a job. A run holds it while it works on the job: one run at a time.
 
-The run lock is the lock of the job's directory. The system releases it if the process dies. The
-file ``run.lock`` only names the holder, for messages.
+The run lock is the lock of the job's directory. If the process dies, the system releases the lock.
+The file ``run.lock`` only names the holder, for messages.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from journal.fs.names import JOURNAL_NAME, RUN_LOCK_NAME
 from journal.model import RunHolder
 from journal.text import time_text
 
-# A process that checks whether the lock is held takes the lock for a moment. So taking the lock is
-# retried for this time.
+# A process that checks whether the lock is held takes the lock for a moment. So a run that can't
+# take the lock tries again for this time.
 _PATIENCE_S = 0.25
 
 
@@ -27,7 +27,7 @@ class RunLock:
     """The run lock of a job, held from :meth:`take` to :meth:`release`."""
 
     def __init__(self, lock: locks.DirectoryLock, signature: bytes) -> None:
-        """``signature``: the content that this process wrote to ``run.lock``, or empty."""
+        """``signature``: the content that this process wrote to ``run.lock``, or ``b""``."""
         self._lock = lock
         self._signature = signature
         # Parts of the stat of run.lock when the file was last seen with this content.
@@ -35,9 +35,9 @@ class RunLock:
 
     @classmethod
     def take(cls, directory: Path, job_id: str, *, sign: bool = True) -> RunLock:
-        """Take the job's run lock.
+        """Take the job's run lock. With ``sign``, write the name of this process to ``run.lock``.
 
-        Raises JobBusyError, which names the holder, JobNotFoundError, and StorageError.
+        Raises JobBusyError, which names the holder. Also raises JobNotFoundError and StorageError.
         """
         text = b""
         try:
@@ -51,7 +51,7 @@ class RunLock:
                     raise busy_error(directory)
                 if sign:
                     text = _sign(directory / RUN_LOCK_NAME)
-            except BaseException:  # a caller may keep the error, which would keep the lock
+            except BaseException:  # close, since a caller may keep the error, and so the lock
                 lock.close()
                 raise
         except (FileNotFoundError, NotADirectoryError):
@@ -62,16 +62,17 @@ class RunLock:
 
     @property
     def held(self) -> bool:
-        """Whether this process holds the lock. False in a forked child: the parent keeps it."""
+        """Whether this process holds the lock. False in a forked child: the parent has the lock."""
         return self._lock.fd >= 0
 
     @property
     def at_path(self) -> bool:
         """Whether the path still names this directory, and ``run.lock`` still names this process.
 
-        If not, there are two possible causes. The directory was moved away, and another directory
-        is in its place. Or the job was copied with hard links, and another run works on the same
-        files.
+        If not, there are two possible causes:
+
+        - The directory was moved away, and a different directory is in its place.
+        - The job was copied with hard links, and another run works on the same files.
         """
         return self._lock.is_at_path() and (not self._signature or self._names_us())
 
@@ -84,27 +85,27 @@ class RunLock:
                 if files.read_small(path) not in (self._signature, b""):
                     return False
                 self._seen = seen
-        except FileNotFoundError:  # deleting the file doesn't release the directory's lock
+        except FileNotFoundError:  # a deleted run.lock doesn't release the directory's lock
             return True
         except OSError as error:
             raise handles.storage_error(path, "look at", error) from error
         return True
 
     def release(self) -> None:
-        if self.held:  # closing isn't enough: a child between fork and exec has the file open, too
+        if self.held:  # unlock first: a child between fork and exec has the file open, too
             with suppress(StorageError):
                 self._lock.unlock()
         self._lock.close()
 
 
 def busy_error(directory: Path) -> JobBusyError:
-    """The error for a job on which another run works."""
+    """Make the error for a job on which another run works."""
     holder = _read_holder(directory)
     return JobBusyError(directory.name, holder.host, holder.pid, holder.started_at)
 
 
 def run_holder(directory: Path) -> RunHolder | None:
-    """The run that works on the job now, or None. Raises StorageError."""
+    """Return the run that works on the job now, or None. Raises StorageError."""
     try:
         lock = locks.DirectoryLock(directory, to_look=True)
     except (FileNotFoundError, NotADirectoryError):
@@ -118,7 +119,10 @@ def run_holder(directory: Path) -> RunHolder | None:
 
 
 def last_holder(directory: Path) -> RunHolder | None:
-    """The last run of the job, or None. ``run.lock`` may have been copied from another machine."""
+    """Return the last run of the job according to ``run.lock``, or None.
+
+    The file may have been copied from another machine.
+    """
     holder = _read_holder(directory)
     return holder if holder.host else None
 

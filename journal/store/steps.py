@@ -1,7 +1,7 @@
 """The steps of rows. A step is one side effect of a row, with a name that is unique in the row.
 
-Call each function that appends records in a separate ``with journal:`` block. The functions in
-``transitions.py`` need this, too.
+A step is in doubt if it has begun and its end isn't recorded. Call each function that appends
+records in a separate ``with journal:`` block, like those of ``transitions.py``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ IS_REUSED = (
 
 
 def get_steps(journal: Journal, number: int) -> tuple[RowStep, ...]:
-    """The row's steps since its last redo, in the order in which they were first recorded.
+    """Return the row's steps since its last redo, in the order in which they were first recorded.
 
     Raises RowNotFoundError.
     """
@@ -43,16 +43,16 @@ def get_steps(journal: Journal, number: int) -> tuple[RowStep, ...]:
 
 
 def latest_records(journal: Journal, position: int) -> dict[str, RowStepRecord]:
-    """Return the record that decides each step's state, by the name of the step.
+    """Return a dict from the name of each step to the record that decides the step's state.
 
-    The first record that says "done" decides. If no record says "done", the last record decides.
+    The first record with the state "done" decides. Without such a record, the last record decides.
     """
     columns, file = journal.index.columns, journal.file
     return _latest(columns, file, journal.read_line, position, exact=journal.exact)
 
 
 def steps_of_rows(rows: RowSequence) -> Iterator[tuple[int, RowStep]]:
-    """Yield the number of the row and each of its steps, for all rows of a sequence."""
+    """Yield each step of each row in a sequence, with the number of the row."""
     columns, read = rows.view.columns, rows.reader()
     if columns.step_heads is None:
         return
@@ -83,7 +83,7 @@ def _records(
 
 
 class Stated(Protocol):
-    """A record of a step, or a change made from one."""
+    """A record of a step, or a change that was made from such a record."""
 
     @property
     def step(self) -> str: ...
@@ -95,7 +95,10 @@ AnyStated = TypeVar("AnyStated", bound=Stated)
 
 
 def deciding_records(records: Iterable[AnyStated]) -> dict[str, AnyStated]:
-    """The deciding record of each step. ``records``: all records of a row's steps, in order."""
+    """Return the deciding record of each step: see :func:`latest_records`.
+
+    ``records`` are all records of a row's steps, in order.
+    """
     latest: dict[str, AnyStated] = {}
     for record in records:
         known = latest.get(record.step)
@@ -105,14 +108,15 @@ def deciding_records(records: Iterable[AnyStated]) -> dict[str, AnyStated]:
 
 
 def get_step_in_doubt(journal: Journal, number: int) -> RowStep | None:
-    """See :func:`step_in_doubt`. Raises RowNotFoundError."""
+    """Return the result of :func:`step_in_doubt` for a row number. Raises RowNotFoundError."""
     return step_in_doubt(journal, position_of(journal, number))
 
 
 def find_steps_in_doubt(journal: Journal, max_rows: int | None) -> dict[str, list[int]]:
-    """The steps in doubt of failed rows and rows in review, as a dict: name to row numbers.
+    """Find the steps in doubt of failed rows and of rows in review.
 
-    The row numbers are in ascending order. The steps of at most ``max_rows`` rows are read.
+    Returns a dict from the name of a step to the row numbers, in ascending order. The steps of at
+    most ``max_rows`` rows are read.
     """
     columns = journal.index.columns
     found: dict[str, list[int]] = {}
@@ -128,10 +132,10 @@ def find_steps_in_doubt(journal: Journal, max_rows: int | None) -> dict[str, lis
 
 
 def step_in_doubt(journal: Journal, position: int) -> RowStep | None:
-    """The first step of the row that has begun and whose end isn't recorded.
+    """Return the row's first step in doubt.
 
-    If there is no such step, but the row's last attempt has begun a step twice: the failed second
-    start.
+    If no step is in doubt, but the row's last attempt has begun a step twice, returns the failed
+    second start. Otherwise returns None.
     """
     columns, file = journal.index.columns, journal.file
     records = _records(columns, file, journal.read_line, position, exact=journal.exact)
@@ -143,7 +147,7 @@ def step_in_doubt(journal: Journal, position: int) -> RowStep | None:
         if record.state == "done":
             done.add(record.step)
         elif record.step in done and (record.attempt, record.origin) == (attempts, None):
-            return _step_of(record)  # of a second start: see begin_step
+            return _step_of(record)  # the record of a failed second start: see begin_step
     return None
 
 
@@ -156,13 +160,14 @@ def begin_step(
     idempotent: bool,
     logs: Sequence[LogRecord] = (),
 ) -> RowStep | None:
-    """Record ``logs``, and that an attempt begins a step. If it is already done, return the step.
+    """Record ``logs``, and that an attempt begins a step.
 
-    If the attempt itself has done the step, its name was used twice. Then a failed second start is
-    recorded and returned, and the row needs a review, because a later attempt couldn't distinguish
-    the two steps. The step stays done.
+    If the step is already done, the step is returned instead. If this same attempt has done the
+    step, the attempt has used the name for two steps. Then a failed second start is recorded and
+    returned, and the row needs a review, because a later attempt couldn't distinguish the two
+    steps. The first step stays done.
 
-    With ``idempotent``, nothing is recorded, and a step in doubt may begin again. Raises
+    With ``idempotent``, the start isn't recorded, and a step in doubt may begin again. Raises
     RowNotFoundError, AttemptEndedError and StepInDoubtError.
     """
     position = position_of(journal, number)
@@ -199,15 +204,16 @@ def end_step(
     error: tuple[str, str] | None = None,
     logs: Sequence[LogRecord] = (),
 ) -> RowStep | None:
-    """Record the end of a step that an attempt began: its result, or its error's code and message.
+    """Record the end of a step that an attempt began: a result, or an error's code and message.
 
-    The messages ``logs`` are recorded before the end. A result is recorded even if the attempt has
-    ended meanwhile, because the step has happened. If another attempt or copy has also done the
-    step, the result is recorded as a message, and the other step is returned. If a redo has removed
-    the step, the result is recorded as a message.
+    The messages ``logs`` are recorded before the end.
 
-    An error is not recorded if a later attempt, a person or another copy of the job has already
-    recorded a state.
+    - A result is recorded even if the attempt has ended meanwhile, because the step has happened.
+    - If another attempt, or another copy of the job, has done the step, too, the result is recorded
+      as a log message, and the step that is already recorded is returned.
+    - If a redo has removed the step, the result is recorded as a log message.
+    - An error is not recorded if a later attempt, a person or another copy of the job has already
+      recorded a state.
     """
     position = position_of(journal, number)
     put_logs(journal, logs)
@@ -240,7 +246,7 @@ def _may_be_followed_by_failure(known: RowStepRecord, attempt: int) -> bool:
 def _log_result(
     journal: Journal, number: int, attempt: int, name: str, result: Any, why: str
 ) -> None:
-    """Record a result that can't be the result of the step."""
+    """Record a result as a log message, because it can't be recorded as the step's result."""
     message = f"step {name!r} was done by attempt {attempt}, and {why}"
     details = {"step": name, "attempt": attempt, "result": result}
     record = LogRecord(message=message, level="WARNING", row=number, details=details, at=UNSET_TIME)
@@ -248,9 +254,10 @@ def _log_result(
 
 
 def record_step(journal: Journal, number: int, name: str, result: Any) -> RowStep:
-    """Record that a step is done, and return it. If it already has the same result, do nothing.
+    """Record that a step is done, and return the step.
 
-    Raises RowNotFoundError, and InvalidValueError if the step is done with another result.
+    If the step is already done with the same result, nothing is recorded. Raises RowNotFoundError.
+    Raises InvalidValueError if the step is done with a different result.
     """
     position = position_of(journal, number)
     known = latest_records(journal, position).get(name)
@@ -267,10 +274,10 @@ def record_step(journal: Journal, number: int, name: str, result: Any) -> RowSte
 
 
 def fail_step(journal: Journal, number: int, name: str, message: str) -> RowStep:
-    """Record that a step in doubt was not done, so that it may begin again; return it.
+    """Record that a step in doubt was not done, so that it may begin again. Return the step.
 
-    Raises RowNotFoundError, InvalidStateTransition while the row is in flight, and
-    InvalidValueError if the step is not in doubt.
+    Raises RowNotFoundError. Raises InvalidStateTransition while the row is in flight, and
+    InvalidValueError if the step isn't in doubt.
     """
     position = position_of(journal, number)
     steps = latest_records(journal, position)

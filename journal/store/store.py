@@ -1,9 +1,9 @@
 """The store: a directory with one directory for each job. Creates, finds and deletes jobs.
 
-While a job is created or deleted, its directory is in ``.staging`` and locked. If a directory in
-``.staging`` isn't locked, the process that made it has died, and the next writer removes the
-directory. So a crash leaves no incomplete job. A process holds ``.staging/lock`` while it adds a
-directory to ``.staging`` or removes leftovers.
+While a job is created or deleted, its directory is in ``.staging`` and locked. A directory in
+``.staging`` without a lock is a leftover: the process that made it has died. The next writer
+removes leftovers, so a crash leaves no incomplete job. A process holds ``.staging/lock`` while it
+adds a directory to ``.staging`` or removes leftovers.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ MAX_OPEN_JOURNALS = 64
 _OF_A_JOB = (
     r"artifacts|index\.hint|run\.lock|(sync|input)\.mark(\.new)?|journal\.(damaged|torn|other)-.*"
 )
-_LEADS_AWAY = "[/:]"  # where a path may begin with a drive, or have slashes
+_LEADS_AWAY = "[/:]"  # on Windows, a path may begin with a drive, or contain slashes
 _HEAD_BYTES = 1 << 10  # enough for most job records
 _LONG_HEAD_BYTES = 1 << 20
 
@@ -62,11 +62,11 @@ class Store:
         self.lock_timeout_s = lock_timeout_s
         self._mutex = threading.Lock()
         self._journals: OrderedDict[str, Journal] = OrderedDict()
-        # Most calls are for the same job as the one before.
+        # Most calls are for the same job as the previous call.
         self._latest: tuple[str, Journal] | None = None
         self.runs = RunHolds(root)
         self._closed = False
-        self._root_synced = False  # whether the root's own name survives a power cut
+        self._root_synced = False  # True if the root's own name survives a power cut
         handles.reset_in_child(self)
         try:
             in_the_way = root.exists() and not root.is_dir()
@@ -79,7 +79,7 @@ class Store:
             raise StoreError(root, "it is not a directory; choose another root")
 
     def directory(self, job_id: str) -> Path:
-        """The directory of a job, which needn't exist.
+        """Return the path of a job's directory. The directory needn't exist.
 
         Raises InvalidValueError if the directory would be outside the root.
         """
@@ -94,7 +94,7 @@ class Store:
     # --- open journals
 
     def journal(self, job_id: str) -> Journal:
-        """The job's journal. The store keeps the most recently used journals open."""
+        """Return the job's journal. The store keeps the most recently used journals open."""
         latest = self._latest
         if latest is not None and latest[0] == job_id:
             return latest[1]
@@ -116,7 +116,7 @@ class Store:
             raise ServiceClosedError("this JobService is closed: open a new one")
 
     def peek(self, job_id: str) -> Journal:
-        """The job's journal, which isn't kept open afterwards. Use this to read many jobs."""
+        """Return the job's journal, which the store doesn't keep open. Use this to read many jobs."""
         with self._mutex:
             self.check_open()
             return self._journals.get(job_id) or self._new_journal(job_id)
@@ -130,13 +130,16 @@ class Store:
 
     def _evict(self) -> None:
         for job_id, journal in self._journals.items():
-            if not journal.in_commit:  # a second Journal would wait for the lock of this one
+            if not journal.in_commit:  # a second Journal would wait for the lock of this journal
                 del self._journals[job_id]
                 journal.close_unless_used()
                 return
 
     def reset_after_fork(self) -> None:
-        """In a forked child: drop run locks, and replace the mutex, which a thread may hold."""
+        """In a forked child: drop run locks, and replace the mutex.
+
+        A thread of the parent may have held the mutex during the fork.
+        """
         run_holds.reset_after_fork()
         self._mutex = threading.Lock()
         self.runs = RunHolds(self.root)
@@ -175,15 +178,15 @@ class Store:
     # --- finding jobs
 
     def job_ids(self) -> Iterator[str]:
-        """The ids of all jobs, in no particular order."""
+        """Yield the ids of all jobs, in no particular order."""
         return filter(is_job_id, self.directory_names())
 
     def directory_names(self) -> Iterator[str]:
-        """The names of all directories with a journal, including names that are no job ids."""
+        """Yield the names of all directories with a journal, including names that aren't job ids."""
         return filter(self.holds_job, self.subdirectories())
 
     def subdirectories(self) -> Iterator[str]:
-        """The names of all directories, with or without a journal."""
+        """Yield the names of all directories, with or without a journal."""
         with handles.refusals_of(self.root, "list"):
             yield from directories.subdirectories(self.root)
 
@@ -196,7 +199,7 @@ class Store:
         path = self.directory(job_id)
         with handles.refusals_of(path, "list"):
             lost = any(re.fullmatch(_OF_A_JOB, name) for name in directories.names_in(path))
-        if lost and not self.holds_job(job_id):  # the job may have been created in between
+        if lost and not self.holds_job(job_id):  # the job may have been created meanwhile
             reason = (
                 "it is gone, and other files of its job are still there: restore it from a copy, "
                 "or move the directory away"
@@ -204,7 +207,7 @@ class Store:
             raise StorageError(path / JOURNAL_NAME, "read", errno.ENOENT, reason)
 
     def header(self, job_id: str) -> JobRecord:
-        """The job record. The journal is replayed only if this record can't be read."""
+        """Return the job record. The journal is replayed only if this record can't be read."""
         for length in (_HEAD_BYTES, _LONG_HEAD_BYTES):
             try:
                 head = files.read_head(f"{self._root_text}/{job_id}/{JOURNAL_NAME}", length)
@@ -235,7 +238,7 @@ class Store:
         self.make(job_id, build)
 
     def make(self, job_id: str, build: Callable[[Path], None]) -> None:
-        """Create a job as :meth:`create` does; ``build(directory)`` makes and syncs all files."""
+        """Create a job as :meth:`create` does. ``build(directory)`` must make and sync all files."""
         target = self.directory(job_id)
         with handles.refusals_of(target, "create"):
             directory, lock = self._stage(target, job_id)
@@ -253,7 +256,7 @@ class Store:
             with suppress(OSError):  # after the rename, there is nothing to remove
                 directories.remove_tree(directory)
             lock.close()
-        with suppress(StorageError):  # if the system doesn't let us check, the job counts as made
+        with suppress(StorageError):  # if the check is refused, the job counts as made
             if not files.exists(target / JOURNAL_NAME):  # another process has already deleted it
                 raise JobNotFoundError(job_id)
         self.forget(job_id)
@@ -286,8 +289,8 @@ class Store:
                 if lock.try_lock():
                     return directory, lock
                 lock.close()
-            # Somebody deleted the staging lock, so another process takes this directory for a
-            # leftover, and is removing it. Try another name.
+            # Somebody deleted the staging lock. So another process took this directory for a
+            # leftover, and is removing it. Try again with a different name.
 
     def _sync_names(self) -> None:
         if self.sync:
@@ -311,11 +314,12 @@ class Store:
     ) -> bool:
         """Delete a job with all its files. Returns False if there is no such job.
 
-        ``first(directory)`` is called while the run lock and the commit lock are held, so that
-        nothing is committed between this call and the deletion. If it raises, nothing is deleted.
+        ``first(directory)`` is called before the deletion, while the run lock and the commit lock
+        are held. So nothing is committed between this call and the deletion. If ``first`` raises,
+        nothing is deleted.
 
         Raises JobBusyError while a run works on the job. A job that has ended and has no row in
-        flight can be deleted, even if a process still holds its run lock.
+        flight can be deleted even if a process still holds the job's run lock.
         """
         self.check_open()
         directory = self.directory(job_id)
@@ -339,8 +343,8 @@ class Store:
             raise handles.storage_error(directory, "delete", error) from error
         self.forget(job_id)
         try:
-            self._sync_names()  # before files are removed, or a power cut may leave an empty job
-            with suppress(OSError):  # files that can't be removed now are a leftover
+            self._sync_names()  # before files are removed: a power cut must not leave an empty job
+            with suppress(OSError):  # files that can't be removed now stay as a leftover
                 directories.remove_tree(leftover)
         finally:
             if run is not None:
@@ -349,7 +353,7 @@ class Store:
 
     def _take_to_delete(self, directory: Path, job_id: str) -> RunLock | None:
         try:
-            return RunLock.take(directory, job_id, sign=False)  # writing would need disk space
+            return RunLock.take(directory, job_id, sign=False)  # signing would need disk space
         except JobBusyError:
             if self.is_over(job_id):
                 return None
@@ -370,7 +374,7 @@ class Store:
                 if not locks.wait_for_lock(file, self.lock_timeout_s):
                     raise JobLockedError(job_id, self.lock_timeout_s)
                 file.claim()
-                if file.is_at_path():  # otherwise the journal was replaced during the wait
+                if file.is_at_path():  # otherwise the file was replaced during the wait
                     yield
                     return
             finally:
@@ -407,7 +411,7 @@ class Store:
             raise OSError(error.errno, f"{JOB_STAGING_NAME}/{path.name}: {reason}") from error
 
     def _remove_leftover(self, directory: Path) -> None:
-        # A leftover that can't be removed is no reason to refuse a new job.
+        # If a leftover can't be removed, a new job can still be made.
         with suppress(OSError, StorageError):
             lock = locks.DirectoryLock(directory, to_rename=True)
             try:
@@ -418,5 +422,5 @@ class Store:
 
 
 def _staging_name(job_id: str) -> str:
-    """A unique name in ``.staging``, which needn't be a valid job id."""
+    """Return a unique name in ``.staging``. The name needn't be a valid job id."""
     return f"{job_id}.{os.urandom(6).hex()}"

@@ -1,7 +1,7 @@
-"""All changes of a job and its rows. Each is checked against the index, and appended to a commit.
+"""All changes of a job and its rows. A change is checked against the index, then appended.
 
-Call each function in a separate ``with journal:`` block. If the change is refused, the function
-raises and the block undoes the change. So a batch around the block can continue.
+Call each function in a separate ``with journal:`` block. If a change is refused, the function
+raises, and the block undoes the change. So a batch around the block can continue.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ from journal.version import VERSION
 _ALLOWED_CODES = tuple(
     frozenset(CODES[target] for target in VALID_ROW_TRANSITIONS[status]) for status in STATUSES
 )
-# The statuses that a redo resets to pending. A redo needn't be in the table of transitions.
+# The statuses that a redo resets to pending. The table of transitions doesn't apply to a redo.
 _REDONE = (COMPLETED, FAILED, SKIPPED)
 _STARTING_CODES = frozenset((CODES[RowStatus.PROCESSING], CODES[RowStatus.PENDING]))
 
@@ -85,7 +85,7 @@ def put_logs(journal: Journal, records: Iterable[LogRecord]) -> None:
 
 
 def put_log_of_caller(journal: Journal, record: LogRecord) -> None:
-    """Append a caller's log record. Raises RowNotFoundError if the row in it doesn't exist."""
+    """Append a caller's log record. Raises RowNotFoundError if its row doesn't exist."""
     if record.row is not None:
         position_of(journal, record.row)
     put_log(journal, record)
@@ -98,12 +98,12 @@ def put_run(
     *,
     policy: Policy = "review",
 ) -> None:
-    """Append a log record that a run has started, with its host, process, user and version.
+    """Append a log record that a run has started.
 
-    The record also says whether the policy of the run is "resume".
-
-    The record has a nonce. So two copies of a job differ even if hosts or containers with the same
-    name continue them. Raises InvalidStateTransition if a retry job has the unfinished rows.
+    The record has the run's host, process, user and version, and says whether the policy of the run
+    is "resume". The record also has a nonce. So two copies of a job differ even if hosts or
+    containers with the same name continue both copies. Raises InvalidStateTransition if a retry job
+    has the unfinished rows.
     """
     check_not_retried(journal)
     host = system.host_name()
@@ -167,7 +167,7 @@ def _state(journal: Journal) -> JobState:
 
 
 def _made(journal: Journal, position: int) -> AnyRow:
-    """The record with the row's data."""
+    """Return the record with the row's data."""
     columns = journal.index.columns
     offset = columns.row_offsets[position]
     return read_row(journal.file, journal.read_line(offset), offset, columns.number(position))
@@ -229,7 +229,7 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
 
 
 def _keep_error(journal: Journal, position: int, record: RowStatusRecord) -> None:
-    """Set the error in ``record`` to that which the row had before its attempt in progress."""
+    """Set the error in ``record`` to the error of the row before its attempt in progress."""
     offset = journal.index.before_attempt.get(position, 0)
     before = read_status(journal.file, journal.read_line, offset, record.row)
     if before is not None:
@@ -238,8 +238,8 @@ def _keep_error(journal: Journal, position: int, record: RowStatusRecord) -> Non
 
 
 def version_of_attempt(journal: Journal, position: int) -> str | None:
-    """The version of the run in which the row's attempt in progress began."""
-    if not _state(journal).has_versions:  # true of most jobs, which needn't read a record
+    """Return the version of the run in which the row's attempt in progress began."""
+    if not _state(journal).has_versions:  # true for most jobs: no record must be read
         return None
     columns = journal.index.columns
     offset, number = columns.status_offsets[position], columns.number(position)
@@ -248,9 +248,9 @@ def version_of_attempt(journal: Journal, position: int) -> str | None:
 
 
 def let_start(journal: Journal, refused: str, *, reopens: bool) -> None:
-    """Check that the job's status lets its rows become pending or processing.
+    """Check that the job's status allows its rows to become pending or processing.
 
-    With ``reopens``, reopen a completed or failed job.
+    With ``reopens``, a completed or failed job is reopened instead of refused.
     """
     status = _state(journal).status
     if status in TERMINAL_STATUSES:
@@ -278,9 +278,9 @@ def reopen(journal: Journal, reason: str | None) -> None:
 
 
 def redo_row(journal: Journal, number: int, reason: str | None, *, new_key: bool) -> JobRow:
-    """Set an ended row, even a completed one, back to pending.
+    """Set a completed, failed or skipped row back to pending.
 
-    If the job has ended, it is reopened. With ``new_key``, the row gets a new idempotency key.
+    If the job has ended, the job is reopened. With ``new_key``, the row gets a new idempotency key.
     Raises RowNotFoundError and InvalidStateTransition.
     """
     record = RowStatusRecord(
@@ -296,11 +296,11 @@ def redo_row(journal: Journal, number: int, reason: str | None, *, new_key: bool
 def put_row_data(
     journal: Journal, row: JobRow, data: dict[str, Any] | None, checksum: str, *, new_key: bool
 ) -> None:
-    """Give a row new data (None: keep the data), and with ``new_key`` a new idempotency key.
+    """Give a row new data, and with ``new_key`` also a new idempotency key.
 
-    All copies of the job make the same new key, unless a nonce is added. A nonce is added where the
-    key might not be unique: a caller's own key may look like another row's new key, or a repair may
-    have lost the record that used this key.
+    If ``data`` is None, the row keeps its data. All copies of the job make the same new key, unless
+    a nonce is added. A nonce is added if the key might not be unique. A caller's own key may look
+    like the new key of another row. A repair may have lost the record that used this key.
     """
     number = row.row_number
     position = position_of(journal, number)
@@ -337,7 +337,7 @@ def update_data(
     """Give new data to a row that is neither completed nor in flight.
 
     ``checksum`` is the checksum of the input from which the data comes. None means that somebody
-    has edited the data: the row then keeps its checksum. Raises RowNotFoundError,
+    has edited the data. Then the row keeps its checksum. Raises RowNotFoundError,
     InvalidStateTransition and InvalidValueError.
     """
     position = position_of(journal, number)
@@ -366,12 +366,12 @@ def update_data(
 
 
 def _as_json(data: dict[str, Any], column: str) -> bytes:
-    """A column's value as JSON, for comparisons in which 1, 1.0 and true differ."""
+    """Encode a column's value as JSON, for comparisons in which 1, 1.0 and true differ."""
     return canonical_json(data.get(column))
 
 
 def take_input(journal: Journal, number: int, data: dict[str, Any], checksum: str) -> None:
-    """Give a row the new data of its input. If the row was ever started, set it back to pending.
+    """Give a row new data from its input. If the row was ever started, set it back to pending.
 
     The job must not have ended. Raises the errors of :func:`update_data`.
     """
@@ -394,7 +394,10 @@ def put_row_status(journal: Journal, position: int, record: RowStatusRecord) -> 
 
 
 def _put_back(journal: Journal, position: int) -> None:
-    """Set a row back to pending, with its attempts counted anew. The job must not have ended."""
+    """Set a row back to pending, and count its attempts from zero again.
+
+    The job must not have ended.
+    """
     number = journal.index.columns.number(position)
     record = RowStatusRecord(row=number, status="pending", reset="retry", at=journal.now())
     put_row_status(journal, position, record)
@@ -408,7 +411,7 @@ _ELSEWHERE_HINT = (
 
 
 def went_on_elsewhere(state: JobState) -> bool:
-    """Return whether the job is a retry job of an older version, or has one."""
+    """Return whether the job is a retry job of an older version, or has such a retry job."""
     return state.header.retry_of is not None or state.retried is not None
 
 
@@ -427,8 +430,8 @@ def let_add(journal: Journal) -> None:
 def check_not_retried(journal: Journal) -> None:
     """Raise InvalidStateTransition if the unfinished rows were moved to a retry job.
 
-    Usually a job with a retry job has ended. But a copy that hasn't ended may learn of the retry
-    job by a merge.
+    Usually a job with a retry job has ended. But by a merge, a copy of the job that hasn't ended
+    may get the record of the retry job.
     """
     state = _state(journal)
     if state.retried is not None and state.status not in TERMINAL_STATUSES:
@@ -443,8 +446,8 @@ def check_not_retried(journal: Journal) -> None:
 def retry_failed(journal: Journal, error_code: str | None) -> int:
     """Set failed rows back to pending; return how many. An ended job is reopened.
 
-    With ``error_code``, only rows that failed with this code are changed. Without it, all failed
-    rows are changed, except rows whose outcome is unknown.
+    With ``error_code``, only rows that failed with this code are changed. Without ``error_code``,
+    all failed rows are changed, except rows whose outcome is unknown.
     """
     index = journal.index
     window = window_reader(journal.file)
