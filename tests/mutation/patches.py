@@ -182,7 +182,7 @@ SYNCS = [
     Patch(
         "the name of a saved torn tail is synced before it is cut off",
         "store/recovery",
-        "            if self._sync:  # before the truncation, so that a power cut can't lose both\n"
+        "            if self._sync:  # sync before the truncation, so that a power cut can't lose both\n"
         "                directories.sync_directory(self.directory)\n",
         "",
         EXPLORER,
@@ -684,15 +684,15 @@ WRITES += [
     Patch(
         "a spilled part that is taken back inside a batch is synced away",
         "store/journal",
-        "            if self._sync:  # else truncated blocks",
-        "            if False:  # else truncated blocks",
+        "            if self._sync:  # otherwise a power cut",
+        "            if False:  # otherwise a power cut",
         f"tests/store/test_guards.py {EXPLORER}",
     ),
     Patch(
         "a spilled commit that is taken back is synced away",
         "store/journal",
-        "                self._unsynced = True  # its blocks",
-        "                pass  # its blocks",
+        "                self._unsynced = True  # the truncated blocks",
+        "                pass  # the truncated blocks",
         EXPLORER,
     ),
     Patch(
@@ -907,8 +907,8 @@ HINTS = [
     Patch(
         "a hint is not written over commits in doubt",
         "store/recovery",
-        "        if not is_marked(self.directory):  # else the disk may",
-        "        if True:  # else the disk may",
+        "        if not is_marked(self.directory):\n",
+        "        if True:\n",
         HINT,
     ),
     Patch(

@@ -19,14 +19,14 @@ PATCHES = [
     Patch(
         "of many rows only those that are pending are started",
         "store/bulk",
-        "        if columns.statuses[position] != PENDING:  # another process has settled it\n",
+        "        if columns.statuses[position] != PENDING:  # another process has settled the row\n",
         "        if False:\n",
         BULK,
     ),
     Patch(
         "the columns may be others after the caller's code",
         "store/bulk",
-        "        columns = index.columns  # others, if the caller's code has read rows meanwhile\n",
+        "        columns = index.columns  # new columns if the caller's code has read rows meanwhile\n",
         "        columns = index.columns if not started else columns\n",
         BULK,
     ),

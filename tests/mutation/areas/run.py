@@ -198,7 +198,7 @@ PATCHES = [
     Patch(
         "a lock whose file somebody has deleted is held",
         "store/run_lock",
-        "        except FileNotFoundError:  # deleting the file doesn't release the directory's lock\n"
+        "        except FileNotFoundError:  # a deleted run.lock doesn't release the directory's lock\n"
         "            return True\n",
         "        except FileNotFoundError:\n            return False\n",
         RUN,
@@ -269,7 +269,7 @@ PATCHES = [
     Patch(
         "a row that waited is tried again only if it is still pending",
         "store/bulk",
-        "        if columns.statuses[position] != PENDING:  # another process has settled it\n",
+        "        if columns.statuses[position] != PENDING:  # another process has settled the row\n",
         "        if columns.statuses[position] == PROCESSING:\n",
         RUN,
     ),
