@@ -67,8 +67,9 @@ class InvalidValueError(JournalError, ValueError):
 
 
 class _Repr(str):
-    """Text that is already a repr, so that unpickling an InvalidValueError doesn't apply repr
-    again.
+    """Text that is already a repr.
+
+    Unpickling an InvalidValueError must not apply ``repr`` again.
     """
 
     __slots__ = ()

@@ -211,9 +211,9 @@ def cents_of(total_millionths: int) -> int | float:
 
 
 def expected_cost_cents(job: Job) -> float | None:
-    """The expected cost of the whole job: open rows are assumed to cost as much as ended rows.
+    """The expected cost of the whole job, if open rows cost as much on average as ended rows.
 
-    None if the job has no costs, if no row has ended, or if none is open.
+    None if the job has no costs, if no row has ended, or if no row is open.
     """
     open_rows = job.pending_count + job.processing_count
     ended = job.total_rows - open_rows

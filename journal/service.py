@@ -420,15 +420,16 @@ class JobService:
         - ``row_checksum``: text. Default: the SHA-256 of the data as compact JSON with sorted keys.
         - ``idempotency_key``: text. Default: see :class:`JobRow`.
 
-        ``row_data`` may also be a data frame of pandas, polars or pyarrow: each of its rows is the
-        data of a row. Missing values and NaN become null. An index is left out.
+        ``row_data`` may also be a data frame of pandas, polars or pyarrow. Each row of the frame
+        becomes the data of one row of the job. Missing values and NaN become null. An index is left
+        out.
 
         Returns the new rows in the given order. Each row is read from the file when it is accessed.
 
         Rows are checked and written in blocks of at most 64, so a generator of millions of rows
-        needs little memory. Other writers wait until the iterable has ended. If the iterable itself
-        reads or changes this job, it finds the rows that it has yielded, and its changes become
-        part of the same commit.
+        needs little memory. Other writers wait until the iterable has ended. The iterable itself
+        may read and change this job. It then finds the rows that it has already yielded. Its
+        changes become part of the same commit.
 
         Raises InvalidStateTransition for a job that has ended. Exceptions of the iterable are
         raised unchanged.
@@ -783,8 +784,9 @@ class JobService:
             return steps.get_step_in_doubt(journal, number)
 
     def find_steps_in_doubt(self, job_id: str, max_rows: int | None = None) -> dict[str, list[int]]:
-        """The steps in doubt of failed rows and rows in review: a dict from the name of a step to
-        row numbers.
+        """The steps in doubt of failed rows and rows in review.
+
+        Returns a dict from the name of a step to the numbers of these rows.
 
         The row numbers are in ascending order. ``max_rows``: the steps of at most this many rows
         are read.
@@ -793,8 +795,7 @@ class JobService:
             return steps.find_steps_in_doubt(journal, max_rows)
 
     def record_step(self, row_id: str, name: str, result: Any = None) -> RowStep:
-        """Record that a step of the row is done, with its result (any JSON value). Returns the
-        step.
+        """Record that a step of the row is done. Returns the step. ``result``: any JSON value.
 
         Later attempts get this result from :meth:`AttemptedRow.step`. The row may have any status.
         If the step was in doubt, it no longer is. If the step is already done with the same result,
@@ -807,8 +808,7 @@ class JobService:
         return self._as_read(self._journal(job_id).change(steps.record_step, number, name, result))
 
     def fail_step(self, row_id: str, name: str, message: str = "") -> RowStep:
-        """Record that a step in doubt has not taken effect, so that it may begin again. Returns the
-        step.
+        """Record that a step in doubt has not taken effect. Returns the step. It may begin again.
 
         Raises InvalidValueError if the step is not in doubt, and InvalidStateTransition while the
         row is in processing.
@@ -861,8 +861,7 @@ class JobService:
         error: tuple[str, str] | None = None,
         logs: Sequence[LogEntry] = (),
     ) -> Any:
-        """Record the end of a step: it is done, or has failed with ``error``. Returns the recorded
-        result.
+        """Record that a step is done, or has failed with ``error``. Returns the recorded result.
 
         ``error``: a code and a message. ``logs``: messages of the attempt, which are recorded in
         the same commit. A result is recorded even if the attempt has ended meanwhile, because the
@@ -926,8 +925,7 @@ class JobService:
         return self._store.journal(job_id).change(transitions.change_row, record)
 
     def retry_failed_rows(self, job_id: str, error_code: str | None = None) -> int:
-        """Make failed rows pending again in one commit, as :meth:`retry_row` does. Returns their
-        number.
+        """In one commit, make failed rows pending as :meth:`retry_row` does. Returns their number.
 
         ``error_code``: only rows that failed with this code. Without ``error_code``, rows that may
         have taken effect are left out (:attr:`JobRow.unknown`).
@@ -1180,8 +1178,8 @@ class JobService:
         return self._store.runs.has_lost(check_job_id(job_id))
 
     def keeps_run(self, job_id: str) -> bool:
-        """Return whether this service holds the job's run lock because of
-        ``start_job(keep_lock=True)``.
+        """Return whether ``start_job(keep_lock=True)`` has taken the run lock that this service
+        holds.
         """
         return self._store.runs.keeps(check_job_id(job_id))
 
@@ -1287,8 +1285,9 @@ class JobService:
     def _look(
         self, job_id: str, statuses: Collection[RowStatus] | None
     ) -> tuple[Job, RowSequence, History]:
-        """Return the job, its rows with these statuses (None: all) and its history, all of them as
-        of the same commit. Numbers in the rows keep all their digits.
+        """Return the job, its rows with these statuses (None: all), and its history.
+
+        All three are as of the same commit. Numbers in the rows keep all their digits.
         """
         with self._reading(job_id) as journal:
             history = _history_of(journal)  # first, since this reads newer commits

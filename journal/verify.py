@@ -140,8 +140,9 @@ class _Check:
         self._applies = True
 
     def add_good_commits(self, size: int) -> tuple[Position, int]:
-        """Check the good commits at the beginning of the file. Returns the position after them, and
-        the number of the next line.
+        """Check the good commits at the beginning of the file.
+
+        Returns the position after these commits, and the number of the next line.
         """
         region = good_commits(self._file, size, look=self._look)
         if region is None:

@@ -126,9 +126,7 @@ def next_start(job: Job, root: Path, paused: str = "") -> NextStart:
 
 
 def what_runs_pending(job: Job, holder: RunHolder | None, root: Path) -> str:
-    """Text that says which run will process the job's pending rows: the active run, or the next
-    one.
-    """
+    """Text that says whether the active run or the next run will process the job's pending rows."""
     if holder is None:
         return next_start(job, root).text
     return f"{holder_text(holder)} runs them"

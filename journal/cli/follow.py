@@ -20,8 +20,7 @@ _POLL_S = 0.1  # events must be shown within 0.5 s, and one look takes only one 
 
 
 class Seen(NamedTuple):
-    """The job as seen at one moment. ``ended``: True if :func:`follow_job` yields no more after
-    this.
+    """The job as seen at one moment. ``ended``: True if this is the last such object.
 
     ``state`` is the result of ``JobService.get_state``: the job's status, or "interrupted".
     """

@@ -3,9 +3,9 @@
 - ``read``: ``read_rows``, which chooses the reader, and ``RowInput``, which it returns.
 - ``source``: the path and options of an input, and how errors name them. ``formats``: finds out the
   format of a file from its content.
-- ``compression``: gzip, xz, zstd, bzip2. ``text``: bytes to lines of text.
-- ``tables``, ``lines``, ``json_rows``: CSV and TSV; lines; JSON and JSON Lines.
-- ``arrow``, ``excel``, ``sqlite``: Parquet and Arrow; Excel; a query of a SQLite database.
+- ``compression``: decompresses gzip, xz, zstd and bzip2. ``text``: decodes bytes to lines of text.
+- ``tables``: CSV and TSV. ``lines``: lines. ``json_rows``: JSON and JSON Lines.
+- ``arrow``: Parquet and Arrow. ``excel``: Excel. ``sqlite``: a query of a SQLite database.
 - ``state``: finds out whether a file has changed since it was read.
 
 The values of rows are JSON values. Imports ``errors``, ``text``, ``fs`` and ``format``.

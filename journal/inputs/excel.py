@@ -248,8 +248,9 @@ _MAX_CELL_BYTES = 1 << 15
 
 
 def _has_formulas_without_values(source: Source) -> bool:
-    """Whether any sheet has formulas without values. Programs that don't compute formulas write
-    these.
+    """Whether any sheet has formulas without values.
+
+    Programs that don't compute formulas write such sheets.
 
     For openpyxl, these cells are empty. Raises InvalidValueError for sheets that are out of order.
     """

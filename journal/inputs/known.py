@@ -78,8 +78,7 @@ class Comparison:
         self._begin = 0  # the end of the journal
 
     def gone_if_known(self, created_at: datetime, *, keeps: bool) -> int | None:
-        """The number of rows that are gone from the input; None if the mark doesn't show this
-        number.
+        """How many rows are gone from the input; None if the mark doesn't show this.
 
         After None, the caller must compare, and then call :meth:`keep`. With ``keeps``, the mark
         may be renewed.
@@ -137,9 +136,7 @@ class Comparison:
         return text
 
     def _renew(self, mark: _Mark, rows: RowInput) -> None:
-        """If the last change of the file is old enough now, write a mark without the checksum of
-        the file.
-        """
+        """Write a mark without the checksum of the file, if its last change is old enough now."""
         now = read_state(rows.source.path)
         if now is not None and not now.sha256 and now.state == mark.read.state:
             _write(self._directory, msgspec.structs.replace(mark, read=now))

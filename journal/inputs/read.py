@@ -66,8 +66,7 @@ def read_rows(
 
 
 class RowInput:
-    """The rows of an input, as :func:`read_rows` returns them. Each iteration opens the input
-    again.
+    """The rows of an input, as :func:`read_rows` returns them. Each iteration reopens it.
 
     - ``columns``: the names of the columns; None if each row has its own names.
     - ``source``: the path and the options.

@@ -82,8 +82,7 @@ class Progress:
                 view.close(withdraw=is_refused)
 
     def show(self, job: Job, state: str = "") -> None:
-        """Show the current counts of the job. Does nothing if the last update was only a moment
-        ago.
+        """Show the current counts of the job, unless the last update was a moment ago.
 
         ``state``: the result of ``JobService.get_state``, if another process runs the job.
         """

@@ -1,6 +1,4 @@
-"""Writes a bar or lines to standard error. Messages are written above the bar. Errors are
-ignored.
-"""
+"""Writes a bar or lines to standard error. Messages go above the bar. Errors are ignored."""
 
 from __future__ import annotations
 
@@ -128,8 +126,9 @@ class Bar:
             self._put("")
 
     def write_above(self, stream: TextIO, text: str) -> int:
-        """Write the text to the stream, and draw the bar below it, unless it was drawn a moment
-        ago.
+        """Write the text to the stream.
+
+        Draw the bar below it, unless the last drawing was a moment ago.
         """
         with self._lock:
             self.erase()
@@ -141,8 +140,9 @@ class Bar:
             return written
 
     def close(self, *, withdraw: bool = False) -> None:
-        """End the bar. It stays on the terminal, and the cursor goes to the next line.
-        ``withdraw``: erase it.
+        """End the bar. ``withdraw``: erase the bar.
+
+        Otherwise it stays on the terminal, and the cursor goes to the next line.
         """
         with self._lock:
             Bar._shown = None
@@ -167,9 +167,7 @@ system.call_after_fork(Bar.forget)
 
 
 def unwrapped(stream: Any) -> Any:
-    """The original stream of a stream that writes above the bar. Any other stream is returned as it
-    is.
-    """
+    """The original stream of a stream that writes above the bar; any other stream itself."""
     return stream.stream if isinstance(stream, _AboveBar) else stream
 
 

@@ -158,8 +158,9 @@ def iterate_attempts(held: HeldJob, limits: Limits) -> Iterator[Attempt]:
 
 
 def _next_row(held: HeldJob, queue: RowQueue, holds: Holds, passed: int) -> JobRow | None:
-    """Start the next row. Waits while the job is paused, during a hold (see :class:`Hold`), and
-    while no row is due.
+    """Start the next row.
+
+    Waits while the job is paused, during a hold (see :class:`Hold`), and while no row is due.
 
     ``passed``: the number of attempts that were not entered. Their rows are pending, and are not
     taken again.

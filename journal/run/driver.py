@@ -123,8 +123,7 @@ class Run:
             raise_signal(number)  # all is recorded, and the setup may hang
 
     def work(self, *, handle_signals: bool = True) -> RunReport:
-        """Run the job until no row is open, or until a signal or a limit ends the run. Returns a
-        report.
+        """Run the job until no row is open, or a signal or a limit ends the run. Returns a report.
 
         At the end the job is completed or failed, or paused if rows are left. If an outcome can't
         be recorded, a message is reported.

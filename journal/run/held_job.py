@@ -284,9 +284,7 @@ class HeldJob:
 
 
 def _from_here(command: str) -> str:
-    """The command with a change to the current directory in front, so that it works in any
-    directory.
-    """
+    """The command with a change to the current directory first, so that it works anywhere."""
     try:
         return shell.in_directory(os.getcwd(), command) if command else ""
     except FileNotFoundError:  # the current directory was deleted

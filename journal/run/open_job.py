@@ -607,7 +607,7 @@ class JobRun:
         ``end_rows`` ends them by force. Other repeated calls have no effect.
 
         The call returns at once. Any thread, task, handler or signal handler of this process may
-        call this method. If a handler raises :class:`Hold`, after this call, its row stays pending.
+        call this method. If a handler raises :class:`Hold` after this call, its row stays pending.
         """
         return self._ask_to_stop("job.stop() was called", end_rows=end_rows)
 

@@ -35,8 +35,9 @@ WRONG_ANSWERS = frozenset((INVALID_RESULT, TWO_OUTCOMES, NO_OUTCOME))
 
 
 class RowResult(msgspec.Struct, frozen=True, kw_only=True):
-    """A return value of a handler that sets fields of the row. Any other return value becomes the
-    row's ``result``.
+    """A return value of a handler that sets fields of its row.
+
+    Any other return value becomes the row's ``result``.
 
     - ``result``: any JSON value.
     - ``tracking_number``: text.
@@ -211,8 +212,7 @@ def _is_sentence(text: object) -> bool:
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """The outcome of an attempt, as a run records it. It has only plain values, so any worker can
-    send it.
+    """The outcome of an attempt, as a run records it. Any worker can send it: all values are plain.
 
     - ``kind``: "lost" means that the worker died or was given up. Nobody knows then whether the row
       took effect, so ``on_interrupted`` decides. "unstarted" means that the attempt never began.
@@ -556,9 +556,10 @@ _PACKAGE = str(Path(__file__).parents[1]) + os.sep
 
 
 def traceback_of(error: BaseException) -> str | None:
-    """The traceback of an exception as text, with its causes. At most the last 16 KiB.
+    """The traceback of an exception and its causes as text, cut to the last 16 KiB.
 
-    It begins at the first frame outside this package. None if there is no such frame.
+    The text begins at the first frame outside this package. If there is no such frame, the result
+    is None.
     """
     begin = error.__traceback__
     while begin is not None and begin.tb_frame.f_code.co_filename.startswith(_PACKAGE):

@@ -203,9 +203,7 @@ def left_alone(job_id: str, numbers: list[int], how_to: HowTo) -> str:
 
 
 def retryable(service: JobService, job_id: str, where: Where | None = None) -> Iterator[JobRow]:
-    """The failed rows that meet ``where`` and that :meth:`JobService.retry_failed_rows` would
-    retry.
-    """
+    """The rows that meet ``where``, of those that :meth:`JobService.retry_failed_rows` retries."""
     for row in service.get_failed_rows(job_id):
         is_free = not row.unknown and row.row_checksum != LOST_CHECKSUM
         if is_free and (where is None or where(row)):
@@ -281,8 +279,9 @@ _KINDS = ("retry", "new", "changed", LEFT_OPEN, "failed", "needs review", "in fl
 
 
 class Plan(msgspec.Struct):
-    """The plan of a start: ``counts`` of rows by kind, and the ``first`` few row numbers of each
-    kind.
+    """The plan of a start.
+
+    ``counts``: the number of rows of each kind. ``first``: the first few row numbers of each kind.
 
     - Rows to process: "new" (never started), "changed" (new data), "retry" (started before).
     - Rows that stay as they are: "left open" (they don't meet the condition of the run), "failed",

@@ -16,8 +16,9 @@ _LOST_ATTEMPTS = 3  # attempts of a row whose workers die, with on_interrupted="
 
 
 def outcome_of_ended(outcome: Outcome, limits: Limits, *, timed_out: bool) -> Outcome:
-    """The final outcome of an attempt that the driver has ended. ``outcome``: what its worker
-    reported.
+    """The final outcome of an attempt that the driver has ended.
+
+    ``outcome``: the outcome that the worker has reported.
 
     - If the attempt completed before it could be ended, it counts as completed.
     - An attempt that took longer than ``timeout_s`` is lost, since it may have taken effect. If it

@@ -95,9 +95,7 @@ class RowQueue:
         return self._is_past_fresh and not self._per_key.has_fresh
 
     def has_fresh(self) -> bool:
-        """Return whether rows are left that were never started, as far as the search of this turn
-        shows.
-        """
+        """Return whether rows are left that were never started, as far as this turn's search shows."""
         if self._per_key.has_fresh:
             return True
         found = self._peek()
@@ -268,8 +266,9 @@ class RowQueue:
     def settle(
         self, row: JobRow, outcome: Outcome, unstarted_wait_s: float = 0.0
     ) -> tuple[Outcome, bool]:
-        """Record the outcome of an attempt. Returns the recorded outcome, and a flag: True if the
-        row will be attempted again.
+        """Record the outcome of an attempt.
+
+        Returns the recorded outcome, and True if the row will be attempted again.
 
         If the outcome can't be recorded, for example because it is too long, the row needs a
         review. The row also needs a review if the attempt has ended with a step in doubt. A row

@@ -119,9 +119,7 @@ def stopping_signals(stop: Callable[[int], object]) -> Iterator[None]:
 
 
 class _Handler:
-    """Handles the stopping signals in the process that made it, but not in processes forked from
-    that.
-    """
+    """Handles the stopping signals in the process that made it. Forked processes ignore them."""
 
     def __init__(self, stop: Callable[[int], object]) -> None:
         self._stop = stop

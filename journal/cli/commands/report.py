@@ -30,8 +30,7 @@ from journal.run.signals import ending_signals
 def report_command(
     ctx: click.Context, job: str, out: str | None, redact: tuple[str, ...], force: bool
 ) -> None:
-    """Write a report about JOB: one HTML page. It loads no other files, so you can send it to
-    others.
+    """Write a report about JOB: one HTML page that you can send, since it loads no other files.
 
     The page shows counts, throughput and latency over time, errors by code, and the rows that
     failed or need a review.

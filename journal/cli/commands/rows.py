@@ -178,9 +178,7 @@ _COST = Field("cost_cents", text=_cost_text, right=True, rank=2)
 
 
 def example_text(group: ErrorGroup, limit: int) -> str:
-    """The message of a group, cut to ``limit`` characters, and the place where the error was
-    raised.
-    """
+    """The message of a group, cut to ``limit`` characters, and where the error was raised."""
     message = shorten(group.message, limit)
     return f"{message} ({group.where})" if group.where else message
 

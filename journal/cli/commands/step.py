@@ -62,10 +62,10 @@ def step_command(ctx: click.Context, name: str, command: tuple[str, ...], idempo
     COMMAND gets the environment variables of `journal run`, and JOURNAL_STEP_KEY, which is an
     idempotency key for this step.
 
-    In these cases, COMMAND isn't run: The exit code is 4 if the step is in doubt since an earlier
-    attempt. It is also 4 if the attempt has ended, because its run has died or has given up the
-    attempt. The exit code is 2 if the attempt has already done a step NAME. The row then needs a
-    review.
+    If the step is in doubt since an earlier attempt, COMMAND isn't run, and the exit code is 4. The
+    same happens if the attempt has ended, because its run has died or has given up the attempt. If
+    the attempt has already done a step NAME, COMMAND isn't run, the exit code is 2, and the row
+    needs a review.
 
     In a script of the shell: id=$(journal step charge -- ./charge "$order") || exit
 

@@ -71,8 +71,7 @@ class Commands:
         stdin_json: bool = False,
         results: Path | None = None,
     ) -> None:
-        """Must be called in the main thread. ``directory``: the absolute path of the job's
-        directory.
+        """Must be called in the main thread. ``directory``: the job's absolute path.
 
         Raises StorageError if ``results`` can't be made.
         """

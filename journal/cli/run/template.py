@@ -116,8 +116,7 @@ class Template:
         return parts
 
     def check(self, columns: Collection[str] | None) -> None:
-        """Decide which text in braces is a placeholder. Text that names a column of the input is
-        one.
+        """Decide which text in braces is a placeholder: text that names a column of the input is.
 
         Raises InvalidValueError for a placeholder inside a shell's script, and for other text in
         braces in these cases:

@@ -73,10 +73,11 @@ class Bounds:
         has_fresh: Callable[[], bool],
         is_idle: bool,
     ) -> tuple[str, int] | None:
-        """Why the run must end, and how: 1 waits for the rows in flight, 2 ends them. None: it
-        continues.
+        """Why and how the run must end; None if it continues.
 
-        - ``job``: the job as it is now. ``counts``: those of the run's report.
+        How: 1 waits for the rows in flight, and 2 ends them.
+
+        - ``job``: the job as it is now. ``counts``: the counts of the run's report.
         - ``has_fresh``: returns whether rows are left that were never started.
         - ``is_idle``: whether no row is in flight.
         """

@@ -122,7 +122,7 @@ class Brake:
     Such failures probably have a cause outside of the rows. Only first attempts of rows count. The
     brake is undecided until one of these happens: 10 such attempts have failed with the same code,
     one has failed with another code, or any attempt has ended without failing. If a handler returns
-    an invalid result, its row needs a review, but this counts as a failure here.
+    an invalid result, its row needs a review. Here, such a row counts as failed.
 
     If a call with several rows fails, and its rows will be attempted again, they count as one
     failure. A single failed call may be a chance event.
@@ -163,8 +163,7 @@ class Brake:
                 self._ended = "review" if outcome.kind == "review" else "failed"
 
     def trip(self, *, rows_left: bool) -> bool:
-        """Decide whether the run ends. ``rows_left``: whether there are rows that were never
-        started.
+        """Decide whether the run ends. ``rows_left``: whether some rows were never started.
 
         Without such rows, the run doesn't end early. Returns the decision.
         """

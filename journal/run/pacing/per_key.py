@@ -210,7 +210,7 @@ class PerKey:
         return [key for key in keys if in_flight.get(key, 0) >= limits[key[0]]]
 
     def _keys_of(self, data: Mapping[str, Any]) -> Keys:
-        """The keys of a row with this data. A column that is missing or null gives none.
+        """The keys of a row with this data. A column that is missing or null gives no key.
 
         Values are compared as JSON: text by its characters, other values by their canonical JSON,
         which never begins with a quote.

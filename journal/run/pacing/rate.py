@@ -12,8 +12,9 @@ _BURST_S = 0.05  # rows that are due within this time may start together and sha
 
 
 class Rate:
-    """Allows at most ``per_s`` starts a second, evenly spread. After a pause, a short burst is
-    allowed.
+    """Allows at most ``per_s`` starts a second, evenly spread.
+
+    After a pause, a short burst is allowed.
 
     Up to ``batch`` rows start together.
     """

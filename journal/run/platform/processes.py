@@ -45,8 +45,9 @@ class Process(Protocol):
         ...
 
     def close(self) -> int:
-        """The exit status of the command, which must have ended. Processes that it has started in
-        the background continue to run.
+        """Return the exit status of the command, which must have ended.
+
+        Processes that the command has started in the background continue to run.
 
         The status is negative if a signal ended the command: see :func:`status_code`.
         """
@@ -114,9 +115,7 @@ def variables(texts: Mapping[str, str]) -> Environment:
 
 
 def is_lack_of_resources(error: OSError | ValueError) -> bool:
-    """Whether a command wasn't started because the system or this process lacks memory or
-    resources.
-    """
+    """Whether a command wasn't started because this process or the system lacks resources."""
     return isinstance(error, OSError) and _system.is_lack_of_resources(error)
 
 

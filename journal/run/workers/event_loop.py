@@ -1,6 +1,4 @@
-"""Workers for coroutine functions, in an event loop: a new one in a separate thread, or the
-caller's.
-"""
+"""Workers for coroutine functions: in the caller's event loop, or in a new one in a thread."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The objects that the driver and the workers of a run share: workers, claims on calls, and
-results.
+"""What the driver and the workers of a run share: workers, claims on calls, and results.
 
 A **ticket** is the number of an attempt. A **claim** decides whether a worker begins a call, or the
 driver cancels it.
@@ -49,8 +48,9 @@ class Claim:
 
 
 class Workers(Protocol):
-    """The interface of workers, which process up to ``count`` calls at a time. Only one thread uses
-    it.
+    """The interface of workers, which process up to ``count`` calls at a time.
+
+    Only one thread uses it.
 
     - ``rows_a_call``: the maximum number of rows in a call.
     - ``queues``: whether more than ``count`` calls may be dispatched, so that some wait for a free
@@ -94,8 +94,9 @@ class Workers(Protocol):
 
 
 class Leaving:
-    """Closes the workers at the end of a run, and so exits the setup. Only the first call has an
-    effect.
+    """Closes the workers at the end of a run, and so exits the setup.
+
+    Only the first call of :meth:`close` has an effect.
 
     As a context manager, it always closes the workers at the end of the block. If both the block
     and the exit of the setup raise exceptions, the second exception becomes a note of the first.

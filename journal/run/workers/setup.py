@@ -126,8 +126,9 @@ class LoopSetup:
         self._raise_error()
 
     def close(self, patience_s: float = math.inf) -> None:
-        """Exit the context manager. Raises its exceptions. A further stop of the run cancels the
-        exit.
+        """Exit the context manager. Raises its exceptions.
+
+        A further stop of the run cancels the exit.
 
         Does nothing if a handler blocks the loop for longer than ``patience_s``.
         """
@@ -141,9 +142,7 @@ class LoopSetup:
             self._raise_error()
 
     def _was_stopped(self) -> bool:
-        """Whether a stop of the run has cancelled the task, rather than code in the context
-        manager.
-        """
+        """Whether a stop of the run has cancelled the task. False: the context manager has."""
         return self._is_cancelled and isinstance(self._error, asyncio.CancelledError)
 
     def _raise_error(self) -> None:

@@ -1,6 +1,4 @@
-"""Threads that wait for the disk during a step of a coroutine, so that the event loop isn't
-blocked.
-"""
+"""Threads that wait for the disk during a coroutine's step, so that the loop isn't blocked."""
 
 from __future__ import annotations
 
