@@ -231,8 +231,9 @@ class JobRow(msgspec.Struct, frozen=True):
     - ``idempotency_key``: the key to send to the service that you call. All attempts and all copies
       of the job have the same key for a row, and no other row has this key.
     - ``attempts``: how often the row was started.
-    - ``earlier_attempts``: how many of these attempts don't count for ``max_attempts``: those
-      before the last retry or redo, and those that did nothing, as after a Hold.
+    - ``earlier_attempts``: how many of these attempts don't count for ``max_attempts``. These are
+      the attempts before the last retry or redo, and attempts that did nothing, for example because
+      of a Hold.
     - ``processed_at``: when the row was completed, failed or skipped. ``updated_at``: when the
       status last changed.
     - ``error_code``, ``error_message``: the error of the failure. A pending row has the error of
@@ -241,8 +242,8 @@ class JobRow(msgspec.Struct, frozen=True):
     - ``unknown``: True if the row failed and nobody knows whether the attempt took effect.
     - ``reason``: why the row was skipped, or why it is to be done again.
     - ``label_path``: the path that the caller gave, by convention relative to the job's directory.
-    - ``cost_cents``, ``usage``: the cost and usage that were recorded with the current status.
-      Those of earlier attempts are in the row's history, and in the sums of the job.
+    - ``cost_cents``, ``usage``: the cost and usage that were recorded with the current status. The
+      cost and usage of earlier attempts are in the row's history, and in the sums of the job.
     - ``version``: the version of the run in which the current or last attempt began. None if the
       status doesn't come from an attempt.
     - ``row_checksum``: the checksum of the row's last input. :meth:`JobService.update_row_data` can
@@ -293,8 +294,8 @@ class RowStep(msgspec.Struct, frozen=True, kw_only=True):
 
     - ``name``: unique in the row.
     - ``state``: "done" means that ``result`` is known. "failed" means that the step has not
-      happened, and may begin again. "started" means that the step is in progress or in doubt:
-      nobody knows whether it took effect.
+      happened, and may begin again. "started" means that the step is in progress, or is in doubt
+      (nobody knows whether it took effect).
     - ``attempt``: the number of the attempt that recorded this state. ``at``: the time of that
       record, as an aware datetime in UTC.
     - ``result``: any JSON value. ``error_code``, ``error_message``: the error of a failed step.

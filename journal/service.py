@@ -1010,8 +1010,8 @@ class JobService:
         - ``row_number``: only messages about this row.
         - ``since``: only messages of this time or later.
 
-        The journal is read during the iteration, in constant memory; JournalDamagedError may be
-        raised then. Fields that the service redacts are replaced.
+        The journal is read during the iteration, in constant memory. The iteration may raise
+        JournalDamagedError. Fields that the service redacts are replaced.
         """
         lowest = None if level is None else log_level(level)
         number = check_row_number(row_number, "row_number")
@@ -1032,8 +1032,8 @@ class JobService:
         ``begin``: the position of the first record. To continue an earlier call, take the last
         :class:`Entry` of that call whose ``ends`` is true, and pass the ``after`` of this entry.
 
-        The journal is read during the iteration, in constant memory; JournalDamagedError may be
-        raised then. Fields that the service redacts are replaced.
+        The journal is read during the iteration, in constant memory. The iteration may raise
+        JournalDamagedError. Fields that the service redacts are replaced.
         """
         entries = self._history(job_id).entries(begin)
         if not self.redact:
@@ -1299,7 +1299,7 @@ class JobService:
         """Make a commit that may change the job's status.
 
         At the end of the commit, the run lock is adjusted. If nothing was written, a lock in
-        ``taken`` is released. If the job is no longer running, its lock is released.
+        ``taken`` is released. If the job is no longer running, the job's run lock is released.
         """
 
         def settle(written: bool) -> None:

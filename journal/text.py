@@ -1,6 +1,6 @@
 """Text for people and programs: escapes, counts, durations, times, lines of CSV, TSV and JSON.
 
-Also numbers that keep all their digits from one JSON text to another.
+This module also has numbers that keep all their digits from one JSON text to another.
 """
 
 from __future__ import annotations

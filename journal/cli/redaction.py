@@ -31,7 +31,7 @@ def find_redacted_job(
 ) -> tuple[JobService, str]:
     """Find a job as find_job does.
 
-    Its fields ``redact`` are checked by check_redacted, and hidden.
+    The fields ``redact`` are checked by check_redacted, and hidden.
     """
     service, job_id = find_job(ctx.obj, job, redact=redact)
     check_redacted(ctx, service, [job_id], redact)

@@ -59,7 +59,7 @@ def _open(stream: IO[bytes], compression: str) -> tuple[Any, tuple[type[Exceptio
 
 
 class _Streams:
-    """Compressed streams in succession, as programs write that compress in parallel.
+    """Compressed streams that follow one another. Programs that compress in parallel write them.
 
     ``lzma.LZMAFile`` and ``bz2.BZ2File`` stop before a damaged stream without raising an error.
     """

@@ -45,7 +45,7 @@ HEAD_BYTES = 512  # enough for each of the kinds below
 
 
 class Kind(NamedTuple):
-    """A kind of file: its name, and the format that reads it. If that is None, there is advice."""
+    """A kind of file. If no format can read it, ``format`` is None, and the kind has advice."""
 
     words: str
     format: str | None

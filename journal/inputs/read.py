@@ -66,7 +66,8 @@ def read_rows(
 
 
 class RowInput:
-    """The rows of an input, as :func:`read_rows` returns them. Each iteration reopens it.
+    """The rows of an input, as :func:`read_rows` returns them. Each iteration opens the input
+    again.
 
     - ``columns``: the names of the columns; None if each row has its own names.
     - ``source``: the path and the options.

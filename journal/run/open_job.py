@@ -360,7 +360,7 @@ class JobRun:
         - If the handler raises an exception, the row fails. The name of the exception's class is
           the error code, and its text is the message.
         - :class:`Fail`, :class:`Retry`, :class:`Skip` and :class:`NeedsReview`, raised or returned,
-          set other outcomes.  :class:`Hold` makes the whole run wait.
+          set other outcomes. If a handler raises or returns :class:`Hold`, the whole run waits.
         - ``row.idempotency_key`` is the idempotency key, for the service that you call.
 
         **Workers.** Plain functions run in threads, and coroutine functions run in an event loop.
@@ -399,8 +399,8 @@ class JobRun:
           Other handlers can't be cancelled, so their rows need a review. In both cases the error
           code is TimeoutError. If ``retry_on`` has TimeoutError, the attempt counts as failed
           instead.
-        - ``rate``: the maximum of starts per second, minute or hour: ``"50/s"``, ``"100/m"``,
-          ``"9/h"``.
+        - ``rate``: the maximum number of starts per second, minute or hour: ``"50/s"``,
+          ``"100/m"``, ``"9/h"``.
         - ``halt``: when to stop early.
 
           - "first": pause if the first ten rows all fail with the same error code, and some rows

@@ -87,7 +87,7 @@ class HowTo(NamedTuple):
         return "`--halt never`" if self.command else '`run(..., halt="never")`'
 
     def by_number(self, verb: Literal["retry", "redo"], job_id: str, numbers: list[int]) -> str:
-        """How to redo rows, or to retry rows that may have taken effect, as text.
+        """Text that says how to redo rows, or how to retry rows that may have taken effect.
 
         A person must select such rows by number.
         """

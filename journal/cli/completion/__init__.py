@@ -3,6 +3,6 @@
 - ``shells``: replaces click's classes for the shells. It completes words that click doesn't
   understand: the command after ``--``, ``~`` in a path, and ``--option=VALUE``.
 
-The possible values of an argument or option are defined where it is declared (``shell_complete``).
-The modules are imported only when a shell asks. May import: click only.
+The declaration of an argument or option defines its possible values (``shell_complete``). The
+modules are imported only when a shell asks. May import: click only.
 """

@@ -48,7 +48,7 @@ class Bounds:
     def unused_limit(self) -> str:
         """The message that a cost limit had no effect, because no outcome has reported a cost.
 
-        "" if an outcome has reported one, or if there was no outcome or no limit.
+        The message is "" if an outcome has reported a cost, or if there was no outcome or no limit.
         """
         names = self._limits_of_cost
         if self._has_cost or not self._has_outcome or not names:

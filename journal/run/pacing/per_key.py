@@ -88,12 +88,12 @@ class PerKey:
 
     @property
     def has_fresh(self) -> bool:
-        """Whether rows are parked that were never started."""
+        """Whether some of the parked rows were never started."""
         return self._counts[FRESH] > 0
 
     @property
     def is_blocked(self) -> bool:
-        """Whether rows are parked that all have to wait until attempts end."""
+        """Whether rows are parked, and none of them can start before an attempt ends."""
         return bool(self._parked) and all(self._full(keys) for _, keys in self._parked)
 
     @property

@@ -1,4 +1,4 @@
-"""What runs need from the system, in two ways: of POSIX and of Windows.
+"""What runs need from the system, implemented for POSIX and for Windows.
 
 - ``processes``: starts commands, ends them with all processes that they have started, and reads how
   they ended.

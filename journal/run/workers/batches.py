@@ -300,7 +300,7 @@ class BatchResults(Results):
     def put(self, ticket: int, outcome: Outcome) -> None:
         """Add the outcome of a call. Without ``of_rows``, it is the outcome of each row.
 
-        Never raises: no one would see the exception, and the run would wait for these rows.
+        Raises no exception. Nobody would see it, and the run would wait for these rows.
         """
         tickets = self.open.pop(ticket).tickets
         outcomes = outcome.of_rows
