@@ -26,7 +26,7 @@ PATCHES = [
     Patch(
         "an error of the bar is no error of a run or of a print",
         "progress/terminal",
-        "        with suppress(Exception):  # an error here must not be raised by the caller's print()\n",
+        "        with suppress(Exception):  # the caller's print() must not raise an error of the bar\n",
         "        if True:\n",
         PROGRESS,
     ),

@@ -325,7 +325,7 @@ PATCHES = [
     Patch(
         "what an executor garbles has come back",
         "run/workers/executors",
-        "        except BaseException as error:  # noqa: BLE001  (it is done, whatever an executor garbled)\n",
+        "        except BaseException as error:  # noqa: BLE001  (the row may be done)\n",
         "        except ZeroDivisionError as error:\n",
         EXECUTORS,
     ),
