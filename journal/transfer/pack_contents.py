@@ -20,20 +20,11 @@ from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from os import PathLike
 from pathlib import Path
-from queue import Full, Queue
-from threading import Event, Thread
 
 import msgspec
 
-from journal.errors import (
-    FormatVersionError,
-    JournalDamagedError,
-    JournalError,
-    PackError,
-    StorageError,
-)
+from journal.errors import FormatVersionError, JournalDamagedError, PackError, StorageError
 from journal.format.commits import START, Readable
-from journal.format.extent import seal_before
 from journal.format.records import now
 from journal.format.seal import crc_digits
 from journal.fs import directories, handles, system
@@ -56,10 +47,6 @@ _MAX_COMPONENT_BYTES = 255
 _DIRECTORY_BYTES = 4096  # the space that a directory takes on most disks
 _YOUNG_NS = 60 * 10**9
 _MAX_YOUNG = 256  # how many files are kept open; the usual limit of a process is 1,024
-
-_STEP_BYTES = 4 << 20  # a smaller journal is replayed at once
-_MAX_WAITING = 4  # pieces that are decompressed and not written yet
-_PATIENCE_S = 0.1
 
 Contents = Iterable[tuple["PackedFile", Iterator[bytes]]]
 
@@ -282,90 +269,6 @@ def _digest(pieces: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
-class _EarlyReplay:
-    """Checks a journal while it is written, and decompresses it in another thread.
-
-    Decompressing releases Python's lock, so the two threads use a processor each.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """``path``: the file to which the journal is written."""
-        self._path = path
-        self._begin_again()
-
-    def _begin_again(self) -> None:
-        self._index, self._position = Index(StatusColumns()), START
-
-    def watch(self, pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
-        """Yield the pieces of the journal, and replay each when it is written.
-
-        The consumer writes a piece before it asks for the next one.
-        """
-        if size <= _STEP_BYTES:
-            yield from pieces
-            return
-        file: handles.JournalFile | None = None
-        written, is_sound = 0, True
-        for piece in _ahead(pieces):
-            yield piece
-            written += len(piece)
-            if is_sound and written - self._position.offset > _STEP_BYTES:
-                file = file or handles.JournalFile(self._path)
-                is_sound = self._replay_up_to(file, written)
-
-    def _replay_up_to(self, file: handles.JournalFile, written: int) -> bool:
-        """Replay the commits that are written. Returns False if one is damaged."""
-        floor = max(self._position.offset, written - _STEP_BYTES)
-        end = seal_before(file, written, floor)
-        if end is not None:
-            try:
-                replay(self._index, file, self._position, end)
-            except JournalError:  # finish() raises it, after all files were read
-                self._begin_again()
-                return False
-            self._position = end
-        return True
-
-    def finish(self, copy: Copy) -> Index:
-        """Replay the other commits. Raises the errors of :func:`replay`."""
-        return replay(self._index, copy.file, self._position, copy.end)
-
-
-def _ahead(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The same pieces. Another thread makes a few of them in advance."""
-    made: Queue[bytes | BaseException | None] = Queue(_MAX_WAITING)
-    is_over = Event()
-
-    def put(item: bytes | BaseException | None) -> None:
-        while not is_over.is_set():
-            try:
-                made.put(item, timeout=_PATIENCE_S)
-            except Full:
-                continue
-            return
-
-    def make() -> None:
-        try:
-            for piece in pieces:
-                put(piece)
-                if is_over.is_set():
-                    return
-        except BaseException as error:  # noqa: BLE001  (it is raised in the other thread)
-            put(error)
-        else:
-            put(None)
-
-    # A daemon, since it may wait for a stream that never ends when the user presses Ctrl-C.
-    Thread(target=make, daemon=True).start()
-    try:
-        while (item := made.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        is_over.set()
-
-
 def place(
     directory: Path, manifest: Manifest, contents: Contents, name: str, *, scratch: bool = False
 ) -> Copy:
@@ -377,12 +280,11 @@ def place(
     Raises FormatVersionError, StorageError, and PackError with ``name`` if the files aren't those
     of the job that the manifest describes.
     """
-    early = _EarlyReplay(directory / JOURNAL_NAME)
     with refusals_of(directory, "write into"):
-        _write_all(directory, manifest, contents, early, scratch=scratch)
+        _write_all(directory, manifest, contents, scratch=scratch)
     try:
         copy = open_copy(directory, name)
-        index = early.finish(copy)
+        index = replay(Index(StatusColumns()), copy.file, START, copy.end)
     except JournalDamagedError as error:  # its path will be gone soon
         where = f"line {error.line} (byte {error.offset})"
         what = f"expected {error.expected}, found {error.found}"
@@ -398,19 +300,9 @@ def place(
     return copy
 
 
-def _write_all(
-    directory: Path,
-    manifest: Manifest,
-    contents: Contents,
-    early: _EarlyReplay,
-    *,
-    scratch: bool,
-) -> None:
+def _write_all(directory: Path, manifest: Manifest, contents: Contents, *, scratch: bool) -> None:
     below = Below(directory)
-    for packed, stored in contents:
-        pieces = stored
-        if packed.name == JOURNAL_NAME:
-            pieces = early.watch(stored, packed.size_bytes)
+    for packed, pieces in contents:
         if scratch and packed.name != JOURNAL_NAME:
             for _ in pieces:  # reading them checks their SHA-256
                 pass

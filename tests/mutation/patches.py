@@ -722,8 +722,8 @@ BOUNDS = [
     Patch(
         "replay looks at the depth of a line first",
         "index/replay",
-        '        if line.count(b"{") + line.count(b"[") > MAX_DEPTH ',
-        "        if False ",
+        "        if len(line) > SANE_BYTES and nests_deeper_than(line, MAX_DEPTH)",
+        "        if False",
         DAMAGE,
     ),
     Patch(

@@ -11,7 +11,6 @@ import random
 import subprocess
 import sys
 import tarfile
-import threading
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
@@ -48,7 +47,6 @@ from journal import (
     StorageError,
 )
 from journal.fs.system import host_name
-from journal.index.replay import replay as replay_all
 from journal.transfer import compare_copies, pack_job, pack_to_file, pull_job, unpack_job
 from journal.transfer.pack_contents import Manifest, PackedFile
 from journal.transfer.source import Source
@@ -56,12 +54,6 @@ from journal.transfer.tarball import read_pack
 from journal.verify import verify_job
 
 LONG = "d" * 200 + "/" + "ä" * 120 + "/label.pdf"
-
-
-@pytest.fixture(autouse=True)
-def fixture_early_replay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small journals are checked while they are unpacked, as large ones are."""
-    monkeypatch.setattr(journal.transfer.pack_contents, "_STEP_BYTES", 500)
 
 
 @pytest.fixture
@@ -857,77 +849,3 @@ def test_a_job_of_several_commits_keeps_each_of_them(
     commits = split_commits(journal_path(there, JOB).read_bytes())
     assert commits == split_commits(journal_path(here, JOB).read_bytes())
     assert len(commits) > 10
-
-
-# --- the check of a journal while it is unpacked
-
-
-@pytest.fixture(name="replayed")
-def fixture_replayed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The ends of the parts that are replayed, with pieces of 700 bytes."""
-    ends: list[int] = []
-    real = replay_all
-
-    def replay(index: Any, file: Any, begin: Any, end: Any) -> Any:
-        ends.append(end.offset)
-        return real(index, file, begin, end)
-
-    monkeypatch.setattr(journal.transfer.tarball, "PIECE_BYTES", 700)
-    monkeypatch.setattr(journal.transfer.pack_contents, "replay", replay)
-    return ends
-
-
-@pytest.fixture(name="large")
-def fixture_large(tmp_path: Path) -> Path:
-    """A job whose journal takes many pieces."""
-    with JobService(tmp_path / "large") as service:
-        service.create_job("Large", job_id=JOB, row_data=[{}] * 50)
-        for number in range(1, 51):
-            service.complete_row(f"{JOB}:{number}", result="x" * 100)
-    return tmp_path / "large"
-
-
-def test_a_large_journal_is_replayed_once_while_it_is_unpacked(
-    large: Path, there: Path, replayed: list[int]
-) -> None:
-    pack = packed(large, there.with_name("pack"))
-    replayed.clear()
-    unpack_job(there, source(pack))
-    assert len(replayed) > 10
-    assert replayed == sorted(replayed)
-    assert replayed[-1] == journal_path(large, JOB).stat().st_size
-    assert content_of(there) == content_of(large)
-
-
-@pytest.mark.parametrize("place", [0.2, 0.5, 0.9])
-def test_damage_in_a_large_journal_is_named_by_its_line_and_nothing_is_unpacked(
-    large: Path, there: Path, replayed: list[int], place: float
-) -> None:
-    commits = split_commits(journal_path(large, JOB).read_bytes())
-    number = int(len(commits) * place)
-    commits[number] = commits[number].replace(b'"at":"2', b'"at":"3', 1)
-    content = b"".join(commits)
-    line = b"".join(commits[:number]).count(b"\n") + 1
-    pack = pack_of(manifest_of(content), member(f"{JOB}/journal.jsonl", content))
-    with pytest.raises(PackError, match=rf"damaged at line {line}\b"):
-        unpack_job(there, Source("pack", io.BytesIO(pack).read))
-    assert not (there / JOB).exists()
-    assert replayed
-
-
-def test_who_stops_reading_pieces_ends_the_thread_that_makes_them() -> None:
-    made = []
-
-    def pieces() -> Iterator[bytes]:
-        for number in range(1000):
-            made.append(number)
-            yield b"piece"
-
-    before = set(threading.enumerate())
-    taken = journal.transfer.pack_contents._ahead(pieces())
-    assert next(taken) == b"piece"
-    (thread,) = set(threading.enumerate()) - before
-    taken.close()  # type: ignore[attr-defined]
-    thread.join(60)
-    assert not thread.is_alive()
-    assert len(made) < 20

@@ -282,13 +282,6 @@ PATCHES = [
         PACK,
     ),
     Patch(
-        "the end of a journal that is checked while it is unpacked is checked, too",
-        "transfer/pack_contents",
-        "        return replay(self._index, copy.file, self._position, copy.end)\n",
-        "        return self._index\n",
-        PACK,
-    ),
-    Patch(
         "an artifact that is young is held until it is packed",
         "transfer/pack_contents",
         "                    self._young[name] = file\n",
@@ -333,8 +326,8 @@ PATCHES = [
     Patch(
         "the records of a pack make sense",
         "transfer/pack_contents",
-        "        index = early.finish(copy)\n",
-        "        index = Index(StatusColumns())\n",
+        "        copy = open_copy(directory, name)\n        index = replay(Index(StatusColumns()), copy.file, START, copy.end)\n",
+        "        copy = open_copy(directory, name)\n        index = Index(StatusColumns())\n",
         PACK,
     ),
     Patch(
