@@ -62,12 +62,9 @@ class Block(NamedTuple):
     ascii: bool
 
 
-def verified_blocks(
-    file: Readable, start: Position, size: int, *, skip_to: int = 0
-) -> Iterator[Block]:
+def verified_blocks(file: Readable, start: Position, size: int) -> Iterator[Block]:
     """Yield the commits from ``start`` to ``size`` (bytes) as blocks of lines.
 
-    If a commit is large, its lines that end before the offset ``skip_to`` may be left out.
     Each commit is verified before its first line is yielded. The iterator ends before the first
     commit that is incomplete or doesn't match its seal. To find out whether everything was read,
     compare the last position with ``size``.
@@ -85,10 +82,7 @@ def verified_blocks(
             if found is None:
                 return
             after = found
-            begin = position.offset
-            if begin < skip_to < after.offset:
-                begin = _line_begin(file, skip_to, begin)
-            yield from _blocks_of_large_commit(file, begin, after)
+            yield from _blocks_of_large_commit(file, position.offset, after)
         position = after
 
 
@@ -171,20 +165,6 @@ def _end_of_large_commit(file: Readable, start: Position, size: int) -> Position
         crc = crc32(memoryview(held)[:-SEAL_BYTES], crc)
         held = held[-SEAL_BYTES:]
     return None
-
-
-def _line_begin(file: Readable, offset: int, floor: int) -> int:
-    """Return where the line that contains the byte at ``offset`` begins.
-
-    ``floor`` is an earlier offset at which a line begins.
-    """
-    while offset > floor:
-        low = max(offset - CHUNK_BYTES, floor)
-        last_lf = file.read_at(low, offset - low).rfind(b"\n")
-        if last_lf >= 0:
-            return low + last_lf + 1
-        offset = low
-    return floor
 
 
 def _blocks_of_large_commit(file: Readable, offset: int, after: Position) -> Iterator[Block]:

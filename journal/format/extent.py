@@ -9,7 +9,7 @@ are counted only when there is an error.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from journal.errors import JournalDamagedError
@@ -24,7 +24,6 @@ from journal.format.records import Record
 from journal.format.seal import SEALED_END_BYTES, SEALED_LINE_END, crc_digits, sealed_end
 from journal.fs.handles import JournalFile
 
-_SEARCH_BYTES = 1 << 20
 CHANGED_IN_PLACE = "something else: the file was changed in place"
 _LAST_TIME = rb'"at":"([0-9T:.-]{26})Z"' + SEALED_LINE_END.pattern + rb"\Z"
 _LAST_TIME_BYTES = len('"at":"2026-11-24T13:35:00.123456Z"') + SEALED_END_BYTES
@@ -41,55 +40,6 @@ def blocks_between(file: JournalFile, begin: Position, end: Position) -> Iterato
         position = block.after
     if position != end:
         raise not_continued(file, position)
-
-
-def blocks_with(
-    file: JournalFile, texts: Collection[bytes], begin: Position, end: Position
-) -> Iterator[Block]:
-    """Yield the blocks between ``begin`` and ``end`` that contain one of ``texts``.
-
-    A search for the texts takes a fifth of the time of reading all blocks. Only the commits in the
-    yielded blocks are verified. Raises JournalDamagedError in the same cases as
-    :func:`blocks_between`.
-    """
-    overlap = max(map(len, texts)) - 1
-    offset, position = begin.offset, begin  # position: the end of a commit, at most offset
-    while offset < end.offset:
-        data = file.read_at(offset, min(_SEARCH_BYTES + overlap, end.offset - offset))
-        if not data:
-            raise not_continued(file, position)
-        at = len(data)
-        for text in texts:
-            found = data.find(text, 0, at + len(text))
-            at = found if found >= 0 else at
-        if at == len(data):
-            if offset + len(data) >= end.offset:
-                return
-            position = _seal_at_end(data, offset) or position
-            offset += max(len(data) - overlap, 1)
-            continue
-        at += offset
-        floor = max(position.offset, at - 2 * _SEARCH_BYTES)
-        position = seal_before(file, at, floor) or position
-        for block in verified_blocks(file, position, end.offset, skip_to=at):
-            offset = block.offset + sum(map(len, block.lines)) + len(block.lines)
-            if block.ends:
-                position = block.after
-            if offset > at:
-                yield block
-                break
-        else:
-            raise not_continued(file, position)
-
-
-def _seal_at_end(data: bytes, offset: int) -> Position | None:
-    """Return the end of the last whole line in ``data``, or None if this line has no seal.
-
-    ``offset`` is the offset of ``data`` in the file.
-    """
-    end = data.rfind(b"\n") + 1
-    match = SEALED_LINE_END.fullmatch(data, max(end - SEALED_END_BYTES, 0), end)
-    return match and Position(offset + end, int(match[1], 16))
 
 
 def records_between(

@@ -110,12 +110,6 @@ class Choice(NamedTuple):
         place = bisect_right(self.rows, number, key=lambda numbers: numbers.start)
         return place > 0 and number in self.rows[place - 1]
 
-    def only_row(self) -> int | None:
-        """The number of the row if only events about one row are selected, else None."""
-        if self.rows is None or len(self.rows) != 1 or len(self.rows[0]) != 1:
-            return None
-        return self.rows[0].start
-
     def begin(self, history: History) -> Position:
         """Return the position from which a history must be read."""
         return START if self.since is None else history.position_at(self.since)
@@ -141,9 +135,7 @@ def _events(
     history: History, begin: Position, end: Position | None, choice: Choice
 ) -> Iterator[Event]:
     added = _Added()
-    only = choice.only_row()
-    blocks = history.blocks_of_row(only, begin, end) if only else history.blocks(begin, end)
-    for block in blocks:
+    for block in history.blocks(begin, end):
         for number, line in enumerate(block.lines):
             row = _ROW.match(line)
             if row is not None and choice.has_row(int(row[1])):
@@ -157,8 +149,6 @@ def _events(
                 event = event_of(redacted_members(history.record(block, number), choice.redact))
                 if choice.has_row(event.row_number):
                     yield event
-    if added.count:
-        yield added.event()
 
 
 class _Added:

@@ -7,7 +7,7 @@ running job.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -16,7 +16,6 @@ import msgspec
 from journal.format.commits import START, Block, Position
 from journal.format.extent import (
     blocks_between,
-    blocks_with,
     has_seal,
     record_in,
     seal_before,
@@ -76,23 +75,6 @@ class History:
     def blocks(self, begin: Position = START, end: Position | None = None) -> Iterator[Block]:
         """Yield the verified lines from ``begin`` to ``end``, in blocks."""
         return blocks_between(self._file, begin, self.end if end is None else end)
-
-    def blocks_of_row(
-        self,
-        number: int,
-        begin: Position = START,
-        end: Position | None = None,
-        others: Collection[bytes] = (),
-    ) -> Iterator[Block]:
-        """Yield blocks of verified lines that contain all records and log messages of a row.
-
-        The blocks also contain all lines with one of the texts in ``others``. Most lines without
-        these are left out, and aren't verified.
-        """
-        row = b'"row":%d' % number
-        elsewhere = b'"row": %d' % number  # as other writers may write it
-        texts = (row + b",", row + b"}", elsewhere, *others)
-        return blocks_with(self._file, texts, begin, self.end if end is None else end)
 
     def entries(self, begin: Position = START) -> Iterator[Entry]:
         """Yield all records from ``begin`` on."""

@@ -207,7 +207,7 @@ def read_row_history(
     errors of :meth:`History.blocks`.
     """
     reader = _Reader(row.row_number)
-    for block in history.blocks_of_row(row.row_number, others=(b'"run"',)):
+    for block in history.blocks():
         for place, line in enumerate(block.lines):
             if reader.wants(line):
                 record = redacted_members(history.record(block, place), names)

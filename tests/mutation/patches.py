@@ -722,7 +722,7 @@ BOUNDS = [
     Patch(
         "replay looks at the depth of a line first",
         "index/replay",
-        "        if len(line) > SANE_BYTES and nests_deeper_than(line, MAX_DEPTH)",
+        "        if line.count(b\"{\") + line.count(b\"[\") > MAX_DEPTH and nests_deeper_than(line, MAX_DEPTH)",
         "        if False",
         DAMAGE,
     ),

@@ -146,7 +146,7 @@ def show_command(
 
     The last line is for scripts. It has pairs key=value. The keys and their order never change.
 
-    With --row, the whole journal is searched, and only the beginning of long texts is shown. With
+    With --row, the whole journal is read, and only the beginning of long texts is shown. With
     --json, texts are complete.
 
     Example: journal show hash-stdlib

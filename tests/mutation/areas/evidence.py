@@ -7,30 +7,7 @@ from mutation.patch import Patch
 EVIDENCE = "tests/run/test_evidence.py"
 ROW_HISTORY = "tests/cli/test_row_history.py"
 
-ROW_SEARCH = "tests/format/test_row_search.py"
-
 PATCHES = [
-    Patch(
-        "the search for a row finds a text across two pieces of the file",
-        "format/extent",
-        "    overlap = max(map(len, texts)) - 1\n",
-        "    overlap = 0\n",
-        ROW_SEARCH,
-    ),
-    Patch(
-        "the search for a row notices that the file was cut",
-        "format/extent",
-        "        if not data:\n            raise not_continued(file, position)\n",
-        "        if not data:\n            return\n",
-        ROW_SEARCH,
-    ),
-    Patch(
-        "an invalid commit of the row is damage",
-        "format/extent",
-        "        else:\n            raise not_continued(file, position)\n",
-        "        else:\n            return\n",
-        ROW_SEARCH,
-    ),
     Patch(
         "a text of several lines is shown line by line",
         "cli/commands/show",
