@@ -426,10 +426,10 @@ class JobService:
 
         Returns the new rows in the given order. Each row is read from the file when it is accessed.
 
-        Rows are checked and written in blocks of at most 64, so a generator of millions of rows
-        needs little memory. Other writers wait until the iterable has ended. The iterable itself
-        may read and change this job. It then finds the rows that it has already yielded. Its
-        changes become part of the same commit.
+        Each row is written when the iterable yields it, so a generator of millions of rows needs
+        little memory. Other writers wait until the iterable has ended. The iterable itself may read
+        and change this job. It then finds the rows that it has already yielded. Its changes become
+        part of the same commit.
 
         Raises InvalidStateTransition for a job that has ended. Exceptions of the iterable are
         raised unchanged.

@@ -85,20 +85,6 @@ def plain_json(value: Any) -> bytes | None:
     return None
 
 
-def plain_texts(values: list[Any]) -> list[bytes] | None:
-    """Return the JSON texts of ``values``.
-
-    Returns None if :func:`plain_json` might return None for one of the values.
-    """
-    try:
-        texts = list(map(_encode_plain, values))
-        if list(map(_decode_any, texts)) == values and max(map(len, texts)) < SANE_BYTES - 2:
-            return texts
-    except Exception:  # noqa: BLE001, S110  (a value's own code may raise anything)
-        pass
-    return None
-
-
 def as_json_value(value: Any, where: str, *, any_keys: bool = False) -> Any:
     """Convert ``value`` to a JSON value. A JSON value is returned unchanged.
 

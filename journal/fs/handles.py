@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import sys
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -202,6 +203,10 @@ class Descriptor:
         return bool(mine.st_uid == stat.st_uid)
 
 
+# A program under wine has a journal locked for each of its commits, which take milliseconds.
+_CLAIM_TRIES, _CLAIM_PAUSE_S = 20, 0.01
+
+
 class JournalFile(Descriptor):
     """The open file ``journal.jsonl``: positional reads, appends, sync, truncation, commit lock.
 
@@ -251,10 +256,13 @@ class JournalFile(Descriptor):
         from journal.fs import claims  # noqa: PLC0415  (readers don't need it)
 
         with refusals_of(self.path, "lock"):
-            if not claims.claim(self.fd):
-                reason = "a Windows program, under wine, is writing to this job: try again"
-                raise OSError(errno.EBUSY, reason)
-        self._is_claimed = True
+            for _ in range(_CLAIM_TRIES):
+                if claims.claim(self.fd):
+                    self._is_claimed = True
+                    return
+                time.sleep(_CLAIM_PAUSE_S)
+            reason = "another program has locked it, for example a Windows program under wine"
+            raise OSError(errno.EBUSY, f"{reason}: try again")
 
     def size_bytes(self) -> int:
         with refusals_of(self.path, "read"):

@@ -303,24 +303,32 @@ class Index:
             self.detach()
         columns = self.columns
         statuses = columns.statuses
-        if columns.numbers is None and number != len(statuses) + 1:
-            columns.numbers = array("Q", range(1, len(statuses) + 1))
-        if columns.numbers is not None:
-            if number <= self.highest_number:
-                self.ascending = False
-            if not self.ascending:
-                self._positions_by_number(columns.numbers)[number] = len(columns.numbers)
-            columns.numbers.append(number)
-        if number > self.highest_number:  # noqa: PLR1730  (max() takes three times as long)
+        if columns.numbers is None and number == len(statuses) + 1:  # the usual case
             self.highest_number = number
+        else:
+            self._add_number(number)
         statuses.append(PENDING)
         columns.row_offsets.append(offset)
         columns.status_offsets.append(0)
         columns.attempts.append(0)
-        for column in (columns.earlier, columns.given_back, columns.step_heads):
-            if column is not None:
-                column.append(0)
+        if columns.earlier is not None:
+            columns.earlier.append(0)
+        if columns.given_back is not None:
+            columns.given_back.append(0)
+        if columns.step_heads is not None:
+            columns.step_heads.append(0)
         self.status_counts[PENDING] += 1
+
+    def _add_number(self, number: int) -> None:
+        columns = self.columns
+        if columns.numbers is None:
+            columns.numbers = array("Q", range(1, len(columns.statuses) + 1))
+        if number <= self.highest_number:
+            self.ascending = False
+        if not self.ascending:
+            self._positions_by_number(columns.numbers)[number] = len(columns.numbers)
+        columns.numbers.append(number)
+        self.highest_number = max(self.highest_number, number)
 
     def add_next_rows(self, offsets: array[int]) -> None:
         """Add pending rows with the next numbers. The numbers so far must be 1, 2, 3, ..."""

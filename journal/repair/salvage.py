@@ -247,7 +247,7 @@ class Salvage:
         return 0 < row <= MAX_ROW_NUMBER and self._journal.index.position_of(row) is None
 
     def _write(self, text: bytes, at: datetime) -> None:
-        offset = self._journal.append_lines([text + b"\n"], at)
+        offset = self._journal.append_line(text + b"\n", at)
         apply(self._journal.index, offset, [text])
 
     # --- bytes without a matching seal

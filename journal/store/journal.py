@@ -20,7 +20,7 @@ from __future__ import annotations
 import errno
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -49,6 +49,7 @@ from journal.store.group_commit import Group
 from journal.store.recovery import Recovery
 
 SPILL_BYTES = 1 << 20
+_FORKED = "this batch belongs to the process that forked: nothing was written here"
 # Any record may become the last of its commit and get a seal.
 _MAX_RECORD_BYTES = MAX_LINE_BYTES - SEAL_BYTES
 
@@ -92,8 +93,6 @@ class Journal(Recovery):
         self._failed: StorageError | None = None  # set after a failed write: discard the commit
         self.in_doubt = False  # True if the latest commit ended with CommitOutcomeUnknownError
         self._at_end: list[Callable[[bool], None]] = []
-        # Appends the records that a block of the open commit has collected and not yet appended.
-        self.append_held: Callable[[], None] | None = None
         self._names_synced = create  # the code that moves a new job into place syncs the names
         self._owner = 0  # the id of the thread that has a commit open
         self._task: object = None  # the asyncio task that has a batch open
@@ -107,11 +106,6 @@ class Journal(Recovery):
     def in_commit(self) -> bool:
         """Whether a commit is open. Without the mutex, the answer may change at any time."""
         return self._depth > 0
-
-    @property
-    def depth(self) -> int:
-        """How many nested blocks are open."""
-        return self._depth
 
     @property
     def in_own_commit(self) -> bool:
@@ -142,8 +136,6 @@ class Journal(Recovery):
         """
         if self._depth:
             self._unwind(self._living_depth())
-            if self.append_held is not None:
-                self.append_held()
         return self.index if self._depth else super().refresh()
 
     def read_line(self, offset: int) -> bytes:
@@ -207,8 +199,6 @@ class Journal(Recovery):
             if self._depth:
                 if self._task is not None and self._task is not system.current_task():
                     raise JobLockedError(self.job_id, 0, by_task=True)
-                if self.append_held is not None:
-                    self.append_held()
                 self._saves.append(self._savepoint())
                 self._depth, taken = self._depth + 1, []  # from here on, _unwind releases the mutex
                 return self
@@ -238,9 +228,7 @@ class Journal(Recovery):
     ) -> None:
         if not self._depth:  # the process forked inside the block, and the parent has the commit
             if error is None:
-                raise ServiceClosedError(
-                    "this batch belongs to the process that forked: nothing was written here"
-                )
+                raise ServiceClosedError(_FORKED)
             return
         if self._depth > 1:
             self._depth -= 1
@@ -317,7 +305,7 @@ class Journal(Recovery):
             self._unlock(self._file)
         if self._at_end:
             self._call_at_end(0, written)
-        self._depth, self._owner, self._task, self.append_held = 0, 0, None, None
+        self._depth, self._owner, self._task = 0, 0, None
         self.mutex.release()
 
     def outcome(self) -> list[bool] | None:
@@ -370,23 +358,20 @@ class Journal(Recovery):
         self.index.last_at = record.at
         return self._buffer_at + start
 
-    def append_lines(
-        self, lines: Sequence[bytes], at: datetime, rows: Sequence[int | None] = (None,)
-    ) -> int:
-        """Append encoded records, with LF, to the open commit; return the first record's offset.
+    def append_line(self, line: bytes, at: datetime, row: int | None = None) -> int:
+        """Append an encoded record, with its LF, to the open commit; return its offset.
 
-        ``at`` is the time in all records. ``rows`` are their row numbers, for an error message.
+        ``row`` is the row number for an error message.
         """
-        for line, row in zip(lines, rows, strict=True):
-            if len(line) > _MAX_RECORD_BYTES:
-                raise self._too_long(len(line), row)
-        self._took_long = True  # the caller's iterable yields the rows, and may take long
+        if len(line) > _MAX_RECORD_BYTES:
+            raise self._too_long(len(line), row)
+        self._took_long = True  # the caller's iterable yields the rows
         buffer = self._buffer
         start = len(buffer)
         if start >= SPILL_BYTES:
             self._spill()
             start = 0
-        buffer += b"".join(lines)
+        buffer += line
         self.index.last_at = at
         return self._buffer_at + start
 
@@ -395,14 +380,12 @@ class Journal(Recovery):
         limit = f"must be at most {_MAX_RECORD_BYTES} bytes as JSON"
         return InvalidValueError(subject, f"{length} bytes", limit)
 
-    def discard(self, reason: str) -> None:
-        """Make the open commit fail when it ends."""
-        self._failed = self._failed or StorageError(self.path, "write", errno.EINTR, reason)
-
     def _spill(self) -> None:
         """Write the lines in the buffer to the file, without a seal. Readers ignore these lines."""
         if self._failed is not None:
             raise self._failed
+        if not self._depth:  # the process forked inside the block, and the parent has the commit
+            raise ServiceClosedError(_FORKED)
         try:
             self._check_end(self.file)
             self.file.append(self._buffer)
@@ -546,7 +529,7 @@ class Journal(Recovery):
         self._joinable = []
         self._saves = []
         self._buffer = bytearray()
-        self._failed = self.append_held = None
+        self._failed = None
         self._at_end = []
         self.index = Index()
         self._set_end(START)

@@ -136,7 +136,7 @@ class MergeWriter:
             is_known_by_key = number in plan.renumbered or made.is_lost
             end = row_end(at, made.key) if is_known_by_key else row_end(at, row.key, row.nonce)
             line = encode_row(number, row.checksum, data, end)
-            journal.index.add_row(number, journal.append_lines([line], at, [number]))
+            journal.index.add_row(number, journal.append_line(line, at, number))
         for number, theirs in plan.renumbered.items():
             message = f"row {theirs} of another copy of this job; it keeps its idempotency key"
             put_log(journal, LogRecord(message=message, row=number, at=UNSET_TIME))

@@ -28,7 +28,7 @@ from journal import (
     ServiceClosedError,
     StorageError,
 )
-from journal.format.arguments import check_new_rows, plain_rows
+from journal.format.arguments import new_row
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_header, decode_record
 from journal.format.records import SANE_BYTES, encode_row, row_end
 from journal.format.values import encode_value, plain_json
@@ -328,8 +328,7 @@ def test_a_row_that_is_taken_at_once_is_what_the_close_look_gives(
 ) -> None:
     def taken(row: dict[str, Any]) -> object:
         try:
-            plain = plain_rows([row], next_number) if next_number < 2**63 else None
-            return list(plain or check_new_rows([row], next_number, 1))
+            return new_row(1, row, next_number)
         except InvalidValueError as error:
             return str(error)
 

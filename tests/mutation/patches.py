@@ -722,7 +722,7 @@ BOUNDS = [
     Patch(
         "replay looks at the depth of a line first",
         "index/replay",
-        "        if line.count(b\"{\") + line.count(b\"[\") > MAX_DEPTH and nests_deeper_than(line, MAX_DEPTH)",
+        '        if line.count(b"{") + line.count(b"[") > MAX_DEPTH and nests_deeper_than(line, MAX_DEPTH)',
         "        if False",
         DAMAGE,
     ),
@@ -736,8 +736,8 @@ BOUNDS = [
     Patch(
         "a row record of over 64 MiB is not written",
         "store/journal",
-        "            if len(line) > _MAX_RECORD_BYTES:\n",
-        "            if False:\n",
+        "        if len(line) > _MAX_RECORD_BYTES:\n",
+        "        if False:\n",
         "tests/service/test_bad_input.py",
     ),
     Patch(

@@ -1,19 +1,17 @@
-"""Rows are added in blocks, and an iterable that uses the job finds the rows that it has yielded."""
+"""New rows: an iterable that uses the job, or its own dicts again, leaves what it has yielded."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from journal import InvalidValueError, JobService, StorageError
-from journal.store import bulk
+from journal import InvalidValueError, JobService
 
-COUNT = 300  # more than four blocks
+COUNT = 300
 
 
 @pytest.fixture(name="service")
@@ -95,9 +93,7 @@ def test_a_bad_row_is_refused_as_such_though_its_iterable_uses_the_job_first(
 
 
 @pytest.mark.parametrize("place", [1, 2, 64, 65, 66, 129, COUNT])
-def test_the_error_names_the_element_of_the_iterable_in_each_block(
-    service: JobService, place: int
-) -> None:
+def test_the_error_names_the_element_of_the_iterable(service: JobService, place: int) -> None:
     rows: list[Any] = list(numbered())
     rows[place - 1] = {"row_number": "x"}
     with pytest.raises(InvalidValueError, match=f"row_data, element {place}: row_number"):
@@ -105,7 +101,7 @@ def test_the_error_names_the_element_of_the_iterable_in_each_block(
     assert in_file(service) == []
 
 
-def test_numbers_of_ones_own_may_come_in_any_order_and_in_each_block(service: JobService) -> None:
+def test_numbers_of_ones_own_may_come_in_any_order(service: JobService) -> None:
     numbers = [*range(1, 200), 1000, 500, 501, 400, *range(2000, 1900, -1), 2001]
     service.create_rows("j", ({"row_number": n, "data": {"n": n}} for n in numbers))
     service.create_rows("j", [{"data": {"n": 2002}}])
@@ -122,37 +118,27 @@ def test_a_number_that_an_earlier_row_of_the_same_call_has_is_refused(
     assert in_file(service) == []
 
 
-def test_few_large_rows_are_in_memory_at_a_time(service: JobService) -> None:
-    held = []
+def test_an_iterable_may_use_one_dict_for_all_rows(service: JobService) -> None:
+    data: dict[str, Any] = {}
+    item: dict[str, Any] = {"data": data}
 
     def rows() -> Iterator[dict[str, Any]]:
-        for _ in range(20):
-            yield {"data": {"pad": "x" * bulk._BLOCK_BYTES}}
-            held.append(len(service._journal("j")._buffer))
+        for number in range(1, COUNT + 1):
+            data["n"] = number
+            yield item
 
     service.create_rows("j", rows())
-    assert held[2] > bulk._BLOCK_BYTES  # the first is in the buffer when the third is asked for
+    assert in_file(service) == [(n, n) for n in range(1, COUNT + 1)]
 
 
-def test_an_interrupt_that_the_iterable_catches_as_it_reads_loses_no_row_silently(
-    service: JobService, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The commit is discarded as a whole, and says so."""
-    append_lines = bulk._Block._append_lines
-
-    def interrupted(*arguments: Any) -> None:
-        monkeypatch.setattr(bulk._Block, "_append_lines", append_lines)
-        raise KeyboardInterrupt
+def test_a_bad_row_is_refused_before_the_next_one_is_taken(service: JobService) -> None:
+    taken = []
 
     def rows() -> Iterator[dict[str, Any]]:
-        yield from numbered(100)
-        monkeypatch.setattr(bulk._Block, "_append_lines", interrupted)
-        with suppress(KeyboardInterrupt):
-            service.get_rows("j")
-        yield {"data": {"n": 101}}
+        for number in range(1, 100):
+            taken.append(number)
+            yield {"data": {"n": number if number != 7 else float("nan")}}
 
-    with pytest.raises(StorageError, match="interrupted"):
+    with pytest.raises(InvalidValueError, match="row 7"):
         service.create_rows("j", rows())
-    assert in_file(service) == []
-    service.create_rows("j", numbered(3))
-    assert in_file(service) == [(1, 1), (2, 2), (3, 3)]
+    assert taken == list(range(1, 8))

@@ -602,6 +602,40 @@ def test_a_batch_carried_through_a_fork_is_the_parents_and_an_error_in_the_child
 
 
 @needs_fork
+def test_rows_that_are_added_across_a_fork_are_the_parents_and_an_error_in_the_child(
+    tmp_path: Path,
+) -> None:
+    script = """
+    service = JobService(root)
+    pid = -1
+    def rows():
+        global pid
+        for number in range(60):
+            if number == 5:
+                pid = os.fork()
+                if pid:
+                    assert os.waitpid(pid, 0)[1] == 0
+            yield {"data": {"pad": "x" * 100_000}}  # more than a commit keeps in memory
+    try:
+        service.create_rows(job_id, rows())
+    except ServiceClosedError as error:
+        assert pid == 0, "the parent's rows were refused"
+        tell(type(error).__name__)
+        os._exit(0)
+    if not pid:
+        tell("the child's rows ended without an error")
+        os._exit(0)
+    tell("parent done")
+    """
+    make_job(tmp_path, 2)
+    with Child(script, tmp_path, JOB) as child:
+        assert child.hear() == "ServiceClosedError"
+        assert child.hear() == "parent done"
+        child.end()
+    assert len(read_all(tmp_path, JOB)[1]) == 62
+
+
+@needs_fork
 def test_a_fork_while_another_thread_holds_a_batch_leaves_the_child_able_to_work(
     tmp_path: Path,
 ) -> None:

@@ -30,7 +30,7 @@ from journal.fs.claims import FIRST_BYTE
 from journal.fs.handles import JournalFile
 
 JOB = "shared"
-REFUSED = "a Windows program, under wine, is writing to this job"
+REFUSED = "another program has locked it, for example a Windows program under wine"
 TAIL = b'{"type":"row_status","row":1,"sta'
 
 

@@ -4,37 +4,7 @@ from __future__ import annotations
 
 from mutation.patch import FAULTS, PROCESSES, Patch
 
-NEW_ROWS = "tests/store/test_new_rows.py"
-
 PATCHES = [
-    Patch(
-        "rows that are held back are appended before another block joins the commit",
-        "store/journal",
-        "                if self.append_held is not None:\n                    self.append_held()\n",
-        "",
-        NEW_ROWS,
-    ),
-    Patch(
-        "rows that are held back are appended before the index is read",
-        "store/journal",
-        "            if self.append_held is not None:\n                self.append_held()\n        return",
-        "        return",
-        NEW_ROWS,
-    ),
-    Patch(
-        "held rows that couldn't be appended discard the commit",
-        "store/bulk",
-        '            self._journal.discard("an exception interrupted the adding of rows")\n',
-        "",
-        NEW_ROWS,
-    ),
-    Patch(
-        "a bad row that is appended early is refused later",
-        "store/bulk",
-        "        if self._refused is not None:\n            raise self._refused\n",
-        "",
-        NEW_ROWS,
-    ),
     Patch(
         "a commit begins with a look at the file's name, its size and its seal",
         "store/recovery",

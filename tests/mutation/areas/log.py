@@ -34,8 +34,8 @@ PATCHES = [
     Patch(
         "what was left open by an interrupt is undone before the next read",
         "store/journal",
-        "        if self._depth:\n            self._unwind(self._living_depth())\n            if self.append_held",
-        "        if self._depth:\n            if self.append_held",
+        "        if self._depth:\n            self._unwind(self._living_depth())\n        return",
+        "        return",
         INTERRUPTS,
     ),
     Patch(
