@@ -157,7 +157,7 @@ class Columns:
         """``hints``: a dict from a name to the column or option that the user may have meant."""
         self.absent = set(names)
         self._hints = hints
-        self._members: dict[str, str] = {}  # a dict from a name to where results and usages have it
+        self._members: dict[str, str] = {}  # by name: where results and usages have it
         self._seen: set[str] = set()
         self._any_row = False
 

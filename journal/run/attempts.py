@@ -87,7 +87,7 @@ class Attempt:
     ) -> bool:
         current_row.set(self._outer_row)
         if self.row.outcome is not None:
-            outcome = self.row.outcome  # a later exception doesn't undo that
+            outcome = self.row.outcome  # a later exception doesn't undo a set outcome
         elif error is None:
             outcome = Outcome(kind="completed")
         elif isinstance(error, Exception):

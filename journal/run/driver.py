@@ -95,7 +95,7 @@ class Run:
         self._reason: str | None = None
         self._error: Exception | None = None  # raised at the end
         self._paused = False  # by another process
-        self._is_lost = False  # another job or run has this one's path
+        self._is_lost = False  # another job or run is at the path of this job
         self._counts = {"started": 0, "completed": 0, "failed": 0, "skipped": 0}
         self._problems: list[str] = []
         self.report: RunReport | None = None  # of a run that has ended, also by an error

@@ -15,7 +15,7 @@ from journal.model import LOG_LEVELS, LogEntry, log_level
 from journal.run.outcome import repr_of_lost, text_of, traceback_of
 from journal.text import encode_json
 
-MAX_LOG_BYTES = 256 << 10  # of an attempt, as JSON
+MAX_LOG_BYTES = 256 << 10  # for one attempt, as JSON
 MAX_LOG_ENTRIES = 1000
 _MAX_DETAILS_BYTES = 16 << 10  # of one entry
 

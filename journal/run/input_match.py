@@ -86,7 +86,7 @@ class InputRules(msgspec.Struct, frozen=True):
     @property
     def recorded_idempotency_key(self) -> str | None:
         """The value of ``idempotency_key`` in the record of a new job."""
-        key: Any = self.idempotency_key  # no tuple
+        key: Any = self.idempotency_key  # never a tuple
         return EACH_ITS_OWN if callable(key) else key
 
 

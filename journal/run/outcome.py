@@ -30,7 +30,7 @@ MAX_AFTER_S = 366 * 86400.0  # more is probably a time instead of a duration
 WAITS = "0 to 31,622,400 seconds (366 days)"
 TWO_OUTCOMES = "TwoOutcomes"  # error code of a row whose handler has set two outcomes
 NO_OUTCOME = "NoOutcome"  # error code of a row that the handler's return value leaves out
-# Error codes of reviews because of an invalid return value, which no handler has asked for.
+# Error codes of reviews for an invalid return value. The handler has not asked for such a review.
 WRONG_ANSWERS = frozenset((INVALID_RESULT, TWO_OUTCOMES, NO_OUTCOME))
 
 
@@ -481,7 +481,7 @@ def seconds_of(given: Any) -> float | None:
         seconds = math.nan if isinstance(given, bool) else float(given)
     except (TypeError, ValueError, OverflowError):
         seconds = math.nan
-    if not 0 <= seconds <= MAX_AFTER_S:  # NaN
+    if not 0 <= seconds <= MAX_AFTER_S:  # this also refuses NaN
         raise ValueError(f"after_s must be {WAITS}, not {given!r}")
     return seconds
 

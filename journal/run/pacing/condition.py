@@ -61,7 +61,7 @@ class Chosen:
         return False
 
 
-_WORD = re.compile(r"""\s*(?:[^\s'"]|'[^']*'|"[^"]*")+""")  # of a command line
+_WORD = re.compile(r"""\s*(?:[^\s'"]|'[^']*'|"[^"]*")+""")  # a word of a command line
 
 
 def left_open(job: Job, how_to: HowTo) -> str:

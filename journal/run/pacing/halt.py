@@ -51,7 +51,7 @@ class Halt(msgspec.Struct):
     window: int = 0
     last: deque[bool] = msgspec.field(default_factory=deque)  # whether each of them has failed
     failed: int = 0  # of the last rows
-    succeeded: int = 0  # the last attempt that has succeeded, in the order in which they began
+    succeeded: int = 0  # the ticket of the latest attempt that has succeeded
     failed_since: list[int] = []  # the failed attempts that began after it
 
     @classmethod
@@ -133,7 +133,7 @@ class Brake:
         self.has_tripped = False
         self._count = 0  # of failures
         self._rows = 0
-        self._call: object = None  # of the latest row that is attempted again
+        self._call: object = None  # the call of the latest row that is attempted again
         self._ended: Literal["", "failed", "review"] = ""  # "": all rows are attempted again
         self._code = self._message = ""
 

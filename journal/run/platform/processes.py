@@ -17,7 +17,7 @@ if sys.platform == "win32":
 else:
     from journal.run.platform import posix as _system
 
-MAX_STATUS = _system.MAX_STATUS  # of an exit
+MAX_STATUS = _system.MAX_STATUS  # the maximum exit status
 
 Environment = dict[Any, Any]  # of str on Windows, of bytes on POSIX
 

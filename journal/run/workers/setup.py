@@ -142,7 +142,7 @@ class LoopSetup:
             self._raise_error()
 
     def _was_stopped(self) -> bool:
-        """Whether a stop of the run has cancelled the task. False: the context manager has."""
+        """Whether a stop of the run, and not other code, has cancelled the task."""
         return self._is_cancelled and isinstance(self._error, asyncio.CancelledError)
 
     def _raise_error(self) -> None:
