@@ -63,7 +63,7 @@ PATCHES = [
     Patch(
         "text that is no time to wait is refused",
         "run/outcome",
-        "    if not 0 <= seconds <= MAX_AFTER_S:  # NaN\n",
+        "    if not 0 <= seconds <= MAX_AFTER_S:  # this also refuses NaN\n",
         "    if seconds < 0:\n",
         "tests/run/test_runs.py",
     ),
@@ -147,7 +147,7 @@ PATCHES = [
     Patch(
         "no wait is longer than a year",
         "run/outcome",
-        "    if not 0 <= seconds <= MAX_AFTER_S:  # NaN\n",
+        "    if not 0 <= seconds <= MAX_AFTER_S:  # this also refuses NaN\n",
         "    if not 0 <= seconds:\n",
         "tests/run/test_runs.py",
     ),
