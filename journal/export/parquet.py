@@ -10,7 +10,7 @@ from journal.export.table import FlatRows
 from journal.frames.columns import BOOL, FLOAT, INT, TIME, WIDE
 from journal.text import Number, as_text
 
-# Maximum size of a row group, which is built in memory.
+# The maximum size of a row group. Each row group is built in memory.
 _GROUP_ROWS = 1 << 16
 _GROUP_CHARACTERS = 32 << 20
 
@@ -26,7 +26,7 @@ def load_pyarrow() -> ModuleType:
 
 
 def write_parquet(rows: FlatRows, stream: IO[bytes]) -> int:
-    """Write one table. Returns its number of rows.
+    """Write one table. Returns the number of rows.
 
     - If all values of a column are booleans, integers or numbers, the column has that type.
     - Times are timestamps in UTC with microseconds.

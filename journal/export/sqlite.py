@@ -20,10 +20,10 @@ MAX_COLUMNS = 2000  # the default limit of SQLite
 
 
 def write_sqlite(rows: FlatRows, path: Path, names: frozenset[str] = frozenset()) -> int:
-    """Write the database into the empty file ``path``. Returns its number of rows.
+    """Write the database into the empty file ``path``. Returns the number of rows.
 
     The database has a table ``rows`` or ``steps``. If the export has more than data, there is also
-    a table ``jobs``, in which fields in ``names`` (from ``check_fields``) are hidden. Values are
+    a table ``jobs``. In it, the fields in ``names`` (from ``check_fields``) are hidden. Values are
     stored as follows:
 
     - integers, floats and text unchanged, except that SQLite stores -0.0 as 0.0;
@@ -41,8 +41,8 @@ def write_sqlite(rows: FlatRows, path: Path, names: frozenset[str] = frozenset()
             f"takes {MAX_COLUMNS} columns, not {len(columns)}: export as JSON Lines",
         )
     try:
-        # No rollback journal is needed, since the file is removed if this fails. The caller syncs
-        # it.
+        # No rollback journal is needed, since the caller removes the file after a failure. The
+        # caller also syncs the file.
         with closing(sqlite3.connect(path, isolation_level=None)) as database:
             database.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; BEGIN")
             if rows.key:
@@ -97,7 +97,7 @@ def _stored(value: Any) -> Any:
 def _declared(kinds: int) -> str:
     """Return the type of a column.
 
-    It is "" if each type would change some values, as for text mixed with numbers.
+    The type is "" if any type would change some values, as for text mixed with numbers.
     """
     if kinds and not kinds & ~(BOOL | INT | WIDE):
         return "INTEGER"
@@ -112,7 +112,7 @@ def _distinct(columns: dict[str, int]) -> list[str]:
     SQLite ignores case, so names that differ only in case get numbers.
     """
     taken: set[str] = set()
-    # From a name to the last number tried for it. Lower numbers are taken.
+    # For each name, the last number that was tried. Lower numbers are in use.
     numbers: dict[str, int] = {}
     names = []
     for name in columns:

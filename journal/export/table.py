@@ -1,8 +1,8 @@
-"""Rows as flat records for tables: the columns of the data, then the columns of the journal.
+"""Makes flat records of rows for tables: the columns of the data, then the journal's columns.
 
 The set of columns is known only after all rows were read. So each row is first written to a
-temporary file without a name. The export is made from that file, so later changes of the job don't
-matter.
+temporary file without a name. The export is made from that file. So later changes of the job have
+no effect on the export.
 """
 
 from __future__ import annotations
@@ -61,15 +61,16 @@ MAX_COLUMNS = 10_000
 
 _OWN_ENDINGS = tuple(JOURNAL_COLUMNS)
 _first_values = attrgetter(*takewhile(lambda name: name != "started_at", JOURNAL_COLUMNS))
-_EXACT = 1 << 53  # floats represent all integers exactly up to this one
+_EXACT = 1 << 53  # up to this number, floats represent all integers exactly
 _WIDEST = 1 << 63  # databases have a type for integers below this
 _CHECKED = tuple(enumerate(name if name in IF_USED else "" for name in JOURNAL_COLUMNS))
 _KINDS = {type(None): 0, bool: BOOL, int: INT, Number: FLOAT, str: TEXT, list: JSON, dict: JSON}
 
 
 def _line_type(columns: dict[str, int]) -> GenericAlias:
-    """The type of a line of the file: a row's data, and the values of the journal's columns, which
-    are plain JSON except for times.
+    """Return the type of a line of the file: a row's data, and the values of the journal's columns.
+
+    Except for times, the values of the journal's columns are plain JSON.
     """
     own = tuple(datetime | None if kind == TIME else Any for kind in columns.values())
     return GenericAlias(tuple, (dict[str, Any], GenericAlias(tuple, own) | None))
@@ -81,19 +82,19 @@ class FlatRows:
     - ``columns``: a dict from each column's name to the kinds of its values (0: only nulls). If
       columns were selected, they are in the given order. Otherwise the columns of the data come
       first, in the order in which they occur, and then the columns of the journal.
-    - ``own``: those of the names that are columns of the journal.
+    - ``own``: the names in ``columns`` that belong to the journal's columns.
     - ``key``: the names of the columns that identify a row, and the name of the status column.
-      Empty if one of them isn't in the table.
+      ``key`` is empty if one of these columns isn't in the table.
     - ``jobs``: the jobs.
     - ``count``: the number of rows.
 
-    The rows are in a temporary file until :meth:`close`. ``table`` is the name of their table in a
-    database.
+    The rows are in a temporary file until :meth:`close`. ``table`` is the name that the table gets
+    in a database.
     """
 
     table = "rows"
     known = JOURNAL_COLUMNS
-    key_columns = 2  # the first ones of ``known``
+    key_columns = 2  # the number of first columns in ``known`` that identify a row
 
     def __init__(
         self,
@@ -110,15 +111,15 @@ class FlatRows:
     ) -> None:
         """Read all rows into a file in ``directory`` (default: the system's temporary directory).
 
-        - The fields in ``names`` (from ``check_fields``) are hidden.
+        - ``names``: the fields to hide, from ``check_fields``.
         - ``options``: which columns the table has.
-        - ``on_error`` is called with the error of each job that can't be read or has too many
+        - ``on_error``: called with the error of each job that can't be read or has too many
           columns. The job is left out.
-        - Without ``tabular``, ``columns`` may lack columns of the data, except those whose names
-          may be equal to names of the journal's columns.
+        - ``tabular``: if False, ``columns`` may lack columns of the data. Columns whose names may
+          be equal to names of the journal's columns are always in ``columns``.
 
-        Raises InvalidValueError (no such status or column), StorageError, and the errors of reading
-        a job.
+        Raises InvalidValueError if a status or a column doesn't exist. Also raises StorageError,
+        and the errors of reading a job.
         """
         self._statuses = row_statuses(statuses or None)
         self._names = names
@@ -130,7 +131,7 @@ class FlatRows:
         self.jobs: list[Job] = []
         self._kinds: dict[Key, int] = {}
         self._used: frozenset[str] = frozenset()
-        self._members: dict[str, None] = {}  # of results and usage, for a message
+        self._members: dict[str, None] = {}  # the members of results and usage, for a message
         self._lines = ScratchFile(directory)
         try:
             for job_id in job_ids:
@@ -241,7 +242,7 @@ class FlatRows:
         return flat
 
     def _take(self, service: JobService, job_id: str) -> None:
-        """Write the rows of one job to the file. If the whole job can be read, add its columns."""
+        """Write the rows of one job to the file. If all rows can be read, add the job's columns."""
         job, rows, history = service._look(job_id, self._statuses)  # noqa: SLF001  (ours)
         attempts = None if self._data_only else LastAttempts(history.entries())
         kinds, used = self._kinds.copy(), set(self._used)
@@ -262,7 +263,7 @@ class FlatRows:
         for key, value in self._columns_of(row, own is not None):
             kind = _KINDS[type(value)]
             if kind == FLOAT and not value.is_float:
-                kind = JSON  # as text, so that no digit is lost
+                kind = JSON  # JSON text keeps all digits
             elif kind == INT and not -_EXACT <= value <= _EXACT:
                 kind = WIDE if -_WIDEST <= value < _WIDEST else JSON
             kinds[key] = kinds.get(key, 0) | kind
@@ -305,9 +306,10 @@ class FlatRows:
 
 
 class FlatSteps(FlatRows):
-    """The steps of the rows of some jobs as flat dicts, by row, in the order in which they began.
+    """The steps of the rows of some jobs as flat dicts.
 
-    A step has the columns in STEP_COLUMNS. ``statuses``: only steps of rows with these statuses.
+    The steps are ordered by row, and then by when they began. A step has the columns in
+    STEP_COLUMNS. With ``statuses``, only steps of rows with these statuses are included.
     """
 
     table = "steps"
@@ -330,6 +332,6 @@ _values_of_step = attrgetter("state", "attempt", "at", "result", "error_code", "
 
 
 def _own_values(row: JobRow, attempts: LastAttempts) -> tuple[Any, ...]:
-    """The values of JOURNAL_COLUMNS, in their order."""
+    """Return the values of the columns in JOURNAL_COLUMNS, in the same order."""
     started_at, duration_s = attempts.of(row)
     return *_first_values(row), started_at, row.processed_at, duration_s, row.idempotency_key

@@ -32,12 +32,13 @@ _FORMAT_OF_SUFFIX = {
     ".sqlite3": "sqlite",
     ".parquet": "parquet",
 }
-# SQLite keeps these files beside a database. It would apply old ones to a new database.
+# Endings of the files that SQLite keeps beside a database. SQLite would apply such a file to a new
+# database, even if the file was made for an older one.
 _BESIDE_SQLITE = ("-journal", "-wal")
 
 
 def format_of(name: str | os.PathLike[str]) -> str:
-    """The format that the extension of a file's name selects. Raises InvalidValueError."""
+    """Return the format for the extension of a file's name. Raises InvalidValueError."""
     found = _FORMAT_OF_SUFFIX.get(PurePath(name).suffix.lower())
     if found is None:
         known = ", ".join(_FORMAT_OF_SUFFIX)
@@ -63,35 +64,37 @@ def export_rows(
     force: bool = False,
     on_error: Callable[[JournalError], object] | None = None,
 ) -> int:
-    """Write the rows of jobs, in the order of ``job_ids`` and row numbers. Returns their number.
+    """Write the rows of jobs, in the order of ``job_ids`` and row numbers. Returns how many rows.
 
     Each row becomes one flat record: first the columns of its data, then the columns in
     :data:`journal.frames.columns.JOURNAL_COLUMNS`. If the data has a column with one of these
     names, in upper or lower case, the journal's column gets the prefix ``journal_``. Some of the
     journal's columns are left out if no row uses them: see :class:`journal.Rows`.
 
-    - ``out``: a path, or a binary stream for the formats in STREAMED. The complete export replaces
-      the file at a path, and is synced. If the export fails, the file stays as it was. An existing
-      file is replaced only with ``force``.
-    - ``file_format``: one of FORMATS. Default: by the path's extension.
-    - ``statuses``: only rows with one of these statuses.
-    - ``redact``: names of further fields to hide, in addition to those that the service redacts.
-      Their values become "[REDACTED]". A name may be a key in data and results, at any depth, or
-      one of error_code, error_message, reason, tracking_number, label_path, cost_cents, result and
-      idempotency_key. The journal's other columns are never hidden.
-    - ``steps``: write one record for each step of the rows instead, with the columns in
-      :data:`journal.export.table.STEP_COLUMNS`. Returns the number of steps.
+    - ``out``: a path, or a binary stream for the formats in STREAMED. The export is written to a
+      new file, synced, and then renamed to the path. An existing file is replaced only with
+      ``force``. If the export fails, an existing file is unchanged.
+    - ``file_format``: one of FORMATS. By default, the path's extension selects the format.
+    - ``statuses``: write only rows with one of these statuses.
+    - ``redact``: the names of further fields to hide. (The fields that the service redacts are
+      always hidden.) Their values become "[REDACTED]". A name may be a key in data and results, at
+      any depth. Of the journal's columns, these can be hidden: error_code, error_message, reason,
+      tracking_number, label_path, cost_cents, result and idempotency_key.
+    - ``steps``: write a record for each step of the rows instead of each row, with the columns in
+      :data:`journal.export.table.STEP_COLUMNS`. The result is the number of steps.
     - ``data_only``: leave out the journal's columns.
-    - ``columns``, ``flatten``, ``all_columns``: which columns, as for the tables of
+    - ``columns``, ``flatten``, ``all_columns``: select the columns, as for the tables of
       :class:`journal.Rows`.
     - ``on_error``: called with the error of each job that can't be read. The job is left out.
 
     Each job is exported as it was at one moment. Rows are first collected in an unnamed temporary
-    file, beside ``out`` or in the system's temporary directory. Memory: 17 bytes for each row of
-    the current job, plus the indexes of the jobs that the service holds open.
+    file, beside ``out`` or in the system's temporary directory. The function needs memory for 17
+    bytes for each row of the current job, and for the indexes of the jobs that the service keeps
+    open.
 
-    Raises InvalidValueError (``out`` exists or is a job's own file, the format can't hold a value,
-    bad arguments), MissingExtraError, StorageError, and the errors of reading a job.
+    Raises InvalidValueError if ``out`` exists or is a job's own file, if the format can't hold a
+    value, and for invalid arguments. Also raises MissingExtraError, StorageError, and the errors of
+    reading a job.
     """
     if isinstance(out, (str, os.PathLike)):
         file_format = file_format or format_of(out)
@@ -173,7 +176,7 @@ def _write_csv(rows: FlatRows, stream: IO[bytes]) -> int:
 
 def _write_tsv(rows: FlatRows, stream: IO[bytes]) -> int:
     columns = tuple(rows.columns)
-    # only values of the journal's columns may be changed to suit the format, and never the data
+    # Only values of the journal's columns may be changed to suit the format. The data never is.
     own = frozenset(rows.own)
     for name in columns:
         _check_cell(name, name, "the header")

@@ -1,11 +1,11 @@
-"""Repair: makes a new journal from the undamaged parts of a damaged journal.
+"""Makes a new journal from the undamaged parts of a damaged journal.
 
 >>> from journal.repair import repair_job
 
 - ``rebuild``: builds a new journal in a staging directory, keeps a backup of the damaged journal,
   and replaces the damaged journal with the new one.
-- ``salvage``: decides which lines are kept, and what is written in place of lost lines.
-- ``damaged_lines``: reads the lines of a damaged journal, as far as they can be read.
+- ``salvage``: decides which lines are kept, and what replaces lost lines.
+- ``damaged_lines``: reads the lines of a damaged journal, as far as they are readable.
 
 May import: ``store``, ``verify``, and the layers below them (see ``docs/architecture.md``).
 """

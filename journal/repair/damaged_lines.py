@@ -1,4 +1,4 @@
-"""Reads the lines of a damaged journal, and decodes those that can be decoded."""
+"""Reads the lines of a damaged journal, and decodes the lines that can be decoded."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Line(NamedTuple):
     - ``number``: the number of the line (1-based).
     - ``text``: the line without its seal and LF.
     - ``stated``: the crc in the line's seal, or None if the line has no seal.
-    - ``record``: the record, or None if the line can't be decoded. ``error``: the reason in that
-      case.
+    - ``record``: the record, or None if the line can't be decoded.
+    - ``error``: why the line can't be decoded, if so.
     """
 
     number: int
@@ -41,7 +41,10 @@ class Line(NamedTuple):
 
     @property
     def about(self) -> int | None:
-        """The row that the line is about, guessed from the text if the line can't be decoded."""
+        """The number of the row that the line is about, or None.
+
+        If the line can't be decoded, the number is guessed from the text.
+        """
         if isinstance(self.record, (RowRecord, RowDataRecord, RowStatusRecord, RowStepRecord)):
             return self.record.row
         found = None if self.record else _SEEMS_ABOUT.match(self.text)
@@ -58,7 +61,8 @@ class DroppedLines:
 
     - ``line``: the number of the first line. ``lines``: how many lines there are.
     - ``ours``: how many of the lines may come from this journal.
-    - ``rows``: the rows that the lines are about. ``made``: the rows that the lines add.
+    - ``rows``: the numbers of the rows that the lines are about. ``made``: the numbers of the rows
+      that the lines add.
     """
 
     def __init__(self) -> None:
@@ -83,7 +87,7 @@ class DroppedLines:
 
 
 def seals_of(file: Readable, offset: int, end: int) -> array[int]:
-    """The crcs in the seals from ``offset`` to ``end``."""
+    """Return the crcs in the seals from ``offset`` to ``end``."""
     stated = (stated_crc(text) for _, text, _ in lines_of(file, offset, end))
     return array("I", (crc for crc in stated if crc is not None))
 
@@ -100,7 +104,7 @@ def read_lines(file: Readable, offset: int, end: int, line: int) -> Iterator[Lin
 
 
 def commits_of(lines: Iterable[Line]) -> Iterator[Iterator[Line]]:
-    """Yield the lines, commit by commit. Read each commit before you ask for the next one."""
+    """Group lines by commit. Read all lines of a commit before you ask for the next commit."""
     number = 0
 
     def number_of(line: Line) -> int:
@@ -114,7 +118,10 @@ def commits_of(lines: Iterable[Line]) -> Iterator[Iterator[Line]]:
 
 
 def with_next(lines: Iterable[Line]) -> Iterator[tuple[Line, int | None]]:
-    """Yield each line, with the number of the row that the next line adds, or None."""
+    """Yield each line with the number of the row that the next line adds.
+
+    If the next line adds no row, the number is None.
+    """
     ended: Iterable[Line | None] = chain(lines, [None])
     for line, following in pairwise(ended):
         assert line is not None

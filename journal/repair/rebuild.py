@@ -1,4 +1,4 @@
-"""The repair of a job: builds a new journal, which then replaces the damaged one.
+"""Repairs a job: builds a new journal, and replaces the damaged journal with it.
 
 The damaged journal is never changed in place. It is kept as a backup.
 """
@@ -34,14 +34,16 @@ from journal.store.run_lock import RunLock
 from journal.verify import report_on
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_CRS_BEFORE_LF = re.compile(rb"(?<!\r)\r+\n")  # the lookbehind keeps long runs of CRs linear
+_CRS_BEFORE_LF = re.compile(
+    rb"(?<!\r)\r+\n"
+)  # the lookbehind keeps the time linear in long runs of CRs
 _CONVERTED = "removed CRs before LFs and a byte order mark, added a missing last LF"
 
 
 class Repair(msgspec.Struct, frozen=True, kw_only=True):
     """The result of :func:`repair_job`. If ``actions`` is empty, nothing was changed.
 
-    - ``damaged_copy``: the path of the backup of the damaged journal. None if the journal wasn't
+    - ``damaged_copy``: the path of the backup of the damaged journal, or None if the journal wasn't
       damaged.
     - ``lossless``: True if, as far as is known, all acknowledged changes were kept.
     - ``records``, ``rows``: how many records and rows the job has after the repair.
@@ -63,15 +65,15 @@ class Repair(msgspec.Struct, frozen=True, kw_only=True):
 def repair_job(
     directory: Path, *, open_rows: OpenRows = "review", lock_timeout_s: float = LOCK_TIMEOUT_S
 ) -> Repair:
-    """Replace the damaged journal of the job in ``directory`` with a salvaged one.
+    """Replace the damaged journal of the job in ``directory`` with a new journal of its good parts.
 
-    :class:`~journal.repair.salvage.Salvage` states the rules. For ``open_rows`` see
+    :class:`~journal.repair.salvage.Salvage` states the rules. For ``open_rows``, see
     :meth:`~journal.repair.salvage.Salvage.finish`. On return, the new journal and the backup of the
     damaged journal survive a power cut. If this function raises, the journal is unchanged, except
     after CommitOutcomeUnknownError.
 
-    Raises JobNotFoundError, JobBusyError (a run works on the job), JobLockedError,
-    JobMismatchError, FormatVersionError (a newer version wrote the journal), StorageError,
+    Raises JobBusyError if a run works on the job. Raises FormatVersionError if a newer version
+    wrote the journal. Also raises JobNotFoundError, JobLockedError, JobMismatchError, StorageError,
     NothingToSalvageError, and CommitOutcomeUnknownError.
     """
     if open_rows not in ("review", "keep"):
@@ -83,7 +85,9 @@ def repair_job(
             if not locks.wait_for_lock(file, lock_timeout_s):
                 raise JobLockedError(directory.name, lock_timeout_s)
             file.claim()
-            directories.remove_tree(directory / REPAIR_STAGING_NAME)  # left by a repair that died
+            directories.remove_tree(
+                directory / REPAIR_STAGING_NAME
+            )  # a repair that died may have left it
             regions = survey(file, file.size_bytes())
             report = report_on(directory, file, regions)
             for finding in report.findings:
@@ -99,7 +103,7 @@ def repair_job(
         ]
         if actions:
             with Journal(directory, sync=True, lock_timeout_s=lock_timeout_s):
-                pass  # an empty commit saves and truncates a torn tail, or adds a missing LF
+                pass  # an empty commit cuts off a torn tail, or adds a missing LF
         return Repair(
             job_id=directory.name,
             path=report.path,
@@ -116,7 +120,7 @@ def repair_job(
 def _salvage(
     directory: Path, file: JournalFile, regions: list[Region], open_rows: OpenRows
 ) -> Repair:
-    """Build the new journal, back up the damaged one, and put the new one in its place."""
+    """Build the new journal, back up the damaged journal, and replace it with the new journal."""
     staging = directory / REPAIR_STAGING_NAME
     directories.make_directory(staging)
     try:
@@ -139,7 +143,7 @@ def _salvage(
 def _build(
     directory: Path, file: JournalFile, regions: list[Region], open_rows: OpenRows
 ) -> Repair:
-    """Make the new journal in the staging directory. The journal is synced on return."""
+    """Make the new journal in the staging directory. On return, the new journal is synced."""
     staging = directory / REPAIR_STAGING_NAME
     size = file.size_bytes()
     source, actions = file, []
@@ -157,7 +161,7 @@ def _build(
     reviewed = salvage.finish(open_rows)
     new = journal.file
     report = report_on(directory, new, survey(new, new.size_bytes()))
-    if report.findings:  # never replace a damaged journal with another damaged one
+    if report.findings:  # never replace a damaged journal with a damaged journal
         raise JournalDamagedError(
             file.path, 1, 0, "an undamaged result of the repair", report.findings[0].message
         )
@@ -181,8 +185,9 @@ def _build(
 def _was_edited(file: JournalFile, region: Region) -> bool:
     """Return whether a region went through an editor, or was copied in text mode.
 
-    No valid line contains a CR, since JSON escapes CRs in strings. A seal without its LF counts,
-    too: an editor may have removed the LF, and if not, the commit is damaged anyway.
+    No valid line contains a CR, since JSON escapes CRs in strings. So a CR shows an edit. A seal
+    without its LF counts as an edit, too. An editor may have removed the LF. If it hasn't, the
+    commit is damaged anyway.
     """
     if region.kind == "good":
         return False
@@ -195,7 +200,10 @@ def _was_edited(file: JournalFile, region: Region) -> bool:
 
 
 def _to_unix(file: Readable, size: int) -> Iterator[bytes]:
-    """Yield the file. Removes a byte order mark and CRs before LFs, and adds a missing last LF."""
+    """Yield the content of the file without a byte order mark and without CRs before LFs.
+
+    If the last LF is missing, it is added.
+    """
     offset, held, end = 0, 0, b""
     while offset < size and (chunk := file.read_at(offset, min(1 << 20, size - offset))):
         text = chunk if offset else chunk.removeprefix(_BYTE_ORDER_MARK)

@@ -1,4 +1,4 @@
-"""Writes the trustworthy parts of a damaged journal to a new journal."""
+"""Writes those parts of a damaged journal that can be trusted to a new journal."""
 
 from __future__ import annotations
 
@@ -53,21 +53,21 @@ OpenRows = Literal["review", "keep"]
 
 
 class Action(msgspec.Struct, frozen=True):
-    """What a repair did about some lines of the damaged file.
+    """What a repair did with some lines of the damaged file.
 
-    ``kind``:
+    ``kind`` is one of these words:
 
     - "lost": the lines could not be kept.
     - "bit_flip": the lines had one flipped bit, which was restored.
-    - "removed": the lines had been inserted between commits that fit each other. They were copies
-      of commits, or weren't records.
+    - "removed": somebody had inserted the lines between two successive commits. The lines were
+      copies of commits, or weren't records.
     - "torn": the lines were a torn tail (an interrupted write).
     - "unended": the last commit lacked its LF.
     - "unsealed": the lines are kept, although they match no seal.
     - "converted": the whole file was converted back from text mode.
 
-    ``line`` is the first of the lines (1-based), and ``lines`` their number. ``rows`` are the rows
-    that the lines are about, as far as the lines could be read.
+    ``line`` is the number of the first line (1-based). ``lines`` is how many lines there are.
+    ``rows`` are the numbers of the rows that the lines are about, as far as the lines are readable.
     """
 
     kind: Literal["lost", "bit_flip", "removed", "torn", "unended", "unsealed", "converted"]
@@ -80,44 +80,44 @@ class Action(msgspec.Struct, frozen=True):
 class Salvage:
     """Reads the regions of a damaged journal in order, and writes the kept lines to a new journal.
 
-    These are kept:
+    These lines are kept:
 
     - Commits that match their seals. A single flipped bit is restored.
-    - Rows in broken commits, if the checksum of the row matches and its number fits the rows next
-      to it.
+    - A row in a broken commit, if the checksum of the row matches, and if the row's number fits the
+      numbers of the rows before and after it.
 
-    These are not kept:
+    These lines are not kept:
 
-    - Commits whose seal is also the seal of a kept commit, since they are copies of that commit.
-    - Commits that continue a kept commit other than the last one. They belong to another history of
-      the job, and are lost.
+    - A commit with the same seal as a kept commit. It is a copy of that commit.
+    - A commit that continues a kept commit, if this isn't the last kept commit. It belongs to a
+      different history of the job, and is lost.
 
     If only the number, the outcome or a step of a row is left, the row gets a **placeholder**: a row
     without data, with the checksum ``LOST_CHECKSUM``. The placeholder has the row's status, or
     needs_review if the status is lost. So the number isn't given to another row, and finished work
-    isn't repeated. If a later record gave the row other data, this record is kept and the row is
+    isn't repeated. If a later record gave the row new data, this record is kept, and the row is
     complete.
 
-    Only a redo gives a completed row another status. If a kept record gives a completed row another
-    status without a redo, and records may be lost, then the redo was lost, and is written again.
+    Only a redo gives a completed row another status. If a kept record does this without a redo, and
+    records may be lost, the redo must be among the lost records. It is written again.
     """
 
     def __init__(self, directory: Path, source: JournalFile, journal: Journal) -> None:
         self._directory = directory
         self._source = source
         self._journal = journal
-        self._kept: dict[int, int] = {}  # from the crc of a kept commit's seal to its fingerprint
+        self._kept: dict[int, int] = {}  # the crc of each kept commit's seal, and its fingerprint
         self._last_crc = 0  # the crc and the time of the last kept commit
         self._last_at = UNSET_TIME
-        self._forked = False  # whether the present commits belong to another history
-        self._outcomes_lost = False  # whether outcomes of rows may be lost
+        self._forked = False  # True if the present commits belong to a different history
+        self._outcomes_lost = False  # True if outcomes of rows may be lost
         self.actions: list[Action] = []
         self.placeholders: set[int] = set()
 
     def take(self, region: Region, *, last: bool) -> None:
-        """Keep the lines of a region that can be kept, and record the actions.
+        """Keep those lines of a region that can be kept, and record the actions.
 
-        ``last``: this is the last region. Raises FormatVersionError, JobMismatchError and
+        ``last`` is True for the last region. Raises FormatVersionError, JobMismatchError and
         StorageError.
         """
         if region.kind == "newer":
@@ -139,10 +139,10 @@ class Salvage:
                     self._keep_rows(commit, region, first=first)
 
     def finish(self, open_rows: OpenRows) -> int:
-        """Put rows in review whose outcome or steps may be lost; return how many.
+        """Put rows in review if their outcome or steps may be lost. Return how many rows these are.
 
-        The kept records say that these rows are pending, processing or failed. If no outcomes were
-        lost, or if ``open_rows`` is "keep", only placeholders are put in review.
+        According to the kept records, these rows are pending, processing or failed. If no outcomes
+        were lost, or if ``open_rows`` is "keep", only placeholders are put in review.
         """
         for action in self.actions:
             action.rows[:] = sorted(set(action.rows))
@@ -165,7 +165,7 @@ class Salvage:
     # --- commits with matching seals
 
     def _keep_commits(self, lines: Iterator[Line], seals: Iterable[int], start: int) -> None:
-        """Keep commits that match their seals, except copies and commits of another history."""
+        """Keep commits that match their seals, except copies and commits of a different history."""
         copies, forked = DroppedLines(), DroppedLines()
         for commit, seal in zip(commits_of(lines), seals, strict=True):
             if seal in self._kept:
@@ -182,7 +182,7 @@ class Salvage:
             self._note_loss(forked, "commits of another history of this job")
 
     def _is_fork(self, start: int, first: Line) -> bool:
-        """Whether a commit that continues ``start`` belongs to another history of the job."""
+        """Return whether a commit that continues ``start`` belongs to a different history."""
         if start == self._last_crc:
             self._forked = False
             return False
@@ -240,7 +240,7 @@ class Salvage:
                 self._put_lost_redo(record)
         self._write(line.text, record.at)
         if isinstance(record, RowDataRecord) and record.checksum != LOST_CHECKSUM:
-            self.placeholders.discard(record.row)  # this record has all fields of the lost one
+            self.placeholders.discard(record.row)  # this record has all fields of the lost record
         return ""
 
     def _is_free(self, row: int) -> bool:
@@ -253,20 +253,22 @@ class Salvage:
     # --- bytes without a matching seal
 
     def _keep_rows(self, commit: Iterator[Line], region: Region, *, first: bool) -> None:
-        """Keep the rows of a broken commit that can be trusted, and record the losses.
+        """Keep those rows of a broken commit that can be trusted, and record the losses.
 
-        ``first``: True if the commit is the first one of the file and other commits follow. In this
-        case, no outcomes are lost if
+        ``first`` is True if the commit is the first in the file and other commits follow. In this
+        case, no outcomes are lost if two things hold:
 
-        - the job record is kept, and isn't that of a retry job, which begins with outcomes; and
-        - as many lines are lost as row numbers are missing between the kept rows.
+        - The job record is kept, and isn't the record of a retry job. A retry job's first commit
+          contains outcomes.
+        - The number of lost lines equals the number of row numbers that are missing between the
+          kept rows.
 
-        In all other cases whole commits may be lost, before the broken commit or after it.
+        In all other cases, whole commits before or after the broken commit may be lost.
         """
         losses = [DroppedLines()]
         stated, begin, lines, fingerprint = None, 0, 0, 0
         above: int | None = self._journal.index.highest_number
-        expected = 0  # the number of the next row; 0: not known
+        expected = 0  # the number of the next row, or 0 if it isn't known
         for line, below in with_next(commit):
             begin, lines, stated = begin or line.number, lines + 1, line.stated
             fingerprint = crc32(line.text, fingerprint)
@@ -302,11 +304,13 @@ class Salvage:
     def _keep_unsealed(self, line: Line, above: int | None, below: int | None) -> bool:
         """Keep a line if it can be trusted; return whether it was kept.
 
-        ``above``, ``below``: the numbers of the rows that the lines before and after it add.
+        ``above`` is the number of the row that the previous line adds, and ``below`` the number of
+        the row that the next line adds. They are None if these lines add no row.
         """
         record, index = line.record, self._journal.index
         if isinstance(record, RowRecord):
-            # The checksum doesn't cover the number, so the number must fit the rows next to it.
+            # The checksum doesn't cover the number. So the number must fit the rows before and
+            # after this one.
             fits = (above is None or above == record.row - 1) and (
                 below is None or below == record.row + 1
             )
@@ -316,8 +320,8 @@ class Salvage:
                 return False
             if index.state is None:
                 self._put_job_placeholder(record.at)
-            # The checksum doesn't cover the time. If the time were wrong, later records would
-            # repeat it.
+            # The checksum doesn't cover the time, so the record gets the time of the last record.
+            # Later records would repeat a wrong time.
             self._write(_at(line.text, index.last_at), index.last_at)
             return True
         if isinstance(record, JobRecord) and index.state is None:
@@ -351,7 +355,7 @@ class Salvage:
             self._add(Action("removed", copies.line, copies.lines, [], message))
 
     def _note_loss(self, loss: DroppedLines, reason: str) -> None:
-        """Record lost lines. Rows that these lines added get placeholders."""
+        """Record that lines are lost. Rows that these lines added get placeholders."""
         if not loss.lines:
             return
         self._add(Action("lost", loss.line, loss.lines, sorted(loss.rows), reason))
@@ -367,7 +371,7 @@ class Salvage:
         self.placeholders.add(row)
 
     def _put_lost_redo(self, following: RowStatusRecord) -> None:
-        """Write a redo that was lost. Only a redo leads from completed to another status."""
+        """Write a lost redo again: only a redo gives a completed row another status."""
         record = RowStatusRecord(
             row=following.row,
             status="pending",
@@ -390,7 +394,10 @@ class Salvage:
 
 
 def _is_as_written(record: RowRecord | JobRecord, text: bytes) -> bool:
-    """Whether ``text`` is exactly what a writer writes, and the checksum of a row matches."""
+    """Return whether ``text`` is exactly as a writer writes the record.
+
+    For a row, the checksum must match, too.
+    """
     try:
         if isinstance(record, JobRecord):
             return encode_record(record) == text
@@ -398,11 +405,14 @@ def _is_as_written(record: RowRecord | JobRecord, text: bytes) -> bool:
         end = row_end(record.at, record.key, record.nonce)
         line = encode_row(record.row, record.checksum, data, end)
         return line == text + b"\n" and record.checksum == checksum_of(record.data)
-    except (InvalidValueError, OverflowError):  # the record has a value that can't be written
+    except (InvalidValueError, OverflowError):  # no writer can write a value of the record
         return False
 
 
 def _at(text: bytes, at: datetime) -> bytes:
-    """Return the line ``text``, as a writer writes it, with ``at`` in place of its time."""
+    """Return the line ``text`` with its time replaced by ``at``.
+
+    ``text`` must be as a writer writes it.
+    """
     moment = time_text(at).encode()
     return text[: -len(moment) - 2] + moment + b'"}'

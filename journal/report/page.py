@@ -1,4 +1,4 @@
-"""Makes the report of one job, a self-contained HTML page (the extra ``report``)."""
+"""Makes the report of one job, a self-contained HTML page. Needs the extra ``report``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from journal.text import as_text, duration_text, escaped, shorten, spent_text
 MAX_ROWS = 1000
 MAX_GROUPS = 100
 _MAX_RANGES = 40
-_MAX_MESSAGE = 1000  # characters, so that the page stays small
+_MAX_MESSAGE = 1000  # the maximum number of characters, so that the page stays small
 _MAX_VALUE = 200
 _MAX_VALUES = 30
 
@@ -45,8 +45,8 @@ def write_report(
 ) -> None:
     """Write the report of a job to the file ``out``, completely or not at all.
 
-    Raises InvalidValueError (``out`` exists and ``force`` isn't given, or it is a job's own file),
-    StorageError, and the errors of :func:`report_page`.
+    Raises InvalidValueError if ``out`` exists and ``force`` isn't given, or if ``out`` is a job's
+    own file. Also raises StorageError, and the errors of :func:`report_page`.
     """
     with whole_file(out, force=force) as output:
         page = report_page(service, job_id, redact=redact)
@@ -55,23 +55,26 @@ def write_report(
 
 
 def report_page(service: JobService, job_id: str, *, redact: Collection[str] = ()) -> str:
-    """Return the HTML page. It shows the job's status, history and errors, and up to MAX_ROWS rows
-    that failed or need a review.
+    """Return the report of a job as an HTML page.
 
-    ``redact``: names of further fields to hide, in addition to those that the service redacts.
-    Their values become "[REDACTED]". A name may be a key in data and metadata, at any depth, or a
-    member of Job or JobRow that may hold your data, such as error_message or original_command.
+    The page shows the job's status, history and errors, and up to MAX_ROWS rows that failed or need
+    a review.
 
-    The page shows the job at one moment. Times are in UTC. Memory: the page, and 16 bytes for each
-    row that failed or needs a review. Raises JobNotFoundError, InvalidValueError,
-    MissingExtraError, and the errors of reading a job.
+    ``redact`` are the names of further fields to hide. (The fields that the service redacts are
+    always hidden.) Their values become "[REDACTED]". A name may be a key in data and metadata, at
+    any depth. It may also be a member of Job or JobRow that may contain your data, such as
+    error_message or original_command.
+
+    The page shows the job at one moment. Times are in UTC. The function needs memory for the page,
+    and 16 bytes for each row that failed or needs a review. Raises JobNotFoundError,
+    InvalidValueError, MissingExtraError, and the errors of reading a job.
     """
     jinja2 = load_library("jinja2")
-    load_library("pygal")  # before anything is read
+    load_library("pygal")  # fail before anything is read
     names = service.redact | check_fields(redact)
     job, trouble, history = service._look(job_id, _TROUBLE)  # noqa: SLF001  (of this package)
     statistics = JobStatistics(
-        entry  # not redacted: only used to find out whether a policy settled the row
+        entry  # not redacted, since it is only used to find out whether a policy settled the row
         if isinstance(entry.record, RowStatusRecord)
         else entry._replace(record=redacted_members(entry.record, names))
         for entry in history.entries()
@@ -115,7 +118,7 @@ def report_page(service: JobService, job_id: str, *, redact: Collection[str] = (
 
 
 def _shown(value: Any, limit: int = _MAX_VALUE) -> str:
-    """The value as text without control characters, cut to ``limit`` characters."""
+    """Return the value as text without control characters, cut to ``limit`` characters."""
     return escaped(shorten(as_text(value).strip(), limit), keep="\t\n")
 
 

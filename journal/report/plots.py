@@ -1,4 +1,4 @@
-"""Draws plots as inline SVG with pygal (the extra ``report``), in the colours of the page."""
+"""Draws plots as inline SVG, in the colours of the page. Needs pygal (the extra ``report``)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 from journal.errors import MissingExtraError
 
-_LABELS = 4  # on the time axis: more would overlap
+_LABELS = 4  # the number of labels on the time axis: more labels would overlap
 
 
 def load_library(name: str) -> ModuleType:
@@ -26,7 +26,7 @@ def load_library(name: str) -> ModuleType:
 def stacked_bars(
     title: str, times: Sequence[datetime], series: dict[str, list[int]], colours: Sequence[str]
 ) -> str:
-    """A plot of stacked bars over time. ``colours`` are CSS values, one for each series."""
+    """Draw stacked bars over time. ``colours`` are CSS values, one for each series."""
     chart = load_library("pygal").StackedBar(
         **_options(times, colours, lambda value: f"{value:,.0f}")
     )
@@ -42,7 +42,7 @@ def lines(
     colours: Sequence[str],
     value_text: Callable[[float], str],
 ) -> str:
-    """A plot of lines over time. A line is interrupted where its series has None."""
+    """Draw lines over time. A line is interrupted where its series has None."""
     options = _options(times, colours, value_text)
     chart = load_library("pygal").Line(**options, allow_interruptions=True, dots_size=2)
     chart.y_labels = _scale(max((v for vs in series.values() for v in vs if v), default=0))
@@ -97,7 +97,7 @@ def _svg(chart: Any, title: str, times: Sequence[datetime], series: dict[str, An
 
 
 def _make_plain(root: Any, title: str, names: list[str]) -> None:
-    """Remove scripts, links and comments. SVG titles show the values instead of pygal's script."""
+    """Remove scripts, links and comments. SVG titles replace pygal's script, which shows values."""
     for parent in list(root.iter()):
         facts = {child.get("class"): child for child in parent if _kind(child) == "desc"}
         for child in list(parent):
@@ -127,7 +127,7 @@ def _kind(element: Any) -> str:
 
 
 def _time_labels(times: Sequence[datetime]) -> list[str]:
-    """The labels of the time axis: dates, times or both, depending on the range of the axis."""
+    """Make the labels of the time axis: dates, times or both, depending on the axis's range."""
     if not times:
         return []
     width_s = (times[1] - times[0]).total_seconds() if len(times) > 1 else 1
@@ -143,7 +143,7 @@ def _time_labels(times: Sequence[datetime]) -> list[str]:
 
 
 def _scale(top: float, least_step: float = 0) -> list[float]:
-    """The labels of the vertical axis: up to six round numbers, from 0 to at least ``top``."""
+    """Make the labels of the vertical axis: up to six round numbers, from 0 to ``top`` or more."""
     top = top or 1
     magnitude = 10.0 ** math.floor(math.log10(top / 5))
     step = next(n * magnitude for n in (1, 2, 5, 10) if n * magnitude * 5 >= top)

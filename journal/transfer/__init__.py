@@ -1,13 +1,15 @@
 """Moves jobs between machines: packs, unpacks, compares, pulls and merges them.
 
-- ``pack``, ``pull``, ``compare``, ``prune``: define the public functions, which this ``__init__`` exports.
+- ``pack``, ``pull``, ``compare``, ``prune``: define the public functions. This ``__init__`` exports
+  them.
 - ``source``: opens a copy that is to be read. The copy is a directory, a pack or a stream.
 - ``copies``: opens two copies of a job, and finds their last common commit.
 - ``pack_contents``: decides which files a pack holds, and makes its manifest.
 - ``tarball``: writes and reads the bytes of a pack.
 - ``artifacts``: installs the other copy's artifacts in a pull.
-- ``divergence``: finds the changes that each copy made since they diverged.
-- ``merge_plan``: decides what becomes of each row in a merge, and which rows need a review.
+- ``divergence``: finds the changes that each copy made since the copies diverged.
+- ``merge_plan``, ``merge_steps``: decide what becomes of each row and step in a merge, and which
+  rows need a review.
 - ``merge``, ``merge_notes``: write the records of a merge, and their texts.
 
 May import: ``history`` and the layers below it (see ``docs/architecture.md``), but not the service.

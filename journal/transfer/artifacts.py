@@ -1,4 +1,8 @@
-"""Installs the artifacts of another copy of a job. No file of this copy is lost."""
+"""Installs the artifacts of another copy of a job.
+
+No file of this copy is lost. A merge keeps the journal of the other copy in the job's directory.
+Such a journal is a **kept history**, and counts as an artifact.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ from journal.transfer.copies import Copy, Relation, holds
 from journal.transfer.pack_contents import PIECE_BYTES, artifacts_of, one_name_reason
 
 _BACKUP_NAME = re.compile(r"(.+)\.(?:before|other)-[0-9]+")
-_MAX_NAME_BYTES = 235  # of a backup, without its ending
+_MAX_NAME_BYTES = 235  # the maximum for the name of a backup, without its ending
 
 Likeness = Literal["same", "grown", "different"]
 
@@ -35,14 +39,13 @@ class Artifacts:
       kept as ``NAME.before-N``.
     - In a merge, our file stays. The other copy's file is kept as ``NAME.other-N``.
 
-    All names are relative to the job's directory. A merge keeps the journal of the other copy in
-    the job's directory; such journals ("kept histories") count as artifacts.
+    All names are relative to the job's directory:
 
     - ``new``: the names of files that were missing here.
-    - ``differing``: the names of files that differ from the other copy's.
+    - ``differing``: the names of files that differ between the copies.
     - ``left_out``: the names of files that can't be packed, or were removed during the pull.
-    - ``backups``: a dict from a name in ``differing`` to the name of the version that was put
-      aside.
+    - ``backups``: a dict. Its keys are names in ``differing``. Each value is the new name of the
+      version that didn't keep the name.
     """
 
     def __init__(self, ours: Copy, theirs: Copy) -> None:
@@ -52,8 +55,8 @@ class Artifacts:
         self._theirs = Below(theirs.directory)
         self._staged: dict[str, str] = {}
         self._missing: list[str] = []
-        self._grown: set[str] = set()  # names for which our file is the beginning of theirs
-        self._directories: set[str] = set()  # directories that were checked and can take files
+        self._grown: set[str] = set()  # names for which the other copy's file begins with our file
+        self._directories: set[str] = set()  # directories that were checked, and can take files
         self.new: list[str] = []
         self.differing: list[str] = []
         self.left_out: list[str] = []
@@ -62,8 +65,7 @@ class Artifacts:
     def look(self) -> bool:
         """Find the files that are missing or differ; return whether any file is missing.
 
-        Raises StorageError. It is also raised if a name is a file in one copy and a directory in
-        the other.
+        Raises StorageError, also if a name is a file in one copy and a directory in the other copy.
         """
         self._missing, self.differing, self.left_out = [], [], []
         try:
@@ -96,9 +98,9 @@ class Artifacts:
         self._missing += self._missing_histories()
 
     def _missing_histories(self) -> list[str]:
-        """The kept histories of the other copy that are missing here.
+        """Return the names of the other copy's kept histories that are missing here.
 
-        A history isn't needed if our journal begins with the same commits.
+        A kept history isn't needed if our journal begins with the same commits.
         """
         missing = []
         for name in directories.names_in(self._theirs.top):
@@ -110,7 +112,10 @@ class Artifacts:
         return missing
 
     def _is_backup_of_ours(self, name: str) -> bool:
-        """Return whether their backup ``name`` equals our file of that name without the ending."""
+        """Return whether the other copy's backup ``name`` equals our file.
+
+        Our file has the name of the backup without its ending.
+        """
         found = _BACKUP_NAME.fullmatch(name)
         if found is None or not self._ours.exists(found[1]):
             return False
@@ -140,10 +145,11 @@ class Artifacts:
         raise StorageError(self._ours.top / name, "pull into", errno.ENOTDIR, reason)
 
     def stage(self, *, differing: bool) -> None:
-        """Copy the missing files, and with ``differing`` those that differ, to the staging area.
+        """Copy the missing files to the staging directory. With ``differing``, also copy the files
+        that differ.
 
-        The copies are synced on return. Raises StorageError. It is also raised if two names are the
-        same name on our file system.
+        On return, the copies are synced. Raises StorageError, also if two names are the same name
+        on our file system.
         """
         names = [*self._missing, *(self.differing if differing else ())]
         self._check_apart(names)
@@ -151,7 +157,7 @@ class Artifacts:
             staged = f"{PULL_STAGING_NAME}/{len(self._staged)}"
             try:
                 source = _open(self._theirs, name)
-            except FileNotFoundError:  # removed, or renamed because it was complete
+            except FileNotFoundError:  # the file was removed, or renamed because it was complete
                 self.left_out.append(name)
                 continue
             self._ours.write(staged, _all_of(source))
@@ -174,18 +180,19 @@ class Artifacts:
                 )
 
     def install(self, relation: Relation) -> None:
-        """Rename the staged files to their places; the names are synced on return.
+        """Rename the staged files to their places. On return, the names are synced.
 
-        ``relation`` is the relation of our copy to theirs. If it is "behind", their files replace
-        ours where they differ. If it is "diverged", their files become backups. Otherwise only
-        missing files are installed.
+        ``relation`` says how our copy relates to the other copy. If it is "behind", the other
+        copy's files replace our files that differ. If it is "diverged", the other copy's files
+        become backups. Otherwise only missing files are installed.
         """
         places = {name: self._place(name, relation) for name in self._staged}
         make_way = [name for name, place in places.items() if place == name in self.backups]
         for name in make_way:
             if not self._ours.exists(self.backups[name]):
                 self._ours.give_name(name, self.backups[name])
-        # Synced before their files are renamed, so that a power cut can't lose ours.
+        # Sync the names of our backups before the staged files are renamed. So a power cut can't
+        # lose our files.
         self._ours.sync_directories({name.rpartition("/")[0] for name in make_way})
         changed: set[str] = set()
         for name, place in places.items():
@@ -195,9 +202,9 @@ class Artifacts:
         self._ours.sync_directories(changed)
 
     def put_back(self) -> None:
-        """Restore those of our files that were replaced, because the pull has failed.
+        """Restore our files that were replaced, after the pull has failed.
 
-        Errors are ignored, since both versions of a file still exist, under some name.
+        Errors are ignored, since both versions of a file still exist under some name.
         """
         for name in self._staged:
             if name in self.backups:
@@ -205,10 +212,10 @@ class Artifacts:
                     self._ours.take_name_back(name, self.backups[name])
 
     def _place(self, name: str, relation: Relation) -> str | None:
-        """Return the name under which the other copy's file is installed; None if the file isn't
-        installed.
+        """Return the name under which the other copy's file is installed.
 
-        This also updates ``new``, ``differing`` and ``backups``.
+        Returns None if the file isn't installed. Also updates ``new``, ``differing`` and
+        ``backups``.
         """
         if not self._ours.exists(name):
             self.new.append(name)
@@ -226,8 +233,9 @@ class Artifacts:
         return None if self._ours.exists(place) else place
 
     def _free_name(self, name: str, word: str) -> str:
-        """Return a name for a backup: the name of an equal backup here, or a name that neither copy
-        has.
+        """Return a name for a backup.
+
+        This is the name of an equal backup in this copy, or a name that neither copy has.
         """
         directory, _, last = name.rpartition("/")
         last = last.encode()[:_MAX_NAME_BYTES].decode(errors="ignore")
@@ -248,23 +256,23 @@ def _open(below: Below, name: str) -> handles.DerivedFile:
         return below.opened(name)
     except FileNotFoundError:
         raise
-    except NotADirectoryError as error:  # for example, a link has replaced its directory
+    except NotADirectoryError as error:  # for example, a link has replaced the file's directory
         raise FileNotFoundError(errno.ENOENT, error.strerror) from error
     except OSError as error:
         raise handles.storage_error(below.top / name, "read", error) from error
 
 
 def _likeness(ours: Below, name: str, theirs: Below, their_name: str) -> Likeness:
-    """Compare their file with ours. Returns "same", "different", or "grown". "grown" means that
-    their file begins with ours.
+    """Compare the other copy's file with ours. Returns "same", "different", or "grown".
 
-    Raises StorageError, or FileNotFoundError if their file is gone.
+    "grown" means that their file is longer, and begins with our file. Raises StorageError, or
+    FileNotFoundError if their file is gone.
     """
     b = _open(theirs, their_name)
     try:
         a = ours.opened(name)
         more = b.size_bytes() - a.size_bytes()
-    except OSError:  # a link, or another file that isn't regular
+    except OSError:  # a link, a pipe or the like
         return "different"
     pairs = zip(_all_of(a), _all_of(b), strict=False)
     if more < 0 or not all(y.startswith(x) for x, y in pairs):

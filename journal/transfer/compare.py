@@ -1,4 +1,4 @@
-"""Compares two copies of a job: counts the records of each since their last common commit."""
+"""Compares two copies of a job: counts the records of each copy since the last common commit."""
 
 from __future__ import annotations
 
@@ -30,11 +30,12 @@ class Side(msgspec.Struct):
     """The changes of one copy since the last common commit, as counts of records.
 
     - ``size_bytes``: the size of the journal up to its last commit.
-    - ``rows_added``: the number of new rows. ``data_changes``: how often rows got other data.
-    - ``step_states``: a dict from each state of a step to how often steps got it.
-    - ``row_statuses``: a dict from each status to how often rows got it. "processing" counts starts
-      of attempts.
-    - ``resets``: a dict from "retry" or "redo" to how often rows were reset in this way.
+    - ``rows_added``: the number of new rows.
+    - ``data_changes``: how often a row got different data.
+    - ``step_states``: a dict from each state of a step to how often a step got this state.
+    - ``row_statuses``: a dict from each status to how often a row got this status. "processing"
+      counts starts of attempts.
+    - ``resets``: a dict from "retry" and "redo" to how often a row was reset in this way.
     - ``job_statuses``: the statuses that the job got, in order. "pending" means that the job was
       reopened.
     - ``messages``: the messages of the last 20 log records about the job itself.
@@ -56,7 +57,10 @@ class Side(msgspec.Struct):
 
 
 class Fork(msgspec.Struct, frozen=True):
-    """The end of the last common commit: ``offset`` in bytes, and ``crc``, its seal's digits."""
+    """The fork: the end of the last common commit of two copies.
+
+    ``offset`` is in bytes. ``crc`` is the digits of the commit's seal.
+    """
 
     offset: int
     crc: str
@@ -66,7 +70,8 @@ class Comparison(msgspec.Struct, frozen=True):
     """The result of :func:`compare_copies`.
 
     - ``relation``: how ``ours`` relates to ``theirs``, for example "behind".
-    - ``line``: if the copies diverged, the first line that differs (1-based), else None.
+    - ``line``: the number of the first line that differs (1-based) if the copies diverged, else
+      None.
     """
 
     job_id: str
@@ -85,14 +90,14 @@ def compare_copies(
 ) -> Comparison:
     """Compare two copies of a job.
 
-    The commits that only one copy has are read and verified. The common part is read only in a few
-    places, or wholly if the copies diverged, to count its lines. It isn't verified.
+    The commits that only one copy has are read and verified. The common part isn't verified. It is
+    read only in a few places. If the copies diverged, all of it is read, to count its lines.
 
     A pack with more than ``max_bytes`` is refused. By default, a pack is refused if its journal is
     larger than the free space in the directory for temporary files.
 
-    Raises InvalidValueError (different jobs), PackError, JournalDamagedError, FormatVersionError,
-    StorageError.
+    Raises InvalidValueError if these are copies of different jobs. Also raises PackError,
+    JournalDamagedError, FormatVersionError and StorageError.
     """
     with as_source(ours).copy(max_bytes) as a, as_source(theirs).copy(max_bytes) as b:
         relation, fork = relate(a, b)

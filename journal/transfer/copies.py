@@ -1,11 +1,11 @@
 """Opens copies of a job, and finds their last common commit by the seals.
 
-Each seal covers all commits before it. So if two copies have the same seal at the same offset, they
-are the same up to that offset. Equal seals rule out accidents (two different histories have equal
-seals with a probability of 1 in 2^32), but not forgery. The last common seal, the **fork**, is
-found by bisection. Bisection takes few reads, however long the history is.
+Each seal covers all commits before it. So two copies with the same seal at the same offset are the
+same up to that offset. By accident, two different histories have equal seals with a probability of
+1 in 2^32. Equal seals don't rule out forgery.
 
-The common part isn't checked for damage here; `journal verify` does that.
+The end of the last common commit is the **fork**. It is found by bisection, which takes few reads
+even in a long history. The common part isn't checked for damage here. `journal verify` checks it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from journal.ids import is_job_id
 
 
 class Copy(NamedTuple):
-    """A copy of a job, up to its last commit. ``name``: how the user named the copy."""
+    """A copy of a job, up to its last commit. ``name`` is the copy's name in messages."""
 
     name: str
     directory: Path
@@ -50,10 +50,9 @@ def open_copy(
 ) -> Copy:
     """Open the copy in a directory. Other processes may write to the copy.
 
-    ``locked``: the caller holds the commit lock.
-
-    Only the beginning and the end of the journal are read. Raises JobNotFoundError,
-    JournalDamagedError, FormatVersionError, JobLockedError, StorageError.
+    Pass ``locked`` if you hold the commit lock. Only the beginning and the end of the journal are
+    read. Raises JobNotFoundError, JournalDamagedError, FormatVersionError, JobLockedError,
+    StorageError.
     """
     name = name or os.fspath(directory)
     file = open_journal(directory / JOURNAL_NAME, name)
@@ -62,7 +61,7 @@ def open_copy(
     except (JournalDamagedError, FormatVersionError):
         if locked:
             raise
-        # A writer may have been truncating the file. So read again with the commit lock held.
+        # A writer may have truncated the file meanwhile. So read again with the commit lock held.
         if not wait_for_lock(file, lock_timeout_s):
             raise JobLockedError(name, lock_timeout_s) from None
         try:
@@ -88,11 +87,11 @@ def _header_of(file: JournalFile, end: Position) -> JobRecord:
 
 
 def _end_of(file: JournalFile, *, locked: bool) -> Position:
-    """The end of the last commit.
+    """Return the end of the last commit.
 
     A last commit without its LF counts only if the caller holds the commit lock (``locked``).
-    Otherwise a writer may be writing it. Raises JournalDamagedError or FormatVersionError if the
-    bytes after the last commit aren't a torn tail.
+    Without the lock, a writer may still be writing this commit. If the bytes after the last commit
+    aren't a torn tail (an interrupted write), raises JournalDamagedError or FormatVersionError.
     """
     size = file.size_bytes()
     end = _last_commit(file, size)
@@ -108,7 +107,7 @@ def _end_of(file: JournalFile, *, locked: bool) -> Position:
 
 
 def _last_commit(file: Readable, size: int) -> Position:
-    """Search backwards from the end of the file for the last commit that matches its seal."""
+    """Find the end of the last commit that matches its seal, from the end of the file backwards."""
     seals = seals_before(file, size)
     end = next(seals, None)
     while end is not None:
@@ -123,9 +122,9 @@ def _last_commit(file: Readable, size: int) -> Position:
 
 
 def holds(copy: Copy, position: Position) -> bool:
-    """Return True if the copy has the seal of ``position``.
+    """Return whether the copy has the seal of ``position``.
 
-    Then all bytes before it are the same, too.
+    If so, the copy also has the same bytes before this position.
     """
     return position.offset <= copy.end.offset and has_seal(copy.file, position)
 
@@ -134,12 +133,12 @@ Relation = Literal["identical", "ahead", "behind", "diverged"]
 
 
 def find_fork(ours: Copy, theirs: Copy) -> Position:
-    """The end of the last common commit of two copies. Raises StorageError."""
+    """Return the fork: the end of the last common commit of two copies. Raises StorageError."""
     low, high = START, min(ours.end.offset, theirs.end.offset)
     middle = high  # try the end first: usually one copy is the beginning of the other
     while low.offset < high:
         seal = seal_before(ours.file, middle, low.offset)
-        if seal is None:  # a large commit begins before ``middle``: compare the seal at its end
+        if seal is None:  # a large commit is around ``middle``: compare the seal at its end
             seal = seal_after(ours.file, middle, high)
             if seal is None or not holds(theirs, seal):
                 break
@@ -153,9 +152,9 @@ def find_fork(ours: Copy, theirs: Copy) -> Position:
 
 
 def relate(ours: Copy, theirs: Copy) -> tuple[Relation, Position]:
-    """How our copy relates to theirs, and where they fork.
+    """Return how our copy relates to the other copy, and their fork.
 
-    Raises InvalidValueError if they are copies of different jobs.
+    Raises InvalidValueError if these are copies of different jobs.
     """
     if ours.header.id != theirs.header.id:
         raise InvalidValueError(

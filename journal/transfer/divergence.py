@@ -1,8 +1,8 @@
 """Finds the changes of rows that a copy of a job made since it diverged from another copy.
 
-Each change of a row has an id. A copy that imports the change keeps this id. By comparing the ids
-of each row, this module finds the changes that only one of the two copies has. This works even if a
-copy got a change through a third copy.
+Each change of a row has an id. A copy that imports the change keeps this id. To find the changes
+that only one of two copies has, this module compares the ids of the changes of each row. This works
+even if a copy got a change through a third copy.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ _WORDS_OF_MERGES = frozenset((IN_FLIGHT, RENUMBERED, BOTH_COPIES))
 class Change(NamedTuple):
     """One change of a row, made by the record at ``offset``.
 
-    - ``status``: the row's new status, or DATA for a change of the row's data, or STEP for a state
-      of a step, or ELSEWHERE for a log record that reports a change on a third copy.
+    - ``status``: the row's new status, or one of three marks: DATA for a change of the row's data,
+      STEP for a state of a step, ELSEWHERE for a log record about a change in a third copy.
     - ``is_work``: True if the side effect may have happened, or somebody has settled the row.
     - ``is_doubt``: True if a person or a handler asked for a review. Reviews because of a merge or
       a policy don't count, since they add no information about the attempt.
-    - ``is_alarm``: True if a log record says that a third copy worked on a row that is completed on
-      this copy.
+    - ``is_alarm``: True if a log record says that a third copy worked on a row, and the row is
+      completed in this copy.
     - ``reset``: "retry" or "redo" if a person decided to do the row again.
-    - ``is_renumbering``: True for a review whose only reason is that the row has another number on
-      that copy.
+    - ``is_renumbering``: True for a review whose only reason is that the row got a new number in
+      this copy.
     - ``is_data_of_merge``: True for data that a merge imported from another copy.
     - ``step``, ``state``: the name and the state of a step, or "".
     - ``cost``: the cost of the attempt that ended with this status.
@@ -88,15 +88,15 @@ class Change(NamedTuple):
 
     @property
     def is_of_status(self) -> bool:
-        """Whether this is a status, or the report of a change on a third copy."""
+        """Whether this is a change of status, or the report of a change in a third copy."""
         return self.status not in (DATA, STEP)
 
 
 class Added(NamedTuple):
     """A row that the record at ``offset`` added.
 
-    ``is_lost``: the row's data and key were lost by damage. Then ``key`` is an artificial key,
-    which only copies of this row have.
+    ``is_lost`` is True if damage has destroyed the row's data and key. In this case, ``key`` is an
+    artificial key, which only copies of this row have.
     """
 
     offset: int
@@ -105,18 +105,19 @@ class Added(NamedTuple):
 
 
 class RowChanges:
-    """The changes of rows since ``begin``, in order, and the rows that were added since then.
+    """The changes of rows since ``begin``, in order, and the rows that were added since ``begin``.
 
-    Adding a row counts as a change of its data, unless the data was lost by damage.
+    The addition of a row counts as a change of the row's data, unless damage has destroyed the
+    data.
 
     - ``marks``: records of an older version, which say that the unfinished rows were moved to a
       retry job.
     - ``merges``: for each merge, the position up to which the other copy was merged.
-    - ``spent``: a dict from the id of each change with a cost to its row and its cost.
-    - ``news_at``: the offset of the last record that isn't from a merge or from the start of a run.
+    - ``spent``: a dict from the id of each change with a cost to the row and the cost.
+    - ``news_at``: the offset of the last record that neither a merge nor the start of a run wrote.
 
-    With ``rows``, only the changes of these rows are collected. All changes are held in memory.
-    Raises JournalDamagedError, FormatVersionError, StorageError.
+    With ``rows``, only the changes of these rows are collected. All changes are in memory. Raises
+    JournalDamagedError, FormatVersionError, StorageError.
     """
 
     def __init__(self, copy: Copy, begin: Position, rows: Container[int] | None = None) -> None:
@@ -127,8 +128,8 @@ class RowChanges:
         self._spent_elsewhere: set[int] = set()
         self.news_at = -1
         self._of: dict[int, list[Change]] = {}
-        # State of the commit that is being read: changes whose ids need its seal, rows whose keys
-        # need its seal, and whether a merge wrote it.
+        # The state of the commit that is being read: the changes whose ids need the commit's seal,
+        # the rows whose keys need the seal, and whether a merge wrote the commit.
         waiting: list[tuple[int, Change]] = []
         lost: list[int] = []
         is_of_merge = False
@@ -177,7 +178,7 @@ class RowChanges:
             self.spent[change.id] = row, msgspec.structs.replace(change.cost, id=change.id)
 
     def _note(self, record: LogRecord, rows: Container[int] | None) -> bool:
-        """Collect marks, merges and costs. Returns whether the record is the first one of a merge."""
+        """Collect marks, merges and costs. Returns whether the record is the first of a merge."""
         spent = spent_elsewhere(record.details)
         if spent and isinstance(record.row, int) and (rows is None or record.row in rows):
             self.spent[spent.id] = record.row, spent
@@ -200,23 +201,23 @@ class RowChanges:
         }
 
     def change(self, row: int, id_: str) -> Change | None:
-        """Return the row's change of status with this id, if it was made or imported here."""
+        """Return the row's change of status with this id, or None if this copy doesn't have it."""
         changes = (c for c in self._of.get(row, ()) if c.id == id_ and c.is_status)
         return next(changes, None)
 
     def data_of(self, row: int) -> list[Change]:
-        """The row's changes of data."""
+        """Return the row's changes of data."""
         return [change for change in self._of.get(row, ()) if change.status == DATA]
 
     def rows(self) -> list[int]:
-        """The numbers of the rows that have changed, ascending."""
+        """Return the numbers of the changed rows, ascending."""
         return sorted(self._of)
 
     def rows_of_before(self) -> set[int]:
-        """Return rows with changes from before ``begin`` that a merge may have recorded after
-        ``begin``.
+        """Return the rows with older changes that a merge may have recorded after ``begin``.
 
-        Such a merge records the changes either in the log or as imported records.
+        The changes were made before ``begin``. A merge records them as log messages, or as imported
+        records.
         """
         return self._spent_elsewhere | {
             row
@@ -225,19 +226,19 @@ class RowChanges:
         }
 
     def unknown_to(self, other: RowChanges, row: int, shared: RowChanges) -> list[Change]:
-        """The changes of a row that are neither in ``other`` nor in ``shared``, the common part.
+        """Return the changes of a row that are neither in ``other`` nor in ``shared``.
 
-        Changes without effect are left out:
+        ``shared`` has the changes of the common part. Changes without effect are left out:
 
-        - a change of status with neither ``is_work`` nor ``is_doubt`` set (see :class:`Change`), if
-          both copies have a later change of the row's status;
-        - a change of data, if both copies have a later change of the row's data;
+        - a change of status without ``is_work`` and ``is_doubt`` (see :class:`Change`), if both
+          copies have a later change of the row's status.
+        - a change of data, if both copies have a later change of the row's data.
         - a change of a step that wasn't done, if both copies have a later change of the step.
         """
         known = {change.id for change in (*other._of.get(row, ()), *shared._of.get(row, ()))}
         changes, unknown = self._of.get(row, []), list[Change]()
-        # Whether both copies know a later change. The keys: True for the data, False for the
-        # status.
+        # Whether both copies know a later change of the data (key True) and of the status (key
+        # False).
         is_settled = {True: False, False: False}
         steps = _LaterSteps()
         for change in reversed(changes):
@@ -255,28 +256,28 @@ class RowChanges:
         return unknown[::-1]
 
     def end_with(self, row: int, changes: list[Change]) -> bool:
-        """Return True if ``changes`` include the row's last status, or if they include no status."""
+        """Return True if ``changes`` have the row's last status, or if they have no status at all."""
         last = [c for c in changes if c.is_status][-1:]
         return not last or last == [c for c in self._of[row] if c.is_status][-1:]
 
     def alarms(self, row: int, other: RowChanges) -> list[Change]:
-        """The alarms about the row that aren't in ``other``."""
+        """Return the alarms about the row that aren't in ``other``."""
         known = {change.id for change in other._of.get(row, ()) if change.is_alarm}
         return [c for c in self._of.get(row, ()) if c.is_alarm and c.id not in known]
 
 
 class _LaterSteps:
-    """The states of a row's steps in later records, while the row's changes are read backwards."""
+    """The states of a row's steps in later records. The row's changes are read backwards."""
 
     def __init__(self) -> None:
         self._ids: set[str] = set()
-        self._known: set[str] = set()  # steps with a later record that both copies know
-        self._undone: set[str] = set()  # steps with a later record that they were not done
+        self._known: set[str] = set()  # steps of which both copies know a later record
+        self._undone: set[str] = set()  # steps of which a later record says "not done"
 
     def precede(self, change: Change, *, is_known: bool) -> bool:
         """Go back to ``change``. Return whether it has an effect and only this copy knows it.
 
-        A copy may have a record twice: see ``MergeWriter``.
+        A copy may have the same record twice: see ``MergeWriter``.
         """
         step, state, is_new = change.step, change.state, change.id not in self._ids
         has_effect = state == "done" or (state == "started" and step not in self._undone)
@@ -290,12 +291,12 @@ class _LaterSteps:
 
 
 def _id_of(record: RowStatusRecord | RowDataRecord | RowStepRecord, line: bytes) -> str:
-    """Return the whole id of an imported change, or half of the id of a change made on this copy.
+    """Return the whole id of an imported change, or half of the id of a change made in this copy.
 
-    The whole id of a change consists of the seal of its commit and a digest of its line. The seal
-    stands for the copy's whole history, the digest for the line. Two independent changes get the
-    same id with a probability of 1 in 2^64. This function returns the digest. But the record of an
-    imported change states the whole id, which is returned then.
+    The whole id of a change consists of two halves: the seal of its commit, and a digest of its
+    line. Two independent changes get the same id with a probability of 1 in 2^64. The record of an
+    imported change contains the whole id, and this function returns it. For other changes, this
+    function returns the digest.
     """
     if record.origin is not None:
         return record.origin.id
@@ -304,7 +305,7 @@ def _id_of(record: RowStatusRecord | RowDataRecord | RowStepRecord, line: bytes)
 
 
 def change_id(copy: Copy, offset: int) -> str:
-    """The id of the change of data, or of a step, that the record at ``offset`` made."""
+    """Return the id of the change that the record at ``offset`` made to data or to a step."""
     line = copy.file.read_line(offset)
     record = decode_record(line)
     if isinstance(record, RowRecord):
@@ -319,19 +320,20 @@ def change_id(copy: Copy, offset: int) -> str:
 
 
 def key_of(row: AnyRow, header: JobRecord) -> str:
-    """The idempotency key of a row. It is the same in all copies, even if the row's number
-    differs.
+    """Return the idempotency key of a row.
+
+    The key is the same in all copies, even if the row's number differs.
     """
     return idempotency_key(f"{header.id}:{row.row}", row, header)
 
 
 def content_of(row: AnyRow, header: JobRecord) -> bytes:
-    """A row's data and key as JSON, for comparisons in which 1, 1.0 and true differ."""
+    """Encode a row's data and key as JSON, for comparisons in which 1, 1.0 and true differ."""
     return canonical_json((row.data, key_of(row, header)))
 
 
 def content_id(row: AnyRow, header: JobRecord) -> str:
-    """The id of the change that added the row. It is the same on all copies."""
+    """Return the id of the change that added the row. The id is the same in all copies."""
     return sha256(content_of(row, header)).hexdigest()[:16]
 
 
@@ -356,7 +358,7 @@ def _cost_of(record: RowStatusRecord) -> Spent | None:
 def _of_log(record: LogRecord, id_: str, offset: int) -> Change:
     found = record.details[ELSEWHERE]
     is_work, is_doubt = _weigh(*map(found.get, ("status", "error_code", "error_message")))
-    is_doubt = is_doubt or "data" in found  # it isn't known which data is right
+    is_doubt = is_doubt or "data" in found  # nobody knows which data is right
     is_alarm = record.level == "ERROR"
     return Change(id_, offset, ELSEWHERE, is_work, is_doubt, is_alarm, reset=found.get("reset"))
 
@@ -364,8 +366,8 @@ def _of_log(record: LogRecord, id_: str, offset: int) -> Change:
 def _weigh(status: Any, code: Any, message: Any) -> tuple[bool, bool]:
     """Return the flags ``is_work`` and ``is_doubt`` of a status: see :class:`Change`.
 
-    Both are False for failures and reviews because of a merge or a policy, since they add no
-    information about the attempt.
+    Both flags are False for a failure or a review that a merge or a policy has made. Such a status
+    adds no information about the attempt.
     """
     if code in _WORDS_OF_MERGES or is_word_of_policy(code, message):
         return status in _WORK - {"failed"}, False
@@ -382,7 +384,7 @@ def _is_news(record: Record) -> bool:
 
 
 def id_elsewhere(record: LogRecord) -> str | None:
-    """Return the id of the change of a third copy that a log record reports, or None."""
+    """Return the id of the third copy's change that a log record reports, or None."""
     change: Any = record.details.get(ELSEWHERE) if isinstance(record.details, dict) else None
     id_ = change.get("id") if isinstance(change, dict) else None
     is_one = isinstance(id_, str) and len(id_) == 16 and isinstance(record.row, int)

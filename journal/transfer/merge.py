@@ -1,4 +1,4 @@
-"""Writes a merge: the changes of another copy that diverged, added to this copy in one commit.
+"""Writes a merge: adds the changes of a diverged copy to this copy, in one commit.
 
 :mod:`journal.transfer.merge_plan` decides what becomes of each row, and which rows need a review.
 """
@@ -46,13 +46,15 @@ class Merged(msgspec.Struct, frozen=True):
     - ``applied``: rows that got changes of the other copy.
     - ``added``: rows that only the other copy had.
     - ``review``: rows that need a review after the merge.
-    - ``both``: rows that both copies worked on or gave different data. They are in ``review``, too.
-    - ``twice``: rows completed here that another copy also worked on or gave different data.
-    - ``job_status``: the job's status here, which a merge doesn't change.
+    - ``both``: rows that both copies worked on, or to which both gave different data. These rows
+      are also in ``review``.
+    - ``twice``: rows that are completed here, and that another copy worked on or changed the data
+      of.
+    - ``job_status``: the job's status in this copy. A merge doesn't change it.
     - ``their_job_status``: the job's status in the other copy.
-    - ``left_open``: if the job has ended here, the number of rows that are still open, else 0.
-    - ``renumbered``: a dict from the number here to the number there, for the rows in ``added``
-      whose numbers differ.
+    - ``left_open``: the number of rows that are still open if the job has ended here, else 0.
+    - ``renumbered``: a dict from the number in this copy to the number in the other copy, for the
+      rows in ``added`` whose numbers differ.
     - ``data``: rows in ``both`` or ``twice`` whose data differs.
     - ``redone``: rows in ``both`` or ``twice`` that one copy has redone.
     - ``steps``: rows in ``both`` or ``twice`` with a step that both copies did or may have done.
@@ -91,7 +93,7 @@ class MergeWriter:
                 self._apply(number, change)
             if any(change.is_status and change.reset == "redo" for change in changes):
                 self._restore_steps(number, changes)
-            if number in plan.follow:  # the attempts there used the data that is there now
+            if number in plan.follow:  # the other copy's attempts used its present data
                 self._put_data(number, plan.their_row(number), plan.their_data_id(number))
             self._put_alarms(number, changes)
         for number, changes in plan.conflicts.items():
@@ -161,7 +163,7 @@ class MergeWriter:
             self._put(record)
 
     def _put_costs(self) -> None:
-        """Log the costs of attempts in the other copy whose statuses are not imported."""
+        """Log the costs of the other copy's attempts whose statuses are not imported."""
         for number, spent in self._plan.costs:
             details = {SPENT_ELSEWHERE: msgspec.to_builtins(spent)}
             message = "what an attempt on another copy of this job has cost"
@@ -197,10 +199,10 @@ class MergeWriter:
         self._journal.index.add_step(position, self._journal.append(record))
 
     def _restore_steps(self, number: int, changes: list[Change]) -> None:
-        """Write those steps again that an imported redo has removed here, but not in the other
-        copy.
+        """Write steps again that an imported redo has removed here, but not in the other copy.
 
-        The other copy may have imported steps after the redo that were known here before the redo.
+        The other copy may have imported these steps after its redo. Then only this copy had them
+        before the redo.
         """
         imported: set[str] = set()
         for change in changes:
@@ -212,14 +214,14 @@ class MergeWriter:
                 self._put_step(number, id_, record)
 
     def _put_conflict(self, number: int, changes: list[Change]) -> None:
-        """Log the other copy's changes of a row, but import its steps.
+        """Log the other copy's changes of a row, but import the changes of its steps.
 
         A renumbered row gets the other copy's data.
         """
         plan = self._plan
         is_alarm = number in plan.twice
-        # The log record of a status is an alarm for copies that merge this one. Without a status,
-        # steps need an alarm.
+        # For a copy that later merges this copy, the log record of a status is an alarm. If there
+        # are only steps and no status, the log record of a step must be the alarm.
         are_logged = is_alarm and all(change.status == STEP for change in changes)
         for change in changes:
             is_data = change.status == DATA and number in plan.renumbered
@@ -229,7 +231,10 @@ class MergeWriter:
                 self._log_change(number, change, "ERROR" if is_alarm else "WARNING")
 
     def _put_alarms(self, number: int, changes: list[Change]) -> None:
-        """Log alarms about a row that may have been done twice, for copies that merge this one."""
+        """Log alarms about a row that may have been done twice.
+
+        They are for copies that merge this copy later.
+        """
         if number not in self._plan.twice:
             return
         logged = {change.id for change in changes if change.is_alarm}
@@ -264,7 +269,7 @@ class MergeWriter:
         put_log(self._journal, record)
 
     def _put(self, record: RowStatusRecord) -> None:
-        """Append a status. The copy that made the status has checked the transition."""
+        """Append a status without a check. The other copy has checked the transition."""
         position = self._journal.index.position_of(record.row)
         assert position is not None
         put_row_status(self._journal, position, record)
@@ -273,7 +278,7 @@ class MergeWriter:
         """Set the job's error to name the rows that may have been done twice, if there are any.
 
         The error also names the rows of earlier merges. If a repair of the other copy had losses,
-        rows may be missing here, too. Then another error is written first, which records this.
+        rows may be missing here, too. In this case, an error that says so is written first.
         """
         state, job = self._journal.index.state, self._journal.job_id
         if self._plan.their_state.repaired and state is not None and not state.repaired:

@@ -1,4 +1,4 @@
-"""The texts of a merge: in the log, in reviews of rows, and in the job's error."""
+"""Makes the texts of a merge: for the log, for reviews of rows, and for the job's error."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ from journal.transfer.divergence import IN_FLIGHT, Change, key_of
 from journal.transfer.merge_plan import Plan
 from journal.transfer.merge_steps import BothDid
 
-_MAX_RANGES = 40  # in the job's error, while the log names each row
+_MAX_RANGES = 40  # the maximum in the job's error; the log names each row
 _MAX_CHARACTERS = 1000
 _MAX_DETAILS_BYTES = 1 << 20
 
 
 def merge_record(plan: Plan, other: str) -> LogRecord:
-    """The first record of a merge. It shows later merges up to which commit the other copy was
-    merged.
+    """Make the first record of a merge.
+
+    From this record, later merges know up to which commit the other copy was merged.
     """
     theirs = plan.theirs
     counts = {
@@ -59,9 +60,9 @@ def merge_record(plan: Plan, other: str) -> LogRecord:
 
 
 def error_text(twice: Iterable[int], job: str, other: str, earlier: str) -> str:
-    """The job's error: names rows that may have been done twice.
+    """Make the text of the job's error, which names the rows that may have been done twice.
 
-    ``earlier`` is the text of this error after earlier merges, or "".
+    ``earlier`` is the text of this error from earlier merges, or "".
     """
     rows = Numbers(sorted(twice)).text(",", _MAX_RANGES)
     message = (
@@ -75,9 +76,9 @@ def error_text(twice: Iterable[int], job: str, other: str, earlier: str) -> str:
 
 
 def review_text(plan: Plan, job: str, number: int) -> str:
-    """The message of a row's review: the reason, with statuses and times.
+    """Make the message of a row's review: the reason, with statuses and times.
 
-    Call this before the review is written, since the message contains the status that the row has
+    Call this function before the review is written. The message states the status that the row has
     before the review. The message contains no value of the row, so that it needn't be redacted.
     """
     if plan.reviews[number] == IN_FLIGHT:
@@ -109,7 +110,7 @@ def review_text(plan: Plan, job: str, number: int) -> str:
 
 
 def _step_text(did: BothDid) -> str:
-    """The part of a review's message about a step that both copies did or may have done."""
+    """Make the part of a review's message about a step that both copies did or may have done."""
     return f"step {did.step!r} here {_state_text(did.here)}, there {_state_text(did.there)}; "
 
 
@@ -121,9 +122,9 @@ def _state_text(record: RowStepRecord | None) -> str:
 
 
 def tracking_number_there(plan: Plan, number: int) -> str | None:
-    """The tracking number that the other copy has for a renumbered row.
+    """Return the tracking number that the other copy has for a renumbered row, if any.
 
-    It shows that the row needn't be done again.
+    A tracking number shows that the row needn't be done again.
     """
     if number not in plan.renumbered:
         return None
@@ -133,7 +134,7 @@ def tracking_number_there(plan: Plan, number: int) -> str | None:
 
 
 def _renumbered_text(plan: Plan, number: int, there: str, log: str) -> str:
-    """The message of the review of a renumbered row: see :func:`review_text`."""
+    """Make the message of the review of a renumbered row: see :func:`review_text`."""
     theirs = plan.renumbered[number]
     text = f"row {theirs} of another copy, {there} there"
     if number in plan.doubtful:
@@ -146,7 +147,7 @@ def _renumbered_text(plan: Plan, number: int, there: str, log: str) -> str:
 def log_details(
     plan: Plan, change: Change, record: RowStatusRecord | RowStepRecord | AnyRow
 ) -> dict[str, Any]:
-    """The details of a log record about a change of the other copy."""
+    """Make the details of a log record about a change of the other copy."""
     fields = read_back(record, exact=True)
     origin = getattr(record, "origin", None) or record
     fields |= {"id": change.id, "at": time_text(origin.at)}
@@ -158,14 +159,14 @@ def log_details(
 
 
 def _tracking_number(record: Any) -> Any:
-    """The tracking number in a status record, or in a log record about a status."""
+    """Return the tracking number in a status record, or in a log record about a status."""
     if isinstance(record, LogRecord):
         return record.details[ELSEWHERE].get("tracking_number")
     return record.tracking_number
 
 
 def _writable(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the details. If data or result are too long or nested too deep, they are left out."""
+    """Return the details. Data or a result that is too long or nested too deep is left out."""
     try:
         fits = len(encode_value({ELSEWHERE: fields}, "details")) <= _MAX_DETAILS_BYTES
     except InvalidValueError:

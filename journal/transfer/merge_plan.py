@@ -2,79 +2,81 @@
 
 All decisions of a merge are made here, before anything is written. ``merge.py`` writes the plan.
 
-A merge imports changes of the other copy ("there") into this copy ("here"). What becomes of a
-row depends on those of its changes that only one of the copies has (see ``divergence.py``).
+A merge imports changes of the other copy ("there") into this copy ("here"). The changes that only
+one of the copies has decide what becomes of a row (see ``divergence.py``). Below, each rule is a
+case, a colon, and what the merge does in this case.
 
 Rules about the status of a row:
 
 - Only the other copy changed the row: its changes are imported in order, with their times. These
   are outcomes, retries, redos and data. If the row is in flight there, it needs a review here.
-- In the other copy, the row only became pending again, and no person asked for that by a retry or
-  redo: nothing changes here. Otherwise both copies might try the row.
-- The row was in flight at the fork (the last common commit), or a copy has set it back to pending.
-  If only one copy knows an outcome, that outcome counts. A status that a policy set is not an
-  outcome. If neither copy knows an outcome, the status here stays.
-- Both copies retried or redid the row: it stays pending. If one of them has recorded an outcome
+- The other copy only set the row back to pending, and no person asked for this by a retry or redo:
+  nothing changes here. Otherwise both copies might try the row.
+- The row was in flight at the fork (the end of the last common commit), or a copy has set it back
+  to pending: if only one copy knows an outcome, that outcome counts. A status that a policy set is
+  not an outcome. If neither copy knows an outcome, the status here stays.
+- Both copies retried or redid the row: the row stays pending. If one copy has recorded an outcome
   since then, that outcome counts.
-- Both copies worked on the row: it needs a review, and the work there is logged. There are two
-  exceptions. If both completed the row with the same tracking number, it is the same work, since
+- Both copies worked on the row: the row needs a review, and the work there is logged. There are two
+  exceptions. If both completed the row with the same tracking number, this is the same work, since
   tracking numbers are unique. If both skipped the row, and at most one of them had tried it before,
   the row stays skipped.
-- The row is completed here. The other copy worked on it, or redid it without knowing that it is
-  completed: the row stays completed. The job's error (``Job.error_message``) names the row, and the
-  work there is logged.
-- The row is completed here. The other copy knew this completion, and redid the row after it: the
-  redo and all later changes are imported.
-- The other copy completed the row, and knows that this copy worked on it: the row is completed
+- The row is completed here, and the other copy worked on the row, or redid it without knowing that
+  it is completed: the row stays completed. The job's error (``Job.error_message``) names the row,
+  and the work there is logged.
+- The row is completed here, and the other copy knew this when it redid the row: the redo and all
+  later changes are imported.
+- The other copy completed the row, and knows that this copy worked on it: the row becomes completed
   here, too. The job's error names the row.
-- The other copy reports work of a third copy: that counts as work of the other copy. If no status
+- The other copy reports work of a third copy: this counts as work of the other copy. If no status
   follows the report, the row needs a review here, unless the row is completed.
 
-Rules about steps: see ``merge_steps.py``. Further:
+Rules about steps (for details, see ``merge_steps.py``):
 
-- A step that a copy has begun since the fork, and that may have taken effect, is work on the row.
-- If both copies did a step, or may have done it, the row needs a review, which names the step. If
-  the row is completed here, the job's error names the row instead.
+- A copy has begun a step since the fork, and the step may have taken effect: this is work on the
+  row.
+- Both copies did a step, or may have done it: the row needs a review, which names the step. If the
+  row is completed here, the job's error names the row instead.
 
 Rules about data and added rows:
 
 - Both copies changed the row's data, or one changed the data and the other worked on the row: the
   row keeps the data from here, the data from there is logged, and the row needs a review. If the
-  row is completed here, the job's error names it instead. Equal data is no change.
+  row is completed here, the job's error names the row instead. Equal data is no change.
 - Both copies added a row with the same idempotency key: this is one row, with the number from here.
   If the data differs, the previous rule applies.
-- Only the other copy added the row: it is added here. If its number is in use here, the row gets a
-  new number ("renumbered") and keeps its key. If a renumbered row was worked on there, it needs a
-  review.
-- Both copies added a row with the same number, and one of the two rows has lost its data by damage:
-  nobody can decide whether they are the same row. So both rows are kept. The added row needs a
+- Only the other copy added the row: the row is added here. If its number is in use here, the row
+  gets a new number ("renumbered") and keeps its key. If the other copy worked on a renumbered row,
+  the row needs a review.
+- Both copies added a row with the same number, and damage has destroyed the data of one of the two
+  rows: both rows are kept, since nobody knows whether they are the same row. The added row needs a
   review. The row that was here needs a review unless it is done.
-- The row is completed here. The other copy has the same row under a new number, and completed it
-  after a review: nothing changes. But if the tracking numbers differ, the rule for rows that both
-  copies worked on applies.
+- The row is completed here, and the other copy has the same row under a new number, and completed
+  it after a review: nothing changes. But if the tracking numbers differ, the rule for rows that
+  both copies worked on applies.
 
 The cost of an attempt there is always counted here. If the status of the attempt is imported, the
-cost comes with it. Otherwise a log record adds the cost. If both copies recorded a completion with the same tracking number, only
-one cost is counted.
+status contains the cost. Otherwise a log record adds the cost. If both copies recorded a completion
+with the same tracking number, only one cost is counted.
 
 No change is imported or reported twice, and no cost is counted twice. This is also true if the same
 copy is pulled again, if a change comes back to the copy that made it, or if a change comes through
 a third copy.
 
-After A has merged B and B has merged A, the copies agree on every row except these:
+After A has merged B and B has merged A, the copies agree on everything except this:
 
 - Added rows may have different numbers.
-- A row that is completed on one copy may need a review on the other, or may have been settled
+- A row that is completed in one copy may need a review in the other copy, or may have been settled
   differently there.
-- If a row needs a review on both copies, each copy keeps its own data of the row.
+- If a row needs a review in both copies, each copy keeps its own data of the row.
 - If only one copy set a row back to pending, the other copy keeps the row's status.
 - If nobody knows the outcome of a row, each copy's policy decides.
 - For a step that both copies did, each copy keeps its own result.
 - A redo removes the steps of the row. A copy in which the row is in review or completed may not
-  import the redo of the other copy. Then it keeps the steps.
+  import the redo of the other copy, and then keeps the steps.
 
-A merge doesn't change the job's status. An older version wrote records which say that the
-unfinished rows were moved to a retry job. Such records are imported.
+A merge doesn't change the job's status. Older versions wrote records that the unfinished rows were
+moved to a retry job. A merge imports such records.
 """
 
 from __future__ import annotations
@@ -113,8 +115,8 @@ _Verdict = Literal["keep", "take", "conflict"]
 class Plan:
     """The plan of a merge. Rows are named by their numbers in our copy.
 
-    - ``take``: a dict from a row to the changes by the other copy that are imported.
-    - ``conflicts``: a dict from a row to the changes by the other copy that are only logged.
+    - ``take``: a dict from a row to those changes of the other copy that are imported.
+    - ``conflicts``: a dict from a row to those changes of the other copy that are only logged.
     - ``twice``: rows in ``take`` or ``conflicts`` that are completed and may have been done twice.
     - ``both``: rows of ours in ``conflicts`` that aren't completed here.
     - ``data``: rows in ``conflicts`` whose data differs.
@@ -124,15 +126,17 @@ class Plan:
     - ``added``: rows that only the other copy has, ascending.
     - ``renumbered``: a dict from the number here to the number there, for the rows in ``added``
       whose numbers differ.
-    - ``doubtful``: rows in ``renumbered`` that may be the same as the row that has their old number
-      here, because one of the two has lost its data by damage.
+    - ``doubtful``: the rows in ``renumbered`` that may be the same row as the row here with their
+      old number. Damage has destroyed the data of one of the two rows.
     - ``reviews``: a dict from a row that the merge puts in review to the error code of the review.
     - ``doubted``: a dict from a row of ours in ``reviews`` to the row in ``doubtful`` that may be
-      the same.
-    - ``follow``: rows in ``take`` that also get the data that they have there now.
-    - ``costs``: the rows and costs of changes whose statuses are not imported, unknown here.
+      the same row.
+    - ``follow``: rows in ``take`` that also get the other copy's present data.
+    - ``costs``: the rows and costs of changes that this copy doesn't know, and whose statuses are
+      not imported.
     - ``counted``: the ids of changes whose costs are counted here.
-    - ``marks``: the other copy's records, unknown here, about retry jobs of an older version.
+    - ``marks``: the other copy's records about retry jobs of an older version that this copy
+      doesn't know.
     """
 
     def __init__(self, journal: Journal, ours: Copy, theirs: Copy, fork: Position) -> None:
@@ -140,9 +144,9 @@ class Plan:
 
         ``fork`` is the end of the last common commit of the two copies.
 
-        The changes since the fork and an index of the other copy are held in memory. Raises
-        JournalDamagedError and FormatVersionError (both about the other copy), and
-        InvalidValueError if there is no number left for an added row.
+        The changes since the fork, and an index of the other copy, are in memory. Raises
+        JournalDamagedError and FormatVersionError about the other copy. Raises InvalidValueError if
+        no number is left for an added row.
         """
         # The replay also checks the whole journal of the other copy.
         self._their_index = replay(Index(), theirs.file, START, theirs.end)
@@ -165,7 +169,7 @@ class Plan:
         self.doubted: dict[int, int] = {}
         self._same: set[str] = set()
         self._their_numbers = self._match_added()
-        # A log may report a change of a third copy that is older than the fork.
+        # A log record may report a change of a third copy from before the fork.
         before = self.here.rows_of_before() | self.there.rows_of_before()
         self._shared = RowChanges(ours._replace(end=fork), START if before else fork, before)
         for number in sorted({*self.there.rows(), *self.doubtful}):
@@ -178,9 +182,7 @@ class Plan:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the merge writes nothing. Then the other copy's journal needn't be stored,
-        either.
-        """
+        """Whether the merge writes nothing. If so, the other copy's journal needn't be kept."""
         merged = [at.offset for at in self.here.merges if holds(self.theirs, at)]
         has_news = self.there.news_at >= max(merged, default=0)
         found = (self.added, self.take, self.conflicts, self.marks, self.costs)
@@ -189,9 +191,9 @@ class Plan:
     # --- added rows
 
     def _match_added(self) -> dict[int, int]:
-        """Match the rows that both copies added, by key, and number the other added rows.
+        """Match the rows that both copies added, by key. Number the rows that only they added.
 
-        Returns a dict from our number of each added row to its number there.
+        Returns a dict from our number of each added row to the row's number in the other copy.
         """
         here, there = self.here.added, self.there.added
         known = _by_key(here)
@@ -217,7 +219,7 @@ class Plan:
     def _decide(self, number: int) -> None:
         new = self.there.unknown_to(self.here, number, self._shared)
         code = self.our_code(number)
-        if code is None:  # a row to be added, or no row
+        if code is None:  # the row will be added, or doesn't exist
             made = self.there.added.get(number)
             new = [change for change in new if made and change.offset != made.offset]
             is_worked_on = any(c.matters or (c.step and c.state != "failed") for c in new)
@@ -261,7 +263,8 @@ class Plan:
     ) -> _Verdict:
         """Decide about the row's status from the changes that only one copy knows.
 
-        ``new``: the other copy's changes. ``mine``: our copy's changes.
+        ``new`` are changes that only the other copy knows. ``mine`` are changes that only our copy
+        knows.
         """
         new, mine = ([c for c in changes if c.is_of_status] for changes in (new, mine))
         worked_here = steps.began_here or any(change.matters for change in mine)
@@ -269,15 +272,15 @@ class Plan:
         if not new:
             return "conflict" if worked_there and worked_here else "keep"
         code, last = self.our_code(number), new[-1]
-        is_last_word = self.there.end_with(number, new)  # else our copy knows a later status
+        is_last_word = self.there.end_with(number, new)  # otherwise our copy knows a later status
         only_theirs = not mine and not steps.began_here
         if is_last_word and only_theirs and (code != COMPLETED or _is_redone(new)):
-            # The other copy knew all our changes. If it was not a person who set the row back to
-            # pending, the row is tried again there, and not here.
+            # The other copy knew all our changes. If the row became pending without a decision of a
+            # person, the row is tried again there, and not here.
             is_said = last.status == "needs_review" or any(c.is_work or c.reset for c in new)
             return "take" if is_said else "keep"
         if self._is_same(number, new) or not worked_there:
-            return "keep"  # also if the row was in flight at the fork: our outcome stands
+            return "keep"  # our outcome counts, even if the row was in flight at the fork
         if self._did_no_more_than_skip(number, mine, last):
             return "take"
         if (
@@ -287,7 +290,7 @@ class Plan:
             or worked_here
         ):
             return "conflict"
-        return "take"  # in flight at the fork or set back: only the other copy knows an outcome
+        return "take"  # only the other copy knows an outcome
 
     def _take(self, number: int, new: list[Change]) -> None:
         self.take[number] = new
@@ -295,13 +298,14 @@ class Plan:
             self.twice.add(number)
 
     def alarms(self, number: int) -> list[Change]:
-        """Log records there, unknown here, that a third copy worked on a completed row."""
+        """Return log records that a third copy worked on a completed row.
+
+        The other copy has these records. This copy doesn't know them.
+        """
         return self.there.alarms(number, self.here)
 
     def _is_same(self, number: int, new: list[Change]) -> bool:
-        """Return whether the last status there and the status here certainly describe the same
-        work.
-        """
+        """Return whether the last status there and the status here are certainly the same work."""
         if any(change.status == ELSEWHERE for change in new):
             return False
         mine, there = self.our_status(number), self.read(new[-1])
@@ -316,13 +320,16 @@ class Plan:
         )
 
     def _may_be_one_shipment(self, number: int, theirs: Change) -> bool:
-        """Return whether two completions may be the same: True unless the tracking numbers differ."""
+        """Return whether two completions may be the same work.
+
+        This is True unless the tracking numbers differ.
+        """
         mine = self.our_status(number)
         known = {mine and mine.tracking_number, self.read(theirs).tracking_number} - {None, ""}
         return len(known) < 2
 
     def _did_no_more_than_skip(self, number: int, mine: list[Change], last: Change) -> bool:
-        """Whether both copies skipped the row, and only the other copy had tried it before."""
+        """Return whether both copies skipped the row, and only the other copy had tried it before."""
         here = self.our_status(number)
         is_agreed = here is not None and here.status == last.status == "skipped"
         return is_agreed and _is_all_skips(mine)
@@ -336,7 +343,7 @@ class Plan:
                 yield number, spent
 
     def _is_one_work(self, number: int, id_: str) -> bool:
-        """Return whether the change there and the status here are one completion, paid once."""
+        """Return whether the change there and the status here are one completion with one cost."""
         mine = self.our_status(number)
         if mine is None or mine.status != "completed" or not mine.tracking_number:
             return False
@@ -346,7 +353,7 @@ class Plan:
     # --- reviews
 
     def _decide_reviews(self) -> None:
-        """Decide which rows need a review. Reviews that the other copy has are imported."""
+        """Decide which rows the merge puts in review. The other copy's own reviews are imported."""
         for number, changes in self.take.items():
             last = [change.status for change in changes if change.is_of_status][-1:]
             is_worked_on = any(change.matters for change in changes)
@@ -354,14 +361,14 @@ class Plan:
             if last == ["processing"]:
                 self.reviews[number] = IN_FLIGHT
             elif last == [ELSEWHERE] and is_worked_on and not is_settled:
-                self.reviews[number] = BOTH_COPIES  # the copies are this one and the third one
+                self.reviews[number] = BOTH_COPIES  # the two copies are this copy and a third copy
         for number in self.conflicts:
             if number in self.renumbered:
                 self.reviews[number] = RENUMBERED
             elif number in self.both:
                 self.reviews[number] = BOTH_COPIES
         for theirs in sorted(self.doubtful):
-            # A row here may be the same as the doubtful row, and may already be done.
+            # The row here may be the same row as the doubtful one, and may already be done.
             number = self.renumbered[theirs]
             is_open = self._code_after(number) in (PENDING, PROCESSING, FAILED)
             if is_open and number not in self.reviews:
@@ -369,9 +376,7 @@ class Plan:
                 self.doubted[number] = theirs
 
     def _code_after(self, number: int) -> int:
-        """Return the status code that a row has after its changes are imported, but before its
-        review.
-        """
+        """Return the status code of a row after its changes are imported, but before its review."""
         for change in reversed(self.take.get(number, [])):
             if change.is_status:
                 return CODES[change.status]
@@ -390,9 +395,9 @@ class Plan:
     ) -> tuple[_Verdict, list[Change]]:
         """Decide about the row's data; return the verdict, and the changes to import or log.
 
-        ``verdict`` is the verdict about the row's status. The result may be "take" without changes:
-        the row gets the data that it has in the other copy now. In that case the data differs, but
-        both copies know all changes of the data.
+        ``verdict`` is the verdict about the row's status. The result may be "take" without changes.
+        In this case, the row gets the other copy's present data. The data differs, although both
+        copies know all changes of the data.
         """
         theirs = [change for change in new if change.status == DATA]
         ours = [change for change in mine if change.status == DATA]
@@ -404,7 +409,7 @@ class Plan:
         here, there = self._content(self.our_row(number)), self._content(self.their_row(number))
         if here == there:
             return "keep", []
-        # If a copy's new data equals the other copy's current data, it isn't a change.
+        # If the new data of one copy equals the present data of the other, it isn't a change.
         if theirs and ours:
             if here in [self._content(self.read(change)) for change in theirs]:
                 ours = []
@@ -440,23 +445,23 @@ class Plan:
         return read_status(self._journal.file, self._journal.read_line, offset, number)
 
     def read(self, change: Change) -> Any:
-        """The record of a change of the other copy."""
+        """Return the record of a change of the other copy."""
         return _read(self.theirs, change)
 
     def made_row(self, number: int) -> AnyRow:
-        """The record by which the other copy added a row since the fork."""
+        """Return the record by which the other copy added a row since the fork."""
         return self._read_row(self.there.added[number].offset, number)
 
     def their_row(self, number: int) -> AnyRow:
-        """The record with the row's present data in the other copy."""
+        """Return the record with the row's present data in the other copy."""
         return self._read_row(self._their_row_at(number), number)
 
     def their_data_id(self, number: int) -> str:
-        """The id of the change that gave the row its present data in the other copy."""
+        """Return the id of the change that gave the row its present data in the other copy."""
         return change_id(self.theirs, self._their_row_at(number))
 
     def their_steps(self, number: int) -> list[tuple[str, RowStepRecord]]:
-        """The records of the row's steps since its last redo in the other copy, with their ids."""
+        """Return the records of the row's steps since the other copy's last redo, with their ids."""
         position = self._their_index.position_of(self._their_number(number))
         assert position is not None
         offsets = self._their_index.columns.offsets_of_steps(position)
@@ -485,7 +490,7 @@ class Plan:
 
 
 def _by_key(added: dict[int, Added]) -> dict[tuple[str, int], int]:
-    """Row numbers by (key, n): the n-th added row (from 0) with that key."""
+    """Return a dict from (key, n) to the number of the n-th added row (from 0) with this key."""
     found: dict[tuple[str, int], int] = {}
     seen: Counter[str] = Counter()
     for number, row in added.items():
@@ -507,7 +512,10 @@ def _read(copy: Copy, change: Change) -> Any:
 
 
 def _is_redone(changes: list[Change]) -> bool:
-    """Whether the changes begin with a redo. If so, the copy knew that the row was completed."""
+    """Return whether the changes begin with a redo.
+
+    If so, the copy knew that the row was completed.
+    """
     statuses = [change for change in changes if change.is_status]
     return bool(statuses) and statuses[0].reset == "redo"
 

@@ -1,7 +1,7 @@
 """Merges the steps of a row that differ between two copies.
 
-A step is one side effect of a row, such as a payment. After a merge, no step may be silently done
-twice.
+A step is one side effect of a row, such as a payment. After a merge, no step may be done twice
+without a report.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ Read = Callable[[Change], RowStepRecord]
 
 
 class BothDid(NamedTuple):
-    """A step that both copies did, or may have done: its deciding record in each copy.
+    """A step that both copies did, or may have done, with its deciding record in each copy.
 
-    ``there`` is None if the other copy has redone the row, which removed the steps that were done
+    ``there`` is None if the other copy has redone the row. The redo removes steps that were done
     here.
     """
 
@@ -34,8 +34,8 @@ class StepNews(NamedTuple):
 
     - ``take``: the other copy's changes that are imported.
     - ``both``: steps that both copies did or may have done.
-    - ``began_here``, ``began_there``: whether that copy began a step that may have taken effect.
-      Such a beginning is work on the row.
+    - ``began_here``, ``began_there``: True if this copy, or the other copy, began a step that may
+      have taken effect. Such a beginning is work on the row.
     """
 
     take: list[Change]
@@ -47,21 +47,22 @@ class StepNews(NamedTuple):
 def compare_steps(
     new: list[Change], mine: list[Change], read_new: Read, read_mine: Read
 ) -> StepNews:
-    """Compare the changes of a row that only the other copy knows (``new``) with ours (``mine``).
+    """Compare the changes of a row's steps that only one of two copies knows.
 
-    Both are in order. For each step:
+    ``new`` are the changes that only the other copy knows. ``mine`` are the changes that only our
+    copy knows. Both are in order. For each step:
 
-    - Only the other copy has changes: they are imported.
-    - The other copy did the step, or may have done it: its changes are imported. The step is done
-      here if one copy has done it, otherwise it is in doubt. If our copy also did it, or may have
-      done it, the row needs a review. Exception: both copies have the state "done" with equal
-      results, and neither began the step. Then it is one effect, which began before the copies
-      diverged.
-    - The other copy did not do the step, and our copy has changes: our changes stay, because they
-      may show that the step is in doubt.
+    - If only the other copy has changes, they are imported.
+    - If the other copy did the step, or may have done it, its changes are imported. The step is
+      done here if one copy has done it, and in doubt otherwise. If our copy also did the step, or
+      may have done it, the row needs a review. There is one exception: both copies have the state
+      "done" with equal results, and neither copy has begun the step since they diverged. This is
+      one effect, which began before the copies diverged.
+    - If the other copy did not do the step, and our copy has changes, our changes stay, because
+      they may show that the step is in doubt.
 
-    If the other copy has redone the row, steps that only our copy did need a review, because the
-    redo would remove them.
+    If the other copy has redone the row, the redo would remove steps that only our copy did. So the
+    row needs a review.
     """
     theirs, ours = _by_step(new), _by_step(mine)
     take: list[Change] = []
@@ -100,7 +101,9 @@ def _since_redo(changes: list[Change]) -> list[Change]:
 
 
 def _deciding(changes: list[Change]) -> Change | None:
-    """The deciding change of one step; None if it says that the step was not done."""
+    """Return the deciding change of one step, or None if this change says that the step was not
+    done.
+    """
     for change in deciding_records(changes).values():
         return None if change.state == "failed" else change
     return None

@@ -1,4 +1,4 @@
-"""Packs: writing a job into one file or stream, and making a job from a pack."""
+"""Writes a job into a pack, which is one file or stream, and makes a job from a pack."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Packed(msgspec.Struct, frozen=True):
     """The result of :func:`pack_job`.
 
     - ``manifest``: the manifest of the pack.
-    - ``left_out``: artifacts that aren't in the pack. They were removed while the job was packed,
-      or no pack can hold them: links, pipes, and names that aren't UTF-8, or have more than 64
-      parts or 4,096 bytes.
-    - ``grown``: artifacts to which somebody appended while the job was packed. The pack has only
-      the bytes from before.
+    - ``left_out``: the artifacts that aren't in the pack. Either they were removed while the job
+      was packed, or no pack can hold them. A pack holds no links, no pipes, and no files with a
+      name that isn't UTF-8, or that has more than 64 parts or 4,096 bytes.
+    - ``grown``: the artifacts to which somebody appended bytes while the job was packed. The pack
+      doesn't have these bytes.
     """
 
     manifest: Manifest
@@ -47,14 +47,14 @@ def pack_job(
 ) -> Packed:
     """Pass a pack of the job in ``directory`` to ``write``, in pieces.
 
-    The pack holds the job up to its last commit. Other processes may work on the job at the same
+    The pack contains the job up to its last commit. Other processes may work on the job at the same
     time. With ``kept``, the pack includes the backups that recoveries, repairs and merges made. If
-    this function raises, the pack is incomplete, and unpacking it fails. Memory: one byte for each
-    row, and the names of the files.
+    this function raises, the pack is incomplete, and can't be unpacked. The function needs memory
+    for one byte for each row, and for the names of the files.
 
-    Raises JobNotFoundError, JournalDamagedError, FormatVersionError, InvalidValueError (this
-    Python has no zstd), StorageError (also if an artifact was changed), and the errors of
-    ``write``.
+    Raises InvalidValueError if no library for zstd is installed, and StorageError, also if an
+    artifact was changed. Also raises JobNotFoundError, JournalDamagedError, FormatVersionError, and
+    the errors of ``write``.
     """
     snapshot = Snapshot(open_copy(Path(directory), lock_timeout_s=lock_timeout_s), backups=kept)
     return _write(snapshot, write, compression)
@@ -76,11 +76,11 @@ def pack_to_file(
 ) -> Packed:
     """Write a pack, as :func:`pack_job` does, to a private file.
 
-    The file appears only when it is complete and synced. It replaces a file of the same name. If
-    ``target`` is a pipe or a device, the pack is written to ``target``. This function also raises
-    the errors of :func:`journal.fs.output.whole_file`.
+    The file gets its name only after it is complete and synced. A file with the same name is
+    replaced. If ``target`` is a pipe or a device, the pack is written into it. This function also
+    raises the errors of :func:`journal.fs.output.whole_file`.
     """
-    # The files are listed first: the target may be among the artifacts.
+    # The files are listed first, since the target may be among the artifacts.
     snapshot = Snapshot(open_copy(Path(directory)), backups=kept)
     path, place = Path(target), real_path(target)
     if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
@@ -102,12 +102,13 @@ def unpack_job(
 ) -> Manifest:
     """Make a job below ``root`` from a pack, completely or not at all.
 
-    The whole pack is read and checked first: sizes, SHA-256, seals, records, the job's id, and the
-    counts of rows by status. A pack with more than ``max_bytes`` is refused. The default is the
-    free space on the disk. On return, the job survives a power cut.
+    The job appears only after the whole pack was read and checked. The checks cover sizes, SHA-256,
+    seals, records, the job's id, and the counts of rows by status. A pack with more than
+    ``max_bytes`` is refused. The default is the free space on the disk. On return, the job survives
+    a power cut.
 
-    Raises PackError, JobExistsError (before anything is unpacked), FormatVersionError,
-    StorageError, StoreError.
+    Raises JobExistsError before anything is unpacked. Also raises PackError, FormatVersionError,
+    StorageError and StoreError.
     """
     source = as_source(source)
     if source.directory is not None:
@@ -122,9 +123,9 @@ def unpack_job(
 
 
 def make_job(store: Store, manifest: Manifest, contents: Contents, name: str) -> list[str]:
-    """Make a job from the files of the copy called ``name``.
+    """Make a job from the files of another copy. Returns the names of all files but the journal.
 
-    Returns the names of all files except the journal.
+    ``name`` is the name of the other copy in messages.
     """
 
     def build(directory: Path) -> None:

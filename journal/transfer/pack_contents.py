@@ -7,8 +7,8 @@
 
 A snapshot reads each file twice: first for its size and SHA-256, then for the pack. A journal only
 grows, so its bytes before a seal stay the same. Artifacts belong to the user, and may change
-between the two reads. If an artifact has grown, the pack has the bytes of the first read. Any other
-change of an artifact ends packing with an error.
+between the two reads. If an artifact has grown, the pack has the bytes of the first read. After any
+other change of an artifact, packing fails with an error.
 """
 
 from __future__ import annotations
@@ -46,19 +46,22 @@ MAX_COMPONENTS = 64
 _MAX_COMPONENT_BYTES = 255
 _DIRECTORY_BYTES = 4096  # the space that a directory takes on most disks
 _YOUNG_NS = 60 * 10**9
-_MAX_YOUNG = 256  # how many files are kept open; the usual limit of a process is 1,024
+_MAX_YOUNG = 256  # how many recently changed files stay open; a process may usually open 1,024
 
 Contents = Iterable[tuple["PackedFile", Iterator[bytes]]]
 
 
 def is_packable(name: str) -> bool:
-    """Whether a pack may have a file of this name. ``name`` is relative to the job's directory."""
+    """Return whether a pack may have a file of this name.
+
+    ``name`` is relative to the job's directory.
+    """
     if name == JOURNAL_NAME or re.fullmatch(BACKUP, name):
         return True
     try:
         size = len(name.encode())
         parts = [part.encode() for part in name.split("/")]
-    except UnicodeEncodeError:  # not UTF-8 on the disk
+    except UnicodeEncodeError:  # the name on the disk isn't UTF-8
         return False
     return (
         parts[0] == ARTIFACTS_NAME.encode()
@@ -82,7 +85,7 @@ class PackedFile(msgspec.Struct, frozen=True):
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The description of a pack, and the pack's first member. The other members must agree with it.
 
-    - ``offset``, ``crc``: the end of the journal's last commit in bytes, and its seal's digits.
+    - ``offset``: the end of the journal's last commit in bytes. ``crc``: the digits of its seal.
     - ``rows``: a dict from each status to the number of rows.
     - ``files``: the other members of the pack, in order.
     - ``host``, ``version`` (of this package), ``made_at`` (ISO 8601 text): the origin of the pack.
@@ -101,13 +104,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def size_bytes(self) -> int:
-        """The space that the unpacked job takes: its files, and a block for each directory."""
+        """The space that the unpacked job takes: the files, and a block for each directory."""
         count = sum(1 for _ in directories_of(file.name for file in self.files))
         return sum(file.size_bytes for file in self.files) + count * _DIRECTORY_BYTES
 
 
 def check_files(manifest: Manifest, path: str | PathLike[str]) -> None:
-    """Check that a pack may have the files in a manifest. Raises PackError with ``path``."""
+    """Check that a pack may have the files in a manifest. Otherwise raise PackError about ``path``."""
     names = [file.name for file in manifest.files]
     if names[:1] != [JOURNAL_NAME] or manifest.files[0].size_bytes != manifest.offset:
         raise PackError(path, f"its manifest doesn't begin with a whole {JOURNAL_NAME}")
@@ -124,23 +127,24 @@ def check_files(manifest: Manifest, path: str | PathLike[str]) -> None:
 
 
 def directories_of(names: Iterable[str]) -> Iterator[str]:
-    """Yield the directories that files of these names need. Each comes after its parent."""
+    """Yield the directories that files of these names need, each directory after its parent."""
     return (directory for directory, _ in _directories(names))
 
 
 def _directories(names: Iterable[str]) -> Iterator[tuple[str, bool]]:
     """Yield each directory of :func:`directories_of`, and whether a file has the same name.
 
-    A few names may need very many directories. So the directories aren't held in memory.
+    A few names may need very many directories. So the directories aren't kept in memory.
     """
     before = [""]
-    # In this order, the files in a directory follow each other, after a file with its name.
+    # In this order, the files of a directory are next to each other, after a file with the
+    # directory's own name.
     for name in sorted(names, key=lambda name: name.replace("/", "\0")):
         parts = name.split("/")
         known = 0
         while known < min(len(parts), len(before)) and parts[known] == before[known]:
             known += 1
-        # If the previous name is a directory of this name: its number of parts.
+        # The number of parts of the previous name if the previous name is a directory of this name.
         file_before = len(before) if known == len(before) else 0
         for end in range(min(known, len(before) - 1) + 1, len(parts)):
             yield "/".join(parts[:end]), end == file_before
@@ -157,9 +161,8 @@ class Snapshot:
     def __init__(self, copy: Copy, *, backups: bool = False) -> None:
         """Read the whole copy for the first time. With ``backups``, include its backups.
 
-        Memory: one byte for each row, to count the rows, and the names of the files.
-
-        Raises JournalDamagedError, FormatVersionError, StorageError.
+        This needs memory for one byte for each row, to count the rows, and for the names of the
+        files. Raises JournalDamagedError, FormatVersionError, StorageError.
         """
         index = replay(Index(StatusColumns()), copy.file, START, copy.end)
         self.left_out: list[str] = []
@@ -176,8 +179,8 @@ class Snapshot:
                     file = self._below.opened(name)
                     size = file.size_bytes()
                     packed.append(PackedFile(name, size, _digest(pieces_of(file, size))))
-                    # Programs often rename a file when it is complete, so a new file may soon have
-                    # another name. If it stays open, it can still be read.
+                    # Programs often rename a file when it is complete. So a new file may soon have
+                    # a different name. It stays open here, so that it can still be read.
                     if len(self._young) < _MAX_YOUNG and file.changed_ns() > recent_ns:
                         self._young[name] = file
                 except (FileNotFoundError, NotADirectoryError):  # removed since it was listed
@@ -277,15 +280,15 @@ def place(
     All contents are read, and every seal and record of the journal is checked. The files are synced
     on return. With ``scratch``, only the journal is written, and it isn't synced.
 
-    Raises FormatVersionError, StorageError, and PackError with ``name`` if the files aren't those
-    of the job that the manifest describes.
+    If the files don't agree with the manifest, raises PackError about the pack ``name``. Also
+    raises FormatVersionError and StorageError.
     """
     with refusals_of(directory, "write into"):
         _write_all(directory, manifest, contents, scratch=scratch)
     try:
         copy = open_copy(directory, name)
         index = replay(Index(StatusColumns()), copy.file, START, copy.end)
-    except JournalDamagedError as error:  # its path will be gone soon
+    except JournalDamagedError as error:  # the path in the error will soon be gone
         where = f"line {error.line} (byte {error.offset})"
         what = f"expected {error.expected}, found {error.found}"
         raise PackError(name, f"its journal is damaged at {where}: {what}") from None
@@ -304,7 +307,7 @@ def _write_all(directory: Path, manifest: Manifest, contents: Contents, *, scrat
     below = Below(directory)
     for packed, pieces in contents:
         if scratch and packed.name != JOURNAL_NAME:
-            for _ in pieces:  # reading them checks their SHA-256
+            for _ in pieces:  # reading the pieces checks their SHA-256
                 pass
             continue
         try:

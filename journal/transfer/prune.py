@@ -1,4 +1,4 @@
-"""Deletes old jobs that have ended, and packs each of them first if asked."""
+"""Deletes old jobs that have ended. On request, packs each job before it is deleted."""
 
 from __future__ import annotations
 
@@ -33,10 +33,12 @@ class Pruned(msgspec.Struct, frozen=True, kw_only=True):
 
     - ``action``: "deleted", "would_delete" (with ``dry_run``), or "left".
     - ``reason``: why the job was left, as text for people, or None.
-    - ``error``: the error because of which it was left, if there was one.
-    - ``status``, ``updated_at`` (the time of the last commit): None if the job can't be read.
-    - ``size_bytes``: the sum of the sizes of its files.
-    - ``pack``: the path of its pack, or with ``dry_run`` of the pack that would be made; or None.
+    - ``error``: the error that was the reason, or None.
+    - ``status``: the job's status. ``updated_at``: the time of its last commit. Both are None if
+      the job can't be read.
+    - ``size_bytes``: the sum of the sizes of the job's files.
+    - ``pack``: the path of the job's pack, or None if no pack is made. With ``dry_run``, the path
+      of the pack that would be made.
     """
 
     job_id: str
@@ -49,12 +51,12 @@ class Pruned(msgspec.Struct, frozen=True, kw_only=True):
     error: JournalError | None = None
 
 
-_CONTENTS = ("job_id", "offset", "crc", "rows", "files")  # members of a manifest
-_MAX_NAMED = 5  # files in a message
+_CONTENTS = ("job_id", "offset", "crc", "rows", "files")  # the members of a manifest to compare
+_MAX_NAMED = 5  # how many files a message names
 
 
 class _Left(Exception):
-    """Raised to leave a job. The text says why."""
+    """Raised if a job must not be deleted. The text says why."""
 
 
 def prune_jobs(
@@ -66,25 +68,27 @@ def prune_jobs(
     dry_run: bool = False,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
 ) -> Iterator[Pruned]:
-    """Delete the jobs below ``root`` that have ended and whose last commit is older than ``before``.
+    """Delete the jobs below ``root`` that have ended, with a last commit older than ``before``.
 
     Yields a result for each job as soon as the job is done. Old jobs that haven't ended, jobs on
-    which a run works, jobs that can't be read, and links to jobs are not deleted. They are yielded,
-    too.
+    which a run works, jobs that can't be read, and links to jobs are not deleted. Results are
+    yielded for these jobs, too.
 
-    - ``statuses``: only jobs of these statuses, such as ``("completed",)``.
+    - ``statuses``: delete only jobs with these statuses, such as ``("completed",)``.
     - ``dry_run``: change nothing.
     - ``to``: a directory. Each job is first packed into ``to/JOB_ID.tar.gz``, with its backups.
 
-    The pack is synced, and its files are compared with those of the job by sizes and SHA-256. The
-    run lock and the commit lock are held from before the job is packed until it is deleted. So
-    after a ``kill -9`` or a power cut at any moment, the job, its pack, or both are complete. No
-    file is overwritten: if there is a file of that name, the pack is ``JOB_ID.2.tar.gz``, and so
-    on. But if a pack there holds exactly this job, it is used again. A job with files that a pack
-    can't hold is not deleted. If killed processes have left parts of packs in ``to`` at least a day
-    ago, they are removed.
+    Before the job is deleted, the pack is synced, and its files are compared with the job's files
+    by sizes and SHA-256. The run lock and the commit lock are held from the packing to the
+    deletion. So after a ``kill -9`` or a power cut at any moment, the job, its pack, or both are
+    complete.
 
-    Raises InvalidValueError, before anything is deleted, if ``to`` is no directory, or is in a
+    No file is overwritten. If a file ``JOB_ID.tar.gz`` exists, the pack is ``JOB_ID.2.tar.gz``, and
+    so on. But an existing pack with exactly this job is used again. A job with files that a pack
+    can't hold is not deleted. Parts of packs that killed processes left in ``to`` are removed after
+    a day.
+
+    Raises InvalidValueError before anything is deleted: if ``to`` isn't a directory, or is in the
     directory of a job, or if ``before`` has no time zone.
     """
     if before.tzinfo is None:
@@ -123,7 +127,7 @@ def _prune(
             if job.updated_at >= before or (job.status not in wanted and not left_named):
                 continue
             pruned = _prune_one(store, job, before, wanted, target, dry_run=dry_run)
-        except JobNotFoundError:  # another process has deleted it
+        except JobNotFoundError:  # another process has deleted the job
             continue
         except (_Left, JournalError) as error:
             pruned = _left(job_id, job, error)
@@ -142,7 +146,7 @@ def _left(job_id: str, job: Job | None, error: Exception) -> Pruned:
 
 
 def _why_left(status: JobStatus) -> str:
-    if status in TERMINAL_STATUSES:  # the job had another status when it was read first
+    if status in TERMINAL_STATUSES:  # the job had a different status when it was first read
         return f"it is {status}: another status was asked for"
     return f"it is {status}: only jobs that have ended are deleted"
 
@@ -198,9 +202,10 @@ def _prune_one(
 
 
 def _packed(directory: Path, target: Path, job_id: str, *, dry_run: bool) -> Path:
-    """Pack a job whose commit lock is held, and check the pack. Returns its path.
+    """Pack a job, and check the pack. Returns the path of the pack.
 
-    ``dry_run``: the lock isn't held, and nothing is written.
+    The caller must hold the commit lock. With ``dry_run``, nothing is written, and the lock isn't
+    needed.
     """
     snapshot = Snapshot(open_copy(directory, locked=not dry_run), backups=True)
     manifest = snapshot.manifest
@@ -209,7 +214,7 @@ def _packed(directory: Path, target: Path, job_id: str, *, dry_run: bool) -> Pat
         if files.exists(path):
             if _holds(path, manifest):
                 if not dry_run:
-                    files.sync_file(path)  # its writer may have been killed, or doesn't sync
+                    files.sync_file(path)  # the pack's writer may have been killed, or may not sync
                 return path
             continue
         if dry_run:
@@ -229,7 +234,7 @@ def _packed(directory: Path, target: Path, job_id: str, *, dry_run: bool) -> Pat
 
 
 def _check_complete(directory: Path, snapshot: Snapshot) -> None:
-    """Raise _Left if the job has files, or parts of files, that its pack lacks."""
+    """Raise _Left if the job has files, or parts of files, that aren't in its pack."""
     packed = {file.name for file in snapshot.manifest.files}
     others = [
         name
@@ -258,14 +263,14 @@ def _holds(path: Path, manifest: Manifest) -> bool:
 
 
 def _check_pack(path: Path, manifest: Manifest) -> None:
-    """Read a pack as :func:`unpack_job` does. Raises PackError unless it has these files.
+    """Read a pack as :func:`unpack_job` does. Raises PackError unless it has the manifest's files.
 
-    The seals of the journal in it need no check: they were checked in the job, when the manifest
-    was made, and SHA-256 shows that the pack has the same bytes.
+    The seals of the journal in the pack need no check. They were checked in the job when the
+    manifest was made, and SHA-256 shows that the pack has the same bytes.
     """
     found, contents = Source(path).pack()
     if any(getattr(found, name) != getattr(manifest, name) for name in _CONTENTS):
         raise PackError(path, "it is a pack of something else")
     for _, pieces in contents:
-        for _ in pieces:  # reading them checks their SHA-256
+        for _ in pieces:  # reading the pieces checks their SHA-256
             pass

@@ -1,8 +1,7 @@
-"""Pulls: bring a job up to date with another copy of it.
+"""Pulls: bring a job up to date with another copy of the job.
 
-If the other copy has all commits of the job here and more, the missing commits are appended byte
-for byte. If both copies were changed since their last common commit, the copies are merged on
-request.
+If the other copy has all commits of the job here, and further commits, these are appended byte for
+byte. If both copies were changed since their last common commit, the copies are merged on request.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from journal.transfer.pack import make_job
 from journal.transfer.pack_contents import Snapshot, pieces_of, place
 from journal.transfer.source import Source, as_source, check_size
 
-_SYNC_BYTES = 1 << 18  # about as many bytes can be copied in the time of one sync
+_SYNC_BYTES = 1 << 18  # copying this number of bytes takes about as long as one sync
 
 Action = Literal["made", "forwarded", "merged", "identical", "ahead"]
 
@@ -48,14 +47,15 @@ Action = Literal["made", "forwarded", "merged", "identical", "ahead"]
 class Pulled(msgspec.Struct, frozen=True):
     """The result of :func:`pull_job`.
 
-    - ``action``: the job was "made", "forwarded" by ``commits`` commits, or "merged". Or there was
-      nothing to do, because the job here is "identical" to the other copy, or "ahead" of it.
+    - ``action``: "made", "forwarded" or "merged". If there was nothing to do: "identical" if the
+      copies are equal, or "ahead" if the job here has further commits.
+    - ``commits``: how many commits the job was forwarded by.
     - ``artifacts``: the names of the artifacts that are new here.
     - ``left_out``: the names of the artifacts that can't be copied.
-    - ``differing``: the names of the artifacts that differ. If a job is forwarded, artifacts that
-      have only grown there don't count.
-    - ``backups``: a dict from a name in ``differing`` to the name of the backup. The backup is our
-      file if "forwarded", and the other copy's file if "merged".
+    - ``differing``: the names of the artifacts that differ. If a job is forwarded, an artifact that
+      has only grown in the other copy doesn't count.
+    - ``backups``: a dict from a name in ``differing`` to the name of the backup. If the job was
+      forwarded, the backup is our file. If it was merged, the backup is the other copy's file.
     - ``merged``: the result of the merge, or None.
     """
 
@@ -78,22 +78,23 @@ def pull_job(
     max_bytes: int | None = None,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
 ) -> Pulled:
-    """Bring the job below ``root`` up to date with another copy of it.
+    """Bring the job below ``root`` up to date with another copy of the job.
 
     - If the job isn't here, it is made.
-    - If the other copy has all commits of the job here and more, the missing commits are appended.
-    - If the copies diverged, they are merged if ``merge`` is set, and refused otherwise: see
-      :mod:`journal.transfer.merge_plan`.
-    - Artifacts that are missing here are copied in any case. For artifacts that differ, see
+    - If the other copy has all commits of the job here, and further commits, these are appended.
+    - If the copies diverged, they are merged with ``merge`` (see
+      :mod:`journal.transfer.merge_plan`). Without ``merge``, CopiesDivergedError is raised.
+    - Artifacts that are missing here are always copied. For artifacts that differ, see
       :class:`journal.transfer.artifacts.Artifacts`.
 
     ``max_bytes``: see :func:`journal.transfer.pack.unpack_job`. On return, everything survives a
     power cut. If this function raises, the journal is unchanged, except after
     CommitOutcomeUnknownError.
 
-    Raises CopiesDivergedError, JobBusyError (a run works on the job here), InvalidValueError (the
-    source has another job, or its id isn't ``job_id``), PackError, JournalDamagedError,
-    FormatVersionError, JobLockedError, StorageError, StoreError, CommitOutcomeUnknownError.
+    Raises JobBusyError if a run works on the job here. Raises InvalidValueError if the source has a
+    different job, or if its id isn't ``job_id``. Also raises CopiesDivergedError, PackError,
+    JournalDamagedError, FormatVersionError, JobLockedError, StorageError, StoreError and
+    CommitOutcomeUnknownError.
     """
     source = as_source(source)
     store = Store(Path(root), sync=True, lock_timeout_s=lock_timeout_s)
@@ -135,7 +136,7 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
     try:
         if relation == "diverged" and not merge:
             raise _diverged(theirs, fork)
-        directories.remove_tree(staging)  # left by a pull that died
+        directories.remove_tree(staging)  # a pull that died may have left it
         directories.make_directory(staging)
         artifacts.look()
         artifacts.stage(differing=relation in ("behind", "diverged"))
@@ -155,7 +156,7 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
     except OSError as error:
         raise handles.storage_error(directory, "pull into", error) from error
     finally:
-        with suppress(OSError):  # the next pull removes a directory that is left
+        with suppress(OSError):  # if the directory stays, the next pull removes it
             directories.remove_tree(staging)
         run.release()
 
@@ -202,16 +203,16 @@ def _forward(journal: Journal, ours: Copy, theirs: Copy, artifacts: Artifacts) -
     """Append the missing commits to the journal, byte for byte.
 
     A power cut must not damage more than the last commit. So each commit is synced before the next
-    one is written. If writing the whole journal to a new file is faster than these syncs, a new
-    file replaces the journal.
+    commit is written. If it is faster to write the whole journal to a new file, a new file replaces
+    the journal instead.
     """
-    # The replay comes first, since it checks the missing records. If it raises, the index is
-    # unusable.
+    # The replay comes first, since it checks the missing records. If the replay raises, the index
+    # must not be used.
     replay(journal.index, theirs.file, ours.end, theirs.end)
     commits = sum(ends for _, ends in _commits(theirs, ours.end))
     write = _append if commits * _SYNC_BYTES <= theirs.end.offset else _rewrite
     try:
-        artifacts.install("behind")  # before the commits that name them are on the disk
+        artifacts.install("behind")  # artifacts must be synced before commits that name them
         write(journal, ours, theirs)
     except CommitOutcomeUnknownError:
         raise
@@ -222,9 +223,10 @@ def _forward(journal: Journal, ours: Copy, theirs: Copy, artifacts: Artifacts) -
 
 
 def _commits(copy: Copy, begin: Position) -> Iterator[tuple[bytes, bool]]:
-    """Yield the bytes since ``begin``, in whole commits or parts of large commits, and a flag.
+    """Yield the bytes since ``begin`` in pieces, each with a flag.
 
-    The flag is True if the commit ends with these bytes.
+    A piece is some whole commits, or a part of a large commit. The flag is True if a commit ends
+    with the piece.
     """
     for block in blocks_between(copy.file, begin, copy.end):
         text = b"\n".join([*block.lines, b""])
@@ -247,14 +249,14 @@ def _append(journal: Journal, ours: Copy, theirs: Copy) -> None:
         try:
             file.truncate(ours.end.offset)
             journal.sync_file(ours.end.offset)
-        except StorageError as refused:  # some of the commits may be in the file
+        except StorageError as refused:  # some of the commits may already be in the file
             raise handles.outcome_unknown(refused) from error
         raise
 
 
 def _rewrite(journal: Journal, ours: Copy, theirs: Copy) -> None:
-    # The common part is copied from our file. Equal seals make it very likely, but not certain,
-    # that this part is the same in both copies.
+    # The common part is copied from our own file. Because of the equal seals, this part is very
+    # likely the same in both copies, but not certainly.
     missing = (text for text, _ in _commits(theirs, ours.end))
     old = journal.file
     new = journal.write_beside(itertools.chain(pieces_of(old, ours.end.offset), missing))

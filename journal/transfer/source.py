@@ -1,4 +1,4 @@
-"""The source of a copy of a job: a directory, a pack, or the stream of a pack."""
+"""Opens a copy of a job that is to be read: a directory, a pack, or the stream of a pack."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Source:
         """``path`` is the path of a directory or a pack.
 
         With ``read``, the pack comes from a stream, and ``path`` is only a name for messages.
-        ``read(n)`` returns the next bytes, at most ``n``.
+        ``read(n)`` must return the next bytes of the stream, at most ``n``.
         """
         self.name = os.fspath(path)
         self.directory = Path(self.name) if read is None and os.path.isdir(self.name) else None

@@ -7,9 +7,9 @@ A pack is a tar of regular files only, compressed by gzip or zstd::
     ID/artifacts/...
 
 ``pack_contents.py`` decides which files a pack may have. The members after the manifest must be the
-files in the manifest, in the same order. Everything else that a tar may contain (links, devices,
-sparse files, absolute names, duplicate names) is refused before a byte of it is written. At most as
-many bytes are decompressed as the manifest lists.
+files that the manifest lists, in the same order. Links, devices, sparse files, absolute names and
+duplicate names are refused before a byte of them is written. No more bytes are decompressed than
+the manifest lists.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Compression = Literal["gz", "zst"]
 MANIFEST_NAME = "manifest.json"
 
 _MAX_MANIFEST_BYTES = 64 << 20
-_MAX_MEMBER_BYTES = MAX_NAME_BYTES + 130  # with the job's id, a "/", and a NUL
+_MAX_MEMBER_BYTES = MAX_NAME_BYTES + 130  # room for the job's id, a "/", and a NUL
 _INPUT_BYTES = 1 << 18
 _GZIP_LEVEL = 6  # the level of ``tar czf``
 _GZIP_FRAME = 31  # tells zlib to use the header and trailer of gzip
@@ -65,9 +65,9 @@ def write_pack(
     contents: Contents,
     compression: Compression,
 ) -> None:
-    """Pass a pack to ``write`` in pieces. ``contents``: the manifest's files, in the same order.
+    """Pass a pack to ``write`` in pieces. ``contents`` are the manifest's files, in the same order.
 
-    Raises InvalidValueError, before the first byte, if the manifest is too large for a reader.
+    If the manifest is too large for a reader, raises InvalidValueError before the first byte.
     """
     text = msgspec.json.encode(manifest) + b"\n"
     if len(text) > _MAX_MANIFEST_BYTES:
@@ -109,7 +109,7 @@ def _compressor(compression: Compression) -> Any:
 
 
 def load_zstd() -> Any:
-    """The library for zstd. Raises InvalidValueError."""
+    """Return the library for zstd. Raises InvalidValueError if there is none."""
     zstd = find_zstd()
     if zstd is None:
         reason = "this Python has no zstd: pip install 'rowjournal[zstd]', or use a .tar.gz"
@@ -123,9 +123,9 @@ def load_zstd() -> Any:
 def read_pack(read: Callable[[int], bytes], path: str | PathLike[str]) -> tuple[Manifest, Contents]:
     """Read a pack: return its manifest, and an iterator over the files in it.
 
-    ``read(n)`` returns the next bytes of the pack, at most ``n``. Read all pieces of a file before
-    you ask for the next file. The iterator ends after the whole stream was read. Raises
-    FormatVersionError, and PackError if the pack doesn't agree with its manifest.
+    ``read(n)`` must return the next bytes of the pack, at most ``n``. Read all pieces of a file
+    before you ask for the next file. The iterator ends after the whole stream was read. Raises
+    FormatVersionError. Raises PackError if the pack doesn't agree with its manifest.
     """
     stream = _Inflated(read, path)
     top = _next_name(stream)
@@ -189,14 +189,14 @@ def _hashed(stream: _Inflated, file: PackedFile) -> Iterator[bytes]:
 
 
 def _next_name(stream: _Inflated) -> tuple[str, int] | None:
-    """The name and size of the next member; None at the end of the tar."""
+    """Return the name and size of the next member, or None at the end of the tar."""
     long_name: str | None = None
     while True:
         block = stream.take(_BLOCK_BYTES)
         if not block.strip(b"\0") and long_name is None:
             return None
         try:
-            # A header has the first 100 bytes of a long name, which may end within a character.
+            # A header has only the first 100 bytes of a long name. They may end within a character.
             info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
             is_name = info.type == tarfile.GNUTYPE_LONGNAME and long_name is None
             if is_name and 0 < info.size <= _MAX_MEMBER_BYTES:
@@ -230,7 +230,7 @@ class _Inflated:
             raise PackError(path, "it is neither gzip nor zstd" if first else "it is empty")
 
     def take(self, length: int) -> bytes:
-        """The next ``length`` bytes. Raises PackError if there are fewer."""
+        """Return the next ``length`` bytes. Raises PackError if there are fewer."""
         return b"".join(self._some(length))
 
     def pieces(self, size: int) -> Iterator[bytes]:
@@ -261,7 +261,7 @@ class _Inflated:
             yield piece
 
     def _more(self) -> bytes:
-        """The next bytes; none at the end."""
+        """Return the next bytes, or ``b""`` at the end."""
         decoder = self._decoder
         while not decoder.eof:
             if decoder.needs_input and not self._input:

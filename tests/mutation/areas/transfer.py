@@ -130,14 +130,14 @@ PATCHES = [
     Patch(
         "what a pull that died has left is removed first",
         "transfer/pull",
-        "        directories.remove_tree(staging)  # left by a pull that died\n",
+        "        directories.remove_tree(staging)  # a pull that died may have left it\n",
         "",
         PULL,
     ),
     Patch(
         "a pull leaves nothing of its own behind",
         "transfer/pull",
-        "        with suppress(OSError):  # the next pull removes a directory that is left\n            directories.remove_tree(staging)\n        run.release()\n",
+        "        with suppress(OSError):  # if the directory stays, the next pull removes it\n            directories.remove_tree(staging)\n        run.release()\n",
         "        run.release()\n",
         PULL,
     ),
@@ -151,7 +151,7 @@ PATCHES = [
     Patch(
         "artifacts come before the commits that name them",
         "transfer/pull",
-        '        artifacts.install("behind")  # before the commits that name them are on the disk\n        write(journal, ours, theirs)\n',
+        '        artifacts.install("behind")  # artifacts must be synced before commits that name them\n        write(journal, ours, theirs)\n',
         '        write(journal, ours, theirs)\n        artifacts.install("behind")\n',
         PULL,
     ),

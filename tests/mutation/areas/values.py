@@ -82,7 +82,7 @@ PATCHES = [
     Patch(
         "a number that a double can't hold is text in a database",
         "export/table",
-        "                kind = JSON  # as text, so that no digit is lost\n",
+        "                kind = JSON  # JSON text keeps all digits\n",
         "                pass\n",
         NUMBERS,
     ),
