@@ -1,12 +1,14 @@
-"""Rows as an Arrow table.
+"""Makes an Arrow table of rows.
 
-Each column has one Arrow type, which holds all of its values:
+Each column has one Arrow type, which can hold all of the column's values:
 
-- booleans, integers (int64), text, times (timestamp in UTC, with microseconds), decimals;
-- numbers as float64, also if the column has integers that a double holds exactly;
-- objects and lists as JSON text;
-- values that have no common type, and integers beyond 64 bits, as JSON text. Text then has quotes,
-  so that ``json.loads`` returns each value.
+- Booleans, integers (int64), text, times (timestamp in UTC, with microseconds) and decimals have
+  types of their own.
+- Floats are float64. If the column also has integers that a double represents exactly, they are
+  float64, too.
+- Objects and lists become JSON text.
+- Integers beyond 64 bits, and values that have no common type, become JSON text. In such a column,
+  text has quotes, so that ``json.loads`` returns each value.
 """
 
 from __future__ import annotations
@@ -27,10 +29,10 @@ _KINDS = {BOOL: "bool", INT: "int", FLOAT: "float", TEXT: "text", JSON: "json", 
 
 
 def arrow_table(rows: RowSequence, history: History, options: Options, purpose: str) -> Any:
-    """The rows as a ``pyarrow.Table``. ``history`` ends at the commit up to which the rows are."""
+    """Make a ``pyarrow.Table`` of the rows. ``history`` must end at the last commit of the rows."""
     pa = load_pyarrow(purpose)
     parts = Parts(pa)
-    if rows.is_in_batch:  # then its rows aren't in the file yet
+    if rows.is_in_batch:  # the rows of the open batch aren't in the file yet
         sides = [(read_row_by_row(rows, history, options, parts.of), None)]
     else:
         scan = Scan(rows, history, options, parts)
@@ -44,7 +46,8 @@ def arrow_table(rows: RowSequence, history: History, options: Options, purpose: 
         ]
     chosen = resolve(options, *(side for side, _ in sides))
     table: dict[str, Any] = {}
-    first: dict[Key, str] = {}  # of several names for one column, such as status and journal_status
+    # A column may have several names, such as status and journal_status. This is the first name.
+    first: dict[Key, str] = {}
     for name, key in chosen.items():
         if key is not None and first.setdefault(key, name) != name:
             table[name] = table[first[key]]
@@ -53,7 +56,8 @@ def arrow_table(rows: RowSequence, history: History, options: Options, purpose: 
         kind = _KINDS[JOURNAL_COLUMNS[own]] if own else "null"
         column = None
         for side, order in sides:
-            # popped, so that the memory of each column is freed before the next one is made
+            # Remove the parts from the side, so that the memory of this column is freed before the
+            # next column is made.
             found = side.parts.pop(key, None) if key else None
             if found is not None:
                 parts_of_all = [
@@ -74,7 +78,10 @@ def _indexed(
     options: Options,
     parts: Parts,
 ) -> Side[Part]:
-    """The columns that the job's index has. ``positions``: those of the rows; None: all rows."""
+    """Make the columns whose values are in the job's index.
+
+    ``positions`` are the positions of the rows in the index. None stands for all rows.
+    """
     columns = rows.view.columns
     count = len(rows)
     numbers = columns.numbers or array("q", range(1, len(columns.statuses) + 1))

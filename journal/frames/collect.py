@@ -32,7 +32,8 @@ Named = Iterator[tuple[Key, Values]]
 class Options(NamedTuple):
     """The options of a table.
 
-    - ``columns``: the names of its columns, in order. None: all columns that rows use.
+    - ``columns``: the names of the table's columns, in order. None stands for all columns that rows
+      use.
     - ``flatten``: make columns of the members of nested objects.
     - ``all_columns``: include the journal's columns that no row uses.
     """
@@ -42,7 +43,7 @@ class Options(NamedTuple):
     all_columns: bool = False
 
     def needs(self, name: str) -> bool:
-        """Whether the table may have this column of the journal."""
+        """Return whether the table may have this column of the journal."""
         if self.columns is None:
             return True
         wanted = (each.partition(".")[0] for each in self.columns)
@@ -53,7 +54,7 @@ EVERYTHING = Options()
 
 
 def check_columns(columns: Any) -> tuple[str, ...] | None:
-    """The names of wanted columns; None stays None. Raises InvalidValueError."""
+    """Return the names of wanted columns. None stays None. Raises InvalidValueError."""
     is_list = isinstance(columns, Sequence) and not isinstance(columns, (str, bytes))
     if columns is not None and not (is_list and all(isinstance(each, str) for each in columns)):
         raise InvalidValueError(
@@ -63,7 +64,7 @@ def check_columns(columns: Any) -> tuple[str, ...] | None:
 
 
 class Side(Generic[Part]):
-    """Chunks of columns: either the columns from the data of rows, or those from their statuses.
+    """One side of a table, in chunks: the columns from the rows' data, or from their statuses.
 
     ``part`` converts the values of a column in one chunk into the form that is stored.
     """
@@ -73,15 +74,16 @@ class Side(Generic[Part]):
         self._part = part
         self.counts: list[int] = []
         self.parts: dict[Key, dict[int, Part]] = {}
-        self.seen: dict[str, None] = {}  # names of columns of the data, for a message
-        self.members: dict[str, None] = {}  # names of members of results and usage, likewise
+        self.seen: dict[str, None] = {}  # the names of columns of the data, for a message
+        self.members: dict[str, None] = {}  # the names of members of results and usage, also for it
 
     def add(
         self, count: int, own: Mapping[str, Any], data: list[dict[str, Any]] | None = None
     ) -> None:
         """Add the next ``count`` rows.
 
-        ``own``: for each column of the journal, a list of values, or a part that was already made.
+        ``own`` has a list of values for each column of the journal, or a part that was already
+        made. ``data`` is the rows' data.
         """
         number = len(self.counts)
         self.counts.append(count)
@@ -131,7 +133,10 @@ class Side(Generic[Part]):
 
 
 def member_names(name: str, value: Any) -> dict[str, None]:
-    """The names of the members of a value in the column ``name``, if it is an object."""
+    """Return the names of the members of a value in the column ``name``.
+
+    Returns an empty dict if the value isn't an object.
+    """
     if type(value) is not dict:
         return {}
     return {".".join(path): None for path, _ in leaves(value, (name,))}
@@ -143,9 +148,9 @@ def _found(key: Key, values: Values) -> Named:
 
 
 def resolve(options: Options, *sides: Side[Part]) -> dict[str, Key | None]:
-    """The names of the columns of a table, each with its column.
+    """Return a dict from the name of each column of a table to the column.
 
-    The column is None for a member of results if no result is an object yet. Raises
+    The name of a member of results has None as its column if no result is an object yet. Raises
     InvalidValueError for a wanted column that doesn't exist.
     """
     keys = list(dict.fromkeys(key for side in sides for key in side.parts))
@@ -175,11 +180,11 @@ def choose(
     """Find the columns for the wanted names: columns in ``known``, or members of nested values.
 
     ``seen`` has the names of the data's columns. ``members`` has the names of members of results
-    and usage. The path of a member is "" and the wanted name. The column is None for a member of
-    results if no result is an object yet.
+    and usage. The path of a member consists of "" and the wanted name. The name of a member of
+    results has None as its column if no result is an object yet.
 
-    Raises InvalidValueError for a name without a column, if there are rows. If results are objects,
-    this includes a member that no result has.
+    If there are rows, raises InvalidValueError for a name without a column. If results are objects,
+    a member that no result has is such a name, too.
     """
     chosen: dict[str, Key | None] = {}
     for name in wanted:
@@ -214,13 +219,13 @@ def _no_such_column(wanted: str, seen: Iterable[str]) -> str:
 def _members(
     objects: Sequence[dict[str, Any]], own: bool, path: tuple[str, ...], flatten: bool
 ) -> Named:
-    """A column for each key of the objects, of which some may be empty."""
+    """Yield a column for each key of the objects. Some of the objects may be empty."""
     first = next(iter(objects), {})
     try:
         if set(map(len, objects)) != {len(first)}:
             raise KeyError
         columns = {name: list(map(itemgetter(name), objects)) for name in first}
-    except KeyError:  # not all have the same keys
+    except KeyError:  # the objects have different keys
         names = dict.fromkeys(chain.from_iterable(objects))
         columns = {name: [each.get(name) for each in objects] for name in names}
     for name, values in columns.items():
@@ -231,9 +236,10 @@ def _members(
 
 
 def _spread(values: Values, own: bool, path: tuple[str, ...]) -> Named:
-    """Split a column into a column of values and a column for each member of the objects in it.
+    """Split a column with objects in it.
 
-    An empty object counts as a value, and stays in the column of values.
+    The result is a column of the values that aren't objects, and a column for each member of the
+    objects. An empty object counts as a value, and stays in the column of values.
     """
     if dict not in set(map(type, values)):
         yield Key(own, path), values

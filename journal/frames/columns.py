@@ -1,7 +1,7 @@
 """The columns of tables of rows: their names, their order, and the values that a name selects.
 
-A table has the columns of the data, then those of the journal. A name with dots, such as
-``result.price``, is the member of a nested value, unless the data has a column of that name.
+A table has the columns of the data first, then the columns of the journal. A name with dots, such
+as ``result.price``, selects a member of a nested value, unless the data has a column of that name.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from journal.model import JobRow
 
-# The kinds of a column's values, as bits: a column may hold several kinds.
+# The kinds of a column's values. They are bits, since a column may have several kinds.
 BOOL, INT, WIDE, FLOAT, TEXT, JSON, TIME = (1 << bit for bit in range(7))
 
 # The columns of the journal in their order, with the kinds of their values.
@@ -39,7 +39,7 @@ JOURNAL_COLUMNS = {
 }
 # The values that mean "unused" in columns that are never null.
 EMPTY: dict[str, Any] = {"earlier_attempts": 0, "unknown": False}
-# These columns are left out if no row uses them: if all values are null, 0 or false.
+# These columns are left out if no row uses them, which means that all values are null, 0 or false.
 IF_USED = frozenset(
     (
         *("earlier_attempts", "version", "unknown", "reason"),
@@ -47,15 +47,16 @@ IF_USED = frozenset(
     )
 )
 NESTED = ("usage", "result")  # the columns of the journal that may hold objects
-PREFIX = "journal_"  # of the journal's columns, if the data has a column of the same name
+PREFIX = "journal_"  # added to the name of a journal's column if the data has this name, too
 MISSING: Any = object()
 
 
 class Key(NamedTuple):
-    """A column. ``own``: whether it is one of the journal's. ``path``: where its values are.
+    """A column of a table.
 
-    The first part of the path is the column of the data or of the journal. Further parts are the
-    keys of nested objects.
+    - ``own``: True for a column of the journal, False for a column of the data.
+    - ``path``: where the column's values are. The first part is the name of the column in the data
+      or in the journal. Further parts are the keys of nested objects.
     """
 
     own: bool
@@ -63,10 +64,10 @@ class Key(NamedTuple):
 
 
 def member(value: Any, name: str) -> Any:
-    """The member of a nested object that ``name`` means, or MISSING.
+    """Return the member of a nested object that ``name`` selects, or MISSING.
 
-    A key with dots takes precedence over a path: ``a.b`` is the key ``a.b`` of ``value``. If there
-    is no such key, it is the key ``b`` of the object ``a``.
+    A key with dots takes precedence over a path. So ``a.b`` selects the key ``a.b`` of ``value``.
+    If there is no such key, it selects the key ``b`` of the object ``a``.
     """
     if not isinstance(value, dict):
         return MISSING
@@ -83,17 +84,17 @@ def member(value: Any, name: str) -> Any:
 
 
 def member_of_row(row: JobRow, name: str) -> Any:
-    """The value in a row that ``name`` selects: in its data, else its result or usage; else
-    MISSING.
+    """Return the value in a row that ``name`` selects, or MISSING.
 
-    ``result`` alone is the whole result.
+    The value is searched in the row's data first, and then in its result or usage. ``result`` alone
+    selects the whole result.
     """
     found = member(row.data, name)
     return member_of_own({"result": row.result, "usage": row.usage}, name, found)
 
 
 def member_of_own(own: Mapping[str, Any], name: str, found: Any = MISSING) -> Any:
-    """Return ``found``, or if that is MISSING, the member of a result or usage with this name."""
+    """Return ``found``. If it is MISSING, return the member of a result or usage with this name."""
     if found is not MISSING:
         return found
     root, _, rest = name.partition(".")
@@ -106,7 +107,10 @@ def member_of_own(own: Mapping[str, Any], name: str, found: Any = MISSING) -> An
 def leaves(
     value: Mapping[str, Any], above: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """The paths and values in an object, including nested objects. An empty object is a value."""
+    """Yield the path and value of each member of an object, including members of nested objects.
+
+    An empty object is a value.
+    """
     for name, item in value.items():
         path = (*above, name)
         if item and isinstance(item, dict):
@@ -116,11 +120,11 @@ def leaves(
 
 
 def names_of(keys: Iterable[Key], known: Iterable[str] = JOURNAL_COLUMNS) -> dict[Key, str]:
-    """The names of the columns, in order: first the columns of the data, then those of the journal.
+    """Name the columns. The columns of the data are first, then the columns of the journal.
 
-    A column of the data always keeps its name. If the data has a column with the name of a column
-    of the journal, in upper or lower case, the journal's name gets the prefix ``journal_``. If the
-    name of a nested member is already used, it gets a number: ``a.b_2``. ``known`` has the
+    A column of the data always keeps its name. If the data has a column with the same name as a
+    column of the journal, in upper or lower case, the journal's name gets the prefix ``journal_``.
+    If the name of a nested member is already in use, it gets a number: ``a.b_2``. ``known`` has the
     journal's columns.
     """
     keys = _grouped(keys)
@@ -133,7 +137,7 @@ def names_of(keys: Iterable[Key], known: Iterable[str] = JOURNAL_COLUMNS) -> dic
     # too.
     folded = {name.casefold() for name in (*taken, *(key.path[0] for key in data))}
     order = {name: place for place, name in enumerate(known)}
-    # a stable sort: the members of a column stay in their order
+    # The sort is stable, so the members of a column stay in their order.
     for key in sorted((key for key in keys if key.own), key=lambda key: order[key.path[0]]):
         root, *rest = key.path
         while root.casefold() in folded:
@@ -146,7 +150,7 @@ def names_of(keys: Iterable[Key], known: Iterable[str] = JOURNAL_COLUMNS) -> dic
 
 
 def _grouped(keys: Iterable[Key]) -> list[Key]:
-    """The keys in the order in which they occur, but with all members of an object together."""
+    """Return the keys in the order in which they occur, but with all members of an object together."""
     ranks: dict[tuple[bool, tuple[str, ...]], int] = {}
     ordered = []
     for own, path in keys:
@@ -166,7 +170,7 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def own_name(name: str) -> str | None:
-    """The column of the journal with this name, with or without prefixes; None if there is none."""
+    """Return the column of the journal with this name, or None. The name may have prefixes."""
     while name not in JOURNAL_COLUMNS and name.startswith(PREFIX):
         name = name.removeprefix(PREFIX)
     return name if name in JOURNAL_COLUMNS else None

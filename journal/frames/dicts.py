@@ -1,4 +1,4 @@
-"""Rows as dicts, read row by row. No other library is needed."""
+"""Makes dicts of rows, row by row. Needs no other library."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TIMES = ("started_at", "duration_s")
 
 
 def dicts_of(rows: RowSequence, history: History, options: Options) -> list[dict[str, Any]]:
-    """The rows as dicts. ``history`` ends at the commit up to which the rows are."""
+    """Make dicts of the rows. ``history`` must end at the last commit of the rows."""
     side: Side[list[Any]] = read_row_by_row(rows, history, options, list)
     chosen = resolve(options, side)
     found: list[dict[str, Any]] = []
@@ -63,7 +63,7 @@ def read_row_by_row(
 
 
 def _status(row: JobRow) -> str:
-    return row.status.value  # not the enum, which other libraries don't know
+    return row.status.value  # plain text, since other libraries don't know the enum
 
 
 _GET: dict[str, Callable[[JobRow], Any]] = {name: attrgetter(name) for name in JOURNAL_COLUMNS}

@@ -1,4 +1,4 @@
-"""Converts Arrow tables to frames of pandas, and to arrays from which pandas makes frames."""
+"""Converts Arrow tables to frames of pandas, or to arrays from which pandas makes frames."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def load_pandas() -> Any:
 
 
 def pandas_frame(table: Any) -> Any:
-    """A frame of an Arrow table.
+    """Make a frame of an Arrow table.
 
-    If a column has missing values, its integers and booleans get types of pandas that can hold
-    missing values. Otherwise pandas would convert integers to floats, which can't represent all of
-    them.
+    If a column of integers or booleans has missing values, it gets a type of pandas that can hold
+    missing values. With any other type, pandas would convert integers to floats, and floats can't
+    represent all integers.
     """
     import pyarrow as pa  # noqa: PLC0415  (an extra)
 
@@ -40,7 +40,7 @@ def pandas_frame(table: Any) -> Any:
 
 
 def array_of_records(table: Any) -> Any:
-    """A NumPy array of dataclass instances, one for each row.
+    """Make a NumPy array of dataclass instances, one for each row.
 
     ``pandas.DataFrame`` makes columns from the fields of dataclasses. It doesn't accept Arrow's C
     stream.
@@ -51,7 +51,7 @@ def array_of_records(table: Any) -> Any:
     names = table.column_names
     kind = dataclasses.make_dataclass("Row", [f"column_{number}" for number in range(len(names))])
     for field, name in zip(dataclasses.fields(kind), names, strict=True):
-        field.name = name  # any text, such as "result.price"
+        field.name = name  # set here, since it may be any text, such as "result.price"
     records = np.empty(len(table), dtype=object)
     for number, values in enumerate(table.to_pylist()):
         record: Any = object.__new__(kind)
@@ -64,7 +64,7 @@ def array_of_records(table: Any) -> Any:
 
 
 def _keep_integers(records: Any, name: str) -> None:
-    """Replace None by pandas' NA, if pandas would otherwise change integers in the same column."""
+    """Replace None by pandas' NA if pandas would change integers of the column because of None."""
     values = [getattr(record, name) for record in records]
     if any(value is not None and float(value) != value for value in values):
         for record, value in zip(records, values, strict=True):

@@ -13,7 +13,7 @@ from journal.errors import MissingExtraError
 from journal.text import Number, encode_json
 
 _LARGE_BYTES = 1 << 30
-_EXACT = 1 << 53  # a double represents all integers exactly up to this one
+_EXACT = 1 << 53  # up to this number, a double represents all integers exactly
 
 
 def load_pyarrow(purpose: str) -> ModuleType:
@@ -51,8 +51,9 @@ class Parts:
         }
 
     def times_of_text(self, values: Sequence[str]) -> Part:
-        """Convert the text of times in records. Raises ``pyarrow.ArrowInvalid`` if one isn't a
-        time.
+        """Convert the text of times in records.
+
+        Raises ``pyarrow.ArrowInvalid`` if a value isn't a time.
         """
         pa = self._pa
         texts = pa.array(values, pa.string())
@@ -61,11 +62,11 @@ class Parts:
         return Part("time", texts.cast(self.types["time"]))
 
     def microseconds(self, times: Part) -> memoryview:
-        """Convert the result of :meth:`times_of_text` to microseconds since the epoch."""
+        """Convert the result of :meth:`times_of_text` to microseconds since 1970."""
         return memoryview(times.array.buffers()[1]).cast("B").cast("q")[: len(times.array)]
 
     def _of_column(self, column: Any, positions: list[int] | None) -> Any:
-        """An array of the values of an index column at these positions; None: all values."""
+        """Make an array of the values of an index column at these positions. None: all values."""
         pa = self._pa
         kind = {"q": pa.int64(), "Q": pa.int64(), "I": pa.uint32()}
         arrow_type = kind[column.typecode] if isinstance(column, array) else pa.uint8()
@@ -78,12 +79,12 @@ class Parts:
     def names(
         self, column: bytes | bytearray, names: list[str], positions: list[int] | None
     ) -> Part:
-        """Convert a column of numbers to names. ``names``: the name for each number."""
+        """Convert a column of numbers to names. ``names`` has the name for each number."""
         places = self._of_column(bytes(column), positions)
         return Part("text", self._pa.array(names, self.types["text"]).take(places))
 
     def times_of_us(self, column: array[int], never: int, positions: list[int] | None) -> Part:
-        """Convert microseconds since the epoch to times. The value ``never`` becomes null."""
+        """Convert microseconds since 1970 to times. The value ``never`` becomes null."""
         found = self._of_column(column, positions)
         found = self._compute.if_else(self._compute.equal(found, never), None, found)
         return Part("time", found.cast(self.types["time"]))
@@ -96,11 +97,13 @@ class Parts:
         return self._compute.if_else(self._compute.less(found, 0), None, found)
 
     def ordered(self, column: Any, order: Any) -> Any:
-        """The values of a column in another order. With None as order, they stay as they are."""
+        """Return the column with its values in the given order. None keeps the present order."""
         if order is None:
             return column
         if column.nbytes > _LARGE_BYTES and self._pa.types.is_string(column.type):
-            column = column.cast(self._pa.large_string())  # no array of strings may be so large
+            column = column.cast(
+                self._pa.large_string()
+            )  # the result may exceed an array of strings
         return self._compute.take(column.combine_chunks(), order)
 
     def row_ids(self, job_id: str, numbers: list[int]) -> Part:
@@ -136,7 +139,7 @@ class Parts:
             try:
                 return Part("decimal", make([v if v is None else Decimal(v) for v in values]))
             except (self._pa.ArrowInvalid, ValueError):
-                pass  # too many digits
+                pass  # a value has too many digits
         return self.json(values)
 
     def _integers(self, values: Sequence[Any]) -> Part:
@@ -156,9 +159,10 @@ class Parts:
         return Part("null" if value is None else kind, self._pa.repeat(scalar, count))
 
     def joined(self, parts: Sequence[Part], if_empty: str = "null") -> Any:
-        """One chunked array of the parts of a column. Its type can hold the values of all parts.
+        """Join the parts of a column to one chunked array. Its type can hold the values of all
+        parts.
 
-        ``if_empty``: the kind of a column without any value.
+        ``if_empty`` is the kind of a column without any value.
         """
         kinds = {part.kind for part in parts} - {"null"} or {if_empty}
         pa = self._pa
@@ -187,8 +191,9 @@ class Parts:
         return bool(ends["min"] >= -_EXACT and ends["max"] <= _EXACT)
 
     def _decimals(self, parts: Sequence[Part]) -> Any:
-        """The parts as decimals that have enough digits for all values; None if Arrow has no such
-        type.
+        """Convert the parts to decimals with enough digits for all values.
+
+        Returns None if Arrow has no such type.
         """
         types = [part.array.type for part in parts if part.kind == "decimal"]
         scale = max(kind.scale for kind in types)

@@ -1,4 +1,4 @@
-"""``Rows``: the rows of a job as a sequence, which converts to tables of other libraries."""
+"""``Rows``: the rows of a job as a sequence. It can be converted to tables of other libraries."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class Rows(RowSequence):
-    """The rows of a job at the time of the call. Later changes of the job don't affect them.
+    """The rows of a job at the time of the call. Later changes of the job don't affect these rows.
 
-    A sequence of :class:`JobRow`: ``len(rows)`` reads nothing, ``rows[0]``, slices and iteration
-    read the rows from the file when they are accessed. The file stays open as long as the sequence
-    is in use. Raises JournalDamagedError if the file was changed in place.
+    This is a sequence of :class:`JobRow`. ``len(rows)`` reads nothing. ``rows[0]``, slices and
+    iteration read rows from the file on access. The file stays open as long as the sequence is in
+    use. Reading raises JournalDamagedError if the file was changed in place.
 
-    As a table, the rows have one column for each column of the data, in the order in which they
-    occur, then the columns of the journal: job_id, row_number, status, attempts, earlier_attempts,
+    As a table, the rows first have the columns of the data, in the order in which these occur. Then
+    come the columns of the journal: job_id, row_number, status, attempts, earlier_attempts,
     version, error_code, error_message, unknown, reason, tracking_number, label_path, cost_cents,
     usage, result, created_at, started_at, processed_at, duration_s (of the last attempt, in
     seconds) and idempotency_key. `journal help data-frames` describes their types.
@@ -40,21 +40,24 @@ class Rows(RowSequence):
 
     The methods ``to_...`` take the same arguments:
 
-    - ``columns``: the names of the columns of the table, in their order. A name with dots, such as
-      ``result.price``, is a member of a nested object, unless the data has a column of that name.
-    - ``flatten``: make columns of the members of objects in data, results and usage:
+    - ``columns``: the names of the columns of the table, in order. A name with dots, such as
+      ``result.price``, selects a member of a nested object, unless the data has a column of that
+      name.
+    - ``flatten``: make columns of the members of objects in data, results and usage, for example
       ``result.price`` instead of ``result``.
-    - ``all_columns``: don't leave out columns.
+    - ``all_columns``: include the columns that no row uses.
 
-    They raise InvalidValueError for a name in ``columns`` that no row has, and MissingExtraError if
-    the library isn't installed. Any library that takes Arrow's C stream takes the rows themselves:
-    ``polars.DataFrame(rows)``, ``pyarrow.table(rows)``, ``duckdb.sql("FROM rows")``.
+    These methods raise InvalidValueError for a name in ``columns`` that no row has, and
+    MissingExtraError if the library isn't installed.
+
+    A library that reads Arrow's C stream can read this object directly. Examples are
+    ``polars.DataFrame(rows)``, ``pyarrow.table(rows)`` and ``duckdb.sql("FROM rows")``.
     """
 
     def __init__(self, journal: Journal, view: View, history: History) -> None:
-        """The caller holds the journal's mutex. ``history`` must be made before ``view``.
+        """The caller must hold the journal's mutex.
 
-        Making ``history`` may read newer commits.
+        Make ``history`` before ``view``, since newer commits may be read when ``history`` is made.
         """
         super().__init__(journal, view)
         self._history = history
@@ -66,10 +69,10 @@ class Rows(RowSequence):
         flatten: bool = False,
         all_columns: bool = False,
     ) -> list[dict[str, Any]]:
-        """The rows as dicts, one for each row. All have the same keys, in the same order.
+        """Return a list with a dict for each row. All dicts have the same keys, in the same order.
 
-        Values are Python's: times are aware datetimes in UTC, nested values lists and dicts.
-        Missing values are None. See :class:`Rows` for the arguments and the columns.
+        Times are aware datetimes in UTC. Nested values are lists and dicts. Missing values are
+        None. See :class:`Rows` for the arguments and the columns.
         """
         from journal.frames.dicts import dicts_of  # noqa: PLC0415  (only when it is used)
 
@@ -82,11 +85,11 @@ class Rows(RowSequence):
         flatten: bool = False,
         all_columns: bool = False,
     ) -> pa.Table:
-        """The rows as a ``pyarrow.Table``. Each column has one type, which holds all its values.
+        """Return the rows as a ``pyarrow.Table``. Each column has one type for all of its values.
 
         Nested values, and values that have no common type, are JSON text. See :class:`Rows` for the
-        arguments and the columns. It needs memory for the table, a second time for its largest
-        column, and 61 bytes for each row of the job. Needs pyarrow.
+        arguments and the columns. This method needs memory for the table, for a second copy of the
+        largest column, and for 61 bytes for each row of the job. It needs pyarrow.
         """
         return self._arrow("to_arrow()", _options(columns, flatten, all_columns))
 
@@ -97,11 +100,11 @@ class Rows(RowSequence):
         flatten: bool = False,
         all_columns: bool = False,
     ) -> pd.DataFrame:
-        """The rows as a ``pandas.DataFrame``, made from :meth:`to_arrow`.
+        """Return the rows as a ``pandas.DataFrame``, made from the table of :meth:`to_arrow`.
 
-        Integers and booleans with missing values have the types Int64 and boolean of pandas, so
-        that no integer becomes a float. See :class:`Rows` for the arguments and the columns. Needs
-        pandas and pyarrow.
+        Columns of integers and booleans with missing values have the pandas types Int64 and
+        boolean. So no integer becomes a float. See :class:`Rows` for the arguments and the columns.
+        This method needs pandas and pyarrow.
         """
         from journal.frames.frames import load_pandas, pandas_frame  # noqa: PLC0415
 
@@ -117,9 +120,9 @@ class Rows(RowSequence):
         flatten: bool = False,
         all_columns: bool = False,
     ) -> pl.DataFrame:
-        """The rows as a ``polars.DataFrame``, made from :meth:`to_arrow`.
+        """Return the rows as a ``polars.DataFrame``, made from the table of :meth:`to_arrow`.
 
-        See :class:`Rows` for the arguments and the columns. Needs polars and pyarrow.
+        See :class:`Rows` for the arguments and the columns. This method needs polars and pyarrow.
         """
         try:
             import polars as pl  # noqa: PLC0415  (an extra)
@@ -128,18 +131,18 @@ class Rows(RowSequence):
         table = self._arrow("to_polars()", _options(columns, flatten, all_columns))
         frame = pl.from_arrow(table)
         assert isinstance(frame, pl.DataFrame)
-        frame.columns = table.column_names  # it gives a column without a name another one
+        frame.columns = table.column_names  # polars renames a column with an empty name
         return frame
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
-        """The table of :meth:`to_arrow` as a stream of Arrow's C interface, in a PyCapsule."""
+        """Return the table of :meth:`to_arrow` as an Arrow C stream, in a PyCapsule."""
         return self._arrow("a table of the rows").__arrow_c_stream__(requested_schema)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
-        """An array of flat records, so that ``pandas.DataFrame(rows)`` makes columns.
+        """Return an array of flat records, from which ``pandas.DataFrame(rows)`` makes columns.
 
-        Each is a dataclass whose fields are the columns of :meth:`to_arrow`. :meth:`to_pandas` is
-        many times faster.
+        Each record is a dataclass. Its fields are the columns of :meth:`to_arrow`.
+        :meth:`to_pandas` is many times faster.
         """
         from journal.frames.frames import array_of_records  # noqa: PLC0415  (only when it is used)
 

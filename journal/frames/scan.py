@@ -1,10 +1,12 @@
 """Reads all rows of a job in one pass over its journal, as columns of Arrow arrays.
 
-This takes a third of the time of reading row by row. Records are decoded in the order of the file,
-and only the parts that a table needs. The result is two sides of the table, one from the data of
-rows and one from their statuses, and for each row its place on both sides. Earlier data and
-statuses of a row are skipped by their offsets, so that they don't influence the columns and types
-of the table.
+This takes a third of the time of reading row by row. Records are decoded in the order of the file.
+Of each record, only the parts that a table needs are decoded. The result is two sides of the table:
+one from the data of rows, and one from the statuses of rows. Each side has its own order. So the
+result also has the place of each row on each side.
+
+Earlier data and earlier statuses of a row are recognized by their offsets, and skipped. They don't
+influence the columns and types of the table.
 """
 
 from __future__ import annotations
@@ -31,9 +33,9 @@ from journal.store.rows import RowSequence
 from journal.text import Number
 
 _CHUNK_RECORDS = 8192
-_MAX_BLOCKS = 256  # of 64 KiB, so that a chunk of long records stays small
+_MAX_BLOCKS = 256  # with blocks of 64 KiB, this limits a chunk of long records
 _LONG_BYTES = 1024  # shorter lines can't nest so deep that decoding them is dangerous
-_NESTED_OR_NULL = frozenset(b"{[n")  # how the JSON text of such a value begins
+_NESTED_OR_NULL = frozenset(b"{[n")  # the first bytes of objects, lists and null as JSON text
 NOWHERE = -1
 NEVER = -(1 << 63)
 _number, _at, _data = attrgetter("row"), attrgetter("at"), attrgetter("data")
@@ -83,7 +85,7 @@ _Others = tuple(
     msgspec.defstruct(f"_{tag}", [], tag_field="type", tag=tag, gc=False) for tag in sorted(_OTHERS)
 )
 _ROWS = frozenset((_Row, _RowData))
-# as this package writes it; other writers may order members differently
+# The beginning of a line as this package writes it. Other writers may order members differently.
 _STATUS_LINE = b'{"type":"row_status",'
 _PROCESSED = frozenset(("completed", "failed", "skipped"))
 _OF_STATUS = (
@@ -108,11 +110,11 @@ class Scan:
 
     Afterwards:
 
-    - ``data`` and ``statuses`` are the sides of the table.
-    - ``of_data`` and ``of_status`` have each row's place on a side, by the row's position in the
-      index. The place is NOWHERE for a row without a status record, or in flight.
-    - ``started_us`` has the start of each row's last attempt, in microseconds since the epoch, or
-      NEVER without an attempt.
+    - ``data`` and ``statuses`` are the two sides of the table.
+    - ``of_data`` and ``of_status`` have the place of each row on these sides, in the order of the
+      index. In ``of_status``, the place is NOWHERE for a row in flight or without a status record.
+    - ``started_us`` has the start of each row's last attempt, in microseconds since 1970. The start
+      is NEVER for a row without an attempt.
     """
 
     def __init__(self, rows: RowSequence, history: History, options: Options, parts: Parts) -> None:
@@ -131,7 +133,7 @@ class Scan:
         self.of_data = array("q", [NOWHERE]) * size
         self.of_status = array("q", [NOWHERE]) * size
         self.started_us = array("q", [NEVER]) * size
-        self._is_started = bytearray(size)  # 1: the row's last status began an attempt
+        self._is_started = bytearray(size)  # 1 if the row's last status began an attempt, else 0
         self._wanted = None if len(rows) == size else bytearray(size)
         if self._wanted is not None:
             for position in rows.view.positions(range(len(rows))):
@@ -144,13 +146,13 @@ class Scan:
         try:
             for records, offsets in self._chunks(history):
                 self._take(records, offsets)
-        except parts.invalid_error:  # a time that is none
-            for _ in history.entries():  # this names the damage
+        except parts.invalid_error:  # the text of a time isn't a time
+            for _ in history.entries():  # reading all entries raises the error that names the line
                 pass
             raise
 
     def _chunks(self, history: History) -> Iterator[tuple[list[Any], list[int]]]:
-        """Records, and the offsets where they begin."""
+        """Yield chunks of records, and the offsets where the records begin."""
         decode = _decoder(exact=self._exact)
         records: list[Any] = []
         offsets: list[int] = []
@@ -169,7 +171,7 @@ class Scan:
                 offsets += begins[: len(lines)]
             except DECODE_ERRORS:
                 for number in range(len(block.lines)):
-                    history.record(block, number)  # names the damage
+                    history.record(block, number)  # raises the error that names the line
                 raise
             blocks += 1
             if len(records) >= _CHUNK_RECORDS or blocks > _MAX_BLOCKS:
@@ -249,12 +251,16 @@ class Scan:
         times_us: memoryview,
         offsets: list[int],
     ) -> tuple[list[_Status], array[int], list[float | None]]:
-        """Store the places of latest statuses and the starts of attempts, in the order of the file.
+        """Store the places of the rows' latest statuses, and the starts of attempts.
 
-        Returns the latest statuses, the times when they ended the row (microseconds, or NEVER), and
-        the durations of the attempts that they ended. A duration is None if no attempt was ended,
-        or if the end is unknown. The rules are those of
-        :class:`~journal.history.durations.LastAttempts`.
+        Returns three columns in the order of the file:
+
+        - the latest statuses,
+        - the times when these statuses ended the row, in microseconds, or NEVER,
+        - the durations of the attempts that these statuses ended. A duration is None if the status
+          ended no attempt, or if the end is unknown.
+
+        The rules are the same as in :class:`~journal.history.durations.LastAttempts`.
         """
         of_status, started_us, is_started = self.of_status, self.started_us, self._is_started
         status_at = self._status_at
@@ -291,14 +297,14 @@ class Scan:
 
 
 def _is_end(record: _Status) -> bool:
-    """Whether the status ended an attempt at a known time, if an attempt was in progress."""
+    """Return whether the status ends an attempt in progress at a known time."""
     if record.status == "pending" and (record.error_code is None or record.given_back):
         return False
     return not is_word_of_policy(record.error_code, record.error_message)
 
 
 def _place(places: array[int], positions: list[int], first: int) -> int:
-    """Store the places of rows, counted from ``first``. Returns the next free place."""
+    """Store the places of rows. The first row gets the place ``first``. Returns the next place."""
     end = first + len(positions)
     if positions and positions == list(range(positions[0], positions[0] + len(positions))):
         places[positions[0] : positions[-1] + 1] = array("q", range(first, end))
