@@ -79,9 +79,9 @@ def _line_type(columns: dict[str, int]) -> GenericAlias:
 class FlatRows:
     """The rows of some jobs as flat dicts. They can be iterated several times.
 
-    - ``columns``: a dict from each column's name to the kinds of its values (0: only nulls). If
-      columns were selected, they are in the given order. Otherwise the columns of the data come
-      first, in the order in which they occur, and then the columns of the journal.
+    - ``columns``: a dict from each column's name to the kinds of its values, or 0 if all values are
+      null. Selected columns are in the given order. Without a selection, the columns of the data
+      are first, in the order in which they occur. The columns of the journal follow.
     - ``own``: the names in ``columns`` that belong to the journal's columns.
     - ``key``: the names of the columns that identify a row, and the name of the status column.
       ``key`` is empty if one of these columns isn't in the table.

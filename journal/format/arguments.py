@@ -209,10 +209,10 @@ def row_items(row_data: Any) -> Iterator[Any]:
 
 
 def new_row(place: int, item: Any, next_number: int, keys: Collection[str] = ()) -> NewRow:
-    """The row for element ``place`` of what a caller gives as rows.
+    """Make the row for ``item``, which is number ``place`` of the items that a caller gives.
 
-    ``next_number``: the row's number if the item has none. ``keys``: members of the data by which
-    the job knows its rows. The caller checks that the number isn't in use. Raises
+    If the item has no row number, the row gets ``next_number``. ``keys`` are the members of the
+    data that identify a row of the job. The caller must check that the number isn't in use. Raises
     InvalidValueError.
     """
     data = item.get("data") if type(item) is dict else None

@@ -34,7 +34,7 @@ class Readable(Protocol):
 
 
 class Position(NamedTuple):
-    """A place between two commits: its ``offset`` in bytes, and the ``crc`` in the seal before it."""
+    """A place between two commits: its ``offset`` in bytes, and the ``crc`` in the last seal."""
 
     offset: int
     crc: int

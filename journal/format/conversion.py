@@ -32,18 +32,18 @@ MAX_REPR_BYTES = 1 << 20
 def to_json(value: Any, *, any_keys: bool = False) -> Any:
     """Convert ``value`` to a JSON value. Values that JSON can't hold are returned unchanged.
 
-    - Types that msgspec knows become what msgspec writes: dataclasses, Structs, attrs classes,
-      TypedDicts and enums; dates and times as ISO 8601 text; UUIDs as text; bytes as base64;
-      tuples, named tuples and deques as lists. Sets become lists in the order of their elements'
-      JSON text.
+    - Dataclasses, Structs, attrs classes, TypedDicts and enums become what msgspec writes for them.
+    - Dates and times become ISO 8601 text. UUIDs become text. Bytes become base64 text.
+    - Tuples, named tuples and deques become lists. Sets become lists, sorted by the JSON text of
+      their elements.
     - Decimals become numbers with all their digits.
     - Subclasses of text, numbers, lists and dicts become their base types. Paths become text.
     - Models of pydantic are converted by ``model_dump(mode="json")``.
     - Scalars and arrays of NumPy, pandas, polars, pyarrow and the like are converted by their
       ``item()`` or ``tolist()``. NaN, NaT and NA in them become null. Data frames become lists of
       objects.
-    - With ``any_keys``, keys of dicts may be numbers, dates, enums or UUIDs, and become text.
-      Raises TypeError if two keys become the same text.
+    - With ``any_keys``, dicts may have numbers, dates, enums or UUIDs as keys. These keys become
+      text. Raises TypeError if two keys become the same text.
     """
     if type(value) in SCALARS:
         return value

@@ -214,7 +214,7 @@ def decode_header(head: bytes) -> JobRecord | None:
     """Return the job record in ``head``, the first bytes of a file.
 
     Returns None if ``head`` doesn't contain the whole record, or if anything is wrong with the
-    record. After None, the caller must examine the file.
+    record. If the result is None, the caller must examine the file.
     """
     end = head.find(b"\n")
     if end < 0:
@@ -241,7 +241,7 @@ def decode_job_level(line: bytes) -> JobLevelRecord:
 
 
 def _why_undecodable(line: bytes, error: Exception) -> UndecodableError | UnknownRecordError:
-    """Return the error for a line that msgspec refused: a record of a newer format, or no record."""
+    """Return the error for a line that msgspec refused: a newer record, or no record at all."""
     try:
         kind = _decode_kind(line)
     except DECODE_ERRORS:

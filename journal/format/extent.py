@@ -45,7 +45,7 @@ def blocks_between(file: JournalFile, begin: Position, end: Position) -> Iterato
 def records_between(
     file: JournalFile, begin: Position, end: Position
 ) -> Iterator[tuple[int, bytes, Record]]:
-    """Yield the lines from ``begin`` to ``end``: each line's offset, text without LF, and record."""
+    """Yield the lines from ``begin`` to ``end``: the offset, text without LF, and record."""
     for block in blocks_between(file, begin, end):
         offset = block.offset
         for line in block.lines:

@@ -49,7 +49,10 @@ def idempotency_key(row_id: str, row: AnyRow, keyed: JobRecord | None) -> str:
 
 
 def own_key_text(value: Any) -> str:
-    """Return an idempotency key that the caller chose. Text is unchanged; other values become JSON."""
+    """Return an idempotency key that the caller chose, as text.
+
+    Text is unchanged. Other values become JSON.
+    """
     return value if isinstance(value, str) else encode_by_value(value).decode()
 
 
@@ -76,7 +79,7 @@ def next_key(key: str, keys: int, nonce: str | None) -> str:
 
     ``keys`` counts the keys that the row has had. The new keys of a row are ``KEY#2``, ``KEY#3``,
     and so on. With ``nonce``, the new keys are ``KEY#2.NONCE`` and so on. A nonce is needed if
-    another row may have the key without the nonce.
+    another row might have the same key without it.
     """
     first = key.rpartition("#")[0] if keys > 1 else key
     return f"{first}#{keys + 1}" if nonce is None else f"{first}#{keys + 1}.{nonce}"

@@ -150,7 +150,7 @@ def names_of(keys: Iterable[Key], known: Iterable[str] = JOURNAL_COLUMNS) -> dic
 
 
 def _grouped(keys: Iterable[Key]) -> list[Key]:
-    """Return the keys in the order in which they occur, but with all members of an object together."""
+    """Return the keys in the order of occurrence, but with all members of an object together."""
     ranks: dict[tuple[bool, tuple[str, ...]], int] = {}
     ordered = []
     for own, path in keys:

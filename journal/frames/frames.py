@@ -42,8 +42,8 @@ def pandas_frame(table: Any) -> Any:
 def array_of_records(table: Any) -> Any:
     """Make a NumPy array of dataclass instances, one for each row.
 
-    ``pandas.DataFrame`` makes columns from the fields of dataclasses. It doesn't accept Arrow's C
-    stream.
+    ``pandas.DataFrame`` doesn't accept Arrow's C stream. But it makes columns from the fields of
+    dataclasses.
     """
     import numpy as np  # noqa: PLC0415  (comes with the libraries that ask for an array)
     import pyarrow as pa  # noqa: PLC0415  (an extra)

@@ -101,9 +101,8 @@ class Parts:
         if order is None:
             return column
         if column.nbytes > _LARGE_BYTES and self._pa.types.is_string(column.type):
-            column = column.cast(
-                self._pa.large_string()
-            )  # the result may exceed an array of strings
+            # The result may be too large for an array of normal strings.
+            column = column.cast(self._pa.large_string())
         return self._compute.take(column.combine_chunks(), order)
 
     def row_ids(self, job_id: str, numbers: list[int]) -> Part:

@@ -218,7 +218,7 @@ class JournalFile(Descriptor):
     """
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
-        """Open the file. Raises ``OSError``, since only the caller knows what a missing file means."""
+        """Open the file. Raises ``OSError``: only the caller knows what a missing file means."""
         flags = system.os.O_RDWR | system.os.O_APPEND
         if create:
             flags |= system.os.O_CREAT | system.os.O_EXCL
@@ -280,8 +280,8 @@ class JournalFile(Descriptor):
     def size_at_path(self) -> int | None:
         """Return the size of this file if the path still names the file, else None.
 
-        A missing LF is counted (see ``unended_at``). This method makes only one system call, since
-        each commit calls it first.
+        If the last commit lacks its LF, the LF is counted (see ``unended_at``). This method makes
+        only one system call, since each commit calls it first.
         """
         try:
             stat = system.os.stat(self._path_text)
@@ -347,7 +347,10 @@ class JournalFile(Descriptor):
             offset += len(piece)
 
     def read_line(self, offset: int) -> bytes:
-        """Return the line at ``offset`` without its LF. Raises StorageError if the LF is missing."""
+        """Return the line at ``offset`` without its LF.
+
+        Raises StorageError if the LF is missing.
+        """
         try:
             data = system.os.pread(self.fd, 1024, offset)  # enough for most lines
             end = data.find(b"\n")
@@ -469,7 +472,7 @@ class Stream(Descriptor):
         super().__init__(path, system.os.open(path, system.os.O_RDONLY))
 
     def read(self, length: int) -> bytes:
-        """Read the next bytes, up to ``length``. Returns ``b""`` at the end. Raises StorageError."""
+        """Read the next bytes, up to ``length``, or ``b""`` at the end. Raises StorageError."""
         with refusals_of(self.path, "read"):
             return system.os.read(self.fd, length)
 

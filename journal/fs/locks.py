@@ -46,7 +46,7 @@ class DirectoryLock(Descriptor):
     """
 
     def __init__(self, directory: Path, *, to_rename: bool = False, to_look: bool = False) -> None:
-        """Open the file or directory that is locked. Raises ``OSError``.
+        """Open the directory, or on Windows the file, to be locked. Raises ``OSError``.
 
         With ``to_rename``, the directory may be renamed while the lock is held. With ``to_look``,
         the caller may only call :meth:`is_held`.

@@ -48,7 +48,7 @@ def whole_file(
 
     Raises StorageError. Raises InvalidValueError, before the block, if ``path``
 
-    - exists, unless ``force`` is given and it is a regular file,
+    - exists (unless ``force`` is given and ``path`` is a regular file),
     - is one of a job's own files,
     - is in a directory that doesn't exist,
     - leads through a link of another user.

@@ -1,4 +1,4 @@
-"""The standard streams: their encoding, and what they do if they are a terminal or a pipe."""
+"""The standard streams: sets their encoding, and finds out whether they have a reader."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ if sys.platform == "win32":
     def is_closed_pipe(error: OSError) -> bool:
         """Return whether the error of a write says that nobody reads standard output any more.
 
-        The C runtime reports EINVAL for this, and also for different causes.
+        The C runtime reports EINVAL, which can have other causes, too.
         """
         if error.errno != errno.EINVAL or error.filename is not None:
             return isinstance(error, BrokenPipeError)

@@ -35,7 +35,7 @@ _SET = rb"a sync is under way or has failed behind byte ([0-9]{1,19}), boot (.*?
 
 
 class SyncMark(Descriptor):
-    """The mark beside a journal. The caller must hold the commit lock. Methods raise ``OSError``."""
+    """The mark beside a journal. Hold the commit lock to use it. Methods raise ``OSError``."""
 
     def __init__(self, directory: Path, journal: JournalFile) -> None:
         """Open the mark, or make a clear mark that belongs to the journal's owner.

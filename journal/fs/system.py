@@ -59,7 +59,7 @@ else:
         return os.uname().nodename
 
     def user_name() -> str:
-        """Return the name of the user who runs this process, or the user's number if it has none."""
+        """Return the name of the user who runs this process, or the number if there is no name."""
         try:
             return pwd.getpwuid(os.getuid()).pw_name
         except KeyError:
@@ -76,7 +76,7 @@ if sys.platform == "darwin":
 elif sys.platform == "win32":
 
     def boot_id() -> str:
-        """Return "". Windows reports only the time of the boot, which changes with the clock."""
+        """Return "". Windows only reports the time of the boot. If the clock is set, it changes."""
         return ""
 else:
 

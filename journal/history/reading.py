@@ -1,8 +1,8 @@
 """Reads records and log messages of verified commits, in the order in which they were written.
 
 The index contains only the present state of a job. A :class:`History` reads the records that led to
-this state. It needs constant memory, and can begin at any position. So a program can follow a
-running job.
+this state. A History needs constant memory, and can begin at any position. So a program can follow
+a running job.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class Entry(NamedTuple):
 
 
 class History:
-    """A journal up to the commit that was the last when this object was made.
+    """A journal up to its last commit at the time when this object was made.
 
-    A later History can continue at ``end``. The methods raise StorageError. If somebody has changed
-    the file, they raise JournalDamagedError.
+    To read later commits, make a new History and continue at the ``end`` of this one. The methods
+    raise StorageError. If somebody has changed the file, they raise JournalDamagedError.
     """
 
     def __init__(self, journal: Journal) -> None:

@@ -50,7 +50,7 @@ class Latencies:
         self._bins.update(other._bins)
 
     def quantile_s(self, share: float) -> float | None:
-        """Return a quantile: a share (0 to 1) of all durations is not longer than the result.
+        """Return the quantile ``share`` (0 to 1) of all durations, in seconds.
 
         Returns ``None`` if there are no durations.
         """
@@ -143,7 +143,7 @@ class JobEvent(NamedTuple):
 
 
 def _run_text(details: object) -> str | None:
-    """Return a text that names the process of a run, or None if ``details`` aren't of a run."""
+    """Return a text that names the process of a run, or None if ``details`` describe no run."""
     match details:
         case {"run": {"host": host, **run}}:
             words = {"user": "by", "pid": "as process", "version": "with rowjournal"}

@@ -88,18 +88,19 @@ class Salvage:
 
     These lines are not kept:
 
-    - A commit with the same seal as a kept commit. It is a copy of that commit.
-    - A commit that continues a kept commit, if this isn't the last kept commit. It belongs to a
-      different history of the job, and is lost.
+    - A commit with the same seal as a kept commit. Such a commit is a copy of the kept commit.
+    - A commit that continues an earlier commit than the last kept commit. Such a commit belongs to
+      a different history of the job, and is lost.
 
-    If only the number, the outcome or a step of a row is left, the row gets a **placeholder**: a row
-    without data, with the checksum ``LOST_CHECKSUM``. The placeholder has the row's status, or
-    needs_review if the status is lost. So the number isn't given to another row, and finished work
-    isn't repeated. If a later record gave the row new data, this record is kept, and the row is
-    complete.
+    If only the number, the outcome or a step of a row is left, the row gets a **placeholder**. This
+    is a row without data, with the checksum ``LOST_CHECKSUM``. The placeholder has the row's
+    status, or needs_review if the status is lost. So the number isn't given to another row, and
+    finished work isn't repeated. If a later record gave the row new data, this record is kept, and
+    the row is complete.
 
-    Only a redo gives a completed row another status. If a kept record does this without a redo, and
-    records may be lost, the redo must be among the lost records. It is written again.
+    Only a redo gives a completed row another status. If a kept record gives a completed row another
+    status without a redo, and records may be lost, then the redo is among the lost records. The
+    redo is written again.
     """
 
     def __init__(self, directory: Path, source: JournalFile, journal: Journal) -> None:

@@ -468,7 +468,7 @@ class Journal(Recovery):
         return True
 
     def _check_end(self, file: JournalFile) -> None:
-        """Raise StorageError if the path names a different file, or if another program wrote to it."""
+        """Raise StorageError if another program has replaced the file or written to the file."""
         size = file.size_at_path()
         if size != self._buffer_at or not self._has_our_seal(file):
             self._foreign = size is not None

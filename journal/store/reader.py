@@ -69,7 +69,7 @@ class Reader:
         return Position(self._end, self._end_crc)
 
     def acquire(self) -> None:
-        """Take the mutex. Raises JobLockedError if another thread keeps a batch open for too long."""
+        """Take the mutex. Raises JobLockedError if another thread keeps a batch open too long."""
         taken: list[bool] = []
         try:  # one call of C code takes the mutex, as in Journal.__enter__
             taken.extend(map(self.mutex.acquire, (True,), (self._lock_timeout_s,)))
@@ -171,7 +171,7 @@ class Reader:
             )
 
     def _ends_with_seal(self, file: JournalFile, size: int) -> bool:
-        """Return whether a torn tail that was read before may now be a commit of the same length."""
+        """Return whether a torn tail that was read before may be a commit by now."""
         end = file.read_at(size - SEALED_END_BYTES, SEALED_END_BYTES)
         return SEALED_LINE_END.search(end + b"\n") is not None  # the LF may be missing
 

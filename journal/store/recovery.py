@@ -38,7 +38,7 @@ class Recovery(Reader):
         return super()._open()
 
     def _lock_and_recover(self) -> None:
-        """Lock the file at the path, read the commits of other writers, and put the file in order."""
+        """Lock the file at the path, read the commits of others, and put the file in order."""
         while True:
             file = self._file
             if file is None or not file.writable:  # the file may have become writable

@@ -344,7 +344,7 @@ class RowSequence(_Base):
 
 
 def window_reader(file: JournalFile) -> Read:
-    """Return a function that reads lines through a window of the file. The window moves as needed."""
+    """Return a function that reads lines through a window of the file, and moves the window."""
     start, data = 0, b""
     length = 1024  # grows while the window is used, so that reading one row is cheap
 

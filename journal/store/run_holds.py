@@ -111,7 +111,7 @@ class RunHolds:
         return True
 
     def mark(self, taken: Taken, *, keep: bool = False, by_hand_from: int | None = None) -> None:
-        """Set ``is_kept`` and ``by_hand_from`` of the hold. Call this after the commit has begun."""
+        """Set ``is_kept`` and ``by_hand_from`` of the hold. Call this when the commit has begun."""
         with _mutex:
             if taken.hold is not None:
                 taken.hold.is_kept, taken.hold.by_hand_from = keep, by_hand_from

@@ -1,4 +1,4 @@
-"""The run lock of a job. A run holds it while it works on the job: one run at a time.
+"""The run lock of a job. A run holds the lock while it works, so a job has one run at a time.
 
 The run lock is the lock of the job's directory. If the process dies, the system releases the lock.
 The file ``run.lock`` only names the holder, for messages.

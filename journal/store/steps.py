@@ -162,10 +162,10 @@ def begin_step(
 ) -> RowStep | None:
     """Record ``logs``, and that an attempt begins a step.
 
-    If the step is already done, the step is returned instead. If this same attempt has done the
-    step, the attempt has used the name for two steps. Then a failed second start is recorded and
-    returned, and the row needs a review, because a later attempt couldn't distinguish the two
-    steps. The first step stays done.
+    If another attempt has done the step, nothing is recorded, and the step is returned. If this
+    same attempt has done the step, the attempt has used one name for two steps. Then a failed
+    second start is recorded and returned. The row needs a review, because a later attempt couldn't
+    distinguish the two steps. The first step stays done.
 
     With ``idempotent``, the start isn't recorded, and a step in doubt may begin again. Raises
     RowNotFoundError, AttemptEndedError and StepInDoubtError.

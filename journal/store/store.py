@@ -116,7 +116,7 @@ class Store:
             raise ServiceClosedError("this JobService is closed: open a new one")
 
     def peek(self, job_id: str) -> Journal:
-        """Return the job's journal, which the store doesn't keep open. Use this to read many jobs."""
+        """Return the job's journal, but don't keep it open. Use this to read many jobs."""
         with self._mutex:
             self.check_open()
             return self._journals.get(job_id) or self._new_journal(job_id)
@@ -182,7 +182,7 @@ class Store:
         return filter(is_job_id, self.directory_names())
 
     def directory_names(self) -> Iterator[str]:
-        """Yield the names of all directories with a journal, including names that aren't job ids."""
+        """Yield the names of all directories with a journal, even names that aren't job ids."""
         return filter(self.holds_job, self.subdirectories())
 
     def subdirectories(self) -> Iterator[str]:
@@ -238,7 +238,7 @@ class Store:
         self.make(job_id, build)
 
     def make(self, job_id: str, build: Callable[[Path], None]) -> None:
-        """Create a job as :meth:`create` does. ``build(directory)`` must make and sync all files."""
+        """Create a job like :meth:`create`. ``build(directory)`` must make and sync all files."""
         target = self.directory(job_id)
         with handles.refusals_of(target, "create"):
             directory, lock = self._stage(target, job_id)

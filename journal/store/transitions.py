@@ -299,8 +299,9 @@ def put_row_data(
     """Give a row new data, and with ``new_key`` also a new idempotency key.
 
     If ``data`` is None, the row keeps its data. All copies of the job make the same new key, unless
-    a nonce is added. A nonce is added if the key might not be unique. A caller's own key may look
-    like the new key of another row. A repair may have lost the record that used this key.
+    a nonce is added. A nonce is added if the key might not be unique, for two reasons: a caller's
+    own key may look like the new key of another row, and a repair may have lost the record that
+    used this key.
     """
     number = row.row_number
     position = position_of(journal, number)

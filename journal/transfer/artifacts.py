@@ -44,8 +44,8 @@ class Artifacts:
     - ``new``: the names of files that were missing here.
     - ``differing``: the names of files that differ between the copies.
     - ``left_out``: the names of files that can't be packed, or were removed during the pull.
-    - ``backups``: a dict. Its keys are names in ``differing``. Each value is the new name of the
-      version that didn't keep the name.
+    - ``backups``: a dict from a name in ``differing`` to the name of the backup, as described
+      above.
     """
 
     def __init__(self, ours: Copy, theirs: Copy) -> None:

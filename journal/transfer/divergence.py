@@ -256,7 +256,7 @@ class RowChanges:
         return unknown[::-1]
 
     def end_with(self, row: int, changes: list[Change]) -> bool:
-        """Return True if ``changes`` have the row's last status, or if they have no status at all."""
+        """Return True if ``changes`` have the row's last status, or have no status at all."""
         last = [c for c in changes if c.is_status][-1:]
         return not last or last == [c for c in self._of[row] if c.is_status][-1:]
 

@@ -126,8 +126,8 @@ class Plan:
     - ``added``: rows that only the other copy has, ascending.
     - ``renumbered``: a dict from the number here to the number there, for the rows in ``added``
       whose numbers differ.
-    - ``doubtful``: the rows in ``renumbered`` that may be the same row as the row here with their
-      old number. Damage has destroyed the data of one of the two rows.
+    - ``doubtful``: the rows in ``renumbered`` whose old number belongs to a row here that may be
+      the same row. Damage has destroyed the data of one of the two rows.
     - ``reviews``: a dict from a row that the merge puts in review to the error code of the review.
     - ``doubted``: a dict from a row of ours in ``reviews`` to the row in ``doubtful`` that may be
       the same row.
@@ -191,7 +191,7 @@ class Plan:
     # --- added rows
 
     def _match_added(self) -> dict[int, int]:
-        """Match the rows that both copies added, by key. Number the rows that only they added.
+        """Match the rows that both copies added, by key. Number rows that only the other added.
 
         Returns a dict from our number of each added row to the row's number in the other copy.
         """
@@ -329,7 +329,7 @@ class Plan:
         return len(known) < 2
 
     def _did_no_more_than_skip(self, number: int, mine: list[Change], last: Change) -> bool:
-        """Return whether both copies skipped the row, and only the other copy had tried it before."""
+        """Return whether both copies skipped the row, and our copy had not tried it before."""
         here = self.our_status(number)
         is_agreed = here is not None and here.status == last.status == "skipped"
         return is_agreed and _is_all_skips(mine)
@@ -461,7 +461,7 @@ class Plan:
         return change_id(self.theirs, self._their_row_at(number))
 
     def their_steps(self, number: int) -> list[tuple[str, RowStepRecord]]:
-        """Return the records of the row's steps since the other copy's last redo, with their ids."""
+        """Return the other copy's records of the row's steps since its last redo, with ids."""
         position = self._their_index.position_of(self._their_number(number))
         assert position is not None
         offsets = self._their_index.columns.offsets_of_steps(position)

@@ -110,7 +110,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_files(manifest: Manifest, path: str | PathLike[str]) -> None:
-    """Check that a pack may have the files in a manifest. Otherwise raise PackError about ``path``."""
+    """Check that a pack may have the files in a manifest. Raises PackError about ``path``."""
     names = [file.name for file in manifest.files]
     if names[:1] != [JOURNAL_NAME] or manifest.files[0].size_bytes != manifest.offset:
         raise PackError(path, f"its manifest doesn't begin with a whole {JOURNAL_NAME}")

@@ -385,7 +385,7 @@ def _rename_info(flags: int, target: str) -> ctypes.Structure:
 
 
 def unlink(name: _Path, *, dir_fd: int | None = None) -> None:
-    """Remove a file or a link. The name is free at once, even if other programs have the file open."""
+    """Remove a file or a link. Its name is free at once, even if a program has the file open."""
     _patiently(_remove, _place(name, dir_fd))
 
 

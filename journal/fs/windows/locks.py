@@ -1,4 +1,4 @@
-"""Locks of files on Windows, with the names of the modules ``fcntl`` and ``filelock``.
+"""Locks files on Windows. The functions have the names of those in ``fcntl`` and ``filelock``.
 
 To lock a file, two bytes far after the end of any file are locked. Windows enforces locks: other
 handles can neither read nor write a locked byte (page "LockFileEx function"). "Locking a region
