@@ -42,7 +42,7 @@ if sys.platform == "win32":
         return False
 
     def is_closed_pipe(error: OSError) -> bool:
-        """Return whether the error of a write says that nobody reads standard output any more.
+        """Return whether a write failed because nobody reads standard output any more.
 
         The C runtime reports EINVAL, which can have other causes, too.
         """
@@ -72,5 +72,5 @@ else:
         return any(event & select.POLLERR for _, event in poll.poll(0))
 
     def is_closed_pipe(error: OSError) -> bool:
-        """Return whether the error of a write says that nobody reads standard output any more."""
+        """Return whether a write failed because nobody reads standard output any more."""
         return isinstance(error, BrokenPipeError)

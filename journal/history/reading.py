@@ -115,7 +115,7 @@ class History:
         journal, so a binary search finds the position in a few reads.
         """
         before = START
-        low, high = 0, self.end.offset  # no position between ``before`` and ``low`` is a better one
+        low, high = 0, self.end.offset  # no position between ``before`` and ``low`` is better
         while high - low > 1:
             middle = (low + high) // 2
             found = self.position_before(middle, Position(low, before.crc))

@@ -91,11 +91,8 @@ class Heads:
         self._names: list[str] = []
         self._created_us = array("q")  # since 1970
         self._statuses = bytearray()  # positions in _STATUSES
-        self._states: States = (
-            array("q"),
-            array("q"),
-            array("q"),
-        )  # of journals before they were read
+        # The states of the journals before they were read.
+        self._states: States = (array("q"), array("q"), array("q"))
         self._new = 0  # how many heads were read from journals
 
     def load(self, job_ids: Iterable[str], *, with_status: bool) -> list[str]:

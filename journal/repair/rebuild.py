@@ -85,9 +85,8 @@ def repair_job(
             if not locks.wait_for_lock(file, lock_timeout_s):
                 raise JobLockedError(directory.name, lock_timeout_s)
             file.claim()
-            directories.remove_tree(
-                directory / REPAIR_STAGING_NAME
-            )  # a repair that died may have left it
+            # A repair that died may have left the staging directory.
+            directories.remove_tree(directory / REPAIR_STAGING_NAME)
             regions = survey(file, file.size_bytes())
             report = report_on(directory, file, regions)
             for finding in report.findings:

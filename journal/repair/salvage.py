@@ -1,4 +1,4 @@
-"""Writes those parts of a damaged journal that can be trusted to a new journal."""
+"""Writes a new journal from those parts of a damaged journal that can be trusted."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ class Salvage:
     These lines are kept:
 
     - Commits that match their seals. A single flipped bit is restored.
-    - A row in a broken commit, if the checksum of the row matches, and if the row's number fits the
-      numbers of the rows before and after it.
+    - A row in a broken commit, if the row's checksum matches, and its number fits the rows before
+      and after it.
 
     These lines are not kept:
 

@@ -1,7 +1,7 @@
 """Adds, starts or completes many rows in one commit.
 
-The records and rules are those of ``transitions.py``. For many rows, these functions are faster:
-they do less for each row, and read rows through a window of the file.
+The records and rules are the same as in ``transitions.py``. For many rows, these functions are
+faster: they do less for each row, and read rows through a window of the file.
 
 Call each function in a separate ``with journal:`` block, like those of ``transitions.py``.
 """
@@ -114,10 +114,10 @@ def complete_rows(journal: Journal, records: Iterable[RowStatusRecord]) -> list[
 
 
 def add_rows(journal: Journal, row_data: Any) -> View:
-    """Append pending rows in the given order, all or none; return a view of the new rows.
+    """Append pending rows in the given order, and return a view of the new rows.
 
-    Raises InvalidValueError, InvalidStateTransition (if the job has ended), and the errors of the
-    iterable.
+    If anything fails, no row is added. Raises InvalidValueError, InvalidStateTransition if the job
+    has ended, and the errors of the iterable.
     """
     let_add(journal)
     index, header = journal.index, journal.index.keyed
@@ -131,13 +131,13 @@ def add_rows(journal: Journal, row_data: Any) -> View:
     for place, item in enumerate(row_items(row_data), 1):
         given = item.get("data") if type(item) is dict and len(item) == 1 else None
         data = plain_json(given) if type(given) is dict else None
-        next_number = index.highest_number + 1  # the iterable may have added rows, too
+        next_number = index.highest_number + 1  # the iterable's own code may have added rows, too
         if data is not None and next_number <= MAX_ROW_NUMBER:  # the usual case, for speed
             number, key = next_number, None
             checksum = sha256(canonical_json(given)).hexdigest()
         else:
             number, checksum, data, key = new_row(place, item, next_number, keys)
-        if index.last_at is not at or not end:  # the iterable has made other changes of this job
+        if index.last_at is not at or not end:  # the iterable's own code has changed this job
             at = journal.now()
             end, end_after_key = row_end(at, nonce=nonce), row_end(at)
         if number <= index.highest_number and index.position_of(number) is not None:

@@ -359,7 +359,7 @@ class Journal(Recovery):
         return self._buffer_at + start
 
     def append_line(self, line: bytes, at: datetime, row: int | None = None) -> int:
-        """Append an encoded record, with its LF, to the open commit; return its offset.
+        """Append an encoded record, with its LF, to the open commit; return the record's offset.
 
         ``row`` is the row number for an error message.
         """

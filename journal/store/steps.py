@@ -209,8 +209,8 @@ def end_step(
     The messages ``logs`` are recorded before the end.
 
     - A result is recorded even if the attempt has ended meanwhile, because the step has happened.
-    - If another attempt, or another copy of the job, has done the step, too, the result is recorded
-      as a log message, and the step that is already recorded is returned.
+    - Another attempt, or another copy of the job, may have done the step, too. Then the result is
+      recorded as a log message, and the step as it is already recorded is returned.
     - If a redo has removed the step, the result is recorded as a log message.
     - An error is not recorded if a later attempt, a person or another copy of the job has already
       recorded a state.

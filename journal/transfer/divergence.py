@@ -55,7 +55,7 @@ class Change(NamedTuple):
     - ``is_work``: True if the side effect may have happened, or somebody has settled the row.
     - ``is_doubt``: True if a person or a handler asked for a review. Reviews because of a merge or
       a policy don't count, since they add no information about the attempt.
-    - ``is_alarm``: True if a log record says that a third copy worked on a row, and the row is
+    - ``is_alarm``: True if this is a log record that a third copy worked on the row, and the row is
       completed in this copy.
     - ``reset``: "retry" or "redo" if a person decided to do the row again.
     - ``is_renumbering``: True for a review whose only reason is that the row got a new number in
