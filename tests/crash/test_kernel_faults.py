@@ -261,6 +261,7 @@ def descriptors():
 root = Path(root)
 service = JobService(root)
 service.skip_row(f"{job_id}:9")
+service.get_rows(job_id)  # Python imports the module, which needs a descriptor
 path = root / job_id / "journal.jsonl"
 before = descriptors()
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
