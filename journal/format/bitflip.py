@@ -79,8 +79,8 @@ def possible_flips(file: Readable, offset: int, end: int, crc: int) -> Iterator[
 
 
 def crc_of(file: Readable, offset: int, end: int, crc: int) -> int:
-    """Return the crc of the bytes from ``offset`` to ``end``, computed with ``crc`` as its start
-    value.
+    """Return the crc of the bytes from ``offset`` to ``end``, computed with the start value
+    ``crc``.
     """
     while offset < end and (data := file.read_at(offset, min(_PIECE_BYTES, end - offset))):
         crc = crc32(data, crc)

@@ -76,7 +76,7 @@ class SyncMark(Descriptor):
         """Return whether the mark is at its path, and was cleared after every sync.
 
         For speed, this call does the work of :meth:`is_at_path` and :meth:`doubtful_from`. If a
-        system call is refused, it returns False. Then call these two methods, which raise the error.
+        system call is refused, it returns False. Then call these two methods: they raise the error.
         """
         try:
             stat = system.os.stat(self._path_text)

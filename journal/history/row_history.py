@@ -64,7 +64,7 @@ class RowAttempt(msgspec.Struct, kw_only=True):
 
 
 class RowHistory(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that a journal contains about one row. Each member is in the order of time.
+    """Everything that a journal contains about one row. Items are in the order of time.
 
     - ``row``: the row as it is now.
     - ``attempts``: the row's attempts.

@@ -89,8 +89,8 @@ class Salvage:
     These lines are not kept:
 
     - A commit with the same seal as a kept commit. Such a commit is a copy of the kept commit.
-    - A commit that continues an earlier commit than the last kept commit. Such a commit belongs to
-      a different history of the job, and is lost.
+    - A commit that continues a kept commit before the last one. Such a commit belongs to a
+      different history of the job, and is lost.
 
     If only the number, the outcome or a step of a row is left, the row gets a **placeholder**. This
     is a row without data, with the checksum ``LOST_CHECKSUM``. The placeholder has the row's

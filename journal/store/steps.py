@@ -210,7 +210,7 @@ def end_step(
 
     - A result is recorded even if the attempt has ended meanwhile, because the step has happened.
     - Another attempt, or another copy of the job, may have done the step, too. Then the result is
-      recorded as a log message, and the step as it is already recorded is returned.
+      recorded as a log message, and the step that is already recorded is returned.
     - If a redo has removed the step, the result is recorded as a log message.
     - An error is not recorded if a later attempt, a person or another copy of the job has already
       recorded a state.
