@@ -54,7 +54,7 @@ class SlimRow(msgspec.Struct, tag_field="type", tag="row", gc=False):
 class SlimRowData(msgspec.Struct, tag_field="type", tag="row_data", gc=False):
     """The fields of a ``row_data`` that the index needs.
 
-    ``created_at``, which a ``row`` doesn't have, shows that the record is a ``row_data``.
+    Decoding also checks ``created_at``, a field that a ``row`` doesn't have.
     """
 
     row: RowNumber

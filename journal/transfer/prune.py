@@ -85,8 +85,8 @@ def prune_jobs(
 
     No file is overwritten. If a file ``JOB_ID.tar.gz`` exists, the pack is ``JOB_ID.2.tar.gz``, and
     so on. But an existing pack with exactly this job is used again. A job with files that a pack
-    can't hold is not deleted. Parts of packs that killed processes left in ``to`` are removed after
-    a day.
+    can't hold is not deleted. This function also removes parts of packs from ``to`` that killed
+    processes left there more than a day ago.
 
     Raises InvalidValueError before anything is deleted: if ``to`` isn't a directory, or is in the
     directory of a job, or if ``before`` has no time zone.
