@@ -12,14 +12,16 @@ from journal.fs.handles import Descriptor, close_fd, open_regular, storage_error
 from journal.fs.names import RUN_LOCK_NAME
 
 LOCK_TIMEOUT_S = 10.0  # how long a call waits for a lock by default
-# No system call waits for a lock up to a timeout. So the lock is polled. The pauses between two
-# polls don't grow: if they did, a process that has waited for long would get the lock less often
-# than processes that came later.
-# A pause has this length, plus a random time up to twice as long, so that the processes take turns.
-_PAUSE_NS = 50_000
-# After a wait of this time, the holder has probably opened a batch. Polling is slower from then on.
-_LONG_WAIT_S = 1.0
-_LONG_PAUSE_S = 0.000_5
+# No system call waits for a lock up to a timeout. So the lock is polled: once after a short pause,
+# since a commit takes less than a millisecond, and then after longer ones. Short pauses alone would
+# hand the lock over after nearly each commit. Then many processes that commit all the time would take
+# four times as long, since each has to wake up, and to read the commits of the others.
+# The pauses don't grow further: if they did, a process that has waited for long would get the lock
+# less often than processes that came later.
+_FIRST_PAUSE_NS = 100_000
+_PAUSE_NS = 5_000_000
+# A random time up to this factor is added to a pause, so that the processes take turns.
+_JITTER = 2
 
 
 class LockFile(Descriptor):
@@ -132,12 +134,12 @@ def wait_for_lock(file: Descriptor, timeout_s: float) -> bool:
     if file.try_lock():
         return True
     begin_s = now_s = time.monotonic()
-    while now_s < begin_s + timeout_s:
-        is_long = now_s - begin_s > _LONG_WAIT_S
+    pause_ns = _FIRST_PAUSE_NS
+    while (left_s := begin_s + timeout_s - now_s) > 0:
         # The last digits of the clock serve as the random number.
-        jitter_ns = time.perf_counter_ns() % (2 * _PAUSE_NS)
-        time.sleep(_LONG_PAUSE_S if is_long else (_PAUSE_NS + jitter_ns) / 1e9)
+        jitter_ns = time.perf_counter_ns() % (_JITTER * pause_ns)
+        time.sleep(min((pause_ns + jitter_ns) / 1e9, left_s))
         if file.try_lock():
             return True
-        now_s = time.monotonic()
+        pause_ns, now_s = _PAUSE_NS, time.monotonic()
     return False

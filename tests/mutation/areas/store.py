@@ -204,8 +204,8 @@ PATCHES = [
     Patch(
         "a lock that is taken is waited for",
         "fs/locks",
-        "    while now_s < begin_s + timeout_s:\n",
-        "    while False:\n",
+        "    while (left_s := begin_s + timeout_s - now_s) > 0:\n",
+        "    while left_s := 0:\n",
         PROCESSES,
     ),
     Patch(
