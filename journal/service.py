@@ -1347,7 +1347,7 @@ def _history_of(journal: Journal) -> History:
 
 
 def _spent(cost_cents: Cost | None, usage: Usage | None) -> dict[str, Any]:
-    """The members of a record about what an attempt has cost. Raises InvalidValueError."""
+    """Return the members of a record that state what an attempt has cost. Raises InvalidValueError."""
     return {"cost_cents": check_cost(cost_cents), "usage": check_usage(usage)}
 
 

@@ -1,6 +1,6 @@
 """HTML of jobs and rows for notebooks: small, without scripts, for light and dark backgrounds.
 
-Text has the notebook's own colour. Other colours are only used next to text. All values are escaped
+Text has the notebook's own colour. Text itself has no other colours. All values are escaped
 and shortened.
 """
 

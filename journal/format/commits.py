@@ -130,7 +130,7 @@ def _end_of_commits(chunk: bytes, position: Position) -> tuple[Position, int]:
 
 
 def _hex(crcs: list[int]) -> bytes:
-    """The digits that seals state for these crcs, separated by bars."""
+    """Return the hex digits of these crcs as seals have them, separated by ``|``."""
     values = array("I", crcs)
     if sys.byteorder == "little":
         values.byteswap()

@@ -386,7 +386,9 @@ def as_review(outcome: Outcome, code: str, problem: str) -> Outcome:
 
 
 def in_doubt(outcome: Outcome, code: str, doubt: str) -> Outcome:
-    """The outcome of an attempt that ended with a step in doubt: a review with the same fields.
+    """Turn the outcome of an attempt that ended with a step in doubt into a review.
+
+    The review keeps the fields of the outcome.
 
     ``doubt``: the message about the step.
     """

@@ -78,7 +78,7 @@ class Workers(Protocol):
         """The claim for the next row to dispatch. All rows of a call have the same claim."""
 
     def flush(self) -> None:
-        """Start the last call for the dispatched rows, even if it isn't full."""
+        """Start a last call with the dispatched rows that are left, even if they are few."""
 
     def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:
         """Ask an attempt to end now.
