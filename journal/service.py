@@ -429,7 +429,7 @@ class JobService:
         Each row is written when the iterable yields it, so a generator of millions of rows needs
         little memory. Other writers wait until the iterable has ended. The iterable itself may read
         and change this job. It then finds the rows that it has already yielded. Its changes become
-        part of the same commit.
+        part of the same commit. It must not yield rows inside a batch that it has opened itself.
 
         Raises InvalidStateTransition for a job that has ended. Exceptions of the iterable are
         raised unchanged.

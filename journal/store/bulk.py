@@ -128,7 +128,14 @@ def add_rows(journal: Journal, row_data: Any) -> View:
     nonce = system.nonce()[:8] if journal.end else None
     at, end, end_after_key = index.last_at, b"", b""
     sha256 = load_sha256()
+    depth = journal.depth
     for place, item in enumerate(row_items(row_data), 1):
+        if journal.depth > depth:  # the end of that batch would undo the row, if it fails
+            raise InvalidValueError(
+                "row_data",
+                f"element {place}",
+                "was yielded inside a batch that the iterable has opened: yield it after the batch",
+            )
         given = item.get("data") if type(item) is dict and len(item) == 1 else None
         data = plain_json(given) if type(given) is dict else None
         next_number = index.highest_number + 1  # the iterable's own code may have added rows, too

@@ -108,6 +108,11 @@ class Journal(Recovery):
         return self._depth > 0
 
     @property
+    def depth(self) -> int:
+        """How many blocks are open, one inside the other."""
+        return self._depth
+
+    @property
     def in_own_commit(self) -> bool:
         """Whether the calling thread has a commit open."""
         return self._owner == get_ident()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +143,20 @@ def test_a_bad_row_is_refused_before_the_next_one_is_taken(service: JobService) 
     with pytest.raises(InvalidValueError, match="row 7"):
         service.create_rows("j", rows())
     assert taken == list(range(1, 8))
+
+
+def test_a_row_that_is_yielded_inside_a_batch_of_the_iterable_is_refused(
+    service: JobService,
+) -> None:
+    def rows() -> Iterator[dict[str, Any]]:
+        yield {"data": {"n": 1}}
+        with suppress(KeyError), service.batch("j"):
+            yield {"data": {"n": 2}}
+            raise KeyError
+        yield {"data": {"n": 3}}
+
+    with pytest.raises(InvalidValueError, match="element 2"):
+        service.create_rows("j", rows())
+    assert in_file(service) == []
+    service.create_rows("j", numbered(3))
+    assert in_file(service) == [(1, 1), (2, 2), (3, 3)]

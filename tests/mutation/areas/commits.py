@@ -6,6 +6,13 @@ from mutation.patch import FAULTS, PROCESSES, Patch
 
 PATCHES = [
     Patch(
+        "no row is added inside a batch of its iterable",
+        "store/bulk",
+        "        if journal.depth > depth:",
+        "        if False:",
+        "tests/store/test_new_rows.py",
+    ),
+    Patch(
         "a commit begins with a look at the file's name, its size and its seal",
         "store/recovery",
         "            and file.ends_as(self._end, self._seal)\n",
