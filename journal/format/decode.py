@@ -31,7 +31,6 @@ from journal.format.records import (
 )
 from journal.format.seal import content_crc, stated_crc
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
-from journal.ids import MAX_ROW_NUMBER
 from journal.model import StepState
 from journal.text import Number
 
@@ -167,13 +166,9 @@ def decode_lines(lines: list[bytes], *, is_ascii: bool) -> list[Record]:
         for line, record in zip(lines, records, strict=True):
             # type() instead of isinstance(), for speed
             if (
-                (
-                    type(record) is RowRecord
-                    or (type(record) is RowStatusRecord and record.origin is None)
-                )
-                and record.at.tzinfo is UTC
-                and 0 < record.row <= MAX_ROW_NUMBER
-            ):
+                type(record) is RowRecord
+                or (type(record) is RowStatusRecord and record.origin is None)
+            ) and record.at.tzinfo is UTC:
                 continue
             decode_record(line, exact=False)  # the rules for the rarer records
             decode_slim(line)

@@ -100,7 +100,12 @@ class Heads:
 
         Returns those of ``job_ids`` that have no stored head, or whose stored head is out of date.
         """
+        listed = set(job_ids)
         if self._read_file():
+            # Where case doesn't count, the old name of a renamed directory still leads to its journal.
+            if not listed.issuperset(self._ids):
+                is_listed = [job_id in listed for job_id in self._ids]
+                self._choose(lambda column: compress(column, is_listed))
             states = files.states_in(self._root_text, self._ids, JOURNAL_NAME)
             if states != self._states or (with_status and not all(self._statuses)):
                 known = map(eq, zip(*states, strict=True), zip(*self._states, strict=True))
@@ -109,7 +114,7 @@ class Heads:
                 kept = list(known)
                 self._choose(lambda column: compress(column, kept))
         # The ids are sorted, since jobs with similar ids are often close on the disk.
-        return sorted(set(job_ids).difference(self._ids))
+        return sorted(listed.difference(self._ids))
 
     def _choose(self, choose: Callable[[Sequence[Any]], Iterable[Any]]) -> None:
         """Replace each column by the entries that ``choose(column)`` returns."""
@@ -220,9 +225,14 @@ class Heads:
             return False
         if stored.version != _VERSION or not stored.boot_id or stored.boot_id != self._boot_id:
             return False
+        count = len(stored.ids)
+        columns = (self._created_us, *self._states)
+        size_of_head = sum(column.itemsize for column in columns) + 1  # a byte for its status
+        if len(stored.names) != count or len(data) - begin != count * size_of_head:
+            return False
         self._ids, self._names = stored.ids, stored.names
-        for column in (self._created_us, *self._states):
-            end = begin + column.itemsize * len(stored.ids)
+        for column in columns:
+            end = begin + column.itemsize * count
             column.frombytes(data[begin:end])
             begin = end
         self._statuses += data[begin:]

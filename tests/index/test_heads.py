@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 from support.children import FaultyOs, fails, journal_path
@@ -115,6 +116,27 @@ def test_a_broken_hint_is_made_anew(root: Path, content: bytes | str) -> None:
     path.write_bytes(content)
     assert len(listed(root, "running")) == JOBS // 3
     assert path.read_bytes() != content
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param(b'"j5"', b'"./j5"', id="a name that leads to a job and isn't listed"),
+        pytest.param(b'"j5",', b"", id="an id less"),
+        pytest.param(b'"Job 5",', b"", id="a name less"),
+        pytest.param(b"", b"\0", id="a byte more"),
+    ],
+)
+def test_a_hint_whose_heads_are_not_those_of_the_store_is_not_believed(
+    root: Path, old: bytes, new: bytes
+) -> None:
+    path = root / HEADS_NAME
+    wanted = listed(root)
+    content = path.read_bytes()[8:]
+    body = content.replace(old, new) if old else content + new
+    assert body != content
+    path.write_bytes(b"%08x" % crc32(body) + body)
+    assert listed(root) == wanted
 
 
 def test_a_hint_larger_than_the_memory_is_made_anew(root: Path) -> None:
