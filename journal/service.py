@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -50,7 +51,7 @@ from journal.format.records import (
     RowStatusText,
 )
 from journal.format.values import as_json_value, load_sha256, read_back
-from journal.fs import directories, handles
+from journal.fs import directories, handles, system
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.ids import check_job_id, new_job_id, split_row_id
 from journal.index.index import CODES
@@ -91,6 +92,36 @@ if TYPE_CHECKING:  # imported where they are used, so that `journal list` starts
 
 Result = TypeVar("Result")
 Made = TypeVar("Made", JobRow, RowStep)
+
+# The modules that methods import late.
+_LATE_MODULES = (
+    "csv",
+    "difflib",
+    "json",
+    "platform",
+    "shlex",
+    "tempfile",
+    "journal.format.torn_tail",
+    "journal.frames.rows",
+    "journal.fs.claims",
+    "journal.fs.shell",
+    "journal.history.reading",
+    "journal.history.redact",
+    "journal.history.row_history",
+)
+
+
+def _import_late_modules() -> None:
+    """Import these modules before a fork.
+
+    If another thread were importing one of them during the fork, the child would wait forever for
+    the lock of this module.
+    """
+    for name in _LATE_MODULES:
+        importlib.import_module(name)
+
+
+system.os.register_at_fork(before=_import_late_modules)
 
 
 class JobService:

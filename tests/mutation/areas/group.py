@@ -8,6 +8,13 @@ GROUP = "tests/store/test_group.py"
 
 PATCHES = [
     Patch(
+        "a fork waits for the imports of other threads",
+        "service",
+        "system.os.register_at_fork(before=_import_late_modules)\n",
+        "",
+        f"{GROUP} -k waits_for_the_imports",
+    ),
+    Patch(
         "who has waited too long looks for itself whether there is a leader",
         "store/group_commit",
         "                    self.leader = request\n\n    def _leave",
