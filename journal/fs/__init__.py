@@ -7,7 +7,7 @@
 - ``names``: defines the names of all files in a job and in a store.
 - ``files``, ``directories``: make, replace, copy, list and remove files and directories.
 - ``beneath``: opens files below a directory, without following links.
-- ``output``: writes files that a user asked for. ``sync_mark``: notes on the disk that a sync is
+- ``output``: writes files that a user asked for. ``sync_mark``: records in a file that a sync is
   under way. ``zstd``: finds a library for zstd.
 
 May import: the modules ``errors`` and ``text`` at the top of the package.

@@ -1,7 +1,7 @@
 """Opens files below a directory by relative names such as ``a/b/c``, without following links.
 
-Each part of a name is opened from the descriptor of the part before it. So a name never leads out
-of the directory, even if another process replaces a part with a link at the same time.
+Each part of a name is opened relative to the descriptor of the part before. So a name never leads
+out of the directory, even if another process replaces a part with a link at the same time.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Below:
     def give_name(self, name: str, other: str) -> None:
         """Give a file a second name in its directory, by a hard link.
 
-        Where the file system allows only one name, the file is renamed instead.
+        If the file system has no hard links, the file is renamed instead.
         """
         with self._parent(name) as directory:
             old, new = _last(name), _last(other)
@@ -104,7 +104,10 @@ class Below:
                 system.os.rename(old, new, src_dir_fd=directory, dst_dir_fd=directory)
 
     def take_name_back(self, name: str, other: str) -> None:
-        """Undo :meth:`give_name`. A different file that has the name ``name`` now is replaced."""
+        """Undo :meth:`give_name`.
+
+        If a different file has the name ``name`` now, that file is replaced.
+        """
         with self._parent(name) as directory:
             old, new = _last(name), _last(other)
             with suppress(FileNotFoundError):
@@ -116,7 +119,7 @@ class Below:
             system.os.rename(new, old, src_dir_fd=directory, dst_dir_fd=directory)
 
     def sync_directories(self, names: Iterable[str]) -> None:
-        """Return when the names in all these directories survive a power cut."""
+        """Sync all these directories. On return, the names in them survive a power cut."""
         for name in names:
             with self._directory(name) as directory:
                 system.os.fsync(directory)
@@ -165,7 +168,7 @@ class Below:
 
     @contextmanager
     def _parent(self, name: str, *, make: bool = False) -> Iterator[int]:
-        """Open the directory that contains ``name`` for the block. Yields the descriptor."""
+        """Yield a descriptor of the directory that contains ``name``, for a ``with`` block."""
         try:
             if sys.platform == "win32" and (self.top / name).name != _last(name):  # such as "a:b"
                 why = f"Windows allows no file of the name {_last(name)!r}"
@@ -178,7 +181,7 @@ class Below:
 
     @contextmanager
     def _directory(self, name: str, *, make: bool = False) -> Iterator[int]:
-        """Open a directory for the block. Yields the descriptor. The name "" means ``top``."""
+        """Yield a descriptor of a directory, for a ``with`` block. The name "" means ``top``."""
         directory = system.os.open(self.top, system.os.O_RDONLY | system.os.O_DIRECTORY)
         try:
             for part in name.split("/") if name else ():

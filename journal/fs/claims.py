@@ -1,13 +1,13 @@
 """Claims: locks that programs on Linux and programs under wine both see.
 
-A ``flock`` on Linux doesn't stop a program under wine. The commit lock of a program under wine
-doesn't stop ``flock``. But wine locks bytes of a file by ``fcntl``, which Linux programs see. So a
-writer on Linux **claims** each journal that it opens: the writer takes a shared lock on one of the
-two bytes that a writer under wine locks for each commit. Writers on Linux don't hinder each other,
-since their claims are shared. A claim is taken once for each open file.
+A ``flock`` on Linux doesn't stop a program under wine. The lock that such a program takes for each
+commit doesn't stop ``flock``, either. But wine locks bytes of a file by ``fcntl``, which Linux
+programs see. So a writer on Linux **claims** each journal that it opens: the writer takes a shared
+lock on one of the two bytes that a writer under wine locks for each commit. Writers on Linux don't
+hinder each other, since their claims are shared. A claim is taken once for each open file.
 
-A program under wine takes no claim that lasts, since wineserver keeps every handle of a file open
-as long as the file has a lock.
+A program under wine holds its lock only during a commit. The reason is that wineserver keeps every
+handle of a file open as long as the file has a lock.
 
 Like all locks, a claim ends with its process, and isn't copied with the file.
 """
@@ -28,7 +28,9 @@ if sys.platform == "linux":
     _FLOCK = "hhqqi"  # struct flock: type, whence, start, length, process
 
     def claim(fd: int) -> bool:
-        """Claim a file whose ``flock`` the caller holds.
+        """Lock a byte of the file against writers under wine.
+
+        The caller must hold the file's ``flock``.
 
         Returns False if a program under wine has locked the file. Raises ``OSError``.
         """
@@ -61,7 +63,7 @@ if sys.platform == "linux":
 else:
 
     def claim(fd: int) -> bool:
-        """Return True without a claim. Only programs on Linux take claims."""
+        """Return True without taking a lock. Only programs on Linux take claims."""
         del fd
         return True
 

@@ -47,7 +47,7 @@ def make_directory(path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Return when the names in the directory survive a power cut."""
+    """Sync a directory. On return, the names in it survive a power cut."""
     fd = system.os.open(path, system.os.O_RDONLY | system.os.O_DIRECTORY)
     try:
         system.os.fsync(fd)
@@ -57,7 +57,7 @@ def sync_directory(path: Path) -> None:
 
 @contextlib.contextmanager
 def scratch_directory() -> Iterator[Path]:
-    """Make a private temporary directory for the block. Raises StorageError."""
+    """Make a private temporary directory for a ``with`` block. Raises StorageError."""
     import tempfile  # noqa: PLC0415  (few commands need it, and it is slow to import)
 
     with refusals_of(Path("TMPDIR"), "make a directory in"):
@@ -93,10 +93,10 @@ if sys.platform == "win32":
     def move_away(directory: Path, target: Path, last: str) -> None:
         """Move a directory, even if other processes have files in it open. Raises ``OSError``.
 
-        Windows refuses to rename a directory in which a file is open (page "FILE_RENAME_INFORMATION
-        structure"). So the files are moved one by one, and the file ``last`` is moved last. If a
-        file can't be moved, the files that were already moved are moved back. If this process dies,
-        ``last`` is in one of the two directories.
+        Windows refuses to rename a directory in which a file is open (Microsoft's page
+        "FILE_RENAME_INFORMATION structure"). So the files are moved one by one, and the file
+        ``last`` is moved last. If a file can't be moved, the files that were already moved are
+        moved back. If this process dies, ``last`` is in one of the two directories.
         """
         system.os.mkdir(target, DIRECTORY_MODE)
         moved = list[str]()

@@ -48,7 +48,7 @@ class NewFile(Descriptor):
         write_all(self.fd, data)
 
     def sync(self) -> None:
-        """Return when the content survives a power cut. The caller syncs the file's name."""
+        """Sync the content, so that it survives a power cut. The caller syncs the file's name."""
         sync_data(self.fd)
 
 
@@ -159,7 +159,7 @@ def save_copy(source: JournalFile, offset: int, end: int, target: Path, *, sync:
 
 
 def keep_copy(source: JournalFile, end: int, target: Path) -> None:
-    """Copy the first ``end`` bytes to ``target``; return when the copy survives a power cut.
+    """Copy the first ``end`` bytes of ``source`` to ``target``, and sync the copy.
 
     An existing file ``target`` of that length counts as the copy. The caller must hold a lock, so
     that no other process makes the copy at the same time.
@@ -187,7 +187,7 @@ def _is_regular_of(path: Path, size: int) -> bool:
 
 
 def sync_file(path: Path) -> None:
-    """Return when the content of a regular file survives a power cut.
+    """Sync the content of a regular file, so that it survives a power cut.
 
     Another process may have written the file. Raises StorageError.
     """
@@ -214,9 +214,11 @@ def rename(source: Path, target: Path) -> None:
 
 
 def states_in(root: str, names: Iterable[str], name: str) -> States:
-    """Return the states of the files ``ROOT/DIRECTORY/NAME``, one for each directory in ``names``.
+    """Return the inode, size and ctime of each file ``ROOT/DIRECTORY/NAME``.
 
-    If the system refuses to report a state, the state is all zeros. Links to the file aren't
+    ``names`` are the names of the directories.
+
+    If the system refuses to report them for a file, all three are 0. Links to a file aren't
     followed.
     """
     inodes, sizes, changed_ns = states = array("q"), array("q"), array("q")
@@ -234,8 +236,9 @@ def states_in(root: str, names: Iterable[str], name: str) -> States:
 
 
 def read_state_and_head(path: str, length: int) -> tuple[FileState, bytes]:
-    """Read the state of a file, then up to ``length`` bytes from its beginning, as
-    :func:`read_head` does.
+    """Return the inode, size and ctime of a file, and up to ``length`` bytes from its beginning.
+
+    The bytes are read last, as :func:`read_head` does.
     """
     fd = system.os.open(path, _TO_LOOK)
     try:
@@ -250,7 +253,7 @@ def read_head(path: str, length: int) -> bytes:
     """Return up to ``length`` bytes from the beginning of a file. Raises ``OSError``, also for a
     link.
 
-    A listing calls this function for each job. So the function leaves out the other checks of
+    A listing calls this function for each job. For speed, the function makes fewer checks than
     :func:`~journal.fs.handles.open_regular`. If the bytes aren't what you expect, open the file
     with :func:`~journal.fs.handles.open_regular`.
     """
@@ -307,7 +310,7 @@ def device_of(path: Path) -> int:
 
 
 def free_bytes(path: Path) -> int:
-    """Return the free space of the file system that holds ``path``, or would hold it."""
+    """Return the free space of the file system of ``path``. ``path`` needn't exist."""
     path = path.resolve()
     while not path.exists():
         path = path.parent

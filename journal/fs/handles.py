@@ -1,4 +1,4 @@
-"""Open files of a journal, and the errors that they raise.
+"""The open files of a journal, and the errors of their methods.
 
 Programs that this process starts inherit no descriptor, because Python opens files close-on-exec.
 
@@ -59,8 +59,8 @@ def load_filelock() -> ModuleType:
     """Import the module ``filelock``, or on Windows its replacement.
 
     The import is late, since it takes a fifth of the start-up time of a command that only reads.
-    Call this function before you start threads: on import, filelock registers fork handlers, and
-    no other thread may fork at that moment.
+    Call this function before you start threads. On import, filelock registers fork handlers. No
+    other thread may fork at that moment.
     """
     if sys.platform == "win32":
         return system.fcntl  # filelock would lock the first byte, so others couldn't read it
@@ -125,7 +125,10 @@ def open_in(directory: int | None, path: Path, flags: int) -> int:
 
 
 def why_not_written(path: Path, names: int) -> str:
-    """Say why a file with several hard links must not be written. ``names``: how many it has."""
+    """Return the reason why a file with several hard links must not be written.
+
+    ``names`` is the number of its hard links.
+    """
     name = path.name
     own = f"cp -p {name} {name}.own && mv {name}.own {name}"
     if sys.platform == "win32":
@@ -210,9 +213,9 @@ _CLAIM_TRIES, _CLAIM_PAUSE_S = 20, 0.01
 class JournalFile(Descriptor):
     """The open file ``journal.jsonl``: positional reads, appends, sync, truncation, commit lock.
 
-    The commit lock is a lock of the journal itself, since a separate lock file could be deleted
-    while a writer holds the lock. A process with this lock is the only writer, provided that the
-    path still names the locked file.
+    The commit lock locks the journal file itself. A separate lock file could be deleted while a
+    writer holds the lock. A process with this lock is the only writer, provided that the path still
+    names the locked file.
 
     Every method raises StorageError if the system refuses a call.
     """
@@ -280,8 +283,8 @@ class JournalFile(Descriptor):
     def size_at_path(self) -> int | None:
         """Return the size of this file if the path still names the file, else None.
 
-        If the last commit lacks its LF, the LF is counted (see ``unended_at``). This method makes
-        only one system call, since each commit calls it first.
+        If the last commit lacks its LF, the size includes the missing LF (see ``unended_at``). This
+        method makes only one system call, for speed.
         """
         try:
             stat = system.os.stat(self._path_text)
@@ -299,7 +302,7 @@ class JournalFile(Descriptor):
         """Return whether the file has ``size`` bytes, the last of which are ``end``.
 
         Also returns False if the path no longer names this file, or if the file has a second hard
-        link. Each commit begins with this call. For speed, it does the work of
+        link. Each commit begins with this call. For speed, this method does the work of
         :meth:`size_at_path` and :meth:`read_at` at once.
         """
         try:
@@ -507,12 +510,15 @@ class _Refusals:
 
 
 def refusals_of(path: Path, operation: str) -> AbstractContextManager[None]:
-    """Turn an ``OSError`` in the block into a StorageError: "could not OPERATION PATH: …"."""
+    """Turn an ``OSError`` in a ``with`` block into a StorageError.
+
+    The message is "could not OPERATION PATH: …".
+    """
     return _Refusals(path, operation)
 
 
 def outcome_unknown(error: StorageError) -> CommitOutcomeUnknownError:
-    """Make the error to raise instead of ``error`` if the change was already written."""
+    """Return the error to raise instead of ``error`` if the change was already written."""
     return CommitOutcomeUnknownError(error.path, error.operation, error.errno, error.reason)
 
 

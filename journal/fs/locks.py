@@ -116,7 +116,10 @@ else:
 
 
 def is_locked_under_wine(path: Path) -> bool:
-    """Return whether a program under wine has locked the file. False if it can't be opened."""
+    """Return whether a program under wine has locked the file.
+
+    Returns False if the file can't be opened.
+    """
     from journal.fs import claims  # noqa: PLC0415  (readers don't need it)
 
     try:
@@ -130,7 +133,10 @@ def is_locked_under_wine(path: Path) -> bool:
 
 
 def wait_for_lock(file: Descriptor, timeout_s: float) -> bool:
-    """Take the lock of a file. Returns False if it isn't released within ``timeout_s`` seconds."""
+    """Take the lock of a file.
+
+    Returns False if the lock isn't free within ``timeout_s`` seconds.
+    """
     if file.try_lock():
         return True
     begin_s = now_s = time.monotonic()

@@ -19,7 +19,7 @@ _F_FULLFSYNC = 51  # of <sys/fcntl.h>
 
 
 def _sync(fd: Any) -> None:
-    """Return when the file or directory survives a power cut.
+    """Sync a file or directory. On return, it survives a power cut.
 
     Raises OSError on file systems that can't promise this. Some network file systems can't.
     """

@@ -38,10 +38,11 @@ def whole_file(
     private: bool = False,
     refused_beside: Sequence[str] = (),
 ) -> Iterator[Output]:
-    """Make a file for the block. At the end of the block, sync the file and rename it to ``path``.
+    """Make a file for a ``with`` block.
 
-    Within the block, the file is named ``.journal-….part``, in the directory of ``path``. If the
-    block raises, the file is removed. If the process is killed, the file stays.
+    Within the block, the file is named ``.journal-….part``, in the directory of ``path``. When the
+    block ends, the file is synced and renamed to ``path``. If the block raises, the file is
+    removed. If the process is killed, the file stays.
 
     With ``private``, only the owner gets permissions. Otherwise the file gets the permissions of
     the file that it replaces, or those that new files get by default.
@@ -77,7 +78,7 @@ def whole_file(
 def remove_left_parts(directory: Path) -> None:
     """Remove ``.part`` files in ``directory`` that were last written more than a day ago.
 
-    Killed processes have left them.
+    Killed processes left these files.
     """
     with contextlib.suppress(OSError), system.os.scandir(directory) as entries:
         for entry in entries:
@@ -92,7 +93,7 @@ def real_path(path: str | os.PathLike[str]) -> Path:
 
     Only links that belong to the current user or to root are followed. In a shared directory,
     another user could put a link at the path of an output. If the link were followed, the output
-    would replace its target.
+    would replace the target of the link.
     """
     text = os.fspath(path)
     drive, rest = os.path.splitdrive(os.path.join(os.getcwd(), text))
@@ -279,7 +280,8 @@ class Pipe(Descriptor):
     def __init__(self, path: Path, *, named: bool) -> None:
         """Open the pipe. The call blocks until the pipe has a reader.
 
-        ``named`` is True if the user gave a path. Another user may have put a pipe at this path.
+        ``named`` is True if the user gave a path. Then a pipe of another user is refused, since
+        that user may have put the pipe there.
         """
         self._named = named
         self._check(system.os.stat(path))
@@ -299,5 +301,5 @@ class Pipe(Descriptor):
 
 
 def is_trusted(stat: system.os.stat_result) -> bool:
-    """Return whether a file belongs to this user or to root, so that no other user made it."""
+    """Return whether a file belongs to this user or to root."""
     return stat.st_uid in (system.os.geteuid(), 0)

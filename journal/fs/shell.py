@@ -1,7 +1,8 @@
 """Quotes and splits command lines for the shell in which people type them.
 
-On Windows, a line is for cmd and for PowerShell 7. No quoting is right for both shells if a word
-contains ``%``, which cmd expands in ``%NAME%``, or ``$`` or a backtick, which PowerShell expands.
+On Windows, a quoted line works both in cmd and in PowerShell 7, except if a word contains ``%``,
+``$`` or a backtick. No quoting of these characters is right for both shells. cmd expands
+``%NAME%``, and PowerShell expands ``$`` and backticks.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def split_any(line: str) -> list[str]:
 
 
 def in_directory(directory: str, line: str) -> str:
-    """Make a line that first changes to ``directory``, so that it works from every directory."""
+    """Make a line that changes to ``directory`` and then runs ``line``, from any directory."""
     return f"{_GO_TO if IS_FOR_WINDOWS else 'cd '}{quote(directory)} && {line}"
 
 
@@ -68,7 +69,7 @@ def outside_of_quotes(line: str) -> str:
 
 
 def with_script(script: str, columns: Sequence[str]) -> str:
-    """Make the line to type that runs a shell script with arguments."""
+    """Make the line that a user types to run a shell script with arguments."""
     if IS_FOR_WINDOWS:
         return " ".join(["FILE.cmd", *columns, f"(a file with this line: {script})"])
     import shlex  # noqa: PLC0415
@@ -81,7 +82,9 @@ _QUOTED_FOR_WINDOWS = re.compile(r'"[^"]*"')
 
 
 def quote_for_windows(word: str) -> str:
-    r"""Quote a word for Microsoft's C runtime (page "Parsing C command-line arguments").
+    r"""Quote a word for Microsoft's C runtime.
+
+    Microsoft's page "Parsing C command-line arguments" states the rules.
 
     A quote within the word is doubled, since for cmd ``\"`` would end the quotation.
     """

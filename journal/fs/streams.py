@@ -26,9 +26,9 @@ if sys.platform == "win32":
         just_fix_windows_console()
 
     def can_answer() -> bool:
-        """Return whether somebody can answer at standard input, which reports to be a terminal.
+        """Return whether somebody can answer at standard input. Call this only for a terminal.
 
-        The device NUL reports to be a terminal, too.
+        On Windows, the device NUL reports to be a terminal, too, but nobody can answer there.
         """
         import ctypes  # noqa: PLC0415  (`journal list` starts without it)
         import msvcrt  # noqa: PLC0415

@@ -6,9 +6,9 @@ process B reads valid commits from the cache, and B's own sync succeeds. But a p
 destroy commits that B has acknowledged.
 
 So the mark is set before each sync, and cleared after the sync has succeeded. The mark states the
-offset up to which the journal was synced before. If a writer finds the mark set after it has taken
-the commit lock, the writer doesn't trust the cached bytes after that offset. Unless these bytes are
-cut off, the writer writes the whole journal to a new file.
+offset up to which the journal was synced before. A writer reads the mark after it has taken the
+commit lock. If the mark is set, the writer doesn't trust the cached bytes after that offset. Either
+the writer cuts these bytes off, or it writes the whole journal to a new file.
 
 Only processes that share the cache need the mark. So the mark is never synced. The mark contains
 the boot id. A mark of an earlier boot is ignored, since after a restart everything is read from the
@@ -35,13 +35,17 @@ _SET = rb"a sync is under way or has failed behind byte ([0-9]{1,19}), boot (.*?
 
 
 class SyncMark(Descriptor):
-    """The mark beside a journal. Hold the commit lock to use it. Methods raise ``OSError``."""
+    """The file that says whether a sync of the journal is under way or has failed.
+
+    Hold the commit lock to use the mark. The methods raise ``OSError``.
+    """
 
     def __init__(self, directory: Path, journal: JournalFile) -> None:
         """Open the mark, or make a clear mark that belongs to the journal's owner.
 
-        A mark with a second hard link is replaced by a copy. A mark that this user may not write is
-        replaced by a new mark. The new mark says that the whole journal may be missing on the disk.
+        A mark with a second hard link is replaced by a copy. A mark that this user has no
+        permission to write is replaced by a new mark. The new mark says that the whole journal may
+        be missing on the disk.
         """
         path = directory / SYNC_MARK_NAME
         self._boot = _boot()
@@ -75,8 +79,8 @@ class SyncMark(Descriptor):
     def is_clear(self) -> bool:
         """Return whether the mark is at its path, and was cleared after every sync.
 
-        For speed, this call does the work of :meth:`is_at_path` and :meth:`doubtful_from`. If a
-        system call is refused, it returns False. Then call these two methods: they raise the error.
+        For speed, this call does the work of :meth:`is_at_path` and :meth:`doubtful_from`. If the
+        system refuses a call, this method returns False. The two other methods raise the error.
         """
         try:
             stat = system.os.stat(self._path_text)
@@ -120,7 +124,10 @@ def is_marked(directory: Path) -> bool:
 
 
 def _replace(path: Path, text: bytes) -> tuple[int, os.stat_result]:
-    """Replace the mark with a new mark of this text. Return its descriptor and ``stat``."""
+    """Replace the mark with a new mark of this text.
+
+    Returns the new mark's descriptor and ``stat``.
+    """
     new = path.with_name(NEW_SYNC_MARK_NAME)
     remove_file(new)  # left by a process that died
     rename(write_file(new, [text]), path)

@@ -76,7 +76,10 @@ if sys.platform == "darwin":
 elif sys.platform == "win32":
 
     def boot_id() -> str:
-        """Return "". Windows only reports the time of the boot. If the clock is set, it changes."""
+        """Return "".
+
+        Windows reports only the time of the boot, which changes if the clock is set.
+        """
         return ""
 else:
 

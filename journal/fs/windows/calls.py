@@ -3,16 +3,16 @@
 Differences from the module ``os``:
 
 - Every file is opened with FILE_SHARE_DELETE, so that it can be renamed and deleted while other
-  programs read it. Directories are opened without it, so that no directory above an open one can be
-  replaced.
+  programs read it. Directories are opened without FILE_SHARE_DELETE, so that an open directory and
+  the directories above it can't be replaced.
 - Reads and writes at an offset, appends and truncations don't use the file pointer, which all
   threads share.
 - A rename replaces a file even if other programs have the file open.
 - The name of a deleted file is free at once.
 - ``st_ctime_ns`` of :func:`fstat` is the time of the last change, and not the time of creation.
 - Names with a special meaning on Windows, such as ``aux.txt`` and ``a:b``, can't be made.
-- There are no modes, no owners, and no syncs of directories. Renames are written through the cache
-  instead.
+- There are no modes and no owners.
+- Directories aren't synced. Instead, renames are written through the cache.
 
 Paths may be longer than 260 characters.
 """
@@ -115,7 +115,7 @@ def _place(name: _Path, directory: int | None = None, *, makes: bool = False) ->
 
 @contextmanager
 def _handle(place: str, access: int, flags: int = 0) -> Iterator[int]:
-    """Open the file, directory or link at a place for the block. Yields the handle."""
+    """Yield a handle of the file, directory or link at a place, for a ``with`` block."""
     flags |= api.BACKUP_SEMANTICS | api.OPEN_REPARSE_POINT
     handle = api.create_file(place, access, api.SHARE_ALL, None, api.OPEN_EXISTING, flags, None)
     if handle == api.INVALID_HANDLE:
@@ -319,7 +319,9 @@ def rename(
     src_dir_fd: int | None = None,
     dst_dir_fd: int | None = None,
 ) -> None:
-    """Rename a file or directory. A file may replace an existing file. A directory may not.
+    """Rename a file or directory.
+
+    A file may replace an existing file. A directory replaces nothing.
 
     Windows refuses to rename a directory as long as a file below it is open.
     """

@@ -1,9 +1,10 @@
-"""Locks files on Windows. The functions have the names of those in ``fcntl`` and ``filelock``.
+"""Locks files on Windows. The functions are named as in ``fcntl`` and ``filelock``.
 
-To lock a file, two bytes far after the end of any file are locked. Windows enforces locks: other
-handles can neither read nor write a locked byte (page "LockFileEx function"). "Locking a region
-that goes beyond the current end-of-file position is not an error." So programs can still read and
-copy a locked file. This module is used instead of filelock, which locks the first byte.
+To lock a file, this module locks two bytes far after the end of any file. Windows enforces locks:
+other handles can neither read nor write a locked byte. But programs can still read and copy the
+file, since the two bytes are beyond its end. Microsoft's page "LockFileEx function" says that
+"locking a region that goes beyond the current end-of-file position is not an error". This module is
+used instead of filelock, which locks the first byte.
 
 The system releases the lock when the handle is closed, and so at the end of a process.
 """
