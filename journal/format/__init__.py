@@ -2,7 +2,7 @@
 
 - ``records``: defines and encodes records. ``seal``: makes and checks the seal (a chained CRC-32)
   at the end of a commit.
-- ``decode``: decodes a line, or says why the line isn't a record.
+- ``decode``: decodes a line, or reports why the line isn't a record.
 - ``values``, ``arguments``, ``keys``: check what callers pass in.
 - ``idempotency``: makes the idempotency keys of rows.
 - ``commits``: verifies seals, fast. ``extent``: reads records between two positions.

@@ -101,8 +101,8 @@ def check_cost(value: object, where: str = "cost_cents") -> int | float | None:
     """Return a cost in cents as the journal records it: an int if it is whole, else a float.
 
     For None, returns None. A cost is usually computed, for example for 7 tokens at 0.0000015 cents
-    each. So a cost with more than six decimals is rounded to millionths of a cent. It isn't
-    refused, because its row, whose work is already paid, would then need a review.
+    each. So a cost with more than six decimals is rounded to millionths of a cent. If the cost were
+    refused, the row would need a review, although its work is already paid.
     """
     if value is None:
         return None
@@ -175,7 +175,7 @@ def check_moment(value: datetime | None, where: str) -> datetime | None:
 
 
 def check_label_path(value: object, directory: Path) -> str:
-    """Check a label path; return it as text.
+    """Check the ``label_path`` of a row, and return it as text.
 
     A path inside the job's directory becomes relative to that directory, so that it stays valid
     when the directory is moved.
@@ -209,11 +209,11 @@ def row_items(row_data: Any) -> Iterator[Any]:
 
 
 def new_row(place: int, item: Any, next_number: int, keys: Collection[str] = ()) -> NewRow:
-    """Make the row for ``item``, which is number ``place`` of the items that a caller gives.
+    """Make the row for ``item``. ``place`` is the item's number among the items of the caller.
 
-    If the item has no row number, the row gets ``next_number``. ``keys`` are the members of the
-    data that identify a row of the job. The caller must check that the number isn't in use. Raises
-    InvalidValueError.
+    If the item has no row number, the row gets ``next_number``. ``keys`` are the names of the
+    data's members that identify a row of the job. The caller must check that the number isn't in
+    use. Raises InvalidValueError.
     """
     data = item.get("data") if type(item) is dict else None
     text = plain_json(data) if type(data) is dict else None
@@ -222,7 +222,7 @@ def new_row(place: int, item: Any, next_number: int, keys: Collection[str] = ())
 
 
 def _plain_row(item: dict[str, Any], text: bytes, next_number: int) -> NewRow | None:
-    """Make a row with the data ``text``. Returns None if another member has an unusual type."""
+    """Make a row with the data ``text``. Returns None if ``item`` has any other unusual member."""
     number, checksum = item.get("row_number"), item.get("row_checksum")
     key = item.get("idempotency_key")
     if number is None:
@@ -264,7 +264,7 @@ def check_rows(rows: Any, where: str) -> None:
 
 
 def frame_rows(frame: Any, where: str) -> Iterator[dict[str, Any]] | None:
-    """Yield the rows of a data frame as dicts. If it isn't a data frame, return None instead.
+    """Return an iterator over a data frame's rows as dicts, or None for any other value.
 
     Raises InvalidValueError.
     """

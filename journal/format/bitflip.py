@@ -29,7 +29,10 @@ LOST_LINE_END = re.compile(SEALED_LINE_END.pattern.removesuffix(rb"\n") + rb"([^
 
 
 class Flip(NamedTuple):
-    """One flipped bit, in the byte at offset ``at``. ``bit`` is its value: 1, 2, 4, … or 128."""
+    """One flipped bit, in the byte at offset ``at``.
+
+    ``bit`` is its value in that byte: 1, 2, 4, … or 128.
+    """
 
     at: int
     bit: int
@@ -113,8 +116,8 @@ def _tables() -> tuple[dict[int, tuple[int, int]], list[list[int]]]:
     """Return two tables for a search from the end of a commit, stride by stride.
 
     - The first table is a dict. Its keys are the crc differences that one flipped bit in the last
-      ``_STRIDE_BYTES`` can make. Its values are that bit: the index of its byte, counted from the
-      end, and the value of the bit.
+      ``_STRIDE_BYTES`` can make. Each value identifies this bit: the index of the bit's byte,
+      counted from the end, and the bit's value in that byte.
     - The second table moves a difference back by one stride. It has one list for each of the four
       bytes of a difference.
     """

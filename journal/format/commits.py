@@ -89,7 +89,7 @@ def verified_blocks(file: Readable, start: Position, size: int) -> Iterator[Bloc
 def verified_lines(chunk: bytes, position: Position) -> tuple[list[bytes], Position, int]:
     """Return the lines of the valid commits at the beginning of ``chunk``.
 
-    Also returns the position after these commits, and how many commits they are.
+    Also returns the position after these commits, and the number of these commits.
     """
     lines = chunk.split(b"\n")
     lines.pop()  # drop the part after the last LF
@@ -115,7 +115,7 @@ def _crc_of_single_records(lines: list[bytes], crc: int) -> int | None:
 
 
 def _end_of_commits(chunk: bytes, position: Position) -> tuple[Position, int]:
-    """The position after the valid commits at the beginning of ``chunk``, and their number."""
+    """Return the position after the valid commits at the start of ``chunk``, and their number."""
     *parts, _ = SEALED_LINE_END.split(chunk)  # body, digits, body, digits, ...
     bodies, digits = parts[::2], parts[1::2]
     commits = 0

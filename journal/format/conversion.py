@@ -80,7 +80,7 @@ def _object(value: Mapping[Any, Any], *, any_keys: bool) -> dict[Any, Any]:
 
 
 def _key(key: Any) -> Any:
-    """The key as text, as msgspec writes it. A key that msgspec can't write stays as it is."""
+    """Return the key as text, as msgspec writes it. A key that msgspec can't write is unchanged."""
     key = stands_for(key)
     if type(key) is Number:
         return str(key)

@@ -236,7 +236,10 @@ def decode_job_level(line: bytes) -> JobLevelRecord:
 
 
 def _why_undecodable(line: bytes, error: Exception) -> UndecodableError | UnknownRecordError:
-    """Return the error for a line that msgspec refused: a newer record, or no record at all."""
+    """Return the error for a line that msgspec refused.
+
+    The line is a record of a newer format, or isn't a record.
+    """
     try:
         kind = _decode_kind(line)
     except DECODE_ERRORS:
@@ -249,7 +252,7 @@ def _why_undecodable(line: bytes, error: Exception) -> UndecodableError | Unknow
 
 
 def newer_format(line: bytes) -> str | None:
-    """Return a message if line 1 of a journal states a newer format than ours, else None."""
+    """Return a message if ``line``, the first of a journal, states a newer format, else None."""
     try:
         number = _decode_kind(line).format
     except DECODE_ERRORS:

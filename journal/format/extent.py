@@ -45,7 +45,7 @@ def blocks_between(file: JournalFile, begin: Position, end: Position) -> Iterato
 def records_between(
     file: JournalFile, begin: Position, end: Position
 ) -> Iterator[tuple[int, bytes, Record]]:
-    """Yield the lines from ``begin`` to ``end``: the offset, text without LF, and record."""
+    """Yield the offset, the text (without LF) and the record of each line between two positions."""
     for block in blocks_between(file, begin, end):
         offset = block.offset
         for line in block.lines:
@@ -84,7 +84,7 @@ def record_at(file: JournalFile, offset: int, line: bytes, *, exact: bool = True
 def not_continued(
     file: JournalFile, position: Position, found: str = CHANGED_IN_PLACE
 ) -> JournalDamagedError:
-    """Make the public error for a place where no valid commit follows ``position``.
+    """Make the public error that reports that no valid commit follows ``position``.
 
     ``found`` says what follows instead.
     """

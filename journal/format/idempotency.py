@@ -32,9 +32,9 @@ def idempotency_key(row_id: str, row: AnyRow, keyed: JobRecord | None) -> str:
     key column, two rows with the same key get the same idempotency key, even if they were added in
     different copies of the job.
 
-    In a job without a key column, each row that was added after the job's creation has a nonce. If
-    two copies of the job each add a row, both rows get the same number. Their nonces keep the
-    idempotency keys of the two rows different.
+    In a job without a key column, each row that was added after the job's creation has a nonce
+    (random digits). If two copies of the job each add a row, both rows get the same number. Their
+    nonces keep the idempotency keys of the two rows different.
     """
     if row.key is not None:
         return row.key
@@ -60,8 +60,9 @@ def key_text(value: Any) -> str:
     """Return the value of a key column as text. Different values give different texts.
 
     - Most text stays unchanged.
-    - Text that is valid JSON becomes a JSON string. Text that ends in ``#`` and a number does, too,
-      since :func:`next_key` makes such text.
+    - Text that is valid JSON becomes a JSON string.
+    - Text that ends in ``#`` and a number becomes a JSON string, since :func:`next_key` makes keys
+      with such an end.
     - Values that aren't text become JSON.
     """
     if isinstance(value, str) and not _ENDS_AS_NEW.search(value):
@@ -78,8 +79,8 @@ def next_key(key: str, keys: int, nonce: str | None) -> str:
     """Return a new key for a row whose current key is ``key``.
 
     ``keys`` counts the keys that the row has had. The new keys of a row are ``KEY#2``, ``KEY#3``,
-    and so on. With ``nonce``, the new keys are ``KEY#2.NONCE`` and so on. A nonce is needed if
-    another row might have the same key without it.
+    and so on. With ``nonce`` (random digits), the new keys are ``KEY#2.NONCE`` and so on. A nonce
+    is needed if another row might otherwise get the same key.
     """
     first = key.rpartition("#")[0] if keys > 1 else key
     return f"{first}#{keys + 1}" if nonce is None else f"{first}#{keys + 1}.{nonce}"

@@ -17,7 +17,7 @@ Key = str | tuple[str, ...] | Callable[[Data], Any]  # a column, columns, or a f
 def check_key(key: object, where: str, or_columns: str = "") -> None:
     """Raise InvalidValueError unless ``key`` is a Key or None.
 
-    ``or_columns`` is the part of the message about tuples. It is "" if ``key`` can't be a tuple.
+    ``or_columns`` is the part of the error message about tuples, or "" if tuples aren't allowed.
     """
     is_column = isinstance(key, str) and bool(key)
     if or_columns and isinstance(key, tuple) and key:

@@ -95,7 +95,7 @@ def spent_elsewhere(details: Any) -> Spent | None:
 class Origin(msgspec.Struct, kw_only=True, frozen=True):
     """Marks a record that a merge imported from another copy of the job.
 
-    ``id`` is unique among the changes of the row. ``at`` is when the change happened on the other
+    ``id`` is unique among the changes of the row. ``at`` is when the change happened in the other
     copy.
     """
 

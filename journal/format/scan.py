@@ -181,7 +181,7 @@ def scan(
 
 
 def _beginnings(offset: int, line: int, crcs: Iterable[int]) -> list[_Candidate]:
-    """Return one guess for each crc in ``crcs``: that a commit at ``offset`` continues this crc."""
+    """For each crc in ``crcs``, return the guess that a commit at ``offset`` continues this crc."""
     return [_Candidate(offset, line, crc, crc) for crc in dict.fromkeys(crcs)]
 
 

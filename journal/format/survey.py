@@ -89,9 +89,9 @@ class _Survey:
         self.regions.append(region._replace(kind=kind, flip=flip))
 
     def _go_on_from(self, crc: int) -> bool:
-        """Return whether a chain from the start of the file ends with ``crc``.
+        """Return whether a chain of commits from the start of the file ends with ``crc``.
 
-        If so, this method marks the regions after this end as inserted.
+        If so, the regions after the end of the chain are marked as inserted.
         """
         home = self._homes.get(crc)
         if home is None:

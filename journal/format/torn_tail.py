@@ -82,7 +82,7 @@ def _matches_seal(file: Readable, region: Region) -> bool:
 def _is_legible(file: Readable, region: Region) -> bool:
     """Return whether the lines of a bad region show that the region is damage.
 
-    The region ends with a seal. Its lines show damage in two cases:
+    The region must end with a seal. Its lines show damage in two cases:
 
     - All lines decode. So the commit was written completely.
     - A line that doesn't decode lies within one disk block, and this block was written. So the line
