@@ -362,8 +362,8 @@ def where_option(which: str, more: str = "") -> Callable[..., Any]:
         callback=_parse_where,
         help=f"{which} whose data meets this condition: zip=94107, zip!=94107, 'price<10' (also <= > "
         ">=), city~York (contains). A side in double quotes is a JSON string, which keeps spaces and "
-        f'signs: \'"a=b" = "x "\'. 4,50 is not a number, so neither below nor above one. Repeatable: '
-        f"all conditions must hold.{more}",
+        f'signs: \'"a=b" = "x "\'. 4,50 is text, so it is neither below nor above a number. '
+        f"Repeatable: all conditions must hold.{more}",
     )
 
 

@@ -20,16 +20,17 @@ _HEAD = """\
 # Commands
 
 `journal [--root DIR] COMMAND`. The root is the directory of the jobs: `./jobs`, or what JOURNAL_ROOT says.
-`journal help COMMAND` describes a command in full, with an example; this page lists all options. Those of
-`journal run` are in `journal help run-options`.
+`journal help COMMAND` describes a command in full, with an example. This page lists the options of all commands except
+`journal run`. The options of `journal run` are in `journal help run-options`.
 
-- **JOB** is a job's id, the beginning of one if it is unique, or the path of a job's directory.
+- **JOB** is a job's id, a beginning that only this id has, or the path of the job's directory.
 - **ROWS** are row numbers, such as `5,12-40`.
 - **WHEN** is a date (`2026-11-24`), a time (`'2026-11-24 13:35'`), or how long ago (`2h`, `3d`).
-- **Environment**: JOURNAL_LIST_LIMIT sets `journal list --limit`, and so on for every option; JOURNAL_COLOR sets
-  `--color` of every command. An option that can be repeated takes one value a line:
+- **Environment**: each option has a variable. For example, JOURNAL_LIST_LIMIT sets `journal list --limit`.
+  JOURNAL_COLOR sets `--color` of every command. If an option can be repeated, its variable has one value per line:
   `JOURNAL_EXPORT_REDACT=$'api key\\nzip'`.
-- **Completion** of commands, options and their values, job ids, files, and the program after `--`. Add a line to
+- **Completion**: a shell can complete commands, options and their values, job ids, files, and the program after `--`.
+  For this, add a line to
   - `~/.bashrc`: `eval "$(_JOURNAL_COMPLETE=bash_source journal)"`
   - `~/.zshrc`, after `compinit`: `eval "$(_JOURNAL_COMPLETE=zsh_source journal)"`
   - `~/.config/fish/config.fish`: `_JOURNAL_COMPLETE=fish_source journal | source`
@@ -40,10 +41,10 @@ The exit codes are in `journal help exceptions`.
 _RUN_HEAD = """\
 # Options of `journal run`
 
-What they are for, with examples: `journal help running`.
+`journal help running` explains these options, with examples.
 
-- **Environment**: JOURNAL_RUN_MAX_ATTEMPTS sets `--max-attempts`, and so on for every option. An option that can be
-  repeated takes one value a line in its variable.
+- **Environment**: each option has a variable. For example, JOURNAL_RUN_MAX_ATTEMPTS sets `--max-attempts`. If an option
+  can be repeated, its variable has one value per line.
 """
 
 
@@ -60,7 +61,7 @@ def page() -> str:
     shared = [option for option, names in users.items() if len(names) >= _SHARED_BY]
     words = Counter(word for word, _ in shared)
     explained = [
-        (word, f"{text} Of {', '.join(users[word, text])}." if words[word] > 1 else text)
+        (word, f"{text} For {', '.join(users[word, text])}." if words[word] > 1 else text)
         for word, text in shared
     ]
     lines = [_HEAD]
@@ -99,7 +100,7 @@ def _described(name: str, shared: list[tuple[str, str]]) -> list[str]:
     if other:
         summary += f" Shared options: {', '.join(other)}."
     if name == "run":
-        own, summary = [], f"{summary} Its options are in `journal help run-options`."
+        own, summary = [], f"{summary} The options are in `journal help run-options`."
     lines = [f"### `journal {name} {usage}".rstrip() + "`\n", summary]
     return [*lines, _block(own), ""] if own else [*lines, ""]
 

@@ -116,7 +116,8 @@ def _echo_report(report: Report) -> None:
     "--open-rows",
     type=click.Choice(["review", "keep"]),
     default="review",
-    help="If lines are lost: put pending rows and rows in flight under review, or keep their status.",
+    help="If lines are lost: put rows that are pending, failed or in flight under review, or keep "
+    "their status.",
 )
 @json_option
 @click.pass_context
@@ -130,7 +131,7 @@ def repair_command(ctx: click.Context, job: str, open_rows: OpenRows, json_outpu
     commits, if they aren't records or are copies of whole commits.
 
     All other damaged lines are lost. A lost line may have recorded the outcome of a row. So if
-    lines are lost, rows that look pending or in flight are put under review.
+    lines are lost, rows that look pending, failed or in flight are put under review.
 
     The exit code is 0 if nothing is lost, and 3 if lines are lost.
 

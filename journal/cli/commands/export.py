@@ -35,7 +35,7 @@ def _complete_names(ctx: click.Context, parameter: click.Parameter, incomplete: 
     "--format",
     "file_format",
     type=click.Choice(FORMATS),
-    help="The format of OUT. Default: by the name of OUT.",
+    help="The format of OUT. Default: the extension of OUT selects the format.",
 )
 @statuses_option
 @redact_option
@@ -55,7 +55,9 @@ def _complete_names(ctx: click.Context, parameter: click.Parameter, incomplete: 
     is_flag=True,
     help="Write also the columns of the journal that no row uses.",
 )
-@click.option("--steps", is_flag=True, help="Write a record for each step of the rows instead.")
+@click.option(
+    "--steps", is_flag=True, help="Write a record for each step, instead of a record for each row."
+)
 @force_option
 @click.pass_context
 def export_command(

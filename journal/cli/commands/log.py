@@ -63,8 +63,8 @@ _MEMBERS = tuple(map(Field, Event.__struct_fields__))
 @click.option(
     "--level",
     type=click.Choice(LOG_LEVELS, case_sensitive=False),
-    help="Only events of this level or a higher one. A failed row is an ERROR, a row that needs a "
-    "review a WARNING.",
+    help="Only events of this level or a higher one. A failed row is an ERROR. A row that "
+    "needs a review is a WARNING.",
 )
 @redact_option
 @click.option("-f", "--follow", is_flag=True, help="Also show new events, until the job ends.")

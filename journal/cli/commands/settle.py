@@ -305,7 +305,7 @@ _WAYS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
 @click.option(
     "--result",
     metavar="JSON",
-    help="The result. With --step, text needs quotes: '\"ch_1\"'; with --completed, it doesn't.",
+    help="The result. With --completed, text needs no quotes. With --step, it does: '\"ch_1\"'.",
 )
 @click.option("--failed", is_flag=True, help="The rows took no effect: fail them.")
 @click.option("--error-code", metavar="CODE", help="Required with --failed: the rows' error code.")
@@ -316,7 +316,7 @@ _WAYS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
 @click.option(
     "--step",
     metavar="NAME",
-    help="Settle only this step of the rows. The step is in doubt. Give --result, or --not-done.",
+    help="Settle only this step of the rows, which must be in doubt. Give --result or --not-done.",
 )
 @click.option("--not-done", is_flag=True, help="With --step: the step took no effect.")
 @click.pass_context

@@ -42,7 +42,8 @@ _VARIABLES = ("JOURNAL_JOB", "JOURNAL_ROW_ID", "JOURNAL_ATTEMPT")
 @click.option(
     "--idempotent",
     is_flag=True,
-    help="COMMAND may be repeated when it is in doubt. No start is recorded, which saves a commit.",
+    help="COMMAND may be repeated if nobody knows whether it took effect. No start is recorded, which "
+    "saves a commit.",
 )
 @click.pass_context
 def step_command(ctx: click.Context, name: str, command: tuple[str, ...], idempotent: bool) -> int:

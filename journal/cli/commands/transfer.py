@@ -55,7 +55,7 @@ _max_bytes_option = click.option(
     "--max-bytes",
     metavar="N",
     type=click.IntRange(min=0),
-    help="Refuse a pack that needs more bytes. Default: the free space of the disk.",
+    help="Refuse a pack that needs more than N bytes. Default: the free space of the disk.",
 )
 
 
@@ -142,7 +142,7 @@ def _report_some(lines: list[str]) -> None:
         echo_err(f"... and {len(lines) - _MAX_LINES} more; --json lists all")
 
 
-@click.command("unpack", short_help="Check packs, and make the jobs that they hold.")
+@click.command("unpack", short_help="Check packs, and make the jobs that are in them.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, shell_complete=complete_path)
 @_max_bytes_option
 @click.pass_context
@@ -298,7 +298,7 @@ def _side_text(side: Side) -> str:
     "--merge-outcomes",
     "merge",
     is_flag=True,
-    help="If the copies have diverged: apply the changes of rows that only the other copy worked on.",
+    help="If the copies have diverged: apply the changes of rows on which only the other copy worked.",
 )
 @_max_bytes_option
 @json_option
