@@ -67,9 +67,10 @@ class InvalidValueError(JournalError, ValueError):
 
 
 class _Repr(str):
-    """Text that is already a repr.
+    """The repr of a value, as text.
 
-    Unpickling an InvalidValueError must not apply ``repr`` again.
+    This class marks such text, so that unpickling an InvalidValueError doesn't apply ``repr``
+    again.
     """
 
     __slots__ = ()
@@ -298,7 +299,10 @@ class CopiesDivergedError(JournalError):
 
 
 class PackError(JournalError):
-    """A file isn't a complete pack. Nothing was unpacked. Attributes: ``path``, ``reason``."""
+    """A file isn't a complete pack (an archive of a job). Nothing was unpacked.
+
+    Attributes: ``path``, ``reason``.
+    """
 
     __match_args__ = ("path", "reason")
 
@@ -459,7 +463,7 @@ class StepInDoubtError(JournalError):
 
 
 class StepRepeatedError(JournalError):
-    """Two attempts have done the same step. Both results are recorded, one of them in the log.
+    """Two attempts have done the same step. One result counts, and the log has the other one.
 
     The first attempt was given up, and its result came late. Attributes: ``row_id``, ``step`` (the
     step's name), ``attempt`` (the attempt whose result counts), ``repeated_by`` (the attempt whose

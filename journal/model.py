@@ -232,8 +232,8 @@ class JobRow(msgspec.Struct, frozen=True):
       of the job have the same key for a row, and no other row has this key.
     - ``attempts``: how often the row was started.
     - ``earlier_attempts``: how many of these attempts don't count for ``max_attempts``. These are
-      the attempts before the last retry or redo, and attempts that did nothing, for example because
-      of a Hold.
+      the attempts before the last retry or redo, and attempts that did nothing, such as attempts
+      that ended with :class:`Hold`.
     - ``processed_at``: when the row was completed, failed or skipped. ``updated_at``: when the
       status last changed.
     - ``error_code``, ``error_message``: the error of the failure. A pending row has the error of
@@ -311,7 +311,7 @@ class RowStep(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FoundRow(NamedTuple):
-    """The facts about a row that :meth:`JobService.find_rows` has without reading the row.
+    """A row as :meth:`JobService.find_rows` returns it, without the row's data.
 
     ``position``: the row's place in the order in which rows were added, from 0. ``attempts``: the
     number of attempts since the last retry or redo. ``is_fresh``: True if the row was never

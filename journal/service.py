@@ -112,10 +112,10 @@ _LATE_MODULES = (
 
 
 def _import_late_modules() -> None:
-    """Import these modules before a fork.
+    """Before a fork, import the modules that are otherwise imported when a method needs them.
 
-    If another thread were importing one of them during the fork, the child would wait forever for
-    the lock of this module.
+    If another thread were importing one of these modules during the fork, the child process would
+    wait forever for the import lock of the module.
     """
     for name in _LATE_MODULES:
         importlib.import_module(name)
@@ -340,8 +340,8 @@ class JobService:
     def delete_job(self, job_id: str) -> bool:
         """Delete the job with all its files. Returns ``False`` if there is no such job.
 
-        Raises JobBusyError while a run holds the job, even a run of this process. Only a job that
-        has ended and has no row in flight can be deleted while a run holds it.
+        Raises JobBusyError while a run holds the job, even a run of this process. There is one
+        exception: a job that has ended and has no row in flight can be deleted nevertheless.
         """
         return self._store.delete(check_job_id(job_id))
 
@@ -386,8 +386,8 @@ class JobService:
         - Rows keep their status. If a row is in flight, the next start of the job decides by its
           ``on_interrupted`` what becomes of the row.
         - ``completed_at`` is ``None`` until the job ends again.
-        - The job's error is removed, unless it says that two copies of the job have done the same
-          rows.
+        - The job's error is removed, unless the error says that two copies of the job have done the
+          same rows.
 
         Raises JobBusyError while a run holds the run lock, and InvalidStateTransition if the job
         has not ended.
@@ -459,8 +459,9 @@ class JobService:
 
         Each row is written when the iterable yields it, so a generator of millions of rows needs
         little memory. Other writers wait until the iterable has ended. The iterable itself may read
-        and change this job. It then finds the rows that it has already yielded. Its changes become
-        part of the same commit. It must not yield rows inside a batch that it has opened itself.
+        this job, and finds the rows that it has already yielded. It may also change this job. These
+        changes become part of the same commit. But it must not yield rows inside a batch that it
+        has opened itself.
 
         Raises InvalidStateTransition for a job that has ended. Exceptions of the iterable are
         raised unchanged.
@@ -534,8 +535,8 @@ class JobService:
     def start_row(self, row_id: str) -> JobRow:
         """Start an attempt: the row's status becomes ``processing``. Returns the row.
 
-        The start must be committed before the side effect. So don't call this in a batch, or end
-        the batch before the side effect.
+        The start must be committed before the side effect. So call this method outside of a batch,
+        or end the batch before the side effect.
 
         Raises InvalidStateTransition if the row can't be started, or if the job has ended.
         """
@@ -862,13 +863,15 @@ class JobService:
         If possible, use :meth:`AttemptedRow.step` instead. That method also records the end.
 
         - ``attempt``: the number of the attempt, as in :attr:`JobRow.attempts`.
-        - ``idempotent``: record nothing. The step may begin again even if it is in doubt.
+        - ``idempotent``: True means that nothing is recorded, and that the step may begin again
+          even if it is in doubt.
         - ``logs``: messages of the attempt, which are recorded in the same commit.
 
-        Raises AttemptEndedError if the attempt is no longer in progress, and StepInDoubtError.
-        Raises InvalidValueError inside a batch, because the start would be recorded too late. Also
-        raises InvalidValueError if this attempt has already done a step of this name, since each
-        step of a row must have its own name. The row then needs a review at the end of the attempt.
+        Raises AttemptEndedError if the attempt is no longer in progress, and StepInDoubtError if
+        nobody knows whether the step took effect in an earlier attempt. Raises InvalidValueError
+        inside a batch, because the start would be recorded too late. Also raises InvalidValueError
+        if this attempt has already done a step of this name, since each step of a row must have its
+        own name. The row then needs a review at the end of the attempt.
         """
         job_id, number = split_row_id(row_id)
         check_step_name(name)
@@ -926,7 +929,7 @@ class JobService:
         return self._change_reopening(job_id, transitions.change_row, record)
 
     def _as_read(self, made: Made) -> Made:
-        """Return the row or step with the result that a reader of the journal would get."""
+        """Return a row or step with the result that a reader of the journal would get."""
         if type(made.result) in (NoneType, str, int, bool):
             return made
         result = read_back(made.result, exact=self.numbers == "decimal")
@@ -935,9 +938,9 @@ class JobService:
     def _start_rows(
         self, job_id: str, numbers: Iterator[int], count: int, admits: bulk.Admits | None
     ) -> list[JobRow]:
-        """Start up to ``count`` of the rows in one commit.
+        """Start up to ``count`` of the rows with these numbers, in one commit.
 
-        Returns these rows: see ``bulk.start_rows``.
+        Returns the started rows: see ``bulk.start_rows``.
         """
         # A batch, because the iterator may read and change the same job.
         with Batch(self._journal(job_id)) as journal:
@@ -971,8 +974,8 @@ class JobService:
     ) -> Result:
         """Call ``change(journal, *arguments)`` in a commit.
 
-        If the job has ended, this method holds the run lock during the call, since ``change`` may
-        reopen the job.
+        If the job has ended, ``change`` may reopen it. Then this method holds the run lock during
+        the call, so that no run works on the job meanwhile.
         """
         while True:
             with self._reading(job_id) as journal:
@@ -1197,7 +1200,10 @@ class JobService:
             runs.settle(job_id, taken, written=False)
 
     def release_run(self, job_id: str) -> None:
-        """Release the run lock if this service holds it. A running job is then interrupted."""
+        """Release the run lock if this service holds it.
+
+        A running job then counts as interrupted.
+        """
         self._store.runs.release(check_job_id(job_id))
 
     def holds_run(self, job_id: str) -> bool:
@@ -1222,7 +1228,7 @@ class JobService:
         return self._store.is_over(check_job_id(job_id))
 
     def run_holder(self, job_id: str) -> RunHolder | None:
-        """Return host, process id and start of the run that holds the job; ``None`` if none does.
+        """Return host, process id and start of the run that holds the job, or ``None``.
 
         The system releases the lock when a run dies. So a job with the status running and no holder
         was interrupted.
@@ -1329,8 +1335,9 @@ class JobService:
     def _committing_run(self, job_id: str, taken: Taken) -> Iterator[Journal]:
         """Make a commit that may change the job's status.
 
-        At the end of the commit, the run lock is adjusted. If nothing was written, a lock in
-        ``taken`` is released. If the job is no longer running, the job's run lock is released.
+        ``taken`` knows whether the caller has taken the run lock for this commit. If so, and if
+        nothing was written, the lock is released at the end of the commit. It is also released if
+        the job is no longer running.
         """
 
         def settle(written: bool) -> None:

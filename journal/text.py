@@ -1,6 +1,7 @@
 """Text for people and programs: escapes, counts, durations, times, lines of CSV, TSV and JSON.
 
-This module also has numbers that keep all their digits from one JSON text to another.
+This module also has a class of numbers that keep all their digits when JSON is read and written
+again.
 """
 
 from __future__ import annotations
@@ -56,7 +57,10 @@ def headline(message: str) -> str:
 
 
 def similar(word: str, known: Iterable[str]) -> str | None:
-    """The known word that is most similar to ``word``, in upper or lower case; None without one."""
+    """The known word that is most similar to ``word``; None if no word is similar.
+
+    Upper and lower case don't matter.
+    """
     from difflib import get_close_matches  # noqa: PLC0415  (needed only after a mistake)
 
     folded = {each.casefold(): each for each in known}
@@ -136,7 +140,7 @@ def time_text(at: datetime) -> str:
 class Number(Decimal):
     """A number that isn't an integer, as it is written in JSON. ``str`` is exactly that text.
 
-    A ``Decimal`` would become ``1E-7`` where the text is ``0.0000001``.
+    The ``str`` of a plain ``Decimal`` may be another text: ``1E-7`` for ``Decimal("0.0000001")``.
     """
 
     text: str
@@ -170,12 +174,12 @@ class Number(Decimal):
 
     @property
     def is_float(self) -> bool:
-        """Whether a float of this number has the same digits, so that the float can replace it."""
+        """Whether a float can replace this number, because the float has the same digits."""
         return Decimal(repr(float(self))) == self
 
     @property
     def canonical_value(self) -> float | msgspec.Raw:
-        """A value for comparing: it is the same for equal numbers, however they are written."""
+        """A value for comparisons, which is the same for equal numbers, such as 1.5 and 1.50."""
         if self.is_float:
             return float(self)
         exact = Context(prec=len(self.as_tuple().digits))

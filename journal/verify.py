@@ -54,8 +54,8 @@ class Report(msgspec.Struct, frozen=True):
     """The result of :func:`verify_job`. Findings are in the order of the file.
 
     - ``ahead_until``: the time of the last record if this machine's clock hasn't reached it yet,
-      else None. Such a time is no damage. Times in a journal never go back, so new records get the
-      same time until the clock has passed it.
+      else None. Such a time is no damage. Times in a journal never go back, so new records get this
+      time until the clock has passed it.
     - ``in_doubt``: True if a sync of the journal has failed since the system was booted, or if a
       process has died during a sync. Then the last commits may not be on the disk. Before the next
       commit is synced, these commits are written again.
@@ -76,9 +76,9 @@ class Report(msgspec.Struct, frozen=True):
 
 
 def verify_job(directory: Path, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Report:
-    """Check every seal and decode every record of the job in ``directory``.
+    """Check every seal (the checksum of a commit) and decode every record of a job's journal.
 
-    Raises JobNotFoundError and StorageError.
+    ``directory``: the job's directory. Raises JobNotFoundError and StorageError.
     """
     path = directory / JOURNAL_NAME
     file = open_journal(path, directory.name)
@@ -104,10 +104,10 @@ def verify_job(directory: Path, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Repor
 
 
 def _is_in_doubt(directory: Path, file: JournalFile) -> bool:
-    """Return whether a failed or interrupted sync left a sync mark.
+    """Return whether a failed or interrupted sync has left a sync mark.
 
-    A set mark doesn't count while a writer holds the commit lock, since that writer's sync may be
-    in progress.
+    The mark is set before each sync, and cleared when the sync has succeeded. A set mark doesn't
+    count while a writer holds the commit lock, since that writer's sync may be in progress.
     """
     if not is_marked(directory) or not file.try_lock():
         return False
