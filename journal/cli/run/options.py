@@ -108,7 +108,7 @@ _OPTIONS = (
         metavar="N",
         type=click.IntRange(min=1),
         help="Give each command up to N rows: an argument with a placeholder is repeated for each row. "
-        "See `journal help batches`. Default: one row, with its environment variables.",
+        "See `journal help batches`. Default: one row, which environment variables describe.",
     ),
     click.option(
         "--format",
@@ -123,7 +123,7 @@ _OPTIONS = (
         "-0",
         "--null",
         is_flag=True,
-        help="As --lines, but each row ends with a NUL byte, as `find -print0` writes them.",
+        help="As --lines, but each row ends with a NUL byte, as in the output of `find -print0`.",
     ),
     click.option(
         "--encoding",
@@ -162,9 +162,9 @@ _OPTIONS = (
         type=click.Choice(["review", "retry", "fail", "resume"]),
         default="review",
         help="What to do with rows that were in flight when an earlier run died. review: put them "
-        "under review. retry: run them again. fail: fail them. resume: run them again if no step of "
-        "theirs is in doubt, else put them under review; only for a COMMAND whose side effects are "
-        "all in `journal step`.",
+        "under review. retry: run them again. fail: fail them. resume: run a row again if none of its "
+        "steps is in doubt (begun, with an unknown end), else put it under review; only for a COMMAND "
+        "whose side effects are all in `journal step`.",
     ),
     click.option("--retry-failed", is_flag=True, help="First make failed rows pending again."),
     click.option(
@@ -177,7 +177,7 @@ _OPTIONS = (
         metavar="N",
         type=click.IntRange(min=1),
         default=1,
-        help="Try a row up to N times. Attempts of earlier runs count too, back to the row's last `journal retry`.",
+        help="Try a row up to N times. Attempts of earlier runs count too. `journal retry` starts the count again.",
     ),
     _statuses_option(
         "retry",
@@ -186,12 +186,12 @@ _OPTIONS = (
         "Repeatable. Default: all but 0.",
     ),
     _statuses_option(
-        "skip", "Exit statuses that mean: the row needs no work. It is skipped. Repeatable."
+        "skip", "Exit statuses that mean: the row needs no work. The row is skipped. Repeatable."
     ),
     _statuses_option(
         "review",
-        "Exit statuses that mean: a person must find out whether the row took effect. It needs a "
-        "review. Repeatable.",
+        "Exit statuses that mean: a person must find out whether the command took effect. The row "
+        "needs a review. Repeatable.",
     ),
     _statuses_option(
         "hold",
@@ -212,7 +212,7 @@ _OPTIONS = (
         "timeout_s",
         metavar="SECONDS",
         type=Seconds(min=0, min_open=True),
-        help="End a command and all its processes after this time. It may have taken effect, so "
+        help="End a command and all its processes after this time. The command may have taken effect, so "
         "--on-interrupted decides what becomes of its row. With --retry-on TimeoutError, the row fails "
         "instead. Default: never.",
     ),
@@ -230,8 +230,9 @@ _OPTIONS = (
         help="When to stop early. first: stop if the first 10 rows all fail with the same code. "
         "soon,fail=5: as first, and also stop after 5 failed rows; wait for the commands in flight. "
         "now,fail=20%,min=50: as first, and also stop if 20% of at least 50 rows have failed; end the "
-        "commands in flight. soon,fail=10 in a row, and soon,fail=20% of 100, which looks at the last "
-        "100 rows. soon,success=1: as first, and also stop after the first completed row. "
+        "commands in flight. soon,fail=10 in a row: stop if the last 10 rows have failed. "
+        "soon,fail=20% of 100: stop if 20 of the last 100 rows have failed. soon,success=1: as first, and "
+        "also stop after the first completed row. "
         "never: run all rows.",
     ),
     click.option(
@@ -291,14 +292,15 @@ _OPTIONS = (
         "--on-end",
         metavar="COMMAND",
         callback=_checked(parse_command),
-        help="Run this command when the run has ended, for whatever reason. It gets the summary as JSON "
-        "on its standard input. It is one argument, split as a shell would, without a shell: "
-        "--on-end './notify --to me'. It is ended after 60 seconds. If it fails, that is a warning.",
+        help="Run this command when the run has ended, for whatever reason. The command gets the summary "
+        "as JSON on its standard input. Give the command as one argument, such as './notify --to me'. "
+        "No shell runs it. After 60 seconds, the command is ended. If the command fails, the run prints a "
+        "warning.",
     ),
     click.option(
         "--dry-run",
         is_flag=True,
-        help="Print the first commands that would run, and why, and count all. Write nothing.",
+        help="Print the first commands that would run, the reason for each, and counts of rows. Write nothing.",
     ),
     click.option(
         "-v",
@@ -310,7 +312,7 @@ _OPTIONS = (
         "-q",
         "--quiet",
         is_flag=True,
-        help="Print only what goes wrong: nothing at all if all rows are done.",
+        help="Print only problems. If all rows are done, print nothing.",
     ),
 )
 
