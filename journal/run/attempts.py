@@ -101,7 +101,7 @@ class Attempt:
         """Record the outcome. Waits for the lock without a time limit.
 
         If another run holds the job meanwhile, the outcome isn't recorded. Instead, a message
-        reports it.
+        reports the outcome.
         """
         self.settled = True
         row = self.row.row

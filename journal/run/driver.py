@@ -3,7 +3,8 @@
 Only one thread, the driver, writes the journal. Each turn of its loop makes one commit with the
 outcomes that workers have returned and the starts of the next rows. The next rows are dispatched
 after the commit is on the disk. So if an attempt may have begun, the status of its row is
-processing. If the driver dies, the next run settles these rows by its ``on_interrupted``.
+processing. If the driver dies, the next run settles these rows as its argument ``on_interrupted``
+says.
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ _MAX_INTERRUPTS = 100  # while a run ends. No person presses Ctrl-C so often.
 
 
 class Run:
-    """One run of a job. Call ``work`` in one thread; ``stop`` in any thread or signal handler."""
+    """One run of a job.
+
+    One thread calls ``work``. Any thread or signal handler may call ``stop``.
+    """
 
     def __init__(
         self,
@@ -129,7 +133,7 @@ class Run:
         be recorded, a message is reported.
 
         Raises JobBusyError, InvalidStateTransition for a job that has ended, the error of a commit
-        that failed, and exceptions of exiting the context manager of ``setup``.
+        that failed, and exceptions that the context manager of ``setup`` raises when it is exited.
         """
         begin_s = monotonic()
         with stopping_signals(self.stop) if handle_signals else nullcontext(), self._leaving:
@@ -265,8 +269,8 @@ class Run:
 
         Rows that no worker has begun become pending.
 
-        If an interrupt stops this method, the caller calls it again. So the method depends only on
-        ``self._in_flight`` and on the journal.
+        If an interrupt stops this method, the caller calls it again. So the method finds all that
+        is left to do in ``self._in_flight`` and in the journal.
         """
         for row in self._to_dispatch:
             if not self._in_flight.holds(row) and not self._held.is_lost():
@@ -425,7 +429,7 @@ class Run:
         return min(room, self._rate.allowed(monotonic(), min(room, self._queue.most(job))))
 
     def _room(self, job: Job, results: Sequence[Result] = ()) -> int:
-        """How many rows may start, not counting the rate limit."""
+        """How many rows may start, if the rate limit is ignored."""
         if job.status is not JobStatus.RUNNING or self._stops.count or self._paused:
             return 0
         # A worker that finishes during a commit takes its next row from the queue. If handlers are
@@ -474,7 +478,7 @@ class Run:
             self._counts["started"] -= 1  # the attempt is given back
 
     def _settle_late(self, result: Result, problems: list[str]) -> None:
-        """Record the late success of an attempt that was given up. The success settles the row."""
+        """Record the outcome of an attempt that was given up earlier. A success settles the row."""
         try:
             row = self._service.get_row(result.row.id)
             if not self._queue.settle_late(result.row, result.outcome):

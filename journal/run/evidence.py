@@ -1,4 +1,4 @@
-"""The messages of an attempt, and the handler with which ``logging`` adds messages to them."""
+"""The log of an attempt, and a ``logging`` handler that adds messages to this log."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _MAX_DETAILS_BYTES = 16 << 10  # of one entry
 class RowLog:
     """The log of one attempt, until it is recorded. Any thread may add to it.
 
-    Keeps at most MAX_LOG_ENTRIES entries, and at most MAX_LOG_BYTES in all. Then one more entry
-    says how many entries were dropped.
+    Keeps at most MAX_LOG_ENTRIES entries, and at most MAX_LOG_BYTES in all. If entries were
+    dropped, one more entry says how many.
     """
 
     def __init__(self, row_number: int, attempt: int) -> None:
@@ -87,7 +87,10 @@ class RowLog:
 
 
 def _level(given: object) -> str:
-    """The level of LOG_LEVELS for a name, or for a numeric level of ``logging``; else "INFO"."""
+    """The level of LOG_LEVELS for a name or for a number of ``logging``.
+
+    Any other value gives "INFO".
+    """
     if isinstance(given, int):
         return LOG_LEVELS[min(max(given // 10, 1), len(LOG_LEVELS)) - 1]
     try:
@@ -130,7 +133,7 @@ current_row: ContextVar[_LoggingRow | None] = ContextVar("current_row", default=
 
 
 class RowLogHandler(logging.Handler):
-    """A handler for ``logging`` that adds messages to the log of the row at work.
+    """A handler for ``logging`` that adds messages to the log of the row that is being processed.
 
     After ``logging.getLogger().addHandler(journal.RowLogHandler())``, each message that is logged
     in the thread or asyncio task of a row's handler is stored with the row, as by
@@ -138,14 +141,15 @@ class RowLogHandler(logging.Handler):
     exception. Other messages are ignored. A process of a pool needs its own RowLogHandler.
 
     To store messages below WARNING, lower the level of the root logger:
-    ``logging.getLogger().setLevel("INFO")``. Without any handler, ``logging`` prints warnings to
-    standard error. To keep this, call ``logging.basicConfig()`` as well.
+    ``logging.getLogger().setLevel("INFO")``. ``logging`` prints warnings to standard error by
+    itself, but only as long as it has no handler. To print them as before, also call
+    ``logging.basicConfig()``.
     """
 
     of_rows = True  # shows nothing to a person
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Add a message to the log of the row at work, if there is one."""
+        """Add a message to the log of the row that is being processed, if there is one."""
         row = current_row.get()
         if row is None:
             return

@@ -237,12 +237,13 @@ class AttemptedRow:
         called, and the recorded result is returned. The result is stored as JSON, so a tuple is
         returned as a list.
 
-        - If the function raises an ``Exception``, the step has failed, and the exception is raised
-          again. A later attempt may call the function again. So raise an ``Exception`` only if
-          nothing has happened.
-        - If the process dies, or the function raises NeedsReview or another ``BaseException``
-          (Ctrl-C, a cancelled task), the step is in doubt. In a later attempt, this step then
-          raises :class:`NeedsReview`. `journal resolve --step` records what happened to the step.
+        - If the function raises an ``Exception`` other than NeedsReview, the step has failed, and
+          the exception is raised again. A later attempt may call the function again. So raise such
+          an exception only if nothing has happened.
+        - If the process dies, or the function raises NeedsReview or a ``BaseException`` such as
+          KeyboardInterrupt or CancelledError, the step is in doubt: nobody knows whether it took
+          effect. In a later attempt, this step raises :class:`NeedsReview`. `journal resolve
+          --step` records what happened to the step.
         - ``idempotent=True``: the function may be called again when nobody knows whether it took
           effect. The start of the step isn't recorded, which saves half the time.
         - If ``function`` is a coroutine function, the call returns an awaitable:
@@ -498,9 +499,10 @@ class AttemptedRow:
         cost_cents: Cost | None = None,
         usage: Usage | None = None,
     ) -> None:
-        """Set the outcome "needs_review": see :class:`NeedsReview`.
+        """Set the outcome "needs_review". The arguments are those of :class:`NeedsReview`.
 
-        As there, the order of the arguments is checked.
+        Raises TypeError if the message is missing, or if the arguments seem to be in the wrong
+        order.
         """
         self._end_with(NeedsReview(code, message, cost_cents=cost_cents, usage=usage))
 

@@ -107,7 +107,7 @@ def check_callbacks(**callbacks: object) -> None:
 class HeldJob:
     """The job that a run holds: the run has the job's run lock.
 
-    An interrupt may come between any two statements of the run.
+    All methods allow for an interrupt that comes between any two statements of the run.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class HeldJob:
     def last_job(self) -> Job:
         """The job as it is now.
 
-        If the job can't be read any more: as it was when it was last read.
+        If the job can't be read any more, returns the job as it was last read.
         """
         with suppress(JournalError):
             return self.job()
@@ -230,7 +230,7 @@ class HeldJob:
         return self.service.holds_run(self.id)
 
     def is_lost(self) -> bool:
-        """Return whether another job or run has replaced this job at its path for certain."""
+        """Return whether another job or run has certainly replaced this job at its path."""
         try:
             return self.service.has_lost_run(self.id)
         except JournalError:
@@ -284,7 +284,7 @@ class HeldJob:
 
 
 def _from_here(command: str) -> str:
-    """The command with a change to the current directory first, so that it works anywhere."""
+    """The command with a ``cd`` to the current directory before it, so that it works anywhere."""
     try:
         return shell.in_directory(os.getcwd(), command) if command else ""
     except FileNotFoundError:  # the current directory was deleted

@@ -48,7 +48,7 @@ class Result(msgspec.Struct, frozen=True, gc=False):
       itself. The attempt may still be running.
     - ``is_late``: True if the attempt returned after it was given up. Its row already has an
       outcome then.
-    - ``call``: the object that the rows of one call share.
+    - ``call``: the same object for all rows of one call of the handler.
     """
 
     ticket: int

@@ -439,7 +439,7 @@ class _Keys:
     """The keys of an input, which must be unique. Only a hash of each key is kept in memory."""
 
     def __init__(self, key: Key, *, is_for_far_side: bool = False) -> None:
-        """``is_for_far_side``: the keys are idempotency keys, so 1 and "1" are the same key."""
+        """``is_for_far_side``: True for idempotency keys. As text, 1 and "1" are equal."""
         self._key = key
         self._is_for_far_side = is_for_far_side
         self._what = "idempotency key" if is_for_far_side else "key"
@@ -472,7 +472,7 @@ class _Keys:
 def _same_beginning(
     job_rows: Sequence[JobRow], items: Iterator[Item], keys: _Keys
 ) -> tuple[int, Item | None]:
-    """Return how many first rows input and job have in common, and the input's next row."""
+    """Return how many rows input and job share at the beginning, and the input's next row."""
     count = 0
     for row in job_rows:
         item = next(items, None)

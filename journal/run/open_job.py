@@ -114,13 +114,13 @@ def open_job(
       "ignore" keeps the job's data. With "retry", the row gets the new data and becomes pending,
       unless it is completed. "retry" needs a key.
 
-    :attr:`JobRun.matched` has the numbers of these rows.
+    :attr:`JobRun.matched` says how many rows are new, changed or gone.
 
     **A new job.** ``name`` (default: the id), ``description``, ``mode`` and ``metadata`` (a JSON
     object) are recorded when the job is created. ``idempotency_key`` is a column with the complete
-    idempotency keys of the rows, or a function that returns this key for the data of a row. Without
-    ``idempotency_key``, the keys are made from ``key``, if ``key`` is a column. This choice is
-    recorded in the job and never changes.
+    idempotency keys of the rows, or a function that returns the idempotency key for the data of a
+    row. Without ``idempotency_key``, the idempotency keys are made from ``key``, if ``key`` is a
+    column. This choice is recorded in the job and never changes.
 
     **Runs.**
 
@@ -140,7 +140,7 @@ def open_job(
       import the type.
     - ``numbers``: how ``row.data`` and results show a number that isn't an integer: "float", or
       "decimal" with all digits (see :class:`JobService`).
-    - ``how_to``: the wording of other advice, for commands that use this function.
+    - ``how_to``: the wording of advice in messages. Only the command line of this package sets it.
 
     ``sync`` and ``lock_timeout_s`` (seconds) are the arguments of :class:`JobService`.
 
@@ -149,8 +149,8 @@ def open_job(
 
     - JobNotFoundError if there is no such job and no ``rows``;
     - JobBusyError while another run holds the job;
-    - RowChangedError for any changed row with ``on_changed="error"``, and for changed rows that may
-      have taken effect with ``on_changed="retry"``;
+    - RowChangedError if ``on_changed`` is "error" and any row has changed, or if ``on_changed`` is
+      "retry" and a changed row may have taken effect;
     - InvalidStateTransition for new rows of a cancelled job;
     - InvalidValueError, and every exception of the iterable.
     """
@@ -365,12 +365,13 @@ class JobRun:
 
         **Workers.** Plain functions run in threads, and coroutine functions run in an event loop.
 
-        - ``workers``: the number of rows that are processed at a time. The default is 1, or the
-          executor's own number. ``"auto"`` adjusts the number to the throughput, up to 100 or the
-          executor's own number. ``"auto:200"``: up to 200 (`journal help outages`).
+        - ``workers``: the number of rows that are processed at a time. The default is 1; with an
+          executor, it is the executor's number of workers. ``"auto"`` adjusts the number to the
+          throughput, up to 100 or the executor's number of workers. ``"auto:200"``: up to 200
+          (`journal help outages`).
         - ``executor``: any ``concurrent.futures.Executor``, a dask client, or a function that makes
-          one. If the executor breaks, the function is called again. An executor must not repeat
-          calls by itself. The retries of dask are switched off.
+          an executor. If the executor breaks, the function is called again. An executor must not
+          repeat calls by itself. The retries of dask are switched off.
         - If a worker dies, ``on_interrupted`` decides what becomes of its row.
 
         **Setup.** ``setup`` is a function that returns a context manager, for example the class of
@@ -385,9 +386,10 @@ class JobRun:
         **Limits.**
 
         - ``retry_failed``: first make failed rows pending again, except rows that may have taken
-          effect (:attr:`JobRow.unknown`). These rows come after rows that were never started.
-        - ``max_attempts``: how often a row is attempted if it fails with one of ``retry_on``.
-          Attempts of earlier runs count, unless a person has retried the row since.
+          effect (:attr:`JobRow.unknown`). Rows that were never started come before these failed
+          rows.
+        - ``max_attempts``: the maximum number of attempts at a row that fails with one of
+          ``retry_on``. Attempts of earlier runs count, unless a person has retried the row since.
         - ``retry_on``: an exception class, an error code, or a tuple of these. A class includes its
           subclasses. A code is compared with the row's error code, which is the name of the
           exception's own class, or the code of a :class:`Fail`.
@@ -397,8 +399,8 @@ class JobRun:
           handler has a method ``cancel(row_id, *, force) -> bool``, this method is called. The
           attempt may have taken effect, so ``on_interrupted`` decides what becomes of its row.
           Other handlers can't be cancelled, so their rows need a review. In both cases the error
-          code is TimeoutError. If ``retry_on`` has TimeoutError, the attempt counts as failed
-          instead.
+          code is TimeoutError. But if ``retry_on`` has TimeoutError, the attempt counts as failed
+          in both cases.
         - ``rate``: the maximum number of starts per second, minute or hour: ``"50/s"``,
           ``"100/m"``, ``"9/h"``.
         - ``halt``: when to stop early.
@@ -422,9 +424,10 @@ class JobRun:
           counts until it ends.
         - ``where``: a function of a row. Only rows for which it returns a true value are run. The
           other rows stay as they are: pending rows stay pending, and failed rows stay failed, even
-          with ``retry_failed``. When only such rows are left, the run pauses. The function is
-          called once for each row that stays open. The thread of the run calls this function, so it
-          must be fast. If the function raises an exception, the run ends with this exception.
+          with ``retry_failed``. When only rows that don't meet the condition are left, the run
+          pauses. The function is called only once for a row that doesn't meet the condition. The
+          thread of the run calls this function, so it must be fast. If the function raises an
+          exception, the run ends with this exception.
 
         **Stopping.** With ``handle_signals``, in the main thread: after the first SIGINT, SIGTERM
         or SIGHUP, the run starts no more rows, waits for the rows in flight and pauses the job. The
@@ -539,13 +542,13 @@ class JobRun:
 
         ``handle`` returns an outcome for each row: a mapping with ``row.id`` as keys, or a list in
         the order of the rows. An outcome is a value that a handler of :meth:`run` may return, or an
-        exception, such as :class:`Fail`. The exception has the same effect as if that row had
-        raised it. ``handle`` may also set the outcome of a row by its methods, such as
-        ``row.complete()``.
+        exception, such as :class:`Fail`. The exception has the same effect as if a handler of this
+        row alone had raised it. ``handle`` may also set the outcome of a row by its methods, such
+        as ``row.complete()``.
 
-        - A row without an outcome needs a review, since its work may be done. Entries of the
-          return value that belong to no row are stored as the result of these rows.
-        - If ``handle`` raises an exception, it applies to each row without an outcome.
+        - A row without an outcome needs a review, since its work may be done. Entries of the return
+          value that belong to no row are stored as the result of the first such row.
+        - If ``handle`` raises an exception, the exception applies to each row without an outcome.
         """
         check_int(size, "size")
         return self.run(Batches(handle, size), executor, **options)
@@ -600,7 +603,7 @@ class JobRun:
             )
 
     def stop(self, *, end_rows: bool = False) -> bool:
-        """Stop the run that is in progress, as a first Ctrl-C does. Returns whether there is one.
+        """Stop the run that is in progress, as a first Ctrl-C does. Returns False if no run is.
 
         The run starts no more rows, waits for the rows in flight, and pauses the job. With
         ``end_rows``, the rows in flight are ended, as by a second Ctrl-C. The next call with

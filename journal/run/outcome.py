@@ -73,7 +73,7 @@ class RowOutcome(Exception):
 class Fail(RowOutcome):
     """Make the row failed, with this code and message.
 
-    It is attempted again only if ``retry_on`` has the code, and attempts are left.
+    The row is attempted again only if ``retry_on`` has the code, and attempts are left.
     """
 
     code = "Fail"
@@ -145,7 +145,7 @@ class Hold(_Later):
       ``max_attempts``. If a step of the row is in doubt, the row needs a review. In
       ``run_batches``, these rules apply to all rows of the call that have no outcome.
     - ``after_s``: seconds from 0 to 366 days, as a number, or as text with a number. ``None``: the
-      run's backoff decides. It grows with each further hold.
+      run's backoff decides. The backoff grows with each further hold.
     - After the hold, the run tries one row. If the row succeeds, or has an outcome such as Fail,
       all workers continue. If the handler raises another exception, the run holds again, for the
       time of its backoff.
@@ -212,7 +212,9 @@ def _is_sentence(text: object) -> bool:
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """The outcome of an attempt, as a run records it. Any worker can send it: all values are plain.
+    """The outcome of an attempt, as a run records it.
+
+    All values are plain, so that workers in other processes can send the outcome.
 
     - ``kind``: "lost" means that the worker died or was given up. Nobody knows then whether the row
       took effect, so ``on_interrupted`` decides. "unstarted" means that the attempt never began.
@@ -221,7 +223,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     - ``retryable``: whether a failed attempt may be repeated. ``after_s``: seconds until the next
       attempt, or for "held", seconds for which the run holds.
     - ``elapsed_s``: how long the handler took. ``logs``: its messages that aren't recorded yet.
-    - ``of_rows``: only for a call with a batch of rows: the outcome of each row, in their order.
+    - ``of_rows``: the outcomes of all rows of a call, in the order of the rows. Only a call with a
+      batch of rows has it.
     """
 
     kind: Literal["completed", "failed", "skipped", "review", "held", "lost", "unstarted"]
@@ -273,7 +276,7 @@ def with_fields(outcome: Outcome, given: dict[str, Any]) -> Outcome:
 
     If a field can't be recorded, the row needs a review. The message of the review names the field.
     A text field or a result then gets the repr of its value, so that redacting the field hides the
-    value. The value of a number is in the message.
+    value. If the field must be a number, the message shows the value instead.
     """
     fields: dict[str, Any] = {}
     problems: list[str] = []
@@ -316,7 +319,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
 
 
 def with_missing(outcome: Outcome, other: Outcome) -> Outcome:
-    """The outcome, with missing fields such as the cost taken from ``other``."""
+    """The outcome. Fields that it lacks, such as the cost, are those of ``other``."""
     missing = {name: getattr(other, name) for name in _CHECKS if getattr(outcome, name) is None}
     return msgspec.structs.replace(outcome, **missing)
 
@@ -448,7 +451,7 @@ def _uncosted_outcome_of_error(error: BaseException, retry_on: Errors) -> Outcom
 def _how_to_make_result(error: BaseException) -> str:
     """How to correct a wrong call of :class:`RowResult`; "" if ``error`` has another cause.
 
-    The message of msgspec names neither the class nor its arguments.
+    The message of the error isn't enough, since it names neither the class nor its arguments.
     """
     trace = error.__traceback__
     if type(error) is not TypeError or trace is None:
@@ -474,8 +477,8 @@ def _how_to_make_result(error: BaseException) -> str:
 def seconds_of(given: Any) -> float | None:
     """``after_s`` as a float. Raises ValueError unless it is from 0 to MAX_AFTER_S.
 
-    It may be text, as in a header Retry-After. It may also have a class of another library, such as
-    numpy.float64.
+    The value may be text, as in a header Retry-After. Its type may also be that of another library,
+    such as numpy.float64.
     """
     if given is None:
         return None

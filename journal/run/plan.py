@@ -62,7 +62,10 @@ class HowTo(NamedTuple):
         return "`--on-changed ignore`" if self.command else '`on_changed="ignore"`'
 
     def name(self, name: str) -> str:
-        """The name of an argument of ``run``, or of the same option of `journal run`."""
+        """The name of an argument of ``run``.
+
+        For a command, it is the name of the same option of `journal run`.
+        """
         return f"--{name.replace('_', '-')}" if self.command else name
 
     def argument(self, name: str) -> str:
@@ -203,7 +206,7 @@ def left_alone(job_id: str, numbers: list[int], how_to: HowTo) -> str:
 
 
 def retryable(service: JobService, job_id: str, where: Where | None = None) -> Iterator[JobRow]:
-    """The rows that meet ``where``, of those that :meth:`JobService.retry_failed_rows` retries."""
+    """The rows that :meth:`JobService.retry_failed_rows` would retry, and that meet ``where``."""
     for row in service.get_failed_rows(job_id):
         is_free = not row.unknown and row.row_checksum != LOST_CHECKSUM
         if is_free and (where is None or where(row)):

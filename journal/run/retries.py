@@ -21,9 +21,9 @@ def outcome_of_ended(outcome: Outcome, limits: Limits, *, timed_out: bool) -> Ou
     ``outcome``: the outcome that the worker has reported.
 
     - If the attempt completed before it could be ended, it counts as completed.
-    - An attempt that took longer than ``timeout_s`` is lost, since it may have taken effect. If it
-      may still be running, its row needs a review. If ``retry_on`` has TimeoutError, the attempt
-      has failed instead.
+    - An attempt that took longer than ``timeout_s`` is lost, since it may have taken effect. If the
+      attempt may still be running, its row needs a review. But if ``retry_on`` has TimeoutError,
+      the attempt has failed in both cases.
     - An attempt that was ended because the run ends is lost.
     """
     if outcome.kind not in ("failed", "lost"):
@@ -81,10 +81,7 @@ def delay_s(row: JobRow, outcome: Outcome, limits: Limits) -> float:
 
 
 def _attempts_since_reset(row: JobRow) -> int:
-    """Return how often the row was attempted since its last retry or redo.
-
-    A retry or redo starts the count again.
-    """
+    """Return how often the row was attempted since its last retry or redo."""
     return row.attempts - row.earlier_attempts
 
 

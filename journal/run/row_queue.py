@@ -126,8 +126,8 @@ class RowQueue:
         """Start up to ``count`` rows: set their status to processing. Returns the rows.
 
         Rows that were never started come first, then rows of earlier runs. A row that waits for
-        another attempt starts when it is due, or with ``fresh_first``, after the rows that were
-        never started. ``job`` is the present job.
+        another attempt starts as soon as it is due. With ``fresh_first``, such a row also waits for
+        the rows that were never started. ``job`` is the present job.
         """
         if not count:
             return []
@@ -160,8 +160,8 @@ class RowQueue:
     def reason_to_stop(self) -> str | None:
         """The reason why no row will start any more; None if rows may start.
 
-        Call this when no row is in flight. There is a reason if all remaining rows wait for slots of
-        attempts that were given up. Before that, these attempts get as much time again as one
+        Call this when no row is in flight. There is a reason if all remaining rows wait for slots
+        of attempts that were given up. But these attempts first get as much more time as one
         attempt may take.
         """
         if self._waiting or not self._at_end or not self._per_key.is_blocked:
@@ -250,9 +250,10 @@ class RowQueue:
         self._is_past_fresh = self._passed_by = self._at_end = False
 
     def _is_used_up(self, found: FoundRow) -> bool:
-        """Fail a row whose earlier runs have used up its attempts.
+        """Fail a row if earlier runs have used up its attempts. Returns False if the row may start.
 
-        A pending row without an error was retried by a person, and gets one more attempt.
+        A pending row without an error may start: a person has retried it, so it gets one more
+        attempt.
         """
         row = self._service.get_row(f"{self._job_id}:{found.row_number}")
         if row is None or row.error_code is None:
@@ -297,9 +298,9 @@ class RowQueue:
         return outcome, self.record(row, outcome, unstarted_wait_s)
 
     def complete(self, results: Sequence[Result]) -> list[Result]:
-        """Record many completed attempts at once. Returns those that :meth:`settle` must record.
+        """Record many completed attempts at once. Returns the results that need :meth:`settle`.
 
-        For example, these attempts have another outcome, messages or steps. None of the attempts in
+        For example, these results have another outcome, messages or steps. None of the attempts in
         ``results`` may be late.
         """
         plain: list[Result] = []

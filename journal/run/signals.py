@@ -22,7 +22,7 @@ from journal.run.platform.console import STOPPING_SIGNALS, handle_console_events
 class Stops:
     """Counts how often a run was asked to stop.
 
-    Signals such as Ctrl-C, interrupts and limits ask a run to stop.
+    A run is asked to stop by signals (for example by Ctrl-C), by interrupts and by limits.
 
     ``count`` decides what the run does:
 

@@ -156,7 +156,7 @@ class Auto:
         return True
 
     def _settle(self, mean_s: float) -> None:
-        """Compare the next levels with this one."""
+        """Keep this level as the one with which the next levels are compared."""
         is_known = self.count == self._good and self._base_s
         weight = 1 / _WEIGHT_ROUNDS if is_known else 1.0
         self._base_s += (mean_s - self._base_s) * weight

@@ -61,7 +61,7 @@ class Bounds:
         return f"no outcome has reported a cost, so {options} {have} limited nothing: {how}"
 
     def count(self, ticket: int, *, failed: bool) -> None:
-        """Count a row that has ended. ``ticket`` is that of its last attempt."""
+        """Count a row that has ended. ``ticket``: its last attempt's number in this run."""
         if self._halt is not None:
             self._halt.hear(ticket, failed=failed)
 
@@ -73,9 +73,9 @@ class Bounds:
         has_fresh: Callable[[], bool],
         is_idle: bool,
     ) -> tuple[str, int] | None:
-        """Why and how the run must end; None if it continues.
+        """Why the run must end, and how; None if it continues.
 
-        How: 1 waits for the rows in flight, and 2 ends them.
+        The second value says how: 1 waits for the rows in flight, and 2 ends them.
 
         - ``job``: the job as it is now. ``counts``: the counts of the run's report.
         - ``has_fresh``: returns whether rows are left that were never started.

@@ -83,9 +83,10 @@ class Halt(msgspec.Struct):
         return cls(now, match[2], count=int(match[3]))
 
     def hear(self, ticket: int, *, failed: bool) -> None:
-        """Count a row that has ended. Tickets are in the order in which attempts began.
+        """Count a row that has ended. ``ticket``: its last attempt's number in this run.
 
-        A success ends the failures in a row that began before it.
+        With ``in_a_row``, a success removes the failures that began before it. Tickets show this,
+        since they are in the order in which attempts began.
         """
         if self.in_a_row and failed and ticket > self.succeeded:
             self.failed_since.append(ticket)
@@ -144,8 +145,8 @@ class Brake:
     def hear(self, row: JobRow, outcome: Outcome, call: object, *, again: bool) -> None:
         """Count the outcome of an attempt.
 
-        ``again``: the row will be attempted again. ``call``: the object that the rows of one call
-        share.
+        ``again``: the row will be attempted again. ``call``: the same object for all rows of one
+        call of the handler.
         """
         if not self.is_undecided or outcome.kind in ("unstarted", "held"):
             return

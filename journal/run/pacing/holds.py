@@ -130,13 +130,13 @@ class Holds:
         return "" if self.auto is None else counted(self.auto.count, "worker|workers")
 
     def allowed(self, count: int, now_s: float) -> int:
-        """How many rows may start now: ``count``, if the run isn't held."""
+        """How many of ``count`` rows may start now. While the run holds: 0, or 1 as a probe."""
         if not self.count:
             return count
         return 0 if now_s < self.until_s or self._probe else min(count, 1)
 
     def start(self) -> None:
-        """Count the start of an attempt. Each start while the run is held is a probe."""
+        """Count the start of an attempt. If the run holds, this attempt is a probe."""
         self._last += 1
         if self.count:
             self._probe, self._probe_s = self._last, monotonic()

@@ -70,7 +70,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     def retry_classes(self) -> Errors:
         """The exception classes in ``retry_on``.
 
-        Workers compare these classes, because only a worker has the exception.
+        Workers compare these classes with exceptions, because the driver doesn't get the
+        exceptions.
         """
         return tuple(kind for kind in self._kinds if not isinstance(kind, str))
 

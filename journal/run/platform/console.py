@@ -25,7 +25,7 @@ if sys.platform == "win32":
         """Raise SIGBREAK for Ctrl-Break, when the console closes, and at a shutdown.
 
         When the console closes, the system ends the process as soon as the handler of this event
-        has returned. It waits for the handler for 5 s by default ("HandlerRoutine callback
+        has returned. By default, the system waits 5 s for the handler (see "HandlerRoutine callback
         function"). So our handler doesn't return, and the run has this time to end.
         """
         if _kept:
@@ -51,7 +51,7 @@ if sys.platform == "win32":
         """Processes that are started in the block ignore Ctrl-C.
 
         New processes inherit this from their parent. So this process ignores Ctrl-C during the
-        block, too ("SetConsoleCtrlHandler function").
+        block, too (see "SetConsoleCtrlHandler function").
         """
         import ctypes  # noqa: PLC0415
 
@@ -72,10 +72,10 @@ else:
 
     @contextmanager
     def interrupts_kept_from_new_processes() -> Iterator[None]:
-        """Processes that this thread starts in the block have SIGINT and SIGHUP blocked.
+        """SIGINT and SIGHUP are blocked in processes that this thread starts within ``with``.
 
-        This thread has them blocked after the block, too. Each call blocks them again, since the
-        resource tracker of a pool unblocks them.
+        In this thread, both signals stay blocked even after the ``with`` statement. Each call
+        blocks them again, since the resource tracker of a pool unblocks them.
         """
         signal.pthread_sigmask(signal.SIG_BLOCK, _DRIVERS_SIGNALS)
         yield

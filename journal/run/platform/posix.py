@@ -29,9 +29,9 @@ class Process:
         self._popen = popen
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Without a timeout, the command isn't reaped.
+        """Wait until the command has ended. Without a timeout, the command isn't reaped yet.
 
-        Until it is reaped, no other process can get the id of its group.
+        Until it is reaped, no other process can get the id of its process group.
         """
         if self._popen.returncode is not None:  # reaped by an earlier call
             return True

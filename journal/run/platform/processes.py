@@ -39,8 +39,8 @@ class Process(Protocol):
     def end(self, *, force: bool) -> None:
         """Ask all processes of the command to end; with ``force``, end them.
 
-        Does nothing if the processes have ended. Before ``close``, this can't end a wrong process
-        by mistake.
+        Does nothing if the processes have ended. Until ``close`` is called, no other process can be
+        ended by mistake.
         """
         ...
 
@@ -105,7 +105,7 @@ def why_not_started(name: str) -> str:
 
 
 def environment() -> Environment:
-    """A copy of this process's environment, in the form that a start of a command needs."""
+    """A copy of this process's environment, in the form that :func:`start` takes."""
     return _system.environment()
 
 

@@ -98,7 +98,7 @@ class _Job:
     """A job object. Until ``free`` is called, its processes end when this process ends."""
 
     def __init__(self, stack: ExitStack) -> None:
-        """``stack`` closes the handle of the job object, unless ``keep`` is called before."""
+        """``stack`` closes the handle of the job object, unless ``keep`` was called before."""
         self.handle = _checked(_create_job(None, None))
         self._is_kept = False
         stack.callback(self._close_unless_kept)
@@ -210,9 +210,9 @@ def start(
 def _inheritable(stream: IO[bytes] | int, stack: ExitStack, access: int = 0) -> int:
     """A handle of the stream for a new process, until the end of ``stack``.
 
-    ``access``: the right to append, if the stream is a file. A background process of the command
-    can then continue to write at the end of the file, although we read the file and so move the
-    position that both processes share.
+    ``access``: the right to append, if the stream is a file. Both processes share the position in
+    this file, and we move it when we read the file. With the right to append, a background process
+    of the command still writes at the end of the file.
     """
     if isinstance(stream, int):  # a stream that this process has inherited, or the null device
         access = 0

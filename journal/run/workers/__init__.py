@@ -5,8 +5,8 @@
 groups rows, so that one call gets many rows. ``setup`` enters a context manager for all handlers.
 
 A worker gets rows and puts outcomes into the driver's ``Results`` (``handover``). A worker never
-writes to the journal, except for steps. ``step_threads`` waits for the disk while the handler of a
-step waits.
+writes to the journal, except for steps. ``step_threads`` waits for the disk when a coroutine
+records a step, so that the event loop isn't blocked.
 
 May import: ``handler`` and ``outcome`` from ``run``, and all that ``run`` may import.
 """

@@ -173,7 +173,7 @@ def outcomes_of_raised(
 ) -> list[Outcome]:
     """The outcomes of a call that raised ``error``. A row that already has an outcome keeps it.
 
-    If the exception has a cost, the cost counts one time: for the first of the other rows.
+    If the exception has a cost, the cost counts one time: for the first row without an outcome.
     """
     first = outcome_of_error(error, retry_on)
     other = msgspec.structs.replace(first, cost_cents=None, usage=None)
@@ -300,7 +300,7 @@ class BatchResults(Results):
     def put(self, ticket: int, outcome: Outcome) -> None:
         """Add the outcome of a call. Without ``of_rows``, it is the outcome of each row.
 
-        Raises no exception. Nobody would see it, and the run would wait for these rows.
+        Raises no exception: nobody would see it, and the run would wait for these rows forever.
         """
         tickets = self.open.pop(ticket).tickets
         outcomes = outcome.of_rows

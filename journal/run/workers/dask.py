@@ -43,7 +43,7 @@ class DaskWorkers(ExecutorWorkers):
         return executor._client  # noqa: SLF001  (dask has no public name for it)
 
     def _prepare(self) -> None:
-        """Install a handler in the scheduler, which answers :func:`_ask_scheduler`."""
+        """Make the scheduler answer the calls of :func:`_ask_scheduler`."""
         if self._prepared is self._executor:
             return
 

@@ -238,9 +238,9 @@ def _check_picklable(executor: Executor, handler: Handler) -> None:
 
 
 def call_for_json(handler: Handler, retry_on: Errors, row: AttemptedRow) -> bytes:
-    """Call the handler and encode the outcome.
+    """Call the handler and encode the outcome as JSON.
 
-    Only the worker may know the classes of its values.
+    The driver gets JSON, since it may lack the classes of the outcome's values.
     """
     return encode_json(call_handler(handler, retry_on, row))
 

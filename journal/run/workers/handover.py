@@ -54,8 +54,8 @@ class Workers(Protocol):
 
     - ``rows_a_call``: the maximum number of rows in a call.
     - ``queues``: whether more than ``count`` calls may be dispatched, so that some wait for a free
-      worker. This is False if a dying worker also loses rows that had not begun. Otherwise all
-      these rows would need a review.
+      worker. This is False if a dying worker also loses rows that had not begun, since all these
+      rows would need a review.
     """
 
     rows_a_call: int
@@ -69,9 +69,9 @@ class Workers(Protocol):
         """Pass the row to a worker, which calls ``claim.begin()`` before it processes the row.
 
         If ``claim.begin()`` returns True, the worker stores exactly one outcome for ``ticket`` in
-        the :class:`Results`. If the row can't be started at all, it stores the outcome "unstarted".
-        Errors of a row become outcomes and are not raised. The call blocks only while an executor's
-        ``submit`` blocks.
+        the :class:`Results`. If the row can't be started at all, the worker stores the outcome
+        "unstarted". Errors of a row become outcomes and are not raised. The call blocks only while
+        an executor's ``submit`` blocks.
         """
 
     def claim(self) -> Claim:
@@ -130,10 +130,11 @@ class Leaving:
     def close_after(
         self, raised: Exception | None, problems: list[str], report: Callable[[str], object]
     ) -> Exception | None:
-        """Close the workers after a run that ``raised``. Returns the most important exception.
+        """Close the workers after a run. Returns the exception that the caller must raise, or None.
 
-        If exiting the setup raises an exception, it is added to the problems. This exception is
-        also reported, unless this method returns it.
+        This is ``raised``, the exception of the run, or else the exception of exiting the setup. An
+        exception of exiting the setup is also added to ``problems``. It is reported if it isn't
+        returned.
         """
         try:
             self.close()

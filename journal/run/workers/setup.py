@@ -197,7 +197,7 @@ class LoopSetup:
     async def _until_close(self) -> None:
         """Wait until :meth:`close` is called.
 
-        A loop that shuts down may cancel this task before.
+        A loop that shuts down may cancel this task earlier.
         """
         while not self._may_close.is_set():
             try:

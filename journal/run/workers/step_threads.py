@@ -37,7 +37,7 @@ async def in_thread(
 ) -> Value:
     """Call a function that waits for the disk. Even a cancelled caller waits for its end.
 
-    So the records of a step are written in the order of its events. If the caller is cancelled,
+    So the records of a step are written in the right order. If the caller is cancelled,
     ``if_cancelled`` is called with the function's value.
     """
     import asyncio  # noqa: PLC0415  (most runs need no event loop)
