@@ -28,7 +28,7 @@ OPTIONAL_COLUMNS = (
 
 
 class Columns:
-    """One entry for each row, in the order in which the rows were added."""
+    """Columns with one entry for each row, in the order in which the rows were added."""
 
     __slots__ = (
         "__weakref__",
@@ -87,7 +87,8 @@ class Columns:
     def earlier_attempts(self, position: int) -> int:
         """Return how many attempts of the row don't count for limits.
 
-        These are the attempts before the row's last reset, and the attempts given back since.
+        These are the attempts before the row's last retry or redo, and the later attempts that
+        :meth:`give_back_attempt` excluded.
         """
         given_back = 0 if self.given_back is None else self.given_back[position]
         return self.attempts_before_reset(position) + given_back
@@ -123,7 +124,7 @@ class Columns:
         self.step_heads[position] = len(self.step_offsets)
 
     def head_of_steps(self, position: int) -> tuple[int, int]:
-        """Return the number of the row's latest step entry, and how many entries all rows have.
+        """Return the number of the row's latest step entry, and how many entries there are.
 
         :meth:`restore_steps` needs both.
         """
@@ -132,7 +133,10 @@ class Columns:
         return self.step_heads[position], len(self.step_offsets)
 
     def restore_steps(self, position: int, head: int, count: int) -> None:
-        """Undo a change of the row's steps, even if an exception interrupted the change."""
+        """Undo a change of the row's steps, even if an exception interrupted the change.
+
+        ``head`` and ``count`` are what :meth:`head_of_steps` returned before the change.
+        """
         if self.step_heads is not None:
             self.step_heads[position] = head
         if self.step_offsets is not None:
@@ -204,7 +208,7 @@ class Lease:
 
 
 class View:
-    """All rows, or the rows that had certain statuses, when the view was made.
+    """The rows of an index at one moment: all rows, or the rows that then had certain statuses.
 
     Later changes don't affect the view. Rows are ordered by number.
     """
@@ -237,7 +241,7 @@ class View:
             self._wanted = _marked(columns.statuses, codes)
 
     def position(self, number: int) -> int:
-        """Return where row ``number`` (0-based) of the view is in the columns."""
+        """Return the position in the columns of the view's row ``number`` (0-based)."""
         found = self._found
         if found is None:
             return number + self._first
@@ -263,7 +267,10 @@ class View:
 
 
 def _marked(statuses: bytearray, codes: Collection[int]) -> tuple[bytearray, int]:
-    """Return a byte for each row, and a value. The bytes of rows with one of ``codes`` have it."""
+    """Return a byte for each row, and a value.
+
+    A row has one of ``codes`` if its byte is this value.
+    """
     if len(codes) == 1:
         return statuses, next(iter(codes))
     return statuses.translate(bytes(code in codes for code in range(256))), 1

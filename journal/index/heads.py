@@ -65,7 +65,7 @@ _OTHER_RECORDS = tuple(
 
 
 class _File(msgspec.Struct):
-    """The first line of the file, after the line's crc.
+    """The first line of the file, without the crc at its beginning.
 
     The other columns of :class:`Heads` follow this line.
     """
@@ -80,7 +80,10 @@ _decode = msgspec.json.Decoder(_File).decode
 
 
 class Heads:
-    """The heads of the jobs in one store, as columns: a listing makes no object for each job."""
+    """The heads of the jobs in one store. A head has the facts that a listing shows of a job.
+
+    The heads are stored as columns, so that a listing makes no object for each job.
+    """
 
     def __init__(self, root: Path) -> None:
         self._path = root / HEADS_NAME
@@ -98,7 +101,7 @@ class Heads:
     def load(self, job_ids: Iterable[str], *, with_status: bool) -> list[str]:
         """Load the heads that earlier listings have stored.
 
-        Returns those of ``job_ids`` that have no stored head, or whose stored head is out of date.
+        Returns the ids in ``job_ids`` for which no stored head is up to date.
         """
         listed = set(job_ids)
         if self._read_file():
@@ -130,9 +133,9 @@ class Heads:
         )
 
     def read(self, job_id: str, *, with_status: bool) -> bool:
-        """Read a head from the beginning of a journal.
+        """Read the head of a job from the beginning of its journal.
 
-        Returns False if the beginning isn't enough, or can't be read.
+        Returns False if the beginning doesn't contain all facts, or can't be read.
         """
         try:
             path = f"{self._root_text}/{job_id}/{JOURNAL_NAME}"

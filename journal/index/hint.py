@@ -1,4 +1,4 @@
-"""``index.hint``: the index of a job up to some commit, so that opening needn't read the journal.
+"""``index.hint``: the index of a job up to some commit. Opening then reads only later commits.
 
 A hint is derived from the journal and can be deleted. Its first line, the header, is JSON with a
 seal (a CRC-32 at the end). The header contains:
@@ -127,7 +127,7 @@ class _NotAHintError(Exception):
 
 
 def read_hint(directory: Path, file: JournalFile) -> tuple[Index, Position] | None:
-    """Read the index from the hint. Return it with the position in ``file`` that it covers.
+    """Return the index from the hint, and the position in ``file`` after the last commit covered.
 
     Returns None if there is no usable hint. Blocks of the hint are read on demand. If a block turns
     out to be broken, the columns are rebuilt from the journal. Raises StorageError if the system
@@ -226,7 +226,10 @@ def is_ahead(at: datetime) -> bool:
 
 
 def _columns(header: _Header, source: _Source, begin: int) -> Columns:
-    """Return the columns of a hint. Copy them before a change. Only the statuses are read now."""
+    """Return the columns of a hint. Only the statuses are read now.
+
+    The caller must copy the columns before a change.
+    """
     rows, blocks = header.rows, header.blocks
     names = [name for name in _TYPES if name not in OPTIONAL_COLUMNS or name in blocks]
     lengths = {name: header.steps if name in _OF_STEPS else rows for name in names}
@@ -260,7 +263,7 @@ def _columns(header: _Header, source: _Source, begin: int) -> Columns:
 
 
 def _holds(statuses: bytearray, counts: list[int]) -> bool:
-    """Return whether ``counts`` says how often each status occurs."""
+    """Return whether ``counts`` are the numbers of rows with each status."""
     return len(counts) == len(STATUSES) and all(
         # For a status without rows, a search takes a tenth of the time of counting.
         statuses.count(code) == count if count else code not in statuses
@@ -461,8 +464,9 @@ def is_worth_writing(end: int, hint_end: int) -> bool:
     """Return whether the journal, now ``end`` bytes long, has grown enough for a new hint.
 
     The old hint covers the journal up to byte ``hint_end``. Replaying less than ``MIN_BYTES`` takes
-    no longer than reading a hint. When a job is closed, this is the only condition for a new hint.
-    The two functions below are further conditions after a replay and while a job stays open.
+    no longer than reading a hint. When a job is closed, a new hint is written if this function
+    returns True. After a replay, or while a job stays open, one of the two functions below must
+    return True, too.
     """
     return end - hint_end >= max(MIN_BYTES, end >> 6)
 
@@ -475,8 +479,8 @@ def is_due_after_replay(replayed_bytes: int) -> bool:
 def is_due_while_open(end: int, hint_end: int) -> bool:
     """Return whether the journal has grown enough for a new hint while the job stays open.
 
-    It must have grown by ``GROWTH_BYTES`` or 25% since the last hint, whichever is more. This
-    condition limits the replay after a crash. It also keeps the cost of writing hints low, since
-    writing a hint blocks other writers.
+    The journal must have grown by ``GROWTH_BYTES`` or 25% since the last hint, whichever is more.
+    This condition limits the replay after a crash. It also keeps the cost of writing hints low,
+    since writing a hint blocks other writers.
     """
     return end - hint_end >= max(GROWTH_BYTES, hint_end >> 2)

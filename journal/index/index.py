@@ -93,7 +93,7 @@ class JobState(Progress, frozen=True, kw_only=True):
 def _state_after_status(state: JobState, status: JobStatus, at: datetime) -> JobState:
     """Return the state after a change to ``status`` at the time ``at``.
 
-    Only the times are new: the caller sets the status itself.
+    Only the times in the state are changed. The caller sets the status.
     """
     began_at = state.pass_started_at
     if status is JobStatus.RUNNING and began_at is None:
@@ -177,7 +177,10 @@ class Index:
         highest_number: int,
         ascending: bool,  # whether the row numbers ascend, in the order of the columns
     ) -> None:
-        """Set the whole state from a hint. ``columns`` may have a lease."""
+        """Set the whole state from a hint.
+
+        ``columns`` may have a lease (see :class:`journal.index.columns.Lease`).
+        """
         self.state, self.last_at, self.columns = state, last_at, columns
         self.keyed = _keyed(state.header)
         self.status_counts = list(status_counts)
@@ -286,7 +289,7 @@ class Index:
         self.status_counts[:] = map(self.columns.statuses.count, range(len(STATUSES)))
 
     def begin_rows(self) -> None:
-        """Prepare the undo of added rows. Call this before rows are added."""
+        """Prepare for :meth:`rollback` of added rows. Call this method before you add rows."""
         self._undo.append(
             (
                 "rows",
@@ -331,7 +334,7 @@ class Index:
         self.highest_number = max(self.highest_number, number)
 
     def add_next_rows(self, offsets: array[int]) -> None:
-        """Add pending rows with the next numbers. The numbers so far must be 1, 2, 3, ..."""
+        """Add pending rows with the next numbers. The existing numbers must be 1, 2, 3, ..."""
         if self._lease is not None:
             self.detach()
         columns, count = self.columns, len(offsets)
@@ -365,8 +368,9 @@ class Index:
     ) -> int:
         """Set the row's status, and the offset of its record; return the row's attempts.
 
-        With ``reset``, the row's attempts are counted from zero again, and "redo" also forgets the
-        row's steps. With ``given_back``, the attempt in progress doesn't count for limits.
+        With ``reset``, the row's attempts are counted from zero again. If ``reset`` is "redo", the
+        index also forgets the row's steps. With ``given_back``, the attempt in progress doesn't
+        count for limits.
         """
         if self._lease is not None:
             self.detach()

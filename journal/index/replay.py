@@ -142,7 +142,7 @@ def _apply_records(index: Index, records: list[Any], lines: list[bytes], offsets
 
 
 def _decode(lines: list[bytes]) -> list[SlimRecord]:
-    """Decode the lines, up to the first line that isn't a record."""
+    """Decode the lines before the first line that isn't a record."""
     try:
         return list(map(decode_slim, lines))
     except DECODE_ERRORS:
@@ -198,7 +198,7 @@ def _apply_statuses(index: Index, records: list[Any], offsets: list[int]) -> int
 
 
 def _positions(index: Index, records: list[Any]) -> list[int]:
-    """Return the positions of the records' rows in the columns, up to the first unknown row."""
+    """Return the positions of the records' rows in the columns, before the first unknown row."""
     if index.columns.numbers is None:
         positions = [record.row - 1 for record in records]
         if max(positions) < index.row_count:
@@ -278,7 +278,10 @@ def _what_is_wrong_with(line: bytes) -> UndecodableError:
 
 
 def _utf8(lines: list[bytes]) -> list[bytes]:
-    """Return the lines up to the first that isn't UTF-8. msgspec doesn't check skipped fields."""
+    """Return the lines before the first that isn't UTF-8.
+
+    msgspec doesn't check the encoding of fields that it skips.
+    """
     try:
         b"\n".join(lines).decode()
     except UnicodeDecodeError as error:
@@ -287,7 +290,7 @@ def _utf8(lines: list[bytes]) -> list[bytes]:
 
 
 def _not_too_deep(lines: list[bytes]) -> list[bytes]:
-    """Return the lines up to the first that nests too deep for msgspec, which recurses in C."""
+    """Return the lines before the first that nests too deep for msgspec, which recurses in C."""
     too_deep = (
         number
         for number, line in enumerate(lines)

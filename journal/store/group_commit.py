@@ -2,8 +2,9 @@
 
 Each thread puts its request into a queue. One of these threads, the leader, opens a commit, carries
 out all requests in the queue, and ends the commit with one seal and one sync. Requests that arrive
-during the commit wait. The thread of the first of them is the next leader. No request is
-acknowledged before its commit is written. A request that is refused doesn't affect other requests.
+during the commit wait. The thread that made the first waiting request is the next leader. No
+request is acknowledged before its commit is written. A request that is refused doesn't affect other
+requests.
 """
 
 from __future__ import annotations
@@ -51,9 +52,9 @@ class Journal(Protocol):
 class _Commit:
     """The result of one commit. The result is final when ``over`` is set.
 
-    A commit that is over was ``written``, has failed with ``error``, or was interrupted. If it was
-    interrupted before ``ending`` was set, nothing was written. If it was interrupted later, it may
-    or may not have been written.
+    There are three results: the commit was ``written``, the commit failed with ``error``, or an
+    exception interrupted it. After an interruption before ``ending`` was set, nothing was written.
+    After a later interruption, the commit may or may not have been written.
     """
 
     __slots__ = ("ending", "error", "over", "written")
@@ -64,7 +65,10 @@ class _Commit:
 
 
 class _Request:
-    """A change that a thread requests. It is queued until a leader takes it into a commit."""
+    """A change that a thread requests.
+
+    The change is queued until a leader makes the next commit.
+    """
 
     __slots__ = ("change", "commit", "error", "result", "wake")
 
@@ -103,10 +107,10 @@ class _Request:
 
 
 class Group:
-    """The queue of one journal."""
+    """The queue of the changes that threads request for one journal."""
 
     def __init__(self, patience_s: float) -> None:
-        """``patience_s``: after this time without a leader, a queued thread leads."""
+        """``patience_s``: if no leader takes a request for this time, its own thread leads."""
         self._patience_s = min(patience_s, _PATIENCE_S)
         self._guard = threading.Lock()
         self._queue: list[_Request] = []
@@ -150,7 +154,7 @@ class Group:
         return False
 
     def _wait(self, request: _Request) -> None:
-        """Wait until the request is woken, or until its thread should lead."""
+        """Wait until a leader wakes the request's thread, or until this thread should lead."""
         patience_s = self._patience_s if request.commit is None else _PATIENCE_S
         if not request.wake.acquire(timeout=patience_s):
             with self._guard:
@@ -199,7 +203,7 @@ class Group:
 
 
 def _attempt(journal: Journal, request: _Request) -> None:
-    """Carry out a request, and keep its result or its JournalError.
+    """Carry out a request, and store its result or its JournalError in the request.
 
     All other exceptions propagate. They come from signal handlers or from a lack of memory, and
     aren't errors of the request.

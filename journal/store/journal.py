@@ -109,7 +109,7 @@ class Journal(Recovery):
 
     @property
     def depth(self) -> int:
-        """How many blocks are open, one inside the other."""
+        """The nesting depth of the open blocks. 0 means that no block is open."""
         return self._depth
 
     @property
@@ -164,7 +164,8 @@ class Journal(Recovery):
         With ``sync``, changes that several threads request during a commit share the next commit.
         One of the threads calls all these changes while the other threads wait. So ``change`` must
         be quick. A thread that finds no commit open makes its own commit, unless the last commit
-        was shared. After a shared commit, its threads are about to request the next commit.
+        was shared. In that case, the thread's change shares the next commit, since the other
+        threads are about to request changes, too.
         """
         group = self._group
         is_busy = self._sync and (self._depth or group.leader is not None or group.was_shared)

@@ -52,7 +52,7 @@ def newest_ids(
 def _examine(
     store: Store, heads: Heads, job_id: str, on_error: OnError | None, *, with_status: bool
 ) -> None:
-    """Read the head of a job by opening the job.
+    """Read the head of a job (the facts that a listing shows) by opening the job.
 
     Call this if the beginning of the journal isn't enough. If the job is damaged, this function
     reports the error.

@@ -1,4 +1,4 @@
-"""Policies: how rows that were in flight when their run died are settled.
+"""Policies decide what happens to the rows that were in flight when their run died.
 
 This module also puts rows in review. Call each function that appends records in a separate
 ``with journal:`` block.
@@ -39,7 +39,7 @@ _POLICIES: dict[str, tuple[RowStatus, str, str]] = {
 
 
 def is_word_of_policy(error_code: object, error_message: object) -> bool:
-    """Return whether a policy has set this error, and not a caller."""
+    """Return whether a policy, and not a caller, has set this error."""
     return error_code == INTERRUPTED and str(error_message).startswith(_RUN_ENDED)
 
 
@@ -52,7 +52,7 @@ def check_policy(policy: str, where: str = "policy") -> None:
 def settle_rows(
     journal: Journal, policy: Policy, before: int | None = None, *, resumes: bool = False
 ) -> int:
-    """Set every row in flight to the status that ``policy`` demands. Returns how many rows it set.
+    """Set every row in flight to the status that ``policy`` demands; return the number of rows.
 
     - ``before``: settle only rows whose latest status record is before this offset.
     - ``resumes``: True if the run that started these rows had the policy "resume". In such a run,
@@ -96,7 +96,7 @@ def in_doubt_text(row_id: str, step: RowStep) -> str:
 def review_open_rows(
     journal: Journal, numbers: Iterable[int] | None, error_code: str, error_message: str
 ) -> int:
-    """Put pending rows, failed rows and rows in flight in review. Returns how many were put there.
+    """Put pending rows, failed rows and rows in flight in review. Returns the number of these rows.
 
     With ``numbers``, only rows with these numbers are considered.
     """

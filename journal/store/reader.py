@@ -1,7 +1,8 @@
 """Reading: keeps the index of a journal up to date with the commits in the file.
 
-Readers take no lock, and use only sealed commits. The bytes after the last sealed commit are a
-commit that is being written, or a torn tail (an interrupted write).
+Readers take no lock. They use only commits that end with a valid seal (a chained CRC-32). The bytes
+after the last such commit are a commit that is being written, or a torn tail (an interrupted
+write).
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class Reader:
 
     @contextmanager
     def reading(self) -> Iterator[Index]:
-        """Hold the mutex for the block, and yield the up-to-date index.
+        """Hold the mutex for a ``with`` block, and yield the up-to-date index.
 
         Raises the errors of :meth:`refresh`.
         """
@@ -121,7 +122,8 @@ class Reader:
         """Return whether the file ends with the last commit in the index.
 
         The size alone doesn't show this: somebody may have overwritten the file with a diverged
-        copy of the same length. The seal shows it, since each seal covers all bytes before it.
+        copy of the same length. The seal of the last commit shows this, since each seal covers all
+        bytes before it.
         """
         return size == self._end and not self._stale and self._has_our_seal(file)
 
@@ -143,7 +145,7 @@ class Reader:
             self._replay(size, locked=locked)
 
     def _begin_again(self) -> None:
-        """Drop the index. If the file was just opened, begin with the index in the hint."""
+        """Drop the index. If the file was just opened, load the index from the hint file."""
         hinted = None
         self._known_ns = self.file.size_and_change()[1]
         if self._is_new:
@@ -155,7 +157,7 @@ class Reader:
         self._hint_end = self._end
 
     def _leave_hint(self, *, durable: bool = False) -> None:
-        """Write a hint if enough was read or written since the last hint."""
+        """Write a hint (the saved index) if enough was read or written since the last hint."""
         if self.file.unended_at >= 0:  # a hint must end with a complete commit
             return
         if hint.is_worth_writing(self._end, self._hint_end):
@@ -171,7 +173,10 @@ class Reader:
             )
 
     def _ends_with_seal(self, file: JournalFile, size: int) -> bool:
-        """Return whether a torn tail that was read before may be a commit by now."""
+        """Return whether the file ends with a seal.
+
+        If so, a former torn tail may now be a commit.
+        """
         end = file.read_at(size - SEALED_END_BYTES, SEALED_END_BYTES)
         return SEALED_LINE_END.search(end + b"\n") is not None  # the LF may be missing
 
@@ -249,10 +254,11 @@ class Reader:
         return self.file.read_line(offset)
 
     def row_line(self, offset: int) -> bytes:
-        """Do the same as :meth:`read_line`, but faster for lines that are near each other.
+        """Return the line at an offset from the index, without its LF.
 
-        The bytes before the end of the last commit never change. So this method keeps a window of
-        them in memory.
+        This method keeps a window of the file in memory. So for lines near each other, it is faster
+        than :meth:`read_line`. The window stays valid, since bytes before the end of the last
+        commit never change.
         """
         start, data = self._window
         begin = offset - start

@@ -86,7 +86,7 @@ class Recovery(Reader):
         return self._doubtful_from() is not None
 
     def _doubtful_from(self) -> int | None:
-        """Return the offset after which the file is in doubt since a sync failed, or None."""
+        """Return the offset after which bytes may be missing on the disk, or None."""
         if self._mark is None:
             return None
         try:
@@ -220,9 +220,9 @@ class Recovery(Reader):
     def replace_file(self, new: JournalFile) -> None:
         """Replace the journal with a file from :meth:`write_beside`, and use the new file.
 
-        On return, the new file survives a power cut. The caller holds the lock of the new file, and
-        no longer the lock of the old file. If this method raises after the rename, a power cut may
-        bring back the old file.
+        On return, the new file survives a power cut. The lock of the old file is released, and the
+        caller holds the lock of the new file. If this method raises after the rename, a power cut
+        may bring back the old file.
         """
         mark, old = self._mark, self.file
         try:

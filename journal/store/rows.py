@@ -164,7 +164,7 @@ def read_status(
 
 
 def moved_error(file: JournalFile, offset: int, expected: str) -> JournalDamagedError:
-    """Return the error for a changed file: at ``offset``, the record of the index isn't there."""
+    """Return the error for a changed file, in which the record at ``offset`` isn't as expected."""
     return JournalDamagedError(
         file.path,
         file.count_lines(offset) + 1,
@@ -281,8 +281,8 @@ class RowSequence(_Base):
     def _places(self, numbers: range) -> Iterator[tuple[int, int, int, int]]:
         """Yield the position, the two offsets and the attempts of each row.
 
-        Slices of the columns are read where possible, since reading single items from a hint's
-        columns takes longer.
+        Slices of the columns are read where possible. Reading single items takes longer if the
+        columns are read from the hint file.
         """
         columns = self.view.columns
         row_offsets, status_offsets, attempts = (
@@ -344,7 +344,10 @@ class RowSequence(_Base):
 
 
 def window_reader(file: JournalFile) -> Read:
-    """Return a function that reads lines through a window of the file, and moves the window."""
+    """Return a function that returns the line at an offset of the file, without its LF.
+
+    The function keeps a window of the file in memory. So it is fast for lines near each other.
+    """
     start, data = 0, b""
     length = 1024  # grows while the window is used, so that reading one row is cheap
 

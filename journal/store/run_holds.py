@@ -5,7 +5,7 @@ A store holds the run lock of a job in two cases:
 - A run of this process works on the job.
 - A caller has set the job's status to running, without a run. This is a lock taken "by hand". It
   prevents runs of other processes. If this process starts a run later, the commit that starts the
-  run also takes over the lock from its store.
+  run also takes over the lock from the store that holds it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from journal.store.run_lock import RunLock
 class _Hold:
     """A run lock and the store that holds it.
 
-    - ``is_kept``: True if a run uses the lock, or if the commit that needs it hasn't begun yet.
+    - ``is_kept``: True if a run uses the lock, or if the commit that needs the lock hasn't begun
+      yet.
     - ``by_hand_from``: the end of the journal when the lock was taken by hand. None if a run has
       the lock.
     - ``over``: the commit that is taking over this lock. If the commit fails, the lock goes back to
-      its store.
+      the store that held it before.
     """
 
     __slots__ = ("__weakref__", "by_hand_from", "is_kept", "lock", "over", "owner")
@@ -48,7 +49,7 @@ class Taken:
     """Tracks the run lock that a commit takes, until the commit has succeeded or failed.
 
     Create the object before the commit begins. If the lock was taken over from another store,
-    ``lender`` is that store, and ``by_hand_from`` is the value that the store's hold had.
+    ``lender`` is that store, and ``by_hand_from`` is the value from before (see :class:`_Hold`).
     """
 
     __slots__ = ("by_hand_from", "hold", "lender")
@@ -65,7 +66,7 @@ _mutex = threading.Lock()  # guards changes of all holds
 
 
 class RunHolds:
-    """The run locks of one store. Thread-safe. In a forked child, it is empty."""
+    """The run locks that one store holds. Thread-safe. A forked child holds none of them."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -83,7 +84,7 @@ class RunHolds:
         """Take the job's run lock. Raises JobBusyError.
 
         Returns False if this store already has the lock, or if a store of this process has taken
-        the lock by hand.
+        the lock by hand (without a run).
         """
         hold = _holds.get(self.root / job_id)
         is_there = hold is not None and (hold.owner is self._me or hold.by_hand_from is not None)
@@ -95,7 +96,7 @@ class RunHolds:
         return True
 
     def take_over(self, job_id: str, taken: Taken, *, keep: bool) -> bool:
-        """Take over a lock that was taken by hand in this process.
+        """Take over a run lock that was taken by hand (without a run) in this process.
 
         Returns False if there is no such lock.
         """
@@ -111,14 +112,18 @@ class RunHolds:
         return True
 
     def mark(self, taken: Taken, *, keep: bool = False, by_hand_from: int | None = None) -> None:
-        """Set ``is_kept`` and ``by_hand_from`` of the hold. Call this when the commit has begun."""
+        """Set ``is_kept`` and ``by_hand_from`` of a run lock.
+
+        Call this when the commit has begun.
+        """
         with _mutex:
             if taken.hold is not None:
                 taken.hold.is_kept, taken.hold.by_hand_from = keep, by_hand_from
 
     def settle(self, job_id: str, taken: Taken, *, written: bool) -> None:
-        """Keep the lock if the commit was written. Otherwise release it, or give it back to the
-        lender.
+        """Keep the lock if the commit was written.
+
+        Otherwise release the lock, or give it back to the store from which it was taken over.
         """
         with _mutex:
             hold = taken.hold

@@ -108,12 +108,12 @@ def deciding_records(records: Iterable[AnyStated]) -> dict[str, AnyStated]:
 
 
 def get_step_in_doubt(journal: Journal, number: int) -> RowStep | None:
-    """Return the result of :func:`step_in_doubt` for a row number. Raises RowNotFoundError."""
+    """Return what :func:`step_in_doubt` returns for row ``number``. Raises RowNotFoundError."""
     return step_in_doubt(journal, position_of(journal, number))
 
 
 def find_steps_in_doubt(journal: Journal, max_rows: int | None) -> dict[str, list[int]]:
-    """Find the steps in doubt of failed rows and of rows in review.
+    """Find steps that have begun and have no recorded end, in failed rows and in rows in review.
 
     Returns a dict from the name of a step to the row numbers, in ascending order. The steps of at
     most ``max_rows`` rows are read.
@@ -132,7 +132,7 @@ def find_steps_in_doubt(journal: Journal, max_rows: int | None) -> dict[str, lis
 
 
 def step_in_doubt(journal: Journal, position: int) -> RowStep | None:
-    """Return the row's first step in doubt.
+    """Return the row's first step in doubt: a step that has begun and has no recorded end.
 
     If no step is in doubt, but the row's last attempt has begun a step twice, returns the failed
     second start. Otherwise returns None.

@@ -264,7 +264,7 @@ class Store:
 
     @contextmanager
     def scratch(self, job_id: str) -> Iterator[Path]:
-        """Make a temporary directory in the store for the block.
+        """Make a temporary directory in the store for a ``with`` block.
 
         After a crash, the next writer removes the directory.
         """
@@ -361,7 +361,7 @@ class Store:
 
     @contextmanager
     def _commit_lock(self, directory: Path, job_id: str) -> Iterator[None]:
-        """Hold the commit lock of a job for the block."""
+        """Hold the commit lock of a job for a ``with`` block."""
         path = directory / JOURNAL_NAME
         while True:
             try:
@@ -382,7 +382,7 @@ class Store:
 
     @contextmanager
     def _staging(self) -> Iterator[None]:
-        """Lock ``.staging`` for the block, and remove leftovers of processes that died."""
+        """Lock ``.staging`` for a ``with`` block, and remove leftovers of processes that died."""
         self.check_open()
         staging = self.root / JOB_STAGING_NAME
         try:

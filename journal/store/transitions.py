@@ -102,8 +102,8 @@ def put_run(
 
     The record has the run's host, process, user and version, and says whether the policy of the run
     is "resume". The record also has a nonce. So two copies of a job differ even if hosts or
-    containers with the same name continue both copies. Raises InvalidStateTransition if a retry job
-    has the unfinished rows.
+    containers with the same name continue both copies. Raises InvalidStateTransition if an older
+    version moved the unfinished rows to a retry job.
     """
     check_not_retried(journal)
     host = system.host_name()
@@ -229,7 +229,7 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
 
 
 def _keep_error(journal: Journal, position: int, record: RowStatusRecord) -> None:
-    """Set the error in ``record`` to the error of the row before its attempt in progress."""
+    """Set the error in ``record`` to the error that the row had before its attempt in progress."""
     offset = journal.index.before_attempt.get(position, 0)
     before = read_status(journal.file, journal.read_line, offset, record.row)
     if before is not None:
@@ -431,8 +431,8 @@ def let_add(journal: Journal) -> None:
 def check_not_retried(journal: Journal) -> None:
     """Raise InvalidStateTransition if the unfinished rows were moved to a retry job.
 
-    Usually a job with a retry job has ended. But by a merge, a copy of the job that hasn't ended
-    may get the record of the retry job.
+    Usually a job with a retry job has ended. But a merge may write the record of the retry job into
+    a copy of the job that hasn't ended.
     """
     state = _state(journal)
     if state.retried is not None and state.status not in TERMINAL_STATUSES:
@@ -445,7 +445,7 @@ def check_not_retried(journal: Journal) -> None:
 
 
 def retry_failed(journal: Journal, error_code: str | None) -> int:
-    """Set failed rows back to pending; return how many. An ended job is reopened.
+    """Set failed rows back to pending; return their number. An ended job is reopened.
 
     With ``error_code``, only rows that failed with this code are changed. Without ``error_code``,
     all failed rows are changed, except rows whose outcome is unknown.
