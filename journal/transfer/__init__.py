@@ -4,7 +4,7 @@
   them.
 - ``source``: opens a copy that is to be read. The copy is a directory, a pack or a stream.
 - ``copies``: opens two copies of a job, and finds their last common commit.
-- ``pack_contents``: decides which files a pack holds, and makes its manifest.
+- ``pack_contents``: decides which files a pack holds, and makes the pack's manifest.
 - ``tarball``: writes and reads the bytes of a pack.
 - ``artifacts``: installs the other copy's artifacts in a pull.
 - ``divergence``: finds the changes that each copy made since the copies diverged.

@@ -1,4 +1,4 @@
-"""Installs the artifacts of another copy of a job.
+"""Installs the artifacts of another copy of a job. Artifacts are the user's files in a job.
 
 No file of this copy is lost. A merge keeps the journal of the other copy in the job's directory.
 Such a journal is a **kept history**, and counts as an artifact.
@@ -100,7 +100,8 @@ class Artifacts:
     def _missing_histories(self) -> list[str]:
         """Return the names of the other copy's kept histories that are missing here.
 
-        A kept history isn't needed if our journal begins with the same commits.
+        A kept history is a journal that a merge kept. A history isn't returned if our journal
+        begins with the same commits.
         """
         missing = []
         for name in directories.names_in(self._theirs.top):
@@ -114,7 +115,7 @@ class Artifacts:
     def _is_backup_of_ours(self, name: str) -> bool:
         """Return whether the other copy's backup ``name`` equals our file.
 
-        Our file has the name of the backup without its ending.
+        The name of our file is ``name`` without the ending of a backup.
         """
         found = _BACKUP_NAME.fullmatch(name)
         if found is None or not self._ours.exists(found[1]):
@@ -265,8 +266,8 @@ def _open(below: Below, name: str) -> handles.DerivedFile:
 def _likeness(ours: Below, name: str, theirs: Below, their_name: str) -> Likeness:
     """Compare the other copy's file with ours. Returns "same", "different", or "grown".
 
-    "grown" means that their file is longer, and begins with our file. Raises StorageError, or
-    FileNotFoundError if their file is gone.
+    "grown" means that their file is longer, and begins with the content of our file. Raises
+    StorageError, or FileNotFoundError if their file is gone.
     """
     b = _open(theirs, their_name)
     try:

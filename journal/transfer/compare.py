@@ -59,7 +59,7 @@ class Side(msgspec.Struct):
 class Fork(msgspec.Struct, frozen=True):
     """The fork: the end of the last common commit of two copies.
 
-    ``offset`` is in bytes. ``crc`` is the digits of the commit's seal.
+    ``offset`` is in bytes. ``crc`` has the digits of the commit's seal (the crc at its end).
     """
 
     offset: int
@@ -90,8 +90,9 @@ def compare_copies(
 ) -> Comparison:
     """Compare two copies of a job.
 
-    The commits that only one copy has are read and verified. The common part isn't verified. It is
-    read only in a few places. If the copies diverged, all of it is read, to count its lines.
+    The commits that only one copy has are read and verified. The common part isn't verified, and
+    only a few places of it are read. But if the copies diverged, the whole common part is read, to
+    count its lines.
 
     A pack with more than ``max_bytes`` is refused. By default, a pack is refused if its journal is
     larger than the free space in the directory for temporary files.

@@ -1,8 +1,8 @@
 """Opens copies of a job, and finds their last common commit by the seals.
 
-Each seal covers all commits before it. So two copies with the same seal at the same offset are the
-same up to that offset. By accident, two different histories have equal seals with a probability of
-1 in 2^32. Equal seals don't rule out forgery.
+Each seal (the chained CRC-32 at the end of a commit) covers all commits before it. So two copies
+with the same seal at the same offset are the same up to that offset. By accident, two different
+histories have equal seals with a probability of 1 in 2^32. Equal seals don't rule out forgery.
 
 The end of the last common commit is the **fork**. It is found by bisection, which takes few reads
 even in a long history. The common part isn't checked for damage here. `journal verify` checks it.
@@ -89,9 +89,10 @@ def _header_of(file: JournalFile, end: Position) -> JobRecord:
 def _end_of(file: JournalFile, *, locked: bool) -> Position:
     """Return the end of the last commit.
 
-    A last commit without its LF counts only if the caller holds the commit lock (``locked``).
-    Without the lock, a writer may still be writing this commit. If the bytes after the last commit
-    aren't a torn tail (an interrupted write), raises JournalDamagedError or FormatVersionError.
+    A last commit without its LF counts only if the caller holds the commit lock (``locked``). If
+    the caller doesn't hold the lock, a writer may still be writing this commit. If the bytes after
+    the last commit aren't a torn tail (an interrupted write), raises JournalDamagedError or
+    FormatVersionError.
     """
     size = file.size_bytes()
     end = _last_commit(file, size)
@@ -122,9 +123,9 @@ def _last_commit(file: Readable, size: int) -> Position:
 
 
 def holds(copy: Copy, position: Position) -> bool:
-    """Return whether the copy has the seal of ``position``.
+    """Return whether the copy has the same seal as ``position``, at the same offset.
 
-    If so, the copy also has the same bytes before this position.
+    If so, all bytes before this offset are the same as in the copy that ``position`` comes from.
     """
     return position.offset <= copy.end.offset and has_seal(copy.file, position)
 
@@ -152,7 +153,7 @@ def find_fork(ours: Copy, theirs: Copy) -> Position:
 
 
 def relate(ours: Copy, theirs: Copy) -> tuple[Relation, Position]:
-    """Return how our copy relates to the other copy, and their fork.
+    """Return how our copy relates to the other copy, and the fork (see :func:`find_fork`).
 
     Raises InvalidValueError if these are copies of different jobs.
     """

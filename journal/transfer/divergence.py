@@ -55,8 +55,8 @@ class Change(NamedTuple):
     - ``is_work``: True if the side effect may have happened, or somebody has settled the row.
     - ``is_doubt``: True if a person or a handler asked for a review. Reviews because of a merge or
       a policy don't count, since they add no information about the attempt.
-    - ``is_alarm``: True if this is a log record that a third copy worked on the row, and the row is
-      completed in this copy.
+    - ``is_alarm``: True if this is a log record that a third copy worked on the row, although the
+      row is completed in this copy.
     - ``reset``: "retry" or "redo" if a person decided to do the row again.
     - ``is_renumbering``: True for a review whose only reason is that the row got a new number in
       this copy.
@@ -110,7 +110,7 @@ class RowChanges:
     The addition of a row counts as a change of the row's data, unless damage has destroyed the
     data.
 
-    - ``marks``: records of an older version, which say that the unfinished rows were moved to a
+    - ``marks``: records in which an older version noted that it moved the unfinished rows to a
       retry job.
     - ``merges``: for each merge, the position up to which the other copy was merged.
     - ``spent``: a dict from the id of each change with a cost to the row and the cost.
@@ -214,10 +214,9 @@ class RowChanges:
         return sorted(self._of)
 
     def rows_of_before(self) -> set[int]:
-        """Return the rows with older changes that a merge may have recorded after ``begin``.
+        """Return the rows with changes from before ``begin`` that a merge may have recorded later.
 
-        The changes were made before ``begin``. A merge records them as log messages, or as imported
-        records.
+        A merge records such changes after ``begin``, as log messages or as imported records.
         """
         return self._spent_elsewhere | {
             row
@@ -233,7 +232,8 @@ class RowChanges:
         - a change of status without ``is_work`` and ``is_doubt`` (see :class:`Change`), if both
           copies have a later change of the row's status.
         - a change of data, if both copies have a later change of the row's data.
-        - a change of a step that wasn't done, if both copies have a later change of the step.
+        - a change that shows that a step was not done, if both copies have a later change of the
+          step.
         """
         known = {change.id for change in (*other._of.get(row, ()), *shared._of.get(row, ()))}
         changes, unknown = self._of.get(row, []), list[Change]()
@@ -256,7 +256,7 @@ class RowChanges:
         return unknown[::-1]
 
     def end_with(self, row: int, changes: list[Change]) -> bool:
-        """Return True if ``changes`` have the row's last status, or have no status at all."""
+        """Return whether ``changes`` have the row's last change of status, or no such change."""
         last = [c for c in changes if c.is_status][-1:]
         return not last or last == [c for c in self._of[row] if c.is_status][-1:]
 
@@ -275,7 +275,7 @@ class _LaterSteps:
         self._undone: set[str] = set()  # steps of which a later record says "not done"
 
     def precede(self, change: Change, *, is_known: bool) -> bool:
-        """Go back to ``change``. Return whether it has an effect and only this copy knows it.
+        """Go back to ``change``. Return whether the change has an effect that only this copy knows.
 
         A copy may have the same record twice: see ``MergeWriter``.
         """
@@ -366,8 +366,8 @@ def _of_log(record: LogRecord, id_: str, offset: int) -> Change:
 def _weigh(status: Any, code: Any, message: Any) -> tuple[bool, bool]:
     """Return the flags ``is_work`` and ``is_doubt`` of a status: see :class:`Change`.
 
-    Both flags are False for a failure or a review that a merge or a policy has made. Such a status
-    adds no information about the attempt.
+    Both flags are False if a merge or a policy has set the status to failed or review. Such a
+    status adds no information about the attempt.
     """
     if code in _WORDS_OF_MERGES or is_word_of_policy(code, message):
         return status in _WORK - {"failed"}, False

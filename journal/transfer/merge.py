@@ -48,8 +48,8 @@ class Merged(msgspec.Struct, frozen=True):
     - ``review``: rows that need a review after the merge.
     - ``both``: rows that both copies worked on, or to which both gave different data. These rows
       are also in ``review``.
-    - ``twice``: rows that are completed here, and that another copy worked on or changed the data
-      of.
+    - ``twice``: rows that are completed here, although another copy worked on them or changed their
+      data.
     - ``job_status``: the job's status in this copy. A merge doesn't change it.
     - ``their_job_status``: the job's status in the other copy.
     - ``left_open``: the number of rows that are still open if the job has ended here, else 0.
@@ -76,7 +76,7 @@ class Merged(msgspec.Struct, frozen=True):
 
 
 class MergeWriter:
-    """Appends the records of a plan to the open commit.
+    """Appends the records of a merge's plan to the open commit.
 
     ``other`` is the name of the file with the other copy's journal.
     """
@@ -199,10 +199,9 @@ class MergeWriter:
         self._journal.index.add_step(position, self._journal.append(record))
 
     def _restore_steps(self, number: int, changes: list[Change]) -> None:
-        """Write steps again that an imported redo has removed here, but not in the other copy.
+        """Write steps again that an imported redo removed here, but that the other copy still has.
 
-        The other copy may have imported these steps after its redo. Then only this copy had them
-        before the redo.
+        The other copy still has a step if it imported the step from this copy after its own redo.
         """
         imported: set[str] = set()
         for change in changes:
@@ -214,7 +213,7 @@ class MergeWriter:
                 self._put_step(number, id_, record)
 
     def _put_conflict(self, number: int, changes: list[Change]) -> None:
-        """Log the other copy's changes of a row, but import the changes of its steps.
+        """Log the other copy's changes of a row, but import its changes of the row's steps.
 
         A renumbered row gets the other copy's data.
         """
@@ -233,7 +232,7 @@ class MergeWriter:
     def _put_alarms(self, number: int, changes: list[Change]) -> None:
         """Log alarms about a row that may have been done twice.
 
-        They are for copies that merge this copy later.
+        Copies that merge this copy later read these alarms.
         """
         if number not in self._plan.twice:
             return

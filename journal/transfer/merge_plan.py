@@ -21,13 +21,13 @@ Rules about the status of a row:
   exceptions. If both completed the row with the same tracking number, this is the same work, since
   tracking numbers are unique. If both skipped the row, and at most one of them had tried it before,
   the row stays skipped.
-- The row is completed here, and the other copy worked on the row, or redid it without knowing that
-  it is completed: the row stays completed. The job's error (``Job.error_message``) names the row,
+- The row is completed here, and the other copy worked on the row, or redid the row without knowing
+  of the completion: the row stays completed. The job's error (``Job.error_message``) names the row,
   and the work there is logged.
 - The row is completed here, and the other copy knew this when it redid the row: the redo and all
   later changes are imported.
-- The other copy completed the row, and knows that this copy worked on it: the row becomes completed
-  here, too. The job's error names the row.
+- The other copy completed the row, and knows that this copy worked on the row: the row becomes
+  completed here, too. The job's error names the row.
 - The other copy reports work of a third copy: this counts as work of the other copy. If no status
   follows the report, the row needs a review here, unless the row is completed.
 
@@ -72,8 +72,8 @@ After A has merged B and B has merged A, the copies agree on everything except t
 - If only one copy set a row back to pending, the other copy keeps the row's status.
 - If nobody knows the outcome of a row, each copy's policy decides.
 - For a step that both copies did, each copy keeps its own result.
-- A redo removes the steps of the row. A copy in which the row is in review or completed may not
-  import the redo of the other copy, and then keeps the steps.
+- A redo removes the steps of the row. If the row is in review or completed in the other copy, that
+  copy possibly doesn't import the redo. Then it keeps the steps.
 
 A merge doesn't change the job's status. Older versions wrote records that the unfinished rows were
 moved to a retry job. A merge imports such records.
@@ -126,8 +126,8 @@ class Plan:
     - ``added``: rows that only the other copy has, ascending.
     - ``renumbered``: a dict from the number here to the number there, for the rows in ``added``
       whose numbers differ.
-    - ``doubtful``: the rows in ``renumbered`` whose old number belongs to a row here that may be
-      the same row. Damage has destroyed the data of one of the two rows.
+    - ``doubtful``: the rows in ``renumbered`` that may be the same row as the row here with their
+      old number. Damage has destroyed the data of one of the two rows.
     - ``reviews``: a dict from a row that the merge puts in review to the error code of the review.
     - ``doubted``: a dict from a row of ours in ``reviews`` to the row in ``doubtful`` that may be
       the same row.
@@ -135,8 +135,7 @@ class Plan:
     - ``costs``: the rows and costs of changes that this copy doesn't know, and whose statuses are
       not imported.
     - ``counted``: the ids of changes whose costs are counted here.
-    - ``marks``: the other copy's records about retry jobs of an older version that this copy
-      doesn't know.
+    - ``marks``: records about retry jobs (of an older version) that only the other copy has.
     """
 
     def __init__(self, journal: Journal, ours: Copy, theirs: Copy, fork: Position) -> None:
@@ -191,7 +190,7 @@ class Plan:
     # --- added rows
 
     def _match_added(self) -> dict[int, int]:
-        """Match the rows that both copies added, by key. Number rows that only the other added.
+        """Match the added rows by key, and choose numbers for rows that only the other copy added.
 
         Returns a dict from our number of each added row to the row's number in the other copy.
         """
@@ -396,8 +395,8 @@ class Plan:
         """Decide about the row's data; return the verdict, and the changes to import or log.
 
         ``verdict`` is the verdict about the row's status. The result may be "take" without changes.
-        In this case, the row gets the other copy's present data. The data differs, although both
-        copies know all changes of the data.
+        In this case, the row gets the other copy's present data. This is for data that differs
+        although both copies know all changes of the data.
         """
         theirs = [change for change in new if change.status == DATA]
         ours = [change for change in mine if change.status == DATA]
@@ -514,7 +513,7 @@ def _read(copy: Copy, change: Change) -> Any:
 def _is_redone(changes: list[Change]) -> bool:
     """Return whether the changes begin with a redo.
 
-    If so, the copy knew that the row was completed.
+    If so, the copy that made the changes knew that the row was completed.
     """
     statuses = [change for change in changes if change.is_status]
     return bool(statuses) and statuses[0].reset == "redo"

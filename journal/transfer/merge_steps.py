@@ -18,7 +18,9 @@ Read = Callable[[Change], RowStepRecord]
 
 
 class BothDid(NamedTuple):
-    """A step that both copies did, or may have done, with its deciding record in each copy.
+    """A step that both copies did, or may have done.
+
+    ``here`` and ``there`` are the records that decide the step's state in this and the other copy.
 
     ``there`` is None if the other copy has redone the row. The redo removes steps that were done
     here.

@@ -83,7 +83,9 @@ class PackedFile(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """The description of a pack, and the pack's first member. The other members must agree with it.
+    """The description of a pack, and the pack's first member.
+
+    The other members must agree with this description.
 
     - ``offset``: the end of the journal's last commit in bytes. ``crc``: the digits of its seal.
     - ``rows``: a dict from each status to the number of rows.

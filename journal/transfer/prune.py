@@ -68,7 +68,7 @@ def prune_jobs(
     dry_run: bool = False,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
 ) -> Iterator[Pruned]:
-    """Delete the jobs below ``root`` that have ended, with a last commit older than ``before``.
+    """Delete the jobs below ``root`` that have ended and whose last commit is before ``before``.
 
     Yields a result for each job as soon as the job is done. Old jobs that haven't ended, jobs on
     which a run works, jobs that can't be read, and links to jobs are not deleted. Results are
@@ -85,8 +85,8 @@ def prune_jobs(
 
     No file is overwritten. If a file ``JOB_ID.tar.gz`` exists, the pack is ``JOB_ID.2.tar.gz``, and
     so on. But an existing pack with exactly this job is used again. A job with files that a pack
-    can't hold is not deleted. This function also removes parts of packs from ``to`` that killed
-    processes left there more than a day ago.
+    can't hold is not deleted. This function also removes parts of packs that killed processes left
+    in ``to`` more than a day ago.
 
     Raises InvalidValueError before anything is deleted: if ``to`` isn't a directory, or is in the
     directory of a job, or if ``before`` has no time zone.

@@ -1,7 +1,8 @@
-"""Pulls: bring a job up to date with another copy of the job.
+"""A pull brings a job up to date with another copy of the job.
 
-If the other copy has all commits of the job here, and further commits, these are appended byte for
-byte. If both copies were changed since their last common commit, the copies are merged on request.
+If the other copy has all commits of the job here, and further commits, the further commits are
+appended byte for byte. If both copies were changed since their last common commit, the copies are
+merged on request.
 """
 
 from __future__ import annotations
@@ -49,13 +50,13 @@ class Pulled(msgspec.Struct, frozen=True):
 
     - ``action``: "made", "forwarded" or "merged". If there was nothing to do: "identical" if the
       copies are equal, or "ahead" if the job here has further commits.
-    - ``commits``: how many commits the job was forwarded by.
+    - ``commits``: the number of the other copy's commits that were appended.
     - ``artifacts``: the names of the artifacts that are new here.
     - ``left_out``: the names of the artifacts that can't be copied.
     - ``differing``: the names of the artifacts that differ. If a job is forwarded, an artifact that
       has only grown in the other copy doesn't count.
     - ``backups``: a dict from a name in ``differing`` to the name of the backup. If the job was
-      forwarded, the backup is our file. If it was merged, the backup is the other copy's file.
+      forwarded, the backup is our file. If the job was merged, the backup is the other copy's file.
     - ``merged``: the result of the merge, or None.
     """
 
@@ -81,7 +82,8 @@ def pull_job(
     """Bring the job below ``root`` up to date with another copy of the job.
 
     - If the job isn't here, it is made.
-    - If the other copy has all commits of the job here, and further commits, these are appended.
+    - If the other copy has all commits of the job here, and further commits, the further commits
+      are appended.
     - If the copies diverged, they are merged with ``merge`` (see
       :mod:`journal.transfer.merge_plan`). Without ``merge``, CopiesDivergedError is raised.
     - Artifacts that are missing here are always copied. For artifacts that differ, see
@@ -92,8 +94,8 @@ def pull_job(
     CommitOutcomeUnknownError.
 
     Raises JobBusyError if a run works on the job here. Raises InvalidValueError if the source has a
-    different job, or if its id isn't ``job_id``. Also raises CopiesDivergedError, PackError,
-    JournalDamagedError, FormatVersionError, JobLockedError, StorageError, StoreError and
+    different job, or a job with an id other than ``job_id``. Also raises CopiesDivergedError,
+    PackError, JournalDamagedError, FormatVersionError, JobLockedError, StorageError, StoreError and
     CommitOutcomeUnknownError.
     """
     source = as_source(source)
@@ -225,8 +227,8 @@ def _forward(journal: Journal, ours: Copy, theirs: Copy, artifacts: Artifacts) -
 def _commits(copy: Copy, begin: Position) -> Iterator[tuple[bytes, bool]]:
     """Yield the bytes since ``begin`` in pieces, each with a flag.
 
-    A piece is some whole commits, or a part of a large commit. The flag is True if a commit ends
-    with the piece.
+    A piece consists of whole commits, or is a part of a large commit. The flag is True if a commit
+    ends with the piece.
     """
     for block in blocks_between(copy.file, begin, copy.end):
         text = b"\n".join([*block.lines, b""])

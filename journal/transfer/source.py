@@ -45,7 +45,7 @@ class Source:
 
     @contextmanager
     def copy(self, max_bytes: int | None = None) -> Iterator[Copy]:
-        """Open the copy for the block.
+        """Open the copy for a ``with`` block.
 
         A pack is checked completely, and its journal is extracted to a temporary directory.
         """
@@ -61,7 +61,7 @@ class Source:
 
 
 def check_size(name: str, size_bytes: int, max_bytes: int | None, target: Path) -> None:
-    """Raise PackError if a pack is larger than ``max_bytes``. The default is the free space."""
+    """Raise PackError if a pack is larger than ``max_bytes`` (by default the free space)."""
     if max_bytes is not None:
         if size_bytes > max_bytes:
             reason = f"it takes {size_bytes} bytes, more than the {max_bytes} that are allowed"

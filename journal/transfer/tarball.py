@@ -67,7 +67,7 @@ def write_pack(
 ) -> None:
     """Pass a pack to ``write`` in pieces. ``contents`` are the manifest's files, in the same order.
 
-    If the manifest is too large for a reader, raises InvalidValueError before the first byte.
+    If the manifest is larger than readers accept, raises InvalidValueError before the first byte.
     """
     text = msgspec.json.encode(manifest) + b"\n"
     if len(text) > _MAX_MANIFEST_BYTES:
