@@ -22,7 +22,9 @@ MAX_KEPT_BYTES = 16 << 20
 
 Item = TypeVar("Item")
 
-_RECORD = re.compile(rb'\{"type":"(row|row_status|row_step|row_data)","row":([0-9]+),')
+# The beginning of a record that is never shown, or of a record about another row than number %d.
+# Most lines begin like this. One expression for all of them takes half as long as a function call.
+_OTHER = rb'\{"type":"row(?:_(?:status|data)","row":(?!%d,)|(?:_step)?","row":)[0-9]'
 _LOG = b'{"type":"log",'
 
 
@@ -121,6 +123,7 @@ class _Reader:
 
     def __init__(self, number: int) -> None:
         self._number = number
+        self._match_other = re.compile(_OTHER % number).match
         self.attempts: _Newest[RowAttempt] = _Newest()
         self.logs: _Newest[LogEntry] = _Newest()
         self.changes: _Newest[Event] = _Newest()
@@ -129,11 +132,12 @@ class _Reader:
         self._open: RowAttempt | None = None
         self._host: str | None = None
 
-    def wants(self, line: bytes) -> bool:
-        """Return whether the line may be a record about the row, or the start of a run."""
-        found = _RECORD.match(line)
-        if found is not None:
-            return int(found[2]) == self._number and found[1] not in (b"row", b"row_step")
+    def places(self, lines: list[bytes]) -> list[int]:
+        """Return which of the lines may be records about the row, or starts of runs."""
+        is_other = map(self._match_other, lines)
+        return [n for n, other in enumerate(is_other) if other is None and self._wants(lines[n])]
+
+    def _wants(self, line: bytes) -> bool:
         if line.startswith(_LOG) and b'"row":' in line and b'"run":' not in line:
             return b'"row":%d,' % self._number in line
         return b'"row"' in line or b'"run"' in line  # as other writers may write it
@@ -208,10 +212,9 @@ def read_row_history(
     """
     reader = _Reader(row.row_number)
     for block in history.blocks():
-        for place, line in enumerate(block.lines):
-            if reader.wants(line):
-                record = redacted_members(history.record(block, place), names)
-                reader.read(record, len(line))
+        for place in reader.places(block.lines):
+            record = redacted_members(history.record(block, place), names)
+            reader.read(record, len(block.lines[place]))
     kinds: tuple[_Newest[Any], ...] = (reader.attempts, reader.logs, reader.changes)
     return RowHistory(
         row=redacted_members(row, names),

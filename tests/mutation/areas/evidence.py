@@ -152,8 +152,8 @@ PATCHES = [
     Patch(
         "a row's history hides its records",
         "history/row_history",
-        "                record = redacted_members(history.record(block, place), names)\n",
-        "                record = history.record(block, place)\n",
+        "            record = redacted_members(history.record(block, place), names)\n",
+        "            record = history.record(block, place)\n",
         ROW_HISTORY,
     ),
     Patch(
