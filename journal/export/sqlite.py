@@ -23,8 +23,8 @@ def write_sqlite(rows: FlatRows, path: Path, names: frozenset[str] = frozenset()
     """Write the database into the empty file ``path``. Returns the number of rows.
 
     The database has a table ``rows`` or ``steps``. If the export has more than data, there is also
-    a table ``jobs``. In it, the fields in ``names`` (from ``check_fields``) are hidden. Values are
-    stored as follows:
+    a table ``jobs``. In the table ``jobs``, the fields in ``names`` (from ``check_fields``) are
+    hidden. Values are stored as follows:
 
     - integers, floats and text unchanged, except that SQLite stores -0.0 as 0.0;
     - booleans as 0 and 1;
@@ -97,7 +97,7 @@ def _stored(value: Any) -> Any:
 def _declared(kinds: int) -> str:
     """Return the type of a column.
 
-    The type is "" if any type would change some values, as for text mixed with numbers.
+    The type is "" if every other type would change some values, as for text mixed with numbers.
     """
     if kinds and not kinds & ~(BOOL | INT | WIDE):
         return "INTEGER"

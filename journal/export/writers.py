@@ -64,7 +64,8 @@ def export_rows(
     force: bool = False,
     on_error: Callable[[JournalError], object] | None = None,
 ) -> int:
-    """Write the rows of jobs, in the order of ``job_ids`` and row numbers. Returns how many rows.
+    """Write the rows of jobs, in the order of ``job_ids`` and row numbers; return the number of
+    rows.
 
     Each row becomes one flat record: first the columns of its data, then the columns in
     :data:`journal.frames.columns.JOURNAL_COLUMNS`. If the data has a column with one of these

@@ -4,8 +4,8 @@ Each column has one Arrow type, which can hold all of the column's values:
 
 - Booleans, integers (int64), text, times (timestamp in UTC, with microseconds) and decimals have
   types of their own.
-- Floats are float64. If the column also has integers that a double represents exactly, they are
-  float64, too.
+- Floats are float64. Integers in such a column are float64, too, if a double represents them
+  exactly.
 - Objects and lists become JSON text.
 - Integers beyond 64 bits, and values that have no common type, become JSON text. In such a column,
   text has quotes, so that ``json.loads`` returns each value.
@@ -29,7 +29,7 @@ _KINDS = {BOOL: "bool", INT: "int", FLOAT: "float", TEXT: "text", JSON: "json", 
 
 
 def arrow_table(rows: RowSequence, history: History, options: Options, purpose: str) -> Any:
-    """Make a ``pyarrow.Table`` of the rows. ``history`` must end at the last commit of the rows."""
+    """Make a ``pyarrow.Table`` of the rows. ``history`` must end where the rows were read."""
     pa = load_pyarrow(purpose)
     parts = Parts(pa)
     if rows.is_in_batch:  # the rows of the open batch aren't in the file yet

@@ -148,9 +148,9 @@ def _found(key: Key, values: Values) -> Named:
 
 
 def resolve(options: Options, *sides: Side[Part]) -> dict[str, Key | None]:
-    """Return a dict from the name of each column of a table to the column.
+    """Return a dict from the name of each column of a table to the column's :class:`Key`.
 
-    The name of a member of results has None as its column if no result is an object yet. Raises
+    A name such as ``result.price`` maps to None if no result is an object yet. Raises
     InvalidValueError for a wanted column that doesn't exist.
     """
     keys = list(dict.fromkeys(key for side in sides for key in side.parts))
@@ -180,11 +180,11 @@ def choose(
     """Find the columns for the wanted names: columns in ``known``, or members of nested values.
 
     ``seen`` has the names of the data's columns. ``members`` has the names of members of results
-    and usage. The path of a member consists of "" and the wanted name. The name of a member of
-    results has None as its column if no result is an object yet.
+    and usage. The path of a member consists of "" and the wanted name. A name such as
+    ``result.price`` maps to None if no result is an object yet.
 
-    If there are rows, raises InvalidValueError for a name without a column. If results are objects,
-    a member that no result has is such a name, too.
+    If there are rows, raises InvalidValueError for a name that selects no column. If results are
+    objects, this includes the name of a member that no result has.
     """
     chosen: dict[str, Key | None] = {}
     for name in wanted:

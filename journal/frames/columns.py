@@ -66,8 +66,8 @@ class Key(NamedTuple):
 def member(value: Any, name: str) -> Any:
     """Return the member of a nested object that ``name`` selects, or MISSING.
 
-    A key with dots takes precedence over a path. So ``a.b`` selects the key ``a.b`` of ``value``.
-    If there is no such key, it selects the key ``b`` of the object ``a``.
+    A key with dots takes precedence over a path. So the name ``a.b`` selects the key ``a.b`` of
+    ``value``. If there is no such key, the name selects the key ``b`` of the object ``a``.
     """
     if not isinstance(value, dict):
         return MISSING
@@ -94,7 +94,10 @@ def member_of_row(row: JobRow, name: str) -> Any:
 
 
 def member_of_own(own: Mapping[str, Any], name: str, found: Any = MISSING) -> Any:
-    """Return ``found``. If it is MISSING, return the member of a result or usage with this name."""
+    """Return ``found``.
+
+    If ``found`` is MISSING, return the member of a result or usage with this name.
+    """
     if found is not MISSING:
         return found
     root, _, rest = name.partition(".")
@@ -109,7 +112,7 @@ def leaves(
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Yield the path and value of each member of an object, including members of nested objects.
 
-    An empty object is a value.
+    An empty object is yielded as a value.
     """
     for name, item in value.items():
         path = (*above, name)

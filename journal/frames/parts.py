@@ -66,7 +66,10 @@ class Parts:
         return memoryview(times.array.buffers()[1]).cast("B").cast("q")[: len(times.array)]
 
     def _of_column(self, column: Any, positions: list[int] | None) -> Any:
-        """Make an array of the values of an index column at these positions. None: all values."""
+        """Make an array of the values of an index column at these positions.
+
+        None stands for all.
+        """
         pa = self._pa
         kind = {"q": pa.int64(), "Q": pa.int64(), "I": pa.uint32()}
         arrow_type = kind[column.typecode] if isinstance(column, array) else pa.uint8()
@@ -90,7 +93,7 @@ class Parts:
         return Part("time", found.cast(self.types["time"]))
 
     def order(self, places: array[int], positions: list[int] | None) -> Any:
-        """Make an order for :meth:`ordered` from places. A negative place stands for null."""
+        """Convert places to an order for :meth:`ordered`. A negative place stands for null."""
         if positions is None and places == array("q", range(len(places))):
             return None
         found = self._of_column(places, positions)

@@ -51,7 +51,7 @@ class OutcomeReader:
     """
 
     def __init__(self, forget: Callable[[], object] = lambda: None) -> None:
-        """``forget`` is called once, if the outcomes so far turn out not to be attempts."""
+        """``forget`` is called once, if the outcomes so far turn out not to come from attempts."""
         self._started: dict[int, datetime] = {}
         self._forget = forget
         self._has_starts = False

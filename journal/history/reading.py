@@ -105,7 +105,7 @@ class History:
     # --- where to begin
 
     def position_before(self, offset: int, lowest: Position = START) -> Position:
-        """Return the last position up to ``offset`` (bytes), or ``lowest`` if it is later."""
+        """Return the last position at or before ``offset`` (bytes), but none before ``lowest``."""
         return seal_before(self._file, min(offset, self.end.offset), lowest.offset) or lowest
 
     def position_at(self, moment: datetime) -> Position:
@@ -146,7 +146,7 @@ def log_entry(record: LogRecord) -> LogEntry:
 
 
 def _logged_at(record: LogRecord) -> datetime:
-    """Return when the message was made. An attempt makes a message before the message's commit."""
+    """Return when the message was made. An attempt makes its messages before they are committed."""
     if record.logged_at is None:
         return record.at
     try:

@@ -101,7 +101,7 @@ class Timeline:
             bucket.latencies.add(outcome.took_s)
 
     def buckets(self) -> list[Bucket]:
-        """Return the buckets from the first to the last with an outcome, and empty ones between."""
+        """Return all buckets from the first to the last with an outcome, even empty buckets."""
         if not self._buckets:
             return []
         return [self._bucket(number) for number in range(self._first, max(self._buckets) + 1)]
@@ -205,7 +205,7 @@ class JobStatistics:
 
     @property
     def attempts_per_s(self) -> float | None:
-        """Attempts that ended per second, between the first end and the last end.
+        """The number of attempts per second that ended, between the first end and the last end.
 
         ``None`` for fewer than 2 attempts.
         """

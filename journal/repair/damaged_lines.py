@@ -30,7 +30,7 @@ class Line(NamedTuple):
     - ``text``: the line without its seal and LF.
     - ``stated``: the crc in the line's seal, or None if the line has no seal.
     - ``record``: the record, or None if the line can't be decoded.
-    - ``error``: why the line can't be decoded, if so.
+    - ``error``: the reason why the line can't be decoded, or None.
     """
 
     number: int

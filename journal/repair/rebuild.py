@@ -65,7 +65,7 @@ class Repair(msgspec.Struct, frozen=True, kw_only=True):
 def repair_job(
     directory: Path, *, open_rows: OpenRows = "review", lock_timeout_s: float = LOCK_TIMEOUT_S
 ) -> Repair:
-    """Replace the damaged journal of the job in ``directory`` with a new journal of its good parts.
+    """Replace the damaged journal in ``directory`` with a new journal made from undamaged parts.
 
     :class:`~journal.repair.salvage.Salvage` states the rules. For ``open_rows``, see
     :meth:`~journal.repair.salvage.Salvage.finish`. On return, the new journal and the backup of the
@@ -119,7 +119,7 @@ def repair_job(
 def _salvage(
     directory: Path, file: JournalFile, regions: list[Region], open_rows: OpenRows
 ) -> Repair:
-    """Build the new journal, back up the damaged journal, and replace it with the new journal."""
+    """Replace the damaged journal with a new journal. Keep a backup of the damaged journal."""
     staging = directory / REPAIR_STAGING_NAME
     directories.make_directory(staging)
     try:
@@ -185,8 +185,8 @@ def _was_edited(file: JournalFile, region: Region) -> bool:
     """Return whether a region went through an editor, or was copied in text mode.
 
     No valid line contains a CR, since JSON escapes CRs in strings. So a CR shows an edit. A seal
-    without its LF counts as an edit, too. An editor may have removed the LF. If it hasn't, the
-    commit is damaged anyway.
+    without its LF counts as an edit, too, since an editor may have removed the LF. If no editor
+    did, the commit is damaged anyway.
     """
     if region.kind == "good":
         return False

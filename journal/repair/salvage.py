@@ -83,24 +83,24 @@ class Salvage:
     These lines are kept:
 
     - Commits that match their seals. A single flipped bit is restored.
-    - A row in a broken commit, if the row's checksum matches, and its number fits the rows before
-      and after it.
+    - A row in a broken commit, if the row's checksum matches, and the row's number fits the rows
+      before and after the row.
 
     These lines are not kept:
 
     - A commit with the same seal as a kept commit. Such a commit is a copy of the kept commit.
-    - A commit that continues a kept commit before the last one. Such a commit belongs to a
-      different history of the job, and is lost.
+    - A commit that continues a kept commit other than the last kept commit. Such a commit belongs
+      to a different history of the job, and is lost.
 
     If only the number, the outcome or a step of a row is left, the row gets a **placeholder**. This
     is a row without data, with the checksum ``LOST_CHECKSUM``. The placeholder has the row's
     status, or needs_review if the status is lost. So the number isn't given to another row, and
     finished work isn't repeated. If a later record gave the row new data, this record is kept, and
-    the row is complete.
+    the row has this data.
 
-    Only a redo gives a completed row another status. If a kept record gives a completed row another
-    status without a redo, and records may be lost, then the redo is among the lost records. The
-    redo is written again.
+    Only a redo gives a completed row another status. Suppose that a kept record gives a completed
+    row another status, without a redo before it. If records may be lost, a redo must be among the
+    lost records. Then this redo is written again.
     """
 
     def __init__(self, directory: Path, source: JournalFile, journal: Journal) -> None:
@@ -140,7 +140,8 @@ class Salvage:
                     self._keep_rows(commit, region, first=first)
 
     def finish(self, open_rows: OpenRows) -> int:
-        """Put rows in review if their outcome or steps may be lost. Return how many rows these are.
+        """Put rows in review if their outcome or steps may be lost. Return the number of these
+        rows.
 
         According to the kept records, these rows are pending, processing or failed. If no outcomes
         were lost, or if ``open_rows`` is "keep", only placeholders are put in review.
@@ -207,7 +208,10 @@ class Salvage:
         self._last_crc, self._last_at = seal, self._journal.index.last_at
 
     def _keep(self, line: Line) -> str:
-        """Write one line to the new journal. Returns "", or the reason why it can't be kept."""
+        """Write one line to the new journal.
+
+        Returns "", or the reason why the line can't be kept.
+        """
         record, index = line.record, self._journal.index
         if record is None:
             if isinstance(line.error, UnknownRecordError):
@@ -356,7 +360,10 @@ class Salvage:
             self._add(Action("removed", copies.line, copies.lines, [], message))
 
     def _note_loss(self, loss: DroppedLines, reason: str) -> None:
-        """Record that lines are lost. Rows that these lines added get placeholders."""
+        """Record that lines are lost.
+
+        A row that these lines added gets a placeholder without data.
+        """
         if not loss.lines:
             return
         self._add(Action("lost", loss.line, loss.lines, sorted(loss.rows), reason))
@@ -372,7 +379,9 @@ class Salvage:
         self.placeholders.add(row)
 
     def _put_lost_redo(self, following: RowStatusRecord) -> None:
-        """Write a lost redo again: only a redo gives a completed row another status."""
+        """Write the redo that was lost before ``following``, which changes the status of a
+        completed row.
+        """
         record = RowStatusRecord(
             row=following.row,
             status="pending",
