@@ -10,5 +10,5 @@
 - ``exit_codes``: defines all exit codes.
 
 The commands are in ``cli/commands``. Modules that only `journal run` needs are in ``cli/run``. May
-import: all other rooms, except these two.
+import: all other packages of ``journal``, except these two.
 """

@@ -44,9 +44,9 @@ def complete_job(ctx: click.Context, parameter: click.Parameter, incomplete: str
 
 
 def complete_copy(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
-    """Shell completion for a copy of a job: like that of JOB.
+    """Shell completion for a copy of a job.
 
-    Files, if no id begins with the word.
+    It completes the word as for JOB, or to a file if no id begins with the word.
     """
     return complete_job(ctx, parameter, incomplete) or complete_path(ctx, parameter, incomplete)
 
@@ -123,7 +123,7 @@ def _not_found(name: str) -> JobNotFoundError:
 
 
 def _expand_prefix(service: JobService, prefix: str) -> str:
-    """Return the id that is ``prefix``, or else the only id in the store that begins with it.
+    """Return the id ``prefix``, or else the only id in the store that begins with this text.
 
     If ``prefix`` is only the beginning of the id, the id is printed.
     """
@@ -170,8 +170,8 @@ def command_line(ctx: click.Context, service: JobService) -> Callable[..., str]:
 def duration_s(job: Job, state: str, now: datetime) -> float | None:
     """How many seconds the passes of a job took, or have taken so far.
 
-    A pass that hasn't ended counts up to ``now`` while the job runs. Otherwise it counts up to the
-    job's last record.
+    A pass lasts from the job's creation or reopening to its end. A pass that hasn't ended counts up
+    to ``now`` while the job runs. Otherwise it counts up to the job's last record.
     """
     if job.started_at is None:
         return None

@@ -89,7 +89,7 @@ def _is_left_paused(service: JobService, job: Job) -> bool:
 
 
 def _has_ended(service: JobService, job: Job) -> bool:
-    """Return whether the job has ended, and no run still records outcomes of rows in flight."""
+    """Return whether the job has ended, and no run has rows in flight that it must still record."""
     return job.status in TERMINAL_STATUSES and not (
         job.processing_count and service.run_holder(job.id)
     )

@@ -191,7 +191,7 @@ color_option = click.option(
 def limit_option(
     what: str, *short: str, default: str | None = None
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The option ``--limit N|all``, with the short name ``short``.
+    """The option ``--limit N|all``, and its short names such as ``-n``.
 
     The command gets a number, or None for ``all``.
     """

@@ -150,7 +150,7 @@ def echo_err(text: str) -> None:
 class _Shown:
     """A stream for standard output on a terminal, which escapes control characters.
 
-    Whole lines must be written.
+    Each write must have whole lines.
     """
 
     def __init__(self, *, is_json: bool) -> None:

@@ -97,13 +97,13 @@ def _places(rows: Sequence[JobRow], numbers: range) -> range:
 def _place(rows: Sequence[JobRow], number: int, lowest: int) -> int:
     """Return the position of row ``number`` in ``rows``.
 
-    If there is no such row: where it would be.
+    If there is no such row, returns the position where it would be.
     """
     return bisect_left(rows, number, lo=lowest, key=lambda row: row.row_number)
 
 
 def _gaps(rows: Sequence[JobRow], numbers: range, places: range) -> list[str]:
-    """Return the first few ranges of ``numbers`` that none of the rows at ``places`` has."""
+    """Return the first few ranges of ``numbers`` that belong to none of the rows at ``places``."""
     gaps: list[str] = []
     number, place = numbers.start, places.start
     while number < numbers.stop and len(gaps) <= _MAX_NAMED:

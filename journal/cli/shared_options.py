@@ -88,9 +88,10 @@ def yes_option(more: str = "") -> Option:
 
 
 def confirm(question: str, if_not: str) -> bool:
-    """Ask a question on the terminal. Returns the answer. If it is no, ``if_not`` is printed.
+    """Ask a question on the terminal. Returns the answer.
 
-    Raises UsageError if standard input isn't a terminal.
+    If the answer is no, ``if_not`` is printed. Raises UsageError if standard input isn't a
+    terminal.
     """
     if not sys.stdin.isatty() or not streams.can_answer():
         raise click.UsageError(

@@ -13,5 +13,5 @@ These modules have several commands:
 Each other module has the command of its own name. A module is imported when its command is
 used. Only ``cli/main`` imports these modules, and it does so by name.
 
-May import: all rooms.
+May import: all packages of ``journal``.
 """

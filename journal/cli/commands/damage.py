@@ -127,8 +127,8 @@ def repair_command(ctx: click.Context, job: str, open_rows: OpenRows, json_outpu
     The damaged journal is kept beside the new one as journal.damaged-N.
 
     These kinds of damage are repaired without loss: line ends that a transfer in text mode has
-    changed; an added byte order mark; single flipped bits; lines that were inserted between two
-    commits, if they aren't records or are copies of whole commits.
+    changed, an added byte order mark, and single flipped bits. Lines that were inserted between two
+    commits are removed without loss if they aren't records, or if they are copies of whole commits.
 
     All other damaged lines are lost. A lost line may have recorded the outcome of a row. So if
     lines are lost, rows that look pending, failed or in flight are put under review.

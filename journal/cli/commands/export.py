@@ -78,10 +78,10 @@ def export_command(
 
     The columns of the data come first. The columns of the journal follow: job_id, row_number,
     status, attempts, error_code, error_message, result, created_at, started_at, processed_at,
-    duration_s and idempotency_key. With --all-columns, or if a row has a value in them, further
-    columns are written: earlier_attempts (attempts that limits don't count), version, unknown (true
-    if a failed row may have taken effect), reason, tracking_number, label_path, cost_cents and
-    usage. If the data has a column with one of these names, the journal's column is called
+    duration_s and idempotency_key. Further columns are written with --all-columns, or if a row has
+    a value in one of them: earlier_attempts (attempts that limits don't count), version, unknown
+    (true if a failed row may have taken effect), reason, tracking_number, label_path, cost_cents
+    and usage. If the data has a column with one of these names, the journal's column is called
     journal_NAME.
 
     With --steps, the columns are job_id, row_number, step, state, attempt, at, result, error_code

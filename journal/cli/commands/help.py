@@ -59,7 +59,7 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
 
     TOPIC is a topic or a command. If a name is both, such as export, the command's help is shown
     first and then the page. On a terminal, pages are shown in a pager. If TOPIC is any other word,
-    it is searched in all pages and in the options of all commands.
+    the command searches all pages and the options of all commands for it.
 
     Example: journal help moving
     """
@@ -93,9 +93,9 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
 
 
 def _options(ctx: click.Context, name: str) -> list[str]:
-    """A list with one line: the commands that have an option of this name.
+    """A list with one line that names the commands with this option.
 
-    It is empty without one.
+    The list is empty if no command has the option.
     """
     option = f"--{name.removeprefix('--')}"
     named = ", ".join(f"journal help {each}" for each in commands_with(ctx, option))
@@ -103,9 +103,9 @@ def _options(ctx: click.Context, name: str) -> list[str]:
 
 
 def _pages_with(word: str) -> list[str]:
-    """A list with one line: the topics whose pages have the word. It is empty without one.
+    """A list with one line that names the topics whose pages have the word.
 
-    The page that uses the word most often comes first.
+    The page that uses the word most often comes first. The list is empty if no page has the word.
     """
     pattern = re.compile(rf"(?<!\w){re.escape(word)}(?!\d)", re.IGNORECASE)
     counts = {topic: len(pattern.findall(page_text(topic))) for topic in TOPICS}

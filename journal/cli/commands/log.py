@@ -158,12 +158,12 @@ def watch_command(ctx: click.Context, job: str) -> int:
     """Show the progress of a job until it ends: a bar on a terminal; elsewhere a line every 10
     seconds.
 
-    If the job is paused and a run still holds it, the command waits, since `journal resume`
-    continues that run. Without such a run, the command ends and says how to continue. If the run
-    dies, the command waits for the next run.
+    If the job is paused and its run is alive, the command waits, since `journal resume` continues
+    that run. If the job is paused without a run, the command ends and says how to continue. If the
+    run of a running job dies, the command waits for the next run.
 
-    The exit code is 0 if all rows are completed or skipped, 3 if some rows failed or need a review,
-    and 4 if the job ended before its rows were done, or was deleted or moved away.
+    The exit code is 0 if all rows are completed or skipped, and 3 if some rows failed or need a
+    review. It is 4 if the job ended before its rows were done, or was deleted or moved away.
 
     Example: journal watch hash-stdlib
     """
@@ -189,13 +189,13 @@ def watch_command(ctx: click.Context, job: str) -> int:
 def wait_command(ctx: click.Context, job: str, timeout_s: float | None) -> int:
     """Wait until a job ends. The exit code says how the job ended.
 
-    If the job is paused and a run still holds it, the command waits, since `journal resume`
-    continues that run. Without such a run, the command ends and says how to continue. If the run
-    dies, the command waits for the next run.
+    If the job is paused and its run is alive, the command waits, since `journal resume` continues
+    that run. If the job is paused without a run, the command ends and says how to continue. If the
+    run of a running job dies, the command waits for the next run.
 
-    The exit code is 0 if all rows are completed or skipped, 3 if some rows failed or need a review,
-    4 if the job ended before its rows were done, or was deleted or moved away, and 124 if the job
-    didn't end within --timeout.
+    The exit code is 0 if all rows are completed or skipped, and 3 if some rows failed or need a
+    review. It is 4 if the job ended before its rows were done, or was deleted or moved away. It is
+    124 if the job didn't end within --timeout.
 
     Example: journal wait hash-stdlib --timeout 3600
     """

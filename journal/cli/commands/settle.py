@@ -1,6 +1,6 @@
 """`journal retry`, `redo`, `skip` and `resolve`.
 
-With these, a person settles rows in one commit.
+With each of these commands, a person settles rows in one commit.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def retry_command(ctx: click.Context, job: str, selection: Selection) -> None:
     """Retry failed rows: make them pending again, and reopen the job if it has ended.
 
     Without options, all failed rows are retried, except rows that may have taken effect. --row may
-    also name skipped rows. With --row alone, either all named rows are retried, or none: the status
-    of each must allow a retry. With --where or --error-code, rows that can't be retried are left
+    also name skipped rows. With --row alone, the status of each named row must allow a retry.
+    Otherwise no row is retried. With --where or --error-code, rows that can't be retried are left
     out.
 
     Some failed rows may have taken effect, for example after --on-interrupted fail. These rows are
@@ -204,9 +204,9 @@ def _report_pending(service: JobService, job_id: str, count: int) -> None:
 def skip_command(ctx: click.Context, job: str, selection: Selection, reason: str | None) -> None:
     """Skip pending or failed rows, so that they are not run. They count as done.
 
-    --row may also name rows that need a review. With --row alone, either all named rows are
-    skipped, or none: the status of each must allow a skip. If --where or --error-code is given too,
-    rows that can't be skipped are left out. --error-code selects only failed rows.
+    --row may also name rows that need a review. With --row alone, the status of each named row must
+    allow a skip. Otherwise no row is skipped. With --where or --error-code, rows that can't be
+    skipped are left out. --error-code selects only failed rows.
 
     Prints how many rows were skipped.
 
@@ -324,8 +324,8 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
     """Settle rows that need a review, after you have checked whether they took effect.
 
     Give exactly one of --completed, --failed, --retry and --skip. If one of the rows needs no
-    review, nothing is changed. If the job has ended, --retry reopens it. If rows were in flight
-    when their run died, they can be settled before the next run starts.
+    review, nothing is changed. If the job has ended, --retry reopens it. Rows that were in flight
+    when their run died can be settled before the next run starts.
 
     With --step, only that step is settled. If the row has no other step in doubt, it becomes
     pending again. Its next attempt doesn't repeat steps that are done. The row stays in review if
@@ -370,7 +370,7 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
 def _no_run_if_in_flight(
     service: JobService, job_id: str, ranges: list[range]
 ) -> AbstractContextManager[None]:
-    """If one of these rows was in flight when its run died, keep runs away during the block.
+    """If one of these rows was in flight when its run died, let no run start during the block.
 
     Raises JobBusyError while a run holds the job.
     """

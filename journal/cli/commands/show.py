@@ -376,7 +376,7 @@ _MAX_TEXT = 2000  # characters of a value; --json has all
 def _row_lines(history: RowHistory) -> Iterator[tuple[str, str]]:
     """The lines about one row, as pairs of name and value.
 
-    All lines of a text but the first are indented.
+    If a text has several lines, each line after the first is indented.
     """
     for name, value in _row_texts(history):
         yield from _named_once(name, value.rstrip("\n").replace("\n", "\n  ").split("\n"))

@@ -54,11 +54,11 @@ def step_command(ctx: click.Context, name: str, command: tuple[str, ...], idempo
     isn't run. In both cases, the result is printed when it is recorded.
 
     If COMMAND exits with a status other than 0, the step has failed, and this command exits with
-    the same status. A later attempt may run COMMAND again. The step is in doubt if COMMAND is
-    killed by a signal, exits with a status that stands for a signal (such as 137), or dies with the
-    machine. The step is also in doubt if `journal step` itself gets a signal, for example at a
-    timeout, and COMMAND doesn't exit with status 0. The row then needs a review, and `journal
-    resolve --step` settles the step.
+    the same status. A later attempt may run COMMAND again. A step is in doubt if nobody knows
+    whether it took effect. This is so if COMMAND is killed by a signal, exits with a status that
+    stands for a signal (such as 137), or dies with the machine. The step is also in doubt if
+    `journal step` itself gets a signal, for example at a timeout, and COMMAND doesn't exit with
+    status 0. The row then needs a review, and `journal resolve --step` settles the step.
 
     COMMAND gets the environment variables of `journal run`, and JOURNAL_STEP_KEY, which is an
     idempotency key for this step.

@@ -320,16 +320,16 @@ def pull_command(
     Without this option, nothing is changed, and the exit code is 3.
 
     With --merge-outcomes, rows that only the other copy worked on get their outcomes, retries,
-    redos and changed data from there. A row needs a review if both copies worked on it, or gave it
-    different data. But if the row is completed here, it stays completed, and the job's error names
-    the row. If both copies added a row with the same idempotency key, the two become one row. A row
-    that only the other copy added is added here. If the number of this row is taken here, the row
-    gets a new number, which is reported. The other copy's history is kept beside the journal as
+    redos and changed data from that copy. A row needs a review if both copies worked on it, or gave
+    it different data. But if the row is completed here, it stays completed, and the job's error
+    names the row. If both copies added a row with the same idempotency key, the two become one row.
+    A row that only the other copy added is added here. If the number of this row is taken here, the
+    row gets a new number, which is reported. The other copy's history is kept beside the journal as
     journal.other-....
 
     If an artifact differs, both files are kept. When commits are appended, the other copy's file
-    gets the name NAME, and the file here becomes NAME.before-N. In a merge, the file here keeps the
-    name, and the other copy's file becomes NAME.other-N.
+    takes the name NAME, and the file here is renamed to NAME.before-N. In a merge, the file here
+    keeps the name NAME, and the other copy's file is called NAME.other-N.
 
     The exit code is 3 if a row needs a review, if a row was done twice, or if an artifact differs.
 

@@ -27,7 +27,7 @@ class _Words(ShellComplete):
     def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem[Any]]:
         """The completions of the word ``incomplete`` after ``args``.
 
-        If a word in ``args`` is wrong, there are none.
+        Returns no completions if a word in ``args`` is wrong.
         """
         if "--" in args and not _WITH_COMMAND.isdisjoint(args[: args.index("--")]):
             if args[-1] == "--":
@@ -42,7 +42,7 @@ class _Words(ShellComplete):
 def _programs(incomplete: str) -> list[CompletionItem[Any]]:
     """The programs on PATH whose names begin with the word.
 
-    If the word is a path, or if there are no such programs: files.
+    Returns files instead if the word is a path, or if there are no such programs.
     """
     found = set[str]()
     for directory in [] if os.path.dirname(incomplete) else os.get_exec_path():

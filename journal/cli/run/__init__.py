@@ -9,5 +9,5 @@
   outcome.
 - ``on_end``: runs the command of ``--on-end`` when a run has ended.
 
-May import: all rooms, except ``cli/commands``.
+May import: all packages of ``journal``, except ``cli/commands``.
 """

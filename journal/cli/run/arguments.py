@@ -22,7 +22,7 @@ FORM = "journal run orders.csv --job NAME -- COMMAND {column}"
 def split_at_dashes(args: Sequence[str]) -> tuple[list[str], list[str] | None]:
     """The words before the first ``--``, and the words after it.
 
-    Without ``--``, the latter are None.
+    Without ``--``, the second value is None.
     """
     if "--" not in args:
         return list(args), None

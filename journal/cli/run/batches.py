@@ -83,10 +83,10 @@ class BatchHandler:
 
     Each row gets the outcome of the command. The first row gets the command's output as its result.
 
-    With ``stdout_json``, the command prints a line of JSON for each row. The line is the same
-    object as a command for one row prints, with the row's number as the additional member ``row``.
-    It sets the outcome of its row, whatever the exit status is. A row without a line needs a review
-    if the exit status is 0. A row with two lines always needs a review.
+    With ``stdout_json``, the command prints a line of JSON for each row. The line is the JSON
+    object that a command for one row would print, with the row's number as the additional member
+    ``row``. The line sets the outcome of its row, whatever the exit status is. A row without a line
+    needs a review if the exit status is 0. A row with two lines always needs a review.
     """
 
     def __init__(self, commands: BatchCommands) -> None:
@@ -111,7 +111,7 @@ class BatchHandler:
 
 
 class _Lines:
-    """Up to about 1 MiB of a command's lines, by position, and the number of further lines."""
+    """The first lines of a command, up to about 1 MiB, and the number of further lines."""
 
     def __init__(self) -> None:
         self.kept: dict[str, str] = {}
@@ -167,7 +167,7 @@ class _Printed:
 def _outcome(lines: _Lines) -> Outcome:
     """The outcome of a row with these lines.
 
-    With two lines, it is a review with the costs of both.
+    With two or more lines, the row needs a review, which has the costs of all of them.
     """
     outcomes = [
         outcome_of_printed(Outcome(kind="completed", result=line)) for line in lines.kept.values()
@@ -189,7 +189,10 @@ def _outcome(lines: _Lines) -> Outcome:
 
 
 def _read(line: str) -> tuple[Any, str]:
-    """The row's number in a line, and the line without this number; (None, "") without a number."""
+    """The row's number in a line of JSON, and the line without this number.
+
+    Returns (None, "") if the line isn't a JSON object.
+    """
     try:
         value = decode_json_exact(line)
     except (msgspec.MsgspecError, RecursionError, UnicodeError):

@@ -191,9 +191,9 @@ class Commands:
     ) -> tuple[IO[bytes], IO[bytes]]:
         """Open files for the command's output. The output may be larger than the memory.
 
-        Pipes aren't used, since background processes could hold them open, and we would wait for
-        these. A background process may still write during the next attempt, so each attempt has new
-        files.
+        Pipes aren't used: background processes could keep pipes open, and we would wait for these
+        processes. A background process may still write during the next attempt, so each attempt has
+        new files.
         """
         if self._results is None:
             return temporary_file(files), temporary_file(files)
@@ -319,9 +319,10 @@ def output_lines(output: IO[bytes]) -> Iterator[tuple[str, bool]]:
 
 
 class _FromStart(io.RawIOBase):
-    """Reads a file up to its present end.
+    """Reads a file from its beginning to its present end.
 
-    The processes that write the file use its own position.
+    It leaves the file's own position alone, since the processes that write the file use that
+    position.
     """
 
     def __init__(self, file: IO[bytes]) -> None:

@@ -70,8 +70,8 @@ class Template:
       the same parts of it.
     - Other text in braces stays as it is, unless it may be a misspelt placeholder: see
       :meth:`check`.
-    - In an argument with ``{{``, ``{{`` and ``}}`` are single braces, and all other text in braces
-      must be a placeholder.
+    - If an argument contains ``{{``, then ``{{`` and ``}}`` stand for single braces in it, and all
+      other text in braces must be a placeholder.
     - A text value is filled in unchanged. Null becomes empty text. Any other value becomes compact
       JSON.
     - No shell is involved, so values need no quoting.
@@ -116,12 +116,12 @@ class Template:
         return parts
 
     def check(self, columns: Collection[str] | None) -> None:
-        """Decide which text in braces is a placeholder: text that names a column of the input is.
+        """Decide which texts in braces are placeholders. A placeholder names a column of the input.
 
         Raises InvalidValueError for a placeholder inside a shell's script, and for other text in
         braces in these cases:
 
-        - it has the form of a placeholder and no ``$`` before it;
+        - it has the form of a placeholder, and no ``$`` comes before it;
         - it resembles the name of a column;
         - doubled braces are in the same argument.
 
@@ -207,7 +207,7 @@ class Template:
         ]
 
     def without_placeholder(self) -> list[str]:
-        """A message if the command has no placeholder; otherwise an empty list."""
+        """A list with a message if the command has no placeholder; otherwise an empty list."""
         if self._filled:
             return []
         return [
@@ -262,9 +262,9 @@ _DOUBLE = "to write braces, double all braces of the argument: {{ and }}"
 
 
 def _column_and_part(name: str, columns: Collection[str]) -> tuple[str, str] | None:
-    """The column of a placeholder, and the part of the path, or "".
+    """The column of a placeholder, and the part of the path that it stands for, or "".
 
-    None if there is no such column.
+    Returns None if there is no such column.
     """
     if name in columns or name in (NUMBER, ROW_ID):
         return name, ""
@@ -333,7 +333,7 @@ def _program_name(path: str) -> str:
 
 
 def _line_of(argv: Sequence[str]) -> range:
-    """If the program is cmd or PowerShell: the places of the words that it runs as code."""
+    """The places of the words that cmd or PowerShell runs as code. Empty for other programs."""
     option = _SHELLS_OF_LINES.get(_program_name(argv[0]))
     for place, word in enumerate(argv if option is not None else ()):
         if option is not None and option.fullmatch(word):
