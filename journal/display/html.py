@@ -1,7 +1,6 @@
 """HTML of jobs and rows for notebooks: small, without scripts, for light and dark backgrounds.
 
-Text has the notebook's own colour. Text itself has no other colours. All values are escaped
-and shortened.
+All text has the notebook's own colour. All values are escaped and shortened.
 """
 
 from __future__ import annotations

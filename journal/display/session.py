@@ -26,7 +26,7 @@ def is_cell(coroutine: object) -> bool:
 def is_prompt() -> bool:
     """Whether a person types the statements of this program.
 
-    Then no command line can repeat them.
+    If so, no command line can repeat these statements.
     """
     return hasattr(sys, "ps1") or ipython() is not None
 

@@ -131,7 +131,8 @@ def _to_python(column: Any, source: Source, where: Any) -> list[Any]:
 def _in_microseconds(pa: Any, kind: Any) -> Any:
     """The type with microseconds in place of nanoseconds, since Python's times have no nanoseconds.
 
-    For some types, pyarrow would need pandas. For others, it would drop the nanoseconds.
+    Without this change, pyarrow would need pandas for some types, and would drop the nanoseconds of
+    others.
     """
     types = pa.types
     if types.is_timestamp(kind) and kind.unit == "ns":

@@ -1,4 +1,4 @@
-"""Decompresses an input while it is read. The first bytes show the compression, not the name."""
+"""Decompresses an input while it is read. Its first bytes show how it is compressed."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ def _open(stream: IO[bytes], compression: str) -> tuple[Any, tuple[type[Exceptio
 class _Streams:
     """Compressed streams that follow one another. Programs that compress in parallel write them.
 
-    ``lzma.LZMAFile`` and ``bz2.BZ2File`` stop before a damaged stream without raising an error.
+    This class raises an error for a damaged stream. ``lzma.LZMAFile`` and ``bz2.BZ2File`` would
+    stop before such a stream without an error.
     """
 
     def __init__(self, stream: Any, decompressor: Callable[[], Any]) -> None:

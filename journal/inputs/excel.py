@@ -113,8 +113,8 @@ def _is_full(row: Cells) -> bool:
 class _Sheet:
     """The table in a sheet.
 
-    ``formulas``: the same rows with formulas in place of values; given only if a formula lacks its
-    value.
+    ``formulas``: the same rows, with formulas in place of values. They are only given if a formula
+    lacks its value.
     """
 
     def __init__(self, sheet: Any, source: Source) -> None:
@@ -210,7 +210,7 @@ _PLACE = re.compile(rb"""<(?:\w+:)?(?:row|c)\s(?:[^>]*\s)?r=["']([A-Z]*)(\d+)["'
 
 
 class _Order:
-    """Checks that rows and cells are in ascending order. openpyxl would drop any others."""
+    """Checks that rows and cells are in ascending order. openpyxl would drop others silently."""
 
     def __init__(self, name: str, source: Source) -> None:
         self._name, self._source = name, source

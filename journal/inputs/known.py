@@ -1,14 +1,14 @@
 """``input.mark``: the input of the last comparison, so that the next start needn't read it again.
 
-The file ``input.mark`` is the **mark**. It can be deleted, since it is derived from other data. It
-is used only if a comparison would have the same result. All of these conditions must be met:
+The file ``input.mark`` is the **mark**. It can be deleted, since it is derived from other data. The
+mark is used only if a comparison would have the same result. All of these conditions must be met:
 
 - The file hasn't changed since it was read (see ``state.py``), and is read in the same way.
 - The rules of the comparison are the same. If they contain functions or types, no mark is written,
   since a change of their code can't be noticed.
-- Since then, no row's data was added or changed in the journal. This is so if the latest commit
-  with such data has the same offset and the same seal (the checksum at the end of a commit).
-  Statuses don't matter.
+- No row's data was added or changed in the journal since the comparison. This is so if the latest
+  commit with data of a row still has the same offset and the same seal (the checksum at the end of
+  a commit). Statuses don't matter.
 
 A mark is written only if the comparison found no changed data, and if the file didn't change while
 it was read.
@@ -136,7 +136,8 @@ class Comparison:
         return text
 
     def _renew(self, mark: _Mark, rows: RowInput) -> None:
-        """Write a mark without the checksum of the file, if its last change is old enough now."""
+        """Write the mark without the file's checksum, if the file's last change is old enough now.
+        """
         now = read_state(rows.source.path)
         if now is not None and not now.sha256 and now.state == mark.read.state:
             _write(self._directory, msgspec.structs.replace(mark, read=now))
@@ -151,7 +152,7 @@ def _latest_data(journal: Journal) -> Position | None:
 def _position_of_own(journal: Journal, begin: int, added: int) -> Position | None:
     """The position after the latest commit with data of a row.
 
-    None if another process may have written such data since ``begin``.
+    Returns None if another process may have written data of a row since ``begin``.
     """
     offsets = journal.index.columns.row_offsets
     new = [offset for offset in offsets if offset >= begin]

@@ -23,7 +23,7 @@ _TICK_NS = 2_000_000_000
 
 
 class FileState(msgspec.Struct, frozen=True):
-    """The state of a file, which shows changes. ``ends``: SHA-256 of its first and last 64 KiB."""
+    """The state of a file, to find changes. ``ends``: SHA-256 of its first and last 64 KiB."""
 
     device: int
     inode: int

@@ -121,7 +121,7 @@ def _header(table: Table, source: Source, format: str) -> list[str]:  # noqa: A0
 def _check_delimiter(header: str, source: Source, where: str) -> None:
     """Refuse a header of one column that probably has another delimiter.
 
-    Each row would become a single cell.
+    With the wrong delimiter, each row would become a single cell.
     """
     for delimiter in _PROBABLE:
         if delimiter in header:

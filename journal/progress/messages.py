@@ -36,7 +36,7 @@ def _is_shown(level: int) -> bool:
     """Whether a handler of the logger shows records of this level to a person.
 
     Handlers that write to a file or store records don't show them. Handlers of unknown classes
-    count as handlers that do.
+    count as handlers that show records.
     """
     if not _LOGGER.isEnabledFor(level):
         return False

@@ -12,8 +12,8 @@ def redirect_handlers(streams: Mapping[Any, Any]) -> None:
     """Replace streams in the handlers of all loggers: each key of ``streams`` by its value.
 
     The caller must not hold the lock of the bar, since this function waits for the locks of
-    handlers. A handler that is writing holds its own lock and waits for the lock of the bar. Then
-    both would wait forever.
+    handlers. A handler that is writing holds its own lock, and waits for the lock of the bar. If
+    the caller held that lock, both would wait forever.
     """
     logging = sys.modules.get("logging")  # if nobody has imported it, there are no handlers
     if logging is None:

@@ -80,7 +80,8 @@ class Bar:
     def forget(cls) -> None:
         """Remove the bar in a forked process.
 
-        There, the threads of the bar don't exist, and its lock may be held.
+        A forked process doesn't have the threads of the bar, and the lock of the bar may be held
+        forever.
         """
         cls._lock, cls._shown = threading.RLock(), None
 
@@ -167,7 +168,7 @@ system.call_after_fork(Bar.forget)
 
 
 def unwrapped(stream: Any) -> Any:
-    """The original stream of a stream that writes above the bar; any other stream itself."""
+    """The original of a stream that writes above the bar. Any other stream is unchanged."""
     return stream.stream if isinstance(stream, _AboveBar) else stream
 
 

@@ -60,10 +60,10 @@ def report_page(service: JobService, job_id: str, *, redact: Collection[str] = (
     The page shows the job's status, history and errors, and up to MAX_ROWS rows that failed or need
     a review.
 
-    ``redact`` are the names of further fields to hide. (The fields that the service redacts are
-    always hidden.) Their values become "[REDACTED]". A name may be a key in data and metadata, at
-    any depth. It may also be a member of Job or JobRow that may contain your data, such as
-    error_message or original_command.
+    ``redact``: the names of fields to hide, besides those that the service redacts. The values of
+    all these fields become "[REDACTED]". A name may be a key in data and metadata, at any depth. It
+    may also be a member of Job or JobRow that may contain your data, such as error_message or
+    original_command.
 
     The page shows the job at one moment. Times are in UTC. The function needs memory for the page,
     and 16 bytes for each row that failed or needs a review. Raises JobNotFoundError,
