@@ -136,8 +136,7 @@ class Comparison:
         return text
 
     def _renew(self, mark: _Mark, rows: RowInput) -> None:
-        """Write the mark without the file's checksum, if the file's last change is old enough now.
-        """
+        """Write the mark without the file's checksum, if the file hasn't changed recently."""
         now = read_state(rows.source.path)
         if now is not None and not now.sha256 and now.state == mark.read.state:
             _write(self._directory, msgspec.structs.replace(mark, read=now))
