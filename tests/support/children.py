@@ -1,4 +1,4 @@
-"""What the tests of crashes, processes, damage and faults share."""
+"""Helpers for the tests of crashes, processes, damage and faults."""
 
 from __future__ import annotations
 
@@ -44,9 +44,10 @@ root, job_id = sys.argv[1:3]
 
 
 class Child:
-    """A Python process that runs a script and talks in lines: ``tell`` and ``hear`` in there.
+    """A Python process that runs a script, and exchanges lines with the test.
 
-    ``root`` and ``job_id`` are defined in the script, further arguments are ``sys.argv[3:]``.
+    The script can use the functions ``tell`` and ``hear``, and the variables ``root`` and
+    ``job_id``. Further arguments are in ``sys.argv[3:]``.
     """
 
     def __init__(self, script: str, root: Path, job_id: str, *arguments: object) -> None:
@@ -71,7 +72,7 @@ class Child:
         self._stdin.write(line.encode() + b"\n")
 
     def hear(self) -> str:
-        """The next line that the child tells; fails the test if it has ended or hangs."""
+        """Return the next line from the child. Fails the test if the child has ended or hangs."""
         while b"\n" not in self._heard:
             data = self._read()
             assert data, f"the child ended ({self._process.wait()}) having said {self._heard!r}"
@@ -80,7 +81,7 @@ class Child:
         return line.decode()
 
     def rest(self) -> list[str]:
-        """All lines that are left to hear, once it has ended or was killed."""
+        """Wait until the child has ended. Return all lines that weren't heard before."""
         while data := self._read():
             self._heard += data
         *lines, self._heard = self._heard.split(b"\n")
@@ -91,16 +92,19 @@ class Child:
         return os.read(self._stdout.fileno(), 1 << 16)
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """Kill the child with SIGKILL, and wait until it has ended."""
         self._process.kill()
         self._process.wait()
 
     def wait(self) -> int:
-        """Its exit status, once it has ended."""
+        """Wait until the child has ended, and return its exit status."""
         return self._process.wait()
 
     def end(self) -> None:
-        """Close its stdin, and wait until it has ended well, with all that it forked."""
+        """Close the child's standard input. Wait until the child and its forks have ended.
+
+        Fails the test if the exit status of the child isn't 0.
+        """
         self._stdin.close()
         while self._read():
             pass
@@ -128,7 +132,7 @@ def journal_path(root: Path, job_id: str) -> Path:
 
 
 def place_journal(root: Path, job_id: str, content: bytes) -> Path:
-    """Make a job that holds just this journal; its path."""
+    """Make a job that consists of a journal with this content. Return the path of the journal."""
     path = journal_path(root, job_id)
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
@@ -136,9 +140,9 @@ def place_journal(root: Path, job_id: str, content: bytes) -> Path:
 
 
 def seal_commits(commits: Iterable[Sequence[bytes]]) -> bytes:
-    """A journal of these commits: lists of records, each whole JSON objects without a seal.
+    """Return a journal of these commits. A commit is a list of records as JSON, without a seal.
 
-    Written from the specification and not with the package's own encoder.
+    The seals (chained CRC-32) are made from the specification, without the package's own encoder.
     """
     content, crc = b"", 0
     for records in commits:
@@ -149,7 +153,7 @@ def seal_commits(commits: Iterable[Sequence[bytes]]) -> bytes:
 
 
 def split_commits(content: bytes) -> list[bytes]:
-    """The commits of a good journal, as they stand in the file."""
+    """Return the bytes of each commit of a good journal."""
     commits: list[bytes] = []
     lines: list[bytes] = []
     for line in content.splitlines(keepends=True):
@@ -162,7 +166,7 @@ def split_commits(content: bytes) -> list[bytes]:
 
 
 def read_all(root: Path, job_id: str) -> tuple[Job | None, list[JobRow]]:
-    """What a service opened for this alone says of the job."""
+    """Return the job and its rows as a newly opened service reads them."""
     with JobService(root, sync="none") as service:
         return service.get_job(job_id), list(service.get_rows(job_id))
 
@@ -173,7 +177,7 @@ Fault = Callable[..., Any]
 
 
 def fails(number: int) -> Fault:
-    """The call fails with this errno and does nothing."""
+    """Return a fault that does nothing, and raises OSError with this errno."""
 
     def fault(_real: Callable[..., Any], *_arguments: Any) -> None:
         raise OSError(number, os.strerror(number))
@@ -182,17 +186,17 @@ def fails(number: int) -> Fault:
 
 
 def works(real: Callable[..., Any], *arguments: Any) -> Any:
-    """The call goes through: stands for the calls before the one that fails."""
+    """Make the real call. Put this before a fault to let earlier calls succeed."""
     return real(*arguments)
 
 
 def writes_half(real: Callable[..., Any], descriptor: int, data: bytes) -> Any:
-    """A short write."""
+    """Write only the first half of the data."""
     return real(descriptor, memoryview(data)[: len(data) // 2])
 
 
 class Memory:
-    """Bytes, to be read as a file."""
+    """Bytes that can be read like a file."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -202,14 +206,17 @@ class Memory:
 
 
 class FaultyOs:
-    """Stands in for ``journal.fs.system.os``: the real one but for calls that are told to fail."""
+    """Replaces ``journal.fs.system.os``.
+
+    Makes the real calls, except those with a planned fault.
+    """
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
         self._faults: dict[str, list[Fault]] = {}
 
     def plan(self, name: str, *faults: Fault) -> None:
-        """The next calls of ``os.<name>`` go as stated, one by one; then it works again."""
+        """Use each fault for one of the next calls of ``os.<name>``. Later calls are real again."""
         self._faults[name] = list(faults)
 
     def always(self, name: str, fault: Fault) -> None:

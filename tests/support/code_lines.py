@@ -1,6 +1,6 @@
-"""How long the package is: lines of code, without docstrings, comments and blank lines.
+"""Counts lines of code, without docstrings, comments and blank lines.
 
-``python tests/support/code_lines.py [DIRECTORY]`` prints each file's, and the sum.
+``python tests/support/code_lines.py [DIRECTORY]`` prints the count of each file, and the sum.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def code_lines(source: str) -> set[int]:
-    """The numbers of the lines that hold code."""
+    """Return the numbers of the lines that contain code."""
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     found: set[int] = set()
     for token in tokens:
@@ -34,7 +34,7 @@ def code_lines(source: str) -> set[int]:
 
 
 def functions(source: str, lines: set[int]) -> Iterator[tuple[str, int]]:
-    """Each function's name, and how many of its lines are among the ``lines`` that hold code."""
+    """Yield the name of each function, and the number of its lines that are in ``lines``."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, _Function):
             own = range(node.lineno, (node.end_lineno or 0) + 1)

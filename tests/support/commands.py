@@ -1,6 +1,6 @@
-"""`journal` with its output in files: in the process of the test, or in one of its own.
+"""Runs the command `journal`, in the process of the test or in a separate process.
 
-Most of the time of a quick command goes by for the start of Python.
+Without a separate process, a quick command takes much less time, since Python needn't start.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from journal.cli.main import main
 def journal(
     *arguments: str, text: str = "", **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """What ``python -m journal`` prints and returns that reads this text in this environment.
+    """Run ``journal`` with this standard input and environment; return its output and exit code.
 
-    Its standard streams are descriptors 0 to 2, so that programs that it starts inherit them. The
-    text is written to the pipe as a whole: 4 KiB fit on every system. A test of what a process has
-    for itself, such as signals, needs ``journal_process``.
+    The command runs in this process. Its standard streams are descriptors 0 to 2, so that programs
+    that the command starts inherit them. The whole text is written to a pipe before the command
+    starts, so it must not be longer than 4 KiB. A test that needs a separate process, for example
+    because of signals, must use ``journal_process``.
     """
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
@@ -49,7 +50,7 @@ def journal(
 def journal_process(
     *arguments: str, text: str = "", **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """What ``journal`` returns, by a process that may be killed."""
+    """Run ``journal`` in a separate process; return its output and exit code."""
     return subprocess.run(
         [sys.executable, "-m", "journal", *arguments],
         input=text,
@@ -62,7 +63,7 @@ def journal_process(
 
 @contextmanager
 def standard_streams(*descriptors: int) -> Iterator[None]:
-    """These descriptors are the standard input, output and error of this process."""
+    """During a ``with`` block, use these descriptors as standard input, output and error."""
     sys.stdout.flush()
     sys.stderr.flush()
     with ExitStack() as stack:

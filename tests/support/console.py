@@ -1,4 +1,4 @@
-"""A console of Windows, whose Ctrl-C and Ctrl-Break a test presses."""
+"""A Windows console in which a test can press Ctrl-C."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ print(program.returncode)
 
 
 class Console:
-    """A console without a window, in which one program runs, until the end of a ``with`` block."""
+    """A console without a window. One program runs in it until the end of a ``with`` block."""
 
     def __init__(self, argv: Sequence[str], directory: Path) -> None:
         skip_without(needs_windows)
@@ -58,11 +58,11 @@ class Console:
         self._do("kill")
 
     def shown(self) -> str:
-        """What the program has written to standard error."""
+        """Return what the program has written to standard error so far."""
         return self._shown.read_text(encoding="utf-8")
 
     def ends(self) -> int:
-        """The exit code of the program."""
+        """Wait until the program has ended, and return its exit code."""
         code, _ = self._host.communicate(timeout=120)
         return int(code)
 

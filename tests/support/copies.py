@@ -1,4 +1,4 @@
-"""What the tests of copies between machines share."""
+"""Helpers for the tests that move jobs between machines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ JOB = "moved"
 def journal_line(
     root: Path, *arguments: str, stdin: Any = None
 ) -> subprocess.CompletedProcess[str]:
-    """What the command ``journal`` returns; in a process of its own if it has something to read."""
+    """Run ``journal`` for the store ``root``; return its output and exit code.
+
+    With ``stdin``, the command runs in a separate process.
+    """
     words = ["--root", str(root), *arguments]
     if stdin is None:
         return journal(*words)
@@ -32,7 +35,7 @@ def journal_line(
 
 
 def make_job(root: Path, rows: int = 6, *, job_id: str = JOB) -> None:
-    """A job of which rows 1 and 2 are completed, in one commit with the rows or one each."""
+    """Make a job in which rows 1 and 2 are completed."""
     with JobService(root, sync="none") as service:
         data = [{"data": {"n": number}} for number in range(1, rows + 1)]
         service.create_job("Moved", job_id=job_id, row_data=data)
@@ -49,7 +52,7 @@ def complete(
 
 
 def go_on(root: Path, *numbers: int, tracking: str | None = None) -> None:
-    """Complete rows, two commits each."""
+    """Complete these rows, each with two commits."""
     with JobService(root, sync="none") as service:
         for number in numbers:
             complete(service, number, tracking and f"{tracking}-{number}")
@@ -77,7 +80,10 @@ def source(path: Path) -> Source:
 
 
 def content_of(root: Path, job_id: str = JOB) -> dict[str, bytes]:
-    """Every file of a job but those that may be deleted, by its path in there."""
+    """Return a dict from the relative path of each file in a job to its content.
+
+    Files that can be deleted without loss are left out.
+    """
     directory = root / job_id
     return {
         path.relative_to(directory).as_posix(): path.read_bytes()
@@ -92,13 +98,13 @@ def states_of(root: Path, job_id: str = JOB) -> list[str]:
 
 
 def is_well(root: Path, job_id: str = JOB) -> None:
-    """A job as a pull leaves it: sound, and nothing beside it that is no more needed."""
+    """Check that the job is undamaged, and that the pull has left no temporary files."""
     assert verify_job(root / job_id).findings == []
     assert staging_of(root) == []
     assert not (root / job_id / ".pull").exists()
 
 
 def staging_of(root: Path) -> list[str]:
-    """What is left in the store's staging directory, but for its lock."""
+    """Return the names in the store's staging directory, except the lock."""
     staging = root / ".staging"
     return sorted(set(os.listdir(staging)) - {"lock"}) if staging.exists() else []

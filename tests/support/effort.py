@@ -1,4 +1,4 @@
-"""How much a test tries: a sample in each run of the suite, everything with ``LONG=1``."""
+"""Decides how many cases a test tries: usually a sample, and all cases with ``LONG=1``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SEED = os.environ.get("SAMPLE_SEED", "0")
 
 
 def sample(things: Iterable[T], number: int) -> list[T]:
-    """A random sample of the things, in their order; all of them with ``LONG=1``.
+    """Return a random sample of the things, in their order. With ``LONG=1``, return all of them.
 
     The sample depends on the test and on the environment variable SAMPLE_SEED.
     """

@@ -1,9 +1,11 @@
-"""The code blocks of README.md and of the pages in journal/docs, to be run as they stand.
+"""Finds and runs the code blocks of README.md and of the pages in journal/docs.
 
-A block of `sh` or `python` is run. The `text` block right after it, if there is one, shows its
-output: each of its lines must be printed, in that order; ``…`` stands for any characters. Other
-`text` blocks are only shown. Comments before a block give it a name, for tests that check more
-(``<!-- ship.py -->``), and say which library it needs (``<!-- needs duckdb -->``).
+A block of `sh` or `python` is run without changes. If a `text` block follows directly, it shows the
+output of the run. Each line of the `text` block must be printed, in this order. In such a line,
+``…`` stands for any characters. Other `text` blocks aren't checked.
+
+Comments before a block state its name, for tests that check more (``<!-- ship.py -->``), and the
+library that the block needs (``<!-- needs duckdb -->``).
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ _BLOCK = re.compile(r"((?:^<!-- .+ -->\n)*)^ {0,3}```(\w*)\n((?:.*\n)*?)^ {0,3}`
 
 
 class Block(NamedTuple):
-    """``output``: the lines that are stated to be printed."""
+    """A code block. ``output``: the lines that the block must print."""
 
     language: str
     text: str
@@ -38,7 +40,10 @@ class Block(NamedTuple):
 
     @property
     def missing(self) -> list[str]:
-        """Libraries that aren't installed, and of a shell's block programs that aren't there."""
+        """The names in ``needs`` that are missing here.
+
+        A ``sh`` block may need programs. All other names are libraries.
+        """
         return [
             name
             for name in self.needs
@@ -77,7 +82,7 @@ def example(page: str, name: str) -> str:
 def run(
     block: Block, directory: Path, more: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run the block as a person would who has the package's commands on the PATH."""
+    """Run the block in ``directory``, with the package's commands on the PATH."""
     environment = {**os.environ, "PATH": _PATH, "PYTHONWARNINGS": "default", **(more or {})}
     environment.pop("JOURNAL_ROOT", None)
     if block.language == "python":
@@ -99,7 +104,10 @@ def run(
 
 
 def misses(output: tuple[str, ...], printed: str) -> str | None:
-    """The first stated line that wasn't printed after the ones before it; white space may differ."""
+    """Return the first line of ``output`` that wasn't printed after the previous lines, or None.
+
+    Differences in white space are ignored.
+    """
     lines = iter([" ".join(line.split()) for line in printed.splitlines()])
     for stated in output:
         pattern = ".*".join(map(re.escape, " ".join(stated.split()).split("…")))

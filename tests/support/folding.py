@@ -1,4 +1,4 @@
-"""A file system on which some names are one name, as on macOS and Windows."""
+"""Simulates a file system that treats some different names as the same name, as macOS does."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ _TAKE_TWO = ("rename", "link")
 
 
 class FoldingOs:
-    """Stands in for ``journal.fs.system.os``: case and the form of accents make no other name.
+    """Replaces ``journal.fs.system.os``.
 
-    A new file keeps the name that it was given first. This holds for the last part of each path.
+    Names that differ only in case or in the form of accents count as equal.
+
+    A file keeps the name with which it was made. Only the last part of a path is treated this way.
     """
 
     def __init__(self) -> None:
@@ -37,7 +39,7 @@ class FoldingOs:
         return call
 
     def _found(self, path: Any, directory: int | None) -> Any:
-        """The path as it is stored, if there is a file of that name or one that counts as it."""
+        """Return the path with the stored name, if a file with the same or an equal name exists."""
         if isinstance(path, int):
             return path
         above, last = os.path.split(os.fspath(path))

@@ -1,8 +1,9 @@
-"""Handlers that any worker can import, and that tell what they were called for.
+"""Handlers that any worker can import. They record their calls.
 
-A row's data says what is to be done (``do``) and where calls are noted (``ledger``). ``started`` and
-``gate`` are FIFOs: a line in the first says that a worker waits, an end of the second lets it go on.
-Where there are no FIFOs, they are files, and the gate is open when it isn't there.
+The data of a row states what the handler does (``do``) and the file in which calls are recorded
+(``ledger``). ``started`` and ``gate`` are FIFOs. A worker that waits writes a line to ``started``.
+The worker continues when a writer has opened and closed ``gate``. On systems without FIFOs, both
+are files, and the worker continues when ``gate`` is removed.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ logging.getLogger("far").addHandler(journal.RowLogHandler())  # in each process 
 
 
 def note(row: JobRow | journal.AttemptedRow) -> None:
-    """A line for each call: a write this short is not torn."""
+    """Append a line about this call to the ledger. Such a short write is atomic."""
     descriptor = os.open(row.data["ledger"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(descriptor, f"{row.row_number} {os.getpid()}\n".encode())
     os.close(descriptor)
 
 
 def calls(ledger: Path) -> Counter[int]:
-    """How often each row was called for."""
+    """Return how often a handler was called for each row."""
     return Counter(int(line.split()[0]) for line in ledger.read_text().splitlines())
 
 
@@ -39,7 +40,7 @@ def pids(ledger: Path) -> set[int]:
 
 
 def wait_at(started: str, gate: str) -> None:
-    """Say that we are here, and wait until the gate is opened."""
+    """Write a line to ``started``, and wait until the gate is opened."""
     descriptor = os.open(started, os.O_WRONLY | os.O_APPEND)
     os.write(descriptor, b"%d\n" % os.getpid())
     os.close(descriptor)
@@ -57,7 +58,7 @@ def wait_at(started: str, gate: str) -> None:
 
 
 def files_of_jobs() -> list[str]:
-    """What of a journal this process has open."""
+    """Return the paths in stores that this process has open."""
     found = []
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):  # that of the listing itself
@@ -66,7 +67,7 @@ def files_of_jobs() -> list[str]:
 
 
 def act(row: JobRow | journal.AttemptedRow) -> Any:
-    """Do what the row says."""
+    """Do what the row's data states."""
     note(row)
     match row.data["do"]:
         case "square":
@@ -97,7 +98,7 @@ def act(row: JobRow | journal.AttemptedRow) -> Any:
         case "own_class":
 
             class Answer(dict[str, int]):
-                """Nobody else can import it."""
+                """A class that no other process can import."""
 
             return Answer(a=1)
         case "exit":
@@ -115,5 +116,5 @@ def act(row: JobRow | journal.AttemptedRow) -> Any:
 
 
 def act_many(rows: list[journal.AttemptedRow]) -> list[Any]:
-    """Do what each row says, one after the other."""
+    """Do what the data of each row states, one row after the other."""
     return [act(row) for row in rows]

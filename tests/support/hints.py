@@ -1,4 +1,4 @@
-"""What the tests of hints share: a job worth a hint, what is said of it, and a disk that counts."""
+"""Helpers for the tests of hints. A hint is the file in which the index of a job is saved."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DENSE, SPARSE, UNORDERED = range(1, 12), range(10, 120, 10), range(110, 0, -10)
 
 
 class CountingOs(FaultyOs):
-    """Counts what is read of journals, and can refuse what is done to a new hint."""
+    """Counts the bytes that are read from journals, and can refuse calls on a new hint."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class CountingOs(FaultyOs):
         return call
 
     def locking(self, fd: int, **options: Any) -> bool:
-        """Stands in for taking a lock."""
+        """Replaces the function that takes a lock."""
         if _name_of(fd) == "index.hint.new":
             fails(self.refused["flock"])(lock_descriptor)
         return lock_descriptor(fd, **options)
@@ -60,7 +60,7 @@ def _name_of(fd: int) -> str:
 
 
 def make_job(root: Path, numbers: range = DENSE, sync: Any = "commit") -> Path:
-    """A job with rows of each status and all else that an index knows; the path of its hint."""
+    """Make a job that uses every part of an index. Return the path of its hint."""
     rows = ({"row_number": n, "data": {"pad": "x" * 500, "n": n}} for n in numbers)
     ids = [f"{JOB}:{n}" for n in numbers]
     with JobService(root, sync=sync) as service:
@@ -83,7 +83,7 @@ def make_job(root: Path, numbers: range = DENSE, sync: Any = "commit") -> Path:
 
 
 def answers(service: JobService) -> Any:
-    """Everything that is said of the job."""
+    """Return all that the service reports about the job."""
     rows = list(service.get_rows(JOB))
     by_status = [list(service.get_rows(JOB, status)) for status in RowStatus]
     single = [service.get_row(row.id) for row in rows]
@@ -106,13 +106,13 @@ def opened(root: Path) -> Any:
 
 
 def quick_answers(root: Path) -> Any:
-    """The most of it, in a short time."""
+    """Return most of what :func:`answers` returns, in less time."""
     with JobService(root, sync="none") as service:
         return service.get_job_summary(JOB), list(service.get_rows(JOB))
 
 
 def replayed(root: Path) -> Any:
-    """What is said of a copy that has no hint."""
+    """Return the answers about a copy of the job without a hint."""
     copy = root.with_name(f"{root.name}-copy")
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(root, copy, ignore=shutil.ignore_patterns("index.hint"))
@@ -120,7 +120,7 @@ def replayed(root: Path) -> Any:
 
 
 def is_believed(root: Path, disk: CountingOs) -> bool:
-    """Whether opening reads less than the half of the journal."""
+    """Return whether the hint is used: opening the job reads less than half of the journal."""
     before = disk.read_bytes
     with JobService(root, sync="none") as service:
         service.get_job_summary(JOB)
@@ -128,7 +128,7 @@ def is_believed(root: Path, disk: CountingOs) -> bool:
 
 
 def edit(path: Path, old: bytes, new: bytes) -> None:
-    """Change a file in place, and see that its time tells."""
+    """Change a file in place, and set its time one second later."""
     content = path.read_bytes()
     assert old in content
     before = path.stat().st_mtime_ns
@@ -139,7 +139,7 @@ def edit(path: Path, old: bytes, new: bytes) -> None:
 
 @pytest.fixture(name="disk", autouse=True)
 def fixture_disk(monkeypatch: pytest.MonkeyPatch) -> CountingOs:
-    """Hints of small jobs, too, and several blocks in them."""
+    """Count reads, and make hints also for small jobs, with several blocks in each column."""
     disk = CountingOs()
     monkeypatch.setattr(journal.fs.system, "os", disk)
     monkeypatch.setattr(journal.index.hint, "MIN_BYTES", 1)

@@ -1,4 +1,4 @@
-"""Runs that are interrupted at a chosen step, and what must be true of them afterwards."""
+"""Interrupts runs at a chosen step, and checks their jobs afterwards."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _PART = 6  # a sixth of the steps is a sample
 
 @contextmanager
 def failing_if_it_hangs() -> Iterator[None]:
-    """For what would try for ever: it is interrupted by an AssertionError then."""
+    """Raise an AssertionError if the ``with`` block takes longer than ``HANG_S`` seconds."""
 
     skip_without(needs_alarms)
 
@@ -77,7 +77,7 @@ Step = tuple[CodeType, int]  # a line of a function, or one of its bytecodes
 
 
 class Tracer:
-    """Sees each step of this thread in the modules; raises KeyboardInterrupt at the wanted one."""
+    """Counts the steps of this thread in ``MODULES``; raises KeyboardInterrupt at one of them."""
 
     def __init__(self, *, bytecodes: bool = False) -> None:
         self._files = {module.__file__ for module in MODULES}
@@ -118,7 +118,10 @@ class Tracer:
 
 
 class Calls:
-    """A handler that notes its calls, and returns when it may; one row wants a second attempt."""
+    """A handler that records its calls, and waits for ``may_return``.
+
+    Row 2 asks for a second attempt.
+    """
 
     def __init__(self) -> None:
         self.begun: list[tuple[int, int]] = []  # row and attempt
@@ -151,7 +154,7 @@ class Calls:
 
 
 class LoopOfAnother:
-    """A running loop that a run is given, as by ``arun``."""
+    """A running event loop in a thread of its own, which a run uses as with ``arun``."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -173,7 +176,7 @@ class LoopOfAnother:
 
 
 class Interrupted:
-    """One run of a new job that is interrupted, and the one that goes on with it."""
+    """A new job with a run that is interrupted, and with a later run that resumes the job."""
 
     def __init__(self, path: Path, kind: str) -> None:
         self.path = path
@@ -214,7 +217,7 @@ class Interrupted:
 
     @contextmanager
     def _watching(self, run: Run) -> Iterator[None]:
-        """A run that hangs is noted, and ended."""
+        """If the run hangs, set ``hung`` and end the run."""
 
         skip_without(needs_alarms)
 
@@ -232,7 +235,11 @@ class Interrupted:
             signal.signal(signal.SIGALRM, before)
 
     def check(self, where: str) -> None:
-        """Nobody waits, each row says what has become of it, and none is called for twice."""
+        """Check the job after the interrupted run. Then resume the job, and check it again.
+
+        The run must not have hung, and each row must have the right status. After the job was
+        resumed, all rows must be done, and no attempt may have been made twice.
+        """
         assert not self.hung, f"hung: {where}"
         told = [text for text in self.said if "could not be recorded" in text]
         assert not told, (where, told)
@@ -261,14 +268,18 @@ class Interrupted:
 
 
 def steps_of(kind: str, directory: Path, *, bytecodes: bool) -> dict[Step, int]:
-    """The steps of an undisturbed run, and how often each is taken."""
+    """Return the steps of an uninterrupted run, and how often each step occurs."""
     tracer = Tracer(bytecodes=bytecodes)
     Interrupted(directory / "undisturbed" / "j", kind).run(tracer)
     return dict(tracer.hits)
 
 
 def check_each_step(kind: str, directory: Path, hits: tuple[int, ...], *, bytecodes: bool) -> int:
-    """Interrupt a run at steps of a sample, when they are taken for that many times; how many were."""
+    """Interrupt runs at a sample of steps, and check their jobs.
+
+    For each number N in ``hits``, one run is interrupted when it reaches the step for the Nth time.
+    Returns the number of interrupted runs.
+    """
     count = 0
     steps = steps_of(kind, directory, bytecodes=bytecodes).items()
     for number, (step, most) in enumerate(sample(steps, len(steps) // _PART)):
@@ -284,7 +295,10 @@ def check_each_step(kind: str, directory: Path, hits: tuple[int, ...], *, byteco
 
 
 def check_each_step_of_the_end(kind: str, directory: Path, *, bytecodes: bool) -> int:
-    """Interrupt a run with rows in flight, and once more at steps of how it ends by that."""
+    """Interrupt runs with rows in flight, and interrupt them again while they end.
+
+    The second interrupt comes at a sample of steps. Returns the number of runs interrupted twice.
+    """
     first = Tracer(bytecodes=bytecodes)
     _interrupt_twice(Interrupted(directory / "once" / "j", kind), first)
     count = 0

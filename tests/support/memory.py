@@ -1,4 +1,4 @@
-"""Directories in memory: a commit there doesn't wait for a disk."""
+"""Makes directories in memory, where a commit doesn't wait for a disk."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _MIN_FREE_BYTES = 8 << 30  # the tests need 1 GB of it
 
 
 def directory_in_memory() -> Path | None:
-    """The directory of a file system in memory; None if there is none with enough room."""
+    """Return the directory of a file system in memory, or None if none has enough free space."""
     if not _PLACE.is_dir() or not os.access(_PLACE, os.W_OK):
         return None
     return _PLACE if shutil.disk_usage(_PLACE).free >= _MIN_FREE_BYTES else None
 
 
 def fast_directory(prefix: str) -> Path:
-    """A new directory, in memory if that is possible. The caller removes it."""
+    """Make a new directory, in memory if possible. The caller must remove the directory."""
     return Path(tempfile.mkdtemp(prefix=prefix, dir=directory_in_memory()))

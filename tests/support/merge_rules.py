@@ -1,8 +1,9 @@
-"""The rules of a merge, written down a second time and without files: what each pull must come to.
+"""A second implementation of the rules of a merge, without files. It predicts each pull's result.
 
-A copy is, for each row, all that is known there of what was done with it, in order. What is done has
-a name, once and for all: so "what the other knows and we don't" is a difference of names here, where
-the package has to find it out from seals, digests and origins.
+A copy has, for each row, the deeds that the copy knows, in order. A deed is something that was done
+with the row. Each deed has a unique name, which is the same in all copies. So this module finds the
+changes that only one copy knows by a comparison of names. The package needs seals, digests and
+origins for the same purpose.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ Content = tuple[str, str]  # of a row: what its data says, and its idempotency k
 
 
 class Deed(NamedTuple):
-    """Something that was done with a row. ``told``: elsewhere, and only the log here says so.
+    """Something that was done with a row.
 
-    ``loud``: told of a row that was completed here. ``reset``: a person's retry or redo. ``content``:
-    what the row was given. ``moved``: a review for its number alone.
+    - ``told``: the deed was done in another copy, and is only in the log of this copy.
+    - ``loud``: the deed is told, and its row was completed in this copy.
+    - ``reset``: "retry" or "redo" if a person reset the row.
+    - ``content``: the data and key that the row got.
+    - ``moved``: the deed is a review only because the row got a new number.
     """
 
     name: str
@@ -37,7 +41,10 @@ class Deed(NamedTuple):
 
     @property
     def is_work(self) -> bool:
-        """Something may have been done, or somebody says what came of it: a policy knows nothing."""
+        """Whether the side effect may have happened, or somebody reported an outcome.
+
+        A failure counts only if a caller reported it.
+        """
         outcomes = ("processing", "completed", "skipped", *("failed",) * (self.by == "caller"))
         return self.status in outcomes
 
@@ -52,7 +59,7 @@ class Deed(NamedTuple):
 
     @property
     def word(self) -> str:
-        """What it has made of the row's status here."""
+        """The status that the deed gave the row in this copy, or ""."""
         return "" if self.told or self.status == DATA else self.status
 
 
@@ -66,7 +73,7 @@ class Commit(NamedTuple):
 
 @dataclass
 class Found:
-    """As ``journal.transfer.merge.Merged``."""
+    """The expected result of a merge, with fields of ``journal.transfer.merge.Merged``."""
 
     added: list[int] = field(default_factory=list)
     applied: list[int] = field(default_factory=list)
@@ -79,7 +86,10 @@ class Found:
 
 
 class Copy:
-    """``made``: the keys of the rows that were added since the beginning, by their numbers here."""
+    """A copy of a job.
+
+    ``made`` has the number and key of each row added after the job's creation.
+    """
 
     def __init__(self, rows: int) -> None:
         self.rows: dict[int, Row] = {}
@@ -152,7 +162,10 @@ class Copy:
         return "merged", found
 
     def _numbers_of(self, other: Copy, found: Found) -> dict[int, int]:
-        """What the other's rows are called here: known by their keys, whatever their numbers."""
+        """Return a dict from the number of each row in the other copy to its number here.
+
+        Added rows are matched by their keys.
+        """
         ours = {key: number for number, key in self.made.items()}
         numbers = {number: number for number in other.rows}
         free = itertools.count(max(*self.rows, *other.rows) + 1)
@@ -190,7 +203,10 @@ class Copy:
             ours.append(_review(number))
 
     def _lacks_news_of(self, other: Copy) -> bool:
-        """Whether something stands there that is neither here nor in a history that was kept here."""
+        """Return whether the other copy has news that this copy and its kept histories lack.
+
+        A kept history is the journal of a copy that was merged.
+        """
         parted = sum(a == b for a, b in zip(self.commits, other.commits, strict=False))
         kept = [
             length
@@ -202,12 +218,12 @@ class Copy:
 
 
 def making(value: str, key: str) -> Deed:
-    """A row was made: the same wherever it was, if it has the same key and says the same."""
+    """Return the deed that added a row. Rows with the same data and key have the same deed."""
     return Deed(f"made {value} {key}", DATA, content=(value, key))
 
 
 def key_of(row: Row) -> str:
-    """The key with which it was made."""
+    """Return the key with which the row was added."""
     assert row[0].content is not None
     return row[0].content[1]
 
@@ -221,12 +237,15 @@ def status_of(row: Row) -> str:
 
 
 def data_of(row: Row) -> Deed:
-    """What the row was given last."""
+    """Return the deed that gave the row its present data."""
     return next(deed for deed in reversed(row) if deed.gives_data)
 
 
 def _unknown(row: Row, other: Row) -> Row:
-    """What the other doesn't know of; but for what came to nothing before something it does know."""
+    """Return the deeds that the other copy doesn't know.
+
+    A deed without effect is left out if the other copy knows a later deed of the row.
+    """
     names = {deed.name for deed in other}
 
     def last_known(*, data: bool) -> int:
@@ -251,7 +270,10 @@ Verdict = Literal["keep", "take", "both", "twice", "moved"]
 def judge(
     ours: Row, theirs: Row, *, is_added: bool = False, is_moved: bool = False
 ) -> tuple[Verdict, Row, list[str]]:
-    """What becomes of a row, the deeds of theirs that it is about, and what it is about."""
+    """Return the verdict about a row, the other copy's deeds to import or log, and notes.
+
+    The notes are names of the lists in :class:`Found` that get the row, such as "data".
+    """
     new, mine = _unknown(theirs, ours), _unknown(ours, theirs)
     here = status_of(ours)
     if not is_added and any(deed.moved for deed in new):  # what it is called there
@@ -283,7 +305,7 @@ def judge(
 
 
 def _is_settled(ours: Row, new: Row, mine: Row) -> bool:
-    """Whether a review for a row's number alone was completed there, and the row is completed here."""
+    """Return whether both copies completed the row, the other copy after a review of its number."""
     if status_of(ours) != "completed" or mine or [deed.word for deed in new] != ["completed"]:
         return False
     shipped = next(deed for deed in reversed(ours) if deed.word)
@@ -291,7 +313,10 @@ def _is_settled(ours: Row, new: Row, mine: Row) -> bool:
 
 
 def _paid_once(ours: Row, theirs: Row) -> set[str]:
-    """The completions there that are the one here: what they have cost is counted here already."""
+    """Return the other copy's completions that are the same work as the completion here.
+
+    Their cost is already counted here.
+    """
     here = [deed for deed in ours if deed.word][-1:]
     if not here or here[0].word != "completed":
         return set()
@@ -306,7 +331,7 @@ def _paid_once(ours: Row, theirs: Row) -> set[str]:
 
 
 def _news_of_data(ours: Row, theirs: Row, new: Row, mine: Row) -> tuple[Row, bool]:
-    """What they gave the row that is news to us, and whether we have such news for them."""
+    """Return the other copy's changes of data that are news here, and whether we have such news."""
     data, own = ([deed for deed in deeds if deed.gives_data] for deeds in (new, mine))
     here, there = data_of(ours).content, data_of(theirs).content
     if here == there:

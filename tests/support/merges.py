@@ -1,4 +1,4 @@
-"""Copies of a job on the disk, each beside what the rules of merging say that it holds."""
+"""Copies of a job on the disk, each with the content that the rules of a merge predict."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _decode = msgspec.json.Decoder().decode
 
 
 class Twin:
-    """``root`` is the store of the copy, ``rules`` what must be in it.
+    """A copy of a job. ``root`` is its store, and ``rules`` is the content that it must have.
 
-    After each pull all of it is compared: what the pull said, and of each row its status, its
-    attempts, and each record of it in its order, with the time and the id that it keeps.
+    After each pull, the copy is compared with ``rules``: the result of the pull, and for each row
+    the status, the attempts, and all records in order, with their times and ids.
     """
 
     def __init__(self, root: Path, rules: Copy) -> None:
@@ -73,7 +73,10 @@ class Twin:
         policy: Policy | None = None,
         tracking: Callable[[int, str], str | None] = lambda _number, name: name,
     ) -> None:
-        """Row by row in one commit, and then perhaps what a run makes of the rows in flight."""
+        """Change rows in one commit.
+
+        With ``policy``, then settle the rows in flight as a run does.
+        """
         with JobService(self.root, sync="none") as service:
             with service.batch(JOB):
                 for number, statuses in moves.items():
@@ -141,7 +144,7 @@ class Twin:
         self.rules.is_paused = True
 
     def add_rows(self, *keys: str | None) -> None:
-        """Rows of these keys (None: of one by which no other copy's row is known)."""
+        """Add rows with these keys. For None, the row gets a key that no other copy has."""
         rows = [{"data": {"v": f"{self.root.name}-new"}, "idempotency_key": key} for key in keys]
         with JobService(self.root, sync="none") as service:
             for row in service.create_rows(JOB, rows):
@@ -163,7 +166,7 @@ class Twin:
     # --- pulls
 
     def pull(self, other: Twin) -> tuple[str, Found]:
-        """Pull, see that it came to what the rules say, and return that."""
+        """Pull, check that the result is as the rules predict, and return the predicted result."""
         action, expected = self.rules.pull(other.rules)
         before = journal_path(self.root, JOB).read_bytes()
         pulled = pull_job(self.root, Source(other.root / JOB), merge=True)
@@ -199,7 +202,7 @@ class Twin:
         assert job.total_cost_cents == sum(self.rules.costs.values())
 
     def _records(self) -> dict[int, list[tuple[str, str, str]]]:
-        """Of each row what its journal says was done, in order: see :func:`_in_short`."""
+        """Return the deeds of each row that the journal has, in order. See :func:`_in_short`."""
         found: dict[int, list[tuple[str, str, str]]] = {}
         for line in journal_path(self.root, JOB).read_bytes().splitlines():
             record = _decode(line)
@@ -220,7 +223,7 @@ class Twin:
         return found
 
     def _keeps(self, name: str, at: str, origin: dict[str, str] | None) -> None:
-        """A deed keeps its time and its id wherever it is taken over to, or told of."""
+        """Check that a deed has the same time and id in all copies that import or log the deed."""
         time, id_ = self._known.get(name, (None, None))
         new_time, new_id = (at, None) if origin is None else (origin["at"], origin["id"])
         assert new_time == (time or new_time), name
@@ -237,7 +240,7 @@ def _name_of(deed: dict[str, Any]) -> str:
 
 
 def _in_short(deed: Deed) -> tuple[str, str, str]:
-    """The level it is told at, its status, and its name if that stands in the record."""
+    """Return the deed's log level or "", its status, and its name if the record has the name."""
     level = ("WARNING", "ERROR")[deed.loud] if deed.told else ""
     if deed.content is not None:
         return level, deed.status, " ".join(deed.content)

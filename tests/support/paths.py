@@ -1,4 +1,4 @@
-"""Where the repository and its tests lie."""
+"""The paths of the repository and of its tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which pipes have something to read: Windows has no ``select`` for pipes."""
+"""Finds the pipes that can be read. On Windows, ``select`` doesn't work for pipes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if sys.platform == "win32":
     import msvcrt
 
     def ready(descriptors: Iterable[int], timeout_s: float) -> list[int]:
-        """Those of the descriptors that can be read now, or have ended; empty after the timeout."""
+        """Return the descriptors that can be read or have ended. Empty after the timeout."""
         waiting = list(descriptors)
         deadline_s = time.monotonic() + timeout_s
         while not (found := [each for each in waiting if _has_some(each)]):
@@ -29,5 +29,5 @@ if sys.platform == "win32":
 else:
 
     def ready(descriptors: Iterable[int], timeout_s: float) -> list[int]:
-        """Those of the descriptors that can be read now, or have ended; empty after the timeout."""
+        """Return the descriptors that can be read or have ended. Empty after the timeout."""
         return select.select(list(descriptors), [], [], timeout_s)[0]

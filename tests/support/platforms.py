@@ -1,8 +1,9 @@
-"""What not every system has: marks for the tests that need it, with one reason for each thing.
+"""Marks for tests that need a feature that some systems lack. Each feature has one reason text.
 
-A mark skips a test where the thing is missing, and says why. ``pytestmark = needs_fifos`` marks a
-file, ``pytest.param(…, marks=needs_fifos)`` a case. Where a test finds out on its way that it needs
-something, it calls ``skip_without(needs_fifos)``. The end of a run counts the tests for each reason.
+A mark skips a test if the feature is missing, and states the reason. ``pytestmark = needs_fifos``
+marks a file. ``pytest.param(…, marks=needs_fifos)`` marks a case. A test that needs the feature
+only in some cases calls ``skip_without(needs_fifos)``. At the end of a run, the skipped tests are
+counted for each reason.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def _needs(is_there: bool, what: str) -> pytest.MarkDecorator:
 
 
 def skip_without(mark: pytest.MarkDecorator) -> None:
-    """Skip the test that runs if the mark would have skipped it."""
+    """Skip the running test if the feature of the mark is missing."""
     if mark.args[0]:
         pytest.skip(mark.kwargs["reason"])
 

@@ -1,6 +1,6 @@
-"""`journal/docs/commands.md` and `run-options.md`, made of the commands' own help.
+"""Makes `journal/docs/commands.md` and `run-options.md` from the help texts of the commands.
 
-``python tests/support/reference.py`` prints the pages; with ``--write`` it writes the files.
+``python tests/support/reference.py`` prints the pages. With ``--write``, it writes the files.
 """
 
 import sys
@@ -49,14 +49,14 @@ _RUN_HEAD = """\
 
 
 def pages() -> dict[Path, str]:
-    """The pages that are made of the commands' help, by file."""
+    """Return a dict from the path of each page to its text."""
     _, own = _options_of("run", [])
     run = "\n".join([_RUN_HEAD, _block(own), ""])
     return {DOCS / "commands.md": page(), DOCS / "run-options.md": run}
 
 
 def page() -> str:
-    """The commands: each under its purpose, then the options that many share."""
+    """Return the page of the commands: the commands by purpose, then the shared options."""
     users = _users()
     shared = [option for option, names in users.items() if len(names) >= _SHARED_BY]
     words = Counter(word for word, _ in shared)
@@ -74,7 +74,7 @@ def page() -> str:
 
 
 def _users() -> dict[tuple[str, str], list[str]]:
-    """The commands that have an option, by the option as their help shows it."""
+    """Return a dict from each option, as a help text shows it, to the commands with this option."""
     users = defaultdict(list)
     for names in PURPOSES.values():
         for name in names:
@@ -84,7 +84,7 @@ def _users() -> dict[tuple[str, str], list[str]]:
 
 
 def _records(name: str) -> Iterator[tuple[str, str]]:
-    """Each option of a command, as its help shows it; -h is everywhere."""
+    """Yield each option of a command as the help text shows it, except ``-h``, which all have."""
     command, context = _command(name)
     for parameter in command.params:
         record = parameter.get_help_record(context)
@@ -108,7 +108,7 @@ def _described(name: str, shared: list[tuple[str, str]]) -> list[str]:
 def _options_of(
     name: str, shared: list[tuple[str, str]]
 ) -> tuple[list[str], list[tuple[str, str]]]:
-    """The names of a command's shared options, and its own options with their help."""
+    """Return the names of a command's shared options, and its other options with their help."""
     own = [record for record in _records(name) if record not in shared]
     return [_name(record) for record in _records(name) if record in shared], own
 
@@ -139,7 +139,7 @@ def _command(name: str) -> tuple[click.Command, click.Context]:
 
 
 def help_text(name: str) -> str:
-    """What ``journal NAME --help`` says on a terminal of 100 columns."""
+    """Return what ``journal NAME --help`` prints on a terminal with 100 columns."""
     command, context = _command(name)
     lines = (line.rstrip() for line in command.get_help(context).splitlines())
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""The rooms of the package, and which may import which."""
+"""The rooms (subpackages) of the package, and which of them may import which."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The calls that the package makes on this system, before a test puts something in their place."""
+"""The module whose system calls the package makes here, before a test replaces the module."""
 
 from __future__ import annotations
 

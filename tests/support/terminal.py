@@ -1,4 +1,4 @@
-"""Commands in a terminal of some width, or in processes of their own with their output in pipes."""
+"""Runs commands in a terminal, or in a separate process with pipes for the output."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _IN_TERMINAL = "import os, sys; os.login_tty(0); os.execv(sys.executable, sys.ar
 
 
 def _open_terminal(columns: int) -> tuple[int, int]:
-    """Both ends of a new terminal of this width; skips the test where there are none."""
+    """Open a terminal of this width; return both ends. Skips the test if terminals are missing."""
     skip_without(needs_terminals)
     import fcntl  # noqa: PLC0415  (not on Windows)
     import pty  # noqa: PLC0415
@@ -40,11 +40,14 @@ def _open_terminal(columns: int) -> tuple[int, int]:
 
 
 class Command:
-    """``journal --root ROOT ...`` (or without ROOT), until the end of a ``with`` block.
+    """A process ``journal --root ROOT ...``, which runs until the end of a ``with`` block.
 
-    With ``columns`` it has a terminal of that width, where ``out`` is all that is shown, and
-    ``typed`` was typed before it started; else ``out`` and ``err`` are what has come through its
-    pipes so far. ``more`` is added to the environment.
+    Without ``root``, the option is left out. ``more`` is added to the environment.
+
+    - With ``columns``, the process has a terminal of that width. ``typed`` is typed before the
+      process starts. ``out`` is everything that the terminal has shown.
+    - Without ``columns``, the process has pipes. ``out`` and ``err`` are what was read from the
+      pipes so far.
     """
 
     def __init__(
@@ -95,13 +98,16 @@ class Command:
         return list(self._streams.values())[-1].decode()
 
     def awaits(self, text: str, times: int = 1) -> None:
-        """Until ``text`` has been shown; fails the test if the command ends before, or hangs."""
+        """Wait until ``text`` was shown ``times`` times.
+
+        Fails the test if the command ends or hangs.
+        """
         needle = text.encode()
         while sum(shown.count(needle) for shown in self._streams.values()) < times:
             assert self._read(), f"ended without {text!r}: {self._streams}"
 
     def ends(self) -> int:
-        """Its exit code, once it has ended and all that it shows was read."""
+        """Wait until the command has ended. Read its remaining output, and return its exit code."""
         while self._read():
             pass
         return self.process.wait(_HANGS_AFTER_S)
@@ -111,14 +117,14 @@ class Command:
         os.write(self._terminal, keys.encode())
 
     def hang_up(self) -> None:
-        """Go away as the terminal, which sends SIGHUP."""
+        """Close the terminal. Then the command gets SIGHUP."""
         assert self._terminal is not None
         self._open.discard(self._terminal)
         os.close(self._terminal)
         self._terminal = None
 
     def close_out(self) -> None:
-        """Go away as the reader of its standard output."""
+        """Close the pipe from which the command's standard output is read."""
         assert self.process.stdout is not None
         self._open.discard(self.process.stdout.fileno())
         self.process.stdout.close()
@@ -159,9 +165,9 @@ class Command:
 def on_terminal(
     *arguments: str, columns: int, answer: str = "", environment: Mapping[str, str] | None = None
 ) -> tuple[int, str]:
-    """``journal ARGUMENTS`` on a terminal: its exit code, and what it showed, with LF as line ends.
+    """Run ``journal ARGUMENTS`` on a terminal; return its exit code and output, with LF line ends.
 
-    ``answer`` is typed before it starts; the terminal echoes it first.
+    ``answer`` is typed before the command starts. The terminal's echo of ``answer`` is left out.
     """
     ours, there = _open_terminal(columns)
     os.write(ours, answer.encode())
@@ -192,7 +198,7 @@ def _all_of(terminal: BinaryIO) -> bytes:
 
 
 class Shell:
-    """An interactive shell in a terminal, until the end of a ``with`` block."""
+    """An interactive shell in a terminal. The shell runs until the end of a ``with`` block."""
 
     def __init__(self, argv: list[str], directory: Path) -> None:
         self._terminal, there = _open_terminal(400)
@@ -215,7 +221,10 @@ class Shell:
         self.press(f"{line}\r")
 
     def awaits(self, pattern: str) -> re.Match[str]:
-        """The first match of the pattern in what is shown; what comes before its end is forgotten."""
+        """Wait until the terminal shows the pattern, and return the match.
+
+        The next call searches after this match.
+        """
         while (found := re.search(pattern, self._shown)) is None:
             assert ready([self._terminal], _HANGS_AFTER_S), f"it hangs: {self._shown!r}"
             self._shown += os.read(self._terminal, 1 << 16).decode(errors="replace")

@@ -1,4 +1,4 @@
-"""Commands that permissions hold for, though root runs the tests."""
+"""Runs commands to which file permissions apply, even if root runs the tests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 
 def unprivileged() -> list[str]:
-    """What a command begins with so that permissions hold for it; skips where that can't be."""
+    """Return the prefix for a command to which file permissions must apply.
+
+    Skips the test if the system can't do this.
+    """
     prefix = [sys.executable, "-c", UNPRIVILEGED]
     tried = subprocess.run([*prefix, "/bin/true"], capture_output=True, text=True, check=False)
     if tried.returncode:

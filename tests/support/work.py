@@ -1,4 +1,7 @@
-"""Work that is counted, and not timed: twice as much to do must not take four times the steps."""
+"""Counts the steps of work instead of measuring time.
+
+For example, a test checks that twice the work takes less than four times the steps.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import Any
 
 
 def calls_of(work: Callable[[], object]) -> int:
-    """How many functions are called while ``work`` is done, those of built-in types included."""
+    """Return how many function calls ``work()`` makes, including calls of built-in functions."""
     calls = 0
 
     def count(_frame: object, event: str, _argument: object) -> None:
@@ -28,7 +31,7 @@ def calls_of(work: Callable[[], object]) -> int:
 
 
 def lines_of(work: Callable[[], object]) -> int:
-    """How many lines of Python are run while ``work`` is done."""
+    """Return how many lines of Python ``work()`` runs."""
     lines = 0
 
     def count(_frame: FrameType, event: str, _argument: object) -> Any:
@@ -46,11 +49,12 @@ def lines_of(work: Callable[[], object]) -> int:
 
 
 def contained(test: Callable[..., None]) -> Callable[..., None]:
-    """Keep what a raising trace function leaves behind within the test.
+    """Run a test inside a generator, so that exceptions of trace functions have no later effect.
 
-    If a trace function raises where a handler of an exception ends, the thread stays in that
-    handler. Each later exception of the thread then has the handled one as its context, and its
-    frames may stay alive. A generator has a handled exception of its own, which ends with it.
+    If a trace function raises at the end of an ``except`` block, the thread still counts as inside
+    this block. Then each later exception of the thread has the handled exception as its context,
+    and the frames of both may stay alive. A generator has its own handled exception, which is
+    dropped when the generator ends.
     """
 
     @functools.wraps(test)
@@ -75,10 +79,11 @@ sys.exit(main(sys.argv[1:]))
 
 
 def limited(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """``journal`` for what takes it a second, and hours if a text is gone through again and again.
+    """Run ``journal`` with a limit of one minute of CPU time; return its output and exit code.
 
-    That can't be counted within a regular expression. The system ends it after a minute of work, if it can (Windows
-    can't; there the test's own time-out does).
+    Use this for commands that take a second, but would take hours if a regular expression went
+    through a text again and again. Steps within a regular expression can't be counted. Windows has
+    no such limit. There, the time limit of the test ends the command.
     """
     command = [sys.executable, "-c", _LIMITED, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
