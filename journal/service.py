@@ -340,8 +340,9 @@ class JobService:
     def delete_job(self, job_id: str) -> bool:
         """Delete the job with all its files. Returns ``False`` if there is no such job.
 
-        Raises JobBusyError while a run holds the job, even a run of this process. There is one
-        exception: a job that has ended and has no row in flight can be deleted nevertheless.
+        Raises JobBusyError while a run holds the job (has its run lock), even a run of this
+        process. There is one exception: a job that has ended and has no row in flight can be
+        deleted even then.
         """
         return self._store.delete(check_job_id(job_id))
 
@@ -381,7 +382,7 @@ class JobService:
                 return job_of(journal.index)
 
     def reopen_job(self, job_id: str, reason: str | None = None) -> Job:
-        """Make a job that has ended pending again. This begins its next pass. Returns the job.
+        """Make an ended job pending again, which begins the job's next pass. Returns the job.
 
         - Rows keep their status. If a row is in flight, the next start of the job decides by its
           ``on_interrupted`` what becomes of the row.
@@ -818,7 +819,8 @@ class JobService:
     def find_steps_in_doubt(self, job_id: str, max_rows: int | None = None) -> dict[str, list[int]]:
         """The steps in doubt of failed rows and rows in review.
 
-        Returns a dict from the name of a step to the numbers of these rows.
+        Returns a dict from the name of a step to the numbers of these rows. A step is in doubt if
+        it has begun and nobody knows whether it took effect.
 
         The row numbers are in ascending order. ``max_rows``: the steps of at most this many rows
         are read.
@@ -830,8 +832,9 @@ class JobService:
         """Record that a step of the row is done. Returns the step. ``result``: any JSON value.
 
         Later attempts get this result from :meth:`AttemptedRow.step`. The row may have any status.
-        If the step was in doubt, it no longer is. If the step is already done with the same result,
-        nothing changes. Raises InvalidValueError if it is done with another result.
+        If nobody knew whether the step took effect, this settles it. If the step is already done
+        with the same result, nothing changes. Raises InvalidValueError if it is done with another
+        result.
         """
         job_id, number = split_row_id(row_id)
         check_step_name(name)
@@ -840,10 +843,11 @@ class JobService:
         return self._as_read(self._journal(job_id).change(steps.record_step, number, name, result))
 
     def fail_step(self, row_id: str, name: str, message: str = "") -> RowStep:
-        """Record that a step in doubt has not taken effect. Returns the step. It may begin again.
+        """Record that a step in doubt has not taken effect. Returns the step.
 
-        Raises InvalidValueError if the step is not in doubt, and InvalidStateTransition while the
-        row is in processing.
+        A step is in doubt if it has begun and nobody knows whether it took effect. After this call,
+        the step may begin again. Raises InvalidValueError if the step is not in doubt, and
+        InvalidStateTransition while the row is in processing.
         """
         job_id, number = split_row_id(row_id)
         check_text(message, "message")
@@ -1166,7 +1170,8 @@ class JobService:
         - "retry" sets them to pending, for work that may be repeated.
         - "fail" sets them to failed.
         - "resume" sets a row to pending if none of its steps is in doubt and the dead run also had
-          this policy. It sets the other rows to needs_review.
+          this policy. It sets the other rows to needs_review. A step is in doubt if nobody knows
+          whether it took effect.
 
         A running job becomes paused, ready for :meth:`start_job`. Raises JobBusyError while a run
         holds the job.
@@ -1385,7 +1390,10 @@ def _history_of(journal: Journal) -> History:
 
 
 def _spent(cost_cents: Cost | None, usage: Usage | None) -> dict[str, Any]:
-    """Return the members of a record that state what an attempt has cost. Raises InvalidValueError."""
+    """Return the members of a record that state what an attempt has cost.
+
+    Raises InvalidValueError.
+    """
     return {"cost_cents": check_cost(cost_cents), "usage": check_usage(usage)}
 
 

@@ -94,9 +94,9 @@ class NextStart(NamedTuple):
         return f"{self.words}: {self.command}" if self.command else self.words
 
     def option(self, name: str, *values: str) -> str:
-        """An option of the run with its possible values.
+        """An option of the run with its possible values, as text.
 
-        It is written as on a command line, or as in a script.
+        The text has the form of a command line or of a script.
         """
         if self.is_script:
             return f"{name}={' or '.join(map(repr, values)) or True}"
@@ -225,7 +225,7 @@ def _failed(
 def step_commands(
     command: Callable[..., str], job_id: str, step: str, numbers: Numbers
 ) -> list[tuple[str, str]]:
-    """Two commands that settle a step in doubt: if the step took effect, and if it did not.
+    """Two commands that settle a step in doubt: one if it took effect, and one if it did not.
 
     The first command can't be pasted unchanged. It has placeholders for the result and the row,
     since each row has its own result.

@@ -65,7 +65,8 @@ class Comparison:
     """One comparison of ``rows`` with a job.
 
     ``rules``: everything else on which the result depends. If one of the rules is neither text nor
-    None, no mark is read or written. The same is true if ``rows`` isn't a :class:`RowInput`.
+    None, or if ``rows`` isn't a :class:`RowInput`, the file ``input.mark`` is neither read nor
+    written.
     """
 
     def __init__(self, rows: object, service: _Service, job_id: str, *rules: object) -> None:
@@ -78,7 +79,7 @@ class Comparison:
         self._begin = 0  # the end of the journal
 
     def gone_if_known(self, created_at: datetime, *, keeps: bool) -> int | None:
-        """How many rows are gone from the input; None if the mark doesn't show this.
+        """How many rows are gone from the input; None if ``input.mark`` doesn't show this.
 
         After None, the caller must compare, and then call :meth:`keep`. With ``keeps``, the mark
         may be renewed.
@@ -105,7 +106,7 @@ class Comparison:
         self._before = None if self._rows is None else self._rows.begin()
 
     def keep(self, created_at: datetime, added: int, gone: int = 0) -> None:
-        """Write the mark after a comparison that found no changed data.
+        """Write ``input.mark`` after a comparison that found no changed data.
 
         ``added``: how many rows the comparison has added, in one commit. ``gone``: how many rows
         are gone from the input. Errors of the file system are ignored.
@@ -136,7 +137,7 @@ class Comparison:
         return text
 
     def _renew(self, mark: _Mark, rows: RowInput) -> None:
-        """Write the mark without the file's checksum, if the file hasn't changed recently."""
+        """Write ``input.mark`` without the file's checksum, if the file hasn't changed recently."""
         now = read_state(rows.source.path)
         if now is not None and not now.sha256 and now.state == mark.read.state:
             _write(self._directory, msgspec.structs.replace(mark, read=now))

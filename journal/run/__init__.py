@@ -2,8 +2,9 @@
 
 - ``open_job``: opens a job with its input (``input_match``, ``plan``) and runs it.
 - ``driver``: the loop of a run. During a run, only the thread of this loop writes to the job.
-  ``held_job``: holds the job during the run. ``row_queue``: chooses the next row and records
-  outcomes. ``in_flight``: stores the attempts in progress, and ends attempts that take too long.
+  ``held_job``: keeps the job's run lock during the run. ``row_queue``: chooses the next row and
+  records outcomes. ``in_flight``: stores the attempts in progress, and ends attempts that take too
+  long.
 - ``attempts``: yields the rows one by one, for callers that have a loop of their own.
 - ``outcome``: turns the return value or exception of a handler into an outcome, with a traceback.
   ``evidence``: stores the messages that a handler logs about its row. ``retries``: decides which

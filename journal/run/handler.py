@@ -517,7 +517,7 @@ Handler = Callable[..., Any]
 
 
 def call_handler(handler: Handler, retry_on: Errors, row: AttemptedRow, *arguments: Any) -> Outcome:
-    """Call the handler with a row, in the worker. Its value or exception becomes an outcome."""
+    """Call the handler with a row, in the worker. Returns the outcome of the call."""
     leave_interrupts_to_the_driver()
     token = current_row.set(row)
     begin_s = perf_counter()

@@ -219,7 +219,7 @@ class HeldJob:
     def is_ours(self) -> bool:
         """Whether the job was started and is not released.
 
-        This is correct even if the start or the release was interrupted.
+        The answer is correct even if the start or the release was interrupted.
         """
         if self._is_started:
             return True

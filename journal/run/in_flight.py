@@ -116,7 +116,7 @@ class InFlight:
         return self._workers.count - sum(attempt.slot_lost for attempt in self._given_up.values())
 
     def dispatch(self, row: JobRow) -> None:
-        """Pass the row to the workers. Its start must already be on the disk."""
+        """Pass the row to the workers. The start of its attempt must already be on the disk."""
         self._ticket += 1
         claim = self._workers.claim()
         if claim is not self._claim:

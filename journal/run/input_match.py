@@ -168,10 +168,10 @@ def match_rows(
 
     - "error" raises RowChangedError for the first such row.
     - "ignore" keeps the job's data.
-    - "retry" gives pending, failed and skipped rows their new data and makes them pending. It needs
-      a key. Rows keep their numbers. Completed rows are not changed, and are listed in the result.
-      RowChangedError is raised for rows in flight, for rows that may have taken effect, and for
-      rows with a step that is done or in doubt.
+    - "retry" gives pending, failed and skipped rows their new data and makes them pending. This
+      needs a ``key``. Rows keep their numbers. Completed rows are not changed, and are listed in
+      the result. RowChangedError is raised for rows in flight, for rows that may have taken effect,
+      and for rows with a step that is done or may have taken effect.
 
     If an exception is raised, nothing was written. Also raises InvalidStateTransition if a
     cancelled job would get new or changed rows, and every exception of reading the input.
@@ -392,7 +392,7 @@ class _Match:
         )
 
     def _refuse_steps(self, row: JobRow, item: Item) -> None:
-        """Refuse new data for a row with a step that is done or in doubt."""
+        """Refuse new data for a row with a step that is done or may have taken effect."""
         if row.status is RowStatus.COMPLETED:
             return
         steps = [step for step in self._service.get_steps(row.id) if step.state != "failed"]

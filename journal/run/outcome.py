@@ -142,8 +142,8 @@ class Hold(_Later):
     """The called service is down or throttles: no row starts for ``after_s`` seconds.
 
     - Nothing has happened for this row. The row becomes pending, and its attempt doesn't count for
-      ``max_attempts``. If a step of the row is in doubt, the row needs a review. In
-      ``run_batches``, these rules apply to all rows of the call that have no outcome.
+      ``max_attempts``. But if nobody knows whether a step of the row took effect, the row needs a
+      review. In ``run_batches``, these rules apply to all rows of the call that have no outcome.
     - ``after_s``: seconds from 0 to 366 days, as a number, or as text with a number. ``None``: the
       run's backoff decides. The backoff grows with each further hold.
     - After the hold, the run tries one row. If the row succeeds, or has an outcome such as Fail,
@@ -391,7 +391,7 @@ def as_review(outcome: Outcome, code: str, problem: str) -> Outcome:
 def in_doubt(outcome: Outcome, code: str, doubt: str) -> Outcome:
     """Turn the outcome of an attempt that ended with a step in doubt into a review.
 
-    The review keeps the fields of the outcome.
+    Nobody knows whether that step took effect. The review keeps the fields of the outcome.
 
     ``doubt``: the message about the step.
     """

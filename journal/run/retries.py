@@ -60,7 +60,7 @@ def fate_of(
 ) -> Literal["retry", "fail", "review"]:
     """Decide what becomes of a row after an attempt that failed or was lost.
 
-    ``in_doubt``: whether a step of the row is in doubt.
+    ``in_doubt``: True if nobody knows whether a step of the row took effect.
     """
     attempts = _attempts_since_reset(row)
     if outcome.kind == "lost":

@@ -95,7 +95,10 @@ class RowQueue:
         return self._is_past_fresh and not self._per_key.has_fresh
 
     def has_fresh(self) -> bool:
-        """Return whether rows are left that were never started, as far as this turn's search shows."""
+        """Return whether rows may be left that were never started.
+
+        The answer depends on the search so far in this turn.
+        """
         if self._per_key.has_fresh:
             return True
         found = self._peek()
@@ -154,7 +157,7 @@ class RowQueue:
                 self._looks -= 1
 
     def end(self, rows: Iterable[JobRow]) -> None:
-        """Free the slots of attempts that have ended: see ``limit_per``."""
+        """Allow other rows to start in place of attempts that have ended: see ``limit_per``."""
         self._per_key.end(rows)
 
     def reason_to_stop(self) -> str | None:
@@ -301,7 +304,7 @@ class RowQueue:
         """Record many completed attempts at once. Returns the results that need :meth:`settle`.
 
         For example, these results have another outcome, messages or steps. None of the attempts in
-        ``results`` may be late.
+        ``results`` may have been given up before.
         """
         plain: list[Result] = []
         others: list[Result] = []
@@ -420,8 +423,8 @@ class RowQueue:
     def _with_doubt(self, row: JobRow, outcome: Outcome) -> Outcome:
         """The outcome, or a review in its place if a step of the row is in doubt.
 
-        Such a row isn't done, and must not be attempted again, whatever its handler returns. For
-        lost attempts, ``on_interrupted`` decides.
+        If nobody knows whether a step took effect, the row isn't done, and must not be attempted
+        again, whatever its handler returns. For lost attempts, ``on_interrupted`` decides.
         """
         if outcome.kind in ("unstarted", "lost"):
             return outcome

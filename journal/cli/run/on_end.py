@@ -87,7 +87,7 @@ def run_on_end(
     """Run the command and wait for its end. Any failure is reported as a warning.
 
     After ``time_limit_s`` seconds, or a signal such as Ctrl-C, the command is ended with all
-    processes that it has started. Its output goes to standard error.
+    processes that it has started. The command's output goes to standard error.
     """
     command = _Command()
     try:

@@ -85,14 +85,16 @@ class Auto:
     def use(self, in_flight: int) -> None:
         """Record how many attempts are in flight.
 
-        A level grows only if all its workers were used.
+        The number of workers grows only if all of them were used.
         """
         self._is_used = self._is_used or in_flight >= self.count
 
     def fail(self, ticket: int, last_ticket: int, now_s: float, *, is_hold: bool) -> None:
-        """Count a Hold or a timeout of an attempt. Only the first one at a level counts.
+        """Count a Hold or a timeout of an attempt.
 
-        ``last_ticket``: the ticket of the latest attempt.
+        Only the first one at the same number of workers counts.
+
+        ``ticket``: the number of the attempt. ``last_ticket``: the number of the latest attempt.
         """
         if ticket <= self._since:
             return
@@ -129,7 +131,10 @@ class Auto:
         self._go_to(self._next(now_s), last_ticket)
 
     def _judge(self, mean_s: float, successes: int, now_s: float) -> bool:
-        """Compare the level with the one before. Returns False if more successes must be seen."""
+        """Compare this number of workers with the one before.
+
+        Returns False if more attempts must succeed first.
+        """
         growth = self.count / self._good
         throughput = growth * self._base_s / mean_s  # relative to the level before
         is_more = growth > 1
@@ -156,7 +161,7 @@ class Auto:
         return True
 
     def _settle(self, mean_s: float) -> None:
-        """Keep this level as the one with which the next levels are compared."""
+        """Keep this number of workers as the one with which others are compared."""
         is_known = self.count == self._good and self._base_s
         weight = 1 / _WEIGHT_ROUNDS if is_known else 1.0
         self._base_s += (mean_s - self._base_s) * weight

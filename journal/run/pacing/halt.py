@@ -1,4 +1,4 @@
-"""The conditions on which a run gives up: the option ``halt``, and the brake for the first rows."""
+"""The conditions on which a run gives up: the option ``halt``, and a check of the first rows."""
 
 from __future__ import annotations
 

@@ -130,19 +130,19 @@ class Holds:
         return "" if self.auto is None else counted(self.auto.count, "worker|workers")
 
     def allowed(self, count: int, now_s: float) -> int:
-        """How many of ``count`` rows may start now. While the run holds: 0, or 1 as a probe."""
+        """How many of ``count`` rows may start now. During a hold: 0, or 1 to probe the service."""
         if not self.count:
             return count
         return 0 if now_s < self.until_s or self._probe else min(count, 1)
 
     def start(self) -> None:
-        """Count the start of an attempt. If the run holds, this attempt is a probe."""
+        """Count the start of an attempt. During a hold, this attempt probes the service."""
         self._last += 1
         if self.count:
             self._probe, self._probe_s = self._last, monotonic()
 
     def text(self, now_s: float) -> str:
-        """Until when the run holds, and why; "" if it doesn't hold."""
+        """Until when the run waits for the called service, and why; "" if it doesn't wait."""
         if not self.count:
             return ""
         wait_s = min(max(0.0, self.until_s - now_s), MAX_AFTER_S)  # so that its end has a date
@@ -153,7 +153,8 @@ class Holds:
     def reason_to_pause(self) -> tuple[str, int] | None:
         """Why the run must pause, and how: see :meth:`Bounds.reached`. None if it continues.
 
-        A run must pause if it has held for too long and its last probe had no answer.
+        A run must pause if it has waited too long for the called service, and the service hasn't
+        answered the last attempt.
         """
         if not self.count or self._held_s < MAX_HELD_S:
             return None

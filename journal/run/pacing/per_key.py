@@ -83,17 +83,20 @@ class PerKey:
         self._counts = [0, 0, 0]  # of parked rows, by rank
 
     def __len__(self) -> int:
-        """The number of parked rows. Other processes may have settled some of them."""
+        """The number of parked rows, which wait for a slot.
+
+        Other processes may have settled some of them.
+        """
         return sum(self._counts)
 
     @property
     def has_fresh(self) -> bool:
-        """Whether some of the parked rows were never started."""
+        """Whether some of the rows that wait for a slot were never started."""
         return self._counts[FRESH] > 0
 
     @property
     def is_blocked(self) -> bool:
-        """Whether rows are parked, and none of them can start before an attempt ends."""
+        """Whether rows wait for a slot, and none of them can start before an attempt ends."""
         return bool(self._parked) and all(self._full(keys) for _, keys in self._parked)
 
     @property
@@ -102,12 +105,12 @@ class PerKey:
         return self._admits if self._limits else None
 
     def holds(self, found: FoundRow) -> bool:
-        """Return whether the row is parked."""
+        """Return whether the row is parked: it waits for a slot."""
         at, bit = divmod(found.position, 8)
         return at < len(self._is_parked) and bool(self._is_parked[at] >> bit & 1)
 
     def offer(self, number: int, rank: int, awaited: Keys = ()) -> int:
-        """Offer a row to the gate. Returns the row's number.
+        """Offer a row to :attr:`gate`. Returns the row's number.
 
         ``awaited``: the keys that a parked row has waited for.
         """
@@ -115,7 +118,10 @@ class PerKey:
         return number
 
     def next(self) -> int:
-        """Offer the next parked row that may start. Returns its number; 0 if there is none."""
+        """Offer the next parked row that may start: a row that has waited for a slot.
+
+        Returns the row's number; 0 if there is none.
+        """
         while self._ready:
             rank, number, keys = heappop(self._ready)
             parked = self._parked.get((rank, keys))
@@ -192,7 +198,7 @@ class PerKey:
                     self._attempts[row.row_number, row.attempts] = keys
 
     def end(self, rows: Iterable[JobRow]) -> None:
-        """Free the slots of attempts that have ended."""
+        """Free the slots of attempts that have ended, so that rows that wait for them may start."""
         if self._attempts:
             for row in rows:
                 self._free(self._attempts.pop((row.row_number, row.attempts), ()))

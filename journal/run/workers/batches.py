@@ -369,8 +369,8 @@ class BatchWorkers:
     def abandon(self, ticket: int) -> bool:
         """Give up the call of this row.
 
-        For the first row of the call, returns whether another call can take the slot. For the other
-        rows, returns True.
+        For the first row of the call, returns whether another call can take its place. For the
+        other rows, returns True.
         """
         batch = self._results.by_ticket.get(ticket)
         if batch is None:

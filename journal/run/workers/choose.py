@@ -81,7 +81,7 @@ def make_workers(
 def _check_handler(handler: object, taken: str, *, has_setup: bool) -> None:
     """Raise InvalidValueError for an unsuitable handler.
 
-    It must be possible to call a handler with a row, and it must return a result.
+    A suitable handler can be called with a row, and returns a result.
     """
     must = f"must be a function that takes {taken}"
     if inspect.iscoroutine(handler):

@@ -114,7 +114,7 @@ def call_if_first(
 
 
 def _ask_scheduler(client: Any, run: str, ticket: int | None) -> bool:
-    """Return whether this is the first call for the ticket.
+    """Return whether this is the first call for the ticket (the number of an attempt).
 
     If ``ticket`` is None, the scheduler forgets the run.
     """

@@ -39,8 +39,8 @@ class ExecutorWorkers(SingleRows):
     """Workers in any executor, except dask: see :class:`DaskWorkers`.
 
     If the caller made the executor, it stays open at the end. If ``make`` made the executor,
-    ``make`` is called again when the executor breaks. Such an executor is shut down at the end.
-    Then processes that still run a row are killed.
+    ``make`` is called again when the executor breaks. An executor that ``make`` made is shut down
+    at the end. Then processes that still run a row are killed.
 
     A separate thread, the feeder, submits rows. In the main thread, a signal handler could
     interrupt ``submit``. Then a lock of the pool might never be released. Whenever a pool may fork,

@@ -75,7 +75,7 @@ class Workers(Protocol):
         """
 
     def claim(self) -> Claim:
-        """The claim for the next row to dispatch. All rows of a call have the same claim."""
+        """The :class:`Claim` for the next row to dispatch. All rows of a call share it."""
 
     def flush(self) -> None:
         """Start a last call with the dispatched rows that are left, even if they are few."""
@@ -87,7 +87,7 @@ class Workers(Protocol):
         """
 
     def abandon(self, ticket: int) -> bool:
-        """Give up an attempt. Returns True if another attempt can take its slot."""
+        """Give up an attempt. Returns True if another attempt can take its place."""
 
     def close(self) -> None:
         """Stop taking rows. Doesn't wait for attempts that were given up."""
@@ -133,8 +133,8 @@ class Leaving:
         """Close the workers after a run. Returns the exception that the caller must raise, or None.
 
         This is ``raised``, the exception of the run, or else the exception of exiting the setup. An
-        exception of exiting the setup is also added to ``problems``. It is reported if it isn't
-        returned.
+        exception of exiting the setup is also added to ``problems``. If it isn't returned, it is
+        reported.
         """
         try:
             self.close()
@@ -164,7 +164,9 @@ class SingleRows:
 
 
 class Results:
-    """The outcomes of attempts, by ticket. An outcome stays until the driver has recorded it.
+    """The outcomes of attempts, by ticket (the number of an attempt).
+
+    An outcome stays until the driver has recorded it.
 
     ``held``: the tickets of the outcomes "held" (see :class:`Hold`). While there is such an
     outcome, workers begin no rows. Otherwise workers would begin queued rows before the driver has
