@@ -34,7 +34,10 @@ class Readable(Protocol):
 
 
 class Position(NamedTuple):
-    """A place between two commits: its ``offset`` in bytes, and the ``crc`` in the last seal."""
+    """A place between two commits.
+
+    ``offset`` is in bytes. ``crc`` is the crc in the seal (at the end) of the previous commit.
+    """
 
     offset: int
     crc: int
@@ -66,8 +69,8 @@ def verified_blocks(file: Readable, start: Position, size: int) -> Iterator[Bloc
     """Yield the commits from ``start`` to ``size`` (bytes) as blocks of lines.
 
     Each commit is verified before its first line is yielded. The iterator ends before the first
-    commit that is incomplete or doesn't match its seal. To find out whether everything was read,
-    compare the last position with ``size``.
+    commit that is incomplete or doesn't match its seal (the CRC-32 at its end). To find out whether
+    everything was read, compare the last position with ``size``.
     """
     position = start
     while position.offset < size:
@@ -103,7 +106,7 @@ def verified_lines(chunk: bytes, position: Position) -> tuple[list[bytes], Posit
 
 
 def _crc_of_single_records(lines: list[bytes], crc: int) -> int | None:
-    """Return the crc of the last seal if each line is a valid commit of one record, else None."""
+    """Return the crc of the last commit if each line is a valid commit of one record, else None."""
     seals = b"".join(map(_seal_of, lines))
     if seals.count(SEAL_HEAD) != len(lines):
         return None
@@ -130,7 +133,7 @@ def _end_of_commits(chunk: bytes, position: Position) -> tuple[Position, int]:
 
 
 def _hex(crcs: list[int]) -> bytes:
-    """Return the hex digits of these crcs as seals have them, separated by ``|``."""
+    """Return the eight hex digits of each crc, separated by ``|``."""
     values = array("I", crcs)
     if sys.byteorder == "little":
         values.byteswap()

@@ -97,10 +97,10 @@ def not_continued(
 
 
 def has_seal(file: Readable, position: Position) -> bool:
-    """Return whether the bytes just before ``position`` are the seal that ``position`` states.
+    """Return whether the commit before ``position`` has the seal that ``position`` states.
 
-    Each seal covers all bytes before it. So two files with the same seal at the same offset have
-    the same content up to that offset.
+    A seal is the chained CRC-32 at the end of a commit, and covers all bytes before the seal. So
+    two files with the same seal at the same offset have the same content up to that offset.
     """
     if position == START:
         return True
@@ -109,9 +109,9 @@ def has_seal(file: Readable, position: Position) -> bool:
 
 
 def seals_before(file: Readable, offset: int, floor: int = 0) -> Iterator[Position]:
-    """Yield the positions of seals from ``offset`` (included) back to ``floor`` (excluded).
+    """Yield the positions after commits, from ``offset`` (included) back to ``floor`` (excluded).
 
-    The seals aren't verified.
+    A commit ends with a seal (a CRC-32). The seals are found, but not verified.
     """
     high = offset
     while high > floor:
@@ -124,17 +124,17 @@ def seals_before(file: Readable, offset: int, floor: int = 0) -> Iterator[Positi
 
 
 def seal_before(file: Readable, offset: int, floor: int = 0) -> Position | None:
-    """Return the position of the last seal after ``floor`` and up to ``offset``, or None.
+    """Return the position of the last commit end after ``floor`` and up to ``offset``, or None.
 
-    The seal isn't verified.
+    The seal (the CRC-32 at this end) isn't verified.
     """
     return next(seals_before(file, offset, floor), None)
 
 
 def seal_after(file: Readable, offset: int, limit: int) -> Position | None:
-    """Return the position of the first seal after ``offset`` and up to ``limit``, or None.
+    """Return the position of the first commit end after ``offset`` and up to ``limit``, or None.
 
-    The seal isn't verified.
+    The seal (the CRC-32 at this end) isn't verified.
     """
     while offset < limit:
         begin = max(offset - SEALED_END_BYTES + 1, 0)

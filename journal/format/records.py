@@ -250,7 +250,7 @@ def now() -> datetime:
 
 
 def encode_record(record: Record) -> bytes:
-    """Encode a record as JSON, without seal and LF."""
+    """Encode a record as JSON, without LF and without the seal that ends a commit."""
     return encode_json(record)
 
 

@@ -38,7 +38,7 @@ class Region(NamedTuple):
 
     ``kind`` is the verdict:
 
-    - "good": commits that match their seals.
+    - "good": commits that match their seals (the CRC-32 at the end of each commit).
     - "unended": the last commit of the file, which matches its seal but lacks its LF.
     - "bad": bytes that aren't part of a good commit.
     - "bit_flip": a commit that would be good if one bit, ``flip``, were restored.
@@ -51,9 +51,10 @@ class Region(NamedTuple):
 
     - ``offset``, ``end``: where the region begins and ends, in bytes.
     - ``line``, ``lines``: the number of its first line (1-based), and how many lines it has.
-    - ``start``, ``crc``: for a good or unended region, ``start`` is the crc in the seal before the
-      region, and ``crc`` is the crc in the region's last seal. For other regions, both are the crc
-      of the last good seal before the region.
+    - ``start``: for a good or unended region, the crc in the seal before the region. For other
+      regions, the crc in the last good seal before the region.
+    - ``crc``: for a good or unended region, the crc in the region's last seal. For other regions,
+      the same as ``start``.
     - ``reason``: what is wrong with a region that isn't good or unended.
     - ``commits``: how many commits a good or unended region has.
     - ``seals``: how many lines of a bad region end like a seal. ``sealed_end``: where the last of
@@ -124,10 +125,10 @@ def scan(
     line: int = 1,
     homes: Iterable[int] = (),
 ) -> Iterator[Region]:
-    """Yield the good, unended and bad regions from ``start`` to ``size``, in order, without gaps.
+    """Yield the good, unended and bad regions (see :class:`Region`) in order, without gaps.
 
-    The crc of a commit is computed from a start value. A commit is good if it matches its seal with
-    one of these start values:
+    The regions reach from ``start`` to ``size``. The crc of a commit is computed from a start
+    value. A commit is good if its crc equals the crc in its seal with one of these start values:
 
     - the crc in the seal of the commit before it.
     - the correct crc of a broken commit before it. So one flipped bit in a seal or an LF doesn't
@@ -190,9 +191,10 @@ def _next_candidates(
 ) -> list[_Candidate]:
     """Return the guesses after a line that doesn't end a good commit.
 
-    - If the line has a seal, the guess is that the next commit begins after the line.
-    - If the line has a part of a seal, there are two guesses: the commit ends here, with a broken
-      seal; or the commit continues after this line.
+    - If the line has a seal (the CRC-32 that ends a commit), the guess is that the next commit
+      begins after the line.
+    - If the line has a part of a seal, there are two guesses. Either the commit ends here, with a
+      broken seal, or the commit continues after this line.
     - If the line isn't a JSON object, or has a seal, the line may have been inserted between two
       commits. ``inserted`` is the guess for this case.
     """

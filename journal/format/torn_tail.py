@@ -28,10 +28,11 @@ def could_be_torn(file: Readable, region: Region) -> bool:
     A torn tail is one unfinished commit, in any state that a power cut can leave. The region is
     damage instead if one of these holds:
 
-    1. Two or more lines have a seal. A writer that dies leaves at most one unfinished commit.
+    1. Two or more lines have a seal (the CRC-32 that ends a commit). A writer that dies leaves at
+       most one unfinished commit.
     2. The region is at the beginning of the file. A journal is created with its first commit in it.
     3. The file was copied in text mode.
-    4. The region has a seal, and its lines show that it was changed after it was written: see
+    4. The region has a seal, and its lines show that the region was changed after the write: see
        :func:`_is_legible`.
     5. The region has a seal and matches it. So the commit was finished, and is bad because a line
        is longer than ``MAX_LINE_BYTES``.
@@ -82,7 +83,7 @@ def _matches_seal(file: Readable, region: Region) -> bool:
 def _is_legible(file: Readable, region: Region) -> bool:
     """Return whether the lines of a bad region show that the region is damage.
 
-    The region must end with a seal. Its lines show damage in two cases:
+    The region must end with a seal (a CRC-32). Its lines show damage in two cases:
 
     - All lines decode. So the commit was written completely.
     - A line that doesn't decode lies within one disk block, and this block was written. So the line
@@ -122,7 +123,7 @@ def judge_tail(file: Readable, size: int, last: Position) -> Region:
     ``last`` is the end of the last good commit.
     The verdict is the region's ``kind``:
 
-    - "torn": everything after ``last`` is a torn tail.
+    - "torn": everything after ``last`` is a torn tail (an interrupted write).
     - "unended": one more commit follows, which lacks its LF.
     - "newer": the file has a newer format. ``reason`` names it.
     - All other kinds are damage. ``reason`` says what was found.

@@ -2,9 +2,10 @@
 
 A ``flock`` on Linux doesn't stop a program under wine. The lock that such a program takes for each
 commit doesn't stop ``flock``, either. But wine locks bytes of a file by ``fcntl``, which Linux
-programs see. So a writer on Linux **claims** each journal that it opens: the writer takes a shared
-lock on one of the two bytes that a writer under wine locks for each commit. Writers on Linux don't
-hinder each other, since their claims are shared. A claim is taken once for each open file.
+programs see. So a writer on Linux **claims** each journal that it opens. To claim a journal, the
+writer takes a shared lock on one byte. A writer under wine locks this byte, and one more, for each
+commit. Writers on Linux don't hinder each other, since their claims are shared. A claim is taken
+once for each open file.
 
 A program under wine holds its lock only during a commit. The reason is that wineserver keeps every
 handle of a file open as long as the file has a lock.

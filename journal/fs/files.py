@@ -218,8 +218,8 @@ def states_in(root: str, names: Iterable[str], name: str) -> States:
 
     ``names`` are the names of the directories.
 
-    If the system refuses to report them for a file, all three are 0. Links to a file aren't
-    followed.
+    If the system refuses to report the state of a file, all three numbers are 0. Links to a file
+    aren't followed.
     """
     inodes, sizes, changed_ns = states = array("q"), array("q"), array("q")
     lstat = system.os.lstat

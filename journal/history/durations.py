@@ -47,7 +47,7 @@ class RecordedOutcome(NamedTuple):
 class OutcomeReader:
     """Turns statuses into outcomes. Call :meth:`read` with each status of a row, in order.
 
-    Memory grows with the number of rows in flight.
+    Memory grows with the number of rows that were started and have no outcome yet.
     """
 
     def __init__(self, forget: Callable[[], object] = lambda: None) -> None:

@@ -69,7 +69,7 @@ def where_of(traceback: str | None) -> str:
     """Return where an exception was raised as a short text, such as ``ship.py:12 in ship``.
 
     The text names the last frame of the traceback outside of libraries. If all frames are in
-    libraries, it names the last frame. Without frames, the text is "".
+    libraries, the text names the last frame. Without frames, the text is "".
     """
     frames = _FRAME.findall(traceback or "")
     if not frames:

@@ -54,7 +54,7 @@ class History:
     """A journal up to its last commit at the time when this object was made.
 
     To read later commits, make a new History and continue at the ``end`` of this one. The methods
-    raise StorageError. If somebody has changed the file, they raise JournalDamagedError.
+    raise StorageError, and JournalDamagedError if somebody has changed the file.
     """
 
     def __init__(self, journal: Journal) -> None:

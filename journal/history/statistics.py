@@ -165,7 +165,7 @@ class JobStatistics:
     """
 
     def __init__(self, history: Iterable[Entry]) -> None:
-        """Read all of the history. Memory grows with the number of rows in flight."""
+        """Read all of the history. Memory grows with the number of rows in flight at one moment."""
         self._forget()
         self.repeated = 0
         self.events: list[JobEvent] = []

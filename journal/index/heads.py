@@ -152,7 +152,7 @@ class Heads:
         return True
 
     def add(self, header: JobRecord, status: str, state: FileState) -> None:
-        """Add the head of a job.
+        """Add the head of a job (the facts that a listing shows).
 
         ``status`` is "" if the status isn't known. ``state`` is the state of the journal before the
         journal was read.

@@ -287,7 +287,7 @@ class _Source:
 
 
 class _Column(Sequence[int]):
-    """A column of a hint, used like an array. Its blocks are read on demand.
+    """A column of a hint (a saved index), used like an array. Its blocks are read on demand.
 
     A block that is read by index stays in memory. Of blocks that are read by slices or iteration,
     only the last few stay, so that reading all rows doesn't fill the memory.
@@ -401,7 +401,8 @@ def write_hint(
     durable: bool,
     known_ns: int,
 ) -> None:
-    """Write ``index`` to the hint. The index covers ``file`` up to ``position``. Raises no error.
+    """Write ``index`` to the hint file. The index covers ``file`` up to ``position``. Raises no
+    error.
 
     ``durable`` says whether the journal is synced up to ``position``. ``known_ns`` is the latest
     ctime of the file that this process knows. If the ctime is later now, somebody has edited the
@@ -461,18 +462,18 @@ def _blocks_of(columns: Columns, name: str) -> Iterator[memoryview]:
 
 
 def is_worth_writing(end: int, hint_end: int) -> bool:
-    """Return whether the journal, now ``end`` bytes long, has grown enough for a new hint.
+    """Return whether the journal has grown enough for a new hint (a saved index).
 
-    The old hint covers the journal up to byte ``hint_end``. Replaying less than ``MIN_BYTES`` takes
-    no longer than reading a hint. When a job is closed, a new hint is written if this function
-    returns True. After a replay, or while a job stays open, one of the two functions below must
-    return True, too.
+    The journal is now ``end`` bytes long. The old hint covers the journal up to byte ``hint_end``.
+    Replaying less than ``MIN_BYTES`` takes no longer than reading a hint. When a job is closed, a
+    new hint is written if this function returns True. After a replay, or while a job stays open,
+    one of the two functions below must return True, too.
     """
     return end - hint_end >= max(MIN_BYTES, end >> 6)
 
 
 def is_due_after_replay(replayed_bytes: int) -> bool:
-    """Return whether opening a job replayed so much that a hint should be written at once."""
+    """Return whether so much was replayed on opening that a hint should be written at once."""
     return replayed_bytes >= MIN_BYTES
 
 
@@ -480,7 +481,7 @@ def is_due_while_open(end: int, hint_end: int) -> bool:
     """Return whether the journal has grown enough for a new hint while the job stays open.
 
     The journal must have grown by ``GROWTH_BYTES`` or 25% since the last hint, whichever is more.
-    This condition limits the replay after a crash. It also keeps the cost of writing hints low,
-    since writing a hint blocks other writers.
+    This condition limits the replay after a crash. The condition also keeps the cost of writing
+    hints low, since writing a hint blocks other writers.
     """
     return end - hint_end >= max(GROWTH_BYTES, hint_end >> 2)

@@ -177,7 +177,7 @@ class Index:
         highest_number: int,
         ascending: bool,  # whether the row numbers ascend, in the order of the columns
     ) -> None:
-        """Set the whole state from a hint.
+        """Set the whole state from a hint (a saved index).
 
         ``columns`` may have a lease (see :class:`journal.index.columns.Lease`).
         """

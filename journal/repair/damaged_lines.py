@@ -27,7 +27,7 @@ class Line(NamedTuple):
     """A line of a damaged journal.
 
     - ``number``: the number of the line (1-based).
-    - ``text``: the line without its seal and LF.
+    - ``text``: the line without LF, and without the seal (a CRC-32) that ends a commit.
     - ``stated``: the crc in the line's seal, or None if the line has no seal.
     - ``record``: the record, or None if the line can't be decoded.
     - ``error``: the reason why the line can't be decoded, or None.
@@ -87,7 +87,7 @@ class DroppedLines:
 
 
 def seals_of(file: Readable, offset: int, end: int) -> array[int]:
-    """Return the crcs in the seals from ``offset`` to ``end``."""
+    """Return the crcs in the seals (at the ends of commits) from ``offset`` to ``end``."""
     stated = (stated_crc(text) for _, text, _ in lines_of(file, offset, end))
     return array("I", (crc for crc in stated if crc is not None))
 

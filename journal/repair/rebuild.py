@@ -1,6 +1,6 @@
-"""Repairs a job: builds a new journal, and replaces the damaged journal with it.
+"""Repairs a job: builds a new journal, and puts it in place of the damaged journal.
 
-The damaged journal is never changed in place. It is kept as a backup.
+The damaged journal is never changed in place, and is kept as a backup.
 """
 
 from __future__ import annotations

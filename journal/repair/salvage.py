@@ -82,7 +82,8 @@ class Salvage:
 
     These lines are kept:
 
-    - Commits that match their seals. A single flipped bit is restored.
+    - Commits that match their seals (the CRC-32 at the end of each commit). A single flipped bit is
+      restored.
     - A row in a broken commit, if the row's checksum matches, and the row's number fits the rows
       before and after the row.
 
@@ -144,7 +145,8 @@ class Salvage:
         rows.
 
         According to the kept records, these rows are pending, processing or failed. If no outcomes
-        were lost, or if ``open_rows`` is "keep", only placeholders are put in review.
+        were lost, or if ``open_rows`` is "keep", only placeholders (rows whose data is lost) are
+        put in review.
         """
         for action in self.actions:
             action.rows[:] = sorted(set(action.rows))
@@ -193,7 +195,7 @@ class Salvage:
         return first.record is not None and first.record.at < self._last_at
 
     def _keep_commit(self, commit: Iterable[Line], seal: int) -> None:
-        """Keep one commit. ``seal`` is the crc in its seal."""
+        """Keep one commit. ``seal`` is the crc at the end of the commit."""
         fingerprint = 0
         with self._journal:
             for line in commit:
@@ -310,7 +312,7 @@ class Salvage:
         """Keep a line if it can be trusted; return whether it was kept.
 
         ``above`` is the number of the row that the previous line adds, and ``below`` the number of
-        the row that the next line adds. They are None if these lines add no row.
+        the row that the next line adds. A number is None if its line adds no row.
         """
         record, index = line.record, self._journal.index
         if isinstance(record, RowRecord):

@@ -1,10 +1,10 @@
 """Group commit: changes that threads request during a commit share the next commit.
 
 Each thread puts its request into a queue. One of these threads, the leader, opens a commit, carries
-out all requests in the queue, and ends the commit with one seal and one sync. Requests that arrive
-during the commit wait. The thread that made the first waiting request is the next leader. No
-request is acknowledged before its commit is written. A request that is refused doesn't affect other
-requests.
+out all requests in the queue, and ends the commit with one seal (CRC-32) and one sync. Requests
+that arrive during the commit wait. The thread that made the first waiting request is the next
+leader. No request is acknowledged before its commit is written. A request that is refused doesn't
+affect other requests.
 """
 
 from __future__ import annotations

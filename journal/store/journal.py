@@ -387,7 +387,10 @@ class Journal(Recovery):
         return InvalidValueError(subject, f"{length} bytes", limit)
 
     def _spill(self) -> None:
-        """Write the lines in the buffer to the file, without a seal. Readers ignore these lines."""
+        """Write the buffered lines to the file, without a seal.
+
+        Readers ignore these lines until the seal of the commit follows.
+        """
         if self._failed is not None:
             raise self._failed
         if not self._depth:  # the process forked inside the block, and the parent has the commit

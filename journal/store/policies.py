@@ -1,5 +1,7 @@
 """Policies decide what happens to the rows that were in flight when their run died.
 
+A row is in flight if it was started and has no outcome yet.
+
 This module also puts rows in review. Call each function that appends records in a separate
 ``with journal:`` block.
 """
@@ -98,7 +100,8 @@ def review_open_rows(
 ) -> int:
     """Put pending rows, failed rows and rows in flight in review. Returns the number of these rows.
 
-    With ``numbers``, only rows with these numbers are considered.
+    A row in flight was started and has no outcome yet. With ``numbers``, only rows with these
+    numbers are considered.
     """
     review, open_codes = RowStatus.NEEDS_REVIEW, (PENDING, PROCESSING, FAILED)
     if numbers is None:

@@ -122,8 +122,8 @@ class Reader:
         """Return whether the file ends with the last commit in the index.
 
         The size alone doesn't show this: somebody may have overwritten the file with a diverged
-        copy of the same length. The seal of the last commit shows this, since each seal covers all
-        bytes before it.
+        copy of the same length. The seal (the CRC-32 at the end of the last commit) shows this,
+        since it covers all bytes before it.
         """
         return size == self._end and not self._stale and self._has_our_seal(file)
 
@@ -173,9 +173,9 @@ class Reader:
             )
 
     def _ends_with_seal(self, file: JournalFile, size: int) -> bool:
-        """Return whether the file ends with a seal.
+        """Return whether the file ends with a seal (the CRC-32 of a commit).
 
-        If so, a former torn tail may now be a commit.
+        If so, bytes that were a torn tail (an interrupted write) before may now be a commit.
         """
         end = file.read_at(size - SEALED_END_BYTES, SEALED_END_BYTES)
         return SEALED_LINE_END.search(end + b"\n") is not None  # the LF may be missing
@@ -211,7 +211,7 @@ class Reader:
         self._seal = sealed_end(position.crc)
 
     def _judge_tail(self, size: int, *, locked: bool) -> None:
-        """Decide whether the bytes after the last commit are a torn tail or damage."""
+        """Decide whether the bytes after the last commit are an interrupted write or damage."""
         from journal.format.torn_tail import judge_tail, tail_error  # noqa: PLC0415  (rarely used
 
         tail = judge_tail(self.file, size, self.position)

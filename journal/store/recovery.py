@@ -264,7 +264,7 @@ class Recovery(Reader):
         self._names_synced = True
 
     def _cut_torn_tail(self, file: JournalFile) -> None:
-        """Save the torn tail to a file, then truncate the journal."""
+        """Save the torn tail (an interrupted write) to a file, then truncate the journal."""
         target = self.directory / f"{TORN_NAME}-{self._end}"
         with handles.refusals_of(target, "save the torn tail in"):
             files.save_copy(file, self._end, self._torn_end, target, sync=self._sync)

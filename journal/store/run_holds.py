@@ -219,7 +219,7 @@ def has_ended(journal: Journal) -> bool:
 
 
 def is_over(journal: Journal) -> bool:
-    """Return whether the job has ended and no row is in flight.
+    """Return whether the job has ended and no row is in flight (started, without an outcome).
 
     The caller must hold the journal's mutex.
     """

@@ -167,7 +167,7 @@ class Store:
         return self.runs.take(job_id, taken)
 
     def is_over(self, job_id: str) -> bool:
-        """Return whether the job has ended and no row is in flight, so that its run is done."""
+        """Return whether the job has ended and no row is in flight (processing)."""
         try:
             journal = self.peek(job_id)
             with journal.reading():

@@ -299,9 +299,8 @@ def put_row_data(
     """Give a row new data, and with ``new_key`` also a new idempotency key.
 
     If ``data`` is None, the row keeps its data. All copies of the job make the same new key, unless
-    a nonce is added. A nonce is added if the key might not be unique, for two reasons: a caller's
-    own key may look like the new key of another row, and a repair may have lost the record that
-    used this key.
+    a nonce is added. A nonce is added if the key might not be unique. A caller's own key may look
+    like the new key of another row. Or a repair may have lost the record that used this key.
     """
     number = row.row_number
     position = position_of(journal, number)
@@ -335,7 +334,7 @@ def update_data(
     *,
     new_key: bool,
 ) -> JobRow:
-    """Give new data to a row that is neither completed nor in flight.
+    """Give new data to a row that is neither completed nor in flight (processing).
 
     ``checksum`` is the checksum of the input from which the data comes. None means that somebody
     has edited the data. Then the row keeps its checksum. Raises RowNotFoundError,

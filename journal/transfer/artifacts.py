@@ -32,8 +32,9 @@ Likeness = Literal["same", "grown", "different"]
 class Artifacts:
     """The artifacts of another copy, and their places in this copy.
 
-    Artifacts are first copied to a staging directory, while other processes may commit. Then they
-    are renamed to their places. If a file differs between the copies, both versions are kept:
+    Artifacts are first copied to a staging directory, while other processes may commit. Then the
+    artifacts are renamed to their places. If a file differs between the copies, both versions are
+    kept:
 
     - If the other copy's commits are appended, the other copy's file replaces ours. Our file is
       kept as ``NAME.before-N``.

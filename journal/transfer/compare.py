@@ -59,7 +59,8 @@ class Side(msgspec.Struct):
 class Fork(msgspec.Struct, frozen=True):
     """The fork: the end of the last common commit of two copies.
 
-    ``offset`` is in bytes. ``crc`` has the digits of the commit's seal (the crc at its end).
+    ``offset`` is in bytes. ``crc`` has the digits of the seal (the CRC-32 at the end of this
+    commit).
     """
 
     offset: int

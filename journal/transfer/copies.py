@@ -108,7 +108,7 @@ def _end_of(file: JournalFile, *, locked: bool) -> Position:
 
 
 def _last_commit(file: Readable, size: int) -> Position:
-    """Find the end of the last commit that matches its seal, from the end of the file backwards."""
+    """Search backwards for the last valid commit, and return the position after it."""
     seals = seals_before(file, size)
     end = next(seals, None)
     while end is not None:
@@ -123,9 +123,9 @@ def _last_commit(file: Readable, size: int) -> Position:
 
 
 def holds(copy: Copy, position: Position) -> bool:
-    """Return whether the copy has the same seal as ``position``, at the same offset.
+    """Return whether the copy has a commit that ends at ``position``, with the same seal (CRC-32).
 
-    If so, all bytes before this offset are the same as in the copy that ``position`` comes from.
+    If so, all bytes before ``position`` are the same as in the copy that ``position`` comes from.
     """
     return position.offset <= copy.end.offset and has_seal(copy.file, position)
 

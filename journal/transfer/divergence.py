@@ -50,8 +50,9 @@ _WORDS_OF_MERGES = frozenset((IN_FLIGHT, RENUMBERED, BOTH_COPIES))
 class Change(NamedTuple):
     """One change of a row, made by the record at ``offset``.
 
-    - ``status``: the row's new status, or one of three marks: DATA for a change of the row's data,
-      STEP for a state of a step, ELSEWHERE for a log record about a change in a third copy.
+    - ``status``: the row's new status, or one of three marks. DATA stands for a change of the row's
+      data, STEP for a state of a step, and ELSEWHERE for a log record about a change in a third
+      copy.
     - ``is_work``: True if the side effect may have happened, or somebody has settled the row.
     - ``is_doubt``: True if a person or a handler asked for a review. Reviews because of a merge or
       a policy don't count, since they add no information about the attempt.
@@ -293,10 +294,10 @@ class _LaterSteps:
 def _id_of(record: RowStatusRecord | RowDataRecord | RowStepRecord, line: bytes) -> str:
     """Return the whole id of an imported change, or half of the id of a change made in this copy.
 
-    The whole id of a change consists of two halves: the seal of its commit, and a digest of its
-    line. Two independent changes get the same id with a probability of 1 in 2^64. The record of an
-    imported change contains the whole id, and this function returns it. For other changes, this
-    function returns the digest.
+    The whole id of a change consists of two halves: the CRC-32 (seal) of the change's commit, and a
+    digest of the change's line. Two independent changes get the same id with a probability of 1 in
+    2^64. The record of an imported change contains the whole id, and this function returns it. For
+    other changes, this function returns the digest.
     """
     if record.origin is not None:
         return record.origin.id

@@ -9,7 +9,8 @@ case, a colon, and what the merge does in this case.
 Rules about the status of a row:
 
 - Only the other copy changed the row: its changes are imported in order, with their times. These
-  are outcomes, retries, redos and data. If the row is in flight there, it needs a review here.
+  are outcomes, retries, redos and data. If the row is in flight there (started, without an
+  outcome), it needs a review here.
 - The other copy only set the row back to pending, and no person asked for this by a retry or redo:
   nothing changes here. Otherwise both copies might try the row.
 - The row was in flight at the fork (the end of the last common commit), or a copy has set it back
@@ -41,16 +42,16 @@ Rules about steps (for details, see ``merge_steps.py``):
 Rules about data and added rows:
 
 - Both copies changed the row's data, or one changed the data and the other worked on the row: the
-  row keeps the data from here, the data from there is logged, and the row needs a review. If the
-  row is completed here, the job's error names the row instead. Equal data is no change.
+  row keeps the data from here, and needs a review. The data from there is logged. If the row is
+  completed here, the job's error names the row instead. Equal data is no change.
 - Both copies added a row with the same idempotency key: this is one row, with the number from here.
   If the data differs, the previous rule applies.
 - Only the other copy added the row: the row is added here. If its number is in use here, the row
   gets a new number ("renumbered") and keeps its key. If the other copy worked on a renumbered row,
   the row needs a review.
 - Both copies added a row with the same number, and damage has destroyed the data of one of the two
-  rows: both rows are kept, since nobody knows whether they are the same row. The added row needs a
-  review. The row that was here needs a review unless it is done.
+  rows: both rows are kept, and the added row needs a review. Nobody knows whether they are the same
+  row. The row that was here needs a review, too, unless that row is done.
 - The row is completed here, and the other copy has the same row under a new number, and completed
   it after a review: nothing changes. But if the tracking numbers differ, the rule for rows that
   both copies worked on applies.

@@ -60,8 +60,8 @@ def compare_steps(
       may have done it, the row needs a review. There is one exception: both copies have the state
       "done" with equal results, and neither copy has begun the step since they diverged. This is
       one effect, which began before the copies diverged.
-    - If the other copy did not do the step, and our copy has changes, our changes stay, because
-      they may show that the step is in doubt.
+    - If the other copy did not do the step, and our copy has changes, our changes stay. They may
+      show that the step is in doubt (begun, without a recorded end).
 
     If the other copy has redone the row, the redo would remove steps that only our copy did. So the
     row needs a review.

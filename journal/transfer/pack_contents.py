@@ -6,9 +6,9 @@
 - ``place`` makes a job from its files.
 
 A snapshot reads each file twice: first for its size and SHA-256, then for the pack. A journal only
-grows, so its bytes before a seal stay the same. Artifacts belong to the user, and may change
-between the two reads. If an artifact has grown, the pack has the bytes of the first read. After any
-other change of an artifact, packing fails with an error.
+grows, so the bytes up to the end of a commit stay the same. Artifacts belong to the user, and may
+change between the two reads. If an artifact has grown, the pack has the bytes of the first read.
+After any other change of an artifact, packing fails with an error.
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     The other members must agree with this description.
 
-    - ``offset``: the end of the journal's last commit in bytes. ``crc``: the digits of its seal.
+    - ``offset``: the end of the journal's last commit in bytes. ``crc``: the digits of the seal
+      (the CRC-32) of this commit.
     - ``rows``: a dict from each status to the number of rows.
     - ``files``: the other members of the pack, in order.
     - ``host``, ``version`` (of this package), ``made_at`` (ISO 8601 text): the origin of the pack.

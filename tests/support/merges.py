@@ -32,8 +32,9 @@ _decode = msgspec.json.Decoder().decode
 class Twin:
     """A copy of a job. ``root`` is its store, and ``rules`` is the content that it must have.
 
-    After each pull, the copy is compared with ``rules``: the result of the pull, and for each row
-    the status, the attempts, and all records in order, with their times and ids.
+    After each pull, the copy is compared with ``rules``. The comparison covers the result of the
+    pull, and the status, attempts and records of each row. The records must have the right order,
+    times and ids.
     """
 
     def __init__(self, root: Path, rules: Copy) -> None:

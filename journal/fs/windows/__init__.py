@@ -4,5 +4,6 @@
 - ``calls``: implements the POSIX calls that ``fs`` makes. It is ``journal.fs.system.os``.
 - ``locks``: locks files. It is ``journal.fs.system.fcntl``.
 
-On other systems, no module of this room is imported. May import: nothing of the package.
+On other systems, no module of this room (subpackage) is imported. May import: nothing of the
+package.
 """
