@@ -1023,7 +1023,7 @@ class JobService:
     def log_attempt(self, row_id: str, logs: Sequence[LogEntry]) -> None:
         """Record, in one commit, messages that an attempt at the row has logged earlier.
 
-        Their ``row_number`` is ignored. Raises RowNotFoundError.
+        The ``row_number`` of the messages is ignored. Raises RowNotFoundError.
         """
         job_id, number = split_row_id(row_id)
         records = _log_records(number, logs)
@@ -1191,7 +1191,9 @@ class JobService:
 
     @contextmanager
     def hold_run(self, job_id: str) -> Iterator[None]:
-        """Hold the job's run lock during the block, so that no run starts. The job's status stays.
+        """Hold the job's run lock during the block, so that no run starts.
+
+        The job's status doesn't change.
 
         Raises JobBusyError while a run holds the job.
         """
@@ -1241,10 +1243,12 @@ class JobService:
         return run_holder(self._store.directory(check_job_id(job_id)))
 
     def get_state(self, job: Job) -> str:
-        """Return the job's state as text: its status, or one of these if the status is running.
+        """Return the job's state as text: its status, "interrupted" or "unknown".
 
-        - "interrupted": the run has died.
-        - "unknown": this process has no permission to look at the run lock.
+        The last two are possible if the status is running:
+
+        - "interrupted" means that the run has died.
+        - "unknown" means that this process has no permission to look at the run lock.
         """
         try:
             if self._is_interrupted(job):

@@ -54,7 +54,10 @@ def find_reviews(
     in_doubt: dict[str, Numbers],
     errors: list[ErrorGroup],
 ) -> Reviews:
-    """Group the rows in review, which have these numbers and errors, by how they can be settled."""
+    """Group the rows in review by how they can be settled.
+
+    ``numbers`` and ``errors``: the numbers and the errors of these rows.
+    """
     left = set(numbers).difference(*in_doubt.values())
     known = set[int]()
     rows = service.get_rows(job_id, RowStatus.NEEDS_REVIEW)

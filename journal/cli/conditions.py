@@ -319,8 +319,8 @@ class Selection(NamedTuple):
         ``if_named``: the statuses that rows named by ``--row`` may have. ``if_found``: the statuses
         that all other rows may have. With ``--error-code``, only failed rows are chosen.
 
-        Raises Refused if ``--row`` names a row that doesn't exist. If ``--row`` is the only option,
-        also raises Refused if a row has another status.
+        Raises Refused if ``--row`` names a row that doesn't exist. Also raises Refused if ``--row``
+        is the only option and a row has another status.
         """
         statuses = if_found if self.ranges is None else if_named
         if self.error_code is not None:

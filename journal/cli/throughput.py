@@ -26,7 +26,8 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
     """The numbers of rows that ended (completed, failed or skipped) in successive spans of time.
 
     The first span begins at ``begin``. Each span is ``span_s`` seconds long. Each row that was read
-    represents ``rows_each`` rows of the job. ``rows`` are already multiplied by this factor.
+    represents ``rows_each`` rows of the job. The numbers in ``rows`` are already multiplied by this
+    factor.
     """
 
     begin: datetime

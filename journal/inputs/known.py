@@ -81,8 +81,8 @@ class Comparison:
     def gone_if_known(self, created_at: datetime, *, keeps: bool) -> int | None:
         """How many rows are gone from the input; None if ``input.mark`` doesn't show this.
 
-        After None, the caller must compare, and then call :meth:`keep`. With ``keeps``, the mark
-        may be renewed.
+        If the result is None, the caller must compare, and then call :meth:`keep`. With ``keeps``,
+        this method may write ``input.mark`` again.
         """
         if self._rows is None:
             return None

@@ -77,7 +77,7 @@ def _is_cut_short(connection: sqlite3.Connection, path: str) -> bool:
 
     SQLite would read the missing bytes as zeros, which are nulls.
 
-    If SQLite's own journal is beside the file, this doesn't count, since SQLite restores the page.
+    If SQLite's own journal is beside the file, the result is False, since SQLite restores the page.
     """
     if any(os.path.exists(path + end) for end in ("-journal", "-wal")):
         return False

@@ -102,7 +102,7 @@ class Bar:
                 setattr(sys, name, above)
 
     def draw(self, job: Job, details: Sequence[str]) -> None:
-        """Draw the bar in one line. A longer text could not be overwritten."""
+        """Draw the bar in one line. Text over several lines could not be overwritten."""
         with self._lock:
             self._line = bar_line(job, all_details(job, details), _columns(self._terminal))
             self.draw_again()
@@ -141,7 +141,7 @@ class Bar:
             return written
 
     def close(self, *, withdraw: bool = False) -> None:
-        """End the bar. ``withdraw``: erase the bar.
+        """End the bar. With ``withdraw``, erase it.
 
         Otherwise it stays on the terminal, and the cursor goes to the next line.
         """

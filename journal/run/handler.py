@@ -384,7 +384,7 @@ class AttemptedRow:
         The message isn't on the disk when this method returns. It is written in the same commit as
         the attempt's next record: the start or end of a step, or the outcome. If the process dies
         before that, the message is lost. An attempt stores at most 1,000 messages, and at most 256
-        KiB in all. Then one more message says how many messages were dropped.
+        KiB in all. If messages were dropped, one more message says how many.
         """
         if self._log is None:
             with _new_log:

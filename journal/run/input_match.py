@@ -174,7 +174,7 @@ def match_rows(
       and for rows with a step that is done or may have taken effect.
 
     If an exception is raised, nothing was written. Also raises InvalidStateTransition if a
-    cancelled job would get new or changed rows, and every exception of reading the input.
+    cancelled job would get new or changed rows, and every exception that reading the input raises.
     """
     key = job.key if rules.key is None else rules.key
     if job.key is not None and key != job.key:

@@ -555,7 +555,7 @@ class JobRun:
 
     @contextmanager
     def _stoppable(self, stops: Stops) -> Iterator[None]:
-        """While the block runs, :meth:`stop` stops the run that counts its stops in ``stops``."""
+        """While the block runs, :meth:`stop` adds its request to ``stops``."""
         if stops in self._runs:  # by arun
             yield
             return
@@ -603,7 +603,7 @@ class JobRun:
             )
 
     def stop(self, *, end_rows: bool = False) -> bool:
-        """Stop the run that is in progress, as a first Ctrl-C does. Returns False if no run is.
+        """Stop the run in progress, as a first Ctrl-C does. Returns False if there is no such run.
 
         The run starts no more rows, waits for the rows in flight, and pauses the job. With
         ``end_rows``, the rows in flight are ended, as by a second Ctrl-C. The next call with

@@ -347,9 +347,9 @@ def outcome_of_both(given: Outcome, returned: Outcome) -> Outcome:
 def without_refused(outcome: Outcome, error: InvalidValueError) -> Outcome:
     """Return a review in place of an outcome that the journal has refused to record.
 
-    The review has all fields that can be recorded. ``error``: the exception of the journal, for
-    example because the record would be too long. If no field of the outcome is the cause, the error
-    is raised again.
+    The review has all fields that can be recorded. ``error``: the exception that the journal
+    raised, for example for a record that is too long. If no field of the outcome is the cause, the
+    error is raised again.
     """
     fields: dict[str, Any] = {}
     problems: list[str] = []
@@ -389,7 +389,7 @@ def as_review(outcome: Outcome, code: str, problem: str) -> Outcome:
 
 
 def in_doubt(outcome: Outcome, code: str, doubt: str) -> Outcome:
-    """Turn the outcome of an attempt that ended with a step in doubt into a review.
+    """Make a review of the outcome of an attempt that ended with a step in doubt.
 
     Nobody knows whether that step took effect. The review keeps the fields of the outcome.
 

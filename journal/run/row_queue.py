@@ -163,9 +163,9 @@ class RowQueue:
     def reason_to_stop(self) -> str | None:
         """The reason why no row will start any more; None if rows may start.
 
-        Call this when no row is in flight. There is a reason if all remaining rows wait for slots
-        of attempts that were given up. But these attempts first get as much more time as one
-        attempt may take.
+        Call this when no row is in flight. There is a reason if all remaining rows wait for
+        attempts that were given up but still run. It is returned only after a wait as long as one
+        attempt may take, since these attempts may end.
         """
         if self._waiting or not self._at_end or not self._per_key.is_blocked:
             self._blocked_s = None
@@ -303,8 +303,8 @@ class RowQueue:
     def complete(self, results: Sequence[Result]) -> list[Result]:
         """Record many completed attempts at once. Returns the results that need :meth:`settle`.
 
-        For example, these results have another outcome, messages or steps. None of the attempts in
-        ``results`` may have been given up before.
+        For example, these results have messages, steps, or an outcome other than "completed". None
+        of the attempts in ``results`` may have been given up before.
         """
         plain: list[Result] = []
         others: list[Result] = []

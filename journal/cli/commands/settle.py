@@ -189,7 +189,7 @@ def _echo_count(count: int) -> None:
 
 
 def _report_pending(service: JobService, job_id: str, count: int) -> None:
-    """Report which run will run the rows that are pending again."""
+    """Report which run will process the rows that are pending again."""
     if count:
         job, holder = existing_job(service, job_id), service.run_holder(job_id)
         then = what_runs_pending(job, holder, service.root)

@@ -181,7 +181,7 @@ class _Step(NamedTuple):
 
     @classmethod
     def of_environment(cls, name: str, stack: contextlib.ExitStack) -> _Step:
-        """The step NAME of the row in the environment.
+        """The step NAME of the row that the environment variables name.
 
         When ``stack`` is closed, it closes the job.
         """

@@ -98,7 +98,7 @@ class Template:
             _check_arguments(argv, place)
 
     def _split(self, argument: str) -> list[str]:
-        """Split an argument into text and names in braces, alternately, starting with text."""
+        """Split an argument into parts: text, then a name in braces, then text, and so on."""
         parts, end = [""], 0
         is_doubled = "{{" in argument
         for match in (_IN_BRACES_OR_DOUBLED if is_doubled else _IN_BRACES).finditer(argument):
@@ -309,7 +309,7 @@ def _of_object(name: str, columns: Collection[str]) -> list[str]:
 
 
 def _check_arguments(argv: Sequence[str], place: int) -> None:
-    """Raise InvalidValueError for a value that becomes the $0 of the shell's script at ``place``."""
+    """Raise InvalidValueError for a value that becomes the $0 of the script at ``place``."""
     if len(argv) == place + 2 and _ARGUMENT.search(argv[place]):
         _refuse_first_word(argv, place)
 
@@ -342,7 +342,10 @@ def _line_of(argv: Sequence[str]) -> range:
 
 
 def _script_of(argv: Sequence[str], shell: int) -> int | None:
-    """The position of the script after the option ``-c`` of the shell at the position ``shell``."""
+    """The position of a shell's script: the script that the option ``-c`` announces.
+
+    ``shell``: the position of the shell. Returns None if there is no such script.
+    """
     place, takes_script = shell + 1, False
     while place < len(argv) and argv[place][:1] in ("-", "+"):
         option = argv[place]

@@ -34,8 +34,8 @@ class Halt(msgspec.Struct):
 
     ``what`` selects rows: "fail", "success" or "done" (both). The run gives up when:
 
-    - ``count`` such rows have ended. With ``in_a_row``, only rows that began after the last success
-      count. With ``window``, only the last ``window`` rows that ended count.
+    - ``count`` such rows have ended. With ``in_a_row``, rows that began before the last success are
+      ignored. With ``window``, only the last ``window`` ended rows are considered.
     - With ``percent`` instead of ``count``: at least this percentage of the ended rows are such
       rows, and at least ``min_done`` rows have ended.
 
