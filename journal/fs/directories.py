@@ -88,6 +88,17 @@ def remove_tree(path: Path) -> None:
         system.os.rmdir(path)
 
 
+def remove_if_empty(path: Path) -> bool:
+    """Remove the directory ``path`` if nothing is in it. Return whether it was removed."""
+    try:
+        if not S_ISDIR(system.os.lstat(path).st_mode):  # don't remove a link
+            return False
+        system.os.rmdir(path)
+    except OSError:
+        return False
+    return True
+
+
 if sys.platform == "win32":
 
     def move_away(directory: Path, target: Path, last: str) -> None:
@@ -110,7 +121,8 @@ if sys.platform == "win32":
                     system.os.rename(target / name, directory / name)
                 system.os.rmdir(target)
             raise
-        # Another process may have its current directory here, or add a file.
+        # Another process may have its current directory here, or add a file. An empty directory that
+        # stays here is in nobody's way: see Store._check_free.
         with contextlib.suppress(OSError):
             remove_tree(directory)
 else:

@@ -305,6 +305,8 @@ class Store:
             return
         if files.exists(target / JOURNAL_NAME):
             raise JobExistsError(job_id)
+        if directories.remove_if_empty(target):  # on Windows, left by a deletion that died
+            return
         raise StoreError(
             target, "it exists but has no journal: move it away, or restore the journal"
         )

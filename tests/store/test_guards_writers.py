@@ -418,6 +418,28 @@ def test_what_is_in_the_way_of_a_store_is_named_at_once(path: Path) -> None:
         service.create_job("x")
 
 
+def test_only_an_empty_directory_gives_way_to_a_new_job(path: Path) -> None:
+    root = path.parents[1]
+    (root / "empty").mkdir()
+    (root / "full").mkdir()
+    (root / "full" / "mine.txt").write_text("kept")
+    with JobService(root) as service:
+        assert service.create_job("x", job_id="empty").id == "empty"
+        with pytest.raises(StoreError, match="it exists but has no journal"):
+            service.create_job("x", job_id="full")
+    assert (root / "full" / "mine.txt").read_text() == "kept"
+
+
+@needs_links
+def test_a_link_to_an_empty_directory_does_not_give_way_to_a_new_job(path: Path) -> None:
+    root = path.parents[1]
+    (root / "empty").mkdir()
+    (root / "link").symlink_to("empty")
+    with JobService(root) as service, pytest.raises(StoreError, match="it exists but has no"):
+        service.create_job("x", job_id="link")
+    assert (root / "link").is_symlink()
+
+
 def test_what_begins_with_no_job_is_damage_to_whoever_reads_no_more_than_that(path: Path) -> None:
     log = b'{"type":"log","message":"x","at":"2026-11-24T13:35:00.000002Z"}'
     for content in (b"", seal_commits([[log]])):
