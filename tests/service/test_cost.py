@@ -187,7 +187,7 @@ def test_a_job_handed_out_keeps_its_usage_while_the_sums_grow(service: JobServic
 
 def test_100_000_costs_of_6_hundredths_of_a_cent_sum_exactly(tmp_path: Path) -> None:
     rows = 100_000
-    with JobService(tmp_path, sync="none") as service:
+    with JobService(tmp_path) as service:
         service.create_job("Calls", job_id=JOB, row_data=[{"data": {}}] * rows)
         with service.batch(JOB):
             for number in range(1, rows + 1):
@@ -274,7 +274,7 @@ def test_the_total_is_the_decimal_sum_live_and_after_reopening_with_and_without_
 ) -> None:
     root = tmp_path_factory.mktemp("jobs")
     expected = float(sum(costs, Decimal(0)))
-    with JobService(root, sync="none") as service:
+    with JobService(root) as service:
         # Padding, so that a hint is written when the service is closed.
         rows = [{"data": {"n": n, "pad": "x" * 40_000}} for n in range(9)]
         service.create_job("Calls", job_id=JOB, row_data=rows)

@@ -1,6 +1,7 @@
 """Random operations against a plain model that knows the transition tables and nothing else."""
 
 import copy
+import gc
 import hashlib
 import json
 import os
@@ -27,6 +28,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from support.effort import IS_LONG
+from support.platforms import IS_WINDOWS
 
 import journal.fs.system
 import journal.store.run_lock
@@ -681,6 +683,8 @@ class JournalMachine(RuleBasedStateMachine):
             self.views_stay_as_they_were()
         finally:
             self.views.clear()
+            if IS_WINDOWS:
+                gc.collect()  # close what views have open
             shutil.rmtree(self.directory)
 
     def pick(self, number: int) -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from support.platforms import needs_links, needs_modes, needs_proc
 
 import journal
 import journal.errors
@@ -1740,6 +1741,7 @@ def test_a_time_in_a_discarded_batch_holds_no_later_time_back(
 # --- files
 
 
+@needs_modes
 def test_files_and_directories_are_private(root: Path) -> None:
     umask = os.umask(0)
     try:
@@ -1772,7 +1774,7 @@ def open_descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts descriptors in /proc")
+@needs_proc
 def test_a_service_keeps_a_bounded_number_of_journals_open(
     service: JobService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -2020,6 +2022,7 @@ def test_a_sequence_taken_in_an_inner_batch_that_was_discarded_says_so(
     assert kept[0].data == {"text": "kept"}
 
 
+@needs_links
 def test_a_link_to_a_directory_is_deleted_as_a_link(service: JobService, tmp_path: Path) -> None:
     service.create_job("Linked", job_id="linked")
     real = tmp_path / "bigger-disk"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.platforms import needs_alarms, skip_without
 
 from journal import JobService, JournalError, RowStatus
 
@@ -38,6 +39,7 @@ class Alarm:
 
 @pytest.fixture
 def alarm() -> Iterator[Alarm]:
+    skip_without(needs_alarms)
     alarm = Alarm()
     before = signal.signal(signal.SIGALRM, alarm.handle)
     yield alarm

@@ -10,7 +10,7 @@ from textwrap import dedent
 
 import pytest
 from support.children import journal_path
-from support.platforms import IS_ROOT, needs_modes
+from support.platforms import IS_ROOT, needs_modes, needs_shell, skip_without
 from support.unprivileged import unprivileged
 
 from journal import JobService
@@ -83,6 +83,7 @@ def store(root: Path, request: pytest.FixtureRequest) -> Iterator[ReadOnlyStore]
         yield ReadOnlyStore(root, prefix)
         set_modes(root, 0o700, 0o600)
         return
+    skip_without(needs_shell)
     namespace = "-m" if IS_ROOT else "-rm"
     prefix = ["unshare", namespace, "sh", "-c", READ_ONLY_MOUNT, str(root)]
     try:

@@ -144,12 +144,12 @@ def seal_commits(commits: Iterable[Sequence[bytes]]) -> bytes:
 
     The seals (chained CRC-32) are made from the specification, without the package's own encoder.
     """
-    content, crc = b"", 0
+    content, crc = bytearray(), 0
     for records in commits:
         body = b"\n".join(records)[:-1]
         crc = crc32(body, crc)
         content += body + b',"crc":"%08x"}\n' % crc
-    return content
+    return bytes(content)
 
 
 def split_commits(content: bytes) -> list[bytes]:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from support.platforms import needs_modes, skip_without
 
 UNPRIVILEGED = """
 import ctypes, os, sys
@@ -23,6 +24,7 @@ def unprivileged() -> list[str]:
 
     Skips the test if the system can't do this.
     """
+    skip_without(needs_modes)
     prefix = [sys.executable, "-c", UNPRIVILEGED]
     tried = subprocess.run([*prefix, "/bin/true"], capture_output=True, text=True, check=False)
     if tried.returncode:
