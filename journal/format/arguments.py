@@ -98,7 +98,7 @@ MAX_USAGE_NAMES = 100
 
 
 def check_cost(value: object, where: str = "cost_cents") -> int | float | None:
-    """Return a cost in cents as the journal records it: an int if it is whole, else a float.
+    """Return a cost in cents as the journal records it: an int for whole cents, else a float.
 
     For None, returns None. A cost is usually computed, for example for 7 tokens at 0.0000015 cents
     each. So a cost with more than six decimals is rounded to millionths of a cent. If the cost were

@@ -45,8 +45,8 @@ _TOO_DEEP = f"must nest at most {MAX_DEPTH - 1} deep"
 def nests_deeper_than(text: bytes, limit: int) -> bool:
     """Return whether JSON text nests deeper than ``limit``.
 
-    Call this function before decoding, since msgspec recurses in C. A hostile line may be megabytes
-    of brackets. So this function has no Python loop over the bytes.
+    Call this function before decoding, since msgspec recurses in C. A hostile line may consist of
+    megabytes of brackets. For speed, this function has no Python loop over the bytes.
     """
     if text.count(b"[") + text.count(b"{") <= limit:
         return False

@@ -238,7 +238,7 @@ def states_in(root: str, names: Iterable[str], name: str) -> States:
 def read_state_and_head(path: str, length: int) -> tuple[FileState, bytes]:
     """Return the inode, size and ctime of a file, and up to ``length`` bytes from its beginning.
 
-    The bytes are read last, as :func:`read_head` does.
+    The bytes are read after the rest, with as few checks as in :func:`read_head`.
     """
     fd = system.os.open(path, _TO_LOOK)
     try:

@@ -437,8 +437,8 @@ class JournalFile(Descriptor):
 def open_journal(path: Path, job: str) -> JournalFile:
     """Open the journal at ``path``.
 
-    If the journal is missing, raises JobNotFoundError with ``job`` as the id. Otherwise raises
-    StorageError if the system refuses.
+    If the journal is missing, raises JobNotFoundError with ``job`` as the id. If the system refuses
+    for any other reason, raises StorageError.
     """
     try:
         return JournalFile(path)

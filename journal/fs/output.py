@@ -175,7 +175,10 @@ def _check_free(
 
 
 def _check_not_of_a_job(target: Path) -> None:
-    """Raise InvalidValueError if ``target``, existing or not, is one of a job's own files."""
+    """Raise InvalidValueError if ``target`` is one of a job's own files.
+
+    ``target`` needn't exist.
+    """
     if not re.fullmatch(OWN_FILE, target.name):
         return
     # An existing backup is refused even if the journal beside it is gone.

@@ -44,7 +44,7 @@ if sys.platform == "win32":
     def is_closed_pipe(error: OSError) -> bool:
         """Return whether a write failed because nobody reads standard output any more.
 
-        The C runtime reports EINVAL, which can have other causes, too.
+        On Windows, the error is EINVAL, which can have other causes, too.
         """
         if error.errno != errno.EINVAL or error.filename is not None:
             return isinstance(error, BrokenPipeError)

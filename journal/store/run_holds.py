@@ -172,7 +172,10 @@ class RunHolds:
                 hold.over = None  # the lock won't be returned
 
     def leave(self, job_id: str) -> None:
-        """Release the lock after the job has stopped running, unless the lock is kept."""
+        """Release the lock after the job has stopped running.
+
+        A lock that a run uses isn't released.
+        """
         hold = self._mine(job_id)
         if hold is not None and hold.is_kept:
             hold.over = None  # the lock won't be returned
@@ -180,7 +183,7 @@ class RunHolds:
             self.release(job_id)
 
     def release_if_over(self, journal: Journal) -> None:
-        """Release the lock if another process has ended the job, unless the lock is kept.
+        """Release a lock that no run uses, if another process has ended the job.
 
         The caller must hold the journal's mutex.
         """

@@ -260,7 +260,7 @@ def let_start(journal: Journal, refused: str, *, reopens: bool) -> None:
 
 
 def _complete_if_settled(journal: Journal) -> None:
-    """Complete a failed job if all its rows are completed or skipped."""
+    """Set a failed job to completed if all of its rows are completed or skipped."""
     status_counts = journal.index.status_counts
     if not any(status_counts[code] for code in (PENDING, PROCESSING, FAILED, NEEDS_REVIEW)):
         put_job_record(journal, JobStatusRecord(status="completed", at=journal.now()))

@@ -257,7 +257,10 @@ class RowChanges:
         return unknown[::-1]
 
     def end_with(self, row: int, changes: list[Change]) -> bool:
-        """Return whether ``changes`` have the row's last change of status, or no such change."""
+        """Return whether ``changes`` include the row's last change of status.
+
+        If ``changes`` include no change of status, returns True.
+        """
         last = [c for c in changes if c.is_status][-1:]
         return not last or last == [c for c in self._of[row] if c.is_status][-1:]
 

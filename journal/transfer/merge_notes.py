@@ -166,7 +166,7 @@ def _tracking_number(record: Any) -> Any:
 
 
 def _writable(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the details. Data or a result that is too long or nested too deep is left out."""
+    """Return ``fields`` without data or a result that is too long or nested too deep."""
     try:
         fits = len(encode_value({ELSEWHERE: fields}, "details")) <= _MAX_DETAILS_BYTES
     except InvalidValueError:

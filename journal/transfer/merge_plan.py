@@ -449,7 +449,7 @@ class Plan:
         return _read(self.theirs, change)
 
     def made_row(self, number: int) -> AnyRow:
-        """Return the record by which the other copy added a row since the fork."""
+        """Return the record with which the other copy added a row after the last common commit."""
         return self._read_row(self.there.added[number].offset, number)
 
     def their_row(self, number: int) -> AnyRow:
