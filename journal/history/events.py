@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -31,7 +31,7 @@ from journal.format.records import (
     RowStepRecord,
 )
 from journal.format.seal import is_sealed
-from journal.history.reading import History, log_entry
+from journal.history.reading import History, log_entry, not_about_other_rows
 from journal.history.redact import redacted_members
 from journal.model import is_at_least
 from journal.text import cents_text, encode_json, time_text, usage_text
@@ -110,6 +110,12 @@ class Choice(NamedTuple):
         place = bisect_right(self.rows, number, key=lambda numbers: numbers.start)
         return place > 0 and number in self.rows[place - 1]
 
+    def places(self, lines: list[bytes]) -> Iterable[int]:
+        """Return the places of all lines, or fewer if they are enough."""
+        if self.rows is not None and self.rows[-1].stop - self.rows[0].start == 1:
+            return not_about_other_rows(lines, self.rows[0].start)
+        return range(len(lines))
+
     def begin(self, history: History) -> Position:
         """Return the position from which a history must be read."""
         return START if self.since is None else history.position_at(self.since)
@@ -136,7 +142,8 @@ def _events(
 ) -> Iterator[Event]:
     added = _Added()
     for block in history.blocks(begin, end):
-        for number, line in enumerate(block.lines):
+        for number in choice.places(block.lines):
+            line = block.lines[number]
             row = _ROW.match(line)
             if row is not None and choice.has_row(int(row[1])):
                 added.add(int(row[1]))
@@ -149,6 +156,8 @@ def _events(
                 event = event_of(redacted_members(history.record(block, number), choice.redact))
                 if choice.has_row(event.row_number):
                     yield event
+    if added.count:
+        yield added.event()
 
 
 class _Added:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -12,7 +11,7 @@ import msgspec
 from journal.format.records import LogRecord, Record, RowDataRecord, RowStatusRecord
 from journal.history.durations import OutcomeReader
 from journal.history.events import Event, event_of
-from journal.history.reading import History, log_entry
+from journal.history.reading import History, log_entry, not_about_other_rows
 from journal.history.redact import redacted_members
 from journal.model import JobRow, LogEntry, RowStep
 
@@ -22,9 +21,6 @@ MAX_KEPT_BYTES = 16 << 20
 
 Item = TypeVar("Item")
 
-# The beginning of a record that is never shown, or of a record about another row than number %d.
-# Most lines begin like this. One expression for all of them takes half as long as a function call.
-_OTHER = rb'\{"type":"row(?:_(?:status|data)","row":(?!%d,)|(?:_step)?","row":)[0-9]'
 _LOG = b'{"type":"log",'
 
 
@@ -123,7 +119,6 @@ class _Reader:
 
     def __init__(self, number: int) -> None:
         self._number = number
-        self._match_other = re.compile(_OTHER % number).match
         self.attempts: _Newest[RowAttempt] = _Newest()
         self.logs: _Newest[LogEntry] = _Newest()
         self.changes: _Newest[Event] = _Newest()
@@ -132,12 +127,8 @@ class _Reader:
         self._open: RowAttempt | None = None
         self._host: str | None = None
 
-    def places(self, lines: list[bytes]) -> list[int]:
-        """Return which of the lines may be records about the row, or starts of runs."""
-        is_other = map(self._match_other, lines)
-        return [n for n, other in enumerate(is_other) if other is None and self._wants(lines[n])]
-
-    def _wants(self, line: bytes) -> bool:
+    def wants(self, line: bytes) -> bool:
+        """Return whether the line may be a record about the row, or the start of a run."""
         if line.startswith(_LOG) and b'"row":' in line and b'"run":' not in line:
             return b'"row":%d,' % self._number in line
         return b'"row"' in line or b'"run"' in line  # as other writers may write it
@@ -212,9 +203,11 @@ def read_row_history(
     """
     reader = _Reader(row.row_number)
     for block in history.blocks():
-        for place in reader.places(block.lines):
-            record = redacted_members(history.record(block, place), names)
-            reader.read(record, len(block.lines[place]))
+        for place in not_about_other_rows(block.lines, row.row_number):
+            line = block.lines[place]
+            if reader.wants(line):
+                record = redacted_members(history.record(block, place), names)
+                reader.read(record, len(line))
     kinds: tuple[_Newest[Any], ...] = (reader.attempts, reader.logs, reader.changes)
     return RowHistory(
         row=redacted_members(row, names),

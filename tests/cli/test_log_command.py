@@ -381,6 +381,18 @@ def test_choosing_by_row_or_level_is_leaving_out_the_others(long: JobService) ->
     assert chosen(Choice(since=since)) == [event for event in events if event.at >= since]
 
 
+@pytest.mark.parametrize("number", [1, 5, 30, 300, 301, 303])
+def test_the_events_of_one_row_are_the_same_when_another_is_chosen_too(
+    long: JobService, number: int
+) -> None:
+    history = long._history("j")
+    one = range(number, number + 1)
+    events = list(read_events(history, START, choice=Choice(rows=[one])))
+    both = Choice(rows=[one, range(1000, 1001)])
+    assert events == list(read_events(history, START, choice=both))
+    assert events[0].kind == "added"
+
+
 # --- in a terminal, and in a pipe
 
 

@@ -129,6 +129,20 @@ PATCHES = [
         EVIDENCE,
     ),
     Patch(
+        "a row that is the last of its commit is told as added",
+        "history/events",
+        "    if added.count:\n        yield added.event()\n",
+        "",
+        "tests/cli/test_log_command.py",
+    ),
+    Patch(
+        "lines about the chosen row are not passed over",
+        "history/reading",
+        """"row":(?!%d,)[0-9]'""",
+        """"row":(?!%d0,)[0-9]'""",
+        "tests/cli/test_log_command.py",
+    ),
+    Patch(
         "a row's history is read from lines of other writers, too",
         "history/row_history",
         """        return b'"row"' in line or b'"run"' in line""",
@@ -152,8 +166,8 @@ PATCHES = [
     Patch(
         "a row's history hides its records",
         "history/row_history",
-        "            record = redacted_members(history.record(block, place), names)\n",
-        "            record = history.record(block, place)\n",
+        "                record = redacted_members(history.record(block, place), names)\n",
+        "                record = history.record(block, place)\n",
         ROW_HISTORY,
     ),
     Patch(
