@@ -32,7 +32,13 @@ from support.hints import (
     quick_answers,
     replayed,
 )
-from support.platforms import needs_fifos, needs_fork, needs_links, needs_proc
+from support.platforms import (
+    needs_boot_ids,
+    needs_descriptor_paths,
+    needs_fifos,
+    needs_fork,
+    needs_links,
+)
 
 import journal.format.records
 import journal.fs.system
@@ -47,7 +53,7 @@ __all__ = ["fixture_disk", "fixture_hint"]
 
 USUAL_BYTES = journal.index.hint.MIN_BYTES
 
-pytestmark = needs_proc
+pytestmark = needs_descriptor_paths
 
 
 # --- what a hint says -------------------------------------------------------------------------
@@ -472,6 +478,7 @@ def test_the_hint_is_not_asked_about_a_file_that_has_changed_under_a_service(
             service.get_job(JOB)
 
 
+@needs_boot_ids
 @pytest.mark.parametrize("goes_on", [False, True])
 def test_a_copy_is_read_through_once(
     tmp_path: Path, hint: Path, disk: CountingOs, goes_on: bool
@@ -497,7 +504,7 @@ def another_boot(_real: Any, *_arguments: Any) -> bytes:
     return b"another-boot\n"
 
 
-@pytest.mark.parametrize("sync", ["none", "commit"])
+@pytest.mark.parametrize("sync", [pytest.param("none", marks=needs_boot_ids), "commit"])
 def test_a_hint_over_commits_that_nobody_has_synced_ends_with_the_system(
     tmp_path: Path, disk: CountingOs, sync: str
 ) -> None:

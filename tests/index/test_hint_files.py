@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-import subprocess
+import shutil
 from array import array
 from contextlib import suppress
 from pathlib import Path
@@ -238,7 +238,7 @@ def test_a_new_hint_of_a_living_writer_is_left_alone(tmp_path: Path, hint: Path)
     old, new = hint.read_bytes(), hint.with_name("index.hint.new")
     new.write_bytes(b"half")
     with new.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         with JobService(tmp_path) as service:
             service.fail_row(f"{JOB}:5", "E", "x" * 9000)
         assert new.read_bytes() == b"half"
@@ -398,12 +398,13 @@ def test_a_copy_of_a_live_job_opens_as_a_prefix_of_it(tmp_path: Path) -> None:
     with Child(script, live, JOB) as child:
         child.hear()
         for number in range(30):
-            copy = tmp_path / f"{number}"
-            copy.mkdir()
-            options = "-rp" if number % 2 else "-r"
-            subprocess.run(
-                ["cp", options, str(live / JOB), str(copy)], check=False, stderr=subprocess.DEVNULL
-            )
+            copy_function = (
+                shutil.copy2 if number % 2 else shutil.copyfile
+            )  # with times, or without
+            with suppress(shutil.Error):  # a file was replaced meanwhile
+                shutil.copytree(
+                    live / JOB, tmp_path / f"{number}" / JOB, copy_function=copy_function
+                )
         child.kill()
     whole = journal_path(live, JOB).read_bytes()
     for number in range(30):

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import lock_descriptor
 from support.children import FaultyOs, fails, journal_path
+from support.system_os import SYSTEM_OS, path_of
 
 import journal.fs.system
 import journal.index.hint
 import journal.store.reader
 from journal import JobService, RowStatus
+from journal.fs.handles import load_filelock
 
 JOB = "hinted"
+lock_descriptor = load_filelock().lock_descriptor
 DENSE, SPARSE, UNORDERED = range(1, 12), range(10, 120, 10), range(110, 0, -10)
 
 
@@ -30,8 +32,8 @@ class CountingOs(FaultyOs):
 
     def pread(self, fd: int, length: int, offset: int) -> bytes:
         self.longest_read_bytes = max(self.longest_read_bytes, length)
-        data = os.pread(fd, length, offset)
-        if _name_of(fd) == "journal.jsonl":
+        data: bytes = SYSTEM_OS.pread(fd, length, offset)
+        if path_of(fd).name == "journal.jsonl":
             self.read_bytes += len(data)
         return data
 
@@ -41,7 +43,7 @@ class CountingOs(FaultyOs):
             return real
 
         def call(what: Any, *rest: Any) -> Any:
-            file = _name_of(what) if isinstance(what, int) else Path(what).name
+            file = (path_of(what) if isinstance(what, int) else Path(what)).name
             if file == "index.hint.new":
                 fails(self.refused[name])(real)
             return real(what, *rest)
@@ -50,13 +52,9 @@ class CountingOs(FaultyOs):
 
     def locking(self, fd: int, **options: Any) -> bool:
         """Replaces the function that takes a lock."""
-        if _name_of(fd) == "index.hint.new":
+        if path_of(fd).name == "index.hint.new":
             fails(self.refused["flock"])(lock_descriptor)
-        return lock_descriptor(fd, **options)
-
-
-def _name_of(fd: int) -> str:
-    return Path(os.readlink(f"/proc/self/fd/{fd}")).name
+        return bool(lock_descriptor(fd, **options))
 
 
 def make_job(root: Path, numbers: range = DENSE, sync: Any = "commit") -> Path:

@@ -67,6 +67,7 @@ needs_terminals = _needs(not IS_WINDOWS, "pseudo-terminals")
 needs_shell = _needs(shutil.which("sh") is not None and not IS_WINDOWS, "sh and POSIX's tools")
 needs_time_zones = _needs(hasattr(time, "tzset"), "other time zones for one process (tzset)")
 needs_proc = _needs(sys.platform == "linux", "/proc")
+needs_descriptor_paths = _needs(sys.platform in ("linux", "win32"), "the path of an open file")
 
 # --- files ---------------------------------------------------------------------------------------
 

@@ -13,7 +13,8 @@ import msgspec
 import pytest
 from support.children import FaultyOs, fails, journal_path, seal_commits, works, writes_half
 from support.copies import JOB, content_of, go_on, make_job, packed, put_artifact
-from support.platforms import IS_ROOT, needs_links, needs_modes, needs_proc
+from support.platforms import IS_ROOT, needs_descriptor_paths, needs_links, needs_modes
+from support.system_os import path_of
 
 import journal.format.extent
 import journal.fs.system
@@ -29,7 +30,7 @@ from journal.transfer.copies import holds, open_copy
 from journal.transfer.pack_contents import Snapshot, place
 from journal.transfer.source import Source
 
-pytestmark = needs_proc
+pytestmark = needs_descriptor_paths
 
 
 class Trail(FaultyOs):
@@ -47,9 +48,8 @@ class Trail(FaultyOs):
             if name == "rename":
                 self.steps.append(f"name {Path(arguments[1]).name}")
             else:
-                path = os.readlink(f"/proc/self/fd/{arguments[0]}")
                 step = "cut" if name == "ftruncate" else "sync"
-                self.steps.append(f"{step} {Path(path).name}")
+                self.steps.append(f"{step} {path_of(arguments[0]).name}")
             return result
 
         return noted if name in ("fsync", "fdatasync", "ftruncate", "rename") else call
