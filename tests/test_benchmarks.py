@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.platforms import needs_rlimits
 
 TOP = Path(__file__).resolve().parent.parent
 QUICK = ("--scale", "0.0001", "--rounds", "1", "--standard")
@@ -34,6 +35,7 @@ def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
+@needs_rlimits
 def test_each_work_has_its_lines_in_the_table_and_its_figures_in_the_json(
     tmp_path: Path, works: list[str]
 ) -> None:
@@ -61,12 +63,14 @@ def test_each_work_has_its_lines_in_the_table_and_its_figures_in_the_json(
     assert [other.name for other in tmp_path.iterdir()] == ["figures.json"]
 
 
+@needs_rlimits
 def test_a_work_can_be_chosen_and_its_figures_printed(tmp_path: Path) -> None:
     choice = ("--only", "complete", "open*", "--dir", str(tmp_path), "--json", "-")
     told = json.loads(run("benchmarks", *QUICK, *choice))
     assert [work["name"] for work in told["works"]] == ["complete", "open"]
 
 
+@needs_rlimits
 def test_the_growth_of_costs_is_told_by_size(tmp_path: Path) -> None:
     path = tmp_path / "growth.csv"
     figures = tmp_path / "growth.json"
@@ -82,6 +86,7 @@ def test_the_growth_of_costs_is_told_by_size(tmp_path: Path) -> None:
     assert run("benchmarks.plot", "--from", str(figures)) == table
 
 
+@needs_rlimits
 def test_what_limits_by_key_cost_is_told_for_each_case() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.limits_by_key", "--rows", "200", "--keys", "10"],

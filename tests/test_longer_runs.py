@@ -8,12 +8,22 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.platforms import needs_owners, needs_signals
 
 TOP = Path(__file__).parent.parent
 COMMANDS = sorted(set(re.findall(r"python (tests/\S+\.py)", (TOP / "tests/README.md").read_text())))
+# What a command asks of the system before it reads its arguments.
+MARKS = {"tests/crash/storms.py": needs_signals, "tests/windows/run.py": needs_owners}
 
 
-@pytest.mark.parametrize("path", [path for path in COMMANDS if "code_lines" not in path])
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=MARKS.get(path, ()))
+        for path in COMMANDS
+        if "code_lines" not in path
+    ],
+)
 def test_each_command_for_a_longer_run_starts_without_pytest(path: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, TOP / path, "--help"],

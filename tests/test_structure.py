@@ -40,7 +40,7 @@ def room_of(module: str) -> str:
 
 @cache
 def tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text())
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 @cache
@@ -196,7 +196,7 @@ def test_a_room_has_no_more_than_fifteen_files_and_the_root_no_more_than_ten() -
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)
 def test_no_file_has_over_400_lines_of_code_and_no_function_over_50(path: Path) -> None:
-    source = path.read_text()
+    source = path.read_text(encoding="utf-8")
     lines = code_lines(source)
     assert len(lines) <= 400 or module_name(path) == "service"
     assert {name: length for name, length in functions(source, lines) if length > 50} == {}
@@ -233,7 +233,7 @@ def test_what_the_methods_of_a_service_take_and_give_is_exported() -> None:
 def test_what_type_checkers_and_programs_get_by_a_name_is_the_same() -> None:
     declared = {
         alias.name: node.module
-        for node in ast.walk(ast.parse((PACKAGE / "__init__.py").read_text()))
+        for node in ast.walk(ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")))
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
