@@ -223,7 +223,7 @@ def test_completion_looks_into_the_store_that_was_named(
     root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("JOURNAL_ROOT")
-    assert completed(root, "bash", f"journal --root {root} show o") == ["plain,other"]
+    assert completed(root, "bash", f"journal --root {root.as_posix()} show o") == ["plain,other"]
     monkeypatch.chdir(tmp_path)
     assert completed(root, "bash", "journal show o") == []
     assert completed(root, "bash", "journal --root /dev/null show o") == []
