@@ -8,12 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.platforms import needs_owners, needs_signals
+from support.platforms import needs_owners
 
 TOP = Path(__file__).parent.parent
 COMMANDS = sorted(set(re.findall(r"python (tests/\S+\.py)", (TOP / "tests/README.md").read_text())))
-# What a command asks of the system before it reads its arguments.
-MARKS = {"tests/crash/storms.py": needs_signals, "tests/windows/run.py": needs_owners}
+MARKS = {"tests/windows/run.py": needs_owners}
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 from support.platforms import (
-    IS_WINDOWS,
     needs_fifos,
+    needs_links,
     needs_modes,
     needs_rlimits,
     needs_signals,
@@ -182,7 +182,7 @@ def test_a_command_that_fails_may_be_tried_again(script: str, code: str, message
     [
         ("./none", "127", "can't be started: No such file"),
         pytest.param("/", "126", "can't be started: Permission denied", marks=needs_modes),
-        ("a\0b", "127" if IS_WINDOWS else "126", "a\0b: "),
+        ("a\0b", "126", "a\0b: "),
     ],
 )
 def test_a_command_that_cannot_be_started_has_failed_for_good(
@@ -236,13 +236,23 @@ def test_an_attempt_of_the_same_number_writes_into_files_of_its_own(tmp_path: Pa
 
 
 def test_a_directory_for_results_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import sys; open(sys.argv[1], 'x')", str(tmp_path / "begun")]
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match=r"could not make .*file"):
-        run("true", results=tmp_path / "file")
+        run(*command, results=tmp_path / "file")
     (tmp_path / "7").write_text("")
     with pytest.raises(StorageError, match=r"could not write into .*7: it is a link or a file"):
-        run("touch", str(tmp_path / "begun"), results=tmp_path)
+        run(*command, results=tmp_path)
     (tmp_path / "7").unlink()
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "2").write_text("")
+    with pytest.raises(StorageError, match=r"could not write into .*7.2: it is a link or a file"):
+        run(*command, results=tmp_path)
+    assert not (tmp_path / "begun").exists()
+
+
+@needs_links
+def test_a_link_in_a_directory_for_results_is_named(tmp_path: Path) -> None:
     (tmp_path / "7").mkdir()
     (tmp_path / "7" / "2").symlink_to(tmp_path)
     with pytest.raises(StorageError, match=r"could not write into .*7/2: it is a link or a file"):

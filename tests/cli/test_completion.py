@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.platforms import needs_modes
 from support.terminal import Shell
 
 from journal import JobService
@@ -49,7 +50,7 @@ def fixture_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         service.create_job("Other", job_id="other")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("JOURNAL_ROOT", raising=False)
-    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
     return tmp_path
 
 
@@ -94,7 +95,8 @@ def test_a_shell_completes_jobs_files_directories_values_and_programs(
         ("journal run ", ["file,"]),
         ("journal run in.csv ", ["plain,--"]),
         ("journal run in.csv --on-changed re", ["plain,retry"]),
-        ("journal run in.csv -- labell", ["file,labell"]),  # it isn't executable
+        # It isn't executable.
+        pytest.param("journal run in.csv -- labell", ["file,labell"], marks=needs_modes),
         ("journal run in.csv -- ./lab", ["file,./lab"]),
         ("journal run in.csv -- sh --job ", ["file,"]),
         ("journal run in.csv --results o", ["dir,o"]),
@@ -115,7 +117,8 @@ def test_a_shell_is_told_what_can_stand_there_and_nothing_about_errors(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("HOME", str(work))
+    for home in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(home, str(work))
     monkeypatch.setenv("_JOURNAL_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", words)
     monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.platforms import needs_any_names, needs_shell
 
 from journal import InvalidValueError, JobRow, JobService
 from journal.cli.main import main
@@ -252,6 +253,8 @@ def filled_script(script: str) -> str:
 # --- a whole run
 
 
+@needs_any_names
+@needs_shell
 def test_files_that_find_prints_with_nul_are_rows_and_the_way_to_continue_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

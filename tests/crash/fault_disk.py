@@ -109,7 +109,7 @@ def _is_new_linux() -> bool:
 
 def _may_mount() -> bool:
     status = Path("/proc/self/status")
-    if not status.exists() or os.geteuid():
+    if not hasattr(os, "geteuid") or os.geteuid() or not status.exists():
         return False
     (mask,) = [line for line in status.read_text().splitlines() if line.startswith("CapEff:")]
     return bool(int(mask.split()[1], 16) >> 21 & 1)  # CAP_SYS_ADMIN

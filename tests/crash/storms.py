@@ -34,7 +34,6 @@ from journal import JobRow, JobService, RowStatus
 KINDS = ("threads", "asyncio", "fork", "spawn", "loky")
 ROWS = 60
 HANG_S = 60.0
-SIGNALS = (signal.SIGINT, signal.SIGUSR1)  # of which workers are kept from the first alone
 
 
 def note(row: JobRow) -> None:
@@ -103,7 +102,8 @@ def storm(directory: Path, kind: str, random_: random.Random) -> list[str]:
     child = start(directory, kind)
     for _ in range(random_.randint(1, 6)):
         time.sleep(random_.uniform(0, 0.25 if is_slow else 0.03))
-        number = random_.choice(SIGNALS)
+        # Of these two, workers are kept from the first alone.
+        number = random_.choice((signal.SIGINT, signal.SIGUSR1))
         if child.poll() is not None:
             break
         if number == signal.SIGINT and random_.random() < 0.5:

@@ -32,6 +32,7 @@ from crash.faults import (
 )
 from crash.scenarios import JOB, ended, nothing, some_rows, torn
 from support.effort import IS_LONG, sample
+from support.platforms import needs_devices, needs_flock
 
 import journal.index.hint
 import journal.store.journal
@@ -50,6 +51,9 @@ from journal import (
     StoreError,
 )
 from journal.verify import verify_job
+
+# The locks of jobs are looked at, and descriptors are counted in /dev/fd.
+pytestmark = [needs_flock, needs_devices]
 
 # Right answers once an earlier operation has been refused, and wrong ones before that.
 CONSEQUENCES = (

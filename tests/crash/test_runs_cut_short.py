@@ -22,7 +22,7 @@ from crash.scenarios import Acknowledge, Scenario
 from support.children import Child
 from support.effort import sample
 from support.memory import fast_directory
-from support.platforms import needs_directory_syncs, needs_signals
+from support.platforms import needs_directory_syncs
 
 import journal
 from journal import AttemptedRow, JobRow, JobService
@@ -67,7 +67,6 @@ def run_and_kill(root: Path, ledger: Path, policy: str, calls: int) -> int:
     return len(ledger.read_text().split())
 
 
-@needs_signals
 @pytest.mark.parametrize("policy", ["review", "retry"])
 @pytest.mark.parametrize("seed", range(3))
 def test_a_run_killed_again_and_again_calls_no_row_twice_but_those_in_flight_under_retry(

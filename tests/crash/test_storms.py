@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 from crash.storms import KINDS, storm
+from support.platforms import needs_signals
+
+pytestmark = needs_signals
 
 
 @pytest.mark.parametrize("kind", KINDS)

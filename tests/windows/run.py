@@ -24,10 +24,13 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from support.memory import fast_directory
 from support.paths import TOP
+
+from journal.version import VERSION
 
 # Each holds data.zip, a whole CPython for Windows. It is only unpacked.
 SDISTS = {
@@ -177,6 +180,9 @@ def main() -> int:
     try:
         tree = work / "tree"
         shutil.copytree(TOP, tree, ignore=NOT_COPIED)
+        installed = tree / "rowjournal.dist-info"  # as pip leaves it, for `journal --version`
+        installed.mkdir()
+        (installed / "METADATA").write_text(f"Name: rowjournal\nVersion: {VERSION}\n")
         windows.give(work)
         if not options.command:
             temporary = windows_path(work / "tmp")  # TMPDIR in the environment crashes wine
