@@ -66,8 +66,8 @@ def recent_rate(
 ) -> float | None:
     """Return the recent rate of rows that ended, per second; None if there are too few rows.
 
-    Only rows that ended after ``since`` count. The time up to ``now`` counts, so the rate falls
-    while a run hangs.
+    The rate is the number of rows that ended after ``since``, divided by the time from then to
+    ``now``. So the rate falls while a run hangs.
     """
     recent = times[bisect_left(times, since) :]
     if len(recent) > RECENT_ROWS:

@@ -130,7 +130,8 @@ def encode_value(value: Any, where: str) -> bytes:
 def read_back(value: Any, *, exact: bool = False) -> Any:
     """Return a JSON value as it is read back from the journal. A tuple becomes a list.
 
-    Numbers that aren't integers become :class:`Number` with ``exact``, and floats without it.
+    With ``exact``, each number that isn't an integer becomes a :class:`Number`. Without ``exact``,
+    it becomes a float.
     """
     return (decode_json_exact if exact else _decode_any)(encode_json(value))
 

@@ -1,7 +1,8 @@
 """Run the rows of a job through a handler.
 
-- ``open_job``: opens a job with its input (``input_match``, ``plan``) and runs it.
-- ``driver``: the loop of a run. During a run, only the thread of this loop writes to the job.
+- ``open_job``: opens a job with its input, and runs the job. ``input_match`` compares the input with
+  the job's rows, and ``plan`` decides which rows to run.
+- ``driver``: the loop of a run. In the process of the run, only this loop's thread writes to the job.
   ``held_job``: keeps the job's run lock during the run. ``row_queue``: chooses the next row and
   records outcomes. ``in_flight``: stores the attempts in progress, and ends attempts that take too
   long.
@@ -11,7 +12,7 @@
   attempts are retried, and when. ``pacing``: limits rate and cost, and ends a run early.
   ``signals``: counts each Ctrl-C, and decides what it does.
 - ``in_loop``: runs a job from a coroutine, with the driver in a thread.
-- ``workers``: run handlers in threads, coroutines or processes.
+- ``workers``: call handlers in threads, in coroutines or in processes.
 
 May import: ``service`` and the layers below it (see ``docs/architecture.md``).
 """

@@ -521,7 +521,7 @@ def failed(
 
 
 def held(code: str, message: str, *, after_s: float | None = None) -> Outcome:
-    """The outcome of an attempt that makes the whole run wait: see :class:`Hold`."""
+    """Make the outcome of an attempt that has asked the whole run to wait: see :class:`Hold`."""
     return Outcome(
         kind="held", error_code=_text(code), error_message=_text(message), after_s=after_s
     )

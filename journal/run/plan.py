@@ -158,7 +158,10 @@ def _retry_failed(service: JobService, job_id: str, where: Where | None) -> None
 
 
 def nothing_to_do(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -> str:
-    """The message that a start of an ended job does nothing: why, and how to continue."""
+    """The message for a start that does nothing, because the job has ended.
+
+    The message says how to continue.
+    """
     if job.status is JobStatus.CANCELLED:
         left = (
             f" with {counted(job.pending_count, 'row|rows')} pending" if job.pending_count else ""

@@ -161,11 +161,11 @@ class RowQueue:
         self._per_key.end(rows)
 
     def reason_to_stop(self) -> str | None:
-        """The reason why no row will start any more; None if rows may start.
+        """The reason why no row will start any more; None if rows may still start.
 
-        Call this when no row is in flight. There is a reason if all remaining rows wait for
-        attempts that were given up but still run. It is returned only after a wait as long as one
-        attempt may take, since these attempts may end.
+        Call this when no row is in flight. An attempt that the run has given up may still be
+        running. If all remaining rows wait for such attempts, the run gives these attempts some
+        more time: as much as one attempt may take. After this time, the method returns the reason.
         """
         if self._waiting or not self._at_end or not self._per_key.is_blocked:
             self._blocked_s = None
