@@ -287,9 +287,10 @@ def test_a_command_for_which_we_lack_the_means_has_not_begun(tmp_path: Path) -> 
     commands = Commands(Template(["touch", str(tmp_path / "begun")]), JOB)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for spare in range(8):  # one descriptor more each time: each thing to be opened is refused
-        first_free = os.dup(0)
-        os.close(first_free)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (first_free + spare, hard))
+        free = [os.dup(0) for _ in range(spare + 1)]  # the lowest, with gaps
+        for descriptor in free:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free[spare], hard))
         try:
             outcome = commands(row())
         except StorageError:
