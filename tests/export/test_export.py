@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.platforms import needs_links, needs_modes
+from support.platforms import needs_links, needs_modes, needs_rlimits, needs_signals
 
 from journal import Job, JobService
 from journal.cli.main import main
@@ -563,6 +563,7 @@ def check_whole(path: Path) -> None:
         assert len(gzip.decompress(path.read_bytes())) > 50 * MANY
 
 
+@needs_signals
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize(
     ("command", "name"), [("export many", "many.csv"), ("pack many -o", "many.tgz")]
@@ -788,7 +789,8 @@ def test_times_take_17_bytes_of_memory_a_row(tmp_path: Path) -> None:
             finally:
                 tracemalloc.stop()
 
-    assert peak_bytes(60_000) - peak_bytes(10_000) < 22 * 50_000
+    # Both journals are larger than the pieces in which they are read.
+    assert peak_bytes(70_000) - peak_bytes(20_000) < 22 * 50_000
 
 
 def test_memory_for_times_does_not_grow_with_the_gaps_of_numbers(tmp_path: Path) -> None:
@@ -820,6 +822,7 @@ def test_rows_numbered_far_apart_keep_their_times(tmp_path: Path) -> None:
     assert {r["row_number"]: datetime.fromisoformat(r["started_at"]) for r in rows} == begun
 
 
+@needs_rlimits
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     def peak_kib(rows: int) -> int:
         with JobService(tmp_path, sync="none") as service:
