@@ -10,12 +10,14 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from crash.fault_disk import NO_FAULT_DISK
 from hypothesis import Phase, settings
 from support.memory import directory_in_memory
+from support.paths import TESTS
 from support.platforms import (
     IS_WINDOWS,
     NOT_HERE,
@@ -57,7 +59,9 @@ def fixture_count(request: pytest.FixtureRequest) -> Callable[[str, int], None]:
     return count
 
 
-# What the tests run as the commands of users.
+# What the tests run as the commands of users. Here are batch files that do the same on Windows, of
+# programs that need no shell.
+_STAND_INS = TESTS / "support" / "programs"
 _TOOLS_OF_POSIX = {
     "bash",
     "cat",
@@ -78,24 +82,29 @@ _TOOLS_OF_POSIX = {
 def _tools_of_posix(monkeypatch: pytest.MonkeyPatch) -> None:
     """On Windows, skip a test as soon as a tool of POSIX is looked up, to be run, or started.
 
-    A test of a command that is refused before doesn't get so far.
+    A test of a command that is refused before doesn't get so far. For some tools, `journal run`
+    finds batch files.
     """
     which, start = shutil.which, subprocess.Popen.__init__
+    stand_ins = {path.stem for path in _STAND_INS.glob("*.cmd")}
+    directories = [str(_STAND_INS), str(Path(sys.executable).parent), os.environ["PATH"]]
+    monkeypatch.setenv("PATH", os.pathsep.join(directories))
 
     def look_up(name: str, *arguments: Any, **options: Any) -> str | None:
-        _skip_for([name])
+        _skip_for({name} - stand_ins)
         return which(name, *arguments, **options)
 
     def begin(self: Any, words: Any, *arguments: Any, **options: Any) -> None:
         if isinstance(words, list):  # of `journal run`, the command is after --
-            _skip_for([words[0], *(words[at + 1] for at in range(len(words)) if words[at] == "--")])
+            rows = {words[at + 1] for at in range(len(words)) if words[at] == "--"}
+            _skip_for({words[0], *(rows - stand_ins)})
         start(self, words, *arguments, **options)
 
     monkeypatch.setattr(shutil, "which", look_up)
     monkeypatch.setattr(subprocess.Popen, "__init__", begin)
 
 
-def _skip_for(programs: list[str]) -> None:
+def _skip_for(programs: set[str]) -> None:
     if not _TOOLS_OF_POSIX.isdisjoint(programs):
         skip_without(needs_shell)
 

@@ -18,6 +18,7 @@ from support.platforms import (
     needs_fifos,
     needs_links,
     needs_modes,
+    needs_open_files_moved,
     needs_rlimits,
     needs_signals,
     skip_without,
@@ -227,6 +228,7 @@ def test_what_commands_say_is_kept_for_each_attempt(tmp_path: Path) -> None:
     assert results.stat().st_mode & 0o77 == 0
 
 
+@needs_open_files_moved
 def test_an_attempt_of_the_same_number_writes_into_files_of_its_own(tmp_path: Path) -> None:
     assert run("echo", "out", results=tmp_path).result == "out"
     with (tmp_path / "7" / "2" / "stdout").open() as held:
@@ -260,6 +262,7 @@ def test_a_link_in_a_directory_for_results_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "begun").exists()
 
 
+@needs_links
 def test_a_link_that_takes_the_place_of_a_rows_directory_meanwhile_is_not_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from support.commands import journal
-from support.platforms import needs_shell, skip_without
 
 from journal import JobService
 
@@ -20,7 +19,6 @@ def fixture_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*options: str, command: str = "true") -> subprocess.CompletedProcess[str]:
-    skip_without(needs_shell)
     return journal("run", "rows.csv", "--job", "j", *options, "--", *shlex.split(command))
 
 

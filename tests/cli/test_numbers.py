@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from typing import Any
 import msgspec
 import pytest
 from support.commands import journal
-from support.platforms import needs_shell, skip_without
 
 from journal import InvalidValueError, JobService, open_job
 from journal.export import export_rows
@@ -42,7 +42,6 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*command: str, rows: str = "rows.jsonl", options: tuple[str, ...] = ()) -> str:
-    skip_without(needs_shell)
     done = journal("run", rows, "--job", "j", *options, "--", *command)
     assert done.returncode == 0, done.stderr
     return done.stderr
@@ -74,7 +73,7 @@ def test_numbers_reach_the_placeholders_of_a_command_as_they_are_written(work: P
 
 def test_numbers_that_a_command_prints_as_json_are_kept(work: Path) -> None:
     run(
-        "echo",
+        *(sys.executable, "-c", "import sys; print(sys.argv[1])"),
         '{{"result": {{"price": 1.10, "big": 123456789012345678.12}}}}',
         options=("--stdout", "json"),
     )

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import signal
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.platforms import IS_WINDOWS, needs_shell, needs_signals, skip_without
+from support.platforms import IS_WINDOWS, needs_signals
 
 from journal import JobRow, JobService
 from journal.cli.main import main
@@ -24,15 +25,32 @@ Capture = pytest.CaptureFixture[str]
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 ROW = JobRow("j:7", "j", 7, "", {}, NOW, NOW, attempts=1)
 TOO_LARGE = "4294967296" if IS_WINDOWS else "256"
+TIMEOUT_S = "5" if IS_WINDOWS else "0.3"  # more than Python needs to start
 STATUSES = Statuses(("75",), {"65": "skip", "70": "review", "69": "hold"})
+
+PYTHON = [sys.executable, "-S", "-c"]
+SAY = """
+import sys
+sys.stdout.write(sys.argv[1])
+sys.stderr.write(sys.argv[2])
+sys.exit(int(sys.argv[3]))
+"""
+# Begins each script of a run.
+NAMES = """
+import os, sys, time
+number, attempt = sys.argv[1], int(os.environ["JOURNAL_ATTEMPT"])
+"""
+END_WITH_STATUS = """
+print("out", number)
+print("err", number, file=sys.stderr)
+sys.exit(int(number) if attempt == 1 else 0)
+"""
 
 
 def said(printed: object, status: int = 0, errors: str = "") -> Outcome:
     """The outcome of a command that prints JSON, or text, and ends with a status."""
-    skip_without(needs_shell)
     text = printed if isinstance(printed, str) else json.dumps(printed)
-    script = 'printf %s "$1"; printf %s "$2" >&2; exit $3'
-    template = Template(["sh", "-c", script, "sh", "{text}", "{errors}", "{status}"])
+    template = Template([*PYTHON, SAY, "{text}", "{errors}", "{status}"])
     commands = Commands(template, Path("/jobs/j"), statuses=STATUSES)
     row = JobRow("j:7", "j", 7, "", {"text": text, "errors": errors, "status": status}, NOW, NOW)
     return CommandHandler(commands, stdout_json=True)(row)
@@ -76,13 +94,11 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(options: list[str], statuses: list[int], script: str = "") -> int:
+def run(options: list[str], statuses: list[int], script: str = END_WITH_STATUS) -> int:
     """Run a row for each status, whose command ends with it; the second attempt ends with 0."""
-    skip_without(needs_shell)
     Path("rows.txt").write_text("".join(f"{status}\n" for status in statuses))
-    script = script or 'echo "out $1"; echo "err $1" >&2; [ "$JOURNAL_ATTEMPT" = 2 ] || exit "$1"'
     options = ["rows.txt", "--job", "j", "--backoff", "0", *options]
-    return main(["run", *options, "--", "sh", "-c", script, "sh", "{}"])
+    return main(["run", *options, "--", *PYTHON, NAMES + script, "{}"])
 
 
 def rows() -> list[JobRow]:
@@ -123,7 +139,10 @@ def test_without_options_every_status_but_0_is_tried_again(work: Path) -> None:
 
 
 def test_a_row_whose_attempts_are_used_up_has_failed_with_its_status(work: Path) -> None:
-    assert run(["--max-attempts", "2", "--retry-on", "75"], [75, 7], script="exit $1") == 3
+    assert (
+        run(["--max-attempts", "2", "--retry-on", "75"], [75, 7], script="sys.exit(int(number))")
+        == 3
+    )
     assert [(row.status, row.error_code, row.attempts) for row in rows()] == [
         ("failed", "75", 2),
         ("failed", "7", 1),
@@ -132,8 +151,8 @@ def test_a_row_whose_attempts_are_used_up_has_failed_with_its_status(work: Path)
 
 @pytest.mark.parametrize(("named", "attempts"), [("75", 1), ("75,TimeoutError", 2)])
 def test_a_timeout_is_tried_again_if_it_is_named(work: Path, named: str, attempts: int) -> None:
-    script = '[ "$JOURNAL_ATTEMPT" = 2 ] || sleep 100'
-    options = ["--max-attempts", "2", "--timeout", "0.3", "--retry-on", named]
+    script = "time.sleep(100 if attempt == 1 else 0)"
+    options = ["--max-attempts", "2", "--timeout", TIMEOUT_S, "--retry-on", named]
     run(options, [1], script)
     (row,) = rows()
     assert (row.attempts, row.error_code) == (attempts, "TimeoutError" if attempts == 1 else None)
@@ -361,12 +380,18 @@ def test_a_status_or_a_printed_outcome_holds_the_run_and_gives_the_attempt_back(
     work: Path, capsys: Capture
 ) -> None:
     script = """
-    echo "$1" >> calls
-    case $1.$(grep -c "$1" calls) in
-        1.1) echo down >&2; exit 69;;
-        2.1) echo '{"outcome": "hold", "after_s": 0.01, "code": "Busy", "cost_cents": 2}';;
-        *) echo '{"outcome": "completed", "result": "done"}';;
-    esac"""
+with open("calls", "a+") as calls:
+    calls.write(number + "\\n")
+    calls.seek(0)
+    is_first = calls.read().split().count(number) == 1
+if number == "1" and is_first:
+    print("down", file=sys.stderr)
+    sys.exit(69)
+elif number == "2" and is_first:
+    print('{"outcome": "hold", "after_s": 0.01, "code": "Busy", "cost_cents": 2}')
+else:
+    print('{"outcome": "completed", "result": "done"}')
+"""
     assert run(["--stdout", "json", "--hold-on", "69"], [1, 2, 3], script) == 0
     # More attempts than --max-attempts allows to those that fail.
     assert [(row.status, row.result) for row in rows()] == [("completed", "done")] * 3
@@ -380,13 +405,15 @@ def test_a_status_or_a_printed_outcome_holds_the_run_and_gives_the_attempt_back(
 
 def test_a_run_does_what_its_commands_print(work: Path) -> None:
     script = """
-    case $1.$JOURNAL_ATTEMPT in
-        1.1) echo '{"outcome": "retry", "after_s": 0, "cost_cents": 2}';;
-        1.*) echo '{"outcome": "completed", "result": "late", "cost_cents": 3}';;
-        2.*) echo '{"outcome": "skip", "reason": "known"}'; exit 75;;
-        3.*) echo '{"outcome": "fail", "code": "Bad"}';;
-        4.*) echo '{"outcome": "fail", "code": "75"}';;
-    esac"""
+print({
+    "1": ['{"outcome": "retry", "after_s": 0, "cost_cents": 2}',
+          '{"outcome": "completed", "result": "late", "cost_cents": 3}'][attempt - 1],
+    "2": '{"outcome": "skip", "reason": "known"}',
+    "3": '{"outcome": "fail", "code": "Bad"}',
+    "4": '{"outcome": "fail", "code": "75"}',
+}[number])
+sys.exit(75 if number == "2" else 0)
+"""
     options = ["--stdout", "json", "--max-attempts", "2", "--retry-on", "75"]
     assert run(options, [1, 2, 3, 4], script) == 3
     assert [(str(row.status), row.attempts, row.error_code) for row in rows()] == [

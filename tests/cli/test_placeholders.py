@@ -283,6 +283,7 @@ def test_files_that_find_prints_with_nul_are_rows_and_the_way_to_continue_says_s
 # --- a command line that was given as one word
 
 
+@needs_shell
 @pytest.mark.parametrize(
     ("line", "advised", "printed"),
     [

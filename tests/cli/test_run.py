@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from support.commands import journal, journal_process
 from support.platforms import needs_fifos, skip_without
 
 from journal import JobService, RowStatus, open_job
+from journal.fs.shell import quote
 
 JOURNAL = [sys.executable, "-m", "journal"]
 # Announces its row in a file of its own, then waits until the gate is opened: no clock involved.
@@ -147,7 +149,7 @@ def test_a_cancelled_job_says_so_in_the_words_of_a_command_line(work: Path) -> N
     run = ("run", "rows.csv", "--job", "j")
     journal(*run, "--limit", "1", "--", "true")
     journal("cancel", "j")
-    reopen = f"--root {work}/jobs reopen j`"
+    reopen = f"--root {work / 'jobs'} reopen j`"
     idle = journal(*run, "--retry-failed", "--", "true")
     assert idle.returncode == 4
     assert "j: cancelled with 4 rows pending, so nothing is run: first `" in idle.stderr
@@ -626,7 +628,7 @@ def test_a_run_of_a_job_that_another_run_is_making_leaves_it_alone(work: Path) -
     ):
         while not list(Path("jobs").glob(".staging/j.*")):
             assert late.poll() is None
-            os.sched_yield()
+            time.sleep(0)
         assert journal("run", "rows.csv", "--job", "j", "--", "true").returncode == 0
         before = Path("jobs/j/journal.jsonl").read_bytes()
         assert slow.stdin is not None
@@ -644,7 +646,7 @@ def test_a_run_of_a_job_that_another_run_is_making_leaves_it_alone(work: Path) -
 def test_a_dry_run_of_a_new_job_says_what_would_run_and_writes_nothing(work: Path) -> None:
     done = journal("run", "rows.csv", "--job", "j", "--dry-run", "--", "touch", "{order} {#}")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0] == "1\tnew\ttouch 'A-1 1'"
+    assert done.stdout.splitlines()[0] == f"1\tnew\ttouch {quote('A-1 1')}"
     assert "5 commands would run; nothing was run or written" in done.stderr
     assert sorted(path.name for path in work.iterdir()) == ["rows.csv"]
 
@@ -716,10 +718,12 @@ def test_another_command_than_that_of_the_last_run_is_named_if_nothing_is_to_be_
     other = "j: the command is not that of the last run, which was: "
     for options in ((), ("-q",), ("--dry-run",)):
         done = journal(*run, *options, "--", "echo", "{zip}")
-        shown = "echo '{order}'" if options == () else "echo '{zip}'"
+        shown = f"echo {quote('{order}' if options == () else '{zip}')}"
         assert (f"{other}{shown}" in done.stderr) == (options == ()), done.stderr
     done = journal(*run, "--", "echo", "{order}")
-    assert done.stderr.startswith(f"{other}echo '{{zip}}'; rows that are done are not run again\n")
+    assert done.stderr.startswith(
+        f"{other}echo {quote('{zip}')}; rows that are done are not run again\n"
+    )
     assert "nothing to do" in done.stderr
 
 
@@ -869,7 +873,7 @@ def test_what_is_typed_to_go_on_puts_no_row_back_once_more(work: Path) -> None:
         job = service.get_job("j")
     assert job is not None
     assert job.resume_command is not None
-    assert "--halt soon,fail=2" in job.resume_command
+    assert f"--halt {quote('soon,fail=2')}" in job.resume_command
     assert "--retry-failed" not in job.resume_command
 
 

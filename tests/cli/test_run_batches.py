@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.platforms import needs_shell, skip_without
 
 from journal import JobRow, JobService
 from journal.cli.main import main
@@ -24,7 +23,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*words: str) -> int:
-    skip_without(needs_shell)
     return int(main(["run", "orders.csv", "--job", "j", "--key", "order", "--quiet", *words]))
 
 

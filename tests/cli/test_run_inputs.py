@@ -1,7 +1,6 @@
 """`journal run` with inputs of many formats: what is printed to paste works, and what isn't read."""
 
 import json
-import shlex
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from journal import JobService
 from journal.cli.main import main
 from journal.fs.names import INPUT_MARK_NAME
+from journal.fs.shell import split
 from journal.inputs import known
 
 Capture = pytest.CaptureFixture[str]
@@ -29,7 +29,7 @@ def run(*words: str) -> int:
 
 def continue_by(said: str) -> list[str]:
     (line,) = (line for line in said.splitlines() if line.startswith("to continue: "))
-    words = shlex.split(line.removeprefix("to continue: "))
+    words = split(line.removeprefix("to continue: "))
     return words[words.index("--root") :]
 
 

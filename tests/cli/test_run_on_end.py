@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.platforms import needs_fifos, needs_shell, skip_without
+from support.platforms import needs_fifos, needs_shell, needs_signals, skip_without
 
 import journal.cli.run.on_end
 from journal import JobService
 from journal.cli.main import main
 from journal.cli.run.on_end import parse_command, run_on_end
+from journal.fs.shell import join
 from journal.run.held_job import RunReport
 
 Capture = pytest.CaptureFixture[str]
@@ -26,7 +27,8 @@ Capture = pytest.CaptureFixture[str]
 KEEP = (
     "import os, sys; open('ended', 'w').write(os.environ['JOURNAL_JOB'] + '\\n' + sys.stdin.read())"
 )
-ON_END = shlex.join([sys.executable, "-c", KEEP])
+ON_END = join([sys.executable, "-c", KEEP])
+REFUSE = join([sys.executable, "-c", "import sys; print('no mail', file=sys.stderr); sys.exit(7)"])
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +39,6 @@ def fixture_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*options: str, command: str = "true", on_end: str = ON_END) -> int:
-    skip_without(needs_shell)
     words = ["run", "rows.txt", "--lines", "--job", "j", "-q", "--on-end", on_end]
     return main([*words, *options, "--", *shlex.split(command)])
 
@@ -70,8 +71,12 @@ def test_the_command_gets_the_summary_of_each_run_that_ends(
 @pytest.mark.parametrize(
     ("on_end", "message"),
     [
-        ("sh -c 'echo no mail >&2; exit 7'", "j: the command of --on-end failed: exit status 7\n"),
-        ("sh -c 'kill -9 $$'", "j: the command of --on-end failed: SIGKILL\n"),
+        (REFUSE, "j: the command of --on-end failed: exit status 7\n"),
+        pytest.param(
+            "sh -c 'kill -9 $$'",
+            "j: the command of --on-end failed: SIGKILL\n",
+            marks=needs_signals,
+        ),
     ],
 )
 def test_a_command_that_fails_is_a_warning(on_end: str, message: str, capfd: Capture) -> None:
@@ -82,7 +87,7 @@ def test_a_command_that_fails_is_a_warning(on_end: str, message: str, capfd: Cap
 @pytest.mark.parametrize(
     ("on_end", "message"),
     [
-        ("./notify 'me", "can't be split into words: No closing quotation"),
+        ('./notify "me', "can't be split into words: No closing quotation"),
         (" ", "must be a command"),
         ("no-such-program --to me", "there is no such program"),
         ("cat > end.json", "has '>' outside of quotes, but no shell is involved"),

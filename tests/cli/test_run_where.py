@@ -6,10 +6,10 @@ import shlex
 from pathlib import Path
 
 import pytest
-from support.platforms import needs_shell, skip_without
 
 from journal import JobService
 from journal.cli.main import main
+from journal.fs.shell import quote
 from journal.run.pacing.condition import command_for_rest
 
 Capture = pytest.CaptureFixture[str]
@@ -23,7 +23,6 @@ def fixture_orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*options: str, command: str = "echo {order}") -> int:
-    skip_without(needs_shell)
     return main(["run", "orders.csv", "--job", "j", *options, "--", *shlex.split(command)])
 
 
@@ -38,7 +37,7 @@ def test_conditions_choose_the_rows_of_a_run_and_all_must_hold(capsys: Capture) 
     said = capsys.readouterr().err
     assert "j: 2 rows stay open, because of `--where`: pausing\n" in said
     again = next(line for line in said.splitlines() if line.startswith("to continue: "))
-    assert again.endswith("run orders.csv --job j -- echo '{order}'")
+    assert again.endswith(f"run orders.csv --job j -- echo {quote('{order}')}")
     assert run() == 0
 
 
@@ -87,7 +86,7 @@ def test_all_that_continues_a_job_leaves_out_the_condition_that_no_row_left_meet
     capsys: Capture,
 ) -> None:
     assert run("--where", "order=A", command="echo {order} --where x") == 4
-    rest = "run orders.csv --job j -- echo '{order}' --where x\n"
+    rest = f"run orders.csv --job j -- echo {quote('{order}')} --where x\n"
     for words in (["show", "j"], ["resume", "j"]):
         main(words)
         captured = capsys.readouterr()
@@ -98,8 +97,8 @@ def test_the_condition_stays_while_rows_that_meet_it_are_left(capsys: Capture) -
     assert run("--where", "zip~941", "--limit", "1") == 4
     main(["show", "j"])
     captured = capsys.readouterr()
-    assert "--where 'zip~941'" in captured.err
-    assert "--where 'zip~941'" in captured.out
+    assert f"--where {quote('zip~941')}" in captured.err
+    assert f"--where {quote('zip~941')}" in captured.out
 
 
 def test_quoted_words_of_a_command_keep_their_text() -> None:
@@ -202,7 +201,7 @@ def test_a_hidden_value_is_no_example_of_text_without_a_number(capsys: Capture) 
             ["rows", "--where", "status=failed"],
             "'status' is the journal's own: write --status failed",
         ),
-        (["rows", "--where", "error_code=E 1"], "write --error-code 'E 1'"),
+        (["rows", "--where", "error_code=E 1"], f"write --error-code {quote('E 1')}"),
         (["rows", "--where", "version!=v1"], "'version' is the journal's own: write --version\n"),
         (["redo", "--where", "row_number=2"], "'row_number' is the journal's own: write --row 2"),
         (["rows", "--where", "rate>4"], "'rate' is a member of the result: write result.rate"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +118,10 @@ def test_what_looks_like_a_seal_again_and_again_within_a_line_takes_no_memory(
     tmp_path: Path,
 ) -> None:
     line = b',"crc":"00000000"}x{' * 30_000
-    path = place_journal(tmp_path, JOB, GOOD + line + b',"crc":"00000000"}\n')
-    assert peak_bytes(lambda: look(tmp_path)) < 5 * len(line)
+    for root in (tmp_path / "first", tmp_path / "second"):  # the first look imports modules
+        path = place_journal(root, JOB, GOOD + line + b',"crc":"00000000"}\n')
+        peak = peak_bytes(partial(look, root))
+    assert peak < 5 * len(line)
     (finding,) = verify_job(path.parent).findings
     assert (finding.line, finding.offset) == (3, len(GOOD))
 

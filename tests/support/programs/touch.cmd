@@ -1,0 +1,1 @@
+@python "%~dp0stand_ins.py" touch %*
