@@ -170,8 +170,8 @@ def command_line(ctx: click.Context, service: JobService) -> Callable[..., str]:
 def duration_s(job: Job, state: str, now: datetime) -> float | None:
     """How many seconds the passes of a job took, or have taken so far.
 
-    A pass lasts from the job's creation or reopening to its end. A pass that hasn't ended counts up
-    to ``now`` while the job runs. Otherwise it counts up to the job's last record.
+    The time of a pass begins with its first run, and lasts until the job ends. A pass that hasn't
+    ended counts up to ``now`` while the job runs. Otherwise it counts up to the job's last record.
     """
     if job.started_at is None:
         return None

@@ -78,8 +78,8 @@ def export_command(
 
     The columns of the data come first. The columns of the journal follow: job_id, row_number,
     status, attempts, error_code, error_message, result, created_at, started_at, processed_at,
-    duration_s and idempotency_key. Further columns are written with --all-columns, or if a row has
-    a value in one of them: earlier_attempts (attempts that limits don't count), version, unknown
+    duration_s and idempotency_key. Each of these further columns is written if a row has a value in
+    it, or with --all-columns: earlier_attempts (attempts that limits don't count), version, unknown
     (true if a failed row may have taken effect), reason, tracking_number, label_path, cost_cents
     and usage. If the data has a column with one of these names, the journal's column is called
     journal_NAME.

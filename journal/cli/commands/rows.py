@@ -96,8 +96,8 @@ def _named_field(name: str) -> Field:
     "reopening begins the next one.",
 )
 @columns_option(
-    "Show these fields of the rows, or columns of the data. data.status means the column status of "
-    "the data. result.price means the member price of the result."
+    "Show these fields of the rows, and these columns of the data. data.status means the column "
+    "status of the data. result.price means the member price of the result."
 )
 @redact_option
 @limit_option("Only the first N rows.  [default: all]")

@@ -63,10 +63,10 @@ from journal.store.policies import TIMED_OUT
 def run_command(ctx: click.Context, /, **_: Any) -> int:
     """Run COMMAND once for each row of ROWS, and record the outcomes in a job.
 
-    ROWS is a file in CSV, TSV, JSON, Parquet, Arrow or Excel, lines of text, or a query such as
-    'sqlite:FILE?SELECT ...'. If ROWS is -, standard input is read. See `journal help inputs`. The
-    first run makes the job. Later runs continue the job: new rows are added, and completed rows are
-    never run again.
+    ROWS is a file in CSV, TSV, JSON, Parquet, Arrow or Excel, lines of text, or a query of a SQLite
+    database: 'sqlite:FILE?SELECT ...'. If ROWS is -, standard input is read. See `journal help
+    inputs`. The first run makes the job. Later runs continue the job: new rows are added, and
+    completed rows are never run again.
 
     COMMAND may contain placeholders. {column} is the row's value in that column. {#} is the row's
     number and {id} is the row's id, unless a column is called # or id. If a value is a path,

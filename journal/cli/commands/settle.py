@@ -316,7 +316,7 @@ _WAYS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
 @click.option(
     "--step",
     metavar="NAME",
-    help="Settle only this step of the rows, which must be in doubt. Give --result or --not-done.",
+    help="Settle only this step of the rows. The step must be in doubt. Give --result or --not-done.",
 )
 @click.option("--not-done", is_flag=True, help="With --step: the step took no effect.")
 @click.pass_context

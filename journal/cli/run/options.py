@@ -230,10 +230,9 @@ _OPTIONS = (
         help="When to stop early. first: stop if the first 10 rows all fail with the same code. "
         "soon,fail=5: as first, and also stop after 5 failed rows; wait for the commands in flight. "
         "now,fail=20%,min=50: as first, and also stop if 20% of at least 50 rows have failed; end the "
-        "commands in flight. soon,fail=10 in a row: stop if the last 10 rows have failed. "
-        "soon,fail=20% of 100: stop if 20 of the last 100 rows have failed. soon,success=1: as first, and "
-        "also stop after the first completed row. "
-        "never: run all rows.",
+        "commands in flight. soon,fail=10 in a row: as first, and also stop if the last 10 rows have "
+        "failed. soon,fail=20% of 100: as first, and also stop if 20 of the last 100 rows have failed. "
+        "soon,success=1: as first, and also stop after the first completed row. never: run all rows.",
     ),
     click.option(
         "--limit-per",
@@ -294,8 +293,8 @@ _OPTIONS = (
         callback=_checked(parse_command),
         help="Run this command when the run has ended, for whatever reason. The command gets the summary "
         "as JSON on its standard input. Give the command as one argument, such as './notify --to me'. "
-        "No shell runs it. After 60 seconds, the command is ended. If the command fails, the run prints a "
-        "warning.",
+        "It is split into words as by a shell, but no shell runs it. After 60 seconds, the command is "
+        "ended. If the command fails, the run prints a warning.",
     ),
     click.option(
         "--dry-run",
