@@ -465,9 +465,10 @@ class StepInDoubtError(JournalError):
 class StepRepeatedError(JournalError):
     """Two attempts have done the same step. One result counts, and the log has the other one.
 
-    The run gave up the first attempt, and the result of that attempt came late. Attributes:
-    ``row_id``, ``step`` (the step's name), ``attempt`` (the attempt whose result counts),
-    ``repeated_by`` (the attempt whose result is in the log).
+    For example, the first attempt was given up, and its result came after the result of the second
+    attempt. Or another copy of the job has also done the step. Attributes: ``row_id``, ``step``
+    (the step's name), ``attempt`` (the attempt whose result counts), ``repeated_by`` (the attempt
+    whose result is in the log).
     """
 
     __match_args__ = ("row_id", "step", "attempt", "repeated_by")

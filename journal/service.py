@@ -1345,8 +1345,9 @@ class JobService:
         """Make a commit that may change the job's status.
 
         ``taken`` knows whether the caller has taken the run lock for this commit. If so, and if
-        nothing was written, the lock is released at the end of the commit. It is also released if
-        the job is no longer running.
+        nothing was written, the lock is released at the end of the commit, or given back to the
+        store from which it was taken over. If the commit has ended the run, the run lock of this
+        store is released, unless it is kept: see :meth:`RunHolds.leave`.
         """
 
         def settle(written: bool) -> None:

@@ -29,7 +29,10 @@ _KINDS = {BOOL: "bool", INT: "int", FLOAT: "float", TEXT: "text", JSON: "json", 
 
 
 def arrow_table(rows: RowSequence, history: History, options: Options, purpose: str) -> Any:
-    """Make a ``pyarrow.Table`` of the rows. ``history`` must end where the rows were read."""
+    """Make a ``pyarrow.Table`` of the rows.
+
+    ``history`` must end at the last commit that ``rows`` contains.
+    """
     pa = load_pyarrow(purpose)
     parts = Parts(pa)
     if rows.is_in_batch:  # the rows of the open batch aren't in the file yet

@@ -20,7 +20,7 @@ _TIMES = ("started_at", "duration_s")
 
 
 def dicts_of(rows: RowSequence, history: History, options: Options) -> list[dict[str, Any]]:
-    """Make dicts of the rows. ``history`` must end where the rows were read."""
+    """Make dicts of the rows. ``history`` must end at the last commit that ``rows`` contains."""
     side: Side[list[Any]] = read_row_by_row(rows, history, options, list)
     chosen = resolve(options, side)
     found: list[dict[str, Any]] = []

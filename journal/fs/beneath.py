@@ -90,7 +90,7 @@ class Below:
     def give_name(self, name: str, other: str) -> None:
         """Give a file a second name in its directory, by a hard link.
 
-        If the file system has no hard links, the file is renamed instead.
+        If the file system allows only one name for the file, the file is renamed instead.
         """
         with self._parent(name) as directory:
             old, new = _last(name), _last(other)

@@ -159,7 +159,9 @@ def save_copy(source: JournalFile, offset: int, end: int, target: Path, *, sync:
 
 
 def keep_copy(source: JournalFile, end: int, target: Path) -> None:
-    """Copy the first ``end`` bytes of ``source`` to ``target``, and sync the copy.
+    """Copy the first ``end`` bytes of ``source`` to ``target``.
+
+    On return, the copy and its name survive a power cut.
 
     An existing file ``target`` of that length counts as the copy. The caller must hold a lock, so
     that no other process makes the copy at the same time.
@@ -187,7 +189,7 @@ def _is_regular_of(path: Path, size: int) -> bool:
 
 
 def sync_file(path: Path) -> None:
-    """Sync the content of a regular file, so that it survives a power cut.
+    """Sync a regular file. On return, its content and its name survive a power cut.
 
     Another process may have written the file. Raises StorageError.
     """

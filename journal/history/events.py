@@ -111,7 +111,7 @@ class Choice(NamedTuple):
         return place > 0 and number in self.rows[place - 1]
 
     def places(self, lines: list[bytes]) -> Iterable[int]:
-        """Return the places of all lines, or fewer if they are enough."""
+        """Return the places of the lines that may contain a selected event, in order."""
         if self.rows is not None and self.rows[-1].stop - self.rows[0].start == 1:
             return not_about_other_rows(lines, self.rows[0].start)
         return range(len(lines))

@@ -205,7 +205,7 @@ class JobStatistics:
 
     @property
     def attempts_per_s(self) -> float | None:
-        """The number of attempts per second that ended, between the first end and the last end.
+        """How many attempts ended per second on average, from the first end to the last end.
 
         ``None`` for fewer than 2 attempts.
         """

@@ -473,7 +473,7 @@ def is_worth_writing(end: int, hint_end: int) -> bool:
 
 
 def is_due_after_replay(replayed_bytes: int) -> bool:
-    """Return whether so much was replayed on opening that a hint should be written at once."""
+    """Return whether so many bytes were replayed that a hint should be written at once."""
     return replayed_bytes >= MIN_BYTES
 
 

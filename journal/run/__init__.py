@@ -1,11 +1,11 @@
 """Run the rows of a job through a handler.
 
-- ``open_job``: opens a job with its input, and runs the job. ``input_match`` compares the input with
-  the job's rows, and ``plan`` decides which rows to run.
-- ``driver``: the loop of a run. In the process of the run, only this loop's thread writes to the job.
-  ``held_job``: keeps the job's run lock during the run. ``row_queue``: chooses the next row and
-  records outcomes. ``in_flight``: stores the attempts in progress, and ends attempts that take too
-  long.
+- ``open_job``: opens a job with its input, and runs the job. ``input_match`` compares the input
+  with the job's rows, and ``plan`` decides which rows to run.
+- ``driver``: the loop of a run. Of the run's threads, only the thread of this loop writes to the
+  job. There is one exception: workers record steps. ``held_job``: keeps the job's run lock during
+  the run. ``row_queue``: chooses the next row and records outcomes. ``in_flight``: stores the
+  attempts in progress, and ends attempts that take too long.
 - ``attempts``: yields the rows one by one, for callers that have a loop of their own.
 - ``outcome``: turns the return value or exception of a handler into an outcome, with a traceback.
   ``evidence``: stores the messages that a handler logs about its row. ``retries``: decides which

@@ -1,10 +1,10 @@
 """The loop of a run, in which workers process the open rows of a job.
 
-Only one thread, the driver, writes the journal. Each turn of its loop makes one commit with the
-outcomes that workers have returned and the starts of the next rows. The next rows are dispatched
-after the commit is on the disk. So if an attempt may have begun, the status of its row is
-processing. If the driver dies, the next run settles these rows as its argument ``on_interrupted``
-says.
+Of the run's threads, only one, the driver, writes the journal. There is one exception: workers
+record steps. Each turn of the driver's loop makes one commit with the outcomes that workers have
+returned and the starts of the next rows. The next rows are dispatched after the commit is on the
+disk. So if an attempt may have begun, the status of its row is processing. If the driver dies, the
+next run settles these rows as its argument ``on_interrupted`` says.
 """
 
 from __future__ import annotations

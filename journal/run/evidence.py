@@ -142,8 +142,8 @@ class RowLogHandler(logging.Handler):
 
     To store messages below WARNING, lower the level of the root logger:
     ``logging.getLogger().setLevel("INFO")``. ``logging`` prints warnings to standard error by
-    itself, but only as long as it has no handler. To print them as before, also call
-    ``logging.basicConfig()``.
+    itself, but only as long as it has no handler. To print them nevertheless, call
+    ``logging.basicConfig()`` before you add a RowLogHandler. After that, the call does nothing.
     """
 
     of_rows = True  # shows nothing to a person

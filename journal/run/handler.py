@@ -240,10 +240,11 @@ class AttemptedRow:
         - If the function raises an ``Exception`` other than NeedsReview, the step has failed, and
           the exception is raised again. A later attempt may call the function again. So raise such
           an exception only if nothing has happened.
-        - If the process dies, or the function raises NeedsReview or a ``BaseException`` such as
-          KeyboardInterrupt or CancelledError, the step is in doubt: nobody knows whether it took
-          effect. In a later attempt, this step raises :class:`NeedsReview`. `journal resolve
-          --step` records what happened to the step.
+        - If the process dies, or the function raises NeedsReview, the step is in doubt: nobody
+          knows whether it took effect. The same is true for a ``BaseException`` that is no
+          ``Exception``, such as KeyboardInterrupt or asyncio.CancelledError. In a later attempt,
+          this step raises :class:`NeedsReview`. `journal resolve --step` records what happened to
+          the step.
         - ``idempotent=True``: the function may be called again when nobody knows whether it took
           effect. The start of the step isn't recorded, which saves half the time.
         - If ``function`` is a coroutine function, the call returns an awaitable:

@@ -276,7 +276,7 @@ def with_fields(outcome: Outcome, given: dict[str, Any]) -> Outcome:
 
     If a field can't be recorded, the row needs a review. The message of the review names the field.
     A text field or a result then gets the repr of its value, so that redacting the field hides the
-    value. If the field must be a number, the message shows the value instead.
+    value. If the field is the cost or the usage, the message shows the value instead.
     """
     fields: dict[str, Any] = {}
     problems: list[str] = []

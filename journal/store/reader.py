@@ -123,7 +123,7 @@ class Reader:
 
         The size alone doesn't show this: somebody may have overwritten the file with a diverged
         copy of the same length. The seal (the CRC-32 at the end of the last commit) shows this,
-        since it covers all bytes before it.
+        since each seal covers all bytes before it.
         """
         return size == self._end and not self._stale and self._has_our_seal(file)
 

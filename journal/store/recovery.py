@@ -220,9 +220,9 @@ class Recovery(Reader):
     def replace_file(self, new: JournalFile) -> None:
         """Replace the journal with a file from :meth:`write_beside`, and use the new file.
 
-        On return, the new file survives a power cut. The lock of the old file is released, and the
-        caller holds the lock of the new file. If this method raises after the rename, a power cut
-        may bring back the old file.
+        On return, the new file survives a power cut if this journal syncs. The lock of the old file
+        is released, and the caller holds the lock of the new file. If this method raises after the
+        rename, a power cut may bring back the old file.
         """
         mark, old = self._mark, self.file
         try:

@@ -174,7 +174,7 @@ class RunHolds:
     def leave(self, job_id: str) -> None:
         """Release the lock after the job has stopped running.
 
-        A lock that a run uses isn't released.
+        A lock that is kept isn't released: see :class:`_Hold`.
         """
         hold = self._mine(job_id)
         if hold is not None and hold.is_kept:
@@ -183,9 +183,10 @@ class RunHolds:
             self.release(job_id)
 
     def release_if_over(self, journal: Journal) -> None:
-        """Release a lock that no run uses, if another process has ended the job.
+        """Release the lock if the job has ended and no row is in flight.
 
-        The caller must hold the journal's mutex.
+        Another process may have ended the job. A lock that is kept isn't released: see
+        :class:`_Hold`. The caller must hold the journal's mutex.
         """
         hold = self._mine(journal.job_id)
         if hold is not None and not hold.is_kept and not journal.in_commit and is_over(journal):

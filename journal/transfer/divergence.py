@@ -233,8 +233,8 @@ class RowChanges:
         - a change of status without ``is_work`` and ``is_doubt`` (see :class:`Change`), if both
           copies have a later change of the row's status.
         - a change of data, if both copies have a later change of the row's data.
-        - a change that shows that a step was not done, if both copies have a later change of the
-          step.
+        - a failure of a step, or a start of a step that failed later, if both copies have a later
+          change of the step.
         """
         known = {change.id for change in (*other._of.get(row, ()), *shared._of.get(row, ()))}
         changes, unknown = self._of.get(row, []), list[Change]()

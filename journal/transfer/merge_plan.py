@@ -42,8 +42,9 @@ Rules about steps (for details, see ``merge_steps.py``):
 Rules about data and added rows:
 
 - Both copies changed the row's data, or one changed the data and the other worked on the row: the
-  row keeps the data from here, and needs a review. The data from there is logged. If the row is
-  completed here, the job's error names the row instead. Equal data is no change.
+  row keeps the data from here, and the data from there is logged. The row needs a review. But if
+  the row is completed here, it needs no review, and the job's error names it. Equal data is no
+  change.
 - Both copies added a row with the same idempotency key: this is one row, with the number from here.
   If the data differs, the previous rule applies.
 - Only the other copy added the row: the row is added here. If its number is in use here, the row

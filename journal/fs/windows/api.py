@@ -1,4 +1,4 @@
-"""The functions of the Windows API that the package uses, with their structures and errors.
+"""The functions of the Windows API that ``journal.fs`` uses, with their structures and errors.
 
 The comments name the pages of Microsoft's documentation that describe the behaviour.
 """
