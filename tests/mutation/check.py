@@ -72,12 +72,12 @@ def killer_of(patch: Patch) -> str | None:
             else:
                 shutil.copy(source, copy / part)
         module = copy / "journal" / f"{patch.module}.py"
-        text = module.read_text()
+        text = module.read_text(encoding="utf-8")
         if text.count(patch.old) != 1:
             sys.exit(
                 f"{patch.name}: its text stands {text.count(patch.old)} times in {module.name}"
             )
-        module.write_text(text.replace(patch.old, patch.new))
+        module.write_text(text.replace(patch.old, patch.new), encoding="utf-8")
         return first_failure(copy, patch.tests.split()) or first_failure(
             copy, ["tests", "--ignore=tests/mutation"]
         )

@@ -14,7 +14,7 @@ PACKAGE = Path(journal.__file__).parent
 
 @pytest.mark.parametrize("module", sorted({patch.module for patch in PATCHES}))
 def test_the_patches_of_a_module_still_apply(module: str) -> None:
-    text = (PACKAGE / f"{module}.py").read_text()
+    text = (PACKAGE / f"{module}.py").read_text(encoding="utf-8")
     patches = [patch for patch in PATCHES if patch.module == module]
     assert {
         patch.name: text.count(patch.old) for patch in patches if text.count(patch.old) != 1
