@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.commands import PYTHON
+from support.paths import TESTS
 from support.platforms import (
     needs_fifos,
     needs_links,
@@ -165,15 +167,20 @@ def test_of_a_flood_the_first_mebibyte_is_kept() -> None:
 @pytest.mark.parametrize(
     ("script", "code", "message"),
     [
-        ("echo out; echo err >&2; exit 7", "7", "err"),
-        ("printf 'first\\r\\nsecond\\r\\n' >&2; exit 7", "7", "first\nsecond"),  # as on Windows
-        ("exit 3", "3", "exit status 3"),
-        ("kill -9 $$", "SIGKILL", "killed by SIGKILL"),
-        ("head -c 5000 /dev/zero | tr '\\0' x >&2; echo end >&2; false", "1", "x" * 4092 + "end"),
+        ("print('out'); write(b'err\\n'); sys.exit(7)", "7", "err"),
+        ("write(b'first\\r\\nsecond\\r\\n'); sys.exit(7)", "7", "first\nsecond"),  # as on Windows
+        ("sys.exit(3)", "3", "exit status 3"),
+        pytest.param(
+            "import os; os.kill(os.getpid(), 9)",
+            "SIGKILL",
+            "killed by SIGKILL",
+            marks=needs_signals,
+        ),
+        ("write(b'x' * 5000 + b'end\\n'); sys.exit(1)", "1", "x" * 4092 + "end"),
     ],
 )
 def test_a_command_that_fails_may_be_tried_again(script: str, code: str, message: str) -> None:
-    outcome = run("sh", "-c", script)
+    outcome = run(*PYTHON, f"import sys; write = sys.stderr.buffer.write; {script}")
     assert (outcome.kind, outcome.error_code, outcome.retryable) == ("failed", code, True)
     assert outcome.error_message == message
 
@@ -310,9 +317,9 @@ def test_a_command_for_which_we_lack_the_means_has_not_begun(tmp_path: Path) -> 
 
 @needs_signals
 def test_exit_statuses_are_seen_though_our_parent_has_ignored_them() -> None:
-    script = """
+    script = f"""
 import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-import sys; sys.path.append('..')
+import sys; sys.path.append({str(TESTS)!r})
 import test_commands
 assert test_commands.run("false").error_code == "1"
 """

@@ -7,14 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.commands import journal
+from support.commands import PYTHON, journal
 
 from journal import JobService
 
 # Prints what the row has cost, and fails with the last column's status.
-COMMAND = 'echo "{{\\"cost_cents\\": $1, \\"usage\\": {{\\"tokens\\": 812}}, \\"n\\": 1}}"; exit $2'
+COMMAND = """
+import sys
+cost, status = sys.argv[1:]
+print('{{"cost_cents": ' + cost + ', "usage": {{"tokens": 812}}, "n": 1}}')
+sys.exit(int(status))
+"""
 RUN = ("run", "rows.csv", "--job", "j", "--stdout", "json")
-SHELL = ("--", "sh", "-c", COMMAND, "sh", "{cost}", "{status}")
+SPEND = ("--", *PYTHON, COMMAND, "{cost}", "{status}")
 
 
 @pytest.fixture(autouse=True, name="work")
@@ -44,7 +49,7 @@ def shown(*arguments: str) -> dict[str, Any]:
 
 def test_a_command_reports_its_cost_and_usage_also_when_it_fails() -> None:
     write_rows(("0.06", 0), ("7", 3), ("0.5", 0))
-    done = journal(*RUN, "--max-attempts", "2", "--backoff", "0", *SHELL)
+    done = journal(*RUN, "--max-attempts", "2", "--backoff", "0", *SPEND)
     assert done.returncode == 3, done.stderr
     job = shown()
     assert (job["total_cost_cents"], job["usage"]) == (14.56, {"tokens": 4 * 812})
@@ -57,7 +62,7 @@ def test_a_command_reports_its_cost_and_usage_also_when_it_fails() -> None:
 
 def test_a_cost_of_a_command_that_can_not_be_recorded_needs_a_review() -> None:
     write_rows(("-1", 0), ("-1", 3))
-    assert journal(*RUN, *SHELL).returncode == 3
+    assert journal(*RUN, *SPEND).returncode == 3
     with JobService("jobs") as service:
         for row in service.get_rows("j"):
             assert (row.status, row.error_code) == ("needs_review", "InvalidResult")
@@ -85,10 +90,10 @@ def test_a_cost_of_a_command_that_can_not_be_recorded_needs_a_review() -> None:
 )
 def test_a_limit_of_cost_pauses_the_run_and_says_how_to_continue(option: str, reason: str) -> None:
     write_rows(*[("0.06", 0)] * 5)
-    done = journal(*RUN, option, "0.12", *SHELL)
+    done = journal(*RUN, option, "0.12", *SPEND)
     assert done.returncode == 4
     assert reason in done.stderr
-    again = journal(*RUN, option, "0.12", *SHELL)
+    again = journal(*RUN, option, "0.12", *SPEND)
     assert shown()["total_cost_cents"] == (0.12 if option == "--max-cost-cents" else 0.24)
     assert again.returncode == 4
 
@@ -99,11 +104,11 @@ def advice() -> str:
 
 def test_show_says_why_the_last_run_paused_and_to_raise_the_limit_of_cost() -> None:
     write_rows(*[("0.06", 0)] * 40)
-    journal(*RUN, "--max-cost-cents", "0.12", *SHELL)
+    journal(*RUN, "--max-cost-cents", "0.12", *SPEND)
     reason = "the job has cost 0.12 cents, and `--max-cost-cents` is 0.12: raise it to continue"
     assert f"paused      {reason}\n" in journal("show", "j").stdout
     assert "raise the limit of the cost, or the next run pauses at once" in advice()
-    journal(*RUN, "--limit", "3", *SHELL)
+    journal(*RUN, "--limit", "3", *SPEND)
     assert shown()["paused"] == "3 rows were started, as many as were asked for"
     assert "raise the limit" not in advice()
     assert shown("--redact", "error_message")["paused"] is None
@@ -140,7 +145,7 @@ def test_costs_have_their_unit() -> None:
 )
 def test_an_option_of_cents_refuses_what_is_no_cost(cents: str, reason: str) -> None:
     write_rows(("1", 0))
-    done = journal(*RUN, "--max-cost-cents", cents, *SHELL)
+    done = journal(*RUN, "--max-cost-cents", cents, *SPEND)
     assert (done.returncode, reason in done.stderr, Path("jobs").exists()) == (2, True, False)
 
 
@@ -268,5 +273,5 @@ def test_a_limit_of_cost_that_no_outcome_has_reported_is_said_once_at_the_end(op
     assert said.splitlines()[-1].startswith("to continue: ")
     assert journal(*plain, "-q", "--", "echo", "{cost}").stderr.count("limited nothing") == 0
     write_rows(("0.06", 0), ("7", 0), ("0", 0))
-    assert "limited nothing" not in journal(*RUN, option, "1", *SHELL).stderr
+    assert "limited nothing" not in journal(*RUN, option, "1", *SPEND).stderr
     assert "limited nothing" not in journal(*plain, "--", "echo", "{cost}").stderr  # nothing to do

@@ -4,7 +4,6 @@ import json
 import re
 import shlex
 import signal
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.commands import PYTHON
 from support.platforms import IS_WINDOWS, needs_signals
 
 from journal import JobRow, JobService
@@ -28,7 +28,6 @@ TOO_LARGE = "4294967296" if IS_WINDOWS else "256"
 TIMEOUT_S = "5" if IS_WINDOWS else "0.3"  # more than Python needs to start
 STATUSES = Statuses(("75",), {"65": "skip", "70": "review", "69": "hold"})
 
-PYTHON = [sys.executable, "-S", "-c"]
 SAY = """
 import sys
 sys.stdout.write(sys.argv[1])

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.commands import journal, journal_process
+from support.commands import PYTHON, journal, journal_process
 from support.platforms import needs_fifos, skip_without
 
 from journal import JobService, RowStatus, open_job
@@ -68,7 +68,8 @@ def test_values_reach_the_command_without_a_shell(work: Path) -> None:
     nasty = "$(touch pwned) `id` ; * \"'\\ | > x"
     quoted = nasty.replace('"', '""')
     (work / "rows.csv").write_text(f'v\n"{quoted}"\n')
-    assert journal("run", "rows.csv", "--job", "j", "--", "printf", "%s", "{v}").returncode == 0
+    command = (*PYTHON, "import sys; sys.stdout.write(sys.argv[1])", "{v}")
+    assert journal("run", "rows.csv", "--job", "j", "--", *command).returncode == 0
     with JobService("jobs") as service:
         assert service.get_rows("j")[0].result == nasty
     assert not (work / "pwned").exists()
@@ -82,10 +83,13 @@ def test_lines_of_standard_input_are_rows(work: Path) -> None:
 
 
 def test_a_command_that_fails_fails_its_row_with_status_and_standard_error(work: Path) -> None:
-    script = 'test "$1" != A-3 || { echo "no $1" >&2; exit 7; }'.replace("{", "{{").replace(
-        "}", "}}"
-    )
-    done = journal("run", "rows.csv", "--job", "j", "--", "sh", "-c", script, "sh", "{order}")
+    script = """
+import sys
+if sys.argv[1] == "A-3":
+    print("no", sys.argv[1], file=sys.stderr)
+    sys.exit(7)
+"""
+    done = journal("run", "rows.csv", "--job", "j", "--", *PYTHON, script, "{order}")
     assert done.returncode == 3
     assert "4 completed, 1 failed" in done.stderr
     assert "rows j --status failed" in done.stderr
@@ -469,8 +473,8 @@ def test_rows_as_json_from_the_command_line_hold_the_results(work: Path) -> None
 
 
 def test_a_command_finds_its_rows_id_and_its_key_in_the_environment(work: Path) -> None:
-    script = 'echo "$JOURNAL_ROW_ID $JOURNAL_IDEMPOTENCY_KEY"'
-    run = ("run", "rows.csv", "--job", "j", "--key", "order", "--", "sh", "-c", script)
+    script = "import os; print(*map(os.environ.get, ('JOURNAL_ROW_ID', 'JOURNAL_IDEMPOTENCY_KEY')))"
+    run = ("run", "rows.csv", "--job", "j", "--key", "order", "--", *PYTHON, script)
     assert journal(*run).returncode == 0
     with JobService("jobs") as service:
         assert [row.result for row in service.get_rows("j")] == (
@@ -771,14 +775,13 @@ def test_rows_of_json_lines_keep_their_types_and_come_on_standard_input(work: Pa
 
 def test_what_a_command_prints_as_json_fills_the_fields_of_its_row(work: Path) -> None:
     (work / "rows.csv").write_text("n\n1\n2\n3\n")
-    script = (
-        'case $1 in 1) echo "{{\\"tracking_number\\": \\"1Z\\", \\"cost_cents\\": 7, \\"eta\\": 3}}";; '
-        "2) echo [1];; 3) echo no json;; esac"
-    )
-    done = journal(
-        *("run", "rows.csv", "--job", "j", "--stdout", "json", "--", "sh", "-c", script, "sh"),
-        "{n}",
-    )
+    script = """
+import sys
+printed = '{{"tracking_number": "1Z", "cost_cents": 7, "eta": 3}}', "[1]", "no json"
+print(printed[int(sys.argv[1]) - 1])
+"""
+    run = ("run", "rows.csv", "--job", "j", "--stdout", "json")
+    done = journal(*run, "--", *PYTHON, script, "{n}")
     assert done.returncode == 3, done.stderr
     with JobService("jobs") as service:
         first, second, third = service.get_rows("j")
@@ -819,7 +822,7 @@ def test_another_unknown_option_is_said_to_be_none(work: Path) -> None:
 def test_all_output_is_kept_where_that_is_asked_for(work: Path) -> None:
     done = journal(
         *("run", "rows.csv", "--job", "j", "--results", "out", "--"),
-        *("sh", "-c", "echo $1; echo oops >&2", "sh", "{order}"),
+        *(*PYTHON, "import sys; print(sys.argv[1]); print('oops', file=sys.stderr)", "{order}"),
     )
     assert done.returncode == 0, done.stderr
     assert (work / "out" / "3" / "1" / "stdout").read_text() == "A-3\n"
@@ -827,10 +830,15 @@ def test_all_output_is_kept_where_that_is_asked_for(work: Path) -> None:
 
 
 def test_rows_are_known_by_their_key_and_failed_ones_tried_again(work: Path) -> None:
-    script = 'echo "$1" >> tried; test "$JOURNAL_ATTEMPT" = 2 || test "$1" != A-2'
+    script = """
+import os, sys
+with open("tried", "a") as tried:
+    tried.write(sys.argv[1] + "\\n")
+sys.exit(sys.argv[1] == "A-2" and os.environ["JOURNAL_ATTEMPT"] == "1")
+"""
     first = journal(
         *("run", "rows.csv", "--job", "j", "--key", "order", "--max-attempts", "2"),
-        *("--backoff", "0", "--", "sh", "-c", script, "sh", "{order}"),
+        *("--backoff", "0", "--", *PYTHON, script, "{order}"),
     )
     assert first.returncode == 0, first.stderr
     assert sorted((work / "tried").read_text().split()) == (

@@ -17,6 +17,8 @@ from support.paths import TOP
 
 from journal.cli.main import main
 
+PYTHON = (sys.executable, "-S", "-c")  # code of the standard library, as quickly as it starts
+
 
 def journal(
     *arguments: str, text: str = "", **environment: str
