@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from threading import TIMEOUT_MAX
+from threading import TIMEOUT_MAX, active_count
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
@@ -115,10 +115,21 @@ def _import_late_modules() -> None:
     """Before a fork, import the modules that are otherwise imported when a method needs them.
 
     If another thread were importing one of these modules during the fork, the child process would
-    wait forever for the import lock of the module.
+    wait forever for the import lock of the module. A process with only one thread imports nothing.
     """
-    for name in _LATE_MODULES:
-        importlib.import_module(name)
+    waiting = list(_LATE_MODULES) if active_count() > 1 else []
+    interrupt: KeyboardInterrupt | None = None
+    while waiting:
+        try:
+            importlib.import_module(waiting[-1])
+        except ImportError:  # the child raises this error if it needs the module
+            pass
+        except KeyboardInterrupt as error:  # it can't stop the fork
+            interrupt = error
+            continue
+        waiting.pop()
+    if interrupt is not None:
+        raise interrupt
 
 
 system.os.register_at_fork(before=_import_late_modules)

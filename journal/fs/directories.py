@@ -88,15 +88,12 @@ def remove_tree(path: Path) -> None:
         system.os.rmdir(path)
 
 
-def remove_if_empty(path: Path) -> bool:
-    """Remove the directory ``path`` if nothing is in it. Return whether it was removed."""
+def is_empty(path: Path) -> bool:
+    """Return whether ``path`` is a directory, and not a link, with nothing in it."""
     try:
-        if not S_ISDIR(system.os.lstat(path).st_mode):  # don't remove a link
-            return False
-        system.os.rmdir(path)
+        return S_ISDIR(system.os.lstat(path).st_mode) and next(names_in(path), None) is None
     except OSError:
         return False
-    return True
 
 
 if sys.platform == "win32":
@@ -121,15 +118,26 @@ if sys.platform == "win32":
                     system.os.rename(target / name, directory / name)
                 system.os.rmdir(target)
             raise
-        # Another process may have its current directory here, or add a file. An empty directory that
-        # stays here is in nobody's way: see Store._check_free.
+        # Another process may have its current directory here, or may already have put a new job here.
+        # An empty directory that stays is in nobody's way: see Store._check_free.
         with contextlib.suppress(OSError):
-            remove_tree(directory)
+            system.os.rmdir(directory)
+
+    def move_into_place(directory: Path, target: Path) -> None:
+        """Rename a directory. If ``target`` is an empty directory, replace it. Raises ``OSError``."""
+        if is_empty(target):
+            with contextlib.suppress(OSError):
+                system.os.rmdir(target)
+        system.os.rename(directory, target)
 else:
 
     def move_away(directory: Path, target: Path, last: str) -> None:
         """Move a directory, even if other processes have files in it open. Raises ``OSError``."""
         del last
+        system.os.rename(directory, target)
+
+    def move_into_place(directory: Path, target: Path) -> None:
+        """Rename a directory. If ``target`` is an empty directory, replace it. Raises ``OSError``."""
         system.os.rename(directory, target)
 
 

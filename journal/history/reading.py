@@ -34,7 +34,7 @@ _LATE = datetime.max.replace(tzinfo=UTC)
 _LINE = b'{"type":"'
 _LOG_LINE = _LINE + b'log",'
 # The beginning of a record about a row whose number isn't %d.
-_OTHER_ROW = _LINE + rb'row(?:_(?:status|step|data))?","row":(?!%d,)[0-9]'
+_OTHER_ROW = _LINE + rb'row(?:_(?:status|step|data))?","row":(?!%d,)[0-9]+,'
 
 
 class Entry(NamedTuple):

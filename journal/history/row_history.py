@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -22,6 +23,10 @@ MAX_KEPT_BYTES = 16 << 20
 Item = TypeVar("Item")
 
 _LOG = b'{"type":"log",'
+_NEVER_SHOWN = (
+    b'{"type":"row",',
+    b'{"type":"row_step",',
+)  # the row and its steps are shown as they are
 
 
 class RowAttempt(msgspec.Struct, kw_only=True):
@@ -119,6 +124,8 @@ class _Reader:
 
     def __init__(self, number: int) -> None:
         self._number = number
+        # The second case is for other writers, who may put a space there.
+        self._may_have_row = re.compile(rb'"row":(?:%d\b|[^0-9])' % number).search
         self.attempts: _Newest[RowAttempt] = _Newest()
         self.logs: _Newest[LogEntry] = _Newest()
         self.changes: _Newest[Event] = _Newest()
@@ -129,8 +136,10 @@ class _Reader:
 
     def wants(self, line: bytes) -> bool:
         """Return whether the line may be a record about the row, or the start of a run."""
+        if line.startswith(_NEVER_SHOWN):
+            return False
         if line.startswith(_LOG) and b'"row":' in line and b'"run":' not in line:
-            return b'"row":%d,' % self._number in line
+            return self._may_have_row(line) is not None
         return b'"row"' in line or b'"run"' in line  # as other writers may write it
 
     def read(self, record: Record, size_bytes: int) -> None:

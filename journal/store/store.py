@@ -247,7 +247,7 @@ class Store:
             if self.sync:
                 directories.sync_directory(directory)
             self._check_free(target, job_id)
-            files.rename(directory, target)
+            directories.move_into_place(directory, target)
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another process was faster
                 raise JobExistsError(job_id) from None
@@ -305,7 +305,7 @@ class Store:
             return
         if files.exists(target / JOURNAL_NAME):
             raise JobExistsError(job_id)
-        if directories.remove_if_empty(target):  # on Windows, left by a deletion that died
+        if directories.is_empty(target):  # on Windows, a deletion that died may leave it
             return
         raise StoreError(
             target, "it exists but has no journal: move it away, or restore the journal"

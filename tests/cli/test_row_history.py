@@ -1,9 +1,11 @@
 """`journal show --row` and `get_row_history`: all about one row. `journal errors`: where it failed."""
 
 import json
+import re
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ from support.terminal import on_terminal
 import journal
 from journal import JobService, RowHistory, RowNotFoundError
 from journal.cli.main import main
+from journal.format.commits import START
 from journal.fs.system import host_name
 from journal.history.error_groups import where_of
+from journal.history.events import Choice, read_events
 from journal.history.row_history import MAX_KEPT, MAX_KEPT_BYTES
 
 Capture = pytest.CaptureFixture[str]
@@ -143,18 +147,32 @@ def test_a_history_needs_a_bounded_amount_of_memory_and_says_what_it_left_out(
     assert (len(large.logs), large.left_out) == (1, 5)
 
 
-def test_a_history_reads_what_other_writers_have_put_in_other_orders(
-    root: Path, tmp_path: Path, history: RowHistory
+def in_other_order(record: dict[str, Any]) -> bytes:
+    return json.dumps(dict(reversed(record.items()))).encode()
+
+
+def with_a_space(record: dict[str, Any]) -> bytes:
+    return re.sub(rb'("row":[0-9]+),', rb"\1 ,", json.dumps(record, separators=(",", ":")).encode())
+
+
+@pytest.mark.parametrize("write", [in_other_order, with_a_space])
+def test_a_history_reads_what_other_writers_have_written_in_another_way(
+    root: Path, tmp_path: Path, history: RowHistory, write: Callable[[dict[str, Any]], bytes]
 ) -> None:
     lines = (root / "j" / "journal.jsonl").read_bytes().splitlines()
     records = [json.loads(line) for line in lines]
     commits = []
     for record in records:
         record.pop("crc", None)
-        commits.append([json.dumps(dict(reversed(record.items()))).encode()])
+        commits.append([write(record)])
     place_journal(tmp_path, "j", seal_commits(commits))
     with JobService(tmp_path) as service:
         assert service.get_row_history("j:2") == history
+        alone = read_events(service._history("j"), START, choice=Choice(rows=[range(2, 3)]))
+        kinds = [event.kind for event in alone]
+    with JobService(root) as service:
+        alone = read_events(service._history("j"), START, choice=Choice(rows=[range(2, 3)]))
+        assert kinds == [event.kind for event in alone]
 
 
 # --- commands

@@ -25,6 +25,7 @@ import journal.store.journal
 import journal.store.reader
 import journal.store.store
 from journal import (
+    InvalidValueError,
     JobBusyError,
     JobExistsError,
     JobNotFoundError,
@@ -424,6 +425,9 @@ def test_only_an_empty_directory_gives_way_to_a_new_job(path: Path) -> None:
     (root / "full").mkdir()
     (root / "full" / "mine.txt").write_text("kept")
     with JobService(root) as service:
+        with pytest.raises(InvalidValueError):
+            service.create_job("x", job_id="empty", row_data=[{"weight": object()}])
+        assert list((root / "empty").iterdir()) == []
         assert service.create_job("x", job_id="empty").id == "empty"
         with pytest.raises(StoreError, match="it exists but has no journal"):
             service.create_job("x", job_id="full")

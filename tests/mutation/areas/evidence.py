@@ -138,8 +138,8 @@ PATCHES = [
     Patch(
         "lines about the chosen row are not passed over",
         "history/reading",
-        """"row":(?!%d,)[0-9]'""",
-        """"row":(?!%d0,)[0-9]'""",
+        """"row":(?!%d,)[0-9]+,'""",
+        """"row":(?!%d0,)[0-9]+,'""",
         "tests/cli/test_log_command.py",
     ),
     Patch(

@@ -21,7 +21,7 @@ PATCHES = [
     Patch(
         "an empty directory gives way to a new job",
         "store/store",
-        "        if directories.remove_if_empty(target):",
+        "        if directories.is_empty(target):",
         "        if False:",
         "tests/store/test_guards_writers.py",
     ),
