@@ -780,7 +780,7 @@ def test_of_a_history_that_goes_on_behind_a_row_nothing_is_told(tmp_path: Path) 
 
 def test_times_take_17_bytes_of_memory_a_row(tmp_path: Path) -> None:
     def peak_bytes(rows: int) -> int:
-        with JobService(tmp_path, sync="none") as service:
+        with JobService(tmp_path) as service:  # synced, so that all systems trust the hint
             service.create_job("J", job_id=f"j{rows}", row_data=[{"data": {}}] * rows)
             tracemalloc.start()
             try:
