@@ -16,7 +16,7 @@ from zlib import crc32
 import msgspec
 import pytest
 from support.children import Child, FaultyOs, fails, journal_path, read_all, seal_commits
-from support.platforms import needs_fork, needs_links
+from support.platforms import needs_fork, needs_links, needs_windows
 
 import journal.format.records
 import journal.fs.system
@@ -432,6 +432,41 @@ def test_only_an_empty_directory_gives_way_to_a_new_job(path: Path) -> None:
         with pytest.raises(StoreError, match="it exists but has no journal"):
             service.create_job("x", job_id="full")
     assert (root / "full" / "mine.txt").read_text() == "kept"
+
+
+@needs_windows  # elsewhere, one rename moves the whole directory away
+def test_a_deletion_leaves_a_job_that_is_made_in_its_place_meanwhile(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = path.parents[1]
+    staged, emptied, created = threading.Event(), threading.Event(), threading.Event()
+    rename = journal.fs.system.os.rename
+
+    def rename_and_wait(source: Path, target: Path) -> None:
+        rename(source, target)
+        if source == root / "x" / "journal.jsonl":  # the last file
+            emptied.set()
+            assert created.wait(60)
+
+    def rows() -> Iterator[dict[str, Any]]:
+        staged.set()
+        assert emptied.wait(60)
+        yield {"data": {"a": 1}}
+
+    def create() -> None:
+        with JobService(root) as service:
+            service.create_job("second", job_id="x", row_data=rows())
+        created.set()
+
+    thread = threading.Thread(target=create)
+    thread.start()
+    assert staged.wait(60)
+    with JobService(root) as service:
+        service.create_job("first", job_id="x")
+        monkeypatch.setattr(journal.fs.system.os, "rename", rename_and_wait)
+        assert service.delete_job("x")
+        thread.join()
+        assert [row.data for row in service.get_rows("x")] == [{"a": 1}]
 
 
 @needs_links
