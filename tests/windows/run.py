@@ -38,6 +38,7 @@ SDISTS = {
     "3.12": ("3.12.1", "acd8fe925c15bb325fa83c691aa78a1aeea1135fbbada677c39b572fe1d148c9"),
     "3.13": ("3.13.1", "2538b7dd20f9b9bbc7f501ac625285255dccf73d85297b9c3b61d4213ef7de43"),
 }
+EXTRAS = ("test", "excel", "parquet", "polars")  # wine has not all functions that numpy calls
 FOR_WINDOWS = ["colorama", "tzdata"]  # markers of dependencies are judged for Linux here
 USER = "wine-tests"
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", ".hypothesis")
@@ -62,7 +63,7 @@ class Windows:
         if self.user and not any(each.pw_name == self.user for each in pwd.getpwall()):
             subprocess.run(["useradd", "--system", "--create-home", self.user], check=True)
         ready = self._home / "ready"
-        wanted = "\n".join([SDISTS[self._version][1], *sorted(requirements())])
+        wanted = "\n".join([SDISTS[self._version][1], *requirements()])
         if ready.exists() and ready.read_text() == wanted:
             return
         print(f"setting up {self._home}", flush=True)
@@ -144,7 +145,7 @@ class Windows:
 
 
 def requirements() -> list[str]:
-    """What the package and its extra "test" need."""
+    """What the package and its extras need."""
     project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
 
@@ -156,7 +157,8 @@ def requirements() -> list[str]:
             else:
                 yield requirement
 
-    return [*project["dependencies"], *named("test"), *FOR_WINDOWS]
+    wanted = {*project["dependencies"], *FOR_WINDOWS}
+    return sorted(wanted.union(*map(named, EXTRAS)))
 
 
 def pip(*arguments: str) -> None:
