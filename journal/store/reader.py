@@ -147,11 +147,10 @@ class Reader:
     def _begin_again(self) -> None:
         """Drop the index. If the file was just opened, load the index from the hint file."""
         hinted = None
-        size, self._known_ns = self.file.size_and_change()
+        self._known_ns = self.file.size_and_change()[1]
         if self._is_new:
             self._is_new = False
-            if size >= hint.MIN_BYTES:  # smaller journals get no hint
-                hinted = read_hint(self.directory, self.file)
+            hinted = read_hint(self.directory, self.file)
         self._window = 0, b""
         self.index, position = hinted or (Index(), START)
         self._set_end(position)
