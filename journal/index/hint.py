@@ -133,6 +133,9 @@ def read_hint(directory: Path, file: JournalFile) -> tuple[Index, Position] | No
     out to be broken, the columns are rebuilt from the journal. Raises StorageError if the system
     refuses to read the journal.
     """
+    # Most jobs have no hint, and this takes a quarter of the time of an open that fails.
+    if not system.os.path.exists(f"{directory}/{HINT_NAME}"):
+        return None
     try:
         stored = DerivedFile(directory / HINT_NAME)
         header, begin = _read_header(stored)
