@@ -353,7 +353,7 @@ class Selection(NamedTuple):
 def where_option(which: str, more: str = "") -> Callable[..., Any]:
     """The option ``--where``.
 
-    The command gets a :class:`Where`, which is false without conditions.
+    The command gets a :class:`Where`. Without conditions, its truth value is False.
     """
     return click.option(
         "--where",

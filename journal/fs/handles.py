@@ -283,8 +283,8 @@ class JournalFile(Descriptor):
     def size_at_path(self) -> int | None:
         """Return the size of this file if the path still names the file, else None.
 
-        If the last commit lacks its LF, the size includes the missing LF (see ``unended_at``). This
-        method makes only one system call, for speed.
+        If the last commit lacks its LF, the size is one byte larger than the file, as if the LF were
+        there (see ``unended_at``). This method makes only one system call, for speed.
         """
         try:
             stat = system.os.stat(self._path_text)

@@ -73,7 +73,7 @@ class RowLog:
             self._entries[:0] = entries
 
     def take(self) -> tuple[LogEntry, ...]:
-        """Return the entries that are not recorded when the attempt ends.
+        """Return the entries that must be recorded with the outcome: those not recorded yet.
 
         The next call returns only newer entries.
         """

@@ -449,7 +449,9 @@ def _uncosted_outcome_of_error(error: BaseException, retry_on: Errors) -> Outcom
 
 
 def _how_to_make_result(error: BaseException) -> str:
-    """How to correct a wrong call of :class:`RowResult`; "" if ``error`` has another cause.
+    """Return a text that says how to correct a wrong call of :class:`RowResult`.
+
+    Returns "" if ``error`` doesn't come from such a call.
 
     The message of the error isn't enough, since it names neither the class nor its arguments.
     """

@@ -69,7 +69,7 @@ class HowTo(NamedTuple):
         return f"--{name.replace('_', '-')}" if self.command else name
 
     def argument(self, name: str) -> str:
-        """The name of the argument or option, as from :meth:`name`, in backquotes."""
+        """The name that :meth:`name` returns, in backquotes."""
         return f"`{self.name(name)}`"
 
     def without_key(self, data: Mapping[str, Any]) -> str:

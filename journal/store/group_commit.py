@@ -53,8 +53,8 @@ class _Commit:
     """The result of one commit. The result is final when ``over`` is set.
 
     There are three results: the commit was ``written``, the commit failed with ``error``, or an
-    exception interrupted it. After an interruption before ``ending`` was set, nothing was written.
-    After a later interruption, the commit may or may not have been written.
+    exception interrupted it. ``ending`` is set just before the commit is written. If the exception
+    came earlier, nothing was written. If it came later, the commit may or may not have been written.
     """
 
     __slots__ = ("ending", "error", "over", "written")

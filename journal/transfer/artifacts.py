@@ -1,6 +1,6 @@
-"""Installs the artifacts of another copy of a job. Artifacts are the user's files in a job.
+"""Copies the artifacts of another copy of a job into this copy. Artifacts are the user's files.
 
-No file of this copy is lost. A merge keeps the journal of the other copy in the job's directory.
+No file of this copy is lost. A merge also stores the other copy's journal in this copy's directory.
 Such a journal is a **kept history**, and counts as an artifact.
 """
 

@@ -305,9 +305,10 @@ def output_head(output: IO[bytes]) -> str:
 
 
 def output_lines(output: IO[bytes]) -> Iterator[tuple[str, bool]]:
-    """Yield each line of an output of any length, and whether the line was cut off after 1 MiB.
+    """Yield each line of an output, and whether the line was cut off after 1 MiB.
 
-    Only a line feed ends a line, since JSON may contain all other characters that end lines.
+    The output may have any length. Only a line feed ends a line: JSON text may contain the other
+    characters at which Python splits lines.
     """
     reader = io.BufferedReader(_FromStart(output), 1 << 16)
     while line := reader.readline(RESULT_BYTES):

@@ -3,7 +3,7 @@
 A **key** is a column together with one of its values. The limit of a key is its number of
 **slots**. If a key of a row has no free slot, the row is **parked**: its number is stored in a
 queue of rows that wait for the same keys. When a slot becomes free, parked rows of the key come
-before rows that are found later. So each row is read two times, however long it waits: when it is
+before rows that are found later. A parked row is read twice, however long it waits: when it is
 found, and when it may start.
 """
 

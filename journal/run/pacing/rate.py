@@ -12,11 +12,10 @@ _BURST_S = 0.05  # rows that are due within this time may start together and sha
 
 
 class Rate:
-    """Allows at most ``per_s`` starts a second, evenly spread.
+    """Allows at most ``per_s`` starts a second.
 
-    After a pause, a short burst is allowed.
-
-    Up to ``batch`` rows start together.
+    Starts are evenly spread, but up to ``batch`` rows may start together. After a pause, a short
+    burst is allowed.
     """
 
     def __init__(self, per_s: float, batch: int = 1) -> None:

@@ -94,9 +94,10 @@ class ThreadSetup:
 
 
 class LoopSetup:
-    """The setup of handlers in an event loop. One task of that loop enters and exits it.
+    """The setup of handlers in an event loop.
 
-    The driver's thread calls ``enter`` and ``close``, and waits in them.
+    The driver's thread calls ``enter`` and ``close``, and waits in these methods. Meanwhile, one
+    task of the event loop does the work: it enters the setup, and later exits the setup.
     """
 
     def __init__(self, setup: SetupFactory, results: Results, stops: Stops) -> None:
