@@ -125,7 +125,7 @@ if sys.platform == "win32":
 
     def move_into_place(directory: Path, target: Path) -> None:
         """Rename a directory. If ``target`` is an empty directory, replace it. Raises ``OSError``."""
-        if is_empty(target):
+        if is_empty(target):  # rmdir alone would also remove a link to a directory
             with contextlib.suppress(OSError):
                 system.os.rmdir(target)
         system.os.rename(directory, target)

@@ -12,7 +12,7 @@ import msgspec
 from journal.format.records import LogRecord, Record, RowDataRecord, RowStatusRecord
 from journal.history.durations import OutcomeReader
 from journal.history.events import Event, event_of
-from journal.history.reading import History, log_entry, not_about_other_rows
+from journal.history.reading import LOG_LINE, History, log_entry, not_about_other_rows
 from journal.history.redact import redacted_members
 from journal.model import JobRow, LogEntry, RowStep
 
@@ -22,7 +22,6 @@ MAX_KEPT_BYTES = 16 << 20
 
 Item = TypeVar("Item")
 
-_LOG = b'{"type":"log",'
 _NEVER_SHOWN = (
     b'{"type":"row",',
     b'{"type":"row_step",',
@@ -138,7 +137,7 @@ class _Reader:
         """Return whether the line may be a record about the row, or the start of a run."""
         if line.startswith(_NEVER_SHOWN):
             return False
-        if line.startswith(_LOG) and b'"row":' in line and b'"run":' not in line:
+        if line.startswith(LOG_LINE) and b'"row":' in line and b'"run":' not in line:
             return self._may_have_row(line) is not None
         return b'"row"' in line or b'"run"' in line  # as other writers may write it
 

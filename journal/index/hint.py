@@ -133,7 +133,7 @@ def read_hint(directory: Path, file: JournalFile) -> tuple[Index, Position] | No
     out to be broken, the columns are rebuilt from the journal. Raises StorageError if the system
     refuses to read the journal.
     """
-    # Most jobs have no hint, and this takes a quarter of the time of an open that fails.
+    # Most jobs have no hint, and this takes a third of the time of an open that fails.
     if not system.os.path.exists(f"{directory}/{HINT_NAME}"):
         return None
     try:
