@@ -34,9 +34,10 @@ class Readable(Protocol):
 
 
 class Position(NamedTuple):
-    """A place between two commits.
+    """A place between two commits, or between two lines of a commit.
 
-    ``offset`` is in bytes. ``crc`` is the crc in the seal (at the end) of the previous commit.
+    ``offset`` is in bytes. ``crc`` is the crc of all commits up to the offset. Between two commits,
+    it is the crc in the seal (at the end) of the previous commit.
     """
 
     offset: int
@@ -51,6 +52,7 @@ class Block(NamedTuple):
 
     - ``lines``: the lines without LF. The first line is at ``offset``.
     - ``after``: the position after the last commit that has lines in this block.
+    - ``end``: the position after the last line of this block. It may be inside a commit.
     - ``ends``: True if the last line of the block ends at ``after``. False if the commit is large,
       and its lines continue in the next block.
     - ``commits``: how many commits end in this block.
@@ -60,6 +62,7 @@ class Block(NamedTuple):
     offset: int
     lines: list[bytes]
     after: Position
+    end: Position
     ends: bool
     commits: int
     ascii: bool
@@ -79,13 +82,13 @@ def verified_blocks(file: Readable, start: Position, size: int) -> Iterator[Bloc
             lines, after, commits = verified_lines(chunk, position)
             if not lines:
                 return
-            yield Block(position.offset, lines, after, True, commits, chunk.isascii())
+            yield Block(position.offset, lines, after, after, True, commits, chunk.isascii())
         else:
             found = _end_of_large_commit(file, position, size)
             if found is None:
                 return
             after = found
-            yield from _blocks_of_large_commit(file, position.offset, after)
+            yield from _blocks_of_large_commit(file, position, after)
         position = after
 
 
@@ -132,6 +135,21 @@ def _end_of_commits(chunk: bytes, position: Position) -> tuple[Position, int]:
     return Position(offset, crc), commits
 
 
+def verified_part(file: Readable, begin: Position, end: Position) -> Block | None:
+    """Return the lines from ``begin`` to ``end``, or None if their crc isn't the one of ``end``.
+
+    Both positions may be inside a commit. All lines are read at once.
+    """
+    data = file.read_at(begin.offset, end.offset - begin.offset)
+    after, commits = _end_of_commits(data, begin)
+    rest = memoryview(data)[after.offset - begin.offset :]
+    if begin.offset + len(data) != end.offset or crc32(rest, after.crc) != end.crc:
+        return None
+    lines = data.split(b"\n")
+    lines.pop()
+    return Block(begin.offset, lines, end, end, True, commits, data.isascii())
+
+
 def _hex(crcs: list[int]) -> bytes:
     """Return the eight hex digits of each crc, separated by ``|``."""
     values = array("I", crcs)
@@ -170,8 +188,9 @@ def _end_of_large_commit(file: Readable, start: Position, size: int) -> Position
     return None
 
 
-def _blocks_of_large_commit(file: Readable, offset: int, after: Position) -> Iterator[Block]:
-    """Yield the lines from ``offset`` to ``after`` in blocks of about one chunk."""
+def _blocks_of_large_commit(file: Readable, start: Position, after: Position) -> Iterator[Block]:
+    """Yield the lines from ``start`` to ``after`` in blocks of about one chunk."""
+    offset, crc = start
     length = CHUNK_BYTES
     while offset < after.offset:
         chunk = file.read_at(offset, min(length, after.offset - offset))
@@ -180,7 +199,9 @@ def _blocks_of_large_commit(file: Readable, offset: int, after: Position) -> Ite
             lines = chunk[:cut].split(b"\n")
             lines.pop()
             ends = offset + cut == after.offset
-            yield Block(offset, lines, after, ends, int(ends), chunk.isascii())
+            crc = crc32(memoryview(chunk)[:cut], crc)
+            end = after if ends else Position(offset + cut, crc)
+            yield Block(offset, lines, after, end, ends, int(ends), chunk.isascii())
             offset += cut
             length = CHUNK_BYTES
         elif len(chunk) < length or length > MAX_LINE_BYTES:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from journal.format.commits import START, Position
+from journal.format.commits import START, Block, Position
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
 from journal.format.records import (
     ELSEWHERE,
@@ -110,11 +110,24 @@ class Choice(NamedTuple):
         place = bisect_right(self.rows, number, key=lambda numbers: numbers.start)
         return place > 0 and number in self.rows[place - 1]
 
+    @property
+    def only_row(self) -> int | None:
+        """The number of the row, if events about only one row are selected."""
+        if self.rows is None or self.rows[-1].stop - self.rows[0].start != 1:
+            return None
+        return self.rows[0].start
+
+    def blocks(self, history: History, begin: Position, end: Position | None) -> Iterator[Block]:
+        """Yield the lines between two positions, except parts without any selected event."""
+        row = self.only_row
+        if row is None:
+            return history.blocks(begin, end)
+        return history.blocks_about(row, begin, end)
+
     def places(self, lines: list[bytes]) -> Iterable[int]:
         """Return the places of the lines that may contain a selected event, in order."""
-        if self.rows is not None and self.rows[-1].stop - self.rows[0].start == 1:
-            return not_about_other_rows(lines, self.rows[0].start)
-        return range(len(lines))
+        row = self.only_row
+        return range(len(lines)) if row is None else not_about_other_rows(lines, row)
 
     def begin(self, history: History) -> Position:
         """Return the position from which a history must be read."""
@@ -141,7 +154,7 @@ def _events(
     history: History, begin: Position, end: Position | None, choice: Choice
 ) -> Iterator[Event]:
     added = _Added()
-    for block in history.blocks(begin, end):
+    for block in choice.blocks(history, begin, end):
         for number in choice.places(block.lines):
             line = block.lines[number]
             row = _ROW.match(line)

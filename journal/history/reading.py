@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from journal.format.commits import START, Block, Position
+from journal.format.commits import START, Block, Position, verified_part
 from journal.format.extent import (
     blocks_between,
     has_seal,
@@ -65,6 +65,7 @@ class History:
         journal.refresh()
         self._file = journal.file
         self._exact = journal.exact
+        self._spans = journal.index.spans
         self.end = journal.position
 
     def continues(self, position: Position) -> bool:
@@ -78,6 +79,25 @@ class History:
     def blocks(self, begin: Position = START, end: Position | None = None) -> Iterator[Block]:
         """Yield the verified lines from ``begin`` to ``end``, in blocks."""
         return blocks_between(self._file, begin, self.end if end is None else end)
+
+    def blocks_about(
+        self, number: int, begin: Position = START, end: Position | None = None
+    ) -> Iterator[Block]:
+        """Yield the verified lines that may be about row ``number``, or may begin a run, in blocks.
+
+        Parts of the journal without such lines aren't read.
+        """
+        end = self.end if end is None else end
+        for span in self._spans.until(end.offset):
+            if span.end.offset <= begin.offset:
+                continue
+            if span.low <= number <= span.high:
+                block = verified_part(self._file, begin, span.end)
+                if block is None:
+                    break  # the file was damaged, and the next reader says where
+                yield block
+            begin = span.end
+        yield from self.blocks(begin, end)
 
     def entries(self, begin: Position = START) -> Iterator[Entry]:
         """Yield all records from ``begin`` on."""

@@ -210,7 +210,7 @@ def read_row_history(
     errors of :meth:`History.blocks`.
     """
     reader = _Reader(row.row_number)
-    for block in history.blocks():
+    for block in history.blocks_about(row.row_number):
         for place in not_about_other_rows(block.lines, row.row_number):
             line = block.lines[place]
             if reader.wants(line):

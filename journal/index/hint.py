@@ -54,6 +54,7 @@ from journal.fs.names import HINT_NAME
 from journal.index.columns import OPTIONAL_COLUMNS, Columns, Lease
 from journal.index.index import STATUSES, Index, JobState, Progress
 from journal.index.replay import replay
+from journal.index.spans import Spans, are_valid
 
 # When a hint is written: see the functions at the end of this file.
 MIN_BYTES = 1 << 18
@@ -75,6 +76,7 @@ _TYPES = {
     "step_heads": "I",
     "step_offsets": "Q",
     "step_previous": "I",
+    "spans": "Q",
 }
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _WRITING_NS = 2_000_000_000
@@ -91,7 +93,7 @@ class _Header(Progress, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     column's blocks.
     """
 
-    hint: Literal[8]  # increment it when replay makes a different index of the same journal
+    hint: Literal[9]  # increment it when replay makes a different index of the same journal
     offset: int  # the end of the last commit that the hint covers
     crc: int
     inode: int
@@ -106,6 +108,7 @@ class _Header(Progress, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     before_attempt: dict[int, int] = msgspec.field(default_factory=dict)
     rows: int
     steps: int  # the number of records of steps
+    spans: int  # the length of Spans.ended
     highest_number: int
     ascending: bool
     blocks: dict[str, list[int]]
@@ -141,7 +144,7 @@ def read_hint(directory: Path, file: JournalFile) -> tuple[Index, Position] | No
         header, begin = _read_header(stored)
         first = _check(header, file)
         position = Position(header.offset, header.crc)
-        columns = _columns(header, _Source(stored, file, position), begin)
+        columns, spans = _columns(header, _Source(stored, file, position), begin)
     except (OSError, _NotAHintError, ValueError, *DECODE_ERRORS):
         return None
     state = JobState(header=first, **_progress_of(header))
@@ -150,6 +153,7 @@ def read_hint(directory: Path, file: JournalFile) -> tuple[Index, Position] | No
         state,
         header.last_at,
         columns,
+        spans,
         **_members_of_index(header),
     )
     return index, position
@@ -228,19 +232,21 @@ def is_ahead(at: datetime) -> bool:
     return written_ns(at) > system.now_ns() + 2 * _WRITING_NS
 
 
-def _columns(header: _Header, source: _Source, begin: int) -> Columns:
-    """Return the columns of a hint. Only the statuses are read now.
+def _columns(header: _Header, source: _Source, begin: int) -> tuple[Columns, Spans]:
+    """Return the columns of a hint, and the spans. Of the columns, only the statuses are read now.
 
     The caller must copy the columns before a change.
     """
     rows, blocks = header.rows, header.blocks
     names = [name for name in _TYPES if name not in OPTIONAL_COLUMNS or name in blocks]
     lengths = {name: header.steps if name in _OF_STEPS else rows for name in names}
+    lengths["spans"] = header.spans
     sizes = [lengths[name] * array(_TYPES[name]).itemsize for name in names]
     if (
         # Each row and each step takes more than one byte of the journal.
         not 0 <= rows < header.offset
         or not 0 <= header.steps < header.offset
+        or not 0 < header.spans < header.offset
         or (header.steps > 0) != ("step_heads" in blocks)
         or (("step_heads" in blocks) != (blocks.keys() >= _OF_STEPS))
         or ("numbers" not in blocks and header.highest_number != rows)
@@ -256,13 +262,17 @@ def _columns(header: _Header, source: _Source, begin: int) -> Columns:
         column = _Column(source, name, lengths[name], begin, blocks[name])
         if name == "statuses":
             columns.statuses = column.read_all()
+        elif name == "spans":
+            ended = _integers("Q", column.read_all())
         else:
             setattr(columns, name, column)
         begin += size
     counts = header.status_counts
     if sum(counts) != rows or not _holds(columns.statuses, counts):
         raise _NotAHintError
-    return columns
+    if not are_valid(ended, header.offset):
+        raise _NotAHintError
+    return columns, Spans(ended, rows)
 
 
 def _holds(statuses: bytearray, counts: list[int]) -> bool:
@@ -371,11 +381,7 @@ class _Column(Sequence[int]):
         data = self._bytes_of(number)
         if data is None:
             return None
-        block = array(_TYPES[self._name])
-        block.frombytes(data)
-        if sys.byteorder == "big":
-            block.byteswap()
-        return block
+        return _integers(_TYPES[self._name], data)
 
     def _bytes_of(self, number: int) -> bytes | None:
         size = array(_TYPES[self._name]).itemsize
@@ -390,6 +396,14 @@ class _Column(Sequence[int]):
         if self._name in _SMALL and data[size - 1 :: size].strip(b"\0"):
             return None
         return data
+
+
+def _integers(code: str, data: bytes | bytearray) -> array[int]:
+    found = array(code)
+    found.frombytes(data)
+    if sys.byteorder == "big":
+        found.byteswap()
+    return found
 
 
 # --- writing ---------------------------------------------------------------------------------
@@ -415,11 +429,8 @@ def write_hint(
     if not durable and not boot_id:
         return
     assert index.state is not None
-    columns = index.columns
-    # After an undo, the columns of steps may be empty.
-    names = [name for name in _TYPES if getattr(columns, name) or name not in OPTIONAL_COLUMNS]
-    if not columns.step_offsets:
-        names = [name for name in names if name != "step_heads"]
+    index.spans.end_at(position, index.columns)
+    columns = _columns_of(index)
     try:
         _, changed_ns = file.size_and_change()
         # The file was edited, or the clock was ahead and an edit couldn't be noticed.
@@ -428,7 +439,7 @@ def write_hint(
             return
         line = file.find_line(0) or b""
         header = _Header(
-            hint=8,
+            hint=9,
             offset=position.offset,
             crc=position.crc,
             inode=file.inode,
@@ -438,22 +449,33 @@ def write_hint(
             first_line_crc=crc32(line),
             last_at=index.last_at,
             rows=index.row_count,
-            steps=0 if columns.step_offsets is None else len(columns.step_offsets),
-            blocks={name: [crc32(block) for block in _blocks_of(columns, name)] for name in names},
+            steps=len(columns.get("step_offsets", ())),
+            spans=len(columns["spans"]),
+            blocks={name: list(map(crc32, _blocks_of(column))) for name, column in columns.items()},
             **_progress_of(index.state),
             **_members_of_index(index),
         )
         body = msgspec.json.encode(header)[:-1]
         first = body + sealed_end(crc32(body))
         if len(first) <= _MAX_HEADER_BYTES:
-            blocks = (block for name in names for block in _blocks_of(columns, name))
+            blocks = itertools.chain.from_iterable(map(_blocks_of, columns.values()))
             files.replace_derived(directory / HINT_NAME, itertools.chain([first], blocks))
     except (OSError, JournalError, OverflowError):  # OverflowError: a cost of over 64 bits
         return
 
 
-def _blocks_of(columns: Columns, name: str) -> Iterator[memoryview]:
-    column = getattr(columns, name)
+def _columns_of(index: Index) -> dict[str, Any]:
+    """Return the columns to write, in the order of the file."""
+    columns = {name: getattr(index.columns, name) for name in _TYPES if name != "spans"}
+    if not columns["step_offsets"]:  # after an undo, the columns of steps may be empty
+        columns["step_heads"] = None
+    found = {
+        name: column for name, column in columns.items() if column or name not in OPTIONAL_COLUMNS
+    }
+    return found | {"spans": index.spans.ended}
+
+
+def _blocks_of(column: Any) -> Iterator[memoryview]:
     for first in range(0, len(column), BLOCK_ROWS):
         block = column[first : first + BLOCK_ROWS]
         if sys.byteorder == "big" and isinstance(block, array):

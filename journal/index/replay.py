@@ -41,6 +41,7 @@ from journal.format.records import (
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.fs.handles import JournalFile
 from journal.index.index import CODES, PENDING, PROCESSING, Index
+from journal.index.spans import SPAN_BYTES
 from journal.model import added_usage, millionths
 
 
@@ -73,6 +74,8 @@ def apply_block(index: Index, file: JournalFile, block: Block) -> None:
     except BadRecordError as error:
         line = file.count_lines(error.offset) + 1
         raise read_error(file.path, line, error.offset, error.why) from None
+    if block.end.offset - index.spans.end >= SPAN_BYTES:
+        index.spans.end_at(block.end, index.columns)
 
 
 def apply(
@@ -201,10 +204,13 @@ def _positions(index: Index, records: list[Any]) -> list[int]:
     """Return the positions of the records' rows in the columns, before the first unknown row."""
     if index.columns.numbers is None:
         positions = [record.row - 1 for record in records]
-        if max(positions) < index.row_count:
+        highest = max(positions)
+        if highest < index.row_count:
+            index.spans.add(min(positions) + 1, highest + 1)
             return positions
     positions = []
     for record in records:
+        index.spans.add(record.row, record.row)
         position = index.position_of(record.row)
         if position is None:
             break

@@ -217,8 +217,8 @@ PATCHES = [
     Patch(
         "a block is looked at before it counts as ASCII",
         "format/commits",
-        "lines, after, True, commits, chunk.isascii())",
-        "lines, after, True, commits, True)",
+        "lines, after, after, True, commits, chunk.isascii())",
+        "lines, after, after, True, commits, True)",
         STRANGE,
     ),
     Patch(

@@ -6,6 +6,7 @@ from mutation.patch import Patch
 
 HEADS = "tests/index/test_heads.py"
 HINT = "tests/index/test_hint_files.py tests/index/test_hint.py"
+SPANS = "tests/index/test_spans.py"
 
 PATCHES = [
     Patch(
@@ -47,9 +48,100 @@ PATCHES = [
     Patch(
         "a hint of another version is none",
         "index/hint",
-        "    hint: Literal[8]  #",
+        "    hint: Literal[9]  #",
         "    hint: int  #",
         "tests/store/test_guards_writers.py",
+    ),
+    Patch(
+        "a span has the rows of replayed statuses",
+        "index/replay",
+        "            index.spans.add(min(positions) + 1, highest + 1)\n",
+        "",
+        SPANS,
+    ),
+    Patch(
+        "a span has the rows of replayed statuses, if numbers have gaps",
+        "index/replay",
+        "        index.spans.add(record.row, record.row)\n",
+        "",
+        SPANS,
+    ),
+    Patch(
+        "a span has the rows that were changed",
+        "index/index",
+        "        if not spans.low <= number <= spans.high:\n            spans.add(number, number)\n",
+        "",
+        SPANS,
+    ),
+    Patch(
+        "a span has the rows of messages, and the runs",
+        "index/index",
+        "            self.spans.add_log(record)\n",
+        "",
+        SPANS,
+    ),
+    Patch(
+        "a span that begins a run is read for each row",
+        "index/spans",
+        "            self.add(0, _MAX)\n",
+        "            pass\n",
+        SPANS,
+    ),
+    Patch(
+        "a span has the rows that were added",
+        "index/spans",
+        "                self.add(self._rows + 1, rows)\n",
+        "                pass\n",
+        SPANS,
+    ),
+    Patch(
+        "a span has the rows that were added with numbers",
+        "index/spans",
+        "                self.add(min(added[self._rows :]), max(added[self._rows :]))\n",
+        "                pass\n",
+        SPANS,
+    ),
+    Patch(
+        "the end of a span that a block undoes is forgotten",
+        "store/journal",
+        "        self.index.spans.cut(buffer_at, self.index.columns)\n",
+        "",
+        SPANS,
+    ),
+    Patch(
+        "the end of a span that a commit undoes is forgotten",
+        "store/journal",
+        "        self.index.spans.cut(self._end, self.index.columns)\n",
+        "",
+        SPANS,
+    ),
+    Patch(
+        "rows that were added again after an undo count for a span",
+        "index/spans",
+        "        self._rows = min(self._rows, len(columns.statuses))\n",
+        "",
+        SPANS,
+    ),
+    Patch(
+        "a span that is read is verified",
+        "format/commits",
+        "    if begin.offset + len(data) != end.offset or crc32(rest, after.crc) != end.crc:\n",
+        "    if False:\n",
+        SPANS,
+    ),
+    Patch(
+        "a history ends where it was made",
+        "index/spans",
+        "            if end > offset:\n                return\n",
+        "",
+        SPANS,
+    ),
+    Patch(
+        "spans of a hint must be spans of the journal",
+        "index/hint",
+        "    if not are_valid(ended, header.offset):\n        raise _NotAHintError\n",
+        "",
+        SPANS,
     ),
     Patch(
         "a hint that can't be written is taken away half",

@@ -1,0 +1,107 @@
+"""Which parts of a journal mention which rows, so that a row's history is read without the rest.
+
+A **span** is a part of the journal of about 1 MiB. It begins where the span before it ends, and it
+ends after a whole line, which may be inside a large commit. For each span, the index keeps the
+lowest and the highest number of the rows that its records are about. Most jobs create and process
+their rows in order, so only a few spans may mention a given row.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from journal.format.commits import Position
+from journal.format.records import LogRecord
+from journal.index.columns import Columns
+
+SPAN_BYTES = 1 << 20
+_FIELDS = 4  # of a span in ``Spans.ended``
+_MAX = (1 << 64) - 1
+
+
+class Span(NamedTuple):
+    """A part of the journal up to ``end``. It mentions no row below ``low`` or above ``high``."""
+
+    end: Position
+    low: int
+    high: int
+
+
+class Spans:
+    """The spans of a journal, and the one that hasn't ended.
+
+    - ``ended``: the four numbers of each ended span, in order: the offset (bytes) and the crc at
+      its end, and the lowest and the highest row number.
+    - ``end``: the offset (bytes) at which the last ended span ends.
+    - ``low``, ``high``: the lowest and the highest row number since then, except those of added
+      rows. A number may be too low or too high if a change was undone.
+    """
+
+    __slots__ = ("_rows", "end", "ended", "high", "low")
+
+    def __init__(self, ended: array[int] | None = None, rows: int = 0) -> None:
+        """Use the ended spans of a hint. ``rows``: how many rows were added up to their end."""
+        self.ended = array("Q") if ended is None else ended
+        self.end: int = self.ended[-_FIELDS] if self.ended else 0
+        self.low, self.high = _MAX, 0
+        self._rows = rows
+
+    def add(self, low: int, high: int) -> None:
+        """Record that the current span mentions rows from ``low`` to ``high``."""
+        self.low, self.high = min(self.low, low), max(self.high, high)
+
+    def add_log(self, record: LogRecord) -> None:
+        """Record the row that a log record is about.
+
+        A log record that begins a run states its host. It is about all rows that the run starts.
+        """
+        row: Any = record.row
+        if type(row) is int and row > 0:
+            self.add(row, row)
+        elif isinstance(record.details, dict) and "run" in record.details:
+            self.add(0, _MAX)
+
+    def end_at(self, position: Position, columns: Columns) -> None:
+        """End the current span at ``position``, after the last record that ``columns`` include."""
+        rows = len(columns.statuses)
+        if self._rows < rows:
+            added = columns.numbers
+            if added is None:
+                self.add(self._rows + 1, rows)
+            else:
+                self.add(min(added[self._rows :]), max(added[self._rows :]))
+        # In this order, so that an interrupt leaves spans that may mention too many rows.
+        self.ended.extend((*position, self.low, self.high))
+        self.end, self._rows = position.offset, rows
+        self.low, self.high = _MAX, 0
+
+    def cut(self, offset: int, columns: Columns) -> None:
+        """Forget the end of each span that ends after ``offset``. The bytes there were removed."""
+        while self.end > offset:
+            self.add(*self.ended[-2:])
+            del self.ended[-_FIELDS:]
+            self.end = self.ended[-_FIELDS] if self.ended else 0
+        self._rows = min(self._rows, len(columns.statuses))
+
+    def until(self, offset: int) -> Iterator[Span]:
+        """Yield the spans that end at or before ``offset``. Other threads may add spans."""
+        ended = self.ended
+        for place in range(0, len(ended), _FIELDS):
+            end, crc, low, high = ended[place : place + _FIELDS]
+            if end > offset:
+                return
+            yield Span(Position(end, crc), low, high)
+
+
+def are_valid(ended: array[int], end: int) -> bool:
+    """Return whether the numbers of a hint can be spans of a journal up to the offset ``end``."""
+    ends = ended[::_FIELDS]
+    return (
+        len(ended) % _FIELDS == 0
+        and all(before < after for before, after in pairwise((0, *ends)))
+        and ends[-1:] == array("Q", [end])
+        and all(crc < 1 << 32 for crc in ended[1::_FIELDS])
+    )
