@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 from support.children import journal_path
@@ -21,10 +22,12 @@ import journal.index.replay
 import journal.store.journal
 from journal import JobService, JournalDamagedError, JournalError
 from journal.format.commits import START, Position
+from journal.fs.handles import JournalFile
 from journal.history.events import Choice, last_events, read_events
 from journal.history.reading import History
 from journal.history.row_history import read_row_history
 from journal.index.columns import Columns
+from journal.index.hint import read_hint
 from journal.index.spans import Spans, are_valid
 
 __all__ = ["fixture_disk"]
@@ -82,11 +85,16 @@ class Writer:
     def rows(self, numbers: range) -> list[dict[str, Any]]:
         return [{"row_number": number, "data": {"n": number}} for number in numbers]
 
+    def rows_that_end_early(self) -> Iterator[dict[str, Any]]:
+        for number in self.numbers[self.added : self.added + 8]:
+            yield {"row_number": number + 1, "data": {"pad": "x" * SMALL_BYTES}}
+        raise Undone
+
     def change(self, service: JobService) -> None:
         """Make one change. Some are refused, such as to complete a row that isn't in processing."""
         luck, number = self.luck, self.luck.choice(self.numbers[: self.added])
         row_id = f"{JOB}:{number}"
-        match luck.randrange(9):
+        match luck.randrange(10):
             case 0 | 1:
                 service.start_row(row_id)
             case 2 | 3:
@@ -103,6 +111,9 @@ class Writer:
                 more = self.numbers[self.added : self.added + luck.randrange(3)]
                 service.create_rows(JOB, self.rows(more))
                 self.added += len(more)
+            case 9:
+                with suppress(Undone):
+                    service.create_rows(JOB, self.rows_that_end_early())
 
     def work(self) -> None:
         service, added = self.luck.choice(self.services), self.added
@@ -180,6 +191,25 @@ def test_a_bit_flip_in_the_number_of_a_row_is_named(tmp_path: Path) -> None:
         with pytest.raises(JournalDamagedError) as raised:
             service.get_row_history(f"{JOB}:2000")
         assert raised.value.offset <= place
+
+
+@pytest.mark.parametrize("field", [0, 1])
+def test_a_hint_with_spans_of_another_journal_is_not_used(tmp_path: Path, field: int) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("J", job_id=JOB, row_data=[{"data": {}}])
+    path = journal_path(tmp_path, JOB)
+    hint = path.with_name("index.hint")
+    file = JournalFile(path)
+    assert read_hint(path.parent, file)
+    line, _, columns = hint.read_bytes().partition(b"\n")
+    spans = array("Q", columns[-32:])  # one span, at the end of the file
+    for added, is_used in ((0, True), (1 << 32, False)):
+        spans[field] += added
+        crcs = b'"spans":[%d]' % crc32(columns[-32:]), b'"spans":[%d]' % crc32(spans.tobytes())
+        body = line[:-18].replace(*crcs)
+        new = body + b',"crc":"%08x"}\n' % crc32(body) + columns[:-32] + spans.tobytes()
+        hint.write_bytes(new)
+        assert (read_hint(path.parent, file) is not None) == is_used
 
 
 # --- spans by themselves
