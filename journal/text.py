@@ -14,9 +14,9 @@ from typing import Any, Self
 
 import msgspec
 
-# Characters that must be escaped. C0, DEL and C1 control terminals. Bidirectional marks reorder
-# text. The others are invisible: soft hyphens, joiners, operators, annotations, tags. The pattern
-# is compiled on its first use, since most text is printable and never needs it.
+# Characters that must be escaped. Terminals obey C0, DEL and C1. Bidirectional marks reorder text.
+# The others are invisible: soft hyphens, joiners, operators, annotations, tags. The pattern is
+# compiled on its first use, since most text is printable and never needs it.
 _UNSHOWN = (
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\U000e0000-\U000e007f]"

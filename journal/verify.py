@@ -210,7 +210,7 @@ class _Check:
     ) -> None:
         """Check lines one by one.
 
-        ``bad``: the error of applying all of them at once, if that was tried.
+        ``bad``: the error that was raised when all lines were applied at once, if this was tried.
         """
         last_at = self._index.last_at
         if self._applies and bad is None:

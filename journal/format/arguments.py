@@ -151,8 +151,8 @@ def _number(value: Any, where: str, kinds: str) -> int | float | Decimal:
         if isinstance(value, float):
             return float(value)
         if not isinstance(value, (bool, str, bytes, Decimal)):
-            # A 32-bit float is converted by its text. Converted by its value, it would get
-            # different digits as a double.
+            # A 32-bit float is converted by its text, so that it keeps its digits. If it were
+            # converted by its value, the double would have different digits.
             return index(value) if hasattr(value, "__index__") else float(str(value))
     except (TypeError, ValueError):
         pass
@@ -211,9 +211,9 @@ def row_items(row_data: Any) -> Iterator[Any]:
 def new_row(place: int, item: Any, next_number: int, keys: Collection[str] = ()) -> NewRow:
     """Make the row for ``item``. ``place`` is the item's number among the items of the caller.
 
-    If the item has no row number, the row gets ``next_number``. ``keys`` are the names of the
-    data's members that identify a row of the job. The caller must check that the number isn't in
-    use. Raises InvalidValueError.
+    If the item has no row number, the row gets ``next_number``. ``keys`` are the members of the
+    item's data that identify a row of the job. The caller must check that the number isn't in use.
+    Raises InvalidValueError.
     """
     data = item.get("data") if type(item) is dict else None
     text = plain_json(data) if type(data) is dict else None
@@ -222,7 +222,7 @@ def new_row(place: int, item: Any, next_number: int, keys: Collection[str] = ())
 
 
 def _plain_row(item: dict[str, Any], text: bytes, next_number: int) -> NewRow | None:
-    """Make a row with the data ``text``. Returns None if ``item`` has any other unusual member."""
+    """Make a row with the data ``text``. Returns None if another member of ``item`` is unusual."""
     number, checksum = item.get("row_number"), item.get("row_checksum")
     key = item.get("idempotency_key")
     if number is None:

@@ -124,17 +124,17 @@ def seals_before(file: Readable, offset: int, floor: int = 0) -> Iterator[Positi
 
 
 def seal_before(file: Readable, offset: int, floor: int = 0) -> Position | None:
-    """Return the position of the last commit end after ``floor`` and up to ``offset``, or None.
+    """Return the end of the last commit that ends after ``floor`` and not after ``offset``.
 
-    The seal (the CRC-32 at this end) isn't verified.
+    Returns None if there is no such commit. The seal (the CRC-32 at this end) isn't verified.
     """
     return next(seals_before(file, offset, floor), None)
 
 
 def seal_after(file: Readable, offset: int, limit: int) -> Position | None:
-    """Return the position of the first commit end after ``offset`` and up to ``limit``, or None.
+    """Return the end of the first commit that ends after ``offset`` and not after ``limit``.
 
-    The seal (the CRC-32 at this end) isn't verified.
+    Returns None if there is no such commit. The seal (the CRC-32 at this end) isn't verified.
     """
     while offset < limit:
         begin = max(offset - SEALED_END_BYTES + 1, 0)

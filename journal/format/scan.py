@@ -128,7 +128,7 @@ def scan(
     """Yield the good, unended and bad regions (see :class:`Region`) in order, without gaps.
 
     The regions reach from ``start`` to ``size``. The crc of a commit is computed from a start
-    value. A commit is good if its crc equals the crc in its seal with one of these start values:
+    value. A commit is good if one of these start values gives the crc that is in its seal:
 
     - the crc in the seal of the commit before it.
     - the correct crc of a broken commit before it. So one flipped bit in a seal or an LF doesn't

@@ -62,8 +62,8 @@ class _Survey:
         self.regions: list[Region] = []
         self._start = start
         self._flips = 0  # how many bad regions were searched for a flipped bit
-        # A chain may end at several places. The keys are the crcs at these ends. The values are the
-        # numbers of regions before them.
+        # A chain may end at several places. For each end, the key is the crc there, and the value
+        # is how many regions come before the end.
         self._homes = {start.crc: 0}
 
     def add_good(self, region: Region) -> None:

@@ -53,9 +53,9 @@ def could_be_torn(file: Readable, region: Region) -> bool:
 def find_flip(file: Readable, region: Region) -> Flip | None:
     """Find the bit whose flip makes a bad region one good commit. Returns None if no bit does.
 
-    The region may have any length. Of commits of one megabyte with other damage, 1 in 512 looks by
-    chance as if one bit were flipped. Most of these are excluded, because one of their lines
-    doesn't decode.
+    The region may have any length. If a commit of one megabyte has other damage, the probability is
+    1 in 512 that it looks as if one bit were flipped. Most of these commits are excluded, because
+    one of their lines doesn't decode.
     """
     for flip in possible_flips(file, region.offset, region.end, region.start):
         lines = lines_of(Unflipped(file, flip), region.offset, region.end)

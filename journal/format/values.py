@@ -112,7 +112,7 @@ def encode_value(value: Any, where: str) -> bytes:
 
     A tuple may become a list. If encoding would change anything else, InvalidValueError is raised
     and names the path of the value. Such changes are NaN to null, bytes to base64, a set to a list,
-    and a key to text. First convert a value that isn't a JSON value by :func:`as_json_value`.
+    and a key to text. If a value isn't a JSON value, first convert it with :func:`as_json_value`.
     """
     try:
         text = encode_json(value)

@@ -44,7 +44,7 @@ class Below:
     def write(self, name: str, pieces: Iterable[bytes], *, sync: bool = True) -> None:
         """Make a new file, and missing directories on its path.
 
-        With ``sync``, the content survives a power cut on return.
+        With ``sync``: on return, the content survives a power cut.
         """
         with self._parent(name, make=True) as directory:
             file = NewFile(self.top / name, directory)
@@ -125,14 +125,14 @@ class Below:
                 system.os.fsync(directory)
 
     def tree(self, name: str, deepest: int) -> Iterator[tuple[str, bool]]:
-        """Yield each file below the directory ``name``, with a flag that is True for a readable,
-        regular file.
+        """Yield the name of each file below the directory ``name``, with a flag.
 
-        Nothing is yielded if the directory doesn't exist. The flag is False for
+        If the directory doesn't exist, nothing is yielded. The flag is True for a readable, regular
+        file. It is False in these cases:
 
-        - links and special files,
-        - directories with a name of more than ``deepest`` parts, which are not entered,
-        - everything with a path that is too long.
+        - a link or a special file,
+        - a directory whose name has more than ``deepest`` parts; this directory is not entered,
+        - anything whose path is too long.
         """
         with suppress(FileNotFoundError), self._directory(name) as directory:
             yield from self._tree(f"{name}/", directory, deepest)

@@ -1,11 +1,11 @@
 """Claims: locks that programs on Linux and programs under wine both see.
 
 A ``flock`` on Linux doesn't stop a program under wine. The lock that such a program takes for each
-commit doesn't stop ``flock``, either. But wine locks bytes of a file by ``fcntl``, which Linux
-programs see. So a writer on Linux **claims** each journal that it opens. To claim a journal, the
-writer takes a shared lock on one byte. A writer under wine locks this byte, and one more, for each
-commit. Writers on Linux don't hinder each other, since their claims are shared. A claim is taken
-once for each open file.
+commit doesn't stop ``flock``, either. But wine locks bytes of a file by ``fcntl``, and programs on
+Linux see these locks. So a writer on Linux **claims** each journal that it opens. To claim a
+journal, the writer takes a shared lock on one byte. A writer under wine locks this byte, and one
+more, for each commit. Writers on Linux don't hinder each other, since their claims are shared. A
+claim is taken once for each open file.
 
 A program under wine holds its lock only during a commit. The reason is that wineserver keeps every
 handle of a file open as long as the file has a lock.
@@ -43,8 +43,9 @@ if sys.platform == "linux":
             # wine has no lock, either.
             return error.errno not in (errno.EAGAIN, errno.EACCES)
         try:
-            # Some network file systems implement flock by locks of bytes. There, the claim would
-            # stop the next commit. On other file systems, this call changes nothing.
+            # Some network file systems implement flock by locks of bytes. There, this call fails,
+            # and the claim is released, since the claim would stop the next commit. On other file
+            # systems, this call changes nothing.
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _lock(fcntl.F_UNLCK, CLAIMED_BYTE))

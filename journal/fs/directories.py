@@ -20,7 +20,7 @@ DIRECTORY_MODE = 0o700  # private, since rows may contain names and addresses
 def make_store(root: Path, *, sync: bool) -> None:
     """Make the private directory ``root`` and missing parents.
 
-    With ``sync``, the new directories survive a power cut on return.
+    With ``sync``: on return, the new directories survive a power cut.
     """
     root = root.resolve()  # the parent of ".." is not "."
     missing = itertools.takewhile(lambda path: not path.is_dir(), root.parents)
@@ -89,7 +89,7 @@ def remove_tree(path: Path) -> None:
 
 
 def is_empty(path: Path) -> bool:
-    """Return whether ``path`` is a directory, and not a link, with nothing in it."""
+    """Return whether ``path`` is an empty directory. A link to a directory doesn't count."""
     try:
         return S_ISDIR(system.os.lstat(path).st_mode) and next(names_in(path), None) is None
     except OSError:

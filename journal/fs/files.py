@@ -100,7 +100,7 @@ def write_file(path: Path, chunks: Iterable[bytes | memoryview], *, sync: bool =
 
     If anything fails, no file is left.
 
-    With ``sync``, the content survives a power cut on return. Raises ``OSError``.
+    With ``sync``: on return, the content survives a power cut. Raises ``OSError``.
     """
     file = NewFile(path)
     try:
@@ -146,8 +146,8 @@ def replace_derived(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
 def save_copy(source: JournalFile, offset: int, end: int, target: Path, *, sync: bool) -> Path:
     """Copy a part of a file to the first free name of ``TARGET-1``, ``TARGET-2``, and so on.
 
-    The part is the bytes from ``offset`` to ``end``. With ``sync``, the copy's content survives a
-    power cut on return.
+    The part is the bytes from ``offset`` to ``end``. With ``sync``: on return, the copy's content
+    survives a power cut.
     """
     number = 1
     while True:
@@ -163,8 +163,8 @@ def keep_copy(source: JournalFile, end: int, target: Path) -> None:
 
     On return, the copy and its name survive a power cut.
 
-    An existing file ``target`` of that length counts as the copy. The caller must hold a lock, so
-    that no other process makes the copy at the same time.
+    If ``target`` is already a regular file of ``end`` bytes, this file counts as the copy. The
+    caller must hold a lock, so that no other process makes the copy at the same time.
     """
     if _is_regular_of(target, end):
         sync_directory(target.parent)  # the process that made the copy may have died before this
@@ -240,7 +240,7 @@ def states_in(root: str, names: Iterable[str], name: str) -> States:
 def read_state_and_head(path: str, length: int) -> tuple[FileState, bytes]:
     """Return the inode, size and ctime of a file, and up to ``length`` bytes from its beginning.
 
-    The bytes are read after the rest, with as few checks as in :func:`read_head`.
+    The bytes are read last. As in :func:`read_head`, few checks are made.
     """
     fd = system.os.open(path, _TO_LOOK)
     try:

@@ -241,8 +241,8 @@ class JournalFile(Descriptor):
         self.is_shared = False  # whether the file has got a second hard link since it was opened
         if stat.st_nlink > 1:
             self._refuse_writing(why_not_written(path, stat.st_nlink))
-        # If the last commit lacks only its LF: the size of the file without this LF. The file is
-        # then read as if the LF were there.
+        # The size of the file if its last commit lacks only its LF, else -1. The file is then read
+        # as if the LF were there.
         self.unended_at = -1
 
     def _refuse_writing(self, why: str) -> None:
@@ -299,7 +299,7 @@ class JournalFile(Descriptor):
         return None
 
     def ends_as(self, size: int, end: bytes) -> bool:
-        """Return whether the file has ``size`` bytes, the last of which are ``end``.
+        """Return whether the file has ``size`` bytes and ends with the bytes ``end``.
 
         Also returns False if the path no longer names this file, or if the file has a second hard
         link. Each commit begins with this call. For speed, this method does the work of
@@ -412,7 +412,7 @@ class JournalFile(Descriptor):
             system.os.ftruncate(self.fd, size)
 
     def sync(self) -> None:
-        """Return when everything that was appended survives a power cut."""
+        """Sync the file. On return, everything that was appended survives a power cut."""
         try:
             sync_data(self.fd)
         except OSError as error:

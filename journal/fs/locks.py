@@ -12,10 +12,11 @@ from journal.fs.handles import Descriptor, close_fd, open_regular, storage_error
 from journal.fs.names import RUN_LOCK_NAME
 
 LOCK_TIMEOUT_S = 10.0  # how long a call waits for a lock by default
-# No system call waits for a lock up to a timeout. So the lock is polled: once after a short pause,
-# since a commit takes less than a millisecond, and then after longer ones. Short pauses alone would
-# hand the lock over after nearly each commit. Then many processes that commit all the time would take
-# four times as long, since each has to wake up, and to read the commits of the others.
+# No system call waits for a lock up to a timeout. So the lock is polled. The first pause is short,
+# since a commit takes less than a millisecond. The later pauses are longer. With short pauses
+# alone, the lock would change hands after nearly each commit. Then many processes that commit all
+# the time would take four times as long, since each has to wake up, and to read the commits of the
+# others.
 # The pauses don't grow further: if they did, a process that has waited for long would get the lock
 # less often than processes that came later.
 _FIRST_PAUSE_NS = 100_000

@@ -13,8 +13,8 @@ assert sys.platform != "win32"  # for mypy
 # The page fsync(2) of macOS says: fsync leaves the data in the cache of the drive, which may write
 # the data in any order, and "F_FULLFSYNC asks the drive to flush all buffered data to permanent
 # storage". F_FULLFSYNC works for directories, too. F_BARRIERFSYNC only orders writes. It isn't
-# enough here: after each sync, something is acknowledged, or the file that the new file replaces is
-# removed.
+# enough here: after each sync, something is acknowledged, or an old file is removed because
+# the synced file replaces it.
 _F_FULLFSYNC = 51  # of <sys/fcntl.h>
 
 

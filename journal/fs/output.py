@@ -47,15 +47,13 @@ def whole_file(
     With ``private``, only the owner gets permissions. Otherwise the file gets the permissions of
     the file that it replaces, or those that new files get by default.
 
-    Raises StorageError. Raises InvalidValueError, before the block, if ``path``
+    Raises StorageError. Before the block, InvalidValueError is raised in these cases:
 
-    - exists (unless ``force`` is given and ``path`` is a regular file),
-    - is one of a job's own files,
-    - is in a directory that doesn't exist,
-    - leads through a link of another user.
-
-    InvalidValueError is also raised if a file exists whose name is ``path`` plus one of the endings
-    in ``refused_beside``.
+    - ``path`` exists (unless ``force`` is given and ``path`` is a regular file).
+    - ``path`` is one of a job's own files.
+    - ``path`` is in a directory that doesn't exist.
+    - ``path`` leads through a link of another user.
+    - A file exists whose name is ``path`` plus one of the endings in ``refused_beside``.
     """
     target = real_path(path)  # if ``path`` is a link, replace its target, not the link
     _check_free(path, target, force=force, refused_beside=refused_beside)

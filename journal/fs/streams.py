@@ -64,7 +64,7 @@ else:
         return True
 
     def has_lost_reader(descriptor: int) -> bool:
-        """Return whether nobody reads the pipe any more, without a write to the pipe."""
+        """Return whether nobody reads the pipe any more. The check writes nothing to the pipe."""
         import select  # noqa: PLC0415  (`journal list` starts without it)
 
         poll = select.poll()

@@ -161,7 +161,7 @@ class Columns:
 
 
 class StatusColumns(Columns):
-    """Columns that store only the statuses. An index that only counts rows uses them.
+    """Columns that store only the statuses, for an index that only counts rows.
 
     A row takes one byte.
     """
@@ -241,7 +241,7 @@ class View:
             self._wanted = _marked(columns.statuses, codes)
 
     def position(self, number: int) -> int:
-        """Return the position in the columns of the view's row ``number`` (0-based)."""
+        """Return where the view's row ``number`` (0-based) is in the columns."""
         found = self._found
         if found is None:
             return number + self._first
@@ -267,10 +267,7 @@ class View:
 
 
 def _marked(statuses: bytearray, codes: Collection[int]) -> tuple[bytearray, int]:
-    """Return a byte for each row, and a value.
-
-    A row has one of ``codes`` if its byte is this value.
-    """
+    """Return a byte for each row, and the value of this byte in rows that have one of ``codes``."""
     if len(codes) == 1:
         return statuses, next(iter(codes))
     return statuses.translate(bytes(code in codes for code in range(256))), 1

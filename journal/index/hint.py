@@ -19,8 +19,8 @@ A hint is used only if all of this holds:
 - Nobody has edited the journal since the hint was written. The ctime of the file shows this. If the
   journal still ends with the last commit that the hint covers, the ctime must be the same as in the
   hint. If commits were added, the ctime must agree with the time of the last commit.
-- The ctime and the time of the last commit aren't ahead of the clock. Otherwise they can't show
-  whether somebody edited the journal.
+- The ctime and the time of the last commit aren't ahead of the clock. Times that are ahead of the
+  clock can't show whether somebody edited the journal.
 - The system wasn't restarted since the hint was written, or all commits that the hint covers were
   synced. A crash of the system may lose unsynced commits.
 
@@ -491,8 +491,8 @@ def is_worth_writing(end: int, hint_end: int) -> bool:
 
     The journal is now ``end`` bytes long. The old hint covers the journal up to byte ``hint_end``.
     Replaying less than ``MIN_BYTES`` takes no longer than reading a hint. When a job is closed, a
-    new hint is written if this function returns True. After a replay, or while a job stays open,
-    one of the two functions below must return True, too.
+    new hint is written if this function returns True. After a replay, :func:`is_due_after_replay`
+    must return True, too. While a job stays open, :func:`is_due_while_open` must return True, too.
     """
     return end - hint_end >= max(MIN_BYTES, end >> 6)
 

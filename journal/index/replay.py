@@ -201,7 +201,7 @@ def _apply_statuses(index: Index, records: list[Any], offsets: list[int]) -> int
 
 
 def _positions(index: Index, records: list[Any]) -> list[int]:
-    """Return the positions of the records' rows in the columns, before the first unknown row."""
+    """Return the positions of the records' rows in the columns. Stop at the first unknown row."""
     if index.columns.numbers is None:
         positions = [record.row - 1 for record in records]
         highest = max(positions)

@@ -82,9 +82,9 @@ def start_rows(
 def complete_rows(journal: Journal, records: Iterable[RowStatusRecord]) -> list[bool]:
     """Complete the rows of ``records`` that are in processing. Returns a flag for each record.
 
-    The flag is True if the row was completed. A row with any other status isn't changed. For such a
-    row, call ``change_row``, which raises the error. This function sets ``at`` and ``version`` of
-    the records.
+    The flag is True if the row was completed. If the flag is False, the row wasn't changed, for
+    example because it isn't in processing. For such a row, call ``change_row``, which raises the
+    error, if there is one. This function sets ``at`` and ``version`` of the records.
     """
     index = journal.index
     index.detach()

@@ -110,7 +110,7 @@ class Group:
     """The queue of the changes that threads request for one journal."""
 
     def __init__(self, patience_s: float) -> None:
-        """``patience_s``: if no leader takes a request for this time, its own thread leads."""
+        """If no leader takes a thread's request within ``patience_s``, the thread itself leads."""
         self._patience_s = min(patience_s, _PATIENCE_S)
         self._guard = threading.Lock()
         self._queue: list[_Request] = []
@@ -154,7 +154,7 @@ class Group:
         return False
 
     def _wait(self, request: _Request) -> None:
-        """Wait until a leader wakes the request's thread, or until this thread should lead."""
+        """Wait until a leader wakes this thread, or until this thread should lead."""
         patience_s = self._patience_s if request.commit is None else _PATIENCE_S
         if not request.wake.acquire(timeout=patience_s):
             with self._guard:

@@ -164,9 +164,9 @@ class Journal(Recovery):
 
         With ``sync``, changes that several threads request during a commit share the next commit.
         One of the threads calls all these changes while the other threads wait. So ``change`` must
-        be quick. A thread that finds no commit open makes its own commit, unless the last commit
-        was shared. In that case, the thread's change shares the next commit, since the other
-        threads are about to request changes, too.
+        be quick. A thread that finds no commit open makes its own commit. But if the last commit
+        was shared, the thread's change shares the next commit, since the other threads are about to
+        request changes, too.
         """
         group = self._group
         is_busy = self._sync and (self._depth or group.leader is not None or group.was_shared)
@@ -197,7 +197,7 @@ class Journal(Recovery):
         taken: list[bool] = []
         try:
             # One call of C code takes the mutex and records the result. So no signal handler can
-            # raise between the two. Otherwise the mutex could stay taken.
+            # raise between the two and leave the mutex taken.
             taken.extend(map(self.mutex.acquire, (True,), (self._lock_timeout_s,)))
             if not taken[0]:
                 raise JobLockedError(self.job_id, self._lock_timeout_s)

@@ -79,7 +79,10 @@ def settle_rows(
 
 
 def may_resume(journal: Journal, number: int) -> bool:
-    """Return whether the policy "resume" makes a row in flight pending. Raises RowNotFoundError."""
+    """Return whether the policy "resume" sets the row to pending, if the row is in flight.
+
+    Raises RowNotFoundError.
+    """
     state, step = journal.index.state, get_step_in_doubt(journal, number)
     return step is None and state is not None and state.resumes
 

@@ -160,7 +160,7 @@ def begin_step(
     idempotent: bool,
     logs: Sequence[LogRecord] = (),
 ) -> RowStep | None:
-    """Record ``logs``, and that an attempt begins a step.
+    """Record the messages ``logs``, and then that an attempt begins a step.
 
     If another attempt has done the step, nothing is recorded, and the step is returned. If this
     same attempt has done the step, the attempt has used one name for two steps. Then a failed

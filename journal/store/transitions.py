@@ -98,7 +98,7 @@ def put_run(
     *,
     policy: Policy = "review",
 ) -> None:
-    """Append a log record that a run has started.
+    """Append a log record about the start of a run.
 
     The record has the run's host, process, user and version, and says whether the policy of the run
     is "resume". The record also has a nonce. So two copies of a job differ even if hosts or
@@ -299,8 +299,9 @@ def put_row_data(
     """Give a row new data, and with ``new_key`` also a new idempotency key.
 
     If ``data`` is None, the row keeps its data. All copies of the job make the same new key, unless
-    a nonce is added. A nonce is added if the key might not be unique. A caller's own key may look
-    like the new key of another row. Or a repair may have lost the record that used this key.
+    a nonce is added. A nonce is added if the key might not be unique. There are two such cases: a
+    caller's own key may look like the new key of another row, or a repair may have lost the record
+    that used this key.
     """
     number = row.row_number
     position = position_of(journal, number)

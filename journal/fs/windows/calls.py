@@ -94,7 +94,7 @@ _directories: dict[int, str] = {}  # the path of each open directory, by descrip
 def _place(name: _Path, directory: int | None = None, *, makes: bool = False) -> str:
     """Return the path for the API.
 
-    ``makes`` says that a file of this name will be made. Then the name must be allowed.
+    If ``makes`` is True, a file of this name will be made, so the name must be allowed.
     """
     text = os.fspath(name)
     last = path.basename(text)
