@@ -211,9 +211,9 @@ def row_items(row_data: Any) -> Iterator[Any]:
 def new_row(place: int, item: Any, next_number: int, keys: Collection[str] = ()) -> NewRow:
     """Make the row for ``item``. ``place`` is the item's number among the items of the caller.
 
-    If the item has no row number, the row gets ``next_number``. ``keys`` are the members of the
-    item's data that identify a row of the job. The caller must check that the number isn't in use.
-    Raises InvalidValueError.
+    If the item has no row number, the row gets ``next_number``. ``keys`` are the names of
+    those members of the item's data that identify a row of the job. The caller must check that the
+    number isn't in use. Raises InvalidValueError.
     """
     data = item.get("data") if type(item) is dict else None
     text = plain_json(data) if type(data) is dict else None

@@ -43,8 +43,8 @@ if sys.platform == "linux":
             # wine has no lock, either.
             return error.errno not in (errno.EAGAIN, errno.EACCES)
         try:
-            # Some network file systems implement flock by locks of bytes. There, this call fails,
-            # and the claim is released, since the claim would stop the next commit. On other file
+            # Some network file systems implement flock by locks of bytes. There, the claim may stop
+            # the next commit. If so, this call fails, and the claim is released. On other file
             # systems, this call changes nothing.
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

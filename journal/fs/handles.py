@@ -241,8 +241,8 @@ class JournalFile(Descriptor):
         self.is_shared = False  # whether the file has got a second hard link since it was opened
         if stat.st_nlink > 1:
             self._refuse_writing(why_not_written(path, stat.st_nlink))
-        # The size of the file if its last commit lacks only its LF, else -1. The file is then read
-        # as if the LF were there.
+        # -1, except if the last commit lacks only its LF. In this case, this is the size of the
+        # file without this LF, and the file is read as if the LF were there.
         self.unended_at = -1
 
     def _refuse_writing(self, why: str) -> None:

@@ -54,6 +54,8 @@ def whole_file(
     - ``path`` is in a directory that doesn't exist.
     - ``path`` leads through a link of another user.
     - A file exists whose name is ``path`` plus one of the endings in ``refused_beside``.
+
+    After the block, the cases in which a file exists are checked again.
     """
     target = real_path(path)  # if ``path`` is a link, replace its target, not the link
     _check_free(path, target, force=force, refused_beside=refused_beside)

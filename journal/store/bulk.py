@@ -83,8 +83,8 @@ def complete_rows(journal: Journal, records: Iterable[RowStatusRecord]) -> list[
     """Complete the rows of ``records`` that are in processing. Returns a flag for each record.
 
     The flag is True if the row was completed. If the flag is False, the row wasn't changed, for
-    example because it isn't in processing. For such a row, call ``change_row``, which raises the
-    error, if there is one. This function sets ``at`` and ``version`` of the records.
+    example because it isn't in processing. For such a row, call ``change_row``, which completes
+    the row or raises the error. This function sets ``at`` and ``version`` of the records.
     """
     index = journal.index
     index.detach()

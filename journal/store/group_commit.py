@@ -110,7 +110,10 @@ class Group:
     """The queue of the changes that threads request for one journal."""
 
     def __init__(self, patience_s: float) -> None:
-        """If no leader takes a thread's request within ``patience_s``, the thread itself leads."""
+        """If no leader takes a thread's request within ``patience_s``, the thread itself leads.
+
+        A thread waits for a leader at most ``_PATIENCE_S``, even if ``patience_s`` is longer.
+        """
         self._patience_s = min(patience_s, _PATIENCE_S)
         self._guard = threading.Lock()
         self._queue: list[_Request] = []

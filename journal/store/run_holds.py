@@ -3,9 +3,9 @@
 A store holds the run lock of a job in two cases:
 
 - A run of this process works on the job.
-- A caller has set the job's status to running, without a run. Such a lock was taken "by hand".
-  It prevents runs of other processes. If this process starts a run later, the commit that starts
-  the run also takes over the lock from the store that holds it.
+- A caller has set the job's status to running, without a run. Such a lock is called
+  "taken by hand". It prevents runs of other processes. If this process starts a run later, the
+  commit that starts the run also takes over the lock from the store that holds it.
 """
 
 from __future__ import annotations

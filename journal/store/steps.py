@@ -167,8 +167,8 @@ def begin_step(
     second start is recorded and returned. The row needs a review, because a later attempt couldn't
     distinguish the two steps. The first step stays done.
 
-    With ``idempotent``, the start isn't recorded, and a step in doubt may begin again. Raises
-    RowNotFoundError, AttemptEndedError and StepInDoubtError.
+    With ``idempotent``, neither ``logs`` nor the start is recorded, and a step in doubt may begin
+    again. Raises RowNotFoundError, AttemptEndedError and StepInDoubtError.
     """
     position = position_of(journal, number)
     row_id = f"{journal.job_id}:{number}"

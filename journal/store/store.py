@@ -225,7 +225,7 @@ class Store:
     def create(self, job_id: str, fill: Callable[[Journal], None]) -> None:
         """Create a job, completely or not at all. ``fill`` commits its first records.
 
-        On return, if the store syncs, the job survives a power cut.
+        If the store syncs: on return, the job survives a power cut.
         """
 
         def build(directory: Path) -> None:
