@@ -162,8 +162,8 @@ class JobService:
     - :class:`InvalidValueError` for an argument that is not valid;
     - :class:`StorageError` if the system refuses a read or a write;
     - :class:`JournalDamagedError` and :class:`FormatVersionError` for a journal that can't be read;
-    - :class:`JobLockedError` if another writer held the lock for too long. Getters raise this error
-      only while another *thread* of this service has a batch open.
+    - :class:`JobLockedError` if another writer kept the commit lock for too long. Getters raise
+      this error only while another *thread* of this service has a batch open.
 
     If a job or row doesn't exist, methods raise :class:`JobNotFoundError` or
     :class:`RowNotFoundError`. :meth:`get_job` and :meth:`get_row` return ``None`` instead.
@@ -352,8 +352,8 @@ class JobService:
         """Delete the job with all its files. Returns ``False`` if there is no such job.
 
         Raises JobBusyError while a run holds the job (has its run lock), even a run of this
-        process. There is one exception: a job that has ended and has no row in flight can be
-        deleted even then.
+        process. But if the job has ended and has no row in flight, it can be deleted even while a
+        run holds it.
         """
         return self._store.delete(check_job_id(job_id))
 
@@ -395,8 +395,8 @@ class JobService:
     def reopen_job(self, job_id: str, reason: str | None = None) -> Job:
         """Make an ended job pending again, which begins the job's next pass. Returns the job.
 
-        - Rows keep their status. If a row is in flight, the next start of the job decides by its
-          ``on_interrupted`` what becomes of the row.
+        - Rows keep their status. If a row is in flight, the ``on_interrupted`` of the job's next
+          start decides what becomes of the row.
         - ``completed_at`` is ``None`` until the job ends again.
         - The job's error is removed, unless the error says that two copies of the job have done the
           same rows.
@@ -443,9 +443,10 @@ class JobService:
             return job_of(journal.index)
 
     def get_job_summary(self, job_id: str) -> JobSummary:
-        """Counts by status, cost in cents, status and times, ready for ``json.dumps``.
+        """The job's status, cost in cents and times, and its numbers of rows by status.
 
-        ``processed_rows`` is completed plus failed. ``pending_count`` counts only pending rows.
+        The summary is ready for ``json.dumps``. ``processed_rows`` is completed plus failed.
+        ``pending_count`` counts only pending rows.
         """
         with self._reading(job_id) as journal:
             return summary_of(journal.index)
@@ -568,7 +569,8 @@ class JobService:
         """Record that the row is done. Returns the row.
 
         - ``tracking_number``: text.
-        - ``label_path``: a path inside the job's directory is stored relative to it.
+        - ``label_path``: a path. If the path is inside the job's directory, it is stored relative
+          to this directory.
         - ``cost_cents``: what the attempt has cost, in cents: an int, float or Decimal from 0,
           rounded to six decimals. The cost is added to :attr:`Job.total_cost_cents`.
         - ``result``: any value that `journal help values` lists. It is recorded as JSON.
@@ -634,11 +636,12 @@ class JobService:
         cost_cents: Cost | None = None,
         usage: Usage | None = None,
     ) -> JobRow:
-        """Make a row in processing pending again, because its attempt never began or did nothing.
+        """Move a row from ``processing`` back to ``pending``. Returns the row.
 
-        Returns the row, which has the same error as before the attempt. The attempt doesn't count
-        for the limit of attempts and the backoff. ``cost_cents`` and ``usage`` still count: see
-        :meth:`complete_row`. Raises InvalidStateTransition.
+        Use this when the attempt never began, or did nothing. The row has the same error as before
+        the attempt. The attempt doesn't count for the limit of attempts and the backoff.
+        ``cost_cents`` and ``usage`` still count: see :meth:`complete_row`. Raises
+        InvalidStateTransition.
         """
         reason = check_optional_text(reason, "reason")
         spent = _spent(cost_cents, usage)
@@ -989,8 +992,8 @@ class JobService:
     ) -> Result:
         """Call ``change(journal, *arguments)`` in a commit.
 
-        If the job has ended, ``change`` may reopen it. Then this method holds the run lock during
-        the call, so that no run works on the job meanwhile.
+        ``change`` may reopen a job that has ended. If the job has ended, this method holds the run
+        lock during the call, so that no run works on the job meanwhile.
         """
         while True:
             with self._reading(job_id) as journal:
@@ -1121,7 +1124,9 @@ class JobService:
         resume_command: str = "",
         version: str | None = None,
     ) -> Job:
-        """Take the run lock and make a pending, paused or interrupted job running. Returns the job.
+        """Start a pending, paused or interrupted job. Returns the job.
+
+        This call takes the run lock, and sets the job's status to running.
 
         - ``on_interrupted``: how to settle rows that a dead run left in processing; see
           :meth:`recover_job`.
@@ -1355,10 +1360,11 @@ class JobService:
     def _committing_run(self, job_id: str, taken: Taken) -> Iterator[Journal]:
         """Make a commit that may change the job's status.
 
-        ``taken`` knows whether the caller has taken the run lock for this commit. If so, and if
-        nothing was written, the lock is released at the end of the commit, or given back to the
-        store from which it was taken over. If the commit has ended the run, the run lock of this
-        store is released, unless it is kept: see :meth:`RunHolds.leave`.
+        ``taken`` says whether the caller has taken the run lock for this commit. If the caller has
+        taken the lock, and the commit writes nothing, this store doesn't keep the lock. At the end
+        of the commit, the lock is released, or given back to the store from which it was taken
+        over. If the commit has ended the run, the run lock of this store is released, unless it is
+        kept: see :meth:`RunHolds.leave`.
         """
 
         def settle(written: bool) -> None:

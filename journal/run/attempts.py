@@ -43,8 +43,8 @@ class Attempt:
 
     The outcome is on the disk when the block has ended.
 
-    The loop may take the next attempt without entering this one. Then the row of this attempt
-    becomes pending again, and this attempt can't be entered any more.
+    If the loop takes the next attempt without entering this one, the row of this attempt becomes
+    pending again, and this attempt can't be entered any more.
     """
 
     def __init__(

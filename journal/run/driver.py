@@ -81,9 +81,9 @@ class Run:
         self._auto = self._holds.auto
         if self._auto is not None:
             self._auto.bind(workers.count)
-        # Rows aren't queued with a timeout, since their time in the queue would count for the
-        # timeout. Rows aren't queued either if an outcome may end the run, since no more rows may
-        # start after that outcome.
+        # If attempts have a timeout, rows aren't queued, since their time in the queue would count
+        # for the timeout. If an outcome may end the run, rows aren't queued either, since no more
+        # rows may start after that outcome.
         self._may_queue = (
             workers.queues
             and limits.timeout_s is None
@@ -269,8 +269,8 @@ class Run:
 
         Rows that no worker has begun become pending.
 
-        If an interrupt stops this method, the caller calls it again. So the method finds all that
-        is left to do in ``self._in_flight`` and in the journal.
+        If an interrupt stops this method, the caller calls it again. The new call looks into
+        ``self._in_flight`` and the journal to find out what is left to do.
         """
         for row in self._to_dispatch:
             if not self._in_flight.holds(row) and not self._held.is_lost():
@@ -327,7 +327,7 @@ class Run:
         return job
 
     def _check_lock(self) -> None:
-        """Start no more rows if the job at its path is no longer the job that this run holds."""
+        """Start no more rows if the job was moved or replaced, or this run no longer holds it."""
         if not self._is_lost and not self._held.is_held():
             self._is_lost = True
             self._give_up(self._held.lost_message(), 1)

@@ -138,12 +138,14 @@ class RowLogHandler(logging.Handler):
     After ``logging.getLogger().addHandler(journal.RowLogHandler())``, each message that is logged
     in the thread or asyncio task of a row's handler is stored with the row, as by
     :meth:`AttemptedRow.log`. The details hold the name of the logger, and the traceback of an
-    exception. Other messages are ignored. A process of a pool needs its own RowLogHandler.
+    exception. Messages that are logged elsewhere are ignored. A process of a pool needs its own
+    RowLogHandler.
 
     To store messages below WARNING, lower the level of the root logger:
     ``logging.getLogger().setLevel("INFO")``. ``logging`` prints warnings to standard error by
     itself, but only as long as it has no handler. To print them nevertheless, call
-    ``logging.basicConfig()`` before you add a RowLogHandler. After that, the call does nothing.
+    ``logging.basicConfig()`` before you add a RowLogHandler. Once a RowLogHandler was added,
+    ``basicConfig()`` does nothing.
     """
 
     of_rows = True  # shows nothing to a person

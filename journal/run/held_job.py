@@ -230,7 +230,7 @@ class HeldJob:
         return self.service.holds_run(self.id)
 
     def is_lost(self) -> bool:
-        """Return whether another job or run has certainly replaced this job at its path."""
+        """Return whether it is certain that the job was moved or replaced, or has another run."""
         try:
             return self.service.has_lost_run(self.id)
         except JournalError:
@@ -259,8 +259,11 @@ class HeldJob:
     def end(self) -> Job:
         """Set the status that follows from the rows, if the job is running. Returns the job.
 
-        The first of these applies: paused if rows are open, failed if a row failed or needs a
-        review, otherwise completed. If another process has set another status, that status stays.
+        - If rows are open, the status is paused.
+        - If no row is open, and a row has failed or needs a review, the status is failed.
+        - If all rows are done, the status is completed.
+
+        If another process has set another status, that status stays.
         """
         job = self.job()
         if job.status is not JobStatus.RUNNING:

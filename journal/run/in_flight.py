@@ -1,8 +1,8 @@
 """Stores the attempts in flight, and ends attempts that take too long or are stopped.
 
-An attempt is ended in three steps: it is asked to end, then forced to end, then given up. An
-attempt that was given up may still be running, but its row gets an outcome: by default it needs a
-review. If the attempt succeeds later, the row becomes completed.
+An attempt is ended in three stages: it is asked to end, then forced to end, then given up. An
+attempt that was given up may still be running, but its row gets an outcome: by default, the row
+needs a review. If the attempt succeeds later, the row becomes completed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from journal.run.retries import outcome_of_ended
 from journal.run.workers.handover import Claim, Results, Workers
 from journal.store.policies import STOPPED
 
-_GRACE_S = 5.0  # between two of the three steps that end an attempt
+_GRACE_S = 5.0  # between two of the three stages that end an attempt
 
 
 class Dispatched:

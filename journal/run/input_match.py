@@ -277,9 +277,9 @@ class _Match:
                 else:
                     self._compare(*known, one)
 
-        # An older version left a changed row as it was, and added a new row at the end. If the
-        # input has the old data again, it has already matched the old row in the common beginning.
-        # Then the new row is left over.
+        # For a changed row, an older version of this package kept the old row in the job, and added
+        # a new row at the end. If the input has the old data again, the old row is part of the
+        # common beginning, and the new row is left over in ``rest``.
         if any(keys.has(text) for text in rest):
             for place, row in enumerate(itertools.islice(job_rows, count), 1):
                 known = rest.pop(key_of(key, row.data, f"row {row.id}"), None)
@@ -439,7 +439,7 @@ class _Keys:
     """The keys of an input, which must be unique. Only a hash of each key is kept in memory."""
 
     def __init__(self, key: Key, *, is_for_far_side: bool = False) -> None:
-        """``is_for_far_side``: True for idempotency keys. As text, 1 and "1" are equal."""
+        """``is_for_far_side``: True for idempotency keys. They are text, so 1 and "1" are equal."""
         self._key = key
         self._is_for_far_side = is_for_far_side
         self._what = "idempotency key" if is_for_far_side else "key"

@@ -98,8 +98,8 @@ def open_job(
 
     **The input.** ``rows`` is an iterable of dicts, one for each row, or a data frame of pandas,
     polars or pyarrow. In a data frame, missing values and NaN become null. ``rows`` is iterated one
-    time, row by row. `journal help values` lists what values of other types become. ``None`` opens
-    an existing job.
+    time, row by row. `journal help values` lists which values are accepted, and how each is
+    recorded. If ``rows`` is None, an existing job is opened.
 
     ``key`` identifies rows. It is the name of a column, a tuple of names, or a function of the
     data. The values of the key must be unique in the input. Without ``key`` a row is identified by
@@ -132,8 +132,8 @@ def open_job(
       doubt (`journal help steps`).
     - ``resume_command``: the command that continues the job. It is printed when a run ends early.
       ``resume_command`` and ``original_command`` have the command line of this program as their
-      default. Both are written into the journal, and so into every copy and pack. If an argument is
-      a secret, pass another text, or "".
+      default. Both are written into the journal, and so into every copy and pack. If the command
+      line contains a secret, pass another text, or "".
     - ``row_type``: the type of ``row.value`` in handlers: a dataclass, msgspec Struct, attrs class,
       TypedDict or a model of pydantic. If data of the input doesn't match the type,
       InvalidValueError is raised before anything is written. Workers of executors must be able to
@@ -243,7 +243,7 @@ class JobRun:
 
     - ``service``: the :class:`JobService`, for explicit calls.
     - ``id``: the job's id.
-    - ``matched``: how many rows of the input are new, changed or gone: see :class:`Matched`.
+    - ``matched``: how many rows are new, changed or gone in the input: see :class:`Matched`.
     - ``advice``: text that says how to continue after the last run. A command prints it at its end.
     """
 
@@ -300,7 +300,7 @@ class JobRun:
         return self._pace()
 
     def summary(self) -> JobSummary:
-        """Counts by status, cost, status and times: :meth:`JobService.get_job_summary`."""
+        """The job's status, cost, times and numbers of rows: :meth:`JobService.get_job_summary`."""
         return self.service.get_job_summary(self.id)
 
     def rows(self, status: RowStatus | str | None = None) -> Rows:
@@ -385,9 +385,9 @@ class JobRun:
 
         **Limits.**
 
-        - ``retry_failed``: first make failed rows pending again, except rows that may have taken
-          effect (:attr:`JobRow.unknown`). Rows that were never started come before these failed
-          rows.
+        - ``retry_failed``: at the start, make failed rows pending again, except rows that may have
+          taken effect (:attr:`JobRow.unknown`). These rows run after the rows that were never
+          started.
         - ``max_attempts``: the maximum number of attempts at a row that fails with one of
           ``retry_on``. Attempts of earlier runs count, unless a person has retried the row since.
         - ``retry_on``: an exception class, an error code, or a tuple of these. A class includes its
@@ -395,19 +395,19 @@ class JobRun:
           exception's own class, or the code of a :class:`Fail`.
         - ``backoff_s``: seconds before the second attempt. The time doubles with each further
           attempt, up to ``max_backoff_s``, with jitter.
-        - ``timeout_s``: seconds after which an attempt is ended. A coroutine is cancelled. If a
-          handler has a method ``cancel(row_id, *, force) -> bool``, this method is called. The
-          attempt may have taken effect, so ``on_interrupted`` decides what becomes of its row.
-          Other handlers can't be cancelled, so their rows need a review. In both cases the error
-          code is TimeoutError. But if ``retry_on`` has TimeoutError, the attempt counts as failed
-          in both cases.
+        - ``timeout_s``: seconds after which an attempt is ended, with the error code TimeoutError.
+          A coroutine is cancelled. If a handler has a method ``cancel(row_id, *, force) -> bool``,
+          this method is called. The attempt may have taken effect, so ``on_interrupted`` decides
+          what becomes of its row. Other handlers can't be cancelled, so their rows need a review.
+          But if ``retry_on`` has TimeoutError, the attempt counts as failed, whether or not its
+          handler can be cancelled.
         - ``rate``: the maximum number of starts per second, minute or hour: ``"50/s"``,
           ``"100/m"``, ``"9/h"``.
         - ``halt``: when to stop early.
 
-          - "first": pause if the first ten rows all fail with the same error code, and some rows
-            were never started. Rows that an earlier run has started don't count. A review that the
-            handler has not asked for, such as InvalidResult, counts as a failure.
+          - "first": pause if the first ten rows all fail with the same error code, and rows are
+            left that were never started. Rows that an earlier run has started don't count. A review
+            that the handler has not asked for, such as InvalidResult, counts as a failure.
           - ``"soon,fail=20%,min=50"``: also pause when at least 50 rows of this run have ended and
             20% of them have failed. ``"soon,fail=10 in a row"``: pause after 10 failures without a
             success in between. ``"soon,fail=20% of 100"``: pause when 20% of the last 100 rows have
@@ -429,12 +429,12 @@ class JobRun:
           thread of the run calls this function, so it must be fast. If the function raises an
           exception, the run ends with this exception.
 
-        **Stopping.** With ``handle_signals``, in the main thread: after the first SIGINT, SIGTERM
-        or SIGHUP, the run starts no more rows, waits for the rows in flight and pauses the job. The
-        second signal ends the rows in flight. Without ``handle_signals``, an exception that a
-        signal handler raises, such as KeyboardInterrupt, stops the run in the same way, and is
-        re-raised at the end. :meth:`stop` stops the run from any thread. Other processes control a
-        run by `journal pause`, `resume`, `cancel`, `retry` and `skip`.
+        **Stopping.** With ``handle_signals``, a run in the main thread handles signals. After the
+        first SIGINT, SIGTERM or SIGHUP, the run starts no more rows, waits for the rows in flight
+        and pauses the job. The second signal ends the rows in flight. Without ``handle_signals``,
+        an exception that a signal handler raises, such as KeyboardInterrupt, stops the run in the
+        same way, and is re-raised at the end. :meth:`stop` stops the run from any thread. Other
+        processes control a run by `journal pause`, `resume`, `cancel`, `retry` and `skip`.
 
         **Reports.**
 
@@ -543,8 +543,8 @@ class JobRun:
         ``handle`` returns an outcome for each row: a mapping with ``row.id`` as keys, or a list in
         the order of the rows. An outcome is a value that a handler of :meth:`run` may return, or an
         exception, such as :class:`Fail`. The exception has the same effect as if a handler of this
-        row alone had raised it. ``handle`` may also set the outcome of a row by its methods, such
-        as ``row.complete()``.
+        row alone had raised it. ``handle`` may also set the outcome of a row by a method of the
+        row, such as ``row.complete()``.
 
         - A row without an outcome needs a review, since its work may be done. Entries of the return
           value that belong to no row are stored as the result of the first such row.
@@ -588,8 +588,8 @@ class JobRun:
         - If ``handle_signals`` is false, the owner of the loop handles signals. With
           ``asyncio.run``, the first Ctrl-C cancels the main task. The default is None: signals are
           handled here only if a cell of IPython or Jupyter awaits this call.
-        - If a handler raises KeyboardInterrupt or SystemExit, the loop stops, as asyncio does for
-          every task. ``on_interrupted`` decides what becomes of the row.
+        - If a handler raises KeyboardInterrupt or SystemExit, asyncio stops the loop, as it does
+          for every task. ``on_interrupted`` decides what becomes of the row.
         """
         if "executor" in options:
             raise TypeError(
@@ -610,7 +610,8 @@ class JobRun:
         ``end_rows`` ends them by force. Other repeated calls have no effect.
 
         The call returns at once. Any thread, task, handler or signal handler of this process may
-        call this method. If a handler raises :class:`Hold` after this call, its row stays pending.
+        call this method. If a handler raises :class:`Hold` after this call, its row becomes pending
+        again.
         """
         return self._ask_to_stop("job.stop() was called", end_rows=end_rows)
 

@@ -319,7 +319,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
 
 
 def with_missing(outcome: Outcome, other: Outcome) -> Outcome:
-    """The outcome. Fields that it lacks, such as the cost, are those of ``other``."""
+    """Return ``outcome``. Fields that it lacks, such as the cost, are taken from ``other``."""
     missing = {name: getattr(other, name) for name in _CHECKS if getattr(outcome, name) is None}
     return msgspec.structs.replace(outcome, **missing)
 
@@ -366,7 +366,7 @@ def without_refused(outcome: Outcome, error: InvalidValueError) -> Outcome:
 
 
 def as_review(outcome: Outcome, code: str, problem: str) -> Outcome:
-    """The outcome of an attempt as a review. All other fields are kept.
+    """Turn the outcome of an attempt into a review. Fields such as the result are kept.
 
     ``problem``: the reason, which becomes the review's message. ``code``: the error code. If the
     outcome already is a review, it keeps its own code.
@@ -389,7 +389,7 @@ def as_review(outcome: Outcome, code: str, problem: str) -> Outcome:
 
 
 def in_doubt(outcome: Outcome, code: str, doubt: str) -> Outcome:
-    """Make a review of the outcome of an attempt that ended with a step in doubt.
+    """Turn the outcome of an attempt into a review, because a step is in doubt.
 
     Nobody knows whether that step took effect. The review keeps the fields of the outcome.
 

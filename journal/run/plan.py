@@ -64,7 +64,7 @@ class HowTo(NamedTuple):
     def name(self, name: str) -> str:
         """The name of an argument of ``run``.
 
-        For a command, it is the name of the same option of `journal run`.
+        For a command, it is the corresponding option of `journal run`.
         """
         return f"--{name.replace('_', '-')}" if self.command else name
 
@@ -124,12 +124,11 @@ def may_start(job: Job, *, retry_failed: bool = False) -> bool:
 def take_up(
     service: JobService, job_id: str, *, retry_failed: bool = False, where: Where | None = None
 ) -> Job:
-    """Prepare a job that has ended for a run.
+    """Prepare a job for a run. Returns the job after the changes.
 
-    Retries its failed rows if ``retry_failed`` is set, and reopens the job if rows are pending.
-
-    With ``where``, only failed rows that meet this condition are retried. A cancelled job is not
-    changed. Returns the job after the changes. Raises JobBusyError while a run holds the job.
+    With ``retry_failed``, the job's failed rows are retried. With ``where``, only failed rows that
+    meet this condition are retried. If the job has ended and rows are pending, it is reopened. A
+    cancelled job is not changed. Raises JobBusyError while a run holds the job.
     """
     job = existing_job(service, job_id)
     if job.status is JobStatus.CANCELLED:

@@ -38,8 +38,8 @@ _FOUND_AT_ONCE = 100
 # How often to look for rows that other processes have made pending, after the last row.
 _LOOK_AGAIN_S = 0.5
 _LOOK_AGAIN_EACH_S = 1e-5  # added for each parked or skipped row; a look at a row takes about 1 µs
-# How many rows that can't start are looked at in one turn. Workers and other processes wait for a
-# turn.
+# How many rows that can't start are looked at in one turn. Workers and other processes wait until
+# the turn ends.
 _MAX_LOOKS = 2000
 _MIN_BLOCKED_S = 5.0  # how long all other rows may wait for attempts that were given up
 
@@ -272,7 +272,7 @@ class RowQueue:
     ) -> tuple[Outcome, bool]:
         """Record the outcome of an attempt.
 
-        Returns the recorded outcome, and True if the row will be attempted again.
+        Returns the recorded outcome, and whether the row will be attempted again.
 
         If the outcome can't be recorded, for example because it is too long, the row needs a
         review. The row also needs a review if the attempt has ended with a step in doubt. A row
@@ -303,8 +303,8 @@ class RowQueue:
     def complete(self, results: Sequence[Result]) -> list[Result]:
         """Record many completed attempts at once. Returns the results that need :meth:`settle`.
 
-        For example, these results have messages, steps, or an outcome other than "completed". None
-        of the attempts in ``results`` may have been given up before.
+        A result needs :meth:`settle`, for example, if it has messages or steps, or if its outcome
+        isn't "completed". ``results`` must not contain an attempt that was given up before.
         """
         plain: list[Result] = []
         others: list[Result] = []
@@ -337,9 +337,10 @@ class RowQueue:
     def settle_late(self, row: JobRow, outcome: Outcome) -> bool:
         """Record the outcome of an attempt that was given up. Returns whether it settles the row.
 
-        Only a success settles the row. For any other outcome, only the cost is recorded. Raises
-        StepInDoubtError if the attempt has left a step in doubt, even after a success. Raises
-        InvalidStateTransition if another process has settled the row.
+        Only a success settles the row. For any other outcome, only the cost is recorded. If the
+        attempt has succeeded, but a step of the row is in doubt, the cost is recorded, and
+        StepInDoubtError is raised. Raises InvalidStateTransition if another process has settled the
+        row.
         """
         step = self._service.get_step_in_doubt(row.id)
         is_success = outcome.kind in ("completed", "skipped")

@@ -50,7 +50,7 @@ class Stops:
         self.wake()
 
     def ask(self, reason: str, *, end_rows: bool = False) -> None:
-        """Count the first stop. Repeated calls have no further effect. Any thread may call this.
+        """Raise the count to 1, if it is 0. Any thread may call this.
 
         ``end_rows``: raise the count to 2, or to 3 if it is already 2.
         """

@@ -92,7 +92,8 @@ class Auto:
     def fail(self, ticket: int, last_ticket: int, now_s: float, *, is_hold: bool) -> None:
         """Count a Hold or a timeout of an attempt.
 
-        Only the first one at the same number of workers counts.
+        An attempt that began at an earlier number of workers doesn't count. After a Hold, further
+        Holds don't count until an attempt succeeds.
 
         ``ticket``: the number of the attempt. ``last_ticket``: the number of the latest attempt.
         """

@@ -21,7 +21,7 @@ def check_where(where: Any) -> None:
 class Chosen:
     """The pending rows that meet the condition of a run.
 
-    A row that doesn't meet the condition is skipped, and isn't checked again in this run. So a
+    A row that doesn't meet the condition is passed over, and isn't checked again in this run. So a
     search for rows that other processes have made pending is cheap, even among a million rows.
     """
 
@@ -73,8 +73,8 @@ def left_open(job: Job, how_to: HowTo) -> str:
 def command_for_rest(command: str, reason: str | None) -> str:
     """The command line that continues a job. ``reason``: why its last run has ended early, or "".
 
-    If only rows are left that don't meet the run's condition, the condition is removed from the
-    command. Otherwise the command would start no row.
+    If the last run has ended because no row that is left meets its condition, the condition is
+    removed from the command. With the condition, the command would start no row.
     """
     if not (reason or "").endswith(", because of `--where`"):
         return command

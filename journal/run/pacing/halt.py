@@ -32,12 +32,13 @@ _MIN_DONE = 3  # as in GNU parallel: a percentage of very few rows means nothing
 class Halt(msgspec.Struct):
     """The condition on which a run gives up. Only rows that this run has ended count.
 
-    ``what`` selects rows: "fail", "success" or "done" (both). The run gives up when:
+    ``what`` selects rows: "fail", "success" or "done" (both).
 
-    - ``count`` such rows have ended. With ``in_a_row``, rows that began before the last success are
-      ignored. With ``window``, only the last ``window`` ended rows are considered.
-    - With ``percent`` instead of ``count``: at least this percentage of the ended rows are such
-      rows, and at least ``min_done`` rows have ended.
+    - With ``count``, the run gives up when this many selected rows have ended. With ``in_a_row``,
+      rows that began before the last success are ignored. With ``window``, only the last ``window``
+      rows that have ended are considered.
+    - With ``percent``, the run gives up when at least ``min_done`` rows have ended, and at least
+      this percentage of them are selected rows.
 
     ``now``: True if the run then ends the rows in flight, instead of waiting for them.
     """

@@ -16,8 +16,8 @@ from journal.store.policies import TIMED_OUT
 from journal.text import counted, shorten
 
 MAX_HELD_S = 3600.0  # how long holds and probes may last without an answer, before the run pauses
-# The shortest hold, even for a Hold with ``after_s=0``. It doubles with each hold in succession, up
-# to a second. Otherwise the run would make too many probes.
+# The shortest hold that follows another hold, even for a Hold with ``after_s=0``. It doubles with
+# each hold in succession, up to a second, so that the run doesn't make too many probes.
 _LEAST_S, _MOST_LEAST_S = 0.01, 1.0
 _LOG_S = 30.0  # between two log records about the number of workers
 _MESSAGE_CHARACTERS = 200

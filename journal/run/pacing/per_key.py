@@ -34,7 +34,7 @@ _FIRST_ROWS = 1000  # rows that are read to find out whether a column exists
 class _Numbers:
     """Row numbers in ascending order.
 
-    Each takes 4 bytes, or 8 bytes if any of them is 2**32 or more.
+    Each number takes 4 bytes. If one of the numbers is 2**32 or more, each number takes 8 bytes.
     """
 
     __slots__ = ("_first", "_numbers")

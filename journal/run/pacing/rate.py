@@ -27,7 +27,7 @@ class Rate:
 
     @classmethod
     def parse(cls, text: str, batch: int = 1) -> Rate:
-        """``"50/s"``, ``"100/m"``, ``"2.5/h"``. Raises InvalidValueError.
+        """Parse a rate such as ``"50/s"``, ``"100/m"`` or ``"2.5/h"``. Raises InvalidValueError.
 
         A batch has at most as many rows as the number in the rate: 100 for ``"100/m"``.
         """

@@ -127,8 +127,8 @@ def status_code(status: int) -> str:
 def is_of_signal(status: int) -> bool:
     """Whether a signal ended the command.
 
-    If the command is a shell, its exit status also shows that a signal ended the command that the
-    shell ran last.
+    Also true if the command is a shell, and its exit status says that a signal ended the command
+    that the shell ran last.
     """
     return _system.is_of_signal(status)
 

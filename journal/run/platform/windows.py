@@ -210,9 +210,10 @@ def start(
 def _inheritable(stream: IO[bytes] | int, stack: ExitStack, access: int = 0) -> int:
     """A handle of the stream for a new process, until the end of ``stack``.
 
-    ``access``: the right to append, if the stream is a file. Both processes share the position in
-    this file, and we move it when we read the file. With the right to append, a background process
-    of the command still writes at the end of the file.
+    ``access``: the access rights of the handle, if the stream is a file; 0: those of the stream.
+    Outputs get only the right to append. The reason: both processes share the position in the file,
+    and this process moves the position when it reads the file. With only the right to append, a
+    background process of the command writes at the end of the file nevertheless.
     """
     if isinstance(stream, int):  # a stream that this process has inherited, or the null device
         access = 0

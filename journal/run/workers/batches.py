@@ -355,7 +355,8 @@ class BatchWorkers:
     def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:  # noqa: ARG002
         """Ask the call of this row to end.
 
-        A call is asked only once, with the id of its first row.
+        The workers are asked only once for all rows of a call, with the id of the call's first row.
+        With ``force``, they are asked once more. Further requests get the same answer.
         """
         batch = self._results.by_ticket.get(ticket)
         if batch is None:  # the call has returned meanwhile
@@ -369,8 +370,8 @@ class BatchWorkers:
     def abandon(self, ticket: int) -> bool:
         """Give up the call of this row.
 
-        For the first row of the call, returns whether another call can take its place. For the
-        other rows, returns True.
+        For the row of the call that is given up first, returns whether another call can take the
+        place of this call. For the other rows, returns True, so that a lost place counts only once.
         """
         batch = self._results.by_ticket.get(ticket)
         if batch is None:

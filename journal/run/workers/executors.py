@@ -24,8 +24,8 @@ from journal.run.workers.handover import Claim, Results, SingleRows, join
 from journal.text import Number, encode_json
 
 _Task = tuple[int, AttemptedRow, Claim]
-# A request to the feeder, the thread that submits tasks. It adds the task (if any) to the waiting
-# ones, and submits tasks. Then it calls the function (if any). The driver waits for this call.
+# A request to the feeder, the thread that submits tasks. The feeder adds the task (if any) to the
+# waiting ones, and submits tasks. Then it calls the function (if any), for which the driver waits.
 _Request = tuple[_Task | None, Callable[[], None] | None]
 
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # on Windows, SIGTERM ends it by force

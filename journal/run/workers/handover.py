@@ -24,7 +24,7 @@ class Claim:
     """Decides whether a worker begins a call or the driver cancels it.
 
     The first of the two that asks gets the call. A repeated question gets the same answer. While
-    ``held`` has an item, no worker gets another call: see :class:`Results`.
+    ``held`` has an item, no worker gets a new call: see :class:`Results`.
     """
 
     __slots__ = ("_owner", "held")
@@ -123,7 +123,7 @@ class Leaving:
         return not self._open
 
     def close(self) -> None:
-        """Close the workers. Raises exceptions of exiting the setup."""
+        """Close the workers. If exiting the setup raises an exception, it is raised here."""
         if self._open:
             self._open.pop().close()
 
@@ -132,9 +132,9 @@ class Leaving:
     ) -> Exception | None:
         """Close the workers after a run. Returns the exception that the caller must raise, or None.
 
-        This is ``raised``, the exception of the run, or else the exception of exiting the setup. An
-        exception of exiting the setup is also added to ``problems``. If it isn't returned, it is
-        reported.
+        This is ``raised``, the exception of the run. If ``raised`` is None, it is the exception
+        that exiting the setup has raised. An exception of the setup is also added to ``problems``.
+        If it isn't returned, it is reported.
         """
         try:
             self.close()

@@ -113,8 +113,9 @@ class LoopSetup:
     def enter(self, loop: asyncio.AbstractEventLoop, begin: Callable[..., object]) -> None:
         """Enter the context manager in the loop. ``begin`` calls a function in the loop.
 
-        A stop of the run cancels the task that enters. Raises exceptions of the context manager,
-        and StoppedInSetupError if the run was stopped first.
+        If the run is stopped meanwhile, the task that enters the context manager is cancelled.
+        Raises exceptions of the context manager, and StoppedInSetupError if the run was stopped
+        first.
         """
         self._loop = loop
         if self._stops.count:
@@ -198,7 +199,7 @@ class LoopSetup:
     async def _until_close(self) -> None:
         """Wait until :meth:`close` is called.
 
-        A loop that shuts down may cancel this task earlier.
+        A loop that shuts down may cancel this task earlier. The task then continues to wait.
         """
         while not self._may_close.is_set():
             try:

@@ -35,10 +35,11 @@ async def in_thread(
     if_cancelled: Callable[[Value], object] | None = None,
     **keywords: Any,
 ) -> Value:
-    """Call a function that waits for the disk. Even a cancelled caller waits for its end.
+    """In a thread, call a function that waits for the disk.
 
-    So the records of a step are written in the right order. If the caller is cancelled,
-    ``if_cancelled`` is called with the function's value.
+    Even a caller that is cancelled waits until the function has ended, so that the records of a
+    step are written in the right order. If the caller is cancelled, ``if_cancelled`` is called with
+    the function's value.
     """
     import asyncio  # noqa: PLC0415  (most runs need no event loop)
 
