@@ -569,8 +569,8 @@ class JobService:
         """Record that the row is done. Returns the row.
 
         - ``tracking_number``: text.
-        - ``label_path``: a path. If the path is inside the job's directory, it is stored relative
-          to this directory.
+        - ``label_path``: a path. An absolute path inside the job's directory is stored relative to
+          this directory.
         - ``cost_cents``: what the attempt has cost, in cents: an int, float or Decimal from 0,
           rounded to six decimals. The cost is added to :attr:`Job.total_cost_cents`.
         - ``result``: any value that `journal help values` lists. It is recorded as JSON.
@@ -1361,10 +1361,10 @@ class JobService:
         """Make a commit that may change the job's status.
 
         ``taken`` says whether the caller has taken the run lock for this commit. If the caller has
-        taken the lock, and the commit writes nothing, this store doesn't keep the lock. At the end
-        of the commit, the lock is released, or given back to the store from which it was taken
-        over. If the commit has ended the run, the run lock of this store is released, unless it is
-        kept: see :meth:`RunHolds.leave`.
+        taken the lock, and the commit fails, this store doesn't keep the lock. At the end of the
+        commit, the lock is released, or given back to the store from which it was taken over. If
+        the commit has ended the run, the run lock of this store is released, unless it is kept: see
+        :meth:`RunHolds.leave`.
         """
 
         def settle(written: bool) -> None:

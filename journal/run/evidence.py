@@ -144,8 +144,8 @@ class RowLogHandler(logging.Handler):
     To store messages below WARNING, lower the level of the root logger:
     ``logging.getLogger().setLevel("INFO")``. ``logging`` prints warnings to standard error by
     itself, but only as long as it has no handler. To print them nevertheless, call
-    ``logging.basicConfig()`` before you add a RowLogHandler. Once a RowLogHandler was added,
-    ``basicConfig()`` does nothing.
+    ``logging.basicConfig()`` before you add a RowLogHandler. After you have added a
+    RowLogHandler, ``basicConfig()`` does nothing.
     """
 
     of_rows = True  # shows nothing to a person

@@ -300,7 +300,10 @@ class JobRun:
         return self._pace()
 
     def summary(self) -> JobSummary:
-        """The job's status, cost, times and numbers of rows: :meth:`JobService.get_job_summary`."""
+        """The job's status, cost and times, and its numbers of rows by status.
+
+        See :meth:`JobService.get_job_summary`.
+        """
         return self.service.get_job_summary(self.id)
 
     def rows(self, status: RowStatus | str | None = None) -> Rows:
@@ -386,8 +389,8 @@ class JobRun:
         **Limits.**
 
         - ``retry_failed``: at the start, make failed rows pending again, except rows that may have
-          taken effect (:attr:`JobRow.unknown`). These rows run after the rows that were never
-          started.
+          taken effect (:attr:`JobRow.unknown`). The retried rows run after the rows that were
+          never started.
         - ``max_attempts``: the maximum number of attempts at a row that fails with one of
           ``retry_on``. Attempts of earlier runs count, unless a person has retried the row since.
         - ``retry_on``: an exception class, an error code, or a tuple of these. A class includes its

@@ -366,7 +366,7 @@ def without_refused(outcome: Outcome, error: InvalidValueError) -> Outcome:
 
 
 def as_review(outcome: Outcome, code: str, problem: str) -> Outcome:
-    """Turn the outcome of an attempt into a review. Fields such as the result are kept.
+    """Turn the outcome of an attempt into a review. Its other fields, such as the result, stay.
 
     ``problem``: the reason, which becomes the review's message. ``code``: the error code. If the
     outcome already is a review, it keeps its own code.

@@ -127,8 +127,8 @@ def take_up(
     """Prepare a job for a run. Returns the job after the changes.
 
     With ``retry_failed``, the job's failed rows are retried. With ``where``, only failed rows that
-    meet this condition are retried. If the job has ended and rows are pending, it is reopened. A
-    cancelled job is not changed. Raises JobBusyError while a run holds the job.
+    meet this condition are retried. If the job has ended and rows are pending, the job is reopened.
+    A cancelled job is not changed. Raises JobBusyError while a run holds the job.
     """
     job = existing_job(service, job_id)
     if job.status is JobStatus.CANCELLED:

@@ -304,7 +304,7 @@ class RowQueue:
         """Record many completed attempts at once. Returns the results that need :meth:`settle`.
 
         A result needs :meth:`settle`, for example, if it has messages or steps, or if its outcome
-        isn't "completed". ``results`` must not contain an attempt that was given up before.
+        isn't "completed". ``results`` must not contain late results (see :class:`Result`).
         """
         plain: list[Result] = []
         others: list[Result] = []

@@ -93,7 +93,7 @@ class Auto:
         """Count a Hold or a timeout of an attempt.
 
         An attempt that began at an earlier number of workers doesn't count. After a Hold, further
-        Holds don't count until an attempt succeeds.
+        Holds don't count until an attempt succeeds or times out.
 
         ``ticket``: the number of the attempt. ``last_ticket``: the number of the latest attempt.
         """

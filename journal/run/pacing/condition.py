@@ -73,8 +73,8 @@ def left_open(job: Job, how_to: HowTo) -> str:
 def command_for_rest(command: str, reason: str | None) -> str:
     """The command line that continues a job. ``reason``: why its last run has ended early, or "".
 
-    If the last run has ended because no row that is left meets its condition, the condition is
-    removed from the command. With the condition, the command would start no row.
+    If the last run has ended because none of the rows left meets the run's condition, the condition
+    is removed from the command. With the condition, the command would start no row.
     """
     if not (reason or "").endswith(", because of `--where`"):
         return command

@@ -29,9 +29,10 @@ class Process:
         self._popen = popen
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until the command has ended. Without a timeout, this method doesn't reap it.
+        """Wait until the command has ended.
 
-        Until the command is reaped, no other process can get the id of its process group.
+        Without a timeout, this method doesn't reap the command, if the system has ``waitid``. Until
+        the command is reaped, no other process can get the id of its process group.
         """
         if self._popen.returncode is not None:  # reaped by an earlier call
             return True

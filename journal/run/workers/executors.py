@@ -25,7 +25,8 @@ from journal.text import Number, encode_json
 
 _Task = tuple[int, AttemptedRow, Claim]
 # A request to the feeder, the thread that submits tasks. The feeder adds the task (if any) to the
-# waiting ones, and submits tasks. Then it calls the function (if any), for which the driver waits.
+# waiting ones, and submits tasks. Then it calls the function (if any). The driver waits until the
+# function is called.
 _Request = tuple[_Task | None, Callable[[], None] | None]
 
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # on Windows, SIGTERM ends it by force

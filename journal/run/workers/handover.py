@@ -132,9 +132,10 @@ class Leaving:
     ) -> Exception | None:
         """Close the workers after a run. Returns the exception that the caller must raise, or None.
 
-        This is ``raised``, the exception of the run. If ``raised`` is None, it is the exception
-        that exiting the setup has raised. An exception of the setup is also added to ``problems``.
-        If it isn't returned, it is reported.
+        The returned exception is ``raised``, the exception of the run. If ``raised`` is None, it is
+        the exception that exiting the setup has raised, if any. A message about an exception of
+        exiting the setup is also added to ``problems``. If this exception isn't returned, the
+        message is reported.
         """
         try:
             self.close()
