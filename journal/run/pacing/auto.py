@@ -6,13 +6,13 @@ an attempt (Little's law). Levels are tried one after another:
 - While the throughput grows, the level is doubled.
 - Once something limits the throughput, the level grows by half of the distance to the **limit**.
   The limit is the highest level that probably works well.
-- At the limit, after a wait, a level 25% higher and one 20% lower are tried. The higher level is
-  kept if the throughput grows, and the lower level if the throughput doesn't fall. If neither is
-  kept, the wait doubles.
+- At the limit, a level 20% lower is tried after a wait. It is kept if the throughput doesn't fall.
+  After the next wait, a level 25% higher is tried. It is kept if the throughput grows. Each level
+  that isn't kept doubles the wait.
 
 After a Hold or a timeout the level is halved. The limit is then 10% below the level that failed. A
-level is judged only by attempts that began at this level. Further holds before the next success
-don't count, since they belong to the same outage.
+level is judged only by attempts that began at this level. Further holds before the next success or
+timeout don't count, since they belong to the same outage.
 """
 
 from __future__ import annotations
