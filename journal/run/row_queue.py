@@ -37,9 +37,8 @@ _MAX_WAITING = 100_000
 _FOUND_AT_ONCE = 100
 # How often to look for rows that other processes have made pending, after the last row.
 _LOOK_AGAIN_S = 0.5
-_LOOK_AGAIN_EACH_S = (
-    1e-5  # added for each row parked or passed over; a look at a row takes about 1 µs
-)
+# Added for each row that was parked or passed over. A look at a row takes about 1 µs.
+_LOOK_AGAIN_EACH_S = 1e-5
 # How many rows that can't start are looked at in one turn. Workers and other processes wait until
 # the turn ends.
 _MAX_LOOKS = 2000

@@ -10,9 +10,10 @@ an attempt (Little's law). Levels are tried one after another:
   After the next wait, a level 25% higher is tried. It is kept if the throughput grows. Each level
   that isn't kept doubles the wait.
 
-After a Hold or a timeout the level is halved. The limit is then 10% below the level that failed. A
-level is judged only by attempts that began at this level. Further holds before the next success or
-timeout don't count, since they belong to the same outage.
+After a Hold or a timeout the level is halved. If the limit is higher, it is lowered to 10% below
+the level that failed. But a timeout at a level that has already gone well doesn't change the limit.
+A level is judged only by attempts that began at this level. Further holds before the next success
+or timeout don't count, since they belong to the same outage.
 """
 
 from __future__ import annotations
