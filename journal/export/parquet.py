@@ -28,7 +28,9 @@ def load_pyarrow() -> ModuleType:
 def write_parquet(rows: FlatRows, stream: IO[bytes]) -> int:
     """Write one table. Returns the number of rows.
 
-    - If all values of a column are booleans, integers or numbers, the column has that type.
+    - A column of booleans is bool. A column of integers of up to 64 bits is int64.
+    - A column of floats is float64. A column of floats and integers is float64, too, if no integer
+      is beyond 2**53.
     - Times are timestamps in UTC with microseconds.
     - All other columns are text. Values that aren't text are written as JSON text.
     """

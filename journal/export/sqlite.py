@@ -22,8 +22,8 @@ MAX_COLUMNS = 2000  # the default limit of SQLite
 def write_sqlite(rows: FlatRows, path: Path, names: frozenset[str] = frozenset()) -> int:
     """Write the database into the empty file ``path``. Returns the number of rows.
 
-    The database has a table ``rows`` or ``steps``. If the export has more than data, there is also
-    a table ``jobs``. In the table ``jobs``, the fields in ``names`` (from ``check_fields``) are
+    The database has a table ``rows`` or ``steps``. If ``rows.key`` isn't empty, there is also a
+    table ``jobs``. In the table ``jobs``, the fields in ``names`` (from ``check_fields``) are
     hidden. Values are stored as follows:
 
     - integers, floats and text unchanged, except that SQLite stores -0.0 as 0.0;

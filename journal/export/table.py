@@ -115,8 +115,8 @@ class FlatRows:
         - ``options``: which columns the table has.
         - ``on_error``: called with the error of each job that can't be read or has too many
           columns. The job is left out.
-        - ``tabular``: if False, ``columns`` may lack columns of the data. But it always has the
-          data's columns whose names may be equal to names of the journal's columns.
+        - ``tabular``: if False, ``columns`` may lack columns of the data, except those whose names
+          may be equal to names of the journal's columns.
 
         Raises InvalidValueError if a status or a column doesn't exist. Also raises StorageError,
         and the errors of reading a job.

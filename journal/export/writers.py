@@ -81,8 +81,8 @@ def export_rows(
       always hidden.) Their values become "[REDACTED]". A name may be a key in data and results, at
       any depth. Of the journal's columns, these can be hidden: error_code, error_message, reason,
       tracking_number, label_path, cost_cents, result and idempotency_key.
-    - ``steps``: write a record for each step of the rows instead of each row, with the columns in
-      :data:`journal.export.table.STEP_COLUMNS`. The result is the number of steps.
+    - ``steps``: write a record for each step of the rows, and not for each row. The columns are
+      those in :data:`journal.export.table.STEP_COLUMNS`. The result is the number of steps.
     - ``data_only``: leave out the journal's columns.
     - ``columns``, ``flatten``, ``all_columns``: select the columns, as for the tables of
       :class:`journal.Rows`.
@@ -93,9 +93,9 @@ def export_rows(
     bytes for each row of the current job, and for the indexes of the jobs that the service keeps
     open.
 
-    Raises InvalidValueError if ``out`` exists or is a job's own file, if the format can't hold a
-    value, and for invalid arguments. Also raises MissingExtraError, StorageError, and the errors of
-    reading a job.
+    Raises InvalidValueError if ``out`` exists and ``force`` isn't given, if ``out`` is a job's own
+    file, if the format can't hold a value, and for invalid arguments. Also raises
+    MissingExtraError, StorageError, and the errors of reading a job.
     """
     if isinstance(out, (str, os.PathLike)):
         file_format = file_format or format_of(out)

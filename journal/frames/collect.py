@@ -184,7 +184,7 @@ def choose(
     ``result.price`` maps to None if no result is an object yet.
 
     If there are rows, raises InvalidValueError for a name that selects no column. If results are
-    objects, this includes the name of a member that no result has.
+    objects, InvalidValueError is also raised for the name of a member that no result has.
     """
     chosen: dict[str, Key | None] = {}
     for name in wanted:

@@ -94,7 +94,7 @@ def member_of_row(row: JobRow, name: str) -> Any:
 
 
 def member_of_own(own: Mapping[str, Any], name: str, found: Any = MISSING) -> Any:
-    """Return ``found``.
+    """Return ``found`` if it isn't MISSING.
 
     If ``found`` is MISSING, return the member of a result or usage with this name.
     """

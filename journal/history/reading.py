@@ -134,8 +134,8 @@ class History:
     def position_at(self, moment: datetime) -> Position:
         """Return a position just before the first record since ``moment``.
 
-        At most one commit after the position is older than ``moment``. Times never go back in a
-        journal, so a binary search finds the position in a few reads.
+        Of the commits after this position, at most one is older than ``moment``. Times never go
+        back in a journal, so a binary search finds the position in a few reads.
         """
         before = START
         low, high = 0, self.end.offset  # no position between ``before`` and ``low`` is better

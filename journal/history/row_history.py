@@ -75,8 +75,8 @@ class RowHistory(msgspec.Struct, frozen=True, kw_only=True):
     - ``changes``: all other changes of the row: new data, retries and redos by a person, and
       settled reviews. Each change has ``at``, ``kind``, ``text`` and ``details``, as in
       ``journal log``.
-    - ``left_out``: how many older attempts, messages and changes were left out. The newest 1,000
-      attempts, messages and changes are kept, with at most 16 MiB of each.
+    - ``left_out``: how many older attempts, messages and changes were left out. The newest of each
+      of these three kinds are kept: at most 1,000 of a kind, and at most 16 MiB of a kind.
     """
 
     row: JobRow

@@ -101,7 +101,7 @@ class Timeline:
             bucket.latencies.add(outcome.took_s)
 
     def buckets(self) -> list[Bucket]:
-        """Return all buckets from the first to the last with an outcome, even empty buckets."""
+        """Return the buckets from the first to the last outcome, including empty buckets."""
         if not self._buckets:
             return []
         return [self._bucket(number) for number in range(self._first, max(self._buckets) + 1)]

@@ -1,7 +1,7 @@
 """Reports the messages of a run to ``logging``, and to ``tell`` or standard error.
 
 Each message is a record of the logger ``journal``. If the caller has no ``tell``, the message is
-also printed to standard error, unless a handler of the logger prints the record there.
+also printed to standard error, unless a handler of the logger already shows the record to a person.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class Progress:
           lines elsewhere.
         - ``pace``: returns what a run waits for, or its number of workers; "" if there is nothing
           to show.
-        - ``in_shell``: a command prints the outcome, so no last line is printed.
+        - ``in_shell``: True if a command prints the outcome. In this case, no last line is printed.
         """
         self._job = job
         self._progress = progress

@@ -99,9 +99,10 @@ class Salvage:
     finished work isn't repeated. If a later record gave the row new data, this record is kept, and
     the row has this data.
 
-    Only a redo gives a completed row another status. Suppose that a kept record gives a completed
-    row another status, without a redo before it. If records may be lost, a redo must be among the
-    lost records. Then this redo is written again.
+    A completed row can get another status only by a redo. If a record gives a completed row another
+    status, and the redo before this record is missing, there are two cases. If outcomes may be
+    lost, the redo must be among the lost records, and is written again. If no outcomes can be lost,
+    the record isn't kept.
     """
 
     def __init__(self, directory: Path, source: JournalFile, journal: Journal) -> None:

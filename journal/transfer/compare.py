@@ -95,8 +95,8 @@ def compare_copies(
     only a few places of it are read. But if the copies diverged, the whole common part is read, to
     count its lines.
 
-    A pack with more than ``max_bytes`` is refused. By default, a pack is refused if its journal is
-    larger than the free space in the directory for temporary files.
+    A pack is refused if the unpacked job would take more than ``max_bytes``. By default, a pack is
+    refused if its journal is larger than the free space in the directory for temporary files.
 
     Raises InvalidValueError if these are copies of different jobs. Also raises PackError,
     JournalDamagedError, FormatVersionError and StorageError.

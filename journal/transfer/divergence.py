@@ -56,8 +56,8 @@ class Change(NamedTuple):
     - ``is_work``: True if the side effect may have happened, or somebody has settled the row.
     - ``is_doubt``: True if a person or a handler asked for a review. Reviews because of a merge or
       a policy don't count, since they add no information about the attempt.
-    - ``is_alarm``: True if this is a log record that a third copy worked on the row, although the
-      row is completed in this copy.
+    - ``is_alarm``: True if this is a log record which says that a third copy worked on the row,
+      although the row is completed in this copy.
     - ``reset``: "retry" or "redo" if a person decided to do the row again.
     - ``is_renumbering``: True for a review whose only reason is that the row got a new number in
       this copy.
@@ -215,9 +215,10 @@ class RowChanges:
         return sorted(self._of)
 
     def rows_of_before(self) -> set[int]:
-        """Return the rows with changes from before ``begin`` that a merge may have recorded later.
+        """Return the rows for which a merge may have recorded changes from before ``begin``.
 
-        A merge records such changes after ``begin``, as log messages or as imported records.
+        The merge itself came after ``begin``. It recorded such changes as log messages or as
+        imported records.
         """
         return self._spent_elsewhere | {
             row

@@ -52,7 +52,7 @@ class Merged(msgspec.Struct, frozen=True):
       data.
     - ``job_status``: the job's status in this copy. A merge doesn't change it.
     - ``their_job_status``: the job's status in the other copy.
-    - ``left_open``: the number of rows that are still open if the job has ended here, else 0.
+    - ``left_open``: if the job has ended here, the number of rows that are still open, else 0.
     - ``renumbered``: a dict from the number in this copy to the number in the other copy, for the
       rows in ``added`` whose numbers differ.
     - ``data``: rows in ``both`` or ``twice`` whose data differs.

@@ -2,9 +2,9 @@
 
 All decisions of a merge are made here, before anything is written. ``merge.py`` writes the plan.
 
-A merge imports changes of the other copy ("there") into this copy ("here"). The changes that only
-one of the copies has decide what becomes of a row (see ``divergence.py``). Below, each rule is a
-case, a colon, and what the merge does in this case.
+A merge imports changes of the other copy ("there") into this copy ("here"). What becomes of a row
+depends on the changes that only one of the copies has (see ``divergence.py``). Below, each rule is
+a case, a colon, and what the merge does in this case.
 
 Rules about the status of a row:
 
@@ -12,7 +12,7 @@ Rules about the status of a row:
   are outcomes, retries, redos and data. If the row is in flight there (started, without an
   outcome), it needs a review here.
 - The other copy only set the row back to pending, and no person asked for this by a retry or redo:
-  nothing changes here. Otherwise both copies might try the row.
+  nothing changes here. If the row became pending here, too, both copies might try it.
 - The row was in flight at the fork (the end of the last common commit), or a copy has set it back
   to pending: if only one copy knows an outcome, that outcome counts. A status that a policy set is
   not an outcome. If neither copy knows an outcome, the status here stays.
@@ -43,8 +43,8 @@ Rules about data and added rows:
 
 - Both copies changed the row's data, or one changed the data and the other worked on the row: the
   row keeps the data from here, and the data from there is logged. The row needs a review. But if
-  the row is completed here, it needs no review, and the job's error names it. Equal data is no
-  change.
+  the row is completed here, it needs no review, and the job's error names it. A change of data
+  doesn't count if the other copy got the same data.
 - Both copies added a row with the same idempotency key: this is one row, with the number from here.
   If the data differs, the previous rule applies.
 - Only the other copy added the row: the row is added here. If its number is in use here, the row
@@ -67,18 +67,18 @@ a third copy.
 
 After A has merged B and B has merged A, the copies agree on everything except this:
 
-- Added rows may have different numbers.
+- An added row may have one number in A and another number in B.
 - A row that is completed in one copy may need a review in the other copy, or may have been settled
   differently there.
 - If a row needs a review in both copies, each copy keeps its own data of the row.
 - If only one copy set a row back to pending, the other copy keeps the row's status.
-- If nobody knows the outcome of a row, each copy's policy decides.
+- If nobody knows the outcome of a row, each copy's policy decides the row's status in that copy.
 - For a step that both copies did, each copy keeps its own result.
-- A redo removes the steps of the row. If the row is in review or completed in the other copy, that
-  copy possibly doesn't import the redo. Then it keeps the steps.
+- A redo in one copy removes the steps of the row there. If the row is in review or completed in the
+  other copy, the other copy possibly doesn't import the redo. In this case, it keeps the steps.
 
-A merge doesn't change the job's status. Older versions wrote records that the unfinished rows were
-moved to a retry job. A merge imports such records.
+A merge doesn't change the job's status. Older versions could move the unfinished rows to a retry
+job, and wrote a record about this. A merge imports such records.
 """
 
 from __future__ import annotations
@@ -128,8 +128,8 @@ class Plan:
     - ``added``: rows that only the other copy has, ascending.
     - ``renumbered``: a dict from the number here to the number there, for the rows in ``added``
       whose numbers differ.
-    - ``doubtful``: the rows in ``renumbered`` that may be the same row as the row here with their
-      old number. Damage has destroyed the data of one of the two rows.
+    - ``doubtful``: the rows in ``renumbered`` that may be rows of ours. Row N of the other copy and
+      our row N may be one row: damage has destroyed the data of one of the two.
     - ``reviews``: a dict from a row that the merge puts in review to the error code of the review.
     - ``doubted``: a dict from a row of ours in ``reviews`` to the row in ``doubtful`` that may be
       the same row.
@@ -299,7 +299,7 @@ class Plan:
             self.twice.add(number)
 
     def alarms(self, number: int) -> list[Change]:
-        """Return log records that a third copy worked on a completed row.
+        """Return the log records about work of a third copy on a completed row.
 
         The other copy has these records. This copy doesn't know them.
         """
@@ -394,10 +394,10 @@ class Plan:
         mine: list[Change],
         steps: StepNews,
     ) -> tuple[_Verdict, list[Change]]:
-        """Decide about the row's data; return the verdict, and the changes to import or log.
+        """Decide about the row's data; return this verdict, and the changes to import or log.
 
         ``verdict`` is the verdict about the row's status. The result may be "take" without changes.
-        In this case, the row gets the other copy's present data. This is for data that differs
+        In this case, the row gets the other copy's present data. This happens if the data differs
         although both copies know all changes of the data.
         """
         theirs = [change for change in new if change.status == DATA]

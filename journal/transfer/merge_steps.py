@@ -22,8 +22,8 @@ class BothDid(NamedTuple):
 
     ``here`` and ``there`` are the records that decide the step's state in this and the other copy.
 
-    ``there`` is None if the other copy has redone the row. The redo removes steps that were done
-    here.
+    ``there`` is None if the other copy has redone the row. The redo would remove this step, which
+    was done here.
     """
 
     step: str
@@ -36,8 +36,8 @@ class StepNews(NamedTuple):
 
     - ``take``: the other copy's changes that are imported.
     - ``both``: steps that both copies did or may have done.
-    - ``began_here``, ``began_there``: True if this copy, or the other copy, began a step that may
-      have taken effect. Such a beginning is work on the row.
+    - ``began_here``: True if this copy began a step that may have taken effect. This counts as work
+      on the row. ``began_there``: True if the other copy did so.
     """
 
     take: list[Change]
@@ -55,16 +55,17 @@ def compare_steps(
     copy knows. Both are in order. For each step:
 
     - If only the other copy has changes, they are imported.
-    - If the other copy did the step, or may have done it, its changes are imported. The step is
-      done here if one copy has done it, and in doubt otherwise. If our copy also did the step, or
-      may have done it, the row needs a review. There is one exception: both copies have the state
-      "done" with equal results, and neither copy has begun the step since they diverged. This is
-      one effect, which began before the copies diverged.
+    - If the other copy did the step, or may have done it, its changes are imported. If at least one
+      copy has done the step, it is done here after the merge. If neither has, it is in doubt.
+    - If both copies did the step, or may have done it, the row needs a review. There is one
+      exception: both copies have the state "done" with equal results, and neither copy has begun
+      the step since the copies diverged. In this case, the step took effect once: it began before
+      the copies diverged.
     - If the other copy did not do the step, and our copy has changes, our changes stay. They may
       show that the step is in doubt (begun, without a recorded end).
 
-    If the other copy has redone the row, the redo would remove steps that only our copy did. So the
-    row needs a review.
+    If the other copy has redone the row, the redo would remove each step that only our copy did, or
+    may have done. If there is such a step, the row needs a review.
     """
     theirs, ours = _by_step(new), _by_step(mine)
     take: list[Change] = []

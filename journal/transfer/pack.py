@@ -52,9 +52,9 @@ def pack_job(
     this function raises, the pack is incomplete, and can't be unpacked. The function needs memory
     for one byte for each row, and for the names of the files.
 
-    Raises InvalidValueError if no library for zstd is installed, and StorageError, also if an
-    artifact was changed. Also raises JobNotFoundError, JournalDamagedError, FormatVersionError, and
-    the errors of ``write``.
+    Raises InvalidValueError if a pack in zstd is wanted and no library for zstd is installed.
+    Raises StorageError, for example if an artifact was changed meanwhile. Also raises
+    JobNotFoundError, JournalDamagedError, FormatVersionError, and the errors of ``write``.
     """
     snapshot = Snapshot(open_copy(Path(directory), lock_timeout_s=lock_timeout_s), backups=kept)
     return _write(snapshot, write, compression)
@@ -103,9 +103,9 @@ def unpack_job(
     """Make a job below ``root`` from a pack, completely or not at all.
 
     The job appears only after the whole pack was read and checked. The checks cover sizes, SHA-256,
-    seals, records, the job's id, and the counts of rows by status. A pack with more than
-    ``max_bytes`` is refused. The default is the free space on the disk. On return, the job survives
-    a power cut.
+    seals, records, the job's id, and the counts of rows by status. A pack is refused if the
+    unpacked job would take more than ``max_bytes``. The default is the free space on the disk. On
+    return, the job survives a power cut.
 
     Raises JobExistsError before anything is unpacked. Also raises PackError, FormatVersionError,
     StorageError and StoreError.

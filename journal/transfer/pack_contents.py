@@ -1,6 +1,7 @@
 """The contents of a pack: which files of a job it has, and its manifest.
 
-- ``is_packable`` decides by the name of a file. ``check_files`` checks the files of a manifest.
+- ``is_packable`` decides by a file's name whether a pack may have the file. ``check_files`` checks
+  the files of a manifest.
 - ``Manifest`` lists the files with their sizes and SHA-256.
 - ``Snapshot`` lists and reads the files of a job.
 - ``place`` makes a job from its files.
@@ -164,8 +165,8 @@ class Snapshot:
     def __init__(self, copy: Copy, *, backups: bool = False) -> None:
         """Read the whole copy for the first time. With ``backups``, include its backups.
 
-        This needs memory for one byte for each row, to count the rows, and for the names of the
-        files. Raises JournalDamagedError, FormatVersionError, StorageError.
+        This needs memory for the names of the files, and for one byte for each row, since the rows
+        are counted. Raises JournalDamagedError, FormatVersionError, StorageError.
         """
         index = replay(Index(StatusColumns()), copy.file, START, copy.end)
         self.left_out: list[str] = []

@@ -84,7 +84,7 @@ def pull_job(
     - If the job isn't here, it is made.
     - If the other copy has all commits of the job here, and further commits, the further commits
       are appended.
-    - If the copies diverged, they are merged with ``merge`` (see
+    - If the copies diverged, and ``merge`` is True, the copies are merged (see
       :mod:`journal.transfer.merge_plan`). Without ``merge``, CopiesDivergedError is raised.
     - Artifacts that are missing here are always copied. For artifacts that differ, see
       :class:`journal.transfer.artifacts.Artifacts`.
@@ -93,10 +93,10 @@ def pull_job(
     power cut. If this function raises, the journal is unchanged, except after
     CommitOutcomeUnknownError.
 
-    Raises JobBusyError if a run works on the job here. Raises InvalidValueError if the source has a
-    different job, or a job with an id other than ``job_id``. Also raises CopiesDivergedError,
-    PackError, JournalDamagedError, FormatVersionError, JobLockedError, StorageError, StoreError and
-    CommitOutcomeUnknownError.
+    Raises JobBusyError if a run works on the job here. Raises InvalidValueError if the job here has
+    the same id as the source's job, but is a different job, or if ``job_id`` names another job than
+    the source's. Also raises CopiesDivergedError, PackError, JournalDamagedError,
+    FormatVersionError, JobLockedError, StorageError, StoreError and CommitOutcomeUnknownError.
     """
     source = as_source(source)
     store = Store(Path(root), sync=True, lock_timeout_s=lock_timeout_s)
@@ -227,8 +227,8 @@ def _forward(journal: Journal, ours: Copy, theirs: Copy, artifacts: Artifacts) -
 def _commits(copy: Copy, begin: Position) -> Iterator[tuple[bytes, bool]]:
     """Yield the bytes since ``begin`` in pieces, each with a flag.
 
-    A piece consists of whole commits, or is a part of a large commit. The flag is True if a commit
-    ends with the piece.
+    A piece is a whole commit, or a part of a large commit. The flag is True if a commit ends with
+    the piece.
     """
     for block in blocks_between(copy.file, begin, copy.end):
         text = b"\n".join([*block.lines, b""])
