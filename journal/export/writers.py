@@ -93,9 +93,9 @@ def export_rows(
     bytes for each row of the current job, and for the indexes of the jobs that the service keeps
     open.
 
-    Raises InvalidValueError if ``out`` exists and ``force`` isn't given, if ``out`` is a job's own
-    file, if the format can't hold a value, and for invalid arguments. Also raises
-    MissingExtraError, StorageError, and the errors of reading a job.
+    Raises InvalidValueError if ``out`` exists (unless ``force`` is given and ``out`` is a regular
+    file), if ``out`` is a job's own file, if the format can't hold a value, and for invalid
+    arguments. Also raises MissingExtraError, StorageError, and the errors of reading a job.
     """
     if isinstance(out, (str, os.PathLike)):
         file_format = file_format or format_of(out)

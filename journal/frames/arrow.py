@@ -4,8 +4,8 @@ Each column has one Arrow type, which can hold all of the column's values:
 
 - Booleans, integers (int64), text, times (timestamp in UTC, with microseconds) and decimals have
   types of their own.
-- Floats are float64. In a column with floats, integers are float64, too, if no integer is beyond
-  2**53. Up to this number, a double represents all integers exactly.
+- Floats are float64. In a column with floats, integers are float64, too, if all of them are from
+  -2**53 to 2**53. A double represents each of these integers exactly.
 - Objects and lists become JSON text.
 - Integers beyond 64 bits, and values that have no common type, become JSON text. In such a column,
   text has quotes, so that ``json.loads`` returns each value.

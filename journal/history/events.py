@@ -238,8 +238,9 @@ def why_paused(history: History, redact: frozenset[str] = frozenset()) -> str:
 def last_events(history: History, count: int, choice: Choice) -> tuple[list[Event], bool]:
     """Return the last ``count`` events, oldest first, and a flag.
 
-    The flag is True if there may be earlier events. The journal is read backwards from its end, in
-    windows. Each window is larger than the window that was read before it.
+    The flag is True if there may be earlier events, and False if there are certainly none. The
+    journal is read backwards from its end, in windows. Each window is larger than the window that
+    was read before it.
     """
     floor = choice.begin(history)
     end, window_bytes = history.end, _FIRST_WINDOW_BYTES

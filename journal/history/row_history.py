@@ -75,8 +75,9 @@ class RowHistory(msgspec.Struct, frozen=True, kw_only=True):
     - ``changes``: all other changes of the row: new data, retries and redos by a person, and
       settled reviews. Each change has ``at``, ``kind``, ``text`` and ``details``, as in
       ``journal log``.
-    - ``left_out``: how many older attempts, messages and changes were left out. The newest of each
-      of these three kinds are kept: at most 1,000 of a kind, and at most 16 MiB of a kind.
+    - ``left_out``: how many older attempts, messages and changes were left out. Of each of these
+      three kinds, the newest are kept: at most 1,000, with at most 16 MiB in total. The newest one
+      is kept even if it alone is larger.
     """
 
     row: JobRow

@@ -160,8 +160,9 @@ class JobStatistics:
       that records no starts.
     - ``repeated``: how many attempts failed and were followed by another attempt.
     - ``latencies``: how long attempts took.
-    - ``events``: the last MAX_EVENTS events.
-    - ``earlier_events``: the number of events before these.
+    - ``events``: at most MAX_EVENTS events: the first one, which is the creation of the job, and
+      the last ones.
+    - ``earlier_events``: the number of events between these that were left out.
     """
 
     def __init__(self, history: Iterable[Entry]) -> None:

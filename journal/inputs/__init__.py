@@ -2,11 +2,14 @@
 
 - ``read``: ``read_rows``, which chooses the reader, and ``RowInput``, which it returns.
 - ``source``: the path and options of an input, and how errors name them. ``formats``: finds out the
-  format of a file from its content.
+  format of a file from its name or its first bytes.
 - ``compression``: decompresses gzip, xz, zstd and bzip2. ``text``: decodes bytes to lines of text.
 - ``tables``: CSV and TSV. ``lines``: lines. ``json_rows``: JSON and JSON Lines.
 - ``arrow``: Parquet and Arrow. ``excel``: Excel. ``sqlite``: a query of a SQLite database.
-- ``state``: finds out whether a file has changed since it was read.
+  ``cells``: converts values of these libraries to JSON values.
+- ``state``: finds out whether a file has changed since it was read. ``known``: finds out whether an
+  input needn't be compared with its job again.
 
-The values of rows are JSON values. Imports ``errors``, ``text``, ``fs`` and ``format``.
+The values of rows are JSON values. May import: ``store`` and the layers below it (see
+``docs/architecture.md``).
 """

@@ -40,8 +40,8 @@ def read_rows(
       Files in gzip, xz, zstd or bzip2 are decompressed while they are read.
     - ``format``: "csv", "tsv", "json" (an array of objects), "jsonl", "lines", "parquet", "arrow"
       (also Feather) or "xlsx". Default: the format for the file's extension. If the extension is
-      unknown, the content of the file shows the format. If the content doesn't show it, the format
-      is CSV.
+      unknown, the first bytes show whether the file is Parquet, Arrow or Excel. Other files with an
+      unknown extension are read as CSV.
     - ``encoding``: the encoding of text. Default: the encoding of the byte order mark, or UTF-8
       without such a mark.
     - ``delimiter``: the separator of cells in CSV: one character, or "tab". Default: a comma.

@@ -42,7 +42,8 @@ class Progress:
           lines elsewhere.
         - ``pace``: returns what a run waits for, or its number of workers; "" if there is nothing
           to show.
-        - ``in_shell``: True if a command prints the outcome. In this case, no last line is printed.
+        - ``in_shell``: True if a command prints the outcome. Progress that is shown as lines then
+          has no last line.
         """
         self._job = job
         self._progress = progress

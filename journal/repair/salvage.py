@@ -99,10 +99,10 @@ class Salvage:
     finished work isn't repeated. If a later record gave the row new data, this record is kept, and
     the row has this data.
 
-    A completed row can get another status only by a redo. If a record gives a completed row another
-    status, and the redo before this record is missing, there are two cases. If outcomes may be
-    lost, the redo must be among the lost records, and is written again. If no outcomes can be lost,
-    the record isn't kept.
+    Only a redo can change the status of a completed row. If another record about the status of a
+    completed row follows, a redo is missing before this record. There are two cases. If outcomes
+    may have been lost before the record, the redo must be among the lost records, and is written
+    again. If no outcomes can have been lost, the record isn't kept.
     """
 
     def __init__(self, directory: Path, source: JournalFile, journal: Journal) -> None:

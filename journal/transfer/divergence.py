@@ -217,7 +217,7 @@ class RowChanges:
     def rows_of_before(self) -> set[int]:
         """Return the rows for which a merge may have recorded changes from before ``begin``.
 
-        The merge itself came after ``begin``. It recorded such changes as log messages or as
+        The merge itself came after ``begin``. A merge records such changes as log messages or as
         imported records.
         """
         return self._spent_elsewhere | {

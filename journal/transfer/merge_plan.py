@@ -74,8 +74,9 @@ After A has merged B and B has merged A, the copies agree on everything except t
 - If only one copy set a row back to pending, the other copy keeps the row's status.
 - If nobody knows the outcome of a row, each copy's policy decides the row's status in that copy.
 - For a step that both copies did, each copy keeps its own result.
-- A redo in one copy removes the steps of the row there. If the row is in review or completed in the
-  other copy, the other copy possibly doesn't import the redo. In this case, it keeps the steps.
+- A redo removes the steps of the row in the copy that made the redo. If the row is in review or
+  completed in the other copy, the other copy possibly doesn't import the redo. In this case, the
+  other copy keeps the steps.
 
 A merge doesn't change the job's status. Older versions could move the unfinished rows to a retry
 job, and wrote a record about this. A merge imports such records.
@@ -128,8 +129,9 @@ class Plan:
     - ``added``: rows that only the other copy has, ascending.
     - ``renumbered``: a dict from the number here to the number there, for the rows in ``added``
       whose numbers differ.
-    - ``doubtful``: the rows in ``renumbered`` that may be rows of ours. Row N of the other copy and
-      our row N may be one row: damage has destroyed the data of one of the two.
+    - ``doubtful``: the rows in ``renumbered`` that may be rows of ours. If such a row has number N
+      in the other copy, it may be the same row as our row N: damage has destroyed the data of one
+      of the two.
     - ``reviews``: a dict from a row that the merge puts in review to the error code of the review.
     - ``doubted``: a dict from a row of ours in ``reviews`` to the row in ``doubtful`` that may be
       the same row.
@@ -397,8 +399,8 @@ class Plan:
         """Decide about the row's data; return this verdict, and the changes to import or log.
 
         ``verdict`` is the verdict about the row's status. The result may be "take" without changes.
-        In this case, the row gets the other copy's present data. This happens if the data differs
-        although both copies know all changes of the data.
+        This happens if the data differs although both copies know all changes of the data. In this
+        case, the row gets the other copy's present data if ``verdict`` is "take", too.
         """
         theirs = [change for change in new if change.status == DATA]
         ours = [change for change in mine if change.status == DATA]

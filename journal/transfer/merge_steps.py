@@ -22,8 +22,8 @@ class BothDid(NamedTuple):
 
     ``here`` and ``there`` are the records that decide the step's state in this and the other copy.
 
-    ``there`` is None if the other copy has redone the row. The redo would remove this step, which
-    was done here.
+    If ``there`` is None, the other copy has redone the row. The redo would remove this step, which
+    was done here, or may have been done here.
     """
 
     step: str

@@ -52,8 +52,9 @@ def pack_job(
     this function raises, the pack is incomplete, and can't be unpacked. The function needs memory
     for one byte for each row, and for the names of the files.
 
-    Raises InvalidValueError if a pack in zstd is wanted and no library for zstd is installed.
-    Raises StorageError, for example if an artifact was changed meanwhile. Also raises
+    Raises InvalidValueError if a pack in zstd is wanted and no library for zstd is installed, or if
+    there are more artifacts than a pack can name. Raises StorageError, for example if an artifact
+    was changed while it was packed. (If bytes were only appended, see :class:`Packed`.) Also raises
     JobNotFoundError, JournalDamagedError, FormatVersionError, and the errors of ``write``.
     """
     snapshot = Snapshot(open_copy(Path(directory), lock_timeout_s=lock_timeout_s), backups=kept)

@@ -93,10 +93,10 @@ def pull_job(
     power cut. If this function raises, the journal is unchanged, except after
     CommitOutcomeUnknownError.
 
-    Raises JobBusyError if a run works on the job here. Raises InvalidValueError if the job here has
-    the same id as the source's job, but is a different job, or if ``job_id`` names another job than
-    the source's. Also raises CopiesDivergedError, PackError, JournalDamagedError,
-    FormatVersionError, JobLockedError, StorageError, StoreError and CommitOutcomeUnknownError.
+    Raises JobBusyError if a run works on the job here. Raises InvalidValueError if the job here is
+    a different job with the same id, or if ``job_id`` is given and isn't the id of the source's
+    job. Also raises CopiesDivergedError, PackError, JournalDamagedError, FormatVersionError,
+    JobLockedError, StorageError, StoreError and CommitOutcomeUnknownError.
     """
     source = as_source(source)
     store = Store(Path(root), sync=True, lock_timeout_s=lock_timeout_s)
