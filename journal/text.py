@@ -68,6 +68,13 @@ def similar(word: str, known: Iterable[str]) -> str | None:
     return folded[close[0]] if close else None
 
 
+def before_text(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """The old values of the members that differ, as the end of a text: ``; before: {"n":1}``."""
+    names = dict.fromkeys([*old, *new])
+    differing = {name: old.get(name) for name in names if old.get(name) != new.get(name)}
+    return f"; before: {encode_json(differing).decode()}" if differing else ""
+
+
 def counted(count: int, words: str) -> str:
     """A count with words: ``counted(1, "row|rows")`` is "1 row".
 

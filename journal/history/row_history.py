@@ -9,12 +9,13 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from journal.format.records import LogRecord, Record, RowDataRecord, RowStatusRecord
+from journal.format.records import LogRecord, Record, RowDataRecord, RowRecord, RowStatusRecord
 from journal.history.durations import OutcomeReader
 from journal.history.events import Event, event_of
 from journal.history.reading import LOG_LINE, History, log_entry, not_about_other_rows
 from journal.history.redact import redacted_members
 from journal.model import JobRow, LogEntry, RowStep
+from journal.text import before_text
 
 # How many attempts, how many messages and how many changes are kept. The newest are kept.
 MAX_KEPT = 1000
@@ -22,10 +23,7 @@ MAX_KEPT_BYTES = 16 << 20
 
 Item = TypeVar("Item")
 
-_NEVER_SHOWN = (
-    b'{"type":"row",',
-    b'{"type":"row_step",',
-)  # the row and its steps are shown as they are
+_NEVER_SHOWN = b'{"type":"row_step",'  # steps are shown as they are
 
 
 class RowAttempt(msgspec.Struct, kw_only=True):
@@ -133,6 +131,7 @@ class _Reader:
         self._count = 0
         self._open: RowAttempt | None = None
         self._host: str | None = None
+        self._data: dict[str, Any] = {}
 
     def wants(self, line: bytes) -> bool:
         """Return whether the line may be a record about the row, or the start of a run."""
@@ -145,8 +144,8 @@ class _Reader:
     def read(self, record: Record, size_bytes: int) -> None:
         if isinstance(record, LogRecord):
             self._read_log(record, size_bytes)
-        elif isinstance(record, RowDataRecord) and record.row == self._number:
-            self.changes.add(event_of(record), size_bytes)
+        elif isinstance(record, RowRecord | RowDataRecord) and record.row == self._number:
+            self._read_data(record, size_bytes)
         elif isinstance(record, RowStatusRecord) and record.row == self._number:
             self._read_status(record, size_bytes)
 
@@ -158,6 +157,13 @@ class _Reader:
         elif entry.row_number is None and isinstance(run, dict):
             host = run.get("host")
             self._host = host if isinstance(host, str) else None
+
+    def _read_data(self, record: RowRecord | RowDataRecord, size_bytes: int) -> None:
+        old, self._data = self._data, record.data
+        if isinstance(record, RowDataRecord):
+            event = event_of(record)
+            text = event.text + before_text(old, record.data)
+            self.changes.add(msgspec.structs.replace(event, text=text), size_bytes)
 
     def _read_status(self, record: RowStatusRecord, size_bytes: int) -> None:
         outcome = self._outcomes.read(record)

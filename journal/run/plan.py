@@ -17,7 +17,7 @@ from journal.format.records import LOST_CHECKSUM
 from journal.fs import shell
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, Policy, RowStatus, done_rows
 from journal.service import JobService, existing_job
-from journal.text import counted
+from journal.text import before_text, counted
 
 _MAX_NAMED = 10  # row numbers in a message
 LEFT_OPEN = "left open"  # the kind of rows that don't meet the condition of a run
@@ -267,7 +267,8 @@ def _planned(
     for number, data in changed.items():
         known = service.get_row(f"{job.id}:{number}")
         if known is not None:
-            yield Planned(msgspec.structs.replace(known, data=data), "changed", "changed")
+            why = f"changed{before_text(known.data, data)}"
+            yield Planned(msgspec.structs.replace(known, data=data), "changed", why)
     if on_interrupted in ("retry", "resume") and job.status not in TERMINAL_STATUSES:
         for row in service.get_rows(job.id, RowStatus.PROCESSING):
             if on_interrupted == "retry" or service.may_resume(row.id):

@@ -92,6 +92,22 @@ def test_the_history_of_a_row_has_its_messages_steps_and_other_changes(history: 
     assert (history.row.status, history.row.result, history.left_out) == ("completed", "label 1", 0)
 
 
+def test_a_change_of_a_rows_data_has_the_old_values(history: RowHistory) -> None:
+    assert history.changes[0].text == 'its data; before: {"street":null}'
+
+
+def test_the_old_values_of_a_hidden_field_are_hidden(tmp_path: Path) -> None:
+    with JobService(tmp_path, sync="none", redact=["pin"]) as service:
+        service.create_job("j", job_id="j", row_data=[{"data": {"n": 1, "pin": "1234"}}])
+        service.update_row_data("j:1", {"n": 2, "pin": "5678"})
+        service.update_row_data("j:1", {"n": 3})
+        texts = [event.text for event in service.get_row_history("j:1").changes]
+    assert texts == [
+        'its data; before: {"n":1}',
+        'its data; before: {"n":2,"pin":"[REDACTED]"}',
+    ]
+
+
 def test_a_row_that_does_not_exist_has_no_history(root: Path) -> None:
     with JobService(root) as service, pytest.raises(RowNotFoundError):
         service.get_row_history("j:4")

@@ -687,7 +687,10 @@ def test_a_dry_run_counts_what_a_start_would_do_in_a_job_that_has_ended_too(work
     before = Path("jobs/j/journal.jsonl").read_bytes()
     done = journal(*run, "--on-changed", "retry", "--dry-run", "--", "echo", "{order}", "{zip}")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["6\tnew in the input\techo A-6 6", "2\tchanged\techo A-2 y"]
+    assert done.stdout.splitlines() == [
+        "6\tnew in the input\techo A-6 6",
+        '2\tchanged; before: {"zip":"2"}\techo A-2 y',
+    ]
     assert "j: new: 1 (row 6), changed: 1 (row 2), done: 4\n" in done.stderr
     assert "1 completed row has changed in the input, and stays as done (row 1)" in done.stderr
     retry = journal(

@@ -107,7 +107,7 @@ class DryRun:
         numbers = ",".join(str(one.row.row_number) for one in planned)
         reasons = ", ".join(dict.fromkeys(one.why for one in planned))
         line = shell.join(self._template.fill_all([one.row for one in planned]))
-        click.echo(f"{numbers}\t{reasons}\t{escaped(line)}")
+        click.echo("\t".join(map(escaped, (numbers, reasons, line))))
 
     def _report(self, job: Job | None, matched: Matched, plan: Plan) -> None:
         said = [] if job is None else other_command(job, self._given["command"])
