@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from os import PathLike, fspath, getpid
+from os.path import abspath, dirname
 
 __all__ = [
     "AttemptEndedError",
@@ -196,7 +197,7 @@ class JobLockedError(JournalError):
 
     __match_args__ = ("job_id", "timeout_s", "by_task")
 
-    def __init__(self, job_id: str, timeout_s: float, by_task: bool = False) -> None:  # noqa: FBT002
+    def __init__(self, job_id: str, timeout_s: float, by_task: bool = False) -> None:  # noqa: FBT002  (unpickling passes it by position)
         if by_task:
             message = (
                 f"another asyncio task of this thread has a batch of {job_id!r} open, and this "
@@ -245,11 +246,14 @@ class JournalDamagedError(JournalError):
     def __init__(
         self, path: str | PathLike[str], line: int, offset: int, expected: str, found: str
     ) -> None:
+        from journal.fs import shell  # noqa: PLC0415  (`journal list` starts without it)
+
         name = fspath(path)
+        job = shell.quote(abspath(dirname(name)))
         super().__init__(
             f"{name} is damaged at line {line} (byte {offset}): expected {expected}, found "
-            f"{found}; nothing was changed: `journal verify` on its directory lists all damage, "
-            "`journal repair` salvages what is undamaged"
+            f"{found}; nothing was changed: `journal verify {job}` lists all damage, `journal repair "
+            f"{job}` salvages what is undamaged"
         )
         self.path = name
         self.line = line

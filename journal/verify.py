@@ -34,7 +34,8 @@ Kind = Literal["damage", "torn", "unended", "newer"]
 class Finding(msgspec.Struct, frozen=True):
     """One finding: a part of the file with something wrong.
 
-    The part reaches from byte ``offset``, in ``line`` (1-based), to byte ``end``. ``kind``:
+    The part reaches from byte ``offset``, in ``line`` (1-based), to byte ``end``. It has ``lines``
+    lines. ``kind``:
 
     - "damage": the bytes were changed after they were written.
     - "torn": a torn tail (an interrupted write). The next writer saves it in a separate file, and
@@ -48,6 +49,7 @@ class Finding(msgspec.Struct, frozen=True):
     offset: int
     end: int
     message: str
+    lines: int = 1
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -241,4 +243,4 @@ def _finding(region: Region) -> Finding:
         message = "the last commit counts, but lacks its LF"
     if region.flip is not None:
         message += f"; one bit was flipped in byte {region.flip.at}: `journal repair` restores it"
-    return Finding(kind, region.line, region.offset, region.end, message)
+    return Finding(kind, region.line, region.offset, region.end, message, region.lines)

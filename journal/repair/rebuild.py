@@ -95,7 +95,7 @@ def repair_job(
             if report.damaged:
                 return _salvage(directory, file, regions, open_rows)
         actions = [
-            Action("torn", f.line, 0, [], f.message)
+            Action("torn", f.line, f.lines, [], f.message)
             if f.kind == "torn"
             else Action("unended", report.records, 1, [], "added the LF of the last commit")
             for f in report.findings

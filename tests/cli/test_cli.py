@@ -256,7 +256,7 @@ def test_verify_reports_every_damage_and_goes_on(
     out, err = capsys.readouterr()
     assert err == f"next: journal --root {root} repair ship-ca\n"
     assert "DAMAGED  ship-ca" in out
-    assert "damage: line 2, bytes " in out
+    assert "damage: lines 2 to 4, bytes " in out
     assert "damage: line 7, bytes " in out
     assert "ok       ship-or" in out
     assert path.read_bytes() == damaged

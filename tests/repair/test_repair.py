@@ -40,6 +40,7 @@ from journal import (
 from journal.cli.main import main
 from journal.format.records import LOST_CHECKSUM
 from journal.format.survey import survey
+from journal.fs.shell import split
 from journal.repair import Repair, repair_job
 from journal.run.input_match import InputRules, match_rows
 from journal.verify import verify_job
@@ -901,6 +902,35 @@ def test_the_command_line_verifies_repairs_and_verifies_again(
     assert run_cli(capsys, *root, "verify", "--all")[0] == 0
     code, out, _ = run_cli(capsys, *root, "repair", JOB)
     assert (code, out) == (0, f"ok       {JOB}: nothing to repair\n")
+
+
+def test_verify_and_repair_name_the_same_lines(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = ["--root", str(path.parents[1])]
+    count = len(path.read_bytes().splitlines())
+    with JobService(path.parents[1], sync="none") as service:
+        with service.batch(JOB):
+            for number in (8, 9, 10):
+                service.complete_row(f"{JOB}:{number}", "T")
+        service.start_row(f"{JOB}:11")
+    break_it(path, path.read_bytes().replace(b'"tracking_number":"T"', b'"tracking_number":""'))
+    found = run_cli(capsys, *root, "verify", JOB)[1]
+    lost = run_cli(capsys, *root, "repair", JOB)[1]
+    lines = f"lines {count + 1} to {count + 3}"
+    assert f"damage: {lines}, bytes " in found
+    assert f"lost: {lines}: " in lost
+
+
+def test_the_error_of_a_damaged_job_has_the_commands_to_type(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.write_bytes(path.read_bytes().replace(b"A-2", b"A-9"))
+    monkeypatch.chdir(path.parents[1])
+    err = run_cli(capsys, "--root", ".", "show", JOB)[2]
+    for command in ("verify", "repair"):
+        typed = err.partition(f"`journal {command} ")[2].partition("`")[0]
+        assert run_cli(capsys, command, *split(typed))[1].split()[1] == f"{JOB}:"
 
 
 def test_the_command_line_lists_what_is_lost_and_exits_with_3(

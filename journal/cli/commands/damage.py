@@ -19,9 +19,9 @@ from journal.cli.shared_options import json_option
 from journal.errors import JournalError
 from journal.history.error_groups import Numbers
 from journal.repair import Repair, repair_job
-from journal.repair.salvage import OpenRows
+from journal.repair.salvage import Action, OpenRows
 from journal.text import counted, escaped, time_text
-from journal.verify import Report, verify_job
+from journal.verify import Finding, Report, verify_job
 
 
 @click.command("verify", short_help="Check all of a job's journal for damage.")
@@ -103,7 +103,7 @@ def _echo_report(report: Report) -> None:
         )
     for finding in report.findings:
         click.echo(
-            f"  {finding.kind}: line {finding.line}, bytes {finding.offset} to {finding.end}: "
+            f"  {finding.kind}: {_where(finding)}, bytes {finding.offset} to {finding.end}: "
             f"{escaped(finding.message)}"
         )
 
@@ -162,11 +162,9 @@ def _text(repair: Repair) -> str:
     holds = f"{counted(repair.records, 'record|records')}, {counted(repair.rows, 'row|rows')}"
     lines = [f"{word:<8} {repair.job_id}: holds {holds}"]
     for action in repair.actions:
-        last = action.line + action.lines - 1
-        where = f"lines {action.line} to {last}" if action.lines > 1 else f"line {action.line}"
         word = "row" if len(action.rows) == 1 else "rows"
         rows = f"; about {word} {Numbers(action.rows).text(', ')}" if action.rows else ""
-        lines.append(f"  {action.kind}: {where}: {action.message}{rows}")
+        lines.append(f"  {action.kind}: {_where(action)}: {action.message}{rows}")
     if repair.lost_rows:
         lines.append(f"  the data of these rows is lost: {Numbers(repair.lost_rows).text(', ')}")
     if repair.review_count:
@@ -174,3 +172,8 @@ def _text(repair: Repair) -> str:
     if repair.damaged_copy:
         lines.append(f"  the journal as it was: {repair.damaged_copy}")
     return "\n".join(map(escaped, lines))
+
+
+def _where(part: Finding | Action) -> str:
+    last = part.line + part.lines - 1
+    return f"lines {part.line} to {last}" if part.lines > 1 else f"line {part.line}"
