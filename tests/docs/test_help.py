@@ -111,6 +111,29 @@ def test_another_word_is_looked_up_in_the_pages(word: str, topic: str, capsys: C
     assert topic in answer
 
 
+@pytest.mark.parametrize(
+    ("word", "place"),
+    [
+        ("life", "architecture: The life of a commit"),
+        ("LockFileEx", "guarantees: Assumed: …"),
+        (
+            "JOURNAL_STEP_KEY",
+            "steps: Charge and mail, in the shell: - COMMAND gets `JOURNAL_STEP_KEY",
+        ),
+    ],
+)
+def test_a_word_is_shown_with_its_heading_and_its_line(
+    word: str, place: str, capsys: Capture
+) -> None:
+    assert f"\n  {place}" in shown(capsys, word)
+
+
+def test_a_word_is_shown_at_ten_places_at_most(capsys: Capture) -> None:
+    first, *places = shown(capsys, "attempt").splitlines()
+    assert len(places) == 10
+    assert [place.split(":")[0].strip() for place in places] == re.findall(r"[\w-]+", first)[3:13]
+
+
 def test_an_option_leads_to_the_commands_that_have_it(capsys: Capture) -> None:
     assert shown(capsys, "on-end").startswith("--on-end is an option: journal help run\n")
 

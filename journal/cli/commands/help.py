@@ -39,6 +39,9 @@ TOPICS = {
     "run-options": "every option of journal run",
 }
 
+_MAX_PLACES = 10
+_MAX_BESIDE = 50  # characters shown on each side of a word that was found
+
 # A paragraph or an item of a list, with the indent and the bullet of its first line.
 _PARAGRAPH = re.compile(
     r"^( *(?:- |\d+\. )?)[^\s|#-].*(?:\n(?! *(?:- |\d+\. |\||#)).+)*", re.MULTILINE
@@ -59,7 +62,7 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
 
     TOPIC is a topic or a command. If a name is both, such as export, the command's help is shown
     first and then the page. On a terminal, pages are shown in a pager. If TOPIC is any other word,
-    the command searches all pages and the options of all commands for it.
+    the command searches all pages and the options of all commands for it, and shows where it is.
 
     Example: journal help moving
     """
@@ -103,14 +106,34 @@ def _options(ctx: click.Context, name: str) -> list[str]:
 
 
 def _pages_with(word: str) -> list[str]:
-    """A list with one line that names the topics whose pages have the word.
+    """Lines that name the topics whose pages have the word, and a place in each of the first ten.
 
     The page that uses the word most often comes first. The list is empty if no page has the word.
     """
     pattern = re.compile(rf"(?<!\w){re.escape(word)}(?!\d)", re.IGNORECASE)
     counts = {topic: len(pattern.findall(page_text(topic))) for topic in TOPICS}
     found = sorted(filter(counts.get, counts), key=counts.__getitem__, reverse=True)
-    return [f"{word!r} is in: {', '.join(found)} (journal help TOPIC)"] if found else []
+    if not found:
+        return []
+    places = [f"  {topic}: {_place(topic, pattern)}" for topic in found[:_MAX_PLACES]]
+    return [f"{word!r} is in: {', '.join(found)} (journal help TOPIC)", *places]
+
+
+def _place(topic: str, pattern: re.Pattern[str]) -> str:
+    """The first heading of a page that matches, or else the first line, after its heading."""
+    heading = found = ""
+    for line in page_text(topic).splitlines():
+        match = pattern.search(line)
+        if line.startswith("#"):
+            heading = line.lstrip("# ")
+            if match:
+                return heading
+        elif match and not found:
+            begin, end = max(0, match.start() - _MAX_BESIDE), match.end() + _MAX_BESIDE
+            text = line[begin:end].strip()
+            before, after = "…" if begin else "", "…" if end < len(line) else ""
+            found = f"{heading}: {before}{text}{after}"
+    return found
 
 
 def overview(ctx: click.Context) -> str:
