@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import msgspec
 
+import journal  # for annotations: `typing.get_type_hints` imports what `journal.Rows` needs
 from journal.errors import (
     InvalidValueError,
     JobBusyError,
@@ -86,9 +87,7 @@ from journal.store.run_lock import busy_error, run_holder
 from journal.store.store import Store
 
 if TYPE_CHECKING:  # imported where they are used, so that `journal list` starts fast
-    from journal.frames.rows import Rows
-    from journal.history.reading import Entry, History
-    from journal.history.row_history import RowHistory
+    from journal.history.reading import History
 
 Result = TypeVar("Result")
 Made = TypeVar("Made", JobRow, RowStep)
@@ -495,7 +494,7 @@ class JobService:
 
     def get_rows(
         self, job_id: str, status: RowStatus | str | Collection[RowStatus | str] | None = None
-    ) -> Rows:
+    ) -> journal.Rows:
         """The job's rows as they are now, ordered by row number.
 
         ``status``: only rows with this status, or with one of these statuses. ``None``: all rows.
@@ -511,11 +510,11 @@ class JobService:
             history = _history_of(journal)  # first, since this reads newer commits
             return Rows(journal, journal.index.view(wanted), history)
 
-    def get_pending_rows(self, job_id: str) -> Rows:
+    def get_pending_rows(self, job_id: str) -> journal.Rows:
         """The pending rows: :meth:`get_rows` with that status."""
         return self.get_rows(job_id, RowStatus.PENDING)
 
-    def get_failed_rows(self, job_id: str) -> Rows:
+    def get_failed_rows(self, job_id: str) -> journal.Rows:
         """The failed rows: :meth:`get_rows` with that status."""
         return self.get_rows(job_id, RowStatus.FAILED)
 
@@ -1078,7 +1077,7 @@ class JobService:
             and (since is None or entry.at >= since)
         )
 
-    def get_history(self, job_id: str, begin: Position = START) -> Iterator[Entry]:
+    def get_history(self, job_id: str, begin: Position = START) -> Iterator[journal.Entry]:
         """The job's records in the order in which they were written, up to the last commit.
 
         ``begin``: the position of the first record. To continue an earlier call, take the last
@@ -1096,7 +1095,7 @@ class JobService:
             entry._replace(record=redacted_members(entry.record, self.redact)) for entry in entries
         )
 
-    def get_row_history(self, row_id: str) -> RowHistory:
+    def get_row_history(self, row_id: str) -> journal.RowHistory:
         """Return all that the journal holds about a row: attempts, steps, messages, changes.
 
         The whole journal is read, in a bounded amount of memory. Fields that the service redacts
@@ -1366,17 +1365,17 @@ class JobService:
         the commit has ended the run, the run lock of this store is released, unless it is kept: see
         :meth:`RunHolds.leave`.
         """
-
-        def settle(written: bool) -> None:
-            with journal.mutex:
-                state = journal.index.state
-                running = state is not None and state.status is JobStatus.RUNNING
-            self._store.runs.settle(job_id, taken, written=written)
-            # In doubt: the commit may be in the file, and may have ended the run.
-            if not running and (written or journal.in_doubt):
-                self._store.runs.leave(job_id)
-
         with self._journal(job_id) as journal:
+
+            def settle(written: bool) -> None:
+                with journal.mutex:
+                    state = journal.index.state
+                    running = state is not None and state.status is JobStatus.RUNNING
+                self._store.runs.settle(job_id, taken, written=written)
+                # In doubt: the commit may be in the file, and may have ended the run.
+                if not running and (written or journal.in_doubt):
+                    self._store.runs.leave(job_id)
+
             journal.at_end(settle)
             yield journal
 

@@ -221,13 +221,25 @@ def test_other_tests_ask_for_the_platform_by_the_marks_in_support(path: Path) ->
 
 
 def test_what_the_methods_of_a_service_take_and_give_is_exported() -> None:
-    public = {name: getattr(journal, name) for name in journal.__all__}
     named = set()
     for name, method in vars(journal.JobService).items():
         if not name.startswith("_") and inspect.isfunction(method):
-            for hint in typing.get_type_hints(method, localns=public).values():
+            for hint in typing.get_type_hints(method).values():
                 named |= set(re.findall(r"\bjournal\.[a-z_.]+\.(\w+)", str(hint)))
     assert {"Job", "JobRow", "Entry", "Position"} <= named <= set(journal.__all__)
+
+
+def test_the_annotations_of_public_classes_can_be_evaluated() -> None:
+    for name in journal.__all__:
+        public = getattr(journal, name)
+        if inspect.isclass(public):
+            typing.get_type_hints(public)
+            for method, function in vars(public).items():
+                makes_table = public is journal.Rows and method.startswith(("to_", "__array__"))
+                is_private = re.match("_[a-z]", method) is not None
+                # A table is a class of an optional library.
+                if inspect.isfunction(function) and not is_private and not makes_table:
+                    typing.get_type_hints(function)
 
 
 def test_what_type_checkers_and_programs_get_by_a_name_is_the_same() -> None:
