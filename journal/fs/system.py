@@ -25,8 +25,8 @@ elif sys.platform == "darwin":
 
     os = _macos
 else:
-    import fcntl as fcntl  # noqa: PLC0414
-    import os as os  # noqa: PLC0414
+    import fcntl as fcntl  # noqa: PLC0414  (re-exported)
+    import os as os  # noqa: PLC0414  (re-exported)
     import pwd
 
 

@@ -28,7 +28,12 @@ OPTIONAL_COLUMNS = (
 
 
 class Columns:
-    """Columns with one entry for each row, in the order in which the rows were added."""
+    """The columns of an index.
+
+    Each column has one entry for each row, in the order in which the rows were added. Only
+    ``step_offsets`` and ``step_previous`` differ: they have one entry for each ``row_step`` record,
+    in the order of these records.
+    """
 
     __slots__ = (
         "__weakref__",
@@ -59,7 +64,8 @@ class Columns:
         # The steps of all rows, in three columns that are None until the first step.
         # ``step_offsets`` and ``step_previous`` have an entry for each ``row_step`` record: its
         # offset, and the number of the previous entry of the same row. ``step_heads`` has an entry
-        # for each row: the number of its latest step entry. Numbers begin at 1. 0 means no entry.
+        # for each row: the number of its latest step entry. Numbers begin at 1. 0 means that the
+        # row has no step, or none since its last redo. The entries before a redo stay, unused.
         self.step_heads: array[int] | None = None
         self.step_offsets: array[int] | None = None
         self.step_previous: array[int] | None = None

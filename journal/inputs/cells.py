@@ -40,6 +40,6 @@ def json_cells(values: list[Any], source: Source, where: Callable[[int], str]) -
     for place, value in enumerate(values):
         kind = type(value)
         if kind not in _AS_THEY_ARE and not (kind is str and value.isascii()):
-            value = json_cell(value, source, where(place))  # noqa: PLW2901
+            value = json_cell(value, source, where(place))  # noqa: PLW2901  (most values stay as they are)
         found.append(value)
     return found

@@ -27,7 +27,7 @@ def print_err(text: str) -> None:
     if sys.stderr is None:  # print() would use standard output instead
         return
     try:
-        print(text, file=sys.stderr, flush=True)  # noqa: T201
+        print(text, file=sys.stderr, flush=True)  # noqa: T201  (a message for people)
     except (OSError, ValueError, AttributeError):  # standard error is closed, or there is none
         return
 

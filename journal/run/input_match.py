@@ -122,7 +122,7 @@ def _items(rows: Iterable[Data], rules: InputRules, idempotency_key: Key | None)
                 f"input row {place}", data, f"must be a dict, a row's data{how_to_dict(data)}"
             )
         if not SCALARS.issuperset(map(type, data.values())):
-            data = as_json_value(data, f"input row {place}: data")  # noqa: PLW2901
+            data = as_json_value(data, f"input row {place}: data")  # noqa: PLW2901  (most rows stay as they are)
         if rules.row_type is not None:
             typed(data, rules.row_type, f"input row {place}")
         if keys is not None:

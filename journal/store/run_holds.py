@@ -141,10 +141,10 @@ class RunHolds:
                     self._let_go(job_id, hold)
             else:
                 hold.by_hand_from, hold.is_kept = taken.by_hand_from, False
-                hold.owner, hold.over = lender._me, None  # noqa: SLF001
+                hold.owner, hold.over = lender._me, None  # noqa: SLF001  (of this class)
             for store in (self, lender):
-                if store is not None and hold.owner is not store._me:  # noqa: SLF001
-                    store._forget(job_id, hold)  # noqa: SLF001
+                if store is not None and hold.owner is not store._me:  # noqa: SLF001  (of this class)
+                    store._forget(job_id, hold)  # noqa: SLF001  (of this class)
             taken.hold = None
 
     def keeps(self, job_id: str) -> bool:
@@ -211,7 +211,7 @@ def reset_after_fork() -> None:
 
     A thread of the parent may have held the mutex during the fork.
     """
-    global _mutex  # noqa: PLW0603
+    global _mutex  # noqa: PLW0603  (one per process)
     _mutex = threading.Lock()
     _holds.clear()
 

@@ -129,7 +129,7 @@ def _handle(place: str, access: int, flags: int = 0) -> Iterator[int]:
 # --- open files
 
 
-def open(  # noqa: A001
+def open(  # noqa: A001  (named as in `os`)
     name: _Path,
     flags: int,
     mode: int = 0o777,  # noqa: ARG001
