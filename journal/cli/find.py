@@ -19,7 +19,7 @@ from journal.fs.names import JOURNAL_NAME
 from journal.ids import is_job_id
 from journal.model import Job, JobStatus, RunHolder
 from journal.service import JobService
-from journal.text import similar
+from journal.text import counted, similar
 
 DEFAULT_ROOT = "jobs"
 # Names of commands in other programs, and our commands for the same purpose.
@@ -179,6 +179,17 @@ def duration_s(job: Job, state: str, now: datetime) -> float | None:
         return job.worked_s
     end = now if state == JobStatus.RUNNING else job.updated_at
     return job.worked_s + max(0.0, (end - job.pass_started_at).total_seconds())
+
+
+def status_text(job: Job, state: str = "") -> str:
+    """The status of a job (or its ``state``) in words.
+
+    A job has failed also if no row has failed, but rows need a review. The text then says so.
+    """
+    reviews = job.needs_review_count
+    if job.status is not JobStatus.FAILED or job.failed_rows or not reviews:
+        return state or job.status.value
+    return f"{job.status.value} ({counted(reviews, 'row|rows needs|need a review')})"
 
 
 def holder_text(holder: RunHolder) -> str:

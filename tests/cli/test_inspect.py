@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -749,6 +750,29 @@ def test_show_of_an_interrupted_job_names_the_rows_in_flight(
     _in_doubt(tmp_path, 3, review=False)
     commands = [each["command"] for each in as_json(tmp_path, capsys, "show", "doubt")["next"]]
     assert commands[-1] == f"journal --root {tmp_path} resolve doubt --row 1-3 --completed"
+
+
+def test_list_counts_the_rows_that_a_dead_run_has_left_in_flight(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    _in_doubt(tmp_path, 3, review=False)
+    assert run(tmp_path, "list") == 0
+    titles, cells = (re.split("  +", line) for line in capsys.readouterr().out.splitlines())
+    assert cells[titles.index("STATUS")] == "interrupted"
+    assert cells[titles.index("IN FLIGHT")] == "3"
+
+
+@pytest.mark.parametrize("command", ["show", "wait"])
+def test_a_job_that_failed_only_because_of_reviews_says_so(
+    tmp_path: Path, capsys: Capture, command: str
+) -> None:
+    _in_doubt(tmp_path, 1, review=True)
+    with JobService(tmp_path, sync="none") as service:
+        service.start_job("doubt")
+        service.update_status("doubt", "failed")
+    run(tmp_path, command, "doubt")
+    captured = capsys.readouterr()
+    assert "failed (1 row needs a review)" in captured.out + captured.err
 
 
 @pytest.mark.parametrize("command", ["show", "rows", "errors"])

@@ -862,5 +862,5 @@ def test_a_terminal_that_can_do_nothing_gets_no_bar(root: Path) -> None:
     with Command(root, "watch", "j", columns=80, more={"TERM": "dumb"}) as command:
         assert command.ends() == 3
         shown = command.out.splitlines()
-    assert shown[0].startswith("j: failed: ")
+    assert shown[0].startswith("j: failed (1 row needs a review): ")
     assert shown[1].startswith("to do the remaining rows: ")

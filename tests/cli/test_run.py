@@ -249,6 +249,7 @@ def test_rows_in_flight_at_sigkill_need_review_and_the_rest_is_done_once(
     done = journal("run", "rows.csv", "--job", "j", "-j", "2", "--", "touch", "{order}")
     assert done.returncode == 3
     assert "2 rows were in flight" in done.stderr
+    assert "j: failed (2 rows need a review) in " in done.stderr
     with JobService("jobs") as service:
         rows = list(service.get_rows("j"))
     assert [row.status for row in rows] == [RowStatus.NEEDS_REVIEW] * 2 + [RowStatus.COMPLETED] * 3

@@ -37,6 +37,10 @@ def _done(listed: Listed) -> str:
     return f"{done_rows(listed.job)}/{listed.job.total_rows}"
 
 
+def _in_flight(listed: Listed) -> str:
+    return str(listed.job.processing_count)
+
+
 def _cost(listed: Listed) -> str:
     cents = listed.job.total_cost_cents
     return cents_number(cents) if cents else ""
@@ -62,6 +66,7 @@ _COLUMNS = (
     Field(title="PROGRESS", text=_progress, rank=1),
     Field(title="DONE", text=_done, right=True),
     _of_job("failed_rows", "FAILED", right=True, rank=2),
+    Field(title="IN FLIGHT", text=_in_flight, right=True, rank=2),
     _of_job("pending_count", "PENDING", right=True, rank=7),
     _of_job("needs_review_count", "REVIEW", right=True, rank=6),
     _of_job("total_cost_cents", "CENTS", text=_cost, right=True, rank=8),
@@ -97,7 +102,9 @@ def list_command(
 ) -> int:
     """List the jobs, newest first.
 
-    DONE is the number of completed and skipped rows. A narrow terminal shows fewer columns.
+    DONE is the number of completed and skipped rows. If a job is interrupted, its run has died, and
+    the rows IN FLIGHT may have taken effect: `journal show JOB` says how to settle them. DURATION
+    includes pauses and other times without a run. A narrow terminal shows fewer columns.
 
     Directories that can't be read as jobs, or that have lost their journal, are reported on
     standard error. Then the other jobs are listed all the same, and the exit code is 6.

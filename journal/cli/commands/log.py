@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from journal.cli.advice import next_start
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, EXIT_TIMED_OUT
-from journal.cli.find import command_line, counts_text, find_job, job_argument
+from journal.cli.find import command_line, counts_text, find_job, job_argument, status_text
 from journal.cli.follow import check_reader, follow_job, gone
 from journal.cli.listing import LOOK_AHEAD, Field, Format, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, echo_err, local_text
@@ -219,7 +219,7 @@ def _outcome(ctx: click.Context, service: JobService, job: Job) -> int:
         "need review": job.needs_review_count,
         "not done": job.pending_count + job.processing_count,
     }
-    echo_err(f"{job.id}: {job.status}: {counts_text(counts) or 'no rows'}")
+    echo_err(f"{job.id}: {status_text(job)}: {counts_text(counts) or 'no rows'}")
     if counts["not done"]:
         paused = job.status is JobStatus.PAUSED
         why = why_paused(service._history(job.id)) if paused else ""  # noqa: SLF001  (this package's own)

@@ -22,6 +22,7 @@ from journal.cli.find import (
     holder_text,
     job_argument,
     row_counts,
+    status_text,
 )
 from journal.cli.listing import color_option
 from journal.cli.output import (
@@ -275,7 +276,7 @@ def _facts(shown: Shown) -> dict[str, str]:
         "job": job.id,
         "name": job.name,
         "description": job.description or "",
-        "status": shown.state,
+        "status": status_text(job, shown.state),
         "paused": shown.paused,
         "run by": holder_text(shown.holder) if shown.holder else "",
         "hosts": ", ".join(job.hosts),
@@ -284,7 +285,7 @@ def _facts(shown: Shown) -> dict[str, str]:
         "started": _time_text(job.started_at),
         "passes": _passes_text(job),
         "ended": _time_text(job.completed_at),
-        "duration": duration_text(shown.duration_s),
+        "duration": _duration_text(shown.duration_s),
         "error": f"{job.error_code}: {job.error_message}" if job.error_code else "",
         "repaired": "with losses: rows may be missing" if job.repaired else "",
         "cost": spent_text(job.total_cost_cents, expected_cost_cents(job)),
@@ -333,6 +334,10 @@ def _passes_text(job: Job) -> str:
 
 def _time_text(at: datetime | None) -> str:
     return local_text(at, "%Y-%m-%d %H:%M:%S %Z")
+
+
+def _duration_text(duration_s: float | None) -> str:
+    return "" if duration_s is None else f"{duration_text(duration_s)}, pauses included"
 
 
 def _rate_text(shown: Shown) -> str:

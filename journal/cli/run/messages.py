@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from journal.cli.find import status_text
 from journal.cli.output import echo_err
 from journal.cli.run.template import Template
 from journal.fs import shell
@@ -106,7 +107,7 @@ def report_end(
     if is_loud or report.exit_code:
         took = f" in {report.elapsed_s:.1f} s" if report.elapsed_s else ""
         said.append(
-            f"{job.id}: {job.status}{took}: {job.successful_rows} completed, "
+            f"{job.id}: {status_text(job)}{took}: {job.successful_rows} completed, "
             f"{job.failed_rows} failed, {job.skipped_count} skipped, "
             f"{job.needs_review_count} need review, {job.pending_count} pending"
         )
