@@ -16,9 +16,9 @@ from journal.history.error_groups import ErrorGroup, Numbers
 from journal.history.events import RAISE_IT
 from journal.history.redact import REDACTED
 from journal.model import TERMINAL_STATUSES, Job, JobStatus, RowStatus, RunHolder
-from journal.run.pacing.condition import command_for_rest
+from journal.run.pacing.condition import command_for_rest, command_with
 from journal.service import JobService
-from journal.store.policies import REVIEWS_OF_STEPS
+from journal.store.policies import INTERRUPTED, REVIEWS_OF_STEPS
 from journal.store.rows import RowSequence
 from journal.store.steps import steps_of_rows
 from journal.text import counted, shorten
@@ -39,12 +39,14 @@ class Reviews(NamedTuple):
       answers.
     - ``is_merged``: True if some rows need a review because two copies worked on them. Different
       rows may then need different commands.
+    - ``is_interrupted``: True if some rows were in flight when their run died.
     """
 
     in_doubt: dict[str, Numbers]
     known: Numbers
     others: dict[str, Numbers]
     is_merged: bool
+    is_interrupted: bool
 
 
 def find_reviews(
@@ -78,8 +80,9 @@ def find_reviews(
         others[""] = Numbers(sorted(left.union(others.get("", ()))))
     for each in others.values():
         each.is_cut = numbers.is_cut
-    is_merged = any(group.code == BOTH_COPIES for group in errors)
-    return Reviews(in_doubt, Numbers(sorted(known)), others, is_merged)
+    codes = {group.code for group in errors if group.status == RowStatus.NEEDS_REVIEW}
+    is_merged, is_interrupted = BOTH_COPIES in codes, INTERRUPTED in codes
+    return Reviews(in_doubt, Numbers(sorted(known)), others, is_merged, is_interrupted)
 
 
 class NextStart(NamedTuple):
@@ -105,6 +108,26 @@ class NextStart(NamedTuple):
             return f"{name}={' or '.join(map(repr, values)) or True}"
         return f"--{name.replace('_', '-')} {' or '.join(values)}".rstrip()
 
+    def with_option(self, why: str, name: str, *values: str) -> tuple[str, str]:
+        """Advice to start the run with one more option: a command to paste (or ""), and text."""
+        option = self.option(name, *values)
+        if self.command:
+            return command_with(self.command, option), why
+        return "", f"{why} with {option}"
+
+
+def _is_of_commands(job: Job) -> bool:
+    """Return whether the last run was a `journal run`, and not a script."""
+    again = job.resume_command or ""
+    return " --root " in again and " run " in again
+
+
+def what_may_run(job: Job) -> str:
+    """A warning for rows that were in flight when a `journal run` died; "" after a script."""
+    if not _is_of_commands(job):
+        return ""
+    return "commands of the run that died may still be running: look first, for example with `ps`"
+
 
 def next_start(job: Job, root: Path, paused: str = "") -> NextStart:
     """How to run a job again with the command or script that made it, in the store ``root``.
@@ -117,7 +140,7 @@ def next_start(job: Job, root: Path, paused: str = "") -> NextStart:
         program = f'journal.open_job("{root / job.id}").run(...)'
         how = f"use `journal run` with the same input and --job {job.id}, or in Python {program}"
         return NextStart("", f"{job.id} was never run: {how}")
-    if " --root " in again and " run " in again:
+    if _is_of_commands(job):
         if f" --root {shell.quote(str(root))} run " in again:
             return NextStart(again, "run it again")
         return NextStart("", f"use `journal run` with --job {job.id} again")
@@ -167,12 +190,15 @@ def advice(
                 "the job was cancelled; to continue the job, reopen it first",
             )
         )
+    if state == "interrupted" and job.processing_count:
+        found += _in_flight(job, start, in_flight_rows, command)
     if job.failed_rows:
         found += _failed(job, start, holder, command)
     if job.needs_review_count:
         found += _review(job, reviews, command)
     if state == "interrupted":
-        found += _interrupted(job, start, in_flight_rows, command)
+        died = "then" if job.processing_count else "its run has died;"
+        found.append((start.command, f"{died} {start.words}, with the same input"))
     elif job.status is JobStatus.PAUSED and holder is not None:
         found.append((command("resume", job.id), "the run that waits continues"))
     elif job.status is JobStatus.PAUSED:
@@ -189,20 +215,35 @@ def advice(
     return found
 
 
-def _interrupted(
+def _in_flight(
     job: Job, start: NextStart, in_flight: Numbers, command: Callable[..., str]
 ) -> list[tuple[str, str]]:
-    """Advice after the death of a run: how to continue, and how to settle the rows in flight."""
-    if not job.processing_count:
-        return [(start.command, f"its run has died; {start.words}, with the same input")]
+    """Advice after the death of a run: how to settle the rows in flight."""
+    died = "row|rows in flight, which may have taken effect: look, then settle it|them"
+    look = command("rows", job.id, "--status", "processing")
     policies = start.option("on_interrupted", "review", "retry", "fail", "resume")
-    died = f"its run died with {counted(job.processing_count, 'row|rows in flight')}"
-    rows = "that row" if job.processing_count == 1 else "those rows"
-    settle = command("resolve", job.id, "--row", _pasted(in_flight), "--completed")
     return [
-        (start.command, f"{died}; {start.words}, with the same input"),
-        ("", f"{policies} (default: review) decides what happens to {rows}"),
-        (settle, f"settles {rows} now, if you know that it is done; or --retry"),
+        (look, f"its run died with {counted(job.processing_count, died)}"),
+        *_warning(job),
+        *_settle(command, job.id, _pasted(in_flight)),
+        ("", f"or leave this to the next start: {policies} (default: review) decides"),
+    ]
+
+
+def _warning(job: Job) -> list[tuple[str, str]]:
+    return [("", warning)] if (warning := what_may_run(job)) else []
+
+
+def _settle(
+    command: Callable[..., str], job_id: str, rows: str, which: str = ""
+) -> list[tuple[str, str]]:
+    """The three commands that settle ``rows``. Each reason begins with ``which``."""
+    failed = ("--failed", "--error-code", "CODE", "--error-message", "TEXT")
+    resolve = ("resolve", job_id, "--row", rows)
+    return [
+        (command(*resolve, "--completed"), f"{which}if they took effect"),
+        (command(*resolve, "--retry"), f"{which}if they took no effect: try them again"),
+        (command(*resolve, *failed), f"{which}if they took no effect: record that they failed"),
     ]
 
 
@@ -210,18 +251,18 @@ def _failed(
     job: Job, start: NextStart, holder: RunHolder | None, command: Callable[..., str]
 ) -> list[tuple[str, str]]:
     """Advice about failed rows: how to look at them, and how to run them again."""
-    if holder is not None:
-        then = "the run at work runs them"
-    else:
-        then = f"then {start.words}. Or do both in one step with {start.option('retry_failed')}"
+    then = "the run at work runs them" if holder is not None else f"then {start.words}"
     found = [
         (command("errors", job.id), "what went wrong, with all rows"),
         (command("rows", job.id, "--status", "failed"), "the failed rows"),
         (command("retry", job.id), f"makes failed rows pending again; {then}"),
     ]
-    if start.is_script or " --key " in start.command:
-        option = start.option("on_changed", "retry")
-        found.append(("", f"if you have corrected the input: {start.words} with {option}"))
+    if holder is None:
+        found.append(start.with_option("or do both in one step", "retry_failed"))
+        is_of_lines = " --lines " in start.command or " --null " in start.command
+        if start.is_script or (" --key " in start.command and not is_of_lines):
+            why = "if you have corrected the input, start again"
+            found.append(start.with_option(why, "on_changed", "retry"))
     return found
 
 
@@ -254,8 +295,9 @@ def _pasted(numbers: Numbers) -> str:
 def _review(job: Job, reviews: Reviews, command: Callable[..., str]) -> list[tuple[str, str]]:
     """Commands that settle rows that need a review."""
     look = command("rows", job.id, "--status", "needs_review")
-    may_have = counted(job.needs_review_count, "row|rows") + " may have taken effect"
-    found = [(look, f"{may_have}: look, then settle them")]
+    may_have = "row|rows may have taken effect: look, then settle it|them"
+    found = [(look, counted(job.needs_review_count, may_have))]
+    found += _warning(job) if reviews.is_interrupted else []
     for step in list(reviews.in_doubt)[:_MAX_STEPS]:
         found += step_commands(command, job.id, step, reviews.in_doubt[step])
     if reviews.known.count:
@@ -271,15 +313,9 @@ def _review(job: Job, reviews: Reviews, command: Callable[..., str]) -> list[tup
         every = Numbers(sorted(itertools.chain.from_iterable(groups.values())))
         every.is_cut = any(numbers.is_cut for numbers in groups.values())
         groups = {"": every}
-    failed = ("--failed", "--error-code", "CODE", "--error-message", "TEXT")
     for code, numbers in groups.items():
         which = f"{shorten(code or 'others', 60)}: " if len(groups) > 1 else ""
         is_mixed = code == BOTH_COPIES or (not code and reviews.is_merged)
         rows = "ROWS" if is_mixed and numbers.count > 1 else _pasted(numbers)
-        resolve = ("resolve", job.id, "--row", rows)
-        found += [
-            (command(*resolve, "--completed"), f"{which}if they took effect"),
-            (command(*resolve, "--retry"), f"{which}if they took no effect: try them again"),
-            (command(*resolve, *failed), f"{which}if they took no effect: record that they failed"),
-        ]
+        found += _settle(command, job.id, rows, which)
     return found

@@ -352,16 +352,16 @@ def _paste(commands: list[str]) -> None:
 
 def test_the_commands_of_show_settle_an_ended_job(ended: Path, capsys: Capture) -> None:
     found = as_json(ended, capsys, "show", "ca")["next"]
-    words = [shlex.split(each["command"])[3] for each in found[:-1]]
+    words = [shlex.split(each["command"])[3] for each in found[:-1] if each["command"]]
     assert words == ["errors", "rows", "retry", "rows", *["resolve"] * 3]
     again = "start again the program that made the job, as job ca"
-    option = "Or do both in one step with --retry-failed"
-    assert found[2]["why"] == f"makes failed rows pending again; then {again}. {option}"
+    assert found[2]["why"] == f"makes failed rows pending again; then {again}"
+    assert found[3] == {"command": "", "why": "or do both in one step with --retry-failed"}
     assert found[-1] == {
         "command": "",
         "why": f"39 rows are not done; {again}, which reopens it",
     }
-    _paste([each["command"] for each in found[:5]])
+    _paste([each["command"] for each in found[:6] if each["command"]])
     shown = as_json(ended, capsys, "show", "ca")
     assert (shown["status"], shown["passes"], shown["failed_rows"]) == ("pending", 2, 0)
     assert shown["needs_review_rows"] == ""
@@ -374,7 +374,8 @@ def test_show_of_a_scripts_job_speaks_python(root: Path, capsys: Capture) -> Non
         service.fail_row("died:2", "E", "m")
     assert run(root, "show", "died") == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "Or do both in one step with retry_failed=True" in out.replace("# ", "")
+    assert "or do both in one step with retry_failed=True" in out.replace("# ", "")
+    assert "corrected the input, start again with on_changed='retry'" in out.replace("# ", "")
     assert "run the script again, with the same input" in out.replace("# ", "")
     assert "python ship.py" not in out.partition(" next ")[2]
 
@@ -748,8 +749,17 @@ def test_show_of_an_interrupted_job_names_the_rows_in_flight(
     tmp_path: Path, capsys: Capture
 ) -> None:
     _in_doubt(tmp_path, 3, review=False)
-    commands = [each["command"] for each in as_json(tmp_path, capsys, "show", "doubt")["next"]]
-    assert commands[-1] == f"journal --root {tmp_path} resolve doubt --row 1-3 --completed"
+    found = as_json(tmp_path, capsys, "show", "doubt")["next"]
+    resolve = f"journal --root {tmp_path} resolve doubt --row 1-3"
+    assert [each["command"] for each in found] == [
+        f"journal --root {tmp_path} rows doubt --status processing",
+        f"{resolve} --completed",
+        f"{resolve} --retry",
+        f"{resolve} --failed --error-code CODE --error-message TEXT",
+        *("", ""),
+    ]
+    assert "--on-interrupted" in found[-2]["why"]
+    assert found[-1]["why"].startswith("then start again the program")
 
 
 def test_list_counts_the_rows_that_a_dead_run_has_left_in_flight(

@@ -539,10 +539,11 @@ def test_a_root_above_the_current_directory_has_the_command_to_continue(
     run = ("run", rows, "--job", "j", "--key", "order", "--limit", "1", "--", "sh", "-c")
     journal(*root, *run, "exit 7")
     shown = journal(*root, "show", "j").stdout
-    (command,) = [line.strip() for line in shown.splitlines() if " run " in line and "cd " in line]
+    command = [line.strip() for line in shown.splitlines() if " run " in line and "cd " in line][-1]
     assert f" --root {work / 'jobs'} run {rows} --job j " in command
     assert "journal --root ../jobs errors j\n" in shown
-    assert "# if you have corrected the input: run it again with --on-changed retry\n" in shown
+    retried = command.replace(" -- sh ", " --on-changed retry -- sh ")
+    assert f"# if you have corrected the input, start again\n            {retried}\n" in shown
     assert " # " not in command
 
 
@@ -564,14 +565,16 @@ def test_what_show_names_to_go_on_with_a_dead_run_can_be_pasted_anywhere(
     (work / "die.sh").write_text('[ -e died ] || { : > died; kill -KILL $PPID; }; echo "$1"\n')
     died = journal_process("run", "rows.csv", "--job", "j", "--", "sh", "die.sh", "{order}")
     assert died.returncode == -signal.SIGKILL
-    advice, policies, settle = json.loads(journal("show", "j", "--json").stdout)["next"]
-    assert policies["why"].startswith(
-        "--on-interrupted review or retry or fail or resume (default: review)"
-    )
-    assert settle["command"].endswith("resolve j --row 1 --completed")
+    _, warning, *settle, policies, start = json.loads(journal("show", "j", "--json").stdout)["next"]
+    assert warning["why"].startswith("commands of the run that died may still be running")
+    assert [each["command"].partition(" --row 1 --")[2].split()[0] for each in settle] == [
+        *("completed", "retry", "failed")
+    ]
+    assert "--on-interrupted review or retry or fail or resume (default: review)" in policies["why"]
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    subprocess.run(["sh", "-c", advice["command"]], cwd=elsewhere, check=False)
+    subprocess.run(["sh", "-c", start["command"]], cwd=elsewhere, check=False)
     assert statuses("j") == {"completed": 4, "needs_review": 1}
+    assert warning["why"] in journal("show", "j").stdout
 
 
 @needs_fifos

@@ -88,3 +88,11 @@ def command_for_rest(command: str, reason: str | None) -> str:
         else:
             kept.append(word)
     return "".join(kept)
+
+
+def command_with(command: str, option: str) -> str:
+    """The command line of a `journal run` with one more option, such as ``--on-changed retry``."""
+    words = _WORD.findall(command)
+    place = next((n for n, word in enumerate(words) if word.strip() == "--"), len(words))
+    head, tail = "".join(words[:place]), "".join(words[place:])
+    return command if head.endswith(f" {option}") else f"{head} {option}{tail}"
