@@ -5,8 +5,7 @@
 - ``shared_options``, ``conditions``, ``row_ranges``, ``times``, ``redaction``: define options that
   commands share.
 - ``listing``, ``output``: write tables, JSON and CSV, and text on a terminal.
-- ``advice``: suggests the commands to type next. ``progress``: shows a progress bar.
-  ``throughput``: computes rows per second.
+- ``advice``: suggests the commands to type next. ``throughput``: computes rows per second.
 - ``exit_codes``: defines all exit codes.
 
 The commands are in ``cli/commands``. Modules that only `journal run` needs are in ``cli/run``. May

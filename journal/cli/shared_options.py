@@ -1,4 +1,4 @@
-"""Options that several commands share, and the confirmation of changes that can't be undone."""
+"""Options that several commands share, their values, and a question before a change."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import click
 
 from journal.cli.output import echo_err
 from journal.cli.row_ranges import parse_rows
-from journal.errors import InvalidValueError
+from journal.errors import RESULT_PLACEHOLDER, InvalidValueError
 from journal.format.arguments import check_cost
-from journal.fs import streams
+from journal.format.records import MAX_DEPTH
+from journal.format.values import DECODE_ERRORS, nests_deeper_than
+from journal.fs import shell, streams
 from journal.model import RowStatus
-from journal.text import escaped
+from journal.text import decode_json_exact, encode_json, escaped, shorten
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -34,6 +36,37 @@ class Cents(click.types.FloatParamType):
             self.fail(f"{value!r} is not a number of cents: give 1250, or 0.06", param, ctx)
         except InvalidValueError as error:
             self.fail(f"{value} {error.reason}", param, ctx)
+
+
+def json_result(text: str) -> Any:
+    """The result of a step.
+
+    Raises BadParameter for text that isn't JSON, for example the placeholder in a command that was
+    printed as advice.
+    """
+    try:
+        return _decoded(text)
+    except (*DECODE_ERRORS, UnicodeEncodeError):
+        quoted = shell.quote(encode_json(shorten(text, 100)).decode())
+        how = f"put text in quotes: --result {quoted}"
+        if text == RESULT_PLACEHOLDER:
+            how = "replace it by the result, such as '\"ch_1\"' for text, or by null for none"
+        raise click.BadParameter(
+            f"{shorten(text, 100)!r} is not JSON: {how}", param_hint="--result"
+        ) from None
+
+
+def json_or_text(text: str) -> Any:
+    try:
+        return _decoded(text)
+    except (*DECODE_ERRORS, UnicodeEncodeError):  # the service refuses such text with a message
+        return text
+
+
+def _decoded(text: str) -> Any:
+    if nests_deeper_than(text.encode(), MAX_DEPTH - 1):
+        raise RecursionError("JSON that nests too deep")
+    return decode_json_exact(text)
 
 
 json_option = click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")

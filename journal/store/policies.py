@@ -29,12 +29,9 @@ STEP_NOT_RECORDED = "StepNotRecorded"  # a step was done, and its result wasn't 
 # A review with one of these codes is only about the row's steps.
 REVIEWS_OF_STEPS = (INTERRUPTED, STOPPED, TIMED_OUT, STEP_IN_DOUBT, STEP_NOT_RECORDED)
 _RUN_ENDED = "the run ended while this row was in flight"
+MAY_HAVE_TAKEN_EFFECT = f"{_RUN_ENDED}: it is unknown whether the attempt took effect"
 _POLICIES: dict[str, tuple[RowStatus, str, str]] = {
-    "review": (
-        RowStatus.NEEDS_REVIEW,
-        INTERRUPTED,
-        f"{_RUN_ENDED}: it is unknown whether the attempt took effect",
-    ),
+    "review": (RowStatus.NEEDS_REVIEW, INTERRUPTED, MAY_HAVE_TAKEN_EFFECT),
     "retry": (RowStatus.PENDING, INTERRUPTED, _RUN_ENDED),
     "fail": (RowStatus.FAILED, INTERRUPTED, _RUN_ENDED),
 }

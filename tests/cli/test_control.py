@@ -1,5 +1,6 @@
 """`journal pause`, `resume`, `cancel`, `reopen`, `retry`, `redo`, `skip` and `resolve`, beside runs of others."""
 
+import json
 import re
 import subprocess
 import sys
@@ -668,6 +669,43 @@ def test_resolve_settles_a_row_in_flight_only_if_its_run_has_died(cli: Cli, run:
     run.process.wait()
     assert cli("resolve", "j", "--row", "1", "--completed")[:2] == (0, "1")
     assert cli.row(1).status == "completed"
+
+
+def test_a_row_that_a_person_settles_has_no_attempt_that_lasted_until_then(
+    cli: Cli, run: OtherRun
+) -> None:
+    run.process.kill()
+    run.process.wait()
+    code, _, err = cli("resolve", "j", "--row", "1", "--retry")
+    assert (code, "may still be running" in err) == (0, False)  # it wasn't a run of commands
+    with JobService(cli.root) as service:
+        history = service.get_row_history("j:1")
+    (attempt,) = history.attempts
+    assert (attempt.outcome, attempt.error_code, attempt.took_s) == (
+        *("needs_review", "interrupted"),
+        None,
+    )
+    assert [event.kind for event in history.changes] == ["retried"]
+
+
+@pytest.mark.parametrize(
+    ("how", "outcome"),
+    [
+        (["--completed"], "completed"),
+        (["--failed", "--error-code", "E", "--error-message", "m"], "failed"),
+        (["--retry"], "retried"),
+        (["--skip"], "skipped"),
+    ],
+)
+def test_the_log_says_which_rows_a_person_has_settled(
+    review: Cli, how: list[str], outcome: str
+) -> None:
+    assert review("resolve", "j", "--row", "2", *how)[0] == 0
+    _, out, _ = review("log", "j", "--row", "2", "--nl")
+    settled, changed = map(json.loads, out.splitlines()[-2:])
+    assert settled["text"] == f"settled by hand: resolve {how[0]}"
+    assert changed["kind"] == outcome
+    assert f"settled by hand: resolve {how[0]}" in review("show", "j", "--row", "2")[1]
 
 
 def test_resolve_offers_in_a_job_that_has_ended_what_it_offers_in_others(review: Cli) -> None:

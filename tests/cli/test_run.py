@@ -577,6 +577,19 @@ def test_what_show_names_to_go_on_with_a_dead_run_can_be_pasted_anywhere(
     assert warning["why"] in journal("show", "j").stdout
 
 
+@pytest.mark.parametrize("is_started_again", [False, True])
+def test_a_row_is_not_settled_as_to_be_run_again_without_a_look_at_its_command(
+    held_run: HeldRun, is_started_again: bool
+) -> None:
+    held_run.process.kill()
+    held_run.process.wait()
+    if is_started_again:
+        journal("run", "rows.csv", "--job", "j", "--", "true")
+    warning = "j: commands of the run that died may still be running"
+    assert warning not in journal("resolve", "j", "--row", "1", "--completed").stderr
+    assert warning in journal("resolve", "j", "--row", "2", "--retry").stderr
+
+
 @needs_fifos
 def test_a_signal_is_seen_at_once_whatever_thread_it_is_given_to(work: Path) -> None:
     (work / "rows.csv").write_text("n\n" + "".join(f"{n}\n" for n in range(4000)))

@@ -411,6 +411,12 @@ def test_a_settled_step_makes_its_row_pending_in_the_same_commit(
     assert Path("jobs/j/journal.jsonl").read_text().count(',"crc":') == seals + 1
 
 
+def test_the_log_says_which_step_a_person_has_settled() -> None:
+    in_doubt()
+    journal("resolve", "j", "--row", "1", "--step", "charge", "--not-done")
+    assert "settled by hand: step 'charge'" in journal("log", "j", "--row", "1").stdout
+
+
 def test_a_row_with_another_step_in_doubt_stays_in_review_and_the_step_is_named() -> None:
     in_doubt()
     with JobService("jobs") as service:

@@ -674,8 +674,8 @@ WRITES = [
     Patch(
         "a row in flight at a crash is not simply started again",
         "store/policies",
-        '    "review": (\n        RowStatus.NEEDS_REVIEW,',
-        '    "review": (\n        RowStatus.PENDING,',
+        '    "review": (RowStatus.NEEDS_REVIEW,',
+        '    "review": (RowStatus.PENDING,',
         "tests/service/test_service.py tests/cli/test_run.py",
     ),
 ]

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from journal.cli.advice import step_commands, what_runs_pending
+from journal.cli.advice import step_commands, what_may_run, what_runs_pending
 from journal.cli.conditions import Selection, row_options
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, Refused
 from journal.cli.find import command_line, counts_text, find_job, job_argument
@@ -23,20 +23,25 @@ from journal.cli.row_ranges import rows_of
 from journal.cli.shared_options import (
     Cents,
     confirm,
+    json_or_text,
+    json_result,
     reason_option,
     rows_option,
     version_option,
     yes_option,
 )
-from journal.errors import RESULT_PLACEHOLDER
-from journal.format.records import LOST_CHECKSUM, MAX_DEPTH
-from journal.format.values import DECODE_ERRORS, nests_deeper_than
-from journal.fs import shell
+from journal.format.records import LOST_CHECKSUM
 from journal.history.error_groups import Numbers
 from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.service import JobService, existing_job
-from journal.store.policies import INTERRUPTED, REVIEWS_OF_STEPS, STOPPED, TIMED_OUT
-from journal.text import as_text, counted, decode_json_exact, encode_json, shorten
+from journal.store.policies import (
+    INTERRUPTED,
+    MAY_HAVE_TAKEN_EFFECT,
+    REVIEWS_OF_STEPS,
+    STOPPED,
+    TIMED_OUT,
+)
+from journal.text import as_text, counted, shorten
 
 
 @click.command("retry", short_help="Retry failed rows: make them pending again.")
@@ -325,7 +330,8 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
 
     Give exactly one of --completed, --failed, --retry and --skip. If one of the rows needs no
     review, nothing is changed. If the job has ended, --retry reopens it. Rows that were in flight
-    when their run died can be settled before the next run starts.
+    when their run died can be settled before the next run starts. Commands of a `journal run` that
+    was killed may still be running: look first, for example with `ps`.
 
     With --step, only that step is settled. If the row has no other step in doubt, it becomes
     pending again. Its next attempt doesn't repeat steps that are done. The row stays in review if
@@ -348,16 +354,28 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
         settle, names = _WAYS[how]
         details = {name: given[name] for name in names}
         if details.get("result") is not None:
-            details["result"] = _json_or_text(details["result"])
+            details["result"] = json_or_text(details["result"])
+        cut = Numbers()  # the rows whose run died
+
+        def settle_row(row: JobRow) -> object:
+            if row.status is RowStatus.PROCESSING or row.error_code == INTERRUPTED:
+                cut.add(row.row_number)
+            if row.status is RowStatus.PROCESSING:  # else its attempt would seem to last until now
+                service.review_row(row.id, INTERRUPTED, MAY_HAVE_TAKEN_EFFECT)
+            service.log(job_id, f"settled by hand: resolve --{how}", row_number=row.row_number)
+            return settle(service, row.id, **details)
+
         with _no_run_if_in_flight(service, job_id, ranges):
             count = _change(
                 service,
                 job_id,
                 Selection(ranges),
-                lambda row: settle(service, row.id, **details),
+                settle_row,
                 if_named=(RowStatus.NEEDS_REVIEW, RowStatus.PROCESSING),
                 if_found=(),
             )
+        if cut.count and how != "completed" and (warning := what_may_run(before)):
+            echo_err(f"{job_id}: {warning}")
         if how == "retry":
             _echo_count(count)
             _report_pending(service, job_id, count)
@@ -392,7 +410,7 @@ def _resolve_step(
     Rows that have no other step in doubt become pending.
     """
     name = given["step"]
-    result = None if given["not_done"] else _json_result(given["result"])
+    result = None if given["not_done"] else json_result(given["result"])
     count = pending = 0
     others: dict[str, Numbers] = {}  # from the error code of another open question to its rows
     with service.batch(job_id):
@@ -402,6 +420,7 @@ def _resolve_step(
                 service.fail_step(row.id, name)
             else:
                 service.record_step(row.id, name, result)
+            service.log(job_id, f"settled by hand: step {name!r}", row_number=row.row_number)
             count += 1
             if row.status is not RowStatus.NEEDS_REVIEW or service.get_step_in_doubt(row.id):
                 continue
@@ -493,34 +512,3 @@ def _how_of_step(given: dict[str, Any]) -> str:
     if (given["result"] is None) is not given["not_done"]:
         raise click.UsageError("--step needs either --result or --not-done")
     return "step"
-
-
-def _json_result(text: str) -> Any:
-    """The result of a step.
-
-    Raises BadParameter for text that isn't JSON, for example the placeholder in a command that was
-    printed as advice.
-    """
-    try:
-        return _decoded(text)
-    except (*DECODE_ERRORS, UnicodeEncodeError):
-        quoted = shell.quote(encode_json(shorten(text, 100)).decode())
-        how = f"put text in quotes: --result {quoted}"
-        if text == RESULT_PLACEHOLDER:
-            how = "replace it by the result, such as '\"ch_1\"' for text, or by null for none"
-        raise click.BadParameter(
-            f"{shorten(text, 100)!r} is not JSON: {how}", param_hint="--result"
-        ) from None
-
-
-def _json_or_text(text: str) -> Any:
-    try:
-        return _decoded(text)
-    except (*DECODE_ERRORS, UnicodeEncodeError):  # the service refuses such text with a message
-        return text
-
-
-def _decoded(text: str) -> Any:
-    if nests_deeper_than(text.encode(), MAX_DEPTH - 1):
-        raise RecursionError("JSON that nests too deep")
-    return decode_json_exact(text)

@@ -148,8 +148,8 @@ PATCHES = [
     Patch(
         "the result of a settled step is JSON",
         "cli/commands/settle",
-        'None if given["not_done"] else _json_result(given["result"])',
-        'None if given["not_done"] else _json_or_text(given["result"])',
+        'None if given["not_done"] else json_result(given["result"])',
+        'None if given["not_done"] else json_or_text(given["result"])',
         STEP,
     ),
     Patch(
