@@ -338,6 +338,23 @@ def test_ctrl_c_while_a_command_still_imports_is_no_error(root: Path, module: st
     assert done.stderr.strip() in ("", "interrupted")
 
 
+def test_ctrl_c_while_text_is_evaluated_is_130_too(root: Path, tmp_path: Path) -> None:
+    in_text = INTERRUPTED.partition("\nmodule,")[0].replace(
+        "signal.raise_signal(signal.SIGINT)", 'eval("signal.raise_signal(signal.SIGINT)")'
+    )
+    # Python imports this module when it starts.
+    path = tmp_path / "sitecustomize.py"
+    path.write_text(f"{in_text}\nmodule = 'click'\nsys.meta_path.insert(0, CtrlC())\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "journal", "list"],
+        capture_output=True,
+        check=False,
+        cwd=root.parent,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+    )
+    assert done.returncode == 130
+
+
 def test_the_errors_can_be_named_before_anything_else_was() -> None:
     code = "import journal; journal.errors.JobBusyError; journal.model.Job; journal.nothing"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
