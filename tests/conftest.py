@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from crash.fault_disk import NO_FAULT_DISK
 from hypothesis import Phase, settings
+from support.clock import Clock
 from support.memory import directory_in_memory
 from support.paths import TESTS
 from support.platforms import (
@@ -57,6 +58,14 @@ def fixture_count(request: pytest.FixtureRequest) -> Callable[[str, int], None]:
         request.node.user_properties.append((f"count: {what}", number))
 
     return count
+
+
+@pytest.fixture(name="clock")
+def fixture_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock by which runs in this process end attempts that take too long."""
+    clock = Clock()
+    monkeypatch.setattr("journal.run.in_flight.monotonic", clock)
+    return clock
 
 
 # What the tests run as the commands of users. Here are batch files that do the same on Windows, of

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.clock import Clock
 from support.commands import PYTHON
 from support.platforms import IS_WINDOWS, needs_signals
 
@@ -25,7 +26,6 @@ Capture = pytest.CaptureFixture[str]
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 ROW = JobRow("j:7", "j", 7, "", {}, NOW, NOW, attempts=1)
 TOO_LARGE = "4294967296" if IS_WINDOWS else "256"
-TIMEOUT_S = "5" if IS_WINDOWS else "0.3"  # more than Python needs to start
 STATUSES = Statuses(("75",), {"65": "skip", "70": "review", "69": "hold"})
 
 SAY = """
@@ -149,9 +149,12 @@ def test_a_row_whose_attempts_are_used_up_has_failed_with_its_status(work: Path)
 
 
 @pytest.mark.parametrize(("named", "attempts"), [("75", 1), ("75,TimeoutError", 2)])
-def test_a_timeout_is_tried_again_if_it_is_named(work: Path, named: str, attempts: int) -> None:
-    script = "time.sleep(100 if attempt == 1 else 0)"
-    options = ["--max-attempts", "2", "--timeout", TIMEOUT_S, "--retry-on", named]
+def test_a_timeout_is_tried_again_if_it_is_named(
+    work: Path, named: str, attempts: int, clock: Clock
+) -> None:
+    clock.pass_timeouts_after(Path("begun").exists)
+    script = "attempt == 1 and (open('begun', 'w'), time.sleep(100))"
+    options = ["--max-attempts", "2", "--timeout", "1", "--retry-on", named]
     run(options, [1], script)
     (row,) = rows()
     assert (row.attempts, row.error_code) == (attempts, "TimeoutError" if attempts == 1 else None)

@@ -11,6 +11,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+from support.clock import Clock
 from support.commands import journal, journal_process
 from support.platforms import needs_fifos, needs_shell, skip_without
 
@@ -312,7 +313,10 @@ def test_a_terminated_step_waits_for_its_command_and_is_in_doubt_unless_that_suc
     assert Path("out/1/1/stderr").read_text() == (said if status else "")
 
 
-def test_a_step_whose_command_fails_at_the_timeout_of_its_row_is_not_repeated() -> None:
+def test_a_step_whose_command_fails_at_the_timeout_of_its_row_is_not_repeated(
+    clock: Clock,
+) -> None:
+    clock.pass_timeouts_after(lambda: bool(effects()))
     script = """
     step charge -- sh -c "trap 'exit 1' TERM; echo charged >> effects; sleep 60 & wait"
     """

@@ -11,8 +11,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from support.clock import Clock
 from support.platforms import needs_terminals, skip_without
-from support.terminal import Command
+from support.terminal import Command, on_terminal
 
 from journal import JobService
 
@@ -158,13 +159,15 @@ def test_a_third_ctrl_c_kills_what_does_not_end(start: Start, work: Path) -> Non
 
 
 def test_a_command_that_takes_too_long_is_ended_with_all_that_it_has_started(
-    start: Start, work: Path
+    work: Path, clock: Clock
 ) -> None:
-    terminal = start(
+    clock.pass_timeouts_after(lambda: (work / "children").exists() and children(work) != [])
+    code, _ = on_terminal(
         *("run", "rows", "--lines", "--job", "j", "--limit", "1", "--timeout", "1", "--"),
         *("sh", "-c", "sleep 1000 & echo $! >> children; wait"),
+        columns=80,
     )
-    assert terminal.ends() == 3
+    assert code == 3
     with JobService("jobs") as service:
         (row,) = service.get_rows("j", "needs_review")
     message = "it took longer than 1 s, and may have taken effect"

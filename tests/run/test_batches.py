@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 import pytest
 from support.children import Child
+from support.clock import Clock
 from support.interrupts import failing_if_it_hangs
 from support.platforms import needs_signals
 
@@ -456,25 +457,27 @@ def test_no_more_calls_are_in_flight_than_there_are_workers(tmp_path: Path) -> N
     ("retry_on", "status"), [(Exception, "needs_review"), ((TimeoutError,), "failed")]
 )
 def test_the_rows_of_a_call_that_takes_too_long_need_a_review_unless_timeouts_are_named(
-    job: JobRun, retry_on: Any, status: str
+    job: JobRun, retry_on: Any, status: str, clock: Clock
 ) -> None:
     async def handle(rows: list[AttemptedRow]) -> list[None]:
         if rows[0].row_number == 1:
+            clock.pass_timeouts()
             await asyncio.sleep(WAIT_S)
         return [None] * len(rows)
 
-    rows = run(job, handle, 3, timeout_s=0.05, retry_on=retry_on)
+    rows = run(job, handle, 3, timeout_s=1, retry_on=retry_on)
     assert [row.error_code for row in rows] == [*["TimeoutError"] * 3, None, None]
     assert {row.status for row in rows[:3]} == {status}
 
 
 def test_a_call_that_hangs_gives_up_its_rows_and_settles_them_if_it_returns_after_all(
-    job: JobRun,
+    job: JobRun, clock: Clock
 ) -> None:
     may_return = threading.Event()
 
     def handle(rows: list[AttemptedRow]) -> list[str]:
         if rows[0].row_number == 1:
+            clock.pass_timeouts()
             may_return.wait(WAIT_S)
         else:
             may_return.set()
@@ -484,7 +487,7 @@ def test_a_call_that_hangs_gives_up_its_rows_and_settles_them_if_it_returns_afte
                 row.log("the others are settled")
         return ["sent"] * len(rows)
 
-    rows = run(job, handle, 3, timeout_s=0.3, retry_on=())
+    rows = run(job, handle, 3, timeout_s=1, retry_on=())
     assert [(row.status, row.result) for row in rows[:3]] == [("completed", "sent")] * 3
 
 

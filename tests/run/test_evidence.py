@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from support.clock import Clock
 
 import journal
 from journal import AttemptedRow, JobRun, JobService, LogEntry, RowLogHandler
@@ -451,7 +452,7 @@ def test_an_object_that_logs_when_it_is_deleted_may_be_deleted_during_a_log() ->
     log._entries = Entries()
     thread = threading.Thread(target=add, daemon=True)
     thread.start()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     assert sorted(entry.message for entry in log.take()) == ["left", "m"]
 
@@ -505,15 +506,16 @@ def test_threads_of_one_handler_share_its_log(path: Path) -> None:
     assert len(logs_of(path)) == 8
 
 
-def test_the_log_of_an_attempt_that_is_given_up_is_kept(path: Path) -> None:
+def test_the_log_of_an_attempt_that_is_given_up_is_kept(path: Path, clock: Clock) -> None:
     hangs = threading.Event()
 
     def handler(row: AttemptedRow) -> None:
         row.log("waiting for the far side")
+        clock.pass_timeouts()
         hangs.wait(60)
 
     with open_job(path) as job:
-        job.run(handler, timeout_s=0.2)
+        job.run(handler, timeout_s=1)
         assert job.rows()[0].status == "needs_review"
         assert messages(path) == ["waiting for the far side"]
         hangs.set()

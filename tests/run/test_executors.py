@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import support.handlers
+from support.clock import Clock
 from support.handlers import act, act_many, calls, pids
 from support.paths import TESTS
 from support.platforms import needs_fork, needs_proc, needs_process_groups, skip_without
@@ -360,7 +361,7 @@ def test_an_executor_gets_no_more_rows_than_it_has_workers_and_the_others_can_be
         claims = [workers.claim() for _ in range(4)]
         for ticket, row in enumerate(job.rows()):
             workers.dispatch(ticket, AttemptedRow(row, StepStore(job.service)), claims[ticket])
-        first, second = (executor.given.get(timeout=20) for _ in range(2))
+        first, second = (executor.given.get(timeout=60) for _ in range(2))
         assert executor.given.empty()
         assert [claim.cancel() for claim in claims] == [False, False, True, True]
         first.set_exception(RuntimeError("lost"))
@@ -376,8 +377,8 @@ def test_an_executor_gets_the_next_row_when_a_worker_is_free(work: Work) -> None
     with closing(workers), work.open("square", "square") as job:
         for ticket, row in enumerate(job.rows()):
             workers.dispatch(ticket, AttemptedRow(row, StepStore(job.service)), workers.claim())
-        executor.given.get(timeout=20).set_exception(RuntimeError("lost"))
-        assert executor.given.get(timeout=20).running() is False
+        executor.given.get(timeout=60).set_exception(RuntimeError("lost"))
+        assert executor.given.get(timeout=60).running() is False
 
 
 @pytest.mark.parametrize("executor", [3.5, lambda: 3, "threads"])
@@ -394,8 +395,12 @@ def test_what_is_no_executor_is_refused_before_anything_is_started(
 
 @pytest.mark.parametrize("kind", [None, "threads", "spawn"])
 def test_no_thread_of_a_run_is_left_that_could_keep_a_file_open_when_the_program_exits(
-    kind: str | None, makers: Callable[[str], Make], work: Work
+    kind: str | None,
+    makers: Callable[[str], Make],
+    work: Work,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("journal.run.workers.handover._JOIN_S", LONG_S)
     with work.open("square", "square", "square") as job:
         executor = makers(kind)(2) if kind else None
         before = {*threading.enumerate()}
@@ -569,7 +574,7 @@ class Garbling(Executor):
 def test_what_an_executor_garbles_needs_a_review(work: Work) -> None:
     thread = threading.Thread(target=work.run, args=(Garbling(), "square"), daemon=True)
     thread.start()
-    thread.join(20)
+    thread.join(60)
     assert work.statuses() == ["needs_review"]
 
 
@@ -623,31 +628,47 @@ def test_the_scheduler_of_dask_forgets_a_run_that_has_ended(
 # --- workers that hang
 
 
+@contextmanager
+def each_has_begun(work: Work, count: int) -> Iterator[threading.Event]:
+    """An event that is set when so many workers wait at the gate, which opens at the end."""
+    has_begun = threading.Event()
+
+    def wait() -> None:
+        work.wait_until_started(count)
+        has_begun.set()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    yield has_begun
+    thread.join()
+    work.open_gate()
+
+
 @pytest.mark.parametrize("kind", ["threads", "fork", "dask"])
 def test_a_run_of_which_all_workers_hang_pauses_and_says_so(
-    kind: str, makers: Callable[[str], Make], work: Work
+    kind: str, makers: Callable[[str], Make], work: Work, clock: Clock
 ) -> None:
     executor = makers(kind)(2)
-    with work.open(*["wait"] * 4) as job:
-        report = job.run(act, executor, timeout_s=0.5, tell=quiet)
+    with work.open(*["wait"] * 4) as job, each_has_begun(work, 2) as has_begun:
+        clock.pass_timeouts_after(has_begun.is_set)
+        report = job.run(act, executor, timeout_s=1, tell=quiet)
     assert report.job.status is JobStatus.PAUSED
     assert report.reason == "all 2 workers hang"
     rows = work.outcomes()
     assert [row.status for row in rows] == ["needs_review"] * 2 + ["pending"] * 2
     assert {row.error_code for row in rows[:2]} == {"TimeoutError"}
-    work.open_gate()
 
 
 def test_one_that_hangs_leaves_the_rest_to_the_others(
-    makers: Callable[[str], Make], work: Work
+    makers: Callable[[str], Make], work: Work, clock: Clock
 ) -> None:
     executor = makers("fork")(2)
     executor.submit(os.getpid).result()
-    with work.open("wait", *["square"] * 5) as job:
-        report = job.run(act, executor, timeout_s=3, tell=quiet)
+    with work.open("wait", *["square"] * 5) as job, each_has_begun(work, 1) as has_begun:
+        clock.pass_timeouts_after(lambda: has_begun.is_set() and job.job.successful_rows == 5)
+        report = job.run(act, executor, timeout_s=1, tell=quiet)
     assert report.reason is None
     assert work.statuses() == ["needs_review"] + ["completed"] * 5
-    work.open_gate()
 
 
 # --- a driver that is interrupted, left waiting, or killed

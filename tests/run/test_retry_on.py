@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.clock import Clock
 
 import journal
 from journal import Fail, InvalidValueError, JobRun
@@ -93,17 +94,18 @@ def test_rows_of_a_batch_are_repeated_by_code(tmp_path: Path) -> None:
 
 
 def test_the_code_timeouterror_accepts_a_second_attempt_beside_a_first_that_hangs(
-    job: JobRun,
+    job: JobRun, clock: Clock
 ) -> None:
     gate = threading.Event()
 
     def handler(row: Any) -> str:
         if row.attempts == 1:
+            clock.pass_timeouts()
             gate.wait()
         return "second"
 
     report = job.run(
-        handler, timeout_s=0.2, max_attempts=2, retry_on=(KeyError, "TimeoutError"), backoff_s=0
+        handler, timeout_s=1, max_attempts=2, retry_on=(KeyError, "TimeoutError"), backoff_s=0
     )
     gate.set()
     assert (report.completed, job.rows()[0].attempts) == (1, 2)

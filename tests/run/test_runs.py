@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from support.children import FaultyOs, fails
+from support.clock import Clock
 from support.interrupts import failing_if_it_hangs
 
 import journal
@@ -53,7 +54,6 @@ from journal.run.workers.handover import Claim, Results
 pytestmark = pytest.mark.usefixtures("no_threads_left")
 
 WAIT_S = 60.0
-ENOUGH_S = 1.0  # for what takes no time, on a machine that has no time
 
 
 @pytest.fixture
@@ -536,26 +536,28 @@ def test_a_row_that_a_person_has_put_back_gets_one_more_attempt(path: Path) -> N
 def test_a_run_whose_workers_are_busy_rests_though_a_row_is_due(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    turns: list[Run] = []
-    meanwhile: list[int] = []
-    look = Run._look
+    is_busy, has_waited = threading.Event(), threading.Event()
+    waits: list[float] = []
+    wait = Results.wait
 
-    def counted(run: Run) -> Job:
-        turns.append(run)
-        return look(run)
+    def noted(results: Results, timeout_s: float) -> None:
+        if is_busy.is_set():
+            waits.append(timeout_s)
+            if len(waits) == 3:
+                has_waited.set()
+        wait(results, timeout_s)
 
     def handler(row: JobRow) -> None:
         if row.row_number == 1 and row.attempts == 1:
             raise TimeoutError
         if row.row_number == 2:
-            before = len(turns)
-            threading.Event().wait(0.25)  # a row takes its time: nothing else can be waited for
-            meanwhile.append(len(turns) - before)
+            is_busy.set()
+            assert has_waited.wait(WAIT_S)
 
-    monkeypatch.setattr(Run, "_look", counted)
+    monkeypatch.setattr(Results, "wait", noted)
     with open_job(path, 2) as job:
         assert job.run(handler, max_attempts=2, backoff_s=0).exit_code == 0
-    assert meanwhile[0] <= 3
+    assert min(waits[:3]) > 0.1  # otherwise it would look again and again
 
 
 def test_rows_that_fail_together_are_tried_as_often_as_was_asked_for_and_no_sooner(
@@ -604,13 +606,16 @@ def test_a_row_put_back_is_taken_up_though_another_one_waits_for_long(path: Path
         assert run.report().exit_code == 0
 
 
-def test_rows_that_wait_do_not_keep_others_from_their_turn(path: Path) -> None:
-    order = []
+def test_rows_that_wait_do_not_keep_others_from_their_turn(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[int] = []
+    monkeypatch.setattr("journal.run.row_queue.monotonic", lambda: 3600.0 * (3 in order))
 
     def handler(row: JobRow) -> None:
         order.append(row.row_number)
         if row.row_number == 1 and row.attempts == 1:
-            raise Retry(after_s=ENOUGH_S)
+            raise Retry(after_s=60)
 
     with open_job(path, 3) as job:
         assert job.run(handler, max_attempts=2).completed == 3
@@ -620,11 +625,24 @@ def test_rows_that_wait_do_not_keep_others_from_their_turn(path: Path) -> None:
 # --- time
 
 
-def test_a_thread_that_takes_too_long_is_given_up_and_its_row_needs_a_review(path: Path) -> None:
+def hanging(clock: Clock, gate: Gate) -> Callable[[JobRow], int]:
+    """``gate``, for calls that take too long."""
+
+    def handler(row: JobRow) -> int:
+        clock.pass_timeouts()
+        return gate(row)
+
+    return handler
+
+
+def test_a_thread_that_takes_too_long_is_given_up_and_its_row_needs_a_review(
+    path: Path, clock: Clock
+) -> None:
     gate = Gate()
+    hang = hanging(clock, gate)
     with open_job(path, 3) as job:
         report = job.run(
-            lambda row: gate(row) if row.row_number == 2 else 1, timeout_s=ENOUGH_S, workers=1
+            lambda row: hang(row) if row.row_number == 2 else 1, timeout_s=1, workers=1
         )
         rows = list(job.rows())
         gate.let_go()
@@ -633,12 +651,15 @@ def test_a_thread_that_takes_too_long_is_given_up_and_its_row_needs_a_review(pat
     assert "may still go on" in (rows[1].error_message or "")
 
 
-def test_a_thread_that_takes_too_long_is_tried_again_where_timeouts_are_named(path: Path) -> None:
+def test_a_thread_that_takes_too_long_is_tried_again_where_timeouts_are_named(
+    path: Path, clock: Clock
+) -> None:
     gate = Gate()
+    hang = hanging(clock, gate)
     with open_job(path, 1) as job:
         report = job.run(
-            lambda row: gate(row) if row.attempts == 1 else "second",
-            timeout_s=ENOUGH_S,
+            lambda row: hang(row) if row.attempts == 1 else "second",
+            timeout_s=1,
             max_attempts=2,
             retry_on=(TimeoutError,),
             backoff_s=0,
@@ -648,14 +669,15 @@ def test_a_thread_that_takes_too_long_is_tried_again_where_timeouts_are_named(pa
 
 
 def test_an_attempt_that_was_given_up_and_succeeds_after_all_settles_its_review(
-    path: Path,
+    path: Path, clock: Clock
 ) -> None:
     slow, other = Gate(), Gate()
+    hang = hanging(clock, slow)
     with open_job(path, 2) as job:
         run = Background(
             job,
-            lambda row: slow(row) if row.row_number == 1 else other(row),
-            timeout_s=ENOUGH_S,
+            lambda row: hang(row) if row.row_number == 1 else other(row),
+            timeout_s=1,
             workers=1,
         )
         other.wait_for(1)
@@ -669,18 +691,18 @@ def test_an_attempt_that_was_given_up_and_succeeds_after_all_settles_its_review(
 
 
 def test_an_attempt_that_was_given_up_and_fails_after_all_leaves_its_review_to_a_person(
-    path: Path,
+    path: Path, clock: Clock
 ) -> None:
     slow, other = Gate(), Gate()
 
     def handler(row: JobRow) -> None:
         if row.row_number == 1:
-            slow(row)
+            hanging(clock, slow)(row)
             raise ValueError("after all")
         other(row)
 
     with open_job(path, 3) as job:
-        run = Background(job, handler, timeout_s=ENOUGH_S, workers=1)
+        run = Background(job, handler, timeout_s=1, workers=1)
         other.wait_for(1)
         slow.let_go()
         other.let_go(1)
@@ -692,13 +714,16 @@ def test_an_attempt_that_was_given_up_and_fails_after_all_leaves_its_review_to_a
         assert (first.status, first.error_code) == ("needs_review", "TimeoutError")
 
 
-def test_an_attempt_that_succeeds_while_it_is_repeated_is_no_failure_less(path: Path) -> None:
+def test_an_attempt_that_succeeds_while_it_is_repeated_is_no_failure_less(
+    path: Path, clock: Clock
+) -> None:
     slow, again = Gate(), Gate()
+    hang = hanging(clock, slow)
     with open_job(path, 1) as job:
         run = Background(
             job,
-            lambda row: slow(row) if row.attempts == 1 else again(row),
-            timeout_s=ENOUGH_S,
+            lambda row: hang(row) if row.attempts == 1 else again(row),
+            timeout_s=1,
             max_attempts=2,
             retry_on=(TimeoutError,),
             backoff_s=0,
@@ -713,7 +738,7 @@ def test_an_attempt_that_succeeds_while_it_is_repeated_is_no_failure_less(path: 
 
 
 def test_a_late_result_that_cannot_be_recorded_leaves_the_attempt_in_flight_alone(
-    path: Path,
+    path: Path, clock: Clock
 ) -> None:
     slow, again = Gate(), Gate()
     threads: list[threading.Thread] = []
@@ -722,14 +747,14 @@ def test_a_late_result_that_cannot_be_recorded_leaves_the_attempt_in_flight_alon
         if row.attempts > 1:
             return again(row)
         threads.append(threading.current_thread())
-        slow(row)
+        hanging(clock, slow)(row)
         return RowResult(tracking_number="x" * (65 << 20))
 
     with open_job(path, 1) as job:
         run = Background(
             job,
             handler,
-            timeout_s=2 * ENOUGH_S,
+            timeout_s=1,
             max_attempts=2,
             retry_on=(TimeoutError,),
             backoff_s=0,
@@ -746,18 +771,20 @@ def test_a_late_result_that_cannot_be_recorded_leaves_the_attempt_in_flight_alon
 
 
 def test_a_row_that_waits_for_another_attempt_and_was_failed_by_a_person_stays_failed(
-    path: Path,
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
+    is_due = threading.Event()
+    monkeypatch.setattr("journal.run.row_queue.monotonic", lambda: 3600.0 * is_due.is_set())
 
     def handler(row: JobRow) -> None:
         calls.append(row.row_number)
         if row.row_number == 1:
-            raise Retry(after_s=0.1)
+            raise Retry(after_s=60)
         if row.row_number == 2:
             with JobService(path.parent) as other:
                 other.fail_row("j:1", "E", "not worth it")
-            sleep(0.2)  # until it would be its turn
+            is_due.set()
 
     with open_job(path, 3) as job:
         report = job.run(handler, max_attempts=3, timeout_s=WAIT_S)
@@ -765,18 +792,22 @@ def test_a_row_that_waits_for_another_attempt_and_was_failed_by_a_person_stays_f
         assert job.rows()[0].error_code == "E"
 
 
-def test_no_more_threads_work_than_were_asked_for_after_one_was_given_up(path: Path) -> None:
+def test_no_more_threads_work_than_were_asked_for_after_one_was_given_up(
+    path: Path, clock: Clock
+) -> None:
     slow, others = Gate(), Gate()
+    threads: list[threading.Thread] = []
+
+    def handler(row: JobRow) -> int:
+        threads.append(threading.current_thread())
+        return hanging(clock, slow)(row) if row.row_number == 1 else others(row)
+
     before = set(threading.enumerate())
     with open_job(path, 6) as job:
-        run = Background(
-            job,
-            lambda row: slow(row) if row.row_number == 1 else others(row),
-            timeout_s=ENOUGH_S,
-            workers=1,
-        )
+        run = Background(job, handler, timeout_s=1, workers=1)
         others.wait_for(1)  # by the thread that has taken the other one's place
         slow.let_go()
+        threads[0].join(WAIT_S)
         while str(job.rows()[0].status) != "completed":
             assert job.job.status == "running"
         new = set(threading.enumerate()) - before
@@ -790,7 +821,7 @@ def test_the_threads_of_a_run_end_with_it(path: Path) -> None:
     with open_job(path, 9) as job:
         job.run(lambda _row: sleep(0.01), workers=4)
     for thread in set(threading.enumerate()) - before:
-        thread.join(WAIT_S / 6)
+        thread.join(WAIT_S)
         assert not thread.is_alive(), thread.name
 
 
@@ -858,12 +889,14 @@ def test_an_error_whose_own_code_breaks_fails_its_row(path: Path, *, is_coroutin
             target=job.run, args=(coroutine if is_coroutine else handler,), daemon=True
         )
         thread.start()
-        thread.join(WAIT_S / 6)
+        thread.join(WAIT_S)
         assert statuses(job) == {"failed": 1}
         assert job.rows()[0].error_code == "UnreadableFail"
 
 
-def test_coroutines_run_so_many_at_a_time_and_end_when_they_take_too_long(path: Path) -> None:
+def test_coroutines_run_so_many_at_a_time_and_end_when_they_take_too_long(
+    path: Path, clock: Clock
+) -> None:
     at_once = most = 0
 
     async def handler(row: JobRow) -> str:
@@ -876,8 +909,12 @@ def test_coroutines_run_so_many_at_a_time_and_end_when_they_take_too_long(path: 
             at_once -= 1
         return f"did {row.row_number}"
 
+    def look(now: Job) -> None:
+        if now.successful_rows == 29:  # only row 4 is in flight
+            clock.pass_timeouts()
+
     with open_job(path, 30) as job:
-        report = job.run(handler, workers=7, timeout_s=ENOUGH_S)
+        report = job.run(handler, workers=7, timeout_s=1, on_progress=look)
         assert statuses(job) == {"completed": 29, "needs_review": 1}
         assert job.rows()[3].error_code == "TimeoutError"
     assert 1 < most <= 7
@@ -895,17 +932,18 @@ def test_coroutines_run_so_many_at_a_time_and_end_when_they_take_too_long(path: 
     ],
 )
 def test_an_attempt_that_was_ended_at_its_timeout_is_repeated_only_where_timeouts_are_named(
-    path: Path, options: dict[str, Any], attempts: int, status: str
+    path: Path, options: dict[str, Any], attempts: int, status: str, clock: Clock
 ) -> None:
     calls = 0
 
     async def handler(_row: JobRow) -> None:
         nonlocal calls
         calls += 1
+        clock.pass_timeouts()
         await asyncio.sleep(WAIT_S)
 
     with open_job(path, 1) as job:
-        job.run(handler, timeout_s=0.05, backoff_s=0, **options)
+        job.run(handler, timeout_s=1, backoff_s=0, **options)
         row = job.rows()[0]
     assert (calls, row.status, row.error_code) == (attempts, status, "TimeoutError")
 
@@ -915,20 +953,21 @@ def test_an_attempt_that_was_ended_at_its_timeout_is_repeated_only_where_timeout
     [("review", 1, "needs_review"), ("fail", 1, "failed"), ("retry", 3, "failed")],
 )
 def test_on_interrupted_settles_a_row_whose_attempt_was_ended_at_its_timeout(
-    path: Path, policy: Any, calls: int, status: str
+    path: Path, policy: Any, calls: int, status: str, clock: Clock
 ) -> None:
     called = 0
 
     async def handler(_row: JobRow) -> None:
         nonlocal called
         called += 1
+        clock.pass_timeouts()
         await asyncio.sleep(WAIT_S)
 
     with journal.open_job(path, [{}], on_interrupted=policy) as job:
-        job.run(handler, timeout_s=0.05, backoff_s=0)
+        job.run(handler, timeout_s=1, backoff_s=0)
         row = job.rows()[0]
         assert (called, row.status, row.unknown) == (calls, status, status == "failed")
-        assert job.run(handler, timeout_s=0.05, retry_failed=True).started == 0
+        assert job.run(handler, timeout_s=1, retry_failed=True).started == 0
 
 
 @pytest.mark.parametrize(
@@ -1002,7 +1041,9 @@ def test_a_run_all_of_whose_workers_hang_ends_and_says_so(
         assert (report.job.status, report.exit_code) == ("paused", 3)
 
 
-def test_an_interrupt_while_an_attempt_is_given_up_settles_its_row_once(path: Path) -> None:
+def test_an_interrupt_while_an_attempt_is_given_up_settles_its_row_once(
+    path: Path, clock: Clock
+) -> None:
     code = InFlight._give_up.__code__
     lines = {line for *_, line in code.co_lines() if line and line > code.co_firstlineno}
     for wanted in sorted(lines):
@@ -1020,10 +1061,9 @@ def test_an_interrupt_while_an_attempt_is_given_up_settles_its_row_once(path: Pa
             retry_on = (TimeoutError,)
             run = Run(
                 HeldJob(job.service, job.id, Settings(), said.append),
-                make_workers(gate, None, 1, retry_on, outcomes),
+                make_workers(hanging(clock, gate), None, 1, retry_on, outcomes),
                 outcomes,
-                # The timeout is long enough for a worker to begin.
-                Limits(timeout_s=0.3, max_attempts=3, retry_on=retry_on),
+                Limits(timeout_s=1, max_attempts=3, retry_on=retry_on),
             )
             sys.settrace(interrupt)
             with pytest.raises(KeyboardInterrupt):
@@ -1033,7 +1073,7 @@ def test_an_interrupt_while_an_attempt_is_given_up_settles_its_row_once(path: Pa
         assert not any("could not be recorded" in text for text in said)
 
 
-def test_a_place_that_hung_for_a_while_is_a_place_again(path: Path) -> None:
+def test_a_place_that_hung_for_a_while_is_a_place_again(path: Path, clock: Clock) -> None:
     gate = Gate()
 
     async def handler(row: JobRow) -> None:
@@ -1042,9 +1082,12 @@ def test_a_place_that_hung_for_a_while_is_a_place_again(path: Path) -> None:
                 await asyncio.to_thread(gate, row)
 
     with open_job(path, 8) as job:
-        run = Background(job, handler, workers=1, timeout_s=0.05)
-        for calls in (1, 2):
+        run = Background(job, handler, workers=1, timeout_s=1)
+        for calls, number in enumerate((1, 5), 1):
             gate.wait_for(calls)
+            clock.pass_timeouts()
+            while str(job.rows()[number - 1].status) == "processing":
+                pass
             gate.let_go(calls)
         assert run.report().reason is None
 

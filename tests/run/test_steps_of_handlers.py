@@ -10,10 +10,10 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
-from time import sleep
 from typing import Any
 
 import pytest
+from support.clock import Clock
 from support.platforms import needs_fork, skip_without
 
 import journal
@@ -286,9 +286,9 @@ def test_a_result_of_a_step_that_cant_be_recorded_is_kept_in_the_review(
 
 
 def test_a_thread_that_was_given_up_is_refused_its_next_step_and_keeps_what_it_has_done(
-    tmp_path: Path, ledger: Ledger
+    tmp_path: Path, ledger: Ledger, clock: Clock
 ) -> None:
-    in_step, go_on, over = threading.Event(), threading.Event(), threading.Event()
+    go_on, over = threading.Event(), threading.Event()
     refused: list[BaseException] = []
 
     def hang(row: AttemptedRow) -> None:
@@ -302,12 +302,12 @@ def test_a_thread_that_was_given_up_is_refused_its_next_step_and_keeps_what_it_h
             over.set()
 
     def wait() -> str:
-        in_step.set()
+        clock.pass_timeouts()
         assert go_on.wait(WAIT_S)
         return ledger.add("charge")
 
     with open_job(tmp_path, 1) as job:
-        job.run(hang, timeout_s=0.1)
+        job.run(hang, timeout_s=1)
         assert job.rows()[0].status is RowStatus.NEEDS_REVIEW
         go_on.set()
         assert over.wait(WAIT_S)
@@ -318,27 +318,28 @@ def test_a_thread_that_was_given_up_is_refused_its_next_step_and_keeps_what_it_h
 
 
 def test_a_thread_that_was_given_up_and_ignores_its_doubt_does_not_complete_its_row(
-    tmp_path: Path,
+    tmp_path: Path, clock: Clock
 ) -> None:
-    is_given_up, has_ended = threading.Event(), threading.Event()
+    is_given_up = threading.Event()
+    hanging: list[threading.Thread] = []
 
     def handler(row: AttemptedRow) -> str:
         if row.row_number > 1:
             is_given_up.set()
-            assert has_ended.wait(WAIT_S)
-            sleep(0.01)
+            hanging[0].join(WAIT_S)  # its result is with the driver now
             return "ok"
+        hanging.append(threading.current_thread())
         with suppress(KeyboardInterrupt):
             row.step("charge", interrupt)
+        clock.pass_timeouts()
         assert is_given_up.wait(WAIT_S)
-        has_ended.set()
         return "ok"
 
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    with open_job(tmp_path, 30) as job:
-        report = job.run(handler, timeout_s=0.5, workers=1)
+    with open_job(tmp_path, 2) as job:
+        report = job.run(handler, timeout_s=1, workers=1)
         row = job.rows()[0]
         assert (row.status, row.error_code) == (RowStatus.NEEDS_REVIEW, "TimeoutError")
         assert "ended as completed" in report.problems[0]
@@ -346,15 +347,16 @@ def test_a_thread_that_was_given_up_and_ignores_its_doubt_does_not_complete_its_
         assert [step.state for step in job.service.get_steps(row.id)] == ["started"]
 
 
-def test_a_cancelled_coroutine_leaves_its_step_in_doubt(tmp_path: Path) -> None:
+def test_a_cancelled_coroutine_leaves_its_step_in_doubt(tmp_path: Path, clock: Clock) -> None:
     async def hang() -> None:
+        clock.pass_timeouts()
         await asyncio.sleep(WAIT_S)
 
     async def handler(row: AttemptedRow) -> None:
         await row.step("charge", hang)
 
     with open_job(tmp_path, 1) as job:
-        job.run(handler, timeout_s=0.2)
+        job.run(handler, timeout_s=1)
         assert [step.state for step in job.service.get_steps("mails:1")] == ["started"]
 
 
