@@ -51,6 +51,9 @@ mode = sys.argv[9]
 def note(rows):
     os.write(ledger, (" ".join(str(row.row_number) for row in rows) + "\\n").encode())
     tell("called")
+    if rows[-1].row_number == rows_in_all:
+        tell("last")
+        hear()  # the run can't end before it is killed
     return {row.id: row.row_number for row in rows}
 
 def handle(rows):
@@ -99,8 +102,11 @@ def kill_once(work: Path, mode: str, rows: int, calls: int, after_s: float) -> b
     arguments = (work / "ledger", rows, SIZE, WORKERS, KEYS, PER_KEY, mode)
     with Child(RUNNER, work / "jobs", "j", *arguments) as child:
         for _ in range(1 + calls):  # the first time, it has opened the job
-            if child.hear() == "ended":
+            said = child.hear()
+            if said == "ended":
                 return False
+            if said == "last":
+                break
         time.sleep(after_s)
         child.kill()
         with JobService(work / "jobs") as service:

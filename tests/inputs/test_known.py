@@ -18,6 +18,7 @@ from journal.run.input_match import Matched
 from journal.transfer import pack_to_file
 
 ROWS = 50
+AN_HOUR_NS = 3600 * 10**9
 
 
 @pytest.fixture(autouse=True)
@@ -34,9 +35,8 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=["by its state", "by its checksum"])
 def _how_a_file_is_known(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The files of these tests are just made, so without this they are known by their checksum."""
-    if request.param == "by its state":
-        monkeypatch.setattr(state, "_TICK_NS", 0)
+    is_young = request.param == "by its checksum"
+    monkeypatch.setattr(state, "_TICK_NS", AN_HOUR_NS if is_young else 0)
 
 
 def start(
@@ -97,6 +97,7 @@ def test_rows_that_are_gone_are_counted_again(path: Path) -> None:
 def test_a_mark_by_checksum_becomes_one_by_state_when_the_file_is_old(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(state, "_TICK_NS", AN_HOUR_NS)
     start(path)
     mark = _read(mark_of(path).parent)
     assert mark is not None
@@ -149,7 +150,10 @@ def test_a_file_that_was_written_again_is_read_again(
     assert start(path) == NOTHING_NEW
 
 
-def test_a_change_in_the_same_tick_and_of_the_same_size_is_found(path: Path) -> None:
+def test_a_change_in_the_same_tick_and_of_the_same_size_is_found(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "_TICK_NS", AN_HOUR_NS)
     start(path, key="order")
     path.write_text(path.read_text().replace("A-025,90025", "A-925,90025"))
     directory = mark_of(path).parent

@@ -171,10 +171,15 @@ def test_the_bound_is_the_one_that_is_given_or_that_of_the_pool() -> None:
 
 
 class Crowd:
-    """A handler that refuses calls above so many at a time, and waits until others have come."""
+    """A handler that refuses calls above so many at a time, and waits until others have come.
 
-    def __init__(self, size: int) -> None:
+    It waits for a moment. If ``at_least`` returns a number, it waits until so many have come at a
+    time once, however long that takes on a slow machine.
+    """
+
+    def __init__(self, size: int, at_least: Callable[[], int] = lambda: 0) -> None:
         self._size = size
+        self._at_least = at_least
         self._changed = threading.Condition()
         self.in_flight = 0
         self.most = 0
@@ -187,6 +192,8 @@ class Crowd:
             self.most = max(self.most, self.in_flight)
             self._changed.notify_all()
             self._changed.wait_for(lambda: self.in_flight >= self._size, 0.002)
+            at_least = self._at_least()
+            assert self._changed.wait_for(lambda: self.most >= at_least, 60)
             self.in_flight -= 1
 
 
@@ -196,8 +203,9 @@ def open_job(tmp_path: Path, count: int) -> journal.JobRun:
 
 
 def test_a_run_with_auto_uses_more_workers_than_it_began_with_and_says_so(tmp_path: Path) -> None:
-    crowd, paces = Crowd(1000), set[str]()
+    paces = set[str]()
     with open_job(tmp_path, 600) as job:
+        crowd = Crowd(1000, lambda: 5 if job.pace == "8 workers" else 0)
 
         def look(_job: journal.Job) -> None:
             paces.add(job.pace)

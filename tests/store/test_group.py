@@ -546,9 +546,17 @@ def test_many_threads_lose_no_change_and_make_none_twice(
 
 
 class Impatient:
-    """Threads that asked behind an open batch until one of them has lost its patience."""
+    """Threads that asked behind an open batch until one of them has lost its patience.
 
-    def __init__(self, service: JobService, monkeypatch: pytest.MonkeyPatch) -> None:
+    ``also``: what else must hold before the batch ends.
+    """
+
+    def __init__(
+        self,
+        service: JobService,
+        monkeypatch: pytest.MonkeyPatch,
+        also: Callable[[], bool] = lambda: True,
+    ) -> None:
         group = service._store.journal(JOB)._group
         monkeypatch.setattr(group, "_patience_s", 0.01)
         monkeypatch.setattr(journal.store.group_commit, "_PATIENCE_S", 0.01)
@@ -558,7 +566,7 @@ class Impatient:
             wait_until(lambda: queued(service) == 1)
             leader = group.leader
             self.others = [complete(service, number) for number in (2, 3, 4)]
-            wait_until(lambda: queued(service) == 4 and group.leader is not leader)
+            wait_until(lambda: queued(service) == 4 and group.leader is not leader and also())
 
 
 def test_an_impatient_thread_is_not_told_done_for_a_commit_that_failed(
@@ -584,16 +592,51 @@ def test_an_impatient_thread_is_not_told_done_for_a_commit_that_failed(
     assert done == told
 
 
+class Mutex:
+    """One whose waits end without it when a test says so, instead of after a time."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+        self._may_give_up = threading.Event()
+        self._counts = threading.Lock()
+        self.waiting = 0  # threads that wait
+
+    def acquire(self, *_wait_s: float, blocking: bool = True) -> bool:
+        taken: bool = self._real.acquire(blocking=False)
+        if blocking and not taken:
+            self._count(1)
+            while not taken and not self._may_give_up.is_set():
+                taken = self._real.acquire(timeout=0.01)
+            self._count(-1)
+        return taken
+
+    def _count(self, change: int) -> None:
+        with self._counts:
+            self.waiting += change
+
+    def release(self) -> None:
+        self._real.release()
+
+    def give_up(self) -> None:
+        """Until nobody waits any more."""
+        self._may_give_up.set()
+        wait_until(lambda: self.waiting == 0)
+        self._may_give_up.clear()
+
+
 def test_an_impatient_thread_is_not_refused_what_another_one_is_syncing(
     service: JobService, faulty: FaultyOs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = SlowDisk(faulty)
     faulty.plan(SYNC, works, disk.hold)  # the batch's, and then theirs
-    service._store.journal(JOB)._lock_timeout_s = 0.3
-    threads = Impatient(service, monkeypatch)
-    disk.wait_until_syncing()
-    tries = threading.Event()
-    assert not tries.wait(0.5)  # longer than the impatient one waits for the lock
+    log = service._store.journal(JOB)
+    mutex = Mutex(log.mutex)
+    with monkeypatch.context() as patch:
+        patch.setattr(log, "mutex", mutex)
+        threads = Impatient(service, monkeypatch, lambda: mutex.waiting == 4)
+        disk.wait_until_syncing()
+        assert mutex.waiting == 3
+        mutex.give_up()
     disk.go_on()
     heard = [one.heard().row_number for one in (threads.first, *threads.others)]
     assert heard == [1, 2, 3, 4]

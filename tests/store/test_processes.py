@@ -39,7 +39,7 @@ def make_job(root: Path, rows: int) -> None:
 
 WORKER = """
 part, rows, sync = int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
-service = JobService(root, sync=sync)
+service = JobService(root, sync=sync, lock_timeout_s=120)
 tell("ready")
 hear()
 for number in range(1 + part, rows + 1, 4):
@@ -58,7 +58,7 @@ PAUSER = """
 sys.path.append(sys.argv[4])
 from support.pipes import ready
 
-service = JobService(root, sync=sys.argv[3])
+service = JobService(root, sync=sys.argv[3], lock_timeout_s=120)
 tell("ready")
 hear()
 turns = 0
@@ -125,7 +125,7 @@ def test_threads_and_processes_that_create_rows_at_once_never_share_a_row_number
 ) -> None:
     script = """
     import threading
-    service = JobService(root, sync="none")
+    service = JobService(root, sync="none", lock_timeout_s=120)
     tell("ready")
     hear()
     def work():

@@ -68,7 +68,8 @@ if IS_WINDOWS:
 MAKE_NO_DIRECTORY = ("tar", "rsync")
 # What a tool says of a file that was there when it looked first: a hint on its way to its name.
 HARMLESS = re.compile(
-    r"index\.hint(\.new)?'?: (No such file|File removed before|file changed as)"
+    r"index\.hint(\.new)?'?( for reading)?: (No such file|File removed before|file changed as)"
+    r"|index\.hint', as it was replaced while being copied"
     r"|: file changed as we read it|vanished|Exiting with failure status"
 )
 
