@@ -1284,15 +1284,29 @@ def sign_by_another_run(path: Path) -> None:
     (path / "run.lock").write_text('{"host":"elsewhere","pid":7,"started_at":""}\n')
 
 
+@pytest.fixture(name="looking")
+def fixture_looking(monkeypatch: pytest.MonkeyPatch) -> threading.Lock:
+    """Held while a run looks at its job, which would be missing in the middle of a replacement."""
+    lock, look = threading.Lock(), Run._look
+
+    def locked(run: Run) -> Job:
+        with lock:
+            return look(run)
+
+    monkeypatch.setattr(Run, "_look", locked)
+    return lock
+
+
 @pytest.mark.parametrize("lose", [replace_by_a_copy, sign_by_another_run])
 def test_a_run_that_has_lost_its_lock_starts_no_more_rows_and_leaves_the_job_to_others(
-    path: Path, lose: Callable[[Path], None]
+    path: Path, lose: Callable[[Path], None], looking: threading.Lock
 ) -> None:
     gate = Gate()
     with open_job(path, 4) as job:
         run = Background(job, gate)
         gate.wait_for(1)
-        lose(path)
+        with looking:
+            lose(path)
         run.wait_for("was moved or replaced, or another run works on the same files")
         gate.let_go()
         report = run.report()
@@ -1308,12 +1322,15 @@ def test_a_run_that_has_lost_its_lock_starts_no_more_rows_and_leaves_the_job_to_
         assert job.run(gate).completed == 3
 
 
-def test_a_run_whose_lock_was_lost_ends_though_the_other_one_has_paused_the_job(path: Path) -> None:
+def test_a_run_whose_lock_was_lost_ends_though_the_other_one_has_paused_the_job(
+    path: Path, looking: threading.Lock
+) -> None:
     gate = Gate()
     with open_job(path, 4) as job, JobService(path.parent) as other:
         run = Background(job, gate)
         gate.wait_for(1)
-        replace_by_a_copy(path)
+        with looking:
+            replace_by_a_copy(path)
         other.update_status("j", "paused")
         gate.let_go()
         assert run.report().job.status == "paused"
