@@ -67,8 +67,8 @@ if TYPE_CHECKING:
     from journal.run.outcome import Fail, Hold, NeedsReview, Retry, RowResult, Skip
     from journal.service import JobService
 
-# Names are imported from these modules when they are first used: reading a job needs no threads,
-# executors or event loops.
+# A name is imported from these modules when the name is first used, since reading a job needs no
+# threads, executors or event loops.
 _MODULES = (
     *("errors", "model", "format.commits", "history.reading", "service"),
     *("frames.rows", "inputs.read"),

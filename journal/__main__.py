@@ -11,8 +11,8 @@ _EXIT_INTERRUPTED = 130  # as in journal.cli.exit_codes, which isn't imported ye
 def main() -> None:
     """Run the command line and exit with its code."""
     try:
-        # Imported objects live until the end. Hiding them from the garbage collector saves a fifth
-        # of the time of a quick command.
+        # Imported objects live until the process ends. Hiding them from the garbage collector saves
+        # a fifth of the time of a quick command.
         gc.disable()
         from journal.cli.main import main as run  # noqa: PLC0415  (inside try, for Ctrl-C)
 

@@ -166,7 +166,7 @@ class JobBusyError(JournalError):
     """Another run works on the job. Attributes: ``job_id``, ``host``, ``pid``, ``started_at``.
 
     ``started_at`` is ISO 8601 text, ``pid`` an int. If the other run has just taken the lock and
-    hasn't recorded yet who it is, ``pid`` is 0, and ``host`` and ``started_at`` are "".
+    hasn't recorded these values yet, ``pid`` is 0, and ``host`` and ``started_at`` are "".
     """
 
     __match_args__ = ("job_id", "host", "pid", "started_at")
@@ -191,8 +191,8 @@ class JobLockedError(JournalError):
     """The commit lock could not be taken in time. Nothing was changed.
 
     Attributes: ``job_id``, ``timeout_s`` (how many seconds the call waited), ``by_task`` (bool).
-    ``by_task`` means that another asyncio task of this thread has a batch open. Waiting for this
-    task would block the task itself, so the call doesn't wait.
+    ``by_task`` means that another asyncio task of this thread has a batch open. The call doesn't
+    wait for the other task, since waiting would block the thread, and so the other task, too.
     """
 
     __match_args__ = ("job_id", "timeout_s", "by_task")
@@ -217,7 +217,7 @@ class JobLockedError(JournalError):
 
 
 class JobMismatchError(JournalError):
-    """A directory contains the journal of a job with another id.
+    """The name of a directory isn't the id of the job whose journal the directory contains.
 
     Attributes: ``path`` (the directory), ``job_id`` (the id in the journal).
     """

@@ -110,8 +110,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     All times are aware datetimes in UTC.
 
-    Counts: ``processed_rows`` is the number of completed and failed rows. Each ``..._count`` is the
-    number of rows with that status.
+    Counts: ``processed_rows`` is the number of completed and failed rows. Each ``STATUS_count`` is
+    the number of rows with the status ``STATUS``.
 
     Spending: ``total_cost_cents`` is the exact sum of the costs of all attempts, including failed
     and repeated ones. It is an int if it is whole, else a float. ``usage`` has the sum of all
@@ -128,7 +128,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     - ``metadata``: the caller's JSON object.
     - ``key``: the column that identifies rows, chosen when the job was created.
     - ``idempotency_key``: the column with the idempotency keys of the rows, or "" if each row was
-      added with a key.
+      added with an idempotency key of its own.
     - ``repaired``: True if a repair has lost lines. Rows may be missing then.
     - ``hosts``: the hosts of the runs; the latest is last.
     - ``resume_command``: the command that resumes the job after its last run. The command works in
@@ -228,8 +228,9 @@ class JobRow(msgspec.Struct, frozen=True):
     All times are aware datetimes in UTC.
 
     - ``id``: ``JOB_ID:ROW_NUMBER``. The id never changes.
-    - ``idempotency_key``: the key to send to the service that you call. All attempts and all copies
-      of the job have the same key for a row, and no other row has this key.
+    - ``idempotency_key``: the key to send to the service that you call. All attempts at a row have
+      the same key, in all copies of the job, until a call with ``new_key=True`` changes it. Two rows
+      have the same key only if your own keys, or the values in the key column, are the same.
     - ``attempts``: how often the row was started.
     - ``earlier_attempts``: how many of these attempts don't count for ``max_attempts``. These are
       the attempts before the last retry or redo, and attempts that did nothing, such as attempts

@@ -111,10 +111,11 @@ _LATE_MODULES = (
 
 
 def _import_late_modules() -> None:
-    """Before a fork, import the modules that are otherwise imported when a method needs them.
+    """Before a fork, import the modules that methods import late (only when they need them).
 
     If another thread were importing one of these modules during the fork, the child process would
-    wait forever for the import lock of the module. A process with only one thread imports nothing.
+    wait forever for the import lock of the module. If this process has only one thread, nothing is
+    imported.
     """
     waiting = list(_LATE_MODULES) if active_count() > 1 else []
     interrupt: KeyboardInterrupt | None = None
@@ -139,8 +140,8 @@ class JobService:
 
     **Changes.** Each call that changes something makes one commit:
 
-    - When the method returns, the change is in the file. With ``sync="commit"`` it is also on the
-      disk.
+    - When the method returns, the change is in the journal. With ``sync="commit"``, the journal has
+      also been synced to the disk.
     - If the method raises :class:`CommitOutcomeUnknownError`, the change may or may not be
       recorded. After any other exception, nothing has changed.
     - In a ``with`` block of :meth:`batch`, all changes of the job become one commit when the block
@@ -203,9 +204,9 @@ class JobService:
 
         All other getters return the real values. The journal also contains the real values.
 
-        ``numbers``: how data and results show a number that isn't an integer: "float", or "decimal"
-        for a ``decimal.Decimal`` with all digits. The ``str`` of such a Decimal is the text of the
-        number in the journal.
+        ``numbers``: the Python type of non-integer numbers in data and results: "float", or
+        "decimal" for a ``decimal.Decimal`` with all digits. The ``str`` of such a Decimal is the
+        text of the number in the journal.
         """
         if numbers not in ("float", "decimal"):
             raise InvalidValueError("numbers", numbers, "must be 'float' or 'decimal'")
@@ -243,7 +244,7 @@ class JobService:
     def close(self) -> None:
         """Close all files and release all run locks.
 
-        A job that is still running then counts as interrupted.
+        If a job's run lock is released while its status is running, the job counts as interrupted.
         """
         self._store.close()
 
@@ -272,10 +273,11 @@ class JobService:
         - ``key``: the member of the data that identifies a row. The rows' idempotency keys are made
           from this member.
         - ``idempotency_key``: the member of the data that *is* the idempotency key. "" means that
-          the data has no such member, and that each row is added with its own key.
+          the data has no such member: you give each row its own ``idempotency_key`` when you add
+          the row.
 
-        Raises JobExistsError, StoreError, and JobBusyError while another process creates a job with
-        this id.
+        Raises JobExistsError, also if another process has created a job with this id during the
+        call. Raises StoreError.
         """
         name = check_text(name, "name")
         if not name.strip():
@@ -350,9 +352,9 @@ class JobService:
     def delete_job(self, job_id: str) -> bool:
         """Delete the job with all its files. Returns ``False`` if there is no such job.
 
-        Raises JobBusyError while a run holds the job (has its run lock), even a run of this
-        process. But if the job has ended and has no row in flight, it can be deleted even while a
-        run holds it.
+        Raises JobBusyError while a run holds the job (has its run lock). A run of this process
+        counts, too. Exception: if the job has ended and has no row in flight, it can be deleted
+        even while a run holds it.
         """
         return self._store.delete(check_job_id(job_id))
 
@@ -421,8 +423,8 @@ class JobService:
     ) -> Job:
         """Set the counts of a job without rows. ``None`` keeps a count unchanged.
 
-        A job with rows doesn't need this call, since its counts follow the rows. If the status of a
-        row changes after this call, the counts that were set go up or down with it.
+        A job with rows doesn't need this call, since its counts follow the rows. If rows are added
+        or change their status after this call, the counts that were set go up or down accordingly.
         """
         given = {"total": total, "processed": processed, "successful": successful, "failed": failed}
         counts = {key: check_count(value, key) for key, value in given.items()}
@@ -442,10 +444,10 @@ class JobService:
             return job_of(journal.index)
 
     def get_job_summary(self, job_id: str) -> JobSummary:
-        """The job's status, cost in cents and times, and its numbers of rows by status.
+        """The job's status, its times, its cost in cents, and how many rows have each status.
 
-        The summary is ready for ``json.dumps``. ``processed_rows`` is completed plus failed.
-        ``pending_count`` counts only pending rows.
+        The summary is ready for ``json.dumps``. ``processed_rows`` counts completed and failed
+        rows. ``pending_count`` counts only pending rows.
         """
         with self._reading(job_id) as journal:
             return summary_of(journal.index)
@@ -471,9 +473,9 @@ class JobService:
 
         Each row is written when the iterable yields it, so a generator of millions of rows needs
         little memory. Other writers wait until the iterable has ended. The iterable itself may read
-        this job, and finds the rows that it has already yielded. It may also change this job. These
-        changes become part of the same commit. But it must not yield rows inside a batch that it
-        has opened itself.
+        this job: it then sees the rows that it has already yielded. It may also change this job:
+        its changes become part of the commit that adds the rows. But the iterable must not yield
+        rows inside a batch that it has opened itself.
 
         Raises InvalidStateTransition for a job that has ended. Exceptions of the iterable are
         raised unchanged.
@@ -524,8 +526,8 @@ class JobService:
         """Up to ``limit`` rows with this status, in order of creation, without their data.
 
         The search starts at position ``first``. The row that was added first has position 0. To go
-        through a job of any size in constant memory, start with 0, and continue with the
-        ``position`` of the last found row + 1.
+        through a job of any size in constant memory, pass ``first=0`` in the first call. In each
+        further call, pass the ``position`` of the last found row, plus 1.
 
         Raises InvalidValueError if ``limit`` is negative or not an int.
         """
@@ -677,7 +679,7 @@ class JobService:
         Without ``error_code``, this is a person's retry:
 
         - Earlier attempts no longer count for the limit of attempts and the backoff.
-        - A job that has ended is reopened in the same commit. In a cancelled job, the call
+        - A completed or failed job is reopened in the same commit. In a cancelled job, the call
           raises InvalidStateTransition until :meth:`reopen_job` is called.
 
         With ``error_code`` and ``error_message``, this is an automatic retry: a run retries the row
@@ -708,10 +710,10 @@ class JobService:
         No other method changes a completed row.
 
         - The cost of earlier attempts and the row's history stay.
-        - The idempotency key stays. If the called service recognizes repeated calls by this key, it
-          repeats its old answer and does nothing. To make the service do the work again, give the
-          row a new key by ``new_key=True``.
-        - A job that has ended is reopened in the same commit. In a cancelled job, the call
+        - The idempotency key stays. If the service that your code calls recognizes repeated calls
+          by this key, that service repeats its old answer and does nothing. To make it do the work
+          again, give the row a new key by ``new_key=True``.
+        - A completed or failed job is reopened in the same commit. In a cancelled job, the call
           raises InvalidStateTransition until :meth:`reopen_job` is called.
 
         Raises InvalidStateTransition, for example for a row in review, which must be settled first.
@@ -731,8 +733,9 @@ class JobService:
         The row keeps its number and status. The history keeps the old data. ``new_key=True`` gives
         the row a new idempotency key.
 
-        The checksum isn't recomputed, because it describes the row's last input. A later input is
-        compared with that input, and not with the data given here.
+        The checksum isn't recomputed, because it describes the data that the row had in its last
+        input. A later input is compared with that data, and not with the data given here. But if
+        the row's old data was lost to damage, the checksum of the new data is computed.
 
         Raises InvalidStateTransition for a row that is completed or in flight.
         """
@@ -830,10 +833,10 @@ class JobService:
             return steps.get_step_in_doubt(journal, number)
 
     def find_steps_in_doubt(self, job_id: str, max_rows: int | None = None) -> dict[str, list[int]]:
-        """The steps in doubt of failed rows and rows in review.
+        """Find the steps in doubt, in failed rows and in rows in review.
 
-        Returns a dict from the name of a step to the numbers of these rows. A step is in doubt if
-        it has begun and nobody knows whether it took effect.
+        Returns a dict from the name of a step to the numbers of the rows in which this step is in
+        doubt. A step is in doubt if it has begun and nobody knows whether it took effect.
 
         The row numbers are in ascending order. ``max_rows``: the steps of at most this many rows
         are read.
@@ -845,9 +848,9 @@ class JobService:
         """Record that a step of the row is done. Returns the step. ``result``: any JSON value.
 
         Later attempts get this result from :meth:`AttemptedRow.step`. The row may have any status.
-        If nobody knew whether the step took effect, this settles it. If the step is already done
-        with the same result, nothing changes. Raises InvalidValueError if it is done with another
-        result.
+        If nobody knew whether the step took effect, this call settles the question. If the step is
+        already done with the same result, nothing changes. Raises InvalidValueError if the step is
+        already done with a different result.
         """
         job_id, number = split_row_id(row_id)
         check_step_name(name)
@@ -946,7 +949,7 @@ class JobService:
         return self._change_reopening(job_id, transitions.change_row, record)
 
     def _as_read(self, made: Made) -> Made:
-        """Return a row or step with the result that a reader of the journal would get."""
+        """Return ``made`` (a row or a step) with its result as a reader of the journal gets it."""
         if type(made.result) in (NoneType, str, int, bool):
             return made
         result = read_back(made.result, exact=self.numbers == "decimal")
@@ -1055,7 +1058,10 @@ class JobService:
         *,
         since: datetime | None = None,
     ) -> Iterator[LogEntry]:
-        """Return the messages that :meth:`log` has written before this call, oldest first.
+        """Return the job's log messages that were recorded before this call, oldest first.
+
+        These are the messages of :meth:`log`, of handlers (:meth:`AttemptedRow.log`), and of this
+        package, such as "run started on HOST".
 
         - ``level``: only messages of this level or a higher one.
         - ``row_number``: only messages about this row.
@@ -1081,7 +1087,7 @@ class JobService:
         """The job's records in the order in which they were written, up to the last commit.
 
         ``begin``: the position of the first record. To continue an earlier call, take the last
-        :class:`Entry` of that call whose ``ends`` is true, and pass the ``after`` of this entry.
+        :class:`Entry` that it has yielded with ``ends`` true, and pass the ``after`` of this entry.
 
         The journal is read during the iteration, in constant memory. The iteration may raise
         JournalDamagedError. Fields that the service redacts are replaced.
@@ -1131,7 +1137,7 @@ class JobService:
           :meth:`recover_job`.
         - ``keep_lock``: hold the run lock until :meth:`release_run` or :meth:`close`, even if the
           job ends or is paused. Use this to keep other runs out while rows are in flight.
-        - ``resume_command``: the command that a person types to continue the job, in any directory
+        - ``resume_command``: a command that a person can type in any directory to continue the job
           (:attr:`Job.resume_command`).
         - ``version``: a name for the version of the code, model or prompt that processes the rows.
           It is recorded for all attempts of this run (:attr:`JobRow.version`).
@@ -1141,10 +1147,10 @@ class JobService:
 
         If :meth:`update_status` has made the job running in this process, this process already
         holds the run lock. This call then uses that lock, and doesn't settle rows that were started
-        since.
+        after that call of :meth:`update_status`.
 
-        Raises JobBusyError while another run holds the job, even a run of this service, and
-        InvalidStateTransition for a job that has ended.
+        Raises JobBusyError while another run holds the job, even if that is a run of this service.
+        Raises InvalidStateTransition for a job that has ended.
         """
         policies.check_policy(on_interrupted, "on_interrupted")
         check_text(resume_command, "resume_command")
@@ -1243,14 +1249,14 @@ class JobService:
         return self._store.runs.keeps(check_job_id(job_id))
 
     def is_over(self, job_id: str) -> bool:
-        """Return whether the job has ended with no row in flight.
+        """Return whether the job has ended and no row is in flight.
 
         ``False`` if the job can't be read.
         """
         return self._store.is_over(check_job_id(job_id))
 
     def run_holder(self, job_id: str) -> RunHolder | None:
-        """Return host, process id and start of the run that holds the job, or ``None``.
+        """Return host, process id and start time of the run that holds the job, or ``None``.
 
         The system releases the lock when a run dies. So a job with the status running and no holder
         was interrupted.
@@ -1260,7 +1266,7 @@ class JobService:
     def get_state(self, job: Job) -> str:
         """Return the job's state as text: its status, "interrupted" or "unknown".
 
-        The last two are possible if the status is running:
+        If the job's status is running, the state may also be one of these:
 
         - "interrupted" means that the run has died.
         - "unknown" means that this process has no permission to look at the run lock.
@@ -1285,8 +1291,9 @@ class JobService:
 
         - Code in the block sees the block's changes. Other threads and processes see these changes
           only after the commit. Until then, other threads and processes can't change the job.
-        - An exception discards all changes of the block. In a nested batch, it discards the changes
-          of the inner block.
+        - If the block raises an exception, all changes of the block are discarded. If a nested
+          batch raises an exception that the outer block catches, only the changes of the nested
+          batch are discarded.
         - If the block contains an ``await``, the batch stays open while other asyncio tasks run.
           Those tasks see the uncommitted changes. If they change the job themselves, JobLockedError
           is raised.
@@ -1360,10 +1367,9 @@ class JobService:
         """Make a commit that may change the job's status.
 
         ``taken`` says whether the caller has taken the run lock for this commit. If the caller has
-        taken the lock, and the commit fails, this store doesn't keep the lock. At the end of the
-        commit, the lock is released, or given back to the store from which it was taken over. If
-        the commit has ended the run, the run lock of this store is released, unless it is kept: see
-        :meth:`RunHolds.leave`.
+        taken the lock, and the commit fails, the lock is released at the end of the commit, or
+        given back to the store from which it was taken over. If the commit has ended the run, the
+        run lock of this store is released, unless the lock is kept: see :meth:`RunHolds.leave`.
         """
         with self._journal(job_id) as journal:
 

@@ -49,7 +49,7 @@ def shorten(text: str, limit: int) -> str:
 def headline(message: str) -> str:
     """The last line of a Python traceback, which names the error.
 
-    Other messages are returned whole.
+    A message without a traceback is returned whole.
     """
     if "Traceback (most recent call last):\n" not in message:
         return message
@@ -145,7 +145,7 @@ def time_text(at: datetime) -> str:
 
 
 class Number(Decimal):
-    """A number that isn't an integer, as it is written in JSON. ``str`` is exactly that text.
+    """A number that isn't an integer, as it is written in JSON. ``str`` is exactly the JSON text.
 
     The ``str`` of a plain ``Decimal`` may be another text: ``1E-7`` for ``Decimal("0.0000001")``.
     """
@@ -181,7 +181,7 @@ class Number(Decimal):
 
     @property
     def is_float(self) -> bool:
-        """Whether a float can replace this number, because the float has the same digits."""
+        """Whether a float can replace this number: the ``repr`` of the float has the same value."""
         return Decimal(repr(float(self))) == self
 
     @property
@@ -245,7 +245,7 @@ def tsv_line(cells: Iterable[str]) -> bytes:
 def tsv_cell(text: str) -> str:
     r"""A cell for TSV, with ``\t``, ``\n`` and ``\r`` instead of tabs and line ends.
 
-    The change can't be reversed: ``\t`` in the text looks like a replaced tab.
+    The change can't be reversed: a backslash and a ``t`` in the text look like a replaced tab.
     """
     return text.replace("\t", r"\t").replace("\n", r"\n").replace("\r", r"\r")
 

@@ -59,8 +59,8 @@ class Report(msgspec.Struct, frozen=True):
       else None. Such a time is no damage. Times in a journal never go back, so new records get this
       time until the clock has passed it.
     - ``in_doubt``: True if a sync of the journal has failed since the system was booted, or if a
-      process has died during a sync. Then the last commits may not be on the disk. Before the next
-      commit is synced, these commits are written again.
+      process has died during a sync. In both cases, the last commits may not be on the disk. Before
+      the next commit is synced, these commits are written again.
     """
 
     job_id: str
@@ -212,7 +212,7 @@ class _Check:
     ) -> None:
         """Check lines one by one.
 
-        ``bad``: the error that was raised when all lines were applied at once, if this was tried.
+        ``bad``: the error from applying all lines at once, or None if the caller hasn't tried that.
         """
         last_at = self._index.last_at
         if self._applies and bad is None:

@@ -87,7 +87,7 @@ _ROW_MEMBERS = (
 
 
 def row_html(row: Any) -> str:
-    """A row: its data, and the members that have a value, one below the other."""
+    """A row: its data, then the members in ``_ROW_MEMBERS`` that have a value, one per line."""
     pairs = [(name, getattr(row, name)) for name in _ROW_MEMBERS]
     shown = [(name, value) for name, value in pairs if value not in (None, "", False)]
     head = f"<b>{_text(row.id)}</b> {_badge(row.status)}"

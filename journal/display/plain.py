@@ -31,7 +31,7 @@ def report_text(report: Any) -> str:
 
 
 def failed_words(report: Any) -> str:
-    """The words for the count ``failed`` of a run. This count includes rows that need a review."""
+    """The words after the number ``report.failed``, which includes rows that need a review."""
     return "failed or need review" if report.job.needs_review_count else "failed"
 
 

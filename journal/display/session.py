@@ -18,7 +18,7 @@ def in_notebook() -> bool:
 
 
 def is_cell(coroutine: object) -> bool:
-    """Whether this is the coroutine in which IPython runs the statements of a cell."""
+    """Whether ``coroutine`` is the one in which IPython runs the statements of a cell."""
     code = getattr(getattr(type(ipython()), "run_cell_async", None), "__code__", None)
     return code is not None and getattr(coroutine, "cr_code", None) is code
 
@@ -26,7 +26,7 @@ def is_cell(coroutine: object) -> bool:
 def is_prompt() -> bool:
     """Whether a person types the statements of this program.
 
-    If so, no command line can repeat these statements.
+    No command line can repeat typed statements.
     """
     return hasattr(sys, "ps1") or ipython() is not None
 

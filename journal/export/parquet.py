@@ -30,7 +30,7 @@ def write_parquet(rows: FlatRows, stream: IO[bytes]) -> int:
 
     - A column of booleans is bool. A column of integers of up to 64 bits is int64.
     - A column of floats, or of floats and integers, is float64 if a double can hold all digits of
-      each float, and all integers are from -2**53 to 2**53.
+      each float, and if all integers are from -2**53 to 2**53.
     - Times are timestamps in UTC with microseconds.
     - All other columns are text. Values that aren't text are written as JSON text.
     """

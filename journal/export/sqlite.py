@@ -22,9 +22,9 @@ MAX_COLUMNS = 2000  # the default limit of SQLite
 def write_sqlite(rows: FlatRows, path: Path, names: frozenset[str] = frozenset()) -> int:
     """Write the database into the empty file ``path``. Returns the number of rows.
 
-    The database has a table ``rows`` or ``steps``. If ``rows.key`` isn't empty, there is also a
-    table ``jobs``. In the table ``jobs``, the fields in ``names`` (from ``check_fields``) are
-    hidden. Values are stored as follows:
+    The database has the table ``rows`` (for FlatSteps, the table ``steps``). If the ``key`` of
+    the argument ``rows`` isn't empty, there is also a table ``jobs``. In the table ``jobs``, the
+    fields in ``names`` (from ``check_fields``) are hidden. Values are stored as follows:
 
     - integers, floats and text unchanged, except that SQLite stores -0.0 as 0.0;
     - booleans as 0 and 1;
@@ -107,9 +107,9 @@ def _declared(kinds: int) -> str:
 
 
 def _distinct(columns: dict[str, int]) -> list[str]:
-    """Return the names of the columns.
+    """Return the names of the columns in the database.
 
-    SQLite ignores case, so names that differ only in case get numbers.
+    SQLite ignores case, so a name that differs from an earlier one only in case gets a number.
     """
     taken: set[str] = set()
     # For each name, the last number that was tried. Lower numbers are in use.

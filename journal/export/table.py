@@ -68,9 +68,10 @@ _KINDS = {type(None): 0, bool: BOOL, int: INT, Number: FLOAT, str: TEXT, list: J
 
 
 def _line_type(columns: dict[str, int]) -> GenericAlias:
-    """Return the type of a line of the file: a row's data, and the values of the journal's columns.
+    """Return the type of a line of the temporary file.
 
-    Except for times, the values of the journal's columns are plain JSON.
+    A line has a row's data, and the values of the journal's columns. Except for times, these values
+    are plain JSON.
     """
     own = tuple(datetime | None if kind == TIME else Any for kind in columns.values())
     return GenericAlias(tuple, (dict[str, Any], GenericAlias(tuple, own) | None))
@@ -79,8 +80,8 @@ def _line_type(columns: dict[str, int]) -> GenericAlias:
 class FlatRows:
     """The rows of some jobs as flat dicts. They can be iterated several times.
 
-    - ``columns``: a dict from each column's name to the kinds of its values, or 0 if all values are
-      null. Selected columns are in the given order. Without a selection, the columns of the data
+    - ``columns``: a dict from each column's name to the kinds of its values (0 if all values are
+      null). Selected columns are in the given order. Without a selection, the columns of the data
       are first, in the order in which they occur. The columns of the journal follow.
     - ``own``: the names in ``columns`` that belong to the journal's columns.
     - ``key``: the names of the columns that identify a row, and the name of the status column.
@@ -115,8 +116,8 @@ class FlatRows:
         - ``options``: which columns the table has.
         - ``on_error``: called with the error of each job that can't be read or has too many
           columns. The job is left out.
-        - ``tabular``: if False, ``columns`` may lack columns of the data, except those whose names
-          may be equal to names of the journal's columns.
+        - ``tabular``: if False, ``columns`` may lack columns of the data. ``columns`` still has
+          those whose names may collide with names of the journal's columns.
 
         Raises InvalidValueError if a status or a column doesn't exist. Also raises StorageError,
         and the errors of reading a job.

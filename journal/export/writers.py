@@ -33,7 +33,7 @@ _FORMAT_OF_SUFFIX = {
     ".parquet": "parquet",
 }
 # Endings of the files that SQLite keeps beside a database. SQLite would apply such a file to a new
-# database, even if the file was made for an older one.
+# database, even if the file was made for an older database.
 _BESIDE_SQLITE = ("-journal", "-wal")
 
 
@@ -78,20 +78,21 @@ def export_rows(
     - ``file_format``: one of FORMATS. By default, the path's extension selects the format.
     - ``statuses``: write only rows with one of these statuses.
     - ``redact``: the names of further fields to hide. (The fields that the service redacts are
-      always hidden.) Their values become "[REDACTED]". A name may be a key in data and results, at
-      any depth. Of the journal's columns, these can be hidden: error_code, error_message, reason,
-      tracking_number, label_path, cost_cents, result and idempotency_key.
-    - ``steps``: write a record for each step of the rows, and not for each row. The columns are
-      those in :data:`journal.export.table.STEP_COLUMNS`. The result is the number of steps.
+      always hidden.) The values of all hidden fields become "[REDACTED]". A name may be a key in
+      data and results, at any depth. Of the journal's columns, these can be hidden: error_code,
+      error_message, reason, tracking_number, label_path, cost_cents, result and idempotency_key.
+    - ``steps``: write a record for each step of the rows, instead of a record for each row. The
+      columns are those in :data:`journal.export.table.STEP_COLUMNS`. The function then returns the
+      number of steps.
     - ``data_only``: leave out the journal's columns.
     - ``columns``, ``flatten``, ``all_columns``: select the columns, as for the tables of
       :class:`journal.Rows`.
     - ``on_error``: called with the error of each job that can't be read. The job is left out.
 
     Each job is exported as it was at one moment. Rows are first collected in an unnamed temporary
-    file, beside ``out`` or in the system's temporary directory. The function needs memory for 17
-    bytes for each row of the current job, and for the indexes of the jobs that the service keeps
-    open.
+    file, beside ``out`` or in the system's temporary directory. The function needs 17 bytes
+    of memory for each row of the current job, and memory for the indexes of the jobs that the
+    service keeps open.
 
     Raises InvalidValueError if ``out`` exists (unless ``force`` is given and ``out`` is a regular
     file), if ``out`` is a job's own file, if the format can't hold a value, and for invalid

@@ -151,8 +151,8 @@ def _number(value: Any, where: str, kinds: str) -> int | float | Decimal:
         if isinstance(value, float):
             return float(value)
         if not isinstance(value, (bool, str, bytes, Decimal)):
-            # A 32-bit float is converted by its text, so that it keeps its digits. If it were
-            # converted by its value, the double would have different digits.
+            # A 32-bit float is converted by its text, so that 0.1 stays 0.1. A conversion by its
+            # value would give the double 0.10000000149011612.
             return index(value) if hasattr(value, "__index__") else float(str(value))
     except (TypeError, ValueError):
         pass
@@ -213,7 +213,7 @@ def new_row(place: int, item: Any, next_number: int, keys: Collection[str] = ())
 
     If the item has no row number, the row gets ``next_number``. ``keys`` are the names of
     those members of the item's data that identify a row of the job. The caller must check that the
-    number isn't in use. Raises InvalidValueError.
+    row's number isn't in use. Raises InvalidValueError.
     """
     data = item.get("data") if type(item) is dict else None
     text = plain_json(data) if type(data) is dict else None
@@ -222,7 +222,11 @@ def new_row(place: int, item: Any, next_number: int, keys: Collection[str] = ())
 
 
 def _plain_row(item: dict[str, Any], text: bytes, next_number: int) -> NewRow | None:
-    """Make a row with the data ``text``. Returns None if another member of ``item`` is unusual."""
+    """Make a row with the data ``text``.
+
+    Returns None if a member of ``item`` other than its data is unusual, and so needs the checks of
+    :func:`_new_row`.
+    """
     number, checksum = item.get("row_number"), item.get("row_checksum")
     key = item.get("idempotency_key")
     if number is None:

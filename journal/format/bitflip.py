@@ -1,8 +1,8 @@
 """Finds one flipped bit in a commit, from the commit's seal.
 
 A seal is the CRC-32 at the end of a commit. A CRC is linear. So the difference (XOR) between a
-commit's crc and the crc in its seal depends only on the positions of the flipped bits. Each bit has
-a different effect on the crc, so the difference identifies the bit.
+commit's crc and the crc in its seal depends only on the positions of the flipped bits. No two bits
+have the same effect on the crc, so the difference identifies a single flipped bit.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from zlib import crc32
 from journal.format.commits import Readable
 from journal.format.seal import SEALED_END_BYTES, SEALED_LINE_END, sealed_end
 
-# In a commit up to this length, each bit has a different effect on the crc, since the polynomial is
-# primitive.
+# In a commit up to this length, no two bits have the same effect on the crc, since the polynomial
+# is primitive.
 _MAX_BYTES = (2**32 - 1) // 8
 
 _PIECE_BYTES = 1 << 20
@@ -31,7 +31,7 @@ LOST_LINE_END = re.compile(SEALED_LINE_END.pattern.removesuffix(rb"\n") + rb"([^
 class Flip(NamedTuple):
     """One flipped bit, in the byte at offset ``at``.
 
-    ``bit`` is its value in that byte: 1, 2, 4, … or 128.
+    ``bit`` is the bit's mask in that byte: 1, 2, 4, … or 128.
     """
 
     at: int
@@ -94,7 +94,7 @@ def crc_of(file: Readable, offset: int, end: int, crc: int) -> int:
 def flipped_bit(difference: int, length: int) -> tuple[int, int] | None:
     """Find the bit in ``length`` bytes that changes their crc by ``difference``.
 
-    Returns the index of the byte and the value of the bit in it, or None if there is no such bit.
+    Returns the index of the byte and the mask of the bit in it, or None if there is no such bit.
     """
     near, back = _tables()
     for skipped in range(0, length, _STRIDE_BYTES):
@@ -117,7 +117,7 @@ def _tables() -> tuple[dict[int, tuple[int, int]], list[list[int]]]:
 
     - The first table is a dict. Its keys are the crc differences that one flipped bit in the last
       ``_STRIDE_BYTES`` can make. Each value identifies this bit: the index of the bit's byte,
-      counted from the end, and the bit's value in that byte.
+      counted from the end, and the bit's mask in that byte.
     - The second table moves a difference back by one stride. It has one list for each of the four
       bytes of a difference.
     """

@@ -2,8 +2,8 @@
 
 A commit ends with a seal, which is a chained CRC-32. The reader stops at the first commit that
 doesn't match its seal. ``scan.py`` finds out why the commit doesn't match. The reader needs
-constant memory, because a commit larger than a chunk is read twice: first to verify it, then to
-yield its lines.
+constant memory. It doesn't hold a commit larger than a chunk in memory, but reads it twice: first
+to verify it, then to yield its lines.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _body_of = itemgetter(slice(None, -SEAL_BYTES))
 
 
 class Readable(Protocol):
-    """A file from which commits can be read. It needs only this method."""
+    """A file from which commits can be read. It needs only the method ``read_at``."""
 
     def read_at(self, offset: int, length: int) -> bytes: ...
 
@@ -53,8 +53,8 @@ class Block(NamedTuple):
     - ``lines``: the lines without LF. The first line is at ``offset``.
     - ``after``: the position after the last commit that has lines in this block.
     - ``end``: the position after the last line of this block. It may be inside a commit.
-    - ``ends``: True if the last line of the block ends at ``after``. False if the commit is large,
-      and its lines continue in the next block.
+    - ``ends``: True if the last line of the block ends at ``after``. False if that line belongs to
+      a large commit whose lines continue in the next block.
     - ``commits``: how many commits end in this block.
     - ``ascii``: True if all bytes are ASCII, so that they need no check for valid UTF-8.
     """
@@ -136,7 +136,7 @@ def _end_of_commits(chunk: bytes, position: Position) -> tuple[Position, int]:
 
 
 def verified_part(file: Readable, begin: Position, end: Position) -> Block | None:
-    """Return the lines from ``begin`` to ``end``, or None if their crc isn't the one of ``end``.
+    """Return the lines from ``begin`` to ``end``, or None if their crc isn't ``end.crc``.
 
     Both positions may be inside a commit. All lines are read at once.
     """

@@ -380,7 +380,10 @@ class _End(msgspec.Struct):
 
 
 def _opened(value: Any) -> tuple[str, list[object] | None]:
-    """Return the repr of a value. For a container: its opening bracket, and the parts after it."""
+    """Return the repr of a value, and None.
+
+    For a container, returns the opening bracket of its repr, and the parts after the bracket.
+    """
     try:
         kind = type(value)
         if issubclass(kind, dict):

@@ -72,9 +72,10 @@ class SlimRowStatus(msgspec.Struct, tag_field="type", tag="row_status", gc=False
 
 
 class SlimRowStep(msgspec.Struct, tag_field="type", tag="row_step", gc=False):
-    """The fields of a ``row_step`` that the index needs.
+    """The fields of a ``row_step`` that are decoded for the index.
 
-    The fields that decide what the record means are included, so that decoding checks them.
+    The index needs only ``row``. The other fields decide what the record means, and are included so
+    that decoding checks them.
     """
 
     row: RowNumber

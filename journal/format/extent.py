@@ -109,7 +109,7 @@ def has_seal(file: Readable, position: Position) -> bool:
 
 
 def seals_before(file: Readable, offset: int, floor: int = 0) -> Iterator[Position]:
-    """Yield the positions after commits, from ``offset`` (included) back to ``floor`` (excluded).
+    """Yield the ends of commits, from ``offset`` (included) back to ``floor`` (excluded).
 
     A commit ends with a seal (a CRC-32). The seals are found, but not verified.
     """
@@ -124,7 +124,7 @@ def seals_before(file: Readable, offset: int, floor: int = 0) -> Iterator[Positi
 
 
 def seal_before(file: Readable, offset: int, floor: int = 0) -> Position | None:
-    """Return the end of the last commit that ends after ``floor`` and not after ``offset``.
+    """Return the end of the last commit that ends after ``floor``, and at or before ``offset``.
 
     Returns None if there is no such commit. The seal (the CRC-32 at this end) isn't verified.
     """
@@ -132,7 +132,7 @@ def seal_before(file: Readable, offset: int, floor: int = 0) -> Position | None:
 
 
 def seal_after(file: Readable, offset: int, limit: int) -> Position | None:
-    """Return the end of the first commit that ends after ``offset`` and not after ``limit``.
+    """Return the end of the first commit that ends after ``offset``, and at or before ``limit``.
 
     Returns None if there is no such commit. The seal (the CRC-32 at this end) isn't verified.
     """

@@ -78,9 +78,9 @@ def key_text(value: Any) -> str:
 def next_key(key: str, keys: int, nonce: str | None) -> str:
     """Return a new key for a row whose current key is ``key``.
 
-    ``keys`` counts the keys that the row has had. The new keys of a row are ``KEY#2``, ``KEY#3``,
-    and so on. With ``nonce`` (random digits), the new keys are ``KEY#2.NONCE`` and so on. A nonce
-    is needed if another row might otherwise get the same key.
+    ``keys`` counts the keys that the row has had, including ``key``. The new keys of a row are
+    ``KEY#2``, ``KEY#3``, and so on. With ``nonce`` (random digits), the new keys are
+    ``KEY#2.NONCE`` and so on. A nonce is needed if another row might get the same key without it.
     """
     first = key.rpartition("#")[0] if keys > 1 else key
     return f"{first}#{keys + 1}" if nonce is None else f"{first}#{keys + 1}.{nonce}"

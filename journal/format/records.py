@@ -55,8 +55,8 @@ class JobRecord(msgspec.Struct, tag_field="type", tag="job", kw_only=True, omit_
     at: Moment
 
 
-# A key in the details of a log record. Its value describes a change that the row had in another
-# copy of the job: the fields of that copy's record, and the id of the change.
+# A key in the details of a log record about a row. Its value describes a change of this row in
+# another copy of the job: the fields of the change's record in that copy, and the change's id.
 ELSEWHERE = "elsewhere"
 
 
@@ -69,8 +69,8 @@ class Spent(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
 
     There are two kinds of such attempts:
 
-    - The attempt was made in another copy of the job, and its status isn't imported. ``id`` is the
-      id of the change in that copy, as in :class:`Origin`.
+    - The attempt was made in another copy of the job, and the attempt's status isn't imported.
+      ``id`` is the id of the change in that copy, as in :class:`Origin`.
     - The attempt ended after its row had got a different outcome. ``id`` is random.
 
     Because of the id, a merge imports the cost only once.
@@ -120,7 +120,7 @@ class RowRecord(
 class RowDataRecord(
     msgspec.Struct, tag_field="type", tag="row_data", kw_only=True, frozen=True, omit_defaults=True
 ):
-    """New data for a row. This record replaces the earlier record with the data of the row.
+    """New data for a row. This record supersedes the earlier record that has the row's data.
 
     ``key`` is the complete idempotency key. ``keys`` counts the keys that the row has had so far,
     including ``key``.
@@ -172,7 +172,7 @@ class RowStepRecord(
 ):
     """The state of a step of a row. ``attempt``: the number of the row's attempt.
 
-    ``result`` belongs to "done". ``error_code`` and ``error_message`` belong to "failed".
+    Only the state "done" has a ``result``. Only "failed" has ``error_code`` and ``error_message``.
     """
 
     row: RowNumber
@@ -240,7 +240,7 @@ encode_into = encode_json_into  # Journal.append calls it directly, for speed
 def now() -> datetime:
     """The current time in UTC.
 
-    The time is never a whole second, because msgspec would then omit the fraction.
+    If the time is a whole second, one microsecond is added, since msgspec omits a fraction of 0.
     """
     at = datetime.now(UTC)
     return at if at.microsecond else at.replace(microsecond=1)

@@ -42,8 +42,8 @@ class Region(NamedTuple):
     - "unended": the last commit of the file, which matches its seal but lacks its LF.
     - "bad": bytes that aren't part of a good commit.
     - "bit_flip": a commit that would be good if one bit, ``flip``, were restored.
-    - "inserted": lines that were inserted between two commits. The second commit continues the
-      first.
+    - "inserted": lines that were inserted between two commits. The crc of the second commit
+      continues the crc of the first.
     - "torn": a torn tail (an interrupted write).
     - "newer": the beginning of a journal in a newer format.
 
@@ -57,8 +57,8 @@ class Region(NamedTuple):
       the same as ``start``.
     - ``reason``: what is wrong with a region that isn't good or unended.
     - ``commits``: how many commits a good or unended region has.
-    - ``seals``: how many lines of a bad region end like a seal. ``sealed_end``: where the last of
-      these lines ends.
+    - ``seals``: how many lines of a bad region end with a seal, which needn't match.
+      ``sealed_end``: where the last of these lines ends.
     """
 
     kind: Kind
@@ -82,8 +82,8 @@ class Region(NamedTuple):
 class _Candidate(NamedTuple):
     """A guess that a commit begins at ``offset`` and continues the crc ``start``.
 
-    ``crc`` is the crc of this commit's bytes up to the current line. Its computation begins with
-    ``start``.
+    ``crc`` is computed from the start value ``start`` and the commit's bytes before the current
+    line.
     """
 
     offset: int
@@ -195,8 +195,8 @@ def _next_candidates(
       begins after the line.
     - If the line has a part of a seal, there are two guesses. Either the commit ends here, with a
       broken seal, or the commit continues after this line.
-    - If the line isn't a JSON object, or has a seal, the line may have been inserted between two
-      commits. ``inserted`` is the guess for this case.
+    - If the line has a seal or isn't a JSON object, the guesses include ``inserted``, for the case
+      that the line was inserted between two commits.
     """
     digits = re.fullmatch(rb"[0-9a-f]{%d}" % SEAL_DIGITS, digits_in(text))
     framed = re.fullmatch(rb',"crc":".{8}"}', text[-SEAL_BYTES:], re.DOTALL)

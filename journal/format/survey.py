@@ -7,11 +7,11 @@ from journal.format.scan import MAX_HOMES, Kind, Region, good_commits, scan
 from journal.format.torn_tail import could_be_torn, find_flip, stated_newer_format
 
 _INSERTED = "inserted lines: the commits before and after them fit each other"
-# How many bad regions are searched for a flipped bit. If there are more, the damage has a different
-# cause.
+# How many bad regions are searched for a flipped bit. If there are more bad regions, the cause of
+# the damage isn't flipped bits.
 _MAX_FLIPS = 100
-# After this number of good commits in a row, the fast reader is used again. If many commits are
-# bad, a smaller number would often start the fast reader just before it has to stop.
+# After this number of good commits in a row, the fast reader is used again. With a smaller number
+# and many bad commits, the fast reader would often start just before a bad commit, where it stops.
 _GOOD_COMMITS = 32
 
 
@@ -62,8 +62,8 @@ class _Survey:
         self.regions: list[Region] = []
         self._start = start
         self._flips = 0  # how many bad regions were searched for a flipped bit
-        # A chain may end at several places. For each end, the key is the crc there, and the value
-        # is how many regions come before the end.
+        # The places where a chain may end. For each place, the key is the crc there, and the value
+        # is how many regions come before the place.
         self._homes = {start.crc: 0}
 
     def add_good(self, region: Region) -> None:

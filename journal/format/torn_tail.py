@@ -53,9 +53,9 @@ def could_be_torn(file: Readable, region: Region) -> bool:
 def find_flip(file: Readable, region: Region) -> Flip | None:
     """Find the bit whose flip makes a bad region one good commit. Returns None if no bit does.
 
-    The region may have any length. If a commit of one megabyte has other damage, the probability is
-    1 in 512 that it looks as if one bit were flipped. Most of these commits are excluded, because
-    one of their lines doesn't decode.
+    The region may have any length. If a commit of one megabyte has damage other than one flipped
+    bit, the probability is 1 in 512 that the crc looks as if one bit were flipped. Most commits
+    that look so are excluded, because one of their lines doesn't decode.
     """
     for flip in possible_flips(file, region.offset, region.end, region.start):
         lines = lines_of(Unflipped(file, flip), region.offset, region.end)
@@ -162,7 +162,10 @@ def stated_newer_format(file: Readable, first: Region) -> str | None:
 
 
 def tail_error(file: JournalFile, last: Position, tail: Region) -> JournalError:
-    """Return the public error for ``tail``, a region after ``last`` that is damage or newer."""
+    """Return the public error for ``tail``, a region after ``last``.
+
+    ``tail`` is damage, or the beginning of a journal in a newer format.
+    """
     if tail.kind == "newer":
         return FormatVersionError(file.path, tail.reason)
     return not_continued(file, last, tail.reason)

@@ -1,7 +1,7 @@
 """Encodes JSON values from callers. Refuses values that would not read back equal.
 
-This module also checks how deep JSON text nests before the text is decoded. Numbers in JSON text
-are decoded as floats, or as :class:`Number`, which keeps all digits.
+Before JSON text is decoded, this module can also check how deep the text nests. Numbers that aren't
+integers are decoded as floats, or as :class:`Number`, which keeps all digits.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def read_back(value: Any, *, exact: bool = False) -> Any:
 
 @cache
 def load_sha256() -> Callable[[bytes], Any]:
-    """Import ``hashlib.sha256`` late. It loads OpenSSL, which isn't needed for reading."""
+    """Import ``hashlib.sha256`` late: the import loads OpenSSL, which reading doesn't need."""
     from hashlib import sha256  # noqa: PLC0415
 
     return sha256

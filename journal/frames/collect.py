@@ -43,7 +43,7 @@ class Options(NamedTuple):
     all_columns: bool = False
 
     def needs(self, name: str) -> bool:
-        """Return whether the table may have this column of the journal."""
+        """Return whether the table may need the column ``name`` of the journal."""
         if self.columns is None:
             return True
         wanted = (each.partition(".")[0] for each in self.columns)
@@ -54,7 +54,10 @@ EVERYTHING = Options()
 
 
 def check_columns(columns: Any) -> tuple[str, ...] | None:
-    """Return the names of wanted columns. None stays None. Raises InvalidValueError."""
+    """Return ``columns`` as a tuple. None stays None.
+
+    Raises InvalidValueError if ``columns`` isn't a sequence of names.
+    """
     is_list = isinstance(columns, Sequence) and not isinstance(columns, (str, bytes))
     if columns is not None and not (is_list and all(isinstance(each, str) for each in columns)):
         raise InvalidValueError(
@@ -64,7 +67,10 @@ def check_columns(columns: Any) -> tuple[str, ...] | None:
 
 
 class Side(Generic[Part]):
-    """One side of a table, in chunks: the columns from the rows' data, or from their statuses.
+    """One side of a table: a group of its columns, in chunks of rows.
+
+    For example, one side has the columns from the rows' data, and another side has the columns from
+    the rows' statuses.
 
     ``part`` converts the values of a column in one chunk into the form that is stored.
     """
@@ -82,8 +88,8 @@ class Side(Generic[Part]):
     ) -> None:
         """Add the next ``count`` rows.
 
-        ``own`` has a list of values for each column of the journal, or a part that was already
-        made. ``data`` is the rows' data.
+        ``own`` maps names of columns of the journal to lists of values, or to parts that were
+        already made. ``data`` is the rows' data.
         """
         number = len(self.counts)
         self.counts.append(count)
@@ -180,8 +186,8 @@ def choose(
     """Find the columns for the wanted names: columns in ``known``, or members of nested values.
 
     ``seen`` has the names of the data's columns. ``members`` has the names of members of results
-    and usage. The path of a member consists of "" and the wanted name. A name such as
-    ``result.price`` maps to None if no result is an object yet.
+    and usage. In the :class:`Key` of a member, ``path`` consists of "" and the wanted name. A name
+    such as ``result.price`` maps to None if no result is an object yet.
 
     If there are rows, raises InvalidValueError for a name that selects no column. If results are
     objects, InvalidValueError is also raised for the name of a member that no result has.

@@ -64,7 +64,7 @@ class Key(NamedTuple):
 
 
 def member(value: Any, name: str) -> Any:
-    """Return the member of a nested object that ``name`` selects, or MISSING.
+    """Return the member that ``name`` selects in a nested object, or MISSING.
 
     A key with dots takes precedence over a path. So the name ``a.b`` selects the key ``a.b`` of
     ``value``. If there is no such key, the name selects the key ``b`` of the object ``a``.
@@ -84,7 +84,7 @@ def member(value: Any, name: str) -> Any:
 
 
 def member_of_row(row: JobRow, name: str) -> Any:
-    """Return the value in a row that ``name`` selects, or MISSING.
+    """Return the value that ``name`` selects in a row, or MISSING.
 
     The value is searched in the row's data first, and then in its result or usage. ``result`` alone
     selects the whole result.
@@ -94,9 +94,9 @@ def member_of_row(row: JobRow, name: str) -> Any:
 
 
 def member_of_own(own: Mapping[str, Any], name: str, found: Any = MISSING) -> Any:
-    """Return ``found`` if it isn't MISSING.
+    """Return the value that ``name`` selects in the result or usage in ``own``, or MISSING.
 
-    If ``found`` is MISSING, return the member of a result or usage with this name.
+    If ``found`` isn't MISSING, return ``found`` instead.
     """
     if found is not MISSING:
         return found
@@ -125,10 +125,10 @@ def leaves(
 def names_of(keys: Iterable[Key], known: Iterable[str] = JOURNAL_COLUMNS) -> dict[Key, str]:
     """Name the columns. The columns of the data are first, then the columns of the journal.
 
-    A column of the data always keeps its name. If the data has a column with the same name as a
-    column of the journal, in upper or lower case, the journal's name gets the prefix ``journal_``.
-    If the name of a nested member is already in use, it gets a number: ``a.b_2``. ``known`` has the
-    journal's columns.
+    A column of the data always keeps its name. If a column of the data and a column of the journal
+    have the same name, ignoring case, the prefix ``journal_`` is added to the name of the journal's
+    column. If the name of a nested member is already in use, a number is added to the name:
+    ``a.b_2``. ``known`` has the journal's columns.
     """
     keys = _grouped(keys)
     data = [key for key in keys if not key.own]
@@ -136,8 +136,8 @@ def names_of(keys: Iterable[Key], known: Iterable[str] = JOURNAL_COLUMNS) -> dic
     names: dict[Key, str] = {}
     for key in data:
         names[key] = key.path[0] if len(key.path) == 1 else _free(".".join(key.path), taken)
-    # Spreadsheets and SQL ignore case. The names of flattened columns of the data are reserved,
-    # too.
+    # Spreadsheets and SQL ignore case. If a column of the data was flattened, its name stays
+    # reserved: no column of the journal gets this name.
     folded = {name.casefold() for name in (*taken, *(key.path[0] for key in data))}
     order = {name: place for place, name in enumerate(known)}
     # The sort is stable, so the members of a column stay in their order.
@@ -173,7 +173,10 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def own_name(name: str) -> str | None:
-    """Return the column of the journal with this name, or None. The name may have prefixes."""
+    """Return the column of the journal with this name, or None.
+
+    ``name`` may begin with the prefix ``journal_``, also more than once.
+    """
     while name not in JOURNAL_COLUMNS and name.startswith(PREFIX):
         name = name.removeprefix(PREFIX)
     return name if name in JOURNAL_COLUMNS else None

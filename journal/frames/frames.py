@@ -64,7 +64,10 @@ def array_of_records(table: Any) -> Any:
 
 
 def _keep_integers(records: Any, name: str) -> None:
-    """Replace None by pandas' NA if pandas would change integers of the column because of None."""
+    """Replace None by pandas' NA if the column has integers that a float can't represent.
+
+    Because of None, pandas would convert all integers of the column to floats.
+    """
     values = [getattr(record, name) for record in records]
     if any(value is not None and float(value) != value for value in values):
         for record, value in zip(records, values, strict=True):

@@ -51,7 +51,7 @@ class Parts:
         }
 
     def times_of_text(self, values: Sequence[str]) -> Part:
-        """Convert the text of times in records.
+        """Convert times, given as their text in records, to an array of times.
 
         Raises ``pyarrow.ArrowInvalid`` if a value isn't a time.
         """
@@ -66,9 +66,9 @@ class Parts:
         return memoryview(times.array.buffers()[1]).cast("B").cast("q")[: len(times.array)]
 
     def _of_column(self, column: Any, positions: list[int] | None) -> Any:
-        """Make an array of the values of an index column at these positions.
+        """Make an array of the values that a column of the index has at ``positions``.
 
-        None stands for all.
+        None stands for all positions.
         """
         pa = self._pa
         kind = {"q": pa.int64(), "Q": pa.int64(), "I": pa.uint32()}
@@ -195,7 +195,7 @@ class Parts:
     def _decimals(self, parts: Sequence[Part]) -> Any:
         """Convert the parts to decimals with enough digits for all values.
 
-        Returns None if Arrow has no such type.
+        Returns None if no decimal type of Arrow has enough digits.
         """
         types = [part.array.type for part in parts if part.kind == "decimal"]
         scale = max(kind.scale for kind in types)

@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
 
 class Rows(RowSequence):
-    """The rows of a job at the time of the call. Later changes of the job don't affect these rows.
+    """The rows of a job, as of the time when this object was made.
+
+    Later changes of the job don't affect these rows.
 
     This is a sequence of :class:`JobRow`. ``len(rows)`` reads nothing. ``rows[0]``, slices and
     iteration read rows from the file on access. The file stays open as long as the sequence is in
     use. Reading raises JournalDamagedError if the file was changed in place.
 
-    As a table, the rows first have the columns of the data, in the order in which these occur. Then
+    A table of the rows begins with the columns of the data, in the order in which they occur. Then
     come the columns of the journal: job_id, row_number, status, attempts, earlier_attempts,
     version, error_code, error_message, unknown, reason, tracking_number, label_path, cost_cents,
     usage, result, created_at, started_at, processed_at, duration_s (of the last attempt, in
@@ -57,7 +59,7 @@ class Rows(RowSequence):
     def __init__(self, journal: Journal, view: View, history: History) -> None:
         """The caller must hold the journal's mutex.
 
-        Make ``history`` before ``view``, since newer commits may be read when ``history`` is made.
+        Make ``history`` before ``view``, since making ``history`` may read newer commits.
         """
         super().__init__(journal, view)
         self._history = history
@@ -142,7 +144,7 @@ class Rows(RowSequence):
         """Return an array of flat records, from which ``pandas.DataFrame(rows)`` makes columns.
 
         Each record is a dataclass. Its fields are the columns of :meth:`to_arrow`.
-        :meth:`to_pandas` is many times faster.
+        :meth:`to_pandas` is many times faster than ``pandas.DataFrame(rows)``.
         """
         from journal.frames.frames import array_of_records  # noqa: PLC0415  (only when it is used)
 

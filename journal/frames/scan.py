@@ -2,11 +2,11 @@
 
 This takes a third of the time of reading row by row. Records are decoded in the order of the file.
 Of each record, only the parts that a table needs are decoded. The result is two sides of the table:
-one from the data of rows, and one from the statuses of rows. Each side has its own order. So the
-result also has the place of each row on each side.
+the columns from the data of rows, and the columns from the statuses of rows. Each side has the rows
+in its own order. So the result also has the place of each row on each side.
 
-Earlier data and earlier statuses of a row are recognized by their offsets, and skipped. They don't
-influence the columns and types of the table.
+Outdated data and outdated statuses of a row are recognized by their offsets, and skipped. They
+don't influence the columns and types of the table.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _decoder(*, exact: bool) -> Any:
 class Scan:
     """One pass over a journal, up to the commit at which ``history`` ends.
 
-    Afterwards:
+    The pass is made when this object is made. Then:
 
     - ``data`` and ``statuses`` are the two sides of the table.
     - ``of_data`` and ``of_status`` have the place of each row on these sides, in the order of the
@@ -255,12 +255,14 @@ class Scan:
 
         Returns three columns in the order of the file:
 
-        - the latest statuses,
-        - the times when these statuses ended the row, in microseconds, or NEVER,
-        - the durations of the attempts that these statuses ended. A duration is None if the status
-          ended no attempt, or if the end is unknown.
+        - The latest statuses.
+        - For each of these statuses, the time when it ended the row, in microseconds since 1970.
+          The time is NEVER if the status didn't end the row.
+        - For each of these statuses, the duration in seconds of the attempt that it ended. The
+          duration is None if the status ended no attempt, or if the end is unknown.
 
-        The rules are the same as in :class:`~journal.history.durations.LastAttempts`.
+        The starts and durations follow the same rules as in
+        :class:`~journal.history.durations.LastAttempts`.
         """
         of_status, started_us, is_started = self.of_status, self.started_us, self._is_started
         status_at = self._status_at
@@ -297,14 +299,14 @@ class Scan:
 
 
 def _is_end(record: _Status) -> bool:
-    """Return whether the status ends an attempt in progress at a known time."""
+    """Return True if the status ends an attempt in progress and the time of the end is known."""
     if record.status == "pending" and (record.error_code is None or record.given_back):
         return False
     return not is_word_of_policy(record.error_code, record.error_message)
 
 
 def _place(places: array[int], positions: list[int], first: int) -> int:
-    """Store the places of rows. The first row gets the place ``first``. Returns the next place."""
+    """Store consecutive places for rows, beginning with ``first``. Returns the next free place."""
     end = first + len(positions)
     if positions and positions == list(range(positions[0], positions[0] + len(positions))):
         places[positions[0] : positions[-1] + 1] = array("q", range(first, end))

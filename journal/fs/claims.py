@@ -39,8 +39,8 @@ if sys.platform == "linux":
         try:
             fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _lock(fcntl.F_RDLCK, CLAIMED_BYTE))
         except OSError as error:
-            # Any other error means that the file system has no such locks. Then a program under
-            # wine has no lock, either.
+            # If the error isn't one of these two, the file system has no such locks. Then a program
+            # under wine has no lock, either.
             return error.errno not in (errno.EAGAIN, errno.EACCES)
         try:
             # Some network file systems implement flock by locks of bytes. There, the claim may stop

@@ -118,8 +118,8 @@ if sys.platform == "win32":
                     system.os.rename(target / name, directory / name)
                 system.os.rmdir(target)
             raise
-        # Another process may have its current directory here, or may already have put a new job here.
-        # An empty directory that stays is in nobody's way: see Store._check_free.
+        # This call fails if another process has its current directory here, or has already put a
+        # new job here. An empty directory that stays is in nobody's way: see Store._check_free.
         with contextlib.suppress(OSError):
             system.os.rmdir(directory)
 
@@ -154,7 +154,7 @@ def _remove_files(path: Path) -> list[Path]:
 
 
 def size_bytes(path: Path) -> int:
-    """Return the sum of the sizes of all files in a directory. Links aren't followed."""
+    """Return the sum of the sizes of all files below a directory. Links aren't followed."""
     total, waiting = 0, [path]
     while waiting:
         for entry in _entries(waiting.pop()):

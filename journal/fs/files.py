@@ -191,7 +191,7 @@ def _is_regular_of(path: Path, size: int) -> bool:
 def sync_file(path: Path) -> None:
     """Sync a regular file. On return, its content and its name survive a power cut.
 
-    Another process may have written the file. Raises StorageError.
+    It doesn't matter which process has written the file. Raises StorageError.
     """
     with refusals_of(path, "sync"):
         fd, _ = open_regular(path, system.os.O_RDONLY)
@@ -220,8 +220,8 @@ def states_in(root: str, names: Iterable[str], name: str) -> States:
 
     ``names`` are the names of the directories.
 
-    If the system refuses to report the state of a file, all three numbers are 0. Links to a file
-    aren't followed.
+    If the system refuses to report the state of a file, all three numbers are 0. If the file is a
+    link, the link isn't followed.
     """
     inodes, sizes, changed_ns = states = array("q"), array("q"), array("q")
     lstat = system.os.lstat
@@ -276,7 +276,7 @@ def read_small(path: Path) -> bytes:
 
 
 def write_small(path: Path, text: bytes) -> None:
-    """Overwrite a private file in place with ``text``. The text may not survive a power cut.
+    """Overwrite a private file in place with ``text``. The text may be lost in a power cut.
 
     Raises ``OSError``, also for a file with more than one hard link.
     """

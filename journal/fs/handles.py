@@ -59,8 +59,8 @@ def load_filelock() -> ModuleType:
     """Import the module ``filelock``, or on Windows its replacement.
 
     The import is late, since it takes a fifth of the start-up time of a command that only reads.
-    Call this function before you start threads. On import, filelock registers fork handlers. No
-    other thread may fork at that moment.
+    Call this function before you start threads: no other thread may fork while the import of
+    filelock registers fork handlers.
     """
     if sys.platform == "win32":
         return system.fcntl  # filelock would lock the first byte, so others couldn't read it
@@ -76,8 +76,8 @@ def load_filelock() -> ModuleType:
 def close_fd(fd: int) -> None:
     """Close a descriptor.
 
-    An error is ignored, since the descriptor is closed in any case. Important data must be synced
-    before.
+    An error is ignored, since the descriptor is closed in any case. Sync important data before
+    this call.
     """
     try:  # noqa: SIM105  (suppress() takes as long as the system call, and a listing closes many)
         system.os.close(fd)
@@ -140,8 +140,10 @@ def why_not_written(path: Path, names: int) -> str:
 
 
 class Descriptor:
-    """An open file. The file is closed when the last reference to the object is gone, and in a
-    forked child.
+    """An open file.
+
+    The file is closed when the last reference to the object is gone. A forked child closes the file
+    right after the fork.
     """
 
     def __init__(self, path: Path, fd: int) -> None:
@@ -241,8 +243,8 @@ class JournalFile(Descriptor):
         self.is_shared = False  # whether the file has got a second hard link since it was opened
         if stat.st_nlink > 1:
             self._refuse_writing(why_not_written(path, stat.st_nlink))
-        # -1, except if the last commit lacks only its LF. In this case, this is the size of the
-        # file without this LF, and the file is read as if the LF were there.
+        # -1, except if the last commit lacks only its LF. In this case, ``unended_at`` is the real
+        # size of the file, and the file is read as if it ended with the LF.
         self.unended_at = -1
 
     def _refuse_writing(self, why: str) -> None:
@@ -302,8 +304,8 @@ class JournalFile(Descriptor):
         """Return whether the file has ``size`` bytes and ends with the bytes ``end``.
 
         Also returns False if the path no longer names this file, or if the file has a second hard
-        link. Each commit begins with this call. For speed, this method does the work of
-        :meth:`size_at_path` and :meth:`read_at` at once.
+        link. Each commit begins with this call. For speed, this method itself does the work of
+        :meth:`size_at_path` and :meth:`read_at`.
         """
         try:
             stat = system.os.stat(self._path_text)
@@ -370,7 +372,7 @@ class JournalFile(Descriptor):
     def find_line(self, offset: int) -> bytes | None:
         """Return the line at ``offset`` without its LF.
 
-        Returns None if the line has no LF, or is far too long.
+        Returns None if there is no LF within ``_MAX_LINE_BYTES`` bytes.
         """
         length = 1024
         while True:
@@ -385,7 +387,7 @@ class JournalFile(Descriptor):
     def count_lines(self, end: int) -> int:
         """Return the number of LFs before ``end``.
 
-        This method reads all bytes before ``end``. Use it only for errors.
+        This method reads all bytes before ``end``. Use it only to report errors.
         """
         return sum(piece.count(b"\n") for piece in self.pieces(0, end))
 
@@ -487,9 +489,9 @@ def storage_error(path: Path, operation: str, error: OSError) -> StorageError:
 
 
 class _Refusals:
-    # This is a class instead of a generator. If a generator raises a second error, Python 3.13
-    # links the first error to the frame that holds it. This cycle of references would keep files
-    # open until the garbage collector runs.
+    # This is a class instead of a generator. If a generator raises a second error, Python 3.13 lets
+    # the first error reference a frame that references the first error. This cycle of references
+    # would keep files open until the garbage collector runs.
     __slots__ = ("_operation", "_path")
 
     def __init__(self, path: Path, operation: str) -> None:

@@ -14,9 +14,9 @@ from journal.fs.names import RUN_LOCK_NAME
 LOCK_TIMEOUT_S = 10.0  # how long a call waits for a lock by default
 # No system call waits for a lock up to a timeout. So the lock is polled. The first pause is short,
 # since a commit takes less than a millisecond. The later pauses are longer. With short pauses
-# alone, the lock would change hands after nearly each commit. Then many processes that commit all
-# the time would take four times as long, since each has to wake up, and to read the commits of the
-# others.
+# alone, the lock would pass to another process after nearly each commit. That process would have to
+# wake up, and to read the commits of the others. If many processes commit all the time, they would
+# take four times as long.
 # The pauses don't grow further: if they did, a process that has waited for long would get the lock
 # less often than processes that came later.
 _FIRST_PAUSE_NS = 100_000
@@ -49,7 +49,7 @@ class DirectoryLock(Descriptor):
     """
 
     def __init__(self, directory: Path, *, to_rename: bool = False, to_look: bool = False) -> None:
-        """Open the directory, or on Windows the file, to be locked. Raises ``OSError``.
+        """Open what is to be locked: the directory, or on Windows a file. Raises ``OSError``.
 
         With ``to_rename``, the directory may be renamed while the lock is held. With ``to_look``,
         the caller may only call :meth:`is_held`.
@@ -85,9 +85,9 @@ class DirectoryLock(Descriptor):
 if sys.platform == "win32":
 
     def _locked_file(directory: Path, to_rename: bool, to_look: bool) -> tuple[Path, int]:
-        # Windows can't lock a directory, so a file is locked instead. Windows can't rename a
-        # directory while a file in it is open, either. So for a rename, the locked file is beside
-        # the directory, and disappears when it is closed.
+        # Windows can't lock a directory, so a file is locked instead. Windows also can't rename a
+        # directory while a file in it is open. So with ``to_rename``, the locked file is beside the
+        # directory. The system deletes this file when it is closed.
         flags = system.os.O_RDWR | system.os.O_CREAT
         if to_rename:
             path = directory.with_name(f"{directory.name}.lock")

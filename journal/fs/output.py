@@ -51,11 +51,11 @@ def whole_file(
 
     - ``path`` exists (unless ``force`` is given and ``path`` is a regular file).
     - ``path`` is one of a job's own files.
+    - A file exists whose name is ``path`` plus one of the endings in ``refused_beside``.
     - ``path`` is in a directory that doesn't exist.
     - ``path`` leads through a link of another user.
-    - A file exists whose name is ``path`` plus one of the endings in ``refused_beside``.
 
-    After the block, the cases in which a file exists are checked again.
+    After the block, the first three cases are checked again.
     """
     target = real_path(path)  # if ``path`` is a link, replace its target, not the link
     _check_free(path, target, force=force, refused_beside=refused_beside)
@@ -165,8 +165,8 @@ def _check_free(
         raise _refused(path, "is a directory's name: name a file")
     if not os.path.exists(path):
         return
-    # Never replace a pipe, a device or a directory. The check uses the path as the user gave it. A
-    # path such as /dev/stdout may lead to a pipe, which has no real path.
+    # Never replace a pipe, a device or a directory. The check uses the path as the user gave it,
+    # since a path such as /dev/stdout may lead to a pipe, and a pipe has no real path.
     if not os.path.isfile(path):
         why = "exists and is not a file: name another file, or - for standard output"
         raise _refused(path, why)
@@ -218,7 +218,7 @@ class Output(Descriptor):
         return system.os.fdopen(self.fd, "wb", closefd=False)
 
     def put(self, target: Path, *, private: bool, force: bool) -> None:
-        """Sync the file, rename it to ``target``, and sync the name.
+        """Sync the file, rename it to ``target``, and sync the directory.
 
         Without ``force``, raises FileExistsError if anything is at ``target``. Without ``private``,
         the file gets the permissions of the file that it replaces.
@@ -243,10 +243,10 @@ class Output(Descriptor):
         system.os.fsync(directory)
 
     def _link(self, name: str) -> bool:
-        """Rename the file. If the name is already in use, raise FileExistsError.
+        """Rename the file to ``name``. If ``name`` is already in use, raise FileExistsError.
 
-        Returns False if the file system can't check and rename in one step. In this case, an empty
-        file with the name was made, and the caller must replace it.
+        Returns False if the file system can't check the name and rename the file in one step. In
+        this case, this method has made an empty file ``name``, which the caller must replace.
         """
         directory = self._directory.fd
         try:

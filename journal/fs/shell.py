@@ -86,7 +86,7 @@ def quote_for_windows(word: str) -> str:
 
     Microsoft's page "Parsing C command-line arguments" states the rules.
 
-    A quote within the word is doubled, since for cmd ``\"`` would end the quotation.
+    A quotation mark within the word is doubled, since in cmd, ``\"`` would end the quotation.
     """
     if _BARE.fullmatch(word):
         return word

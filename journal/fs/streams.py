@@ -12,7 +12,7 @@ if sys.platform == "win32":
     import stat
 
     def set_encoding(stream: TextIO | None) -> None:
-        """Write text as UTF-8 with LF at line ends, whatever the code page is.
+        """Make the stream write UTF-8 with LF at line ends, whatever the code page is.
 
         Characters that UTF-8 can't encode are written as backslash escapes.
         """
@@ -26,7 +26,9 @@ if sys.platform == "win32":
         just_fix_windows_console()
 
     def can_answer() -> bool:
-        """Return whether somebody can answer at standard input. Call this only for a terminal.
+        """Return whether somebody can answer at standard input.
+
+        Call this only if standard input reports to be a terminal.
 
         On Windows, the device NUL reports to be a terminal, too, but nobody can answer there.
         """
@@ -52,12 +54,12 @@ if sys.platform == "win32":
 else:
 
     def set_encoding(stream: TextIO | None) -> None:
-        """Write characters that the encoding lacks as backslash escapes."""
+        """Make the stream write characters that its encoding lacks as backslash escapes."""
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
     def let_control_cursor() -> None:
-        """Do nothing: terminals interpret these sequences."""
+        """Do nothing: terminals interpret the sequences that move the cursor and set colours."""
 
     def can_answer() -> bool:
         """Return True: if standard input reports to be a terminal, it is one."""

@@ -1,12 +1,12 @@
 """``sync.mark``: the note that a sync of the journal is under way, or has failed.
 
-The kernel reports a failed write to the disk only once, to the next sync. Afterwards the pages stay
-in the cache as if they were on the disk. Suppose that process A gets the error and dies. Then
-process B reads valid commits from the cache, and B's own sync succeeds. But a power cut would
+The kernel reports a failed write to the disk only once, to the next sync. Afterwards the unwritten
+pages stay in the cache as if they were on the disk. Suppose that process A gets the error and dies.
+Then process B reads valid commits from the cache, and B's own sync succeeds. But a power cut would
 destroy commits that B has acknowledged.
 
 So the mark is set before each sync, and cleared after the sync has succeeded. The mark states the
-offset up to which the journal was synced before. A writer reads the mark after it has taken the
+offset up to which the journal was already synced. A writer reads the mark after it has taken the
 commit lock. If the mark is set, the writer doesn't trust the cached bytes after that offset. Either
 the writer cuts these bytes off, or it writes the whole journal to a new file.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def find_zstd() -> Any:
-    """Import ``compression.zstd``, or before Python 3.14 its backport.
+    """Import ``compression.zstd``, or its backport if Python is older than 3.14.
 
     Returns None if neither is installed.
     """

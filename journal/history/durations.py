@@ -20,12 +20,12 @@ from journal.store.policies import is_word_of_policy
 
 
 class RecordedOutcome(NamedTuple):
-    """The outcome of a row or of an attempt, at ``ended_at``.
+    """The outcome that a row or an attempt had at ``ended_at``.
 
     - ``status``: the row's status. It is "repeated" if the attempt failed and another attempt
       follows.
     - ``started_at``: when the attempt began. ``None`` if the row was settled without an attempt.
-    - ``is_cut``: True if the run died during the attempt. The real end of the attempt is unknown.
+    - ``is_cut``: True if the run died during the attempt. Then the attempt's real end is unknown.
     - ``version``: the version of the run in which the attempt began.
     """
 
@@ -51,7 +51,10 @@ class OutcomeReader:
     """
 
     def __init__(self, forget: Callable[[], object] = lambda: None) -> None:
-        """``forget`` is called once, if the outcomes so far turn out not to come from attempts."""
+        """:meth:`is_attempt` calls ``forget`` once, at the first outcome of a started row.
+
+        ``forget`` drops the earlier outcomes, which don't count as outcomes of attempts.
+        """
         self._started: dict[int, datetime] = {}
         self._forget = forget
         self._has_starts = False
@@ -118,7 +121,7 @@ class LastAttempts:
         """Return the start of the row's last attempt, and its duration in seconds.
 
         An unknown value is ``None``. The history may be newer than ``row``. If the last attempt
-        began after the state in ``row``, both values are None.
+        began after the time of the state in ``row``, both values are None.
         """
         position = self._index.position_of(row.row_number)
         started_at = None if position is None else _moment(self._started_s[position])

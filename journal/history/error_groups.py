@@ -66,7 +66,7 @@ _LIBRARY = re.compile(r"[/\\](?:lib[/\\]python[0-9.]+|site-packages|dist-package
 
 
 def where_of(traceback: str | None) -> str:
-    """Return where an exception was raised as a short text, such as ``ship.py:12 in ship``.
+    """Return a text that says where an exception was raised, such as ``ship.py:12 in ship``.
 
     The text names the last frame of the traceback outside of libraries. If all frames are in
     libraries, the text names the last frame. Without frames, the text is "".

@@ -74,7 +74,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
     - ``level``: one of LOG_LEVELS.
     - ``row_number``: the row's number. ``None`` if the event is about the job or about many rows.
-    - ``text``: a description. ``details``: the members of the record.
+    - ``text``: a description. ``details``: the members of the event's record.
     """
 
     at: datetime
@@ -220,8 +220,8 @@ def _may_be_wanted(line: bytes, choice: Choice) -> bool:
 def why_paused(history: History, redact: frozenset[str] = frozenset()) -> str:
     """Return why the last run has ended early.
 
-    Returns "" if the run hasn't ended early, or if the reason may contain a redacted field. Only
-    the end of the journal is read. If many changes followed the run, the reason isn't found.
+    Returns "" if the run hasn't ended early, or if the reason may contain a redacted field. Also
+    returns "" if many changes followed the run, since only the end of the journal is read.
     """
     if not redact.isdisjoint(("message", "error_code", "error_message", "cost_cents")):
         return ""

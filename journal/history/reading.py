@@ -1,8 +1,8 @@
 """Reads records and log messages of verified commits, in the order in which they were written.
 
 The index contains only the present state of a job. A :class:`History` reads the records that led to
-this state. A History needs constant memory, and can begin at any position. So a program can follow
-a running job.
+this state. A History needs constant memory. It can begin at any position, so a program can follow a
+running job.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ class History:
     def continues(self, position: Position) -> bool:
         """Return whether reading can continue at ``position``, the end of an earlier History.
 
-        Returns False if a different file has replaced the journal since then. This happens after a
-        repair, or if a new job has the same id.
+        Returns False if a different file has replaced the journal since the earlier History was
+        made. This happens after a repair, or if a new job has the same id.
         """
         return position.offset <= self.end.offset and has_seal(self._file, position)
 
@@ -83,7 +83,7 @@ class History:
     def blocks_about(
         self, number: int, begin: Position = START, end: Position | None = None
     ) -> Iterator[Block]:
-        """Yield the verified lines that may be about row ``number``, or may begin a run, in blocks.
+        """Yield, in blocks, the verified lines that may be about row ``number`` or may start a run.
 
         Parts of the journal without such lines aren't read.
         """
@@ -128,7 +128,7 @@ class History:
     # --- where to begin
 
     def position_before(self, offset: int, lowest: Position = START) -> Position:
-        """Return the last position at or before ``offset`` (bytes), but none before ``lowest``."""
+        """Return the later of ``lowest`` and the last position at or before ``offset`` (bytes)."""
         return seal_before(self._file, min(offset, self.end.offset), lowest.offset) or lowest
 
     def position_at(self, moment: datetime) -> Position:
@@ -152,10 +152,10 @@ class History:
 
 
 def not_about_other_rows(lines: list[bytes], number: int) -> list[int]:
-    """Return the places of the lines that may be about a row, or about the job.
+    """Return the places of the lines that may be about row ``number``, or about the job.
 
-    Most lines are about other rows. One expression for all lines takes less than half the time of a
-    function call for each line.
+    Most lines are about other rows. To ``map`` a compiled regular expression over all lines takes
+    less than half the time of a Python function call for each line.
     """
     is_other = map(re.compile(_OTHER_ROW % number).match, lines)
     return [place for place, other in enumerate(is_other) if other is None]

@@ -32,7 +32,7 @@ class RowAttempt(msgspec.Struct, kw_only=True):
     - ``number``: the number of the attempt. The row's first attempt has number 1.
     - ``outcome``: one of these words.
 
-      - "completed", "failed", "skipped" and "needs_review" are the statuses of the row.
+      - "completed", "failed", "skipped" and "needs_review": the row's status after the attempt.
       - "repeated": the attempt failed, and the row became pending again.
       - "given_back": the attempt never began, or did nothing.
       - "processing": the attempt has no outcome yet.
@@ -74,8 +74,8 @@ class RowHistory(msgspec.Struct, frozen=True, kw_only=True):
       settled reviews. Each change has ``at``, ``kind``, ``text`` and ``details``, as in
       ``journal log``.
     - ``left_out``: how many older attempts, messages and changes were left out. Of each of these
-      three kinds, the newest are kept: at most 1,000, with at most 16 MiB in total. The newest one
-      is kept even if it alone is larger.
+      three kinds, the newest items are kept: at most 1,000 items, and at most 16 MiB in total. The
+      newest item is kept even if it alone is larger.
     """
 
     row: JobRow
@@ -87,7 +87,7 @@ class RowHistory(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Newest(Generic[Item]):
-    """The newest items of a row, up to the limits MAX_KEPT and MAX_KEPT_BYTES."""
+    """The newest items of one kind about a row, up to MAX_KEPT and MAX_KEPT_BYTES."""
 
     def __init__(self) -> None:
         self._items: deque[tuple[Item, int]] = deque()

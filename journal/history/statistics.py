@@ -21,7 +21,7 @@ from journal.history.events import reopened_text
 from journal.history.reading import Entry
 
 # Widths of a bucket in ms. Each width is a multiple of the previous one, so that buckets can be
-# merged. Wider buckets have the last width times a power of 2.
+# merged. If wider buckets are needed, their width is a power of 2 times the last width.
 _WIDTHS_MS = [
     *(100, 500, 1_000, 5_000, 10_000, 30_000, 60_000, 300_000, 600_000, 1_800_000, 3_600_000),
     *(10_800_000, 21_600_000, 43_200_000, 86_400_000, 604_800_000, 2_419_200_000),
@@ -155,14 +155,13 @@ def _run_text(details: object) -> str | None:
 class JobStatistics:
     """Throughput, latency and job events of a history.
 
-    - ``timeline``: all attempts that ended, including repeated attempts. A row that was settled
-      without being started, for example by a person, is left out. Such rows count only in a job
-      that records no starts.
+    - ``timeline``: all attempts that ended, including repeated attempts. Rows that were settled
+      without being started, for example by a person, count only if the job records no starts.
     - ``repeated``: how many attempts failed and were followed by another attempt.
     - ``latencies``: how long attempts took.
     - ``events``: at most MAX_EVENTS events: the first one, which is the creation of the job, and
       the last ones.
-    - ``earlier_events``: the number of events between these that were left out.
+    - ``earlier_events``: how many events between the first one and the last ones were left out.
     """
 
     def __init__(self, history: Iterable[Entry]) -> None:
@@ -208,7 +207,7 @@ class JobStatistics:
     def attempts_per_s(self) -> float | None:
         """How many attempts ended per second on average, from the first end to the last end.
 
-        ``None`` for fewer than 2 attempts.
+        ``None`` for fewer than 2 attempts, and if all attempts ended at the same time.
         """
         if self.first_end_at is None or self.last_end_at is None:
             return None

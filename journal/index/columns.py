@@ -2,7 +2,7 @@
 
 A row takes about 21 bytes: its status, the offset of its ``row`` record, the offset of its latest
 ``row_status`` record, and its number of attempts. The columns correspond to the key directory of
-Bitcask. The data of the rows stays in the file.
+Bitcask. The data of the rows stays in the journal.
 
 A new view shares the columns of the index and copies nothing. The view references the **lease** of
 the columns, an object that stands for the right to read them. Before a change, the index checks
@@ -56,8 +56,8 @@ class Columns:
         self.status_offsets = array("Q")  # 0: no row_status record yet (offset 0 is the job record)
         self.attempts = array("I")
         # For each row: the number of attempts before its last retry or redo (``earlier``), and the
-        # number of attempts given back since (``given_back``). Neither counts for limits. None
-        # means 0 for all rows.
+        # number of later attempts that give_back_attempt() excluded (``given_back``). Limits count
+        # none of these attempts. A column that is None stands for 0 in all rows.
         self.earlier: array[int] | None = None
         self.given_back: array[int] | None = None
         self.numbers: array[int] | None = None  # None: row numbers are 1, 2, 3, ...
@@ -130,7 +130,7 @@ class Columns:
         self.step_heads[position] = len(self.step_offsets)
 
     def head_of_steps(self, position: int) -> tuple[int, int]:
-        """Return the number of the row's latest step entry, and how many entries there are.
+        """Return the number of the row's latest step entry, and how many entries all rows have.
 
         :meth:`restore_steps` needs both.
         """
@@ -214,9 +214,10 @@ class Lease:
 
 
 class View:
-    """The rows of an index at one moment: all rows, or the rows that then had certain statuses.
+    """Rows of an index at one moment: all rows, the new rows, or the rows with certain statuses.
 
-    Later changes don't affect the view. Rows are ordered by number.
+    Later changes don't affect the view. Rows are ordered by number, but new rows are in the order
+    of their addition.
     """
 
     __slots__ = ("_finding", "_first", "_found", "_lease", "_next", "_wanted", "columns", "count")
@@ -247,7 +248,10 @@ class View:
             self._wanted = _marked(columns.statuses, codes)
 
     def position(self, number: int) -> int:
-        """Return where the view's row ``number`` (0-based) is in the columns."""
+        """Return a row's position in the columns.
+
+        ``number``: the row's place in the view, from 0.
+        """
         found = self._found
         if found is None:
             return number + self._first
@@ -273,7 +277,7 @@ class View:
 
 
 def _marked(statuses: bytearray, codes: Collection[int]) -> tuple[bytearray, int]:
-    """Return a byte for each row, and the value of this byte in rows that have one of ``codes``."""
+    """Return a byte for each row, and the value that marks the rows with one of ``codes``."""
     if len(codes) == 1:
         return statuses, next(iter(codes))
     return statuses.translate(bytes(code in codes for code in range(256))), 1

@@ -67,7 +67,7 @@ _OTHER_RECORDS = tuple(
 class _File(msgspec.Struct):
     """The first line of the file, without the crc at its beginning.
 
-    The other columns of :class:`Heads` follow this line.
+    ``ids`` and ``names`` are columns of :class:`Heads`. The other columns follow this line.
     """
 
     version: int

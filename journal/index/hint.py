@@ -1,4 +1,4 @@
-"""``index.hint``: the index of a job up to some commit. Opening then reads only later commits.
+"""``index.hint``: a job's index up to some commit. Opening the job then reads only later commits.
 
 A hint is derived from the journal and can be deleted. Its first line, the header, is JSON with a
 seal (a CRC-32 at the end). The header contains:
@@ -9,7 +9,7 @@ seal (a CRC-32 at the end). The header contains:
 
 The columns follow the header, as little-endian integers. When a hint is opened, only the header and
 the column of statuses are read. The other columns are read block by block on demand. So even in a
-job of millions of rows, the first pending rows take only a few reads.
+job of millions of rows, a few reads are enough to get the first pending rows.
 
 A hint is used only if all of this holds:
 
@@ -18,7 +18,7 @@ A hint is used only if all of this holds:
 - The first line of the journal is the same as when the hint was written.
 - Nobody has edited the journal since the hint was written. The ctime of the file shows this. If the
   journal still ends with the last commit that the hint covers, the ctime must be the same as in the
-  hint. If commits were added, the ctime must agree with the time of the last commit.
+  hint. If commits were added, the ctime must agree with the time of the journal's last commit.
 - The ctime and the time of the last commit aren't ahead of the clock. Times that are ahead of the
   clock can't show whether somebody edited the journal.
 - The system wasn't restarted since the hint was written, or all commits that the hint covers were
@@ -130,7 +130,7 @@ class _NotAHintError(Exception):
 
 
 def read_hint(directory: Path, file: JournalFile) -> tuple[Index, Position] | None:
-    """Return the index from the hint, and the position in ``file`` after the last commit covered.
+    """Return the hint's index, and the position in ``file`` after the last commit that it covers.
 
     Returns None if there is no usable hint. Blocks of the hint are read on demand. If a block turns
     out to be broken, the columns are rebuilt from the journal. Raises StorageError if the system
@@ -422,8 +422,8 @@ def write_hint(
     error.
 
     ``durable`` says whether the journal is synced up to ``position``. ``known_ns`` is the latest
-    ctime of the file that this process knows. If the ctime is later now, somebody has edited the
-    file, and no hint is written.
+    ctime of the journal that this process knows. If the journal's ctime is later now, somebody has
+    edited the journal, and no hint is written.
     """
     boot_id = "" if durable else system.boot_id()
     if not durable and not boot_id:
@@ -490,9 +490,12 @@ def is_worth_writing(end: int, hint_end: int) -> bool:
     """Return whether the journal has grown enough for a new hint (a saved index).
 
     The journal is now ``end`` bytes long. The old hint covers the journal up to byte ``hint_end``.
-    Replaying less than ``MIN_BYTES`` takes no longer than reading a hint. When a job is closed, a
-    new hint is written if this function returns True. After a replay, :func:`is_due_after_replay`
-    must return True, too. While a job stays open, :func:`is_due_while_open` must return True, too.
+    Replaying less than ``MIN_BYTES`` takes no longer than reading a hint. If this function returns
+    True, a new hint is written in these cases:
+
+    - The job is closed.
+    - After a replay, :func:`is_due_after_replay` returns True, too.
+    - While the job stays open, :func:`is_due_while_open` returns True, too.
     """
     return end - hint_end >= max(MIN_BYTES, end >> 6)
 

@@ -156,8 +156,8 @@ class Index:
         self.status_counts = [0] * len(STATUSES)
         self.cost_millionths = 0  # in millionths of a cent, since sums of integers are exact
         self.usage: dict[str, int | float] = {}  # each change makes a new dict
-        # For each row in processing, by its position: the offset of the status record before the
-        # attempt in progress. A row in its first attempt has no entry.
+        # Maps the position of each row in processing to the offset of the row's status record
+        # before the attempt in progress. A row in its first attempt has no entry.
         self.before_attempt: dict[int, int] = {}
         self.highest_number = 0
         self.ascending = True
@@ -371,7 +371,7 @@ class Index:
         *,
         given_back: bool = False,
     ) -> int:
-        """Set the row's status, and the offset of its record; return the row's attempts.
+        """Set the row's status and the offset of its status record; return its number of attempts.
 
         With ``reset``, the row's attempts are counted from zero again. If ``reset`` is "redo", the
         index also forgets the row's steps. With ``given_back``, the attempt in progress doesn't

@@ -1,8 +1,8 @@
 """Replay: applies verified commits to an index.
 
-Most of the time of reading a journal is spent here. So this module decodes whole blocks of lines
-together, decodes only the fields that the index needs, and applies successive records of one type
-together.
+Reading a journal spends most of its time in this module. So the module decodes whole blocks of
+lines together, decodes only the fields that the index needs, and applies successive records of one
+type together.
 """
 
 from __future__ import annotations

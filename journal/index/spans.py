@@ -1,8 +1,8 @@
-"""Which parts of a journal mention which rows, so that a row's history is read without the rest.
+"""Which parts of a journal may mention a row. A row's history is read without the other parts.
 
-A **span** is a part of the journal of about 1 MiB. It begins where the span before it ends, and it
-ends after a whole line, which may be inside a large commit. For each span, the index keeps the
-lowest and the highest number of the rows that its records are about. Most jobs create and process
+A **span** is a part of the journal of about 1 MiB. It begins where the span before it ends. It ends
+after a whole line, which may be inside a large commit. For each span, the index keeps the lowest
+and the highest number of the rows that the span's records are about. Most jobs create and process
 their rows in order, so only a few spans may mention a given row.
 """
 
@@ -31,19 +31,22 @@ class Span(NamedTuple):
 
 
 class Spans:
-    """The spans of a journal, and the one that hasn't ended.
+    """The ended spans of a journal, and the current span, which hasn't ended.
 
     - ``ended``: the four numbers of each ended span, in order: the offset (bytes) and the crc at
       its end, and the lowest and the highest row number.
     - ``end``: the offset (bytes) at which the last ended span ends.
-    - ``low``, ``high``: the lowest and the highest row number since then, except those of added
-      rows. A number may be too low or too high if a change was undone.
+    - ``low``, ``high``: the lowest and the highest row number in the current span. Records that
+      add a row don't count. If a change was undone, ``low`` may be too low and ``high`` too high.
     """
 
     __slots__ = ("_rows", "end", "ended", "high", "low")
 
     def __init__(self, ended: array[int] | None = None, rows: int = 0) -> None:
-        """Use the ended spans of a hint. ``rows``: how many rows were added up to their end."""
+        """Use the ended spans of a hint.
+
+        ``rows``: how many rows were added before the end of the last of these spans.
+        """
         self.ended = array("Q") if ended is None else ended
         self.end: int = self.ended[-_FIELDS] if self.ended else 0
         self.low, self.high = _MAX, 0
@@ -56,7 +59,8 @@ class Spans:
     def add_log(self, record: LogRecord) -> None:
         """Record the row that a log record is about.
 
-        A log record that begins a run states its host. It is about all rows that the run starts.
+        A log record that begins a run states the run's host. Such a record is about all rows that
+        the run starts.
         """
         row: Any = record.row
         if type(row) is int and row > 0:
@@ -79,7 +83,10 @@ class Spans:
         self.low, self.high = _MAX, 0
 
     def cut(self, offset: int, columns: Columns) -> None:
-        """Forget the end of each span that ends after ``offset``. The bytes there were removed."""
+        """Forget the end of each span that ends after ``offset``.
+
+        The caller cuts the journal back to ``offset``.
+        """
         while self.end > offset:
             self.add(*self.ended[-2:])
             del self.ended[-_FIELDS:]

@@ -66,7 +66,7 @@ def summary_of(index: Index) -> JobSummary:
 
 
 def _shown_counts(index: Index, state: JobState) -> Counts:
-    """Return the counts of the rows, plus the differences that ``update_counts`` has set."""
+    """Return the counts of the rows, plus the corrections that ``update_counts`` has made."""
     rows, extra = index.row_counts(), state.counts
     # If a caller has set a count too low, the retry of a failed row would make the count negative.
     return Counts(

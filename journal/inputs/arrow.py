@@ -152,7 +152,7 @@ def _in_microseconds(pa: Any, kind: Any) -> Any:
 
 
 def _with_nanoseconds(pa: Any, column: Any, wanted: Any, source: Source, where: Any) -> list[Any]:
-    """Times as ISO 8601 text, with nine digits where microseconds aren't enough."""
+    """Times as ISO 8601 text, with nine decimals where microseconds aren't enough."""
     exact = column.cast(pa.int64()).to_pylist()
     floor = pa.array([None if value is None else value // 1000 for value in exact], pa.int64())
     found = []

@@ -1,4 +1,4 @@
-"""Values of other libraries as JSON values, cell by cell."""
+"""Converts values of pyarrow, openpyxl and sqlite3 to JSON values, cell by cell."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def _open(stream: IO[bytes], compression: str) -> tuple[Any, tuple[type[Exceptio
 
 
 class _Streams:
-    """Compressed streams that follow one another. Programs that compress in parallel write them.
+    """Decompresses streams that follow one another, as parallel compression programs write them.
 
     This class raises an error for a damaged stream. ``lzma.LZMAFile`` and ``bz2.BZ2File`` would
     stop before such a stream without an error.

@@ -1,8 +1,8 @@
 """Excel workbooks (.xlsx, .xlsm), with openpyxl, row by row.
 
 Some libraries are faster than openpyxl, but load a whole sheet. openpyxl reads a sheet as a stream.
-It also provides the format of each cell, and shows which cells are errors. Each different text of
-the workbook is in memory once.
+It also provides the format of each cell, and shows which cells are errors. All distinct texts of
+the workbook are in memory, each of them once.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ def _is_full(row: Cells) -> bool:
 class _Sheet:
     """The table in a sheet.
 
-    ``formulas``: the same rows, with formulas in place of values. They are only given if a formula
-    lacks its value.
+    ``formulas``: the rows of the sheet, with formulas in place of values. This iterator is empty if
+    every formula of the workbook has its value.
     """
 
     def __init__(self, sheet: Any, source: Source) -> None:
@@ -197,7 +197,7 @@ _ESCAPE = re.compile("_x(00[01][0-9A-Fa-f]|005[Ff])_")
 
 
 def _unescaped(text: str) -> str:
-    """Decode the control characters in text, which a workbook stores as ``_x000D_``.
+    """Decode the control characters in text. A workbook stores CR, for example, as ``_x000D_``.
 
     If text itself contains ``_x000D_``, Excel escapes its underscore: ``_x005F_x000D_``.
     """
@@ -210,7 +210,10 @@ _PLACE = re.compile(rb"""<(?:\w+:)?(?:row|c)\s(?:[^>]*\s)?r=["']([A-Z]*)(\d+)["'
 
 
 class _Order:
-    """Checks that rows and cells are in ascending order. openpyxl would drop others silently."""
+    """Checks that rows and cells are in ascending order.
+
+    openpyxl would silently drop rows and cells that are out of order.
+    """
 
     def __init__(self, name: str, source: Source) -> None:
         self._name, self._source = name, source
@@ -250,9 +253,8 @@ _MAX_CELL_BYTES = 1 << 15
 def _has_formulas_without_values(source: Source) -> bool:
     """Whether any sheet has formulas without values.
 
-    Programs that don't compute formulas write such sheets.
-
-    For openpyxl, these cells are empty. Raises InvalidValueError for sheets that are out of order.
+    Programs that don't compute formulas write such sheets. openpyxl reads a cell with such a
+    formula as empty. Raises InvalidValueError if rows or cells of a sheet are out of order.
     """
     with zipfile.ZipFile(source.path) as archive:
         for name in archive.namelist():

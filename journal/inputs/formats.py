@@ -45,7 +45,7 @@ HEAD_BYTES = 512  # enough for each of the kinds below
 
 
 class Kind(NamedTuple):
-    """A kind of file. If no format can read it, ``format`` is None, and the kind has advice."""
+    """A kind of file. If no format can read it, ``format`` is None and ``advice`` is given."""
 
     words: str
     format: str | None
@@ -137,11 +137,11 @@ def _kind_of_zip(path: str) -> Kind:
 
 
 def choose(head: bytes, source: Source, compression: str | None) -> str:
-    """The format of an input that begins with ``head``, after decompression.
+    """The format of an input. ``head``: the first bytes of the input, after decompression.
 
     The format is the first of these that is known: the given format, the format for the file's
     extension, the format of the content. If none is known, the format is CSV. Raises
-    InvalidValueError if the content has another format.
+    InvalidValueError if the content shows a different format than the chosen one.
     """
     path = source.path if source.is_file and not compression else ""
     if compression and (inner := compression_of(head)):

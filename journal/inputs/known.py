@@ -1,17 +1,18 @@
-"""``input.mark``: the input of the last comparison, so that the next start needn't read it again.
+"""``input.mark`` describes the last compared input, so that it needn't be read again if unchanged.
 
 The file ``input.mark`` is the **mark**. It can be deleted, since it is derived from other data. The
-mark is used only if a comparison would have the same result. All of these conditions must be met:
+mark is used only if a new comparison would find what the mark states. All of these conditions must
+be met:
 
-- The file hasn't changed since it was read (see ``state.py``), and is read in the same way.
+- The input file hasn't changed since it was read (see ``state.py``), and is read in the same way.
 - The rules of the comparison are the same. If they contain functions or types, no mark is written,
   since a change of their code can't be noticed.
-- No row's data was added or changed in the journal since the comparison. This is so if the latest
-  commit with data of a row still has the same offset and the same seal (the checksum at the end of
-  a commit). Statuses don't matter.
+- No row's data was added or changed in the journal since the last comparison: the latest commit
+  with data of a row still has the same offset and the same seal (the checksum at the end of a
+  commit). Changes of statuses don't matter.
 
-A mark is written only if the comparison found no changed data, and if the file didn't change while
-it was read.
+A mark is written only if the comparison found no changed data, and if the input file didn't change
+while it was read.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ class Comparison:
         return text
 
     def _renew(self, mark: _Mark, rows: RowInput) -> None:
-        """Write ``input.mark`` without the file's checksum, if the file hasn't changed recently."""
+        """If the input file hasn't changed recently, remove its checksum from ``input.mark``."""
         now = read_state(rows.source.path)
         if now is not None and not now.sha256 and now.state == mark.read.state:
             _write(self._directory, msgspec.structs.replace(mark, read=now))
@@ -152,7 +153,8 @@ def _latest_data(journal: Journal) -> Position | None:
 def _position_of_own(journal: Journal, begin: int, added: int) -> Position | None:
     """The position after the latest commit with data of a row.
 
-    Returns None if another process may have written data of a row since ``begin``.
+    Returns None if there are fewer than ``MIN_ROWS`` rows, or if another process may have written
+    data of a row after the offset ``begin``.
     """
     offsets = journal.index.columns.row_offsets
     new = [offset for offset in offsets if offset >= begin]

@@ -34,7 +34,7 @@ def read_rows(
     sheet: str | None = None,
     recheck: bool = False,
 ) -> RowInput:
-    """The rows of a file: an iterable of dicts, for ``rows`` of :func:`journal.open_job`.
+    """The rows of a file: an iterable of dicts, to pass to :func:`journal.open_job` as ``rows``.
 
     - ``path``: a file, "-" for standard input, or "sqlite:FILE?QUERY" for the rows of a query.
       Files in gzip, xz, zstd or bzip2 are decompressed while they are read.
@@ -51,13 +51,15 @@ def read_rows(
 
     The values are JSON values: see `journal help inputs`. Numbers of JSON that aren't integers are
     ``decimal.Decimal`` with all their digits. The attribute ``columns`` has the names of the
-    columns in the order of the file. For JSON it is None, since each row may have other names.
+    columns in the order of the file. For JSON, ``columns`` is None, since each row may have its own
+    names.
 
     The header is read in this call. The rows are read while you iterate, in bounded memory. Each
     iteration reads the file from its beginning. Standard input can be iterated one time.
 
-    Raises InvalidValueError, in this call or while you iterate. The error names the file, the line,
-    row or cell, and the value. Raises MissingExtraError if a library for this format is missing.
+    Raises InvalidValueError if an argument is invalid or the input can't be read, in this call or
+    while you iterate. An error in the input names the file, the place (line, row or cell) and the
+    value. Raises MissingExtraError if a library for this format is missing.
     """
     if isinstance(path, bytes) or not isinstance(path, (str, os.PathLike)):
         raise InvalidValueError("path", path, "must be the path of a file, such as 'orders.csv'")
@@ -99,7 +101,7 @@ class RowInput:
     def _until_end(self, opened: _Opened) -> Rows:
         """Yield the rows.
 
-        This method keeps the object, and so the open file, alive until the end.
+        This generator refers to ``self``, so ``self`` and the open file stay alive until the end.
         """
         with opened.stack:
             try:
@@ -108,7 +110,7 @@ class RowInput:
                 raise _unreadable(self.source, error) from None
 
     def check_by(self, check: Check, purpose: str) -> None:
-        """Pass the rows through ``check``, which raises an exception for an invalid row.
+        """Make each iteration pass its rows through ``check``, which raises for an invalid row.
 
         The result of ``check`` must depend only on the rows and on the text ``purpose``.
         """

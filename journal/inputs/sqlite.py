@@ -20,7 +20,7 @@ Rows = Iterator[dict[str, Any]]
 
 
 def _connect(path: str) -> sqlite3.Connection:
-    """Open the database read-only, which never makes a file. Raises ``sqlite3.Error``."""
+    """Open the database read-only, so that no file is ever created. Raises ``sqlite3.Error``."""
     url = f"{Path(path).absolute().as_uri()}?mode=ro"
     # A generator may be closed in a different thread than the one that began it.
     connection = sqlite3.connect(url, uri=True, isolation_level=None, check_same_thread=False)
@@ -75,7 +75,7 @@ def read_query(source: Source, stack: ExitStack) -> tuple[list[str], Rows]:
 def _is_cut_short(connection: sqlite3.Connection, path: str) -> bool:
     """Whether the file ends within a page.
 
-    SQLite would read the missing bytes as zeros, which are nulls.
+    SQLite would read the missing bytes as zeros, and so the missing values as null.
 
     If SQLite's own journal is beside the file, the result is False, since SQLite restores the page.
     """

@@ -1,4 +1,4 @@
-"""Finds out whether a file has changed since it was read, by its state or a checksum.
+"""Compares a file's state or checksum to find out whether the file has changed since it was read.
 
 The time of a file's last change has at best the resolution of the system's clock. If a file changes
 just before it is read, it may change again within the same tick of that clock. Its size and times
@@ -46,9 +46,12 @@ class ReadState(msgspec.Struct, frozen=True):
 def read_state(path: str, *, before: ReadState | None = None) -> ReadState | None:
     """The state of the file now; None if it can't be read, or is no regular file.
 
-    The checksum of the whole file is computed if the last change of the file is too recent, or if
-    ``before`` has a checksum. Call this function before the file is read, and again afterwards with
-    the first result as ``before``. If both results are equal, the file has not changed in between.
+    Call this function before the file is read, and again afterwards with the first result as
+    ``before``. If both results are equal, the file has not changed in between.
+
+    A call without ``before`` computes the checksum of the whole file if the file's last change is
+    so recent that :class:`FileState` might not show the next change. A call with ``before``
+    computes the checksum if ``before`` has a checksum.
     """
     now_ns = system.now_ns()
     if not os.path.isfile(path):  # opening a pipe would wait for its writer

@@ -33,8 +33,8 @@ def read_table(lines: Iterator[str], source: Source, format: str) -> tuple[list[
 
 
 def _csv_cells(lines: Iterator[str], source: Source) -> Table:
-    # Python's default is 128 KiB. The limit applies to the whole process, so a higher limit isn't
-    # lowered.
+    # By default, Python limits a cell to 128 KiB. The limit applies to the whole process, so if
+    # other code has set a higher limit, it isn't lowered.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
     delimiter, before = _delimiter(source), 0
     first = next(lines, "")
@@ -75,8 +75,8 @@ def _tsv_cells(lines: Iterator[str], source: Source) -> Table:
     and Google Sheets follow this definition. A reader that interprets quotes could join lines up to
     the next quote.
 
-    Excel and LibreOffice put cells with a comma, a quote or a tab into quotes. Such a cell is
-    refused, since its quotes might also belong to the value.
+    Excel and LibreOffice put cells with a comma, a quote or a tab into quotes. Such a quoted cell
+    is refused, since the quotes might also belong to the value.
     """
     for number, line in enumerate(lines, 1):
         text = without_end(line)
@@ -119,7 +119,7 @@ def _header(table: Table, source: Source, format: str) -> list[str]:  # noqa: A0
 
 
 def _check_delimiter(header: str, source: Source, where: str) -> None:
-    """Refuse a header of one column that probably has another delimiter.
+    """Refuse a header that was read as one column, but probably has a different delimiter.
 
     With the wrong delimiter, each row would become a single cell.
     """

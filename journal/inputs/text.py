@@ -39,8 +39,8 @@ class _Text(NamedTuple):
 def _text(stream: io.BufferedReader, source: Source) -> _Text:
     """Choose the decoding.
 
-    Raises InvalidValueError for an unknown encoding, and for a byte order mark of another
-    encoding.
+    Raises InvalidValueError if the given encoding is unknown, or if the byte order mark shows a
+    different encoding.
     """
     encoding = source.encoding or "utf-8"
     try:

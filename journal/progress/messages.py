@@ -21,7 +21,10 @@ _LOGGER.addHandler(logging.NullHandler())  # otherwise logging prints records th
 
 
 def say(text: str, level: int, job_id: str, tell: Tell | None) -> None:
-    """Log the message. Then pass it to ``tell``, or print it. Exceptions of ``tell`` are raised."""
+    """Log the message. Then pass it to ``tell``. Exceptions of ``tell`` are raised.
+
+    If ``tell`` is None, print the message, unless a handler of the logger shows it to a person.
+    """
     with Bar.out_of_the_way():
         is_printed = tell is None and _is_shown(level)
         if _LOGGER.isEnabledFor(level):
@@ -35,8 +38,8 @@ def say(text: str, level: int, job_id: str, tell: Tell | None) -> None:
 def _is_shown(level: int) -> bool:
     """Whether a handler of the logger shows records of this level to a person.
 
-    Handlers that write to a file or store records don't show them. Handlers of unknown classes
-    count as handlers that show records.
+    Handlers that store records, or write them to a file, don't show them. Handlers of unknown
+    classes count as handlers that show records.
     """
     if not _LOGGER.isEnabledFor(level):
         return False

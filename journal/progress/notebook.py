@@ -46,6 +46,6 @@ class Cell:
             self._handle.update(shown)
 
     def close(self, *, withdraw: bool = False) -> None:
-        """End the output. ``withdraw``: remove it from the cell."""
+        """End the output. ``withdraw``: remove the output from the cell."""
         if withdraw and self._handle is not None:
             self._handle.update({"text/plain": ""}, raw=True)

@@ -13,7 +13,8 @@ def redirect_handlers(streams: Mapping[Any, Any]) -> None:
 
     The caller must not hold the lock of the bar, since this function waits for the locks of
     handlers. A handler that is writing holds its own lock, and waits for the lock of the bar. If
-    the caller held that lock, both would wait forever.
+    the caller held the lock of the bar, this function and the handler would wait for each other
+    forever.
     """
     logging = sys.modules.get("logging")  # if nobody has imported it, there are no handlers
     if logging is None:

@@ -42,8 +42,8 @@ class Progress:
           lines elsewhere.
         - ``pace``: returns what a run waits for, or its number of workers; "" if there is nothing
           to show.
-        - ``in_shell``: True if a command prints the outcome. Progress that is shown as lines then
-          has no last line.
+        - ``in_shell``: True if a command prints the outcome. In this case, if progress is shown as
+          lines, no line is printed at the end.
         """
         self._job = job
         self._progress = progress

@@ -53,7 +53,7 @@ class Bar:
 
     @classmethod
     def begin(cls) -> Bar | None:
-        """A new bar; None if another run of this process shows its own."""
+        """A new bar, or None if another run of this process already shows a bar."""
         with cls._lock:
             if cls._shown is not None:
                 return None
@@ -80,8 +80,8 @@ class Bar:
     def forget(cls) -> None:
         """Remove the bar in a forked process.
 
-        A forked process doesn't have the threads of the bar, and the lock of the bar may be held
-        forever.
+        A forked process has only the thread that forked. If another thread of the parent held the
+        lock of the bar, nobody releases the lock in the forked process.
         """
         cls._lock, cls._shown = threading.RLock(), None
 
@@ -143,7 +143,7 @@ class Bar:
     def close(self, *, withdraw: bool = False) -> None:
         """End the bar. With ``withdraw``, erase it.
 
-        Otherwise it stays on the terminal, and the cursor goes to the next line.
+        Without ``withdraw``, the bar stays on the terminal, and the cursor goes to the next line.
         """
         with self._lock:
             Bar._shown = None
@@ -168,7 +168,7 @@ system.call_after_fork(Bar.forget)
 
 
 def unwrapped(stream: Any) -> Any:
-    """The original of a stream that writes above the bar. Any other stream is unchanged."""
+    """The original of a stream that writes above the bar. Any other stream is returned as it is."""
     return stream.stream if isinstance(stream, _AboveBar) else stream
 
 
@@ -194,7 +194,7 @@ class _AboveBar:
 
 
 def above_bar(tell: Callable[[Message], object]) -> Callable[[Message], None]:
-    """Return a function like ``tell`` that removes the bar while ``tell`` writes a message."""
+    """Wrap ``tell``: the new function removes the bar, calls ``tell``, and draws the bar again."""
 
     def tell_above(message: Message) -> None:
         with Bar.out_of_the_way():

@@ -186,7 +186,7 @@ def _was_edited(file: JournalFile, region: Region) -> bool:
 
     No valid line contains a CR, since JSON escapes CRs in strings. So a CR shows an edit. A seal
     without its LF counts as an edit, too, since an editor may have removed the LF. If no editor
-    did, the commit is damaged anyway.
+    removed the LF, the commit is damaged anyway.
     """
     if region.kind == "good":
         return False
@@ -201,7 +201,7 @@ def _was_edited(file: JournalFile, region: Region) -> bool:
 def _to_unix(file: Readable, size: int) -> Iterator[bytes]:
     """Yield the content of the file without a byte order mark and without CRs before LFs.
 
-    If the last LF is missing, it is added.
+    If the last line has a seal, but no LF, the LF is added.
     """
     offset, held, end = 0, 0, b""
     while offset < size and (chunk := file.read_at(offset, min(1 << 20, size - offset))):

@@ -59,12 +59,13 @@ class Action(msgspec.Struct, frozen=True):
 
     - "lost": the lines could not be kept.
     - "bit_flip": the lines had one flipped bit, which was restored.
-    - "removed": somebody had inserted the lines between two successive commits. The lines were
-      copies of commits, or weren't records.
+    - "removed": the lines were removed, since somebody had inserted them between two successive
+      commits. The lines were copies of commits, or weren't records.
     - "torn": the lines were a torn tail (an interrupted write).
     - "unended": the last commit lacked its LF.
     - "unsealed": the lines are kept, although they match no seal.
-    - "converted": the whole file was converted back from text mode.
+    - "converted": changes by an editor or by a copy in text mode, such as CRs before LFs, were
+      undone in the whole file.
 
     ``line`` is the number of the first line (1-based). ``lines`` is how many lines there are.
     ``rows`` are the numbers of the rows that the lines are about, as far as the lines are readable.
@@ -90,8 +91,8 @@ class Salvage:
     These lines are not kept:
 
     - A commit with the same seal as a kept commit. Such a commit is a copy of the kept commit.
-    - A commit that continues a kept commit other than the last kept commit. Such a commit belongs
-      to a different history of the job, and is lost.
+    - A commit that continues an earlier kept commit instead of the last kept commit. Such a commit
+      belongs to a different history of the job, and counts as lost.
 
     If only the number, the outcome or a step of a row is left, the row gets a **placeholder**. This
     is a row without data, with the checksum ``LOST_CHECKSUM``. The placeholder has the row's
@@ -99,8 +100,8 @@ class Salvage:
     finished work isn't repeated. If a later record gave the row new data, this record is kept, and
     the row has this data.
 
-    Only a redo can change the status of a completed row. If another record about the status of a
-    completed row follows, a redo is missing before this record. There are two cases. If outcomes
+    Only a redo can change the status of a completed row. If a completed row has a later status
+    record that isn't a redo, a redo is missing before this record. There are two cases. If outcomes
     may have been lost before the record, the redo must be among the lost records, and is written
     again. If no outcomes can have been lost, the record isn't kept.
     """
@@ -145,9 +146,9 @@ class Salvage:
         """Put rows in review if their outcome or steps may be lost. Return the number of these
         rows.
 
-        According to the kept records, these rows are pending, processing or failed. If no outcomes
-        were lost, or if ``open_rows`` is "keep", only placeholders (rows whose data is lost) are
-        put in review.
+        A row is put in review only if it is pending, processing or failed according to the kept
+        records. If no outcomes were lost, or if ``open_rows`` is "keep", the row must also be a
+        placeholder (a row whose data is lost).
         """
         for action in self.actions:
             action.rows[:] = sorted(set(action.rows))
@@ -187,7 +188,11 @@ class Salvage:
             self._note_loss(forked, "commits of another history of this job")
 
     def _is_fork(self, start: int, first: Line) -> bool:
-        """Return whether a commit that continues ``start`` belongs to a different history."""
+        """Return whether a commit belongs to a different history.
+
+        ``start``: the crc in the seal of the commit that this commit continues. ``first``: the
+        first line of this commit.
+        """
         if start == self._last_crc:
             self._forked = False
             return False
@@ -329,7 +334,7 @@ class Salvage:
             if index.state is None:
                 self._put_job_placeholder(record.at)
             # The checksum doesn't cover the time, so the record gets the time of the last record.
-            # Later records would repeat a wrong time.
+            # If a wrong time were kept, later records would repeat it.
             self._write(_at(line.text, index.last_at), index.last_at)
             return True
         if isinstance(record, JobRecord) and index.state is None:
@@ -382,8 +387,9 @@ class Salvage:
         self.placeholders.add(row)
 
     def _put_lost_redo(self, following: RowStatusRecord) -> None:
-        """Write the redo that was lost before ``following``, which changes the status of a
-        completed row.
+        """Write the lost redo of a completed row.
+
+        ``following``: the row's next status record, which is written after the redo.
         """
         record = RowStatusRecord(
             row=following.row,

@@ -97,7 +97,10 @@ def _svg(chart: Any, title: str, times: Sequence[datetime], series: dict[str, An
 
 
 def _make_plain(root: Any, title: str, names: list[str]) -> None:
-    """Remove scripts, links and comments. Values are shown by SVG titles, not by pygal's script."""
+    """Remove scripts, comments and descriptions.
+
+    Values are shown by SVG titles, not by pygal's script.
+    """
     for parent in list(root.iter()):
         facts = {child.get("class"): child for child in parent if _kind(child) == "desc"}
         for child in list(parent):

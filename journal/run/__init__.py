@@ -10,7 +10,7 @@
 - ``outcome``: turns the return value or exception of a handler into an outcome, with a traceback.
   ``evidence``: stores the messages that a handler logs about its row. ``retries``: decides which
   attempts are retried, and when. ``pacing``: limits rate and cost, and ends a run early.
-  ``signals``: counts each Ctrl-C, and decides what it does.
+  ``signals``: counts each Ctrl-C. The effect depends on the count.
 - ``in_loop``: runs a job from a coroutine, with the driver in a thread.
 - ``workers``: call handlers in threads, in coroutines or in processes.
 

@@ -98,10 +98,10 @@ class Attempt:
         return error is None or isinstance(error, Exception)
 
     def settle(self, outcome: Outcome) -> None:
-        """Record the outcome. Waits for the lock without a time limit.
+        """Record the outcome. Waits for the commit lock without a time limit.
 
-        If another run holds the job meanwhile, the outcome isn't recorded. Instead, a message
-        reports the outcome.
+        If another run holds the job by now, the outcome isn't recorded. Instead, a message reports
+        the outcome.
         """
         self.settled = True
         row = self.row.row
@@ -162,8 +162,8 @@ def _next_row(held: HeldJob, queue: RowQueue, holds: Holds, passed: int) -> JobR
 
     Waits while the job is paused, during a hold (see :class:`Hold`), and while no row is due.
 
-    ``passed``: the number of attempts that were not entered. Their rows are pending, and are not
-    taken again.
+    ``passed``: the number of earlier attempts that the caller's loop has not entered. Their rows
+    are pending again, but this loop doesn't start them again.
     """
     while True:
         if not held.is_held():

@@ -4,7 +4,7 @@ Of the run's threads, only one, the driver, writes the journal. There is one exc
 record steps. Each turn of the driver's loop makes one commit with the outcomes that workers have
 returned and the starts of the next rows. The next rows are dispatched after the commit is on the
 disk. So if an attempt may have begun, the status of its row is processing. If the driver dies, the
-next run settles these rows as its argument ``on_interrupted`` says.
+argument ``on_interrupted`` of the next run decides what becomes of the rows that are processing.
 """
 
 from __future__ import annotations
@@ -398,8 +398,8 @@ class Run:
             self._to_dispatch = self._queue.start(
                 self._free_slots(job, results),
                 job,
-                # After each hold, try a different row. A row that always raises Hold must not stop
-                # the others.
+                # After each hold, try a row other than the one that raised Hold. A row that always
+                # raises Hold must not stop the others.
                 fresh_first=self._brake.is_undecided or self._holds.count > 0,
             )
         self._commit_s += (monotonic() - begin_s - self._commit_s) * 0.2
@@ -422,7 +422,7 @@ class Run:
         self._in_flight.flush()
 
     def _free_slots(self, job: Job, results: Sequence[Result] = ()) -> int:
-        """How many rows may start now, once ``results`` are recorded."""
+        """How many rows may start now. The calls of ``results`` count as ended."""
         room = self._room(job, results)
         if not room or self._rate is None:
             return room
@@ -445,7 +445,7 @@ class Run:
         return max(0, self._holds.allowed(count, monotonic()))
 
     def _complete(self, results: Sequence[Result]) -> Sequence[Result]:
-        """Record those results that are plain completions. Returns the other results."""
+        """Record completed attempts at once, if possible. Returns the results that are left."""
         # A late result must be recorded before the result of a later attempt at the same row.
         if self._is_lost or len(results) < 2 or any(result.is_late for result in results):
             return results
@@ -478,7 +478,10 @@ class Run:
             self._counts["started"] -= 1  # the attempt is given back
 
     def _settle_late(self, result: Result, problems: list[str]) -> None:
-        """Record the outcome of an attempt that was given up earlier. A success settles the row."""
+        """Record the outcome of an attempt that was given up earlier.
+
+        Only a success settles the row. For any other outcome, only the cost is recorded.
+        """
         try:
             row = self._service.get_row(result.row.id)
             if not self._queue.settle_late(result.row, result.outcome):

@@ -21,10 +21,10 @@ _MAX_DETAILS_BYTES = 16 << 10  # of one entry
 
 
 class RowLog:
-    """The log of one attempt, until it is recorded. Any thread may add to it.
+    """Keeps the log entries of one attempt until they are recorded. Any thread may add entries.
 
-    Keeps at most MAX_LOG_ENTRIES entries, and at most MAX_LOG_BYTES in all. If entries were
-    dropped, one more entry says how many.
+    An attempt may have at most MAX_LOG_ENTRIES entries, and at most MAX_LOG_BYTES in all. If
+    entries were dropped, one more entry says how many.
     """
 
     def __init__(self, row_number: int, attempt: int) -> None:
@@ -87,7 +87,7 @@ class RowLog:
 
 
 def _level(given: object) -> str:
-    """The level of LOG_LEVELS for a name or for a number of ``logging``.
+    """The level in LOG_LEVELS for a level's name, or for a numeric level of ``logging``.
 
     Any other value gives "INFO".
     """
@@ -142,10 +142,10 @@ class RowLogHandler(logging.Handler):
     RowLogHandler.
 
     To store messages below WARNING, lower the level of the root logger:
-    ``logging.getLogger().setLevel("INFO")``. ``logging`` prints warnings to standard error by
-    itself, but only as long as it has no handler. To print them nevertheless, call
-    ``logging.basicConfig()`` before you add a RowLogHandler. After you have added a
-    RowLogHandler, ``basicConfig()`` does nothing.
+    ``logging.getLogger().setLevel("INFO")``. As long as ``logging`` has no handler, it prints
+    warnings to standard error. A RowLogHandler ends this printing. If you still want to see
+    warnings there, call ``logging.basicConfig()`` before you add a RowLogHandler. After you have
+    added a RowLogHandler, ``basicConfig()`` does nothing.
     """
 
     of_rows = True  # shows nothing to a person

@@ -1,4 +1,4 @@
-"""Handlers: the row that they get, with its steps, and the call of a handler in a worker.
+"""Defines the row that a handler gets, with its steps, and calls the handler in a worker.
 
 A worker may be a thread, an event loop, another process or another machine.
 """
@@ -84,7 +84,11 @@ class StepStore:
         self._service = None
 
     def service(self) -> JobService:
-        """The service for this process. Raises StorageError on another machine."""
+        """The service for this process.
+
+        Raises StorageError if this process runs on a different machine than the run, or if the
+        directory with the jobs is missing here.
+        """
         if self._service is None:
             self._check_machine()
             key = (os.getpid(), self._root, *self._options.values())
@@ -111,8 +115,8 @@ class StepStore:
 _opened: dict[tuple[Any, ...], JobService] = {}
 
 
-# Two threads of one handler may both log the attempt's first message. RowLog explains the kind of
-# lock.
+# Two threads of one handler may log at the same time, before the attempt has a RowLog. Only one of
+# them may make the RowLog. The class RowLog explains why the lock is an RLock.
 _new_log = threading.RLock()
 
 
@@ -246,14 +250,14 @@ class AttemptedRow:
           this step raises :class:`NeedsReview`. `journal resolve --step` records what happened to
           the step.
         - ``idempotent=True``: the function may be called again when nobody knows whether it took
-          effect. The start of the step isn't recorded, which saves half the time.
-        - If ``function`` is a coroutine function, the call returns an awaitable:
+          effect. The start of the step isn't recorded, which saves one of the step's two commits.
+        - If ``function`` is a coroutine function, ``step`` returns an awaitable:
           ``await row.step("mail", send, order)``.
 
         Raises AttemptEndedError if the attempt has ended, and StorageError in a worker on a machine
-        that doesn't have the job's directory. If this attempt has already used the name,
-        InvalidValueError is raised, and the row needs a review. Only the name of a failed step may
-        be used again.
+        that doesn't have the job's directory. Within an attempt, only the name of a failed step may
+        be used again. If the attempt uses any other name again, InvalidValueError is raised, and
+        the row needs a review.
         """
         if is_coroutine_function(function):
             return self._step_async(name, function, arguments, keywords, idempotent=idempotent)
@@ -323,7 +327,7 @@ class AttemptedRow:
         return (False, None) if done is None else (True, done.result)
 
     def _never_called(self, service: JobService, name: str, begun: tuple[bool, Any]) -> None:
-        """Record that a step has failed, because its attempt was cancelled before the call."""
+        """Record a step as failed: the attempt was cancelled before the function was called."""
         self._begun.discard(name)
         if not begun[0]:
             error = ("Cancelled", "the attempt was cancelled before the call")
@@ -404,14 +408,17 @@ class AttemptedRow:
             self._log.put_back(logs)
 
     def take_logs(self) -> tuple[LogEntry, ...]:
-        """The messages that are not recorded yet, for the outcome. Called when the attempt ends."""
+        """The messages that must be recorded with the outcome: those not recorded yet.
+
+        Called when the attempt ends.
+        """
         return () if self._log is None else self._log.take()
 
     # --- outcomes
 
     @property
     def outcome(self) -> Outcome | None:
-        """The outcome that the handler has set by one of the methods below."""
+        """The outcome that the handler has set by a method such as :meth:`complete`."""
         if self._unrecorded is not None:  # even if the handler has caught the exception
             return outcome_of_error(self._unrecorded, ())
         return self._outcome
@@ -462,7 +469,10 @@ class AttemptedRow:
         cost_cents: Cost | None = None,
         usage: Usage | None = None,
     ) -> None:
-        """Attempt the row again, because nothing has happened yet: see :class:`Retry`."""
+        """Ask for another attempt at the row: see :class:`Retry`.
+
+        Use this only if the attempt had no effect.
+        """
         again = Retry(code, message, after_s=after_s, cost_cents=cost_cents, usage=usage)
         self._end_with(again)
 

@@ -1,4 +1,4 @@
-"""The job of a run. The run holds the job's run lock from its start to its report."""
+"""The job of a run. The run holds the job's run lock from the run's start to the run's report."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ class HeldJob:
         )
 
     def is_paused(self, job: Job, in_flight: int) -> bool:
-        """Whether another process has paused the job. Reports when this changes."""
+        """Whether another process has paused the job. Reports a message if this has changed."""
         was_paused, self._was_paused = self._was_paused, job.status is JobStatus.PAUSED
         if self._was_paused and not was_paused:
             rows = counted(in_flight, "row|rows is|are in flight")

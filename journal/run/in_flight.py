@@ -48,7 +48,7 @@ class Result(msgspec.Struct, frozen=True, gc=False):
       itself. The attempt may still be running.
     - ``is_late``: True if the attempt returned after it was given up. Its row already has an
       outcome then.
-    - ``call``: the same object for all rows of one call of the handler.
+    - ``call``: identifies the call of the handler. All rows of one call have the same object.
     """
 
     ticket: int
@@ -60,7 +60,9 @@ class Result(msgspec.Struct, frozen=True, gc=False):
 
 
 class InFlight:
-    """The attempts in flight. Only one thread may use it. A **ticket** is the number of an attempt.
+    """The attempts in flight. A **ticket** is the number of an attempt.
+
+    Only one thread may use an InFlight.
 
     An interrupt may come between any two statements, so:
 
@@ -96,9 +98,9 @@ class InFlight:
         return len(self._attempts)
 
     def holds(self, row: JobRow) -> bool:
-        """Return whether the attempt that ``row`` shows is in flight.
+        """Return whether the attempt that was dispatched with this ``row`` object is in flight.
 
-        A later attempt at the row doesn't count.
+        A later attempt at the same row has a different object, and doesn't count.
         """
         return any(attempt.row is row for attempt in self._attempts.values())
 
@@ -130,7 +132,7 @@ class InFlight:
         self._workers.dispatch(self._ticket, attempted, claim)
 
     def flush(self) -> None:
-        """Start the last call for the dispatched rows, even if it isn't full."""
+        """Submit the dispatched rows that wait, even if they are fewer than one call can take."""
         self._workers.flush()
 
     def take_back(self) -> None:
@@ -234,8 +236,8 @@ class InFlight:
         return False
 
     def _give_up(self, ticket: int, attempt: Dispatched) -> None:
-        # The deadline is removed last, so that after an interrupt the next call of end_due repeats
-        # this.
+        # The deadline is removed last, so that after an interrupt the next call of end_due calls
+        # this method again.
         attempt.slot_lost = not self._workers.abandon(ticket)
         self._given_up[ticket] = attempt
         self._verdicts[ticket] = Outcome(

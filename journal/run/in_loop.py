@@ -58,7 +58,9 @@ async def run_in_callers_loop(
     *,
     handle_signals: bool | None,
 ) -> RunReport:
-    """Call ``run(**options)`` in a thread, and wait for its end. Then call ``on_end`` here.
+    """Call ``run(**options)`` in a thread, and wait for its end.
+
+    Then call ``on_end`` in the caller's loop.
 
     - ``handle_signals``: None means True if the caller is a cell of IPython, and False otherwise.
     - ``held``: reports exceptions of ``on_end``.
@@ -86,7 +88,7 @@ async def run_in_callers_loop(
             caller.loop.call_soon_threadsafe(ended.set_result, None)
 
     # Functions that the driver calls in the loop get the context of this task. The thread is a
-    # daemon. Otherwise the program couldn't end after the death of its loop.
+    # daemon: if the loop dies before the run ends, the thread must not keep the program alive.
     context = contextvars.copy_context()
     threading.Thread(target=context.run, args=(drive,), name="journal-driver", daemon=True).start()
     with stopping_signals(stops.add) if handle_signals else nullcontext():

@@ -37,7 +37,7 @@ EACH_ITS_OWN = ""
 
 
 class Matched(msgspec.Struct):
-    """The result of comparing an input with a job. All fields except ``done`` are numbers of rows.
+    """The result of comparing an input with a job. All fields except ``done`` are counts of rows.
 
     - ``added``: rows that are new in the input.
     - ``changed``: rows whose data has changed.
@@ -57,9 +57,9 @@ class Matched(msgspec.Struct):
 
 
 class Unwritten(msgspec.Struct):
-    """The changes that a start would write.
+    """The changes that starting the job would write.
 
-    These are the data of new rows, and the new data of changed rows by row number.
+    ``new``: the data of new rows. ``changed``: a dict from row number to a changed row's new data.
     """
 
     new: list[Data] = []
@@ -160,9 +160,9 @@ def match_rows(
     All changes are one commit, which reopens a job that has ended. If ``unwritten`` is given, the
     changes are put into ``unwritten``, and nothing is written. The caller holds the run lock.
 
-    The input is compared with the last *input* of each row. Changes that a person has made to the
-    data don't matter. If damage has lost the record or the data of a row, the row may be done, so
-    it isn't changed.
+    The input is compared with the data that each row last got from an input. Changes that a person
+    has made to the data don't matter. If damage has lost the record or the data of a row, the row
+    may be done, so it isn't changed.
 
     ``rules.on_changed`` says what happens if data has changed:
 
@@ -277,9 +277,9 @@ class _Match:
                 else:
                     self._compare(*known, one)
 
-        # For a changed row, an older version of this package kept the old row in the job, and added
-        # a new row at the end. If the input has the old data again, the old row is part of the
-        # common beginning, and the new row is left over in ``rest``.
+        # If a row of the input had changed, an older version of this package kept the old row in
+        # the job, and added a new row at the end. If the input has the old data again, the old row
+        # is one of the first ``count`` rows, and the new row is left over in ``rest``.
         if any(keys.has(text) for text in rest):
             for place, row in enumerate(itertools.islice(job_rows, count), 1):
                 known = rest.pop(key_of(key, row.data, f"row {row.id}"), None)
@@ -333,7 +333,7 @@ class _Match:
     ) -> Iterator[dict[str, Any]]:
         """Yield the new rows.
 
-        Raises InvalidValueError if the job already has an idempotency key of a new row.
+        Raises InvalidValueError if a new row has an idempotency key that the job already has.
         """
         taken: set[int] = set()
         for there in self._service.get_rows(self._job.id):

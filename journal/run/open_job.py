@@ -120,7 +120,7 @@ def open_job(
     object) are recorded when the job is created. ``idempotency_key`` is a column with the complete
     idempotency keys of the rows, or a function that returns the idempotency key for the data of a
     row. Without ``idempotency_key``, the idempotency keys are made from ``key``, if ``key`` is a
-    column. This choice is recorded in the job and never changes.
+    column. How the idempotency keys are made is recorded in the job and never changes.
 
     **Runs.**
 
@@ -131,14 +131,14 @@ def open_job(
       it becomes failed. With "resume", the row is attempted again, unless one of its steps is in
       doubt (`journal help steps`).
     - ``resume_command``: the command that continues the job. It is printed when a run ends early.
-      ``resume_command`` and ``original_command`` have the command line of this program as their
-      default. Both are written into the journal, and so into every copy and pack. If the command
-      line contains a secret, pass another text, or "".
+      Its default is the command line of this program. ``original_command`` has ``resume_command``
+      as its default. Both are written into the journal, and so into every copy and pack. If the
+      command line contains a secret, pass another text, or "".
     - ``row_type``: the type of ``row.value`` in handlers: a dataclass, msgspec Struct, attrs class,
       TypedDict or a model of pydantic. If data of the input doesn't match the type,
       InvalidValueError is raised before anything is written. Workers of executors must be able to
       import the type.
-    - ``numbers``: how ``row.data`` and results show a number that isn't an integer: "float", or
+    - ``numbers``: the Python type of non-integer numbers in ``row.data`` and results: "float", or
       "decimal" with all digits (see :class:`JobService`).
     - ``how_to``: the wording of advice in messages. Only the command line of this package sets it.
 
@@ -147,11 +147,11 @@ def open_job(
     On return the job and its rows are on the disk. If this call raises an exception, nothing has
     changed. Raises:
 
-    - JobNotFoundError if there is no such job and no ``rows``;
+    - JobNotFoundError if there is no such job and ``rows`` is None;
     - JobBusyError while another run holds the job;
     - RowChangedError if ``on_changed`` is "error" and any row has changed, or if ``on_changed`` is
       "retry" and a changed row may have taken effect;
-    - InvalidStateTransition for new rows of a cancelled job;
+    - InvalidStateTransition if the job is cancelled, and rows would be added or get new data;
     - InvalidValueError, and every exception of the iterable.
     """
     directory = _job_directory(path)
@@ -231,7 +231,7 @@ def _take_input(
 
 
 def program() -> str:
-    """The command line of this program, quoted for a shell; "" at a prompt or in a notebook."""
+    """This program's command line, quoted for a shell; "" at a Python prompt or in a notebook."""
     if is_prompt():
         return ""
     arguments = getattr(sys, "orig_argv", sys.argv)
@@ -239,12 +239,14 @@ def program() -> str:
 
 
 class JobRun:
-    """An open job, as :func:`open_job` returns it. As a context manager, it closes itself.
+    """An open job, as :func:`open_job` returns it. A ``with`` block closes the job at its end.
 
     - ``service``: the :class:`JobService`, for explicit calls.
     - ``id``: the job's id.
     - ``matched``: how many rows are new, changed or gone in the input: see :class:`Matched`.
-    - ``advice``: text that says how to continue after the last run. A command prints it at its end.
+    - ``advice``: in `journal run`, messages that say how to continue after the last run. The
+      command prints them when it ends. In Python, such messages are reported instead, and
+      ``advice`` stays empty.
     """
 
     def __init__(
@@ -300,7 +302,7 @@ class JobRun:
         return self._pace()
 
     def summary(self) -> JobSummary:
-        """The job's status, cost and times, and its numbers of rows by status.
+        """The job's status, its times, its cost, and how many rows have each status.
 
         See :meth:`JobService.get_job_summary`.
         """
@@ -364,7 +366,7 @@ class JobRun:
           the error code, and its text is the message.
         - :class:`Fail`, :class:`Retry`, :class:`Skip` and :class:`NeedsReview`, raised or returned,
           set other outcomes. If a handler raises or returns :class:`Hold`, the whole run waits.
-        - ``row.idempotency_key`` is the idempotency key, for the service that you call.
+        - ``row.idempotency_key`` is the idempotency key to pass to the service that you call.
 
         **Workers.** Plain functions run in threads, and coroutine functions run in an event loop.
 
@@ -380,11 +382,12 @@ class JobRun:
         **Setup.** ``setup`` is a function that returns a context manager, for example the class of
         a client. The context manager is entered once, before any row starts, and exited after the
         last row, even after a stop. Its value is the second argument of each handler:
-        ``handler(row, client)``. For coroutine functions, the context manager may be async, and is
-        entered and exited in their event loop. For plain functions, it can't be async, and is
-        entered and exited in the thread that calls this method. If entering or exiting raises an
-        exception, this method raises the same exception. If entering fails, no row has started, and
-        the job is unchanged. ``setup`` can't be used with an executor.
+        ``handler(row, client)``. If the handler is a coroutine function, the context manager may be
+        async, and is entered and exited in the handler's event loop. If the handler is a plain
+        function, the context manager can't be async, and is entered and exited in the thread that
+        calls this method. If entering or exiting raises an exception, this method raises the same
+        exception. If entering fails, no row has started, and the job is unchanged. ``setup`` can't
+        be used with an executor.
 
         **Limits.**
 
@@ -400,10 +403,10 @@ class JobRun:
           attempt, up to ``max_backoff_s``, with jitter.
         - ``timeout_s``: seconds after which an attempt is ended, with the error code TimeoutError.
           A coroutine is cancelled. If a handler has a method ``cancel(row_id, *, force) -> bool``,
-          this method is called. The attempt may have taken effect, so ``on_interrupted`` decides
-          what becomes of its row. Other handlers can't be cancelled, so their rows need a review.
-          But if ``retry_on`` has TimeoutError, the attempt counts as failed, whether or not its
-          handler can be cancelled.
+          ``cancel`` is called. In both cases, the attempt may have taken effect, so
+          ``on_interrupted`` decides what becomes of its row. All other handlers can't be cancelled,
+          so their rows need a review. But if ``retry_on`` has TimeoutError, the attempt counts as
+          failed, whether or not its handler can be cancelled.
         - ``rate``: the maximum number of starts per second, minute or hour: ``"50/s"``,
           ``"100/m"``, ``"9/h"``.
         - ``halt``: when to stop early.
@@ -414,7 +417,8 @@ class JobRun:
           - ``"soon,fail=20%,min=50"``: also pause when at least 50 rows of this run have ended and
             20% of them have failed. ``"soon,fail=10 in a row"``: pause after 10 failures without a
             success in between. ``"soon,fail=20% of 100"``: pause when 20% of the last 100 rows have
-            failed. With ``soon`` the run waits for the rows in flight. With ``now`` it ends them.
+            failed. With ``soon``, the run waits for the rows in flight. If the text begins with
+            ``now`` instead, the run ends these rows.
           - "never": run all rows.
         - ``max_cost_cents``: pause when all runs of the job together have cost this much.
           ``max_run_cost_cents``: pause when this run has cost this much. Failed and repeated
@@ -435,23 +439,24 @@ class JobRun:
         **Stopping.** With ``handle_signals``, a run in the main thread handles signals. After the
         first SIGINT, SIGTERM or SIGHUP, the run starts no more rows, waits for the rows in flight
         and pauses the job. The second signal ends the rows in flight. Without ``handle_signals``,
-        an exception that a signal handler raises, such as KeyboardInterrupt, stops the run in the
-        same way, and is re-raised at the end. :meth:`stop` stops the run from any thread. Other
-        processes control a run by `journal pause`, `resume`, `cancel`, `retry` and `skip`.
+        an exception that a signal handler raises, such as KeyboardInterrupt, stops the run as a
+        first signal does, and is re-raised at the end. :meth:`stop` stops the run from any thread.
+        Other processes control a run by `journal pause`, `resume`, `cancel`, `retry` and `skip`.
 
         **Reports.**
 
         - ``progress``: True shows a bar on a terminal, HTML in a notebook, and lines elsewhere.
-          None shows no lines, and False shows nothing.
+          None shows the bar or the HTML, but no lines. False shows nothing.
         - ``tell``: called with each message for people. Its default prints to standard error. The
           logger "journal" gets each message, too (`journal help notebooks`).
         - ``on_progress``: called with the job about five times a second.
         - ``on_end``: called with the report when the run has ended. All outcomes are on the disk
           then, and the run lock is free. The function has no time limit. If a commit has failed,
-          the report's ``reason`` is the error, which is raised afterwards. If ``on_end`` raises an
-          exception, only a message is reported. ``on_end`` isn't called if there was nothing to do.
-          It isn't called either if the run ends with an exception of ``where``, or with an
-          exception such as KeyboardInterrupt.
+          the report's ``reason`` is the error, and this method raises the error after ``on_end``.
+          If ``on_end`` raises an exception, the exception is only reported as a message.
+
+          ``on_end`` isn't called if there was nothing to do, if the run ends with an exception of
+          ``where``, or if the run ends with an exception such as KeyboardInterrupt.
 
         If the job has ended but has pending rows, it is reopened. If there is nothing to do, or the
         job was cancelled, a message is reported, and the returned report has the unchanged job.
@@ -549,8 +554,9 @@ class JobRun:
         row alone had raised it. ``handle`` may also set the outcome of a row by a method of the
         row, such as ``row.complete()``.
 
-        - A row without an outcome needs a review, since its work may be done. Entries of the return
-          value that belong to no row are stored as the result of the first such row.
+        - A row without an outcome needs a review, since its work may already be done. If the return
+          value has entries that belong to no row, they are stored as the result of the first row
+          without an outcome.
         - If ``handle`` raises an exception, the exception applies to each row without an outcome.
         """
         check_int(size, "size")
@@ -583,11 +589,11 @@ class JobRun:
           in a thread, too.
         - ``tell``, ``on_progress`` and ``on_end`` are called in the caller's event loop. ``on_end``
           may be a coroutine function.
-        - All these functions have the context variables of the caller.
-        - If the task is cancelled, the run starts no more rows, waits for the rows in flight,
-          pauses the job, and raises CancelledError. A second cancellation cancels the rows in
-          flight, and ``on_interrupted`` decides what becomes of them. A third one gives up rows
-          that don't end.
+        - Functions that are called in the caller's event loop have the caller's context variables.
+        - If the task that awaits this call is cancelled, the run starts no more rows, waits for the
+          rows in flight, pauses the job, and raises CancelledError. A second cancellation cancels
+          the rows in flight, and ``on_interrupted`` decides what becomes of them. A third
+          cancellation gives up rows that don't end.
         - If ``handle_signals`` is false, the owner of the loop handles signals. With
           ``asyncio.run``, the first Ctrl-C cancels the main task. The default is None: signals are
           handled here only if a cell of IPython or Jupyter awaits this call.
@@ -661,7 +667,7 @@ class JobRun:
     def _advise(self, held: HeldJob, text: str) -> None:
         """Report advice.
 
-        For a command, store the advice instead, so that the command prints it at its end.
+        In `journal run`, store the advice instead, so that the command prints it when it ends.
         """
         if self._settings.how_to.command:
             self.advice.append(text)

@@ -35,7 +35,7 @@ WRONG_ANSWERS = frozenset((INVALID_RESULT, TWO_OUTCOMES, NO_OUTCOME))
 
 
 class RowResult(msgspec.Struct, frozen=True, kw_only=True):
-    """A return value of a handler that sets fields of its row.
+    """A value that a handler returns to set fields of its row.
 
     Any other return value becomes the row's ``result``.
 
@@ -124,14 +124,14 @@ class _Later(RowOutcome):
 
 
 class Retry(_Later):
-    """Attempt the row again, if attempts are left, because nothing has happened yet.
+    """Attempt the row again, if attempts are left. Use it only if this attempt had no effect.
 
     ``after_s``: seconds until the next attempt, up to 366 days. It is a number, or text with a
     number. ``None``: the run's backoff decides. If no attempt is left, the row fails with ``code``
     and ``message``.
 
-    The constructor raises ValueError if ``after_s`` is anything else, for example the text of a
-    date. It raises TypeError if the code isn't text.
+    The constructor raises ValueError if ``after_s`` is invalid, for example the text of a date. It
+    raises TypeError if the code isn't text.
     """
 
     code = "Retry"
@@ -141,17 +141,18 @@ class Retry(_Later):
 class Hold(_Later):
     """The called service is down or throttles: no row starts for ``after_s`` seconds.
 
-    - Nothing has happened for this row. The row becomes pending, and its attempt doesn't count for
-      ``max_attempts``. But if nobody knows whether a step of the row took effect, the row needs a
-      review. In ``run_batches``, these rules apply to all rows of the call that have no outcome.
+    - Use it only if this attempt had no effect. The row becomes pending, and the attempt doesn't
+      count for ``max_attempts``. But if nobody knows whether a step of the row took effect, the row
+      needs a review. In ``run_batches``, these rules apply to all rows of the call, except rows
+      that already have an outcome.
     - ``after_s``: seconds from 0 to 366 days, as a number, or as text with a number. ``None``: the
       run's backoff decides. The backoff grows with each further hold.
     - After the hold, the run tries one row. If the row succeeds, or has an outcome such as Fail,
-      all workers continue. If the handler raises another exception, the run holds again, for the
-      time of its backoff.
+      all workers continue. If the handler raises Retry, or an exception such as ConnectionError,
+      the run holds again, for the time of the run's backoff.
     - If the service hasn't answered after an hour of holds, the run pauses.
 
-    The constructor raises the errors of :class:`Retry`.
+    The constructor raises the same errors as the constructor of :class:`Retry`.
     """
 
     code = "Hold"
@@ -177,7 +178,7 @@ class Skip(RowOutcome):
 class NeedsReview(RowOutcome):
     """The row needs a review: a person must find out whether it took effect.
 
-    ``code``: the same code for all rows with the same question. ``message``: what to find out. The
+    ``code``: use one code for all rows with the same question. ``message``: what to find out. The
     constructor raises TypeError if the message is missing, or if code and message seem to be in the
     wrong order.
     """
@@ -218,13 +219,13 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     - ``kind``: "lost" means that the worker died or was given up. Nobody knows then whether the row
       took effect, so ``on_interrupted`` decides. "unstarted" means that the attempt never began.
-      "review" means the status needs_review. "held" means that nothing has happened and that the
-      whole run must wait: see :class:`Hold`. The other kinds are statuses of a row.
+      "review" means the status needs_review. "held" means that the attempt had no effect, and that
+      the whole run must wait: see :class:`Hold`. The other kinds are statuses of a row.
     - ``retryable``: whether a failed attempt may be repeated. ``after_s``: seconds until the next
       attempt, or for "held", seconds for which the run holds.
     - ``elapsed_s``: how long the handler took. ``logs``: its messages that aren't recorded yet.
-    - ``of_rows``: the outcomes of all rows of a call, in the order of the rows. Only a call with a
-      batch of rows has it.
+    - ``of_rows``: the outcomes of all rows of a call, in the order of the rows. It is set only for
+      a call with a batch of rows.
     """
 
     kind: Literal["completed", "failed", "skipped", "review", "held", "lost", "unstarted"]
@@ -247,7 +248,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     def is_answer(self) -> bool:
         """Whether the outcome shows that the called service has answered.
 
-        This is so if the handler has decided the outcome of its row. An exception, a timeout, or an
+        An outcome shows an answer if the handler has decided it. An exception, a timeout, or an
         outcome that repeats the attempt doesn't show an answer.
         """
         if self.kind in ("failed", "review"):
@@ -327,8 +328,11 @@ def with_missing(outcome: Outcome, other: Outcome) -> Outcome:
 def outcome_of_both(given: Outcome, returned: Outcome) -> Outcome:
     """The outcome of a handler that has set the outcome ``given`` and has also returned a value.
 
-    If ``given`` is "completed" without a result, the value becomes the result. Otherwise the row
-    needs a review, because either ``given`` or the value would be lost.
+    ``returned``: the outcome of the value alone. It is a review if the value can't be recorded.
+
+    If ``given`` is "completed" without a result, and ``returned`` is "completed", the value becomes
+    the result. Otherwise the row needs a review, because either ``given`` or the value would be
+    lost.
     """
     is_completed = given.kind == returned.kind == "completed"
     outcome = with_missing(given, returned)
@@ -415,9 +419,10 @@ def outcome_of_error(error: BaseException, retry_on: Errors) -> Outcome:
 
 
 def with_cost(outcome: Outcome, cost_cents: Any, usage: Any) -> Outcome:
-    """The outcome with the cost and usage of the attempt. These count with every kind of outcome.
+    """The outcome with the cost and usage of the attempt.
 
-    If one of them can't be recorded, the row needs a review.
+    Cost and usage count, whatever the kind of the outcome is. If one of them can't be recorded, the
+    row needs a review.
     """
     return with_fields(outcome, {"cost_cents": cost_cents, "usage": usage})
 
@@ -479,7 +484,7 @@ def _how_to_make_result(error: BaseException) -> str:
 def seconds_of(given: Any) -> float | None:
     """``after_s`` as a float. Raises ValueError unless it is from 0 to MAX_AFTER_S.
 
-    The value may be text, as in a header Retry-After. Its type may also be that of another library,
+    The value may be text, as in a header Retry-After. It may also have a type of another library,
     such as numpy.float64.
     """
     if given is None:

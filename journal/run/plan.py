@@ -26,10 +26,10 @@ Where = Callable[[JobRow], object]  # the condition of a run
 
 
 class HowTo(NamedTuple):
-    """The wording of advice: as Python calls for a script, and as command lines for `journal run`.
+    """The wording of advice: Python calls for a script, or command lines for `journal run`.
 
     - ``command``: the words that call `journal` for this store; "" in a script.
-    - ``again``: the command line that was typed, with ``--retry-failed``; "" in a script.
+    - ``again``: the command line that was typed, plus ``--retry-failed``; "" in a script.
     """
 
     command: str = ""
@@ -216,7 +216,7 @@ def retryable(service: JobService, job_id: str, where: Where | None = None) -> I
 
 
 class Planned(NamedTuple):
-    """A row that a start would process, its kind in the counts, and the reason."""
+    """A row that a start would process, its kind (see :class:`Plan`), and the reason."""
 
     row: JobRow
     kind: str

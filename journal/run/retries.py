@@ -20,11 +20,12 @@ def outcome_of_ended(outcome: Outcome, limits: Limits, *, timed_out: bool) -> Ou
 
     ``outcome``: the outcome that the worker has reported.
 
-    - If the attempt completed before it could be ended, it counts as completed.
+    - An outcome other than "failed" and "lost" stays as it is. For example, the attempt may have
+      completed before it could be ended.
     - An attempt that took longer than ``timeout_s`` is lost, since it may have taken effect. If the
       attempt may still be running, its row needs a review. But if ``retry_on`` has TimeoutError,
       the attempt has failed in both cases.
-    - An attempt that was ended because the run ends is lost.
+    - If the attempt was ended because the run ends, it is lost.
     """
     if outcome.kind not in ("failed", "lost"):
         return outcome

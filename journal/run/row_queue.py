@@ -39,8 +39,8 @@ _FOUND_AT_ONCE = 100
 _LOOK_AGAIN_S = 0.5
 # Added for each row that was parked or passed over. A look at a row takes about 1 µs.
 _LOOK_AGAIN_EACH_S = 1e-5
-# How many rows that can't start are looked at in one turn. Workers and other processes wait until
-# the turn ends.
+# In one turn, at most this many rows that can't start are looked at. Workers and other processes
+# wait until the turn ends.
 _MAX_LOOKS = 2000
 _MIN_BLOCKED_S = 5.0  # how long all other rows may wait for attempts that were given up
 
@@ -278,9 +278,10 @@ class RowQueue:
         If the outcome can't be recorded, for example because it is too long, the row needs a
         review. The row also needs a review if the attempt has ended with a step in doubt. A row
         that will be attempted again waits in the queue until it is due. If the outcome is
-        "unstarted", the row is due after ``unstarted_wait_s`` seconds. After a failure, the row is
-        due when its backoff ends. Raises InvalidStateTransition if another process has settled the
-        row.
+        "unstarted", the row is due after ``unstarted_wait_s`` seconds. If the outcome is "held",
+        the row is due at once. After a failure, the row is due after the ``after_s`` of the
+        outcome, or, without ``after_s``, after its backoff. Raises InvalidStateTransition if
+        another process has settled the row.
         """
         outcome = self._with_doubt(row, outcome)
         outcome, wait_s = self._record_what_fits(row, outcome, unstarted_wait_s)
@@ -336,12 +337,12 @@ class RowQueue:
         return now.attempts > row.attempts or _shows(now, self._with_doubt(row, outcome))
 
     def settle_late(self, row: JobRow, outcome: Outcome) -> bool:
-        """Record the outcome of an attempt that was given up. Returns whether it settles the row.
+        """Record the outcome of an attempt that was given up.
 
-        Only a success settles the row. For any other outcome, only the cost is recorded. If the
-        attempt has succeeded, but a step of the row is in doubt, the cost is recorded, and
-        StepInDoubtError is raised. Raises InvalidStateTransition if another process has settled the
-        row.
+        Returns whether the outcome settles the row. Only a success settles the row. For any other
+        outcome, only the cost is recorded. If the attempt has succeeded, but a step of the row is
+        in doubt, the cost is recorded, and StepInDoubtError is raised. Raises
+        InvalidStateTransition if another process has settled the row.
         """
         step = self._service.get_step_in_doubt(row.id)
         is_success = outcome.kind in ("completed", "skipped")
@@ -382,7 +383,7 @@ class RowQueue:
     def record(self, row: JobRow, outcome: Outcome, unstarted_wait_s: float = 0.0) -> float | None:
         """Record an outcome. Returns the seconds until the next attempt; None if there is none.
 
-        Raises InvalidValueError if the outcome can't be recorded, and InvalidStateTransition.
+        Raises InvalidStateTransition, and InvalidValueError if the outcome can't be recorded.
         """
         if outcome.logs:
             with self._service.batch(self._job_id):

@@ -82,7 +82,7 @@ def ending_signals() -> Iterator[None]:
 
     The block can then clean up.
 
-    The exit code of the process is 128 plus the number of the signal.
+    If this exception ends the process, the exit code is 128 plus the number of the signal.
     """
     with stopping_signals(raise_signal):
         yield
@@ -119,7 +119,7 @@ def stopping_signals(stop: Callable[[int], object]) -> Iterator[None]:
 
 
 class _Handler:
-    """Handles the stopping signals in the process that made it. Forked processes ignore them."""
+    """Handles stopping signals in the process that made it. In forked processes, does nothing."""
 
     def __init__(self, stop: Callable[[int], object]) -> None:
         self._stop = stop
@@ -161,10 +161,10 @@ if sys.platform != "win32":
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
 
-    # A pool ends its workers with SIGTERM and waits for them. A new process loses the signal if
-    # SIGTERM has a handler in Python and comes before the process has run its first line of Python.
-    # The pool would then wait forever. So SIGTERM stays blocked until the new process has the
-    # default handler.
+    # A pool ends its worker processes with SIGTERM and waits for them. If SIGTERM has a handler in
+    # Python, a new process loses a SIGTERM that comes before its first line of Python has run. The
+    # pool would then wait forever. So SIGTERM stays blocked until the new process has the default
+    # handler.
     os.register_at_fork(
         before=_before_fork,
         after_in_parent=_after_fork_in_parent,

@@ -1,6 +1,7 @@
 """Batches: ``with`` blocks whose changes become one commit.
 
-A batch notices when its block is left, even if a signal handler raises at that moment.
+A batch counts as ended when its block is left, even if a signal handler raises before ``__exit__``
+runs.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ class _HeldExit:
     """An ``__exit__`` that only the ``with`` statement references.
 
     The statement looks up ``__exit__`` when the block is entered. When the block is left, the
-    statement drops its reference, even if a signal handler raises before ``__exit__`` runs. So the
-    weak reference ``held`` is dead after the block. A weak reference to the batch would stay alive:
-    the traceback keeps the frame of ``__exit__`` alive, and this frame references the batch.
+    statement drops its reference, even if a signal handler raises before ``__exit__`` runs. So
+    ``held``, a weak reference to this ``__exit__``, is dead after the block. A weak reference to
+    the batch would stay alive after such an exception: the traceback keeps the frame of
+    ``__exit__`` alive, and this frame references the batch.
     """
 
     def __get__(self, batch: Batch | None, owner: type[Batch]) -> Callable[..., None]:

@@ -3,7 +3,7 @@
 The records and rules are the same as in ``transitions.py``. For many rows, these functions are
 faster: they do less for each row, and read rows through a window of the file.
 
-Call each function in a separate ``with journal:`` block, like those of ``transitions.py``.
+Call each function in a separate ``with journal:`` block, like the functions of ``transitions.py``.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def start_rows(
 
     ``numbers`` yields the row numbers to consider. Rows that aren't pending are skipped. ``admits``
     decides whether a row may start. A number is read from ``numbers`` only after ``admits`` has
-    decided about the previous row. Raises InvalidStateTransition if the job has ended, and
-    RowNotFoundError.
+    decided about the previous row. Raises RowNotFoundError, and InvalidStateTransition if the job
+    has ended.
     """
     let_start(journal, "its rows can't be started", reopens=False)
     index, file, exact = journal.index, journal.file, journal.exact
@@ -83,8 +83,9 @@ def complete_rows(journal: Journal, records: Iterable[RowStatusRecord]) -> list[
     """Complete the rows of ``records`` that are in processing. Returns a flag for each record.
 
     The flag is True if the row was completed. If the flag is False, the row wasn't changed, for
-    example because it isn't in processing. For such a row, call ``change_row``, which completes
-    the row or raises the error. This function sets ``at`` and ``version`` of the records.
+    example because it isn't in processing. For each row with the flag False, call ``change_row``,
+    which completes the row, or raises an error that says why it can't. ``complete_rows`` sets
+    ``at`` and ``version`` of the records.
     """
     index = journal.index
     index.detach()
@@ -116,8 +117,8 @@ def complete_rows(journal: Journal, records: Iterable[RowStatusRecord]) -> list[
 def add_rows(journal: Journal, row_data: Any) -> View:
     """Append pending rows in the given order, and return a view of the new rows.
 
-    If anything fails, no row is added. Raises InvalidValueError, InvalidStateTransition if the job
-    has ended, and the errors of the iterable.
+    If anything fails, no row is added. Raises InvalidStateTransition if the job has ended. Also
+    raises InvalidValueError, and the errors of the iterable ``row_data``.
     """
     let_add(journal)
     index, header = journal.index, journal.index.keyed

@@ -1,10 +1,10 @@
 """Group commit: changes that threads request during a commit share the next commit.
 
 Each thread puts its request into a queue. One of these threads, the leader, opens a commit, carries
-out all requests in the queue, and ends the commit with one seal (CRC-32) and one sync. Requests
-that arrive during the commit wait. The thread that made the first waiting request is the next
-leader. No request is acknowledged before its commit is written. A request that is refused doesn't
-affect other requests.
+out all requests in the queue, and ends the commit with one seal (CRC-32) and one sync. A request
+that arrives during the commit waits for the next commit. The thread that made the first waiting
+request is the next leader. No request is acknowledged before its commit is written. A request that
+is refused doesn't affect other requests.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from journal.errors import JournalError
 
 Result = TypeVar("Result")
 
-# After this time, a waiting thread checks its state even if no thread has woken it. A leader may
-# have been interrupted before it named the next leader, or before it woke the other threads.
+# A leader may be interrupted before it names the next leader, or before it wakes the other threads.
+# So after this time, a waiting thread checks the state of its request even if nobody has woken it.
 _PATIENCE_S = 1.0
 
 
@@ -53,8 +53,9 @@ class _Commit:
     """The result of one commit. The result is final when ``over`` is set.
 
     There are three results: the commit was ``written``, the commit failed with ``error``, or an
-    exception interrupted it. ``ending`` is set just before the commit is written. If the exception
-    came earlier, nothing was written. If it came later, the commit may or may not have been written.
+    exception interrupted it. ``ending`` is set just before the commit is written. If the commit was
+    interrupted before ``ending`` was set, nothing was written. If the commit was interrupted after
+    ``ending`` was set, the commit may or may not have been written.
     """
 
     __slots__ = ("ending", "error", "over", "written")
@@ -123,8 +124,8 @@ class Group:
     def run(self, journal: Journal, change: Callable[[], Result]) -> Result:
         """Call ``change`` in a commit; return its result or raise its error.
 
-        ``change`` may be called in a different thread. The thread that calls ``run`` must not have
-        a commit open.
+        If another thread is the leader, that thread calls ``change``. The thread that calls ``run``
+        must not have a commit open.
         """
         request = _Request(change)
         try:

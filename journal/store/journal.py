@@ -59,7 +59,8 @@ Result = TypeVar("Result")
 # The state of a commit at the beginning of an inner block. After an exception in the block, this
 # state is restored. The items are the buffer's offset in the file, the buffer's length, the crc of
 # everything before the buffer, the mark and last_at of the index, and the number of at_end
-# callbacks. Each change in a batch makes a savepoint, and a plain tuple is faster than a class.
+# callbacks. Each change in a batch makes a savepoint, so a savepoint is a plain tuple, which is
+# faster than a class.
 Savepoint = tuple[int, int, int, int, datetime, int]
 
 
@@ -162,11 +163,11 @@ class Journal(Recovery):
     def change(self, change: Callable[..., Result], *arguments: Any) -> Result:
         """Call ``change(journal, *arguments)`` in a commit; return its result after the commit.
 
-        With ``sync``, changes that several threads request during a commit share the next commit.
-        One of the threads calls all these changes while the other threads wait. So ``change`` must
-        be quick. A thread that finds no commit open makes its own commit. But if the last commit
-        was shared, the thread's change shares the next commit, since the other threads are about to
-        request changes, too.
+        If the journal syncs, changes that several threads request during a commit share the next
+        commit. One of the threads calls all these changes while the other threads wait. So
+        ``change`` must be quick. A thread that finds no commit open makes its own commit. But if
+        the last commit was shared, changes of other threads can join this commit, too, since the
+        threads that shared the last commit are about to request more changes.
         """
         group = self._group
         is_busy = self._sync and (self._depth or group.leader is not None or group.was_shared)
@@ -266,9 +267,9 @@ class Journal(Recovery):
                     del failed  # the error would keep this frame alive, and with it the file
 
     # A signal handler may raise just before the first line of a block's __exit__ runs. Then the
-    # block has ended, but its commit is still open. Changes that joined this commit would be
-    # acknowledged and never written. So on entry to a block, the journal first checks which blocks
-    # are alive.
+    # block has ended, but its commit is still open. Later changes would join this commit, and
+    # would be acknowledged, but never written. So on entry to a block, the journal first looks for
+    # such blocks, and ends them.
 
     def let_join(self, block: weakref.ref[Any]) -> None:
         """Let inner blocks join the commit of the block that was just entered.

@@ -32,7 +32,7 @@ def newest_ids(
 ) -> list[str]:
     """Return the ids of jobs, newest first.
 
-    - ``status``: leave out jobs that certainly have a different status.
+    - ``status``: leave out jobs that are known to have a different status.
     - ``name``: return only jobs whose name matches this shell pattern.
     - ``since``, ``until``: return only jobs created at ``since`` or later, and before ``until``.
     - ``on_error``: gets all errors, also one for each directory that has files of a job but no
@@ -54,8 +54,8 @@ def _examine(
 ) -> None:
     """Read the head of a job (the facts that a listing shows) by opening the job.
 
-    Call this if the beginning of the journal isn't enough. If the job is damaged, this function
-    reports the error.
+    Call this if the beginning of the journal doesn't contain all these facts, or can't be read. If
+    the job is damaged, this function reports the error.
     """
     if on_error is None and not is_job_id(job_id):
         return
@@ -76,7 +76,7 @@ def _examine(
 def _status_of(store: Store, job_id: str) -> str:
     """Return the status of a job, or "" if the job can't be read.
 
-    The error is reported only if the job is shown.
+    The error isn't reported here. :func:`jobs_of` reports it, but only if it reads this job, too.
     """
     with suppress(JournalError), store.peek(job_id).reading() as index:
         return job_of(index).status.value
@@ -93,8 +93,8 @@ def jobs_of(
 ) -> list[Job]:
     """Return the jobs with these ids, in the given order.
 
-    With ``status``, only jobs with this status count. The first ``offset`` jobs are left out, and
-    at most ``limit`` jobs are returned.
+    With ``status``, jobs with a different status are ignored. Of the remaining jobs, the
+    first ``offset`` are left out, and at most ``limit`` are returned.
     """
     jobs: list[Job] = []
     if status is None:

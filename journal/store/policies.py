@@ -76,9 +76,9 @@ def settle_rows(
 
 
 def may_resume(journal: Journal, number: int) -> bool:
-    """Return whether the policy "resume" sets the row to pending, if the row is in flight.
+    """Return whether the policy "resume" would set the row to pending.
 
-    Raises RowNotFoundError.
+    This function doesn't check whether the row is in flight. Raises RowNotFoundError.
     """
     state, step = journal.index.state, get_step_in_doubt(journal, number)
     return step is None and state is not None and state.resumes
@@ -87,8 +87,8 @@ def may_resume(journal: Journal, number: int) -> bool:
 def in_doubt_text(row_id: str, step: RowStep) -> str:
     """Return the part of a message that says what to do about a step in doubt.
 
-    A step in doubt has begun, and its end isn't recorded. The message is also used if an attempt
-    began the same step twice.
+    A step in doubt has begun, and its end isn't recorded. ``step`` can also be the failed second
+    start of a step that an attempt began twice.
     """
     if step.state == "failed":
         return f"{step.name!r} {step.error_message}"
@@ -98,7 +98,7 @@ def in_doubt_text(row_id: str, step: RowStep) -> str:
 def review_open_rows(
     journal: Journal, numbers: Iterable[int] | None, error_code: str, error_message: str
 ) -> int:
-    """Put pending rows, failed rows and rows in flight in review. Returns the number of these rows.
+    """Put rows in review if they are pending, failed or in flight. Returns how many rows these are.
 
     A row in flight was started and has no outcome yet. With ``numbers``, only rows with these
     numbers are considered.

@@ -112,7 +112,7 @@ class Reader:
         return self.index
 
     def _open(self) -> JournalFile:
-        """Open the journal that is at the path now. The journal isn't read yet."""
+        """Open the journal that is at the path now. This method doesn't read it."""
         self._file = None
         self._stale = self._is_new = True
         self._file = open_journal(self.path, self.job_id)
@@ -122,8 +122,8 @@ class Reader:
         """Return whether the file ends with the last commit in the index.
 
         The size alone doesn't show this: somebody may have overwritten the file with a diverged
-        copy of the same length. The seal (the CRC-32 at the end of the last commit) shows this,
-        since each seal covers all bytes before it.
+        copy of the same length. So the seal (the CRC-32 at the end of the last commit) is
+        compared, too. Each seal covers all bytes before it.
         """
         return size == self._end and not self._stale and self._has_our_seal(file)
 
@@ -229,7 +229,10 @@ class Reader:
         raise tail_error(self.file, self.position, tail)
 
     def _look_again(self) -> None:
-        """Read again with the commit lock held. A writer may have truncated the file meanwhile."""
+        """Read again with the commit lock held.
+
+        A writer may have truncated the file while it was read without the lock.
+        """
         file = self.file
         self._lock(file)
         try:

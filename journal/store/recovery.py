@@ -64,7 +64,7 @@ class Recovery(Reader):
     def _is_as_left(self, file: JournalFile) -> bool:
         """Return whether the locked file can be used as it is: there is nothing to read or repair.
 
-        This is the usual case: nobody else has written since the last commit in the index.
+        Usually it can be used, since nobody else has written after the last commit in the index.
         """
         return (
             not (self._stale or self._torn_end or self._unsynced)
@@ -113,8 +113,8 @@ class Recovery(Reader):
         if self._torn_end:
             self._cut_torn_tail(file)
         if self._sync:
-            # A power cut must not damage more than the last commit. A writer may have died between
-            # its write and its sync. So sync its commits now.
+            # If a writer died between its write and its sync, its commits may not be on the disk.
+            # Sync them now, since a power cut must not damage more than the last commit.
             self._sync_names()
             self._sync_commits(file)
         if self.file.is_shared:
@@ -122,7 +122,10 @@ class Recovery(Reader):
         self._unsynced = False
 
     def _sync_commits(self, file: JournalFile) -> None:
-        """Sync the commits of other writers. If a sync has failed, rewrite the journal."""
+        """Sync the commits of other writers.
+
+        Rewrite the journal if an earlier sync has left bytes in doubt, or if this sync fails.
+        """
         with handles.refusals_of(self._mark_path, "open"):
             self._mark = self._mark or SyncMark(self.directory, file)
         start = self._doubtful_from()
@@ -196,7 +199,7 @@ class Recovery(Reader):
 
         The new file is locked. If this journal syncs, the new file is synced, too. The caller must
         hold the commit lock. With ``keep_owner``, raises StorageError if the new file can't have
-        the same owner.
+        the owner of the current one.
         """
         path = self.path.with_name(NEW_JOURNAL_NAME)
         with handles.refusals_of(path, "create"):

@@ -1,4 +1,4 @@
-"""Reads rows: makes ``JobRow`` objects from the offsets in a view, decoded on demand."""
+"""Reads rows: makes ``JobRow`` objects on demand, from the records at the offsets in a view."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ else:
 
 
 class RowSequence(_Base):
-    """The rows of a job at the time of the call. Later changes of the job don't affect these rows.
+    """The rows of a job as they were when the sequence was made. Later changes don't affect them.
 
     ``len`` is fast. Each row is read and decoded on demand. The file stays open as long as the
     sequence is in use. Reading raises JournalDamagedError if the file was changed in place.
@@ -279,7 +279,7 @@ class RowSequence(_Base):
                 yield self._row(position, rows, statuses)
 
     def _places(self, numbers: range) -> Iterator[tuple[int, int, int, int]]:
-        """Yield the position, the two offsets and the attempts of each row.
+        """Yield the position, the row offset, the status offset and the attempts of each row.
 
         Slices of the columns are read where possible. Reading single items takes longer if the
         columns are read from the hint file.

@@ -3,7 +3,7 @@
 A store holds the run lock of a job in two cases:
 
 - A run of this process works on the job.
-- A caller has set the job's status to running, without a run. Such a lock is called
+- A caller has set the job's status to running, without starting a run. Such a lock is called
   "taken by hand". It prevents runs of other processes. If this process starts a run later, the
   commit that starts the run also takes over the lock from the store that holds it.
 """
@@ -25,8 +25,8 @@ class _Hold:
 
     - ``is_kept``: True if a run uses the lock, or if the commit that needs the lock hasn't begun
       yet.
-    - ``by_hand_from``: the end of the journal when the lock was taken by hand. None if a run has
-      the lock.
+    - ``by_hand_from``: the offset at which the journal ended when the lock was taken by hand. None
+      if a run has the lock.
     - ``over``: the commit that is taking over this lock. If the commit fails, the lock goes back to
       the store that held it before.
     """
@@ -49,7 +49,8 @@ class Taken:
     """Tracks the run lock that a commit takes, until the commit has succeeded or failed.
 
     Create the object before the commit begins. If the lock was taken over from another store,
-    ``lender`` is that store, and ``by_hand_from`` is the value from before (see :class:`_Hold`).
+    ``lender`` is that store, and ``by_hand_from`` is the former ``by_hand_from`` of the
+    :class:`_Hold`.
     """
 
     __slots__ = ("by_hand_from", "hold", "lender")
@@ -123,7 +124,8 @@ class RunHolds:
     def settle(self, job_id: str, taken: Taken, *, written: bool) -> None:
         """Keep the lock if the commit was written.
 
-        Otherwise release the lock, or give it back to the store from which it was taken over.
+        If the commit wasn't written, give the lock back to the store from which it was taken over.
+        If there is no such store, release the lock.
         """
         with _mutex:
             hold = taken.hold
@@ -174,7 +176,7 @@ class RunHolds:
     def leave(self, job_id: str) -> None:
         """Release the lock after the job has stopped running.
 
-        A lock that is kept isn't released: see :class:`_Hold`.
+        If the lock's ``is_kept`` is True, the lock isn't released: see :class:`_Hold`.
         """
         hold = self._mine(job_id)
         if hold is not None and hold.is_kept:
@@ -185,8 +187,8 @@ class RunHolds:
     def release_if_over(self, journal: Journal) -> None:
         """Release the lock if the job has ended and no row is in flight.
 
-        Another process may have ended the job. A lock that is kept isn't released: see
-        :class:`_Hold`. The caller must hold the journal's mutex.
+        Another process may have ended the job. If the lock's ``is_kept`` is True, the lock isn't
+        released: see :class:`_Hold`. The caller must hold the journal's mutex.
         """
         hold = self._mine(journal.job_id)
         if hold is not None and not hold.is_kept and not journal.in_commit and is_over(journal):

@@ -18,8 +18,8 @@ from journal.fs.names import JOURNAL_NAME, RUN_LOCK_NAME
 from journal.model import RunHolder
 from journal.text import time_text
 
-# A process that checks whether the lock is held takes the lock for a moment. So a run that can't
-# take the lock tries again for this time.
+# To check whether the lock is held, a process takes the lock for a moment. So if a run can't take
+# the lock, the run tries again for this time.
 _PATIENCE_S = 0.25
 
 
@@ -27,7 +27,7 @@ class RunLock:
     """The run lock of a job, held from :meth:`take` to :meth:`release`."""
 
     def __init__(self, lock: locks.DirectoryLock, signature: bytes) -> None:
-        """``signature``: the content that this process wrote to ``run.lock``, or ``b""``."""
+        """``signature``: what this process wrote to ``run.lock`` (``b""`` if it wrote nothing)."""
         self._lock = lock
         self._signature = signature
         # Parts of the stat of run.lock when the file was last seen with this content.

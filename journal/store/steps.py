@@ -1,7 +1,7 @@
 """The steps of rows. A step is one side effect of a row, with a name that is unique in the row.
 
 A step is in doubt if it has begun and its end isn't recorded. Call each function that appends
-records in a separate ``with journal:`` block, like those of ``transitions.py``.
+records in a separate ``with journal:`` block, like the functions of ``transitions.py``.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def begin_step(
     idempotent: bool,
     logs: Sequence[LogRecord] = (),
 ) -> RowStep | None:
-    """Record the messages ``logs``, and then that an attempt begins a step.
+    """Record that an attempt begins a step. The messages ``logs`` are recorded first.
 
     If another attempt has done the step, nothing is recorded, and the step is returned. If this
     same attempt has done the step, the attempt has used one name for two steps. Then a failed
@@ -209,11 +209,11 @@ def end_step(
     The messages ``logs`` are recorded before the end.
 
     - A result is recorded even if the attempt has ended meanwhile, because the step has happened.
-    - Another attempt, or another copy of the job, may have done the step, too. Then the result is
+    - If another attempt, or another copy of the job, has also done the step, the result is
       recorded as a log message, and the step that is already recorded is returned.
     - If a redo has removed the step, the result is recorded as a log message.
     - An error is not recorded if a later attempt, a person or another copy of the job has already
-      recorded a state.
+      recorded a state of the step.
     """
     position = position_of(journal, number)
     put_logs(journal, logs)

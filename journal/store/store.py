@@ -207,7 +207,10 @@ class Store:
             raise StorageError(path / JOURNAL_NAME, "read", errno.ENOENT, reason)
 
     def header(self, job_id: str) -> JobRecord:
-        """Return the job record. The journal is replayed only if this record can't be read."""
+        """Return the job record.
+
+        The journal is replayed only if its beginning doesn't contain the record, or can't be read.
+        """
         for length in (_HEAD_BYTES, _LONG_HEAD_BYTES):
             try:
                 head = files.read_head(f"{self._root_text}/{job_id}/{JOURNAL_NAME}", length)
@@ -225,7 +228,7 @@ class Store:
     def create(self, job_id: str, fill: Callable[[Journal], None]) -> None:
         """Create a job, completely or not at all. ``fill`` commits its first records.
 
-        If the store syncs: on return, the job survives a power cut.
+        If the store syncs, the job survives a power cut once this method has returned.
         """
 
         def build(directory: Path) -> None:

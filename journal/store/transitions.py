@@ -101,9 +101,9 @@ def put_run(
     """Append a log record about the start of a run.
 
     The record has the run's host, process, user and version, and says whether the policy of the run
-    is "resume". The record also has a nonce. So two copies of a job differ even if hosts or
-    containers with the same name continue both copies. Raises InvalidStateTransition if an older
-    version moved the unfinished rows to a retry job.
+    is "resume". The record also has a nonce. So if two hosts or containers with the same name
+    continue two copies of a job, the copies still differ. Raises InvalidStateTransition if an older
+    version of this package moved the unfinished rows to a retry job.
     """
     check_not_retried(journal)
     host = system.host_name()
@@ -299,9 +299,11 @@ def put_row_data(
     """Give a row new data, and with ``new_key`` also a new idempotency key.
 
     If ``data`` is None, the row keeps its data. All copies of the job make the same new key, unless
-    a nonce is added. A nonce is added if the key might not be unique. There are two such cases: a
-    caller's own key may look like the new key of another row, or a repair may have lost the record
-    that used this key.
+    a nonce is added. A nonce is added in two cases, since the new key might not be unique:
+
+    - The caller chose the row's key, or chooses the keys of the job. The caller may have given the
+      new key to another row.
+    - The job was repaired. The repair may have lost the record that used the new key.
     """
     number = row.row_number
     position = position_of(journal, number)
@@ -412,7 +414,7 @@ _ELSEWHERE_HINT = (
 
 
 def went_on_elsewhere(state: JobState) -> bool:
-    """Return whether the job is a retry job of an older version, or has such a retry job."""
+    """Return whether an older version made this job as a retry job, or made a retry job for it."""
     return state.header.retry_of is not None or state.retried is not None
 
 
@@ -431,8 +433,8 @@ def let_add(journal: Journal) -> None:
 def check_not_retried(journal: Journal) -> None:
     """Raise InvalidStateTransition if the unfinished rows were moved to a retry job.
 
-    Usually a job with a retry job has ended. But a merge may write the record of the retry job into
-    a copy of the job that hasn't ended.
+    If the job has ended, nothing is raised. Usually a job with a retry job has ended. But a merge
+    may write the record of the retry job into a copy of the job that hasn't ended.
     """
     state = _state(journal)
     if state.retried is not None and state.status not in TERMINAL_STATUSES:

@@ -10,7 +10,7 @@
 - ``divergence``: finds the changes that each copy made since the copies diverged.
 - ``merge_plan``, ``merge_steps``: decide what becomes of each row and step in a merge, and which
   rows need a review.
-- ``merge``, ``merge_notes``: write the records of a merge, and their texts.
+- ``merge``: writes the records of a merge. ``merge_notes``: makes the texts of a merge.
 
 May import: ``history`` and the layers below it (see ``docs/architecture.md``), but not the service.
 """

@@ -33,12 +33,13 @@ class Artifacts:
     """The artifacts of another copy, and their places in this copy.
 
     Artifacts are first copied to a staging directory, while other processes may commit. Then the
-    artifacts are renamed to their places. If a file differs between the copies, both versions are
-    kept:
+    artifacts are renamed to their places. If a file differs between the copies:
 
-    - If the other copy's commits are appended, the other copy's file replaces ours. Our file is
-      kept as ``NAME.before-N``.
+    - If the pull appends the other copy's commits to our journal, the other copy's file replaces
+      ours. Our file is kept as ``NAME.before-N``, unless the other copy's file begins with the
+      content of our file.
     - In a merge, our file stays. The other copy's file is kept as ``NAME.other-N``.
+    - If the other copy has no new commits, our file stays. The other copy's file isn't copied.
 
     All names are relative to the job's directory:
 
@@ -102,7 +103,7 @@ class Artifacts:
         """Return the names of the other copy's kept histories that are missing here.
 
         A kept history is a journal that a merge kept. A history isn't returned if our journal
-        begins with the same commits.
+        begins with all commits of that history.
         """
         missing = []
         for name in directories.names_in(self._theirs.top):
@@ -114,7 +115,7 @@ class Artifacts:
         return missing
 
     def _is_backup_of_ours(self, name: str) -> bool:
-        """Return whether the other copy's backup ``name`` equals our file.
+        """Return whether the other copy's file ``name`` is a backup with our file's content.
 
         The name of our file is ``name`` without the ending of a backup.
         """
@@ -150,8 +151,8 @@ class Artifacts:
         """Copy the missing files to the staging directory. With ``differing``, also copy the files
         that differ.
 
-        On return, the copies are synced. Raises StorageError, also if two names are the same name
-        on our file system.
+        On return, the copies are synced. Raises StorageError, also if our file system treats two
+        of the names as the same name.
         """
         names = [*self._missing, *(self.differing if differing else ())]
         self._check_apart(names)
@@ -237,7 +238,8 @@ class Artifacts:
     def _free_name(self, name: str, word: str) -> str:
         """Return a name for a backup.
 
-        This is the name of an equal backup in this copy, or a name that neither copy has.
+        This is a name that neither copy has, or the name of a backup here that already has the
+        same content as the file to back up.
         """
         directory, _, last = name.rpartition("/")
         last = last.encode()[:_MAX_NAME_BYTES].decode(errors="ignore")

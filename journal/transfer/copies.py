@@ -50,8 +50,8 @@ def open_copy(
 ) -> Copy:
     """Open the copy in a directory. Other processes may write to the copy.
 
-    Pass ``locked`` if you hold the commit lock. Only the beginning and the end of the journal are
-    read. Raises JobNotFoundError, JournalDamagedError, FormatVersionError, JobLockedError,
+    Only the beginning and the end of the journal are read. Pass ``locked`` if you hold the commit
+    lock. Raises JobNotFoundError, JournalDamagedError, FormatVersionError, JobLockedError,
     StorageError.
     """
     name = name or os.fspath(directory)
@@ -123,7 +123,7 @@ def _last_commit(file: Readable, size: int) -> Position:
 
 
 def holds(copy: Copy, position: Position) -> bool:
-    """Return whether the copy has a commit that ends at ``position``, with the same seal (CRC-32).
+    """Return whether the copy has a commit with the end and seal (CRC-32) that ``position`` states.
 
     If so, all bytes before ``position`` are the same as in the copy that ``position`` comes from.
     """

@@ -53,11 +53,12 @@ class Change(NamedTuple):
     - ``status``: the row's new status, or one of three marks. DATA stands for a change of the row's
       data, STEP for a state of a step, and ELSEWHERE for a log record about a change in a third
       copy.
-    - ``is_work``: True if the side effect may have happened, or somebody has settled the row.
+    - ``is_work``: True if the row's side effect may have happened, or somebody has settled the
+      row.
     - ``is_doubt``: True if a person or a handler asked for a review. Reviews because of a merge or
       a policy don't count, since they add no information about the attempt.
-    - ``is_alarm``: True if this is a log record which says that a third copy worked on the row,
-      although the row is completed in this copy.
+    - ``is_alarm``: True for a log record about a third copy's work on a row that is completed in
+      this copy.
     - ``reset``: "retry" or "redo" if a person decided to do the row again.
     - ``is_renumbering``: True for a review whose only reason is that the row got a new number in
       this copy.
@@ -111,10 +112,10 @@ class RowChanges:
     The addition of a row counts as a change of the row's data, unless damage has destroyed the
     data.
 
-    - ``marks``: records in which an older version noted that it moved the unfinished rows to a
-      retry job.
+    - ``marks``: records in which an older version of this package noted that it moved the
+      unfinished rows to a retry job.
     - ``merges``: for each merge, the position up to which the other copy was merged.
-    - ``spent``: a dict from the id of each change with a cost to the row and the cost.
+    - ``spent``: a dict that maps the id of each change with a cost to (row, cost).
     - ``news_at``: the offset of the last record that neither a merge nor the start of a run wrote.
 
     With ``rows``, only the changes of these rows are collected. All changes are in memory. Raises
@@ -232,15 +233,15 @@ class RowChanges:
         ``shared`` has the changes of the common part. Changes without effect are left out:
 
         - a change of status without ``is_work`` and ``is_doubt`` (see :class:`Change`), if both
-          copies have a later change of the row's status.
-        - a change of data, if both copies have a later change of the row's data.
-        - a failure of a step, or a start of a step that failed later, if both copies have a later
-          change of the step.
+          copies have the same later change of the row's status.
+        - a change of data, if both copies have the same later change of the row's data.
+        - a failure of a step, or a start of a step that failed later, if both copies have the same
+          later change of the step.
         """
         known = {change.id for change in (*other._of.get(row, ()), *shared._of.get(row, ()))}
         changes, unknown = self._of.get(row, []), list[Change]()
-        # Whether both copies know a later change of the data (key True) and of the status (key
-        # False).
+        # Key True: whether both copies know a later change of the data. Key False: whether both
+        # copies know a later change of the status.
         is_settled = {True: False, False: False}
         steps = _LaterSteps()
         for change in reversed(changes):
@@ -272,7 +273,7 @@ class RowChanges:
 
 
 class _LaterSteps:
-    """The states of a row's steps in later records. The row's changes are read backwards."""
+    """The states of a row's steps in later records, while the row's changes are read backwards."""
 
     def __init__(self) -> None:
         self._ids: set[str] = set()

@@ -199,9 +199,9 @@ class MergeWriter:
         self._journal.index.add_step(position, self._journal.append(record))
 
     def _restore_steps(self, number: int, changes: list[Change]) -> None:
-        """Write steps again that an imported redo removed here, but that the other copy still has.
+        """Restore the steps that an imported redo removed here, if the other copy still has them.
 
-        The other copy still has a step if it imported the step from this copy after its own redo.
+        The other copy has such a step if it redid the row, and later imported the step from here.
         """
         imported: set[str] = set()
         for change in changes:
@@ -213,14 +213,15 @@ class MergeWriter:
                 self._put_step(number, id_, record)
 
     def _put_conflict(self, number: int, changes: list[Change]) -> None:
-        """Log the other copy's changes of a row, but import its changes of the row's steps.
+        """Import the other copy's changes of a row's steps, and log its other changes of the row.
 
-        A renumbered row gets the other copy's data.
+        If the row is renumbered, the changes of its data are imported, and not logged.
         """
         plan = self._plan
         is_alarm = number in plan.twice
-        # For a copy that later merges this copy, the log record of a status is an alarm. If there
-        # are only steps and no status, the log record of a step must be the alarm.
+        # If the row may have been done twice, a copy that later merges this copy needs an alarm.
+        # Usually a log record of a status or of data is the alarm. If only steps have changed,
+        # their changes are logged, too, as alarms.
         are_logged = is_alarm and all(change.status == STEP for change in changes)
         for change in changes:
             is_data = change.status == DATA and number in plan.renumbered

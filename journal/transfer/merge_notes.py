@@ -166,7 +166,7 @@ def _tracking_number(record: Any) -> Any:
 
 
 def _writable(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return ``fields``. Data or a result that is too long or nested too deep becomes a note."""
+    """Return ``fields``. A note replaces data or a result that is too long or nested too deep."""
     try:
         fits = len(encode_value({ELSEWHERE: fields}, "details")) <= _MAX_DETAILS_BYTES
     except InvalidValueError:

@@ -8,11 +8,11 @@ a case, a colon, and what the merge does in this case.
 
 Rules about the status of a row:
 
-- Only the other copy changed the row: its changes are imported in order, with their times. These
-  are outcomes, retries, redos and data. If the row is in flight there (started, without an
-  outcome), it needs a review here.
+- Only the other copy changed the row: its changes (outcomes, retries, redos and data) are imported
+  in order, with their times. If the row is in flight there (started, without an outcome), it needs
+  a review here.
 - The other copy only set the row back to pending, and no person asked for this by a retry or redo:
-  nothing changes here. If the row became pending here, too, both copies might try it.
+  nothing changes here. If the merge also made the row pending here, both copies might try it.
 - The row was in flight at the fork (the end of the last common commit), or a copy has set it back
   to pending: if only one copy knows an outcome, that outcome counts. A status that a policy set is
   not an outcome. If neither copy knows an outcome, the status here stays.
@@ -29,8 +29,9 @@ Rules about the status of a row:
   later changes are imported.
 - The other copy completed the row, and knows that this copy worked on the row: the row becomes
   completed here, too. The job's error names the row.
-- The other copy reports work of a third copy: this counts as work of the other copy. If no status
-  follows the report, the row needs a review here, unless the row is completed.
+- The other copy reports work of a third copy: this counts as work of the other copy. If the
+  other copy recorded no status of the row after the report, the row needs a review here, unless the
+  row is completed.
 
 Rules about steps (for details, see ``merge_steps.py``):
 
@@ -51,8 +52,8 @@ Rules about data and added rows:
   gets a new number ("renumbered") and keeps its key. If the other copy worked on a renumbered row,
   the row needs a review.
 - Both copies added a row with the same number, and damage has destroyed the data of one of the two
-  rows: both rows are kept, and the added row needs a review. Nobody knows whether they are the same
-  row. The row that was here needs a review, too, unless that row is done.
+  rows, so nobody knows whether they are the same row: both rows are kept. The row that comes from
+  there needs a review. The row that was here needs a review, too, unless that row is done.
 - The row is completed here, and the other copy has the same row under a new number, and completed
   it after a review: nothing changes. But if the tracking numbers differ, the rule for rows that
   both copies worked on applies.
@@ -139,7 +140,8 @@ class Plan:
     - ``costs``: the rows and costs of changes that this copy doesn't know, and whose statuses are
       not imported.
     - ``counted``: the ids of changes whose costs are counted here.
-    - ``marks``: records about retry jobs (of an older version) that only the other copy has.
+    - ``marks``: records about retry jobs that only the other copy has. Older versions of this
+      package wrote such records.
     """
 
     def __init__(self, journal: Journal, ours: Copy, theirs: Copy, fork: Position) -> None:
@@ -346,7 +348,7 @@ class Plan:
                 yield number, spent
 
     def _is_one_work(self, number: int, id_: str) -> bool:
-        """Return whether the change there and the status here are one completion with one cost."""
+        """Return whether change ``id_`` there and our status are one completion with one cost."""
         mine = self.our_status(number)
         if mine is None or mine.status != "completed" or not mine.tracking_number:
             return False
@@ -356,7 +358,10 @@ class Plan:
     # --- reviews
 
     def _decide_reviews(self) -> None:
-        """Decide which rows the merge puts in review. The other copy's own reviews are imported."""
+        """Decide which rows the merge puts in review.
+
+        Reviews that the other copy recorded itself are imported, and not decided here.
+        """
         for number, changes in self.take.items():
             last = [change.status for change in changes if change.is_of_status][-1:]
             is_worked_on = any(change.matters for change in changes)
@@ -398,9 +403,9 @@ class Plan:
     ) -> tuple[_Verdict, list[Change]]:
         """Decide about the row's data; return this verdict, and the changes to import or log.
 
-        ``verdict`` is the verdict about the row's status. The result may be "take" without changes.
-        This happens if the data differs although both copies know all changes of the data. In this
-        case, the row gets the other copy's present data if ``verdict`` is "take", too.
+        ``verdict`` is the verdict about the row's status. If the data differs although both copies
+        know all changes of the data, the returned verdict is "take", with no changes. In this case,
+        if ``verdict`` is also "take", the row gets the other copy's present data.
         """
         theirs = [change for change in new if change.status == DATA]
         ours = [change for change in mine if change.status == DATA]

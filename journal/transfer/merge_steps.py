@@ -55,8 +55,9 @@ def compare_steps(
     copy knows. Both are in order. For each step:
 
     - If only the other copy has changes, they are imported.
-    - If the other copy did the step, or may have done it, its changes are imported. If at least one
-      copy has done the step, it is done here after the merge. If neither has, it is in doubt.
+    - If the other copy did the step, or may have done it, its changes are imported. After the
+      merge, the step counts as done here if at least one copy has done it. If neither copy has done
+      the step, it is in doubt here.
     - If both copies did the step, or may have done it, the row needs a review. There is one
       exception: both copies have the state "done" with equal results, and neither copy has begun
       the step since the copies diverged. In this case, the step took effect once: it began before
@@ -104,8 +105,10 @@ def _since_redo(changes: list[Change]) -> list[Change]:
 
 
 def _deciding(changes: list[Change]) -> Change | None:
-    """Return the deciding change of one step, or None if this change says that the step was not
-    done.
+    """Return the change that decides the state of one step.
+
+    The first change to "done" decides. If there is none, the last change decides. Returns None if
+    the deciding change is "failed" (the step was not done), or if there are no changes.
     """
     for change in deciding_records(changes).values():
         return None if change.state == "failed" else change

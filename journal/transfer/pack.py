@@ -75,7 +75,7 @@ def pack_to_file(
     *,
     kept: bool = False,
 ) -> Packed:
-    """Write a pack, as :func:`pack_job` does, to a private file.
+    """Write a pack, as :func:`pack_job` does, to a file that only its owner may access.
 
     The file gets its name only after it is complete and synced. A file with the same name is
     replaced. If ``target`` is a pipe or a device, the pack is written into it. This function also
@@ -124,7 +124,7 @@ def unpack_job(
 
 
 def make_job(store: Store, manifest: Manifest, contents: Contents, name: str) -> list[str]:
-    """Make a job from the files of another copy. Returns the names of all files but the journal.
+    """Make a job from the files of another copy. Returns the names of all files except the journal.
 
     ``name`` is the name of the other copy in messages.
     """

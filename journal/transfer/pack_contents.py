@@ -138,11 +138,11 @@ def directories_of(names: Iterable[str]) -> Iterator[str]:
 def _directories(names: Iterable[str]) -> Iterator[tuple[str, bool]]:
     """Yield each directory of :func:`directories_of`, and whether a file has the same name.
 
-    A few names may need very many directories. So the directories aren't kept in memory.
+    Even a few names can need very many directories. So the directories aren't kept in memory.
     """
     before = [""]
-    # In this order, the files of a directory are next to each other, after a file with the
-    # directory's own name.
+    # This order puts the files of a directory next to each other. A file with the directory's own
+    # name comes directly before them.
     for name in sorted(names, key=lambda name: name.replace("/", "\0")):
         parts = name.split("/")
         known = 0
@@ -163,7 +163,7 @@ class Snapshot:
     """
 
     def __init__(self, copy: Copy, *, backups: bool = False) -> None:
-        """Read the whole copy for the first time. With ``backups``, include its backups.
+        """Read the whole copy; :meth:`contents` reads it again. With ``backups``, include backups.
 
         This needs memory for the names of the files, and for one byte for each row, since the rows
         are counted. Raises JournalDamagedError, FormatVersionError, StorageError.
@@ -213,7 +213,10 @@ class Snapshot:
                     yield name
 
     def contents(self) -> Contents:
-        """Yield the files in the manifest's order. Raises StorageError if a file has changed."""
+        """Yield the files in the manifest's order.
+
+        Raises StorageError if a file has changed since the first read, unless it has only grown.
+        """
         for packed in self.manifest.files:
             yield packed, self._read(packed)
 

@@ -70,8 +70,8 @@ def prune_jobs(
 ) -> Iterator[Pruned]:
     """Delete the jobs below ``root`` that have ended and whose last commit is before ``before``.
 
-    Yields a result for each job as soon as the job is done. Old jobs that haven't ended, jobs on
-    which a run works, jobs that can't be read, and links to jobs are not deleted. Results are
+    Yields a result for each job before the next job is handled. Old jobs that haven't ended, jobs
+    on which a run works, jobs that can't be read, and links to jobs are not deleted. Results are
     yielded for these jobs, too.
 
     - ``statuses``: delete only jobs with these statuses, such as ``("completed",)``.
@@ -84,9 +84,9 @@ def prune_jobs(
     complete.
 
     No file is overwritten. If a file ``JOB_ID.tar.gz`` exists, the pack is ``JOB_ID.2.tar.gz``, and
-    so on. But an existing pack with exactly this job is used again. A job with files that a pack
-    can't hold is not deleted. This function also removes parts of packs that killed processes left
-    in ``to`` more than a day ago.
+    so on. But if one of these files already is a pack of exactly this job, it is used, and no new
+    pack is made. A job with files that a pack can't hold is not deleted. This function also removes
+    incomplete packs that killed processes left in ``to`` more than a day ago.
 
     Raises InvalidValueError before anything is deleted: if ``to`` isn't a directory, or is in the
     directory of a job, or if ``before`` has no time zone.

@@ -208,8 +208,8 @@ def _forward(journal: Journal, ours: Copy, theirs: Copy, artifacts: Artifacts) -
     commit is written. If it is faster to write the whole journal to a new file, a new file replaces
     the journal instead.
     """
-    # The replay comes first, since it checks the missing records. If the replay raises, the index
-    # must not be used.
+    # The replay comes first, since it checks the records that are to be appended. If the replay
+    # raises, the index must not be used.
     replay(journal.index, theirs.file, ours.end, theirs.end)
     commits = sum(ends for _, ends in _commits(theirs, ours.end))
     write = _append if commits * _SYNC_BYTES <= theirs.end.offset else _rewrite
@@ -257,8 +257,8 @@ def _append(journal: Journal, ours: Copy, theirs: Copy) -> None:
 
 
 def _rewrite(journal: Journal, ours: Copy, theirs: Copy) -> None:
-    # The common part is copied from our own file. Because of the equal seals, this part is very
-    # likely the same in both copies, but not certainly.
+    # The common part is copied from our own file. The equal seals make it very likely, but not
+    # certain, that the common part is the same in both copies.
     missing = (text for text, _ in _commits(theirs, ours.end))
     old = journal.file
     new = journal.write_beside(itertools.chain(pieces_of(old, ours.end.offset), missing))

@@ -61,7 +61,7 @@ class Source:
 
 
 def check_size(name: str, size_bytes: int, max_bytes: int | None, target: Path) -> None:
-    """Raise PackError if ``size_bytes`` exceeds ``max_bytes`` (default: the free space)."""
+    """Raise PackError if ``size_bytes`` exceeds ``max_bytes`` (if None, the free space)."""
     if max_bytes is not None:
         if size_bytes > max_bytes:
             reason = f"it takes {size_bytes} bytes, more than the {max_bytes} that are allowed"

@@ -5,14 +5,14 @@ Differences from the module ``os``:
 - Every file is opened with FILE_SHARE_DELETE, so that it can be renamed and deleted while other
   programs read it. Directories are opened without FILE_SHARE_DELETE, so that an open directory and
   the directories above it can't be replaced.
-- Reads and writes at an offset, appends and truncations don't use the file pointer, which all
-  threads share.
+- ``pread``, ``pwrite``, appends and truncations don't use the file pointer, which is shared by all
+  threads.
 - A rename replaces a file even if other programs have the file open.
 - The name of a deleted file is free at once.
 - ``st_ctime_ns`` of :func:`fstat` is the time of the last change, and not the time of creation.
 - Names with a special meaning on Windows, such as ``aux.txt`` and ``a:b``, can't be made.
 - There are no modes and no owners.
-- Directories aren't synced. Instead, renames are written through the cache.
+- Directories aren't synced. Instead, each rename is written to the disk at once.
 
 Paths may be longer than 260 characters.
 """
@@ -92,7 +92,7 @@ _directories: dict[int, str] = {}  # the path of each open directory, by descrip
 
 
 def _place(name: _Path, directory: int | None = None, *, makes: bool = False) -> str:
-    """Return the path for the API.
+    """Return the path of ``name`` in the form that the Windows API needs.
 
     If ``makes`` is True, a file of this name will be made, so the name must be allowed.
     """
@@ -115,7 +115,7 @@ def _place(name: _Path, directory: int | None = None, *, makes: bool = False) ->
 
 @contextmanager
 def _handle(place: str, access: int, flags: int = 0) -> Iterator[int]:
-    """Yield a handle of the file, directory or link at a place, for a ``with`` block."""
+    """Yield a handle of the file, directory or link at the path ``place``, for a ``with`` block."""
     flags |= api.BACKUP_SEMANTICS | api.OPEN_REPARSE_POINT
     handle = api.create_file(place, access, api.SHARE_ALL, None, api.OPEN_EXISTING, flags, None)
     if handle == api.INVALID_HANDLE:
@@ -330,7 +330,7 @@ def rename(
 
 def _rename(source: str, target: str) -> None:
     # Page "CreateFileW function", "Caching Behavior": with FILE_FLAG_WRITE_THROUGH, NTFS writes
-    # "any metadata changes, such as a time stamp update or a rename operation".
+    # to the disk "any metadata changes, such as a time stamp update or a rename operation".
     access = api.DELETE | api.FILE_READ_ATTRIBUTES
     with _handle(source, access, api.WRITE_THROUGH) as handle:
         if api.basic_info(handle).attributes & api.ATTRIBUTE_DIRECTORY:
@@ -346,10 +346,11 @@ def _rename(source: str, target: str) -> None:
 
 
 def _exchange(handle: int, target: str) -> None:
-    """Replace a file by a rename on file systems without POSIX semantics, such as FAT.
+    """Rename a file to ``target`` on file systems without POSIX semantics, such as FAT.
 
-    If other programs have the old file open, the old file is first renamed to a temporary name. For
-    a moment, no file has the name ``target``. A directory is not replaced.
+    An old file at ``target`` is replaced. If other programs have the old file open, it is first
+    renamed to a temporary name. In this case, no file has the name ``target`` for a moment. A
+    directory is not replaced.
     """
     replace = _rename_info(_REPLACE, target)
     try:

@@ -1,7 +1,7 @@
 """How fast a run starts rows, and when it ends early.
 
-``limits`` has all settings, ``rate`` the rate of starts. ``halt`` counts failures, and ``bounds``
-decides when a run ends early. ``holds`` makes a run wait while the called service is down, and
-``auto`` finds the number of workers. ``per_key`` limits the rows in flight by the values of
-columns. ``condition`` chooses the rows of a run by ``where``.
+``limits`` has all settings. ``rate`` limits the rate of starts. ``halt`` counts failures, and
+``bounds`` decides when a run ends early. ``holds`` makes a run wait while the called service is
+down, and ``auto`` finds the number of workers. ``per_key`` limits the rows in flight by the values
+of columns. ``condition`` chooses the rows of a run by ``where``.
 """

@@ -4,16 +4,18 @@ A **level** is a number of workers. Its **throughput** is the level divided by t
 an attempt (Little's law). Levels are tried one after another:
 
 - While the throughput grows, the level is doubled.
-- Once something limits the throughput, the level grows by half of the distance to the **limit**.
-  The limit is the highest level that probably works well.
+- When the throughput stops growing, the **limit** is set. The limit is the highest level that
+  probably works well. A Hold or a timeout may set it earlier. While there is a limit, the level
+  grows by half of the distance to the limit.
 - At the limit, a level 20% lower is tried after a wait. It is kept if the throughput doesn't fall.
   After the next wait, a level 25% higher is tried. It is kept if the throughput grows. Each level
   that isn't kept doubles the wait.
 
-After a Hold or a timeout the level is halved. If the limit is higher, it is lowered to 10% below
-the level that failed. But a timeout at a level that has already gone well doesn't change the limit.
-A level is judged only by attempts that began at this level. Further holds before the next success
-or timeout don't count, since they belong to the same outage.
+After a Hold or a timeout the level is halved. If there is no limit yet, or if the limit is more
+than 90% of the level that failed, the limit becomes 90% of this level. But a timeout at a level
+that has already gone well doesn't change the limit. A level is judged only by attempts that began
+at this level. After a Hold, further Holds before the next success or timeout don't count, since
+they belong to the same outage.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Bounds:
     def depend_on_outcomes(self) -> bool:
         """Whether the outcome of any row may end the run.
 
-        Otherwise, only the outcomes of the first ten rows may end it.
+        If False, only the outcomes of the first ten rows may end the run.
         """
         return bool(self._limits_of_cost) or self._halt is not None
 

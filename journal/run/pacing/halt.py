@@ -30,7 +30,7 @@ _MIN_DONE = 3  # as in GNU parallel: a percentage of very few rows means nothing
 
 
 class Halt(msgspec.Struct):
-    """The condition on which a run gives up. Only rows that this run has ended count.
+    """The condition on which a run gives up. Only rows that this run has ended are counted.
 
     ``what`` selects rows: "fail", "success" or "done" (both).
 
@@ -86,8 +86,8 @@ class Halt(msgspec.Struct):
     def hear(self, ticket: int, *, failed: bool) -> None:
         """Count a row that has ended. ``ticket``: its last attempt's number in this run.
 
-        With ``in_a_row``, a success removes the failures that began before it. Tickets show this,
-        since they are in the order in which attempts began.
+        With ``in_a_row``, a success removes the failures that began before it. These failures have
+        lower tickets, since tickets are in the order in which attempts began.
         """
         if self.in_a_row and failed and ticket > self.succeeded:
             self.failed_since.append(ticket)
@@ -167,7 +167,7 @@ class Brake:
     def trip(self, *, rows_left: bool) -> bool:
         """Decide whether the run ends. ``rows_left``: whether some rows were never started.
 
-        Without such rows, the run doesn't end early. Returns the decision.
+        If all rows were started, the run doesn't end early. Returns the decision.
         """
         self.is_undecided = False
         self.has_tripped = rows_left

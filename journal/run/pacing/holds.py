@@ -16,8 +16,9 @@ from journal.store.policies import TIMED_OUT
 from journal.text import counted, shorten
 
 MAX_HELD_S = 3600.0  # how long holds and probes may last without an answer, before the run pauses
-# The shortest hold that follows another hold, even for a Hold with ``after_s=0``. It doubles with
-# each hold in succession, up to a second, so that the run doesn't make too many probes.
+# The minimum length of a hold that follows another hold, even for a Hold with ``after_s=0``. The
+# minimum doubles with each hold in succession, up to a second, so that the run doesn't make too
+# many probes.
 _LEAST_S, _MOST_LEAST_S = 0.01, 1.0
 _LOG_S = 30.0  # between two log records about the number of workers
 _MESSAGE_CHARACTERS = 200
@@ -69,7 +70,10 @@ class Holds:
             self._log_workers(self.auto.count, now_s)
 
     def hear_latest(self, outcome: Outcome) -> None:
-        """Call :meth:`hear_all` for the latest attempt."""
+        """Take the outcome of the latest attempt into account.
+
+        If a hold begins or ends, a log record says so. Raises the errors of a commit.
+        """
         self._say(self.hear(self._last, outcome, monotonic()))
 
     def _say(self, text: str) -> None:
@@ -123,7 +127,10 @@ class Holds:
         return slots if self.auto is None else min(slots, self.auto.count)
 
     def pace(self) -> str:
-        """What the run waits for, or its number of workers with "auto"; else ""."""
+        """Return text for people about the present hold.
+
+        If there is no hold, the text is the number of workers with "auto", and "" without "auto".
+        """
         held = self.text(monotonic())
         if held:
             return f"holding for {held}"

@@ -3,8 +3,8 @@
 A **key** is a column together with one of its values. The limit of a key is its number of
 **slots**. If a key of a row has no free slot, the row is **parked**: its number is stored in a
 queue of rows that wait for the same keys. When a slot becomes free, parked rows of the key come
-before rows that are found later. A parked row is read twice, however long it waits: when it is
-found, and when it may start.
+before rows that are found later. A parked row is read when it is found, and when it may start, but
+not while it waits.
 """
 
 from __future__ import annotations
@@ -101,7 +101,10 @@ class PerKey:
 
     @property
     def gate(self) -> Callable[[int, dict[str, Any] | None], bool] | None:
-        """Decides whether the row that was offered last may start: see ``bulk.start_rows``."""
+        """The function that decides whether the row that was offered last may start.
+
+        None without ``limit_per``. See ``bulk.start_rows``.
+        """
         return self._admits if self._limits else None
 
     def holds(self, found: FoundRow) -> bool:
@@ -229,7 +232,10 @@ class PerKey:
 
 
 def report_unknown_columns(job: HeldJob, limit_per: Mapping[str, int] | None) -> None:
-    """Report the columns that none of the job's first rows has: their names may be wrong."""
+    """Report columns of ``limit_per`` that none of the job's first rows has.
+
+    The names of these columns may be wrong.
+    """
     known: dict[str, None] = {}
     unknown = dict(limit_per or {})
     rows = job.service.get_rows(job.id) if unknown else ()

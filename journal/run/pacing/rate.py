@@ -14,8 +14,8 @@ _BURST_S = 0.05  # rows that are due within this time may start together and sha
 class Rate:
     """Allows at most ``per_s`` starts a second.
 
-    Starts are evenly spread, but up to ``batch`` rows may start together. After a pause, a short
-    burst is allowed.
+    Starts are evenly spread, but up to ``batch`` rows may start together. After a time without
+    starts, a short burst is allowed.
     """
 
     def __init__(self, per_s: float, batch: int = 1) -> None:
@@ -29,7 +29,8 @@ class Rate:
     def parse(cls, text: str, batch: int = 1) -> Rate:
         """Parse a rate such as ``"50/s"``, ``"100/m"`` or ``"2.5/h"``. Raises InvalidValueError.
 
-        A batch has at most as many rows as the number in the rate: 100 for ``"100/m"``.
+        If ``batch`` is larger than the number in the rate (100 in ``"100/m"``), it is reduced to
+        this number, rounded down, but not below 1.
         """
         match = _RATE.fullmatch(text.strip()) if isinstance(text, str) else None
         per_s = float(match[1]) / _UNIT_S[match[2]] if match else 0.0

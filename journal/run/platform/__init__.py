@@ -5,5 +5,5 @@
 - ``posix``, ``windows``: the two implementations. Only ``processes`` imports them.
 - ``batch_files``: the command line by which ``cmd`` runs a .bat or .cmd file.
 
-This room (subpackage) imports nothing of ``run`` outside of it.
+This room (subpackage) imports nothing from the rest of ``run``.
 """

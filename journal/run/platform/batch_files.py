@@ -20,9 +20,8 @@ _SLASHES_AT_END = re.compile(r"(\\+)\Z")
 def batch_line(path: str, arguments: Sequence[str]) -> str:
     """The command line for the program cmd.exe. Raises ValueError for an argument that is refused.
 
-    With ``/d``, cmd doesn't run the commands that the registry names for its start. With
-    ``/v:off``, ``!`` is an ordinary character. With ``/s``, cmd removes the first and the last
-    quote, and nothing else.
+    With ``/d``, cmd doesn't run the AutoRun commands of the registry. With ``/v:off``, ``!`` is an
+    ordinary character. With ``/s``, cmd removes the first and the last quote, and nothing else.
     """
     for word in (path, *arguments):
         found = _REFUSED.search(word)

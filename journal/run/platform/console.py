@@ -50,8 +50,8 @@ if sys.platform == "win32":
     def interrupts_kept_from_new_processes() -> Iterator[None]:
         """Processes that are started in the block ignore Ctrl-C.
 
-        New processes inherit this from their parent. So this process ignores Ctrl-C during the
-        block, too (see "SetConsoleCtrlHandler function").
+        New processes inherit this setting from their parent. So this process ignores Ctrl-C during
+        the block, too (see "SetConsoleCtrlHandler function").
         """
         import ctypes  # noqa: PLC0415
 
@@ -74,8 +74,8 @@ else:
     def interrupts_kept_from_new_processes() -> Iterator[None]:
         """SIGINT and SIGHUP are blocked in processes that this thread starts within ``with``.
 
-        In this thread, both signals stay blocked even after the ``with`` statement. Each call
-        blocks them again, since the resource tracker of a pool unblocks them.
+        In this thread, both signals stay blocked even after the ``with`` statement. Each call of
+        this function blocks them again, since the resource tracker of a pool unblocks them.
         """
         signal.pthread_sigmask(signal.SIG_BLOCK, _DRIVERS_SIGNALS)
         yield

@@ -31,8 +31,8 @@ class Process:
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until the command has ended.
 
-        Without a timeout, this method doesn't reap the command, if the system has ``waitid``. Until
-        the command is reaped, no other process can get the id of its process group.
+        If the system has ``waitid``, a wait without a timeout doesn't reap the command. Until the
+        command is reaped, no other process can get the id of its process group.
         """
         if self._popen.returncode is not None:  # reaped by an earlier call
             return True
@@ -72,7 +72,7 @@ def start(
             env=environment,
             start_new_session=True,
             # Python opens no inheritable descriptors. Descriptors that we inherited are passed on,
-            # as shells do. Looking for more descriptors to close would double the time of a start.
+            # as shells do. Looking for descriptors to close would double the time of a start.
             close_fds=False,
         )
     )

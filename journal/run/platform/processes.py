@@ -67,7 +67,8 @@ def start(
     - POSIX: the command leads a session of its own. If this process is killed, the command
       continues.
     - Windows: the command leads a process group of its own. It is in a job object, whose processes
-      end with this process. A .bat or .cmd file is run by cmd. Any other file must be a program.
+      end when this process ends. A .bat or .cmd file is run by cmd. Any other file must be a
+      program.
 
     Raises OSError and ValueError if the command can't be started.
     """
@@ -86,7 +87,7 @@ def command_line(argv: Sequence[str]) -> tuple[str | None, str | Sequence[str]]:
 def wait(popen: subprocess.Popen[bytes]) -> int:
     """Wait for a command that was started by Popen.
 
-    Signals are handled meanwhile. Returns its status.
+    Signals are handled while this function waits. Returns the command's status.
     """
     return _system.wait(popen)
 
@@ -94,7 +95,7 @@ def wait(popen: subprocess.Popen[bytes]) -> int:
 def find_program(name: str) -> str | None:
     """The path of a program.
 
-    ``name``: a name on PATH, or a path. None if no such program can be started.
+    ``name``: a name on PATH, or a path. Returns None if no such program can be started.
     """
     return _system.find_program(name)
 
@@ -136,7 +137,7 @@ def is_of_signal(status: int) -> bool:
 def is_of_console(status: int) -> bool:
     """Whether an event of the console ended the command.
 
-    On Windows, such events reach commands, too.
+    On Windows, such events reach this process and also its commands.
     """
     return _system.is_of_console(status)
 

@@ -208,15 +208,15 @@ def start(
 
 
 def _inheritable(stream: IO[bytes] | int, stack: ExitStack, access: int = 0) -> int:
-    """A handle of the stream for a new process, until the end of ``stack``.
+    """A handle of the stream, for a new process to inherit. The end of ``stack`` closes the handle.
 
     ``access``: the access rights of the handle, if ``stream`` is a file object. If ``access`` is 0,
     the handle has the rights of the stream.
 
     Outputs get the right to append, but not the right to write elsewhere in the file. The reason:
-    both processes share the position in the file, and this process moves the position when it reads
-    the file. With only the right to append, even a background process of the command always writes
-    at the end of the file.
+    the new process and this process share the position in the file, and this process moves the
+    position when it reads the file. With only the right to append, even a background process of the
+    command always writes at the end of the file.
     """
     if isinstance(stream, int):  # a stream that this process has inherited, or the null device
         access = 0

@@ -1,10 +1,10 @@
-"""Calls with many rows: a batch is one task of the workers, with a ticket for each row.
+"""Calls with many rows: the workers process a batch of rows as one task.
 
 For the driver, each row has its own ticket (the number of its attempt) and its own outcome.
 :class:`BatchWorkers` groups the rows that one commit has started. It passes each group to other
-workers as one task, which is a :class:`RowBatch`. The handler of these workers calls the caller's
-function, and makes an outcome for each row from the return value. :class:`BatchResults` passes
-these outcomes to the driver.
+workers as one task, which is a :class:`RowBatch`. The handler of these workers calls the
+function of :class:`Batches`, and makes an outcome for each row from the return value.
+:class:`BatchResults` passes these outcomes to the driver.
 """
 
 from __future__ import annotations
@@ -68,7 +68,11 @@ class RunOptions(TypedDict, total=False):
 
 
 def passing_options_to(run: Callable[..., Any]) -> Callable[[Function], Function]:
-    """Make ``inspect`` show the options of ``run`` with their defaults, not ``**options``."""
+    """Return a decorator for functions that pass their ``**options`` on to ``run``.
+
+    For such a function, ``inspect`` shows the options of ``run``, with their defaults, in place of
+    ``**options``.
+    """
 
     def decorate(function: Function) -> Function:
         own = inspect.signature(function)
@@ -82,11 +86,11 @@ def passing_options_to(run: Callable[..., Any]) -> Callable[[Function], Function
 
 
 class Answer(NamedTuple):
-    """The return value of a call, divided by rows.
+    """The return value of a call, split by row.
 
     - ``by_row``: a dict from a row's id to the outcome, value or exception of the row.
     - ``rest``: the parts that belong to no row. ``problem``: a message about them, or "".
-    - ``left_out``: the message of a row without an outcome.
+    - ``left_out``: the message for the review of a row without an outcome.
     """
 
     by_row: dict[str, Any]
@@ -190,9 +194,9 @@ def outcomes_of_raised(
 def outcomes_of_answer(rows: Sequence[AttemptedRow], value: Any, retry_on: Errors) -> list[Outcome]:
     """The outcomes of a call that returned ``value``.
 
-    A row that the value leaves out, and that has no outcome by its own methods, needs a review. The
-    first of these reviews keeps the part of the value that belongs to no row. A RowOutcome counts
-    as if the call had raised it.
+    A row needs a review if the value has no outcome for it, and no method of the row has set one.
+    The first of these reviews keeps the part of the value that belongs to no row. If the value is a
+    RowOutcome, the outcomes are those of a call that raised this RowOutcome.
     """
     if issubclass(type(value), RowOutcome):
         return outcomes_of_raised(rows, value, retry_on)
@@ -254,7 +258,7 @@ def _review(answer: Answer, kept_by: str) -> Outcome:
 
     The first such review of a call keeps the rest of the answer.
 
-    ``kept_by``: the id of the row that keeps the rest, or "".
+    ``kept_by``: the id of the row whose review keeps the rest; "" if this is the first review.
     """
     if not answer.problem:
         return Outcome(kind="review", error_code=NO_OUTCOME, error_message=answer.left_out)
@@ -298,7 +302,7 @@ class BatchResults(Results):
         self.by_ticket: dict[int, _Batch] = {}  # the same, by the tickets of their rows
 
     def put(self, ticket: int, outcome: Outcome) -> None:
-        """Add the outcome of a call. Without ``of_rows``, it is the outcome of each row.
+        """Add the outcome of a call. If it has no ``of_rows``, it is the outcome of each row.
 
         Raises no exception: nobody would see it, and the run would wait for these rows forever.
         """
@@ -318,7 +322,7 @@ class BatchResults(Results):
 
 
 class BatchWorkers:
-    """Calls of other workers, each with up to ``rows_a_call`` rows."""
+    """Groups up to ``rows_a_call`` rows into each call, and passes the calls to other workers."""
 
     # If the run is killed, nobody knows whether the queued rows have begun. A call has many rows.
     queues = False
@@ -356,7 +360,8 @@ class BatchWorkers:
         """Ask the call of this row to end.
 
         The workers are asked only once for all rows of a call, with the id of the call's first row.
-        With ``force``, they are asked once more. Further requests get the same answer.
+        With ``force``, they are asked once more. A repeated request gets the answer to the first
+        request with the same ``force``.
         """
         batch = self._results.by_ticket.get(ticket)
         if batch is None:  # the call has returned meanwhile
@@ -370,8 +375,8 @@ class BatchWorkers:
     def abandon(self, ticket: int) -> bool:
         """Give up the call of this row.
 
-        For the row of the call that is given up first, returns whether another call can take the
-        place of this call. For the other rows, returns True, so that a lost place counts only once.
+        If no other row of the call was given up before, returns whether another call can take the
+        place of this call. Otherwise returns True, so that a lost place counts only once.
         """
         batch = self._results.by_ticket.get(ticket)
         if batch is None:

@@ -109,7 +109,7 @@ def _make(factory: Callable[[], Executor]) -> Executor:
 
 
 def _as_executor(given: Any) -> Executor:
-    """The executor, or the executor of a dask client. Raises InvalidValueError."""
+    """The given executor, or the executor of the given dask client. Raises InvalidValueError."""
     distributed = sys.modules.get("distributed")
     if distributed is not None and isinstance(given, distributed.Client):
         given = given.get_executor()

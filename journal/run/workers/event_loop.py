@@ -142,8 +142,8 @@ class LoopWorkers(SingleRows):
                 self._setup.close(math.inf if self._thread is None else _END_S)
         finally:
             with suppress(RuntimeError):  # the loop is closed
-                # The driver has cancelled these rows. If one of them still got a task, the loop
-                # could close before the first step of this task.
+                # The driver has cancelled the rows in ``_new``. If one of them still got a task,
+                # the loop could close before this task has run at all.
                 self._loop.call_soon_threadsafe(self._new.clear)
                 if self._thread is not None:
                     self._loop.call_soon_threadsafe(self._loop.stop)

@@ -25,8 +25,8 @@ from journal.text import Number, encode_json
 
 _Task = tuple[int, AttemptedRow, Claim]
 # A request to the feeder, the thread that submits tasks. The feeder adds the task (if any) to the
-# waiting ones, and submits tasks. Then it calls the function (if any). The driver waits until the
-# function is called.
+# waiting ones, and submits tasks. Then it calls the function (if any). A request of the driver has
+# a function, and the driver waits until the feeder calls this function.
 _Request = tuple[_Task | None, Callable[[], None] | None]
 
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # on Windows, SIGTERM ends it by force
@@ -41,11 +41,11 @@ class ExecutorWorkers(SingleRows):
 
     If the caller made the executor, it stays open at the end. If ``make`` made the executor,
     ``make`` is called again when the executor breaks. An executor that ``make`` made is shut down
-    at the end. Then processes that still run a row are killed.
+    at the end. If a row is still running then, all processes of the executor are killed.
 
-    A separate thread, the feeder, submits rows. In the main thread, a signal handler could
-    interrupt ``submit``. Then a lock of the pool might never be released. Whenever a pool may fork,
-    the driver waits for the feeder. So no pool forks while the driver is changing something.
+    A separate thread, the feeder, submits rows. If the main thread submitted rows, a signal handler
+    could interrupt ``submit``, and a lock of the pool might never be released. Whenever a pool may
+    fork, the driver waits for the feeder. So no pool forks while the driver is changing something.
 
     A pool that breaks doesn't say which of its rows had begun. So the executor gets only as many
     rows at a time as it has workers. The other rows wait here.

@@ -42,7 +42,7 @@ class Claim:
     def cancel(self) -> bool:
         """Return whether the attempt is cancelled.
 
-        Then no worker has begun the attempt, and none will. Called by the driver.
+        If it is cancelled, no worker has begun it, and none will. Called by the driver.
         """
         return self._owner.setdefault("owner", "driver") == "driver"
 
@@ -50,7 +50,7 @@ class Claim:
 class Workers(Protocol):
     """The interface of workers, which process up to ``count`` calls at a time.
 
-    Only one thread uses it.
+    Only one thread uses a ``Workers`` object.
 
     - ``rows_a_call``: the maximum number of rows in a call.
     - ``queues``: whether more than ``count`` calls may be dispatched, so that some wait for a free
@@ -70,20 +70,20 @@ class Workers(Protocol):
 
         If ``claim.begin()`` returns True, the worker stores exactly one outcome for ``ticket`` in
         the :class:`Results`. If the row can't be started at all, the worker stores the outcome
-        "unstarted". Errors of a row become outcomes and are not raised. The call blocks only while
-        an executor's ``submit`` blocks.
+        "unstarted". Errors of a row become outcomes and are not raised. This method blocks only
+        while an executor's ``submit`` blocks.
         """
 
     def claim(self) -> Claim:
         """The :class:`Claim` for the next row to dispatch. All rows of a call share it."""
 
     def flush(self) -> None:
-        """Start a last call with the dispatched rows that are left, even if they are few."""
+        """Submit the dispatched rows that wait, if workers are free. They needn't fill a call."""
 
     def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:
         """Ask an attempt to end now.
 
-        Returns False if the attempt can't be asked. Then it may never end.
+        Returns False if the attempt can't be asked. Such an attempt may never end.
         """
 
     def abandon(self, ticket: int) -> bool:
@@ -132,10 +132,11 @@ class Leaving:
     ) -> Exception | None:
         """Close the workers after a run. Returns the exception that the caller must raise, or None.
 
-        The returned exception is ``raised``, the exception of the run. If ``raised`` is None, it is
-        the exception that exiting the setup has raised, if any. A message about an exception of
-        exiting the setup is also added to ``problems``. If this exception isn't returned, the
-        message is reported.
+        ``raised``: the exception of the run, or None. If ``raised`` isn't None, it is returned.
+        Otherwise the exception that exiting the setup raises, if any, is returned.
+
+        If exiting the setup raises an exception, a message about it is added to ``problems``. If
+        this exception isn't returned, the message is also passed to ``report``.
         """
         try:
             self.close()
@@ -170,8 +171,8 @@ class Results:
     An outcome stays until the driver has recorded it.
 
     ``held``: the tickets of the outcomes "held" (see :class:`Hold`). While there is such an
-    outcome, workers begin no rows. Otherwise workers would begin queued rows before the driver has
-    seen the outcome.
+    outcome, workers begin no rows. Without this rule, workers would begin queued rows before the
+    driver has seen the outcome.
     """
 
     def __init__(self) -> None:
@@ -214,7 +215,7 @@ class Results:
 
 
 def join(threads: Sequence[threading.Thread]) -> None:
-    """Wait for a moment until the threads have ended. Some of them may hang.
+    """Wait a short time for the threads to end. Some of them may hang.
 
     If a daemon thread still runs when the program exits, its objects are not freed. So a file that
     the handler has open would not be flushed.

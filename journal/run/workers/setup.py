@@ -96,8 +96,8 @@ class ThreadSetup:
 class LoopSetup:
     """The setup of handlers in an event loop.
 
-    The driver's thread calls ``enter`` and ``close``, and waits in these methods. Meanwhile, one
-    task of the event loop does the work: it enters the setup, and later exits the setup.
+    One task of the event loop enters the setup, and later exits the setup. The driver's thread
+    calls ``enter`` and ``close``, and waits for the task in these methods.
     """
 
     def __init__(self, setup: SetupFactory, results: Results, stops: Stops) -> None:
@@ -113,9 +113,9 @@ class LoopSetup:
     def enter(self, loop: asyncio.AbstractEventLoop, begin: Callable[..., object]) -> None:
         """Enter the context manager in the loop. ``begin`` calls a function in the loop.
 
-        If the run is stopped meanwhile, the task that enters the context manager is cancelled.
-        Raises exceptions of the context manager, and StoppedInSetupError if the run was stopped
-        first.
+        If the run is stopped during this call, the task that enters the context manager is
+        cancelled. Raises exceptions of the context manager, and StoppedInSetupError if the context
+        manager wasn't entered because the run was stopped.
         """
         self._loop = loop
         if self._stops.count:
@@ -130,7 +130,7 @@ class LoopSetup:
     def close(self, patience_s: float = math.inf) -> None:
         """Exit the context manager. Raises its exceptions.
 
-        A further stop of the run cancels the exit.
+        If the run is asked to stop (again) during this call, the exit is cancelled.
 
         Does nothing if a handler blocks the loop for longer than ``patience_s``.
         """
