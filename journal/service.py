@@ -733,11 +733,12 @@ class JobService:
         The row keeps its number and status. The history keeps the old data. ``new_key=True`` gives
         the row a new idempotency key.
 
-        The checksum isn't recomputed, because it describes the data that the row had in its last
-        input. A later input is compared with that data, and not with the data given here. But if
-        the row's old data was lost to damage, the checksum of the new data is computed.
+        The checksum isn't recomputed, because it describes the row's last input. A later input is
+        compared with that input, and not with the data given here. If the row's data was lost to
+        damage, the checksum was lost, too. Only then does the row get the checksum of ``data``.
 
-        Raises InvalidStateTransition for a row that is completed or in flight.
+        Raises InvalidStateTransition for a row that is completed or in flight, RowNotFoundError,
+        and InvalidValueError.
         """
         job_id, number = split_row_id(row_id)
         if not isinstance(data, dict):
@@ -883,15 +884,15 @@ class JobService:
         If possible, use :meth:`AttemptedRow.step` instead. That method also records the end.
 
         - ``attempt``: the number of the attempt, as in :attr:`JobRow.attempts`.
-        - ``idempotent``: True means that nothing is recorded, and that the step may begin again
-          even if it is in doubt.
+        - ``idempotent``: if True, the beginning isn't recorded, and a step that is in doubt may
+          begin again.
         - ``logs``: messages of the attempt, which are recorded in the same commit.
 
         Raises AttemptEndedError if the attempt is no longer in progress, and StepInDoubtError if
         nobody knows whether the step took effect in an earlier attempt. Raises InvalidValueError
-        inside a batch, because the start would be recorded too late. Also raises InvalidValueError
-        if this attempt has already done a step of this name, since each step of a row must have its
-        own name. The row then needs a review at the end of the attempt.
+        inside a batch, because the beginning would be recorded too late. Also raises
+        InvalidValueError if this attempt has already done a step of this name, since each step of a
+        row must have its own name. In this last case, the attempt will end with a review.
         """
         job_id, number = split_row_id(row_id)
         check_step_name(name)

@@ -171,7 +171,10 @@ class Salvage:
     # --- commits with matching seals
 
     def _keep_commits(self, lines: Iterator[Line], seals: Iterable[int], start: int) -> None:
-        """Keep commits that match their seals, except copies and commits of a different history."""
+        """Keep commits that match their seals.
+
+        Duplicates of kept commits, and commits of a different history, aren't kept.
+        """
         copies, forked = DroppedLines(), DroppedLines()
         for commit, seal in zip(commits_of(lines), seals, strict=True):
             if seal in self._kept:

@@ -165,7 +165,10 @@ class Auto:
         return True
 
     def _settle(self, mean_s: float) -> None:
-        """Keep this number of workers as the one with which others are compared."""
+        """Make the present number of workers the one with which other numbers are compared.
+
+        ``mean_s``: the mean duration of an attempt with this number of workers.
+        """
         is_known = self.count == self._good and self._base_s
         weight = 1 / _WEIGHT_ROUNDS if is_known else 1.0
         self._base_s += (mean_s - self._base_s) * weight

@@ -40,9 +40,9 @@ class Claim:
         return self._owner.setdefault("owner", "worker") == "worker"
 
     def cancel(self) -> bool:
-        """Return whether the attempt is cancelled.
+        """Cancel the attempt if no worker has begun it. Return whether it is cancelled.
 
-        If it is cancelled, no worker has begun it, and none will. Called by the driver.
+        No worker begins a cancelled attempt. Called by the driver.
         """
         return self._owner.setdefault("owner", "driver") == "driver"
 
