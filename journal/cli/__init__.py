@@ -1,4 +1,4 @@
-"""The parts that the commands of the command line `journal` share.
+"""The parts that the commands of `journal` share.
 
 - ``main``: defines the group of all commands, and turns errors into messages and exit codes.
 - ``find``: finds the job that a command names. ``follow``: watches a job until it ends.
@@ -8,6 +8,7 @@
 - ``advice``: suggests the commands to type next. ``throughput``: computes rows per second.
 - ``exit_codes``: defines all exit codes.
 
-The commands are in ``cli/commands``. Modules that only `journal run` needs are in ``cli/run``. May
-import: all other packages of ``journal``, except these two.
+The commands are in ``cli/commands``. Modules that only `journal run` needs are in ``cli/run``.
+
+May import: all packages of ``journal``, except ``cli/commands`` and ``cli/run``.
 """

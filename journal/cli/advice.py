@@ -35,8 +35,8 @@ class Reviews(NamedTuple):
       step in doubt. A step is in doubt if it has begun and nobody knows whether it took effect.
     - ``known``: the rows that have steps, but no step in doubt.
     - ``others``: a dict from an error code ("" if it is unknown) to the remaining rows. The
-      attempts at these rows may have taken effect. Rows with different codes may need different
-      answers.
+      attempts at these rows may have taken effect. Rows with different codes may have to be settled
+      in different ways.
     - ``is_merged``: True if some rows need a review because two copies worked on them. Different
       rows may then need different commands.
     - ``is_interrupted``: True if some rows were in flight when their run died.
@@ -58,7 +58,8 @@ def find_reviews(
 ) -> Reviews:
     """Group the rows in review by how they can be settled.
 
-    ``numbers`` and ``errors``: the numbers and the errors of these rows.
+    ``numbers``: the numbers of the rows in review. ``in_doubt``: see :class:`Reviews`. ``errors``:
+    the errors of rows in review and of failed rows.
     """
     left = set(numbers).difference(*in_doubt.values())
     known = set[int]()
@@ -102,7 +103,8 @@ class NextStart(NamedTuple):
     def option(self, name: str, *values: str) -> str:
         """An option of the run with its possible values, as text.
 
-        The text has the form of a command line or of a script.
+        If ``is_script`` is true, the text is a Python argument. If not, it is an option of the
+        command line.
         """
         if self.is_script:
             return f"{name}={' or '.join(map(repr, values)) or True}"
@@ -123,16 +125,19 @@ def _is_of_commands(job: Job) -> bool:
 
 
 def what_may_run(job: Job) -> str:
-    """A warning for rows that were in flight when a `journal run` died; "" after a script."""
+    """A warning about rows that were in flight when their run died: commands may still be running.
+
+    Returns "" if the last run wasn't a `journal run`.
+    """
     if not _is_of_commands(job):
         return ""
     return "commands of the run that died may still be running: look first, for example with `ps`"
 
 
 def next_start(job: Job, root: Path, paused: str = "") -> NextStart:
-    """How to run a job again with the command or script that made it, in the store ``root``.
+    """How to run a job again, if possible with the command or script of its last run.
 
-    ``paused``: why the last run has ended early, or "".
+    ``root``: the job's store. ``paused``: why the last run has ended early, or "".
     """
     root = Path(os.path.abspath(root))  # without "..", as in the recorded command of a run
     again = command_for_rest(job.resume_command or "", paused)
@@ -271,8 +276,8 @@ def step_commands(
 ) -> list[tuple[str, str]]:
     """Two commands that settle a step in doubt: one if it took effect, and one if it did not.
 
-    The first command can't be pasted unchanged. It has placeholders for the result and the row,
-    since each row has its own result.
+    The first command can't be pasted unchanged. It has a placeholder for the result. If there are
+    several rows, it also has a placeholder for the row, since each row has its own result.
     """
     row = numbers.text() if numbers.count == 1 else "N"
     resolve = ("resolve", job_id, "--row")

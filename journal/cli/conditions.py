@@ -61,10 +61,10 @@ class Condition(NamedTuple):
     def holds(self, row: JobRow) -> bool:
         """Return whether the row meets the condition. A row without the column doesn't meet it.
 
-        If both sides are numbers, they are compared as numbers. Text that is a number counts as a
-        number, too. Otherwise the sides are compared as text. ``~`` tests whether the text contains
-        ``value``. Null and empty text are neither below nor above anything. Text that isn't a
-        number is neither below nor above a number.
+        If each side is a number, or text that is a number, the sides are compared as numbers.
+        Otherwise they are compared as text. ``~`` tests whether the text contains ``value``. Null
+        and empty text in the row are neither below nor above anything. Other text in the row that
+        isn't a number is neither below nor above a number.
         """
         found = member_of_row(row, self.column)
         if found is MISSING:
@@ -317,10 +317,11 @@ class Selection(NamedTuple):
         """The chosen rows whose status allows the change.
 
         ``if_named``: the statuses that rows named by ``--row`` may have. ``if_found``: the statuses
-        that all other rows may have. With ``--error-code``, only failed rows are chosen.
+        that rows may have if ``--row`` isn't given. With ``--error-code``, only failed rows are
+        chosen.
 
         Raises Refused if ``--row`` names a row that doesn't exist. Also raises Refused if ``--row``
-        is the only option and a row has another status.
+        is the only option and names a row whose status isn't in ``if_named``.
         """
         statuses = if_found if self.ranges is None else if_named
         if self.error_code is not None:

@@ -44,7 +44,10 @@ _EXIT_CODES: dict[type[JournalError], int] = {
 
 
 def exit_code_of(error: JournalError) -> int:
-    """Return the exit code for an error. It is 1 if only the system can have caused the error."""
+    """Return the exit code for an error.
+
+    It is 1 for an unexpected error, and if the system refused something.
+    """
     codes = (code for kind, code in _EXIT_CODES.items() if isinstance(error, kind))
     return next(codes, EXIT_UNEXPECTED)
 
@@ -72,9 +75,6 @@ class Refused(click.ClickException):
 
 
 class NoVerdict(Refused):
-    """Ends a comparison that failed. The exit code is 6.
-
-    Exit code 1 would mean that one copy is ahead.
-    """
+    """Ends a comparison that failed. The exit code is 6, since 1 means that one copy is ahead."""
 
     exit_code = EXIT_DAMAGED

@@ -46,7 +46,7 @@ def complete_job(ctx: click.Context, parameter: click.Parameter, incomplete: str
 def complete_copy(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
     """Shell completion for a copy of a job.
 
-    It completes the word as for JOB, or to a file if no id begins with the word.
+    Completes the word as for JOB. If no id begins with the word, completes it to a file.
     """
     return complete_job(ctx, parameter, incomplete) or complete_path(ctx, parameter, incomplete)
 
@@ -123,7 +123,7 @@ def _not_found(name: str) -> JobNotFoundError:
 
 
 def _expand_prefix(service: JobService, prefix: str) -> str:
-    """Return the id ``prefix``, or else the only id in the store that begins with this text.
+    """Return ``prefix`` if it is a job's id, or else the only id in the store that begins with it.
 
     If ``prefix`` is only the beginning of the id, the id is printed.
     """
@@ -171,7 +171,7 @@ def duration_s(job: Job, state: str, now: datetime) -> float | None:
     """How many seconds the passes of a job took, or have taken so far.
 
     The time of a pass begins with its first run, and lasts until the job ends. A pass that hasn't
-    ended counts up to ``now`` while the job runs. Otherwise it counts up to the job's last record.
+    ended counts up to ``now`` if the job is running, or else up to the job's last record.
     """
     if job.started_at is None:
         return None
@@ -184,7 +184,8 @@ def duration_s(job: Job, state: str, now: datetime) -> float | None:
 def status_text(job: Job, state: str = "") -> str:
     """The status of a job (or its ``state``) in words.
 
-    A job has failed also if no row has failed, but rows need a review. The text then says so.
+    A job without failed rows counts as failed, too, if some rows need a review. The text then says
+    how many.
     """
     reviews = job.needs_review_count
     if job.status is not JobStatus.FAILED or job.failed_rows or not reviews:

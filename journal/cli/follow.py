@@ -20,9 +20,10 @@ _POLL_S = 0.1  # events must be shown within 0.5 s, and one look takes only one 
 
 
 class Seen(NamedTuple):
-    """The job as seen at one moment. ``ended``: True if this is the last such object.
+    """The job as seen at one moment.
 
-    ``state`` is the result of ``JobService.get_state``: the job's status, or "interrupted".
+    ``ended`` is True in the last object that :func:`follow_job` yields. ``state`` is the result of
+    ``JobService.get_state``: the job's status, "interrupted" or "unknown".
     """
 
     job: Job
@@ -82,7 +83,7 @@ def _sure_state(service: JobService, job: Job) -> str:
 
 
 def _is_left_paused(service: JobService, job: Job) -> bool:
-    """Return whether the job is paused, and no run waits until the job is resumed."""
+    """Return whether the job is paused, and no run waits for it to be resumed."""
     if job.status is not JobStatus.PAUSED or service.run_holder(job.id) is not None:
         return False
     # Meanwhile, the job may have been resumed, and its run may have ended.
@@ -90,7 +91,7 @@ def _is_left_paused(service: JobService, job: Job) -> bool:
 
 
 def _has_ended(service: JobService, job: Job) -> bool:
-    """Return whether the job has ended, and no run has rows in flight that it must still record."""
+    """Return whether the job has ended, and no run still has rows in flight."""
     return job.status in TERMINAL_STATUSES and not (
         job.processing_count and service.run_holder(job.id)
     )

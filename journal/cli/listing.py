@@ -50,8 +50,8 @@ class Field(msgspec.Struct, frozen=True):
     - ``right``: whether the column is aligned to the right, as numbers are.
     - ``least``: the minimum width of the column when it is cut, in cells of the terminal. 0: the
       column is never cut.
-    - ``wide``: the minimum width of the column when it isn't cut. Later rows may have wider cells
-      than the first rows.
+    - ``wide``: the minimum width of the column when it isn't cut. It leaves room for later rows,
+      whose cells may be wider than those of the first rows.
     - ``rank``: a narrow terminal leaves out columns with a high rank first. Columns of rank 0 are
       never left out.
     - ``status``: the cell is a status, and gets the status's colour.
@@ -128,9 +128,9 @@ def _line(
 
 
 def _fit(fields: Sequence[Field], natural: list[int], bound: int | None) -> dict[int, int]:
-    """Choose the columns to show.
+    """Choose the columns to show, and their widths.
 
-    Returns a dict from the position of such a column to its width, in the order of the columns.
+    Returns a dict from the position of a shown column to its width, in the order of the columns.
     """
     shown = list(range(len(fields)))
     if bound is None:

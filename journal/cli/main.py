@@ -191,7 +191,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _explained(error: click.ClickException) -> click.ClickException:
-    """The error, or an error in its place that gives more advice."""
+    """Return ``error``, or an error that replaces it and gives more advice."""
     if isinstance(error, click.MissingParameter) and error.param is not None:
         if isinstance(error.param, click.Option):
             return click.UsageError(f"{error.format_message()} {error.param.help}", error.ctx)

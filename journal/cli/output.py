@@ -148,7 +148,7 @@ def echo_err(text: str) -> None:
 
 
 class _Shown:
-    """A stream for standard output on a terminal, which escapes control characters.
+    """A stream that escapes control characters, for standard output on a terminal.
 
     Each write must have whole lines.
     """

@@ -31,7 +31,7 @@ def parse_rows(
 def row_ranges(text: str) -> list[range]:
     """Parse text such as ``5,12-40`` to ranges in ascending order. Adjacent ranges are merged.
 
-    Raises ValueError, whose message is the invalid part of the text.
+    Raises ValueError, whose message quotes the invalid part of the text.
     """
     found = []
     for part in text.split(","):

@@ -1,4 +1,4 @@
-"""Options that several commands share, their values, and a question before a change."""
+"""Options that several commands share, the parsing of their values, and a confirmation prompt."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Cents(click.types.FloatParamType):
 
 
 def json_result(text: str) -> Any:
-    """The result of a step.
+    """The result of a step, decoded from JSON.
 
-    Raises BadParameter for text that isn't JSON, for example the placeholder in a command that was
+    Raises BadParameter for text that isn't JSON, such as the placeholder of a command that was
     printed as advice.
     """
     try:

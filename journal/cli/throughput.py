@@ -66,8 +66,9 @@ def recent_rate(
 ) -> float | None:
     """Return the recent rate of rows that ended, per second; None if there are too few rows.
 
-    The rate is the number of rows that ended after ``since``, divided by the time from then to
-    ``now``. So the rate falls while a run hangs.
+    The rate is the number of rows that ended after ``since``, divided by the time from ``since``
+    to ``now``. So the rate falls while a run hangs. If ``times`` has more than ``RECENT_ROWS`` such
+    rows, only the last of them count, and the time begins when the row before them ended.
     """
     recent = times[bisect_left(times, since) :]
     if len(recent) > RECENT_ROWS:
@@ -81,7 +82,7 @@ def recent_rate(
 def sparkline(counts: list[float], drawable: bool) -> str:
     """Return a character for each count.
 
-    The height of the character is proportional to the count. For 0, it is a blank.
+    The height of the character is proportional to the count. A count of 0 gets a blank.
     """
     sparks = _SPARKS if drawable else _ASCII_SPARKS
     highest = max(counts)

@@ -1,6 +1,6 @@
 """Times on the command line: moments and durations.
 
-A moment is ISO 8601 text, or says how long ago.
+A moment is ISO 8601 text, or says how long ago it was, such as ``3d`` (three days ago).
 """
 
 from __future__ import annotations

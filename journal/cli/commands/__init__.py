@@ -10,8 +10,9 @@ These modules have several commands:
 - ``settle``: retry, redo, skip, resolve.
 - ``transfer``: pack, unpack, compare, pull.
 
-Each other module has the command of its own name. A module is imported when its command is
-used. Only ``cli/main`` imports these modules, and it does so by name.
+Each other module has one command, which has the name of the module. A module is imported when its
+command is used. Outside of this room, only ``cli/main`` imports these modules, and it does so with
+``importlib``.
 
 May import: all packages of ``journal``.
 """

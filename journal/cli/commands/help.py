@@ -106,9 +106,10 @@ def _options(ctx: click.Context, name: str) -> list[str]:
 
 
 def _pages_with(word: str) -> list[str]:
-    """Lines that name the topics whose pages have the word, and a place in each of the first ten.
+    """Lines about the pages that have the word. The list is empty if no page has it.
 
-    The page that uses the word most often comes first. The list is empty if no page has the word.
+    The first line names the topics of these pages. Each further line shows a place in one of the
+    first ten pages. The page that uses the word most often comes first.
     """
     pattern = re.compile(rf"(?<!\w){re.escape(word)}(?!\d)", re.IGNORECASE)
     counts = {topic: len(pattern.findall(page_text(topic))) for topic in TOPICS}
@@ -120,7 +121,10 @@ def _pages_with(word: str) -> list[str]:
 
 
 def _place(topic: str, pattern: re.Pattern[str]) -> str:
-    """The first heading of a page that matches, or else the first line, after its heading."""
+    """The page's first heading that matches ``pattern``.
+
+    If no heading matches: the text around the first match, after the heading above it.
+    """
     heading = found = ""
     for line in page_text(topic).splitlines():
         match = pattern.search(line)

@@ -211,7 +211,7 @@ def wait_command(ctx: click.Context, job: str, timeout_s: float | None) -> int:
 
 
 def _outcome(ctx: click.Context, service: JobService, job: Job) -> int:
-    """Print how a job has ended. Returns the exit code of its run."""
+    """Print how a job has ended. Returns :func:`job_exit_code` of the job."""
     counts = {
         "completed": job.successful_rows,
         "skipped": job.skipped_count,

@@ -56,7 +56,7 @@ _NUMBERS = frozenset(("row_number", "attempts", "cost_cents"))
 
 
 def _named_field(name: str) -> Field:
-    """Return the field of a row that has this name, or else the data column.
+    """Return the row's field that is called ``name``, or else the data column of this name.
 
     See :func:`~journal.frames.columns.member_of_row`.
     """

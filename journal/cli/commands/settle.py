@@ -388,9 +388,9 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
 def _no_run_if_in_flight(
     service: JobService, job_id: str, ranges: list[range]
 ) -> AbstractContextManager[None]:
-    """If one of these rows was in flight when its run died, let no run start during the block.
+    """If a row in ``ranges`` was in flight when its run died, let no run start during the block.
 
-    Raises JobBusyError while a run holds the job.
+    Raises JobBusyError if a row in ``ranges`` is in flight and a run holds the job.
     """
     rows = rows_of(job_id, service.get_rows(job_id), ranges)
     if any(row.status is RowStatus.PROCESSING for row in rows):

@@ -241,7 +241,7 @@ def _rows_to_read(service: JobService, job: Job) -> int:
 
 
 def _began(job: Job, holder: RunHolder | None) -> datetime:
-    """Return when the active run started. The speed of earlier runs doesn't count."""
+    """Return when the active run started. Rows that ended earlier don't count for the rate."""
     try:
         return datetime.fromisoformat(holder.started_at if holder else "").astimezone(UTC)
     except ValueError:  # the run hasn't recorded its start yet

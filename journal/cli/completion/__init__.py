@@ -4,5 +4,5 @@
   understand: the command after ``--``, ``~`` in a path, and ``--option=VALUE``.
 
 The declaration of an argument or option defines its possible values (``shell_complete``). The
-modules are imported only when a shell asks. May import: click only.
+modules are imported only when a shell asks for completions. May import: click only.
 """

@@ -62,7 +62,7 @@ def _no_rows(ctx: click.Context | None) -> click.UsageError:
 
 
 def check_program(program: str, what: str = "COMMAND") -> None:
-    """Raise InvalidValueError if the program doesn't exist. Otherwise all rows would fail."""
+    """Raise InvalidValueError if the program doesn't exist, since all rows would fail."""
     path = processes.find_program(program)
     if path is not None:
         _check_script(path, program, what)
@@ -83,11 +83,11 @@ def check_program(program: str, what: str = "COMMAND") -> None:
 
 
 def _words(line: str) -> str:
-    """Advice: the words to write after ``--`` in place of a command line in one word."""
+    """Advice for a COMMAND that is one quoted word: the words to write after ``--`` instead."""
     if not _SHELL_SIGNS.search(line):
         return line
-    # In the advice, the columns become arguments, since a shell would execute values in its script
-    # as code.
+    # In the advice, the columns become arguments of a shell's script. If values were in the script,
+    # the shell would execute them as code.
     columns: list[str] = []
     script = quote = ""
     end = 0

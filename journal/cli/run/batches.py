@@ -28,7 +28,7 @@ _BYTES_OF_PLACE = 16  # in the result, for a line's number and quotes
 
 
 class _Rows(NamedTuple):
-    """The rows of a command. Its output is kept under the first row."""
+    """The rows of a command. The command's output is kept under the first row."""
 
     id: str
     row_number: int
@@ -111,7 +111,7 @@ class BatchHandler:
 
 
 class _Lines:
-    """The first lines of a command, up to about 1 MiB, and the number of further lines."""
+    """Printed lines: the first ones, up to about 1 MiB, and the number of further lines."""
 
     def __init__(self) -> None:
         self.kept: dict[str, str] = {}
@@ -167,7 +167,7 @@ class _Printed:
 def _outcome(lines: _Lines) -> Outcome:
     """The outcome of a row with these lines.
 
-    With two or more lines, the row needs a review, which has the costs of all of them.
+    With two or more lines, the row needs a review. The review has the costs of all kept lines.
     """
     outcomes = [
         outcome_of_printed(Outcome(kind="completed", result=line)) for line in lines.kept.values()

@@ -26,9 +26,10 @@ _OPERATOR = re.compile(r"[<>|&;]+")
 
 
 def parse_command(text: str) -> list[str]:
-    """Split a command into words, as a shell does. Raises InvalidValueError.
+    """Split a command into words, as a shell does.
 
-    Characters that only a shell interprets are refused.
+    Raises InvalidValueError if the text can't be split, has no words, or has one of ``<>|&;``
+    outside of quotes. Only a shell interprets these.
     """
     try:
         words = shell.split(text)
@@ -50,8 +51,8 @@ def parse_command(text: str) -> list[str]:
 def event_of(report: RunReport) -> str:
     """What happened to the job, in one word.
 
-    "end": the job has ended. "halt": the run ended early, for a reason of its own. "pause": a
-    person or another process has paused the job.
+    "end": the job has ended. "halt": the run ended early, and ``report.reason`` says why.
+    "pause": a signal, a person or another process has paused the job.
     """
     if report.job.status in TERMINAL_STATUSES:
         return "end"

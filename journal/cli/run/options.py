@@ -36,7 +36,7 @@ _MAX_WORKERS = 1000
 
 
 def _number(text: str) -> int:
-    """The number that the text is, from 1 to 999,999,999; 0 for any other text."""
+    """Convert text that is a number from 1 to 999,999,999. Returns 0 for any other text."""
     return int(text) if text.isdecimal() and len(text) < 10 else 0
 
 

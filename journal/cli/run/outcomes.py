@@ -54,7 +54,7 @@ def error_codes(text: str, *, or_names: bool) -> Iterator[str]:
 
     ``or_names``: whether names of signals and TimeoutError are allowed, too.
 
-    Raises ValueError, whose message is the invalid part of the text.
+    Raises ValueError, whose message quotes the invalid part of the text.
     """
     names = ", the name of a signal such as SIGKILL, or TimeoutError" if or_names else ""
     for part in map(str.strip, text.split(",")):
@@ -112,7 +112,7 @@ ALL_FAIL = Statuses()
 
 
 def meanings(given: Mapping[str, Any]) -> str:
-    """The meanings of exit statuses in the options, as text for a plan; "" if there are none."""
+    """The meanings that options give to exit statuses, as text for a plan; "" if there are none."""
     parts = [
         f"{', '.join(statuses)}: it {meaning}"
         for word, meaning in _MEANINGS.items()

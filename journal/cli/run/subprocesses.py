@@ -96,7 +96,7 @@ class Commands:
     def cancel(self, row_id: str, *, force: bool) -> bool:
         """Terminate the row's command and all processes of its group; with ``force``, kill them.
 
-        Returns False if the row's command isn't running. The outcome still depends on how the
+        Returns False if the row's command isn't running. The row's outcome still depends on how its
         command ends. May be called in a signal handler of the main thread.
         """
         with self._lock:
@@ -174,7 +174,7 @@ class Commands:
     def _wait(self, running: _Running, process: Process) -> None:
         """Wait until the command has ended.
 
-        If it was cancelled, kill all processes that it has started.
+        After a cancelled command has ended, kill all processes that it has started.
         """
         with self._lock:
             running.process = process
@@ -207,7 +207,8 @@ class Commands:
     def _open_input(self, row: JobRow, files: contextlib.ExitStack) -> IO[bytes] | int:
         """Open a file as the command's input.
 
-        A pipe would need a thread. If the command didn't read the pipe, writing would fail.
+        Pipes aren't used: a pipe would need a thread, and writing would fail if the command didn't
+        read the pipe.
         """
         if not self._stdin_json:
             return subprocess.DEVNULL
@@ -263,7 +264,7 @@ class CommandHandler:
         self._cancelled: set[str] = set()  # rows that were cancelled before their commands began
 
     def cancel(self, row_id: str, *, force: bool) -> bool:
-        """End the command of a row in flight. A command that hasn't begun is never started."""
+        """End the command of a row in flight. If the command hasn't begun, it is never started."""
         if not self._commands.cancel(row_id, force=force):
             self._cancelled.add(row_id)
         return True

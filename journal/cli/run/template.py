@@ -29,8 +29,8 @@ _OPTIONS_WITH_VALUE = frozenset(("--rcfile", "--init-file"))
 _ARGUMENT = re.compile(r"\$\{{0,2}[1-9@*]|\bfor\s+\w+\s*(?:;|\n|\bdo\b)")
 _IN_BRACES = re.compile(r"\{([^{}]*)\}")
 _IN_BRACES_OR_DOUBLED = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
-# Such text in braces counts as a placeholder even if there is no such column. It is probably
-# misspelt.
+# Text in braces that matches this pattern counts as a placeholder even if no column has this name.
+# The name is probably misspelt.
 _NAME = re.compile(r"#|%|(?:[\w-]+(?:\.[\w-]+)*)?(?://|/\.|/|\.)?")
 _RESEMBLES = 0.8  # similarity by difflib, from 0 to 1, of a misspelt name to a column
 
@@ -342,7 +342,7 @@ def _line_of(argv: Sequence[str]) -> range:
 
 
 def _script_of(argv: Sequence[str], shell: int) -> int | None:
-    """The position of a shell's script: the script that the option ``-c`` announces.
+    """The position of the script that a shell gets with the option ``-c``.
 
     ``shell``: the position of the shell. Returns None if there is no such script.
     """
