@@ -205,7 +205,7 @@ def advice(
         died = "then" if job.processing_count else "its run has died;"
         found.append((start.command, f"{died} {start.words}, with the same input"))
     elif job.status is JobStatus.PAUSED and holder is not None:
-        found.append((command("resume", job.id), "the run that waits continues"))
+        found.append((command("resume", job.id), "its waiting run continues"))
     elif job.status is JobStatus.PAUSED:
         ended_first = "the run has ended; " if job.started_at else ""
         if paused.endswith(RAISE_IT):
@@ -256,7 +256,7 @@ def _failed(
     job: Job, start: NextStart, holder: RunHolder | None, command: Callable[..., str]
 ) -> list[tuple[str, str]]:
     """Advice about failed rows: how to look at them, and how to run them again."""
-    then = "the run at work runs them" if holder is not None else f"then {start.words}"
+    then = "the active run processes them" if holder is not None else f"then {start.words}"
     found = [
         (command("errors", job.id), "what went wrong, with all rows"),
         (command("rows", job.id, "--status", "failed"), "the failed rows"),
@@ -306,11 +306,11 @@ def _review(job: Job, reviews: Reviews, command: Callable[..., str]) -> list[tup
     for step in list(reviews.in_doubt)[:_MAX_STEPS]:
         found += step_commands(command, job.id, step, reviews.in_doubt[step])
     if reviews.known.count:
-        rows = counted(reviews.known.count, "row|rows")
+        rows = counted(reviews.known.count, "row|rows has|have no step in doubt")
         retry = command("resolve", job.id, "--row", _pasted(reviews.known), "--retry")
         why = (
-            f"no step of {rows} is in doubt: the next attempt continues after the recorded steps. "
-            "If an effect of the handler is not a step, look first"
+            f"{rows}: the next attempt continues after the recorded steps. "
+            "If the handler has an effect outside of its steps, look first"
         )
         found.append((retry, why))
     groups = reviews.others

@@ -134,7 +134,9 @@ def _hints(ctx: click.Context, conditions: Iterable[Condition]) -> dict[str, str
         option = _OPTION_OF.get(column)
         if option in options:
             given = f" {shell.quote(value)}" if sign == "=" else ""
-            hints[column] = f"{column!r} is the journal's own: write {option}{given}"
+            hints[column] = (
+                f"{column!r} is a column of the journal, not of the data: write {option}{given}"
+            )
     return hints
 
 
@@ -362,9 +364,9 @@ def where_option(which: str, more: str = "") -> Callable[..., Any]:
         multiple=True,
         callback=_parse_where,
         help=f"{which} whose data meets this condition: zip=94107, zip!=94107, 'price<10' (also <= > "
-        ">=), city~York (contains). A side in double quotes is a JSON string, which keeps spaces and "
-        f'signs: \'"a=b" = "x "\'. 4,50 is text, so it is neither below nor above a number. '
-        f"Repeatable: all conditions must hold.{more}",
+        ">=), city~York (contains). A side of the condition in double quotes is a JSON string, which "
+        f'keeps spaces and signs: \'"a=b" = "x "\'. 4,50 is text, so it is neither below nor above '
+        f"a number. Repeatable: all conditions must hold.{more}",
     )
 
 

@@ -41,9 +41,9 @@ def follow_job(
 
     The death of the job's run doesn't end the iteration. ``reported``: states of the job. When the
     job enters one of these states, ``report`` is called with a message. When the job then runs
-    again, ``report`` is called again. If ``reported`` has "paused", the iteration also ends when
-    the job is paused and no run waits for it to be resumed. Raises Refused if the job is deleted or
-    moved.
+    again, ``report`` is called again. If "paused" is one of these states, the iteration also ends
+    when the job is paused and no run waits for it to be resumed. Raises Refused if the job is
+    deleted or moved.
     """
     last = ""
     job = service.get_job(job_id)

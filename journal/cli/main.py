@@ -205,7 +205,9 @@ def _explained(error: click.ClickException) -> click.ClickException:
             return click.UsageError(hint, error.ctx)
         others = [f"`journal {each}`" for each in commands_with(click.Context(cli), name)]
         if others:
-            text = f"{name} is not an option of this command; it is one of {', '.join(others)}"
+            text = (
+                f"{name} is not an option of this command; it is an option of {', '.join(others)}"
+            )
             return click.UsageError(text, error.ctx)
     return error
 

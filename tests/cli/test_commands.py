@@ -64,7 +64,7 @@ def run(*argv: str, data: dict[str, Any] | None = None, **options: Any) -> Outco
 def test_a_value_inside_of_a_shells_script_is_refused(argv: list[str]) -> None:
     with pytest.raises(InvalidValueError, match="give it as an argument") as refused:
         Template(argv)
-    assert "is run as a part of it" in str(refused.value)
+    assert "is run as a part of the script" in str(refused.value)
 
 
 @pytest.mark.parametrize(

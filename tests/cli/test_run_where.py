@@ -199,11 +199,17 @@ def test_a_hidden_value_is_no_example_of_text_without_a_number(capsys: Capture) 
     [
         (
             ["rows", "--where", "status=failed"],
-            "'status' is the journal's own: write --status failed",
+            "'status' is a column of the journal, not of the data: write --status failed",
         ),
         (["rows", "--where", "error_code=E 1"], f"write --error-code {quote('E 1')}"),
-        (["rows", "--where", "version!=v1"], "'version' is the journal's own: write --version\n"),
-        (["redo", "--where", "row_number=2"], "'row_number' is the journal's own: write --row 2"),
+        (
+            ["rows", "--where", "version!=v1"],
+            "'version' is a column of the journal, not of the data: write --version\n",
+        ),
+        (
+            ["redo", "--where", "row_number=2"],
+            "'row_number' is a column of the journal, not of the data: write --row 2",
+        ),
         (["rows", "--where", "rate>4"], "'rate' is a member of the result: write result.rate"),
         (["rows", "--columns", "rate"], "'rate' is a member of the result: write result.rate"),
         (["rows", "--columns", "tokens"], "'tokens' is a member of the usage: write usage.tokens"),

@@ -257,4 +257,4 @@ def test_a_number_of_commands_that_can_not_be_is_refused(tmp_path: Path, jobs: s
     words = ["--root", str(tmp_path), "run", "-", "--job", "j", "-j", jobs, "--", "true"]
     done = CliRunner().invoke(cli, words)
     assert done.exit_code == 2
-    assert "must be a number from 1 to 1000, auto, or auto and the largest number" in done.output
+    assert "must be a number from 1 to 1000, auto, or auto with a maximum" in done.output

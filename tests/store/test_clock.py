@@ -167,5 +167,7 @@ def test_verify_says_until_when_times_are_ahead_of_the_clock_and_finds_nothing_w
         assert "clock" not in capsys.readouterr().out
         at = order(child, "86400 row 1")
     assert main(["--root", str(tmp_path), "verify", JOB]) == 0
-    assert f"clock: its last time, {time_text(at)}, is ahead" in capsys.readouterr().out
+    assert (
+        f"clock: the time of the last record, {time_text(at)}, is ahead" in capsys.readouterr().out
+    )
     assert verify_job(tmp_path / JOB).ahead_until == at

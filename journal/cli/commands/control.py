@@ -60,7 +60,7 @@ def pause_command(ctx: click.Context, job: str) -> None:
 @job_argument
 @click.pass_context
 def resume_command(ctx: click.Context, job: str) -> None:
-    """Resume a paused job: the run that waits continues.
+    """Resume a paused job: its waiting run continues.
 
     If no run waits, nothing is changed and the exit code is 4. In this case, start the job again
     with the command or script that made the job.

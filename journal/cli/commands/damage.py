@@ -93,13 +93,15 @@ def _echo_report(report: Report) -> None:
     )
     if report.ahead_until is not None:
         click.echo(
-            f"  clock: its last time, {time_text(report.ahead_until)}, is ahead of this machine's "
-            "clock; until then new records get that time; nothing else is wrong"
+            f"  clock: the time of the last record, {time_text(report.ahead_until)}, is ahead of "
+            "this machine's clock; until the clock has passed it, new records get the same time; "
+            "nothing else is wrong"
         )
     if report.in_doubt:
         click.echo(
             "  sync: a sync failed since the system started, or a process died during a sync: the "
-            "last bytes read may not be on the disk; the next commit first writes them again"
+            "last bytes of the journal may not be on the disk; the next commit first writes them "
+            "again"
         )
     for finding in report.findings:
         click.echo(
@@ -116,8 +118,8 @@ def _echo_report(report: Report) -> None:
     "--open-rows",
     type=click.Choice(["review", "keep"]),
     default="review",
-    help="If lines are lost: put rows that are pending, failed or in flight under review, or keep "
-    "their status.",
+    help="What becomes of rows that are pending, failed or in flight, if lines are lost. review: "
+    "they are put under review. keep: they keep their status.",
 )
 @json_option
 @click.pass_context

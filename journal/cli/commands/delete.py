@@ -23,15 +23,16 @@ from journal.transfer import Pruned, prune_jobs
 
 @click.command("delete", short_help="Delete jobs with all their files.")
 @click.argument("jobs", metavar="JOB...", nargs=-1, required=True, shell_complete=complete_job)
-@yes_option(" Each JOB must be a whole id or a path.")
+@yes_option(" Each JOB must then be a whole id or a path.")
 @click.pass_context
 def delete_command(ctx: click.Context, jobs: tuple[str, ...], yes: bool) -> int:
     """Delete jobs with all their files. This can't be undone.
 
-    All jobs are checked before the first one is deleted. The command asks for confirmation. Without
-    a terminal, give --yes. If the answer is no, the exit code is 4.
+    Before the first job is deleted, all jobs are checked: each must exist, and no run may work on
+    it. If a run works on a job, use `journal cancel` first.
 
-    If a run works on a job, the job can't be deleted: use `journal cancel` first.
+    The command asks for confirmation. Without a terminal, give --yes. If the answer is no, the exit
+    code is 4.
 
     Example: journal delete ship-ca-test --yes
     """
@@ -106,7 +107,8 @@ def _parse_age(
     if match is not None:
         days = 30 * int(match[1][:6])
         raise click.BadParameter(
-            f"{value!r}: minutes, or months? For months, give days: {days}d; for minutes, seconds"
+            f"{value!r}: minutes, or months? For months, give days: {days}d; for minutes, give "
+            "seconds"
         )
     return parse_moment(ctx, parameter, value)
 

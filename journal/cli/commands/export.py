@@ -44,7 +44,7 @@ def _complete_names(ctx: click.Context, parameter: click.Parameter, incomplete: 
     is_flag=True,
     help="Write only the columns of the data, so that the file can be an input again.",
 )
-@columns_option("Write these columns, in this order, such as order,status,result.price.")
+@columns_option("Write only these columns, in the order given. Example: zip,status,result.price.")
 @click.option(
     "--flatten",
     is_flag=True,
@@ -53,7 +53,7 @@ def _complete_names(ctx: click.Context, parameter: click.Parameter, incomplete: 
 @click.option(
     "--all-columns",
     is_flag=True,
-    help="Write also the columns of the journal that no row uses.",
+    help="Also write the columns of the journal in which no row has a value.",
 )
 @click.option(
     "--steps", is_flag=True, help="Write a record for each step, instead of a record for each row."
@@ -78,11 +78,11 @@ def export_command(
 
     The columns of the data come first. The columns of the journal follow: job_id, row_number,
     status, attempts, error_code, error_message, result, created_at, started_at, processed_at,
-    duration_s and idempotency_key. Each of these further columns is written if a row has a value in
-    it, or with --all-columns: earlier_attempts (attempts that limits don't count), version, unknown
-    (true if a failed row may have taken effect), reason, tracking_number, label_path, cost_cents
-    and usage. If the data has a column with one of these names, the journal's column is called
-    journal_NAME.
+    duration_s and idempotency_key. Each of the following columns is written only if a row has a
+    value in it, or with --all-columns: earlier_attempts (attempts that limits don't count),
+    version, unknown (true if a failed row may have taken effect), reason, tracking_number,
+    label_path, cost_cents and usage. If the data has a column with one of these names, the
+    journal's column is called journal_NAME.
 
     With --steps, the columns are job_id, row_number, step, state, attempt, at, result, error_code
     and error_message. All steps of the rows that --status selects are written.

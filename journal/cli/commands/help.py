@@ -58,11 +58,12 @@ def _complete_name(ctx: click.Context, _: click.Parameter, incomplete: str) -> l
 @click.argument("topic", required=False, shell_complete=_complete_name)
 @click.pass_context
 def help_command(ctx: click.Context, topic: str | None) -> None:
-    """List the commands by purpose and the topics, or show the help of TOPIC.
+    """Show the help of TOPIC. Without TOPIC, list the commands by purpose, and then the topics.
 
     TOPIC is a topic or a command. If a name is both, such as export, the command's help is shown
-    first and then the page. On a terminal, pages are shown in a pager. If TOPIC is any other word,
-    the command searches all pages and the options of all commands for it, and shows where it is.
+    first, and then the page. On a terminal, pages are shown in a pager. If TOPIC is any other word,
+    `journal help` searches all pages and the options of all commands for this word, and shows where
+    it was found.
 
     Example: journal help moving
     """

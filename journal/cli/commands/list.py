@@ -107,7 +107,7 @@ def list_command(
     includes pauses and other times without a run. A narrow terminal shows fewer columns.
 
     Directories that can't be read as jobs, or that have lost their journal, are reported on
-    standard error. Then the other jobs are listed all the same, and the exit code is 6.
+    standard error. In this case, the other jobs are still listed, and the exit code is 6.
 
     Example: journal list --status interrupted --since 3d
     """

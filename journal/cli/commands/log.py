@@ -158,9 +158,9 @@ def watch_command(ctx: click.Context, job: str) -> int:
     """Show the progress of a job until it ends: a bar on a terminal; elsewhere a line every 10
     seconds.
 
-    If the job is paused and its run is alive, the command waits, since `journal resume` continues
-    that run. If the job is paused without a run, the command ends and says how to continue. If the
-    run of a running job dies, the command waits for the next run.
+    If the job is paused and its run is alive, the command waits, because `journal resume` can
+    continue this run. If the job is paused without a run, the command ends and says how to
+    continue. If the run of a running job dies, the command waits for the next run.
 
     The exit code is 0 if all rows are completed or skipped, and 3 if some rows failed or need a
     review. It is 4 if the job ended before its rows were done, or was deleted or moved away.
@@ -189,9 +189,9 @@ def watch_command(ctx: click.Context, job: str) -> int:
 def wait_command(ctx: click.Context, job: str, timeout_s: float | None) -> int:
     """Wait until a job ends. The exit code says how the job ended.
 
-    If the job is paused and its run is alive, the command waits, since `journal resume` continues
-    that run. If the job is paused without a run, the command ends and says how to continue. If the
-    run of a running job dies, the command waits for the next run.
+    If the job is paused and its run is alive, the command waits, because `journal resume` can
+    continue this run. If the job is paused without a run, the command ends and says how to
+    continue. If the run of a running job dies, the command waits for the next run.
 
     The exit code is 0 if all rows are completed or skipped, and 3 if some rows failed or need a
     review. It is 4 if the job ended before its rows were done, or was deleted or moved away. It is

@@ -96,8 +96,8 @@ def _named_field(name: str) -> Field:
     "reopening begins the next one.",
 )
 @columns_option(
-    "Show these fields of the rows, and these columns of the data. data.status means the column "
-    "status of the data. result.price means the member price of the result."
+    "Show only these: fields of the rows, and columns of the data. data.status is the column of "
+    "the data that is called status. result.price is the member of the result that is called price."
 )
 @redact_option
 @limit_option("Only the first N rows.  [default: all]")
@@ -116,9 +116,9 @@ def rows_command(
 ) -> int:
     """List the rows of a job by number, with their status, outcome and data.
 
-    --where compares numbers as numbers, even if the data has them as text, as data from CSV does.
-    Text that isn't a number, such as 4,50, is neither below nor above a number. A message says how
-    many rows have such text.
+    --where compares numbers as numbers, even if they are text in the data, like all values from
+    CSV. Text that isn't a number, such as 4,50, is neither below nor above a number. A message says
+    how many rows have such text.
 
     If --row names a row that doesn't exist, its number is reported on standard error, and the exit
     code is 4. Requested columns that no row has are reported, too.
@@ -222,14 +222,15 @@ def errors_command(
     """Show the rows that failed or need a review, grouped by error code. The largest group is
     first.
 
-    EXAMPLE is the message of the first row of the group, cut to 1,000 characters (400 in a table),
-    and the place in your code where a Python exception was raised. ROWS lists the numbers of all
-    rows of the group, in the form that --row accepts. COST is the cost of the counted attempts, if
-    they had a cost.
+    COUNT is the number of rows. CENTS is the cost of the attempts that gave the rows their STATUS.
+    The table has this column only if there was a cost. EXAMPLE is the message of the first row of
+    the group, cut to 1,000 characters (400 in a table). If this row has a Python traceback, the
+    place in your code where the exception was raised follows. ROWS lists the numbers of all rows of
+    the group, in the form that --row accepts.
 
-    With --attempts, COUNT is the number of attempts that went wrong. It includes attempts at rows
-    that were completed later. STATUS is "repeated" for attempts that were followed by another
-    attempt.
+    With --attempts, COUNT is the number of attempts that went wrong, and CENTS is their cost. COUNT
+    includes attempts at rows that were completed later. STATUS is "repeated" for attempts that were
+    followed by another attempt.
 
     Example: journal errors ship-ca
     """
@@ -242,7 +243,7 @@ def errors_command(
         groups = group_errors(
             redacted_members(row, service.redact) for row in rows if version in (None, row.version)
         )
-    # A table has the column COST only if there are costs.
+    # A table has the column CENTS only if there are costs.
     title = "CENTS" if any(group.cost_cents for group in groups) else ""
     cost = msgspec.structs.replace(_COST, title=title)
     fields = [cost if field is _COST else field for field in ERROR_FIELDS]

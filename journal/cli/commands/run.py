@@ -63,7 +63,7 @@ from journal.store.policies import TIMED_OUT
 def run_command(ctx: click.Context, /, **_: Any) -> int:
     """Run COMMAND once for each row of ROWS, and record the outcomes in a job.
 
-    ROWS is a file in CSV, TSV, JSON, Parquet, Arrow or Excel, lines of text, or a query of a SQLite
+    ROWS is a file (CSV, TSV, JSON, Parquet, Arrow, Excel, or lines of text) or a query of a SQLite
     database: 'sqlite:FILE?SELECT ...'. If ROWS is -, standard input is read. See `journal help
     inputs`. The first run makes the job. Later runs continue the job: new rows are added, and
     completed rows are never run again.
@@ -84,8 +84,8 @@ def run_command(ctx: click.Context, /, **_: Any) -> int:
 
     Exit status 0 completes the row, and the output of COMMAND is the row's result. Any other status
     fails the row: the status is the error code, and the end of standard error is the message.
-    --retry-on, --skip-on, --review-on and --hold-on give statuses another meaning, and --stdout json
-    lets COMMAND print its outcome: see `journal help outcomes`.
+    --retry-on, --skip-on, --review-on and --hold-on give exit statuses other meanings. With
+    --stdout json, COMMAND can print the row's outcome. See `journal help outcomes`.
 
     The first Ctrl-C pauses the run: no more commands are started, and the run waits for the
     commands in flight. A second Ctrl-C terminates these commands, and a third kills them. Rows
@@ -111,7 +111,7 @@ class _RunCommand:
             raise InvalidValueError("--job", self._job_id, reason)
         if given["on_changed"] == "retry" and not given["key"]:
             raise click.UsageError(
-                "--on-changed retry needs --key: without it, a row has no identity but its position"
+                "--on-changed retry needs --key: without it, only its position identifies a row"
             )
         self._statuses = Statuses.of_options(given)
         if {*self._statuses.retry_on} - {TIMED_OUT} and given["max_attempts"] == 1:

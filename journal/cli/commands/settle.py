@@ -52,8 +52,8 @@ def retry_command(ctx: click.Context, job: str, selection: Selection) -> None:
     """Retry failed rows: make them pending again, and reopen the job if it has ended.
 
     Without options, all failed rows are retried, except rows that may have taken effect. --row may
-    also name skipped rows. With --row alone, the status of each named row must allow a retry.
-    Otherwise no row is retried. With --where or --error-code, rows that can't be retried are left
+    also name skipped rows. With --row alone, each named row must be failed or skipped. If one of
+    them isn't, no row is retried. With --where or --error-code, rows that can't be retried are left
     out.
 
     Some failed rows may have taken effect, for example after --on-interrupted fail. These rows are
@@ -209,9 +209,9 @@ def _report_pending(service: JobService, job_id: str, count: int) -> None:
 def skip_command(ctx: click.Context, job: str, selection: Selection, reason: str | None) -> None:
     """Skip pending or failed rows, so that they are not run. They count as done.
 
-    --row may also name rows that need a review. With --row alone, the status of each named row must
-    allow a skip. Otherwise no row is skipped. With --where or --error-code, rows that can't be
-    skipped are left out. --error-code selects only failed rows.
+    --row may also name rows that need a review. With --row alone, no row is skipped if one of the
+    named rows is completed, skipped or in flight. With --where or --error-code, rows that can't be
+    skipped are left out. The option --error-code selects only failed rows.
 
     Prints how many rows were skipped.
 
@@ -328,15 +328,15 @@ _WAYS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
 def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **given: Any) -> None:
     """Settle rows that need a review, after you have checked whether they took effect.
 
-    Give exactly one of --completed, --failed, --retry and --skip. If one of the rows needs no
-    review, nothing is changed. If the job has ended, --retry reopens it. Rows that were in flight
-    when their run died can be settled before the next run starts. Commands of a `journal run` that
-    was killed may still be running: look first, for example with `ps`.
+    Without --step, give exactly one of --completed, --failed, --retry and --skip. If one of the
+    rows needs no review, nothing is changed. If the job has ended, --retry reopens it. Rows that
+    were in flight when their run died can be settled before the next run starts. Commands of a
+    `journal run` that was killed may still be running: look first, for example with `ps`.
 
-    With --step, only that step is settled. If the row has no other step in doubt, it becomes
+    With --step, only the named step is settled. If the row has no other step in doubt, it becomes
     pending again. Its next attempt doesn't repeat steps that are done. The row stays in review if
-    the review has another cause: for example, the handler asked for it, or the run died and did not
-    have --on-interrupted resume.
+    the review has another cause: for example, the handler asked for a review, or the run died and
+    did not have --on-interrupted resume.
 
     Prints how many rows were settled.
 

@@ -50,25 +50,27 @@ def step_command(ctx: click.Context, name: str, command: tuple[str, ...], idempo
     """Run COMMAND as the step NAME of a row. Use this inside the command of `journal run`.
 
     The start and the result are recorded in the job. The result is the standard output of COMMAND,
-    up to 1 MiB, without its last line end. If the step was done in an earlier attempt, COMMAND
-    isn't run. In both cases, the result is printed when it is recorded.
+    up to 1 MiB, without its last line end. It is printed after it is recorded. If the step was done
+    in an earlier attempt, COMMAND isn't run, and the recorded result is printed.
 
-    If COMMAND exits with a status other than 0, the step has failed, and this command exits with
-    the same status. A later attempt may run COMMAND again. A step is in doubt if nobody knows
-    whether it took effect. This is so if COMMAND is killed by a signal, exits with a status that
-    stands for a signal (such as 137), or dies with the machine. The step is also in doubt if
-    `journal step` itself gets a signal, for example at a timeout, and COMMAND doesn't exit with
-    status 0. The row then needs a review, and `journal resolve --step` settles the step.
+    If COMMAND exits with a status other than 0, the step has failed, and `journal step` exits with
+    the same status. A later attempt may run COMMAND again.
+
+    A step is in doubt if nobody knows whether it took effect: for example, if COMMAND is killed by
+    a signal, exits with a status that stands for a signal (such as 137), or dies with the machine.
+    The step is also in doubt if `journal step` itself gets a signal, for example at a timeout, and
+    COMMAND doesn't exit with status 0. The row then needs a review, and `journal resolve --step`
+    settles the step.
 
     COMMAND gets the environment variables of `journal run`, and JOURNAL_STEP_KEY, which is an
     idempotency key for this step.
 
-    If the step is in doubt since an earlier attempt, COMMAND isn't run, and the exit code is 4. The
-    same happens if the attempt has ended, because its run has died or has given up the attempt. If
-    the attempt has already done a step NAME, COMMAND isn't run, the exit code is 2, and the row
-    needs a review.
+    If the step has been in doubt since an earlier attempt, COMMAND isn't run, and the exit code is
+    4. The same happens if the present attempt has already ended, because its run has died or has
+    given it up. If the present attempt has already done a step NAME, COMMAND isn't run, the exit
+    code is 2, and the row needs a review.
 
-    In a script of the shell: id=$(journal step charge -- ./charge "$order") || exit
+    In a shell script: id=$(journal step charge -- ./charge "$order") || exit
 
     Example: journal step charge -- ./charge A-7
     """

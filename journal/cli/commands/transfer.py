@@ -79,7 +79,7 @@ _max_bytes_option = click.option(
 def pack_command(ctx: click.Context, job: str, output: str | None, zstd: bool, kept: bool) -> None:
     """Pack a job into a tar archive, to move the job to another machine.
 
-    The pack holds the journal up to its last commit, the artifacts (the job's other files), and a
+    The pack holds the journal (up to its last commit), the artifacts (the job's other files), and a
     manifest. `journal unpack` checks all files against the manifest. A run may work on the job at
     the same time.
 
@@ -109,7 +109,8 @@ def _compression_of(output: str) -> Compression:
     if suffix in ("", ".gz", ".tgz"):
         return "gz"
     raise click.UsageError(
-        f"a pack can't be called {suffix}: use .tar.gz or .tgz, or .tar.zst or .tzst for zstd"
+        f"the name of a pack can't end with {suffix}: use .tar.gz or .tgz, or .tar.zst or .tzst for "
+        "zstd"
     )
 
 
@@ -149,8 +150,8 @@ def _report_some(lines: list[str]) -> None:
 def unpack_command(ctx: click.Context, files: tuple[str, ...], max_bytes: int | None) -> int:
     """Check packs, and unpack the jobs that are in them. Prints the ids of these jobs.
 
-    FILE is a pack, or - for standard input. If a job already exists, it is not changed. Then use
-    `journal pull`, which applies the commits that the job lacks.
+    FILE is a pack, or - for standard input. If a job already exists, it is not changed. In this
+    case, use `journal pull`, which applies the commits that the job lacks.
 
     If a pack can't be unpacked, the other packs are unpacked all the same. The exit code is then
     that of the error.
@@ -315,9 +316,9 @@ def pull_command(
 
     SOURCE is the other copy: a directory, a pack, or - for a pack on standard input.
 
-    If the other copy has all commits of the job here and more, the missing commits are appended and
-    missing artifacts are copied. If the copies have diverged, you must give --merge-outcomes.
-    Without this option, nothing is changed, and the exit code is 3.
+    If the other copy has all commits of the job here, and further commits, the further commits are
+    appended, and missing artifacts are copied. If the copies have diverged, give
+    --merge-outcomes. Without this option, nothing is changed, and the exit code is 3.
 
     With --merge-outcomes, rows that only the other copy worked on get their outcomes, retries,
     redos and changed data from that copy. A row needs a review if both copies worked on it, or gave
@@ -418,8 +419,8 @@ def _pulled_text(pulled: Pulled) -> str:
         text += (
             f": {len(merged.applied)} outcomes applied, {len(merged.added)} rows added, "
             f"{f'{moved} of them under another number, ' if moved else ''}"
-            f"{len(merged.review)} rows need a review, {len(merged.twice)} completed here were also "
-            f"worked on there; the other history is kept as {merged.other}"
+            f"{len(merged.review)} rows need a review, {len(merged.twice)} rows on which both copies "
+            f"worked stay completed; the other history is kept as {merged.other}"
         )
     return text
 
@@ -435,7 +436,9 @@ def _source(root: str, name: str) -> Source:
         host = ""
     if "://" in name and not os.path.exists(name):
         get = f"curl -sSfL {shell.quote(name)} | journal {click.get_current_context().info_name} -"
-        raise click.UsageError(f"{name!r} is not on this machine: download it, as by {get}")
+        raise click.UsageError(
+            f"{name!r} is not on this machine: download it, for example with {get}"
+        )
     if host and path and not os.path.dirname(host) and not os.path.exists(name):
         far = f"ssh {host} journal --root {os.path.dirname(path) or '.'} pack {os.path.basename(path)}"
         here = f"journal {click.get_current_context().info_name} -"

@@ -50,8 +50,8 @@ def check_places(ctx: click.Context, after: list[str] | None) -> None:
         raise _no_rows(ctx)
     if len(before) > 1:
         raise click.UsageError(
-            f"{before[1]!r} is between ROWS, {before[0]!r}, and --: quote the name of a file with "
-            "spaces, and write all of COMMAND after --",
+            f"{before[1]!r} comes after ROWS ({before[0]!r}), but before --: quote the name of a file "
+            "with spaces, and write all of COMMAND after --",
             ctx,
         )
 
@@ -69,14 +69,15 @@ def check_program(program: str, what: str = "COMMAND") -> None:
         return
     first, _, rest = program.partition(" ")
     if rest and processes.find_program(first) is not None:
-        why = "it is one word, the name of a program, because of its quotes"
+        why = "the quotes make it one word, which is the name of a program"
         reason = f"{why}: write -- {_words(program)}"
     elif "{" in program:
         return
     elif os.path.isfile(program) and os.path.dirname(program):
         reason = processes.why_not_started(program)
     elif os.path.isfile(program):
-        reason = f"there is no such program on PATH: if it is the file here, write ./{program}"
+        why = "there is no such program on PATH: if you mean the file in this directory"
+        reason = f"{why}, write ./{program}"
     else:
         reason = "there is no such program: check its name, or give its path"
     raise InvalidValueError(what, program, reason)

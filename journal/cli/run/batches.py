@@ -182,8 +182,8 @@ def _outcome(lines: _Lines) -> Outcome:
         kind="review",
         result=lines.kept,
         error_code=TWO_OUTCOMES,
-        error_message=f"the command printed {len(lines)} lines for this row, which the result of "
-        f"this review keeps{lines.not_kept()}",
+        error_message=f"the command printed {len(lines)} lines for this row{lines.not_kept()}; see "
+        "the result of this review",
     )
     return with_cost(review, cents_of(sum(costs)) if costs else None, usage or None)
 

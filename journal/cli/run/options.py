@@ -45,7 +45,7 @@ def _workers(ctx: click.Context, param: click.Parameter, value: Any) -> int | st
         return value
     number = value.removeprefix("auto:")
     if value != "auto" and not 0 < _number(number) <= _MAX_WORKERS:
-        wanted = "must be a number from 1 to 1000, auto, or auto and the largest number: auto:200"
+        wanted = "must be a number from 1 to 1000, auto, or auto with a maximum: auto:200"
         raise click.BadParameter(f"{value!r} {wanted}", ctx, param)
     return int(value) if value.isdecimal() else str(value)
 
@@ -99,8 +99,8 @@ _OPTIONS = (
         type=click.UNPROCESSED,
         default=1,
         callback=_workers,
-        help="Run up to N commands at a time. auto: adjust the number to the throughput, up to 100. "
-        "auto:200: up to 200.",
+        help="Run up to N commands at a time. auto: adjust this number to the throughput; it is at most "
+        "100. auto:200: as auto, but at most 200.",
     ),
     click.option(
         "-n",
@@ -114,7 +114,7 @@ _OPTIONS = (
         "--format",
         "file_format",
         type=click.Choice(FORMATS),
-        help="The format of ROWS. Default: by its extension, else by its content, else CSV.",
+        help="The format of ROWS. Default: as its extension says, else as its content shows, else CSV.",
     ),
     click.option(
         "--lines", is_flag=True, help="Each line of ROWS is a row with one column, called line."
@@ -128,7 +128,7 @@ _OPTIONS = (
     click.option(
         "--encoding",
         metavar="NAME",
-        help="The encoding of text, such as cp1252. Default: by its byte order mark, else UTF-8.",
+        help="The encoding of text, such as cp1252. Default: as its byte order mark says, else UTF-8.",
     ),
     click.option(
         "--delimiter",
@@ -143,7 +143,7 @@ _OPTIONS = (
     click.option(
         "--recheck",
         is_flag=True,
-        help="Read all of ROWS, although the file hasn't changed since it was last compared with the job.",
+        help="Read all of ROWS, even if the file hasn't changed since it was last compared with the job.",
     ),
     click.option(
         "--key",
@@ -181,8 +181,8 @@ _OPTIONS = (
     ),
     _statuses_option(
         "retry",
-        "Exit statuses after which a row is tried again, if attempts are left, such as 75,111 or "
-        "64-78. Other statuses fail the row. Signals (SIGKILL) and TimeoutError can be named too. "
+        "Exit statuses, such as 75,111 or 64-78, after which a row is tried again, if attempts are "
+        "left. Other statuses fail the row. Signals (SIGKILL) and TimeoutError can be named too. "
         "Repeatable. Default: all but 0.",
     ),
     _statuses_option(
@@ -229,9 +229,10 @@ _OPTIONS = (
         callback=_checked(Halt.parse),
         help="When to stop early. first: stop if the first 10 rows all fail with the same code. "
         "soon,fail=5: as first, and also stop after 5 failed rows; wait for the commands in flight. "
-        "now,fail=20%,min=50: as first, and also stop if 20% of at least 50 rows have failed; end the "
-        "commands in flight. soon,fail=10 in a row: as first, and also stop if the last 10 rows have "
-        "failed. soon,fail=20% of 100: as first, and also stop if 20 of the last 100 rows have failed. "
+        "now,fail=20%,min=50: as first, and also stop if at least 50 rows have ended and 20% of "
+        "them have failed; end the commands in flight. soon,fail=10 in a row: as first, and also "
+        "stop if the last 10 rows have failed. soon,fail=20% of 100: as first, and also stop if 20 of "
+        "the last 100 rows have failed. "
         "soon,success=1: as first, and also stop after the first completed row. never: run all rows.",
     ),
     click.option(
@@ -277,9 +278,9 @@ _OPTIONS = (
         "stdout_format",
         type=click.Choice(["text", "json"]),
         default="text",
-        help="What the command prints. json: an object with fields of the row: tracking_number, "
-        "label_path, cost_cents, usage, result; or with its outcome: retry, skip, review, hold, fail. "
-        "See `journal help outcomes`.",
+        help="What the command prints. json: an object with fields of the row (tracking_number, "
+        "label_path, cost_cents, usage, result) or with the row's outcome (retry, skip, review, hold, "
+        "fail). See `journal help outcomes`.",
     ),
     click.option(
         "--results",
@@ -305,7 +306,7 @@ _OPTIONS = (
         "-v",
         "--verbose",
         is_flag=True,
-        help="With --dry-run, print all commands, not the first 10.",
+        help="With --dry-run, print all commands, not only the first 10.",
     ),
     click.option(
         "-q",
@@ -345,7 +346,7 @@ class RunOptions(click.Command):
                 raise click.UsageError(hint, ctx) from None
             if error.option_name != "--shell":
                 if after is None:
-                    hint = "an option of COMMAND comes after --, as all of COMMAND"
+                    hint = "If it is an option of COMMAND, write it after --, with all of COMMAND"
                     raise click.UsageError(
                         f"{error.format_message()} {hint}: {FORM}", ctx
                     ) from None

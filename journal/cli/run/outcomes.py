@@ -249,7 +249,7 @@ def _unreadable(text: Any, problem: str, members: Mapping[str, Any]) -> Outcome:
         kind="review",
         result=text,
         error_code=INVALID_RESULT,
-        error_message=f"the command printed {quoted}, {problem}; the result of this review is the whole text",
+        error_message=f"the command printed {quoted}, {problem}; the result of this review has the whole text",
     )
     return with_cost(review, members.get("cost_cents"), members.get("usage"))
 

@@ -243,8 +243,8 @@ class Template:
                 raise InvalidValueError(
                     "COMMAND",
                     self._argv[place],
-                    "a value inside a shell's script is run as a part of it, however it is quoted; "
-                    f"{_instead(self._argv, place)}; {_DOUBLE}",
+                    "a value inside a shell's script is run as a part of the script, even if the "
+                    f"value is quoted; {_instead(self._argv, place)}; {_DOUBLE}",
                 )
         is_one_value = len(self._line) == 1 and not any(self._parts[self._line[0]][::2])
         for place in self._line:
@@ -252,8 +252,8 @@ class Template:
                 raise InvalidValueError(
                     "COMMAND",
                     self._argv[place],
-                    f"{_program_name(self._argv[0])} runs a value as a part of its line, however it "
-                    "is quoted: put the line into a script, and write the script, then {column}",
+                    f"{_program_name(self._argv[0])} runs a value as a part of its line, even if the "
+                    "value is quoted: put the line into a script, and write the script, then {column}",
                 )
 
 
