@@ -390,8 +390,11 @@ class Index:
         statuses[position] = code
         offsets[position] = offset
         number = position + 1 if columns.numbers is None else columns.numbers[position]
-        if not spans.low <= number <= spans.high:
-            spans.add(number, number)
+        # Spans.add() is inlined, for speed.
+        if number < spans.low:  # noqa: PLR1730
+            spans.low = number
+        if number > spans.high:  # noqa: PLR1730
+            spans.high = number
         if code == PROCESSING:  # the start of an attempt has no cost
             attempts += 1
             columns.attempts[position] = attempts

@@ -208,10 +208,11 @@ def _positions(index: Index, records: list[Any]) -> list[int]:
         if highest < index.row_count:
             index.spans.add(min(positions) + 1, highest + 1)
             return positions
+    numbers = [record.row for record in records]
+    index.spans.add(min(numbers), max(numbers))
     positions = []
-    for record in records:
-        index.spans.add(record.row, record.row)
-        position = index.position_of(record.row)
+    for number in numbers:
+        position = index.position_of(number)
         if position is None:
             break
         positions.append(position)

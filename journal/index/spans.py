@@ -8,6 +8,7 @@ their rows in order, so only a few spans may mention a given row.
 
 from __future__ import annotations
 
+import itertools
 from array import array
 from collections.abc import Iterator
 from itertools import pairwise
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 
 from journal.format.commits import Position
 from journal.format.records import LogRecord
+from journal.ids import MAX_ROW_NUMBER
 from journal.index.columns import Columns
 
 SPAN_BYTES = 1 << 20
@@ -63,13 +65,18 @@ class Spans:
         the run starts.
         """
         row: Any = record.row
-        if type(row) is int and row > 0:
+        if type(row) is int and 0 < row <= MAX_ROW_NUMBER:  # as in log_entry()
             self.add(row, row)
         elif isinstance(record.details, dict) and "run" in record.details:
             self.add(0, _MAX)
 
     def end_at(self, position: Position, columns: Columns) -> None:
-        """End the current span at ``position``, after the last record that ``columns`` include."""
+        """End the current span at ``position``, after the last record that ``columns`` include.
+
+        If nothing was written since the last span ended, do nothing.
+        """
+        if position.offset == self.end:
+            return
         rows = len(columns.statuses)
         if self._rows < rows:
             added = columns.numbers
@@ -87,20 +94,23 @@ class Spans:
 
         The caller cuts the journal back to ``offset``.
         """
-        while self.end > offset:
+        # An interrupt of end_at() may have left ``end`` behind ``ended``.
+        while self.ended and self.ended[-_FIELDS] > offset:
             self.add(*self.ended[-2:])
             del self.ended[-_FIELDS:]
-            self.end = self.ended[-_FIELDS] if self.ended else 0
+        self.end = self.ended[-_FIELDS] if self.ended else 0
         self._rows = min(self._rows, len(columns.statuses))
 
     def until(self, offset: int) -> Iterator[Span]:
-        """Yield the spans that end at or before ``offset``. Other threads may add spans."""
-        ended = self.ended
-        for place in range(0, len(ended), _FIELDS):
-            end, crc, low, high = ended[place : place + _FIELDS]
-            if end > offset:
+        """Yield the spans that end at or before ``offset``, the end of a commit.
+
+        Other threads may add spans meanwhile, and forget those of a commit that they undo.
+        """
+        for place in itertools.count(0, _FIELDS):
+            found = self.ended[place : place + _FIELDS]
+            if not found or found[0] > offset:
                 return
-            yield Span(Position(end, crc), low, high)
+            yield Span(Position(*found[:2]), *found[2:])
 
 
 def are_valid(ended: array[int], end: int) -> bool:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+import sys
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 from zlib import crc32
 
+import msgspec
 import pytest
 from support.children import journal_path
 from support.effort import IS_LONG
@@ -19,6 +23,7 @@ from support.platforms import needs_descriptor_paths
 import journal.fs.system
 import journal.index.hint
 import journal.index.replay
+import journal.index.spans
 import journal.store.journal
 from journal import JobService, JournalDamagedError, JournalError
 from journal.format.commits import START, Position
@@ -26,9 +31,10 @@ from journal.fs.handles import JournalFile
 from journal.history.events import Choice, last_events, read_events
 from journal.history.reading import History
 from journal.history.row_history import read_row_history
+from journal.ids import MAX_ROW_NUMBER
 from journal.index.columns import Columns
 from journal.index.hint import read_hint
-from journal.index.spans import Spans, are_valid
+from journal.index.spans import SPAN_BYTES, Spans, are_valid
 
 __all__ = ["fixture_disk"]
 
@@ -275,3 +281,119 @@ def test_a_history_reads_no_span_beyond_its_end(tmp_path: Path) -> None:
             service.start_row(f"{JOB}:1")
             service.retry_row(f"{JOB}:1")
         assert [line for block in history.blocks_about(1) for line in block.lines] == lines
+
+
+# --- undone spans, interrupts, other threads, other writers
+
+
+def test_a_history_is_read_while_another_thread_undoes_a_spilled_batch(tmp_path: Path) -> None:
+    with small_spans(), JobService(tmp_path, sync="none") as service:
+        service.create_job("J", job_id=JOB, row_data=[{"data": {"pad": "x" * SMALL_BYTES}}] * 3)
+        history: History = service._history(JOB)
+        whole = [line for block in history.blocks() for line in block.lines]
+        with suppress(Undone), service.batch(JOB):
+            service.create_rows(JOB, [{"data": {"pad": "x" * SMALL_BYTES}}] * 9)
+            blocks = history.blocks_about(1)
+            first = next(blocks)
+            raise Undone
+        lines = [*first.lines, *(line for block in blocks for line in block.lines)]
+        assert [line for line in lines if b'"row":1,' in line] == [
+            line for line in whole if b'"row":1,' in line
+        ]
+
+
+def test_a_hint_that_is_written_where_a_span_has_ended_is_used(tmp_path: Path) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("J", job_id=JOB, row_data=[{"data": {"pad": "x" * SPAN_BYTES}}])
+    path = journal_path(tmp_path, JOB)
+    assert path.with_name("index.hint").exists()
+    assert read_hint(path.parent, JournalFile(path)) is not None
+
+
+@pytest.mark.parametrize("row", [MAX_ROW_NUMBER, MAX_ROW_NUMBER + 1, 1 << 64, -1, 0, True, 1.0])
+def test_a_message_of_another_writer_may_be_about_any_number(tmp_path: Path, row: Any) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("J", job_id=JOB, row_data=[{"data": {}}, {"data": {}}])
+    path = journal_path(tmp_path, JOB)
+    commits = path.read_bytes()
+    body = (
+        b'{"type":"log","message":"%s","row":%s,"details":{"run":{"host":"there"}},'
+        b'"at":"2030-01-01T00:00:00.123456Z"'
+    ) % (b"x" * SPAN_BYTES, msgspec.json.encode(row) if row != 1 << 64 else b"%d" % row)
+    crc = crc32(body, int(commits[-11:-3], 16))
+    path.write_bytes(commits + body + b',"crc":"%08x"}\n' % crc)
+    with JobService(tmp_path, sync="none") as service:
+        service.start_job(JOB)
+        service.start_row(f"{JOB}:1")
+        in_parts, whole = read_in_parts_and_whole(service, 1)
+        assert in_parts == whole
+
+
+@pytest.mark.parametrize("in_batch", [True, False])
+def test_an_interrupt_at_any_step_of_a_spill_or_an_undo_changes_no_history(
+    tmp_path: Path, in_batch: bool
+) -> None:
+    for wanted in itertools.count():
+        root = tmp_path / str(wanted)
+        root.mkdir()
+        with small_spans(), JobService(root, sync="none") as service:
+            service.create_job("J", job_id=JOB, row_data=[{"data": {}}] * 9)
+            service.start_job(JOB)
+            service.log(JOB, "m" * SMALL_BYTES, row_number=1)  # ends the span of the run
+            with interrupted_at(wanted) as was_interrupted:
+                work_and_undo(service, in_batch=in_batch)
+            for number in (9, 8, 1, 2, 3):
+                service.start_row(f"{JOB}:{number}")
+                service.log(JOB, "m" * SMALL_BYTES, row_number=number)
+            for number in range(1, 10):
+                in_parts, whole = read_in_parts_and_whole(service, number)
+                assert in_parts == whole, wanted
+        if not was_interrupted:
+            return
+
+
+def work_and_undo(service: JobService, *, in_batch: bool) -> None:
+    """Undo changes of row 5 that were spilled, in a batch that is written, or with the batch."""
+    with suppress(Undone, KeyboardInterrupt), service.batch(JOB):
+        service.log(JOB, "m", row_number=4)
+        with suppress(*(Undone, KeyboardInterrupt) if in_batch else ()):
+            undo_spilled(service)
+        service.log(JOB, "m" * SMALL_BYTES, row_number=6)
+
+
+def undo_spilled(service: JobService) -> None:
+    with service.batch(JOB):
+        for _ in range(9):
+            service.log(JOB, "m" * SMALL_BYTES, row_number=5)
+        raise Undone
+
+
+@contextmanager
+def interrupted_at(wanted: int) -> Iterator[list[int]]:
+    """Raise KeyboardInterrupt before line ``wanted`` that ``index/spans.py`` executes.
+
+    Yields a list that gets an item then.
+    """
+    count = 0
+    raised: list[int] = []
+
+    def enter(frame: FrameType, _event: str, _argument: Any) -> Any:
+        if frame.f_code.co_filename != journal.index.spans.__file__:
+            return None
+        return step
+
+    def step(_frame: FrameType, event: str, _argument: Any) -> Any:
+        nonlocal count
+        if event == "line":
+            count += 1
+            if count == wanted + 1:
+                raised.append(wanted)
+                raise KeyboardInterrupt
+        return step
+
+    before = sys.gettrace()
+    sys.settrace(enter)
+    try:
+        yield raised
+    finally:
+        sys.settrace(before)
