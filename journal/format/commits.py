@@ -21,6 +21,8 @@ from journal.format.seal import SEAL_BYTES, SEAL_HEAD, SEALED_END_BYTES, SEALED_
 
 # The fastest of the sizes 2^15 to 2^20, since the lines stay in the CPU cache between the passes.
 CHUNK_BYTES = 1 << 16
+# A large commit is divided into parts of about this size, so that each can be verified by itself.
+PART_BYTES = 1 << 20
 
 # Slices for map(). Each slice object is made once, and not for each line.
 _seal_of = itemgetter(slice(-SEAL_BYTES, None))
@@ -52,7 +54,8 @@ class Block(NamedTuple):
 
     - ``lines``: the lines without LF. The first line is at ``offset``.
     - ``after``: the position after the last commit that has lines in this block.
-    - ``end``: the position after the last line of this block. It may be inside a commit.
+    - ``end``: the position after the last line of this block, which may be inside a large commit.
+      It is known only at the end of a commit, or of a part of a large commit.
     - ``ends``: True if the last line of the block ends at ``after``. False if that line belongs to
       a large commit whose lines continue in the next block.
     - ``commits``: how many commits end in this block.
@@ -62,7 +65,7 @@ class Block(NamedTuple):
     offset: int
     lines: list[bytes]
     after: Position
-    end: Position
+    end: Position | None
     ends: bool
     commits: int
     ascii: bool
@@ -84,11 +87,11 @@ def verified_blocks(file: Readable, start: Position, size: int) -> Iterator[Bloc
                 return
             yield Block(position.offset, lines, after, after, True, commits, chunk.isascii())
         else:
-            found = _end_of_large_commit(file, position, size)
-            if found is None:
+            parts = _parts_of_large_commit(file, position, size)
+            if parts is None:
                 return
-            after = found
-            yield from _blocks_of_large_commit(file, position, after)
+            after = parts[-1]
+            yield from _blocks_of_large_commit(file, position.offset, parts)
         position = after
 
 
@@ -158,11 +161,13 @@ def _hex(crcs: list[int]) -> bytes:
     return hexlify(values, b"|", values.itemsize)
 
 
-def _end_of_large_commit(file: Readable, start: Position, size: int) -> Position | None:
-    """Return the end of a commit that begins at ``start`` and is larger than a chunk.
+def _parts_of_large_commit(file: Readable, start: Position, size: int) -> list[Position] | None:
+    """Return the ends of the parts of a commit that begins at ``start`` and is larger than a chunk.
 
-    Returns None if the commit is invalid.
+    A part has about :data:`PART_BYTES`. Returns None if the commit is invalid.
     """
+    parts: list[Position] = []
+    part_from = start.offset
     crc = start.crc
     offset = start.offset
     held = b""  # the last bytes read, since a seal may lie across two chunks
@@ -182,29 +187,33 @@ def _end_of_large_commit(file: Readable, start: Position, size: int) -> Position
             crc = crc32(held[: match.start()], crc)
             if b"%08x" % crc != match[1]:
                 return None
-            return Position(offset - len(held) + match.end(), crc)
+            return [*parts, Position(offset - len(held) + match.end(), crc)]
+        if last_lf >= 0 and offset - line_bytes - part_from >= PART_BYTES:
+            part_from = offset - line_bytes
+            whole_lines = memoryview(held)[: len(held) - line_bytes]
+            parts.append(Position(part_from, crc32(whole_lines, crc)))
         crc = crc32(memoryview(held)[:-SEAL_BYTES], crc)
         held = held[-SEAL_BYTES:]
     return None
 
 
-def _blocks_of_large_commit(file: Readable, start: Position, after: Position) -> Iterator[Block]:
-    """Yield the lines from ``start`` to ``after`` in blocks of about one chunk."""
-    offset, crc = start
+def _blocks_of_large_commit(file: Readable, offset: int, parts: list[Position]) -> Iterator[Block]:
+    """Yield the lines from ``offset`` to the end of the last part in blocks of about one chunk."""
+    after = parts[-1]
     length = CHUNK_BYTES
-    while offset < after.offset:
-        chunk = file.read_at(offset, min(length, after.offset - offset))
-        cut = chunk.rfind(b"\n") + 1
-        if cut:
-            lines = chunk[:cut].split(b"\n")
-            lines.pop()
-            ends = offset + cut == after.offset
-            crc = crc32(memoryview(chunk)[:cut], crc)
-            end = after if ends else Position(offset + cut, crc)
-            yield Block(offset, lines, after, end, ends, int(ends), chunk.isascii())
-            offset += cut
-            length = CHUNK_BYTES
-        elif len(chunk) < length or length > MAX_LINE_BYTES:
-            return  # ``after`` can't be reached: the file shrank, or a line is too long
-        else:
-            length *= 2
+    for part in parts:
+        while offset < part.offset:
+            chunk = file.read_at(offset, min(length, part.offset - offset))
+            cut = chunk.rfind(b"\n") + 1
+            if cut:
+                lines = chunk[:cut].split(b"\n")
+                lines.pop()
+                end = part if offset + cut == part.offset else None
+                ends = end is after
+                yield Block(offset, lines, after, end, ends, int(ends), chunk.isascii())
+                offset += cut
+                length = CHUNK_BYTES
+            elif len(chunk) < length or length > MAX_LINE_BYTES:
+                return  # ``after`` can't be reached: the file shrank, or a line is too long
+            else:
+                length *= 2

@@ -74,7 +74,7 @@ def apply_block(index: Index, file: JournalFile, block: Block) -> None:
     except BadRecordError as error:
         line = file.count_lines(error.offset) + 1
         raise read_error(file.path, line, error.offset, error.why) from None
-    if block.end.offset - index.spans.end >= SPAN_BYTES:
+    if block.end is not None and block.end.offset - index.spans.end >= SPAN_BYTES:
         index.spans.end_at(block.end, index.columns)
 
 
@@ -211,8 +211,7 @@ def _positions(index: Index, records: list[Any]) -> list[int]:
     numbers = [record.row for record in records]
     index.spans.add(min(numbers), max(numbers))
     positions = []
-    for number in numbers:
-        position = index.position_of(number)
+    for position in map(index.position_of, numbers):
         if position is None:
             break
         positions.append(position)

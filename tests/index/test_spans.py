@@ -20,6 +20,7 @@ from support.effort import IS_LONG
 from support.hints import CountingOs, fixture_disk
 from support.platforms import needs_descriptor_paths
 
+import journal.format.commits
 import journal.fs.system
 import journal.index.hint
 import journal.index.replay
@@ -46,6 +47,8 @@ SMALL_BYTES = 300
 def small_spans() -> Iterator[None]:
     """Make spans of two or three records, spills of two commits, and a hint at each close."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journal.format.commits, "CHUNK_BYTES", SMALL_BYTES)
+        patch.setattr(journal.format.commits, "PART_BYTES", SMALL_BYTES)
         patch.setattr(journal.index.replay, "SPAN_BYTES", SMALL_BYTES)
         patch.setattr(journal.store.journal, "SPAN_BYTES", SMALL_BYTES)
         patch.setattr(journal.store.journal, "SPILL_BYTES", 2 * SMALL_BYTES)

@@ -130,6 +130,13 @@ PATCHES = [
         SPANS,
     ),
     Patch(
+        "a large commit is divided into spans when it is replayed",
+        "format/commits",
+        "            parts.append(Position(part_from, crc32(whole_lines, crc)))\n",
+        "            pass\n",
+        SPANS,
+    ),
+    Patch(
         "a span ends once where a hint is written",
         "index/spans",
         "        if position.offset == self.end:\n            return\n",
