@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -655,7 +656,7 @@ def test_resolve_does_nothing_if_one_of_the_rows_needs_no_review(review: Cli) ->
     before = review.journal()
     code, out, err = review("resolve", "j", "--row", "1-5", "--completed")
     assert (code, out) == (4, "")
-    assert "row j:4 is skipped, not needs_review or processing; no row was changed" in err
+    assert "row j:4 is skipped, not needs_review; no row was changed" in err
     assert review.journal() == before
 
 
@@ -686,6 +687,22 @@ def test_a_row_that_a_person_settles_has_no_attempt_that_lasted_until_then(
         None,
     )
     assert [event.kind for event in history.changes] == ["retried"]
+
+
+def test_resolve_settles_no_row_that_a_run_has_started_since_the_command_looked(
+    review: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start_again(service: JobService, job_id: str) -> Any:
+        with JobService(review.root) as other:
+            other.retry_row("j:2")
+            other.start_row("j:2")
+        return batch(service, job_id)
+
+    batch = JobService.batch
+    monkeypatch.setattr(JobService, "batch", start_again)
+    code, _, err = review("resolve", "j", "--row", "2", "--retry")
+    assert (code, "row j:2 is processing" in err) == (4, True)
+    assert review.row(2).status == "processing"
 
 
 @pytest.mark.parametrize(

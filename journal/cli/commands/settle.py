@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -365,14 +365,9 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
             service.log(job_id, f"settled by hand: resolve --{how}", row_number=row.row_number)
             return settle(service, row.id, **details)
 
-        with _no_run_if_in_flight(service, job_id, ranges):
+        with _settleable(service, job_id, ranges) as statuses:
             count = _change(
-                service,
-                job_id,
-                Selection(ranges),
-                settle_row,
-                if_named=(RowStatus.NEEDS_REVIEW, RowStatus.PROCESSING),
-                if_found=(),
+                service, job_id, Selection(ranges), settle_row, if_named=statuses, if_found=()
             )
         if cut.count and how != "completed" and (warning := what_may_run(before)):
             echo_err(f"{job_id}: {warning}")
@@ -385,17 +380,23 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
         _report_completed(service, before)
 
 
-def _no_run_if_in_flight(
+@contextmanager
+def _settleable(
     service: JobService, job_id: str, ranges: list[range]
-) -> AbstractContextManager[None]:
-    """If a row in ``ranges`` was in flight when its run died, let no run start during the block.
+) -> Iterator[Collection[RowStatus]]:
+    """The statuses that rows may have to be settled in the block.
+
+    If a row in ``ranges`` was in flight when its run died, no run starts during the block. If no
+    row was, none may be in flight in the block either: a run has started it since.
 
     Raises JobBusyError if a row in ``ranges`` is in flight and a run holds the job.
     """
     rows = rows_of(job_id, service.get_rows(job_id), ranges)
     if any(row.status is RowStatus.PROCESSING for row in rows):
-        return service.hold_run(job_id)
-    return nullcontext()
+        with service.hold_run(job_id):
+            yield (RowStatus.NEEDS_REVIEW, RowStatus.PROCESSING)
+    else:
+        yield (RowStatus.NEEDS_REVIEW,)
 
 
 def _resolve_step(

@@ -30,6 +30,13 @@ PATCHES = [
         "tests/cli/test_control.py",
     ),
     Patch(
+        "a row that a run has started meanwhile is not settled",
+        "cli/commands/settle",
+        "        yield (RowStatus.NEEDS_REVIEW,)\n",
+        "        yield (RowStatus.NEEDS_REVIEW, RowStatus.PROCESSING)\n",
+        "tests/cli/test_control.py",
+    ),
+    Patch(
         "a step that a person settles is in the log",
         "cli/commands/settle",
         """            service.log(job_id, f"settled by hand: step {name!r}", row_number=row.row_number)\n""",
