@@ -195,7 +195,7 @@ def advice(
                 "the job was cancelled; to continue the job, reopen it first",
             )
         )
-    if state == "interrupted" and job.processing_count:
+    if holder is None and job.processing_count and not ended:
         found += _in_flight(job, start, in_flight_rows, command)
     if job.failed_rows:
         found += _failed(job, start, holder, command)

@@ -762,6 +762,17 @@ def test_show_of_an_interrupted_job_names_the_rows_in_flight(
     assert found[-1]["why"].startswith("then start again the program")
 
 
+def test_show_of_a_paused_job_whose_run_has_died_settles_the_rows_in_flight_too(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    _in_doubt(tmp_path, 3, review=False)
+    with JobService(tmp_path, sync="none") as service:
+        service.update_status("doubt", "paused")
+    found = as_json(tmp_path, capsys, "show", "doubt")["next"]
+    assert found[1]["command"].endswith("resolve doubt --row 1-3 --completed")
+    assert found[-1]["why"].startswith("the run has ended; ")
+
+
 def test_list_counts_the_rows_that_a_dead_run_has_left_in_flight(
     tmp_path: Path, capsys: Capture
 ) -> None:
