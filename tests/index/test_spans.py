@@ -103,7 +103,7 @@ class Writer:
         """Make one change. Some are refused, such as to complete a row that isn't in processing."""
         luck, number = self.luck, self.luck.choice(self.numbers[: self.added])
         row_id = f"{JOB}:{number}"
-        match luck.randrange(10):
+        match luck.randrange(12):
             case 0 | 1:
                 service.start_row(row_id)
             case 2 | 3:
@@ -123,6 +123,10 @@ class Writer:
             case 9:
                 with suppress(Undone):
                     service.create_rows(JOB, self.rows_that_end_early())
+            case 10:
+                service.update_row_data(row_id, {"n": luck.random()})
+            case 11:
+                service.record_step(row_id, f"step{luck.randrange(9)}")
 
     def work(self) -> None:
         service, added = self.luck.choice(self.services), self.added
