@@ -207,6 +207,15 @@ class RowChanges:
         changes = (c for c in self._of.get(row, ()) if c.id == id_ and c.is_status)
         return next(changes, None)
 
+    def attempts(self, row: int) -> set[str]:
+        """Return the ids of the changes that began the row's attempts."""
+        return {change.id for change in self._of.get(row, ()) if change.status == "processing"}
+
+    def is_settled_by_hand(self, row: int) -> bool:
+        """Return whether somebody completed the row after a review, and nothing happened later."""
+        statuses = [change.status for change in self._of.get(row, ()) if change.is_of_status]
+        return statuses[-2:] == ["needs_review", "completed"]
+
     def data_of(self, row: int) -> list[Change]:
         """Return the row's changes of data."""
         return [change for change in self._of.get(row, ()) if change.status == DATA]

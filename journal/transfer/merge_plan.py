@@ -19,9 +19,10 @@ Rules about the status of a row:
 - Both copies retried or redid the row: the row stays pending. If one copy has recorded an outcome
   since then, that outcome counts.
 - Both copies worked on the row: the row needs a review, and the work there is logged. There are two
-  exceptions. If both completed the row with the same tracking number, this is the same work, since
-  tracking numbers are unique. If both skipped the row, and at most one of them had tried it before,
-  the row stays skipped.
+  exceptions. If both completed the row with the same tracking number, and there was at most one
+  attempt, this is the same work. If there were more attempts, this may be different work, because a
+  service or a program may derive the tracking number from the row. If both skipped the row, and at
+  most one of them had tried it before, the row stays skipped.
 - The row is completed here, and the other copy worked on the row, or redid the row without knowing
   of the completion: the row stays completed. The job's error (``Job.error_message``) names the row,
   and the work there is logged.
@@ -60,7 +61,7 @@ Rules about data and added rows:
 
 The cost of an attempt there is always counted here. If the status of the attempt is imported, the
 status contains the cost. Otherwise a log record adds the cost. If both copies recorded a completion
-with the same tracking number, only one cost is counted.
+with the same tracking number, and this is the same work, only one cost is counted.
 
 No change is imported or reported twice, and no cost is counted twice. This is also true if the same
 copy is pulled again, if a change comes back to the copy that made it, or if a change comes through
@@ -322,7 +323,23 @@ class Plan:
             there.status == "completed"
             and bool(there.tracking_number)
             and there.tracking_number == mine.tracking_number
+            and not self._may_be_two_attempts(number)
         )
+
+    def _may_be_two_attempts(self, number: int) -> bool:
+        """Return whether the two copies' completions of a row may come from two attempts.
+
+        This is False if the row was completed there after a review, by somebody who knew all that
+        this copy did with the row.
+        """
+        mine = self.here.unknown_to(self.there, number, self._shared)
+        if not mine and self.there.is_settled_by_hand(number):
+            return False
+        here, there = self.here.attempts(number), self.there.attempts(number)
+        position = self._journal.index.position_of(number)
+        assert position is not None
+        common = self._journal.index.columns.attempts[position] - len(here - there)
+        return [bool(here - there), bool(there - here), common > 0].count(True) > 1
 
     def _may_be_one_shipment(self, number: int, theirs: Change) -> bool:
         """Return whether two completions may be the same work.
@@ -353,7 +370,8 @@ class Plan:
         if mine is None or mine.status != "completed" or not mine.tracking_number:
             return False
         change = self.there.change(number, id_)
-        return change is not None and self.read(change).tracking_number == mine.tracking_number
+        is_same = change is not None and self.read(change).tracking_number == mine.tracking_number
+        return is_same and not self._may_be_two_attempts(number)
 
     # --- reviews
 

@@ -326,7 +326,10 @@ def _paid_once(ours: Row, theirs: Row) -> set[str]:
     return {deed.name for deed in settled if is_settled} | {
         deed.name
         for deed in theirs
-        if here[0].tracking and deed.word == "completed" and deed.tracking == here[0].tracking
+        if here[0].tracking
+        and deed.word == "completed"
+        and deed.tracking == here[0].tracking
+        and not _are_two_attempts(ours, theirs)
     }
 
 
@@ -352,7 +355,7 @@ def _judge_status(ours: Row, theirs: Row, new: Row, mine: Row) -> Verdict:
     if is_last_word and not mine and (here != "completed" or is_redone):  # only the other did
         is_said = any(deed.is_work or deed.reset for deed in new) or last.word == "needs_review"
         return "take" if is_said else "keep"
-    if not any(deed.matters for deed in new) or _is_one_work(ours, new):
+    if not any(deed.matters for deed in new) or _is_one_work(ours, theirs, new):
         return "keep"
     if here == last.word == "skipped" and _only_skips(mine):
         return "take"  # both skipped it, and the other had tried it before
@@ -364,14 +367,27 @@ def _judge_status(ours: Row, theirs: Row, new: Row, mine: Row) -> Verdict:
     return "both"
 
 
-def _is_one_work(ours: Row, new: Row) -> bool:
+def _is_one_work(ours: Row, theirs: Row, new: Row) -> bool:
     here, there = [deed for deed in ours if deed.word][-1:], new[-1]
     if not here or any(deed.told for deed in new) or here[0].status != there.status:
         return False
     if there.status == "skipped":
         return _only_skips(new)
     is_shipped = there.status == "completed" and there.tracking
-    return bool(is_shipped) and there.tracking == here[0].tracking
+    is_one = bool(is_shipped) and there.tracking == here[0].tracking
+    return is_one and not _are_two_attempts(ours, theirs)
+
+
+def _are_two_attempts(ours: Row, theirs: Row) -> bool:
+    """Return whether the copies know two attempts between them that no review has weighed.
+
+    Attempts that both copies know count as one.
+    """
+    words = [deed.word for deed in theirs if deed.word or deed.told]
+    if words[-2:] == ["needs_review", "completed"] and not _unknown(ours, theirs):
+        return False
+    here, there = ({d.name for d in row if d.word == "processing"} for row in (ours, theirs))
+    return [bool(here - there), bool(there - here), bool(here & there)].count(True) > 1
 
 
 def _only_skips(row: Row) -> bool:

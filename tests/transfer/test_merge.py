@@ -184,15 +184,81 @@ def test_two_shipments_of_one_row_stay_completed_and_are_told_loudly(
     assert "both_copies" in journal_line(here, "show", JOB).stdout
 
 
-def test_the_same_tracking_number_on_both_sides_is_one_shipment(here: Path, there: Path) -> None:
+def test_the_same_tracking_number_on_both_sides_is_one_shipment_after_one_attempt(
+    here: Path, there: Path
+) -> None:
+    go_on(here, 3)
+    go_on(there, 6)
+    change(there, lambda service: service.complete_row(f"{JOB}:3", "T-3"))  # as the ledger has it
+    change(here, lambda service: service.complete_row(f"{JOB}:6", "T-6"))
     for root in (here, there):
-        go_on(root, 3)
         change(root, lambda service: service.skip_row(f"{JOB}:4"))
         change(root, lambda service: service.start_row(f"{JOB}:5"))
         change(root, lambda service: service.complete_row(f"{JOB}:5", result="equal"))
     found = merged(here, there)
     # Results that are equal say nothing about how often they were made.
     assert (found.twice, found.review, found.applied) == ([5], [], [])
+    assert merged(there, here).twice == [5]
+
+
+def test_the_same_tracking_number_of_two_attempts_is_named_and_both_are_paid(
+    here: Path, there: Path
+) -> None:
+    """A script that derives the number from the order gives one number to two shipments."""
+    for root in (here, there):
+        go_on(root, 3, 4)
+    before = total_cost(here)
+    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
+    assert done.returncode == 3
+    assert "rows 3-4: completed here, and also worked on by the other copy" in done.stderr
+    assert "on another copy of this job: completed at 2" in told_of(here, 3)
+    assert "T-3" in told_of(here, 3)
+    assert total_cost(here) == before + 3 + 4
+    assert merged(there, here).twice == [3, 4]
+    assert total_cost(there) == total_cost(here)
+
+
+def test_an_attempt_in_flight_at_the_fork_and_another_with_its_tracking_number_are_two(
+    here: Path, tmp_path: Path
+) -> None:
+    for number in (3, 4):
+        start(here, number)
+    there = copied(here, "there")
+    change(here, lambda service: service.complete_row(f"{JOB}:3", "T-3"))
+    change(there, lambda service: service.retry_row(f"{JOB}:3", "Lost", "again"))
+    go_on(there, 3)
+    for root in (here, there):  # settled by hand, and no other attempt was made
+        change(root, lambda service: service.complete_row(f"{JOB}:4", "T-4"))
+    assert merged(here, there).twice == [3]
+    assert merged(there, here).twice == [3]
+
+
+def test_who_settles_a_review_of_both_attempts_with_one_tracking_number_settles_it_for_both(
+    here: Path, there: Path
+) -> None:
+    go_on(there, 3)
+    start(here, 3)
+    assert merged(here, there).both == [3]
+    change(here, lambda service: service.complete_row(f"{JOB}:3", "T-3"))
+    assert merged(there, here).twice == []
+
+
+def test_who_settles_a_row_before_hearing_of_another_attempt_settles_nothing_for_it(
+    here: Path, there: Path
+) -> None:
+    go_on(there, 3)
+    start(here, 3)
+    change(here, lambda service: service.review_row(f"{JOB}:3", "E", "look"))
+    change(here, lambda service: service.complete_row(f"{JOB}:3", "T-3"))
+    assert merged(here, there).twice == [3]
+    assert merged(there, here).twice == [3]
+
+
+def total_cost(root: Path) -> int | float:
+    with JobService(root, sync="none") as service:
+        job = service.get_job(JOB)
+    assert job is not None
+    return job.total_cost_cents
 
 
 def test_a_row_in_flight_on_the_other_side_needs_a_review_here(here: Path, there: Path) -> None:
@@ -242,7 +308,7 @@ def test_what_was_merged_is_merged_once_however_often_it_is_pulled(here: Path, t
     assert content_of(here) == before
     go_on(there, 6, 3)
     found = merged(here, there)
-    assert (found.applied, found.twice) == ([6], [])  # 3: the same tracking number
+    assert (found.applied, found.twice) == ([6], [3])
 
 
 def test_a_merge_pulled_back_finds_no_work_of_the_other_s_in_its_own(

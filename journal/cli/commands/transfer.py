@@ -385,7 +385,11 @@ def _report_merged(root: str, job_id: str, merged: Merged) -> None:
     if merged.review:
         echo_err(f"see: {journal} rows {job_id} --status needs_review")
     if merged.twice:
-        echo_err(f"both copies worked on rows that are completed here: {journal} show {job_id}")
+        rows = Numbers(merged.twice).text(",", _MAX_RANGES)
+        echo_err(
+            f"rows {rows}: completed here, and also worked on by the other copy: they may have been "
+            f"done twice, even if both tracking numbers are equal; see: {journal} show {job_id}"
+        )
     if merged.left_open:
         echo_err(
             f"{merged.left_open} rows are open, and the job has ended here ({merged.job_status}): "

@@ -11,6 +11,34 @@ STEPS = "tests/transfer/test_merge_steps.py"
 
 PATCHES = [
     Patch(
+        "one tracking number of two attempts is not one shipment",
+        "transfer/merge_plan",
+        "            and not self._may_be_two_attempts(number)\n",
+        "",
+        f"{MERGE} -k tracking_number",
+    ),
+    Patch(
+        "two attempts with one tracking number are both paid",
+        "transfer/merge_plan",
+        "        return is_same and not self._may_be_two_attempts(number)\n",
+        "        return is_same\n",
+        f"{MERGE} -k tracking_number",
+    ),
+    Patch(
+        "a row that was settled before another attempt was known is not settled for it",
+        "transfer/divergence",
+        "for change in self._of.get(row, ()) if change.is_of_status]\n        return statuses",
+        "for change in self._of.get(row, ()) if change.is_status]\n        return statuses",
+        f"{MERGE} -k settles",
+    ),
+    Patch(
+        "an attempt of before the fork counts beside a later one",
+        "transfer/merge_plan",
+        "bool(there - here), common > 0]",
+        "bool(there - here)]",
+        f"{MERGE} -k tracking_number",
+    ),
+    Patch(
         "a step that both copies did needs a review",
         "transfer/merge_plan",
         "        if steps.both:\n",
