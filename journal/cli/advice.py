@@ -179,7 +179,7 @@ def advice(
     ``root``: the store. ``command``: a function that turns words into a command line for this
     store.
     """
-    found: list[tuple[str, str]] = []
+    found = _done_twice(job, command)
     start = next_start(job, root, paused)
     ended = job.status in TERMINAL_STATUSES
     in_flight = counted(job.processing_count, "row|rows in flight")
@@ -218,6 +218,14 @@ def advice(
         reopens = "" if job.status is JobStatus.CANCELLED else ", which reopens it"
         found.append((start.command, f"{rows}; {start.words}{reopens}"))
     return found
+
+
+def _done_twice(job: Job, command: Callable[..., str]) -> list[tuple[str, str]]:
+    """Advice after a merge that found rows that may have been done twice."""
+    if job.error_code != BOTH_COPIES:
+        return []
+    why = "rows may have been done twice: look; `journal help moving` says how to note that you did"
+    return [(command("log", job.id, "--level", "error"), why)]
 
 
 def _in_flight(

@@ -33,7 +33,7 @@ from journal.format.records import (
 from journal.format.seal import is_sealed
 from journal.history.reading import History, log_entry, not_about_other_rows
 from journal.history.redact import redacted_members
-from journal.model import is_at_least
+from journal.model import LogEntry, is_at_least
 from journal.text import cents_text, encode_json, time_text, usage_text
 
 ENDS_EARLY = "the run ends early: "  # begins the message of a run that leaves rows pending
@@ -274,7 +274,7 @@ def event_of(record: Record) -> Event:
             kind="log",
             level=entry.level,
             row_number=entry.row_number,
-            text=entry.message + _elsewhere_text(record),
+            text=message_parts(entry)[0],
             details=entry.details,
         )
     kind, level, row_number = "job", "INFO", None
@@ -368,9 +368,17 @@ def _value_text(value: Any) -> str:
     return value if isinstance(value, str) else encode_json(value).decode()
 
 
-def _elsewhere_text(record: LogRecord) -> str:
-    """Describe a change that was made in another copy. The record's details contain the change."""
-    change = record.details.get(ELSEWHERE) if isinstance(record.details, dict) else None
+def message_parts(entry: LogEntry) -> tuple[str, dict[str, Any]]:
+    """Return the text of a message for people, and the details that the text doesn't contain."""
+    details = dict(entry.details or {})
+    there = _elsewhere_text(details.get(ELSEWHERE))
+    if there:
+        del details[ELSEWHERE]
+    return entry.message + there, details
+
+
+def _elsewhere_text(change: Any) -> str:
+    """Describe a change that was made in another copy."""
     if not isinstance(change, dict):
         return ""
     if "data" in change:

@@ -35,14 +35,18 @@ def merge_record(plan: Plan, other: str) -> LogRecord:
     From this record, later merges know up to which commit the other copy was merged.
     """
     theirs = plan.theirs
-    counts = {
-        "imported": len(plan.take),
-        "added": len(plan.added),
-        "of these under another number": len(plan.renumbered),
-        "worked on by both": len(plan.both),
-        "completed here and worked on there": len(plan.twice),
+    groups = {
+        "imported": plan.take,
+        "added": plan.added,
+        "added under another number": plan.renumbered,
+        "worked on by both copies and in review": plan.both,
+        "completed here and also worked on there": plan.twice,
     }
-    text = ", ".join(f"{count} {what}" for what, count in counts.items())
+    text = ", ".join(
+        f"{len(rows)} {what} ({Numbers(sorted(rows)).text(',', _MAX_RANGES)})"
+        for what, rows in groups.items()
+        if rows
+    )
     merge = {
         "other": other,
         "offset": theirs.end.offset,
@@ -53,7 +57,7 @@ def merge_record(plan: Plan, other: str) -> LogRecord:
     }
     name = os.path.basename(theirs.name) or theirs.name
     return LogRecord(
-        message=f"merged {name}, kept as {other}; rows: {text}",
+        message=f"merged {name}, kept as {other}; rows: {text or 'no changes'}",
         details={"merge": merge},
         at=UNSET_TIME,
     )

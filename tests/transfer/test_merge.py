@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -252,6 +253,26 @@ def test_who_settles_a_row_before_hearing_of_another_attempt_settles_nothing_for
     change(here, lambda service: service.complete_row(f"{JOB}:3", "T-3"))
     assert merged(here, there).twice == [3]
     assert merged(there, here).twice == [3]
+
+
+def test_what_a_merge_found_is_told_in_words_with_the_rows_until_somebody_notes_a_check(
+    here: Path, there: Path
+) -> None:
+    for root in (here, there):
+        go_on(root, 3, 4, tracking=root.name)
+    go_on(there, 5)
+    merged(here, there)
+    log = journal_line(here, "log", JOB).stdout
+    assert "; rows: 1 imported (5), 2 completed here and also worked on there (3-4)  {" in log
+    row = journal_line(here, "show", JOB, "--row", "3").stdout
+    assert re.search(r"ERROR on another copy of this job: completed at \S+: there-3", row)
+    assert '"elsewhere"' not in row
+    look = "rows may have been done twice: look; `journal help moving` says"
+    assert look in journal_line(here, "show", JOB).stdout
+    change(here, lambda service: service.set_error(JOB, "checked", "row 3 was refunded"))
+    shown = journal_line(here, "show", JOB).stdout
+    assert "checked: row 3 was refunded" in shown
+    assert look not in shown
 
 
 def total_cost(root: Path) -> int | float:
