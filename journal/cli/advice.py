@@ -140,15 +140,16 @@ def next_start(job: Job, root: Path, paused: str = "") -> NextStart:
     ``root``: the job's store. ``paused``: why the last run has ended early, or "".
     """
     root = Path(os.path.abspath(root))  # without "..", as in the recorded command of a run
+    run = f"journal --root {shell.quote(str(root))} run ... --job {job.id}"
     again = command_for_rest(job.resume_command or "", paused)
     if job.started_at is None and not again:
         program = f'journal.open_job("{root / job.id}").run(...)'
-        how = f"use `journal run` with the same input and --job {job.id}, or in Python {program}"
+        how = f"use `{run}` with the same input, or in Python {program}"
         return NextStart("", f"{job.id} was never run: {how}")
     if _is_of_commands(job):
         if f" --root {shell.quote(str(root))} run " in again:
             return NextStart(again, "run it again")
-        return NextStart("", f"use `journal run` with --job {job.id} again")
+        return NextStart("", f"use `{run}`")  # the other store's command would continue its job
     if again and again != REDACTED:
         return NextStart("", "run the script again", is_script=True)
     command = job.original_command

@@ -15,7 +15,7 @@ from support.terminal import on_terminal
 from journal import Job, JobRow, JobService, JobStatus
 from journal.cli.main import main
 from journal.cli.row_ranges import row_ranges, rows_of
-from journal.fs import streams
+from journal.fs import shell, streams
 from journal.model import RunHolder
 from journal.repair import repair_job
 
@@ -204,7 +204,8 @@ def test_resume_without_a_run_that_waits_changes_nothing_and_says_what_to_run(
 def test_resume_of_a_job_that_was_never_run_says_how_to_run_it(cli: Cli) -> None:
     code, _, err = cli("resume", "j")
     assert code == 4
-    assert "j was never run: use `journal run` with the same input and --job j" in err
+    run = f"`journal --root {shell.quote(str(cli.root.absolute()))} run ... --job j`"
+    assert f"j was never run: use {run} with the same input" in err
 
 
 def test_resume_puts_a_job_back_whose_run_left_in_that_moment(
@@ -416,13 +417,14 @@ def test_what_takes_rows_up_is_said_in_the_words_of_where_the_job_was_made(
     with JobService(cli.root) as service:
         service.start_job("j", resume_command=resume)
         service.update_status("j", "failed")
+    run = f"`journal --root {shell.quote(str(cli.root.absolute()))} run ... --job j`"
     _, _, err = cli("retry", "j")
     assert "j: 2 rows are pending again: " in err
     (shown,) = [line for line in cli("show", "j")[1].splitlines() if line.startswith("next")]
     for text in (err, shown + cli("show", "j")[1]):
         assert ("run the script again" in text) == (made_by == "script")
         assert (command in text) == (made_by == "command")
-        assert ("use `journal run` with --job j again" in text) == ("another" in made_by)
+        assert (f"use {run}" in text) == ("another" in made_by), "it continues this copy"
         assert "/elsewhere" not in text
 
 
