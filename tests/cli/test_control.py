@@ -14,8 +14,9 @@ from support.terminal import on_terminal
 
 from journal import Job, JobRow, JobService, JobStatus
 from journal.cli.main import main
+from journal.cli.output import as_json
 from journal.cli.row_ranges import row_ranges, rows_of
-from journal.fs import shell, streams
+from journal.fs import shell, streams, system
 from journal.model import RunHolder
 from journal.repair import repair_job
 
@@ -727,6 +728,16 @@ def test_the_log_says_which_rows_a_person_has_settled(
     assert f"settled by hand: resolve {how[0]}" in review("show", "j", "--row", "2")[1]
 
 
+@pytest.mark.parametrize("how", ["--completed", "--skip", "--retry"])
+def test_the_log_says_who_has_settled_a_row_and_why(review: Cli, how: str) -> None:
+    assert review("resolve", "j", "--row", "2", how, "--reason", "in the ledger")[0] == 0
+    _, out, _ = review("log", "j", "--row", "2", "--json")
+    (settled,) = [event for event in json.loads(out) if "by hand" in event["text"]]
+    by = f"{system.user_name()}@{system.host_name()}"
+    assert settled["details"] == {"by": by, "reason": "in the ledger"}
+    assert as_json(settled["details"]) in review("show", "j", "--row", "2")[1]
+
+
 def test_resolve_offers_in_a_job_that_has_ended_what_it_offers_in_others(review: Cli) -> None:
     end_job(review)
     assert review("resolve", "j", "--row", "1", "--completed")[0] == 0
@@ -753,7 +764,6 @@ def test_resolve_retries_nothing_in_a_cancelled_job(review: Cli) -> None:
     [
         ([], "give exactly one of --completed, --failed, --retry and --skip"),
         (["--completed", "--skip"], "give exactly one of"),
-        (["--retry", "--reason", "x"], "--reason belongs to --skip, not --retry"),
         (["--failed", "--cost-cents", "1"], "--cost-cents belongs to --completed, not --failed"),
         (["--failed", "--error-code", "E"], "--failed needs --error-code and --error-message"),
         (["--completed", "--cost-cents", "-1"], "-1"),

@@ -31,6 +31,7 @@ from journal.cli.shared_options import (
     yes_option,
 )
 from journal.format.records import LOST_CHECKSUM
+from journal.fs import system
 from journal.history.error_groups import Numbers
 from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.service import JobService, existing_job
@@ -283,7 +284,7 @@ _WAYS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
     ),
     "failed": (JobService.fail_row, ("error_code", "error_message")),
     "retry": (JobService.retry_row, ()),
-    "skip": (JobService.skip_row, ("reason",)),
+    "skip": (JobService.skip_row, ()),
 }
 
 
@@ -317,7 +318,7 @@ _WAYS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
 @click.option("--error-message", metavar="TEXT", help="Required with --failed: the rows' message.")
 @click.option("--retry", is_flag=True, help="The rows took no effect: make them pending again.")
 @click.option("--skip", is_flag=True, help="The rows need no work any more: skip them.")
-@reason_option("With --skip: why the rows are skipped.")
+@reason_option("Why you settle the rows like this. The reason is kept in the job's log.")
 @click.option(
     "--step",
     metavar="NAME",
@@ -338,6 +339,8 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
     the review has another cause: for example, the handler asked for a review, or the run died and
     did not have --on-interrupted resume.
 
+    The job's log records who has settled each row, on which host, and the --reason.
+
     Prints how many rows were settled.
 
     Example: journal resolve ship-orders --row 7 --completed --tracking-number 1Z999
@@ -352,7 +355,7 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
             _resolve_step(command_line(ctx, service), service, job_id, ranges, given)
             return
         settle, names = _WAYS[how]
-        details = {name: given[name] for name in names}
+        details = {name: given[name] for name in (*names, *(["reason"] if how == "skip" else []))}
         if details.get("result") is not None:
             details["result"] = json_or_text(details["result"])
         cut = Numbers()  # the rows whose run died
@@ -362,7 +365,7 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
                 cut.add(row.row_number)
             if row.status is RowStatus.PROCESSING:  # else its attempt would seem to last until now
                 service.review_row(row.id, INTERRUPTED, MAY_HAVE_TAKEN_EFFECT)
-            service.log(job_id, f"settled by hand: resolve --{how}", row_number=row.row_number)
+            _log_settled(service, row, f"resolve --{how}", given["reason"])
             return settle(service, row.id, **details)
 
         with _settleable(service, job_id, ranges) as statuses:
@@ -378,6 +381,15 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
             click.echo(count)
         _report_doubts(command_line(ctx, service), service, job_id, ranges)
         _report_completed(service, before)
+
+
+def _log_settled(service: JobService, row: JobRow, what: str, reason: str | None) -> None:
+    """Record in the log who settles the row, and why."""
+    details = {"by": f"{system.user_name()}@{system.host_name()}"}
+    if reason is not None:
+        details["reason"] = reason
+    message = f"settled by hand: {what}"
+    service.log(row.job_id, message, row_number=row.row_number, details=details)
 
 
 @contextmanager
@@ -421,7 +433,7 @@ def _resolve_step(
                 service.fail_step(row.id, name)
             else:
                 service.record_step(row.id, name, result)
-            service.log(job_id, f"settled by hand: step {name!r}", row_number=row.row_number)
+            _log_settled(service, row, f"step {name!r}", given["reason"])
             count += 1
             if row.status is not RowStatus.NEEDS_REVIEW or service.get_step_in_doubt(row.id):
                 continue

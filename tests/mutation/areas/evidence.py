@@ -25,7 +25,7 @@ PATCHES = [
     Patch(
         "the log says what a person has settled",
         "cli/commands/settle",
-        """            service.log(job_id, f"settled by hand: resolve --{how}", row_number=row.row_number)\n""",
+        """            _log_settled(service, row, f"resolve --{how}", given["reason"])\n""",
         "",
         "tests/cli/test_control.py",
     ),
@@ -39,9 +39,16 @@ PATCHES = [
     Patch(
         "a step that a person settles is in the log",
         "cli/commands/settle",
-        """            service.log(job_id, f"settled by hand: step {name!r}", row_number=row.row_number)\n""",
+        """            _log_settled(service, row, f"step {name!r}", given["reason"])\n""",
         "",
         "tests/cli/test_step.py",
+    ),
+    Patch(
+        "the log says who has settled a row",
+        "cli/commands/settle",
+        "    service.log(row.job_id, message, row_number=row.row_number, details=details)\n",
+        "    service.log(row.job_id, message, row_number=row.row_number)\n",
+        "tests/cli/test_control.py",
     ),
     Patch(
         "commands that may outlive their run are named",
