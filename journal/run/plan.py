@@ -61,6 +61,10 @@ class HowTo(NamedTuple):
     def ignore_changes(self) -> str:
         return "`--on-changed ignore`" if self.command else '`on_changed="ignore"`'
 
+    @property
+    def retry_changed(self) -> str:
+        return "`--on-changed retry`" if self.command else '`on_changed="retry"`'
+
     def name(self, name: str) -> str:
         """The name of an argument of ``run``.
 
@@ -203,7 +207,8 @@ def left_alone(job_id: str, numbers: list[int], how_to: HowTo) -> str:
     rows = "completed row|rows has|have changed in the input, and stays|stay as done"
     return (
         f"{job_id}: {counted(len(numbers), rows)} ({numbers_text(numbers)}); to do that again "
-        f"with the new data: {how_to.by_number('redo', job_id, numbers)}, then another start"
+        f"with the new data: {how_to.by_number('redo', job_id, numbers)}, then start again with "
+        f"{how_to.retry_changed}"
     )
 
 

@@ -697,6 +697,20 @@ def test_a_dry_run_of_a_job_that_is_there_says_why_each_row_would_run(
     assert Path("jobs/j/journal.jsonl").read_bytes() == before
 
 
+def test_what_a_run_says_about_changed_completed_rows_does_them_again_with_the_new_data(
+    work: Path,
+) -> None:
+    command = ("--", "sh", "-c", 'echo "$0" >> shipped', "{zip}")
+    run = ("run", "rows.csv", "--job", "j", "--key", "order")
+    journal(*run, *command)
+    (work / "rows.csv").write_text("order,zip\nA-1,x\nA-2,2\nA-3,3\nA-4,4\nA-5,5\n")
+    done = journal(*run, "--on-changed", "retry", *command)
+    assert "redo j --row 1`, then start again with `--on-changed retry`\n" in done.stderr
+    assert journal("redo", "j", "--row", "1", "--yes").returncode == 0
+    assert journal(*run, "--on-changed", "retry", *command).returncode == 0
+    assert Path("shipped").read_text().split()[5:] == ["x"]
+
+
 def test_a_dry_run_counts_what_a_start_would_do_in_a_job_that_has_ended_too(work: Path) -> None:
     run = ("run", "rows.csv", "--job", "j", "--key", "order")
     journal(*run, "--", "test", "{order}", "!=", "A-2")

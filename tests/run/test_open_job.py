@@ -158,7 +158,8 @@ def test_changed_rows_that_are_not_done_get_their_new_data_under_their_old_numbe
             "enrich: 1 completed row has changed in the input, and stays as done (row 1)"
         )
         assert alone.endswith(
-            'with the new data: `job.service.redo_row("enrich:1")`, then another start'
+            'with the new data: `job.service.redo_row("enrich:1")`, then start again with '
+            '`on_changed="retry"`'
         )
         assert [row.idempotency_key for row in job.rows()][:3] == before
     unchanged = [*people("a"), *changed[1:]]
