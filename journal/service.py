@@ -1105,8 +1105,8 @@ class JobService:
     def get_row_history(self, row_id: str) -> journal.RowHistory:
         """Return all that the journal holds about a row: attempts, steps, messages, changes.
 
-        The whole journal is read, in a bounded amount of memory. Fields that the service redacts
-        are replaced. Raises RowNotFoundError.
+        Only the parts of the journal that may mention the row are read, in a bounded amount of
+        memory. Fields that the service redacts are replaced. Raises RowNotFoundError.
         """
         from journal.history.row_history import read_row_history  # noqa: PLC0415
 

@@ -5,17 +5,31 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import click
 
 from journal.cli.exit_codes import Refused
 from journal.cli.output import first_of
+from journal.fs import shell
 from journal.ids import MAX_ROW_NUMBER
 from journal.model import JobRow
 
 _RANGE = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?", re.ASCII)
 _MAX_NAMED = 5  # missing ranges that a message names
 _SLICE = 256  # rows read at a time
+
+
+class RowNumber(click.IntRange):
+    """The number of one row. If the value is other text, the message says how to find the row."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            int(value)
+        except ValueError:
+            find = f"journal rows JOB --where {shell.quote(f'COLUMN={value}')}"
+            self.fail(f"{value!r} is not a row number; to find a row by its data: {find}", param)
+        return super().convert(value, param, ctx)
 
 
 def parse_rows(

@@ -266,7 +266,7 @@ def _planned(
     pending = service.get_pending_rows(job.id)
     for row in pending:
         if not row.attempts and row.row_number not in changed:
-            yield Planned(row, "new", "pending")
+            yield Planned(row, "new", "new")
     for row in new:
         yield Planned(row, "new", "new in the input")
     for number, data in changed.items():

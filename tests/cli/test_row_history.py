@@ -257,6 +257,14 @@ def test_show_of_a_row_hides_what_is_to_be_hidden(
         assert [secret for secret in hidden if secret in after.replace("\\", "")] == []
 
 
+def test_a_key_in_place_of_a_row_number_is_refused_with_the_command_that_finds_the_row(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    assert main(["--root", str(tmp_path), "show", "j", "--row", "B-2"]) == 2
+    assert "'B-2' is not a row number" in (error := capsys.readouterr().err)
+    assert "journal rows JOB --where COLUMN=B-2\n" in error
+
+
 def test_show_of_a_row_that_does_not_exist_says_so(root: Path, capsys: Capture) -> None:
     assert main(["--root", str(root), "show", "j", "--row", "9"]) == 4
     assert "there is no row 'j:9'" in capsys.readouterr().err

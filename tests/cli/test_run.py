@@ -689,7 +689,7 @@ def test_a_dry_run_of_a_job_that_is_there_says_why_each_row_would_run(
         assert done.returncode == 0, done.stderr
         assert "1 new row " in done.stderr
         said[policy] = [line.split("\t")[:2] for line in done.stdout.splitlines()]
-    rest = [["3", "pending"], ["4", "pending"], ["5", "pending"], ["6", "new in the input"]]
+    rest = [["3", "new"], ["4", "new"], ["5", "new"], ["6", "new in the input"]]
     assert said == {
         "review": rest,
         "retry": [*rest, ["1", "was in flight"], ["2", "was in flight"]],
@@ -926,4 +926,4 @@ def test_a_dry_run_gives_new_rows_the_numbers_that_they_will_have(work: Path) ->
         service.create_job("J", job_id="j", key="order", row_data=rows)
     run = ("run", "rows.csv", "--job", "j", "--key", "order")
     done = journal(*run, "--dry-run", "--", "echo", "{order}")
-    assert done.stdout.splitlines() == ["10\tpending\techo A-1", "11\tnew in the input\techo A-2"]
+    assert done.stdout.splitlines() == ["10\tnew\techo A-1", "11\tnew in the input\techo A-2"]

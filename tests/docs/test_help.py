@@ -111,6 +111,11 @@ def test_another_word_is_looked_up_in_the_pages(word: str, topic: str, capsys: C
     assert topic in answer
 
 
+def test_a_word_is_looked_up_as_a_whole_and_else_as_a_beginning(capsys: Capture) -> None:
+    assert not re.search(r": .*\bwho[^ ,]", shown(capsys, "who").split("\n", 1)[1].lower())
+    assert "throttles" in shown(capsys, "throttl")
+
+
 @pytest.mark.parametrize(
     ("word", "place"),
     [

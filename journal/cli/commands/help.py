@@ -109,13 +109,16 @@ def _options(ctx: click.Context, name: str) -> list[str]:
 def _pages_with(word: str) -> list[str]:
     """Lines about the pages that have the word. The list is empty if no page has it.
 
-    The first line names the topics of these pages. Each further line shows a place in one of the
+    If no page has it as a whole word, words that begin with it count. The first line names the topics of these pages. Each further line shows a place in one of the
     first ten pages. The page that uses the word most often comes first.
     """
-    pattern = re.compile(rf"(?<!\w){re.escape(word)}(?!\d)", re.IGNORECASE)
-    counts = {topic: len(pattern.findall(page_text(topic))) for topic in TOPICS}
-    found = sorted(filter(counts.get, counts), key=counts.__getitem__, reverse=True)
-    if not found:
+    for end in (r"(?!\w)", r"(?!\d)"):
+        pattern = re.compile(rf"(?<!\w){re.escape(word)}{end}", re.IGNORECASE)
+        counts = {topic: len(pattern.findall(page_text(topic))) for topic in TOPICS}
+        found = sorted(filter(counts.get, counts), key=counts.__getitem__, reverse=True)
+        if found:
+            break
+    else:
         return []
     places = [f"  {topic}: {_place(topic, pattern)}" for topic in found[:_MAX_PLACES]]
     return [f"{word!r} is in: {', '.join(found)} (journal help TOPIC)", *places]

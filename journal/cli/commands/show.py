@@ -37,6 +37,7 @@ from journal.cli.output import (
     use_color,
 )
 from journal.cli.redaction import find_redacted_job, redact_option
+from journal.cli.row_ranges import RowNumber
 from journal.cli.shared_options import json_option
 from journal.cli.throughput import (
     SAMPLE_ROWS,
@@ -122,7 +123,7 @@ class Shown(msgspec.Struct, kw_only=True):
     "--row",
     "row_number",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=RowNumber(min=1),
     help="Show all about row N instead: its data, attempts, tracebacks, steps and messages.",
 )
 @json_option
@@ -147,8 +148,7 @@ def show_command(
 
     The last line is for scripts. It has pairs key=value. The keys and their order never change.
 
-    With --row, the whole journal is read, and only the beginning of long texts is shown. With
-    --json, texts are complete.
+    With --row, only the beginning of long texts is shown. With --json, texts are complete.
 
     Example: journal show hash-stdlib
     """
