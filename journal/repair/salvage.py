@@ -19,6 +19,7 @@ from journal.format.records import (
     FORMAT,
     LOST_CHECKSUM,
     REPAIRED,
+    REPAIRED_UNKNOWN,
     UNSET_TIME,
     JobErrorRecord,
     JobRecord,
@@ -148,15 +149,20 @@ class Salvage:
 
         A row is put in review only if it is pending, processing or failed according to the kept
         records. If no outcomes were lost, or if ``open_rows`` is "keep", the row must also be a
-        placeholder (a row whose data is lost).
+        placeholder (a row whose data is lost). Rows that the lost lines are known to be about get
+        a different error code than all others.
         """
         for action in self.actions:
             action.rows[:] = sorted(set(action.rows))
         if not self.placeholders and not any(action.kind == "lost" for action in self.actions):
             return 0
         message = (
-            "lines of the journal were lost: an outcome or a step of this row may be among them, "
-            "so another attempt may repeat what was done"
+            "lines of the journal were lost, and some were about this row: an outcome or a step of "
+            "this row may be among them, so another attempt may repeat what was done"
+        )
+        unknown = (
+            "lines of the journal were lost, and none of them is known to be about this row, but "
+            "lines that are gone or can't be read may be about any row"
         )
         about_job = "lines of the journal were lost, and rows may be among them"
         with self._journal as journal:
@@ -165,7 +171,12 @@ class Salvage:
             )
             moved = review_open_rows(journal, sorted(self.placeholders), REPAIRED, message)
             if open_rows == "review" and self._outcomes_lost:
-                moved += review_open_rows(journal, None, REPAIRED, message)
+                about = {
+                    row for action in self.actions if action.kind == "lost" for row in action.rows
+                }
+                known = sorted(row for row in about if journal.index.position_of(row) is not None)
+                moved += review_open_rows(journal, known, REPAIRED, message)
+                moved += review_open_rows(journal, None, REPAIRED_UNKNOWN, unknown)
         return moved
 
     # --- commits with matching seals

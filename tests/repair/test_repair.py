@@ -286,11 +286,20 @@ def test_after_a_lost_line_every_row_that_looks_open_needs_a_review(path: Path) 
     review = dict.fromkeys({*range(1, ROWS + 1)} - set(done), RowStatus.NEEDS_REVIEW)
     assert statuses(rows) == done | review
     assert repair.review_count == len(review)
-    assert rows[0].error_code == "repaired"
-    assert "may be among them" in (rows[0].error_message or "")
+    assert {row.error_code for row in rows if row.row_number in review} == {"repaired_unknown"}
+    assert "may be about any row" in (rows[0].error_message or "")
     job = read_all(path.parents[1], JOB)[0]
     assert job is not None
     assert (job.status, job.error_code) == (JobStatus.RUNNING, "repaired")
+
+
+def test_rows_that_lost_lines_are_known_to_be_about_have_their_own_error_code(path: Path) -> None:
+    break_it(path, path.read_bytes().replace(b"no such street", b"?? ???? street"))
+    assert 6 in {row for _, _, about in lost(mend_it(path)) for row in about}
+    rows = read_all(path.parents[1], JOB)[1]
+    codes = {row.row_number: row.error_code for row in rows if row.error_code}
+    assert codes[6] == "repaired"
+    assert {codes[number] for number in range(8, ROWS + 1)} == {"repaired_unknown"}
 
 
 def spliced(content: bytes) -> bytes:

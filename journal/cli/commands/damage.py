@@ -170,7 +170,10 @@ def _text(repair: Repair) -> str:
     if repair.lost_rows:
         lines.append(f"  the data of these rows is lost: {Numbers(repair.lost_rows).text(', ')}")
     if repair.review_count:
-        lines.append(f"  rows put under review: {repair.review_count}")
+        lines.append(
+            f"  rows put under review: {repair.review_count}; rows that the remaining lines show as "
+            "completed or skipped stay so"
+        )
     if repair.damaged_copy:
         lines.append(f"  the journal as it was: {repair.damaged_copy}")
     return "\n".join(map(escaped, lines))
