@@ -14,7 +14,16 @@ from journal.display.plain import report_text
 from journal.errors import InvalidStateTransition, InvalidValueError, JournalError
 from journal.format.arguments import check_optional_text, check_text
 from journal.fs import shell, system
-from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, Policy, job_exit_code
+from journal.history.error_groups import Numbers
+from journal.model import (
+    TERMINAL_STATUSES,
+    Job,
+    JobRow,
+    JobStatus,
+    Policy,
+    RowStatus,
+    job_exit_code,
+)
 from journal.progress.messages import INFO, WARNING, Tell, say
 from journal.run.outcome import Outcome
 from journal.run.plan import IN_PYTHON, HowTo
@@ -22,6 +31,7 @@ from journal.service import JobService, existing_job
 from journal.store.policies import check_policy
 from journal.text import counted
 
+_MAX_RANGES = 20  # ranges of rows in a message
 POLL_S = 0.2  # how often a run looks for changes by others while it has nothing to do
 
 
@@ -190,6 +200,7 @@ class HeldJob:
                 f"{self.id}: was last run on {job.hosts[-1]}; make sure that nothing of that run "
                 "is still running there"
             )
+        found = self.service.find_rows(self.id, RowStatus.PROCESSING, limit=job.processing_count)
         started = self.service.start_job(
             self.id,
             self.settings.on_interrupted,
@@ -197,9 +208,9 @@ class HeldJob:
             resume_command=_from_here(self.settings.resume_command),
             version=self.settings.version,
         )
-        self._report_interrupted(job, started)
+        self._report_interrupted(job, started, sorted(row.row_number for row in found))
 
-    def _report_interrupted(self, before: Job, after: Job) -> None:
+    def _report_interrupted(self, before: Job, after: Job, numbers: list[int]) -> None:
         """Report the rows that a dead run has left in flight, with their statuses now."""
         count = before.processing_count - after.processing_count
         if count <= 0:
@@ -211,8 +222,12 @@ class HeldJob:
         )
         became = ", ".join(counted(number, words) for number, words in now if number > 0)
         name = self.settings.how_to.argument("on_interrupted")
+        rows = (
+            f"{'row' if len(numbers) == 1 else 'rows'} {Numbers(numbers).text(', ', _MAX_RANGES)}"
+        )
         self.warn(
-            f"{self.id}: {counted(count, 'row|rows was|were in flight')} when an earlier run died: "
+            f"{self.id}: {counted(count, 'row|rows was|were in flight')} when an earlier run died, "
+            f"and may have taken effect ({rows}): "
             f"{became} ({name} is {self.settings.on_interrupted})"
         )
 

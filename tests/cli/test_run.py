@@ -508,7 +508,10 @@ def test_rows_that_a_dead_run_has_left_in_flight_are_reported_one_time(work: Pat
     with JobService("jobs") as service:
         service.start_job("j")
         service.start_row("j:2")
-    said = "j: 1 row was in flight when an earlier run died: 1 is tried again (`--on-interrupted` is retry)"
+    said = (
+        "j: 1 row was in flight when an earlier run died, and may have taken effect (row 2): "
+        "1 is tried again (`--on-interrupted` is retry)"
+    )
     done = journal(*run, "--on-interrupted", "retry", *command)
     assert done.stderr.count("in flight") == done.stderr.count(said) == 1
     assert "in flight" not in journal(*run, *command).stderr
