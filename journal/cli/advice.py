@@ -198,10 +198,10 @@ def advice(
         )
     if holder is None and job.processing_count and not ended:
         found += _in_flight(job, start, in_flight_rows, command)
-    if job.failed_rows:
-        found += _failed(job, start, holder, command)
     if job.needs_review_count:
         found += _review(job, reviews, command)
+    if job.failed_rows:
+        found += _failed(job, start, holder, command)
     if state == "interrupted":
         died = "then" if job.processing_count else "its run has died;"
         found.append((start.command, f"{died} {start.words}, with the same input"))
