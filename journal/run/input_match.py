@@ -34,6 +34,7 @@ OnChanged = Literal["error", "retry", "ignore"]
 
 # The job's ``idempotency_key`` if a function makes the idempotency keys of the rows.
 EACH_ITS_OWN = ""
+_MAX_LOST = 3  # rows whose data a message shows
 
 
 class Matched(msgspec.Struct):
@@ -45,7 +46,9 @@ class Matched(msgspec.Struct):
     - ``done``: the row numbers of changed rows that are completed. They keep their old data.
     - ``gone``: rows that are no longer in the input. They stay in the job.
     - ``lost``: rows of the input that the job has lost by damage. They aren't added again, since
-      they may be done.
+      they may be done. ``first_lost``: the data of the first few of these rows. ``lost_row``: the
+      number of the only row of the job whose data is lost, if ``lost`` is 1. This probably is the
+      lost row.
     """
 
     added: int = 0
@@ -54,6 +57,8 @@ class Matched(msgspec.Struct):
     done: list[int] = []
     gone: int = 0
     lost: int = 0
+    first_lost: list[Data] = []
+    lost_row: int | None = None
 
 
 class Unwritten(msgspec.Struct):
@@ -248,7 +253,7 @@ class _Match:
                     self._compare(row.id, row.row_checksum, item)
                     row = next(known, None)
                 elif self._job.repaired:
-                    self.matched.lost += 1
+                    self._lose(item.data)
                 else:
                     raise InvalidValueError(
                         f"input row {item.place}",
@@ -310,7 +315,9 @@ class _Match:
         """
         first = next(new, None)
         if self._job.repaired:
-            self.matched.lost += sum(1 for _ in new) + (first is not None)
+            for row in itertools.chain([] if first is None else [first], new):
+                self._lose(row["data"])
+            self._find_lost_row()
             first = None
         every: Iterator[dict[str, Any]] = itertools.chain([] if first is None else [first], new)
         if first is not None and self._job.idempotency_key is not None:
@@ -327,6 +334,17 @@ class _Match:
                     self._reopen(journal)
                     self.matched.added = len(self._service.create_rows(self._job.id, every))
                 self._take_changes(journal)
+
+    def _lose(self, data: Data) -> None:
+        self.matched.lost += 1
+        if len(self.matched.first_lost) < _MAX_LOST:
+            self.matched.first_lost.append(data)
+
+    def _find_lost_row(self) -> None:
+        if self.matched.lost == 1:
+            rows = self._service.get_rows(self._job.id)
+            empty = [row.row_number for row in rows if row.row_checksum == LOST_CHECKSUM]
+            self.matched.lost_row = empty[0] if len(empty) == 1 else None
 
     def _with_keys_of_their_own(
         self, new: Iterator[dict[str, Any]], column: str

@@ -459,6 +459,13 @@ SEALS += [
         REPAIR,
     ),
     Patch(
+        "a lost row is guessed only if one row of the job has no data",
+        "run/input_match",
+        "        if self.matched.lost == 1:\n",
+        "        if self.matched.lost:\n",
+        REPAIR,
+    ),
+    Patch(
         "a repaired job remembers it",
         "index/index",
         "self.state.repaired or record.code == REPAIRED",

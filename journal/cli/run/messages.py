@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from journal.cli.find import status_text
-from journal.cli.output import echo_err
+from journal.cli.output import as_json, echo_err
 from journal.cli.run.template import Template
 from journal.fs import shell
 from journal.model import Job, JobStatus
@@ -17,8 +17,9 @@ from journal.run.held_job import RunReport
 from journal.run.input_match import Matched
 from journal.run.open_job import JobRun
 from journal.run.plan import HowTo, may_start, retryable
-from journal.text import counted
+from journal.text import counted, shorten
 
+_MAX_DATA = 100  # characters of a row's data in a message
 _LOST = (
     "row|rows of the input is|are not in the job, which was repaired: it|they may be done, so it|they "
     "is|are not added; run what isn't done as another job"
@@ -78,7 +79,12 @@ def _words(command: str | None) -> list[str]:
 
 def lost_rows(matched: Matched) -> list[str]:
     """A list with a message if the input has rows that a repair has lost. Otherwise it is empty."""
-    return [counted(matched.lost, _LOST)] if matched.lost else []
+    if not matched.lost:
+        return []
+    first = ", ".join(shorten(as_json(data), _MAX_DATA) for data in matched.first_lost)
+    more = ", ..." if matched.lost > len(matched.first_lost) else ""
+    row = f"; probably row {matched.lost_row}, whose data is lost" if matched.lost_row else ""
+    return [f"{counted(matched.lost, _LOST)}: {first}{more}{row}"]
 
 
 def differences(matched: Matched, *, is_new: bool) -> list[str]:
