@@ -83,11 +83,12 @@ def _matches_seal(file: Readable, region: Region) -> bool:
 def _is_legible(file: Readable, region: Region) -> bool:
     """Return whether the lines of a bad region show that the region is damage.
 
-    The region must end with a seal (a CRC-32). Its lines show damage in two cases:
+    The region must end with a seal (a CRC-32) that doesn't match. An interrupted write can leave
+    such a region, too. In two cases, it can't have done so:
 
-    - All lines decode. So the commit was written completely.
-    - A line that doesn't decode lies within one disk block, and this block was written. So the line
-      was written with the block, and has changed since.
+    - All lines decode. Then the commit was written completely, and a byte has changed since.
+    - Some line doesn't decode, lies within one disk block, and this block was written. Then the
+      line was written with the block, and has changed since.
 
     A disk writes a block of 512 bytes completely or not at all. So a block was written if a line
     that decodes begins or ends in the block, or if the block contains a part of the seal.

@@ -63,7 +63,7 @@ class Latencies:
 
 
 class Bucket:
-    """The attempts that ended from ``begin`` until the next bucket, counted by status."""
+    """Counts attempts by status: those whose end is between ``begin`` and the next bucket's begin."""
 
     def __init__(self, begin: datetime) -> None:
         self.begin = begin
