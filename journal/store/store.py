@@ -263,7 +263,7 @@ class Store:
             if not files.exists(target / JOURNAL_NAME):  # another process has already deleted it
                 raise JobNotFoundError(job_id)
         self.forget(job_id)
-        self._sync_names()
+        self._sync_names(target)
 
     @contextmanager
     def scratch(self, job_id: str) -> Iterator[Path]:
@@ -295,9 +295,14 @@ class Store:
             # Somebody deleted the staging lock. So another process took this directory for a
             # leftover, and is removing it. Try again with a different name.
 
-    def _sync_names(self) -> None:
+    def _sync_names(self, moved: Path) -> None:
+        """Make the rename of a directory to ``moved`` durable."""
         if self.sync:
             try:
+                # On btrfs, a sync of the parent alone may lose the new name, seen with Linux 6.18
+                # (https://lkml.iu.edu/hypermail/linux/kernel/2510.3/01018.html).
+                with suppress(FileNotFoundError):  # another process has already removed it
+                    directories.sync_directory(moved)
                 directories.sync_directory(self.root)
             except OSError as error:
                 refused = handles.storage_error(self.root, "sync", error)
@@ -348,7 +353,9 @@ class Store:
             raise handles.storage_error(directory, "delete", error) from error
         self.forget(job_id)
         try:
-            self._sync_names()  # before files are removed: a power cut must not leave an empty job
+            self._sync_names(
+                leftover
+            )  # before files are removed: a power cut must not leave an empty job
             with suppress(OSError):  # files that can't be removed now stay as a leftover
                 directories.remove_tree(leftover)
         finally:
