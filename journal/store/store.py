@@ -353,9 +353,8 @@ class Store:
             raise handles.storage_error(directory, "delete", error) from error
         self.forget(job_id)
         try:
-            self._sync_names(
-                leftover
-            )  # before files are removed: a power cut must not leave an empty job
+            # Before files are removed, since a power cut must not leave an empty job.
+            self._sync_names(leftover)
             with suppress(OSError):  # files that can't be removed now stay as a leftover
                 directories.remove_tree(leftover)
         finally:

@@ -712,8 +712,8 @@ WRITES += [
     Patch(
         "a deleted job's name is gone for sure before its files go",
         "store/store",
-        "            self._sync_names(leftover)  # before files are removed",
-        "            pass  # before files are removed",
+        "            self._sync_names(leftover)\n",
+        "            pass\n",
         EXPLORER,
     ),
 ]
