@@ -18,7 +18,7 @@ import pytest
 from support.children import journal_path
 from support.effort import IS_LONG
 from support.hints import CountingOs, fixture_disk
-from support.platforms import needs_descriptor_paths
+from support.platforms import needs_boot_ids, needs_descriptor_paths
 
 import journal.format.commits
 import journal.fs.system
@@ -175,6 +175,7 @@ def make_large_job(root: Path) -> Path:
     return journal_path(root, JOB)
 
 
+@needs_boot_ids
 @needs_descriptor_paths
 @pytest.mark.parametrize("has_hint", [True, False])
 def test_the_history_of_a_row_takes_a_part_of_the_journal(
@@ -206,6 +207,7 @@ def test_a_bit_flip_in_the_number_of_a_row_is_named(tmp_path: Path) -> None:
         assert raised.value.offset <= place
 
 
+@needs_boot_ids
 @pytest.mark.parametrize("field", [0, 1])
 def test_a_hint_with_spans_of_another_journal_is_not_used(tmp_path: Path, field: int) -> None:
     with JobService(tmp_path, sync="none") as service:
@@ -309,6 +311,7 @@ def test_a_history_is_read_while_another_thread_undoes_a_spilled_batch(tmp_path:
         ]
 
 
+@needs_boot_ids
 def test_a_hint_that_is_written_where_a_span_has_ended_is_used(tmp_path: Path) -> None:
     with JobService(tmp_path, sync="none") as service:
         service.create_job("J", job_id=JOB, row_data=[{"data": {"pad": "x" * SPAN_BYTES}}])
