@@ -149,7 +149,9 @@ def next_start(job: Job, root: Path, paused: str = "") -> NextStart:
     if _is_of_commands(job):
         if f" --root {shell.quote(str(root))} run " in again:
             return NextStart(again, "run it again")
-        return NextStart("", f"use `{run}`")  # the other store's command would continue its job
+        return NextStart(
+            "", f"use `{run}`"
+        )  # the recorded command would continue the job in another store
     if again and again != REDACTED:
         return NextStart("", "run the script again", is_script=True)
     command = job.original_command
@@ -225,7 +227,7 @@ def _done_twice(job: Job, command: Callable[..., str]) -> list[tuple[str, str]]:
     """Advice after a merge that found rows that may have been done twice."""
     if job.error_code != BOTH_COPIES:
         return []
-    why = "rows may have been done twice: look; `journal help moving` says how to note that you did"
+    why = "rows may have been done twice: check them; `journal help moving` says how to record the check"
     return [(command("log", job.id, "--level", "error"), why)]
 
 

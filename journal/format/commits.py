@@ -55,7 +55,7 @@ class Block(NamedTuple):
     - ``lines``: the lines without LF. The first line is at ``offset``.
     - ``after``: the position after the last commit that has lines in this block.
     - ``end``: the position after the last line of this block, which may be inside a large commit.
-      It is known only at the end of a commit, or of a part of a large commit.
+      It is None unless a commit, or a part of a large commit, ends there.
     - ``ends``: True if the last line of the block ends at ``after``. False if that line belongs to
       a large commit whose lines continue in the next block.
     - ``commits``: how many commits end in this block.
@@ -198,7 +198,7 @@ def _parts_of_large_commit(file: Readable, start: Position, size: int) -> list[P
 
 
 def _blocks_of_large_commit(file: Readable, offset: int, parts: list[Position]) -> Iterator[Block]:
-    """Yield the lines from ``offset`` to the end of the last part in blocks of about one chunk."""
+    """Yield, in blocks of about one chunk, the lines from ``offset`` to the end of the last part."""
     after = parts[-1]
     length = CHUNK_BYTES
     for part in parts:

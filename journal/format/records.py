@@ -23,7 +23,7 @@ MAX_DEPTH = 100
 SANE_BYTES = 2 * MAX_DEPTH
 REPAIRED = "repaired"  # error code of a job and of rows that lost something in a repair
 REPAIRED_UNKNOWN = (
-    "repaired_unknown"  # code of the other open rows then: a lost line may be about them
+    "repaired_unknown"  # of the other open rows after a repair: a lost line may be about them
 )
 BOTH_COPIES = "both_copies"  # error code of a job and of rows that two copies worked on
 LOST_CHECKSUM = "lost"  # checksum of a row whose record was lost to damage, so its data is unknown

@@ -369,7 +369,7 @@ def _value_text(value: Any) -> str:
 
 
 def message_parts(entry: LogEntry) -> tuple[str, dict[str, Any]]:
-    """Return the text of a message for people, and the details that the text doesn't contain."""
+    """Return a log entry's text for people, and those details that the text doesn't contain."""
     details = dict(entry.details or {})
     there = _elsewhere_text(details.get(ELSEWHERE))
     if there:

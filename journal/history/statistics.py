@@ -63,7 +63,7 @@ class Latencies:
 
 
 class Bucket:
-    """Counts attempts by status: those whose end is between ``begin`` and the next bucket's begin."""
+    """Counts the attempts that ended from ``begin`` until the next bucket begins, by status."""
 
     def __init__(self, begin: datetime) -> None:
         self.begin = begin

@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from journal.format.commits import Position
+from journal.format.commits import PART_BYTES, Position
 from journal.format.records import LogRecord
 from journal.ids import MAX_ROW_NUMBER
 from journal.index.columns import Columns
 
-SPAN_BYTES = 1 << 20
+SPAN_BYTES = PART_BYTES  # so a span may end after each part of a large commit
 _FIELDS = 4  # of a span in ``Spans.ended``
 _MAX = (1 << 64) - 1
 
@@ -94,7 +94,7 @@ class Spans:
 
         The caller cuts the journal back to ``offset``.
         """
-        # An interrupt of end_at() may have left ``end`` behind ``ended``.
+        # An interrupt of end_at() may have left ``end`` older than ``ended``.
         while self.ended and self.ended[-_FIELDS] > offset:
             self.add(*self.ended[-2:])
             del self.ended[-_FIELDS:]

@@ -46,9 +46,9 @@ class Matched(msgspec.Struct):
     - ``done``: the row numbers of changed rows that are completed. They keep their old data.
     - ``gone``: rows that are no longer in the input. They stay in the job.
     - ``lost``: rows of the input that the job has lost by damage. They aren't added again, since
-      they may be done. ``first_lost``: the data of the first few of these rows. ``lost_row``: the
-      number of the only row of the job whose data is lost, if ``lost`` is 1. This probably is the
-      lost row.
+      they may be done. ``first_lost``: the data of the first few of these rows. ``lost_row``:
+      if ``lost`` is 1, and exactly one row of the job has lost its data, the number of this row,
+      which probably is the lost row; else None.
     """
 
     added: int = 0

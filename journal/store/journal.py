@@ -431,6 +431,7 @@ class Journal(Recovery):
         if self._failed is not None:
             return  # the commit will be discarded anyway
         # The buffer was written to the file after the savepoint. Read it back, and truncate.
+        # Only such a write can have ended a span since the savepoint.
         self.index.spans.cut(buffer_at, self.index.columns)
         try:
             self._check_end(self.file)

@@ -299,7 +299,7 @@ class Store:
         """Make the rename of a directory to ``moved`` durable."""
         if self.sync:
             try:
-                # On btrfs, a sync of the parent alone may lose the new name, seen with Linux 6.18
+                # On btrfs, the new name may be lost although the parent was synced, as in Linux 6.18
                 # (https://lkml.iu.edu/hypermail/linux/kernel/2510.3/01018.html).
                 with suppress(FileNotFoundError):  # another process has already removed it
                     directories.sync_directory(moved)

@@ -19,10 +19,11 @@ Rules about the status of a row:
 - Both copies retried or redid the row: the row stays pending. If one copy has recorded an outcome
   since then, that outcome counts.
 - Both copies worked on the row: the row needs a review, and the work there is logged. There are two
-  exceptions. If both completed the row with the same tracking number, and there was at most one
-  attempt, this is the same work. If there were more attempts, this may be different work, because a
-  service or a program may derive the tracking number from the row. If both skipped the row, and at
-  most one of them had tried it before, the row stays skipped.
+  exceptions. If both skipped the row, and at most one of them had tried it before, the row stays
+  skipped. If both completed the row with the same tracking number, the two completions may be the
+  same work: see ``_may_be_two_attempts``. They are taken for different work if attempts were made in
+  two of these places: here, there, and before the copies diverged. The reason: a service or a
+  program may derive the tracking number from the row.
 - The row is completed here, and the other copy worked on the row, or redid the row without knowing
   of the completion: the row stays completed. The job's error (``Job.error_message``) names the row,
   and the work there is logged.

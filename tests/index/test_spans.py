@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import itertools
 import random
-import sys
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 from zlib import crc32
 
@@ -19,6 +18,7 @@ from support.children import journal_path
 from support.effort import IS_LONG
 from support.hints import CountingOs, fixture_disk
 from support.platforms import needs_boot_ids, needs_descriptor_paths
+from support.work import is_interrupted
 
 import journal.format.commits
 import journal.fs.system
@@ -343,15 +343,15 @@ def test_a_message_of_another_writer_may_be_about_any_number(tmp_path: Path, row
 def test_an_interrupt_at_any_step_of_a_spill_or_an_undo_changes_no_history(
     tmp_path: Path, in_batch: bool
 ) -> None:
-    for wanted in itertools.count():
+    for wanted in itertools.count(1):
         root = tmp_path / str(wanted)
         root.mkdir()
         with small_spans(), JobService(root, sync="none") as service:
             service.create_job("J", job_id=JOB, row_data=[{"data": {}}] * 9)
             service.start_job(JOB)
             service.log(JOB, "m" * SMALL_BYTES, row_number=1)  # ends the span of the run
-            with interrupted_at(wanted) as was_interrupted:
-                work_and_undo(service, in_batch=in_batch)
+            act = partial(work_and_undo, service, in_batch=in_batch)
+            was_interrupted = is_interrupted(wanted, act, journal.index.spans.__file__)
             for number in (9, 8, 1, 2, 3):
                 service.start_row(f"{JOB}:{number}")
                 service.log(JOB, "m" * SMALL_BYTES, row_number=number)
@@ -376,34 +376,3 @@ def undo_spilled(service: JobService) -> None:
         for _ in range(9):
             service.log(JOB, "m" * SMALL_BYTES, row_number=5)
         raise Undone
-
-
-@contextmanager
-def interrupted_at(wanted: int) -> Iterator[list[int]]:
-    """Raise KeyboardInterrupt before line ``wanted`` that ``index/spans.py`` executes.
-
-    Yields a list that gets an item then.
-    """
-    count = 0
-    raised: list[int] = []
-
-    def enter(frame: FrameType, _event: str, _argument: Any) -> Any:
-        if frame.f_code.co_filename != journal.index.spans.__file__:
-            return None
-        return step
-
-    def step(_frame: FrameType, event: str, _argument: Any) -> Any:
-        nonlocal count
-        if event == "line":
-            count += 1
-            if count == wanted + 1:
-                raised.append(wanted)
-                raise KeyboardInterrupt
-        return step
-
-    before = sys.gettrace()
-    sys.settrace(enter)
-    try:
-        yield raised
-    finally:
-        sys.settrace(before)

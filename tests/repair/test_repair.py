@@ -712,7 +712,7 @@ def test_a_run_goes_on_after_a_repair_and_repeats_nothing(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "row"), [(ROWS, "; probably row 9, whose data is lost"), (ROWS + 1, "")]
+    ("rows", "row"), [(ROWS, " (probably row 9, whose data is lost)"), (ROWS + 1, "")]
 )
 def test_a_row_of_the_input_that_a_repair_has_lost_is_named(
     path: Path, rows: int, row: str
@@ -725,7 +725,7 @@ def test_a_row_of_the_input_that_a_repair_has_lost_is_named(
         given = (order(number) for number in range(1, rows + 1))
         (said,) = lost_rows(match_rows(service, job, given, InputRules(key="order")))
     lost = [order(number) for number in (9, ROWS + 1) if number <= rows]
-    assert said.endswith(f"as another job: {', '.join(map(as_json, lost))}{row}")
+    assert said.endswith(f"as another job; not in the job: {', '.join(map(as_json, lost))}{row}")
 
 
 def test_a_line_that_is_not_utf_8_where_decoding_passes_over_is_lost_and_not_in_the_way(

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
 from support.effort import IS_LONG, sample
-from support.work import contained
+from support.work import contained, is_interrupted
 
 import journal
 import journal.store.journal
@@ -20,35 +18,7 @@ from journal import InvalidStateTransition, JobService, ServiceClosedError
 from journal.verify import verify_job
 
 JOB = "j"
-PACKAGE = str(Path(journal.__file__).parent)
 STEP = 1 if IS_LONG else 6  # of the lines that are interrupted: all, or every sixth in a sample
-
-
-def is_interrupted(line: int, act: Callable[[], object]) -> bool:
-    """Raise KeyboardInterrupt where the package runs its ``line``-th line; whether there was one."""
-    left = line
-
-    def enter(frame: FrameType, _event: str, _argument: Any) -> Any:
-        code = frame.f_code
-        is_ours = code.co_filename.startswith(PACKAGE) and code.co_name != "__del__"
-        return at_line if is_ours else None
-
-    def at_line(_frame: FrameType, event: str, _argument: Any) -> Any:
-        nonlocal left
-        left -= event == "line"
-        if not left:
-            sys.settrace(before)
-            raise KeyboardInterrupt
-        return at_line
-
-    before = sys.gettrace()
-    sys.settrace(enter)
-    try:
-        with suppress(KeyboardInterrupt):
-            act()
-    finally:
-        sys.settrace(before)
-    return not left
 
 
 class Interrupted:

@@ -1,4 +1,4 @@
-"""Counts the steps of work instead of measuring time.
+"""Counts the steps of work instead of measuring time, and interrupts work at a step.
 
 For example, a test checks that twice the work takes less than four times the steps.
 """
@@ -9,8 +9,14 @@ import functools
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any
+
+import journal
+
+PACKAGE = str(Path(journal.__file__).parent)
 
 
 def calls_of(work: Callable[[], object]) -> int:
@@ -46,6 +52,36 @@ def lines_of(work: Callable[[], object]) -> int:
     finally:
         sys.settrace(before)
     return lines
+
+
+def is_interrupted(line: int, act: Callable[[], object], below: str = PACKAGE) -> bool:
+    """Raise KeyboardInterrupt where ``act()`` runs the ``line``-th line of files below a path.
+
+    Returns whether there was such a line.
+    """
+    left = line
+
+    def enter(frame: FrameType, _event: str, _argument: Any) -> Any:
+        code = frame.f_code
+        is_ours = code.co_filename.startswith(below) and code.co_name != "__del__"
+        return at_line if is_ours else None
+
+    def at_line(_frame: FrameType, event: str, _argument: Any) -> Any:
+        nonlocal left
+        left -= event == "line"
+        if not left:
+            sys.settrace(before)
+            raise KeyboardInterrupt
+        return at_line
+
+    before = sys.gettrace()
+    sys.settrace(enter)
+    try:
+        with suppress(KeyboardInterrupt):
+            act()
+    finally:
+        sys.settrace(before)
+    return not left
 
 
 def contained(test: Callable[..., None]) -> Callable[..., None]:

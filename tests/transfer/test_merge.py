@@ -267,7 +267,7 @@ def test_what_a_merge_found_is_told_in_words_with_the_rows_until_somebody_notes_
     row = journal_line(here, "show", JOB, "--row", "3").stdout
     assert re.search(r"ERROR on another copy of this job: completed at \S+: there-3", row)
     assert '"elsewhere"' not in row
-    look = "rows may have been done twice: look; `journal help moving` says"
+    look = "rows may have been done twice: check them; `journal help moving` says"
     assert look in journal_line(here, "show", JOB).stdout
     change(here, lambda service: service.set_error(JOB, "checked", "row 3 was refunded"))
     shown = journal_line(here, "show", JOB).stdout

@@ -95,7 +95,7 @@ def _echo_report(report: Report) -> None:
         click.echo(
             f"  clock: the time of the last record, {time_text(report.ahead_until)}, is ahead of "
             "this machine's clock; until the clock has passed it, new records get the same time; "
-            "nothing else is wrong"
+            "this is no damage"
         )
     if report.in_doubt:
         click.echo(

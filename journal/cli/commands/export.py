@@ -53,7 +53,7 @@ def _complete_names(ctx: click.Context, parameter: click.Parameter, incomplete: 
 @click.option(
     "--all-columns",
     is_flag=True,
-    help="Also write the columns of the journal in which no row has a value.",
+    help="Also write those columns of the journal that are empty in all rows.",
 )
 @click.option(
     "--steps", is_flag=True, help="Write a record for each step, instead of a record for each row."

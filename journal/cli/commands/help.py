@@ -109,8 +109,9 @@ def _options(ctx: click.Context, name: str) -> list[str]:
 def _pages_with(word: str) -> list[str]:
     """Lines about the pages that have the word. The list is empty if no page has it.
 
-    If no page has it as a whole word, words that begin with it count. The first line names the topics of these pages. Each further line shows a place in one of the
-    first ten pages. The page that uses the word most often comes first.
+    If no page has the word as a whole word, pages with words that begin with it count. The first
+    line names the topics of the pages found. Each further line shows a place in one of the first
+    ten. The page that uses the word most often comes first.
     """
     for end in (r"(?!\w)", r"(?!\d)"):
         pattern = re.compile(rf"(?<!\w){re.escape(word)}{end}", re.IGNORECASE)

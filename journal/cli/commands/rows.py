@@ -96,7 +96,7 @@ def _named_field(name: str) -> Field:
     "reopening begins the next one.",
 )
 @columns_option(
-    "Show only these: fields of the rows, and columns of the data. data.status is the column of "
+    "Show only these fields of the rows and columns of the data. data.status is the column of "
     "the data that is called status. result.price is the member of the result that is called price."
 )
 @redact_option

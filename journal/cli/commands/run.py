@@ -111,7 +111,7 @@ class _RunCommand:
             raise InvalidValueError("--job", self._job_id, reason)
         if given["on_changed"] == "retry" and not given["key"]:
             raise click.UsageError(
-                "--on-changed retry needs --key: without it, only its position identifies a row"
+                "--on-changed retry needs --key: without a key, only its position identifies a row"
             )
         self._statuses = Statuses.of_options(given)
         if {*self._statuses.retry_on} - {TIMED_OUT} and given["max_attempts"] == 1:

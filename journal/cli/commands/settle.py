@@ -396,10 +396,10 @@ def _log_settled(service: JobService, row: JobRow, what: str, reason: str | None
 def _settleable(
     service: JobService, job_id: str, ranges: list[range]
 ) -> Iterator[Collection[RowStatus]]:
-    """The statuses that rows may have to be settled in the block.
+    """The statuses of the rows that the block may settle.
 
     If a row in ``ranges`` was in flight when its run died, no run starts during the block. If no
-    row was, none may be in flight in the block either: a run has started it since.
+    row was in flight, the block must refuse rows in flight, since a run has started them meanwhile.
 
     Raises JobBusyError if a row in ``ranges`` is in flight and a run holds the job.
     """

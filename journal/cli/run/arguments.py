@@ -69,7 +69,7 @@ def check_program(program: str, what: str = "COMMAND") -> None:
         return
     first, _, rest = program.partition(" ")
     if rest and processes.find_program(first) is not None:
-        why = "the quotes make it one word, which is the name of a program"
+        why = "the quotes make it one word, which is taken as the name of a program"
         reason = f"{why}: write -- {_words(program)}"
     elif "{" in program:
         return

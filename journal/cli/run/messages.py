@@ -83,8 +83,8 @@ def lost_rows(matched: Matched) -> list[str]:
         return []
     first = ", ".join(shorten(as_json(data), _MAX_DATA) for data in matched.first_lost)
     more = ", ..." if matched.lost > len(matched.first_lost) else ""
-    row = f"; probably row {matched.lost_row}, whose data is lost" if matched.lost_row else ""
-    return [f"{counted(matched.lost, _LOST)}: {first}{more}{row}"]
+    row = f" (probably row {matched.lost_row}, whose data is lost)" if matched.lost_row else ""
+    return [f"{counted(matched.lost, _LOST)}; not in the job: {first}{more}{row}"]
 
 
 def differences(matched: Matched, *, is_new: bool) -> list[str]:

@@ -253,7 +253,7 @@ class Template:
                     "COMMAND",
                     self._argv[place],
                     f"{_program_name(self._argv[0])} runs a value as a part of its line, even if the "
-                    "value is quoted: put the line into a script, and write the script, then {column}",
+                    "value is quoted: put the line into a script, and give the script's name, then {column}",
                 )
 
 

@@ -95,4 +95,4 @@ def command_with(command: str, option: str) -> str:
     words = _WORD.findall(command)
     place = next((n for n, word in enumerate(words) if word.strip() == "--"), len(words))
     head, tail = "".join(words[:place]), "".join(words[place:])
-    return command if head.endswith(f" {option}") else f"{head} {option}{tail}"
+    return command if f" {option} " in f"{head} " else f"{head} {option}{tail}"
