@@ -29,7 +29,6 @@ from journal.format.arguments import (
     check_attempt,
     check_cost,
     check_count,
-    check_fields,
     check_label_path,
     check_moment,
     check_optional_object,
@@ -105,7 +104,6 @@ _LATE_MODULES = (
     "journal.fs.claims",
     "journal.fs.shell",
     "journal.history.reading",
-    "journal.history.redact",
     "journal.history.row_history",
 )
 
@@ -180,7 +178,6 @@ class JobService:
         *,
         sync: Literal["commit", "none"] = "commit",
         lock_timeout_s: float = LOCK_TIMEOUT_S,
-        redact: Collection[str] = (),
         numbers: Literal["float", "decimal"] = "float",
     ) -> None:
         """Open the store ``root``: the directory that holds one directory for each job.
@@ -194,15 +191,6 @@ class JobService:
         verify`` reports such damage.
 
         ``lock_timeout_s`` (seconds): how long a change waits for another writer's commit or batch.
-
-        ``redact``: names of fields, in upper or lower case. :meth:`get_logs`, :meth:`get_history`,
-        exports and reports show "[REDACTED]" instead of their values. A name matches:
-
-        - a key in a JSON value, at any depth;
-        - a member of :class:`Job`, :class:`JobRow` or :class:`LogEntry` that holds text or JSON of
-          yours.
-
-        All other getters return the real values. The journal also contains the real values.
 
         ``numbers``: the Python type of non-integer numbers in data and results: "float", or
         "decimal" for a ``decimal.Decimal`` with all digits. The ``str`` of such a Decimal is the
@@ -219,7 +207,6 @@ class JobService:
         if not number or not lock_timeout_s >= 0:
             raise InvalidValueError("lock_timeout_s", lock_timeout_s, "must be 0 or more seconds")
         lock_timeout_s = min(lock_timeout_s, TIMEOUT_MAX)
-        self.redact = check_fields(redact)
         # Absolute, so that a script that changes its directory still uses the same store.
         self.root = Path(text).absolute()
         if self._writes:
@@ -1069,7 +1056,7 @@ class JobService:
         - ``since``: only messages of this time or later.
 
         The journal is read during the iteration, in constant memory. The iteration may raise
-        JournalDamagedError. Fields that the service redacts are replaced.
+        JournalDamagedError.
         """
         lowest = None if level is None else log_level(level)
         number = check_row_number(row_number, "row_number")
@@ -1078,7 +1065,7 @@ class JobService:
         begin = START if since is None else history.position_at(since)
         return (
             entry
-            for entry in history.logs(begin, self.redact)
+            for entry in history.logs(begin)
             if (lowest is None or is_at_least(entry.level, lowest))
             and (number is None or entry.row_number == number)
             and (since is None or entry.at >= since)
@@ -1091,22 +1078,15 @@ class JobService:
         :class:`Entry` that it has yielded with ``ends`` true, and pass the ``after`` of this entry.
 
         The journal is read during the iteration, in constant memory. The iteration may raise
-        JournalDamagedError. Fields that the service redacts are replaced.
+        JournalDamagedError.
         """
-        entries = self._history(job_id).entries(begin)
-        if not self.redact:
-            return entries
-        from journal.history.redact import redacted_members  # noqa: PLC0415
-
-        return (
-            entry._replace(record=redacted_members(entry.record, self.redact)) for entry in entries
-        )
+        return self._history(job_id).entries(begin)
 
     def get_row_history(self, row_id: str) -> journal.RowHistory:
         """Return all that the journal holds about a row: attempts, steps, messages, changes.
 
         Only the parts of the journal that may mention the row are read, in a bounded amount of
-        memory. Fields that the service redacts are replaced. Raises RowNotFoundError.
+        memory. Raises RowNotFoundError.
         """
         from journal.history.row_history import read_row_history  # noqa: PLC0415
 
@@ -1117,7 +1097,7 @@ class JobService:
             position = journal.index.position_of(number)
             assert position is not None, "get_steps() has refused a number that no row has"
             row = row_of(journal, position)
-        return read_row_history(history, row, known_steps, self.redact)
+        return read_row_history(history, row, known_steps)
 
     # --- runs
 

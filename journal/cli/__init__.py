@@ -2,7 +2,7 @@
 
 - ``main``: defines the group of all commands, and turns errors into messages and exit codes.
 - ``find``: finds the job that a command names. ``follow``: watches a job until it ends.
-- ``shared_options``, ``conditions``, ``row_ranges``, ``times``, ``redaction``: define options that
+- ``shared_options``, ``conditions``, ``row_ranges``, ``times``: define options that
   commands share.
 - ``listing``, ``output``: write tables, JSON and CSV, and text on a terminal.
 - ``advice``: suggests the commands to type next. ``throughput``: computes rows per second.

@@ -14,7 +14,6 @@ from journal.format.records import BOTH_COPIES
 from journal.fs import shell
 from journal.history.error_groups import ErrorGroup, Numbers
 from journal.history.events import RAISE_IT
-from journal.history.redact import REDACTED
 from journal.model import TERMINAL_STATUSES, Job, JobStatus, RowStatus, RunHolder
 from journal.run.pacing.condition import command_for_rest, command_with
 from journal.service import JobService
@@ -152,10 +151,10 @@ def next_start(job: Job, root: Path, paused: str = "") -> NextStart:
         return NextStart(
             "", f"use `{run}`"
         )  # the recorded command would continue the job in another store
-    if again and again != REDACTED:
+    if again:
         return NextStart("", "run the script again", is_script=True)
     command = job.original_command
-    made_by = f": {command}" if command and command != REDACTED else ""
+    made_by = f": {command}" if command else ""
     return NextStart("", f"start again the program that made the job{made_by}, as job {job.id}")
 
 

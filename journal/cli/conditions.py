@@ -218,16 +218,18 @@ class WithoutNumber:
             self._rows[row.row_number] = 1
             self._example = self._example or text
 
-    def messages(self, *, show_example: bool) -> list[str]:
+    def messages(self) -> list[str]:
         """A list with a message about the counted rows. It is empty if there are none."""
         count = self._rows.count(1)
         if not count:
             return []
         column, sign, value = self._condition
-        example = f" (such as {shorten(self._example, 40)!r})" if show_example else ""
         rows = counted(count, "row|rows has|have no number in")
         them = "it" if count == 1 else "them"
-        return [f"{rows} {column!r}{example}, so {sign} {value} doesn't hold for {them}"]
+        example = shorten(self._example, 40)
+        return [
+            f"{rows} {column!r} (such as {example!r}), so {sign} {value} doesn't hold for {them}"
+        ]
 
 
 class Where:
@@ -263,11 +265,11 @@ class Where:
         """A message for each column that no checked row has."""
         return self._columns.messages("checked")
 
-    def without_number(self, *, show_example: bool = True) -> list[str]:
+    def without_number(self) -> list[str]:
         """A message for each condition that compares a number with text that isn't a number."""
-        return [text for each in self._without for text in each.messages(show_example=show_example)]
+        return [text for each in self._without for text in each.messages()]
 
-    def unmet(self, *, show_example: bool = True) -> list[str]:
+    def unmet(self) -> list[str]:
         """Messages about conditions that no checked row meets.
 
         There is one message for each column that no checked row has, and one for each other unmet
@@ -279,7 +281,7 @@ class Where:
             for text, condition in self._unmet.items()
             if condition.column not in absent
         ]
-        return self.absent() + unmet + self.without_number(show_example=show_example)
+        return self.absent() + unmet + self.without_number()
 
 
 # --- the rows that a command shows or changes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -89,26 +89,26 @@ class ReadingService(JobService):
 
     _writes = False
 
-    def __init__(self, root: str | os.PathLike[str], *, redact: Collection[str] = ()) -> None:
-        super().__init__(root, redact=redact, numbers="decimal")
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        super().__init__(root, numbers="decimal")
 
 
-def find_job(root: str, name: str, *, redact: Collection[str] = ()) -> tuple[JobService, str]:
+def find_job(root: str, name: str) -> tuple[JobService, str]:
     """Return the service and the id of a job.
 
     ``name``: an id, a unique prefix of an id, or a path.
 
-    ``redact`` is passed to JobService. Raises JobNotFoundError, or a click error.
+    Raises JobNotFoundError, or a click error.
     """
     if os.path.dirname(name) or name in (os.curdir, os.pardir):
         directory = Path(name).resolve()
         if not os.path.lexists(directory / JOURNAL_NAME):
             raise _not_found(name)
-        service = ReadingService(directory.parent, redact=redact)
+        service = ReadingService(directory.parent)
         if not is_job_id(directory.name):
             service.check_directory(directory.name)
         return service, directory.name
-    service = ReadingService(root, redact=redact)
+    service = ReadingService(root)
     return service, _expand_prefix(service, name)
 
 

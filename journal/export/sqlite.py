@@ -12,19 +12,17 @@ import msgspec
 from journal.errors import InvalidValueError, StorageError
 from journal.export.table import FlatRows
 from journal.frames.columns import BOOL, FLOAT, INT, WIDE
-from journal.history.redact import redacted_members
 from journal.model import Job
 from journal.text import Number, as_text
 
 MAX_COLUMNS = 2000  # the default limit of SQLite
 
 
-def write_sqlite(rows: FlatRows, path: Path, names: frozenset[str] = frozenset()) -> int:
+def write_sqlite(rows: FlatRows, path: Path) -> int:
     """Write the database into the empty file ``path``. Returns the number of rows.
 
     The database has the table ``rows`` (for FlatSteps, the table ``steps``). If the ``key`` of
-    the argument ``rows`` isn't empty, there is also a table ``jobs``. In the table ``jobs``, the
-    fields in ``names`` (from ``check_fields``) are hidden. Values are stored as follows:
+    the argument ``rows`` isn't empty, there is also a table ``jobs``. Values are stored as follows:
 
     - integers, floats and text unchanged, except that SQLite stores -0.0 as 0.0;
     - booleans as 0 and 1;
@@ -46,7 +44,7 @@ def write_sqlite(rows: FlatRows, path: Path, names: frozenset[str] = frozenset()
         with closing(sqlite3.connect(path, isolation_level=None)) as database:
             database.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; BEGIN")
             if rows.key:
-                _put_jobs(rows, database, names)
+                _put_jobs(rows, database)
             _put_rows(rows, columns, database)
             database.execute("COMMIT")
     except sqlite3.Error as error:
@@ -54,16 +52,13 @@ def write_sqlite(rows: FlatRows, path: Path, names: frozenset[str] = frozenset()
     return rows.count
 
 
-def _put_jobs(rows: FlatRows, database: sqlite3.Connection, names: frozenset[str]) -> None:
+def _put_jobs(rows: FlatRows, database: sqlite3.Connection) -> None:
     members = Job.__struct_fields__
     columns = ["id TEXT PRIMARY KEY", *(_quoted(name) for name in members[1:])]
     database.execute(f"CREATE TABLE jobs ({', '.join(columns)}) WITHOUT ROWID")
     database.executemany(
         f"INSERT INTO jobs VALUES ({_marks(len(members))})",  # noqa: S608  (marks alone)
-        (
-            [_stored(value) for value in msgspec.structs.astuple(redacted_members(job, names))]
-            for job in rows.jobs
-        ),
+        ([_stored(value) for value in msgspec.structs.astuple(job)] for job in rows.jobs),
     )
 
 

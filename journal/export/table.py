@@ -39,7 +39,6 @@ from journal.frames.columns import (
 )
 from journal.fs.files import ScratchFile
 from journal.history.durations import LastAttempts
-from journal.history.redact import HIDEABLE, REDACTED, redacted_members
 from journal.model import Job, JobRow, RowStatus, row_statuses
 from journal.service import JobService
 from journal.store.steps import steps_of_rows
@@ -103,7 +102,6 @@ class FlatRows:
         job_ids: Iterable[str],
         *,
         statuses: Collection[RowStatus | str] = (),
-        names: frozenset[str] = frozenset(),
         data_only: bool = False,
         tabular: bool = True,
         options: Options = EVERYTHING,
@@ -112,7 +110,6 @@ class FlatRows:
     ) -> None:
         """Read all rows into a file in ``directory`` (default: the system's temporary directory).
 
-        - ``names``: the fields to hide, from ``check_fields``.
         - ``options``: which columns the table has.
         - ``on_error``: called with the error of each job that can't be read or has too many
           columns. The job is left out.
@@ -123,7 +120,6 @@ class FlatRows:
         and the errors of reading a job.
         """
         self._statuses = row_statuses(statuses or None)
-        self._names = names
         self._data_only = data_only
         self._tabular = tabular or options.columns is not None
         self._options = options
@@ -152,7 +148,6 @@ class FlatRows:
     def _choose(self) -> None:
         """Decide which columns the table has, and their names."""
         kinds = self._kinds
-        self._hidden = {n for n in self.known if n in HIDEABLE and n in self._names}
         if not self._data_only:
             for name, kind in self.known.items():
                 self._add_own(name, kind)
@@ -174,17 +169,7 @@ class FlatRows:
         own = {name: key.path for name, key in self._chosen.items() if key is not None and key.own}
         self.own = tuple(own)
         by_path = {path: name for name, path in own.items()}
-        for path, name in by_path.items():
-            if name.casefold() in self._names and path[0] in HIDEABLE:
-                self._hidden.add(path[0])
-        self.columns = {
-            name: TEXT
-            if key and key.own and key.path[0] in self._hidden
-            else kinds.get(key, 0)
-            if key
-            else 0
-            for name, key in self._chosen.items()
-        }
+        self.columns = {name: kinds.get(key, 0) if key else 0 for name, key in self._chosen.items()}
         key_names = (by_path.get((name,)) for name in islice(self.known, self.key_columns + 1))
         self.key = tuple(name for name in key_names if name is not None)
         if len(self.key) <= self.key_columns:
@@ -193,11 +178,11 @@ class FlatRows:
 
     def _add_own(self, name: str, kind: int) -> None:
         options, key = self._options, Key(True, (name,))
-        is_used = name in self._used or name not in IF_USED or name in self._hidden
+        is_used = name in self._used or name not in IF_USED
         has_members = options.flatten and name in NESTED
         if name == "cost_cents" and self._has_parts_of_cents:
             kind = INT | FLOAT
-        if options.columns is not None or not has_members or name in self._hidden:
+        if options.columns is not None or not has_members:
             if is_used or options.all_columns or options.columns is not None:
                 self._kinds[key] = kind
         elif key in self._kinds or (
@@ -214,8 +199,6 @@ class FlatRows:
         for line in self._lines.lines():
             data, values = decode(line)
             own = {} if values is None else dict(zip(self.known, values, strict=True))
-            for name in self._hidden:
-                own[name] = REDACTED
             yield flat_row(data, own)
 
     def _flat_of_wanted(self, data: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
@@ -247,8 +230,7 @@ class FlatRows:
         job, rows, history = service._look(job_id, self._statuses)  # noqa: SLF001  (ours)
         attempts = None if self._data_only else LastAttempts(history.entries())
         kinds, used = self._kinds.copy(), set(self._used)
-        for whole in rows:
-            row = redacted_members(whole, self._names)
+        for row in rows:
             own = None if attempts is None else _own_values(row, attempts)
             self._note(row, own, kinds)
             if own is not None:
@@ -320,8 +302,7 @@ class FlatSteps(FlatRows):
     def _take(self, service: JobService, job_id: str) -> None:
         job, rows, _ = service._look(job_id, self._statuses)  # noqa: SLF001  (ours)
         count = 0
-        for number, whole in steps_of_rows(rows):
-            step = redacted_members(whole, self._names)
+        for number, step in steps_of_rows(rows):
             own = (job_id, number, step.name, *_values_of_step(step))
             self._lines.write(encode_json(({}, own)))
             count += 1

@@ -10,7 +10,6 @@ from typing import IO, Any
 
 from journal.errors import InvalidValueError, JournalError
 from journal.export.table import FlatRows, FlatSteps
-from journal.format.arguments import check_fields
 from journal.frames.collect import Options, check_columns
 from journal.fs.output import Output, whole_file
 from journal.model import RowStatus
@@ -55,7 +54,6 @@ def export_rows(
     file_format: str | None = None,
     *,
     statuses: Collection[RowStatus | str] = (),
-    redact: Collection[str] = (),
     data_only: bool = False,
     steps: bool = False,
     columns: Sequence[str] | None = None,
@@ -77,10 +75,6 @@ def export_rows(
       ``force``. If the export fails, an existing file is unchanged.
     - ``file_format``: one of FORMATS. By default, the path's extension selects the format.
     - ``statuses``: write only rows with one of these statuses.
-    - ``redact``: the names of further fields to hide. (The fields that the service redacts are
-      always hidden.) The values of all hidden fields become "[REDACTED]". A name may be a key in
-      data and results, at any depth. Of the journal's columns, these can be hidden: error_code,
-      error_message, reason, tracking_number, label_path, cost_cents, result and idempotency_key.
     - ``steps``: write a record for each step of the rows, instead of a record for each row. The
       columns are those in :data:`journal.export.table.STEP_COLUMNS`. The function then returns the
       number of steps.
@@ -102,14 +96,12 @@ def export_rows(
         file_format = file_format or format_of(out)
     options = Options(check_columns(columns), flatten, all_columns)
     file_format = _checked(file_format, options, steps=steps, data_only=data_only)
-    names = service.redact | check_fields(redact)
 
     def flat_rows(directory: Path | None) -> FlatRows:
         return (FlatSteps if steps else FlatRows)(
             service,
             [job_ids] if isinstance(job_ids, str) else job_ids,
             statuses=statuses,
-            names=names,
             data_only=data_only,
             tabular=file_format not in ("jsonl", "json"),
             options=options,
@@ -127,7 +119,7 @@ def export_rows(
         whole_file(out, force=force, refused_beside=beside) as output,
         closing(flat_rows(output.path.parent)) as rows,
     ):
-        return _write_file(rows, output, file_format, names)
+        return _write_file(rows, output, file_format)
 
 
 def _checked(file_format: str | None, options: Options, *, steps: bool, data_only: bool) -> str:
@@ -152,11 +144,11 @@ def _checked(file_format: str | None, options: Options, *, steps: bool, data_onl
     return file_format
 
 
-def _write_file(rows: FlatRows, output: Output, file_format: str, names: frozenset[str]) -> int:
+def _write_file(rows: FlatRows, output: Output, file_format: str) -> int:
     if file_format == "sqlite":
         from journal.export.sqlite import write_sqlite  # noqa: PLC0415  (for this format only)
 
-        return write_sqlite(rows, output.path, names)
+        return write_sqlite(rows, output.path)
     with output.stream() as stream:
         if file_format == "parquet":
             from journal.export.parquet import write_parquet  # noqa: PLC0415  (an extra)

@@ -330,21 +330,6 @@ def check_key_digits(value: Any, where: str) -> None:
         raise InvalidValueError(where, value, reason)
 
 
-def check_fields(fields: Collection[str]) -> frozenset[str]:
-    """Return the names of the fields to redact, casefolded for the comparison with keys.
-
-    Raises InvalidValueError unless ``fields`` is a collection of strings. A single string is
-    refused.
-    """
-    if not isinstance(fields, (str, bytes)) and isinstance(fields, Collection):
-        names = list(fields)
-        if all(isinstance(name, str) and name for name in names):
-            return frozenset(name.casefold() for name in names)
-    raise InvalidValueError(
-        "redact", fields, "must be a collection of field names, such as ['password', 'address']"
-    )
-
-
 _ROW_KEYS = frozenset(("row_number", "row_checksum", "idempotency_key", "data"))
 
 

@@ -6,7 +6,6 @@
   computes throughput and latency.
 - ``error_groups``: groups rows and attempts by error. ``row_history``: collects everything about
   one row.
-- ``redact``: hides the values of fields in output.
 
 May import: ``store`` and the layers below it (see ``docs/architecture.md``).
 """

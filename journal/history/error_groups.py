@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from journal.format.records import RowStatusRecord
 from journal.history.durations import OutcomeReader
 from journal.history.reading import Entry
-from journal.history.redact import redacted_members
 from journal.model import JobRow, cents_of, millionths
 from journal.text import headline, shorten
 
@@ -133,12 +132,9 @@ def group_errors(rows: Iterable[JobRow], max_groups: int | None = None) -> list[
     return sorted(groups.values(), key=lambda group: -group.count)
 
 
-def group_attempts(
-    history: Iterable[Entry], names: frozenset[str] = frozenset(), version: str | None = None
-) -> list[ErrorGroup]:
+def group_attempts(history: Iterable[Entry], version: str | None = None) -> list[ErrorGroup]:
     """Group the attempts that failed, were repeated or need a review. The largest group is first.
 
-    - ``names``: the names of fields to hide.
     - ``version``: count only attempts in runs of this version.
 
     A row that failed without being started is counted only if the job never starts rows. Each
@@ -154,7 +150,6 @@ def group_attempts(
         if outcome is None or not reader.is_attempt(outcome) or record.error_code is None:
             continue
         if version in (None, outcome.version):
-            record = redacted_members(record, names)
             key = (outcome.status, record.error_code)
             if key not in groups:
                 groups[key] = ErrorGroup(outcome.status, record), array("Q")

@@ -32,7 +32,6 @@ from journal.format.records import (
 )
 from journal.format.seal import is_sealed
 from journal.history.reading import History, log_entry, not_about_other_rows
-from journal.history.redact import redacted_members
 from journal.model import LogEntry, is_at_least
 from journal.text import cents_text, encode_json, time_text, usage_text
 
@@ -91,13 +90,11 @@ class Choice(NamedTuple):
     - ``rows``: select only events about rows in these ascending ranges.
     - ``level``: select only events of this level or a higher level.
     - ``since``: select only events at this time or later.
-    - ``redact``: hide the values of these fields in the events.
     """
 
     rows: list[range] | None = None
     level: str | None = None
     since: datetime | None = None
-    redact: frozenset[str] = frozenset()
 
     def takes(self, level: str) -> bool:
         return self.level is None or is_at_least(level, self.level)
@@ -166,7 +163,7 @@ def _events(
                 yield added.event()
                 added = _Added()
             if row is None and _may_be_wanted(line, choice):
-                event = event_of(redacted_members(history.record(block, number), choice.redact))
+                event = event_of(history.record(block, number))
                 if choice.has_row(event.row_number):
                     yield event
     if added.count:
@@ -217,14 +214,12 @@ def _may_be_wanted(line: bytes, choice: Choice) -> bool:
     return choice.takes(highest)
 
 
-def why_paused(history: History, redact: frozenset[str] = frozenset()) -> str:
+def why_paused(history: History) -> str:
     """Return why the last run has ended early.
 
-    Returns "" if the run hasn't ended early, or if the reason may contain a redacted field. Also
-    returns "" if many changes followed the run, since only the end of the journal is read.
+    Returns "" if the run hasn't ended early. Also returns "" if many changes followed the run,
+    since only the end of the journal is read.
     """
-    if not redact.isdisjoint(("message", "error_code", "error_message", "cost_cents")):
-        return ""
     reason = ""
     for entry in history.entries(history.position_before(history.end.offset - _FIRST_WINDOW_BYTES)):
         record = entry.record

@@ -23,7 +23,6 @@ from journal.format.extent import (
     time_before,
 )
 from journal.format.records import LogRecord, Record
-from journal.history.redact import redacted_members
 from journal.ids import MAX_ROW_NUMBER
 from journal.model import LOG_LEVELS, LogEntry
 from journal.store.journal import Journal
@@ -109,8 +108,8 @@ class History:
                 yield Entry(offset, record, block.after, block.ends and number == last)
                 offset += len(line) + 1
 
-    def logs(self, begin: Position, redact: frozenset[str] = frozenset()) -> Iterator[LogEntry]:
-        """Yield the log messages from ``begin`` on, with the fields in ``redact`` hidden.
+    def logs(self, begin: Position) -> Iterator[LogEntry]:
+        """Yield the log messages from ``begin`` on.
 
         Lines that aren't log messages aren't decoded.
         """
@@ -119,7 +118,7 @@ class History:
                 if line.startswith(LOG_LINE) or not line.startswith(_LINE):
                     record = self.record(block, number)
                     if isinstance(record, LogRecord):
-                        yield log_entry(redacted_members(record, redact))
+                        yield log_entry(record)
 
     def record(self, block: Block, number: int) -> Record:
         """Return the record in line ``number`` (0-based) of a block."""

@@ -13,7 +13,6 @@ from journal.format.records import LogRecord, Record, RowDataRecord, RowRecord, 
 from journal.history.durations import OutcomeReader
 from journal.history.events import Event, event_of
 from journal.history.reading import LOG_LINE, History, log_entry, not_about_other_rows
-from journal.history.redact import redacted_members
 from journal.model import JobRow, LogEntry, RowStep
 from journal.text import before_text
 
@@ -208,10 +207,8 @@ _OF_OUTCOME = (
 )
 
 
-def read_row_history(
-    history: History, row: JobRow, steps: tuple[RowStep, ...], names: frozenset[str]
-) -> RowHistory:
-    """Read the history of a row in a bounded amount of memory. The fields in ``names`` are hidden.
+def read_row_history(history: History, row: JobRow, steps: tuple[RowStep, ...]) -> RowHistory:
+    """Read the history of a row in a bounded amount of memory.
 
     ``row`` and ``steps`` must be as they were after the last commit of ``history``. Raises the
     errors of :meth:`History.blocks`.
@@ -221,13 +218,12 @@ def read_row_history(
         for place in not_about_other_rows(block.lines, row.row_number):
             line = block.lines[place]
             if reader.wants(line):
-                record = redacted_members(history.record(block, place), names)
-                reader.read(record, len(line))
+                reader.read(history.record(block, place), len(line))
     kinds: tuple[_Newest[Any], ...] = (reader.attempts, reader.logs, reader.changes)
     return RowHistory(
-        row=redacted_members(row, names),
+        row=row,
         attempts=reader.attempts.all(),
-        steps=tuple(redacted_members(step, names) for step in steps),
+        steps=steps,
         logs=reader.logs.all(),
         changes=reader.changes.all(),
         left_out=sum(kind.left_out for kind in kinds),

@@ -5,18 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Collection
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from journal.format.arguments import check_fields
-from journal.format.records import RowStatusRecord, now
+from journal.format.records import now
 from journal.fs import system
 from journal.fs.output import whole_file
 from journal.history.error_groups import group_errors
-from journal.history.redact import redacted_members
 from journal.history.statistics import JobStatistics
 from journal.model import JobRow, RowStatus, expected_cost_cents
 from journal.report.plots import lines, load_library, stacked_bars
@@ -40,7 +37,6 @@ def write_report(
     job_id: str,
     out: str | os.PathLike[str],
     *,
-    redact: Collection[str] = (),
     force: bool = False,
 ) -> None:
     """Write the report of a job to the file ``out``, completely or not at all.
@@ -49,21 +45,16 @@ def write_report(
     own file. Also raises StorageError, and the errors of :func:`report_page`.
     """
     with whole_file(out, force=force) as output:
-        page = report_page(service, job_id, redact=redact)
+        page = report_page(service, job_id)
         with output.stream() as stream:
             stream.write(page.encode())
 
 
-def report_page(service: JobService, job_id: str, *, redact: Collection[str] = ()) -> str:
+def report_page(service: JobService, job_id: str) -> str:
     """Return the report of a job as an HTML page.
 
     The page shows the job's status, history and errors, and up to MAX_ROWS rows that failed or need
     a review.
-
-    ``redact``: the names of fields to hide, besides those that the service redacts. The values of
-    all these fields become "[REDACTED]". A name may be a key in data and metadata, at any depth. It
-    may also be a member of Job or JobRow that may contain your data, such as error_message or
-    original_command.
 
     The page shows the job at one moment. Times are in UTC. The function needs memory for the page,
     and 16 bytes for each row that failed or needs a review. Raises JobNotFoundError,
@@ -71,15 +62,9 @@ def report_page(service: JobService, job_id: str, *, redact: Collection[str] = (
     """
     jinja2 = load_library("jinja2")
     load_library("pygal")  # fail before anything is read
-    names = service.redact | check_fields(redact)
     job, trouble, history = service._look(job_id, _TROUBLE)  # noqa: SLF001  (of this package)
-    statistics = JobStatistics(
-        entry  # not redacted, since it is only used to find out whether a policy settled the row
-        if isinstance(entry.record, RowStatusRecord)
-        else entry._replace(record=redacted_members(entry.record, names))
-        for entry in history.entries()
-    )
-    groups = group_errors((redacted_members(row, names) for row in trouble), MAX_GROUPS)
+    statistics = JobStatistics(history.entries())
+    groups = group_errors(trouble, MAX_GROUPS)
     environment = jinja2.Environment(
         autoescape=True,
         loader=jinja2.PackageLoader("journal.report"),
@@ -96,18 +81,17 @@ def report_page(service: JobService, job_id: str, *, redact: Collection[str] = (
         "time": lambda at: "" if at is None else f"{at:%Y-%m-%d %H:%M:%S}",
     }
     script = (Path(__file__).parent / "templates" / "report.js").read_text(encoding="utf-8")
-    shown = redacted_members(job, names)
     page: str = environment.get_template("report.html").render(
-        job=shown,
+        job=job,
         cost=spent_text(job.total_cost_cents, expected_cost_cents(job)),
         state=service.get_state(job),
         host=last_holder(service.root / job_id),
-        metadata=_pairs(shown.metadata or {}),
+        metadata=_pairs(job.metadata or {}),
         statistics=statistics,
         plots=_plots(statistics, jinja2),
         groups=groups,
         ungrouped=len(trouble) - sum(group.numbers.count for group in groups),
-        rows=[_table_row(redacted_members(row, names)) for row in trouble[:MAX_ROWS]],
+        rows=[_table_row(row) for row in trouble[:MAX_ROWS]],
         trouble_count=len(trouble),
         made_at=now(),
         made_on=system.host_name(),

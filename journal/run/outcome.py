@@ -276,8 +276,8 @@ def with_fields(outcome: Outcome, given: dict[str, Any]) -> Outcome:
     """The outcome with the fields of ``given`` that can be recorded.
 
     If a field can't be recorded, the row needs a review. The message of the review names the field.
-    A text field or a result then gets the repr of its value, so that redacting the field hides the
-    value. If the field is the cost or the usage, the message shows the value instead.
+    A text field or a result then gets the repr of its value. If the field is the cost or the usage,
+    the message shows the value instead.
     """
     fields: dict[str, Any] = {}
     problems: list[str] = []

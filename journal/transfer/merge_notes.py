@@ -83,7 +83,7 @@ def review_text(plan: Plan, job: str, number: int) -> str:
     """Make the message of a row's review: the reason, with statuses and times.
 
     Call this function before the review is written. The message states the status that the row has
-    before the review. The message contains no value of the row, so that it needn't be redacted.
+    before the review. The message contains no value of the row.
     """
     if plan.reviews[number] == IN_FLIGHT:
         text = "it was in flight on another copy: it is unknown whether the attempt took effect"

@@ -165,10 +165,10 @@ def test_steps_of_rows_are_told_with_their_names_results_and_errors(root: Path, 
         "state": "done",
         "result": {"id": "ch_1"},
     }
-    out = run("log", "j", "--row", "5", "--redact", "error_message", "--redact", "id")[1]
+    out = run("log", "j", "--row", "5")[1]
     assert "step failed" in out
-    assert "mail: Refused: [REDACTED]" in out
-    assert 'char"ge: {"id":"[REDACTED]"}' in out
+    assert "mail: Refused: no such address" in out
+    assert 'char"ge: {"id":"ch_1"}' in out
 
 
 @needs_time_zones
@@ -275,17 +275,6 @@ def test_json_is_one_array_and_nl_an_object_a_line_of_the_same(run: Run) -> None
     assert json.loads(run("log", "j", "-n", "0", "--json")[1]) == []
 
 
-@pytest.mark.parametrize("form", [[], ["--nl"], ["--json"]])
-def test_redacted_fields_are_hidden_in_every_form(run: Run, form: list[str]) -> None:
-    code, out, _ = run("log", "j", "--redact", "ZIP", "--redact", "tracking_number", *form)
-    assert code == 0
-    assert "1Z999" not in out
-    assert "90000" not in out
-    assert "90004" not in out
-    assert out.count("[REDACTED]") == (5 if form else 3)
-    assert "a duplicate" in out
-
-
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
@@ -296,7 +285,6 @@ def test_redacted_fields_are_hidden_in_every_form(run: Run, form: list[str]) -> 
         (["--since", "2026-13-01"], 2, "is not a time"),
         (["--row", "5-"], 2, "'5-' is neither a row number nor"),
         (["--level", "loud"], 2, "'loud'"),
-        (["--redact", ""], 2, "redact: "),
         (["--json", "-f"], 2, "give --nl"),
         (["--json", "--nl"], 2, "--nl"),
     ],

@@ -184,16 +184,6 @@ def test_commands_that_change_rows_count_those_without_a_number(capsys: Capture)
     assert message in capsys.readouterr().err
 
 
-def test_a_hidden_value_is_no_example_of_text_without_a_number(capsys: Capture) -> None:
-    Path("orders.csv").write_text("order,price\nA,secret\n")
-    assert run() == 0
-    capsys.readouterr()
-    assert main(["rows", "j", "--where", "price<10", "--redact", "price"]) == 0
-    said = capsys.readouterr().err
-    assert "journal: 1 row has no number in 'price', so < 10 doesn't hold for it\n" in said
-    assert "secret" not in said
-
-
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [

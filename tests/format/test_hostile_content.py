@@ -142,7 +142,7 @@ COMMANDS = [
     *(["show", JOB, *form] for form in ([], ["--json"])),
     *(["rows", JOB, *form] for form in ([], ["--json"], ["--csv"], ["--where", "n>5"])),
     *(["errors", JOB, *form] for form in ([], ["--json"])),
-    *(["log", JOB, "-n", "all", *form] for form in ([], ["--nl"], ["--redact", "message"])),
+    *(["log", JOB, "-n", "all", *form] for form in ([], ["--nl"])),
     *(["wait", JOB], ["watch", JOB], ["verify", JOB], ["report", JOB, "-o", "-"]),
     *(["export", JOB, f"out.{end}"] for end in EXPORTS),
 ]

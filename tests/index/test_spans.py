@@ -70,7 +70,7 @@ def read_in_parts_and_whole(service: JobService, number: int) -> tuple[Any, Any]
             (
                 list(read_events(history, START, choice=choice)),
                 last_events(history, 3, choice)[0],
-                read_row_history(history, row, (), frozenset()),
+                read_row_history(history, row, ()),
             )
         )
     return found[0], found[1]

@@ -1,4 +1,4 @@
-"""`JobService.log`, `get_logs`, and `redact=`: what is written for people, and what they are shown."""
+"""`JobService.log` and `get_logs`: what is written for people, and what they are shown."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -9,7 +9,6 @@ from typing import Any
 from zlib import crc32
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 import journal.format.extent
@@ -22,10 +21,7 @@ from journal import (
     LogEntry,
     RowNotFoundError,
 )
-from journal.format.arguments import check_fields
 from journal.format.commits import START, Position
-from journal.format.records import LogRecord, RowRecord, RowStatusRecord
-from journal.history.redact import REDACTED, redacted
 from journal.repair import repair_job
 
 
@@ -152,9 +148,6 @@ REFUSED: dict[str, tuple[Callable[[JobService], object], str]] = {
         lambda s: s.get_logs("j", since=datetime(2026, 1, 1)),  # noqa: DTZ001
         "since: ",
     ),
-    "a lone field to redact": (lambda s: JobService(s.root, redact="zip"), "redact: "),
-    "an empty field to redact": (lambda s: JobService(s.root, redact=[""]), "redact: "),
-    "a number to redact": (lambda s: JobService(s.root, redact=[5]), "redact: "),  # type: ignore[list-item]
 }
 
 
@@ -301,86 +294,6 @@ def test_a_history_knows_positions_of_its_own_from_others(long: JobService) -> N
     assert not history.continues(history.end._replace(offset=history.end.offset + 100))
 
 
-# --- redact
-
-
-def redacting(service: JobService, *fields: str) -> JobService:
-    return JobService(service.root, redact=fields)
-
-
-def test_what_is_to_be_redacted_is_hidden_in_logs_at_any_depth(service: JobService) -> None:
-    details = {
-        "Zip": "90210",
-        "zip_code": "1",
-        "to": [{"ZIP": ["a"], "city": "X"}, [{"zip": None}]],
-    }
-    service.log("j", "zip 90210", details=details)
-    before = journal_of(service).read_bytes()
-    with redacting(service, "ziP") as other:
-        (entry,) = other.get_logs("j")
-    assert entry.details == {
-        "Zip": REDACTED,
-        "zip_code": "1",
-        "to": [{"ZIP": REDACTED, "city": "X"}, [{"zip": REDACTED}]],
-    }
-    assert entry.message == "zip 90210"  # text is not searched
-    assert journal_of(service).read_bytes() == before
-    assert next(service.get_logs("j")).details == details
-
-
-def test_what_is_to_be_redacted_is_hidden_in_the_history(service: JobService) -> None:
-    service.create_job(
-        "K",
-        "ship --key 5",
-        job_id="k",
-        metadata={"key": 5},
-        row_data=[{"data": {"key": 5, "n": 1}}],
-    )
-    service.complete_row("k:1", "1Z", cost_cents=7, result={"a": [{"Key": 5}]})
-    service.log("k", "m", details={"n": 1})
-    fields = ("key", "original_command", "tracking_number", "cost_cents", "details")
-    with redacting(service, *fields) as other:
-        header, row, status, log = (entry.record for entry in other.get_history("k"))
-    assert "ship" not in repr(header)
-    assert header.metadata == {"key": REDACTED}  # type: ignore[union-attr]
-    assert isinstance(row, RowRecord)
-    assert row.data == {"key": REDACTED, "n": 1}
-    assert isinstance(status, RowStatusRecord)
-    assert (status.tracking_number, status.cost_cents) == (REDACTED, None)
-    assert status.result == {"a": [{"Key": REDACTED}]}
-    assert isinstance(log, LogRecord)
-    assert (log.message, log.details) == ("m", {"n": REDACTED})
-
-
-def test_with_a_command_the_one_that_resumes_it_is_hidden(service: JobService) -> None:
-    run = {"run": {"host": "one", "resume": "./ship --key 5"}}
-    service.create_job("K", "./ship --key 5", job_id="k")
-    service.log("k", "a run begins", details=run)
-    with redacting(service, "Original_Command") as other:
-        assert "--key" not in repr(list(other.get_history("k")))
-        (entry,) = other.get_logs("k")
-    assert entry.details == {"run": {"host": "one", "resume": REDACTED}}
-
-
-def test_errors_of_job_and_rows_are_redacted_by_the_same_name(service: JobService) -> None:
-    service.set_error("j", "E1", "at 12 Elm Street")
-    service.fail_row("j:1", "E2", "at 12 Elm Street")
-    with redacting(service, "error_message") as other:
-        found = [entry.record for entry in other.get_history("j")][-2:]
-    assert "Elm" not in repr(found)
-    assert "E1" in repr(found)
-    assert "E2" in repr(found)
-
-
-def test_what_a_redacting_service_writes_and_its_getters_are_whole(service: JobService) -> None:
-    with redacting(service, "n") as other:
-        other.log("j", "m", details={"n": 1})
-        row = other.get_row("j:1")
-        assert row is not None
-        assert row.data == {"n": 0}
-    assert next(service.get_logs("j")).details == {"n": 1}
-
-
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: (
@@ -389,25 +302,3 @@ json_values = st.recursive(
     ),
     max_leaves=12,
 )
-
-
-@given(json_values, st.sets(st.sampled_from(["a", "B", "ss"])))
-def test_redacting_hides_every_such_key_and_nothing_else(value: Any, fields: set[str]) -> None:
-    names = {field.casefold() for field in fields}
-
-    def check(before: Any, after: Any) -> None:
-        if isinstance(before, dict):
-            assert list(after) == list(before)
-            for key, item in before.items():
-                if key.casefold() in names:
-                    assert after[key] == REDACTED
-                else:
-                    check(item, after[key])
-        elif isinstance(before, list):
-            assert len(after) == len(before)
-            for one, other in zip(before, after, strict=True):
-                check(one, other)
-        else:
-            assert after == before
-
-    check(value, redacted(value, check_fields(fields)))

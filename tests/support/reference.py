@@ -28,7 +28,7 @@ _HEAD = """\
 - **WHEN** is a date (`2026-11-24`), a time (`'2026-11-24 13:35'`), or how long ago (`2h`, `3d`).
 - **Environment**: each option has a variable. For example, JOURNAL_LIST_LIMIT sets `journal list --limit`.
   JOURNAL_COLOR sets `--color` of every command. If an option can be repeated, its variable has one value per line:
-  `JOURNAL_EXPORT_REDACT=$'api key\\nzip'`.
+  `JOURNAL_EXPORT_STATUS=$'failed\\nskipped'`.
 - **Completion**: a shell can complete commands, options and their values, job ids, files, and the program after `--`.
   For this, add a line to
   - `~/.bashrc`: `eval "$(_JOURNAL_COMPLETE=bash_source journal)"`

@@ -733,27 +733,6 @@ def test_every_row_done_twice_is_named_and_a_long_list_says_that_it_is_cut(tmp_p
     assert "rows 3,5,7," in (job.error_message or "")
 
 
-def test_hidden_fields_stay_hidden_in_what_a_merge_says(here: Path, there: Path) -> None:
-    for root in (here, there):
-        start(root, 3)
-        result = {"address": f"Secret Street {root.name}"}
-        change(root, lambda service, r=result: service.complete_row(f"{JOB}:3", result=r))  # type: ignore[misc]
-        set_data(root, 5, address=f"Secret Street {root.name}")
-        new = {"data": {"address": "Secret Street"}, "idempotency_key": f"Secret {root.name}"}
-        change(root, lambda service, new=new: service.create_rows(JOB, [new]))  # type: ignore[misc]
-    start(there, 4)
-    start(here, 4)
-    merged(here, there)
-    assert "Secret Street there" in journal_line(here, "log", JOB, "--json").stdout
-    for arguments in (
-        ("log", JOB, "--json", "--redact", "address"),
-        ("export", JOB, "-", "--format", "jsonl", "--redact", "address"),
-    ):
-        done = journal_line(here, *arguments)
-        assert done.returncode == 0, done.stderr
-        assert "Secret" not in done.stdout
-
-
 def test_the_hosts_of_the_other_copy_are_hosts_of_the_job(
     here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

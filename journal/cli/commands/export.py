@@ -10,7 +10,6 @@ import click
 from journal.cli.exit_codes import exit_code_of_store
 from journal.cli.find import ReadingService, complete_job, complete_path, find_job
 from journal.cli.output import data_stream, echo_err
-from journal.cli.redaction import check_redacted, redact_option
 from journal.cli.shared_options import columns_option, force_option, statuses_option
 from journal.errors import JobNotFoundError, JournalError
 from journal.export.writers import FORMATS, STREAMED, export_rows, format_of
@@ -38,7 +37,6 @@ def _complete_names(ctx: click.Context, parameter: click.Parameter, incomplete: 
     help="The format of OUT. Default: the extension of OUT selects the format.",
 )
 @statuses_option
-@redact_option
 @click.option(
     "--data-only",
     is_flag=True,
@@ -66,7 +64,6 @@ def export_command(
     names: tuple[str, ...],
     all_jobs: bool,
     file_format: str | None,
-    redact: tuple[str, ...],
     steps: bool,
     **options: Any,
 ) -> int:
@@ -102,7 +99,6 @@ def export_command(
     else:
         service, job_id = _find_job(ctx.obj, *names)
         job_ids = [job_id]
-    check_redacted(ctx, service, job_ids, redact, handed_on=True)
     if file_format is None:
         file_format = "csv" if out == "-" else format_of(out)
     if out == "-" and file_format not in STREAMED:
@@ -115,7 +111,6 @@ def export_command(
             file_format,
             steps=steps,
             on_error=errors.append if all_jobs else None,
-            redact=redact,
             **options,
         )
     for error in errors:

@@ -28,7 +28,7 @@ TOPICS = {
     "executors": "handlers in other processes, and on other machines with dask",
     "moving": "copies of a job: pack, compare, pull, merge",
     "damage": "what to do about a damaged journal, and what repair keeps",
-    "history": "events, log records, and hiding values",
+    "history": "events and log records",
     "export": "CSV, JSON, SQLite, Parquet; DuckDB, Polars, Datasette; a page",
     "exceptions": "all exceptions and exit codes, and what to do about them",
     "guarantees": "what is promised, what is assumed, and how it is tested",

@@ -17,7 +17,6 @@ from journal.cli.find import command_line, counts_text, find_job, job_argument, 
 from journal.cli.follow import check_reader, follow_job, gone
 from journal.cli.listing import LOOK_AHEAD, Field, Format, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, echo_err, local_text
-from journal.cli.redaction import find_redacted_job, redact_option
 from journal.cli.row_ranges import missing_rows
 from journal.cli.shared_options import rows_option
 from journal.cli.times import Seconds, since_option
@@ -66,7 +65,6 @@ _MEMBERS = tuple(map(Field, Event.__struct_fields__))
     help="Only events of this level or a higher one. A failed row is an ERROR. A row that "
     "needs a review is a WARNING.",
 )
-@redact_option
 @click.option("-f", "--follow", is_flag=True, help="Also show new events, until the job ends.")
 @listing_options
 @click.pass_context
@@ -77,7 +75,6 @@ def log_command(
     since: datetime | None,
     ranges: list[range] | None,
     level: str | None,
-    redact: tuple[str, ...],
     follow: bool,
     output: Format,
 ) -> int:
@@ -93,8 +90,8 @@ def log_command(
     """
     if follow and output.name == "json":
         raise click.UsageError("--json can't be used with -f, since an array has an end: give --nl")
-    service, job_id = find_redacted_job(ctx, job, redact)
-    choice = Choice(ranges, level, since, service.redact)
+    service, job_id = find_job(ctx.obj, job)
+    choice = Choice(ranges, level, since)
     chosen = ctx.get_parameter_source("limit") is not ParameterSource.DEFAULT
     if not chosen and since is None:
         limit = _DEFAULT_EVENTS

@@ -12,15 +12,13 @@ import msgspec
 
 from journal.cli.conditions import Columns, Selection, row_options
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, Refused
-from journal.cli.find import job_argument
+from journal.cli.find import find_job, job_argument
 from journal.cli.listing import Field, Format, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, echo_err
-from journal.cli.redaction import find_redacted_job, redact_option
 from journal.cli.row_ranges import missing_rows, rows_within
 from journal.cli.shared_options import columns_option, statuses_option, version_option
 from journal.frames.columns import MISSING, member, member_of_row
 from journal.history.error_groups import ErrorGroup, group_attempts, group_errors
-from journal.history.redact import redacted_members
 from journal.model import Job, JobRow, RowStatus
 from journal.service import existing_job
 from journal.text import as_text, cents_number, counted, headline, shorten
@@ -99,7 +97,6 @@ def _named_field(name: str) -> Field:
     "Show only these fields of the rows and columns of the data. data.status is the column of "
     "the data that is called status. result.price is the member of the result that is called price."
 )
-@redact_option
 @limit_option("Only the first N rows.  [default: all]")
 @listing_options
 @click.pass_context
@@ -110,7 +107,6 @@ def rows_command(
     selection: Selection,
     pass_number: int | None,
     columns: list[str] | None,
-    redact: tuple[str, ...],
     limit: int | None,
     output: Format,
 ) -> int:
@@ -125,7 +121,7 @@ def rows_command(
 
     Example: journal rows ship-ca --status failed --where 'zip~941' --columns row_number,order,error_code
     """
-    service, job_id = find_redacted_job(ctx, job, redact)
+    service, job_id = find_job(ctx.obj, job)
     ranges = selection.ranges
     if selection.error_code is not None:
         statuses = statuses or _WITH_ERRORS
@@ -136,15 +132,13 @@ def rows_command(
         rows = _of_pass(existing_job(service, job_id), pass_number, rows)
     if limit is not None:
         rows = itertools.islice(rows, limit)
-    # Redact after the conditions are checked, since these apply to the stored values.
-    rows = (redacted_members(row, service.redact) for row in rows)
     own = JobRow.__struct_fields__
     wanted = Columns(name.removeprefix(_DATA) for name in columns or () if name not in own)
     fields = (*_TABLE, *_MEMBERS) if columns is None else tuple(map(_named_field, columns))
     total = existing_job(service, job_id).total_rows
     none = f"{job_id}: 0 of {counted(total, 'row|rows')}" if total else f"{job_id}: 0 rows"
     echo_rows(output, fields, _looked_at(rows, wanted), none=none)
-    unmet = selection.where.unmet(show_example=not service.redact)
+    unmet = selection.where.unmet()
     for text in unmet + wanted.messages("shown"):
         echo_err(f"journal: {text}")
     code = selection.error_code
@@ -208,7 +202,6 @@ ERROR_FIELDS = (
     help="Count all attempts that went wrong, also those of rows that are completed now.",
 )
 @version_option
-@redact_option
 @listing_options
 @click.pass_context
 def errors_command(
@@ -216,7 +209,6 @@ def errors_command(
     job: str,
     attempts: bool,
     version: str | None,
-    redact: tuple[str, ...],
     output: Format,
 ) -> None:
     """Show the rows that failed or need a review, grouped by error code. The largest group is
@@ -234,15 +226,13 @@ def errors_command(
 
     Example: journal errors ship-ca
     """
-    service, job_id = find_redacted_job(ctx, job, redact)
+    service, job_id = find_job(ctx.obj, job)
     if attempts:
         history = service._history(job_id).entries()  # noqa: SLF001  (this package's own)
-        groups = group_attempts(history, service.redact, version)
+        groups = group_attempts(history, version)
     else:
         rows = service.get_rows(job_id, (RowStatus.FAILED, RowStatus.NEEDS_REVIEW))
-        groups = group_errors(
-            redacted_members(row, service.redact) for row in rows if version in (None, row.version)
-        )
+        groups = group_errors(row for row in rows if version in (None, row.version))
     # A table has the column CENTS only if there are costs.
     title = "CENTS" if any(group.cost_cents for group in groups) else ""
     cost = msgspec.structs.replace(_COST, title=title)

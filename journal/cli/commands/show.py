@@ -19,6 +19,7 @@ from journal.cli.find import (
     command_line,
     counts_text,
     duration_s,
+    find_job,
     holder_text,
     job_argument,
     row_counts,
@@ -36,7 +37,6 @@ from journal.cli.output import (
     terminal_width,
     use_color,
 )
-from journal.cli.redaction import find_redacted_job, redact_option
 from journal.cli.row_ranges import RowNumber
 from journal.cli.shared_options import json_option
 from journal.cli.throughput import (
@@ -50,7 +50,6 @@ from journal.cli.throughput import (
 from journal.fs.names import JOURNAL_NAME
 from journal.history.error_groups import ErrorGroup, Numbers, group_errors
 from journal.history.events import Event, message_parts, why_paused
-from journal.history.redact import REDACTED, redacted_members
 from journal.history.row_history import RowAttempt, RowHistory
 from journal.model import (
     Job,
@@ -127,7 +126,6 @@ class Shown(msgspec.Struct, kw_only=True):
     help="Show all about row N instead: its data, attempts, tracebacks, steps and messages.",
 )
 @json_option
-@redact_option
 @color_option
 @click.pass_context
 def show_command(
@@ -135,7 +133,6 @@ def show_command(
     job: str,
     row_number: int | None,
     json_output: bool,
-    redact: tuple[str, ...],
     color: str,
 ) -> None:
     """Show the state of a job, its speed and errors, and what to do next.
@@ -152,7 +149,7 @@ def show_command(
 
     Example: journal show hash-stdlib
     """
-    service, job_id = find_redacted_job(ctx, job, redact)
+    service, job_id = find_job(ctx.obj, job)
     if row_number is not None:
         history = service.get_row_history(f"{job_id}:{row_number}")
         if json_output:
@@ -193,10 +190,7 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
         rate = recent_rate(times, rows_each, _began(job, holder), now)
     left = time_left(job.pending_count + job.processing_count, rate)
     wrong = service.get_rows(job.id, (RowStatus.FAILED, RowStatus.NEEDS_REVIEW))
-    names = service.redact
-    errors = group_errors(
-        redacted_members(row, names) for row in itertools.islice(wrong, read_rows)
-    )
+    errors = group_errors(itertools.islice(wrong, read_rows))
     doubtful = {}
     for status in _DOUBTFUL:
         found = service.find_rows(job.id, status, limit=read_rows + 1)
@@ -207,9 +201,8 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
     steps = {name: Numbers(numbers) for name, numbers in found_steps.items()}
     paused = ""
     if job.status is JobStatus.PAUSED and holder is None:
-        paused = why_paused(service._history(job.id), names)  # noqa: SLF001  (this package's own)
+        paused = why_paused(service._history(job.id))  # noqa: SLF001  (this package's own)
     reviews = find_reviews(service, job.id, doubtful["needs_review"], steps, errors)
-    job = redacted_members(job, names)
     return Shown(
         job=job,
         state=state,
@@ -438,7 +431,7 @@ def _attempt_lines(attempt: RowAttempt, row: JobRow, logs: Iterable[LogEntry]) -
     ]
     yield ", ".join(filter(None, facts))
     yield from map(_message_text, logs)
-    if attempt.traceback not in (None, REDACTED):  # a traceback ends with the message
+    if attempt.traceback is not None:  # a traceback ends with the message
         yield from attempt.traceback.splitlines()
     elif attempt.error_code or attempt.error_message:
         error = ": ".join(filter(None, (attempt.error_code, attempt.error_message)))

@@ -137,13 +137,6 @@ PATCHES = [
         CLI,
     ),
     Patch(
-        "hidden usage has no names either",
-        "history/redact",
-        "if name not in names and key.casefold() not in names",
-        "if name not in names",
-        CLI,
-    ),
-    Patch(
         "a cost that was logged is not counted again with its status",
         "transfer/merge",
         "            if change.id in self._plan.counted:\n",

@@ -57,11 +57,4 @@ PATCHES = [
         "pass",
         EXPORT,
     ),
-    Patch(
-        "a hidden value stays hidden in a wanted column",
-        "export/table",
-        "                own[name] = REDACTED\n",
-        "                pass\n",
-        EXPORT,
-    ),
 ]

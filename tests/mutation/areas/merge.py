@@ -374,11 +374,4 @@ PATCHES = [
         ":",
         MERGE,
     ),
-    Patch(
-        "a key that only looks like a row's id is hidden with the data",
-        "history/redact",
-        '    return key == row_id or key.startswith((f"{row_id}.", f"{row_id}#"))\n',
-        '    return ":" in key\n',
-        "tests/cli/test_redaction.py",
-    ),
 ]

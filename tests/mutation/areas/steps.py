@@ -5,7 +5,6 @@ from __future__ import annotations
 from mutation.patch import Patch
 
 LOG = "tests/cli/test_log_command.py"
-REDACTION = "tests/cli/test_redaction.py"
 HANDLERS = "tests/run/test_steps_of_handlers.py"
 STEP = "tests/cli/test_step.py"
 CORE = "tests/store/test_steps.py tests/service/test_model_based.py"
@@ -18,20 +17,6 @@ PATCHES = [
         '"failed": "WARNING"}\n',
         '"failed": "INFO"}\n',
         LOG,
-    ),
-    Patch(
-        "the result of a step can be hidden",
-        "history/redact",
-        "    RowStepRecord: {name: name for name in _OF_STEPS},\n",
-        "",
-        f"{LOG} {REDACTION}",
-    ),
-    Patch(
-        "the result of a step can be hidden in an export",
-        "history/redact",
-        "    RowStep: {name: name for name in _OF_STEPS},\n",
-        "",
-        EXPORT,
     ),
     Patch(
         "an attempt that leaves a step in doubt is in review",
