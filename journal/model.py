@@ -133,8 +133,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     - ``hosts``: the hosts of the runs; the latest is last.
     - ``resume_command``: the command that resumes the job after its last run. The command works in
       any directory.
-    - ``retry_of``: the id of the job whose failed rows were copied into this job. Only older
-      versions set it.
     """
 
     id: str
@@ -145,7 +143,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, Any] | None = None
     key: str | None = None
     idempotency_key: str | None = None
-    retry_of: str | None = None
     passes: int = 1
     reopened_at: tuple[datetime, ...] = ()
     status: JobStatus = JobStatus.PENDING

@@ -54,7 +54,6 @@ class JobRecord(msgspec.Struct, tag_field="type", tag="job", kw_only=True, omit_
     metadata: dict[str, Any] | None = None
     key: str | None = None
     idempotency_key: str | None = None
-    retry_of: str | None = None
     at: Moment
 
 

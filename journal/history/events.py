@@ -276,8 +276,6 @@ def event_of(record: Record) -> Event:
     if isinstance(record, JobRecord):
         kind = "created"
         text = ": ".join(filter(None, (record.name, record.original_command)))
-        if record.retry_of is not None:
-            text += f" (continues {record.retry_of})"
     elif isinstance(record, JobStatusRecord):
         level = _JOB_LEVELS.get(record.status, level)
         text = record.status

@@ -55,16 +55,6 @@ class Counts(msgspec.Struct, frozen=True):
     failed: int = 0
 
 
-class Retried(msgspec.Struct, frozen=True):
-    """The retry job that got this job's unfinished rows. Only older versions of the package make
-    such jobs.
-    """
-
-    job: str
-    host: str
-    at: Moment
-
-
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """The facts about the job itself that come from the records after the job record."""
 
@@ -76,7 +66,6 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     counts: Counts = Counts()
     hosts: tuple[str, ...] = ()  # the hosts of the job's runs, the last run's host last
     resume_command: str | None = None  # the command of the last run
-    retried: Retried | None = None
     reopened_at: tuple[Moment, ...] = ()  # when each pass from the second on began
     pass_started_at: Moment | None = None  # when the current pass was first set to running
     worked_s: float = 0.0  # the time from start to end, summed over all passes that ended
@@ -110,7 +99,7 @@ def _state_after_status(state: JobState, status: JobStatus, at: datetime) -> Job
 def _state_after_log(state: JobState, record: LogRecord) -> JobState:
     """Return the state after a log record.
 
-    Only log records about runs, retry jobs and merges change the state.
+    Only log records about runs and merges change the state.
     """
     replace = msgspec.structs.replace
     match record.details:
@@ -132,8 +121,6 @@ def _state_after_log(state: JobState, record: LogRecord) -> JobState:
                 has_versions=state.has_versions or version is not None,
                 resumes=resumes,
             )
-        case {"retry": {"job": str(job), "host": str(host)}}:
-            return replace(state, retried=Retried(job, host, record.at))
         case {"merge": {"hosts": [*names]}}:
             new = (name for name in names if isinstance(name, str) and name not in state.hosts)
             return replace(state, hosts=(*new, *state.hosts)[-_MAX_HOSTS:])

@@ -26,7 +26,6 @@ def job_of(index: Index) -> Job:
         metadata=deepcopy(header.metadata),  # a copy, since the caller may change it
         key=header.key,
         idempotency_key=header.idempotency_key,
-        retry_of=header.retry_of,
         passes=1 + len(state.reopened_at),
         reopened_at=state.reopened_at,
         status=state.status,

@@ -285,8 +285,7 @@ class Salvage:
         ``first`` is True if the commit is the first in the file and other commits follow. In this
         case, no outcomes are lost if two things hold:
 
-        - The job record is kept, and isn't the record of a retry job. A retry job's first commit
-          contains outcomes.
+        - The job record is kept.
         - The number of lost lines equals the number of row numbers that are missing between the
           kept rows.
 
@@ -301,7 +300,7 @@ class Salvage:
             fingerprint = crc32(line.text, fingerprint)
             if region.kind == "bad" and self._keep_unsealed(line, above, below):
                 if isinstance(line.record, JobRecord):
-                    expected = 1 if line.record.retry_of is None else 0
+                    expected = 1
                 elif line.made is not None:
                     first &= expected > 0 and losses[-1].lines == line.made - expected
                     expected = line.made + 1

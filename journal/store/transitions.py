@@ -55,7 +55,6 @@ from journal.store.rows import (
     row_of,
     window_reader,
 )
-from journal.text import time_text
 from journal.version import VERSION
 
 _ALLOWED_CODES = tuple(
@@ -102,10 +101,8 @@ def put_run(
 
     The record has the run's host, process, user and version, and says whether the policy of the run
     is "resume". The record also has a nonce. So if two hosts or containers with the same name
-    continue two copies of a job, the copies still differ. Raises InvalidStateTransition if an older
-    version of this package moved the unfinished rows to a retry job.
+    continue two copies of a job, the copies still differ.
     """
-    check_not_retried(journal)
     host = system.host_name()
     run: dict[str, Any] = {
         "host": host,
@@ -271,8 +268,6 @@ def reopen(journal: Journal, reason: str | None) -> None:
     state, refused = _state(journal), "it can't be reopened"
     if state.status not in TERMINAL_STATUSES:
         _refuse_job(journal, JobStatus.PENDING, "only a job that has ended is reopened", refused)
-    if went_on_elsewhere(state):
-        _refuse_job(journal, JobStatus.PENDING, _ELSEWHERE_HINT, refused)
     number = len(state.reopened_at) + 2
     put_job_record(journal, JobReopenedRecord(number=number, reason=reason, at=journal.now()))
 
@@ -406,44 +401,13 @@ def _put_back(journal: Journal, position: int) -> None:
     put_row_status(journal, position, record)
 
 
-# In older versions, the unfinished rows of an ended job were moved to a new job, the retry job.
-_ELSEWHERE_HINT = (
-    "an older version moved its unfinished rows to a retry job: create a new job for the rows that "
-    "are to be done"
-)
-
-
-def went_on_elsewhere(state: JobState) -> bool:
-    """Return whether an older version made this job as a retry job, or made a retry job for it."""
-    return state.header.retry_of is not None or state.retried is not None
-
-
 _NO_MORE_ROWS = "it takes no more rows"
 
 
 def let_add(journal: Journal) -> None:
     """Raise InvalidStateTransition if the job takes no more rows."""
-    state = _state(journal)
-    if went_on_elsewhere(state):
-        _refuse_job(journal, JobStatus.RUNNING, _ELSEWHERE_HINT, _NO_MORE_ROWS)
-    if state.status in TERMINAL_STATUSES:
+    if _state(journal).status in TERMINAL_STATUSES:
         _refuse_job(journal, JobStatus.RUNNING, _REOPEN_FIRST, _NO_MORE_ROWS)
-
-
-def check_not_retried(journal: Journal) -> None:
-    """Raise InvalidStateTransition if the unfinished rows were moved to a retry job.
-
-    If the job has ended, nothing is raised. Usually a job with a retry job has ended. But a merge
-    may write the record of the retry job into a copy of the job that hasn't ended.
-    """
-    state = _state(journal)
-    if state.retried is not None and state.status not in TERMINAL_STATUSES:
-        name, on = journal.job_id, f"{state.retried.host} at {time_text(state.retried.at)}"
-        hint = (
-            f"its unfinished rows were moved to job {state.retried.job}, made on {on}: run that "
-            f"job, and `journal cancel {name}`"
-        )
-        _refuse_job(journal, JobStatus.RUNNING, hint)
 
 
 def retry_failed(journal: Journal, error_code: str | None) -> int:

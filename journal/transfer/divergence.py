@@ -112,8 +112,6 @@ class RowChanges:
     The addition of a row counts as a change of the row's data, unless damage has destroyed the
     data.
 
-    - ``marks``: records in which an older version of this package noted that it moved the
-      unfinished rows to a retry job.
     - ``merges``: for each merge, the position up to which the other copy was merged.
     - ``spent``: a dict that maps the id of each change with a cost to (row, cost).
     - ``news_at``: the offset of the last record that neither a merge nor the start of a run wrote.
@@ -124,7 +122,6 @@ class RowChanges:
 
     def __init__(self, copy: Copy, begin: Position, rows: Container[int] | None = None) -> None:
         self.added: dict[int, Added] = {}
-        self.marks: list[LogRecord] = []
         self.merges: list[Position] = []
         self.spent: dict[str, tuple[int, Spent]] = {}
         self._spent_elsewhere: set[int] = set()
@@ -180,14 +177,12 @@ class RowChanges:
             self.spent[change.id] = row, msgspec.structs.replace(change.cost, id=change.id)
 
     def _note(self, record: LogRecord, rows: Container[int] | None) -> bool:
-        """Collect marks, merges and costs. Returns whether the record is the first of a merge."""
+        """Collect merges and costs. Returns whether the record is the first of a merge."""
         spent = spent_elsewhere(record.details)
         if spent and isinstance(record.row, int) and (rows is None or record.row in rows):
             self.spent[spent.id] = record.row, spent
             self._spent_elsewhere.add(record.row)
         match record.details:
-            case {"retry": {"job": str(), "host": str()}}:
-                self.marks.append(record)
             case {"merge": {"offset": int(end), "crc": str(crc)}}:
                 with suppress(ValueError):
                     self.merges.append(Position(end, int(crc, 16)))

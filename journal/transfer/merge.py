@@ -100,8 +100,6 @@ class MergeWriter:
             self._put_conflict(number, changes)
         for number in sorted(plan.reviews):
             self._put_review(number)
-        for mark in plan.marks:
-            put_log(self._journal, mark)
         self._put_costs()
         self._put_error()
         assert index.state is not None

@@ -81,8 +81,7 @@ After A has merged B and B has merged A, the copies agree on everything except t
   completed in the other copy, the other copy possibly doesn't import the redo. In this case, the
   other copy keeps the steps.
 
-A merge doesn't change the job's status. Older versions could move the unfinished rows to a retry
-job, and wrote a record about this. A merge imports such records.
+A merge doesn't change the job's status.
 """
 
 from __future__ import annotations
@@ -142,8 +141,6 @@ class Plan:
     - ``costs``: the rows and costs of changes that this copy doesn't know, and whose statuses are
       not imported.
     - ``counted``: the ids of changes whose costs are counted here.
-    - ``marks``: records about retry jobs that only the other copy has. Older versions of this
-      package wrote such records.
     """
 
     def __init__(self, journal: Journal, ours: Copy, theirs: Copy, fork: Position) -> None:
@@ -184,15 +181,13 @@ class Plan:
         self._decide_reviews()
         self.counted = {*self.here.spent, *self._shared.spent, *self._same}
         self.costs = list(self._costs())
-        known = [mark.details for mark in self.here.marks]
-        self.marks = [mark for mark in self.there.marks if mark.details not in known]
 
     @property
     def is_empty(self) -> bool:
         """Whether the merge writes nothing. If so, the other copy's journal needn't be kept."""
         merged = [at.offset for at in self.here.merges if holds(self.theirs, at)]
         has_news = self.there.news_at >= max(merged, default=0)
-        found = (self.added, self.take, self.conflicts, self.marks, self.costs)
+        found = (self.added, self.take, self.conflicts, self.costs)
         return not (any(found) or has_news)
 
     # --- added rows

@@ -196,21 +196,6 @@ GOOD = [
         [job()], [row(7), row(3)], [row(2**63 - 1), row(1)], [status(3, "skipped")],
     ),
     good(
-        "retry-job",
-        "the first commit of a job that goes on with another's rows holds outcomes, too",
-        [
-            job('"retry_of":"before",'), row(2, '{"n":2}'),
-            status(2, "needs_review", '"error_code":"interrupted",'), row(5, '{"n":5}'), log(),
-        ],
-        [status(5, "processing")],
-    ),
-    good(
-        "retried",
-        "a log says that another job goes on with this one's rows; the rows are as they were",
-        *ROWS, [rec("job_status", '"status":"failed",')],
-        [log('"details":{"retry":{"job":"after","host":"h","root":"/r"}},')],
-    ),
-    good(
         "reopened",
         "three passes: the job is pending again, not completed, and its error is gone",
         *ROWS, [ended("running", 2)], [rec("job_error", '"code":"E","message":"m",')],
@@ -426,7 +411,7 @@ GOOD = [
         [job(), row(1, '{"a":' + "[" * 98 + "]" * 98 + "}")],
     ),
     good("nulls", "null is as good as absent where it is the default",
-         [job('"metadata":null,"retry_of":null,'), row(1)], [status(1, "failed", '"result":null,')]),
+         [job('"metadata":null,'), row(1)], [status(1, "failed", '"result":null,')]),
     Case("unended-last-commit", "a commit that lacks only its LF counts: an editor may have taken it",
          WORK[:-1], "unended", 5, LAST),
     Case("unended-first-commit", "a first commit, too", FIRST[:-1], "unended", 1, 0),

@@ -104,7 +104,7 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
         "id": first["id"], "name": first["name"], "status": "pending",
         "original_command": first.get("original_command", ""),
         "description": first.get("description"), "mode": first.get("mode", "confirm"),
-        "metadata": first.get("metadata"), "retry_of": first.get("retry_of"), "key": first.get("key"),
+        "metadata": first.get("metadata"), "key": first.get("key"),
         "passes": 1,
         "created_at": moment(first["at"]), "started_at": None, "completed_at": None,
         "updated_at": moment(records[-1]["at"]),

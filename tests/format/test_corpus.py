@@ -66,7 +66,7 @@ def fixture_sample(tmp_path: Path, request: pytest.FixtureRequest) -> Sample:
 def members(job: Job) -> dict[str, Any]:
     """A job as the corpus states it."""
     names = (
-        "id", "name", "original_command", "description", "mode", "metadata", "retry_of", "key",
+        "id", "name", "original_command", "description", "mode", "metadata", "key",
         "passes", "error_code", "error_message", "repaired",
     )  # fmt: skip
     times = ("created_at", "started_at", "completed_at", "updated_at")

@@ -1107,13 +1107,6 @@ MERGES = [
         MERGE,
     ),
     Patch(
-        "a job whose rows go on in another is not gone on with",
-        "store/transitions",
-        "    check_not_retried(journal)\n",
-        "",
-        MERGE,
-    ),
-    Patch(
         "a history without outcomes is kept, too",
         "transfer/merge_plan",
         "not (any(found) or has_news)",
@@ -1139,13 +1132,6 @@ MERGES = [
         "transfer/merge_plan",
         "            elif last == [ELSEWHERE] and is_worked_on and not is_settled:\n",
         "            elif False:\n",
-        MERGE,
-    ),
-    Patch(
-        "the mark of an older retry job is known here",
-        "transfer/merge",
-        "            put_log(self._journal, mark)\n",
-        "            pass\n",
         MERGE,
     ),
     Patch(

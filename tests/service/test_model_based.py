@@ -850,7 +850,6 @@ class JournalMachine(RuleBasedStateMachine):
                 "description": None,
                 "mode": "auto",
                 "metadata": metadata,
-                "retry_of": None,
                 "key": None,
             }
         )

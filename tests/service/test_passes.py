@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from support.children import journal_path, place_journal, seal_commits
+from support.children import journal_path
 
 import journal.index.hint
 import journal.store.reader
@@ -615,63 +615,6 @@ def test_a_start_that_was_discarded_leaves_no_version(service: JobService) -> No
         raise KeyError
     service.start_row(f"{JOB}:5")
     assert service.complete_row(f"{JOB}:5").version is None
-
-
-# --- what older versions have left
-
-
-@pytest.mark.parametrize(
-    "mark",
-    [
-        pytest.param(b'"retry_of":"before",', id="it is a retry job"),
-        pytest.param(b"", id="it has a retry job"),
-    ],
-)
-def test_a_job_of_which_an_older_version_made_two_is_read_and_takes_neither_reopening_nor_rows(
-    tmp_path: Path, mark: bytes
-) -> None:
-    head = b'{"type":"job","format":1,"id":"ship","name":"Ship",' + mark + AT
-    first = b'{"type":"row","row":1,"checksum":"c","data":{},' + AT
-    failed = b'{"type":"row_status","row":1,"status":"failed","error_code":"E",' + AT
-    ends = [b'{"type":"job_status","status":"failed",' + AT]
-    details = b'{"retry":{"job":"ship-retry","host":"h","root":"/r"}}'
-    if not mark:
-        ends.append(b'{"type":"log","message":"m","details":%b,%b' % (details, AT))
-    place_journal(tmp_path, JOB, seal_commits([[head, first, failed], ends]))
-    with JobService(tmp_path, sync="none") as service:
-        before = content(service)
-        assert [one.status for one in service.get_rows(JOB)] == [RowStatus.FAILED]
-        calls: list[Callable[[], object]] = [
-            lambda: service.reopen_job(JOB),
-            lambda: service.retry_row(f"{JOB}:1"),
-            lambda: service.retry_failed_rows(JOB),
-            lambda: service.redo_row(f"{JOB}:1"),
-            lambda: service.create_rows(JOB, [{}]),
-        ]
-        for call in calls:
-            with pytest.raises(
-                InvalidStateTransition,
-                match="an older version moved its unfinished rows to a retry job",
-            ):
-                call()
-        assert content(service) == before
-        assert service.skip_row(f"{JOB}:1").status is RowStatus.SKIPPED
-
-
-def test_a_retry_job_of_an_older_version_goes_on_and_takes_no_more_rows(tmp_path: Path) -> None:
-    head = b'{"type":"job","format":1,"id":"ship","name":"Ship","retry_of":"before",' + AT
-    first = b'{"type":"row","row":1,"checksum":"c","data":{},' + AT
-    place_journal(tmp_path, JOB, seal_commits([[head, first]]))
-    with JobService(tmp_path, sync="none") as service:
-        service.start_job(JOB)
-        service.start_row(f"{JOB}:1")
-        with pytest.raises(
-            InvalidStateTransition,
-            match="an older version moved its unfinished rows to a retry job",
-        ):
-            service.create_rows(JOB, [{}])
-        service.complete_row(f"{JOB}:1")
-        assert service.update_status(JOB, "completed").retry_of == "before"
 
 
 # --- the whole story

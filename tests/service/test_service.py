@@ -180,7 +180,7 @@ def test_a_new_job_is_pending_and_holds_what_it_was_made_with(service: JobServic
         {"team": ["a", None]},
     )
     assert job.status is JobStatus.PENDING
-    assert (job.started_at, job.completed_at, job.error_code, job.retry_of) == (None,) * 4
+    assert (job.started_at, job.completed_at, job.error_code) == (None,) * 3
     assert job.created_at.tzinfo is UTC
     assert job == service.get_job(job.id)
 

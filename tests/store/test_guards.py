@@ -12,9 +12,7 @@ from support.children import (
     Child,
     FaultyOs,
     journal_path,
-    place_journal,
     read_all,
-    seal_commits,
     split_commits,
 )
 from support.platforms import needs_fork, needs_open_files_moved
@@ -32,7 +30,6 @@ from journal import (
     StorageError,
 )
 from journal.format import scan
-from journal.format.values import checksum_of
 from journal.fs.locks import DirectoryLock, LockFile
 from journal.repair import repair_job
 from journal.repair.salvage import OpenRows, Salvage
@@ -101,27 +98,6 @@ def test_a_repair_that_would_end_with_a_damaged_journal_changes_nothing(
     with pytest.raises(JournalDamagedError):
         repair_job(path.parent)
     assert path.read_bytes() == broken
-
-
-def test_outcomes_that_stood_among_the_rows_of_a_first_commit_are_a_loss(tmp_path: Path) -> None:
-    """Of a retry job, as older versions made it: its first commit holds what is to be reviewed."""
-    at = b'"at":"2026-11-24T13:35:00.000001Z"}'
-    first = [b'{"type":"job","format":1,"id":"again","name":"Again","retry_of":"first",' + at]
-    for number in (1, 2, 4):
-        checksum = b'"checksum":"%b","data":{},' % checksum_of({}).encode()
-        first.append(b'{"type":"row","row":%d,%b%b' % (number, checksum, at))
-    review = (
-        b'{"type":"row_status","row":2,"status":"needs_review","error_code":"interrupted",' + at
-    )
-    first.insert(3, review)
-    then = [b'{"type":"row_status","row":4,"status":"skipped",' + at]
-    path = place_journal(tmp_path, "again", seal_commits([first, then]))
-    lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(line for line in lines if b"needs_review" not in line))
-    repair = repair_job(path.parent)
-    statuses = {row.row_number: row.status for row in read_all(tmp_path, "again")[1]}
-    assert statuses[2] is RowStatus.NEEDS_REVIEW
-    assert not repair.lossless
 
 
 @needs_open_files_moved

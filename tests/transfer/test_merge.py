@@ -33,7 +33,6 @@ import journal
 import journal.fs.system
 from journal import (
     CommitOutcomeUnknownError,
-    InvalidStateTransition,
     JobService,
     StorageError,
 )
@@ -1158,25 +1157,6 @@ def test_what_was_done_in_another_pass_there_is_taken_into_a_job_that_ended_here
         job = service.get_job(JOB)
     assert job is not None
     assert (job.status, job.passes) == ("running", 2)
-
-
-def test_the_mark_of_an_older_retry_job_comes_along(here: Path, there: Path) -> None:
-    skip(here, 3)
-    skip(there, 4)
-    mark = (
-        b'{"type":"log","message":"x","details":{"retry":{"job":"moved-retry","host":"away"}},'
-        b'"at":"2999-11-24T13:35:00.000001Z"}'
-    )
-    append_commit(journal_path(there, JOB), mark)
-    merged(here, there)
-    with (
-        JobService(here, sync="none") as service,
-        pytest.raises(InvalidStateTransition, match="were moved to job moved-retry"),
-    ):
-        service.start_job(JOB)
-    assert pull(here, there, merge=True).action == "ahead"
-    merged(there, here)
-    assert pull(there, here, merge=True).action == "ahead"
 
 
 # --- data ----------------------------------------------------------------------------------------

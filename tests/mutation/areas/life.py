@@ -166,20 +166,6 @@ PATCHES = [
         PASSES,
     ),
     Patch(
-        "a job that went on elsewhere is not reopened",
-        "store/transitions",
-        "        _refuse_job(journal, JobStatus.PENDING, _ELSEWHERE_HINT, refused)\n",
-        "        pass\n",
-        PASSES,
-    ),
-    Patch(
-        "a job that went on elsewhere takes no rows",
-        "store/transitions",
-        "        _refuse_job(journal, JobStatus.RUNNING, _ELSEWHERE_HINT, _NO_MORE_ROWS)\n",
-        "        pass\n",
-        PASSES,
-    ),
-    Patch(
         "what is settled by hand has no version",
         "store/transitions",
         "    elif old == PROCESSING and (code",
