@@ -169,7 +169,6 @@ OTHERS_FILES = {
     "cli.run.subprocesses": {"mkdir"},
     "transfer.pack": {"open"},
     "inputs.read": {"open"},
-    "inputs.state": {"open"},
     "inputs.excel": {"open"},
     "cli.main": {"open"},
 }

@@ -10,8 +10,6 @@ HEADS_NAME = ".heads.hint"  # in a store
 RUN_LOCK_NAME = "run.lock"
 SYNC_MARK_NAME = "sync.mark"
 NEW_SYNC_MARK_NAME = f"{SYNC_MARK_NAME}.new"
-INPUT_MARK_NAME = "input.mark"
-NEW_INPUT_MARK_NAME = f"{INPUT_MARK_NAME}.new"
 ARTIFACTS_NAME = "artifacts"
 
 # Patterns are text, so that `re` compiles only the patterns that a command uses.
@@ -36,8 +34,6 @@ DERIVED = frozenset(
         RUN_LOCK_NAME,
         SYNC_MARK_NAME,
         NEW_SYNC_MARK_NAME,
-        INPUT_MARK_NAME,
-        NEW_INPUT_MARK_NAME,
         NEW_JOURNAL_NAME,
         REPAIR_STAGING_NAME,
         PULL_STAGING_NAME,
@@ -45,4 +41,4 @@ DERIVED = frozenset(
 )
 
 # Files that an output must not replace. Case is ignored, since some file systems ignore it.
-OWN_FILE = r"(?i)journal\.jsonl(\.new)?|index\.hint.*|run\.lock|(sync|input)\.mark(\.new)?|journal\.(damaged|torn|other)-.*"
+OWN_FILE = r"(?i)journal\.jsonl(\.new)?|index\.hint.*|run\.lock|sync\.mark(\.new)?|journal\.(damaged|torn|other)-.*"

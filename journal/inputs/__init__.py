@@ -7,8 +7,6 @@
 - ``tables``: CSV and TSV. ``lines``: lines. ``json_rows``: JSON and JSON Lines.
 - ``arrow``: Parquet and Arrow. ``excel``: Excel. ``sqlite``: a query of a SQLite database.
   ``cells``: converts values of pyarrow, openpyxl and sqlite3 to JSON values.
-- ``state``: finds out whether a file has changed since it was read. ``known``: finds out whether an
-  input must be compared with its job again.
 
 The values of rows are JSON values. May import: ``store`` and the layers below it (see
 ``docs/architecture.md``).

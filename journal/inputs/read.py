@@ -16,13 +16,9 @@ from journal.inputs.compression import compression_of, decompressed
 from journal.inputs.formats import BINARY, FORMATS, HEAD_BYTES, NULL, choose, words_of
 from journal.inputs.lines import LINE_COLUMN, line_rows
 from journal.inputs.source import STANDARD_INPUT, Source
-from journal.inputs.state import ReadState, read_state
-from journal.version import VERSION
 
 Rows = Iterator[dict[str, Any]]
 Check = Callable[[Iterable[dict[str, Any]]], Rows]
-
-_LIBRARIES = {"parquet": "pyarrow", "arrow": "pyarrow", "xlsx": "openpyxl"}
 
 
 def read_rows(
@@ -32,7 +28,6 @@ def read_rows(
     encoding: str | None = None,
     delimiter: str | None = None,
     sheet: str | None = None,
-    recheck: bool = False,
 ) -> RowInput:
     """The rows of a file: an iterable of dicts, to pass to :func:`journal.open_job` as ``rows``.
 
@@ -46,8 +41,6 @@ def read_rows(
       without such a mark.
     - ``delimiter``: the separator of cells in CSV: one character, or "tab". Default: a comma.
     - ``sheet``: the name of a sheet of a workbook. Default: the only sheet that isn't empty.
-    - ``recheck``: make ``open_job`` read a large file even if it hasn't changed since the last
-      comparison with the job.
 
     The values are JSON values: see `journal help inputs`. Numbers of JSON that aren't integers are
     ``decimal.Decimal`` with all their digits. The attribute ``columns`` has the names of the
@@ -65,7 +58,7 @@ def read_rows(
         raise InvalidValueError("path", path, "must be the path of a file, such as 'orders.csv'")
     for name, value in (("encoding", encoding), ("delimiter", delimiter), ("sheet", sheet)):
         check_optional_text(value, name)
-    return RowInput(Source(os.fspath(path), format, encoding, delimiter, sheet), recheck=recheck)
+    return RowInput(Source(os.fspath(path), format, encoding, delimiter, sheet))
 
 
 class RowInput:
@@ -74,14 +67,11 @@ class RowInput:
 
     - ``columns``: the names of the columns; None if each row has its own names.
     - ``source``: the path and the options.
-    - ``recheck``: whether the input is compared with a job even if the file hasn't changed.
     """
 
-    def __init__(self, source: Source, *, recheck: bool = False) -> None:
+    def __init__(self, source: Source) -> None:
         self.source = source
-        self.recheck = recheck
         self._check: Check | None = None
-        self._checked_for = ""
         self._opened: _Opened | None = self._open()
 
     def __repr__(self) -> str:
@@ -109,38 +99,9 @@ class RowInput:
             except OSError as error:
                 raise _unreadable(self.source, error) from None
 
-    def check_by(self, check: Check, purpose: str) -> None:
-        """Make each iteration pass its rows through ``check``, which raises for an invalid row.
-
-        The result of ``check`` must depend only on the rows and on the text ``purpose``.
-        """
-        self._check, self._checked_for = check, purpose
-
-    def begin(self) -> ReadState | None:
-        """The state of the file before the next iteration; None if it can't be compared later."""
-        # The result of a query can change while the file doesn't: it may depend on the date, or on
-        # other files of the database.
-        if not self.source.is_file:
-            return None
-        if self._opened is not None:  # its beginning was already read
-            self._opened.stack.close()
-            self._opened = None
-        return read_state(self.source.path)
-
-    def state_after(self, before: ReadState) -> ReadState | None:
-        """The state of the file now.
-
-        The result equals ``before`` if the file hasn't changed since.
-        """
-        return read_state(self.source.path, before=before) if self.source.is_file else None
-
-    @property
-    def reading(self) -> tuple[str | None, ...]:
-        """Everything on which the rows depend, except the file."""
-        source, library = self.source, _LIBRARIES.get(self._format, "")
-        version = getattr(sys.modules.get(library), "__version__", "")
-        options = (self._format, source.encoding, source.delimiter, source.sheet)
-        return (*options, self._checked_for, VERSION, version)
+    def check_by(self, check: Check) -> None:
+        """Make each iteration pass its rows through ``check``, which raises for an invalid row."""
+        self._check = check
 
     def _open(self) -> _Opened:
         stack = ExitStack()
@@ -154,12 +115,11 @@ class RowInput:
             raise
         # Without this, the open file would cause a ResourceWarning if the caller doesn't iterate.
         weakref.finalize(self, stack.close)
-        self._format, self.columns = opened.format, opened.columns
+        self.columns = opened.columns
         return opened
 
 
 class _Opened(NamedTuple):
-    format: str
     columns: list[str] | None
     rows: Rows
     stack: ExitStack
@@ -177,7 +137,7 @@ def _open(source: Source, stack: ExitStack) -> _Opened:
         from journal.inputs.sqlite import read_query  # noqa: PLC0415  (only for such an input)
 
         _check_options("sqlite", source)
-        return _Opened("sqlite", *read_query(source, stack), stack)
+        return _Opened(*read_query(source, stack), stack)
     if source.path == STANDARD_INPUT:
         return open_stream(sys.stdin.buffer, source, stack)
     try:
@@ -200,7 +160,7 @@ def open_stream(stream: IO[bytes], source: Source, stack: ExitStack) -> _Opened:
     head = data.peek(HEAD_BYTES)[:HEAD_BYTES]
     chosen = choose(head, source, compression)
     _check_options(chosen, source)
-    return _Opened(chosen, *_reader(chosen, source, data, head, stack), stack)
+    return _Opened(*_reader(chosen, source, data, head, stack), stack)
 
 
 def _reader(

@@ -21,7 +21,6 @@ from journal.format.keys import Data, Key, check_key, key_of
 from journal.format.records import LOST_CHECKSUM, RowDataRecord, RowRecord
 from journal.format.values import as_json_value, checksum_of, encode_value
 from journal.index.summary import job_of
-from journal.inputs.known import Comparison
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus
 from journal.run.plan import IN_PYTHON, HowTo, numbers_option, numbers_text
 from journal.service import JobService
@@ -193,20 +192,13 @@ def match_rows(
         raise InvalidValueError("on_changed", rules.on_changed, reason)
     _check_idempotency_key(job, rules)
     own_key = rules.idempotency_key or job.idempotency_key or None
-    known = Comparison(rows, service, job.id, key, own_key, rules.row_type, job.repaired or None)
-    gone = known.gone_if_known(job.created_at, keeps=unwritten is None)
-    if gone is not None:
-        return Matched(gone=gone)
     match = _Match(service, job, rules, unwritten)
     items = _items(rows, rules, own_key)
     if key is None:
         match.by_place(items)
     else:
         match.by_key(items, key)
-    matched = match.matched
-    if unwritten is None and not (matched.changed or matched.lost):
-        known.keep(job.created_at, matched.added, matched.gone)
-    return matched
+    return match.matched
 
 
 def _check_idempotency_key(job: Job, rules: InputRules) -> None:
@@ -282,14 +274,6 @@ class _Match:
                 else:
                     self._compare(*known, one)
 
-        # If a row of the input had changed, an older version of this package kept the old row in
-        # the job, and added a new row at the end. If the input has the old data again, the old row
-        # is one of the first ``count`` rows, and the new row is left over in ``rest``.
-        if any(keys.has(text) for text in rest):
-            for place, row in enumerate(itertools.islice(job_rows, count), 1):
-                known = rest.pop(key_of(key, row.data, f"row {row.id}"), None)
-                if known is not None:
-                    self._compare(*known, Item(place, row.data, None))
         self._write(new())
         self.matched.gone = len(rest)
 
@@ -463,9 +447,6 @@ class _Keys:
         self._what = "idempotency key" if is_for_far_side else "key"
         self._seen: set[int] = set()
 
-    def has(self, key: str) -> bool:
-        return hash(key) in self._seen
-
     def take(self, data: Data, where: str) -> str:
         """The row's key as text.
 
@@ -507,7 +488,6 @@ def _by_key(
     """The job's remaining rows: a dict from key to the row's id and the checksum of its last input.
 
     The key, too, is taken from the last input, since a person may have changed the data afterwards.
-    If several rows have the same key, which older versions allowed, the last row counts.
     """
     found: dict[str, tuple[str, str]] = {}
     edited: dict[int, JobRow] = {}

@@ -31,7 +31,6 @@ from journal.fs import shell
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.fs.names import JOURNAL_NAME
 from journal.ids import is_job_id, slug
-from journal.inputs.known import Comparison
 from journal.model import TERMINAL_STATUSES, Cost, Job, JobRow, JobSummary, Policy, RowStatus
 from journal.progress.messages import Tell
 from journal.progress.show import Progress
@@ -212,10 +211,6 @@ def _take_input(
     if job is not None:
         with service.hold_run(job_id):  # else two processes could add the same new rows
             return match_rows(service, job, rows, rules)
-    known = Comparison(
-        rows, service, job_id, rules.key, rules.idempotency_key, rules.row_type, None
-    )
-    known.begin(0)
     try:
         job = service.create_job(
             job_id=job_id,
@@ -226,7 +221,6 @@ def _take_input(
         )
     except JobExistsError:  # another process has created the job, and the input can't be read again
         raise JobBusyError(job_id) from None
-    known.keep(job.created_at, job.total_rows)
     return Matched(added=job.total_rows)
 
 

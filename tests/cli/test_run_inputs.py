@@ -1,4 +1,4 @@
-"""`journal run` with inputs of many formats: what is printed to paste works, and what isn't read."""
+"""`journal run` with inputs of many formats: what is printed to paste works."""
 
 import json
 import sqlite3
@@ -7,12 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import journal.inputs.state
 from journal import JobService
 from journal.cli.main import main
-from journal.fs.names import INPUT_MARK_NAME
 from journal.fs.shell import split
-from journal.inputs import known
 
 Capture = pytest.CaptureFixture[str]
 
@@ -21,7 +18,6 @@ Capture = pytest.CaptureFixture[str]
 def fixture_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("JOURNAL_ROOT", raising=False)
-    monkeypatch.setattr(known, "MIN_ROWS", 2)
 
 
 def run(*words: str) -> int:
@@ -54,29 +50,10 @@ def test_what_continues_a_run_can_be_pasted(
         connection.execute("INSERT INTO orders VALUES ('A', 'it''s'), ('B', 'it''s'), ('C', '')")
         connection.commit()
     Path("semi colon.csv.gz").write_bytes(b"id;note\nB;\xfc\nA;\n")
-    assert run(rows, *options, "--recheck", "--limit", "1") == 4
+    assert run(rows, *options, "--limit", "1") == 4
     again = continue_by(capsys.readouterr().err)
-    assert "--recheck" not in again
     assert main(again) == 0
     assert results() == ["B", "A"]
-
-
-def test_an_unchanged_input_is_not_read_again_unless_asked(
-    capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Else the second run, if it comes late, leaves a mark without a checksum.
-    monkeypatch.setattr(journal.inputs.state, "_TICK_NS", 10**18)
-    path, mark = Path("in.csv"), Path("jobs/j") / INPUT_MARK_NAME
-    path.write_text("id,x\nA,1\nB,1\nC,1\n")
-    assert run("in.csv", "--key", "id") == 0
-    kept = mark.read_bytes()
-    assert run("in.csv", "--key", "id") == 0
-    assert "nothing is new" in capsys.readouterr().err
-    assert mark.read_bytes() == kept
-    assert run("in.csv", "--key", "x") == 2
-    assert "rows of job 'j' have the key 'id'" in capsys.readouterr().err
-    assert run("in.csv", "--key", "id", "--recheck") == 0
-    assert results() == ["A", "B", "C"]
 
 
 def test_rows_of_json_are_checked_for_another_command(capsys: Capture) -> None:
@@ -84,18 +61,9 @@ def test_rows_of_json_are_checked_for_another_command(capsys: Capture) -> None:
     Path("in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     for _ in range(2):
         assert run("in.jsonl") == 0
-    assert Path("jobs/j", INPUT_MARK_NAME).exists()
     capsys.readouterr()
     assert main(["run", "in.jsonl", "--job", "j", "--", "echo", "{zip}"]) == 2
     assert "input row 3: has no 'zip'" in capsys.readouterr().err
-
-
-def test_a_dry_run_leaves_no_mark() -> None:
-    Path("in.csv").write_text("id\nA\nB\n")
-    assert run("in.csv") == 0
-    Path("jobs/j", INPUT_MARK_NAME).unlink()
-    assert run("in.csv", "--dry-run") == 0
-    assert not Path("jobs/j", INPUT_MARK_NAME).exists()
 
 
 def test_a_dry_run_refuses_repeated_keys_as_the_run_does(

@@ -314,7 +314,7 @@ KINDS = (
 
 def open_rows(kind: Kind, made: str, directory: Path) -> Any:
     path = made.replace("sqlite:", f"sqlite:{directory}/") if ":" in made else directory / made
-    return journal.read_rows(path, **kind.options)  # type: ignore[arg-type]
+    return journal.read_rows(path, **kind.options)
 
 
 def first_difference(kind: Kind, made: str, directory: Path, count: int) -> str | None:

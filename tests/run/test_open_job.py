@@ -222,19 +222,6 @@ def test_data_that_was_changed_by_hand_is_no_change_of_the_input(path: Path, key
         assert job.rows()[1].data["mail"] == "corrected"
 
 
-def test_a_row_that_an_older_version_has_replaced_is_compared_as_the_last_of_its_key(
-    path: Path,
-) -> None:
-    with journal.open_job(path, people("a", "b"), key="id") as job:
-        job.service.skip_row("enrich:1", "replaced")
-        job.service.create_rows(job.id, [{"data": {"id": "a", "mail": "x"}}])
-    with journal.open_job(path, [{"id": "a", "mail": "x"}, *people("b")], key="id") as job:
-        assert job.matched == journal.run.input_match.Matched()
-    with pytest.raises(RowChangedError) as caught:
-        journal.open_job(path, people("a", "b"), key="id")
-    assert caught.value.row_id == "enrich:3"
-
-
 @pytest.mark.parametrize("how", ["in review", "in flight", "unknown"])
 def test_a_changed_row_that_may_have_taken_effect_is_refused_by_name_and_nothing_is_done(
     path: Path, how: str

@@ -133,8 +133,7 @@ class _RunCommand:
         if given["batch_size"] is not None:
             self._template.check_program()
         # All rows of a table have the same columns, so these are checked once.
-        purpose = shlex.join(given["command"]) if rows.columns is None else ""
-        rows.check_by(self._template.checked, purpose)
+        rows.check_by(self._template.checked)
         if given["dry_run"]:
             service = ReadingService(self._ctx.obj)
             how = (self._template, given, self._how_to(), self._where)
@@ -176,7 +175,7 @@ class _RunCommand:
         file_format = NULL if given["null"] else "lines" if of_lines else given["file_format"]
         options = given["encoding"], given["delimiter"], given["sheet"]
         source = Source(given["rows"], file_format, *options, in_shell=True)
-        return RowInput(source, recheck=given["recheck"])
+        return RowInput(source)
 
     def _handler(self) -> CommandHandler | Batches:
         given = self._given
@@ -231,7 +230,7 @@ class _RunCommand:
 
     def _typed(self, **more: bool) -> str:
         """The command line to paste, including options from environment variables."""
-        given = self._given | {"recheck": False} | more
+        given = self._given | more
         words = [*journal_command(), "--root", os.path.abspath(self._ctx.obj), "run", given["rows"]]
         for option in self._ctx.command.params:
             value = given.get(option.name or "")

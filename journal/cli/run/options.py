@@ -141,11 +141,6 @@ _OPTIONS = (
         help="The sheet of an Excel workbook. Default: the only one that isn't empty.",
     ),
     click.option(
-        "--recheck",
-        is_flag=True,
-        help="Read all of ROWS, even if the file hasn't changed since it was last compared with the job.",
-    ),
-    click.option(
         "--key",
         metavar="COLUMN",
         help="Identify rows by the value of this column. Default: by their position.",
