@@ -101,7 +101,6 @@ _LATE_MODULES = (
     "tempfile",
     "journal.format.torn_tail",
     "journal.frames.rows",
-    "journal.fs.claims",
     "journal.fs.shell",
     "journal.history.reading",
     "journal.history.row_history",

@@ -3,7 +3,7 @@
 - ``system``: makes the system calls, and reads the clock and the host's name. Tests replace
   ``system.os``, to make calls fail. ``macos``: contains the calls that differ on macOS.
 - ``handles``: opens files, and turns a refused call into a StorageError.
-- ``locks``: locks files. ``claims``: takes the locks that also stop programs under wine.
+- ``locks``: locks files.
 - ``names``: defines the names of all files in a job and in a store.
 - ``files``, ``directories``: make, replace, copy, list and remove files and directories.
 - ``beneath``: opens files below a directory, without following links.

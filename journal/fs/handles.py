@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import sys
-import time
 import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -208,10 +207,6 @@ class Descriptor:
         return bool(mine.st_uid == stat.st_uid)
 
 
-# A program under wine has a journal locked for each of its commits, which take milliseconds.
-_CLAIM_TRIES, _CLAIM_PAUSE_S = 20, 0.01
-
-
 class JournalFile(Descriptor):
     """The open file ``journal.jsonl``: positional reads, appends, sync, truncation, commit lock.
 
@@ -239,7 +234,6 @@ class JournalFile(Descriptor):
         super().__init__(path, fd)
         self._path_text = system.os.fspath(path)  # stat of a Path would take 50% longer
         self.inode, self._device = stat.st_ino, stat.st_dev
-        self._is_claimed = False
         self.is_shared = False  # whether the file has got a second hard link since it was opened
         if stat.st_nlink > 1:
             self._refuse_writing(why_not_written(path, stat.st_nlink))
@@ -249,25 +243,6 @@ class JournalFile(Descriptor):
 
     def _refuse_writing(self, why: str) -> None:
         self.writable, self.refusal = False, why
-
-    def claim(self) -> None:
-        """Keep out writers under wine. The commit lock alone doesn't stop them.
-
-        Call this with the commit lock held, before you write, and before you judge whether the tail
-        is torn. For claims, see :mod:`journal.fs.claims`.
-        """
-        if self._is_claimed or not self.writable:
-            return
-        from journal.fs import claims  # noqa: PLC0415  (readers don't need it)
-
-        with refusals_of(self.path, "lock"):
-            for _ in range(_CLAIM_TRIES):
-                if claims.claim(self.fd):
-                    self._is_claimed = True
-                    return
-                time.sleep(_CLAIM_PAUSE_S)
-            reason = "another program has locked it, for example a Windows program under wine"
-            raise OSError(errno.EBUSY, f"{reason}: try again")
 
     def size_bytes(self) -> int:
         with refusals_of(self.path, "read"):

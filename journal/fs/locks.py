@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from journal.fs import system
-from journal.fs.handles import Descriptor, close_fd, open_regular, storage_error
+from journal.fs.handles import Descriptor, open_regular, storage_error
 from journal.fs.names import RUN_LOCK_NAME
 
 LOCK_TIMEOUT_S = 10.0  # how long a call waits for a lock by default
@@ -114,23 +114,6 @@ else:
 
     def _open(path: Path, flags: int) -> int:
         return system.os.open(path, flags)
-
-
-def is_locked_under_wine(path: Path) -> bool:
-    """Return whether a program under wine has locked the file.
-
-    Returns False if the file can't be opened.
-    """
-    from journal.fs import claims  # noqa: PLC0415  (readers don't need it)
-
-    try:
-        fd, _ = open_regular(path, system.os.O_RDONLY)
-    except OSError:  # whoever writes the file says why
-        return False
-    try:
-        return claims.is_locked_under_wine(fd)
-    finally:
-        close_fd(fd)
 
 
 def wait_for_lock(file: Descriptor, timeout_s: float) -> bool:

@@ -84,7 +84,6 @@ def repair_job(
         with closing(open_journal(directory / JOURNAL_NAME, directory.name)) as file:
             if not locks.wait_for_lock(file, lock_timeout_s):
                 raise JobLockedError(directory.name, lock_timeout_s)
-            file.claim()
             # A repair that died may have left the staging directory.
             directories.remove_tree(directory / REPAIR_STAGING_NAME)
             regions = survey(file, file.size_bytes())

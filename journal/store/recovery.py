@@ -47,7 +47,6 @@ class Recovery(Reader):
                 self._lock(file)
             if self._is_as_left(file):
                 return
-            file.claim()
             size = file.size_at_path()
             if size is not None:
                 if self._knows(file, size):
@@ -213,7 +212,6 @@ class Recovery(Reader):
             if self._sync:
                 new.sync()
             self._lock(new)
-            new.claim()
         except BaseException:
             new.close()
             files.remove_file(path)

@@ -47,8 +47,6 @@ class RunLock:
                     raise busy_error(directory)
                 if not lock.is_at_path() or not files.exists(directory / JOURNAL_NAME):  # deleted
                     raise JobNotFoundError(job_id)
-                if locks.is_locked_under_wine(directory / RUN_LOCK_NAME):
-                    raise busy_error(directory)
                 if sign:
                     text = _sign(directory / RUN_LOCK_NAME)
             except BaseException:  # close, since a caller may keep the error, and so the lock

@@ -384,7 +384,6 @@ class Store:
             try:
                 if not locks.wait_for_lock(file, self.lock_timeout_s):
                     raise JobLockedError(job_id, self.lock_timeout_s)
-                file.claim()
                 if file.is_at_path():  # otherwise the file was replaced during the wait
                     yield
                     return

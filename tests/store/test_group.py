@@ -437,7 +437,7 @@ def test_a_forked_child_is_not_in_the_parents_queue(tmp_path: Path) -> None:
 
 
 @needs_fork
-@pytest.mark.parametrize("name", ["journal.fs.claims", "journal.history.row_history", "tempfile"])
+@pytest.mark.parametrize("name", ["journal.history.row_history", "tempfile"])
 def test_a_fork_waits_for_the_imports_of_other_threads(tmp_path: Path, name: str) -> None:
     with JobService(tmp_path) as service:
         service.create_job("Together", job_id=JOB, row_data=[{}] * 2)

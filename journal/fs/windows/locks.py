@@ -1,8 +1,8 @@
 """Locks files on Windows. The functions are named as in ``fcntl`` and ``filelock``.
 
-To lock a file, this module locks two bytes far after the end of any file. Windows enforces locks:
+To lock a file, this module locks a byte far after the end of any file. Windows enforces locks:
 other handles can neither read nor write a locked byte. But programs can still read and copy the
-file, since the two bytes are beyond its end. Microsoft's page "LockFileEx function" says that
+file, since the byte is beyond its end. Microsoft's page "LockFileEx function" says that
 "locking a region that goes beyond the current end-of-file position is not an error". This module is
 used instead of filelock, which locks the first byte.
 
@@ -22,8 +22,7 @@ from journal.fs.windows import api
 assert sys.platform == "win32"  # mypy skips the rest on other systems
 
 LOCK_SH, LOCK_EX, LOCK_NB, LOCK_UN = 1, 2, 4, 8
-# A program on Linux keeps the second byte locked, to stop programs under wine: see fs/claims.py.
-_OFFSET, _BYTES = 1 << 62, 2
+_OFFSET, _BYTES = 1 << 62, 1
 
 
 def flock(fd: int, operation: int) -> None:

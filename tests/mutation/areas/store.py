@@ -8,7 +8,6 @@ STORE = "tests/store/test_guards_writers.py tests/cli/test_delete.py tests/servi
 PROCESSES = (
     "tests/store/test_guards_writers.py tests/store/test_guards.py tests/store/test_processes.py"
 )
-TWO_SYSTEMS = "tests/store/test_two_systems.py"
 
 PATCHES = [
     Patch(
@@ -228,61 +227,5 @@ PATCHES = [
         "fdatasync = fsync = _sync\n",
         "from os import fsync\n\nfdatasync = fsync\n",
         "tests/store/test_macos.py",
-    ),
-    Patch(
-        "a writer claims the journal before it judges the last commit",
-        "store/recovery",
-        "            file.claim()\n",
-        "",
-        TWO_SYSTEMS,
-    ),
-    Patch(
-        "a rewritten journal is claimed, too",
-        "store/recovery",
-        "            new.claim()\n",
-        "",
-        TWO_SYSTEMS,
-    ),
-    Patch(
-        "a job that a program of another system writes is not deleted",
-        "store/store",
-        "                file.claim()\n",
-        "",
-        TWO_SYSTEMS,
-    ),
-    Patch(
-        "a journal that a program of another system writes is not repaired",
-        "repair/rebuild",
-        "            file.claim()\n",
-        "",
-        TWO_SYSTEMS,
-    ),
-    Patch(
-        "a claim fails while a program under wine has the lock",
-        "fs/claims",
-        "            return error.errno not in (errno.EAGAIN, errno.EACCES)",
-        "            return error.errno != 0",
-        TWO_SYSTEMS,
-    ),
-    Patch(
-        "a claim keeps programs under wine out",
-        "fs/claims",
-        "_lock(fcntl.F_RDLCK, CLAIMED_BYTE)",
-        "_lock(fcntl.F_UNLCK, CLAIMED_BYTE)",
-        TWO_SYSTEMS,
-    ),
-    Patch(
-        "a job that a run under wine works on is not run",
-        "store/run_lock",
-        "if locks.is_locked_under_wine(directory / RUN_LOCK_NAME):",
-        "if False:",
-        TWO_SYSTEMS,
-    ),
-    Patch(
-        "a claim that would stop the next commit is given up",
-        "fs/claims",
-        "        except BlockingIOError:\n            fcntl.fcntl(",
-        "        except BlockingIOError:\n            _ = (",
-        TWO_SYSTEMS,
     ),
 ]
