@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from journal.fs.handles import (
     why_not_written,
     write_all,
 )
+from journal.fs.names import NEW_BACKUP_NAME
 
 # Inode (63 bits of it), size in bytes, and the time of the last change (ctime) in ns since 1970.
 FileState = tuple[int, int, int]
@@ -148,14 +150,14 @@ def save_copy(source: JournalFile, offset: int, end: int, target: Path, *, sync:
 
     The part is the bytes from ``offset`` to ``end``. With ``sync``: on return, the copy's content
     survives a power cut.
+
+    The name appears when the copy is complete. The caller must hold a lock, so that no other
+    process makes such a copy at the same time.
     """
-    number = 1
-    while True:
-        path = target.with_name(f"{target.name}-{number}")
-        try:
-            return write_file(path, source.pieces(offset, end), sync=sync)
-        except FileExistsError:
-            number += 1
+    paths = (target.with_name(f"{target.name}-{number}") for number in itertools.count(1))
+    path = next(path for path in paths if not system.os.path.lexists(path))
+    _copy_into_place(source.pieces(offset, end), path, sync=sync)
+    return path
 
 
 def keep_copy(source: JournalFile, end: int, target: Path) -> None:
@@ -169,15 +171,20 @@ def keep_copy(source: JournalFile, end: int, target: Path) -> None:
     if _is_regular_of(target, end):
         sync_directory(target.parent)  # the process that made the copy may have died before this
         return
-    new = target.with_name(f"{target.name}.new")
+    _copy_into_place(source.pieces(0, end), target, sync=True)
+    sync_directory(target.parent)
+
+
+def _copy_into_place(chunks: Iterable[bytes], target: Path, *, sync: bool) -> None:
+    """Write ``chunks`` to a file beside ``target``, and rename the file to ``target``."""
+    new = target.with_name(NEW_BACKUP_NAME)
     remove_tree(new)  # left by a writer that died
-    write_file(new, source.pieces(0, end), sync=True)  # unlike replace_derived, never skipped
+    write_file(new, chunks, sync=sync)
     try:
         system.os.rename(new, target)
     except BaseException:
         remove_file(new)
         raise
-    sync_directory(target.parent)
 
 
 def _is_regular_of(path: Path, size: int) -> bool:

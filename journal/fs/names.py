@@ -20,6 +20,7 @@ DAMAGED_NAME = "journal.damaged"  # -N: the journal before a repair
 OTHER_NAME = "journal.other"  # -OFFSET-CRC: the journal of another copy, before a merge
 OTHER_HISTORY = r"journal\.other-([0-9]{1,20})-([0-9a-f]{8})"
 BACKUP = rf"journal\.(torn|damaged)-[0-9]{{1,20}}(-[0-9]{{1,9}})?|{OTHER_HISTORY}"
+NEW_BACKUP_NAME = "journal.backup.new"  # exists while a backup is written
 
 # Directories for files that are built there and then renamed to their final place.
 JOB_STAGING_NAME = ".staging"  # in a store: jobs that are being made or deleted
@@ -35,10 +36,11 @@ DERIVED = frozenset(
         SYNC_MARK_NAME,
         NEW_SYNC_MARK_NAME,
         NEW_JOURNAL_NAME,
+        NEW_BACKUP_NAME,
         REPAIR_STAGING_NAME,
         PULL_STAGING_NAME,
     }
 )
 
 # Files that an output must not replace. Case is ignored, since some file systems ignore it.
-OWN_FILE = r"(?i)journal\.jsonl(\.new)?|index\.hint.*|run\.lock|sync\.mark(\.new)?|journal\.(damaged|torn|other)-.*"
+OWN_FILE = r"(?i)journal\.(jsonl(\.new)?|backup\.new)|index\.hint.*|run\.lock|sync\.mark(\.new)?|journal\.(damaged|torn|other)-.*"

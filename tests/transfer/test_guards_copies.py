@@ -25,6 +25,7 @@ from journal.format.extent import blocks_between, seal_after, seal_before
 from journal.fs import files
 from journal.fs.beneath import Below
 from journal.fs.handles import JournalFile
+from journal.fs.names import NEW_BACKUP_NAME
 from journal.transfer import pack_to_file, pull_job, unpack_job
 from journal.transfer.copies import holds, open_copy
 from journal.transfer.pack_contents import Snapshot, place
@@ -307,10 +308,10 @@ def test_a_history_is_kept_whole_and_on_the_disk_whatever_was_left_of_it(
     kept = tmp_path / "kept" / "journal.other-1"
     kept.parent.mkdir()
     leave(kept, file.path)
-    kept.with_name("journal.other-1.new").mkdir()
+    kept.with_name(NEW_BACKUP_NAME).mkdir()
     trail.plan("write", writes_half)
     files.keep_copy(file, end, kept)
-    assert trail.steps == ["sync journal.other-1.new", "name journal.other-1", "sync kept"]
+    assert trail.steps == ["sync journal.backup.new", "name journal.other-1", "sync kept"]
     assert not kept.is_symlink()
     assert kept.read_bytes() == file.read_at(0, end)
     trail.steps.clear()
@@ -327,6 +328,17 @@ def test_a_history_that_somebody_else_begins_to_keep_is_not_said_to_be_kept(
     with pytest.raises(FileExistsError):
         files.keep_copy(file, 100, kept)
     assert not kept.exists()
+
+
+def test_a_copy_has_its_name_when_it_is_whole(here: Path, trail: Trail, tmp_path: Path) -> None:
+    file = JournalFile(journal_path(here, JOB))
+    (tmp_path / "copy-1").touch()
+    left = tmp_path / NEW_BACKUP_NAME
+    left.write_bytes(b"of a writer that died")
+    copy = files.save_copy(file, 0, 100, tmp_path / "copy", sync=True)
+    assert trail.steps == [f"sync {left.name}", "name copy-2"]
+    assert copy.read_bytes() == file.read_at(0, 100)
+    assert not left.exists()
 
 
 def test_of_what_cannot_be_kept_nothing_is_left(here: Path, trail: Trail, tmp_path: Path) -> None:
