@@ -80,21 +80,22 @@ class Timeline:
     def __init__(self) -> None:
         self._step = 0
         self._buckets: dict[int, Bucket] = {}
-        self._first = 0
+        self._first = self._last = 0  # the numbers of the first and the last bucket
 
     @property
     def width_s(self) -> float:
         return self._width_ms(self._step) / 1000
 
     def add(self, outcome: RecordedOutcome) -> None:
-        """Count an outcome. Outcomes must come in the order of their times."""
+        """Count an outcome. Its time may be before those of earlier calls, as after a merge."""
         at_ms = int(outcome.ended_at.timestamp() * 1000)
         number = at_ms // self._width_ms(self._step)
         if not self._buckets:
-            self._first = number
-        while number - self._first >= MAX_BUCKETS:
+            self._first = self._last = number
+        while max(number, self._last) - min(number, self._first) >= MAX_BUCKETS:
             self._widen()
             number = at_ms // self._width_ms(self._step)
+        self._first, self._last = min(number, self._first), max(number, self._last)
         bucket = self._bucket(number)
         bucket.ended[outcome.status] += 1
         if outcome.took_s is not None and outcome.status != "skipped":
@@ -104,7 +105,7 @@ class Timeline:
         """Return the buckets from the first to the last outcome, including empty buckets."""
         if not self._buckets:
             return []
-        return [self._bucket(number) for number in range(self._first, max(self._buckets) + 1)]
+        return [self._bucket(number) for number in range(self._first, self._last + 1)]
 
     def _bucket(self, number: int) -> Bucket:
         found = self._buckets.get(number)
@@ -117,7 +118,7 @@ class Timeline:
         factor = self._width_ms(self._step + 1) // self._width_ms(self._step)
         old, self._buckets = self._buckets, {}
         self._step += 1
-        self._first //= factor
+        self._first, self._last = self._first // factor, self._last // factor
         for number, bucket in old.items():
             wider = self._bucket(number // factor)
             wider.ended.update(bucket.ended)
@@ -226,9 +227,8 @@ class JobStatistics:
         if not self._reader.is_attempt(outcome):
             return
         self.timeline.add(outcome)
-        if self.first_end_at is None:
-            self.first_end_at = outcome.ended_at
-        self.last_end_at = outcome.ended_at
+        self.first_end_at = min(self.first_end_at or outcome.ended_at, outcome.ended_at)
+        self.last_end_at = max(self.last_end_at or outcome.ended_at, outcome.ended_at)
 
     def _note(self, at: datetime, what: str, detail: str) -> None:
         self._close_event()

@@ -373,6 +373,18 @@ def test_what_somebody_decides_the_day_after_is_no_part_of_the_throughput() -> N
     assert statistics.timeline.width_s < 1
 
 
+def test_outcomes_of_before_the_first_one_are_counted_as_those_of_a_merge_are() -> None:
+    timeline = Timeline()
+    for second in (5000, 5001, 2, 4000, 9000, 1):
+        timeline.add(RecordedOutcome(1, "completed", None, datetime.fromtimestamp(second, UTC)))
+    buckets = timeline.buckets()
+    assert len(buckets) <= MAX_BUCKETS
+    assert buckets[0].begin <= datetime.fromtimestamp(1, UTC)
+    assert sum(bucket.ended.total() for bucket in buckets) == 6
+    statistics = JobStatistics(history_of((100, 1, "completed"), (1, 2, "completed")))
+    assert statistics.attempts_per_s == pytest.approx(1 / 99)
+
+
 def test_a_history_that_never_says_when_rows_were_started_has_a_throughput_too() -> None:
     statistics = JobStatistics(history_of(*((n, n, "completed") for n in range(1, 12))))
     assert statistics.attempts_per_s == pytest.approx(1)
