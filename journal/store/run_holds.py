@@ -17,7 +17,7 @@ from pathlib import Path
 from journal.index.index import PROCESSING
 from journal.model import TERMINAL_STATUSES
 from journal.store.journal import Journal
-from journal.store.run_lock import RunLock
+from journal.store.run_lock import Identity, RunLock, identity_of
 
 
 class _Hold:
@@ -61,8 +61,8 @@ class Taken:
         self.by_hand_from: int | None = None
 
 
-# The holds of all stores.
-_holds: weakref.WeakValueDictionary[Path, _Hold] = weakref.WeakValueDictionary()
+# The holds of all stores, by the identity of the job's directory: a link leads to the same job.
+_holds: weakref.WeakValueDictionary[Identity, _Hold] = weakref.WeakValueDictionary()
 _mutex = threading.Lock()  # guards changes of all holds
 
 
@@ -87,13 +87,13 @@ class RunHolds:
         Returns False if this store already has the lock, or if a store of this process has taken
         the lock by hand (without a run).
         """
-        hold = _holds.get(self.root / job_id)
+        hold = self._hold_of_any(job_id)
         is_there = hold is not None and (hold.owner is self._me or hold.by_hand_from is not None)
         if hold is not None and is_there and hold.is_live:
             return False
         hold = _Hold(RunLock.take(self.root / job_id, job_id), self._me)
         with _mutex:
-            taken.hold = self._holds[job_id] = _holds[self.root / job_id] = hold
+            taken.hold = self._holds[job_id] = _holds[hold.lock.identity] = hold
         return True
 
     def take_over(self, job_id: str, taken: Taken, *, keep: bool) -> bool:
@@ -101,7 +101,7 @@ class RunHolds:
 
         Returns False if there is no such lock.
         """
-        hold = _holds.get(self.root / job_id)
+        hold = self._hold_of_any(job_id)
         if hold is None or not hold.is_live:
             return False
         with _mutex:
@@ -193,6 +193,10 @@ class RunHolds:
         hold = self._mine(journal.job_id)
         if hold is not None and not hold.is_kept and not journal.in_commit and is_over(journal):
             self.release(journal.job_id)
+
+    def _hold_of_any(self, job_id: str) -> _Hold | None:
+        identity = identity_of(self.root / job_id) if _holds else None
+        return None if identity is None else _holds.get(identity)
 
     def _mine(self, job_id: str) -> _Hold | None:
         hold = self._holds.get(job_id)

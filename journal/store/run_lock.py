@@ -22,6 +22,8 @@ from journal.text import time_text
 # the lock, the run tries again for this time.
 _PATIENCE_S = 0.25
 
+Identity = tuple[int, int]  # the device and the inode of a directory
+
 
 class RunLock:
     """The run lock of a job, held from :meth:`take` to :meth:`release`."""
@@ -29,6 +31,7 @@ class RunLock:
     def __init__(self, lock: locks.DirectoryLock, signature: bytes) -> None:
         """``signature``: what this process wrote to ``run.lock`` (``b""`` if it wrote nothing)."""
         self._lock = lock
+        self.identity = identity_of(lock.directory) or (0, 0)
         self._signature = signature
         # Parts of the stat of run.lock when the file was last seen with this content.
         self._seen: tuple[int, ...] | None = None
@@ -94,6 +97,15 @@ class RunLock:
             with suppress(StorageError):
                 self._lock.unlock()
         self._lock.close()
+
+
+def identity_of(directory: Path) -> Identity | None:
+    """Return what identifies a directory, by whatever path. None if the system doesn't say."""
+    try:
+        stat = system.os.stat(directory)
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
 
 
 def busy_error(directory: Path) -> JobBusyError:

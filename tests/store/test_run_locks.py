@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from support.platforms import needs_links
 
 import journal
 from journal import (
@@ -68,6 +69,28 @@ def test_of_runs_that_start_at_the_same_time_one_takes_over_what_is_held_by_hand
             assert [isinstance(one, JobBusyError) for one in outcomes].count(False) == 1, outcomes
             assert service.run_holder(job_id) is not None
             assert service.holds_run(job_id) != other.holds_run(job_id)
+
+
+def test_a_service_closes_though_it_was_refused_before_it_read_the_job(
+    tmp_path: Path, service: JobService
+) -> None:
+    service.start_job("j")
+    with JobService(tmp_path) as other, pytest.raises(JobBusyError):
+        other.start_job("j", keep_lock=True)
+    assert service.holds_run("j")
+
+
+@needs_links
+def test_a_job_that_is_reached_by_a_link_is_the_same_job(
+    tmp_path: Path, service: JobService
+) -> None:
+    service.update_status("j", "running")
+    linked = tmp_path / "linked"
+    linked.symlink_to(tmp_path)
+    with JobService(linked, sync="none") as other:
+        other.start_job("j")
+        assert other.holds_run("j")
+        assert not service.holds_run("j")
 
 
 def test_a_start_that_is_not_committed_yet_is_taken_over_by_nobody(
