@@ -73,6 +73,8 @@ def start_rows(
         if admits is not None and not admits(position, row.data):
             continue
         record.row = number
+        if record.at < index.last_at:  # the caller's code has changed this job
+            record.at = journal.now()
         attempts = put_row_status(journal, position, record)
         before = columns.earlier_attempts(position)
         started.append(row_from_records(journal.job_id, row, record, attempts, before, index.keyed))

@@ -101,7 +101,7 @@ class Journal(Recovery):
         self._group = Group(lock_timeout_s)
         if create:
             self._file = JournalFile(self.path, create=True)
-            self._unsynced = False  # the file is empty
+            self._stale = self._unsynced = False  # the file is empty
         reset_in_child(self)
 
     @property
@@ -136,14 +136,14 @@ class Journal(Recovery):
             finally:
                 self.mutex.release()
 
-    def refresh(self) -> Index:
+    def refresh(self, *, locked: bool = False) -> Index:
         """Bring the index up to date, and return it: see :meth:`Reader.refresh`.
 
         In an open commit, the index includes the changes that the commit has made so far.
         """
         if self._depth:
             self._unwind(self._living_depth())
-        return self.index if self._depth else super().refresh()
+        return self.index if self._depth else super().refresh(locked=locked)
 
     def read_line(self, offset: int) -> bytes:
         """Return the line at an offset from the index, without LF.

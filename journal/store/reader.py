@@ -18,6 +18,7 @@ from journal.errors import (
     JournalDamagedError,
 )
 from journal.format.commits import START, Position, verified_blocks
+from journal.format.extent import seal_after
 from journal.format.seal import SEALED_END_BYTES, SEALED_LINE_END, sealed_end
 from journal.fs.handles import JournalFile, open_journal
 from journal.fs.locks import wait_for_lock
@@ -43,11 +44,12 @@ class Reader:
         self._lock_timeout_s = lock_timeout_s
         self._window = 0, b""  # the bytes that row_line has read last, after their offset
         self._file: JournalFile | None = None
-        self._stale = False  # True if the index may differ from the file, and must be rebuilt
+        self._stale = True  # True if the index may differ from the file, and must be rebuilt
         self._end = 0  # the end of the last commit in the index, and the crc in its seal
         self._end_crc = 0
         self._seal = b""  # this seal, as it is in the file
         self._torn_end = 0  # the end of the torn tail, or 0
+        self._torn_head = b""  # the first bytes of the torn tail, or b"" if it has a seal
         self._unsynced = True  # True if the file may contain commits that no process has synced
         self._is_new = False  # True if the file was opened and not read yet
         self._known_ns = 0  # a later ctime of the file means that somebody edited the file
@@ -82,19 +84,21 @@ class Reader:
             raise JobLockedError(self.job_id, self._lock_timeout_s)
 
     @contextmanager
-    def reading(self) -> Iterator[Index]:
+    def reading(self, *, locked: bool = False) -> Iterator[Index]:
         """Hold the mutex for a ``with`` block, and yield the up-to-date index.
 
-        Raises the errors of :meth:`refresh`.
+        ``locked`` and errors: as in :meth:`refresh`.
         """
         self.acquire()
         try:
-            yield self.refresh()
+            yield self.refresh(locked=locked)
         finally:
             self.mutex.release()
 
-    def refresh(self) -> Index:
+    def refresh(self, *, locked: bool = False) -> Index:
         """Bring the index up to date with the last commit in the file, and return it.
+
+        ``locked``: whether the caller holds the commit lock, by a file that it has opened itself.
 
         Raises JobNotFoundError, JobMismatchError, JournalDamagedError, FormatVersionError,
         StorageError.
@@ -106,7 +110,7 @@ class Reader:
             size = file.size_bytes()
         if not self._knows(file, size):
             begin = self._end
-            self._catch_up(size, locked=False)
+            self._catch_up(size, locked=locked)
             if hint.is_due_after_replay(self._end - begin):
                 self._leave_hint()
         return self.index
@@ -141,8 +145,10 @@ class Reader:
             self._replay(size, locked=locked)
             self._check_header()
             self._stale = False
-        elif locked or size != self._torn_end or self._ends_with_seal(file, size):
+        elif locked or not self._is_still_torn(file, size):
             self._replay(size, locked=locked)
+        else:
+            self._torn_end = size
 
     def _begin_again(self) -> None:
         """Drop the index. If the file was just opened, load the index from the hint file."""
@@ -172,13 +178,25 @@ class Reader:
                 known_ns=self._known_ns,
             )
 
-    def _ends_with_seal(self, file: JournalFile, size: int) -> bool:
-        """Return whether the file ends with a seal (the CRC-32 of a commit).
+    def _is_still_torn(self, file: JournalFile, size: int) -> bool:
+        """Return whether the bytes after the last commit are still a torn tail (an interrupted
+        write) that needs no reading again.
 
-        If so, bytes that were a torn tail (an interrupted write) before may now be a commit.
+        A large commit is written in parts, and only its end has a seal (a CRC-32). So a torn tail
+        without a seal that has grown by bytes without a seal is still one. If the writer died, and
+        another one has written a commit in place of the tail, the tail begins differently.
         """
+        if not self._torn_end or size < self._torn_end:
+            return False
+        # The LF of the last seal may be missing.
         end = file.read_at(size - SEALED_END_BYTES, SEALED_END_BYTES)
-        return SEALED_LINE_END.search(end + b"\n") is not None  # the LF may be missing
+        if SEALED_LINE_END.search(end + b"\n"):
+            return False
+        return size == self._torn_end or (
+            bool(self._torn_head)
+            and file.read_at(self._end, len(self._torn_head)) == self._torn_head
+            and seal_after(file, self._torn_end, size) is None
+        )
 
     def _check_header(self) -> None:
         if self.index.state is None:
@@ -217,6 +235,8 @@ class Reader:
         tail = judge_tail(self.file, size, self.position)
         if tail.kind == "torn":
             self._torn_end = size
+            head_bytes = 0 if tail.seals else min(_WINDOW_BYTES, size - self._end)
+            self._torn_head = self.file.read_at(self._end, head_bytes)
             return
         if not locked:
             self._look_again()

@@ -151,9 +151,10 @@ def _why_left(status: JobStatus) -> str:
     return f"it is {status}: only jobs that have ended are deleted"
 
 
-def _job(store: Store, job_id: str) -> Job:
+def _job(store: Store, job_id: str, *, locked: bool = False) -> Job:
+    """Read a job. ``locked``: whether this process holds the commit lock."""
     check_name(store, job_id, store.header(job_id))
-    with store.peek(job_id).reading() as index:
+    with store.peek(job_id).reading(locked=locked) as index:
         return job_of(index)
 
 
@@ -174,7 +175,7 @@ def _prune_one(
 
     def check(directory: Path) -> None:
         nonlocal pack
-        now = _job(store, job.id)
+        now = _job(store, job.id, locked=not dry_run)
         if now.status not in wanted:
             raise _Left(_why_left(now.status))
         if now.updated_at >= before:

@@ -86,6 +86,20 @@ def test_rows_that_the_callers_code_reads_meanwhile_let_no_row_start_twice(
     assert [row.attempts for row in service.get_rows("j")] == [1, 1, 1, 0, 0]
 
 
+def test_a_start_after_a_change_of_the_callers_code_is_no_earlier_than_the_change(
+    service: JobService,
+) -> None:
+    def numbers() -> Iterator[int]:
+        yield 1
+        service.skip_row("j:3")
+        yield 2
+
+    with service.batch("j"):
+        first, second = service._start_rows("j", numbers(), 1000, None)
+    rows = service.get_rows("j")
+    assert first.updated_at < rows[2].updated_at <= second.updated_at == rows[1].updated_at
+
+
 def test_no_row_starts_in_a_job_that_has_ended_and_none_that_does_not_exist(
     service: JobService,
 ) -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from support.children import Child, journal_path, read_all
+from support.children import Child, FaultyOs, journal_path, read_all
 from support.effort import IS_LONG
 
+import journal.fs.system
 from journal import JobRow, JobService
+from journal.store.journal import SPILL_BYTES
 from journal.verify import verify_job
 
 JOB = "shared"
@@ -325,3 +328,45 @@ def test_a_batch_that_was_seen_half_written_and_then_discarded_leaves_no_torn_ta
         service.complete_row(f"{JOB}:1", "T-1")
         assert not list((tmp_path / JOB).glob("journal.torn-*"))
         assert read_all(tmp_path, JOB)[1][0].tracking_number == "T-1"
+
+
+def test_a_large_commit_that_another_writer_is_at_is_not_read_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with JobService(tmp_path, sync="none") as service, JobService(tmp_path, sync="none") as reader:
+        service.create_job("x", job_id=JOB)
+        reader.get_job(JOB)
+        counting = FaultyOs()
+        monkeypatch.setattr(journal.fs.system, "os", counting)
+
+        def read_bytes() -> int:
+            counting.calls.clear()
+            job = reader.get_job(JOB)
+            assert job is not None
+            assert job.total_rows == 0
+            return sum(arguments[1] for called, arguments in counting.calls if called == "pread")
+
+        def rows() -> Iterator[dict[str, object]]:
+            for number in range(12):
+                yield {"data": {"pad": "x" * SPILL_BYTES}}
+                read.append(read_bytes() if number > 2 else 0)
+
+        read: list[int] = []
+        service.create_rows(JOB, rows())
+        assert max(read[4:]) < 2 * SPILL_BYTES  # the first look reads all that is there
+        assert reader.get_job_summary(JOB)["total_rows"] == 12
+
+
+def test_a_commit_in_the_place_of_a_torn_tail_is_seen_though_a_larger_one_has_begun(
+    tmp_path: Path,
+) -> None:
+    path = journal_path(tmp_path, JOB)
+    with JobService(tmp_path, sync="none") as service, JobService(tmp_path, sync="none") as reader:
+        service.create_job("x", job_id=JOB)
+        with path.open("ab") as file:
+            file.write(b'{"type":"log","message":"' + b"x" * 5000)
+        assert list(reader.get_logs(JOB)) == []
+        service.log(JOB, "seen")
+        with path.open("ab") as file:
+            file.write(b'{"type":"log","message":"' + b"x" * 9000)
+        assert [entry.message for entry in reader.get_logs(JOB)] == ["seen"]

@@ -65,6 +65,18 @@ def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_a_job_whose_last_line_has_no_end_is_deleted(
+    root: Path, archive: Path, is_packed: bool
+) -> None:
+    make(root, "a")
+    path = journal_path(root, "a")
+    path.write_bytes(path.read_bytes()[:-1])
+    pruned = prune(root, to=archive if is_packed else None, lock_timeout_s=0)
+    assert pruned["a"].action == "deleted"
+    assert names(archive) == ["a.tar.gz"] * is_packed
+
+
 def test_only_old_jobs_that_have_ended_are_deleted(root: Path) -> None:
     for job_id, status in (("a", "completed"), ("b", "failed"), ("c", "cancelled")):
         make(root, job_id, status)
