@@ -140,7 +140,9 @@ class JobService:
     - When the method returns, the change is in the journal. With ``sync="commit"``, the journal has
       also been synced to the disk.
     - If the method raises :class:`CommitOutcomeUnknownError`, the change may or may not be
-      recorded. After any other exception, nothing has changed.
+      recorded. The same holds after an exception that isn't a :class:`JournalError`, such as a
+      KeyboardInterrupt: it may be raised after the change was written. After any other
+      :class:`JournalError`, nothing has changed.
     - In a ``with`` block of :meth:`batch`, all changes of the job become one commit when the block
       ends.
     - Threads that change rows of one job at the same time share a commit and its sync. Each call
