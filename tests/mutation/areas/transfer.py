@@ -172,15 +172,15 @@ PATCHES = [
     Patch(
         "a kept history is synced",
         "fs/files",
-        "    write_file(new, source.pieces(0, end), sync=True)",
-        "    write_file(new, source.pieces(0, end))",
+        "    _copy_into_place(source.pieces(0, end), target, sync=True)\n",
+        "    _copy_into_place(source.pieces(0, end), target, sync=False)\n",
         PULL,
     ),
     Patch(
         "the name of a kept history is synced",
         "fs/files",
-        "        remove_file(new)\n        raise\n    sync_directory(target.parent)\n",
-        "        remove_file(new)\n        raise\n",
+        "target, sync=True)\n    sync_directory(target.parent)\n",
+        "target, sync=True)\n",
         PULL,
     ),
     Patch(
