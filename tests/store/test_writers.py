@@ -357,16 +357,18 @@ def test_a_large_commit_that_another_writer_is_at_is_not_read_again_and_again(
         assert reader.get_job_summary(JOB)["total_rows"] == 12
 
 
-def test_a_commit_in_the_place_of_a_torn_tail_is_seen_though_a_larger_one_has_begun(
-    tmp_path: Path,
+@pytest.mark.parametrize("is_the_same", [False, True])
+def test_a_commit_is_seen_in_the_place_of_a_torn_tail_though_a_larger_one_has_begun(
+    tmp_path: Path, is_the_same: bool
 ) -> None:
     path = journal_path(tmp_path, JOB)
+    unsealed = b'{"type":"log","message":"' + b"x" * 5000
     with JobService(tmp_path, sync="none") as service, JobService(tmp_path, sync="none") as reader:
         service.create_job("x", job_id=JOB)
-        with path.open("ab") as file:
-            file.write(b'{"type":"log","message":"' + b"x" * 5000)
-        assert list(reader.get_logs(JOB)) == []
+        made = path.read_bytes()
         service.log(JOB, "seen")
-        with path.open("ab") as file:
-            file.write(b'{"type":"log","message":"' + b"x" * 9000)
+        commit = path.read_bytes().removeprefix(made)
+        path.write_bytes(made + (commit[:-50] if is_the_same else unsealed))
+        assert list(reader.get_logs(JOB)) == []
+        path.write_bytes(made + commit + unsealed + unsealed)
         assert [entry.message for entry in reader.get_logs(JOB)] == ["seen"]
