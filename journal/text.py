@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from decimal import Context, Decimal
+from decimal import Context, Decimal, InvalidOperation
 from typing import Any, Self
 
 import msgspec
@@ -153,7 +153,10 @@ class Number(Decimal):
     text: str
 
     def __new__(cls, text: str) -> Self:
-        number = super().__new__(cls, text)
+        try:
+            number = super().__new__(cls, text)
+        except InvalidOperation:  # its exponent has more than 18 digits
+            raise ValueError("a number whose exponent is too large") from None
         number.text = str(text)
         return number
 

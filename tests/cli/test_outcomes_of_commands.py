@@ -369,6 +369,33 @@ def test_output_that_isn_t_json_is_reviewed_only_if_the_status_is_0() -> None:
     assert (review.kind, review.error_message, review.result) == ("review", "look", "all but done")
 
 
+UNREADABLE = [
+    "1e-99999999999999999999",
+    '{"result": [0e99999999999999999999]}',
+    '{"cost_cents": 1e99999999999999999999}',
+    '{"usage": {"tokens": 1e-99999999999999999999}}',
+    "1e400",
+    "9" * 5000,
+    "NaN",
+    r'"\ud800"',
+    "[" * 100_000,
+]
+
+
+def test_a_command_whose_output_can_t_be_read_is_not_repeated_and_its_output_is_kept(
+    work: Path,
+) -> None:
+    script = f"""
+open("calls", "a").write(number + "\\n")
+print({UNREADABLE}[int(number)])
+"""
+    numbers = list(range(len(UNREADABLE)))
+    assert run(["--stdout", "json", "--max-attempts", "3"], numbers, script) == 3
+    assert [row.result for row in rows()] == UNREADABLE
+    assert {(row.status, row.error_code) for row in rows()} == {("needs_review", "InvalidResult")}
+    assert sorted(map(int, Path("calls").read_text().split())) == numbers
+
+
 def test_a_review_by_status_has_the_fields_that_were_printed_and_a_skip_has_the_cost() -> None:
     printed = {"tracking_number": "1Z", "result": [1], **SPENT}
     review = said(printed, 70)

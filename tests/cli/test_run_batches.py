@@ -106,8 +106,9 @@ def test_after_another_status_rows_with_a_line_have_its_outcome_and_the_others_t
         ("ready", "ready"),
         ("[1]", "[1]"),
         ({"row": "2"}, '{"row": "2"}'),
+        ('{"row":2,"result":1e-99999999999999999999}',) * 2,
     ],
-    ids=["another row", "no row", "no JSON", "no object", "no number"],
+    ids=["another row", "no row", "no JSON", "no object", "no number", "unreadable number"],
 )
 def test_a_line_of_no_row_is_kept_with_the_first_row_that_needs_a_review(
     line: Any, kept: str

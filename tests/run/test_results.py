@@ -54,7 +54,8 @@ def leaf(chance: random.Random) -> Any:
         lambda: number, lambda: number / 7, lambda: f"text {number}", lambda: None,
         lambda: Decimal(number) / 8, lambda: dt.date.fromordinal(1 + number % 700_000),
         lambda: b"%d" % number, lambda: {number, 7}, lambda: 10**5000, lambda: float("nan"),
-        lambda: "\ud800", cyclic, lambda: 1j, lambda: Broken(chance.choice(ERRORS)),
+        lambda: "\ud800", cyclic, lambda: 1j,
+        lambda: Decimal("1e400"), lambda: 2**64, lambda: {2**64: "\ud800"}, lambda: Broken(chance.choice(ERRORS)),
         lambda: np.float64(number), lambda: np.array([number, np.nan]), lambda: np.int8(7),
     ]  # fmt: skip
     return chance.choice(makes)()

@@ -171,7 +171,7 @@ def outcome_of_printed(ended: Outcome) -> Outcome:
     text = ended.result or ""
     try:
         value = decode_json_exact(text) if text else None
-    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+    except Exception as error:  # noqa: BLE001  (the work is done, whatever the reason)
         if ended.kind != "completed":  # the command may have failed before it printed
             return ended
         return _unreadable(text, f"which can't be read as JSON: {error}", {})
