@@ -27,8 +27,11 @@ from support.platforms import (
     skip_without,
 )
 
-# For the mutation check: whether an example fails is all it asks, and shrinking takes minutes.
-settings.register_profile("no-shrinking", phases=[Phase.explicit, Phase.generate])
+# For the mutation check: whether an example fails is all it asks, and shrinking takes minutes. The
+# same examples each time, so that a patch that was killed is killed again.
+settings.register_profile(
+    "mutation", phases=[Phase.explicit, Phase.generate], derandomize=True, database=None
+)
 
 
 def pytest_configure() -> None:

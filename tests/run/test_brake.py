@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 import journal
-from journal import AttemptedRow, JobRow, JobRun, JobService, NeedsReview, RunReport
+from journal import AttemptedRow, JobRow, JobRun, JobService, NeedsReview, Retry, RunReport
+from journal.run.outcome import Outcome, failed
+from journal.run.pacing.halt import Brake
 
 
 def open_job(path: Path, count: int = 60, **options: Any) -> JobRun:
@@ -77,6 +79,37 @@ def test_reviews_that_a_handler_asks_for_do_not_pause_the_run(path: Path) -> Non
     with open_job(path) as job:
         report = job.run(handler, tell=quiet)
         assert (report.reason, report.job.needs_review_count) == (None, 60)
+
+
+def test_a_run_whose_last_rows_are_the_first_that_all_fail_ends_by_itself(path: Path) -> None:
+    with open_job(path, 10) as job:
+        report = job.run(fail, tell=quiet)
+        assert (report.reason, report.failed, report.job.status) == (None, 10, "failed")
+
+
+def test_failures_whose_handler_says_when_to_try_again_do_not_pause_the_run(path: Path) -> None:
+    def handler(row: JobRow) -> None:
+        if row.attempts == 1:
+            raise Retry("Busy", "no", after_s=0)
+
+    with open_job(path) as job:
+        report = job.run(handler, max_attempts=2, tell=quiet)
+        assert (report.reason, report.completed) == (None, 60)
+
+
+@pytest.mark.parametrize("kind", ["held", "unstarted"])
+def test_an_attempt_that_is_given_back_decides_nothing_about_the_first_rows(
+    path: Path, kind: Any
+) -> None:
+    brake = Brake(is_on=True)
+    with open_job(path) as job:
+        job.run(fail, max_rows=1, halt="never", tell=quiet)
+        (row,) = job.rows("failed")
+    brake.hear(row, Outcome(kind=kind), None, again=True)
+    for call in range(10):
+        assert not brake.is_due
+        brake.hear(row, failed("ConnectionError", "HTTP 500"), call, again=False)
+    assert brake.is_due
 
 
 def test_rows_that_will_be_tried_again_are_continued_by_another_run(path: Path) -> None:

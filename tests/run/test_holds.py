@@ -67,6 +67,7 @@ def test_an_outage_costs_no_row_an_attempt_and_one_call_a_hold(path: Path, place
     with open_job(path) as job:
         report = job.run(place(far_side), workers=WORKERS, tell=said.append)
         rows = job.rows()
+        logged = [entry.message for entry in job.service.get_logs("j")]
     assert [row.result for row in rows] == list(range(1, 61))
     assert {row.attempts - row.earlier_attempts for row in rows} == {1}
     assert (report.started, report.completed, report.exit_code) == (60, 60, 0)
@@ -75,6 +76,7 @@ def test_an_outage_costs_no_row_an_attempt_and_one_call_a_hold(path: Path, place
     assert len(held) >= 6  # the calls in flight at the beginning are one hold, each probe another
     assert all(line.endswith("Throttled: 429") for line in held)
     assert sum("going on" in line for line in said) == 1
+    assert [f"j: {text}" for text in logged if "hold" in text] == said
 
 
 def test_a_hold_takes_back_the_rows_that_wait_for_a_worker(path: Path) -> None:
@@ -251,7 +253,8 @@ def test_only_what_was_started_after_a_hold_ends_it() -> None:
     assert (holds.allowed(9, 129.9), holds.allowed(9, 130.0)) == (0, 1)
     assert holds.hear(4, DONE, 101.0) == ""
     assert holds.hear(5, held("Down", "503", after_s=40), 102.0) == ""
-    assert (holds.count, holds.until_s) == (1, 142.0)
+    assert holds.hear(6, held("Down", "503", after_s=1), 103.0) == ""
+    assert (holds.count, holds.until_s) == (1, 142.0)  # the longest of them
     started(holds, 1)
     assert holds.allowed(9, 143.0) == 0  # one probe at a time
     assert holds.hear(9, Outcome(kind="unstarted"), 143.0) == ""
@@ -376,6 +379,25 @@ def test_a_pause_by_a_person_is_no_time_without_an_answer(monkeypatch: pytest.Mo
     now_s = 90_000.0
     started(holds, 1)
     holds.hear(2, held("Down", "503", after_s=60), now_s + 10)
+    assert holds.reason_to_pause() is None
+
+
+def test_an_outage_lasts_from_its_first_hold_to_an_answer_and_the_next_one_counts_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s = 0.0
+    monkeypatch.setattr(journal.run.pacing.holds, "monotonic", lambda: now_s)
+    holds = new_holds(Limits())
+    for ticket in (1, 4):
+        for number in range(2):
+            started(holds, 1)
+            holds.hear(ticket + number, held("Down", "503", after_s=2400), now_s)
+            now_s += 2400
+        started(holds, 1)
+        assert "answered after 1:20:00 of holding" in holds.hear(ticket + 2, DONE, now_s)
+        assert holds.reason_to_pause() is None
+    started(holds, 1)
+    holds.hear(7, held("Down", "503", after_s=2400), now_s)
     assert holds.reason_to_pause() is None
 
 

@@ -71,6 +71,11 @@ def test_a_success_that_began_before_the_failures_in_a_row_does_not_end_them() -
     assert halt.reason(2, 2) is None
     halt.hear(3, failed=True)  # it began before a success
     assert halt.reason(2, 3) is None
+    halt.hear(9, failed=False)
+    halt.hear(2, failed=False)
+    halt.hear(8, failed=True)  # it began before the success of a later attempt
+    halt.hear(10, failed=True)
+    assert halt.reason(4, 5) is None
 
 
 def test_a_run_that_never_halts_has_no_halt() -> None:

@@ -1204,6 +1204,7 @@ def test_a_run_that_halts_soon_waits_for_what_is_in_flight_and_pauses(path: Path
     assert (report.reason, report.job.status, report.exit_code) == (
         ("1 row has failed", "paused", 3)
     )
+    assert not any("ending the rows in flight" in line for line in run.said)
     assert "to continue: " in run.said[-1]
 
 
@@ -1224,6 +1225,14 @@ def test_a_run_that_halts_now_leaves_what_is_in_flight_to_a_person(path: Path) -
     assert report.job.status == "paused"
 
 
+def test_a_limit_of_rows_cancels_none_that_wait_for_a_worker(path: Path) -> None:
+    """Rows that take no time are queued for their worker."""
+    with open_job(path, 400, sync="none") as job:
+        report = job.run(lambda _row: None, workers=1, max_rows=300, tell=quiet)
+        assert report.completed == 300
+        assert statuses(job) == {"completed": 300, "pending": 100}
+
+
 def test_limits_that_are_reached_with_the_last_row_keep_no_job_from_its_end(path: Path) -> None:
     with open_job(path, 3) as job:
         report = job.run(
@@ -1237,6 +1246,22 @@ def test_a_rate_is_kept_by_rows_of_any_number_of_workers(path: Path) -> None:
         report = job.run(lambda _row: 1, workers=5, rate="100/s")
     assert report.completed == 5
     assert report.elapsed_s >= 4 / 100
+
+
+def test_a_run_waits_for_its_rate_instead_of_looking_all_the_time(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    wait = Results.wait
+
+    def noted(self: Results, timeout_s: float) -> None:
+        waits.append(timeout_s)
+        wait(self, timeout_s)
+
+    monkeypatch.setattr(Results, "wait", noted)
+    with open_job(path, 4) as job:
+        assert job.run(lambda _row: 1, rate="50/s", tell=quiet).completed == 4
+    assert min(waits) > 0
 
 
 # --- words from outside

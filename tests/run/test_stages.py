@@ -1,0 +1,259 @@
+"""The stages in which attempts in flight are ended: asked to end, forced to end, given up."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from journal import AttemptedRow, JobRow, JobService
+from journal.run.handler import StepStore
+from journal.run.in_flight import InFlight, Result
+from journal.run.outcome import Outcome
+from journal.run.pacing.limits import Limits
+from journal.run.signals import Stops
+from journal.run.workers.batches import BatchResults, BatchWorkers
+from journal.run.workers.handover import Claim, Results, SingleRows
+
+TIMEOUT_S = 60.0
+SOON_S, GRACE_S = 4.9, 5.1  # before and after a stage has lasted as long as it may
+
+
+class Hanging(SingleRows):
+    """Two workers whose attempts don't end. They note what they are asked for."""
+
+    count = 2
+    queues = True
+
+    def __init__(self, *, can_be_asked: bool = True, has_other_place: bool = False) -> None:
+        self.asked: list[tuple[str, bool]] = []
+        self.given_up: list[int] = []
+        self._can_be_asked = can_be_asked
+        self._has_other_place = has_other_place
+
+    def dispatch(self, ticket: int, row: Any, claim: Claim) -> None:  # noqa: ARG002
+        if ticket <= self.count:
+            assert claim.begin()
+
+    def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:  # noqa: ARG002
+        self.asked.append((row_id, force))
+        return self._can_be_asked
+
+    def abandon(self, ticket: int) -> bool:
+        self.given_up.append(ticket)
+        return self._has_other_place
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+
+class Stage:
+    """The attempts in flight of a run, at a time that the test sets."""
+
+    def __init__(self, workers: Hanging, *, rows_a_call: int = 1, **limits: Any) -> None:
+        self.now_s = 1000.0
+        self.results = Results()
+        self.calls = BatchResults(self.results)
+        self.attempts = InFlight(
+            workers if rows_a_call == 1 else BatchWorkers(workers, self.calls, rows_a_call),
+            self.results,
+            Limits(**limits),
+            StepStore(JobService("unused")),
+        )
+
+    def dispatch(self, *numbers: int) -> None:
+        at = datetime.now(UTC)
+        for number in numbers:
+            self.attempts.dispatch(JobRow(f"j:{number}", "j", number, "", {}, at, at, attempts=1))
+        self.attempts.flush()
+
+    def turn(self, stops: int, after_s: float = 0.0) -> list[Result]:
+        """A turn of the driver, which has been asked so often to stop; what has ended."""
+        self.now_s += after_s
+        self.attempts.end_due(stops)
+        return self.attempts.results()
+
+
+@pytest.fixture(name="at")
+def fixture_at(monkeypatch: pytest.MonkeyPatch) -> Any:
+    stages: list[Stage] = []
+
+    def make(*arguments: Any, **options: Any) -> Stage:
+        stages.append(Stage(*arguments, **options))
+        return stages[0]
+
+    monkeypatch.setattr("journal.run.in_flight.monotonic", lambda: stages[0].now_s)
+    return make
+
+
+def test_the_first_stop_takes_back_what_has_not_begun_and_leaves_the_rest(at: Any) -> None:
+    workers = Hanging()
+    stage = at(workers)
+    stage.dispatch(1, 2, 3)
+    assert stage.turn(0) == []
+    (result,) = stage.turn(1, 3600.0)
+    assert (result.ticket, result.outcome, result.is_given_up) == (
+        3,
+        Outcome(kind="unstarted"),
+        False,
+    )
+    assert workers.asked == []
+
+
+def test_the_second_stop_asks_each_attempt_once_and_the_third_forces_it_once(at: Any) -> None:
+    workers = Hanging()
+    stage = at(workers)
+    stage.dispatch(1, 2)
+    for _ in range(3):
+        assert stage.turn(2) == []
+    assert workers.asked == [("j:1", False), ("j:2", False)]
+    for _ in range(3):
+        assert stage.turn(3) == []
+    assert workers.asked[2:] == [("j:1", True), ("j:2", True)]
+    assert workers.given_up == []
+
+
+@pytest.mark.parametrize(
+    ("stops", "after_s", "code"), [(0, 1.1, "TimeoutError"), (2, 0.0, "stopped")]
+)
+def test_each_stage_has_its_time_until_the_attempt_is_given_up(
+    at: Any, stops: int, after_s: float, code: str
+) -> None:
+    workers = Hanging()
+    stage = at(workers, timeout_s=TIMEOUT_S)
+    stage.dispatch(1)
+    assert stage.turn(0, TIMEOUT_S - 1.0) == []
+    assert workers.asked == []
+    assert stage.turn(stops, after_s) == []
+    assert stage.turn(stops, SOON_S) == []
+    assert workers.asked == [("j:1", False)]
+    assert stage.turn(stops, GRACE_S - SOON_S) == []
+    assert stage.turn(stops, SOON_S) == []
+    assert workers.asked == [("j:1", False), ("j:1", True)]
+    assert workers.given_up == []
+    (result,) = stage.turn(stops, GRACE_S - SOON_S)
+    assert (result.is_given_up, result.outcome.error_code) == (True, code)
+    assert (workers.given_up, len(workers.asked)) == ([1], 2)
+
+
+def test_an_attempt_that_can_not_be_asked_is_given_up_at_once(at: Any) -> None:
+    workers = Hanging(can_be_asked=False)
+    stage = at(workers)
+    stage.dispatch(1)
+    (result,) = stage.turn(2)
+    assert (result.is_given_up, result.outcome.kind) == (True, "lost")
+    assert (workers.asked, workers.given_up) == ([("j:1", False)], [1])
+
+
+def test_an_attempt_that_has_ended_is_not_asked_to(at: Any) -> None:
+    workers = Hanging()
+    stage = at(workers, timeout_s=TIMEOUT_S)
+    stage.dispatch(1)
+    stage.results.put(1, Outcome(kind="failed", error_code="E", error_message="no"))
+    for stops in (2, 3):
+        (result,) = stage.turn(stops, 2 * TIMEOUT_S)
+        assert result.outcome.error_code == "E"  # it ended by itself
+    assert workers.asked == []
+
+
+@pytest.mark.parametrize("has_other_place", [False, True])
+def test_an_attempt_that_was_given_up_takes_its_slot_until_it_returns(
+    at: Any, has_other_place: bool
+) -> None:
+    stage = at(Hanging(can_be_asked=False, has_other_place=has_other_place))
+    stage.dispatch(1)
+    (result,) = stage.turn(2)
+    stage.attempts.forget(result)
+    assert stage.attempts.slots == 1 + has_other_place
+    stage.results.put(1, Outcome(kind="completed"))
+    (late,) = stage.turn(2)
+    assert (late.is_late, late.outcome.kind) == (True, "completed")
+    stage.attempts.forget(late)
+    assert (stage.attempts.slots, stage.turn(2)) == (2, [])
+
+
+# --- calls with many rows
+
+
+def test_a_call_is_asked_forced_and_given_up_once_for_all_of_its_rows(at: Any) -> None:
+    workers = Hanging()
+    stage = at(workers, rows_a_call=3)
+    stage.dispatch(1, 2, 3)
+    assert stage.turn(2) == []
+    assert stage.turn(3) == []
+    assert workers.asked == [("j:1", False), ("j:1", True)]
+    results = stage.turn(3, GRACE_S)
+    assert [result.is_given_up for result in results] == [True] * 3
+    assert workers.given_up == [0]  # the number of the call
+    for result in results:
+        stage.attempts.forget(result)
+    assert stage.attempts.slots == 1  # and not three less
+
+
+def test_a_call_that_was_given_up_may_still_have_an_outcome_for_each_of_its_rows(at: Any) -> None:
+    stage = at(Hanging(can_be_asked=False), rows_a_call=2)
+    stage.dispatch(1, 2)
+    for result in stage.turn(2):
+        stage.attempts.forget(result)
+    stage.calls.put(0, Outcome(kind="completed", of_rows=(Outcome(kind="completed"),) * 2))
+    late = stage.turn(2)
+    assert [(result.ticket, result.is_late) for result in late] == [(1, True), (2, True)]
+
+
+def test_a_call_that_returns_between_the_look_and_the_request_is_not_given_up(at: Any) -> None:
+    workers = Hanging()
+    stage = at(workers, rows_a_call=2)
+    stage.dispatch(1, 2)
+    calls = BatchWorkers(workers, stage.calls, 2)
+    stage.calls.put(0, Outcome(kind="completed", of_rows=(Outcome(kind="completed"),) * 2))
+    assert calls.cancel(1, "j:1", force=False)
+    assert calls.abandon(1)
+    assert (workers.asked, workers.given_up) == ([], [])
+
+
+# --- what counts as a stop
+
+
+def test_a_limit_that_ends_rows_counts_on_from_a_stop_and_a_plain_one_does_not() -> None:
+    stops = Stops()
+    stops.ask("enough")
+    stops.ask("enough")
+    assert (stops.count, stops.reason) == (1, "enough")
+    stops.ask("now", end_rows=True)
+    assert stops.count == 2
+    stops.ask("now", end_rows=True)
+    assert stops.count == 3
+    stops.ask("now", end_rows=True)
+    assert (stops.count, stops.reason) == (3, "enough")
+
+
+def test_each_stop_is_reported_once_and_the_first_signal_is_that_of_the_run() -> None:
+    stops = Stops()
+    assert list(stops.messages(2, None)) == []
+    stops.add(15)
+    stops.add(2)
+    first, second = stops.messages(2, None)
+    assert first == "pausing; waiting for the rows in flight (2)"
+    assert second.startswith("ending the rows in flight (2); ")
+    assert list(stops.messages(2, None)) == []
+    for _ in range(3):
+        stops.add()
+    assert list(stops.messages(1, None)) == ["ending the rows in flight (1) by force"]
+    assert (stops.signal, stops.count) == (15, 5)
+
+
+def test_an_attempted_row_is_dispatched_with_the_claim_of_its_call(at: Any) -> None:
+    """All rows of a call begin together, or are taken back together."""
+
+    class Idle(Hanging):
+        rows: list[AttemptedRow]
+
+        def dispatch(self, ticket: int, row: Any, claim: Claim) -> None:  # noqa: ARG002
+            self.rows = row.rows
+
+    workers = Idle()
+    stage = at(workers, rows_a_call=2)
+    stage.dispatch(1, 2)
+    assert [row.id for row in workers.rows] == ["j:1", "j:2"]
+    assert [result.outcome.kind for result in stage.turn(1)] == ["unstarted"] * 2
