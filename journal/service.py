@@ -81,8 +81,7 @@ from journal.store.batch import Batch
 from journal.store.journal import Journal
 from journal.store.listing import check_name, jobs_of, newest_ids
 from journal.store.rows import RowSequence, exact_data, row_of
-from journal.store.run_holds import Taken, has_ended
-from journal.store.run_lock import busy_error, run_holder
+from journal.store.run_lock import Taking, busy_error, has_ended, run_holder
 from journal.store.store import Store
 
 if TYPE_CHECKING:  # imported where they are used, so that `journal list` starts fast
@@ -359,8 +358,7 @@ class JobService:
         The new status ``running`` has further effects:
 
         - If the run lock is free, this call takes it and records who runs the job, as
-          :meth:`start_job` does. A later :meth:`start_job` or :meth:`JobRun.run` in this process
-          uses the same lock.
+          :meth:`start_job` does. A later :meth:`start_job` of this service uses the same lock.
         - If a run holds the lock, only the status changes. This is how another terminal resumes a
           paused run.
 
@@ -1127,9 +1125,9 @@ class JobService:
         All changes are one commit. The commit also records host, process id and user
         (:attr:`Job.hosts`).
 
-        If :meth:`update_status` has made the job running in this process, this process already
-        holds the run lock. This call then uses that lock, and doesn't settle rows that were started
-        after that call of :meth:`update_status`.
+        If :meth:`update_status` of this service has made the job running, the service already holds
+        the run lock. This call then uses that lock, and doesn't settle rows that were started after
+        that call of :meth:`update_status`.
 
         Raises JobBusyError while another run holds the job, even if that is a run of this service.
         Raises InvalidStateTransition for a job that has ended.
@@ -1148,7 +1146,7 @@ class JobService:
                 if is_new:
                     runs.mark(taken, keep=keep_lock)
                 else:
-                    is_new = runs.take_over(job_id, taken, keep=keep_lock)
+                    is_new = runs.take_by_hand(job_id, taken, keep=keep_lock)
                 state = journal.index.state
                 assert state is not None
                 status = state.status
@@ -1198,16 +1196,15 @@ class JobService:
 
         The job's status doesn't change.
 
-        Raises JobBusyError while a run holds the job.
+        Raises JobBusyError while a run holds the job, even if that is a run of this service.
         """
-        runs, taken = self._store.runs, Taken()
+        taken = Taking()
         try:
-            is_held = self._store.take_run(check_job_id(job_id), taken)
-            if not is_held and not runs.take_over(job_id, taken, keep=True):
+            if not self._store.take_run(check_job_id(job_id), taken):
                 raise busy_error(self._store.directory(job_id))
             yield
         finally:
-            runs.settle(job_id, taken, written=False)
+            self._store.runs.settle(job_id, taken, written=False)
 
     def release_run(self, job_id: str) -> None:
         """Release the run lock if this service holds it.
@@ -1315,12 +1312,12 @@ class JobService:
     # --- inside
 
     @contextmanager
-    def _taking(self, job_id: str) -> Iterator[Taken]:
+    def _taking(self, job_id: str) -> Iterator[Taking]:
         """Track whether the block takes the run lock.
 
         After an error, release a lock that the block has taken.
         """
-        taken = Taken()
+        taken = Taking()
         try:
             yield taken
         except BaseException:
@@ -1345,13 +1342,13 @@ class JobService:
             return job_of(journal.index), rows, history
 
     @contextmanager
-    def _committing_run(self, job_id: str, taken: Taken) -> Iterator[Journal]:
+    def _committing_run(self, job_id: str, taken: Taking) -> Iterator[Journal]:
         """Make a commit that may change the job's status.
 
         ``taken`` says whether the caller has taken the run lock for this commit. If the caller has
-        taken the lock, and the commit fails, the lock is released at the end of the commit, or
-        given back to the store from which it was taken over. If the commit has ended the run, the
-        run lock of this store is released, unless the lock is kept: see :meth:`RunHolds.leave`.
+        taken the lock, and the commit fails, the lock is released at the end of the commit. A lock
+        that :meth:`update_status` has taken stays as it was. If the commit has ended the run, the
+        run lock of this store is released, unless a run keeps it.
         """
         with self._journal(job_id) as journal:
 
@@ -1362,7 +1359,7 @@ class JobService:
                 self._store.runs.settle(job_id, taken, written=written)
                 # In doubt: the commit may be in the file, and may have ended the run.
                 if not running and (written or journal.in_doubt):
-                    self._store.runs.leave(job_id)
+                    self._store.runs.release_unless_kept(job_id)
 
             journal.at_end(settle)
             yield journal

@@ -8,8 +8,7 @@
 - ``transitions``: makes all changes of jobs and rows. ``bulk``: adds, starts and completes many
   rows at once. ``rows``: reads rows. ``steps``: records and reads the steps of rows.
 - ``policies``: decides what happens to rows that were in flight when their run died.
-- ``run_lock``: allows one run of a job at a time. ``run_holds``: keeps track of the run locks that
-  this process has.
+- ``run_lock``: allows one run of a job at a time, and keeps track of the run locks of a store.
 
 May import: ``index`` and the layers below it (see ``docs/architecture.md``).
 """

@@ -15,14 +15,14 @@ from journal.errors import JobBusyError, JobNotFoundError, StorageError
 from journal.format.records import now
 from journal.fs import files, handles, locks, system
 from journal.fs.names import JOURNAL_NAME, RUN_LOCK_NAME
-from journal.model import RunHolder
+from journal.index.index import PROCESSING
+from journal.model import TERMINAL_STATUSES, RunHolder
+from journal.store.journal import Journal
 from journal.text import time_text
 
 # To check whether the lock is held, a process takes the lock for a moment. So if a run can't take
 # the lock, the run tries again for this time.
 _PATIENCE_S = 0.25
-
-Identity = tuple[int, int]  # the device and the inode of a directory
 
 
 class RunLock:
@@ -31,7 +31,6 @@ class RunLock:
     def __init__(self, lock: locks.DirectoryLock, signature: bytes) -> None:
         """``signature``: what this process wrote to ``run.lock`` (``b""`` if it wrote nothing)."""
         self._lock = lock
-        self.identity = identity_of(lock.directory) or (0, 0)
         self._signature = signature
         # Parts of the stat of run.lock when the file was last seen with this content.
         self._seen: tuple[int, ...] | None = None
@@ -99,13 +98,144 @@ class RunLock:
         self._lock.close()
 
 
-def identity_of(directory: Path) -> Identity | None:
-    """Return what identifies a directory, by whatever path. None if the system doesn't say."""
-    try:
-        stat = system.os.stat(directory)
-    except OSError:
-        return None
-    return stat.st_dev, stat.st_ino
+class _Held:
+    """A run lock that a store holds.
+
+    - ``is_kept``: True if a run uses the lock, or if the commit that needs the lock hasn't begun
+      yet.
+    - ``by_hand_from``: the offset at which the journal ended when ``update_status`` took the lock
+      without starting a run ("by hand"). None if a run has the lock.
+    """
+
+    __slots__ = ("by_hand_from", "is_kept", "lock")
+
+    def __init__(self, lock: RunLock) -> None:
+        self.lock = lock
+        self.is_kept = True
+        self.by_hand_from: int | None = None
+
+    @property
+    def is_live(self) -> bool:
+        return self.lock.held and self.lock.at_path
+
+
+class Taking:
+    """The run lock that a commit takes, until the commit has succeeded or failed.
+
+    - ``held``: the lock; None if the commit takes none.
+    - ``by_hand_from``: of a lock that this store had taken by hand, and that the commit gives to a
+      run: where the journal ended when the lock was taken. None for a new lock.
+    """
+
+    __slots__ = ("by_hand_from", "held")
+
+    def __init__(self) -> None:
+        self.held: _Held | None = None
+        self.by_hand_from: int | None = None
+
+
+class RunLocks:
+    """The run locks that one store holds. A forked child holds none of them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._held: dict[str, _Held] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._held)
+
+    def close(self) -> None:
+        for job_id in list(self._held):
+            self.release(job_id)
+
+    def take(self, job_id: str, taking: Taking) -> bool:
+        """Take the job's run lock. Returns False if this store already has it.
+
+        Raises JobBusyError if another store or process has the lock.
+        """
+        held = self._held.get(job_id)
+        if held is not None and held.is_live:
+            return False
+        held = _Held(RunLock.take(self.root / job_id, job_id))
+        taking.held = self._held[job_id] = held
+        return True
+
+    def take_by_hand(self, job_id: str, taking: Taking, *, keep: bool) -> bool:
+        """Give a lock that this store took by hand to a run. Returns False if there is none.
+
+        The caller must hold the journal's mutex.
+        """
+        held = self._held.get(job_id)
+        if held is None or held.by_hand_from is None or not held.is_live:
+            return False
+        taking.held, taking.by_hand_from = held, held.by_hand_from
+        held.is_kept, held.by_hand_from = keep, None
+        return True
+
+    def mark(self, taking: Taking, *, keep: bool = False, by_hand_from: int | None = None) -> None:
+        """Set ``is_kept`` and ``by_hand_from`` of a new lock. Call this when the commit has begun."""
+        if taking.held is not None:
+            taking.held.is_kept, taking.held.by_hand_from = keep, by_hand_from
+
+    def settle(self, job_id: str, taking: Taking, *, written: bool) -> None:
+        """Keep the lock if the commit was written. Otherwise, release it or leave it taken by hand."""
+        held, taking.held = taking.held, None
+        if held is None or written:
+            return
+        if taking.by_hand_from is None:
+            self._let_go(job_id, held)
+        else:
+            held.is_kept, held.by_hand_from = False, taking.by_hand_from
+
+    def keeps(self, job_id: str) -> bool:
+        held = self._held.get(job_id)
+        return held is not None and held.is_kept
+
+    def holds(self, job_id: str) -> bool:
+        held = self._held.get(job_id)
+        return held is not None and held.is_live
+
+    def has_lost(self, job_id: str) -> bool:
+        """Return whether this store's lock is useless: another job or run is at the path now."""
+        held = self._held.get(job_id)
+        return held is not None and not held.is_live
+
+    def release(self, job_id: str) -> None:
+        held = self._held.get(job_id)
+        if held is not None:
+            self._let_go(job_id, held)
+
+    def release_unless_kept(self, job_id: str) -> None:
+        """Release the lock after the job has stopped running: see :class:`_Held`."""
+        if not self.keeps(job_id):
+            self.release(job_id)
+
+    def release_if_over(self, journal: Journal) -> None:
+        """Release the lock if the job has ended and no row is in flight, unless it is kept.
+
+        Another process may have ended the job. The caller must hold the journal's mutex.
+        """
+        if self._held.get(journal.job_id) and not journal.in_commit and is_over(journal):
+            self.release_unless_kept(journal.job_id)
+
+    def _let_go(self, job_id: str, held: _Held) -> None:
+        held.lock.release()  # the first step, so that an interrupt can't leave the lock taken
+        if self._held.get(job_id) is held:
+            del self._held[job_id]
+
+
+def has_ended(journal: Journal) -> bool:
+    """Return whether the job has ended. The caller must hold the journal's mutex."""
+    state = journal.index.state
+    return state is not None and state.status in TERMINAL_STATUSES
+
+
+def is_over(journal: Journal) -> bool:
+    """Return whether the job has ended and no row is in flight (started, without an outcome).
+
+    The caller must hold the journal's mutex.
+    """
+    return has_ended(journal) and not journal.index.status_counts[PROCESSING]
 
 
 def busy_error(directory: Path) -> JobBusyError:

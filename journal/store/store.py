@@ -34,10 +34,8 @@ from journal.format.records import JobRecord
 from journal.fs import directories, files, handles, locks
 from journal.fs.names import JOB_STAGING_NAME, JOURNAL_NAME
 from journal.ids import check_job_id, is_job_id
-from journal.store import run_holds
 from journal.store.journal import Journal
-from journal.store.run_holds import RunHolds, Taken, is_over
-from journal.store.run_lock import RunLock
+from journal.store.run_lock import RunLock, RunLocks, Taking, is_over
 
 MAX_OPEN_JOURNALS = 64
 # Files beside a journal. A directory with such a file and no journal is a job without its journal.
@@ -64,7 +62,7 @@ class Store:
         self._journals: OrderedDict[str, Journal] = OrderedDict()
         # Most calls are for the same job as the previous call.
         self._latest: tuple[str, Journal] | None = None
-        self.runs = RunHolds(root)
+        self.runs = RunLocks(root)
         self._closed = False
         self._root_synced = False  # True if the root's own name survives a power cut
         handles.reset_in_child(self)
@@ -140,9 +138,8 @@ class Store:
 
         A thread of the parent may have held the mutex during the fork.
         """
-        run_holds.reset_after_fork()
         self._mutex = threading.Lock()
-        self.runs = RunHolds(self.root)
+        self.runs = RunLocks(self.root)
 
     def forget(self, job_id: str) -> None:
         with self._mutex:
@@ -161,10 +158,10 @@ class Store:
 
     # --- the runs of this process
 
-    def take_run(self, job_id: str, taken: Taken) -> bool:
-        """Take the job's run lock: see :meth:`RunHolds.take`."""
+    def take_run(self, job_id: str, taking: Taking) -> bool:
+        """Take the job's run lock: see :meth:`RunLocks.take`."""
         self.check_open()
-        return self.runs.take(job_id, taken)
+        return self.runs.take(job_id, taking)
 
     def is_over(self, job_id: str) -> bool:
         """Return whether the job has ended and no row is in flight (processing)."""

@@ -628,7 +628,7 @@ LOCKS += [
     ),
     Patch(
         "a run whose directory was moved away holds no other",
-        "store/run_holds",
+        "store/run_lock",
         "self.lock.held and self.lock.at_path",
         "self.lock.held",
         PROCESSES,

@@ -113,7 +113,9 @@ class ModelJob:
         self.rows: dict[int, dict[str, Any]] = {}
         self.logs: list[tuple[str, str]] = []
         self.holder: int | None = None
-        self.is_by_hand = False  # by its status alone: a run takes it over from either service
+        self.is_by_hand = (
+            False  # by its status alone: a run of the service that holds it takes it over
+        )
         self.left_behind: set[int] = set()  # in processing by then
         self.in_batch = self.moved_in_batch = False
         self.hosts: tuple[str, ...] = ()
@@ -291,7 +293,7 @@ class ModelJob:
     def _hold_run_if_over(self, who: int) -> None:
         if self.is_over and not self.in_batch:
             self.look(who)
-        if self.is_over and self.holder is not None and not self.is_by_hand:
+        if self.is_over and self.holder is not None:
             raise Busy
 
     def _reopen_if_over(self) -> None:
@@ -498,7 +500,7 @@ class ModelJob:
         return len(numbers)
 
     def start_job(self, who: int, policy: str, version: str | None) -> None:
-        if self.holder is not None and self.is_by_hand:
+        if self.holder == who and self.is_by_hand:
             begun_since = set(self.numbers(RowStatus.PROCESSING)) - self.left_behind
             if self.status is not JobStatus.RUNNING:
                 self._move(JobStatus.RUNNING)

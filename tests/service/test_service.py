@@ -1443,19 +1443,21 @@ def test_update_status_running_takes_the_run_lock(
         other.recover_job(job.id)
 
 
-def test_a_job_set_running_by_hand_is_taken_over_by_a_run_of_this_process(
+def test_a_job_set_running_by_hand_is_taken_over_by_a_run_of_its_service(
     service: JobService, other: JobService, job: Job
 ) -> None:
     service.start_row(f"{job.id}:1")  # left behind
     service.update_status(job.id, "running")
     service.start_row(f"{job.id}:2")  # in flight in this process
-    assert other.start_job(job.id, "fail", resume_command="again").resume_command == "again"
+    with pytest.raises(JobBusyError):
+        other.start_job(job.id)
+    assert service.start_job(job.id, "fail", resume_command="again").resume_command == "again"
     statuses = [row.status for row in other.get_rows(job.id)]
     assert statuses[:3] == ["failed", "processing", "pending"]
     for one in (service, other):  # and by no second one
         with pytest.raises(JobBusyError):
             one.start_job(job.id)
-    other.update_status(job.id, "paused")
+    service.update_status(job.id, "paused")
     assert service.run_holder(job.id) is None
 
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
-from support.platforms import needs_links
 
 import journal
 from journal import (
     InvalidStateTransition,
     JobBusyError,
-    JobLockedError,
     JobRun,
     JobService,
     JournalError,
@@ -47,7 +44,7 @@ def in_thread(call: Callable[[], object]) -> tuple[threading.Thread, list[object
     return thread, heard
 
 
-def test_of_runs_that_start_at_the_same_time_one_takes_over_what_is_held_by_hand(
+def test_of_runs_that_start_at_the_same_time_one_takes_over_what_its_service_holds_by_hand(
     tmp_path: Path, service: JobService
 ) -> None:
     with JobService(tmp_path, sync="none") as other:
@@ -68,32 +65,11 @@ def test_of_runs_that_start_at_the_same_time_one_takes_over_what_is_held_by_hand
             outcomes = [heard[0] for _, heard in runs]
             assert [isinstance(one, JobBusyError) for one in outcomes].count(False) == 1, outcomes
             assert service.run_holder(job_id) is not None
-            assert service.holds_run(job_id) != other.holds_run(job_id)
+            assert service.holds_run(job_id)
+            assert service.keeps_run(job_id)
 
 
-def test_a_service_closes_though_it_was_refused_before_it_read_the_job(
-    tmp_path: Path, service: JobService
-) -> None:
-    service.start_job("j")
-    with JobService(tmp_path) as other, pytest.raises(JobBusyError):
-        other.start_job("j", keep_lock=True)
-    assert service.holds_run("j")
-
-
-@needs_links
-def test_a_job_that_is_reached_by_a_link_is_the_same_job(
-    tmp_path: Path, service: JobService
-) -> None:
-    service.update_status("j", "running")
-    linked = tmp_path / "linked"
-    linked.symlink_to(tmp_path)
-    with JobService(linked, sync="none") as other:
-        other.start_job("j")
-        assert other.holds_run("j")
-        assert not service.holds_run("j")
-
-
-def test_a_start_that_is_not_committed_yet_is_taken_over_by_nobody(
+def test_what_a_service_holds_by_hand_is_started_once_and_by_itself_alone(
     tmp_path: Path, service: JobService
 ) -> None:
     service.update_status("j", "running")
@@ -107,26 +83,13 @@ def test_a_start_that_is_not_committed_yet_is_taken_over_by_nobody(
         assert (service.holds_run("j"), other.holds_run("j")) == (True, False)
 
 
-def test_what_another_service_could_not_take_over_stays_where_it_is(
+def test_a_service_closes_though_it_was_refused_before_it_read_the_job(
     tmp_path: Path, service: JobService
 ) -> None:
-    service.update_status("j", "running")
-    with JobService(tmp_path, lock_timeout_s=0) as other, service.batch("j"):
-        with pytest.raises(JobLockedError):
-            other.start_job("j")
-        assert (service.holds_run("j"), other.holds_run("j")) == (True, False)
-
-
-def test_what_goes_back_to_a_service_that_is_closed_by_then_is_let_go_of(
-    tmp_path: Path, service: JobService
-) -> None:
-    service.update_status("j", "running")
-    with JobService(tmp_path) as other:
-        with suppress(ZeroDivisionError), other.batch("j"):
-            other.start_job("j")
-            service.close()
-            raise ZeroDivisionError
-        assert other.run_holder("j") is None
+    service.start_job("j")
+    with JobService(tmp_path) as other, pytest.raises(JobBusyError):
+        other.start_job("j", keep_lock=True)
+    assert service.holds_run("j")
 
 
 @pytest.mark.parametrize("start", [JobService.start_job, JobService.recover_job])
@@ -161,39 +124,22 @@ def test_a_status_set_by_hand_is_refused_as_such_if_the_job_has_ended_meanwhile(
     assert service.run_holder("j") is None
 
 
-def test_two_can_not_add_the_same_rows_to_a_job_that_is_held_by_hand(
+def test_rows_are_added_to_a_job_that_another_service_holds_by_hand_only_after_that(
     tmp_path: Path, service: JobService
 ) -> None:
-    def add(rows: Iterator[dict[str, str]]) -> None:
-        with journal.open_job(tmp_path / "j", rows, key="k"):
+    def add() -> None:
+        with journal.open_job(tmp_path / "j", [{"k": "1"}, {"k": "2"}], key="k"):
             pass
 
-    def rows() -> Iterator[dict[str, str]]:
-        yield {"k": "1"}
-        with pytest.raises(JobBusyError):
-            add(iter([{"k": "1"}, {"k": "2"}]))
-        with pytest.raises(JobBusyError):
-            service.start_job("j")
-        yield {"k": "2"}
-
     service.update_status("j", "running")
-    add(rows())
-    assert [row.data["k"] for row in service.get_rows("j")] == ["1", "2"]
-    assert service.holds_run("j")
+    with pytest.raises(JobBusyError):
+        add()
+    with pytest.raises(JobBusyError), service.hold_run("j"):
+        pass
     assert service.start_job("j").status == "running"
-
-
-@pytest.mark.parametrize("whose", ["service", "other"])
-def test_a_job_that_is_paused_while_its_rows_are_added_is_not_held_by_hand_any_more(
-    tmp_path: Path, service: JobService, whose: str
-) -> None:
-    service.update_status("j", "running")
-    with JobService(tmp_path) as other:
-        holder = service if whose == "service" else other
-        with holder.hold_run("j"):
-            service.update_status("j", "paused")
-            assert service.run_holder("j") is not None
-        assert service.run_holder("j") is None
+    service.update_status("j", "paused")
+    add()
+    assert [row.data["k"] for row in service.get_rows("j")] == ["1", "2"]
 
 
 def by_run(job: JobRun) -> None:

@@ -61,16 +61,16 @@ PATCHES = [
     ),
     Patch(
         "a run that is kept outlasts a job that another process has ended",
-        "store/run_holds",
-        " and not hold.is_kept and not journal.in_commit",
-        " and not journal.in_commit",
+        "store/run_lock",
+        "            self.release_unless_kept(journal.job_id)\n",
+        "            self.release(journal.job_id)\n",
         "tests/store/test_guards_writers.py",
     ),
     Patch(
         "a run that takes over what was held by hand is kept if it asks for that",
-        "store/run_holds",
-        "taken, self._me, keep, None",
-        "taken, self._me, False, None",
+        "store/run_lock",
+        "held.is_kept, held.by_hand_from = keep, None",
+        "held.is_kept, held.by_hand_from = False, None",
         "tests/store/test_guards_writers.py",
     ),
     Patch(
