@@ -16,9 +16,11 @@ from journal.version import VERSION
 if TYPE_CHECKING:
     from journal.errors import (
         AttemptEndedError,
+        BusyError,
         CommitOutcomeUnknownError,
         CopiesDivergedError,
         FormatVersionError,
+        InvalidInputError,
         InvalidStateTransition,
         InvalidValueError,
         JobBusyError,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
         MissingExtraError,
         NothingToSalvageError,
         PackError,
+        RefusedError,
         RowChangedError,
         RowNotFoundError,
         ServiceClosedError,
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
         StepRepeatedError,
         StorageError,
         StoreError,
+        SystemFailureError,
+        UnreadableError,
     )
     from journal.format.commits import Position
     from journal.frames.rows import Rows
@@ -114,6 +119,7 @@ __all__ = [
     "Attempt",
     "AttemptEndedError",
     "AttemptedRow",
+    "BusyError",
     "CommitOutcomeUnknownError",
     "CopiesDivergedError",
     "Entry",
@@ -122,6 +128,7 @@ __all__ = [
     "FormatVersionError",
     "FoundRow",
     "Hold",
+    "InvalidInputError",
     "InvalidStateTransition",
     "InvalidValueError",
     "Job",
@@ -143,6 +150,7 @@ __all__ = [
     "NothingToSalvageError",
     "PackError",
     "Position",
+    "RefusedError",
     "Retry",
     "RowAttempt",
     "RowChangedError",
@@ -161,6 +169,8 @@ __all__ = [
     "StepRepeatedError",
     "StorageError",
     "StoreError",
+    "SystemFailureError",
+    "UnreadableError",
     "open_job",
     "read_rows",
 ]

@@ -1,7 +1,16 @@
 """All public exceptions of the package.
 
-Each exception derives from :class:`JournalError`, has its values as attributes, and can be pickled.
-The message says what was wrong with which value, and what to do next.
+They form a tree. Each exit code is that of a command that ends with such an error::
+
+    JournalError
+        InvalidInputError   2   an argument, an input or a root can't be used
+        RefusedError        4   what is there doesn't allow the change
+        BusyError           5   another run or writer has the job: try again
+        UnreadableError     6   damage, or a file of a newer version
+        SystemFailureError  1   the system or the environment failed
+
+Each exception has its values as attributes, and can be pickled. The message says what was wrong
+with which value, and what to do next.
 """
 
 from __future__ import annotations
@@ -12,9 +21,11 @@ from os.path import abspath, dirname
 
 __all__ = [
     "AttemptEndedError",
+    "BusyError",
     "CommitOutcomeUnknownError",
     "CopiesDivergedError",
     "FormatVersionError",
+    "InvalidInputError",
     "InvalidStateTransition",
     "InvalidValueError",
     "JobBusyError",
@@ -27,6 +38,7 @@ __all__ = [
     "MissingExtraError",
     "NothingToSalvageError",
     "PackError",
+    "RefusedError",
     "RowChangedError",
     "RowNotFoundError",
     "ServiceClosedError",
@@ -34,11 +46,18 @@ __all__ = [
     "StepRepeatedError",
     "StorageError",
     "StoreError",
+    "SystemFailureError",
+    "UnreadableError",
 ]
 
 
 class JournalError(Exception):
-    """Base class of all errors that this package raises on purpose."""
+    """Base class of all errors that this package raises on purpose.
+
+    ``exit_code``: of a command that ends with this error.
+    """
+
+    exit_code = 1
 
     # The parameters of __init__, which are also attributes. Unpickling passes them to __init__.
     __match_args__: tuple[str, ...] = ()
@@ -49,7 +68,35 @@ class JournalError(Exception):
         return type(self), tuple(getattr(self, name) for name in self.__match_args__)
 
 
-class InvalidValueError(JournalError, ValueError):
+class InvalidInputError(JournalError):
+    """An argument, an input or a root can't be used as it is. Nothing was written."""
+
+    exit_code = 2
+
+
+class RefusedError(JournalError):
+    """The jobs, rows or steps that are there don't allow the change. Nothing was changed."""
+
+    exit_code = 4
+
+
+class BusyError(JournalError):
+    """Another run or writer has the job. Nothing was changed. The same call may succeed later."""
+
+    exit_code = 5
+
+
+class UnreadableError(JournalError):
+    """A file is damaged, incomplete, or of a newer version of this package."""
+
+    exit_code = 6
+
+
+class SystemFailureError(JournalError):
+    """The system refused a call, or the environment lacks something."""
+
+
+class InvalidValueError(InvalidInputError, ValueError):
     """An argument is invalid. Nothing was written.
 
     Attributes: ``where`` (the argument, or a path in it such as ``row 3: data.price``), ``value``
@@ -88,7 +135,7 @@ def _short_repr(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else text[:limit] + "..."
 
 
-class JobNotFoundError(JournalError, LookupError):
+class JobNotFoundError(RefusedError, LookupError):
     """The store has no job with this id. Attribute: ``job_id``."""
 
     __match_args__ = ("job_id",)
@@ -98,7 +145,7 @@ class JobNotFoundError(JournalError, LookupError):
         self.job_id = job_id
 
 
-class RowNotFoundError(JournalError, LookupError):
+class RowNotFoundError(RefusedError, LookupError):
     """The job has no row with this number. Attribute: ``row_id`` (``JOB_ID:ROW_NUMBER``)."""
 
     __match_args__ = ("row_id",)
@@ -111,7 +158,7 @@ class RowNotFoundError(JournalError, LookupError):
         self.row_id = row_id
 
 
-class JobExistsError(JournalError):
+class JobExistsError(RefusedError):
     """There is already a job with this id. That job was not changed. Attribute: ``job_id``."""
 
     __match_args__ = ("job_id",)
@@ -121,7 +168,7 @@ class JobExistsError(JournalError):
         self.job_id = job_id
 
 
-class InvalidStateTransition(JournalError):
+class InvalidStateTransition(RefusedError):
     """The status of a job or row doesn't allow the change. Nothing was changed.
 
     Attributes: ``current_state``, ``attempted_state`` (str), ``allowed_transitions`` (list of str),
@@ -162,7 +209,7 @@ class InvalidStateTransition(JournalError):
         super().__init__(f"{said}{'; ' + hint if hint else ''}")
 
 
-class JobBusyError(JournalError):
+class JobBusyError(BusyError):
     """Another run works on the job. Attributes: ``job_id``, ``host``, ``pid``, ``started_at``.
 
     ``started_at`` is ISO 8601 text, ``pid`` an int. If the other run has just taken the lock and
@@ -187,7 +234,7 @@ class JobBusyError(JournalError):
         self.started_at = started_at
 
 
-class JobLockedError(JournalError):
+class JobLockedError(BusyError):
     """The commit lock could not be taken in time. Nothing was changed.
 
     Attributes: ``job_id``, ``timeout_s`` (how many seconds the call waited), ``by_task`` (bool).
@@ -216,7 +263,7 @@ class JobLockedError(JournalError):
         self.by_task = by_task
 
 
-class JobMismatchError(JournalError):
+class JobMismatchError(RefusedError):
     """The name of a directory isn't the id of the job whose journal the directory contains.
 
     Attributes: ``path`` (the directory), ``job_id`` (the id in the journal).
@@ -234,7 +281,7 @@ class JobMismatchError(JournalError):
         self.job_id = job_id
 
 
-class JournalDamagedError(JournalError):
+class JournalDamagedError(UnreadableError):
     """The journal is damaged: its bytes have changed. The job can't be read or changed.
 
     Attributes: ``path`` (str); ``line`` (1-based) and ``offset`` (bytes), where the damage begins;
@@ -279,7 +326,7 @@ class NothingToSalvageError(JournalDamagedError):
         self.args = (message,)
 
 
-class CopiesDivergedError(JournalError):
+class CopiesDivergedError(RefusedError):
     """Two copies of a job have diverged: each has commits that the other lacks.
 
     Nothing was changed.
@@ -288,6 +335,7 @@ class CopiesDivergedError(JournalError):
     differ.
     """
 
+    exit_code = 3  # as for rows that need a person
     __match_args__ = ("job_id", "line", "offset")
 
     def __init__(self, job_id: str, line: int, offset: int) -> None:
@@ -302,7 +350,7 @@ class CopiesDivergedError(JournalError):
         self.offset = offset
 
 
-class PackError(JournalError):
+class PackError(UnreadableError):
     """A file isn't a complete pack (an archive of a job). Nothing was unpacked.
 
     Attributes: ``path``, ``reason``.
@@ -318,7 +366,7 @@ class PackError(JournalError):
         self.reason = reason
 
 
-class FormatVersionError(JournalError):
+class FormatVersionError(UnreadableError):
     """The journal was written by a newer version of this package. The journal was not changed.
 
     Attributes: ``path`` (str), ``what`` (the unknown format number or record type).
@@ -335,7 +383,7 @@ class FormatVersionError(JournalError):
         self.what = what
 
 
-class StorageError(JournalError):
+class StorageError(SystemFailureError):
     """The system refused to read or write a file: the disk is full, a permission is missing, etc.
 
     If a commit raises this error, nothing was changed. Attributes: ``path`` (str), ``operation``
@@ -352,7 +400,7 @@ class StorageError(JournalError):
         self.reason = reason
 
 
-class CommitOutcomeUnknownError(JournalError):
+class CommitOutcomeUnknownError(SystemFailureError):
     """A commit was written, but the system could not confirm that it is on the disk.
 
     The commit may or may not survive a power cut. The commit is not retried. Before you repeat the
@@ -375,7 +423,7 @@ class CommitOutcomeUnknownError(JournalError):
         self.reason = reason
 
 
-class StoreError(JournalError):
+class StoreError(InvalidInputError):
     """The root directory can't be used as a store. Attributes: ``path`` (str), ``reason``."""
 
     __match_args__ = ("path", "reason")
@@ -386,7 +434,7 @@ class StoreError(JournalError):
         self.reason = reason
 
 
-class ServiceClosedError(JournalError):
+class ServiceClosedError(RefusedError):
     """The service is closed, or a batch was used in a forked process. Attribute: ``reason``."""
 
     __match_args__ = ("reason",)
@@ -396,7 +444,7 @@ class ServiceClosedError(JournalError):
         self.reason = reason
 
 
-class RowChangedError(JournalError):
+class RowChangedError(InvalidInputError):
     """A row in the input of a run differs from the row in the job. Nothing was changed.
 
     Attributes: ``row_id``, ``expected`` and ``found`` (the data, as JSON text), ``hint`` (what to
@@ -420,7 +468,7 @@ class RowChangedError(JournalError):
         self.hint = hint
 
 
-class AttemptEndedError(JournalError):
+class AttemptEndedError(RefusedError):
     """A step can't begin, because the attempt that asks for it has ended. Nothing was changed.
 
     The run of the attempt has ended or has given up the attempt. So the row already has an outcome,
@@ -444,7 +492,7 @@ class AttemptEndedError(JournalError):
 RESULT_PLACEHOLDER = "RESULT_AS_JSON"  # not JSON, so a command that still contains it is refused
 
 
-class StepInDoubtError(JournalError):
+class StepInDoubtError(RefusedError):
     """A step began earlier, and nobody knows whether it took effect. Nothing was changed.
 
     Attributes: ``row_id``, ``step`` (the step's name), ``attempt`` (the attempt that began the
@@ -466,7 +514,7 @@ class StepInDoubtError(JournalError):
         )
 
 
-class StepRepeatedError(JournalError):
+class StepRepeatedError(RefusedError):
     """Two attempts have done the same step. One result counts, and the log has the other one.
 
     For example, the first attempt was given up, and its result came after the result of the second
@@ -487,7 +535,7 @@ class StepRepeatedError(JournalError):
         )
 
 
-class MissingExtraError(JournalError, ImportError):
+class MissingExtraError(SystemFailureError, ImportError):
     """A function needs a library that isn't installed.
 
     Attributes: ``purpose`` (what needs it), ``library``, ``extra`` (the extra that installs it).

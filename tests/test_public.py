@@ -13,6 +13,7 @@ from journal.errors import JobBusyError, JournalError
 PUBLIC = {
     "journal": """
         LOG_LEVELS VALID_ROW_TRANSITIONS VALID_TRANSITIONS Attempt AttemptEndedError AttemptedRow
+        BusyError InvalidInputError RefusedError SystemFailureError UnreadableError
         CommitOutcomeUnknownError CopiesDivergedError Entry Event Fail FormatVersionError FoundRow Hold
         InvalidStateTransition InvalidValueError Job JobBusyError JobExistsError JobLockedError
         JobMismatchError JobNotFoundError JobRow JobRun JobService JobStatus JobSummary

@@ -16,7 +16,6 @@ from journal.cli.exit_codes import (
     EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_UNEXPECTED,
-    exit_code_of,
 )
 from journal.cli.find import DEFAULT_ROOT, complete_directory, did_you_mean
 from journal.cli.output import echo_err
@@ -176,7 +175,7 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except JournalError as error:
         echo_err("; ".join([f"journal: {error}", *getattr(error, "__notes__", ())]))
-        return exit_code_of(error)
+        return error.exit_code
     except OSError as error:
         echo_err(f"journal: {error}")
         return EXIT_UNEXPECTED

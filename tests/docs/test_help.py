@@ -82,13 +82,14 @@ def test_the_page_of_exceptions_has_each_of_them_with_its_exit_code() -> None:
     assert stated.keys() == public
     for name in public:
         kind = getattr(errors, name)
-        assert int(stated[name]) == exit_codes.exit_code_of(kind.__new__(kind)), name
+        assert int(stated[name]) == kind.exit_code, name
 
 
 def test_the_page_of_exceptions_has_each_exit_code() -> None:
     text = EXCEPTIONS[EXCEPTIONS.index("## Exit codes") :]
     stated = set(map(int, re.findall(r"^\| (\d+) \|", text, re.MULTILINE)))
     constants = {value for name, value in vars(exit_codes).items() if name.startswith("EXIT_")}
+    constants |= {getattr(errors, name).exit_code for name in errors.__all__}
     signals = {128 + number for number in (1, 2, 15)}
     assert stated == constants | signals
 

@@ -11,7 +11,6 @@ from journal.cli.exit_codes import (
     EXIT_OK,
     EXIT_ROWS_OPEN,
     EXIT_UNEXPECTED,
-    exit_code_of,
 )
 from journal.cli.find import ReadingService, command_line, complete_job, find_job, job_argument
 from journal.cli.output import echo_err, echo_json, echo_json_list
@@ -60,7 +59,7 @@ def verify_command(
                 report = verify_job(service.root / job_id)
             except JournalError as error:
                 echo_err(f"journal: {error}")
-                code = max(code, exit_code_of(error))
+                code = max(code, error.exit_code)
                 continue
             code = max(code, _code_of(report))
             yield report

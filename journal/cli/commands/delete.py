@@ -7,7 +7,7 @@ from datetime import datetime
 
 import click
 
-from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, exit_code_of, exit_code_of_store
+from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, exit_code_of_store
 from journal.cli.find import complete_job, find_job
 from journal.cli.listing import Field, Format, echo_rows, listing_options
 from journal.cli.output import echo_err, local_text
@@ -58,7 +58,7 @@ def delete_command(ctx: click.Context, jobs: tuple[str, ...], yes: bool) -> int:
             deleted = service.delete_job(job_id)
         except JournalError as error:  # a run has begun meanwhile
             echo_err(f"journal: {error}")
-            code = max(code, exit_code_of(error))
+            code = max(code, error.exit_code)
         else:
             echo_err(f"{job_id}: deleted" if deleted else f"{job_id}: does not exist any more")
     return code
@@ -192,7 +192,7 @@ def prune_command(
     finally:
         _echo_pruned(found, output, dry_run=dry_run)
     codes = (
-        exit_code_of_store([each.error]) if each.status is None else exit_code_of(each.error)
+        exit_code_of_store([each.error]) if each.status is None else each.error.exit_code
         for each in found
         if each.error is not None
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from journal.cli.exit_codes import EXIT_OK, exit_code_of
+from journal.cli.exit_codes import EXIT_OK
 from journal.cli.find import (
     ReadingService,
     complete_dashes,
@@ -217,7 +217,7 @@ class _RunCommand:
         try:
             yield ended.append
         except JournalError as error:  # a commit has failed
-            code = exit_code_of(error)
+            code = error.exit_code
             raise
         finally:
             text, directory = self._given["on_end"], Path(self._ctx.obj).absolute() / self._job_id

@@ -12,7 +12,7 @@ from typing import IO, Any, NamedTuple
 import click
 from click.core import ParameterSource
 
-from journal.cli.exit_codes import EXIT_OK, exit_code_of
+from journal.cli.exit_codes import EXIT_OK
 from journal.cli.find import complete_dashes
 from journal.cli.output import data_stream, echo_err
 from journal.cli.run.subprocesses import output_head, temporary_file, unstarted_error
@@ -86,7 +86,7 @@ def step_command(ctx: click.Context, name: str, command: tuple[str, ...], idempo
         except StepInDoubtError as error:
             since = f"is in doubt since attempt {error.attempt}"
             echo_err(f"journal: step {name!r} {since}, so its command was not run")
-            return exit_code_of(error)
+            return error.exit_code
         if done is not None:
             _print_result(done.result)
             return EXIT_OK
@@ -130,7 +130,7 @@ def _end(step: _Step, result: str) -> int:
             f"journal: step {step.name!r} is done, but its result could not be recorded ({error}); "
             f"the result: {result!r}"
         )
-        return exit_code_of(error)
+        return error.exit_code
     _print_result(result)
     return EXIT_OK
 

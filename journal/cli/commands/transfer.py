@@ -14,7 +14,6 @@ from journal.cli.exit_codes import (
     EXIT_UNEXPECTED,
     NoVerdict,
     Refused,
-    exit_code_of,
 )
 from journal.cli.find import (
     complete_copy,
@@ -166,8 +165,7 @@ def unpack_command(ctx: click.Context, files: tuple[str, ...], max_bytes: int | 
             if len(files) == 1:
                 raise
             echo_err(f"journal: {error}")
-            of_error = error.exit_code if isinstance(error, Refused) else exit_code_of(error)
-            code = max(code, of_error)
+            code = max(code, error.exit_code)
     return code
 
 
@@ -244,7 +242,7 @@ def _compared(root: str, a: str, b: str, max_bytes: int | None) -> Comparison:
     try:
         return compare_copies(_source(root, a), _source(root, b), max_bytes=max_bytes)
     except JournalError as error:
-        if exit_code_of(error) != EXIT_UNEXPECTED:
+        if error.exit_code != EXIT_UNEXPECTED:
             raise
         raise NoVerdict(str(error)) from error
     except click.ClickException:
