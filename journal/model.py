@@ -105,6 +105,27 @@ Cost = int | float | Decimal
 Usage = Mapping[str, int | float]
 
 
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """A run as it was recorded at its start.
+
+    - ``host``, ``user``, ``pid``: the host, user and process id of the run.
+    - ``argv``: the words that a person types in ``directory`` to run the job again. If ``command``
+      is True, they are a `journal run`; if not, a program. Look at them before you run them: if the
+      journal comes from another machine, they do, too.
+    - ``version``: the version of the run's attempts. ``on_interrupted``: its policy.
+    """
+
+    host: str
+    user: str
+    pid: int
+    started_at: datetime
+    argv: tuple[str, ...] = ()
+    directory: str = ""
+    command: bool = False
+    version: str | None = None
+    on_interrupted: str = "review"
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A job as it was after a certain commit. Later commits don't change the object.
 
@@ -130,9 +151,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     - ``idempotency_key``: the column with the idempotency keys of the rows, or "" if each row was
       added with an idempotency key of its own.
     - ``repaired``: True if a repair has lost lines. Rows may be missing then.
-    - ``hosts``: the hosts of the runs; the latest is last.
-    - ``resume_command``: the command that resumes the job after its last run. The command works in
-      any directory.
+    - ``hosts``: the hosts of the runs; the latest is last. ``last_run``: the last run.
     """
 
     id: str
@@ -160,7 +179,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     error_message: str | None = None
     repaired: bool = False
     hosts: tuple[str, ...] = ()
-    resume_command: str | None = None
+    last_run: Run | None = None
     created_at: datetime
     started_at: datetime | None = None
     pass_started_at: datetime | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -38,11 +39,14 @@ from journal.format.arguments import (
     check_step_name,
     check_text,
     check_usage,
+    check_words,
 )
 from journal.format.commits import START, Position
 from journal.format.records import (
+    A_PROGRAM,
     FORMAT,
     UNSET_TIME,
+    By,
     JobCountsRecord,
     JobErrorRecord,
     JobRecord,
@@ -179,6 +183,7 @@ class JobService:
         sync: Literal["commit", "none"] = "commit",
         lock_timeout_s: float = LOCK_TIMEOUT_S,
         numbers: Literal["float", "decimal"] = "float",
+        person: str | None = None,
     ) -> None:
         """Open the store ``root``: the directory that holds one directory for each job.
 
@@ -195,6 +200,9 @@ class JobService:
         ``numbers``: the Python type of non-integer numbers in data and results: "float", or
         "decimal" for a ``decimal.Decimal`` with all digits. The ``str`` of such a Decimal is the
         text of the number in the journal.
+
+        ``person``: the name of the person for whom this object makes its changes. It is recorded
+        with each status that a row gets.
         """
         if numbers not in ("float", "decimal"):
             raise InvalidValueError("numbers", numbers, "must be 'float' or 'decimal'")
@@ -215,12 +223,20 @@ class JobService:
         self.sync = sync
         self.lock_timeout_s = lock_timeout_s
         self.numbers = numbers
+        name = check_optional_text(person, "person")
+        self._by = A_PROGRAM if name is None else By("person", name)
         self._store = Store(
             self.root,
             sync=sync == "commit",
             lock_timeout_s=lock_timeout_s,
             exact=numbers == "decimal",
         )
+
+    def _as(self, by: By) -> Self:
+        """The same service. The statuses that it sets are recorded as set by ``by``."""
+        other = copy.copy(self)
+        other._by = by  # noqa: SLF001  (of this class)
+        return other
 
     def __enter__(self) -> Self:
         return self
@@ -541,7 +557,8 @@ class JobService:
         Raises InvalidStateTransition if the row can't be started, or if the job has ended.
         """
         job_id, number = split_row_id(row_id)
-        return self._change(job_id, RowStatusRecord(row=number, status="processing", at=UNSET_TIME))
+        record = RowStatusRecord(row=number, status="processing", at=UNSET_TIME)
+        return self._change(job_id, self._by.sign(record))
 
     def complete_row(
         self,
@@ -570,6 +587,7 @@ class JobService:
         """
         job_id, number = split_row_id(row_id)
         record = RowStatusRecord(row=number, status="completed", at=UNSET_TIME)
+        self._by.sign(record)
         if tracking_number is not None:
             record.tracking_number = check_text(tracking_number, "tracking_number")
         if label_path is not None:
@@ -708,7 +726,10 @@ class JobService:
         job_id, number = split_row_id(row_id)
         check_optional_text(reason, "reason")
         return self._change_reopening(
-            job_id, lambda journal: transitions.redo_row(journal, number, reason, new_key=new_key)
+            job_id,
+            lambda journal: transitions.redo_row(
+                journal, number, reason, self._by, new_key=new_key
+            ),
         )
 
     def update_row_data(
@@ -792,10 +813,11 @@ class JobService:
     # --- steps
 
     def may_resume(self, row_id: str) -> bool:
-        """Return whether the row can be resumed after the death of its run.
+        """Return whether a row in flight can be resumed after the death of its run.
 
-        Returns True if that run had the policy "resume" and no step of the row is in doubt. A step
-        is in doubt if it has begun and nobody knows whether it took effect.
+        Returns True if that run had the policy "resume" and has begun the row's attempt, and no
+        step of the row is in doubt. A step is in doubt if it has begun and nobody knows whether it
+        took effect.
         """
         job_id, number = split_row_id(row_id)
         with self._reading(job_id) as journal:
@@ -931,6 +953,7 @@ class JobService:
     def _change_to(self, row_id: str, status: RowStatusText, **members: Any) -> JobRow:
         job_id, number = split_row_id(row_id)
         record = RowStatusRecord(row=number, status=status, at=UNSET_TIME, **members)
+        self._by.sign(record)
         if record.reset is None:
             return self._change(job_id, record)
         return self._change_reopening(job_id, transitions.change_row, record)
@@ -951,7 +974,7 @@ class JobService:
         """
         # A batch, because the iterator may read and change the same job.
         with Batch(self._journal(job_id)) as journal:
-            return bulk.start_rows(journal, numbers, count, admits)
+            return bulk.start_rows(journal, numbers, count, self._by, admits)
 
     def _complete_rows(self, job_id: str, records: Sequence[RowStatusRecord]) -> list[bool]:
         """Complete rows in one commit: see ``bulk.complete_rows``.
@@ -974,7 +997,7 @@ class JobService:
         Raises InvalidStateTransition in a cancelled job.
         """
         check_optional_text(error_code, "error_code")
-        return self._change_reopening(job_id, transitions.retry_failed, error_code)
+        return self._change_reopening(job_id, transitions.retry_failed, error_code, self._by)
 
     def _change_reopening(
         self, job_id: str, change: Callable[..., Result], *arguments: Any
@@ -1048,7 +1071,7 @@ class JobService:
         """Return the job's log messages that were recorded before this call, oldest first.
 
         These are the messages of :meth:`log`, of handlers (:meth:`AttemptedRow.log`), and of this
-        package, such as "run started on HOST".
+        package, such as the begin of a hold.
 
         - ``level``: only messages of this level or a higher one.
         - ``row_number``: only messages about this row.
@@ -1106,8 +1129,9 @@ class JobService:
         on_interrupted: Policy = "review",
         *,
         keep_lock: bool = False,
-        resume_command: str = "",
+        argv: Sequence[str] = (),
         version: str | None = None,
+        is_command: bool = False,
     ) -> Job:
         """Start a pending, paused or interrupted job. Returns the job.
 
@@ -1117,13 +1141,13 @@ class JobService:
           :meth:`recover_job`.
         - ``keep_lock``: hold the run lock until :meth:`release_run` or :meth:`close`, even if the
           job ends or is paused. Use this to keep other runs out while rows are in flight.
-        - ``resume_command``: a command that a person can type in any directory to continue the job
-          (:attr:`Job.resume_command`).
+        - ``argv``: the words that a person can type in the current directory to continue the job
+          (:attr:`Run.argv`). ``is_command``: they are a `journal run`.
         - ``version``: a name for the version of the code, model or prompt that processes the rows.
           It is recorded for all attempts of this run (:attr:`JobRow.version`).
 
         All changes are one commit. The commit also records host, process id and user
-        (:attr:`Job.hosts`).
+        (:attr:`Job.last_run`).
 
         If :meth:`update_status` of this service has made the job running, the service already holds
         the run lock. This call then uses that lock, and doesn't settle rows that were started after
@@ -1133,7 +1157,7 @@ class JobService:
         Raises InvalidStateTransition for a job that has ended.
         """
         policies.check_policy(on_interrupted, "on_interrupted")
-        check_text(resume_command, "resume_command")
+        argv = check_words(argv, "argv")
         check_optional_text(version, "version")
         if keep_lock and self._journal(job_id).in_own_commit:
             raise InvalidValueError(
@@ -1153,13 +1177,16 @@ class JobService:
                 if not is_new and (status is JobStatus.RUNNING or not runs.holds(job_id)):
                     raise busy_error(journal.directory)
                 if is_new or version != state.version:
-                    transitions.put_run(journal, resume_command, version, policy=on_interrupted)
+                    # Rows may be in flight in this process since a start with another policy.
+                    same = state.run is not None and state.run.on_interrupted == on_interrupted
+                    policy: Policy = on_interrupted if is_new or same else "review"
+                    transitions.put_run(
+                        journal, argv, version, policy=policy, is_command=is_command
+                    )
                 if status is not JobStatus.RUNNING:
                     transitions.set_job_status(journal, JobStatus.RUNNING)
                 if is_new:  # rows started after by_hand_from are in flight in this process
-                    policies.settle_rows(
-                        journal, on_interrupted, taken.by_hand_from, resumes=state.resumes
-                    )
+                    policies.settle_rows(journal, on_interrupted, state.run, taken.by_hand_from)
                 return job_of(journal.index)
 
     def recover_job(self, job_id: str, policy: Policy = "review") -> int:
@@ -1170,9 +1197,10 @@ class JobService:
         - "review" sets the rows to needs_review, so that no side effect is silently repeated.
         - "retry" sets them to pending, for work that may be repeated.
         - "fail" sets them to failed.
-        - "resume" sets a row to pending if none of its steps is in doubt and the dead run also had
-          this policy. It sets the other rows to needs_review. A step is in doubt if nobody knows
-          whether it took effect.
+        - "resume" sets a row to pending if the dead run also had this policy, has begun the row's
+          attempt itself, and no step of the row is in doubt. It sets the other rows to
+          needs_review. A step is in doubt if nobody knows whether it took effect. An attempt that
+          another program has begun by :meth:`start_row` is never resumed.
 
         A running job becomes paused, ready for :meth:`start_job`. Raises JobBusyError while a run
         holds the job.
@@ -1184,8 +1212,7 @@ class JobService:
             with self._committing_run(job_id, taken) as journal:
                 self._store.runs.mark(taken)
                 assert journal.index.state is not None
-                resumes = journal.index.state.resumes
-                settled = policies.settle_rows(journal, policy, resumes=resumes)
+                settled = policies.settle_rows(journal, policy, journal.index.state.run)
                 if job_of(journal.index).status is JobStatus.RUNNING:
                     transitions.set_job_status(journal, JobStatus.PAUSED)
                 return settled

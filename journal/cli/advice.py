@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from journal.cli.find import holder_text
 from journal.errors import RESULT_PLACEHOLDER
 from journal.format.records import BOTH_COPIES
-from journal.fs import shell
+from journal.fs import shell, system
 from journal.history.error_groups import ErrorGroup, Numbers
 from journal.history.events import RAISE_IT
-from journal.model import TERMINAL_STATUSES, Job, JobStatus, RowStatus, RunHolder
-from journal.run.pacing.condition import command_for_rest, command_with
+from journal.model import TERMINAL_STATUSES, Job, JobStatus, RowStatus, Run, RunHolder
+from journal.run.pacing.condition import before_command, words_for_rest
 from journal.service import JobService
 from journal.store.policies import INTERRUPTED, REVIEWS_OF_STEPS
 from journal.store.rows import RowSequence
@@ -88,12 +88,25 @@ def find_reviews(
 class NextStart(NamedTuple):
     """How to start the next run of a job.
 
-    ``words``: text for people. ``command``: text to paste, or "".
+    ``what``: text for people. ``argv``: the words of a command to run in ``directory``, or ().
+    ``warning``: a warning about the command, or "".
     """
 
-    command: str
-    words: str
+    what: str
+    argv: Sequence[str] = ()
+    directory: str = ""
+    warning: str = ""
     is_script: bool = False
+
+    @property
+    def command(self) -> str:
+        """The line to paste, or ""."""
+        return shell.in_directory(self.directory, self.argv) if self.argv else ""
+
+    @property
+    def words(self) -> str:
+        """The text for people."""
+        return f"{self.what} ({self.warning})" if self.warning else self.what
 
     @property
     def text(self) -> str:
@@ -111,16 +124,15 @@ class NextStart(NamedTuple):
 
     def with_option(self, why: str, name: str, *values: str) -> tuple[str, str]:
         """Advice to start the run with one more option: a command to paste (or ""), and text."""
-        option = self.option(name, *values)
-        if self.command:
-            return command_with(self.command, option), why
-        return "", f"{why} with {option}"
-
-
-def _is_of_commands(job: Job) -> bool:
-    """Return whether the last run was a `journal run`, and not a script."""
-    again = job.resume_command or ""
-    return " --root " in again and " run " in again
+        if not self.argv:
+            return "", f"{why} with {self.option(name, *values)}"
+        option = [f"--{name.replace('_', '-')}", *values]
+        end = before_command(self.argv)
+        words = list(self.argv[:end])
+        if option != words[-len(option) :]:
+            words += option
+        line = shell.in_directory(self.directory, [*words, *self.argv[end:]])
+        return line, f"{why} ({self.warning})" if self.warning else why
 
 
 def what_may_run(job: Job) -> str:
@@ -128,7 +140,7 @@ def what_may_run(job: Job) -> str:
 
     Returns "" if the last run wasn't a `journal run`.
     """
-    if not _is_of_commands(job):
+    if job.last_run is None or not job.last_run.command:
         return ""
     return "commands of the run that died may still be running: look first, for example with `ps`"
 
@@ -140,22 +152,29 @@ def next_start(job: Job, root: Path, paused: str = "") -> NextStart:
     """
     root = Path(os.path.abspath(root))  # without "..", as in the recorded command of a run
     run = f"journal --root {shell.quote(str(root))} run ... --job {job.id}"
-    again = command_for_rest(job.resume_command or "", paused)
-    if job.started_at is None and not again:
+    last = job.last_run
+    if last is not None and last.command:
+        words = words_for_rest(last, paused)
+        options = words[: before_command(words)]
+        if ["--root", str(root), "run"] in (options[n : n + 3] for n in range(len(options))):
+            return NextStart("run it again", words, last.directory, _warning_of(last))
+        return NextStart(f"use `{run}`")  # the command would continue the job in another store
+    if last is not None and last.argv:
+        return NextStart("run the script again", is_script=True)
+    if job.started_at is None:
         program = f'journal.open_job("{root / job.id}").run(...)'
         how = f"use `{run}` with the same input, or in Python {program}"
-        return NextStart("", f"{job.id} was never run: {how}")
-    if _is_of_commands(job):
-        if f" --root {shell.quote(str(root))} run " in again:
-            return NextStart(again, "run it again")
-        return NextStart(
-            "", f"use `{run}`"
-        )  # the recorded command would continue the job in another store
-    if again:
-        return NextStart("", "run the script again", is_script=True)
+        return NextStart(f"{job.id} was never run: {how}")
     command = job.original_command
     made_by = f": {command}" if command else ""
-    return NextStart("", f"start again the program that made the job{made_by}, as job {job.id}")
+    return NextStart(f"start again the program that made the job{made_by}, as job {job.id}")
+
+
+def _warning_of(run: Run) -> str:
+    """A warning if the command of a run wasn't recorded by this user on this host; else ""."""
+    if (run.host, run.user) == (system.host_name(), system.user_name()):
+        return ""
+    return f"recorded on {run.host} by {run.user}: look before you paste"
 
 
 def what_runs_pending(job: Job, holder: RunHolder | None, root: Path) -> str:
@@ -274,8 +293,9 @@ def _failed(
     ]
     if holder is None:
         found.append(start.with_option("or do both in one step", "retry_failed"))
-        is_of_lines = " --lines " in start.command or " --null " in start.command
-        if start.is_script or (" --key " in start.command and not is_of_lines):
+        options = start.argv[: before_command(start.argv)]
+        is_of_lines = "--lines" in options or "--null" in options
+        if start.is_script or ("--key" in options and not is_of_lines):
             why = "if you have corrected the input, start again"
             found.append(start.with_option(why, "on_changed", "retry"))
     return found

@@ -15,6 +15,7 @@ import click
 from journal.cli.exit_codes import Refused
 from journal.cli.output import echo_err, first_of
 from journal.errors import JobNotFoundError, JournalError
+from journal.fs import system
 from journal.fs.names import JOURNAL_NAME
 from journal.ids import is_job_id
 from journal.model import Job, JobStatus, RunHolder
@@ -90,7 +91,8 @@ class ReadingService(JobService):
     _writes = False
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        super().__init__(root, numbers="decimal")
+        person = f"{system.user_name()}@{system.host_name()}"
+        super().__init__(root, numbers="decimal", person=person)
 
 
 def find_job(root: str, name: str) -> tuple[JobService, str]:

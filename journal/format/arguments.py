@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Context, Decimal
 from operator import index
@@ -43,6 +43,13 @@ def check_text(value: object, where: str) -> str:
 
 def check_optional_text(value: object, where: str) -> str | None:
     return None if value is None else check_text(value, where)
+
+
+def check_words(value: object, where: str) -> tuple[str, ...]:
+    """Check that the value is a sequence of words, such as an argv, and return the words."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise InvalidValueError(where, value, "must be a list of words, such as ['python', 'a.py']")
+    return tuple(check_text(word, where) for word in value)
 
 
 def check_attempt(value: object) -> int:

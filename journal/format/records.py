@@ -57,6 +57,37 @@ class JobRecord(msgspec.Struct, tag_field="type", tag="job", kw_only=True, omit_
     at: Moment
 
 
+# Digits that tell a record from all records that other copies of the job write.
+RandomId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
+
+
+class RunRecord(
+    msgspec.Struct, tag_field="type", tag="run", kw_only=True, frozen=True, omit_defaults=True
+):
+    """The start of a run.
+
+    - ``id``: because of its random digits, copies of a job always differ after they were run.
+    - ``host``, ``user``, ``pid``: the run's process. ``package``: the version of this package.
+    - ``argv``: the words that a person types in ``directory`` to run the job again. If ``command``
+      is true, they are a `journal run`.
+    - ``version``: the version of the run's attempts.
+    - ``on_interrupted``: the run's policy. "resume" states that each side effect of the run's
+      attempts is a step.
+    """
+
+    id: RandomId
+    host: str
+    user: str
+    pid: Integer
+    package: str
+    argv: tuple[str, ...] = ()
+    directory: str = ""
+    command: bool = False
+    version: str | None = None
+    on_interrupted: str = "review"
+    at: Moment
+
+
 # A key in the details of a log record about a row. Its value describes a change of this row in
 # another copy of the job: the fields of the change's record in that copy, and the change's id.
 ELSEWHERE = "elsewhere"
@@ -160,6 +191,8 @@ class RowStatusRecord(
     reset: Reset | None = None
     given_back: bool = False
     unknown: bool = False
+    by: str | None = None  # who has set the status: see By
+    person: str | None = None  # the name of the person, if ``by`` is "person"
     origin: Origin | None = None
     at: Moment
 
@@ -167,6 +200,25 @@ class RowStatusRecord(
     def happened_at(self) -> datetime:
         """When the change happened. For an imported change, this is the time in the other copy."""
         return self.at if self.origin is None else self.origin.at
+
+
+class By(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who sets a status: a run, a policy of a run, a person, a merge or a repair.
+
+    Without ``by``, a program has set the status by calling :class:`JobService`.
+    """
+
+    by: Literal["run", "policy", "person", "merge", "repair"] | None = None
+    person: str | None = None
+
+    def sign(self, record: RowStatusRecord) -> RowStatusRecord:
+        """Set ``by`` and ``person`` of a record, and return the record."""
+        record.by, record.person = self.by, self.person
+        return record
+
+
+A_PROGRAM, A_RUN, A_POLICY = By(), By("run"), By("policy")
+A_MERGE, A_REPAIR = By("merge"), By("repair")
 
 
 class RowStepRecord(
@@ -228,7 +280,13 @@ class LogRecord(msgspec.Struct, tag_field="type", tag="log", kw_only=True, omit_
 
 
 JobLevelRecord = (
-    JobRecord | JobStatusRecord | JobReopenedRecord | JobCountsRecord | JobErrorRecord | LogRecord
+    JobRecord
+    | RunRecord
+    | JobStatusRecord
+    | JobReopenedRecord
+    | JobCountsRecord
+    | JobErrorRecord
+    | LogRecord
 )
 Record = JobLevelRecord | RowRecord | RowDataRecord | RowStatusRecord | RowStepRecord
 

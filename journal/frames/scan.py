@@ -22,13 +22,12 @@ import msgspec
 
 from journal.format.decode import RECORD_TYPES
 from journal.format.idempotency import idempotency_key
-from journal.format.records import MAX_DEPTH, CostCents, RowStatusText, Usage
+from journal.format.records import A_POLICY, MAX_DEPTH, CostCents, RowStatusText, Usage
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.frames.collect import Options, Side
 from journal.frames.columns import JOURNAL_COLUMNS
 from journal.frames.parts import Part, Parts
 from journal.history.reading import History
-from journal.store.policies import is_word_of_policy
 from journal.store.rows import RowSequence
 from journal.text import Number
 
@@ -77,6 +76,7 @@ class _Status(msgspec.Struct, tag_field="type", tag="row_status", gc=False):
     version: str | None = None
     unknown: bool = False
     given_back: bool = False
+    by: str | None = None
     origin: _Origin | None = None
 
 
@@ -302,7 +302,7 @@ def _is_end(record: _Status) -> bool:
     """Return True if the status ends an attempt in progress and the time of the end is known."""
     if record.status == "pending" and (record.error_code is None or record.given_back):
         return False
-    return not is_word_of_policy(record.error_code, record.error_message)
+    return record.by != A_POLICY.by
 
 
 def _place(places: array[int], positions: list[int], first: int) -> int:

@@ -20,7 +20,6 @@ A_SCRIPT = "it into a file, FILE.cmd" if IS_FOR_WINDOWS else "sh -c '...'"
 _BARE = re.compile(r"(?!-\w[^.:]*[.:])[\w\\/.:+=-]+")
 _BEFORE_QUOTE = re.compile(r'(\\*)("|\Z)')
 _NEXT = re.compile(r"(\\*)([^\\]|\Z)", re.DOTALL)
-_GO_TO = "pushd "  # in cmd, cd wouldn't change the drive; PowerShell knows pushd, too
 
 
 def quote(word: str) -> str:
@@ -46,21 +45,11 @@ def split(line: str) -> list[str]:
     return shlex.split(line)
 
 
-def split_any(line: str) -> list[str]:
-    """Split a line that :func:`in_directory` has made, perhaps on a different system.
-
-    Raises ValueError if a quotation isn't closed.
-    """
-    if line.startswith(_GO_TO):
-        return split_for_windows(line)
-    import shlex  # noqa: PLC0415
-
-    return shlex.split(line)
-
-
-def in_directory(directory: str, line: str) -> str:
-    """Make a line that changes to ``directory`` and then runs ``line``, from any directory."""
-    return f"{_GO_TO if IS_FOR_WINDOWS else 'cd '}{quote(directory)} && {line}"
+def in_directory(directory: str, words: Iterable[str]) -> str:
+    """Make a line that changes to ``directory``, unless it is "", and then runs ``words``."""
+    # In cmd, cd wouldn't change the drive. PowerShell knows pushd, too.
+    go_to = "pushd " if IS_FOR_WINDOWS else "cd "
+    return (f"{go_to}{quote(directory)} && " if directory else "") + join(words)
 
 
 def outside_of_quotes(line: str) -> str:

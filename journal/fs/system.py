@@ -66,6 +66,16 @@ else:
             return str(os.getuid())
 
 
+def current_directory() -> str:
+    """Return the process's current directory, or "" if it was deleted or its name isn't UTF-8."""
+    try:
+        directory = os.getcwd()
+        directory.encode()
+    except (FileNotFoundError, UnicodeEncodeError):
+        return ""
+    return directory
+
+
 def nonce() -> str:
     """Return 16 random hex digits, which no other call in any process returns."""
     return os.urandom(8).hex()

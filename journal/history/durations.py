@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from journal.format.records import RowRecord, RowStatusRecord
+from journal.format.records import A_POLICY, RowRecord, RowStatusRecord
 from journal.history.reading import Entry
 from journal.index.columns import StatusColumns
 from journal.index.index import Index
 from journal.model import JobRow
-from journal.store.policies import is_word_of_policy
 
 
 class RecordedOutcome(NamedTuple):
@@ -25,7 +24,8 @@ class RecordedOutcome(NamedTuple):
     - ``status``: the row's status. It is "repeated" if the attempt failed and another attempt
       follows.
     - ``started_at``: when the attempt began. ``None`` if the row was settled without an attempt.
-    - ``is_cut``: True if the run died during the attempt. Then the attempt's real end is unknown.
+    - ``is_cut``: True if the run or the worker died during the attempt, or gave it up. Then the
+      attempt's real end is unknown.
     - ``version``: the version of the run in which the attempt began.
     """
 
@@ -83,7 +83,7 @@ class OutcomeReader:
             if record.error_code is None or record.given_back:  # given back, or retried by a person
                 return None
             status = "repeated"
-        is_cut = is_word_of_policy(record.error_code, record.error_message)
+        is_cut = record.by == A_POLICY.by
         ended_at, version = record.happened_at, record.version
         return RecordedOutcome(record.row, status, started_at, ended_at, is_cut, version)
 

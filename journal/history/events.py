@@ -29,6 +29,7 @@ from journal.format.records import (
     RowRecord,
     RowStatusRecord,
     RowStepRecord,
+    RunRecord,
 )
 from journal.format.seal import is_sealed
 from journal.history.reading import History, log_entry, not_about_other_rows
@@ -66,7 +67,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     - ``at``: the time, in UTC.
     - ``kind``: one of these words.
 
-      - About the job: "created", "job" (its status changed), "reopened", "counts", "error", "log".
+      - About the job: "created", "run" (a run begins), "job" (its status changed), "reopened",
+        "counts", "error", "log".
       - About rows: "added", "changed" (data or idempotency key), "started", "completed", "failed",
         "skipped", "review", "put_back", "retried" (by a person), "redone" (by a person).
       - About steps of rows: "step_started", "step_done", "step_failed".
@@ -281,6 +283,8 @@ def event_of(record: Record) -> Event:
         text = record.status
     elif isinstance(record, JobReopenedRecord):
         kind, text = "reopened", reopened_text(record)
+    elif isinstance(record, RunRecord):
+        kind, text = "run", run_text(record)
     elif isinstance(record, RowDataRecord):
         kind, row_number, text = "changed", record.row, "its data"
         if record.keys > 1:
@@ -300,6 +304,10 @@ def event_of(record: Record) -> Event:
     return Event(
         at=record.at, kind=kind, level=level, row_number=row_number, text=text, details=details
     )
+
+
+def run_text(record: RunRecord) -> str:
+    return f"on {record.host} by {record.user} as process {record.pid}"
 
 
 def reopened_text(record: JobReopenedRecord) -> str:

@@ -9,7 +9,15 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from journal.format.records import LogRecord, Record, RowDataRecord, RowRecord, RowStatusRecord
+from journal.format.records import (
+    A_RUN,
+    LogRecord,
+    Record,
+    RowDataRecord,
+    RowRecord,
+    RowStatusRecord,
+    RunRecord,
+)
 from journal.history.durations import OutcomeReader
 from journal.history.events import Event, event_of
 from journal.history.reading import LOG_LINE, History, log_entry, not_about_other_rows
@@ -39,7 +47,7 @@ class RowAttempt(msgspec.Struct, kw_only=True):
     - ``started_at``, ``ended_at``: aware datetimes in UTC.
     - ``took_s``: the duration in seconds. None if it is unknown, for example because the run died.
     - ``host``, ``version``: the host and the version of the run in which the attempt began.
-      ``host`` is None if the attempt was made in another copy of the job.
+      ``host`` is None if no run has begun the attempt, or a run in another copy of the job.
     - The other members are those of :class:`JobRow`.
     """
 
@@ -136,12 +144,14 @@ class _Reader:
         """Return whether the line may be a record about the row, or the start of a run."""
         if line.startswith(_NEVER_SHOWN):
             return False
-        if line.startswith(LOG_LINE) and b'"row":' in line and b'"run":' not in line:
+        if line.startswith(LOG_LINE) and b'"row":' in line:
             return self._may_have_row(line) is not None
         return b'"row"' in line or b'"run"' in line  # as other writers may write it
 
     def read(self, record: Record, size_bytes: int) -> None:
-        if isinstance(record, LogRecord):
+        if isinstance(record, RunRecord):
+            self._host = record.host
+        elif isinstance(record, LogRecord):
             self._read_log(record, size_bytes)
         elif isinstance(record, RowRecord | RowDataRecord) and record.row == self._number:
             self._read_data(record, size_bytes)
@@ -150,12 +160,8 @@ class _Reader:
 
     def _read_log(self, record: LogRecord, size_bytes: int) -> None:
         entry = log_entry(record)
-        run = (entry.details or {}).get("run")
         if entry.row_number == self._number:
             self.logs.add(entry, size_bytes)
-        elif entry.row_number is None and isinstance(run, dict):
-            host = run.get("host")
-            self._host = host if isinstance(host, str) else None
 
     def _read_data(self, record: RowRecord | RowDataRecord, size_bytes: int) -> None:
         old, self._data = self._data, record.data
@@ -173,7 +179,7 @@ class _Reader:
                 number=self._count,
                 outcome="processing",
                 started_at=record.happened_at,
-                host=self._host if record.origin is None else None,
+                host=self._host if record.by == A_RUN.by and record.origin is None else None,
                 version=record.version,
             )
             self.attempts.add(self._open, size_bytes)

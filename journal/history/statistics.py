@@ -13,11 +13,11 @@ from journal.format.records import (
     JobRecord,
     JobReopenedRecord,
     JobStatusRecord,
-    LogRecord,
     RowStatusRecord,
+    RunRecord,
 )
 from journal.history.durations import OutcomeReader, RecordedOutcome, moment_at
-from journal.history.events import reopened_text
+from journal.history.events import reopened_text, run_text
 from journal.history.reading import Entry
 
 # Widths of a bucket in ms. Each width is a multiple of the previous one, so that buckets can be
@@ -143,16 +143,6 @@ class JobEvent(NamedTuple):
     ended_rows: int
 
 
-def _run_text(details: object) -> str | None:
-    """Return a text that names the process of a run, or None if ``details`` describe no run."""
-    match details:
-        case {"run": {"host": host, **run}}:
-            words = {"user": "by", "pid": "as process", "version": "with rowjournal"}
-            known = [f"{word} {run[name]}" for name, word in words.items() if name in run]
-            return " ".join([f"on {host}", *known])
-    return None
-
-
 class JobStatistics:
     """Throughput, latency and job events of a history.
 
@@ -190,12 +180,11 @@ class JobStatistics:
                 if record.status != "running" or not run_began:
                     self._note(record.at, record.status, "")
                 is_running = record.status == "running"
-            elif isinstance(record, LogRecord):
-                began = _run_text(record.details)
-                if began is not None:
-                    self._note(record.at, "running again" if is_running else "running", began)
-                    run_began = True
-                    continue
+            elif isinstance(record, RunRecord):
+                what = "running again" if is_running else "running"
+                self._note(record.at, what, f"{run_text(record)} with rowjournal {record.package}")
+                run_began = True
+                continue
             elif isinstance(record, JobErrorRecord):
                 self._note(record.at, "error", f"{record.code}: {record.message}")
             run_began = False  # only the record just after a run's record is the run's own change

@@ -28,11 +28,12 @@ from journal.format.records import (
     LogRecord,
     Moment,
     Reset,
+    RunRecord,
     spent_elsewhere,
 )
 from journal.index.columns import Columns, Lease, View
 from journal.index.spans import Spans
-from journal.model import TERMINAL_STATUSES, JobStatus, RowStatus, added_usage, millionths
+from journal.model import TERMINAL_STATUSES, JobStatus, RowStatus, Run, added_usage, millionths
 
 STATUSES: tuple[RowStatus, ...] = tuple(RowStatus)
 CODES: dict[str, int] = {status.value: code for code, status in enumerate(STATUSES)}
@@ -65,13 +66,12 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     repaired: bool = False  # whether a repair had losses, so that rows may be missing
     counts: Counts = Counts()
     hosts: tuple[str, ...] = ()  # the hosts of the job's runs, the last run's host last
-    resume_command: str | None = None  # the command of the last run
+    run: Run | None = None  # the last run
     reopened_at: tuple[Moment, ...] = ()  # when each pass from the second on began
     pass_started_at: Moment | None = None  # when the current pass was first set to running
     worked_s: float = 0.0  # the time from start to end, summed over all passes that ended
     version: str | None = None  # the version of the last run in this pass
     has_versions: bool = False  # whether any run had a version
-    resumes: bool = False  # whether the last run had the policy "resume"
 
 
 class JobState(Progress, frozen=True, kw_only=True):
@@ -96,31 +96,31 @@ def _state_after_status(state: JobState, status: JobStatus, at: datetime) -> Job
     return state
 
 
-def _state_after_log(state: JobState, record: LogRecord) -> JobState:
-    """Return the state after a log record.
+def _state_after_run(state: JobState, record: RunRecord) -> JobState:
+    others = (name for name in state.hosts if name != record.host)
+    return msgspec.structs.replace(
+        state,
+        hosts=(*others, record.host)[-_MAX_HOSTS:],
+        run=Run(
+            host=record.host,
+            user=record.user,
+            pid=record.pid,
+            started_at=record.at,
+            argv=record.argv,
+            directory=record.directory,
+            command=record.command,
+            version=record.version,
+            on_interrupted=record.on_interrupted,
+        ),
+        version=record.version,
+        has_versions=state.has_versions or record.version is not None,
+    )
 
-    Only log records about runs and merges change the state.
-    """
+
+def _state_after_log(state: JobState, record: LogRecord) -> JobState:
+    """Return the state after a log record. Only log records about merges change the state."""
     replace = msgspec.structs.replace
     match record.details:
-        case {"run": {"host": str(host), **run}}:
-            resume = run.get("resume")
-            hosts = (*(name for name in state.hosts if name != host), host)[-_MAX_HOSTS:]
-            command = resume if isinstance(resume, str) else None
-            named = run.get("job_version")
-            version, resumes = state.version, state.resumes
-            # A record without a nonce was logged by the caller, or by an older version.
-            if isinstance(run.get("nonce"), str):
-                version = named if isinstance(named, str) else None
-                resumes = run.get("on_interrupted") == "resume"
-            return replace(
-                state,
-                hosts=hosts,
-                resume_command=command,
-                version=version,
-                has_versions=state.has_versions or version is not None,
-                resumes=resumes,
-            )
         case {"merge": {"hosts": [*names]}}:
             new = (name for name in names if isinstance(name, str) and name not in state.hosts)
             return replace(state, hosts=(*new, *state.hosts)[-_MAX_HOSTS:])
@@ -444,6 +444,9 @@ class Index:
         elif isinstance(record, JobErrorRecord):
             repaired = self.state.repaired or record.code == REPAIRED
             self.state = replace(self.state, error=(record.code, record.message), repaired=repaired)
+        elif isinstance(record, RunRecord):
+            self.state = _state_after_run(self.state, record)
+            self.spans.add_all_rows()
         else:
             self.state = _state_after_log(self.state, record)
             self.spans.add_log(record)

@@ -59,16 +59,14 @@ class Spans:
         self.low, self.high = min(self.low, low), max(self.high, high)
 
     def add_log(self, record: LogRecord) -> None:
-        """Record the row that a log record is about.
-
-        A log record that begins a run states the run's host. Such a record is about all rows that
-        the run starts.
-        """
+        """Record the row that a log record is about."""
         row: Any = record.row
         if type(row) is int and 0 < row <= MAX_ROW_NUMBER:  # as in log_entry()
             self.add(row, row)
-        elif isinstance(record.details, dict) and "run" in record.details:
-            self.add(0, _MAX)
+
+    def add_all_rows(self) -> None:
+        """Record that the current span has the start of a run, which is about all of its rows."""
+        self.add(0, _MAX)
 
     def end_at(self, position: Position, columns: Columns) -> None:
         """End the current span at ``position``, after the last record that ``columns`` include.

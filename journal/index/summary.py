@@ -43,7 +43,7 @@ def job_of(index: Index) -> Job:
         error_message=message,
         repaired=state.repaired,
         hosts=state.hosts,
-        resume_command=state.resume_command,
+        last_run=state.run,
         created_at=header.at,
         started_at=state.started_at,
         pass_started_at=state.pass_started_at,

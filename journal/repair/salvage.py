@@ -16,6 +16,7 @@ from journal.format.bitflip import Unflipped
 from journal.format.commits import START, Readable
 from journal.format.decode import UnknownRecordError
 from journal.format.records import (
+    A_REPAIR,
     FORMAT,
     LOST_CHECKSUM,
     REPAIRED,
@@ -412,7 +413,7 @@ class Salvage:
             reset="redo",
             at=self._journal.index.last_at,
         )
-        self._write(encode_record(record), record.at)
+        self._write(encode_record(A_REPAIR.sign(record)), record.at)
 
     def _put_job_placeholder(self, at: datetime) -> None:
         job_id = self._directory.name

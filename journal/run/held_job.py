@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -12,7 +11,8 @@ import msgspec
 
 from journal.display.plain import report_text
 from journal.errors import InvalidStateTransition, InvalidValueError, JournalError
-from journal.format.arguments import check_optional_text, check_text
+from journal.format.arguments import check_optional_text, check_words
+from journal.format.records import A_RUN
 from journal.fs import shell, system
 from journal.history.error_groups import Numbers
 from journal.model import (
@@ -39,7 +39,7 @@ class Settings(msgspec.Struct, frozen=True):
     """The settings that all runs of an open job share: see :func:`journal.open_job`."""
 
     on_interrupted: Policy = "review"
-    resume_command: str = ""
+    argv: Sequence[str] = ()
     version: str | None = None
     row_type: Any = None
     how_to: HowTo = IN_PYTHON
@@ -47,7 +47,7 @@ class Settings(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         check_policy(self.on_interrupted, "on_interrupted")
         check_optional_text(self.version, "version")
-        check_text(self.resume_command, "resume_command")
+        check_words(self.argv, "argv")
 
 
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,7 +127,7 @@ class HeldJob:
         settings: Settings,
         tell: Tell | None = None,
     ) -> None:
-        self.service = service
+        self.service = service._as(A_RUN)  # noqa: SLF001  (ours)
         self.id = job_id
         self.settings = settings
         self._tell = tell
@@ -205,8 +205,9 @@ class HeldJob:
             self.id,
             self.settings.on_interrupted,
             keep_lock=True,
-            resume_command=_from_here(self.settings.resume_command),
+            argv=self.settings.argv,
             version=self.settings.version,
+            is_command=bool(self.settings.how_to.command),
         )
         self._report_interrupted(job, started, sorted(row.row_number for row in found))
 
@@ -299,14 +300,6 @@ class HeldJob:
         self._is_started = False
         with suppress(JournalError):
             self.service.release_run(self.id)
-
-
-def _from_here(command: str) -> str:
-    """The command with a ``cd`` to the current directory before it, so that it works anywhere."""
-    try:
-        return shell.in_directory(os.getcwd(), command) if command else ""
-    except FileNotFoundError:  # the current directory was deleted
-        return command
 
 
 def unrecorded_message(row: JobRow, outcome: Outcome, error: JournalError | str) -> str:

@@ -18,7 +18,7 @@ from journal.format.arguments import check_rows, frame_rows, how_to_dict
 from journal.format.conversion import SCALARS, reader_of, typed
 from journal.format.idempotency import first_key, own_key_text
 from journal.format.keys import Data, Key, check_key, key_of
-from journal.format.records import LOST_CHECKSUM, RowDataRecord, RowRecord
+from journal.format.records import A_RUN, LOST_CHECKSUM, RowDataRecord, RowRecord
 from journal.format.values import as_json_value, checksum_of, encode_value
 from journal.index.summary import job_of
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus
@@ -369,7 +369,7 @@ class _Match:
             self.matched.updated += 1
             if journal is not None:
                 self._reopen(journal)
-                take_input(journal, row.row_number, item.data, _checksum(item))
+                take_input(journal, row.row_number, item.data, _checksum(item), A_RUN)
             elif self._unwritten is not None:
                 self._check_not_cancelled(self._job)
                 self._unwritten.changed[row.row_number] = item.data

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -49,7 +49,7 @@ from journal.run.input_match import (
 from journal.run.outcome import RetryOn
 from journal.run.pacing.auto import Auto
 from journal.run.pacing.bounds import Bounds
-from journal.run.pacing.condition import check_where, command_for_rest
+from journal.run.pacing.condition import check_where, line_for_rest
 from journal.run.pacing.limits import Limits, check_int
 from journal.run.plan import (
     IN_PYTHON,
@@ -86,7 +86,7 @@ def open_job(
     version: str | None = None,
     on_changed: OnChanged = "error",
     on_interrupted: Policy = "review",
-    resume_command: str | None = None,
+    argv: Sequence[str] | None = None,
     sync: Literal["commit", "none"] = "commit",
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     row_type: Any = None,
@@ -129,10 +129,11 @@ def open_job(
       a person must find out what happened. With "retry", the row is attempted again. With "fail",
       it becomes failed. With "resume", the row is attempted again, unless one of its steps is in
       doubt (`journal help steps`).
-    - ``resume_command``: the command that continues the job. It is printed when a run ends early.
-      Its default is the command line of this program. ``original_command`` has ``resume_command``
-      as its default. Both are written into the journal, and so into every copy and pack. If the
-      command line contains a secret, pass another text, or "".
+    - ``argv``: the words of the command that continues the job, such as ``["python", "ship.py"]``.
+      The command is printed when a run ends early. The default is the command line of this program.
+      ``original_command`` has this command line as its default. Both are written into the journal,
+      and so into every copy and pack. If the command line contains a secret, pass other words, or
+      ``[]``.
     - ``row_type``: the type of ``row.value`` in handlers: a dataclass, msgspec Struct, attrs class,
       TypedDict or a model of pydantic. If data of the input doesn't match the type,
       InvalidValueError is raised before anything is written. Workers of executors must be able to
@@ -156,14 +157,14 @@ def open_job(
     directory = _job_directory(path)
     job_id = directory.name
     rules = InputRules(key, idempotency_key, on_changed, row_type, how_to)
-    resume_command = program() if resume_command is None else resume_command
-    settings = Settings(on_interrupted, resume_command, version, row_type, how_to)
+    argv = program() if argv is None else argv
+    settings = Settings(on_interrupted, argv, version, row_type, how_to)
     service = JobService(
         directory.parent, sync=sync, lock_timeout_s=lock_timeout_s, numbers=numbers
     )
     new_job = {
         "name": name or job_id,
-        "original_command": resume_command if original_command is None else original_command,
+        "original_command": shell.join(argv) if original_command is None else original_command,
         "description": description,
         "mode": mode,
         "metadata": metadata,
@@ -224,12 +225,12 @@ def _take_input(
     return Matched(added=job.total_rows)
 
 
-def program() -> str:
-    """This program's command line, quoted for a shell; "" at a Python prompt or in a notebook."""
-    if is_prompt():
-        return ""
+def program() -> list[str]:
+    """The words of this program's command line; none at a Python prompt or in a notebook."""
     arguments = getattr(sys, "orig_argv", sys.argv)
-    return shell.join([sys.executable or "python", *arguments[1:]]) if arguments else ""
+    if is_prompt() or not arguments:
+        return []
+    return [sys.executable or "python", *arguments[1:]]
 
 
 class JobRun:
@@ -645,7 +646,7 @@ class JobRun:
             by_failures = bounds.brake.has_tripped or bounds.has_halted
             failed = report.job.failed_rows if by_failures else 0
             again = how_to.again if failed else ""
-            command = again or command_for_rest(report.job.resume_command or "", report.reason)
+            command = again or line_for_rest(report.job.last_run, report.reason)
             if report.job.needs_review_count and not in_shell:
                 held.report(what_is_left(self.service, report.job, how_to))
             if failed and not again:

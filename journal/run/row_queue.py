@@ -18,7 +18,14 @@ import msgspec
 
 from journal.errors import InvalidStateTransition, InvalidValueError, StepInDoubtError
 from journal.format.arguments import MAX_USAGE_NAMES
-from journal.format.records import SPENT_ELSEWHERE, UNSET_TIME, RowStatusRecord, Spent
+from journal.format.records import (
+    A_POLICY,
+    A_RUN,
+    SPENT_ELSEWHERE,
+    UNSET_TIME,
+    RowStatusRecord,
+    Spent,
+)
 from journal.fs import system
 from journal.model import TERMINAL_STATUSES, FoundRow, Job, JobRow, RowStatus
 from journal.run.held_job import HeldJob
@@ -439,17 +446,22 @@ class RowQueue:
 
     def _settle_failure(self, row: JobRow, outcome: Outcome, spent: Any) -> float | None:
         code, message = outcome.error_code, outcome.error_message
-        step = self._service.get_step_in_doubt(row.id) if outcome.kind == "lost" else None
+        service, step = self._service, None
+        if outcome.kind == "lost":
+            service = service._as(A_POLICY)  # noqa: SLF001  (ours)
+            step = service.get_step_in_doubt(row.id)
         if step is not None:
             message += f"; {in_doubt_text(row.id, step)}"
+            if self._on_interrupted == "resume" and step.state == "started":
+                code, message = STEP_IN_DOUBT, f"{code}: {message}"
         fate = fate_of(row, outcome, self._limits, self._on_interrupted, in_doubt=step is not None)
         if fate == "review":
-            self._service.review_row(row.id, code, message, traceback=outcome.traceback, **spent)
+            service.review_row(row.id, code, message, traceback=outcome.traceback, **spent)
         elif fate == "retry" and not self._has_ended():
-            self._service.retry_row(row.id, code, message, traceback=outcome.traceback, **spent)
+            service.retry_row(row.id, code, message, traceback=outcome.traceback, **spent)
             return delay_s(row, outcome, self._limits)
         else:
-            self._service.fail_row(
+            service.fail_row(
                 row.id,
                 code,
                 message,
@@ -491,6 +503,7 @@ def _completed(number: int, outcome: Outcome) -> RowStatusRecord:
         cost_cents=outcome.cost_cents,
         usage=outcome.usage,
         result=outcome.result,
+        by=A_RUN.by,
         at=UNSET_TIME,
     )
 

@@ -17,6 +17,7 @@ from journal.format.arguments import new_row, row_items
 from journal.format.decode import decode_sane, decode_sane_exact
 from journal.format.records import (
     SANE_BYTES,
+    By,
     RowRecord,
     RowStatusRecord,
     encode_row,
@@ -37,7 +38,7 @@ Admits = Callable[[int, dict[str, Any] | None], bool]
 
 
 def start_rows(
-    journal: Journal, numbers: Iterator[int], count: int, admits: Admits | None = None
+    journal: Journal, numbers: Iterator[int], count: int, by: By, admits: Admits | None = None
 ) -> list[JobRow]:
     """Start up to ``count`` pending rows, and return them.
 
@@ -53,6 +54,7 @@ def start_rows(
     state = index.state
     assert state is not None
     record = RowStatusRecord(row=0, status="processing", version=state.version, at=journal.now())
+    by.sign(record)
     started: list[JobRow] = []
     while len(started) < count and (number := next(numbers, 0)):
         position = position_of(journal, number)

@@ -12,13 +12,18 @@ from collections.abc import Iterable
 from typing import get_args
 
 from journal.errors import InvalidValueError, StepInDoubtError
-from journal.format.records import RowStatusRecord
+from journal.format.records import A_POLICY, A_REPAIR, A_RUN, By, RowStatusRecord
 from journal.index.index import FAILED, PENDING, PROCESSING
-from journal.model import Policy, RowStatus, RowStep
+from journal.model import Policy, RowStatus, RowStep, Run
 from journal.store.journal import Journal
 from journal.store.rows import position_of
 from journal.store.steps import get_step_in_doubt, step_in_doubt
-from journal.store.transitions import let_start, put_row_status, version_of_attempt
+from journal.store.transitions import (
+    let_start,
+    put_row_status,
+    status_of_attempt,
+    version_of_attempt,
+)
 
 # Error codes of rows:
 INTERRUPTED = "interrupted"  # the row was in flight when its run died
@@ -37,11 +42,6 @@ _POLICIES: dict[str, tuple[RowStatus, str, str]] = {
 }
 
 
-def is_word_of_policy(error_code: object, error_message: object) -> bool:
-    """Return whether a policy, and not a caller, has set this error."""
-    return error_code == INTERRUPTED and str(error_message).startswith(_RUN_ENDED)
-
-
 def check_policy(policy: str, where: str = "policy") -> None:
     if policy not in get_args(Policy):
         names = ", ".join(get_args(Policy))
@@ -49,13 +49,12 @@ def check_policy(policy: str, where: str = "policy") -> None:
 
 
 def settle_rows(
-    journal: Journal, policy: Policy, before: int | None = None, *, resumes: bool = False
+    journal: Journal, policy: Policy, run: Run | None, before: int | None = None
 ) -> int:
     """Set every row in flight to the status that ``policy`` demands; return the number of rows.
 
+    - ``run``: the last run before this call.
     - ``before``: settle only rows whose latest status record is before this offset.
-    - ``resumes``: True if the run that started these rows had the policy "resume". In such a run,
-      each side effect of a row is a step.
     """
     index = journal.index
     if policy in ("retry", "resume") and index.status_counts[PROCESSING]:
@@ -64,24 +63,40 @@ def settle_rows(
     for position in index.positions(PROCESSING):
         if before is None or index.columns.status_offsets[position] < before:
             step = step_in_doubt(journal, position) if policy in ("review", "resume") else None
-            may_resume = policy == "resume" and resumes and step is None
-            fate = "retry" if may_resume else "review" if policy == "resume" else policy
+            resumes = policy == "resume" and _is_of_steps(journal, position, run)
+            fate: str = policy
+            if policy == "resume":
+                fate = "retry" if resumes and step is None else "review"
             status, code, message = _POLICIES[fate]
             if step is not None:
                 row_id = f"{journal.job_id}:{index.columns.number(position)}"
                 message += f"; {in_doubt_text(row_id, step)}"
-            _move(journal, position, status, code, message)
+                code = STEP_IN_DOUBT if resumes and step.state == "started" else code
+            _move(journal, position, A_POLICY, status, code, message)
             moved += 1
     return moved
 
 
 def may_resume(journal: Journal, number: int) -> bool:
-    """Return whether the policy "resume" would set the row to pending.
+    """Return whether the policy "resume" would set a row in flight to pending.
 
-    This function doesn't check whether the row is in flight. Raises RowNotFoundError.
+    Raises RowNotFoundError.
     """
-    state, step = journal.index.state, get_step_in_doubt(journal, number)
-    return step is None and state is not None and state.resumes
+    position, state = position_of(journal, number), journal.index.state
+    is_of_steps = state is not None and _is_of_steps(journal, position, state.run)
+    return is_of_steps and get_step_in_doubt(journal, number) is None
+
+
+def _is_of_steps(journal: Journal, position: int, run: Run | None) -> bool:
+    """Return whether each side effect of a row's attempt in progress is a step.
+
+    That is so if the last run has begun the attempt under the policy "resume". Of an attempt that
+    another program has begun beside or before the run, nobody knows.
+    """
+    if run is None or run.on_interrupted != "resume":
+        return False
+    began = status_of_attempt(journal, position)
+    return began is not None and began.by == A_RUN.by and began.origin is None
 
 
 def in_doubt_text(row_id: str, step: RowStep) -> str:
@@ -98,10 +113,10 @@ def in_doubt_text(row_id: str, step: RowStep) -> str:
 def review_open_rows(
     journal: Journal, numbers: Iterable[int] | None, error_code: str, error_message: str
 ) -> int:
-    """Put rows in review if they are pending, failed or in flight. Returns how many rows these are.
+    """Put rows in review after a repair, if they are pending, failed or in flight.
 
     A row in flight was started and has no outcome yet. With ``numbers``, only rows with these
-    numbers are considered.
+    numbers are considered. Returns how many rows were put in review.
     """
     review, open_codes = RowStatus.NEEDS_REVIEW, (PENDING, PROCESSING, FAILED)
     if numbers is None:
@@ -112,7 +127,7 @@ def review_open_rows(
     for number in numbers:
         position = position_of(journal, number)
         if journal.index.columns.statuses[position] in open_codes:
-            _move(journal, position, review, error_code, error_message)
+            _move(journal, position, A_REPAIR, review, error_code, error_message)
             moved += 1
     return moved
 
@@ -120,6 +135,7 @@ def review_open_rows(
 def _move(
     journal: Journal,
     position: int,
+    by: By,
     target: RowStatus,
     error_code: str | None,
     error_message: str | None,
@@ -135,7 +151,7 @@ def _move(
         unknown=target is RowStatus.FAILED,
         at=journal.now(),
     )
-    put_row_status(journal, position, record)
+    put_row_status(journal, position, by.sign(record))
 
 
 def _move_all(
@@ -147,6 +163,6 @@ def _move_all(
 ) -> int:
     moved = 0
     for position in journal.index.positions(source):
-        _move(journal, position, target, error_code, error_message)
+        _move(journal, position, A_REPAIR, target, error_code, error_message)
         moved += 1
     return moved

@@ -6,7 +6,7 @@ raises, and the block undoes the change. So a batch around the block can continu
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from journal.errors import InvalidStateTransition, InvalidValueError
@@ -15,6 +15,7 @@ from journal.format.idempotency import AnyRow, idempotency_key, next_key
 from journal.format.records import (
     LOST_CHECKSUM,
     UNSET_TIME,
+    By,
     JobLevelRecord,
     JobReopenedRecord,
     JobStatusRecord,
@@ -22,6 +23,7 @@ from journal.format.records import (
     RowDataRecord,
     RowRecord,
     RowStatusRecord,
+    RunRecord,
 )
 from journal.format.values import canonical_json, checksum_of
 from journal.fs import system
@@ -92,34 +94,27 @@ def put_log_of_caller(journal: Journal, record: LogRecord) -> None:
 
 def put_run(
     journal: Journal,
-    resume_command: str = "",
-    job_version: str | None = None,
+    argv: Sequence[str] = (),
+    version: str | None = None,
     *,
     policy: Policy = "review",
+    is_command: bool = False,
 ) -> None:
-    """Append a log record about the start of a run.
-
-    The record has the run's host, process, user and version, and says whether the policy of the run
-    is "resume". The record also has a nonce. So if two hosts or containers with the same name
-    continue two copies of a job, the copies still differ.
-    """
-    host = system.host_name()
-    run: dict[str, Any] = {
-        "host": host,
-        "pid": system.process_id(),
-        "user": system.user_name(),
-        "version": VERSION,
-        "nonce": system.nonce(),
-    }
-    if resume_command:
-        run["resume"] = resume_command
-    if job_version is not None:
-        run["job_version"] = job_version
-    if policy == "resume":
-        run["on_interrupted"] = policy
-    put_log(
-        journal, LogRecord(message=f"run started on {host}", details={"run": run}, at=UNSET_TIME)
+    """Append the record of a run's start. ``is_command``: ``argv`` is a `journal run`."""
+    record = RunRecord(
+        id=system.nonce(),
+        host=system.host_name(),
+        user=system.user_name(),
+        pid=system.process_id(),
+        package=VERSION,
+        argv=tuple(argv),
+        directory=system.current_directory() if argv else "",
+        command=is_command,
+        version=version,
+        on_interrupted=policy,
+        at=journal.now(),
     )
+    put_job_record(journal, record)
 
 
 def set_job_status(journal: Journal, target: JobStatus) -> None:
@@ -238,10 +233,15 @@ def version_of_attempt(journal: Journal, position: int) -> str | None:
     """Return the version of the run in which the row's attempt in progress began."""
     if not _state(journal).has_versions:  # true for most jobs: no record must be read
         return None
+    began = status_of_attempt(journal, position)
+    return None if began is None else began.version
+
+
+def status_of_attempt(journal: Journal, position: int) -> RowStatusRecord | None:
+    """Return the record that began the row's attempt in progress."""
     columns = journal.index.columns
     offset, number = columns.status_offsets[position], columns.number(position)
-    began = read_status(journal.file, journal.read_line, offset, number)
-    return None if began is None else began.version
+    return read_status(journal.file, journal.read_line, offset, number)
 
 
 def let_start(journal: Journal, refused: str, *, reopens: bool) -> None:
@@ -272,7 +272,7 @@ def reopen(journal: Journal, reason: str | None) -> None:
     put_job_record(journal, JobReopenedRecord(number=number, reason=reason, at=journal.now()))
 
 
-def redo_row(journal: Journal, number: int, reason: str | None, *, new_key: bool) -> JobRow:
+def redo_row(journal: Journal, number: int, reason: str | None, by: By, *, new_key: bool) -> JobRow:
     """Set a completed, failed or skipped row back to pending.
 
     If the job has ended, the job is reopened. With ``new_key``, the row gets a new idempotency key.
@@ -281,7 +281,7 @@ def redo_row(journal: Journal, number: int, reason: str | None, *, new_key: bool
     record = RowStatusRecord(
         row=number, status="pending", reason=reason, reset="redo", at=UNSET_TIME
     )
-    row = change_row(journal, record)
+    row = change_row(journal, by.sign(record))
     if not new_key:
         return row
     put_row_data(journal, row, None, row.row_checksum, new_key=True)
@@ -368,14 +368,14 @@ def _as_json(data: dict[str, Any], column: str) -> bytes:
     return canonical_json(data.get(column))
 
 
-def take_input(journal: Journal, number: int, data: dict[str, Any], checksum: str) -> None:
+def take_input(journal: Journal, number: int, data: dict[str, Any], checksum: str, by: By) -> None:
     """Give a row new data from its input. If the row was ever started, set it back to pending.
 
     The job must not have ended. Raises the errors of :func:`update_data`.
     """
     row = update_data(journal, number, data, checksum, new_key=False)
     if row.attempts or row.status is not RowStatus.PENDING:
-        _put_back(journal, position_of(journal, number))
+        _put_back(journal, position_of(journal, number), by)
 
 
 def put_row_status(journal: Journal, position: int, record: RowStatusRecord) -> int:
@@ -391,14 +391,14 @@ def put_row_status(journal: Journal, position: int, record: RowStatusRecord) -> 
     )
 
 
-def _put_back(journal: Journal, position: int) -> None:
+def _put_back(journal: Journal, position: int, by: By) -> None:
     """Set a row back to pending, and count its attempts from zero again.
 
     The job must not have ended.
     """
     number = journal.index.columns.number(position)
     record = RowStatusRecord(row=number, status="pending", reset="retry", at=journal.now())
-    put_row_status(journal, position, record)
+    put_row_status(journal, position, by.sign(record))
 
 
 _NO_MORE_ROWS = "it takes no more rows"
@@ -410,7 +410,7 @@ def let_add(journal: Journal) -> None:
         _refuse_job(journal, JobStatus.RUNNING, _REOPEN_FIRST, _NO_MORE_ROWS)
 
 
-def retry_failed(journal: Journal, error_code: str | None) -> int:
+def retry_failed(journal: Journal, error_code: str | None, by: By) -> int:
     """Set failed rows back to pending; return their number. An ended job is reopened.
 
     With ``error_code``, only rows that failed with this code are changed. Without ``error_code``,
@@ -432,6 +432,6 @@ def retry_failed(journal: Journal, error_code: str | None) -> int:
         ):
             if not moved:
                 let_start(journal, "its rows can't be set back to pending", reopens=True)
-            _put_back(journal, position)
+            _put_back(journal, position, by)
             moved += 1
     return moved

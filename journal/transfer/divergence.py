@@ -19,7 +19,8 @@ from journal.format.decode import decode_record
 from journal.format.extent import records_between, seal_after
 from journal.format.idempotency import AnyRow, idempotency_key
 from journal.format.records import (
-    BOTH_COPIES,
+    A_MERGE,
+    A_POLICY,
     ELSEWHERE,
     LOST_CHECKSUM,
     JobRecord,
@@ -29,13 +30,13 @@ from journal.format.records import (
     RowRecord,
     RowStatusRecord,
     RowStepRecord,
+    RunRecord,
     Spent,
     spent_elsewhere,
 )
 from journal.format.seal import crc_digits, digits_in, is_sealed, unsealed
 from journal.format.values import canonical_json
 from journal.model import StepState
-from journal.store.policies import is_word_of_policy
 from journal.transfer.copies import Copy
 
 IN_FLIGHT = "in_flight_elsewhere"  # error code of a row
@@ -44,7 +45,6 @@ DATA = "row_data"
 STEP = "row_step"
 
 _WORK = frozenset(("processing", "completed", "failed", "skipped"))
-_WORDS_OF_MERGES = frozenset((IN_FLIGHT, RENUMBERED, BOTH_COPIES))
 
 
 class Change(NamedTuple):
@@ -352,10 +352,10 @@ def _of_status(record: RowStatusRecord, offset: int, line: bytes) -> Change:
         _id_of(record, line),
         offset,
         record.status,
-        *_weigh(record.status, record.error_code, record.error_message),
+        *_weigh(record.status, record.by),
         reset=record.reset,
         cost=_cost_of(record),
-        is_renumbering=record.error_code == RENUMBERED,
+        is_renumbering=record.by == A_MERGE.by and record.error_code == RENUMBERED,
     )
 
 
@@ -367,30 +367,27 @@ def _cost_of(record: RowStatusRecord) -> Spent | None:
 
 def _of_log(record: LogRecord, id_: str, offset: int) -> Change:
     found = record.details[ELSEWHERE]
-    is_work, is_doubt = _weigh(*map(found.get, ("status", "error_code", "error_message")))
+    is_work, is_doubt = _weigh(found.get("status"), found.get("by"))
     is_doubt = is_doubt or "data" in found  # nobody knows which data is right
     is_alarm = record.level == "ERROR"
     return Change(id_, offset, ELSEWHERE, is_work, is_doubt, is_alarm, reset=found.get("reset"))
 
 
-def _weigh(status: Any, code: Any, message: Any) -> tuple[bool, bool]:
+def _weigh(status: Any, by: Any) -> tuple[bool, bool]:
     """Return the flags ``is_work`` and ``is_doubt`` of a status: see :class:`Change`.
 
     Both flags are False if a merge or a policy has set the status to failed or review. Such a
     status adds no information about the attempt.
     """
-    if code in _WORDS_OF_MERGES or is_word_of_policy(code, message):
+    if by in (A_POLICY.by, A_MERGE.by):
         return status in _WORK - {"failed"}, False
     return status in _WORK, status == "needs_review"
 
 
 def _is_news(record: Record) -> bool:
     if isinstance(record, LogRecord):
-        match record.details:
-            case {"run": {"host": _, "nonce": _}}:
-                return False
         return id_elsewhere(record) is None
-    return True
+    return not isinstance(record, RunRecord)
 
 
 def id_elsewhere(record: LogRecord) -> str | None:

@@ -9,6 +9,7 @@ import msgspec
 
 from journal.format.idempotency import AnyRow
 from journal.format.records import (
+    A_MERGE,
     BOTH_COPIES,
     ELSEWHERE,
     REPAIRED,
@@ -251,6 +252,7 @@ class MergeWriter:
                 error_code=self._plan.reviews[number],
                 error_message=review_text(self._plan, self._journal.job_id, number),
                 tracking_number=tracking_number_there(self._plan, number),
+                by=A_MERGE.by,
                 at=self._journal.now(),
             )
         )

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -414,9 +415,10 @@ def test_what_takes_rows_up_is_said_in_the_words_of_where_the_job_was_made(
 ) -> None:
     root = "/elsewhere/jobs" if "another" in made_by else str(cli.root)
     command = f"/usr/bin/journal --root {root} run in.csv --job j -- ./ship {{order}}"
-    resume = "/usr/bin/python3 ship.py" if made_by == "script" else command
+    is_command = made_by != "script"
+    words = shlex.split(command) if is_command else ["/usr/bin/python3", "ship.py"]
     with JobService(cli.root) as service:
-        service.start_job("j", resume_command=resume)
+        service.start_job("j", argv=words, is_command=is_command)
         service.update_status("j", "failed")
     run = f"`journal --root {shell.quote(str(cli.root.absolute()))} run ... --job j`"
     _, _, err = cli("retry", "j")
@@ -424,7 +426,7 @@ def test_what_takes_rows_up_is_said_in_the_words_of_where_the_job_was_made(
     (shown,) = [line for line in cli("show", "j")[1].splitlines() if line.startswith("next")]
     for text in (err, shown + cli("show", "j")[1]):
         assert ("run the script again" in text) == (made_by == "script")
-        assert (command in text) == (made_by == "command")
+        assert (shell.join(words) in text) == (made_by == "command")
         assert (f"use {run}" in text) == ("another" in made_by), "it continues this copy"
         assert "/elsewhere" not in text
 

@@ -26,7 +26,6 @@ from journal.fs import system
 from journal.history.events import Choice, Event, last_events, read_events
 from journal.progress.show import Progress
 from journal.repair import repair_job
-from journal.version import VERSION
 
 
 @pytest.fixture
@@ -79,12 +78,11 @@ def parts(out: str) -> list[list[str]]:
     return [[line[21:30].strip(), line[32:38].strip(), line[40:].strip()] for line in lines]
 
 
-RUN = f'{{"run":{{"host":"here","pid":7,"user":"ann","version":"{VERSION}","nonce":"00000000deadbeef"}}}}'
 ALL = [
     ["created", "", "Ship CA: ship --state CA"],
     ["added", "", "4 rows added"],
     ["added", "5", "row added"],
-    ["INFO", "", f"run started on here  {RUN}"],
+    ["run", "", "on here by ann as process 7"],
     ["job", "", "running"],
     ["started", "1", ""],
     ["completed", "1", '1Z999, cost 1250 cents, {"zip":"90000","n":[1]}'],

@@ -160,7 +160,7 @@ def test_a_repair_takes_rows_with_such_numbers_for_what_they_are(work: Path) -> 
     run("true")
     path = Path("jobs/j/journal.jsonl")
     content = path.read_bytes()
-    path.write_bytes(content.replace(b'"type":"log"', b'"type":"lug"', 1))
+    path.write_bytes(content.replace(b'"type":"run"', b'"type":"ran"', 1))
     assert journal("repair", "j").returncode == 3  # the changed record is lost
     with JobService("jobs", numbers="decimal") as service:
         assert [msgspec.json.encode(str(row.data)) for row in service.get_rows("j")]

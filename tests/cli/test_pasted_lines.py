@@ -1,10 +1,16 @@
-"""Lines to paste, in the quoting of Windows: what they become when they are split again."""
+"""Lines to paste: what they become when they are split again, and where they were recorded."""
 
 import itertools
+import json
+import shlex
+from pathlib import Path
 
 import pytest
+from support.children import append_commit, journal_path
 
-from journal.fs import shell
+from journal import JobService
+from journal.cli.main import main
+from journal.fs import shell, system
 
 SIGNS = 'a \\"&%'
 
@@ -39,9 +45,40 @@ def test_a_quotation_that_isnt_closed_is_refused() -> None:
         shell.split_for_windows('"a')
 
 
-@pytest.mark.parametrize(
-    "line",
-    ["cd /jobs && journal run 'a b' -- sh", 'pushd C:\\jobs && journal run "a b" -- sh'],
-)
-def test_a_line_is_split_as_the_system_that_recorded_it_quotes(line: str) -> None:
-    assert shell.split_any(line)[2:] == ["&&", "journal", "run", "a b", "--", "sh"]
+EVIL = ("run", "a.csv", "--job", "j", "--on-end", "x; touch y", "--", "sh", "-c", "$(id) 'a")
+
+
+def place_run(root: Path, host: str, user: str) -> list[str]:
+    """A paused job with a run that was recorded on ``host`` by ``user``. Returns the run's words."""
+    words = ["journal", "--root", str(root), *EVIL]
+    with JobService(root, sync="none") as service:
+        service.create_job("J", job_id="j", row_data=[{"data": {}}])
+    at = b'"at":"2999-11-24T13:35:00.000001Z"}'
+    argv, texts = json.dumps(words), f'"host":"{host}","user":"{user}","package":"0"'
+    head = f'{{"type":"run","id":"0123456789abcdef",{texts},"pid":7,"argv":{argv},"command":true,'
+    ends = [b'{"type":"job_status","status":"%b",' % status for status in (b"running", b"paused")]
+    path = journal_path(root, "j")
+    append_commit(path, *(start + at for start in (head.encode(), *ends)))
+    return words
+
+
+@pytest.mark.parametrize("command", ["show", "wait", "watch", "resume"])
+def test_a_command_that_was_recorded_elsewhere_is_shown_with_who_recorded_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    words = place_run(tmp_path, "away", "eve")
+    assert main(["--root", str(tmp_path), command, "j"]) in (0, 4)
+    said = "".join(capsys.readouterr())
+    assert "recorded on away by eve: look before you paste" in said
+    (line,) = [line for line in said.splitlines() if " --job j " in line]
+    assert shlex.split(line[line.index("journal --root") :]) == words, "no word becomes two"
+
+
+def test_a_command_that_was_recorded_here_is_shown_without_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = place_run(tmp_path, system.host_name(), system.user_name())
+    assert main(["--root", str(tmp_path), "show", "j"]) == 0
+    said = capsys.readouterr().out
+    assert shell.join(words) in said
+    assert "look before you paste" not in said

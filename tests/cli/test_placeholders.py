@@ -271,8 +271,10 @@ def test_files_that_find_prints_with_nul_are_rows_and_the_way_to_continue_says_s
     with JobService("jobs") as service:
         job = service.get_job("j")
         assert job is not None
-        assert job.resume_command is not None
-        assert " run list --job j -0 --limit 1 -- awk 'BEGIN {print" in job.resume_command
+        assert job.last_run is not None
+        assert " ".join(job.last_run.argv).endswith(
+            'run list --job j -0 --limit 1 -- awk BEGIN {print ARGV[1] "|" ARGV[2]} {/.} {//}'
+        )
     assert main([*run, *command]) == 0
     with JobService("jobs") as service:
         assert [row.result for row in service.get_rows("j")] == ["a b|.", "line\nend|.", "c.d|."]

@@ -43,13 +43,13 @@ def fixture_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A job whose row 2 has been through a lot: see the tests."""
     path = tmp_path_factory.mktemp("store")
     rows = [{"n": n, "zip": f"9000{n}"} for n in (1, 2, 3)]
-    with journal.open_job(path / "j", rows, key="n", resume_command="", version="v1") as job:
+    with journal.open_job(path / "j", rows, key="n", argv=[], version="v1") as job:
         job.run(lookup, max_attempts=2, backoff_s=0)
     with JobService(path) as service:
         service.update_row_data("j:2", {"n": 2, "zip": "90002", "street": "Elm"})
         service.log("j", "asked the customer", row_number=2)
         service.log("j", "not about a row", details={"row": 2})
-    with journal.open_job(path / "j", resume_command="", version="v2") as job:
+    with journal.open_job(path / "j", argv=[], version="v2") as job:
         job.run(charge, retry_failed=True)
     return path
 
@@ -236,7 +236,7 @@ def test_show_of_a_row_lets_no_text_control_the_terminal(tmp_path: Path) -> None
         row.log("\x1b[2J")
         raise ValueError("\x1b[31m")
 
-    with journal.open_job(tmp_path / "j", [{"a": "\x1b[0m"}], resume_command="") as job:
+    with journal.open_job(tmp_path / "j", [{"a": "\x1b[0m"}], argv=[]) as job:
         job.run(handler)
     _, shown = on_terminal(
         *("--root", str(tmp_path), "show", "j", "--row", "1", "--color", "never"), columns=100
@@ -310,7 +310,7 @@ def test_texts_of_several_lines_and_logged_tracebacks_are_shown_line_by_line(
         row.log("no answer", "error", **details)
         raise journal.Fail("3", "first line\nsecond line\n")
 
-    with journal.open_job(tmp_path / "j", [{"n": 1}], resume_command="") as job:
+    with journal.open_job(tmp_path / "j", [{"n": 1}], argv=[]) as job:
         job.run(handler)
     assert main(["--root", str(tmp_path), "show", "j", "--row", "1"]) == 0
     out = capsys.readouterr().out
@@ -333,7 +333,7 @@ def test_what_an_attempt_has_returned_stays_visible_after_a_person_has_settled_i
             result="charge ch_7", cost_cents=float("nan"), tracking_number="T1"
         )
 
-    with journal.open_job(tmp_path / "j", [{"n": 1}], "n", resume_command="") as job:
+    with journal.open_job(tmp_path / "j", [{"n": 1}], "n", argv=[]) as job:
         job.run(charge_and_return, tell=lambda _text: None)
         job.service.complete_row("j:1", "T2", result={"id": "ch_7"})
         (attempt,) = job.service.get_row_history("j:1").attempts

@@ -483,19 +483,16 @@ def test_a_command_finds_its_rows_id_and_its_key_in_the_environment(work: Path) 
         )
 
 
-def test_of_standard_input_the_resume_command_can_be_pasted_behind_it(work: Path) -> None:
+def test_of_standard_input_the_line_to_continue_can_be_pasted_behind_it(work: Path) -> None:
     lines = "a\nb\n"
     words = ("run", "-", "--lines", "--job", "j", "--limit", "1", "--", "echo", "{line}")
     done = journal(*words, text=lines)
     assert done.returncode == 4
     assert " # " not in done.stderr  # an interactive zsh takes it for arguments
     assert "\nj: the next run needs the same standard input\nto continue: " in done.stderr
-    with JobService("jobs") as service:
-        job = service.get_job("j")
-    assert job is not None
-    assert job.resume_command is not None
+    line = done.stderr.partition("to continue: ")[2]
     again = subprocess.run(
-        job.resume_command, shell=True, input=lines, capture_output=True, text=True, check=False
+        line, shell=True, input=lines, capture_output=True, text=True, check=False
     )
     assert again.returncode == 0, again.stderr
     assert "the same standard input" not in again.stderr
@@ -550,7 +547,7 @@ def test_a_root_above_the_current_directory_has_the_command_to_continue(
     assert " # " not in command
 
 
-def test_the_resume_command_names_the_root_that_the_environment_gave(
+def test_the_line_to_continue_names_the_root_that_the_environment_gave(
     work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JOURNAL_ROOT", str(work / "elsewhere"))
@@ -770,14 +767,11 @@ def test_another_command_than_that_of_the_last_run_is_named_if_nothing_is_to_be_
 
 def test_a_job_whose_recorded_command_is_any_text_can_be_run(work: Path) -> None:
     (work / "two.csv").write_text("v\n1\n2\n")
-    for name, resume in (("one", None), ("two", "don't run -- it's")):
-        rows = [{"v": "1"}, {"v": "2"}]
-        open_job(
-            work / "jobs" / name, rows, original_command="it's mine", resume_command=resume
-        ).close()
-        done = journal("run", "two.csv", "--job", name, "--", "true")
-        assert done.returncode == 0, done.stderr
-        assert "which was: " in done.stderr
+    rows = [{"v": "1"}, {"v": "2"}]
+    open_job(work / "jobs" / "j", rows, original_command="it's mine").close()
+    done = journal("run", "two.csv", "--job", "j", "--", "true")
+    assert done.returncode == 0, done.stderr
+    assert "which was: " in done.stderr
 
 
 def test_quiet_says_that_the_command_is_another_one_whatever_that_is(work: Path) -> None:
@@ -917,9 +911,9 @@ def test_what_is_typed_to_go_on_puts_no_row_back_once_more(work: Path) -> None:
     with JobService(work / "jobs") as service:
         job = service.get_job("j")
     assert job is not None
-    assert job.resume_command is not None
-    assert f"--halt {quote('soon,fail=2')}" in job.resume_command
-    assert "--retry-failed" not in job.resume_command
+    assert job.last_run is not None
+    assert "--halt soon,fail=2" in " ".join(job.last_run.argv)
+    assert "--retry-failed" not in job.last_run.argv
 
 
 def test_a_dry_run_gives_new_rows_the_numbers_that_they_will_have(work: Path) -> None:

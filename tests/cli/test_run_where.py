@@ -10,7 +10,6 @@ import pytest
 from journal import JobService
 from journal.cli.main import main
 from journal.fs.shell import quote
-from journal.run.pacing.condition import command_for_rest
 
 Capture = pytest.CaptureFixture[str]
 
@@ -101,14 +100,12 @@ def test_the_condition_stays_while_rows_that_meet_it_are_left(capsys: Capture) -
     assert f"--where {quote('zip~941')}" in captured.out
 
 
-def test_quoted_words_of_a_command_keep_their_text() -> None:
-    why = "2 rows stay open, because of `--where`"
-    command = (
-        "journal run 'a --where b.csv' --where '\"it'\"'\"'s\" = 1' --on-end 'x --where y' -- z"
-    )
-    rest = "journal run 'a --where b.csv' --on-end 'x --where y' -- z"
-    assert command_for_rest(command, why) == rest
-    assert command_for_rest(command, None) == command
+def test_only_the_option_is_left_out_and_no_other_word(capsys: Capture) -> None:
+    more = ("--where", "order=A", "--on-end", "echo --where y")
+    assert run("--where", "zip~94", *more, command="echo --where {order}") == 4
+    said = capsys.readouterr().err
+    again = next(line for line in said.splitlines() if line.startswith("to continue: "))
+    assert again.endswith(f"--on-end {quote('echo --where y')} -- echo --where {quote('{order}')}")
 
 
 def test_a_doubled_sign_is_refused_unless_the_value_is_in_quotes(capsys: Capture) -> None:

@@ -16,6 +16,7 @@ from support.commands import journal, journal_process
 from support.platforms import needs_fifos, needs_shell, skip_without
 
 from journal import JobRow, JobService, RowStatus, RowStep
+from journal.format.records import A_RUN
 from journal.fs.shell import quote
 
 JOURNAL = [sys.executable, "-m", "journal"]
@@ -322,7 +323,8 @@ def test_a_step_whose_command_fails_at_the_timeout_of_its_row_is_not_repeated(
     """
     assert run(script, *TWICE, "--timeout", "1").returncode == 3
     assert (states(), effects()) == ({"charge": "started"}, ["charged"])
-    assert (row().status, row().error_code) == (RowStatus.NEEDS_REVIEW, "TimeoutError")
+    assert (row().status, row().error_code) == (RowStatus.NEEDS_REVIEW, "StepInDoubt")
+    assert str(row().error_message).startswith("TimeoutError: ")
     assert "step 'charge' of row j:1 began in attempt 1" in str(row().error_message)
 
 
@@ -459,7 +461,7 @@ def test_a_row_whose_run_died_becomes_pending_only_if_each_of_its_effects_is_a_s
     with JobService("jobs") as service:
         service.create_job("J", job_id="j", row_data=[{"data": {}}])
         service.start_job("j", policy)  # type: ignore[arg-type]
-        service.start_row(ROW)
+        service._as(A_RUN).start_row(ROW)
         service.begin_step(ROW, 1, "charge")
     with JobService("jobs") as service:  # its run has died
         service.recover_job("j", policy)  # type: ignore[arg-type]

@@ -56,6 +56,11 @@ def ended(status_text: str, second: int = 4) -> bytes:
     return rec("job_status", f'"status":"{status_text}",', second)
 
 
+def run(more: str = "", second: int = 2, run_id: str = "0123456789abcdef") -> bytes:
+    members = f'"id":"{run_id}","host":"h","user":"u","pid":7,"package":"0.1.0",{more}'
+    return rec("run", members, second)
+
+
 def log(more: str = "", second: int = 2) -> bytes:
     return rec("log", f'"message":"m",{more}', second)
 
@@ -241,9 +246,26 @@ GOOD = [
     good(
         "versions",
         "an outcome has the version of its run; the next status doesn't",
-        *ROWS, [log('"details":{"run":{"host":"h","job_version":"v1"}},')],
+        *ROWS, [run('"version":"v1",')],
         [status(1, "completed", '"version":"v1",')], [status(2, "failed", '"version":"v1",')],
         [status(2, "pending", '"reset":"retry",')],
+    ),
+    good(
+        "runs",
+        "what a run says of itself has no effect on the job; unknown policies are text; log details mean nothing",
+        *ROWS, [run('"argv":["journal","run","a b"],"directory":"/d","command":true,"on_interrupted":"resume",'),
+                ended("running", 3)],
+        [status(1, "processing", '"by":"run",')], [run('"on_interrupted":"later","new":1,', 4, "f" * 16)],
+        [log('"details":{"run":{"host":"h","nonce":"0123456789abcdef"},"retry":{"job":"a","host":"h"}},', 4)],
+    ),
+    good(
+        "who-has-set-a-status",
+        "none of them, nor anybody unknown, has an effect on the status",
+        [job()], [row(number) for number in range(1, 8)],
+        [status(1, "completed", '"by":"run",'), status(2, "needs_review", '"by":"policy",'),
+         status(3, "skipped", '"by":"person","person":"ann@h",'), status(4, "needs_review", '"by":"merge",'),
+         status(5, "needs_review", '"by":"repair",'), status(6, "failed", '"by":"moon","person":null,'),
+         status(7, "failed", '"by":null,')],
     ),
     good(
         "evidence",
@@ -525,6 +547,10 @@ DAMAGED = [
     bad_record("step-in-an-attempt-too-high", "up to 2^32-1",
                step(1, "a", "done").replace(b'"attempt":1,', b'"attempt":%d,' % 2**32)),
     bad_record("nonce-of-a-number", "text", row(3, "{}", '"nonce":12345678,')),
+    bad_record("run-without-an-id", "16 hex digits", rec("run", '"host":"h","user":"u","pid":7,"package":"1",')),
+    bad_record("run-with-a-short-id", "16 hex digits", run(run_id="0123")),
+    bad_record("run-with-a-line-for-words", "a list of text", run('"argv":"journal run",')),
+    bad_record("by-of-a-number", "text", status(1, "failed", '"by":1,')),
     bad_record("unknown-reset", "one of two", status(1, "pending", '"reset":"again",')),
     bad_record("given-back-of-a-number", "true or false", status(1, "pending", '"given_back":1,')),
     bad_record("unknown-of-a-text", "true or false", status(1, "failed", '"unknown":"true",')),

@@ -122,7 +122,7 @@ async def handle_async(row: AttemptedRow) -> None:
 
 def drive(mode: str, policy: Policy) -> None:
     executor = partial(ProcessPoolExecutor, WORKERS, get_context("fork"))
-    with journal.open_job(Path("jobs", JOB), on_interrupted=policy, resume_command="") as job:
+    with journal.open_job(Path("jobs", JOB), on_interrupted=policy, argv=[]) as job:
         job.run(
             handle_async if mode == "asyncio" else handle,
             executor if mode == "pool" else None,

@@ -52,10 +52,8 @@ def fixture_job(tmp_path: Path) -> Any:
         return journal.RowResult(result={"label": EVIL}, cost_cents=2.5, usage={"calls": 1})
 
     rows = [{"order": f"A-{n}", EVIL: "x" * 5000} for n in range(1, 31)]
-    secret = "curl -H token=hunter2"
-    with journal.open_job(
-        tmp_path / "ship", rows, key="order", name=EVIL, resume_command=secret
-    ) as job:
+    secret = ["curl", "-H", "token=hunter2"]
+    with journal.open_job(tmp_path / "ship", rows, key="order", name=EVIL, argv=secret) as job:
         report = job.run(handle, max_rows=20, tell=lambda _text: None)
         yield job, report
 

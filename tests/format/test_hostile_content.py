@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -71,7 +72,6 @@ def numbers() -> Iterator[bytes]:
         yield row(three)
         yield status(three, "completed", b'"cost_cents":%b' % most)
         yield log(b'{"elsewhere":{"status":"completed","cost_cents":%b,%b}' % (size, NOW))
-        yield log(b'{"run":{"host":"h","pid":%b}}' % size)
         for name in ("total", "processed", "successful", "failed"):
             yield record("job_counts", b'"%b":%b' % (name.encode(), most))
 
@@ -106,16 +106,26 @@ def details() -> Iterator[bytes]:
     values = (b"null", b"true", b"-5", b"1e308", b'""', b'"x"', b"[]", b"[[]]", b"{}", b'{"a":1}')
     for value in values:
         yield log(value)
-        for name in (b"run", b"retry", b"merge", b"elsewhere"):
+        for name in (b"merge", b"elsewhere"):
             yield log(b'{"%b":%b}' % (name, value))
-        for name in (b"pid", b"user", b"version", b"nonce", b"resume"):
-            yield log(b'{"run":{"host":"h","%b":%b}}' % (name, value))
-        yield log(b'{"retry":{"job":"../x","host":"h","root":%b}}' % value)
         yield log(b'{"merge":{"hosts":[%b]}}' % value)
         for name in (b"status", b"at", b"cost_cents", b"origin"):
             yield log(b'{"elsewhere":{"%b":%b}}' % (name, value))
         yield record("log", b'"message":"m","level":%b' % value)
         yield record("log", b'"message":"m","row":%b' % value)
+
+
+def runs() -> Iterator[bytes]:
+    """Runs whose words are no command, and whose texts could control a terminal."""
+    pids = (b"0", b"-9223372036854775808", b"9223372036854775807")
+    words = (b"[]", b'[""]', b'["--"]', b'["--where"]', b'["--root","x","run","\\u001b[2J","--"]')
+    for pid, argv in itertools.product(pids, words):
+        for more in (b'"command":true', b'"directory":"\\u0000\\n","on_interrupted":"\\u202e"'):
+            texts = b'"host":"\\u001b]0;x\\u0007","user":"","package":"\\ud83d\\ude00"'
+            yield record(
+                "run",
+                b'"id":"0123456789abcdef",%b,"pid":%b,"argv":%b,%b' % (texts, pid, argv, more),
+            )
 
 
 def columns() -> Iterator[bytes]:
@@ -133,6 +143,7 @@ CONTENTS: dict[str, tuple[Callable[[], Iterator[bytes]], bytes]] = {
     "times": (times, FIRST),
     "origins": (origins, NOW),
     "details": (details, NOW),
+    "runs": (runs, NOW),
     "columns": (columns, NOW),
 }
 EXPORTS = ["csv", "tsv", "jsonl", "json", "db"]
@@ -179,34 +190,7 @@ def test_the_time_of_a_status_out_of_another_copy_that_is_not_in_utc_is_damage(
         assert "a time that is not in UTC" in said.out + said.err
 
 
-# --- what was typed to go on, as a record says
-
-
-RETRY = "hostile-retry"
-
-
-def place_retried(root: Path, resume: bytes) -> None:
-    """A job with this command to resume it, and the job that goes on with it, which was never run."""
-    run = log(b'{"run":{"host":"h","resume":"%b"}}' % resume)
-    ended = [run, row(1), status(1, "failed"), record("job_status", '"status":"completed"')]
-    place_journal(root, JOB, seal_commits([[HEAD + NOW], ended]))
-    head = HEAD.replace(b'"hostile"', b'"hostile-retry"') + b'"retry_of":"hostile",' + NOW
-    place_journal(root, RETRY, seal_commits([[head], [row(1)]]))
-
-
-@pytest.mark.parametrize("store", ['a\\"b', "a\\\\", "a'b", "$(x", " "])
-def test_a_resume_command_that_no_shell_would_take_is_shown_no_other_way(
-    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    place_retried(tmp_path, f"x --root {store} run r --job hostile -- c".encode())
-    assert main(["--root", str(tmp_path), "show", RETRY]) == 0
-    assert " run ... --job hostile-retry` with the same input" in capsys.readouterr().out
-
-
-def test_a_resume_command_is_gone_through_once(tmp_path: Path) -> None:
-    place_retried(tmp_path, b" --root x run y" * 200_000)
-    done = limited("--root", str(tmp_path), "show", RETRY)
-    assert done.returncode == 0, done.stderr[-1000:]
+# --- columns
 
 
 def test_names_of_columns_that_a_database_takes_for_one_are_numbered_in_one_pass() -> None:

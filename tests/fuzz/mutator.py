@@ -88,7 +88,7 @@ def _outcome(rng: random.Random, text: str) -> dict[str, Any]:
             {"status": "completed", "label_path": text, "result": {text: [text]}},
             {"status": "failed", "error_code": "E", "error_message": text},
             {"status": "skipped", "reason": text},
-            {"status": "needs_review", "reason": text},
+            {"status": "needs_review", "reason": text, "by": "person", "person": text},
             {"status": "failed", "error_code": "E", "unknown": True, "version": text},
             {"status": "pending"},
             {"status": "pending", "given_back": True, "error_code": "E", "reason": text},
@@ -125,6 +125,16 @@ def _about_the_job(rng: random.Random, at_us: int, text: str) -> bytes:
             record(at_us, "job_reopened", **{"pass": rng.randint(1, 9)}, reason=text),
             record(at_us, "job_counts", total=rng.randrange(99)),
             record(at_us, "job_error", code="E", message=text),
+            record(
+                at_us,
+                "run",
+                id="0123456789abcdef",
+                host=text,
+                user=text,
+                pid=7,
+                package="0",
+                argv=[text],
+            ),
         )
     )
 

@@ -36,6 +36,7 @@ from journal.ids import MAX_ROW_NUMBER
 from journal.index.columns import Columns
 from journal.index.hint import read_hint
 from journal.index.spans import SPAN_BYTES, Spans, are_valid
+from journal.store.transitions import put_run
 
 __all__ = ["fixture_disk"]
 
@@ -115,7 +116,8 @@ class Writer:
             case 6:
                 service.log(JOB, "about a row", row_number=number)
             case 7:
-                service.log(JOB, "a run", details={"run": {"host": f"host{luck.randrange(9)}"}})
+                with service._journal(JOB) as held:
+                    put_run(held)
             case 8:
                 more = self.numbers[self.added : self.added + luck.randrange(3)]
                 service.create_rows(JOB, self.rows(more))
@@ -327,7 +329,7 @@ def test_a_message_of_another_writer_may_be_about_any_number(tmp_path: Path, row
     path = journal_path(tmp_path, JOB)
     commits = path.read_bytes()
     body = (
-        b'{"type":"log","message":"%s","row":%s,"details":{"run":{"host":"there"}},'
+        b'{"type":"log","message":"%s","row":%s,"details":{"a":1},'
         b'"at":"2030-01-01T00:00:00.123456Z"'
     ) % (b"x" * SPAN_BYTES, msgspec.json.encode(row) if row != 1 << 64 else b"%d" % row)
     crc = crc32(body, int(commits[-11:-3], 16))

@@ -1158,15 +1158,15 @@ MERGES = [
     Patch(
         "a policy's word on a row in flight is no work",
         "transfer/divergence",
-        "    if code in _WORDS_OF_MERGES or is_word_of_policy(code, message):\n",
-        "    if code in _WORDS_OF_MERGES:\n",
+        "    if by in (A_POLICY.by, A_MERGE.by):\n",
+        "    if by == A_MERGE.by:\n",
         MERGE,
     ),
     Patch(
         "what a merge asks to be reviewed is no doubt of its own",
         "transfer/divergence",
-        "    if code in _WORDS_OF_MERGES or is_word_of_policy(code, message):\n",
-        "    if is_word_of_policy(code, message):\n",
+        "    if by in (A_POLICY.by, A_MERGE.by):\n",
+        "    if by == A_POLICY.by:\n",
         MERGE,
     ),
     Patch(

@@ -37,7 +37,7 @@ class Kept(logging.Handler):
 
 
 def run(path: Path, **options: object) -> None:
-    with journal.open_job(path / "j", [{"n": n} for n in range(5)], resume_command="again") as job:
+    with journal.open_job(path / "j", [{"n": n} for n in range(5)], argv=["again"]) as job:
         job.run(lambda _row: None, max_rows=2, **options)  # type: ignore[arg-type]
 
 

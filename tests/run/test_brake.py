@@ -162,7 +162,7 @@ def test_a_failed_call_of_ten_rows_pauses_a_run_that_does_not_try_them_again(pat
 def test_after_a_halt_by_failures_the_advice_names_the_retry_of_failed_rows(path: Path) -> None:
     said: list[str] = []
     halt = "soon,fail=10 in a row"
-    with open_job(path, resume_command="python again.py") as job:
+    with open_job(path, argv=["python", "again.py"]) as job:
         job.run(lambda row: 1 // max(0, 30 - row.row_number), halt=halt, tell=said.append)
     stay = "10 rows have failed, and stay failed without `run(..., retry_failed=True)`"
     assert said[-2] == f"j: {stay}"
@@ -171,7 +171,7 @@ def test_after_a_halt_by_failures_the_advice_names_the_retry_of_failed_rows(path
 
 def test_after_another_end_the_advice_is_only_to_run_again(path: Path) -> None:
     said: list[str] = []
-    with open_job(path, resume_command="python again.py") as job:
+    with open_job(path, argv=["python", "again.py"]) as job:
         job.run(fail, max_rows=3, halt="soon,success=1", tell=said.append)
     assert said[-1].endswith("python again.py")
 

@@ -22,7 +22,7 @@ def fixture_path(tmp_path: Path) -> Path:
 
 
 def open_job(path: Path, rows: int) -> journal.JobRun:
-    return journal.open_job(path, rows=[{"n": n} for n in range(1, rows + 1)], resume_command="")
+    return journal.open_job(path, rows=[{"n": n} for n in range(1, rows + 1)], argv=[])
 
 
 def quiet(_: str) -> None:

@@ -28,7 +28,7 @@ HERE = __file__
 
 def open_job(path: Path, count: int = 1, **options: Any) -> JobRun:
     rows = [{"n": n} for n in range(1, count + 1)]
-    return journal.open_job(path, rows, resume_command="", **options)
+    return journal.open_job(path, rows, argv=[], **options)
 
 
 def logs_of(path: Path, row_number: int = 1) -> list[LogEntry]:
@@ -317,7 +317,7 @@ def handler(row):
     row.log("behind the step")
     os._exit(9)
 
-with journal.open_job(sys.argv[1], [{"n": 1}], resume_command="") as job:
+with journal.open_job(sys.argv[1], [{"n": 1}], argv=[]) as job:
     job.run(handler)
 """
 
@@ -537,7 +537,8 @@ def test_a_row_that_logs_nothing_and_completes_writes_what_it_always_has(path: P
         job.run(lambda _row: None)
     last = (path / "journal.jsonl").read_text().splitlines()[-2]
     assert re.fullmatch(
-        r'\{"type":"row_status","row":1,"status":"completed","at":"[^"]+","crc":"\w{8}"\}', last
+        r'\{"type":"row_status","row":1,"status":"completed","by":"run","at":"[^"]+","crc":"\w{8}"\}',
+        last,
     )
 
 

@@ -163,7 +163,7 @@ class Work:
 
     def open(self, *what: str, **options: Any) -> journal.JobRun:
         rows = self.rows(*what) if what else None
-        return journal.open_job(self.path, rows, resume_command="again", **options)
+        return journal.open_job(self.path, rows, argv=["again"], **options)
 
     def run(
         self, executor: Any, *what: str, on_interrupted: Any = "review", **options: Any
@@ -682,7 +682,7 @@ from support import handlers
 
 kind, path, at, factory = sys.argv[1:]
 if __name__ == "__main__":
-    with journal.open_job(path, resume_command="again") as job:
+    with journal.open_job(path, argv=["again"]) as job:
         data = job.rows()[0].data
         start = {}
         if at == "start":

@@ -346,7 +346,7 @@ def test_an_hour_of_holds_without_a_success_pauses_the_run_and_says_how_to_go_on
     monkeypatch.undo()
     monkeypatch.setattr(journal.run.pacing.holds, "MAX_HELD_S", 0.0)
     said: list[str] = []
-    with open_job(path, 3, resume_command="python again.py") as job:
+    with open_job(path, 3, argv=["python", "again.py"]) as job:
         report = job.run(FarSide(0).refuse, tell=said.append)
         assert (report.job.status, report.exit_code) == ("paused", 4)
         assert any("no attempt has succeeded" in line and "pausing" in line for line in said)

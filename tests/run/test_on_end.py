@@ -26,7 +26,7 @@ from journal.run.open_job import JobRun
 
 def open_job(root: Path) -> JobRun:
     rows = [{"n": n} for n in range(1, 5)]
-    return journal.open_job(root / "j", rows, "n", sync="none", resume_command="")
+    return journal.open_job(root / "j", rows, "n", sync="none", argv=[])
 
 
 def quiet(_: str) -> None:
@@ -143,7 +143,7 @@ def test_a_run_that_finds_damage_calls_on_end(tmp_path: Path) -> None:
 
     rows = [{"n": n, "text": "x" * 50} for n in range(1, 301)]
     with (
-        journal.open_job(tmp_path / "j", rows, "n", sync="none", resume_command="") as job,
+        journal.open_job(tmp_path / "j", rows, "n", sync="none", argv=[]) as job,
         pytest.raises(JournalDamagedError) as raised,
     ):
         job.run(damage, on_end=ended.append, tell=quiet)

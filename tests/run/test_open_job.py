@@ -429,12 +429,12 @@ def test_a_run_of_so_many_rows_completes_all_of_them(path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["run", "attempts"])
-def test_an_empty_resume_command_leaves_the_command_line_out_of_the_journal(
+def test_an_empty_argv_leaves_the_command_line_out_of_the_journal(
     path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     monkeypatch.setattr(sys, "orig_argv", ["python", "script.py", "--api-key", "sk_live"])
     said: list[str] = []
-    with journal.open_job(path, people("a", "b"), key="id", resume_command="") as job:
+    with journal.open_job(path, people("a", "b"), key="id", argv=[]) as job:
         if how == "run":
             job.run(done, max_rows=1, tell=said.append)
             assert said[-1] == "to continue: run this program again"
@@ -442,10 +442,10 @@ def test_an_empty_resume_command_leaves_the_command_line_out_of_the_journal(
             attempts = job.attempts()
             with next(attempts):
                 pass
-        assert (job.job.original_command, job.job.resume_command) == ("", None)
+        assert job.job.original_command == ""
     content = (path / "journal.jsonl").read_bytes()
     assert b"sk_live" not in content
-    assert b'"resume"' not in content
+    assert b'"argv"' not in content
 
 
 @pytest.mark.parametrize("how", ["run", "attempts"])

@@ -17,7 +17,7 @@ class Refused(ConnectionError):
 
 @pytest.fixture
 def job(tmp_path: Path) -> JobRun:
-    return journal.open_job(tmp_path / "jobs" / "j", [{"n": 1}], resume_command="again")
+    return journal.open_job(tmp_path / "jobs" / "j", [{"n": 1}], argv=["again"])
 
 
 def failing(error: Exception, row: Any) -> str:

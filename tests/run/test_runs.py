@@ -42,6 +42,7 @@ from journal import (
     Skip,
     StorageError,
 )
+from journal.format.records import RunRecord
 from journal.fs import shell
 from journal.run.driver import Run
 from journal.run.handler import AttemptedRow, StepStore
@@ -400,21 +401,26 @@ def test_where_each_run_was_started_is_written_down_and_a_change_of_hosts_is_sai
     said: list[str] = []
     for host in ("one", "two", "two", "one"):
         monkeypatch.setattr("journal.fs.system.host_name", lambda host=host: host)
-        with open_job(path, 9, resume_command=f"on {host}") as job:
+        with open_job(path, 9, argv=["on", host]) as job:
             job.run(lambda _row: 1, max_rows=2, tell=said.append)
             assert job.job.hosts[-1] == host
-            assert job.job.resume_command == shell.in_directory(os.getcwd(), f"on {host}")
+            line = shell.in_directory(os.getcwd(), ["on", host])
+            assert f"to continue: {line}" in said or not job.job.pending_count
     assert [text for text in said if "last run on" in text] == [
         f"j: was last run on {host}; make sure that nothing of that run is still running there"
         for host in ("one", "two")
     ]
     with JobService(path.parent) as service:
         job_now = service.get_job("j")
-        runs = [entry.details["run"] for entry in service.get_logs("j") if entry.details]
+        records = [entry.record for entry in service.get_history("j")]
     assert job_now is not None
     assert job_now.hosts == ("two", "one")
-    assert [run["host"] for run in runs] == ["one", "two", "two", "one"]
-    assert {"pid", "user", "version", "nonce", "resume"} <= runs[0].keys()
+    runs = [record for record in records if isinstance(record, RunRecord)]
+    assert [run.host for run in runs] == ["one", "two", "two", "one"]
+    assert len({run.id for run in runs}) == 4
+    assert (runs[0].pid, runs[0].argv, runs[0].directory) == (
+        *(os.getpid(), ("on", "one"), os.getcwd()),
+    )
 
 
 @pytest.mark.parametrize("how", ["run", "attempts"])
@@ -445,14 +451,16 @@ def test_a_change_of_hosts_is_said_before_what_was_in_flight_there_is_settled(
 def test_a_job_that_is_started_by_hand_tells_its_hosts_too(path: Path) -> None:
     with open_job(path) as job:
         before = job.job
-        after = job.service.start_job("j", resume_command="python by_hand.py")
+        after = job.service.start_job("j", argv=["python", "by_hand.py"])
         assert (before.hosts, after.hosts) == ((), (journal.fs.system.host_name(),))
-        assert after.resume_command == "python by_hand.py"
+        assert after.last_run is not None
+        assert after.last_run.argv == ("python", "by_hand.py")
     with JobService(path.parent) as service:
         service.start_job("j")
         job_now = service.get_job("j")
     assert job_now is not None
-    assert job_now.resume_command is None  # of the last run none is known
+    assert job_now.last_run is not None
+    assert job_now.last_run.argv == (), "of the last run none is known"
 
 
 # --- attempts

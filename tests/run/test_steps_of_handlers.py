@@ -56,7 +56,7 @@ def fixture_ledger(tmp_path: Path) -> Ledger:
 
 def open_job(tmp_path: Path, rows: int = 3, **options: Any) -> journal.JobRun:
     data = [{"n": n} for n in range(1, rows + 1)]
-    return journal.open_job(tmp_path / "jobs" / "mails", rows=data, resume_command="", **options)
+    return journal.open_job(tmp_path / "jobs" / "mails", rows=data, argv=[], **options)
 
 
 class Mailer:
@@ -541,7 +541,7 @@ def test_a_forked_worker_has_threads_of_its_own_for_the_steps_of_coroutines(
 
     with open_job(tmp_path, 1) as job:
         job.run(handler)
-    with journal.open_job(tmp_path / "jobs" / "forked", rows=[{}], resume_command="") as job:
+    with journal.open_job(tmp_path / "jobs" / "forked", rows=[{}], argv=[]) as job:
         job.run(step_in_own_loop, in_processes("fork"), timeout_s=WAIT_S)
         assert job.rows()[0].result == "ch_1"
 
@@ -554,7 +554,7 @@ def test_workers_record_steps_as_durably_as_the_run_that_uses_them(tmp_path: Pat
     with ProcessPoolExecutor(1) as pool:
         for sync in ("none", "commit"):
             path = tmp_path / "jobs" / sync
-            with journal.open_job(path, rows=[{}], sync=sync, resume_command="") as job:
+            with journal.open_job(path, rows=[{}], sync=sync, argv=[]) as job:
                 job.run(synced, pool)
                 assert job.rows()[0].result == sync
 

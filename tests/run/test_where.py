@@ -23,7 +23,7 @@ def rows(count: int) -> list[dict[str, Any]]:
 
 
 def open_job(root: Path, count: int = 10, **more: Any) -> JobRun:
-    return journal.open_job(root / "j", rows(count), "n", sync="none", resume_command="", **more)
+    return journal.open_job(root / "j", rows(count), "n", sync="none", argv=[], **more)
 
 
 def is_west(row: JobRow) -> bool:

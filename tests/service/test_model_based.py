@@ -49,6 +49,7 @@ from journal import (
     StepInDoubtError,
     StepRepeatedError,
 )
+from journal.format.records import A_RUN
 
 MAX_JOBS = 3
 MAX_ROWS = 40
@@ -122,6 +123,7 @@ class ModelJob:
         self.was_started = False
         self.settled: list[int] = []
         self.resumes = False  # whether the last run had the policy "resume"
+        self.by_run: set[int] = set()  # rows whose last attempt a run has begun
         self.steps: dict[int, dict[str, dict[str, Any]]] = {}  # of each row that has any, by name
         self.reused: set[tuple[int, int]] = set()  # attempts that began a step twice
         self.resets: dict[int, int] = {}  # the attempts of each row before its last reset
@@ -142,6 +144,7 @@ class ModelJob:
         new.resets, new.errors_before = dict(self.resets), dict(self.errors_before)
         new.steps = {number: dict(steps) for number, steps in self.steps.items()}
         new.left_behind = set(self.left_behind)
+        new.by_run = set(self.by_run)
         return new
 
     def pick(self, pick: int) -> int:
@@ -266,6 +269,7 @@ class ModelJob:
         new_key = fields.pop("new_key", False)
         was_in_flight = row["status"] is RowStatus.PROCESSING
         if target is RowStatus.PROCESSING:
+            self.by_run = self.by_run | {number} if verb == "run" else self.by_run - {number}
             fields["version"] = self.version
             self.errors_before[number] = {name: row[name] for name in OF_ERROR}
         elif verb == "give_back":
@@ -471,10 +475,10 @@ class ModelJob:
 
     def _take_over(self, who: int, version: str | None = None, policy: str = "review") -> None:
         if self.holder is None or version != self.version:
+            self.resumes = policy == "resume" and (self.holder is None or self.resumes)
             self.holder, self.version = who, version
-            self.resumes = policy == "resume"
             self.hosts = (journal.fs.system.host_name(),)
-            self.log(f"run started on {self.hosts[0]}", "INFO")
+            self._touch()
 
     def look(self, who: int) -> None:
         """Whoever holds the lock of a job that has ended, with nothing in flight, lets go of it."""
@@ -484,7 +488,8 @@ class ModelJob:
     def _settle(self, policy: str, but: Collection[int] = ()) -> int:
         if policy == "resume":
             in_flight = set(self.numbers(RowStatus.PROCESSING)) - set(but)
-            able = {n for n in in_flight if self.resumes and not self.has_doubt(n)}
+            begun = in_flight & self.by_run if self.resumes else set[int]()
+            able = {n for n in begun if not self.has_doubt(n)}
             self._settle("retry", {*but, *(in_flight - able)})
             resumed = self.settled
             self._settle("review", but)
@@ -579,6 +584,7 @@ SPENT = {
 }
 row_targets: st.SearchStrategy[tuple[str, dict[str, Any]]] = st.one_of(
     st.tuples(st.just("start"), st.just({})),
+    st.tuples(st.just("run"), st.just({})),  # a run starts it
     st.tuples(
         st.just("complete"),
         st.fixed_dictionaries(
@@ -605,6 +611,7 @@ row_targets: st.SearchStrategy[tuple[str, dict[str, Any]]] = st.one_of(
 )
 TARGETS = {
     "start": RowStatus.PROCESSING,
+    "run": RowStatus.PROCESSING,
     "complete": RowStatus.COMPLETED,
     "fail": RowStatus.FAILED,
     "skip": RowStatus.SKIPPED,
@@ -751,7 +758,7 @@ class JournalMachine(RuleBasedStateMachine):
         model, who = self.models[job_id], self.services.index(service)
         number = model.pick(pick)
         verb, fields = move
-        method = getattr(service, f"{verb}_row")
+        method = getattr(service, f"{verb}_row", service._as(A_RUN).start_row)
         rows = self.both(
             lambda: model.change_row(who, number, verb, dict(fields)),
             lambda: method(f"{job_id}:{number}", **fields),
@@ -866,24 +873,25 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule(who=whos, pick=job_picks, row=row_picks, ops=st.lists(step_ops, max_size=6))
     def change_steps_of_a_row(
-        self, who: int, pick: int, row: int, ops: list[tuple[Any, ...]]
+        self, who: int, pick: int, row: int, ops: list[tuple[Any, ...]], verb: str = "start"
     ) -> None:
         """One attempt at a row, as far as it may be started, with several steps."""
-        self.do(who, self.pick(pick), ("change_row", row, ("start", {})))
+        self.do(who, self.pick(pick), ("change_row", row, (verb, {})))
         self.do(who, self.pick(pick), ("begin_step", row, 0, "a", False))
         for name, _, *args in ops:
             self.do(who, self.pick(pick), (name, row, *args))
 
     @rule(
         who=whos, pick=job_picks, row=row_picks, ops=st.lists(step_ops, max_size=3),
-        policy=policies, promised=policies,
+        policy=policies, promised=policies, verb=st.sampled_from(["run", "run", "start"]),
     )  # fmt: skip
     def a_run_dies_within_a_row(
-        self, who: int, pick: int, row: int, ops: list[tuple[Any, ...]], policy: str, promised: str
-    ) -> None:
+        self, who: int, pick: int, row: int, ops: list[tuple[Any, ...]], policy: str,
+        promised: str, verb: str,
+    ) -> None:  # fmt: skip
         """The next run settles the row: by its steps, if both runs have the policy for that."""
         self.start_job(who, pick, promised, None)
-        self.change_steps_of_a_row(who, pick, row, ops)
+        self.change_steps_of_a_row(who, pick, row, ops, verb)
         self.reopen(who)
         self.start_job(1 - who, pick, policy, None)
 
@@ -1035,6 +1043,8 @@ def check(service: JobService, job_id: str, model: ModelJob, *, sees_locks: bool
     fields = msgspec.structs.asdict(job)
     times = {name: fields.pop(name) for name in JOB_TIMES}
     assert len(times["reopened_at"]) == model.passes - 1
+    run = fields.pop("last_run")
+    assert ((run.host,) if run else ()) == model.hosts[-1:]
     assert fields == {
         **model.header,
         "idempotency_key": None,
@@ -1048,7 +1058,6 @@ def check(service: JobService, job_id: str, model: ModelJob, *, sees_locks: bool
         "error_message": model.error[1],
         "repaired": False,
         "hosts": model.hosts,
-        "resume_command": None,
     }
     assert (times["started_at"] is not None) == model.was_started
     assert (times["completed_at"] is not None) == model.is_over

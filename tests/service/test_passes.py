@@ -25,7 +25,7 @@ from journal import (
     RowNotFoundError,
     RowStatus,
 )
-from journal.format.records import BOTH_COPIES
+from journal.format.records import BOTH_COPIES, RunRecord
 from journal.history.error_groups import group_attempts
 from journal.history.reading import Entry
 
@@ -596,12 +596,8 @@ def test_an_outcome_has_the_version_of_the_run_that_it_was_reached_in(service: J
     assert service.fail_row(f"{JOB}:2", "E", "m").version == "prompt-3"
     assert service.skip_row(f"{JOB}:2").version is None, "settled by hand"
     assert service.redo_row(f"{JOB}:5").version is None
-    run: Any = records(service)
-    assert [
-        entry.record.details["run"]["job_version"]
-        for entry in run
-        if "job_version" in (getattr(entry.record, "details", None) or {}).get("run", {})
-    ] == ["prompt-3"]
+    runs = [each.record for each in records(service) if isinstance(each.record, RunRecord)]
+    assert runs[-1].version == "prompt-3"
     service.update_status(JOB, "paused")
     service.start_job(JOB)
     service.start_row(f"{JOB}:5")

@@ -1451,7 +1451,9 @@ def test_a_job_set_running_by_hand_is_taken_over_by_a_run_of_its_service(
     service.start_row(f"{job.id}:2")  # in flight in this process
     with pytest.raises(JobBusyError):
         other.start_job(job.id)
-    assert service.start_job(job.id, "fail", resume_command="again").resume_command == "again"
+    run = service.start_job(job.id, "fail", argv=["again"]).last_run
+    assert run is not None
+    assert run.argv == ("again",)
     statuses = [row.status for row in other.get_rows(job.id)]
     assert statuses[:3] == ["failed", "processing", "pending"]
     for one in (service, other):  # and by no second one

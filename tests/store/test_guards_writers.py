@@ -15,7 +15,15 @@ from zlib import crc32
 
 import msgspec
 import pytest
-from support.children import Child, FaultyOs, fails, journal_path, read_all, seal_commits
+from support.children import (
+    Child,
+    FaultyOs,
+    append_commit,
+    fails,
+    journal_path,
+    read_all,
+    seal_commits,
+)
 from support.platforms import needs_fork, needs_links, needs_windows
 
 import journal.format.records
@@ -268,14 +276,6 @@ def test_a_service_that_is_closed_within_a_batch_writes_it_when_it_ends(
 
 
 # --- what a reader holds on to -------------------------------------------------------------------
-
-
-def append_commit(path: Path, *records: bytes) -> None:
-    """As the format has it, whatever the records say."""
-    content = path.read_bytes()
-    body = b"\n".join(records)[:-1]
-    crc = crc32(body, int(content[-11:-3], 16))
-    path.write_bytes(content + body + b',"crc":"%08x"}\n' % crc)
 
 
 def test_what_a_reader_took_of_a_bad_commit_is_gone_when_that_is(

@@ -19,6 +19,7 @@ from journal import (
     StepInDoubtError,
     StepRepeatedError,
 )
+from journal.format.records import A_RUN
 
 JOB = "steps"
 ROW = f"{JOB}:1"
@@ -29,7 +30,7 @@ def fixture_service(tmp_path: Path) -> Iterator[JobService]:
     with JobService(tmp_path) as service:
         service.create_job("Steps", job_id=JOB, row_data=[{"data": {"n": n}} for n in range(3)])
         service.start_job(JOB, "resume")
-        service.start_row(ROW)
+        service._as(A_RUN).start_row(ROW)
         yield service
 
 
@@ -247,8 +248,8 @@ def after(service: JobService, policy: str, *row_ids: str) -> list[tuple[RowStat
 def test_resume_puts_back_rows_without_a_doubt_and_names_the_step_of_others(
     service: JobService,
 ) -> None:
-    service.start_row(f"{JOB}:2")
-    service.start_row(f"{JOB}:3")
+    for number in (2, 3):
+        service._as(A_RUN).start_row(f"{JOB}:{number}")
     service.begin_step(ROW, 1, "charge")
     service.end_step(ROW, 1, "charge", "ch_1")
     service.begin_step(f"{JOB}:2", 1, "charge")
@@ -268,7 +269,7 @@ def test_a_plan_names_the_rows_that_resume_would_start(tmp_path: Path) -> None:
     with journal.open_job(tmp_path / JOB, rows=rows, on_interrupted="resume") as job:
         job.service.start_job(JOB, "resume")
         for n in (1, 2):
-            job.service.start_row(f"{JOB}:{n}")
+            job.service._as(A_RUN).start_row(f"{JOB}:{n}")
         job.service.begin_step(f"{JOB}:2", 1, "charge")
         assert str(job.plan()) == "retry: 1 (row 1), new: 1 (row 3), in flight: 1"
 
@@ -282,7 +283,19 @@ def test_resume_does_not_believe_a_run_that_had_another_policy(
         service.start_job(JOB, "resume")
         service.update_status(JOB, "paused")
         service.start_job(JOB, earlier)  # type: ignore[arg-type]
-        service.start_row(ROW)
+        service._as(A_RUN).start_row(ROW)
+        assert after(service, "resume", ROW)[0][0] is RowStatus.NEEDS_REVIEW
+
+
+def test_resume_does_not_believe_what_a_later_start_of_the_same_process_had(
+    tmp_path: Path,
+) -> None:
+    with JobService(tmp_path) as service:
+        service.create_job("Steps", job_id=JOB, row_data=[{}, {}])
+        service.start_job(JOB, "review", keep_lock=True)
+        service._as(A_RUN).start_row(ROW)
+        service.update_status(JOB, "paused")
+        service.start_job(JOB, "resume", version="2")
         assert after(service, "resume", ROW)[0][0] is RowStatus.NEEDS_REVIEW
 
 

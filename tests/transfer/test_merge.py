@@ -9,11 +9,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import msgspec
 import pytest
-from support.children import FaultyOs, fails, journal_path, split_commits, works
+from support.children import FaultyOs, append_commit, fails, journal_path, split_commits, works
 from support.copies import (
     JOB,
     change,
@@ -442,14 +441,6 @@ def settle(root: Path, policy: Any) -> None:
     """A run that takes over and settles what was in flight."""
     with JobService(root, sync="none") as service:
         service.start_job(JOB, policy)
-
-
-def append_commit(path: Path, *records: bytes) -> None:
-    """As the format has it, whatever the records say."""
-    content = path.read_bytes()
-    body = b"\n".join(records)[:-1]
-    crc = crc32(body, int(content[-11:-3], 16))
-    path.write_bytes(content + body + b',"crc":"%08x"}\n' % crc)
 
 
 def told_of(root: Path, number: int) -> str:

@@ -155,7 +155,7 @@ class _RunCommand:
             version=given["version"],
             on_changed=given["on_changed"],
             on_interrupted=given["on_interrupted"],
-            resume_command=self._typed(retry_failed=False),
+            argv=self._typed(retry_failed=False),
             how_to=self._how_to(),
             numbers="decimal",
         ) as job:
@@ -163,7 +163,7 @@ class _RunCommand:
 
     def _how_to(self) -> HowTo:
         journal = shell.join([*journal_command(), "--root", os.path.abspath(self._ctx.obj)])
-        return HowTo(journal, self._typed(retry_failed=True))
+        return HowTo(journal, shell.join(self._typed(retry_failed=True)))
 
     def _open_rows(self) -> RowInput:
         given = self._given
@@ -228,8 +228,8 @@ class _RunCommand:
     def _warn(self, text: str) -> None:
         echo_err(f"{self._job_id}: {text}")
 
-    def _typed(self, **more: bool) -> str:
-        """The command line to paste, including options from environment variables."""
+    def _typed(self, **more: bool) -> list[str]:
+        """The words of the command to paste, including options from environment variables."""
         given = self._given | more
         words = [*journal_command(), "--root", os.path.abspath(self._ctx.obj), "run", given["rows"]]
         for option in self._ctx.command.params:
@@ -244,5 +244,4 @@ class _RunCommand:
                 words += [word for each in value for word in (option.opts[0], each)]
             else:
                 words += [option.opts[0]] if option.is_flag else [option.opts[0], str(value)]
-        words += ["--", *given["command"]]
-        return shell.join(words)
+        return [*words, "--", *given["command"]]

@@ -30,7 +30,7 @@ from journal.cli.shared_options import (
     version_option,
     yes_option,
 )
-from journal.format.records import LOST_CHECKSUM
+from journal.format.records import A_POLICY, LOST_CHECKSUM
 from journal.fs import system
 from journal.history.error_groups import Numbers
 from journal.model import Job, JobRow, JobStatus, RowStatus
@@ -38,9 +38,8 @@ from journal.service import JobService, existing_job
 from journal.store.policies import (
     INTERRUPTED,
     MAY_HAVE_TAKEN_EFFECT,
-    REVIEWS_OF_STEPS,
-    STOPPED,
-    TIMED_OUT,
+    STEP_IN_DOUBT,
+    STEP_NOT_RECORDED,
 )
 from journal.text import as_text, counted, shorten
 
@@ -364,7 +363,7 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
             if row.status is RowStatus.PROCESSING or row.error_code == INTERRUPTED:
                 cut.add(row.row_number)
             if row.status is RowStatus.PROCESSING:  # else its attempt would seem to last until now
-                service.review_row(row.id, INTERRUPTED, MAY_HAVE_TAKEN_EFFECT)
+                service._as(A_POLICY).review_row(row.id, INTERRUPTED, MAY_HAVE_TAKEN_EFFECT)  # noqa: SLF001  (ours)
             _log_settled(service, row, f"resolve --{how}", given["reason"])
             return settle(service, row.id, **details)
 
@@ -437,11 +436,7 @@ def _resolve_step(
             count += 1
             if row.status is not RowStatus.NEEDS_REVIEW or service.get_step_in_doubt(row.id):
                 continue
-            # Without the policy "resume", the row may have side effects outside of steps.
-            is_cut = row.error_code in (INTERRUPTED, STOPPED, TIMED_OUT)
-            if row.error_code not in REVIEWS_OF_STEPS or (
-                is_cut and not service.may_resume(row.id)
-            ):
+            if row.error_code not in (STEP_IN_DOUBT, STEP_NOT_RECORDED):
                 others.setdefault(row.error_code or "", Numbers()).add(row.row_number)
                 continue
             service.retry_row(row.id)

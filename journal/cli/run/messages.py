@@ -5,6 +5,7 @@ With ``--quiet``, there are only messages about problems. Advice is printed last
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from journal.model import Job, JobStatus
 from journal.run.held_job import RunReport
 from journal.run.input_match import Matched
 from journal.run.open_job import JobRun
+from journal.run.pacing.condition import before_command
 from journal.run.plan import HowTo, may_start, retryable
 from journal.text import counted, shorten
 
@@ -60,10 +62,11 @@ def other_command(job: Job, command: tuple[str, ...]) -> list[str]:
 
     Otherwise it is empty.
     """
-    last = _words(job.original_command)
-    if job.resume_command and " run " in job.resume_command:
-        words = _words(job.resume_command)
-        last = words[words.index("--") + 1 :] if "--" in words else last
+    if job.last_run is not None and job.last_run.command:
+        words = job.last_run.argv
+        last = list(words[before_command(words) + 1 :])
+    else:
+        last = _words(job.original_command)
     if list(command) == last:
         return []
     done = "; rows that are done are not run again" if job.successful_rows else ""
@@ -72,7 +75,7 @@ def other_command(job: Job, command: tuple[str, ...]) -> list[str]:
 
 def _words(command: str | None) -> list[str]:
     try:
-        return shell.split_any(command or "")
+        return shlex.split(command or "")
     except ValueError:  # a program has recorded text that isn't a command line
         return [command or ""]
 

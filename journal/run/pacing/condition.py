@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from typing import Any
 
 from journal.errors import InvalidValueError
-from journal.model import FoundRow, Job
+from journal.fs import shell
+from journal.model import FoundRow, Job, Run
 from journal.run.plan import HowTo, Where
 from journal.service import JobService
 from journal.text import counted
@@ -61,38 +62,33 @@ class Chosen:
         return False
 
 
-_WORD = re.compile(r"""\s*(?:[^\s'"]|'[^']*'|"[^"]*")+""")  # a word of a command line
-
-
 def left_open(job: Job, how_to: HowTo) -> str:
     """The message of a run that ends because no open row meets the run's condition."""
     rows = counted(job.pending_count, "row|rows stays|stay open")
     return f"{rows}, because of {how_to.argument('where')}"
 
 
-def command_for_rest(command: str, reason: str | None) -> str:
-    """The command line that continues a job. ``reason``: why its last run has ended early, or "".
+def before_command(words: Sequence[str]) -> int:
+    """The place in the words of a `journal run` where its options end: at ``--``."""
+    return words.index("--") if "--" in words else len(words)
 
-    If the last run has ended because none of the rows left meets the run's condition, the condition
-    is removed from the command. With the condition, the command would start no row.
+
+def words_for_rest(run: Run, reason: str | None) -> list[str]:
+    """The words that continue a job after ``run``. ``reason``: why it has ended early, or "".
+
+    If none of the rows left meets the run's condition, the condition is removed from a `journal
+    run`. With the condition, it would start no row.
     """
-    if not (reason or "").endswith(", because of `--where`"):
-        return command
-    kept = []
-    words = iter(_WORD.findall(command))
-    for word in words:
-        if word.strip() == "--":  # the words after it are the command for a row
-            kept += [word, *words]
-        elif word.strip() == "--where":
-            next(words, None)
-        else:
-            kept.append(word)
-    return "".join(kept)
+    words = list(run.argv)
+    if run.command and (reason or "").endswith(", because of `--where`"):
+        while "--where" in words[: before_command(words)]:
+            place = words.index("--where")
+            del words[place : place + 2]
+    return words
 
 
-def command_with(command: str, option: str) -> str:
-    """The command line of a `journal run` with one more option, such as ``--on-changed retry``."""
-    words = _WORD.findall(command)
-    place = next((n for n, word in enumerate(words) if word.strip() == "--"), len(words))
-    head, tail = "".join(words[:place]), "".join(words[place:])
-    return command if f" {option} " in f"{head} " else f"{head} {option}{tail}"
+def line_for_rest(run: Run | None, reason: str | None) -> str:
+    """The line to paste that continues a job: see :func:`words_for_rest`. "" if none is known."""
+    if run is None or not run.argv:
+        return ""
+    return shell.in_directory(run.directory, words_for_rest(run, reason))

@@ -83,8 +83,8 @@ PATCHES = [
     Patch(
         "a span that begins a run is read for each row",
         "index/spans",
-        "            self.add(0, _MAX)\n",
-        "            pass\n",
+        "        self.add(0, _MAX)\n",
+        "        pass\n",
         SPANS,
     ),
     Patch(

@@ -19,7 +19,7 @@ PATCHES = [
     Patch(
         "in a notebook no command line is said to continue a run",
         "run/open_job",
-        '    if is_prompt():\n        return ""\n',
+        "    if is_prompt() or not arguments:\n        return []\n",
         "",
         NOTEBOOK,
     ),

@@ -381,8 +381,8 @@ PATCHES = [
     Patch(
         "what this process has in flight since it holds the job by hand is not settled",
         "service",
-        "                        journal, on_interrupted, taken.by_hand_from, resumes=state.resumes\n",
-        "                        journal, on_interrupted, resumes=state.resumes\n",
+        "on_interrupted, state.run, taken.by_hand_from)\n",
+        "on_interrupted, state.run)\n",
         SERVICE,
     ),
     Patch(

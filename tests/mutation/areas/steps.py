@@ -126,8 +126,8 @@ PATCHES = [
     Patch(
         "a row that two copies worked on stays in review",
         "cli/commands/settle",
-        "            if row.error_code not in REVIEWS_OF_STEPS or (\n",
-        "            if (\n",
+        "            if row.error_code not in (STEP_IN_DOUBT, STEP_NOT_RECORDED):\n",
+        "            if False:\n",
         STEP,
     ),
     Patch(
@@ -192,6 +192,20 @@ PATCHES = [
         "resumes and step is None",
         "step is None",
         CORE,
+    ),
+    Patch(
+        "an attempt of another program is not resumed",
+        "store/policies",
+        "began.by == A_RUN.by and ",
+        "",
+        "tests/run/test_resume.py",
+    ),
+    Patch(
+        "an attempt in flight keeps the policy under which it began",
+        "service",
+        "policy: Policy = on_interrupted if is_new or same else",
+        "policy: Policy = on_interrupted if True else",
+        "tests/store/test_steps.py",
     ),
     Patch(
         "rows with a step in doubt are not resumed",

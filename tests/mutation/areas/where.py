@@ -10,15 +10,15 @@ PATCHES = [
     Patch(
         "what continues a job leaves out a condition that no row left meets",
         "run/pacing/condition",
-        "            next(words, None)\n",
-        '            kept += [word, next(words, "")]\n',
+        "            del words[place : place + 2]\n",
+        "            break\n",
         WHERE,
     ),
     Patch(
         "a condition stays while rows that meet it are left",
         "run/pacing/condition",
-        """    if not (reason or "").endswith(", because of `--where`"):\n""",
-        "    if False:\n",
+        """    if run.command and (reason or "").endswith(", because of `--where`"):\n""",
+        "    if run.command:\n",
         WHERE,
     ),
     Patch(
