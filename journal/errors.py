@@ -285,13 +285,19 @@ class JournalDamagedError(UnreadableError):
     """The journal is damaged: its bytes have changed. The job can't be read or changed.
 
     Attributes: ``path`` (str); ``line`` (1-based) and ``offset`` (bytes), where the damage begins;
-    ``expected`` and ``found`` (str).
+    ``expected`` and ``found`` (str); ``hint`` (what else can be done, or "").
     """
 
-    __match_args__ = ("path", "line", "offset", "expected", "found")
+    __match_args__ = ("path", "line", "offset", "expected", "found", "hint")
 
     def __init__(
-        self, path: str | PathLike[str], line: int, offset: int, expected: str, found: str
+        self,
+        path: str | PathLike[str],
+        line: int,
+        offset: int,
+        expected: str,
+        found: str,
+        hint: str = "",
     ) -> None:
         from journal.fs import shell  # noqa: PLC0415  (`journal list` starts without it)
 
@@ -300,13 +306,14 @@ class JournalDamagedError(UnreadableError):
         super().__init__(
             f"{name} is damaged at line {line} (byte {offset}): expected {expected}, found "
             f"{found}; nothing was changed: `journal verify {job}` lists all damage, `journal repair "
-            f"{job}` salvages what is undamaged"
+            f"{job}` salvages what is undamaged{'; ' + hint if hint else ''}"
         )
         self.path = name
         self.line = line
         self.offset = offset
         self.expected = expected
         self.found = found
+        self.hint = hint
 
 
 class NothingToSalvageError(JournalDamagedError):

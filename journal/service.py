@@ -393,7 +393,10 @@ class JobService:
                     transitions.put_run(journal)
                     self._store.runs.mark(taken, by_hand_from=journal.end)
                 transitions.set_job_status(journal, target)
-                return job_of(journal.index)
+                job = job_of(journal.index)
+        if target is not JobStatus.RUNNING and not self._store.runs.keeps(job_id):
+            self._leave_witness(job_id)
+        return job
 
     def reopen_job(self, job_id: str, reason: str | None = None) -> Job:
         """Make an ended job pending again, which begins the job's next pass. Returns the job.
@@ -1238,7 +1241,13 @@ class JobService:
 
         A running job then counts as interrupted.
         """
-        self._store.runs.release(check_job_id(job_id))
+        if self._store.runs.release(check_job_id(job_id)):
+            self._leave_witness(job_id)
+
+    def _leave_witness(self, job_id: str) -> None:
+        """Write a hint after the end of a run: see :meth:`Journal.leave_witness`."""
+        with suppress(JournalError):  # the run has ended all the same
+            self._store.journal(job_id).leave_witness()
 
     def holds_run(self, job_id: str) -> bool:
         """Return whether this service holds the job's run lock and the job is still at its path."""

@@ -21,10 +21,10 @@ from journal.format.scan import Region, good_commits, lines_of
 from journal.format.survey import survey
 from journal.fs.handles import JournalFile, open_journal, refusals_of
 from journal.fs.locks import LOCK_TIMEOUT_S, wait_for_lock
-from journal.fs.names import JOURNAL_NAME
+from journal.fs.names import HINT_NAME, JOURNAL_NAME
 from journal.fs.sync_mark import is_marked
 from journal.index.columns import StatusColumns
-from journal.index.hint import is_ahead
+from journal.index.hint import find_cut, is_ahead
 from journal.index.index import Index
 from journal.index.replay import BadRecordError, apply
 
@@ -88,7 +88,7 @@ def verify_job(directory: Path, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Repor
         size = file.size_bytes()
         check = _Check(file)
         end, line = check.add_good_commits(size)
-        if end.offset < size or not size:
+        if end.offset < size or not size or find_cut(directory, file) is not None:
             # A writer may have been writing. So the rest is read with the commit lock held.
             locked = wait_for_lock(file, lock_timeout_s)
             try:
@@ -138,6 +138,7 @@ class _Check:
         self._index = Index(StatusColumns())  # one byte for each row
         self._findings: list[Finding] = []
         self._commits = self._records = self._rows = 0
+        self._end = 0  # of the last good commit
         # Records after damage may refer to lost records. So they are decoded, but not applied.
         self._applies = True
 
@@ -173,6 +174,7 @@ class _Check:
         if index.state is not None and index.state.header.id != directory.name:
             message = f"this is job {index.state.header.id!r}, but the directory has another name"
             findings.append(Finding("damage", 1, 0, 0, message))
+        self._find_cut(directory)
         return Report(
             job_id=directory.name,
             path=str(self._file.path),
@@ -183,9 +185,34 @@ class _Check:
             ahead_until=index.last_at if is_ahead(index.last_at) else None,
         )
 
+    def _find_cut(self, directory: Path) -> None:
+        """Report that the end of the journal is missing, if the hint proves it.
+
+        Damage that was found already may have the same cause, such as a changed line end. Bytes
+        that look like a torn tail are what a cut has left of a commit.
+        """
+        missing = find_cut(directory, self._file)
+        if missing is None or any(finding.kind == "damage" for finding in self._findings):
+            return
+        size = self._file.size_bytes()
+        gone = missing.offset - self._end
+        what = (
+            f"{gone} bytes are missing here, which were"
+            if missing.offset > size
+            else f"the commit that ended at byte {missing.offset} is missing, which was"
+        )
+        message = (
+            f"{what} on the disk, as {HINT_NAME} shows: the journal was cut, or an older copy was "
+            "restored in its place"
+        )
+        tail = ("torn", "unended")  # what the cut has left of a commit
+        self._findings[:] = [each for each in self._findings if each.kind not in tail]
+        self._find(Finding("damage", self._records + 1, self._end, size, message))
+
     def _count(self, region: Region) -> None:
         self._commits += region.commits
         self._records += region.lines
+        self._end = region.end
 
     def _find(self, finding: Finding) -> None:
         self._findings.append(finding)

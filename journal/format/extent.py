@@ -23,6 +23,7 @@ from journal.format.decode import (
 from journal.format.records import Record
 from journal.format.seal import SEALED_END_BYTES, SEALED_LINE_END, crc_digits, sealed_end
 from journal.fs.handles import JournalFile
+from journal.fs.names import HINT_NAME
 
 CHANGED_IN_PLACE = "something else: the file was changed in place"
 _LAST_TIME = rb'"at":"([0-9T:.-]{26})Z"' + SEALED_LINE_END.pattern + rb"\Z"
@@ -91,6 +92,20 @@ def not_continued(
     line = file.count_lines(position.offset) + 1
     expected = f"a commit that continues crc {crc_digits(position.crc)}"
     return JournalDamagedError(file.path, line, position.offset, expected, found)
+
+
+def cut_error(file: JournalFile, end: int, missing: Position) -> JournalDamagedError:
+    """Make the public error for a journal that ends at ``end``, and once had ``missing``."""
+    line = file.count_lines(end) + 1
+    hint = file.path.with_name(HINT_NAME)
+    return JournalDamagedError(
+        file.path,
+        line,
+        end,
+        f"the commit that ended at byte {missing.offset} and was on the disk ({HINT_NAME} shows it)",
+        "that the journal was cut, or an older copy restored in its place",
+        f"if you restored an older copy on purpose, delete {hint}: its rows will run again",
+    )
 
 
 # --- seals -----------------------------------------------------------------------------------

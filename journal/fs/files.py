@@ -6,7 +6,7 @@ import contextlib
 import errno
 import itertools
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from stat import S_ISREG
 
@@ -118,8 +118,10 @@ def write_file(path: Path, chunks: Iterable[bytes | memoryview], *, sync: bool =
     return path
 
 
-def replace_derived(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
-    """Replace ``path`` with a private file of the content ``chunks``, wholly or not at all.
+def replace_derived(path: Path, chunks: Callable[[int], Iterable[bytes | memoryview]]) -> None:
+    """Replace ``path`` with a private file, wholly or not at all.
+
+    ``chunks(inode)`` returns the content. It gets the inode of the new file.
 
     Nothing happens if another process is replacing ``path`` at the moment. So use this function
     only for files that can be derived again. Raises ``OSError`` and StorageError.
@@ -135,7 +137,7 @@ def replace_derived(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
         return
     try:
         if file.try_lock():
-            for chunk in chunks:
+            for chunk in chunks(system.os.fstat(file.fd).st_ino):
                 file.write(chunk)
             system.os.rename(new, path)
     except BaseException:

@@ -430,7 +430,9 @@ class DerivedFile(Descriptor):
 
     def __init__(self, path: Path, directory: int | None = None) -> None:
         """``directory``: as for :func:`open_regular`."""
-        super().__init__(path, open_regular(path, system.os.O_RDONLY, directory)[0])
+        fd, stat = open_regular(path, system.os.O_RDONLY, directory)
+        super().__init__(path, fd)
+        self.inode = stat.st_ino
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Read up to ``length`` bytes from ``offset``."""

@@ -210,7 +210,7 @@ class Heads:
         line = msgspec.json.encode(_File(_VERSION, self._boot_id, self._ids, self._names))
         body = b"".join([line, b"\n", self._created_us, *self._states, self._statuses])
         with suppress(OSError, JournalError):
-            files.replace_derived(self._path, [b"%08x" % crc32(body), body])
+            files.replace_derived(self._path, lambda _: [b"%08x" % crc32(body), body])
 
     def _read_file(self) -> bool:
         """Read all heads from the file. Returns False if the file has no usable heads."""

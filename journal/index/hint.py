@@ -25,16 +25,20 @@ A hint is used only if all of this holds:
   synced. A crash of the system may lose unsynced commits.
 
 If somebody has edited the journal after this process read or wrote the journal, no hint is written.
+
+A hint is also a **witness**. It names the end of the last commit that was on the disk when the hint
+was written. If the journal is still the same file, and this commit isn't in it any more, then the
+journal was cut, or an older copy was written into it. See :func:`find_cut`. The hint names its own
+inode, too. So a hint that was copied together with its journal proves nothing.
 """
 
 from __future__ import annotations
 
-import itertools
 import sys
 from array import array
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, overload
 from zlib import crc32
@@ -42,11 +46,17 @@ from zlib import crc32
 import msgspec
 
 from journal.errors import JournalError
-from journal.format.commits import START, Position
+from journal.format.commits import START, Position, Readable
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
 from journal.format.extent import has_seal, time_before
 from journal.format.records import MAX_DEPTH, JobRecord, Moment
-from journal.format.seal import content_crc, sealed_end, stated_crc, unsealed
+from journal.format.seal import (
+    SEALED_END_BYTES,
+    content_crc,
+    sealed_end,
+    stated_crc,
+    unsealed,
+)
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.fs import directories, files, system
 from journal.fs.handles import DerivedFile, JournalFile
@@ -93,9 +103,12 @@ class _Header(Progress, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     column's blocks.
     """
 
-    hint: Literal[9]  # increment it when replay makes a different index of the same journal
+    hint: Literal[10]  # increment it when replay makes a different index of the same journal
     offset: int  # the end of the last commit that the hint covers
     crc: int
+    synced: int  # the end and the crc of the last commit that is known to have been on the disk
+    synced_crc: int
+    own_inode: int  # of the hint
     inode: int
     changed_ns: int
     boot_id: str  # the hint is valid only during this boot of the system; "": during every boot
@@ -129,12 +142,15 @@ class _NotAHintError(Exception):
     """The hint is broken, or doesn't fit the journal."""
 
 
-def read_hint(directory: Path, file: JournalFile) -> tuple[Index, Position] | None:
+def read_hint(
+    directory: Path, file: JournalFile, *, is_cut: bool = False
+) -> tuple[Index, Position] | None:
     """Return the hint's index, and the position in ``file`` after the last commit that it covers.
 
     Returns None if there is no usable hint. Blocks of the hint are read on demand. If a block turns
-    out to be broken, the columns are rebuilt from the journal. Raises StorageError if the system
-    refuses to read the journal.
+    out to be broken, the columns are rebuilt from the journal. With ``is_cut``, the hint is used
+    although the journal was cut: see :func:`find_cut`. Raises StorageError if the system refuses to
+    read the journal.
     """
     # Most jobs have no hint, and this takes a third of the time of an open that fails.
     if not system.os.path.exists(f"{directory}/{HINT_NAME}"):
@@ -142,7 +158,7 @@ def read_hint(directory: Path, file: JournalFile) -> tuple[Index, Position] | No
     try:
         stored = DerivedFile(directory / HINT_NAME)
         header, begin = _read_header(stored)
-        first = _check(header, file)
+        first = _check(header, file) if not is_cut else _first_record(header, file)
         position = Position(header.offset, header.crc)
         columns, spans = _columns(header, _Source(stored, file, position), begin)
     except (OSError, _NotAHintError, ValueError, *DECODE_ERRORS):
@@ -193,6 +209,11 @@ def _check(header: _Header, file: JournalFile) -> JobRecord:
         or header.last_at.tzinfo is not UTC  # later records may get this time
     ):
         raise _NotAHintError
+    return _first_record(header, file)
+
+
+def _first_record(header: _Header, file: JournalFile) -> JobRecord:
+    """Return the job record, if the hint was made of a journal with the same first line."""
     line = file.find_line(0) or b""
     if (len(line), crc32(line)) != (header.first_line_bytes, header.first_line_crc):
         raise _NotAHintError
@@ -406,6 +427,53 @@ def _integers(code: str, data: bytes | bytearray) -> array[int]:
     return found
 
 
+# --- the hint as a witness -------------------------------------------------------------------
+
+
+def find_cut(directory: Path, file: JournalFile) -> Position | None:
+    """Return the end of a commit that was on the disk and isn't in the journal any more, or None.
+
+    The hint proves this if it was made of this very file. Such a journal was cut, or an older copy
+    was written into it. A journal that lacks only the LF of the commit isn't cut.
+
+    Call this with the commit lock held before you rely on the answer. Raises StorageError.
+    """
+    synced = _synced_end(directory, file)
+    return None if holds_end(file, synced) else synced
+
+
+def _synced_end(directory: Path, file: JournalFile) -> Position:
+    """Return the end of the last commit that was on the disk, according to the hint.
+
+    Returns START if there is no hint, or if it wasn't made of this very file, or was copied.
+    """
+    try:
+        hint = DerivedFile(directory / HINT_NAME)
+        header, _ = _read_header(hint)
+        _first_record(header, file)
+    except (OSError, _NotAHintError, ValueError, *DECODE_ERRORS):
+        return START
+    # Some file systems have no inodes. There, all inodes are 0.
+    if not header.inode or (header.inode, header.own_inode) != (file.inode, hint.inode):
+        return START
+    return Position(header.synced, header.synced_crc)
+
+
+def holds_end(file: Readable, end: Position) -> bool:
+    """Return whether a commit ends at ``end``. The LF at the end of the file may be missing."""
+    begin, seal = end.offset - SEALED_END_BYTES, sealed_end(end.crc)
+    return begin < 0 or file.read_at(begin, SEALED_END_BYTES) in (seal, seal[:-1])
+
+
+def remove_hint(directory: Path, file: JournalFile) -> None:
+    """Remove the hint before the journal is replaced, unless it proves that the journal was cut.
+
+    The inode that the hint names may become the inode of a later journal. Errors are ignored.
+    """
+    if find_cut(directory, file) is None:
+        files.remove_file(directory / HINT_NAME)
+
+
 # --- writing ---------------------------------------------------------------------------------
 
 
@@ -421,17 +489,25 @@ def write_hint(
     """Write ``index`` to the hint file. The index covers ``file`` up to ``position``. Raises no
     error.
 
+    A hint that proves that the journal was cut isn't replaced. If such a hint were gone, rows whose
+    records were cut off would run again.
+
     ``durable`` says whether the journal is synced up to ``position``. ``known_ns`` is the latest
     ctime of the journal that this process knows. If the journal's ctime is later now, somebody has
     edited the journal, and no hint is written.
     """
-    boot_id = "" if durable else system.boot_id()
-    if not durable and not boot_id:
-        return
     assert index.state is not None
     index.spans.end_at(position, index.columns)
     columns = _columns_of(index)
     try:
+        before = _synced_end(directory, file)
+        if not holds_end(file, before):
+            return
+        # A hint of unsynced commits still proves what the hint before it proved.
+        synced = max(position if durable else START, before)
+        boot_id = "" if position <= synced else system.boot_id()
+        if position > synced and not boot_id:
+            return
         _, changed_ns = file.size_and_change()
         # The file was edited, or the clock was ahead and an edit couldn't be noticed.
         if changed_ns > known_ns or known_ns > system.now_ns() + _WRITING_NS:
@@ -439,9 +515,12 @@ def write_hint(
             return
         line = file.find_line(0) or b""
         header = _Header(
-            hint=9,
+            hint=10,
             offset=position.offset,
             crc=position.crc,
+            synced=synced.offset,
+            synced_crc=synced.crc,
+            own_inode=0,
             inode=file.inode,
             changed_ns=changed_ns,
             boot_id=boot_id,
@@ -455,13 +534,16 @@ def write_hint(
             **_progress_of(index.state),
             **_members_of_index(index),
         )
-        body = msgspec.json.encode(header)[:-1]
-        first = body + sealed_end(crc32(body))
-        if len(first) <= _MAX_HEADER_BYTES:
-            blocks = itertools.chain.from_iterable(map(_blocks_of, columns.values()))
-            files.replace_derived(directory / HINT_NAME, itertools.chain([first], blocks))
+        files.replace_derived(directory / HINT_NAME, partial(_content, header, columns))
     except (OSError, JournalError, OverflowError):  # OverflowError: a cost of over 64 bits
         return
+
+
+def _content(header: _Header, columns: dict[str, Any], inode: int) -> Iterator[bytes | memoryview]:
+    body = msgspec.json.encode(msgspec.structs.replace(header, own_inode=inode))[:-1]
+    yield body + sealed_end(crc32(body))
+    for column in columns.values():
+        yield from _blocks_of(column)
 
 
 def _columns_of(index: Index) -> dict[str, Any]:

@@ -27,7 +27,14 @@ from journal.format.survey import survey
 from journal.fs import directories, files, handles, locks
 from journal.fs.handles import JournalFile, open_journal
 from journal.fs.locks import LOCK_TIMEOUT_S
-from journal.fs.names import DAMAGED_NAME, JOURNAL_NAME, REPAIR_STAGING_NAME, SYNC_MARK_NAME
+from journal.fs.names import (
+    DAMAGED_NAME,
+    HINT_NAME,
+    JOURNAL_NAME,
+    REPAIR_STAGING_NAME,
+    SYNC_MARK_NAME,
+)
+from journal.index.hint import find_cut, holds_end, read_hint
 from journal.repair.salvage import Action, OpenRows, Salvage
 from journal.store.journal import Journal
 from journal.store.run_lock import RunLock
@@ -134,7 +141,9 @@ def _salvage(
     except OSError as error:
         refused = handles.storage_error(directory, "sync", error)
         raise handles.outcome_unknown(refused) from error
-    files.remove_file(directory / SYNC_MARK_NAME)  # this mark was about the damaged journal
+    # Both were about the damaged journal. Until now, the hint has proved that it was cut.
+    files.remove_file(directory / SYNC_MARK_NAME)
+    files.remove_file(directory / HINT_NAME)
     return msgspec.structs.replace(repair, damaged_copy=str(copy))
 
 
@@ -152,10 +161,15 @@ def _build(
     # No change is acknowledged before the end, so one sync at the end is enough.
     journal = Journal(staging, sync=False, lock_timeout_s=0, create=True)
     salvage = Salvage(directory, source, journal)
+    missing = find_cut(directory, file)
+    rest = regions.pop() if missing is not None and regions[-1].kind == "torn" else None
     for region in regions:
         salvage.take(region, last=region is regions[-1])
     if journal.index.state is None:
         raise NothingToSalvageError(file.path)
+    if missing is not None and not holds_end(journal.file, missing):
+        hinted = read_hint(directory, file, is_cut=True)
+        salvage.take_cut(regions[-1], rest, hinted and hinted[0])
     reviewed = salvage.finish(open_rows)
     new = journal.file
     report = report_on(directory, new, survey(new, new.size_bytes()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
@@ -11,7 +12,12 @@ from zlib import crc32
 
 import msgspec
 
-from journal.errors import FormatVersionError, InvalidValueError, JobMismatchError
+from journal.errors import (
+    FormatVersionError,
+    InvalidValueError,
+    JobMismatchError,
+    JournalError,
+)
 from journal.format.bitflip import Unflipped
 from journal.format.commits import START, Readable
 from journal.format.decode import UnknownRecordError
@@ -36,8 +42,9 @@ from journal.format.scan import Region
 from journal.format.values import checksum_of, encode_value
 from journal.fs.handles import JournalFile
 from journal.ids import MAX_ROW_NUMBER
-from journal.index.index import COMPLETED
+from journal.index.index import COMPLETED, Index
 from journal.index.replay import apply
+from journal.model import JobStatus
 from journal.repair.damaged_lines import (
     DroppedLines,
     Line,
@@ -117,6 +124,7 @@ class Salvage:
         self._last_at = UNSET_TIME
         self._forked = False  # True if the present commits belong to a different history
         self._outcomes_lost = False  # True if outcomes of rows may be lost
+        self._was_cut = False  # True if the hint proves that the end of the journal is missing
         self.actions: list[Action] = []
         self.placeholders: set[int] = set()
 
@@ -143,6 +151,44 @@ class Salvage:
             for commit in commits_of(lines):
                 with self._journal:
                     self._keep_rows(commit, region, first=first)
+
+    def take_cut(self, last: Region, rest: Region | None, hinted: Index | None) -> None:
+        """Note that all after the region ``last`` is missing, but for ``rest`` of a commit.
+
+        ``hinted`` is the index in the hint, which proves the cut, or None if it can't be read. It
+        names the rows whose last records are missing. If a run was working when the hint was
+        written, later commits may be missing, too. They may be about any row.
+        """
+        outcomes_lost = self._outcomes_lost
+        if rest is not None:
+            self.take(rest._replace(kind="bad"), last=True)
+        rows: list[int] = []
+        is_known = False
+        with suppress(JournalError):  # of a broken block of the hint
+            if hinted is not None and hinted.state is not None:
+                rows = list(self._rows_that_changed(hinted, last.end))
+                is_known = hinted.state.status is not JobStatus.RUNNING
+        with self._journal:
+            for row in filter(self._is_free, rows):
+                self._put_placeholder(row)
+        message = "the journal was cut here, or an older copy was restored in its place"
+        self._add(Action("lost", last.line + last.lines, 0, rows, message))
+        self._was_cut = True
+        self._outcomes_lost = outcomes_lost or not is_known
+
+    def _rows_that_changed(self, hinted: Index, end: int) -> Iterator[int]:
+        """Yield the rows that are other in the hint, or had a record after byte ``end``."""
+        index, columns = self._journal.index, hinted.columns
+        for place, status in enumerate(columns.statuses):
+            number = columns.number(place)
+            here = index.position_of(number)
+            offsets = (columns.row_offsets[place], columns.status_offsets[place])
+            if (
+                here is None
+                or index.columns.statuses[here] != status
+                or max(*offsets, *columns.offsets_of_steps(place)) >= end
+            ):
+                yield number
 
     def finish(self, open_rows: OpenRows) -> int:
         """Put rows in review if their outcome or steps may be lost. Return the number of these
@@ -171,13 +217,14 @@ class Salvage:
                 journal, JobErrorRecord(code=REPAIRED, message=about_job, at=journal.now())
             )
             moved = review_open_rows(journal, sorted(self.placeholders), REPAIRED, message)
-            if open_rows == "review" and self._outcomes_lost:
+            if open_rows == "review" and (self._outcomes_lost or self._was_cut):
                 about = {
                     row for action in self.actions if action.kind == "lost" for row in action.rows
                 }
                 known = sorted(row for row in about if journal.index.position_of(row) is not None)
                 moved += review_open_rows(journal, known, REPAIRED, message)
-                moved += review_open_rows(journal, None, REPAIRED_UNKNOWN, unknown)
+                if self._outcomes_lost:
+                    moved += review_open_rows(journal, None, REPAIRED_UNKNOWN, unknown)
         return moved
 
     # --- commits with matching seals

@@ -124,9 +124,18 @@ class Journal(Recovery):
         with self.mutex:
             if not self._depth:  # a batch that this thread has open must be able to end
                 if not self._stale:
-                    self._leave_hint(durable=self._sync and not self._unsynced)
+                    self._leave_hint()
                 self._file = self._mark = None
                 self._stale = True
+
+    def leave_witness(self) -> None:
+        """Write a durable hint of all commits, however small, if this journal syncs.
+
+        Call this when a run has ended. If the journal is cut later, the hint proves it.
+        """
+        if self._sync and not self.in_own_commit:
+            with self:  # under the lock, everything is read and synced
+                self._leave_hint(small=True)
 
     def close_unless_used(self) -> None:
         """Close the file as :meth:`close` does, unless another thread uses the journal."""
@@ -477,10 +486,9 @@ class Journal(Recovery):
         if end - self.index.spans.end >= SPAN_BYTES:
             self.index.spans.end_at(Position(end, crc), self.index.columns)
         self._stale = False
-        if end - self._hint_end >= hint.GROWTH_BYTES and hint.is_due_while_open(
-            end, self._hint_end
-        ):
-            self._leave_hint(durable=self._sync and not self._unsynced)
+        grown = end - self._hint_end
+        if grown >= hint.GROWTH_BYTES and hint.is_due_while_open(end, self._hint_end):
+            self._leave_hint()
         return True
 
     def _check_end(self, file: JournalFile) -> None:

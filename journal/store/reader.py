@@ -43,6 +43,7 @@ class Reader:
         self.exact = False  # True if numbers are read with all their digits: see Number
         self._lock_timeout_s = lock_timeout_s
         self._window = 0, b""  # the bytes that row_line has read last, after their offset
+        self._sync = False  # True if this journal syncs its commits
         self._file: JournalFile | None = None
         self._stale = True  # True if the index may differ from the file, and must be rebuilt
         self._end = 0  # the end of the last commit in the index, and the crc in its seal
@@ -54,6 +55,7 @@ class Reader:
         self._is_new = False  # True if the file was opened and not read yet
         self._known_ns = 0  # a later ctime of the file means that somebody edited the file
         self._hint_end = 0  # the end of the last commit that the hint covers, as far as known
+        self._may_be_cut = True  # False once the hint was asked whether the journal was cut
 
     @property
     def file(self) -> JournalFile:
@@ -153,6 +155,7 @@ class Reader:
     def _begin_again(self) -> None:
         """Drop the index. If the file was just opened, load the index from the hint file."""
         hinted = None
+        self._may_be_cut = True
         self._known_ns = self.file.size_and_change()[1]
         if self._is_new:
             self._is_new = False
@@ -162,11 +165,14 @@ class Reader:
         self._set_end(position)
         self._hint_end = self._end
 
-    def _leave_hint(self, *, durable: bool = False) -> None:
-        """Write a hint (the saved index) if enough was read or written since the last hint."""
+    def _leave_hint(self, *, small: bool = False) -> None:
+        """Write a hint (the saved index) if enough was read or written since the last hint.
+
+        With ``small``, the hint is written in any case.
+        """
         if self.file.unended_at >= 0:  # a hint must end with a complete commit
             return
-        if hint.is_worth_writing(self._end, self._hint_end):
+        if small or hint.is_worth_writing(self._end, self._hint_end):
             self._hint_end = self._end
             position = Position(self._end, self._end_crc)
             write_hint(
@@ -174,7 +180,7 @@ class Reader:
                 self.file,
                 self.index,
                 position,
-                durable=durable,
+                durable=self._sync and not self._unsynced,
                 known_ns=self._known_ns,
             )
 

@@ -5,21 +5,24 @@ Recovery handles
 - a torn tail (an interrupted write) or unsynced commits of a writer that died,
 - the mark of a failed sync (see ``fs/sync_mark.py``),
 - a last line without its LF,
+- a journal that was cut, which takes no commits (see :func:`journal.index.hint.find_cut`),
 - a file that another copy of the job shares by a hard link.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from journal.errors import StorageError
-from journal.format.commits import START, verified_blocks
+from journal.format.commits import START, Position, verified_blocks
+from journal.format.extent import cut_error
 from journal.fs import directories, files, handles
 from journal.fs.handles import JournalFile
-from journal.fs.names import NEW_JOURNAL_NAME, SYNC_MARK_NAME, TORN_NAME
+from journal.fs.names import HINT_NAME, NEW_JOURNAL_NAME, SYNC_MARK_NAME, TORN_NAME
 from journal.fs.sync_mark import SyncMark, is_marked
+from journal.index.hint import find_cut, remove_hint
 from journal.store.reader import Reader
 
 
@@ -31,6 +34,8 @@ class Recovery(Reader):
         self._sync = sync
         self._mark: SyncMark | None = None
         self._names_synced = False  # True if the names of the file and its directories are synced
+        # Set by a pull that brings back what was cut off. It gets the end of the cut journal.
+        self.brings_back: Callable[[Position], bool] | None = None
 
     def _open(self) -> JournalFile:
         self._names_synced = False
@@ -53,6 +58,8 @@ class Recovery(Reader):
                     self._torn_end = 0  # an open commit was read earlier, then rolled back
                 else:
                     self._catch_up(size, locked=True)
+                if self._may_be_cut:
+                    self.check_uncut()
                 ready = file.writable and not (self._torn_end or self._unsynced or file.is_shared)
                 if not ready or self._is_marked():
                     self._make_ready(file)
@@ -71,6 +78,16 @@ class Recovery(Reader):
             and file.ends_as(self._end, self._seal)
             and (self._mark is None or self._mark.is_clear())
         )
+
+    def check_uncut(self) -> None:
+        """Raise JournalDamagedError if the hint proves that the journal was cut.
+
+        Hold the commit lock. Then nobody else writes the hint's commits at the moment.
+        """
+        missing = find_cut(self.directory, self.file)
+        if missing is not None and not (self.brings_back and self.brings_back(missing)):
+            raise cut_error(self.file, self._end, missing)
+        self._may_be_cut = False
 
     def _unlock(self, file: JournalFile) -> None:
         try:
@@ -95,10 +112,10 @@ class Recovery(Reader):
         except OSError as error:
             raise handles.storage_error(self._mark_path, "read", error) from error
 
-    def _leave_hint(self, *, durable: bool = False) -> None:
+    def _leave_hint(self, *, small: bool = False) -> None:
         # With a set mark, the bytes on the disk may differ from those that were read.
         if not is_marked(self.directory):
-            super()._leave_hint(durable=durable)
+            super()._leave_hint(small=small)
 
     def _make_ready(self, file: JournalFile) -> None:
         """Put the file in order after a writer that died, or after a failed sync."""
@@ -229,6 +246,7 @@ class Recovery(Reader):
         try:
             if mark is not None:
                 mark.set(0)
+            remove_hint(self.directory, old)
             new.rename(self.path)
         except BaseException as error:
             new.close()
@@ -240,6 +258,7 @@ class Recovery(Reader):
         self._window = 0, b""
         self._hint_end = 0
         self._known_ns = new.size_and_change()[1]
+        files.remove_file(self.directory / HINT_NAME)  # of the old file, if it was cut
         old.unlock()
         if mark is None:
             return

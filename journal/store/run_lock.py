@@ -200,10 +200,12 @@ class RunLocks:
         held = self._held.get(job_id)
         return held is not None and not held.is_live
 
-    def release(self, job_id: str) -> None:
+    def release(self, job_id: str) -> bool:
+        """Release the lock. Returns False if this store doesn't have it."""
         held = self._held.get(job_id)
         if held is not None:
             self._let_go(job_id, held)
+        return held is not None
 
     def release_unless_kept(self, job_id: str) -> None:
         """Release the lock after the job has stopped running: see :class:`_Held`."""

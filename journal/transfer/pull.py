@@ -11,6 +11,7 @@ import itertools
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -33,7 +34,7 @@ from journal.store.journal import Journal
 from journal.store.run_lock import RunLock
 from journal.store.store import Store
 from journal.transfer.artifacts import Artifacts
-from journal.transfer.copies import Copy, open_copy, relate
+from journal.transfer.copies import Copy, holds, open_copy, relate
 from journal.transfer.merge import Merged, MergeWriter
 from journal.transfer.merge_plan import Plan
 from journal.transfer.pack import make_job
@@ -142,7 +143,9 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
         directories.make_directory(staging)
         artifacts.look()
         artifacts.stage(differing=relation in ("behind", "diverged"))
-        with Journal(directory, sync=True, lock_timeout_s=store.lock_timeout_s) as journal:
+        journal = Journal(directory, sync=True, lock_timeout_s=store.lock_timeout_s)
+        journal.brings_back = partial(holds, theirs)
+        with journal:
             assert journal.index.state is not None
             header, end = journal.index.state.header, journal.position
             ours = Copy(os.fspath(directory), directory, journal.file, header, end)

@@ -134,7 +134,8 @@ class AfterTheCut:
     """Stands in for ``journal.fs.system.os``: the system has been started anew, on the same disk.
 
     Each journal is the file that the hint beside it was made of, and was last changed when that
-    says: so whatever else is wrong, a hint isn't passed over because the files were made just now.
+    says; and the hint is no copy. So whatever else is wrong, a hint isn't passed over because the
+    files were made just now.
     """
 
     boot_id = b"after the cut\n"
@@ -143,10 +144,13 @@ class AfterTheCut:
         self._files: dict[int, tuple[int, int]] = {}
         self._asking: set[int] = set()
         for hint in base.rglob("index.hint"):
-            found = re.search(rb'"inode":(\d+),"changed_ns":(\d+),', hint.read_bytes())
+            found = re.search(
+                rb'"own_inode":(\d+),"inode":(\d+),"changed_ns":(\d+),', hint.read_bytes()
+            )
             path = hint.with_name(JOURNAL_NAME)
             if found and path.exists():
-                self._files[path.stat().st_ino] = (int(found[1]), int(found[2]))
+                self._files[path.stat().st_ino] = (int(found[2]), int(found[3]))
+                self._files[hint.stat().st_ino] = (int(found[1]), 0)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(SYSTEM_OS, name)

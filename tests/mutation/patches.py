@@ -140,8 +140,8 @@ SYNCS = [
     Patch(
         "the mark stays until the name of what was written anew is synced",
         "store/recovery",
-        "            if mark is not None:\n                mark.set(0)\n            new.rename(self.path)\n",
-        "            if mark is not None:\n                mark.clear()\n            new.rename(self.path)\n",
+        "            if mark is not None:\n                mark.set(0)\n            remove_hint",
+        "            if mark is not None:\n                mark.clear()\n            remove_hint",
         FAULTS,
     ),
     Patch(
@@ -364,7 +364,7 @@ SEALS = [
     Patch(
         "after a loss open rows need a review",
         "repair/salvage",
-        '            if open_rows == "review" and self._outcomes_lost:',
+        '            if open_rows == "review" and (self._outcomes_lost or self._was_cut):',
         "            if False:",
         REPAIR,
     ),
@@ -920,9 +920,9 @@ HINTS = [
     ),
     Patch(
         "a hint vouches only for what its writer has synced",
-        "store/journal",
-        "                    self._leave_hint(durable=self._sync and not self._unsynced)\n                self._file",
-        "                    self._leave_hint(durable=self._sync)\n                self._file",
+        "store/reader",
+        "                durable=self._sync and not self._unsynced,\n",
+        "                durable=self._sync,\n",
         EXPLORER,
     ),
     Patch(

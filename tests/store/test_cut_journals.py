@@ -1,0 +1,614 @@
+"""A journal that lacks what its hint saw on the disk was cut: it is named, and takes no commits.
+
+Whatever may have come about by itself is in :data:`LEGITIMATE`, and raises no alarm.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from zlib import crc32
+
+import pytest
+from support.children import FaultyOs, fails, split_commits, works
+from support.commands import journal as journal_command
+from support.platforms import needs_boot_ids, needs_links
+
+import journal
+import journal.fs.system
+import journal.index.hint
+from journal import JobService, JournalDamagedError, RowStatus
+from journal.repair import repair_job
+from journal.transfer import pull_job
+from journal.verify import verify_job
+
+JOB = "cut"
+ROWS = [{"order": f"A-{number}"} for number in range(1, 13)]
+
+
+def run(root: Path, shipped: list[int] | None = None, **options: Any) -> journal.RunReport:
+    """Run the job, and add the number of each row that is worked on to ``shipped``."""
+
+    def ship(row: journal.JobRow) -> str:
+        if shipped is not None:
+            shipped.append(row.row_number)
+        return f"T-{row.row_number}"
+
+    with journal.open_job(root / JOB, ROWS) as job:
+        return job.run(ship, workers=1, progress=False, handle_signals=False, **options)
+
+
+@pytest.fixture(name="root")
+def fixture_root(tmp_path: Path) -> Path:
+    """A store whose job has run, and has stopped after 10 of its 12 rows."""
+    root = tmp_path / "jobs"
+    run(root, max_rows=10)
+    return root
+
+
+def path_of(root: Path) -> Path:
+    return root / JOB / "journal.jsonl"
+
+
+def hint_of(root: Path) -> Path:
+    return root / JOB / "index.hint"
+
+
+def cut(root: Path, bytes_gone: int) -> None:
+    os.truncate(path_of(root), path_of(root).stat().st_size - bytes_gone)
+
+
+def ends_of_commits(root: Path) -> list[int]:
+    """How many bytes are gone if the last commit, the last two commits, and so on are cut off."""
+    gone = [0]
+    for commit in reversed(split_commits(path_of(root).read_bytes())[1:]):
+        gone.append(gone[-1] + len(commit))
+    return gone[1:]
+
+
+def is_taken_for_cut(root: Path) -> bool:
+    damaged = verify_job(root / JOB).damaged
+    try:
+        with JobService(root) as service:
+            service.set_error(JOB, "E", "a commit")
+    except JournalDamagedError:
+        assert damaged
+        return True
+    assert not damaged
+    return False
+
+
+# --- what is named ----------------------------------------------------------------------------
+
+
+def cuts(root: Path) -> list[int]:
+    ends = ends_of_commits(root)
+    return [2, 3, ends[0] - 1, ends[0], ends[0] + 1, 500, ends[3], ends[-1]]
+
+
+@pytest.mark.parametrize("place", range(8))
+def test_a_cut_is_named_with_what_is_missing_and_nothing_is_shipped_again(
+    root: Path, place: int
+) -> None:
+    gone = cuts(root)[place]
+    size = path_of(root).stat().st_size
+    cut(root, gone)
+    before = path_of(root).read_bytes()
+    report = verify_job(root / JOB)
+    assert [finding.kind for finding in report.findings] == ["damage"]
+    finding = report.findings[0]
+    assert finding.offset <= finding.end == len(before)
+    assert f"{size - finding.offset} bytes are missing here" in finding.message
+    shipped: list[int] = []
+    with pytest.raises(JournalDamagedError, match=r"delete .*index\.hint: its rows will run again"):
+        run(root, shipped)
+    with JobService(root) as service:
+        for call in (
+            lambda: service.start_row(f"{JOB}:11"),
+            lambda: service._start_rows(JOB, iter([11]), 1, None),
+            lambda: service.start_job(JOB),
+        ):
+            with pytest.raises(JournalDamagedError):
+                call()
+    assert shipped == []
+    assert path_of(root).read_bytes() == before
+    assert sorted(path.name for path in (root / JOB).glob("journal*")) == ["journal.jsonl"]
+
+
+def test_the_command_refuses_a_cut_job_with_the_exit_code_of_damage(root: Path) -> None:
+    shutil.rmtree(root)
+    store = ["--root", str(root)]
+    words = [*store, "run", "-", "--lines", "--job", JOB, "--", "true"]
+    assert journal_command(*words, text="a\nb\n").returncode == 0
+    cut(root, 300)
+    assert journal_command(*store, "verify", JOB).returncode == 6
+    done = journal_command(*words, text="a\nb\n")
+    assert done.returncode == 6
+    assert f"delete {hint_of(root)}: its rows will run again" in done.stderr
+
+
+def test_an_older_copy_that_is_written_into_the_file_is_named_however_it_goes_on(
+    root: Path,
+) -> None:
+    older = path_of(root).read_bytes()
+    run(root)
+    newer = path_of(root).read_bytes()
+    path_of(root).write_bytes(older)
+    assert is_taken_for_cut(root)
+    other = root.parent / "other" / JOB
+    other.mkdir(parents=True)
+    (other / "journal.jsonl").write_bytes(older)
+    with JobService(other.parent) as service:
+        service.set_error(JOB, "E", "another history" * 200)
+    longer = (other / "journal.jsonl").read_bytes()
+    assert len(longer) > len(newer)
+    path_of(root).write_bytes(longer)
+    message = verify_job(root / JOB).findings[0].message
+    assert f"the commit that ended at byte {len(newer)} is missing" in message
+    assert is_taken_for_cut(root)
+
+
+def test_a_cut_job_can_be_read_and_reading_leaves_its_hint(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal.index.hint, "MIN_BYTES", 1)
+    cut(root, ends_of_commits(root)[2])
+    hint = hint_of(root).read_bytes()
+    for sync in ("commit", "none"):
+        with JobService(root, sync=sync) as service:
+            assert len(list(service.get_rows(JOB))) == 12
+    assert hint_of(root).read_bytes() == hint
+
+
+def test_a_writer_that_is_refused_leaves_the_hint(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal.index.hint, "MIN_BYTES", 1)
+    cut(root, ends_of_commits(root)[2])
+    hint = hint_of(root).read_bytes()
+    for _ in range(2):
+        assert is_taken_for_cut(root)
+    assert hint_of(root).read_bytes() == hint
+
+
+def test_deleting_the_hint_accepts_an_older_copy(root: Path) -> None:
+    cut(root, ends_of_commits(root)[4])
+    hint_of(root).unlink()
+    shipped: list[int] = []
+    assert run(root, shipped).job.needs_review_count == 1  # a start was the last record
+    assert 12 in shipped
+
+
+def test_a_cut_under_a_service_that_has_the_job_open_is_named(root: Path) -> None:
+    with JobService(root) as service:
+        assert service.get_rows(JOB, RowStatus.COMPLETED)
+        cut(root, 700)
+        with pytest.raises(JournalDamagedError):
+            service.start_row(f"{JOB}:12")
+
+
+@needs_boot_ids
+def test_a_hint_of_unsynced_commits_still_proves_what_the_synced_one_proved(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal.index.hint, "MIN_BYTES", 1)
+    size = path_of(root).stat().st_size
+    before = hint_of(root).read_bytes()
+    with JobService(root, sync="none") as service:
+        service.set_error(JOB, "E", "not synced")
+    assert hint_of(root).read_bytes() != before
+    os.truncate(path_of(root), size)  # all that wasn't synced
+    assert not verify_job(root / JOB).damaged
+    cut(root, 1 + 1)
+    assert verify_job(root / JOB).damaged
+
+
+# --- what is no proof -------------------------------------------------------------------------
+
+
+def lose_last_line_end(root: Path) -> None:
+    """An editor, or a copy, has removed the last line end."""
+    cut(root, 1)
+
+
+def leave_torn_tail(root: Path) -> None:
+    """A writer died in the middle of a commit."""
+    with path_of(root).open("ab") as file:
+        file.write(b'{"type":"row_status","row":11,"sta')
+
+
+def restore_by_name(root: Path) -> None:
+    """A backup was put in place of the file. Its rows are another file's, which nobody cut."""
+    older = path_of(root).read_bytes()
+    run(root)
+    beside = path_of(root).with_name("backup")
+    beside.write_bytes(older)
+    beside.replace(path_of(root))
+
+
+def restore_directory(root: Path) -> None:
+    """The whole job comes from a backup, hint and all."""
+    backup = root.parent / "backup"
+    shutil.copytree(root / JOB, backup)
+    run(root)
+    shutil.rmtree(root / JOB)
+    shutil.copytree(backup, root / JOB)
+
+
+def copy_while_writing(root: Path) -> None:
+    """A copy took the journal first, and later the hint of later commits."""
+    copy = root.parent / "copy" / JOB
+    copy.mkdir(parents=True)
+    shutil.copy2(path_of(root), copy)
+    run(root)
+    shutil.copy2(hint_of(root), copy)
+    shutil.rmtree(root / JOB)
+    copy.rename(root / JOB)
+
+
+def copy_into_same_inodes(root: Path) -> None:
+    """As ``copy_while_writing``, and by chance the copied journal has the inode of the first."""
+    older = path_of(root).read_bytes()
+    run(root)
+    hint = hint_of(root).read_bytes()
+    path_of(root).write_bytes(older)
+    copied = hint_of(root).with_name("copied")
+    copied.write_bytes(hint)  # so it has another inode than the hint that it is a copy of
+    copied.replace(hint_of(root))
+
+
+@needs_boot_ids
+def lose_unsynced_commits(root: Path) -> None:
+    """The power was cut under a store that doesn't sync, which had left a hint."""
+    size = path_of(root).stat().st_size
+    with JobService(root, sync="none") as service:
+        service.set_error(JOB, "E", "x" * 300_000)
+    os.truncate(path_of(root), size)
+
+
+def lose_commits_that_were_never_synced(root: Path) -> None:
+    """As ``lose_unsynced_commits``, in a job that no synced store has written."""
+    shutil.rmtree(root)
+    with JobService(root, sync="none") as service:
+        service.create_job("Cut", job_id=JOB, row_data=({"data": row} for row in ROWS))
+    size = path_of(root).stat().st_size
+    with JobService(root, sync="none") as service:
+        service.set_error(JOB, "E", "x" * 300_000)
+    os.truncate(path_of(root), size)
+
+
+def fail_a_sync(root: Path) -> None:
+    """The disk refused a commit, which was taken back; the run ended."""
+    faulty = FaultyOs()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journal.fs.system, "os", faulty)
+        with JobService(root) as service:
+            service.get_job(JOB)
+            faulty.plan("fdatasync", works, fails(errno.EIO))
+            with pytest.raises(journal.StorageError):
+                service.set_error(JOB, "E", "m")
+
+
+def rewrite(root: Path) -> None:
+    """A copy shares the file by a hard link, so the next writer copies the journal."""
+    with JobService(root) as service:
+        service.get_job(JOB)
+        os.link(path_of(root), root.parent / "link")
+        service.set_error(JOB, "E", "m")
+
+
+def repair(root: Path) -> None:
+    """A damaged journal was repaired, with losses."""
+    content = path_of(root).read_bytes()
+    path_of(root).write_bytes(content.replace(b'"A-4"', b'"B-44"'))
+    assert not repair_job(root / JOB).lossless
+
+
+def repair_cut(root: Path) -> None:
+    """A cut was repaired, and so accepted."""
+    cut(root, 1000)
+    assert not repair_job(root / JOB).lossless
+
+
+def convert(root: Path) -> None:
+    """A copy in text mode was repaired."""
+    path_of(root).write_bytes(path_of(root).read_bytes().replace(b"\n", b"\r\n"))
+    assert repair_job(root / JOB).lossless
+
+
+def merge(root: Path) -> None:
+    """A copy was merged, which appends."""
+    shutil.copytree(root / JOB, root.parent / "copy" / JOB)
+    run(root.parent / "copy", max_rows=1)
+    with JobService(root) as service:
+        service.set_error(JOB, "E", "m")
+    assert pull_job(root, root.parent / "copy" / JOB, merge=True).action == "merged"
+
+
+def forward(root: Path) -> None:
+    """A copy that is ahead was pulled."""
+    shutil.copytree(root / JOB, root.parent / "copy" / JOB)
+    run(root.parent / "copy")
+    assert pull_job(root, root.parent / "copy" / JOB).action == "forwarded"
+
+
+def break_hint(root: Path) -> None:
+    """A power cut has left only a part of the hint."""
+    os.truncate(hint_of(root), 200)
+    cut(root, 300)
+
+
+def make_anew(root: Path) -> None:
+    """The job was deleted and made again, and an old hint was left, by whatever means."""
+    hint = hint_of(root).read_bytes()
+    shutil.rmtree(root / JOB)
+    run(root, max_rows=1)
+    hint_of(root).write_bytes(hint)
+    edit_header(root, inode=path_of(root).stat().st_ino)
+
+
+LEGITIMATE: list[Callable[[Path], None]] = [
+    lose_last_line_end,
+    leave_torn_tail,
+    restore_by_name,
+    restore_directory,
+    copy_while_writing,
+    copy_into_same_inodes,
+    lose_unsynced_commits,
+    lose_commits_that_were_never_synced,
+    fail_a_sync,
+    rewrite,
+    repair,
+    repair_cut,
+    convert,
+    merge,
+    forward,
+    break_hint,
+    make_anew,
+]
+
+
+def edit_header(root: Path, **members: Any) -> None:
+    """Change the header of the hint in place. ``own_inode`` stays that of the file."""
+    hint = hint_of(root)
+    line, _, columns = hint.read_bytes().partition(b"\n")
+    header = json.loads(line[:-18] + b"}") | {"own_inode": hint.stat().st_ino} | members
+    body = json.dumps(header, separators=(",", ":")).encode()[:-1]
+    hint.write_bytes(body + b',"crc":"%08x"}\n' % crc32(body) + columns)
+
+
+@needs_links
+@pytest.mark.parametrize("happens", LEGITIMATE, ids=lambda happens: happens.__name__)
+def test_what_may_come_about_by_itself_is_not_taken_for_a_cut(
+    root: Path, happens: Callable[[Path], None]
+) -> None:
+    happens(root)
+    assert not is_taken_for_cut(root)
+    run(root)  # a run that ends leaves another witness
+    assert not is_taken_for_cut(root)
+
+
+class NoInodes(FaultyOs):
+    """A file system on which every inode is 0."""
+
+    def fstat(self, fd: int) -> Any:
+        return self._without(os.fstat(fd))
+
+    def stat(self, *arguments: Any, **options: Any) -> Any:
+        return self._without(os.stat(*arguments, **options))
+
+    def _without(self, stat: os.stat_result) -> Any:
+        members = {name: getattr(stat, name) for name in dir(stat) if name.startswith("st_")}
+        return SimpleNamespace(**members | {"st_ino": 0})
+
+
+def test_a_file_system_without_inodes_proves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal.fs.system, "os", NoInodes())
+    with JobService(tmp_path) as service:
+        service.create_job("Cut", job_id=JOB, row_data=({"data": row} for row in ROWS))
+        service.start_job(JOB)
+        service.update_status(JOB, "paused")
+    assert hint_of(tmp_path).exists()
+    cut(tmp_path, 300)
+    assert not is_taken_for_cut(tmp_path)
+
+
+def test_a_hint_of_commits_that_a_service_has_not_read_yet_is_no_alarm(root: Path) -> None:
+    with JobService(root) as service:
+        assert service.get_job(JOB)
+        run(root)
+        service.set_error(JOB, "E", "after the run")
+    assert verify_job(root / JOB).findings == []
+
+
+# --- when a hint is written -------------------------------------------------------------------
+
+
+def witness_of(root: Path) -> int:
+    """The end of the last commit that the hint saw on the disk."""
+    header: dict[str, int] = json.loads(hint_of(root).read_bytes().partition(b"\n")[0])
+    return header["synced"]
+
+
+def test_each_end_of_a_run_leaves_a_durable_hint_of_all_commits_however_small(root: Path) -> None:
+    assert witness_of(root) == path_of(root).stat().st_size
+    run(root)
+    assert witness_of(root) == path_of(root).stat().st_size
+
+
+def test_the_end_of_work_by_hand_leaves_a_durable_hint(tmp_path: Path) -> None:
+    with JobService(tmp_path) as service:
+        service.create_job("Cut", job_id=JOB, row_data=({"data": row} for row in ROWS))
+        service.update_status(JOB, "running")
+        service.start_row(f"{JOB}:1")
+        service.complete_row(f"{JOB}:1", "T")
+        service.update_status(JOB, "paused")
+        assert witness_of(tmp_path) == path_of(tmp_path).stat().st_size
+
+
+def test_the_hint_at_the_end_of_a_run_covers_what_an_unsynced_writer_added(root: Path) -> None:
+    with JobService(root) as service:
+        service.start_job(JOB, keep_lock=True)
+        with JobService(root, sync="none") as other:
+            other.set_error(JOB, "E", "not synced")
+        service.get_job(JOB)
+        service.release_run(JOB)
+    assert witness_of(root) == path_of(root).stat().st_size
+
+
+def test_a_run_that_syncs_nothing_leaves_no_hint(tmp_path: Path) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Cut", job_id=JOB, row_data=({"data": row} for row in ROWS))
+        service.start_job(JOB)
+        service.update_status(JOB, "paused")
+    assert not hint_of(tmp_path).exists()
+
+
+@needs_links
+def test_a_journal_that_is_replaced_loses_its_hint(root: Path) -> None:
+    rewrite(root)
+    assert not hint_of(root).exists()
+    run(root)
+    repair(root)
+    assert not hint_of(root).exists()
+
+
+@needs_links
+def test_the_hint_goes_before_the_journal_is_replaced(root: Path) -> None:
+    """A later journal may get the inode that it names."""
+    faulty = FaultyOs()
+    with pytest.MonkeyPatch.context() as patch, JobService(root) as service:
+        service.get_job(JOB)
+        os.link(path_of(root), root.parent / "link")
+        patch.setattr(journal.fs.system, "os", faulty)
+        faulty.plan("rename", fails(errno.EIO))
+        with pytest.raises(journal.StorageError):
+            service.set_error(JOB, "E", "m")
+        assert not hint_of(root).exists()
+
+
+# --- repair -----------------------------------------------------------------------------------
+
+
+def statuses(root: Path) -> dict[int, str]:
+    with JobService(root) as service:
+        return {row.row_number: row.status.value for row in service.get_rows(JOB)}
+
+
+def test_a_repair_accepts_the_cut_and_sends_the_rows_that_lost_something_to_review(
+    root: Path,
+) -> None:
+    before = statuses(root)
+    cut(root, ends_of_commits(root)[3] - 5)
+    assert journal_command("--root", str(root), "repair", JOB).returncode == 3
+    after = statuses(root)
+    changed = {row for row in before if after[row] != before[row]}
+    assert changed
+    assert {after[row] for row in changed} == {"needs_review"}
+    assert {before[row] for row in changed} == {"completed"}
+    assert [after[11], after[12]] == ["pending", "pending"]
+    shipped: list[int] = []
+    run(root, shipped)
+    assert shipped == [11, 12]
+
+
+def test_a_row_whose_last_step_was_cut_off_needs_a_review_though_its_status_is_the_same(
+    root: Path,
+) -> None:
+    with JobService(root) as service:
+        service.start_job(JOB, "retry")
+        attempt = service.start_row(f"{JOB}:11").attempts
+        service.begin_step(f"{JOB}:11", attempt, "charge")
+        service.end_step(f"{JOB}:11", attempt, "charge")
+        service.retry_row(f"{JOB}:11")
+        service.update_status(JOB, "paused")
+    cut(root, ends_of_commits(root)[4])
+    assert statuses(root)[11] == "pending"
+    repair_job(root / JOB)
+    assert statuses(root)[11] == "needs_review"
+
+
+def test_a_repair_keeps_the_statuses_of_open_rows_if_a_person_says_so(root: Path) -> None:
+    cut(root, ends_of_commits(root)[3])
+    rows = statuses(root)
+    repair_job(root / JOB, open_rows="keep")
+    assert statuses(root) == rows
+
+
+def test_rows_that_were_cut_off_with_their_data_get_placeholders(root: Path) -> None:
+    with JobService(root) as service:
+        service.create_rows(JOB, [{"row_number": 20, "data": {"order": "late"}}])
+        service.start_job(JOB)
+        service.update_status(JOB, "paused")
+    cut(root, ends_of_commits(root)[-1])  # all but the first commit, which has the first rows
+    repair = repair_job(root / JOB)
+    assert repair.lost_rows
+    assert 20 in repair.lost_rows
+    assert statuses(root)[20] == "needs_review"
+
+
+def test_all_open_rows_need_a_review_if_a_run_was_at_work_when_the_hint_was_written(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, JobService(root) as service:
+        patch.setattr(journal.index.hint, "MIN_BYTES", 1)
+        service.start_job(JOB)
+        service.start_row(f"{JOB}:11")
+    cut(root, ends_of_commits(root)[0])
+    repair_job(root / JOB)
+    with JobService(root) as service:
+        codes = {row.row_number: row.error_code for row in service.get_rows(JOB, "needs_review")}
+    assert codes == {11: "repaired", 12: "repaired_unknown"}
+
+
+def test_all_open_rows_need_a_review_if_the_rows_of_the_hint_cannot_be_read(root: Path) -> None:
+    content = hint_of(root).read_bytes()
+    columns = content.index(b"\n") + 1
+    hint_of(root).write_bytes(content[:columns] + bytes(len(content) - columns))
+    cut(root, ends_of_commits(root)[0])
+    repair_job(root / JOB)
+    after = statuses(root)
+    assert [after[11], after[12]] == ["needs_review", "needs_review"]
+
+
+# --- pull -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(name="copy")
+def fixture_copy(root: Path) -> Path:
+    """A whole copy of the job."""
+    shutil.copytree(root / JOB, root.parent / "copy" / JOB)
+    return root.parent / "copy" / JOB
+
+
+def test_a_pull_brings_back_what_was_cut_off_from_a_copy_that_has_it(
+    root: Path, copy: Path
+) -> None:
+    whole = path_of(root).read_bytes()
+    cut(root, ends_of_commits(root)[2] + 7)
+    assert pull_job(root, copy).action == "forwarded"
+    assert path_of(root).read_bytes() == whole
+    assert not hint_of(root).exists(), "it names the inode of a file that is gone"
+    assert not is_taken_for_cut(root)
+
+
+def test_a_pull_into_a_cut_job_is_refused_if_the_copy_lacks_what_is_missing(
+    root: Path, copy: Path
+) -> None:
+    run(root)
+    cut(root, path_of(root).stat().st_size - (copy / "journal.jsonl").stat().st_size + 900)
+    before = path_of(root).read_bytes()
+    with pytest.raises(JournalDamagedError):
+        pull_job(root, copy)
+    with pytest.raises(JournalDamagedError):
+        pull_job(root, copy, merge=True)
+    assert path_of(root).read_bytes() == before
+    assert hint_of(root).exists()
