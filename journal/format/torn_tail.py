@@ -6,7 +6,7 @@ A torn tail is an interrupted write. It was never acknowledged, so nothing is lo
 from __future__ import annotations
 
 from journal.errors import FormatVersionError, JournalError
-from journal.format.bitflip import Flip, Unflipped, crc_of, possible_flips
+from journal.format.bitflip import Flip, Unflipped, possible_flips
 from journal.format.commits import START, Position, Readable
 from journal.format.decode import (
     UndecodableError,
@@ -15,8 +15,9 @@ from journal.format.decode import (
     newer_format,
 )
 from journal.format.extent import not_continued
+from journal.format.records import MAX_LINE_BYTES
 from journal.format.scan import TEXT_MODE, Region, lines_of, scan
-from journal.format.seal import SEAL_BYTES, SEALED_END_BYTES, stated_crc
+from journal.format.seal import SEALED_END_BYTES, stated_crc
 from journal.fs.handles import JournalFile
 
 _BLOCK_BYTES = 512
@@ -34,18 +35,19 @@ def could_be_torn(file: Readable, region: Region) -> bool:
     3. The file was copied in text mode.
     4. The region has a seal, and its lines show that the region was changed after the write: see
        :func:`_is_legible`.
-    5. The region has a seal and matches it. So the commit was finished, and is bad because a line
-       is longer than ``MAX_LINE_BYTES``.
-    6. The region would be a good commit if one bit were restored.
+    5. The region would be a good commit if one bit were restored.
+    6. A line is longer than ``MAX_LINE_BYTES``. No writer has written such a line.
 
-    If the region has a seal, cases 4 to 6 are about the part up to that seal. The bytes after the
+    If the region has a seal, cases 4 and 5 are about the part up to that seal. The bytes after the
     seal may be a torn tail that follows a damaged commit.
     """
     if region.seals > 1 or region.offset == 0 or region.reason == TEXT_MODE:
         return False
+    if _has_long_line(file, region.offset, region.end):
+        return False
     if region.seals:
         region = region._replace(end=region.sealed_end)
-        if _is_legible(file, region) or _matches_seal(file, region):
+        if _is_legible(file, region):
             return False
     return find_flip(file, region) is None
 
@@ -70,14 +72,10 @@ def find_flip(file: Readable, region: Region) -> Flip | None:
     return None
 
 
-def _matches_seal(file: Readable, region: Region) -> bool:
-    """Return whether a region that ends with a seal matches this seal.
-
-    A bad region that matches its seal has a line longer than ``MAX_LINE_BYTES``.
-    """
-    seal = region.end - SEALED_END_BYTES
-    stated = stated_crc(file.read_at(seal, SEAL_BYTES))
-    return stated is not None and crc_of(file, region.offset, seal, region.start) == stated
+def _has_long_line(file: Readable, offset: int, end: int) -> bool:
+    if end - offset < MAX_LINE_BYTES:
+        return False
+    return any(len(text) >= MAX_LINE_BYTES for _, text, _ in lines_of(file, offset, end))
 
 
 def _is_legible(file: Readable, region: Region) -> bool:
@@ -128,10 +126,17 @@ def judge_tail(file: Readable, size: int, last: Position) -> Region:
     - "unended": one more commit follows, which lacks its LF.
     - "newer": the file has a newer format. ``reason`` names it.
     - All other kinds are damage. ``reason`` says what was found.
+
+    Nothing is read after a line that is longer than ``MAX_LINE_BYTES``, since a sparse file may be
+    endless.
     """
     first: Region | None = None
+    is_long = _has_long_line(file, last.offset, size)
+    if is_long:
+        reason = f"a line over {MAX_LINE_BYTES} bytes"
+        first = Region("bad", last.offset, size, 1, 1, last.crc, last.crc, reason)
     good_after = False
-    for region in scan(file, size, last):
+    for region in () if is_long else scan(file, size, last):
         first = first or region
         if first.kind == "unended":
             return first

@@ -13,9 +13,10 @@ import pytest
 from support.children import place_journal, seal_commits
 
 from journal import JobService, JournalDamagedError
-from journal.format.commits import CHUNK_BYTES
+from journal.format.commits import CHUNK_BYTES, START, Position
 from journal.format.records import MAX_LINE_BYTES
 from journal.format.seal import SEAL_BYTES
+from journal.format.torn_tail import judge_tail
 from journal.verify import Finding, verify_job
 
 JOB = "sized"
@@ -79,25 +80,11 @@ def test_a_longer_line_is_damage_at_its_place(tmp_path: Path, too_many: int) -> 
     assert (finding.kind, finding.line, finding.offset) == ("damage", 3, len(GOOD))
 
 
-def test_100_megabytes_without_a_line_end_behind_a_good_commit_are_a_torn_tail(
-    tmp_path: Path,
+@pytest.mark.parametrize(("content", "line"), [(GOOD, 3), (b"", 1)], ids=["tail", "whole file"])
+def test_100_megabytes_without_a_line_end_are_damage(
+    tmp_path: Path, content: bytes, line: int
 ) -> None:
-    path = place_journal(tmp_path, JOB, GOOD)
-    os.truncate(path, len(GOOD) + 100_000_000)
-    found: list[Finding] = []
-
-    def read() -> None:
-        assert look(tmp_path) == 1
-        found.extend(verify_job(path.parent).findings)
-
-    assert peak_bytes(read) < LINES_BYTES
-    (finding,) = found
-    place = (finding.kind, finding.line, finding.offset, finding.end)
-    assert place == ("torn", 3, len(GOOD), len(GOOD) + 100_000_000)
-
-
-def test_100_megabytes_without_a_line_end_in_place_of_a_journal_are_damage(tmp_path: Path) -> None:
-    path = place_journal(tmp_path, JOB, b"")
+    path = place_journal(tmp_path, JOB, content)
     os.truncate(path, 100_000_000)
     found: list[Finding] = []
 
@@ -106,12 +93,27 @@ def test_100_megabytes_without_a_line_end_in_place_of_a_journal_are_damage(tmp_p
             for ask in (lambda: service.get_job(JOB), service.list_jobs):
                 with pytest.raises(JournalDamagedError) as error:
                     ask()
-                assert (error.value.line, error.value.offset) == (1, 0)
+                assert (error.value.line, error.value.offset) == (line, len(content))
         found.extend(verify_job(path.parent).findings)
 
     assert peak_bytes(refused) < LINES_BYTES
     (finding,) = found
-    assert (finding.kind, finding.offset, finding.end) == ("damage", 0, 100_000_000)
+    place = (finding.kind, finding.offset, finding.end)
+    assert place == ("damage", len(content), 100_000_000)
+
+
+class Endless:
+    """NULs, of which only the first are read."""
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        assert offset < 2 * MAX_LINE_BYTES
+        return bytes(length)
+
+
+@pytest.mark.parametrize("last", [START, Position(len(GOOD), 7)])
+def test_nothing_is_read_after_a_line_that_is_too_long(last: Position) -> None:
+    tail = judge_tail(Endless(), 6 << 40, last)
+    assert (tail.kind, tail.reason) == ("bad", f"a line over {MAX_LINE_BYTES} bytes")
 
 
 def test_what_looks_like_a_seal_again_and_again_within_a_line_takes_no_memory(

@@ -61,10 +61,10 @@ PATCHES = [
         f"{CORPUS} {REPAIR}",
     ),
     Patch(
-        "a commit that matches its seal is no torn tail, however long a line of it",
+        "a line that no writer has written is no torn tail",
         "format/torn_tail",
-        " or _matches_seal(file, region):\n",
-        ":\n",
+        "    if _has_long_line(file, region.offset, region.end):\n        return False\n",
+        "",
         LONG,
     ),
     Patch(
