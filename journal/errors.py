@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from os import PathLike, fspath, getpid
 from os.path import abspath, dirname
 
+from journal.text import escaped
+
 __all__ = [
     "AttemptEndedError",
     "BusyError",
@@ -61,6 +63,9 @@ class JournalError(Exception):
 
     # The parameters of __init__, which are also attributes. Unpickling passes them to __init__.
     __match_args__: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return escaped(super().__str__(), keep="\n")  # a journal may hold any text
 
     def __reduce__(self) -> tuple[type[JournalError], tuple[object, ...]]:
         if not self.__match_args__:

@@ -8,7 +8,7 @@ from importlib import import_module
 import pytest
 
 import journal
-from journal.errors import JobBusyError, JournalError
+from journal.errors import JobBusyError, JournalError, StepInDoubtError
 
 PUBLIC = {
     "journal": """
@@ -51,3 +51,11 @@ def test_an_error_pickled_before_it_had_a_room_is_read() -> None:
             assert kind.__module__ == "journal.errors"
     error = pickle.loads(pickle.dumps(JobBusyError("j", "host", 7, "now")))
     assert (type(error), error.job_id, error.pid) == (JobBusyError, "j", 7)
+
+
+def test_the_text_of_an_error_has_no_control_characters() -> None:
+    """It may quote a journal from elsewhere, and Python prints it as it is."""
+    error = StepInDoubtError("j:1", "\x1b[2J\u202e", 1)
+    assert r"\x1b[2J\u202e" in str(error)
+    assert str(error).isprintable()
+    assert error.step == "\x1b[2J\u202e"

@@ -17,7 +17,7 @@ from typing import IO
 from journal.fs import system
 from journal.fs.directories import DIRECTORY_MODE
 from journal.fs.files import NewFile
-from journal.fs.handles import DerivedFile, close_fd, open_in
+from journal.fs.handles import DerivedFile, close_fd, how_to_own, open_in
 
 _MAX_PATH_BYTES = 4096  # the limit of Linux, NUL included: no program can open a longer path
 
@@ -32,14 +32,22 @@ class Below:
 
     The methods raise ``OSError``, with the whole path in ``filename``. If a part of a name should
     be a directory but is a link or a file, they raise NotADirectoryError.
+
+    ``is_to_copy``: the files are read to be copied elsewhere. Then :meth:`opened` refuses a file
+    with a second hard link, since another user may have laid a link to a private file.
     """
 
-    def __init__(self, top: Path) -> None:
+    def __init__(self, top: Path, *, is_to_copy: bool = False) -> None:
         self.top = top
+        self._is_to_copy = is_to_copy
 
     def opened(self, name: str) -> DerivedFile:
         with self._parent(name) as directory:
-            return DerivedFile(self.top / name, directory)
+            file = DerivedFile(self.top / name, directory)
+            if self._is_to_copy and (names := file.count_names()) > 1:
+                why = f"it has {names} hard links, so it may be a file from elsewhere"
+                raise OSError(errno.EMLINK, f"{why}: {how_to_own(file.path)}")
+            return file
 
     def write(self, name: str, pieces: Iterable[bytes], *, sync: bool = True) -> None:
         """Make a new file, and missing directories on its path.

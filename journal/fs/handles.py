@@ -22,7 +22,7 @@ from types import ModuleType, TracebackType
 from typing import Protocol
 
 from journal.errors import CommitOutcomeUnknownError, JobNotFoundError, StorageError
-from journal.fs import system
+from journal.fs import shell, system
 
 FILE_MODE = 0o600  # private, since rows may contain names and addresses
 
@@ -128,14 +128,17 @@ def why_not_written(path: Path, names: int) -> str:
 
     ``names`` is the number of its hard links.
     """
-    name = path.name
-    own = f"cp -p {name} {name}.own && mv {name}.own {name}"
+    why = f"it has {names} hard links, so a write would change the other copies, too"
+    return f"{why}: {how_to_own(path)}"
+
+
+def how_to_own(path: Path) -> str:
+    """Return how to make a file with several hard links a file of its own."""
+    name, own = shell.quote(path.name), shell.quote(f"{path.name}.own")
+    how = f"cp -p {name} {own} && mv {own} {name}"
     if sys.platform == "win32":
-        own = f"copy {name} {name}.own && move /y {name}.own {name}"
-    return (
-        f"it has {names} hard links, so a write would change the other copies, too: make it a file "
-        f"of its own, in its directory: {own}"
-    )
+        how = f"copy {name} {own} && move /y {own} {name}"
+    return f"make it a file of its own, in its directory: {how}"
 
 
 class Descriptor:
@@ -440,6 +443,10 @@ class DerivedFile(Descriptor):
 
     def size_bytes(self) -> int:
         return system.os.fstat(self.fd).st_size
+
+    def count_names(self) -> int:
+        """Return how many hard links the file has."""
+        return system.os.fstat(self.fd).st_nlink
 
     def changed_ns(self) -> int:
         """Return the time of the last change (ctime), in ns since 1970."""

@@ -54,7 +54,7 @@ class Artifacts:
         """Nothing is read here; call :meth:`look`."""
         self._copy = ours
         self._ours = Below(ours.directory)
-        self._theirs = Below(theirs.directory)
+        self._theirs = Below(theirs.directory, is_to_copy=True)
         self._staged: dict[str, str] = {}
         self._missing: list[str] = []
         self._grown: set[str] = set()  # names for which the other copy's file begins with our file

@@ -45,7 +45,8 @@ MAX_NAME_BYTES = 4096
 MAX_COMPONENTS = 64
 
 _MAX_COMPONENT_BYTES = 255
-_DIRECTORY_BYTES = 4096  # the space that a directory takes on most disks
+# The space that a directory takes on most disks, or the rest of a file's last block with its inode.
+_ENTRY_BYTES = 4096
 _YOUNG_NS = 60 * 10**9
 _MAX_YOUNG = 256  # how many recently changed files stay open; a process may usually open 1,024
 
@@ -108,9 +109,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def size_bytes(self) -> int:
-        """The space that the unpacked job takes: the files, and a block for each directory."""
-        count = sum(1 for _ in directories_of(file.name for file in self.files))
-        return sum(file.size_bytes for file in self.files) + count * _DIRECTORY_BYTES
+        """The space that the unpacked job takes: the files, and a block for each name."""
+        count = len(self.files) + sum(1 for _ in directories_of(file.name for file in self.files))
+        return sum(file.size_bytes for file in self.files) + count * _ENTRY_BYTES
 
 
 def check_files(manifest: Manifest, path: str | PathLike[str]) -> None:
@@ -172,7 +173,7 @@ class Snapshot:
         self.left_out: list[str] = []
         self.grown: list[str] = []
         self._copy = copy
-        self._below = Below(copy.directory)
+        self._below = Below(copy.directory, is_to_copy=True)
         self._young: dict[str, handles.DerivedFile] = {}
         recent_ns = system.now_ns() - _YOUNG_NS
         size = copy.end.offset

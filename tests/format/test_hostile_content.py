@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -138,6 +139,34 @@ def columns() -> Iterator[bytes]:
     yield row(2**63 - 1)
 
 
+CONTROLS = r"e\u001b]0;x\u0007\u009b2J\u202e"
+OF_JOB = ("description", "mode", "original_command", "key")
+
+
+def texts() -> Iterator[bytes]:
+    """Control characters in every text, and in every name."""
+    text = f'"{CONTROLS}"'
+    members = ("error_code", "error_message", "traceback", "reason", "version", "tracking_number")
+    outcome = "".join(f'"{name}":{text},' for name in (*members, "label_path"))
+    outcome += f'"cost_cents":1,"usage":{{{text}:3}},"result":{{{text}:{text}}}'
+    for number, end in enumerate(("failed", "needs_review", "skipped", "completed"), 1):
+        yield row(number, f'{{{text}:{text}}},"key":{text}'.encode())
+        yield status(number, "processing", f'"version":{text}'.encode())
+        step = f'"row":{number},"attempt":1,"step":{text},"state"'
+        yield record("row_step", f'{step}:"started"')
+        if number == 1:
+            yield record("row_step", f'{step}:"failed","error_code":{text},"error_message":{text}')
+        yield status(number, end, outcome.encode())
+        yield record("log", f'"message":{text},"level":{text},"row":{number}')
+    of_run = "".join(f'"{name}":{text},' for name in ("host", "user", "package", "version"))
+    of_run += f'"id":"0123456789abcdef","pid":7,"argv":["run",{text}],"directory":{text}'
+    yield record("run", of_run)
+    yield log(f"{{{text}:{text}}}".encode())
+    yield log(f'{{"merge":{{"hosts":[{text}]}},{text}:{text}}}'.encode())
+    yield record("job_error", f'"code":{text},"message":{text}')
+    yield record("job_reopened", f'"pass":2,"reason":{text}')
+
+
 CONTENTS: dict[str, tuple[Callable[[], Iterator[bytes]], bytes]] = {
     "numbers": (numbers, NOW),
     "times": (times, FIRST),
@@ -145,6 +174,7 @@ CONTENTS: dict[str, tuple[Callable[[], Iterator[bytes]], bytes]] = {
     "details": (details, NOW),
     "runs": (runs, NOW),
     "columns": (columns, NOW),
+    "texts": (texts, "".join(f'"{name}":"{CONTROLS}",' for name in OF_JOB).encode() + NOW),
 }
 EXPORTS = ["csv", "tsv", "jsonl", "json", "db"]
 EXPORTS += ["parquet"] * (find_spec("pyarrow") is not None)
@@ -160,7 +190,7 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize(("content", "begin"), CONTENTS.values(), ids=CONTENTS.keys())
-def test_no_content_of_a_record_makes_a_reading_command_fail(
+def test_no_content_of_a_record_makes_a_reading_command_fail_or_controls_a_terminal(
     content: Callable[[], Iterator[bytes]],
     begin: bytes,
     tmp_path: Path,
@@ -174,7 +204,11 @@ def test_no_content_of_a_record_makes_a_reading_command_fail(
     place_journal(Path("jobs"), JOB, seal_commits(commits))
     for command in COMMANDS:
         assert main(command) in {0, 3, 4}, command
-        assert b"unexpected" not in capsysbinary.readouterr().err
+        shown = capsysbinary.readouterr()
+        assert b"unexpected" not in shown.err
+        if "--csv" not in command:
+            text = (shown.out + shown.err).decode()
+            assert not re.findall("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", text), command
 
 
 @pytest.mark.parametrize("status_name", ["completed", "pending"])

@@ -107,6 +107,23 @@ def test_tell_gets_the_messages_besides_the_logger(
     assert capsys.readouterr().err == ""
 
 
+def test_an_error_code_controls_no_terminal_and_no_log(
+    tmp_path: Path, root_logger: logging.Logger, capsys: Capture
+) -> None:
+    kept, told = Kept(), list[str]()
+    root_logger.addHandler(kept)
+
+    def fail(_row: object) -> None:
+        raise journal.Fail("\x1b[2J\u202e")
+
+    for name, tell in (("told", told.append), ("printed", None)):
+        with journal.open_job(tmp_path / name, [{}] * 11) as job:
+            job.run(fail, tell=tell)
+    said = [*told, *(record.getMessage() for record in kept.records), capsys.readouterr().err]
+    assert sum(r"all failed with \x1b[2J\u202e:" in text for text in said) == 3
+    assert "\x1b" not in "".join(said)
+
+
 def test_messages_with_percent_signs_are_logged_as_they_are(
     tmp_path: Path, root_logger: logging.Logger
 ) -> None:

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -179,6 +180,24 @@ def test_links_and_pipes_among_the_artifacts_are_left_out_and_named(
     done = journal_line(here, "pack", JOB, "-o", str(there))
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("left out: artifacts/") == 3
+
+
+def test_an_artifact_with_a_second_hard_link_is_refused_and_named(
+    here: Path, there: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(here, there)
+    (tmp_path / "secret").write_text("secret")
+    os.link(tmp_path / "secret", here / JOB / "artifacts" / "laid")
+    acts: list[Callable[[], object]] = [
+        lambda: pack_to_file(here / JOB, tmp_path / "pack"),
+        lambda: pull_job(there, here / JOB),
+        lambda: pull_job(tmp_path / "new", here / JOB),
+    ]
+    for act in acts:
+        with pytest.raises(StorageError, match=r"laid: it has 2 hard links.* cp -p laid laid\.own"):
+            act()
+    assert sorted(os.listdir(tmp_path)) == ["here", "secret", "there"]
+    assert not (there / JOB / "artifacts" / "laid").exists()
 
 
 class Changing:
@@ -722,10 +741,12 @@ def deep_pack(count: int) -> bytes:
     return pack_of(manifest_of(GOOD, *(entry(name, b"E") for name in names)), JOURNAL, *members)
 
 
-def test_directories_count_for_max_bytes_and_none_of_them_is_held_before_that(there: Path) -> None:
+def test_files_and_directories_count_for_max_bytes_and_none_is_held_before_that(
+    there: Path,
+) -> None:
     count = 500
     pack = deep_pack(count)
-    takes = (count * 62 + 1) * 4096 + count + len(GOOD)
+    takes = (count * 62 + 1) * 4096 + count * (4096 + 1) + 4096 + len(GOOD)
     tracemalloc.start()
     try:
         with pytest.raises(PackError, match=f"takes {takes} bytes, more than the 1000000"):
