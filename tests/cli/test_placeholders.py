@@ -215,6 +215,46 @@ def test_a_script_that_names_a_column_is_refused(script: str) -> None:
 @pytest.mark.parametrize(
     "command",
     [
+        *(f"{shell} -c SCRIPT sh x" for shell in ("rbash", "yash", "/bin/csh", "tcsh", "fish")),
+        *("fish --command SCRIPT", "fish --command=SCRIPT", "csh -fc SCRIPT x"),
+        *("su -c SCRIPT", "su - alice -c SCRIPT", "su --command=SCRIPT alice", "runuser -c SCRIPT"),
+        *("script -c SCRIPT log", "script -qec SCRIPT log", "script -cSCRIPT"),
+        *(
+            "flock -n lock -c SCRIPT",
+            "flock -w 5 lock --command SCRIPT",
+            "nice flock lock -c SCRIPT",
+        ),
+        *("flock lock su alice -c SCRIPT", "flock lock fish -c SCRIPT {email}"),
+    ],
+)
+def test_a_value_in_a_script_of_any_known_shell_is_refused(command: str) -> None:
+    for script in ("echo {email}", "{email} x"):
+        words = [word.replace("SCRIPT", script) for word in command.split()]
+        with pytest.raises(InvalidValueError, match="run as a part of the script"):
+            Template(words).check(list(DATA))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["fish", "-c", "echo $argv[1]", "{email}"],
+        ["tcsh", "-c", "echo $1", "{email}"],
+        ["fish", "ship.fish", "-c", "to {email}"],
+        ["flock", "lock", "mail", "-c", "to {email}"],
+        ["flock", "{email}", "ship", "{email}"],
+        ["su", "alice", "ship", "{email}"],
+        ["script"],
+    ],
+)
+def test_other_words_of_such_programs_are_filled_in(command: list[str]) -> None:
+    template = Template(command)
+    template.check(list(DATA))
+    assert template.fill(row(DATA)) == [word.replace("{email}", "e@x") for word in command]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
         ["cmd", "/c", "echo", "{email}"],
         ["C:/Windows/System32/CMD.EXE", "/d", "/C", "echo {email}"],
         ["powershell", "-NoProfile", "-Command", "echo {email}"],

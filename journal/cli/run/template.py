@@ -17,7 +17,12 @@ from journal.text import as_text
 NUMBER = "#"
 ROW_ID = "id"
 
-_SHELLS = frozenset(("ash", "bash", "dash", "ksh", "mksh", "sh", "zsh"))
+# Shells whose words after a script become $0, $1 and so on.
+_SHELLS = frozenset(["ash", "bash", "dash", "ksh", "mksh", "rbash", "sh", "yash", "zsh"])
+_OTHER_SHELLS = frozenset(("csh", "fish", "tcsh"))
+# Programs that run the word after -c as a line of a shell.
+_WITH_LINE = frozenset(("flock", "runuser", "script", "su"))
+_LINE_FOLLOWS = re.compile(r"-[A-Za-z]*c|--command")
 # Shells that take all words after an option as one line of code.
 _SHELLS_OF_LINES = {
     "cmd": re.compile(r"/[ck]", re.IGNORECASE),
@@ -25,6 +30,7 @@ _SHELLS_OF_LINES = {
 }
 _SEPARATORS = os.sep + (os.altsep or "")
 _OPTIONS_WITH_VALUE = frozenset(("--rcfile", "--init-file"))
+_OPTIONS_OF_FLOCK = frozenset(("-w", "--wait", "--timeout", "-E", "--conflict-exit-code"))
 # A script that uses its arguments. `for x; do` uses the arguments without naming them.
 _ARGUMENT = re.compile(r"\$\{{0,2}[1-9@*]|\bfor\s+\w+\s*(?:;|\n|\bdo\b)")
 _IN_BRACES = re.compile(r"\{([^{}]*)\}")
@@ -87,11 +93,8 @@ class Template:
         self._parts = [self._split(argument) for argument in argv]
         self._names = [name for parts in self._parts for name in parts[1::2]]
         self._filled = self._needed  # names in braces that are placeholders
-        self._scripts = [
-            script
-            for place, argument in enumerate(argv)
-            if _program_name(argument) in _SHELLS and (script := _script_of(argv, place))
-        ]
+        self._scripts = _scripts_of(argv, _SHELLS)  # their positions
+        self._other_scripts = _scripts_of(argv, _OTHER_SHELLS | _WITH_LINE)
         self._line = _line_of(argv)
         self._check_scripts()
         for place in self._scripts:
@@ -220,7 +223,7 @@ class Template:
         Also raises InvalidValueError if the shell would use the value of the first row as the
         script's ``$0``.
         """
-        for place in (0, *self._scripts):
+        for place in (0, *self._scripts, *self._other_scripts):
             if self._is_filled(place):
                 what = "script" if place else "program"
                 raise InvalidValueError(
@@ -236,15 +239,16 @@ class Template:
         return not self._filled.isdisjoint(self._parts[place][1::2])
 
     def _check_scripts(self) -> None:
-        for place in self._scripts:
+        for place in (*self._scripts, *self._other_scripts):
             texts, names = self._parts[place][::2], set(self._parts[place][1::2])
             # If the whole script is one value, the input contains scripts.
             if names & self._filled and (any(texts) or names - self._filled):
+                of_shell = self._argv[place - 2 : place] if place in self._scripts else ("sh", "-c")
                 raise InvalidValueError(
                     "COMMAND",
                     self._argv[place],
                     "a value inside a shell's script is run as a part of the script, even if the "
-                    f"value is quoted; {_instead(self._argv, place)}; {_DOUBLE}",
+                    f"value is quoted; {_instead(of_shell)}; {_DOUBLE}",
                 )
         is_one_value = len(self._line) == 1 and not any(self._parts[self._line[0]][::2])
         for place in self._line:
@@ -319,13 +323,12 @@ def _refuse_first_word(argv: Sequence[str], place: int) -> NoReturn:
         "COMMAND",
         argv[place + 1],
         "the first word after a shell's script becomes its $0, and not its $1; "
-        + _instead(argv, place),
+        + _instead(argv[place - 2 : place]),
     )
 
 
-def _instead(argv: Sequence[str], place: int) -> str:
-    shell = " ".join(argv[place - 2 : place])
-    return f"give it as an argument: {shell} 'echo \"$1\"' sh {{column}}"
+def _instead(of_shell: Sequence[str]) -> str:
+    return f"give it as an argument: {' '.join(of_shell)} 'echo \"$1\"' sh {{column}}"
 
 
 def _program_name(path: str) -> str:
@@ -341,6 +344,34 @@ def _line_of(argv: Sequence[str]) -> range:
     return range(0)
 
 
+def _scripts_of(argv: Sequence[str], programs: Collection[str]) -> list[int]:
+    """The positions of the scripts that these programs get with the option ``-c``."""
+    of = {"flock": _line_of_flock} | dict.fromkeys(_WITH_LINE - {"flock"}, _line_after_option)
+    found = (
+        of.get(name, _script_of)(argv, place)
+        for place, argument in enumerate(argv)
+        if (name := _program_name(argument)) in programs
+    )
+    return [place for place in found if place is not None and place < len(argv)]
+
+
+def _line_after_option(argv: Sequence[str], program: int) -> int | None:
+    for place in range(program + 1, len(argv)):
+        if _LINE_FOLLOWS.fullmatch(argv[place]):
+            return place + 1
+        if argv[place].startswith(("-c", "--command=")):
+            return place
+    return None
+
+
+def _line_of_flock(argv: Sequence[str], program: int) -> int | None:
+    """The line comes after the options, the file and ``-c``. Other words are those of a command."""
+    place = program + 1
+    while place < len(argv) and argv[place].startswith("-"):
+        place += 2 if argv[place] in _OPTIONS_OF_FLOCK else 1
+    return place + 2 if argv[place + 1 : place + 2] in (["-c"], ["--command"]) else None
+
+
 def _script_of(argv: Sequence[str], shell: int) -> int | None:
     """The position of the script that a shell gets with the option ``-c``.
 
@@ -352,9 +383,12 @@ def _script_of(argv: Sequence[str], shell: int) -> int | None:
         place += 1
         if option in ("-", "--"):
             break
+        if option.startswith("--command="):  # of fish
+            return place - 1
         if option.startswith("--"):
             place += option in _OPTIONS_WITH_VALUE
+            takes_script = takes_script or option == "--command"
         else:
             takes_script = takes_script or (option[0] == "-" and "c" in option)
             place += option[-1] in "oO"  # then the next word is the name of an option
-    return place if takes_script and place < len(argv) else None
+    return place if takes_script else None
