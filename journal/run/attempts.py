@@ -21,6 +21,7 @@ from journal.run.pacing.holds import Holds
 from journal.run.pacing.limits import Limits
 from journal.run.plan import nothing_to_do, take_up
 from journal.run.row_queue import RowQueue
+from journal.run.signals import OwnProcess
 
 _NONE_ENTERED = (
     "the loop has entered none of its attempts, so all rows are still pending: write "
@@ -75,6 +76,7 @@ class Attempt:
                 "and keep the iterator while you work",
             )
         self.entered = True
+        self._own_process = OwnProcess()
         self._outer_row = current_row.get()
         current_row.set(self.row)
         return self.row
@@ -85,6 +87,7 @@ class Attempt:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
+        self._own_process.__exit__(kind, error, traceback)
         current_row.set(self._outer_row)
         if self.row.outcome is not None:
             outcome = self.row.outcome  # a later exception doesn't undo a set outcome

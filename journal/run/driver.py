@@ -33,7 +33,7 @@ from journal.run.pacing.limits import Limits
 from journal.run.pacing.per_key import report_unknown_columns
 from journal.run.pacing.rate import Rate
 from journal.run.row_queue import RowQueue
-from journal.run.signals import Stops, raise_signal, stopping_signals
+from journal.run.signals import OwnProcess, Stops, raise_signal, stopping_signals
 from journal.run.workers.handover import Leaving, Results, Workers
 from journal.text import counted
 
@@ -164,7 +164,8 @@ class Run:
     def _work(self) -> Job:
         try:
             try:
-                return self._start_and_drive()
+                with OwnProcess():  # for example, a signal handler may fork
+                    return self._start_and_drive()
             except BaseException:
                 self._end_early()
                 raise
@@ -323,7 +324,8 @@ class Run:
         self._report_stops()
         if monotonic() - self._polled_s >= POLL_S:
             self._polled_s = monotonic()
-            self._on_tick(job)
+            with OwnProcess():
+                self._on_tick(job)
         return job
 
     def _check_lock(self) -> None:

@@ -20,6 +20,7 @@ import msgspec
 from journal.errors import (
     InvalidValueError,
     JournalError,
+    ServiceClosedError,
     StepInDoubtError,
     StepRepeatedError,
     StorageError,
@@ -48,7 +49,7 @@ from journal.run.outcome import (
     text_of,
     with_missing,
 )
-from journal.run.signals import leave_interrupts_to_the_driver
+from journal.run.signals import OwnProcess, leave_interrupts_to_the_driver
 from journal.run.workers.step_threads import in_thread, wait_for_lock
 from journal.service import JobService
 from journal.store.policies import STEP_IN_DOUBT, STEP_NOT_RECORDED
@@ -138,6 +139,7 @@ class AttemptedRow:
         "_exact",
         "_log",
         "_outcome",
+        "_process_id",
         "_row_type",
         "_store",
         "_unrecorded",
@@ -159,6 +161,11 @@ class AttemptedRow:
         self._store = store
         self._begun: set[str] = set()  # steps of this attempt, except those that have failed
         self._log: RowLog | None = None  # made by the first message
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin the attempt in this process. A process that is forked later records no steps."""
+        self._process_id = os.getpid()
 
     def __reduce__(self) -> tuple[type[AttemptedRow], tuple[JobRow, StepStore, Any, Any]]:
         return AttemptedRow, (self.row, self._store, self._row_type, self._exact)
@@ -254,25 +261,31 @@ class AttemptedRow:
         - If ``function`` is a coroutine function, ``step`` returns an awaitable:
           ``await row.step("mail", send, order)``.
 
-        Raises AttemptEndedError if the attempt has ended, and StorageError in a worker on a machine
-        that doesn't have the job's directory. Within an attempt, only the name of a failed step may
-        be used again. If the attempt uses any other name again, InvalidValueError is raised, and
-        the row needs a review.
+        Raises AttemptEndedError if the attempt has ended, ServiceClosedError in a process that was
+        forked during the attempt, and StorageError in a worker on a machine that doesn't have the
+        job's directory. Within an attempt, only the name of a failed step may be used again. If the
+        attempt uses any other name again, InvalidValueError is raised, and the row needs a review.
         """
         if is_coroutine_function(function):
             return self._step_async(name, function, arguments, keywords, idempotent=idempotent)
-        service = self._store.service()
+        service = self._service()
         done, result = self._begin(service, name, idempotent=idempotent)
         if done:
             return result
         try:
-            value = function(*arguments, **keywords)
+            with OwnProcess():
+                value = function(*arguments, **keywords)
         except BaseException as error:
             self._fail(service, name, error)
             raise
         if inspect.isawaitable(value):  # such as a lambda that calls a coroutine function
             return self._finish(service, name, lambda: value)
         return self._end(service, name, value)
+
+    def _service(self) -> JobService:
+        if os.getpid() != self._process_id:
+            raise ServiceClosedError(f"row {self.id} belongs to the process that forked this one")
+        return self._store.service()
 
     async def _step_async(
         self,
@@ -283,7 +296,7 @@ class AttemptedRow:
         *,
         idempotent: bool,
     ) -> Any:
-        service = self._store.service()
+        service = self._service()
         never_called = None if idempotent else functools.partial(self._never_called, service, name)
         done, result = await in_thread(
             self._begin, service, name, idempotent=idempotent, if_cancelled=never_called
@@ -297,7 +310,8 @@ class AttemptedRow:
     ) -> Any:
         """Await the function of a step that has begun, and record the end of the step."""
         try:
-            value = await call()
+            with OwnProcess():
+                value = await call()
         except Exception as error:
             await in_thread(self._fail, service, name, error)
             raise
@@ -530,10 +544,12 @@ Handler = Callable[..., Any]
 def call_handler(handler: Handler, retry_on: Errors, row: AttemptedRow, *arguments: Any) -> Outcome:
     """Call the handler with a row, in the worker. Returns the outcome of the call."""
     leave_interrupts_to_the_driver()
+    row.begin()
     token = current_row.set(row)
     begin_s = perf_counter()
     try:
-        value = handler(row, *arguments)
+        with OwnProcess():
+            value = handler(row, *arguments)
     except BaseException as error:  # noqa: BLE001  (any exception is an outcome of the row)
         outcome = outcome_of_raised(row, error, retry_on)
     else:

@@ -27,6 +27,7 @@ from journal.model import (
 from journal.progress.messages import INFO, WARNING, Tell, say
 from journal.run.outcome import Outcome
 from journal.run.plan import IN_PYTHON, HowTo
+from journal.run.signals import OwnProcess
 from journal.service import JobService, existing_job
 from journal.store.policies import check_policy
 from journal.text import counted
@@ -139,7 +140,7 @@ class HeldJob:
 
     def report(self, text: str, level: int = INFO) -> None:
         """Report a message. If reporting fails, the run continues."""
-        with suppress(Exception):
+        with suppress(Exception), OwnProcess():
             say(text, level, self.id, self._tell)
 
     def warn(self, text: str) -> None:
@@ -160,7 +161,8 @@ class HeldJob:
     def errors_of_on_end(self) -> Iterator[None]:
         """Report an Exception that the block raises, instead of raising it."""
         try:
-            yield
+            with OwnProcess():
+                yield
         except Exception as error:  # noqa: BLE001  (the run is over)
             self.warn(f"{self.id}: on_end raised {type(error).__name__}: {error}")
 

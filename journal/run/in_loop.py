@@ -15,7 +15,7 @@ from journal.display.session import is_cell
 from journal.model import Job
 from journal.progress.terminal import above_bar
 from journal.run.held_job import HeldJob, RunReport
-from journal.run.signals import Stops, stopping_signals
+from journal.run.signals import OwnProcess, Stops, stopping_signals
 from journal.run.workers.event_loop import CallersLoop
 
 Options = ParamSpec("Options")
@@ -136,10 +136,15 @@ def _callbacks(caller: CallersLoop, options: dict[str, Any]) -> dict[str, Any]:
             stops.at_least(3)
         elif on_progress is not None:
             with suppress(RuntimeError):  # the loop was closed in between
-                loop.call_soon_threadsafe(on_progress, job)
+                loop.call_soon_threadsafe(_call, on_progress, job)
 
     callbacks: dict[str, Any] = {"on_progress": tick}
     if options.get("tell") is not None:
         tell: Any = above_bar(options["tell"])
-        callbacks["tell"] = functools.partial(loop.call_soon_threadsafe, tell)
+        callbacks["tell"] = functools.partial(loop.call_soon_threadsafe, _call, tell)
     return callbacks
+
+
+def _call(function: Callable[..., object], *arguments: Any) -> None:
+    with OwnProcess():
+        function(*arguments)

@@ -2,6 +2,8 @@
 
 On Windows, SIGBREAK takes the place of SIGHUP. It comes from Ctrl-Break, or when the console
 closes.
+
+Also ends processes that were forked during a run, and that would continue it: :class:`OwnProcess`.
 """
 
 from __future__ import annotations
@@ -11,9 +13,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import Any, Never
 
 from journal.display.session import interrupt_again
 from journal.run.platform.console import STOPPING_SIGNALS, handle_console_events
@@ -146,6 +148,52 @@ def leave_interrupts_to_the_driver() -> None:
 
 
 # --- processes that are forked during a run
+
+
+class OwnProcess:
+    """A block that calls code of the caller's, such as a handler, and that no forked process leaves.
+
+    If the code forks, and the child returns or raises an exception (for example because ``execvp``
+    has failed), the child ends at the end of the block. Otherwise it would continue as a second
+    worker or driver, with copies of the rows that its parent has in flight.
+
+    The object may be made before the block: the block then belongs to the process that made it.
+    """
+
+    __slots__ = ("_process_id",)
+
+    def __init__(self) -> None:
+        self._process_id = os.getpid()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if os.getpid() != self._process_id:
+            end_process(error)
+
+
+def end_process(error: BaseException | None) -> Never:
+    """End this process at once, as Python does after ``error``: same message, same exit status.
+
+    No ``finally`` block, ``atexit`` function or other thread runs any more: they are the parent's.
+    """
+    status = 0
+    try:
+        if isinstance(error, SystemExit) and (error.code is None or isinstance(error.code, int)):
+            status = (error.code or 0) & 0xFF
+        elif error is not None:
+            status = 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
+            if isinstance(error, SystemExit):
+                print(error.code, file=sys.stderr)  # noqa: T201  (as Python does)
+            else:
+                sys.excepthook(type(error), error, error.__traceback__)
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):  # the stream is closed, or there is none
+                stream.flush()
+    finally:
+        os._exit(status)
+
 
 if sys.platform != "win32":
     _masks = threading.local()

@@ -16,7 +16,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 import pytest
 import support.handlers
@@ -576,6 +576,64 @@ def test_what_an_executor_garbles_needs_a_review(work: Work) -> None:
     thread.start()
     thread.join(60)
     assert work.statuses() == ["needs_review"]
+
+
+class Forking(Executor):
+    """Forks a process for each call. The process leaves ``submit`` by ``leave(0)``."""
+
+    def __init__(self, leave: Callable[[int], Never]) -> None:
+        self._leave = leave
+
+    def submit(self, *call: Any, **_: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        reader, writer = os.pipe()
+        child = os.fork()
+        if not child:
+            os.write(writer, call[0](*call[1:]))
+            self._leave(0)
+        os.close(writer)
+
+        def wait() -> None:
+            with open(reader, "rb") as file:  # to its end, which is the end of the child
+                result = file.read()
+            os.waitpid(child, 0)
+            future.set_result(result)
+
+        threading.Thread(target=wait).start()
+        return future
+
+
+def charge_in_a_step(row: AttemptedRow) -> Any:
+    return row.step("charge", lambda: row.row_number)
+
+
+def charge_many_in_steps(rows: list[AttemptedRow]) -> list[Any]:
+    return [charge_in_a_step(row) for row in rows]
+
+
+@needs_fork
+@pytest.mark.parametrize("leave", [os._exit, sys.exit])
+@pytest.mark.parametrize("in_batches", [False, True])
+def test_an_executor_may_fork_a_process_for_each_call_which_records_its_steps(
+    leave: Callable[[int], Never], in_batches: bool, work: Work
+) -> None:
+    with work.open(*["charge"] * 4) as job:
+        if in_batches:
+            job.run_batches(charge_many_in_steps, 2, Forking(leave), workers=2, tell=quiet)
+        else:
+            job.run(charge_in_a_step, Forking(leave), workers=2, tell=quiet)
+        steps = [step.result for row in job.rows() for step in job.service.get_steps(row.id)]
+        assert [row.result for row in job.rows()] == steps == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("kind", [*POOLS, "dask"])
+def test_a_process_that_a_handler_forks_in_a_worker_sends_no_outcome_of_its_row(
+    kind: str, makers: Callable[[str], Make], work: Work
+) -> None:
+    skip_without(needs_fork)
+    assert work.run(makers(kind)(2), *["fork"] * 4).completed == 4
+    assert [row.result for row in work.outcomes()] == [7] * 4  # the exit status of the child
+    assert calls(work.ledger) == dict.fromkeys(range(1, 5), 1)
 
 
 def test_rows_of_equal_data_share_no_task_of_dask(

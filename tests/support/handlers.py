@@ -12,8 +12,10 @@ import contextlib
 import logging
 import os
 import sys
+import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,8 @@ def act(row: JobRow | journal.AttemptedRow) -> Any:
             sys.exit("enough")
         case "interrupt":
             raise KeyboardInterrupt
+        case "fork":
+            return forked(lambda: sys.exit(7))
         case "die":
             os.kill(os.getpid(), 9)  # SIGKILL; on Windows, it ends by force, too
         case "die_once":
@@ -118,3 +122,27 @@ def act(row: JobRow | journal.AttemptedRow) -> Any:
 def act_many(rows: list[journal.AttemptedRow]) -> list[Any]:
     """Do what the data of each row states, one row after the other."""
     return [act(row) for row in rows]
+
+
+FORKED_S = 10.0
+_forking = threading.Lock()  # filelock refuses a fork while another thread forks
+
+
+def forked(leave: Callable[[], object]) -> int | str | None:
+    """Fork a child that calls ``leave``. Returns its exit status, and None in the child.
+
+    Returns "lives" for a child that has not ended after FORKED_S seconds, and ends it.
+    """
+    with _forking:
+        child = os.fork()
+    if not child:
+        leave()
+        return None
+    for _ in range(round(FORKED_S / 0.002)):
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.002)
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+    return "lives"

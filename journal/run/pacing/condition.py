@@ -9,6 +9,7 @@ from journal.errors import InvalidValueError
 from journal.fs import shell
 from journal.model import FoundRow, Job, Run
 from journal.run.plan import HowTo, Where
+from journal.run.signals import OwnProcess
 from journal.service import JobService
 from journal.text import counted
 
@@ -55,8 +56,9 @@ class Chosen:
             self.left += not again
             return False
         row = self._service.get_row(f"{self._job_id}:{found.row_number}")
-        if row is not None and self._where(row):
-            return True
+        with OwnProcess():
+            if row is not None and self._where(row):
+                return True
         self._passed_over[at] = 1
         self.left += 1
         return False

@@ -35,6 +35,7 @@ from journal.run.outcome import (
     repr_of_lost,
     text_of,
 )
+from journal.run.signals import OwnProcess
 from journal.run.workers.handover import Claim, Results, Workers
 from journal.run.workers.setup import SetupFactory
 from journal.text import counted
@@ -113,6 +114,11 @@ class RowBatch:
     def __reduce__(self) -> tuple[type[RowBatch], tuple[tuple[AttemptedRow, ...]]]:
         return RowBatch, (self.rows,)
 
+    def begin(self) -> None:
+        """Begin the attempts at all rows in this process."""
+        for row in self.rows:
+            row.begin()
+
     def log(self, message: object, /, level: str | int = "INFO", **details: Any) -> None:
         """Store a message about the whole call. It is stored with the call's first row."""
         self.rows[0].log(message, level, **details)
@@ -149,7 +155,8 @@ class _BatchHandler:
 
     def __call__(self, batch: RowBatch, *more: Any) -> Outcome:
         try:
-            value = self._handle(list(batch.rows), *more)  # the function may change its list
+            with OwnProcess():
+                value = self._handle(list(batch.rows), *more)  # the function may change its list
         except BaseException as error:  # noqa: BLE001  (any exception is an outcome of the rows)
             return _each(batch, outcomes_of_raised(batch.rows, error, self._retry_on))
         return _each(batch, outcomes_of_answer(batch.rows, value, self._retry_on))
@@ -158,7 +165,8 @@ class _BatchHandler:
 class _CoroutineBatchHandler(_BatchHandler):
     async def __call__(self, batch: RowBatch, *more: Any) -> Outcome:  # type: ignore[override]
         try:
-            value = await self._handle(list(batch.rows), *more)
+            with OwnProcess():
+                value = await self._handle(list(batch.rows), *more)
         except BaseException as error:  # noqa: BLE001  (any exception is an outcome of the rows)
             return _each(batch, outcomes_of_raised(batch.rows, error, self._retry_on))
         return _each(batch, outcomes_of_answer(batch.rows, value, self._retry_on))

@@ -14,10 +14,11 @@ from typing import Any
 
 import msgspec
 
+from journal.fs import handles
 from journal.run.evidence import current_row
 from journal.run.handler import AttemptedRow, outcome_of_raised, outcome_of_returned
 from journal.run.outcome import Errors, Outcome, interrupted
-from journal.run.signals import Stops
+from journal.run.signals import OwnProcess, Stops
 from journal.run.workers.handover import Claim, Results, SingleRows
 from journal.run.workers.setup import LoopSetup, SetupFactory
 
@@ -75,6 +76,8 @@ class LoopWorkers(SingleRows):
         self._closing = False
         self._thread: threading.Thread | None = None
         self._loop = asyncio.new_event_loop() if caller is None else caller.loop
+        self._own_process = OwnProcess()
+        handles.reset_in_child(self)
         if caller is None:
             self._thread = threading.Thread(target=self._run, name="journal-loop", daemon=True)
             self._thread.start()
@@ -104,6 +107,30 @@ class LoopWorkers(SingleRows):
                     self._loop.run_until_complete(asyncio.wait(tasks, timeout=_END_S / 2))
                 self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
+
+    # --- in a forked child
+
+    def reset_after_fork(self) -> None:
+        """End the child as soon as the task that has forked returns control to the loop.
+
+        The loop belongs to the parent, with all its tasks. The child must run none of them.
+        """
+        ready = getattr(self._loop, "_ready", None)  # loops of other libraries don't have it
+        if ready is not None:
+            ready.clear()
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon(self._end_child, asyncio.current_task(self._loop))
+
+    def _end_child(self, task: asyncio.Task[Any] | None) -> None:
+        with self._own_process:
+            if task is not None and task.done():
+                task.result()
+                return
+            error = RuntimeError("a forked process can't wait in the event loop of its parent")
+            coroutine: Any = None if task is None else task.get_coro()
+            if coroutine is not None:  # it may wait in ``async with``, because of an exception
+                coroutine.throw(error)  # which then is the context of this error
+            raise error
 
     # --- called by the driver
 
@@ -197,7 +224,9 @@ class LoopWorkers(SingleRows):
         begin_s = perf_counter()
         raised: BaseException | None = None
         try:
-            outcome = outcome_of_returned(row, await self._handler(row, *self._arguments))
+            with OwnProcess():
+                value = await self._handler(row, *self._arguments)
+            outcome = outcome_of_returned(row, value)
         except BaseException as error:  # noqa: BLE001  (even exceptions that would stop the loop)
             raised = error
             outcome = self._outcome_of_raised(ticket, row, error)

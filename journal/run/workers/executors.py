@@ -20,6 +20,7 @@ from journal.errors import InvalidValueError
 from journal.run.handler import AttemptedRow, Handler, call_handler
 from journal.run.outcome import Errors, Outcome, lost
 from journal.run.platform.console import interrupts_kept_from_new_processes
+from journal.run.signals import OwnProcess
 from journal.run.workers.handover import Claim, Results, SingleRows, join
 from journal.text import Number, encode_json
 
@@ -145,7 +146,8 @@ class ExecutorWorkers(SingleRows):
 
     def _submit_row(self, ticket: int, row: AttemptedRow) -> None:
         try:
-            future = self._submit_or_make(ticket, row)
+            with OwnProcess():
+                future = self._submit_or_make(ticket, row)
         except BaseException as error:  # noqa: BLE001  (a broken executor may raise anything)
             self._results.put(ticket, _unstarted(error, "the executor takes no more rows"))
             return

@@ -47,7 +47,7 @@ PATCHES = [
     Patch(
         "messages of arun are heard in the loop",
         "run/in_loop",
-        '        callbacks["tell"] = functools.partial(loop.call_soon_threadsafe, tell)\n',
+        '        callbacks["tell"] = functools.partial(loop.call_soon_threadsafe, _call, tell)\n',
         "        pass\n",
         ARUN,
     ),

@@ -10,6 +10,7 @@ RUN = "tests/run/test_runs.py"
 LOCKS = "tests/store/test_run_locks.py"
 INTERRUPTS = "tests/run/test_run_interrupts.py"
 EXECUTORS = "tests/run/test_executors.py"
+FORKS = "tests/run/test_forks.py"
 SERVICE = "tests/service/test_service.py tests/store/test_processes.py"
 
 PATCHES = [
@@ -33,6 +34,41 @@ PATCHES = [
         '        kind, message = "lost", f"{message}, and may have',
         '        kind, message = "failed", f"{message}, and may have',
         RUN,
+    ),
+    Patch(
+        "a process that a handler has forked ends where it leaves the handler",
+        "run/signals",
+        "        if os.getpid() != self._process_id:\n            end_process(error)\n",
+        "        pass\n",
+        FORKS,
+    ),
+    Patch(
+        "a process that a step has forked records no end of the step",
+        "run/handler",
+        "            with OwnProcess():\n                value = function(",
+        "            if True:\n                value = function(",
+        FORKS,
+    ),
+    Patch(
+        "a process that was forked during an attempt records no step",
+        "run/handler",
+        "        if os.getpid() != self._process_id:\n            raise ServiceClosedError",
+        "        if False:\n            raise ServiceClosedError",
+        FORKS,
+    ),
+    Patch(
+        "a process that was forked in an event loop runs none of its tasks",
+        "run/workers/event_loop",
+        "            ready.clear()\n",
+        "            pass\n",
+        FORKS,
+    ),
+    Patch(
+        "a process that the condition of a run has forked starts no rows",
+        "run/pacing/condition",
+        "        with OwnProcess():\n",
+        "        if True:\n",
+        FORKS,
     ),
     Patch(
         "an attempt is in flight before workers hear of it",
