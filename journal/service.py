@@ -101,6 +101,7 @@ _LATE_MODULES = (
     "json",
     "platform",
     "shlex",
+    "shutil",
     "tempfile",
     "journal.format.torn_tail",
     "journal.frames.rows",

@@ -8,7 +8,7 @@
 - ``files``, ``directories``: make, replace, copy, list and remove files and directories.
 - ``beneath``: opens files below a directory, without following links.
 - ``output``: writes files that a user asked for. ``sync_mark``: records in a file that a sync is
-  under way. ``zstd``: finds a library for zstd.
+  under way. ``staging``: the directory of a store in which jobs are made and deleted.
 
 May import: the modules ``errors`` and ``text`` at the top of the package.
 """

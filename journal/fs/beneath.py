@@ -15,7 +15,7 @@ from stat import S_ISDIR, S_ISREG
 from typing import IO
 
 from journal.fs import system
-from journal.fs.directories import DIRECTORY_MODE
+from journal.fs.directories import DIRECTORY_MODE, open_directory
 from journal.fs.files import NewFile
 from journal.fs.handles import DerivedFile, close_fd, how_to_own, open_in
 
@@ -212,15 +212,10 @@ def _last(name: str) -> str:
 
 
 def _open_directory(name: str, directory: int, *, make: bool = False) -> int:
-    flags = system.os.O_RDONLY | system.os.O_DIRECTORY | system.os.O_NOFOLLOW
     try:
-        return system.os.open(name, flags, dir_fd=directory)
+        return open_directory(name, directory)
     except FileNotFoundError:
         if not make:
             raise
-        system.os.mkdir(name, DIRECTORY_MODE, dir_fd=directory)
-        return _open_directory(name, directory)
-    except OSError as error:
-        if error.errno == errno.ELOOP:  # the error for a link on some systems
-            raise NotADirectoryError(errno.ENOTDIR, system.os.strerror(errno.ENOTDIR)) from error
-        raise
+    system.os.mkdir(name, DIRECTORY_MODE, dir_fd=directory)
+    return open_directory(name, directory)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
-import sys
 from collections.abc import Iterator
 from os import DirEntry
 from pathlib import Path
@@ -58,34 +57,79 @@ def sync_directory(path: Path) -> None:
 @contextlib.contextmanager
 def scratch_directory() -> Iterator[Path]:
     """Make a private temporary directory for a ``with`` block. Raises StorageError."""
-    import tempfile  # noqa: PLC0415  (few commands need it, and it is slow to import)
+    import shutil  # noqa: PLC0415  (few commands need the two, and they are slow to import)
+    import tempfile  # noqa: PLC0415
 
     with refusals_of(Path("TMPDIR"), "make a directory in"):
-        path = Path(tempfile.gettempdir()) / f"journal-{system.os.urandom(6).hex()}"
-        system.os.mkdir(path, DIRECTORY_MODE)
+        path = Path(tempfile.mkdtemp(prefix="journal-"))
     try:
         yield path
     finally:
-        with contextlib.suppress(OSError):
-            remove_tree(path)
+        shutil.rmtree(path, ignore_errors=True)
 
 
-def remove_tree(path: Path) -> None:
+def open_directory(path: Path | str, directory: int | None = None) -> int:
+    """Open a directory. Raises NotADirectoryError if a link or a file is at ``path``.
+
+    ``directory``: the descriptor of the directory that a relative ``path`` is looked up in.
+    """
+    flags = system.os.O_RDONLY | system.os.O_DIRECTORY | system.os.O_NOFOLLOW
+    try:
+        return system.os.open(path, flags, dir_fd=directory)
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # the error for a link on some systems
+            raise NotADirectoryError(errno.ENOTDIR, system.os.strerror(errno.ENOTDIR)) from error
+        raise
+
+
+def remove_tree(path: Path, directory: int | None = None) -> None:
     """Remove the directory ``path`` with everything in it, or the file or link ``path``.
 
-    If nothing is at ``path``, do nothing. A tree may be so deep that its paths are too long for the
-    system. So subdirectories are moved up to ``path`` before they are removed.
+    If nothing is at ``path``, do nothing. With the descriptor ``directory``, the last part of
+    ``path`` is looked up in that directory.
+
+    Each directory is opened without following links, and everything in it is removed by its name in
+    the open directory. So nothing outside of the tree is removed, even if another process replaces
+    a directory with a link. Subdirectories are moved up to ``path`` before they are removed. So the
+    tree may be deeper than a process may open directories.
     """
+    name = path if directory is None else path.name
     with contextlib.suppress(FileNotFoundError):
-        if not S_ISDIR(system.os.lstat(path).st_mode):
-            system.os.unlink(path)
+        try:
+            top = open_directory(name, directory)
+        except NotADirectoryError:
+            system.os.unlink(name, dir_fd=directory)
             return
-        while directories := _remove_files(path):
-            for directory in directories:
-                for deeper in _remove_files(directory):
-                    system.os.rename(deeper, path / f".{system.os.urandom(6).hex()}")
-                system.os.rmdir(directory)
-        system.os.rmdir(path)
+        try:
+            while below := _remove_files(top):
+                for each in below:
+                    _remove_below(top, each)
+        finally:
+            close_fd(top)
+        system.os.rmdir(name, dir_fd=directory)
+
+
+def _remove_below(top: int, name: str) -> None:
+    """Remove a directory in ``top``, and move its subdirectories up to ``top``."""
+    directory = open_directory(name, top)
+    try:
+        for deeper in _remove_files(directory):
+            system.os.rename(deeper, f".{system.nonce()}", src_dir_fd=directory, dst_dir_fd=top)
+    finally:
+        close_fd(directory)
+    system.os.rmdir(name, dir_fd=top)
+
+
+def _remove_files(directory: int) -> list[str]:
+    """Remove the files and links in a directory; return the names of its subdirectories."""
+    below = []
+    with system.os.scandir(directory) as entries:
+        for entry in list(entries):
+            if entry.is_dir(follow_symlinks=False):
+                below.append(entry.name)
+            else:
+                system.os.unlink(entry.name, dir_fd=directory)
+    return below
 
 
 def is_empty(path: Path) -> bool:
@@ -94,63 +138,6 @@ def is_empty(path: Path) -> bool:
         return S_ISDIR(system.os.lstat(path).st_mode) and next(names_in(path), None) is None
     except OSError:
         return False
-
-
-if sys.platform == "win32":
-
-    def move_away(directory: Path, target: Path, last: str) -> None:
-        """Move a directory, even if other processes have files in it open. Raises ``OSError``.
-
-        Windows refuses to rename a directory in which a file is open (Microsoft's page
-        "FILE_RENAME_INFORMATION structure"). So the files are moved one by one, and the file
-        ``last`` is moved last. If a file can't be moved, the files that were already moved are
-        moved back. If this process dies, ``last`` is in one of the two directories.
-        """
-        system.os.mkdir(target, DIRECTORY_MODE)
-        moved = list[str]()
-        try:
-            for name in [*(name for name in names_in(directory) if name != last), last]:
-                system.os.rename(directory / name, target / name)
-                moved.append(name)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                for name in reversed(moved):
-                    system.os.rename(target / name, directory / name)
-                system.os.rmdir(target)
-            raise
-        # This call fails if another process has its current directory here, or has already put a
-        # new job here. An empty directory that stays is in nobody's way: see Store._check_free.
-        with contextlib.suppress(OSError):
-            system.os.rmdir(directory)
-
-    def move_into_place(directory: Path, target: Path) -> None:
-        """Rename a directory. If ``target`` is an empty directory, replace it. Raises ``OSError``."""
-        if is_empty(target):  # rmdir alone would also remove a link to a directory
-            with contextlib.suppress(OSError):
-                system.os.rmdir(target)
-        system.os.rename(directory, target)
-else:
-
-    def move_away(directory: Path, target: Path, last: str) -> None:
-        """Move a directory, even if other processes have files in it open. Raises ``OSError``."""
-        del last
-        system.os.rename(directory, target)
-
-    def move_into_place(directory: Path, target: Path) -> None:
-        """Rename a directory. If ``target`` is an empty directory, replace it. Raises ``OSError``."""
-        system.os.rename(directory, target)
-
-
-def _remove_files(path: Path) -> list[Path]:
-    """Remove the files and links in a directory; return its subdirectories."""
-    directories = []
-    with system.os.scandir(path) as entries:
-        for entry in list(entries):
-            if entry.is_dir(follow_symlinks=False):
-                directories.append(Path(entry.path))
-            else:
-                system.os.unlink(entry.path)
-    return directories
 
 
 def size_bytes(path: Path) -> int:
@@ -165,8 +152,10 @@ def size_bytes(path: Path) -> int:
     return total
 
 
-def subdirectories(path: Path) -> Iterator[str]:
+def subdirectories(path: Path | int) -> Iterator[str]:
     """Yield the names of the directories in ``path``, except hidden ones.
+
+    ``path`` may be the descriptor of an open directory.
 
     A link to a directory is included, unless the link leads to itself. If ``path`` is missing,
     nothing is yielded.
@@ -182,7 +171,7 @@ def names_in(path: Path) -> Iterator[str]:
         yield entry.name
 
 
-def _entries(path: Path) -> Iterator[DirEntry[str]]:
+def _entries(path: Path | int) -> Iterator[DirEntry[str]]:
     try:
         entries = system.os.scandir(path)
     except FileNotFoundError:

@@ -25,23 +25,6 @@ _PAUSE_NS = 5_000_000
 _JITTER = 2
 
 
-class LockFile(Descriptor):
-    """A file that exists only to be locked."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, open_regular(path, system.os.O_RDWR | system.os.O_CREAT)[0])
-
-    def acquire(self, timeout_s: float) -> bool:
-        """Take the lock of the file at the path. Returns False after ``timeout_s`` seconds."""
-        if not wait_for_lock(self, timeout_s):
-            return False
-        if self.is_at_path():
-            return True
-        self.close()  # the file was deleted during the wait: lock the file that is there now
-        self.fd, _ = open_regular(self.path, system.os.O_RDWR | system.os.O_CREAT)
-        return self.acquire(timeout_s)
-
-
 class DirectoryLock(Descriptor):
     """The lock of a directory itself (on Windows, of a file: see ``_locked_file``).
 

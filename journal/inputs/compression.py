@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import re
 import zlib
@@ -9,7 +10,6 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from journal.errors import MissingExtraError
-from journal.fs.zstd import find_zstd
 from journal.inputs.source import Source
 
 _MAGIC = {
@@ -31,6 +31,19 @@ def compression_of(head: bytes) -> str | None:
     if head.startswith(b"BZh") and head[4:10] not in _BZIP2_BLOCKS:
         return None  # text, such as the name of a column
     return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
+
+
+def find_zstd() -> Any:
+    """Import ``compression.zstd``, or its backport if Python is older than 3.14.
+
+    Returns None if neither is installed.
+    """
+    for name in ("compression.zstd", "backports.zstd"):
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    return None
 
 
 def decompressed(stream: IO[bytes], compression: str, source: Source) -> io.BufferedReader:

@@ -1,9 +1,8 @@
 """The store: a directory with one directory for each job. Creates, finds and deletes jobs.
 
-While a job is created or deleted, its directory is in ``.staging`` and locked. A directory in
-``.staging`` without a lock is a leftover: the process that made it has died. The next writer
-removes leftovers, so a crash leaves no incomplete job. A process holds ``.staging/lock`` while it
-adds a directory to ``.staging`` or removes leftovers.
+While a job is created or deleted, its directory is in the staging directory and locked (see
+:mod:`journal.fs.staging`). The next writer removes what a process left there that has died, so a
+crash leaves no incomplete job.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from journal.errors import (
@@ -33,6 +32,7 @@ from journal.format.decode import (
 from journal.format.records import JobRecord
 from journal.fs import directories, files, handles, locks
 from journal.fs.names import JOB_STAGING_NAME, JOURNAL_NAME
+from journal.fs.staging import Staging
 from journal.ids import check_job_id, is_job_id
 from journal.store.journal import Journal
 from journal.store.run_lock import RunLock, RunLocks, Taking, is_over
@@ -240,22 +240,18 @@ class Store:
     def make(self, job_id: str, build: Callable[[Path], None]) -> None:
         """Create a job like :meth:`create`. ``build(directory)`` must make and sync all files."""
         target = self.directory(job_id)
-        with handles.refusals_of(target, "create"):
-            directory, lock = self._stage(target, job_id)
-        try:
+        with self._staged(target, job_id) as (staging, directory):
+            self._check_free(target, job_id)
             build(directory)
             if self.sync:
                 directories.sync_directory(directory)
             self._check_free(target, job_id)
-            directories.move_into_place(directory, target)
-        except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another process was faster
-                raise JobExistsError(job_id) from None
-            raise handles.storage_error(target, "create", error) from error
-        finally:
-            with suppress(OSError):  # after the rename, there is nothing to remove
-                directories.remove_tree(directory)
-            lock.close()
+            try:
+                staging.place(directory, target)
+            except OSError as error:
+                if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another process was faster
+                    raise JobExistsError(job_id) from None
+                raise
         with suppress(StorageError):  # if the check is refused, the job counts as made
             if not files.exists(target / JOURNAL_NAME):  # another process has already deleted it
                 raise JobNotFoundError(job_id)
@@ -264,33 +260,28 @@ class Store:
 
     @contextmanager
     def scratch(self, job_id: str) -> Iterator[Path]:
-        """Make a temporary directory in the store for a ``with`` block.
+        """Make a private temporary directory in the store for a ``with`` block.
 
         After a crash, the next writer removes the directory.
         """
-        with handles.refusals_of(self.root / JOB_STAGING_NAME, "write in"):
-            directory, lock = self._stage(None, job_id)
-        try:
+        with self._staged(self.root / JOB_STAGING_NAME, job_id) as (_, directory):
             yield directory
-        finally:
-            with suppress(OSError):
-                directories.remove_tree(directory)
-            lock.close()
 
-    def _stage(self, target: Path | None, job_id: str) -> tuple[Path, locks.DirectoryLock]:
-        """Make a locked directory in ``.staging``. Raises JobExistsError if ``target`` exists."""
-        while True:
-            directory = self.root / JOB_STAGING_NAME / _staging_name(job_id)
-            with self._staging():
-                if target is not None:
-                    self._check_free(target, job_id)
-                directories.make_directory(directory)
-                lock = locks.DirectoryLock(directory, to_rename=True)
-                if lock.try_lock():
-                    return directory, lock
+    @contextmanager
+    def _staged(self, path: Path, job_id: str) -> Iterator[tuple[Staging, Path]]:
+        """Make a locked directory in the staging directory for a ``with`` block.
+
+        If the system refuses a call in the block, raises StorageError about ``path``.
+        """
+        with handles.refusals_of(path, "create"), closing(self._staging()) as staging:
+            with staging.locked(self.lock_timeout_s):
+                lock = staging.make(_staging_name(job_id))
+            try:
+                yield staging, lock.directory
+            finally:
+                with suppress(OSError):  # after the job got its place, there is nothing to remove
+                    staging.remove(lock.directory)
                 lock.close()
-            # Somebody deleted the staging lock. So another process took this directory for a
-            # leftover, and is removing it. Try again with a different name.
 
     def _sync_names(self, moved: Path) -> None:
         """Make the rename of a directory to ``moved`` durable."""
@@ -332,14 +323,14 @@ class Store:
         directory = self.directory(job_id)
         if not files.exists(directory / JOURNAL_NAME):
             return False
-        leftover = self.root / JOB_STAGING_NAME / _staging_name(job_id)
         try:
             run = self._take_to_delete(directory, job_id)
             try:
-                with self._commit_lock(directory, job_id):
+                with self._commit_lock(directory, job_id) as journal:
                     first(directory)
-                    with self._staging():
-                        directories.move_away(directory, leftover, JOURNAL_NAME)
+                    staging = self._staging()
+                    with staging.locked(self.lock_timeout_s):
+                        leftover = staging.take(directory, _staging_name(job_id), journal)
             except BaseException:
                 if run is not None:
                     run.release()
@@ -353,8 +344,9 @@ class Store:
             # Before files are removed, since a power cut must not leave an empty job.
             self._sync_names(leftover)
             with suppress(OSError):  # files that can't be removed now stay as a leftover
-                directories.remove_tree(leftover)
+                staging.remove(leftover)
         finally:
+            staging.close()
             if run is not None:
                 run.release()
         return True
@@ -368,8 +360,8 @@ class Store:
             raise
 
     @contextmanager
-    def _commit_lock(self, directory: Path, job_id: str) -> Iterator[None]:
-        """Hold the commit lock of a job for a ``with`` block."""
+    def _commit_lock(self, directory: Path, job_id: str) -> Iterator[handles.JournalFile]:
+        """Hold the commit lock of a job for a ``with`` block. Yields the locked journal."""
         path = directory / JOURNAL_NAME
         while True:
             try:
@@ -382,52 +374,23 @@ class Store:
                 if not locks.wait_for_lock(file, self.lock_timeout_s):
                     raise JobLockedError(job_id, self.lock_timeout_s)
                 if file.is_at_path():  # otherwise the file was replaced during the wait
-                    yield
+                    yield file
                     return
             finally:
                 file.close()
 
-    @contextmanager
-    def _staging(self) -> Iterator[None]:
-        """Lock ``.staging`` for a ``with`` block, and remove leftovers of processes that died."""
+    def _staging(self) -> Staging:
+        """Open the staging directory. Make it, and the store, if they are missing."""
         self.check_open()
-        staging = self.root / JOB_STAGING_NAME
         try:
             directories.make_store(self.root, sync=self.sync and not self._root_synced)
             self._root_synced = True
-            directories.make_directory(staging)
-            lock = self._staging_lock(staging / "lock")
+            return Staging(self.root)
         except OSError as error:
             reason = error.strerror or os.strerror(error.errno or 0)
             raise StoreError(self.root, f"{reason}; choose another root") from error
-        try:
-            if not lock.acquire(self.lock_timeout_s):
-                raise JobLockedError(str(self.root), self.lock_timeout_s)
-            for name in directories.subdirectories(staging):
-                self._remove_leftover(staging / name)
-            yield
-        finally:
-            lock.close()
-
-    @staticmethod
-    def _staging_lock(path: Path) -> locks.LockFile:
-        try:
-            return locks.LockFile(path)
-        except OSError as error:
-            reason = error.strerror or os.strerror(error.errno or 0)
-            raise OSError(error.errno, f"{JOB_STAGING_NAME}/{path.name}: {reason}") from error
-
-    def _remove_leftover(self, directory: Path) -> None:
-        # If a leftover can't be removed, a new job can still be made.
-        with suppress(OSError, StorageError):
-            lock = locks.DirectoryLock(directory, to_rename=True)
-            try:
-                if lock.try_lock():
-                    directories.remove_tree(directory)
-            finally:
-                lock.close()
 
 
 def _staging_name(job_id: str) -> str:
-    """Return a unique name in ``.staging``. The name needn't be a valid job id."""
+    """Return a unique name in the staging directory, which nobody can guess."""
     return f"{job_id}.{os.urandom(6).hex()}"

@@ -27,8 +27,8 @@ import msgspec
 from journal.errors import FormatVersionError, InvalidValueError, PackError
 from journal.format.records import MAX_DEPTH
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
-from journal.fs.zstd import find_zstd
 from journal.ids import is_job_id
+from journal.inputs.compression import find_zstd
 from journal.transfer.pack_contents import (
     MAX_NAME_BYTES,
     PACK_FORMAT,

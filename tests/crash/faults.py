@@ -354,7 +354,7 @@ def torn_tails_in(root: Path) -> set[bytes]:
 
 def locked_below(root: Path) -> list[str]:
     """The journals, directories and lock files whose lock somebody holds."""
-    paths = [root / ".staging" / "lock", *root.glob(f"[!.]*/{JOURNAL_NAME}"), *root.glob("[!.]*/")]
+    paths = [root / ".staging", *root.glob(f"[!.]*/{JOURNAL_NAME}"), *root.glob("[!.]*/")]
     return [str(path.relative_to(root)) for path in paths if path.exists() and _is_locked(path)]
 
 

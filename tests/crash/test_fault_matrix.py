@@ -31,6 +31,7 @@ from crash.faults import (
     torn_tails_in,
 )
 from crash.scenarios import JOB, ended, nothing, some_rows, torn
+from support.copies import staging_of
 from support.effort import IS_LONG, sample
 from support.platforms import needs_devices, needs_flock
 
@@ -428,7 +429,7 @@ def check_works(service: JobService, system: FaultySystem) -> None:
     check_right(service)
     for job_id in change:
         assert not verify_job(service.root / job_id).findings
-    assert os.listdir(service.root / ".staging") == ["lock"]
+    assert staging_of(service.root) == []
 
 
 def faults_of(

@@ -202,7 +202,7 @@ def test_on_a_full_disk_everything_is_refused_whole_and_works_once_there_is_room
         "pending": 9,
         "findings": 0,
         "torn": [12000],
-        "left": ["lock"],
+        "left": [],
         "right": True,
         "done": 1,
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.children import Child, journal_path, read_all
+from support.copies import staging_of
 from support.paths import TESTS
 from support.platforms import needs_windows
 
@@ -91,17 +92,17 @@ def test_a_locked_file_can_be_read_and_written_by_others(tmp_path: Path) -> None
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     script = """
     from pathlib import Path
-    from journal.fs.locks import LockFile
-    lock = LockFile(Path(root) / "lock")
-    tell(lock.acquire(0))
+    from journal.fs.locks import DirectoryLock
+    lock = DirectoryLock(Path(root))
+    tell(lock.try_lock())
     hear()
     """
-    lock = locks.LockFile(tmp_path / "lock")
+    lock = locks.DirectoryLock(tmp_path)
     with Child(script, tmp_path, JOB) as child:
         assert child.hear() == "True"
-        assert not lock.acquire(0)
+        assert not lock.try_lock()
         child.kill()
-        assert lock.acquire(60)
+        assert locks.wait_for_lock(lock, 60)
     lock.close()
 
 
@@ -214,7 +215,7 @@ def test_a_job_stays_whole_if_another_program_has_a_file_of_it_open(
     with kept.open(), pytest.raises(StorageError, match=r"another program has 'zzz\.txt' open"):
         service.delete_job(JOB)
     assert set(os.listdir(tmp_path / JOB)) == before
-    assert os.listdir(tmp_path / ".staging") == ["lock"]
+    assert staging_of(tmp_path) == []
     assert service.delete_job(JOB)
     service.close()
 
@@ -281,7 +282,7 @@ def test_jobs_are_listed_and_read_while_another_process_makes_and_deletes_them(
         assert child.hear().startswith("did ")
     with JobService(tmp_path) as service:  # the next writer removes what couldn't be removed
         service.create_job("last")
-    assert os.listdir(tmp_path / ".staging") == ["lock"]
+    assert staging_of(tmp_path) == []
 
 
 def test_line_ends_and_ctrl_z_are_bytes_like_others(service: JobService, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from support.platforms import needs_devices
 
 import journal
 from journal.fs.shell import quote
-from journal.fs.zstd import find_zstd
+from journal.inputs.compression import find_zstd
 from journal.inputs.read import RowInput
 from journal.inputs.source import Source
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from crash.kills import kill_at_work, kill_in_making, kill_in_passes, kill_in_recovery
 from support.children import Child, journal_path, place_journal, read_all, split_commits
+from support.copies import staging_of
 from support.effort import sample
 from support.platforms import IS_WINDOWS, needs_modes
 
@@ -262,7 +262,7 @@ def test_what_a_death_in_create_or_delete_leaves_is_removed_by_the_next_create_j
         assert service.get_job(JOB) is None
         assert service.list_jobs() == []
         service.create_job("Another", job_id="another")
-        assert sorted(os.listdir(tmp_path / ".staging")) == ["lock"]
+        assert staging_of(tmp_path) == []
         assert [job.id for job in service.list_jobs()] == ["another"]
         service.create_job("Again", job_id=JOB)
         with pytest.raises(JobExistsError):

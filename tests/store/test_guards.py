@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from journal import (
     StorageError,
 )
 from journal.format import scan
-from journal.fs.locks import DirectoryLock, LockFile
+from journal.fs.locks import DirectoryLock
 from journal.repair import repair_job
 from journal.repair.salvage import OpenRows, Salvage
 from journal.store.run_lock import RunLock
@@ -135,14 +134,6 @@ def test_a_job_is_not_deleted_while_another_process_has_a_commit_open(path: Path
             assert service.get_job(JOB) is not None
         child.tell("go on")
         child.end()
-
-
-def test_a_lock_file_that_was_deleted_before_it_was_locked_is_made_again(tmp_path: Path) -> None:
-    lock = LockFile(tmp_path / "lock")
-    (tmp_path / "lock").unlink()
-    assert lock.acquire(1)
-    assert os.fstat(lock.fd).st_ino == (tmp_path / "lock").stat().st_ino
-    lock.close()
 
 
 @needs_fork

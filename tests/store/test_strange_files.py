@@ -6,6 +6,7 @@ import gzip
 import itertools
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,12 +17,21 @@ from typing import Any, Literal
 import pytest
 from support.children import FaultyOs, journal_path
 from support.copies import JOB, go_on, make_job, packed, put_artifact
-from support.platforms import IS_ROOT, needs_fifos, needs_links, needs_modes, needs_shell
+from support.platforms import (
+    IS_ROOT,
+    needs_fifos,
+    needs_links,
+    needs_modes,
+    needs_open_files_moved,
+    needs_owners,
+    needs_shell,
+)
 from support.unprivileged import unprivileged
 
 import journal.fs.system
-from journal import InvalidValueError, JobService, StorageError, StoreError
+from journal import InvalidValueError, JobService, StorageError
 from journal.export.writers import export_rows
+from journal.fs.directories import remove_tree
 from journal.fs.output import real_path, whole_file
 from journal.repair import repair_job
 from journal.report import write_report
@@ -109,17 +119,16 @@ def test_a_journal_that_is_a_link_is_neither_read_nor_written(root: Path, tmp_pa
 
 
 @needs_links
-@pytest.mark.parametrize("name", [".staging", ".staging/lock"])
 def test_what_a_link_in_the_place_of_the_staging_directory_leads_to_is_left_alone(
-    root: Path, tmp_path: Path, name: str
+    root: Path, tmp_path: Path
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
     (elsewhere / "photos").mkdir(parents=True)
     shutil.rmtree(root / ".staging")
-    (root / name).parent.mkdir(exist_ok=True)
-    (root / name).symlink_to(elsewhere if name == ".staging" else elsewhere / "lock")
-    with JobService(root) as service, pytest.raises(StoreError, match=r"\.staging"):
-        service.create_job("New")
+    (root / ".staging").symlink_to(elsewhere)
+    with JobService(root) as service:
+        service.create_job("New", job_id="new")
+        service.delete_job("new")
     assert os.listdir(elsewhere) == ["photos"]
 
 
@@ -168,7 +177,7 @@ def test_all_that_is_opened_below_a_store_is_opened_without_following_links_or_w
     }
     assert careless == set()
     names = {Path(path).name for path, _ in opens}
-    assert {"journal.jsonl", "run.lock", "index.hint", "lock", "1.pdf"} <= names
+    assert {"journal.jsonl", "run.lock", "index.hint", "1.pdf"} <= names
 
 
 # --- links in the middle of an artifact's path
@@ -276,6 +285,97 @@ def test_a_pull_refuses_to_go_through_a_link_and_names_it(root: Path, tmp_path: 
         pull_job(root, there / JOB)
     assert refused.value.path == str(link)
     assert os.listdir(outside / "e") == []
+
+
+# --- what is removed, and the directory in which jobs are made and deleted
+
+
+@needs_links
+@pytest.mark.parametrize("swapped", ["d", "d/e"])
+def test_whenever_a_directory_becomes_a_link_nothing_is_removed_outside(
+    tmp_path: Path, swapped: str
+) -> None:
+    for name in ("d/e/f/own", "d/own", "e/own", "own"):
+        put_artifact(tmp_path, name, b"secret", job_id="outside")
+    outside = tmp_path / "outside"
+    before = all_below(outside)
+    for moment in itertools.count(1):
+        tree = shutil.copytree(outside / "artifacts", tmp_path / f"{moment}")
+        disk = Swapping(moment, tree / swapped, outside / "artifacts" / swapped)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(journal.fs.system, "os", disk)
+            with suppress(OSError):
+                remove_tree(tree)
+        assert all_below(outside) == before
+        if not disk.swapped:
+            assert moment > 5
+            assert not tree.exists()
+            return
+
+
+@needs_owners
+def test_a_staging_directory_that_another_user_has_made_is_left_alone(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / ".staging" / "left").mkdir()
+    give_away(root / ".staging", monkeypatch)
+    with JobService(root) as service:
+        service.create_job("New", job_id="new")
+        service.delete_job("new")
+    assert os.listdir(root / ".staging") == ["left"]  # it would have been removed as a leftover
+    own = root / f".staging-{journal.fs.system.os.geteuid()}"
+    assert (stat.S_IMODE(own.stat().st_mode), os.listdir(own)) == (0o700, [])
+
+
+@needs_modes
+def test_a_staging_directory_that_others_may_write_to_is_left_alone(root: Path) -> None:
+    (root / ".staging" / "left").mkdir()
+    (root / ".staging").chmod(0o770)
+    with JobService(root) as service:
+        service.create_job("New", job_id="new")
+    assert os.listdir(root / ".staging") == ["left"]
+
+
+@needs_owners
+def test_where_files_have_no_owners_and_no_permissions_the_staging_directory_is_used(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fstat(real: Callable[[int], os.stat_result], fd: int) -> os.stat_result:
+        mode, inode, device, links, _, *more = real(fd)
+        return os.stat_result((mode | 0o777, inode, device, links, 12345, *more))
+
+    (root / ".staging" / "left").mkdir()
+    disk = FaultyOs()
+    disk.always("fstat", fstat)
+    monkeypatch.setattr(journal.fs.system, "os", disk)
+    with JobService(root) as service:
+        service.create_job("New", job_id="new")
+    assert sorted(os.listdir(root)) == [".staging", JOB, "new"]
+    assert os.listdir(root / ".staging") == []
+
+
+@needs_open_files_moved
+def test_a_directory_that_takes_a_jobs_place_while_the_job_is_deleted_is_not_deleted(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = shutil.copytree(root / JOB, tmp_path / "other")
+
+    def swap(real: Callable[..., None], *arguments: Any) -> None:
+        (root / JOB).rename(tmp_path / "job")
+        other.rename(root / JOB)
+        real(*arguments)
+
+    before = all_below(other)
+    disk = FaultyOs()
+    disk.plan("rename", swap)
+    monkeypatch.setattr(journal.fs.system, "os", disk)
+    with (
+        JobService(root) as service,
+        pytest.raises(StorageError, match="another directory was put in its place"),
+    ):
+        service.delete_job(JOB)
+    assert all_below(root / JOB) == before
+    assert (tmp_path / "job" / "journal.jsonl").exists()
 
 
 # --- what is written for the user in a directory that others may write in, too

@@ -105,6 +105,6 @@ def is_well(root: Path, job_id: str = JOB) -> None:
 
 
 def staging_of(root: Path) -> list[str]:
-    """Return the names in the store's staging directory, except the lock."""
+    """Return the names in the store's staging directory. On Windows, leave out the lock."""
     staging = root / ".staging"
-    return sorted(set(os.listdir(staging)) - {"lock"}) if staging.exists() else []
+    return sorted(set(os.listdir(staging)) - {"run.lock"}) if staging.exists() else []

@@ -392,8 +392,8 @@ def unlink(name: _Path, *, dir_fd: int | None = None) -> None:
     _patiently(_remove, _place(name, dir_fd))
 
 
-def rmdir(name: _Path) -> None:
-    _patiently(partial(_remove, is_directory=True), _place(name))
+def rmdir(name: _Path, *, dir_fd: int | None = None) -> None:
+    _patiently(partial(_remove, is_directory=True), _place(name, dir_fd))
 
 
 def _remove(place: str, *, is_directory: bool = False) -> None:

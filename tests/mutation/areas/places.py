@@ -64,8 +64,8 @@ PATCHES = [
         STRANGE_FILES,
     ),
     Patch(
-        "the way to an artifact goes through no link",
-        "fs/beneath",
+        "the way to an artifact, or to what is removed, goes through no link",
+        "fs/directories",
         "system.os.O_DIRECTORY | system.os.O_NOFOLLOW",
         "system.os.O_DIRECTORY",
         STRANGE_FILES,

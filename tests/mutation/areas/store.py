@@ -97,7 +97,7 @@ PATCHES = [
     Patch(
         "a job that can't be made leaves nothing behind",
         "store/store",
-        "            with suppress(OSError):  # after the rename, there is nothing to remove\n                directories.remove_tree(directory)\n",
+        "                with suppress(OSError):  # after the job got its place, there is nothing to remove\n                    staging.remove(lock.directory)\n",
         "",
         STORE,
     ),
@@ -109,13 +109,6 @@ PATCHES = [
         STORE,
     ),
     Patch(
-        "a scratch directory is gone after its block",
-        "store/store",
-        "            yield directory\n        finally:\n            with suppress(OSError):\n                directories.remove_tree(directory)\n",
-        "            yield directory\n        finally:\n",
-        "tests/transfer/test_pull.py",
-    ),
-    Patch(
         "a job that can't be deleted can be run again",
         "store/store",
         "                if run is not None:\n                    run.release()\n                raise\n",
@@ -124,9 +117,9 @@ PATCHES = [
     ),
     Patch(
         "a leftover that can't be removed keeps nobody from working",
-        "store/store",
-        "        with suppress(OSError, StorageError):\n            lock = locks.D",
-        "        if True:\n            lock = locks.D",
+        "fs/staging",
+        "        with contextlib.suppress(OSError, StorageError):\n",
+        "        if True:\n",
         STORE,
     ),
     Patch(
@@ -144,26 +137,32 @@ PATCHES = [
         "tests/service/test_service.py -k private",
     ),
     Patch(
-        "a link is removed and not what it leads to",
-        "fs/directories",
-        "        if not S_ISDIR(system.os.lstat(path).st_mode):\n            system.os.unlink(path)\n",
-        "        if not S_ISDIR(system.os.stat(path).st_mode):\n            system.os.unlink(path)\n",
-        STORE
-        + " tests/transfer/test_pull.py tests/format/test_hostile.py tests/index/test_hint.py",
-    ),
-    Patch(
         "links below a directory are removed and not followed",
         "fs/directories",
-        "            if entry.is_dir(follow_symlinks=False):\n                directories.append",
-        "            if entry.is_dir():\n                directories.append",
+        "            if entry.is_dir(follow_symlinks=False):\n                below.append",
+        "            if entry.is_dir():\n                below.append",
         STORE + " tests/format/test_hostile.py",
     ),
     Patch(
-        "directories deeper than a path may be are removed",
+        "directories deeper than a process may open directories are removed",
         "fs/directories",
-        '                for deeper in _remove_files(directory):\n                    system.os.rename(deeper, path / f".{system.os.urandom(6).hex()}")\n                system.os.rmdir(directory)\n',
-        "                remove_tree(directory)\n",
+        "                for each in below:\n                    _remove_below(top, each)\n",
+        "                for each in below:\n                    remove_tree(Path(each), top)\n",
         "tests/transfer/test_pack.py -k deep",
+    ),
+    Patch(
+        "a staging directory that another user has made isn't used",
+        "fs/staging",
+        "                if self._is_private():\n",
+        "                if True:\n",
+        "tests/store/test_hostile_moves.py",
+    ),
+    Patch(
+        "a directory that was put in a job's place isn't deleted",
+        "fs/staging",
+        "                if system.os.path.samestat(stat, system.os.fstat(journal.fd)):\n",
+        "                if True:\n",
+        "tests/store/test_hostile_moves.py",
     ),
     Patch(
         "a link that leads to itself is no directory",

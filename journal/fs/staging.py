@@ -1,0 +1,168 @@
+"""The staging directory of a store: jobs are built in it, and moved into it to be deleted.
+
+Nobody else can write to the staging directory, and the names in it are random. So another user who
+may write to the store can't redirect what is written or removed there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from journal.errors import JobLockedError, StorageError
+from journal.fs import directories, system
+from journal.fs.directories import DIRECTORY_MODE
+from journal.fs.files import NewFile
+from journal.fs.handles import Descriptor, JournalFile
+from journal.fs.locks import DirectoryLock, wait_for_lock
+from journal.fs.names import JOB_STAGING_NAME, JOURNAL_NAME
+
+
+class Staging(Descriptor):
+    """The open staging directory of a store. The methods raise ``OSError``.
+
+    All names in it are looked up in the open directory, whatever happens to its path.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Open the staging directory. Make it if it is missing.
+
+        Another user may have made ``.staging`` first. So if it isn't private (see ``_is_private``),
+        ``.staging-UID`` is used instead. Raises FileExistsError if that isn't private, either.
+        """
+        for name in (JOB_STAGING_NAME, f"{JOB_STAGING_NAME}-{system.os.geteuid()}"):
+            path = root / name
+            with contextlib.suppress(FileExistsError):
+                system.os.mkdir(path, DIRECTORY_MODE)
+            with contextlib.suppress(PermissionError, NotADirectoryError):
+                super().__init__(path, directories.open_directory(path))
+                if self._is_private():
+                    return
+                self.close()
+        reason = f"{JOB_STAGING_NAME} and {name} are not private directories of this user: remove"
+        raise FileExistsError(errno.EEXIST, f"{reason} one of them")
+
+    def _is_private(self) -> bool:
+        """Return whether the directory belongs to this user, and gives others no permissions.
+
+        Some file systems don't keep owners or permissions. There, the directory is compared with a
+        new private file.
+        """
+        mine = system.os.fstat(self.fd)
+        if mine.st_uid == system.os.geteuid() and not mine.st_mode & 0o077:
+            return True
+        file = NewFile(self.path.with_name(f".{system.nonce()}"))
+        try:
+            new = system.os.fstat(file.fd)
+        finally:
+            system.os.unlink(file.path)
+            file.close()
+        return new.st_uid == mine.st_uid and bool(new.st_mode & 0o077 or not mine.st_mode & 0o077)
+
+    @contextlib.contextmanager
+    def locked(self, timeout_s: float) -> Iterator[None]:
+        """Lock the staging directory for a ``with`` block, and remove leftovers.
+
+        A leftover is a directory without a lock: the process that made it has died. Raises
+        JobLockedError if the lock isn't free within ``timeout_s`` seconds.
+        """
+        # On Windows, a directory can't be locked, so the lock is that of a file in it.
+        lock = DirectoryLock(self.path) if sys.platform == "win32" else self
+        if not wait_for_lock(lock, timeout_s):
+            raise JobLockedError(system.os.fspath(self.path.parent), timeout_s)
+        try:
+            for name in directories.subdirectories(self.fd):
+                self._remove_leftover(self.path / name)
+            yield
+        finally:
+            with contextlib.suppress(StorageError):
+                lock.unlock()
+
+    def _remove_leftover(self, path: Path) -> None:
+        # If a leftover can't be removed, a new job can still be made.
+        with contextlib.suppress(OSError, StorageError):
+            lock = DirectoryLock(path, to_rename=True)
+            try:
+                if lock.try_lock():
+                    self.remove(path)
+            finally:
+                lock.close()
+
+    def make(self, name: str) -> DirectoryLock:
+        """Make a directory, and return it locked. Hold the lock of the staging directory."""
+        system.os.mkdir(name, DIRECTORY_MODE, dir_fd=self.fd)
+        lock = DirectoryLock(self.path / name, to_rename=True)
+        lock.try_lock()
+        return lock
+
+    def remove(self, path: Path) -> None:
+        """Remove the directory ``path`` in the staging directory, if it is there."""
+        directories.remove_tree(path, self.fd)
+
+    if sys.platform == "win32":
+
+        def take(self, directory: Path, name: str, journal: JournalFile) -> Path:
+            """Move the directory of a job into the staging directory, even if its files are open.
+
+            Windows refuses to rename a directory in which a file is open (Microsoft's page
+            "FILE_RENAME_INFORMATION structure"). So the files are moved one by one, the journal
+            last. If a file can't be moved, the files that were already moved are moved back. If
+            this process dies, the journal is in one of the two directories.
+            """
+            target, last = self.path / name, journal.path.name
+            system.os.mkdir(target, DIRECTORY_MODE)
+            moved = list[str]()
+            try:
+                names = [name for name in directories.names_in(directory) if name != last]
+                for each in [*names, last]:
+                    system.os.rename(directory / each, target / each)
+                    moved.append(each)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    for each in reversed(moved):
+                        system.os.rename(target / each, directory / each)
+                    system.os.rmdir(target)
+                raise
+            # This call fails if another process has its current directory here, or has already put
+            # a new job here. An empty directory that stays is in nobody's way: see
+            # Store._check_free.
+            with contextlib.suppress(OSError):
+                system.os.rmdir(directory)
+            return target
+
+        def place(self, path: Path, target: Path) -> None:
+            """Move a directory out of the staging directory.
+
+            If ``target`` is an empty directory, it is replaced.
+            """
+            if directories.is_empty(target):  # rmdir alone would also remove a link to a directory
+                with contextlib.suppress(OSError):
+                    system.os.rmdir(target)
+            system.os.rename(path, target)
+    else:
+
+        def take(self, directory: Path, name: str, journal: JournalFile) -> Path:
+            """Move the directory of a job into the staging directory.
+
+            If it isn't the directory of the open ``journal``, move it back, and raise ``OSError``.
+            """
+            system.os.rename(directory, name, dst_dir_fd=self.fd)
+            path = self.path / name
+            try:
+                stat = system.os.stat(f"{name}/{JOURNAL_NAME}", dir_fd=self.fd)
+                if system.os.path.samestat(stat, system.os.fstat(journal.fd)):
+                    return path
+                raise OSError(errno.ESTALE, "another directory was put in its place: try again")
+            except OSError:
+                self.place(path, directory)
+                raise
+
+        def place(self, path: Path, target: Path) -> None:
+            """Move a directory out of the staging directory.
+
+            If ``target`` is an empty directory, it is replaced.
+            """
+            system.os.rename(path.name, target, src_dir_fd=self.fd)
