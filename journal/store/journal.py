@@ -32,7 +32,6 @@ from typing import Any, Self, TypeVar
 from zlib import crc32
 
 from journal.errors import (
-    CommitOutcomeUnknownError,
     InvalidValueError,
     JobLockedError,
     ServiceClosedError,
@@ -46,7 +45,7 @@ from journal.fs.handles import JournalFile, outcome_unknown, reset_in_child
 from journal.index import hint
 from journal.index.index import Index
 from journal.index.spans import SPAN_BYTES
-from journal.store.group_commit import Group
+from journal.store.group_commit import GroupCommit
 from journal.store.recovery import Recovery
 
 SPILL_BYTES = 1 << 20
@@ -98,7 +97,7 @@ class Journal(Recovery):
         self._names_synced = create  # the code that moves a new job into place syncs the names
         self._owner = 0  # the id of the thread that has a commit open
         self._task: object = None  # the asyncio task that has a batch open
-        self._group = Group(lock_timeout_s)
+        self._group = GroupCommit(self.path, lock_timeout_s)
         if create:
             self._file = JournalFile(self.path, create=True)
             self._stale = self._unsynced = False  # the file is empty
@@ -179,9 +178,9 @@ class Journal(Recovery):
         threads that shared the last commit are about to request more changes.
         """
         group = self._group
-        is_busy = self._sync and (self._depth or group.leader is not None or group.was_shared)
+        is_busy = self._sync and (self._depth or group.open.requests or group.was_shared)
         if is_busy and self._owner != get_ident():
-            return group.run(self, partial(change, self, *arguments))
+            return group.run(self, partial(self.attempt, partial(change, self, *arguments)))
         with self:
             return change(self, *arguments)
 
@@ -193,14 +192,6 @@ class Journal(Recovery):
         except BaseException:
             self._rollback_to(save)
             raise
-
-    def interrupted(self) -> CommitOutcomeUnknownError:
-        """Return the error for a thread whose change was in an interrupted commit.
-
-        A different thread was writing this commit.
-        """
-        reason = "the thread that was writing the commit was interrupted"
-        return CommitOutcomeUnknownError(self.path, "write", errno.EINTR, reason)
 
     def __enter__(self) -> Self:
         # acquire() is inlined, since each function call makes a commit slower.
@@ -550,7 +541,7 @@ class Journal(Recovery):
         self._file = self._mark = None
         self._stale = True
         self._depth, self._owner, self._task = 0, 0, None
-        self._group = Group(self._lock_timeout_s)
+        self._group = GroupCommit(self.path, self._lock_timeout_s)
         self._joinable = []
         self._saves = []
         self._buffer = bytearray()

@@ -197,7 +197,7 @@ def small_stream_taken_back_inside(root: Path, acknowledge: Acknowledge) -> None
 def group_commit(root: Path, acknowledge: Acknowledge) -> None:
     """Three threads ask while a commit is under way, twice: theirs becomes a single one."""
     with JobService(root) as service:
-        queue = service._store.journal(JOB)._group._queue
+        group = service._store.journal(JOB)._group
         for first in (4, 7):
             threads = [
                 threading.Thread(
@@ -209,7 +209,7 @@ def group_commit(root: Path, acknowledge: Acknowledge) -> None:
                 service.set_error(JOB, "E", "message")
                 for asked, thread in enumerate(threads, 1):
                     thread.start()
-                    while len(queue) < asked:  # which tells nobody that it has grown
+                    while len(group.open.requests) < asked:  # which tells nobody that it has grown
                         assert thread.is_alive()
                         time.sleep(0.000_1)
             for thread in threads:

@@ -20,12 +20,10 @@ from support.children import (
     journal_path,
     read_all,
     split_commits,
-    works,
 )
 from support.platforms import needs_fork, needs_signals
 
 import journal.fs.system
-import journal.store.group_commit
 from journal import (
     CommitOutcomeUnknownError,
     InvalidStateTransition,
@@ -52,11 +50,8 @@ def fixture_faulty(monkeypatch: pytest.MonkeyPatch) -> FaultyOs:
 
 
 @pytest.fixture(name="service")
-def fixture_service(
-    tmp_path: Path, faulty: FaultyOs, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[JobService]:
-    """A job of nine pending rows, the ninth of them skipped since; nobody loses patience."""
-    monkeypatch.setattr(journal.store.group_commit, "_PATIENCE_S", 3600)
+def fixture_service(tmp_path: Path, faulty: FaultyOs) -> Iterator[JobService]:
+    """A job of nine pending rows, the ninth of them skipped since; nobody gives up."""
     with JobService(tmp_path, lock_timeout_s=3600) as service:
         service.create_job("Together", job_id=JOB, row_data=[{"data": {"n": n}} for n in range(9)])
         service.skip_row(f"{JOB}:9")
@@ -123,7 +118,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 
 def queued(service: JobService) -> int:
-    return len(service._store.journal(JOB)._group._queue)
+    return len(service._store.journal(JOB)._group.open.requests)
 
 
 def ask_during_a_sync(
@@ -259,7 +254,7 @@ def test_a_failed_sync_is_told_to_each_of_its_threads_with_what_is_known_of_thei
     assert {row.row_number for row in service.get_rows(JOB, "completed")} == expected
 
 
-def test_when_a_commit_cannot_begin_each_thread_tries_for_itself(
+def test_a_commit_that_cannot_begin_is_refused_to_each_of_its_threads(
     service: JobService, faulty: FaultyOs
 ) -> None:
     disk = SlowDisk(faulty)
@@ -267,8 +262,10 @@ def test_when_a_commit_cannot_begin_each_thread_tries_for_itself(
     faulty.plan("stat", fails(errno.EIO))
     disk.go_on()
     first.heard()
-    assert isinstance(others[0].refused(), StorageError)
-    assert others[1].heard().row_number == 3
+    errors = [other.refused() for other in others]
+    assert [type(error) for error in errors] == [StorageError] * 2
+    assert errors[0] is not errors[1]
+    assert complete(service, 3).heard().row_number == 3
     assert statuses(service)[1:3] == [RowStatus.PENDING, RowStatus.COMPLETED]
 
 
@@ -374,34 +371,15 @@ def test_who_is_interrupted_while_waiting_takes_its_change_back(
     assert statuses(service)[:3] == [RowStatus.COMPLETED, RowStatus.PENDING, RowStatus.COMPLETED]
 
 
-def test_nobody_waits_for_ever_for_a_leader_that_has_vanished(
-    service: JobService, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    group = service._store.journal(JOB)._group
-    monkeypatch.setattr(group, "_patience_s", 0.01)
-    group.leader = journal.store.group_commit._Request(
-        lambda: None
-    )  # as an interrupt may leave it behind
-    assert complete(service, 1).heard().row_number == 1
-    assert complete(service, 2).heard().row_number == 2
-    assert group.leader is None
-
-
-def test_a_thread_that_waits_for_an_open_batch_gives_up_in_time(
-    service: JobService,
-) -> None:
-    service._store.journal(JOB)._lock_timeout_s = 0.05
-    with service.batch(JOB):
-        waiting = [complete(service, number) for number in (1, 2, 3)]
-        assert [type(one.refused()) for one in waiting] == [JobLockedError] * 3
-        service.complete_row(f"{JOB}:4")
-    assert complete(service, 1).heard().row_number == 1
-    assert statuses(service)[:4] == [
-        RowStatus.COMPLETED,
-        RowStatus.PENDING,
-        RowStatus.PENDING,
-        RowStatus.COMPLETED,
-    ]
+def test_threads_that_wait_for_an_open_batch_give_up_in_time(service: JobService) -> None:
+    with JobService(service.root, lock_timeout_s=0.05) as hasty:
+        with hasty.batch(JOB):
+            waiting = [complete(hasty, number) for number in (1, 2, 3)]
+            assert [type(one.refused()) for one in waiting] == [JobLockedError] * 3
+            hasty.complete_row(f"{JOB}:4")
+        assert complete(hasty, 1).heard().row_number == 1
+    done, pending = RowStatus.COMPLETED, RowStatus.PENDING
+    assert statuses(service)[:4] == [done, pending, pending, done]
 
 
 @needs_fork
@@ -494,7 +472,7 @@ def test_what_waits_in_the_parents_queue_is_for_the_parent_alone(tmp_path: Path)
         thread = threading.Thread(target=work)
         with log.mutex:  # the thread waits for it, with its change in the queue
             thread.start()
-            while not log._group._queue:
+            while not log._group.open.requests:
                 time.sleep(0.001)
             pid = os.fork()
             if not pid:
@@ -542,56 +520,6 @@ def test_many_threads_lose_no_change_and_make_none_twice(
     assert sorted(heard, key=lambda row: row.row_number) == read_all(tmp_path, JOB)[1]
 
 
-# --- a thread whose patience is over looks for itself, and believes nothing that isn't settled -----
-
-
-class Impatient:
-    """Threads that asked behind an open batch until one of them has lost its patience.
-
-    ``also``: what else must hold before the batch ends.
-    """
-
-    def __init__(
-        self,
-        service: JobService,
-        monkeypatch: pytest.MonkeyPatch,
-        also: Callable[[], bool] = lambda: True,
-    ) -> None:
-        group = service._store.journal(JOB)._group
-        monkeypatch.setattr(group, "_patience_s", 0.01)
-        monkeypatch.setattr(journal.store.group_commit, "_PATIENCE_S", 0.01)
-        with service.batch(JOB):
-            service.skip_row(f"{JOB}:8")
-            self.first = complete(service, 1)
-            wait_until(lambda: queued(service) == 1)
-            leader = group.leader
-            self.others = [complete(service, number) for number in (2, 3, 4)]
-            wait_until(lambda: queued(service) == 4 and group.leader is not leader and also())
-
-
-def test_an_impatient_thread_is_not_told_done_for_a_commit_that_failed(
-    service: JobService, faulty: FaultyOs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    waited = threading.Event()
-    settle = journal.store.group_commit._Request.wake_up
-
-    def late(request: journal.store.group_commit._Request) -> None:
-        waited.wait(0.2)  # the others have the time to look for themselves meanwhile
-        settle(request)
-
-    monkeypatch.setattr(journal.store.group_commit._Request, "wake_up", late)
-    faulty.plan("write", works, fails(errno.ENOSPC))  # the batch's, and then theirs
-    threads = Impatient(service, monkeypatch)
-    for thread in (threads.first, *threads.others):
-        thread.join(60)
-    told = {place for place, one in enumerate((threads.first, *threads.others), 1) if one.row}
-    errors = [one.error for one in (threads.first, *threads.others) if one.error]
-    assert errors
-    assert all(type(error) is StorageError for error in errors)
-    done = {row.row_number for row in read_all(service.root, JOB)[1] if row.status == "completed"}
-    assert done == told
-
-
 class Mutex:
     """One whose waits end without it when a test says so, instead of after a time."""
 
@@ -624,50 +552,18 @@ class Mutex:
         self._may_give_up.clear()
 
 
-def test_an_impatient_thread_is_not_refused_what_another_one_is_syncing(
-    service: JobService, faulty: FaultyOs, monkeypatch: pytest.MonkeyPatch
+def test_who_waits_behind_a_thread_that_gives_up_has_its_own_time(
+    service: JobService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    disk = SlowDisk(faulty)
-    faulty.plan(SYNC, works, disk.hold)  # the batch's, and then theirs
     log = service._store.journal(JOB)
     mutex = Mutex(log.mutex)
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, service.batch(JOB):
         patch.setattr(log, "mutex", mutex)
-        threads = Impatient(service, monkeypatch, lambda: mutex.waiting == 4)
-        disk.wait_until_syncing()
-        assert mutex.waiting == 3
+        waiting = [complete(service, number) for number in (1, 2)]
+        wait_until(lambda: mutex.waiting == 1 and queued(service) == 2)
         mutex.give_up()
-    disk.go_on()
-    heard = [one.heard().row_number for one in (threads.first, *threads.others)]
-    assert heard == [1, 2, 3, 4]
-
-
-def test_who_leads_and_is_interrupted_while_it_wakes_the_others_leaves_none_of_them_waiting(
-    service: JobService, faulty: FaultyOs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(journal.store.group_commit, "_PATIENCE_S", 0.01)
-    monkeypatch.setattr(service._store.journal(JOB)._group, "_patience_s", 0.01)
-    wake_up = journal.store.group_commit._Request.wake_up
-    disk = SlowDisk(faulty)
-    first, others = ask_during_a_sync(service, disk, range(2, 6))
-    interrupted = threading.Event()
-
-    def interrupt(request: journal.store.group_commit._Request) -> None:
-        if request.commit is not None and not interrupted.is_set():
-            interrupted.set()
-            raise KeyboardInterrupt
-        wake_up(request)
-
-    monkeypatch.setattr(journal.store.group_commit._Request, "wake_up", interrupt)
-    disk.go_on()
-    first.heard()
-    for other in others:
-        other.join(60)
-    assert [type(other.error) for other in others if other.error] == [KeyboardInterrupt]
-    assert sorted(other.heard().row_number for other in others if not other.error) in (
-        [numbers for numbers in range(2, 6) if numbers != left_out] for left_out in range(2, 6)
-    )
-    assert statuses(service)[:5] == [RowStatus.COMPLETED] * 5
+        wait_until(lambda: mutex.waiting == 1 and queued(service) == 2)
+    assert [one.heard().row_number for one in waiting] == [1, 2]
 
 
 def test_what_a_refused_change_has_done_already_is_undone(

@@ -589,7 +589,7 @@ def test_a_forked_child_carries_out_nothing_that_was_asked_for_in_its_parent(pat
     threading.Thread(target=service.skip_row, args=(f"{job_id}:3",), daemon=True).start()
     syncing.wait()
     threading.Thread(target=service.skip_row, args=(f"{job_id}:4",), daemon=True).start()
-    while not service._store.journal(job_id)._group._queue:
+    while not service._store.journal(job_id)._group.open.requests:
         time.sleep(0.001)  # it tells nobody that it has grown
     if not os.fork():
         journal.fs.system.os = SYSTEM_OS

@@ -1,4 +1,4 @@
-"""Threads that share a commit: who leads, who waits, and what each is told."""
+"""Threads that share a commit: who writes it, who waits, and what each is told."""
 
 from __future__ import annotations
 
@@ -15,38 +15,52 @@ PATCHES = [
         f"{GROUP} -k waits_for_the_imports",
     ),
     Patch(
-        "who has waited too long looks for itself whether there is a leader",
+        "who waits in a group whose first gives up has its own time",
         "store/group_commit",
-        "                    self.leader = request\n\n    def _leave",
-        "                    pass\n\n    def _leave",
+        "                if not isinstance(group.error, JobLockedError) or time.monotonic() >= deadline_s:\n                    break\n",
+        "                break\n",
         GROUP,
     ),
     Patch(
-        "each thread has an error of its own",
+        "who is interrupted in a group takes its change back",
         "store/group_commit",
-        "            error = copy.copy(commit.error)\n",
-        "            error = commit.error\n",
+        "            request.is_withdrawn = True\n",
+        "            pass\n",
         GROUP,
     ),
     Patch(
-        "an error names its cause to each thread",
+        "no request joins the group of a commit that has begun",
         "store/group_commit",
-        "            error.__cause__ = commit.error.__cause__\n",
+        "                self._close(group)\n                requests",
+        "                requests",
+        GROUP,
+    ),
+    Patch(
+        "each thread of a group has an error of its own",
+        "store/group_commit",
+        "            error = copy.copy(group.error)\n",
+        "            error = group.error\n",
+        GROUP,
+    ),
+    Patch(
+        "an error names its cause to each thread of a group",
+        "store/group_commit",
+        "            error.__cause__ = group.error.__cause__\n",
         "",
         GROUP,
     ),
     Patch(
-        "whose commit was interrupted while it ended has an unknown outcome",
+        "a group whose commit was interrupted while it ended has an unknown outcome",
         "store/group_commit",
-        "            error = journal.interrupted()\n",
+        '            error = CommitOutcomeUnknownError(self._path, "write", errno.EINTR, reason)\n',
         "            error = None\n",
         GROUP,
     ),
     Patch(
-        "a request that was interrupted asks again with nothing of its first try",
+        "a group that was interrupted tries again with nothing of its first try",
         "store/group_commit",
-        "        request.commit = request.error = None  # the",
-        "        request.commit = None  # the",
+        "    request.error = None  # of a commit that was interrupted\n",
+        "",
         GROUP,
     ),
 ]

@@ -195,7 +195,7 @@ PATCHES = [
     Patch(
         "a forked child has a queue of its own",
         "store/journal",
-        "        self._group = Group(self._lock_timeout_s)\n        self._joinable",
+        "        self._group = GroupCommit(self.path, self._lock_timeout_s)\n        self._joinable",
         "        self._joinable",
         FORKS,
     ),

@@ -394,13 +394,6 @@ PATCHES = [
         EXECUTORS,
     ),
     Patch(
-        "what waits in a parent's queue is none of a forked child's",
-        "store/journal",
-        "        self._group = Group(self._lock_timeout_s)\n        self._joinable = []\n",
-        "        self._joinable = []\n",
-        "tests/store/test_group.py",
-    ),
-    Patch(
         "new rows are matched while no run may add them too",
         "run/open_job",
         "        with service.hold_run(job_id):  # else two processes could add the same new rows\n",
