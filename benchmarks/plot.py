@@ -38,10 +38,9 @@ CURVES = {  # by name: what it is, and the unit
     "verify": ("verify", "µs a record"),
     "row history": ("all about one row", "µs a record"),
     "list": ("the newest 50 jobs", "µs a job"),
-    "first list": ("jobs of a status that none has, first time", "µs a job"),
-    "second list": ("the same, second time", "µs a job"),
+    "list status": ("jobs of a status that none has", "µs a job"),
 }
-OF_JOBS = ("list", "first list", "second list")
+OF_JOBS = ("list", "list status")
 
 
 def costs(setting: Setting, rows: int) -> Iterator[tuple[str, float]]:
@@ -83,8 +82,7 @@ def costs(setting: Setting, rows: int) -> Iterator[tuple[str, float]]:
 
 def costs_of_jobs(setting: Setting, jobs: int) -> Iterator[tuple[str, float]]:
     """A store of that many jobs of three rows: listed."""
-    yield "first list", list_status(setting, jobs, first=True) / jobs * 1e6
-    yield "second list", list_status(setting, jobs, first=False) / jobs * 1e6
+    yield "list status", list_status(setting, jobs) / jobs * 1e6
     yield "list", list_jobs(setting, jobs) / jobs * 1e6
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
-from array import array
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from stat import S_ISREG
@@ -27,11 +26,6 @@ from journal.fs.handles import (
 )
 from journal.fs.names import NEW_BACKUP_NAME
 
-# Inode (63 bits of it), size in bytes, and the time of the last change (ctime) in ns since 1970.
-FileState = tuple[int, int, int]
-# The states of many files, as one column for each of the three values.
-States = tuple["array[int]", "array[int]", "array[int]"]
-_INODE = (1 << 63) - 1
 _TO_LOOK = system.os.O_RDONLY | system.os.O_NOFOLLOW | system.os.O_NONBLOCK
 
 
@@ -224,53 +218,22 @@ def rename(source: Path, target: Path) -> None:
 # --- small files -----------------------------------------------------------------------------
 
 
-def states_in(root: str, names: Iterable[str], name: str) -> States:
-    """Return the inode, size and ctime of each file ``ROOT/DIRECTORY/NAME``.
-
-    ``names`` are the names of the directories.
-
-    If the system refuses to report the state of a file, all three numbers are 0. If the file is a
-    link, the link isn't followed.
-    """
-    inodes, sizes, changed_ns = states = array("q"), array("q"), array("q")
-    lstat = system.os.lstat
-    for directory in names:
-        try:
-            stat = lstat(f"{root}/{directory}/{name}")
-            inode, size, changed = stat.st_ino & _INODE, stat.st_size, stat.st_ctime_ns
-        except OSError:
-            inode = size = changed = 0
-        inodes.append(inode)
-        sizes.append(size)
-        changed_ns.append(changed)
-    return states
-
-
-def read_state_and_head(path: str, length: int) -> tuple[FileState, bytes]:
-    """Return the inode, size and ctime of a file, and up to ``length`` bytes from its beginning.
-
-    The bytes are read last. As in :func:`read_head`, few checks are made.
-    """
-    fd = system.os.open(path, _TO_LOOK)
-    try:
-        stat = system.os.fstat(fd)
-        state = stat.st_ino & _INODE, stat.st_size, stat.st_ctime_ns
-        return state, system.os.pread(fd, length, 0)
-    finally:
-        close_fd(fd)
-
-
-def read_head(path: str, length: int) -> bytes:
-    """Return up to ``length`` bytes from the beginning of a file. Raises ``OSError``, also for a
+def read_ends(path: str, first_bytes: int, last_bytes: int) -> tuple[bytes, bytes, int]:
+    """Return the first and the last bytes of a file, and its size. Raises ``OSError``, also for a
     link.
 
-    A listing calls this function for each job. For speed, the function makes fewer checks than
-    :func:`~journal.fs.handles.open_regular`. If the bytes aren't what you expect, open the file
-    with :func:`~journal.fs.handles.open_regular`.
+    The two parts may overlap. A listing calls this function for each job. For speed, the function
+    makes fewer checks than :func:`~journal.fs.handles.open_regular`. If the bytes aren't what you
+    expect, open the file with :func:`~journal.fs.handles.open_regular`.
     """
     fd = system.os.open(path, _TO_LOOK)
     try:
-        return system.os.pread(fd, length, 0)
+        size = system.os.fstat(fd).st_size
+        first = system.os.pread(fd, first_bytes, 0)
+        if size <= first_bytes:
+            return first, first, size
+        last = system.os.pread(fd, last_bytes, max(0, size - last_bytes)) if last_bytes else b""
+        return first, last, size
     finally:
         close_fd(fd)
 

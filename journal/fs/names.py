@@ -6,7 +6,6 @@ JOURNAL_NAME = "journal.jsonl"
 NEW_JOURNAL_NAME = f"{JOURNAL_NAME}.new"  # exists while the journal is rewritten
 HINT_NAME = "index.hint"
 NEW_HINT_NAME = f"{HINT_NAME}.new"
-HEADS_NAME = ".heads.hint"  # in a store
 RUN_LOCK_NAME = "run.lock"
 SYNC_MARK_NAME = "sync.mark"
 NEW_SYNC_MARK_NAME = f"{SYNC_MARK_NAME}.new"

@@ -7,7 +7,6 @@
 - ``spans``: says which parts of the journal mention which rows.
 - ``hint``: saves the index in a file, like Bitcask's hint files. The file can be deleted without
   loss.
-- ``heads``: saves the heads of a store's jobs. A job's head has the facts that a listing shows.
 - ``summary``: makes ``Job`` and ``JobSummary`` from an index.
 
 May import: ``format`` and the layers below it (see ``docs/architecture.md``).

@@ -54,7 +54,7 @@ class Store:
         self, root: Path, *, sync: bool, lock_timeout_s: float, exact: bool = False
     ) -> None:
         self.root = root
-        self._root_text = os.fspath(root)  # joining Paths takes as long as opening a file
+        self.root_text = os.fspath(root)  # joining Paths takes as long as opening a file
         self.sync = sync
         self.exact = exact
         self.lock_timeout_s = lock_timeout_s
@@ -210,7 +210,8 @@ class Store:
         """
         for length in (_HEAD_BYTES, _LONG_HEAD_BYTES):
             try:
-                head = files.read_head(f"{self._root_text}/{job_id}/{JOURNAL_NAME}", length)
+                path = f"{self.root_text}/{job_id}/{JOURNAL_NAME}"
+                head, _, _ = files.read_ends(path, length, 0)
             except OSError:
                 break
             header = decode_header(head)

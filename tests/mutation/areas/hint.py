@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
-HEADS = "tests/index/test_heads.py"
 HINT = "tests/index/test_hint_files.py tests/index/test_hint.py"
 SPANS = "tests/index/test_spans.py"
 
 CUTS = "tests/store/test_cut_journals.py"
+LISTING = "tests/store/test_lists_of_jobs.py"
 
 PATCHES = [
+    Patch(
+        "the status of a job is read from commits that match their seals",
+        "store/listing",
+        "    if after.offset != size:\n",
+        "    if False:\n",
+        LISTING,
+    ),
+    Patch(
+        "a listing takes no job for another",
+        "store/listing",
+        "header is None or header.id != job_id",
+        "header is None",
+        LISTING,
+    ),
     Patch(
         "a journal that was cut takes no commits",
         "store/recovery",
@@ -319,54 +333,5 @@ PATCHES = [
         "        if block is None:\n            first = number * BLOCK_ROWS\n            block = self._source.rebuilt",
         "        if block is None:\n            raise _NotAHintError\n            first = number * BLOCK_ROWS\n            block = self._source.rebuilt",
         "tests/index/test_hint.py",
-    ),
-    Patch(
-        "a stored head counts only for a directory that is listed",
-        "index/heads",
-        "            if not listed.issuperset(self._ids):",
-        "            if False:",
-        "tests/index/test_heads.py",
-    ),
-    Patch(
-        "a head counts while its journal is as it was",
-        "index/heads",
-        "                known = map(eq, zip(*states, strict=True), zip(*self._states, strict=True))",
-        "                known = iter([True] * len(self._ids))",
-        HEADS,
-    ),
-    Patch(
-        "a head of a journal that has just changed is not kept",
-        "index/heads",
-        "        if not 0 < changed_ns < self._settled_ns:",
-        "        if not 0 < changed_ns:",
-        HEADS,
-    ),
-    Patch(
-        "heads are read whole or not at all",
-        "index/heads",
-        'data[:8] != b"%08x" % crc32(memoryview(data)[8:]) or ',
-        "",
-        HEADS,
-    ),
-    Patch(
-        "heads that are larger than the memory are not read",
-        "index/heads",
-        "            if size > _MAX_HINT_BYTES:",
-        "            if False:",
-        HEADS,
-    ),
-    Patch(
-        "heads count until the system is restarted",
-        "index/heads",
-        " or stored.boot_id != self._boot_id:",
-        ":",
-        HEADS,
-    ),
-    Patch(
-        "the status of a job is read from commits that match their seals",
-        "index/heads",
-        "    if after.offset != len(data):\n",
-        "    if False:\n",
-        HEADS,
     ),
 ]
