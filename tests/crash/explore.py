@@ -155,8 +155,8 @@ class AfterTheCut:
     def __getattr__(self, name: str) -> Any:
         return getattr(SYSTEM_OS, name)
 
-    def stat(self, path: str | Path) -> Any:
-        return self._as_it_was(os.stat(path))
+    def stat(self, path: str | Path, *, dir_fd: int | None = None) -> Any:
+        return self._as_it_was(os.stat(path, dir_fd=dir_fd))
 
     def fstat(self, fd: int) -> Any:
         return self._as_it_was(os.fstat(fd))
@@ -168,8 +168,8 @@ class AfterTheCut:
         members = {name: getattr(stat, name) for name in dir(stat) if name.startswith("st_")}
         return SimpleNamespace(**members | {"st_ino": inode, "st_ctime_ns": changed_ns})
 
-    def open(self, path: str | Path, flags: int, mode: int = 0o777) -> int:
-        fd = os.open(path, flags, mode)
+    def open(self, path: str | Path, flags: int, mode: int = 0o777, **options: int) -> int:
+        fd = os.open(path, flags, mode, **options)
         if Path(path).name == "boot_id":
             self._asking.add(fd)
         return fd

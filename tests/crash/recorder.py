@@ -137,7 +137,7 @@ class Recorder:
     """
 
     _HARMLESS = frozenset((
-        "close", "fspath", "fstat", "getpid", "getuid", "lstat", "pread", "read", "scandir", "stat",
+        "close", "fspath", "fstat", "getcwd", "geteuid", "getpid", "getuid", "lstat", "pread", "read", "scandir", "stat",
         "statvfs", "strerror", "uname", "urandom", "fchown", "fchmod",
     ))  # fmt: skip
 
@@ -291,15 +291,15 @@ class Recorder:
         node = self._view.names[self._slot(source, options.get("src_dir_fd"))]
         self._name((self._slot(target, options.get("dst_dir_fd")), node))
 
-    def unlink(self, path: str | Path) -> None:
-        os.unlink(path)
+    def unlink(self, path: str | Path, *, dir_fd: int | None = None) -> None:
+        os.unlink(path, dir_fd=dir_fd)
         if Path(path).name == _NOT_RECORDED:
             return
-        self._name((self._slot(path), None))
+        self._name((self._slot(path, dir_fd), None))
 
-    def rmdir(self, path: str | Path) -> None:
-        os.rmdir(path)
-        self._name((self._slot(path), None))
+    def rmdir(self, path: str | Path, *, dir_fd: int | None = None) -> None:
+        os.rmdir(path, dir_fd=dir_fd)
+        self._name((self._slot(path, dir_fd), None))
 
 
 def record(scenario: Scenario, base: Path) -> Recording:
