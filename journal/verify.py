@@ -18,7 +18,7 @@ from journal.format.decode import (
 from journal.format.extent import has_seal
 from journal.format.records import RowRecord
 from journal.format.scan import Region, good_commits, lines_of
-from journal.format.survey import survey
+from journal.format.torn_tail import survey
 from journal.fs.handles import JournalFile, open_journal, refusals_of
 from journal.fs.locks import LOCK_TIMEOUT_S, wait_for_lock
 from journal.fs.names import HINT_NAME, JOURNAL_NAME
@@ -269,5 +269,7 @@ def _finding(region: Region) -> Finding:
     if region.kind == "unended":
         message = "the last commit counts, but lacks its LF"
     if region.flip is not None:
-        message += f"; one bit was flipped in byte {region.flip.at}: `journal repair` restores it"
+        message += f"; {region.flip}: `journal repair` restores it"
+    if region.kind == "joined":
+        message += ": `journal repair` adds it"
     return Finding(kind, region.line, region.offset, region.end, message, region.lines)

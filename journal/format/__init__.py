@@ -6,9 +6,8 @@
 - ``values``, ``arguments``, ``keys``: check what callers pass in.
 - ``idempotency``: makes the idempotency keys of rows.
 - ``commits``: verifies seals, fast. ``extent``: reads records between two positions.
-- ``torn_tail``: decides whether the bytes after the last commit are an interrupted write or damage.
-- ``scan``, ``survey``: divide a damaged journal into regions, and give a verdict on each region.
-  ``bitflip``: finds a flipped bit.
+- ``scan``: divides a damaged journal into regions. ``torn_tail``: gives a verdict on each region: an
+  interrupted write, damage, or a newer format. ``bitflip``: finds a flipped bit.
 
 May import: ``fs``, and the modules ``errors``, ``ids``, ``text`` and ``model`` at the top of the
 package.

@@ -7,7 +7,6 @@ have the same effect on the crc, so the difference identifies a single flipped b
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
@@ -24,22 +23,23 @@ _PIECE_BYTES = 1 << 20
 # One step of the search covers a stride of this length. A table has an entry for each bit of it.
 _STRIDE_BYTES = 1 << 10
 
-# A seal whose LF became another byte, with the next commit right after that byte.
-LOST_LINE_END = re.compile(SEALED_LINE_END.pattern.removesuffix(rb"\n") + rb"([^\n])(?={)")
-
 
 class Flip(NamedTuple):
-    """One flipped bit, in the byte at offset ``at``.
+    """One flipped bit, in the byte at offset ``at``. Or an LF at this offset that was changed.
 
-    ``bit`` is the bit's mask in that byte: 1, 2, 4, … or 128.
+    ``bit`` masks the bit in that byte: 1, 2, 4, … or 128. For an LF, it may mask several bits.
     """
 
     at: int
     bit: int
 
+    def __str__(self) -> str:
+        is_one = self.bit.bit_count() == 1
+        return f"{'one bit was flipped in' if is_one else 'the LF was changed in'} byte {self.at}"
+
 
 class Unflipped:
-    """A view of a file in which one flipped bit is restored."""
+    """A view of a file in which a flipped bit is restored."""
 
     def __init__(self, file: Readable, flip: Flip) -> None:
         self._file = file

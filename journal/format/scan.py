@@ -1,19 +1,18 @@
-"""Reads a damaged journal: finds every commit that still matches its seal, and judges the rest.
+"""Divides a damaged journal into regions: commits that match their seals, and the bytes between.
 
 A seal is the chained CRC-32 at the end of a commit. ``commits.py`` reads the same format faster,
 but stops at the first commit that doesn't match its seal. The reader in this file finds out what is
-wrong with that commit, and continues after it.
+wrong with that commit, and continues after it. ``torn_tail.py`` gives the verdict on each region.
 """
 
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, NamedTuple
 from zlib import crc32
 
-from journal.format.bitflip import LOST_LINE_END, Flip
+from journal.format.bitflip import Flip
 from journal.format.commits import (
     CHUNK_BYTES,
     START,
@@ -22,15 +21,23 @@ from journal.format.commits import (
     Readable,
     verified_blocks,
 )
+from journal.format.decode import is_legible
 from journal.format.records import MAX_LINE_BYTES
 from journal.format.seal import SEAL_BYTES, SEAL_DIGITS, content_crc, digits_in, stated_crc
 
+BLOCK_BYTES = 512  # a disk writes a block of this size completely or not at all
+_MAX_HOMES = 4
+# After this number of good commits in a row, the fast reader is used again. With a smaller number
+# and many bad commits, the fast reader would often start just before a bad commit, where it stops.
+_GOOD_COMMITS = 32
+TOO_LONG = f"a line over {MAX_LINE_BYTES} bytes"
 TEXT_MODE = "a CR before the LF: this copy was made in text mode"
 _BYTE_ORDER_MARK = "a byte order mark: an editor has saved this file"
 _JOB_RECORD = b'{"type":"job",'
-MAX_HOMES = 4
+_SEAL_WITHIN_LINE = re.compile(rb',"crc":"([0-9a-f]{%d})"}(?!\Z)' % SEAL_DIGITS)
+_MAX_TRIES = 16  # so that hostile input can't make one line be decoded too often
 
-Kind = Literal["good", "unended", "bad", "bit_flip", "inserted", "torn", "newer"]
+Kind = Literal["good", "unended", "joined", "bad", "bit_flip", "inserted", "torn", "newer"]
 
 
 class Region(NamedTuple):
@@ -40,8 +47,11 @@ class Region(NamedTuple):
 
     - "good": commits that match their seals (the CRC-32 at the end of each commit).
     - "unended": the last commit of the file, which matches its seal but lacks its LF.
-    - "bad": bytes that aren't part of a good commit.
-    - "bit_flip": a commit that would be good if one bit, ``flip``, were restored.
+    - "joined": a commit that matches its seal but lacks its LF, and other bytes follow.
+    - "bad": bytes that aren't part of a good commit. A line with a seal ends the region, and so does
+      a line that is too long.
+    - "bit_flip": a commit that would be good if one bit, ``flip``, were restored. Or the LF of a
+      good commit became another byte; then ``flip`` has all bits that differ.
     - "inserted": lines that were inserted between two commits. The crc of the second commit
       continues the crc of the first.
     - "torn": a torn tail (an interrupted write).
@@ -51,14 +61,11 @@ class Region(NamedTuple):
 
     - ``offset``, ``end``: where the region begins and ends, in bytes.
     - ``line``, ``lines``: the number of its first line (1-based), and how many lines it has.
-    - ``start``: for a good or unended region, the crc in the seal before the region. For other
-      regions, the crc in the last good seal before the region.
-    - ``crc``: for a good or unended region, the crc in the region's last seal. For other regions,
-      the same as ``start``.
-    - ``reason``: what is wrong with a region that isn't good or unended.
-    - ``commits``: how many commits a good or unended region has.
-    - ``seals``: how many lines of a bad region end with a seal, which needn't match.
-      ``sealed_end``: where the last of these lines ends.
+    - ``start``, ``crc``: the crc in the seal before the region's commits, and in their last seal.
+      For bytes without a commit, both are the crc in the last good seal before the region.
+    - ``reason``: what is wrong with the region.
+    - ``commits``: how many commits of the region match their seals.
+    - ``sealed_end``: where the seal of a bad region ends, or 0 if the region has no seal.
     """
 
     kind: Kind
@@ -70,13 +77,12 @@ class Region(NamedTuple):
     crc: int
     reason: str = ""
     commits: int = 0
-    seals: int = 0
     sealed_end: int = 0
     flip: Flip | None = None
 
     @property
     def good(self) -> bool:
-        return self.kind in ("good", "unended")
+        return self.kind in ("good", "unended", "joined")
 
 
 class _Candidate(NamedTuple):
@@ -118,67 +124,128 @@ def good_commits(
     )
 
 
-def scan(
-    file: Readable,
-    size: int,
-    start: Position = START,
-    line: int = 1,
-    homes: Iterable[int] = (),
-) -> Iterator[Region]:
-    """Yield the good, unended and bad regions (see :class:`Region`) in order, without gaps.
+def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> Iterator[Region]:
+    """Yield the regions from ``start`` to ``size`` in order, without gaps.
 
-    The regions reach from ``start`` to ``size``. The crc of a commit is computed from a start
-    value. A commit is good if one of these start values gives the crc that is in its seal:
+    ``line`` is the number of the first line. The kinds of the regions are "good", "unended",
+    "joined" and "bad", and "bit_flip" if an LF was changed. The crc of a commit is computed from a
+    start value. A commit is good if one of these start values gives the crc that is in its seal:
 
     - the crc in the seal of the commit before it.
     - the correct crc of a broken commit before it. So one flipped bit in a seal or an LF doesn't
       hide the next commit.
     - the crc of the last good commit before bad bytes. So inserted lines don't hide the next
-      commit, either. For bad regions before ``start``, the caller gives these crcs as ``homes``.
+      commit, either.
     """
-    homes = [*homes][-MAX_HOMES:]
-    last = start.crc
-    candidates = _beginnings(start.offset, line, [last, *homes])
-    bad_from, bad_line, seals, sealed_end = start.offset, line, 0, 0
-    first_bad: bytes | None = None
-    for offset, text, ended in lines_of(file, start.offset, size):
-        end = offset + len(text) + ended
-        if text.startswith(_JOB_RECORD) and offset > 0:  # one journal was appended to another
-            candidates += _beginnings(offset, line, [START.crc])
-        stated = stated_crc(text) if ended or end == size else None
-        good = None
-        if stated is not None:
-            good = next((c for c in candidates if content_crc(text, c.crc) == stated), None)
-            good = good or _after_a_lost_line_end(text, offset, line, stated)
-        if good and stated is not None:
-            if good.offset > bad_from:
-                reason, count = _reason(first_bad or text), good.line - bad_line
-                yield Region(
-                    "bad", bad_from, good.offset, bad_line, count, last, last, reason, seals=seals
+    homes: list[int] = []  # the crcs of the last good commits before bad bytes
+    bad = _empty(start.offset, line, start.crc)  # the bytes since the last region, if they are bad
+    while bad.offset < size:
+        quick = good_commits(file, size, Position(bad.offset, bad.crc), bad.line)
+        if quick is not None:
+            yield quick
+            bad = _empty(quick.end, quick.line + quick.lines, quick.crc)
+        line, successive, is_rest = bad.line, 0, False  # is_rest: of a line that is too long
+        candidates = _beginnings(bad.offset, line, [bad.crc, *homes])
+        for offset, text, ending in _lines(file, bad.offset, size, candidates):
+            end, following = offset + len(text) + len(ending), line + (ending == b"\n")
+            if text.startswith(_JOB_RECORD) and offset > 0:  # one journal was appended to another
+                candidates += _beginnings(offset, line, [START.crc])
+            is_long = len(text) >= MAX_LINE_BYTES or is_rest
+            stated = None if is_long else stated_crc(text)
+            fitting = (c for c in candidates if content_crc(text, c.crc) == stated)
+            good = None if stated is None else next(fitting, None)
+            if good is None:
+                if not ending and end == size and not is_legible(text):
+                    stated = None  # the file may have been cut after an object within the record
+                bad = bad._replace(
+                    end=end,
+                    lines=line + 1 - bad.line,
+                    reason=TOO_LONG if is_long else bad.reason or _reason(text + ending),
+                    sealed_end=0 if stated is None else offset + len(text),
                 )
-                homes = [*homes, last][-MAX_HOMES:]
-            count = line - good.line + 1
-            kind: Kind = "good" if ended else "unended"
-            yield Region(kind, good.offset, end, good.line, count, good.start, stated, commits=1)
-            last = stated
-            candidates = _beginnings(end, line + 1, [last, *homes])
-            bad_from, bad_line, seals, first_bad = end, line + 1, 0, None
+                rest = _Candidate(end, following, bad.crc, bad.crc)
+                candidates[:] = _next_candidates(candidates, text, ending, rest)
+            else:
+                bad = bad._replace(end=good.offset, lines=good.line - bad.line)
+            if stated is not None or is_long:
+                if bad.end > bad.offset:
+                    yield bad
+                    homes = [*dict.fromkeys((*homes, bad.crc))][-_MAX_HOMES:]
+                    successive = 0
+                bad = _empty(end, following, bad.crc if good is None else stated_crc(text) or 0)
+            if good is not None:
+                yield _commit(good, end, line, ending, bad.crc, is_last=end == size)
+                candidates[:] = _beginnings(end, following, [bad.crc, *homes])
+                successive += 1
+                if successive == _GOOD_COMMITS and ending == b"\n":
+                    break
+            line, is_rest = following, is_long and not ending
         else:
-            if first_bad is None:
-                first_bad = text if ended else text + b"\0"
-            if ended and stated is not None:
-                seals, sealed_end = seals + 1, end
-            following = _Candidate(end, line + 1, last, last)
-            candidates = _next_candidates(candidates, text, stated, following)
-            if ended and stated is None:
-                candidates += [
-                    c._replace(crc=crc32(b"\n", crc32(rest, c.crc)))
-                    for c, rest in _lost_line_ends(text, offset, line)
-                ]
-        line += 1
-    if bad_from < size:
-        bad = Region("bad", bad_from, size, bad_line, line - bad_line, last, last)
-        yield bad._replace(reason=_reason(first_bad or b""), seals=seals, sealed_end=sealed_end)
+            if bad.end > bad.offset:
+                yield bad
+            return
+
+
+def _empty(offset: int, line: int, crc: int) -> Region:
+    return Region("bad", offset, offset, line, 0, crc, crc)
+
+
+def _lines(
+    file: Readable, start: int, size: int, candidates: list[_Candidate]
+) -> Iterator[tuple[int, bytes, bytes]]:
+    """Yield the offset, the text and the LF of each line. A commit without its LF ends a line.
+
+    Then the LF is empty, or the byte that it became. The caller keeps ``candidates`` up to date.
+    """
+    for line_offset, line, ended in lines_of(file, start, size):
+        offset, text = line_offset, line
+        while cut := _lost_line_end(text, offset, candidates, ended=ended):
+            sealed_end, end = cut
+            yield offset, text[:sealed_end], text[sealed_end:end]
+            offset, text = offset + end, text[end:]
+        yield offset, text, b"\n" * ended
+
+
+def _lost_line_end(
+    text: bytes, offset: int, candidates: list[_Candidate], *, ended: bool
+) -> tuple[int, int] | None:
+    """Find the end of a commit within a line: the LF after a seal was lost or changed.
+
+    Returns the indexes after the seal and after the changed LF, if there is one. A seal within a
+    line ends a commit in two cases: the commit matches the seal, or a legible line with an LF
+    follows.
+    """
+    crcs, at = [candidate.crc for candidate in candidates], 0
+    for tries, match in enumerate(_SEAL_WITHIN_LINE.finditer(text)):
+        crcs = [crc32(memoryview(text)[at : match.start()], crc) for crc in crcs]
+        at, end = match.span()
+        is_alone = end + 1 == len(text)
+        if is_alone and (text[end:] == b"\r" if ended else (offset + end) % BLOCK_BYTES == 0):
+            return None  # text mode; or the block with the LF may never have been written
+        changed = text[end : end + 1] != b"{" and (is_alone or text[end + 1 : end + 2] == b"{")
+        fits = int(match[1], 16) in crcs
+        if fits or (ended and tries < _MAX_TRIES and is_legible(text[end + changed :])):
+            return end, end + changed
+    return None
+
+
+def _commit(
+    commit: _Candidate, end: int, line: int, ending: bytes, crc: int, *, is_last: bool
+) -> Region:
+    """Return the region of a commit that matches its seal. ``line``: the number of its last line.
+
+    ``ending`` is the LF after the seal, or what is left of it. ``is_last``: nothing follows.
+    """
+    lines, flip = line - commit.line + 1, None
+    kind: Kind = "unended" if is_last else "joined"
+    if ending == b"\n":
+        kind = "good"
+    elif ending:
+        kind, flip = "bit_flip", Flip(end - 1, ord(ending) ^ ord("\n"))
+    reason = "" if kind == "good" else "a commit whose LF was lost or changed"
+    return Region(
+        kind, commit.offset, end, commit.line, lines, commit.start, crc, reason, 1, flip=flip
+    )
 
 
 def _beginnings(offset: int, line: int, crcs: Iterable[int]) -> list[_Candidate]:
@@ -187,65 +254,40 @@ def _beginnings(offset: int, line: int, crcs: Iterable[int]) -> list[_Candidate]
 
 
 def _next_candidates(
-    candidates: list[_Candidate], text: bytes, stated: int | None, inserted: _Candidate
+    candidates: list[_Candidate], text: bytes, ending: bytes, rest: _Candidate
 ) -> list[_Candidate]:
     """Return the guesses after a line that doesn't end a good commit.
 
-    - If the line has a seal (the CRC-32 that ends a commit), the guess is that the next commit
-      begins after the line.
-    - If the line has a part of a seal, there are two guesses. Either the commit ends here, with a
-      broken seal, or the commit continues after this line.
-    - If the line has a seal or isn't a JSON object, the guesses include ``inserted``, for the case
-      that the line was inserted between two commits.
+    - If the line is legible and has no seal, the commits that began before it continue. If the line
+      has a part of a seal, one of them may also have ended here.
+    - Otherwise a commit has ended here, or the line was inserted between two commits. ``rest`` is
+      what follows in that case.
     """
     digits = re.fullmatch(rb"[0-9a-f]{%d}" % SEAL_DIGITS, digits_in(text))
     framed = re.fullmatch(rb',"crc":".{8}"}', text[-SEAL_BYTES:], re.DOTALL)
-    crcs = []
+    is_over = stated_crc(text) is not None or not is_legible(text)
+    crcs = [rest.start] if is_over else []
     if digits:
         crcs.append(int(digits[0], 16))
-    if framed or digits:
+    if digits or framed or is_over:
         crcs += [content_crc(text, c.crc) for c in candidates]
-    if stated is not None or not (text.startswith(b"{") and text.endswith(b"}")):
-        crcs.append(inserted.start)
-    following = _beginnings(inserted.offset, inserted.line, crcs)
-    if stated is None:
-        following += [c._replace(crc=crc32(b"\n", crc32(text, c.crc))) for c in candidates]
+    following = _beginnings(rest.offset, rest.line, crcs)
+    if not is_over:
+        following += [c._replace(crc=crc32(ending, crc32(text, c.crc))) for c in candidates]
     return following[:12]  # so that hostile input can't multiply the guesses
 
 
-def _after_a_lost_line_end(text: bytes, offset: int, line: int, stated: int) -> _Candidate | None:
-    """Find a good commit within a line, after a seal that lost its LF. Returns None if there is
-    none.
-    """
-    for candidate, rest in _lost_line_ends(text, offset, line):
-        if content_crc(rest, candidate.crc) == stated:
-            return candidate
-    return None
-
-
-def _lost_line_ends(text: bytes, offset: int, line: int) -> Iterator[tuple[_Candidate, bytes]]:
-    """Yield each place within a line where a commit may begin, and the rest of the line from there.
-
-    A commit may begin after a seal whose LF became a different byte. Only the last four such places
-    are yielded.
-    """
-    for match in deque(LOST_LINE_END.finditer(text), maxlen=4):
-        crc = int(match[1], 16)
-        yield _Candidate(offset + match.end(), line, crc, crc), text[match.end() :]
-
-
 def _reason(first: bytes) -> str:
-    if first.endswith(b"}\r"):
+    """Say what is wrong with a region whose first line, with its LF, is ``first``."""
+    if first.endswith(b"}\r\n"):
         return TEXT_MODE
     if first.startswith(b"\xef\xbb\xbf"):
         return _BYTE_ORDER_MARK
-    if not first.strip(b"\0"):
+    if not first.rstrip(b"\n").strip(b"\0"):
         return "NUL bytes"
-    if len(first) > MAX_LINE_BYTES:
-        return f"a line over {MAX_LINE_BYTES} bytes"
-    if first.endswith(b"\0"):
+    if not first.endswith(b"\n"):
         return "a line without its end"
-    if stated_crc(first) is not None:
+    if stated_crc(first[:-1]) is not None:
         return "a commit that does not match its seal"
     return "lines without a seal that matches"
 

@@ -1,69 +1,126 @@
-"""Judges the bytes after the last commit: a torn tail, one more commit without LF, or damage.
+"""Gives verdicts on the regions of a journal: good commits, a torn tail, damage, a newer format.
 
 A torn tail is an interrupted write. It was never acknowledged, so nothing is lost with it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import islice
+
 from journal.errors import FormatVersionError, JournalError
 from journal.format.bitflip import Flip, Unflipped, possible_flips
 from journal.format.commits import START, Position, Readable
-from journal.format.decode import (
-    UndecodableError,
-    UnknownRecordError,
-    decode_record,
-    newer_format,
-)
+from journal.format.decode import is_legible, newer_format
 from journal.format.extent import not_continued
-from journal.format.records import MAX_LINE_BYTES
-from journal.format.scan import TEXT_MODE, Region, lines_of, scan
-from journal.format.seal import SEALED_END_BYTES, stated_crc
+from journal.format.scan import BLOCK_BYTES, TEXT_MODE, TOO_LONG, Region, lines_of, scan
+from journal.format.seal import SEAL_BYTES, stated_crc
 from journal.fs.handles import JournalFile
 
-_BLOCK_BYTES = 512
+_INSERTED = "inserted lines: the commits before and after them fit each other"
+# How many bad regions are searched for a flipped bit. If there are more bad regions, the cause of
+# the damage isn't flipped bits.
+_MAX_FLIPS = 100
 
 
-def could_be_torn(file: Readable, region: Region) -> bool:
-    """Return whether a bad region at the end of the file is a torn tail.
+def survey(file: Readable, size: int, start: Position = START, line: int = 1) -> list[Region]:
+    """Return all regions of a journal from ``start`` to ``size``, in order and without gaps.
 
-    A torn tail is one unfinished commit, in any state that a power cut can leave. The region is
-    damage instead if one of these holds:
+    ``start`` is the beginning of the file, or the end of the good commits at its beginning.
 
-    1. Two or more lines have a seal (the CRC-32 that ends a commit). A writer that dies leaves at
-       most one unfinished commit.
-    2. The region is at the beginning of the file. A journal is created with its first commit in it.
-    3. The file was copied in text mode.
-    4. The region has a seal, and its lines show that the region was changed after the write: see
-       :func:`_is_legible`.
-    5. The region would be a good commit if one bit were restored.
-    6. A line is longer than ``MAX_LINE_BYTES``. No writer has written such a line.
-
-    If the region has a seal, cases 4 and 5 are about the part up to that seal. The bytes after the
-    seal may be a torn tail that follows a damaged commit.
+    Each commit continues the crc of the commit before it. So the commits from the start of the file
+    are a chain. Other regions may interrupt the chain. If a later commit continues the chain, the
+    regions in between were inserted.
     """
-    if region.seals > 1 or region.offset == 0 or region.reason == TEXT_MODE:
-        return False
-    if _has_long_line(file, region.offset, region.end):
-        return False
-    if region.seals:
-        region = region._replace(end=region.sealed_end)
-        if _is_legible(file, region):
-            return False
-    return find_flip(file, region) is None
+    found = list(scan(file, size, start, line))
+    regions: list[Region] = []
+    chain, after_chain = start.crc, 0  # the crc at its end, and how many regions there are up to it
+    judgements = 0
+    for number, region in enumerate(found, 1):
+        judgement, following = region, found[number : number + 2]
+        if region.commits and region.start == chain:
+            if inserted := regions[after_chain:]:
+                merged = _merged(inserted[0], inserted[-1])
+                merged = merged._replace(kind="inserted", reason=_INSERTED, commits=0, flip=None)
+                regions[after_chain:] = [merged]
+            chain, after_chain = region.crc, len(regions) + 1
+        if region.kind == "bad" and (judgements < _MAX_FLIPS or len(following) < 2):
+            judgements += 1
+            judgement = judged(file, region, following)
+        if regions and regions[-1].kind == judgement.kind == "bad":
+            regions[-1] = _merged(regions[-1], region)
+        else:
+            regions.append(judgement)
+        if judgement.kind == "torn":
+            break
+    return regions
 
 
-def find_flip(file: Readable, region: Region) -> Flip | None:
+def _merged(first: Region, last: Region) -> Region:
+    """Return one region for a series of regions."""
+    lines = last.line + last.lines - first.line
+    return first._replace(end=last.end, lines=lines, sealed_end=0)
+
+
+def judge_tail(file: Readable, size: int, last: Position) -> Region:
+    """Return the first region after ``last``, with a verdict.
+
+    ``last`` is the end of the last good commit. The verdict is the region's ``kind``:
+
+    - "torn": everything after ``last`` is a torn tail (an interrupted write).
+    - "unended": one more commit follows, which lacks its LF.
+    - "newer": the file has a newer format. ``reason`` names it.
+    - All other kinds are damage. ``reason`` says what was found.
+    """
+    regions = scan(file, size, last)
+    offset, crc = last
+    nothing = Region("bad", offset, offset, 1, 0, crc, crc, "nothing")  # a writer has cut the file
+    first = next(regions, nothing)
+    if first.kind == "bad":
+        return judged(file, first, islice(regions, 2))
+    if first.start != last.crc:
+        return first._replace(kind="bad", reason="one that continues another")
+    return first
+
+
+def judged(file: Readable, region: Region, following: Iterable[Region]) -> Region:
+    """Return a bad region with its verdict. ``following``: the next two regions, if there are any.
+
+    The verdict is "torn" only if the region is a part of one unfinished commit at the end of the
+    file, in any state that a power cut can leave. Then the returned region reaches to the end. The
+    page ``format`` lists the conditions.
+    """
+    if region.reason == TOO_LONG:
+        return region
+    flip = _find_flip(file, region)
+    if flip is not None:
+        return region._replace(kind="bit_flip", flip=flip)
+    if region.offset == 0:  # a journal is created with its first commit in it
+        newer = _stated_newer_format(file, region)
+        return region if newer is None else region._replace(kind="newer", reason=newer)
+    last = region
+    for last in following:
+        if last.kind != "bad" or last.sealed_end or last.reason == TOO_LONG:
+            return region  # a writer that dies leaves at most one unfinished commit, with one seal
+    if region.reason == TEXT_MODE or file.read_at(last.end - 3, 3) == b"}\r\n":
+        return region
+    if region.sealed_end and _was_changed(file, region):
+        return region
+    lines = last.line + last.lines - region.line
+    return region._replace(kind="torn", end=last.end, lines=lines)
+
+
+def _find_flip(file: Readable, region: Region) -> Flip | None:
     """Find the bit whose flip makes a bad region one good commit. Returns None if no bit does.
 
     The region may have any length. If a commit of one megabyte has damage other than one flipped
-    bit, the probability is 1 in 512 that the crc looks as if one bit were flipped. Most commits
-    that look so are excluded, because one of their lines doesn't decode.
+    bit, the probability is 1 in 512 that the crc looks as if one bit were flipped. Some commits
+    that look so are excluded, because one of their lines isn't legible.
     """
     for flip in possible_flips(file, region.offset, region.end, region.start):
-        lines = lines_of(Unflipped(file, flip), region.offset, region.end)
         seals = 0
-        for _, text, ended in lines:
-            if not ended or not _is_record(text):
+        for _, text, ended in lines_of(Unflipped(file, flip), region.offset, region.end):
+            if not ended or not is_legible(text):
                 break
             seals += stated_crc(text) is not None
         else:
@@ -72,95 +129,30 @@ def find_flip(file: Readable, region: Region) -> Flip | None:
     return None
 
 
-def _has_long_line(file: Readable, offset: int, end: int) -> bool:
-    if end - offset < MAX_LINE_BYTES:
-        return False
-    return any(len(text) >= MAX_LINE_BYTES for _, text, _ in lines_of(file, offset, end))
+def _was_changed(file: Readable, region: Region) -> bool:
+    """Return whether the lines of a bad region with a seal show that it was changed after the write.
 
-
-def _is_legible(file: Readable, region: Region) -> bool:
-    """Return whether the lines of a bad region show that the region is damage.
-
-    The region must end with a seal (a CRC-32) that doesn't match. An interrupted write can leave
-    such a region, too. In two cases, it can't have done so:
-
-    - All lines decode. Then the commit was written completely, and a byte has changed since.
-    - Some line doesn't decode, lies within one disk block, and this block was written. Then the
-      line was written with the block, and has changed since.
-
-    A disk writes a block of 512 bytes completely or not at all. So a block was written if a line
-    that decodes begins or ends in the block, or if the block contains a part of the seal.
+    A disk writes a block of 512 bytes completely or not at all. So a block was written if it holds
+    a byte of a legible line or half of the seal. A power cut makes a line illegible only if a block
+    of the line wasn't written. If all lines are legible, the commit is complete.
     """
-    seal = region.end - SEALED_END_BYTES
-    written = {seal // _BLOCK_BYTES, (region.end - 1) // _BLOCK_BYTES}
-    illegible: set[int] = set()  # blocks that contain the whole of a line that doesn't decode
-    whole = True
-    for offset, text, ended in lines_of(file, region.offset, region.end):
-        blocks = range(offset // _BLOCK_BYTES, (offset + len(text)) // _BLOCK_BYTES + 1)
-        if ended and _is_record(text):
-            written |= {blocks[0], blocks[-1]}
+    written = {(region.sealed_end - SEAL_BYTES // 2) // BLOCK_BYTES}
+    illegible = []
+    for offset, text, _ in lines_of(file, region.offset, region.sealed_end):
+        end = offset + len(text)  # the LF is a part of the line
+        blocks = range(offset // BLOCK_BYTES, end // BLOCK_BYTES + 1)
+        if is_legible(text):
+            written.update(blocks)
         else:
-            whole = False
-            if len(blocks) == 1:
-                illegible.add(blocks[0])
-    return whole or not written.isdisjoint(illegible)
+            illegible.append(blocks)
+    return not illegible or any(written.issuperset(blocks) for blocks in illegible)
 
 
-def _is_record(text: bytes) -> bool:
-    try:
-        decode_record(text, exact=False)
-    except UndecodableError:
-        return False
-    except UnknownRecordError:
-        return True
-    return True
-
-
-def judge_tail(file: Readable, size: int, last: Position) -> Region:
-    """Return the first region after ``last``, with a verdict.
-
-    ``last`` is the end of the last good commit.
-    The verdict is the region's ``kind``:
-
-    - "torn": everything after ``last`` is a torn tail (an interrupted write).
-    - "unended": one more commit follows, which lacks its LF.
-    - "newer": the file has a newer format. ``reason`` names it.
-    - All other kinds are damage. ``reason`` says what was found.
-
-    Nothing is read after a line that is longer than ``MAX_LINE_BYTES``, since a sparse file may be
-    endless.
-    """
-    first: Region | None = None
-    is_long = _has_long_line(file, last.offset, size)
-    if is_long:
-        reason = f"a line over {MAX_LINE_BYTES} bytes"
-        first = Region("bad", last.offset, size, 1, 1, last.crc, last.crc, reason)
-    good_after = False
-    for region in () if is_long else scan(file, size, last):
-        first = first or region
-        if first.kind == "unended":
-            return first
-        if region.good:  # its start value isn't the crc at ``last``, or bad bytes precede it
-            first = first._replace(reason=first.reason or "one that continues another")
-            good_after = True
-            break
-    if first is None:  # the file has shrunk: a writer has truncated the tail
-        offset, crc = last
-        first = Region("bad", offset, offset, 1, 0, crc, crc, "nothing")
-    if last == START and not first.good:
-        newer = stated_newer_format(file, first)
-        if newer is not None and find_flip(file, first) is None:
-            return first._replace(kind="newer", reason=newer)
-    is_torn = not good_after and could_be_torn(file, first)
-    return first._replace(kind="torn") if is_torn else first
-
-
-def stated_newer_format(file: Readable, first: Region) -> str | None:
+def _stated_newer_format(file: Readable, first: Region) -> str | None:
     """Return a message if the first line of the file states a newer format, else None.
 
     ``first`` is a bad region at the beginning of the file. The region may be bad because a newer
-    format has different seals. A flipped bit can also make the format number look newer. The caller
-    must exclude this case.
+    format has different seals.
     """
     line = next((text for _, text, _ in lines_of(file, first.offset, first.end)), b"")
     # An editor may have added a byte order mark.

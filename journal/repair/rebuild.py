@@ -23,7 +23,7 @@ from journal.errors import (
 from journal.format.commits import Readable
 from journal.format.scan import Region, lines_of
 from journal.format.seal import SEAL_BYTES, stated_crc
-from journal.format.survey import survey
+from journal.format.torn_tail import survey
 from journal.fs import directories, files, handles, locks
 from journal.fs.handles import JournalFile, open_journal
 from journal.fs.locks import LOCK_TIMEOUT_S
@@ -197,17 +197,11 @@ def _build(
 def _was_edited(file: JournalFile, region: Region) -> bool:
     """Return whether a region went through an editor, or was copied in text mode.
 
-    No valid line contains a CR, since JSON escapes CRs in strings. So a CR shows an edit. A seal
-    without its LF counts as an edit, too, since an editor may have removed the LF. If no editor
-    removed the LF, the commit is damaged anyway.
+    No valid line contains a CR, since JSON escapes CRs in strings. So a CR shows an edit.
     """
-    if region.kind == "good":
-        return False
-    return any(
-        text.endswith(b"\r")
-        or text.startswith(_BYTE_ORDER_MARK)
-        or (not ended and stated_crc(text) is not None)
-        for _, text, ended in lines_of(file, region.offset, region.end)
+    return not region.good and any(
+        text.endswith(b"\r") or text.startswith(_BYTE_ORDER_MARK)
+        for _, text, _ in lines_of(file, region.offset, region.end)
     )
 
 

@@ -67,11 +67,11 @@ class Action(msgspec.Struct, frozen=True):
     ``kind`` is one of these words:
 
     - "lost": the lines could not be kept.
-    - "bit_flip": the lines had one flipped bit, which was restored.
+    - "bit_flip": the lines had one flipped bit, or a changed LF, which was restored.
     - "removed": the lines were removed, since somebody had inserted them between two successive
       commits. The lines were copies of commits, or weren't records.
     - "torn": the lines were a torn tail (an interrupted write).
-    - "unended": the last commit lacked its LF.
+    - "unended": a commit lacked its LF.
     - "unsealed": the lines are kept, although they match no seal.
     - "converted": changes by an editor or by a copy in text mode, such as CRs before LFs, were
       undone in the whole file.
@@ -138,16 +138,19 @@ class Salvage:
             raise FormatVersionError(self._source.path, region.reason)
         source: Readable = self._source
         if region.flip is not None:
-            message = f"one flipped bit in byte {region.flip.at} restored"
+            message = f"{region.flip}: restored"
             self._add(Action("bit_flip", region.line, region.lines, [], message))
             source = Unflipped(source, region.flip)
+        elif region.kind in ("unended", "joined"):
+            message = "the LF after the seal was missing: added"
+            self._add(Action("unended", region.line, region.lines, [], message))
         lines = read_lines(source, region.offset, region.end, region.line)
-        if region.kind in ("good", "bit_flip"):
+        if region.good or region.flip is not None:
             self._keep_commits(lines, seals_of(source, region.offset, region.end), region.start)
         elif region.kind == "torn" and not self.actions:
             self._add(Action("torn", region.line, region.lines, [], region.reason))
         else:
-            first = region.kind == "bad" and region.offset == 0 and region.seals == 1 and not last
+            first = region.sealed_end > 0 and region.offset == 0 and not last
             for commit in commits_of(lines):
                 with self._journal:
                     self._keep_rows(commit, region, first=first)

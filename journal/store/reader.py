@@ -241,7 +241,7 @@ class Reader:
         tail = judge_tail(self.file, size, self.position)
         if tail.kind == "torn":
             self._torn_end = size
-            head_bytes = 0 if tail.seals else min(_WINDOW_BYTES, size - self._end)
+            head_bytes = 0 if tail.sealed_end else min(_WINDOW_BYTES, size - self._end)
             self._torn_head = self.file.read_at(self._end, head_bytes)
             return
         if not locked:

@@ -451,6 +451,10 @@ def with_block(content: bytes, number: int, block: bytes) -> bytes:
     return content[: number * 512] + block + content[(number + 1) * 512 :]
 
 
+_PAD = b"x" * (512 - len(BASE + sealed([[log(_text("pad", ""))]])) + 1)
+_TO_A_BLOCK = sealed([[log(_text("pad", _PAD.decode()))]], BASE_CRC)[:-1]
+assert len(BASE + _TO_A_BLOCK) == 512
+
 TORN = [
     torn("half-a-line", "a writer died within a record", status(1, "skipped")[:40]),
     torn("one-byte", "a writer died behind its first byte", b"{"),
@@ -463,6 +467,11 @@ TORN = [
          with_block(BASE + BATCH, 2, bytes(512))[len(BASE) :]),
     torn("two-blocks-of-nuls", "the lines that are left are whole",
          with_block(with_block(BASE + BATCH, 1, bytes(512)), 3, bytes(512))[len(BASE) :]),
+    torn("cut-after-what-looks-like-a-seal", "the line isn't whole: an object in it ends so",
+         b'{"type":"log","message":"m","details":[{"n":1,"crc":"00000000"}'),
+    torn("cut-after-what-looks-like-a-record", "an object in the line, behind one that ends like a commit",
+         b'{"type":"log","message":"m","details":[{"n":1,"crc":"00000000"},{"type":"log"}'),
+    torn("line-end-never-written", "a commit, but for the block that its LF is in", _TO_A_BLOCK + b"\0"),
 ]  # fmt: skip
 
 
@@ -508,6 +517,25 @@ DAMAGED = [
             WORK[:LAST] + _STRANGER + WORK[LAST:], 5, LAST),
     damaged("last-commit-of-another", "all of it is legible, and its seal doesn't fit", BASE + sealed([[log()]], 1), 4, _BEFORE_3),
     damaged("edited", "a digit of the last commit was changed, two bits", WORK.replace(b'"cost_cents":7', b'"cost_cents":4'), 5, LAST),
+    damaged("edited-into-no-record", "a long line is legible, whatever its members are called",
+            LONG.replace(b'"row":1,"status"', b'"wor":1,"status"'), 4, _BEFORE_3),
+    damaged("edited-before-a-torn-tail", "the commit is judged without the long line behind it",
+            WORK.replace(b'"cost_cents":7', b'"cost_cents":4') + LONG[_BEFORE_3 : _BEFORE_3 + 1500], 5, LAST),
+    damaged("edited-and-without-its-line-end", "a seal is a seal without the LF",
+            WORK.replace(b'"cost_cents":7', b'"cost_cents":4')[:-1], 5, LAST),
+    damaged("line-end-lost", "two commits in one line", WORK[: LAST - 1] + WORK[LAST:], 4, _BEFORE_3),
+    damaged("line-ends-lost", "the last one, too", WORK[: LAST - 1] + WORK[LAST:-1], 4, _BEFORE_3),
+    damaged("line-end-lost-before-a-torn-tail", "the seal fits", WORK[: LAST - 1] + WORK[LAST : LAST + 40], 4, _BEFORE_3),
+    damaged("line-end-became-a-space", "an editor has joined two lines", WORK[: LAST - 1] + b" " + WORK[LAST:], 4, _BEFORE_3),
+    damaged("line-end-became-nuls", "the seal fits", WORK[: LAST - 1] + bytes(9) + WORK[LAST + 8 :], 4, _BEFORE_3),
+    damaged("line-end-lost-of-an-edited-commit", "a legible line follows its seal directly",
+            LONG.replace(b"xxx", b"zxz", 1)[:-1] + sealed([[log(_text("pad", "x" * 900))]], 7), 4, _BEFORE_3),
+    damaged("last-line-end-became-a-space", "its block was written: the seal is in it", WORK[:-1] + b" ", 5, LAST),
+    damaged("space-before-the-last-line-end", "the seal fits", WORK[:-1] + b" \n", 5, LAST),
+    damaged("json-before-the-last-commit", "a long line was put in: the last commit continues what is before it",
+            WORK[:LAST] + b'{"note":"' + b"x" * 2000 + b'"}\n' + WORK[LAST:], 5, LAST),
+    damaged("seal-overwritten", "the commit behind it continues the value that would be right",
+            LONG[:-19] + b"#" * 18 + b"\n" + sealed([DONE[1]], int(LONG[-11:-3], 16)), 4, _BEFORE_3),
     damaged("two-seals-illegible", "each of them was a commit", BASE + b"\xff" + WORK[_BEFORE_3 + 1 : LAST] + b"\xff" + WORK[LAST + 1 :], 4, _BEFORE_3),
     damaged("illegible-within-a-block", "a line isn't, in a block that was written: its neighbours are",
             (BASE + BATCH)[:_ILLEGIBLE_AT] + b"#'+*;" + (BASE + BATCH)[_ILLEGIBLE_AT + 5 :], 4, _BEFORE_3),
@@ -515,6 +543,7 @@ DAMAGED = [
             _IN_A_BLOCK[1].replace(b':"T"', b':"T'), 6, len(_IN_A_BLOCK[0])),
     damaged("text-mode", "a CR before each LF", WORK.replace(b"\n", b"\r\n"), 1, 0),
     damaged("last-line-in-text-mode", "not torn: nobody dies like that", WORK[:-1] + b"\r\n", 5, LAST),
+    damaged("line-in-text-mode-before-nuls", "nobody dies like that either", WORK[:-1] + b"\r\n" + bytes(600), 5, LAST),
     damaged("byte-order-mark", "an editor has saved it", b"\xef\xbb\xbf" + WORK, 1, 0),
     damaged("empty-line", "between two commits", WORK[:LAST] + b"\n" + WORK[LAST:], 5, LAST),
     damaged("nuls-in-between", "before a commit that isn't the last", BASE + bytes(64) + WORK[_BEFORE_3:], 4, _BEFORE_3),

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus import make
+from corpus import judge, make
+from corpus.cases import CASES, Case
 from support.paths import TESTS
 
 from journal import (
@@ -256,6 +257,15 @@ def test_a_writer_goes_on_behind_what_counts(tmp_path: Path, name: str) -> None:
     assert verify_job(sample.directory).findings == []
     tails = [path.read_bytes() for path in sample.directory.glob("journal.torn-*")]
     assert tails == ([sample.content[len(whole) :]] if sample.verdict == "torn" else [])
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_a_second_reader_that_knows_the_page_alone_gives_the_same_verdict(case: Case) -> None:
+    verdict, at = judge.verdict(case.content)
+    if verdict == "good":  # it doesn't look at records
+        assert case.verdict not in {"torn", "unended"}
+    else:
+        assert (verdict, at) == (case.verdict, case.offset)
 
 
 def test_the_corpus_is_what_its_generator_makes() -> None:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.children import Memory, place_journal, seal_commits
@@ -16,8 +15,6 @@ from support.work import calls_of, limited, lines_of
 from journal.cli.main import main
 from journal.export.sqlite import _distinct
 from journal.format.commits import START
-from journal.format.scan import Region
-from journal.format.survey import _Survey
 from journal.format.values import nests_deeper_than
 from journal.repair.rebuild import _to_unix
 from journal.repair.salvage import Action, Salvage
@@ -311,21 +308,3 @@ def test_seals_that_do_not_fit_are_looked_for_once_from_the_end() -> None:
     text = b'{"a":1,"crc":"12345678"}\n' * 10_000
     assert _last_commit(Counted(text), len(text)) == START
     assert read < 4 * len(text)
-
-
-def test_commits_that_begin_the_journal_anew_are_told_from_what_was_put_in_at_a_look() -> None:
-    copied = 0
-
-    class Regions(list[Region]):
-        def __getitem__(self, place: Any) -> Any:
-            nonlocal copied
-            found = super().__getitem__(place)
-            copied += len(found) if isinstance(place, slice) else 0
-            return found
-
-    survey = _Survey(START)
-    survey.regions = Regions()
-    for number in range(100):
-        survey.add_good(Region("good", number, number + 1, number, 1, START.crc, 1, commits=1))
-    assert len(survey.regions) == 100
-    assert copied == 0

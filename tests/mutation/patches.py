@@ -266,8 +266,8 @@ SEALS = [
     Patch(
         "the thorough reader compares each seal",
         "format/scan",
-        "good = next((c for c in candidates if content_crc(text, c.crc) == stated), None)",
-        "good = next(iter(candidates), None)",
+        "(c for c in candidates if content_crc(text, c.crc) == stated)",
+        "iter(candidates)",
         f"{DAMAGE} {REPAIR}",
     ),
     Patch(
@@ -315,22 +315,22 @@ SEALS = [
     Patch(
         "a tail with a good commit behind it is damage",
         "format/torn_tail",
-        "            good_after = True",
-        "            good_after = False",
+        '        if last.kind != "bad" or last.sealed_end',
+        "        if last.sealed_end",
         DAMAGE,
     ),
     Patch(
         "a tail of two seals is damage",
         "format/torn_tail",
-        "    if region.seals > 1 or region.offset == 0",
-        "    if region.offset == 0",
+        '        if last.kind != "bad" or last.sealed_end or',
+        '        if last.kind != "bad" or',
         DAMAGE,
     ),
     Patch(
         "a journal without its first commit is damage",
         "format/torn_tail",
-        " or region.offset == 0 or region.reason",
-        " or region.reason",
+        '        return region if newer is None else region._replace(kind="newer", reason=newer)\n',
+        '        if newer is not None:\n            return region._replace(kind="newer", reason=newer)\n',
         DAMAGE,
     ),
     Patch(
@@ -405,22 +405,22 @@ SEALS += [
     Patch(
         "a legible commit that doesn't fit is damage",
         "format/torn_tail",
-        "    return whole or not",
-        "    return not",
+        "    return not illegible or any(",
+        "    return any(",
         f"{DAMAGE} {REPAIR}",
     ),
     Patch(
-        "a line that is illegible within a block that was written is damage",
+        "a line that is illegible within blocks that were written is damage",
         "format/torn_tail",
-        " or not written.isdisjoint(illegible)",
+        " or any(written.issuperset(blocks) for blocks in illegible)",
         "",
         REPAIR,
     ),
     Patch(
         "a commit with one flipped bit is damage",
         "format/torn_tail",
-        "    return find_flip(file, region) is None",
-        "    return True",
+        "    flip = _find_flip(file, region)\n",
+        "    flip = None\n",
         REPAIR,
     ),
     Patch(

@@ -180,20 +180,6 @@ def test_a_completed_row_goes_nowhere(path: Path) -> None:
                 move(f"{JOB}:1")
 
 
-def test_a_tail_without_its_last_line_end_that_does_not_fit_its_seal_is_cut_off(
-    path: Path,
-) -> None:
-    content = path.read_bytes()
-    last = split_commits(content)[-1]
-    whole = content[: -len(last)]
-    tail = last.replace(b"T-5", b"X+6")[:-1]
-    path.write_bytes(whole + tail)
-    with JobService(path.parents[1]) as service:
-        service.skip_row(f"{JOB}:12")
-    assert path.read_bytes().startswith(whole)
-    assert [one.read_bytes() for one in path.parent.glob("journal.torn-*")] == [tail]
-
-
 def test_what_is_taken_back_of_a_batch_is_gone_for_sure_before_more_is_written(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -279,6 +265,6 @@ def test_lines_that_may_or_may_not_end_a_commit_do_not_make_the_guesses_multiply
     candidates = scan._beginnings(0, 1, [0])
     for number in range(2, 40):
         place = scan._Candidate(number * len(line), number, 0, 0)
-        candidates = scan._next_candidates(candidates, line + b"%d" % number, None, place)
-        candidates = scan._next_candidates(candidates, line, None, place)
+        candidates = scan._next_candidates(candidates, line + b"%d" % number, b"\n", place)
+        candidates = scan._next_candidates(candidates, line, b"\n", place)
         assert len(candidates) <= 12
