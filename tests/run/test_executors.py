@@ -578,6 +578,68 @@ def test_what_an_executor_garbles_needs_a_review(work: Work) -> None:
     assert work.statuses() == ["needs_review"]
 
 
+class Ticket:
+    """A future of another library, without callbacks."""
+
+    def result(self) -> object:
+        raise AssertionError("nobody waits for it")
+
+
+class Ticketing:
+    """Calls the handler, and returns futures of concurrent.futures at first, then tickets."""
+
+    def __init__(self, futures: int = 0) -> None:
+        self.futures = futures
+
+    def submit(self, *call: Any) -> Any:
+        result = call[0](*call[1:])
+        if not self.futures:
+            return Ticket()
+        self.futures -= 1
+        future: Future[Any] = Future()
+        future.set_result(result)
+        return future
+
+
+class Declaring(Ticketing):
+    def submit(self, *call: Any) -> Ticket:
+        return Ticket() if call else super().submit()
+
+
+def test_an_executor_is_refused_before_the_first_row_if_it_declares_futures_without_callbacks(
+    work: Work,
+) -> None:
+    with pytest.raises(
+        TypeError, match=r"submit\(\) returns Ticket, which has no add_done_callback"
+    ):
+        work.run(Declaring(), *["square"] * 2)
+    assert [(row.status, row.attempts) for row in work.outcomes()] == [("pending", 0)] * 2
+
+
+@pytest.mark.parametrize(("futures", "size"), [(0, 0), (1, 0), (1, 1)])
+def test_a_run_ends_after_the_first_future_without_callbacks_whose_row_needs_a_review(
+    futures: int, size: int, work: Work
+) -> None:
+    executor: Any = Ticketing(futures)
+    with work.open(*["square"] * 4) as job:
+        run = partial(job.run_batches, act_many, size) if size else partial(job.run, act)
+        with pytest.raises(TypeError, match="add_done_callback"):
+            run(executor, workers=2, tell=quiet)
+        assert job.job.status is JobStatus.PAUSED
+    done, left = ["completed"] * futures, ["pending"] * (3 - futures)
+    assert work.statuses() == [*done, "needs_review", *left]
+    assert calls(work.ledger) == dict.fromkeys(range(1, futures + 2), 1)
+
+
+def test_an_exception_in_a_pool_that_replaces_a_broken_one_has_no_other_as_its_context(
+    makers: Callable[[str], Make], work: Work
+) -> None:
+    work.run(partial(makers("fork"), 1), "die", "raise")
+    traceback = work.outcomes()[1].traceback
+    assert traceback is not None
+    assert traceback.count("Traceback") == 1
+
+
 class Forking(Executor):
     """Forks a process for each call. The process leaves ``submit`` by ``leave(0)``."""
 

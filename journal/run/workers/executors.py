@@ -8,11 +8,13 @@ import pickle
 import signal
 import sys
 import threading
+import typing
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from queue import SimpleQueue
+from typing import Any
 
 import msgspec
 
@@ -73,9 +75,11 @@ class ExecutorWorkers(SingleRows):
         self._futures: dict[int, Future[bytes]] = {}
         self._breaks = 0  # since the last result
         self._closed = False
+        self._refused: TypeError | None = None  # the executor's futures can't be used
         self._feeder: threading.Thread | None = None
         self._requests: SimpleQueue[_Request | None] = SimpleQueue()
         self._waiting: deque[_Task] = deque()  # only the feeder changes it
+        _check_futures(executor)
         _check_picklable(executor, handler)
         tracker = sys.modules.get("multiprocessing.resource_tracker")
         if tracker is not None and hasattr(executor, "_processes"):
@@ -102,7 +106,7 @@ class ExecutorWorkers(SingleRows):
 
     def flush(self) -> None:
         """Submit rows that wait, if workers are free."""
-        if self._waiting:
+        if self._waiting or self._refused:
             self._ask_feeder(None)
 
     def _ask_feeder(self, task: _Task | None) -> None:
@@ -110,6 +114,8 @@ class ExecutorWorkers(SingleRows):
         done.acquire()
         self._requests.put((task, done.release))
         done.acquire()
+        if self._refused is not None:
+            raise self._refused
 
     def _feed(self) -> None:
         """Submit rows until the end."""
@@ -151,6 +157,10 @@ class ExecutorWorkers(SingleRows):
         except BaseException as error:  # noqa: BLE001  (a broken executor may raise anything)
             self._results.put(ticket, _unstarted(error, "the executor takes no more rows"))
             return
+        if not hasattr(future, "add_done_callback"):  # the executor may call the handler anyway
+            self._closed, self._refused = True, _no_callbacks(type(future))
+            self._results.put(ticket, lost(self._refused))
+            return
         self._futures[ticket] = future
         future.add_done_callback(functools.partial(self._on_done, ticket))
 
@@ -160,10 +170,12 @@ class ExecutorWorkers(SingleRows):
         except Exception:
             if self._make is None or self._closed or self._breaks >= _MAX_BREAKS:
                 raise
-            self._breaks += 1
-            self._executor.shutdown(wait=False)
-            self._executor = self._make()
-            return self._submit(ticket, row)
+        # Outside of the ``except`` block: workers are forked here. The exception that is handled
+        # during a fork would be the context of each exception in these workers.
+        self._breaks += 1
+        self._executor.shutdown(wait=False)
+        self._executor = self._make()
+        return self._submit(ticket, row)
 
     def _submit(self, ticket: int, row: AttemptedRow) -> Future[bytes]:  # noqa: ARG002
         return self._executor.submit(self._call, row)
@@ -219,6 +231,25 @@ class ExecutorWorkers(SingleRows):
 def _unstarted(error: BaseException, what: str) -> Outcome:
     return Outcome(
         kind="unstarted", error_code=type(error).__name__, error_message=f"{what}: {error}"
+    )
+
+
+def _check_futures(executor: Executor) -> None:
+    """Raise TypeError if ``submit`` is declared to return futures without callbacks."""
+    try:
+        declared = typing.get_type_hints(executor.submit).get("return")
+    except Exception:  # noqa: BLE001  (an annotation may name what isn't imported)
+        return
+    kind: Any = typing.get_origin(declared) or declared
+    if hasattr(kind, "result") and not hasattr(kind, "add_done_callback"):
+        raise _no_callbacks(kind)
+
+
+def _no_callbacks(kind: type) -> TypeError:
+    return TypeError(
+        f"the executor's submit() returns {kind.__name__}, which has no add_done_callback(): give an "
+        "executor with futures like those of concurrent.futures; or leave out the executor, and "
+        "let the handler call executor.submit(...).result()"
     )
 
 
