@@ -35,6 +35,7 @@ __all__ = [
     "JobLockedError",
     "JobMismatchError",
     "JobNotFoundError",
+    "JobPrunedError",
     "JournalDamagedError",
     "JournalError",
     "MissingExtraError",
@@ -148,6 +149,45 @@ class JobNotFoundError(RefusedError, LookupError):
     def __init__(self, job_id: str) -> None:
         super().__init__(f"there is no job {job_id!r} here: `journal list` lists the jobs")
         self.job_id = job_id
+
+
+class JobPrunedError(RefusedError):
+    """The job was pruned, so its rows would be processed again. Nothing was changed.
+
+    Attributes: ``job_id``, ``pruned_at`` (ISO 8601 text), ``pack`` (its path, or None if no pack
+    was made), ``pack_is_there`` (bool), ``older_copy`` (a copy that was to be unpacked or pulled,
+    and lacks commits of the pruned job; "" if the job was to be made).
+    """
+
+    __match_args__ = ("job_id", "pruned_at", "pack", "pack_is_there", "older_copy")
+
+    def __init__(
+        self,
+        job_id: str,
+        pruned_at: str,
+        pack: str | None,
+        pack_is_there: bool,
+        older_copy: str = "",
+    ) -> None:
+        was = f"job {job_id!r} was pruned at {pruned_at}"
+        back = "unpack the pack, or "
+        if pack is None:
+            was, back = f"{was} without a pack", ""
+        elif pack_is_there:
+            was = f"{was}; its pack is {pack}"
+        else:
+            was = f"{was}; its pack was {pack}, which is not there any more"
+        if older_copy:
+            why = f"{older_copy} lacks its last commits, so rows would be processed again"
+            super().__init__(f"{was}: {why}; {back}first delete job {job_id!r} to use this copy")
+        else:
+            why = "a new job would process all of its rows again"
+            super().__init__(f"{was}: {why}; {back}make it anew by --anew (in Python anew=True)")
+        self.job_id = job_id
+        self.pruned_at = pruned_at
+        self.pack = pack
+        self.pack_is_there = pack_is_there
+        self.older_copy = older_copy
 
 
 class RowNotFoundError(RefusedError, LookupError):

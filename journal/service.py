@@ -84,6 +84,7 @@ from journal.store import bulk, policies, steps, transitions
 from journal.store.batch import Batch
 from journal.store.journal import Journal
 from journal.store.listing import check_name, jobs_of, newest_ids
+from journal.store.pruned import forget_pruned
 from journal.store.rows import RowSequence, exact_data, row_of
 from journal.store.run_lock import Taking, busy_error, has_ended, run_holder
 from journal.store.store import Store
@@ -266,6 +267,7 @@ class JobService:
         key: str | None = None,
         idempotency_key: str | None = None,
         row_data: Iterable[Mapping[str, Any]] = (),
+        anew: bool = False,
     ) -> Job:
         """Create a pending job with its first rows, in one commit. Returns the job.
 
@@ -279,8 +281,9 @@ class JobService:
         - ``idempotency_key``: the member of the data that *is* the idempotency key. "" means that
           the data has no such member: you give each row its own ``idempotency_key`` when you add
           the row.
+        - ``anew``: make the job even if a job with this id was pruned from the store.
 
-        Raises JobExistsError, also if another process has created a job with this id during the
+        Raises JobPrunedError if a job with this id was pruned. Raises JobExistsError, also if another process has created a job with this id during the
         call. Raises StoreError.
         """
         name = check_text(name, "name")
@@ -310,7 +313,7 @@ class JobService:
                 bulk.add_rows(journal, row_data)
             made.append(job_of(journal.index))
 
-        self._store.create(record.id, fill)
+        self._store.create(record.id, fill, anew=anew)
         return made[0]
 
     def get_job(self, job_id: str) -> Job | None:
@@ -356,11 +359,14 @@ class JobService:
     def delete_job(self, job_id: str) -> bool:
         """Delete the job with all its files. Returns ``False`` if there is no such job.
 
+        If the job was pruned, it no longer counts as pruned, and may be made anew.
+
         Raises JobBusyError while a run holds the job (has its run lock). A run of this process
         counts, too. Exception: if the job has ended and has no row in flight, it can be deleted
         even while a run holds it.
         """
-        return self._store.delete(check_job_id(job_id))
+        forget_pruned(self.root, check_job_id(job_id))
+        return self._store.delete(job_id)
 
     def can_transition(self, current: JobStatus | str, target: JobStatus | str) -> bool:
         """Return whether ``update_status`` may move a job from ``current`` to ``target``."""

@@ -16,7 +16,7 @@ PUBLIC = {
         BusyError InvalidInputError RefusedError SystemFailureError UnreadableError
         CommitOutcomeUnknownError CopiesDivergedError Entry Event Fail FormatVersionError FoundRow Hold
         InvalidStateTransition InvalidValueError Job JobBusyError JobExistsError JobLockedError
-        JobMismatchError JobNotFoundError JobRow JobRun JobService JobStatus JobSummary
+        JobMismatchError JobNotFoundError JobPrunedError JobRow JobRun JobService JobStatus JobSummary
         JournalDamagedError JournalError LogEntry MissingExtraError NeedsReview
         NothingToSalvageError PackError Position Retry RowAttempt RowChangedError RowHistory
         RowLogHandler RowNotFoundError RowResult RowStatus RowStep Rows RunHolder RunReport

@@ -20,6 +20,7 @@ from journal.fs.names import JOURNAL_NAME
 from journal.ids import is_job_id
 from journal.model import Job, JobStatus, RunHolder
 from journal.service import JobService
+from journal.store.pruned import check_not_pruned
 from journal.text import counted, similar
 
 DEFAULT_ROOT = "jobs"
@@ -135,6 +136,7 @@ def _expand_prefix(service: JobService, prefix: str) -> str:
             with contextlib.suppress(PermissionError):  # reading the job reports the error
                 os.lstat(directory / JOURNAL_NAME)
             return prefix
+        check_not_pruned(service.root, prefix)
         if directory.is_dir():  # the name is a whole id, so the user doesn't mean longer ids
             raise Refused(f"{directory} is not a job: it has no {JOURNAL_NAME}")
     job_ids = list(service.job_ids())

@@ -6,6 +6,7 @@ import importlib
 import io
 import os
 import sys
+import warnings
 from copy import copy
 from typing import Any
 
@@ -155,12 +156,14 @@ def main(arguments: list[str] | None = None) -> int:
             from journal.cli.completion import shells  # noqa: PLC0415  (only a shell needs it)
 
             shells.register()
-        code: Any = cli.main(
-            arguments,
-            standalone_mode=False,
-            complete_var=_COMPLETE,
-            windows_expand_args=False,  # no shell is involved on any system
-        )
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: echo_err(f"journal: {message}")
+            code: Any = cli.main(
+                arguments,
+                standalone_mode=False,
+                complete_var=_COMPLETE,
+                windows_expand_args=False,  # no shell is involved on any system
+            )
     except click.ClickException as error:
         error = _explained(error)
         shown = io.StringIO()

@@ -12,6 +12,7 @@ from stat import S_ISREG
 from journal.fs import system
 from journal.fs.directories import remove_tree, sync_directory
 from journal.fs.handles import (
+    FILE_MODE,
     DerivedFile,
     Descriptor,
     JournalFile,
@@ -24,6 +25,7 @@ from journal.fs.handles import (
     why_not_written,
     write_all,
 )
+from journal.fs.locks import wait_for_lock
 from journal.fs.names import NEW_BACKUP_NAME
 
 _TO_LOOK = system.os.O_RDONLY | system.os.O_NOFOLLOW | system.os.O_NONBLOCK
@@ -252,14 +254,73 @@ def write_small(path: Path, text: bytes) -> None:
 
     Raises ``OSError``, also for a file with more than one hard link.
     """
-    fd, stat = open_regular(path, system.os.O_WRONLY | system.os.O_CREAT)
+    file = _own(path)
     try:
-        if stat.st_nlink > 1:
-            raise OSError(errno.EMLINK, why_not_written(path, stat.st_nlink))
-        system.os.ftruncate(fd, 0)
-        system.os.write(fd, text)
+        system.os.ftruncate(file.fd, 0)
+        system.os.write(file.fd, text)
     finally:
-        close_fd(fd)
+        file.close()
+
+
+def _own(path: Path) -> Descriptor:
+    """Open a file for writing and reading, or make it. Refuses a file with a second hard link."""
+    fd, stat = open_regular(path, system.os.O_RDWR | system.os.O_CREAT)
+    file = Descriptor(path, fd)
+    if stat.st_nlink > 1:
+        file.close()
+        raise OSError(errno.EMLINK, why_not_written(path, stat.st_nlink))
+    return file
+
+
+_MAX_SMALL_LINE_BYTES = 1 << 16
+
+
+def append_line(path: Path, line: bytes, timeout_s: float) -> None:
+    """Append a line to a file to which several processes may append. Make the file if needed.
+
+    The owner of the file is that of its directory, and others may read the file if they may read
+    the directory. ``line`` has no line end. On return, the line survives a power cut.
+
+    If this function raises ``OSError``, nothing was appended. It also raises ``OSError`` if another
+    process has the file locked for ``timeout_s`` seconds, or for a file with a second hard link.
+    """
+    file = _own(path)
+    fd = file.fd
+    try:
+        if not wait_for_lock(file, timeout_s):
+            raise OSError(errno.EBUSY, "another process has locked it: try again")
+        size = system.os.fstat(fd).st_size
+        if not size:
+            directory = system.os.stat(path.parent)
+            with contextlib.suppress(PermissionError):
+                system.os.fchown(fd, directory.st_uid, directory.st_gid)
+            system.os.fchmod(fd, FILE_MODE | directory.st_mode & 0o044)
+        # If a process died while it appended a line, that line has no end.
+        begin = b"" if not size or system.os.pread(fd, 1, size - 1) == b"\n" else b"\n"
+        try:
+            if system.os.pwrite(fd, data := begin + line + b"\n", size) < len(data):
+                raise OSError(errno.ENOSPC, system.os.strerror(errno.ENOSPC))
+            system.os.fsync(fd)
+            sync_directory(path.parent)
+        except BaseException:
+            system.os.ftruncate(fd, size)
+            raise
+    finally:
+        file.close()
+
+
+def lines_of(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file, or nothing if the file is missing. Raises ``OSError``.
+
+    A line of more than 64 KiB is yielded in parts.
+    """
+    try:
+        fd, _ = open_regular(path, system.os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    with open(fd, "rb") as file:
+        while line := file.readline(_MAX_SMALL_LINE_BYTES):
+            yield line
 
 
 # --- looking ---------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ RUN_LOCK_NAME = "run.lock"
 SYNC_MARK_NAME = "sync.mark"
 NEW_SYNC_MARK_NAME = f"{SYNC_MARK_NAME}.new"
 ARTIFACTS_NAME = "artifacts"
+PRUNED_NAME = ".pruned.jsonl"  # in a store: which jobs were pruned, and where their packs are
 
 # Patterns are text, so that `re` compiles only the patterns that a command uses.
 

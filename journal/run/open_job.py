@@ -69,6 +69,7 @@ from journal.run.workers.event_loop import CallersLoop
 from journal.run.workers.handover import Leaving, Results, Workers
 from journal.run.workers.setup import SetupFactory, StoppedInSetupError
 from journal.service import JobService, existing_job
+from journal.store.pruned import check_not_pruned
 from journal.text import counted
 
 
@@ -91,6 +92,7 @@ def open_job(
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     row_type: Any = None,
     numbers: Literal["float", "decimal"] = "float",
+    anew: bool = False,
     how_to: HowTo = IN_PYTHON,
 ) -> JobRun:
     """Open the job at ``path`` (``ROOT/JOB_ID``) to run it. Create it from ``rows`` if needed.
@@ -119,7 +121,8 @@ def open_job(
     object) are recorded when the job is created. ``idempotency_key`` is a column with the complete
     idempotency keys of the rows, or a function that returns the idempotency key for the data of a
     row. Without ``idempotency_key``, the idempotency keys are made from ``key``, if ``key`` is a
-    column. How the idempotency keys are made is recorded in the job and never changes.
+    column. How the idempotency keys are made is recorded in the job and never changes. If the job
+    was pruned, ``anew=True`` makes it anew, so that all of its rows are processed again.
 
     **Runs.**
 
@@ -148,6 +151,7 @@ def open_job(
     changed. Raises:
 
     - JobNotFoundError if there is no such job and ``rows`` is None;
+    - JobPrunedError if the job was pruned, unless ``anew`` is given;
     - JobBusyError while another run holds the job;
     - RowChangedError if ``on_changed`` is "error" and any row has changed, or if ``on_changed`` is
       "retry" and a changed row may have taken effect;
@@ -168,6 +172,7 @@ def open_job(
         "description": description,
         "mode": mode,
         "metadata": metadata,
+        "anew": anew,
     }
     try:
         matched = _take_input(service, job_id, rows, rules, new_job)
@@ -205,6 +210,7 @@ def _take_input(
         try:
             existing_job(service, job_id)
         except JobNotFoundError as error:
+            check_not_pruned(service.root, job_id)
             error.add_note("open_job(path, rows) makes a job of these rows")
             raise
         return Matched()

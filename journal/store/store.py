@@ -35,6 +35,7 @@ from journal.fs.names import JOB_STAGING_NAME, JOURNAL_NAME
 from journal.fs.staging import Staging
 from journal.ids import check_job_id, is_job_id
 from journal.store.journal import Journal
+from journal.store.pruned import check_not_pruned, forget_pruned
 from journal.store.run_lock import RunLock, RunLocks, Taking, is_over
 
 MAX_OPEN_JOURNALS = 64
@@ -223,10 +224,11 @@ class Store:
 
     # --- making and deleting jobs
 
-    def create(self, job_id: str, fill: Callable[[Journal], None]) -> None:
+    def create(self, job_id: str, fill: Callable[[Journal], None], *, anew: bool = False) -> None:
         """Create a job, completely or not at all. ``fill`` commits its first records.
 
-        If the store syncs, the job survives a power cut once this method has returned.
+        If the store syncs, the job survives a power cut once this method has returned. Raises
+        JobPrunedError if the job was pruned, unless ``anew`` is given.
         """
 
         def build(directory: Path) -> None:
@@ -236,17 +238,20 @@ class Store:
             fill(journal)
             journal.close()
 
-        self.make(job_id, build)
+        self.make(job_id, build, anew=anew)
+        if anew:
+            with suppress(StorageError):  # while the job is there, the line doesn't count
+                forget_pruned(self.root, job_id)
 
-    def make(self, job_id: str, build: Callable[[Path], None]) -> None:
+    def make(self, job_id: str, build: Callable[[Path], None], *, anew: bool) -> None:
         """Create a job like :meth:`create`. ``build(directory)`` must make and sync all files."""
         target = self.directory(job_id)
         with self._staged(target, job_id) as (staging, directory):
-            self._check_free(target, job_id)
+            self._check_free(target, job_id, anew=anew)
             build(directory)
             if self.sync:
                 directories.sync_directory(directory)
-            self._check_free(target, job_id)
+            self._check_free(target, job_id, anew=anew)
             try:
                 staging.place(directory, target)
             except OSError as error:
@@ -297,16 +302,16 @@ class Store:
                 refused = handles.storage_error(self.root, "sync", error)
                 raise handles.outcome_unknown(refused) from error
 
-    def _check_free(self, target: Path, job_id: str) -> None:
-        if not files.exists(target):
-            return
+    def _check_free(self, target: Path, job_id: str, *, anew: bool) -> None:
         if files.exists(target / JOURNAL_NAME):
             raise JobExistsError(job_id)
-        if directories.is_empty(target):  # on Windows, a deletion that died may leave it
-            return
-        raise StoreError(
-            target, "it exists but has no journal: move it away, or restore the journal"
-        )
+        # On Windows, a deletion that died may leave an empty directory.
+        if files.exists(target) and not directories.is_empty(target):
+            raise StoreError(
+                target, "it exists but has no journal: move it away, or restore the journal"
+            )
+        if not anew:
+            check_not_pruned(self.root, job_id)
 
     def delete(
         self, job_id: str, first: Callable[[Path], object] = lambda _directory: None

@@ -14,8 +14,9 @@ from journal.fs import files
 from journal.fs.handles import refusals_of
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.fs.output import Pipe, real_path, whole_file
+from journal.store.pruned import find_pruned
 from journal.store.store import Store
-from journal.transfer.copies import open_copy
+from journal.transfer.copies import holds, open_copy
 from journal.transfer.pack_contents import Contents, Manifest, Snapshot, place
 from journal.transfer.source import Source, as_source, check_size
 from journal.transfer.tarball import Compression, write_pack
@@ -108,7 +109,8 @@ def unpack_job(
     unpacked job would take more than ``max_bytes``. The default is the free space on the disk. On
     return, the job survives a power cut.
 
-    Raises JobExistsError before anything is unpacked. Also raises PackError, FormatVersionError,
+    Raises JobExistsError before anything is unpacked. Raises JobPrunedError if the job was pruned
+    here, and the pack lacks commits of the pruned job. Also raises PackError, FormatVersionError,
     StorageError and StoreError.
     """
     source = as_source(source)
@@ -126,11 +128,16 @@ def unpack_job(
 def make_job(store: Store, manifest: Manifest, contents: Contents, name: str) -> list[str]:
     """Make a job from the files of another copy. Returns the names of all files except the journal.
 
-    ``name`` is the name of the other copy in messages.
+    ``name`` is the name of the other copy in messages. If the job was pruned, raises JobPrunedError
+    unless the other copy has all commits of the pruned job.
     """
 
     def build(directory: Path) -> None:
-        place(directory, manifest, contents, name).file.close()
+        copy = place(directory, manifest, contents, name)
+        pruned = find_pruned(store.root, manifest.job_id)
+        if pruned is not None and not holds(copy, pruned.end):
+            raise pruned.error(name)
+        copy.file.close()
 
-    store.make(manifest.job_id, build)
+    store.make(manifest.job_id, build, anew=True)
     return [file.name for file in manifest.files[1:]]

@@ -20,9 +20,10 @@ from journal.fs.output import remove_left_parts, whole_file
 from journal.index.summary import job_of
 from journal.model import TERMINAL_STATUSES, Job, JobStatus
 from journal.store.listing import check_name
+from journal.store.pruned import note_pruned
 from journal.store.run_lock import run_holder
 from journal.store.store import Store
-from journal.transfer.copies import open_copy
+from journal.transfer.copies import Copy, open_copy
 from journal.transfer.pack_contents import Manifest, Snapshot
 from journal.transfer.source import Source
 from journal.transfer.tarball import write_pack
@@ -78,7 +79,11 @@ def prune_jobs(
     - ``dry_run``: change nothing.
     - ``to``: a directory. Each job is first packed into ``to/JOB_ID.tar.gz``, with its backups.
 
-    Before the job is deleted, the pack is synced, and its files are compared with the job's files
+    Before a job is deleted, a line about it is appended to ``.pruned.jsonl`` in the store, and
+    synced. From then on, :meth:`JobService.create_job` refuses to make the job anew, unless
+    ``anew`` is given.
+
+    Before a job is deleted, its pack is synced, and its files are compared with the job's files
     by sizes and SHA-256. The run lock and the commit lock are held from the packing to the
     deletion. So after a ``kill -9`` or a power cut at any moment, the job, its pack, or both are
     complete.
@@ -180,8 +185,11 @@ def _prune_one(
             raise _Left(_why_left(now.status))
         if now.updated_at >= before:
             raise _Left("it was changed meanwhile, and is no longer old enough")
+        copy = open_copy(directory, locked=not dry_run)
         if target is not None:
-            pack = _packed(directory, target, job.id, dry_run=dry_run)
+            pack = _packed(copy, target, job.id, dry_run=dry_run)
+        if not dry_run:
+            note_pruned(store.root, job.id, pack, copy.end)
 
     if dry_run:
         check(directory)
@@ -202,15 +210,15 @@ def _prune_one(
 # --- packs
 
 
-def _packed(directory: Path, target: Path, job_id: str, *, dry_run: bool) -> Path:
+def _packed(copy: Copy, target: Path, job_id: str, *, dry_run: bool) -> Path:
     """Pack a job, and check the pack. Returns the path of the pack.
 
     The caller must hold the commit lock. With ``dry_run``, nothing is written, and the lock isn't
     needed.
     """
-    snapshot = Snapshot(open_copy(directory, locked=not dry_run), backups=True)
+    snapshot = Snapshot(copy, backups=True)
     manifest = snapshot.manifest
-    _check_complete(directory, snapshot)
+    _check_complete(copy.directory, snapshot)
     for path in _names(target, job_id):
         if files.exists(path):
             if _holds(path, manifest):
@@ -224,7 +232,7 @@ def _packed(directory: Path, target: Path, job_id: str, *, dry_run: bool) -> Pat
             with whole_file(path, private=True) as output:
                 with output.stream() as file:
                     write_pack(file.write, manifest, snapshot.contents(), "gz")
-                _check_complete(directory, snapshot)
+                _check_complete(copy.directory, snapshot)
         except InvalidValueError:
             if files.exists(path):  # another process has used the name meanwhile
                 continue

@@ -96,6 +96,7 @@ def pull_job(
 
     Raises JobBusyError if a run works on the job here. Raises InvalidValueError if the job here is
     a different job with the same id, or if ``job_id`` is given and isn't the id of the source's
+    job. Raises JobPrunedError if the job was pruned here, and the source lacks commits of the pruned
     job. Also raises CopiesDivergedError, PackError, JournalDamagedError, FormatVersionError,
     JobLockedError, StorageError, StoreError and CommitOutcomeUnknownError.
     """

@@ -1,4 +1,4 @@
-"""A power cut in the middle of a pull or an unpack: nothing is lost, and nothing half is there.
+"""A power cut in the middle of a pull, an unpack or a prune: nothing is lost or half there.
 
 A sample in each run; all states with ``LONG=1 python -m pytest tests/crash/test_transfer_cuts.py``.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 
@@ -22,8 +23,8 @@ from support.memory import fast_directory
 from support.platforms import needs_directory_syncs
 
 import journal.transfer.pull
-from journal import JobService
-from journal.transfer import pull_job, unpack_job
+from journal import JobPrunedError, JobService
+from journal.transfer import prune_jobs, pull_job, unpack_job
 from journal.transfer.copies import open_copy
 from journal.transfer.source import Source
 from journal.verify import verify_job
@@ -94,6 +95,41 @@ def test_after_a_power_cut_at_any_moment_the_job_is_as_before_or_as_pulled(
         shutil.rmtree(root)
     assert len(states) > 20
     count("disk states that a power cut leaves of a pull", len(states))
+
+
+def test_after_a_power_cut_at_any_moment_of_a_prune_the_job_is_there_or_known_to_be_pruned(
+    base: Path, other: Path, count: Callable[[str, int], None]
+) -> None:
+    def prepare(root: Path) -> None:
+        root.mkdir(parents=True)
+        shutil.copytree(other / JOB, root / JOB)
+        with JobService(root) as service:
+            service.update_status(JOB, "cancelled")
+
+    def act(root: Path, acknowledge: Acknowledge) -> None:
+        later = datetime.now(UTC) + timedelta(days=1)
+        assert [pruned.action for pruned in prune_jobs(root, later)] == ["deleted"]
+        acknowledge()
+
+    directory = base / "pruned"
+    directory.mkdir()
+    recording = record(Scenario("pruned", prepare, act), directory)
+    states = sample(distinct_crash_states(recording, Random(1), 20), 200)
+    there = 0
+    for cut, tree in states:
+        root = base / "state"
+        place(root, tree)
+        store = root / STORE
+        if (store / JOB).exists():
+            assert not cut.acknowledged
+            assert verify_job(store / JOB).findings == []
+            there += 1
+        else:
+            with JobService(store, sync="none") as service, pytest.raises(JobPrunedError):
+                service.create_job("Anew", job_id=JOB)
+        shutil.rmtree(root)
+    assert 0 < there < len(states)
+    count("disk states that a power cut leaves of a prune", len(states))
 
 
 # What the artifact that both have is called, and what is beside it.

@@ -20,7 +20,14 @@ from support.platforms import needs_fifos, needs_links, needs_open_files_moved
 from support.system_os import SYSTEM_OS
 
 import journal.fs.system
-from journal import InvalidValueError, JobBusyError, JobLockedError, JobService, StorageError
+from journal import (
+    InvalidValueError,
+    JobBusyError,
+    JobLockedError,
+    JobPrunedError,
+    JobService,
+    StorageError,
+)
 from journal.cli.main import main
 from journal.transfer import Pruned, pack_to_file, prune_jobs, unpack_job
 
@@ -369,6 +376,10 @@ def test_a_pack_that_is_used_again_is_synced_first(
     assert synced[:2] == [path.stat().st_ino for path in (archive / "a.tar.gz", archive)]
 
 
+_CHANGES = {"open", "write", "pwrite", "ftruncate", "fsync", "rename", "link", "unlink"}
+_CHANGES |= {"rmdir", "mkdir"}
+
+
 class Killed(BaseException):
     pass
 
@@ -385,7 +396,7 @@ class KilledOs:
 
     def __getattr__(self, name: str) -> Any:
         real = getattr(SYSTEM_OS, name)
-        if name not in ("open", "write", "fsync", "rename", "link", "unlink", "rmdir", "mkdir"):
+        if name not in _CHANGES:
             return real
 
         def call(*arguments: Any, **options: Any) -> Any:
@@ -421,6 +432,9 @@ def test_kill_9_at_any_moment_leaves_the_job_or_its_pack(
         if jobs(root):
             assert journal_path(root, "a").read_bytes() == text
             assert (root / "a/artifacts/1.pdf").read_bytes() == b"label"
+        else:
+            with pytest.raises(JobPrunedError):
+                make(root, "a")
         prune(root, to=archive)  # by the next process
         assert jobs(root) == []
         assert list(archive.glob("*.tar.gz")) == [archive / "a.tar.gz"]
@@ -539,7 +553,7 @@ def test_one_command_unpacks_many_packs_and_names_those_that_it_can_not_unpack(
     for job_id in "abc":
         make(root, job_id)
     prune(root, to=archive)
-    make(root, "b")
+    unpack_job(root, archive / "b.tar.gz")
     (archive / "a.tar.gz").write_bytes(b"no pack")
     packs = [str(archive / f"{job_id}.tar.gz") for job_id in "abc"]
     assert main(["--root", str(root), "unpack", *packs]) == 6

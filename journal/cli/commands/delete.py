@@ -8,15 +8,16 @@ from datetime import datetime
 import click
 
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, exit_code_of_store
-from journal.cli.find import complete_job, find_job
+from journal.cli.find import ReadingService, complete_job, find_job
 from journal.cli.listing import Field, Format, echo_rows, listing_options
 from journal.cli.output import echo_err, local_text
 from journal.cli.shared_options import confirm, yes_option
 from journal.cli.times import parse_moment
-from journal.errors import JobBusyError, JournalError
+from journal.errors import JobBusyError, JobPrunedError, JournalError
 from journal.model import TERMINAL_STATUSES, done_rows
 from journal.run.signals import ending_signals
 from journal.service import JobService
+from journal.store.pruned import check_not_pruned
 from journal.text import counted
 from journal.transfer import Pruned, prune_jobs
 
@@ -29,16 +30,21 @@ def delete_command(ctx: click.Context, jobs: tuple[str, ...], yes: bool) -> int:
     """Delete jobs with all their files. This can't be undone.
 
     Before the first job is deleted, all jobs are checked: each must exist, and no run may work on
-    it. If a run works on a job, use `journal cancel` first.
+    it. If a run works on a job, use `journal cancel` first. If a job was pruned, `delete` makes the
+    store forget that, so that the next `journal run` makes the job anew.
 
     The command asks for confirmation. Without a terminal, give --yes. If the answer is no, the exit
     code is 4.
 
     Example: journal delete ship-ca-test --yes
     """
-    found = {}
+    found, pruned = {}, set[str]()
     for job in jobs:
-        service, job_id = find_job(ctx.obj, job)
+        try:
+            service, job_id = find_job(ctx.obj, job)
+        except JobPrunedError:  # there is no job any more, but a line in .pruned.jsonl
+            service, job_id = ReadingService(ctx.obj), job
+            pruned.add(job)
         if yes and job != job_id and job_id.startswith(job):
             raise click.UsageError(
                 f"nothing was deleted: {job!r} is only the beginning of an id, and --yes needs whole "
@@ -60,7 +66,8 @@ def delete_command(ctx: click.Context, jobs: tuple[str, ...], yes: bool) -> int:
             echo_err(f"journal: {error}")
             code = max(code, error.exit_code)
         else:
-            echo_err(f"{job_id}: deleted" if deleted else f"{job_id}: does not exist any more")
+            gone = "no longer counts as pruned" if job_id in pruned else "does not exist any more"
+            echo_err(f"{job_id}: {'deleted' if deleted else gone}")
     return code
 
 
@@ -76,7 +83,9 @@ def _confirmed(targets: list[tuple[JobService, str]]) -> bool:
 def _described(service: JobService, job_id: str) -> str:
     try:
         job = service.get_job(job_id)
-    except JournalError as error:  # a job that can't be read can still be deleted
+        if job is None:
+            check_not_pruned(service.root, job_id)
+    except JournalError as error:  # a job that can't be read or was pruned can still be deleted
         return str(error)
     if job is None:
         return "does not exist any more"

@@ -158,6 +158,7 @@ class _RunCommand:
             argv=self._typed(retry_failed=False),
             how_to=self._how_to(),
             numbers="decimal",
+            anew=given["anew"],
         ) as job:
             return self._run(job, handler, limits)
 
@@ -230,7 +231,7 @@ class _RunCommand:
 
     def _typed(self, **more: bool) -> list[str]:
         """The words of the command to paste, including options from environment variables."""
-        given = self._given | more
+        given = self._given | {"anew": False} | more
         words = [*journal_command(), "--root", os.path.abspath(self._ctx.obj), "run", given["rows"]]
         for option in self._ctx.command.params:
             value = given.get(option.name or "")

@@ -25,6 +25,7 @@ from journal.run.plan import (
     nothing_to_do,
     planned_rows,
 )
+from journal.store.pruned import check_not_pruned
 from journal.text import counted, escaped
 
 _MAX_SHOWN = 10  # commands, without --verbose
@@ -57,6 +58,8 @@ class DryRun:
         matched, plan, count = Matched(), Plan(self._job_id), 0
         planned: Iterable[Planned]
         if job is None:
+            if not given["anew"]:
+                check_not_pruned(self._service.root, self._job_id)
             new = new_rows(rows, InputRules(key=given["key"], how_to=self._how_to))
             planned = (
                 Planned(row, "new" if self._where is None or self._where(row) else LEFT_OPEN, "new")

@@ -161,6 +161,11 @@ _OPTIONS = (
         "steps is in doubt (begun, with an unknown end), else put it under review; only for a COMMAND "
         "whose side effects are all in `journal step`.",
     ),
+    click.option(
+        "--anew",
+        is_flag=True,
+        help="If the job was pruned, make it anew. All of its rows are run again.",
+    ),
     click.option("--retry-failed", is_flag=True, help="First make failed rows pending again."),
     click.option(
         "--version",

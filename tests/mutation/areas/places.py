@@ -52,8 +52,8 @@ PATCHES = [
     Patch(
         "a run.lock that has another name is not written",
         "fs/files",
-        "        if stat.st_nlink > 1:\n",
-        "        if False:\n",
+        "    if stat.st_nlink > 1:\n",
+        "    if False:\n",
         STRANGE_FILES,
     ),
     Patch(

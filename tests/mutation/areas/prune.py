@@ -5,6 +5,7 @@ from __future__ import annotations
 from mutation.patch import Patch
 
 PRUNE = "tests/transfer/test_prune.py"
+PRUNED = "tests/transfer/test_pruned.py tests/crash/test_transfer_cuts.py"
 
 PATCHES = [
     Patch(
@@ -94,8 +95,43 @@ PATCHES = [
     Patch(
         "a pack has the backups of its job",
         "transfer/prune",
-        "locked=not dry_run), backups=True)\n",
-        "locked=not dry_run))\n",
+        "    snapshot = Snapshot(copy, backups=True)\n",
+        "    snapshot = Snapshot(copy)\n",
         PRUNE,
+    ),
+    Patch(
+        "a job is noted as pruned before it is deleted",
+        "transfer/prune",
+        "            note_pruned(store.root, job.id, pack, copy.end)\n",
+        "            pass\n",
+        PRUNED,
+    ),
+    Patch(
+        "the line about a pruned job is synced",
+        "fs/files",
+        "            system.os.fsync(fd)\n            sync_directory(path.parent)\n",
+        "            pass\n",
+        PRUNED,
+    ),
+    Patch(
+        "the line about a pruned job begins after one that has no end",
+        "fs/files",
+        'else b"\\n"\n        try:\n',
+        'else b""\n        try:\n',
+        PRUNED,
+    ),
+    Patch(
+        "a pruned job isn't made anew",
+        "store/store",
+        "        if not anew:\n            check_not_pruned(self.root, job_id)\n",
+        "",
+        PRUNED,
+    ),
+    Patch(
+        "an older copy doesn't take the place of a pruned job",
+        "transfer/pack",
+        "        if pruned is not None and not holds(copy, pruned.end):\n",
+        "        if False:\n",
+        PRUNED,
     ),
 ]

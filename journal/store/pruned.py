@@ -1,0 +1,105 @@
+"""``.pruned.jsonl``: which jobs were pruned from a store, and where their packs are.
+
+A job that was pruned must not be made anew by accident, since all of its rows would be processed
+again. So `prune` appends a line before it deletes a job. The line of a job counts while the job's
+directory is missing. A later line with ``struck`` takes it back. Lines are only appended, so two
+processes, or a crash, can't lose one.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import msgspec
+
+from journal.errors import JobPrunedError
+from journal.format.commits import Position
+from journal.format.records import now
+from journal.format.values import DECODE_ERRORS
+from journal.fs import files
+from journal.fs.handles import refusals_of
+from journal.fs.locks import LOCK_TIMEOUT_S
+from journal.fs.names import PRUNED_NAME
+from journal.text import counted, time_text
+
+_MAX_NAMED = 5  # how many unreadable lines a warning names
+
+
+class PrunedJob(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A line about the job in ``directory``, which is relative to the store.
+
+    - ``at``: the time, as ISO 8601 text.
+    - ``pack``: the absolute path of the pack, or None if no pack was made.
+    - ``offset``, ``crc``: the end of the job's last commit, and its seal.
+    - ``struck``: whether this line takes back the earlier lines about the job.
+    """
+
+    directory: str
+    at: str
+    pack: str | None = None
+    offset: int = 0
+    crc: int = 0
+    struck: bool = False
+
+    @property
+    def end(self) -> Position:
+        return Position(self.offset, self.crc)
+
+    def error(self, older_copy: str = "") -> JobPrunedError:
+        """Return the error to raise. For ``older_copy``, see :class:`JobPrunedError`."""
+        is_there = self.pack is not None and os.path.exists(self.pack)
+        return JobPrunedError(self.directory, self.at, self.pack, is_there, older_copy)
+
+
+def note_pruned(root: Path, job_id: str, pack: Path | None, end: Position) -> None:
+    """Note that a job is pruned. On return, the line survives a power cut. Raises StorageError."""
+    path = None if pack is None else os.fsencode(os.path.abspath(pack))
+    text = None if path is None else path.decode(errors="backslashreplace")
+    _append(root, PrunedJob(job_id, time_text(now()), text, end.offset, end.crc))
+
+
+def forget_pruned(root: Path, job_id: str) -> bool:
+    """Take back that a job was pruned. Returns False if no line says so. Raises StorageError."""
+    if find_pruned(root, job_id) is None:
+        return False
+    _append(root, PrunedJob(job_id, time_text(now()), struck=True))
+    return True
+
+
+def _append(root: Path, job: PrunedJob) -> None:
+    with refusals_of(root / PRUNED_NAME, "write"):
+        files.append_line(root / PRUNED_NAME, msgspec.json.encode(job), LOCK_TIMEOUT_S)
+
+
+def find_pruned(root: Path, job_id: str) -> PrunedJob | None:
+    """Return the line about a job if it was pruned, else None.
+
+    The caller must know that the job's directory is missing. If lines can't be read, they are
+    skipped, and a warning names them. Raises StorageError.
+    """
+    path, found, unreadable = root / PRUNED_NAME, None, list[str]()
+    with refusals_of(path, "read"):
+        for number, line in enumerate(files.lines_of(path), 1):
+            try:
+                job = msgspec.json.decode(line, type=PrunedJob)
+            except DECODE_ERRORS:
+                unreadable.append(str(number))
+                continue
+            if job.directory == job_id:
+                found = None if job.struck else job
+    if unreadable:
+        numbers = ", ".join(unreadable[:_MAX_NAMED])
+        what = counted(len(unreadable), "unreadable line|lines was|were")
+        warnings.warn(
+            f"{path}: {what} skipped, which may name pruned jobs: {numbers}", stacklevel=2
+        )
+    return found
+
+
+def check_not_pruned(root: Path, job_id: str) -> None:
+    """Raise JobPrunedError if the job was pruned. For the rest, see :func:`find_pruned`."""
+    pruned = find_pruned(root, job_id)
+    if pruned is not None:
+        raise pruned.error()
