@@ -28,7 +28,7 @@ from journal.index.hint import find_cut, is_ahead
 from journal.index.index import Index
 from journal.index.replay import BadRecordError, apply
 
-Kind = Literal["damage", "torn", "unended", "newer"]
+Kind = Literal["damage", "mismatch", "torn", "unended", "newer"]
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -38,6 +38,7 @@ class Finding(msgspec.Struct, frozen=True):
     lines. ``kind``:
 
     - "damage": the bytes were changed after they were written.
+    - "mismatch": the name of the directory isn't the id of the job whose journal it contains.
     - "torn": a torn tail (an interrupted write). The next writer saves it in a separate file, and
       then truncates the journal.
     - "unended": the last commit lacks its LF. The commit counts, and the next writer adds the LF.
@@ -74,7 +75,7 @@ class Report(msgspec.Struct, frozen=True):
 
     @property
     def damaged(self) -> bool:
-        return any(finding.kind == "damage" for finding in self.findings)
+        return any(finding.kind in ("damage", "mismatch") for finding in self.findings)
 
 
 def verify_job(directory: Path, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Report:
@@ -172,8 +173,12 @@ class _Check:
         if not self._records and not findings:
             findings.append(Finding("damage", 1, 0, 0, "the file is empty"))
         if index.state is not None and index.state.header.id != directory.name:
-            message = f"this is job {index.state.header.id!r}, but the directory has another name"
-            findings.append(Finding("damage", 1, 0, 0, message))
+            job_id = index.state.header.id
+            message = (
+                f"this is the journal of job {job_id!r}: call the directory {job_id!r}, or move it "
+                "to another store"
+            )
+            findings.append(Finding("mismatch", 1, 0, 0, message))
         self._find_cut(directory)
         return Report(
             job_id=directory.name,

@@ -93,11 +93,14 @@ def judged(file: Readable, region: Region, following: Iterable[Region]) -> Regio
     if region.reason == TOO_LONG:
         return region
     flip = _find_flip(file, region)
+    if region.offset == 0:  # a journal is created with its first commit in it
+        newer = _stated_newer_format(file if flip is None else Unflipped(file, flip), region)
+        if newer is not None:
+            return region._replace(kind="newer", reason=newer)
     if flip is not None:
         return region._replace(kind="bit_flip", flip=flip)
-    if region.offset == 0:  # a journal is created with its first commit in it
-        newer = _stated_newer_format(file, region)
-        return region if newer is None else region._replace(kind="newer", reason=newer)
+    if region.offset == 0:
+        return region
     last = region
     for last in following:
         if last.kind != "bad" or last.sealed_end or last.reason == TOO_LONG:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 from support.terminal import on_terminal
@@ -280,6 +281,48 @@ def test_verify_names_text_mode(root: Path, capsys: pytest.CaptureFixture[str]) 
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
     assert run(root, "verify", "ship-ca") == 6
     assert "text mode" in capsys.readouterr().out
+
+
+def test_verify_advises_a_newer_version_and_no_repair_for_a_damaged_journal_of_a_newer_one(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = b'{"type":"job","format":2,"id":"ship-ca","at":"2026-11-24T13:35:00.000001Z"'
+    second = b'{"type":"log","message":"m","at":"2026-11-24T13:35:00.000001Z"'
+    begun = crc32(first)
+    flipped = second.replace(b'"m"', b'"n"')
+    content = b'%b,"crc":"%08x"}\n%b,"crc":"%08x"}\n' % (
+        first,
+        begun,
+        flipped,
+        crc32(second, begun),
+    )
+    path = root / "ship-ca" / "journal.jsonl"
+    path.write_bytes(content)
+    assert run(root, "verify", "ship-ca") == 6
+    out, err = capsys.readouterr()
+    assert "newer: line 1, bytes " in out
+    assert "damage: line 2, bytes " in out
+    assert err == "next: pip install -U rowjournal\n"
+    assert run(root, "repair", "ship-ca") == 6
+    assert "pip install -U rowjournal" in capsys.readouterr().err
+
+
+def test_verify_advises_to_rename_the_directory_of_another_job_and_no_repair(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = root / "elsewhere"
+    (root / "ship-ca").rename(path)
+    content = (path / "journal.jsonl").read_bytes()
+    (path / "journal.jsonl").write_bytes(content.replace(b"1250", b"1251"))
+    assert run(root, "verify", "elsewhere") == 6
+    out, err = capsys.readouterr()
+    assert "damage: line 7, bytes " in out
+    assert "mismatch: line 1, bytes 0 to 0: this is the journal of job 'ship-ca'" in out
+    assert "call the directory 'ship-ca'" in out
+    assert err == ""
+    path.rename(root / "ship-ca")
+    assert run(root, "verify", "ship-ca") == 6
+    assert capsys.readouterr().err == f"next: journal --root {root} repair ship-ca\n"
 
 
 def test_verify_wants_jobs_or_all(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,12 +49,12 @@ def verdict(content: bytes) -> tuple[str, int]:
         return "unended", at
     sealed = [line for line in lines if line.seal is not None]
     part = content[at : sealed[0].end] if sealed else tail
-    flipped = is_one_flip(part, crc)
-    if at == 0 and states_newer_format(tail) and not flipped:
+    flipped = unflipped(part, crc)
+    if at == 0 and states_newer_format(flipped or tail):
         return "newer", at
     first_line = tail[: tail.find(b"\n") + 1]
     in_text_mode = any(text.endswith(b"}\r\n") for text in (first_line, tail))
-    if has_good or at == 0 or len(sealed) > 1 or flipped or in_text_mode:
+    if has_good or at == 0 or len(sealed) > 1 or flipped is not None or in_text_mode:
         return "damaged", at
     return ("damaged" if sealed and was_changed(lines, sealed[0]) else "torn"), at
 
@@ -157,8 +157,8 @@ def states_newer_format(tail: bytes) -> bool:
     return type(stated) is int and stated > 1
 
 
-def is_one_flip(part: bytes, crc: int) -> bool:
-    """Whether one bit makes the bytes a good commit of legible lines."""
+def unflipped(part: bytes, crc: int) -> bytes | None:
+    """The good commit of legible lines that the bytes would be with one bit flipped back."""
     body, end = part[: -SEAL_BYTES - 1], part[-SEAL_BYTES - 1 :]
     right = crc32(body, crc)
     seal = b',"crc":"%08x"}\n' % right
@@ -174,7 +174,7 @@ def is_one_flip(part: bytes, crc: int) -> bool:
         if back < len(body):
             at = len(body) - 1 - back
             candidates.append(body[:at] + bytes([body[at] ^ bit]) + body[at + 1 :] + end)
-    return any(is_good_and_legible(candidate, crc) for candidate in candidates)
+    return next((one for one in candidates if is_good_and_legible(one, crc)), None)
 
 
 def is_good_and_legible(commit: bytes, crc: int) -> bool:

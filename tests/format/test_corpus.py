@@ -36,7 +36,7 @@ from journal.verify import verify_job
 CORPUS = TESTS / "corpus"
 NAMES = sorted(path.stem for path in CORPUS.glob("*.jsonl"))
 READ = {"good", "unended", "torn"}
-KINDS = {"damaged": "damage", "mismatch": "damage"}
+KINDS = {"damaged": "damage"}
 ERRORS: dict[str, type[JournalError]] = {
     "damaged": JournalDamagedError,
     "newer": FormatVersionError,

@@ -329,8 +329,8 @@ SEALS = [
     Patch(
         "a journal without its first commit is damage",
         "format/torn_tail",
-        '        return region if newer is None else region._replace(kind="newer", reason=newer)\n',
-        '        if newer is not None:\n            return region._replace(kind="newer", reason=newer)\n',
+        "    if region.offset == 0:\n        return region\n",
+        "",
         DAMAGE,
     ),
     Patch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Callable
@@ -235,6 +236,25 @@ def test_a_flipped_bit_is_put_back_to_the_last_byte(small: Path, bit: int) -> No
         repair = repair_job(small.parent)
         assert small.read_bytes() == content
         assert repair.lossless
+
+
+@pytest.mark.parametrize("instead", [b"", b" ", b"\0"])
+def test_line_ends_between_commits_that_were_lost_or_changed_are_put_back(
+    path: Path, instead: bytes
+) -> None:
+    content = path.read_bytes()
+    commits = split_commits(content)
+    ends = list(itertools.accumulate(map(len, commits)))[-4:-1]
+    for chosen in (ends[-1:], ends[:1], ends):
+        broken = b""
+        begin = 0
+        for end in chosen:
+            broken += content[begin : end - 1] + instead
+            begin = end
+        break_it(path, broken + content[begin:])
+        repair = mend_it(path)
+        assert repair.lossless
+        assert path.read_bytes() == content
 
 
 def test_a_bit_flipped_in_the_last_commit_is_not_cut_off_as_a_torn_tail(small: Path) -> None:

@@ -10,7 +10,6 @@ from journal.cli.exit_codes import (
     EXIT_DAMAGED,
     EXIT_OK,
     EXIT_ROWS_OPEN,
-    EXIT_UNEXPECTED,
 )
 from journal.cli.find import ReadingService, command_line, complete_job, find_job, job_argument
 from journal.cli.output import echo_err, echo_json, echo_json_list
@@ -39,8 +38,8 @@ def verify_command(
     writer saves the torn tail beside the journal and cuts it off. "unended" means that the last
     commit lacks its line end. Such a commit is valid, and the next writer adds the line end.
 
-    All jobs are checked, even if one of them is damaged. The exit code is 6 if any job is damaged.
-    To repair a job, use `journal repair`.
+    All jobs are checked, even if one of them is damaged. The exit code is 6 if any job is damaged,
+    or of a newer version. To repair a job, use `journal repair`.
 
     Example: journal verify --all
     """
@@ -63,7 +62,10 @@ def verify_command(
                 continue
             code = max(code, _code_of(report))
             yield report
-            if report.damaged:
+            kinds = {finding.kind for finding in report.findings}
+            if "newer" in kinds:
+                echo_err("next: pip install -U rowjournal")
+            elif "damage" in kinds and "mismatch" not in kinds:
                 repair = command_line(ctx, service)("repair", job_id)
                 echo_err(f"next: {repair}")
 
@@ -76,15 +78,14 @@ def verify_command(
 
 
 def _code_of(report: Report) -> int:
-    if report.damaged:
-        return EXIT_DAMAGED
-    newer = any(finding.kind == "newer" for finding in report.findings)
-    return EXIT_UNEXPECTED if newer else EXIT_OK
+    is_newer = any(finding.kind == "newer" for finding in report.findings)
+    return EXIT_DAMAGED if report.damaged or is_newer else EXIT_OK
 
 
 def _echo_report(report: Report) -> None:
     kinds = {finding.kind for finding in report.findings}
-    verdict = next((kind for kind in ("damage", "newer", "torn", "unended") if kind in kinds), "ok")
+    order = ("damage", "mismatch", "newer", "torn", "unended")
+    verdict = next((kind for kind in order if kind in kinds), "ok")
     word = "DAMAGED" if verdict == "damage" else verdict
     click.echo(
         f"{word:<8} {escaped(report.job_id)}: {counted(report.records, 'record|records')} in "

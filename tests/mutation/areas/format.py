@@ -238,8 +238,8 @@ PATCHES = [
     Patch(
         "a flipped bit makes no newer format",
         "format/torn_tail",
-        "    if flip is not None:\n        return region",
-        "    if flip is not None and region.offset:\n        return region",
+        "_stated_newer_format(file if flip is None else Unflipped(file, flip), region)",
+        "_stated_newer_format(file, region)",
         CORPUS,
     ),
     Patch(
