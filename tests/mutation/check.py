@@ -33,6 +33,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,6 +69,7 @@ class Tree:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._imported = directory / "imported"  # made by each process that imports patched code
+        self._running: subprocess.Popen[bytes] | None = None
         for part in PARTS:
             if (TOP / part).is_dir():
                 ignored = shutil.ignore_patterns("__pycache__")
@@ -97,6 +99,14 @@ class Tree:
     def was_imported(self) -> bool:
         return self._imported.exists()
 
+    def end(self) -> None:
+        """End the tests that run, if any."""
+        if self._running is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._running.pid, signal.SIGKILL)
+            self._running.wait()
+            self._running = None
+
     def failures(self, tests: list[str], *options: str) -> list[str]:
         """The tests that fail, without their parameters."""
         command = [sys.executable, "-m", "pytest", "-v", "-rfE", "-p", "no:cacheprovider", *options]
@@ -109,7 +119,7 @@ class Tree:
         environment["PYTHONPATH"] = str(self.directory)
         report = self.directory / "report"
         with report.open("wb") as output:
-            process = subprocess.Popen(
+            process = self._running = subprocess.Popen(
                 command, cwd=self.directory, env=environment, stdin=subprocess.DEVNULL,
                 stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
@@ -118,9 +128,7 @@ class Tree:
             except subprocess.TimeoutExpired:
                 raise UnclearError(f"pytest {tests} takes more than {TIMEOUT_S} s") from None
             finally:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)  # what tests have left behind
-                process.wait()
+                self.end()  # and what tests have left behind
         text = report.read_text(encoding="utf-8", errors="replace")
         if code == 0:
             return []
@@ -142,11 +150,9 @@ def main(wanted: str, *, seed: int | None, workers: int, writes_hints: bool) -> 
         chosen = random.Random(seed).sample(chosen, -(-len(chosen) // 10))
     begun_s = time.monotonic()
     place = fast_directory("mutation-")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        trees: queue.SimpleQueue[Tree] = queue.SimpleQueue()
-        for number in range(workers):
-            trees.put(Tree(place / str(number)))
-        verdicts = judge(chosen, trees, workers)
+        verdicts = judge(chosen, [Tree(place / str(number)) for number in range(workers)])
     finally:
         shutil.rmtree(place, ignore_errors=True)
     stale = [verdict for verdict in verdicts if verdict.killer not in {None, verdict.patch.tests}]
@@ -170,42 +176,49 @@ def main(wanted: str, *, seed: int | None, workers: int, writes_hints: bool) -> 
     return 1 if survived or errors else 0
 
 
-def judge(chosen: list[Patch], trees: queue.SimpleQueue[Tree], workers: int) -> list[Verdict]:
+def judge(chosen: list[Patch], trees: list[Tree]) -> list[Verdict]:
+    named = sorted({test for patch in chosen for test in existing(patch.tests)})
+    broken = trees[0].failures(named, "-n", str(len(trees))) if named else []
+    broken = trees[0].failures(broken) if broken else []  # one at a time
+    if broken:
+        sys.exit(f"without any patch, these tests fail: {' '.join(broken)}")
+    free: queue.SimpleQueue[Tree] = queue.SimpleQueue()
+    for tree in trees:
+        free.put(tree)
+
     def check(patch: Patch, *, is_last: bool) -> Verdict:
-        tree = trees.get()
+        tree = free.get()
         begun_s = time.monotonic()
         try:
             return verdict_of(patch, tree, is_last=is_last)
         except UnclearError as error:
             return Verdict(patch, None, time.monotonic() - begun_s, str(error))
         finally:
-            trees.put(tree)
+            free.put(tree)
 
-    tree = trees.get()
-    named = sorted({test for patch in chosen for test in existing(patch.tests)})
-    broken = tree.failures(named, "-n", str(workers)) if named else []
-    broken = tree.failures(broken) if broken else []  # one at a time
-    trees.put(tree)
-    if broken:
-        sys.exit(f"without any patch, these tests fail: {' '.join(broken)}")
     verdicts = []
-    with ThreadPoolExecutor(workers) as pool:
-        for is_last in (False, True):
-            print(f"{'the second' if is_last else 'the first'} phase: {len(chosen)} patches")
-            rest = []
-            done = pool.map(lambda patch, is_last=is_last: check(patch, is_last=is_last), chosen)
-            for number, verdict in enumerate(done, 1):
-                what = verdict.killer or verdict.error or ("SURVIVED" if is_last else "later")
-                print(
-                    f"{number:3}/{len(chosen)} {verdict.took_s:5.1f} s "
-                    f"{verdict.patch.module}: {verdict.patch.name}: {what}",
-                    flush=True,
-                )
-                if is_last or what != "later":
-                    verdicts.append(verdict)
-                else:
-                    rest.append(verdict.patch)
-            chosen = rest
+    with ThreadPoolExecutor(len(trees)) as pool:
+        try:
+            for is_last in (False, True):
+                print(f"{'the second' if is_last else 'the first'} phase: {len(chosen)} patches")
+                done = pool.map(partial(check, is_last=is_last), chosen)
+                chosen = []
+                for number, verdict in enumerate(done, 1):
+                    what = verdict.killer or verdict.error or ("SURVIVED" if is_last else "later")
+                    print(
+                        f"{number:3} {verdict.took_s:5.1f} s "
+                        f"{verdict.patch.module}: {verdict.patch.name}: {what}",
+                        flush=True,
+                    )
+                    if is_last or what != "later":
+                        verdicts.append(verdict)
+                    else:
+                        chosen.append(verdict.patch)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for tree in trees:
+                tree.end()
+            raise
     return verdicts
 
 

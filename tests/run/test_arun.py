@@ -22,6 +22,7 @@ from support.platforms import needs_signals
 
 import journal
 from journal import AttemptedRow, JobRow, JobRun, JobService
+from journal.history.events import ENDS_EARLY
 from journal.run.driver import Run
 from journal.run.handler import StepStore
 from journal.run.held_job import HeldJob, Settings
@@ -212,6 +213,14 @@ def test_a_job_that_another_run_holds_is_refused_and_its_run_goes_on(path: Path)
         run(main(job))
 
 
+def end_of_run(job: JobRun) -> str:
+    """Why the run ended early, as it is logged."""
+    (text,) = [
+        entry.message for entry in job.service.get_logs("j") if entry.message.startswith(ENDS_EARLY)
+    ]
+    return text.removeprefix(ENDS_EARLY)
+
+
 # --- cancelling
 
 
@@ -358,13 +367,34 @@ def test_a_loop_that_is_closed_before_the_end_ends_the_run(path: Path) -> None:
         driver = next(t for t in threading.enumerate() if t.name == "journal-driver")
         tasks[1:] = asyncio.all_tasks(loop) - {tasks[0]}
         loop.close()
+        assert driver.daemon  # a program that ends doesn't wait for it
         driver.join(WAIT_S)
         assert (job.job.status, statuses(job)) == ("paused", {"needs_review": 2, "pending": 3})
         assert job.service.run_holder("j") is None
+        assert end_of_run(job) == "the event loop was closed before the end of the run"
     for task in tasks:  # as when they are collected, without asyncio's complaint
         task._log_destroy_pending = False
         with suppress(RuntimeError):
             task.get_coro().close()
+
+
+def test_a_run_whose_task_is_destroyed_waits_for_its_rows_in_flight_and_pauses(path: Path) -> None:
+    async def main(job: JobRun) -> None:
+        gate = Gate()
+        run_of_job = job.arun(gate, workers=2)
+        task = asyncio.create_task(run_of_job)
+        await gate.wait_for(2)
+        driver = next(t for t in threading.enumerate() if t.name == "journal-driver")
+        run_of_job.close()
+        gate.open.set()
+        await asyncio.to_thread(driver.join, WAIT_S)
+        task.cancel()  # nothing else wakes it
+        await raises(RuntimeError, task)
+
+    with open_job(path) as job:
+        run(main(job))
+        assert (job.job.status, statuses(job)) == ("paused", {"completed": 2, "pending": 3})
+        assert end_of_run(job) == "its task was destroyed before its end"
 
 
 # --- signals

@@ -453,6 +453,19 @@ def test_no_more_calls_are_in_flight_than_there_are_workers(tmp_path: Path) -> N
     assert 1 <= most <= 2
 
 
+def test_no_row_waits_for_a_call_however_little_time_calls_take(tmp_path: Path) -> None:
+    """After a crash, all rows of a call that had not begun would be in doubt."""
+    with open_job(tmp_path / "j", 400, sync="none") as job:
+        seen: list[int] = []
+
+        def handle(rows: list[AttemptedRow]) -> list[None]:
+            seen.append(job.job.processing_count)
+            return [None] * len(rows)
+
+        assert job.run_batches(handle, 2, workers=1).completed == 400
+    assert max(seen) == 2
+
+
 @pytest.mark.parametrize(
     ("retry_on", "status"), [(Exception, "needs_review"), ((TimeoutError,), "failed")]
 )

@@ -23,7 +23,13 @@ import support.handlers
 from support.clock import Clock
 from support.handlers import act, act_many, calls, pids
 from support.paths import TESTS
-from support.platforms import needs_fork, needs_proc, needs_process_groups, skip_without
+from support.platforms import (
+    needs_fork,
+    needs_proc,
+    needs_process_groups,
+    needs_signals,
+    skip_without,
+)
 
 import journal
 from journal import InvalidValueError, JobRow, RowStatus, RunReport
@@ -231,6 +237,17 @@ def test_workers_have_no_file_of_the_job_open_only_the_driver_has(
     work.run(makers(kind)(2), *["files"] * 6)
     open_files = [row.result for row in work.outcomes()]
     assert all(open_files) if kind == "threads" else open_files == [[]] * 6
+
+
+@needs_signals
+@pytest.mark.parametrize("kind", POOLS)
+def test_a_ctrl_c_that_reaches_a_worker_process_is_left_to_the_driver(
+    kind: str, makers: Callable[[str], Make], work: Work
+) -> None:
+    executor = makers(kind)(1)
+    executor.submit(os.getpid).result()  # the process is older than the run
+    work.run(executor, *["ctrl_c"] * 3)
+    assert [row.result for row in work.outcomes()] == ["goes on"] * 3
 
 
 SAID = {

@@ -1233,14 +1233,6 @@ def test_a_run_that_halts_now_leaves_what_is_in_flight_to_a_person(path: Path) -
     assert report.job.status == "paused"
 
 
-def test_a_limit_of_rows_cancels_none_that_wait_for_a_worker(path: Path) -> None:
-    """Rows that take no time are queued for their worker."""
-    with open_job(path, 400, sync="none") as job:
-        report = job.run(lambda _row: None, workers=1, max_rows=300, tell=quiet)
-        assert report.completed == 300
-        assert statuses(job) == {"completed": 300, "pending": 100}
-
-
 def test_limits_that_are_reached_with_the_last_row_keep_no_job_from_its_end(path: Path) -> None:
     with open_job(path, 3) as job:
         report = job.run(
@@ -1521,6 +1513,32 @@ def test_what_came_back_is_recorded_once_the_disk_has_space_again(
         assert statuses(job) == {"completed": 2, "pending": 2}
         assert job.job.status == "paused"
         assert job.run(gate).completed == 2
+
+
+def test_once_a_commit_has_failed_rows_that_wait_for_a_worker_are_not_begun(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faulty, gate = FaultyOs(), Gate()
+
+    def handler(row: JobRow) -> None:
+        if row.row_number > 100:  # until then rows take no time, so others are queued
+            gate(row)
+
+    with open_job(path, 200, sync="none") as job:
+        run = Background(job, handler, workers=1)
+        gate.wait_for(1)
+        assert job.job.processing_count > 2
+        monkeypatch.setattr(journal.fs.system, "os", faulty)
+        faulty.plan("write", fails(errno.ENOSPC))
+        gate.let_go(1)
+        until_s = monotonic() + 10.0
+        while job.job.processing_count > 1 and monotonic() < until_s:
+            sleep(0.001)
+        gate.let_go()
+        with pytest.raises(StorageError):
+            run.report()
+        assert statuses(job) == {"completed": 102, "pending": 98}
+    assert gate.calls == [101, 102]
 
 
 def test_what_came_back_and_can_not_be_recorded_is_told_row_by_row(

@@ -212,6 +212,16 @@ def test_a_call_that_returns_between_the_look_and_the_request_is_not_given_up(at
     assert (workers.asked, workers.given_up) == ([], [])
 
 
+def test_a_call_that_never_began_gives_back_each_of_its_rows(at: Any) -> None:
+    stage = at(Hanging(), rows_a_call=3)
+    stage.dispatch(1, 2, 3)
+    unstarted = Outcome(kind="unstarted", error_code="E", error_message="no such worker")
+    stage.calls.put(0, unstarted)
+    assert [(result.ticket, result.outcome) for result in stage.turn(0)] == [
+        (ticket, unstarted) for ticket in (1, 2, 3)
+    ]
+
+
 # --- what counts as a stop
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -109,6 +110,9 @@ def act(row: JobRow | journal.AttemptedRow) -> Any:
             raise KeyboardInterrupt
         case "fork":
             return forked(lambda: sys.exit(7))
+        case "ctrl_c":
+            os.kill(os.getpid(), signal.SIGINT)
+            return "goes on"
         case "die":
             os.kill(os.getpid(), 9)  # SIGKILL; on Windows, it ends by force, too
         case "die_once":
