@@ -1117,8 +1117,8 @@ class JobService:
     def get_row_history(self, row_id: str) -> journal.RowHistory:
         """Return all that the journal holds about a row: attempts, steps, messages, changes.
 
-        Only the parts of the journal that may mention the row are read, in a bounded amount of
-        memory. Raises RowNotFoundError.
+        The journal is searched for lines about the row, in a bounded amount of memory. The commits
+        of these lines are verified. Raises RowNotFoundError.
         """
         from journal.history.row_history import read_row_history  # noqa: PLC0415
 

@@ -21,8 +21,6 @@ from journal.format.seal import SEAL_BYTES, SEAL_HEAD, SEALED_END_BYTES, SEALED_
 
 # The fastest of the sizes 2^15 to 2^20, since the lines stay in the CPU cache between the passes.
 CHUNK_BYTES = 1 << 16
-# A large commit is divided into parts of about this size, so that each can be verified by itself.
-PART_BYTES = 1 << 20
 
 # Slices for map(). Each slice object is made once, and not for each line.
 _seal_of = itemgetter(slice(-SEAL_BYTES, None))
@@ -54,8 +52,6 @@ class Block(NamedTuple):
 
     - ``lines``: the lines without LF. The first line is at ``offset``.
     - ``after``: the position after the last commit that has lines in this block.
-    - ``end``: the position after the last line of this block, which may be inside a large commit.
-      It is None unless a commit, or a part of a large commit, ends there.
     - ``ends``: True if the last line of the block ends at ``after``. False if that line belongs to
       a large commit whose lines continue in the next block.
     - ``commits``: how many commits end in this block.
@@ -65,7 +61,6 @@ class Block(NamedTuple):
     offset: int
     lines: list[bytes]
     after: Position
-    end: Position | None
     ends: bool
     commits: int
     ascii: bool
@@ -85,13 +80,13 @@ def verified_blocks(file: Readable, start: Position, size: int) -> Iterator[Bloc
             lines, after, commits = verified_lines(chunk, position)
             if not lines:
                 return
-            yield Block(position.offset, lines, after, after, True, commits, chunk.isascii())
+            yield Block(position.offset, lines, after, True, commits, chunk.isascii())
         else:
-            parts = _parts_of_large_commit(file, position, size)
-            if parts is None:
+            end = end_of_commit(file, position, size)
+            if end is None:
                 return
-            after = parts[-1]
-            yield from _blocks_of_large_commit(file, position.offset, parts)
+            after = end
+            yield from _blocks_of_large_commit(file, position.offset, after)
         position = after
 
 
@@ -138,21 +133,6 @@ def _end_of_commits(chunk: bytes, position: Position) -> tuple[Position, int]:
     return Position(offset, crc), commits
 
 
-def verified_part(file: Readable, begin: Position, end: Position) -> Block | None:
-    """Return the lines from ``begin`` to ``end``, or None if their crc isn't ``end.crc``.
-
-    Both positions may be inside a commit. All lines are read at once.
-    """
-    data = file.read_at(begin.offset, end.offset - begin.offset)
-    after, commits = _end_of_commits(data, begin)
-    rest = memoryview(data)[after.offset - begin.offset :]
-    if begin.offset + len(data) != end.offset or crc32(rest, after.crc) != end.crc:
-        return None
-    lines = data.split(b"\n")
-    lines.pop()
-    return Block(begin.offset, lines, end, end, True, commits, data.isascii())
-
-
 def _hex(crcs: list[int]) -> bytes:
     """Return the eight hex digits of each crc, separated by ``|``."""
     values = array("I", crcs)
@@ -161,13 +141,11 @@ def _hex(crcs: list[int]) -> bytes:
     return hexlify(values, b"|", values.itemsize)
 
 
-def _parts_of_large_commit(file: Readable, start: Position, size: int) -> list[Position] | None:
-    """Return the ends of the parts of a commit that begins at ``start`` and is larger than a chunk.
+def end_of_commit(file: Readable, start: Position, size: int) -> Position | None:
+    """Return the end of the commit that begins at ``start``, or None if it is invalid.
 
-    A part has about :data:`PART_BYTES`. Returns None if the commit is invalid.
+    A commit of any size is verified in constant memory.
     """
-    parts: list[Position] = []
-    part_from = start.offset
     crc = start.crc
     offset = start.offset
     held = b""  # the last bytes read, since a seal may lie across two chunks
@@ -187,33 +165,26 @@ def _parts_of_large_commit(file: Readable, start: Position, size: int) -> list[P
             crc = crc32(held[: match.start()], crc)
             if b"%08x" % crc != match[1]:
                 return None
-            return [*parts, Position(offset - len(held) + match.end(), crc)]
-        if last_lf >= 0 and offset - line_bytes - part_from >= PART_BYTES:
-            part_from = offset - line_bytes
-            whole_lines = memoryview(held)[: len(held) - line_bytes]
-            parts.append(Position(part_from, crc32(whole_lines, crc)))
+            return Position(offset - len(held) + match.end(), crc)
         crc = crc32(memoryview(held)[:-SEAL_BYTES], crc)
         held = held[-SEAL_BYTES:]
     return None
 
 
-def _blocks_of_large_commit(file: Readable, offset: int, parts: list[Position]) -> Iterator[Block]:
-    """Yield, in blocks of about one chunk, the lines from ``offset`` to the end of the last part."""
-    after = parts[-1]
+def _blocks_of_large_commit(file: Readable, offset: int, after: Position) -> Iterator[Block]:
+    """Yield, in blocks of about one chunk, the lines from ``offset`` to the end of the commit."""
     length = CHUNK_BYTES
-    for part in parts:
-        while offset < part.offset:
-            chunk = file.read_at(offset, min(length, part.offset - offset))
-            cut = chunk.rfind(b"\n") + 1
-            if cut:
-                lines = chunk[:cut].split(b"\n")
-                lines.pop()
-                end = part if offset + cut == part.offset else None
-                ends = end is after
-                yield Block(offset, lines, after, end, ends, int(ends), chunk.isascii())
-                offset += cut
-                length = CHUNK_BYTES
-            elif len(chunk) < length or length > MAX_LINE_BYTES:
-                return  # ``after`` can't be reached: the file shrank, or a line is too long
-            else:
-                length *= 2
+    while offset < after.offset:
+        chunk = file.read_at(offset, min(length, after.offset - offset))
+        cut = chunk.rfind(b"\n") + 1
+        if cut:
+            lines = chunk[:cut].split(b"\n")
+            lines.pop()
+            offset += cut
+            ends = offset == after.offset
+            yield Block(offset - cut, lines, after, ends, int(ends), chunk.isascii())
+            length = CHUNK_BYTES
+        elif len(chunk) < length or length > MAX_LINE_BYTES:
+            return  # ``after`` can't be reached: the file shrank, or a line is too long
+        else:
+            length *= 2

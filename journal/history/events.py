@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -32,7 +32,7 @@ from journal.format.records import (
     RunRecord,
 )
 from journal.format.seal import is_sealed
-from journal.history.reading import History, log_entry, not_about_other_rows
+from journal.history.reading import History, log_entry
 from journal.model import LogEntry, is_at_least
 from journal.text import cents_text, encode_json, time_text, usage_text
 
@@ -117,16 +117,11 @@ class Choice(NamedTuple):
         return self.rows[0].start
 
     def blocks(self, history: History, begin: Position, end: Position | None) -> Iterator[Block]:
-        """Yield the lines between two positions, except parts without any selected event."""
+        """Yield the lines between two positions that may have a selected event."""
         row = self.only_row
         if row is None:
             return history.blocks(begin, end)
         return history.blocks_about(row, begin, end)
-
-    def places(self, lines: list[bytes]) -> Iterable[int]:
-        """Return the places of the lines that may contain a selected event, in order."""
-        row = self.only_row
-        return range(len(lines)) if row is None else not_about_other_rows(lines, row)
 
     def begin(self, history: History) -> Position:
         """Return the position from which a history must be read."""
@@ -154,8 +149,7 @@ def _events(
 ) -> Iterator[Event]:
     added = _Added()
     for block in choice.blocks(history, begin, end):
-        for number in choice.places(block.lines):
-            line = block.lines[number]
+        for number, line in enumerate(block.lines):
             row = _ROW.match(line)
             if row is not None and choice.has_row(int(row[1])):
                 added.add(int(row[1]))

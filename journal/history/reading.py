@@ -14,15 +14,16 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from journal.format.commits import START, Block, Position, verified_part
+from journal.format.commits import START, Block, Position, end_of_commit
 from journal.format.extent import (
     blocks_between,
     has_seal,
+    not_continued,
     record_in,
     seal_before,
     time_before,
 )
-from journal.format.records import LogRecord, Record
+from journal.format.records import MAX_LINE_BYTES, LogRecord, Record
 from journal.ids import MAX_ROW_NUMBER
 from journal.model import LOG_LEVELS, LogEntry
 from journal.store.journal import Journal
@@ -32,8 +33,10 @@ _LATE = datetime.max.replace(tzinfo=UTC)
 # The beginning of a line as this package writes it. Other writers may order members differently.
 _LINE = b'{"type":"'
 LOG_LINE = _LINE + b'log",'
-# The beginning of a record about a row whose number isn't %d.
-_OTHER_ROW = _LINE + rb'row(?:_(?:status|step|data))?","row":(?!%d,)[0-9]+,'
+_A_RUN = b'"type":"run"'
+_A_SPACED_RUN = rb'"type"\s*:\s*"run"'
+_PIECE_BYTES = 1 << 18
+_NEAR_BYTES = 1 << 12  # in which most commits begin
 
 
 class Entry(NamedTuple):
@@ -64,7 +67,6 @@ class History:
         journal.refresh()
         self._file = journal.file
         self._exact = journal.exact
-        self._spans = journal.index.spans
         self.end = journal.position
 
     def continues(self, position: Position) -> bool:
@@ -82,21 +84,54 @@ class History:
     def blocks_about(
         self, number: int, begin: Position = START, end: Position | None = None
     ) -> Iterator[Block]:
-        """Yield, in blocks, the verified lines that may be about row ``number`` or may start a run.
+        """Yield the lines that may be about row ``number`` or may start a run, each as a block.
 
-        Parts of the journal without such lines aren't read.
+        The file is searched for such lines. Only their commits are verified.
         """
         end = self.end if end is None else end
-        for span in self._spans.until(end.offset):
-            if span.end.offset <= begin.offset:
+        known = begin  # up to here, nothing is left to be verified
+        for offset, line in self._lines_about(number, begin.offset, end.offset):
+            while known.offset <= offset:
+                near = max(known.offset, offset - _NEAR_BYTES)
+                start = (
+                    seal_before(self._file, offset, near)
+                    or seal_before(self._file, offset, known.offset)
+                    or known
+                )
+                after = end_of_commit(self._file, start, end.offset)
+                if after is None:
+                    raise not_continued(self._file, start)
+                known = after
+            yield Block(offset, [line], known, offset + len(line) + 1 == known.offset, 0, False)
+        if not has_seal(self._file, end):
+            raise not_continued(self._file, known)
+
+    def _lines_about(self, number: int, offset: int, end: int) -> Iterator[tuple[int, bytes]]:
+        """Yield each line that may be about row ``number`` or may start a run, and its offset."""
+        find_row = re.compile(rb'"row"\s*:\s*%d\b' % number).finditer
+        # Only who makes a journal writes runs to it. To search for spaces takes twice as long.
+        is_compact = self._file.read_at(0, len(_LINE)) == _LINE
+        length = _PIECE_BYTES
+        while offset < end:
+            piece = self._file.read_at(offset, min(length, end - offset))
+            size = piece.rfind(b"\n") + 1
+            if not size:
+                if len(piece) < length or length > MAX_LINE_BYTES:
+                    return  # the file shrank, or a line is too long
+                length *= 2
                 continue
-            if span.low <= number <= span.high:
-                block = verified_part(self._file, begin, span.end)
-                if block is None:
-                    break  # the file was damaged, and the next reader says where
-                yield block
-            begin = span.end
-        yield from self.blocks(begin, end)
+            places = [found.start() for found in find_row(piece, 0, size)]
+            if is_compact:
+                place = piece.find(_A_RUN, 0, size)
+                while place >= 0:
+                    places.append(place)
+                    place = piece.find(_A_RUN, place + 1, size)
+            else:
+                places += (found.start() for found in re.finditer(_A_SPACED_RUN, piece[:size]))
+            begins = {piece.rfind(b"\n", 0, place) + 1 for place in places}
+            for begin in sorted(begins):
+                yield offset + begin, piece[begin : piece.index(b"\n", begin)]
+            offset, length = offset + size, _PIECE_BYTES
 
     def entries(self, begin: Position = START) -> Iterator[Entry]:
         """Yield all records from ``begin`` on."""
@@ -148,16 +183,6 @@ class History:
             else:
                 high = found.offset
         return before
-
-
-def not_about_other_rows(lines: list[bytes], number: int) -> list[int]:
-    """Return the places of the lines that may be about row ``number``, or about the job.
-
-    Most lines are about other rows. To ``map`` a compiled regular expression over all lines takes
-    less than half the time of a Python function call for each line.
-    """
-    is_other = map(re.compile(_OTHER_ROW % number).match, lines)
-    return [place for place, other in enumerate(is_other) if other is None]
 
 
 def log_entry(record: LogRecord) -> LogEntry:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -20,7 +19,7 @@ from journal.format.records import (
 )
 from journal.history.durations import OutcomeReader
 from journal.history.events import Event, event_of
-from journal.history.reading import LOG_LINE, History, log_entry, not_about_other_rows
+from journal.history.reading import History, log_entry
 from journal.model import JobRow, LogEntry, RowStep
 from journal.text import before_text
 
@@ -129,8 +128,6 @@ class _Reader:
 
     def __init__(self, number: int) -> None:
         self._number = number
-        # The second case is for other writers, who may put a space there.
-        self._may_have_row = re.compile(rb'"row":(?:%d\b|[^0-9])' % number).search
         self.attempts: _Newest[RowAttempt] = _Newest()
         self.logs: _Newest[LogEntry] = _Newest()
         self.changes: _Newest[Event] = _Newest()
@@ -141,12 +138,7 @@ class _Reader:
         self._data: dict[str, Any] = {}
 
     def wants(self, line: bytes) -> bool:
-        """Return whether the line may be a record about the row, or the start of a run."""
-        if line.startswith(_NEVER_SHOWN):
-            return False
-        if line.startswith(LOG_LINE) and b'"row":' in line:
-            return self._may_have_row(line) is not None
-        return b'"row"' in line or b'"run"' in line  # as other writers may write it
+        return not line.startswith(_NEVER_SHOWN)
 
     def read(self, record: Record, size_bytes: int) -> None:
         if isinstance(record, RunRecord):
@@ -221,10 +213,8 @@ def read_row_history(history: History, row: JobRow, steps: tuple[RowStep, ...]) 
     """
     reader = _Reader(row.row_number)
     for block in history.blocks_about(row.row_number):
-        for place in not_about_other_rows(block.lines, row.row_number):
-            line = block.lines[place]
-            if reader.wants(line):
-                reader.read(history.record(block, place), len(line))
+        if reader.wants(block.lines[0]):
+            reader.read(history.record(block, 0), len(block.lines[0]))
     kinds: tuple[_Newest[Any], ...] = (reader.attempts, reader.logs, reader.changes)
     return RowHistory(
         row=row,

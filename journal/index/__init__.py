@@ -4,7 +4,6 @@
   Later changes don't affect a view.
 - ``index``: keeps the state of the job, answers queries, and makes changes that can be undone.
 - ``replay``: applies verified commits to an index. This is the hot loop of opening a job.
-- ``spans``: says which parts of the journal mention which rows.
 - ``hint``: saves the index in a file, like Bitcask's hint files. The file can be deleted without
   loss.
 - ``summary``: makes ``Job`` and ``JobSummary`` from an index.

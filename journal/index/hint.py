@@ -64,7 +64,6 @@ from journal.fs.names import HINT_NAME
 from journal.index.columns import OPTIONAL_COLUMNS, Columns, Lease
 from journal.index.index import STATUSES, Index, JobState, Progress
 from journal.index.replay import replay
-from journal.index.spans import Spans, are_valid
 
 # When a hint is written: see the functions at the end of this file.
 MIN_BYTES = 1 << 18
@@ -86,7 +85,6 @@ _TYPES = {
     "step_heads": "I",
     "step_offsets": "Q",
     "step_previous": "I",
-    "spans": "Q",
 }
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _WRITING_NS = 2_000_000_000
@@ -103,7 +101,7 @@ class _Header(Progress, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     column's blocks.
     """
 
-    hint: Literal[10]  # increment it when replay makes a different index of the same journal
+    hint: Literal[11]  # increment it when replay makes a different index of the same journal
     offset: int  # the end of the last commit that the hint covers
     crc: int
     synced: int  # the end and the crc of the last commit that is known to have been on the disk
@@ -121,7 +119,6 @@ class _Header(Progress, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     before_attempt: dict[int, int] = msgspec.field(default_factory=dict)
     rows: int
     steps: int  # the number of records of steps
-    spans: int  # the length of Spans.ended
     highest_number: int
     ascending: bool
     blocks: dict[str, list[int]]
@@ -160,7 +157,7 @@ def read_hint(
         header, begin = _read_header(stored)
         first = _check(header, file) if not is_cut else _first_record(header, file)
         position = Position(header.offset, header.crc)
-        columns, spans = _columns(header, _Source(stored, file, position), begin)
+        columns = _columns(header, _Source(stored, file, position), begin)
     except (OSError, _NotAHintError, ValueError, *DECODE_ERRORS):
         return None
     state = JobState(header=first, **_progress_of(header))
@@ -169,7 +166,6 @@ def read_hint(
         state,
         header.last_at,
         columns,
-        spans,
         **_members_of_index(header),
     )
     return index, position
@@ -253,21 +249,19 @@ def is_ahead(at: datetime) -> bool:
     return written_ns(at) > system.now_ns() + 2 * _WRITING_NS
 
 
-def _columns(header: _Header, source: _Source, begin: int) -> tuple[Columns, Spans]:
-    """Return the columns of a hint, and the spans. Of the columns, only the statuses are read now.
+def _columns(header: _Header, source: _Source, begin: int) -> Columns:
+    """Return the columns of a hint. Only the statuses are read now.
 
     The caller must copy the columns before a change.
     """
     rows, blocks = header.rows, header.blocks
     names = [name for name in _TYPES if name not in OPTIONAL_COLUMNS or name in blocks]
     lengths = {name: header.steps if name in _OF_STEPS else rows for name in names}
-    lengths["spans"] = header.spans
     sizes = [lengths[name] * array(_TYPES[name]).itemsize for name in names]
     if (
         # Each row and each step takes more than one byte of the journal.
         not 0 <= rows < header.offset
         or not 0 <= header.steps < header.offset
-        or not 0 < header.spans < header.offset
         or (header.steps > 0) != ("step_heads" in blocks)
         or (("step_heads" in blocks) != (blocks.keys() >= _OF_STEPS))
         or ("numbers" not in blocks and header.highest_number != rows)
@@ -283,17 +277,13 @@ def _columns(header: _Header, source: _Source, begin: int) -> tuple[Columns, Spa
         column = _Column(source, name, lengths[name], begin, blocks[name])
         if name == "statuses":
             columns.statuses = column.read_all()
-        elif name == "spans":
-            ended = _integers("Q", column.read_all())
         else:
             setattr(columns, name, column)
         begin += size
     counts = header.status_counts
     if sum(counts) != rows or not _holds(columns.statuses, counts):
         raise _NotAHintError
-    if not are_valid(ended, header.offset):
-        raise _NotAHintError
-    return columns, Spans(ended, rows)
+    return columns
 
 
 def _holds(statuses: bytearray, counts: list[int]) -> bool:
@@ -497,7 +487,6 @@ def write_hint(
     edited the journal, and no hint is written.
     """
     assert index.state is not None
-    index.spans.end_at(position, index.columns)
     columns = _columns_of(index)
     try:
         before = _synced_end(directory, file)
@@ -515,7 +504,7 @@ def write_hint(
             return
         line = file.find_line(0) or b""
         header = _Header(
-            hint=10,
+            hint=11,
             offset=position.offset,
             crc=position.crc,
             synced=synced.offset,
@@ -529,7 +518,6 @@ def write_hint(
             last_at=index.last_at,
             rows=index.row_count,
             steps=len(columns.get("step_offsets", ())),
-            spans=len(columns["spans"]),
             blocks={name: list(map(crc32, _blocks_of(column))) for name, column in columns.items()},
             **_progress_of(index.state),
             **_members_of_index(index),
@@ -548,13 +536,12 @@ def _content(header: _Header, columns: dict[str, Any], inode: int) -> Iterator[b
 
 def _columns_of(index: Index) -> dict[str, Any]:
     """Return the columns to write, in the order of the file."""
-    columns = {name: getattr(index.columns, name) for name in _TYPES if name != "spans"}
+    columns = {name: getattr(index.columns, name) for name in _TYPES}
     if not columns["step_offsets"]:  # after an undo, the columns of steps may be empty
         columns["step_heads"] = None
-    found = {
+    return {
         name: column for name, column in columns.items() if column or name not in OPTIONAL_COLUMNS
     }
-    return found | {"spans": index.spans.ended}
 
 
 def _blocks_of(column: Any) -> Iterator[memoryview]:

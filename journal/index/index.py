@@ -32,7 +32,6 @@ from journal.format.records import (
     spent_elsewhere,
 )
 from journal.index.columns import Columns, Lease, View
-from journal.index.spans import Spans
 from journal.model import TERMINAL_STATUSES, JobStatus, RowStatus, Run, added_usage, millionths
 
 STATUSES: tuple[RowStatus, ...] = tuple(RowStatus)
@@ -139,7 +138,6 @@ class Index:
         self.keyed: JobRecord | None = None  # the job record, if it names a key column
         self.last_at = UNSET_TIME
         self.columns = Columns() if columns is None else columns
-        self.spans = Spans()
         self.status_counts = [0] * len(STATUSES)
         self.cost_millionths = 0  # in millionths of a cent, since sums of integers are exact
         self.usage: dict[str, int | float] = {}  # each change makes a new dict
@@ -158,7 +156,6 @@ class Index:
         state: JobState,
         last_at: datetime,
         columns: Columns,
-        spans: Spans,
         *,
         status_counts: list[int],
         cost_millionths: int,
@@ -171,7 +168,7 @@ class Index:
 
         ``columns`` may have a lease (see :class:`journal.index.columns.Lease`).
         """
-        self.state, self.last_at, self.columns, self.spans = state, last_at, columns, spans
+        self.state, self.last_at, self.columns = state, last_at, columns
         self.keyed = _keyed(state.header)
         self.status_counts = list(status_counts)
         self.cost_millionths, self.usage = cost_millionths, usage
@@ -344,8 +341,6 @@ class Index:
             self.detach()
         self._undo.append(("data", position, self.columns.row_offsets[position]))
         self.columns.row_offsets[position] = offset
-        number = self.columns.number(position)
-        self.spans.add(number, number)
 
     def set_row(
         self,
@@ -366,7 +361,7 @@ class Index:
         """
         if self._lease is not None:
             self.detach()
-        columns, counts, spans = self.columns, self.status_counts, self.spans
+        columns, counts = self.columns, self.status_counts
         statuses, offsets = columns.statuses, columns.status_offsets
         old, before, attempts = statuses[position], offsets[position], columns.attempts[position]
         spent, usages = self.cost_millionths, self.usage
@@ -376,12 +371,6 @@ class Index:
         counts[code] += 1
         statuses[position] = code
         offsets[position] = offset
-        number = position + 1 if columns.numbers is None else columns.numbers[position]
-        # Spans.add() is inlined, for speed.
-        if number < spans.low:  # noqa: PLR1730
-            spans.low = number
-        if number > spans.high:  # noqa: PLR1730
-            spans.high = number
         if code == PROCESSING:  # the start of an attempt has no cost
             attempts += 1
             columns.attempts[position] = attempts
@@ -411,8 +400,6 @@ class Index:
             self.detach()
         self._undo.append(("steps", position, *self.columns.head_of_steps(position)))
         self.columns.add_step(position, offset)
-        number = self.columns.number(position)
-        self.spans.add(number, number)
 
     def set_job(self, record: JobLevelRecord) -> None:
         """Apply a record about the job itself."""
@@ -446,10 +433,8 @@ class Index:
             self.state = replace(self.state, error=(record.code, record.message), repaired=repaired)
         elif isinstance(record, RunRecord):
             self.state = _state_after_run(self.state, record)
-            self.spans.add_all_rows()
         else:
             self.state = _state_after_log(self.state, record)
-            self.spans.add_log(record)
             self._add_spent_elsewhere(record)
 
     def _add_spent_elsewhere(self, record: LogRecord) -> None:

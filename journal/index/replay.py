@@ -42,7 +42,6 @@ from journal.format.records import (
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.fs.handles import JournalFile
 from journal.index.index import CODES, PENDING, PROCESSING, Index
-from journal.index.spans import SPAN_BYTES
 from journal.model import added_usage, millionths
 
 
@@ -75,8 +74,6 @@ def apply_block(index: Index, file: JournalFile, block: Block) -> None:
     except BadRecordError as error:
         line = file.count_lines(error.offset) + 1
         raise read_error(file.path, line, error.offset, error.why) from None
-    if block.end is not None and block.end.offset - index.spans.end >= SPAN_BYTES:
-        index.spans.end_at(block.end, index.columns)
 
 
 def apply(
@@ -205,12 +202,9 @@ def _positions(index: Index, records: list[Any]) -> list[int]:
     """Return the positions of the records' rows in the columns. Stop at the first unknown row."""
     if index.columns.numbers is None:
         positions = [record.row - 1 for record in records]
-        highest = max(positions)
-        if highest < index.row_count:
-            index.spans.add(min(positions) + 1, highest + 1)
+        if max(positions) < index.row_count:
             return positions
     numbers = [record.row for record in records]
-    index.spans.add(min(numbers), max(numbers))
     known = index.columns.numbers
     if known is not None and index.ascending and max(numbers) <= index.highest_number:
         # One search for each row takes less time than a call of position_of().

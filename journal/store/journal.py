@@ -37,14 +37,13 @@ from journal.errors import (
     ServiceClosedError,
     StorageError,
 )
-from journal.format.commits import START, Position
+from journal.format.commits import START
 from journal.format.records import MAX_LINE_BYTES, UNSET_TIME, Record, encode_into, now
 from journal.format.seal import SEAL_BYTES, sealed_end
 from journal.fs import system
 from journal.fs.handles import JournalFile, outcome_unknown, reset_in_child
 from journal.index import hint
 from journal.index.index import Index
-from journal.index.spans import SPAN_BYTES
 from journal.store.group_commit import GroupCommit
 from journal.store.recovery import Recovery
 
@@ -406,7 +405,6 @@ class Journal(Recovery):
         self._crc = crc32(self._buffer, self._crc)
         self._buffer_at += len(self._buffer)
         self._buffer.clear()
-        self.index.spans.end_at(Position(self._buffer_at, self._crc), self.index.columns)
 
     def _savepoint(self) -> Savepoint:
         index = self.index
@@ -431,8 +429,6 @@ class Journal(Recovery):
         if self._failed is not None:
             return  # the commit will be discarded anyway
         # The buffer was written to the file after the savepoint. Read it back, and truncate.
-        # Only such a write can have ended a span since the savepoint.
-        self.index.spans.cut(buffer_at, self.index.columns)
         try:
             self._check_end(self.file)
             self._buffer[:] = self.file.read_at(buffer_at, buffer_bytes)
@@ -474,8 +470,6 @@ class Journal(Recovery):
         self._end, self._end_crc, self._seal = end, crc, seal
         self._known_ns = time_ns()
         self.index.forget_undo()
-        if end - self.index.spans.end >= SPAN_BYTES:
-            self.index.spans.end_at(Position(end, crc), self.index.columns)
         self._stale = False
         grown = end - self._hint_end
         if grown >= hint.GROWTH_BYTES and hint.is_due_while_open(end, self._hint_end):
@@ -515,7 +509,6 @@ class Journal(Recovery):
         self._buffer.clear()
         self.index.rollback(0)
         self.index.last_at = self._begin_at
-        self.index.spans.cut(self._end, self.index.columns)
 
     def _abandon(self) -> None:
         """Restore the index and the file to their states before the commit."""

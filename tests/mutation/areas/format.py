@@ -259,8 +259,8 @@ PATCHES = [
     Patch(
         "a block is looked at before it counts as ASCII",
         "format/commits",
-        "lines, after, after, True, commits, chunk.isascii())",
-        "lines, after, after, True, commits, True)",
+        "lines, after, True, commits, chunk.isascii())",
+        "lines, after, True, commits, True)",
         STRANGE,
     ),
     Patch(

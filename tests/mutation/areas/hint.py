@@ -5,12 +5,33 @@ from __future__ import annotations
 from mutation.patch import Patch
 
 HINT = "tests/index/test_hint_files.py tests/index/test_hint.py"
-SPANS = "tests/index/test_spans.py"
+FOUND = "tests/history/test_rows_found.py"
 
 CUTS = "tests/store/test_cut_journals.py"
 LISTING = "tests/store/test_lists_of_jobs.py"
 
 PATCHES = [
+    Patch(
+        "a line of a row's history is in a commit that matches its seal",
+        "history/reading",
+        "                if after is None:\n                    raise not_continued(self._file, start)\n                known = after\n",
+        "                known = after or end\n",
+        FOUND,
+    ),
+    Patch(
+        "a file that shrank under the reader of a history is named",
+        "history/reading",
+        "        if not has_seal(self._file, end):\n",
+        "        if False:\n",
+        FOUND,
+    ),
+    Patch(
+        "a history ends where it was made",
+        "history/reading",
+        "self._lines_about(number, begin.offset, end.offset)",
+        "self._lines_about(number, begin.offset, self._file.size_bytes())",
+        FOUND,
+    ),
     Patch(
         "the status of a job is read from commits that match their seals",
         "store/listing",
@@ -183,135 +204,9 @@ PATCHES = [
     Patch(
         "a hint of another version is none",
         "index/hint",
-        "    hint: Literal[10]  #",
+        "    hint: Literal[11]  #",
         "    hint: int  #",
         "tests/store/test_guards_writers.py",
-    ),
-    Patch(
-        "a span has the rows of replayed statuses",
-        "index/replay",
-        "            index.spans.add(min(positions) + 1, highest + 1)\n",
-        "",
-        SPANS,
-    ),
-    Patch(
-        "a span has the rows of replayed statuses, if numbers have gaps",
-        "index/replay",
-        "    index.spans.add(min(numbers), max(numbers))\n",
-        "",
-        SPANS,
-    ),
-    Patch(
-        "a span has the rows that were changed",
-        "index/index",
-        "            spans.low = number\n",
-        "            pass\n",
-        SPANS,
-    ),
-    Patch(
-        "a span has the rows of messages, and the runs",
-        "index/index",
-        "            self.spans.add_log(record)\n",
-        "",
-        SPANS,
-    ),
-    Patch(
-        "a span that begins a run is read for each row",
-        "index/spans",
-        "        self.add(0, _MAX)\n",
-        "        pass\n",
-        SPANS,
-    ),
-    Patch(
-        "a span has the rows that were added",
-        "index/spans",
-        "                self.add(self._rows + 1, rows)\n",
-        "                pass\n",
-        SPANS,
-    ),
-    Patch(
-        "a span has the rows that were added with numbers",
-        "index/spans",
-        "                self.add(min(added[self._rows :]), max(added[self._rows :]))\n",
-        "                pass\n",
-        SPANS,
-    ),
-    Patch(
-        "the end of a span that a block undoes is forgotten",
-        "store/journal",
-        "        self.index.spans.cut(buffer_at, self.index.columns)\n",
-        "",
-        SPANS,
-    ),
-    Patch(
-        "the end of a span that a commit undoes is forgotten",
-        "store/journal",
-        "        self.index.spans.cut(self._end, self.index.columns)\n",
-        "",
-        SPANS,
-    ),
-    Patch(
-        "rows that were added again after an undo count for a span",
-        "index/spans",
-        "        self._rows = min(self._rows, len(columns.statuses))\n",
-        "",
-        SPANS,
-    ),
-    Patch(
-        "a span that is read is verified",
-        "format/commits",
-        "    if begin.offset + len(data) != end.offset or crc32(rest, after.crc) != end.crc:\n",
-        "    if False:\n",
-        SPANS,
-    ),
-    Patch(
-        "a large commit is divided into spans when it is replayed",
-        "format/commits",
-        "            parts.append(Position(part_from, crc32(whole_lines, crc)))\n",
-        "            pass\n",
-        SPANS,
-    ),
-    Patch(
-        "a span ends once where a hint is written",
-        "index/spans",
-        "        if position.offset == self.end:\n            return\n",
-        "",
-        SPANS,
-    ),
-    Patch(
-        "spans that an undo removes while a history is read are not read",
-        "index/spans",
-        "            if not found or found[0] > offset:\n",
-        "            if found[0] > offset:\n",
-        SPANS,
-    ),
-    Patch(
-        "an interrupt of a spill leaves no span behind",
-        "index/spans",
-        "        while self.ended and self.ended[-_FIELDS] > offset:\n",
-        "        while self.ended and self.end > offset < self.ended[-_FIELDS]:\n",
-        SPANS,
-    ),
-    Patch(
-        "a message of another writer may have any number",
-        "index/spans",
-        "0 < row <= MAX_ROW_NUMBER:",
-        "0 < row:",
-        SPANS,
-    ),
-    Patch(
-        "a history ends where it was made",
-        "index/spans",
-        "            if not found or found[0] > offset:\n",
-        "            if not found:\n",
-        SPANS,
-    ),
-    Patch(
-        "spans of a hint must be spans of the journal",
-        "index/hint",
-        "    if not are_valid(ended, header.offset):\n        raise _NotAHintError\n",
-        "",
-        SPANS,
     ),
     Patch(
         "a hint that can't be written is taken away half",
