@@ -157,7 +157,8 @@ def is_legible(line: bytes) -> bool:
     """
     try:
         _check_size(line)
-        _check_utf8(line)
+        if not line.isascii():
+            _check_utf8(line)
         _decode_kind(line)
     except (*DECODE_ERRORS, UndecodableError):
         return False

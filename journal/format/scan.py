@@ -137,16 +137,17 @@ def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> I
     - the crc of the last good commit before bad bytes. So inserted lines don't hide the next
       commit, either.
     """
+    begin, crc = start  # where the present region begins, and the crc in the last good seal
     homes: list[int] = []  # the crcs of the last good commits before bad bytes
-    bad = _empty(start.offset, line, start.crc)  # the bytes since the last region, if they are bad
-    while bad.offset < size:
-        quick = good_commits(file, size, Position(bad.offset, bad.crc), bad.line)
+    while begin < size:
+        quick = good_commits(file, size, Position(begin, crc), line)
         if quick is not None:
             yield quick
-            bad = _empty(quick.end, quick.line + quick.lines, quick.crc)
-        line, successive, is_rest = bad.line, 0, False  # is_rest: of a line that is too long
-        candidates = _beginnings(bad.offset, line, [bad.crc, *homes])
-        for offset, text, ending in _lines(file, bad.offset, size, candidates):
+            begin, crc, line = quick.end, quick.crc, line + quick.lines
+        first_line, reason, successive, is_rest = line, "", 0, False
+        end, ending = begin, b"\n"
+        candidates = _beginnings(begin, line, [crc, *homes])
+        for offset, text, ending in _lines(file, begin, size, candidates):
             end, following = offset + len(text) + len(ending), line + (ending == b"\n")
             if text.startswith(_JOB_RECORD) and offset > 0:  # one journal was appended to another
                 candidates += _beginnings(offset, line, [START.crc])
@@ -157,37 +158,35 @@ def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> I
             if good is None:
                 if not ending and end == size and not is_legible(text):
                     stated = None  # the file may have been cut after an object within the record
-                bad = bad._replace(
-                    end=end,
-                    lines=line + 1 - bad.line,
-                    reason=TOO_LONG if is_long else bad.reason or _reason(text + ending),
-                    sealed_end=0 if stated is None else offset + len(text),
-                )
-                rest = _Candidate(end, following, bad.crc, bad.crc)
+                reason = TOO_LONG if is_long else reason or _reason(text + ending)
+                rest = _Candidate(end, following, crc, crc)
                 candidates[:] = _next_candidates(candidates, text, ending, rest)
-            else:
-                bad = bad._replace(end=good.offset, lines=good.line - bad.line)
             if stated is not None or is_long:
-                if bad.end > bad.offset:
-                    yield bad
-                    homes = [*dict.fromkeys((*homes, bad.crc))][-_MAX_HOMES:]
+                bad_end, next_line = (end, line + 1) if good is None else (good.offset, good.line)
+                if bad_end > begin:
+                    sealed_end = offset + len(text) if good is None and stated is not None else 0
+                    yield _bad(begin, bad_end, first_line, next_line, crc, reason, sealed_end)
+                    homes = [*dict.fromkeys((*homes, crc))][-_MAX_HOMES:]
                     successive = 0
-                bad = _empty(end, following, bad.crc if good is None else stated_crc(text) or 0)
-            if good is not None:
-                yield _commit(good, end, line, ending, bad.crc, is_last=end == size)
-                candidates[:] = _beginnings(end, following, [bad.crc, *homes])
-                successive += 1
-                if successive == _GOOD_COMMITS and ending == b"\n":
-                    break
+                if good is not None and stated is not None:
+                    yield _commit(good, end, line, ending, stated, is_last=end == size)
+                    crc, successive = stated, successive + 1
+                    candidates[:] = _beginnings(end, following, [crc, *homes])
+                begin, first_line, reason = end, following, ""
             line, is_rest = following, is_long and not ending
+            if successive == _GOOD_COMMITS and ending == b"\n":
+                break
         else:
-            if bad.end > bad.offset:
-                yield bad
+            if begin < end:
+                yield _bad(begin, end, first_line, line + (ending != b"\n"), crc, reason)
             return
 
 
-def _empty(offset: int, line: int, crc: int) -> Region:
-    return Region("bad", offset, offset, line, 0, crc, crc)
+def _bad(
+    begin: int, end: int, line: int, next_line: int, crc: int, reason: str, sealed_end: int = 0
+) -> Region:
+    lines = next_line - line
+    return Region("bad", begin, end, line, lines, crc, crc, reason, sealed_end=sealed_end)
 
 
 def _lines(

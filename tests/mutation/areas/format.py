@@ -161,8 +161,8 @@ PATCHES = [
     Patch(
         "a damaged journal is read quickly again after the damage",
         "format/scan",
-        '                if successive == _GOOD_COMMITS and ending == b"\\n":\n',
-        "                if False:\n",
+        '            if successive == _GOOD_COMMITS and ending == b"\\n":\n',
+        "            if False:\n",
         VERIFY,
     ),
     Patch(
