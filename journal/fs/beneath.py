@@ -21,11 +21,6 @@ from journal.fs.handles import DerivedFile, close_fd, how_to_own, open_in
 
 _MAX_PATH_BYTES = 4096  # the limit of Linux, NUL included: no program can open a longer path
 
-# The errors of link() if the file system has no hard links, or allows no further link to the file.
-_ONE_NAME_ERRNOS = frozenset(
-    (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-)
-
 
 class Below:
     """The files below the directory ``top``. ``top`` itself may be a link.
@@ -94,37 +89,6 @@ class Below:
         """Rename a file. Missing directories on the path of ``new`` are made."""
         with self._parent(name) as source, self._parent(new, make=True) as target:
             system.os.rename(_last(name), _last(new), src_dir_fd=source, dst_dir_fd=target)
-
-    def give_name(self, name: str, other: str) -> None:
-        """Give a file a second name in its directory, by a hard link.
-
-        If the file system allows only one name for the file, the file is renamed instead.
-        """
-        with self._parent(name) as directory:
-            old, new = _last(name), _last(other)
-            try:
-                system.os.link(
-                    old, new, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False
-                )
-            except OSError as error:
-                if error.errno not in _ONE_NAME_ERRNOS:
-                    raise
-                system.os.rename(old, new, src_dir_fd=directory, dst_dir_fd=directory)
-
-    def take_name_back(self, name: str, other: str) -> None:
-        """Undo :meth:`give_name`.
-
-        If a different file has the name ``name`` now, that file is replaced.
-        """
-        with self._parent(name) as directory:
-            old, new = _last(name), _last(other)
-            with suppress(FileNotFoundError):
-                found, ours = (system.os.lstat(it, dir_fd=directory) for it in (old, new))
-                if (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino):
-                    # A rename would do nothing, since both names belong to one file.
-                    system.os.unlink(new, dir_fd=directory)
-                    return
-            system.os.rename(new, old, src_dir_fd=directory, dst_dir_fd=directory)
 
     def sync_directories(self, names: Iterable[str]) -> None:
         """Sync all these directories. On return, the names in them survive a power cut."""

@@ -10,7 +10,6 @@ import errno
 import itertools
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NoReturn
 from unicodedata import normalize
@@ -191,28 +190,24 @@ class Artifacts:
         """
         places = {name: self._place(name, relation) for name in self._staged}
         make_way = [name for name, place in places.items() if place == name in self.backups]
-        for name in make_way:
-            if not self._ours.exists(self.backups[name]):
-                self._ours.give_name(name, self.backups[name])
-        # Sync the names of our backups before the staged files are renamed. So a power cut can't
-        # lose our files.
-        self._ours.sync_directories({name.rpartition("/")[0] for name in make_way})
         changed: set[str] = set()
-        for name, place in places.items():
-            if place is not None:
-                self._ours.rename(self._staged[name], place)
-                changed |= set(parents_of(place))
+        try:
+            for name in make_way:
+                if not self._ours.exists(self.backups[name]):
+                    self._ours.rename(name, self.backups[name])
+            # Sync the names of our backups before the staged files are renamed. So a power cut
+            # can't lose our files. After one, the next pull copies files whose names are missing.
+            self._ours.sync_directories({name.rpartition("/")[0] for name in make_way})
+            for name, place in places.items():
+                if place is not None:
+                    self._ours.rename(self._staged[name], place)
+                    changed |= set(parents_of(place))
+        except OSError:
+            for name in make_way:
+                if not self._ours.exists(name):
+                    self._ours.rename(self.backups[name], name)
+            raise
         self._ours.sync_directories(changed)
-
-    def put_back(self) -> None:
-        """Restore our files that were replaced, after the pull has failed.
-
-        Errors are ignored, since both versions of a file still exist under some name.
-        """
-        for name in self._staged:
-            if name in self.backups:
-                with suppress(OSError):
-                    self._ours.take_name_back(name, self.backups[name])
 
     def _place(self, name: str, relation: Relation) -> str | None:
         """Return the name under which the other copy's file is installed.

@@ -18,7 +18,6 @@ from typing import Literal
 import msgspec
 
 from journal.errors import (
-    CommitOutcomeUnknownError,
     CopiesDivergedError,
     InvalidValueError,
     StorageError,
@@ -217,14 +216,8 @@ def _forward(journal: Journal, ours: Copy, theirs: Copy, artifacts: Artifacts) -
     replay(journal.index, theirs.file, ours.end, theirs.end)
     commits = sum(ends for _, ends in _commits(theirs, ours.end))
     write = _append if commits * _SYNC_BYTES <= theirs.end.offset else _rewrite
-    try:
-        artifacts.install("behind")  # artifacts must be synced before commits that name them
-        write(journal, ours, theirs)
-    except CommitOutcomeUnknownError:
-        raise
-    except BaseException:
-        artifacts.put_back()
-        raise
+    artifacts.install("behind")  # artifacts must be synced before commits that name them
+    write(journal, ours, theirs)
     return _pulled(theirs.header.id, "forwarded", artifacts, commits)
 
 

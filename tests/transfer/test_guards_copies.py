@@ -23,7 +23,6 @@ from journal import CommitOutcomeUnknownError, JournalDamagedError, PackError, S
 from journal.format.commits import START, Position
 from journal.format.extent import blocks_between, seal_after, seal_before
 from journal.fs import files
-from journal.fs.beneath import Below
 from journal.fs.handles import JournalFile
 from journal.fs.names import NEW_BACKUP_NAME
 from journal.transfer import pack_to_file, pull_job, unpack_job
@@ -353,19 +352,3 @@ def test_of_what_cannot_be_kept_nothing_is_left(here: Path, trail: Trail, tmp_pa
         with pytest.raises(OSError, match="No space"):
             keep(target)
         assert os.listdir(target.parent) == []
-
-
-@pytest.mark.parametrize("number", [errno.EPERM, errno.EMLINK, errno.EIO])
-def test_a_file_loses_its_name_only_where_it_can_have_but_one(
-    trail: Trail, tmp_path: Path, number: int
-) -> None:
-    below = Below(tmp_path)
-    (tmp_path / "first").write_text("x")
-    trail.plan("link", fails(number))
-    if number == errno.EIO:
-        with pytest.raises(OSError, match="output error"):
-            below.give_name("first", "second")
-        assert (tmp_path / "first").exists()
-    else:
-        below.give_name("first", "second")
-        assert (tmp_path / "second").read_text() == "x"

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -598,9 +599,8 @@ def test_whatever_call_is_refused_the_journal_is_as_it_was_or_as_the_other_s(
     shutil.copytree(here, spare)
     faulty_os.calls.clear()
     pull(here, there)
-    kinds = ("write", "fdatasync", "fsync", "link", "rename")
+    kinds = ("write", "fdatasync", "fsync", "rename")
     called = {name: faulty_os.count(name) for name in kinds}
-    assert called["link"] == 1
     assert called["write"] > 3
     assert called["fdatasync"] >= 2
     tried = 0
@@ -609,11 +609,8 @@ def test_whatever_call_is_refused_the_journal_is_as_it_was_or_as_the_other_s(
             shutil.rmtree(here)
             shutil.copytree(spare, here)
             faulty_os.plan(name, *[works] * number, fails(28))
-            unknown = False
-            try:
+            with suppress(StorageError, CommitOutcomeUnknownError):
                 pull(here, there)
-            except (StorageError, CommitOutcomeUnknownError) as error:
-                unknown = isinstance(error, CommitOutcomeUnknownError)
             faulty_os.heal()
             tried += 1
             found = content_of(here)
@@ -621,12 +618,9 @@ def test_whatever_call_is_refused_the_journal_is_as_it_was_or_as_the_other_s(
             assert is_new or found["journal.jsonl"] == before["journal.jsonl"]
             assert found.get("artifacts/3.pdf") in (None, b"3")
             assert not (is_new and "artifacts/3.pdf" not in found)
-            if not is_new:
-                assert found["artifacts/4.pdf"] == b"ours"
-                assert unknown or "artifacts/4.pdf.before-1" not in found
             assert b"ours" in (found["artifacts/4.pdf"], found.get("artifacts/4.pdf.before-1"))
             assert verify_job(here / JOB).findings == []
-            assert pull(here, there).action == ("identical" if is_new else "forwarded"), unknown
+            assert pull(here, there).action == ("identical" if is_new else "forwarded")
             assert content_of(here) == after
     count("refused calls of a pull", tried)
 

@@ -151,15 +151,8 @@ PATCHES = [
     Patch(
         "artifacts come before the commits that name them",
         "transfer/pull",
-        '        artifacts.install("behind")  # artifacts must be synced before commits that name them\n        write(journal, ours, theirs)\n',
-        '        write(journal, ours, theirs)\n        artifacts.install("behind")\n',
-        PULL,
-    ),
-    Patch(
-        "artifacts stay where commits that name them may be on the disk",
-        "transfer/pull",
-        "    except CommitOutcomeUnknownError:\n        raise\n    except BaseException:\n        artifacts",
-        "    except BaseException:\n        artifacts",
+        '    artifacts.install("behind")  # artifacts must be synced before commits that name them\n    write(journal, ours, theirs)\n',
+        '    write(journal, ours, theirs)\n    artifacts.install("behind")\n',
         PULL,
     ),
     Patch(
@@ -254,20 +247,6 @@ PATCHES = [
         "tests/transfer/test_pack.py -k private",
     ),
     Patch(
-        "a file that can't have two names loses the first",
-        "fs/beneath",
-        "                if error.errno not in _ONE_NAME_ERRNOS:\n                    raise\n",
-        "                raise\n",
-        PULL,
-    ),
-    Patch(
-        "only where a file can have but one name does it lose the first",
-        "fs/beneath",
-        "                if error.errno not in _ONE_NAME_ERRNOS:\n                    raise\n",
-        "",
-        PULL,
-    ),
-    Patch(
         "an artifact that changes while it is packed ends the pack",
         "transfer/pack_contents",
         "        if digest.hexdigest() != packed.sha256:\n",
@@ -343,13 +322,6 @@ PATCHES = [
         '        below.sync_directories(itertools.chain([""], names))\n',
         "        pass\n",
         PACK,
-    ),
-    Patch(
-        "an artifact whose place nothing took loses the name under which it was put by",
-        "fs/beneath",
-        "                    system.os.unlink(new, dir_fd=directory)\n                    return\n",
-        "                    return\n",
-        "tests/transfer/test_pull.py",
     ),
     Patch(
         "two artifacts that are one name here are not pulled",
