@@ -7,7 +7,6 @@ import errno
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from stat import S_ISREG
 
 from journal.fs import system
 from journal.fs.directories import remove_tree, sync_directory
@@ -161,14 +160,9 @@ def save_copy(source: JournalFile, offset: int, end: int, target: Path, *, sync:
 def keep_copy(source: JournalFile, end: int, target: Path) -> None:
     """Copy the first ``end`` bytes of ``source`` to ``target``.
 
-    On return, the copy and its name survive a power cut.
-
-    If ``target`` is already a regular file of ``end`` bytes, this file counts as the copy. The
+    On return, the copy and its name survive a power cut. Whatever is at ``target`` is replaced. The
     caller must hold a lock, so that no other process makes the copy at the same time.
     """
-    if _is_regular_of(target, end):
-        sync_directory(target.parent)  # the process that made the copy may have died before this
-        return
     _copy_into_place(source.pieces(0, end), target, sync=True)
     sync_directory(target.parent)
 
@@ -183,14 +177,6 @@ def _copy_into_place(chunks: Iterable[bytes], target: Path, *, sync: bool) -> No
     except BaseException:
         remove_file(new)
         raise
-
-
-def _is_regular_of(path: Path, size: int) -> bool:
-    try:
-        stat = system.os.lstat(path)
-    except FileNotFoundError:
-        return False
-    return S_ISREG(stat.st_mode) and stat.st_size == size
 
 
 def sync_file(path: Path) -> None:

@@ -313,9 +313,6 @@ def test_a_history_is_kept_whole_and_on_the_disk_whatever_was_left_of_it(
     assert trail.steps == ["sync journal.backup.new", "name journal.other-1", "sync kept"]
     assert not kept.is_symlink()
     assert kept.read_bytes() == file.read_at(0, end)
-    trail.steps.clear()
-    files.keep_copy(file, end, kept)
-    assert trail.steps == ["sync kept"]
 
 
 def test_a_history_that_somebody_else_begins_to_keep_is_not_said_to_be_kept(

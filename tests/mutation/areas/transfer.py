@@ -177,27 +177,6 @@ PATCHES = [
         PULL,
     ),
     Patch(
-        "the name of a history that was kept by one that died is synced",
-        "fs/files",
-        "        sync_directory(target.parent)  # the process that made the copy may have died before this\n",
-        "",
-        PULL,
-    ),
-    Patch(
-        "half of a kept history is none",
-        "fs/files",
-        "    return S_ISREG(stat.st_mode) and stat.st_size == size\n",
-        "    return S_ISREG(stat.st_mode)\n",
-        PULL,
-    ),
-    Patch(
-        "a link is no history that was kept",
-        "fs/files",
-        "        stat = system.os.lstat(path)\n    except FileNotFoundError:\n        return False\n    return",
-        "        stat = system.os.stat(path)\n    except FileNotFoundError:\n        return False\n    return",
-        PULL,
-    ),
-    Patch(
         "what is left of a history that could not be kept is removed",
         "fs/files",
         "            system.os.rename(new, path)\n    except BaseException:\n        remove_file(new)\n",
