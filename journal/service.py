@@ -1260,9 +1260,12 @@ class JobService:
         """Return whether this service holds the job's run lock and the job is still at its path."""
         return self._store.runs.holds(check_job_id(job_id))
 
-    def has_lost_run(self, job_id: str) -> bool:
-        """Return whether this service holds the run lock of a job that is no longer at its path."""
-        return self._store.runs.has_lost(check_job_id(job_id))
+    def why_run_lost(self, job_id: str) -> str:
+        """Why the run lock that this service holds is useless, as text; "" if it isn't.
+
+        For example, the job's directory was moved.
+        """
+        return self._store.runs.why_lost(check_job_id(job_id))
 
     def keeps_run(self, job_id: str) -> bool:
         """Return whether ``start_job(keep_lock=True)`` has taken the run lock that this service

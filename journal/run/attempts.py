@@ -108,9 +108,8 @@ class Attempt:
         """
         self.settled = True
         row = self.row.row
-        if self._job.is_lost():
-            lost = unrecorded_message(row, outcome, "another run has the job now")
-            self._job.warn(lost)
+        if lost := self._job.why_lost():
+            self._job.warn(unrecorded_message(row, outcome, lost))
             return
         while True:
             try:

@@ -274,7 +274,7 @@ class Run:
         ``self._in_flight`` and the journal to find out what is left to do.
         """
         for row in self._to_dispatch:
-            if not self._in_flight.holds(row) and not self._held.is_lost():
+            if not self._in_flight.holds(row) and not self._held.why_lost():
                 with suppress(JournalError):
                     self._queue.settle_once(row, Outcome(kind="unstarted"))
         self._to_dispatch.clear()
@@ -333,6 +333,7 @@ class Run:
         if not self._is_lost and not self._held.is_held():
             self._is_lost = True
             self._give_up(self._held.lost_message(), 1)
+            self._report_stops()  # reading the job may raise an exception
 
     def _report_stops(self) -> None:
         for message in self._stops.messages(len(self._in_flight), self._reason):
@@ -462,7 +463,7 @@ class Run:
     def _settle(self, result: Result, problems: list[str]) -> None:
         """Record a result. If that isn't possible, add the reason to ``problems``."""
         if self._is_lost:  # the journal's row belongs to another run's attempt
-            problems.append(_unrecorded(result, "another run has the job now"))
+            problems.append(_unrecorded(result, self._held.lost_message()))
             return
         if result.is_late:
             self._settle_late(result, problems)

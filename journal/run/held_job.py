@@ -247,19 +247,19 @@ class HeldJob:
         """Return whether the run lock is held, and the job is still at its path."""
         return self.service.holds_run(self.id)
 
-    def is_lost(self) -> bool:
-        """Return whether it is certain that the job was moved or replaced, or has another run."""
+    def why_lost(self) -> str:
+        """Why the job is no longer this run's, as text; "" if that isn't certain.
+
+        The job was moved or replaced, or has another run.
+        """
         try:
-            return self.service.has_lost_run(self.id)
+            return self.service.why_run_lost(self.id)
         except JournalError:
-            return False
+            return ""
 
     def lost_message(self) -> str:
         """The message of a run that ends because it no longer holds its job."""
-        return (
-            f"{self.service.root / self.id} was moved or replaced, or another run works on the "
-            "same files: make sure that only one of them continues"
-        )
+        return self.why_lost() or "the run lock of the job was released"
 
     def is_paused(self, job: Job, in_flight: int) -> bool:
         """Whether another process has paused the job. Reports a message if this has changed."""

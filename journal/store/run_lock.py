@@ -67,14 +67,26 @@ class RunLock:
 
     @property
     def at_path(self) -> bool:
-        """Whether the path still names this directory, and ``run.lock`` still names this process.
+        """Whether the path still names this directory, and ``run.lock`` still names this process."""
+        return not self.why_lost()
 
-        If not, there are two possible causes:
+    def why_lost(self) -> str:
+        """Why the lock protects the job at the path no longer, as text; "" if it does.
 
-        - The directory was moved away, and a different directory is in its place.
+        - The directory was moved away or deleted. A different directory may be in its place.
         - The job was copied with hard links, and another run works on the same files.
         """
-        return self._lock.is_at_path() and (not self._signature or self._names_us())
+        if not self._lock.is_at_path():
+            if files.exists(self._lock.path):
+                return f"{self._lock.path} was replaced: make sure that no other run continues it"
+            return f"{self._lock.path} was moved or deleted, so this run records nothing more"
+        if self._signature and not self._names_us():
+            other = _read_holder(self._lock.directory)
+            return (
+                f"another run (process {other.pid} on {other.host}) works on the same files: make "
+                "sure that only one of them continues"
+            )
+        return ""
 
     def _names_us(self) -> bool:
         path = self._lock.directory / RUN_LOCK_NAME
@@ -195,10 +207,10 @@ class RunLocks:
         held = self._held.get(job_id)
         return held is not None and held.is_live
 
-    def has_lost(self, job_id: str) -> bool:
-        """Return whether this store's lock is useless: another job or run is at the path now."""
+    def why_lost(self, job_id: str) -> str:
+        """Why this store's lock is useless: see :meth:`RunLock.why_lost`. "" if there is none."""
         held = self._held.get(job_id)
-        return held is not None and not held.is_live
+        return "" if held is None else held.lock.why_lost()
 
     def release(self, job_id: str) -> bool:
         """Release the lock. Returns False if this store doesn't have it."""

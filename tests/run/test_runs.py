@@ -32,6 +32,7 @@ from journal import (
     Job,
     JobBusyError,
     JobLockedError,
+    JobNotFoundError,
     JobRow,
     JobRun,
     JobService,
@@ -1322,9 +1323,18 @@ def fixture_looking(monkeypatch: pytest.MonkeyPatch) -> threading.Lock:
     return lock
 
 
-@pytest.mark.parametrize("lose", [replace_by_a_copy, sign_by_another_run])
+REPLACED = "was replaced: make sure that no other run continues it"
+OTHER_RUN = (
+    "another run (process 7 on elsewhere) works on the same files: make sure that only one of them "
+    "continues"
+)
+
+
+@pytest.mark.parametrize(
+    ("lose", "why"), [(replace_by_a_copy, REPLACED), (sign_by_another_run, OTHER_RUN)]
+)
 def test_a_run_that_has_lost_its_lock_starts_no_more_rows_and_leaves_the_job_to_others(
-    path: Path, lose: Callable[[Path], None], looking: threading.Lock
+    path: Path, lose: Callable[[Path], None], why: str, looking: threading.Lock
 ) -> None:
     gate = Gate()
     with open_job(path, 4) as job:
@@ -1332,19 +1342,57 @@ def test_a_run_that_has_lost_its_lock_starts_no_more_rows_and_leaves_the_job_to_
         gate.wait_for(1)
         with looking:
             lose(path)
-        run.wait_for("was moved or replaced, or another run works on the same files")
+        run.wait_for(why)
         gate.let_go()
         report = run.report()
         assert gate.calls == [1]
-        assert "only one of them" in str(report.reason)
+        assert why in str(report.reason)
         assert (report.completed, statuses(job)) == (0, {"processing": 1, "pending": 3})
         (problem,) = report.problems
         assert "row j:1 ended as completed and this could not be recorded" in problem
+        assert why in problem
         assert problem.endswith("its outcome: '1'")
         assert problem in run.said
         assert job.job.status == "running"
     with open_job(path, 4) as job:
         assert job.run(gate).completed == 3
+
+
+def delete(path: Path) -> None:
+    shutil.rmtree(path)
+
+
+def rename(path: Path) -> None:
+    path.rename(path.with_name("away"))
+
+
+@pytest.mark.parametrize("lose", [rename, delete])
+def test_a_run_whose_job_was_moved_or_deleted_says_so_and_names_the_outcome_that_it_has(
+    path: Path, lose: Callable[[Path], None]
+) -> None:
+    gate = Gate()
+    with open_job(path, 4) as job:
+        run = Background(job, gate)
+        gate.wait_for(1)
+        lose(path)
+        run.wait_for(f"{path} was moved or deleted, so this run records nothing more: pausing")
+        gate.let_go()
+        with pytest.raises(JobNotFoundError):
+            run.report()
+        (problem,) = [text for text in run.said if "row j:1" in text]
+        assert f"could not be recorded ({path} was moved or deleted" in problem
+        assert not any("another run" in text for text in run.said)
+
+
+def test_a_run_whose_lock_was_released_says_so(path: Path) -> None:
+    gate = Gate()
+    with open_job(path, 2) as job:
+        run = Background(job, gate)
+        gate.wait_for(1)
+        job.service.release_run("j")
+        run.wait_for("the run lock of the job was released")
+        gate.let_go()
+        assert run.report().reason == "the run lock of the job was released"
 
 
 def test_a_run_whose_lock_was_lost_ends_though_the_other_one_has_paused_the_job(
@@ -1380,7 +1428,7 @@ def test_a_loop_that_has_lost_its_lock_ends_and_leaves_the_job_to_others(path: P
                 row.complete(result="paid")
         assert "row j:1 ended as completed" in said[-2]
         assert "its outcome: 'paid'" in said[-2]
-        assert "was moved or replaced" in said[-1]
+        assert REPLACED in said[-1]
         assert (statuses(job), job.job.status) == ({"processing": 1, "pending": 2}, "running")
 
 

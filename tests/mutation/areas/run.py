@@ -117,8 +117,8 @@ PATCHES = [
     Patch(
         "rows that were handed out are not given back as if they were not",
         "run/driver",
-        "            if not self._in_flight.holds(row) and not self._held.is_lost():\n",
-        "            if not self._held.is_lost():\n",
+        "            if not self._in_flight.holds(row) and not self._held.why_lost():\n",
+        "            if not self._held.why_lost():\n",
         INTERRUPTS,
     ),
     Patch(
@@ -227,8 +227,8 @@ PATCHES = [
     Patch(
         "a lock beside which another run has written its name is lost",
         "store/run_lock",
-        "        return self._lock.is_at_path() and (not self._signature or self._names_us())\n",
-        "        return self._lock.is_at_path()\n",
+        "        if self._signature and not self._names_us():\n",
+        "        if False:\n",
         RUN,
     ),
     Patch(
@@ -487,8 +487,8 @@ PATCHES = [
     Patch(
         "a loop that has lost its lock records nothing in the journal of another",
         "run/attempts",
-        "        if self._job.is_lost():\n",
-        "        if False:\n",
+        "        if lost := self._job.why_lost():\n",
+        "        if lost := '':\n",
         RUN,
     ),
     Patch(
