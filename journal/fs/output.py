@@ -9,7 +9,6 @@ import contextlib
 import errno
 import os
 import re
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from stat import S_ISFIFO, S_ISLNK, S_ISREG
@@ -21,10 +20,6 @@ from journal.fs.handles import FILE_MODE, Descriptor, write_all
 from journal.fs.names import JOURNAL_NAME, OWN_FILE
 
 _MAX_LINKS = 40  # the limit of Linux for the links in one path
-_PART = re.compile(r"\.journal-[0-9a-f]{12}\.part")
-_PART_S = (
-    86_400  # a part that nobody has written to for a day was left by a process that was killed
-)
 _EXISTS = "exists already: name another file, or give --force to replace it"
 # The errors of link() on a file system without hard links, such as exFAT.
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
@@ -73,19 +68,6 @@ def whole_file(
         raise handles.storage_error(target, "write", error) from error
     finally:
         output.remove()
-
-
-def remove_left_parts(directory: Path) -> None:
-    """Remove ``.part`` files in ``directory`` that were last written more than a day ago.
-
-    Killed processes left these files.
-    """
-    with contextlib.suppress(OSError), system.os.scandir(directory) as entries:
-        for entry in entries:
-            if _PART.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                stat = entry.stat(follow_symlinks=False)
-                if is_trusted(stat) and time.time() - stat.st_mtime > _PART_S:
-                    system.os.unlink(entry.path)
 
 
 def real_path(path: str | os.PathLike[str]) -> Path:

@@ -9,6 +9,7 @@
   rows at once. ``rows``: reads rows. ``steps``: records and reads the steps of rows.
 - ``policies``: decides what happens to rows that were in flight when their run died.
 - ``run_lock``: allows one run of a job at a time, and keeps track of the run locks of a store.
+- ``pruned``: records which jobs were pruned, so that they aren't made anew by accident.
 
 May import: ``index`` and the layers below it (see ``docs/architecture.md``).
 """

@@ -16,7 +16,7 @@ from journal.errors import InvalidValueError, JobNotFoundError, JournalError, Pa
 from journal.fs import directories, files
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.fs.names import ARTIFACTS_NAME, DERIVED
-from journal.fs.output import remove_left_parts, whole_file
+from journal.fs.output import whole_file
 from journal.index.summary import job_of
 from journal.model import TERMINAL_STATUSES, Job, JobStatus
 from journal.store.listing import check_name
@@ -90,8 +90,7 @@ def prune_jobs(
 
     No file is overwritten. If a file ``JOB_ID.tar.gz`` exists, the pack is ``JOB_ID.2.tar.gz``, and
     so on. But if one of these files already is a pack of exactly this job, it is used, and no new
-    pack is made. A job with files that a pack can't hold is not deleted. This function also removes
-    incomplete packs that killed processes left in ``to`` more than a day ago.
+    pack is made. A job with files that a pack can't hold is not deleted.
 
     Raises InvalidValueError before anything is deleted: if ``to`` isn't a directory, or is in the
     directory of a job, or if ``before`` has no time zone.
@@ -100,8 +99,6 @@ def prune_jobs(
         raise InvalidValueError("before", before, "has no time zone: give before.astimezone()")
     store = Store(Path(root), sync=True, lock_timeout_s=lock_timeout_s)
     target = None if to is None else _checked_target(store, Path(to))
-    if target is not None and not dry_run:
-        remove_left_parts(target)
     wanted = frozenset(map(JobStatus, statuses)) or TERMINAL_STATUSES
     return _prune(store, before, wanted, target, left_named=not statuses, dry_run=dry_run)
 

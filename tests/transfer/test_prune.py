@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -185,30 +184,6 @@ def test_a_link_to_a_job_is_left_since_the_files_of_the_job_would_stay(
         == f"its directory is a link to {tmp_path}/elsewhere, whose files would stay"
     )
     assert journal_path(root, "a").exists()
-
-
-@needs_links
-def test_parts_of_packs_that_were_left_a_day_ago_are_removed(root: Path, archive: Path) -> None:
-    make(root, "a")
-    day_s = 86_400
-    old, new, other, link = (
-        archive / name
-        for name in (
-            ".journal-0123456789ab.part",
-            ".journal-ab0123456789.part",
-            "mine.part",
-            ".journal-000000000000.part",
-        )
-    )
-    for path, age_s in ((old, day_s + 60), (new, day_s - 60), (other, 9 * day_s)):
-        path.write_bytes(b"x")
-        os.utime(path, (time.time() - age_s,) * 2)
-    link.symlink_to(other)
-    os.utime(link, (0, 0), follow_symlinks=False)
-    prune(root, to=archive, dry_run=True)
-    assert old.exists()
-    prune(root, to=archive)
-    assert names(archive) == [link.name, new.name, "a.tar.gz", "mine.part"]
 
 
 def test_a_job_that_is_locked_or_damaged_is_left_and_named(root: Path, archive: Path) -> None:

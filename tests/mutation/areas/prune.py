@@ -16,13 +16,6 @@ PATCHES = [
         PRUNE,
     ),
     Patch(
-        "a part that somebody may still write is kept",
-        "fs/output",
-        " and time.time() - stat.st_mtime > _PART_S:\n",
-        ":\n",
-        PRUNE,
-    ),
-    Patch(
         "a dry run writes no pack",
         "transfer/prune",
         "        if dry_run:\n            return path\n",
