@@ -9,21 +9,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from journal.cli.find import holder_text
-from journal.errors import RESULT_PLACEHOLDER
 from journal.format.records import BOTH_COPIES
 from journal.fs import shell, system
 from journal.history.error_groups import ErrorGroup, Numbers
 from journal.history.events import RAISE_IT
 from journal.model import TERMINAL_STATUSES, Job, JobStatus, RowStatus, Run, RunHolder
 from journal.run.pacing.condition import before_command, words_for_rest
+from journal.run.plan import MAX_STEPS, pasted, step_commands
 from journal.service import JobService
 from journal.store.policies import INTERRUPTED, REVIEWS_OF_STEPS
 from journal.store.rows import RowSequence
 from journal.store.steps import steps_of_rows
 from journal.text import counted, shorten
 
-_PASTED_RANGES = 12
-_MAX_STEPS = 3  # steps in doubt whose commands are shown
 _MAX_CODES = 3  # error codes that get commands of their own
 
 
@@ -259,7 +257,7 @@ def _in_flight(
     return [
         (look, f"its run died with {counted(job.processing_count, died)}"),
         *_warning(job),
-        *_settle(command, job.id, _pasted(in_flight)),
+        *_settle(command, job.id, pasted(in_flight)),
         ("", f"or leave this to the next start: {policies} (default: review) decides"),
     ]
 
@@ -301,43 +299,17 @@ def _failed(
     return found
 
 
-def step_commands(
-    command: Callable[..., str], job_id: str, step: str, numbers: Numbers
-) -> list[tuple[str, str]]:
-    """Two commands that settle a step in doubt: one if it took effect, and one if it did not.
-
-    The first command can't be pasted unchanged. It has a placeholder for the result. If there are
-    several rows, it also has a placeholder for the row, since each row has its own result.
-    """
-    row = numbers.text() if numbers.count == 1 else "N"
-    resolve = ("resolve", job_id, "--row")
-    done = command(*resolve, row, "--step", step, "--result", RESULT_PLACEHOLDER)
-    each = "" if numbers.count == 1 else ", one row at a time"
-    return [
-        (done, f"if step {step!r} took effect: record its result{each}"),
-        (
-            command(*resolve, _pasted(numbers), "--step", step, "--not-done"),
-            "if it took no effect: the next attempt begins it again",
-        ),
-    ]
-
-
-def _pasted(numbers: Numbers) -> str:
-    """The numbers as text for ``--row``; a placeholder if there are too many numbers."""
-    return numbers.text(",", _PASTED_RANGES) if numbers.is_shown_by(_PASTED_RANGES) else "ROWS"
-
-
 def _review(job: Job, reviews: Reviews, command: Callable[..., str]) -> list[tuple[str, str]]:
     """Commands that settle rows that need a review."""
     look = command("rows", job.id, "--status", "needs_review")
     may_have = "row|rows may have taken effect: look, then settle it|them"
     found = [(look, counted(job.needs_review_count, may_have))]
     found += _warning(job) if reviews.is_interrupted else []
-    for step in list(reviews.in_doubt)[:_MAX_STEPS]:
+    for step in list(reviews.in_doubt)[:MAX_STEPS]:
         found += step_commands(command, job.id, step, reviews.in_doubt[step])
     if reviews.known.count:
         rows = counted(reviews.known.count, "row|rows has|have no step in doubt")
-        retry = command("resolve", job.id, "--row", _pasted(reviews.known), "--retry")
+        retry = command("resolve", job.id, "--row", pasted(reviews.known), "--retry")
         why = (
             f"{rows}: the next attempt continues after the recorded steps. "
             "If the handler has an effect outside of its steps, look first"
@@ -351,6 +323,6 @@ def _review(job: Job, reviews: Reviews, command: Callable[..., str]) -> list[tup
     for code, numbers in groups.items():
         which = f"{shorten(code or 'others', 60)}: " if len(groups) > 1 else ""
         is_mixed = code == BOTH_COPIES or (not code and reviews.is_merged)
-        rows = "ROWS" if is_mixed and numbers.count > 1 else _pasted(numbers)
+        rows = "ROWS" if is_mixed and numbers.count > 1 else pasted(numbers)
         found += _settle(command, job.id, rows, which)
     return found

@@ -8,18 +8,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from journal.errors import InvalidStateTransition
+from journal.errors import RESULT_PLACEHOLDER, InvalidStateTransition
 from journal.format.records import LOST_CHECKSUM
 from journal.fs import shell
+from journal.history.error_groups import Numbers
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, Policy, RowStatus, done_rows
 from journal.service import JobService, existing_job
 from journal.text import before_text, counted
 
 _MAX_NAMED = 10  # row numbers in a message
+_PASTED_RANGES = 12
+MAX_STEPS = 3  # steps in doubt whose commands are shown
+_MAX_READ_ROWS = 1_000  # rows whose steps are read for a message
 LEFT_OPEN = "left open"  # the kind of rows that don't meet the condition of a run
 
 Where = Callable[[JobRow], object]  # the condition of a run
@@ -36,7 +41,10 @@ class HowTo(NamedTuple):
     again: str = ""
 
     def say(self, python: str, *words: str) -> str:
-        return f"`{self.command} {shell.join(words)}`" if self.command else f"`{python}`"
+        return f"`{self._line(*words) if self.command else python}`"
+
+    def _line(self, *words: str) -> str:
+        return f"{self.command} {shell.join(words)}"
 
     def reopen(self, job_id: str) -> str:
         return self.say(f'job.service.reopen_job("{job_id}")', "reopen", job_id)
@@ -51,11 +59,23 @@ class HowTo(NamedTuple):
 
     def settle(self, job_id: str, numbers: list[int]) -> str:
         """Text that says how to settle rows that need a review."""
-        row = f'("{job_id}:{numbers[0]}"' if numbers else "(row_id"
+        row = f'("{job_id}:{numbers[0]}"'
         words = ("resolve", job_id, "--row", numbers_option(numbers))
         done = self.say(f"job.service.complete_row{row})", *words, "--completed")
         retry = self.say(f"job.service.retry_row{row})", *words, "--retry")
         return f"{done} settles it if it took effect, {retry} if it did not"
+
+    def settle_step(self, job_id: str, step: str, numbers: Numbers) -> str:
+        """Text that says how to settle a step in doubt of these rows."""
+        if self.command:
+            ways = step_commands(self._line, job_id, step, numbers)
+            return ", ".join(f"`{line}` {when}" for line, when in ways)
+        row = f'"{job_id}:{numbers.first}"'
+        return (
+            f"`job.service.record_step({row}, {step!r}, RESULT)` if step {step!r} took effect, "
+            f"`job.service.fail_step({row}, {step!r})` if it did not; "
+            f"then `job.service.retry_row({row})`"
+        )
 
     @property
     def ignore_changes(self) -> str:
@@ -115,6 +135,32 @@ def numbers_text(numbers: list[int]) -> str:
 def numbers_option(numbers: list[int]) -> str:
     """Row numbers as an argument of a command: all numbers, or a placeholder if there are many."""
     return ",".join(map(str, numbers)) if len(numbers) <= _MAX_NAMED else "ROWS"
+
+
+def step_commands(
+    command: Callable[..., str], job_id: str, step: str, numbers: Numbers
+) -> list[tuple[str, str]]:
+    """Two commands that settle a step in doubt: one if it took effect, and one if it did not.
+
+    The first command can't be pasted unchanged. It has a placeholder for the result. If there are
+    several rows, it also has a placeholder for the row, since each row has its own result.
+    """
+    row = numbers.text() if numbers.count == 1 else "N"
+    resolve = ("resolve", job_id, "--row")
+    done = command(*resolve, row, "--step", step, "--result", RESULT_PLACEHOLDER)
+    each = "" if numbers.count == 1 else ", one row at a time"
+    return [
+        (done, f"if step {step!r} took effect: record its result{each}"),
+        (
+            command(*resolve, pasted(numbers), "--step", step, "--not-done"),
+            "if it took no effect: the next attempt begins it again",
+        ),
+    ]
+
+
+def pasted(numbers: Numbers) -> str:
+    """The numbers as text for ``--row``; a placeholder if there are too many numbers."""
+    return numbers.text(",", _PASTED_RANGES) if numbers.is_shown_by(_PASTED_RANGES) else "ROWS"
 
 
 def may_start(job: Job, *, retry_failed: bool = False) -> bool:
@@ -182,11 +228,14 @@ def what_is_left(service: JobService, job: Job, how_to: HowTo) -> str:
 
 def _left(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -> list[str]:
     said, numbers = [], list[int]()
+    in_doubt = service.find_steps_in_doubt(job.id, _MAX_READ_ROWS)
+    doubtful = set[int]().union(*in_doubt.values())
     if job.failed_rows and not retry_failed:
         failed = counted(job.failed_rows, "row|rows")
         said.append(f"{failed} failed: {how_to.retry_failed} tries them again")
     else:
-        numbers = [row.row_number for row in service.get_failed_rows(job.id) if row.unknown]
+        unknown = (row.row_number for row in service.get_failed_rows(job.id) if row.unknown)
+        numbers = [number for number in unknown if number not in doubtful]
     if numbers:
         said.append(
             f"{counted(len(numbers), 'row|rows')} failed and may have taken effect "
@@ -194,11 +243,13 @@ def _left(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -
         )
     if job.needs_review_count:
         reviews = counted(job.needs_review_count, "row|rows needs|need")
-        found = service.find_rows(job.id, RowStatus.NEEDS_REVIEW, limit=_MAX_NAMED + 1)
-        numbers = sorted(row.row_number for row in found)
-        said.append(
-            f"{reviews} a review: {how_to.reviews(job.id)}; {how_to.settle(job.id, numbers)}"
-        )
+        said.append(f"{reviews} a review: {how_to.reviews(job.id)}")
+    steps = islice(in_doubt.items(), MAX_STEPS)
+    said += [how_to.settle_step(job.id, step, Numbers(rows)) for step, rows in steps]
+    found = service.find_rows(job.id, RowStatus.NEEDS_REVIEW, limit=_MAX_NAMED + 1 + len(doubtful))
+    numbers = sorted({row.row_number for row in found} - doubtful)
+    if numbers:
+        said.append(how_to.settle(job.id, numbers))
     return said
 
 

@@ -680,6 +680,45 @@ def test_a_count_of_failed_rows_that_was_set_by_hand_is_no_row_to_retry(path: Pa
     assert said == ["enrich: completed already, and nothing is new: nothing to do"]
 
 
+def test_the_end_of_a_run_says_how_to_settle_steps_in_doubt_apart_from_other_reviews(
+    path: Path,
+) -> None:
+    def look(row: journal.AttemptedRow) -> None:
+        def charge() -> None:
+            if row.attempts == 1:
+                raise journal.NeedsReview("E", "was it charged?")
+
+        if row.row_number < 3:
+            row.step("charge", charge)
+        elif row.attempts == 1:
+            raise journal.NeedsReview("E", "look")
+
+    told: list[str] = []
+    j = path.name
+    with journal.open_job(path, [{"n": n} for n in range(3)]) as job:
+        job.run(look, halt="never", tell=told.append)
+        in_shell = journal.run.plan.HowTo("journal --root jobs", "again")
+        said = journal.run.plan.nothing_to_do(job.service, job.job, in_shell, retry_failed=False)
+        for number in (1, 2):
+            job.service.fail_step(f"{j}:{number}", "charge")
+            job.service.retry_row(f"{j}:{number}")
+        assert job.run(look, tell=told.append).completed == 2
+    assert told[0].endswith(
+        '3 rows need a review: `job.rows("needs_review")`; '
+        f"`job.service.record_step(\"{j}:1\", 'charge', RESULT)` if step 'charge' took effect, "
+        f"`job.service.fail_step(\"{j}:1\", 'charge')` if it did not; "
+        f'then `job.service.retry_row("{j}:1")`; '
+        f'`job.service.complete_row("{j}:3")` settles it if it took effect, '
+        f'`job.service.retry_row("{j}:3")` if it did not'
+    )
+    resolve = f"`journal --root jobs resolve {j} --row"
+    assert (
+        f"; {resolve} N --step charge --result RESULT_AS_JSON` if step 'charge' took effect: "
+        f"record its result, one row at a time, {resolve} 1-2 --step charge --not-done` if it took "
+        f"no effect: the next attempt begins it again; {resolve} 3 --completed` settles it"
+    ) in said
+
+
 def test_a_start_that_finds_only_reviews_says_how_to_settle_them(path: Path) -> None:
     def look(row: journal.JobRow) -> None:
         if row.row_number != 2:

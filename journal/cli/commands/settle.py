@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from journal.cli.advice import step_commands, what_may_run, what_runs_pending
+from journal.cli.advice import what_may_run, what_runs_pending
 from journal.cli.conditions import Selection, row_options
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, Refused
 from journal.cli.find import command_line, counts_text, find_job, job_argument
@@ -34,6 +34,7 @@ from journal.format.records import A_POLICY, LOST_CHECKSUM
 from journal.fs import system
 from journal.history.error_groups import Numbers
 from journal.model import Job, JobRow, JobStatus, RowStatus
+from journal.run.plan import step_commands
 from journal.service import JobService, existing_job
 from journal.store.policies import (
     INTERRUPTED,
