@@ -398,7 +398,7 @@ class JobService:
             with self._committing_run(job_id, taken) as journal:
                 if is_new:
                     transitions.put_run(journal)
-                    self._store.runs.mark(taken, by_hand_from=journal.end)
+                    self._store.runs.mark(taken, by_hand_from=journal.log.end.offset)
                 transitions.set_job_status(journal, target)
                 job = job_of(journal.index)
         if target is not JobStatus.RUNNING and not self._store.runs.keeps(job_id):

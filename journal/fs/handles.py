@@ -278,28 +278,6 @@ class JournalFile(Descriptor):
             return size if size != self.unended_at else size + 1
         return None
 
-    def ends_as(self, size: int, end: bytes) -> bool:
-        """Return whether the file has ``size`` bytes and ends with the bytes ``end``.
-
-        Also returns False if the path no longer names this file, or if the file has a second hard
-        link. Each commit begins with this call. For speed, this method itself does the work of
-        :meth:`size_at_path` and :meth:`read_at`.
-        """
-        try:
-            stat = system.os.stat(self._path_text)
-            return (
-                stat.st_size == size
-                and stat.st_ino == self.inode
-                and stat.st_dev == self._device
-                and stat.st_nlink == 1
-                and size > 0
-                and system.os.pread(self.fd, len(end), size - len(end)) == end
-            )
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except OSError as error:
-            raise storage_error(self.path, "read", error) from error
-
     def read_some(self, offset: int, length: int) -> bytes:
         """Read up to ``length`` bytes from ``offset``. One system call is made, so the result may
         be shorter.

@@ -67,7 +67,7 @@ class History:
         journal.refresh()
         self._file = journal.file
         self._exact = journal.exact
-        self.end = journal.position
+        self.end = journal.log.end
 
     def continues(self, position: Position) -> bool:
         """Return whether reading can continue at ``position``, the end of an earlier History.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -16,7 +16,6 @@ import msgspec
 from journal.errors import (
     FormatVersionError,
     InvalidValueError,
-    JobLockedError,
     JournalDamagedError,
     NothingToSalvageError,
 )
@@ -24,8 +23,8 @@ from journal.format.commits import Readable
 from journal.format.scan import Region, lines_of
 from journal.format.seal import SEAL_BYTES, stated_crc
 from journal.format.torn_tail import survey
-from journal.fs import directories, files, handles, locks
-from journal.fs.handles import JournalFile, open_journal
+from journal.fs import directories, files, handles
+from journal.fs.handles import JournalFile
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.fs.names import (
     DAMAGED_NAME,
@@ -37,6 +36,7 @@ from journal.fs.names import (
 from journal.index.hint import find_cut, holds_end, read_hint
 from journal.repair.salvage import Action, OpenRows, Salvage
 from journal.store.journal import Journal
+from journal.store.log import Log
 from journal.store.run_lock import RunLock
 from journal.verify import report_on
 
@@ -88,9 +88,9 @@ def repair_job(
     directory = Path(os.path.abspath(directory))
     run = RunLock.take(directory, directory.name)
     try:
-        with closing(open_journal(directory / JOURNAL_NAME, directory.name)) as file:
-            if not locks.wait_for_lock(file, lock_timeout_s):
-                raise JobLockedError(directory.name, lock_timeout_s)
+        log = Log(directory, sync=True, lock_timeout_s=lock_timeout_s)
+        with log.locked():
+            file = log.file
             # A repair that died may have left the staging directory.
             directories.remove_tree(directory / REPAIR_STAGING_NAME)
             regions = survey(file, file.size_bytes())

@@ -1,8 +1,8 @@
 """Jobs on disk: reading, recovering, changing, locking and listing them. Commits happen here.
 
 - ``store``: makes, finds and deletes jobs in the directory of all jobs. ``listing``: lists jobs.
-- ``journal``, ``reader``, ``recovery``: read and recover the open journal of one job, and make
-  commits.
+- ``journal``: the open journal of one job, which is a log and an index. Makes commits. ``log``: the
+  file, with the commit lock. ``recovery``: puts the file in order before a commit.
 - ``group_commit``: makes one commit of the changes of several threads. ``batch``: makes one commit
   of all changes in a ``with`` block.
 - ``transitions``: makes all changes of jobs and rows. ``bulk``: adds, starts and completes many

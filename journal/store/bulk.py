@@ -30,7 +30,7 @@ from journal.index.columns import View
 from journal.index.index import PENDING, PROCESSING
 from journal.model import JobRow
 from journal.store.journal import Journal
-from journal.store.rows import position_of, read_row, row_from_records, window_reader
+from journal.store.rows import position_of, read_row, row_from_records
 from journal.store.transitions import let_add, let_start, put_row_status, version_of_attempt
 
 # Called with the position and the data of a row. If the row is no longer pending, the data is None.
@@ -50,7 +50,7 @@ def start_rows(
     let_start(journal, "its rows can't be started", reopens=False)
     index, file, exact = journal.index, journal.file, journal.exact
     index.detach()
-    window, decode = window_reader(file), decode_sane_exact if exact else decode_sane
+    decode = decode_sane_exact if exact else decode_sane
     state = index.state
     assert state is not None
     record = RowStatusRecord(row=0, status="processing", version=state.version, at=journal.now())
@@ -64,8 +64,7 @@ def start_rows(
                 admits(position, None)
             continue
         offset = columns.row_offsets[position]
-        # A record after the journal's end is in the open commit.
-        line = window(offset) if offset < journal.end else journal.read_line(offset)
+        line = journal.row_line(offset)
         try:  # the usual case; read_row handles all other cases, and errors
             row = decode(line) if len(line) <= SANE_BYTES and line.isascii() else None
         except DECODE_ERRORS:
@@ -130,7 +129,7 @@ def add_rows(journal: Journal, row_data: Any) -> View:
     keys = [column for column in columns if column]
     first = index.row_count
     index.begin_rows()
-    nonce = system.nonce()[:8] if journal.end else None
+    nonce = system.nonce()[:8] if journal.log.end.offset else None
     at, end, end_after_key = index.last_at, b"", b""
     sha256 = load_sha256()
     depth = journal.depth

@@ -1,8 +1,7 @@
 """The open journal of one job: a :class:`Journal` reads it, recovers it, and commits to it.
 
-The class is spread over three files: ``reader.py`` keeps the index up to date, ``recovery.py`` puts
-the file in order before a commit, and this file makes commits. A journal is a context manager whose
-block is one commit::
+A journal owns the log (the file) and the index (the job in memory), and keeps them in agreement. It
+is a context manager whose block is one commit::
 
     with journal:                # take the mutex and the commit lock, read commits of others
         journal.append(record)   # encode the record into the buffer
@@ -17,35 +16,39 @@ and processes see the changes only after the commit.
 
 from __future__ import annotations
 
-import errno
 import threading
 import weakref
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from threading import get_ident
-from time import time_ns
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from zlib import crc32
 
 from journal.errors import (
+    CommitOutcomeUnknownError,
     InvalidValueError,
     JobLockedError,
+    JobMismatchError,
+    JournalDamagedError,
     ServiceClosedError,
     StorageError,
 )
-from journal.format.commits import START
+from journal.format.commits import START, Position
+from journal.format.extent import cut_error
 from journal.format.records import MAX_LINE_BYTES, UNSET_TIME, Record, encode_into, now
-from journal.format.seal import SEAL_BYTES, sealed_end
+from journal.format.seal import SEAL_BYTES
 from journal.fs import system
-from journal.fs.handles import JournalFile, outcome_unknown, reset_in_child
+from journal.fs.handles import JournalFile, reset_in_child
+from journal.fs.sync_mark import is_marked
 from journal.index import hint
 from journal.index.index import Index
+from journal.index.replay import apply_block
 from journal.store.group_commit import GroupCommit
-from journal.store.recovery import Recovery
+from journal.store.log import Log
+from journal.store.recovery import recover
 
 SPILL_BYTES = 1 << 20
 _FORKED = "this batch belongs to the process that forked: nothing was written here"
@@ -55,14 +58,13 @@ _MAX_RECORD_BYTES = MAX_LINE_BYTES - SEAL_BYTES
 Result = TypeVar("Result")
 
 # The state of a commit at the beginning of an inner block. After an exception in the block, this
-# state is restored. The items are the buffer's offset in the file, the buffer's length, the crc of
-# everything before the buffer, the mark and last_at of the index, and the number of at_end
-# callbacks. Each change in a batch makes a savepoint, so a savepoint is a plain tuple, which is
-# faster than a class.
-Savepoint = tuple[int, int, int, int, datetime, int]
+# state is restored. The items are the position after what was written of the commit, the buffer's
+# length, the mark and last_at of the index, and the number of at_end callbacks. Each change in a
+# batch makes a savepoint, so a savepoint is a plain tuple, which is faster than a class.
+Savepoint = tuple[Position, int, int, datetime, int]
 
 
-class Journal(Recovery):
+class Journal:
     """The open journal of one job: see the module. Thread-safe.
 
     Hold ``mutex`` while you read from the index.
@@ -80,90 +82,199 @@ class Journal(Recovery):
 
         The first commit of a new journal must begin with the job record.
         """
-        super().__init__(directory, sync=sync, lock_timeout_s=lock_timeout_s)
-        self._depth = 0
-        self._joinable: list[tuple[weakref.ref[Any], int]] = []  # open batches and their depths
-        self._saves: list[Savepoint] = []  # one for each open inner block
-        self._buffer = bytearray()
-        self._buffer_at = 0  # the offset in the file of the buffer's first byte
-        self._crc = 0  # the crc of everything before the buffer
-        self._begin_at = UNSET_TIME
-        self._took_long = False  # True if the caller's code has run since the file was checked
-        self._foreign = False  # True if another program wrote to the file during this commit
-        self._failed: StorageError | None = None  # set after a failed write: discard the commit
+        self.directory = directory
+        self.job_id = directory.name
+        self.log = Log(directory, sync=sync, lock_timeout_s=lock_timeout_s, create=create)
+        self.path = self.log.path
+        self.exact = False  # True if numbers are read with all their digits: see Number
+        self._lock_timeout_s = lock_timeout_s
+        self._may_be_cut = True  # False once the hint was asked whether the journal was cut
+        # Set by a pull that brings back what was cut off. It gets the end of the cut journal.
+        self.brings_back: Callable[[Position], bool] | None = None
         self.in_doubt = False  # True if the latest commit ended with CommitOutcomeUnknownError
-        self._at_end: list[Callable[[bool], None]] = []
-        self._names_synced = create  # the code that moves a new job into place syncs the names
-        self._owner = 0  # the id of the thread that has a commit open
-        self._task: object = None  # the asyncio task that has a batch open
-        self._group = GroupCommit(self.path, lock_timeout_s)
-        if create:
-            self._file = JournalFile(self.path, create=True)
-            self._stale = self._unsynced = False  # the file is empty
+        self._took_long = False  # True if the caller's code has run since the file was checked
+        self._begin_at = UNSET_TIME
+        self._begin()
         reset_in_child(self)
 
-    @property
-    def in_commit(self) -> bool:
-        """Whether a commit is open. Without the mutex, the answer may change at any time."""
-        return self._depth > 0
+    def _begin(self) -> None:
+        """Begin without an index and an open commit."""
+        self.mutex = threading.RLock()
+        self.index = Index()
+        self._stale = False  # True if the index may differ from the log, and must be rebuilt
+        self.depth = 0  # the nesting depth of the open blocks, or 0 if no commit is open
+        self._joinable: list[tuple[weakref.ref[Any], int]] = []  # open batches and their depths
+        self._saves: list[Savepoint] = []  # one for each open inner block
+        self._buffer = bytearray()  # the end of the open commit, which wasn't written yet
+        self._failed: StorageError | None = None  # set after a failed write: discard the commit
+        self._at_end: list[Callable[[bool], None]] = []
+        self._owner = 0  # the id of the thread that has a commit open
+        self._task: object = None  # the asyncio task that has a batch open
+        self._group = GroupCommit(self.path, self._lock_timeout_s)
 
     @property
-    def depth(self) -> int:
-        """The nesting depth of the open blocks. 0 means that no block is open."""
-        return self._depth
+    def file(self) -> JournalFile:
+        """The open file. Read from it at the offsets in the index. Call :meth:`refresh` first."""
+        return self.log.file
 
     @property
     def in_own_commit(self) -> bool:
         """Whether the calling thread has a commit open."""
         return self._owner == get_ident()
 
-    def close(self) -> None:
-        """Close the file, unless a view still reads from it."""
-        with self.mutex:
-            if not self._depth:  # a batch that this thread has open must be able to end
-                if not self._stale:
-                    self._leave_hint()
-                self._file = self._mark = None
-                self._stale = True
+    def close(self, *, wait: bool = True) -> None:
+        """Close the file, unless a view still reads from it.
 
-    def leave_witness(self) -> None:
-        """Write a durable hint of all commits, however small, if this journal syncs.
-
-        Call this when a run has ended. If the journal is cut later, the hint proves it.
+        Without ``wait``, does nothing if another thread uses the journal.
         """
-        if self._sync and not self.in_own_commit:
-            with self:  # under the lock, everything is read and synced
-                self._leave_hint(small=True)
-
-    def close_unless_used(self) -> None:
-        """Close the file as :meth:`close` does, unless another thread uses the journal."""
-        if self.mutex.acquire(blocking=False):
+        if self.mutex.acquire(blocking=wait):
             try:
-                self.close()
+                if not self.depth:  # a batch that this thread has open must be able to end
+                    if not (self._stale or self.log.is_new):
+                        self._leave_hint()
+                    self.log.close()
             finally:
                 self.mutex.release()
 
+    # --- reading
+
+    def acquire(self) -> None:
+        """Take the mutex. Raises JobLockedError if another thread keeps a batch open too long."""
+        taken: list[bool] = []
+        try:  # one call of C code takes the mutex, as in __enter__
+            taken.extend(map(self.mutex.acquire, (True,), (self._lock_timeout_s,)))
+        except BaseException:
+            if any(taken):
+                self.mutex.release()
+            raise
+        if not taken[0]:
+            raise JobLockedError(self.job_id, self._lock_timeout_s)
+
+    @contextmanager
+    def reading(self, *, locked: bool = False) -> Iterator[Index]:
+        """Hold the mutex for a ``with`` block, and yield the up-to-date index.
+
+        ``locked`` and errors: as in :meth:`refresh`.
+        """
+        self.acquire()
+        try:
+            yield self.refresh(locked=locked)
+        finally:
+            self.mutex.release()
+
     def refresh(self, *, locked: bool = False) -> Index:
-        """Bring the index up to date, and return it: see :meth:`Reader.refresh`.
+        """Bring the index up to date with the last commit in the file, and return it.
 
         In an open commit, the index includes the changes that the commit has made so far.
+
+        ``locked``: whether the caller holds the commit lock, by a file that it has opened itself.
+
+        Raises JobNotFoundError, JobMismatchError, JournalDamagedError, FormatVersionError,
+        StorageError.
         """
-        if self._depth:
+        if self.depth:
             self._unwind(self._living_depth())
-        return self.index if self._depth else super().refresh(locked=locked)
+        if not self.depth:
+            log = self.log
+            size, begin = log.size(), log.end.offset
+            if size != begin or self._stale or not log.continues(size):
+                self._catch_up(size, locked=locked)
+                if hint.is_due_after_replay(log.end.offset - begin):
+                    self._leave_hint()
+        return self.index
+
+    def _catch_up(self, size: int, *, locked: bool) -> None:
+        """Apply the commits that the index lacks, from the first ``size`` bytes of the file."""
+        log = self.log
+        if self._stale or not log.continues(size):
+            self._begin_again()
+        elif not locked and log.is_still_torn(size):
+            return
+        begin, self._stale = log.end, True  # after an error, the index may contain half of a block
+        is_sure = log.read(size, partial(apply_block, self.index, log.file), locked=locked)
+        if log.end != begin:
+            log.known_ns = max(log.known_ns, hint.written_ns(self.index.last_at))
+        if is_sure:
+            self._check_header()
+        self._stale = False
+        if not is_sure:
+            with log.locked() as locked_size:
+                self._catch_up(locked_size, locked=True)
+
+    def _begin_again(self) -> None:
+        """Drop the index. If the file was just opened, load the index from the hint file."""
+        log, hinted = self.log, None
+        self._stale = self._may_be_cut = True
+        log.known_ns = log.file.size_and_change()[1]
+        if log.is_new:
+            hinted = hint.read_hint(self.directory, log.file)
+        self.index, position = hinted or (Index(), START)
+        log.begin_at(position)
+
+    def _check_header(self) -> None:
+        if self.index.state is None:
+            raise JournalDamagedError(self.path, 1, 0, "a job record", "an empty file")
+        if self.index.state.header.id != self.job_id:
+            raise JobMismatchError(self.directory, self.index.state.header.id)
 
     def read_line(self, offset: int) -> bytes:
         """Return the line at an offset from the index, without LF.
 
         The line may be in the open commit.
         """
-        if self._depth and offset >= self._buffer_at:
+        if self.depth and offset >= self.log.written.offset:
             if self._failed is not None:
                 raise self._failed
-            start = offset - self._buffer_at
+            start = offset - self.log.written.offset
             return bytes(self._buffer[start : self._buffer.index(b"\n", start)])
-        assert self._file is not None
-        return self._file.read_line(offset)
+        return self.log.file.read_line(offset)
+
+    def row_line(self, offset: int) -> bytes:
+        """Return what :meth:`read_line` returns. This is faster for lines near each other."""
+        log = self.log
+        return log.row_line(offset) if offset < log.end.offset else self.read_line(offset)
+
+    # --- the hint
+
+    def _leave_hint(self, *, small: bool = False) -> None:
+        """Write a hint (the saved index) if enough was read or written since the last hint.
+
+        With ``small``, the hint is written in any case.
+        """
+        log = self.log
+        # A hint must end with a complete commit. With a set mark, the bytes on the disk may differ
+        # from those that were read.
+        if log.file.unended_at >= 0 or is_marked(self.directory):
+            return
+        if small or hint.is_worth_writing(log.end.offset, log.hint_end):
+            log.hint_end = log.end.offset
+            hint.write_hint(
+                self.directory,
+                log.file,
+                self.index,
+                log.end,
+                durable=log.syncs and log.is_synced,
+                known_ns=log.known_ns,
+            )
+
+    def leave_witness(self) -> None:
+        """Write a durable hint of all commits, however small, if this journal syncs.
+
+        Call this when a run has ended. If the journal is cut later, the hint proves it.
+        """
+        if self.log.syncs and not self.in_own_commit:
+            with self:  # under the lock, everything is read and synced
+                self._leave_hint(small=True)
+
+    def _check_uncut(self) -> None:
+        """Raise JournalDamagedError if the hint proves that the journal was cut.
+
+        Hold the commit lock. Then nobody else writes the hint's commits at the moment.
+        """
+        missing = hint.find_cut(self.directory, self.file)
+        if missing is not None and not (self.brings_back and self.brings_back(missing)):
+            raise cut_error(self.file, self.log.end.offset, missing)
+        self._may_be_cut = False
 
     # --- committing
 
@@ -177,7 +288,7 @@ class Journal(Recovery):
         threads that shared the last commit are about to request more changes.
         """
         group = self._group
-        is_busy = self._sync and (self._depth or group.open.requests or group.was_shared)
+        is_busy = self.log.syncs and (self.depth or group.open.requests or group.was_shared)
         if is_busy and self._owner != get_ident():
             return group.run(self, partial(self.attempt, partial(change, self, *arguments)))
         with self:
@@ -201,26 +312,32 @@ class Journal(Recovery):
             taken.extend(map(self.mutex.acquire, (True,), (self._lock_timeout_s,)))
             if not taken[0]:
                 raise JobLockedError(self.job_id, self._lock_timeout_s)
-            if self._depth:
+            if self.depth:
                 self._unwind(self._living_depth())
-            if self._depth:
+            if self.depth:
                 if self._task is not None and self._task is not system.current_task():
                     raise JobLockedError(self.job_id, 0, by_task=True)
                 self._saves.append(self._savepoint())
-                self._depth, taken = self._depth + 1, []  # from here on, _unwind releases the mutex
+                self.depth, taken = self.depth + 1, []  # from here on, _unwind releases the mutex
                 return self
-            self._depth, self._owner = 1, get_ident()
+            self.depth, self._owner = 1, get_ident()
         except BaseException:
             if any(taken):
                 self.mutex.release()
             raise
         try:
             self._failed = None
-            self._took_long = self._foreign = self.in_doubt = False
+            self._took_long = self.in_doubt = False
             if self._buffer:  # a signal handler raised in the last commit
                 self._buffer.clear()
-            self._lock_and_recover()
-            self._buffer_at, self._crc = self._end, self._end_crc
+            log = self.log
+            size = log.lock()
+            if self._stale or not log.is_as_left(size):
+                self._catch_up(size, locked=True)
+                if self._may_be_cut:
+                    self._check_uncut()
+                recover(log)
+            log.written, log.is_foreign = log.end, False
             self._begin_at = self.index.last_at
         except BaseException:
             self._leave(False)
@@ -233,12 +350,12 @@ class Journal(Recovery):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if not self._depth:  # the process forked inside the block, and the parent has the commit
+        if not self.depth:  # the process forked inside the block, and the parent has the commit
             if error is None:
                 raise ServiceClosedError(_FORKED)
             return
-        if self._depth > 1:
-            self._depth -= 1
+        if self.depth > 1:
+            self.depth -= 1
             save = self._saves.pop()
             if error is not None:
                 self._rollback_to(save)
@@ -250,20 +367,19 @@ class Journal(Recovery):
         try:
             if error is not None or self._failed is not None:
                 self._abandon()
-            elif self._buffer:
-                written = self._write_commit(self.file)
-            else:  # nothing was appended
+            else:
+                if self._buffer:
+                    self._commit()
                 self.index.forget_undo()
                 self._stale, written = False, True
         finally:
             self._leave(written)
-        if self._failed is not None:
-            failed, self._failed = self._failed, None
-            if error is None:
-                try:
-                    raise failed
-                finally:
-                    del failed  # the error would keep this frame alive, and with it the file
+        failed, self._failed = self._failed, None
+        try:
+            if failed is not None and error is None:
+                raise failed
+        finally:
+            del failed  # the error would keep this frame alive, and with it the file
 
     # A signal handler may raise just before the first line of a block's __exit__ runs. Then the
     # block has ended, but its commit is still open. Later changes would join this commit, and
@@ -275,9 +391,9 @@ class Journal(Recovery):
 
         They may join as long as the weak reference ``block`` is alive.
         """
-        self._joinable.append((block, self._depth))
+        self._joinable.append((block, self.depth))
         self._took_long = True
-        if self._depth == 1:
+        if self.depth == 1:
             self._task = system.current_task()
 
     def stop_joining(self, block: weakref.ref[Any]) -> None:
@@ -294,37 +410,25 @@ class Journal(Recovery):
 
     def _unwind(self, depth: int) -> None:
         """Undo and end the blocks deeper than ``depth``. Their ``__exit__`` didn't run."""
-        while self._depth > max(depth, 1):
+        while self.depth > max(depth, 1):
             self._rollback_to(self._saves.pop())
-            self._depth -= 1
+            self.depth -= 1
             self.mutex.release()
-        if self._depth > depth:
+        if self.depth > depth:
             self._stale = True
             self._leave(False)
 
     def _leave(self, written: bool) -> None:
         """End the outermost block: release the commit lock, and call the at_end callbacks.
 
-        ``_depth`` is reset last. So if this method is interrupted, the block still counts as open,
+        ``depth`` is reset last. So if this method is interrupted, the block still counts as open,
         and the next use of the journal in this thread ends the block.
         """
-        if self._file is not None:
-            self._unlock(self._file)
+        self.log.unlock()
         if self._at_end:
             self._call_at_end(0, written)
-        self._depth, self._owner, self._task = 0, 0, None
+        self.depth, self._owner, self._task = 0, 0, None
         self.mutex.release()
-
-    def outcome(self) -> list[bool] | None:
-        """Return a list that gets one item when the open commit ends.
-
-        The item is True if the commit was written, else False. Returns None if no commit is open.
-        """
-        if not self._depth:
-            return None
-        outcome: list[bool] = []
-        self.at_end(outcome.append)
-        return outcome
 
     def at_end(self, call: Callable[[bool], None]) -> None:
         """Call ``call(written)`` when the open commit ends."""
@@ -341,10 +445,7 @@ class Journal(Recovery):
 
         If the clock was set back, this is the time of the latest record.
         """
-        at, last_at = now(), self.index.last_at
-        if at < last_at:
-            return last_at
-        return at
+        return max(now(), self.index.last_at)
 
     def append(self, record: Record) -> int:
         """Encode a record into the open commit; return its offset in the file."""
@@ -363,7 +464,7 @@ class Journal(Recovery):
             del buffer[start:]
             raise self._too_long(length, getattr(record, "row", None))
         self.index.last_at = record.at
-        return self._buffer_at + start
+        return self.log.written.offset + start
 
     def append_line(self, line: bytes, at: datetime, row: int | None = None) -> int:
         """Append an encoded record, with its LF, to the open commit; return the record's offset.
@@ -380,7 +481,7 @@ class Journal(Recovery):
             start = 0
         buffer += line
         self.index.last_at = at
-        return self._buffer_at + start
+        return self.log.written.offset + start
 
     def _too_long(self, length: int, row: int | None) -> InvalidValueError:
         subject = "the record" if row is None else f"row {self.job_id}:{row}: its record"
@@ -394,24 +495,20 @@ class Journal(Recovery):
         """
         if self._failed is not None:
             raise self._failed
-        if not self._depth:  # the process forked inside the block, and the parent has the commit
+        if not self.depth:  # the process forked inside the block, and the parent has the commit
             raise ServiceClosedError(_FORKED)
         try:
-            self._check_end(self.file)
-            self.file.append(self._buffer)
+            self.log.append(self._buffer)
         except StorageError as error:
             self._failed = error
             raise
-        self._crc = crc32(self._buffer, self._crc)
-        self._buffer_at += len(self._buffer)
         self._buffer.clear()
 
     def _savepoint(self) -> Savepoint:
         index = self.index
         return (
-            self._buffer_at,
+            self.log.written,
             len(self._buffer),
-            self._crc,
             index.mark(),
             index.last_at,
             len(self._at_end),
@@ -419,90 +516,48 @@ class Journal(Recovery):
 
     def _rollback_to(self, save: Savepoint) -> None:
         """Undo all changes since ``save``."""
-        buffer_at, buffer_bytes, crc, mark, last_at, at_end = save
+        written, buffer_bytes, mark, last_at, at_end = save
         self.index.rollback(mark)
         self.index.last_at = last_at
         self._call_at_end(at_end, written=False)
-        if self._buffer_at == buffer_at:
+        if self.log.written == written:
             del self._buffer[buffer_bytes:]
             return
         if self._failed is not None:
             return  # the commit will be discarded anyway
-        # The buffer was written to the file after the savepoint. Read it back, and truncate.
+        # The buffer was written to the file after the savepoint.
         try:
-            self._check_end(self.file)
-            self._buffer[:] = self.file.read_at(buffer_at, buffer_bytes)
-            self.file.truncate(buffer_at)
-            if self._sync:  # otherwise a power cut could bring the truncated blocks back
-                self.sync_file(self._end)
+            self._buffer[:] = self.log.cut_back(written, buffer_bytes)
         except StorageError as error:
             self._failed = error
-        self._buffer_at, self._crc = buffer_at, crc
 
-    def _write_commit(self, file: JournalFile) -> bool:
-        """Seal, write and sync the commit. If that fails, roll back the commit and return False."""
-        buffer = self._buffer
-        del buffer[-2:]  # the closing brace and LF of the last record
-        crc = crc32(buffer, self._crc)
-        seal = sealed_end(crc)
-        buffer += seal
+    def _commit(self) -> None:
+        """Write and sync the commit. If that fails, undo the commit."""
+        log = self.log
         try:
-            if self._took_long:
-                self._check_end(file)
-            file.append(buffer)
-        except StorageError as error:
-            self._failed = error
-            self._abandon()
-            # The rollback has failed, too. If only the LF wasn't written, the commit is valid.
-            if self._failed is not error:
-                failed, self._failed = self._failed, None
-                self.in_doubt = True
-                raise outcome_unknown(failed) from error
-            return False
-        end = self._buffer_at + len(buffer)
-        buffer.clear()
-        if self._sync:
-            try:
-                self.sync_file(self._end)
-            except StorageError as error:
-                self._take_back(error)
-                return False
-        self._end, self._end_crc, self._seal = end, crc, seal
-        self._known_ns = time_ns()
-        self.index.forget_undo()
-        self._stale = False
-        grown = end - self._hint_end
-        if grown >= hint.GROWTH_BYTES and hint.is_due_while_open(end, self._hint_end):
-            self._leave_hint()
-        return True
-
-    def _check_end(self, file: JournalFile) -> None:
-        """Raise StorageError if another program has replaced the file or written to the file."""
-        size = file.size_at_path()
-        if size != self._buffer_at or not self._has_our_seal(file):
-            self._foreign = size is not None
-            reason = "it was moved, replaced or written over while this commit was open"
-            raise StorageError(self.path, "write", errno.ESTALE, reason)
-
-    def _take_back(self, refused: StorageError) -> None:
-        """Truncate the file to remove a commit whose sync failed. Earlier commits are on the disk.
-
-        The sync can't be repeated, since the kernel has marked the pages clean. The next sync would
-        report success although the pages may never reach the disk
-        (https://wiki.postgresql.org/wiki/Fsync_Errors). Raises CommitOutcomeUnknownError if the
-        truncation or its sync fails, too.
-        """
-        with suppress(StorageError):
-            self.file.truncate(self._end)
+            log.commit(self._buffer, check=self._took_long)
+        except CommitOutcomeUnknownError:
+            self.in_doubt = True
+            raise
+        except StorageError:
             self._undo()
-            self._stale, self._unsynced = False, True
-            self.sync_file(self._end)
-            self._unsynced = False
-            reason = f"{refused.reason}; the change was undone: nothing of it is recorded"
-            self._failed = StorageError(self.path, "sync", refused.errno, reason)
-            return
-        self.in_doubt = True
-        raise outcome_unknown(refused) from refused
+            self._stale = log.is_foreign
+            raise
+        self._buffer.clear()
+        end = log.end.offset
+        grown = end - log.hint_end
+        if grown >= hint.GROWTH_BYTES and hint.is_due_while_open(end, log.hint_end):
+            self._leave_hint()
+
+    def _abandon(self) -> None:
+        """Restore the index and the file to their states before the commit."""
+        self._undo()
+        try:
+            self.log.abandon(half_written=self._failed is not None)
+        except StorageError as error:
+            self._failed = error  # the index stays stale
+        else:
+            self._stale = self.log.is_foreign
 
     def _undo(self) -> None:
         """Restore the index to its state before the commit."""
@@ -510,35 +565,7 @@ class Journal(Recovery):
         self.index.rollback(0)
         self.index.last_at = self._begin_at
 
-    def _abandon(self) -> None:
-        """Restore the index and the file to their states before the commit."""
-        self._undo()
-        if self._foreign:
-            return  # the bytes of another writer must not be truncated, so the index stays stale
-        spilled = self._buffer_at > self._end
-        if spilled or self._failed is not None:
-            try:
-                self.file.truncate(self._end)
-                self._unsynced = True  # the truncated blocks may appear inside the next commit
-            except StorageError as error:
-                # The index stays stale. The next use finds a torn tail and saves it.
-                self._failed = StorageError(
-                    self.path, "roll back a half-written commit of", error.errno, error.reason
-                )
-                return
-        self._stale = False
-
     def reset_after_fork(self) -> None:
         """In a forked child: drop the parent's file, locks and open commit."""
-        self.mutex = threading.RLock()
-        self._file = self._mark = None
-        self._stale = True
-        self._depth, self._owner, self._task = 0, 0, None
-        self._group = GroupCommit(self.path, self._lock_timeout_s)
-        self._joinable = []
-        self._saves = []
-        self._buffer = bytearray()
-        self._failed = None
-        self._at_end = []
-        self.index = Index()
-        self._set_end(START)
+        self.log.close()
+        self._begin()

@@ -109,7 +109,7 @@ def row_of(journal: Journal, position: int) -> JobRow:
     number = columns.number(position)
     offset = columns.row_offsets[position]
     exact, read = journal.exact, journal.read_line
-    row = read_row(journal.file, read(offset), offset, number, exact=exact)
+    row = read_row(journal.file, journal.row_line(offset), offset, number, exact=exact)
     status_offset = columns.status_offsets[position]
     latest = read_status(journal.file, read, status_offset, number, exact=exact)
     return row_from_records(
@@ -198,7 +198,10 @@ class RowSequence(_Base):
         self.file = journal.file
         self.view = view
         self._journal = journal
-        self._outcome = journal.outcome()
+        # If a commit is open, the list gets one item when it ends: whether it was written.
+        self._outcome: list[bool] | None = [] if journal.depth else None
+        if self._outcome is not None:
+            journal.at_end(self._outcome.append)
         self.keyed = journal.index.keyed
         self.exact = journal.exact if exact is None else exact
 

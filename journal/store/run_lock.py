@@ -229,7 +229,7 @@ class RunLocks:
 
         Another process may have ended the job. The caller must hold the journal's mutex.
         """
-        if self._held.get(journal.job_id) and not journal.in_commit and is_over(journal):
+        if self._held.get(journal.job_id) and not journal.depth and is_over(journal):
             self.release_unless_kept(journal.job_id)
 
     def _let_go(self, job_id: str, held: _Held) -> None:

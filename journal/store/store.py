@@ -19,7 +19,6 @@ from pathlib import Path
 from journal.errors import (
     JobBusyError,
     JobExistsError,
-    JobLockedError,
     JobNotFoundError,
     JournalError,
     ServiceClosedError,
@@ -30,11 +29,12 @@ from journal.format.decode import (
     decode_header,
 )
 from journal.format.records import JobRecord
-from journal.fs import directories, files, handles, locks
+from journal.fs import directories, files, handles
 from journal.fs.names import JOB_STAGING_NAME, JOURNAL_NAME
 from journal.fs.staging import Staging
 from journal.ids import check_job_id, is_job_id
 from journal.store.journal import Journal
+from journal.store.log import Log
 from journal.store.pruned import check_not_pruned, forget_pruned
 from journal.store.run_lock import RunLock, RunLocks, Taking, is_over
 
@@ -129,9 +129,9 @@ class Store:
 
     def _evict(self) -> None:
         for job_id, journal in self._journals.items():
-            if not journal.in_commit:  # a second Journal would wait for the lock of this journal
+            if not journal.depth:  # a second Journal would wait for the lock of this journal
                 del self._journals[job_id]
-                journal.close_unless_used()
+                journal.close(wait=False)
                 return
 
     def reset_after_fork(self) -> None:
@@ -331,12 +331,14 @@ class Store:
             return False
         try:
             run = self._take_to_delete(directory, job_id)
+            log = Log(directory, sync=self.sync, lock_timeout_s=self.lock_timeout_s)
             try:
-                with self._commit_lock(directory, job_id) as journal:
+                with log.locked():
                     first(directory)
                     staging = self._staging()
                     with staging.locked(self.lock_timeout_s):
-                        leftover = staging.take(directory, _staging_name(job_id), journal)
+                        leftover = staging.take(directory, _staging_name(job_id), log.file)
+                log.close()
             except BaseException:
                 if run is not None:
                     run.release()
@@ -364,26 +366,6 @@ class Store:
             if self.is_over(job_id):
                 return None
             raise
-
-    @contextmanager
-    def _commit_lock(self, directory: Path, job_id: str) -> Iterator[handles.JournalFile]:
-        """Hold the commit lock of a job for a ``with`` block. Yields the locked journal."""
-        path = directory / JOURNAL_NAME
-        while True:
-            try:
-                file = handles.JournalFile(path)
-            except FileNotFoundError:
-                raise
-            except OSError as error:
-                raise handles.storage_error(path, "open", error) from error
-            try:
-                if not locks.wait_for_lock(file, self.lock_timeout_s):
-                    raise JobLockedError(job_id, self.lock_timeout_s)
-                if file.is_at_path():  # otherwise the file was replaced during the wait
-                    yield file
-                    return
-            finally:
-                file.close()
 
     def _staging(self) -> Staging:
         """Open the staging directory. Make it, and the store, if they are missing."""

@@ -55,7 +55,6 @@ from journal.store.rows import (
     row_from_records,
     row_not_found,
     row_of,
-    window_reader,
 )
 from journal.version import VERSION
 
@@ -417,14 +416,11 @@ def retry_failed(journal: Journal, error_code: str | None, by: By) -> int:
     all failed rows are changed, except rows whose outcome is unknown.
     """
     index = journal.index
-    window = window_reader(journal.file)
     moved = 0
     for position in index.positions(FAILED):
         number = index.columns.number(position)
         offset = index.columns.status_offsets[position]
-        # A record after the journal's end is in the open commit.
-        read = window if offset < journal.end else journal.read_line
-        failed = read_status(journal.file, read, offset, number)
+        failed = read_status(journal.file, journal.row_line, offset, number)
         if (
             failed is not None
             and (not failed.unknown if error_code is None else failed.error_code == error_code)

@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from journal.errors import (
-    FormatVersionError,
     InvalidValueError,
-    JobLockedError,
     JournalDamagedError,
 )
 from journal.format.commits import START, Position, Readable, verified_blocks
@@ -25,10 +23,10 @@ from journal.format.decode import UndecodableError, UnknownRecordError, decode_r
 from journal.format.extent import has_seal, seal_after, seal_before, seals_before
 from journal.format.records import JobRecord
 from journal.format.torn_tail import judge_tail, tail_error
-from journal.fs.handles import JournalFile, open_journal
-from journal.fs.locks import LOCK_TIMEOUT_S, wait_for_lock
-from journal.fs.names import JOURNAL_NAME
+from journal.fs.handles import JournalFile
+from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.ids import is_job_id
+from journal.store.log import Log
 
 
 class Copy(NamedTuple):
@@ -54,21 +52,17 @@ def open_copy(
     lock. Raises JobNotFoundError, JournalDamagedError, FormatVersionError, JobLockedError,
     StorageError.
     """
+    log = Log(directory, sync=False, lock_timeout_s=lock_timeout_s)
+    if not _find_end(log, log.size(), locked=locked):
+        with log.locked() as size:
+            _find_end(log, size, locked=True)
     name = name or os.fspath(directory)
-    file = open_journal(directory / JOURNAL_NAME, name)
-    try:
-        end = _end_of(file, locked=locked)
-    except (JournalDamagedError, FormatVersionError):
-        if locked:
-            raise
-        # A writer may have truncated the file meanwhile. So read again with the commit lock held.
-        if not wait_for_lock(file, lock_timeout_s):
-            raise JobLockedError(name, lock_timeout_s) from None
-        try:
-            end = _end_of(file, locked=True)
-        finally:
-            file.unlock()
-    return Copy(name, directory, file, _header_of(file, end), end)
+    return Copy(name, directory, log.file, _header_of(log.file, log.end), log.end)
+
+
+def _find_end(log: Log, size: int, *, locked: bool) -> bool:
+    log.begin_at(_last_commit(log.file, size))
+    return log.read(size, lambda _: None, locked=locked)
 
 
 def _header_of(file: JournalFile, end: Position) -> JobRecord:
@@ -84,27 +78,6 @@ def _header_of(file: JournalFile, end: Position) -> JobRecord:
     if not is_job_id(header.id):  # the id becomes the name of a directory
         raise JournalDamagedError(file.path, 1, 0, "a job's id", repr(header.id[:100]))
     return header
-
-
-def _end_of(file: JournalFile, *, locked: bool) -> Position:
-    """Return the end of the last commit.
-
-    A last commit without its LF counts only if the caller holds the commit lock (``locked``). If
-    the caller doesn't hold the lock, a writer may still be writing this commit. If the bytes after
-    the last commit aren't a torn tail (an interrupted write), raises JournalDamagedError or
-    FormatVersionError.
-    """
-    size = file.size_bytes()
-    end = _last_commit(file, size)
-    if end.offset == size:
-        return end
-    tail = judge_tail(file, size, end)
-    if tail.kind == "torn":
-        return end
-    if tail.kind == "unended" and locked:
-        file.unended_at = size
-        return Position(size + 1, tail.crc)
-    raise tail_error(file, end, tail)
 
 
 def _last_commit(file: Readable, size: int) -> Position:

@@ -147,7 +147,7 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
         journal.brings_back = partial(holds, theirs)
         with journal:
             assert journal.index.state is not None
-            header, end = journal.index.state.header, journal.position
+            header, end = journal.index.state.header, journal.log.end
             ours = Copy(os.fspath(directory), directory, journal.file, header, end)
             relation, fork = relate(ours, theirs)  # another process may have committed since then
             if relation == "behind":
@@ -243,11 +243,11 @@ def _append(journal: Journal, ours: Copy, theirs: Copy) -> None:
         for text, ends in _commits(theirs, ours.end):
             file.append(text)
             if ends:
-                journal.sync_file(ours.end.offset)
+                journal.log.sync(ours.end.offset)
     except BaseException as error:
         try:
             file.truncate(ours.end.offset)
-            journal.sync_file(ours.end.offset)
+            journal.log.sync(ours.end.offset)
         except StorageError as refused:  # some of the commits may already be in the file
             raise handles.outcome_unknown(refused) from error
         raise
@@ -258,9 +258,9 @@ def _rewrite(journal: Journal, ours: Copy, theirs: Copy) -> None:
     # certain, that the common part is the same in both copies.
     missing = (text for text, _ in _commits(theirs, ours.end))
     old = journal.file
-    new = journal.write_beside(itertools.chain(pieces_of(old, ours.end.offset), missing))
+    new = journal.log.write_beside(itertools.chain(pieces_of(old, ours.end.offset), missing))
     try:
-        journal.replace_file(new)
+        journal.log.replace(new)
     except StorageError as error:
         if journal.file is old:
             raise

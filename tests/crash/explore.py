@@ -35,7 +35,6 @@ from support.system_os import SYSTEM_OS
 import journal.fs.system
 import journal.index.hint
 import journal.store.journal
-import journal.store.reader
 from journal import Job, JobRow, JobService
 from journal.model import TERMINAL_STATUSES
 from journal.repair import repair_job

@@ -37,7 +37,6 @@ from support.platforms import needs_devices, needs_flock
 
 import journal.index.hint
 import journal.store.journal
-import journal.store.reader
 from journal import (
     CommitOutcomeUnknownError,
     InvalidStateTransition,

@@ -27,7 +27,6 @@ from support.system_os import SYSTEM_OS
 
 import journal.fs.system
 import journal.index.hint
-import journal.store.reader
 from journal import JobRow, JobService, JournalError
 
 TYPES = {

@@ -44,7 +44,7 @@ import journal.format.records
 import journal.fs.system
 import journal.index.hint
 import journal.store.journal
-import journal.store.reader
+import journal.store.log
 from journal import JobService, JournalDamagedError, RowStatus
 from journal.repair import repair_job
 from journal.verify import verify_job
@@ -384,7 +384,7 @@ def test_a_service_leaves_no_hint_of_a_journal_that_was_edited_under_it(
     with JobService(tmp_path) as service:
         service.fail_row(f"{JOB}:5", "E", "no such address" * 20)
         edit(path, b'"n":4', b'"n":7')
-        known_ns = service._store.journal(JOB)._known_ns
+        known_ns = service._store.journal(JOB).log.known_ns
         while path.stat().st_ctime_ns <= known_ns:  # the system's clock may be a coarse one
             os.utime(path)
     with JobService(tmp_path) as service, pytest.raises(JournalDamagedError):
@@ -397,7 +397,7 @@ def commit_a_year_ahead(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch, JobService(root) as service:
         patch.setattr(journal.store.journal, "now", lambda: datetime.now(UTC) + ahead)
         patch.setattr(
-            journal.store.journal,
+            journal.store.log,
             "time_ns",
             lambda: time.time_ns() + int(ahead.total_seconds()) * 10**9,
         )
@@ -448,7 +448,7 @@ def test_who_has_made_a_commit_by_a_clock_that_was_ahead_leaves_no_hint_over_an_
 ) -> None:
     with JobService(tmp_path) as service:
         with monkeypatch.context() as patch:
-            patch.setattr(journal.store.journal, "time_ns", lambda: time.time_ns() + 10**15)
+            patch.setattr(journal.store.log, "time_ns", lambda: time.time_ns() + 10**15)
             service.fail_row(f"{JOB}:5", "E", "no such address" * 20)
         hint.unlink(missing_ok=True)
         edit(journal_path(tmp_path, JOB), b'"n":4', b'"n":7')

@@ -31,7 +31,6 @@ from support.platforms import needs_boot_ids, needs_links
 import journal.fs.system
 import journal.index.hint
 import journal.store.journal
-import journal.store.reader
 import journal.store.store
 from journal import CommitOutcomeUnknownError, JobService, JournalError
 from journal.fs.handles import load_filelock
@@ -360,16 +359,16 @@ def test_nobody_vouches_by_a_hint_for_what_a_failed_sync_has_left_in_doubt(
     hint.unlink()
     log = Journal(hint.parent, sync=True, lock_timeout_s=1)
     with log:
-        assert log._mark is not None
-        log._mark.set(1)
+        assert log.log._mark is not None
+        log.log._mark.set(1)
     log.close()
     assert not hint.exists()
     with JobService(tmp_path, sync=sync) as reader:
         assert reader.get_job(JOB) is not None
     assert not hint.exists()
     with log:
-        assert log._mark is not None
-        log._mark.clear()
+        assert log.log._mark is not None
+        log.log._mark.clear()
     with JobService(tmp_path, sync=sync) as reader:
         assert reader.get_job(JOB) is not None
     assert hint.exists()
@@ -380,7 +379,7 @@ def test_nobody_vouches_by_a_hint_for_what_a_failed_sync_has_left_in_doubt(
 
 def test_a_copy_of_a_live_job_opens_as_a_prefix_of_it(tmp_path: Path) -> None:
     script = """
-        import journal.store.journal, journal.store.reader
+        import journal.index.hint
         journal.index.hint.GROWTH_BYTES = journal.index.hint.MIN_BYTES = 1
         service = JobService(root, sync="none")
         service.create_job("Live", job_id=job_id, row_data=[{"data": {"n": 1}}] * 20)

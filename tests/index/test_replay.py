@@ -24,7 +24,7 @@ from journal.format.records import RowDataRecord, RowRecord, RowStatusRecord, Ro
 from journal.fs.handles import load_filelock
 from journal.index.index import CODES, Index
 from journal.index.replay import BadRecordError, apply
-from journal.store.reader import Reader
+from journal.store.journal import Journal
 from journal.verify import verify_job
 
 JOB = "replayed"
@@ -251,7 +251,7 @@ def test_a_line_whose_time_makes_no_sense_is_named_by_reading_as_by_verify(tmp_p
     path = place_journal(tmp_path, JOB, seal_commits([[JOB_RECORD], [row(1)], [bad]]))
     (finding,) = verify_job(path.parent).findings
     with pytest.raises(JournalDamagedError) as error:
-        Reader(path.parent, 1).refresh()
+        Journal(path.parent, sync=False, lock_timeout_s=1).refresh()
     assert (error.value.line, error.value.offset) == (finding.line, finding.offset)
     assert finding.line == 3
 
@@ -265,7 +265,7 @@ def test_reading_makes_nothing_that_the_garbage_collector_has_to_look_at(
     commits = [[JOB_RECORD], [row(number) for number in numbers]]
     commits += [[end] for end in ends] if single else [ends]
     path = place_journal(tmp_path, JOB, seal_commits(commits))
-    reader = Reader(path.parent, 1)
+    reader = Journal(path.parent, sync=False, lock_timeout_s=1)
     runs: list[str] = []
 
     def note(phase: str, info: dict[str, int]) -> None:

@@ -13,7 +13,6 @@ import pytest
 from support.children import journal_path
 
 import journal.index.hint
-import journal.store.reader
 from journal import (
     InvalidStateTransition,
     InvalidValueError,

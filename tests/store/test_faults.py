@@ -524,8 +524,8 @@ def test_whatever_byte_a_mark_names_no_commit_is_lost_by_what_is_made_of_it(
     with JobService(path.parents[1]) as service:
         service.complete_row(f"{JOB}:1", "T-1")
         log = service._store.journal(JOB)
-        assert log._mark is not None
-        log._mark.set(byte)
+        assert log.log._mark is not None
+        log.log._mark.set(byte)
         assert_works_again(service, path, before)
         assert service.get_rows(JOB)[0].tracking_number == "T-1"
     assert verify_job(path.parent).findings == []
@@ -655,10 +655,10 @@ def test_verify_says_that_what_it_has_read_may_not_be_on_the_disk(
 def test_verify_takes_the_mark_of_a_writer_at_work_for_none_of_a_failed_sync(path: Path) -> None:
     with JobService(path.parents[1]) as service, service.batch(JOB):
         log = service._store.journal(JOB)
-        assert log._mark is not None
-        log._mark.set(0)
+        assert log.log._mark is not None
+        log.log._mark.set(0)
         assert not verify_job(path.parent).in_doubt
-        log._mark.clear()
+        log.log._mark.clear()
 
 
 SHARED = """
@@ -734,8 +734,8 @@ def leave_mark(path: Path) -> None:
     """As a process that died in a sync: all of the journal is in doubt."""
     log = Journal(path.parent, sync=True, lock_timeout_s=1)
     with log:
-        assert log._mark is not None
-        log._mark.set(0)
+        assert log.log._mark is not None
+        log.log._mark.set(0)
     log.close()
 
 

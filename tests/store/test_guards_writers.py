@@ -31,7 +31,6 @@ import journal.format.records
 import journal.fs.system
 import journal.index.hint
 import journal.store.journal
-import journal.store.reader
 import journal.store.store
 from journal import (
     InvalidValueError,

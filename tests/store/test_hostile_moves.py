@@ -153,16 +153,16 @@ def test_a_writer_that_waits_for_the_lock_of_a_journal_that_is_replaced_meanwhil
     hear()
     """
     waiter_script = """
-    import journal.store.reader
+    import journal.store.log
     service = JobService(root, sync="none", lock_timeout_s=100)
     service.complete_row(f"{job_id}:1", "before")
     tell("ready")
     hear()
-    real = journal.store.reader.wait_for_lock
+    real = journal.store.log.wait_for_lock
     def wait(file, timeout_s):
         tell("waiting")
         return real(file, timeout_s)
-    journal.store.reader.wait_for_lock = wait
+    journal.store.log.wait_for_lock = wait
     service.complete_row(f"{job_id}:2", "waited")
     tell("done")
     """

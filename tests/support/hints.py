@@ -13,7 +13,6 @@ from support.system_os import SYSTEM_OS, path_of
 
 import journal.fs.system
 import journal.index.hint
-import journal.store.reader
 from journal import JobService, RowStatus
 from journal.fs.handles import load_filelock
 

@@ -167,16 +167,16 @@ PATCHES = [
     ),
     Patch(
         "a reader believes a commit without its LF only with writers locked out",
-        "store/reader",
-        "        if not locked:\n            self._look_again()",
-        '        if not locked and tail.kind != "unended":\n            self._look_again()',
+        "store/log",
+        "            if not locked:\n                return False\n",
+        '            if not locked and tail.kind != "unended":\n                return False\n',
         UNENDED,
     ),
     Patch(
         "a copy believes a commit without its LF only with writers locked out",
         "transfer/copies",
-        '    if tail.kind == "unended" and locked:\n',
-        '    if tail.kind == "unended":\n',
+        "    if not _find_end(log, log.size(), locked=locked):\n",
+        "    if not _find_end(log, log.size(), locked=True):\n",
         UNENDED,
     ),
     Patch(
@@ -196,8 +196,8 @@ PATCHES = [
     Patch(
         "a missing LF is put back before the next commit",
         "store/recovery",
-        "            file.end_last_line()\n",
-        "            pass\n",
+        "        file.end_last_line()\n",
+        "        pass\n",
         f"{UNENDED} {CORPUS}",
     ),
     Patch(
@@ -209,14 +209,14 @@ PATCHES = [
     ),
     Patch(
         "no hint stands for a commit that isn't there to the last byte",
-        "store/reader",
-        "        if self.file.unended_at >= 0:  #",
-        "        if False:  #",
+        "store/journal",
+        "        if log.file.unended_at >= 0 or is_marked(self.directory):\n",
+        "        if is_marked(self.directory):\n",
         UNENDED,
     ),
     Patch(
         "a tail is looked at again when it may have become a commit without its LF",
-        "store/reader",
+        "store/log",
         'SEALED_LINE_END.search(end + b"\\n")',
         "SEALED_LINE_END.search(end)",
         UNENDED,

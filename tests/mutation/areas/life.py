@@ -77,7 +77,7 @@ PATCHES = [
     Patch(
         "rows that are added later have a nonce",
         "store/bulk",
-        "system.nonce()[:8] if journal.end else None",
+        "system.nonce()[:8] if journal.log.end.offset else None",
         "None",
         KEYS,
     ),

@@ -53,8 +53,8 @@ PATCHES = [
     Patch(
         "a pack is made while the job is locked",
         "store/store",
-        "                with self._commit_lock(directory, job_id) as journal:\n                    first(directory)\n",
-        "                first(directory)\n                with self._commit_lock(directory, job_id) as journal:\n",
+        "                with log.locked():\n                    first(directory)\n",
+        "                first(directory)\n                with log.locked():\n",
         PRUNE,
     ),
     Patch(

@@ -10,9 +10,9 @@ COPIES = "tests/transfer/test_guards_copies.py tests/transfer/test_compare.py te
 PATCHES = [
     Patch(
         "half of a block that was read when an interrupt came is read again",
-        "store/reader",
-        "            self._stale = True  # the index may contain a part of a block\n",
-        "",
+        "store/journal",
+        "        begin, self._stale = log.end, True  #",
+        "        begin = log.end  #",
         "tests/store/test_interrupts_by_line.py",
     ),
     Patch(
@@ -24,16 +24,16 @@ PATCHES = [
     ),
     Patch(
         "an empty journal is damage",
-        "store/reader",
+        "store/journal",
         "        if self.index.state is None:\n            raise JournalDamagedError(self.path, 1, 0,",
         "        if False:\n            raise JournalDamagedError(self.path, 1, 0,",
         "tests/store/test_guards_writers.py",
     ),
     Patch(
         "who has looked again lets go of the lock",
-        "store/reader",
-        "                self._catch_up(size, locked=True)\n        finally:\n            self._unlock(file)\n",
-        "                self._catch_up(size, locked=True)\n        finally:\n            pass\n",
+        "store/log",
+        "            yield self.lock()\n        finally:\n            self.unlock()\n",
+        "            yield self.lock()\n        finally:\n            pass\n",
         READERS,
     ),
     Patch(
@@ -52,9 +52,9 @@ PATCHES = [
     ),
     Patch(
         "damage behind the last commit of a copy is named",
-        "transfer/copies",
-        "    raise tail_error(file, end, tail)\n",
-        "    return end\n",
+        "store/log",
+        "                raise tail_error(file, self.end, tail)\n",
+        "                break\n",
         COPIES,
     ),
     Patch(

@@ -41,7 +41,7 @@ PATCHES = [
     Patch(
         "a journal with an open batch is not closed for others",
         "store/store",
-        "            if not journal.in_commit:  # a second",
+        "            if not journal.depth:  # a second",
         "            if True:  # a second",
         STORE,
     ),

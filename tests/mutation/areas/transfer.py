@@ -11,21 +11,21 @@ PATCHES = [
     Patch(
         "each commit that is pulled is synced before the next",
         "transfer/pull",
-        "            if ends:\n                journal.sync_file(ours.end.offset)\n",
+        "            if ends:\n                journal.log.sync(ours.end.offset)\n",
         "",
         "tests/transfer/test_pull.py -k commits_are_synced",
     ),
     Patch(
         "what could not be appended whole is taken back",
         "transfer/pull",
-        "            file.truncate(ours.end.offset)\n            journal.sync_file(ours.end.offset)\n",
+        "            file.truncate(ours.end.offset)\n            journal.log.sync(ours.end.offset)\n",
         "            pass\n",
         PULL,
     ),
     Patch(
         "what is taken back of a pull is gone for sure",
         "transfer/pull",
-        "            file.truncate(ours.end.offset)\n            journal.sync_file(ours.end.offset)\n",
+        "            file.truncate(ours.end.offset)\n            journal.log.sync(ours.end.offset)\n",
         "            file.truncate(ours.end.offset)\n",
         PULL,
     ),
@@ -38,7 +38,7 @@ PATCHES = [
     ),
     Patch(
         "a journal that is written anew belongs to whom it did",
-        "store/recovery",
+        "store/log",
         "            if not new.take_owner_of(self.file) and keep_owner:\n",
         "            if False:\n",
         f"{PULL} tests/store/test_faults.py",
