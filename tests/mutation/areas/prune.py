@@ -5,7 +5,6 @@ from __future__ import annotations
 from mutation.patch import Patch
 
 PRUNE = "tests/transfer/test_prune.py"
-PRUNED = "tests/transfer/test_pruned.py tests/crash/test_transfer_cuts.py"
 
 PATCHES = [
     Patch(
@@ -97,34 +96,34 @@ PATCHES = [
         "transfer/prune",
         "            note_pruned(store.root, job.id, pack, copy.end)\n",
         "            pass\n",
-        PRUNED,
+        "tests/transfer/test_pruned.py::test_a_job_that_was_pruned_without_a_pack_is_not_made_anew_either",
     ),
     Patch(
         "the line about a pruned job is synced",
         "fs/files",
         "            system.os.fsync(fd)\n            sync_directory(path.parent)\n",
         "            pass\n",
-        PRUNED,
+        "tests/crash/test_transfer_cuts.py::test_after_a_power_cut_at_any_moment_of_a_prune_the_job_is_there_or_known_to_be_pruned",
     ),
     Patch(
         "the line about a pruned job begins after one that has no end",
         "fs/files",
         'else b"\\n"\n        try:\n',
         'else b""\n        try:\n',
-        PRUNED,
+        "tests/transfer/test_pruned.py::test_a_line_after_one_that_a_dead_process_did_not_end_is_a_line_of_its_own",
     ),
     Patch(
         "a pruned job isn't made anew",
         "store/store",
         "        if not anew:\n            check_not_pruned(self.root, job_id)\n",
         "",
-        PRUNED,
+        "tests/transfer/test_pruned.py::test_a_pruned_job_is_not_made_and_the_error_says_where_its_pack_is",
     ),
     Patch(
         "an older copy doesn't take the place of a pruned job",
         "transfer/pack",
         "        if pruned is not None and not holds(copy, pruned.end):\n",
         "        if False:\n",
-        PRUNED,
+        "tests/transfer/test_pruned.py::test_a_copy_that_lacks_commits_of_the_pruned_job_does_not_take_its_place",
     ),
 ]

@@ -155,14 +155,14 @@ PATCHES = [
         "fs/staging",
         "                if self._is_private():\n",
         "                if True:\n",
-        "tests/store/test_hostile_moves.py",
+        "tests/store/test_strange_files.py::test_a_staging_directory_that_others_may_write_to_is_left_alone",
     ),
     Patch(
         "a directory that was put in a job's place isn't deleted",
         "fs/staging",
         "                if system.os.path.samestat(stat, system.os.fstat(journal.fd)):\n",
         "                if True:\n",
-        "tests/store/test_hostile_moves.py",
+        "tests/store/test_strange_files.py::test_a_directory_that_takes_a_jobs_place_while_the_job_is_deleted_is_not_deleted",
     ),
     Patch(
         "a link that leads to itself is no directory",
