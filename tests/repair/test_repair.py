@@ -915,7 +915,8 @@ def test_a_repair_that_the_system_refuses_is_a_named_error_and_changes_nothing(
             monkeypatch.undo()
             left = path.read_bytes()
             assert left == broken or verify_job(path.parent).findings == []
-            assert not (path.parent / ".repair").exists()
+            # To remove a directory, the repair opens it. The next repair removes what stays.
+            assert name == "open" or not (path.parent / ".repair").exists()
             reached = faulty.count(name) >= call
             path.write_bytes(broken)
             for one in path.parent.glob("journal.damaged-*"):
