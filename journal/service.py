@@ -85,7 +85,7 @@ from journal.store.batch import Batch
 from journal.store.journal import Journal
 from journal.store.listing import check_name, jobs_of, newest_ids
 from journal.store.pruned import forget_pruned
-from journal.store.rows import RowSequence, exact_data, row_of
+from journal.store.rows import RowSequence, row_of
 from journal.store.run_lock import Taking, busy_error, has_ended, run_holder
 from journal.store.store import Store
 
@@ -177,6 +177,7 @@ class JobService:
     """
 
     _writes = True  # import modules for writing now, before the program starts threads or forks
+    _is_exact = False  # whether numbers in rows keep their text: see own_number
 
     def __init__(
         self,
@@ -184,7 +185,6 @@ class JobService:
         *,
         sync: Literal["commit", "none"] = "commit",
         lock_timeout_s: float = LOCK_TIMEOUT_S,
-        numbers: Literal["float", "decimal"] = "float",
         person: str | None = None,
     ) -> None:
         """Open the store ``root``: the directory that holds one directory for each job.
@@ -199,15 +199,9 @@ class JobService:
 
         ``lock_timeout_s`` (seconds): how long a change waits for another writer's commit or batch.
 
-        ``numbers``: the Python type of non-integer numbers in data and results: "float", or
-        "decimal" for a ``decimal.Decimal`` with all digits. The ``str`` of such a Decimal is the
-        text of the number in the journal.
-
         ``person``: the name of the person for whom this object makes its changes. It is recorded
         with each status that a row gets.
         """
-        if numbers not in ("float", "decimal"):
-            raise InvalidValueError("numbers", numbers, "must be 'float' or 'decimal'")
         if sync not in ("commit", "none"):
             raise InvalidValueError("sync", sync, "must be 'commit' or 'none'")
         text = os.fspath(root) if isinstance(root, (str, os.PathLike)) else None
@@ -224,14 +218,13 @@ class JobService:
             load_sha256()
         self.sync = sync
         self.lock_timeout_s = lock_timeout_s
-        self.numbers = numbers
         name = check_optional_text(person, "person")
         self._by = A_PROGRAM if name is None else By("person", name)
         self._store = Store(
             self.root,
             sync=sync == "commit",
             lock_timeout_s=lock_timeout_s,
-            exact=numbers == "decimal",
+            exact=self._is_exact,
         )
 
     def _as(self, by: By) -> Self:
@@ -607,9 +600,9 @@ class JobService:
         if usage is not None:
             record.usage = check_usage(usage)
         if result is not None:
-            record.result = as_json_value(result, "result", any_keys=True)
+            record.result = as_json_value(result, "result")
         row = self._store.journal(job_id).change(transitions.change_row, record)
-        if result is None or (record.result is result and self.numbers == "float"):
+        if result is None or record.result is result:
             return row
         return self._as_read(row)
 
@@ -794,7 +787,7 @@ class JobService:
         Raises InvalidStateTransition.
         """
         if result is not None:
-            result = as_json_value(result, "result", any_keys=True)
+            result = as_json_value(result, "result")
         job_id, _ = split_row_id(row_id)
         row = self._change_to(
             row_id,
@@ -809,16 +802,6 @@ class JobService:
             **_spent(cost_cents, usage),
         )
         return self._as_read(row)
-
-    def get_exact_data(self, row_id: str) -> dict[str, Any]:
-        """The data of a row, with all digits of its numbers.
-
-        Numbers that aren't integers are Decimals, whatever :attr:`numbers` is. Raises
-        RowNotFoundError.
-        """
-        job_id, number = split_row_id(row_id)
-        with self._reading(job_id) as journal:
-            return exact_data(journal, number)
 
     # --- steps
 
@@ -874,7 +857,7 @@ class JobService:
         job_id, number = split_row_id(row_id)
         check_step_name(name)
         if result is not None:
-            result = as_json_value(result, "result", any_keys=True)
+            result = as_json_value(result, "result")
         return self._as_read(self._journal(job_id).change(steps.record_step, number, name, result))
 
     def fail_step(self, row_id: str, name: str, message: str = "") -> RowStep:
@@ -946,9 +929,8 @@ class JobService:
         job_id, number = split_row_id(row_id)
         recorded = None
         if result is not None:
-            exact = self.numbers == "decimal"
-            recorded = as_json_value(result, "result", any_keys=True)
-            result = read_back(recorded, exact=exact)
+            recorded = as_json_value(result, "result")
+            result = self._read_back(recorded)
         records = _log_records(number, logs)
         check_step_name(name)
         end = partial(steps.end_step, result=recorded, error=check_step_error(error), logs=records)
@@ -972,8 +954,10 @@ class JobService:
         """Return ``made`` (a row or a step) with its result as a reader of the journal gets it."""
         if type(made.result) in (NoneType, str, int, bool):
             return made
-        result = read_back(made.result, exact=self.numbers == "decimal")
-        return msgspec.structs.replace(made, result=result)
+        return msgspec.structs.replace(made, result=self._read_back(made.result))
+
+    def _read_back(self, value: Any) -> Any:
+        return value if self._is_exact else read_back(value)
 
     def _start_rows(
         self, job_id: str, numbers: Iterator[int], count: int, admits: bulk.Admits | None
@@ -1432,6 +1416,12 @@ class JobService:
             yield journal
         finally:
             journal.mutex.release()
+
+
+class ExactService(JobService):
+    """The service of commands. The numbers in rows that it returns keep their text."""
+
+    _is_exact = True
 
 
 def _history_of(journal: Journal) -> History:

@@ -1,16 +1,11 @@
-"""Text for people and programs: escapes, counts, durations, times, lines of CSV, TSV and JSON.
-
-This module also has a class of numbers that keep all their digits when JSON is read and written
-again.
-"""
+"""Text for people and programs: escapes, counts, durations, times, lines of CSV, TSV and JSON."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from decimal import Context, Decimal, InvalidOperation
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 
@@ -144,72 +139,24 @@ def time_text(at: datetime) -> str:
 # --- numbers and JSON ------------------------------------------------------------------------
 
 
-class Number(Decimal):
-    """A number that isn't an integer, as it is written in JSON. ``str`` is exactly the JSON text.
+def own_number(text: str) -> float | msgspec.Raw:
+    """A number in JSON text as a float, or as the text itself if a float would be written otherwise.
 
-    The ``str`` of a plain ``Decimal`` may be another text: ``1E-7`` for ``Decimal("0.0000001")``.
+    Raises ValueError if the number is beyond the range of a double (about 1.8e308).
     """
-
-    text: str
-
-    def __new__(cls, text: str) -> Self:
-        try:
-            number = super().__new__(cls, text)
-        except InvalidOperation:  # its exponent has more than 18 digits
-            raise ValueError("a number whose exponent is too large") from None
-        number.text = str(text)
-        return number
-
-    def __str__(self) -> str:
-        return self.text
-
-    def __format__(self, spec: str, context: Context | None = None, /) -> str:
-        return super().__format__(spec, context) if spec else self.text
-
-    def __reduce__(self) -> tuple[type[Self], tuple[str]]:
-        return type(self), (self.text,)
-
-    @property
-    def is_too_large(self) -> bool:
-        """Whether the number is beyond the range of a double (about 1.8e308)."""
-        return float(self) in (_INFINITY, -_INFINITY)
-
-    @classmethod
-    def read(cls, text: str) -> Self:
-        """A number in JSON text. Raises ValueError if it is too large."""
-        number = cls(text)
-        if ("e" in text or "E" in text or len(text) > _MAX_DIGITS) and number.is_too_large:
-            raise ValueError("a number beyond the range of a double")
-        return number
-
-    @property
-    def is_float(self) -> bool:
-        """Whether a float can replace this number: the ``repr`` of the float has the same value."""
-        return Decimal(repr(float(self))) == self
-
-    @property
-    def canonical_value(self) -> float | msgspec.Raw:
-        """A value for comparisons, which is the same for equal numbers, such as 1.5 and 1.50."""
-        if self.is_float:
-            return float(self)
-        exact = Context(prec=len(self.as_tuple().digits))
-        return msgspec.Raw(str(Decimal(self).normalize(exact)).encode())
+    number = float(text)
+    if number in (_INFINITY, -_INFINITY):
+        raise ValueError("a number beyond the range of a double")
+    return number if repr(number) == text else msgspec.Raw(text.encode())
 
 
 _INFINITY = float("inf")
-_MAX_DIGITS = 308  # if a number isn't longer and has no exponent, a double can hold it
 
-
-def _raw(value: Any) -> msgspec.Raw:
-    if type(value) is Number:
-        return msgspec.Raw(value.text.encode())
-    raise TypeError(f"{type(value).__name__} is not a JSON value")
-
-
-_encoder = msgspec.json.Encoder(enc_hook=_raw)
+_encoder = msgspec.json.Encoder()
 encode_json = _encoder.encode
 encode_json_into = _encoder.encode_into
-decode_json_exact = msgspec.json.Decoder(float_hook=Number.read).decode
+# Numbers keep their own text, so that a value can be written again without a change.
+decode_json_exact = msgspec.json.Decoder(float_hook=own_number).decode
 
 
 # --- lines of CSV, TSV and JSON --------------------------------------------------------------

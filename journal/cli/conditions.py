@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from functools import wraps
 from typing import Any, NamedTuple
 
@@ -97,8 +97,12 @@ class Condition(NamedTuple):
 
 
 def _number(text: str) -> Decimal | None:
-    is_number = _NUMBER.fullmatch(text) is not None and len(text) <= 300
-    return Decimal(text) if is_number else None
+    if _NUMBER.fullmatch(text) is None or len(text) > 300:
+        return None
+    try:
+        return Decimal(text)
+    except InvalidOperation:  # the exponent has more than 18 digits
+        return None
 
 
 # Operators of other languages, which are refused. Otherwise their second sign would count as text.

@@ -19,7 +19,7 @@ from journal.fs import system
 from journal.fs.names import JOURNAL_NAME
 from journal.ids import is_job_id
 from journal.model import Job, JobStatus, RunHolder
-from journal.service import JobService
+from journal.service import ExactService, JobService
 from journal.store.pruned import check_not_pruned
 from journal.text import counted, similar
 
@@ -83,7 +83,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> list[str]:
 job_argument = click.argument("job", shell_complete=complete_job)
 
 
-class ReadingService(JobService):
+class ReadingService(ExactService):
     """A service for commands that normally only read.
 
     Modules for writing are imported at the first write.
@@ -93,7 +93,7 @@ class ReadingService(JobService):
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         person = f"{system.user_name()}@{system.host_name()}"
-        super().__init__(root, numbers="decimal", person=person)
+        super().__init__(root, person=person)
 
 
 def find_job(root: str, name: str) -> tuple[JobService, str]:

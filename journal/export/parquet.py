@@ -5,10 +5,12 @@ from __future__ import annotations
 from types import ModuleType
 from typing import IO, Any
 
+import msgspec
+
 from journal.errors import MissingExtraError
 from journal.export.table import FlatRows
 from journal.frames.columns import BOOL, FLOAT, INT, TIME, WIDE
-from journal.text import Number, as_text
+from journal.text import as_text
 
 # The maximum size of a row group. Each row group is built in memory.
 _GROUP_ROWS = 1 << 16
@@ -29,8 +31,7 @@ def write_parquet(rows: FlatRows, stream: IO[bytes]) -> int:
     """Write one table. Returns the number of rows.
 
     - A column of booleans is bool. A column of integers of up to 64 bits is int64.
-    - A column of floats, or of floats and integers, is float64 if a double can hold all digits of
-      each float, and if all integers are from -2**53 to 2**53.
+    - A column of floats, or of floats and integers from -2**53 to 2**53, is float64.
     - Times are timestamps in UTC with microseconds.
     - All other columns are text. Values that aren't text are written as JSON text.
     """
@@ -56,8 +57,8 @@ def write_parquet(rows: FlatRows, stream: IO[bytes]) -> int:
                 if is_text and value is not None:
                     value = as_text(value)
                     characters += len(value)
-                elif isinstance(value, Number):
-                    value = float(value)
+                elif isinstance(value, msgspec.Raw):
+                    value = float(bytes(value))
                 values.append(value)
             if number % _GROUP_ROWS == 0 or characters > _GROUP_CHARACTERS:
                 put()

@@ -13,7 +13,7 @@ from journal.errors import InvalidValueError, StorageError
 from journal.export.table import FlatRows
 from journal.frames.columns import BOOL, FLOAT, INT, WIDE
 from journal.model import Job
-from journal.text import Number, as_text
+from journal.text import as_text
 
 MAX_COLUMNS = 2000  # the default limit of SQLite
 
@@ -82,8 +82,8 @@ def _put_rows(rows: FlatRows, names: list[str], database: sqlite3.Connection) ->
 def _stored(value: Any) -> Any:
     if value is None or isinstance(value, (float, str)):
         return value
-    if isinstance(value, Number) and value.is_float:
-        return float(value)
+    if isinstance(value, msgspec.Raw):
+        return float(bytes(value))
     if isinstance(value, int) and -(1 << 63) <= value < 1 << 63:
         return int(value)
     return as_text(value)

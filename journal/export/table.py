@@ -42,7 +42,7 @@ from journal.history.durations import LastAttempts
 from journal.model import Job, JobRow, RowStatus, row_statuses
 from journal.service import JobService
 from journal.store.steps import steps_of_rows
-from journal.text import Number, encode_json
+from journal.text import encode_json, own_number
 
 # The columns of an export of steps.
 STEP_COLUMNS = {
@@ -63,7 +63,8 @@ _first_values = attrgetter(*takewhile(lambda name: name != "started_at", JOURNAL
 _EXACT = 1 << 53  # up to this number, floats represent all integers exactly
 _WIDEST = 1 << 63  # databases have a type for integers below this
 _CHECKED = tuple(enumerate(name if name in IF_USED else "" for name in JOURNAL_COLUMNS))
-_KINDS = {type(None): 0, bool: BOOL, int: INT, Number: FLOAT, str: TEXT, list: JSON, dict: JSON}
+_KINDS = {type(None): 0, bool: BOOL, int: INT, float: FLOAT, msgspec.Raw: FLOAT, str: TEXT}
+_KINDS |= {list: JSON, dict: JSON}
 
 
 def _line_type(columns: dict[str, int]) -> GenericAlias:
@@ -194,7 +195,7 @@ class FlatRows:
         self._lines.close()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        decode = msgspec.json.Decoder(_line_type(self.known), float_hook=Number.read).decode
+        decode = msgspec.json.Decoder(_line_type(self.known), float_hook=own_number).decode
         flat_row = self._flat_of_wanted if self._options.columns is not None else self._flat
         for line in self._lines.lines():
             data, values = decode(line)
@@ -245,9 +246,7 @@ class FlatRows:
         """Register the columns of a row, and the kinds of their values."""
         for key, value in self._columns_of(row, own is not None):
             kind = _KINDS[type(value)]
-            if kind == FLOAT and not value.is_float:
-                kind = JSON  # JSON text keeps all digits
-            elif kind == INT and not -_EXACT <= value <= _EXACT:
+            if kind == INT and not -_EXACT <= value <= _EXACT:
                 kind = WIDE if -_WIDEST <= value < _WIDEST else JSON
             kinds[key] = kinds.get(key, 0) | kind
         if len(kinds) > MAX_COLUMNS:

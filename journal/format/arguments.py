@@ -15,9 +15,10 @@ from journal.errors import InvalidValueError
 from journal.format.conversion import rows_of_frame
 from journal.format.values import (
     as_json_value,
+    canonical_json,
     checksum_of,
-    encode_by_value,
     encode_value,
+    own_value,
     plain_json,
     read_back,
 )
@@ -302,7 +303,7 @@ def _new_row(place: int, item: Any, next_number: int, keys: Collection[str]) -> 
         data = {}
     elif not isinstance(data, dict):
         raise InvalidValueError(f"row {number}: data", data, f"must be a dict{how_to_dict(data)}")
-    data = as_json_value(data, f"row {number}: data")
+    data = as_json_value(own_value(data), f"row {number}: data")
     text = encode_value(data, f"row {number}: data")
     for column in keys:
         check_key_digits(data.get(column), f"row {number}: data.{column}")
@@ -332,7 +333,7 @@ def check_key_digits(value: Any, where: str) -> None:
 
     Readers that decode numbers as floats would see the same key in several rows.
     """
-    if encode_by_value(value) != encode_by_value(read_back(value)):
+    if canonical_json(value) != canonical_json(read_back(value)):
         reason = "a key can't be a number with more digits than a double has: make it text"
         raise InvalidValueError(where, value, reason)
 

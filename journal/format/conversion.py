@@ -1,19 +1,15 @@
-"""Converts values of Python and of other libraries to JSON values.
+"""Converts values of Python and of other libraries to values that JSON can hold.
 
-No library is imported here. Values of libraries are recognized by the names and methods of their
-classes.
+No library is imported here. Values of libraries are recognized by the methods of their classes.
 """
 
 from __future__ import annotations
 
-import datetime as dt
-import enum
 import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
 from decimal import Decimal
 from functools import cache, partial
 from types import NoneType
@@ -22,204 +18,64 @@ from typing import Any
 import msgspec
 
 from journal.errors import InvalidValueError
-from journal.text import Number, decode_json_exact, encode_json
+from journal.text import encode_json
 
 # Values of these types are JSON values.
-SCALARS = frozenset((str, int, float, bool, NoneType, Number))
+SCALARS = frozenset((str, int, float, bool, NoneType))
 MAX_REPR_BYTES = 1 << 20
 
-
-def to_json(value: Any, *, any_keys: bool = False) -> Any:
-    """Convert ``value`` to a JSON value. Values that JSON can't hold are returned unchanged.
-
-    - Dataclasses, Structs, attrs classes, TypedDicts and enums become what msgspec writes for them.
-    - Dates and times become ISO 8601 text. UUIDs become text. Bytes become base64 text.
-    - Tuples, named tuples and deques become lists. Sets become lists, sorted by the JSON text of
-      their elements.
-    - Decimals become numbers with all their digits.
-    - Subclasses of text, numbers, lists and dicts become their base types. Paths become text.
-    - Models of pydantic are converted by ``model_dump(mode="json")``.
-    - Scalars and arrays of NumPy, pandas, polars, pyarrow and the like are converted by their
-      ``item()`` or ``tolist()``. NaN, NaT and NA in them become null. Data frames become lists of
-      objects.
-    - With ``any_keys``, dicts may have numbers, dates, enums or UUIDs as keys. These keys become
-      text. Raises TypeError if two keys become the same text.
-    """
-    if type(value) in SCALARS:
-        return value
-    standing = stands_for(value)
-    if standing is not value:
-        return to_json(standing, any_keys=any_keys)
-    if isinstance(value, Mapping):
-        return _object(value, any_keys=any_keys)
-    if isinstance(value, (list, tuple, deque)):
-        return [
-            item if type(item) in SCALARS else to_json(item, any_keys=any_keys) for item in value
-        ]
-    if isinstance(value, AbstractSet):
-        items = [to_json(item, any_keys=any_keys) for item in value]
-        with suppress(TypeError):  # an item is a value that JSON can't hold
-            items.sort(key=encode_json)
-        return items
-    for order in ("deterministic", None):  # "deterministic" can't sort a set of text and numbers
-        with suppress(TypeError):
-            builtins = _to_builtins(value, order=order)
-            if type(builtins) is not type(value):
-                return to_json(builtins, any_keys=any_keys)
-    return value
-
-
-def _object(value: Mapping[Any, Any], *, any_keys: bool) -> dict[Any, Any]:
-    found: dict[Any, Any] = {}
-    for key, item in value.items():
-        name = _key(key) if any_keys and type(key) is not str else key
-        if name in found:
-            raise TypeError(f"two keys become {name!r}")
-        found[name] = item if type(item) in SCALARS else to_json(item, any_keys=any_keys)
-    return found
-
-
-def _key(key: Any) -> Any:
-    """Return the key as text, as msgspec writes it. A key that msgspec can't write is unchanged."""
-    key = stands_for(key)
-    if type(key) is Number:
-        return str(key)
-    try:
-        return next(iter(msgspec.json.decode(msgspec.json.encode({key: None}))))
-    except TypeError:
-        return key
-
-
-def _by_hook(value: Any) -> Any:
-    standing = stands_for(value)
-    if type(standing) is Number:  # msgspec doesn't know this type
-        return Decimal(standing)
-    if standing is value:
-        if isinstance(value, (Mapping, AbstractSet, deque, list)):
-            return to_json(value)
-        raise TypeError(f"{type(value).__name__} can't be written as JSON")
-    return standing
-
-
-_to_builtins = partial(msgspec.to_builtins, builtin_types=(Decimal,), enc_hook=_by_hook)
-
-
-def stands_for(value: Any) -> Any:
-    """Return a simpler value to encode in place of ``value``, or ``value`` if there is none."""
-    kind = type(value)
-    if kind in SCALARS:
-        return value
-    if isinstance(value, enum.Enum):
-        return value.value
-    if isinstance(value, (dict, list, tuple, AbstractSet, memoryview)):
-        return value
-    if kind is msgspec.Raw:
-        return decode_json_exact(value)
-    if isinstance(value, Decimal):
-        return _number(value)
-    name, module = kind.__name__, str(kind.__module__).partition(".")[0]
-    if name in ("NaTType", "NAType") and module == "pandas":
-        return None
-    for base, plain in _SUBCLASSES:
-        if isinstance(value, base):
-            return value if kind is base else plain(value)
-    if module == "numpy" and name in ("datetime64", "timedelta64"):
-        return _numpy_time(value, name)
-    for method, convert in _METHODS:
-        if callable(getattr(kind, method, None)):
-            return convert(value)
-    if isinstance(value, os.PathLike):
-        return os.fsdecode(value)
-    return value
-
-
-def _number(value: Decimal) -> Any:
-    """Convert a Decimal to an int or Number with the same digits.
-
-    A Decimal that JSON can't hold, such as Infinity, is returned unchanged.
-    """
-    if not value.is_finite():
-        return value
-    number = Number(str(value))
-    if number.is_too_large:
-        return value
-    return number if set(number.text) & set(".eE") else int(number)
-
-
-def _float(value: float) -> float | None:
-    # NaN of another library, such as numpy.float64("nan"), is a missing value.
-    return None if math.isnan(value) and hasattr(value, "tolist") else float.__float__(value)
-
-
-def _numpy_time(value: Any, name: str) -> Any:
-    if str(value) == "NaT":
-        return None
-    if name == "datetime64":
-        return str(value)
-    exact = value.astype("timedelta64[us]")
-    return exact.item() if exact == value else str(value)
-
-
-def _time(value: dt.date | dt.time) -> str:
-    return value.isoformat()
-
-
-def _duration(value: dt.timedelta) -> dt.timedelta:
-    return dt.timedelta(value.days, value.seconds, value.microseconds)
-
-
-_SUBCLASSES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+_METHODS = ("tolist", "to_list", "to_pylist", "as_py", "item", "isoformat")
+_BASES: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (str, str.__str__),
     (int, int.__int__),
-    (float, _float),
+    (float, float.__float__),
     (bytes, bytes),
-    (dt.datetime, _time),  # this entry is before the one for date, of which datetime is a subclass
-    (dt.date, _time),
-    (dt.time, _time),
-    (dt.timedelta, _duration),
+    (Decimal, Decimal),
+    (Mapping, dict),
+    ((deque, AbstractSet), list),
+    (os.PathLike, os.fspath),
 )
+_decode_with_decimals = msgspec.json.Decoder(float_hook=Decimal).decode
 
 
-def _from_array(value: Any) -> Any:
-    """Convert a scalar or an array that has ``tolist``. Missing values become null."""
-    if getattr(getattr(value, "dtype", None), "kind", "") in ("m", "M"):
-        return [*value] if getattr(value, "ndim", 1) else value[()]
-    found = value.tolist()
-    return value if type(found) is type(value) else without_nan(found)
+def _simpler(value: Any) -> Any:
+    """Return a simpler value in place of a value that msgspec doesn't know. Raises TypeError."""
+    kind = type(value)
+    if kind is msgspec.Raw:
+        return _decode_with_decimals(value)
+    if kind.__name__ in ("NaTType", "NAType"):  # missing values of pandas
+        return None
+    if callable(getattr(kind, "model_dump", None)):
+        return value.model_dump(mode="json")
+    rows = rows_of_frame(value)
+    if rows is not None:
+        return list(rows)
+    if kind.__module__ == "numpy" and getattr(getattr(value, "dtype", None), "kind", "") in "mM":
+        return without_nan(value.astype(str).tolist(), "NaT")  # tolist() may give integers
+    for method in _METHODS:
+        if callable(getattr(kind, method, None)):
+            return without_nan(getattr(value, method)())
+    for base, convert in _BASES:
+        if isinstance(value, base):
+            return convert(value)
+    if kind.__name__ == "coroutine":
+        raise TypeError("it is a coroutine that nobody has awaited: await it in an async function")
+    raise TypeError(f"there is no JSON for {kind.__name__}")
 
 
-def without_nan(value: Any) -> Any:
-    """Replace each NaN in ``value`` by null, at any depth of lists, tuples and dicts."""
+# Converts a value to None, booleans, numbers, Decimals, text, lists, tuples and dicts.
+to_builtins = partial(msgspec.to_builtins, builtin_types=(Decimal,), enc_hook=_simpler)
+
+
+def without_nan(value: Any, missing: str | None = None) -> Any:
+    """Replace each NaN by None, at any depth of lists, tuples and dicts; also the text ``missing``."""
     if type(value) in (list, tuple):
-        return [without_nan(item) for item in value]
+        return [without_nan(item, missing) for item in value]
     if type(value) is dict:
-        return {key: without_nan(item) for key, item in value.items()}
-    return None if type(value) is float and math.isnan(value) else value
-
-
-def _from_model(value: Any) -> Any:
-    return value.model_dump(mode="json")
-
-
-def _from_frame(value: Any) -> Any:
-    rows = rows_of_frame(value)
-    return value if rows is None else list(rows)
-
-
-def _from_arrow(value: Any) -> Any:
-    rows = rows_of_frame(value)
-    return without_nan(value.to_pylist()) if rows is None else list(rows)
-
-
-_METHODS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
-    ("model_dump", _from_model),
-    ("itertuples", _from_frame),
-    ("iter_rows", _from_frame),
-    ("as_py", lambda value: without_nan(value.as_py())),
-    ("to_pylist", _from_arrow),
-    ("tolist", _from_array),
-    ("to_list", lambda value: without_nan(value.to_list())),
-)
+        return {key: without_nan(item, missing) for key, item in value.items()}
+    if type(value) is float:
+        return None if math.isnan(value) else value
+    return None if type(value) is str and value == missing else value
 
 
 # --- data frames -----------------------------------------------------------------------------
@@ -289,12 +145,8 @@ def typed(data: dict[str, Any], row_type: Any, where: str) -> Any:
     ``row_type`` is a dataclass, Struct, attrs class, TypedDict or model of pydantic. If a field
     doesn't match, InvalidValueError names the field.
     """
-    text, validate = encode_json(data), getattr(row_type, "model_validate", None)
-    if b"." in text and callable(validate):
-        with suppress(ValueError):  # pydantic reads numbers in a JSON text as floats
-            return validate(data)
     try:
-        return reader_of(row_type)(text)
+        return reader_of(row_type)(encode_json(data))
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at `$")
     except ValueError as error:

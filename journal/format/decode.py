@@ -32,7 +32,7 @@ from journal.format.records import (
 from journal.format.seal import content_crc, stated_crc
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.model import StepState
-from journal.text import Number
+from journal.text import own_number
 
 
 class _TimeRecord(msgspec.Struct):
@@ -95,7 +95,7 @@ _decode_time = msgspec.json.Decoder(_TimeRecord).decode
 # Hot paths call these decoders directly. Each decodes a union of types, since the decoder of a
 # single type would accept a record without its ``type``.
 decode_sane = msgspec.json.Decoder(Record).decode
-decode_sane_exact = msgspec.json.Decoder(Record, float_hook=Number.read).decode
+decode_sane_exact = msgspec.json.Decoder(Record, float_hook=own_number).decode
 decode_slim = msgspec.json.Decoder(SlimRecord).decode  # a third of the time of decode_sane
 _NOT_UTC = "a time that is not in UTC"
 
@@ -117,7 +117,7 @@ class UnknownRecordError(Exception):
 def decode_record(line: bytes, *, exact: bool = True) -> Record:
     """Decode a line and check everything in it.
 
-    With ``exact``, numbers in the caller's JSON keep their digits (see :class:`Number`), so the
+    With ``exact``, numbers in the caller's JSON keep their text (see :func:`own_number`), so the
     record can be written again without a change. Without ``exact``, these numbers become floats.
 
     Raises :class:`UndecodableError` and :class:`UnknownRecordError`.

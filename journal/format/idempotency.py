@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from journal.format.records import JobRecord, RowDataRecord, RowRecord
-from journal.format.values import DECODE_ERRORS, encode_by_value
+from journal.format.values import DECODE_ERRORS, read_back
+from journal.text import encode_json
 
 AnyRow = RowRecord | RowDataRecord
 
@@ -53,7 +54,7 @@ def own_key_text(value: Any) -> str:
 
     Text is unchanged. Other values become JSON.
     """
-    return value if isinstance(value, str) else encode_by_value(value).decode()
+    return value if isinstance(value, str) else encode_json(read_back(value)).decode()
 
 
 def key_text(value: Any) -> str:
@@ -72,7 +73,7 @@ def key_text(value: Any) -> str:
             msgspec.json.decode(value)
         except (*DECODE_ERRORS, UnicodeEncodeError):
             return value
-    return encode_by_value(value).decode()
+    return encode_json(read_back(value)).decode()
 
 
 def next_key(key: str, keys: int, nonce: str | None) -> str:

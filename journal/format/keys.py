@@ -7,8 +7,8 @@ from typing import Any
 
 from journal.errors import InvalidValueError
 from journal.format.arguments import check_key_digits
-from journal.format.values import encode_by_value, encode_value
-from journal.text import similar
+from journal.format.values import encode_value, read_back
+from journal.text import encode_json, similar
 
 Data = dict[str, Any]
 Key = str | tuple[str, ...] | Callable[[Data], Any]  # a column, columns, or a function of the data
@@ -48,4 +48,4 @@ def key_of(key: Key, data: Data, where: str, what: str = "key") -> str:
         raise InvalidValueError(where, value, f"its {what} is empty")
     encode_value(value, f"{where}: {what}")  # this call raises the error
     check_key_digits(value, f"{where}: {what}")
-    return encode_by_value(value).decode()
+    return encode_json(read_back(value)).decode()

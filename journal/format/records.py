@@ -119,7 +119,7 @@ def spent_elsewhere(details: Any) -> Spent | None:
     if not isinstance(details, dict) or SPENT_ELSEWHERE not in details:
         return None
     try:
-        # Encode to JSON and decode again, since a number in the details may be a Number.
+        # Encode to JSON and decode again, since a number in the details may be a Raw.
         return msgspec.json.decode(encode_json(details[SPENT_ELSEWHERE]), type=Spent)
     except msgspec.ValidationError:  # the caller used this key in details of its own
         return None

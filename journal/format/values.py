@@ -1,7 +1,8 @@
 """Encodes JSON values from callers. Refuses values that would not read back equal.
 
-Before JSON text is decoded, this module can also check how deep the text nests. Numbers that aren't
-integers are decoded as floats, or as :class:`Number`, which keeps all digits.
+Python reads numbers that aren't integers as floats. Where the text of such a number must be kept,
+the value is an **exact** value: a number whose text isn't what msgspec writes for the float is a
+``msgspec.Raw``. So an exact value is written again as it was read.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable
-from decimal import Decimal
+from decimal import Context, Decimal, InvalidOperation
 from functools import cache
 from itertools import accumulate
 from typing import Any
@@ -17,23 +18,12 @@ from typing import Any
 import msgspec
 
 from journal.errors import InvalidValueError
-from journal.format.conversion import str_or_empty, to_json
+from journal.format.conversion import SCALARS, str_or_empty, to_builtins
 from journal.format.records import MAX_DEPTH, SANE_BYTES
-from journal.text import Number, decode_json_exact, encode_json
+from journal.text import decode_json_exact, encode_json, own_number
 
 _decode_any = msgspec.json.Decoder().decode
-_encode_plain = msgspec.json.Encoder().encode  # knows no Number
-
-
-def _canonical(value: Any) -> Any:
-    if type(value) is Number:
-        return value.canonical_value
-    raise TypeError(f"{type(value).__name__} is not a JSON value")
-
-
-encode_by_value = msgspec.json.Encoder(enc_hook=_canonical).encode
-# Checksums are made from this text. It is the same for 1.1, 1.10 and 11e-1, which are one number.
-canonical_json = msgspec.json.Encoder(order="sorted", enc_hook=_canonical).encode
+_encode_sorted = msgspec.json.Encoder(order="sorted").encode
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 # For each byte of JSON text outside strings: how the byte changes the depth, as a signed byte.
 _STEP = bytes(1 if byte in b"[{" else 255 if byte in b"]}" else 0 for byte in range(256))
@@ -72,68 +62,173 @@ def nests_deeper_than(text: bytes, limit: int) -> bool:
 def plain_json(value: Any) -> bytes | None:
     """Encode ``value`` as JSON text if the text certainly reads back equal, else return None.
 
-    If the result is None, call :func:`encode_value`, which makes a slower check.
+    If the result is None, call :func:`as_json_value`, which makes a slower check.
     """
     try:
-        text = _encode_plain(value)
-        if _decode_any(text) == value and (
-            len(text) < SANE_BYTES - 2 or not nests_deeper_than(text, MAX_DEPTH - 1)
-        ):
+        text = encode_json(value)
+        is_same = _decode_any(text) == value or decode_json_exact(text) == value
+        # The record around the value adds a level.
+        if is_same and (len(text) < SANE_BYTES - 2 or not nests_deeper_than(text, MAX_DEPTH - 1)):
             return text
     except Exception:  # noqa: BLE001, S110  (a value's own code may raise anything)
         pass
     return None
 
 
-def as_json_value(value: Any, where: str, *, any_keys: bool = False) -> Any:
-    """Convert ``value`` to a JSON value. A JSON value is returned unchanged.
+def as_json_value(value: Any, where: str) -> Any:
+    """Convert ``value`` to a JSON value, which may be exact. A JSON value is returned unchanged.
 
-    :func:`to_json` lists the accepted types, and explains ``any_keys``. For other types, this
-    function raises InvalidValueError.
+    - msgspec converts dataclasses, Structs, attrs classes, enums, dates, UUIDs, bytes and sets.
+    - ``format/conversion.py`` converts what msgspec doesn't know.
+    - Decimals become numbers with all their digits. Keys of dicts become text.
+
+    Raises InvalidValueError, which names the path of a value that JSON can't hold, such as NaN.
     """
     if plain_json(value) is not None:
         return value
     try:
-        converted = to_json(value, any_keys=any_keys)
-        encode_value(converted, where)
+        converted = _checked(to_builtins(value), where)
+        if plain_json(converted) is not None:
+            return converted
+        encode_json(converted)  # raises the error, unless the value nests too deep
+        reason = _TOO_DEEP
     except InvalidValueError:
         raise
     except RecursionError:
-        refuse_value(value, where)
-        raise InvalidValueError(where, value, _TOO_DEEP) from None
+        reason = _TOO_DEEP
     except Exception as error:  # noqa: BLE001  (a value's own code may raise anything)
+        _refuse_part(value, where)
         reason = f"can't be written as JSON: {type(error).__name__}: {str_or_empty(error)}"
-        raise InvalidValueError(where, value, reason) from None
-    return converted
+    raise InvalidValueError(where, value, reason) from None
+
+
+def _refuse_part(value: Any, where: str) -> None:
+    """Raise InvalidValueError for the first part of a dict or list that JSON can't hold."""
+    if type(value) is dict:
+        for key, item in value.items():
+            as_json_value(item, f"{where}.{key}")
+    elif type(value) in (list, tuple):
+        for number, item in enumerate(value):
+            as_json_value(item, f"{where}[{number}]")
+
+
+def _checked(value: Any, where: str) -> Any:
+    """Check a value from ``to_builtins``, and convert its Decimals, tuples and keys."""
+    reason = ""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            reason = "must be text without lone surrogates, which UTF-8 can't hold"
+        value = str.__str__(value)
+    elif isinstance(value, Decimal):
+        if value.is_finite() and math.isfinite(float(value)):
+            text = str(value)
+            return own_number(text) if set(text) & set(".eE") else int(value)
+        reason = "must be a finite number in the range of a double, up to about 1.8e308"
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            reason = "must be a finite number: JSON has no NaN or infinity; use None or text"
+    elif isinstance(value, dict):
+        found: dict[str, Any] = {}
+        for key, item in value.items():
+            name = _checked_key(key, item, where)
+            if name in found:
+                raise InvalidValueError(where, name, "two keys become this text")
+            found[name] = _checked(item, f"{where}.{name}")
+        return found
+    elif isinstance(value, (list, tuple)):
+        return [_checked(item, f"{where}[{number}]") for number, item in enumerate(value)]
+    if reason:
+        raise InvalidValueError(where, value, reason)
+    return value
+
+
+def _checked_key(key: Any, item: Any, where: str) -> str:
+    if isinstance(key, (str, int, float, Decimal)) and not isinstance(key, bool):
+        name = _checked(key, f"{where} (key)")
+        return name if isinstance(name, str) else encode_json(name).decode()
+    reason = "keys must be text or numbers"
+    if key is None and isinstance(item, list):
+        reason += (
+            "; in a row of csv.DictReader, its value is what the row has beyond the columns of "
+        )
+        reason += f"the header: {item!r:.80}"
+    raise InvalidValueError(where, key, reason)
 
 
 def encode_value(value: Any, where: str) -> bytes:
-    """Encode ``value`` as JSON text that reads back equal.
+    """Encode ``value`` as JSON text, as :func:`as_json_value` converts it. Raises its errors."""
+    return plain_json(value) or encode_json(as_json_value(value, where))
 
-    A tuple may become a list. If encoding would change anything else, InvalidValueError is raised
-    and names the path of the value. Such changes are NaN to null, bytes to base64, a set to a list,
-    and a key to text. If a value isn't a JSON value, first convert it with :func:`as_json_value`.
+
+def read_back(value: Any) -> Any:
+    """Return a JSON value as Python reads it from the journal: its numbers are ints and floats."""
+    return _decode_any(encode_json(value))
+
+
+# --- the own text of a value -----------------------------------------------------------------
+
+
+class OwnText(dict[str, Any]):
+    """A JSON object that was read from an input, with its own text, which has all digits."""
+
+    __slots__ = ("text",)
+    text: bytes
+
+
+def read_object(text: bytes) -> Any:
+    """Decode a JSON text. An object that Python would write otherwise becomes an OwnText."""
+    value = _decode_any(text)
+    own = msgspec.json.format(text, indent=-1)
+    if type(value) is not dict or encode_json(value) == own:
+        return value
+    value = OwnText(value)
+    value.text = own
+    return value
+
+
+def own_value(value: Any) -> Any:
+    """Return the exact value of an OwnText, unless it was changed since it was read.
+
+    Any other value is returned unchanged.
     """
+    if type(value) is not OwnText or encode_json(_decode_any(value.text)) != plain_json(value):
+        return value
+    return decode_json_exact(value.text)
+
+
+# --- comparison ------------------------------------------------------------------------------
+
+
+def canonical_json(value: Any) -> bytes:
+    """Encode a JSON value for comparisons, with sorted keys. Checksums are made from this text.
+
+    It is the same for 1.1, 1.10 and 11e-1, which are one number. Two numbers that are different as
+    decimals have different texts, even if they are equal as doubles.
+    """
+    text = _encode_sorted(value)
+    if type(value) is dict and SCALARS.issuperset(map(type, value.values())):
+        return text
+    return text if type(value) in SCALARS else _encode_sorted(_decode_canonical(text))
+
+
+def _canonical(text: str) -> float | msgspec.Raw:
+    number = float(text)
+    shown = repr(number)
+    if shown == text:
+        return number
     try:
-        text = encode_json(value)
-        same = _decode_any(text) == value
-    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
-        refuse_value(value, where)
-        raise InvalidValueError(where, value, f"can't be written as JSON: {error}") from None
-    if not same:
-        refuse_value(value, where)
-    if nests_deeper_than(text, MAX_DEPTH - 1):  # the record around the value adds a level
-        raise InvalidValueError(where, value, _TOO_DEEP)
-    return text
+        exact = Decimal(text)
+        if Decimal(shown) == exact:
+            return number
+        digits = Context(prec=len(exact.as_tuple().digits))
+        return msgspec.Raw(str(exact.normalize(digits)).encode())
+    except InvalidOperation:  # the exponent has more than 18 digits
+        return msgspec.Raw(text.encode())
 
 
-def read_back(value: Any, *, exact: bool = False) -> Any:
-    """Return a JSON value as it is read back from the journal. A tuple becomes a list.
-
-    With ``exact``, each number that isn't an integer becomes a :class:`Number`. Without ``exact``,
-    it becomes a float.
-    """
-    return (decode_json_exact if exact else _decode_any)(encode_json(value))
+_decode_canonical = msgspec.json.Decoder(float_hook=_canonical).decode
 
 
 @cache
@@ -148,43 +243,3 @@ def checksum_of(value: Any) -> str:
     """Return the SHA-256, in hex, of the value as compact JSON with sorted keys."""
     digest: str = load_sha256()(canonical_json(value)).hexdigest()
     return digest
-
-
-def refuse_value(value: Any, where: str, depth: int = 0) -> None:
-    """Raise InvalidValueError for the first part of ``value`` that JSON would change."""
-    reason = None
-    if depth > MAX_DEPTH:
-        reason = _TOO_DEEP
-    elif value is None or isinstance(value, bool):
-        pass
-    elif isinstance(value, str):
-        if any("\ud800" <= character <= "\udfff" for character in value):
-            reason = "must be text without lone surrogates, which UTF-8 can't hold"
-    elif isinstance(value, Decimal):
-        if type(value) is not Number or value.is_too_large:
-            reason = "must be a finite number in the range of a double, up to about 1.8e308"
-    elif type(value) is float:
-        if not math.isfinite(value):
-            reason = "must be a finite number: JSON has no NaN or infinity; use None or text"
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                reason = "keys must be text: JSON would turn this one into text"
-                if key is None and isinstance(item, list):
-                    reason += "; in a row of csv.DictReader, its value is what the row has beyond "
-                    reason += f"the columns of the header: {item!r:.80}"
-                raise InvalidValueError(where, key, reason)
-            refuse_value(key, f"{where} (key)", depth + 1)
-            refuse_value(item, f"{where}.{key}", depth + 1)
-    elif isinstance(value, (list, tuple)):
-        for number, item in enumerate(value):
-            refuse_value(item, f"{where}[{number}]", depth + 1)
-    elif not isinstance(value, int):
-        reason = (
-            f"{type(value).__name__} can't be written as JSON: use None, True, False, int, float, "
-            "str, list or dict, or a type that stands for one of these, such as a dataclass"
-        )
-        if type(value).__name__ == "coroutine":
-            reason = "is a coroutine that nobody has awaited: await it in an async function"
-    if reason:
-        raise InvalidValueError(where, value, reason)

@@ -2,8 +2,8 @@
 
 Each column has one Arrow type, which can hold all of the column's values:
 
-- Booleans, integers (int64), text, times (timestamp in UTC, with microseconds) and decimals have
-  types of their own.
+- Booleans, integers (int64), text and times (timestamp in UTC, with microseconds) have types of
+  their own.
 - Floats are float64. In a column with floats, integers are float64, too, if all of them are from
   -2**53 to 2**53. A double represents each of these integers exactly.
 - Objects and lists become JSON text.

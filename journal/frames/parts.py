@@ -5,12 +5,11 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from datetime import datetime
-from decimal import Decimal
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from journal.errors import MissingExtraError
-from journal.text import Number, encode_json
+from journal.text import encode_json
 
 _LARGE_BYTES = 1 << 30
 _EXACT = 1 << 53  # up to this number, a double represents all integers exactly
@@ -29,7 +28,7 @@ def load_pyarrow(purpose: str) -> ModuleType:
 class Part(NamedTuple):
     """The values of a column in one chunk, and their kind."""
 
-    kind: str  # null bool int float decimal text time json
+    kind: str  # null bool int float text time json
     array: Any
 
 
@@ -137,11 +136,6 @@ class Parts:
             type(value) is float or value is None or -_EXACT <= value <= _EXACT for value in values
         ):
             return Part("float", make(values, types["float"]))
-        if kinds <= {int, Number}:
-            try:
-                return Part("decimal", make([v if v is None else Decimal(v) for v in values]))
-            except (self._pa.ArrowInvalid, ValueError):
-                pass  # a value has too many digits
         return self.json(values)
 
     def _integers(self, values: Sequence[Any]) -> Part:
@@ -170,13 +164,7 @@ class Parts:
         pa = self._pa
         if kinds == {"int", "float"} and all(map(self._is_exact, parts)):
             kinds = {"float"}
-        if kinds in ({"int", "decimal"}, {"decimal"}):
-            joined = self._decimals(parts)
-            if joined is not None:
-                return joined
         kind = kinds.pop() if len(kinds) == 1 else "json"
-        if kind == "decimal":
-            kind = "json"
         wanted = self.types[kind]
         arrays = [
             (self._as_json(part) if kind == "json" and part.kind != "json" else part.array)
@@ -192,24 +180,5 @@ class Parts:
         ends = self._pa.compute.min_max(part.array).as_py()
         return bool(ends["min"] >= -_EXACT and ends["max"] <= _EXACT)
 
-    def _decimals(self, parts: Sequence[Part]) -> Any:
-        """Convert the parts to decimals with enough digits for all values.
-
-        Returns None if no decimal type of Arrow has enough digits.
-        """
-        types = [part.array.type for part in parts if part.kind == "decimal"]
-        scale = max(kind.scale for kind in types)
-        whole = max(kind.precision - kind.scale for kind in types)
-        if any(part.kind == "int" for part in parts):
-            whole = max(whole, 19)
-        if whole + scale > 76:
-            return None
-        make = self._pa.decimal128 if whole + scale <= 38 else self._pa.decimal256
-        wanted = make(whole + scale, scale)
-        return self._pa.chunked_array([part.array.cast(wanted) for part in parts], wanted)
-
     def _as_json(self, part: Part) -> Any:
-        values = part.array.to_pylist()
-        if part.kind == "decimal":
-            values = [None if value is None else Number(str(value)) for value in values]
-        return self.json(values).array
+        return self.json(part.array.to_pylist()).array

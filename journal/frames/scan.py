@@ -29,7 +29,6 @@ from journal.frames.columns import JOURNAL_COLUMNS
 from journal.frames.parts import Part, Parts
 from journal.history.reading import History
 from journal.store.rows import RowSequence
-from journal.text import Number
 
 _CHUNK_RECORDS = 8192
 _MAX_BLOCKS = 256  # with blocks of 64 KiB, this limits a chunk of long records
@@ -98,11 +97,14 @@ _OF_STATUSES = (*_OF_STATUS, "result", "started_at", "processed_at", "duration_s
 
 
 @cache
-def _decoder(*, exact: bool) -> Any:
+def _decoder() -> Any:
     kinds: Any = _Row | _RowData | _Status
     for kind in _Others:
         kinds |= kind
-    return msgspec.json.Decoder(kinds, float_hook=Number.read if exact else None).decode
+    return msgspec.json.Decoder(kinds).decode
+
+
+_decode_all = msgspec.json.Decoder(list[Any]).decode
 
 
 class Scan:
@@ -120,13 +122,10 @@ class Scan:
     def __init__(self, rows: RowSequence, history: History, options: Options, parts: Parts) -> None:
         self.data: Side[Part] = Side(options, parts.of)
         self.statuses: Side[Part] = Side(options, parts.of)
-        self._job_id, self._keyed, self._exact = rows.job_id, rows.keyed, rows.exact
+        self._job_id, self._keyed = rows.job_id, rows.keyed
         self._parts = parts
         self._needed = frozenset(filter(options.needs, JOURNAL_COLUMNS))
         self._flattens = options.flatten or options.columns is not None
-        self._decode_all = msgspec.json.Decoder(
-            list[Any], float_hook=Number.read if rows.exact else None
-        ).decode
         self._needs_statuses = not self._needed.isdisjoint(_OF_STATUSES)
         columns = rows.view.columns
         size = len(columns.statuses)
@@ -153,7 +152,7 @@ class Scan:
 
     def _chunks(self, history: History) -> Iterator[tuple[list[Any], list[int]]]:
         """Yield chunks of records, and the offsets where the records begin."""
-        decode = _decoder(exact=self._exact)
+        decode = _decoder()
         records: list[Any] = []
         offsets: list[int] = []
         blocks = 0
@@ -295,7 +294,7 @@ class Scan:
         texts = list(map(bytes, map(_result, latest)))
         if not self._flattens and {text[0] for text in texts} <= _NESTED_OR_NULL:
             return self._parts.json_texts([None if text == b"null" else text for text in texts])
-        return self._decode_all(b"[%b]" % b",".join(texts))
+        return _decode_all(b"[%b]" % b",".join(texts))
 
 
 def _is_end(record: _Status) -> bool:

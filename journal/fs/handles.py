@@ -22,7 +22,7 @@ from types import ModuleType, TracebackType
 from typing import Protocol
 
 from journal.errors import CommitOutcomeUnknownError, JobNotFoundError, StorageError
-from journal.fs import shell, system
+from journal.fs import system
 
 FILE_MODE = 0o600  # private, since rows may contain names and addresses
 
@@ -134,7 +134,9 @@ def why_not_written(path: Path, names: int) -> str:
 
 def how_to_own(path: Path) -> str:
     """Return how to make a file with several hard links a file of its own."""
-    name, own = shell.quote(path.name), shell.quote(f"{path.name}.own")
+    from journal.fs.shell import quote  # noqa: PLC0415  (reading a job doesn't need it)
+
+    name, own = quote(path.name), quote(f"{path.name}.own")
     how = f"cp -p {name} {own} && mv {own} {name}"
     if sys.platform == "win32":
         how = f"copy {name} {own} && move /y {own} {name}"

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 from journal.format.conversion import SCALARS, without_nan
-from journal.format.values import as_json_value, plain_json
+from journal.format.values import as_json_value, plain_json, read_back
 from journal.inputs.source import Source
 
 _AS_THEY_ARE = SCALARS - {float, str}
 
 
 def json_cell(value: Any, source: Source, where: str) -> Any:
-    """Convert the value of a cell to a JSON value: see `journal help values`.
+    """Convert the value of a cell to a JSON value, or check a Decimal: see `journal help values`.
 
     NaN becomes null. Raises InvalidValueError. ``where``: the place of the cell, for the error.
     """
@@ -28,7 +29,8 @@ def json_cell(value: Any, source: Source, where: str) -> Any:
             return None
     if kind is str and (value.isascii() or plain_json(value) is not None):
         return value
-    return as_json_value(without_nan(value), f"{source.name}, {where}")
+    found = as_json_value(without_nan(value), f"{source.name}, {where}")
+    return value if kind is Decimal else read_back(found)
 
 
 def json_cells(values: list[Any], source: Source, where: Callable[[int], str]) -> list[Any]:

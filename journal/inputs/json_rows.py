@@ -1,8 +1,9 @@
-"""JSON Lines, and JSON: an array of objects. Numbers keep all their digits."""
+"""JSON Lines, and JSON: an array of objects. Each object keeps its own text: see OwnText."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,10 +13,9 @@ import msgspec
 
 from journal.errors import InvalidValueError
 from journal.format.records import MAX_DEPTH, MAX_LINE_BYTES
-from journal.format.values import DECODE_ERRORS, nests_deeper_than
+from journal.format.values import DECODE_ERRORS, nests_deeper_than, read_object
 from journal.inputs.lines import without_end
 from journal.inputs.source import Source
-from journal.text import Number, decode_json_exact
 
 Rows = Iterator[dict[str, Any]]
 
@@ -37,7 +37,7 @@ def json_lines(lines: Iterator[str], source: Source) -> Rows:
 # --- an array ----------------------------------------------------------------------------------
 
 _SPACE = re.compile(r"[ \t\r\n]*")
-# Finds the end of an element, in C. The element is decoded afterwards, with all digits.
+# Finds the end of an element, in C. The element is decoded afterwards.
 _find_end = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode
 _IN_STRING = "Unterminated string"
 _MAX_TOKEN = 64  # characters; no literal or escape is longer
@@ -161,8 +161,7 @@ def _no_array(array: _Array, source: Source) -> InvalidValueError:
 # --- one object ----------------------------------------------------------------------------------
 
 # Decodes numbers of any size, so that an error can quote a number that is too large.
-_decode_lax = msgspec.json.Decoder(float_hook=Number).decode
-_CONTAINERS = (dict, list)
+_decode_lax = msgspec.json.Decoder(float_hook=lambda text: msgspec.Raw(text.encode())).decode
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*+"')
 
 
@@ -172,7 +171,7 @@ def _object(text: str, source: Source, where: str, form: str) -> dict[str, Any]:
     ):
         raise source.refused(f"must nest at most {MAX_DEPTH - 1} deep", where, text)
     try:
-        value = decode_json_exact(text)
+        value = read_object(text.encode())
     except (*DECODE_ERRORS, UnicodeEncodeError) as error:  # UnicodeError: a lone surrogate
         with suppress(*DECODE_ERRORS, UnicodeEncodeError):
             _refuse_large_numbers(_decode_lax(text), source, where, ": ")
@@ -198,17 +197,17 @@ def _refuse_large_numbers(value: Any, source: Source, where: str, before: str = 
     elif isinstance(value, list):
         for item in value:
             _refuse_large_numbers(item, source, where)
-    elif isinstance(value, Number) and value.is_too_large:
+    elif type(value) is msgspec.Raw and math.isinf(float(bytes(value))):
         reason = "is beyond the range of a double, about 1.8e308: make it text"
-        raise source.refused(reason, where, value.text)
+        raise source.refused(reason, where, bytes(value).decode())
 
 
 def _count_members(value: Any) -> int:
     """The number of members of all objects in a dict or a list."""
-    is_object = type(value) is dict
+    is_object = isinstance(value, dict)
     count = len(value) if is_object else 0
     for item in value.values() if is_object else value:
-        if type(item) in _CONTAINERS:
+        if type(item) is dict or type(item) is list:
             count += _count_members(item)
     return count
 

@@ -42,10 +42,10 @@ def read_rows(
     - ``delimiter``: the separator of cells in CSV: one character, or "tab". Default: a comma.
     - ``sheet``: the name of a sheet of a workbook. Default: the only sheet that isn't empty.
 
-    The values are JSON values: see `journal help inputs`. Numbers of JSON that aren't integers are
-    ``decimal.Decimal`` with all their digits. The attribute ``columns`` has the names of the
-    columns in the order of the file. For JSON, ``columns`` is None, since each row may have its own
-    names.
+    The values are JSON values, or Decimals of Parquet and Arrow: see `journal help inputs`. Numbers
+    of JSON that aren't integers are floats. A job records them with all the digits of the file,
+    unless you change the row. The attribute ``columns`` has the names of the columns in the order
+    of the file. For JSON, ``columns`` is None, since each row may have its own names.
 
     The header is read in this call. The rows are read while you iterate, in bounded memory. Each
     iteration reads the file from its beginning. Standard input can be iterated one time.

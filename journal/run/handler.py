@@ -72,7 +72,6 @@ class StepStore:
         self._options: Any = {
             "sync": service.sync,
             "lock_timeout_s": service.lock_timeout_s,
-            "numbers": service.numbers,
         }
         self._host = system.host_name()
         self._boot_id = system.boot_id()
@@ -136,7 +135,6 @@ class AttemptedRow:
 
     __slots__ = (
         "_begun",
-        "_exact",
         "_log",
         "_outcome",
         "_process_id",
@@ -147,14 +145,9 @@ class AttemptedRow:
         "row",
     )
 
-    def __init__(
-        self, row: JobRow, store: StepStore, row_type: Any = None, exact: Any = None
-    ) -> None:
+    def __init__(self, row: JobRow, store: StepStore, row_type: Any = None) -> None:
         self.row = row
         self._row_type = row_type
-        self._exact = exact  # the data with all digits of its numbers, for a row_type
-        if exact is None and row_type is not None:
-            self._exact = store.service().get_exact_data(row.id)
         self._value: Any = None  # made when it is asked for
         self._outcome: Outcome | None = None
         self._unrecorded: NeedsReview | None = None  # a step is done, and its result isn't recorded
@@ -167,8 +160,8 @@ class AttemptedRow:
         """Begin the attempt in this process. A process that is forked later records no steps."""
         self._process_id = os.getpid()
 
-    def __reduce__(self) -> tuple[type[AttemptedRow], tuple[JobRow, StepStore, Any, Any]]:
-        return AttemptedRow, (self.row, self._store, self._row_type, self._exact)
+    def __reduce__(self) -> tuple[type[AttemptedRow], tuple[JobRow, StepStore, Any]]:
+        return AttemptedRow, (self.row, self._store, self._row_type)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -218,7 +211,7 @@ class AttemptedRow:
         if self._row_type is None:
             return self.row.data
         if self._value is None:
-            self._value = typed(self._exact, self._row_type, f"row {self.row.id}")
+            self._value = typed(self.row.data, self._row_type, f"row {self.row.id}")
         return self._value
 
     @property
@@ -355,7 +348,7 @@ class AttemptedRow:
 
     def _end(self, service: JobService, name: str, value: Any) -> Any:
         try:
-            result = None if value is None else as_json_value(value, "result", any_keys=True)
+            result = None if value is None else as_json_value(value, "result")
         except BaseException as error:  # a value's own code may raise anything
             raise self._not_recorded(name, value, error) from error
         try:

@@ -19,7 +19,7 @@ from journal.format.conversion import SCALARS, reader_of, typed
 from journal.format.idempotency import first_key, own_key_text
 from journal.format.keys import Data, Key, check_key, key_of
 from journal.format.records import A_RUN, LOST_CHECKSUM, RowDataRecord, RowRecord
-from journal.format.values import as_json_value, checksum_of, encode_value
+from journal.format.values import as_json_value, checksum_of, encode_value, own_value
 from journal.index.summary import job_of
 from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus
 from journal.run.plan import IN_PYTHON, HowTo, numbers_option, numbers_text
@@ -125,6 +125,7 @@ def _items(rows: Iterable[Data], rules: InputRules, idempotency_key: Key | None)
             raise InvalidValueError(
                 f"input row {place}", data, f"must be a dict, a row's data{how_to_dict(data)}"
             )
+        data = own_value(data)  # noqa: PLW2901  (most rows stay as they are)
         if not SCALARS.issuperset(map(type, data.values())):
             data = as_json_value(data, f"input row {place}: data")  # noqa: PLW2901  (most rows stay as they are)
         if rules.row_type is not None:

@@ -68,7 +68,7 @@ from journal.run.workers.choose import make_workers
 from journal.run.workers.event_loop import CallersLoop
 from journal.run.workers.handover import Leaving, Results, Workers
 from journal.run.workers.setup import SetupFactory, StoppedInSetupError
-from journal.service import JobService, existing_job
+from journal.service import ExactService, JobService, existing_job
 from journal.store.pruned import check_not_pruned
 from journal.text import counted
 
@@ -91,7 +91,6 @@ def open_job(
     sync: Literal["commit", "none"] = "commit",
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     row_type: Any = None,
-    numbers: Literal["float", "decimal"] = "float",
     anew: bool = False,
     how_to: HowTo = IN_PYTHON,
 ) -> JobRun:
@@ -141,8 +140,6 @@ def open_job(
       TypedDict or a model of pydantic. If data of the input doesn't match the type,
       InvalidValueError is raised before anything is written. Workers of executors must be able to
       import the type.
-    - ``numbers``: the Python type of non-integer numbers in ``row.data`` and results: "float", or
-      "decimal" with all digits (see :class:`JobService`).
     - ``how_to``: the wording of advice in messages. Only the command line of this package sets it.
 
     ``sync`` and ``lock_timeout_s`` (seconds) are the arguments of :class:`JobService`.
@@ -163,9 +160,8 @@ def open_job(
     rules = InputRules(key, idempotency_key, on_changed, row_type, how_to)
     argv = program() if argv is None else argv
     settings = Settings(on_interrupted, argv, version, row_type, how_to)
-    service = JobService(
-        directory.parent, sync=sync, lock_timeout_s=lock_timeout_s, numbers=numbers
-    )
+    make = JobService if how_to is IN_PYTHON else ExactService
+    service = make(directory.parent, sync=sync, lock_timeout_s=lock_timeout_s)
     new_job = {
         "name": name or job_id,
         "original_command": shell.join(argv) if original_command is None else original_command,

@@ -311,7 +311,7 @@ def _recorded_path(value: Any) -> str | None:
 _REPLACED_BY_REPR = ("result", "tracking_number", "label_path")
 # The fields that a handler sets, each with the function that checks and converts its value.
 _CHECKS: dict[str, Callable[[Any], Any]] = {
-    "result": partial(as_json_value, where="result", any_keys=True),
+    "result": partial(as_json_value, where="result"),
     "tracking_number": partial(check_optional_text, where="tracking_number"),
     "label_path": _recorded_path,
     "cost_cents": check_cost,

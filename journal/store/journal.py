@@ -86,7 +86,7 @@ class Journal:
         self.job_id = directory.name
         self.log = Log(directory, sync=sync, lock_timeout_s=lock_timeout_s, create=create)
         self.path = self.log.path
-        self.exact = False  # True if numbers are read with all their digits: see Number
+        self.exact = False  # True if numbers in rows keep their text: see own_number
         self._lock_timeout_s = lock_timeout_s
         self._may_be_cut = True  # False once the hint was asked whether the journal was cut
         # Set by a pull that brings back what was cut off. It gets the end of the cut journal.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, overload
 
 from journal.errors import JournalDamagedError, RowNotFoundError, ServiceClosedError
 from journal.format.decode import (
@@ -120,12 +120,6 @@ def row_of(journal: Journal, position: int) -> JobRow:
         columns.earlier_attempts(position),
         journal.index.keyed,
     )
-
-
-def exact_data(journal: Journal, number: int) -> dict[str, Any]:
-    """Return the data of a row, with all digits of its numbers. Raises RowNotFoundError."""
-    offset = journal.index.columns.row_offsets[position_of(journal, number)]
-    return read_row(journal.file, journal.read_line(offset), offset, number).data
 
 
 Read = Callable[[int], bytes]  # returns the line at an offset, without its LF

@@ -16,10 +16,10 @@ from journal.format.records import (
     RowStepRecord,
 )
 from journal.format.seal import crc_digits
-from journal.format.values import encode_value, read_back
+from journal.format.values import encode_value
 from journal.history.error_groups import Numbers
 from journal.store.steps import deciding_records
-from journal.text import time_text
+from journal.text import decode_json_exact, encode_json, time_text
 from journal.transfer.divergence import IN_FLIGHT, Change, key_of
 from journal.transfer.merge_plan import Plan
 from journal.transfer.merge_steps import BothDid
@@ -152,7 +152,7 @@ def log_details(
     plan: Plan, change: Change, record: RowStatusRecord | RowStepRecord | AnyRow
 ) -> dict[str, Any]:
     """Make the details of a log record about a change of the other copy."""
-    fields = read_back(record, exact=True)
+    fields = decode_json_exact(encode_json(record))
     origin = getattr(record, "origin", None) or record
     fields |= {"id": change.id, "at": time_text(origin.at)}
     if not isinstance(record, (RowStatusRecord, RowStepRecord)):

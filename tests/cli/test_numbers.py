@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import sys
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import msgspec
 import pytest
 from support.commands import journal
 
-from journal import InvalidValueError, JobService, open_job
+from journal import InvalidValueError, JobService, open_job, read_rows
 from journal.export import export_rows
 from journal.format.values import checksum_of
-from journal.text import Number
+from journal.service import ExactService
+from journal.text import decode_json_exact
 
 # Each number as it is written. None of these is written like this by Python or msgspec.
 WRITTEN = [
@@ -97,9 +99,7 @@ def test_numbers_reach_listings_and_exports_as_they_are_written(work: Path) -> N
     assert Path("out.jsonl").read_text() == f"{DATA}\n{NESTED}\n"
 
 
-def test_databases_have_numbers_where_a_double_has_all_digits_and_text_where_not(
-    work: Path,
-) -> None:
+def test_databases_have_doubles_and_text_for_integers_beyond_64_bits(work: Path) -> None:
     pq = pytest.importorskip("pyarrow.parquet")
     run("true")
     for name in ("out.db", "out.parquet"):
@@ -107,7 +107,7 @@ def test_databases_have_numbers_where_a_double_has_all_digits_and_text_where_not
     columns = [f"n{place}" for place in range(len(WRITTEN))]
     with closing(sqlite3.connect("out.db")) as database:
         stored = database.execute(f"SELECT {', '.join(columns)} FROM rows").fetchone()
-    expected = [1.1, WRITTEN[1], 0.0, WRITTEN[3], 1e-7, 1e5, 1500.0, WRITTEN[7]]
+    expected = [1.1, float(WRITTEN[1]), 0.0, WRITTEN[3], 1e-7, 1e5, 1500.0, 0.0]
     assert list(stored) == expected
     assert list(pq.read_table("out.parquet", columns=columns).to_pylist()[0].values()) == expected
 
@@ -118,7 +118,7 @@ def test_numbers_are_kept_where_a_row_is_written_again(work: Path, place: int) -
     with JobService("jobs") as service:
         service.redo_row(f"j:{place + 1}", new_key=True)
     assert f'"data":{(DATA, NESTED)[place]},' in lines()[-1]
-    with JobService("jobs", numbers="decimal") as service:
+    with ExactService("jobs") as service:
         row = service.get_rows("j")[place]
         service.update_row_data(row.id, row.data)
     assert f'"data":{(DATA, NESTED)[place]},' in lines()[-1]
@@ -129,12 +129,10 @@ def test_a_merge_keeps_numbers_of_rows_results_and_changed_data(work: Path) -> N
     shutil.copytree("jobs", "away")
     more = '{"id":"c","new":2.50}'
     Path("more.jsonl").write_text(f"{DATA}\n{NESTED}\n{more}\n")
-    with JobService("away", numbers="decimal") as service:
-        service.create_rows("j", [{"data": json.loads(more, parse_float=Number)}])
-        service.update_row_data(
-            "j:2", json.loads(NESTED.replace("1.50", "2.5000"), parse_float=Number)
-        )
-        service.complete_row("j:3", result={"price": Number("7.70")})
+    with JobService("away") as service:
+        service.create_rows("j", [{"data": decode_json_exact(more)}])
+        service.update_row_data("j:2", decode_json_exact(NESTED.replace("1.50", "2.5000")))
+        service.complete_row("j:3", result={"price": Decimal("7.70")})
         service.log("j", "a log")
     with JobService("jobs") as service:
         service.log("j", "the copies have diverged")
@@ -151,7 +149,7 @@ def test_a_conflict_of_a_merge_logs_the_other_numbers_as_they_are(work: Path) ->
     shutil.copytree("jobs", "away")
     for root, price in (("jobs", "1.10"), ("away", "1.1000000000000000000001")):
         with JobService(root) as service:
-            service.update_row_data("j:2", {"id": "b", "price": Number(price)})
+            service.update_row_data("j:2", {"id": "b", "price": Decimal(price)})
     assert journal("pull", "away/j", "--merge-outcomes").returncode == 3
     assert '"price":1.1000000000000000000001' in Path("jobs/j/journal.jsonl").read_text()
 
@@ -162,9 +160,8 @@ def test_a_repair_takes_rows_with_such_numbers_for_what_they_are(work: Path) -> 
     content = path.read_bytes()
     path.write_bytes(content.replace(b'"type":"run"', b'"type":"ran"', 1))
     assert journal("repair", "j").returncode == 3  # the changed record is lost
-    with JobService("jobs", numbers="decimal") as service:
-        assert [msgspec.json.encode(str(row.data)) for row in service.get_rows("j")]
-        assert str(service.get_rows("j")[0].data["n1"]) == WRITTEN[1]
+    with JobService("jobs") as service:
+        assert service.get_rows("j")[0].data["n1"] == float(WRITTEN[1])
     assert f'"data":{DATA},' in lines()[0]
 
 
@@ -194,19 +191,29 @@ def test_a_number_that_differs_beyond_the_precision_of_a_double_is_a_change(
 @pytest.mark.parametrize(
     "value", [1.1, -0.0, 1e5, 1e-7, 5e-324, 1e308, 0.1 + 0.2, 2**70, 1e16, 123456.789]
 )
-def test_the_checksum_of_an_ordinary_number_is_what_it_was(value: Any) -> None:
-    text = msgspec.json.encode({"a": value}).decode()
-    exact = json.loads(text, parse_float=Number)
-    assert checksum_of(exact) == checksum_of({"a": value})
-    assert checksum_of({"a": value}) == checksum_of(
-        json.loads(json.dumps({"a": value}), parse_float=Number)
-    )
+def test_the_checksum_of_a_number_is_that_of_the_float(value: Any) -> None:
+    for text in (msgspec.json.encode([value]), json.dumps([value]).encode()):
+        assert checksum_of(decode_json_exact(text)) == checksum_of([value])
+        assert checksum_of({"a": decode_json_exact(text)[0]}) == checksum_of({"a": value})
 
 
-def test_a_job_of_an_older_version_has_no_changes(work: Path) -> None:
+def test_a_row_that_python_changes_has_the_digits_of_its_floats(work: Path) -> None:
+    rows = read_rows("rows.jsonl")
+    with open_job("jobs/read", rows) as job:
+        assert job.rows()[0].data["n1"] == 123456789012345678.12
+    assert f'"data":{DATA},' in Path("jobs/read/journal.jsonl").read_text()
+    changed = [row | {"n5": 7} if place else row for place, row in enumerate(rows)]
+    changed[0]["n0"] = 1.25
+    with open_job("jobs/changed", changed) as job:
+        assert (job.rows()[0].data["n0"], job.rows()[1].data["n5"]) == (1.25, 7)
+    with open_job("jobs/changed", rows, on_changed="ignore") as job:
+        assert job.matched.changed == 2
+
+
+def test_a_program_that_records_floats_and_a_command_have_the_same_rows(work: Path) -> None:
     text = '{"id":"a","p":1.10,"q":2.50,"r":1e3}'
     Path("rows.jsonl").write_text(text + "\n")
-    with open_job("jobs/j", [json.loads(text)], "id") as job:  # floats, as it wrote them
+    with open_job("jobs/j", [json.loads(text)], "id") as job:
         job.run(lambda _row: None)
     assert "nothing is new" in run("true", options=("--key", "id"))
     assert '"p":1.1,' in lines()[0]
@@ -240,7 +247,7 @@ def test_a_key_that_a_double_cant_hold_is_refused(work: Path) -> None:
     Path("rows.jsonl").write_text('{"a":1.123456789012345678901}\n')
     done = journal("run", "rows.jsonl", "--job", "j", "--key", "a", "--", "true")
     assert (done.returncode, "make it text" in done.stderr) == (2, True)
-    data = {"a": Number("1.123456789012345678901")}
+    data = {"a": Decimal("1.123456789012345678901")}
     message = r"row 1: data\.a: a key can't be a number"
     with JobService("jobs") as service, pytest.raises(InvalidValueError, match=message):
         service.create_job("j", job_id="j", key="a", row_data=[{"data": data}])
@@ -249,8 +256,8 @@ def test_a_key_that_a_double_cant_hold_is_refused(work: Path) -> None:
 def test_a_key_is_the_same_however_its_number_is_written_and_read(work: Path) -> None:
     Path("rows.jsonl").write_text('{"a":1.50}\n')
     run("sh", "-c", "echo $JOURNAL_IDEMPOTENCY_KEY", options=("--key", "a"))
-    for numbers in ("float", "decimal"):
-        with JobService("jobs", numbers=numbers) as service:
+    for kind in (JobService, ExactService):
+        with kind("jobs") as service:
             row = service.get_rows("j")[0]
             assert row.result == row.idempotency_key == "j:a=1.5"
 

@@ -370,15 +370,14 @@ def test_output_that_isn_t_json_is_reviewed_only_if_the_status_is_0() -> None:
 
 
 UNREADABLE = [
-    "1e-99999999999999999999",
-    '{"result": [0e99999999999999999999]}',
+    '{"result": [1e400]}',
     '{"cost_cents": 1e99999999999999999999}',
-    '{"usage": {"tokens": 1e-99999999999999999999}}',
-    "1e400",
+    '{"usage": {"tokens": -1e400}}',
     "9" * 5000,
     "NaN",
     r'"\ud800"',
     "[" * 100_000,
+    "[" * 500 + "1.10" + "]" * 500,
 ]
 
 
@@ -394,6 +393,26 @@ print({UNREADABLE}[int(number)])
     assert [row.result for row in rows()] == UNREADABLE
     assert {(row.status, row.error_code) for row in rows()} == {("needs_review", "InvalidResult")}
     assert sorted(map(int, Path("calls").read_text().split())) == numbers
+
+
+NUMBERS = ["1e-99999999999999999999", "0e99999999999999999999", "1.10", "1E-400"]
+
+
+def test_numbers_are_recorded_as_a_command_prints_them(work: Path, capsys: Capture) -> None:
+    script = f"""
+text = {NUMBERS}[int(number)]
+print('{{"result": [' + text + '], "usage": {{"tokens": ' + text + '}}, "cost_cents": ' + text + '}}')
+"""
+    assert run(["--stdout", "json", "--max-attempts", "3"], list(range(len(NUMBERS))), script) == 0
+    assert [row.result for row in rows()] == [[float(text)] for text in NUMBERS]
+    assert [row.usage for row in rows()] == [{"tokens": float(text)} for text in NUMBERS]
+    assert [row.cost_cents for row in rows()] == [0, 0, 1.1, 0]
+    assert {row.attempts for row in rows()} == {1}
+    assert main(["rows", "j", "--columns", "result", "--nl"]) == 0
+    out, _ = capsys.readouterr()
+    assert re.findall(r"\[(.*)\]", out) == NUMBERS
+    for number in NUMBERS:
+        assert main(["rows", "j", "--where", f"usage.tokens<{number}"]) == 0
 
 
 def test_a_review_by_status_has_the_fields_that_were_printed_and_a_skip_has_the_cost() -> None:

@@ -106,7 +106,7 @@ def test_after_another_status_rows_with_a_line_have_its_outcome_and_the_others_t
         ("ready", "ready"),
         ("[1]", "[1]"),
         ({"row": "2"}, '{"row": "2"}'),
-        ('{"row":2,"result":1e-99999999999999999999}',) * 2,
+        ('{"row":2,"result":1e400}',) * 2,
     ],
     ids=["another row", "no row", "no JSON", "no object", "no number", "unreadable number"],
 )

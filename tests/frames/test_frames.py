@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -298,18 +297,6 @@ def test_a_column_whose_type_changes_after_thousands_of_rows_loses_nothing(
     )
     assert str(numbers.to_arrow().schema.field("v").type) == "double"
     assert numbers.to_arrow()["v"].to_pylist() == values[:9000]
-
-
-def test_decimals_keep_all_their_digits(tmp_path: Path) -> None:
-    texts = ["1.10", "123456789012345678.12", "-0.001", "7"]
-    with JobService(tmp_path, sync="none", numbers="decimal") as service:
-        rows = made(service, *({"price": Decimal(text)} for text in texts), {"price": 5})
-        table = rows.to_arrow(["price"])
-        assert pa.types.is_decimal(table.schema.field("price").type)
-        assert table["price"].to_pylist() == [*map(Decimal, texts), 5]
-        wide = made(service, {"price": Decimal("1e-70")}, {"price": Decimal("12345678.5")})
-        found = wide.to_arrow(["price"])["price"].to_pylist()
-        assert list(map(Decimal, map(str, found))) == [Decimal("1e-70"), Decimal("12345678.5")]
 
 
 def test_names_of_the_datas_own_columns_come_first(service: JobService) -> None:

@@ -148,18 +148,6 @@ def test_values_are_compared_as_json_and_null_has_no_limit(path: Path) -> None:
         assert run.result(WAIT_S).completed == len(rows)
 
 
-def test_numbers_with_all_digits_are_keys_of_their_own(path: Path) -> None:
-    numbers = [journal.text.Number(f"0.1000000000000000000{digit}") for digit in (1, 2)]
-    calls = Calls(1, 2)
-    with (
-        open_job(path, rows_of(*numbers), numbers="decimal") as job,
-        running(job, calls) as run,
-    ):
-        calls.wait_for(1, 2)
-        calls.let_go()
-        assert run.result(WAIT_S).completed == 2
-
-
 def test_a_row_needs_room_under_each_column(path: Path) -> None:
     rows = [
         {"key": "a", "city": "x"},

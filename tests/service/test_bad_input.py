@@ -353,13 +353,10 @@ BAD_VALUES = [
     pytest.param({"b": ["\udc80"]}, ".b[0]", "\\udc80", id="surrogate deep"),
     pytest.param({"\ud800": 1}, "", "\\ud800", id="surrogate key"),
     pytest.param([{"b": {"x\udfff": 1}}], "[0].b", "\\udfff", id="surrogate key deep"),
-    pytest.param({1: "a"}, "", "1", id="int key"),
     pytest.param({None: "a"}, "", "None", id="None key"),
     pytest.param({True: "a"}, "", "True", id="bool key"),
-    pytest.param({1.5: "a"}, "", "1.5", id="float key"),
     pytest.param({("a",): "a"}, "", "('a',)", id="tuple key"),
-    pytest.param({b"a": "a"}, "", "b'a'", id="bytes key"),
-    pytest.param([{"b": {2: 1}}], "[0].b", "2", id="int key deep"),
+    pytest.param([{"b": {2: 1, "2": 3}}], "[0].b", "'2'", id="two keys that become one"),
     pytest.param(1j, "", "complex", id="complex"),
     pytest.param(object(), "", "object", id="object"),
     pytest.param(SimpleNamespace(a=1), "", "namespace", id="namespace"),
@@ -378,9 +375,6 @@ BAD_VALUES = [
     pytest.param(Decimal("NaN"), "", "finite", id="decimal nan"),
     pytest.param(Decimal("1e400"), "", "double", id="decimal beyond doubles"),
 ]
-# Keys that become text in a result, as msgspec writes them.
-KEYS_OF_RESULTS = {"int key", "float key", "bytes key", "int key deep"}
-BAD_RESULTS = [value for value in BAD_VALUES if value.id not in KEYS_OF_RESULTS]
 
 
 @pytest.mark.parametrize(("value", "path", "named"), BAD_VALUES)
@@ -388,13 +382,13 @@ def test_data_that_json_would_change_is_refused_by_its_path(
     service: JobService, value: Any, path: str, named: str
 ) -> None:
     rows = after_good_rows({"data": {"a": value}})
-    refused(service, lambda: service.create_rows(JOB_ID, rows), "row 21: data" + ".a" * bool(path))
+    refused(service, lambda: service.create_rows(JOB_ID, rows), "row 21: data")
     with pytest.raises(InvalidValueError, match=re.escape(named)) as caught:
         service.create_rows(JOB_ID, rows)
     assert f"row 21: data.a{path}" in str(caught.value) or "deep" in str(caught.value)
 
 
-@pytest.mark.parametrize(("value", "path", "named"), BAD_RESULTS)
+@pytest.mark.parametrize(("value", "path", "named"), BAD_VALUES)
 def test_a_result_that_json_would_change_is_refused_by_its_path(
     service: JobService, value: Any, path: str, named: str
 ) -> None:

@@ -157,7 +157,6 @@ class _RunCommand:
             on_interrupted=given["on_interrupted"],
             argv=self._typed(retry_failed=False),
             how_to=self._how_to(),
-            numbers="decimal",
             anew=given["anew"],
         ) as job:
             return self._run(job, handler, limits)

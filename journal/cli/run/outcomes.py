@@ -11,6 +11,8 @@ import click
 import msgspec
 
 from journal.cli.find import did_you_mean
+from journal.format.records import MAX_DEPTH
+from journal.format.values import nests_deeper_than, read_back
 from journal.run.outcome import (
     INVALID_RESULT,
     TWO_OUTCOMES,
@@ -170,7 +172,7 @@ def outcome_of_printed(ended: Outcome) -> Outcome:
     """
     text = ended.result or ""
     try:
-        value = decode_json_exact(text) if text else None
+        value = _decoded(text) if text else None
     except Exception as error:  # noqa: BLE001  (the work is done, whatever the reason)
         if ended.kind != "completed":  # the command may have failed before it printed
             return ended
@@ -183,6 +185,16 @@ def outcome_of_printed(ended: Outcome) -> Outcome:
     if ended.kind == "review":
         return with_fields(msgspec.structs.replace(ended, result=None), fields)
     return with_cost(ended, fields.get("cost_cents"), fields.get("usage"))
+
+
+def _decoded(text: str) -> Any:
+    """The value of printed JSON. The numbers of its result keep their text."""
+    if nests_deeper_than(text.encode(), MAX_DEPTH - 1):
+        raise ValueError(f"it nests more than {MAX_DEPTH - 1} deep")
+    value = decode_json_exact(text)
+    if isinstance(value, dict):
+        value |= read_back({name: value[name] for name in (*_FIELDS, "after_s") if name in value})
+    return value
 
 
 def _fields_of(value: Any) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from journal.run.outcome import Errors, Outcome, lost
 from journal.run.platform.console import interrupts_kept_from_new_processes
 from journal.run.signals import OwnProcess
 from journal.run.workers.handover import Claim, Results, SingleRows, join
-from journal.text import Number, encode_json
+from journal.text import encode_json, own_number
 
 _Task = tuple[int, AttemptedRow, Claim]
 # A request to the feeder, the thread that submits tasks. The feeder adds the task (if any) to the
@@ -279,10 +279,4 @@ def call_for_json(handler: Handler, retry_on: Errors, row: AttemptedRow) -> byte
     return encode_json(call_handler(handler, retry_on, row))
 
 
-def _read_number(text: str) -> float | Number:
-    # Use a float if it has the same digits, since recording a float takes a third of the time.
-    number = float(text)
-    return number if repr(number) == text else Number.read(text)
-
-
-_decode_outcome = msgspec.json.Decoder(Outcome, float_hook=_read_number).decode
+_decode_outcome = msgspec.json.Decoder(Outcome, float_hook=own_number).decode
