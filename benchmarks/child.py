@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import journal
-from benchmarks.ours import create, open_service, ship
+from benchmarks.ours import Undone, create, open_service, ship
 from benchmarks.peers.sqlite import SqliteJobs, json_texts
 from benchmarks.setting import JOB, Clock, row_dicts
 
@@ -36,10 +36,6 @@ def growth(key: str, before: int) -> int:
     return max(resident_bytes(key) - before, resource.getpagesize())
 
 
-class _Undone(Exception):
-    """Ends a batch whose changes are not to be kept."""
-
-
 def open_job(root: Path, key: str) -> int:
     with open_service(root.parent / "none") as service:  # what a first call allocates once
         service.get_job(JOB)
@@ -48,9 +44,9 @@ def open_job(root: Path, key: str) -> int:
     with open_service(root) as service:
         service.get_job_summary(JOB)
         row = service.get_pending_rows(JOB)[0]
-        with suppress(_Undone), service.batch(JOB):  # out of a hint, columns are read as needed
+        with suppress(Undone), service.batch(JOB):  # a change reads the columns of the hint
             service.start_row(row.id)
-            raise _Undone
+            raise Undone
         gc.collect()
         return growth(key, before)
 

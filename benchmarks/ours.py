@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -168,6 +168,23 @@ def first_pending(setting: Setting, rows: int, first: int) -> float:
         found = service.get_pending_rows(JOB)[:first]
     service.close()
     assert found[0].row_number == setting.count(rows) // 2 + 1
+    return clock.s
+
+
+class Undone(Exception):
+    """Ends a batch whose changes are not to be kept."""
+
+
+def first_change(setting: Setting, rows: int) -> float:
+    """Seconds for the first change of a row after the first pending rows were read."""
+    root = half_done(setting, rows)
+    with open_service(root) as service:
+        pending = service.get_pending_rows(JOB)
+        row_id = pending[0].id
+        with suppress(Undone), service.batch(JOB):
+            with Clock() as clock:
+                service.start_row(row_id)
+            raise Undone
     return clock.s
 
 

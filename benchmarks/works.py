@@ -363,7 +363,14 @@ READING = (
                 partial(sqlite.first_pending, rows=MANY, first=1000),
             ),
         ),
-        Goal(10),
+        Goal(25),
+    ),
+    Work(
+        "first-change",
+        "the first change of a row of an open job, while its pending rows are in use",
+        MS,
+        _ours(partial(ours.first_change, rows=MANY)),
+        goal=Goal(3),
     ),
     Work(
         "read-orm",
@@ -459,7 +466,7 @@ def _memory(name: str, rows: int, goal: float, *, full_only: bool = False) -> tu
 
 
 MEMORY = (
-    *_memory("memory", MANY, 32),
+    *_memory("memory", MANY, 24),
     *_memory("memory-full", 10 * MANY, 1e9 / (10 * MANY), full_only=True),
     Work(
         "memory-run",

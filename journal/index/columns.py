@@ -40,7 +40,6 @@ class Columns:
         "attempts",
         "earlier",
         "given_back",
-        "lease",
         "numbers",
         "row_offsets",
         "status_offsets",
@@ -69,8 +68,6 @@ class Columns:
         self.step_heads: array[int] | None = None
         self.step_offsets: array[int] | None = None
         self.step_previous: array[int] | None = None
-        # Set from the start if the columns come from a hint, since they can't be changed in place.
-        self.lease: Lease | None = None
 
     def copy(self) -> Columns:
         new = Columns()

@@ -1,15 +1,14 @@
 """``index.hint``: a job's index up to some commit. Opening the job then reads only later commits.
 
-A hint is derived from the journal and can be deleted. Its first line, the header, is JSON with a
+A hint is a snapshot of the index, and can be deleted. Its first line, the header, is JSON with a
 seal (a CRC-32 at the end). The header contains:
 
 - the job's state and the counts,
 - the offset and the crc of the last commit that the hint covers,
-- a crc for each block of a column.
+- the crcs of the two parts that follow.
 
-The columns follow the header, as little-endian integers. When a hint is opened, only the header and
-the column of statuses are read. The other columns are read block by block on demand. So even in a
-job of millions of rows, a few reads are enough to get the first pending rows.
+The columns follow the header as they are in memory, in two parts: the statuses, and the other
+columns. Each part is read when it is first used, as a whole.
 
 A hint is used only if all of this holds:
 
@@ -35,12 +34,13 @@ inode, too. So a hint that was copied together with its journal proves nothing.
 from __future__ import annotations
 
 import sys
+import threading
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from functools import cache, partial
+from functools import cache, partial, reduce
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal
 from zlib import crc32
 
 import msgspec
@@ -61,21 +61,18 @@ from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.fs import directories, files, system
 from journal.fs.handles import DerivedFile, JournalFile
 from journal.fs.names import HINT_NAME
-from journal.index.columns import OPTIONAL_COLUMNS, Columns, Lease
-from journal.index.index import STATUSES, Index, JobState, Progress
+from journal.index.columns import OPTIONAL_COLUMNS, Columns
+from journal.index.index import Index, JobState, Progress
 from journal.index.replay import replay
 
 # When a hint is written: see the functions at the end of this file.
 MIN_BYTES = 1 << 18
 GROWTH_BYTES = 64 << 20
-BLOCK_ROWS = 1 << 16
-# Up to this number of blocks of a column stay in memory when several readers iterate over all rows.
-_MAX_RECENT_BLOCKS = 4
-_MAX_HEADER_BYTES = 1 << 20  # 10^9 rows need a fifth of this
+_PIECE_BYTES = 1 << 16  # so that a piece stays in the CPU's cache while its crc is computed
+_MAX_HEADER_BYTES = 1 << 20
 
-# The columns in the order of the file, with the types of their integers.
+# The columns of the second part, in the order of the file, with the types of their integers.
 _TYPES = {
-    "statuses": "B",
     "attempts": "I",
     "row_offsets": "Q",
     "status_offsets": "Q",
@@ -86,22 +83,21 @@ _TYPES = {
     "step_offsets": "Q",
     "step_previous": "I",
 }
-_EPOCH = datetime.fromtimestamp(0, UTC)
-_WRITING_NS = 2_000_000_000
-# In these columns, the highest byte of each integer is always 0. Another value means damage.
-_SMALL = {"attempts", "earlier", "given_back", "row_offsets", "status_offsets", "step_offsets"}
 # These columns have an entry for each record of a step, and not for each row.
 _OF_STEPS = {"step_offsets", "step_previous"}
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_WRITING_NS = 2_000_000_000
 
 
 class _Header(Progress, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The first line: the job's progress, the counts of the index, and the journal's identity.
 
-    A column is divided into blocks of :data:`BLOCK_ROWS` rows. ``blocks`` has the crcs of each
-    column's blocks.
+    - ``optional``: which of the columns that may be None are in the second part.
+    - ``crcs``: of the two parts.
     """
 
-    hint: Literal[11]  # increment it when replay makes a different index of the same journal
+    hint: Literal[12]  # increment it when replay makes a different index of the same journal
+    byteorder: str  # of the columns
     offset: int  # the end of the last commit that the hint covers
     crc: int
     synced: int  # the end and the crc of the last commit that is known to have been on the disk
@@ -121,7 +117,8 @@ class _Header(Progress, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     steps: int  # the number of records of steps
     highest_number: int
     ascending: bool
-    blocks: dict[str, list[int]]
+    optional: list[str]
+    crcs: tuple[int, int]
 
 
 _OF_INDEX = (
@@ -144,8 +141,8 @@ def read_hint(
 ) -> tuple[Index, Position] | None:
     """Return the hint's index, and the position in ``file`` after the last commit that it covers.
 
-    Returns None if there is no usable hint. Blocks of the hint are read on demand. If a block turns
-    out to be broken, the columns are rebuilt from the journal. With ``is_cut``, the hint is used
+    Returns None if there is no usable hint. If a part of the hint turns out to be broken when it is
+    first used, the columns are rebuilt from the journal. With ``is_cut``, the hint is used
     although the journal was cut: see :func:`find_cut`. Raises StorageError if the system refuses to
     read the journal.
     """
@@ -157,7 +154,7 @@ def read_hint(
         header, begin = _read_header(stored)
         first = _check(header, file) if not is_cut else _first_record(header, file)
         position = Position(header.offset, header.crc)
-        columns = _columns(header, _Source(stored, file, position), begin)
+        columns = _StoredColumns(header, stored, begin, file)
     except (OSError, _NotAHintError, ValueError, *DECODE_ERRORS):
         return None
     state = JobState(header=first, **_progress_of(header))
@@ -249,172 +246,85 @@ def is_ahead(at: datetime) -> bool:
     return written_ns(at) > system.now_ns() + 2 * _WRITING_NS
 
 
-def _columns(header: _Header, source: _Source, begin: int) -> Columns:
-    """Return the columns of a hint. Only the statuses are read now.
+class _StoredColumns(Columns):
+    """The columns of a hint. A part of them is read when one of its columns is first used.
 
-    The caller must copy the columns before a change.
-    """
-    rows, blocks = header.rows, header.blocks
-    names = [name for name in _TYPES if name not in OPTIONAL_COLUMNS or name in blocks]
-    lengths = {name: header.steps if name in _OF_STEPS else rows for name in names}
-    sizes = [lengths[name] * array(_TYPES[name]).itemsize for name in names]
-    if (
-        # Each row and each step takes more than one byte of the journal.
-        not 0 <= rows < header.offset
-        or not 0 <= header.steps < header.offset
-        or (header.steps > 0) != ("step_heads" in blocks)
-        or (("step_heads" in blocks) != (blocks.keys() >= _OF_STEPS))
-        or ("numbers" not in blocks and header.highest_number != rows)
-        or not all(0 <= position < rows for position in header.before_attempt)
-        or not all(0 < offset < header.offset for offset in header.before_attempt.values())
-        or any(len(blocks.get(name, ())) != -(-lengths[name] // BLOCK_ROWS) for name in names)
-        or source.stored.size_bytes() != begin + sum(sizes)
-    ):
-        raise _NotAHintError
-    columns = Columns()
-    columns.lease = Lease()
-    for name, size in zip(names, sizes, strict=True):
-        column = _Column(source, name, lengths[name], begin, blocks[name])
-        if name == "statuses":
-            columns.statuses = column.read_all()
-        else:
-            setattr(columns, name, column)
-        begin += size
-    counts = header.status_counts
-    if sum(counts) != rows or not _holds(columns.statuses, counts):
-        raise _NotAHintError
-    return columns
-
-
-def _holds(statuses: bytearray, counts: list[int]) -> bool:
-    """Return whether ``counts`` are the numbers of rows with each status."""
-    return len(counts) == len(STATUSES) and all(
-        # For a status without rows, a search takes a tenth of the time of counting.
-        statuses.count(code) == count if count else code not in statuses
-        for code, count in enumerate(counts)
-    )
-
-
-class _Source:
-    """Reads blocks of columns from the hint. If a block is broken, rebuilds it from the journal."""
-
-    def __init__(self, stored: DerivedFile, file: JournalFile, position: Position) -> None:
-        self.stored = stored
-        self._file, self._position = file, position
-        self._columns: Columns | None = None
-
-    def rebuilt(self, name: str) -> array[int]:
-        if self._columns is None:
-            self._columns = replay(Index(), self._file, START, self._position).columns
-        column: array[int] = getattr(self._columns, name)
-        return column
-
-
-class _Column(Sequence[int]):
-    """A column of a hint (a saved index), used like an array. Its blocks are read on demand.
-
-    A block that is read by index stays in memory. Of blocks that are read by slices or iteration,
-    only the last few stay, so that reading all rows doesn't fill the memory.
+    Until then, its columns have no value. So a change of the index can't precede the reading.
     """
 
-    def __init__(
-        self, source: _Source, name: str, length: int, begin: int, crcs: list[int]
-    ) -> None:
-        self._source = source
-        self._name = name
-        self._length = length
-        self._begin = begin
-        self._crcs = crcs
-        self._blocks: list[array[int] | None] = [None] * len(crcs)
-        self._latest: tuple[tuple[int, array[int]], ...] = ()
+    __slots__ = ("_crcs", "_file", "_hint", "_lengths", "_mutex", "_position", "_rows", "_starts")
 
-    def __len__(self) -> int:
-        return self._length
+    def __init__(self, header: _Header, hint: DerivedFile, start: int, file: JournalFile) -> None:
+        rows, steps, optional = header.rows, header.steps, set(header.optional)
+        names = [name for name in _TYPES if name not in OPTIONAL_COLUMNS or name in optional]
+        self._lengths = {name: steps if name in _OF_STEPS else rows for name in names}
+        sizes = [array(_TYPES[name]).itemsize * self._lengths[name] for name in names]
+        if (
+            header.byteorder != sys.byteorder
+            # Each row and each step takes more than one byte of the journal.
+            or not 0 <= rows < header.offset
+            or not 0 <= steps < header.offset
+            or hint.size_bytes() != start + rows + sum(sizes)
+        ):
+            raise _NotAHintError
+        self._rows, self._crcs, self._starts = rows, header.crcs, (start, start + rows)
+        self._hint, self._file = hint, file
+        self._position = Position(header.offset, header.crc)
+        self._mutex = threading.Lock()  # threads may share a view
+        for name in OPTIONAL_COLUMNS:
+            if name not in optional:
+                setattr(self, name, None)
 
-    @overload
-    def __getitem__(self, index: int) -> int: ...
-    @overload
-    def __getitem__(self, index: slice) -> array[int]: ...
-    def __getitem__(self, index: int | slice) -> int | array[int]:
-        if isinstance(index, slice):
-            start, stop, step = index.indices(self._length)
-            first = start // BLOCK_ROWS
-            found = array(_TYPES[self._name])
-            for number in range(first, -(-stop // BLOCK_ROWS)):
-                found += self._passing(number)
-            base = first * BLOCK_ROWS
-            return found[start - base : max(stop - base, 0) : step]
-        if not 0 <= index < self._length:
-            raise IndexError(index)
-        return self._block(index // BLOCK_ROWS)[index % BLOCK_ROWS]
+    def __getattr__(self, name: str) -> Any:
+        """Read the part of the column ``name``, which has no value yet."""
+        if name != "statuses" and name not in _TYPES:
+            raise AttributeError(name)
+        with self._mutex:
+            if not self._has(name):  # another thread may have read it
+                for column, values in self._read(name).items():
+                    # After an interrupt, some columns may be here already, and be changed.
+                    if not self._has(column):
+                        setattr(self, column, values)
+        return object.__getattribute__(self, name)
 
-    def __iter__(self) -> Iterator[int]:
-        for number in range(len(self._blocks)):
-            yield from self._passing(number)
-
-    def read_all(self) -> bytearray:
-        """Return the whole column as bytes. Raises _NotAHintError if a block is broken."""
-        found = bytearray()
-        for number in range(len(self._blocks)):
-            data = self._bytes_of(number)
-            if data is None:
-                raise _NotAHintError
-            found += data
-        return found
-
-    def _block(self, number: int) -> array[int]:
-        block = self._blocks[number]
-        if block is None:
-            block = self._blocks[number] = self._passing(number)
-        return block
-
-    def _passing(self, number: int) -> array[int]:
-        block = self._blocks[number]
-        if block is not None:
-            return block
-        latest = self._latest  # threads may share a view, so this tuple is replaced, not changed
-        for other, block in latest:
-            if other == number:
-                return block
-        block = self._load(number)
-        self._latest = (*latest[1 - _MAX_RECENT_BLOCKS :], (number, block))
-        return block
-
-    def _load(self, number: int) -> array[int]:
-        block = self._read(number)
-        if block is None:
-            first = number * BLOCK_ROWS
-            block = self._source.rebuilt(self._name)[first : first + BLOCK_ROWS]
-        return block
-
-    def _read(self, number: int) -> array[int] | None:
-        """Return a block from the hint, or None if the block is broken."""
-        data = self._bytes_of(number)
-        if data is None:
-            return None
-        return _integers(_TYPES[self._name], data)
-
-    def _bytes_of(self, number: int) -> bytes | None:
-        size = array(_TYPES[self._name]).itemsize
-        first = number * BLOCK_ROWS
-        length = min(BLOCK_ROWS, self._length - first) * size
+    def _has(self, name: str) -> bool:
         try:
-            data = self._source.stored.read_at(self._begin + first * size, length)
-        except OSError:  # in a forked child, for example, the file is closed
-            return None
-        if len(data) != length or crc32(data) != self._crcs[number]:
-            return None
-        if self._name in _SMALL and data[size - 1 :: size].strip(b"\0"):
-            return None
-        return data
+            object.__getattribute__(self, name)
+        except AttributeError:
+            return False
+        return True
 
+    def _read(self, name: str) -> dict[str, Any]:
+        """Return the columns of the part that has the column ``name``."""
+        part = name != "statuses"
+        columns: dict[str, Any] = {"statuses": bytearray()}
+        if part:
+            columns = {each: array(_TYPES[each]) for each in self._lengths}
+        if self._fill(columns, self._starts[part]) != self._crcs[part]:
+            rebuilt = replay(Index(), self._file, START, self._position).columns
+            columns = {each: getattr(rebuilt, each) for each in columns}
+        return columns
 
-def _integers(code: str, data: bytes | bytearray) -> array[int]:
-    found = array(code)
-    found.frombytes(data)
-    if sys.byteorder == "big":
-        found.byteswap()
-    return found
+    def _fill(self, columns: dict[str, Any], offset: int) -> int:
+        """Read the columns from ``offset`` on. Returns their crc, or -1 if a read is short."""
+        crc = 0
+        for name, column in columns.items():
+            if name == "statuses":
+                fill, size = column.extend, self._rows
+            else:
+                fill, size = column.frombytes, column.itemsize * self._lengths[name]
+            for start in range(0, size, _PIECE_BYTES):
+                length = min(_PIECE_BYTES, size - start)
+                try:
+                    piece = self._hint.read_at(offset, length)
+                except OSError:  # in a forked child, for example, the file is closed
+                    return -1
+                if len(piece) != length:
+                    return -1
+                fill(piece)
+                crc = crc32(piece, crc)
+                offset += length
+        return crc
 
 
 # --- the hint as a witness -------------------------------------------------------------------
@@ -487,7 +397,7 @@ def write_hint(
     edited the journal, and no hint is written.
     """
     assert index.state is not None
-    columns = _columns_of(index)
+    statuses, others = index.columns.statuses, _others_of(index.columns)
     try:
         before = _synced_end(directory, file)
         if not holds_end(file, before):
@@ -504,7 +414,8 @@ def write_hint(
             return
         line = file.find_line(0) or b""
         header = _Header(
-            hint=11,
+            hint=12,
+            byteorder=sys.byteorder,
             offset=position.offset,
             crc=position.crc,
             synced=synced.offset,
@@ -517,39 +428,37 @@ def write_hint(
             first_line_crc=crc32(line),
             last_at=index.last_at,
             rows=index.row_count,
-            steps=len(columns.get("step_offsets", ())),
-            blocks={name: list(map(crc32, _blocks_of(column))) for name, column in columns.items()},
+            steps=len(others.get("step_offsets", ())),
+            optional=[name for name in others if name in OPTIONAL_COLUMNS],
+            crcs=(crc32(statuses), reduce(_crc_after, others.values(), 0)),
             **_progress_of(index.state),
             **_members_of_index(index),
         )
-        files.replace_derived(directory / HINT_NAME, partial(_content, header, columns))
+        parts = [statuses, *others.values()]
+        files.replace_derived(directory / HINT_NAME, partial(_content, header, parts))
     except (OSError, JournalError, OverflowError):  # OverflowError: a cost of over 64 bits
         return
 
 
-def _content(header: _Header, columns: dict[str, Any], inode: int) -> Iterator[bytes | memoryview]:
+def _content(header: _Header, parts: list[Any], inode: int) -> Iterator[bytes | memoryview]:
     body = msgspec.json.encode(msgspec.structs.replace(header, own_inode=inode))[:-1]
     yield body + sealed_end(crc32(body))
-    for column in columns.values():
-        yield from _blocks_of(column)
+    for part in filter(None, parts):
+        yield memoryview(part)
 
 
-def _columns_of(index: Index) -> dict[str, Any]:
-    """Return the columns to write, in the order of the file."""
-    columns = {name: getattr(index.columns, name) for name in _TYPES}
-    if not columns["step_offsets"]:  # after an undo, the columns of steps may be empty
-        columns["step_heads"] = None
+def _others_of(columns: Columns) -> dict[str, Any]:
+    """Return the columns of the second part, in the order of the file."""
+    found = {name: getattr(columns, name) for name in _TYPES}
+    if not found["step_offsets"]:  # after an undo, the columns of steps may be empty
+        found["step_heads"] = None
     return {
-        name: column for name, column in columns.items() if column or name not in OPTIONAL_COLUMNS
+        name: column for name, column in found.items() if column or name not in OPTIONAL_COLUMNS
     }
 
 
-def _blocks_of(column: Any) -> Iterator[memoryview]:
-    for first in range(0, len(column), BLOCK_ROWS):
-        block = column[first : first + BLOCK_ROWS]
-        if sys.byteorder == "big" and isinstance(block, array):
-            block.byteswap()
-        yield memoryview(block)
+def _crc_after(crc: int, column: array[int]) -> int:
+    return crc32(column, crc)
 
 
 # --- when a hint is written --------------------------------------------------------------------

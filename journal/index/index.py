@@ -164,18 +164,13 @@ class Index:
         highest_number: int,
         ascending: bool,  # whether the row numbers ascend, in the order of the columns
     ) -> None:
-        """Set the whole state from a hint (a saved index).
-
-        ``columns`` may have a lease (see :class:`journal.index.columns.Lease`).
-        """
+        """Set the whole state from a hint (a saved index)."""
         self.state, self.last_at, self.columns = state, last_at, columns
         self.keyed = _keyed(state.header)
         self.status_counts = list(status_counts)
         self.cost_millionths, self.usage = cost_millionths, usage
         self.before_attempt = before_attempt
         self.highest_number = highest_number
-        if columns.lease is not None:
-            self._lease = weakref.ref(columns.lease)
         self.ascending = ascending
 
     # --- queries

@@ -32,7 +32,7 @@ from journal.store.journal import Journal
 from journal.text import counted
 
 READ_AHEAD_BYTES = 1 << 18
-# Few rows, so that the first row comes fast: reading an item from a hint's column takes 0.3 µs.
+# Few rows, so that the first row comes fast.
 _SLICE_ROWS = 256
 
 _STATUS_OF = {status.value: status for status in RowStatus}
@@ -278,8 +278,7 @@ class RowSequence(_Base):
     def _places(self, numbers: range) -> Iterator[tuple[int, int, int, int]]:
         """Yield the position, the row offset, the status offset and the attempts of each row.
 
-        Slices of the columns are read where possible. Reading single items takes longer if the
-        columns are read from the hint file.
+        Slices of the columns are read where possible, which takes less time than single items.
         """
         columns = self.view.columns
         row_offsets, status_offsets, attempts = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import time
-import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -236,22 +235,17 @@ def test_opening_a_large_job_from_its_hint_reads_little_of_it(
         assert 0 < disk.read_bytes < size // 50
 
 
-def test_going_through_all_rows_of_a_job_keeps_no_column_of_its_hint_in_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_job_that_is_only_looked_at_reads_no_column_but_the_statuses(
+    tmp_path: Path, hint: Path, disk: CountingOs
 ) -> None:
-    monkeypatch.setattr(journal.index.hint, "BLOCK_ROWS", 256)
-    rows = 30_000
-    with JobService(tmp_path, sync="none") as service:
-        service.create_job("Hinted", job_id=JOB, row_data=({"data": {}} for _ in range(rows)))
-    with JobService(tmp_path, sync="none") as service:
-        view = service.get_rows(JOB)
-        tracemalloc.start()
-        try:
-            assert sum(1 for _ in view) == rows
-            kept_bytes, _ = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
-    assert kept_bytes < 3 * rows  # its columns are 20 bytes a row
+    with JobService(tmp_path) as service:
+        service.get_job(JOB)
+        service.set_error(JOB, "E", "a commit")
+        columns = service._store.journal(JOB).index.columns
+        with pytest.raises(AttributeError):
+            object.__getattribute__(columns, "row_offsets")
+        assert service.get_row(f"{JOB}:5")
+        assert object.__getattribute__(columns, "row_offsets")
 
 
 # --- what isn't as it was written -------------------------------------------------------------
@@ -548,7 +542,6 @@ def test_what_breaks_in_a_hint_after_opening_is_read_from_the_journal(
 def test_a_forked_child_reads_on_in_a_view_out_of_a_hint(tmp_path: Path, hint: Path) -> None:
     script = """
         import journal.index.hint
-        journal.index.hint.BLOCK_ROWS = 4
         service = JobService(root)
         view = service.get_rows(job_id)
         assert view[0].row_number == 1

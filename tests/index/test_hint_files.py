@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import shutil
-from array import array
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +15,6 @@ import pytest
 from support.children import Child, fails, journal_path, works
 from support.hints import (
     JOB,
-    UNORDERED,
     CountingOs,
     fixture_disk,
     fixture_hint,
@@ -32,7 +30,7 @@ import journal.fs.system
 import journal.index.hint
 import journal.store.journal
 import journal.store.store
-from journal import CommitOutcomeUnknownError, JobService, JournalError
+from journal import CommitOutcomeUnknownError, JobService
 from journal.fs.handles import load_filelock
 from journal.fs.system import fcntl
 from journal.store.journal import Journal
@@ -45,28 +43,29 @@ HOSTILE: list[dict[str, Any]] = [
     {"rows": 10**12},
     {"rows": 10**30},
     {"rows": -1},
-    {"rows": 0, "status_counts": [0] * 6, "blocks": {}},
+    {"rows": 0, "status_counts": [0] * 6},
     {"rows": 12},
-    {"status_counts": [11, 0, 0, 0, 0, 0]},
-    {"status_counts": [-1, 12, 0, 0, 0, 0]},
-    {"status_counts": []},
-    {"status_counts": [10**40] * 6},
+    {"status_counts": "none"},
     {"offset": 1},
     {"offset": -1},
     {"offset": 10**12},
     {"offset": 10**40},
     {"crc": -1},
     {"crc": 10**40},
-    {"highest_number": -5},
-    {"highest_number": 3},
     {"first_line_bytes": 10**40},
     {"hint": 2},
     {"extra": 1},
     {"status": "happy"},
     {"counts": []},
     {"last_at": "soon"},
-    {"blocks": {}},
-    {"blocks": {"statuses": [1]}},
+    {"optional": ["earlier"]},
+    {"optional": [5]},
+    {"optional": ["step_heads"]},
+    {"crcs": [1]},
+    {"crcs": [1, 2]},
+    {"byteorder": "middle"},
+    {"steps": -1},
+    {"steps": 10**12},
     {"error": "x" * 2_000_000},
     {"error": [[[]]]},
     {"boot_id": None},
@@ -101,15 +100,10 @@ def test_rows_that_a_hint_has_and_a_journal_cannot_hold_take_no_memory(
     tmp_path: Path, hint: Path, disk: CountingOs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journal.index.hint, "MIN_BYTES", USUAL_BYTES)
-    monkeypatch.setattr(journal.index.hint, "BLOCK_ROWS", 1 << 24)
     header, _ = parts_of(hint)
     rows = 1 << 28
-    zeros = crc32(bytes(1 << 24))
-    blocks = {
-        name: [zeros] * 16 for name in ("statuses", "attempts", "row_offsets", "status_offsets")
-    }
     first = sealed(
-        {**header, "rows": rows, "highest_number": rows, "blocks": blocks}
+        {**header, "rows": rows, "highest_number": rows, "optional": []}
         | {"status_counts": [rows, 0, 0, 0, 0, 0]}
     )
     hint.write_bytes(first)
@@ -128,61 +122,6 @@ def parts_of(hint: Path) -> tuple[dict[str, Any], bytes]:
 def sealed(header: dict[str, Any]) -> bytes:
     body = json.dumps(header, separators=(",", ":")).encode()[:-1]
     return body + b',"crc":"%08x"}\n' % crc32(body)
-
-
-LIES: list[tuple[str, int, int]] = [  # a column, a row's position, and what it says there
-    *(
-        (name, 1, value)
-        for name in ("row_offsets", "status_offsets")
-        for value in (1, 10**5, 2**50, 2**63)
-    ),
-    *((name, 1, -position) for name in ("row_offsets", "status_offsets") for position in (1, 3, 9)),
-    ("numbers", 1, 10),
-    ("numbers", 1, 2**64 - 1),
-    ("attempts", 1, 2**32 - 1),
-    ("statuses", 1, 9),
-]
-
-
-@pytest.mark.parametrize(("name", "position", "value"), LIES)
-def test_a_lie_about_a_row_is_found_out_or_makes_no_difference(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, position: int, value: int
-) -> None:
-    """A negative value: what the row at that position has."""
-    hint = make_job(tmp_path, UNORDERED)
-    monkeypatch.setattr(journal.index.hint, "MIN_BYTES", USUAL_BYTES)
-    expected = {row.id: row for row in quick_answers(tmp_path)[1]}
-    types = {
-        "statuses": "B",
-        "attempts": "I",
-        "row_offsets": "Q",
-        "status_offsets": "Q",
-        "numbers": "Q",
-    }
-    header, data = parts_of(hint)
-    columns = {}
-    for each, kind in types.items():
-        columns[each] = array(kind)
-        length = header["rows"] * columns[each].itemsize
-        columns[each].frombytes(data[:length])
-        data = data[length:]
-    column = columns[name]
-    column[position] = column[-value] if value < 0 else value
-    header["blocks"][name] = [crc32(column[at : at + 4]) for at in range(0, header["rows"], 4)]
-    hint.write_bytes(sealed(header) + b"".join(column.tobytes() for column in columns.values()))
-    with JobService(tmp_path, sync="none") as service:
-        for number in UNORDERED:
-            try:
-                row = service.get_row(f"{JOB}:{number}")
-            except JournalError:
-                continue
-            assert row is None or row == expected[row.id], "the data of another row"
-        with suppress(JournalError):
-            assert [row.id for row in service.get_rows(JOB)] == sorted(expected, key=number_of)
-
-
-def number_of(row_id: str) -> int:
-    return int(row_id.rpartition(":")[2])
 
 
 # --- what keeps a hint from being written -----------------------------------------------------

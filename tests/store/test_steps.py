@@ -313,7 +313,6 @@ def test_steps_come_from_a_hint_as_from_the_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journal.index.hint, "MIN_BYTES", 1)
-    monkeypatch.setattr(journal.index.hint, "BLOCK_ROWS", 2)
     with JobService(tmp_path) as service:
         service.create_job("Steps", job_id=JOB, row_data=[{} for _ in range(5)])
         service.start_job(JOB, "resume")

@@ -136,11 +136,10 @@ def edit(path: Path, old: bytes, new: bytes) -> None:
 
 @pytest.fixture(name="disk", autouse=True)
 def fixture_disk(monkeypatch: pytest.MonkeyPatch) -> CountingOs:
-    """Count reads, and make hints also for small jobs, with several blocks in each column."""
+    """Count reads, and make hints also for small jobs."""
     disk = CountingOs()
     monkeypatch.setattr(journal.fs.system, "os", disk)
     monkeypatch.setattr(journal.index.hint, "MIN_BYTES", 1)
-    monkeypatch.setattr(journal.index.hint, "BLOCK_ROWS", 4)
     return disk
 
 

@@ -12,6 +12,27 @@ LISTING = "tests/store/test_lists_of_jobs.py"
 
 PATCHES = [
     Patch(
+        "a part of a hint must have its crc",
+        "index/hint",
+        "self._starts[part]) != self._crcs[part]:",
+        "self._starts[part]) < 0:",
+        "tests/index/test_hint.py",
+    ),
+    Patch(
+        "a short part of a hint is rebuilt",
+        "index/hint",
+        "                if len(piece) != length:\n                    return -1\n",
+        "",
+        "tests/index/test_hint.py",
+    ),
+    Patch(
+        "a hint has the length that its header says",
+        "index/hint",
+        "            or hint.size_bytes() != start + rows + sum(sizes)\n",
+        "",
+        HINT,
+    ),
+    Patch(
         "a line of a row's history is in a commit that matches its seal",
         "history/reading",
         "                if after is None:\n                    raise not_continued(self._file, start)\n                known = after\n",
@@ -180,14 +201,6 @@ PATCHES = [
         HINT,
     ),
     Patch(
-        "a hint has a crc for each block of each column",
-        "index/hint",
-        "        or any(len(blocks.get(name, ())) != -(-lengths[name] // BLOCK_ROWS) "
-        "for name in names)\n",
-        "",
-        HINT + " tests/fuzz",
-    ),
-    Patch(
         "no hint over unsynced commits is written where a system start can't be told",
         "index/hint",
         "        if position > synced and not boot_id:\n            return\n",
@@ -204,7 +217,7 @@ PATCHES = [
     Patch(
         "a hint of another version is none",
         "index/hint",
-        "    hint: Literal[11]  #",
+        "    hint: Literal[12]  #",
         "    hint: int  #",
         "tests/store/test_guards_writers.py",
     ),
@@ -221,12 +234,5 @@ PATCHES = [
         "        if file.try_lock():\n            for",
         "        if True:\n            for",
         HINT,
-    ),
-    Patch(
-        "what breaks in a hint is read from the journal",
-        "index/hint",
-        "        if block is None:\n            first = number * BLOCK_ROWS\n            block = self._source.rebuilt",
-        "        if block is None:\n            raise _NotAHintError\n            first = number * BLOCK_ROWS\n            block = self._source.rebuilt",
-        "tests/index/test_hint.py",
     ),
 ]
