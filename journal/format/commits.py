@@ -100,7 +100,7 @@ def verified_lines(chunk: bytes, position: Position) -> tuple[list[bytes], Posit
     crc = _crc_of_single_records(lines, position.crc)
     if crc is not None:
         return lines, Position(position.offset + chunk.rfind(b"\n") + 1, crc), len(lines)
-    after, commits = _end_of_commits(chunk, position)
+    after, commits = end_of_good_commits(chunk, position)
     lines = chunk[: after.offset - position.offset].split(b"\n")
     lines.pop()
     return lines, after, commits
@@ -118,7 +118,7 @@ def _crc_of_single_records(lines: list[bytes], crc: int) -> int | None:
     return crc
 
 
-def _end_of_commits(chunk: bytes, position: Position) -> tuple[Position, int]:
+def end_of_good_commits(chunk: bytes, position: Position) -> tuple[Position, int]:
     """Return the position after the valid commits at the start of ``chunk``, and their number."""
     *parts, _ = SEALED_LINE_END.split(chunk)  # body, digits, body, digits, ...
     bodies, digits = parts[::2], parts[1::2]

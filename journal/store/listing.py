@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from operator import itemgetter
 
 from journal.errors import JobMismatchError, JobNotFoundError, JournalError
-from journal.format.commits import START, Position, verified_lines
+from journal.format.commits import START, Position, end_of_good_commits
 from journal.format.decode import (
     UndecodableError,
     UnknownRecordError,
@@ -111,10 +111,9 @@ def _status_in(data: bytes, size: int) -> str:
             return ""
         data = data[found.end() :]
         begin = Position(size - len(data), int(found[1], 16))
-    lines, after, _ = verified_lines(data, begin)
-    if after.offset != size:
+    if end_of_good_commits(data, begin)[0].offset != size:
         return ""
-    for line in reversed(lines):
+    for line in reversed(data.split(b"\n")[:-1]):
         if line.startswith(_RECORD) and not line.startswith(_OF_JOB):
             continue
         try:

@@ -56,7 +56,7 @@ PATCHES = [
     Patch(
         "the status of a job is read from commits that match their seals",
         "store/listing",
-        "    if after.offset != size:\n",
+        "    if end_of_good_commits(data, begin)[0].offset != size:\n",
         "    if False:\n",
         LISTING,
     ),
