@@ -2,7 +2,8 @@
 
 # Without ``from __future__ import annotations``, as in records.py: this saves start-up time.
 
-from datetime import UTC, datetime
+import re
+from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
 
@@ -31,7 +32,7 @@ from journal.format.records import (
 )
 from journal.format.seal import content_crc, stated_crc
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
-from journal.model import StepState
+from journal.model import JobStatus, RowStatus, StepState
 from journal.text import own_number
 
 
@@ -39,9 +40,23 @@ class _TimeRecord(msgspec.Struct):
     at: Moment
 
 
+class _Times(msgspec.Struct):
+    """The times of a record, as they are written."""
+
+    at: Any
+    created_at: Any = None
+    logged_at: Any = None
+    origin: Any = None
+
+
 class _Kind(msgspec.Struct):
+    """The fields that tell a record of a newer version from damage."""
+
     type: str
     format: Any = None
+    status: Any = None
+    state: Any = None
+    reset: Any = None
 
 
 class SlimRow(msgspec.Struct, tag_field="type", tag="row", gc=False):
@@ -88,16 +103,24 @@ SlimRecord = SlimRow | SlimRowData | SlimRowStatus | SlimRowStep | JobLevelRecor
 
 
 RECORD_TYPES = frozenset(kind.__struct_config__.tag for kind in get_args(Record))
+# Members whose values are words. A newer version may have other words.
+_WORDS = {
+    ("row_status", "status"): frozenset(RowStatus),
+    ("row_status", "reset"): frozenset(get_args(Reset)),
+    ("row_step", "state"): frozenset(get_args(StepState)),
+    ("job_status", "status"): frozenset(JobStatus),
+}
 
 
 _decode_kind = msgspec.json.Decoder(_Kind).decode
+_decode_times = msgspec.json.Decoder(_Times).decode
 _decode_time = msgspec.json.Decoder(_TimeRecord).decode
 # Hot paths call these decoders directly. Each decodes a union of types, since the decoder of a
 # single type would accept a record without its ``type``.
 decode_sane = msgspec.json.Decoder(Record).decode
 decode_sane_exact = msgspec.json.Decoder(Record, float_hook=own_number).decode
 decode_slim = msgspec.json.Decoder(SlimRecord).decode  # a third of the time of decode_sane
-_NOT_UTC = "a time that is not in UTC"
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
 
 
 class UndecodableError(Exception):
@@ -110,7 +133,7 @@ class UndecodableError(Exception):
 class UnknownRecordError(Exception):
     """A record of a newer version of the format. Internal: never raised to callers.
 
-    ``args[0]`` is the unknown record type or the number of the format.
+    ``args[0]`` is the unknown record type, word, or number of the format.
     """
 
 
@@ -128,19 +151,8 @@ def decode_record(line: bytes, *, exact: bool = True) -> Record:
         record: Record = (decode_sane_exact if exact else decode_sane)(line)
     except DECODE_ERRORS as error:
         raise _why_undecodable(line, error) from None
-    # msgspec uses the one object UTC for "Z".
-    if record.at.tzinfo is not UTC:
-        raise UndecodableError(_NOT_UTC)
-    # type() instead of isinstance(): this runs for every row that is read.
-    if (
-        type(record) is RowStatusRecord
-        or type(record) is RowDataRecord
-        or type(record) is RowStepRecord
-    ):
-        if record.origin is not None and record.origin.at.tzinfo is not UTC:
-            raise UndecodableError(_NOT_UTC)
-        if type(record) is RowDataRecord and record.created_at.tzinfo is not UTC:
-            raise UndecodableError(_NOT_UTC)
+    if not _has_one_time(line, record):
+        _check_times(line, record)
     if not line.isascii():  # check UTF-8 here, since decoding skips unknown fields without a check
         _check_utf8(line)
     if isinstance(record, JobRecord) and record.format != FORMAT:
@@ -148,6 +160,40 @@ def decode_record(line: bytes, *, exact: bool = True) -> Record:
             raise UnknownRecordError(_newer_format(record.format))
         raise UndecodableError(f"format {record.format}, which doesn't exist")
     return record
+
+
+def _has_one_time(line: bytes, record: Record) -> bool:
+    """Return whether the record has no time but ``at``, and the line ends with it, as written."""
+    # type() instead of isinstance(): this runs for every row that is read.
+    if type(record) is RowRecord or (type(record) is RowStatusRecord and record.origin is None):
+        return _ends_with_time(line)
+    return False
+
+
+def _ends_with_time(line: bytes) -> bool:
+    """Return whether a record ends with ``at`` as a writer writes it. The record was decoded.
+
+    A decoded time of this length that ends with Z has six digits of a fraction.
+    """
+    if line[-3:] == b'Z"}':
+        return line[-35:-29] == b'"at":"' and line[-19] == ord("T")
+    return line[-20:-10] == b'Z","crc":"' and line[-52:-46] == b'"at":"' and line[-36] == ord("T")
+
+
+def _check_times(line: bytes, record: Record | None) -> None:
+    """Check how the times of a decoded record are written."""
+    stated = _decode_times(line)
+    texts = [stated.at]
+    texts += [
+        getattr(stated, name)
+        for name in ("created_at", "logged_at")
+        if isinstance(getattr(record, name, None), datetime)
+    ]
+    if getattr(record, "origin", None) is not None:
+        texts.append(stated.origin["at"])
+    for text in texts:
+        if not (isinstance(text, str) and _TIME.fullmatch(text)):
+            raise UndecodableError(f"the time {text!r}, which isn't YYYY-MM-DDTHH:MM:SS.ffffffZ")
 
 
 def is_legible(line: bytes) -> bool:
@@ -184,7 +230,7 @@ def decode_lines(lines: list[bytes], *, is_ascii: bool) -> list[Record]:
             if (
                 type(record) is RowRecord
                 or (type(record) is RowStatusRecord and record.origin is None)
-            ) and record.at.tzinfo is UTC:
+            ) and _ends_with_time(line):
                 continue
             decode_record(line, exact=False)  # the rules for the rarer records
             decode_slim(line)
@@ -216,8 +262,8 @@ def time_of(line: bytes) -> datetime:
         at: datetime = _decode_time(line).at
     except DECODE_ERRORS as error:
         raise _why_undecodable(line, error) from None
-    if at.tzinfo is not UTC:
-        raise UndecodableError(_NOT_UTC)
+    if not _ends_with_time(line):
+        _check_times(line, None)
     return at
 
 
@@ -264,6 +310,10 @@ def _why_undecodable(line: bytes, error: Exception) -> UndecodableError | Unknow
         return UnknownRecordError(f"record type {kind.type[:40]!r}")
     if kind.type == "job" and isinstance(kind.format, int) and kind.format > FORMAT:
         return UnknownRecordError(_newer_format(kind.format))
+    for (type_, name), words in _WORDS.items():
+        word = getattr(kind, name)
+        if kind.type == type_ and isinstance(word, str) and word not in words:
+            return UnknownRecordError(f"{name} {word[:40]!r} of a {type_} record")
     return UndecodableError(str(error))
 
 

@@ -58,7 +58,7 @@ class JobRecord(msgspec.Struct, tag_field="type", tag="job", kw_only=True, omit_
 
 
 # Digits that tell a record from all records that other copies of the job write.
-RandomId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
+RandomId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
 
 
 class RunRecord(
@@ -109,7 +109,7 @@ class Spent(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     Because of the id, a merge imports the cost only once.
     """
 
-    id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
+    id: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
     cost_cents: CostCents | None = None
     usage: Usage | None = None
 
@@ -132,8 +132,11 @@ class Origin(msgspec.Struct, kw_only=True, frozen=True):
     copy.
     """
 
-    id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
+    id: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
     at: Moment
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "at", writable(self.at))
 
 
 RowNumber = Annotated[int, msgspec.Meta(ge=1, le=MAX_ROW_NUMBER)]
@@ -298,11 +301,15 @@ encode_into = encode_json_into  # Journal.append calls it directly, for speed
 
 
 def now() -> datetime:
-    """The current time in UTC.
+    """The current time in UTC."""
+    return writable(datetime.now(UTC))
 
-    If the time is a whole second, one microsecond is added, since msgspec omits a fraction of 0.
+
+def writable(at: datetime) -> datetime:
+    """Return a time that is encoded with a fraction.
+
+    One microsecond is added to a whole second, since msgspec omits a fraction of 0.
     """
-    at = datetime.now(UTC)
     return at if at.microsecond else at.replace(microsecond=1)
 
 

@@ -37,6 +37,7 @@ from journal.format.records import (
     encode_record,
     encode_row,
     row_end,
+    writable,
 )
 from journal.format.scan import Region
 from journal.format.values import checksum_of, encode_value
@@ -461,13 +462,13 @@ class Salvage:
             error_code=REPAIRED,
             error_message="the record that set this row back to pending was lost",
             reset="redo",
-            at=self._journal.index.last_at,
+            at=writable(self._journal.index.last_at),
         )
         self._write(encode_record(A_REPAIR.sign(record)), record.at)
 
     def _put_job_placeholder(self, at: datetime) -> None:
         job_id = self._directory.name
-        record = JobRecord(format=FORMAT, id=job_id, name=job_id, at=at)
+        record = JobRecord(format=FORMAT, id=job_id, name=job_id, at=writable(at))
         self._write(encode_record(record), at)
         message = (
             "the job record: the job's name, command and metadata are lost, and the name of the "

@@ -38,7 +38,7 @@ from journal.errors import (
 )
 from journal.format.commits import START, Position
 from journal.format.extent import cut_error
-from journal.format.records import MAX_LINE_BYTES, UNSET_TIME, Record, encode_into, now
+from journal.format.records import MAX_LINE_BYTES, UNSET_TIME, Record, encode_into, now, writable
 from journal.format.seal import SEAL_BYTES
 from journal.fs import system
 from journal.fs.handles import JournalFile, reset_in_child
@@ -445,7 +445,7 @@ class Journal:
 
         If the clock was set back, this is the time of the latest record.
         """
-        return max(now(), self.index.last_at)
+        return max(now(), writable(self.index.last_at))
 
     def append(self, record: Record) -> int:
         """Encode a record into the open commit; return its offset in the file."""

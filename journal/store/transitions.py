@@ -24,6 +24,7 @@ from journal.format.records import (
     RowRecord,
     RowStatusRecord,
     RunRecord,
+    writable,
 )
 from journal.format.values import canonical_json, checksum_of
 from journal.fs import system
@@ -317,7 +318,7 @@ def put_row_data(
         data=made.data if data is None else data,
         key=key,
         keys=keys,
-        created_at=row.created_at,
+        created_at=writable(row.created_at),
         at=journal.now(),
     )
     journal.index.set_row_data(position, journal.append(record))

@@ -23,6 +23,7 @@ from journal.format.records import (
     RowStepRecord,
     encode_row,
     row_end,
+    writable,
 )
 from journal.format.values import encode_value
 from journal.index.index import NEEDS_REVIEW, PENDING, PROCESSING
@@ -183,7 +184,7 @@ class MergeWriter:
             data=row.data,
             key=key_of(row, self._plan.theirs.header),
             keys=keys,
-            created_at=made_at,
+            created_at=writable(made_at),
             origin=origin or Origin(id=id_, at=row.at),
             at=self._journal.now(),
         )

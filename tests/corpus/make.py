@@ -13,7 +13,6 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,17 +57,6 @@ def good_commits(content: bytes) -> Good:
     return Good(records[:start], commits)
 
 
-def moment(text: str) -> str:
-    """A time in any form that is allowed, as a writer states it."""
-    date, rest = text[:10], text[11:]
-    found = re.fullmatch(r"([0-9:]{8})(\.[0-9]+)?(?:[Zz]|[+-]00:00)", rest)
-    assert found is not None, text
-    seconds = datetime.fromisoformat(f"{date}T{found[1]}+00:00")
-    us = round(float(f"0{found[2] or '.0'}") * 1_000_000)
-    at = datetime.fromtimestamp(int(seconds.timestamp()), UTC).replace(microsecond=us)
-    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
 def key_of(job: dict[str, Any], record: dict[str, Any]) -> str:
     """The idempotency key of a row, of the job's record and the row's ``row`` or ``row_data``."""
     if record.get("key") is not None:
@@ -106,15 +94,15 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
         "description": first.get("description"), "mode": first.get("mode", "confirm"),
         "metadata": first.get("metadata"), "key": first.get("key"),
         "passes": 1,
-        "created_at": moment(first["at"]), "started_at": None, "completed_at": None,
-        "updated_at": moment(records[-1]["at"]),
+        "created_at": first["at"], "started_at": None, "completed_at": None,
+        "updated_at": records[-1]["at"],
         "error_code": None, "error_message": None, "repaired": False,
     }  # fmt: skip
     rows: dict[int, dict[str, Any]] = {}
     set_by = dict.fromkeys(COUNTS, 0)
     cost, usage = Fraction(0), dict[str, Any]()
     for record in records:
-        at = moment(record["at"])
+        at = record["at"]
         match record["type"]:
             case "row":
                 rows[record["row"]] = {

@@ -324,9 +324,6 @@ REFUSED = {
     "a type twice, the last one good": b'{"type":"log","message":"m",'
     + record(b"row_status", b'"row":1,"status":"failed"')[1:],
     "a type twice, of rows": b'{"type":"row_status","status":"failed",' + row_3(b"{}")[1:],
-    "a status twice, the last one unknown": record(
-        b"row_status", b'"row":1,"status":"failed","status":"lost"'
-    ),
     "type null": b'{"type":null,"message":"m",' + AT,
     "type as a list": b'{"type":["log"],"message":"m",' + AT,
     "an array": b'["log"]',

@@ -218,7 +218,7 @@ def test_the_time_of_a_status_out_of_another_copy_that_is_not_in_utc_is_damage(
     for command in ("rows", "log", "verify"):
         assert main(["--root", str(tmp_path), command, JOB]) == 6
         said = capsys.readouterr()
-        assert "a time that is not in UTC" in said.out + said.err
+        assert "which isn't YYYY-MM-DDTHH:MM:SS.ffffffZ" in said.out + said.err
 
 
 # --- columns

@@ -679,7 +679,7 @@ WRITES = [
     Patch(
         "a clock that steps back is held",
         "store/journal",
-        "        return max(now(), self.index.last_at)\n",
+        "        return max(now(), writable(self.index.last_at))\n",
         "        return now()\n",
         "tests/service/test_service.py tests/service/test_model_based.py tests/store/test_clock.py",
     ),

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from support.children import Child, journal_path, read_all
+from support.children import Child, journal_path, place_journal, read_all, seal_commits
 
 from journal import JobService
 from journal.cli.main import main
+from journal.repair import repair_job
 from journal.text import time_text
+from journal.transfer import pull_job
 from journal.verify import verify_job
 
 JOB = "timed"
@@ -171,3 +173,28 @@ def test_verify_says_until_when_times_are_ahead_of_the_clock_and_finds_nothing_w
         f"clock: the time of the last record, {time_text(at)}, is ahead" in capsys.readouterr().out
     )
     assert verify_job(tmp_path / JOB).ahead_until == at
+
+
+def test_times_of_whole_seconds_that_another_program_wrote_lead_to_no_time_without_a_fraction(
+    tmp_path: Path,
+) -> None:
+    """The library that encodes times leaves out a fraction of 0, and such a time is damage."""
+    at = b'"at":"2999-11-24T13:35:00.000000Z"}'
+    first = b'{"type":"job","format":1,"id":"timed","name":"Timed",' + at
+    row = b'{"type":"row","row":%d,"checksum":"c","data":{},'
+    ours = [[first], [row % 1 + at, row % 2 + at]]
+    theirs = [
+        [b'{"type":"row_status","row":1,"status":"skipped",' + at],
+        [b'{"type":"row_data","row":2,"checksum":"d","data":{},"key":"k","created_at":' + at[5:-1]
+         + b"," + at],
+    ]  # fmt: skip
+    copy = place_journal(tmp_path / "copy", JOB, seal_commits([*ours, *theirs])).parent
+    path = place_journal(tmp_path, JOB, seal_commits(ours))
+    with JobService(tmp_path) as service:
+        service.update_row_data(f"{JOB}:1", {"n": 1})
+    assert pull_job(tmp_path, copy, merge=True).action == "merged"
+    assert b"2999-11-24T13:35:00.000001Z" in path.read_bytes()
+    assert verify_job(path.parent).findings == []
+    path.write_bytes(path.read_bytes().replace(first[:40], b"#" * 40))
+    repair_job(path.parent)
+    assert verify_job(path.parent).findings == []
