@@ -115,6 +115,18 @@ def test_an_attempt_that_is_given_back_decides_nothing_about_the_first_rows(
     assert brake.is_due
 
 
+def test_failures_of_rows_that_were_tried_before_are_none_of_the_first(path: Path) -> None:
+    brake = Brake(is_on=True)
+    with open_job(path, 1) as job:
+        for _ in range(2):
+            job.run(fail, retry_failed=True, tell=quiet)
+        (row,) = job.rows("failed")
+    assert row.attempts == 2
+    for call in range(20):
+        brake.hear(row, failed("ConnectionError", "HTTP 500"), call, again=False)
+    assert not brake.is_due
+
+
 def test_rows_that_will_be_tried_again_are_continued_by_another_run(path: Path) -> None:
     options: dict[str, Any] = {"max_attempts": 3, "backoff_s": 0.0, "tell": quiet}
     with open_job(path) as job:

@@ -289,11 +289,16 @@ def test_failed_and_repeated_attempts_reach_the_limit(path: Path) -> None:
 
 
 def test_a_run_ends_within_what_is_in_flight_when_the_limit_is_reached(path: Path) -> None:
+    in_flight: list[int] = []
     with open_job(path, 900) as job:  # enough for the run to know that its handler is fast
-        report = job.run(
-            lambda _row: RowResult(cost_cents=10), workers=4, max_cost_cents=6000, tell=quiet
-        )
+
+        def handler(_row: JobRow) -> RowResult:
+            in_flight.append(job.job.processing_count)
+            return RowResult(cost_cents=10)
+
+        report = job.run(handler, workers=4, max_cost_cents=6000, tell=quiet)
         assert 6000 <= report.job.total_cost_cents <= 6000 + 3 * 10
+    assert max(in_flight) <= 4  # none waits for a worker
 
 
 def test_the_limit_of_a_run_counts_from_its_start_and_each_start_has_it_anew(path: Path) -> None:

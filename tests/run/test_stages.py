@@ -222,6 +222,17 @@ def test_a_call_that_never_began_gives_back_each_of_its_rows(at: Any) -> None:
     ]
 
 
+def test_while_an_outcome_holds_the_run_no_worker_begins_a_row() -> None:
+    results, begun, next_one = Results(), Claim(), Claim()
+    begun.held = next_one.held = results.held
+    assert begun.begin()
+    results.put(1, Outcome(kind="held", error_code="Down"))
+    assert begun.begin()  # the same answer again
+    assert not next_one.begin()
+    results.forget(1)
+    assert next_one.begin()
+
+
 # --- what counts as a stop
 
 

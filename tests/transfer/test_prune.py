@@ -15,20 +15,23 @@ from typing import Any
 import pytest
 from support.children import FaultyOs, fails, journal_path
 from support.copies import put_artifact
-from support.platforms import needs_fifos, needs_links, needs_open_files_moved
+from support.platforms import needs_fifos, needs_links, needs_modes, needs_open_files_moved
 from support.system_os import SYSTEM_OS
 
+import journal
 import journal.fs.system
 from journal import (
     InvalidValueError,
     JobBusyError,
     JobLockedError,
     JobPrunedError,
+    JobRow,
     JobService,
     StorageError,
 )
 from journal.cli.main import main
 from journal.transfer import Pruned, pack_to_file, prune_jobs, unpack_job
+from journal.transfer.pack_contents import Snapshot
 
 Capture = pytest.CaptureFixture[str]
 LATER = datetime.now(UTC) + timedelta(days=1)  # all jobs of these tests are older
@@ -169,6 +172,65 @@ def test_a_job_with_a_file_that_no_pack_can_hold_is_left(
     assert prune(root)["a"].action == "deleted"
 
 
+def test_a_job_whose_artifact_grows_while_it_is_packed_is_left(
+    root: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(root, "a")
+    put_artifact(root, "1.pdf", b"label", job_id="a")
+    real = Snapshot.contents
+
+    def growing(snapshot: Snapshot) -> Any:
+        with (root / "a" / "artifacts" / "1.pdf").open("ab") as file:
+            file.write(b"more")
+        return real(snapshot)
+
+    monkeypatch.setattr(Snapshot, "contents", growing)
+    pruned = prune(root, to=archive)["a"]
+    assert pruned.reason == "artifacts/1.pdf has grown while it was packed: somebody writes to it"
+    assert (jobs(root), names(archive)) == (["a"], [])
+
+
+def test_a_pack_of_an_earlier_prune_is_not_taken_for_a_job_that_has_more_files_than_it(
+    root: Path, archive: Path
+) -> None:
+    make(root, "a")
+    pack_to_file(root / "a", archive / "a.tar.gz", kept=True)
+    (root / "a" / "notes.txt").write_text("mine")
+    assert prune(root, to=archive)["a"].action == "left"
+    assert jobs(root) == ["a"]
+
+
+@needs_links
+def test_a_link_to_a_pack_is_not_taken_for_a_pack(root: Path, archive: Path) -> None:
+    make(root, "a")
+    pack_to_file(root / "a", archive.parent / "elsewhere", kept=True)
+    (archive / "a.tar.gz").symlink_to(archive.parent / "elsewhere")
+    assert prune(root, to=archive)["a"].pack == str(archive / "a.2.tar.gz")
+
+
+@needs_modes
+def test_a_pack_is_private_as_the_journal_in_it(root: Path, archive: Path) -> None:
+    make(root, "a")
+    prune(root, to=archive)
+    assert (archive / "a.tar.gz").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_cancelled_job_is_left_while_a_run_works_on_its_last_rows(
+    root: Path, dry_run: bool
+) -> None:
+    pruned: list[Pruned] = []
+
+    def handler(_row: JobRow) -> None:
+        job.service.update_status("a", "cancelled")
+        pruned.append(prune(root, dry_run=dry_run, lock_timeout_s=0.05)["a"])
+
+    with journal.open_job(root / "a", [{"n": 1}], sync="none") as job:
+        job.run(handler, tell=lambda _text: None)
+        assert job.rows("completed")
+    assert [one.action for one in pruned] == ["left"]
+
+
 @needs_links
 @pytest.mark.parametrize("is_packed", [True, False])
 def test_a_link_to_a_job_is_left_since_the_files_of_the_job_would_stay(
@@ -233,6 +295,15 @@ def test_a_job_that_was_reopened_meanwhile_is_left(root: Path) -> None:
     assert jobs(root) == ["b"]
 
 
+def test_a_job_that_was_deleted_meanwhile_is_passed_over(root: Path) -> None:
+    make(root, "a")
+    make(root, "b")
+    pruning = prune_jobs(root, LATER)
+    assert next(pruning).job_id == "a"
+    shutil.rmtree(root / "b")
+    assert list(pruning) == []
+
+
 def test_a_job_that_got_newer_meanwhile_is_left_and_the_reason_says_so(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,17 +344,19 @@ def test_a_full_target_leaves_the_job_and_no_part_of_a_pack(
     assert jobs(root) == ["a"]
 
 
+@pytest.mark.parametrize("where", [0.5, 0.99], ids=["in the middle", "at the end"])
 def test_a_pack_that_reads_back_differently_is_no_reason_to_delete(
-    root: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, archive: Path, monkeypatch: pytest.MonkeyPatch, where: float
 ) -> None:
     make(root, "a")
+    put_artifact(root, "photo", os.urandom(1 << 20), job_id="a")
     faulty = FaultyOs()
 
     def spoil(real: Callable[..., Any], *arguments: Any, **options: Any) -> None:
         real(*arguments, **options)
         path = archive / "a.tar.gz"
         data = bytearray(path.read_bytes())
-        data[len(data) // 2] ^= 1
+        data[int(len(data) * where)] ^= 1
         path.write_bytes(data)
 
     faulty.plan("link", spoil)

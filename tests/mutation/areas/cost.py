@@ -113,7 +113,7 @@ PATCHES = [
         "run/pacing/bounds",
         "        return bool(self._limits_of_cost) or self._halt is not None\n",
         "        return self._halt is not None\n",
-        RUNS,
+        "tests/run/test_costs_of_runs.py::test_a_run_ends_within_what_is_in_flight_when_the_limit_is_reached",
     ),
     Patch(
         "the cost of a run counts from its start",
