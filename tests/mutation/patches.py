@@ -469,14 +469,14 @@ SEALS += [
         "run/input_match",
         "        if self._job.repaired:\n",
         "        if False:\n",
-        REPAIR,
+        "tests/repair/test_repair.py::test_rows_that_are_gone_without_a_trace_are_not_added_and_run_again",
     ),
     Patch(
         "a lost row is guessed only if one row of the job has no data",
         "run/input_match",
         "        if self.matched.lost == 1:\n",
         "        if self.matched.lost:\n",
-        REPAIR,
+        "tests/repair/test_repair.py::test_a_row_of_the_input_that_a_repair_has_lost_is_named",
     ),
     Patch(
         "a repaired job remembers it",
@@ -1025,7 +1025,7 @@ MERGES = [
         "transfer/merge_plan",
         "            or worked_here\n",
         "",
-        MERGE,
+        "tests/transfer/test_merge.py::test_a_row_that_both_worked_on_needs_a_review_with_both_outcomes",
     ),
     Patch(
         "two shipments of one row are one only by their tracking number",

@@ -4,74 +4,69 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
-PLACEHOLDERS = "tests/cli/test_placeholders.py"
-OUTCOMES = "tests/cli/test_outcomes_of_commands.py"
-ARGUMENTS = "tests/run/test_wrong_arguments.py"
-MISTAKES = "tests/cli/test_mistakes.py"
-
 PATCHES = [
     Patch(
         "Ctrl-C while Python evaluates text ends the command with its own exit code",
         "__main__",
         '    exec("")  # noqa: S102\n',
         "",
-        "tests/cli/test_cli.py",
+        "tests/cli/test_cli.py::test_ctrl_c_while_text_is_evaluated_is_130_too",
     ),
     Patch(
         "a placeholder that may be misspelt is refused",
         "cli/run/template",
         "                name in self._needed or _resembles_one(name, columns)\n",
         "                _resembles_one(name, columns)\n",
-        PLACEHOLDERS,
+        "tests/cli/test_placeholders.py::test_the_parts_of_a_line_are_refused_where_rows_have_columns",
     ),
     Patch(
         "text that resembles a column is refused",
         "cli/run/template",
         "                name in self._needed or _resembles_one(name, columns)\n",
         "                name in self._needed\n",
-        PLACEHOLDERS,
+        "tests/cli/test_placeholders.py::test_what_may_be_a_misspelt_placeholder_is_refused",
     ),
     Patch(
         "a value is kept out of a script, also if its name has no form of a placeholder",
         "cli/run/template",
         "        self._filled = names\n        self._check_scripts()\n",
         "        self._filled = names\n",
-        PLACEHOLDERS,
+        "tests/cli/test_placeholders.py::test_a_script_that_names_a_column_is_refused",
     ),
     Patch(
         "a row is filled as the input says, whatever its own columns are",
         "cli/run/template",
         "        for name in self._filled:\n",
         "        for name in self._known(row.data):\n",
-        PLACEHOLDERS,
+        "tests/cli/test_placeholders.py::test_a_row_of_an_earlier_input_is_filled_as_the_input_says",
     ),
     Patch(
         "rows that lack a name in braces are not filled with its text",
         "cli/run/template",
         "                if columns is not None and known != self._filled:\n",
         "                if False:\n",
-        PLACEHOLDERS,
+        "tests/cli/test_placeholders.py::test_a_name_that_only_some_rows_have_is_refused_also_if_it_has_no_form_of_a_placeholder",
     ),
     Patch(
         "a status of a command that was asked to end has no meaning for its row",
         "cli/run/outcomes",
         "        word = None if was_ended else self.others.get(code)\n",
         "        word = self.others.get(code)\n",
-        OUTCOMES,
+        "tests/cli/test_outcomes_of_commands.py::test_the_status_of_a_command_that_was_asked_to_end_says_nothing_about_its_row",
     ),
     Patch(
         "with --retry-on, no other status is tried again",
         "cli/run/outcomes",
         "            return failed(code, message, retryable=not self.retry_on)\n",
         "            return failed(code, message, retryable=True)\n",
-        OUTCOMES,
+        "tests/cli/test_outcomes_of_commands.py::test_statuses_repeat_skip_and_review_a_row_or_fail_it",
     ),
     Patch(
         "a completion whose status contradicts needs a review",
         "cli/run/outcomes",
         '        if ended.kind == "completed":\n            return done\n',
         "        return done\n",
-        OUTCOMES,
+        "tests/cli/test_outcomes_of_commands.py::test_a_completion_whose_status_contradicts_needs_a_review_that_keeps_all",
     ),
     Patch(
         "an outcome that can't be read needs a review, whatever the status is",
@@ -80,69 +75,69 @@ PATCHES = [
         '    if (word is None or problem) and ended.kind != "completed":\n'
         "        return ended\n"
         "    if word is None or problem:\n",
-        OUTCOMES,
+        "tests/cli/test_outcomes_of_commands.py::test_an_outcome_that_can_t_be_read_needs_a_review_that_keeps_the_output_and_the_cost",
     ),
     Patch(
         "the cost of an outcome that can't be read is kept",
         "cli/run/outcomes",
         '    return with_cost(review, members.get("cost_cents"), members.get("usage"))\n',
         "    return review\n",
-        OUTCOMES,
+        "tests/cli/test_outcomes_of_commands.py::test_an_outcome_that_can_t_be_read_needs_a_review_that_keeps_the_output_and_the_cost",
     ),
     Patch(
         "a review by status keeps the output",
         "cli/run/subprocesses",
         "            return msgspec.structs.replace(outcome, result=self._kept(row, output) or None)\n",
         "            return outcome\n",
-        OUTCOMES,
+        "tests/cli/test_outcomes_of_commands.py::test_statuses_repeat_skip_and_review_a_row_or_fail_it",
     ),
     Patch(
         "a printed time of a hold counts",
         "cli/run/outcomes",
         "            return held(code, message, after_s=after_s)\n",
         "            return held(code, message)\n",
-        OUTCOMES,
+        "tests/cli/test_outcomes_of_commands.py::test_a_printed_outcome_counts_whatever_the_status_is",
     ),
     Patch(
         "a generator is no handler",
         "run/workers/choose",
         "    if is_generator_function(handler):\n",
         "    if False:\n",
-        ARGUMENTS,
+        "tests/run/test_wrong_arguments.py::test_a_run_refuses_wrong_arguments_before_any_row_is_started",
     ),
     Patch(
         "there is no job inside of a job",
         "run/open_job",
         "    if os.path.lexists(directory.parent / JOURNAL_NAME):\n",
         "    if False:\n",
-        ARGUMENTS,
+        "tests/run/test_wrong_arguments.py::test_a_job_inside_of_a_job_is_refused",
     ),
     Patch(
         "a job is no store",
         "cli/main",
         "    if os.path.lexists(os.path.join(root, JOURNAL_NAME)):\n",
         "    if False:\n",
-        MISTAKES,
+        "tests/cli/test_mistakes.py::test_a_mistake_is_named_and_nothing_is_changed",
     ),
     Patch(
         "only ROWS are before the dashes",
         "cli/run/arguments",
         "    if len(before) > 1:\n",
         "    if False:\n",
-        MISTAKES,
+        "tests/cli/test_mistakes.py::test_a_mistake_is_named_and_nothing_is_changed",
     ),
     Patch(
         "no value is a part of what cmd runs as code",
         "cli/run/template",
         "            if self._is_filled(place) and not is_one_value:\n",
         "            if False:\n",
-        PLACEHOLDERS,
+        "tests/cli/test_placeholders.py::test_a_value_in_a_line_that_cmd_or_powershell_runs_is_refused",
     ),
     Patch(
         "a batch file gets no argument that cmd would interpret",
         "run/platform/batch_files",
         "        if found is not None:\n",
         "        if False:\n",
-        "tests/run/test_processes_of_commands.py",
+        "tests/run/test_processes_of_commands.py::test_an_argument_that_cmd_would_interpret_is_refused",
     ),
 ]

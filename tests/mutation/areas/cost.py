@@ -5,7 +5,6 @@ from __future__ import annotations
 from mutation.patch import Patch
 
 COST = "tests/service/test_cost.py tests/index/test_replay.py"
-RUNS = "tests/run/test_costs_of_runs.py"
 CLI = "tests/cli/test_costs.py"
 MERGES = "tests/transfer/test_merge_costs.py tests/transfer/test_merge_histories.py"
 
@@ -15,14 +14,14 @@ PATCHES = [
         "history/events",
         'if isinstance(record, JobStatusRecord) and record.status == "running":\n            reason = ""',
         'if False:\n            reason = ""',
-        "tests/cli/test_costs.py",
+        "tests/cli/test_costs.py::test_show_gives_no_reason_of_an_earlier_run",
     ),
     Patch(
         "after a pause for its cost a job needs a higher limit",
         "cli/advice",
         "        if paused.endswith(RAISE_IT):\n",
         "        if False:\n",
-        "tests/cli/test_costs.py",
+        "tests/cli/test_costs.py::test_show_says_why_the_last_run_paused_and_to_raise_the_limit_of_cost",
     ),
     Patch(
         "costs are rounded to millionths, not cut",
@@ -85,28 +84,28 @@ PATCHES = [
         "run/row_queue",
         "tracking_number=outcome.tracking_number,\n                    label_path",
         "label_path",
-        RUNS,
+        "tests/run/test_costs_of_runs.py::test_a_result_that_can_not_be_recorded_costs_all_the_same_and_reaches_the_limit",
     ),
     Patch(
         "usage that a job has no room for is left out alone",
         "run/outcome",
         "    is_one = error.where in _CHECKS\n",
         "    is_one = False\n",
-        RUNS,
+        "tests/run/test_costs_of_runs.py::test_a_result_with_one_name_of_usage_too_many_needs_a_review_and_keeps_its_cost",
     ),
     Patch(
         "the cost that a handler returns or raises after it has set its outcome is kept",
         "run/outcome",
         "    return msgspec.structs.replace(outcome, **missing)\n",
         "    return outcome\n",
-        RUNS,
+        "tests/run/test_costs_of_runs.py::test_a_cost_counts_that_is_returned_or_raised_after_the_outcome_is_set",
     ),
     Patch(
         "exceptions of a handler state its cost",
         "run/outcome",
         "    return with_cost(outcome, error.cost_cents, error.usage)\n",
         "    return outcome\n",
-        RUNS,
+        "tests/run/test_costs_of_runs.py::test_each_attempt_counts_whatever_becomes_of_it",
     ),
     Patch(
         "a limit of cost keeps rows from being queued",
@@ -120,14 +119,14 @@ PATCHES = [
         "run/pacing/bounds",
         "millionths(total) - self._cost_before",
         "millionths(total)",
-        RUNS,
+        "tests/run/test_costs_of_runs.py::test_the_limit_of_a_run_counts_from_its_start_and_each_start_has_it_anew",
     ),
     Patch(
         "a failed command states its cost",
         "cli/run/outcomes",
         '    return with_cost(ended, fields.get("cost_cents"), fields.get("usage"))\n',
         "    return ended\n",
-        CLI,
+        "tests/cli/test_costs.py::test_a_command_reports_its_cost_and_usage_also_when_it_fails",
     ),
     Patch(
         "a forecast is for all rows",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from mutation.patch import Patch
 
 FRAMES = "tests/frames/test_frames.py"
-EXPORT = "tests/export/test_export.py"
 
 PATCHES = [
     Patch(
@@ -20,7 +19,7 @@ PATCHES = [
         "frames/parts",
         "or value is None or -_EXACT <= value <= _EXACT for value in values",
         "or True for value in values",
-        FRAMES,
+        "tests/frames/test_frames.py::test_a_common_type_that_would_change_a_value_is_not_taken",
     ),
     Patch(
         "a time of a table is in UTC",
@@ -55,6 +54,6 @@ PATCHES = [
         "export/table",
         "used.update([name for at, name in _CHECKED if name and own[at]])",
         "pass",
-        EXPORT,
+        "tests/export/test_export.py::test_a_csv_has_the_datas_columns_then_the_journals",
     ),
 ]

@@ -19,7 +19,7 @@ PATCHES = [
         "inputs/compression",
         "                if not data and self._is_begun:\n                    raise EOFError\n",
         "",
-        BROKEN,
+        "tests/inputs/test_broken.py::test_a_file_is_named_for_what_it_is",
     ),
     Patch(
         "a database that is cut short is refused",

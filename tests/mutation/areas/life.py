@@ -7,7 +7,6 @@ from mutation.patch import Patch
 PASSES = "tests/service/test_passes.py tests/service/test_model_based.py"
 KEYS = "tests/service/test_keys.py"
 HINT = "tests/index/test_hint.py"
-RUNS = "tests/docs/test_stories.py tests/run/test_open_job.py tests/run/test_runs.py"
 MENDED = "tests/repair/test_repair_passes.py tests/format/test_corpus.py"
 
 PATCHES = [
@@ -37,7 +36,7 @@ PATCHES = [
         "service",
         "            with self.hold_run(job_id) if is_over else nullcontext(), journal:\n",
         "            with nullcontext(), journal:\n",
-        PASSES,
+        "tests/service/test_passes.py::test_nothing_reopens_a_job_while_a_run_works_on_it",
     ),
     Patch(
         "a reset that is taken back leaves the attempts counted as they were",
@@ -184,7 +183,7 @@ PATCHES = [
         "service",
         "                if is_new or version != state.version:\n",
         "                if is_new:\n",
-        PASSES,
+        "tests/service/test_passes.py::test_a_run_that_is_kept_starts_again_under_another_version",
     ),
     Patch(
         "no version outlasts its pass",
@@ -226,14 +225,14 @@ PATCHES = [
         "run/pacing/halt",
         "        return self.is_undecided and self._count >= _MAX_ALIKE\n",
         "        return False\n",
-        RUNS,
+        "tests/docs/test_stories.py::test_a_typo_costs_ten_rows_and_says_what_to_type_once_it_is_mended",
     ),
     Patch(
         "the brake counts one error alone",
         "run/pacing/halt",
         "not self._count or outcome.error_code == self._code\n",
         "True\n",
-        RUNS,
+        "tests/docs/test_stories.py::test_first_rows_that_fail_of_several_errors_let_a_run_go_on",
     ),
     Patch(
         "rows that were tried before don't count for the brake",
@@ -247,34 +246,34 @@ PATCHES = [
         "run/driver",
         "(self._brake.is_undecided and not self._queue.is_past_fresh)",
         "False",
-        RUNS,
+        "tests/docs/test_stories.py::test_no_rows_are_handed_out_ahead_while_all_may_fail_however_slow_the_disk_is",
     ),
     Patch(
         "a changed row that may have taken effect is refused",
         "run/input_match",
         "        if doubtful:\n",
         "        if False:\n",
-        RUNS,
+        "tests/run/test_open_job.py::test_a_changed_row_that_may_have_taken_effect_is_refused_by_name_and_nothing_is_done",
     ),
     Patch(
         "a completed row is left alone if its data changes",
         "run/input_match",
         "            if row.status is RowStatus.COMPLETED:\n                self",
         "            if False:\n                self",
-        RUNS,
+        "tests/docs/test_stories.py::test_each_daily_start_does_exactly_what_is_new",
     ),
     Patch(
         "new rows reopen no cancelled job",
         "run/input_match",
         "        if job.status is JobStatus.CANCELLED:\n            reopen_first",
         "        if False:\n            reopen_first",
-        RUNS,
+        "tests/run/test_open_job.py::test_a_cancelled_job_takes_nothing_before_it_is_reopened",
     ),
     Patch(
         "pending rows of a job that has ended are taken up",
         "run/plan",
         "    if job.status in TERMINAL_STATUSES and job.pending_count:\n",
         "    if False:\n",
-        RUNS,
+        "tests/run/test_open_job.py::test_rows_left_pending_in_a_job_that_has_ended_are_taken_up",
     ),
 ]

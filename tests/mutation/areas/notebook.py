@@ -5,8 +5,6 @@ from __future__ import annotations
 from mutation.patch import Patch
 
 NOTEBOOK = "tests/display/test_notebook.py"
-PROGRESS = "tests/progress/test_progress.py"
-MESSAGES = "tests/progress/test_messages.py"
 
 PATCHES = [
     Patch(
@@ -21,20 +19,20 @@ PATCHES = [
         "run/open_job",
         "    if is_prompt() or not arguments:\n        return []\n",
         "",
-        NOTEBOOK,
+        "tests/display/test_notebook.py::test_an_interrupt_of_a_cell_drains_and_the_cell_run_again_continues",
     ),
     Patch(
         "an error of the bar is no error of a run or of a print",
         "progress/terminal",
         "        with suppress(Exception):  # the caller's print() must not raise an error of the bar\n",
         "        if True:\n",
-        PROGRESS,
+        "tests/progress/test_progress.py::test_an_error_of_the_terminal_never_ends_a_run",
     ),
     Patch(
         "a message that no handler shows is printed",
         "progress/messages",
         "        elif not is_printed:\n",
         "        elif not _LOGGER.isEnabledFor(level):\n",
-        MESSAGES,
+        "tests/progress/test_messages.py::test_a_script_without_logging_sees_each_message_once",
     ),
 ]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
-COSTS = "tests/run/test_costs_of_runs.py"
-HANDLERS = "tests/run/test_steps_of_handlers.py"
 RUN = "tests/run/test_runs.py"
 LOCKS = "tests/store/test_run_locks.py"
 INTERRUPTS = "tests/run/test_run_interrupts.py"
@@ -19,21 +17,21 @@ PATCHES = [
         "run/retries",
         "    is_retryable = outcome.retryable or outcome.error_code in limits.retry_codes\n",
         "    is_retryable = outcome.retryable\n",
-        "tests/run/test_retry_on.py",
+        "tests/run/test_retry_on.py::test_a_failure_is_repeated_if_its_class_or_code_is_named",
     ),
     Patch(
         "only who names TimeoutError accepts a second attempt beside the first",
         "run/retries",
         '    elif outcome.kind == "lost":\n        kind, message = "review"',
         '    elif outcome.kind == "lost":\n        kind, message = "failed"',
-        RUN,
+        "tests/run/test_runs.py::test_a_thread_that_takes_too_long_is_given_up_and_its_row_needs_a_review",
     ),
     Patch(
         "an attempt that was ended at its timeout may have taken effect",
         "run/retries",
         '        kind, message = "lost", f"{message}, and may have',
         '        kind, message = "failed", f"{message}, and may have',
-        RUN,
+        "tests/run/test_runs.py::test_coroutines_run_so_many_at_a_time_and_end_when_they_take_too_long",
     ),
     Patch(
         "a process that a handler has forked ends where it leaves the handler",
@@ -77,7 +75,7 @@ PATCHES = [
         "        self._workers.dispatch(self._ticket, attempted, claim)\n",
         "        self._workers.dispatch(self._ticket, attempted, claim)\n"
         "        self._attempts[self._ticket] = Dispatched(attempted, claim, self._deadline_s)\n",
-        INTERRUPTS,
+        "tests/run/test_run_interrupts.py::test_an_interrupt_at_any_step_of_a_run_loses_no_row_and_calls_none_twice",
     ),
     Patch(
         "what has come back stays until it is recorded",
@@ -112,7 +110,7 @@ PATCHES = [
         "run/driver",
         "        for row in self._to_dispatch:\n",
         "        for row in self._to_dispatch[:0]:\n",
-        INTERRUPTS,
+        "tests/run/test_run_interrupts.py::test_an_interrupt_at_any_step_of_a_run_loses_no_row_and_calls_none_twice",
     ),
     Patch(
         "rows that were handed out are not given back as if they were not",
@@ -126,14 +124,14 @@ PATCHES = [
         "run/driver",
         "                self._record_or_report(result)\n                self._in_flight.forget(result)\n",
         "                self._in_flight.forget(result)\n                self._record_or_report(result)\n",
-        INTERRUPTS,
+        "tests/run/test_run_interrupts.py::test_a_second_interrupt_at_any_step_of_the_end_gives_up_what_is_in_flight_and_no_more",
     ),
     Patch(
         "an outcome that an interrupted commit holds is not recorded again",
         "run/row_queue",
         "            if now.attempts == row.attempts and now.status is RowStatus.PROCESSING:\n",
         "            if True:\n",
-        INTERRUPTS,
+        "tests/run/test_run_interrupts.py::test_an_interrupt_at_any_step_of_a_run_loses_no_row_and_calls_none_twice",
     ),
     Patch(
         "the end of a run begins again when it is interrupted",
@@ -148,7 +146,7 @@ PATCHES = [
         "        except BaseException:  # another interrupt came before _end_early had begun\n"
         "            self._end_early()\n",
         "        except BaseException:  # another interrupt came before _end_early had begun\n",
-        INTERRUPTS,
+        "tests/run/test_run_interrupts.py::test_a_second_interrupt_at_any_step_of_the_end_gives_up_what_is_in_flight_and_no_more",
     ),
     Patch(
         "another interrupt ends what is in flight",
@@ -162,42 +160,42 @@ PATCHES = [
         "run/row_queue",
         '        is_success = outcome.kind in ("completed", "skipped")\n',
         '        is_success = outcome.kind != "unstarted"\n',
-        RUN,
+        "tests/run/test_runs.py::test_an_attempt_that_was_given_up_and_fails_after_all_leaves_its_review_to_a_person",
     ),
     Patch(
         "a late success settles no row with a step in doubt",
         "run/row_queue",
         "        if is_success and step is None:\n",
         "        if is_success:\n",
-        HANDLERS,
+        "tests/run/test_steps_of_handlers.py::test_a_thread_that_was_given_up_and_ignores_its_doubt_does_not_complete_its_row",
     ),
     Patch(
         "a late failure has a cost",
         "run/row_queue",
         "        self.add_cost(row, outcome)\n        if is_success",
         "        if is_success",
-        COSTS,
+        "tests/run/test_costs_of_runs.py::test_an_attempt_that_was_given_up_has_a_cost_if_it_fails_after_all",
     ),
     Patch(
         "an attempt whose row another process has settled has a cost",
         "run/driver",
         "            self._queue.add_cost(result.row, result.outcome)\n            problems",
         "            problems",
-        COSTS,
+        "tests/run/test_costs_of_runs.py::test_an_attempt_whose_row_was_settled_meanwhile_has_a_cost",
     ),
     Patch(
         "a late success is no failure any more",
         "run/driver",
         '            self._counts["failed"] -= 1',
         "            pass",
-        RUN,
+        "tests/run/test_runs.py::test_an_attempt_that_was_given_up_and_succeeds_after_all_settles_its_review",
     ),
     Patch(
         "a late success of a row that is repeated was counted as no failure",
         "run/driver",
         "        if row is not None and row.status is RowStatus.NEEDS_REVIEW:",
         "        if True:",
-        RUN,
+        "tests/run/test_runs.py::test_an_attempt_that_succeeds_while_it_is_repeated_is_no_failure_less",
     ),
     Patch(
         "a row that another process has settled is none that this run has settled",
@@ -208,7 +206,7 @@ PATCHES = [
         "            problems.append(_unrecorded(result, error))\n"
         "            outcome, again = result.outcome, False\n"
         "        self._brake",
-        RUN,
+        "tests/run/test_runs.py::test_an_attempt_that_succeeds_while_it_is_repeated_is_no_failure_less",
     ),
     Patch(
         "a run looks in each turn whether it holds its lock",
@@ -279,14 +277,14 @@ PATCHES = [
         "run/workers/threads",
         "            if self._closed or not claim.begin():\n",
         "            if not claim.begin():\n",
-        RUN,
+        "tests/run/test_runs.py::test_threads_that_are_closed_begin_none_of_the_rows_that_wait_for_them",
     ),
     Patch(
         "so many coroutines at a time",
         "run/workers/event_loop",
         " or len(self._tasks) >= self.count:\n",
         ":\n",
-        RUN,
+        "tests/run/test_runs.py::test_no_more_coroutines_are_begun_than_were_asked_for_however_many_wait",
     ),
     Patch(
         "an error whose own code breaks ends in an outcome",
@@ -300,7 +298,7 @@ PATCHES = [
         "run/row_queue",
         "            elif found.row_number not in self._waiting:\n",
         "            else:\n",
-        RUN,
+        "tests/run/test_runs.py::test_rows_that_fail_together_are_tried_as_often_as_was_asked_for_and_no_sooner",
     ),
     Patch(
         "a row that waited is tried again only if it is still pending",
@@ -314,7 +312,7 @@ PATCHES = [
         "run/row_queue",
         "            used_up = found.attempts >= self._limits.max_attempts > 1 and self._is_used_up(found)\n",
         "            used_up = False\n",
-        RUN,
+        "tests/run/test_runs.py::test_a_row_that_has_died_of_its_last_attempt_fails_without_another",
     ),
     Patch(
         "a row that a person has put back gets one more attempt",
@@ -405,7 +403,7 @@ PATCHES = [
         "run/open_job",
         "        with service.hold_run(job_id):  # else two processes could add the same new rows\n",
         "        if True:\n",
-        "tests/run/test_open_job.py",
+        "tests/run/test_open_job.py::test_a_job_that_another_run_works_on_is_refused_before_its_input_is_read",
     ),
     Patch(
         "a job that has ended is run by nobody",
@@ -468,7 +466,7 @@ PATCHES = [
         "run/held_job",
         "        self._may_be_ours = not self.service.keeps_run(self.id)\n",
         "        self._may_be_ours = not self.service.holds_run(self.id)\n",
-        LOCKS,
+        "tests/store/test_run_locks.py::test_an_interrupt_right_behind_the_start_pauses_the_job_and_lets_go_of_it",
     ),
     Patch(
         "a run that has lost its lock records nothing in the journal of another",
@@ -482,7 +480,7 @@ PATCHES = [
         "run/driver",
         "            with suppress(StorageError):\n                self._check_lock()\n",
         "",
-        INTERRUPTS,
+        "tests/run/test_run_interrupts.py::test_what_comes_back_after_an_interrupt_is_told_if_the_job_is_another_runs_by_then",
     ),
     Patch(
         "a loop that has lost its lock records nothing in the journal of another",
@@ -510,14 +508,14 @@ PATCHES = [
         "run/row_queue",
         "        except InvalidValueError as error:\n",
         "        except ZeroDivisionError as error:\n",
-        INTERRUPTS,
+        "tests/run/test_run_interrupts.py::test_what_comes_back_after_an_interrupt_and_is_too_long_is_a_matter_for_a_person",
     ),
     Patch(
         "changed rows with steps are refused",
         "run/input_match",
         "            self._refuse_steps(row, item)\n",
         "            pass\n",
-        "tests/run/test_open_job.py",
+        "tests/run/test_open_job.py::test_a_changed_row_with_a_step_that_has_or_may_have_taken_effect_is_refused_by_name",
     ),
     Patch(
         "a repair keeps the steps of a row whose record is lost",

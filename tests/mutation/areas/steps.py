@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
-LOG = "tests/cli/test_log_command.py"
 HANDLERS = "tests/run/test_steps_of_handlers.py"
 STEP = "tests/cli/test_step.py"
 CORE = "tests/store/test_steps.py tests/service/test_model_based.py"
@@ -16,28 +15,28 @@ PATCHES = [
         "history/events",
         '"failed": "WARNING"}\n',
         '"failed": "INFO"}\n',
-        LOG,
+        "tests/cli/test_log_command.py::test_steps_of_rows_are_told_with_their_names_results_and_errors",
     ),
     Patch(
         "an attempt that leaves a step in doubt is in review",
         "run/row_queue",
         "        outcome = self._with_doubt(row, outcome)\n",
         "",
-        f"{HANDLERS} {STEP}",
+        "tests/run/test_steps_of_handlers.py::test_needs_review_in_a_step_leaves_the_step_in_doubt",
     ),
     Patch(
         "a handler begins no step twice",
         "run/handler",
         "        if name in self._begun:\n",
         "        if False:\n",
-        HANDLERS,
+        "tests/run/test_steps_of_handlers.py::test_a_name_used_twice_is_an_error_in_a_later_attempt_and_for_coroutines_too",
     ),
     Patch(
         "a step that has failed may be called again",
         "run/handler",
         "        self._begun.discard(name)\n        if isinstance(error",
         "        if isinstance(error",
-        HANDLERS,
+        "tests/run/test_steps_of_handlers.py::test_a_step_that_has_failed_may_be_called_again_in_the_same_attempt",
     ),
     Patch(
         "a command begins no step twice",
@@ -58,7 +57,7 @@ PATCHES = [
         "run/outcome",
         '    if outcome.kind == "review":\n        code =',
         "    if False:\n        code =",
-        HANDLERS,
+        "tests/run/test_steps_of_handlers.py::test_needs_review_in_a_step_leaves_the_step_in_doubt",
     ),
     Patch(
         "a run sees the first step of its job",
@@ -72,7 +71,7 @@ PATCHES = [
         "cli/commands/step",
         "        if not processes.is_of_signal(status) and not child.signals:\n",
         "        if not child.signals:\n",
-        STEP,
+        "tests/cli/test_step.py::test_a_step_whose_command_is_killed_is_in_doubt_and_its_row_in_review",
     ),
     Patch(
         "a step whose command fails after a signal is in doubt",
@@ -86,21 +85,21 @@ PATCHES = [
         "run/platform/posix",
         "    return status < 0 or status - 128 in signal.valid_signals()\n",
         "    return status < 0\n",
-        STEP,
+        "tests/cli/test_step.py::test_a_step_whose_command_is_killed_is_in_doubt_and_its_row_in_review",
     ),
     Patch(
         "a step that is done is not run",
         "cli/commands/step",
         "        if done is not None:\n            _print_result(done.result)\n            return EXIT_OK\n",
         "        if done is not None:\n            _print_result(done.result)\n",
-        STEP,
+        "tests/cli/test_step.py::test_a_later_attempt_gets_the_results_of_steps_that_are_done_and_runs_only_the_others",
     ),
     Patch(
         "a command that can't be started fails its step",
         "cli/commands/step",
         "            step.fail(code, message)\n",
         "",
-        STEP,
+        "tests/cli/test_step.py::test_a_command_that_cant_be_started_fails_its_step",
     ),
     Patch(
         "a terminated step waits for its command",

@@ -14,14 +14,14 @@ PATCHES = [
         "run/outcome",
         "fields[name] = repr_text(value)\n",
         "pass\n",
-        RESULTS,
+        "tests/format/test_conversion.py::test_a_result_that_cant_be_written_goes_to_review_with_its_repr",
     ),
     Patch(
         "a step's result that can't be recorded is kept by its repr",
         "run/handler",
         "        review.result = repr_text(value)\n",
         "",
-        RESULTS,
+        "tests/run/test_results.py::test_each_value_of_a_step_is_its_result_or_its_repr_is_the_rows",
     ),
     Patch(
         "a NaN of Python's own is not made null",
@@ -91,7 +91,7 @@ PATCHES = [
         "run/input_match",
         '            typed(data, rules.row_type, f"input row {place}")\n',
         "            pass\n",
-        TYPED,
+        "tests/run/test_typed_rows.py::test_models_of_pydantic_and_attrs_classes_are_types_of_rows",
     ),
     Patch(
         "two columns of a frame with one name are refused",
