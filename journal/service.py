@@ -393,10 +393,7 @@ class JobService:
                     transitions.put_run(journal)
                     self._store.runs.mark(taken, by_hand_from=journal.log.end.offset)
                 transitions.set_job_status(journal, target)
-                job = job_of(journal.index)
-        if target is not JobStatus.RUNNING and not self._store.runs.keeps(job_id):
-            self._leave_witness(job_id)
-        return job
+                return job_of(journal.index)
 
     def reopen_job(self, job_id: str, reason: str | None = None) -> Job:
         """Make an ended job pending again, which begins the job's next pass. Returns the job.
@@ -1380,19 +1377,23 @@ class JobService:
         that :meth:`update_status` has taken stays as it was. If the commit has ended the run, the
         run lock of this store is released, unless a run keeps it.
         """
+        has_ended = False
         with self._journal(job_id) as journal:
 
             def settle(written: bool) -> None:
+                nonlocal has_ended
                 with journal.mutex:
                     state = journal.index.state
                     running = state is not None and state.status is JobStatus.RUNNING
                 self._store.runs.settle(job_id, taken, written=written)
                 # In doubt: the commit may be in the file, and may have ended the run.
                 if not running and (written or journal.in_doubt):
-                    self._store.runs.release_unless_kept(job_id)
+                    has_ended = self._store.runs.release_unless_kept(job_id)
 
             journal.at_end(settle)
             yield journal
+        if has_ended:
+            self._leave_witness(job_id)
 
     def _journal(self, job_id: str) -> Journal:
         return self._store.journal(check_job_id(job_id))

@@ -219,10 +219,9 @@ class RunLocks:
             self._let_go(job_id, held)
         return held is not None
 
-    def release_unless_kept(self, job_id: str) -> None:
-        """Release the lock after the job has stopped running: see :class:`_Held`."""
-        if not self.keeps(job_id):
-            self.release(job_id)
+    def release_unless_kept(self, job_id: str) -> bool:
+        """Release the lock after the job has stopped running, as :meth:`release`: see :class:`_Held`."""
+        return not self.keeps(job_id) and self.release(job_id)
 
     def release_if_over(self, journal: Journal) -> None:
         """Release the lock if the job has ended and no row is in flight, unless it is kept.
