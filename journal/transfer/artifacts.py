@@ -195,9 +195,8 @@ class Artifacts:
             for name in make_way:
                 if not self._ours.exists(self.backups[name]):
                     self._ours.rename(name, self.backups[name])
-            # Sync the names of our backups before the staged files are renamed. So a power cut
-            # can't lose our files. After one, the next pull copies files whose names are missing.
-            self._ours.sync_directories({name.rpartition("/")[0] for name in make_way})
+            # Between the two renames, a name is missing. If the process dies there, the next pull
+            # copies the other copy's file.
             for name, place in places.items():
                 if place is not None:
                     self._ours.rename(self._staged[name], place)

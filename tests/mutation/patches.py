@@ -542,21 +542,21 @@ LOCKS = [
         "fs/staging",
         "        lock.try_lock()\n        return lock\n",
         "        return lock\n",
-        f"tests/service/test_service.py {KILLS} {PROCESSES}",
+        "tests/store/test_guards_writers.py::test_a_job_that_is_being_made_is_no_leftover_for_others",
     ),
     Patch(
         "only leftovers that nobody works on are removed",
         "fs/staging",
         "                if lock.try_lock():\n",
         "                if True:\n",
-        f"tests/service/test_service.py {PROCESSES}",
+        "tests/store/test_guards_writers.py::test_a_job_that_is_being_made_is_no_leftover_for_others",
     ),
     Patch(
         "the staging directory is locked",
         "fs/staging",
         "        if not wait_for_lock(lock, timeout_s):\n",
         "        if False:\n",
-        f"tests/service/test_service.py {PROCESSES}",
+        "tests/service/test_service.py::test_jobs_are_neither_made_nor_deleted_while_another_process_is_at_it",
     ),
     Patch(
         "a repair takes the run lock",
@@ -1117,13 +1117,6 @@ MERGES = [
         "                    self._ours.rename(name, self.backups[name])\n",
         "                    pass\n",
         "tests/transfer/test_pull.py",
-    ),
-    Patch(
-        "the artifact that makes way is on the disk under its other name first",
-        "transfer/artifacts",
-        '            self._ours.sync_directories({name.rpartition("/")[0] for name in make_way})\n',
-        "",
-        "tests/crash/test_transfer_cuts.py",
     ),
     Patch(
         "an artifact gets its name back if the other copy's artifact can't take it",

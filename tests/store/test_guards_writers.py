@@ -420,6 +420,18 @@ def test_what_is_in_the_way_of_a_store_is_named_at_once(path: Path) -> None:
         service.create_job("x")
 
 
+def test_a_job_that_is_being_made_is_no_leftover_for_others(tmp_path: Path) -> None:
+    with JobService(tmp_path, sync="none") as service, JobService(tmp_path) as other:
+
+        def rows() -> Iterator[dict[str, Any]]:
+            yield {"data": {"n": 1}}
+            other.create_job("Other", job_id="other")
+            yield {"data": {"n": 2}}
+
+        service.create_job("Slow", job_id="slow", row_data=rows())
+        assert [row.data["n"] for row in other.get_rows("slow")] == [1, 2]
+
+
 def test_only_an_empty_directory_gives_way_to_a_new_job(path: Path) -> None:
     root = path.parents[1]
     (root / "empty").mkdir()

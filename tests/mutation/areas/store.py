@@ -22,7 +22,7 @@ PATCHES = [
         "store/store",
         " and not directories.is_empty(target):",
         ":",
-        "tests/store/test_guards_writers.py",
+        "tests/store/test_guards_writers.py::test_only_an_empty_directory_gives_way_to_a_new_job",
     ),
     Patch(
         "only so many journals are kept open",
@@ -99,7 +99,7 @@ PATCHES = [
         "store/store",
         "                with suppress(OSError):  # after the job got its place, there is nothing to remove\n                    staging.remove(lock.directory)\n",
         "",
-        STORE,
+        "tests/store/test_faults.py::test_a_job_whose_first_sync_fails_is_not_there",
     ),
     Patch(
         "a job that was deleted while it was being made is not there",
@@ -120,7 +120,7 @@ PATCHES = [
         "fs/staging",
         "        with contextlib.suppress(OSError, StorageError):\n",
         "        if True:\n",
-        STORE,
+        "tests/store/test_guards_writers.py::test_cleaning_up_follows_no_link_and_what_it_cannot_remove_it_leaves",
     ),
     Patch(
         "directories are private",
@@ -141,14 +141,14 @@ PATCHES = [
         "fs/directories",
         "            if entry.is_dir(follow_symlinks=False):\n                below.append",
         "            if entry.is_dir():\n                below.append",
-        STORE + " tests/format/test_hostile.py",
+        "tests/store/test_guards_writers.py::test_cleaning_up_follows_no_link_and_what_it_cannot_remove_it_leaves",
     ),
     Patch(
         "directories deeper than a process may open directories are removed",
         "fs/directories",
         "                for each in below:\n                    _remove_below(top, each)\n",
         "                for each in below:\n                    remove_tree(Path(each), top)\n",
-        "tests/transfer/test_pack.py -k deep",
+        "tests/transfer/test_pack.py::test_however_deep_its_artifacts_are_a_job_is_deleted_and_its_leftovers_block_nobody",
     ),
     Patch(
         "a staging directory that another user has made isn't used",
