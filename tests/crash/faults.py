@@ -303,12 +303,12 @@ def _inode(file: int | Path | str) -> int:
 # --- what the bytes say ----------------------------------------------------------------------
 
 _SEALED_END = re.compile(rb',"crc":"([0-9a-f]{8})"}\n')
-_EACH_TIME_ANOTHER = re.compile(rb'"(at|nonce)":"[^"]*"')
+_EACH_TIME_ANOTHER = re.compile(rb'"(at|nonce|id)":"[^"]*"')
 
 Commits = dict[str, tuple[bytes, ...]]  # of each job in a store
 Change = dict[
     str, tuple[bytes, ...] | None
-]  # a job's new commits without times and nonces; None: deleted
+]  # a job's new commits without times and random ids; None: deleted
 
 
 def commits_in(root: Path) -> Commits:
