@@ -62,9 +62,12 @@ class StepStore:
     In the process of the run, it uses the run's own service. A worker in another process opens the
     job itself, and keeps it open. Such a worker must run on the machine that has the job's
     directory.
+
+    ``process``: the process in which an attempt that uses this object has begun. A process that was
+    forked since records no steps.
     """
 
-    __slots__ = ("_boot_id", "_host", "_options", "_root", "_service")
+    __slots__ = ("_boot_id", "_host", "_options", "_root", "_service", "process")
 
     def __init__(self, service: JobService) -> None:
         self._service: JobService | None = service
@@ -75,6 +78,7 @@ class StepStore:
         }
         self._host = system.host_name()
         self._boot_id = system.boot_id()
+        self.process = system.process()
 
     def __getstate__(self) -> tuple[Any, ...]:
         return self._root, self._options, self._host, self._boot_id
@@ -82,13 +86,17 @@ class StepStore:
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self._root, self._options, self._host, self._boot_id = state
         self._service = None
+        self.process = system.process()
 
     def service(self) -> JobService:
         """The service for this process.
 
-        Raises StorageError if this process runs on a different machine than the run, or if the
-        directory with the jobs is missing here.
+        Raises ServiceClosedError in a process that was forked during an attempt. Raises
+        StorageError if this process runs on a different machine than the run, or if the directory
+        with the jobs is missing here.
         """
+        if system.process() is not self.process:
+            raise ServiceClosedError("this row belongs to the process that forked this one")
         if self._service is None:
             self._check_machine()
             key = (os.getpid(), self._root, *self._options.values())
@@ -137,7 +145,6 @@ class AttemptedRow:
         "_begun",
         "_log",
         "_outcome",
-        "_process_id",
         "_row_type",
         "_store",
         "_unrecorded",
@@ -154,11 +161,10 @@ class AttemptedRow:
         self._store = store
         self._begun: set[str] = set()  # steps of this attempt, except those that have failed
         self._log: RowLog | None = None  # made by the first message
-        self.begin()
 
     def begin(self) -> None:
-        """Begin the attempt in this process. A process that is forked later records no steps."""
-        self._process_id = os.getpid()
+        """Begin the attempt in this process: see :class:`StepStore`."""
+        self._store.process = system.process()
 
     def __reduce__(self) -> tuple[type[AttemptedRow], tuple[JobRow, StepStore, Any]]:
         return AttemptedRow, (self.row, self._store, self._row_type)
@@ -261,7 +267,7 @@ class AttemptedRow:
         """
         if is_coroutine_function(function):
             return self._step_async(name, function, arguments, keywords, idempotent=idempotent)
-        service = self._service()
+        service = self._store.service()
         done, result = self._begin(service, name, idempotent=idempotent)
         if done:
             return result
@@ -275,11 +281,6 @@ class AttemptedRow:
             return self._finish(service, name, lambda: value)
         return self._end(service, name, value)
 
-    def _service(self) -> JobService:
-        if os.getpid() != self._process_id:
-            raise ServiceClosedError(f"row {self.id} belongs to the process that forked this one")
-        return self._store.service()
-
     async def _step_async(
         self,
         name: str,
@@ -289,7 +290,7 @@ class AttemptedRow:
         *,
         idempotent: bool,
     ) -> Any:
-        service = self._service()
+        service = self._store.service()
         never_called = None if idempotent else functools.partial(self._never_called, service, name)
         done, result = await in_thread(
             self._begin, service, name, idempotent=idempotent, if_cancelled=never_called

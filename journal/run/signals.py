@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any, Never
 
 from journal.display.session import interrupt_again
+from journal.fs import system
 from journal.run.platform.console import STOPPING_SIGNALS, handle_console_events
 
 
@@ -160,16 +161,16 @@ class OwnProcess:
     The object may be made before the block: the block then belongs to the process that made it.
     """
 
-    __slots__ = ("_process_id",)
+    __slots__ = ("_process",)
 
     def __init__(self) -> None:
-        self._process_id = os.getpid()
+        self._process = system.process()
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        if os.getpid() != self._process_id:
+        if system.process() is not self._process:
             end_process(error)
 
 

@@ -210,7 +210,7 @@ def test_a_process_that_a_handler_forks_begins_no_step(tmp_path: Path) -> None:
         """,
     )
     assert lines == ["child 1", "()"]
-    assert "ServiceClosedError: row j:1 belongs to the process that forked this one" in shown
+    assert "ServiceClosedError: this row belongs to the process that forked this one" in shown
 
 
 FORKS_IN_A_LOOP = {

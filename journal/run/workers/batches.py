@@ -115,9 +115,8 @@ class RowBatch:
         return RowBatch, (self.rows,)
 
     def begin(self) -> None:
-        """Begin the attempts at all rows in this process."""
-        for row in self.rows:
-            row.begin()
+        """Begin the attempts in this process. The rows share the place where steps are recorded."""
+        self.rows[0].begin()
 
     def log(self, message: object, /, level: str | int = "INFO", **details: Any) -> None:
         """Store a message about the whole call. It is stored with the call's first row."""
