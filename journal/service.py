@@ -51,6 +51,7 @@ from journal.format.records import (
     JobErrorRecord,
     JobRecord,
     LogRecord,
+    RowSpentRecord,
     RowStatusRecord,
     RowStatusText,
 )
@@ -301,8 +302,7 @@ class JobService:
 
         def fill(journal: Journal) -> None:
             with journal:
-                record.at = journal.now()
-                transitions.put_job_record(journal, record)
+                transitions.put_record(journal, record)
                 bulk.add_rows(journal, row_data)
             made.append(job_of(journal.index))
 
@@ -432,7 +432,7 @@ class JobService:
         counts = {key: check_count(value, key) for key, value in given.items()}
         with self._journal(job_id) as journal:
             if any(value is not None for value in counts.values()):
-                transitions.put_job_record(journal, JobCountsRecord(**counts, at=journal.now()))
+                transitions.put_record(journal, JobCountsRecord(**counts, at=UNSET_TIME))
             return job_of(journal.index)
 
     def set_error(self, job_id: str, error_code: str, error_message: str) -> Job:
@@ -440,9 +440,8 @@ class JobService:
         code = check_text(error_code, "error_code")
         message = check_text(error_message, "error_message")
         with self._journal(job_id) as journal:
-            transitions.put_job_record(
-                journal, JobErrorRecord(code=code, message=message, at=journal.now())
-            )
+            error = JobErrorRecord(code=code, message=message, at=UNSET_TIME)
+            transitions.put_record(journal, error)
             return job_of(journal.index)
 
     def get_job_summary(self, job_id: str) -> JobSummary:
@@ -967,6 +966,17 @@ class JobService:
         with Batch(self._journal(job_id)) as journal:
             return bulk.start_rows(journal, numbers, count, self._by, admits)
 
+    def _add_cost(
+        self, row_id: str, attempt: int, cost_cents: Cost | None, usage: Usage | None
+    ) -> None:
+        """Record what an attempt has cost whose row has already got another outcome."""
+        job_id, number = split_row_id(row_id)
+        spent = _spent(cost_cents, usage)
+        record = RowSpentRecord(
+            row=number, id=system.nonce(), attempt=attempt, **spent, at=UNSET_TIME
+        )
+        self._journal(job_id).change(transitions.put_record, record)
+
     def _complete_rows(self, job_id: str, records: Sequence[RowStatusRecord]) -> list[bool]:
         """Complete rows in one commit: see ``bulk.complete_rows``.
 
@@ -1035,7 +1045,7 @@ class JobService:
             details=check_optional_object(details, "details"),
             at=UNSET_TIME,
         )
-        self._journal(job_id).change(transitions.put_log_of_caller, record)
+        self._journal(job_id).change(transitions.put_record, record)
 
     def log_attempt(self, row_id: str, logs: Sequence[LogEntry]) -> None:
         """Record, in one commit, messages that an attempt at the row has logged earlier.
@@ -1043,13 +1053,7 @@ class JobService:
         The ``row_number`` of the messages is ignored. Raises RowNotFoundError.
         """
         job_id, number = split_row_id(row_id)
-        records = _log_records(number, logs)
-
-        def put(journal: Journal) -> None:
-            for record in records:
-                transitions.put_log_of_caller(journal, record)
-
-        self._journal(job_id).change(put)
+        self._journal(job_id).change(transitions.put_logs, _log_records(number, logs))
 
     def get_logs(
         self,

@@ -1,4 +1,5 @@
-"""The format of a journal: from bytes to records and back. The specification is ``docs/format.md``.
+"""The format of a journal: from bytes to records and back. ``docs/format.md``
+and ``docs/records.md`` specify it.
 
 - ``records``: defines and encodes records. ``seal``: makes and checks the seal (a chained CRC-32)
   at the end of a commit.

@@ -17,9 +17,9 @@ from journal.format.records import (
     SANE_BYTES,
     AttemptNumber,
     CostCents,
-    JobLevelRecord,
     JobRecord,
     Moment,
+    OtherRecord,
     Record,
     Reset,
     RowDataRecord,
@@ -99,7 +99,7 @@ class SlimRowStep(msgspec.Struct, tag_field="type", tag="row_step", gc=False):
     state: StepState
 
 
-SlimRecord = SlimRow | SlimRowData | SlimRowStatus | SlimRowStep | JobLevelRecord
+SlimRecord = SlimRow | SlimRowData | SlimRowStatus | SlimRowStep | OtherRecord
 
 
 RECORD_TYPES = frozenset(kind.__struct_config__.tag for kind in get_args(Record))
@@ -286,8 +286,8 @@ def decode_header(head: bytes) -> JobRecord | None:
     return job if sound and isinstance(job, JobRecord) else None
 
 
-def decode_job_level(line: bytes) -> JobLevelRecord:
-    """Decode a record about the job itself, not about a row.
+def decode_other(line: bytes) -> OtherRecord:
+    """Decode a record that gives no row a status, a step or data.
 
     Raises the errors of :func:`decode_record`.
     """

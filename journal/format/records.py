@@ -1,6 +1,6 @@
 """Format 1 of ``journal.jsonl``: the types of records, and their encoding.
 
-The meaning of all fields is specified in ``docs/format.md``.
+The meaning of all fields is specified in ``docs/records.md``.
 """
 
 # No ``from __future__ import annotations`` here: with it, msgspec would compile the text of each
@@ -59,11 +59,10 @@ class JobRecord(msgspec.Struct, tag_field="type", tag="job", kw_only=True, omit_
 
 # Digits that tell a record from all records that other copies of the job write.
 RandomId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
+Seal = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{8}\Z")]
 
 
-class RunRecord(
-    msgspec.Struct, tag_field="type", tag="run", kw_only=True, frozen=True, omit_defaults=True
-):
+class RunRecord(msgspec.Struct, tag_field="type", tag="run", kw_only=True, omit_defaults=True):
     """The start of a run.
 
     - ``id``: because of its random digits, copies of a job always differ after they were run.
@@ -88,43 +87,6 @@ class RunRecord(
     at: Moment
 
 
-# A key in the details of a log record about a row. Its value describes a change of this row in
-# another copy of the job: the fields of the change's record in that copy, and the change's id.
-ELSEWHERE = "elsewhere"
-
-
-# A key in the details of a log record. Its value is a :class:`Spent`.
-SPENT_ELSEWHERE = "spent_elsewhere"
-
-
-class Spent(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
-    """The cost of an attempt whose outcome isn't recorded as a status in this copy of the job.
-
-    There are two kinds of such attempts:
-
-    - The attempt was made in another copy of the job, and the attempt's status isn't imported.
-      ``id`` is the id of the change in that copy, as in :class:`Origin`.
-    - The attempt ended after its row had got a different outcome. ``id`` is random.
-
-    Because of the id, a merge imports the cost only once.
-    """
-
-    id: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
-    cost_cents: CostCents | None = None
-    usage: Usage | None = None
-
-
-def spent_elsewhere(details: Any) -> Spent | None:
-    """Return the cost in the details of a log record, if there is one."""
-    if not isinstance(details, dict) or SPENT_ELSEWHERE not in details:
-        return None
-    try:
-        # Encode to JSON and decode again, since a number in the details may be a Raw.
-        return msgspec.json.decode(encode_json(details[SPENT_ELSEWHERE]), type=Spent)
-    except msgspec.ValidationError:  # the caller used this key in details of its own
-        return None
-
-
 class Origin(msgspec.Struct, kw_only=True, frozen=True):
     """Marks a record that a merge imported from another copy of the job.
 
@@ -132,7 +94,7 @@ class Origin(msgspec.Struct, kw_only=True, frozen=True):
     copy.
     """
 
-    id: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
+    id: RandomId
     at: Moment
 
     def __post_init__(self) -> None:
@@ -243,6 +205,64 @@ class RowStepRecord(
     at: Moment
 
 
+class RowSpentRecord(
+    msgspec.Struct, tag_field="type", tag="row_spent", kw_only=True, omit_defaults=True
+):
+    """The cost of an attempt whose outcome isn't recorded as a status in this copy of the job.
+
+    There are two kinds of such attempts:
+
+    - The attempt was made in another copy of the job, and its status isn't imported. ``id`` is the
+      id of the change in that copy, as in :class:`Origin`.
+    - The attempt with the number ``attempt`` ended after its row had got a different outcome.
+      ``id`` is random.
+
+    Because of the id, a merge imports the cost only once.
+    """
+
+    row: RowNumber
+    id: RandomId
+    attempt: AttemptNumber | None = None
+    cost_cents: CostCents | None = None
+    usage: Usage | None = None
+    at: Moment
+
+
+class RowElsewhereRecord(
+    msgspec.Struct, tag_field="type", tag="row_elsewhere", kw_only=True, omit_defaults=True
+):
+    """A change of a row that was made in another copy of the job, and that no merge has imported.
+
+    - ``change``: the members of the record of this change, in that copy.
+    - ``alarm``: True if the row is completed in one copy, and another copy worked on it.
+    """
+
+    row: RowNumber
+    change: dict[str, Any]
+    alarm: bool = False
+    origin: Origin
+    at: Moment
+
+
+class MergeRecord(msgspec.Struct, tag_field="type", tag="merge", kw_only=True, omit_defaults=True):
+    """The first record of a merge.
+
+    - ``other``: the name of the file with the other copy's journal. ``offset``, ``seal``: up
+      to where it was merged. ``fork``: the offset of the end of the last common commit.
+    - ``hosts``, ``job_status``: the hosts of the other copy's runs, and its status.
+    - ``message``: the rows of the merge, for people.
+    """
+
+    other: str
+    offset: Integer
+    seal: Seal
+    fork: Integer
+    hosts: tuple[str, ...] = ()
+    job_status: str
+    message: str
+    at: Moment
+
+
 class JobStatusRecord(msgspec.Struct, tag_field="type", tag="job_status", kw_only=True):
     status: Literal["pending", "running", "completed", "failed", "cancelled", "paused"]
     at: Moment
@@ -266,19 +286,28 @@ class JobCountsRecord(
     at: Moment
 
 
-class JobErrorRecord(msgspec.Struct, tag_field="type", tag="job_error", kw_only=True):
+class JobErrorRecord(
+    msgspec.Struct, tag_field="type", tag="job_error", kw_only=True, omit_defaults=True
+):
     code: str
     message: str
+    by: str | None = None  # "merge" or "repair"
     at: Moment
 
 
 class LogRecord(msgspec.Struct, tag_field="type", tag="log", kw_only=True, omit_defaults=True):
+    """A message for people. Nothing in it has an effect on the job or its rows.
+
+    ``attempt``: the number of the attempt that has logged it. ``logged_at``: set if the message was
+    made before its commit.
+    """
+
     message: str
-    level: Any = "INFO"  # any JSON, as older writers wrote it: see LogEntry
-    row: Any = None
-    attempt: Any = None
-    details: Any = None
-    logged_at: Any = None  # set if the message was made before its commit
+    level: str = "INFO"
+    row: RowNumber | None = None
+    attempt: AttemptNumber | None = None
+    details: dict[str, Any] | None = None
+    logged_at: Moment | None = None
     at: Moment
 
 
@@ -289,9 +318,20 @@ JobLevelRecord = (
     | JobReopenedRecord
     | JobCountsRecord
     | JobErrorRecord
+    | MergeRecord
     | LogRecord
 )
-Record = JobLevelRecord | RowRecord | RowDataRecord | RowStatusRecord | RowStepRecord
+RowLevelRecord = (
+    RowRecord
+    | RowDataRecord
+    | RowStatusRecord
+    | RowStepRecord
+    | RowSpentRecord
+    | RowElsewhereRecord
+)
+Record = JobLevelRecord | RowLevelRecord
+# The records that give no row a status, a step or data.
+OtherRecord = JobLevelRecord | RowSpentRecord | RowElsewhereRecord
 
 
 encode_into = encode_json_into  # Journal.append calls it directly, for speed

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -17,23 +17,25 @@ import msgspec
 from journal.format.commits import START, Block, Position
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
 from journal.format.records import (
-    ELSEWHERE,
     JobCountsRecord,
     JobErrorRecord,
     JobRecord,
     JobReopenedRecord,
     JobStatusRecord,
     LogRecord,
+    MergeRecord,
     Record,
     RowDataRecord,
+    RowElsewhereRecord,
     RowRecord,
+    RowSpentRecord,
     RowStatusRecord,
     RowStepRecord,
     RunRecord,
 )
 from journal.format.seal import is_sealed
 from journal.history.reading import History, log_entry
-from journal.model import LogEntry, is_at_least
+from journal.model import is_at_least
 from journal.text import cents_text, encode_json, time_text, usage_text
 
 ENDS_EARLY = "the run ends early: "  # begins the message of a run that leaves rows pending
@@ -68,10 +70,12 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     - ``kind``: one of these words.
 
       - About the job: "created", "run" (a run begins), "job" (its status changed), "reopened",
-        "counts", "error", "log".
+        "counts", "error", "merge", "log".
       - About rows: "added", "changed" (data or idempotency key), "started", "completed", "failed",
         "skipped", "review", "put_back", "retried" (by a person), "redone" (by a person).
       - About steps of rows: "step_started", "step_done", "step_failed".
+      - About attempts without a status here: "spent" (a cost), "elsewhere" (a change of the row in
+        another copy of the job).
 
     - ``level``: one of LOG_LEVELS.
     - ``row_number``: the row's number. ``None`` if the event is about the job or about many rows.
@@ -254,50 +258,56 @@ def last_events(history: History, count: int, choice: Choice) -> tuple[list[Even
 
 def event_of(record: Record) -> Event:
     """Make the event for a record."""
-    if isinstance(record, RowStatusRecord):
-        return _row_event(record)
-    if isinstance(record, RowStepRecord):
-        return _step_event(record)
-    if isinstance(record, LogRecord):
-        entry = log_entry(record)
-        return Event(
-            at=entry.at,
-            kind="log",
-            level=entry.level,
-            row_number=entry.row_number,
-            text=message_parts(entry)[0],
-            details=entry.details,
-        )
-    kind, level, row_number = "job", "INFO", None
-    if isinstance(record, JobRecord):
-        kind = "created"
-        text = ": ".join(filter(None, (record.name, record.original_command)))
-    elif isinstance(record, JobStatusRecord):
-        level = _JOB_LEVELS.get(record.status, level)
-        text = record.status
-    elif isinstance(record, JobReopenedRecord):
-        kind, text = "reopened", reopened_text(record)
-    elif isinstance(record, RunRecord):
-        kind, text = "run", run_text(record)
-    elif isinstance(record, RowDataRecord):
-        kind, row_number, text = "changed", record.row, "its data"
-        if record.keys > 1:
-            text += f"; idempotency key {record.key}"
-        if record.origin is not None:
-            text += f", on another copy, at {time_text(record.origin.at)}"
-    elif isinstance(record, JobErrorRecord):
-        kind, level = "error", "ERROR"
-        text = f"{record.code}: {record.message}"
-    elif isinstance(record, RowRecord):
-        kind, row_number, text = "added", record.row, "row added"
-    else:
-        assert isinstance(record, JobCountsRecord)
-        kind = "counts"
-        text = ", ".join(f"{name} {number}" for name, number in _details(record).items())
-    details = _details(record) if kind != "added" else None
-    return Event(
-        at=record.at, kind=kind, level=level, row_number=row_number, text=text, details=details
+    return _EVENTS[type(record)](record)
+
+
+def _event(kind: str, text: Callable[[Any], str], level: str = "INFO") -> Callable[[Any], Event]:
+    """A function that makes the events of a type of record."""
+    return lambda record: Event(
+        at=record.at,
+        kind=kind,
+        level=level,
+        row_number=getattr(record, "row", None),
+        text=text(record),
+        details=None if kind == "added" else _details(record),
     )
+
+
+def _job_event(record: JobStatusRecord) -> Event:
+    level = _JOB_LEVELS.get(record.status, "INFO")
+    return _event("job", lambda _: record.status, level)(record)
+
+
+def _log_event(record: LogRecord) -> Event:
+    entry = log_entry(record)
+    return Event(
+        at=entry.at,
+        kind="log",
+        level=entry.level,
+        row_number=entry.row_number,
+        text=entry.message,
+        details=entry.details,
+    )
+
+
+def _created_text(record: JobRecord) -> str:
+    return ": ".join(filter(None, (record.name, record.original_command)))
+
+
+def _counts_text(record: JobCountsRecord) -> str:
+    return ", ".join(f"{name} {number}" for name, number in _details(record).items())
+
+
+def _data_text(record: RowDataRecord) -> str:
+    key = f"; idempotency key {record.key}" if record.keys > 1 else ""
+    origin = record.origin
+    return f"its data{key}" + (f", on another copy, at {time_text(origin.at)}" if origin else "")
+
+
+def _spent_text(record: RowSpentRecord) -> str:
+    late = f"attempt {record.attempt} ended after its row was settled"
+    whose = late if record.attempt is not None else "an attempt on another copy of this job"
+    return ", ".join([whose, *_spent_parts(record)])
 
 
 def run_text(record: RunRecord) -> str:
@@ -322,10 +332,7 @@ def _row_event(record: RowStatusRecord) -> Event:
     if record.unknown:
         parts.append("whether it took effect is unknown")
     parts += [text for text in (record.reason, record.tracking_number, record.label_path) if text]
-    if record.cost_cents is not None:
-        parts.append(f"cost {cents_text(record.cost_cents)}")
-    if record.usage:
-        parts.append(usage_text(record.usage))
+    parts += _spent_parts(record)
     if record.result is not None and record.result != "":
         parts.append(_value_text(record.result))
     if record.origin is not None:
@@ -338,6 +345,11 @@ def _row_event(record: RowStatusRecord) -> Event:
         text=", ".join(parts),
         details=_details(record) or None,
     )
+
+
+def _spent_parts(record: RowStatusRecord | RowSpentRecord) -> list[str]:
+    parts = [] if record.cost_cents is None else [f"cost {cents_text(record.cost_cents)}"]
+    return parts + ([usage_text(record.usage)] if record.usage else [])
 
 
 def _step_event(record: RowStepRecord) -> Event:
@@ -363,32 +375,34 @@ def _value_text(value: Any) -> str:
     return value if isinstance(value, str) else encode_json(value).decode()
 
 
-def message_parts(entry: LogEntry) -> tuple[str, dict[str, Any]]:
-    """Return a log entry's text for people, and those details that the text doesn't contain."""
-    details = dict(entry.details or {})
-    there = _elsewhere_text(details.get(ELSEWHERE))
-    if there:
-        del details[ELSEWHERE]
-    return entry.message + there, details
+def _elsewhere_event(record: RowElsewhereRecord) -> Event:
+    """Make the event for a change that was made in another copy, and that wasn't imported."""
+    return Event(
+        at=record.at,
+        kind="elsewhere",
+        level="ERROR" if record.alarm else "WARNING",
+        row_number=record.row,
+        text="on another copy of this job" + _elsewhere_text(record),
+        details=record.change,
+    )
 
 
-def _elsewhere_text(change: Any) -> str:
-    """Describe a change that was made in another copy."""
-    if not isinstance(change, dict):
-        return ""
+def _elsewhere_text(record: RowElsewhereRecord) -> str:
+    change, at = record.change, time_text(record.origin.at)
     if "data" in change:
         return f": other data: {encode_json(change['data']).decode()}"
     kind = "row_step" if "step" in change else "row_status"
+    members = {**change, "type": kind, "row": record.row, "at": at}
     try:
-        record_there = decode_record(encode_json({**change, "type": kind, "row": 1}))
+        there = decode_record(encode_json(members))
     except (UndecodableError, UnknownRecordError):
         return ""
-    if isinstance(record_there, RowStepRecord):
-        what, text = f"step {record_there.state}", _step_event(record_there).text
+    if isinstance(there, RowStepRecord):
+        what, text = f"step {there.state}", _step_event(there).text
     else:
-        assert isinstance(record_there, RowStatusRecord)
-        what, text = record_there.status, _row_event(record_there).text
-    return f": {what} at {time_text(record_there.at)}" + (f": {text}" if text else "")
+        assert isinstance(there, RowStatusRecord)
+        what, text = there.status, _row_event(there).text
+    return f": {what} at {at}" + (f": {text}" if text else "")
 
 
 _NO_DETAILS = frozenset(("format", "id", "row", "at", "checksum", "created_at", "reset"))
@@ -405,3 +419,22 @@ def _details(record: Record) -> dict[str, Any]:
         and value is not False
         and value != ""
     }
+
+
+# From each type of record to the function that makes its event.
+_EVENTS: dict[type[Record], Callable[[Any], Event]] = {
+    JobRecord: _event("created", _created_text),
+    RunRecord: _event("run", run_text),
+    JobStatusRecord: _job_event,
+    JobReopenedRecord: _event("reopened", reopened_text),
+    JobCountsRecord: _event("counts", _counts_text),
+    JobErrorRecord: _event("error", lambda record: f"{record.code}: {record.message}", "ERROR"),
+    MergeRecord: _event("merge", lambda record: record.message),
+    LogRecord: _log_event,
+    RowRecord: _event("added", lambda _: "row added"),
+    RowDataRecord: _event("changed", _data_text),
+    RowStatusRecord: _row_event,
+    RowStepRecord: _step_event,
+    RowSpentRecord: _event("spent", _spent_text),
+    RowElsewhereRecord: _elsewhere_event,
+}

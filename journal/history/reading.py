@@ -10,9 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
-
-import msgspec
+from typing import NamedTuple
 
 from journal.format.commits import START, Block, Position, end_of_commit
 from journal.format.extent import (
@@ -24,7 +22,6 @@ from journal.format.extent import (
     time_before,
 )
 from journal.format.records import MAX_LINE_BYTES, LogRecord, Record
-from journal.ids import MAX_ROW_NUMBER
 from journal.model import LOG_LEVELS, LogEntry
 from journal.store.journal import Journal
 
@@ -186,29 +183,15 @@ class History:
 
 
 def log_entry(record: LogRecord) -> LogEntry:
-    """Convert a log record to a LogEntry.
-
-    Other programs may have written members with a wrong type. These are left out.
-    """
-    row: Any = record.row
-    is_row = type(row) is int and 0 < row <= MAX_ROW_NUMBER
+    """Convert a log record to a LogEntry. A level that isn't known becomes INFO."""
+    # An attempt makes its messages before they are committed. The clock of another machine may be
+    # ahead.
+    at = record.at if record.logged_at is None else min(record.at, record.logged_at)
     return LogEntry(
-        at=_logged_at(record),
+        at=at,
         level=record.level if record.level in LOG_LEVELS else "INFO",
         message=record.message,
-        row_number=row if is_row else None,
-        details=record.details if isinstance(record.details, dict) else None,
-        attempt=record.attempt if type(record.attempt) is int else None,
+        row_number=record.row,
+        details=record.details,
+        attempt=record.attempt,
     )
-
-
-def _logged_at(record: LogRecord) -> datetime:
-    """Return when the message was made. An attempt makes its messages before they are committed."""
-    if record.logged_at is None:
-        return record.at
-    try:
-        at = msgspec.convert(record.logged_at, datetime)
-    except msgspec.ValidationError:
-        return record.at
-    # The clock of another machine may be ahead.
-    return record.at if at.tzinfo is None else min(record.at, at.astimezone(UTC))

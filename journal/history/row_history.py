@@ -13,7 +13,9 @@ from journal.format.records import (
     LogRecord,
     Record,
     RowDataRecord,
+    RowElsewhereRecord,
     RowRecord,
+    RowSpentRecord,
     RowStatusRecord,
     RunRecord,
 )
@@ -149,6 +151,8 @@ class _Reader:
             self._read_data(record, size_bytes)
         elif isinstance(record, RowStatusRecord) and record.row == self._number:
             self._read_status(record, size_bytes)
+        elif isinstance(record, RowSpentRecord | RowElsewhereRecord) and record.row == self._number:
+            self.changes.add(event_of(record), size_bytes)
 
     def _read_log(self, record: LogRecord, size_bytes: int) -> None:
         entry = log_entry(record)

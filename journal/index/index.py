@@ -21,15 +21,16 @@ from journal.format.records import (
     UNSET_TIME,
     JobCountsRecord,
     JobErrorRecord,
-    JobLevelRecord,
     JobRecord,
     JobReopenedRecord,
     JobStatusRecord,
     LogRecord,
+    MergeRecord,
     Moment,
+    OtherRecord,
     Reset,
+    RowSpentRecord,
     RunRecord,
-    spent_elsewhere,
 )
 from journal.index.columns import Columns, Lease, View
 from journal.model import TERMINAL_STATUSES, JobStatus, RowStatus, Run, added_usage, millionths
@@ -55,13 +56,21 @@ class Counts(msgspec.Struct, frozen=True):
     failed: int = 0
 
 
+class JobError(msgspec.Struct, frozen=True):
+    """The job's error. ``by``: "merge", "repair", or None if a program has set it."""
+
+    code: str
+    message: str
+    by: str | None = None
+
+
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """The facts about the job itself that come from the records after the job record."""
 
     status: JobStatus = JobStatus.PENDING
     started_at: Moment | None = None
     completed_at: Moment | None = None
-    error: tuple[str, str] | None = None
+    error: JobError | None = None
     repaired: bool = False  # whether a repair had losses, so that rows may be missing
     counts: Counts = Counts()
     hosts: tuple[str, ...] = ()  # the hosts of the job's runs, the last run's host last
@@ -116,14 +125,9 @@ def _state_after_run(state: JobState, record: RunRecord) -> JobState:
     )
 
 
-def _state_after_log(state: JobState, record: LogRecord) -> JobState:
-    """Return the state after a log record. Only log records about merges change the state."""
-    replace = msgspec.structs.replace
-    match record.details:
-        case {"merge": {"hosts": [*names]}}:
-            new = (name for name in names if isinstance(name, str) and name not in state.hosts)
-            return replace(state, hosts=(*new, *state.hosts)[-_MAX_HOSTS:])
-    return state
+def _state_after_merge(state: JobState, record: MergeRecord) -> JobState:
+    new = (name for name in record.hosts if name not in state.hosts)
+    return msgspec.structs.replace(state, hosts=(*new, *state.hosts)[-_MAX_HOSTS:])
 
 
 def _keyed(header: JobRecord) -> JobRecord | None:
@@ -396,8 +400,8 @@ class Index:
         self._undo.append(("steps", position, *self.columns.head_of_steps(position)))
         self.columns.add_step(position, offset)
 
-    def set_job(self, record: JobLevelRecord) -> None:
-        """Apply a record about the job itself."""
+    def set_other(self, record: OtherRecord) -> None:
+        """Apply a record that gives no row a status, a step or data. Raises UndecodableError."""
         self._undo.append(("job", self.state, self.last_at))
         if isinstance(record, JobRecord):
             if self.state is not None or self.row_count:
@@ -418,26 +422,27 @@ class Index:
                 status=JobStatus.PENDING,
                 completed_at=None,
                 version=None,
-                error=error if error and error[0] == BOTH_COPIES else None,
+                error=error if error and error.by and error.code == BOTH_COPIES else None,
                 reopened_at=(*self.state.reopened_at, record.at),
             )
         elif isinstance(record, JobCountsRecord):
             self.state = replace(self.state, counts=self._counts(record))
         elif isinstance(record, JobErrorRecord):
-            repaired = self.state.repaired or record.code == REPAIRED
-            self.state = replace(self.state, error=(record.code, record.message), repaired=repaired)
+            is_repair = record.by is not None and record.code == REPAIRED
+            repaired = self.state.repaired or is_repair
+            error = JobError(record.code, record.message, record.by)
+            self.state = replace(self.state, error=error, repaired=repaired)
         elif isinstance(record, RunRecord):
             self.state = _state_after_run(self.state, record)
-        else:
-            self.state = _state_after_log(self.state, record)
-            self._add_spent_elsewhere(record)
-
-    def _add_spent_elsewhere(self, record: LogRecord) -> None:
-        spent = spent_elsewhere(record.details)
-        if spent is not None:
-            self._undo.append(("spent", self.cost_millionths, self.usage))
-            self.cost_millionths += millionths(spent.cost_cents or 0)
-            self.usage = added_usage(self.usage, spent.usage or {})
+        elif isinstance(record, MergeRecord):
+            self.state = _state_after_merge(self.state, record)
+        elif not isinstance(record, LogRecord):
+            if self.position_of(record.row) is None:
+                raise UndecodableError(f"a record about row {record.row}, which doesn't exist")
+            if isinstance(record, RowSpentRecord):
+                self._undo.append(("spent", self.cost_millionths, self.usage))
+                self.cost_millionths += millionths(record.cost_cents or 0)
+                self.usage = added_usage(self.usage, record.usage or {})
 
     def _counts(self, record: JobCountsRecord) -> Counts:
         assert self.state is not None

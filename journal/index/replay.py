@@ -22,7 +22,7 @@ from journal.format.decode import (
     SlimRowStep,
     UndecodableError,
     UnknownRecordError,
-    decode_job_level,
+    decode_other,
     decode_record,
     decode_slim,
     read_error,
@@ -35,7 +35,9 @@ from journal.format.records import (
     JobRecord,
     Record,
     RowDataRecord,
+    RowElsewhereRecord,
     RowRecord,
+    RowSpentRecord,
     RowStatusRecord,
     RowStepRecord,
 )
@@ -118,7 +120,7 @@ def _apply_header(index: Index, line: bytes) -> None:
     record = decode_record(line, exact=False)
     if not isinstance(record, JobRecord):
         raise UndecodableError("another record than the job's on line 1")
-    index.set_job(record)
+    index.set_other(record)
 
 
 def _apply_records(index: Index, records: list[Any], lines: list[bytes], offsets: list[int]) -> int:
@@ -135,7 +137,7 @@ def _apply_records(index: Index, records: list[Any], lines: list[bytes], offsets
         elif kind is SlimRowStep or kind is RowStepRecord:
             sane = _apply_steps(index, records[done:end], offsets[done:end])
         else:
-            sane = _apply_job_level(index, lines[done:end])
+            sane = _apply_others(index, lines[done:end])
         done += sane
         if done < end:
             break
@@ -258,10 +260,10 @@ def _apply_steps(index: Index, records: list[Any], offsets: list[int]) -> int:
     return len(positions)
 
 
-def _apply_job_level(index: Index, lines: list[bytes]) -> int:
+def _apply_others(index: Index, lines: list[bytes]) -> int:
     for done, line in enumerate(lines):
         try:
-            index.set_job(decode_job_level(line))
+            index.set_other(decode_other(line))
         except (UndecodableError, UnknownRecordError):
             return done
     return len(lines)
@@ -281,6 +283,8 @@ def _what_is_wrong_with(line: bytes) -> UndecodableError:
         return UndecodableError(f"new data of row {record.row}, which doesn't exist")
     if isinstance(record, RowRecord):
         return UndecodableError(f"row {record.row}, which is out of range or exists already")
+    if isinstance(record, (RowSpentRecord, RowElsewhereRecord)):
+        return UndecodableError(f"a record about row {record.row}, which doesn't exist")
     return UndecodableError("a job record that is not on line 1")
 
 

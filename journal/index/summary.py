@@ -16,7 +16,7 @@ def job_of(index: Index) -> Job:
     assert state is not None, "refresh() refuses a journal without a job record"
     header = state.header
     counts = _shown_counts(index, state)
-    code, message = state.error or (None, None)
+    code, message = (state.error.code, state.error.message) if state.error else (None, None)
     return Job(
         id=header.id,
         name=header.name,

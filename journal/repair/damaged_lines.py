@@ -10,13 +10,7 @@ from typing import NamedTuple
 
 from journal.format.commits import Readable
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
-from journal.format.records import (
-    Record,
-    RowDataRecord,
-    RowRecord,
-    RowStatusRecord,
-    RowStepRecord,
-)
+from journal.format.records import Record, RowLevelRecord, RowRecord
 from journal.format.scan import lines_of
 from journal.format.seal import stated_crc, unsealed
 
@@ -45,7 +39,7 @@ class Line(NamedTuple):
 
         If the line can't be decoded, the number is guessed from the text.
         """
-        if isinstance(self.record, (RowRecord, RowDataRecord, RowStatusRecord, RowStepRecord)):
+        if isinstance(self.record, RowLevelRecord):
             return self.record.row
         found = None if self.record else _SEEMS_ABOUT.match(self.text)
         return int(found[1]) if found else None

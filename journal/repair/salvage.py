@@ -31,9 +31,9 @@ from journal.format.records import (
     JobErrorRecord,
     JobRecord,
     RowDataRecord,
+    RowLevelRecord,
     RowRecord,
     RowStatusRecord,
-    RowStepRecord,
     encode_record,
     encode_row,
     row_end,
@@ -56,7 +56,7 @@ from journal.repair.damaged_lines import (
 )
 from journal.store.journal import Journal
 from journal.store.policies import review_open_rows
-from journal.store.transitions import put_job_record
+from journal.store.transitions import put_record
 from journal.text import time_text
 
 OpenRows = Literal["review", "keep"]
@@ -217,9 +217,8 @@ class Salvage:
         )
         about_job = "lines of the journal were lost, and rows may be among them"
         with self._journal as journal:
-            put_job_record(
-                journal, JobErrorRecord(code=REPAIRED, message=about_job, at=journal.now())
-            )
+            error = JobErrorRecord(code=REPAIRED, message=about_job, by=A_REPAIR.by, at=UNSET_TIME)
+            put_record(journal, error)
             moved = review_open_rows(journal, sorted(self.placeholders), REPAIRED, message)
             if open_rows == "review" and (self._outcomes_lost or self._was_cut):
                 about = {
@@ -300,7 +299,7 @@ class Salvage:
             self._put_job_placeholder(record.at)
         if isinstance(record, RowRecord) and not self._is_free(record.row):
             return f"row {record.row}: the number is out of range or already in use"
-        if isinstance(record, (RowStatusRecord, RowDataRecord, RowStepRecord)):
+        if isinstance(record, RowLevelRecord) and not isinstance(record, RowRecord):
             position = index.position_of(record.row)
             if position is None and not self._is_free(record.row):
                 return f"row {record.row}: out of range"

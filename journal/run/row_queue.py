@@ -14,19 +14,14 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any
 
-import msgspec
-
 from journal.errors import InvalidStateTransition, InvalidValueError, StepInDoubtError
 from journal.format.arguments import MAX_USAGE_NAMES
 from journal.format.records import (
     A_POLICY,
     A_RUN,
-    SPENT_ELSEWHERE,
     UNSET_TIME,
     RowStatusRecord,
-    Spent,
 )
-from journal.fs import system
 from journal.model import TERMINAL_STATUSES, FoundRow, Job, JobRow, RowStatus
 from journal.run.held_job import HeldJob
 from journal.run.in_flight import Result
@@ -377,15 +372,7 @@ class RowQueue:
             usage = None
         if cost_cents is None and usage is None:
             return
-        spent = Spent(id=system.nonce(), cost_cents=cost_cents, usage=usage)
-        self._service.log(
-            self._job_id,
-            f"attempt {row.attempts} ended as {outcome.kind} after its row was settled; its cost is "
-            "added to that of the job",
-            "WARNING",
-            row_number=row.row_number,
-            details={SPENT_ELSEWHERE: msgspec.to_builtins(spent)},
-        )
+        self._service._add_cost(row.id, row.attempts, cost_cents, usage)  # noqa: SLF001  (ours)
 
     def record(self, row: JobRow, outcome: Outcome, unstarted_wait_s: float = 0.0) -> float | None:
         """Record an outcome. Returns the seconds until the next attempt; None if there is none.

@@ -16,12 +16,14 @@ from journal.format.records import (
     LOST_CHECKSUM,
     UNSET_TIME,
     By,
-    JobLevelRecord,
     JobReopenedRecord,
     JobStatusRecord,
     LogRecord,
+    OtherRecord,
     RowDataRecord,
+    RowElsewhereRecord,
     RowRecord,
+    RowSpentRecord,
     RowStatusRecord,
     RunRecord,
     writable,
@@ -67,29 +69,22 @@ _REDONE = (COMPLETED, FAILED, SKIPPED)
 _STARTING_CODES = frozenset((CODES[RowStatus.PROCESSING], CODES[RowStatus.PENDING]))
 
 
-def put_job_record(journal: Journal, record: JobLevelRecord) -> None:
-    """Append a record about the job itself."""
-    journal.append(record)
-    journal.index.set_job(record)
+def put_record(journal: Journal, record: OtherRecord) -> None:
+    """Append a record that gives no row a status, a step or data. Sets the time of the record.
 
-
-def put_log(journal: Journal, record: LogRecord) -> None:
-    """Set the time of a log record, and append it."""
+    Raises RowNotFoundError if the record is about a row that doesn't exist.
+    """
+    if isinstance(record, (LogRecord, RowSpentRecord, RowElsewhereRecord)) and record.row:
+        position_of(journal, record.row)
     record.at = journal.now()
-    put_job_record(journal, record)
+    journal.append(record)
+    journal.index.set_other(record)
 
 
 def put_logs(journal: Journal, records: Iterable[LogRecord]) -> None:
     """Append the log records of an attempt."""
     for record in records:
-        put_log(journal, record)
-
-
-def put_log_of_caller(journal: Journal, record: LogRecord) -> None:
-    """Append a caller's log record. Raises RowNotFoundError if its row doesn't exist."""
-    if record.row is not None:
-        position_of(journal, record.row)
-    put_log(journal, record)
+        put_record(journal, record)
 
 
 def put_run(
@@ -112,9 +107,9 @@ def put_run(
         command=is_command,
         version=version,
         on_interrupted=policy,
-        at=journal.now(),
+        at=UNSET_TIME,
     )
-    put_job_record(journal, record)
+    put_record(journal, record)
 
 
 def set_job_status(journal: Journal, target: JobStatus) -> None:
@@ -123,7 +118,7 @@ def set_job_status(journal: Journal, target: JobStatus) -> None:
     if target not in VALID_TRANSITIONS[status]:
         hint = _HAS_ENDED if status in TERMINAL_STATUSES else ""
         _refuse_job(journal, target, _REOPEN_FIRST if status is JobStatus.CANCELLED else hint)
-    put_job_record(journal, JobStatusRecord(status=target.value, at=journal.now()))
+    put_record(journal, JobStatusRecord(status=target.value, at=UNSET_TIME))
 
 
 _REOPEN_FIRST = "reopen it first: reopen_job(), or `journal reopen`"
@@ -260,7 +255,7 @@ def _complete_if_settled(journal: Journal) -> None:
     """Set a failed job to completed if all of its rows are completed or skipped."""
     status_counts = journal.index.status_counts
     if not any(status_counts[code] for code in (PENDING, PROCESSING, FAILED, NEEDS_REVIEW)):
-        put_job_record(journal, JobStatusRecord(status="completed", at=journal.now()))
+        put_record(journal, JobStatusRecord(status="completed", at=UNSET_TIME))
 
 
 def reopen(journal: Journal, reason: str | None) -> None:
@@ -269,7 +264,7 @@ def reopen(journal: Journal, reason: str | None) -> None:
     if state.status not in TERMINAL_STATUSES:
         _refuse_job(journal, JobStatus.PENDING, "only a job that has ended is reopened", refused)
     number = len(state.reopened_at) + 2
-    put_job_record(journal, JobReopenedRecord(number=number, reason=reason, at=journal.now()))
+    put_record(journal, JobReopenedRecord(number=number, reason=reason, at=UNSET_TIME))
 
 
 def redo_row(journal: Journal, number: int, reason: str | None, by: By, *, new_key: bool) -> JobRow:

@@ -8,7 +8,6 @@ even if a copy got a change through a third copy.
 from __future__ import annotations
 
 from collections.abc import Container
-from contextlib import suppress
 from hashlib import sha256
 from typing import Any, Literal, NamedTuple
 
@@ -21,18 +20,17 @@ from journal.format.idempotency import AnyRow, idempotency_key
 from journal.format.records import (
     A_MERGE,
     A_POLICY,
-    ELSEWHERE,
     LOST_CHECKSUM,
     JobRecord,
-    LogRecord,
+    MergeRecord,
     Record,
     RowDataRecord,
+    RowElsewhereRecord,
     RowRecord,
+    RowSpentRecord,
     RowStatusRecord,
     RowStepRecord,
     RunRecord,
-    Spent,
-    spent_elsewhere,
 )
 from journal.format.seal import crc_digits, digits_in, is_sealed, unsealed
 from journal.format.values import canonical_json
@@ -43,22 +41,25 @@ IN_FLIGHT = "in_flight_elsewhere"  # error code of a row
 RENUMBERED = "renumbered"  # error code of a row
 DATA = "row_data"
 STEP = "row_step"
+ELSEWHERE = "row_elsewhere"
 
 _WORK = frozenset(("processing", "completed", "failed", "skipped"))
+
+
+ChangeRecord = RowStatusRecord | RowDataRecord | RowStepRecord | RowElsewhereRecord
 
 
 class Change(NamedTuple):
     """One change of a row, made by the record at ``offset``.
 
     - ``status``: the row's new status, or one of three marks. DATA stands for a change of the row's
-      data, STEP for a state of a step, and ELSEWHERE for a log record about a change in a third
-      copy.
+      data, STEP for a state of a step, and ELSEWHERE for a record about a change in a third copy.
     - ``is_work``: True if the row's side effect may have happened, or somebody has settled the
       row.
     - ``is_doubt``: True if a person or a handler asked for a review. Reviews because of a merge or
       a policy don't count, since they add no information about the attempt.
-    - ``is_alarm``: True for a log record about a third copy's work on a row that is completed in
-      this copy.
+    - ``is_alarm``: True for a record about a third copy's work on a row that is completed in this
+      copy.
     - ``reset``: "retry" or "redo" if a person decided to do the row again.
     - ``is_renumbering``: True for a review whose only reason is that the row got a new number in
       this copy.
@@ -78,7 +79,7 @@ class Change(NamedTuple):
     is_data_of_merge: bool = False
     step: str = ""
     state: StepState | Literal[""] = ""
-    cost: Spent | None = None
+    cost: RowSpentRecord | None = None
 
     @property
     def matters(self) -> bool:
@@ -113,7 +114,7 @@ class RowChanges:
     data.
 
     - ``merges``: for each merge, the position up to which the other copy was merged.
-    - ``spent``: a dict that maps the id of each change with a cost to (row, cost).
+    - ``spent``: a dict that maps the id of each change with a cost to this cost.
     - ``news_at``: the offset of the last record that neither a merge nor the start of a run wrote.
 
     With ``rows``, only the changes of these rows are collected. All changes are in memory. Raises
@@ -123,7 +124,7 @@ class RowChanges:
     def __init__(self, copy: Copy, begin: Position, rows: Container[int] | None = None) -> None:
         self.added: dict[int, Added] = {}
         self.merges: list[Position] = []
-        self.spent: dict[str, tuple[int, Spent]] = {}
+        self.spent: dict[str, RowSpentRecord] = {}
         self._spent_elsewhere: set[int] = set()
         self.news_at = -1
         self._of: dict[int, list[Change]] = {}
@@ -143,18 +144,15 @@ class RowChanges:
                     elif not is_lost:
                         first = Change(content_id(record, copy.header), offset, DATA)
                         waiting.append((record.row, first))
-            elif isinstance(record, RowStatusRecord):
-                waiting.append((record.row, _of_status(record, offset, line)))
-            elif isinstance(record, RowDataRecord):
-                id_, is_merged = _id_of(record, line), record.origin is not None
-                waiting.append((record.row, Change(id_, offset, DATA, is_data_of_merge=is_merged)))
-            elif isinstance(record, RowStepRecord):
-                id_, step, state = _id_of(record, line), record.step, record.state
-                waiting.append((record.row, Change(id_, offset, STEP, step=step, state=state)))
-            elif isinstance(record, LogRecord):
-                is_of_merge = self._note(record, rows) or is_of_merge
-                if elsewhere := id_elsewhere(record):
-                    waiting.append((record.row, _of_log(record, elsewhere, offset)))
+            elif isinstance(record, ChangeRecord):
+                waiting.append((record.row, _change_of(record, offset, line)))
+            elif isinstance(record, RowSpentRecord):
+                if rows is None or record.row in rows:
+                    self.spent[record.id] = record
+                    self._spent_elsewhere.add(record.row)
+            elif isinstance(record, MergeRecord):
+                self.merges.append(Position(record.offset, int(record.seal, 16)))
+                is_of_merge = True
             if not is_of_merge and _is_news(record):
                 self.news_at = offset
             if is_sealed(line):
@@ -174,28 +172,14 @@ class RowChanges:
     def _add(self, row: int, change: Change) -> None:
         self._of.setdefault(row, []).append(change)
         if change.cost:
-            self.spent[change.id] = row, msgspec.structs.replace(change.cost, id=change.id)
-
-    def _note(self, record: LogRecord, rows: Container[int] | None) -> bool:
-        """Collect merges and costs. Returns whether the record is the first of a merge."""
-        spent = spent_elsewhere(record.details)
-        if spent and isinstance(record.row, int) and (rows is None or record.row in rows):
-            self.spent[spent.id] = record.row, spent
-            self._spent_elsewhere.add(record.row)
-        match record.details:
-            case {"merge": {"offset": int(end), "crc": str(crc)}}:
-                with suppress(ValueError):
-                    self.merges.append(Position(end, int(crc, 16)))
-                return True
-        return False
+            self.spent[change.id] = msgspec.structs.replace(change.cost, id=change.id)
 
     def renumber(self, numbers: dict[int, int]) -> None:
         """Change the numbers of the added rows. ``numbers``: a dict from old number to new."""
         self.added = {numbers[row]: made for row, made in self.added.items()}
         self._of = {numbers.get(row, row): changes for row, changes in self._of.items()}
-        self.spent = {
-            id_: (numbers.get(row, row), spent) for id_, (row, spent) in self.spent.items()
-        }
+        for spent in self.spent.values():
+            spent.row = numbers.get(spent.row, spent.row)
 
     def change(self, row: int, id_: str) -> Change | None:
         """Return the row's change of status with this id, or None if this copy doesn't have it."""
@@ -347,9 +331,20 @@ def content_id(row: AnyRow, header: JobRecord) -> str:
     return sha256(content_of(row, header)).hexdigest()[:16]
 
 
-def _of_status(record: RowStatusRecord, offset: int, line: bytes) -> Change:
+def _change_of(record: ChangeRecord, offset: int, line: bytes) -> Change:
+    if isinstance(record, RowElsewhereRecord):
+        found = record.change
+        is_work, is_doubt = _weigh(found.get("status"), found.get("by"))
+        is_doubt = is_doubt or "data" in found  # nobody knows which data is right
+        flags = is_work, is_doubt, record.alarm
+        return Change(record.origin.id, offset, ELSEWHERE, *flags, reset=found.get("reset"))
+    id_ = _id_of(record, line)
+    if isinstance(record, RowDataRecord):
+        return Change(id_, offset, DATA, is_data_of_merge=record.origin is not None)
+    if isinstance(record, RowStepRecord):
+        return Change(id_, offset, STEP, step=record.step, state=record.state)
     return Change(
-        _id_of(record, line),
+        id_,
         offset,
         record.status,
         *_weigh(record.status, record.by),
@@ -359,18 +354,11 @@ def _of_status(record: RowStatusRecord, offset: int, line: bytes) -> Change:
     )
 
 
-def _cost_of(record: RowStatusRecord) -> Spent | None:
-    if (record.cost_cents is None and record.usage is None) or record.status == "processing":
+def _cost_of(record: RowStatusRecord) -> RowSpentRecord | None:
+    cost_cents, usage = record.cost_cents, record.usage
+    if (cost_cents is None and usage is None) or record.status == "processing":
         return None
-    return Spent(id="", cost_cents=record.cost_cents, usage=record.usage)
-
-
-def _of_log(record: LogRecord, id_: str, offset: int) -> Change:
-    found = record.details[ELSEWHERE]
-    is_work, is_doubt = _weigh(found.get("status"), found.get("by"))
-    is_doubt = is_doubt or "data" in found  # nobody knows which data is right
-    is_alarm = record.level == "ERROR"
-    return Change(id_, offset, ELSEWHERE, is_work, is_doubt, is_alarm, reset=found.get("reset"))
+    return RowSpentRecord(row=record.row, id="", cost_cents=cost_cents, usage=usage, at=record.at)
 
 
 def _weigh(status: Any, by: Any) -> tuple[bool, bool]:
@@ -385,14 +373,4 @@ def _weigh(status: Any, by: Any) -> tuple[bool, bool]:
 
 
 def _is_news(record: Record) -> bool:
-    if isinstance(record, LogRecord):
-        return id_elsewhere(record) is None
-    return not isinstance(record, RunRecord)
-
-
-def id_elsewhere(record: LogRecord) -> str | None:
-    """Return the id of the third copy's change that a log record reports, or None."""
-    change: Any = record.details.get(ELSEWHERE) if isinstance(record.details, dict) else None
-    id_ = change.get("id") if isinstance(change, dict) else None
-    is_one = isinstance(id_, str) and len(id_) == 16 and isinstance(record.row, int)
-    return id_ if is_one else None
+    return not isinstance(record, (RowElsewhereRecord, RunRecord))

@@ -11,14 +11,13 @@ from journal.format.idempotency import AnyRow
 from journal.format.records import (
     A_MERGE,
     BOTH_COPIES,
-    ELSEWHERE,
     REPAIRED,
-    SPENT_ELSEWHERE,
     UNSET_TIME,
     JobErrorRecord,
     LogRecord,
     Origin,
     RowDataRecord,
+    RowElsewhereRecord,
     RowStatusRecord,
     RowStepRecord,
     encode_row,
@@ -29,11 +28,11 @@ from journal.format.values import encode_value
 from journal.index.index import NEEDS_REVIEW, PENDING, PROCESSING
 from journal.model import TERMINAL_STATUSES, JobStatus
 from journal.store.journal import Journal
-from journal.store.transitions import put_job_record, put_log, put_row_status
+from journal.store.transitions import put_record, put_row_status
 from journal.transfer.divergence import DATA, STEP, Change, key_of
 from journal.transfer.merge_notes import (
+    elsewhere_record,
     error_text,
-    log_details,
     merge_record,
     review_text,
     tracking_number_there,
@@ -88,7 +87,7 @@ class MergeWriter:
 
     def write(self) -> Merged:
         plan, index = self._plan, self._journal.index
-        put_log(self._journal, merge_record(plan, self._other))
+        put_record(self._journal, merge_record(plan, self._other))
         self._add_rows()
         for number, changes in plan.take.items():
             for change in changes:
@@ -141,16 +140,16 @@ class MergeWriter:
             journal.index.add_row(number, journal.append_line(line, at, number))
         for number, theirs in plan.renumbered.items():
             message = f"row {theirs} of another copy of this job; it keeps its idempotency key"
-            put_log(journal, LogRecord(message=message, row=number, at=UNSET_TIME))
+            put_record(journal, LogRecord(message=message, row=number, at=UNSET_TIME))
 
     def _apply(self, number: int, change: Change) -> None:
         """Import one change of the other copy."""
         record = self._plan.read(change)
         if change.status == DATA:
             self._put_data(number, record, change.id)
-        elif isinstance(record, LogRecord):
+        elif isinstance(record, RowElsewhereRecord):
             record.row = number
-            put_log(self._journal, record)
+            put_record(self._journal, record)
         elif isinstance(record, RowStepRecord):
             self._put_step(number, change.id, record)
         else:
@@ -163,12 +162,10 @@ class MergeWriter:
             self._put(record)
 
     def _put_costs(self) -> None:
-        """Log the costs of the other copy's attempts whose statuses are not imported."""
-        for number, spent in self._plan.costs:
-            details = {SPENT_ELSEWHERE: msgspec.to_builtins(spent)}
-            message = "what an attempt on another copy of this job has cost"
-            record = LogRecord(message=message, row=number, details=details, at=UNSET_TIME)
-            put_log(self._journal, record)
+        """Record the costs of the other copy's attempts whose statuses are not imported."""
+        for spent in self._plan.costs:
+            spent.attempt = None  # of the other copy
+            put_record(self._journal, spent)
 
     def _put_data(self, number: int, row: AnyRow, id_: str) -> None:
         index = self._journal.index
@@ -213,9 +210,9 @@ class MergeWriter:
                 self._put_step(number, id_, record)
 
     def _put_conflict(self, number: int, changes: list[Change]) -> None:
-        """Import the other copy's changes of a row's steps, and log its other changes of the row.
+        """Import the other copy's changes of a row's steps, and record its other changes.
 
-        If the row is renumbered, the changes of its data are imported, and not logged.
+        If the row is renumbered, the changes of its data are imported, too.
         """
         plan = self._plan
         is_alarm = number in plan.twice
@@ -228,10 +225,10 @@ class MergeWriter:
             if is_data or change.status == STEP:
                 self._apply(number, change)
             if are_logged or not (is_data or change.status == STEP):
-                self._log_change(number, change, "ERROR" if is_alarm else "WARNING")
+                self._log_change(number, change, is_alarm=is_alarm)
 
     def _put_alarms(self, number: int, changes: list[Change]) -> None:
-        """Log alarms about a row that may have been done twice.
+        """Record alarms about a row that may have been done twice.
 
         Copies that merge this copy later read these alarms.
         """
@@ -241,9 +238,8 @@ class MergeWriter:
         for alarm in self._plan.alarms(number):
             if alarm.id not in logged:
                 record = self._plan.read(alarm)
-                record.message = "on one copy of this job, while another completed it"
                 record.row = number
-                put_log(self._journal, record)
+                put_record(self._journal, record)
 
     def _put_review(self, number: int) -> None:
         self._put(
@@ -258,16 +254,13 @@ class MergeWriter:
             )
         )
 
-    def _log_change(self, number: int, change: Change, level: str) -> None:
-        """Log a change of the other copy that isn't imported."""
-        plan = self._plan
-        record = plan.read(change)
-        if not isinstance(record, LogRecord):
-            details = {ELSEWHERE: log_details(plan, change, record)}
-            message = "on another copy of this job"
-            record = LogRecord(message=message, details=details, at=UNSET_TIME)
-        record.row, record.level = number, level
-        put_log(self._journal, record)
+    def _log_change(self, number: int, change: Change, *, is_alarm: bool) -> None:
+        """Record a change of the other copy that isn't imported."""
+        record = self._plan.read(change)
+        if not isinstance(record, RowElsewhereRecord):
+            record = elsewhere_record(self._plan, change, record)
+        record.row, record.alarm = number, is_alarm
+        put_record(self._journal, record)
 
     def _put(self, record: RowStatusRecord) -> None:
         """Append a status without a check. The other copy has checked the transition."""
@@ -284,12 +277,12 @@ class MergeWriter:
         state, job = self._journal.index.state, self._journal.job_id
         if self._plan.their_state.repaired and state is not None and not state.repaired:
             message = "lines of another copy's journal were lost, and rows may be among them"
-            at = self._journal.now()
-            put_job_record(self._journal, JobErrorRecord(code=REPAIRED, message=message, at=at))
+            record = JobErrorRecord(code=REPAIRED, message=message, by=A_MERGE.by, at=UNSET_TIME)
+            put_record(self._journal, record)
         if not self._plan.twice:
             return
         error = None if state is None else state.error
-        earlier = error[1] if error is not None and error[0] == BOTH_COPIES else ""
+        earlier = error.message if error and error.by and error.code == BOTH_COPIES else ""
         message = error_text(self._plan.twice, job, self._other, earlier)
-        record = JobErrorRecord(code=BOTH_COPIES, message=message, at=self._journal.now())
-        put_job_record(self._journal, record)
+        record = JobErrorRecord(code=BOTH_COPIES, message=message, by=A_MERGE.by, at=UNSET_TIME)
+        put_record(self._journal, record)

@@ -9,9 +9,10 @@ from typing import Any
 from journal.errors import InvalidValueError
 from journal.format.idempotency import AnyRow
 from journal.format.records import (
-    ELSEWHERE,
     UNSET_TIME,
-    LogRecord,
+    MergeRecord,
+    Origin,
+    RowElsewhereRecord,
     RowStatusRecord,
     RowStepRecord,
 )
@@ -29,7 +30,7 @@ _MAX_CHARACTERS = 1000
 _MAX_DETAILS_BYTES = 1 << 20
 
 
-def merge_record(plan: Plan, other: str) -> LogRecord:
+def merge_record(plan: Plan, other: str) -> MergeRecord:
     """Make the first record of a merge.
 
     From this record, later merges know up to which commit the other copy was merged.
@@ -47,18 +48,15 @@ def merge_record(plan: Plan, other: str) -> LogRecord:
         for what, rows in groups.items()
         if rows
     )
-    merge = {
-        "other": other,
-        "offset": theirs.end.offset,
-        "crc": crc_digits(theirs.end.crc),
-        "fork": plan.fork.offset,
-        "hosts": list(plan.their_state.hosts),
-        "job_status": plan.their_state.status.value,
-    }
     name = os.path.basename(theirs.name) or theirs.name
-    return LogRecord(
+    return MergeRecord(
+        other=other,
+        offset=theirs.end.offset,
+        seal=crc_digits(theirs.end.crc),
+        fork=plan.fork.offset,
+        hosts=plan.their_state.hosts,
+        job_status=plan.their_state.status.value,
         message=f"merged {name}, kept as {other}; rows: {text or 'no changes'}",
-        details={"merge": merge},
         at=UNSET_TIME,
     )
 
@@ -148,31 +146,33 @@ def _renumbered_text(plan: Plan, number: int, there: str, log: str) -> str:
     return f"{text}; {why}; {log} shows all"
 
 
-def log_details(
+def elsewhere_record(
     plan: Plan, change: Change, record: RowStatusRecord | RowStepRecord | AnyRow
-) -> dict[str, Any]:
-    """Make the details of a log record about a change of the other copy."""
+) -> RowElsewhereRecord:
+    """Make the record about a change of the other copy that isn't imported."""
     fields = decode_json_exact(encode_json(record))
-    origin = getattr(record, "origin", None) or record
-    fields |= {"id": change.id, "at": time_text(origin.at)}
+    at = (getattr(record, "origin", None) or record).at
     if not isinstance(record, (RowStatusRecord, RowStepRecord)):
         fields["key"] = key_of(record, plan.theirs.header)
-    for name in ("type", "row", "origin", "nonce", "created_at", "checksum"):
+    for name in ("type", "row", "origin", "nonce", "created_at", "checksum", "at"):
         fields.pop(name, None)
-    return _writable(fields)
+    origin = Origin(id=change.id, at=at)
+    return RowElsewhereRecord(
+        row=record.row, change=_writable(fields), origin=origin, at=UNSET_TIME
+    )
 
 
 def _tracking_number(record: Any) -> Any:
-    """Return the tracking number in a status record, or in a log record about a status."""
-    if isinstance(record, LogRecord):
-        return record.details[ELSEWHERE].get("tracking_number")
+    """Return the tracking number of a status that was imported, or that is only recorded."""
+    if isinstance(record, RowElsewhereRecord):
+        return record.change.get("tracking_number")
     return record.tracking_number
 
 
 def _writable(fields: dict[str, Any]) -> dict[str, Any]:
     """Return ``fields``. A note replaces data or a result that is too long or nested too deep."""
     try:
-        fits = len(encode_value({ELSEWHERE: fields}, "details")) <= _MAX_DETAILS_BYTES
+        fits = len(encode_value(fields, "change")) <= _MAX_DETAILS_BYTES
     except InvalidValueError:
         fits = False
     name = "data" if "data" in fields else "result"

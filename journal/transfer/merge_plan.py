@@ -61,7 +61,7 @@ Rules about data and added rows:
   both copies worked on applies.
 
 The cost of an attempt there is always counted here. If the status of the attempt is imported, the
-status contains the cost. Otherwise a log record adds the cost. If both copies recorded a completion
+status contains the cost. Otherwise a record of its own adds the cost. If both copies recorded a completion
 with the same tracking number, and this is the same work, only one cost is counted.
 
 No change is imported or reported twice, and no cost is counted twice. This is also true if the same
@@ -94,7 +94,12 @@ from journal.errors import InvalidValueError
 from journal.format.commits import START, Position
 from journal.format.decode import decode_record
 from journal.format.idempotency import AnyRow
-from journal.format.records import BOTH_COPIES, ELSEWHERE, RowStatusRecord, RowStepRecord, Spent
+from journal.format.records import (
+    BOTH_COPIES,
+    RowSpentRecord,
+    RowStatusRecord,
+    RowStepRecord,
+)
 from journal.ids import MAX_ROW_NUMBER
 from journal.index.index import CODES, COMPLETED, FAILED, NEEDS_REVIEW, PENDING, PROCESSING, Index
 from journal.index.replay import replay
@@ -103,6 +108,7 @@ from journal.store.rows import read_row, read_status
 from journal.transfer.copies import Copy, holds
 from journal.transfer.divergence import (
     DATA,
+    ELSEWHERE,
     IN_FLIGHT,
     RENUMBERED,
     STEP,
@@ -138,8 +144,8 @@ class Plan:
     - ``doubted``: a dict from a row of ours in ``reviews`` to the row in ``doubtful`` that may be
       the same row.
     - ``follow``: rows in ``take`` that also get the other copy's present data.
-    - ``costs``: the rows and costs of changes that this copy doesn't know, and whose statuses are
-      not imported.
+    - ``costs``: the costs of changes that this copy doesn't know, and whose statuses are not
+      imported.
     - ``counted``: the ids of changes whose costs are counted here.
     """
 
@@ -173,7 +179,7 @@ class Plan:
         self.doubted: dict[int, int] = {}
         self._same: set[str] = set()
         self._their_numbers = self._match_added()
-        # A log record may report a change of a third copy from before the fork.
+        # A record may report a change of a third copy from before the fork.
         before = self.here.rows_of_before() | self.there.rows_of_before()
         self._shared = RowChanges(ours._replace(end=fork), START if before else fork, before)
         for number in sorted({*self.there.rows(), *self.doubtful}):
@@ -300,7 +306,7 @@ class Plan:
             self.twice.add(number)
 
     def alarms(self, number: int) -> list[Change]:
-        """Return the log records about work of a third copy on a completed row.
+        """Return the records about work of a third copy on a completed row.
 
         The other copy has these records. This copy doesn't know them.
         """
@@ -354,11 +360,12 @@ class Plan:
 
     # --- costs
 
-    def _costs(self) -> Iterator[tuple[int, Spent]]:
+    def _costs(self) -> Iterator[RowSpentRecord]:
         taken = {c.id for changes in self.take.values() for c in changes if c.is_status}
-        for id_, (number, spent) in self.there.spent.items():
-            if id_ not in self.counted and id_ not in taken and not self._is_one_work(number, id_):
-                yield number, spent
+        for id_, spent in self.there.spent.items():
+            is_known = id_ in self.counted or id_ in taken
+            if not is_known and not self._is_one_work(spent.row, id_):
+                yield spent
 
     def _is_one_work(self, number: int, id_: str) -> bool:
         """Return whether change ``id_`` there and our status are one completion with one cost."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 JOB = "corpus"
+ORIGIN = '{"id":"0123456789abcdef","at":"2026-11-24T12:00:00.000001Z"}'
 AT = b'"at":"2026-11-24T13:35:%02d.000001Z"}'
 
 
@@ -192,8 +193,14 @@ GOOD = [
     good(
         "job-error",
         "the last error is the job's; that it was repaired is not forgotten",
-        [job()], [rec("job_error", '"code":"repaired","message":"lost",')],
+        [job()], [rec("job_error", '"code":"repaired","message":"lost","by":"repair",')],
         [rec("job_error", '"code":"E","message":"m",')],
+    ),
+    good(
+        "job-errors-of-a-program",
+        "its codes have no other meaning: neither was it repaired, nor does an error survive a reopening",
+        [job()], [rec("job_error", '"code":"repaired","message":"m",')],
+        [rec("job_error", '"code":"both_copies","message":"m",')], [ended("failed")], [reopened(2)],
     ),
     good(
         "row-numbers",
@@ -210,7 +217,7 @@ GOOD = [
     good(
         "reopened-after-work-on-both-copies",
         "that one error survives a reopening; and readers count the passes, whatever their number",
-        *ROWS, [rec("job_error", '"code":"both_copies","message":"m",')], [ended("failed")],
+        *ROWS, [rec("job_error", '"code":"both_copies","message":"m","by":"merge",')], [ended("failed")],
         [reopened(9)],
     ),
     good(
@@ -256,7 +263,8 @@ GOOD = [
         *ROWS, [run('"argv":["journal","run","a b"],"directory":"/d","command":true,"on_interrupted":"resume",'),
                 ended("running", 3)],
         [status(1, "processing", '"by":"run",')], [run('"on_interrupted":"later","new":1,', 4, "f" * 16)],
-        [log('"details":{"run":{"host":"h","nonce":"0123456789abcdef"},"retry":{"job":"a","host":"h"}},', 4)],
+        [log('"details":{"run":{"host":"h","nonce":"0123456789abcdef"},"merge":{"hosts":["h"]},'
+             '"spent_elsewhere":{"id":"0123456789abcdef","cost_cents":9}},"row":1,', 4)],
     ),
     good(
         "who-has-set-a-status",
@@ -269,11 +277,10 @@ GOOD = [
     ),
     good(
         "evidence",
-        "a traceback, until the next status; an attempt's log, whose attempt and time may be of any type",
+        "a traceback, until the next status; an attempt's log",
         *ROWS, [status(1, "failed", '"error_code":"E","traceback":"Traceback",')],
         [status(2, "failed", '"traceback":"Traceback",'), status(2, "pending", '"reset":"retry",')],
-        [log('"row":1,"attempt":1,"logged_at":"2026-11-24T13:35:01.000001Z",'),
-         log('"row":1,"attempt":"1","logged_at":5,')],
+        [log('"row":1,"attempt":1,"logged_at":"2026-11-24T13:35:01.000001Z",')],
     ),
     good(
         "row-data",
@@ -398,20 +405,22 @@ GOOD = [
         [status(2, "completed", f'"cost_cents":{-(2**63)},')], [rec("job_counts", '"total":-1,')],
     ),
     good(
-        "log-of-other-types",
-        "level, row and details of another type are taken as their defaults",
-        [job()], [log('"level":5,"row":"x","details":[],"more":{},')],
+        "log-of-another-level",
+        "a level is any text; a log is about any row number, and null where it has none",
+        [job()], [log('"level":"LOUD","row":99,"more":{},')],
+        [log('"row":null,"attempt":null,"details":null,"logged_at":null,')],
     ),
     good(
         "merged",
         "a status taken over from another copy, and what it did with a row that wasn't",
         *ROWS,
         [
-            log('"details":{"merge":{"hosts":["h"]}},'),
-            status(1, "completed", '"cost_cents":5,"origin":{"id":"0123456789abcdef",'
-                   '"at":"2026-11-24T12:00:00.000001Z"},'),
-            log('"row":2,"details":{"elsewhere":{"status":"failed","id":"0123456789abcdef",'
-                '"at":"2026-11-24T12:00:00.000001Z"}},'),
+            rec("merge", '"other":"journal.other-1","offset":9,"seal":"01234567","fork":5,"hosts":["h"],'
+                '"job_status":"paused","message":"m",'),
+            status(1, "completed", f'"cost_cents":5,"origin":{ORIGIN},'),
+            rec("row_elsewhere", '"row":2,"change":{"status":"failed","cost_cents":9},"alarm":true,'
+                f'"origin":{ORIGIN},'),
+            rec("row_spent", '"row":2,"id":"0123456789abcdef","attempt":1,"cost_cents":0.5,"usage":{"calls":2},'),
         ],
     ),
     good(
@@ -562,6 +571,18 @@ DAMAGED = [
     bad_record("step-in-an-attempt-too-high", "up to 2^32-1",
                step(1, "a", "done").replace(b'"attempt":1,', b'"attempt":%d,' % 2**32)),
     bad_record("nonce-of-a-number", "text", row(3, "{}", '"nonce":12345678,')),
+    bad_record("cost-of-no-row", "a row added before", rec("row_spent", '"row":9,"id":"0123456789abcdef",')),
+    bad_record("change-elsewhere-of-no-row", "a row added before",
+               rec("row_elsewhere", f'"row":9,"change":{{}},"origin":{ORIGIN},')),
+    bad_record("change-elsewhere-without-an-origin", "it has an id", rec("row_elsewhere", '"row":1,"change":{},')),
+    bad_record("merge-without-an-end", "an offset and a seal",
+               rec("merge", '"other":"o","fork":5,"job_status":"paused","message":"m",')),
+    bad_record("log-of-a-numbered-level", "text", log('"level":5,')),
+    bad_record("log-about-row-0", "from 1", log('"row":0,')),
+    bad_record("log-with-details-in-a-list", "an object", log('"details":[],')),
+    bad_record("log-of-a-text-attempt", "an integer", log('"attempt":"1",')),
+    bad_record("log-made-at-a-time-not-in-utc", "each time in a record is",
+               log('"logged_at":"2026-11-24T13:35:01+01:00",')),
     bad_record("run-without-an-id", "16 hex digits", rec("run", '"host":"h","user":"u","pid":7,"package":"1",')),
     bad_record("run-with-a-short-id", "16 hex digits", run(run_id="0123")),
     bad_record("run-with-a-line-for-words", "a list of text", run('"argv":"journal run",')),

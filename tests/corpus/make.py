@@ -101,6 +101,7 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
     rows: dict[int, dict[str, Any]] = {}
     set_by = dict.fromkeys(COUNTS, 0)
     cost, usage = Fraction(0), dict[str, Any]()
+    stays = False  # whether the error survives a reopening
     for record in records:
         at = record["at"]
         match record["type"]:
@@ -128,9 +129,7 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
                 if record.get("reset") is not None:
                     row["earlier_attempts"] = row["attempts"]
                 if record["status"] != "processing":
-                    cost += Fraction(str(record.get("cost_cents") or 0))
-                    for name, number in (record.get("usage") or {}).items():
-                        usage[name] = usage.get(name, 0) + number
+                    cost, usage = added(cost, usage, record)
                 if record.get("usage"):
                     row["usage"] = record["usage"]
                 else:
@@ -149,11 +148,15 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
                     job["completed_at"] = at
             case "job_reopened":
                 job |= {"status": "pending", "completed_at": None, "passes": job["passes"] + 1}
-                if job["error_code"] != "both_copies":
+                if not stays:
                     job |= {"error_code": None, "error_message": None}
             case "job_error":
                 job |= {"error_code": record["code"], "error_message": record["message"]}
-                job["repaired"] |= record["code"] == "repaired"
+                is_ours = record.get("by") is not None
+                stays = is_ours and record["code"] == "both_copies"
+                job["repaired"] |= is_ours and record["code"] == "repaired"
+            case "row_spent":
+                cost, usage = added(cost, usage, record)
             case "job_counts":
                 now = counts_of(rows)
                 for name in COUNTS:
@@ -168,6 +171,15 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
     if usage:
         job["usage"] = usage
     return job, [rows[number] for number in sorted(rows)]
+
+
+def added(
+    cost: Fraction, usage: dict[str, Any], record: dict[str, Any]
+) -> tuple[Fraction, dict[str, Any]]:
+    """The cost and the usage of the job, with those of a record."""
+    more = record.get("usage") or {}
+    sums = {name: usage.get(name, 0) + number for name, number in more.items()}
+    return cost + Fraction(str(record.get("cost_cents") or 0)), usage | sums
 
 
 def counts_of(rows: dict[int, dict[str, Any]]) -> dict[str, int]:

@@ -156,7 +156,7 @@ def check(store: Path, after: bytes, acknowledged: int, put_by: dict[str, bytes]
         assert found == after
     if found == after:
         assert artifact.read_bytes() == b"label" * 300
-        if b'"merge":' in after:
+        if b'"type":"merge"' in after:
             (other,) = (store / JOB).glob("journal.other-*")
             assert b'"T-4"' in other.read_bytes()
     elif artifact.exists():

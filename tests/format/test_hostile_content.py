@@ -51,6 +51,11 @@ def log(details: bytes) -> bytes:
     return record("log", b'"message":"m","row":1,"details":%b' % details)
 
 
+def elsewhere(change: bytes, at: bytes = NOW) -> bytes:
+    origin = b'"origin":{"id":"0123456789abcdef",%b' % at
+    return record("row_elsewhere", b'"row":1,"change":%b,%b' % (change, origin))
+
+
 def numbers() -> Iterator[bytes]:
     """The largest costs and counts that there are, and integers beyond 64 bits and beyond floats."""
     sizes = (
@@ -69,7 +74,7 @@ def numbers() -> Iterator[bytes]:
         yield status(two, "failed", b'"error_code":"E","cost_cents":%b' % most)
         yield row(three)
         yield status(three, "completed", b'"cost_cents":%b' % most)
-        yield log(b'{"elsewhere":{"status":"completed","cost_cents":%b,%b}' % (size, NOW))
+        yield elsewhere(b'{"status":"completed","cost_cents":%b,"by":%b}' % (size, size))
         for name in ("total", "processed", "successful", "failed"):
             yield record("job_counts", b'"%b":%b' % (name.encode(), most))
 
@@ -94,8 +99,8 @@ def origins() -> Iterator[bytes]:
         for name, at in (("processing", LAST), (end, FIRST)):
             origin = b'"error_code":"E","origin":{"id":"0123456789abcdef",%b' % at
             yield status(number, name, origin)
-    yield log(b'{"elsewhere":{"status":"completed",%b}' % LAST)
-    yield log(b'{"elsewhere":{"status":"completed","at":"0001-01-01T00:00:00+01:00"}}')
+    yield elsewhere(b'{"status":"completed"}', LAST)
+    yield elsewhere(b'{"data":{"n":1},"key":"k"}', FIRST)
 
 
 def details() -> Iterator[bytes]:
@@ -103,14 +108,9 @@ def details() -> Iterator[bytes]:
     yield row(1)
     values = (b"null", b"true", b"-5", b"1e308", b'""', b'"x"', b"[]", b"[[]]", b"{}", b'{"a":1}')
     for value in values:
-        yield log(value)
-        for name in (b"merge", b"elsewhere"):
-            yield log(b'{"%b":%b}' % (name, value))
-        yield log(b'{"merge":{"hosts":[%b]}}' % value)
+        yield log(b'{"run":%b,"merge":{"hosts":%b}}' % (value, value))
         for name in (b"status", b"at", b"cost_cents", b"origin"):
-            yield log(b'{"elsewhere":{"%b":%b}}' % (name, value))
-        yield record("log", b'"message":"m","level":%b' % value)
-        yield record("log", b'"message":"m","row":%b' % value)
+            yield elsewhere(b'{"%b":%b}' % (name, value))
 
 
 def runs() -> Iterator[bytes]:

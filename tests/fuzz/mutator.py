@@ -113,7 +113,7 @@ def _beside_a_message(rng: random.Random, row: int, text: str) -> dict[str, Any]
         (
             {"detail": {"row": row}},  # a member that isn't known
             {"level": "ERROR", "row": row, "details": {text: [text]}},
-            {"level": 5, "row": text, "details": text},  # what another program has put there
+            {"level": text, "attempt": 3, "details": {}},
         )
     )
 

@@ -182,7 +182,7 @@ def take_over(index: Index, offset: int, line: bytes) -> None:
                 raise Refused(offset)
             index.add_row(record.row, offset)
         else:
-            index.set_job(record)
+            index.set_other(record)
     except (UndecodableError, UnknownRecordError):
         raise Refused(offset) from None
     index.last_at = record.at

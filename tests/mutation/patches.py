@@ -481,8 +481,8 @@ SEALS += [
     Patch(
         "a repaired job remembers it",
         "index/index",
-        "self.state.repaired or record.code == REPAIRED",
-        "record.code == REPAIRED",
+        "self.state.repaired or is_repair",
+        "is_repair",
         REPAIR,
     ),
 ]
@@ -1044,7 +1044,7 @@ MERGES = [
     Patch(
         "what was told of a row goes on with it",
         "transfer/merge",
-        "                put_log(self._journal, record)\n",
+        "                record.row = number\n                put_record(self._journal, record)\n",
         "                pass\n",
         MERGE,
     ),

@@ -238,8 +238,9 @@ def test_an_attempt_that_was_given_up_has_a_cost_if_it_fails_after_all(
         job.run(handler, timeout_s=1, workers=1)
         assert (job.job.total_cost_cents, job.job.usage) == (0.06, {"tokens": 812})
         assert str(job.rows()[0].status) == "needs_review"
-        (entry,) = job.service.get_logs("calls", row_number=1)
-        assert entry.message.startswith("attempt 1 ended as failed after its row was settled")
+        (change,) = job.service.get_row_history("calls:1").changes
+        late = "attempt 1 ended after its row was settled, cost 0.06 cents, tokens 812"
+        assert (change.kind, change.text) == ("spent", late)
 
 
 def test_an_attempt_whose_row_was_settled_meanwhile_has_a_cost(path: Path) -> None:

@@ -6,8 +6,8 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
+import msgspec
 import pytest
 from hypothesis import strategies as st
 
@@ -202,20 +202,37 @@ def test_logs_of_a_journal_that_was_changed_in_place_are_damage(service: JobServ
         list(logs)
 
 
-def test_what_another_program_has_put_beside_a_message_is_no_damage(service: JobService) -> None:
-    path = journal_of(service)
-    content = path.read_bytes()
-    log = (
-        b'{"type":"log","message":"m","level":["x"],"row":-1,"details":"text","more":{},'
-        b'"at":"2099-01-01T00:00:00.000001Z"'
-    )
-    crc = crc32(log, int(content[-11:-3], 16))
-    path.write_bytes(content + log + b',"crc":"%08x"}\n' % crc)
-    with JobService(service.root) as fresh:
-        (entry,) = fresh.get_logs("j")
-        assert messages(fresh, "WARNING") == []
-        fresh.start_row("j:1")
-    assert entry == LogEntry(at=entry.at, level="INFO", message="m")
+@pytest.mark.parametrize(
+    "details",
+    [
+        {
+            "run": {
+                "host": "h",
+                "pid": 7,
+                "nonce": "0123456789abcdef",
+                "resume": "rm x",
+                "user": "u",
+            }
+        },
+        {"spent_elsewhere": {"id": "0123456789abcdef", "cost_cents": 5, "usage": {"calls": 1}}},
+        {"merge": {"hosts": ["h"], "offset": 1, "crc": "01234567"}},
+        {"retry": {"job": "other", "host": "h"}},
+        {"elsewhere": {"id": "0123456789abcdef", "status": "completed"}},
+    ],
+)
+def test_nothing_that_a_caller_logs_changes_the_job(
+    service: JobService, details: dict[str, Any]
+) -> None:
+    service.start_job("j", argv=["python", "ship.py"])
+    before = service.get_job("j")
+    assert before is not None
+    service.log("j", "m", "ERROR", row_number=1, details=details)
+    for reader in (service, JobService(service.root)):
+        job = reader.get_job("j")
+        assert job is not None
+        assert msgspec.structs.replace(job, updated_at=before.updated_at) == before
+        (entry,) = reader.get_logs("j")
+        assert entry.details == details
 
 
 def test_logs_survive_a_repair(service: JobService) -> None:

@@ -209,9 +209,9 @@ class Twin:
             record = _decode(line)
             if record["type"] in ("row_status", "row_data"):
                 level, deed, origin = "", record, record.get("origin")
-            elif record["type"] == "log" and "elsewhere" in (record.get("details") or ()):
-                level = record["level"]
-                deed = origin = record["details"]["elsewhere"]
+            elif record["type"] == "row_elsewhere":
+                level = "ERROR" if record.get("alarm") else "WARNING"
+                deed, origin = record["change"], record["origin"]
             else:
                 continue
             name = _name_of(deed)

@@ -35,6 +35,7 @@ from journal import (
     JobService,
     StorageError,
 )
+from journal.format.records import RowElsewhereRecord
 from journal.history.events import event_of
 from journal.ids import MAX_ROW_NUMBER
 from journal.repair import repair_job
@@ -261,10 +262,9 @@ def test_what_a_merge_found_is_told_in_words_with_the_rows_until_somebody_notes_
     go_on(there, 5)
     merged(here, there)
     log = journal_line(here, "log", JOB).stdout
-    assert "; rows: 1 imported (5), 2 completed here and also worked on there (3-4)  {" in log
+    assert "; rows: 1 imported (5), 2 completed here and also worked on there (3-4)" in log
     row = journal_line(here, "show", JOB, "--row", "3").stdout
-    assert re.search(r"ERROR on another copy of this job: completed at \S+: there-3", row)
-    assert '"elsewhere"' not in row
+    assert re.search(r"elsewhere: on another copy of this job: completed at \S+: there-3", row)
     look = "rows may have been done twice: check them; `journal help moving` says"
     assert look in journal_line(here, "show", JOB).stdout
     change(here, lambda service: service.set_error(JOB, "checked", "row 3 was refunded"))
@@ -710,11 +710,12 @@ def test_every_row_done_twice_is_named_and_a_long_list_says_that_it_is_cut(tmp_p
     assert merged(here, there).twice == list(numbers)
     with JobService(here, sync="none") as service:
         job = service.get_job(JOB)
-        logs = [entry.row_number for entry in service.get_logs(JOB) if entry.level == "ERROR"]
+        records = [entry.record for entry in service.get_history(JOB)]
     assert job is not None
     assert (job.error_message or "").startswith("rows 3,5,7,")
     assert ",79,81,...: " in (job.error_message or "")
-    assert set(logs) == set(numbers)
+    told = [each for each in records if isinstance(each, RowElsewhereRecord) and each.alarm]
+    assert {record.row for record in told} == set(numbers)
     assert merged(here, third).twice == [5]  # the next merge adds to what the first one said
     with JobService(here, sync="none") as service:
         job = service.get_job(JOB)
@@ -749,18 +750,6 @@ def test_a_copy_that_makes_no_sense_is_damage_and_nothing_is_changed(
     assert (done.returncode, done.stdout) == (6, "")
     assert "row 99" in done.stderr
     assert content_of(here) == before
-
-
-def test_a_log_record_about_a_row_that_is_not_there_is_not_taken_for_work(
-    here: Path, there: Path
-) -> None:
-    skip(here, 3)
-    line = (
-        b'{"type":"log","message":"x","row":99,"details":{"elsewhere":{"id":"0123456789abcdef"}},'
-        b'"at":"2026-11-24T13:35:00.000001Z"}'
-    )
-    append_commit(journal_path(there, JOB), line)
-    assert pull(here, there, merge=True).action == "ahead"
 
 
 def test_a_result_too_deep_for_a_log_record_is_left_out_of_it_and_named(
@@ -806,7 +795,7 @@ def test_a_failed_row_that_comes_as_completed_is_named_in_the_error_of_the_job(
     assert row_of(here, 3).status == "completed"
     assert "rows 3: completed here" in journal_line(here, "show", JOB).stdout
     told = journal_line(here, "log", JOB, "--row", "3", "--level", "error").stdout
-    assert "on one copy of this job, while another completed it: failed" in told
+    assert "on another copy of this job: failed" in told
     assert pull(here, there, merge=True).action == "ahead"
 
 
@@ -1187,7 +1176,7 @@ def test_data_that_both_changed_needs_a_review_and_both_are_kept(here: Path, the
     assert "rows 3: both copies changed the data" in done.stderr
     row = row_of(here, 3)
     assert (row.status, row.data) == ("needs_review", {"address": "here street"})
-    assert "'data': {'address': 'there street'}" in str([e.details for e in logs_of(here, 3)])
+    assert {"address": "there street"} in [change["data"] for change in told_changes(here, 3)]
     assert row_of(here, 4).status == "pending"
     assert pull(here, there, merge=True).action == "ahead"
     merged(there, here)
@@ -1215,9 +1204,12 @@ def complete_row(root: Path, number: int) -> None:
     go_on(root, number)
 
 
-def logs_of(root: Path, number: int) -> list[journal.LogEntry]:
+def told_changes(root: Path, number: int) -> list[dict[str, Any]]:
+    """The changes of a row that other copies made, and that no merge has imported."""
     with JobService(root, sync="none") as service:
-        return [entry for entry in service.get_logs(JOB) if entry.row_number == number]
+        records = [entry.record for entry in service.get_history(JOB)]
+    told = [record for record in records if isinstance(record, RowElsewhereRecord)]
+    return [record.change for record in told if record.row == number]
 
 
 def test_an_outcome_brings_along_the_data_by_which_it_was_done(here: Path, there: Path) -> None:
@@ -1251,7 +1243,7 @@ def test_two_changes_of_the_data_are_told_to_who_only_retried_the_row(
     merged(here, there)
     retry(third, 3)
     assert merged(third, here).review == [3]
-    assert "there" in str([entry.details for entry in logs_of(third, 3)])
+    assert "there" in str(told_changes(third, 3))
 
 
 # --- rows that were added -----------------------------------------------------------------------
@@ -1378,8 +1370,8 @@ def test_a_renumbered_row_that_was_shipped_under_two_tracking_numbers_is_named(
     assert merged(there, here).twice == [number]
     row = row_of(there, number)
     assert (row.status, row.tracking_number) == ("completed", f"T-{number}")
-    alarms = [entry.details for entry in logs_of(there, number) if entry.level == "ERROR"]
-    assert "'tracking_number': 'H-other'" in str(alarms)
+    told = [change.get("tracking_number") for change in told_changes(there, number)]
+    assert "H-other" in told
     with JobService(there, sync="none") as service:
         job = service.get_job(JOB)
     assert job is not None
@@ -1487,7 +1479,7 @@ def test_a_row_that_both_added_of_one_key_and_different_data_keeps_both(orders: 
     found = merged(here, there)
     assert (found.review, found.data, found.added) == ([ROWS + 1], [ROWS + 1], [])
     assert row_of(here, ROWS + 1).data == {"n": "A-7", "to": "here"}
-    assert "'to': 'there'" in str([entry.details for entry in logs_of(here, ROWS + 1)])
+    assert "'to': 'there'" in str(told_changes(here, ROWS + 1))
     merged(there, here)
     assert by_key(here) == by_key(there)
     for root, other in ((here, there), (there, here)):

@@ -1,9 +1,9 @@
 """Merges and repairs count what each copy of a job has spent exactly once."""
 
 import shutil
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -110,38 +110,17 @@ def test_one_completion_that_both_copies_know_is_paid_once(roots: tuple[Path, Pa
     assert spent(here) == (5, {})
 
 
-def test_details_of_a_caller_that_look_like_a_cost_and_are_none_have_no_effect(
+def test_a_batch_that_is_discarded_takes_the_cost_of_a_late_outcome_back(
     roots: tuple[Path, Path],
 ) -> None:
+    row_id, usage = f"{JOB}:1", {"tokens": 1}
     with JobService(roots[0], sync="none") as service:
-        for bad in (
-            5,
-            {"cost_cents": 5},
-            {"id": "x", "cost_cents": 5},
-            {"id": "0" * 16, "usage": 5},
-        ):
-            service.log(JOB, "mine", details={"spent_elsewhere": bad})
-    assert spent(roots[0]) == (0, {})
-
-
-def test_a_batch_that_is_discarded_takes_the_costs_of_its_log_back(
-    roots: tuple[Path, Path],
-) -> None:
-    found: dict[str, Any] = {
-        "spent_elsewhere": {"id": "0" * 16, "cost_cents": 5, "usage": {"tokens": 1}}
-    }
-    with JobService(roots[0], sync="none") as service:
-        with pytest.raises(ZeroDivisionError):
-            _log_and_fail(service, found)
+        with suppress(KeyError), service.batch(JOB):
+            service._add_cost(row_id, 1, 5, usage)
+            raise KeyError
         assert service.get_job_summary(JOB)["total_cost_cents"] == 0
-        service.log(JOB, "one", details=found)
-    assert spent(roots[0]) == (5, {"tokens": 1})
-
-
-def _log_and_fail(service: JobService, details: dict[str, Any]) -> None:
-    with service.batch(JOB):
-        service.log(JOB, "none", details=details)
-        raise ZeroDivisionError
+        service._add_cost(row_id, 1, 5, usage)
+    assert spent(roots[0]) == (5, usage)
 
 
 def test_a_repair_keeps_what_was_spent(roots: tuple[Path, Path]) -> None:

@@ -49,7 +49,7 @@ from journal.cli.throughput import (
 )
 from journal.fs.names import JOURNAL_NAME
 from journal.history.error_groups import ErrorGroup, Numbers, group_errors
-from journal.history.events import Event, message_parts, why_paused
+from journal.history.events import Event, why_paused
 from journal.history.row_history import RowAttempt, RowHistory
 from journal.model import (
     Job,
@@ -446,8 +446,8 @@ def _attempt_lines(attempt: RowAttempt, row: JobRow, logs: Iterable[LogEntry]) -
 
 
 def _message_text(entry: LogEntry) -> str:
-    message, details = message_parts(entry)
-    text = f"{local_text(entry.at, '%H:%M:%S.%f')[:-3]} {entry.level} {message}"
+    details = dict(entry.details or {})
+    text = f"{local_text(entry.at, '%H:%M:%S.%f')[:-3]} {entry.level} {entry.message}"
     traceback = details.pop("traceback", None) if isinstance(details.get("traceback"), str) else ""
     text = shorten(f"{text} {as_json(details)}" if details else text, _MAX_TEXT)
     return f"{text}\n{traceback}".rstrip("\n")

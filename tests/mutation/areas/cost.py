@@ -152,7 +152,7 @@ PATCHES = [
     Patch(
         "a completion that both copies know is paid once",
         "transfer/merge_plan",
-        " and not self._is_one_work(number, id_):\n",
+        " and not self._is_one_work(spent.row, id_):\n",
         ":\n",
         MERGES,
     ),

@@ -173,7 +173,7 @@ PATCHES = [
     Patch(
         "a message has the time when it was made",
         "history/reading",
-        "        at=_logged_at(record),\n",
+        "        at=at,\n",
         "        at=record.at,\n",
         "tests/run/test_evidence.py::test_the_log_of_an_attempt_is_in_the_commit_of_its_outcome",
     ),

@@ -62,7 +62,7 @@ PATCHES = [
     Patch(
         "that two copies have worked on a job outlasts its reopening",
         "index/index",
-        "error=error if error and error[0] == BOTH_COPIES else None",
+        "error=error if error and error.by and error.code == BOTH_COPIES else None",
         "error=None",
         PASSES,
     ),

@@ -265,8 +265,8 @@ PATCHES = [
     Patch(
         "only what was told of a completed row is a warning to pass on",
         "transfer/divergence",
-        '    is_alarm = record.level == "ERROR"\n',
-        "    is_alarm = True\n",
+        "        flags = is_work, is_doubt, record.alarm\n",
+        "        flags = is_work, is_doubt, True\n",
         HISTORIES,
     ),
     Patch(
@@ -307,8 +307,8 @@ PATCHES = [
     Patch(
         "what is told of a completed row is told as an error",
         "transfer/merge",
-        '"ERROR" if is_alarm else "WARNING")',
-        '"WARNING")',
+        "record.row, record.alarm = number, is_alarm",
+        "record.row, record.alarm = number, False",
         HISTORIES,
     ),
     Patch(
@@ -328,8 +328,8 @@ PATCHES = [
     Patch(
         "what is told of a change keeps its time",
         "transfer/merge_notes",
-        '"at": time_text(origin.at)}',
-        '"at": time_text(record.at)}',
+        'at = (getattr(record, "origin", None) or record).at',
+        "at = record.at",
         HISTORIES,
     ),
     Patch(

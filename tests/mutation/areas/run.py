@@ -520,8 +520,8 @@ PATCHES = [
     Patch(
         "a repair keeps the steps of a row whose record is lost",
         "repair/salvage",
-        "(RowStatusRecord, RowDataRecord, RowStepRecord)):",
-        "(RowStatusRecord, RowDataRecord)):",
+        "isinstance(record, RowLevelRecord) and not isinstance(record, RowRecord):",
+        "isinstance(record, (RowStatusRecord, RowDataRecord)):",
         "tests/repair/test_repair_steps.py",
     ),
     Patch(
