@@ -38,6 +38,10 @@ _BASES: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
 _decode_with_decimals = msgspec.json.Decoder(float_hook=Decimal).decode
 
 
+class NoJsonError(TypeError):
+    """A value has a type for which there is no JSON value. The message names the type."""
+
+
 def _simpler(value: Any) -> Any:
     """Return a simpler value in place of a value that msgspec doesn't know. Raises TypeError."""
     kind = type(value)
@@ -60,7 +64,7 @@ def _simpler(value: Any) -> Any:
             return convert(value)
     if kind.__name__ == "coroutine":
         raise TypeError("it is a coroutine that nobody has awaited: await it in an async function")
-    raise TypeError(f"there is no JSON for {kind.__name__}")
+    raise NoJsonError(f"{kind.__name__} can't be written as JSON")
 
 
 # Converts a value to None, booleans, numbers, Decimals, text, lists, tuples and dicts.

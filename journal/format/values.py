@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from journal.errors import InvalidValueError
-from journal.format.conversion import SCALARS, str_or_empty, to_builtins
+from journal.format.conversion import SCALARS, NoJsonError, str_or_empty, to_builtins
 from journal.format.records import MAX_DEPTH, SANE_BYTES
 from journal.text import decode_json_exact, encode_json, own_number
 
@@ -98,7 +98,9 @@ def as_json_value(value: Any, where: str) -> Any:
         reason = _TOO_DEEP
     except Exception as error:  # noqa: BLE001  (a value's own code may raise anything)
         _refuse_part(value, where)
-        reason = f"can't be written as JSON: {type(error).__name__}: {str_or_empty(error)}"
+        reason = str_or_empty(error)
+        if not isinstance(error, NoJsonError):
+            reason = f"can't be written as JSON: {type(error).__name__}: {reason}"
     raise InvalidValueError(where, value, reason) from None
 
 
