@@ -144,7 +144,9 @@ def draw(medians: dict[str, dict[int, float]], path: str) -> None:
     matplotlib.rcParams["font.sans-serif"] = ["DejaVu Sans"]
     pyplot = import_module("matplotlib.pyplot")
     figure, axes = pyplot.subplots(3, 4, figsize=(16, 10))
-    for axis, (name, (title, unit)) in zip(axes.flat, CURVES.items(), strict=True):
+    for axis in axes.flat[len(CURVES) :]:
+        axis.set_axis_off()
+    for axis, (name, (title, unit)) in zip(axes.flat, CURVES.items(), strict=False):
         axis.plot(list(medians[name]), list(medians[name].values()), marker="o")
         counted = "jobs" if name in OF_JOBS else "rows"
         axis.set(xscale="log", title=title, xlabel=counted, ylabel=unit)
