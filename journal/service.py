@@ -1222,7 +1222,8 @@ class JobService:
         """
         taken = Taking()
         try:
-            if not self._store.take_run(check_job_id(job_id), taken):
+            is_new = self._store.take_run(check_job_id(job_id), taken)
+            if not is_new and not self._store.runs.take_by_hand(job_id, taken, keep=True):
                 raise busy_error(self._store.directory(job_id))
             yield
         finally:

@@ -6,6 +6,7 @@ The file ``run.lock`` only names the holder, for messages.
 
 from __future__ import annotations
 
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -152,6 +153,7 @@ class RunLocks:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._held: dict[str, _Held] = {}
+        self._mutex = threading.Lock()  # guards by_hand_from
 
     def __bool__(self) -> bool:
         return bool(self._held)
@@ -173,15 +175,18 @@ class RunLocks:
         return True
 
     def take_by_hand(self, job_id: str, taking: Taking, *, keep: bool) -> bool:
-        """Give a lock that this store took by hand to a run. Returns False if there is none.
+        """Give a lock that this store took by hand to a run, or to a block that must keep runs out.
 
-        The caller must hold the journal's mutex.
+        Returns False if there is no such lock.
         """
         held = self._held.get(job_id)
-        if held is None or held.by_hand_from is None or not held.is_live:
+        if held is None or not held.is_live:
             return False
-        taking.held, taking.by_hand_from = held, held.by_hand_from
-        held.is_kept, held.by_hand_from = keep, None
+        with self._mutex:
+            if held.by_hand_from is None:
+                return False
+            taking.held, taking.by_hand_from = held, held.by_hand_from
+            held.is_kept, held.by_hand_from = keep, None
         return True
 
     def mark(self, taking: Taking, *, keep: bool = False, by_hand_from: int | None = None) -> None:

@@ -297,7 +297,8 @@ class ModelJob:
     def _hold_run_if_over(self, who: int) -> None:
         if self.is_over and not self.in_batch:
             self.look(who)
-        if self.is_over and self.holder is not None:
+        is_own = self.is_by_hand and self.holder == who
+        if self.is_over and self.holder is not None and not is_own:
             raise Busy
 
     def _reopen_if_over(self) -> None:

@@ -134,8 +134,8 @@ def test_rows_are_added_to_a_job_that_another_service_holds_by_hand_only_after_t
     service.update_status("j", "running")
     with pytest.raises(JobBusyError):
         add()
-    with pytest.raises(JobBusyError), service.hold_run("j"):
-        pass
+    with service.hold_run("j"), pytest.raises(JobBusyError):
+        service.start_job("j")
     assert service.start_job("j").status == "running"
     service.update_status("j", "paused")
     add()
