@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-import msgspec
 import pytest
 from support.children import journal_path
 from support.effort import IS_LONG
@@ -23,7 +22,6 @@ from journal.format.commits import START, Block, Position
 from journal.history.events import Choice, last_events, read_events
 from journal.history.reading import History
 from journal.history.row_history import read_row_history
-from journal.ids import MAX_ROW_NUMBER
 from journal.store.transitions import put_run
 
 JOB = "j"
@@ -236,21 +234,6 @@ def test_a_history_is_read_while_another_thread_undoes_a_spilled_batch(tmp_path:
             b'{"type":"row","row":1,"checksu',
             b'{"type":"row_status","row":1,"',
         ]
-
-
-@pytest.mark.parametrize("row", [MAX_ROW_NUMBER, MAX_ROW_NUMBER + 1, 1 << 64, -1, 0, True, 1.0])
-def test_a_message_of_another_writer_may_be_about_any_number(tmp_path: Path, row: Any) -> None:
-    add_lines(
-        tmp_path,
-        b'{"type":"log","message":"%s","row":%s,"details":{"a":1},'
-        b'"at":"2030-01-01T00:00:00.123456Z"}'
-        % (b"x" * SMALL_BYTES, msgspec.json.encode(row) if row != 1 << 64 else b"%d" % row),
-    )
-    with JobService(tmp_path, sync="none") as service:
-        service.start_job(JOB)
-        service.start_row(f"{JOB}:1")
-        found, whole = found_and_whole(service, 1)
-        assert found == whole
 
 
 def test_lines_of_another_writer_are_found_however_it_puts_spaces(tmp_path: Path) -> None:

@@ -13,8 +13,17 @@ from hypothesis import strategies as st
 
 from journal import InvalidStateTransition, InvalidValueError, JobService, RowStatus
 from journal.format.idempotency import idempotency_key
-from journal.format.records import JobRecord, RowRecord, now
+from journal.format.records import (
+    A_REPAIR,
+    REPAIRED,
+    UNSET_TIME,
+    JobErrorRecord,
+    JobRecord,
+    RowRecord,
+    now,
+)
 from journal.repair import repair_job
+from journal.store.transitions import put_record
 
 
 @pytest.fixture(name="service")
@@ -146,7 +155,9 @@ def test_after_a_repair_with_losses_no_new_key_is_one_that_may_have_been_given_o
     service: JobService,
 ) -> None:
     service.create_job("J", job_id="j", row_data=[{}])
-    service.set_error("j", "repaired", "lines were lost")
+    record = JobErrorRecord(code=REPAIRED, message="m", by=A_REPAIR.by, at=UNSET_TIME)
+    with service._journal("j") as written:
+        put_record(written, record)
     key = service.redo_row(service.complete_row("j:1").id, new_key=True).idempotency_key
     assert re.fullmatch(r"j:1#2\.[0-9a-f]{8}", key)
 

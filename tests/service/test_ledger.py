@@ -22,6 +22,7 @@ from support.effort import sample
 from support.memory import fast_directory
 
 from journal import JobRow, JobService, RowStatus, StepInDoubtError
+from journal.format.records import RowElsewhereRecord
 from journal.model import TERMINAL_STATUSES, Policy
 from journal.transfer import pull_job
 from journal.transfer.source import Source
@@ -205,7 +206,7 @@ class Copy:
         seen[pulled.action] += 1
         with JobService(self.root, sync="none") as service:
             rows = {base_of(row.idempotency_key): row for row in service.get_rows(JOB)}
-            told = {entry.row_number for entry in service.get_logs(JOB, "WARNING")}
+            told = warned_rows(service)
         assert {base_of(key) for key in self.called} <= rows.keys()
         for key in both:
             row = rows[base_of(key)]
@@ -269,13 +270,20 @@ def history(base: Path, draw: random.Random, seen: Counter[str]) -> None:
         copy.run(calls, seen)
 
 
+def warned_rows(service: JobService) -> set[int | None]:
+    """Rows with a change of another copy that was not imported, or with a warning in the log."""
+    warned = {entry.row_number for entry in service.get_logs(JOB, "WARNING")}
+    records = (entry.record for entry in service.get_history(JOB))
+    return warned | {each.row for each in records if isinstance(each, RowElsewhereRecord)}
+
+
 def agree_on_steps(copies: list[Copy], seen: Counter[str]) -> None:
     """Of copies that have merged each other: but for rows that somebody has redone or must look at."""
     known: defaultdict[str, list[Mapping[str, str]]] = defaultdict(list)
     named = set[str]()
     for copy in copies:
         with JobService(copy.root, sync="none") as service:
-            told = {entry.row_number for entry in service.get_logs(JOB, "WARNING")}
+            told = warned_rows(service)
             for row in service.get_rows(JOB):
                 key = base_of(row.idempotency_key)
                 states = {step.name: step.state for step in service.get_steps(row.id)}
