@@ -24,13 +24,6 @@ PATCHES = [
         "tests/run/test_results.py::test_each_value_of_a_step_is_its_result_or_its_repr_is_the_rows",
     ),
     Patch(
-        "a NaN of Python's own is not made null",
-        "format/values",
-        "        if not math.isfinite(value):\n",
-        "        if False:\n",
-        RESULTS,
-    ),
-    Patch(
         "two keys that become one are refused",
         "format/values",
         "            if name in found:\n",
