@@ -41,8 +41,8 @@ JOB = "forks"
 MARK = "FORKS"  # names, in the environment of each process, the round that it belongs to
 WORKERS = 3
 BATCH = 4
-CHILD_S = 0.5  # a child that has not ended after this time has gone on
-HANG_S = 10.0
+CHILD_S = 10.0  # a child that has not ended after this time has gone on
+HANG_S = 60.0
 STATUSES = {"exit": 7, "exec": 1, "raise": 1, "return": 0}  # of a child, by the way it leaves
 
 
@@ -164,6 +164,7 @@ class Round:
         self.seen = Counter[str]()
         directory.mkdir(parents=True)
         (directory / "kill").write_text(str(kill))
+        (directory / "ledger").touch()
         with self.service() as service:
             data: Any = [{"data": {"n": number}} for number in range(1, rows + 1)]
             service.create_job("Forks", job_id=JOB, row_data=data)
