@@ -533,6 +533,8 @@ DAMAGED = [
     damaged("seal-overwritten", "the commit behind it continues the value that would be right",
             LONG[:-19] + b"#" * 18 + b"\n" + sealed([DONE[1]], int(LONG[-11:-3], 16)), 4, _BEFORE_3),
     damaged("two-seals-illegible", "each of them was a commit", BASE + b"\xff" + WORK[_BEFORE_3 + 1 : LAST] + b"\xff" + WORK[LAST + 1 :], 4, _BEFORE_3),
+    damaged("two-seals-of-long-illegible-lines", "each of them was a commit, whatever of it was written",
+            BASE + 2 * (b"\xff" + LONG[_BEFORE_3 + 1 :]), 4, _BEFORE_3),
     damaged("illegible-within-a-block", "a line isn't, in a block that was written: its neighbours are",
             (BASE + BATCH)[:_ILLEGIBLE_AT] + b"#'+*;" + (BASE + BATCH)[_ILLEGIBLE_AT + 5 :], 4, _BEFORE_3),
     damaged("illegible-beside-its-seal", "an editor has taken a quote: all of the line is in the block that its seal is in",

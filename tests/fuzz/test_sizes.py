@@ -80,9 +80,16 @@ def test_a_longer_line_is_damage_at_its_place(tmp_path: Path, too_many: int) -> 
     assert (finding.kind, finding.line, finding.offset) == ("damage", 3, len(GOOD))
 
 
-@pytest.mark.parametrize(("content", "line"), [(GOOD, 3), (b"", 1)], ids=["tail", "whole file"])
+TORN = b"\0" * 2000 + b',"crc":"00000000"}\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "offset"),
+    [(GOOD, 3, len(GOOD)), (b"", 1, 0), (GOOD + TORN, 3, len(GOOD))],
+    ids=["tail", "whole file", "after a torn commit"],
+)
 def test_100_megabytes_without_a_line_end_are_damage(
-    tmp_path: Path, content: bytes, line: int
+    tmp_path: Path, content: bytes, line: int, offset: int
 ) -> None:
     path = place_journal(tmp_path, JOB, content)
     os.truncate(path, 100_000_000)
@@ -93,13 +100,13 @@ def test_100_megabytes_without_a_line_end_are_damage(
             for ask in (lambda: service.get_job(JOB), service.list_jobs):
                 with pytest.raises(JournalDamagedError) as error:
                     ask()
-                assert (error.value.line, error.value.offset) == (line, len(content))
+                assert (error.value.line, error.value.offset) == (line, offset)
         found.extend(verify_job(path.parent).findings)
 
     assert peak_bytes(refused) < LINES_BYTES
     (finding,) = found
     place = (finding.kind, finding.offset, finding.end)
-    assert place == ("damage", len(content), 100_000_000)
+    assert place == ("damage", offset, 100_000_000)
 
 
 class Endless:

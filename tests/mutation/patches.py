@@ -267,7 +267,7 @@ SEALS = [
         "format/scan",
         "(c for c in candidates if content_crc(text, c.crc) == stated)",
         "iter(candidates)",
-        f"{DAMAGE} {REPAIR}",
+        "tests/format/test_corpus.py",
     ),
     Patch(
         "a writer looks whether its own seal still stands before it",
@@ -316,21 +316,21 @@ SEALS = [
         "format/torn_tail",
         '        if last.kind != "bad" or last.sealed_end',
         "        if last.sealed_end",
-        DAMAGE,
+        "tests/format/test_corpus.py",
     ),
     Patch(
         "a tail of two seals is damage",
         "format/torn_tail",
         '        if last.kind != "bad" or last.sealed_end or',
         '        if last.kind != "bad" or',
-        DAMAGE,
+        "tests/format/test_corpus.py",
     ),
     Patch(
         "a journal without its first commit is damage",
         "format/torn_tail",
         "    if region.offset == 0:\n        return region\n",
         "",
-        DAMAGE,
+        "tests/format/test_corpus.py",
     ),
     Patch(
         "damage is looked at again under the lock before it is named",
@@ -406,21 +406,21 @@ SEALS += [
         "format/torn_tail",
         "    return not illegible or any(",
         "    return any(",
-        f"{DAMAGE} {REPAIR}",
+        "tests/format/test_corpus.py",
     ),
     Patch(
         "a line that is illegible within blocks that were written is damage",
         "format/torn_tail",
         " or any(written.issuperset(blocks) for blocks in illegible)",
         "",
-        REPAIR,
+        "tests/format/test_corpus.py",
     ),
     Patch(
         "a commit with one flipped bit is damage",
         "format/torn_tail",
         "    flip = _find_flip(file, region)\n",
         "    flip = None\n",
-        REPAIR,
+        "tests/format/test_corpus.py",
     ),
     Patch(
         "a copy of older commits is not taken over again",
@@ -834,7 +834,7 @@ BOUNDS = [
         "format/scan",
         "        if held_bytes > MAX_LINE_BYTES:\n",
         "        if False:\n",
-        DAMAGE,
+        "tests/fuzz/test_sizes.py",
     ),
     Patch(
         "a large commit's line is held only up to its bound",
@@ -848,7 +848,7 @@ BOUNDS = [
         "format/scan",
         "    return following[:12]",
         "    return following",
-        DAMAGE,
+        "tests/store/test_guards.py",
     ),
 ]
 

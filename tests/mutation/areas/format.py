@@ -58,7 +58,7 @@ PATCHES = [
         "format/torn_tail",
         "    written = {(region.sealed_end - SEAL_BYTES // 2) // BLOCK_BYTES}\n",
         "    written: set[int] = set()\n",
-        f"{CORPUS} {REPAIR}",
+        "tests/format/test_corpus.py",
     ),
     Patch(
         "a line that no writer has written is no torn tail",
