@@ -45,23 +45,6 @@ class Staging(Descriptor):
         reason = f"{JOB_STAGING_NAME} and {name} are not private directories of this user: remove"
         raise FileExistsError(errno.EEXIST, f"{reason} one of them")
 
-    def _is_private(self) -> bool:
-        """Return whether the directory belongs to this user, and gives others no permissions.
-
-        Some file systems don't keep owners or permissions. There, the directory is compared with a
-        new private file.
-        """
-        mine = system.os.fstat(self.fd)
-        if mine.st_uid == system.os.geteuid() and not mine.st_mode & 0o077:
-            return True
-        file = NewFile(self.path.with_name(f".{system.nonce()}"))
-        try:
-            new = system.os.fstat(file.fd)
-        finally:
-            system.os.unlink(file.path)
-            file.close()
-        return new.st_uid == mine.st_uid and bool(new.st_mode & 0o077 or not mine.st_mode & 0o077)
-
     @contextlib.contextmanager
     def locked(self, timeout_s: float) -> Iterator[None]:
         """Lock the staging directory for a ``with`` block, and remove leftovers.
@@ -104,6 +87,10 @@ class Staging(Descriptor):
 
     if sys.platform == "win32":
 
+        def _is_private(self) -> bool:
+            """Return True: there are no owners and permissions to look at."""
+            return True
+
         def take(self, directory: Path, name: str, journal: JournalFile) -> Path:
             """Move the directory of a job into the staging directory, even if its files are open.
 
@@ -143,6 +130,25 @@ class Staging(Descriptor):
                     system.os.rmdir(target)
             system.os.rename(path, target)
     else:
+
+        def _is_private(self) -> bool:
+            """Return whether the directory belongs to this user, and gives others no permissions.
+
+            Some file systems don't keep owners or permissions. There, the directory is compared with a
+            new private file.
+            """
+            mine = system.os.fstat(self.fd)
+            if mine.st_uid == system.os.geteuid() and not mine.st_mode & 0o077:
+                return True
+            file = NewFile(self.path.with_name(f".{system.nonce()}"))
+            try:
+                new = system.os.fstat(file.fd)
+            finally:
+                system.os.unlink(file.path)
+                file.close()
+            return new.st_uid == mine.st_uid and bool(
+                new.st_mode & 0o077 or not mine.st_mode & 0o077
+            )
 
         def take(self, directory: Path, name: str, journal: JournalFile) -> Path:
             """Move the directory of a job into the staging directory.

@@ -26,6 +26,7 @@ from typing import Any, Self
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the command; pytest has it there already
 
 from support.children import Child, journal_path
+from support.copies import staging_of
 
 from journal import JobService, RowStatus
 from journal.format.records import RowStatusRecord
@@ -455,7 +456,7 @@ def kill_in_making(root: Path, seed: int, kills: int) -> Tally:
                 own = f"own-{kill}"
                 service.create_job(own, job_id=own, row_data=[{"data": {"name": own}}])
             expected[own] = "there"
-            left = sorted(os.listdir(root / ".staging"))
+            left = staging_of(root)
             expect(not left, f"the next create_job leaves {left}")
     return tally
 

@@ -52,6 +52,7 @@ O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK = 1 << 20, 1 << 21, 0
 
 fdopen = os.fdopen
 fspath = os.fspath
+getcwd = os.getcwd
 getpid = os.getpid
 path = os.path
 read = os.read
