@@ -327,7 +327,7 @@ _NO_SHELL = (
 class RunOptions(click.Command):
     """A command that checks the words before ``--``, and raises errors of its own.
 
-    - For ``--shell``, which only older versions had, the error says what to use instead.
+    - There is no ``--shell``: the error says what to use instead.
     - A second ``--on-end`` is an error. Click would silently use only the last one.
     """
 
