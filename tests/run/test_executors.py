@@ -154,6 +154,7 @@ class Work:
         make(self.gate)
         # Both ends are ours: nobody's open waits for us, and no line is lost.
         self._started = os.open(self.started, os.O_RDWR)
+        self._opened: int | None = None
 
     def rows(self, *what: str) -> list[Row]:
         return [
@@ -196,13 +197,14 @@ class Work:
         if not hasattr(os, "mkfifo"):
             self.gate.unlink()
             return
-        self.gate.rename(self.gate.with_name("opened"))
-        self.gate.touch()
-        with suppress(OSError):  # ENXIO: nobody waits
-            os.close(os.open(self.gate.with_name("opened"), os.O_WRONLY | os.O_NONBLOCK))
+        # It stays open, with a byte for each: whoever is just about to open it gets through, too.
+        self._opened = os.open(self.gate, os.O_RDWR)
+        os.write(self._opened, bytes(4096))
 
     def close(self) -> None:
         os.close(self._started)
+        if self._opened is not None:
+            os.close(self._opened)
 
 
 def quiet(_text: str) -> None:

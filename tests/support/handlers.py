@@ -51,13 +51,9 @@ def wait_at(started: str, gate: str) -> None:
         if not os.path.exists(gate):
             return
         time.sleep(0.02)
-    while True:
-        descriptor = os.open(gate, os.O_RDONLY)  # until somebody opens it for writing
-        try:
-            if not os.read(descriptor, 1):
-                return
-        finally:
-            os.close(descriptor)
+    descriptor = os.open(gate, os.O_RDONLY)  # until somebody opens it for writing
+    os.read(descriptor, 1)
+    os.close(descriptor)
 
 
 def files_of_jobs() -> list[str]:
