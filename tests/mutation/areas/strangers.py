@@ -1,0 +1,43 @@
+"""What comes from elsewhere: commands, packs, executors."""
+
+from __future__ import annotations
+
+from mutation.patch import Patch
+
+PATCHES = [
+    Patch(
+        "a command from elsewhere is shown with who recorded it",
+        "cli/advice",
+        "    if (run.host, run.user) == (system.host_name(), system.user_name()):\n",
+        "    if True:\n",
+        "tests/cli/test_pasted_lines.py::test_a_command_that_was_recorded_elsewhere_is_shown_with_who_recorded_it",
+    ),
+    Patch(
+        "each name of a pack counts for its size",
+        "transfer/pack_contents",
+        " + count * _ENTRY_BYTES\n",
+        "\n",
+        "tests/transfer/test_pack.py::test_files_and_directories_count_for_max_bytes_and_none_is_held_before_that",
+    ),
+    Patch(
+        "artifacts with a second hard link are not read",
+        "fs/beneath",
+        "            if self._is_to_copy and (names := file.count_names()) > 1:\n",
+        "            if False:\n                names = 0\n",
+        "tests/transfer/test_pack.py::test_an_artifact_with_a_second_hard_link_is_refused_and_named",
+    ),
+    Patch(
+        "futures without callbacks end the run",
+        "run/workers/executors",
+        '        if not hasattr(future, "add_done_callback"):  # the executor may call the handler anyway\n',
+        "        if False:\n",
+        "tests/run/test_executors.py::test_a_run_ends_after_the_first_future_without_callbacks_whose_row_needs_a_review",
+    ),
+    Patch(
+        "an executor that is declared to return futures without callbacks is refused at once",
+        "run/workers/executors",
+        '    if hasattr(kind, "result") and not hasattr(kind, "add_done_callback"):\n',
+        "    if False:\n",
+        "tests/run/test_executors.py::test_an_executor_is_refused_before_the_first_row_if_it_declares_futures_without_callbacks",
+    ),
+]
