@@ -220,6 +220,8 @@ class _Check:
         self._end = region.end
 
     def _find(self, finding: Finding) -> None:
+        if any(before.kind == "newer" for before in self._findings):
+            return  # a newer version may write what follows in another way
         self._findings.append(finding)
         if finding.kind != "torn":
             self._applies = False

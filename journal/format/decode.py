@@ -11,13 +11,16 @@ import msgspec
 
 from journal.errors import FormatVersionError, JournalDamagedError
 from journal.format.records import (
+    EXTENSION,
     FORMAT,
     MAX_DEPTH,
     MAX_LINE_BYTES,
     SANE_BYTES,
     AttemptNumber,
     CostCents,
+    ExtensionRecord,
     JobRecord,
+    KnownRecord,
     Moment,
     OtherRecord,
     Record,
@@ -102,7 +105,7 @@ class SlimRowStep(msgspec.Struct, tag_field="type", tag="row_step", gc=False):
 SlimRecord = SlimRow | SlimRowData | SlimRowStatus | SlimRowStep | OtherRecord
 
 
-RECORD_TYPES = frozenset(kind.__struct_config__.tag for kind in get_args(Record))
+RECORD_TYPES = frozenset(kind.__struct_config__.tag for kind in get_args(KnownRecord))
 # Members whose values are words. A newer version may have other words.
 _WORDS = {
     ("row_status", "status"): frozenset(RowStatus),
@@ -114,11 +117,12 @@ _WORDS = {
 
 _decode_kind = msgspec.json.Decoder(_Kind).decode
 _decode_times = msgspec.json.Decoder(_Times).decode
+_decode_extension = msgspec.json.Decoder(ExtensionRecord).decode
 _decode_time = msgspec.json.Decoder(_TimeRecord).decode
 # Hot paths call these decoders directly. Each decodes a union of types, since the decoder of a
 # single type would accept a record without its ``type``.
-decode_sane = msgspec.json.Decoder(Record).decode
-decode_sane_exact = msgspec.json.Decoder(Record, float_hook=own_number).decode
+decode_sane = msgspec.json.Decoder(KnownRecord).decode
+decode_sane_exact = msgspec.json.Decoder(KnownRecord, float_hook=own_number).decode
 decode_slim = msgspec.json.Decoder(SlimRecord).decode  # a third of the time of decode_sane
 _AT, _T, _Z = b'"at":"', ord("T"), ord("Z")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
@@ -151,7 +155,7 @@ def decode_record(line: bytes, *, exact: bool = True) -> Record:
     try:
         record: Record = (decode_sane_exact if exact else decode_sane)(line)
     except DECODE_ERRORS as error:
-        raise _why_undecodable(line, error) from None
+        record = _extension(line, error)
     # Most records have no time but ``at``, and their lines end with it as a writer writes it, with
     # or without a seal. A decoded time of this length that ends with Z has six digits of a fraction.
     # No calls, and type() instead of isinstance(): this runs for every row that is read.
@@ -258,7 +262,7 @@ def time_of(line: bytes) -> datetime:
     try:
         at: datetime = _decode_time(line).at
     except DECODE_ERRORS as error:
-        raise _why_undecodable(line, error) from None
+        raise UndecodableError(str(error)) from None
     _check_times(line, None)
     return at
 
@@ -282,7 +286,16 @@ def decode_header(head: bytes) -> JobRecord | None:
     return job if sound and isinstance(job, JobRecord) else None
 
 
-def decode_other(line: bytes) -> OtherRecord:
+def decode_slim_or_extension(line: bytes) -> SlimRecord | ExtensionRecord:
+    """Decode one line for the index. Raises the errors of :func:`decode_record`."""
+    try:
+        record: SlimRecord = decode_slim(line)
+    except DECODE_ERRORS as error:
+        return _extension(line, error)
+    return record
+
+
+def decode_other(line: bytes) -> OtherRecord | ExtensionRecord:
     """Decode a record that gives no row a status, a step or data.
 
     Raises the errors of :func:`decode_record`.
@@ -293,24 +306,28 @@ def decode_other(line: bytes) -> OtherRecord:
     return record
 
 
-def _why_undecodable(line: bytes, error: Exception) -> UndecodableError | UnknownRecordError:
-    """Return the error for a line that msgspec refused.
+def _extension(line: bytes, error: Exception) -> ExtensionRecord:
+    """Decode a line that msgspec refused. It may be a record of an extension.
 
-    The line is a record of a newer format, or isn't a record.
+    Otherwise the line is a record of a newer format, or isn't a record. Then this function raises
+    the errors of :func:`decode_record`.
     """
     try:
         kind = _decode_kind(line)
-    except DECODE_ERRORS:
-        return UndecodableError(str(error))
+        if kind.type.startswith(EXTENSION):
+            record: ExtensionRecord = _decode_extension(line)
+            return record
+    except DECODE_ERRORS as reason:
+        raise UndecodableError(str(reason)) from None
     if kind.type not in RECORD_TYPES:
-        return UnknownRecordError(f"record type {kind.type[:40]!r}")
+        raise UnknownRecordError(f"record type {kind.type[:40]!r}")
     if kind.type == "job" and isinstance(kind.format, int) and kind.format > FORMAT:
-        return UnknownRecordError(_newer_format(kind.format))
+        raise UnknownRecordError(_newer_format(kind.format))
     for (type_, name), words in _WORDS.items():
         word = getattr(kind, name)
         if kind.type == type_ and isinstance(word, str) and word not in words:
-            return UnknownRecordError(f"{name} {word[:40]!r} of a {type_} record")
-    return UndecodableError(str(error))
+            raise UnknownRecordError(f"{name} {word[:40]!r} of a {type_} record")
+    raise UndecodableError(str(error))
 
 
 def newer_format(line: bytes) -> str | None:

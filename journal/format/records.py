@@ -311,6 +311,15 @@ class LogRecord(msgspec.Struct, tag_field="type", tag="log", kw_only=True, omit_
     at: Moment
 
 
+class ExtensionRecord(msgspec.Struct, kw_only=True):
+    """A record whose ``type`` begins with "x_": another program's. It has no effect."""
+
+    type: str
+    at: Moment
+
+
+EXTENSION = "x_"  # begins the types of such records
+
 JobLevelRecord = (
     JobRecord
     | RunRecord
@@ -329,7 +338,8 @@ RowLevelRecord = (
     | RowSpentRecord
     | RowElsewhereRecord
 )
-Record = JobLevelRecord | RowLevelRecord
+KnownRecord = JobLevelRecord | RowLevelRecord
+Record = KnownRecord | ExtensionRecord
 # The records that give no row a status, a step or data.
 OtherRecord = JobLevelRecord | RowSpentRecord | RowElsewhereRecord
 

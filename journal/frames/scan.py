@@ -20,9 +20,16 @@ from typing import Any
 
 import msgspec
 
-from journal.format.decode import RECORD_TYPES
+from journal.format.decode import RECORD_TYPES, decode_record
 from journal.format.idempotency import idempotency_key
-from journal.format.records import A_POLICY, MAX_DEPTH, CostCents, RowStatusText, Usage
+from journal.format.records import (
+    A_POLICY,
+    MAX_DEPTH,
+    CostCents,
+    ExtensionRecord,
+    RowStatusText,
+    Usage,
+)
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.frames.collect import Options, Side
 from journal.frames.columns import JOURNAL_COLUMNS
@@ -169,9 +176,13 @@ class Scan:
                 records += map(decode, lines)
                 offsets += begins[: len(lines)]
             except DECODE_ERRORS:
+                del records[len(offsets) :]
                 for number in range(len(block.lines)):
                     history.record(block, number)  # raises the error that names the line
-                raise
+                known = [not isinstance(decode_record(line), ExtensionRecord) for line in lines]
+                lines, begins = list(compress(lines, known)), list(compress(begins, known))
+                records += map(decode, lines)
+                offsets += begins
             blocks += 1
             if len(records) >= _CHUNK_RECORDS or blocks > _MAX_BLOCKS:
                 yield records, offsets

@@ -17,6 +17,7 @@ import msgspec
 from journal.format.commits import START, Block, Position
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
 from journal.format.records import (
+    ExtensionRecord,
     JobCountsRecord,
     JobErrorRecord,
     JobRecord,
@@ -76,6 +77,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
       - About steps of rows: "step_started", "step_done", "step_failed".
       - About attempts without a status here: "spent" (a cost), "elsewhere" (a change of the row in
         another copy of the job).
+      - Of another program: "extension", a record whose type begins with "x_".
 
     - ``level``: one of LOG_LEVELS.
     - ``row_number``: the row's number. ``None`` if the event is about the job or about many rows.
@@ -431,6 +433,7 @@ _EVENTS: dict[type[Record], Callable[[Any], Event]] = {
     JobErrorRecord: _event("error", lambda record: f"{record.code}: {record.message}", "ERROR"),
     MergeRecord: _event("merge", lambda record: record.message),
     LogRecord: _log_event,
+    ExtensionRecord: _event("extension", lambda record: record.type, "DEBUG"),
     RowRecord: _event("added", lambda _: "row added"),
     RowDataRecord: _event("changed", _data_text),
     RowStatusRecord: _row_event,

@@ -19,6 +19,7 @@ from journal.format.records import (
     BOTH_COPIES,
     REPAIRED,
     UNSET_TIME,
+    ExtensionRecord,
     JobCountsRecord,
     JobErrorRecord,
     JobRecord,
@@ -400,7 +401,7 @@ class Index:
         self._undo.append(("steps", position, *self.columns.head_of_steps(position)))
         self.columns.add_step(position, offset)
 
-    def set_other(self, record: OtherRecord) -> None:
+    def set_other(self, record: OtherRecord | ExtensionRecord) -> None:
         """Apply a record that gives no row a status, a step or data. Raises UndecodableError."""
         self._undo.append(("job", self.state, self.last_at))
         if isinstance(record, JobRecord):
@@ -436,7 +437,7 @@ class Index:
             self.state = _state_after_run(self.state, record)
         elif isinstance(record, MergeRecord):
             self.state = _state_after_merge(self.state, record)
-        elif not isinstance(record, LogRecord):
+        elif not isinstance(record, (LogRecord, ExtensionRecord)):
             if self.position_of(record.row) is None:
                 raise UndecodableError(f"a record about row {record.row}, which doesn't exist")
             if isinstance(record, RowSpentRecord):

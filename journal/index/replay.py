@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import accumulate, groupby
 from typing import Any
@@ -25,6 +26,7 @@ from journal.format.decode import (
     decode_other,
     decode_record,
     decode_slim,
+    decode_slim_or_extension,
     read_error,
     time_of,
 )
@@ -32,6 +34,7 @@ from journal.format.extent import blocks_between
 from journal.format.records import (
     MAX_DEPTH,
     SANE_BYTES,
+    ExtensionRecord,
     JobRecord,
     Record,
     RowDataRecord,
@@ -123,7 +126,9 @@ def _apply_header(index: Index, line: bytes) -> None:
     index.set_other(record)
 
 
-def _apply_records(index: Index, records: list[Any], lines: list[bytes], offsets: list[int]) -> int:
+def _apply_records(
+    index: Index, records: Sequence[Any], lines: list[bytes], offsets: list[int]
+) -> int:
     """Apply records, and stop at the first that can't be applied. Return how many were applied."""
     done = 0
     for kind, run in groupby(map(type, records)):
@@ -144,19 +149,19 @@ def _apply_records(index: Index, records: list[Any], lines: list[bytes], offsets
     return done
 
 
-def _decode(lines: list[bytes]) -> list[SlimRecord]:
+def _decode(lines: list[bytes]) -> Sequence[SlimRecord | ExtensionRecord]:
     """Decode the lines before the first line that isn't a record."""
     try:
         return list(map(decode_slim, lines))
     except DECODE_ERRORS:
-        records: list[SlimRecord] = []
-        with suppress(*DECODE_ERRORS):
+        records: list[SlimRecord | ExtensionRecord] = []
+        with suppress(UndecodableError, UnknownRecordError):
             for line in lines:
-                records.append(decode_slim(line))  # noqa: PERF401  (an error keeps the others)
+                records.append(decode_slim_or_extension(line))  # noqa: PERF401  (an error keeps the others)
         return records
 
 
-def _apply_statuses(index: Index, records: list[Any], offsets: list[int]) -> int:
+def _apply_statuses(index: Index, records: Sequence[Any], offsets: list[int]) -> int:
     """Apply successive ``row_status`` records, and stop at the first for an unknown row.
 
     Returns how many were applied. The effect is the same as :meth:`Index.set_row` for each record,
@@ -200,7 +205,7 @@ def _apply_statuses(index: Index, records: list[Any], offsets: list[int]) -> int
     return len(positions)
 
 
-def _positions(index: Index, records: list[Any]) -> list[int]:
+def _positions(index: Index, records: Sequence[Any]) -> list[int]:
     """Return the positions of the records' rows in the columns. Stop at the first unknown row."""
     if index.columns.numbers is None:
         positions = [record.row - 1 for record in records]
@@ -221,7 +226,7 @@ def _positions(index: Index, records: list[Any]) -> list[int]:
     return positions
 
 
-def _apply_rows(index: Index, records: list[Any], offsets: list[int]) -> int:
+def _apply_rows(index: Index, records: Sequence[Any], offsets: list[int]) -> int:
     """Apply successive ``row`` records, and stop at the first whose number is already in use.
 
     Returns how many were applied.
@@ -238,7 +243,7 @@ def _apply_rows(index: Index, records: list[Any], offsets: list[int]) -> int:
     return count
 
 
-def _apply_data(index: Index, records: list[Any], offsets: list[int]) -> int:
+def _apply_data(index: Index, records: Sequence[Any], offsets: list[int]) -> int:
     """Apply successive ``row_data`` records, and stop at the first for an unknown row.
 
     Returns how many were applied.
@@ -249,7 +254,7 @@ def _apply_data(index: Index, records: list[Any], offsets: list[int]) -> int:
     return len(positions)
 
 
-def _apply_steps(index: Index, records: list[Any], offsets: list[int]) -> int:
+def _apply_steps(index: Index, records: Sequence[Any], offsets: list[int]) -> int:
     """Apply successive ``row_step`` records, and stop at the first for an unknown row.
 
     Returns how many were applied.

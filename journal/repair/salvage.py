@@ -28,6 +28,7 @@ from journal.format.records import (
     REPAIRED,
     REPAIRED_UNKNOWN,
     UNSET_TIME,
+    ExtensionRecord,
     JobErrorRecord,
     JobRecord,
     RowDataRecord,
@@ -70,7 +71,8 @@ class Action(msgspec.Struct, frozen=True):
     - "lost": the lines could not be kept.
     - "bit_flip": the lines had one flipped bit, or a changed LF, which was restored.
     - "removed": the lines were removed, since somebody had inserted them between two successive
-      commits. The lines were copies of commits, or weren't records.
+      commits. The lines were copies of commits, or weren't records. Or the lines were records of
+      other programs, whose types begin with "x_".
     - "torn": the lines were a torn tail (an interrupted write).
     - "unended": a commit lacked its LF.
     - "unsealed": the lines are kept, although they match no seal.
@@ -297,6 +299,10 @@ class Salvage:
                 raise JobMismatchError(self._directory, record.id)
         elif index.state is None:
             self._put_job_placeholder(record.at)
+        if isinstance(record, ExtensionRecord):
+            message = "records of other programs, whose types begin with x_: left out"
+            self._add(Action("removed", line.number, 1, [], message))
+            return ""
         if isinstance(record, RowRecord) and not self._is_free(record.row):
             return f"row {record.row}: the number is out of range or already in use"
         if isinstance(record, RowLevelRecord) and not isinstance(record, RowRecord):

@@ -21,6 +21,7 @@ from journal.format.records import (
     A_MERGE,
     A_POLICY,
     LOST_CHECKSUM,
+    ExtensionRecord,
     JobRecord,
     MergeRecord,
     Record,
@@ -115,7 +116,9 @@ class RowChanges:
 
     - ``merges``: for each merge, the position up to which the other copy was merged.
     - ``spent``: a dict that maps the id of each change with a cost to this cost.
-    - ``news_at``: the offset of the last record that neither a merge nor the start of a run wrote.
+    - ``extensions``: how many records of extensions there are. A merge doesn't import them.
+    - ``news_at``: the offset of the last record that neither a merge, the start of a run nor an extension
+      wrote.
 
     With ``rows``, only the changes of these rows are collected. All changes are in memory. Raises
     JournalDamagedError, FormatVersionError, StorageError.
@@ -126,6 +129,7 @@ class RowChanges:
         self.merges: list[Position] = []
         self.spent: dict[str, RowSpentRecord] = {}
         self._spent_elsewhere: set[int] = set()
+        self.extensions = 0
         self.news_at = -1
         self._of: dict[int, list[Change]] = {}
         # The state of the commit that is being read: the changes whose ids need the commit's seal,
@@ -153,6 +157,8 @@ class RowChanges:
             elif isinstance(record, MergeRecord):
                 self.merges.append(Position(record.offset, int(record.seal, 16)))
                 is_of_merge = True
+            elif isinstance(record, ExtensionRecord):
+                self.extensions += 1
             if not is_of_merge and _is_news(record):
                 self.news_at = offset
             if is_sealed(line):
@@ -373,4 +379,4 @@ def _weigh(status: Any, by: Any) -> tuple[bool, bool]:
 
 
 def _is_news(record: Record) -> bool:
-    return not isinstance(record, (RowElsewhereRecord, RunRecord))
+    return not isinstance(record, (RowElsewhereRecord, RunRecord, ExtensionRecord))

@@ -48,6 +48,9 @@ def merge_record(plan: Plan, other: str) -> MergeRecord:
         for what, rows in groups.items()
         if rows
     )
+    text = text or "no changes"
+    if plan.there.extensions:
+        text += f"; {plan.there.extensions} records of other programs (x_…) left out"
     name = os.path.basename(theirs.name) or theirs.name
     return MergeRecord(
         other=other,
@@ -56,7 +59,7 @@ def merge_record(plan: Plan, other: str) -> MergeRecord:
         fork=plan.fork.offset,
         hosts=plan.their_state.hosts,
         job_status=plan.their_state.status.value,
-        message=f"merged {name}, kept as {other}; rows: {text or 'no changes'}",
+        message=f"merged {name}, kept as {other}; rows: {text}",
         at=UNSET_TIME,
     )
 

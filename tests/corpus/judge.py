@@ -1,13 +1,15 @@
-"""A second reader's verdict on the end of a journal, written from the page `format` alone.
+"""A second reader's verdict on a journal, written from the pages `format` and `records` alone.
 
-It holds the whole file in memory, and tries all that the page allows. Nothing of the package is used.
+It holds the whole file in memory, and tries all that the pages allow. Nothing of the package is used.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from functools import cache
+from collections.abc import Callable
+from datetime import datetime
+from functools import cache, partial
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -36,10 +38,65 @@ class Commit(NamedTuple):
 
 
 def verdict(content: bytes) -> tuple[str, int]:
-    """``good``, ``unended``, ``torn``, ``damaged`` or ``newer``; and where the tail begins.
+    """``good``, ``unended``, ``torn``, ``damaged`` or ``newer``; and where what isn't good begins."""
+    found, at = verdict_on_tail(content)
+    good = content + b"\n" if found == "unended" else content[:at]
+    return verdict_on_records(good) or (found, at)
 
-    Records aren't looked at, but for a format that the first line states.
-    """
+
+def verdict_on_records(content: bytes) -> tuple[str, int] | None:
+    """The verdict on the first record of good commits that isn't good, and where it begins."""
+    at, rows = 0, set[int]()
+    for line in content.split(b"\n")[:-1]:
+        text = line if seal_of(line) is None else line[:-SEAL_BYTES] + b"}"
+        found = verdict_on_record(text, rows, is_first=at == 0)
+        if found:
+            return found, at
+        at += len(line) + 1
+    return None
+
+
+def verdict_on_record(text: bytes, rows: set[int], *, is_first: bool) -> str:
+    """``damaged``, ``newer`` or "". ``rows``: the rows that earlier records have added."""
+    if not is_legible(text):
+        return "damaged"
+    pairs: Object = json.loads(text, object_pairs_hook=Object)
+    values = dict(pairs)
+    kind = values["type"]
+    if any(name == "type" and value != kind for name, value in pairs):
+        return "damaged"
+    if kind == "job" and type(values.get("format")) is int and values["format"] > 1:
+        return "newer"
+    if kind.startswith("x_"):
+        required, others = dict[str, Check](), dict[str, Check]()
+    elif kind in RECORDS:
+        required, others = RECORDS[kind]
+    else:
+        return "newer"
+    checks = {"at": is_time, **required, **others}
+    nulls = {name for name, check in others.items() if check not in NEVER_NULL}
+    judged = [
+        (name, checks[name], value)
+        for name, value in pairs
+        if name in checks and not (name in nulls and value is None)
+    ]
+    for _, check, value in judged:
+        if check in WORDS and isinstance(value, str) and not check(value):
+            return "newer"
+        if not check(value):
+            return "damaged"
+    if not {"at", *required} <= values.keys() or (kind == "job") != is_first:
+        return "damaged"
+    row = values.get("row")
+    if "row" in required and (row in rows) == (kind == "row"):
+        return "damaged"
+    if kind == "row":
+        rows.add(values["row"])
+    return ""
+
+
+def verdict_on_tail(content: bytes) -> tuple[str, int]:
+    """The verdict on what follows the good commits, and where that begins."""
     at, crc = end_of_good_commits(content)
     if 0 < at == len(content):
         return "good", at
@@ -213,3 +270,145 @@ def was_changed(lines: list[Line], sealed: Line) -> bool:
         else:
             illegible.append(blocks)
     return not illegible or any(blocks <= written for blocks in illegible)
+
+
+# --- records, as the page `records` describes them -------------------------------------------------
+
+
+class Object(list[tuple[str, Any]]):
+    """A JSON object: all its members, also those of one name."""
+
+
+Check = Callable[[Any], bool]
+
+
+def is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def is_true_or_false(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def is_any(_: Any) -> bool:
+    return True
+
+
+def is_object(value: Any) -> bool:
+    return isinstance(value, Object)
+
+
+def is_list_of_text(value: Any) -> bool:
+    return type(value) is list and all(map(is_text, value))
+
+
+def is_integer(value: Any, least: int = -(2**63), most: int = 2**63 - 1) -> bool:
+    return type(value) is int and least <= value <= most
+
+
+def is_number(value: Any) -> bool:
+    return is_integer(value) or (type(value) is float and -(2.0**63) <= value < 2.0**63)
+
+
+def is_usage(value: Any) -> bool:
+    return is_object(value) and all(is_number(number) for _, number in value)
+
+
+def is_hex(digits: int, value: Any) -> bool:
+    return is_text(value) and re.fullmatch(f"[0-9a-f]{{{digits}}}", value) is not None
+
+
+def is_time(value: Any) -> bool:
+    spelling = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z"
+    if not is_text(value) or not re.fullmatch(spelling, value):
+        return False
+    try:
+        return datetime.fromisoformat(value) is not None
+    except ValueError:
+        return False
+
+
+def is_origin(value: Any) -> bool:
+    members = dict(value) if is_object(value) else {}
+    return is_id(members.get("id")) and is_time(members.get("at"))
+
+
+def is_one_of(words: str) -> Check:
+    check = partial(lambda known, value: value in known, words.split())
+    WORDS.append(check)
+    return check
+
+
+WORDS: list[Check] = []  # another text is of a newer version
+is_id, is_seal = partial(is_hex, 16), partial(is_hex, 8)
+is_row = partial(is_integer, least=1)
+is_positive = partial(is_integer, least=1)
+is_attempt = partial(is_integer, least=0, most=2**32 - 1)
+_TEXTS = ("tracking_number", "label_path", "error_code", "error_message", "traceback", "reason")
+NEVER_NULL = [is_true_or_false, is_list_of_text, is_positive]
+RECORDS: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
+    "job": (
+        {"format": partial(is_integer, least=1, most=1), "id": is_text, "name": is_text},
+        {
+            "original_command": is_text, "description": is_text, "mode": is_text,
+            "metadata": is_object, "key": is_text, "idempotency_key": is_text,
+        },
+    ),
+    "row": (
+        {"row": is_row, "checksum": is_text, "data": is_object}, {"key": is_text, "nonce": is_text}
+    ),
+    "row_data": (
+        {"row": is_row, "checksum": is_text, "data": is_object, "key": is_text, "created_at": is_time},
+        {"keys": is_positive, "origin": is_origin},
+    ),
+    "row_status": (
+        {"row": is_row, "status": is_one_of("pending processing completed failed skipped needs_review")},
+        {
+            **dict.fromkeys(_TEXTS, is_text), "result": is_any, "cost_cents": is_number,
+            "usage": is_usage, "version": is_text, "reset": is_one_of("retry redo"),
+            "unknown": is_true_or_false, "given_back": is_true_or_false, "by": is_text,
+            "person": is_text, "origin": is_origin,
+        },
+    ),
+    "row_step": (
+        {
+            "row": is_row, "attempt": is_attempt, "step": is_text,
+            "state": is_one_of("started done failed"),
+        },
+        {"result": is_any, "error_code": is_text, "error_message": is_text, "origin": is_origin},
+    ),
+    "run": (
+        {
+            "id": is_id, "host": is_text, "user": is_text, "package": is_text, "pid": is_integer,
+        },
+        {
+            "argv": is_list_of_text, "directory": is_text, "command": is_true_or_false,
+            "version": is_text, "on_interrupted": is_text,
+        },
+    ),
+    "job_status": ({"status": is_one_of("pending running completed failed cancelled paused")}, {}),
+    "job_reopened": ({"pass": is_positive}, {"reason": is_text}),
+    "job_counts": ({}, dict.fromkeys(("total", "processed", "successful", "failed"), is_integer)),
+    "job_error": ({"code": is_text, "message": is_text}, {"by": is_text}),
+    "merge": (
+        {
+            "other": is_text, "offset": is_integer, "seal": is_seal, "fork": is_integer,
+            "job_status": is_text, "message": is_text,
+        },
+        {"hosts": is_list_of_text},
+    ),
+    "log": (
+        {"message": is_text},
+        {
+            "level": is_text, "row": is_row, "attempt": is_attempt, "logged_at": is_time,
+            "details": is_object,
+        },
+    ),
+    "row_spent": (
+        {"row": is_row, "id": is_id},
+        {"attempt": is_attempt, "cost_cents": is_number, "usage": is_usage},
+    ),
+    "row_elsewhere": (
+        {"row": is_row, "change": is_object, "origin": is_origin}, {"alarm": is_true_or_false}
+    ),
+}  # fmt: skip

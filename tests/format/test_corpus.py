@@ -260,10 +260,10 @@ def test_a_writer_goes_on_behind_what_counts(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-def test_a_second_reader_that_knows_the_page_alone_gives_the_same_verdict(case: Case) -> None:
+def test_a_second_reader_that_knows_the_pages_alone_gives_the_same_verdict(case: Case) -> None:
     verdict, at = judge.verdict(case.content)
-    if verdict == "good":  # it doesn't look at records
-        assert case.verdict not in {"torn", "unended"}
+    if verdict == "good":
+        assert case.verdict in {"good", "mismatch"}  # it doesn't know the directory
     else:
         assert (verdict, at) == (case.verdict, case.offset)
 
