@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
+import sys
 from collections.abc import Iterator
 from os import DirEntry
 from pathlib import Path
@@ -88,48 +89,23 @@ def remove_tree(path: Path, directory: int | None = None) -> None:
     If nothing is at ``path``, do nothing. With the descriptor ``directory``, the last part of
     ``path`` is looked up in that directory.
 
-    Each directory is opened without following links, and everything in it is removed by its name in
-    the open directory. So nothing outside of the tree is removed, even if another process replaces
-    a directory with a link. Subdirectories are moved up to ``path`` before they are removed. So the
-    tree may be deeper than a process may open directories.
+    On POSIX, ``shutil.rmtree`` opens each directory without following links. So nothing outside of
+    the tree is removed, even if another process replaces a directory with a link. Raises
+    ``OSError``, also if the tree is deeper than Python can remove.
     """
+    import shutil  # noqa: PLC0415  (few commands need it, and it is slow to import)
+
+    if sys.platform == "win32":
+        directory = None
     name = path if directory is None else path.name
     with contextlib.suppress(FileNotFoundError):
-        try:
-            top = open_directory(name, directory)
-        except NotADirectoryError:
+        if not S_ISDIR(system.os.lstat(name, dir_fd=directory).st_mode):
             system.os.unlink(name, dir_fd=directory)
             return
         try:
-            while below := _remove_files(top):
-                for each in below:
-                    _remove_below(top, each)
-        finally:
-            close_fd(top)
-        system.os.rmdir(name, dir_fd=directory)
-
-
-def _remove_below(top: int, name: str) -> None:
-    """Remove a directory in ``top``, and move its subdirectories up to ``top``."""
-    directory = open_directory(name, top)
-    try:
-        for deeper in _remove_files(directory):
-            system.os.rename(deeper, f".{system.nonce()}", src_dir_fd=directory, dst_dir_fd=top)
-    finally:
-        close_fd(directory)
-    system.os.rmdir(name, dir_fd=top)
-
-
-def _remove_files(directory: int) -> list[str]:
-    """Remove the files and links in a directory; return the names of its subdirectories."""
-    below = []
-    with system.os.scandir(directory) as entries:
-        for entry in list(entries):
-            if entry.is_dir(follow_symlinks=False):
-                below.append(entry.name)
-            else:
-                system.os.unlink(entry.name, dir_fd=directory)
-    return below
+            shutil.rmtree(name, dir_fd=directory)
+        except RecursionError as error:
+            raise OSError(errno.ENAMETOOLONG, "it has too many levels of directories") from error
 
 
 def is_empty(path: Path) -> bool:

@@ -332,9 +332,9 @@ def device_of(path: Path) -> int:
 
 def free_bytes(path: Path) -> int:
     """Return the free space of the file system of ``path``. ``path`` needn't exist."""
+    import shutil  # noqa: PLC0415  (few commands need it, and it is slow to import)
+
     path = path.resolve()
     while not path.exists():
         path = path.parent
-    found = system.os.statvfs(path)
-    free: int = found.f_bavail * found.f_frsize
-    return free
+    return shutil.disk_usage(path).free

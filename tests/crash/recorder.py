@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Container
 from pathlib import Path
@@ -308,6 +309,7 @@ def record(scenario: Scenario, base: Path) -> Recording:
     recorder = Recorder(base, scenario.refused)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(journal.fs.system, "os", recorder)
+        patch.setattr(shutil, "os", recorder)
         scenario.act(base / STORE, recorder.acknowledge)
     played = recorder.before.copy()
     for operation in recorder.operations:

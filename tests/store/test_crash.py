@@ -209,6 +209,7 @@ def test_a_streamed_create_rows_that_is_killed_midway_leaves_no_row(tmp_path: Pa
 
 
 DIES_IN = """
+import shutil
 import journal.fs.system
 
 SYSTEM_OS = journal.fs.system.os
@@ -231,7 +232,7 @@ if sys.argv[4] == "delete":
     service.create_rows(job_id, [{"data": {}}] * 3)
     (service.artifacts_dir(job_id) / "1.pdf").write_bytes(b"label")
 tell("ready")
-journal.fs.system.os = DeadlyOs()
+journal.fs.system.os = shutil.os = DeadlyOs()
 if sys.argv[4] == "delete":
     service.delete_job(job_id)
 elif sys.argv[4] == "recover":

@@ -31,7 +31,6 @@ from support.unprivileged import unprivileged
 import journal.fs.system
 from journal import InvalidValueError, JobService, StorageError
 from journal.export.writers import export_rows
-from journal.fs.directories import remove_tree
 from journal.fs.output import real_path, whole_file
 from journal.repair import repair_job
 from journal.report import write_report
@@ -288,29 +287,6 @@ def test_a_pull_refuses_to_go_through_a_link_and_names_it(root: Path, tmp_path: 
 
 
 # --- what is removed, and the directory in which jobs are made and deleted
-
-
-@needs_links
-@pytest.mark.parametrize("swapped", ["d", "d/e"])
-def test_whenever_a_directory_becomes_a_link_nothing_is_removed_outside(
-    tmp_path: Path, swapped: str
-) -> None:
-    for name in ("d/e/f/own", "d/own", "e/own", "own"):
-        put_artifact(tmp_path, name, b"secret", job_id="outside")
-    outside = tmp_path / "outside"
-    before = all_below(outside)
-    for moment in itertools.count(1):
-        tree = shutil.copytree(outside / "artifacts", tmp_path / f"{moment}")
-        disk = Swapping(moment, tree / swapped, outside / "artifacts" / swapped)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(journal.fs.system, "os", disk)
-            with suppress(OSError):
-                remove_tree(tree)
-        assert all_below(outside) == before
-        if not disk.swapped:
-            assert moment > 5
-            assert not tree.exists()
-            return
 
 
 @needs_owners

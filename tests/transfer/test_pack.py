@@ -654,7 +654,7 @@ def fixture_removed_after(tmp_path: Path) -> Iterator[None]:
 
 @needs_deep_paths
 @pytest.mark.usefixtures("removed_after")
-def test_however_deep_its_artifacts_are_a_job_is_deleted_and_its_leftovers_block_nobody(
+def test_a_job_whose_artifacts_are_too_deep_to_remove_is_deleted_and_its_leftover_blocks_nobody(
     tmp_path: Path,
 ) -> None:
     here = tmp_path / "here"
@@ -663,10 +663,9 @@ def test_however_deep_its_artifacts_are_a_job_is_deleted_and_its_leftovers_block
     make_deep(here / JOB / "artifacts" / "deep", 3000, "a")
     with JobService(here) as service:
         assert service.delete_job(JOB)
-        assert staging_of(here) == []
-        make_deep(here / ".staging" / "left.over", 3000, "a")
+        assert list(service.job_ids()) == []
         service.create_job("Next", job_id="next")
-    assert staging_of(here) == []
+    assert len(staging_of(here)) == 1
 
 
 @needs_deep_paths

@@ -137,20 +137,6 @@ PATCHES = [
         "tests/service/test_service.py -k private",
     ),
     Patch(
-        "links below a directory are removed and not followed",
-        "fs/directories",
-        "            if entry.is_dir(follow_symlinks=False):\n                below.append",
-        "            if entry.is_dir():\n                below.append",
-        "tests/store/test_guards_writers.py::test_cleaning_up_follows_no_link_and_what_it_cannot_remove_it_leaves",
-    ),
-    Patch(
-        "directories deeper than a process may open directories are removed",
-        "fs/directories",
-        "                for each in below:\n                    _remove_below(top, each)\n",
-        "                for each in below:\n                    remove_tree(Path(each), top)\n",
-        "tests/transfer/test_pack.py::test_however_deep_its_artifacts_are_a_job_is_deleted_and_its_leftovers_block_nobody",
-    ),
-    Patch(
         "a staging directory that another user has made isn't used",
         "fs/staging",
         "                if self._is_private():\n",
