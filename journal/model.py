@@ -15,6 +15,9 @@ import msgspec
 from journal.display.plain import job_text, row_text
 from journal.errors import InvalidValueError
 
+# Colors of a terminal (SGR).
+RED, GREEN, YELLOW, MAGENTA, CYAN = 31, 32, 33, 35, 36
+
 
 class JobStatus(StrEnum):
     """The status of a job.
@@ -29,6 +32,26 @@ class JobStatus(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     PAUSED = "paused"
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the pass has ended."""
+        return self in _ENDED_JOBS
+
+    @property
+    def ansi(self) -> int | None:
+        """The color on a terminal (SGR)."""
+        return _JOB_ANSI.get(self)
+
+
+_ENDED_JOBS = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
+_JOB_ANSI = {
+    JobStatus.RUNNING: CYAN,
+    JobStatus.COMPLETED: GREEN,
+    JobStatus.FAILED: RED,
+    JobStatus.CANCELLED: YELLOW,
+    JobStatus.PAUSED: YELLOW,
+}
 
 
 class RowStatus(StrEnum):
@@ -47,8 +70,56 @@ class RowStatus(StrEnum):
     SKIPPED = "skipped"
     NEEDS_REVIEW = "needs_review"
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the row is pending or in processing."""
+        return self in _OPEN
 
-TERMINAL_STATUSES = frozenset((JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED))
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to do: the row is completed or skipped."""
+        return self in _DONE
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the row has an outcome: it is completed, failed or skipped."""
+        return self in _ENDED
+
+    @property
+    def needs_person(self) -> bool:
+        """Whether the row has failed, or is in review."""
+        return self in _FOR_A_PERSON
+
+    @property
+    def label(self) -> str:
+        """The status in words."""
+        return self.replace("_", " ")
+
+    @property
+    def color(self) -> str:
+        """The color in HTML."""
+        return _COLORS[self][0]
+
+    @property
+    def ansi(self) -> int | None:
+        """The color on a terminal (SGR)."""
+        return _COLORS[self][1]
+
+
+_OPEN = (RowStatus.PENDING, RowStatus.PROCESSING)
+_DONE = (RowStatus.COMPLETED, RowStatus.SKIPPED)
+_ENDED = (*_DONE, RowStatus.FAILED)
+_FOR_A_PERSON = (RowStatus.FAILED, RowStatus.NEEDS_REVIEW)
+# In HTML and on a terminal, in the order in which people see counts.
+_COLORS: dict[RowStatus, tuple[str, int | None]] = {
+    RowStatus.COMPLETED: ("#3a9d68", GREEN),
+    RowStatus.FAILED: ("#d64545", RED),
+    RowStatus.NEEDS_REVIEW: ("#c98a1b", MAGENTA),
+    RowStatus.SKIPPED: ("#8a94a0", None),
+    RowStatus.PROCESSING: ("#4a86e8", CYAN),
+    RowStatus.PENDING: ("rgba(128,128,128,.35)", None),
+}
+SHOWN_STATUSES = tuple(_COLORS)
 
 # The transitions that a caller can ask for within a pass. JobService.reopen_job() begins another
 # pass. One change isn't in the table: a failed job becomes completed when all its rows are
@@ -131,8 +202,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     All times are aware datetimes in UTC.
 
-    Counts: ``processed_rows`` is the number of completed and failed rows. Each ``STATUS_count`` is
-    the number of rows with the status ``STATUS``.
+    Counts: ``counts`` is a dict from each status to the number of rows with this status.
+    ``successful_rows`` (completed rows), ``failed_rows`` and each ``STATUS_count`` are numbers from
+    this dict. ``done_rows`` is the number of completed and skipped rows, ``open_rows`` the number
+    of pending and processing rows. ``processed_rows`` is the number of completed and failed rows.
 
     Spending: ``total_cost_cents`` is the exact sum of the costs of all attempts, including failed
     and repeated ones. It is an int if it is whole, else a float. ``usage`` has the sum of all
@@ -167,12 +240,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     status: JobStatus = JobStatus.PENDING
     total_rows: int = 0
     processed_rows: int = 0
-    successful_rows: int = 0
-    failed_rows: int = 0
-    pending_count: int = 0
-    processing_count: int = 0
-    skipped_count: int = 0
-    needs_review_count: int = 0
+    counts: dict[RowStatus, int] = {}
     total_cost_cents: int | float = 0
     usage: dict[str, int | float] = {}
     error_code: str | None = None
@@ -187,6 +255,42 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     completed_at: datetime | None = None
     updated_at: datetime
 
+    def count(self, *statuses: RowStatus) -> int:
+        """Return how many rows have one of these statuses."""
+        return sum(self.counts.get(status, 0) for status in statuses)
+
+    @property
+    def successful_rows(self) -> int:
+        return self.count(RowStatus.COMPLETED)
+
+    @property
+    def failed_rows(self) -> int:
+        return self.count(RowStatus.FAILED)
+
+    @property
+    def pending_count(self) -> int:
+        return self.count(RowStatus.PENDING)
+
+    @property
+    def processing_count(self) -> int:
+        return self.count(RowStatus.PROCESSING)
+
+    @property
+    def skipped_count(self) -> int:
+        return self.count(RowStatus.SKIPPED)
+
+    @property
+    def needs_review_count(self) -> int:
+        return self.count(RowStatus.NEEDS_REVIEW)
+
+    @property
+    def done_rows(self) -> int:
+        return self.count(*(status for status in self.counts if status.is_done))
+
+    @property
+    def open_rows(self) -> int:
+        return self.count(*(status for status in self.counts if status.is_open))
+
     def pass_of(self, at: datetime) -> int:
         """Return the number (from 1) of the pass in which the time ``at`` lies."""
         return 1 + bisect_right(self.reopened_at, at)
@@ -200,9 +304,19 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return job_html(self)
 
 
-def done_rows(job: Job) -> int:
-    """How many rows are done: completed or skipped. Failed rows still have to be done."""
-    return job.successful_rows + job.skipped_count
+# The members of a job in listings, exports and JSON: its counts one by one.
+JOB_MEMBERS = tuple(
+    shown
+    for name in Job.__struct_fields__
+    for shown in (
+        (name,)
+        if name != "counts"
+        else (
+            *("successful_rows", "failed_rows", "pending_count", "processing_count"),
+            *("skipped_count", "needs_review_count"),
+        )
+    )
+)
 
 
 _MILLION = 1_000_000
@@ -231,9 +345,8 @@ def expected_cost_cents(job: Job) -> float | None:
 
     None if the job has no costs, if no row has ended, or if no row is open.
     """
-    open_rows = job.pending_count + job.processing_count
-    ended = job.total_rows - open_rows
-    if not job.total_cost_cents or not open_rows or ended <= 0:
+    ended = job.total_rows - job.open_rows
+    if not job.total_cost_cents or not job.open_rows or ended <= 0:
         return None
     return job.total_cost_cents * job.total_rows / ended
 
@@ -393,13 +506,12 @@ def job_exit_code(job: Job) -> int:
     - 3: some rows failed or need a review.
     - 4: rows are still open, whatever the job's status is.
     """
-    if job.failed_rows or job.needs_review_count:
+    if job.count(*(status for status in job.counts if status.needs_person)):
         return 3
-    if job.successful_rows + job.skipped_count == job.total_rows:
+    if job.done_rows == job.total_rows:
         return 0
     # A caller may have set any counts. After a merge, rows may be open in a completed job.
-    is_open = job.pending_count or job.processing_count
-    return 0 if job.status is JobStatus.COMPLETED and not is_open else 4
+    return 0 if job.status is JobStatus.COMPLETED and not job.open_rows else 4
 
 
 def job_status(value: JobStatus | str, where: str = "status") -> JobStatus:

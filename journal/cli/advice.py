@@ -13,7 +13,7 @@ from journal.format.records import BOTH_COPIES
 from journal.fs import shell, system
 from journal.history.error_groups import ErrorGroup, Numbers
 from journal.history.events import RAISE_IT
-from journal.model import TERMINAL_STATUSES, Job, JobStatus, RowStatus, Run, RunHolder
+from journal.model import Job, JobStatus, RowStatus, Run, RunHolder
 from journal.run.pacing.condition import before_command, words_for_rest
 from journal.run.plan import MAX_STEPS, pasted, step_commands
 from journal.service import JobService
@@ -200,13 +200,12 @@ def advice(
     """
     found = _done_twice(job, command)
     start = next_start(job, root, paused)
-    ended = job.status in TERMINAL_STATUSES
+    ended = job.status.is_ended
     in_flight = counted(job.processing_count, "row|rows in flight")
     if ended and holder is not None and job.processing_count:
         return [(command("wait", job.id), f"its run has {in_flight}: wait until it ends")]
-    open_rows = job.pending_count + job.processing_count
     if job.status is JobStatus.CANCELLED and (
-        open_rows or job.failed_rows or job.needs_review_count
+        job.open_rows or job.failed_rows or job.needs_review_count
     ):
         found.append(
             (
@@ -232,8 +231,8 @@ def advice(
         found.append((start.command, f"{ended_first}{start.words}, with the same input"))
     elif job.status is JobStatus.PENDING and holder is None:
         found.append((start.command, start.words))
-    elif ended and open_rows:
-        rows = counted(open_rows, "row|rows is|are not done")
+    elif ended and job.open_rows:
+        rows = counted(job.open_rows, "row|rows is|are not done")
         reopens = "" if job.status is JobStatus.CANCELLED else ", which reopens it"
         found.append((start.command, f"{rows}; {start.words}{reopens}"))
     return found

@@ -18,7 +18,7 @@ from journal.errors import JobNotFoundError, JournalError
 from journal.fs import system
 from journal.fs.names import JOURNAL_NAME
 from journal.ids import is_job_id
-from journal.model import Job, JobStatus, RunHolder
+from journal.model import SHOWN_STATUSES, Job, JobStatus, RunHolder
 from journal.service import ExactService, JobService
 from journal.store.pruned import check_not_pruned
 from journal.text import counted, similar
@@ -207,14 +207,7 @@ def holder_text(holder: RunHolder) -> str:
 
 def row_counts(job: Job) -> dict[str, int]:
     """A dict from each status to the number of rows with this status."""
-    return {
-        "completed": job.successful_rows,
-        "failed": job.failed_rows,
-        "skipped": job.skipped_count,
-        "pending": job.pending_count,
-        "processing": job.processing_count,
-        "needs_review": job.needs_review_count,
-    }
+    return {status.value: job.count(status) for status in SHOWN_STATUSES}
 
 
 def counts_text(counts: Mapping[str, int]) -> str:

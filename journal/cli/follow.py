@@ -12,7 +12,7 @@ from journal.cli.exit_codes import Refused
 from journal.cli.output import echo_err
 from journal.errors import JobNotFoundError
 from journal.fs import streams
-from journal.model import TERMINAL_STATUSES, Job, JobStatus
+from journal.model import Job, JobStatus
 from journal.service import JobService, existing_job
 from journal.text import counted
 
@@ -92,9 +92,7 @@ def _is_left_paused(service: JobService, job: Job) -> bool:
 
 def _has_ended(service: JobService, job: Job) -> bool:
     """Return whether the job has ended, and no run still has rows in flight."""
-    return job.status in TERMINAL_STATUSES and not (
-        job.processing_count and service.run_holder(job.id)
-    )
+    return job.status.is_ended and not (job.processing_count and service.run_holder(job.id))
 
 
 def _in_words(state: str, job: Job) -> str:

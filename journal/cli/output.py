@@ -13,23 +13,18 @@ from typing import IO, Any, cast
 import click
 
 from journal.fs import streams
+from journal.model import MAGENTA, RED, YELLOW, JobStatus, RowStatus
 from journal.text import encode_json, escaped, escaped_json, json_array
 
 _COLORS = {
-    "running": 36,  # cyan
-    "paused": 33,  # yellow
-    "interrupted": 35,  # magenta: a person must do something
-    "needs_review": 35,
-    "processing": 36,
-    "completed": 32,  # green
-    "failed": 31,  # red
-    "cancelled": 33,
-    "unknown": 35,
-    "review": 35,  # the following are events of a log
-    "error": 31,
-    "ERROR": 31,
-    "CRITICAL": 31,
-    "WARNING": 33,
+    **{status.value: status.ansi for status in (*JobStatus, *RowStatus)},
+    "interrupted": MAGENTA,  # a person must do something
+    "unknown": MAGENTA,
+    "review": MAGENTA,  # the following are events of a log
+    "error": RED,
+    "ERROR": RED,
+    "CRITICAL": RED,
+    "WARNING": YELLOW,
 }
 
 

@@ -12,14 +12,13 @@ from datetime import datetime
 
 import msgspec
 
-from journal.model import JobRow, RowStatus
+from journal.model import JobRow
 from journal.progress.rate import RECENT_ROWS
 
 SAMPLE_ROWS = 2000
 SPARK_CELLS = 32
 _SPARKS = "▁▂▃▄▅▆▇█"
 _ASCII_SPARKS = "_.:-=+*#"
-_ENDED = (RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.SKIPPED)
 
 
 class Throughput(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +42,7 @@ def end_times(rows: Sequence[JobRow], at_most: int = SAMPLE_ROWS) -> tuple[list[
     """
     step = max(1.0, len(rows) / at_most)
     sample = rows if step == 1 else (rows[int((n + 0.5) * step)] for n in range(at_most))
-    return sorted(row.updated_at for row in sample if row.status in _ENDED), step
+    return sorted(row.updated_at for row in sample if row.status.is_ended), step
 
 
 def throughput(times: list[datetime], rows_each: float) -> Throughput | None:

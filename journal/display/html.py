@@ -14,14 +14,6 @@ from typing import Any
 from journal.display.plain import failed_words
 from journal.text import as_text, counted, escaped, shorten, spent_text, usage_text
 
-_COLORS = {
-    "completed": "#3a9d68",
-    "failed": "#d64545",
-    "needs_review": "#c98a1b",
-    "skipped": "#8a94a0",
-    "processing": "#4a86e8",
-    "pending": "rgba(128,128,128,.35)",
-}
 _MAX_VALUE = 100  # characters of a value in a table of rows
 _MAX_TEXT = 1000  # characters of a value that has its own line
 _MAX_COLUMNS = 8  # columns of data in a table of rows
@@ -34,23 +26,15 @@ def job_html(job: Any, *notes: str, expected_cents: float | None = None) -> str:
 
     ``expected_cents``: the expected cost of the whole job.
     """
-    counts = {
-        "completed": job.successful_rows,
-        "failed": job.failed_rows,
-        "needs_review": job.needs_review_count,
-        "skipped": job.skipped_count,
-        "processing": job.processing_count,
-        "pending": job.pending_count,
-    }
-    parts = {name: count for name, count in counts.items() if count}
+    parts = {status: count for status, count in job.counts.items() if count}
     segments = "".join(
-        f'<span style="flex:{count} 0 0;min-width:3px;background:{_COLORS[name]}"></span>'
-        for name, count in parts.items()
+        f'<span style="flex:{count} 0 0;min-width:3px;background:{status.color}"></span>'
+        for status, count in parts.items()
     )
     legend = " &nbsp; ".join(
-        f'<span style="white-space:nowrap"><span style="color:{_COLORS[name]}">&#9632;</span> '
-        f"{count:,} {name.replace('_', ' ')}</span>"
-        for name, count in parts.items()
+        f'<span style="white-space:nowrap"><span style="color:{status.color}">&#9632;</span> '
+        f"{count:,} {status.label}</span>"
+        for status, count in parts.items()
     )
     said = [f"{counted(job.total_rows, 'row|rows')}: {legend}" if parts else "no rows"]
     spent = [spent_text(job.total_cost_cents, expected_cents), usage_text(job.usage)]

@@ -12,8 +12,10 @@ _MAX_MESSAGE = 60
 
 def job_text(job: Any) -> str:
     """A job in one line: ``ship-ca: paused, 3 of 10 rows done, 1 failed``."""
-    done = job.successful_rows + job.skipped_count
-    parts = [f"{job.status.value}", f"{done} of {counted(job.total_rows, 'row|rows')} done"]
+    parts = [
+        f"{job.status.value}",
+        f"{job.done_rows} of {counted(job.total_rows, 'row|rows')} done",
+    ]
     if job.failed_rows:
         parts.append(f"{job.failed_rows} failed")
     if job.needs_review_count:

@@ -12,7 +12,7 @@ import msgspec
 from journal.errors import InvalidValueError, StorageError
 from journal.export.table import FlatRows
 from journal.frames.columns import BOOL, FLOAT, INT, WIDE
-from journal.model import Job
+from journal.model import JOB_MEMBERS
 from journal.text import as_text
 
 MAX_COLUMNS = 2000  # the default limit of SQLite
@@ -53,12 +53,12 @@ def write_sqlite(rows: FlatRows, path: Path) -> int:
 
 
 def _put_jobs(rows: FlatRows, database: sqlite3.Connection) -> None:
-    members = Job.__struct_fields__
+    members = JOB_MEMBERS
     columns = ["id TEXT PRIMARY KEY", *(_quoted(name) for name in members[1:])]
     database.execute(f"CREATE TABLE jobs ({', '.join(columns)}) WITHOUT ROWID")
     database.executemany(
         f"INSERT INTO jobs VALUES ({_marks(len(members))})",  # noqa: S608  (marks alone)
-        ([_stored(value) for value in msgspec.structs.astuple(job)] for job in rows.jobs),
+        ([_stored(getattr(job, name)) for name in members] for job in rows.jobs),
     )
 
 

@@ -35,6 +35,7 @@ from journal.frames.collect import Options, Side
 from journal.frames.columns import JOURNAL_COLUMNS
 from journal.frames.parts import Part, Parts
 from journal.history.reading import History
+from journal.model import RowStatus
 from journal.store.rows import RowSequence
 
 _CHUNK_RECORDS = 8192
@@ -93,7 +94,7 @@ _Others = tuple(
 _ROWS = frozenset((_Row, _RowData))
 # The beginning of a line as this package writes it. Other writers may order members differently.
 _STATUS_LINE = b'{"type":"row_status",'
-_PROCESSED = frozenset(("completed", "failed", "skipped"))
+_ENDED = frozenset(status.value for status in RowStatus if status.is_ended)
 _OF_STATUS = (
     *("version", "error_code", "error_message", "unknown", "reason"),
     *("tracking_number", "label_path", "cost_cents", "usage"),
@@ -296,7 +297,7 @@ class Scan:
             if offset == status_at[position]:
                 of_status[position] = self._count_of_status + len(latest)
                 latest.append(record)
-                processed_us.append(at_us if status in _PROCESSED else NEVER)
+                processed_us.append(at_us if status in _ENDED else NEVER)
                 took_s.append(took)
         self._count_of_status += len(latest)
         return latest, processed_us, took_s

@@ -34,7 +34,7 @@ from journal.format.records import (
     RunRecord,
 )
 from journal.index.columns import Columns, Lease, View
-from journal.model import TERMINAL_STATUSES, JobStatus, RowStatus, Run, added_usage, millionths
+from journal.model import JobStatus, RowStatus, Run, added_usage, millionths
 
 STATUSES: tuple[RowStatus, ...] = tuple(RowStatus)
 CODES: dict[str, int] = {status.value: code for code, status in enumerate(STATUSES)}
@@ -97,7 +97,7 @@ def _state_after_status(state: JobState, status: JobStatus, at: datetime) -> Job
     began_at = state.pass_started_at
     if status is JobStatus.RUNNING and began_at is None:
         return msgspec.structs.replace(state, started_at=state.started_at or at, pass_started_at=at)
-    if status in TERMINAL_STATUSES:
+    if status.is_ended:
         took_s = 0.0 if began_at is None else max(0.0, (at - began_at).total_seconds())
         return msgspec.structs.replace(
             state, completed_at=at, pass_started_at=None, worked_s=state.worked_s + took_s

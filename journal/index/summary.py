@@ -5,8 +5,8 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import cast
 
-from journal.index.index import NEEDS_REVIEW, PENDING, PROCESSING, SKIPPED, Counts, Index, JobState
-from journal.model import Job, JobSummary, cents_of
+from journal.index.index import CODES, Counts, Index, JobState
+from journal.model import SHOWN_STATUSES, Job, JobSummary, RowStatus, cents_of
 from journal.text import time_text
 
 
@@ -16,6 +16,7 @@ def job_of(index: Index) -> Job:
     assert state is not None, "refresh() refuses a journal without a job record"
     header = state.header
     counts = _shown_counts(index, state)
+    shown = {RowStatus.COMPLETED: counts.successful, RowStatus.FAILED: counts.failed}
     code, message = (state.error.code, state.error.message) if state.error else (None, None)
     return Job(
         id=header.id,
@@ -31,12 +32,10 @@ def job_of(index: Index) -> Job:
         status=state.status,
         total_rows=counts.total,
         processed_rows=counts.processed,
-        successful_rows=counts.successful,
-        failed_rows=counts.failed,
-        pending_count=index.status_counts[PENDING],
-        processing_count=index.status_counts[PROCESSING],
-        skipped_count=index.status_counts[SKIPPED],
-        needs_review_count=index.status_counts[NEEDS_REVIEW],
+        counts={
+            status: shown.get(status, index.status_counts[CODES[status]])
+            for status in SHOWN_STATUSES
+        },
         total_cost_cents=cents_of(index.cost_millionths),
         usage=dict(index.usage),
         error_code=code,

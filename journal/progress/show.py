@@ -119,7 +119,7 @@ class Progress:
         parts = []
         if self._rate:
             parts.append(f"{self._rate:.1f}/s")
-        open_rows = 0 if self._is_over else self._job.total_rows - _ended(self._job)
+        open_rows = 0 if self._is_over else self._job.open_rows
         if open_rows:
             left = time_left(open_rows, self._rate)
             parts += filter(None, ["" if left is None else f"{left} left", self._pace()])
@@ -128,4 +128,4 @@ class Progress:
 
 def _ended(job: Job) -> int:
     """Return the number of rows that are neither pending nor in flight."""
-    return job.total_rows - job.pending_count - job.processing_count
+    return job.total_rows - job.open_rows

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, TextIO, TypeVar
 
 from journal.fs import streams, system
-from journal.model import Job, done_rows, expected_cost_cents
+from journal.model import Job, expected_cost_cents
 from journal.progress.redirect import redirect_handlers
 from journal.text import counted, escaped, shorten, spent_text
 
@@ -221,7 +221,7 @@ def bar_line(job: Job, details: Sequence[str], columns: int) -> str:
     Details that don't fit are left out, the last ones first. The bar fills the remaining columns.
     """
     label = shorten(escaped(job.id), min(_LABEL_COLUMNS, columns // 3))
-    done = done_rows(job)  # this decreases when rows become pending again
+    done = job.done_rows  # this decreases when rows become pending again
     count = f"{done}/{job.total_rows}"
     shortest, longest = _BAR_COLUMNS
     columns -= 3  # for the cursor, and the ^C of a terminal
@@ -252,7 +252,7 @@ class Lines:
     def draw(self, job: Job, details: Sequence[str]) -> None:
         """Print the line."""
         total = counted(job.total_rows, "row|rows")
-        text = f"{done_rows(job)} of {total} done, {', '.join(all_details(job, details))}"
+        text = f"{job.done_rows} of {total} done, {', '.join(all_details(job, details))}"
         print_err(f"{job.id}: {escaped(text)}")
 
     def close(self, *, withdraw: bool = False) -> None:

@@ -15,7 +15,7 @@ from journal.fs import system
 from journal.fs.output import whole_file
 from journal.history.error_groups import group_errors
 from journal.history.statistics import JobStatistics
-from journal.model import JobRow, RowStatus, expected_cost_cents
+from journal.model import SHOWN_STATUSES, JobRow, RowStatus, expected_cost_cents
 from journal.report.plots import lines, load_library, stacked_bars
 from journal.service import JobService
 from journal.store.run_lock import last_holder
@@ -28,7 +28,7 @@ _MAX_MESSAGE = 1000  # the maximum number of characters, so that the page stays 
 _MAX_VALUE = 200
 _MAX_VALUES = 30
 
-_TROUBLE = (RowStatus.FAILED, RowStatus.NEEDS_REVIEW)
+_TROUBLE = [status for status in RowStatus if status.needs_person]
 _ENDED = ("completed", "failed", "repeated", "needs_review", "skipped")
 
 
@@ -83,6 +83,7 @@ def report_page(service: JobService, job_id: str) -> str:
     script = (Path(__file__).parent / "templates" / "report.js").read_text(encoding="utf-8")
     page: str = environment.get_template("report.html").render(
         job=job,
+        counts=[(status.label, status.value, job.count(status)) for status in SHOWN_STATUSES],
         cost=spent_text(job.total_cost_cents, expected_cost_cents(job)),
         state=service.get_state(job),
         host=last_holder(service.root / job_id),

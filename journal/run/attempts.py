@@ -12,7 +12,7 @@ from typing import Never
 import msgspec
 
 from journal.errors import InvalidValueError, JobLockedError, JournalError
-from journal.model import TERMINAL_STATUSES, JobRow, JobStatus
+from journal.model import JobRow, JobStatus
 from journal.run.evidence import current_row
 from journal.run.handler import AttemptedRow, StepStore, outcome_of_raised
 from journal.run.held_job import POLL_S, HeldJob, unrecorded_message
@@ -129,7 +129,7 @@ class Attempt:
 def iterate_attempts(held: HeldJob, limits: Limits) -> Iterator[Attempt]:
     """See :meth:`JobRun.attempts`."""
     job = take_up(held.service, held.id)
-    if job.status in TERMINAL_STATUSES:
+    if job.status.is_ended:
         held.report(nothing_to_do(held.service, job, held.settings.how_to, retry_failed=False))
         return
     queue, holds = RowQueue(held, limits), Holds(limits, held)
@@ -172,7 +172,7 @@ def _next_row(held: HeldJob, queue: RowQueue, holds: Holds, passed: int) -> JobR
             held.warn(f"{held.id}: {held.lost_message()}")
             return None
         job = held.job()
-        if job.status in TERMINAL_STATUSES:
+        if job.status.is_ended:
             return None
         if job.pending_count <= passed:  # no row to wait for, even if the job is paused
             return None

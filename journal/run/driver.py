@@ -21,7 +21,7 @@ from journal.errors import (
     StorageError,
 )
 from journal.history.events import ENDS_EARLY
-from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus
+from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.run.handler import StepStore
 from journal.run.held_job import POLL_S, HeldJob, RunReport, unrecorded_message
 from journal.run.in_flight import InFlight, Result
@@ -302,7 +302,7 @@ class Run:
     def _is_over(self) -> bool:
         job = self._held.job()
         self._check_limits(job)
-        if job.status in TERMINAL_STATUSES or self._stops.count:
+        if job.status.is_ended or self._stops.count:
             return True
         if not self._queue.is_empty(job):
             return False

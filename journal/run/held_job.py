@@ -16,7 +16,6 @@ from journal.format.records import A_RUN
 from journal.fs import shell, system
 from journal.history.error_groups import Numbers
 from journal.model import (
-    TERMINAL_STATUSES,
     Job,
     JobRow,
     JobStatus,
@@ -80,7 +79,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
         0 means that all rows are done. `journal help exceptions` lists the other codes.
         """
         job = self.job
-        if job.status not in TERMINAL_STATUSES:
+        if not job.status.is_ended:
             if self.signal is not None:
                 return 128 + self.signal
             if self.reason is None:

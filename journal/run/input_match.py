@@ -21,7 +21,7 @@ from journal.format.keys import Data, Key, check_key, key_of
 from journal.format.records import A_RUN, LOST_CHECKSUM, RowDataRecord, RowRecord
 from journal.format.values import as_json_value, checksum_of, encode_value, own_value
 from journal.index.summary import job_of
-from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, RowStatus
+from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.run.plan import IN_PYTHON, HowTo, numbers_option, numbers_text
 from journal.service import JobService
 from journal.store.batch import Batch
@@ -419,7 +419,7 @@ class _Match:
     def _reopen(self, journal: Journal) -> None:
         job = job_of(journal.index)
         self._check_not_cancelled(job)
-        if job.status in TERMINAL_STATUSES:
+        if job.status.is_ended:
             reopen(journal, None)
 
     def _check_not_cancelled(self, job: Job) -> None:

@@ -31,7 +31,7 @@ from journal.fs import shell
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.fs.names import JOURNAL_NAME
 from journal.ids import is_job_id, slug
-from journal.model import TERMINAL_STATUSES, Cost, Job, JobRow, JobSummary, Policy, RowStatus
+from journal.model import Cost, Job, JobRow, JobSummary, Policy, RowStatus
 from journal.progress.messages import Tell
 from journal.progress.show import Progress
 from journal.run.attempts import Attempt, iterate_attempts
@@ -518,7 +518,7 @@ class JobRun:
             run = Run(held, leaving, results, limits, shown.then(on_progress), stops)
             self._pace = run.pace
             job = take_up(self.service, self.id, retry_failed=retry_failed, where=limits.where)
-            if job.status in TERMINAL_STATUSES:
+            if job.status.is_ended:
                 return self._report_idle(held, retry_failed=retry_failed)
             try:
                 with shown:
@@ -636,7 +636,7 @@ class JobRun:
         in_shell = bool(how_to.command)
         if unused := bounds.unused_limit():
             self._advise(held, f"{self.id}: {unused}")
-        if report.job.status in TERMINAL_STATUSES:
+        if report.job.status.is_ended:
             left = "" if in_shell else what_is_left(self.service, report.job, how_to)
             if left:
                 held.report(left)

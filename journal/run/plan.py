@@ -17,7 +17,7 @@ from journal.errors import RESULT_PLACEHOLDER, InvalidStateTransition
 from journal.format.records import LOST_CHECKSUM
 from journal.fs import shell
 from journal.history.error_groups import Numbers
-from journal.model import TERMINAL_STATUSES, Job, JobRow, JobStatus, Policy, RowStatus, done_rows
+from journal.model import Job, JobRow, JobStatus, Policy, RowStatus
 from journal.service import JobService, existing_job
 from journal.text import before_text, counted
 
@@ -165,7 +165,7 @@ def pasted(numbers: Numbers) -> str:
 
 def may_start(job: Job, *, retry_failed: bool = False) -> bool:
     """Return whether the job's counts show that a start may find rows to process."""
-    if job.status in TERMINAL_STATUSES:
+    if job.status.is_ended:
         rows = job.pending_count or (retry_failed and job.failed_rows)
         return bool(rows) and job.status is not JobStatus.CANCELLED
     return True
@@ -184,13 +184,13 @@ def take_up(
     if job.status is JobStatus.CANCELLED:
         return job
     if retry_failed:
-        if job.status in TERMINAL_STATUSES:  # the service takes the run lock for this
+        if job.status.is_ended:  # the service takes the run lock for this
             _retry_failed(service, job_id, where)
         else:
             with service.hold_run(job_id):
                 _retry_failed(service, job_id, where)
         job = existing_job(service, job_id)
-    if job.status in TERMINAL_STATUSES and job.pending_count:
+    if job.status.is_ended and job.pending_count:
         with suppress(InvalidStateTransition):  # another process has reopened it
             service.reopen_job(job_id)
         job = existing_job(service, job_id)
@@ -325,7 +325,7 @@ def _planned(
         if known is not None:
             why = f"changed{before_text(known.data, data)}"
             yield Planned(msgspec.structs.replace(known, data=data), "changed", why)
-    if on_interrupted in ("retry", "resume") and job.status not in TERMINAL_STATUSES:
+    if on_interrupted in ("retry", "resume") and not job.status.is_ended:
         for row in service.get_rows(job.id, RowStatus.PROCESSING):
             if on_interrupted == "retry" or service.may_resume(row.id):
                 yield Planned(row, "retry", "was in flight")
@@ -369,7 +369,7 @@ class Plan(msgspec.Struct):
 
     def leave(self, job: Job) -> None:
         """Count the rows of the job that a start leaves as they are."""
-        self.counts["done"] += done_rows(job)
+        self.counts["done"] += job.done_rows
         self.counts["failed"] += job.failed_rows
         self.counts["needs review"] += job.needs_review_count
         self.counts["in flight"] += job.processing_count

@@ -22,7 +22,7 @@ from journal.format.records import (
     UNSET_TIME,
     RowStatusRecord,
 )
-from journal.model import TERMINAL_STATUSES, FoundRow, Job, JobRow, RowStatus
+from journal.model import FoundRow, Job, JobRow, RowStatus
 from journal.run.held_job import HeldJob
 from journal.run.in_flight import Result
 from journal.run.outcome import Outcome, in_doubt, without_refused
@@ -474,7 +474,7 @@ class RowQueue:
 
     def _has_ended(self) -> bool:
         job = self._service.get_job(self._job_id)
-        return job is None or job.status in TERMINAL_STATUSES
+        return job is None or job.status.is_ended
 
     def _names_of_usage(self) -> Iterable[str]:
         job = self._service.get_job(self._job_id)

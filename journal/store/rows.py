@@ -36,7 +36,6 @@ READ_AHEAD_BYTES = 1 << 18
 _SLICE_ROWS = 256
 
 _STATUS_OF = {status.value: status for status in RowStatus}
-_PROCESSED = frozenset((RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.SKIPPED))
 
 
 def row_from_records(
@@ -81,7 +80,7 @@ def row_from_records(
         latest.error_code,
         latest.error_message,
         latest.reason,
-        (updated_at if origin is None else origin.at) if status in _PROCESSED else None,
+        (updated_at if origin is None else origin.at) if status.is_ended else None,
         key,
         earlier_attempts,
         latest.version,

@@ -17,7 +17,7 @@ from journal.format.records import now
 from journal.fs import files, handles, locks, system
 from journal.fs.names import JOURNAL_NAME, RUN_LOCK_NAME
 from journal.index.index import PROCESSING
-from journal.model import TERMINAL_STATUSES, RunHolder
+from journal.model import RunHolder
 from journal.store.journal import Journal
 from journal.text import time_text
 
@@ -245,7 +245,7 @@ class RunLocks:
 def has_ended(journal: Journal) -> bool:
     """Return whether the job has ended. The caller must hold the journal's mutex."""
     state = journal.index.state
-    return state is not None and state.status in TERMINAL_STATUSES
+    return state is not None and state.status.is_ended
 
 
 def is_over(journal: Journal) -> bool:

@@ -42,7 +42,6 @@ from journal.index.index import (
     JobState,
 )
 from journal.model import (
-    TERMINAL_STATUSES,
     VALID_ROW_TRANSITIONS,
     VALID_TRANSITIONS,
     JobRow,
@@ -116,7 +115,7 @@ def set_job_status(journal: Journal, target: JobStatus) -> None:
     """Move the job to ``target``. Raises InvalidStateTransition."""
     status = _state(journal).status
     if target not in VALID_TRANSITIONS[status]:
-        hint = _HAS_ENDED if status in TERMINAL_STATUSES else ""
+        hint = _HAS_ENDED if status.is_ended else ""
         _refuse_job(journal, target, _REOPEN_FIRST if status is JobStatus.CANCELLED else hint)
     put_record(journal, JobStatusRecord(status=target.value, at=UNSET_TIME))
 
@@ -196,7 +195,7 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
         _refuse_row(journal, position, RowStatus.PENDING, hint, _LOST)
     state = index.state
     assert state is not None
-    if code in _STARTING_CODES and state.status in TERMINAL_STATUSES:
+    if code in _STARTING_CODES and state.status.is_ended:
         verb = "started" if code == PROCESSING else "set back to pending"
         let_start(journal, f"row {number} can't be {verb}", reopens=reset is not None)
     if code == PROCESSING:
@@ -245,7 +244,7 @@ def let_start(journal: Journal, refused: str, *, reopens: bool) -> None:
     With ``reopens``, a completed or failed job is reopened instead of refused.
     """
     status = _state(journal).status
-    if status in TERMINAL_STATUSES:
+    if status.is_ended:
         if not reopens or status is JobStatus.CANCELLED:
             _refuse_job(journal, JobStatus.RUNNING, _REOPEN_FIRST, refused)
         reopen(journal, None)
@@ -261,7 +260,7 @@ def _complete_if_settled(journal: Journal) -> None:
 def reopen(journal: Journal, reason: str | None) -> None:
     """Set an ended job back to pending, for its next pass. Raises InvalidStateTransition."""
     state, refused = _state(journal), "it can't be reopened"
-    if state.status not in TERMINAL_STATUSES:
+    if not state.status.is_ended:
         _refuse_job(journal, JobStatus.PENDING, "only a job that has ended is reopened", refused)
     number = len(state.reopened_at) + 2
     put_record(journal, JobReopenedRecord(number=number, reason=reason, at=UNSET_TIME))
@@ -401,7 +400,7 @@ _NO_MORE_ROWS = "it takes no more rows"
 
 def let_add(journal: Journal) -> None:
     """Raise InvalidStateTransition if the job takes no more rows."""
-    if _state(journal).status in TERMINAL_STATUSES:
+    if _state(journal).status.is_ended:
         _refuse_job(journal, JobStatus.RUNNING, _REOPEN_FIRST, _NO_MORE_ROWS)
 
 

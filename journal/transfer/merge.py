@@ -26,7 +26,7 @@ from journal.format.records import (
 )
 from journal.format.values import encode_value
 from journal.index.index import NEEDS_REVIEW, PENDING, PROCESSING
-from journal.model import TERMINAL_STATUSES, JobStatus
+from journal.model import JobStatus
 from journal.store.journal import Journal
 from journal.store.transitions import put_record, put_row_status
 from journal.transfer.divergence import DATA, STEP, Change, key_of
@@ -106,7 +106,7 @@ class MergeWriter:
         assert index.state is not None
         touched = (*plan.take, *plan.reviews)
         review = {number for number in touched if plan.our_code(number) == NEEDS_REVIEW}
-        has_ended = index.state.status in TERMINAL_STATUSES
+        has_ended = index.state.status.is_ended
         counts = index.status_counts
         open_count = counts[PENDING] + counts[PROCESSING]
         return Merged(

@@ -18,7 +18,7 @@ from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.fs.names import ARTIFACTS_NAME, DERIVED
 from journal.fs.output import whole_file
 from journal.index.summary import job_of
-from journal.model import TERMINAL_STATUSES, Job, JobStatus
+from journal.model import Job, JobStatus
 from journal.store.listing import check_name
 from journal.store.pruned import note_pruned
 from journal.store.run_lock import run_holder
@@ -99,7 +99,7 @@ def prune_jobs(
         raise InvalidValueError("before", before, "has no time zone: give before.astimezone()")
     store = Store(Path(root), sync=True, lock_timeout_s=lock_timeout_s)
     target = None if to is None else _checked_target(store, Path(to))
-    wanted = frozenset(map(JobStatus, statuses)) or TERMINAL_STATUSES
+    wanted = set(map(JobStatus, statuses)) or {each for each in JobStatus if each.is_ended}
     return _prune(store, before, wanted, target, left_named=not statuses, dry_run=dry_run)
 
 
@@ -148,7 +148,7 @@ def _left(job_id: str, job: Job | None, error: Exception) -> Pruned:
 
 
 def _why_left(status: JobStatus) -> str:
-    if status in TERMINAL_STATUSES:  # the job had a different status when it was first read
+    if status.is_ended:  # the job had a different status when it was first read
         return f"it is {status}: another status was asked for"
     return f"it is {status}: only jobs that have ended are deleted"
 

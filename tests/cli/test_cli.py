@@ -116,8 +116,8 @@ def test_show_tells_the_counts_and_what_to_do_next(
     out = capsys.readouterr().out
     assert "66%, of 3 rows: 1 completed, 1 failed, 1 skipped" in out
     assert out.splitlines()[-1] == (
-        "job=ship-ca status=failed total=3 done=2 completed=1 failed=1 skipped=1 pending=0 "
-        "processing=0 needs_review=0 cost_cents=1250"
+        "job=ship-ca status=failed total=3 done=2 completed=1 failed=1 needs_review=0 "
+        "skipped=1 processing=0 pending=0 cost_cents=1250"
     )
     assert "cost        1250 cents" in out
     assert "command     ship --state CA" in out

@@ -17,7 +17,7 @@ from support.terminal import Command
 
 import journal.fs.system
 import journal.history.events
-from journal import JobService, JobStatus
+from journal import JobService, JobStatus, RowStatus
 from journal.cli.exit_codes import Refused
 from journal.cli.follow import follow_job
 from journal.cli.main import main
@@ -621,8 +621,10 @@ def test_the_time_of_a_pause_is_not_in_the_rate_that_watch_shows(
     with JobService(root) as service:
         job = service.get_job("j")
         assert job is not None
-        running = msgspec.structs.replace(job, status=JobStatus.RUNNING, pending_count=3)
-        two_done = msgspec.structs.replace(running, pending_count=1)
+        running = msgspec.structs.replace(
+            job, status=JobStatus.RUNNING, counts={RowStatus.PENDING: 3}
+        )
+        two_done = msgspec.structs.replace(running, counts={RowStatus.PENDING: 1})
     now_s = 0.0
     monkeypatch.setattr("time.monotonic", lambda: now_s)
     for resting in ((running, "interrupted"), (job, "")):

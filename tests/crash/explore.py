@@ -36,7 +36,6 @@ import journal.fs.system
 import journal.index.hint
 import journal.store.journal
 from journal import Job, JobRow, JobService
-from journal.model import TERMINAL_STATUSES
 from journal.repair import repair_job
 from journal.verify import verify_job
 
@@ -283,7 +282,7 @@ def check_repair(base: Path, tree: Tree, cut: Cut) -> None:
 
 
 def is_over(job: Job | None) -> bool:
-    return job is not None and job.status in TERMINAL_STATUSES
+    return job is not None and job.status.is_ended
 
 
 def _check_went_on(root: Path, job_id: str, content: bytes) -> None:

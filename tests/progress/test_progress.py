@@ -19,7 +19,7 @@ import pytest
 from support.platforms import needs_fork
 
 import journal
-from journal import Job, JobStatus
+from journal import Job, JobStatus, RowStatus
 from journal.progress.show import Progress
 from journal.progress.terminal import Bar, bar_line
 
@@ -209,7 +209,7 @@ def test_a_run_that_is_refused_leaves_no_bar_and_names_the_run_of_this_process(
 def test_the_bar_waits_until_the_line_of_another_has_ended(terminal: Terminal) -> None:
     with on(terminal), Progress(job_of(total_rows=4)) as progress:
         print("half a ", end="")
-        progress.end(job_of(total_rows=4, successful_rows=2))
+        progress.end(job_of(total_rows=4, counts={RowStatus.COMPLETED: 2}))
         print("line")
     assert terminal.screen.splitlines()[0] == "half a line"
     assert "2/4" in terminal.screen.splitlines()[1]
@@ -286,7 +286,9 @@ def test_a_program_without_standard_error_runs(progress: bool | None, tmp_path: 
 @pytest.mark.parametrize("columns", [12, 20, 40, 80, 200])
 @pytest.mark.parametrize("job_id", ["j", "a-job-of-a-name-that-is-long-" * 3])
 def test_a_bar_fits_its_line_whatever_the_terminal_s_width(columns: int, job_id: str) -> None:
-    job = job_of(id=job_id, total_rows=12345, successful_rows=678, failed_rows=9)
+    job = job_of(
+        id=job_id, total_rows=12345, counts={RowStatus.COMPLETED: 678, RowStatus.FAILED: 9}
+    )
     line = bar_line(job, ["9 failed", "12.5/s", "0:15:33 left", "cost 1 cent"], columns)
     assert len(line) <= columns - 3
     assert ("9 failed" in line) == (columns >= 40)
@@ -303,7 +305,7 @@ def test_a_redraw_is_limited_in_rate(terminal: Terminal, monkeypatch: pytest.Mon
     with on(terminal), Progress(job_of(total_rows=1000)) as progress:
         for done in range(1000):
             now_s += 0.001
-            progress.show(job_of(total_rows=1000, successful_rows=done))
+            progress.show(job_of(total_rows=1000, counts={RowStatus.COMPLETED: done}))
         assert 2 <= terminal.getvalue().count("/1000") <= 12
 
 
@@ -312,8 +314,12 @@ def test_the_time_left_isn_t_shown_at_the_end(
 ) -> None:
     now_s = time.monotonic()
     monkeypatch.setattr("time.monotonic", lambda: now_s)
-    half = job_of(total_rows=8, successful_rows=4, pending_count=4, status=JobStatus.RUNNING)
-    with on(terminal), Progress(job_of(total_rows=8, pending_count=8)) as progress:
+    half = job_of(
+        total_rows=8,
+        counts={RowStatus.COMPLETED: 4, RowStatus.PENDING: 4},
+        status=JobStatus.RUNNING,
+    )
+    with on(terminal), Progress(job_of(total_rows=8, counts={RowStatus.PENDING: 8})) as progress:
         now_s += 4
         progress.show(half)
         assert "1.0/s, 0:00:04 left" in terminal.screen

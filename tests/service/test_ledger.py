@@ -23,7 +23,7 @@ from support.memory import fast_directory
 
 from journal import JobRow, JobService, RowStatus, StepInDoubtError
 from journal.format.records import RowElsewhereRecord
-from journal.model import TERMINAL_STATUSES, Policy
+from journal.model import Policy
 from journal.transfer import pull_job
 from journal.transfer.source import Source
 
@@ -73,7 +73,7 @@ class Copy:
         with JobService(self.root, sync="none") as service:
             job = service.get_job(JOB)
             assert job is not None
-            if job.status in TERMINAL_STATUSES:
+            if job.status.is_ended:
                 if not job.pending_count:
                     return
                 service.reopen_job(JOB)
@@ -180,14 +180,14 @@ class Copy:
                     data = {**row.data, "v": self.draw.randrange(3)}
                     service.update_row_data(row.id, data, new_key=new_key)
                 case _:
-                    if job.status not in TERMINAL_STATUSES:
+                    if not job.status.is_ended:
                         service.skip_row(row.id)
 
     def add_row(self) -> None:
         with JobService(self.root, sync="none") as service:
             job = service.get_job(JOB)
             assert job is not None
-            if job.status in TERMINAL_STATUSES:
+            if job.status.is_ended:
                 service.reopen_job(JOB)
             have = {row.data["n"] for row in service.get_rows(JOB)}
             names = [name for name in ("A-7", "A-8", "A-9") if name not in have]

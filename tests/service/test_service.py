@@ -2146,3 +2146,28 @@ def test_history_that_was_changed_in_place_is_damage(
     path.write_bytes(path.read_bytes().replace(b'"row":2', b'"row":9'))
     with pytest.raises(JournalDamagedError):
         list(history)
+
+
+def test_a_job_counts_its_rows_by_status_and_each_status_says_what_it_is(
+    service: JobService,
+) -> None:
+    job = service.create_job("j", row_data=[{"data": {}}] * 3)
+    service.complete_row(f"{job.id}:1")
+    service.fail_row(f"{job.id}:2", "E", "no")
+    found = service.get_job(job.id)
+    assert found is not None
+    assert {status.value: count for status, count in found.counts.items() if count} == {
+        "completed": 1,
+        "failed": 1,
+        "pending": 1,
+    }
+    assert (found.done_rows, found.open_rows, found.pending_count) == (1, 1, 1)
+    facts = ("is_open", "is_ended", "is_done", "needs_person")
+    assert {s.value: [name for name in facts if getattr(s, name)] for s in RowStatus} == {
+        "pending": ["is_open"],
+        "processing": ["is_open"],
+        "completed": ["is_ended", "is_done"],
+        "failed": ["is_ended", "needs_person"],
+        "skipped": ["is_ended", "is_done"],
+        "needs_review": ["needs_person"],
+    }

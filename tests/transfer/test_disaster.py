@@ -26,7 +26,6 @@ from support.platforms import needs_fork, skip_without
 
 import journal
 from journal import CopiesDivergedError, JobService
-from journal.model import TERMINAL_STATUSES
 from journal.transfer import compare_copies, pull_job, unpack_job
 from journal.transfer.copies import open_copy
 from journal.transfer.source import Source
@@ -131,7 +130,7 @@ class Machines:
                     service.update_row_data(row.id, {"n": f"{root.name}-{row.row_number}"})
             job = service.get_job(JOB)
             assert job is not None
-            if job.status in TERMINAL_STATUSES:
+            if job.status.is_ended:
                 service.reopen_job(JOB)
             keys = self.draw.sample(["A-7", "A-8", None], 2)
             have = {row.idempotency_key for row in service.get_rows(JOB)}
@@ -159,7 +158,7 @@ class Machines:
         """If rows have come pending into a job that has ended."""
         with JobService(root, sync="none") as service:
             job = service.get_job(JOB)
-            if job is not None and job.status in TERMINAL_STATUSES and job.pending_count:
+            if job is not None and job.status.is_ended and job.pending_count:
                 service.reopen_job(JOB)
 
     def relation(self) -> str:

@@ -22,7 +22,7 @@ from journal.cli.output import echo_err
 from journal.cli.shared_options import reason_option
 from journal.fs.system import host_name
 from journal.history.events import why_paused
-from journal.model import TERMINAL_STATUSES, Job, JobStatus, done_rows
+from journal.model import Job, JobStatus
 from journal.service import JobService, existing_job
 from journal.text import counted
 
@@ -90,7 +90,7 @@ def resume_command(ctx: click.Context, job: str) -> None:
 
 def _refuse_ended(service: JobService, job_id: str, verb: str) -> None:
     status = existing_job(service, job_id).status
-    if status in TERMINAL_STATUSES:
+    if status.is_ended:
         raise Refused(
             f"job {job_id} has ended, and is {status}: there is nothing to {verb}; `journal show "
             f"{job_id}` says what can be done"
@@ -135,7 +135,7 @@ def cancel_command(ctx: click.Context, job: str) -> None:
     )
     total = counted(found.total_rows, "row|rows is|are done")
     echo_err(
-        f"{job_id}: cancelled; {done_rows(found)} of {total}{', and ' + undone if undone else ''}"
+        f"{job_id}: cancelled; {found.done_rows} of {total}{', and ' + undone if undone else ''}"
     )
     if holder is not None:
         echo_err(
@@ -161,9 +161,8 @@ def reopen_command(ctx: click.Context, job: str, reason: str | None) -> None:
     with service:
         found = service.reopen_job(job_id, reason)
         echo_err(f"{job_id}: reopened: pass {found.passes}")
-        open_rows = found.pending_count + found.processing_count
-        if open_rows:
-            rows = counted(open_rows, "row|rows is|are not done")
+        if found.open_rows:
+            rows = counted(found.open_rows, "row|rows is|are not done")
             echo_err(f"{job_id}: {rows}: {what_runs_pending(found, None, service.root)}")
         else:
             echo_err(

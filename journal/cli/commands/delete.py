@@ -14,7 +14,7 @@ from journal.cli.output import echo_err, local_text
 from journal.cli.shared_options import confirm, yes_option
 from journal.cli.times import parse_moment
 from journal.errors import JobBusyError, JobPrunedError, JournalError
-from journal.model import TERMINAL_STATUSES, done_rows
+from journal.model import JobStatus
 from journal.run.signals import ending_signals
 from journal.service import JobService
 from journal.store.pruned import check_not_pruned
@@ -91,7 +91,7 @@ def _described(service: JobService, job_id: str) -> str:
         return "does not exist any more"
     name = "" if job.name == job_id else f"{job.name}: "
     return (
-        f"{name}{service.get_state(job)}, {done_rows(job)} of "
+        f"{name}{service.get_state(job)}, {job.done_rows} of "
         f"{counted(job.total_rows, 'row|rows is|are done')}"
     )
 
@@ -147,7 +147,7 @@ _FIELDS = (
 @click.option(
     "--status",
     "statuses",
-    type=click.Choice(sorted(status.value for status in TERMINAL_STATUSES)),
+    type=click.Choice(sorted(status.value for status in JobStatus if status.is_ended)),
     multiple=True,
     help="Only jobs of this status. Repeatable.  [default: all jobs that have ended]",
 )

@@ -14,7 +14,7 @@ from journal.cli.listing import Field, Format, echo_rows, limit_option, listing_
 from journal.cli.output import bar, echo_err, local_text
 from journal.cli.times import parse_moment, since_option
 from journal.errors import JournalError
-from journal.model import Job, JobStatus, done_rows
+from journal.model import JOB_MEMBERS, Job, JobStatus
 from journal.text import cents_number, duration_text
 
 _INTERRUPTED = "interrupted"
@@ -30,11 +30,11 @@ class Listed(NamedTuple):
 
 
 def _progress(listed: Listed) -> str:
-    return bar(done_rows(listed.job), listed.job.total_rows, _BAR_CELLS)
+    return bar(listed.job.done_rows, listed.job.total_rows, _BAR_CELLS)
 
 
 def _done(listed: Listed) -> str:
-    return f"{done_rows(listed.job)}/{listed.job.total_rows}"
+    return f"{listed.job.done_rows}/{listed.job.total_rows}"
 
 
 def _in_flight(listed: Listed) -> str:
@@ -74,7 +74,7 @@ _COLUMNS = (
     Field("duration_s", "DURATION", text=_duration, right=True, rank=4),
 )
 _SHOWN = {field.name for field in _COLUMNS}
-_FIELDS = (*_COLUMNS, *(_of_job(name) for name in Job.__struct_fields__ if name not in _SHOWN))
+_FIELDS = (*_COLUMNS, *(_of_job(name) for name in JOB_MEMBERS if name not in _SHOWN))
 
 
 @click.command("list")

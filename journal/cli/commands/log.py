@@ -214,7 +214,7 @@ def _outcome(ctx: click.Context, service: JobService, job: Job) -> int:
         "skipped": job.skipped_count,
         "failed": job.failed_rows,
         "need review": job.needs_review_count,
-        "not done": job.pending_count + job.processing_count,
+        "not done": job.open_rows,
     }
     echo_err(f"{job.id}: {status_text(job)}: {counts_text(counts) or 'no rows'}")
     if counts["not done"]:

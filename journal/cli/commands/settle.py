@@ -140,7 +140,7 @@ def redo_command(
     if selection.is_empty:
         raise click.UsageError("choose rows by --row, --error-code, --where or --version")
     service, job_id = find_job(ctx.obj, job)
-    ended = (RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.SKIPPED)
+    ended = [status for status in RowStatus if status.is_ended]
     with service:
         _check_not_cancelled(existing_job(service, job_id))
         numbers, moments = array("Q"), array("d")  # of the rows that the question names

@@ -52,6 +52,7 @@ from journal.history.error_groups import ErrorGroup, Numbers, group_errors
 from journal.history.events import Event, why_paused
 from journal.history.row_history import RowAttempt, RowHistory
 from journal.model import (
+    JOB_MEMBERS,
     Job,
     JobRow,
     JobStatus,
@@ -59,7 +60,6 @@ from journal.model import (
     RowStatus,
     RowStep,
     RunHolder,
-    done_rows,
     expected_cost_cents,
 )
 from journal.progress.rate import time_left
@@ -188,7 +188,7 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
     rate = None
     if state == JobStatus.RUNNING:
         rate = recent_rate(times, rows_each, _began(job, holder), now)
-    left = time_left(job.pending_count + job.processing_count, rate)
+    left = time_left(job.open_rows, rate)
     wrong = service.get_rows(job.id, (RowStatus.FAILED, RowStatus.NEEDS_REVIEW))
     errors = group_errors(itertools.islice(wrong, read_rows))
     doubtful = {}
@@ -261,7 +261,7 @@ def _lines(
 
 def _facts(shown: Shown) -> dict[str, str]:
     job = shown.job
-    total, done = job.total_rows, done_rows(job)
+    total, done = job.total_rows, job.done_rows
     percent = f"{100 * done // total}%" if total else "no rows yet"
     counts = counts_text(row_counts(job))
     rows = counted(total, "row|rows")
@@ -473,7 +473,7 @@ def _last_line(shown: Shown) -> dict[str, Any]:
         "job": job.id,
         "status": shown.state,
         "total": job.total_rows,
-        "done": done_rows(job),
+        "done": job.done_rows,
         **row_counts(job),
         "cost_cents": job.total_cost_cents,
     }
@@ -482,7 +482,7 @@ def _last_line(shown: Shown) -> dict[str, Any]:
 def _plain(shown: Shown) -> dict[str, Any]:
     """The object for ``--json``: the fields of the job, and the other facts."""
     return {
-        **msgspec.to_builtins(shown.job),
+        **{name: getattr(shown.job, name) for name in JOB_MEMBERS},
         "status": shown.state,
         "paused": shown.paused or None,
         "run_holder": shown.holder,

@@ -14,7 +14,7 @@ from journal.cli.run.outcomes import meanings
 from journal.cli.run.template import Template
 from journal.format.records import UNSET_TIME
 from journal.fs import shell
-from journal.model import TERMINAL_STATUSES, Job, JobRow
+from journal.model import Job, JobRow
 from journal.run.input_match import InputRules, Matched, Unwritten, match_rows, new_rows
 from journal.run.plan import (
     LEFT_OPEN,
@@ -123,7 +123,7 @@ class DryRun:
             echo_err(left_alone(self._job_id, matched.done, self._how_to))
         if job is not None:
             plan.leave(job)
-            if not self._commands and job.status in TERMINAL_STATUSES:
+            if not self._commands and job.status.is_ended:
                 failed = self._given["retry_failed"]
                 echo_err(nothing_to_do(self._service, job, self._how_to, retry_failed=failed))
         echo_err(f"{self._job_id}: {plan}")

@@ -11,7 +11,6 @@ from typing import IO, Any
 from journal.cli.run.subprocesses import temporary_file
 from journal.errors import InvalidValueError, JournalError
 from journal.fs import shell
-from journal.model import TERMINAL_STATUSES
 from journal.run.held_job import RunReport
 from journal.run.platform import processes
 from journal.run.platform.processes import Process
@@ -54,7 +53,7 @@ def event_of(report: RunReport) -> str:
     "end": the job has ended. "halt": the run ended early, and ``report.reason`` says why.
     "pause": a signal, a person or another process has paused the job.
     """
-    if report.job.status in TERMINAL_STATUSES:
+    if report.job.status.is_ended:
         return "end"
     return "halt" if report.reason is not None else "pause"
 

@@ -272,7 +272,7 @@ PATCHES = [
     Patch(
         "pending rows of a job that has ended are taken up",
         "run/plan",
-        "    if job.status in TERMINAL_STATUSES and job.pending_count:\n",
+        "    if job.status.is_ended and job.pending_count:\n",
         "    if False:\n",
         "tests/run/test_open_job.py::test_rows_left_pending_in_a_job_that_has_ended_are_taken_up",
     ),
