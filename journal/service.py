@@ -649,7 +649,7 @@ class JobService:
         """
         reason = check_optional_text(reason, "reason")
         spent = _spent(cost_cents, usage)
-        return self._change_to(row_id, "pending", reason=reason, given_back=True, **spent)
+        return self._change_to(row_id, "pending", reason=reason, reset="given_back", **spent)
 
     def skip_row(
         self,
@@ -942,7 +942,7 @@ class JobService:
         job_id, number = split_row_id(row_id)
         record = RowStatusRecord(row=number, status=status, at=UNSET_TIME, **members)
         self._by.sign(record)
-        if record.reset is None:
+        if record.decision is None:
             return self._change(job_id, record)
         return self._change_reopening(job_id, transitions.change_row, record)
 

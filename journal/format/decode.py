@@ -86,7 +86,6 @@ class SlimRowStatus(msgspec.Struct, tag_field="type", tag="row_status", gc=False
     cost_cents: CostCents | None = None
     usage: Usage | None = None
     reset: Reset | None = None
-    given_back: bool = False
 
 
 class SlimRowStep(msgspec.Struct, tag_field="type", tag="row_step", gc=False):

@@ -35,7 +35,8 @@ UNSET_TIME = datetime.min.replace(tzinfo=UTC)
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 AttemptNumber = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
-Reset = Literal["retry", "redo"]
+Decision = Literal["retry", "redo"]  # to do a row again
+Reset = Literal[Decision, "given_back"]  # given_back: the attempt doesn't count
 # A number whose sums stay far from infinity.
 BoundedNumber = Integer | Annotated[float, msgspec.Meta(ge=-(2**63), lt=2**63)]
 # A cost: whole cents as an integer. A float has at most six decimals, and prints exactly.
@@ -154,7 +155,6 @@ class RowStatusRecord(
     reason: str | None = None
     version: str | None = None
     reset: Reset | None = None
-    given_back: bool = False
     unknown: bool = False
     by: str | None = None  # who has set the status: see By
     person: str | None = None  # the name of the person, if ``by`` is "person"
@@ -165,6 +165,11 @@ class RowStatusRecord(
     def happened_at(self) -> datetime:
         """When the change happened. For an imported change, this is the time in the other copy."""
         return self.at if self.origin is None else self.origin.at
+
+    @property
+    def decision(self) -> Decision | None:
+        """Whether somebody has decided to retry or redo the row."""
+        return None if self.reset == "given_back" else self.reset
 
 
 class By(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -271,7 +276,6 @@ class JobStatusRecord(msgspec.Struct, tag_field="type", tag="job_status", kw_onl
 class JobReopenedRecord(
     msgspec.Struct, tag_field="type", tag="job_reopened", kw_only=True, omit_defaults=True
 ):
-    number: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)] = msgspec.field(name="pass")
     reason: str | None = None
     at: Moment
 

@@ -82,7 +82,7 @@ class _Status(msgspec.Struct, tag_field="type", tag="row_status", gc=False):
     reason: str | None = None
     version: str | None = None
     unknown: bool = False
-    given_back: bool = False
+    reset: str | None = None
     by: str | None = None
     origin: _Origin | None = None
 
@@ -311,7 +311,7 @@ class Scan:
 
 def _is_end(record: _Status) -> bool:
     """Return True if the status ends an attempt in progress and the time of the end is known."""
-    if record.status == "pending" and (record.error_code is None or record.given_back):
+    if record.status == "pending" and (record.error_code is None or record.reset):
         return False
     return record.by != A_POLICY.by
 

@@ -80,7 +80,7 @@ class OutcomeReader:
         if status in ("pending", "needs_review") and started_at is None:
             return None
         if status == "pending":
-            if record.error_code is None or record.given_back:  # given back, or retried by a person
+            if record.error_code is None or record.reset:  # given back, or retried by a person
                 return None
             status = "repeated"
         is_cut = record.by == A_POLICY.by

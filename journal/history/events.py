@@ -60,7 +60,7 @@ _ROW_KINDS = {
     "pending": ("put_back", "INFO"),
 }
 _STEP_LEVELS = {"started": "DEBUG", "done": "INFO", "failed": "WARNING"}
-_RESET_KINDS = {"retry": "retried", "redo": "redone"}
+_DECISION_KINDS = {"retry": "retried", "redo": "redone"}
 _JOB_LEVELS = {"failed": "ERROR", "cancelled": "WARNING", "paused": "WARNING"}
 
 
@@ -316,18 +316,14 @@ def run_text(record: RunRecord) -> str:
     return f"on {record.host} by {record.user} as process {record.pid}"
 
 
-def reopened_text(record: JobReopenedRecord) -> str:
-    return f"pass {record.number}" + (f": {record.reason}" if record.reason else "")
-
-
 def _row_event(record: RowStatusRecord) -> Event:
     kind, level = _ROW_KINDS[record.status]
-    if record.reset is not None:
-        kind = _RESET_KINDS[record.reset]
+    if record.decision is not None:
+        kind = _DECISION_KINDS[record.decision]
     parts = []
-    # A status with given_back repeats the error of an earlier attempt.
+    # A status that gives an attempt back repeats the error of an earlier attempt.
     is_error = record.error_code is not None or record.error_message is not None
-    if is_error and not record.given_back:
+    if is_error and record.reset != "given_back":
         if kind == "put_back" and record.error_code is not None:
             level = "WARNING"
         parts.append(": ".join(filter(None, (record.error_code, record.error_message))))
@@ -428,7 +424,7 @@ _EVENTS: dict[type[Record], Callable[[Any], Event]] = {
     JobRecord: _event("created", _created_text),
     RunRecord: _event("run", run_text),
     JobStatusRecord: _job_event,
-    JobReopenedRecord: _event("reopened", reopened_text),
+    JobReopenedRecord: _event("reopened", lambda record: record.reason or ""),
     JobCountsRecord: _event("counts", _counts_text),
     JobErrorRecord: _event("error", lambda record: f"{record.code}: {record.message}", "ERROR"),
     MergeRecord: _event("merge", lambda record: record.message),

@@ -180,7 +180,7 @@ class _Reader:
             )
             self.attempts.add(self._open, size_bytes)
             return
-        if attempt is None or record.reset is not None:
+        if attempt is None or record.decision is not None:
             if attempt is not None:
                 attempt.outcome = "given_back"
                 attempt.ended_at = record.happened_at
@@ -191,7 +191,7 @@ class _Reader:
         if outcome is not None:
             attempt.took_s = outcome.took_s
         for name in _OF_OUTCOME:
-            if not (record.given_back and name in _OF_ERROR):  # not the error of an earlier attempt
+            if not (record.reset and name in _OF_ERROR):  # not the error of an earlier attempt
                 setattr(attempt, name, getattr(record, name))
         self.attempts.grow(size_bytes)
 

@@ -17,7 +17,7 @@ from journal.format.records import (
     RunRecord,
 )
 from journal.history.durations import OutcomeReader, RecordedOutcome, moment_at
-from journal.history.events import reopened_text, run_text
+from journal.history.events import run_text
 from journal.history.reading import Entry
 
 # Widths of a bucket in ms. Each width is a multiple of the previous one, so that buckets can be
@@ -173,7 +173,7 @@ class JobStatistics:
             elif isinstance(record, JobRecord):
                 self._note(record.at, "created", "")
             elif isinstance(record, JobReopenedRecord):
-                self._note(record.at, "reopened", reopened_text(record))
+                self._note(record.at, "reopened", record.reason or "")
                 is_running = False
             elif isinstance(record, JobStatusRecord):
                 # If a run has changed the status, the record of the run was already counted.

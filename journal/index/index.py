@@ -350,14 +350,12 @@ class Index:
         cost_cents: float | None,
         usage: dict[str, int | float] | None = None,
         reset: Reset | None = None,
-        *,
-        given_back: bool = False,
     ) -> int:
         """Set the row's status and the offset of its status record; return its number of attempts.
 
         With ``reset``, the row's attempts are counted from zero again. If ``reset`` is "redo", the
-        index also forgets the row's steps. With ``given_back``, the attempt in progress doesn't
-        count for limits.
+        index also forgets the row's steps. If it is "given_back", only the attempt in progress
+        doesn't count for limits.
         """
         if self._lease is not None:
             self.detach()
@@ -383,11 +381,12 @@ class Index:
             self.cost_millionths = spent + millionths(cost_cents)
         if usage:
             self.usage = added_usage(self.usage, usage)
-        if code == PENDING and (reset or (given_back and old == PROCESSING)):
+        gives_back = reset == "given_back"
+        if code == PENDING and reset and not (gives_back and old != PROCESSING):
             uncounted = (getattr(columns, name) for name in _UNCOUNTED)
             undone = (None if column is None else column[position] for column in uncounted)
             self._undo.append(("reset", position, *undone))
-            change = columns.reset_attempts if reset else columns.give_back_attempt
+            change = columns.give_back_attempt if gives_back else columns.reset_attempts
             change(position)
             if reset == "redo" and columns.step_heads is not None:
                 self._undo.append(("steps", position, *columns.head_of_steps(position)))

@@ -195,12 +195,13 @@ def _apply_statuses(index: Index, records: Sequence[Any], offsets: list[int]) ->
             index.usage = added_usage(index.usage, record.usage)
         if code != PENDING:
             continue
-        if record.reset:
+        if record.reset == "given_back":
+            if old == PROCESSING:
+                columns.give_back_attempt(position)
+        elif record.reset:
             columns.reset_attempts(position)
             if record.reset == "redo":
                 columns.forget_steps(position)
-        elif record.given_back and old == PROCESSING:
-            columns.give_back_attempt(position)
     index.cost_millionths += millionths(whole_cents)
     return len(positions)
 

@@ -169,19 +169,19 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
     This function sets ``at`` and ``version`` of the record. Raises RowNotFoundError and
     InvalidStateTransition.
     """
-    index, number, reset = journal.index, record.row, record.reset
+    index, number, gives_back = journal.index, record.row, record.reset == "given_back"
     position = index.position_of(number)
     if position is None:
         raise row_not_found(journal, number)
     columns = index.columns
     code, old = CODES[record.status], columns.statuses[position]
-    if reset == "redo":
+    if record.reset == "redo":
         if old not in _REDONE:
             hint = "" if old == NEEDS_REVIEW else "only a row that has ended can be redone"
             _refuse_row(journal, position, RowStatus.PENDING, hint, "it can't be redone")
     elif code not in _ALLOWED_CODES[old]:
         _refuse_row(journal, position, STATUSES[code])
-    elif record.given_back and old != PROCESSING:
+    elif gives_back and old != PROCESSING:
         _refuse_row(journal, position, RowStatus.PENDING, _NOT_IN_FLIGHT)
     if record.usage and len(index.usage.keys() | record.usage.keys()) > MAX_USAGE_NAMES:
         names = ", ".join(record.usage.keys() - index.usage.keys())
@@ -190,17 +190,17 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
     # Read the row first. If it can't be read, nothing must be changed.
     offset = columns.row_offsets[position]
     row = read_row(journal.file, journal.row_line(offset), offset, number, exact=journal.exact)
-    if reset is not None and row.checksum == LOST_CHECKSUM:
+    if record.decision and row.checksum == LOST_CHECKSUM:
         hint = "give it data by update_row_data(), or skip it by skip_row() or `journal skip`"
         _refuse_row(journal, position, RowStatus.PENDING, hint, _LOST)
     state = index.state
     assert state is not None
     if code in _STARTING_CODES and state.status.is_ended:
         verb = "started" if code == PROCESSING else "set back to pending"
-        let_start(journal, f"row {number} can't be {verb}", reopens=reset is not None)
+        let_start(journal, f"row {number} can't be {verb}", reopens=record.decision is not None)
     if code == PROCESSING:
         record.version = state.version
-    elif record.given_back:
+    elif gives_back:
         _keep_error(journal, position, record)
     elif old == PROCESSING and (code != PENDING or record.error_code is not None):
         record.version = version_of_attempt(journal, position)
@@ -262,8 +262,7 @@ def reopen(journal: Journal, reason: str | None) -> None:
     state, refused = _state(journal), "it can't be reopened"
     if not state.status.is_ended:
         _refuse_job(journal, JobStatus.PENDING, "only a job that has ended is reopened", refused)
-    number = len(state.reopened_at) + 2
-    put_record(journal, JobReopenedRecord(number=number, reason=reason, at=UNSET_TIME))
+    put_record(journal, JobReopenedRecord(reason=reason, at=UNSET_TIME))
 
 
 def redo_row(journal: Journal, number: int, reason: str | None, by: By, *, new_key: bool) -> JobRow:
@@ -381,7 +380,6 @@ def put_row_status(journal: Journal, position: int, record: RowStatusRecord) -> 
         record.cost_cents,
         record.usage,
         record.reset,
-        given_back=record.given_back,
     )
 
 

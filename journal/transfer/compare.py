@@ -119,8 +119,8 @@ def _side(copy: Copy, fork: Position) -> Side:
         side.commits += is_sealed(line)
         if isinstance(record, RowStatusRecord):
             side.row_statuses[record.status] += 1
-            if record.reset:
-                side.resets[record.reset] += 1
+            if record.decision:
+                side.resets[record.decision] += 1
         elif isinstance(record, RowDataRecord):
             side.data_changes += 1
         elif isinstance(record, RowStepRecord):

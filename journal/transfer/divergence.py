@@ -343,7 +343,9 @@ def _change_of(record: ChangeRecord, offset: int, line: bytes) -> Change:
         is_work, is_doubt = _weigh(found.get("status"), found.get("by"))
         is_doubt = is_doubt or "data" in found  # nobody knows which data is right
         flags = is_work, is_doubt, record.alarm
-        return Change(record.origin.id, offset, ELSEWHERE, *flags, reset=found.get("reset"))
+        reset = found.get("reset")
+        reset = None if reset == "given_back" else reset
+        return Change(record.origin.id, offset, ELSEWHERE, *flags, reset=reset)
     id_ = _id_of(record, line)
     if isinstance(record, RowDataRecord):
         return Change(id_, offset, DATA, is_data_of_merge=record.origin is not None)
@@ -354,7 +356,7 @@ def _change_of(record: ChangeRecord, offset: int, line: bytes) -> Change:
         offset,
         record.status,
         *_weigh(record.status, record.by),
-        reset=record.reset,
+        reset=record.decision,
         cost=_cost_of(record),
         is_renumbering=record.by == A_MERGE.by and record.error_code == RENUMBERED,
     )

@@ -413,7 +413,7 @@ def test_a_jobs_duration_is_the_sum_of_its_passes(root: Path, capsys: Capture) -
     index.set_other(JobStatusRecord(status="failed", at=at(14)))
     assert duration_of("failed", 1000) == 4 * 60
     index.set_other(JobStatusRecord(status="completed", at=at(900)))  # the last row, by hand
-    index.set_other(JobReopenedRecord(number=2, at=at(1000)))
+    index.set_other(JobReopenedRecord(at=at(1000)))
     assert duration_of("pending", 2000) == 4 * 60
     index.set_other(JobStatusRecord(status="running", at=at(2000)))
     assert duration_of("running", 2001) == 5 * 60

@@ -116,7 +116,7 @@ def test_passes_and_what_people_put_back_are_told_in_words(root: Path, run: Run)
         service.update_row_data("j:2", {"zip": "1"})
         events = list(read_events(service._history("j"), begin))
     assert [(event.kind, event.row_number, event.text) for event in events] == [
-        ("reopened", None, "pass 2: the carrier is back"),
+        ("reopened", None, "the carrier is back"),
         ("retried", 5, ""),
         ("redone", 1, "wrong label"),
         ("changed", 1, "its data; idempotency key j:1#2"),

@@ -49,8 +49,8 @@ def step(number: int, name: str, state: str, more: str = "", second: int = 3) ->
     return rec("row_step", members, second)
 
 
-def reopened(number: int, more: str = "", second: int = 5) -> bytes:
-    return rec("job_reopened", f'"pass":{number},{more}', second)
+def reopened(more: str = "", second: int = 5) -> bytes:
+    return rec("job_reopened", more, second)
 
 
 def ended(status_text: str, second: int = 4) -> bytes:
@@ -200,7 +200,7 @@ GOOD = [
         "job-errors-of-a-program",
         "its codes have no other meaning: neither was it repaired, nor does an error survive a reopening",
         [job()], [rec("job_error", '"code":"repaired","message":"m",')],
-        [rec("job_error", '"code":"both_copies","message":"m",')], [ended("failed")], [reopened(2)],
+        [rec("job_error", '"code":"both_copies","message":"m",')], [ended("failed")], [reopened()],
     ),
     good(
         "row-numbers",
@@ -211,14 +211,14 @@ GOOD = [
         "reopened",
         "three passes: the job is pending again, not completed, and its error is gone",
         *ROWS, [ended("running", 2)], [rec("job_error", '"code":"E","message":"m",')],
-        [ended("failed")], [reopened(2, '"reason":"r",')], [ended("running", 6)],
-        [ended("completed", 7)], [reopened(3, second=8), status(1, "pending", '"reset":"retry",', 8)],
+        [ended("failed")], [reopened('"reason":"r",')], [ended("running", 6)],
+        [ended("completed", 7)], [reopened(second=8), status(1, "pending", '"reset":"retry",', 8)],
     ),
     good(
         "reopened-after-work-on-both-copies",
-        "that one error survives a reopening; and readers count the passes, whatever their number",
+        "that one error survives a reopening",
         *ROWS, [rec("job_error", '"code":"both_copies","message":"m","by":"merge",')], [ended("failed")],
-        [reopened(9)],
+        [reopened()],
     ),
     good(
         "settled-by-hand",
@@ -242,12 +242,12 @@ GOOD = [
         "attempts that were given back count with the earlier ones, but only right behind their start",
         *ROWS, [status(1, "processing")], [status(1, "pending", '"error_code":"E","error_message":"m",')],
         [status(1, "processing")],
-        [status(1, "pending", '"error_code":"E","error_message":"m","given_back":true,')],
-        [status(1, "pending", '"given_back":true,')], [status(1, "processing")],
-        [status(1, "failed", '"given_back":true,')],
-        [status(2, "processing")], [status(2, "pending", '"given_back":true,')], [status(2, "processing")],
-        [status(2, "pending", '"reset":"retry","given_back":true,')], [status(2, "processing")],
-        [status(2, "pending", '"given_back":true,'), row(3)], [status(3, "processing")],
+        [status(1, "pending", '"error_code":"E","error_message":"m","reset":"given_back",')],
+        [status(1, "pending", '"reset":"given_back",')], [status(1, "processing")],
+        [status(1, "failed", '"reset":"given_back",')],
+        [status(2, "processing")], [status(2, "pending", '"reset":"given_back",')], [status(2, "processing")],
+        [status(2, "pending", '"reset":"retry",')], [status(2, "processing")],
+        [status(2, "pending", '"reset":"given_back",'), row(3)], [status(3, "processing")],
         [status(3, "pending")],
     ),
     good(
@@ -596,13 +596,11 @@ DAMAGED = [
     bad_record("run-with-a-short-id", "16 hex digits", run(run_id="0123")),
     bad_record("run-with-a-line-for-words", "a list of text", run('"argv":"journal run",')),
     bad_record("by-of-a-number", "text", status(1, "failed", '"by":1,')),
-    bad_record("given-back-of-a-number", "true or false", status(1, "pending", '"given_back":1,')),
+    bad_record("reset-of-a-number", "text", status(1, "pending", '"reset":1,')),
     bad_record("unknown-of-a-text", "true or false", status(1, "failed", '"unknown":"true",')),
     bad_record("traceback-of-a-list", "text", status(1, "failed", '"traceback":[],')),
     bad_record("version-of-a-number", "text", status(1, "failed", '"version":3,')),
-    bad_record("reopened-without-a-pass", "an integer", rec("job_reopened")),
-    bad_record("reopened-into-pass-0", "an integer from 1", reopened(0)),
-    damaged("reopened-first", "line 1 is another record", sealed([[reopened(2)], [job()]]), 1, 0),
+    damaged("reopened-first", "line 1 is another record", sealed([[reopened()], [job()]]), 1, 0),
     bad_record("integer-with-a-fraction", "written in digits", rec("job_counts", '"total":1.0,')),
     bad_record("usage-of-text", "numbers by name", status(1, "completed", '"usage":{"tokens":"812"},')),
     bad_record("cost-too-high", "up to 2^63-1", status(1, "completed", f'"cost_cents":{2**63},')),

@@ -365,8 +365,8 @@ RECORDS: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
         {"row": is_row, "status": is_one_of("pending processing completed failed skipped needs_review")},
         {
             **dict.fromkeys(_TEXTS, is_text), "result": is_any, "cost_cents": is_number,
-            "usage": is_usage, "version": is_text, "reset": is_one_of("retry redo"),
-            "unknown": is_true_or_false, "given_back": is_true_or_false, "by": is_text,
+            "usage": is_usage, "version": is_text, "reset": is_one_of("retry redo given_back"),
+            "unknown": is_true_or_false, "by": is_text,
             "person": is_text, "origin": is_origin,
         },
     ),
@@ -387,7 +387,7 @@ RECORDS: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
         },
     ),
     "job_status": ({"status": is_one_of("pending running completed failed cancelled paused")}, {}),
-    "job_reopened": ({"pass": is_positive}, {"reason": is_text}),
+    "job_reopened": ({}, {"reason": is_text}),
     "job_counts": ({}, dict.fromkeys(("total", "processed", "successful", "failed"), is_integer)),
     "job_error": ({"code": is_text, "message": is_text}, {"by": is_text}),
     "merge": (

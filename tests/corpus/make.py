@@ -116,8 +116,8 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
                 rows[record["row"]] |= {name: record[name] for name in ("checksum", "data", "key")}
             case "row_status":
                 row = rows[record["row"]]
-                is_given_back = (row["status"], record["status"]) == ("processing", "pending")
-                if is_given_back and record.get("given_back"):
+                reset = record.get("reset") if record["status"] == "pending" else None
+                if reset == "given_back" and row["status"] == "processing":
                     row["earlier_attempts"] += 1
                 row |= {name: record.get(name) for name in OF_A_STATUS}
                 row |= {"status": record["status"], "updated_at": at}
@@ -126,7 +126,7 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
                 if record.get("traceback") is not None:
                     row["traceback"] = record["traceback"]
                 row["attempts"] += record["status"] == "processing"
-                if record.get("reset") is not None:
+                if reset in {"retry", "redo"}:
                     row["earlier_attempts"] = row["attempts"]
                 if record["status"] != "processing":
                     cost, usage = added(cost, usage, record)
@@ -134,7 +134,7 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
                     row["usage"] = record["usage"]
                 else:
                     row.pop("usage", None)
-                if record.get("reset") == "redo":
+                if reset == "redo":
                     row.pop("steps", None)
             case "row_step":
                 steps = rows[record["row"]].setdefault("steps", {})

@@ -9,7 +9,7 @@ import pytest
 from corpus.cases import rec, sealed
 from support.copies import JOB, complete, go_on, make_job
 
-from journal import JobService, Rows
+from journal import Job, JobService, Rows
 from journal.format.records import MergeRecord
 from journal.format.seal import stated_crc
 from journal.history.events import event_of
@@ -34,15 +34,21 @@ def note(root: Path) -> None:
     path.write_bytes(path.read_bytes() + sealed([[NOTE, NOTE]], crc))
 
 
+def job(service: JobService) -> Job:
+    found = service.get_job(JOB)
+    assert found is not None
+    return found
+
+
 def content(root: Path) -> bytes:
     return (root / JOB / "journal.jsonl").read_bytes()
 
 
 def test_a_writer_continues_after_a_record_of_another_program_and_shows_it(here: Path) -> None:
     with JobService(here) as service:
-        before = service.get_job(JOB)
+        before = job(service)
         note(here)
-        after = service.get_job(JOB)
+        after = job(service)
         assert (before.total_cost_cents, before.pending_count) == (3, 4)
         assert (after.total_cost_cents, after.pending_count) == (3, 4)
         complete(service, 3)
@@ -95,4 +101,4 @@ def test_a_repair_leaves_out_records_of_other_programs_and_counts_them(here: Pat
     ]
     assert b"x_note" not in content(here)
     with JobService(here) as service:
-        assert service.get_job(JOB).total_cost_cents == 6
+        assert job(service).total_cost_cents == 6

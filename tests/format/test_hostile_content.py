@@ -161,7 +161,7 @@ def texts() -> Iterator[bytes]:
     yield log(f"{{{text}:{text}}}".encode())
     yield log(f'{{"merge":{{"hosts":[{text}]}},{text}:{text}}}'.encode())
     yield record("job_error", f'"code":{text},"message":{text}')
-    yield record("job_reopened", f'"pass":2,"reason":{text}')
+    yield record("job_reopened", f'"reason":{text}')
 
 
 CONTENTS: dict[str, tuple[Callable[[], Iterator[bytes]], bytes]] = {

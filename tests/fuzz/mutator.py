@@ -91,7 +91,7 @@ def _outcome(rng: random.Random, text: str) -> dict[str, Any]:
             {"status": "needs_review", "reason": text, "by": "person", "person": text},
             {"status": "failed", "error_code": "E", "unknown": True, "version": text},
             {"status": "pending"},
-            {"status": "pending", "given_back": True, "error_code": "E", "reason": text},
+            {"status": "pending", "reset": "given_back", "error_code": "E", "reason": text},
             {"status": "pending", "reset": "retry"},
             {"status": "pending", "reset": "redo", "reason": text},
         )
@@ -122,7 +122,7 @@ def _about_the_job(rng: random.Random, at_us: int, text: str) -> bytes:
     return rng.choice(
         (
             record(at_us, "job_status", status=rng.choice(("running", "paused"))),
-            record(at_us, "job_reopened", **{"pass": rng.randint(1, 9)}, reason=text),
+            record(at_us, "job_reopened", reason=text),
             record(at_us, "job_counts", total=rng.randrange(99)),
             record(at_us, "job_error", code="E", message=text),
             record(

@@ -79,8 +79,8 @@ COSTS = st.sampled_from(
 USAGES = st.sampled_from([b"{}", b'{"in":5}', b'{"in":0.5,"out":2}', b'{"in":"5"}', b"[]"])
 NAMES = st.sampled_from([*(name.encode() for name in CODES), b"running", b"", b"Completed"])
 RESETS = st.sampled_from([
-    b'"reset":"retry",', b'"reset":"redo",', b'"reset":"anew",', b'"given_back":true,',
-    b'"reset":"retry","given_back":true,', b'"given_back":1,', b"",
+    b'"reset":"retry",', b'"reset":"redo",', b'"reset":"anew",', b'"reset":"given_back",',
+    b'"reset":1,', b"",
 ])  # fmt: skip
 COMMON_NAMES = st.sampled_from([b"processing", b"completed"])
 
@@ -102,8 +102,8 @@ OTHERS = st.sampled_from([
     b'{"type":"job","format":2,"id":"replayed","name":"R",' + AT,
     b'{"type":"job_status","status":"running",' + AT,
     b'{"type":"job_status","status":"pausing",' + AT,
-    b'{"type":"job_reopened","pass":2,' + AT,
-    b'{"type":"job_reopened","pass":0,' + AT,
+    b'{"type":"job_reopened",' + AT,
+    b'{"type":"job_reopened","reason":5,' + AT,
     b'{"type":"job_reopened","reason":"r",' + AT,
     b'{"type":"row_data","row":1,"checksum":"d","data":{},"key":"k",' + AT,
     b'{"type":"row_step","row":1,"attempt":1,"step":"s","state":"begun",' + AT,
@@ -165,8 +165,7 @@ def take_over(index: Index, offset: int, line: bytes) -> None:
                 raise Refused(offset)
             code = CODES[record.status]
             cost, usage = record.cost_cents, record.usage
-            kept: Any = {"reset": record.reset, "given_back": record.given_back}
-            index.set_row(position, code, offset, cost, usage=usage, **kept)
+            index.set_row(position, code, offset, cost, usage=usage, reset=record.reset)
         elif isinstance(record, RowStepRecord):
             position = index.position_of(record.row)
             if position is None:

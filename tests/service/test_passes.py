@@ -106,7 +106,7 @@ def test_an_ended_job_that_is_reopened_is_pending_in_its_next_pass(
     assert (reopened.started_at, reopened.completed_at) == (started_at, None)
     assert list(service.get_rows(JOB)) == list(before)
     record = records(service)[-1].record
-    assert (record.number, record.reason) == (2, "the far side is up again")  # type: ignore[union-attr]
+    assert record.reason == "the far side is up again"  # type: ignore[union-attr]
     service.start_job(JOB)
     end(service, status)
     assert service.reopen_job(JOB).passes == 3

@@ -69,8 +69,8 @@ PATCHES = [
     Patch(
         "replay counts attempts anew from a reset on",
         "index/replay",
-        "        if record.reset:\n            columns.reset_attempts(position)\n",
-        "        if record.reset:\n",
+        "        elif record.reset:\n            columns.reset_attempts(position)\n",
+        "        elif record.reset:\n",
         "tests/index/test_replay.py tests/format/test_corpus.py",
     ),
     Patch(
@@ -111,7 +111,7 @@ PATCHES = [
     Patch(
         "a row whose data is lost is not put back to be done",
         "store/transitions",
-        "    if reset is not None and row.checksum == LOST_CHECKSUM:\n",
+        "    if record.decision and row.checksum == LOST_CHECKSUM:\n",
         "    if False:\n",
         KEYS,
     ),

@@ -152,8 +152,8 @@ PATCHES = [
     Patch(
         "an attempt that was given back doesn't count",
         "index/index",
-        " (reset or (given_back and old == PROCESSING)):\n",
-        " reset:\n",
+        "            change = columns.give_back_attempt if gives_back else columns.reset_attempts\n",
+        "            change = columns.reset_attempts\n",
         HOLDS,
     ),
     Patch(
@@ -180,15 +180,15 @@ PATCHES = [
     Patch(
         "an error that a row had before is none of the attempt that was given back",
         "history/durations",
-        " or record.given_back:",
+        " or record.reset:",
         ":",
         "tests/service/test_passes.py::test_a_row_whose_attempt_is_given_back_has_the_error_again_that_it_had_before",
     ),
     Patch(
         "replay doesn't count an attempt that was given back",
         "index/replay",
-        "        elif record.given_back and old == PROCESSING:\n",
-        "        elif False:\n",
+        "                columns.give_back_attempt(position)\n",
+        "                pass\n",
         "tests/index/test_replay.py tests/format/test_corpus.py",
     ),
     Patch(
