@@ -15,6 +15,7 @@ from journal.format.records import (
     FORMAT,
     MAX_DEPTH,
     MAX_LINE_BYTES,
+    MAX_NUMBER_BYTES,
     SANE_BYTES,
     AttemptNumber,
     CostCents,
@@ -34,7 +35,7 @@ from journal.format.records import (
     Usage,
 )
 from journal.format.seal import content_crc, stated_crc
-from journal.format.values import DECODE_ERRORS, nests_deeper_than
+from journal.format.values import DECODE_ERRORS, has_long_number, nests_deeper_than
 from journal.model import JobStatus, RowStatus, StepState
 from journal.text import own_number
 
@@ -150,7 +151,7 @@ def decode_record(line: bytes, *, exact: bool = True) -> Record:
     Raises :class:`UndecodableError` and :class:`UnknownRecordError`.
     """
     if len(line) > SANE_BYTES:
-        _check_size(line)
+        _check_bounds(line)
     try:
         record: Record = (decode_sane_exact if exact else decode_sane)(line)
     except DECODE_ERRORS as error:
@@ -199,7 +200,7 @@ def is_legible(line: bytes) -> bool:
     The object has at most ``MAX_DEPTH`` levels and ``MAX_LINE_BYTES``. It need not be a record.
     """
     try:
-        _check_size(line)
+        _check_bounds(line)
         if not line.isascii():
             _check_utf8(line)
         _decode_kind(line)
@@ -218,7 +219,7 @@ def decode_lines(lines: list[bytes], *, is_ascii: bool) -> list[Record]:
     try:
         if max(map(len, lines)) > SANE_BYTES:
             for line in lines:
-                _check_size(line)
+                _check_bounds(line)
         records: list[Record] = list(map(decode_sane, lines))
         if not is_ascii:
             _check_utf8(b"\n".join(lines))
@@ -239,11 +240,13 @@ def decode_lines(lines: list[bytes], *, is_ascii: bool) -> list[Record]:
     return records
 
 
-def _check_size(line: bytes) -> None:
+def _check_bounds(line: bytes) -> None:
     if len(line) >= MAX_LINE_BYTES:
         raise UndecodableError(f"a line of {len(line)} bytes")
     if len(line) > SANE_BYTES and nests_deeper_than(line, MAX_DEPTH):
         raise UndecodableError(f"nesting deeper than {MAX_DEPTH}")
+    if has_long_number(line):
+        raise UndecodableError(f"a number of more than {MAX_NUMBER_BYTES} characters")
 
 
 def _check_utf8(line: bytes) -> None:

@@ -18,6 +18,7 @@ from journal.text import encode_json, encode_json_into, time_text
 FORMAT = 1
 MAX_LINE_BYTES = 64 << 20
 MAX_DEPTH = 100
+MAX_NUMBER_BYTES = 4300  # Python prints no longer integer
 # A record up to this length can't nest deeper than MAX_DEPTH. Text of this length that isn't a
 # record can nest deeper, but not so deep that decoding the text is dangerous.
 SANE_BYTES = 2 * MAX_DEPTH

@@ -8,6 +8,7 @@ the value is an **exact** value: a number whose text isn't what msgspec writes f
 from __future__ import annotations
 
 import math
+import re
 from array import array
 from collections.abc import Callable
 from decimal import Context, Decimal, InvalidOperation
@@ -19,7 +20,7 @@ import msgspec
 
 from journal.errors import InvalidValueError
 from journal.format.conversion import SCALARS, NoJsonError, str_or_empty, to_builtins
-from journal.format.records import MAX_DEPTH, SANE_BYTES
+from journal.format.records import MAX_DEPTH, MAX_NUMBER_BYTES, SANE_BYTES
 from journal.text import decode_json_exact, encode_json, own_number
 
 _decode_any = msgspec.json.Decoder().decode
@@ -29,6 +30,10 @@ DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _STEP = bytes(1 if byte in b"[{" else 255 if byte in b"]}" else 0 for byte in range(256))
 _NO_BRACKETS = bytes(byte for byte in range(256) if not _STEP[byte])
 _PIECE_BYTES = 1 << 16
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"')
+_LONG_NUMBER = re.compile(rb"[0-9.eE+-]{%d}" % (MAX_NUMBER_BYTES + 1))
+_SAMPLE_BYTES = 64
+_SAMPLED_NUMBER = re.compile(rb"[0-9.eE+-]{%d}" % (MAX_NUMBER_BYTES // _SAMPLE_BYTES))
 _TOO_DEEP = f"must nest at most {MAX_DEPTH - 1} deep"
 
 
@@ -59,6 +64,16 @@ def nests_deeper_than(text: bytes, limit: int) -> bool:
     return False
 
 
+def has_long_number(text: bytes) -> bool:
+    """Return whether JSON text has a number of more than ``MAX_NUMBER_BYTES``."""
+    # Most texts are refuted by one byte of 64, which is fast.
+    return (
+        len(text) > MAX_NUMBER_BYTES
+        and _SAMPLED_NUMBER.search(text[::_SAMPLE_BYTES]) is not None
+        and _LONG_NUMBER.search(_STRING.sub(b'""', text)) is not None
+    )
+
+
 def plain_json(value: Any) -> bytes | None:
     """Encode ``value`` as JSON text if the text certainly reads back equal, else return None.
 
@@ -68,7 +83,10 @@ def plain_json(value: Any) -> bytes | None:
         text = encode_json(value)
         is_same = _decode_any(text) == value or decode_json_exact(text) == value
         # The record around the value adds a level.
-        if is_same and (len(text) < SANE_BYTES - 2 or not nests_deeper_than(text, MAX_DEPTH - 1)):
+        if is_same and (
+            len(text) < SANE_BYTES - 2
+            or not (nests_deeper_than(text, MAX_DEPTH - 1) or has_long_number(text))
+        ):
             return text
     except Exception:  # noqa: BLE001, S110  (a value's own code may raise anything)
         pass
@@ -126,6 +144,9 @@ def _checked(value: Any, where: str) -> Any:
     elif isinstance(value, Decimal):
         if value.is_finite() and math.isfinite(float(value)):
             text = str(value)
+            if len(text) > MAX_NUMBER_BYTES:
+                reason = f"must be a number of at most {MAX_NUMBER_BYTES} characters"
+                raise InvalidValueError(where, value, reason)
             return own_number(text) if set(text) & set(".eE") else int(value)
         reason = "must be a finite number in the range of a double, up to about 1.8e308"
     elif isinstance(value, float):

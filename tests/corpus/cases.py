@@ -405,6 +405,12 @@ GOOD = [
         [status(2, "completed", f'"cost_cents":{-(2**63)},')], [rec("job_counts", '"total":-1,')],
     ),
     good(
+        "long-numbers",
+        "4300 characters; digits in text are no number; the range of unknown members isn't bounded",
+        [job(), row(1, '{"a":[0.' + "1" * 4298 + ",-" + "9" * 4299 + f',"{"1" * 5000}"]}}')],
+        [log('"new":[1e400,-1E-400],')],
+    ),
+    good(
         "log-of-another-level",
         "a level is any text; a log is about any row number, and null where it has none",
         [job()], [log('"level":"LOUD","row":99,"more":{},')],
@@ -611,6 +617,10 @@ DAMAGED = [
     bad_record("type-twice", "it must say the same", log('"type":"row",')),
     bad_record("extension-without-a-time", "each record has one", b'{"type":"x_note"}'),
     bad_record("extension-at-a-whole-second", "a time has one spelling", rec("x_note").replace(b"00.000001Z", b"00Z")),
+    bad_record("number-too-long", "4300 characters are the bound, also of what isn't known",
+               log('"new":[0.' + "1" * 4299 + "],")),
+    bad_record("integer-too-long", "the same bound", log('"new":' + "1" * 4301 + ",")),
+    bad_record("number-out-of-range", "no double is that large", row(3, '{"n":1e400}')),
     bad_record("no-type", "no record", b'{"message":"m",' + AT % 2),
     bad_record("no-time", "no record", b'{"type":"log","message":"m"}'),
     bad_record("time-not-utc", "another offset", log().replace(b'Z"', b'+01:00"')),

@@ -6,6 +6,7 @@ It holds the whole file in memory, and tries all that the pages allow. Nothing o
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from datetime import datetime
@@ -19,6 +20,7 @@ SEAL_BYTES = 18
 BLOCK_BYTES = 512
 MAX_BYTES = 64 << 20
 MAX_DEPTH = 100
+MAX_NUMBER_BYTES = 4300
 
 
 class Line(NamedTuple):
@@ -73,7 +75,7 @@ def verdict_on_record(text: bytes, rows: set[int], *, is_first: bool) -> str:
         required, others = RECORDS[kind]
     else:
         return "newer"
-    checks = {"at": is_time, **required, **others}
+    checks: dict[str, Check] = {"at": is_time, **required, **others}
     nulls = {name for name, check in others.items() if check not in NEVER_NULL}
     judged = [
         (name, checks[name], value)
@@ -189,7 +191,7 @@ def value_at_end(content: bytes, line: Line, commit: Commit) -> int:
 
 
 def is_legible(text: bytes) -> bool:
-    if len(text) >= MAX_BYTES or depth(text) > MAX_DEPTH:
+    if len(text) >= MAX_BYTES or depth(text) > MAX_DEPTH or longest_number(text) > MAX_NUMBER_BYTES:
         return False
     try:
         found: Any = json.loads(text.decode(), parse_constant=int)
@@ -197,6 +199,11 @@ def is_legible(text: bytes) -> bool:
     except ValueError:
         return False
     return isinstance(found, dict) and isinstance(found.get("type"), str)
+
+
+def longest_number(text: bytes) -> int:
+    numbers = re.findall(rb"[-+.0-9eE]+", re.sub(rb'"(?:[^"\\]|\\.)*"', b"", text, flags=re.DOTALL))
+    return max(map(len, numbers), default=0)
 
 
 def depth(text: bytes) -> int:
@@ -290,12 +297,15 @@ def is_true_or_false(value: Any) -> bool:
     return isinstance(value, bool)
 
 
-def is_any(_: Any) -> bool:
-    return True
+def is_any(value: Any) -> bool:
+    """Whether each number is in the range of a double."""
+    if isinstance(value, list):
+        return all(is_any(item[1] if isinstance(value, Object) else item) for item in value)
+    return value not in (math.inf, -math.inf)
 
 
 def is_object(value: Any) -> bool:
-    return isinstance(value, Object)
+    return isinstance(value, Object) and is_any(value)
 
 
 def is_list_of_text(value: Any) -> bool:

@@ -762,9 +762,23 @@ BOUNDS = [
     Patch(
         "data that nests too deep is not written",
         "format/values",
-        "not nests_deeper_than(text, MAX_DEPTH - 1)",
-        "True",
+        "nests_deeper_than(text, MAX_DEPTH - 1) or",
+        "False or",
         "tests/service/test_bad_input.py",
+    ),
+    Patch(
+        "a number that is too long is not written",
+        "format/values",
+        "            if len(text) > MAX_NUMBER_BYTES:\n",
+        "            if False:\n",
+        "tests/cli/test_numbers.py",
+    ),
+    Patch(
+        "a number that is too long is no number of the format",
+        "format/decode",
+        "    if has_long_number(line):\n",
+        "    if False:\n",
+        "tests/format/test_corpus.py",
     ),
     Patch(
         "what JSON would change is not written",
