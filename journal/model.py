@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, TypedDict
 
 import msgspec
 
@@ -438,20 +438,6 @@ class RowStep(msgspec.Struct, frozen=True, kw_only=True):
     result: Any = None
     error_code: str | None = None
     error_message: str | None = None
-
-
-class FoundRow(NamedTuple):
-    """A row as :meth:`JobService.find_rows` returns it, without the row's data.
-
-    ``position``: the row's place in the order in which rows were added, from 0. ``attempts``: the
-    number of attempts since the last retry or redo. ``is_fresh``: True if the row was never
-    started.
-    """
-
-    position: int
-    row_number: int
-    attempts: int
-    is_fresh: bool
 
 
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True):

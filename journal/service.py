@@ -6,10 +6,9 @@ import copy
 import importlib
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from threading import TIMEOUT_MAX, active_count
 from types import NoneType
@@ -51,7 +50,6 @@ from journal.format.records import (
     JobErrorRecord,
     JobRecord,
     LogRecord,
-    RowSpentRecord,
     RowStatusRecord,
     RowStatusText,
 )
@@ -59,12 +57,10 @@ from journal.format.values import as_json_value, load_sha256, read_back
 from journal.fs import directories, handles, system
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.ids import check_job_id, new_job_id, split_row_id
-from journal.index.index import CODES
 from journal.index.summary import job_of, summary_of
 from journal.model import (
     VALID_TRANSITIONS,
     Cost,
-    FoundRow,
     Job,
     JobRow,
     JobStatus,
@@ -78,16 +74,16 @@ from journal.model import (
     is_at_least,
     job_status,
     log_level,
-    row_status,
     row_statuses,
 )
-from journal.store import bulk, policies, steps, transitions
+from journal.store import bulk, steps, transitions
 from journal.store.batch import Batch
+from journal.store.interrupted_rows import check_policy, settle_rows
 from journal.store.journal import Journal
-from journal.store.listing import check_name, jobs_of, newest_ids
+from journal.store.listing import jobs_of, newest_ids
 from journal.store.pruned import forget_pruned
 from journal.store.rows import RowSequence, row_of
-from journal.store.run_lock import Taking, busy_error, has_ended, run_holder
+from journal.store.run_lock import busy_error, has_ended, run_holder
 from journal.store.store import Store
 
 if TYPE_CHECKING:  # imported where they are used, so that `journal list` starts fast
@@ -221,7 +217,7 @@ class JobService:
         self.lock_timeout_s = lock_timeout_s
         name = check_optional_text(person, "person")
         self._by = A_PROGRAM if name is None else By("person", name)
-        self._store = Store(
+        self.store = Store(  # for the other rooms of this package
             self.root,
             sync=sync == "commit",
             lock_timeout_s=lock_timeout_s,
@@ -245,7 +241,7 @@ class JobService:
 
         If a job's run lock is released while its status is running, the job counts as interrupted.
         """
-        self._store.close()
+        self.store.close()
 
     # --- jobs
 
@@ -306,13 +302,13 @@ class JobService:
                 bulk.add_rows(journal, row_data)
             made.append(job_of(journal.index))
 
-        self._store.create(record.id, fill, anew=anew)
+        self.store.create(record.id, fill, anew=anew)
         return made[0]
 
     def get_job(self, job_id: str) -> Job | None:
         """The job after its last commit, or ``None`` if there is no such job."""
         try:
-            with self._reading(job_id) as journal:
+            with self.store.reading(job_id) as journal:
                 return job_of(journal.index)
         except JobNotFoundError:
             return None
@@ -346,8 +342,8 @@ class JobService:
         check_optional_text(name, "name")
         check_moment(since, "since")
         check_moment(until, "until")
-        job_ids = newest_ids(self._store, name, since, until, wanted, on_error)
-        return jobs_of(self._store, job_ids, wanted, limit, offset, on_error)
+        job_ids = newest_ids(self.store, name, since, until, wanted, on_error)
+        return jobs_of(self.store, job_ids, wanted, limit, offset, on_error)
 
     def delete_job(self, job_id: str) -> bool:
         """Delete the job with all its files. Returns ``False`` if there is no such job.
@@ -359,7 +355,7 @@ class JobService:
         even while a run holds it.
         """
         forget_pruned(self.root, check_job_id(job_id))
-        return self._store.delete(job_id)
+        return self.store.delete(job_id)
 
     def can_transition(self, current: JobStatus | str, target: JobStatus | str) -> bool:
         """Return whether ``update_status`` may move a job from ``current`` to ``target``."""
@@ -383,15 +379,15 @@ class JobService:
         Raises InvalidStateTransition.
         """
         target = job_status(new_status, "new_status")
-        with self._taking(job_id) as taken:
+        with self.store.taking(job_id) as taken:
             is_new = False
             if target is JobStatus.RUNNING:
                 with suppress(JobBusyError):
-                    is_new = self._store.take_run(check_job_id(job_id), taken)
-            with self._committing_run(job_id, taken) as journal:
+                    is_new = self.store.take_run(check_job_id(job_id), taken)
+            with self.store.committing_run(job_id, taken) as journal:
                 if is_new:
                     transitions.put_run(journal)
-                    self._store.runs.mark(taken, by_hand_from=journal.log.end.offset)
+                    self.store.runs.mark(taken, by_hand_from=journal.log.end.offset)
                 transitions.set_job_status(journal, target)
                 return job_of(journal.index)
 
@@ -450,7 +446,7 @@ class JobService:
         The summary is ready for ``json.dumps``. ``processed_rows`` counts completed and failed
         rows. ``pending_count`` counts only pending rows.
         """
-        with self._reading(job_id) as journal:
+        with self.store.reading(job_id) as journal:
             return summary_of(journal.index)
 
     # --- rows
@@ -489,7 +485,7 @@ class JobService:
         """The row with the id ``JOB_ID:ROW_NUMBER``, or ``None`` if there is no such job or row."""
         job_id, number = split_row_id(row_id)
         try:
-            with self._reading(job_id) as journal:
+            with self.store.reading(job_id) as journal:
                 position = journal.index.position_of(number)
                 return None if position is None else row_of(journal, position)
         except JobNotFoundError:
@@ -507,10 +503,11 @@ class JobService:
         ``to_polars()``, ``to_arrow()``, ``to_dicts()``.
         """
         from journal.frames.rows import Rows  # noqa: PLC0415
+        from journal.history.reading import History  # noqa: PLC0415
 
         wanted = row_statuses(status)
-        with self._reading(job_id) as journal:
-            history = _history_of(journal)  # first, since this reads newer commits
+        with self.store.reading(job_id) as journal:
+            history = History(journal)  # first, since this reads newer commits
             return Rows(journal, journal.index.view(wanted), history)
 
     def get_pending_rows(self, job_id: str) -> journal.Rows:
@@ -520,32 +517,6 @@ class JobService:
     def get_failed_rows(self, job_id: str) -> journal.Rows:
         """The failed rows: :meth:`get_rows` with that status."""
         return self.get_rows(job_id, RowStatus.FAILED)
-
-    def find_rows(
-        self, job_id: str, status: RowStatus | str, first: int = 0, limit: int = 1000
-    ) -> list[FoundRow]:
-        """Up to ``limit`` rows with this status, in order of creation, without their data.
-
-        The search starts at position ``first``. The row that was added first has position 0. To go
-        through a job of any size in constant memory, pass ``first=0`` in the first call. In each
-        further call, pass the ``position`` of the last found row, plus 1.
-
-        Raises InvalidValueError if ``limit`` is negative or not an int.
-        """
-        wanted = row_status(status)
-        check_count(limit, "limit")
-        with self._reading(job_id) as journal:
-            columns = journal.index.columns
-            attempts = columns.attempts
-            return [
-                FoundRow(
-                    at,
-                    columns.number(at),
-                    attempts[at] - columns.earlier_attempts(at),
-                    not attempts[at],
-                )
-                for at in islice(journal.index.positions(CODES[wanted], first), limit)
-            ]
 
     def start_row(self, row_id: str) -> JobRow:
         """Start an attempt: the row's status becomes ``processing``. Returns the row.
@@ -597,7 +568,7 @@ class JobService:
             record.usage = check_usage(usage)
         if result is not None:
             record.result = as_json_value(result, "result")
-        row = self._store.journal(job_id).change(transitions.change_row, record)
+        row = self.store.journal(job_id).change(transitions.change_row, record)
         if result is None or record.result is result:
             return row
         return self._as_read(row)
@@ -801,21 +772,10 @@ class JobService:
 
     # --- steps
 
-    def may_resume(self, row_id: str) -> bool:
-        """Return whether a row in flight can be resumed after the death of its run.
-
-        Returns True if that run had the policy "resume" and has begun the row's attempt, and no
-        step of the row is in doubt. A step is in doubt if it has begun and nobody knows whether it
-        took effect.
-        """
-        job_id, number = split_row_id(row_id)
-        with self._reading(job_id) as journal:
-            return policies.may_resume(journal, number)
-
     def get_steps(self, row_id: str) -> tuple[RowStep, ...]:
         """The row's steps since its last redo, in the order in which they were first recorded."""
         job_id, number = split_row_id(row_id)
-        with self._reading(job_id) as journal:
+        with self.store.reading(job_id) as journal:
             return steps.get_steps(journal, number)
 
     def get_step_in_doubt(self, row_id: str) -> RowStep | None:
@@ -827,7 +787,7 @@ class JobService:
         journal = self._journal(job_id)
         if journal.in_own_commit and journal.index.columns.step_heads is None:
             return None  # fast, since a run asks for each row
-        with self._reading(job_id) as journal:
+        with self.store.reading(job_id) as journal:
             return steps.get_step_in_doubt(journal, number)
 
     def find_steps_in_doubt(self, job_id: str, max_rows: int | None = None) -> dict[str, list[int]]:
@@ -839,7 +799,7 @@ class JobService:
         The row numbers are in ascending order. ``max_rows``: the steps of at most this many rows
         are read.
         """
-        with self._reading(job_id) as journal:
+        with self.store.reading(job_id) as journal:
             return steps.find_steps_in_doubt(journal, max_rows)
 
     def record_step(self, row_id: str, name: str, result: Any = None) -> RowStep:
@@ -897,7 +857,7 @@ class JobService:
         journal = self._journal(job_id)
         if journal.in_own_commit:
             raise InvalidValueError("batch", job_id, "is open: end it before a step begins")
-        begin = partial(steps.begin_step, idempotent=idempotent, logs=_log_records(number, logs))
+        begin = partial(steps.begin_step, idempotent=idempotent, logs=logs)
         found: RowStep | None = journal.change(begin, number, attempt, name)
         if found is not None and found.state == "failed":
             raise InvalidValueError("name", name, steps.IS_REUSED)
@@ -927,16 +887,15 @@ class JobService:
         if result is not None:
             recorded = as_json_value(result, "result")
             result = self._read_back(recorded)
-        records = _log_records(number, logs)
         check_step_name(name)
-        end = partial(steps.end_step, result=recorded, error=check_step_error(error), logs=records)
+        end = partial(steps.end_step, result=recorded, error=check_step_error(error), logs=logs)
         other = self._journal(job_id).change(end, number, check_attempt(attempt), name)
         if other is not None:
             raise StepRepeatedError(row_id, name, other.attempt, attempt)
         return result
 
     def _recorded_path(self, job_id: str, path: str | os.PathLike[str] | None) -> str | None:
-        return None if path is None else check_label_path(path, self._store.directory(job_id))
+        return None if path is None else check_label_path(path, self.store.directory(job_id))
 
     def _change_to(self, row_id: str, status: RowStatusText, **members: Any) -> JobRow:
         job_id, number = split_row_id(row_id)
@@ -955,39 +914,8 @@ class JobService:
     def _read_back(self, value: Any) -> Any:
         return value if self._is_exact else read_back(value)
 
-    def _start_rows(
-        self, job_id: str, numbers: Iterator[int], count: int, admits: bulk.Admits | None
-    ) -> list[JobRow]:
-        """Start up to ``count`` of the rows with these numbers, in one commit.
-
-        Returns the started rows: see ``bulk.start_rows``.
-        """
-        # A batch, because the iterator may read and change the same job.
-        with Batch(self._journal(job_id)) as journal:
-            return bulk.start_rows(journal, numbers, count, self._by, admits)
-
-    def _add_cost(
-        self, row_id: str, attempt: int, cost_cents: Cost | None, usage: Usage | None
-    ) -> None:
-        """Record what an attempt has cost whose row has already got another outcome."""
-        job_id, number = split_row_id(row_id)
-        spent = _spent(cost_cents, usage)
-        record = RowSpentRecord(
-            row=number, id=system.nonce(), attempt=attempt, **spent, at=UNSET_TIME
-        )
-        self._journal(job_id).change(transitions.put_record, record)
-
-    def _complete_rows(self, job_id: str, records: Sequence[RowStatusRecord]) -> list[bool]:
-        """Complete rows in one commit: see ``bulk.complete_rows``.
-
-        Returns for each record whether it was applied.
-
-        The caller has already checked the members of the records.
-        """
-        return self._journal(job_id).change(bulk.complete_rows, records)
-
     def _change(self, job_id: str, record: RowStatusRecord) -> JobRow:
-        return self._store.journal(job_id).change(transitions.change_row, record)
+        return self.store.journal(job_id).change(transitions.change_row, record)
 
     def retry_failed_rows(self, job_id: str, error_code: str | None = None) -> int:
         """In one commit, make failed rows pending as :meth:`retry_row` does. Returns their number.
@@ -1009,9 +937,9 @@ class JobService:
         lock during the call, so that no run works on the job meanwhile.
         """
         while True:
-            with self._reading(job_id) as journal:
+            with self.store.reading(job_id) as journal:
                 is_over = has_ended(journal)
-            with self.hold_run(job_id) if is_over else nullcontext(), journal:
+            with self.store.hold_run(job_id) if is_over else nullcontext(), journal:
                 # If the job has ended meanwhile, look again.
                 if is_over or not has_ended(journal):
                     return change(journal, *arguments)
@@ -1046,14 +974,6 @@ class JobService:
             at=UNSET_TIME,
         )
         self._journal(job_id).change(transitions.put_record, record)
-
-    def log_attempt(self, row_id: str, logs: Sequence[LogEntry]) -> None:
-        """Record, in one commit, messages that an attempt at the row has logged earlier.
-
-        The ``row_number`` of the messages is ignored. Raises RowNotFoundError.
-        """
-        job_id, number = split_row_id(row_id)
-        self._journal(job_id).change(transitions.put_logs, _log_records(number, logs))
 
     def get_logs(
         self,
@@ -1105,11 +1025,12 @@ class JobService:
         The journal is searched for lines about the row, in a bounded amount of memory. The commits
         of these lines are verified. Raises RowNotFoundError.
         """
+        from journal.history.reading import History  # noqa: PLC0415
         from journal.history.row_history import read_row_history  # noqa: PLC0415
 
         job_id, number = split_row_id(row_id)
-        with self._reading(job_id) as journal:
-            history = _history_of(journal)  # first, since this reads newer commits
+        with self.store.reading(job_id) as journal:
+            history = History(journal)  # first, since this reads newer commits
             known_steps = steps.get_steps(journal, number)
             position = journal.index.position_of(number)
             assert position is not None, "get_steps() has refused a number that no row has"
@@ -1151,17 +1072,17 @@ class JobService:
         Raises JobBusyError while another run holds the job, even if that is a run of this service.
         Raises InvalidStateTransition for a job that has ended.
         """
-        policies.check_policy(on_interrupted, "on_interrupted")
+        check_policy(on_interrupted, "on_interrupted")
         argv = check_words(argv, "argv")
         check_optional_text(version, "version")
         if keep_lock and self._journal(job_id).in_own_commit:
             raise InvalidValueError(
                 "batch", job_id, "is open: no start of a row would be on the disk before its work"
             )
-        runs = self._store.runs
-        with self._taking(job_id) as taken:
-            is_new = self._store.take_run(check_job_id(job_id), taken)
-            with self._committing_run(job_id, taken) as journal:
+        runs = self.store.runs
+        with self.store.taking(job_id) as taken:
+            is_new = self.store.take_run(check_job_id(job_id), taken)
+            with self.store.committing_run(job_id, taken) as journal:
                 if is_new:
                     runs.mark(taken, keep=keep_lock)
                 else:
@@ -1181,7 +1102,7 @@ class JobService:
                 if status is not JobStatus.RUNNING:
                     transitions.set_job_status(journal, JobStatus.RUNNING)
                 if is_new:  # rows started after by_hand_from are in flight in this process
-                    policies.settle_rows(journal, on_interrupted, state.run, taken.by_hand_from)
+                    settle_rows(journal, on_interrupted, state.run, taken.by_hand_from)
                 return job_of(journal.index)
 
     def recover_job(self, job_id: str, policy: Policy = "review") -> int:
@@ -1200,71 +1121,24 @@ class JobService:
         A running job becomes paused, ready for :meth:`start_job`. Raises JobBusyError while a run
         holds the job.
         """
-        policies.check_policy(policy)
-        with self._taking(job_id) as taken:
-            if not self._store.take_run(check_job_id(job_id), taken):
-                raise busy_error(self._store.directory(job_id))
-            with self._committing_run(job_id, taken) as journal:
-                self._store.runs.mark(taken)
+        check_policy(policy)
+        with self.store.taking(job_id) as taken:
+            if not self.store.take_run(check_job_id(job_id), taken):
+                raise busy_error(self.store.directory(job_id))
+            with self.store.committing_run(job_id, taken) as journal:
+                self.store.runs.mark(taken)
                 assert journal.index.state is not None
-                settled = policies.settle_rows(journal, policy, journal.index.state.run)
+                settled = settle_rows(journal, policy, journal.index.state.run)
                 if job_of(journal.index).status is JobStatus.RUNNING:
                     transitions.set_job_status(journal, JobStatus.PAUSED)
                 return settled
-
-    @contextmanager
-    def hold_run(self, job_id: str) -> Iterator[None]:
-        """Hold the job's run lock during the block, so that no run starts.
-
-        The job's status doesn't change.
-
-        Raises JobBusyError while a run holds the job, even if that is a run of this service.
-        """
-        taken = Taking()
-        try:
-            is_new = self._store.take_run(check_job_id(job_id), taken)
-            if not is_new and not self._store.runs.take_by_hand(job_id, taken, keep=True):
-                raise busy_error(self._store.directory(job_id))
-            yield
-        finally:
-            self._store.runs.settle(job_id, taken, written=False)
 
     def release_run(self, job_id: str) -> None:
         """Release the run lock if this service holds it.
 
         A running job then counts as interrupted.
         """
-        if self._store.runs.release(check_job_id(job_id)):
-            self._leave_witness(job_id)
-
-    def _leave_witness(self, job_id: str) -> None:
-        """Write a hint after the end of a run: see :meth:`Journal.leave_witness`."""
-        with suppress(JournalError):  # the run has ended all the same
-            self._store.journal(job_id).leave_witness()
-
-    def holds_run(self, job_id: str) -> bool:
-        """Return whether this service holds the job's run lock and the job is still at its path."""
-        return self._store.runs.holds(check_job_id(job_id))
-
-    def why_run_lost(self, job_id: str) -> str:
-        """Why the run lock that this service holds is useless, as text; "" if it isn't.
-
-        For example, the job's directory was moved.
-        """
-        return self._store.runs.why_lost(check_job_id(job_id))
-
-    def keeps_run(self, job_id: str) -> bool:
-        """Return whether ``start_job(keep_lock=True)`` has taken the run lock that this service
-        holds.
-        """
-        return self._store.runs.keeps(check_job_id(job_id))
-
-    def is_over(self, job_id: str) -> bool:
-        """Return whether the job has ended and no row is in flight.
-
-        ``False`` if the job can't be read.
-        """
-        return self._store.is_over(check_job_id(job_id))
+        self.store.release_run(check_job_id(job_id))
 
     def run_holder(self, job_id: str) -> RunHolder | None:
         """Return host, process id and start time of the run that holds the job, or ``None``.
@@ -1272,7 +1146,7 @@ class JobService:
         The system releases the lock when a run dies. So a job with the status running and no holder
         was interrupted.
         """
-        return run_holder(self._store.directory(check_job_id(job_id)))
+        return run_holder(self.store.directory(check_job_id(job_id)))
 
     def get_state(self, job: Job) -> str:
         """Return the job's state as text: its status, "interrupted" or "unknown".
@@ -1316,10 +1190,10 @@ class JobService:
 
         The directory is part of the job: it is copied, packed and deleted with the job.
         """
-        self._store.check_open()
-        if not self._store.holds_job(check_job_id(job_id)):
+        self.store.check_open()
+        if not self.store.holds_job(check_job_id(job_id)):
             raise JobNotFoundError(job_id)
-        directory = self._store.directory(job_id) / "artifacts"
+        directory = self.store.directory(job_id) / "artifacts"
         try:
             if not directory.is_dir():  # it may be a link
                 directories.make_directory(directory)
@@ -1329,99 +1203,15 @@ class JobService:
             raise handles.storage_error(directory, "make", error) from error
         return directory
 
-    def directory_names(self) -> Iterator[str]:
-        """The names of all directories with a journal, including names that can't be a job's id."""
-        return self._store.directory_names()
-
-    def check_directory(self, name: str) -> None:
-        """Raise JobMismatchError if the directory's name isn't the id of the job in it."""
-        check_name(self._store, name, self._store.header(name))
-
-    def job_ids(self) -> Iterator[str]:
-        """The ids of all jobs in the store, in no particular order. No journal is read."""
-        return self._store.job_ids()
-
     # --- inside
 
-    @contextmanager
-    def _taking(self, job_id: str) -> Iterator[Taking]:
-        """Track whether the block takes the run lock.
-
-        After an error, release a lock that the block has taken.
-        """
-        taken = Taking()
-        try:
-            yield taken
-        except BaseException:
-            self._store.runs.settle(job_id, taken, written=False)
-            raise
-
     def _history(self, job_id: str) -> History:
-        """The job's journal up to its last commit, for reading parts of it."""
-        with self._reading(job_id) as journal:
-            return _history_of(journal)
+        from journal.history.reading import read_history  # noqa: PLC0415
 
-    def _look(
-        self, job_id: str, statuses: Collection[RowStatus] | None
-    ) -> tuple[Job, RowSequence, History]:
-        """Return the job, its rows with these statuses (None: all), and its history.
-
-        All three are as of the same commit. Numbers in the rows keep all their digits.
-        """
-        with self._reading(job_id) as journal:
-            history = _history_of(journal)  # first, since this reads newer commits
-            rows = RowSequence(journal, journal.index.view(statuses), exact=True)
-            return job_of(journal.index), rows, history
-
-    @contextmanager
-    def _committing_run(self, job_id: str, taken: Taking) -> Iterator[Journal]:
-        """Make a commit that may change the job's status.
-
-        ``taken`` says whether the caller has taken the run lock for this commit. If the caller has
-        taken the lock, and the commit fails, the lock is released at the end of the commit. A lock
-        that :meth:`update_status` has taken stays as it was. If the commit has ended the run, the
-        run lock of this store is released, unless a run keeps it.
-        """
-        has_ended = False
-        with self._journal(job_id) as journal:
-
-            def settle(written: bool) -> None:
-                nonlocal has_ended
-                with journal.mutex:
-                    state = journal.index.state
-                    running = state is not None and state.status is JobStatus.RUNNING
-                self._store.runs.settle(job_id, taken, written=written)
-                # In doubt: the commit may be in the file, and may have ended the run.
-                if not running and (written or journal.in_doubt):
-                    has_ended = self._store.runs.release_unless_kept(job_id)
-
-            journal.at_end(settle)
-            yield journal
-        if has_ended:
-            self._leave_witness(job_id)
+        return read_history(self.store, job_id)
 
     def _journal(self, job_id: str) -> Journal:
-        return self._store.journal(check_job_id(job_id))
-
-    @contextmanager
-    def _reading(self, job_id: str) -> Iterator[Journal]:
-        """Yield the up-to-date journal of the job, and lock out other threads of this process.
-
-        Raises JobNotFoundError.
-        """
-        journal = self._journal(job_id)
-        journal.acquire()
-        try:
-            try:
-                journal.refresh()
-            except JobNotFoundError:
-                self._store.forget(job_id)
-                raise
-            if self._store.runs:
-                self._store.runs.release_if_over(journal)
-            yield journal
-        finally:
-            journal.mutex.release()
+        return self.store.journal(check_job_id(job_id))
 
 
 class ExactService(JobService):
@@ -1430,35 +1220,12 @@ class ExactService(JobService):
     _is_exact = True
 
 
-def _history_of(journal: Journal) -> History:
-    """The journal up to its last commit. The caller holds the journal's mutex."""
-    from journal.history.reading import History  # noqa: PLC0415
-
-    return History(journal)
-
-
 def _spent(cost_cents: Cost | None, usage: Usage | None) -> dict[str, Any]:
     """Return the members of a record that state what an attempt has cost.
 
     Raises InvalidValueError.
     """
     return {"cost_cents": check_cost(cost_cents), "usage": check_usage(usage)}
-
-
-def _log_records(number: int, logs: Sequence[LogEntry]) -> list[LogRecord]:
-    """The records of an attempt's messages."""
-    return [
-        LogRecord(
-            message=check_text(entry.message, "message"),
-            level=log_level(entry.level),
-            row=number,
-            attempt=entry.attempt,
-            details=check_optional_object(entry.details, "details"),
-            logged_at=entry.at,
-            at=UNSET_TIME,
-        )
-        for entry in logs
-    ]
 
 
 def existing_job(service: JobService, job_id: str) -> Job:

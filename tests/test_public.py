@@ -14,7 +14,7 @@ PUBLIC = {
     "journal": """
         LOG_LEVELS VALID_ROW_TRANSITIONS VALID_TRANSITIONS Attempt AttemptEndedError AttemptedRow
         BusyError InvalidInputError RefusedError SystemFailureError UnreadableError
-        CommitOutcomeUnknownError CopiesDivergedError Entry Event Fail FormatVersionError FoundRow Hold
+        CommitOutcomeUnknownError CopiesDivergedError Entry Event Fail FormatVersionError Hold
         InvalidStateTransition InvalidValueError Job JobBusyError JobExistsError JobLockedError
         JobMismatchError JobNotFoundError JobPrunedError JobRow JobRun JobService JobStatus JobSummary
         JournalDamagedError JournalError LogEntry MissingExtraError NeedsReview

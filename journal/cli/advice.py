@@ -17,7 +17,7 @@ from journal.model import Job, JobStatus, RowStatus, Run, RunHolder
 from journal.run.pacing.condition import before_command, words_for_rest
 from journal.run.plan import MAX_STEPS, pasted, step_commands
 from journal.service import JobService
-from journal.store.policies import INTERRUPTED, REVIEWS_OF_STEPS
+from journal.store.interrupted_rows import INTERRUPTED, REVIEWS_OF_STEPS
 from journal.store.rows import RowSequence
 from journal.store.steps import steps_of_rows
 from journal.text import counted, shorten

@@ -20,6 +20,7 @@ from journal.fs.names import JOURNAL_NAME
 from journal.ids import is_job_id
 from journal.model import SHOWN_STATUSES, Job, JobStatus, RunHolder
 from journal.service import ExactService, JobService
+from journal.store.listing import check_name
 from journal.store.pruned import check_not_pruned
 from journal.text import counted, similar
 
@@ -40,7 +41,7 @@ def complete_job(ctx: click.Context, parameter: click.Parameter, incomplete: str
         return complete_path(ctx, parameter, incomplete)
     try:
         service = ReadingService(ctx.find_root().params.get("root") or DEFAULT_ROOT)
-        return sorted(job_id for job_id in service.job_ids() if job_id.startswith(incomplete))
+        return sorted(job_id for job_id in service.store.job_ids() if job_id.startswith(incomplete))
     except JournalError:
         return []
 
@@ -109,7 +110,7 @@ def find_job(root: str, name: str) -> tuple[JobService, str]:
             raise _not_found(name)
         service = ReadingService(directory.parent)
         if not is_job_id(directory.name):
-            service.check_directory(directory.name)
+            check_name(service.store, directory.name, service.store.header(directory.name))
         return service, directory.name
     service = ReadingService(root)
     return service, _expand_prefix(service, name)
@@ -139,7 +140,7 @@ def _expand_prefix(service: JobService, prefix: str) -> str:
         check_not_pruned(service.root, prefix)
         if directory.is_dir():  # the name is a whole id, so the user doesn't mean longer ids
             raise Refused(f"{directory} is not a job: it has no {JOURNAL_NAME}")
-    job_ids = list(service.job_ids())
+    job_ids = list(service.store.job_ids())
     matches = sorted(job_id for job_id in job_ids if prefix and job_id.startswith(prefix))
     if not matches:
         error = _not_found(prefix)

@@ -39,6 +39,7 @@ from journal.frames.columns import (
 )
 from journal.fs.files import ScratchFile
 from journal.history.durations import LastAttempts
+from journal.history.reading import look
 from journal.model import Job, JobRow, RowStatus, row_statuses
 from journal.service import JobService
 from journal.store.steps import steps_of_rows
@@ -228,7 +229,7 @@ class FlatRows:
 
     def _take(self, service: JobService, job_id: str) -> None:
         """Write the rows of one job to the file. If all rows can be read, add the job's columns."""
-        job, rows, history = service._look(job_id, self._statuses)  # noqa: SLF001  (ours)
+        job, rows, history = look(service.store, job_id, self._statuses)
         attempts = None if self._data_only else LastAttempts(history.entries())
         kinds, used = self._kinds.copy(), set(self._used)
         for row in rows:
@@ -299,7 +300,7 @@ class FlatSteps(FlatRows):
     key_columns = 3
 
     def _take(self, service: JobService, job_id: str) -> None:
-        job, rows, _ = service._look(job_id, self._statuses)  # noqa: SLF001  (ours)
+        job, rows, _ = look(service.store, job_id, self._statuses)
         count = 0
         for number, step in steps_of_rows(rows):
             own = (job_id, number, step.name, *_values_of_step(step))

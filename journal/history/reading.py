@@ -8,7 +8,7 @@ running job.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -22,8 +22,11 @@ from journal.format.extent import (
     time_before,
 )
 from journal.format.records import MAX_LINE_BYTES, LogRecord, Record
-from journal.model import LOG_LEVELS, LogEntry
+from journal.index.summary import job_of
+from journal.model import LOG_LEVELS, Job, LogEntry, RowStatus
 from journal.store.journal import Journal
+from journal.store.rows import RowSequence
+from journal.store.store import Store
 
 # This time replaces a time that can't be read. So reading begins before the unreadable record.
 _LATE = datetime.max.replace(tzinfo=UTC)
@@ -50,6 +53,26 @@ class Entry(NamedTuple):
     record: Record
     after: Position
     ends: bool
+
+
+def read_history(store: Store, job_id: str) -> History:
+    """Return the job's history up to its last commit. Raises JobNotFoundError."""
+    with store.reading(job_id) as journal:
+        return History(journal)
+
+
+def look(
+    store: Store, job_id: str, statuses: Collection[RowStatus] | None
+) -> tuple[Job, RowSequence, History]:
+    """Return a job, its rows with these statuses (None: all), and its history.
+
+    All three are as of the same commit. Numbers in the rows keep all their digits. Raises
+    JobNotFoundError.
+    """
+    with store.reading(job_id) as journal:
+        history = History(journal)  # first, since this reads newer commits
+        rows = RowSequence(journal, journal.index.view(statuses), exact=True)
+        return job_of(journal.index), rows, history
 
 
 class History:

@@ -55,8 +55,8 @@ from journal.repair.damaged_lines import (
     seals_of,
     with_next,
 )
+from journal.store.interrupted_rows import review_open_rows
 from journal.store.journal import Journal
-from journal.store.policies import review_open_rows
 from journal.store.transitions import put_record
 from journal.text import time_text
 

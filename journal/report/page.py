@@ -14,6 +14,7 @@ from journal.format.records import now
 from journal.fs import system
 from journal.fs.output import whole_file
 from journal.history.error_groups import group_errors
+from journal.history.reading import look
 from journal.history.statistics import JobStatistics
 from journal.model import SHOWN_STATUSES, JobRow, RowStatus, expected_cost_cents
 from journal.report.plots import lines, load_library, stacked_bars
@@ -62,7 +63,7 @@ def report_page(service: JobService, job_id: str) -> str:
     """
     jinja2 = load_library("jinja2")
     load_library("pygal")  # fail before anything is read
-    job, trouble, history = service._look(job_id, _TROUBLE)  # noqa: SLF001  (of this package)
+    job, trouble, history = look(service.store, job_id, _TROUBLE)
     statistics = JobStatistics(history.entries())
     groups = group_errors(trouble, MAX_GROUPS)
     environment = jinja2.Environment(

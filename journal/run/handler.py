@@ -52,7 +52,7 @@ from journal.run.outcome import (
 from journal.run.signals import OwnProcess, leave_interrupts_to_the_driver
 from journal.run.workers.step_threads import in_thread, wait_for_lock
 from journal.service import JobService
-from journal.store.policies import STEP_IN_DOUBT, STEP_NOT_RECORDED
+from journal.store.interrupted_rows import STEP_IN_DOUBT, STEP_NOT_RECORDED
 from journal.store.steps import IS_REUSED, NAME_REUSED
 
 

@@ -28,7 +28,8 @@ from journal.run.outcome import Outcome
 from journal.run.plan import IN_PYTHON, HowTo
 from journal.run.signals import OwnProcess
 from journal.service import JobService, existing_job
-from journal.store.policies import check_policy
+from journal.store.interrupted_rows import check_policy
+from journal.store.rows import find_rows
 from journal.text import counted
 
 _MAX_RANGES = 20  # ranges of rows in a message
@@ -186,7 +187,7 @@ class HeldJob:
 
         First warns if the last run of the job was on another host.
         """
-        self._may_be_ours = not self.service.keeps_run(self.id)
+        self._may_be_ours = not self.service.store.runs.keeps(self.id)
         try:
             self._start()
         except JournalError:
@@ -201,7 +202,9 @@ class HeldJob:
                 f"{self.id}: was last run on {job.hosts[-1]}; make sure that nothing of that run "
                 "is still running there"
             )
-        found = self.service.find_rows(self.id, RowStatus.PROCESSING, limit=job.processing_count)
+        found = find_rows(
+            self.service.store, self.id, RowStatus.PROCESSING, limit=job.processing_count
+        )
         started = self.service.start_job(
             self.id,
             self.settings.on_interrupted,
@@ -240,11 +243,11 @@ class HeldJob:
         """
         if self._is_started:
             return True
-        return self._may_be_ours and self.service.keeps_run(self.id)
+        return self._may_be_ours and self.service.store.runs.keeps(self.id)
 
     def is_held(self) -> bool:
         """Return whether the run lock is held, and the job is still at its path."""
-        return self.service.holds_run(self.id)
+        return self.service.store.runs.holds(self.id)
 
     def why_lost(self) -> str:
         """Why the job is no longer this run's, as text; "" if that isn't certain.
@@ -252,7 +255,7 @@ class HeldJob:
         The job was moved or replaced, or has another run.
         """
         try:
-            return self.service.why_run_lost(self.id)
+            return self.service.store.runs.why_lost(self.id)
         except JournalError:
             return ""
 

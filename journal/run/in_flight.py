@@ -21,7 +21,7 @@ from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
 from journal.run.retries import outcome_of_ended
 from journal.run.workers.handover import Claim, Results, Workers
-from journal.store.policies import STOPPED
+from journal.store.interrupted_rows import STOPPED
 
 _GRACE_S = 5.0  # between two of the three stages that end an attempt
 

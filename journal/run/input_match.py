@@ -20,6 +20,7 @@ from journal.format.idempotency import first_key, own_key_text
 from journal.format.keys import Data, Key, check_key, key_of
 from journal.format.records import A_RUN, LOST_CHECKSUM, RowDataRecord, RowRecord
 from journal.format.values import as_json_value, checksum_of, encode_value, own_value
+from journal.history.reading import read_history
 from journal.index.summary import job_of
 from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.run.plan import IN_PYTHON, HowTo, numbers_option, numbers_text
@@ -314,7 +315,7 @@ class _Match:
             self.matched.added = len(self._unwritten.new)
             self._take_changes(None)
         elif first is not None or self._changes:
-            with Batch(self._service._journal(self._job.id)) as journal:  # noqa: SLF001  (ours)
+            with Batch(self._service.store.journal(self._job.id)) as journal:
                 if first is not None:
                     self._reopen(journal)
                     self.matched.added = len(self._service.create_rows(self._job.id, every))
@@ -528,7 +529,7 @@ def _last_inputs(service: JobService, job_id: str, edited: dict[int, JobRow]) ->
     Reads the whole journal.
     """
     found: dict[int, Data] = {}
-    for entry in service._history(job_id).entries():  # noqa: SLF001  (this package's own)
+    for entry in read_history(service.store, job_id).entries():
         record = entry.record
         if isinstance(record, (RowRecord, RowDataRecord)) and record.row in edited:
             is_input = edited[record.row].row_checksum == checksum_of(record.data)

@@ -212,7 +212,7 @@ def _take_input(
         return Matched()
     job = service.get_job(job_id)
     if job is not None:
-        with service.hold_run(job_id):  # else two processes could add the same new rows
+        with service.store.hold_run(job_id):  # else two processes could add the same new rows
             return match_rows(service, job, rows, rules)
     try:
         job = service.create_job(

@@ -18,7 +18,7 @@ from journal.format.arguments import check_cost, check_optional_text, check_usag
 from journal.format.conversion import repr_text, str_or_empty
 from journal.format.values import as_json_value
 from journal.model import Cost, LogEntry, Usage
-from journal.store.policies import TIMED_OUT
+from journal.store.interrupted_rows import TIMED_OUT
 from journal.text import encode_json, similar
 
 Errors = tuple[type[BaseException], ...]

@@ -19,6 +19,8 @@ from journal.fs import shell
 from journal.history.error_groups import Numbers
 from journal.model import Job, JobRow, JobStatus, Policy, RowStatus
 from journal.service import JobService, existing_job
+from journal.store.interrupted_rows import may_resume
+from journal.store.rows import find_rows
 from journal.text import before_text, counted
 
 _MAX_NAMED = 10  # row numbers in a message
@@ -187,7 +189,7 @@ def take_up(
         if job.status.is_ended:  # the service takes the run lock for this
             _retry_failed(service, job_id, where)
         else:
-            with service.hold_run(job_id):
+            with service.store.hold_run(job_id):
                 _retry_failed(service, job_id, where)
         job = existing_job(service, job_id)
     if job.status.is_ended and job.pending_count:
@@ -246,7 +248,9 @@ def _left(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -
         said.append(f"{reviews} a review: {how_to.reviews(job.id)}")
     steps = islice(in_doubt.items(), MAX_STEPS)
     said += [how_to.settle_step(job.id, step, Numbers(rows)) for step, rows in steps]
-    found = service.find_rows(job.id, RowStatus.NEEDS_REVIEW, limit=_MAX_NAMED + 1 + len(doubtful))
+    found = find_rows(
+        service.store, job.id, RowStatus.NEEDS_REVIEW, limit=_MAX_NAMED + 1 + len(doubtful)
+    )
     numbers = sorted({row.row_number for row in found} - doubtful)
     if numbers:
         said.append(how_to.settle(job.id, numbers))
@@ -327,7 +331,7 @@ def _planned(
             yield Planned(msgspec.structs.replace(known, data=data), "changed", why)
     if on_interrupted in ("retry", "resume") and not job.status.is_ended:
         for row in service.get_rows(job.id, RowStatus.PROCESSING):
-            if on_interrupted == "retry" or service.may_resume(row.id):
+            if on_interrupted == "retry" or may_resume(service.store, row):
                 yield Planned(row, "retry", "was in flight")
     for row in pending:
         if row.attempts and row.row_number not in changed:

@@ -10,7 +10,7 @@ import msgspec
 from journal.model import JobRow, Policy
 from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
-from journal.store.policies import STOPPED, TIMED_OUT
+from journal.store.interrupted_rows import STOPPED, TIMED_OUT
 
 _LOST_ATTEMPTS = 3  # attempts of a row whose workers die, with on_interrupted="retry"
 

@@ -15,14 +15,16 @@ from time import monotonic
 from typing import Any
 
 from journal.errors import InvalidStateTransition, InvalidValueError, StepInDoubtError
-from journal.format.arguments import MAX_USAGE_NAMES
+from journal.format.arguments import MAX_USAGE_NAMES, check_cost, check_usage
 from journal.format.records import (
     A_POLICY,
     A_RUN,
     UNSET_TIME,
+    RowSpentRecord,
     RowStatusRecord,
 )
-from journal.model import FoundRow, Job, JobRow, RowStatus
+from journal.fs import system
+from journal.model import Job, JobRow, RowStatus
 from journal.run.held_job import HeldJob
 from journal.run.in_flight import Result
 from journal.run.outcome import Outcome, in_doubt, without_refused
@@ -30,8 +32,13 @@ from journal.run.pacing.condition import Chosen
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.per_key import FRESH, RETRIED, STARTED, PerKey
 from journal.run.retries import delay_s, fate_of
-from journal.store.policies import STEP_IN_DOUBT, STOPPED, in_doubt_text
+from journal.store import bulk
+from journal.store.batch import Batch
+from journal.store.interrupted_rows import STEP_IN_DOUBT, STOPPED, in_doubt_text
+from journal.store.journal import Journal
+from journal.store.rows import FoundRow, find_rows
 from journal.store.steps import NAME_REUSED
+from journal.store.transitions import put_logs, put_record
 from journal.text import counted
 
 # If this many rows wait for another attempt, no new rows are started.
@@ -142,10 +149,12 @@ class RowQueue:
         self._looks = _MAX_LOOKS
         candidates = self._candidates(fresh_first=fresh_first)
         started: list[JobRow] = []
-        with suppress(InvalidStateTransition):  # another process has ended the job
-            started = self._service._start_rows(  # noqa: SLF001  (ours)
-                self._job_id, candidates, count, self._per_key.gate
-            )
+        # A batch, because the search for candidates reads the same job.
+        with (
+            suppress(InvalidStateTransition),  # another process has ended the job
+            Batch(self._journal()) as journal,
+        ):
+            started = bulk.start_rows(journal, candidates, count, A_RUN, self._per_key.gate)
         self._per_key.start(started)
         if started:
             self._blocked_s = None
@@ -228,8 +237,8 @@ class RowQueue:
 
     def _find(self) -> None:
         """Find more pending rows: first those that were never started, then the others."""
-        rows = self._service.find_rows(
-            self._job_id, RowStatus.PENDING, self._position, _FOUND_AT_ONCE
+        rows = find_rows(
+            self._service.store, self._job_id, RowStatus.PENDING, self._position, _FOUND_AT_ONCE
         )
         if rows:
             self._position = rows[-1].position + 1
@@ -319,7 +328,7 @@ class RowQueue:
             )
             (plain if is_plain else others).append(result)
         records = [_completed(result.row.row_number, result.outcome) for result in plain]
-        done = self._service._complete_rows(self._job_id, records)  # noqa: SLF001  (ours)
+        done = self._journal().change(bulk.complete_rows, records)
         others += (result for result, is_done in zip(plain, done, strict=True) if not is_done)
         return others
 
@@ -372,7 +381,15 @@ class RowQueue:
             usage = None
         if cost_cents is None and usage is None:
             return
-        self._service._add_cost(row.id, row.attempts, cost_cents, usage)  # noqa: SLF001  (ours)
+        record = RowSpentRecord(
+            row=row.row_number,
+            id=system.nonce(),
+            attempt=row.attempts,
+            cost_cents=check_cost(cost_cents),
+            usage=check_usage(usage),
+            at=UNSET_TIME,
+        )
+        self._journal().change(put_record, record)
 
     def record(self, row: JobRow, outcome: Outcome, unstarted_wait_s: float = 0.0) -> float | None:
         """Record an outcome. Returns the seconds until the next attempt; None if there is none.
@@ -381,7 +398,7 @@ class RowQueue:
         """
         if outcome.logs:
             with self._service.batch(self._job_id):
-                self._service.log_attempt(row.id, outcome.logs)
+                self._journal().change(put_logs, row.row_number, outcome.logs)
                 return self._record(row, outcome, unstarted_wait_s)
         return self._record(row, outcome, unstarted_wait_s)
 
@@ -471,6 +488,9 @@ class RowQueue:
             return unstarted_wait_s
         self._service.give_back_row(row.id, f"{code}: {message}", **spent)
         return 0.0
+
+    def _journal(self) -> Journal:
+        return self._service.store.journal(self._job_id)
 
     def _has_ended(self) -> bool:
         job = self._service.get_job(self._job_id)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC
-from typing import TYPE_CHECKING, overload
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple, overload
 
 from journal.errors import JournalDamagedError, RowNotFoundError, ServiceClosedError
 from journal.format.decode import (
@@ -27,8 +28,10 @@ from journal.format.records import (
 from journal.format.values import DECODE_ERRORS
 from journal.fs.handles import JournalFile
 from journal.index.columns import View
+from journal.index.index import CODES
 from journal.model import JobRow, RowStatus
 from journal.store.journal import Journal
+from journal.store.store import Store
 from journal.text import counted
 
 READ_AHEAD_BYTES = 1 << 18
@@ -119,6 +122,42 @@ def row_of(journal: Journal, position: int) -> JobRow:
         columns.earlier_attempts(position),
         journal.index.keyed,
     )
+
+
+class FoundRow(NamedTuple):
+    """A row without its data.
+
+    ``position``: the row's place in the order in which rows were added, from 0. ``attempts``: the
+    number of attempts since the last retry or redo. ``is_fresh``: True if the row was never
+    started.
+    """
+
+    position: int
+    row_number: int
+    attempts: int
+    is_fresh: bool
+
+
+def find_rows(
+    store: Store, job_id: str, status: RowStatus, first: int = 0, limit: int = 1000
+) -> list[FoundRow]:
+    """Return up to ``limit`` rows with this status, in order of creation, from position ``first``.
+
+    To go through a job of any size in constant memory, continue at the ``position`` of the last
+    found row, plus 1. Raises JobNotFoundError.
+    """
+    with store.reading(job_id) as journal:
+        columns = journal.index.columns
+        attempts = columns.attempts
+        return [
+            FoundRow(
+                at,
+                columns.number(at),
+                attempts[at] - columns.earlier_attempts(at),
+                not attempts[at],
+            )
+            for at in islice(journal.index.positions(CODES[status], first), limit)
+        ]
 
 
 Read = Callable[[int], bytes]  # returns the line at an offset, without its LF

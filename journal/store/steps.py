@@ -22,10 +22,10 @@ from journal.format.values import canonical_json
 from journal.fs.handles import JournalFile
 from journal.index.columns import Columns
 from journal.index.index import FAILED, NEEDS_REVIEW, PROCESSING, STATUSES
-from journal.model import RowStep, StepState
+from journal.model import LogEntry, RowStep, StepState
 from journal.store.journal import Journal
 from journal.store.rows import Read, RowSequence, moved_error, position_of
-from journal.store.transitions import put_logs
+from journal.store.transitions import put_logs, put_record
 
 NAME_REUSED = "StepNameReused"  # error code of a row whose attempt has begun a step twice
 IS_REUSED = (
@@ -158,7 +158,7 @@ def begin_step(
     name: str,
     *,
     idempotent: bool,
-    logs: Sequence[LogRecord] = (),
+    logs: Sequence[LogEntry] = (),
 ) -> RowStep | None:
     """Record that an attempt begins a step. The messages ``logs`` are recorded first.
 
@@ -182,14 +182,14 @@ def begin_step(
             return _step_of(known)
         second = _record(number, attempt, name, "failed")
         second.error_code, second.error_message = NAME_REUSED, IS_REUSED
-        put_logs(journal, logs)
+        put_logs(journal, number, logs)
         _append(journal, position, second)
         return _step_of(second)
     if idempotent:
         return None
     if known is not None and known.state == "started":
         raise StepInDoubtError(row_id, name, known.attempt)
-    put_logs(journal, logs)
+    put_logs(journal, number, logs)
     _append(journal, position, _record(number, attempt, name, "started"))
     return None
 
@@ -202,7 +202,7 @@ def end_step(
     *,
     result: Any = None,
     error: tuple[str, str] | None = None,
-    logs: Sequence[LogRecord] = (),
+    logs: Sequence[LogEntry] = (),
 ) -> RowStep | None:
     """Record the end of a step that an attempt began: a result, or an error's code and message.
 
@@ -216,7 +216,7 @@ def end_step(
       recorded a state of the step.
     """
     position = position_of(journal, number)
-    put_logs(journal, logs)
+    put_logs(journal, number, logs)
     known = latest_records(journal, position).get(name)
     record = _record(number, attempt, name, "done" if error is None else "failed")
     if error is not None:
@@ -250,7 +250,7 @@ def _log_result(
     message = f"step {name!r} was done by attempt {attempt}, and {why}"
     details = {"step": name, "attempt": attempt, "result": result}
     record = LogRecord(message=message, level="WARNING", row=number, details=details, at=UNSET_TIME)
-    put_logs(journal, [record])
+    put_record(journal, record)
 
 
 def record_step(journal: Journal, number: int, name: str, result: Any) -> RowStep:

@@ -33,10 +33,11 @@ from journal.fs import directories, files, handles
 from journal.fs.names import JOB_STAGING_NAME, JOURNAL_NAME
 from journal.fs.staging import Staging
 from journal.ids import check_job_id, is_job_id
+from journal.model import JobStatus
 from journal.store.journal import Journal
 from journal.store.log import Log
 from journal.store.pruned import check_not_pruned, forget_pruned
-from journal.store.run_lock import RunLock, RunLocks, Taking, is_over
+from journal.store.run_lock import RunLock, RunLocks, Taking, busy_error, is_over
 
 MAX_OPEN_JOURNALS = 64
 # Files beside a journal. A directory with such a file and no journal is a job without its journal.
@@ -157,12 +158,97 @@ class Store:
         for journal in journals:
             journal.close()
 
+    @contextmanager
+    def reading(self, job_id: str) -> Iterator[Journal]:
+        """Yield the up-to-date journal of the job, and lock out other threads of this process.
+
+        Raises JobNotFoundError.
+        """
+        journal = self.journal(check_job_id(job_id))
+        journal.acquire()
+        try:
+            try:
+                journal.refresh()
+            except JobNotFoundError:
+                self.forget(job_id)
+                raise
+            if self.runs:
+                self.runs.release_if_over(journal)
+            yield journal
+        finally:
+            journal.mutex.release()
+
     # --- the runs of this process
 
     def take_run(self, job_id: str, taking: Taking) -> bool:
         """Take the job's run lock: see :meth:`RunLocks.take`."""
         self.check_open()
         return self.runs.take(job_id, taking)
+
+    @contextmanager
+    def hold_run(self, job_id: str) -> Iterator[None]:
+        """Hold the job's run lock during the block, so that no run starts.
+
+        Raises JobBusyError while a run holds the job, even if that is a run of this store.
+        """
+        taken = Taking()
+        try:
+            is_new = self.take_run(check_job_id(job_id), taken)
+            if not is_new and not self.runs.take_by_hand(job_id, taken, keep=True):
+                raise busy_error(self.directory(job_id))
+            yield
+        finally:
+            self.runs.settle(job_id, taken, written=False)
+
+    @contextmanager
+    def taking(self, job_id: str) -> Iterator[Taking]:
+        """Track whether the block takes the run lock.
+
+        After an error, release a lock that the block has taken.
+        """
+        taken = Taking()
+        try:
+            yield taken
+        except BaseException:
+            self.runs.settle(job_id, taken, written=False)
+            raise
+
+    @contextmanager
+    def committing_run(self, job_id: str, taken: Taking) -> Iterator[Journal]:
+        """Make a commit that may change the job's status.
+
+        ``taken`` says whether the caller has taken the run lock for this commit. If the caller has
+        taken the lock, and the commit fails, the lock is released at the end of the commit. A lock
+        that ``update_status`` has taken stays as it was. If the commit has ended the run, the run
+        lock of this store is released, unless a run keeps it.
+        """
+        has_ended = False
+        with self.journal(check_job_id(job_id)) as journal:
+
+            def settle(written: bool) -> None:
+                nonlocal has_ended
+                with journal.mutex:
+                    state = journal.index.state
+                    running = state is not None and state.status is JobStatus.RUNNING
+                self.runs.settle(job_id, taken, written=written)
+                # In doubt: the commit may be in the file, and may have ended the run.
+                if not running and (written or journal.in_doubt):
+                    has_ended = self.runs.release_unless_kept(job_id)
+
+            journal.at_end(settle)
+            yield journal
+        if has_ended:
+            self._leave_witness(job_id)
+
+    def release_run(self, job_id: str) -> None:
+        """Release the run lock if this store holds it."""
+        if self.runs.release(job_id):
+            self._leave_witness(job_id)
+
+    def _leave_witness(self, job_id: str) -> None:
+        """Write a hint after the end of a run: see :meth:`Journal.leave_witness`."""
+        with suppress(JournalError):  # the run has ended all the same
+            self.journal(job_id).leave_witness()
 
     def is_over(self, job_id: str) -> bool:
         """Return whether the job has ended and no row is in flight (processing)."""

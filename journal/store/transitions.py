@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from journal.errors import InvalidStateTransition, InvalidValueError
-from journal.format.arguments import MAX_USAGE_NAMES
+from journal.format.arguments import MAX_USAGE_NAMES, check_optional_object, check_text
 from journal.format.idempotency import AnyRow, idempotency_key, next_key
 from journal.format.records import (
     LOST_CHECKSUM,
@@ -46,8 +46,10 @@ from journal.model import (
     VALID_TRANSITIONS,
     JobRow,
     JobStatus,
+    LogEntry,
     Policy,
     RowStatus,
+    log_level,
 )
 from journal.store.journal import Journal
 from journal.store.rows import (
@@ -80,9 +82,18 @@ def put_record(journal: Journal, record: OtherRecord) -> None:
     journal.index.set_other(record)
 
 
-def put_logs(journal: Journal, records: Iterable[LogRecord]) -> None:
-    """Append the log records of an attempt."""
-    for record in records:
+def put_logs(journal: Journal, number: int, logs: Iterable[LogEntry]) -> None:
+    """Append messages that an attempt at row ``number`` has logged earlier."""
+    for entry in logs:
+        record = LogRecord(
+            message=check_text(entry.message, "message"),
+            level=log_level(entry.level),
+            row=number,
+            attempt=entry.attempt,
+            details=check_optional_object(entry.details, "details"),
+            logged_at=entry.at,
+            at=UNSET_TIME,
+        )
         put_record(journal, record)
 
 

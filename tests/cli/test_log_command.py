@@ -432,7 +432,7 @@ def test_a_reader_that_goes_away_ends_a_log_that_waits(root: Path) -> None:
 def test_ctrl_c_ends_what_waits(root: Path, arguments: list[str]) -> None:
     with (
         JobService(root) as service,
-        service.hold_run("j"),
+        service.store.hold_run("j"),
         Command(root, *arguments, columns=80) as command,
     ):
         command.awaits("paused")
@@ -578,7 +578,7 @@ def test_a_job_that_is_deleted_meanwhile_is_waited_for_no_longer(
 ) -> None:
     with (
         JobService(root) as service,
-        service.hold_run("j"),
+        service.store.hold_run("j"),
         Command(root, *arguments) as command,
     ):
         command.awaits("paused")
@@ -607,7 +607,11 @@ def test_a_job_that_vanishes_while_it_is_looked_at_was_deleted_or_moved(
 
 @pytest.mark.parametrize("command", ["watch", "wait"])
 def test_a_job_that_goes_on_is_said_to_run_again(root: Path, command: str) -> None:
-    with JobService(root) as service, service.hold_run("j"), Command(root, command, "j") as process:
+    with (
+        JobService(root) as service,
+        service.store.hold_run("j"),
+        Command(root, command, "j") as process,
+    ):
         process.awaits("j: is paused; waiting for it to be resumed")
         service.start_job("j")
         process.awaits("j: is running again")
@@ -751,7 +755,11 @@ def test_the_exit_code_is_how_the_job_has_ended(
     root: Path, run: Run, command: str, end: Callable[[JobService], Any], code: int, words: str
 ) -> None:
     words = words.replace("{root}", str(root))
-    with JobService(root) as service, service.hold_run("j"), Command(root, command, "j") as process:
+    with (
+        JobService(root) as service,
+        service.store.hold_run("j"),
+        Command(root, command, "j") as process,
+    ):
         process.awaits("j: is paused; waiting for it to be resumed")
         end(service)
         assert process.ends() == code
@@ -773,7 +781,7 @@ def test_a_paused_job_that_no_run_holds_is_not_waited_for(
     with JobService(root) as service:
         service.skip_row("j:3")
         assert run(command, "j")[0] == 4
-        with service.hold_run("j"), Command(root, command, "j") as process:
+        with service.store.hold_run("j"), Command(root, command, "j") as process:
             process.awaits("j: is paused; waiting for it to be resumed")
             service.close()  # the run ends without a resume
             assert process.ends() == 4
@@ -782,7 +790,7 @@ def test_a_paused_job_that_no_run_holds_is_not_waited_for(
 
 def test_a_wait_may_be_limited(root: Path, run: Run) -> None:
     with JobService(root) as service:
-        with service.hold_run("j"):
+        with service.store.hold_run("j"):
             code, out, err = run("wait", "j", "--timeout", "0")
         assert (code, out) == (124, "")
         assert "j: has not ended after 0 s; it is paused" in err

@@ -246,7 +246,7 @@ def check_service(base: Path, tree: Tree, cut: Cut) -> None:
             f"{[_length(content) for content in contents]}"
         )
     with JobService(root, sync="none") as service:
-        assert set(service.job_ids()) == found.keys()
+        assert set(service.store.job_ids()) == found.keys()
         for job_id, content in found.items():
             assert ask(service, job_id) == known_of(job_id, content)
         for job_id in [*(allowed.keys() - found.keys()), "next"]:

@@ -122,7 +122,7 @@ def live(seed, sync):
             act(service.redo_row, draw.choice(done).id, new_key=kind == 3)
         elif job.completed_at:
             act(service.reopen_job, job_id)
-        elif not service.holds_run(job_id):
+        elif not service.store.runs.holds(job_id):
             act(service.start_job, job_id)
         elif service.get_rows(job_id, "needs_review"):
             act(service.complete_row, service.get_rows(job_id, "needs_review")[0].id)

@@ -197,7 +197,7 @@ def small_stream_taken_back_inside(root: Path, acknowledge: Acknowledge) -> None
 def group_commit(root: Path, acknowledge: Acknowledge) -> None:
     """Three threads ask while a commit is under way, twice: theirs becomes a single one."""
     with JobService(root) as service:
-        group = service._store.journal(JOB)._group
+        group = service.store.journal(JOB)._group
         for first in (4, 7):
             threads = [
                 threading.Thread(

@@ -13,8 +13,8 @@ import stat
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from journal.export.table import MAX_COLUMNS, STEP_COLUMNS
 from journal.export.writers import FORMATS, export_rows, format_of
 from journal.frames.columns import IF_USED, JOURNAL_COLUMNS
 from journal.history.durations import LastAttempts
+from journal.history.reading import look
 from journal.transfer import pack_to_file
 
 pq = pytest.importorskip("pyarrow.parquet", reason="no wheel of pyarrow here")
@@ -432,17 +433,25 @@ def test_a_link_stays_a_link(store: Path, tmp_path: Path) -> None:
     assert len(csv_rows(target)) == 5
 
 
-class Breaking(JobService):
-    """The journal of a job is damaged while its rows are read: the last row of it, in place."""
+@contextmanager
+def live(root: Path, then: Callable[[JobService, str], object]) -> Iterator[JobService]:
+    """A service. ``then`` is called between an export's look at a job and the reading of its rows."""
+    with JobService(root, sync="none") as service, pytest.MonkeyPatch.context() as patch:
 
-    def _look(self, job_id: str, *rest: Any) -> Any:
-        found = super()._look(job_id, *rest)
-        if job_id == "ship-ca":
-            path = self.root / job_id / "journal.jsonl"
-            path.write_bytes(
-                path.read_bytes().replace(b'"row":5,"checksum"', b'"row":7,"checksum"')
-            )
-        return found
+        def looked(*arguments: Any) -> Any:
+            found = look(*arguments)
+            then(service, arguments[1])
+            return found
+
+        patch.setattr("journal.export.table.look", looked)
+        yield service
+
+
+def damage(service: JobService, job_id: str) -> None:
+    """Change the last row of the job in place."""
+    if job_id == "ship-ca":
+        path = service.root / job_id / "journal.jsonl"
+        path.write_bytes(path.read_bytes().replace(b'"row":5,"checksum"', b'"row":7,"checksum"'))
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
@@ -451,7 +460,7 @@ def test_an_export_that_fails_leaves_the_old_file_and_no_other(
 ) -> None:
     out = tmp_path / "out"
     out.write_text("old")
-    with Breaking(store) as service, pytest.raises(JournalDamagedError, match="crc"):
+    with live(store, damage) as service, pytest.raises(JournalDamagedError, match="crc"):
         export_rows(service, "ship-ca", out, file_format, force=True)
     assert out.read_text() == "old"
     assert sorted(os.listdir(tmp_path)) == ["out", "store"]
@@ -550,19 +559,6 @@ def test_numbers_are_never_rounded(tmp_path: Path) -> None:
     assert found == [*values, "007"]
 
 
-class Live(JobService):
-    """What its jobs do between the look that an export takes and the reading of the rows."""
-
-    def __init__(self, *arguments: Any, then: Callable[[JobService, str], object]) -> None:
-        super().__init__(*arguments, sync="none")
-        self.then = then
-
-    def _look(self, job_id: str, *rest: Any) -> Any:
-        found = super()._look(job_id, *rest)
-        self.then(self, job_id)
-        return found
-
-
 def test_rows_of_live_jobs_are_those_of_one_moment_for_each(tmp_path: Path) -> None:
     def go_on(service: JobService, job_id: str) -> None:
         service.create_rows(job_id, [{"data": {"later": "x"}}])
@@ -570,7 +566,7 @@ def test_rows_of_live_jobs_are_those_of_one_moment_for_each(tmp_path: Path) -> N
         service.start_row(f"{job_id}:2")
         service.complete_row(f"{job_id}:3")
 
-    with Live(tmp_path, then=go_on) as service:
+    with live(tmp_path, go_on) as service:
         jobs = []
         for number in range(2):
             data = [{"data": {f"n{number}": n}} for n in range(1, 4)]
@@ -593,7 +589,7 @@ def test_a_job_deleted_while_a_store_is_exported_is_there_as_it_was(tmp_path: Pa
         if job_id == "b":
             service.delete_job("a")
 
-    with Live(tmp_path, then=delete_first) as service:
+    with live(tmp_path, delete_first) as service:
         for job_id in ("a", "b"):
             service.create_job("J", job_id=job_id, row_data=[{"data": {job_id: 1}}])
         stream = io.BytesIO()
@@ -606,7 +602,7 @@ def test_a_job_lost_while_it_is_read_is_named_and_leaves_no_rows_and_no_columns(
 ) -> None:
     errors: list[JournalError] = []
     stream = io.BytesIO()
-    with Breaking(store) as service:
+    with live(store, damage) as service:
         count = export_rows(service, ["ship-ca", "ship-or"], stream, "csv", on_error=errors.append)
     assert count == 1
     assert [type(error) for error in errors] == [JournalDamagedError]
@@ -844,7 +840,7 @@ def test_steps_are_those_of_one_moment_and_a_redo_forgets_them(stepped: Path) ->
     def go_on(service: JobService, job_id: str) -> None:
         service.record_step(f"{job_id}:3", "late", 1)
 
-    with Live(stepped, then=go_on) as service:
+    with live(stepped, go_on) as service:
         out = io.BytesIO()
         assert export_rows(service, "j", out, "jsonl", steps=True) == 4
         service.redo_row("j:2")

@@ -384,7 +384,7 @@ def test_a_directory_without_a_journal_is_no_job_and_no_error(tmp_path: Path) ->
         assert [job.id for job in service.list_jobs()] == ["right"]
         assert errors == []
         with pytest.raises(JobNotFoundError):
-            service.check_directory("other")
+            service.store.header("other")
 
 
 # --- what a command doesn't need it doesn't import

@@ -197,11 +197,11 @@ def test_a_job_is_deleted_while_others_read_it(service: JobService, tmp_path: Pa
         assert child.hear() == "9"
         assert service.delete_job(JOB)
         assert not (tmp_path / JOB).exists()
-        assert list(service.job_ids()) == []
+        assert list(service.store.job_ids()) == []
         child.tell("look")
         assert child.hear() == "None"
     service.create_job("Demo", job_id=JOB)
-    assert list(service.job_ids()) == [JOB]
+    assert list(service.store.job_ids()) == [JOB]
     service.close()
 
 

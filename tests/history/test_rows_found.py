@@ -58,7 +58,7 @@ def found_and_whole(service: JobService, number: int) -> tuple[Any, Any]:
     assert row is not None
     found = []
     for kind in (History, WholeHistory):
-        history = kind(service._store.journal(JOB))
+        history = kind(service.store.journal(JOB))
         choice = Choice(rows=[range(number, number + 1)])
         found.append(
             (

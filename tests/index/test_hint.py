@@ -129,9 +129,9 @@ def test_a_retry_that_was_taken_back_leaves_no_column_that_the_journal_does_not_
         with suppress(KeyError), service.batch(JOB):
             service.start_row(f"{JOB}:1")
             service.retry_row(f"{JOB}:1")
-            assert service._store.journal(JOB).index.columns.earlier is not None
+            assert service.store.journal(JOB).index.columns.earlier is not None
             raise KeyError
-        assert service._store.journal(JOB).index.columns.earlier is None
+        assert service.store.journal(JOB).index.columns.earlier is None
 
 
 ACTIONS = (
@@ -241,7 +241,7 @@ def test_a_job_that_is_only_looked_at_reads_no_column_but_the_statuses(
     with JobService(tmp_path) as service:
         service.get_job(JOB)
         service.set_error(JOB, "E", "a commit")
-        columns = service._store.journal(JOB).index.columns
+        columns = service.store.journal(JOB).index.columns
         with pytest.raises(AttributeError):
             object.__getattribute__(columns, "row_offsets")
         assert service.get_row(f"{JOB}:5")
@@ -378,7 +378,7 @@ def test_a_service_leaves_no_hint_of_a_journal_that_was_edited_under_it(
     with JobService(tmp_path) as service:
         service.fail_row(f"{JOB}:5", "E", "no such address" * 20)
         edit(path, b'"n":4', b'"n":7')
-        known_ns = service._store.journal(JOB).log.known_ns
+        known_ns = service.store.journal(JOB).log.known_ns
         while path.stat().st_ctime_ns <= known_ns:  # the system's clock may be a coarse one
             os.utime(path)
     with JobService(tmp_path) as service, pytest.raises(JournalDamagedError):

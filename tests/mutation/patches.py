@@ -692,7 +692,7 @@ WRITES = [
     ),
     Patch(
         "a row in flight at a crash is not simply started again",
-        "store/policies",
+        "store/interrupted_rows",
         '    "review": (RowStatus.NEEDS_REVIEW,',
         '    "review": (RowStatus.PENDING,',
         "tests/service/test_service.py tests/cli/test_run.py",

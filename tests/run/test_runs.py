@@ -606,7 +606,7 @@ def test_a_row_put_back_is_taken_up_though_another_one_waits_for_long(path: Path
 
     with open_job(path, 2) as job, JobService(path.parent) as other:
         run = Background(job, handler, max_attempts=2, retry_on=())
-        while not other.get_rows("j", "failed") or not other.find_rows("j", "pending"):
+        while not other.get_rows("j", "failed") or not other.get_rows("j", "pending"):
             pass
         other.skip_row("j:1")
         other.retry_row("j:2")
@@ -1780,7 +1780,7 @@ def test_a_loop_that_can_not_begin_leaves_the_run_of_its_service_alone(path: Pat
         gate.wait_for(1)
         with pytest.raises(JobBusyError):
             next(job.attempts())
-        assert (job.job.status, job.service.holds_run("j")) == ("running", True)
+        assert (job.job.status, job.service.store.runs.holds("j")) == ("running", True)
         gate.let_go()
         assert run.report().completed == 2
 

@@ -707,10 +707,3 @@ def test_a_refusal_inside_a_batch_changes_none_of_it(service: JobService) -> Non
         assert state_of(again) == state_of(service)
         assert [row.row_number for row in again.get_rows(JOB_ID)] == [1, 2, 3, 10]
         assert [row.row_number for row in again.get_rows(JOB_ID, "completed")] == [1, 3]
-
-
-@pytest.mark.parametrize("limit", [-1, 2.5, "10"])
-def test_a_limit_of_found_rows_that_is_no_count_is_refused(service: JobService, limit: Any) -> None:
-    service.create_job("x", job_id="found")
-    with pytest.raises(InvalidValueError, match="limit"):
-        service.find_rows("found", "pending", limit=limit)

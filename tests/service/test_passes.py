@@ -33,6 +33,7 @@ from journal.format.records import (
 )
 from journal.history.error_groups import group_attempts
 from journal.history.reading import Entry
+from journal.store.rows import find_rows
 from journal.store.transitions import put_record
 
 JOB = "ship"
@@ -279,7 +280,9 @@ def test_a_retried_row_counts_its_attempts_anew_and_keeps_the_total(service: Job
     again = service.retry_row(f"{JOB}:2", "timeout", "no answer")
     assert (again.attempts, again.earlier_attempts) == (2, 1), "the next attempt of the same"
     assert again == row(service, 2) == service.get_rows(JOB)[1]
-    (found,) = (one for one in service.find_rows(JOB, "pending") if one.row_number == 2)
+    (found,) = (
+        one for one in find_rows(service.store, JOB, RowStatus.PENDING) if one.row_number == 2
+    )
     assert (found.attempts, found.is_fresh) == (1, False)
 
 
@@ -309,7 +312,9 @@ def test_a_row_whose_attempt_is_given_back_has_the_error_again_that_it_had_befor
         assert given_back == row(service, 5) == service.get_rows(JOB)[4]
         error = given_back.error_code, given_back.error_message, given_back.traceback
         assert (given_back.reason, *error) == (reason, "timeout", "no answer", "here")
-    (found,) = (one for one in service.find_rows(JOB, "pending") if one.row_number == 5)
+    (found,) = (
+        one for one in find_rows(service.store, JOB, RowStatus.PENDING) if one.row_number == 5
+    )
     assert (given_back.attempts, given_back.earlier_attempts, found.attempts) == (3, 2, 1)
     service.retry_row(f"{JOB}:2")
     service.start_row(f"{JOB}:2")
@@ -463,7 +468,7 @@ def test_what_a_discarded_batch_did_to_passes_rows_and_data_is_undone(service: J
             job(service),
             list(view),
             service.get_job_summary(JOB),
-            service.find_rows(JOB, "failed"),
+            find_rows(service.store, JOB, RowStatus.FAILED),
         )
 
     before, bytes_before = everything(), content(service)

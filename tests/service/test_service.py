@@ -50,7 +50,8 @@ from journal import (
 from journal.cli.main import main
 from journal.format.records import RowRecord
 from journal.fs import locks
-from journal.history.reading import History
+from journal.history.reading import History, look
+from journal.store.rows import find_rows
 
 SUMMARY_KEYS = [
     "total_rows",
@@ -1472,7 +1473,7 @@ def test_a_job_set_running_by_hand_stays_so_if_its_run_can_not_be_started(
     with suppress(ZeroDivisionError), service.batch(job.id):
         service.start_job(job.id)
         raise ZeroDivisionError
-    assert service.holds_run(job.id)
+    assert service.store.runs.holds(job.id)
     assert service.start_job(job.id).status == "running"
 
 
@@ -1497,7 +1498,7 @@ def test_who_holds_a_job_that_another_has_ended_lets_go_when_it_looks(
     service.start_job(job.id)
     other.update_status(job.id, "paused")
     service.get_job(job.id)
-    assert service.holds_run(job.id)  # paused, it may be resumed
+    assert service.store.runs.holds(job.id)  # paused, it may be resumed
     other.update_status(job.id, "cancelled")
     service.get_job(job.id)
     assert other.run_holder(job.id) is None
@@ -1671,12 +1672,14 @@ def test_find_rows_walks_through_the_rows_of_a_status_without_reading_them(
     service.start_row("ship:2")
     service.retry_row("ship:2")
     service.complete_row("ship:3")
-    first = service.find_rows(job.id, "pending", 0, 2)
+    first = find_rows(service.store, job.id, RowStatus.PENDING, 0, 2)
     assert first == [(0, 1, 0, True), (1, 2, 0, False)]  # its attempt was before its retry
-    assert service.find_rows(job.id, "pending", first[-1].position + 1) == [(3, 4, 0, True)]
-    assert service.find_rows(job.id, "failed") == []
+    assert find_rows(service.store, job.id, RowStatus.PENDING, first[-1].position + 1) == [
+        (3, 4, 0, True)
+    ]
+    assert find_rows(service.store, job.id, RowStatus.FAILED) == []
     with pytest.raises(JobNotFoundError):
-        service.find_rows("other", "failed")
+        find_rows(service.store, "other", RowStatus.FAILED)
 
 
 def test_recover_job_reviews_by_default(service: JobService, job: Job) -> None:
@@ -2127,7 +2130,7 @@ def test_a_look_at_a_live_job_is_of_one_moment(
             return history
 
         monkeypatch.setattr("journal.history.reading.History", history_of)
-        found, rows, history = service._look(job.id, None)
+        found, rows, history = look(service.store, job.id, None)
     made = sum(isinstance(entry.record, RowRecord) for entry in history.entries())
     assert found.total_rows == len(rows) == made == 5
 

@@ -10,9 +10,17 @@ from typing import Any
 import pytest
 from msgspec.structs import astuple
 
-from journal import InvalidStateTransition, JobService, JournalDamagedError, RowNotFoundError
+from journal import (
+    InvalidStateTransition,
+    JobRow,
+    JobService,
+    JournalDamagedError,
+    RowNotFoundError,
+)
 from journal.format.arguments import MAX_USAGE_NAMES
-from journal.format.records import MAX_LINE_BYTES, UNSET_TIME, RowStatusRecord
+from journal.format.records import A_RUN, MAX_LINE_BYTES, UNSET_TIME, RowStatusRecord
+from journal.store import bulk
+from journal.store.batch import Batch
 
 
 @pytest.fixture(name="service")
@@ -23,13 +31,18 @@ def fixture_service(tmp_path: Path) -> Iterator[JobService]:
         yield service
 
 
+def started(service: JobService, numbers: Iterator[int], count: int = 1000) -> list[JobRow]:
+    with Batch(service.store.journal("j")) as journal:
+        return bulk.start_rows(journal, numbers, count, A_RUN)
+
+
 def start(service: JobService, *numbers: int) -> list[int]:
-    return [row.row_number for row in service._start_rows("j", iter(numbers), 1000, None)]
+    return [row.row_number for row in started(service, iter(numbers))]
 
 
 def complete(service: JobService, *numbers: int, **members: Any) -> list[bool]:
-    return service._complete_rows(
-        "j",
+    return service.store.journal("j").change(
+        bulk.complete_rows,
         [
             RowStatusRecord(row=number, status="completed", at=UNSET_TIME, **members)
             for number in numbers
@@ -49,13 +62,13 @@ def test_many_starts_and_completions_leave_what_single_ones_leave(tmp_path: Path
             service.create_rows("j", ({"data": {"n": f"é {n}"}} for n in range(1, 4)))
             service.start_job("j", version="v2", keep_lock=True)
             if is_bulk:
-                started = service._start_rows("j", iter((1, 2)), 2, None)
+                rows_begun = started(service, iter((1, 2)), 2)
                 complete(service, 1, 2, result=[1.5], cost_cents=2, usage=None)
             else:
-                started = [service.start_row(f"j:{number}") for number in (1, 2)]
+                rows_begun = [service.start_row(f"j:{number}") for number in (1, 2)]
                 for number in (1, 2):
                     service.complete_row(f"j:{number}", result=[1.5], cost_cents=2)
-            rows += [(name, astuple(row)) for row in (*started, *service.get_rows("j"))]
+            rows += [(name, astuple(row)) for row in (*rows_begun, *service.get_rows("j"))]
             assert service.get_job_summary("j")["total_cost_cents"] == 4
     times = {5, 6, 16}  # created, updated and processed
     plain = [(name, [v for i, v in enumerate(values) if i not in times]) for name, values in rows]
@@ -81,8 +94,7 @@ def test_rows_that_the_callers_code_reads_meanwhile_let_no_row_start_twice(
         kept.append(service.get_rows("j"))  # these rows stay as they are
         yield from (2, 1, 2, 3)
 
-    started = service._start_rows("j", numbers(), 1000, None)
-    assert [row.row_number for row in started] == [1, 2, 3]
+    assert [row.row_number for row in started(service, numbers())] == [1, 2, 3]
     assert [row.attempts for row in service.get_rows("j")] == [1, 1, 1, 0, 0]
 
 
@@ -95,7 +107,7 @@ def test_a_start_after_a_change_of_the_callers_code_is_no_earlier_than_the_chang
         yield 2
 
     with service.batch("j"):
-        first, second = service._start_rows("j", numbers(), 1000, None)
+        first, second = started(service, numbers())
     rows = service.get_rows("j")
     assert first.updated_at < rows[2].updated_at <= second.updated_at == rows[1].updated_at
 

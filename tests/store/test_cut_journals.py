@@ -111,7 +111,6 @@ def test_a_cut_is_named_with_what_is_missing_and_nothing_is_shipped_again(
     with JobService(root) as service:
         for call in (
             lambda: service.start_row(f"{JOB}:11"),
-            lambda: service._start_rows(JOB, iter([11]), 1, None),
             lambda: service.start_job(JOB),
         ):
             with pytest.raises(JournalDamagedError):

@@ -523,7 +523,7 @@ def test_whatever_byte_a_mark_names_no_commit_is_lost_by_what_is_made_of_it(
     before = path.read_bytes()
     with JobService(path.parents[1]) as service:
         service.complete_row(f"{JOB}:1", "T-1")
-        log = service._store.journal(JOB)
+        log = service.store.journal(JOB)
         assert log.log._mark is not None
         log.log._mark.set(byte)
         assert_works_again(service, path, before)
@@ -654,7 +654,7 @@ def test_verify_says_that_what_it_has_read_may_not_be_on_the_disk(
 
 def test_verify_takes_the_mark_of_a_writer_at_work_for_none_of_a_failed_sync(path: Path) -> None:
     with JobService(path.parents[1]) as service, service.batch(JOB):
-        log = service._store.journal(JOB)
+        log = service.store.journal(JOB)
         assert log.log._mark is not None
         log.log._mark.set(0)
         assert not verify_job(path.parent).in_doubt

@@ -118,7 +118,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 
 def queued(service: JobService) -> int:
-    return len(service._store.journal(JOB)._group.open.requests)
+    return len(service.store.journal(JOB)._group.open.requests)
 
 
 def ask_during_a_sync(
@@ -169,14 +169,14 @@ def test_threads_that_shared_a_commit_share_the_next_one_from_its_first_request_
     disk.go_on()
     for one in (first, *others):
         one.heard()
-    with service._store.journal(JOB).mutex:
+    with service.store.journal(JOB).mutex:
         next_ones = [complete(service, number) for number in (5, 6)]
         wait_until(lambda: queued(service) == 2)  # before the commit begins
     for one in next_ones:
         one.heard()
     assert commits(service)[-1].count(b"\n") == 2
     service.complete_row(f"{JOB}:7")
-    assert not service._store.journal(JOB)._group.was_shared  # so a lone writer makes no group
+    assert not service.store.journal(JOB)._group.was_shared  # so a lone writer makes no group
 
 
 def test_nobody_hears_done_before_the_sync_of_its_own_commit(
@@ -272,7 +272,7 @@ def test_a_commit_that_cannot_begin_is_refused_to_each_of_its_threads(
 def test_who_leads_and_is_interrupted_leaves_the_others_changes_to_the_next(
     service: JobService, faulty: FaultyOs
 ) -> None:
-    log = service._store.journal(JOB)
+    log = service.store.journal(JOB)
 
     def interrupted(log: Journal) -> JobRow:
         change_row(log, RowStatusRecord(row=7, status="completed", at=UNSET_TIME))
@@ -297,7 +297,7 @@ def test_who_leads_and_is_interrupted_leaves_the_others_changes_to_the_next(
 def test_who_was_refused_in_a_commit_that_was_interrupted_is_not_refused_in_the_next(
     service: JobService, faulty: FaultyOs
 ) -> None:
-    log = service._store.journal(JOB)
+    log = service.store.journal(JOB)
     interrupts = [KeyboardInterrupt]
 
     def interrupted(log: Journal) -> JobRow:
@@ -461,7 +461,7 @@ def test_what_waits_in_the_parents_queue_is_for_the_parent_alone(tmp_path: Path)
         from journal.store.transitions import change_row
         service = JobService(root)
         service.get_job(job_id)
-        log = service._store.journal(job_id)
+        log = service.store.journal(job_id)
         record = RowStatusRecord(row=1, status="completed", at=UNSET_TIME)
         errors = []
         def work():
@@ -555,7 +555,7 @@ class Mutex:
 def test_who_waits_behind_a_thread_that_gives_up_has_its_own_time(
     service: JobService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = service._store.journal(JOB)
+    log = service.store.journal(JOB)
     mutex = Mutex(log.mutex)
     with monkeypatch.context() as patch, service.batch(JOB):
         patch.setattr(log, "mutex", mutex)
@@ -569,7 +569,7 @@ def test_who_waits_behind_a_thread_that_gives_up_has_its_own_time(
 def test_what_a_refused_change_has_done_already_is_undone(
     service: JobService, faulty: FaultyOs
 ) -> None:
-    log = service._store.journal(JOB)
+    log = service.store.journal(JOB)
 
     def refused(log: Journal) -> JobRow:
         change_row(log, RowStatusRecord(row=7, status="completed", at=UNSET_TIME))

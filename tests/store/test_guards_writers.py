@@ -298,7 +298,7 @@ def test_who_has_found_damage_keeps_nobody_out(path: Path) -> None:
         for service in (first, other, first):
             with pytest.raises(JournalDamagedError):  # and not JobLockedError
                 service.get_job(JOB)
-        other._store.lock_timeout_s = 0.05
+        other.store.lock_timeout_s = 0.05
         with pytest.raises(JournalDamagedError):
             other.skip_row(f"{JOB}:3")
 
@@ -358,7 +358,7 @@ def test_of_many_jobs_those_that_were_used_last_stay_open(
             service.create_job("x", job_id=job_id, row_data=[{}])
         for job_id in "abac":
             service.get_job(job_id)
-        assert list(service._store._journals) == ["a", "c"]
+        assert list(service.store._journals) == ["a", "c"]
         with service.batch("a"):
             for job_id in "bcb":
                 service.get_job(job_id)
@@ -406,7 +406,7 @@ def test_a_run_that_is_kept_outlasts_a_job_that_another_process_has_ended(
     job = service.get_job(JOB)
     assert job is not None
     assert job.status == "cancelled"
-    assert service.holds_run(JOB)
+    assert service.store.runs.holds(JOB)
 
 
 def test_what_is_in_the_way_of_a_store_is_named_at_once(path: Path) -> None:
@@ -497,7 +497,7 @@ def test_what_begins_with_no_job_is_damage_to_whoever_reads_no_more_than_that(pa
     for content in (b"", seal_commits([[log]])):
         path.write_bytes(content)
         with JobService(path.parents[1]) as service:
-            for read in (service._store.header, service.get_job):
+            for read in (service.store.header, service.get_job):
                 with pytest.raises(JournalDamagedError):
                     read(JOB)
 
@@ -600,7 +600,7 @@ def test_a_forked_child_carries_out_nothing_that_was_asked_for_in_its_parent(pat
     threading.Thread(target=service.skip_row, args=(f"{job_id}:3",), daemon=True).start()
     syncing.wait()
     threading.Thread(target=service.skip_row, args=(f"{job_id}:4",), daemon=True).start()
-    while not service._store.journal(job_id)._group.open.requests:
+    while not service.store.journal(job_id)._group.open.requests:
         time.sleep(0.001)  # it tells nobody that it has grown
     if not os.fork():
         journal.fs.system.os = SYSTEM_OS

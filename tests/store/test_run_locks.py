@@ -65,8 +65,8 @@ def test_of_runs_that_start_at_the_same_time_one_takes_over_what_its_service_hol
             outcomes = [heard[0] for _, heard in runs]
             assert [isinstance(one, JobBusyError) for one in outcomes].count(False) == 1, outcomes
             assert service.run_holder(job_id) is not None
-            assert service.holds_run(job_id)
-            assert service.keeps_run(job_id)
+            assert service.store.runs.holds(job_id)
+            assert service.store.runs.keeps(job_id)
 
 
 def test_what_a_service_holds_by_hand_is_started_once_and_by_itself_alone(
@@ -80,7 +80,7 @@ def test_what_a_service_holds_by_hand_is_started_once_and_by_itself_alone(
                 other.start_job("j")
             with pytest.raises(JobBusyError):
                 service.start_job("j")
-        assert (service.holds_run("j"), other.holds_run("j")) == (True, False)
+        assert (service.store.runs.holds("j"), other.store.runs.holds("j")) == (True, False)
 
 
 def test_a_service_closes_though_it_was_refused_before_it_read_the_job(
@@ -89,7 +89,7 @@ def test_a_service_closes_though_it_was_refused_before_it_read_the_job(
     service.start_job("j")
     with JobService(tmp_path) as other, pytest.raises(JobBusyError):
         other.start_job("j", keep_lock=True)
-    assert service.holds_run("j")
+    assert service.store.runs.holds("j")
 
 
 @pytest.mark.parametrize("start", [JobService.start_job, JobService.recover_job])
@@ -106,7 +106,7 @@ def test_a_lock_that_waits_for_its_commit_is_let_go_of_by_no_other_change(
         service.update_status("j", "paused")
     thread.join()
     assert not isinstance(heard[0], JournalError)
-    assert service.holds_run("j") == (start is JobService.start_job)
+    assert service.store.runs.holds("j") == (start is JobService.start_job)
 
 
 def test_a_status_set_by_hand_is_refused_as_such_if_the_job_has_ended_meanwhile(
@@ -134,7 +134,7 @@ def test_rows_are_added_to_a_job_that_another_service_holds_by_hand_only_after_t
     service.update_status("j", "running")
     with pytest.raises(JobBusyError):
         add()
-    with service.hold_run("j"), pytest.raises(JobBusyError):
+    with service.store.hold_run("j"), pytest.raises(JobBusyError):
         service.start_job("j")
     assert service.start_job("j").status == "running"
     service.update_status("j", "paused")

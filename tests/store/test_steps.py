@@ -74,7 +74,6 @@ def test_an_attempt_that_begins_a_step_again_which_it_has_done_is_refused_and_ne
     second = service.get_step_in_doubt(ROW)
     assert second is not None
     assert (second.name, second.state, second.error_code) == ("mail", "failed", "StepNameReused")
-    assert not service.may_resume(ROW)
     assert after(service, "resume", ROW)[0][0] is RowStatus.NEEDS_REVIEW
     with JobService(service.root) as other:
         other.retry_row(ROW)

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from journal import JobService
+from journal.format.records import UNSET_TIME, RowSpentRecord
 from journal.fs.names import HINT_NAME, JOURNAL_NAME
 from journal.repair import repair_job
+from journal.store.transitions import put_record
 from journal.transfer import pull_job
 
 JOB = "calls"
@@ -41,6 +43,13 @@ def spent(root: Path) -> tuple[int | float, dict[str, int | float]]:
     assert again is not None
     assert (again.total_cost_cents, again.usage) == (job.total_cost_cents, job.usage)
     return job.total_cost_cents, job.usage
+
+
+def late_outcome(service: JobService, cost_cents: int, usage: dict[str, int | float]) -> None:
+    record = RowSpentRecord(
+        row=1, id="0" * 16, attempt=1, cost_cents=cost_cents, usage=usage, at=UNSET_TIME
+    )
+    service.store.journal(JOB).change(put_record, record)
 
 
 @pytest.fixture(name="roots")
@@ -113,13 +122,13 @@ def test_one_completion_that_both_copies_know_is_paid_once(roots: tuple[Path, Pa
 def test_a_batch_that_is_discarded_takes_the_cost_of_a_late_outcome_back(
     roots: tuple[Path, Path],
 ) -> None:
-    row_id, usage = f"{JOB}:1", {"tokens": 1}
+    usage: dict[str, int | float] = {"tokens": 1}
     with JobService(roots[0], sync="none") as service:
         with suppress(KeyError), service.batch(JOB):
-            service._add_cost(row_id, 1, 5, usage)
+            late_outcome(service, 5, usage)
             raise KeyError
         assert service.get_job_summary(JOB)["total_cost_cents"] == 0
-        service._add_cost(row_id, 1, 5, usage)
+        late_outcome(service, 5, usage)
     assert spent(roots[0]) == (5, usage)
 
 

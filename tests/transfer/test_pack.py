@@ -663,7 +663,7 @@ def test_a_job_whose_artifacts_are_too_deep_to_remove_is_deleted_and_its_leftove
     make_deep(here / JOB / "artifacts" / "deep", 3000, "a")
     with JobService(here) as service:
         assert service.delete_job(JOB)
-        assert list(service.job_ids()) == []
+        assert list(service.store.job_ids()) == []
         service.create_job("Next", job_id="next")
     assert len(staging_of(here)) == 1
 

@@ -48,7 +48,7 @@ def verify_command(
     targets = [find_job(ctx.obj, job) for job in jobs]
     if all_jobs:
         store = ReadingService(ctx.obj)
-        targets = [(store, job_id) for job_id in sorted(store.directory_names())]
+        targets = [(store, job_id) for job_id in sorted(store.store.directory_names())]
     code = EXIT_OK
 
     def reports() -> Iterator[Report]:

@@ -22,7 +22,7 @@ from journal.cli.shared_options import rows_option
 from journal.cli.times import Seconds, since_option
 from journal.errors import JobNotFoundError
 from journal.history.events import Choice, Event, last_events, read_events, why_paused
-from journal.history.reading import History
+from journal.history.reading import History, read_history
 from journal.model import LOG_LEVELS, Job, JobStatus, job_exit_code
 from journal.progress.show import Progress
 from journal.progress.terminal import above_bar
@@ -95,7 +95,7 @@ def log_command(
     chosen = ctx.get_parameter_source("limit") is not ParameterSource.DEFAULT
     if not chosen and since is None:
         limit = _DEFAULT_EVENTS
-    history = service._history(job_id)  # noqa: SLF001  (this package's own)
+    history = read_history(service.store, job_id)
     events, more = _latest(history, limit, choice)
     if more and not chosen:
         echo_err(f"{job_id}: the last {limit} events; -n all shows all")
@@ -131,7 +131,7 @@ def _follow(
     for _ in follow_job(service, job_id, ("interrupted",)):
         check_reader()
         try:
-            history = service._history(job_id)  # noqa: SLF001  (this package's own)
+            history = read_history(service.store, job_id)
         except JobNotFoundError:
             raise gone(job_id) from None
         if history.end == position:
@@ -219,7 +219,7 @@ def _outcome(ctx: click.Context, service: JobService, job: Job) -> int:
     echo_err(f"{job.id}: {status_text(job)}: {counts_text(counts) or 'no rows'}")
     if counts["not done"]:
         paused = job.status is JobStatus.PAUSED
-        why = why_paused(service._history(job.id)) if paused else ""  # noqa: SLF001  (this package's own)
+        why = why_paused(read_history(service.store, job.id)) if paused else ""
         how = next_start(job, service.root, why).text
         if paused and job.started_at is not None:
             echo_err(f"{job.id}: the run has ended; to continue, {how}")

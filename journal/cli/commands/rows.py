@@ -19,6 +19,7 @@ from journal.cli.row_ranges import missing_rows, rows_within
 from journal.cli.shared_options import columns_option, statuses_option, version_option
 from journal.frames.columns import MISSING, member, member_of_row
 from journal.history.error_groups import ErrorGroup, group_attempts, group_errors
+from journal.history.reading import read_history
 from journal.model import Job, JobRow, RowStatus
 from journal.service import existing_job
 from journal.text import as_text, cents_number, counted, headline, shorten
@@ -228,7 +229,7 @@ def errors_command(
     """
     service, job_id = find_job(ctx.obj, job)
     if attempts:
-        history = service._history(job_id).entries()  # noqa: SLF001  (this package's own)
+        history = read_history(service.store, job_id).entries()
         groups = group_attempts(history, version)
     else:
         rows = service.get_rows(job_id, (RowStatus.FAILED, RowStatus.NEEDS_REVIEW))

@@ -42,7 +42,7 @@ from journal.run.plan import (
     HowTo,
 )
 from journal.run.workers.batches import Batches
-from journal.store.policies import TIMED_OUT
+from journal.store.interrupted_rows import TIMED_OUT
 
 
 @click.command(

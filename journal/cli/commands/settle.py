@@ -36,7 +36,7 @@ from journal.history.error_groups import Numbers
 from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.run.plan import step_commands
 from journal.service import JobService, existing_job
-from journal.store.policies import (
+from journal.store.interrupted_rows import (
     INTERRUPTED,
     MAY_HAVE_TAKEN_EFFECT,
     STEP_IN_DOUBT,
@@ -405,7 +405,7 @@ def _settleable(
     """
     rows = rows_of(job_id, service.get_rows(job_id), ranges)
     if any(row.status is RowStatus.PROCESSING for row in rows):
-        with service.hold_run(job_id):
+        with service.store.hold_run(job_id):
             yield (RowStatus.NEEDS_REVIEW, RowStatus.PROCESSING)
     else:
         yield (RowStatus.NEEDS_REVIEW,)

@@ -50,6 +50,7 @@ from journal.cli.throughput import (
 from journal.fs.names import JOURNAL_NAME
 from journal.history.error_groups import ErrorGroup, Numbers, group_errors
 from journal.history.events import Event, why_paused
+from journal.history.reading import read_history
 from journal.history.row_history import RowAttempt, RowHistory
 from journal.model import (
     JOB_MEMBERS,
@@ -64,6 +65,7 @@ from journal.model import (
 )
 from journal.progress.rate import time_left
 from journal.service import JobService, existing_job
+from journal.store.rows import find_rows
 from journal.text import (
     as_text,
     cents_text,
@@ -193,7 +195,7 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
     errors = group_errors(itertools.islice(wrong, read_rows))
     doubtful = {}
     for status in _DOUBTFUL:
-        found = service.find_rows(job.id, status, limit=read_rows + 1)
+        found = find_rows(service.store, job.id, status, limit=read_rows + 1)
         numbers = Numbers(sorted(row.row_number for row in found[:read_rows]))
         numbers.is_cut = len(found) > read_rows
         doubtful[status.value] = numbers
@@ -201,7 +203,7 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
     steps = {name: Numbers(numbers) for name, numbers in found_steps.items()}
     paused = ""
     if job.status is JobStatus.PAUSED and holder is None:
-        paused = why_paused(service._history(job.id))  # noqa: SLF001  (this package's own)
+        paused = why_paused(read_history(service.store, job.id))
     reviews = find_reviews(service, job.id, doubtful["needs_review"], steps, errors)
     return Shown(
         job=job,

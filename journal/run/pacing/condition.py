@@ -7,10 +7,11 @@ from typing import Any
 
 from journal.errors import InvalidValueError
 from journal.fs import shell
-from journal.model import FoundRow, Job, Run
+from journal.model import Job, Run
 from journal.run.plan import HowTo, Where
 from journal.run.signals import OwnProcess
 from journal.service import JobService
+from journal.store.rows import FoundRow
 from journal.text import counted
 
 

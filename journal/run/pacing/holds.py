@@ -12,7 +12,7 @@ from journal.run.outcome import MAX_AFTER_S, Outcome
 from journal.run.pacing.auto import Auto
 from journal.run.pacing.limits import Limits
 from journal.run.retries import backoff_s
-from journal.store.policies import TIMED_OUT
+from journal.store.interrupted_rows import TIMED_OUT
 from journal.text import counted, shorten
 
 MAX_HELD_S = 3600.0  # how long holds and probes may last without an answer, before the run pauses

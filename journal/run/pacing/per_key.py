@@ -17,8 +17,9 @@ from itertools import islice
 from typing import Any
 
 from journal.format.values import canonical_json
-from journal.model import FoundRow, JobRow
+from journal.model import JobRow
 from journal.run.held_job import HeldJob
+from journal.store.rows import FoundRow
 from journal.text import similar
 
 Key = tuple[str, str]  # the column, and the value as text

@@ -137,23 +137,22 @@ PATCHES = [
     Patch(
         "messages are recorded with the start of a step",
         "store/steps",
-        "    put_logs(journal, logs)\n    _append(",
+        "    put_logs(journal, number, logs)\n    _append(",
         "    _append(",
         EVIDENCE,
     ),
     Patch(
         "messages are recorded with the end of a step",
         "store/steps",
-        "    put_logs(journal, logs)\n    known =",
+        "    put_logs(journal, number, logs)\n    known =",
         "    known =",
         EVIDENCE,
     ),
     Patch(
         "messages are in the commit of the outcome",
         "run/row_queue",
-        "            with self._service.batch(self._job_id):\n"
-        "                self._service.log_attempt(row.id, outcome.logs)\n",
-        "            if True:\n                self._service.log_attempt(row.id, outcome.logs)\n",
+        "            with self._service.batch(self._job_id):\n",
+        "            if True:\n",
         "tests/run/test_evidence.py::test_a_result_that_can_not_be_recorded_loses_no_log",
     ),
     Patch(

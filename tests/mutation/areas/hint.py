@@ -153,14 +153,14 @@ PATCHES = [
     ),
     Patch(
         "each end of a run leaves a hint",
-        "service",
+        "store/store",
         "            self._leave_witness(job_id)\n\n    def _leave_witness",
         "            pass\n\n    def _leave_witness",
         CUTS,
     ),
     Patch(
         "the end of work by hand leaves a hint",
-        "service",
+        "store/store",
         "        if has_ended:\n",
         "        if False:\n",
         CUTS,

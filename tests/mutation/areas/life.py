@@ -34,7 +34,7 @@ PATCHES = [
     Patch(
         "nothing reopens a job under a run",
         "service",
-        "            with self.hold_run(job_id) if is_over else nullcontext(), journal:\n",
+        "            with self.store.hold_run(job_id) if is_over else nullcontext(), journal:\n",
         "            with nullcontext(), journal:\n",
         "tests/service/test_passes.py::test_nothing_reopens_a_job_while_a_run_works_on_it",
     ),
@@ -173,7 +173,7 @@ PATCHES = [
     ),
     Patch(
         "a policy leaves rows the version of their attempt",
-        "store/policies",
+        "store/interrupted_rows",
         "        version=version_of_attempt(journal, position) if in_flight else None,\n",
         "",
         PASSES,

@@ -401,7 +401,7 @@ PATCHES = [
     Patch(
         "new rows are matched while no run may add them too",
         "run/open_job",
-        "        with service.hold_run(job_id):  # else two processes could add the same new rows\n",
+        "        with service.store.hold_run(job_id):  # else two processes could add the same new rows\n",
         "        if True:\n",
         "tests/run/test_open_job.py::test_a_job_that_another_run_works_on_is_refused_before_its_input_is_read",
     ),
@@ -421,8 +421,8 @@ PATCHES = [
     ),
     Patch(
         "who holds a job that has ended lets go when it looks",
-        "service",
-        "                self._store.runs.release_if_over(journal)\n",
+        "store/store",
+        "                self.runs.release_if_over(journal)\n",
         "                pass\n",
         SERVICE,
     ),
@@ -464,8 +464,8 @@ PATCHES = [
     Patch(
         "what a run or a loop has taken over is its own to end, after an interrupt too",
         "run/held_job",
-        "        self._may_be_ours = not self.service.keeps_run(self.id)\n",
-        "        self._may_be_ours = not self.service.holds_run(self.id)\n",
+        "        self._may_be_ours = not self.service.store.runs.keeps(self.id)\n",
+        "        self._may_be_ours = not self.service.store.runs.holds(self.id)\n",
         "tests/store/test_run_locks.py::test_an_interrupt_right_behind_the_start_pauses_the_job_and_lets_go_of_it",
     ),
     Patch(

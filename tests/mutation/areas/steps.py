@@ -187,14 +187,14 @@ PATCHES = [
     ),
     Patch(
         "rows are resumed only if their run promised that each effect is a step",
-        "store/policies",
+        "store/interrupted_rows",
         "resumes and step is None",
         "step is None",
         CORE,
     ),
     Patch(
         "an attempt of another program is not resumed",
-        "store/policies",
+        "store/interrupted_rows",
         "began.by == A_RUN.by and ",
         "",
         "tests/run/test_resume.py",
@@ -208,7 +208,7 @@ PATCHES = [
     ),
     Patch(
         "rows with a step in doubt are not resumed",
-        "store/policies",
+        "store/interrupted_rows",
         "resumes and step is None",
         "resumes",
         CORE,

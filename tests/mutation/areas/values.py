@@ -67,7 +67,7 @@ PATCHES = [
     ),
     Patch(
         "an export reads all digits",
-        "service",
+        "history/reading",
         "journal.index.view(statuses), exact=True)",
         "journal.index.view(statuses))",
         NUMBERS,

@@ -14,10 +14,11 @@ from typing import get_args
 from journal.errors import InvalidValueError, StepInDoubtError
 from journal.format.records import A_POLICY, A_REPAIR, A_RUN, By, RowStatusRecord
 from journal.index.index import FAILED, PENDING, PROCESSING
-from journal.model import Policy, RowStatus, RowStep, Run
+from journal.model import JobRow, Policy, RowStatus, RowStep, Run
 from journal.store.journal import Journal
 from journal.store.rows import position_of
-from journal.store.steps import get_step_in_doubt, step_in_doubt
+from journal.store.steps import step_in_doubt
+from journal.store.store import Store
 from journal.store.transitions import (
     let_start,
     put_row_status,
@@ -77,14 +78,12 @@ def settle_rows(
     return moved
 
 
-def may_resume(journal: Journal, number: int) -> bool:
-    """Return whether the policy "resume" would set a row in flight to pending.
-
-    Raises RowNotFoundError.
-    """
-    position, state = position_of(journal, number), journal.index.state
-    is_of_steps = state is not None and _is_of_steps(journal, position, state.run)
-    return is_of_steps and get_step_in_doubt(journal, number) is None
+def may_resume(store: Store, row: JobRow) -> bool:
+    """Return whether the policy "resume" would set a row in flight to pending."""
+    with store.reading(row.job_id) as journal:
+        position, state = position_of(journal, row.row_number), journal.index.state
+        is_of_steps = state is not None and _is_of_steps(journal, position, state.run)
+        return is_of_steps and step_in_doubt(journal, position) is None
 
 
 def _is_of_steps(journal: Journal, position: int, run: Run | None) -> bool:
