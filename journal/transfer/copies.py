@@ -11,6 +11,7 @@ even in a long history. The common part isn't checked for damage here. `journal 
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -20,12 +21,13 @@ from journal.errors import (
 )
 from journal.format.commits import START, Position, Readable, verified_blocks
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_record, read_error
-from journal.format.extent import has_seal, seal_after, seal_before, seals_before
+from journal.format.extent import cut_error, has_seal, seal_after, seal_before, seals_before
 from journal.format.records import JobRecord
 from journal.format.torn_tail import judge_tail, tail_error
 from journal.fs.handles import JournalFile
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.ids import is_job_id
+from journal.index.hint import find_cut
 from journal.store.log import Log
 
 
@@ -45,17 +47,24 @@ def open_copy(
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     *,
     locked: bool = False,
+    may_be_cut: bool = False,
 ) -> Copy:
     """Open the copy in a directory. Other processes may write to the copy.
 
     Only the beginning and the end of the journal are read. Pass ``locked`` if you hold the commit
     lock. Raises JobNotFoundError, JournalDamagedError, FormatVersionError, JobLockedError,
-    StorageError.
+    StorageError. Raises JournalDamagedError, too, if the journal was cut, unless it ``may_be_cut``:
+    only the hint in this directory proves the cut, and a copy would lack this proof.
     """
     log = Log(directory, sync=False, lock_timeout_s=lock_timeout_s)
-    if not _find_end(log, log.size(), locked=locked):
-        with log.locked() as size:
+    found = _find_end(log, log.size(), locked=locked)
+    cut = None if may_be_cut else find_cut(directory, log.file)
+    if not found or cut is not None:
+        with nullcontext(log.size()) if locked else log.locked() as size:
             _find_end(log, size, locked=True)
+            cut = None if may_be_cut else find_cut(directory, log.file)
+    if cut is not None:
+        raise cut_error(log.file, log.end.offset, cut)
     name = name or os.fspath(directory)
     return Copy(name, directory, log.file, _header_of(log.file, log.end), log.end)
 

@@ -130,7 +130,7 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
     job_id = theirs.header.id
     directory = store.directory(job_id)
     staging = directory / PULL_STAGING_NAME
-    ours = open_copy(directory)
+    ours = open_copy(directory, may_be_cut=True)  # the other copy may bring back what is missing
     relation, fork = relate(ours, theirs)
     artifacts = Artifacts(ours, theirs)
     if relation in ("identical", "ahead") and not (artifacts.look() or files.exists(staging)):

@@ -25,7 +25,7 @@ import journal.fs.system
 import journal.index.hint
 from journal import JobService, JournalDamagedError
 from journal.repair import repair_job
-from journal.transfer import pull_job
+from journal.transfer import pack_to_file, pull_job
 from journal.verify import verify_job
 
 JOB = "cut"
@@ -174,6 +174,26 @@ def test_a_writer_that_is_refused_leaves_the_hint(
     for _ in range(2):
         assert is_taken_for_cut(root)
     assert hint_of(root).read_bytes() == hint
+
+
+@pytest.mark.parametrize("way", ["packed", "pulled into a store", "pulled into a copy"])
+def test_a_cut_job_is_not_handed_on_since_a_copy_could_not_show_the_cut(
+    root: Path, tmp_path: Path, way: str
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    if way == "pulled into a copy":
+        shutil.copytree(root / JOB, other / JOB)
+        hint_of(other).unlink()
+        cut(other, ends_of_commits(root)[6])
+    cut(root, ends_of_commits(root)[3])
+    before = {path: path.is_file() and path.read_bytes() for path in other.rglob("*")}
+    with pytest.raises(JournalDamagedError, match="the journal was cut"):
+        if way == "packed":
+            pack_to_file(root / JOB, other / "pack.tar.gz")
+        else:
+            pull_job(other, root / JOB)
+    assert {path: path.is_file() and path.read_bytes() for path in other.rglob("*")} == before
 
 
 def test_deleting_the_hint_accepts_an_older_copy(root: Path) -> None:

@@ -175,8 +175,8 @@ PATCHES = [
     Patch(
         "a copy believes a commit without its LF only with writers locked out",
         "transfer/copies",
-        "    if not _find_end(log, log.size(), locked=locked):\n",
-        "    if not _find_end(log, log.size(), locked=True):\n",
+        "    found = _find_end(log, log.size(), locked=locked)\n",
+        "    found = _find_end(log, log.size(), locked=True)\n",
         UNENDED,
     ),
     Patch(

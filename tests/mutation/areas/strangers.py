@@ -1,10 +1,17 @@
-"""What comes from elsewhere: commands, packs, executors."""
+"""What comes from elsewhere or goes there: commands, packs, copies, executors."""
 
 from __future__ import annotations
 
 from mutation.patch import Patch
 
 PATCHES = [
+    Patch(
+        "a cut job is not handed on",
+        "transfer/copies",
+        "    if cut is not None:\n        raise cut_error",
+        "    if False:\n        raise cut_error",
+        "tests/store/test_cut_journals.py::test_a_cut_job_is_not_handed_on_since_a_copy_could_not_show_the_cut",
+    ),
     Patch(
         "a command from elsewhere is shown with who recorded it",
         "cli/advice",
