@@ -35,9 +35,12 @@ TEXT_MODE = "a CR before the LF: this copy was made in text mode"
 _BYTE_ORDER_MARK = "a byte order mark: an editor has saved this file"
 _JOB_RECORD = b'{"type":"job",'
 _SEAL_WITHIN_LINE = re.compile(rb',"crc":"([0-9a-f]{%d})"}(?!\Z)' % SEAL_DIGITS)
+_SPACES = re.compile(b" +")
 _MAX_TRIES = 16  # so that hostile input can't make one line be decoded too often
 
-Kind = Literal["good", "unended", "joined", "bad", "bit_flip", "inserted", "torn", "newer"]
+Kind = Literal[
+    "good", "unended", "joined", "bad", "bit_flip", "inserted", "torn", "newer", "padding"
+]
 
 
 class Region(NamedTuple):
@@ -56,6 +59,7 @@ class Region(NamedTuple):
       continues the crc of the first.
     - "torn": a torn tail (an interrupted write).
     - "newer": the beginning of a journal in a newer format.
+    - "padding": spaces after the last LF.
 
     The other fields:
 
@@ -122,6 +126,22 @@ def good_commits(
     return Region(
         "good", start.offset, end.offset, line, lines, start.crc, end.crc, commits=commits
     )
+
+
+def without_padding(file: Readable, size: int, last: int) -> int:
+    """Return where the padding of a file begins: the spaces after the last LF.
+
+    Returns ``size`` if there is no padding. ``last`` is the end of the last good commit. Nothing
+    before it is padding.
+    """
+    end = size
+    while end > last:
+        begin = max(last, end - CHUNK_BYTES)
+        kept = file.read_at(begin, end - begin).rstrip(b" ")
+        if kept:
+            return begin + len(kept) if kept.endswith(b"\n") else size
+        end = begin
+    return last or size  # a file of spaces alone has no padding
 
 
 def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> Iterator[Region]:
@@ -219,8 +239,13 @@ def _lost_line_end(
         crcs = [crc32(memoryview(text)[at : match.start()], crc) for crc in crcs]
         at, end = match.span()
         is_alone = end + 1 == len(text)
-        if is_alone and (text[end:] == b"\r" if ended else (offset + end) % BLOCK_BYTES == 0):
-            return None  # text mode; or the block with the LF may never have been written
+        if ended:
+            is_exempt = is_alone and text[end:] == b"\r"  # text mode
+        else:  # the block with the LF may never have been written
+            is_unwritten = (offset + end) % BLOCK_BYTES == 0
+            is_exempt = is_unwritten and (is_alone or _SPACES.fullmatch(text, end) is not None)
+        if is_exempt:
+            return None
         changed = text[end : end + 1] != b"{" and (is_alone or text[end + 1 : end + 2] == b"{")
         fits = int(match[1], 16) in crcs
         if fits or (ended and tries < _MAX_TRIES and is_legible(text[end + changed :])):

@@ -13,7 +13,15 @@ from journal.format.bitflip import Flip, Unflipped, possible_flips
 from journal.format.commits import START, Position, Readable
 from journal.format.decode import is_legible, newer_format
 from journal.format.extent import not_continued
-from journal.format.scan import BLOCK_BYTES, TEXT_MODE, TOO_LONG, Region, lines_of, scan
+from journal.format.scan import (
+    BLOCK_BYTES,
+    TEXT_MODE,
+    TOO_LONG,
+    Region,
+    lines_of,
+    scan,
+    without_padding,
+)
 from journal.format.seal import SEAL_BYTES, stated_crc
 from journal.fs.handles import JournalFile
 
@@ -26,13 +34,15 @@ _MAX_FLIPS = 100
 def survey(file: Readable, size: int, start: Position = START, line: int = 1) -> list[Region]:
     """Return all regions of a journal from ``start`` to ``size``, in order and without gaps.
 
+    Padding at the end of the file is no region.
+
     ``start`` is the beginning of the file, or the end of the good commits at its beginning.
 
     Each commit continues the crc of the commit before it. So the commits from the start of the file
     are a chain. Other regions may interrupt the chain. If a later commit continues the chain, the
     regions in between were inserted.
     """
-    found = list(scan(file, size, start, line))
+    found = list(scan(file, without_padding(file, size, start.offset), start, line))
     regions: list[Region] = []
     chain, after_chain = start.crc, 0  # the crc at its end, and how many regions there are up to it
     judgements = 0
@@ -68,12 +78,16 @@ def judge_tail(file: Readable, size: int, last: Position) -> Region:
     ``last`` is the end of the last good commit. The verdict is the region's ``kind``:
 
     - "torn": everything after ``last`` is a torn tail (an interrupted write).
+    - "padding": everything after ``last`` is padding.
     - "unended": one more commit follows, which lacks its LF.
     - "newer": the file has a newer format. ``reason`` names it.
     - All other kinds are damage. ``reason`` says what was found.
     """
-    regions = scan(file, size, last)
     offset, crc = last
+    end = without_padding(file, size, offset)
+    if end == offset < size:
+        return Region("padding", offset, size, 1, 0, crc, crc)
+    regions = scan(file, end, last)
     nothing = Region("bad", offset, offset, 1, 0, crc, crc, "nothing")  # a writer has cut the file
     first = next(regions, nothing)
     if first.kind == "bad":

@@ -50,8 +50,8 @@ class Log:
         self.are_names_synced = create
         self.end = START  # the position after the last commit that was read
         self.seal = b""  # of this commit, as it is in the file
-        self.torn_end = 0  # the end of the torn tail, or 0
-        self._torn_head = b""  # the first bytes of the torn tail, or b"" if it has a seal
+        self.torn_end = 0  # the end of the torn tail or of the padding, or 0
+        self._torn_head = b""  # the first of these bytes, or b"" if they have a seal
         # A commit begins with ``written = end``.
         self.written = START  # the position after what was written of the open commit
         self.is_foreign = False  # True if another program wrote to the file during the open commit
@@ -107,11 +107,12 @@ class Log:
 
     def is_still_torn(self, size: int) -> bool:
         """Return whether the bytes after the last commit are still a torn tail (an interrupted
-        write) that needs no reading again.
+        write) or padding, and need no reading again.
 
         A large commit is written in parts, and only its end has a seal (a CRC-32). So a torn tail
         without a seal that has grown by bytes without a seal is still one. If the writer died, and
-        another one has written a commit in place of the tail, the tail begins differently.
+        another one has written a commit in place of the tail, the tail begins differently. So does
+        padding that another writer has overwritten.
         """
         if not self.torn_end or size < self.torn_end:
             return False
@@ -120,11 +121,11 @@ class Log:
         end = file.read_at(size - SEALED_END_BYTES, SEALED_END_BYTES)
         if SEALED_LINE_END.search(end + b"\n"):
             return False
+        head = self._torn_head
+        if head and file.read_at(self.end.offset, len(head)) != head:
+            return False
         if size > self.torn_end:
-            head = self._torn_head
-            if not head or file.read_at(self.end.offset, len(head)) != head:
-                return False
-            if seal_after(file, self.torn_end, size) is not None:
+            if not head or seal_after(file, self.torn_end, size) is not None:
                 return False
             self.torn_end = size
         return True
@@ -133,7 +134,7 @@ class Log:
         """Call ``apply`` for the verified commits up to ``size``, and judge the bytes after them.
 
         ``locked``: whether the caller holds the commit lock. Without it, a writer may truncate the
-        file meanwhile. So if the bytes aren't a torn tail, returns False: try again with the lock.
+        file meanwhile. So if the bytes are neither a torn tail nor padding, returns False: try again with the lock.
         With it, raises JournalDamagedError or FormatVersionError.
         """
         file = self.file
@@ -149,7 +150,7 @@ class Log:
             from journal.format.torn_tail import judge_tail, tail_error  # noqa: PLC0415  (rarely used)
 
             tail = judge_tail(file, size, self.end)
-            if tail.kind == "torn":
+            if tail.kind in ("torn", "padding"):
                 self.torn_end = size
                 head_bytes = 0 if tail.sealed_end else min(_WINDOW_BYTES, size - self.end.offset)
                 self._torn_head = file.read_at(self.end.offset, head_bytes)

@@ -2,7 +2,7 @@
 
 Recovery handles
 
-- a torn tail (an interrupted write) or unsynced commits of a writer that died,
+- padding, a torn tail (an interrupted write), or unsynced commits of a writer that died,
 - the mark of a failed sync (see ``fs/sync_mark.py``),
 - a last line without its LF,
 - a file that another copy of the job shares by a hard link.
@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 from journal.errors import StorageError
 from journal.format.commits import START, verified_blocks
+from journal.format.scan import without_padding
 from journal.fs import directories, files, handles
 from journal.fs.names import NEW_JOURNAL_NAME, TORN_NAME
 from journal.store.log import Log
@@ -49,13 +50,17 @@ def recover(log: Log) -> None:
 
 
 def _cut_torn_tail(log: Log) -> None:
-    """Save the torn tail (an interrupted write) to a file, then truncate the journal."""
+    """Save the torn tail (an interrupted write) to a file, then truncate the journal.
+
+    Padding is not saved.
+    """
     end = log.end.offset
     target = log.directory / f"{TORN_NAME}-{end}"
-    with handles.refusals_of(target, "save the torn tail in"):
-        files.save_copy(log.file, end, log.torn_end, target, sync=log.syncs)
-        if log.syncs:  # sync before the truncation, so that a power cut can't lose both
-            directories.sync_directory(log.directory)
+    if without_padding(log.file, log.torn_end, end) > end:
+        with handles.refusals_of(target, "save the torn tail in"):
+            files.save_copy(log.file, end, log.torn_end, target, sync=log.syncs)
+            if log.syncs:  # sync before the truncation, so that a power cut can't lose both
+                directories.sync_directory(log.directory)
     log.file.truncate(end)
     log.torn_end = 0
 

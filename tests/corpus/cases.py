@@ -443,6 +443,7 @@ GOOD = [
     ),
     good("nulls", "null is as good as absent where it is the default",
          [job('"metadata":null,'), row(1)], [status(1, "failed", '"result":null,')]),
+    Case("good-padding", "spaces after the last LF are no commit, and no part of one", WORK + b" " * 700),
     Case("unended-last-commit", "a commit that lacks only its LF counts: an editor may have taken it",
          WORK[:-1], "unended", 5, LAST),
     Case("unended-first-commit", "a first commit, too", FIRST[:-1], "unended", 1, 0),
@@ -480,6 +481,11 @@ TORN = [
          b'{"type":"log","message":"m","details":[{"n":1,"crc":"00000000"}'),
     torn("cut-after-what-looks-like-a-record", "an object in the line, behind one that ends like a commit",
          b'{"type":"log","message":"m","details":[{"n":1,"crc":"00000000"},{"type":"log"}'),
+    torn("half-a-line-over-padding", "the writer died before it overwrote all of it", status(1, "skipped")[:40] + b" " * 700),
+    torn("lines-before-padding", "they have no seal", BATCH[:600][: BATCH[:600].rfind(b"\n") + 1] + b" " * 700),
+    torn("line-end-never-written-over-padding", "a commit, but for the block that its LF is in", _TO_A_BLOCK + b" " * 700),
+    torn("tabs", "only spaces are padding", b"\t" * 9),
+    torn("spaces-and-a-nul", "padding reaches to the end of the file", b" " * 700 + b"\0"),
     torn("line-end-never-written", "a commit, but for the block that its LF is in", _TO_A_BLOCK + b"\0"),
 ]  # fmt: skip
 
@@ -499,6 +505,11 @@ assert len(_IN_A_BLOCK[0]) // 512 == len(_IN_A_BLOCK[1]) // 512
 
 DAMAGED = [
     damaged("empty", "a journal is made with its first commit in it", b"", 1, 0),
+    damaged("spaces-alone", "the first commit isn't there", b" " * 600, 1, 0),
+    damaged("flip-in-a-seal-s-frame-before-padding", "it was written whole", flip(WORK, len(WORK) - 16) + b" " * 700, 5, LAST),
+    damaged("line-end-became-a-space-before-padding", "the seal fits", WORK[:-1] + b" " * 700, 5, LAST),
+    damaged("edited-before-padding", "all of it is legible, and its seal doesn't fit",
+            WORK.replace(b'"cost_cents":7', b'"cost_cents":4') + b" " * 700, 5, LAST),
     damaged("first-commit-torn", "a first commit is never torn", FIRST[:-20], 1, 0),
     damaged("first-commit-without-a-seal", "and not unended either: what counts is the seal", job(), 1, 0),
     damaged("nuls", "the first commit isn't there", bytes(600), 1, 0),

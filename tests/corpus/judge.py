@@ -99,6 +99,8 @@ def verdict_on_record(text: bytes, rows: set[int], *, is_first: bool) -> str:
 
 def verdict_on_tail(content: bytes) -> tuple[str, int]:
     """The verdict on what follows the good commits, and where that begins."""
+    padding = re.search(rb"(?<=\n) +\Z", content)
+    content = content[: padding.start()] if padding else content
     at, crc = end_of_good_commits(content)
     if 0 < at == len(content):
         return "good", at
@@ -169,7 +171,7 @@ def line_at(content: bytes, at: int, commits: set[Commit]) -> Line:
         after, rest = found.end(), content[found.end() : end]
         if not rest or (rest == b"\r" and lf >= 0):
             break
-        if len(rest) == 1 and lf < 0 and after % BLOCK_BYTES == 0:
+        if (len(rest) == 1 or not rest.strip(b" ")) and lf < 0 and after % BLOCK_BYTES == 0:
             break
         is_changed = rest[0] != ord("{") and rest[1:2] in (b"", b"{")
         line = Line(at, content[at:after], after + is_changed, int(found[1], 16))

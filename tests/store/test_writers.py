@@ -372,3 +372,20 @@ def test_a_commit_is_seen_in_the_place_of_a_torn_tail_though_a_larger_one_has_be
         assert list(reader.get_logs(JOB)) == []
         path.write_bytes(made + commit + unsealed + unsealed)
         assert [entry.message for entry in reader.get_logs(JOB)] == ["seen"]
+
+
+def test_a_commit_is_seen_in_the_place_of_padding_which_a_writer_cuts_off(tmp_path: Path) -> None:
+    path = journal_path(tmp_path, JOB)
+    with JobService(tmp_path, sync="none") as service, JobService(tmp_path, sync="none") as reader:
+        service.create_job("x", job_id=JOB)
+        made = path.read_bytes()
+        service.log(JOB, "seen")
+        commit = path.read_bytes().removeprefix(made)
+        path.write_bytes(made + b" " * 100_000)
+        assert list(reader.get_logs(JOB)) == []
+        path.write_bytes(made + commit + b" " * (100_000 - len(commit)))
+        assert [entry.message for entry in reader.get_logs(JOB)] == ["seen"]
+        service.log(JOB, "written")
+    assert path.read_bytes().startswith(made + commit + b'{"type":"log","message":"written"')
+    assert [file.name for file in path.parent.glob("journal.torn*")] == []
+    assert verify_job(path.parent).findings == []

@@ -126,8 +126,22 @@ PATCHES = [
     Patch(
         "the block of a last LF may never have been written",
         "format/scan",
-        "(offset + end) % BLOCK_BYTES == 0):",
-        "False):",
+        "            is_unwritten = (offset + end) % BLOCK_BYTES == 0\n",
+        "            is_unwritten = False\n",
+        CORPUS,
+    ),
+    Patch(
+        "the block of a last LF may be padding that was never overwritten",
+        "format/scan",
+        "(is_alone or _SPACES.fullmatch(text, end) is not None)",
+        "is_alone",
+        CORPUS,
+    ),
+    Patch(
+        "the verdict on a tail is reached without padding",
+        "format/torn_tail",
+        "    end = without_padding(file, size, offset)\n",
+        "    end = size\n",
         CORPUS,
     ),
     Patch(
