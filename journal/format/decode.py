@@ -20,15 +20,17 @@ from journal.format.records import (
     AttemptNumber,
     CostCents,
     ExtensionRecord,
+    JobLevelRecord,
     JobRecord,
     KnownRecord,
     Moment,
-    OtherRecord,
     Record,
     Reset,
     RowDataRecord,
+    RowElsewhereRecord,
     RowNumber,
     RowRecord,
+    RowSpentRecord,
     RowStatusRecord,
     RowStatusText,
     RowStepRecord,
@@ -102,7 +104,22 @@ class SlimRowStep(msgspec.Struct, tag_field="type", tag="row_step", gc=False):
     state: StepState
 
 
-SlimRecord = SlimRow | SlimRowData | SlimRowStatus | SlimRowStep | OtherRecord
+# From a type of record with the members that the index needs, to the type with all members.
+WHOLE: dict[type, type] = {
+    SlimRow: RowRecord,
+    SlimRowData: RowDataRecord,
+    SlimRowStatus: RowStatusRecord,
+    SlimRowStep: RowStepRecord,
+}
+_SlimRecord = (
+    SlimRow
+    | SlimRowData
+    | SlimRowStatus
+    | SlimRowStep
+    | JobLevelRecord
+    | RowSpentRecord
+    | RowElsewhereRecord
+)
 
 
 RECORD_TYPES = frozenset(kind.__struct_config__.tag for kind in get_args(KnownRecord))
@@ -123,7 +140,7 @@ _decode_time = msgspec.json.Decoder(_TimeRecord).decode
 # single type would accept a record without its ``type``.
 decode_sane = msgspec.json.Decoder(KnownRecord).decode
 decode_sane_exact = msgspec.json.Decoder(KnownRecord, float_hook=own_number).decode
-decode_slim = msgspec.json.Decoder(SlimRecord).decode  # a third of the time of decode_sane
+decode_slim = msgspec.json.Decoder(_SlimRecord).decode  # a third of the time of decode_sane
 _AT, _T, _Z = b'"at":"', ord("T"), ord("Z")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
 
@@ -286,26 +303,6 @@ def decode_header(head: bytes) -> JobRecord | None:
     stated = stated_crc(line)
     sound = stated is None or content_crc(line, 0) == stated
     return job if sound and isinstance(job, JobRecord) else None
-
-
-def decode_slim_or_extension(line: bytes) -> SlimRecord | ExtensionRecord:
-    """Decode one line for the index. Raises the errors of :func:`decode_record`."""
-    try:
-        record: SlimRecord = decode_slim(line)
-    except DECODE_ERRORS as error:
-        return _extension(line, error)
-    return record
-
-
-def decode_other(line: bytes) -> OtherRecord | ExtensionRecord:
-    """Decode a record that gives no row a status, a step or data.
-
-    Raises the errors of :func:`decode_record`.
-    """
-    record = decode_record(line)
-    if isinstance(record, (RowRecord, RowDataRecord, RowStatusRecord, RowStepRecord)):
-        raise UndecodableError("a record of another type")
-    return record
 
 
 def _extension(line: bytes, error: Exception) -> ExtensionRecord:

@@ -7,7 +7,7 @@ The meaning of all fields is specified in ``docs/records.md``.
 # annotation when the first decoder is made, which takes a millisecond.
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
@@ -343,10 +343,11 @@ RowLevelRecord = (
     | RowSpentRecord
     | RowElsewhereRecord
 )
+ROW_LEVEL = frozenset(get_args(RowLevelRecord))
 KnownRecord = JobLevelRecord | RowLevelRecord
 Record = KnownRecord | ExtensionRecord
-# The records that give no row a status, a step or data.
-OtherRecord = JobLevelRecord | RowSpentRecord | RowElsewhereRecord
+# The records of which one is put at a time: put_record() sets their time.
+SingleRecord = JobLevelRecord | RowStepRecord | RowSpentRecord | RowElsewhereRecord
 
 
 encode_into = encode_json_into  # Journal.append calls it directly, for speed

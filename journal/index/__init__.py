@@ -2,8 +2,9 @@
 
 - ``columns``: stores the rows in arrays with one entry for each row, and makes read-only views.
   Later changes don't affect a view.
-- ``index``: keeps the state of the job, answers queries, and makes changes that can be undone.
-- ``replay``: applies verified commits to an index. This is the hot loop of opening a job.
+- ``index``: keeps the columns and sums, answers queries, and applies records. Its changes can be
+  undone. ``state``: the facts about the job itself.
+- ``replay``: decodes verified commits, and applies them to an index.
 - ``hint``: saves the index in a file, like Bitcask's hint files. The file can be deleted without
   loss.
 - ``summary``: makes ``Job`` and ``JobSummary`` from an index.

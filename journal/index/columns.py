@@ -14,40 +14,31 @@ from __future__ import annotations
 import threading
 from array import array
 from collections.abc import Collection, Iterable
+from operator import attrgetter
 from typing import cast
 
-# The columns that are None until they are needed.
-OPTIONAL_COLUMNS = (
-    "earlier",
-    "given_back",
-    "numbers",
-    "step_heads",
-    "step_offsets",
-    "step_previous",
-)
+# The columns with one entry for each row, except ``statuses``, and the types of their integers. The
+# hint has the columns in this order, after ``statuses``.
+OF_ROWS = {
+    "status_offsets": "Q",
+    "attempts": "I",
+    "row_offsets": "Q",
+    "earlier": "I",
+    "given_back": "I",
+    "step_heads": "I",
+    "numbers": "Q",
+}
+# The columns with one entry for each ``row_step`` record, in the order of these records.
+OF_STEPS = {"step_offsets": "Q", "step_previous": "I"}
+# These columns are None until they are needed.
+OPTIONAL = frozenset(("numbers", "earlier", "given_back", "step_heads", *OF_STEPS))
+_cells_of = attrgetter("statuses", *[name for name in OF_ROWS if name != "numbers"])
 
 
 class Columns:
-    """The columns of an index.
+    """The columns of an index. Rows are in the order in which they were added."""
 
-    Each column has one entry for each row, in the order in which the rows were added. Only
-    ``step_offsets`` and ``step_previous`` differ: they have one entry for each ``row_step`` record,
-    in the order of these records.
-    """
-
-    __slots__ = (
-        "__weakref__",
-        "attempts",
-        "earlier",
-        "given_back",
-        "numbers",
-        "row_offsets",
-        "status_offsets",
-        "statuses",
-        "step_heads",
-        "step_offsets",
-        "step_previous",
-    )
+    __slots__ = ("__weakref__", "statuses", *OF_ROWS, *OF_STEPS)
 
     def __init__(self) -> None:
         self.statuses = bytearray()
@@ -71,18 +62,48 @@ class Columns:
 
     def copy(self) -> Columns:
         new = Columns()
-        for name in ("statuses", "row_offsets", "status_offsets", "attempts", *OPTIONAL_COLUMNS):
+        for name in ("statuses", *OF_ROWS, *OF_STEPS):
             column = getattr(self, name)
             setattr(new, name, None if column is None else column[:])
         return new
 
-    def cut(self, count: int) -> None:
-        """Drop all rows after the first ``count``."""
-        del self.statuses[count:], self.row_offsets[count:]
-        del self.status_offsets[count:], self.attempts[count:]
-        for column in (self.earlier, self.given_back, self.step_heads, self.numbers):
+    def add_next(self, offsets: array[int]) -> None:
+        """Add pending rows with the numbers that follow. The columns must not have ``numbers``."""
+        count = len(offsets)
+        self.statuses.extend(bytes(count))  # the code of pending is 0
+        self.row_offsets.extend(offsets)
+        for name, kind in OF_ROWS.items():
+            column = getattr(self, name)
+            if column is not None and name != "row_offsets":
+                column.extend(array(kind, bytes(array(kind).itemsize * count)))
+
+    def cells(self, position: int) -> tuple[int, ...]:
+        """Return what the columns have of one row, but for its number, which never changes."""
+        earlier, given_back, steps = self.earlier, self.given_back, self.step_heads
+        return (
+            self.statuses[position],
+            self.status_offsets[position],
+            self.attempts[position],
+            self.row_offsets[position],
+            0 if earlier is None else earlier[position],
+            0 if given_back is None else given_back[position],
+            0 if steps is None else steps[position],
+        )
+
+    def restore(self, position: int, cells: Iterable[int]) -> None:
+        """Set a row to what :meth:`cells` returned, or to the first of these values."""
+        for column, cell in zip(_cells_of(self), cells, strict=False):
             if column is not None:
-                del column[count:]
+                column[position] = cell
+
+    def cut(self, count: int, steps: int) -> None:
+        """Drop all rows after the first ``count``, and all steps after the first ``steps``."""
+        del self.statuses[count:]
+        for names, length in ((OF_ROWS, count), (OF_STEPS, steps)):
+            for name in names:
+                column = getattr(self, name)
+                if column is not None:
+                    del column[length:]
 
     def number(self, position: int) -> int:
         return position + 1 if self.numbers is None else self.numbers[position]
@@ -125,27 +146,6 @@ class Columns:
         self.step_offsets.append(offset)
         self.step_previous.append(self.step_heads[position])
         self.step_heads[position] = len(self.step_offsets)
-
-    def head_of_steps(self, position: int) -> tuple[int, int]:
-        """Return the number of the row's latest step entry, and how many entries all rows have.
-
-        :meth:`restore_steps` needs both.
-        """
-        if self.step_heads is None or self.step_offsets is None:
-            return 0, 0
-        return self.step_heads[position], len(self.step_offsets)
-
-    def restore_steps(self, position: int, head: int, count: int) -> None:
-        """Undo a change of the row's steps, even if an exception interrupted the change.
-
-        ``head`` and ``count`` are what :meth:`head_of_steps` returned before the change.
-        """
-        if self.step_heads is not None:
-            self.step_heads[position] = head
-        if self.step_offsets is not None:
-            del self.step_offsets[count:]
-        if self.step_previous is not None:
-            del self.step_previous[count:]
 
     def forget_steps(self, position: int) -> None:
         """Forget the row's steps, as a redo does."""

@@ -61,30 +61,18 @@ from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.fs import directories, files, system
 from journal.fs.handles import DerivedFile, JournalFile
 from journal.fs.names import HINT_NAME
-from journal.index.columns import OPTIONAL_COLUMNS, Columns
-from journal.index.index import Index, JobState, Progress
+from journal.index.columns import OF_ROWS, OF_STEPS, OPTIONAL, Columns
+from journal.index.index import Index
 from journal.index.replay import replay
+from journal.index.state import JobState, Progress
 
 # When a hint is written: see the functions at the end of this file.
 MIN_BYTES = 1 << 18
 GROWTH_BYTES = 64 << 20
+_TYPES = OF_ROWS | OF_STEPS  # of the columns of the second part, in the order of the file
 _PIECE_BYTES = 1 << 16  # so that a piece stays in the CPU's cache while its crc is computed
 _MAX_HEADER_BYTES = 1 << 20
 
-# The columns of the second part, in the order of the file, with the types of their integers.
-_TYPES = {
-    "attempts": "I",
-    "row_offsets": "Q",
-    "status_offsets": "Q",
-    "numbers": "Q",
-    "earlier": "I",
-    "given_back": "I",
-    "step_heads": "I",
-    "step_offsets": "Q",
-    "step_previous": "I",
-}
-# These columns have an entry for each record of a step, and not for each row.
-_OF_STEPS = {"step_offsets", "step_previous"}
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _WRITING_NS = 2_000_000_000
 
@@ -256,8 +244,8 @@ class _StoredColumns(Columns):
 
     def __init__(self, header: _Header, hint: DerivedFile, start: int, file: JournalFile) -> None:
         rows, steps, optional = header.rows, header.steps, set(header.optional)
-        names = [name for name in _TYPES if name not in OPTIONAL_COLUMNS or name in optional]
-        self._lengths = {name: steps if name in _OF_STEPS else rows for name in names}
+        names = [name for name in _TYPES if name not in OPTIONAL or name in optional]
+        self._lengths = {name: steps if name in OF_STEPS else rows for name in names}
         sizes = [array(_TYPES[name]).itemsize * self._lengths[name] for name in names]
         if (
             header.byteorder != sys.byteorder
@@ -271,7 +259,7 @@ class _StoredColumns(Columns):
         self._hint, self._file = hint, file
         self._position = Position(header.offset, header.crc)
         self._mutex = threading.Lock()  # threads may share a view
-        for name in OPTIONAL_COLUMNS:
+        for name in OPTIONAL:
             if name not in optional:
                 setattr(self, name, None)
 
@@ -429,7 +417,7 @@ def write_hint(
             last_at=index.last_at,
             rows=index.row_count,
             steps=len(others.get("step_offsets", ())),
-            optional=[name for name in others if name in OPTIONAL_COLUMNS],
+            optional=[name for name in others if name in OPTIONAL],
             crcs=(crc32(statuses), reduce(_crc_after, others.values(), 0)),
             **_progress_of(index.state),
             **_members_of_index(index),
@@ -452,9 +440,7 @@ def _others_of(columns: Columns) -> dict[str, Any]:
     found = {name: getattr(columns, name) for name in _TYPES}
     if not found["step_offsets"]:  # after an undo, the columns of steps may be empty
         found["step_heads"] = None
-    return {
-        name: column for name, column in found.items() if column or name not in OPTIONAL_COLUMNS
-    }
+    return {name: column for name, column in found.items() if column or name not in OPTIONAL}
 
 
 def _crc_after(crc: int, column: array[int]) -> int:

@@ -8,127 +8,32 @@ from __future__ import annotations
 import weakref
 from array import array
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
+from operator import lt
 from typing import Any
 
-import msgspec
-
-from journal.format.decode import UndecodableError
+from journal.format.decode import WHOLE
 from journal.format.records import (
-    BOTH_COPIES,
-    REPAIRED,
+    ROW_LEVEL,
     UNSET_TIME,
-    ExtensionRecord,
-    JobCountsRecord,
-    JobErrorRecord,
     JobRecord,
-    JobReopenedRecord,
-    JobStatusRecord,
-    LogRecord,
-    MergeRecord,
-    Moment,
-    OtherRecord,
-    Reset,
+    RowDataRecord,
+    RowRecord,
     RowSpentRecord,
-    RunRecord,
+    RowStatusRecord,
+    RowStepRecord,
 )
 from journal.index.columns import Columns, Lease, View
-from journal.model import JobStatus, RowStatus, Run, added_usage, millionths
+from journal.index.state import EFFECTS, Counts, JobState
+from journal.model import RowStatus, added_usage, millionths
 
 STATUSES: tuple[RowStatus, ...] = tuple(RowStatus)
 CODES: dict[str, int] = {status.value: code for code, status in enumerate(STATUSES)}
 PENDING, PROCESSING, COMPLETED, FAILED, SKIPPED, NEEDS_REVIEW = range(len(STATUSES))
 
-_MAX_HOSTS = 20
-_UNCOUNTED = ("earlier", "given_back")  # the columns of attempts that don't count for limits
-
-
-class Counts(msgspec.Struct, frozen=True):
-    """Counts of rows.
-
-    In a :class:`JobState`, the counts are differences: the counts that ``update_counts`` has set,
-    minus the counts of the rows in the index.
-    """
-
-    total: int = 0
-    processed: int = 0
-    successful: int = 0
-    failed: int = 0
-
-
-class JobError(msgspec.Struct, frozen=True):
-    """The job's error. ``by``: "merge", "repair", or None if a program has set it."""
-
-    code: str
-    message: str
-    by: str | None = None
-
-
-class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """The facts about the job itself that come from the records after the job record."""
-
-    status: JobStatus = JobStatus.PENDING
-    started_at: Moment | None = None
-    completed_at: Moment | None = None
-    error: JobError | None = None
-    repaired: bool = False  # whether a repair had losses, so that rows may be missing
-    counts: Counts = Counts()
-    hosts: tuple[str, ...] = ()  # the hosts of the job's runs, the last run's host last
-    run: Run | None = None  # the last run
-    reopened_at: tuple[Moment, ...] = ()  # when each pass from the second on began
-    pass_started_at: Moment | None = None  # when the current pass was first set to running
-    worked_s: float = 0.0  # the time from start to end, summed over all passes that ended
-    version: str | None = None  # the version of the last run in this pass
-    has_versions: bool = False  # whether any run had a version
-
-
-class JobState(Progress, frozen=True, kw_only=True):
-    """All facts about the job itself that the index holds."""
-
-    header: JobRecord
-
-
-def _state_after_status(state: JobState, status: JobStatus, at: datetime) -> JobState:
-    """Return the state after a change to ``status`` at the time ``at``.
-
-    Only the times in the state are changed. The caller sets the status.
-    """
-    began_at = state.pass_started_at
-    if status is JobStatus.RUNNING and began_at is None:
-        return msgspec.structs.replace(state, started_at=state.started_at or at, pass_started_at=at)
-    if status.is_ended:
-        took_s = 0.0 if began_at is None else max(0.0, (at - began_at).total_seconds())
-        return msgspec.structs.replace(
-            state, completed_at=at, pass_started_at=None, worked_s=state.worked_s + took_s
-        )
-    return state
-
-
-def _state_after_run(state: JobState, record: RunRecord) -> JobState:
-    others = (name for name in state.hosts if name != record.host)
-    return msgspec.structs.replace(
-        state,
-        hosts=(*others, record.host)[-_MAX_HOSTS:],
-        run=Run(
-            host=record.host,
-            user=record.user,
-            pid=record.pid,
-            started_at=record.at,
-            argv=record.argv,
-            directory=record.directory,
-            command=record.command,
-            version=record.version,
-            on_interrupted=record.on_interrupted,
-        ),
-        version=record.version,
-        has_versions=state.has_versions or record.version is not None,
-    )
-
-
-def _state_after_merge(state: JobState, record: MergeRecord) -> JobState:
-    new = (name for name in record.hosts if name not in state.hosts)
-    return msgspec.structs.replace(state, hosts=(*new, *state.hosts)[-_MAX_HOSTS:])
+# The sums of an index, with which :meth:`Index.rollback` undoes changes: see :meth:`Index.mark`.
+Mark = tuple[int, JobState | None, datetime, int, dict[str, int | float], int, int]
 
 
 def _keyed(header: JobRecord) -> JobRecord | None:
@@ -153,8 +58,8 @@ class Index:
         self.ascending = True
         self._by_number: dict[int, int] | None = None
         self._lease: weakref.ref[Lease] | None = None
-        self._undo: list[tuple[Any, ...]] = []
-        self.forget_undo = self._undo.clear  # call this after a commit was written
+        # Of each row that was changed: its position, and before_attempt and cells as they were.
+        self._undo: list[tuple[Any, ...]] | None = None  # None: nothing is kept
 
     def load(
         self,
@@ -228,64 +133,159 @@ class Index:
         self._lease = weakref.ref(lease)
         return lease
 
-    # --- changes (they can be undone until ``forget_undo`` is called)
+    # --- changes
 
-    def mark(self) -> int:
-        """Return a mark of the current state for :meth:`rollback`."""
-        return len(self._undo)
+    def apply(self, records: Sequence[Any], offsets: Sequence[int]) -> int:
+        """Apply successive records of one type, and stop at the first that can't be applied.
 
-    def rollback(self, mark: int) -> None:
-        """Undo all changes since ``mark``, even a change that an exception has interrupted."""
-        if len(self._undo) <= mark:
-            return
-        self.detach()
-        while len(self._undo) > mark:
-            kind, *old = self._undo.pop()
-            if kind == "row":
-                position, code, status_offsets, before = old[:4]
-                attempts, self.cost_millionths, self.usage = old[4:]
-                self.before_attempt.pop(position, None)
-                if before is not None:
+        This is the one way a record changes the index, when it is appended and when it is read. The
+        records may lack members that the index doesn't need. ``offsets``: where they are in the
+        file. These records can't be applied: a record about a row that doesn't exist, a new row
+        with the number of another row, and a job record after the first. Returns how many records
+        were applied.
+        """
+        if self._lease is not None:
+            self.detach()
+        record, columns = records[0], self.columns
+        kind = type(record)
+        if (
+            kind is RowStatusRecord
+            and not record.reset
+            and columns.numbers is None
+            and record.row <= len(columns.statuses)
+            and len(records) == 1
+        ):  # what _set_statuses does, without its calls: they would make each commit slower
+            position, offset, code = record.row - 1, offsets[0], CODES[record.status]
+            statuses, places, counts = columns.statuses, columns.status_offsets, self.status_counts
+            old, before, attempts = statuses[position], places[position], columns.attempts[position]
+            known = self.before_attempt.get(position) if self.before_attempt else None
+            if self._undo is not None:
+                self._undo.append((position, known, old, before, attempts))
+            counts[old] -= 1
+            counts[code] += 1
+            statuses[position], places[position] = code, offset
+            if code == PROCESSING:  # the start of an attempt has no cost
+                columns.attempts[position] = attempts + 1
+                if old != PROCESSING and before:
                     self.before_attempt[position] = before
-                columns = self.columns
-                columns.statuses[position] = code
-                columns.status_offsets[position] = status_offsets
-                columns.attempts[position] = attempts
-            elif kind == "reset":
-                position, *counts = old
-                for name, count in zip(_UNCOUNTED, counts, strict=True):
-                    if count is None:
-                        setattr(self.columns, name, None)
-                    elif (column := getattr(self.columns, name)) is not None:
-                        column[position] = count
-            elif kind == "spent":
-                self.cost_millionths, self.usage = old
-            elif kind == "steps":
-                position, head, count = old
-                self.columns.restore_steps(position, head, count)
-            elif kind == "data":
-                position, self.columns.row_offsets[position] = old
-            elif kind == "rows":
-                count, dense, self.highest_number, self.ascending = old
-                self.columns.cut(count)
-                if dense:
-                    self.columns.numbers = None
-                self._by_number = None
-            else:
-                self.state, self.last_at = old
-        self.status_counts[:] = map(self.columns.statuses.count, range(len(STATUSES)))
+                return 1
+            if known is not None:
+                del self.before_attempt[position]
+            if record.cost_cents:
+                self.cost_millionths += millionths(record.cost_cents)
+            if record.usage:
+                self.usage = added_usage(self.usage, record.usage)
+            return 1
+        kind = WHOLE.get(kind, kind)
+        if kind is RowStatusRecord:
+            return self._set_statuses(records, offsets)
+        change = _CHANGES.get(kind)
+        if change is None or self.state is None:
+            return self._apply_others(kind, records, offsets)
+        for done, record in enumerate(records):
+            position = self.position_of(record.row)
+            if position is None:
+                return done
+            if self._undo is not None:
+                known = self.before_attempt.get(position)
+                self._undo.append((position, known, *columns.cells(position)))
+            change(self, position, record, offsets[done])
+        return len(records)
 
-    def begin_rows(self) -> None:
-        """Prepare for :meth:`rollback` of added rows. Call this method before you add rows."""
-        self._undo.append(
-            (
-                "rows",
-                self.row_count,
-                self.columns.numbers is None,
-                self.highest_number,
-                self.ascending,
-            )
+    def _apply_others(self, kind: type, records: Sequence[Any], offsets: Sequence[int]) -> int:
+        if self.state is None or kind is JobRecord:
+            if self.state is not None or kind is not JobRecord:
+                return 0
+            self.state, self.keyed = JobState(header=records[0]), _keyed(records[0])
+            return 1
+        if kind is RowRecord:
+            return self._add_rows(records, offsets)
+        if kind in EFFECTS:
+            for record in records:
+                self.state = EFFECTS[kind](self.state, record, self.row_counts())
+        return len(records)
+
+    def _set_statuses(self, records: Sequence[Any], offsets: Sequence[int]) -> int:
+        columns, status_counts, codes = self.columns, self.status_counts, CODES
+        statuses, status_offsets, attempts = (
+            columns.statuses,
+            columns.status_offsets,
+            columns.attempts,
         )
+        before_attempt = self.before_attempt
+        positions = self._positions(records)
+        if self._undo is not None:
+            for position in positions:
+                known = before_attempt.get(position)
+                self._undo.append((position, known, *columns.cells(position)))
+        whole_cents = 0
+        for position, record, offset in zip(positions, records, offsets, strict=False):
+            code, old = codes[record.status], statuses[position]
+            status_counts[old] -= 1
+            status_counts[code] += 1
+            statuses[position] = code
+            if code == PROCESSING:  # the start of an attempt has no cost
+                attempts[position] += 1
+                if old != PROCESSING and (before := status_offsets[position]):
+                    before_attempt[position] = before
+                status_offsets[position] = offset
+                continue
+            status_offsets[position] = offset
+            if before_attempt:
+                before_attempt.pop(position, None)
+            cost_cents = record.cost_cents
+            if cost_cents:
+                if type(cost_cents) is int:  # most costs are; their sum needs one multiplication
+                    whole_cents += cost_cents
+                else:
+                    self.cost_millionths += millionths(cost_cents)
+            if record.usage:
+                self.usage = added_usage(self.usage, record.usage)
+            if code != PENDING:
+                continue
+            if record.reset == "given_back":
+                if old == PROCESSING:
+                    columns.give_back_attempt(position)
+            elif record.reset:
+                columns.reset_attempts(position)
+                if record.reset == "redo":
+                    columns.forget_steps(position)
+        self.cost_millionths += millionths(whole_cents)
+        return len(positions)
+
+    def _positions(self, records: Sequence[Any]) -> list[int]:
+        """Return the positions of the rows of records. Stop at the first unknown row."""
+        known = self.columns.numbers
+        if known is None:
+            positions = [record.row - 1 for record in records]
+            if max(positions) < self.row_count:
+                return positions
+        numbers = [record.row for record in records]
+        if known is not None and self.ascending and max(numbers) <= self.highest_number:
+            # One search for each row takes less time than a call of position_of().
+            positions = [bisect_left(known, number) for number in numbers]
+            if [known[position] for position in positions] == numbers:
+                return positions
+        positions = []
+        for position in map(self.position_of, numbers):
+            if position is None:
+                break
+            positions.append(position)
+        return positions
+
+    def _add_rows(self, records: Sequence[Any], offsets: Sequence[int]) -> int:
+        first, count = self.row_count + 1, len(records)
+        numbers = [record.row for record in records]
+        if self.columns.numbers is None and numbers == list(range(first, first + count)):
+            self.columns.add_next(array("Q", offsets))
+            self.status_counts[PENDING] += count
+            self.highest_number += count
+            return count
+        for done, (number, offset) in enumerate(zip(numbers, offsets, strict=True)):
+            if number <= self.highest_number and self.position_of(number) is not None:
+                return done
+            self.add_row(number, offset)
+        return count
 
     def add_row(self, number: int, offset: int) -> None:
         """Add a pending row. The number must not be in use: check with :meth:`position_of`."""
@@ -293,11 +293,11 @@ class Index:
             self.detach()
         columns = self.columns
         statuses = columns.statuses
-        if columns.numbers is None and number == len(statuses) + 1:  # the usual case
+        statuses.append(PENDING)  # first: so rollback() notices an addition that was interrupted
+        if columns.numbers is None and number == len(statuses):  # the usual case
             self.highest_number = number
         else:
             self._add_number(number)
-        statuses.append(PENDING)
         columns.row_offsets.append(offset)
         columns.status_offsets.append(0)
         columns.attempts.append(0)
@@ -312,149 +312,13 @@ class Index:
     def _add_number(self, number: int) -> None:
         columns = self.columns
         if columns.numbers is None:
-            columns.numbers = array("Q", range(1, len(columns.statuses) + 1))
+            columns.numbers = array("Q", range(1, len(columns.statuses)))
         if number <= self.highest_number:
             self.ascending = False
         if not self.ascending:
             self._positions_by_number(columns.numbers)[number] = len(columns.numbers)
         columns.numbers.append(number)
         self.highest_number = max(self.highest_number, number)
-
-    def add_next_rows(self, offsets: array[int]) -> None:
-        """Add pending rows with the next numbers. The existing numbers must be 1, 2, 3, ..."""
-        if self._lease is not None:
-            self.detach()
-        columns, count = self.columns, len(offsets)
-        columns.statuses.extend(bytes([PENDING]) * count)
-        columns.row_offsets.extend(offsets)
-        columns.status_offsets.extend(array("Q", bytes(8 * count)))
-        columns.attempts.extend(array("I", bytes(4 * count)))
-        for column in (columns.earlier, columns.given_back, columns.step_heads):
-            if column is not None:
-                column.extend(array("I", bytes(4 * count)))
-        self.status_counts[PENDING] += count
-        self.highest_number += count
-
-    def set_row_data(self, position: int, offset: int) -> None:
-        """Set the offset of the record that has the row's data."""
-        if self._lease is not None:
-            self.detach()
-        self._undo.append(("data", position, self.columns.row_offsets[position]))
-        self.columns.row_offsets[position] = offset
-
-    def set_row(
-        self,
-        position: int,
-        code: int,
-        offset: int,
-        cost_cents: float | None,
-        usage: dict[str, int | float] | None = None,
-        reset: Reset | None = None,
-    ) -> int:
-        """Set the row's status and the offset of its status record; return its number of attempts.
-
-        With ``reset``, the row's attempts are counted from zero again. If ``reset`` is "redo", the
-        index also forgets the row's steps. If it is "given_back", only the attempt in progress
-        doesn't count for limits.
-        """
-        if self._lease is not None:
-            self.detach()
-        columns, counts = self.columns, self.status_counts
-        statuses, offsets = columns.statuses, columns.status_offsets
-        old, before, attempts = statuses[position], offsets[position], columns.attempts[position]
-        spent, usages = self.cost_millionths, self.usage
-        known = self.before_attempt.get(position) if self.before_attempt else None
-        self._undo.append(("row", position, old, before, known, attempts, spent, usages))
-        counts[old] -= 1
-        counts[code] += 1
-        statuses[position] = code
-        offsets[position] = offset
-        if code == PROCESSING:  # the start of an attempt has no cost
-            attempts += 1
-            columns.attempts[position] = attempts
-            if old != PROCESSING and before:
-                self.before_attempt[position] = before
-            return attempts
-        if known is not None:
-            del self.before_attempt[position]
-        if cost_cents:
-            self.cost_millionths = spent + millionths(cost_cents)
-        if usage:
-            self.usage = added_usage(self.usage, usage)
-        gives_back = reset == "given_back"
-        if code == PENDING and reset and not (gives_back and old != PROCESSING):
-            uncounted = (getattr(columns, name) for name in _UNCOUNTED)
-            undone = (None if column is None else column[position] for column in uncounted)
-            self._undo.append(("reset", position, *undone))
-            change = columns.give_back_attempt if gives_back else columns.reset_attempts
-            change(position)
-            if reset == "redo" and columns.step_heads is not None:
-                self._undo.append(("steps", position, *columns.head_of_steps(position)))
-                columns.forget_steps(position)
-        return attempts
-
-    def add_step(self, position: int, offset: int) -> None:
-        """Add the ``row_step`` record at ``offset`` to the row's steps."""
-        if self._lease is not None:
-            self.detach()
-        self._undo.append(("steps", position, *self.columns.head_of_steps(position)))
-        self.columns.add_step(position, offset)
-
-    def set_other(self, record: OtherRecord | ExtensionRecord) -> None:
-        """Apply a record that gives no row a status, a step or data. Raises UndecodableError."""
-        self._undo.append(("job", self.state, self.last_at))
-        if isinstance(record, JobRecord):
-            if self.state is not None or self.row_count:
-                raise UndecodableError("a job record that is not on line 1")
-            self.state = JobState(header=record)
-            self.keyed = _keyed(record)
-            return
-        if self.state is None:
-            raise UndecodableError("no job record on line 1")
-        replace = msgspec.structs.replace
-        if isinstance(record, JobStatusRecord):
-            status = JobStatus(record.status)
-            self.state = replace(_state_after_status(self.state, status, record.at), status=status)
-        elif isinstance(record, JobReopenedRecord):
-            error = self.state.error
-            self.state = replace(
-                self.state,
-                status=JobStatus.PENDING,
-                completed_at=None,
-                version=None,
-                error=error if error and error.by and error.code == BOTH_COPIES else None,
-                reopened_at=(*self.state.reopened_at, record.at),
-            )
-        elif isinstance(record, JobCountsRecord):
-            self.state = replace(self.state, counts=self._counts(record))
-        elif isinstance(record, JobErrorRecord):
-            is_repair = record.by is not None and record.code == REPAIRED
-            repaired = self.state.repaired or is_repair
-            error = JobError(record.code, record.message, record.by)
-            self.state = replace(self.state, error=error, repaired=repaired)
-        elif isinstance(record, RunRecord):
-            self.state = _state_after_run(self.state, record)
-        elif isinstance(record, MergeRecord):
-            self.state = _state_after_merge(self.state, record)
-        elif not isinstance(record, (LogRecord, ExtensionRecord)):
-            if self.position_of(record.row) is None:
-                raise UndecodableError(f"a record about row {record.row}, which doesn't exist")
-            if isinstance(record, RowSpentRecord):
-                self._undo.append(("spent", self.cost_millionths, self.usage))
-                self.cost_millionths += millionths(record.cost_cents or 0)
-                self.usage = added_usage(self.usage, record.usage or {})
-
-    def _counts(self, record: JobCountsRecord) -> Counts:
-        assert self.state is not None
-        rows = self.row_counts()
-        shown = self.state.counts
-        return Counts(
-            *(
-                getattr(shown, name) if value is None else value - getattr(rows, name)
-                for name in Counts.__struct_fields__
-                for value in (getattr(record, name),)
-            )
-        )
 
     def row_counts(self) -> Counts:
         """Return the counts of the rows in the index."""
@@ -467,3 +331,86 @@ class Index:
             if self._lease() is not None:
                 self.columns = self.columns.copy()
             self._lease = None
+
+    # --- undo
+
+    def mark(self) -> Mark:
+        """Return a mark of the current state for :meth:`rollback`.
+
+        From the first mark on, the index keeps what it needs to undo changes, until
+        :meth:`forget_undo`. For rows that are changed, these are their cells in the columns. For
+        everything else, the sums in the mark are enough.
+        """
+        undo, columns = self._undo, self.columns
+        if undo is None:
+            undo = self._undo = []
+        return (
+            len(undo),
+            self.state,
+            self.last_at,
+            self.cost_millionths,
+            self.usage,
+            len(columns.statuses),
+            0 if columns.step_offsets is None else len(columns.step_offsets),
+        )
+
+    def rollback(self, mark: Mark) -> None:
+        """Undo all changes since ``mark``, even a change that an exception has interrupted."""
+        length, self.state, self.last_at, self.cost_millionths, self.usage, count, steps = mark
+        undo = self._undo or []
+        if len(undo) == length and self.row_count == count:
+            return
+        self.detach()
+        columns = self.columns
+        while len(undo) > length:
+            position, before, *cells = undo[-1]
+            columns.restore(position, cells)
+            self.before_attempt.pop(position, None)
+            if before is not None:
+                self.before_attempt[position] = before
+            del undo[-1]
+        has_fewer_rows = self.row_count > count
+        columns.cut(count, steps)
+        if has_fewer_rows:
+            self._count_numbers()
+        self.status_counts[:] = map(columns.statuses.count, range(len(STATUSES)))
+
+    def _count_numbers(self) -> None:
+        numbers, count = self.columns.numbers, self.row_count
+        self._by_number = None
+        self.highest_number = count if numbers is None else max(numbers, default=0)
+        if numbers is not None:
+            self.ascending = all(map(lt, numbers, numbers[1:]))
+            if self.ascending and self.highest_number == count:  # they are 1, 2, 3, ...
+                self.columns.numbers = None
+
+    def forget_undo(self) -> None:
+        """Keep nothing more for :meth:`rollback`. Call this when a commit has ended."""
+        self._undo = None
+
+
+# --- what a record about a row changes, by type. Other types change nothing ----------------------
+
+
+def _set_data(index: Index, position: int, _: Any, offset: int) -> None:
+    index.columns.row_offsets[position] = offset
+
+
+def _add_step(index: Index, position: int, _: Any, offset: int) -> None:
+    index.columns.add_step(position, offset)
+
+
+def _add_cost(index: Index, _: int, record: Any, _offset: int) -> None:
+    index.cost_millionths += millionths(record.cost_cents or 0)
+    index.usage = added_usage(index.usage, record.usage or {})
+
+
+def _only_check(_: Index, _position: int, _record: Any, _offset: int) -> None:
+    """Do nothing: the record's row exists."""
+
+
+_CHANGES = dict.fromkeys(ROW_LEVEL - {RowRecord, RowStatusRecord}, _only_check) | {
+    RowDataRecord: _set_data,
+    RowStepRecord: _add_step,
+    RowSpentRecord: _add_cost,
+}

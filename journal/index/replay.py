@@ -1,14 +1,11 @@
 """Replay: applies verified commits to an index.
 
-Reading a journal spends most of its time in this module. So the module decodes whole blocks of
-lines together, decodes only the fields that the index needs, and applies successive records of one
-type together.
+Reading a journal spends most of its time here and in :meth:`Index.apply`. So this module decodes
+whole blocks of lines together, and decodes only the members that the index needs.
 """
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import accumulate, groupby
@@ -16,38 +13,19 @@ from typing import Any
 
 from journal.format.commits import Block, Position
 from journal.format.decode import (
-    SlimRecord,
-    SlimRow,
-    SlimRowData,
-    SlimRowStatus,
-    SlimRowStep,
+    WHOLE,
     UndecodableError,
     UnknownRecordError,
-    decode_other,
     decode_record,
     decode_slim,
-    decode_slim_or_extension,
     read_error,
     time_of,
 )
 from journal.format.extent import blocks_between
-from journal.format.records import (
-    MAX_DEPTH,
-    SANE_BYTES,
-    ExtensionRecord,
-    JobRecord,
-    Record,
-    RowDataRecord,
-    RowElsewhereRecord,
-    RowRecord,
-    RowSpentRecord,
-    RowStatusRecord,
-    RowStepRecord,
-)
+from journal.format.records import MAX_DEPTH, SANE_BYTES, Record, RowLevelRecord, RowRecord
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.fs.handles import JournalFile
-from journal.index.index import CODES, PENDING, PROCESSING, Index
-from journal.model import added_usage, millionths
+from journal.index.index import Index
 
 
 class BadRecordError(Exception):
@@ -87,7 +65,7 @@ def apply(
     lines: list[bytes],
     *,
     is_ascii: bool = False,
-    records: list[Record] | None = None,
+    records: Sequence[Any] | None = None,
 ) -> None:
     """Apply verified lines (without LF). The first line is at ``offset``.
 
@@ -95,201 +73,55 @@ def apply(
     ``records`` is the result of :func:`decode_lines`. Raises :class:`BadRecordError`. After an
     error, don't use the index.
     """
-    index.detach()
     lengths = [len(line) + 1 for line in lines]  # including the LF
     offsets = list(accumulate(lengths, initial=offset))
+    is_checked = records is not None
+    if records is None:
+        sane = lines if is_ascii else _utf8(lines)
+        if max(lengths) - 1 > SANE_BYTES:  # shorter lines can't nest too deep
+            sane = _not_too_deep(sane)
+        try:
+            records = list(map(decode_slim, sane))
+        except DECODE_ERRORS:
+            records, is_checked = _checked(sane), True
     done = 0
+    for kind, run in groupby(map(type, records)):
+        end = done + len(list(run))
+        group = records[done:end]
+        if not is_checked and kind not in WHOLE:
+            group = _checked(lines[done:end])
+        done += index.apply(group, offsets[done:end]) if group else 0
+        if done < end:
+            break
     try:
-        if index.state is None:
-            _apply_header(index, lines[0])
-            done = 1
-        if records is None:
-            sane = lines[done:] if is_ascii else _utf8(lines[done:])
-            # Lines up to SANE_BYTES can't nest too deep.
-            slim = _decode(sane if max(lengths) - 1 <= SANE_BYTES else _not_too_deep(sane))
-            done += _apply_records(index, slim, lines[done:], offsets[done:])
-        else:
-            done += _apply_records(index, records[done:], lines[done:], offsets[done:])
         if done < len(lines):
-            raise _what_is_wrong_with(lines[done])
+            raise _what_is_wrong_with(lines[done], index)
         done -= 1  # if time_of() raises, the last line has the error
         index.last_at = time_of(lines[done])
     except (UndecodableError, UnknownRecordError) as error:
         raise BadRecordError(offsets[done], error) from None
-    index.forget_undo()
 
 
-def _apply_header(index: Index, line: bytes) -> None:
-    record = decode_record(line, exact=False)
-    if not isinstance(record, JobRecord):
-        raise UndecodableError("another record than the job's on line 1")
-    index.set_other(record)
+def _checked(lines: list[bytes]) -> list[Record]:
+    """Decode the lines before the first line in which anything is wrong."""
+    records = []
+    with suppress(UndecodableError, UnknownRecordError):
+        for line in lines:
+            records.append(decode_record(line, exact=False))  # noqa: PERF401
+    return records
 
 
-def _apply_records(
-    index: Index, records: Sequence[Any], lines: list[bytes], offsets: list[int]
-) -> int:
-    """Apply records, and stop at the first that can't be applied. Return how many were applied."""
-    done = 0
-    for kind, run in groupby(map(type, records)):
-        end = done + len(list(run))
-        if kind is SlimRowStatus or kind is RowStatusRecord:
-            sane = _apply_statuses(index, records[done:end], offsets[done:end])
-        elif kind is SlimRow or kind is RowRecord:
-            sane = _apply_rows(index, records[done:end], offsets[done:end])
-        elif kind is SlimRowData or kind is RowDataRecord:
-            sane = _apply_data(index, records[done:end], offsets[done:end])
-        elif kind is SlimRowStep or kind is RowStepRecord:
-            sane = _apply_steps(index, records[done:end], offsets[done:end])
-        else:
-            sane = _apply_others(index, lines[done:end])
-        done += sane
-        if done < end:
-            break
-    return done
-
-
-def _decode(lines: list[bytes]) -> Sequence[SlimRecord | ExtensionRecord]:
-    """Decode the lines before the first line that isn't a record."""
-    try:
-        return list(map(decode_slim, lines))
-    except DECODE_ERRORS:
-        records: list[SlimRecord | ExtensionRecord] = []
-        with suppress(UndecodableError, UnknownRecordError):
-            for line in lines:
-                records.append(decode_slim_or_extension(line))  # noqa: PERF401  (an error keeps the others)
-        return records
-
-
-def _apply_statuses(index: Index, records: Sequence[Any], offsets: list[int]) -> int:
-    """Apply successive ``row_status`` records, and stop at the first for an unknown row.
-
-    Returns how many were applied. The effect is the same as :meth:`Index.set_row` for each record,
-    but can't be undone. One loop makes all changes, for speed.
-    """
-    columns, status_counts, codes = index.columns, index.status_counts, CODES
-    statuses, status_offsets, attempts = columns.statuses, columns.status_offsets, columns.attempts
-    positions, before_attempt = _positions(index, records), index.before_attempt
-    whole_cents = 0
-    for position, record, offset in zip(positions, records, offsets, strict=False):
-        code, old = codes[record.status], statuses[position]
-        status_counts[old] -= 1
-        status_counts[code] += 1
-        statuses[position] = code
-        if code == PROCESSING:
-            attempts[position] += 1
-            if old != PROCESSING and (before := status_offsets[position]):
-                before_attempt[position] = before
-            status_offsets[position] = offset
-            continue
-        status_offsets[position] = offset
-        if before_attempt:
-            before_attempt.pop(position, None)
-        cost_cents = record.cost_cents
-        if cost_cents:
-            if type(cost_cents) is int:  # most costs are; their sum needs one multiplication
-                whole_cents += cost_cents
-            else:
-                index.cost_millionths += millionths(cost_cents)
-        if record.usage:
-            index.usage = added_usage(index.usage, record.usage)
-        if code != PENDING:
-            continue
-        if record.reset == "given_back":
-            if old == PROCESSING:
-                columns.give_back_attempt(position)
-        elif record.reset:
-            columns.reset_attempts(position)
-            if record.reset == "redo":
-                columns.forget_steps(position)
-    index.cost_millionths += millionths(whole_cents)
-    return len(positions)
-
-
-def _positions(index: Index, records: Sequence[Any]) -> list[int]:
-    """Return the positions of the records' rows in the columns. Stop at the first unknown row."""
-    if index.columns.numbers is None:
-        positions = [record.row - 1 for record in records]
-        if max(positions) < index.row_count:
-            return positions
-    numbers = [record.row for record in records]
-    known = index.columns.numbers
-    if known is not None and index.ascending and max(numbers) <= index.highest_number:
-        # One search for each row takes less time than a call of position_of().
-        positions = [bisect_left(known, number) for number in numbers]
-        if [known[position] for position in positions] == numbers:
-            return positions
-    positions = []
-    for position in map(index.position_of, numbers):
-        if position is None:
-            break
-        positions.append(position)
-    return positions
-
-
-def _apply_rows(index: Index, records: Sequence[Any], offsets: list[int]) -> int:
-    """Apply successive ``row`` records, and stop at the first whose number is already in use.
-
-    Returns how many were applied.
-    """
-    columns, first, count = index.columns, index.row_count + 1, len(records)
-    numbers = [record.row for record in records]
-    if columns.numbers is None and numbers == list(range(first, first + count)):
-        index.add_next_rows(array("Q", offsets))
-        return count
-    for done, (number, offset) in enumerate(zip(numbers, offsets, strict=True)):
-        if number <= index.highest_number and index.position_of(number) is not None:
-            return done
-        index.add_row(number, offset)
-    return count
-
-
-def _apply_data(index: Index, records: Sequence[Any], offsets: list[int]) -> int:
-    """Apply successive ``row_data`` records, and stop at the first for an unknown row.
-
-    Returns how many were applied.
-    """
-    positions = _positions(index, records)
-    for position, offset in zip(positions, offsets, strict=False):
-        index.columns.row_offsets[position] = offset
-    return len(positions)
-
-
-def _apply_steps(index: Index, records: Sequence[Any], offsets: list[int]) -> int:
-    """Apply successive ``row_step`` records, and stop at the first for an unknown row.
-
-    Returns how many were applied.
-    """
-    positions = _positions(index, records)
-    for position, offset in zip(positions, offsets, strict=False):
-        index.columns.add_step(position, offset)
-    return len(positions)
-
-
-def _apply_others(index: Index, lines: list[bytes]) -> int:
-    for done, line in enumerate(lines):
-        try:
-            index.set_other(decode_other(line))
-        except (UndecodableError, UnknownRecordError):
-            return done
-    return len(lines)
-
-
-def _what_is_wrong_with(line: bytes) -> UndecodableError:
+def _what_is_wrong_with(line: bytes, index: Index) -> UndecodableError:
     """Return the error that says why a line can't be applied.
 
     If the line can't be decoded, this function raises the error of :func:`decode_record`.
     """
     record = decode_record(line)
-    if isinstance(record, RowStatusRecord):
-        return UndecodableError(f"a status of row {record.row}, which doesn't exist")
-    if isinstance(record, RowStepRecord):
-        return UndecodableError(f"a step of row {record.row}, which doesn't exist")
-    if isinstance(record, RowDataRecord):
-        return UndecodableError(f"new data of row {record.row}, which doesn't exist")
+    if index.state is None:
+        return UndecodableError("another record than the job's on line 1")
     if isinstance(record, RowRecord):
         return UndecodableError(f"row {record.row}, which is out of range or exists already")
-    if isinstance(record, (RowSpentRecord, RowElsewhereRecord)):
+    if isinstance(record, RowLevelRecord):
         return UndecodableError(f"a record about row {record.row}, which doesn't exist")
     return UndecodableError("a job record that is not on line 1")
 

@@ -128,7 +128,6 @@ def add_rows(journal: Journal, row_data: Any) -> View:
     columns = () if header is None else (header.key, header.idempotency_key)
     keys = [column for column in columns if column]
     first = index.row_count
-    index.begin_rows()
     nonce = system.nonce()[:8] if journal.log.end.offset else None
     at, end, end_after_key = index.last_at, b"", b""
     sha256 = load_sha256()

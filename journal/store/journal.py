@@ -38,13 +38,13 @@ from journal.errors import (
 )
 from journal.format.commits import START, Position
 from journal.format.extent import cut_error
-from journal.format.records import MAX_LINE_BYTES, UNSET_TIME, Record, encode_into, now, writable
+from journal.format.records import MAX_LINE_BYTES, Record, encode_into, now, writable
 from journal.format.seal import SEAL_BYTES
 from journal.fs import system
 from journal.fs.handles import JournalFile, reset_in_child
 from journal.fs.sync_mark import is_marked
 from journal.index import hint
-from journal.index.index import Index
+from journal.index.index import Index, Mark
 from journal.index.replay import apply_block
 from journal.store.group_commit import GroupCommit
 from journal.store.log import Log
@@ -59,9 +59,9 @@ Result = TypeVar("Result")
 
 # The state of a commit at the beginning of an inner block. After an exception in the block, this
 # state is restored. The items are the position after what was written of the commit, the buffer's
-# length, the mark and last_at of the index, and the number of at_end callbacks. Each change in a
-# batch makes a savepoint, so a savepoint is a plain tuple, which is faster than a class.
-Savepoint = tuple[Position, int, int, datetime, int]
+# length, the mark of the index, and the number of at_end callbacks. Each change in a batch makes a
+# savepoint, so a savepoint is a plain tuple, which is faster than a class.
+Savepoint = tuple[Position, int, Mark, int]
 
 
 class Journal:
@@ -93,7 +93,6 @@ class Journal:
         self.brings_back: Callable[[Position], bool] | None = None
         self.in_doubt = False  # True if the latest commit ended with CommitOutcomeUnknownError
         self._took_long = False  # True if the caller's code has run since the file was checked
-        self._begin_at = UNSET_TIME
         self._begin()
         reset_in_child(self)
 
@@ -101,6 +100,7 @@ class Journal:
         """Begin without an index and an open commit."""
         self.mutex = threading.RLock()
         self.index = Index()
+        self._mark: Mark  # of the index at the beginning of the open commit
         self._stale = False  # True if the index may differ from the log, and must be rebuilt
         self.depth = 0  # the nesting depth of the open blocks, or 0 if no commit is open
         self._joinable: list[tuple[weakref.ref[Any], int]] = []  # open batches and their depths
@@ -338,7 +338,7 @@ class Journal:
                     self._check_uncut()
                 recover(log)
             log.written, log.is_foreign = log.end, False
-            self._begin_at = self.index.last_at
+            self._mark = self.index.mark()
         except BaseException:
             self._leave(False)
             raise
@@ -447,8 +447,11 @@ class Journal:
         """
         return max(now(), writable(self.index.last_at))
 
-    def append(self, record: Record) -> int:
-        """Encode a record into the open commit; return its offset in the file."""
+    def append(self, record: Record) -> None:
+        """Encode a record into the open commit, and apply it to the index.
+
+        The caller has checked that the record can be applied.
+        """
         buffer = self._buffer
         start = len(buffer)
         if start >= SPILL_BYTES:
@@ -464,7 +467,8 @@ class Journal:
             del buffer[start:]
             raise self._too_long(length, getattr(record, "row", None))
         self.index.last_at = record.at
-        return self.log.written.offset + start
+        if not self.index.apply((record,), (self.log.written.offset + start,)):
+            raise RuntimeError(f"readers would refuse this record: {record}")
 
     def append_line(self, line: bytes, at: datetime, row: int | None = None) -> int:
         """Append an encoded record, with its LF, to the open commit; return the record's offset.
@@ -505,20 +509,17 @@ class Journal:
         self._buffer.clear()
 
     def _savepoint(self) -> Savepoint:
-        index = self.index
         return (
             self.log.written,
             len(self._buffer),
-            index.mark(),
-            index.last_at,
+            self.index.mark(),
             len(self._at_end),
         )
 
     def _rollback_to(self, save: Savepoint) -> None:
         """Undo all changes since ``save``."""
-        written, buffer_bytes, mark, last_at, at_end = save
+        written, buffer_bytes, mark, at_end = save
         self.index.rollback(mark)
-        self.index.last_at = last_at
         self._call_at_end(at_end, written=False)
         if self.log.written == written:
             del self._buffer[buffer_bytes:]
@@ -562,8 +563,8 @@ class Journal:
     def _undo(self) -> None:
         """Restore the index to its state before the commit."""
         self._buffer.clear()
-        self.index.rollback(0)
-        self.index.last_at = self._begin_at
+        self.index.rollback(self._mark)
+        self.index.forget_undo()
 
     def reset_after_fork(self) -> None:
         """In a forked child: drop the parent's file, locks and open commit."""

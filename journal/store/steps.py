@@ -183,14 +183,14 @@ def begin_step(
         second = _record(number, attempt, name, "failed")
         second.error_code, second.error_message = NAME_REUSED, IS_REUSED
         put_logs(journal, number, logs)
-        _append(journal, position, second)
+        put_record(journal, second)
         return _step_of(second)
     if idempotent:
         return None
     if known is not None and known.state == "started":
         raise StepInDoubtError(row_id, name, known.attempt)
     put_logs(journal, number, logs)
-    _append(journal, position, _record(number, attempt, name, "started"))
+    put_record(journal, _record(number, attempt, name, "started"))
     return None
 
 
@@ -222,7 +222,7 @@ def end_step(
     if error is not None:
         if known is None or _may_be_followed_by_failure(known, attempt):
             record.error_code, record.error_message = error
-            _append(journal, position, record)
+            put_record(journal, record)
         return None
     if known is not None and known.state == "done":
         if known.attempt == attempt and known.origin is None:
@@ -233,7 +233,7 @@ def end_step(
         _log_result(journal, number, attempt, name, result, "a redo has forgotten it")
         return None
     record.result = result
-    _append(journal, position, record)
+    put_record(journal, record)
     return None
 
 
@@ -269,7 +269,7 @@ def record_step(journal: Journal, number: int, name: str, result: Any) -> RowSte
         )
     record = _record(number, journal.index.columns.attempts[position], name, "done")
     record.result = result
-    _append(journal, position, record)
+    put_record(journal, record)
     return _step_of(record)
 
 
@@ -294,17 +294,12 @@ def fail_step(journal: Journal, number: int, name: str, message: str) -> RowStep
         raise InvalidStateTransition(status, status, [], subject, hint, refused)
     record = _record(number, known.attempt, name, "failed")
     record.error_code, record.error_message = "not done", message
-    _append(journal, position, record)
+    put_record(journal, record)
     return _step_of(record)
 
 
 def _record(number: int, attempt: int, name: str, state: StepState) -> RowStepRecord:
     return RowStepRecord(row=number, attempt=attempt, step=name, state=state, at=UNSET_TIME)
-
-
-def _append(journal: Journal, position: int, record: RowStepRecord) -> None:
-    record.at = journal.now()
-    journal.index.add_step(position, journal.append(record))
 
 
 def _step_of(record: RowStepRecord) -> RowStep:

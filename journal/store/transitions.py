@@ -19,13 +19,11 @@ from journal.format.records import (
     JobReopenedRecord,
     JobStatusRecord,
     LogRecord,
-    OtherRecord,
     RowDataRecord,
-    RowElsewhereRecord,
     RowRecord,
-    RowSpentRecord,
     RowStatusRecord,
     RunRecord,
+    SingleRecord,
     writable,
 )
 from journal.format.values import canonical_json, checksum_of
@@ -39,8 +37,8 @@ from journal.index.index import (
     PROCESSING,
     SKIPPED,
     STATUSES,
-    JobState,
 )
+from journal.index.state import JobState
 from journal.model import (
     VALID_ROW_TRANSITIONS,
     VALID_TRANSITIONS,
@@ -70,16 +68,13 @@ _REDONE = (COMPLETED, FAILED, SKIPPED)
 _STARTING_CODES = frozenset((CODES[RowStatus.PROCESSING], CODES[RowStatus.PENDING]))
 
 
-def put_record(journal: Journal, record: OtherRecord) -> None:
-    """Append a record that gives no row a status, a step or data. Sets the time of the record.
-
-    Raises RowNotFoundError if the record is about a row that doesn't exist.
-    """
-    if isinstance(record, (LogRecord, RowSpentRecord, RowElsewhereRecord)) and record.row:
-        position_of(journal, record.row)
+def put_record(journal: Journal, record: SingleRecord) -> None:
+    """Set the time of a record, and append it. Raises RowNotFoundError."""
+    row = getattr(record, "row", None)
+    if row is not None:
+        position_of(journal, row)
     record.at = journal.now()
     journal.append(record)
-    journal.index.set_other(record)
 
 
 def put_logs(journal: Journal, number: int, logs: Iterable[LogEntry]) -> None:
@@ -325,7 +320,7 @@ def put_row_data(
         created_at=writable(row.created_at),
         at=journal.now(),
     )
-    journal.index.set_row_data(position, journal.append(record))
+    journal.append(record)
 
 
 def update_data(
@@ -384,14 +379,8 @@ def take_input(journal: Journal, number: int, data: dict[str, Any], checksum: st
 
 def put_row_status(journal: Journal, position: int, record: RowStatusRecord) -> int:
     """Append a status of the row at ``position``; return the row's attempts."""
-    return journal.index.set_row(
-        position,
-        CODES[record.status],
-        journal.append(record),
-        record.cost_cents,
-        record.usage,
-        record.reset,
-    )
+    journal.append(record)
+    return journal.index.columns.attempts[position]
 
 
 def _put_back(journal: Journal, position: int, by: By) -> None:

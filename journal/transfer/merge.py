@@ -127,8 +127,6 @@ class MergeWriter:
 
     def _add_rows(self) -> None:
         journal, plan = self._journal, self._plan
-        if plan.added:
-            journal.index.begin_rows()
         at = journal.now()
         for number in plan.added:
             row = plan.made_row(number)
@@ -185,7 +183,7 @@ class MergeWriter:
             origin=origin or Origin(id=id_, at=row.at),
             at=self._journal.now(),
         )
-        index.set_row_data(position, self._journal.append(record))
+        self._journal.append(record)
 
     def _put_step(self, number: int, id_: str, record: RowStepRecord) -> None:
         position = self._journal.index.position_of(number)
@@ -193,7 +191,7 @@ class MergeWriter:
         if record.origin is None:
             record.origin = Origin(id=id_, at=record.at)
         record.row, record.at = number, self._journal.now()
-        self._journal.index.add_step(position, self._journal.append(record))
+        self._journal.append(record)
 
     def _restore_steps(self, number: int, changes: list[Change]) -> None:
         """Restore the steps that an imported redo removed here, if the other copy still has them.

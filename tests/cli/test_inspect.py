@@ -404,20 +404,20 @@ def test_a_jobs_duration_is_the_sum_of_its_passes(root: Path, capsys: Capture) -
         index.last_at = at(minute)
         return duration_s(job_of(index), state, at(minute))
 
-    index.set_other(JobRecord(format=1, id="j", name="J", at=at(0)))
+    index.apply([JobRecord(format=1, id="j", name="J", at=at(0))], [0])
     assert duration_of("pending", 5) is None
-    index.set_other(JobStatusRecord(status="running", at=at(10)))
-    index.set_other(JobStatusRecord(status="paused", at=at(11)))
-    index.set_other(JobStatusRecord(status="running", at=at(12)))
+    index.apply([JobStatusRecord(status="running", at=at(10))], [0])
+    index.apply([JobStatusRecord(status="paused", at=at(11))], [0])
+    index.apply([JobStatusRecord(status="running", at=at(12))], [0])
     assert duration_of("running", 13) == 3 * 60
-    index.set_other(JobStatusRecord(status="failed", at=at(14)))
+    index.apply([JobStatusRecord(status="failed", at=at(14))], [0])
     assert duration_of("failed", 1000) == 4 * 60
-    index.set_other(JobStatusRecord(status="completed", at=at(900)))  # the last row, by hand
-    index.set_other(JobReopenedRecord(at=at(1000)))
+    index.apply([JobStatusRecord(status="completed", at=at(900))], [0])  # the last row, by hand
+    index.apply([JobReopenedRecord(at=at(1000))], [0])
     assert duration_of("pending", 2000) == 4 * 60
-    index.set_other(JobStatusRecord(status="running", at=at(2000)))
+    index.apply([JobStatusRecord(status="running", at=at(2000))], [0])
     assert duration_of("running", 2001) == 5 * 60
-    index.set_other(JobStatusRecord(status="completed", at=at(2003)))
+    index.apply([JobStatusRecord(status="completed", at=at(2003))], [0])
     assert duration_of("completed", 3000) == 7 * 60
     job = job_of(index)
     assert (job.started_at, job.completed_at) == (at(10), at(2003))

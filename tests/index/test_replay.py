@@ -1,7 +1,4 @@
-"""Replay takes over blocks of lines at once; that must be what taking over one after the other is.
-
-What it is compared with is written from the specification, with the index's own single changes.
-"""
+"""Replay applies blocks of lines at once, which must be what applying one after the other is."""
 
 from __future__ import annotations
 
@@ -20,7 +17,6 @@ from journal.errors import JournalDamagedError
 from journal.format import commits as replay
 from journal.format.commits import START, Position, verified_blocks, verified_lines
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
-from journal.format.records import RowDataRecord, RowRecord, RowStatusRecord, RowStepRecord
 from journal.fs.handles import load_filelock
 from journal.index.index import CODES, Index
 from journal.index.replay import BadRecordError, apply
@@ -151,40 +147,17 @@ def blocks(draw: st.DrawFn) -> list[bytes]:
     return lines or [row(1)]
 
 
-class Refused(Exception):
-    pass
-
-
-def take_over(index: Index, offset: int, line: bytes) -> None:
-    """What the specification says of one record, by way of what writers change the index with."""
+def apply_alone(index: Index, offset: int, line: bytes) -> bool:
+    """Apply a record as a commit does, whole and alone. Return whether it can be applied."""
     try:
         record = decode_record(line)
-        if isinstance(record, RowStatusRecord):
-            position = index.position_of(record.row)
-            if position is None:
-                raise Refused(offset)
-            code = CODES[record.status]
-            cost, usage = record.cost_cents, record.usage
-            index.set_row(position, code, offset, cost, usage=usage, reset=record.reset)
-        elif isinstance(record, RowStepRecord):
-            position = index.position_of(record.row)
-            if position is None:
-                raise Refused(offset)
-            index.add_step(position, offset)
-        elif isinstance(record, RowDataRecord):
-            position = index.position_of(record.row)
-            if position is None:
-                raise Refused(offset)
-            index.set_row_data(position, offset)
-        elif isinstance(record, RowRecord):
-            if not 0 < record.row < 2**63 or index.position_of(record.row) is not None:
-                raise Refused(offset)
-            index.add_row(record.row, offset)
-        else:
-            index.set_other(record)
     except (UndecodableError, UnknownRecordError):
-        raise Refused(offset) from None
+        return False
+    index.mark()
+    if not index.apply((record,), (offset,)):
+        return False
     index.last_at = record.at
+    return True
 
 
 def contents(index: Index) -> tuple[Any, ...]:
@@ -225,12 +198,11 @@ def test_a_block_is_applied_as_its_lines_are_one_after_the_other(
 ) -> None:
     lines = [JOB_RECORD, *lines]
     expected, at, refused = Index(), 0, None
-    try:
-        for line in lines:
-            take_over(expected, at, line)
-            at += len(line) + 1
-    except Refused:
-        refused = at
+    for line in lines:
+        if not apply_alone(expected, at, line):
+            refused = at
+            break
+        at += len(line) + 1
     index, offset, found = Index(), 0, None
     ends = sorted({cut for cut in cuts if 0 < cut < len(lines)} | {len(lines)})
     try:
@@ -242,7 +214,29 @@ def test_a_block_is_applied_as_its_lines_are_one_after_the_other(
     assert found == refused
     if refused is None:
         assert contents(index) == contents(expected)
-        assert index.mark() == 0
+
+
+@settings(max_examples=400, deadline=None)
+@given(blocks(), st.integers(0, 30), st.booleans())
+@example([row(1), status(1, b"failed"), row(5), status(1, b"pending", b'"reset":"redo",')], 3, True)
+def test_a_rollback_restores_what_the_index_was_at_the_mark(
+    lines: list[bytes], kept: int, viewed: bool
+) -> None:
+    offsets = [*range(0, 100 * len(lines) + 100, 100)]
+    index, expected = Index(), Index()
+    for number, line in enumerate([JOB_RECORD, *lines][: kept + 1]):
+        apply_alone(index, offsets[number], line)
+        apply_alone(expected, offsets[number], line)
+    mark, view = index.mark(), index.view(None) if viewed else None
+    for number, line in enumerate(lines[kept:], kept + 1):
+        apply_alone(index, offsets[number], line)
+    index.rollback(mark)
+    for name in ("earlier", "given_back", "step_heads", "step_offsets", "step_previous"):
+        if getattr(expected.columns, name) is None:  # then 0 in all rows, or no step
+            assert not any(getattr(index.columns, name) or ())
+            setattr(index.columns, name, None)
+    assert contents(index) == contents(expected)
+    assert view is None or view.columns.statuses == expected.columns.statuses
 
 
 def test_a_line_whose_time_makes_no_sense_is_named_by_reading_as_by_verify(tmp_path: Path) -> None:

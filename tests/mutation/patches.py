@@ -480,8 +480,8 @@ SEALS += [
     ),
     Patch(
         "a repaired job remembers it",
-        "index/index",
-        "self.state.repaired or is_repair",
+        "index/state",
+        "state.repaired or is_repair",
         "is_repair",
         REPAIR,
     ),
@@ -644,7 +644,7 @@ WRITES = [
     Patch(
         "what could not be written is taken out of the index",
         "store/journal",
-        "        self._buffer.clear()\n        self.index.rollback(0)\n",
+        "        self._buffer.clear()\n        self.index.rollback(self._mark)\n",
         "        self._buffer.clear()\n",
         FAULTS,
     ),
@@ -789,9 +789,9 @@ BOUNDS = [
     ),
     Patch(
         "a row number is made once",
-        "index/replay",
-        "        if number <= index.highest_number and index.position_of(number) is not None:\n",
-        "        if False:\n",
+        "index/index",
+        "            if number <= self.highest_number and self.position_of(number) is not None:\n",
+        "            if False:\n",
         DAMAGE,
     ),
     Patch(
@@ -803,9 +803,9 @@ BOUNDS = [
     ),
     Patch(
         "a status is of a row that a record has made",
-        "index/replay",
-        "        if position is None:\n            break\n",
-        "        if position is None:\n            continue\n",
+        "index/index",
+        "            if position is None:\n                break\n",
+        "            if position is None:\n                continue\n",
         DAMAGE,
     ),
     Patch(

@@ -33,15 +33,15 @@ PATCHES = [
     Patch(
         "a change that is undone has no cost",
         "index/index",
-        "attempts, self.cost_millionths, self.usage = old",
-        "attempts, _, self.usage = old",
+        "length, self.state, self.last_at, self.cost_millionths, self.usage, count, steps = mark",
+        "length, self.state, self.last_at, _, self.usage, count, steps = mark",
         COST,
     ),
     Patch(
         "a change that is undone has no usage",
         "index/index",
-        "attempts, self.cost_millionths, self.usage = old",
-        "attempts, self.cost_millionths, _ = old",
+        "length, self.state, self.last_at, self.cost_millionths, self.usage, count, steps = mark",
+        "length, self.state, self.last_at, self.cost_millionths, _, count, steps = mark",
         COST,
     ),
     Patch(
@@ -161,13 +161,6 @@ PATCHES = [
         "transfer/merge_plan",
         " for c in changes if c.is_status}",
         " for c in changes}",
-        MERGES,
-    ),
-    Patch(
-        "a cost of a log that is undone is taken back",
-        "index/index",
-        "                self.cost_millionths, self.usage = old\n",
-        "                pass\n",
         MERGES,
     ),
 ]

@@ -137,8 +137,8 @@ PATCHES = [
     Patch(
         "messages are recorded with the start of a step",
         "store/steps",
-        "    put_logs(journal, number, logs)\n    _append(",
-        "    _append(",
+        "    put_logs(journal, number, logs)\n    put_record(",
+        "    put_record(",
         EVIDENCE,
     ),
     Patch(

@@ -266,8 +266,8 @@ PATCHES = [
     Patch(
         "lines that aren't UTF-8 are damage",
         "index/replay",
-        "        sane = lines[done:] if is_ascii else _utf8(lines[done:])\n",
-        "        sane = lines[done:]\n",
+        "        sane = lines if is_ascii else _utf8(lines)\n",
+        "        sane = lines\n",
         STRANGE,
     ),
     Patch(

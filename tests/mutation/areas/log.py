@@ -123,17 +123,10 @@ PATCHES = [
         f"{SERVICE} {GUARDS}",
     ),
     Patch(
-        "a block that is undone gives the time of its records back",
-        "store/journal",
-        "        self.index.rollback(mark)\n        self.index.last_at = last_at\n",
-        "        self.index.rollback(mark)\n",
-        SERVICE,
-    ),
-    Patch(
-        "a commit that is undone gives the time of its records back",
-        "store/journal",
-        "        self.index.rollback(0)\n        self.index.last_at = self._begin_at\n",
-        "        self.index.rollback(0)\n",
+        "what is undone gives the time of its records back",
+        "index/index",
+        "length, self.state, self.last_at, self.cost_millionths, self.usage, count, steps = mark",
+        "length, self.state, _, self.cost_millionths, self.usage, count, steps = mark",
         SERVICE,
     ),
     Patch(
@@ -149,13 +142,6 @@ PATCHES = [
         "        self.written = position\n",
         "        self.written = Position(position.offset, self.written.crc)\n",
         f"{GUARDS} {SERVICE}",
-    ),
-    Patch(
-        "what was committed is not undone by the next commit that fails",
-        "store/journal",
-        "                self.index.forget_undo()\n                self._stale, written = False, True\n",
-        "                self._stale, written = False, True\n",
-        f"{SERVICE} {GUARDS}",
     ),
     Patch(
         "a writer accounts for its own writes, and leaves a hint",

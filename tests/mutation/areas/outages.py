@@ -152,8 +152,8 @@ PATCHES = [
     Patch(
         "an attempt that was given back doesn't count",
         "index/index",
-        "            change = columns.give_back_attempt if gives_back else columns.reset_attempts\n",
-        "            change = columns.reset_attempts\n",
+        "                    columns.give_back_attempt(position)\n",
+        "                    pass\n",
         HOLDS,
     ),
     Patch(
@@ -183,13 +183,6 @@ PATCHES = [
         " or record.reset:",
         ":",
         "tests/service/test_passes.py::test_a_row_whose_attempt_is_given_back_has_the_error_again_that_it_had_before",
-    ),
-    Patch(
-        "replay doesn't count an attempt that was given back",
-        "index/replay",
-        "                columns.give_back_attempt(position)\n",
-        "                pass\n",
-        "tests/index/test_replay.py tests/format/test_corpus.py",
     ),
     Patch(
         "a held row of a job that has ended fails",

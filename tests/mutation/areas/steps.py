@@ -216,22 +216,15 @@ PATCHES = [
     Patch(
         "a redo forgets the steps of its row",
         "index/index",
-        "                columns.forget_steps(position)\n",
-        "                pass\n",
-        CORE,
-    ),
-    Patch(
-        "a redo forgets the steps of its row for all who read it",
-        "index/replay",
-        "                columns.forget_steps(position)\n",
-        "                pass\n",
+        "                    columns.forget_steps(position)\n",
+        "                    pass\n",
         CORE,
     ),
     Patch(
         "steps of a batch that is discarded are undone",
-        "index/index",
-        "                self.columns.restore_steps(position, head, count)\n",
-        "                pass\n",
-        CORE,
+        "index/columns",
+        "            0 if steps is None else steps[position],\n",
+        "            0,\n",
+        "tests/index/test_replay.py::test_a_rollback_restores_what_the_index_was_at_the_mark",
     ),
 ]

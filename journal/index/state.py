@@ -1,0 +1,149 @@
+"""The facts about a job itself, and how records change them.
+
+The records of rows change the columns and the sums of the index instead: see ``index``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from journal.format.records import (
+    BOTH_COPIES,
+    REPAIRED,
+    JobCountsRecord,
+    JobErrorRecord,
+    JobRecord,
+    JobReopenedRecord,
+    JobStatusRecord,
+    MergeRecord,
+    Moment,
+    RunRecord,
+)
+from journal.model import JobStatus, Run
+
+_MAX_HOSTS = 20
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """Counts of rows.
+
+    In a :class:`JobState`, the counts are differences: the counts that ``update_counts`` has set,
+    minus the counts of the rows in the index.
+    """
+
+    total: int = 0
+    processed: int = 0
+    successful: int = 0
+    failed: int = 0
+
+
+class JobError(msgspec.Struct, frozen=True):
+    """The job's error. ``by``: "merge", "repair", or None if a program has set it."""
+
+    code: str
+    message: str
+    by: str | None = None
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """The facts about the job itself that come from the records after the job record."""
+
+    status: JobStatus = JobStatus.PENDING
+    started_at: Moment | None = None
+    completed_at: Moment | None = None
+    error: JobError | None = None
+    repaired: bool = False  # whether a repair had losses, so that rows may be missing
+    counts: Counts = Counts()
+    hosts: tuple[str, ...] = ()  # the hosts of the job's runs, the last run's host last
+    run: Run | None = None  # the last run
+    reopened_at: tuple[Moment, ...] = ()  # when each pass from the second on began
+    pass_started_at: Moment | None = None  # when the current pass was first set to running
+    worked_s: float = 0.0  # the time from start to end, summed over all passes that ended
+    version: str | None = None  # the version of the last run in this pass
+    has_versions: bool = False  # whether any run had a version
+
+
+class JobState(Progress, frozen=True, kw_only=True):
+    """All facts about the job itself that the index holds."""
+
+    header: JobRecord
+
+
+def _after_status(state: JobState, record: JobStatusRecord, _: Counts) -> JobState:
+    status, at, began_at = JobStatus(record.status), record.at, state.pass_started_at
+    changes: dict[str, Any] = {}
+    if status is JobStatus.RUNNING and began_at is None:
+        changes = {"started_at": state.started_at or at, "pass_started_at": at}
+    elif status.is_ended:
+        took_s = 0.0 if began_at is None else max(0.0, (at - began_at).total_seconds())
+        worked_s = state.worked_s + took_s
+        changes = {"completed_at": at, "pass_started_at": None, "worked_s": worked_s}
+    return msgspec.structs.replace(state, status=status, **changes)
+
+
+def _after_reopening(state: JobState, record: JobReopenedRecord, _: Counts) -> JobState:
+    error = state.error
+    return msgspec.structs.replace(
+        state,
+        status=JobStatus.PENDING,
+        completed_at=None,
+        version=None,
+        error=error if error and error.by and error.code == BOTH_COPIES else None,
+        reopened_at=(*state.reopened_at, record.at),
+    )
+
+
+def _after_counts(state: JobState, record: JobCountsRecord, rows: Counts) -> JobState:
+    counts = {
+        name: value - getattr(rows, name)
+        for name in Counts.__struct_fields__
+        if (value := getattr(record, name)) is not None
+    }
+    return msgspec.structs.replace(state, counts=msgspec.structs.replace(state.counts, **counts))
+
+
+def _after_error(state: JobState, record: JobErrorRecord, _: Counts) -> JobState:
+    is_repair = record.by is not None and record.code == REPAIRED
+    error = JobError(record.code, record.message, record.by)
+    return msgspec.structs.replace(state, error=error, repaired=state.repaired or is_repair)
+
+
+def _after_run(state: JobState, record: RunRecord, _: Counts) -> JobState:
+    others = (name for name in state.hosts if name != record.host)
+    return msgspec.structs.replace(
+        state,
+        hosts=(*others, record.host)[-_MAX_HOSTS:],
+        run=Run(
+            host=record.host,
+            user=record.user,
+            pid=record.pid,
+            started_at=record.at,
+            argv=record.argv,
+            directory=record.directory,
+            command=record.command,
+            version=record.version,
+            on_interrupted=record.on_interrupted,
+        ),
+        version=record.version,
+        has_versions=state.has_versions or record.version is not None,
+    )
+
+
+def _after_merge(state: JobState, record: MergeRecord, _: Counts) -> JobState:
+    new = (name for name in record.hosts if name not in state.hosts)
+    return msgspec.structs.replace(state, hosts=(*new, *state.hosts)[-_MAX_HOSTS:])
+
+
+# What a record does to the state of its job, by type. Other types do nothing. The last argument of
+# each function is the counts of the rows in the index.
+EFFECTS: dict[type, Callable[[JobState, Any, Counts], JobState]] = {
+    JobStatusRecord: _after_status,
+    JobReopenedRecord: _after_reopening,
+    JobCountsRecord: _after_counts,
+    JobErrorRecord: _after_error,
+    RunRecord: _after_run,
+    MergeRecord: _after_merge,
+}
