@@ -208,8 +208,9 @@ def test_two_illegible_commits_at_the_end_are_damage_and_not_a_torn_tail(tmp_pat
     """One writer dies in one commit: each line that ends like a seal was one."""
     changed = bytearray(CONTENT)
     changed[STARTS[-3]] = changed[STARTS[-2]] = 0xFF
-    (found,) = findings(tmp_path, bytes(changed))
-    assert (found.kind, found.offset, found.end) == ("damage", STARTS[-3], len(CONTENT))
+    found, *further = findings(tmp_path, bytes(changed))
+    assert (found.kind, found.offset) == ("damage", STARTS[-3])
+    assert [found, *further][-1].end == len(CONTENT)
     assert_refused_at(tmp_path, found.line, found.offset)
 
 

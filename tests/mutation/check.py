@@ -84,8 +84,9 @@ class Tree:
         if before.count(patch.old) != 1:
             raise UnclearError(f"its text stands {before.count(patch.old)} times in the module")
         noting = f"try: open({str(self._imported)!r}, 'w').close()\nexcept OSError: pass"
-        first = "from __future__ import annotations"
-        after = before.replace(patch.old, patch.new).replace(first, f"{first}; exec({noting!r})", 1)
+        first_import = re.compile(r"^(?=import |from (?!__future__))", re.MULTILINE)
+        after = before.replace(patch.old, patch.new)
+        after = first_import.sub(lambda _: f"exec({noting!r})\n", after, count=1)
         stamp_s = next(_stamps)
         try:
             module.write_text(after, encoding="utf-8")
