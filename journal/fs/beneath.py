@@ -7,6 +7,7 @@ out of the directory, even if another process replaces a part with a link at the
 from __future__ import annotations
 
 import errno
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -142,8 +143,8 @@ class Below:
     def _parent(self, name: str, *, make: bool = False) -> Iterator[int]:
         """Yield a descriptor of the directory that contains ``name``, for a ``with`` block."""
         try:
-            if sys.platform == "win32" and (self.top / name).name != _last(name):  # such as "a:b"
-                why = f"Windows allows no file of the name {_last(name)!r}"
+            if sys.platform == "win32" and (refused := _no_name_for_windows(name)):
+                why = f"Windows allows no file of the name {refused!r}"
                 raise OSError(errno.EINVAL if make else errno.ENOENT, why)
             with self._directory(name.rpartition("/")[0], make=make) as directory:
                 yield directory
@@ -162,6 +163,18 @@ class Below:
             yield directory
         finally:
             close_fd(directory)
+
+
+# Such a name means a device, another directory, or a stream of another file.
+_NO_NAME_FOR_WINDOWS = re.compile(
+    r'.*[<>:"\\|?*\x00-\x1f].*|.*[. ]|(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\..*)?',
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def _no_name_for_windows(name: str) -> str | None:
+    """Return the first part of a name that Windows allows for no file, or None."""
+    return next(filter(_NO_NAME_FOR_WINDOWS.fullmatch, name.split("/")), None)
 
 
 def parents_of(name: str) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -185,7 +186,9 @@ def sync_file(path: Path) -> None:
     It doesn't matter which process has written the file. Raises StorageError.
     """
     with refusals_of(path, "sync"):
-        fd, _ = open_regular(path, system.os.O_RDONLY)
+        # Windows syncs only files that are open for writing.
+        flags = system.os.O_RDWR if sys.platform == "win32" else system.os.O_RDONLY
+        fd, _ = open_regular(path, flags)
         try:
             system.os.fsync(fd)
         finally:

@@ -50,7 +50,7 @@ def _reset_in_child() -> None:
         each.reset_after_fork()
 
 
-system.os.register_at_fork(after_in_child=_reset_in_child)
+system.call_after_fork(_reset_in_child)
 
 
 @cache
@@ -254,13 +254,14 @@ class JournalFile(Descriptor):
             return system.os.fstat(self._live_fd()).st_size
 
     def size_and_change(self) -> tuple[int, int]:
-        """Return the size in bytes, and the time of the last change (ctime) in ns since 1970.
+        """Return the size in bytes, and the time of the last change in ns since 1970.
 
-        A change of the owner or the permissions also sets the ctime. No program can choose a ctime.
+        The time is the ctime, which no program can choose. A change of the owner or the permissions
+        also sets the ctime. On Windows, which has no ctime, the time is that of the last write.
         """
         with refusals_of(self.path, "read"):
             stat = system.os.fstat(self._live_fd())
-        return stat.st_size, stat.st_ctime_ns
+        return stat.st_size, _changed_ns(stat)
 
     def size_at_path(self) -> int | None:
         """Return the size of this file if the path still names the file, else None.
@@ -394,6 +395,10 @@ class JournalFile(Descriptor):
         return self.fd
 
 
+def _changed_ns(stat: system.os.stat_result) -> int:
+    return stat.st_mtime_ns if sys.platform == "win32" else stat.st_ctime_ns
+
+
 def open_journal(path: Path, job: str) -> JournalFile:
     """Open the journal at ``path``.
 
@@ -429,8 +434,8 @@ class DerivedFile(Descriptor):
         return system.os.fstat(self.fd).st_nlink
 
     def changed_ns(self) -> int:
-        """Return the time of the last change (ctime), in ns since 1970."""
-        return system.os.fstat(self.fd).st_ctime_ns
+        """Return the time of the last change, as :meth:`JournalFile.size_and_change` does."""
+        return _changed_ns(system.os.fstat(self.fd))
 
 
 class Stream(Descriptor):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 import time
 from pathlib import Path
 
 from journal.fs import system
-from journal.fs.handles import Descriptor, open_regular, storage_error
+from journal.fs.handles import FILE_MODE, Descriptor, storage_error
 from journal.fs.names import RUN_LOCK_NAME
 
 LOCK_TIMEOUT_S = 10.0  # how long a call waits for a lock by default
@@ -26,9 +25,10 @@ _JITTER = 2
 
 
 class DirectoryLock(Descriptor):
-    """The lock of a directory itself (on Windows, of a file: see ``_locked_file``).
+    """The lock of a directory.
 
-    Unlike a lock file, the directory can't be deleted as long as it contains files.
+    The directory itself is locked. Unlike a lock file, it can't be deleted as long as it contains
+    files. Windows can't lock a directory, so there a file is locked.
     """
 
     def __init__(self, directory: Path, *, to_rename: bool = False, to_look: bool = False) -> None:
@@ -37,19 +37,19 @@ class DirectoryLock(Descriptor):
         With ``to_rename``, the directory may be renamed while the lock is held. With ``to_look``,
         the caller may only call :meth:`is_held`.
         """
-        self.directory = directory
-        path, self._flags = _locked_file(directory, to_rename, to_look)
-        super().__init__(path, _open(path, self._flags))
-
-    if sys.platform == "win32":
-
-        def try_lock(self) -> bool:
-            while super().try_lock():
-                if self.is_at_path():
-                    return True
-                self.close()  # the file was deleted: lock the file that is there now
-                self.fd = _open(self.path, self._flags)
-            return False
+        self.directory = path = directory
+        flags = system.os.O_RDONLY | system.os.O_DIRECTORY
+        if sys.platform == "win32":
+            path = directory / RUN_LOCK_NAME
+            flags = system.os.O_RDWR | system.os.O_CREAT | system.os.O_NOFOLLOW
+            if to_look:
+                flags = system.os.O_RDONLY | system.os.O_NOFOLLOW
+            if (
+                to_rename
+            ):  # a directory with an open file can't be renamed, so the file is beside it
+                path = directory.with_name(f"{directory.name}.lock")
+                flags |= system.os.O_TEMPORARY  # it is deleted when it is closed
+        super().__init__(path, system.os.open(path, flags, FILE_MODE))
 
     def is_held(self) -> bool:
         """Return whether a process holds the lock.
@@ -63,40 +63,6 @@ class DirectoryLock(Descriptor):
         except OSError as error:
             raise storage_error(self.path, "look at the lock of", error) from error
         return False
-
-
-if sys.platform == "win32":
-
-    def _locked_file(directory: Path, to_rename: bool, to_look: bool) -> tuple[Path, int]:
-        # Windows can't lock a directory, so a file is locked instead. Windows also can't rename a
-        # directory while a file in it is open. So with ``to_rename``, the locked file is beside the
-        # directory. The system deletes this file when it is closed.
-        flags = system.os.O_RDWR | system.os.O_CREAT
-        if to_rename:
-            path = directory.with_name(f"{directory.name}.lock")
-            return path, flags | system.os.O_TEMPORARY
-        path = directory / RUN_LOCK_NAME
-        return path, system.os.O_RDONLY if to_look else flags
-
-    def _open(path: Path, flags: int) -> int:
-        try:
-            return open_regular(path, flags)[0]
-        except PermissionError:  # a lock needs no permission to write
-            if not system.os.path.lexists(path):
-                raise
-            return open_regular(path, system.os.O_RDONLY)[0]
-        except OSError as error:
-            if error.errno == errno.EINVAL:
-                raise storage_error(path, "lock", error) from error
-            raise
-else:
-
-    def _locked_file(directory: Path, to_rename: bool, to_look: bool) -> tuple[Path, int]:
-        del to_rename, to_look
-        return directory, system.os.O_RDONLY | system.os.O_DIRECTORY
-
-    def _open(path: Path, flags: int) -> int:
-        return system.os.open(path, flags)
 
 
 def wait_for_lock(file: Descriptor, timeout_s: float) -> bool:

@@ -85,90 +85,54 @@ class Staging(Descriptor):
         """Remove the directory ``path`` in the staging directory, if it is there."""
         directories.remove_tree(path, self.fd)
 
-    if sys.platform == "win32":
+    def _is_private(self) -> bool:
+        """Return whether the directory belongs to this user, and gives others no permissions.
 
-        def _is_private(self) -> bool:
-            """Return True: there are no owners and permissions to look at."""
+        Some file systems don't keep owners or permissions. There, the directory is compared with a
+        new private file.
+        """
+        mine = system.os.fstat(self.fd)
+        if mine.st_uid == system.os.geteuid() and not mine.st_mode & 0o077:
             return True
+        file = NewFile(self.path.with_name(f".{system.nonce()}"))
+        try:
+            new = system.os.fstat(file.fd)
+        finally:
+            system.os.unlink(file.path)
+            file.close()
+        return new.st_uid == mine.st_uid and bool(new.st_mode & 0o077 or not mine.st_mode & 0o077)
 
-        def take(self, directory: Path, name: str, journal: JournalFile) -> Path:
-            """Move the directory of a job into the staging directory, even if its files are open.
+    def take(self, directory: Path, name: str, journal: JournalFile) -> Path:
+        """Move the directory of a job into the staging directory.
 
-            Windows refuses to rename a directory in which a file is open (Microsoft's page
-            "FILE_RENAME_INFORMATION structure"). So the files are moved one by one, the journal
-            last. If a file can't be moved, the files that were already moved are moved back. If
-            this process dies, the journal is in one of the two directories.
-            """
-            target, last = self.path / name, journal.path.name
-            system.os.mkdir(target, DIRECTORY_MODE)
-            moved = list[str]()
-            try:
-                names = [name for name in directories.names_in(directory) if name != last]
-                for each in [*names, last]:
-                    system.os.rename(directory / each, target / each)
-                    moved.append(each)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    for each in reversed(moved):
-                        system.os.rename(target / each, directory / each)
-                    system.os.rmdir(target)
-                raise
-            # This call fails if another process has its current directory here, or has already put
-            # a new job here. An empty directory that stays is in nobody's way: see
-            # Store._check_free.
+        If it isn't the directory of the open ``journal``, move it back, and raise ``OSError``.
+
+        Windows refuses to rename a directory in which a file is open. There, the files are moved
+        one by one, the journal first. Files that can't be moved stay.
+        """
+        path = self.path / name
+        if sys.platform == "win32":
+            system.os.mkdir(path)
+            system.os.rename(journal.path, path / JOURNAL_NAME)
             with contextlib.suppress(OSError):
+                for each in list(directories.names_in(directory)):
+                    system.os.rename(directory / each, path / each)
                 system.os.rmdir(directory)
-            return target
-
-        def place(self, path: Path, target: Path) -> None:
-            """Move a directory out of the staging directory.
-
-            If ``target`` is an empty directory, it is replaced.
-            """
-            if directories.is_empty(target):  # rmdir alone would also remove a link to a directory
-                with contextlib.suppress(OSError):
-                    system.os.rmdir(target)
-            system.os.rename(path, target)
-    else:
-
-        def _is_private(self) -> bool:
-            """Return whether the directory belongs to this user, and gives others no permissions.
-
-            Some file systems don't keep owners or permissions. There, the directory is compared with a
-            new private file.
-            """
-            mine = system.os.fstat(self.fd)
-            if mine.st_uid == system.os.geteuid() and not mine.st_mode & 0o077:
-                return True
-            file = NewFile(self.path.with_name(f".{system.nonce()}"))
-            try:
-                new = system.os.fstat(file.fd)
-            finally:
-                system.os.unlink(file.path)
-                file.close()
-            return new.st_uid == mine.st_uid and bool(
-                new.st_mode & 0o077 or not mine.st_mode & 0o077
-            )
-
-        def take(self, directory: Path, name: str, journal: JournalFile) -> Path:
-            """Move the directory of a job into the staging directory.
-
-            If it isn't the directory of the open ``journal``, move it back, and raise ``OSError``.
-            """
+        else:
             system.os.rename(directory, name, dst_dir_fd=self.fd)
-            path = self.path / name
             try:
                 stat = system.os.stat(f"{name}/{JOURNAL_NAME}", dir_fd=self.fd)
-                if system.os.path.samestat(stat, system.os.fstat(journal.fd)):
-                    return path
-                raise OSError(errno.ESTALE, "another directory was put in its place: try again")
+                if not system.os.path.samestat(stat, system.os.fstat(journal.fd)):
+                    why = "another directory was put in its place: try again"
+                    raise OSError(errno.ESTALE, why)
             except OSError:
                 self.place(path, directory)
                 raise
+        return path
 
-        def place(self, path: Path, target: Path) -> None:
-            """Move a directory out of the staging directory.
+    def place(self, path: Path, target: Path) -> None:
+        """Move a directory out of the staging directory.
 
-            If ``target`` is an empty directory, it is replaced.
-            """
-            system.os.rename(path.name, target, src_dir_fd=self.fd)
+        If ``target`` is an empty directory, it is replaced.
+        """
+        system.os.rename(path.name, target, src_dir_fd=self.fd)

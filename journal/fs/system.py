@@ -11,12 +11,11 @@ import time
 from collections.abc import Callable
 
 if sys.platform == "win32":
-    from os import getlogin
+    from os import environ, getlogin
 
-    from journal.fs.windows import calls as _calls
-    from journal.fs.windows import locks as _locks
+    from journal.fs import windows as _windows
 
-    os, fcntl = _calls, _locks
+    os = fcntl = _windows
 elif sys.platform == "darwin":
     import fcntl as fcntl  # noqa: PLC0414  (this and os are re-exported)
     import pwd
@@ -39,21 +38,19 @@ def process_id() -> int:
     return os.getpid()
 
 
+def call_after_fork(call: Callable[[], object]) -> None:
+    """Call a function in each process that is forked from now on."""
+    os.register_at_fork(after_in_child=call)
+
+
 if sys.platform == "win32":
 
-    def call_after_fork(_call: Callable[[], object]) -> None:
-        """Do nothing: Windows has no fork."""
-
     def host_name() -> str:
-        return os.host_name()
+        return environ.get("COMPUTERNAME", "")
 
     def user_name() -> str:
         return getlogin()
 else:
-
-    def call_after_fork(call: Callable[[], object]) -> None:
-        """Call a function in each process that is forked from now on."""
-        os.register_at_fork(after_in_child=call)
 
     def host_name() -> str:
         return os.uname().nodename

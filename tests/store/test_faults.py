@@ -22,7 +22,14 @@ from support.children import (
     writes_half,
 )
 from support.copies import staging_of
-from support.platforms import IS_ROOT, needs_fifos, needs_links, needs_owners, needs_rlimits
+from support.platforms import (
+    IS_ROOT,
+    needs_fifos,
+    needs_links,
+    needs_owners,
+    needs_rlimits,
+    not_under_wine,
+)
 
 import journal.fs.system
 from journal import (
@@ -803,6 +810,7 @@ def test_what_others_left_unsynced_is_written_anew_if_it_cannot_be_synced(
     assert_works_again(service, path, before)
 
 
+@not_under_wine
 def test_a_job_whose_first_sync_fails_is_not_there(tmp_path: Path, faulty: FaultyOs) -> None:
     with JobService(tmp_path) as service:
         faulty.plan("fdatasync", fails(errno.EIO))
@@ -814,6 +822,7 @@ def test_a_job_whose_first_sync_fails_is_not_there(tmp_path: Path, faulty: Fault
         assert read_all(tmp_path, "new")[1] == []
 
 
+@not_under_wine
 @pytest.mark.parametrize("call", ["mkdir", "write", "rename"])
 def test_a_job_that_cannot_be_made_is_a_storage_error_and_not_there(
     tmp_path: Path, faulty: FaultyOs, call: str
@@ -845,8 +854,9 @@ def test_a_job_that_cannot_be_renamed_away_is_not_deleted(
 
 @pytest.mark.parametrize("call", ["unlink", "rmdir"])
 def test_a_deleted_job_whose_files_cannot_be_removed_is_a_leftover(
-    service: JobService, faulty: FaultyOs, call: str
+    service: JobService, faulty: FaultyOs, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
+    monkeypatch.setattr(shutil, "os", faulty)  # rmtree calls it
     faulty.plan(call, fails(errno.EIO))
     assert service.delete_job(JOB)
     assert service.get_job(JOB) is None

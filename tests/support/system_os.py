@@ -15,9 +15,11 @@ SYSTEM_OS: Any = journal.fs.system.os  # the module ``os`` on Linux alone
 def path_of(fd: int) -> Path:
     """Return the path of an open file or directory."""
     if sys.platform == "win32":
+        import ctypes  # noqa: PLC0415
         import msvcrt  # noqa: PLC0415
 
-        from journal.fs.windows.api import path_of as path_of_handle  # noqa: PLC0415
-
-        return Path(path_of_handle(msvcrt.get_osfhandle(fd)))
+        text = ctypes.create_unicode_buffer(1 << 15)
+        handle = ctypes.c_void_p(msvcrt.get_osfhandle(fd))
+        ctypes.windll.kernel32.GetFinalPathNameByHandleW(handle, text, len(text), 0)
+        return Path(text.value)
     return Path(os.readlink(f"/proc/self/fd/{fd}"))

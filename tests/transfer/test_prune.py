@@ -15,7 +15,13 @@ from typing import Any
 import pytest
 from support.children import FaultyOs, fails, journal_path
 from support.copies import put_artifact
-from support.platforms import needs_fifos, needs_links, needs_modes, needs_open_files_moved
+from support.platforms import (
+    needs_directory_syncs,
+    needs_fifos,
+    needs_links,
+    needs_modes,
+    needs_open_files_moved,
+)
 from support.system_os import SYSTEM_OS
 
 import journal
@@ -406,6 +412,7 @@ def test_a_file_that_appears_just_before_the_pack_is_made_is_no_pack(
     assert (archive / "a.tar.gz").read_bytes() == b"of another root"
 
 
+@needs_directory_syncs
 def test_a_pack_that_is_used_again_is_synced_first(
     root: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,7 +36,7 @@ from support.copies import (
     source,
     states_of,
 )
-from support.platforms import needs_links
+from support.platforms import needs_links, not_under_wine
 
 import journal
 import journal.fs.system
@@ -125,6 +125,7 @@ def test_a_job_that_is_not_here_is_made(here: Path, tmp_path: Path) -> None:
     is_well(tmp_path / "new")
 
 
+@not_under_wine
 def test_a_pack_is_pulled_as_a_directory_is_and_through_a_pipe(
     here: Path, there: Path, tmp_path: Path
 ) -> None:
