@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from journal.format.records import BOTH_COPIES
 from journal.fs import shell, system
 from journal.history.error_groups import ErrorGroup, Numbers
 from journal.history.events import RAISE_IT
-from journal.model import Job, JobStatus, RowStatus, Run, RunHolder
+from journal.model import Job, JobStatus, RowStatus, RowStep, Run, RunHolder
 from journal.run.pacing.condition import before_command, words_for_rest
 from journal.run.plan import MAX_STEPS, pasted, step_commands
 from journal.service import JobService
@@ -26,10 +26,10 @@ _MAX_CODES = 3  # error codes that get commands of their own
 
 
 class Reviews(NamedTuple):
-    """The numbers of the rows in review, in groups. Each row is in one group.
+    """The numbers of the rows in review or in flight, in groups. Each row is in one group.
 
-    - ``in_doubt``: a dict from the name of a step to the rows, in review or failed, that have this
-      step in doubt. A step is in doubt if it has begun and nobody knows whether it took effect.
+    - ``in_doubt``: a dict from the name of a step to the rows that have this step in doubt. It also
+      has failed rows. A step is in doubt if it has begun and nobody knows whether it took effect.
     - ``known``: the rows that have steps, but no step in doubt.
     - ``others``: a dict from an error code ("" if it is unknown) to the remaining rows. The
       attempts at these rows may have taken effect. Rows with different codes may have to be settled
@@ -59,12 +59,8 @@ def find_reviews(
     the errors of rows in review and of failed rows.
     """
     left = set(numbers).difference(*in_doubt.values())
-    known = set[int]()
-    rows = service.get_rows(job_id, RowStatus.NEEDS_REVIEW)
-    if left and isinstance(rows, RowSequence):
-        last = max(left)
-        read = itertools.takewhile(lambda found: found[0] <= last, steps_of_rows(rows))
-        known = left.intersection(number for number, _ in read)
+    read = _steps(service, job_id, RowStatus.NEEDS_REVIEW, left)
+    known = left.intersection(number for number, _ in read)
     for group in errors:
         if group.code not in REVIEWS_OF_STEPS:
             known.difference_update(group.numbers)
@@ -81,6 +77,29 @@ def find_reviews(
     codes = {group.code for group in errors if group.status == RowStatus.NEEDS_REVIEW}
     is_merged, is_interrupted = BOTH_COPIES in codes, INTERRUPTED in codes
     return Reviews(in_doubt, Numbers(sorted(known)), others, is_merged, is_interrupted)
+
+
+def find_in_flight(service: JobService, job_id: str, numbers: Numbers) -> Reviews:
+    """Group the rows that a dead run has left in flight by how they can be settled."""
+    in_doubt, known = dict[str, Numbers](), set[int]()
+    for number, step in _steps(service, job_id, RowStatus.PROCESSING, numbers):
+        known.add(number)
+        if step.state == "started":
+            in_doubt.setdefault(step.name, Numbers()).add(number)
+    others = Numbers(number for number in numbers if number not in known)
+    others.is_cut = numbers.is_cut
+    known.difference_update(*in_doubt.values())
+    groups = {"": others} if others.count else {}
+    return Reviews(in_doubt, Numbers(sorted(known)), groups, False, False)
+
+
+def _steps(
+    service: JobService, job_id: str, status: RowStatus, numbers: Iterable[int]
+) -> Iterator[tuple[int, RowStep]]:
+    """The steps of the rows with a status, up to the last of ``numbers``."""
+    last, rows = max(numbers, default=0), service.get_rows(job_id, status)
+    if last and isinstance(rows, RowSequence):
+        yield from itertools.takewhile(lambda found: found[0] <= last, steps_of_rows(rows))
 
 
 class NextStart(NamedTuple):
@@ -188,14 +207,14 @@ def advice(
     paused: str,
     holder: RunHolder | None,
     reviews: Reviews,
-    in_flight_rows: Numbers,
+    interrupted: Reviews,
     root: Path,
     command: Callable[..., str],
 ) -> list[tuple[str, str]]:
     """Return pairs of a command (or "") and a purpose, in the order in which to use the commands.
 
-    ``paused``: why the last run has ended early, or "". ``in_flight_rows``: the rows in flight.
-    ``root``: the store. ``command``: a function that turns words into a command line for this
+    ``paused``: why the last run has ended early, or "". ``interrupted``: the rows that a
+    dead run has left in flight. ``root``: the store. ``command``: a function that turns words into a command line for this
     store.
     """
     found = _done_twice(job, command)
@@ -214,7 +233,7 @@ def advice(
             )
         )
     if holder is None and job.processing_count and not ended:
-        found += _in_flight(job, start, in_flight_rows, command)
+        found += _in_flight(job, start, interrupted, command)
     if job.needs_review_count:
         found += _review(job, reviews, command)
     if job.failed_rows:
@@ -247,7 +266,7 @@ def _done_twice(job: Job, command: Callable[..., str]) -> list[tuple[str, str]]:
 
 
 def _in_flight(
-    job: Job, start: NextStart, in_flight: Numbers, command: Callable[..., str]
+    job: Job, start: NextStart, interrupted: Reviews, command: Callable[..., str]
 ) -> list[tuple[str, str]]:
     """Advice after the death of a run: how to settle the rows in flight."""
     died = "row|rows in flight, which may have taken effect: look, then settle it|them"
@@ -256,7 +275,7 @@ def _in_flight(
     return [
         (look, f"its run died with {counted(job.processing_count, died)}"),
         *_warning(job),
-        *_settle(command, job.id, pasted(in_flight)),
+        *_settle_groups(job, interrupted, command),
         ("", f"or leave this to the next start: {policies} (default: review) decides"),
     ]
 
@@ -304,6 +323,14 @@ def _review(job: Job, reviews: Reviews, command: Callable[..., str]) -> list[tup
     may_have = "row|rows may have taken effect: look, then settle it|them"
     found = [(look, counted(job.needs_review_count, may_have))]
     found += _warning(job) if reviews.is_interrupted else []
+    return found + _settle_groups(job, reviews, command)
+
+
+def _settle_groups(
+    job: Job, reviews: Reviews, command: Callable[..., str]
+) -> list[tuple[str, str]]:
+    """Commands that settle the rows of each group."""
+    found = list[tuple[str, str]]()
     for step in list(reviews.in_doubt)[:MAX_STEPS]:
         found += step_commands(command, job.id, step, reviews.in_doubt[step])
     if reviews.known.count:

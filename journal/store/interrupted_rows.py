@@ -16,7 +16,7 @@ from journal.format.records import A_POLICY, A_REPAIR, A_RUN, By, RowStatusRecor
 from journal.index.index import FAILED, PENDING, PROCESSING
 from journal.model import JobRow, Policy, RowStatus, RowStep, Run
 from journal.store.journal import Journal
-from journal.store.rows import position_of
+from journal.store.rows import position_of, row_of
 from journal.store.steps import step_in_doubt
 from journal.store.store import Store
 from journal.store.transitions import (
@@ -35,9 +35,9 @@ STEP_NOT_RECORDED = "StepNotRecorded"  # a step was done, and its result wasn't 
 # A review with one of these codes is only about the row's steps.
 REVIEWS_OF_STEPS = (INTERRUPTED, STOPPED, TIMED_OUT, STEP_IN_DOUBT, STEP_NOT_RECORDED)
 _RUN_ENDED = "the run ended while this row was in flight"
-MAY_HAVE_TAKEN_EFFECT = f"{_RUN_ENDED}: it is unknown whether the attempt took effect"
+_MAY_HAVE_TAKEN_EFFECT = f"{_RUN_ENDED}: it is unknown whether the attempt took effect"
 _POLICIES: dict[str, tuple[RowStatus, str, str]] = {
-    "review": (RowStatus.NEEDS_REVIEW, INTERRUPTED, MAY_HAVE_TAKEN_EFFECT),
+    "review": (RowStatus.NEEDS_REVIEW, INTERRUPTED, _MAY_HAVE_TAKEN_EFFECT),
     "retry": (RowStatus.PENDING, INTERRUPTED, _RUN_ENDED),
     "fail": (RowStatus.FAILED, INTERRUPTED, _RUN_ENDED),
 }
@@ -63,19 +63,38 @@ def settle_rows(
     moved = 0
     for position in index.positions(PROCESSING):
         if before is None or index.columns.status_offsets[position] < before:
-            step = step_in_doubt(journal, position) if policy in ("review", "resume") else None
-            resumes = policy == "resume" and _is_of_steps(journal, position, run)
-            fate: str = policy
-            if policy == "resume":
-                fate = "retry" if resumes and step is None else "review"
-            status, code, message = _POLICIES[fate]
-            if step is not None:
-                row_id = f"{journal.job_id}:{index.columns.number(position)}"
-                message += f"; {in_doubt_text(row_id, step)}"
-                code = STEP_IN_DOUBT if resumes and step.state == "started" else code
-            _move(journal, position, A_POLICY, status, code, message)
+            _settle_row(journal, position, policy, run)
             moved += 1
     return moved
+
+
+def settle_row(store: Store, row: JobRow, policy: Policy) -> JobRow:
+    """Set a row in flight to the status that ``policy`` demands, and return it.
+
+    Call this while the run lock is held by :meth:`Store.hold_run`.
+    """
+
+    def settle(journal: Journal) -> JobRow:
+        position, state = position_of(journal, row.row_number), journal.index.state
+        assert state is not None
+        _settle_row(journal, position, policy, state.run)
+        return row_of(journal, position)
+
+    return store.journal(row.job_id).change(settle)
+
+
+def _settle_row(journal: Journal, position: int, policy: Policy, run: Run | None) -> None:
+    step = step_in_doubt(journal, position) if policy in ("review", "resume") else None
+    resumes = policy == "resume" and _is_of_steps(journal, position, run)
+    fate: str = policy
+    if policy == "resume":
+        fate = "retry" if resumes and step is None else "review"
+    status, code, message = _POLICIES[fate]
+    if step is not None:
+        row_id = f"{journal.job_id}:{journal.index.columns.number(position)}"
+        message += f"; {in_doubt_text(row_id, step)}"
+        code = STEP_IN_DOUBT if resumes and step.state == "started" else code
+    _move(journal, position, A_POLICY, status, code, message)
 
 
 def may_resume(store: Store, row: JobRow) -> bool:

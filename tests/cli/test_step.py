@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -18,6 +19,7 @@ from support.platforms import needs_fifos, needs_shell, skip_without
 from journal import JobRow, JobService, RowStatus, RowStep
 from journal.format.records import A_RUN
 from journal.fs.shell import quote
+from journal.model import Policy
 
 JOURNAL = [sys.executable, "-m", "journal"]
 STEP = shlex.join([*JOURNAL, "step"])
@@ -380,6 +382,14 @@ def test_a_root_is_refused_since_the_job_is_that_of_the_run() -> None:
 # --- settling a step
 
 
+def in_flight(service: JobService, policy: Policy, rows: int = 1) -> None:
+    """A job whose rows are in flight in a run, which lasts as long as the service."""
+    service.create_job("J", job_id="j", row_data=[{"data": {}} for _ in range(rows)])
+    service.start_job("j", policy)
+    for number in range(1, rows + 1):
+        service._as(A_RUN).start_row(f"j:{number}")
+
+
 def in_doubt(root: str = "jobs", rows: int = 1, *, ended: bool = True) -> None:
     """A job whose rows are in review, each with the step ``charge`` in doubt."""
     with JobService(root) as service:
@@ -456,15 +466,13 @@ def test_a_row_with_another_question_stays_in_review(code: str) -> None:
 
 @pytest.mark.parametrize("policy", ["review", "resume"])
 def test_a_row_whose_run_died_becomes_pending_only_if_each_of_its_effects_is_a_step(
-    policy: str,
+    policy: Policy,
 ) -> None:
     with JobService("jobs") as service:
-        service.create_job("J", job_id="j", row_data=[{"data": {}}])
-        service.start_job("j", policy)  # type: ignore[arg-type]
-        service._as(A_RUN).start_row(ROW)
+        in_flight(service, policy)
         service.begin_step(ROW, 1, "charge")
     with JobService("jobs") as service:  # its run has died
-        service.recover_job("j", policy)  # type: ignore[arg-type]
+        service.recover_job("j", policy)
     done = journal("resolve", "j", "--row", "1", "--step", "charge", "--not-done")
     assert done.returncode == 0
     if policy == "resume":
@@ -512,16 +520,49 @@ def test_if_one_of_the_rows_has_no_such_doubt_no_row_is_changed() -> None:
     assert states() == {"charge": "started"}
 
 
-def test_a_step_of_a_row_in_flight_cant_be_settled() -> None:
-    in_doubt(ended=False)
-    retry()
+@pytest.mark.parametrize("option", [["--result", "1"], ["--not-done"]], ids=["done", "not done"])
+@pytest.mark.parametrize("policy", ["review", "resume"])
+def test_a_step_of_a_row_in_flight_is_settled_only_if_its_run_has_died(
+    policy: Policy, option: list[str]
+) -> None:
+    resolve = ["resolve", "j", "--row", "1", "--step", "charge", *option]
     with JobService("jobs") as service:
-        service.start_job("j", "resume")
-        service.start_row(ROW)
+        in_flight(service, policy)
+        service.begin_step(ROW, 1, "charge")
+        done = journal(*resolve)
+        assert done.returncode == 5
+        assert "is being worked on" in done.stderr
+        assert states() == {"charge": "started"}
+    done = journal(*resolve)
+    assert (done.returncode, done.stdout) == (0, "1\n")
+    assert states() == {"charge": "done" if "--result" in option else "failed"}
+    assert row().status == ("pending" if policy == "resume" else "needs_review")
+
+
+def test_a_step_is_not_settled_if_a_run_has_started_the_row_since_the_command_looked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def start_again(service: JobService, job_id: str) -> AbstractContextManager[object]:
+        retry()
+        with JobService("jobs") as other:
+            other.start_row(ROW)
+        return batch(service, job_id)
+
+    in_doubt(ended=False)
+    batch = JobService.batch
+    monkeypatch.setattr(JobService, "batch", start_again)
     done = journal("resolve", "j", "--row", "1", "--step", "charge", "--result", "1")
-    assert done.returncode == 4
-    assert "row j:1 is in flight" in done.stderr
+    assert (done.returncode, "row j:1 is in flight" in done.stderr) == (4, True)
     assert states() == {"charge": "started"}
+
+
+def test_completing_a_row_by_hand_names_the_only_steps_that_are_done() -> None:
+    with JobService("jobs") as service:
+        in_flight(service, "resume")
+        service.record_step(ROW, "charge", "ch_1")
+    done = journal("resolve", "j", "--row", "1", "--completed")
+    assert done.returncode == 0
+    assert "1 row (1) completed, with only these steps recorded as done: charge" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -586,6 +627,19 @@ def test_each_row_in_review_gets_the_advice_that_fits_its_steps() -> None:
     )
     assert found["journal resolve j --row 5 --completed"] == "if they took effect"
     assert found["journal resolve j --row 5 --retry"].startswith("if they took no effect")
+
+
+def test_rows_in_flight_of_a_dead_run_get_the_advice_that_fits_their_steps() -> None:
+    with JobService("jobs") as service:
+        in_flight(service, "resume", rows=4)
+        service.begin_step("j:1", 1, "charge")
+        service.record_step("j:2", "charge", "ch_2")
+    found = advised()
+    assert "journal resolve j --row 1 --step charge --not-done" in found
+    assert "continues after the recorded steps" in found["journal resolve j --row 2 --retry"]
+    rows = quote("3-4")
+    assert found[f"journal resolve j --row {rows} --completed"] == "if they took effect"
+    assert "in doubt    step charge: row 1\n" in journal("show", "j").stdout
 
 
 def test_rows_that_are_in_doubt_beyond_their_steps_are_not_simply_continued() -> None:

@@ -30,18 +30,13 @@ from journal.cli.shared_options import (
     version_option,
     yes_option,
 )
-from journal.format.records import A_POLICY, LOST_CHECKSUM
+from journal.format.records import LOST_CHECKSUM
 from journal.fs import system
 from journal.history.error_groups import Numbers
 from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.run.plan import step_commands
 from journal.service import JobService, existing_job
-from journal.store.interrupted_rows import (
-    INTERRUPTED,
-    MAY_HAVE_TAKEN_EFFECT,
-    STEP_IN_DOUBT,
-    STEP_NOT_RECORDED,
-)
+from journal.store.interrupted_rows import INTERRUPTED, STEP_IN_DOUBT, STEP_NOT_RECORDED, settle_row
 from journal.text import as_text, counted, shorten
 
 
@@ -316,7 +311,11 @@ _WAYS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
 @click.option("--failed", is_flag=True, help="The rows took no effect: fail them.")
 @click.option("--error-code", metavar="CODE", help="Required with --failed: the rows' error code.")
 @click.option("--error-message", metavar="TEXT", help="Required with --failed: the rows' message.")
-@click.option("--retry", is_flag=True, help="The rows took no effect: make them pending again.")
+@click.option(
+    "--retry",
+    is_flag=True,
+    help="The rows took no effect, except by steps that are recorded as done: make them pending again.",
+)
 @click.option("--skip", is_flag=True, help="The rows need no work any more: skip them.")
 @reason_option("Why you settle the rows like this. The reason is kept in the job's log.")
 @click.option(
@@ -360,17 +359,17 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
             details["result"] = json_or_text(details["result"])
         cut = Numbers()  # the rows whose run died
 
-        def settle_row(row: JobRow) -> object:
+        def settle_one(row: JobRow) -> object:
             if row.status is RowStatus.PROCESSING or row.error_code == INTERRUPTED:
                 cut.add(row.row_number)
             if row.status is RowStatus.PROCESSING:  # else its attempt would seem to last until now
-                service._as(A_POLICY).review_row(row.id, INTERRUPTED, MAY_HAVE_TAKEN_EFFECT)  # noqa: SLF001  (ours)
+                settle_row(service.store, row, "review")
             _log_settled(service, row, f"resolve --{how}", given["reason"])
             return settle(service, row.id, **details)
 
         with _settleable(service, job_id, ranges) as statuses:
             count = _change(
-                service, job_id, Selection(ranges), settle_row, if_named=statuses, if_found=()
+                service, job_id, Selection(ranges), settle_one, if_named=statuses, if_found=()
             )
         if cut.count and how != "completed" and (warning := what_may_run(before)):
             echo_err(f"{job_id}: {warning}")
@@ -380,6 +379,8 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
         else:
             click.echo(count)
         _report_doubts(command_line(ctx, service), service, job_id, ranges)
+        if how == "completed":
+            _report_steps(service, job_id, ranges)
         _report_completed(service, before)
 
 
@@ -426,9 +427,14 @@ def _resolve_step(
     result = None if given["not_done"] else json_result(given["result"])
     count = pending = 0
     others: dict[str, Numbers] = {}  # from the error code of another open question to its rows
-    with service.batch(job_id):
+    with _settleable(service, job_id, ranges) as statuses, service.batch(job_id):
         for row in rows_of(job_id, service.get_rows(job_id), ranges):
             _check_in_doubt(command, service, row, name)
+            if row.status is RowStatus.PROCESSING:
+                if row.status not in statuses:
+                    raise Refused(f"row {row.id} is in flight; nothing was changed")
+                # It has a step in doubt, so this puts it in review, as the next start would.
+                row = settle_row(service.store, row, "resume")  # noqa: PLW2901
             if given["not_done"]:
                 service.fail_step(row.id, name)
             else:
@@ -466,11 +472,6 @@ def _check_in_doubt(
             retry = command("resolve", row.job_id, "--row", str(row.row_number), "--retry")
             why += f": `{retry}` continues the row"
         raise Refused(f"{why}; nothing was changed")
-    if row.status is RowStatus.PROCESSING:
-        raise Refused(
-            f"row {row.id} is in flight: wait until its attempt ends; if its run has died, start the "
-            "run again first; nothing was changed"
-        )
 
 
 def _report_doubts(
@@ -489,6 +490,17 @@ def _report_doubts(
         (done, _), (not_done, _) = step_commands(command, job_id, name, numbers)
         rows = counted(numbers.count, "row|rows")
         echo_err(f"{job_id}: step {name!r} of {rows} is in doubt: `{done}` or `{not_done}`")
+
+
+def _report_steps(service: JobService, job_id: str, ranges: list[range]) -> None:
+    """Report which steps of completed rows are done: no attempt will do the others."""
+    found: dict[str, Numbers] = {}
+    for row in rows_of(job_id, service.get_rows(job_id), ranges):
+        if done := [step.name for step in service.get_steps(row.id) if step.state == "done"]:
+            found.setdefault(", ".join(done), Numbers()).add(row.row_number)
+    for names, numbers in found.items():
+        rows = f"{counted(numbers.count, 'row|rows')} ({numbers.text()})"
+        echo_err(f"{job_id}: {rows} completed, with only these steps recorded as done: {names}")
 
 
 def _how(given: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import click
 import msgspec
 
-from journal.cli.advice import advice, find_reviews
+from journal.cli.advice import advice, find_in_flight, find_reviews
 from journal.cli.commands.rows import ERROR_FIELDS, example_text
 from journal.cli.find import (
     command_line,
@@ -97,8 +97,7 @@ class Shown(msgspec.Struct, kw_only=True):
     - ``errors``: the errors of the first ``read_rows`` rows that failed or need a review.
       ``partial``: True if there are more such rows.
     - ``doubtful``: the rows in flight and in review, by status.
-    - ``steps_in_doubt``: a dict from the name of a step to the rows, in review or failed, that have
-      this step in doubt.
+    - ``steps_in_doubt``: a dict from the name of a step to the rows that have this step in doubt.
     - ``next``: commands to paste, and the reason for each.
     """
 
@@ -205,6 +204,12 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
     if job.status is JobStatus.PAUSED and holder is None:
         paused = why_paused(read_history(service.store, job.id))
     reviews = find_reviews(service, job.id, doubtful["needs_review"], steps, errors)
+    in_flight = Numbers() if holder is not None else doubtful["processing"]
+    interrupted = find_in_flight(service, job.id, in_flight)
+    every_step = {
+        name: Numbers(sorted({*steps.get(name, ()), *interrupted.in_doubt.get(name, ())}))
+        for name in {**steps, **interrupted.in_doubt}
+    }
     return Shown(
         job=job,
         state=state,
@@ -216,12 +221,10 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
         throughput=throughput(times, rows_each),
         errors=errors,
         doubtful=doubtful,
-        steps_in_doubt=steps,
+        steps_in_doubt=every_step,
         read_rows=read_rows,
         partial=len(wrong) > read_rows,
-        next=advice(
-            *(job, state, paused, holder, reviews, doubtful["processing"]), service.root, command
-        ),
+        next=advice(job, state, paused, holder, reviews, interrupted, service.root, command),
     )
 
 
