@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os import PathLike, fspath, getpid
 from os.path import abspath, dirname
+from typing import Any, ClassVar, dataclass_transform
 
 from journal.text import escaped
 
@@ -39,7 +40,6 @@ __all__ = [
     "JournalDamagedError",
     "JournalError",
     "MissingExtraError",
-    "NothingToSalvageError",
     "PackError",
     "RefusedError",
     "RowChangedError",
@@ -54,24 +54,49 @@ __all__ = [
 ]
 
 
+class _Path:
+    """The type of a path that is given as text or as a Path, and is text in the error."""
+
+    def __get__(self, error: object, owner: type) -> str:
+        raise NotImplementedError  # never called: the value is in the error itself
+
+    def __set__(self, error: object, value: str | PathLike[str]) -> None:
+        raise NotImplementedError
+
+
+@dataclass_transform()
 class JournalError(Exception):
     """Base class of all errors that this package raises on purpose.
 
     ``exit_code``: of a command that ends with this error.
+
+    A subclass declares its values as annotations, in the order of the arguments, and makes the
+    message of them in ``_message``. Its ``path`` may be given as a Path, and is text.
     """
 
-    exit_code = 1
+    exit_code: ClassVar[int] = 1
+    __match_args__: ClassVar[tuple[str, ...]] = ()
 
-    # The parameters of __init__, which are also attributes. Unpickling passes them to __init__.
-    __match_args__: tuple[str, ...] = ()
+    def __init_subclass__(cls) -> None:
+        setattr(cls, "__match_args__", (*cls.__match_args__, *cls.__annotations__))  # noqa: B010  (which type checkers derive themselves)
+
+    def __init__(self, *args: Any, **values: Any) -> None:
+        names = self.__match_args__
+        values |= zip(names, args, strict=False)
+        for name in names:
+            value = values[name] if name in values else getattr(type(self), name)
+            setattr(self, name, fspath(value) if name == "path" else value)
+        super().__init__(*((self._message(),) if names else args))
+
+    def _message(self) -> str:
+        raise NotImplementedError
 
     def __str__(self) -> str:
         return escaped(super().__str__(), keep="\n")  # a journal may hold any text
 
     def __reduce__(self) -> tuple[type[JournalError], tuple[object, ...]]:
-        if not self.__match_args__:
-            return type(self), self.args
-        return type(self), tuple(getattr(self, name) for name in self.__match_args__)
+        names = self.__match_args__
+        return type(self), tuple(getattr(self, name) for name in names) if names else self.args
 
 
 class InvalidInputError(JournalError):
@@ -109,15 +134,15 @@ class InvalidValueError(InvalidInputError, ValueError):
     (the repr of the value, shortened), ``reason`` (what is wrong, and what would be right).
     """
 
-    __match_args__ = ("where", "value", "reason")
+    where: str
+    value: object
+    reason: str
 
-    def __init__(self, where: str, value: object, reason: str) -> None:
-        text = value if isinstance(value, _Repr) else _Repr(_short_repr(value))
-        got = "" if text == "''" else f" (got {text})"
-        super().__init__(f"{where}: {reason}{got}")
-        self.where = where
-        self.value = text
-        self.reason = reason
+    def _message(self) -> str:
+        if not isinstance(self.value, _Repr):
+            self.value = _Repr(_short_repr(self.value))
+        got = "" if self.value == "''" else f" (got {self.value})"
+        return f"{self.where}: {self.reason}{got}"
 
 
 class _Repr(str):
@@ -144,11 +169,10 @@ def _short_repr(value: object, limit: int = 80) -> str:
 class JobNotFoundError(RefusedError, LookupError):
     """The store has no job with this id. Attribute: ``job_id``."""
 
-    __match_args__ = ("job_id",)
+    job_id: str
 
-    def __init__(self, job_id: str) -> None:
-        super().__init__(f"there is no job {job_id!r} here: `journal list` lists the jobs")
-        self.job_id = job_id
+    def _message(self) -> str:
+        return f"there is no job {self.job_id!r} here: `journal list` lists the jobs"
 
 
 class JobPrunedError(RefusedError):
@@ -159,58 +183,47 @@ class JobPrunedError(RefusedError):
     and lacks commits of the pruned job; "" if the job was to be made).
     """
 
-    __match_args__ = ("job_id", "pruned_at", "pack", "pack_is_there", "older_copy")
+    job_id: str
+    pruned_at: str
+    pack: str | None
+    pack_is_there: bool
+    older_copy: str = ""
 
-    def __init__(
-        self,
-        job_id: str,
-        pruned_at: str,
-        pack: str | None,
-        pack_is_there: bool,
-        older_copy: str = "",
-    ) -> None:
-        was = f"job {job_id!r} was pruned at {pruned_at}"
+    def _message(self) -> str:
+        was = f"job {self.job_id!r} was pruned at {self.pruned_at}"
         back = "unpack the pack, or "
-        if pack is None:
+        if self.pack is None:
             was, back = f"{was} without a pack", ""
-        elif pack_is_there:
-            was = f"{was}; its pack is {pack}"
+        elif self.pack_is_there:
+            was = f"{was}; its pack is {self.pack}"
         else:
-            was = f"{was}; its pack was {pack}, which is not there any more"
-        if older_copy:
-            why = f"{older_copy} lacks its last commits, so rows would be processed again"
-            super().__init__(f"{was}: {why}; {back}first delete job {job_id!r} to use this copy")
-        else:
-            why = "a new job would process all of its rows again"
-            super().__init__(f"{was}: {why}; {back}make it anew by --anew (in Python anew=True)")
-        self.job_id = job_id
-        self.pruned_at = pruned_at
-        self.pack = pack
-        self.pack_is_there = pack_is_there
-        self.older_copy = older_copy
+            was = f"{was}; its pack was {self.pack}, which is not there any more"
+        if self.older_copy:
+            why = f"{self.older_copy} lacks its last commits, so rows would be processed again"
+            return f"{was}: {why}; {back}first delete job {self.job_id!r} to use this copy"
+        why = "a new job would process all of its rows again"
+        return f"{was}: {why}; {back}make it anew by --anew (in Python anew=True)"
 
 
 class RowNotFoundError(RefusedError, LookupError):
     """The job has no row with this number. Attribute: ``row_id`` (``JOB_ID:ROW_NUMBER``)."""
 
-    __match_args__ = ("row_id",)
+    row_id: str
 
-    def __init__(self, row_id: str) -> None:
-        super().__init__(
-            f"there is no row {row_id!r}: a row id is JOB_ID:ROW_NUMBER, and the job must have "
-            "a row of that number"
+    def _message(self) -> str:
+        return (
+            f"there is no row {self.row_id!r}: a row id is JOB_ID:ROW_NUMBER, and the job must "
+            "have a row of that number"
         )
-        self.row_id = row_id
 
 
 class JobExistsError(RefusedError):
     """There is already a job with this id. That job was not changed. Attribute: ``job_id``."""
 
-    __match_args__ = ("job_id",)
+    job_id: str
 
-    def __init__(self, job_id: str) -> None:
-        super().__init__(f"job {job_id!r} exists already: use it, or choose another id")
-        self.job_id = job_id
+    def _message(self) -> str:
+        return f"job {self.job_id!r} exists already: use it, or choose another id"
 
 
 class InvalidStateTransition(RefusedError):
@@ -221,37 +234,27 @@ class InvalidStateTransition(RefusedError):
     it isn't a change of the status). ``subject``, ``hint`` and ``refused`` may be "".
     """
 
-    __match_args__ = (
-        "current_state",
-        "attempted_state",
-        "allowed_transitions",
-        "subject",
-        "hint",
-        "refused",
-    )
+    current_state: str
+    attempted_state: str
+    allowed_transitions: Sequence[str]
+    subject: str = ""
+    hint: str = ""
+    refused: str = ""
 
-    def __init__(
-        self,
-        current_state: str,
-        attempted_state: str,
-        allowed_transitions: Sequence[str],
-        subject: str = "",
-        hint: str = "",
-        refused: str = "",
-    ) -> None:
-        self.current_state = str(current_state)
-        self.attempted_state = str(attempted_state)
-        self.allowed_transitions = [str(state) for state in allowed_transitions]
-        self.subject = subject
-        self.hint, self.refused = hint, refused
+    def _message(self) -> str:
+        self.current_state, self.attempted_state = (
+            str(self.current_state),
+            str(self.attempted_state),
+        )
+        self.allowed_transitions = [str(state) for state in self.allowed_transitions]
         allowed = ", ".join(self.allowed_transitions) or "none, it is final"
         said = (
-            f"{subject} is {self.current_state!r}, so {refused}"
-            if refused
-            else f"{subject + ': ' if subject else ''}cannot go from {self.current_state!r} to "
-            f"{self.attempted_state!r} (allowed: {allowed})"
+            f"{self.subject} is {self.current_state!r}, so {self.refused}"
+            if self.refused
+            else f"{self.subject + ': ' if self.subject else ''}cannot go from "
+            f"{self.current_state!r} to {self.attempted_state!r} (allowed: {allowed})"
         )
-        super().__init__(f"{said}{'; ' + hint if hint else ''}")
+        return f"{said}{'; ' + self.hint if self.hint else ''}"
 
 
 class JobBusyError(BusyError):
@@ -261,22 +264,22 @@ class JobBusyError(BusyError):
     hasn't recorded these values yet, ``pid`` is 0, and ``host`` and ``started_at`` are "".
     """
 
-    __match_args__ = ("job_id", "host", "pid", "started_at")
+    job_id: str
+    host: str = ""
+    pid: int = 0
+    started_at: str = ""
 
-    def __init__(self, job_id: str, host: str = "", pid: int = 0, started_at: str = "") -> None:
-        holder = f"process {pid} on {host}, since {started_at}" if pid else "another process"
+    def _message(self) -> str:
+        since = f", since {self.started_at}"
+        holder = f"process {self.pid} on {self.host}{since}" if self.pid else "another process"
         what_to_do = "wait for it, or pause or end that run"
-        if pid == getpid():
+        if self.pid == getpid():
             from platform import node  # noqa: PLC0415  (importing it takes milliseconds)
 
-            if host == node():  # on another machine, the number belongs to a different process
-                holder = f"another run of this process, since {started_at}"
+            if self.host == node():  # elsewhere, the number belongs to a different process
+                holder = f"another run of this process{since}"
                 what_to_do = "await or join it, or stop it by job.stop()"
-        super().__init__(f"job {job_id!r} is being worked on by {holder}: {what_to_do}")
-        self.job_id = job_id
-        self.host = host
-        self.pid = pid
-        self.started_at = started_at
+        return f"job {self.job_id!r} is being worked on by {holder}: {what_to_do}"
 
 
 class JobLockedError(BusyError):
@@ -287,25 +290,22 @@ class JobLockedError(BusyError):
     wait for the other task, since waiting would block the thread, and so the other task, too.
     """
 
-    __match_args__ = ("job_id", "timeout_s", "by_task")
+    job_id: str
+    timeout_s: float
+    by_task: bool = False
 
-    def __init__(self, job_id: str, timeout_s: float, by_task: bool = False) -> None:  # noqa: FBT002  (unpickling passes it by position)
-        if by_task:
-            message = (
-                f"another asyncio task of this thread has a batch of {job_id!r} open, and this "
-                "change would become a part of it: nothing was changed; end the batch before the "
-                "next await, or make the change in the task that opened it"
+    def _message(self) -> str:
+        if self.by_task:
+            return (
+                f"another asyncio task of this thread has a batch of {self.job_id!r} open, and "
+                "this change would become a part of it: nothing was changed; end the batch before "
+                "the next await, or make the change in the task that opened it"
             )
-        else:
-            message = (
-                f"{job_id!r} stayed locked for {timeout_s:g} s: another process or thread holds a "
-                "batch open or writes many rows; try again, or open the service with a larger "
-                "lock_timeout_s"
-            )
-        super().__init__(message)
-        self.job_id = job_id
-        self.timeout_s = timeout_s
-        self.by_task = by_task
+        return (
+            f"{self.job_id!r} stayed locked for {self.timeout_s:g} s: another process or thread "
+            "holds a batch open or writes many rows; try again, or open the service with a larger "
+            "lock_timeout_s"
+        )
 
 
 class JobMismatchError(RefusedError):
@@ -314,16 +314,15 @@ class JobMismatchError(RefusedError):
     Attributes: ``path`` (the directory), ``job_id`` (the id in the journal).
     """
 
-    __match_args__ = ("path", "job_id")
+    path: _Path
+    job_id: str
 
-    def __init__(self, path: str | PathLike[str], job_id: str) -> None:
-        super().__init__(
-            f"{fspath(path)} holds the journal of job {job_id!r}: row ids contain the job's id, so "
-            f"the directory must be called {job_id!r}; rename it, or move the copy to another "
-            "store"
+    def _message(self) -> str:
+        return (
+            f"{self.path} holds the journal of job {self.job_id!r}: row ids contain the job's id, "
+            f"so the directory must be called {self.job_id!r}; rename it, or move the copy to "
+            "another store"
         )
-        self.path = fspath(path)
-        self.job_id = job_id
 
 
 class JournalDamagedError(UnreadableError):
@@ -333,49 +332,23 @@ class JournalDamagedError(UnreadableError):
     ``expected`` and ``found`` (str); ``hint`` (what else can be done, or "").
     """
 
-    __match_args__ = ("path", "line", "offset", "expected", "found", "hint")
+    path: _Path
+    line: int
+    offset: int
+    expected: str
+    found: str
+    hint: str = ""
 
-    def __init__(
-        self,
-        path: str | PathLike[str],
-        line: int,
-        offset: int,
-        expected: str,
-        found: str,
-        hint: str = "",
-    ) -> None:
+    def _message(self) -> str:
         from journal.fs import shell  # noqa: PLC0415  (`journal list` starts without it)
 
-        name = fspath(path)
-        job = shell.quote(abspath(dirname(name)))
-        super().__init__(
-            f"{name} is damaged at line {line} (byte {offset}): expected {expected}, found "
-            f"{found}; nothing was changed: `journal verify {job}` lists all damage, `journal repair "
-            f"{job}` salvages what is undamaged{'; ' + hint if hint else ''}"
+        job = shell.quote(abspath(dirname(self.path)))
+        return (
+            f"{self.path} is damaged at line {self.line} (byte {self.offset}): expected "
+            f"{self.expected}, found {self.found}; nothing was changed: `journal verify {job}` "
+            f"lists all damage, `journal repair {job}` salvages what is undamaged"
+            f"{'; ' + self.hint if self.hint else ''}"
         )
-        self.path = name
-        self.line = line
-        self.offset = offset
-        self.expected = expected
-        self.found = found
-        self.hint = hint
-
-
-class NothingToSalvageError(JournalDamagedError):
-    """A repair has found nothing to salvage in the journal. The journal was left unchanged.
-
-    The attributes are those of :class:`JournalDamagedError`.
-    """
-
-    __match_args__ = ("path",)
-
-    def __init__(self, path: str | PathLike[str]) -> None:
-        super().__init__(path, 1, 0, "a commit", "nothing that could be salvaged")
-        message = (
-            f"there is nothing in {self.path} that could be salvaged; it was left unchanged: "
-            "replace it with a copy from before the damage"
-        )
-        self.args = (message,)
 
 
 class CopiesDivergedError(RefusedError):
@@ -388,18 +361,18 @@ class CopiesDivergedError(RefusedError):
     """
 
     exit_code = 3  # as for rows that need a person
-    __match_args__ = ("job_id", "line", "offset")
 
-    def __init__(self, job_id: str, line: int, offset: int) -> None:
-        super().__init__(
-            f"the copies of job {job_id!r} have diverged at line {line} (byte {offset}): both were "
-            "changed since then; nothing was changed now: `journal compare` shows what each did, "
-            "`journal pull --merge-outcomes` imports the changes that only the other copy made and "
-            "lists the rows that both worked on"
+    job_id: str
+    line: int
+    offset: int
+
+    def _message(self) -> str:
+        return (
+            f"the copies of job {self.job_id!r} have diverged at line {self.line} (byte "
+            f"{self.offset}): both were changed since then; nothing was changed now: `journal "
+            "compare` shows what each did, `journal pull --merge-outcomes` imports the changes "
+            "that only the other copy made and lists the rows that both worked on"
         )
-        self.job_id = job_id
-        self.line = line
-        self.offset = offset
 
 
 class PackError(UnreadableError):
@@ -408,14 +381,11 @@ class PackError(UnreadableError):
     Attributes: ``path``, ``reason``.
     """
 
-    __match_args__ = ("path", "reason")
+    path: _Path
+    reason: str
 
-    def __init__(self, path: str | PathLike[str], reason: str) -> None:
-        super().__init__(
-            f"{fspath(path)} is not a complete pack of a job: {reason}; nothing was unpacked"
-        )
-        self.path = fspath(path)
-        self.reason = reason
+    def _message(self) -> str:
+        return f"{self.path} is not a complete pack of a job: {self.reason}; nothing was unpacked"
 
 
 class FormatVersionError(UnreadableError):
@@ -424,15 +394,14 @@ class FormatVersionError(UnreadableError):
     Attributes: ``path`` (str), ``what`` (the unknown format number or record type).
     """
 
-    __match_args__ = ("path", "what")
+    path: _Path
+    what: str
 
-    def __init__(self, path: str | PathLike[str], what: str) -> None:
-        super().__init__(
-            f"{fspath(path)} was written by a newer version of rowjournal ({what}): upgrade "
+    def _message(self) -> str:
+        return (
+            f"{self.path} was written by a newer version of rowjournal ({self.what}): upgrade "
             "with `pip install -U rowjournal`"
         )
-        self.path = fspath(path)
-        self.what = what
 
 
 class StorageError(SystemFailureError):
@@ -442,14 +411,13 @@ class StorageError(SystemFailureError):
     (str), ``errno`` (int), ``reason`` (the system's message).
     """
 
-    __match_args__ = ("path", "operation", "errno", "reason")
+    path: _Path
+    operation: str
+    errno: int
+    reason: str
 
-    def __init__(self, path: str | PathLike[str], operation: str, errno: int, reason: str) -> None:
-        super().__init__(f"could not {operation} {fspath(path)}: {reason}")
-        self.path = fspath(path)
-        self.operation = operation
-        self.errno = errno
-        self.reason = reason
+    def _message(self) -> str:
+        return f"could not {self.operation} {self.path}: {self.reason}"
 
 
 class CommitOutcomeUnknownError(SystemFailureError):
@@ -462,38 +430,35 @@ class CommitOutcomeUnknownError(SystemFailureError):
     StorageError, since StorageError means that nothing was changed.
     """
 
-    __match_args__ = ("path", "operation", "errno", "reason")
+    path: _Path
+    operation: str
+    errno: int
+    reason: str
 
-    def __init__(self, path: str | PathLike[str], operation: str, errno: int, reason: str) -> None:
-        super().__init__(
-            f"could not {operation} {fspath(path)}: {reason}; whether the last change is on the "
-            "disk is unknown: check the disk, then read the job again before repeating anything"
+    def _message(self) -> str:
+        return (
+            f"could not {self.operation} {self.path}: {self.reason}; whether the last change is on "
+            "the disk is unknown: check the disk, then read the job again before repeating anything"
         )
-        self.path = fspath(path)
-        self.operation = operation
-        self.errno = errno
-        self.reason = reason
 
 
 class StoreError(InvalidInputError):
     """The root directory can't be used as a store. Attributes: ``path`` (str), ``reason``."""
 
-    __match_args__ = ("path", "reason")
+    path: _Path
+    reason: str
 
-    def __init__(self, path: str | PathLike[str], reason: str) -> None:
-        super().__init__(f"{fspath(path)} cannot be used as a store of jobs: {reason}")
-        self.path = fspath(path)
-        self.reason = reason
+    def _message(self) -> str:
+        return f"{self.path} cannot be used as a store of jobs: {self.reason}"
 
 
 class ServiceClosedError(RefusedError):
     """The service is closed, or a batch was used in a forked process. Attribute: ``reason``."""
 
-    __match_args__ = ("reason",)
+    reason: str
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    def _message(self) -> str:
+        return self.reason
 
 
 class RowChangedError(InvalidInputError):
@@ -503,21 +468,20 @@ class RowChangedError(InvalidInputError):
     do).
     """
 
-    __match_args__ = ("row_id", "expected", "found", "hint")
+    row_id: str
+    expected: str
+    found: str
+    hint: str = ""
 
-    def __init__(self, row_id: str, expected: str, found: str, hint: str = "") -> None:
-        hint = hint or (
+    def _message(self) -> str:
+        self.hint = self.hint or (
             "restore the row, or choose what happens to it by on_changed (--on-changed): 'retry' or "
             "'ignore'"
         )
-        super().__init__(
-            f"row {row_id} has changed since the job was made: it was {expected} and is now "
-            f"{found}; {hint}"
+        return (
+            f"row {self.row_id} has changed since the job was made: it was {self.expected} and is "
+            f"now {self.found}; {self.hint}"
         )
-        self.row_id = row_id
-        self.expected = expected
-        self.found = found
-        self.hint = hint
 
 
 class AttemptEndedError(RefusedError):
@@ -529,15 +493,17 @@ class AttemptEndedError(RefusedError):
     now).
     """
 
-    __match_args__ = ("row_id", "attempt", "attempts", "status")
+    row_id: str
+    attempt: int
+    attempts: int
+    status: str
 
-    def __init__(self, row_id: str, attempt: int, attempts: int, status: str) -> None:
-        self.row_id, self.attempt = row_id, attempt
-        self.attempts, self.status = attempts, status
-        now = f"attempt {attempts} is in progress" if attempts != attempt else f"it is {status}"
-        super().__init__(
-            f"attempt {attempt} at row {row_id} has ended, so it can't begin another step ({now}): "
-            "stop this worker"
+    def _message(self) -> str:
+        in_progress = f"attempt {self.attempts} is in progress"
+        now = in_progress if self.attempts != self.attempt else f"it is {self.status}"
+        return (
+            f"attempt {self.attempt} at row {self.row_id} has ended, so it can't begin another "
+            f"step ({now}): stop this worker"
         )
 
 
@@ -551,18 +517,19 @@ class StepInDoubtError(RefusedError):
     step).
     """
 
-    __match_args__ = ("row_id", "step", "attempt")
+    row_id: str
+    step: str
+    attempt: int
 
-    def __init__(self, row_id: str, step: str, attempt: int) -> None:
+    def _message(self) -> str:
         from journal.fs.shell import quote  # noqa: PLC0415  (reading a job doesn't need it)
 
-        self.row_id, self.step, self.attempt = row_id, step, attempt
-        job_id, _, number = row_id.rpartition(":")
-        resolve = f"journal resolve {job_id} --row {number} --step {quote(step)}"
-        super().__init__(
-            f"step {step!r} of row {row_id} began in attempt {attempt}, and nobody knows whether "
-            f"it took effect: find out, then type `{resolve} --result {RESULT_PLACEHOLDER}` if it "
-            f"did, or `{resolve} --not-done`"
+        job_id, _, number = self.row_id.rpartition(":")
+        resolve = f"journal resolve {job_id} --row {number} --step {quote(self.step)}"
+        return (
+            f"step {self.step!r} of row {self.row_id} began in attempt {self.attempt}, and nobody "
+            f"knows whether it took effect: find out, then type `{resolve} --result "
+            f"{RESULT_PLACEHOLDER}` if it did, or `{resolve} --not-done`"
         )
 
 
@@ -575,15 +542,17 @@ class StepRepeatedError(RefusedError):
     whose result is in the log).
     """
 
-    __match_args__ = ("row_id", "step", "attempt", "repeated_by")
+    row_id: str
+    step: str
+    attempt: int
+    repeated_by: int
 
-    def __init__(self, row_id: str, step: str, attempt: int, repeated_by: int) -> None:
-        self.row_id, self.step = row_id, step
-        self.attempt, self.repeated_by = attempt, repeated_by
-        job_id, _, number = row_id.rpartition(":")
-        super().__init__(
-            f"step {step!r} of row {row_id} was done by attempt {attempt} and again by attempt "
-            f"{repeated_by}: undo one of the two; `journal show {job_id} --row {number}` shows both"
+    def _message(self) -> str:
+        job_id, _, number = self.row_id.rpartition(":")
+        return (
+            f"step {self.step!r} of row {self.row_id} was done by attempt {self.attempt} and again "
+            f"by attempt {self.repeated_by}: undo one of the two; `journal show {job_id} --row "
+            f"{number}` shows both"
         )
 
 
@@ -593,12 +562,12 @@ class MissingExtraError(SystemFailureError, ImportError):
     Attributes: ``purpose`` (what needs it), ``library``, ``extra`` (the extra that installs it).
     """
 
-    __match_args__ = ("purpose", "library", "extra")
+    purpose: str
+    library: str
+    extra: str
 
-    def __init__(self, purpose: str, library: str, extra: str) -> None:
-        super().__init__(
-            f"{purpose} needs {library}, which isn't installed: pip install 'rowjournal[{extra}]'"
+    def _message(self) -> str:
+        return (
+            f"{self.purpose} needs {self.library}, which isn't installed: "
+            f"pip install 'rowjournal[{self.extra}]'"
         )
-        self.purpose = purpose
-        self.library = library
-        self.extra = extra

@@ -18,7 +18,7 @@ PUBLIC = {
         InvalidStateTransition InvalidValueError Job JobBusyError JobExistsError JobLockedError
         JobMismatchError JobNotFoundError JobPrunedError JobRow JobRun JobService JobStatus JobSummary
         JournalDamagedError JournalError LogEntry MissingExtraError NeedsReview
-        NothingToSalvageError PackError Position Retry RowAttempt RowChangedError RowHistory
+        PackError Position Retry RowAttempt RowChangedError RowHistory
         RowLogHandler RowNotFoundError RowResult RowStatus RowStep Rows RunHolder RunReport
         ServiceClosedError Skip StepInDoubtError StepRepeatedError
         StorageError StoreError open_job read_rows

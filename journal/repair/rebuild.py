@@ -17,7 +17,6 @@ from journal.errors import (
     FormatVersionError,
     InvalidValueError,
     JournalDamagedError,
-    NothingToSalvageError,
 )
 from journal.format.commits import Readable
 from journal.format.scan import Region, lines_of
@@ -80,8 +79,8 @@ def repair_job(
     after CommitOutcomeUnknownError.
 
     Raises JobBusyError if a run works on the job. Raises FormatVersionError if a newer version
-    wrote the journal. Also raises JobNotFoundError, JobLockedError, JobMismatchError, StorageError,
-    NothingToSalvageError, and CommitOutcomeUnknownError.
+    wrote the journal, and JournalDamagedError if nothing of it is intact. Also raises
+    JobNotFoundError, JobLockedError, JobMismatchError, StorageError, and CommitOutcomeUnknownError.
     """
     if open_rows not in ("review", "keep"):
         raise InvalidValueError("open_rows", open_rows, "must be 'review' or 'keep'")
@@ -166,7 +165,8 @@ def _build(
     for region in regions:
         salvage.take(region, last=region is regions[-1])
     if journal.index.state is None:
-        raise NothingToSalvageError(file.path)
+        hint = "here nothing can be: replace it with a copy from before the damage"
+        raise JournalDamagedError(file.path, 1, 0, "a commit", "nothing intact", hint)
     if missing is not None and not holds_end(journal.file, missing):
         hinted = read_hint(directory, file, is_cut=True)
         salvage.take_cut(regions[-1], rest, hinted and hinted[0])

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
@@ -1031,7 +1031,7 @@ class JournalMachine(RuleBasedStateMachine):
             assert view[1:-1] == rows[1:-1]
 
 
-def refusal_of(call: Callable[[], Any]) -> tuple[str, str, list[str]]:
+def refusal_of(call: Callable[[], Any]) -> tuple[str, str, Sequence[str]]:
     with pytest.raises(InvalidStateTransition) as caught:
         call()
     error = caught.value

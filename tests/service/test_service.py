@@ -1960,7 +1960,6 @@ EXAMPLES: dict[str, tuple[object, ...]] = {
     "StepInDoubtError": ("job-1:7", "charge", 1),
     "StepRepeatedError": ("job-1:7", "charge", 1, 2),
     "MissingExtraError": ("a chart", "pygal", "report"),
-    "NothingToSalvageError": (Path("a/journal.jsonl"),),
     "JournalError": ("anything",),
     "BusyError": ("anything",),
     "InvalidInputError": ("anything",),
