@@ -318,6 +318,15 @@ class _StoredColumns(Columns):
 # --- the hint as a witness -------------------------------------------------------------------
 
 
+def identity(directory: Path) -> tuple[int, int]:
+    """Return what tells a hint from the one before it: inode and ctime in ns, or zeros if none."""
+    try:
+        stat = system.os.lstat(directory / HINT_NAME)
+    except OSError:
+        return 0, 0
+    return stat.st_ino, stat.st_ctime_ns
+
+
 def find_cut(directory: Path, file: JournalFile) -> Position | None:
     """Return the end of a commit that was on the disk and isn't in the journal any more, or None.
 

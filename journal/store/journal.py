@@ -88,7 +88,8 @@ class Journal:
         self.path = self.log.path
         self.exact = False  # True if numbers in rows keep their text: see own_number
         self._lock_timeout_s = lock_timeout_s
-        self._may_be_cut = True  # False once the hint was asked whether the journal was cut
+        # Names the hint that was last asked whether the journal was cut; None if none was.
+        self._asked: tuple[int, int] | None = None
         # Set by a pull that brings back what was cut off. It gets the end of the cut journal.
         self.brings_back: Callable[[Position], bool] | None = None
         self.in_doubt = False  # True if the latest commit ended with CommitOutcomeUnknownError
@@ -204,7 +205,7 @@ class Journal:
     def _begin_again(self) -> None:
         """Drop the index. If the file was just opened, load the index from the hint file."""
         log, hinted = self.log, None
-        self._stale = self._may_be_cut = True
+        self._stale, self._asked = True, None
         log.known_ns = log.file.size_and_change()[1]
         if log.is_new:
             hinted = hint.read_hint(self.directory, log.file)
@@ -266,15 +267,19 @@ class Journal:
             with self:  # under the lock, everything is read and synced
                 self._leave_hint(small=True)
 
-    def _check_uncut(self) -> None:
+    def check_uncut(self) -> None:
         """Raise JournalDamagedError if the hint proves that the journal was cut.
 
-        Hold the commit lock. Then nobody else writes the hint's commits at the moment.
+        Hold the commit lock. Then nobody else writes the hint's commits at the moment. A hint that
+        was asked before isn't read again, since this index has its commits.
         """
+        asked = hint.identity(self.directory)
+        if asked == self._asked:
+            return
         missing = hint.find_cut(self.directory, self.file)
         if missing is not None and not (self.brings_back and self.brings_back(missing)):
             raise cut_error(self.file, self.log.end.offset, missing)
-        self._may_be_cut = False
+        self._asked = asked
 
     # --- committing
 
@@ -334,8 +339,7 @@ class Journal:
             size = log.lock()
             if self._stale or not log.is_as_left(size):
                 self._catch_up(size, locked=True)
-                if self._may_be_cut:
-                    self._check_uncut()
+                self.check_uncut()
                 recover(log)
             log.written, log.is_foreign = log.end, False
             self._mark = self.index.mark()

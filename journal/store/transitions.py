@@ -100,7 +100,11 @@ def put_run(
     policy: Policy = "review",
     is_command: bool = False,
 ) -> None:
-    """Append the record of a run's start. ``is_command``: ``argv`` is a `journal run`."""
+    """Append the record of a run's start. ``is_command``: ``argv`` is a `journal run`.
+
+    Raises JournalDamagedError if the journal was cut: rows that were done would be done again.
+    """
+    journal.check_uncut()
     record = RunRecord(
         id=system.nonce(),
         host=system.host_name(),

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -188,11 +189,11 @@ def test_a_cut_job_is_not_handed_on_since_a_copy_could_not_show_the_cut(
         cut(other, ends_of_commits(root)[6])
     cut(root, ends_of_commits(root)[3])
     before = {path: path.is_file() and path.read_bytes() for path in other.rglob("*")}
+    act: Callable[[], object] = partial(pull_job, other, root / JOB)
+    if way == "packed":
+        act = partial(pack_to_file, root / JOB, other / "pack.tar.gz")
     with pytest.raises(JournalDamagedError, match="the journal was cut"):
-        if way == "packed":
-            pack_to_file(root / JOB, other / "pack.tar.gz")
-        else:
-            pull_job(other, root / JOB)
+        act()
     assert {path: path.is_file() and path.read_bytes() for path in other.rglob("*")} == before
 
 
@@ -211,6 +212,25 @@ def test_a_cut_under_a_service_that_has_the_job_open_is_named(root: Path) -> Non
         os.truncate(path_of(root), size - 700)
         with pytest.raises(JournalDamagedError):
             service.start_row(f"{JOB}:12")
+
+
+@pytest.mark.parametrize("reaches", ["exactly", "further"])
+def test_a_cut_of_what_another_process_did_is_named_by_a_service_that_stayed_open(
+    root: Path, reaches: str
+) -> None:
+    shipped: list[int] = []
+    with journal.open_job(root / JOB) as job:
+        job.run(lambda _: None, max_rows=1, progress=False, handle_signals=False)
+        size = path_of(root).stat().st_size
+        run(root)  # a service of its own does the last row
+        left = 0 if reaches == "exactly" else ends_of_commits(root)[0]
+        os.truncate(path_of(root), size if not left else path_of(root).stat().st_size - left)
+        with pytest.raises(JournalDamagedError, match="the journal was cut"):
+            job.run(lambda row: shipped.append(row.row_number), progress=False)
+        if left:
+            with pytest.raises(JournalDamagedError, match="the journal was cut"):
+                job.service.start_row(f"{JOB}:12")
+    assert shipped == []
 
 
 @needs_boot_ids
