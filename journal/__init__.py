@@ -63,7 +63,6 @@ if TYPE_CHECKING:
         RowStep,
         RunHolder,
     )
-    from journal.run.attempts import Attempt
     from journal.run.evidence import RowLogHandler
     from journal.run.handler import AttemptedRow
     from journal.run.held_job import RunReport
@@ -80,7 +79,6 @@ _MODULES = (
         "run.outcome",
         "run.evidence",
         "run.handler",
-        "run.attempts",
         "run.driver",
         "run.open_job",
         "history.row_history",
@@ -115,7 +113,6 @@ __all__ = [
     "LOG_LEVELS",
     "VALID_ROW_TRANSITIONS",
     "VALID_TRANSITIONS",
-    "Attempt",
     "AttemptEndedError",
     "AttemptedRow",
     "BusyError",

@@ -6,7 +6,6 @@
   job. There is one exception: workers record steps. ``held_job``: keeps the job's run lock during
   the run. ``row_queue``: chooses the next row and records outcomes. ``in_flight``: stores the
   attempts in progress, and ends attempts that take too long.
-- ``attempts``: yields the rows one by one, for callers that have a loop of their own.
 - ``outcome``: turns the return value or exception of a handler into an outcome, with a traceback.
   ``evidence``: stores the messages that a handler logs about its row. ``retries``: decides which
   attempts are retried, and when. ``pacing``: limits rate and cost, and ends a run early.

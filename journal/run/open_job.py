@@ -34,7 +34,6 @@ from journal.ids import is_job_id, slug
 from journal.model import Cost, Job, JobRow, JobSummary, Policy, RowStatus
 from journal.progress.messages import Tell
 from journal.progress.show import Progress
-from journal.run.attempts import Attempt, iterate_attempts
 from journal.run.driver import Run
 from journal.run.handler import Handler
 from journal.run.held_job import HeldJob, OnEnd, RunReport, Settings, check_callbacks, check_on_end
@@ -670,24 +669,3 @@ class JobRun:
             self.advice.append(text)
         else:
             held.report(text)
-
-    def attempts(
-        self,
-        *,
-        max_attempts: int = 1,
-        retry_on: RetryOn = (Exception,),
-        backoff_s: float = 1.0,
-        max_backoff_s: float = 60.0,
-        tell: Tell | None = None,
-    ) -> Iterator[Attempt]:
-        """Return an iterator of attempts at the open rows, for a loop of your own.
-
-        The loop enters each :class:`Attempt` by ``with attempt as row:``.
-
-        - The first attempt starts the job. If the job has ended but has pending rows, it is
-          reopened.
-        - When no row is left, the job ends. If you leave the loop early, the job is paused.
-        - The arguments have the same meaning as in :meth:`run`. Failed attempts are repeated as in
-          :meth:`run`.
-        """
-        return iterate_attempts(self._hold(tell), Limits.among(locals()))

@@ -279,9 +279,7 @@ class RowQueue:
             )
         return True
 
-    def settle(
-        self, row: JobRow, outcome: Outcome, unstarted_wait_s: float = 0.0
-    ) -> tuple[Outcome, bool]:
+    def settle(self, row: JobRow, outcome: Outcome) -> tuple[Outcome, bool]:
         """Record the outcome of an attempt.
 
         Returns the recorded outcome, and whether the row will be attempted again.
@@ -289,13 +287,12 @@ class RowQueue:
         If the outcome can't be recorded, for example because it is too long, the row needs a
         review. The row also needs a review if the attempt has ended with a step in doubt. A row
         that will be attempted again waits in the queue until it is due. If the outcome is
-        "unstarted", the row is due after ``unstarted_wait_s`` seconds. If the outcome is "held",
-        the row is due at once. After a failure, the row is due after the ``after_s`` of the
-        outcome, or, without ``after_s``, after its backoff. Raises InvalidStateTransition if
-        another process has settled the row.
+        "unstarted" or "held", the row is due at once. After a failure, the row is due after the
+        ``after_s`` of the outcome, or, without ``after_s``, after its backoff. Raises
+        InvalidStateTransition if another process has settled the row.
         """
         outcome = self._with_doubt(row, outcome)
-        outcome, wait_s = self._record_what_fits(row, outcome, unstarted_wait_s)
+        outcome, wait_s = self._record_what_fits(row, outcome)
         if wait_s is None:
             return outcome, False
         due_s = monotonic() + wait_s
@@ -303,15 +300,13 @@ class RowQueue:
         heapq.heappush(self._due, (due_s, row.row_number))
         return outcome, True
 
-    def _record_what_fits(
-        self, row: JobRow, outcome: Outcome, unstarted_wait_s: float
-    ) -> tuple[Outcome, float | None]:
+    def _record_what_fits(self, row: JobRow, outcome: Outcome) -> tuple[Outcome, float | None]:
         for _ in range(2):  # the journal may first refuse the usage, and then the length
             try:
-                return outcome, self.record(row, outcome, unstarted_wait_s)
+                return outcome, self.record(row, outcome)
             except InvalidValueError as error:
                 outcome = without_refused(outcome, error)
-        return outcome, self.record(row, outcome, unstarted_wait_s)
+        return outcome, self.record(row, outcome)
 
     def complete(self, results: Sequence[Result]) -> list[Result]:
         """Record many completed attempts at once. Returns the results that need :meth:`settle`.
@@ -391,7 +386,7 @@ class RowQueue:
         )
         self._journal().change(put_record, record)
 
-    def record(self, row: JobRow, outcome: Outcome, unstarted_wait_s: float = 0.0) -> float | None:
+    def record(self, row: JobRow, outcome: Outcome) -> float | None:
         """Record an outcome. Returns the seconds until the next attempt; None if there is none.
 
         Raises InvalidStateTransition, and InvalidValueError if the outcome can't be recorded.
@@ -399,10 +394,10 @@ class RowQueue:
         if outcome.logs:
             with self._service.batch(self._job_id):
                 self._journal().change(put_logs, row.row_number, outcome.logs)
-                return self._record(row, outcome, unstarted_wait_s)
-        return self._record(row, outcome, unstarted_wait_s)
+                return self._record(row, outcome)
+        return self._record(row, outcome)
 
-    def _record(self, row: JobRow, outcome: Outcome, unstarted_wait_s: float) -> float | None:
+    def _record(self, row: JobRow, outcome: Outcome) -> float | None:
         service = self._service
         spent: Any = {"cost_cents": outcome.cost_cents, "usage": outcome.usage}
         match outcome.kind:
@@ -429,7 +424,7 @@ class RowQueue:
                     **spent,
                 )
             case "unstarted" | "held":
-                return self._give_back(row, outcome, spent, unstarted_wait_s)
+                return self._give_back(row, outcome, spent)
             case "failed" | "lost":
                 return self._settle_failure(row, outcome, spent)
         return None
@@ -475,9 +470,7 @@ class RowQueue:
             )
         return None
 
-    def _give_back(
-        self, row: JobRow, outcome: Outcome, spent: Any, unstarted_wait_s: float
-    ) -> float | None:
+    def _give_back(self, row: JobRow, outcome: Outcome, spent: Any) -> float | None:
         code, message = outcome.error_code, outcome.error_message
         if self._has_ended():  # rows of a job that has ended can't become pending
             message = message or "the job ended before the attempt began"
@@ -485,8 +478,8 @@ class RowQueue:
             return None
         if outcome.kind == "unstarted":
             self._service.give_back_row(row.id)
-            return unstarted_wait_s
-        self._service.give_back_row(row.id, f"{code}: {message}", **spent)
+        else:
+            self._service.give_back_row(row.id, f"{code}: {message}", **spent)
         return 0.0
 
     def _journal(self) -> Journal:

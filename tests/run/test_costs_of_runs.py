@@ -13,7 +13,7 @@ import pytest
 from support.clock import Clock
 
 import journal
-from journal import Fail, JobRow, JobService, NeedsReview, Retry, RowResult, Skip
+from journal import AttemptedRow, Fail, JobRow, JobService, NeedsReview, Retry, RowResult, Skip
 
 
 @pytest.fixture(name="path")
@@ -77,20 +77,21 @@ def test_each_attempt_counts_whatever_becomes_of_it(
 
 
 def test_the_methods_of_a_row_set_its_cost_too(path: Path) -> None:
+    def handler(row: AttemptedRow) -> None:
+        match row.row_number:
+            case 1:
+                row.complete(**SPENT)
+            case 2:
+                row.fail("declined", **SPENT)
+            case 3:
+                row.retry("busy", **SPENT)
+            case 4:
+                row.skip(**SPENT)
+            case 5:
+                row.review("Unclear", "is it sent?", **SPENT)
+
     with open_job(path, 5) as job:
-        for attempt in job.attempts(tell=quiet):
-            with attempt as row:
-                match row.row_number:
-                    case 1:
-                        row.complete(**SPENT)
-                    case 2:
-                        row.fail("declined", **SPENT)
-                    case 3:
-                        row.retry("busy", **SPENT)
-                    case 4:
-                        row.skip(**SPENT)
-                    case 5:
-                        row.review("Unclear", "is it sent?", **SPENT)
+        job.run(handler, tell=quiet)
         assert [row.status for row in job.rows()] == STATUSES
         assert (job.job.total_cost_cents, job.job.usage) == (0.3, {"tokens": 5 * 812})
 

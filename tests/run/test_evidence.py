@@ -61,17 +61,11 @@ def run_in_loop(job: JobRun) -> None:
     job.run(raise_in_task)
 
 
-def run_own_loop(job: JobRun) -> None:
-    for attempt in job.attempts():
-        with attempt as row:
-            raise_in_place(row)
-
-
 def run_in_step(job: JobRun) -> None:
     job.run(lambda row: row.step("look up", fail_deep, {}))
 
 
-@pytest.mark.parametrize("run", [run_in_threads, run_in_loop, run_own_loop, run_in_step])
+@pytest.mark.parametrize("run", [run_in_threads, run_in_loop, run_in_step])
 def test_a_traceback_begins_and_ends_in_the_code_of_the_user(
     path: Path, run: Callable[[JobRun], None]
 ) -> None:
@@ -100,15 +94,14 @@ def test_a_traceback_names_the_causes(path: Path) -> None:
     assert text.index("KeyError: 'missing'") < text.index("direct cause") < text.index("no label")
 
 
-@pytest.mark.parametrize("kind", ["failed", "pending", "needs_review"])
-def test_a_row_that_failed_waits_or_needs_a_review_has_the_traceback(path: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["failed", "pending"])
+def test_a_row_that_failed_or_waits_has_the_traceback(path: Path, kind: str) -> None:
+    def handler(row: AttemptedRow) -> None:
+        job.stop()
+        raise_in_place(row)
+
     with open_job(path) as job:
-        for attempt in job.attempts(max_attempts=2 if kind == "pending" else 1, backoff_s=300):
-            with suppress(KeyboardInterrupt), attempt as row:
-                if kind == "needs_review":
-                    raise KeyboardInterrupt
-                raise_in_place(row)
-            break
+        job.run(handler, max_attempts=2 if kind == "pending" else 1, backoff_s=300)
         (found,) = job.rows()
     assert (str(found.status), HERE in str(found.traceback)) == (kind, True)
 
@@ -153,11 +146,12 @@ def test_a_row_that_is_retried_by_hand_has_no_traceback_any_more(path: Path) -> 
 
 
 def test_a_row_whose_attempts_are_used_up_keeps_the_last_traceback(path: Path) -> None:
+    def handler(row: AttemptedRow) -> None:
+        job.stop()
+        raise_in_place(row)
+
     with open_job(path) as job:
-        for attempt in job.attempts(max_attempts=3, backoff_s=300):
-            with attempt as row:
-                raise_in_place(row)
-            break
+        job.run(handler, max_attempts=3, backoff_s=300)
         job.run(raise_in_place, max_attempts=2, backoff_s=0)
         job.run(raise_in_place, max_attempts=2, backoff_s=0)
         assert "fail_deep" in str(job.rows()[0].traceback)
@@ -571,32 +565,6 @@ def test_messages_of_logging_go_to_the_row_whose_thread_or_task_makes_them(
             (f"task of {number}", "INFO", {"logger": logger.name}),
             (f"thread of {number}", "WARNING", {"logger": logger.name}),
         ]
-
-
-def test_messages_of_logging_go_to_the_row_of_a_loop_of_ones_own_and_of_none_behind_it(
-    path: Path, logger: logging.Logger
-) -> None:
-    with open_job(path, 2) as job:
-        for attempt in job.attempts():
-            with attempt as row:
-                logger.info("row %s", row.row_number)
-            logger.info("between")
-    assert [log.message for n in (1, 2) for log in logs_of(path, n)] == ["row 1", "row 2"]
-
-
-def test_behind_an_inner_loop_messages_of_logging_go_to_the_outer_row_again(
-    path: Path, logger: logging.Logger
-) -> None:
-    def handler(_row: AttemptedRow) -> None:
-        with open_job(path.with_name("inner")) as inner:
-            for attempt in inner.attempts():
-                with attempt:
-                    logger.info("inner")
-        logger.info("outer")
-
-    with open_job(path) as job:
-        job.run(handler)
-    assert messages(path) == ["outer"]
 
 
 def test_a_message_of_logging_has_the_traceback_of_its_exception(

@@ -130,7 +130,6 @@ HANDLERS = {
     "arun": "asyncio.run(job.arun(handle_async, workers=2, tell=quiet))",
     "batches": "job.run_batches(handle_many, 3, workers=2, tell=quiet)",
     "async batches": "job.run_batches(handle_many_async, 3, workers=2, tell=quiet)",
-    "attempts": "loop(job)",
 }
 
 
@@ -155,11 +154,6 @@ def test_a_process_that_a_handler_forks_is_no_second_worker(tmp_path: Path, work
 
         async def handle_many_async(rows):
             return handle_many(rows)
-
-        def loop(job):
-            for attempt in job.attempts(tell=quiet):
-                with attempt as row:
-                    row.complete(result=handle(row))
 
         with journal.open_job(path, [{{}}] * 6) as job:
             {HANDLERS[workers]}

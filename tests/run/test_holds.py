@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import pytest
@@ -188,40 +187,6 @@ def test_a_hold_comes_back_from_a_pool(path: Path) -> None:
         report = job.run(hold_first, pool, tell=said.append)
         assert report.completed == 6
         assert any("Throttled: 429" in line for line in said)
-
-
-def test_a_loop_of_the_caller_waits_for_the_end_of_a_hold(path: Path) -> None:
-    said: list[str] = []
-    handled: list[int] = []
-    with open_job(path, 3) as job:
-        for attempt in job.attempts(tell=said.append):
-            with attempt as row:
-                handled.append(row.row_number)
-                if len(handled) == 1:
-                    raise Hold("Throttled", after_s=0.01)
-        assert job.job.status == "completed"
-    assert handled == [1, 2, 1, 3]  # the probe is another row
-    assert len(said) == 2
-
-
-def test_a_loop_starts_nothing_during_a_hold_and_pauses_when_it_was_held_for_too_long(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(journal.run.pacing.holds, "MAX_HELD_S", 0.05)
-    said: list[str] = []
-    handled: list[int] = []
-    began: list[float] = []
-    with open_job(path, 3) as job:
-        for attempt in job.attempts(tell=said.append):
-            with attempt as row:
-                began.append(monotonic())
-                handled.append(row.row_number)
-                row.hold("Down", "503", after_s=0.1)
-            assert len(handled) < 9
-        assert (job.job.status, job.job.pending_count) == ("paused", 3)
-    assert handled == [1, 2]
-    assert began[1] - began[0] >= 0.1
-    assert "no attempt has succeeded" in said[-1]
 
 
 def test_no_backoff_is_too_long_for_the_message_of_a_hold() -> None:

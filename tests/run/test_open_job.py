@@ -408,7 +408,6 @@ def test_a_job_that_has_ended_is_reported_as_it_is_and_nothing_is_called(path: P
     with journal.open_job(path, people("a"), key="id") as job:
         report = job.run(lambda _row: 1 / 0)
         assert (report.exit_code, report.started, report.job.status) == (0, 0, "completed")
-        assert list(job.attempts()) == []
 
 
 def test_a_run_of_so_many_rows_completes_all_of_them(path: Path) -> None:
@@ -428,39 +427,27 @@ def test_a_run_of_so_many_rows_completes_all_of_them(path: Path) -> None:
         assert report.reason == "200 rows were started, as many as were asked for"
 
 
-@pytest.mark.parametrize("how", ["run", "attempts"])
 def test_an_empty_argv_leaves_the_command_line_out_of_the_journal(
-    path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "orig_argv", ["python", "script.py", "--api-key", "sk_live"])
     said: list[str] = []
     with journal.open_job(path, people("a", "b"), key="id", argv=[]) as job:
-        if how == "run":
-            job.run(done, max_rows=1, tell=said.append)
-            assert said[-1] == "to continue: run this program again"
-        else:
-            attempts = job.attempts()
-            with next(attempts):
-                pass
+        job.run(done, max_rows=1, tell=said.append)
+        assert said[-1] == "to continue: run this program again"
         assert job.job.original_command == ""
     content = (path / "journal.jsonl").read_bytes()
     assert b"sk_live" not in content
     assert b'"argv"' not in content
 
 
-@pytest.mark.parametrize("how", ["run", "attempts"])
-def test_rows_left_pending_in_a_job_that_has_ended_are_taken_up(path: Path, how: str) -> None:
+def test_rows_left_pending_in_a_job_that_has_ended_are_taken_up(path: Path) -> None:
     with journal.open_job(path, people("a", "b"), key="id") as job:
         job.service.start_job(job.id)
         job.service.complete_row(f"{job.id}:1")
         job.service.update_status(job.id, "completed")
-        if how == "run":
-            assert (report := job.run(done)).exit_code == 0
-            assert report.started == 1
-        else:
-            for attempt in job.attempts():
-                with attempt as row:
-                    assert row.idempotency_key == "enrich:id=b"
+        assert (report := job.run(done)).exit_code == 0
+        assert report.started == 1
         assert (job.job.status, job.job.passes, job.job.successful_rows) == ("completed", 2, 2)
 
 
@@ -469,19 +456,14 @@ def test_a_start_that_does_nothing_says_why_and_what_takes_failed_rows_up(path: 
     with journal.open_job(path, people("a", "b"), key="id") as job:
         assert job.run(lambda _row: 1 / 0, tell=said.append).exit_code == 3
         assert job.run(done, tell=said.append).exit_code == 3
-        assert list(job.attempts(tell=said.append)) == []
         assert job.run(done, retry_failed=True, tell=said.append).exit_code == 0
         job.run(done, retry_failed=True, tell=said.append)
-    failed, see, idle, also_idle, all_done = said
+    failed, see, idle, all_done = said
     assert failed == "enrich: failed; 2 rows failed: `run(..., retry_failed=True)` tries them again"
     assert see == f"see: journal --root {path.parent} errors enrich"
-    assert (
-        idle
-        == also_idle
-        == (
-            "enrich: failed already, and nothing is new: nothing to do; 2 rows failed: "
-            "`run(..., retry_failed=True)` tries them again"
-        )
+    assert idle == (
+        "enrich: failed already, and nothing is new: nothing to do; 2 rows failed: "
+        "`run(..., retry_failed=True)` tries them again"
     )
     assert all_done == "enrich: completed already, and nothing is new: nothing to do"
 
@@ -520,9 +502,7 @@ def test_the_version_of_the_run_is_in_what_it_has_done(path: Path) -> None:
         assert [row.version for row in job.rows()] == ["v2", "v1"]
         job.service.redo_row("enrich:2")
     with journal.open_job(path, version="v3") as job:
-        for attempt in job.attempts():
-            with attempt:
-                pass
+        job.run(done)
         assert [row.version for row in job.rows()] == ["v2", "v3"]
 
 

@@ -74,14 +74,6 @@ def test_a_code_doesn_t_allow_more_attempts_than_there_are(job: JobRun) -> None:
     assert (row.status, row.error_code, row.attempts) == ("failed", "RateLimited", 2)
 
 
-def test_a_loop_of_attempts_repeats_by_code(job: JobRun) -> None:
-    for attempt in job.attempts(max_attempts=3, retry_on=("RateLimited", KeyError), backoff_s=0):
-        with attempt as row:
-            if row.attempts < 3:
-                raise Fail("RateLimited") if row.attempts == 1 else KeyError("n")
-    assert (job.rows()[0].status, job.rows()[0].attempts) == ("completed", 3)
-
-
 def test_rows_of_a_batch_are_repeated_by_code(tmp_path: Path) -> None:
     def handle(rows: list[Any]) -> dict[str, Any]:
         if rows[0].attempts == 1:
@@ -128,6 +120,4 @@ def test_what_is_no_kind_of_failure_is_refused_with_what_to_write(
 ) -> None:
     with pytest.raises(InvalidValueError, match=instead):
         job.run(lambda _row: 1, max_attempts=2, retry_on=retry_on)
-    with pytest.raises(InvalidValueError, match=instead):
-        job.attempts(max_attempts=2, retry_on=retry_on)
     assert job.job.status == "pending"

@@ -21,7 +21,6 @@ from typing import Any
 import pytest
 from support.children import FaultyOs, fails
 from support.clock import Clock
-from support.interrupts import failing_if_it_hangs
 
 import journal
 import journal.fs.system
@@ -31,7 +30,6 @@ from journal import (
     InvalidValueError,
     Job,
     JobBusyError,
-    JobLockedError,
     JobNotFoundError,
     JobRow,
     JobRun,
@@ -310,13 +308,14 @@ def test_outcomes_come_back_from_a_pickle_whole() -> None:
 
 
 def test_a_row_says_how_it_ended_in_the_same_order(path: Path) -> None:
+    def handler(row: AttemptedRow) -> None:
+        if row.row_number == 1:
+            row.retry("Busy", "the far side is full", after_s=0)
+        else:
+            row.review("Unclear", "was it sent?")
+
     with open_job(path, 2) as job:
-        for attempt in job.attempts():
-            with attempt as row:
-                if row.row_number == 1:
-                    row.retry("Busy", "the far side is full", after_s=0)
-                else:
-                    row.review("Unclear", "was it sent?")
+        job.run(handler)
         first, second = job.rows()
     assert (first.error_code, first.error_message) == ("Busy", "the far side is full")
     assert (second.error_code, second.error_message) == ("Unclear", "was it sent?")
@@ -338,11 +337,8 @@ def test_one_class_may_be_what_is_tried_again(path: Path) -> None:
 
 def test_a_run_inside_a_batch_is_refused_for_no_start_would_be_on_the_disk(path: Path) -> None:
     with open_job(path) as job:
-        with job.service.batch("j"):
-            with pytest.raises(InvalidValueError, match="batch"):
-                job.run(lambda _row: 1)
-            with pytest.raises(InvalidValueError, match="batch"):
-                next(job.attempts())
+        with job.service.batch("j"), pytest.raises(InvalidValueError, match="batch"):
+            job.run(lambda _row: 1)
         assert job.run(lambda _row: 1).exit_code == 0
 
 
@@ -424,9 +420,8 @@ def test_where_each_run_was_started_is_written_down_and_a_change_of_hosts_is_sai
     )
 
 
-@pytest.mark.parametrize("how", ["run", "attempts"])
 def test_a_change_of_hosts_is_said_before_what_was_in_flight_there_is_settled(
-    path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_flight: list[int] = []
     with monkeypatch.context() as patch, open_job(path, 2) as job:
@@ -439,12 +434,7 @@ def test_a_change_of_hosts_is_said_before_what_was_in_flight_there_is_settled(
             if text.startswith("j: was last run on away; "):
                 in_flight.append(job.job.processing_count)
 
-        if how == "run":
-            job.run(lambda _row: 1, tell=tell)
-        else:
-            for attempt in job.attempts(tell=tell):
-                with attempt:
-                    pass
+        job.run(lambda _row: 1, tell=tell)
         assert in_flight == [1]
         assert statuses(job) == {"needs_review": 1, "completed": 1}
 
@@ -1419,19 +1409,6 @@ def test_a_run_goes_on_though_somebody_has_tidied_up_the_file_that_names_it(path
         assert run.report().completed == 2
 
 
-def test_a_loop_that_has_lost_its_lock_ends_and_leaves_the_job_to_others(path: Path) -> None:
-    said: list[str] = []
-    with open_job(path, 3) as job:
-        for attempt in job.attempts(tell=said.append):
-            with attempt as row:
-                replace_by_a_copy(path)
-                row.complete(result="paid")
-        assert "row j:1 ended as completed" in said[-2]
-        assert "its outcome: 'paid'" in said[-2]
-        assert REPLACED in said[-1]
-        assert (statuses(job), job.job.status) == ({"processing": 1, "pending": 2}, "running")
-
-
 def test_a_cancelled_run_drains_and_leaves(path: Path) -> None:
     gate = Gate()
     with open_job(path, 6) as job, JobService(path.parent) as other:
@@ -1642,192 +1619,6 @@ def test_an_error_of_the_one_who_watches_pauses_the_job_with_nothing_in_flight(
             job.run(lambda _row: 1, on_progress=complain, tell=quiet)
         assert job.job.status == "paused"
         assert job.run(lambda _row: 1).exit_code == 0
-
-
-# --- attempts() by the caller's own loop
-
-
-def test_an_attempt_is_completed_on_leaving_and_failed_by_an_exception(path: Path) -> None:
-    with open_job(path, 6) as job:
-        for attempt in job.attempts():
-            with attempt as row:
-                if row.row_number == 2:
-                    raise ValueError("bad")
-                if row.row_number == 3:
-                    row.skip("no need")
-                elif row.row_number == 4:
-                    row.fail("E1", "no")
-                elif row.row_number == 5:
-                    raise NeedsReview("E2", "look")
-                elif row.row_number == 6:
-                    row.complete("1Z", cost_cents=3, result={"id": row.id})
-            with JobService(path.parent) as other:
-                assert other.get_job_summary("j")["processing_count"] == 0
-        rows = list(job.rows())
-        assert job.job.status == "failed"
-        assert job.service.run_holder("j") is None
-    assert [str(row.status) for row in rows] == (
-        ["completed", "failed", "skipped", "failed", "needs_review", "completed"]
-    )
-    assert (rows[1].error_code, rows[1].error_message) == ("ValueError", "bad")
-    assert (rows[5].tracking_number, rows[5].cost_cents, rows[5].result) == ("1Z", 3, {"id": "j:6"})
-
-
-def test_an_error_behind_a_completed_row_does_not_undo_it(path: Path) -> None:
-    with open_job(path, 1) as job:
-        for attempt in job.attempts(max_attempts=3):
-            with attempt as row:
-                row.complete(result="sent")
-                raise OSError("while logging")
-        assert job.rows()[0].result == "sent"
-
-
-def test_an_attempt_that_failed_comes_again(path: Path) -> None:
-    seen = []
-    with open_job(path, 2) as job:
-        for attempt in job.attempts(max_attempts=2, retry_on=(TimeoutError,), backoff_s=0):
-            with attempt as row:
-                seen.append((row.row_number, row.attempts))
-                if row.row_number == 1:
-                    raise TimeoutError
-        assert statuses(job) == {"failed": 1, "completed": 1}
-    assert sorted(seen) == [(1, 1), (1, 2), (2, 1)]
-
-
-def test_what_was_said_of_a_row_stands_whatever_is_raised_behind_it(path: Path) -> None:
-    with open_job(path, 2) as job:
-        for attempt in job.attempts(max_attempts=3, backoff_s=0):
-            with attempt as row:
-                if row.row_number == 1:
-                    row.review("E3", "who knows")
-                else:
-                    row.fail("E1")
-                raise ValueError
-        assert [(str(row.status), row.attempts) for row in job.rows()] == (
-            [("needs_review", 1), ("failed", 1)]
-        )
-
-
-def test_attempts_that_are_not_entered_leave_their_rows_pending_and_come_once(path: Path) -> None:
-    with open_job(path, 4) as job:
-        seen = []
-        for attempt in job.attempts():
-            seen.append(attempt.row.row_number)
-            if attempt.row.row_number % 2:
-                with attempt:
-                    pass
-        assert seen == [1, 2, 3, 4]
-        assert (job.job.status, statuses(job)) == ("paused", {"completed": 2, "pending": 2})
-
-
-def leave_at_two(job: JobRun, how: Callable[[], Any]) -> None:
-    for attempt in job.attempts():
-        with attempt as row:
-            if row.row_number == 2:
-                how()
-
-
-def test_an_attempt_whose_row_was_given_back_is_not_entered(path: Path) -> None:
-    with open_job(path, 2) as job:
-        attempts = list(job.attempts())
-        with pytest.raises(InvalidValueError, match="enter each attempt before"), attempts[0]:
-            pytest.fail("its work would begin")
-        assert statuses(job) == {"pending": 2}
-
-
-def test_an_attempt_that_is_open_is_not_given_back_when_the_next_one_is_taken(path: Path) -> None:
-    with open_job(path, 2) as job:
-        attempts = job.attempts()
-        with next(attempts) as first:
-            with next(attempts):
-                assert job.rows()[0].status == "processing"
-            attempts.close()  # type: ignore[attr-defined]
-            assert job.rows()[first.row_number - 1].status == "processing"
-        assert statuses(job) == {"completed": 2}
-
-
-async def _in_the_loop_beside_an_open_batch(job: JobRun, said: list[str]) -> None:
-    opened = asyncio.Event()
-
-    async def hold_a_batch_open() -> None:
-        with job.service.batch("j"):
-            opened.set()
-            await asyncio.sleep(WAIT_S)
-
-    for attempt in job.attempts(tell=said.append):
-        with attempt as row:
-            other = asyncio.create_task(hold_a_batch_open())
-            await opened.wait()
-            row.complete(result="paid")
-    other.cancel()
-
-
-def test_an_attempt_that_a_batch_of_another_task_keeps_from_its_record_is_told_and_raises(
-    path: Path,
-) -> None:
-    said: list[str] = []
-    with open_job(path, 1) as job:
-        with failing_if_it_hangs(), pytest.raises(JobLockedError) as caught:
-            asyncio.run(_in_the_loop_beside_an_open_batch(job, said))
-        assert caught.value.by_task
-        assert "its outcome: 'paid'" in said[-1]
-
-
-def test_a_loop_that_can_not_begin_leaves_the_run_of_its_service_alone(path: Path) -> None:
-    gate = Gate()
-    with open_job(path, 2) as job:
-        run = Background(job, gate)
-        gate.wait_for(1)
-        with pytest.raises(JobBusyError):
-            next(job.attempts())
-        assert (job.job.status, job.service.store.runs.holds("j")) == ("running", True)
-        gate.let_go()
-        assert run.report().completed == 2
-
-
-def test_an_interrupt_leaves_its_row_to_a_person_and_pauses_the_job(path: Path) -> None:
-    def interrupt() -> None:
-        raise KeyboardInterrupt
-
-    with open_job(path, 3) as job:
-        with pytest.raises(KeyboardInterrupt):
-            leave_at_two(job, interrupt)
-        assert statuses(job) == {"completed": 1, "needs_review": 1, "pending": 1}
-        assert job.job.status == "paused"
-
-
-def test_a_loop_that_is_left_pauses_the_job_and_gives_back_a_row_not_begun(path: Path) -> None:
-    with open_job(path, 3) as job:
-        for attempt in job.attempts():
-            with attempt:
-                pass
-            break
-        assert (job.job.status, statuses(job)) == ("paused", {"completed": 1, "pending": 2})
-        for attempt in job.attempts():
-            assert attempt.row.attempts == 1
-            break
-        assert statuses(job) == {"completed": 1, "pending": 2}
-
-
-def test_a_loop_obeys_a_pause_and_goes_on_when_it_is_resumed(path: Path) -> None:
-    with open_job(path, 3) as job, JobService(path.parent) as other:
-        resumer = threading.Timer(0.3, other.update_status, ("j", "running"))
-        for attempt in job.attempts():
-            with attempt as row:
-                if row.row_number == 1:
-                    other.update_status("j", "paused")
-                    resumer.start()
-        assert job.job.status == "completed"
-
-
-def test_a_loop_that_is_paused_at_its_last_row_ends_with_it(path: Path) -> None:
-    with open_job(path, 2) as job, JobService(path.parent) as other:
-        for attempt in job.attempts():
-            with attempt as row:
-                if row.row_number == 2:
-                    other.update_status("j", "paused")
-        assert (job.job.status, job.job.successful_rows) == ("paused", 2)
-        assert other.run_holder("j") is None
 
 
 def test_rows_read_back_what_they_were_given(path: Path) -> None:

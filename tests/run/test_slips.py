@@ -93,26 +93,6 @@ def test_the_error_of_a_row_says_what_the_handler_should_write(
     assert message in str(row.error_message)
 
 
-def test_an_attempt_that_is_not_entered_says_how_to_use_it(tmp_path: Path) -> None:
-    said: list[str] = []
-    with journal.open_job(tmp_path / "j", [{}, {}]) as job:
-        for attempt in job.attempts(tell=said.append):
-            with pytest.raises(AttributeError, match="write `with attempt as row:`"):
-                attempt.data  # noqa: B018
-        assert job.job.pending_count == 2
-    assert sum("the loop has entered none of its attempts" in text for text in said) == 1
-
-
-def test_a_loop_that_passes_some_attempts_is_not_warned(tmp_path: Path) -> None:
-    said: list[str] = []
-    with journal.open_job(tmp_path / "j", [{"n": 1}, {"n": 2}]) as job:
-        for attempt in job.attempts(tell=said.append):
-            if attempt.row.data["n"] == 2:
-                with attempt:
-                    pass
-    assert said == []
-
-
 def test_a_row_of_csv_with_more_cells_than_the_header_is_named(tmp_path: Path) -> None:
     rows = csv.DictReader(io.StringIO("a,b\n1,2,3\n"))
     with pytest.raises(InvalidValueError, match=r"beyond the columns of the header: \['3'\]"):

@@ -129,15 +129,6 @@ def test_an_attempt_of_a_coroutine_repeats_no_step_that_is_done(
     assert sorted(ledger.effects()) == EXPECTED
 
 
-def test_steps_in_a_loop_of_ones_own(tmp_path: Path, ledger: Ledger) -> None:
-    with open_job(tmp_path) as job:
-        for attempt in job.attempts(max_attempts=2, backoff_s=0):
-            with attempt as row:
-                row.complete(result=Mailer(ledger)(row))
-        assert job.job.successful_rows == 3
-    assert sorted(ledger.effects()) == EXPECTED
-
-
 @pytest.mark.parametrize("executor", [None, in_processes("fork")], ids=["threads", "processes"])
 def test_a_handler_may_set_the_outcome_by_a_method_of_its_row(
     tmp_path: Path, executor: Callable[[], Executor] | None
@@ -227,9 +218,8 @@ def test_needs_review_in_a_step_leaves_the_step_in_doubt(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("ends", ["returns", "fails", "skips"])
-@pytest.mark.parametrize("own_loop", [False, True], ids=["run", "loop"])
 def test_an_attempt_that_leaves_a_step_in_doubt_is_in_review_however_it_ends(
-    tmp_path: Path, ends: str, *, own_loop: bool
+    tmp_path: Path, ends: str
 ) -> None:
     def ask() -> None:
         raise NeedsReview("Timeout", "the gateway timed out")
@@ -244,13 +234,8 @@ def test_an_attempt_that_leaves_a_step_in_doubt_is_in_review_however_it_ends(
         return "label 7"
 
     with open_job(tmp_path, 1) as job:
-        if own_loop:
-            for attempt in job.attempts(max_attempts=2, backoff_s=0):
-                with attempt as row:
-                    row.complete(result=handler(row))
-        else:
-            report = job.run(handler, max_attempts=2, backoff_s=0)
-            assert report.exit_code == 3
+        report = job.run(handler, max_attempts=2, backoff_s=0)
+        assert report.exit_code == 3
         (found,) = job.rows()
     assert (found.status, found.error_code, found.attempts) == (
         RowStatus.NEEDS_REVIEW,

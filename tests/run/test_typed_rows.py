@@ -72,14 +72,6 @@ def test_a_decimal_of_a_typed_row_has_the_digits_of_the_float(
     assert [kind for _, kind in found] == ["float", "float", "float", "int"]
 
 
-def test_attempts_have_typed_rows(tmp_path: Path) -> None:
-    with journal.open_job(tmp_path / "j", ROWS, row_type=Order) as job:
-        for attempt in job.attempts():
-            with attempt as row:
-                assert type(row.value) is Order
-                assert type(row.value.day) is dt.date
-
-
 @pytest.mark.parametrize(
     ("row_type", "data", "value"),
     [

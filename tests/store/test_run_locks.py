@@ -13,7 +13,6 @@ import journal
 from journal import (
     InvalidStateTransition,
     JobBusyError,
-    JobRun,
     JobService,
     JournalError,
 )
@@ -142,21 +141,11 @@ def test_rows_are_added_to_a_job_that_another_service_holds_by_hand_only_after_t
     assert [row.data["k"] for row in service.get_rows("j")] == ["1", "2"]
 
 
-def by_run(job: JobRun) -> None:
-    job.run(lambda _row: None)
-
-
-def by_loop(job: JobRun) -> None:
-    next(iter(job.attempts()))
-
-
 @pytest.mark.parametrize("by_hand", [False, True])
-@pytest.mark.parametrize("go", [by_run, by_loop])
 def test_an_interrupt_right_behind_the_start_pauses_the_job_and_lets_go_of_it(
     tmp_path: Path,
     service: JobService,
     monkeypatch: pytest.MonkeyPatch,
-    go: Callable[[JobRun], None],
     *,
     by_hand: bool,
 ) -> None:
@@ -172,5 +161,5 @@ def test_an_interrupt_right_behind_the_start_pauses_the_job_and_lets_go_of_it(
         if by_hand:
             job.service.update_status("j", "running")
         with pytest.raises(KeyboardInterrupt):
-            go(job)
+            job.run(lambda _row: None)
         assert (job.job.status, job.service.run_holder("j")) == ("paused", None)

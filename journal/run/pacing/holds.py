@@ -69,13 +69,6 @@ class Holds:
         if self.auto is not None and self.auto.count != self._logged:
             self._log_workers(self.auto.count, now_s)
 
-    def hear_latest(self, outcome: Outcome) -> None:
-        """Take the outcome of the latest attempt into account.
-
-        If a hold begins or ends, a log record says so. Raises the errors of a commit.
-        """
-        self._say(self.hear(self._last, outcome, monotonic()))
-
     def _say(self, text: str) -> None:
         if text:
             self._said.append(text)

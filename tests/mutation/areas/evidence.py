@@ -163,13 +163,6 @@ PATCHES = [
         "tests/run/test_evidence.py::test_the_log_of_an_attempt_that_is_given_up_is_kept",
     ),
     Patch(
-        "behind an attempt of a loop, logging has no row",
-        "run/attempts",
-        "        current_row.set(self._outer_row)\n",
-        "",
-        EVIDENCE,
-    ),
-    Patch(
         "a message has the time when it was made",
         "history/reading",
         "        at=at,\n",

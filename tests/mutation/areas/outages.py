@@ -112,7 +112,7 @@ PATCHES = [
         "run/pacing/holds",
         "        if not self.count or self._held_s < MAX_HELD_S:\n",
         "        if True:\n",
-        "tests/run/test_holds.py::test_a_loop_starts_nothing_during_a_hold_and_pauses_when_it_was_held_for_too_long",
+        "tests/run/test_holds.py::test_an_hour_of_holds_without_a_success_pauses_the_run_and_says_how_to_go_on",
     ),
     Patch(
         "time in which the job is paused is no time of holding",
@@ -190,13 +190,6 @@ PATCHES = [
         "        if self._has_ended():  # rows of a job that has ended can't become pending\n",
         "        if False:\n",
         "tests/run/test_holds.py::test_a_hold_takes_back_the_rows_that_wait_for_a_worker",
-    ),
-    Patch(
-        "a loop waits until a hold has ended",
-        "run/attempts",
-        "        if now_s < holds.until_s:\n",
-        "        if False:\n",
-        HOLDS,
     ),
     Patch(
         "a success ends the failures in a row before it",
