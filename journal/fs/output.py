@@ -1,4 +1,4 @@
-"""Writes files and pipes that a user asked for. A file is written completely or not at all.
+"""Writes files that a user asked for. A file is written completely or not at all.
 
 Other users may have write access to the directory of a file, as in ``/tmp``.
 """
@@ -11,15 +11,14 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from stat import S_ISFIFO, S_ISLNK, S_ISREG
+from stat import S_ISLNK, S_ISREG
 from typing import IO
 
 from journal.errors import InvalidValueError
 from journal.fs import files, handles, system
-from journal.fs.handles import FILE_MODE, Descriptor, write_all
+from journal.fs.handles import FILE_MODE, Descriptor
 from journal.fs.names import JOURNAL_NAME, OWN_FILE
 
-_MAX_LINKS = 40  # the limit of Linux for the links in one path
 _EXISTS = "exists already: name another file, or give --force to replace it"
 # The errors of link() on a file system without hard links, such as exFAT.
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
@@ -73,49 +72,18 @@ def whole_file(
 def real_path(path: str | os.PathLike[str]) -> Path:
     """Return the path of an output after following links.
 
-    Only links that belong to the current user or to root are followed. In a shared directory,
-    another user could put a link at the path of an output. If the link were followed, the output
-    would replace the target of the link.
+    Raises InvalidValueError if ``path``, or a directory on it, is a link that belongs neither to
+    the current user nor to root. In a shared directory, another user could put a link at the path
+    of an output. If the link were followed, the output would replace the target of the link.
     """
-    text = os.fspath(path)
-    drive, rest = os.path.splitdrive(os.path.join(os.getcwd(), text))
-    found, parts, links = Path(drive + os.sep), _parts(rest), 0
-    while parts:
-        part = parts.pop()
-        if part == "..":
-            found = found.parent
-            continue
-        link = _link_at(found / part)
-        if link is None:
-            found /= part
-            continue
-        links += 1
-        if links > _MAX_LINKS:
-            raise _refused(text, "leads through too many links: name the file itself")
-        drive, rest = os.path.splitdrive(link)
-        parts += _parts(rest)
-        if os.path.isabs(link):
-            found = Path(drive + os.sep)
-    return found
-
-
-def _parts(path: str) -> list[str]:
-    """Return the parts of a path in reverse order, so that ``pop`` returns the next part."""
-    path = path.replace(os.altsep or os.sep, os.sep)
-    return [part for part in reversed(path.split(os.sep)) if part not in ("", ".")]
-
-
-def _link_at(path: Path) -> str | None:
-    """Return the target of a link, or None if ``path`` isn't a link."""
-    try:
-        stat = os.lstat(path)
-        link = os.readlink(path) if S_ISLNK(stat.st_mode) else None
-    except OSError:  # the path is missing, or the later write raises the error
-        return None
-    if link is not None and not is_trusted(stat):
-        why = f"is a link of another user, to {link!r}: name another file, or the link's target"
-        raise _refused(path, why)
-    return link
+    given = Path(os.path.abspath(path))
+    for each in (given, *given.parents):
+        with contextlib.suppress(OSError):  # it is missing, or the later write raises the error
+            stat = os.lstat(each)
+            if S_ISLNK(stat.st_mode) and not is_trusted(stat):
+                why = f"is a link of another user, to {os.readlink(each)!r}: name another file, or"
+                raise _refused(each, f"{why} the link's target")
+    return Path(os.path.realpath(path))
 
 
 def _beside(target: Path) -> Output:
@@ -257,32 +225,6 @@ class Output(Descriptor):
             system.os.unlink(self.path.name, dir_fd=self._directory.fd)
         self.close()
         self._directory.close()
-
-
-class Pipe(Descriptor):
-    """A pipe or a device, open for writing. The methods raise ``OSError``."""
-
-    def __init__(self, path: Path, *, named: bool) -> None:
-        """Open the pipe. The call blocks until the pipe has a reader.
-
-        ``named`` is True if the user gave a path. Then a pipe of another user is refused, since
-        that user may have put the pipe there.
-        """
-        self._named = named
-        self._check(system.os.stat(path))
-        super().__init__(path, system.os.open(path, system.os.O_WRONLY))
-        self._check(system.os.fstat(self.fd))
-
-    def _check(self, stat: system.os.stat_result) -> None:
-        if S_ISREG(stat.st_mode):
-            raise OSError(
-                errno.EINVAL, "it has become a regular file since it was checked: try again"
-            )
-        if self._named and S_ISFIFO(stat.st_mode) and not is_trusted(stat):
-            raise OSError(errno.EPERM, "this pipe belongs to another user: name another path")
-
-    def write(self, data: bytes | memoryview) -> None:
-        write_all(self.fd, data)
 
 
 def is_trusted(stat: system.os.stat_result) -> bool:

@@ -73,25 +73,6 @@ def current_directory() -> str:
     return directory
 
 
-_process = object()
-
-
-def process() -> object:
-    """Return an object that stands for this process. A forked process has a different one.
-
-    In contrast to a process id, it takes no system call, and no other process ever has it.
-    """
-    return _process
-
-
-def _begin_process() -> None:
-    global _process  # noqa: PLW0603  (one per process)
-    _process = object()
-
-
-call_after_fork(_begin_process)
-
-
 def nonce() -> str:
     """Return 16 random hex digits, which no other call in any process returns."""
     return os.urandom(8).hex()

@@ -78,7 +78,7 @@ class StepStore:
         }
         self._host = system.host_name()
         self._boot_id = system.boot_id()
-        self.process = system.process()
+        self.process = system.process_id()
 
     def __getstate__(self) -> tuple[Any, ...]:
         return self._root, self._options, self._host, self._boot_id
@@ -86,7 +86,7 @@ class StepStore:
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self._root, self._options, self._host, self._boot_id = state
         self._service = None
-        self.process = system.process()
+        self.process = system.process_id()
 
     def service(self) -> JobService:
         """The service for this process.
@@ -95,7 +95,7 @@ class StepStore:
         StorageError if this process runs on a different machine than the run, or if the directory
         with the jobs is missing here.
         """
-        if system.process() is not self.process:
+        if system.process_id() != self.process:
             raise ServiceClosedError("this row belongs to the process that forked this one")
         if self._service is None:
             self._check_machine()
@@ -164,7 +164,7 @@ class AttemptedRow:
 
     def begin(self) -> None:
         """Begin the attempt in this process: see :class:`StepStore`."""
-        self._store.process = system.process()
+        self._store.process = system.process_id()
 
     def __reduce__(self) -> tuple[type[AttemptedRow], tuple[JobRow, StepStore, Any]]:
         return AttemptedRow, (self.row, self._store, self._row_type)

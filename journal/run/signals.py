@@ -164,13 +164,13 @@ class OwnProcess:
     __slots__ = ("_process",)
 
     def __init__(self) -> None:
-        self._process = system.process()
+        self._process = system.process_id()
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        if system.process() is not self._process:
+        if system.process_id() != self._process:
             end_process(error)
 
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import msgspec
 
 from journal.errors import InvalidValueError, JobExistsError
-from journal.fs import files
-from journal.fs.handles import refusals_of
 from journal.fs.locks import LOCK_TIMEOUT_S
-from journal.fs.output import Pipe, real_path, whole_file
+from journal.fs.output import whole_file
 from journal.store.pruned import find_pruned
 from journal.store.store import Store
 from journal.transfer.copies import holds, open_copy
@@ -79,18 +76,10 @@ def pack_to_file(
     """Write a pack, as :func:`pack_job` does, to a file that only its owner may access.
 
     The file gets its name only after it is complete and synced. A file with the same name is
-    replaced. If ``target`` is a pipe or a device, the pack is written into it. This function also
-    raises the errors of :func:`journal.fs.output.whole_file`.
+    replaced. This function also raises the errors of :func:`journal.fs.output.whole_file`.
     """
     # The files are listed first, since the target may be among the artifacts.
     snapshot = Snapshot(open_copy(Path(directory)), backups=kept)
-    path, place = Path(target), real_path(target)
-    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-        with (
-            refusals_of(path, "write"),
-            closing(Pipe(path, named=files.exists(place))) as stream,
-        ):
-            return _write(snapshot, stream.write, compression)
     with whole_file(target, force=True, private=True) as output, output.stream() as file:
         return _write(snapshot, file.write, compression)
 

@@ -11,7 +11,7 @@ import pytest
 from support.children import Child, journal_path, read_all
 from support.copies import staging_of
 from support.paths import TESTS
-from support.platforms import needs_windows
+from support.platforms import needs_windows, not_under_wine
 
 from journal import (
     InvalidValueError,
@@ -172,6 +172,7 @@ def test_a_job_is_deleted_while_others_read_it(service: JobService, tmp_path: Pa
     service.close()
 
 
+@not_under_wine
 def test_what_another_program_has_open_stays_when_its_job_is_deleted(
     service: JobService, tmp_path: Path
 ) -> None:

@@ -292,6 +292,7 @@ def test_what_follows_an_older_hint_is_replayed(
     assert opened(tmp_path) == replayed(tmp_path)
 
 
+@needs_boot_ids
 def test_a_hint_of_another_time_or_job_or_history_is_ignored(
     tmp_path: Path, hint: Path, disk: CountingOs
 ) -> None:

@@ -22,7 +22,7 @@ from support.children import (
     split_commits,
 )
 from support.effort import IS_LONG
-from support.platforms import IS_WINDOWS, needs_modes
+from support.platforms import IS_WINDOWS, needs_modes, not_under_wine
 
 import journal.fs.system
 from journal import (
@@ -786,6 +786,7 @@ def newer(content: bytes) -> bytes:
     return seal_commits([*commits[:4], [line], *commits[4:]])[:-30]
 
 
+@not_under_wine
 @pytest.mark.parametrize(
     ("content", "error"),
     [
@@ -897,6 +898,7 @@ def test_a_repair_that_dies_at_any_moment_leaves_the_damaged_or_the_repaired_jou
     assert seen == {(False, True), (False, False), (True, False)}
 
 
+@not_under_wine
 def test_a_repair_that_the_system_refuses_is_a_named_error_and_changes_nothing(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

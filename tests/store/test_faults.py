@@ -24,6 +24,7 @@ from support.children import (
 from support.copies import staging_of
 from support.platforms import (
     IS_ROOT,
+    needs_directory_descriptors,
     needs_fifos,
     needs_links,
     needs_owners,
@@ -852,6 +853,7 @@ def test_a_job_that_cannot_be_renamed_away_is_not_deleted(
     assert service.get_job(JOB) is None
 
 
+@needs_directory_descriptors
 @pytest.mark.parametrize("call", ["unlink", "rmdir"])
 def test_a_deleted_job_whose_files_cannot_be_removed_is_a_leftover(
     service: JobService, faulty: FaultyOs, monkeypatch: pytest.MonkeyPatch, call: str

@@ -164,7 +164,8 @@ def test_packing_again_replaces_the_file_whole_and_a_device_not_at_all(
     assert sorted(os.listdir(tmp_path)) == ["here", "pack", "there"]
     link = tmp_path / "null"
     link.symlink_to("/dev/null")
-    packed(here, link)
+    with pytest.raises(InvalidValueError, match="exists and is not a file"):
+        packed(here, link)
     assert Path("/dev/null").is_char_device()
 
 

@@ -36,7 +36,7 @@ PATCHES = [
     Patch(
         "a process that a handler has forked ends where it leaves the handler",
         "run/signals",
-        "        if system.process() is not self._process:\n            end_process(error)\n",
+        "        if system.process_id() != self._process:\n            end_process(error)\n",
         "        pass\n",
         f"{FORKS}::test_a_forked_process_ends_as_python_ends_after_the_same_exception",
     ),
@@ -50,7 +50,7 @@ PATCHES = [
     Patch(
         "a process that was forked during an attempt records no step",
         "run/handler",
-        "        if system.process() is not self.process:\n            raise ServiceClosedError",
+        "        if system.process_id() != self.process:\n            raise ServiceClosedError",
         "        if False:\n            raise ServiceClosedError",
         f"{FORKS}::test_a_process_that_a_handler_forks_begins_no_step",
     ),
