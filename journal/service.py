@@ -83,7 +83,7 @@ from journal.store.journal import Journal
 from journal.store.listing import jobs_of, newest_ids
 from journal.store.pruned import forget_pruned
 from journal.store.rows import RowSequence, row_of
-from journal.store.run_lock import busy_error, has_ended, run_holder
+from journal.store.run_lock import has_ended, run_holder
 from journal.store.store import Store
 
 if TYPE_CHECKING:  # imported where they are used, so that `journal list` starts fast
@@ -370,7 +370,7 @@ class JobService:
         The new status ``running`` has further effects:
 
         - If the run lock is free, this call takes it and records who runs the job, as
-          :meth:`start_job` does. A later :meth:`start_job` of this service uses the same lock.
+          :meth:`start_job` does. Rows that a dead run left in processing stay so.
         - If a run holds the lock, only the status changes. This is how another terminal resumes a
           paused run.
 
@@ -380,14 +380,13 @@ class JobService:
         """
         target = job_status(new_status, "new_status")
         with self.store.taking(job_id) as taken:
-            is_new = False
             if target is JobStatus.RUNNING:
                 with suppress(JobBusyError):
-                    is_new = self.store.take_run(check_job_id(job_id), taken)
+                    self.store.take_run(job_id, taken)
             with self.store.committing_run(job_id, taken) as journal:
-                if is_new:
+                if taken.held is not None:
                     transitions.put_run(journal)
-                    self.store.runs.mark(taken, by_hand_from=journal.log.end.offset)
+                    self.store.runs.mark(taken)
                 transitions.set_job_status(journal, target)
                 return job_of(journal.index)
 
@@ -1065,12 +1064,9 @@ class JobService:
         All changes are one commit. The commit also records host, process id and user
         (:attr:`Job.last_run`).
 
-        If :meth:`update_status` of this service has made the job running, the service already holds
-        the run lock. This call then uses that lock, and doesn't settle rows that were started after
-        that call of :meth:`update_status`.
-
-        Raises JobBusyError while another run holds the job, even if that is a run of this service.
-        Raises InvalidStateTransition for a job that has ended.
+        Raises JobBusyError while a run holds the job, even if that is a run of this service, or if
+        this service has made the job running by :meth:`update_status`. Raises
+        InvalidStateTransition for a job that has ended.
         """
         check_policy(on_interrupted, "on_interrupted")
         argv = check_words(argv, "argv")
@@ -1079,30 +1075,18 @@ class JobService:
             raise InvalidValueError(
                 "batch", job_id, "is open: no start of a row would be on the disk before its work"
             )
-        runs = self.store.runs
         with self.store.taking(job_id) as taken:
-            is_new = self.store.take_run(check_job_id(job_id), taken)
+            self.store.take_run(job_id, taken)
             with self.store.committing_run(job_id, taken) as journal:
-                if is_new:
-                    runs.mark(taken, keep=keep_lock)
-                else:
-                    is_new = runs.take_by_hand(job_id, taken, keep=keep_lock)
+                self.store.runs.mark(taken, keep=keep_lock)
                 state = journal.index.state
                 assert state is not None
-                status = state.status
-                if not is_new and (status is JobStatus.RUNNING or not runs.holds(job_id)):
-                    raise busy_error(journal.directory)
-                if is_new or version != state.version:
-                    # Rows may be in flight in this process since a start with another policy.
-                    same = state.run is not None and state.run.on_interrupted == on_interrupted
-                    policy: Policy = on_interrupted if is_new or same else "review"
-                    transitions.put_run(
-                        journal, argv, version, policy=policy, is_command=is_command
-                    )
-                if status is not JobStatus.RUNNING:
+                transitions.put_run(
+                    journal, argv, version, policy=on_interrupted, is_command=is_command
+                )
+                if state.status is not JobStatus.RUNNING:
                     transitions.set_job_status(journal, JobStatus.RUNNING)
-                if is_new:  # rows started after by_hand_from are in flight in this process
-                    settle_rows(journal, on_interrupted, state.run, taken.by_hand_from)
+                settle_rows(journal, on_interrupted, state.run)
                 return job_of(journal.index)
 
     def recover_job(self, job_id: str, policy: Policy = "review") -> int:
@@ -1123,8 +1107,7 @@ class JobService:
         """
         check_policy(policy)
         with self.store.taking(job_id) as taken:
-            if not self.store.take_run(check_job_id(job_id), taken):
-                raise busy_error(self.store.directory(job_id))
+            self.store.take_run(job_id, taken)
             with self.store.committing_run(job_id, taken) as journal:
                 self.store.runs.mark(taken)
                 assert journal.index.state is not None

@@ -44,9 +44,9 @@ from journal.format.scan import Region
 from journal.format.values import checksum_of, encode_value
 from journal.fs.handles import JournalFile
 from journal.ids import MAX_ROW_NUMBER
-from journal.index.index import COMPLETED, Index
+from journal.index.index import COMPLETED, FAILED, PENDING, PROCESSING, Index
 from journal.index.replay import apply
-from journal.model import JobStatus
+from journal.model import JobStatus, RowStatus
 from journal.repair.damaged_lines import (
     DroppedLines,
     Line,
@@ -55,7 +55,7 @@ from journal.repair.damaged_lines import (
     seals_of,
     with_next,
 )
-from journal.store.interrupted_rows import review_open_rows
+from journal.store.interrupted_rows import put_in_doubt
 from journal.store.journal import Journal
 from journal.store.transitions import put_record
 from journal.text import time_text
@@ -196,6 +196,21 @@ class Salvage:
             ):
                 yield number
 
+    def _review(self, rows: Iterable[int] | None, code: str, message: str) -> int:
+        """Put rows in review that are pending, processing or failed. Return how many they are.
+
+        ``rows``: only rows with these numbers; None: all rows.
+        """
+        journal, moved = self._journal, 0
+        index = journal.index
+        places = range(index.row_count) if rows is None else map(index.position_of, rows)
+        for position in places:
+            open_codes = (PENDING, PROCESSING, FAILED)
+            if position is not None and index.columns.statuses[position] in open_codes:
+                put_in_doubt(journal, position, A_REPAIR, RowStatus.NEEDS_REVIEW, code, message)
+                moved += 1
+        return moved
+
     def finish(self, open_rows: OpenRows) -> int:
         """Put rows in review if their outcome or steps may be lost. Return the number of these
         rows.
@@ -221,15 +236,14 @@ class Salvage:
         with self._journal as journal:
             error = JobErrorRecord(code=REPAIRED, message=about_job, by=A_REPAIR.by, at=UNSET_TIME)
             put_record(journal, error)
-            moved = review_open_rows(journal, sorted(self.placeholders), REPAIRED, message)
+            moved = self._review(sorted(self.placeholders), REPAIRED, message)
             if open_rows == "review" and (self._outcomes_lost or self._was_cut):
                 about = {
                     row for action in self.actions if action.kind == "lost" for row in action.rows
                 }
-                known = sorted(row for row in about if journal.index.position_of(row) is not None)
-                moved += review_open_rows(journal, known, REPAIRED, message)
+                moved += self._review(sorted(about), REPAIRED, message)
                 if self._outcomes_lost:
-                    moved += review_open_rows(journal, None, REPAIRED_UNKNOWN, unknown)
+                    moved += self._review(None, REPAIRED_UNKNOWN, unknown)
         return moved
 
     # --- commits with matching seals

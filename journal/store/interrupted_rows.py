@@ -2,18 +2,16 @@
 
 A row is in flight if it was started and has no outcome yet.
 
-This module also puts rows in review. Call each function that appends records in a separate
-``with journal:`` block.
+Call each function that appends records in a separate ``with journal:`` block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import get_args
 
 from journal.errors import InvalidValueError, StepInDoubtError
-from journal.format.records import A_POLICY, A_REPAIR, A_RUN, By, RowStatusRecord
-from journal.index.index import FAILED, PENDING, PROCESSING
+from journal.format.records import A_POLICY, A_RUN, By, RowStatusRecord
+from journal.index.index import PROCESSING
 from journal.model import JobRow, Policy, RowStatus, RowStep, Run
 from journal.store.journal import Journal
 from journal.store.rows import position_of, row_of
@@ -49,22 +47,18 @@ def check_policy(policy: str, where: str = "policy") -> None:
         raise InvalidValueError(where, policy, f"must be one of {names}")
 
 
-def settle_rows(
-    journal: Journal, policy: Policy, run: Run | None, before: int | None = None
-) -> int:
+def settle_rows(journal: Journal, policy: Policy, run: Run | None) -> int:
     """Set every row in flight to the status that ``policy`` demands; return the number of rows.
 
-    - ``run``: the last run before this call.
-    - ``before``: settle only rows whose latest status record is before this offset.
+    ``run``: the last run before this call.
     """
     index = journal.index
     if policy in ("retry", "resume") and index.status_counts[PROCESSING]:
         let_start(journal, "its rows can't be set back to pending", reopens=False)
     moved = 0
     for position in index.positions(PROCESSING):
-        if before is None or index.columns.status_offsets[position] < before:
-            _settle_row(journal, position, policy, run)
-            moved += 1
+        _settle_row(journal, position, policy, run)
+        moved += 1
     return moved
 
 
@@ -94,7 +88,7 @@ def _settle_row(journal: Journal, position: int, policy: Policy, run: Run | None
         row_id = f"{journal.job_id}:{journal.index.columns.number(position)}"
         message += f"; {in_doubt_text(row_id, step)}"
         code = STEP_IN_DOUBT if resumes and step.state == "started" else code
-    _move(journal, position, A_POLICY, status, code, message)
+    put_in_doubt(journal, position, A_POLICY, status, code, message)
 
 
 def may_resume(store: Store, row: JobRow) -> bool:
@@ -128,36 +122,15 @@ def in_doubt_text(row_id: str, step: RowStep) -> str:
     return str(StepInDoubtError(row_id, step.name, step.attempt))
 
 
-def review_open_rows(
-    journal: Journal, numbers: Iterable[int] | None, error_code: str, error_message: str
-) -> int:
-    """Put rows in review after a repair, if they are pending, failed or in flight.
-
-    A row in flight was started and has no outcome yet. With ``numbers``, only rows with these
-    numbers are considered. Returns how many rows were put in review.
-    """
-    review, open_codes = RowStatus.NEEDS_REVIEW, (PENDING, PROCESSING, FAILED)
-    if numbers is None:
-        return sum(
-            _move_all(journal, source, review, error_code, error_message) for source in open_codes
-        )
-    moved = 0
-    for number in numbers:
-        position = position_of(journal, number)
-        if journal.index.columns.statuses[position] in open_codes:
-            _move(journal, position, A_REPAIR, review, error_code, error_message)
-            moved += 1
-    return moved
-
-
-def _move(
+def put_in_doubt(
     journal: Journal,
     position: int,
     by: By,
     target: RowStatus,
-    error_code: str | None,
-    error_message: str | None,
+    error_code: str,
+    error_message: str,
 ) -> None:
+    """Give a row the status ``target``, since nobody knows what became of its last attempt."""
     columns = journal.index.columns
     in_flight = columns.statuses[position] == PROCESSING
     record = RowStatusRecord(
@@ -170,17 +143,3 @@ def _move(
         at=journal.now(),
     )
     put_row_status(journal, position, by.sign(record))
-
-
-def _move_all(
-    journal: Journal,
-    source: int,
-    target: RowStatus,
-    error_code: str | None,
-    error_message: str | None,
-) -> int:
-    moved = 0
-    for position in journal.index.positions(source):
-        _move(journal, position, A_REPAIR, target, error_code, error_message)
-        moved += 1
-    return moved

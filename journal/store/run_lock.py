@@ -6,7 +6,6 @@ The file ``run.lock`` only names the holder, for messages.
 
 from __future__ import annotations
 
-import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -114,18 +113,14 @@ class RunLock:
 class _Held:
     """A run lock that a store holds.
 
-    - ``is_kept``: True if a run uses the lock, or if the commit that needs the lock hasn't begun
-      yet.
-    - ``by_hand_from``: the offset at which the journal ended when ``update_status`` took the lock
-      without starting a run ("by hand"). None if a run has the lock.
+    ``is_kept``: True if a run uses the lock, or if the commit that needs the lock hasn't begun yet.
     """
 
-    __slots__ = ("by_hand_from", "is_kept", "lock")
+    __slots__ = ("is_kept", "lock")
 
     def __init__(self, lock: RunLock) -> None:
         self.lock = lock
         self.is_kept = True
-        self.by_hand_from: int | None = None
 
     @property
     def is_live(self) -> bool:
@@ -135,16 +130,13 @@ class _Held:
 class Taking:
     """The run lock that a commit takes, until the commit has succeeded or failed.
 
-    - ``held``: the lock; None if the commit takes none.
-    - ``by_hand_from``: of a lock that this store had taken by hand, and that the commit gives to a
-      run: where the journal ended when the lock was taken. None for a new lock.
+    ``held``: the lock; None if the commit takes none.
     """
 
-    __slots__ = ("by_hand_from", "held")
+    __slots__ = ("held",)
 
     def __init__(self) -> None:
         self.held: _Held | None = None
-        self.by_hand_from: int | None = None
 
 
 class RunLocks:
@@ -153,7 +145,6 @@ class RunLocks:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._held: dict[str, _Held] = {}
-        self._mutex = threading.Lock()  # guards by_hand_from
 
     def __bool__(self) -> bool:
         return bool(self._held)
@@ -162,47 +153,23 @@ class RunLocks:
         for job_id in list(self._held):
             self.release(job_id)
 
-    def take(self, job_id: str, taking: Taking) -> bool:
-        """Take the job's run lock. Returns False if this store already has it.
-
-        Raises JobBusyError if another store or process has the lock.
-        """
-        held = self._held.get(job_id)
-        if held is not None and held.is_live:
-            return False
+    def take(self, job_id: str, taking: Taking) -> None:
+        """Take the job's run lock. Raises JobBusyError if somebody has it, be it this store."""
+        if self.holds(job_id):
+            raise busy_error(self.root / job_id)
         held = _Held(RunLock.take(self.root / job_id, job_id))
         taking.held = self._held[job_id] = held
-        return True
 
-    def take_by_hand(self, job_id: str, taking: Taking, *, keep: bool) -> bool:
-        """Give a lock that this store took by hand to a run, or to a block that must keep runs out.
-
-        Returns False if there is no such lock.
-        """
-        held = self._held.get(job_id)
-        if held is None or not held.is_live:
-            return False
-        with self._mutex:
-            if held.by_hand_from is None:
-                return False
-            taking.held, taking.by_hand_from = held, held.by_hand_from
-            held.is_kept, held.by_hand_from = keep, None
-        return True
-
-    def mark(self, taking: Taking, *, keep: bool = False, by_hand_from: int | None = None) -> None:
-        """Set ``is_kept`` and ``by_hand_from`` of a new lock. Call this when the commit has begun."""
+    def mark(self, taking: Taking, *, keep: bool = False) -> None:
+        """Set ``is_kept`` of a new lock. Call this when the commit has begun."""
         if taking.held is not None:
-            taking.held.is_kept, taking.held.by_hand_from = keep, by_hand_from
+            taking.held.is_kept = keep
 
     def settle(self, job_id: str, taking: Taking, *, written: bool) -> None:
-        """Keep the lock if the commit was written. Otherwise, release it or leave it taken by hand."""
+        """Keep the lock if the commit was written. Otherwise, release it."""
         held, taking.held = taking.held, None
-        if held is None or written:
-            return
-        if taking.by_hand_from is None:
+        if held is not None and not written:
             self._let_go(job_id, held)
-        else:
-            held.is_kept, held.by_hand_from = False, taking.by_hand_from
 
     def keeps(self, job_id: str) -> bool:
         held = self._held.get(job_id)

@@ -37,7 +37,7 @@ from journal.model import JobStatus
 from journal.store.journal import Journal
 from journal.store.log import Log
 from journal.store.pruned import check_not_pruned, forget_pruned
-from journal.store.run_lock import RunLock, RunLocks, Taking, busy_error, is_over
+from journal.store.run_lock import RunLock, RunLocks, Taking, is_over
 
 MAX_OPEN_JOURNALS = 64
 # Files beside a journal. A directory with such a file and no journal is a job without its journal.
@@ -180,10 +180,10 @@ class Store:
 
     # --- the runs of this process
 
-    def take_run(self, job_id: str, taking: Taking) -> bool:
+    def take_run(self, job_id: str, taking: Taking) -> None:
         """Take the job's run lock: see :meth:`RunLocks.take`."""
         self.check_open()
-        return self.runs.take(job_id, taking)
+        self.runs.take(check_job_id(job_id), taking)
 
     @contextmanager
     def hold_run(self, job_id: str) -> Iterator[None]:
@@ -193,9 +193,7 @@ class Store:
         """
         taken = Taking()
         try:
-            is_new = self.take_run(check_job_id(job_id), taken)
-            if not is_new and not self.runs.take_by_hand(job_id, taken, keep=True):
-                raise busy_error(self.directory(job_id))
+            self.take_run(job_id, taken)
             yield
         finally:
             self.runs.settle(job_id, taken, written=False)
@@ -218,9 +216,8 @@ class Store:
         """Make a commit that may change the job's status.
 
         ``taken`` says whether the caller has taken the run lock for this commit. If the caller has
-        taken the lock, and the commit fails, the lock is released at the end of the commit. A lock
-        that ``update_status`` has taken stays as it was. If the commit has ended the run, the run
-        lock of this store is released, unless a run keeps it.
+        taken the lock, and the commit fails, the lock is released at the end of the commit. If the
+        commit has ended the run, the run lock of this store is released, unless a run keeps it.
         """
         has_ended = False
         with self.journal(check_job_id(job_id)) as journal:

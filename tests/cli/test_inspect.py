@@ -726,7 +726,7 @@ def test_done_is_completed_or_skipped_in_every_command(tmp_path: Path, capsys: C
     assert " 4/10 " in capsys.readouterr().out
     assert run(tmp_path, "show", "ten") == 0
     out = capsys.readouterr().out
-    assert " 40%, of 10 rows: 3 completed, 4 failed, 1 skipped, 2 needs_review" in out
+    assert " 40%, of 10 rows: 3 completed, 4 failed, 2 needs_review, 1 skipped" in out
     assert " done=4 " in out
     code, shown = on_terminal("--root", str(tmp_path), "watch", "ten", columns=80)
     assert code == 3

@@ -613,7 +613,7 @@ def test_a_job_that_goes_on_is_said_to_run_again(root: Path, command: str) -> No
         Command(root, command, "j") as process,
     ):
         process.awaits("j: is paused; waiting for it to be resumed")
-        service.start_job("j")
+        service.update_status("j", "running")
         process.awaits("j: is running again")
         service.update_status("j", "cancelled")
         assert process.ends() == 3
@@ -699,7 +699,7 @@ def test_a_run_that_ends_while_it_is_looked_at_is_not_called_interrupted(
 
 
 def end_failed(service: JobService) -> None:
-    service.start_job("j")
+    service.update_status("j", "running")
     service.skip_row("j:3")
     for number in (2, 5):
         service.fail_row(f"j:{number}", "E", "m")
@@ -707,7 +707,7 @@ def end_failed(service: JobService) -> None:
 
 
 def end_completed(service: JobService) -> None:
-    service.start_job("j")
+    service.update_status("j", "running")
     for number in (2, 3, 5):
         service.skip_row(f"j:{number}")
     service.update_status("j", "completed")
@@ -721,7 +721,7 @@ def end_undone(service: JobService) -> None:
 def end_left_open(service: JobService) -> None:
     """As a merge may leave it."""
     service.skip_row("j:3")
-    service.start_job("j")
+    service.update_status("j", "running")
     service.update_status("j", "completed")
 
 

@@ -370,14 +370,14 @@ SEALS = [
     Patch(
         "rows that lost lines were about differ from rows that may have lost nothing",
         "repair/salvage",
-        "                moved += review_open_rows(journal, known, REPAIRED, message)\n",
+        "                moved += self._review(sorted(about), REPAIRED, message)\n",
         "",
         REPAIR,
     ),
     Patch(
         "a row whose data is lost needs a review",
         "repair/salvage",
-        "            moved = review_open_rows(journal, sorted(self.placeholders), REPAIRED, message)",
+        "            moved = self._review(sorted(self.placeholders), REPAIRED, message)",
         "            moved = 0",
         REPAIR,
     ),

@@ -563,16 +563,6 @@ def test_an_idempotency_key_that_is_there_twice_is_refused(
         journal.open_job(path, [{"id": "a", "uuid": ""}], key="id", idempotency_key=own)
 
 
-def test_a_job_set_running_by_hand_is_run_by_the_service_that_has_set_it(path: Path) -> None:
-    with journal.open_job(path, people("a", "b")) as job:
-        job.service.update_status(job.id, "running")
-        with pytest.raises(JobBusyError):
-            journal.open_job(path, people("a", "b", "c"))
-        assert job.run(done).completed == 2
-        assert job.job.status == "completed"
-        assert job.service.run_holder(job.id) is None
-
-
 def keys_of(job: journal.JobRun) -> list[str]:
     return [row.idempotency_key for row in job.rows()]
 

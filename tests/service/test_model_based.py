@@ -115,10 +115,6 @@ class ModelJob:
         self.rows: dict[int, dict[str, Any]] = {}
         self.logs: list[tuple[str, str]] = []
         self.holder: int | None = None
-        self.is_by_hand = (
-            False  # by its status alone: a run of the service that holds it takes it over
-        )
-        self.left_behind: set[int] = set()  # in processing by then
         self.in_batch = self.moved_in_batch = False
         self.hosts: tuple[str, ...] = ()
         self.was_started = False
@@ -144,7 +140,6 @@ class ModelJob:
         new.reused = set(self.reused)
         new.resets, new.errors_before = dict(self.resets), dict(self.errors_before)
         new.steps = {number: dict(steps) for number, steps in self.steps.items()}
-        new.left_behind = set(self.left_behind)
         new.by_run = set(self.by_run)
         return new
 
@@ -285,7 +280,6 @@ class ModelJob:
             self._renew_key(number)
         if verb == "redo":
             self.steps.pop(number, None)
-        self.left_behind.discard(number)
         self._touch(number)
         # The late outcome of an attempt doesn't end what a person has set to failed.
         if target in OUTCOMES and self.status is JobStatus.FAILED and not was_in_flight:
@@ -298,8 +292,7 @@ class ModelJob:
     def _hold_run_if_over(self, who: int) -> None:
         if self.is_over and not self.in_batch:
             self.look(who)
-        is_own = self.is_by_hand and self.holder == who
-        if self.is_over and self.holder is not None and not is_own:
+        if self.is_over and self.holder is not None:
             raise Busy
 
     def _reopen_if_over(self) -> None:
@@ -458,9 +451,7 @@ class ModelJob:
         self._move(target)
         if target is JobStatus.RUNNING:
             if self.holder is None:
-                self.is_by_hand = True
-                self.left_behind = set(self.numbers(RowStatus.PROCESSING))
-            self._take_over(who, None if self.holder is None else self.version)
+                self._take_over(who)
         elif self.in_batch:
             self.moved_in_batch = True
         elif self.holder == who:
@@ -476,11 +467,10 @@ class ModelJob:
         self.in_batch = self.moved_in_batch = False
 
     def _take_over(self, who: int, version: str | None = None, policy: str = "review") -> None:
-        if self.holder is None or version != self.version:
-            self.resumes = policy == "resume" and (self.holder is None or self.resumes)
-            self.holder, self.version = who, version
-            self.hosts = (journal.fs.system.host_name(),)
-            self._touch()
+        self.resumes = policy == "resume"
+        self.holder, self.version = who, version
+        self.hosts = (journal.fs.system.host_name(),)
+        self._touch()
 
     def look(self, who: int) -> None:
         """Whoever holds the lock of a job that has ended, with nothing in flight, lets go of it."""
@@ -507,23 +497,11 @@ class ModelJob:
         return len(numbers)
 
     def start_job(self, who: int, policy: str, version: str | None) -> None:
-        if self.holder == who and self.is_by_hand:
-            begun_since = set(self.numbers(RowStatus.PROCESSING)) - self.left_behind
-            if self.status is not JobStatus.RUNNING:
-                self._move(JobStatus.RUNNING)
-            self._settle(policy, begun_since)
-            self.holder = None
-            self.is_by_hand = False
-            self._take_over(who, version, policy)
-            return
-        taken = self.holder is None
-        if self.holder not in (None, who) or (self.status is JobStatus.RUNNING and not taken):
+        if self.holder is not None:
             raise Busy
         if self.status is not JobStatus.RUNNING:
             self._move(JobStatus.RUNNING)
-        if taken:
-            self.is_by_hand = False
-            self._settle(policy)
+        self._settle(policy)
         self._take_over(who, version, policy)
 
     def recover_job(self, policy: str) -> int:

@@ -576,14 +576,6 @@ def test_an_outcome_has_the_version_of_its_attempt_whoever_records_it(
     assert (group.code, group.count) == ("interrupted", 1)
 
 
-def test_a_run_that_is_kept_starts_again_under_another_version(service: JobService) -> None:
-    for version in ("prompt-3", "prompt-4"):
-        service.update_status(JOB, "paused")
-        service.start_job(JOB, version=version, keep_lock=True)
-        assert service.start_row(f"{JOB}:5").version == version
-        service.give_back_row(f"{JOB}:5")
-
-
 def test_a_version_outlasts_a_hint_and_not_a_pass(
     service: JobService, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1444,39 +1444,6 @@ def test_update_status_running_takes_the_run_lock(
         other.recover_job(job.id)
 
 
-def test_a_job_set_running_by_hand_is_taken_over_by_a_run_of_its_service(
-    service: JobService, other: JobService, job: Job
-) -> None:
-    service.start_row(f"{job.id}:1")  # left behind
-    service.update_status(job.id, "running")
-    service.start_row(f"{job.id}:2")  # in flight in this process
-    with pytest.raises(JobBusyError):
-        other.start_job(job.id)
-    run = service.start_job(job.id, "fail", argv=["again"]).last_run
-    assert run is not None
-    assert run.argv == ("again",)
-    statuses = [row.status for row in other.get_rows(job.id)]
-    assert statuses[:3] == ["failed", "processing", "pending"]
-    for one in (service, other):  # and by no second one
-        with pytest.raises(JobBusyError):
-            one.start_job(job.id)
-    service.update_status(job.id, "paused")
-    assert service.run_holder(job.id) is None
-
-
-def test_a_job_set_running_by_hand_stays_so_if_its_run_can_not_be_started(
-    service: JobService, job: Job
-) -> None:
-    service.update_status(job.id, "running")
-    with pytest.raises(InvalidValueError):
-        service.start_job(job.id, "never")  # type: ignore[arg-type]
-    with suppress(ZeroDivisionError), service.batch(job.id):
-        service.start_job(job.id)
-        raise ZeroDivisionError
-    assert service.store.runs.holds(job.id)
-    assert service.start_job(job.id).status == "running"
-
-
 def test_a_job_that_another_has_ended_is_let_go_of_and_can_be_deleted(
     service: JobService, other: JobService, job: Job
 ) -> None:
@@ -1705,16 +1672,6 @@ def test_start_job_settles_what_an_interrupted_run_left(
     service.start_row("ship:1")
     service.start_job(job.id, on_interrupted=policy)
     assert row_of(service, "ship:1").status.value == status
-
-
-def test_start_job_leaves_rows_in_flight_alone_while_it_holds_the_run(
-    service: JobService, other: JobService, job: Job
-) -> None:
-    service.start_job(job.id)
-    service.start_row("ship:1")
-    other.update_status(job.id, "paused")
-    service.start_job(job.id)
-    assert row_of(service, "ship:1").status is RowStatus.PROCESSING
 
 
 # --- time

@@ -379,12 +379,9 @@ def test_a_run_that_was_let_go_of_is_kept_no_more_when_the_next_begins(
         other.start_job(JOB)
 
 
-@pytest.mark.parametrize("by_hand", [False, True])
 def test_a_run_that_is_kept_outlasts_the_status_and_not_the_service(
-    path: Path, service: JobService, by_hand: bool
+    path: Path, service: JobService
 ) -> None:
-    if by_hand:  # then the run takes the lock over
-        service.update_status(JOB, "running")
     service.start_job(JOB, keep_lock=True)
     service.update_status(JOB, "paused")
     with JobService(path.parents[1]) as other:

@@ -43,14 +43,13 @@ def in_thread(call: Callable[[], object]) -> tuple[threading.Thread, list[object
     return thread, heard
 
 
-def test_of_runs_that_start_at_the_same_time_one_takes_over_what_its_service_holds_by_hand(
+def test_of_runs_that_start_at_the_same_time_one_gets_the_job(
     tmp_path: Path, service: JobService
 ) -> None:
     with JobService(tmp_path, sync="none") as other:
         for number in range(ROUNDS):
             job_id = f"job-{number}"
             service.create_job("x", job_id=job_id)
-            service.update_status(job_id, "running")
             barrier = threading.Barrier(4)
 
             def start(who: JobService, job_id: str, barrier: threading.Barrier) -> object:
@@ -64,22 +63,22 @@ def test_of_runs_that_start_at_the_same_time_one_takes_over_what_its_service_hol
             outcomes = [heard[0] for _, heard in runs]
             assert [isinstance(one, JobBusyError) for one in outcomes].count(False) == 1, outcomes
             assert service.run_holder(job_id) is not None
-            assert service.store.runs.holds(job_id)
-            assert service.store.runs.keeps(job_id)
+            keeps = [who.store.runs.keeps(job_id) for who in (service, other)]
+            assert keeps.count(True) == 1
 
 
-def test_what_a_service_holds_by_hand_is_started_once_and_by_itself_alone(
-    tmp_path: Path, service: JobService
+@pytest.mark.parametrize("start", [JobService.start_job, JobService.update_status])
+def test_a_job_that_runs_is_not_started_by_its_own_service_either(
+    tmp_path: Path, service: JobService, start: Callable[..., object]
 ) -> None:
-    service.update_status("j", "running")
+    start(service, "j", *(["running"] if start is JobService.update_status else []))
     with JobService(tmp_path, lock_timeout_s=0) as other:
-        with service.batch("j"):
-            service.start_job("j")
+        for who in (service, other):
             with pytest.raises(JobBusyError):
-                other.start_job("j")
-            with pytest.raises(JobBusyError):
-                service.start_job("j")
+                who.start_job("j")
         assert (service.store.runs.holds("j"), other.store.runs.holds("j")) == (True, False)
+    service.update_status("j", "paused")
+    assert service.start_job("j").status == "running"
 
 
 def test_a_service_closes_though_it_was_refused_before_it_read_the_job(
@@ -133,21 +132,15 @@ def test_rows_are_added_to_a_job_that_another_service_holds_by_hand_only_after_t
     service.update_status("j", "running")
     with pytest.raises(JobBusyError):
         add()
-    with service.store.hold_run("j"), pytest.raises(JobBusyError):
-        service.start_job("j")
-    assert service.start_job("j").status == "running"
     service.update_status("j", "paused")
     add()
     assert [row.data["k"] for row in service.get_rows("j")] == ["1", "2"]
 
 
-@pytest.mark.parametrize("by_hand", [False, True])
 def test_an_interrupt_right_behind_the_start_pauses_the_job_and_lets_go_of_it(
     tmp_path: Path,
     service: JobService,
     monkeypatch: pytest.MonkeyPatch,
-    *,
-    by_hand: bool,
 ) -> None:
 
     start = HeldJob._start
@@ -158,8 +151,6 @@ def test_an_interrupt_right_behind_the_start_pauses_the_job_and_lets_go_of_it(
 
     monkeypatch.setattr(HeldJob, "_start", interrupted)
     with journal.open_job(tmp_path / "j") as job:
-        if by_hand:
-            job.service.update_status("j", "running")
         with pytest.raises(KeyboardInterrupt):
             job.run(lambda _row: None)
         assert (job.job.status, job.service.run_holder("j")) == ("paused", None)

@@ -286,18 +286,6 @@ def test_resume_does_not_believe_a_run_that_had_another_policy(
         assert after(service, "resume", ROW)[0][0] is RowStatus.NEEDS_REVIEW
 
 
-def test_resume_does_not_believe_what_a_later_start_of_the_same_process_had(
-    tmp_path: Path,
-) -> None:
-    with JobService(tmp_path) as service:
-        service.create_job("Steps", job_id=JOB, row_data=[{}, {}])
-        service.start_job(JOB, "review", keep_lock=True)
-        service._as(A_RUN).start_row(ROW)
-        service.update_status(JOB, "paused")
-        service.start_job(JOB, "resume", version="2")
-        assert after(service, "resume", ROW)[0][0] is RowStatus.NEEDS_REVIEW
-
-
 def test_review_names_the_step_in_doubt(service: JobService) -> None:
     service.begin_step(ROW, 1, "charge")
     ((status, message),) = after(service, "review", ROW)

@@ -172,13 +172,6 @@ PATCHES = [
         PASSES,
     ),
     Patch(
-        "a start in a kept run says its version",
-        "service",
-        "                if is_new or version != state.version:\n",
-        "                if is_new:\n",
-        "tests/service/test_passes.py::test_a_run_that_is_kept_starts_again_under_another_version",
-    ),
-    Patch(
         "no version outlasts its pass",
         "index/state",
         "        version=None,\n",

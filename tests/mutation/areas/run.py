@@ -378,13 +378,6 @@ PATCHES = [
         "tests/run/test_open_job.py",
     ),
     Patch(
-        "what this process has in flight since it holds the job by hand is not settled",
-        "service",
-        "on_interrupted, state.run, taken.by_hand_from)\n",
-        "on_interrupted, state.run)\n",
-        SERVICE,
-    ),
-    Patch(
         "who holds a job that has ended lets go when it looks",
         "store/store",
         "                self.runs.release_if_over(journal)\n",
@@ -406,32 +399,11 @@ PATCHES = [
         SERVICE,
     ),
     Patch(
-        "what a service holds by hand is started once",
-        "store/run_lock",
-        "held.is_kept, held.by_hand_from = keep, None",
-        "held.is_kept = keep",
-        LOCKS,
-    ),
-    Patch(
-        "what could not be started stays held by hand",
-        "store/run_lock",
-        "        if taking.by_hand_from is None:\n",
-        "        if True:\n",
-        SERVICE,
-    ),
-    Patch(
         "a lock that was just taken is kept until its commit has begun",
         "store/run_lock",
         "        self.is_kept = True\n",
         "        self.is_kept = False\n",
         LOCKS,
-    ),
-    Patch(
-        "what a run or a loop has taken over is its own to end, after an interrupt too",
-        "run/held_job",
-        "        self._may_be_ours = not self.service.store.runs.keeps(self.id)\n",
-        "        self._may_be_ours = not self.service.store.runs.holds(self.id)\n",
-        "tests/store/test_run_locks.py::test_an_interrupt_right_behind_the_start_pauses_the_job_and_lets_go_of_it",
     ),
     Patch(
         "a run that has lost its lock records nothing in the journal of another",

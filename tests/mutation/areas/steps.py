@@ -200,13 +200,6 @@ PATCHES = [
         "tests/run/test_resume.py",
     ),
     Patch(
-        "an attempt in flight keeps the policy under which it began",
-        "service",
-        "policy: Policy = on_interrupted if is_new or same else",
-        "policy: Policy = on_interrupted if True else",
-        "tests/store/test_steps.py",
-    ),
-    Patch(
         "rows with a step in doubt are not resumed",
         "store/interrupted_rows",
         "resumes and step is None",
