@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Context, Decimal
 from operator import index
@@ -13,6 +13,8 @@ from typing import Any
 
 from journal.errors import InvalidValueError
 from journal.format.conversion import rows_of_frame
+from journal.format.idempotency import row_key
+from journal.format.records import JobRecord
 from journal.format.values import (
     as_json_value,
     canonical_json,
@@ -216,20 +218,21 @@ def row_items(row_data: Any) -> Iterator[Any]:
         raise InvalidValueError("row_data", row_data, "must be an iterable of mappings") from None
 
 
-def new_row(place: int, item: Any, next_number: int, keys: Collection[str] = ()) -> NewRow:
+def new_row(place: int, item: Any, next_number: int, job: JobRecord, nonce: str | None) -> NewRow:
     """Make the row for ``item``. ``place`` is the item's number among the items of the caller.
 
-    If the item has no row number, the row gets ``next_number``. ``keys`` are the names of
-    those members of the item's data that identify a row of the job. The caller must check that the
-    row's number isn't in use. Raises InvalidValueError.
+    If the item has no row number, the row gets ``next_number``. ``nonce``: see :func:`row_key`. The
+    caller must check that the row's number isn't in use. Raises InvalidValueError.
     """
     data = item.get("data") if type(item) is dict else None
     text = plain_json(data) if type(data) is dict else None
-    row = None if text is None else _plain_row(item, text, next_number)
-    return row or _new_row(place, item, next_number, keys)
+    row = None if text is None else _plain_row(item, text, next_number, job, nonce)
+    return row or _new_row(place, item, next_number, job, nonce)
 
 
-def _plain_row(item: dict[str, Any], text: bytes, next_number: int) -> NewRow | None:
+def _plain_row(
+    item: dict[str, Any], text: bytes, next_number: int, job: JobRecord, nonce: str | None
+) -> NewRow | None:
     """Make a row with the data ``text``.
 
     Returns None if a member of ``item`` other than its data is unusual, and so needs the checks of
@@ -249,7 +252,9 @@ def _plain_row(item: dict[str, Any], text: bytes, next_number: int) -> NewRow | 
         and (key is None or (type(key) is str and key and key.isascii()))
         and item.keys() <= _ROW_KEYS
     )
-    return (number, checksum, text, key) if is_usual else None
+    if not is_usual:
+        return None
+    return number, checksum, text, key or row_key(job, number, item["data"], nonce)
 
 
 def check_rows(rows: Any, where: str) -> None:
@@ -286,7 +291,7 @@ def frame_rows(frame: Any, where: str) -> Iterator[dict[str, Any]] | None:
         raise InvalidValueError(where, type(frame).__name__, str(error)) from None
 
 
-def _new_row(place: int, item: Any, next_number: int, keys: Collection[str]) -> NewRow:
+def _new_row(place: int, item: Any, next_number: int, job: JobRecord, nonce: str | None) -> NewRow:
     if not isinstance(item, Mapping):
         raise InvalidValueError(f"row_data, element {place}", item, "must be a mapping")
     number = item.get("row_number")
@@ -305,7 +310,7 @@ def _new_row(place: int, item: Any, next_number: int, keys: Collection[str]) -> 
         raise InvalidValueError(f"row {number}: data", data, f"must be a dict{how_to_dict(data)}")
     data = as_json_value(own_value(data), f"row {number}: data")
     text = encode_value(data, f"row {number}: data")
-    for column in keys:
+    for column in filter(None, (job.key, job.idempotency_key)):
         check_key_digits(data.get(column), f"row {number}: data.{column}")
     checksum = item.get("row_checksum")
     if checksum is None:
@@ -325,7 +330,7 @@ def _new_row(place: int, item: Any, next_number: int, keys: Collection[str]) -> 
             "only row_number, row_checksum, idempotency_key and data are known: put the row's own "
             "fields into data",
         )
-    return int(number), checksum, text, key
+    return int(number), checksum, text, key or row_key(job, int(number), data, nonce)
 
 
 def check_key_digits(value: Any, where: str) -> None:

@@ -1,4 +1,7 @@
-"""Makes idempotency keys: the first key of a row, and a new key for a row that is done again."""
+"""Makes idempotency keys: the first key of a row, and a new key for a row that is done again.
+
+A row's record has the complete key. So only writers use this module.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,9 @@ from typing import Any
 
 import msgspec
 
-from journal.format.records import JobRecord, RowDataRecord, RowRecord
+from journal.format.records import JobRecord
 from journal.format.values import DECODE_ERRORS, read_back
 from journal.text import encode_json
-
-AnyRow = RowRecord | RowDataRecord
 
 # The ending of a new key: see next_key().
 _ENDS_AS_NEW = re.compile(r"#[0-9]+\Z")
@@ -26,27 +27,23 @@ def step_key(key: str, step: str) -> str:
     return f"{key}/{step}"
 
 
-def idempotency_key(row_id: str, row: AnyRow, keyed: JobRecord | None) -> str:
-    """Return the idempotency key of a row: see :class:`JobRow`.
+def row_key(job: JobRecord, number: int, data: dict[str, Any], nonce: str | None) -> str | None:
+    """Return the idempotency key of a new row: see :class:`JobRow`. None: the key is the row's id.
 
-    ``keyed`` is the job's record if the job was made with a key column, else None. In a job with a
-    key column, two rows with the same key get the same idempotency key, even if they were added in
-    different copies of the job.
+    In a job with a key column, two rows with the same key get the same idempotency key, even if
+    they were added in different copies of the job.
 
-    In a job without a key column, each row that was added after the job's creation has a nonce
-    (random digits). If two copies of the job each add a row, both rows get the same number. Their
-    nonces keep the idempotency keys of the two rows different.
+    ``nonce``: random digits, None for the rows that the job was made with. If two copies of the job
+    each add a row, both rows may get the same number. Without a value in a key column, only the
+    digits keep the keys of the two rows different.
     """
-    if row.key is not None:
-        return row.key
-    if keyed is not None:
-        own = row.data.get(keyed.idempotency_key) if keyed.idempotency_key else None
-        if own is not None and own != "":
-            return own_key_text(own)
-        value = None if keyed.key is None else row.data.get(keyed.key)
-        if value is not None and value != "":
-            return f"{row_id.rpartition(':')[0]}:{keyed.key}={key_text(value)}"
-    return row_id if row.nonce is None else f"{row_id}.{row.nonce}"
+    own = data.get(job.idempotency_key) if job.idempotency_key else None
+    if own is not None and own != "":
+        return own_key_text(own)
+    value = None if job.key is None else data.get(job.key)
+    if value is not None and value != "":
+        return f"{job.id}:{job.key}={key_text(value)}"
+    return None if nonce is None else f"{job.id}:{number}.{nonce}"
 
 
 def own_key_text(value: Any) -> str:

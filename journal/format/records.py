@@ -112,8 +112,7 @@ class RowRecord(
     row: RowNumber
     checksum: str
     data: dict[str, Any]
-    key: str | None = None
-    nonce: str | None = None
+    key: str | None = None  # the row's idempotency key, if it isn't the row's id
     at: Moment
 
 
@@ -135,9 +134,8 @@ class RowDataRecord(
     origin: Origin | None = None
     at: Moment
 
-    @property
-    def nonce(self) -> None:
-        """None, since ``key`` is complete without a nonce."""
+
+AnyRow = RowRecord | RowDataRecord
 
 
 class RowStatusRecord(
@@ -395,11 +393,6 @@ def encode_row(
     )
 
 
-def row_end(at: datetime, key: str | None = None, nonce: str | None = None) -> bytes:
-    """Encode the end of a ``row`` record: the fields after its data, and LF."""
-    members = b""
-    if key is not None:
-        members += b',"key":%b' % encode_json(key)
-    if nonce is not None:
-        members += b',"nonce":"%b"' % nonce.encode()
-    return b'%b,"at":"%b"}\n' % (members, time_text(at).encode())
+def row_end(at: datetime) -> bytes:
+    """Encode the end of a ``row`` record: its time, and LF."""
+    return b',"at":"%b"}\n' % time_text(at).encode()

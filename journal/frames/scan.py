@@ -21,7 +21,6 @@ from typing import Any
 import msgspec
 
 from journal.format.decode import RECORD_TYPES, decode_record
-from journal.format.idempotency import idempotency_key
 from journal.format.records import (
     A_POLICY,
     MAX_DEPTH,
@@ -45,7 +44,7 @@ _NESTED_OR_NULL = frozenset(b"{[n")  # the first bytes of objects, lists and nul
 NOWHERE = -1
 NEVER = -(1 << 63)
 _number, _at, _data = attrgetter("row"), attrgetter("at"), attrgetter("data")
-_key, _nonce, _result = attrgetter("key"), attrgetter("nonce"), attrgetter("result")
+_key, _result = attrgetter("key"), attrgetter("result")
 
 
 class _Row(msgspec.Struct, tag_field="type", tag="row", gc=False):
@@ -53,7 +52,6 @@ class _Row(msgspec.Struct, tag_field="type", tag="row", gc=False):
     data: dict[str, Any]
     at: str
     key: str | None = None
-    nonce: str | None = None
 
 
 class _RowData(msgspec.Struct, tag_field="type", tag="row_data", gc=False):
@@ -61,7 +59,6 @@ class _RowData(msgspec.Struct, tag_field="type", tag="row_data", gc=False):
     data: dict[str, Any]
     at: str = msgspec.field(name="created_at")
     key: str | None = None
-    nonce: None = None
 
 
 class _Origin(msgspec.Struct, gc=False):
@@ -130,7 +127,7 @@ class Scan:
     def __init__(self, rows: RowSequence, history: History, options: Options, parts: Parts) -> None:
         self.data: Side[Part] = Side(options, parts.of)
         self.statuses: Side[Part] = Side(options, parts.of)
-        self._job_id, self._keyed = rows.job_id, rows.keyed
+        self._job_id = rows.job_id
         self._parts = parts
         self._needed = frozenset(filter(options.needs, JOURNAL_COLUMNS))
         self._flattens = options.flatten or options.columns is not None
@@ -226,10 +223,10 @@ class Scan:
         self.data.add(len(rows), own, list(map(_data, rows)))
 
     def _keys(self, rows: list[Any]) -> Any:
-        keyed, job_id = self._keyed, self._job_id
-        if keyed is None and not any(map(_key, rows)) and not any(map(_nonce, rows)):
+        job_id = self._job_id
+        if not any(map(_key, rows)):
             return self._parts.row_ids(job_id, list(map(_number, rows)))
-        return [idempotency_key(f"{job_id}:{row.row}", row, keyed) for row in rows]
+        return [row.key or f"{job_id}:{row.row}" for row in rows]
 
     def _take_statuses(self, records: list[_Status], offsets: list[int]) -> None:
         positions = self._positions(records)

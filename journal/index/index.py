@@ -36,16 +36,11 @@ PENDING, PROCESSING, COMPLETED, FAILED, SKIPPED, NEEDS_REVIEW = range(len(STATUS
 Mark = tuple[int, JobState | None, datetime, int, dict[str, int | float], int, int]
 
 
-def _keyed(header: JobRecord) -> JobRecord | None:
-    return header if header.key is not None or header.idempotency_key is not None else None
-
-
 class Index:
     """The index of one job: see the module. It isn't thread-safe. Hold the journal's mutex."""
 
     def __init__(self, columns: Columns | None = None) -> None:
         self.state: JobState | None = None
-        self.keyed: JobRecord | None = None  # the job record, if it names a key column
         self.last_at = UNSET_TIME
         self.columns = Columns() if columns is None else columns
         self.status_counts = [0] * len(STATUSES)
@@ -76,7 +71,6 @@ class Index:
     ) -> None:
         """Set the whole state from a hint (a saved index)."""
         self.state, self.last_at, self.columns = state, last_at, columns
-        self.keyed = _keyed(state.header)
         self.status_counts = list(status_counts)
         self.cost_millionths, self.usage = cost_millionths, usage
         self.before_attempt = before_attempt
@@ -196,7 +190,7 @@ class Index:
         if self.state is None or kind is JobRecord:
             if self.state is not None or kind is not JobRecord:
                 return 0
-            self.state, self.keyed = JobState(header=records[0]), _keyed(records[0])
+            self.state = JobState(header=records[0])
             return 1
         if kind is RowRecord:
             return self._add_rows(records, offsets)

@@ -490,8 +490,8 @@ class Salvage:
         record = JobRecord(format=FORMAT, id=job_id, name=job_id, at=writable(at))
         self._write(encode_record(record), at)
         message = (
-            "the job record: the job's name, command and metadata are lost, and the name of the "
-            "column with the idempotency keys"
+            "the job record: the job's name, command and metadata are lost, and the names of the "
+            "columns with the keys"
         )
         self._add(Action("lost", 1, 0, [], message))
 
@@ -505,8 +505,7 @@ def _is_as_written(record: RowRecord | JobRecord, text: bytes) -> bool:
         if isinstance(record, JobRecord):
             return encode_record(record) == text
         data = encode_value(record.data, "data")
-        end = row_end(record.at, record.key, record.nonce)
-        line = encode_row(record.row, record.checksum, data, end)
+        line = encode_row(record.row, record.checksum, data, row_end(record.at), record.key)
         return line == text + b"\n" and record.checksum == checksum_of(record.data)
     except (InvalidValueError, OverflowError):  # no writer can write a value of the record
         return False

@@ -15,6 +15,7 @@ from typing import Any
 from journal.errors import InvalidValueError
 from journal.format.arguments import new_row, row_items
 from journal.format.decode import decode_sane, decode_sane_exact
+from journal.format.idempotency import row_key
 from journal.format.records import (
     SANE_BYTES,
     By,
@@ -78,7 +79,7 @@ def start_rows(
             record.at = journal.now()
         attempts = put_row_status(journal, position, record)
         before = columns.earlier_attempts(position)
-        started.append(row_from_records(journal.job_id, row, record, attempts, before, index.keyed))
+        started.append(row_from_records(journal.job_id, row, record, attempts, before))
     return started
 
 
@@ -124,12 +125,12 @@ def add_rows(journal: Journal, row_data: Any) -> View:
     raises InvalidValueError, and the errors of the iterable ``row_data``.
     """
     let_add(journal)
-    index, header = journal.index, journal.index.keyed
-    columns = () if header is None else (header.key, header.idempotency_key)
-    keys = [column for column in columns if column]
+    index = journal.index
+    assert index.state is not None
+    header = index.state.header
     first = index.row_count
     nonce = system.nonce()[:8] if journal.log.end.offset else None
-    at, end, end_after_key = index.last_at, b"", b""
+    at, end = index.last_at, b""
     sha256 = load_sha256()
     depth = journal.depth
     for place, item in enumerate(row_items(row_data), 1):
@@ -139,23 +140,23 @@ def add_rows(journal: Journal, row_data: Any) -> View:
                 f"element {place}",
                 "was yielded inside a batch that the iterable has opened: yield it after the batch",
             )
-        given = item.get("data") if type(item) is dict and len(item) == 1 else None
+        given: Any = item.get("data") if type(item) is dict and len(item) == 1 else None
         data = plain_json(given) if type(given) is dict else None
         next_number = index.highest_number + 1  # the iterable's own code may have added rows, too
         if data is not None and next_number <= MAX_ROW_NUMBER:  # the usual case, for speed
-            number, key = next_number, None
+            number, key = next_number, row_key(header, next_number, given, nonce)
             checksum = sha256(canonical_json(given)).hexdigest()
         else:
-            number, checksum, data, key = new_row(place, item, next_number, keys)
+            number, checksum, data, key = new_row(place, item, next_number, header, nonce)
         if index.last_at is not at or not end:  # the iterable's own code has changed this job
             at = journal.now()
-            end, end_after_key = row_end(at, nonce=nonce), row_end(at)
+            end = row_end(at)
         if number <= index.highest_number and index.position_of(number) is not None:
             raise InvalidValueError(
                 f"row {number}",
                 number,
                 "this row number is in use: each must be unique within the job",
             )
-        line = encode_row(number, checksum, data, end if key is None else end_after_key, key)
+        line = encode_row(number, checksum, data, end, key)
         index.add_row(number, journal.append_line(line, at, number))
     return index.view_of_new(first)

@@ -17,10 +17,9 @@ from journal.format.decode import (
     decode_sane_exact,
 )
 from journal.format.extent import CHANGED_IN_PLACE, record_at
-from journal.format.idempotency import AnyRow, idempotency_key
 from journal.format.records import (
     SANE_BYTES,
-    JobRecord,
+    AnyRow,
     RowDataRecord,
     RowRecord,
     RowStatusRecord,
@@ -47,16 +46,12 @@ def row_from_records(
     latest: RowStatusRecord | None,
     attempts: int,
     earlier_attempts: int,
-    keyed: JobRecord | None,
 ) -> JobRow:
-    """Make a row from its record and its latest status record.
-
-    ``keyed``: see :func:`idempotency_key`.
-    """
+    """Make a row from its record and its latest status record."""
     number, created_at = row.row, row.at
     row_id = key = f"{job_id}:{number}"
-    if keyed is not None or row.key is not None or row.nonce is not None:
-        key = idempotency_key(row_id, row, keyed)
+    if row.key is not None:
+        key = row.key
         if isinstance(row, RowDataRecord):  # such a record always has a key
             created_at = row.created_at
     checksum, data = row.checksum, row.data
@@ -120,7 +115,6 @@ def row_of(journal: Journal, position: int) -> JobRow:
         latest,
         columns.attempts[position],
         columns.earlier_attempts(position),
-        journal.index.keyed,
     )
 
 
@@ -234,7 +228,6 @@ class RowSequence(_Base):
         self._outcome: list[bool] | None = [] if journal.depth else None
         if self._outcome is not None:
             journal.at_end(self._outcome.append)
-        self.keyed = journal.index.keyed
         self.exact = journal.exact if exact is None else exact
 
     def __len__(self) -> int:
@@ -275,7 +268,7 @@ class RowSequence(_Base):
         # In the file, rows are near other rows, and statuses are near other statuses. So rows are
         # read through one window of the file, and statuses through a second.
         rows, statuses = self.reader(), self.reader()
-        job_id, keyed, columns = self.job_id, self.keyed, self.view.columns
+        job_id, columns = self.job_id, self.view.columns
         row_numbers = columns.numbers
         all_count = columns.earlier is None and columns.given_back is None
         exact = self.exact
@@ -309,7 +302,7 @@ class RowSequence(_Base):
                 )
             ):
                 before = 0 if all_count else columns.earlier_attempts(position)
-                yield row_from_records(job_id, row, latest, attempts, before, keyed)
+                yield row_from_records(job_id, row, latest, attempts, before)
             else:
                 yield self._row(position, rows, statuses)
 
@@ -373,7 +366,6 @@ class RowSequence(_Base):
             latest,
             columns.attempts[position],
             columns.earlier_attempts(position),
-            self.keyed,
         )
 
 

@@ -11,16 +11,16 @@ from typing import Any, NoReturn
 
 from journal.errors import InvalidStateTransition, InvalidValueError
 from journal.format.arguments import MAX_USAGE_NAMES, check_optional_object, check_text
-from journal.format.idempotency import AnyRow, idempotency_key, next_key
+from journal.format.idempotency import next_key, row_key
 from journal.format.records import (
     LOST_CHECKSUM,
     UNSET_TIME,
+    AnyRow,
     By,
     JobReopenedRecord,
     JobStatusRecord,
     LogRecord,
     RowDataRecord,
-    RowRecord,
     RowStatusRecord,
     RunRecord,
     SingleRecord,
@@ -221,7 +221,7 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
     columns = index.columns
     all_count = columns.earlier is None and columns.given_back is None
     before = 0 if all_count else columns.earlier_attempts(position)
-    return row_from_records(journal.job_id, row, record, attempts, before, index.keyed)
+    return row_from_records(journal.job_id, row, record, attempts, before)
 
 
 def _keep_error(journal: Journal, position: int, record: RowStatusRecord) -> None:
@@ -308,8 +308,7 @@ def put_row_data(
     made = _made(journal, position)
     key, keys = row.idempotency_key, made.keys if isinstance(made, RowDataRecord) else 1
     if made.checksum == LOST_CHECKSUM and data is not None:
-        lost = RowRecord(row=number, checksum=checksum, data=data, key=made.key, at=made.at)
-        key = idempotency_key(row.id, lost, journal.index.keyed)
+        key = made.key or row_key(_state(journal).header, number, data, None) or row.id
     if new_key:
         state = _state(journal)
         is_ours = state.header.idempotency_key is None and key.startswith(f"{state.header.id}:")
@@ -343,8 +342,7 @@ def update_data(
     """
     position = position_of(journal, number)
     row = row_of(journal, position)
-    header = journal.index.keyed
-    columns = () if header is None else (header.key, header.idempotency_key)
+    header = _state(journal).header
     if row.status in (RowStatus.PROCESSING, RowStatus.COMPLETED):
         hint = (
             "it is in flight: wait until its attempt ends"
@@ -353,7 +351,7 @@ def update_data(
         )
         _refuse_row(journal, position, row.status, hint, "its data can't be changed")
     is_lost = row.row_checksum == LOST_CHECKSUM
-    for column in columns:
+    for column in (header.key, header.idempotency_key):
         if column and not is_lost and _as_json(data, column) != _as_json(row.data, column):
             raise InvalidValueError(
                 f"data[{column!r}]",

@@ -16,11 +16,11 @@ import msgspec
 from journal.format.commits import Position
 from journal.format.decode import decode_record
 from journal.format.extent import records_between, seal_after
-from journal.format.idempotency import AnyRow, idempotency_key
 from journal.format.records import (
     A_MERGE,
     A_POLICY,
     LOST_CHECKSUM,
+    AnyRow,
     ExtensionRecord,
     JobRecord,
     MergeRecord,
@@ -324,7 +324,7 @@ def key_of(row: AnyRow, header: JobRecord) -> str:
 
     The key is the same in all copies, even if the row's number differs.
     """
-    return idempotency_key(f"{header.id}:{row.row}", row, header)
+    return row.key or f"{header.id}:{row.row}"
 
 
 def content_of(row: AnyRow, header: JobRecord) -> bytes:

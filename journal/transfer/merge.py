@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import msgspec
 
-from journal.format.idempotency import AnyRow
 from journal.format.records import (
     A_MERGE,
     BOTH_COPIES,
     REPAIRED,
     UNSET_TIME,
+    AnyRow,
     JobErrorRecord,
     LogRecord,
     Origin,
@@ -132,9 +132,8 @@ class MergeWriter:
             row = plan.made_row(number)
             data = encode_value(row.data, f"row {number}: data")
             made = plan.there.added[number]
-            is_known_by_key = number in plan.renumbered or made.is_lost
-            end = row_end(at, made.key) if is_known_by_key else row_end(at, row.key, row.nonce)
-            line = encode_row(number, row.checksum, data, end)
+            key = None if made.key == f"{journal.job_id}:{number}" else made.key
+            line = encode_row(number, row.checksum, data, row_end(at), key)
             journal.index.add_row(number, journal.append_line(line, at, number))
         for number, theirs in plan.renumbered.items():
             message = f"row {theirs} of another copy of this job; it keeps its idempotency key"

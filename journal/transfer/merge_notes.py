@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from journal.errors import InvalidValueError
-from journal.format.idempotency import AnyRow
 from journal.format.records import (
     UNSET_TIME,
+    AnyRow,
     MergeRecord,
     Origin,
     RowElsewhereRecord,
@@ -157,7 +157,7 @@ def elsewhere_record(
     at = (getattr(record, "origin", None) or record).at
     if not isinstance(record, (RowStatusRecord, RowStepRecord)):
         fields["key"] = key_of(record, plan.theirs.header)
-    for name in ("type", "row", "origin", "nonce", "created_at", "checksum", "at"):
+    for name in ("type", "row", "origin", "created_at", "checksum", "at"):
         fields.pop(name, None)
     origin = Origin(id=change.id, at=at)
     return RowElsewhereRecord(

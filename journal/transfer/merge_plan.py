@@ -93,9 +93,9 @@ from typing import Any, Literal
 from journal.errors import InvalidValueError
 from journal.format.commits import START, Position
 from journal.format.decode import decode_record
-from journal.format.idempotency import AnyRow
 from journal.format.records import (
     BOTH_COPIES,
+    AnyRow,
     RowSpentRecord,
     RowStatusRecord,
     RowStepRecord,

@@ -319,32 +319,10 @@ GOOD = [
     ),
     good(
         "keys-of-rows",
-        "a row's own key; a nonce; else its id",
-        [job(), row(1), row(2, "{}", '"key":"K-2",')],
-        [row(3, "{}", '"nonce":"0123abcd",'), row(4, "{}", '"key":"K-4","nonce":"0123abcd",')],
-    ),
-    good(
-        "keys-of-a-column",
-        "text as it is, but for what is JSON or ends like a new key; what isn't text as JSON",
-        [
-            job('"key":"n",'),
-            *[row(number, f'{{"n":{value}}}') for number, value in enumerate((
-                '"A-7"', '"1"', "1", "true", '"true"', '"A-7#2"', '"#"', r'"Z\u00fcrich \\ \""',
-                '{"b":[1,null],"a":"x y"}', '" 1 "', '"null"',
-            ), 1)],
-        ],
-        [row(12, "{}", '"nonce":"0123abcd",'), row(13, '{"n":null}'), row(14, '{"n":""}'),
-         row(15, '{"n":"A-8"}', '"nonce":"0123abcd",'), row(16, '{"n":"A-9"}', '"key":"K",')],
-        [row_data(1, '{"n":"A-7"}', '"key":"corpus:n=A-7#2","keys":2,')],
-    ),
-    good(
-        "keys-of-the-callers-own",
-        "a column of keys: text as it is, always; where it has none, the key column's",
-        [
-            job('"key":"n","idempotency_key":"k",'), row(1, '{"n":1,"k":"1"}'),
-            row(2, '{"n":2,"k":"A#2"}'), row(3, '{"n":3,"k":[3]}'), row(4, '{"n":4,"k":null}'),
-            row(5, '{"n":5,"k":""}'), row(6, '{"k":""}'),
-        ],
+        "what a row's record says, else its id; the job's columns and what isn't known decide nothing",
+        [job('"key":"n","idempotency_key":"k",'), row(1, '{"n":"A-7","k":"K-1"}'), row(2, "{}", '"key":"K-2",')],
+        [row(3, "{}", '"key":"corpus:3.0123abcd",'), row(4, "{}", '"key":"corpus:n=A-7","nonce":"0123abcd",')],
+        [row_data(2, "{}", '"key":"K-2#2.0123abcd","keys":2,'), row(5, "{}", '"key":null,')],
     ),
     good(
         "transitions-are-not-judged",
@@ -596,7 +574,7 @@ DAMAGED = [
     bad_record("step-in-attempt-minus-1", "from 0", step(1, "a", "done").replace(b'"attempt":1,', b'"attempt":-1,')),
     bad_record("step-in-an-attempt-too-high", "up to 2^32-1",
                step(1, "a", "done").replace(b'"attempt":1,', b'"attempt":%d,' % 2**32)),
-    bad_record("nonce-of-a-number", "text", row(3, "{}", '"nonce":12345678,')),
+    bad_record("key-of-a-number", "text", row(3, "{}", '"key":12345678,')),
     bad_record("cost-of-no-row", "a row added before", rec("row_spent", '"row":9,"id":"0123456789abcdef",')),
     bad_record("change-elsewhere-of-no-row", "a row added before",
                rec("row_elsewhere", f'"row":9,"change":{{}},"origin":{ORIGIN},')),

@@ -367,7 +367,7 @@ RECORDS: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
         },
     ),
     "row": (
-        {"row": is_row, "checksum": is_text, "data": is_object}, {"key": is_text, "nonce": is_text}
+        {"row": is_row, "checksum": is_text, "data": is_object}, {"key": is_text}
     ),
     "row_data": (
         {"row": is_row, "checksum": is_text, "data": is_object, "key": is_text, "created_at": is_time},

@@ -58,31 +58,9 @@ def good_commits(content: bytes) -> Good:
 
 
 def key_of(job: dict[str, Any], record: dict[str, Any]) -> str:
-    """The idempotency key of a row, of the job's record and the row's ``row`` or ``row_data``."""
-    if record.get("key") is not None:
-        return str(record["key"])
-    own = record["data"].get(job.get("idempotency_key"))
-    if own not in (None, ""):
-        return own if isinstance(own, str) else as_json(own)
-    value = record["data"].get(job.get("key"))
-    if value not in (None, ""):
-        return f"{job['id']}:{job['key']}={as_key_text(value)}"
-    row_id = f"{job['id']}:{record['row']}"
-    return row_id if record.get("nonce") is None else f"{row_id}.{record['nonce']}"
-
-
-def as_key_text(value: Any) -> str:
-    if not isinstance(value, str) or re.search(r"#[0-9]+\Z", value):
-        return as_json(value)
-    try:
-        json.loads(value)
-    except ValueError:
-        return value
-    return as_json(value)
-
-
-def as_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    """The idempotency key of a row, of the row's ``row`` or ``row_data``."""
+    key = record.get("key")
+    return f"{job['id']}:{record['row']}" if key is None else str(key)
 
 
 def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:

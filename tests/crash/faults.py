@@ -303,7 +303,7 @@ def _inode(file: int | Path | str) -> int:
 # --- what the bytes say ----------------------------------------------------------------------
 
 _SEALED_END = re.compile(rb',"crc":"([0-9a-f]{8})"}\n')
-_EACH_TIME_ANOTHER = re.compile(rb'"(at|nonce|id)":"[^"]*"')
+_EACH_TIME_ANOTHER = re.compile(rb'"(at|key|id)":"[^"]*"')
 
 Commits = dict[str, tuple[bytes, ...]]  # of each job in a store
 Change = dict[

@@ -30,7 +30,7 @@ from journal import (
 )
 from journal.format.arguments import new_row
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_header, decode_record
-from journal.format.records import SANE_BYTES, encode_row, row_end
+from journal.format.records import SANE_BYTES, JobRecord, encode_row, now, row_end
 from journal.format.values import encode_value, plain_json
 from journal.store.rows import READ_AHEAD_BYTES
 from journal.store.store import _HEAD_BYTES
@@ -311,7 +311,7 @@ class Row(dict[str, Any]):
 
 
 ROWS = st.fixed_dictionaries(
-    {"data": st.dictionaries(TEXT, ANYTHING, max_size=2)},
+    {"data": st.dictionaries(TEXT | st.sampled_from(["n", "k"]), ANYTHING, max_size=2)},
     optional={
         "row_number": st.none() | st.integers(-1, 3) | st.sampled_from([True, 2**63, 1.0, "1"]),
         "row_checksum": st.none() | TEXT | ODD,
@@ -321,6 +321,9 @@ ROWS = st.fixed_dictionaries(
 )
 
 
+KEYED = JobRecord(format=1, id="j", name="J", key="n", idempotency_key="k", at=now())
+
+
 @settings(max_examples=400, deadline=None)
 @given(item=ROWS, next_number=st.sampled_from([1, 2, 2**63 - 1, 2**63]))
 def test_a_row_that_is_taken_at_once_is_what_the_close_look_gives(
@@ -328,7 +331,7 @@ def test_a_row_that_is_taken_at_once_is_what_the_close_look_gives(
 ) -> None:
     def taken(row: dict[str, Any]) -> object:
         try:
-            return new_row(1, row, next_number)
+            return new_row(1, row, next_number, KEYED, "0123abcd")
         except InvalidValueError as error:
             return str(error)
 

@@ -66,7 +66,7 @@ def good_commits(count: int, seed: int, job_id: str = JOB) -> Commits:
                 rows += 1
                 pad = "x" * 3000 if rows == 3 else text
                 data = {"J*": {"n": [rows, 0.5, None, True, pad]}}
-                key = rng.choice(({}, {"nonce": "0123abcd"}, {"key": text}))
+                key = rng.choice(({}, {"key": "j:1.0123abcd"}, {"key": text}))
                 done.append(record(at_us, "row", row=rows, checksum=f"c{rows}", data=data, **key))
             elif kind < 10:
                 done.append(record(at_us, "row_status", row=row, **_outcome(rng, text)))
