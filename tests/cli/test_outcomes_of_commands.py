@@ -356,6 +356,31 @@ def test_an_outcome_that_can_t_be_read_needs_a_review_that_keeps_the_output_and_
     assert (review.cost_cents, review.usage) == (2.5, {"tokens": 3})
 
 
+@pytest.mark.parametrize("status", [0, 7])
+@pytest.mark.parametrize("after_s", [1e18, "soon", -1, [], True])
+def test_a_time_is_an_ordinary_member_of_a_printed_review(after_s: Any, status: int) -> None:
+    review = said({"outcome": "review", "code": "Twice", "after_s": after_s, **SPENT}, status)
+    assert (review.kind, review.error_code, review.cost_cents) == ("review", "Twice", 2.5)
+    assert review.result == {"after_s": after_s}
+
+
+@pytest.mark.parametrize("part", ["outcomes._said", "subprocesses._part"])
+def test_a_command_that_has_ended_is_not_repeated_because_of_an_error_of_this_package(
+    work: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("can't read it")
+
+    monkeypatch.setattr(f"journal.cli.run.{part}", fail)
+    script = (
+        """print('{"outcome": "fail"}', file=open("calls", "a")); print(open("calls").read())"""
+    )
+    options = ["--stdout", "json", "--max-attempts", "3"]
+    assert run(options, [1], script) == 3
+    assert [(row.status, row.error_code) for row in rows()] == [("needs_review", "OSError")]
+    assert Path("calls").read_text() == '{"outcome": "fail"}\n'
+
+
 def test_a_cost_that_can_t_be_recorded_needs_a_review_beside_any_outcome() -> None:
     review = said({"outcome": "skip", "cost_cents": "many"})
     assert (review.kind, review.error_code) == ("review", "InvalidResult")

@@ -122,6 +122,35 @@ def test_a_line_of_no_row_is_kept_with_the_first_row_that_needs_a_review(
     assert "1 line that names none of its rows" in (second.error_message or "")
 
 
+def test_a_problem_with_a_line_is_the_review_of_its_row_only() -> None:
+    lines = [{"row": number, "result": "shipped"} for number in (2, 3)]
+    wrong = {"row": 1, "outcome": "review", "code": "Twice", "after_s": "soon"}
+    command = ["sh", "-c", "echo >> calls; " + printing(wrong, *lines)[2]]
+    options = ("-n", "3", "--limit", "3", "--max-attempts", "3", "--stdout", "json")
+    assert run(*options, "--", *command) == 3
+    first, *others = rows()[:3]
+    assert first.status == "needs_review"
+    assert {(row.status, row.result) for row in others} == {("completed", "shipped")}
+    assert Path("calls").read_text() == "\n"
+
+
+@pytest.mark.parametrize(
+    "part", ["subprocesses.output_head", "batches.output_lines", "batches._outcome"]
+)
+def test_a_command_whose_output_can_t_be_read_is_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("can't read it")
+
+    monkeypatch.setattr(f"journal.cli.run.{part}", fail)
+    options = ["--stdout", "json"] if "batches" in part else []
+    command = ["sh", "-c", """echo >> calls; echo '{"row": 1}'; exit 1"""]
+    assert run("-n", "5", "--max-attempts", "3", *options, "--", *command) == 3
+    assert {(row.status, row.error_code) for row in rows()} == {("needs_review", "OSError")}
+    assert Path("calls").read_text() == "\n"
+
+
 def test_a_second_line_of_a_row_makes_it_a_review_that_keeps_both_and_what_both_cost() -> None:
     again = {"row": 1, "outcome": "fail", "code": "Bounced", "cost_cents": 0.5, "usage": {"n": 2}}
     command = printing(

@@ -7,7 +7,7 @@ from typing import IO, Any, NamedTuple
 
 import msgspec
 
-from journal.cli.run.outcomes import outcome_of_printed
+from journal.cli.run.outcomes import outcome_of_printed, unread
 from journal.cli.run.subprocesses import (
     RESULT_BYTES,
     ROW_VARIABLES,
@@ -86,7 +86,8 @@ class BatchHandler:
     With ``stdout_json``, the command prints a line of JSON for each row. The line is the JSON
     object that a command for one row would print, with the row's number as the additional member
     ``row``. The line sets the outcome of its row, whatever the exit status is. A row without a line
-    needs a review if the exit status is 0. A row with two lines always needs a review.
+    needs a review if the exit status is 0. A row with two lines always needs a review. A line that
+    can't be converted makes only its own row a review.
     """
 
     def __init__(self, commands: BatchCommands) -> None:
@@ -94,9 +95,16 @@ class BatchHandler:
         self.cancel = self._handler.cancel
 
     def __call__(self, rows: list[AttemptedRow]) -> Answer:
-        first, *others = rows
+        first = rows[0]
         batch = _Rows(first.id, first.row_number, first.attempts, [row.row for row in rows])
         outcome: Outcome = self._handler(batch)
+        try:
+            return self._answer(rows, outcome)
+        except BaseException as error:  # noqa: BLE001  (the command has ended)
+            return Answer(dict.fromkeys((row.id for row in rows), unread(error)))
+
+    def _answer(self, rows: list[AttemptedRow], outcome: Outcome) -> Answer:
+        first, *others = rows
         printed, of_others = outcome.result, msgspec.structs.replace(outcome, result=None)
         if not isinstance(printed, _Printed):
             return Answer(

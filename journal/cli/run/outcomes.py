@@ -24,6 +24,7 @@ from journal.run.outcome import (
     Retry,
     RowResult,
     as_review,
+    code_and_message,
     failed,
     held,
     outcome_of_value,
@@ -169,7 +170,30 @@ def outcome_of_printed(ended: Outcome) -> Outcome:
       only the cost and the usage.
     - If the output isn't JSON and the status is 0, the row needs a review, with the output as its
       result.
+
+    Raises no exception. The row needs a review if this package can't convert the output.
     """
+    try:
+        return _outcome_of_printed(ended)
+    except BaseException as error:  # noqa: BLE001  (the command has ended, and must not be repeated)
+        return unread(error, ended.result)
+
+
+def unread(error: BaseException, output: Any = None) -> Outcome:
+    """The review of a row whose command has ended, when reading how it ended raised ``error``.
+
+    The row must not count as failed, since a failed row may be attempted again.
+    """
+    name, message = code_and_message(error)
+    review = Outcome(
+        kind="review",
+        error_code=name,
+        error_message=f"the command has ended, but how it ended can't be read: {message}",
+    )
+    return with_fields(review, {"result": output})
+
+
+def _outcome_of_printed(ended: Outcome) -> Outcome:
     text = ended.result or ""
     try:
         value = _decoded(text) if text else None
@@ -222,7 +246,8 @@ def _said(named: Any, members: dict[str, Any], ended: Outcome) -> Outcome:
     code = as_text(members.pop("code", None)) or code
     given = members.pop("reason" if word == "skip" else "message", None)
     message = as_text(given) or ended.error_message or ended.reason or message
-    outcome = _outcome(word, code, message, seconds_of(members.pop("after_s", None)))
+    after_s = seconds_of(members.pop("after_s", None)) if word in _WITH_TIME else None
+    outcome = _outcome(word, code, message, after_s)
     if word == "review":
         return with_fields(outcome, _fields_of(members))
     return with_cost(outcome, members.get("cost_cents"), members.get("usage"))

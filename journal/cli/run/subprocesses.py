@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import msgspec
 
-from journal.cli.run.outcomes import ALL_FAIL, Statuses, outcome_of_printed
+from journal.cli.run.outcomes import ALL_FAIL, Statuses, outcome_of_printed, unread
 from journal.cli.run.template import Template
 from journal.errors import StorageError
 from journal.fs import system
@@ -134,17 +134,25 @@ class Commands:
                 self._wait(running, process)
             except ChildProcessError as error:  # other code in this process has reaped it
                 return lost(error)
-            status = process.close()
-            if status == 0:
-                return Outcome(kind="completed", result=self._kept(row, output))
-            if processes.is_of_console(status) and not running.is_cancelled:
-                return lost(KeyboardInterrupt("the console ended it, by Ctrl-Break or by closing"))
-            outcome = self._statuses.outcome(
-                processes.status_code(status),
-                _message(status, errors),
-                was_ended=running.is_cancelled,
-            )
-            return msgspec.structs.replace(outcome, result=self._kept(row, output) or None)
+            try:
+                return self._ended(row, running, process.close(), output, errors)
+            except BaseException as error:  # noqa: BLE001  (such as an OSError: it may be done)
+                return unread(error)
+
+    def _ended(
+        self, row: JobRow, running: _Running, status: int, output: IO[bytes], errors: IO[bytes]
+    ) -> Outcome:
+        """The outcome of a command that has ended with ``status``."""
+        if status == 0:
+            return Outcome(kind="completed", result=self._kept(row, output))
+        if processes.is_of_console(status) and not running.is_cancelled:
+            return lost(KeyboardInterrupt("the console ended it, by Ctrl-Break or by closing"))
+        outcome = self._statuses.outcome(
+            processes.status_code(status),
+            _message(status, errors),
+            was_ended=running.is_cancelled,
+        )
+        return msgspec.structs.replace(outcome, result=self._kept(row, output) or None)
 
     def _kept(self, row: Any, output: IO[bytes]) -> Any:  # noqa: ARG002
         """The command's output, as the result of a row."""

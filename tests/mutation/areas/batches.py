@@ -163,6 +163,13 @@ PATCHES = [
         "tests/cli/test_run_batches.py::test_standard_input_has_a_line_of_each_row_and_the_environment_names_none",
     ),
     Patch(
+        "lines that this package can't convert make their rows reviews",
+        "cli/run/batches",
+        "            return Answer(dict.fromkeys((row.id for row in rows), unread(error)))\n",
+        "            raise\n",
+        "tests/cli/test_run_batches.py::test_a_command_whose_output_can_t_be_read_is_not_repeated",
+    ),
+    Patch(
         "a second line of a row is not its outcome",
         "cli/run/batches",
         "    if len(lines) == 1:\n",

@@ -85,10 +85,33 @@ PATCHES = [
         "tests/cli/test_outcomes_of_commands.py::test_an_outcome_that_can_t_be_read_needs_a_review_that_keeps_the_output_and_the_cost",
     ),
     Patch(
+        "a printed time of a review is not read as one",
+        "cli/run/outcomes",
+        " if word in _WITH_TIME else None\n    outcome",
+        "\n    outcome",
+        "tests/cli/test_outcomes_of_commands.py::test_a_time_is_an_ordinary_member_of_a_printed_review",
+    ),
+    Patch(
+        "output that this package can't convert needs a review",
+        "cli/run/outcomes",
+        "        return unread(error, ended.result)\n",
+        "        raise\n",
+        "tests/cli/test_outcomes_of_commands.py"
+        "::test_a_command_that_has_ended_is_not_repeated_because_of_an_error_of_this_package",
+    ),
+    Patch(
+        "a command that has ended needs a review if its end can't be read",
+        "cli/run/subprocesses",
+        "                return unread(error)\n",
+        "                raise\n",
+        "tests/cli/test_outcomes_of_commands.py"
+        "::test_a_command_that_has_ended_is_not_repeated_because_of_an_error_of_this_package",
+    ),
+    Patch(
         "a review by status keeps the output",
         "cli/run/subprocesses",
-        "            return msgspec.structs.replace(outcome, result=self._kept(row, output) or None)\n",
-        "            return outcome\n",
+        "        return msgspec.structs.replace(outcome, result=self._kept(row, output) or None)\n",
+        "        return outcome\n",
         "tests/cli/test_outcomes_of_commands.py::test_statuses_repeat_skip_and_review_a_row_or_fail_it",
     ),
     Patch(
