@@ -200,15 +200,17 @@ class _Check:
         if missing is None or any(finding.kind == "damage" for finding in self._findings):
             return
         size = self._file.size_bytes()
-        gone = missing.offset - self._end
+        left = size - self._end
+        part = f" after {left} bytes of a commit that is incomplete" if left else ""
         what = (
-            f"{gone} bytes are missing here, which were"
+            f"{missing.offset - size} bytes are missing here{part}, which were"
             if missing.offset > size
             else f"the commit that ended at byte {missing.offset} is missing, which was"
         )
         message = (
             f"{what} on the disk, as {HINT_NAME} shows: the journal was cut, or an older copy was "
-            "restored in its place"
+            "restored in its place; before a repair, `journal pull` a newer copy or pack, if there is "
+            "one"
         )
         tail = ("torn", "unended")  # what the cut has left of a commit
         self._findings[:] = [each for each in self._findings if each.kind not in tail]

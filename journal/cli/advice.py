@@ -257,6 +257,15 @@ def advice(
     return found
 
 
+def advice_for_cut(job: Job, command: Callable[..., str]) -> list[tuple[str, str]]:
+    """Advice about a job whose journal was cut: all other commands would be refused."""
+    return [
+        (command("verify", job.id), "no run starts, and nothing is written: see what is missing"),
+        (command("pull", "COPY", job.id), "if a newer copy or pack has it: bring it back"),
+        (command("repair", job.id), "if nothing has it: rows in question will need a review"),
+    ]
+
+
 def _done_twice(job: Job, command: Callable[..., str]) -> list[tuple[str, str]]:
     """Advice after a merge that found rows that may have been done twice."""
     if job.error_code != BOTH_COPIES:

@@ -43,13 +43,15 @@ def follow_job(
     job enters one of these states, ``report`` is called with a message. When the job then runs
     again, ``report`` is called again. If "paused" is one of these states, the iteration also ends
     when the job is paused and no run waits for it to be resumed. Raises Refused if the job is
-    deleted or moved.
+    deleted or moved, and JournalDamagedError if its journal was cut: no run may continue it.
     """
     last = ""
     job = service.get_job(job_id)
     while job is not None:
         try:
             state = _sure_state(service, job)
+            if state != last:
+                service.store.check_uncut(job_id)
             is_left = JobStatus.PAUSED in reported and _is_left_paused(service, job)
         except JobNotFoundError:
             break

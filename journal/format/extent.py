@@ -104,7 +104,8 @@ def cut_error(file: JournalFile, end: int, missing: Position) -> JournalDamagedE
         end,
         f"the commit that ended at byte {missing.offset} and was on the disk ({HINT_NAME} shows it)",
         "that the journal was cut, or an older copy restored in its place",
-        f"if you restored an older copy on purpose, delete {hint}: its rows will run again",
+        "`journal pull` brings back what a newer copy or pack has; if you restored an older copy on "
+        f"purpose, delete {hint}: rows that are not done in it will run",
     )
 
 

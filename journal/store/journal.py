@@ -270,8 +270,9 @@ class Journal:
     def check_uncut(self) -> None:
         """Raise JournalDamagedError if the hint proves that the journal was cut.
 
-        Hold the commit lock. Then nobody else writes the hint's commits at the moment. A hint that
-        was asked before isn't read again, since this index has its commits.
+        A commit checks this under the commit lock. Readers that only warn need no lock, since a
+        hint is written after its commits, and what replaces a journal removes its hint first. A
+        hint that was asked before isn't read again, since this index has its commits.
         """
         asked = hint.identity(self.directory)
         if asked == self._asked:

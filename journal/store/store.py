@@ -158,6 +158,14 @@ class Store:
         for journal in journals:
             journal.close()
 
+    def check_uncut(self, job_id: str) -> None:
+        """Raise JournalDamagedError if the hint proves that the job's journal was cut.
+
+        Then all commits are refused with the same error, but reading the job is not.
+        """
+        with self.reading(job_id) as journal:
+            journal.check_uncut()
+
     @contextmanager
     def reading(self, job_id: str) -> Iterator[Journal]:
         """Yield the up-to-date journal of the job, and lock out other threads of this process.

@@ -98,16 +98,17 @@ def test_a_cut_is_named_with_what_is_missing_and_nothing_is_shipped_again(
     root: Path, place: int
 ) -> None:
     gone = cuts(root)[place]
-    size = path_of(root).stat().st_size
     cut(root, gone)
     before = path_of(root).read_bytes()
     report = verify_job(root / JOB)
     assert [finding.kind for finding in report.findings] == ["damage"]
     finding = report.findings[0]
     assert finding.offset <= finding.end == len(before)
-    assert f"{size - finding.offset} bytes are missing here" in finding.message
+    part = f" after {len(before) - finding.offset} bytes of a commit that is incomplete"
+    left = part if finding.offset < len(before) else ""
+    assert f"{gone} bytes are missing here{left}, which" in finding.message
     shipped: list[int] = []
-    with pytest.raises(JournalDamagedError, match=r"delete .*index\.hint: its rows will run again"):
+    with pytest.raises(JournalDamagedError, match=r"delete .*index\.hint: rows that are not done"):
         run(root, shipped)
     with JobService(root) as service:
         for call in (
@@ -130,7 +131,24 @@ def test_the_command_refuses_a_cut_job_with_the_exit_code_of_damage(root: Path) 
     assert journal_command(*store, "verify", JOB).returncode == 6
     done = journal_command(*words, text="a\nb\n")
     assert done.returncode == 6
-    assert f"delete {hint_of(root)}: its rows will run again" in done.stderr
+    assert f"delete {hint_of(root)}: rows that are not done in it will run" in done.stderr
+    for others in (["wait", JOB], ["watch", JOB], [*words[2:7], "--dry-run", *words[7:]]):
+        done = journal_command(*store, *others, text="a\nb\n")
+        assert (done.returncode, "the journal was cut" in done.stderr) == (6, True), done.stderr
+
+
+def test_show_names_a_cut_and_advises_nothing_that_would_be_refused(root: Path) -> None:
+    def show() -> dict[str, Any]:
+        shown = journal_command("--root", str(root), "show", JOB, "--json")
+        return dict(json.loads(shown.stdout))
+
+    assert show()["damaged"] is None
+    cut(root, 300)
+    shown = show()
+    assert "the journal was cut" in shown["damaged"]
+    commands = [each["command"] for each in shown["next"]]
+    assert [command.split()[3] for command in commands] == ["verify", "pull", "repair"]
+    assert "damaged     what follows" in journal_command("--root", str(root), "show", JOB).stdout
 
 
 def test_an_older_copy_that_is_written_into_the_file_is_named_however_it_goes_on(

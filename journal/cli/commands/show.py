@@ -13,7 +13,7 @@ from typing import Any
 import click
 import msgspec
 
-from journal.cli.advice import advice, find_in_flight, find_reviews
+from journal.cli.advice import advice, advice_for_cut, find_in_flight, find_reviews
 from journal.cli.commands.rows import ERROR_FIELDS, example_text
 from journal.cli.find import (
     command_line,
@@ -47,6 +47,7 @@ from journal.cli.throughput import (
     sparkline,
     throughput,
 )
+from journal.errors import JournalDamagedError
 from journal.fs.names import JOURNAL_NAME
 from journal.history.error_groups import ErrorGroup, Numbers, group_errors
 from journal.history.events import Event, why_paused
@@ -98,6 +99,7 @@ class Shown(msgspec.Struct, kw_only=True):
       ``partial``: True if there are more such rows.
     - ``doubtful``: the rows in flight and in review, by status.
     - ``steps_in_doubt``: a dict from the name of a step to the rows that have this step in doubt.
+    - ``damaged``: a text if the hint proves that the journal was cut, or "".
     - ``next``: commands to paste, and the reason for each.
     """
 
@@ -114,6 +116,7 @@ class Shown(msgspec.Struct, kw_only=True):
     steps_in_doubt: dict[str, Numbers]
     read_rows: int
     partial: bool
+    damaged: str
     next: list[tuple[str, str]]
 
 
@@ -205,6 +208,11 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
         paused = why_paused(read_history(service.store, job.id))
     reviews = find_reviews(service, job.id, doubtful["needs_review"], steps, errors)
     in_flight = Numbers() if holder is not None else doubtful["processing"]
+    damaged = ""
+    try:
+        service.store.check_uncut(job.id)
+    except JournalDamagedError as error:
+        damaged = f"what follows is only what is left: {error.found.removeprefix('that ')}"
     interrupted = find_in_flight(service, job.id, in_flight)
     every_step = {
         name: Numbers(sorted({*steps.get(name, ()), *interrupted.in_doubt.get(name, ())}))
@@ -224,7 +232,10 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
         steps_in_doubt=every_step,
         read_rows=read_rows,
         partial=len(wrong) > read_rows,
-        next=advice(job, state, paused, holder, reviews, interrupted, service.root, command),
+        damaged=damaged,
+        next=advice_for_cut(job, command)
+        if damaged
+        else advice(job, state, paused, holder, reviews, interrupted, service.root, command),
     )
 
 
@@ -275,6 +286,7 @@ def _facts(shown: Shown) -> dict[str, str]:
         "name": job.name,
         "description": job.description or "",
         "status": status_text(job, shown.state),
+        "damaged": shown.damaged,
         "paused": shown.paused,
         "run by": holder_text(shown.holder) if shown.holder else "",
         "hosts": ", ".join(job.hosts),
@@ -490,6 +502,7 @@ def _plain(shown: Shown) -> dict[str, Any]:
         **{name: getattr(shown.job, name) for name in JOB_MEMBERS},
         "status": shown.state,
         "paused": shown.paused or None,
+        "damaged": shown.damaged or None,
         "run_holder": shown.holder,
         "duration_s": shown.duration_s,
         "rows_per_s": shown.rate,

@@ -66,6 +66,7 @@ class DryRun:
                 for row in self._new_rows((row["row_number"], row["data"]) for row in new)
             )
         else:
+            self._service.store.check_uncut(job.id)  # the start would be refused
             matched, planned = self._of_job(job, rows)
         batch: list[Planned] = []
         for one in planned:
