@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from journal.cli.find import holder_text
+from journal.errors import JournalDamagedError
 from journal.format.records import BOTH_COPIES
 from journal.fs import shell, system
 from journal.history.error_groups import ErrorGroup, Numbers
 from journal.history.events import RAISE_IT
 from journal.model import Job, JobStatus, RowStatus, RowStep, Run, RunHolder
 from journal.run.pacing.condition import before_command, words_for_rest
-from journal.run.plan import MAX_STEPS, pasted, step_commands
+from journal.run.plan import MAX_STEPS, pasted, step_commands, who_else
 from journal.service import JobService
 from journal.store.interrupted_rows import INTERRUPTED, REVIEWS_OF_STEPS
 from journal.store.rows import RowSequence
@@ -44,6 +45,13 @@ class Reviews(NamedTuple):
     others: dict[str, Numbers]
     is_merged: bool
     is_interrupted: bool
+
+    def all_in_doubt(self, others: Reviews) -> dict[str, Numbers]:
+        """The steps in doubt of these rows and of others, with the rows of each step."""
+        return {
+            name: Numbers(sorted({*self.in_doubt.get(name, ()), *others.in_doubt.get(name, ())}))
+            for name in {**self.in_doubt, **others.in_doubt}
+        }
 
 
 def find_reviews(
@@ -141,7 +149,7 @@ class NextStart(NamedTuple):
 
     def with_option(self, why: str, name: str, *values: str) -> tuple[str, str]:
         """Advice to start the run with one more option: a command to paste (or ""), and text."""
-        if not self.argv:
+        if not self.argv or self.is_script:
             return "", f"{why} with {self.option(name, *values)}"
         option = [f"--{name.replace('_', '-')}", *values]
         end = before_command(self.argv)
@@ -175,9 +183,12 @@ def next_start(job: Job, root: Path, paused: str = "") -> NextStart:
         options = words[: before_command(words)]
         if ["--root", str(root), "run"] in (options[n : n + 3] for n in range(len(options))):
             return NextStart("run it again", words, last.directory, _warning_of(last))
-        return NextStart(f"use `{run}`")  # the command would continue the job in another store
+        # The recorded command would continue the job in another store.
+        recorded = f"recorded on {last.host} by {last.user}, in {last.directory}"
+        return NextStart(f"use `{run}`; {recorded}: `{shell.join(words)}`")
     if last is not None and last.argv:
-        return NextStart("run the script again", is_script=True)
+        again = "run the script again"
+        return NextStart(again, last.argv, last.directory, _warning_of(last), is_script=True)
     if job.started_at is None:
         program = f'journal.open_job("{root / job.id}").run(...)'
         how = f"use `{run}` with the same input, or in Python {program}"
@@ -257,6 +268,15 @@ def advice(
     return found
 
 
+def cut_text(service: JobService, job_id: str) -> str:
+    """A text that says that the hint proves that the job's journal was cut, or ""."""
+    try:
+        service.store.check_uncut(job_id)
+    except JournalDamagedError as error:
+        return f"what follows is only what is left: {error.found.removeprefix('that ')}"
+    return ""
+
+
 def advice_for_cut(job: Job, command: Callable[..., str]) -> list[tuple[str, str]]:
     """Advice about a job whose journal was cut: all other commands would be refused."""
     return [
@@ -278,11 +298,13 @@ def _in_flight(
     job: Job, start: NextStart, interrupted: Reviews, command: Callable[..., str]
 ) -> list[tuple[str, str]]:
     """Advice after the death of a run: how to settle the rows in flight."""
-    died = "row|rows in flight, which may have taken effect: look, then settle it|them"
+    rows = "row|rows in flight, which may have taken effect: look, then settle it|them"
+    other = who_else(job)
+    died = f"{other} has" if other else "its run died with"
     look = command("rows", job.id, "--status", "processing")
     policies = start.option("on_interrupted", "review", "retry", "fail", "resume")
     return [
-        (look, f"its run died with {counted(job.processing_count, died)}"),
+        (look, f"{died} {counted(job.processing_count, rows)}"),
         *_warning(job),
         *_settle_groups(job, interrupted, command),
         ("", f"or leave this to the next start: {policies} (default: review) decides"),

@@ -308,6 +308,8 @@ class Run:
             return False
         if job.pending_count:
             self._give_up(left_open(job, self._held.settings.how_to), 1)
+        elif job.processing_count:
+            self._give_up(self._held.in_flight_elsewhere(job), 1)
         elif job.status is JobStatus.PAUSED:  # a resumed run would find nothing to do
             self._held.report(f"{job.id}: no row is left to start; this run leaves the job paused")
         return True

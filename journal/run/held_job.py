@@ -25,7 +25,7 @@ from journal.model import (
 )
 from journal.progress.messages import INFO, WARNING, Tell, say
 from journal.run.outcome import Outcome
-from journal.run.plan import IN_PYTHON, HowTo
+from journal.run.plan import IN_PYTHON, HowTo, who_else
 from journal.run.signals import OwnProcess
 from journal.service import JobService, existing_job
 from journal.store.interrupted_rows import check_policy
@@ -202,9 +202,7 @@ class HeldJob:
                 f"{self.id}: was last run on {job.hosts[-1]}; make sure that nothing of that run "
                 "is still running there"
             )
-        found = find_rows(
-            self.service.store, self.id, RowStatus.PROCESSING, limit=job.processing_count
-        )
+        in_flight = self._in_flight_text(job)
         started = self.service.start_job(
             self.id,
             self.settings.on_interrupted,
@@ -213,10 +211,22 @@ class HeldJob:
             version=self.settings.version,
             is_command=bool(self.settings.how_to.command),
         )
-        self._report_interrupted(job, started, sorted(row.row_number for row in found))
+        self._report_interrupted(job, started, in_flight)
 
-    def _report_interrupted(self, before: Job, after: Job, numbers: list[int]) -> None:
-        """Report the rows that a dead run has left in flight, with their statuses now."""
+    def in_flight_elsewhere(self, job: Job) -> str:
+        """Why the run ends: another program has rows in flight."""
+        is_are = "is" if job.processing_count == 1 else "are"
+        return f"{self._in_flight_text(job)} {is_are} in flight in another program"
+
+    def _in_flight_text(self, job: Job) -> str:
+        """The numbers of the rows in flight as text, such as "rows 1-3, 8"."""
+        limit = job.processing_count
+        found = find_rows(self.service.store, self.id, RowStatus.PROCESSING, limit=limit)
+        numbers = Numbers(sorted(row.row_number for row in found))
+        return f"{'row' if numbers.count == 1 else 'rows'} {numbers.text(', ', _MAX_RANGES)}"
+
+    def _report_interrupted(self, before: Job, after: Job, rows: str) -> None:
+        """Report the rows that a dead run or program has left in flight, with their statuses."""
         count = before.processing_count - after.processing_count
         if count <= 0:
             return
@@ -227,11 +237,10 @@ class HeldJob:
         )
         became = ", ".join(counted(number, words) for number, words in now if number > 0)
         name = self.settings.how_to.argument("on_interrupted")
-        rows = (
-            f"{'row' if len(numbers) == 1 else 'rows'} {Numbers(numbers).text(', ', _MAX_RANGES)}"
-        )
+        other = who_else(before)
+        where = f"in {other} " if other else "when an earlier run died, "
         self.warn(
-            f"{self.id}: {counted(count, 'row|rows was|were in flight')} when an earlier run died, "
+            f"{self.id}: {counted(count, 'row|rows was|were in flight')} {where}"
             f"and may have taken effect ({rows}): "
             f"{became} ({name} is {self.settings.on_interrupted})"
         )

@@ -165,6 +165,13 @@ def pasted(numbers: Numbers) -> str:
     return numbers.text(",", _PASTED_RANGES) if numbers.is_shown_by(_PASTED_RANGES) else "ROWS"
 
 
+def who_else(job: Job) -> str:
+    """Who may have left rows in flight, although no run is active; "" if it was the last run."""
+    if job.status is JobStatus.RUNNING:
+        return ""
+    return "another program" if job.last_run is None else "another program, or a run that died,"
+
+
 def may_start(job: Job, *, retry_failed: bool = False) -> bool:
     """Return whether the job's counts show that a start may find rows to process."""
     if job.status.is_ended:

@@ -33,11 +33,12 @@ STEP_NOT_RECORDED = "StepNotRecorded"  # a step was done, and its result wasn't 
 # A review with one of these codes is only about the row's steps.
 REVIEWS_OF_STEPS = (INTERRUPTED, STOPPED, TIMED_OUT, STEP_IN_DOUBT, STEP_NOT_RECORDED)
 _RUN_ENDED = "the run ended while this row was in flight"
-_MAY_HAVE_TAKEN_EFFECT = f"{_RUN_ENDED}: it is unknown whether the attempt took effect"
+_PROGRAM_ENDED = "the program that began this row by start_row has recorded no outcome"
+_MAY_HAVE_TAKEN_EFFECT = ": it is unknown whether the attempt took effect"
 _POLICIES: dict[str, tuple[RowStatus, str, str]] = {
     "review": (RowStatus.NEEDS_REVIEW, INTERRUPTED, _MAY_HAVE_TAKEN_EFFECT),
-    "retry": (RowStatus.PENDING, INTERRUPTED, _RUN_ENDED),
-    "fail": (RowStatus.FAILED, INTERRUPTED, _RUN_ENDED),
+    "retry": (RowStatus.PENDING, INTERRUPTED, ""),
+    "fail": (RowStatus.FAILED, INTERRUPTED, ""),
 }
 
 
@@ -83,7 +84,10 @@ def _settle_row(journal: Journal, position: int, policy: Policy, run: Run | None
     fate: str = policy
     if policy == "resume":
         fate = "retry" if resumes and step is None else "review"
-    status, code, message = _POLICIES[fate]
+    began = status_of_attempt(journal, position)
+    ended = _PROGRAM_ENDED if began is not None and began.by is None else _RUN_ENDED
+    status, code, unknown = _POLICIES[fate]
+    message = ended + unknown
     if step is not None:
         row_id = f"{journal.job_id}:{journal.index.columns.number(position)}"
         message += f"; {in_doubt_text(row_id, step)}"

@@ -377,7 +377,9 @@ def test_show_of_a_scripts_job_speaks_python(root: Path, capsys: Capture) -> Non
     assert "or do both in one step with retry_failed=True" in out.replace("# ", "")
     assert "corrected the input, start again with on_changed='retry'" in out.replace("# ", "")
     assert "run the script again, with the same input" in out.replace("# ", "")
-    assert "python ship.py" not in out.partition(" next ")[2]
+    directory = os.getcwd()
+    assert f"cd {shlex.quote(directory)} && python ship.py" in out.partition(" next ")[2]
+    assert "python ship.py --" not in out
 
 
 def test_show_of_a_cancelled_job_names_the_command_that_lets_it_go_on(
@@ -771,6 +773,16 @@ def test_show_of_a_paused_job_whose_run_has_died_settles_the_rows_in_flight_too(
     found = as_json(tmp_path, capsys, "show", "doubt")["next"]
     assert found[1]["command"].endswith("resolve doubt --row 1-3 --completed")
     assert found[-1]["why"].startswith("the run has ended; ")
+
+
+def test_show_blames_no_run_for_a_row_that_another_program_has_in_flight(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    with JobService(tmp_path) as service:
+        service.create_job("J", job_id="j", row_data=[{}])
+        service.start_row("j:1")
+    found = as_json(tmp_path, capsys, "show", "j")["next"]
+    assert found[0]["why"].startswith("another program has 1 row in flight, which may have taken")
 
 
 def test_list_counts_the_rows_that_a_dead_run_has_left_in_flight(

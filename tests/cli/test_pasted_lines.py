@@ -11,6 +11,7 @@ from support.children import append_commit, journal_path
 from journal import JobService
 from journal.cli.main import main
 from journal.fs import shell, system
+from journal.text import escaped
 
 SIGNS = 'a \\"&%'
 
@@ -72,6 +73,18 @@ def test_a_command_that_was_recorded_elsewhere_is_shown_with_who_recorded_it(
     assert "recorded on away by eve: look before you paste" in said
     (line,) = [line for line in said.splitlines() if " --job j " in line]
     assert shlex.split(line[line.index("journal --root") :]) == words, "no word becomes two"
+
+
+def test_the_command_of_a_job_from_another_store_is_shown_with_who_recorded_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = place_run(tmp_path / "there", "away", "eve")
+    (tmp_path / "there").rename(tmp_path / "here")
+    assert main(["--root", str(tmp_path / "here"), "show", "j"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"journal --root {shell.quote(str(tmp_path / 'here'))} run ... --job j" in said
+    assert "recorded on away by eve, in " in said
+    assert " ".join(escaped(shell.join(words)).split()) in said
 
 
 def test_a_command_that_was_recorded_here_is_shown_without_a_warning(

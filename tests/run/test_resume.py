@@ -67,6 +67,9 @@ def test_what_another_program_has_started_is_not_resumed(tmp_path: Path, when: s
 
     run(root, handle, "resume")
     assert statuses(root) == ["completed", "completed", "needs_review"]
+    with JobService(root) as service:
+        (row,) = service.get_rows(JOB, RowStatus.NEEDS_REVIEW)
+    assert "the program that began this row by start_row" in str(row.error_message)
     assert sorted(ledger.read_text().splitlines()) == ["row 2", "row 3"]
 
 

@@ -518,6 +518,29 @@ def test_a_row_that_has_died_of_its_last_attempt_fails_without_another(path: Pat
     assert (row.status, row.attempts, row.error_code) == ("failed", 2, "interrupted")
 
 
+def test_a_run_that_ends_while_another_program_has_a_row_in_flight_names_the_row(
+    path: Path,
+) -> None:
+    def handler(_row: JobRow) -> None:
+        with JobService(path.parent) as other, other.batch("j"):
+            other.create_rows("j", [{"data": {}}])
+            other.start_row("j:2")
+
+    with open_job(path, 1) as job:
+        report = job.run(handler, tell=quiet)
+    assert report.reason == "row 2 is in flight in another program"
+    assert (report.job.status, report.exit_code) == ("paused", 4)
+
+
+def test_a_start_says_that_no_run_has_left_a_row_in_flight(path: Path) -> None:
+    said = list[str]()
+    with open_job(path, 2) as job:
+        with JobService(path.parent) as other:
+            other.start_row("j:2")
+        job.run(lambda _row: 1, tell=said.append)
+    assert any("1 row was in flight in another program and may have taken" in text for text in said)
+
+
 def test_a_row_that_a_person_has_put_back_gets_one_more_attempt(path: Path) -> None:
     def handler(row: JobRow) -> int:
         if row.row_number == 1 and row.attempts < 3:

@@ -13,7 +13,7 @@ from typing import Any
 import click
 import msgspec
 
-from journal.cli.advice import advice, advice_for_cut, find_in_flight, find_reviews
+from journal.cli.advice import advice, advice_for_cut, cut_text, find_in_flight, find_reviews
 from journal.cli.commands.rows import ERROR_FIELDS, example_text
 from journal.cli.find import (
     command_line,
@@ -47,7 +47,6 @@ from journal.cli.throughput import (
     sparkline,
     throughput,
 )
-from journal.errors import JournalDamagedError
 from journal.fs.names import JOURNAL_NAME
 from journal.history.error_groups import ErrorGroup, Numbers, group_errors
 from journal.history.events import Event, why_paused
@@ -208,16 +207,9 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
         paused = why_paused(read_history(service.store, job.id))
     reviews = find_reviews(service, job.id, doubtful["needs_review"], steps, errors)
     in_flight = Numbers() if holder is not None else doubtful["processing"]
-    damaged = ""
-    try:
-        service.store.check_uncut(job.id)
-    except JournalDamagedError as error:
-        damaged = f"what follows is only what is left: {error.found.removeprefix('that ')}"
     interrupted = find_in_flight(service, job.id, in_flight)
-    every_step = {
-        name: Numbers(sorted({*steps.get(name, ()), *interrupted.in_doubt.get(name, ())}))
-        for name in {**steps, **interrupted.in_doubt}
-    }
+    then = advice(job, state, paused, holder, reviews, interrupted, service.root, command)
+    damaged = cut_text(service, job.id)
     return Shown(
         job=job,
         state=state,
@@ -229,13 +221,11 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
         throughput=throughput(times, rows_each),
         errors=errors,
         doubtful=doubtful,
-        steps_in_doubt=every_step,
+        steps_in_doubt=reviews.all_in_doubt(interrupted),
         read_rows=read_rows,
         partial=len(wrong) > read_rows,
         damaged=damaged,
-        next=advice_for_cut(job, command)
-        if damaged
-        else advice(job, state, paused, holder, reviews, interrupted, service.root, command),
+        next=advice_for_cut(job, command) if damaged else then,
     )
 
 
