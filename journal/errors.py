@@ -369,9 +369,9 @@ class CopiesDivergedError(RefusedError):
     def _message(self) -> str:
         return (
             f"the copies of job {self.job_id!r} have diverged at line {self.line} (byte "
-            f"{self.offset}): both were changed since then; nothing was changed now: `journal "
-            "compare` shows what each did, `journal pull --merge-outcomes` imports the changes "
-            "that only the other copy made and lists the rows that both worked on"
+            f"{self.offset}): both were changed since then; nothing was changed now: `journal pull "
+            "--dry-run` shows the rows, `journal pull --merge-outcomes` imports the changes that "
+            "only the other copy made and lists the rows that both worked on"
         )
 
 

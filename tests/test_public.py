@@ -23,7 +23,7 @@ PUBLIC = {
         ServiceClosedError Skip StepInDoubtError StepRepeatedError
         StorageError StoreError open_job read_rows
     """,
-    "journal.transfer": "pack_job pack_to_file prune_jobs unpack_job compare_copies pull_job",
+    "journal.transfer": "pack_job pack_to_file prune_jobs unpack_job preview_pull pull_job",
     "journal.repair": "repair_job",
     "journal.verify": "verify_job",
     "journal.export": "export_rows",

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from journal.cli.find import holder_text
 from journal.errors import JournalDamagedError
-from journal.format.records import BOTH_COPIES
+from journal.format.records import BOTH_COPIES, MAYBE_DONE_TWICE
 from journal.fs import shell, system
 from journal.history.error_groups import ErrorGroup, Numbers
 from journal.history.events import RAISE_IT
@@ -24,6 +24,9 @@ from journal.store.steps import steps_of_rows
 from journal.text import counted, shorten
 
 _MAX_CODES = 3  # error codes that get commands of their own
+
+
+_OF_MERGES = frozenset((BOTH_COPIES, MAYBE_DONE_TWICE))
 
 
 class Reviews(NamedTuple):
@@ -83,7 +86,7 @@ def find_reviews(
     for each in others.values():
         each.is_cut = numbers.is_cut
     codes = {group.code for group in errors if group.status == RowStatus.NEEDS_REVIEW}
-    is_merged, is_interrupted = BOTH_COPIES in codes, INTERRUPTED in codes
+    is_merged, is_interrupted = bool(codes.intersection(_OF_MERGES)), INTERRUPTED in codes
     return Reviews(in_doubt, Numbers(sorted(known)), others, is_merged, is_interrupted)
 
 
@@ -228,7 +231,7 @@ def advice(
     dead run has left in flight. ``root``: the store. ``command``: a function that turns words into a command line for this
     store.
     """
-    found = _done_twice(job, command)
+    found: list[tuple[str, str]] = []
     start = next_start(job, root, paused)
     ended = job.status.is_ended
     in_flight = counted(job.processing_count, "row|rows in flight")
@@ -286,14 +289,6 @@ def advice_for_cut(job: Job, command: Callable[..., str]) -> list[tuple[str, str
     ]
 
 
-def _done_twice(job: Job, command: Callable[..., str]) -> list[tuple[str, str]]:
-    """Advice after a merge that found rows that may have been done twice."""
-    if job.error_code != BOTH_COPIES:
-        return []
-    why = "rows may have been done twice: check them; `journal help moving` says how to record the check"
-    return [(command("log", job.id, "--level", "error"), why)]
-
-
 def _in_flight(
     job: Job, start: NextStart, interrupted: Reviews, command: Callable[..., str]
 ) -> list[tuple[str, str]]:
@@ -316,11 +311,20 @@ def _warning(job: Job) -> list[tuple[str, str]]:
 
 
 def _settle(
-    command: Callable[..., str], job_id: str, rows: str, which: str = ""
+    command: Callable[..., str], job_id: str, rows: str, which: str = "", code: str = ""
 ) -> list[tuple[str, str]]:
-    """The three commands that settle ``rows``. Each reason begins with ``which``."""
+    """The commands that settle ``rows``, whose error code is ``code``.
+
+    Each reason begins with ``which``.
+    """
     failed = ("--failed", "--error-code", "CODE", "--error-message", "TEXT")
     resolve = ("resolve", job_id, "--row", rows)
+    if code == MAYBE_DONE_TWICE:
+        redo = command("redo", job_id, "--row", rows)
+        return [
+            (command(*resolve, "--completed"), f"{which}if all is well now: they stay completed"),
+            (redo, f"{which}if they must be done again, although they are completed"),
+        ]
     return [
         (command(*resolve, "--completed"), f"{which}if they took effect"),
         (command(*resolve, "--retry"), f"{which}if they took no effect: try them again"),
@@ -379,7 +383,7 @@ def _settle_groups(
         groups = {"": every}
     for code, numbers in groups.items():
         which = f"{shorten(code or 'others', 60)}: " if len(groups) > 1 else ""
-        is_mixed = code == BOTH_COPIES or (not code and reviews.is_merged)
+        is_mixed = code in _OF_MERGES or (not code and reviews.is_merged)
         rows = "ROWS" if is_mixed and numbers.count > 1 else pasted(numbers)
-        found += _settle(command, job.id, rows, which)
+        found += _settle(command, job.id, rows, which, code)
     return found

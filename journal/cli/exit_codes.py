@@ -44,9 +44,3 @@ class Refused(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:  # noqa: ARG002  (click's signature)
         echo_err(f"journal: {self.message}")
-
-
-class NoVerdict(Refused):
-    """Ends a comparison that failed. The exit code is 6, since 1 means that one copy is ahead."""
-
-    exit_code = EXIT_DAMAGED

@@ -46,14 +46,6 @@ def complete_job(ctx: click.Context, parameter: click.Parameter, incomplete: str
         return []
 
 
-def complete_copy(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
-    """Shell completion for a copy of a job.
-
-    Completes the word as for JOB. If no id begins with the word, completes it to a file.
-    """
-    return complete_job(ctx, parameter, incomplete) or complete_path(ctx, parameter, incomplete)
-
-
 def complete_dashes(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Shell completion for the place where only ``-- COMMAND`` can follow."""
     return [] if incomplete else ["--"]
@@ -121,7 +113,7 @@ def _not_found(name: str) -> JobNotFoundError:
     if os.path.isfile(name):
         error.add_note(
             "it is a file; if it is a pack, `journal unpack` checks it and makes its job, and "
-            "`journal compare` compares it with a job"
+            "`journal pull --dry-run` compares it with a job"
         )
     return error
 

@@ -28,7 +28,7 @@ PURPOSES = {
     "Run rows": ("run", "step", "pause", "resume", "cancel", "reopen"),
     "Look": ("list", "show", "rows", "errors", "log", "watch", "wait", "export", "report"),
     "Settle rows": ("retry", "redo", "skip", "resolve"),
-    "Move jobs": ("pack", "unpack", "compare", "pull"),
+    "Move jobs": ("pack", "unpack", "pull"),
     "Mend damage": ("verify", "repair"),
     "Remove jobs": ("delete", "prune"),
 }
@@ -39,7 +39,7 @@ _MODULES = {
     "control": ("pause", "resume", "cancel", "reopen"),
     "rows": ("rows", "errors"),
     "settle": ("retry", "redo", "skip", "resolve"),
-    "transfer": ("pack", "unpack", "compare", "pull"),
+    "transfer": ("pack", "unpack", "pull"),
     "log": ("log", "watch", "wait"),
 }
 _COMPLETE = "_JOURNAL_COMPLETE"

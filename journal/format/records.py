@@ -26,7 +26,9 @@ REPAIRED = "repaired"  # error code of a job and of rows that lost something in 
 REPAIRED_UNKNOWN = (
     "repaired_unknown"  # of the other open rows after a repair: a lost line may be about them
 )
-BOTH_COPIES = "both_copies"  # error code of a job and of rows that two copies worked on
+BOTH_COPIES = "both_copies"  # error code of rows that two copies worked on
+# Error code of such rows that are completed in at least one of the copies.
+MAYBE_DONE_TWICE = "maybe_done_twice"
 LOST_CHECKSUM = "lost"  # checksum of a row whose record was lost to damage, so its data is unknown
 
 # The time of a record that hasn't got its real time yet.
@@ -190,6 +192,15 @@ A_PROGRAM, A_RUN, A_POLICY = By(), By("run"), By("policy")
 A_MERGE, A_REPAIR = By("merge"), By("repair")
 
 
+def is_maybe_done_twice(record: RowStatusRecord) -> bool:
+    """Return whether a merge has put a row in review that is completed in one of the copies.
+
+    The record has the outcome. Only a redo, or a person who settles the review, may end it.
+    """
+    is_review = record.status == "needs_review" and record.by == A_MERGE.by
+    return is_review and record.error_code == MAYBE_DONE_TWICE
+
+
 class RowStepRecord(
     msgspec.Struct, tag_field="type", tag="row_step", kw_only=True, omit_defaults=True
 ):
@@ -237,13 +248,11 @@ class RowElsewhereRecord(
 ):
     """A change of a row that was made in another copy of the job, and that no merge has imported.
 
-    - ``change``: the members of the record of this change, in that copy.
-    - ``alarm``: True if the row is completed in one copy, and another copy worked on it.
+    ``change``: the members of the record of this change, in that copy.
     """
 
     row: RowNumber
     change: dict[str, Any]
-    alarm: bool = False
     origin: Origin
     at: Moment
 

@@ -378,7 +378,7 @@ def _elsewhere_event(record: RowElsewhereRecord) -> Event:
     return Event(
         at=record.at,
         kind="elsewhere",
-        level="ERROR" if record.alarm else "WARNING",
+        level="WARNING",
         row_number=record.row,
         text="on another copy of this job" + _elsewhere_text(record),
         details=record.change,

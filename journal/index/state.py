@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 
 from journal.format.records import (
-    BOTH_COPIES,
     REPAIRED,
     JobCountsRecord,
     JobErrorRecord,
@@ -85,13 +84,12 @@ def _after_status(state: JobState, record: JobStatusRecord, _: Counts) -> JobSta
 
 
 def _after_reopening(state: JobState, record: JobReopenedRecord, _: Counts) -> JobState:
-    error = state.error
     return msgspec.structs.replace(
         state,
         status=JobStatus.PENDING,
         completed_at=None,
         version=None,
-        error=error if error and error.by and error.code == BOTH_COPIES else None,
+        error=None,
         reopened_at=(*state.reopened_at, record.at),
     )
 

@@ -24,6 +24,7 @@ from journal.format.records import (
     RowStatusRecord,
     RunRecord,
     SingleRecord,
+    is_maybe_done_twice,
     writable,
 )
 from journal.format.values import canonical_json, checksum_of
@@ -65,6 +66,10 @@ _ALLOWED_CODES = tuple(
 )
 # The statuses that a redo resets to pending. The table of transitions doesn't apply to a redo.
 _REDONE = (COMPLETED, FAILED, SKIPPED)
+_MAYBE_DONE_TWICE = (
+    "it is completed in one of the merged copies: use redo_row() or `journal redo` to do it again, "
+    "or record what became of it by `journal resolve`"
+)
 _STARTING_CODES = frozenset((CODES[RowStatus.PROCESSING], CODES[RowStatus.PENDING]))
 
 
@@ -185,10 +190,13 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
         raise row_not_found(journal, number)
     columns = index.columns
     code, old = CODES[record.status], columns.statuses[position]
+    is_done = code == PENDING and old == NEEDS_REVIEW and _is_maybe_done_twice(journal, position)
     if record.reset == "redo":
-        if old not in _REDONE:
+        if old not in _REDONE and not is_done:
             hint = "" if old == NEEDS_REVIEW else "only a row that has ended can be redone"
             _refuse_row(journal, position, RowStatus.PENDING, hint, "it can't be redone")
+    elif is_done:
+        _refuse_row(journal, position, RowStatus.PENDING, _MAYBE_DONE_TWICE)
     elif code not in _ALLOWED_CODES[old]:
         _refuse_row(journal, position, STATUSES[code])
     elif gives_back and old != PROCESSING:
@@ -222,6 +230,11 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
     all_count = columns.earlier is None and columns.given_back is None
     before = 0 if all_count else columns.earlier_attempts(position)
     return row_from_records(journal.job_id, row, record, attempts, before)
+
+
+def _is_maybe_done_twice(journal: Journal, position: int) -> bool:
+    record = status_of_attempt(journal, position)
+    return record is not None and is_maybe_done_twice(record)
 
 
 def _keep_error(journal: Journal, position: int, record: RowStatusRecord) -> None:

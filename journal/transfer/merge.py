@@ -1,285 +1,489 @@
-"""Writes a merge: adds the changes of a diverged copy to this copy, in one commit.
+"""Merges a diverged copy of a job into the copy here, in one commit.
 
-:mod:`journal.transfer.merge_plan` decides what becomes of each row, and which rows need a review.
+:mod:`journal.transfer.three_way` judges each row. This module matches the rows of the two copies,
+and writes what follows from the judgements. Everything is decided before anything is written.
+
+- Two rows that were added in both copies are the same row if their idempotency keys are equal. If
+  damage has destroyed the data of one of them, they are the same if their numbers are equal.
+- Rows that only the other copy has are added, if need be under a new number.
+- Each cost counts once, by the id of its record.
+- The job's status doesn't change.
 """
 
 from __future__ import annotations
 
+import os
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, Literal
+
 import msgspec
 
+from journal.errors import InvalidValueError
+from journal.format.commits import Position
 from journal.format.records import (
     A_MERGE,
     BOTH_COPIES,
+    LOST_CHECKSUM,
+    MAYBE_DONE_TWICE,
     REPAIRED,
     UNSET_TIME,
     AnyRow,
     JobErrorRecord,
     LogRecord,
+    MergeRecord,
     Origin,
     RowDataRecord,
     RowElsewhereRecord,
     RowStatusRecord,
     RowStepRecord,
     encode_row,
+    is_maybe_done_twice,
     row_end,
     writable,
 )
+from journal.format.seal import crc_digits
 from journal.format.values import encode_value
-from journal.index.index import NEEDS_REVIEW, PENDING, PROCESSING
+from journal.history.error_groups import Numbers
+from journal.ids import MAX_ROW_NUMBER
+from journal.index.index import PENDING, PROCESSING
 from journal.model import JobStatus
 from journal.store.journal import Journal
-from journal.store.transitions import put_record, put_row_status
-from journal.transfer.divergence import DATA, STEP, Change, key_of
-from journal.transfer.merge_notes import (
-    elsewhere_record,
-    error_text,
-    merge_record,
-    review_text,
-    tracking_number_there,
+from journal.store.steps import deciding_records
+from journal.store.transitions import put_record
+from journal.text import decode_json_exact, encode_json, time_text
+from journal.transfer.copies import holds
+from journal.transfer.three_way import (
+    AGAIN,
+    DATA,
+    STEP,
+    Change,
+    Row,
+    Side,
+    Verdict,
+    compare,
+    is_only_logged,
+    judge,
+    steps_that_count,
 )
-from journal.transfer.merge_plan import Plan
+
+IN_FLIGHT = "in_flight_elsewhere"  # error code of a row
+_MAX_RANGES = 40  # the maximum in the merge's message; the log names each row
+_MAX_DETAILS_BYTES = 1 << 20
+
+
+class Judgement(msgspec.Struct, frozen=True):
+    """What a merge does with a row that the other copy has changed.
+
+    - ``row``: its number here. ``their_row``: its number in the other copy.
+    - ``verdict``: "add" (the row isn't here), "take" (the changes there), "keep" (the state here)
+      or "review".
+    - ``here``, ``there``: its status in each copy; ``here`` is None if the row isn't here.
+    """
+
+    row: int
+    their_row: int
+    verdict: Literal["add", "take", "keep", "review"]
+    here: str | None
+    there: str
 
 
 class Merged(msgspec.Struct, frozen=True):
     """The result of a merge. Rows are named by their numbers in this copy, and sorted.
 
     - ``other``: the name of the file with the other copy's journal.
-    - ``applied``: rows that got changes of the other copy.
+    - ``applied``: rows that got changes of the other copy, and need no review.
     - ``added``: rows that only the other copy had.
-    - ``review``: rows that need a review after the merge.
-    - ``both``: rows that both copies worked on, or to which both gave different data. These rows
-      are also in ``review``.
-    - ``twice``: rows that are completed here, although another copy worked on them or changed their
-      data.
+    - ``review``: rows that the merge has changed, and that need a review now.
+    - ``twice``: rows in ``review`` that are completed in at least one of the copies.
     - ``job_status``: the job's status in this copy. A merge doesn't change it.
     - ``their_job_status``: the job's status in the other copy.
     - ``left_open``: if the job has ended here, the number of rows that are still open, else 0.
     - ``renumbered``: a dict from the number in this copy to the number in the other copy, for the
       rows in ``added`` whose numbers differ.
-    - ``data``: rows in ``both`` or ``twice`` whose data differs.
-    - ``redone``: rows in ``both`` or ``twice`` that one copy has redone.
-    - ``steps``: rows in ``both`` or ``twice`` with a step that both copies did or may have done.
     """
 
     other: str
     applied: list[int]
     added: list[int]
     review: list[int]
-    both: list[int]
     twice: list[int]
     job_status: JobStatus
     their_job_status: JobStatus
     left_open: int
     renumbered: dict[int, int]
-    data: list[int]
-    redone: list[int]
-    steps: list[int]
+
+
+class Merge:
+    """The judgements of all rows that the other copy has changed since the copies diverged.
+
+    - ``rows``: these rows with their verdicts, ascending by their number here.
+    - ``added``: rows that only the other copy has, by their number here, ascending.
+    """
+
+    def __init__(self, here: Side, there: Side) -> None:
+        """Raises InvalidValueError if no number is left for an added row."""
+        self.here, self.there = here, there
+        self.added: list[int] = []
+        self._theirs: dict[int, int] = {}  # the number there of each row that was added there
+        doubtful = self._match_added()
+        self.new = frozenset(self.added)
+        there.renumber({theirs: number for number, theirs in self._theirs.items()})
+        self.rows: list[tuple[Row, Verdict]] = []
+        for number in sorted(there.changes):
+            theirs = self._theirs.get(number, number)
+            row = compare(here, there, number, theirs, is_doubtful=number in doubtful)
+            if number in self.new:
+                self.rows.append((row, "take"))
+            elif row.new:
+                self.rows.append((row, judge(here, there, row)))
+
+    @property
+    def renumbered(self) -> dict[int, int]:
+        theirs = ((number, self._theirs[number]) for number in self.added)
+        return {number: other for number, other in theirs if number != other}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the merge writes nothing. If so, the other copy's journal needn't be kept."""
+        merged = (at.offset for at in self.here.merges if holds(self.there.copy, at))
+        has_news = self.there.news_at >= max(merged, default=0)
+        changes = any(verdict != "keep" for _, verdict in self.rows)
+        costs = self.there.costs.keys() - self.here.costs.keys()
+        return not (self.added or changes or costs or has_news)
+
+    def judgements(self) -> Iterator[Judgement]:
+        for row, verdict in self.rows:
+            is_new = row.number in self.new
+            here = None if is_new else self.here.status(row.number)
+            there = self.there.status(row.theirs)
+            shown = "keep" if verdict == "same" else "add" if is_new else verdict
+            if verdict == "take" and self.is_unknown_there(row):
+                shown = "review"
+            yield Judgement(row.number, row.theirs, shown, here, there)
+
+    def is_unknown_there(self, row: Row) -> bool:
+        """Whether a row that is taken needs a review, since its outcome there is unknown."""
+        there = self.there.status(row.theirs)
+        return there == "processing" or (there != "needs_review" and is_only_logged(row, there))
+
+    def _match_added(self) -> set[int]:
+        """Match the rows that were added since the copies diverged.
+
+        Returns the rows that are matched only by their numbers.
+        """
+        here, there = self.here, self.there
+        known = {key: number for number, key in _keyed(here)}
+        doubtful: set[int] = set()
+        highest = max(here.index.highest_number, there.index.highest_number)
+        keys = dict(_keyed(there))
+        for theirs in there.added:
+            number = known.get(keys[theirs]) if theirs in keys else None
+            if number is None and theirs in here.added and theirs in (here.lost | there.lost):
+                number = theirs
+                doubtful.add(number)
+            if number is None:
+                number = theirs
+                if here.index.position_of(theirs) is not None:
+                    if highest >= MAX_ROW_NUMBER:
+                        reason = "leaves no higher number for a row of the other copy"
+                        raise InvalidValueError("row_number", highest, reason)
+                    number = highest = highest + 1
+                self.added.append(number)
+            self._theirs[number] = theirs
+        self.added.sort()
+        return doubtful
+
+
+def _keyed(side: Side) -> Iterator[tuple[int, tuple[str, int]]]:
+    """Yield each added row whose key is known, with its key and its ordinal among equal keys."""
+    seen: Counter[str] = Counter()
+    for number, (_, key) in side.added.items():
+        if number not in side.lost:
+            yield number, (key, seen[key])
+            seen[key] += 1
+
+
+# --- writing ---------------------------------------------------------------------------------
 
 
 class MergeWriter:
-    """Appends the records of a merge's plan to the open commit.
+    """Appends the records of a merge to the open commit of the journal here.
 
-    ``other`` is the name of the file with the other copy's journal.
+    ``other`` is the name of the file with the other copy's journal, ``fork`` the end of the last
+    common commit.
     """
 
-    def __init__(self, journal: Journal, plan: Plan, other: str) -> None:
-        self._journal, self._plan, self._other = journal, plan, other
+    def __init__(self, journal: Journal, merge: Merge, fork: Position, other: str) -> None:
+        self._journal, self._merge, self._fork, self._other = journal, merge, fork, other
+        self._here, self._there = merge.here, merge.there
+        self._counted = set(merge.here.costs)
 
     def write(self) -> Merged:
-        plan, index = self._plan, self._journal.index
-        put_record(self._journal, merge_record(plan, self._other))
+        merge, state = self._merge, self._there.index.state
+        assert state is not None
+        self._put_merge()
         self._add_rows()
-        for number, changes in plan.take.items():
-            for change in changes:
-                self._apply(number, change)
-            if any(change.is_status and change.reset == "redo" for change in changes):
-                self._restore_steps(number, changes)
-            if number in plan.follow:  # the other copy's attempts used its present data
-                self._put_data(number, plan.their_row(number), plan.their_data_id(number))
-            self._put_alarms(number, changes)
-        for number, changes in plan.conflicts.items():
-            self._put_conflict(number, changes)
-        for number in sorted(plan.reviews):
-            self._put_review(number)
-        self._put_costs()
+        touched = set(merge.added)
+        for row, verdict in merge.rows:
+            if verdict == "take":
+                self._take(row)
+            elif verdict == "review":
+                self._put_conflict(row)
+            elif verdict == "same":
+                for change in row.new:
+                    self._log(row, change)
+            if verdict in ("take", "review"):
+                touched.add(row.number)
+        for id_, spent in self._there.costs.items():
+            if id_ not in self._counted:
+                spent.attempt = None  # of the other copy
+                put_record(self._journal, spent)
         self._put_error()
+        index = self._journal.index
         assert index.state is not None
-        touched = (*plan.take, *plan.reviews)
-        review = {number for number in touched if plan.our_code(number) == NEEDS_REVIEW}
-        has_ended = index.state.status.is_ended
+        review = sorted(n for n in touched if self._here.status(n) == "needs_review")
+        records = map(self._here.status_record, review)
+        twice = [record.row for record in records if record and is_maybe_done_twice(record)]
         counts = index.status_counts
-        open_count = counts[PENDING] + counts[PROCESSING]
+        has_ended = index.state.status.is_ended
         return Merged(
             other=self._other,
-            applied=sorted(plan.take.keys() - review),
-            added=plan.added,
-            review=sorted(review),
-            both=sorted(plan.both),
-            twice=sorted(plan.twice),
+            applied=sorted(touched.difference(review, merge.added)),
+            added=merge.added,
+            review=review,
+            twice=twice,
             job_status=index.state.status,
-            their_job_status=plan.their_state.status,
-            left_open=open_count if has_ended else 0,
-            renumbered=plan.renumbered,
-            data=sorted(plan.data),
-            redone=sorted(plan.redone),
-            steps=sorted(plan.steps),
+            their_job_status=state.status,
+            left_open=counts[PENDING] + counts[PROCESSING] if has_ended else 0,
+            renumbered=merge.renumbered,
         )
 
+    def _put_merge(self) -> None:
+        """Append the first record of the merge. From it, later merges know what was merged."""
+        merge, theirs, state = self._merge, self._there.copy, self._there.index.state
+        assert state is not None
+        groups = {
+            "taken": [row.number for row, verdict in merge.rows if verdict == "take"],
+            "added": merge.added,
+            "added under another number": sorted(merge.renumbered),
+            "in review": [row.number for row, verdict in merge.rows if verdict == "review"],
+        }
+        text = ", ".join(
+            f"{len(rows)} {what} ({Numbers(rows).text(',', _MAX_RANGES)})"
+            for what, rows in groups.items()
+            if rows
+        )
+        text = text or "no changes"
+        if self._there.extensions:
+            text += f"; {self._there.extensions} records of other programs (x_…) left out"
+        name = os.path.basename(theirs.name) or theirs.name
+        record = MergeRecord(
+            other=self._other,
+            offset=theirs.end.offset,
+            seal=crc_digits(theirs.end.crc),
+            fork=self._fork.offset,
+            hosts=state.hosts,
+            job_status=state.status.value,
+            message=f"merged {name}, kept as {self._other}; rows: {text}",
+            at=UNSET_TIME,
+        )
+        put_record(self._journal, record)
+
     def _add_rows(self) -> None:
-        journal, plan = self._journal, self._plan
-        at = journal.now()
-        for number in plan.added:
-            row = plan.made_row(number)
+        journal, merge, there = self._journal, self._merge, self._there
+        at, renumbered = journal.now(), merge.renumbered
+        for number in merge.added:
+            theirs = renumbered.get(number, number)
+            row = there.added_row(theirs)
             data = encode_value(row.data, f"row {number}: data")
-            made = plan.there.added[number]
-            key = None if made.key == f"{journal.job_id}:{number}" else made.key
-            line = encode_row(number, row.checksum, data, row_end(at), key)
+            key = there.key_of(row)
+            is_its_id = key == f"{journal.job_id}:{number}"
+            line = encode_row(number, row.checksum, data, row_end(at), None if is_its_id else key)
             journal.index.add_row(number, journal.append_line(line, at, number))
-        for number, theirs in plan.renumbered.items():
+        for number, theirs in renumbered.items():
             message = f"row {theirs} of another copy of this job; it keeps its idempotency key"
             put_record(journal, LogRecord(message=message, row=number, at=UNSET_TIME))
 
-    def _apply(self, number: int, change: Change) -> None:
-        """Import one change of the other copy."""
-        record = self._plan.read(change)
-        if change.status == DATA:
-            self._put_data(number, record, change.id)
-        elif isinstance(record, RowElsewhereRecord):
-            record.row = number
-            put_record(self._journal, record)
-        elif isinstance(record, RowStepRecord):
-            self._put_step(number, change.id, record)
-        else:
-            assert isinstance(record, RowStatusRecord)
-            if record.origin is None:
-                record.origin = Origin(id=change.id, at=record.at)
-            record.row, record.at = number, self._journal.now()
-            if change.id in self._plan.counted:
+    def _take(self, row: Row) -> None:
+        """Import all new records, then the data and (after a redo) the steps as they are there."""
+        changes, new = self._there.changes[row.number], {change.id for change in row.new}
+        redos = (at for at, c in enumerate(changes) if c.reset == "redo" and c.id in new)
+        redo = max(redos, default=len(changes))
+        for at, change in enumerate(changes):
+            if change.id in new and not self._is_of_added(row, change):
+                self._import(row.number, change)
+            elif at > redo and change.what == STEP:  # the redo here has forgotten it
+                self._import(row.number, change, AGAIN)
+        self._put_data_as_there(row)
+        if self._merge.is_unknown_there(row):
+            if self._there.status(row.theirs) == "processing":
+                self._put_review(row, IN_FLIGHT, self._in_flight_text(row))
+            else:
+                self._put_review_of_both(row, self._both_text(row))
+
+    def _is_of_added(self, row: Row, change: Change) -> bool:
+        """Whether the change is the addition of a row that this merge has added."""
+        is_new = row.number in self._merge.new
+        return is_new and change.offset == self._there.added[row.theirs].offset
+
+    def _put_data_as_there(self, row: Row) -> None:
+        here, there, number = self._here, self._there, row.number
+        changes = (*here.changes.get(number, ()), *there.changes[number])
+        if not any(change.what == DATA for change in changes):
+            return
+        theirs = there.row(row.theirs)
+        is_equal = here.content_of(here.row(number)) == there.content_of(theirs)
+        if not is_equal and theirs.checksum != LOST_CHECKSUM:
+            self._put_data(number, theirs, Origin(id=AGAIN, at=theirs.at))
+
+    def _import(self, number: int, change: Change, id_: str | None = None) -> None:
+        """Append a record of the other copy. ``id_``: another id than that of the change."""
+        record, journal = self._there.read(change), self._journal
+        at = (getattr(record, "origin", None) or record).at
+        origin = Origin(id=id_ or change.id, at=at)
+        if change.what == DATA:
+            self._put_data(number, record, origin)
+            return
+        record.row = number
+        if isinstance(record, RowElsewhereRecord):
+            put_record(journal, record)
+            return
+        record.origin, record.at = origin, journal.now()
+        if isinstance(record, RowStatusRecord):
+            if change.id in self._counted:
                 record.cost_cents = record.usage = None
-            self._put(record)
+            self._counted.add(change.id)
+        journal.append(record)  # the other copy has checked the transition
 
-    def _put_costs(self) -> None:
-        """Record the costs of the other copy's attempts whose statuses are not imported."""
-        for spent in self._plan.costs:
-            spent.attempt = None  # of the other copy
-            put_record(self._journal, spent)
-
-    def _put_data(self, number: int, row: AnyRow, id_: str) -> None:
-        index = self._journal.index
-        position = index.position_of(number)
-        assert position is not None
+    def _put_data(self, number: int, row: AnyRow, origin: Origin) -> None:
+        keys, created_at = 1, row.at
         if isinstance(row, RowDataRecord):
-            keys, made_at, origin = row.keys, row.created_at, row.origin
-        else:
-            keys, made_at, origin = 1, row.at, None
+            keys, created_at = row.keys, row.created_at
         record = RowDataRecord(
             row=number,
             checksum=row.checksum,
             data=row.data,
-            key=key_of(row, self._plan.theirs.header),
+            key=self._there.key_of(row),
             keys=keys,
-            created_at=writable(made_at),
-            origin=origin or Origin(id=id_, at=row.at),
+            created_at=writable(created_at),
+            origin=origin,
             at=self._journal.now(),
         )
         self._journal.append(record)
 
-    def _put_step(self, number: int, id_: str, record: RowStepRecord) -> None:
-        position = self._journal.index.position_of(number)
-        assert position is not None
-        if record.origin is None:
-            record.origin = Origin(id=id_, at=record.at)
-        record.row, record.at = number, self._journal.now()
-        self._journal.append(record)
+    def _put_conflict(self, row: Row) -> None:
+        """Put a row in review, and log the new records. Import steps that are done or in doubt."""
+        steps = steps_that_count(row.new)
+        is_lost = self._here.row(row.number).checksum == LOST_CHECKSUM
+        text = self._both_text(row)
+        for change in row.new:
+            if change.step in steps or (change.what == DATA and is_lost):
+                self._import(row.number, change)
+            else:
+                self._log(row, change)
+        self._put_review_of_both(row, text)
 
-    def _restore_steps(self, number: int, changes: list[Change]) -> None:
-        """Restore the steps that an imported redo removed here, if the other copy still has them.
+    def _put_review_of_both(self, row: Row, text: str) -> None:
+        """Put a row in review. If it is completed in one of the copies, it keeps the outcome."""
+        here, there = self._here.status_record(row.number), self._there.status_record(row.theirs)
+        for record in (here, there):
+            if record and (record.status == "completed" or is_maybe_done_twice(record)):
+                self._put_review(row, MAYBE_DONE_TWICE, text, record)
+                return
+        self._put_review(row, BOTH_COPIES, text)
 
-        The other copy has such a step if it redid the row, and later imported the step from here.
-        """
-        imported: set[str] = set()
-        for change in changes:
-            if change.is_status and change.reset == "redo":
-                imported.clear()
-            imported.add(change.id)
-        for id_, record in self._plan.their_steps(number):
-            if id_ not in imported:
-                self._put_step(number, id_, record)
-
-    def _put_conflict(self, number: int, changes: list[Change]) -> None:
-        """Import the other copy's changes of a row's steps, and record its other changes.
-
-        If the row is renumbered, the changes of its data are imported, too.
-        """
-        plan = self._plan
-        is_alarm = number in plan.twice
-        # If the row may have been done twice, a copy that later merges this copy needs an alarm.
-        # Usually a log record of a status or of data is the alarm. If only steps have changed,
-        # their changes are logged, too, as alarms.
-        are_logged = is_alarm and all(change.status == STEP for change in changes)
-        for change in changes:
-            is_data = change.status == DATA and number in plan.renumbered
-            if is_data or change.status == STEP:
-                self._apply(number, change)
-            if are_logged or not (is_data or change.status == STEP):
-                self._log_change(number, change, is_alarm=is_alarm)
-
-    def _put_alarms(self, number: int, changes: list[Change]) -> None:
-        """Record alarms about a row that may have been done twice.
-
-        Copies that merge this copy later read these alarms.
-        """
-        if number not in self._plan.twice:
-            return
-        logged = {change.id for change in changes if change.is_alarm}
-        for alarm in self._plan.alarms(number):
-            if alarm.id not in logged:
-                record = self._plan.read(alarm)
-                record.row = number
-                put_record(self._journal, record)
-
-    def _put_review(self, number: int) -> None:
-        self._put(
-            RowStatusRecord(
-                row=number,
-                status="needs_review",
-                error_code=self._plan.reviews[number],
-                error_message=review_text(self._plan, self._journal.job_id, number),
-                tracking_number=tracking_number_there(self._plan, number),
-                by=A_MERGE.by,
-                at=self._journal.now(),
-            )
-        )
-
-    def _log_change(self, number: int, change: Change, *, is_alarm: bool) -> None:
+    def _log(self, row: Row, change: Change) -> None:
         """Record a change of the other copy that isn't imported."""
-        record = self._plan.read(change)
+        record = self._there.read(change)
         if not isinstance(record, RowElsewhereRecord):
-            record = elsewhere_record(self._plan, change, record)
-        record.row, record.alarm = number, is_alarm
+            at = (getattr(record, "origin", None) or record).at
+            fields = decode_json_exact(encode_json(record))
+            if change.what == DATA:
+                fields["key"] = self._there.key_of(record)
+            for name in ("type", "row", "origin", "created_at", "checksum", "at"):
+                fields.pop(name, None)
+            origin = Origin(id=change.id, at=at)
+            record = RowElsewhereRecord(
+                row=row.number, change=_writable(fields), origin=origin, at=UNSET_TIME
+            )
+        record.row = row.number
         put_record(self._journal, record)
 
-    def _put(self, record: RowStatusRecord) -> None:
-        """Append a status without a check. The other copy has checked the transition."""
-        position = self._journal.index.position_of(record.row)
-        assert position is not None
-        put_row_status(self._journal, position, record)
+    def _put_review(
+        self, row: Row, code: str, text: str, done: RowStatusRecord | None = None
+    ) -> None:
+        record = RowStatusRecord(
+            row=row.number,
+            status="needs_review",
+            error_code=code,
+            error_message=text,
+            by=A_MERGE.by,
+            at=self._journal.now(),
+        )
+        if done is not None:
+            record.tracking_number, record.label_path = done.tracking_number, done.label_path
+            record.result = done.result
+        self._journal.append(record)
 
     def _put_error(self) -> None:
-        """Set the job's error to name the rows that may have been done twice, if there are any.
-
-        The error also names the rows of earlier merges. If a repair of the other copy had losses,
-        rows may be missing here, too. In this case, an error that says so is written first.
-        """
-        state, job = self._journal.index.state, self._journal.job_id
-        if self._plan.their_state.repaired and state is not None and not state.repaired:
+        """If a repair of the other copy had losses, the job here has its error, too."""
+        ours, theirs = self._journal.index.state, self._there.index.state
+        assert ours is not None
+        assert theirs is not None
+        if theirs.repaired and not ours.repaired:
             message = "lines of another copy's journal were lost, and rows may be among them"
             record = JobErrorRecord(code=REPAIRED, message=message, by=A_MERGE.by, at=UNSET_TIME)
             put_record(self._journal, record)
-        if not self._plan.twice:
-            return
-        error = None if state is None else state.error
-        earlier = error.message if error and error.by and error.code == BOTH_COPIES else ""
-        message = error_text(self._plan.twice, job, self._other, earlier)
-        record = JobErrorRecord(code=BOTH_COPIES, message=message, by=A_MERGE.by, at=UNSET_TIME)
-        put_record(self._journal, record)
+
+    # --- texts of reviews (they contain no value of the row)
+
+    def _in_flight_text(self, row: Row) -> str:
+        text = "it was in flight on another copy: it is unknown whether the attempt took effect"
+        doubts = [repr(c.step) for c in self._steps(self._there, row) if c.state == "started"]
+        return f"{text}; step {', '.join(doubts)} began there" if doubts else text
+
+    def _both_text(self, row: Row) -> str:
+        here = _status_text(self._here.status_record(row.number))
+        there = _status_text(self._there.status_record(row.theirs))
+        steps = ""
+        ours = {change.step: change for change in self._steps(self._here, row)}
+        for theirs in self._steps(self._there, row):
+            own = ours.get(theirs.step)
+            if own and own.id != theirs.id and "failed" not in (own.state, theirs.state):
+                states = _state_text(self._here.read(own)), _state_text(self._there.read(theirs))
+                steps += f"step {own.step!r} here {states[0]}, there {states[1]}; "
+        log = f"`journal log {self._journal.job_id} --row {row.number}`"
+        return (
+            f"both copies changed it since they diverged: here {here}; there {there}; "
+            f"{steps}{log} shows both"
+        )
+
+    @staticmethod
+    def _steps(side: Side, row: Row) -> list[Change]:
+        """Return the records that decide the states of the steps since the copies diverged."""
+        changes = side.changes.get(row.number, ())
+        return list(deciding_records(c for c in changes if c.what == STEP).values())
+
+
+def _writable(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return ``fields``. A note replaces data or a result that is too long or nested too deep."""
+    try:
+        fits = len(encode_value(fields, "change")) <= _MAX_DETAILS_BYTES
+    except InvalidValueError:
+        fits = False
+    name = "data" if "data" in fields else "result"
+    return fields if fits else {**fields, name: "left out here: too long, or nested too deep"}
+
+
+def _state_text(record: RowStepRecord) -> str:
+    at = time_text((record.origin or record).at)
+    return f"in doubt since {at}" if record.state == "started" else f"done at {at}"
+
+
+def _status_text(record: RowStatusRecord | None) -> str:
+    if record is None:
+        return "pending"
+    status = "in flight" if record.status == "processing" else record.status.replace("_", " ")
+    code = f" ({record.error_code})" if record.error_code else ""
+    return f"{status}{code} at {time_text(record.happened_at)}"

@@ -11,6 +11,7 @@ import itertools
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -22,23 +23,24 @@ from journal.errors import (
     InvalidValueError,
     StorageError,
 )
-from journal.format.commits import Position
+from journal.format.commits import START, Position
 from journal.format.extent import blocks_between
 from journal.format.seal import SEALED_LINE_END, crc_digits
 from journal.fs import directories, files, handles
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.fs.names import OTHER_NAME, PULL_STAGING_NAME
+from journal.index.index import Index
 from journal.index.replay import replay
 from journal.store.journal import Journal
 from journal.store.run_lock import RunLock
 from journal.store.store import Store
 from journal.transfer.artifacts import Artifacts
-from journal.transfer.copies import Copy, holds, open_copy, relate
-from journal.transfer.merge import Merged, MergeWriter
-from journal.transfer.merge_plan import Plan
+from journal.transfer.copies import Copy, Relation, holds, open_copy, relate
+from journal.transfer.merge import Judgement, Merge, Merged, MergeWriter
 from journal.transfer.pack import make_job
 from journal.transfer.pack_contents import Snapshot, pieces_of, place
 from journal.transfer.source import Source, as_source, check_size
+from journal.transfer.three_way import Side
 
 _SYNC_BYTES = 1 << 18  # copying this number of bytes takes about as long as one sync
 
@@ -85,7 +87,7 @@ def pull_job(
     - If the other copy has all commits of the job here, and further commits, the further commits
       are appended.
     - If the copies diverged, and ``merge`` is True, the copies are merged (see
-      :mod:`journal.transfer.merge_plan`). Without ``merge``, CopiesDivergedError is raised.
+      :mod:`journal.transfer.three_way`). Without ``merge``, CopiesDivergedError is raised.
     - Artifacts that are missing here are always copied. For artifacts that differ, see
       :class:`journal.transfer.artifacts.Artifacts`.
 
@@ -190,16 +192,91 @@ def _pulled(
     )
 
 
+class Preview(msgspec.Struct, frozen=True):
+    """What :func:`pull_job` would do: see :func:`preview_pull`.
+
+    - ``action``: as in :class:`Pulled`.
+    - ``commits``, ``our_commits``: the commits that only the other copy has, and those that only
+      the job here has.
+    - ``line``: the number of the first line that differs (1-based) if the copies diverged.
+    - ``rows``: if the copies diverged, what a merge does with each row that the other copy has
+      changed, sorted.
+    - ``first_at``, ``last_at``: the times of the first and last record that only the other copy has.
+    """
+
+    job_id: str
+    action: Action
+    commits: int = 0
+    our_commits: int = 0
+    line: int | None = None
+    first_at: datetime | None = None
+    last_at: datetime | None = None
+    rows: list[Judgement] = msgspec.field(default_factory=list)
+
+
+def preview_pull(
+    root: str | os.PathLike[str],
+    source: Source | str | os.PathLike[str],
+    job_id: str | None = None,
+    *,
+    max_bytes: int | None = None,
+) -> Preview:
+    """Return what :func:`pull_job` with ``merge`` would do now. Nothing is changed.
+
+    The commits that only one copy has are read and verified. If the copies diverged, both journals
+    are read as a whole. Artifacts aren't compared. Raises the errors of :func:`pull_job`.
+    """
+    source, store = as_source(source), Store(Path(root), sync=False, lock_timeout_s=LOCK_TIMEOUT_S)
+    with source.copy(max_bytes) as theirs:
+        found = theirs.header.id
+        _check_wanted(source, found, job_id)
+        if not store.holds_job(found):
+            side = Side(theirs, Index(), START)
+            return Preview(found, "made", side.commits, 0, None, side.first_at, side.last_at)
+        ours = open_copy(store.directory(found), may_be_cut=True)
+        relation, fork = relate(ours, theirs)
+        here, there = (
+            _side(copy, fork) if relation == "diverged" else Side(copy, Index(), fork)
+            for copy in (ours, theirs)
+        )
+        merge = Merge(here, there) if relation == "diverged" else None
+        action = "merged" if merge and not merge.is_empty else _ACTIONS[relation]
+        return Preview(
+            found,
+            action,
+            there.commits,
+            here.commits,
+            ours.file.count_lines(fork.offset) + 1 if merge else None,
+            there.first_at,
+            there.last_at,
+            list(merge.judgements()) if merge else [],
+        )
+
+
+_ACTIONS: dict[Relation, Action] = {
+    "identical": "identical",
+    "ahead": "ahead",
+    "behind": "forwarded",
+    "diverged": "ahead",
+}
+
+
+def _side(copy: Copy, fork: Position) -> Side:
+    # The replay also checks the whole journal of the copy.
+    return Side(copy, replay(Index(), copy.file, START, copy.end), fork)
+
+
 def _merge(
     journal: Journal, ours: Copy, theirs: Copy, fork: Position, artifacts: Artifacts
 ) -> Pulled:
-    plan = Plan(journal, ours, theirs, fork)
-    if plan.is_empty:
+    here = Side(ours, journal.index, fork, journal.read_line)
+    merge = Merge(here, _side(theirs, fork))
+    if merge.is_empty:
         artifacts.install("diverged")
         return _pulled(theirs.header.id, "ahead", artifacts)
     name = f"{OTHER_NAME}-{theirs.end.offset}-{crc_digits(theirs.end.crc)}"
     files.keep_copy(theirs.file, theirs.end.offset, journal.directory / name)
-    merged = MergeWriter(journal, plan, name).write()
+    merged = MergeWriter(journal, merge, fork, name).write()
     artifacts.install("diverged")
     return _pulled(theirs.header.id, "merged", artifacts, 1, merged)
 

@@ -102,8 +102,6 @@ def test_a_shell_completes_jobs_files_directories_values_and_programs(
         ("journal run in.csv --results o", ["dir,o"]),
         ("journal step mail -- labelp", ["plain,labelprinter"]),
         ("journal pull ", ["file,"]),
-        ("journal compare ship", ["plain,ship-ca"]),
-        ("journal compare old", ["file,old"]),
         ("journal pack ship-ca -o ", ["file,"]),
         ("journal resolve ship-ca --row 1 --sta", []),
         ("journal nosuch ", []),

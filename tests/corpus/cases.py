@@ -198,9 +198,8 @@ GOOD = [
     ),
     good(
         "job-errors-of-a-program",
-        "its codes have no other meaning: neither was it repaired, nor does an error survive a reopening",
-        [job()], [rec("job_error", '"code":"repaired","message":"m",')],
-        [rec("job_error", '"code":"both_copies","message":"m",')], [ended("failed")], [reopened()],
+        "its codes have no other meaning: it wasn't repaired; no error survives a reopening",
+        [job()], [rec("job_error", '"code":"repaired","message":"m",')], [ended("failed")], [reopened()],
     ),
     good(
         "row-numbers",
@@ -213,12 +212,6 @@ GOOD = [
         *ROWS, [ended("running", 2)], [rec("job_error", '"code":"E","message":"m",')],
         [ended("failed")], [reopened('"reason":"r",')], [ended("running", 6)],
         [ended("completed", 7)], [reopened(second=8), status(1, "pending", '"reset":"retry",', 8)],
-    ),
-    good(
-        "reopened-after-work-on-both-copies",
-        "that one error survives a reopening",
-        *ROWS, [rec("job_error", '"code":"both_copies","message":"m","by":"merge",')], [ended("failed")],
-        [reopened()],
     ),
     good(
         "settled-by-hand",
@@ -402,7 +395,7 @@ GOOD = [
             rec("merge", '"other":"journal.other-1","offset":9,"seal":"01234567","fork":5,"hosts":["h"],'
                 '"job_status":"paused","message":"m",'),
             status(1, "completed", f'"cost_cents":5,"origin":{ORIGIN},'),
-            rec("row_elsewhere", '"row":2,"change":{"status":"failed","cost_cents":9},"alarm":true,'
+            rec("row_elsewhere", '"row":2,"change":{"status":"failed","cost_cents":9},'
                 f'"origin":{ORIGIN},'),
             rec("row_spent", '"row":2,"id":"0123456789abcdef","attempt":1,"cost_cents":0.5,"usage":{"calls":2},'),
         ],

@@ -79,7 +79,6 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
     rows: dict[int, dict[str, Any]] = {}
     set_by = dict.fromkeys(COUNTS, 0)
     cost, usage = Fraction(0), dict[str, Any]()
-    stays = False  # whether the error survives a reopening
     for record in records:
         at = record["at"]
         match record["type"]:
@@ -126,12 +125,10 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
                     job["completed_at"] = at
             case "job_reopened":
                 job |= {"status": "pending", "completed_at": None, "passes": job["passes"] + 1}
-                if not stays:
-                    job |= {"error_code": None, "error_message": None}
+                job |= {"error_code": None, "error_message": None}
             case "job_error":
                 job |= {"error_code": record["code"], "error_message": record["message"]}
                 is_ours = record.get("by") is not None
-                stays = is_ours and record["code"] == "both_copies"
                 job["repaired"] |= is_ours and record["code"] == "repaired"
             case "row_spent":
                 cost, usage = added(cost, usage, record)

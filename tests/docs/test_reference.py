@@ -192,7 +192,7 @@ _WITH_JOB = [
     if name not in _WITHOUT_JOB
     and any(isinstance(each, click.Argument) for each in command_of(name).params)
 ]
-_BEHIND = ["compare other", "delete other", "pull pack.tar", "run rows.csv --job"]
+_BEHIND = ["delete other", "pull pack.tar", "run rows.csv --job"]
 
 
 @pytest.mark.parametrize("command", [*_WITH_JOB, *_BEHIND])
@@ -200,9 +200,7 @@ def test_each_command_completes_job_ids(root: Path, command: str) -> None:
     assert completed(root, "bash", f"journal {command} ship-c") == ["plain,ship-ca"]
 
 
-@pytest.mark.parametrize(
-    "words", ["export ship-ca out", "export --all out", "pull o", "show ./o", "compare other /o"]
-)
+@pytest.mark.parametrize("words", ["export ship-ca out", "export --all out", "pull o", "show ./o"])
 def test_shells_complete_paths_where_one_may_stand(root: Path, words: str) -> None:
     assert completed(root, "bash", f"journal {words}") == [f"file,{words.rsplit(maxsplit=1)[-1]}"]
 

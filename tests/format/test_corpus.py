@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from corpus import judge, make
 from corpus.cases import CASES, Case
+from support.copies import relation_of
 from support.paths import TESTS
 
 from journal import (
@@ -28,7 +29,7 @@ from journal.index.index import Index
 from journal.index.replay import replay
 from journal.repair import repair_job
 from journal.text import time_text
-from journal.transfer import compare_copies, pack_to_file, unpack_job
+from journal.transfer import pack_to_file, unpack_job
 from journal.transfer.copies import open_copy
 from journal.verify import verify_job
 
@@ -217,7 +218,7 @@ def test_repair_mends_what_is_damaged_and_leaves_what_is_newer(sample: Sample) -
 
 def test_compare_and_unpack_say_what_the_corpus_says(sample: Sample, tmp_path: Path) -> None:
     if sample.verdict in READ:
-        assert compare_copies(sample.directory, sample.directory).relation == "identical"
+        assert relation_of(sample.directory, sample.directory) == "identical"
         pack_to_file(sample.directory, tmp_path / "pack")
         manifest = unpack_job(tmp_path / "unpacked", tmp_path / "pack")
         assert {name: count for name, count in manifest.rows.items() if count} == {

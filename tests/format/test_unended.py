@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.children import journal_path, read_all
+from support.copies import relation_of
 from support.platforms import needs_boot_ids
 
 from journal import JobLockedError, JobRow, JobService, RowStatus
@@ -18,7 +19,7 @@ from journal.fs.handles import JournalFile
 from journal.fs.locks import wait_for_lock
 from journal.index import hint
 from journal.repair import repair_job
-from journal.transfer import compare_copies, pack_to_file, pull_job, unpack_job
+from journal.transfer import pack_to_file, pull_job, unpack_job
 from journal.transfer.copies import open_copy
 from journal.verify import verify_job
 
@@ -139,7 +140,7 @@ def test_verify_counts_it_and_repair_puts_the_line_end_back(path: Path) -> None:
 
 
 def test_copies_with_and_without_the_line_end_are_the_same(path: Path) -> None:
-    assert compare_copies(path.parent, whole(path).parent).relation == "identical"
+    assert relation_of(path.parent, whole(path).parent) == "identical"
     with JobService(whole(path).parents[1]) as service:
         service.set_error(JOB, "E", "m")
     assert pull_job(path.parents[1], whole(path).parent).action == "forwarded"

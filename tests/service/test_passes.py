@@ -25,16 +25,11 @@ from journal import (
     RowStatus,
 )
 from journal.format.records import (
-    A_MERGE,
-    BOTH_COPIES,
-    UNSET_TIME,
-    JobErrorRecord,
     RunRecord,
 )
 from journal.history.error_groups import group_attempts
 from journal.history.reading import Entry
 from journal.store.rows import find_rows
-from journal.store.transitions import put_record
 
 JOB = "ship"
 AT = b'"at":"2026-11-24T13:35:00.000001Z"}'
@@ -150,16 +145,6 @@ def test_a_reopening_clears_the_jobs_error(service: JobService) -> None:
     end(service)
     reopened = service.reopen_job(JOB)
     assert (reopened.error_code, reopened.error_message) == (None, None)
-
-
-@pytest.mark.parametrize("by", [A_MERGE.by, None])
-def test_what_a_merge_found_survives_a_reopening_and_no_error_of_a_program(
-    service: JobService, by: str | None
-) -> None:
-    error = JobErrorRecord(code=BOTH_COPIES, message="rows 1 and 2", by=by, at=UNSET_TIME)
-    service._journal(JOB).change(put_record, error)
-    end(service)
-    assert service.reopen_job(JOB).error_code == (None if by is None else BOTH_COPIES)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from support.commands import journal
 
 from journal import JobService
 from journal.transfer import pack_to_file
+from journal.transfer.copies import relate
 from journal.transfer.source import Source
 from journal.transfer.tarball import Compression
 from journal.verify import verify_job
@@ -73,6 +74,12 @@ def put_artifact(root: Path, name: str, content: bytes, *, job_id: str = JOB) ->
 def packed(root: Path, target: Path, compression: Compression = "gz") -> Path:
     pack_to_file(root / JOB, target, compression)
     return target
+
+
+def relation_of(ours: Path, theirs: Path) -> str:
+    """How two copies relate to each other, such as "ahead". Each is a directory or a pack."""
+    with Source(ours).copy() as a, Source(theirs).copy() as b:
+        return relate(a, b)[0]
 
 
 def source(path: Path) -> Source:

@@ -10,14 +10,27 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from support.children import journal_path
 from support.copies import JOB, is_well, make_job
-from support.merge_rules import DATA, Copy, Deed, Found, data_of, making, status_of
+from support.merge_rules import (
+    DATA,
+    STEP,
+    Copy,
+    Deed,
+    Found,
+    data_of,
+    is_done_review,
+    making,
+    status_of,
+    steps_of,
+)
 
-from journal import JobService
+from journal import InvalidStateTransition, JobService
 from journal.model import Policy
 from journal.transfer import pull_job
 from journal.transfer.source import Source
+from journal.transfer.three_way import AGAIN
 
 POLICY_STATUSES: dict[Policy, str] = {
     "review": "needs_review",
@@ -25,7 +38,7 @@ POLICY_STATUSES: dict[Policy, str] = {
     "fail": "failed",
 }
 # Words of policies and of merges, which nobody has named.
-_NAMELESS = ("interrupted", "in_flight_elsewhere", "both_copies", "renumbered")
+_NAMELESS = ("interrupted", "in_flight_elsewhere", "both_copies", "maybe_done_twice")
 _decode = msgspec.json.Decoder().decode
 
 
@@ -74,16 +87,21 @@ class Twin:
         policy: Policy | None = None,
         tracking: Callable[[int, str], str | None] = lambda _number, name: name,
     ) -> None:
-        """Change rows in one commit.
+        """Change rows in one commit, but for those with steps.
 
         With ``policy``, then settle the rows in flight as a run does.
         """
         with JobService(self.root, sync="none") as service:
+            before = sum(map(len, self.rules.rows.values()))
+            with_steps = {n for n, did in moves.items() if any(m.startswith("step ") for m in did)}
             with service.batch(JOB):
-                for number, statuses in moves.items():
-                    for status in statuses:
+                for number in moves.keys() - with_steps:
+                    for status in moves[number]:
                         self._move(service, number, status, tracking)
-            if any(moves.values()):
+            for number in with_steps:  # a step can't begin in a batch
+                for status in moves[number]:
+                    self._move(service, number, status, tracking)
+            if sum(map(len, self.rules.rows.values())) > before:
                 self.rules.commit()
             if policy is not None:
                 service.recover_job(JOB, policy)
@@ -98,6 +116,12 @@ class Twin:
     ) -> None:
         row, count = f"{JOB}:{number}", next(self._numbers)
         name = f"{self.root.name}-{count}"
+        if status.startswith("step "):
+            return self._step(service, number, status.removeprefix("step "), name)
+        if is_done_review(self.rules.rows[number]) and status in ("pending", "retry"):
+            with pytest.raises(InvalidStateTransition, match="journal redo"):
+                service.retry_row(row)
+            status = "redo"
         reset = status.rstrip("#") if status in ("retry", "redo", "redo#") else None
         shipped = tracking(number, name) if status == "completed" else None
         match status:
@@ -135,6 +159,36 @@ class Twin:
         content = (row.data.get("v", ""), row.idempotency_key)
         self.rules.rows[row.row_number].append(Deed(name, DATA, content=content))
 
+    def _step(self, service: JobService, number: int, move: str, name: str) -> None:
+        """Begin, do, fail or settle a step, if its state and the row's status allow it."""
+        rules, row = self.rules.rows[number], f"{JOB}:{number}"
+        step, _, what = move.partition(" ")
+        known, found = steps_of(rules).get(step), service.get_row(row)
+        state = known.state if known else ""
+        is_in_flight = status_of(rules) == "processing"
+        assert found is not None
+
+        def note(state: str) -> None:
+            is_begin = state == "started"
+            deed = Deed(f"{name}>" if is_begin else name, STEP, step=step, state=state)
+            self.rules.rows[number].append(deed)
+
+        if what in ("begin", "do", "break") and is_in_flight and state in ("", "failed"):
+            service.begin_step(row, found.attempts, step)
+            note("started")
+            if what == "do":
+                service.end_step(row, found.attempts, step, name)
+                note("done")
+            elif what == "break":
+                service.end_step(row, found.attempts, step, error=("E", name))
+                note("failed")
+        elif what == "record" and state != "done":
+            service.record_step(row, step, name)
+            note("done")
+        elif what == "not done" and state == "started" and not is_in_flight:
+            service.fail_step(row, step, name)
+            note("failed")
+
     def _settle(self, policy: Policy) -> None:
         settled = [n for n, status in self.statuses.items() if status == "processing"]
         for number in settled:
@@ -156,7 +210,7 @@ class Twin:
 
     def reopen(self) -> None:
         """End the job, and begin another pass."""
-        with JobService(self.root, sync="none") as service, service.batch(JOB):
+        with JobService(self.root, sync="none") as service:
             if self.rules.is_paused:
                 service.update_status(JOB, "running")
             service.update_status(JOB, "completed")
@@ -188,17 +242,20 @@ class Twin:
     def check(self) -> None:
         with JobService(self.root, sync="none") as service:
             rows, job = service.get_rows(JOB), service.get_job(JOB)
+            steps = {row.row_number: service.get_steps(row.id) for row in rows}
         assert job is not None
-        assert (job.error_code == "both_copies") == self.rules.names_doubles
         found = self._records()
         for row, (number, deeds) in zip(rows, sorted(self.rules.rows.items()), strict=True):
-            statuses = [deed for deed in deeds if deed.word]
+            statuses = [deed for deed in deeds if deed.status]
             attempts = [deed.status for deed in statuses].count("processing")
             resets = [at for at, deed in enumerate(statuses) if deed.reset] or [0]
             earlier = [deed.status for deed in statuses[: resets[-1]]].count("processing")
             assert row.status == status_of(deeds), number
             assert (row.attempts, row.earlier_attempts) == (attempts, earlier), number
             assert (row.data.get("v", ""), row.idempotency_key) == data_of(deeds).content, number
+            states = {step: deed.state for step, deed in steps_of(deeds).items()}
+            assert {step.name: step.state for step in steps[number]} == states, number
+            assert (row.error_code == "maybe_done_twice") == is_done_review(deeds), number
             assert found.get(number, []) == list(map(_in_short, deeds[1:])), number
         assert job.total_cost_cents == sum(self.rules.costs.values())
 
@@ -207,15 +264,14 @@ class Twin:
         found: dict[int, list[tuple[str, str, str]]] = {}
         for line in journal_path(self.root, JOB).read_bytes().splitlines():
             record = _decode(line)
-            if record["type"] in ("row_status", "row_data"):
+            if record["type"] in ("row_status", "row_data", "row_step"):
                 level, deed, origin = "", record, record.get("origin")
             elif record["type"] == "row_elsewhere":
-                level = "ERROR" if record.get("alarm") else "WARNING"
-                deed, origin = record["change"], record["origin"]
+                level, deed, origin = "logged", record["change"], record["origin"]
             else:
                 continue
             name = _name_of(deed)
-            status = DATA if "data" in deed else deed["status"]
+            status = DATA if "data" in deed else _step_text(deed) or deed["status"]
             found.setdefault(record["row"], []).append((level, status, name))
             if status == DATA:
                 continue  # two may give a row the same
@@ -228,6 +284,7 @@ class Twin:
         time, id_ = self._known.get(name, (None, None))
         new_time, new_id = (at, None) if origin is None else (origin["at"], origin["id"])
         assert new_time == (time or new_time), name
+        new_id = None if new_id == AGAIN else new_id
         assert id_ is None or new_id is None or new_id == id_, name
         self._known[name] = (new_time, id_ or new_id)
 
@@ -240,10 +297,16 @@ def _name_of(deed: dict[str, Any]) -> str:
     return deed.get("result") or deed.get("error_message") or deed.get("reason") or ""
 
 
+def _step_text(deed: dict[str, Any]) -> str:
+    return f"{deed['step']} {deed['state']}" if "step" in deed else ""
+
+
 def _in_short(deed: Deed) -> tuple[str, str, str]:
-    """Return the deed's log level or "", its status, and its name if the record has the name."""
-    level = ("WARNING", "ERROR")[deed.loud] if deed.told else ""
+    """Return "logged" or "", the deed's status, and its name if the record has the name."""
+    level = "logged" if deed.is_logged else ""
     if deed.content is not None:
-        return level, deed.status, " ".join(deed.content)
-    is_named = deed.by == "caller" and deed.status != "processing" and deed.reset != "retry"
-    return level, deed.status, deed.name if is_named else ""
+        return level, DATA, " ".join(deed.content)
+    if deed.what == STEP:
+        return level, f"{deed.step} {deed.state}", deed.name if deed.state != "started" else ""
+    is_named = deed.by == "caller" and deed.what != "processing" and deed.reset != "retry"
+    return level, deed.what, deed.name if is_named else ""

@@ -19,15 +19,13 @@ from pathlib import Path
 
 import pytest
 from support.children import Child, journal_path
-from support.copies import JOB, make_job
+from support.copies import JOB, make_job, relation_of
 from support.effort import IS_LONG
 from support.platforms import IS_WINDOWS
 
 from journal import JobService
 from journal.fs import system
-from journal.transfer import compare_copies
 from journal.transfer.copies import open_copy
-from journal.transfer.source import Source
 from journal.verify import verify_job
 
 ROWS = 40
@@ -137,8 +135,7 @@ def what_opens(there: Path, least: int) -> bytes:
 
 
 def is_told_from_its_origin(here: Path, there: Path) -> None:
-    found = compare_copies(Source(there / JOB), Source(here / JOB))
-    assert found.relation in ("identical", "behind")
+    assert relation_of(there / JOB, here / JOB) in ("identical", "behind")
 
 
 def go_on_there(there: Path, number: int) -> None:

@@ -32,6 +32,7 @@ import journal
 import journal.fs.system
 from journal import (
     CommitOutcomeUnknownError,
+    InvalidStateTransition,
     JobService,
     StorageError,
 )
@@ -141,64 +142,69 @@ def test_a_row_that_both_worked_on_needs_a_review_with_both_outcomes(
     go_on(there, 3, 5, tracking="THEIRS")
     change(there, lambda service: service.fail_row(f"{JOB}:4", "TheirsFailed", "there"))
     found = merged(here, there)
-    assert (found.both, found.review, found.applied) == ([3, 4, 5], [3, 4, 5], [])
-    for number, ours, theirs, told in (
-        (3, "failed (OursFailed) at 2", "completed at 2", "THEIRS-3"),
-        (4, "failed (OursFailed) at 2", "failed (TheirsFailed) at 2", "TheirsFailed: there"),
-        (5, "in flight at 2", "completed at 2", "THEIRS-5"),
+    assert (found.review, found.twice, found.applied) == ([3, 4, 5], [3, 5], [])
+    for number, code, ours, theirs, told in (
+        (3, "maybe_done_twice", "failed (OursFailed) at 2", "completed at 2", "THEIRS-3"),
+        (4, "both_copies", "failed (OursFailed) at 2", "failed (TheirsFailed) at 2", "there"),
+        (5, "maybe_done_twice", "in flight at 2", "completed at 2", "THEIRS-5"),
     ):
         row = row_of(here, number)
-        assert (row.status, row.error_code) == ("needs_review", "both_copies")
+        assert (row.status, row.error_code) == ("needs_review", code)
         assert row.error_message is not None
         assert f"here {ours}" in row.error_message
         assert f"there {theirs}" in row.error_message
         log = journal_line(here, "log", JOB, "--row", str(number), "--level", "warning").stdout
         assert told in log
-    done = journal_line(here, "resolve", JOB, "--row", "3", "--completed")
-    assert done.returncode == 0, done.stderr
-    assert row_of(here, 3).status == "completed"
+    retry(here, 4)
 
 
-def test_two_shipments_of_one_row_stay_completed_and_are_told_loudly(
+def test_a_completed_row_in_review_shows_its_outcome_and_is_never_retried(
     here: Path, there: Path
 ) -> None:
-    go_on(here, 3, 4, 5, tracking="OURS")
-    go_on(there, 3, tracking="THEIRS")
-    change(there, lambda service: service.fail_row(f"{JOB}:4", "TheirsFailed", "there"))
-    change(there, lambda service: service.start_row(f"{JOB}:5"))
+    """Only a redo does it again, and a person who completes it needn't give its outcome anew."""
+    for number in (3, 4, 5):
+        start(here, number)
+        with JobService(here, sync="none") as service:
+            service.complete_row(f"{JOB}:{number}", f"H-{number}", result=number)
+        start(there, number)
     done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes", "--json")
     assert done.returncode == 3
     found = json.loads(done.stdout)["merged"]
-    assert (found["twice"], found["review"]) == ([3, 4, 5], [])
-    assert row_of(here, 3).tracking_number == "OURS-3"
-    text = journal_path(here, JOB).read_text()
-    assert "OURS-3" in text
-    assert "THEIRS-3" in text
-    assert "TheirsFailed" in text
-    with JobService(here) as service:
-        job = service.get_job(JOB)
-        assert job is not None
-        assert job.error_code == "both_copies"
-        assert "rows 3-5: " in (job.error_message or "")
-        assert job.total_cost_cents == 1 + 2 + 2 * 3 + 4 + 5  # row 3 was paid twice
-    assert "both_copies" in journal_line(here, "show", JOB).stdout
+    assert (found["twice"], found["review"]) == ([3, 4, 5], [3, 4, 5])
+    row = row_of(here, 3)
+    assert (row.status, row.tracking_number, row.result) == ("needs_review", "H-3", 3)
+    refused = journal_line(here, "resolve", JOB, "--row", "3", "--retry")
+    assert refused.returncode != 0
+    assert "journal redo" in refused.stderr
+    assert row_of(here, 3).status == "needs_review"
+    with JobService(here, sync="none") as service, pytest.raises(InvalidStateTransition):
+        service.retry_row(row.id, "E", "an automatic retry")
+    assert journal_line(here, "resolve", JOB, "--row", "3", "--completed").returncode == 0
+    row = row_of(here, 3)
+    assert (row.status, row.tracking_number, row.result) == ("completed", "H-3", 3)
+    assert journal_line(here, "redo", JOB, "--row", "4", "--yes").returncode == 0
+    assert row_of(here, 4).status == "pending"
+    assert merged(there, here).review == [5]
+    assert (row_of(there, 3).status, row_of(there, 3).tracking_number) == ("completed", "H-3")
+    assert row_of(there, 4).status == "pending"
 
 
-def test_the_same_tracking_number_on_both_sides_is_one_shipment_after_one_attempt(
-    here: Path, there: Path
-) -> None:
-    go_on(here, 3)
-    go_on(there, 6)
-    change(there, lambda service: service.complete_row(f"{JOB}:3", "T-3"))  # as the ledger has it
-    change(here, lambda service: service.complete_row(f"{JOB}:6", "T-6"))
+def test_what_both_did_alike_without_an_attempt_is_done_once(here: Path) -> None:
+    start(here, 3)
+    there = copied(here, "there")
     for root in (here, there):
-        change(root, lambda service: service.skip_row(f"{JOB}:4"))
-        change(root, lambda service: service.start_row(f"{JOB}:5"))
-        change(root, lambda service: service.complete_row(f"{JOB}:5", result="equal"))
+        skip(root, 4)
+        for number, tracking in ((3, "T-3"), (5, None)):
+            with JobService(root, sync="none") as service:
+                service.complete_row(f"{JOB}:{number}", tracking, cost_cents=1)
+    before = total_cost(here)
     found = merged(here, there)
-    # Results that are equal say nothing about how often they were made.
-    assert (found.twice, found.review, found.applied) == ([5], [], [])
-    assert merged(there, here).twice == [5]
+    assert (found.twice, found.review, found.applied) == ([], [], [])
+    assert total_cost(here) == before + 2  # each cost counts
+    merged(there, here)
+    assert total_cost(there) == total_cost(here)
+    redo(there, 3)  # who knows both
+    assert merged(here, there).review == []
 
 
 def test_the_same_tracking_number_of_two_attempts_is_named_and_both_are_paid(
@@ -210,7 +216,7 @@ def test_the_same_tracking_number_of_two_attempts_is_named_and_both_are_paid(
     before = total_cost(here)
     done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
     assert done.returncode == 3
-    assert "rows 3-4: completed here, and also worked on by the other copy" in done.stderr
+    assert "rows 3-4: completed in one copy, and also worked on by the other" in done.stderr
     assert "on another copy of this job: completed at 2" in told_of(here, 3)
     assert "T-3" in told_of(here, 3)
     assert total_cost(here) == before + 3 + 4
@@ -238,9 +244,9 @@ def test_who_settles_a_review_of_both_attempts_with_one_tracking_number_settles_
 ) -> None:
     go_on(there, 3)
     start(here, 3)
-    assert merged(here, there).both == [3]
+    assert merged(here, there).twice == [3]
     change(here, lambda service: service.complete_row(f"{JOB}:3", "T-3"))
-    assert merged(there, here).twice == []
+    assert merged(there, here).applied == [3]
 
 
 def test_who_settles_a_row_before_hearing_of_another_attempt_settles_nothing_for_it(
@@ -254,7 +260,7 @@ def test_who_settles_a_row_before_hearing_of_another_attempt_settles_nothing_for
     assert merged(there, here).twice == [3]
 
 
-def test_what_a_merge_found_is_told_in_words_with_the_rows_until_somebody_notes_a_check(
+def test_what_a_merge_found_is_said_in_words_with_the_rows_and_what_to_do(
     here: Path, there: Path
 ) -> None:
     for root in (here, there):
@@ -262,15 +268,12 @@ def test_what_a_merge_found_is_told_in_words_with_the_rows_until_somebody_notes_
     go_on(there, 5)
     merged(here, there)
     log = journal_line(here, "log", JOB).stdout
-    assert "; rows: 1 imported (5), 2 completed here and also worked on there (3-4)" in log
+    assert "; rows: 1 taken (5), 2 in review (3-4)" in log
     row = journal_line(here, "show", JOB, "--row", "3").stdout
     assert re.search(r"elsewhere: on another copy of this job: completed at \S+: there-3", row)
-    look = "rows may have been done twice: check them; `journal help moving` says"
-    assert look in journal_line(here, "show", JOB).stdout
-    change(here, lambda service: service.set_error(JOB, "checked", "row 3 was refunded"))
     shown = journal_line(here, "show", JOB).stdout
-    assert "checked: row 3 was refunded" in shown
-    assert look not in shown
+    assert f"redo {JOB} --row ROWS" in shown
+    assert "--retry" not in shown
 
 
 def total_cost(root: Path) -> int | float:
@@ -313,7 +316,7 @@ def test_new_rows_of_the_other_copy_are_added_with_what_became_of_them(
     change(there, lambda service: service.create_rows(JOB, [{"data": {"x": 1}}, {"data": {}}]))
     go_on(there, ROWS + 1)
     found = merged(here, there)
-    assert (found.added, found.applied) == ([ROWS + 1, ROWS + 2], [ROWS + 1])
+    assert (found.added, found.applied) == ([ROWS + 1, ROWS + 2], [])
     assert row_of(here, ROWS + 1).data == {"x": 1}
     assert states_of(here)[ROWS:] == ["completed", "pending"]
 
@@ -462,7 +465,7 @@ def test_a_review_that_is_taken_from_another_copy_is_not_lost_to_a_retry_of_ones
     shutil.rmtree(there)
     shutil.copytree(here, there)  # row 3 was in flight
     go_on(third, 3, tracking="THIRD")
-    assert merged(there, third).both == [3]
+    assert merged(there, third).review == [3]
     settle(here, "review")
     retry(here, 3)  # somebody here thinks it had no effect
     assert merged(here, there).review == [3]
@@ -478,7 +481,7 @@ def test_a_row_in_flight_elsewhere_needs_a_review_through_a_third_copy_too(
     fail(here, 3)
     retry(here, 3)
     found = merged(here, third)
-    assert (found.both, states_of(here)[2]) == ([3], "needs_review")
+    assert (found.review, states_of(here)[2]) == ([3], "needs_review")
 
 
 def test_what_a_repaired_copy_does_not_know_needs_a_review(here: Path, there: Path) -> None:
@@ -493,7 +496,7 @@ def test_what_a_repaired_copy_does_not_know_needs_a_review(here: Path, there: Pa
     for number in (3, 6):  # of row 6 no trace is left there
         fail(here, number)
         retry(here, number)
-    assert {3, 6} <= set(merged(here, there).both)
+    assert {3, 6} <= set(merged(here, there).review)
 
 
 def test_an_outcome_does_not_settle_the_review_of_a_copy_that_has_lost_what_happened(
@@ -505,7 +508,7 @@ def test_an_outcome_does_not_settle_the_review_of_a_copy_that_has_lost_what_happ
     path.write_bytes(b"".join(lines).replace(lines[-2], b"~" * (len(lines[-2]) - 1) + b"\n"))
     assert journal_line(here, "repair", JOB).returncode == 3
     go_on(there, 6)
-    assert 6 in merged(here, there).both
+    assert 6 in merged(here, there).review
     assert states_of(here)[5] == "needs_review"
 
 
@@ -516,10 +519,10 @@ def test_a_review_of_two_outcomes_is_not_settled_by_a_third(
     skip(there, 4)
     assert merged(there, here).applied == [3]
     go_on(third, 3, tracking="THIRD")
-    assert merged(there, third).both == [3]
+    assert merged(there, third).review == [3]
     retry(here, 3)
     go_on(here, 3, tracking="HERE")
-    assert merged(there, here).both == [3]
+    assert merged(there, here).review == [3]
     assert row_of(there, 3).status == "needs_review"
     assert "THIRD-3" in told_of(there, 3)
     assert "HERE-3" in told_of(there, 3)
@@ -541,7 +544,7 @@ def test_that_a_row_was_done_twice_is_told_to_each_copy_that_takes_it_over(
     assert merged(here, there).twice == [3]
     done = journal_line(third, "pull", str(here / JOB), "--merge-outcomes")
     assert done.returncode == 3
-    assert "error       both_copies: rows 3:" in journal_line(third, "show", JOB).stdout
+    assert row_of(third, 3).error_code == "maybe_done_twice"
     assert "THERE-3" in told_of(third, 3)
 
 
@@ -556,7 +559,7 @@ def test_work_of_a_third_copy_that_came_on_two_ways_is_work_done_once(
     for root in (here, there):
         assert merged(root, third).applied == [3, 6]
     found = merged(here, there)
-    assert (found.applied, found.both, found.twice) == ([5], [], [])
+    assert (found.applied, found.review) == ([5], [])
     assert pull(here, third, merge=True).action == "ahead"
     assert row_of(here, 3).attempts == 1
     fourth = copied(third, "fourth")
@@ -596,7 +599,7 @@ def test_a_try_that_was_put_back_elsewhere_settles_no_review(here: Path) -> None
     settle(there, "retry")
     start(there, 3)
     retry(there, 3)
-    assert merged(here, there).both == [3]
+    assert merged(here, there).review == [3]
     assert states_of(here)[2] == "needs_review"
 
 
@@ -700,28 +703,18 @@ def test_that_the_job_was_ended_by_the_other_copy_is_told(here: Path, there: Pat
 def test_every_row_done_twice_is_named_and_a_long_list_says_that_it_is_cut(tmp_path: Path) -> None:
     make_job(tmp_path / "here", 400)
     here = tmp_path / "here"
-    there, third = copied(here, "there"), copied(here, "third")
+    there = copied(here, "there")
     numbers = range(3, 400, 2)
     for root in (here, there):
         with JobService(root, sync="none") as service, service.batch(JOB):
             for number in numbers:
                 complete(service, number, f"{root.name}-{number}")
-    go_on(third, 5, tracking="THIRD")
-    assert merged(here, there).twice == list(numbers)
-    with JobService(here, sync="none") as service:
-        job = service.get_job(JOB)
-        records = [entry.record for entry in service.get_history(JOB)]
-    assert job is not None
-    assert (job.error_message or "").startswith("rows 3,5,7,")
-    assert ",79,81,...: " in (job.error_message or "")
-    told = [each for each in records if isinstance(each, RowElsewhereRecord) and each.alarm]
-    assert {record.row for record in told} == set(numbers)
-    assert merged(here, third).twice == [5]  # the next merge adds to what the first one said
-    with JobService(here, sync="none") as service:
-        job = service.get_job(JOB)
-    assert job is not None
-    assert (job.error_message or "").startswith("rows 5: ")
-    assert "rows 3,5,7," in (job.error_message or "")
+    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
+    assert "rows 3,5,7," in done.stderr
+    assert ",79,81,...: " in done.stderr
+    for number in (3, 399):
+        assert row_of(here, number).error_code == "maybe_done_twice"
+        assert f"there-{number}" in str(told_changes(here, number))
 
 
 def test_the_hosts_of_the_other_copy_are_hosts_of_the_job(
@@ -778,36 +771,10 @@ def test_a_row_that_one_failed_and_one_completed_is_told_to_both_in_either_order
     order = [(here, there), (there, here)]
     for root, other in order if first == "the copy that failed it" else order[::-1]:
         found = merged(root, other)
-        assert 3 in (*found.review, *found.twice)
-    assert row_of(there, 3).status == "completed"
+        assert (found.review, found.twice) == ([3], [3])
     for root in (here, there):
+        assert row_of(root, 3).error_code == "maybe_done_twice"
         assert "worked on" in log_of(root, 3) or "on another copy" in log_of(root, 3)
-
-
-def test_a_failed_row_that_comes_as_completed_is_named_in_the_error_of_the_job(
-    here: Path, there: Path
-) -> None:
-    fail(here, 3)
-    go_on(there, 3)
-    merged(there, here)
-    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
-    assert done.returncode == 3
-    assert row_of(here, 3).status == "completed"
-    assert "rows 3: completed here" in journal_line(here, "show", JOB).stdout
-    told = journal_line(here, "log", JOB, "--row", "3", "--level", "error").stdout
-    assert "on another copy of this job: failed" in told
-    assert pull(here, there, merge=True).action == "ahead"
-
-
-def test_what_one_did_before_both_skipped_a_row_is_known_to_both(here: Path, there: Path) -> None:
-    skip(here, 3)
-    fail(there, 3, "LabelMaybeBought")
-    skip(there, 3)
-    assert merged(here, there).review == []
-    assert row_of(here, 3).status == "skipped"
-    assert "LabelMaybeBought" in log_of(here, 3)
-    assert merged(there, here).applied == []
-    assert pull(there, here, merge=True).action == "ahead"
 
 
 def test_two_reviews_of_the_same_work_are_not_asked_for_over_and_over(
@@ -820,52 +787,6 @@ def test_two_reviews_of_the_same_work_are_not_asked_for_over_and_over(
     assert merged(there, as_it_was).review == [3]
     for root, other in ((here, there), (there, here)) * 2:
         assert pull(root, other, merge=True).action == "ahead"
-
-
-def test_what_the_other_copy_took_back_long_ago_does_not_come_over_what_we_know_it_became(
-    here: Path, there: Path, third: Path
-) -> None:
-    """``here`` skipped the row, put it back, and has since taken over that the third completed it."""
-    skip(here, 3)
-    retry(here, 3)
-    start(there, 3)
-    merged(here, there)
-    retry(here, 3)
-    go_on(third, 3)
-    assert merged(there, third).review == [3]
-    merged(third, here)
-    merged(here, third)
-    assert row_of(here, 3).status == "completed"
-    merged(there, here)
-    assert row_of(there, 3).status == "needs_review"
-    assert "skipped" in told_of(there, 3)
-
-
-def test_what_was_done_before_copies_parted_is_no_news_when_it_comes_back_as_a_warning(
-    here: Path, there: Path, third: Path
-) -> None:
-    fail(here, 3)
-    pull(third, here)  # what of row 3 is told to it, here knows already
-    go_on(there, 3)
-    skip(here, 4)
-    assert merged(here, there).both == [3]
-    change(here, lambda service: complete_only(service, 3))
-    assert merged(there, third).twice == [3]
-    assert merged(third, there).twice == [3]
-    assert pull(here, third, merge=True).action == "ahead"
-
-
-def test_an_older_skip_does_not_come_over_a_row_that_was_put_back_since(
-    here: Path, there: Path, third: Path
-) -> None:
-    fail(third, 3)
-    skip(third, 3)
-    skip(there, 3)
-    skip(here, 4)
-    for root in (there, here):
-        assert 3 in merged(root, third).applied
-    retry(here, 3)
-    assert merged(here, there).both == [3]
 
 
 def test_a_warning_goes_on_to_copies_that_did_nothing(here: Path, there: Path, third: Path) -> None:
@@ -970,7 +891,7 @@ def test_what_another_history_was_kept_as_comes_along_with_the_commits_that_name
 def test_values_that_only_look_equal_are_different_data(here: Path, there: Path) -> None:
     change(here, lambda service: service.update_row_data(f"{JOB}:3", {"n": 1}))
     change(there, lambda service: service.update_row_data(f"{JOB}:3", {"n": True}))
-    assert merged(here, there).data == [3]
+    assert merged(here, there).review == [3]
 
 
 # --- retries and redos -----------------------------------------------------------------------------
@@ -1019,7 +940,7 @@ def test_a_redo_of_what_is_still_completed_here_is_taken_over_with_what_came_of_
         go_on(there, 2, tracking="NEW")
     skip(here, 4)
     found = merged(here, there)
-    assert (found.applied, found.twice, found.redone) == ([2], [], [])
+    assert (found.applied, found.review) == ([2], [])
     assert budget(here, 2) == budget(there, 2)
     assert row_of(here, 2).tracking_number == ("NEW-2" if is_done else None)
     with JobService(here) as service:
@@ -1067,10 +988,11 @@ def test_what_both_have_redone_and_done_is_named(here: Path, there: Path) -> Non
         fail(root, 2)
     done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
     assert done.returncode == 3
-    assert "rows 1-2: one copy redid them, and the other also worked on them" in done.stderr
-    assert row_of(here, 2).status == "needs_review"
-    assert row_of(here, 1).tracking_number == "here-1"
-    assert "rows 1: completed here, and also worked on" in journal_line(here, "show", JOB).stdout
+    assert (row_of(here, 2).status, row_of(here, 2).error_code) == ("needs_review", "both_copies")
+    assert (row_of(here, 1).tracking_number, row_of(here, 1).error_code) == (
+        "here-1",
+        "maybe_done_twice",
+    )
 
 
 def test_a_redo_here_of_what_was_worked_on_there_too_needs_a_review(
@@ -1079,10 +1001,8 @@ def test_a_redo_here_of_what_was_worked_on_there_too_needs_a_review(
     go_on(here, 3, tracking="HERE")
     redo(here, 3)
     go_on(there, 3, tracking="THERE")
-    found = merged(here, there)
-    assert (found.review, found.redone) == ([3], [3])
-    found = merged(there, here)
-    assert (found.twice, found.redone) == ([3], [3])
+    assert merged(here, there).twice == [3]
+    assert merged(there, here).twice == [3]
 
 
 def test_a_redo_here_answers_what_both_completed_before(here: Path, there: Path) -> None:
@@ -1155,7 +1075,7 @@ def test_data_that_only_the_other_changed_is_taken_over_with_what_came_of_it(
     redo(there, 2, new_key=True)
     skip(here, 5)
     found = merged(here, there)
-    assert (found.applied, found.review, found.data) == ([2, 3, 4], [], [])
+    assert (found.applied, found.review) == ([2, 3, 4], [])
     for number in (2, 3, 4):
         ours, theirs = row_of(here, number), row_of(there, number)
         assert msgspec.structs.replace(ours, updated_at=theirs.updated_at) == theirs
@@ -1173,7 +1093,6 @@ def test_data_that_both_changed_needs_a_review_and_both_are_kept(here: Path, the
         set_data(root, 4, address="the same")
     done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
     assert done.returncode == 3
-    assert "rows 3: both copies changed the data" in done.stderr
     row = row_of(here, 3)
     assert (row.status, row.data) == ("needs_review", {"address": "here street"})
     assert {"address": "there street"} in [change["data"] for change in told_changes(here, 3)]
@@ -1191,12 +1110,10 @@ def test_data_that_one_changed_and_by_which_the_other_did_not_work_is_named_on_b
     set_data(here, 3, n=3, x="new")
     (complete_row if outcome == "completed" else fail)(there, 3)
     spare = copied(here, "spare")
-    found = merged(here, there)
-    assert (found.review, found.data) == ([3], [3])
+    assert merged(here, there).review == [3]
     assert row_of(here, 3).data == {"n": 3, "x": "new"}
     found = merged(there, spare)
-    assert found.data == [3]
-    assert (found.twice, found.review) == (([3], []) if outcome == "completed" else ([], [3]))
+    assert (found.review, found.twice) == ([3], [3] if outcome == "completed" else [])
     assert row_of(there, 3).data == {"n": 3}
 
 
@@ -1279,12 +1196,12 @@ def test_rows_of_one_key_that_both_added_are_one_row_under_our_number(orders: Pa
     go_on(there, ROWS + 2, tracking="THERE")  # A-8, here as well
     go_on(here, ROWS + 3, tracking="HERE")
     found = merged(here, there)
-    assert (found.applied, found.twice) == ([ROWS + 2], [ROWS + 3])
+    assert (found.applied, found.review) == ([ROWS + 2], [ROWS + 3])
     assert (found.added, found.renumbered) == ([ROWS + 5], {ROWS + 5: ROWS + 3})
     assert by_key(here) == {
         **by_key(here),
         f"{JOB}:n=A-7": ({"n": "A-7"}, "completed"),
-        f"{JOB}:n=A-8": ({"n": "A-8"}, "completed"),
+        f"{JOB}:n=A-8": ({"n": "A-8"}, "needs_review"),
         f"{JOB}:n=A-10": ({"n": "A-10"}, "pending"),
     }
     merged(there, here)
@@ -1320,62 +1237,23 @@ def test_rows_without_a_key_that_both_added_are_both_there_under_two_numbers(
     assert merged(here, there).applied == [moved]
 
 
-@pytest.mark.parametrize(
-    ("outcome", "tracking"),
-    [("completed", f"T-{ROWS + 1}"), ("completed", None), ("failed", None), ("in flight", None)],
-)
-def test_a_row_that_was_worked_on_under_a_number_that_is_taken_needs_a_review(
-    here: Path, there: Path, outcome: str, tracking: str | None
+@pytest.mark.parametrize("outcome", ["completed", "failed", "in flight"])
+def test_a_row_that_was_worked_on_under_a_number_that_is_taken_comes_with_what_became_of_it(
+    here: Path, there: Path, outcome: str
 ) -> None:
-    """It says what became of the row, with its tracking number."""
     number, moved = ROWS + 1, ROWS + 2
     add(here, "here")
     add(there, "there")
     set_data(there, number, n="changed")
     {"completed": complete_row, "failed": fail, "in flight": start}[outcome](there, number)
     found = merged(here, there)
-    assert (found.review, found.added, found.renumbered) == ([moved], [moved], {moved: number})
-    row = row_of(here, moved)
-    assert (row.status, row.error_code, row.data) == (
-        "needs_review",
-        "renumbered",
-        {"n": "changed"},
-    )
-    assert f"row {number} of another copy" in (row.error_message or "")
-    assert outcome in (row.error_message or "")
-    assert row.tracking_number == (f"T-{number}" if outcome == "completed" else None)
-    assert f"T-{number}" not in (row.error_message or "")
-    assert row.idempotency_key == row_of(there, number).idempotency_key
-    before = row_of(there, number)
-    merged(there, here)  # the review is for its number here alone
-    assert row_of(there, number) == before
-    if outcome == "completed":
-        with JobService(here, sync="none") as service:
-            service.complete_row(row.id, tracking)
-        assert merged(there, here).twice == []  # that is no second shipment
-    for root, other in ((here, there), (there, here)):
-        assert pull(root, other, merge=True).action == "ahead"
-
-
-def test_a_renumbered_row_that_was_shipped_under_two_tracking_numbers_is_named(
-    here: Path, there: Path
-) -> None:
-    number, moved = ROWS + 1, ROWS + 2
-    add(here, "here")
-    add(there, "there")
-    go_on(there, number)
-    merged(here, there)
-    with JobService(here, sync="none") as service:
-        service.complete_row(f"{JOB}:{moved}", "H-other", cost_cents=500)
-    assert merged(there, here).twice == [number]
-    row = row_of(there, number)
-    assert (row.status, row.tracking_number) == ("completed", f"T-{number}")
-    told = [change.get("tracking_number") for change in told_changes(there, number)]
-    assert "H-other" in told
-    with JobService(there, sync="none") as service:
-        job = service.get_job(JOB)
-    assert job is not None
-    assert (job.error_message or "").startswith(f"rows {number}: completed here")
+    assert (found.added, found.renumbered) == ([moved], {moved: number})
+    row, theirs = row_of(here, moved), row_of(there, number)
+    assert row.status == ("needs_review" if outcome == "in flight" else theirs.status)
+    assert (row.data, row.tracking_number) == ({"n": "changed"}, theirs.tracking_number)
+    assert row.idempotency_key == theirs.idempotency_key
+    merged(there, here)
+    assert row_of(there, number).status == row.status
     for root, other in ((here, there), (there, here)):
         assert pull(root, other, merge=True).action == "ahead"
 
@@ -1394,10 +1272,10 @@ def lose_data(root: Path, number: int) -> None:
 
 @pytest.mark.parametrize("worked_on", ["here", "there", "nowhere"])
 @pytest.mark.parametrize("lost", ["here", "there", "here and there"])
-def test_a_row_whose_data_is_lost_is_no_other_row_by_its_number_but_may_be_it(
+def test_a_row_whose_data_is_lost_is_the_row_of_its_number_and_no_outcome_settles_it(
     orders: Path, lost: str, worked_on: str
 ) -> None:
-    """Neither is tried before a person has seen it, and each keeps its outcome."""
+    """What was done with it in the other copy is logged, and a person decides."""
     here, there = orders, copied(orders, "there")
     number, shared = ROWS + 1, ROWS + 2
     roots = {"here": here, "there": there}
@@ -1411,20 +1289,16 @@ def test_a_row_whose_data_is_lost_is_no_other_row_by_its_number_but_may_be_it(
             go_on(root, number)
         if name in lost.split():
             lose_data(root, number)
-    for root, other, name, moved in (
-        (here, there, "here", ROWS + 3),
-        (there, here, "there", ROWS + 4),  # behind the numbers of both
-    ):
+    for root, other in ((here, there), (there, here), (here, there)):
         found = merged(root, other)
-        assert (found.added, found.renumbered) == ([moved], {moved: number})
-        ours, theirs = row_of(root, number), row_of(root, moved)
-        assert ours.status == ("completed" if worked_on == name else "needs_review")
-        assert (theirs.status, theirs.error_code) == ("needs_review", "renumbered")
-        assert f"it may be row {number} here" in (theirs.error_message or "")
-        if worked_on not in (name, "nowhere"):
-            assert theirs.tracking_number == f"T-{number}"
+        assert (found.added, found.renumbered) == ([], {})
         assert row_of(root, shared).data == {"n": "shared"}
-        assert len(by_key(root)) == ROWS + 3
+    for root in (here, there):
+        assert row_of(root, number).status == "needs_review"
+        if lost != "here and there":
+            assert row_of(root, number).data == {"n": "there" if lost == "here" else "here"}
+        if worked_on != "nowhere":
+            assert f"T-{number}" in journal_path(root, JOB).read_text()
     for root, other in ((here, there), (there, here)):
         assert pull(root, other, merge=True).action == "ahead"
 
@@ -1477,7 +1351,7 @@ def test_a_row_that_both_added_of_one_key_and_different_data_keeps_both(orders: 
         rows = [{"data": {"n": "A-7", "to": root.name}}]
         change(root, lambda service, rows=rows: service.create_rows(JOB, rows))  # type: ignore[misc]
     found = merged(here, there)
-    assert (found.review, found.data, found.added) == ([ROWS + 1], [ROWS + 1], [])
+    assert (found.review, found.added) == ([ROWS + 1], [])
     assert row_of(here, ROWS + 1).data == {"n": "A-7", "to": "here"}
     assert "'to': 'there'" in str(told_changes(here, ROWS + 1))
     merged(there, here)

@@ -2,6 +2,7 @@
 
 import shutil
 from contextlib import suppress
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -108,7 +109,9 @@ def test_a_cost_comes_once_through_a_third_copy(roots: tuple[Path, Path]) -> Non
     assert spent(here) == (1110, {})
 
 
-def test_one_completion_that_both_copies_know_is_paid_once(roots: tuple[Path, Path]) -> None:
+def test_two_completions_are_two_costs_though_their_tracking_numbers_are_equal(
+    roots: tuple[Path, Path],
+) -> None:
     here, there = roots
     for root in roots:
         with JobService(root, sync="none") as service:
@@ -116,7 +119,25 @@ def test_one_completion_that_both_copies_know_is_paid_once(roots: tuple[Path, Pa
             service.complete_row(f"{JOB}:1", "1Z999", cost_cents=5)
     pull(here, there)
     pull(here, there)
-    assert spent(here) == (5, {})
+    assert spent(here) == (10, {})
+
+
+def test_equal_records_of_a_clock_that_stands_still_are_two_costs(
+    roots: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = roots
+    monkeypatch.setattr("journal.store.journal.now", lambda: datetime.fromtimestamp(0, UTC))
+    with JobService(there, sync="none") as service, service.batch(JOB):
+        for _ in range(2):
+            service.start_row(f"{JOB}:1")
+            service.retry_row(f"{JOB}:1", "E", "busy", cost_cents=5)
+    lines = (there / JOB / JOURNAL_NAME).read_bytes().splitlines()
+    assert lines[-2] == lines[-4]
+    with JobService(here, sync="none") as service:
+        service.log(JOB, "gone on")
+    for _ in range(2):
+        pull(here, there)
+        assert spent(here) == (10, {})
 
 
 def test_a_batch_that_is_discarded_takes_the_cost_of_a_late_outcome_back(

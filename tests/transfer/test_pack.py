@@ -55,7 +55,7 @@ from journal import (
     StorageError,
 )
 from journal.fs.system import host_name
-from journal.transfer import compare_copies, pack_job, pack_to_file, pull_job, unpack_job
+from journal.transfer import pack_job, pack_to_file, preview_pull, pull_job, unpack_job
 from journal.transfer.pack_contents import Manifest, PackedFile
 from journal.transfer.source import Source
 from journal.transfer.tarball import read_pack
@@ -414,7 +414,7 @@ def test_the_functions_take_paths_as_text(here: Path, there: Path, tmp_path: Pat
     assert unpack_job(f"{there}", f"{tmp_path}/pack").job_id == JOB
     assert pull_job(f"{there}", f"{here}/{JOB}").action == "identical"
     assert pull_job(f"{there}", f"{tmp_path}/pack").action == "identical"
-    assert compare_copies(f"{there}/{JOB}", f"{tmp_path}/pack").relation == "identical"
+    assert preview_pull(f"{there}", f"{tmp_path}/pack").action == "identical"
 
 
 # --- a job that is here already --------------------------------------------------------------
@@ -784,14 +784,14 @@ def test_a_pack_that_holds_more_than_max_bytes_is_refused_before_anything_is_wri
     assert unpack_job(there, pack, max_bytes=1 << 40).job_id == JOB
 
 
-@pytest.mark.parametrize("way", ["unpacked", "pulled", "compared"])
+@pytest.mark.parametrize("way", ["unpacked", "pulled", "previewed"])
 def test_by_default_a_pack_may_hold_what_is_free_on_the_disk(
     here: Path, there: Path, tmp_path: Path, way: str
 ) -> None:
     free = journal.fs.files.free_bytes(there)
     enormous = PackedFile("artifacts/x", 2 * free, "")
     manifest = manifest_of(GOOD, enormous)
-    if way == "compared":  # which keeps the journal alone
+    if way == "previewed":  # which keeps the journal alone
         manifest = manifest_of(
             GOOD, offset=2 * free, files=[PackedFile("journal.jsonl", 2 * free, "")]
         )
@@ -799,7 +799,7 @@ def test_by_default_a_pack_may_hold_what_is_free_on_the_disk(
     acts: dict[str, Callable[[], object]] = {
         "unpacked": lambda: unpack_job(there, tmp_path / "bomb"),
         "pulled": lambda: pull_job(there, tmp_path / "bomb"),
-        "compared": lambda: compare_copies(here / JOB, tmp_path / "bomb"),
+        "previewed": lambda: preview_pull(here, tmp_path / "bomb"),
     }
     with pytest.raises(PackError, match=r"bytes, more than the .* that are free in .*--max-bytes"):
         acts[way]()

@@ -135,7 +135,7 @@ def go_on(root: Path, results: Path) -> None:
             ["rows", state, "--columns", "row_number,status,attempts,result", "--csv"],
             ["verify", state, "--json"],
             ["pack", state, "-o", pack],
-            ["compare", state, pack, "--json"],
+            ["pull", pack, state, "--dry-run", "--json"],
         ]
         found[state] = [_result(root, line) for line in words]
         found[state].append(_result(other, ["unpack", pack]))

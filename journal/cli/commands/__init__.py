@@ -8,7 +8,7 @@ These modules have several commands:
 - ``log``: log, watch, wait.
 - ``rows``: rows, errors.
 - ``settle``: retry, redo, skip, resolve.
-- ``transfer``: pack, unpack, compare, pull.
+- ``transfer``: pack, unpack, pull.
 
 Each other module has one command, which has the name of the module. A module is imported when its
 command is used. Outside of this room, only ``cli/main`` imports these modules, and it does so with

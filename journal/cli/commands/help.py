@@ -26,7 +26,7 @@ TOPICS = {
     "notebooks": "progress, Jupyter, IPython, reprs, messages and logging",
     "llm": "calls of language models: costs, throttling, answers of no use",
     "executors": "handlers in other processes, and on other machines with dask",
-    "moving": "copies of a job: pack, compare, pull, merge",
+    "moving": "copies of a job: pack, pull, merge",
     "damage": "what to do about a damaged journal, and what repair keeps",
     "history": "events and log records",
     "export": "CSV, JSON, SQLite, Parquet; DuckDB, Polars, Datasette; a page",

@@ -30,7 +30,7 @@ from journal.cli.shared_options import (
     version_option,
     yes_option,
 )
-from journal.format.records import LOST_CHECKSUM
+from journal.format.records import LOST_CHECKSUM, MAYBE_DONE_TWICE
 from journal.fs import system
 from journal.history.error_groups import Numbers
 from journal.model import Job, JobRow, JobStatus, RowStatus
@@ -120,6 +120,8 @@ def redo_command(
 ) -> int:
     """Do rows again: make completed, failed or skipped rows pending.
 
+    --row may also name rows in review that are completed in one of two merged copies.
+
     The side effects of the rows may happen again. Either all chosen rows are changed, or none. If
     the job has ended, it is reopened. The log keeps the earlier outcomes, and their costs still
     count.
@@ -140,7 +142,8 @@ def redo_command(
         _check_not_cancelled(existing_job(service, job_id))
         numbers, moments = array("Q"), array("d")  # of the rows that the question names
         statuses: Counter[str] = Counter()
-        for row in selection.rows(service, job_id, ended, ended):
+        named = (*ended, RowStatus.NEEDS_REVIEW)
+        for row in selection.rows(service, job_id, named, ended):
             numbers.append(row.row_number)
             moments.append(row.updated_at.timestamp())
             statuses[row.status.value] += 1
@@ -365,7 +368,10 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
             if row.status is RowStatus.PROCESSING:  # else its attempt would seem to last until now
                 settle_row(service.store, row, "review")
             _log_settled(service, row, f"resolve --{how}", given["reason"])
-            return settle(service, row.id, **details)
+            # The outcome that stands beside the review stays, if no other is given.
+            kept = row if how == "completed" and row.error_code == MAYBE_DONE_TWICE else None
+            outcome = {n: getattr(kept, n, None) if v is None else v for n, v in details.items()}
+            return settle(service, row.id, **outcome)
 
         with _settleable(service, job_id, ranges) as statuses:
             count = _change(

@@ -1,22 +1,18 @@
-"""`journal pack`, `unpack`, `compare` and `pull`: moving a job between machines."""
+"""`journal pack`, `unpack` and `pull`: moving a job between machines."""
 
 from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 
 import click
 
 from journal.cli.exit_codes import (
     EXIT_OK,
     EXIT_ROWS_OPEN,
-    EXIT_UNEXPECTED,
-    NoVerdict,
     Refused,
 )
 from journal.cli.find import (
-    complete_copy,
     complete_job,
     complete_path,
     find_job,
@@ -30,18 +26,17 @@ from journal.fs import shell
 from journal.fs.names import JOURNAL_NAME
 from journal.history.error_groups import Numbers
 from journal.run.signals import ending_signals
-from journal.text import escaped
 from journal.transfer import (
     Packed,
+    Preview,
     Pulled,
-    compare_copies,
     pack_job,
     pack_to_file,
+    preview_pull,
     pull_job,
     unpack_job,
 )
-from journal.transfer.compare import Comparison, Side
-from journal.transfer.merge import Merged
+from journal.transfer.merge import Judgement, Merged
 from journal.transfer.pack_contents import MAX_COMPONENTS, MAX_NAME_BYTES
 from journal.transfer.source import Source
 from journal.transfer.tarball import Compression
@@ -190,104 +185,14 @@ def _how_to_pull(root: str, file: str, job_id: str) -> str:
     if file == _STDIN:
         return in_general
     try:
-        found = compare_copies(Path(root) / job_id, file)
+        found = preview_pull(root, file, job_id)
     except JournalError:  # the caller reports the error of unpacking
         return in_general
-    if found.relation == "behind":
-        return f"the job here is behind the pack by {found.theirs.commits} commits: {pull}"
-    if found.relation == "diverged":
+    if found.action == "forwarded":
+        return f"the job here is behind the pack by {found.commits} commits: {pull}"
+    if found.action == "merged":
         return f"the job here and the pack have diverged: {pull} --merge-outcomes"
-    return f"the pack has nothing new: the job here is {found.relation}"
-
-
-@click.command("compare", short_help="Compare two copies of a job.")
-@click.argument("a", shell_complete=complete_copy)
-@click.argument("b", shell_complete=complete_copy)
-@_max_bytes_option
-@json_option
-@click.pass_context
-def compare_command(
-    ctx: click.Context, a: str, b: str, max_bytes: int | None, json_output: bool
-) -> int:
-    """Compare two copies of a job, and show what each copy did since they diverged.
-
-    A and B are jobs, directories of jobs, packs, or - for a pack on standard input. Only commits
-    that one of the copies lacks are checked for damage. `journal verify` checks a whole journal.
-
-    The exit code is 0 if the copies are identical, 1 if one copy is ahead of the other, and 3 if
-    they have diverged. If the copies can't be compared, the exit code is 2 (different jobs, or
-    wrong usage), 4 (no such job), 5 (locked), or 6 (damaged, unreadable, or written by a newer
-    version).
-
-    Example: journal compare ship-ca /mnt/old/jobs/ship-ca
-    """
-    if a == b == _STDIN:
-        raise click.UsageError("only one of A and B can be standard input")
-    found = _compared(ctx.obj, a, b, max_bytes)
-    if json_output:
-        echo_json(found)
-    else:
-        click.echo(_comparison_text(found))
-    if found.relation == "identical":
-        return EXIT_OK
-    return EXIT_ROWS_OPEN if found.relation == "diverged" else EXIT_UNEXPECTED
-
-
-def _compared(root: str, a: str, b: str, max_bytes: int | None) -> Comparison:
-    """Compare the copies.
-
-    Raises NoVerdict instead of errors with exit code 1, since exit code 1 means that one copy is
-    ahead.
-    """
-    try:
-        return compare_copies(_source(root, a), _source(root, b), max_bytes=max_bytes)
-    except JournalError as error:
-        if error.exit_code != EXIT_UNEXPECTED:
-            raise
-        raise NoVerdict(str(error)) from error
-    except click.ClickException:
-        raise
-    except Exception as error:
-        if os.environ.get("JOURNAL_TRACEBACK"):
-            raise
-        raise NoVerdict(f"{type(error).__name__}: {error}") from error
-
-
-def _comparison_text(found: Comparison) -> str:
-    sides = [("A", found.ours), ("B", found.theirs)]
-    if found.relation == "identical":
-        return f"identical {found.job_id}: {found.ours.size_bytes} bytes up to the last commit"
-    if found.relation == "diverged":
-        text = f"at line {found.line} (byte {found.fork.offset})"
-    else:
-        (ahead, side), (behind, _) = sides if found.relation == "ahead" else sides[::-1]
-        text = f"{ahead} is ahead of {behind} by {side.commits} commits"
-    lines = [f"{found.relation:<9} {found.job_id}: {text}"]
-    for letter, side in sides:
-        if side.commits:
-            lines += [f"  {letter} since then: {_side_text(side)}   [{escaped(side.name)}]"]
-            lines += [f"    {escaped(message)}" for message in side.messages]
-    return "\n".join(lines)
-
-
-_SIDE_WORDS = {
-    "processing": "started",
-    "needs_review": "to review",
-    "retry": "retried",
-    "redo": "redone",
-}
-
-
-def _side_text(side: Side) -> str:
-    parts = [f"{side.rows_added} rows added"] if side.rows_added else []
-    parts += [f"data of {side.data_changes} changed"] if side.data_changes else []
-    for name, count in [*side.resets.items(), *side.row_statuses.items()]:
-        parts += [f"{_SIDE_WORDS.get(name, name)} {count}"]
-    parts += [f"steps {state} {count}" for state, count in side.step_states.items()]
-    parts += [f"job {status}" for status in side.job_statuses[-1:]]
-    times = f"{local_text(side.first_at)} to {local_text(side.last_at)}"
-    what = ", ".join(parts) or f"{side.records} records"
-    return f"{side.commits} commits, {times}: {what}"
+    return f"the pack has nothing new: the job here is {found.action}"
 
 
 @click.command("pull", short_help="Apply the changes of another copy of a job.")
@@ -299,6 +204,11 @@ def _side_text(side: Side) -> str:
     is_flag=True,
     help="If the copies have diverged: apply the changes of rows on which only the other copy worked.",
 )
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print what a pull with --merge-outcomes would do, row by row, and change nothing.",
+)
 @_max_bytes_option
 @json_option
 @click.pass_context
@@ -307,6 +217,7 @@ def pull_command(
     source: str,
     job: str | None,
     merge: bool,
+    dry_run: bool,
     max_bytes: int | None,
     json_output: bool,
 ) -> int:
@@ -320,17 +231,20 @@ def pull_command(
 
     With --merge-outcomes, rows that only the other copy worked on get their outcomes, retries,
     redos and changed data from that copy. A row needs a review if both copies worked on it, or gave
-    it different data. But if the row is completed here, it stays completed, and the job's error
-    names the row. If both copies added a row with the same idempotency key, the two become one row.
-    A row that only the other copy added is added here. If the number of this row is taken here, the
-    row gets a new number, which is reported. The other copy's history is kept beside the journal as
-    journal.other-....
+    it different data, even if it is completed here. If both copies added a row with the same
+    idempotency key, the two become one row. A row that only the other copy added is added here. If
+    the number of this row is taken here, the row gets a new number, which is reported. The other
+    copy's history is kept beside the journal as journal.other-....
+
+    With --dry-run, nothing is changed. The output says how many commits only one copy has, and what
+    a merge does with each row that the other copy has changed: "add" or "take" it, "keep" the row
+    as it is here, or put it in "review". Artifacts aren't compared.
 
     If an artifact differs, both files are kept. When commits are appended, the other copy's file
     takes the name NAME, and the file here is renamed to NAME.before-N. In a merge, the file here
     keeps the name NAME, and the other copy's file is called NAME.other-N.
 
-    The exit code is 3 if a row needs a review, if a row was done twice, or if an artifact differs.
+    The exit code is 3 if a row needs a review, or if an artifact differs.
 
     Example: journal pull /mnt/old/jobs/ship-ca
     """
@@ -342,6 +256,13 @@ def pull_command(
         except JobNotFoundError:  # the job doesn't exist yet, and will be made
             if os.path.dirname(job):
                 raise
+    if dry_run:
+        found = preview_pull(root, _source(root, source), job_id, max_bytes=max_bytes)
+        if json_output:
+            echo_json(found)
+        else:
+            click.echo(_preview_text(found))
+        return EXIT_ROWS_OPEN if any(row.verdict == "review" for row in found.rows) else EXIT_OK
     pulled = pull_job(root, _source(root, source), job_id, merge=merge, max_bytes=max_bytes)
     if json_output:
         echo_json(pulled)
@@ -352,8 +273,29 @@ def pull_command(
     merged = pulled.merged
     if merged is not None:
         _report_merged(str(root), pulled.job_id, merged)
-    is_open = merged is not None and (merged.review or merged.twice or merged.left_open)
+    is_open = merged is not None and (merged.review or merged.left_open)
     return EXIT_ROWS_OPEN if is_open or pulled.differing else EXIT_OK
+
+
+def _preview_text(found: Preview) -> str:
+    """The lines of a dry run: how the copies differ, and what a merge does with each row."""
+    times = f", {local_text(found.first_at)} to {local_text(found.last_at)}"
+    news = f"{found.commits} commits there{times if found.commits else ''}"
+    text = {
+        "made": f"the job isn't here: it would be created, with {news}",
+        "forwarded": f"behind: {news} would be applied",
+        "merged": f"diverged at line {found.line}: {news}; {found.our_commits} commits here",
+        "identical": "no commits to pull: the copies are identical",
+        "ahead": f"no commits to pull: the job here is ahead by {found.our_commits} commits",
+    }
+    rows = map(_judgement_text, found.rows if found.action == "merged" else ())
+    return "\n".join([f"{found.job_id}: {text[found.action]}", *rows])
+
+
+def _judgement_text(row: Judgement) -> str:
+    number = str(row.row) if row.row == row.their_row else f"{row.row} (there {row.their_row})"
+    here = "not here" if row.here is None else f"{row.here} here"
+    return f"{row.verdict:<7}row {number}: {here}, {row.there} there"
 
 
 def _report_merged(root: str, job_id: str, merged: Merged) -> None:
@@ -369,25 +311,14 @@ def _report_merged(root: str, job_id: str, merged: Merged) -> None:
             for ours, theirs in merged.renumbered.items()
         ]
     )
-    for numbers, what in (
-        (
-            merged.data,
-            "both copies changed the data, or one changed it and the other worked on the row",
-        ),
-        (merged.steps, "both copies did the same step, or may have done it"),
-        (merged.redone, "one copy redid them, and the other also worked on them or redid them"),
-    ):
-        if numbers:
-            rows = Numbers(numbers).text(",", _MAX_RANGES)
-            echo_err(f"rows {rows}: {what}; `{journal} log {job_id} --row N` shows both")
-    if merged.review:
-        echo_err(f"see: {journal} rows {job_id} --status needs_review")
     if merged.twice:
         rows = Numbers(merged.twice).text(",", _MAX_RANGES)
         echo_err(
-            f"rows {rows}: completed here, and also worked on by the other copy: they may have been "
-            f"done twice, even if both tracking numbers are equal; see: {journal} show {job_id}"
+            f"rows {rows}: completed in one copy, and also worked on by the other: they may have "
+            "been done twice, even if both tracking numbers are equal"
         )
+    if merged.review:
+        echo_err(f"see: {journal} rows {job_id} --status needs_review")
     if merged.left_open:
         echo_err(
             f"{merged.left_open} rows are open, and the job has ended here ({merged.job_status}): "
@@ -421,8 +352,7 @@ def _pulled_text(pulled: Pulled) -> str:
         text += (
             f": {len(merged.applied)} outcomes applied, {len(merged.added)} rows added, "
             f"{f'{moved} of them under another number, ' if moved else ''}"
-            f"{len(merged.review)} rows need a review, {len(merged.twice)} rows on which both copies "
-            f"worked stay completed; the other history is kept as {merged.other}"
+            f"{len(merged.review)} rows need a review; the other history is kept as {merged.other}"
         )
     return text
 

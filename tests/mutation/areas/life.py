@@ -53,13 +53,6 @@ PATCHES = [
         "tests/index/test_replay.py::test_a_rollback_restores_what_the_index_was_at_the_mark",
     ),
     Patch(
-        "that two copies have worked on a job outlasts its reopening",
-        "index/state",
-        "error=error if error and error.by and error.code == BOTH_COPIES else None",
-        "error=None",
-        PASSES,
-    ),
-    Patch(
         "attempts are counted anew from a reset on",
         "index/index",
         "            elif record.reset:\n                columns.reset_attempts(position)\n",

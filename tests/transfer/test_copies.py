@@ -1,9 +1,10 @@
-"""`journal compare`: what two copies of a job are to each other, from a few reads."""
+"""What two copies of a job are to each other, from a few reads, and what a pull would do."""
 
 from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,23 +15,29 @@ from zlib import crc32
 import pytest
 from support.children import (
     FaultyOs,
-    fails,
     journal_path,
     place_journal,
     seal_commits,
     split_commits,
-    works,
 )
-from support.copies import JOB, change, go_on, journal_line, make_job, packed, put_artifact
+from support.copies import (
+    JOB,
+    change,
+    content_of,
+    go_on,
+    journal_line,
+    make_job,
+    packed,
+    put_artifact,
+    relation_of,
+)
 
 import journal.fs.system
 import journal.store.journal
 from journal import InvalidValueError, JobService, JournalDamagedError, PackError
-from journal.cli.main import main
 from journal.format.extent import seal_after, seal_before
 from journal.fs.handles import JournalFile
-from journal.transfer import compare_copies
-from journal.transfer.compare import Comparison
+from journal.transfer import Preview, preview_pull, pull_job
 from journal.transfer.copies import (
     find_fork,
     open_copy,
@@ -51,18 +58,75 @@ def there(here: Path, tmp_path: Path) -> Path:
     return tmp_path / "there"
 
 
-def compared(here: Path, there: Path) -> Comparison:
-    return compare_copies(Source(here / JOB), Source(there / JOB))
+def compared(here: Path, there: Path) -> Preview:
+    """What a pull would do, which changes nothing."""
+    before = [content_of(root) for root in (here, there)]
+    found = preview_pull(here, Source(there / JOB))
+    assert [content_of(root) for root in (here, there)] == before
+    return found
 
 
 def test_copies_are_identical_or_one_is_ahead_by_its_commits(here: Path, there: Path) -> None:
-    assert compared(here, there).relation == "identical"
+    assert compared(here, there).action == "identical"
     go_on(there, 3, 4, 5)
     found = compared(here, there)
-    assert (found.relation, found.ours.commits, found.theirs.commits) == ("behind", 0, 6)
-    assert compared(there, here).relation == "ahead"
-    assert found.line is None
-    assert found.theirs.row_statuses == {"processing": 3, "completed": 3}
+    assert (found.action, found.our_commits, found.commits) == ("forwarded", 0, 6)
+    assert (compared(there, here).action, compared(there, here).our_commits) == ("ahead", 6)
+    assert (found.line, found.rows) == (None, [])
+    assert preview_pull(here / "nowhere", there / JOB).action == "made"
+    assert not (here / "nowhere").exists()
+
+
+def test_a_dry_run_judges_each_row_that_the_other_copy_has_changed_as_the_pull_then_does(
+    here: Path, there: Path
+) -> None:
+    for root in (here, there):
+        change(root, lambda service: service.create_rows(JOB, [{"data": {"n": root.name}}]))  # noqa: B023
+        go_on(root, 3)
+    go_on(there, 4)
+    change(there, lambda service: service.start_row(f"{JOB}:5"))
+    go_on(here, 6)
+    change(here, lambda service: service.start_row(f"{JOB}:7"))
+    change(there, lambda service: service.redo_row(f"{JOB}:1"))
+    go_on(here, 8)
+    change(there, lambda service: service.skip_row(f"{JOB}:8"))
+    change(there, lambda service: service.retry_row(f"{JOB}:8"))
+    done = journal_line(here, "pull", str(there / JOB), "--dry-run")
+    assert done.returncode == 3
+    head, *rows = done.stdout.splitlines()
+    assert re.match(
+        rf"{JOB}: diverged at line \d+: 9 commits there, .* to .*; 8 commits here$", head
+    )
+    assert rows == [
+        "take   row 1: completed here, pending there",
+        "review row 3: completed here, completed there",
+        "take   row 4: pending here, completed there",
+        "review row 5: pending here, processing there",
+        "review row 8: completed here, pending there",
+        "add    row 22 (there 21): not here, pending there",
+    ]
+    found = compared(here, there)
+    shown = json.loads(journal_line(here, "pull", str(there / JOB), "--dry-run", "--json").stdout)
+    assert [row["verdict"] for row in shown["rows"]] == [row.verdict for row in found.rows]
+    pulled = pull_job(here, there / JOB, merge=True)
+    assert (pulled.action, pulled.merged and pulled.merged.review) == (found.action, [3, 5, 8])
+    for word, root, other in (
+        ("no commits to pull: the job here is ahead by 9 commits", here, there),
+        ("row 3: ", there, here),
+    ):
+        assert word in journal_line(root, "pull", str(other / JOB), "--dry-run").stdout
+
+
+def test_a_dry_run_takes_a_pack_and_a_stream_and_says_what_a_fast_forward_would_append(
+    here: Path, there: Path, tmp_path: Path
+) -> None:
+    go_on(there, 3)
+    pack = packed(there, tmp_path / "pack.tar.gz")
+    done = journal_line(here, "pull", str(pack), "--dry-run")
+    assert (done.returncode, "behind: 2 commits there" in done.stdout) == (0, True)
+    with pack.open("rb") as stream:
+        done = journal_line(there, "pull", "-", "--dry-run", stdin=stream)
+    assert (done.returncode, "identical" in done.stdout) == (0, True)
 
 
 def test_a_member_that_only_looks_like_a_seal_ends_no_commit(here: Path, there: Path) -> None:
@@ -72,45 +136,13 @@ def test_a_member_that_only_looks_like_a_seal_ends_no_commit(here: Path, there: 
     body = log + b',"crc":"ABCDEF01"}\n' + log
     with path.open("ab") as file:
         file.write(body + b',"crc":"%08x"}\n' % crc32(body, start))
-    assert compared(here, there).theirs.commits == 1
-
-
-def test_copies_that_diverged_are_told_with_the_line_and_what_each_did_since(
-    here: Path, there: Path
-) -> None:
-    lines = journal_path(here, JOB).read_bytes().count(b"\n")
-    go_on(here, 3)
-    go_on(there, 3, 4)
-    change(there, lambda service: service.fail_row(f"{JOB}:5", "E", "no"))
-    change(there, lambda service: service.create_rows(JOB, [{"data": {}}]))
-    change(there, lambda service: service.update_status(JOB, "paused"))
-    found = compared(here, there)
-    assert (found.relation, found.line) == ("diverged", lines + 1)
-    assert found.fork.offset == len(
-        b"".join(split_commits(journal_path(here, JOB).read_bytes())[:-2])
-    )
-    assert found.ours.row_statuses == {"processing": 1, "completed": 1}
-    assert found.theirs.row_statuses == {"processing": 2, "completed": 2, "failed": 1}
-    assert (found.theirs.rows_added, found.theirs.job_statuses) == (1, ["paused"])
-    assert found.theirs.commits == 7
-
-
-def test_what_was_logged_about_rows_is_not_listed_among_the_messages_of_the_job(
-    here: Path, there: Path
-) -> None:
-    def tell(service: JobService) -> None:
-        for number in range(1, 31):
-            service.log(JOB, "about one", row_number=number % 9 + 1)
-        service.log(JOB, "about all")
-
-    change(there, tell)
-    assert compared(here, there).theirs.messages == ["about all"]
+    assert compared(here, there).commits == 1
 
 
 def test_a_torn_tail_is_no_difference_and_a_writer_may_be_at_work(here: Path, there: Path) -> None:
     with journal_path(there, JOB).open("ab") as file:
         file.write(b'{"type":"row_status","row":3,"sta')
-    assert compared(here, there).relation == "identical"
+    assert compared(here, there).action == "identical"
     with journal_path(there, JOB).open("ab") as file:
         file.write(b'tus":"completed","at":"2026-11-24T13:35:00.000001Z","crc":"00000000"}\n')
     with pytest.raises(JournalDamagedError):  # whole, and doesn't fit: no writer leaves that
@@ -122,7 +154,7 @@ def test_a_last_commit_that_ends_with_a_seal_that_does_not_fit_is_not_taken_for_
 ) -> None:
     with journal_path(there, JOB).open("ab") as file:
         file.write(bytes(600) + b'","at":"2026-11-24T13:35:00.000001Z","crc":"00000000"}\n')
-    assert compared(here, there).relation == "identical"
+    assert compared(here, there).action == "identical"
 
 
 def test_different_jobs_are_told_from_copies_of_one(here: Path, tmp_path: Path) -> None:
@@ -133,25 +165,10 @@ def test_different_jobs_are_told_from_copies_of_one(here: Path, tmp_path: Path) 
         ("again", JOB, "neither is a copy of the other"),
     ):
         with pytest.raises(InvalidValueError, match=text):
-            compare_copies(Source(here / JOB), Source(tmp_path / root / job_id))
-        done = journal_line(here, "compare", JOB, str(tmp_path / root / job_id))
+            relation_of(here / JOB, tmp_path / root / job_id)
+        done = journal_line(here, "pull", str(tmp_path / root / job_id), JOB, "--dry-run")
         assert done.returncode == 2
         assert text in done.stderr
-
-
-def test_retries_redos_changed_data_and_reopenings_are_told(here: Path, there: Path) -> None:
-    with JobService(there, sync="none") as service:
-        service.update_row_data(f"{JOB}:3", {"n": "new"})
-        service.update_status(JOB, "completed")
-        service.redo_row(f"{JOB}:2")
-    side = compared(here, there).theirs
-    assert (side.data_changes, side.resets, side.job_statuses) == (
-        1,
-        {"redo": 1},
-        ["completed", "pending"],
-    )
-    done = journal_line(here, "compare", JOB, str(there / JOB))
-    assert "data of 1 changed, redone 1, pending 1, job pending" in done.stdout
 
 
 def resume_by_hand(service: JobService, job_id: str) -> None:
@@ -169,72 +186,7 @@ def test_copies_differ_that_twins_have_gone_on_with_under_clocks_that_are_held(
         with JobService(root) as service:
             start(service, JOB)
             service.complete_row(f"{JOB}:3", "T-3")
-    assert compared(here, there).relation == "diverged"
-
-
-def test_the_exit_codes_and_the_json_say_which_it_is(here: Path, there: Path) -> None:
-    def code(*arguments: str) -> int:
-        return journal_line(here, "compare", JOB, str(there / JOB), *arguments).returncode
-
-    assert code() == 0
-    go_on(there, 3)
-    assert code() == 1
-    assert journal_line(there, "compare", JOB, str(here / JOB)).returncode == 1
-    go_on(here, 4)
-    assert code() == 3
-    done = journal_line(here, "compare", JOB, str(there / JOB), "--json")
-    found = json.loads(done.stdout)
-    assert (found["relation"], found["ours"]["commits"]) == ("diverged", 2)
-    with journal_path(there, JOB).open("r+b") as file:
-        file.seek(found["fork"]["offset"] + 10)
-        file.write(b"?")
-    assert code() == 6
-    assert journal_line(here, "compare", JOB, str(here / "nothing")).returncode == 2
-    assert journal_line(here, "compare", "nothing", JOB).returncode == 4
-    assert journal_line(here, "compare", "-", "-").returncode == 2
-
-
-def test_what_keeps_copies_from_being_compared_is_never_told_as_one_being_ahead(
-    here: Path, there: Path
-) -> None:
-    path = journal_path(there, JOB)
-    header = HEADER.replace(b'"format":1', b'"format":9')
-    path.write_bytes(seal_commits([[header]]))  # FormatVersionError
-    done = journal_line(here, "compare", JOB, str(there / JOB))
-    assert (done.returncode, "newer version" in done.stderr) == (6, True)
-    path.unlink()
-    path.mkdir()  # StorageError
-    done = journal_line(here, "compare", JOB, str(there / JOB))
-    assert (done.returncode, done.stdout) == (6, "")
-
-
-@pytest.mark.parametrize("call", ["open", "pread", "write", "read"])
-@pytest.mark.parametrize("number", [5, 28])
-def test_whatever_the_system_refuses_a_comparison_ends_with_six(
-    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
-) -> None:
-    pack = packed(here, tmp_path / "pack")
-    faulty = FaultyOs()
-    monkeypatch.setattr(journal.fs.system, "os", faulty)
-    arguments = ["--root", str(here), "compare", JOB, str(pack)]
-    assert main(arguments) == 0
-    calls = faulty.count(call)
-    assert calls > 0
-    for refused in range(calls):
-        faulty.plan(call, *[works] * refused, fails(number))
-        assert main(arguments) in ((2, 6) if call == "open" else (6,))  # 2: no such source
-        faulty.heal()
-
-
-def test_not_even_a_fault_of_ours_is_told_as_one_copy_being_ahead(
-    here: Path, there: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def read_some(_file: JournalFile, _offset: int, _length: int) -> bytes:
-        raise RuntimeError("a fault")
-
-    monkeypatch.setattr(JournalFile, "read_some", read_some)
-    assert main(["--root", str(here), "compare", JOB, str(there / JOB)]) == 6
-    assert "RuntimeError: a fault" in capsys.readouterr().err
+    assert relation_of(here / JOB, there / JOB) == "diverged"
 
 
 def test_a_comparison_of_packs_writes_their_journals_and_syncs_nothing(
@@ -244,32 +196,17 @@ def test_a_comparison_of_packs_writes_their_journals_and_syncs_nothing(
     pack = packed(here, tmp_path / "pack")
     faulty = FaultyOs()
     monkeypatch.setattr(journal.fs.system, "os", faulty)
-    assert compare_copies(here / JOB, pack).relation == "identical"
+    assert preview_pull(here, pack).action == "identical"
     written = sum(len(given[1]) for name, given in faulty.calls if name == "write")
     assert written == journal_path(here, JOB).stat().st_size
     assert faulty.count("fsync") == faulty.count("fdatasync") == 0
     with pytest.raises(PackError, match="--max-bytes"):
-        compare_copies(here / JOB, pack, max_bytes=1_000_000)
-
-
-def test_packs_are_compared_as_directories_are(here: Path, there: Path, tmp_path: Path) -> None:
-    go_on(there, 3)
-    pack = packed(there, tmp_path / "pack.tar.gz")
-    assert journal_line(there, "compare", JOB, str(pack)).returncode == 0
-    done = journal_line(here, "compare", str(pack), JOB)
-    assert (done.returncode, done.stdout.splitlines()[0]) == (
-        1,
-        f"ahead     {JOB}: A is ahead of B by 2 commits",
-    )
-    with pack.open("rb") as stream:
-        assert journal_line(there, "compare", JOB, "-", stdin=stream).returncode == 0
+        preview_pull(here, pack, max_bytes=1_000_000)
 
 
 def test_a_copy_s_directory_may_be_called_anything(here: Path, tmp_path: Path) -> None:
     shutil.copytree(here / JOB, tmp_path / "Copy of it (1)")
-    assert compare_copies(Source(here / JOB), Source(tmp_path / "Copy of it (1)")).relation == (
-        "identical"
-    )
+    assert relation_of(here / JOB, tmp_path / "Copy of it (1)") == "identical"
 
 
 @pytest.mark.parametrize("job_id", ["../../escaped", "/escaped", "..", ".staging", "a/b", ""])
@@ -279,7 +216,7 @@ def test_a_header_that_names_another_place_as_its_job_is_damage(
     header = HEADER.replace(b'"moved"', b'"%b"' % job_id.encode())
     place_journal(tmp_path / "usb", "job", seal_commits([[header]]))
     with pytest.raises(JournalDamagedError, match="a job's id"):
-        compare_copies(Source(here / JOB), Source(tmp_path / "usb" / "job"))
+        relation_of(here / JOB, tmp_path / "usb" / "job")
 
 
 # --- the search ------------------------------------------------------------------------------
@@ -326,15 +263,15 @@ def test_the_fork_is_found_wherever_it_is(tmp_path: Path, seed: int) -> None:
     place_journal(tmp_path / "b", JOB, seal_commits(common + theirs))
     a, b = open_copy(tmp_path / "a" / JOB), open_copy(tmp_path / "b" / JOB)
     assert find_fork(a, b).offset == len(seal_commits(common))
-    found = compare_copies(tmp_path / "a" / JOB, tmp_path / "b" / JOB)
-    assert (found.ours.commits, found.theirs.commits) == (len(ours), len(theirs))
+    found = preview_pull(tmp_path / "a", tmp_path / "b" / JOB)
+    assert (found.our_commits, found.commits) == (len(ours), len(theirs))
     expected = {
         (False, False): "identical",
         (True, False): "ahead",
         (False, True): "behind",
         (True, True): "diverged",
     }
-    assert found.relation == expected[bool(ours), bool(theirs)]
+    assert relate(a, b)[0] == expected[bool(ours), bool(theirs)]
 
 
 def test_a_long_common_history_costs_a_few_reads(
@@ -359,13 +296,10 @@ def test_a_long_common_history_costs_a_few_reads(
     a, b = open_copy(tmp_path / "a" / JOB), open_copy(tmp_path / "b" / JOB)
     assert relate(a, b)[0] == "diverged"
     assert counting.size < len(whole) // 5
-    found = compare_copies(Source(tmp_path / "a" / JOB), Source(tmp_path / "b" / JOB))
-    assert found.line == whole.count(b"\n") + 1
+    assert preview_pull(tmp_path / "a", tmp_path / "b" / JOB).line == whole.count(b"\n") + 1
     counting.reads = 0
-    assert compare_copies(Source(tmp_path / "a" / JOB), Source(tmp_path / "c" / JOB)).relation == (
-        "ahead"
-    )
-    assert counting.reads <= 30
+    assert preview_pull(tmp_path / "a", tmp_path / "c" / JOB).action == "ahead"
+    assert counting.reads <= 40
 
 
 def test_a_commit_of_the_same_length_at_the_same_place_is_not_taken_for_the_same(

@@ -1,0 +1,375 @@
+"""Judges each row of two diverged copies by three states: what both know, and what only one knows.
+
+**Here** is the copy that imports changes, **there** is the other copy. Each record of a row has an
+id, which it keeps when a merge copies it (see :func:`record_id`). A copy knows the records that it
+has, whether imported or only logged. *New* is what only the copy there knows, *mine* is what only
+the copy here knows.
+
+- *Work*: an attempt, an outcome, a skip or a requested review; new data; a step that was begun or
+  done; logged work of a third copy.
+- *Decision*: a retry, a redo, a row put back to pending, a step that was "not done". A decision
+  counts if it is later than the last status or data that both copies know.
+- A status that a policy or a merge has set is neither.
+
+The first of these sentences that fits decides about a row (:func:`judge`):
+
+1. No work or decision there: keep. But if nothing is mine, take a review.
+2. No work or decision here: take all that is new, then the data and (after a redo) the steps as
+   they are there. If the row is in flight there, or a third copy's work is only logged there, it
+   needs a review.
+3. Both did the same without an attempt or a step: keep.
+4. Only a decision there: keep. Only a decision here: take.
+5. Otherwise the row needs a review, even if it is completed here. The new records are logged, and
+   the steps that are done or in doubt there are imported.
+
+In sentences 2 and 4, "pending" there never replaces a review here that the copy there doesn't know:
+without work there the row is kept, with work there sentence 5 applies. Sentence 5 takes the place
+of 2 and 4 also for a row that is only known by its number, because damage has destroyed its data.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from hashlib import sha256
+from typing import Any, Literal, NamedTuple
+
+from journal.format.commits import Position
+from journal.format.decode import decode_record
+from journal.format.extent import records_between
+from journal.format.records import (
+    A_MERGE,
+    A_POLICY,
+    LOST_CHECKSUM,
+    AnyRow,
+    ExtensionRecord,
+    MergeRecord,
+    RowDataRecord,
+    RowElsewhereRecord,
+    RowRecord,
+    RowSpentRecord,
+    RowStatusRecord,
+    RowStepRecord,
+    RunRecord,
+)
+from journal.format.seal import digits_in, is_sealed, unsealed
+from journal.format.values import canonical_json
+from journal.index.index import STATUSES, Index
+from journal.store.rows import read_row, read_status
+from journal.store.steps import deciding_records
+from journal.transfer.copies import Copy
+
+DATA, STEP, LOGGED = "row_data", "row_step", "row_elsewhere"
+# The id of data and steps that a merge has repeated, to make them as they are in the other copy. No
+# copy learns anything from these records.
+AGAIN = "0" * 16
+ChangeRecord = RowStatusRecord | RowDataRecord | RowStepRecord | RowElsewhereRecord
+Weight = Literal["work", "decision", ""]
+Verdict = Literal["keep", "same", "take", "review"]
+
+
+class Change(NamedTuple):
+    """A record of a row. ``what``: the new status, or DATA, STEP or LOGGED (in another copy)."""
+
+    id: str
+    offset: int
+    what: str
+    weight: Weight
+    reset: str | None = None  # of a status
+    step: str = ""
+    state: str = ""  # of a step, or the status that is logged
+
+    @property
+    def is_status(self) -> bool:
+        return self.what not in (DATA, STEP, LOGGED)
+
+
+class Added(NamedTuple):
+    """A row that the record at ``offset`` added, with its idempotency key."""
+
+    offset: int
+    key: str
+
+
+class Side:
+    """One of two copies: its rows as they are, and their records since the copies diverged.
+
+    - ``changes``: a dict from a row to its records, in order.
+    - ``added``: the rows that were added, by number. ``lost``: those of them whose key is unknown,
+      because damage has destroyed their data.
+    - ``costs``: a dict from the id of each record with a cost to the cost.
+    - ``merges``: for each merge, the position up to which the other copy was merged.
+    - ``extensions``: how many records of extensions there are. A merge doesn't import them.
+    - ``news_at``: the offset of the last record that neither a merge, the start of a run nor an
+      extension wrote.
+
+    All of this is in memory. Raises JournalDamagedError, FormatVersionError, StorageError.
+    """
+
+    def __init__(
+        self,
+        copy: Copy,
+        index: Index,
+        fork: Position,
+        read_line: Callable[[int], bytes] | None = None,
+    ) -> None:
+        self.copy, self.index = copy, index
+        self._read_line = read_line or copy.file.read_line
+        self.changes: dict[int, list[Change]] = {}
+        self.added: dict[int, Added] = {}
+        self.lost: set[int] = set()
+        self.costs: dict[str, RowSpentRecord] = {}
+        self.merges: list[Position] = []
+        self.extensions = 0
+        self.news_at = -1
+        self.commits = 0
+        self.first_at: datetime | None = None
+        self.last_at: datetime | None = None
+        commit: list[tuple[int, ChangeRecord, bytes]] = []
+        is_of_merge = False
+        for offset, line, record in records_between(copy.file, fork, copy.end):
+            self.first_at, self.last_at = self.first_at or record.at, record.at
+            if isinstance(record, RowRecord):
+                self._add_row(offset, record)
+            elif isinstance(record, ChangeRecord):
+                commit.append((offset, record, line))
+            elif isinstance(record, RowSpentRecord):
+                self.costs[record.id] = record
+            elif isinstance(record, MergeRecord):
+                self.merges.append(Position(record.offset, int(record.seal, 16)))
+                is_of_merge = True
+            elif isinstance(record, ExtensionRecord):
+                self.extensions += 1
+            if not is_of_merge and not isinstance(record, (RunRecord, ExtensionRecord)):
+                self.news_at = offset
+            if is_sealed(line):
+                self._add_changes(commit, digits_in(line))
+                commit.clear()
+                is_of_merge = False
+                self.commits += 1
+
+    def _add_row(self, offset: int, record: RowRecord) -> None:
+        self.added[record.row] = Added(offset, self.key_of(record))
+        if record.checksum != LOST_CHECKSUM:
+            id_ = sha256(self.content_of(record)).hexdigest()[:16]  # the same in all copies
+            self.changes.setdefault(record.row, []).append(Change(id_, offset, DATA, "work"))
+        elif record.key is None:
+            self.lost.add(record.row)
+
+    def _add_changes(self, commit: list[tuple[int, ChangeRecord, bytes]], seal: bytes) -> None:
+        seen: Counter[bytes] = Counter()
+        for offset, record, line in commit:
+            if record.origin is not None:
+                id_ = record.origin.id
+            else:
+                body = unsealed(line) if is_sealed(line) else line
+                id_ = record_id(seal, body, seen[body])
+                seen[body] += 1
+            change = _change_of(id_, offset, record)
+            self.changes.setdefault(record.row, []).append(change)
+            if isinstance(record, RowStatusRecord) and _has_cost(record):
+                self.costs[id_] = RowSpentRecord(
+                    row=record.row,
+                    id=id_,
+                    cost_cents=record.cost_cents,
+                    usage=record.usage,
+                    at=record.at,
+                )
+
+    def renumber(self, numbers: dict[int, int]) -> None:
+        """Change the numbers of the added rows, in ``changes`` and ``costs``."""
+        self.changes = {numbers.get(row, row): found for row, found in self.changes.items()}
+        for spent in self.costs.values():
+            spent.row = numbers.get(spent.row, spent.row)
+
+    # --- the present state of a row, by its number in this copy
+
+    def status(self, number: int) -> str:
+        position = self.index.position_of(number)
+        return "pending" if position is None else STATUSES[self.index.columns.statuses[position]]
+
+    def status_record(self, number: int) -> RowStatusRecord | None:
+        position = self.index.position_of(number)
+        if position is None:
+            return None
+        offset = self.index.columns.status_offsets[position]
+        return read_status(self.copy.file, self._read_line, offset, number)
+
+    def row(self, number: int) -> AnyRow:
+        """Return the record with the row's data."""
+        position = self.index.position_of(number)
+        assert position is not None
+        offset = self.index.columns.row_offsets[position]
+        return read_row(self.copy.file, self._read_line(offset), offset, number)
+
+    def added_row(self, number: int) -> AnyRow:
+        """Return the record that added the row."""
+        offset = self.added[number].offset
+        return read_row(self.copy.file, self._read_line(offset), offset, number)
+
+    def read(self, change: Change) -> Any:
+        return decode_record(self._read_line(change.offset))
+
+    def key_of(self, row: AnyRow) -> str:
+        """Return the row's complete idempotency key. It is the same in all copies."""
+        return row.key or f"{self.copy.header.id}:{row.row}"
+
+    def content_of(self, row: AnyRow) -> bytes:
+        """Encode a row's data and key, for comparisons in which 1, 1.0 and true differ."""
+        return canonical_json((row.data, self.key_of(row)))
+
+
+def record_id(seal: bytes, line: bytes, ordinal: int) -> str:
+    """Return the id of a record: the first 16 hex digits of a SHA-256.
+
+    It is made of the seal (8 hex digits) of the commit in which the record was first written, its
+    line without a seal, and its ordinal (from 0) among equal lines of this commit.
+    """
+    return sha256(b"%b%b\n%d" % (seal, line, ordinal)).hexdigest()[:16]
+
+
+def _has_cost(record: RowStatusRecord) -> bool:
+    has_any = record.cost_cents is not None or record.usage is not None
+    return has_any and record.status != "processing"
+
+
+def _change_of(id_: str, offset: int, record: ChangeRecord) -> Change:
+    if isinstance(record, RowDataRecord):
+        return Change(id_, offset, DATA, "work")
+    if isinstance(record, RowStepRecord):
+        weight = _weight_of_step(record.state)
+        return Change(id_, offset, STEP, weight, None, record.step, record.state)
+    if isinstance(record, RowStatusRecord):
+        weight = _weight_of_status(record.status, record.by)
+        return Change(id_, offset, record.status, weight, record.decision)
+    logged, status = record.change, str(record.change.get("status"))
+    if "data" in logged:
+        weight = "work"
+    elif "step" in logged:
+        weight = _weight_of_step(logged.get("state"))
+    else:
+        weight = _weight_of_status(status, logged.get("by"))
+    return Change(id_, offset, LOGGED, "work" if weight == "work" else "", state=status)
+
+
+def _weight_of_step(state: Any) -> Weight:
+    return "decision" if state == "failed" else "work"
+
+
+def _weight_of_status(status: Any, by: Any) -> Weight:
+    if by in (A_POLICY.by, A_MERGE.by):
+        return ""
+    return "decision" if status == "pending" else "work"
+
+
+# --- the judgement ---------------------------------------------------------------------------
+
+
+class Row(NamedTuple):
+    """A row of two copies. ``new`` and ``mine`` are in order.
+
+    - ``is_status_mine``: whether only the copy here knows the row's last status here.
+    - ``is_doubtful``: whether the two are taken for one row only because of their numbers.
+    """
+
+    number: int  # here
+    theirs: int  # there
+    new: list[Change]
+    mine: list[Change]
+    is_status_mine: bool
+    is_doubtful: bool = False
+
+
+def compare(here: Side, there: Side, number: int, theirs: int, *, is_doubtful: bool) -> Row:
+    """Find the records that only one of the two copies knows."""
+    ours, others = here.changes.get(number, []), there.changes.get(number, [])
+    known, known_there = (
+        {change.id for change in changes if change.id != AGAIN} for changes in (ours, others)
+    )
+    last = next((change for change in reversed(ours) if change.is_status), None)
+    return Row(
+        number,
+        theirs,
+        new=list(_unknown(others, known)),
+        mine=list(_unknown(ours, known_there)),
+        is_status_mine=last is not None and last.id not in known_there,
+        is_doubtful=is_doubtful,
+    )
+
+
+def _unknown(changes: list[Change], known: set[str]) -> Iterator[Change]:
+    """Yield the records that the other copy doesn't know.
+
+    What isn't work is left out if it is earlier than the last status or data that both know.
+    """
+    shared = (
+        at
+        for at, change in enumerate(changes)
+        if change.id in known and change.what not in (STEP, LOGGED)
+    )
+    last = max(shared, default=-1)
+    for at, change in enumerate(changes):
+        is_known = change.id in known or change.id == AGAIN
+        if not is_known and (at > last or change.weight == "work"):
+            yield change
+
+
+def judge(here: Side, there: Side, row: Row) -> Verdict:
+    """Apply the sentences at the top of this module.
+
+    "same" means that the row is kept, and that the new records are logged.
+    """
+    worked, decided = _weigh(row.mine)
+    worked_there, decided_there = _weigh(row.new)
+    status, status_there = here.status(row.number), there.status(row.theirs)
+    if not (worked_there or decided_there):
+        has_review = status_there == "needs_review" and any(c.is_status for c in row.new)
+        return "take" if has_review and not row.mine else "keep"
+    if not worked and (worked_there or not decided):
+        is_review_of_ours = status == "needs_review" and row.is_status_mine
+        if row.is_doubtful or (status_there == "pending" and is_review_of_ours):
+            return "review" if worked_there else "keep"
+        return "take"
+    if _did_the_same(here, there, row):
+        return "same" if worked_there else "keep"
+    return "review" if worked_there else "keep"
+
+
+def _weigh(changes: list[Change]) -> tuple[bool, bool]:
+    weights = {change.weight for change in changes}
+    return "work" in weights, "decision" in weights
+
+
+def _did_the_same(here: Side, there: Side, row: Row) -> bool:
+    """Whether both copies gave a row the same status and data, without an attempt or a step."""
+    if any(c.what in ("processing", STEP, LOGGED) for c in (*row.new, *row.mine)):
+        return False
+    new, mine = ({c.what for c in some if c.weight == "work"} for some in (row.new, row.mine))
+    if new != mine:
+        return False
+    ours, theirs = here.status_record(row.number), there.status_record(row.theirs)
+    if _outcome_of(ours) != _outcome_of(theirs):
+        return False
+    return here.content_of(here.row(row.number)) == there.content_of(there.row(row.theirs))
+
+
+def _outcome_of(record: RowStatusRecord | None) -> Any:
+    if record is None:
+        return ("pending",)
+    if record.status == "completed" and record.tracking_number:
+        return record.status, record.tracking_number
+    return record.status, record.error_code, canonical_json(record.result)
+
+
+def is_only_logged(row: Row, status_there: str) -> bool:
+    """Whether the row's status there doesn't show a third copy's work, which is logged there."""
+    statuses = [at for at, change in enumerate(row.new) if change.is_status]
+    later = row.new[max(statuses, default=-1) + 1 :]
+    return any(c.what == LOGGED and c.weight == "work" and c.state != status_there for c in later)
+
+
+def steps_that_count(changes: list[Change]) -> set[str]:
+    """Return the steps that were done, or begun and not ended, in these records."""
+    decide = deciding_records(change for change in changes if change.what == STEP)
+    return {step for step, change in decide.items() if change.state != "failed"}
