@@ -58,15 +58,12 @@ def sync_directory(path: Path) -> None:
 @contextlib.contextmanager
 def scratch_directory() -> Iterator[Path]:
     """Make a private temporary directory for a ``with`` block. Raises StorageError."""
-    import shutil  # noqa: PLC0415  (few commands need the two, and they are slow to import)
-    import tempfile  # noqa: PLC0415
+    import tempfile  # noqa: PLC0415  (few commands need it, and it is slow to import)
 
     with refusals_of(Path("TMPDIR"), "make a directory in"):
-        path = Path(tempfile.mkdtemp(prefix="journal-"))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
+        made = tempfile.TemporaryDirectory(prefix="journal-", ignore_cleanup_errors=True)
+    with made as path:
+        yield Path(path)
 
 
 def open_directory(path: Path | str, directory: int | None = None) -> int:

@@ -25,6 +25,20 @@ if sys.platform == "win32":
 
         just_fix_windows_console()
 
+    def can_answer() -> bool:
+        """Return whether somebody can answer at standard input.
+
+        Call this only if standard input reports to be a terminal.
+
+        On Windows, the device NUL reports to be a terminal, too, but nobody can answer there.
+        """
+        import ctypes  # noqa: PLC0415  (`journal list` starts without it)
+        import msvcrt  # noqa: PLC0415
+
+        mode = ctypes.c_ulong()
+        handle = ctypes.c_void_p(msvcrt.get_osfhandle(0))
+        return bool(ctypes.windll.kernel32.GetConsoleMode(handle, ctypes.byref(mode)))
+
     def has_lost_reader(_descriptor: int) -> bool:
         """Return False. Windows reports a lost reader only when something is written."""
         return False
@@ -46,6 +60,10 @@ else:
 
     def let_control_cursor() -> None:
         """Do nothing: terminals interpret the sequences that move the cursor and set colours."""
+
+    def can_answer() -> bool:
+        """Return True: if standard input reports to be a terminal, it is one."""
+        return True
 
     def has_lost_reader(descriptor: int) -> bool:
         """Return whether nobody reads the pipe any more. The check writes nothing to the pipe."""
