@@ -196,6 +196,22 @@ def end_process(error: BaseException | None) -> Never:
         os._exit(status)
 
 
+def _end_with_pool_task() -> None:
+    """End this forked process when the task of a thread pool ends that has forked it.
+
+    Otherwise the thread of the pool would take the next tasks, which are those of the parent, such
+    as the queued calls of other rows. The task may be that of ``asyncio.to_thread``.
+    """
+    pools = sys.modules.get("concurrent.futures.thread")
+    frame = None if pools is None else sys._getframe()  # noqa: SLF001
+    while frame is not None:
+        if frame.f_code is pools._WorkItem.run.__code__:  # type: ignore[union-attr]  # noqa: SLF001
+            # The first callback: the other ones belong to the parent, too.
+            callbacks = frame.f_locals["self"].future._done_callbacks  # noqa: SLF001
+            callbacks.insert(0, lambda task: end_process(task.exception()))
+        frame = frame.f_back
+
+
 if sys.platform != "win32":
     _masks = threading.local()
 
@@ -209,6 +225,7 @@ if sys.platform != "win32":
         if isinstance(signal.getsignal(signal.SIGTERM), _Handler):
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
+        _end_with_pool_task()
 
     # A pool ends its worker processes with SIGTERM and waits for them. If SIGTERM has a handler in
     # Python, a new process loses a SIGTERM that comes before its first line of Python has run. The

@@ -265,6 +265,51 @@ def test_a_forked_process_runs_no_task_of_its_parents_event_loop(
     assert "ValueError: the child is refused" in shown
 
 
+@pytest.mark.parametrize("kind", ["default pool", "own pool", "threads"])
+def test_a_process_that_a_task_of_a_thread_pool_forks_takes_no_task_of_its_parent(
+    tmp_path: Path, kind: str
+) -> None:
+    lines, shown = run(
+        tmp_path,
+        f"""
+        import threading
+        from concurrent.futures import ThreadPoolExecutor
+
+        parent, pool = os.getpid(), ThreadPoolExecutor(1)
+        queued, all_queued = [], threading.Event()
+
+        def charge(number):
+            if os.getpid() != parent:
+                say("the child charges", number)
+                os._exit(9)
+            all_queued.wait()
+            fork_twice()
+
+        def submit(row, submit_to, *pools):
+            call = submit_to(*pools, charge, row.row_number)
+            queued.append(row)
+            if len(queued) == 4:
+                all_queued.set()
+            return call
+
+        def handle(row):
+            submit(row, pool.submit).result()
+
+        async def handle_async(row):
+            loop = asyncio.get_running_loop()
+            loop.set_default_executor(pool)
+            pools = pool if {kind == "own pool"} else None
+            await submit(row, loop.run_in_executor, pools)
+
+        with journal.open_job(path, [{{}}] * 4) as job:
+            job.run({"handle" if kind == "threads" else "handle_async"}, workers=4, tell=quiet)
+            say(job.job.successful_rows)
+        """,
+    )
+    assert lines == ["child 1", "child 0", "4"]
+    assert shown.count("ValueError: the child is refused") == 1
+
+
 @pytest.mark.parametrize(
     ("runs", "options"),
     [

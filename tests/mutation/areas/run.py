@@ -41,6 +41,13 @@ PATCHES = [
         f"{FORKS}::test_a_forked_process_ends_as_python_ends_after_the_same_exception",
     ),
     Patch(
+        "a process that a task of a thread pool has forked takes no other task",
+        "run/signals",
+        "            callbacks.insert(0, lambda task: end_process(task.exception()))\n",
+        "            pass\n",
+        f"{FORKS}::test_a_process_that_a_task_of_a_thread_pool_forks_takes_no_task_of_its_parent",
+    ),
+    Patch(
         "a process that a step has forked records no end of the step",
         "run/handler",
         "            with OwnProcess():\n                value = function(",
