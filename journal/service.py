@@ -1079,8 +1079,7 @@ class JobService:
             self.store.take_run(job_id, taken)
             with self.store.committing_run(job_id, taken) as journal:
                 self.store.runs.mark(taken, keep=keep_lock)
-                state = journal.index.state
-                assert state is not None
+                state = transitions.state_of(journal)
                 transitions.put_run(
                     journal, argv, version, policy=on_interrupted, is_command=is_command
                 )
@@ -1110,9 +1109,8 @@ class JobService:
             self.store.take_run(job_id, taken)
             with self.store.committing_run(job_id, taken) as journal:
                 self.store.runs.mark(taken)
-                assert journal.index.state is not None
-                settled = settle_rows(journal, policy, journal.index.state.run)
-                if job_of(journal.index).status is JobStatus.RUNNING:
+                settled = settle_rows(journal, policy, transitions.state_of(journal).run)
+                if transitions.state_of(journal).status is JobStatus.RUNNING:
                     transitions.set_job_status(journal, JobStatus.PAUSED)
                 return settled
 

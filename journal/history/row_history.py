@@ -197,16 +197,7 @@ class _Reader:
 
 
 _OF_ERROR = ("error_code", "error_message", "traceback")
-_OF_OUTCOME = (
-    *_OF_ERROR,
-    "unknown",
-    "reason",
-    "result",
-    "tracking_number",
-    "label_path",
-    "cost_cents",
-    "usage",
-)
+_OF_OUTCOME = {*RowAttempt.__struct_fields__} & {*RowStatusRecord.__struct_fields__} - {"version"}
 
 
 def read_row_history(history: History, row: JobRow, steps: tuple[RowStep, ...]) -> RowHistory:

@@ -32,7 +32,7 @@ from journal.index.index import PENDING, PROCESSING
 from journal.model import JobRow
 from journal.store.journal import Journal
 from journal.store.rows import position_of, read_row, row_from_records
-from journal.store.transitions import let_add, let_start, put_row_status, version_of_attempt
+from journal.store.transitions import let_start, put_row_status, state_of, version_of_attempt
 
 # Called with the position and the data of a row. If the row is no longer pending, the data is None.
 Admits = Callable[[int, dict[str, Any] | None], bool]
@@ -52,8 +52,7 @@ def start_rows(
     index, file, exact = journal.index, journal.file, journal.exact
     index.detach()
     decode = decode_sane_exact if exact else decode_sane
-    state = index.state
-    assert state is not None
+    state = state_of(journal)
     record = RowStatusRecord(row=0, status="processing", version=state.version, at=journal.now())
     by.sign(record)
     started: list[JobRow] = []
@@ -94,8 +93,7 @@ def complete_rows(journal: Journal, records: Iterable[RowStatusRecord]) -> list[
     index = journal.index
     index.detach()
     columns, at = index.columns, journal.now()
-    state = index.state
-    assert state is not None
+    state = state_of(journal)
     done = []
     for record in records:
         position = index.position_of(record.row)
@@ -124,10 +122,8 @@ def add_rows(journal: Journal, row_data: Any) -> View:
     If anything fails, no row is added. Raises InvalidStateTransition if the job has ended. Also
     raises InvalidValueError, and the errors of the iterable ``row_data``.
     """
-    let_add(journal)
-    index = journal.index
-    assert index.state is not None
-    header = index.state.header
+    let_start(journal, "it takes no more rows", reopens=False)
+    index, header = journal.index, state_of(journal).header
     first = index.row_count
     nonce = system.nonce()[:8] if journal.log.end.offset else None
     at, end = index.last_at, b""

@@ -20,6 +20,7 @@ from journal.store.store import Store
 from journal.store.transitions import (
     let_start,
     put_row_status,
+    state_of,
     status_of_attempt,
     version_of_attempt,
 )
@@ -70,9 +71,8 @@ def settle_row(store: Store, row: JobRow, policy: Policy) -> JobRow:
     """
 
     def settle(journal: Journal) -> JobRow:
-        position, state = position_of(journal, row.row_number), journal.index.state
-        assert state is not None
-        _settle_row(journal, position, policy, state.run)
+        position = position_of(journal, row.row_number)
+        _settle_row(journal, position, policy, state_of(journal).run)
         return row_of(journal, position)
 
     return store.journal(row.job_id).change(settle)
@@ -98,8 +98,8 @@ def _settle_row(journal: Journal, position: int, policy: Policy, run: Run | None
 def may_resume(store: Store, row: JobRow) -> bool:
     """Return whether the policy "resume" would set a row in flight to pending."""
     with store.reading(row.job_id) as journal:
-        position, state = position_of(journal, row.row_number), journal.index.state
-        is_of_steps = state is not None and _is_of_steps(journal, position, state.run)
+        position = position_of(journal, row.row_number)
+        is_of_steps = _is_of_steps(journal, position, state_of(journal).run)
         return is_of_steps and step_in_doubt(journal, position) is None
 
 

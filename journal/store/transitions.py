@@ -128,7 +128,7 @@ def put_run(
 
 def set_job_status(journal: Journal, target: JobStatus) -> None:
     """Move the job to ``target``. Raises InvalidStateTransition."""
-    status = _state(journal).status
+    status = state_of(journal).status
     if target not in VALID_TRANSITIONS[status]:
         hint = _HAS_ENDED if status.is_ended else ""
         _refuse_job(journal, target, _REOPEN_FIRST if status is JobStatus.CANCELLED else hint)
@@ -143,7 +143,7 @@ _HAS_ENDED = (
 
 
 def _refuse_job(journal: Journal, target: JobStatus, hint: str, refused: str = "") -> NoReturn:
-    status, subject = _state(journal).status, f"job {journal.job_id}"
+    status, subject = state_of(journal).status, f"job {journal.job_id}"
     allowed = VALID_TRANSITIONS[status]
     raise InvalidStateTransition(status, target, allowed, subject, hint, refused)
 
@@ -162,9 +162,11 @@ def _refuse_row(
     raise InvalidStateTransition(status, target, allowed, subject, hint, refused)
 
 
-def _state(journal: Journal) -> JobState:
-    assert journal.index.state is not None, "refresh() has refused a journal without a job record"
-    return journal.index.state
+def state_of(journal: Journal) -> JobState:
+    """Return the facts about the job itself. Hold the mutex, and refresh the journal first."""
+    state = journal.index.state
+    assert state is not None, "refresh() refuses a journal without a job record"
+    return state
 
 
 def _made(journal: Journal, position: int) -> AnyRow:
@@ -211,8 +213,7 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
     if record.decision and row.checksum == LOST_CHECKSUM:
         hint = "give it data by update_row_data(), or skip it by skip_row() or `journal skip`"
         _refuse_row(journal, position, RowStatus.PENDING, hint, _LOST)
-    state = index.state
-    assert state is not None
+    state = state_of(journal)
     if code in _STARTING_CODES and state.status.is_ended:
         verb = "started" if code == PROCESSING else "set back to pending"
         let_start(journal, f"row {number} can't be {verb}", reopens=record.decision is not None)
@@ -248,7 +249,7 @@ def _keep_error(journal: Journal, position: int, record: RowStatusRecord) -> Non
 
 def version_of_attempt(journal: Journal, position: int) -> str | None:
     """Return the version of the run in which the row's attempt in progress began."""
-    if not _state(journal).has_versions:  # true for most jobs: no record must be read
+    if not state_of(journal).has_versions:  # true for most jobs: no record must be read
         return None
     began = status_of_attempt(journal, position)
     return None if began is None else began.version
@@ -266,7 +267,7 @@ def let_start(journal: Journal, refused: str, *, reopens: bool) -> None:
 
     With ``reopens``, a completed or failed job is reopened instead of refused.
     """
-    status = _state(journal).status
+    status = state_of(journal).status
     if status.is_ended:
         if not reopens or status is JobStatus.CANCELLED:
             _refuse_job(journal, JobStatus.RUNNING, _REOPEN_FIRST, refused)
@@ -282,7 +283,7 @@ def _complete_if_settled(journal: Journal) -> None:
 
 def reopen(journal: Journal, reason: str | None) -> None:
     """Set an ended job back to pending, for its next pass. Raises InvalidStateTransition."""
-    state, refused = _state(journal), "it can't be reopened"
+    state, refused = state_of(journal), "it can't be reopened"
     if not state.status.is_ended:
         _refuse_job(journal, JobStatus.PENDING, "only a job that has ended is reopened", refused)
     put_record(journal, JobReopenedRecord(reason=reason, at=UNSET_TIME))
@@ -321,9 +322,9 @@ def put_row_data(
     made = _made(journal, position)
     key, keys = row.idempotency_key, made.keys if isinstance(made, RowDataRecord) else 1
     if made.checksum == LOST_CHECKSUM and data is not None:
-        key = made.key or row_key(_state(journal).header, number, data, None) or row.id
+        key = made.key or row_key(state_of(journal).header, number, data, None) or row.id
     if new_key:
-        state = _state(journal)
+        state = state_of(journal)
         is_ours = state.header.idempotency_key is None and key.startswith(f"{state.header.id}:")
         nonce = None if is_ours and not state.repaired else system.nonce()[:8]
         key, keys = next_key(key, keys, nonce), keys + 1
@@ -355,7 +356,7 @@ def update_data(
     """
     position = position_of(journal, number)
     row = row_of(journal, position)
-    header = _state(journal).header
+    header = state_of(journal).header
     if row.status in (RowStatus.PROCESSING, RowStatus.COMPLETED):
         hint = (
             "it is in flight: wait until its attempt ends"
@@ -406,15 +407,6 @@ def _put_back(journal: Journal, position: int, by: By) -> None:
     number = journal.index.columns.number(position)
     record = RowStatusRecord(row=number, status="pending", reset="retry", at=journal.now())
     put_row_status(journal, position, by.sign(record))
-
-
-_NO_MORE_ROWS = "it takes no more rows"
-
-
-def let_add(journal: Journal) -> None:
-    """Raise InvalidStateTransition if the job takes no more rows."""
-    if _state(journal).status.is_ended:
-        _refuse_job(journal, JobStatus.RUNNING, _REOPEN_FIRST, _NO_MORE_ROWS)
 
 
 def retry_failed(journal: Journal, error_code: str | None, by: By) -> int:
