@@ -3,7 +3,11 @@
 # Without ``from __future__ import annotations``, as in records.py: this saves start-up time.
 
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,32 +17,21 @@ from journal.errors import FormatVersionError, JournalDamagedError
 from journal.format.records import (
     EXTENSION,
     FORMAT,
+    INDEXED,
     MAX_DEPTH,
     MAX_LINE_BYTES,
     MAX_NUMBER_BYTES,
     SANE_BYTES,
-    AttemptNumber,
-    CostCents,
     ExtensionRecord,
-    JobLevelRecord,
     JobRecord,
     KnownRecord,
     Moment,
     Record,
-    Reset,
-    RowDataRecord,
-    RowElsewhereRecord,
-    RowNumber,
     RowRecord,
-    RowSpentRecord,
     RowStatusRecord,
-    RowStatusText,
-    RowStepRecord,
-    Usage,
 )
 from journal.format.seal import content_crc, stated_crc
 from journal.format.values import DECODE_ERRORS, has_long_number, nests_deeper_than
-from journal.model import JobStatus, RowStatus, StepState
 from journal.text import own_number
 
 
@@ -56,80 +49,29 @@ class _Times(msgspec.Struct):
 
 
 class _Kind(msgspec.Struct):
-    """The fields that tell a record of a newer version from damage."""
+    """The members that tell a record of a newer version from damage."""
 
     type: str
     format: Any = None
-    status: Any = None
-    state: Any = None
-    reset: Any = None
 
 
-class SlimRow(msgspec.Struct, tag_field="type", tag="row", gc=False):
-    """The fields of a ``row`` that the index needs."""
-
-    row: RowNumber
-
-
-class SlimRowData(msgspec.Struct, tag_field="type", tag="row_data", gc=False):
-    """The fields of a ``row_data`` that the index needs.
-
-    Decoding also checks ``created_at``, a field that a ``row`` doesn't have.
-    """
-
-    row: RowNumber
-    created_at: Moment
+def _slim(kind: Any) -> Any:
+    """Make a struct of the indexed members of a type of record. Without any, return the type."""
+    members = [
+        (member.name, member.type, *([] if member.required else [member.default]))
+        for member in msgspec.structs.fields(kind)
+        if INDEXED in getattr(member.type, "__metadata__", ())
+    ]
+    tag = kind.__struct_config__.tag
+    if not members:
+        return kind
+    return msgspec.defstruct(f"Slim_{tag}", members, tag_field="type", tag=tag, gc=False)
 
 
-class SlimRowStatus(msgspec.Struct, tag_field="type", tag="row_status", gc=False):
-    """The fields of a ``row_status`` that the index needs."""
-
-    row: RowNumber
-    status: RowStatusText
-    cost_cents: CostCents | None = None
-    usage: Usage | None = None
-    reset: Reset | None = None
-
-
-class SlimRowStep(msgspec.Struct, tag_field="type", tag="row_step", gc=False):
-    """The fields of a ``row_step`` that are decoded for the index.
-
-    The index needs only ``row``. The other fields decide what the record means, and are included so
-    that decoding checks them.
-    """
-
-    row: RowNumber
-    attempt: AttemptNumber
-    step: str
-    state: StepState
-
-
-# From a type of record with the members that the index needs, to the type with all members.
-WHOLE: dict[type, type] = {
-    SlimRow: RowRecord,
-    SlimRowData: RowDataRecord,
-    SlimRowStatus: RowStatusRecord,
-    SlimRowStep: RowStepRecord,
-}
-_SlimRecord = (
-    SlimRow
-    | SlimRowData
-    | SlimRowStatus
-    | SlimRowStep
-    | JobLevelRecord
-    | RowSpentRecord
-    | RowElsewhereRecord
-)
-
-
-RECORD_TYPES = frozenset(kind.__struct_config__.tag for kind in get_args(KnownRecord))
-# Members whose values are words. A newer version may have other words.
-_WORDS = {
-    ("row_status", "status"): frozenset(RowStatus),
-    ("row_status", "reset"): frozenset(get_args(Reset)),
-    ("row_step", "state"): frozenset(get_args(StepState)),
-    ("job_status", "status"): frozenset(JobStatus),
-}
+RECORD_TYPES = {kind.__struct_config__.tag: kind for kind in get_args(KnownRecord)}
+_SLIM = {_slim(kind): kind for kind in RECORD_TYPES.values()}
+# From the types of which :data:`decode_slim` decodes only the indexed members to the whole types.
+WHOLE = {slim: kind for slim, kind in _SLIM.items() if slim is not kind}
 
 
 _decode_kind = msgspec.json.Decoder(_Kind).decode
@@ -140,7 +82,8 @@ _decode_time = msgspec.json.Decoder(_TimeRecord).decode
 # single type would accept a record without its ``type``.
 decode_sane = msgspec.json.Decoder(KnownRecord).decode
 decode_sane_exact = msgspec.json.Decoder(KnownRecord, float_hook=own_number).decode
-decode_slim = msgspec.json.Decoder(_SlimRecord).decode  # a third of the time of decode_sane
+# Takes a third of the time of decode_sane.
+decode_slim = msgspec.json.Decoder[Any](reduce(or_, _SLIM)).decode
 _AT, _T, _Z = b'"at":"', ord("T"), ord("Z")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
 
@@ -322,11 +265,19 @@ def _extension(line: bytes, error: Exception) -> ExtensionRecord:
         raise UnknownRecordError(f"record type {kind.type[:40]!r}")
     if kind.type == "job" and isinstance(kind.format, int) and kind.format > FORMAT:
         raise UnknownRecordError(_newer_format(kind.format))
-    for (type_, name), words in _WORDS.items():
-        word = getattr(kind, name)
-        if kind.type == type_ and isinstance(word, str) and word not in words:
-            raise UnknownRecordError(f"{name} {word[:40]!r} of a {type_} record")
+    with suppress(*DECODE_ERRORS):
+        members = msgspec.json.decode(line)
+        for member in msgspec.structs.fields(RECORD_TYPES[kind.type]):
+            words, word = set(_words(member.type)), members.get(member.name)
+            if words and isinstance(word, str) and word not in words:
+                raise UnknownRecordError(f"{member.name} {word[:40]!r} of a {kind.type} record")
     raise UndecodableError(str(error))
+
+
+def _words(kind: Any) -> Iterator[str]:
+    """Yield the words that a member may have. A newer version may have other words."""
+    for part in get_args(kind):
+        yield from (part,) if isinstance(part, str) else _words(part)
 
 
 def newer_format(line: bytes) -> str | None:

@@ -48,6 +48,10 @@ Usage = dict[str, BoundedNumber]
 RowStatusText = Literal["pending", "processing", "completed", "failed", "skipped", "needs_review"]
 
 
+# Marks the members that an index needs. When a job is opened, only these are decoded, and checked.
+INDEXED = msgspec.Meta(extra={"indexed": True})
+
+
 class JobRecord(msgspec.Struct, tag_field="type", tag="job", kw_only=True, omit_defaults=True):
     format: int
     id: str
@@ -111,7 +115,7 @@ RowNumber = Annotated[int, msgspec.Meta(ge=1, le=MAX_ROW_NUMBER)]
 class RowRecord(
     msgspec.Struct, tag_field="type", tag="row", kw_only=True, frozen=True, omit_defaults=True
 ):
-    row: RowNumber
+    row: Annotated[RowNumber, INDEXED]
     checksum: str
     data: dict[str, Any]
     key: str | None = None  # the row's idempotency key, if it isn't the row's id
@@ -127,12 +131,12 @@ class RowDataRecord(
     including ``key``.
     """
 
-    row: RowNumber
+    row: Annotated[RowNumber, INDEXED]
     checksum: str
     data: dict[str, Any]
     key: str
     keys: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)] = 1
-    created_at: Moment
+    created_at: Annotated[Moment, INDEXED]
     origin: Origin | None = None
     at: Moment
 
@@ -143,19 +147,19 @@ AnyRow = RowRecord | RowDataRecord
 class RowStatusRecord(
     msgspec.Struct, tag_field="type", tag="row_status", kw_only=True, omit_defaults=True
 ):
-    row: RowNumber
-    status: RowStatusText
+    row: Annotated[RowNumber, INDEXED]
+    status: Annotated[RowStatusText, INDEXED]
     tracking_number: str | None = None
     label_path: str | None = None
-    cost_cents: CostCents | None = None
-    usage: Usage | None = None
+    cost_cents: Annotated[CostCents | None, INDEXED] = None
+    usage: Annotated[Usage | None, INDEXED] = None
     result: Any = None
     error_code: str | None = None
     error_message: str | None = None
     traceback: str | None = None
     reason: str | None = None
     version: str | None = None
-    reset: Reset | None = None
+    reset: Annotated[Reset | None, INDEXED] = None
     unknown: bool = False
     by: str | None = None  # who has set the status: see By
     person: str | None = None  # the name of the person, if ``by`` is "person"
@@ -209,10 +213,10 @@ class RowStepRecord(
     Only the state "done" has a ``result``. Only "failed" has ``error_code`` and ``error_message``.
     """
 
-    row: RowNumber
-    attempt: AttemptNumber
-    step: str
-    state: StepState
+    row: Annotated[RowNumber, INDEXED]
+    attempt: Annotated[AttemptNumber, INDEXED]
+    step: Annotated[str, INDEXED]
+    state: Annotated[StepState, INDEXED]
     result: Any = None
     error_code: str | None = None
     error_message: str | None = None

@@ -84,7 +84,7 @@ class _Status(msgspec.Struct, tag_field="type", tag="row_status", gc=False):
     origin: _Origin | None = None
 
 
-_OTHERS = RECORD_TYPES - {"row", "row_data", "row_status"}
+_OTHERS = RECORD_TYPES.keys() - {"row", "row_data", "row_status"}
 _Others = tuple(
     msgspec.defstruct(f"_{tag}", [], tag_field="type", tag=tag, gc=False) for tag in sorted(_OTHERS)
 )

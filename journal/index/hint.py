@@ -62,7 +62,7 @@ from journal.fs import directories, files, system
 from journal.fs.handles import DerivedFile, JournalFile
 from journal.fs.names import HINT_NAME
 from journal.index.columns import OF_ROWS, OF_STEPS, OPTIONAL, Columns
-from journal.index.index import Index
+from journal.index.index import SUMS, Index
 from journal.index.replay import replay
 from journal.index.state import JobState, Progress
 
@@ -109,12 +109,6 @@ class _Header(Progress, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     crcs: tuple[int, int]
 
 
-_OF_INDEX = (
-    *("status_counts", "cost_millionths", "usage", "before_attempt"),
-    *("highest_number", "ascending"),
-)
-
-
 @cache  # made at the first use, since most listings read no hint
 def _header_decoder() -> msgspec.json.Decoder[_Header]:
     return msgspec.json.Decoder(_Header)
@@ -145,23 +139,15 @@ def read_hint(
         columns = _StoredColumns(header, stored, begin, file)
     except (OSError, _NotAHintError, ValueError, *DECODE_ERRORS):
         return None
-    state = JobState(header=first, **_progress_of(header))
-    index = Index()
-    index.load(
-        state,
-        header.last_at,
-        columns,
-        **_members_of_index(header),
-    )
+    index = Index(columns)
+    index.state = JobState(header=first, **_progress_of(header))
+    for name in SUMS:
+        setattr(index, name, getattr(header, name))
     return index, position
 
 
 def _progress_of(source: Progress) -> dict[str, Any]:
     return {name: getattr(source, name) for name in Progress.__struct_fields__}
-
-
-def _members_of_index(source: Index | _Header) -> dict[str, Any]:
-    return {name: getattr(source, name) for name in _OF_INDEX}
 
 
 def _read_header(hint: DerivedFile) -> tuple[_Header, int]:
@@ -423,13 +409,12 @@ def write_hint(
             boot_id=boot_id,
             first_line_bytes=len(line),
             first_line_crc=crc32(line),
-            last_at=index.last_at,
             rows=index.row_count,
             steps=len(others.get("step_offsets", ())),
             optional=[name for name in others if name in OPTIONAL],
             crcs=(crc32(statuses), reduce(_crc_after, others.values(), 0)),
             **_progress_of(index.state),
-            **_members_of_index(index),
+            **{name: getattr(index, name) for name in SUMS},
         )
         parts = [statuses, *others.values()]
         files.replace_derived(directory / HINT_NAME, partial(_content, header, parts))

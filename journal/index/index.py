@@ -32,8 +32,15 @@ STATUSES: tuple[RowStatus, ...] = tuple(RowStatus)
 CODES: dict[str, int] = {status.value: code for code, status in enumerate(STATUSES)}
 PENDING, PROCESSING, COMPLETED, FAILED, SKIPPED, NEEDS_REVIEW = range(len(STATUSES))
 
-# The sums of an index, with which :meth:`Index.rollback` undoes changes: see :meth:`Index.mark`.
+# What :meth:`Index.mark` returns.
 Mark = tuple[int, JobState | None, datetime, int, dict[str, int | float], int, int]
+
+
+# The sums of an index. A hint has them under the same names.
+SUMS = (
+    *("last_at", "status_counts", "cost_millionths", "usage", "before_attempt"),
+    *("highest_number", "ascending"),
+)
 
 
 class Index:
@@ -50,32 +57,11 @@ class Index:
         # before the attempt in progress. A row in its first attempt has no entry.
         self.before_attempt: dict[int, int] = {}
         self.highest_number = 0
-        self.ascending = True
+        self.ascending = True  # whether the row numbers ascend, in the order of the columns
         self._by_number: dict[int, int] | None = None
         self._lease: weakref.ref[Lease] | None = None
         # Of each row that was changed: its position, and before_attempt and cells as they were.
         self._undo: list[tuple[Any, ...]] | None = None  # None: nothing is kept
-
-    def load(
-        self,
-        state: JobState,
-        last_at: datetime,
-        columns: Columns,
-        *,
-        status_counts: list[int],
-        cost_millionths: int,
-        usage: dict[str, int | float],
-        before_attempt: dict[int, int],
-        highest_number: int,
-        ascending: bool,  # whether the row numbers ascend, in the order of the columns
-    ) -> None:
-        """Set the whole state from a hint (a saved index)."""
-        self.state, self.last_at, self.columns = state, last_at, columns
-        self.status_counts = list(status_counts)
-        self.cost_millionths, self.usage = cost_millionths, usage
-        self.before_attempt = before_attempt
-        self.highest_number = highest_number
-        self.ascending = ascending
 
     # --- queries
 

@@ -46,7 +46,7 @@ PATCHES = [
     ),
     Patch(
         "a hint has the sums of usage",
-        "index/hint",
+        "index/index",
         '"cost_millionths", "usage", ',
         '"cost_millionths", ',
         COST,

@@ -285,10 +285,10 @@ PATCHES = [
         CORPUS,
     ),
     Patch(
-        "costs have a bound for who opens a job",
+        "who opens a job checks the members that the index needs",
         "format/decode",
-        "    cost_cents: CostCents | None = None\n",
-        "    cost_cents: int | float | None = None\n",
+        "        (member.name, member.type, ",
+        "        (member.name, Any, ",
         STRANGE,
     ),
     Patch(

@@ -172,7 +172,7 @@ PATCHES = [
     ),
     Patch(
         "a hint has what rows in flight were before",
-        "index/hint",
+        "index/index",
         '"usage", "before_attempt"),',
         '"usage"),',
         "tests/index/test_hint.py",
