@@ -30,15 +30,12 @@ class Rows(RowSequence):
     use. Reading raises JournalDamagedError if the file was changed in place.
 
     A table of the rows begins with the columns of the data, in the order in which they occur. Then
-    come the columns of the journal: job_id, row_number, status, attempts, earlier_attempts,
-    version, error_code, error_message, unknown, reason, tracking_number, label_path, cost_cents,
-    usage, result, created_at, started_at, processed_at, duration_s (of the last attempt, in
-    seconds) and idempotency_key. `journal help data-frames` describes their types.
+    come the columns of the journal, which `journal help export` lists. `journal help data-frames`
+    describes their types.
 
     - If the data has a column with one of these names, the journal's column gets the prefix
       ``journal_``.
-    - These columns are left out if no row uses them: earlier_attempts, version, unknown, reason,
-      tracking_number, label_path, cost_cents, usage.
+    - Some columns of the journal are left out if no row uses them.
 
     The methods ``to_...`` take the same arguments:
 

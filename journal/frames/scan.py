@@ -24,10 +24,8 @@ from journal.format.decode import RECORD_TYPES, decode_record
 from journal.format.records import (
     A_POLICY,
     MAX_DEPTH,
-    CostCents,
     ExtensionRecord,
-    RowStatusText,
-    Usage,
+    RowStatusRecord,
 )
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.frames.collect import Options, Side
@@ -65,24 +63,23 @@ class _Origin(msgspec.Struct, gc=False):
     at: str
 
 
-class _Status(msgspec.Struct, tag_field="type", tag="row_status", gc=False):
-    row: int
-    status: RowStatusText
-    at: str
-    tracking_number: str | None = None
-    label_path: str | None = None
-    cost_cents: CostCents | None = None
-    usage: Usage | None = None
-    result: msgspec.Raw = msgspec.Raw(b"null")
-    error_code: str | None = None
-    error_message: str | None = None
-    reason: str | None = None
-    version: str | None = None
-    unknown: bool = False
-    reset: str | None = None
-    by: str | None = None
-    origin: _Origin | None = None
-
+# The members of a status that a table reads from its text, or doesn't read.
+_OTHER_MEMBERS = {
+    "at": ("at", str),
+    "result": ("result", msgspec.Raw, msgspec.Raw(b"null")),
+    "origin": ("origin", _Origin | None, None),
+    "traceback": None,
+    "person": None,
+}
+_members = (
+    _OTHER_MEMBERS.get(
+        each.name, (each.name, each.type, *([] if each.required else [each.default]))
+    )
+    for each in msgspec.structs.fields(RowStatusRecord)
+)
+_Status: Any = msgspec.defstruct(
+    "_Status", filter(None, _members), tag_field="type", tag="row_status", kw_only=True, gc=False
+)
 
 _OTHERS = RECORD_TYPES.keys() - {"row", "row_data", "row_status"}
 _Others = tuple(
@@ -92,9 +89,10 @@ _ROWS = frozenset((_Row, _RowData))
 # The beginning of a line as this package writes it. Other writers may order members differently.
 _STATUS_LINE = b'{"type":"row_status",'
 _ENDED = frozenset(status.value for status in RowStatus if status.is_ended)
-_OF_STATUS = (
-    *("version", "error_code", "error_message", "unknown", "reason"),
-    *("tracking_number", "label_path", "cost_cents", "usage"),
+_OF_STATUS = tuple(
+    name
+    for name in JOURNAL_COLUMNS
+    if name in _Status.__struct_fields__ and name not in ("status", "result")
 )
 
 # The columns that come from statuses.
@@ -228,7 +226,7 @@ class Scan:
             return self._parts.row_ids(job_id, list(map(_number, rows)))
         return [row.key or f"{job_id}:{row.row}" for row in rows]
 
-    def _take_statuses(self, records: list[_Status], offsets: list[int]) -> None:
+    def _take_statuses(self, records: list[Any], offsets: list[int]) -> None:
         positions = self._positions(records)
         if self._wanted is not None:
             chosen = list(map(self._wanted.__getitem__, positions))
@@ -254,11 +252,11 @@ class Scan:
 
     def _follow(
         self,
-        records: list[_Status],
+        records: list[Any],
         positions: list[int],
         times_us: memoryview,
         offsets: list[int],
-    ) -> tuple[list[_Status], array[int], list[float | None]]:
+    ) -> tuple[list[Any], array[int], list[float | None]]:
         """Store the places of the rows' latest statuses, and the starts of attempts.
 
         Returns three columns in the order of the file:
@@ -274,7 +272,7 @@ class Scan:
         """
         of_status, started_us, is_started = self.of_status, self.started_us, self._is_started
         status_at = self._status_at
-        latest: list[_Status] = []
+        latest: list[Any] = []
         processed_us = array("q")
         took_s: list[float | None] = []
         each = zip(records, positions, times_us, offsets, strict=True)
@@ -299,18 +297,18 @@ class Scan:
         self._count_of_status += len(latest)
         return latest, processed_us, took_s
 
-    def _results(self, latest: list[_Status]) -> Any:
+    def _results(self, latest: list[Any]) -> Any:
         texts = list(map(bytes, map(_result, latest)))
         if not self._flattens and {text[0] for text in texts} <= _NESTED_OR_NULL:
             return self._parts.json_texts([None if text == b"null" else text for text in texts])
         return _decode_all(b"[%b]" % b",".join(texts))
 
 
-def _is_end(record: _Status) -> bool:
+def _is_end(record: Any) -> bool:
     """Return True if the status ends an attempt in progress and the time of the end is known."""
     if record.status == "pending" and (record.error_code is None or record.reset):
         return False
-    return record.by != A_POLICY.by
+    return bool(record.by != A_POLICY.by)
 
 
 def _place(places: array[int], positions: list[int], first: int) -> int:
