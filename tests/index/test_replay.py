@@ -219,6 +219,16 @@ def test_a_block_is_applied_as_its_lines_are_one_after_the_other(
 @settings(max_examples=400, deadline=None)
 @given(blocks(), st.integers(0, 30), st.booleans())
 @example([row(1), status(1, b"failed"), row(5), status(1, b"pending", b'"reset":"redo",')], 3, True)
+@example(
+    [
+        *(row(1), data(1), step(1, b"done"), status(1, b"processing")),
+        *(status(1, b"pending", b'"reset":"retry",'), status(1, b"processing")),
+        *(status(1, b"pending", b'"reset":"given_back",'), status(1, b"processing")),
+        *(status(1, b"pending", b'"reset":"redo",'), data(1)),
+    ],
+    7,
+    False,
+)
 def test_a_rollback_restores_what_the_index_was_at_the_mark(
     lines: list[bytes], kept: int, viewed: bool
 ) -> None:
