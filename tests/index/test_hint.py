@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.children import Child, journal_path
+from support.children import Child, journal_path, split_commits
 from support.hints import (
     DENSE,
     JOB,
@@ -318,6 +318,20 @@ def test_a_hint_of_another_time_or_job_or_history_is_ignored(
     assert opened(tmp_path) == replayed(tmp_path)
 
 
+def test_a_hint_of_a_commit_that_another_has_replaced_is_ignored(
+    tmp_path: Path, hint: Path
+) -> None:
+    path, kept = journal_path(tmp_path, JOB), hint.read_bytes()
+    *older, last = split_commits(path.read_bytes())
+    hint.unlink()
+    with path.open("r+b") as file:
+        file.truncate(len(b"".join(older)))
+    with JobService(tmp_path, sync="none") as service:
+        service.set_error(JOB, "E", "m" * 2 * len(last))
+    hint.write_bytes(kept)
+    assert opened(tmp_path) == replayed(tmp_path)
+
+
 def test_a_journal_edited_after_its_hint_is_named_as_damaged(tmp_path: Path, hint: Path) -> None:
     edit(journal_path(tmp_path, JOB), b'"n":4', b'"n":7')
     with JobService(tmp_path) as service, pytest.raises(JournalDamagedError):
@@ -509,7 +523,11 @@ def cut_short(hint: Path) -> None:
     os.truncate(hint, 100)
 
 
-@pytest.mark.parametrize("breaks", [overwritten, cut_short])
+def cut_within_a_number(hint: Path) -> None:
+    os.truncate(hint, hint.stat().st_size * 2 // 3 // 8 * 8 + 3)
+
+
+@pytest.mark.parametrize("breaks", [overwritten, cut_short, cut_within_a_number])
 @pytest.mark.parametrize("numbers", [DENSE, UNORDERED], ids=["dense", "unordered"])
 def test_what_breaks_in_a_hint_after_opening_is_read_from_the_journal(
     tmp_path: Path, breaks: Callable[[Path], None], numbers: range

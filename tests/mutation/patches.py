@@ -156,7 +156,7 @@ SYNCS = [
         "store/store",
         "            if self.sync:\n                directories.sync_directory(directory)\n",
         "",
-        EXPLORER,
+        "tests/store/test_guards.py::test_the_names_in_a_new_job_are_on_the_disk_before_its_own_and_so_are_the_stores",
     ),
     Patch(
         "the name of a new or deleted job is synced",
@@ -170,7 +170,7 @@ SYNCS = [
         "fs/directories",
         "    for path in to_sync if sync else ():\n        sync_directory(path)\n",
         "",
-        EXPLORER,
+        "tests/store/test_guards.py::test_the_names_in_a_new_job_are_on_the_disk_before_its_own_and_so_are_the_stores",
     ),
     Patch(
         "a saved torn tail is synced before it is cut off",
@@ -868,13 +868,6 @@ BOUNDS = [
 
 HINTS = [
     Patch(
-        "a hint is of a commit that the journal has",
-        "index/hint",
-        "        or not has_seal(file, Position(header.offset, header.crc))\n",
-        "",
-        HINT,
-    ),
-    Patch(
         "a hint of a journal that was copied is not believed",
         "index/hint",
         "        or file.inode != header.inode\n",
@@ -935,13 +928,6 @@ HINTS = [
         "store/journal",
         "        if log.file.unended_at >= 0 or is_marked(self.directory):\n",
         "        if log.file.unended_at >= 0:\n",
-        HINT,
-    ),
-    Patch(
-        "a hint is not asked about a file that is in doubt",
-        "store/journal",
-        "        if log.is_new:\n            hinted",
-        "        if True:\n            hinted",
         HINT,
     ),
     Patch(

@@ -422,13 +422,15 @@ def test_a_fork_waits_for_the_imports_of_other_threads(tmp_path: Path, name: str
     script = """
         import importlib, sys, threading
         name = sys.argv[3]
-        begun, forking = threading.Event(), threading.Event()
-        os.register_at_fork(before=forking.set)  # called before the handlers that are here already
+        begun, forking, forked = threading.Event(), threading.Event(), threading.Event()
+        # Called before the handlers that are here already.
+        os.register_at_fork(before=forking.set, after_in_parent=forked.set)
         class Slow:
             def find_spec(self, wanted, path, target=None):
                 if wanted == name:
                     begun.set()
                     forking.wait()
+                    forked.wait(0.5)  # the fork waits for this import, so not for ever
         service = JobService(root)
         sys.modules.pop(name, None)
         sys.meta_path.insert(0, Slow())

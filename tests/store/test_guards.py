@@ -14,7 +14,8 @@ from support.children import (
     read_all,
     split_commits,
 )
-from support.platforms import needs_fork, needs_open_files_moved
+from support.platforms import needs_directory_syncs, needs_fork, needs_open_files_moved
+from support.system_os import SYSTEM_OS, path_of
 
 import journal.fs.system
 import journal.store.journal
@@ -258,6 +259,38 @@ def test_the_name_of_a_journal_that_took_the_place_of_another_is_on_the_disk_bef
     wanted = {"write", "fsync", "fdatasync"}
     names = [name for name, _ in faulty.calls if name in wanted]
     assert names == ["fsync", "fsync", "fsync", "fdatasync", "write", "fdatasync"]
+
+
+class OrderOfNames:
+    """Replaces ``journal.fs.system.os``: notes which directories are synced, and renames."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[str, str]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(SYSTEM_OS, name)
+
+    def fsync(self, fd: int) -> None:
+        self.done.append(("synced", path_of(fd).name))
+        SYSTEM_OS.fsync(fd)
+
+    def rename(self, source: Any, target: Any, **options: Any) -> None:
+        SYSTEM_OS.rename(source, target, **options)
+        self.done.append(("named", Path(target).name))
+
+
+@needs_directory_syncs
+def test_the_names_in_a_new_job_are_on_the_disk_before_its_own_and_so_are_the_stores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = OrderOfNames()
+    monkeypatch.setattr(journal.fs.system, "os", recorder)
+    with JobService(tmp_path / "srv" / "jobs") as service:
+        service.create_job("New", job_id=JOB)
+    named = recorder.done.index(("named", JOB))
+    assert recorder.done[named - 1][1].startswith(f"{JOB}.")
+    synced = [name for what, name in recorder.done if what == "synced"]
+    assert {tmp_path.name, "srv", "jobs"} <= set(synced)
 
 
 def test_lines_that_may_or_may_not_end_a_commit_do_not_make_the_guesses_multiply() -> None:

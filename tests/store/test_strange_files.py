@@ -550,3 +550,12 @@ def test_who_is_at_work_when_a_copy_gets_hard_links_goes_on_in_a_file_of_its_own
         service.complete_row(f"{JOB}:5")
         assert service.get_job_summary(JOB)["successful_rows"] == 5
     assert verify_job(path.parent).findings == []
+
+
+def test_a_mark_with_a_second_hard_link_is_not_written_any_more(root: Path, tmp_path: Path) -> None:
+    mark, other = root / JOB / "sync.mark", tmp_path / "mark of a copy"
+    with JobService(root) as service:
+        service.complete_row(f"{JOB}:3")
+        os.link(mark, other)
+        service.complete_row(f"{JOB}:4")
+        assert (mark.stat().st_nlink, other.stat().st_nlink) == (1, 1)

@@ -52,7 +52,7 @@ PATCHES = [
         "fs/sync_mark",
         "                and stat.st_nlink == 1\n                and system",
         "                and system",
-        FAULTS,
+        "tests/store/test_strange_files.py::test_a_mark_with_a_second_hard_link_is_not_written_any_more",
     ),
     Patch(
         "rows are not kept from bytes that another writer has replaced",

@@ -12,7 +12,7 @@ PATCHES = [
         "service",
         "system.os.register_at_fork(before=_import_late_modules)\n",
         "",
-        f"{GROUP} -k waits_for_the_imports",
+        "tests/store/test_group.py::test_a_fork_waits_for_the_imports_of_other_threads",
     ),
     Patch(
         "who waits in a group whose first gives up has its own time",

@@ -35,7 +35,7 @@ PATCHES = [
         "format/conversion",
         "            within.discard(id(item.value))\n",
         "",
-        RESULTS,
+        "tests/format/test_conversion.py::test_a_value_that_stands_in_another_twice_is_shown_twice",
     ),
     Patch(
         "a number beyond a double is refused",
