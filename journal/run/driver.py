@@ -10,7 +10,7 @@ argument ``on_interrupted`` of the next run decides what becomes of the rows tha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 from time import monotonic
 
 from journal.errors import (
@@ -34,7 +34,7 @@ from journal.run.pacing.per_key import report_unknown_columns
 from journal.run.pacing.rate import Rate
 from journal.run.row_queue import RowQueue
 from journal.run.signals import OwnProcess, Stops, raise_signal, stopping_signals
-from journal.run.workers.handover import Leaving, Results, Workers
+from journal.run.workers.handover import Results, Workers
 from journal.text import counted
 
 # Rows queued beyond those being processed: 8 per worker, at least 32 and at most 256 in total.
@@ -55,7 +55,7 @@ class Run:
     def __init__(
         self,
         job: HeldJob,
-        workers: Workers | Leaving,
+        workers: Workers,
         results: Results,
         limits: Limits,
         on_tick: Callable[[Job], object] = lambda _job: None,
@@ -66,8 +66,7 @@ class Run:
         """
         self._held = job
         self._service = job.service
-        self._leaving = workers if isinstance(workers, Leaving) else Leaving(workers)
-        self._workers = workers = self._leaving.workers
+        self._workers = workers
         self._results = results
         self._limits = limits
         self._on_tick = on_tick
@@ -99,6 +98,7 @@ class Run:
         self._reason: str | None = None
         self._error: Exception | None = None  # raised at the end
         self._paused = False  # by another process
+        self._is_closing = False  # all is recorded, and the workers are being closed
         self._is_lost = False  # another job or run is at the path of this job
         self._counts = {"started": 0, "completed": 0, "failed": 0, "skipped": 0}
         self._problems: list[str] = []
@@ -112,8 +112,9 @@ class Run:
         return self._holds.pace()
 
     def close(self) -> None:
-        """Stop the workers. Only for a run whose :meth:`work` is never called."""
-        self._leaving.close()
+        """Stop the workers. :meth:`work` does this at its end."""
+        self._is_closing = True
+        self._workers.close()
 
     def stop(self, number: int | None = None) -> None:
         """Start no more rows.
@@ -123,8 +124,8 @@ class Run:
         ``number``: the number of the signal, if a signal is the reason.
         """
         self._stops.add(number)
-        if number is not None and self._leaving.has_begun and self._stops.count >= 3:
-            raise_signal(number)  # all is recorded, and the setup may hang
+        if number is not None and self._is_closing and self._stops.count >= 3:
+            raise_signal(number)  # all is recorded, and an executor may hang
 
     def work(self, *, handle_signals: bool = True) -> RunReport:
         """Run the job until no row is open, or a signal or a limit ends the run. Returns a report.
@@ -132,11 +133,11 @@ class Run:
         At the end the job is completed or failed, or paused if rows are left. If an outcome can't
         be recorded, a message is reported.
 
-        Raises JobBusyError, InvalidStateTransition for a job that has ended, the error of a commit
-        that failed, and exceptions that the context manager of ``setup`` raises when it is exited.
+        Raises JobBusyError, InvalidStateTransition for a job that has ended, and the error of a
+        commit that failed.
         """
         begin_s = monotonic()
-        with stopping_signals(self.stop) if handle_signals else nullcontext(), self._leaving:
+        with stopping_signals(self.stop) if handle_signals else nullcontext(), closing(self):
             try:
                 job = self._work()
             except JournalError as error:
@@ -148,7 +149,6 @@ class Run:
                 for problem in self._problems:
                     self._held.warn(problem)
             reason = self._reason if self._error is None else str(self._error)
-            self._error = self._leaving.close_after(self._error, self._problems, self._held.warn)
         self.report = RunReport(
             job=job,
             **self._counts,

@@ -529,13 +529,12 @@ class AttemptedRow:
         self._outcome = outcome_of_error(outcome, ())
 
 
-# A handler is called with an :class:`AttemptedRow`, and with the value of ``setup`` if the run has
-# a setup. The handler may declare its row as a JobRow, since an AttemptedRow has all members of a
-# JobRow.
+# A handler is called with an :class:`AttemptedRow`. The handler may declare its row as a JobRow,
+# since an AttemptedRow has all members of a JobRow.
 Handler = Callable[..., Any]
 
 
-def call_handler(handler: Handler, retry_on: Errors, row: AttemptedRow, *arguments: Any) -> Outcome:
+def call_handler(handler: Handler, retry_on: Errors, row: AttemptedRow) -> Outcome:
     """Call the handler with a row, in the worker. Returns the outcome of the call."""
     leave_interrupts_to_the_driver()
     row.begin()
@@ -543,7 +542,7 @@ def call_handler(handler: Handler, retry_on: Errors, row: AttemptedRow, *argumen
     begin_s = perf_counter()
     try:
         with OwnProcess():
-            value = handler(row, *arguments)
+            value = handler(row)
     except BaseException as error:  # noqa: BLE001  (any exception is an outcome of the row)
         outcome = outcome_of_raised(row, error, retry_on)
     else:

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, Self, Unpack
 
@@ -65,8 +65,7 @@ from journal.run.signals import Stops
 from journal.run.workers.batches import Batches, RunOptions, passing_options_to
 from journal.run.workers.choose import make_workers
 from journal.run.workers.event_loop import CallersLoop
-from journal.run.workers.handover import Leaving, Results, Workers
-from journal.run.workers.setup import SetupFactory, StoppedInSetupError
+from journal.run.workers.handover import Results, Workers
 from journal.service import ExactService, JobService, existing_job
 from journal.store.pruned import check_not_pruned
 from journal.text import counted
@@ -350,7 +349,6 @@ class JobRun:
         tell: Tell | None = None,
         on_progress: Callable[[Job], object] = lambda _job: None,
         on_end: Callable[[RunReport], object] | None = None,
-        setup: SetupFactory | None = None,
     ) -> RunReport:
         """Call ``handler(row)`` for each open row and record the outcomes. Returns a report.
 
@@ -374,16 +372,6 @@ class JobRun:
           an executor. If the executor breaks, the function is called again. An executor must not
           repeat calls by itself. The retries of dask are switched off.
         - If a worker dies, ``on_interrupted`` decides what becomes of its row.
-
-        **Setup.** ``setup`` is a function that returns a context manager, for example the class of
-        a client. The context manager is entered once, before any row starts, and exited after the
-        last row, even after a stop. Its value is the second argument of each handler:
-        ``handler(row, client)``. If the handler is a coroutine function, the context manager may be
-        async, and is entered and exited in the handler's event loop. If the handler is a plain
-        function, the context manager can't be async, and is entered and exited in the thread that
-        calls this method. If entering or exiting raises an exception, this method raises the same
-        exception. If entering fails, no row has started, and the job is unchanged. ``setup`` can't
-        be used with an executor.
 
         **Limits.**
 
@@ -466,9 +454,7 @@ class JobRun:
         count = Auto.largest(workers, has_pool=has_pool)
         stops = executor.stops if isinstance(executor, CallersLoop) else Stops()
         classes = limits.retry_classes
-        make = functools.partial(
-            make_workers, handler, executor, count, classes, setup=setup, stops=stops
-        )
+        make = functools.partial(make_workers, handler, executor, count, classes)
         with self._stoppable(stops):
             return self._run(
                 make,
@@ -502,30 +488,27 @@ class JobRun:
             return self._report_idle(held, retry_failed=retry_failed)
         results = Results()
         stops.wake = results.wake
-        with ExitStack() as on_exit:
-            try:
-                leaving = on_exit.enter_context(Leaving(make(results)))
-            except StoppedInSetupError:
-                held.report(f"{self.id}: stopped before its setup was complete: no row was started")
-                return RunReport(job=self.job, reason=stops.reason, signal=stops.signal)
+        with ExitStack() as unless_begun:
+            workers = unless_begun.enter_context(closing(make(results)))
             shown = Progress(
                 self.job,
                 progress,
                 pace=lambda: self.pace,
                 in_shell=bool(self._settings.how_to.command),
             )
-            run = Run(held, leaving, results, limits, shown.then(on_progress), stops)
+            run = Run(held, workers, results, limits, shown.then(on_progress), stops)
             self._pace = run.pace
             job = take_up(self.service, self.id, retry_failed=retry_failed, where=limits.where)
             if job.status.is_ended:
                 return self._report_idle(held, retry_failed=retry_failed)
-            try:
-                with shown:
-                    report = run.work(handle_signals=handle_signals)
-                    shown.end(report.job)
-            except Exception:
-                held.call_on_end(on_end, run.report)
-                raise
+            unless_begun.pop_all()  # the run closes them
+        try:
+            with shown:
+                report = run.work(handle_signals=handle_signals)
+                shown.end(report.job)
+        except Exception:
+            held.call_on_end(on_end, run.report)
+            raise
         self._report_end(held, report, run.bounds)
         held.call_on_end(on_end, report)
         return report
@@ -580,9 +563,8 @@ class JobRun:
 
         Takes the arguments of :meth:`run`, except ``executor``. Differences:
 
-        - A coroutine function and its ``setup`` run in the caller's event loop, while the loop's
-          other tasks continue. A plain function and its ``setup`` run in threads. Commits are made
-          in a thread, too.
+        - A coroutine function runs in the caller's event loop, while the loop's other tasks
+          continue. A plain function runs in threads. Commits are made in a thread, too.
         - ``tell``, ``on_progress`` and ``on_end`` are called in the caller's event loop. ``on_end``
           may be a coroutine function.
         - Functions that are called in the caller's event loop have the caller's context variables.

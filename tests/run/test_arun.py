@@ -648,8 +648,7 @@ def test_the_end_of_a_run_waits_for_the_batch_of_another_thread(path: Path) -> N
 async def workers_in_this_loop(
     handler: Callable[..., Any], count: int, results: Results
 ) -> LoopWorkers:
-    stops = Stops()
-    return LoopWorkers(handler, count, (), results, stops, caller=CallersLoop(stops))
+    return LoopWorkers(handler, count, (), results, caller=CallersLoop(Stops()))
 
 
 def test_a_task_that_is_cancelled_before_its_first_step_was_not_started(path: Path) -> None:

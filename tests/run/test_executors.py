@@ -390,6 +390,20 @@ def test_an_executor_gets_no_more_rows_than_it_has_workers_and_the_others_can_be
     assert sorted(results.all()) == [0, 1]
 
 
+def test_a_third_signal_gives_up_an_executor_that_hangs_while_it_is_shut_down(work: Work) -> None:
+    class Hanging(ThreadPoolExecutor):
+        def shutdown(self, wait: bool = True, **more: Any) -> None:  # noqa: FBT002
+            super().shutdown(wait, **more)
+            for _ in range(3):
+                signal.raise_signal(signal.SIGINT)
+            threading.Event().wait(60)
+
+    with work.open("square") as job:
+        with pytest.raises(KeyboardInterrupt):
+            job.run(act, lambda: Hanging(1), tell=quiet)
+        assert job.job.status == "completed"
+
+
 def test_an_executor_gets_the_next_row_when_a_worker_is_free(work: Work) -> None:
     executor = Holding()
     workers = make_workers(act, executor, 1, (), Results())

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -103,33 +101,17 @@ def test_a_run_whose_last_commit_fails_calls_on_end(
     ended: list[RunReport] = []
     faulty = FaultyOs()
 
-    @contextmanager
-    def client() -> Iterator[None]:
-        yield
-        raise ConnectionError("no answer")
-
-    said: list[str] = []
-
     def tell(text: str) -> None:
-        said.append(text)
         if "pausing" in text:  # nothing is left to write but the status
             faulty.always("write", fails(errno.ENOSPC))
 
     with open_job(tmp_path) as job:
         monkeypatch.setattr(journal.fs.system, "os", faulty)
         with pytest.raises(StorageError) as raised:
-            job.run(
-                lambda _row, _client: None,
-                max_rows=2,
-                setup=client,
-                on_end=ended.append,
-                tell=tell,
-            )
+            job.run(lambda _row: None, max_rows=2, on_end=ended.append, tell=tell)
         faulty.heal()
     (report,) = ended
     assert (report.reason, report.completed) == (str(raised.value), 2)
-    assert report.problems[-1] == "leaving the setup raised ConnectionError: no answer"
-    assert said[-1] == report.problems[-1]  # it would be lost otherwise
 
 
 def test_a_run_that_finds_damage_calls_on_end(tmp_path: Path) -> None:
@@ -148,19 +130,6 @@ def test_a_run_that_finds_damage_calls_on_end(tmp_path: Path) -> None:
     ):
         job.run(damage, on_end=ended.append, tell=quiet)
     assert [report.reason for report in ended] == [str(raised.value)]
-
-
-def test_on_end_is_called_if_leaving_the_setup_raises(tmp_path: Path) -> None:
-    ended: list[RunReport] = []
-
-    @contextmanager
-    def client() -> Iterator[None]:
-        yield
-        raise ConnectionError("no answer")
-
-    with open_job(tmp_path) as job, pytest.raises(ConnectionError):
-        job.run(lambda _row, _client: None, setup=client, on_end=ended.append, tell=quiet)
-    assert [(report.completed, report.reason) for report in ended] == [(4, None)]
 
 
 def test_arun_calls_on_end_in_the_loop_of_the_caller(tmp_path: Path) -> None:

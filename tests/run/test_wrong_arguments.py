@@ -60,7 +60,6 @@ class Callable_:  # noqa: N801
         (plain, {"tell": "x"}, "tell: must be a function, or be left out (got 'x')"),
         (plain, {"on_progress": True}, "on_progress: must be a function, or be left out"),
         (plain, {"on_end": "x"}, "on_end: must be a function that takes the report"),
-        (plain, {"setup": "x"}, "setup: must be a function that makes a context manager"),
     ],
 )
 def test_a_run_refuses_wrong_arguments_before_any_row_is_started(

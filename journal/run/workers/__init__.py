@@ -2,7 +2,7 @@
 
 ``choose`` picks the workers for a handler: ``threads``, ``event_loop`` for coroutine functions,
 ``executors`` for any ``concurrent.futures.Executor``, ``dask`` for a dask cluster. ``batches``
-groups rows, so that one call gets many rows. ``setup`` enters a context manager for all handlers.
+groups rows, so that one call gets many rows.
 
 A worker gets rows and puts outcomes into the driver's ``Results`` (``handover``). A worker never
 writes to the journal, except for steps. ``step_threads`` waits for the disk when a coroutine

@@ -37,7 +37,6 @@ from journal.run.outcome import (
 )
 from journal.run.signals import OwnProcess
 from journal.run.workers.handover import Claim, Results, Workers
-from journal.run.workers.setup import SetupFactory
 from journal.text import counted
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -65,7 +64,6 @@ class RunOptions(TypedDict, total=False):
     tell: Tell | None
     on_progress: Callable[[Job], object]
     on_end: Callable[[RunReport], object] | None
-    setup: SetupFactory | None
 
 
 def passing_options_to(run: Callable[..., Any]) -> Callable[[Function], Function]:
@@ -152,20 +150,20 @@ class _BatchHandler:
     def __repr__(self) -> str:
         return repr(self._handle)
 
-    def __call__(self, batch: RowBatch, *more: Any) -> Outcome:
+    def __call__(self, batch: RowBatch) -> Outcome:
         try:
             with OwnProcess():
-                value = self._handle(list(batch.rows), *more)  # the function may change its list
+                value = self._handle(list(batch.rows))  # the function may change its list
         except BaseException as error:  # noqa: BLE001  (any exception is an outcome of the rows)
             return _each(batch, outcomes_of_raised(batch.rows, error, self._retry_on))
         return _each(batch, outcomes_of_answer(batch.rows, value, self._retry_on))
 
 
 class _CoroutineBatchHandler(_BatchHandler):
-    async def __call__(self, batch: RowBatch, *more: Any) -> Outcome:  # type: ignore[override]
+    async def __call__(self, batch: RowBatch) -> Outcome:  # type: ignore[override]
         try:
             with OwnProcess():
-                value = await self._handle(list(batch.rows), *more)
+                value = await self._handle(list(batch.rows))
         except BaseException as error:  # noqa: BLE001  (any exception is an outcome of the rows)
             return _each(batch, outcomes_of_raised(batch.rows, error, self._retry_on))
         return _each(batch, outcomes_of_answer(batch.rows, value, self._retry_on))

@@ -12,13 +12,11 @@ from typing import Any
 from journal.errors import InvalidValueError
 from journal.run.handler import Handler, is_coroutine_function, is_generator_function
 from journal.run.outcome import Errors
-from journal.run.signals import Stops
 from journal.run.workers.batches import Batches, BatchResults, BatchWorkers
 from journal.run.workers.dask import DaskWorkers
 from journal.run.workers.event_loop import CallersLoop, LoopWorkers
 from journal.run.workers.executors import ExecutorWorkers
 from journal.run.workers.handover import Results, Workers
-from journal.run.workers.setup import SetupFactory, check_setup
 from journal.run.workers.threads import ThreadWorkers
 
 
@@ -28,45 +26,28 @@ def make_workers(
     count: int | None,
     retry_on: Errors,
     results: Results,
-    *,
-    setup: SetupFactory | None = None,
-    stops: Stops | None = None,
 ) -> Workers:
     """Make the workers for the handler. They put outcomes into ``results``.
 
-    ``executor`` may also be the event loop in which coroutine functions run. This function enters
-    ``setup``. If the run is stopped while ``setup`` is entered, StoppedInSetupError is raised. Also
-    raises InvalidValueError, exceptions of ``setup``, and TypeError if ``executor`` is a number.
+    ``executor`` may also be the event loop in which coroutine functions run. Raises
+    InvalidValueError, and TypeError if ``executor`` is a number.
     """
     if isinstance(handler, Batches):
-        _check_handler(handler.handle, "a list of rows", has_setup=setup is not None)
-        check_setup(setup, handler.handle)
+        _check_handler(handler.handle, "a list of rows")
         answers = BatchResults(results)
-        calls = make_workers(
-            handler.handler(retry_on), executor, count, retry_on, answers, setup=setup, stops=stops
-        )
+        calls = make_workers(handler.handler(retry_on), executor, count, retry_on, answers)
         return BatchWorkers(calls, answers, handler.size)
     if isinstance(executor, int):
         raise TypeError(f"run(handler, executor, *, workers=…): write workers={executor}")
-    _check_handler(handler, "a row", has_setup=setup is not None)
-    check_setup(setup, handler)
+    _check_handler(handler, "a row")
     is_coroutine = is_coroutine_function(handler)
     caller = executor if isinstance(executor, CallersLoop) else None
     if isinstance(executor, CallersLoop):
         executor = None
     if executor is None and is_coroutine:
-        return LoopWorkers(
-            handler, count or 1, retry_on, results, stops or Stops(), caller=caller, setup=setup
-        )
+        return LoopWorkers(handler, count or 1, retry_on, results, caller=caller)
     if executor is None:
-        return ThreadWorkers(handler, count or 1, retry_on, results, setup)
-    if setup is not None:
-        raise InvalidValueError(
-            "setup",
-            setup,
-            "can't be used with an executor: its value can't be shared with other processes; make it "
-            "in each worker, with the executor's own initializer",
-        )
+        return ThreadWorkers(handler, count or 1, retry_on, results)
     if is_coroutine:
         raise InvalidValueError(
             "handler", handler, "a coroutine function runs in an event loop: leave out the executor"
@@ -78,7 +59,7 @@ def make_workers(
     return kind(handler, made, make, count, retry_on, results)
 
 
-def _check_handler(handler: object, taken: str, *, has_setup: bool) -> None:
+def _check_handler(handler: object, taken: str) -> None:
     """Raise InvalidValueError for an unsuitable handler.
 
     A suitable handler can be called with a row, and returns a result.
@@ -98,8 +79,6 @@ def _check_handler(handler: object, taken: str, *, has_setup: bool) -> None:
     except ValueError:  # for example, a function in C has no signature
         return
     except TypeError as error:
-        if has_setup:  # setup adds a second argument, and check_setup checks that
-            return
         reason = f"{must} as its only argument ({error})"
         raise InvalidValueError("handler", handler, reason) from None
 

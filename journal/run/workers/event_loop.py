@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import math
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -20,7 +19,6 @@ from journal.run.handler import AttemptedRow, outcome_of_raised, outcome_of_retu
 from journal.run.outcome import Errors, Outcome, interrupted
 from journal.run.signals import OwnProcess, Stops
 from journal.run.workers.handover import Claim, Results, SingleRows
-from journal.run.workers.setup import LoopSetup, SetupFactory
 
 # How many coroutines may begin in one turn of the loop, and how long a turn may take. Other tasks
 # wait while these coroutines run up to their first ``await``. With an HTTP client, that may take
@@ -56,12 +54,9 @@ class LoopWorkers(SingleRows):
         count: int,
         retry_on: Errors,
         results: Results,
-        stops: Stops,
         *,
         caller: CallersLoop | None = None,
-        setup: SetupFactory | None = None,
     ) -> None:
-        """Enters ``setup`` in the loop. Raises the exceptions of ``setup``."""
         self.count = count
         self._handler = handler
         self._retry_on = retry_on
@@ -72,7 +67,6 @@ class LoopWorkers(SingleRows):
         self._turn_from_s: float | None = None  # when the last turn ended, if it has begun rows
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._asked: set[int] = set()  # tickets that the driver has asked to end
-        self._arguments: tuple[Any, ...] = ()
         self._closing = False
         self._thread: threading.Thread | None = None
         self._loop = asyncio.new_event_loop() if caller is None else caller.loop
@@ -81,14 +75,6 @@ class LoopWorkers(SingleRows):
         if caller is None:
             self._thread = threading.Thread(target=self._run, name="journal-loop", daemon=True)
             self._thread.start()
-        self._setup = None if setup is None else LoopSetup(setup, results, stops)
-        if self._setup is not None:
-            try:
-                self._setup.enter(self._loop, self._loop.call_soon_threadsafe)
-            except BaseException:
-                self.close()
-                raise
-            self._arguments = self._setup.arguments
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -164,18 +150,14 @@ class LoopWorkers(SingleRows):
 
     def close(self) -> None:
         self._closing = True
-        try:
-            if self._setup is not None:
-                self._setup.close(math.inf if self._thread is None else _END_S)
-        finally:
-            with suppress(RuntimeError):  # the loop is closed
-                # The driver has cancelled the rows in ``_new``. If one of them still got a task,
-                # the loop could close before this task has run at all.
-                self._loop.call_soon_threadsafe(self._new.clear)
-                if self._thread is not None:
-                    self._loop.call_soon_threadsafe(self._loop.stop)
+        with suppress(RuntimeError):  # the loop is closed
+            # The driver has cancelled the rows in ``_new``. If one of them still got a task, the
+            # loop could close before this task has run at all.
+            self._loop.call_soon_threadsafe(self._new.clear)
             if self._thread is not None:
-                self._thread.join(timeout=_END_S)  # longer only if a handler blocks the loop
+                self._loop.call_soon_threadsafe(self._loop.stop)
+        if self._thread is not None:
+            self._thread.join(timeout=_END_S)  # longer only if a handler blocks the loop
 
     # --- in the loop
 
@@ -225,7 +207,7 @@ class LoopWorkers(SingleRows):
         raised: BaseException | None = None
         try:
             with OwnProcess():
-                value = await self._handler(row, *self._arguments)
+                value = await self._handler(row)
             outcome = outcome_of_returned(row, value)
         except BaseException as error:  # noqa: BLE001  (even exceptions that would stop the loop)
             raised = error

@@ -11,9 +11,9 @@ can find out whether a change was made.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from time import monotonic
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from journal.run.outcome import Outcome
 
@@ -91,65 +91,6 @@ class Workers(Protocol):
 
     def close(self) -> None:
         """Stop taking rows. Doesn't wait for attempts that were given up."""
-
-
-class Leaving:
-    """Closes the workers at the end of a run, and so exits the setup.
-
-    Only the first call of :meth:`close` has an effect.
-
-    As a context manager, it always closes the workers at the end of the block. If both the block
-    and the exit of the setup raise exceptions, the second exception becomes a note of the first.
-    """
-
-    def __init__(self, workers: Workers) -> None:
-        self.workers = workers
-        self._open = [workers]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, _kind: object, raised: BaseException | None, _traceback: object) -> None:
-        try:
-            self.close()
-        except Exception as error:
-            if raised is None:
-                raise
-            raised.add_note(_not_left(error))
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether the workers are being closed, or are closed."""
-        return not self._open
-
-    def close(self) -> None:
-        """Close the workers. If exiting the setup raises an exception, it is raised here."""
-        if self._open:
-            self._open.pop().close()
-
-    def close_after(
-        self, raised: Exception | None, problems: list[str], report: Callable[[str], object]
-    ) -> Exception | None:
-        """Close the workers after a run. Returns the exception that the caller must raise, or None.
-
-        ``raised``: the exception of the run, or None. If ``raised`` isn't None, it is returned.
-        Otherwise the exception that exiting the setup raises, if any, is returned.
-
-        If exiting the setup raises an exception, a message about it is added to ``problems``. If
-        this exception isn't returned, the message is also passed to ``report``.
-        """
-        try:
-            self.close()
-        except Exception as error:  # noqa: BLE001  (the caller raises it)
-            problems.append(_not_left(error))
-            if raised is None:
-                return error
-            report(problems[-1])
-        return raised
-
-
-def _not_left(error: Exception) -> str:
-    return f"leaving the setup raised {type(error).__name__}: {error}"
 
 
 class SingleRows:

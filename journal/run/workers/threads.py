@@ -8,7 +8,6 @@ from queue import SimpleQueue
 from journal.run.handler import AttemptedRow, Handler, call_handler
 from journal.run.outcome import Errors, Outcome
 from journal.run.workers.handover import Claim, Results, SingleRows, join
-from journal.run.workers.setup import SetupFactory, ThreadSetup
 
 
 class ThreadWorkers(SingleRows):
@@ -22,15 +21,7 @@ class ThreadWorkers(SingleRows):
 
     queues = True
 
-    def __init__(
-        self,
-        handler: Handler,
-        count: int,
-        retry_on: Errors,
-        results: Results,
-        setup: SetupFactory | None = None,
-    ) -> None:
-        """Enters ``setup`` in this thread. Raises the exceptions of ``setup``."""
+    def __init__(self, handler: Handler, count: int, retry_on: Errors, results: Results) -> None:
         self.count = count
         self._handler = handler
         self._retry_on = retry_on
@@ -41,8 +32,6 @@ class ThreadWorkers(SingleRows):
         self._threads = 0
         self._started: list[threading.Thread] = []
         self._abandoned: set[int] = set()
-        self._setup = ThreadSetup(setup)
-        self._setup.enter()
 
     def dispatch(self, ticket: int, row: AttemptedRow, claim: Claim) -> None:
         if self._threads < self.count and not self._start_thread() and not self._threads:
@@ -64,13 +53,13 @@ class ThreadWorkers(SingleRows):
         return True
 
     def _work(self) -> None:
-        handler, retry_on, arguments = self._handler, self._retry_on, self._setup.arguments
+        handler, retry_on = self._handler, self._retry_on
         take, put = self._tasks.get, self._results.put
         while (task := take()) is not None:
             ticket, row, claim = task
             if self._closed or not claim.begin():
                 continue
-            put(ticket, call_handler(handler, retry_on, row, *arguments))
+            put(ticket, call_handler(handler, retry_on, row))
             if ticket in self._abandoned:
                 return  # another thread has taken the slot of this thread
         self._tasks.put(None)  # pass the end marker on to the next thread
@@ -87,4 +76,3 @@ class ThreadWorkers(SingleRows):
         self._closed = True
         self._tasks.put(None)
         join(self._started)
-        self._setup.close()

@@ -1,4 +1,4 @@
-"""What a run in the caller's event loop rests on: cancelling, stopping, the setup, batches of tasks."""
+"""What a run in the caller's event loop rests on: cancelling, stopping, batches of tasks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from mutation.patch import Patch
 
 ARUN = "tests/run/test_arun.py"
 RUN = "tests/run/test_runs.py"
-SETUP = "tests/run/test_setup.py"
 
 PATCHES = [
     Patch(
@@ -117,8 +116,8 @@ PATCHES = [
     Patch(
         "closed workers make no more tasks",
         "run/workers/event_loop",
-        "                self._loop.call_soon_threadsafe(self._new.clear)\n",
-        "                pass\n",
+        "            self._loop.call_soon_threadsafe(self._new.clear)\n",
+        "            pass\n",
         "tests/run/test_arun.py::test_closed_workers_make_no_tasks_for_rows_that_were_cancelled",
     ),
     Patch(
@@ -149,75 +148,5 @@ PATCHES = [
         "            stops.ask(reason, end_rows=end_rows)\n",
         "            pass\n",
         ARUN,
-    ),
-    Patch(
-        "a cancellation by the setup itself is raised",
-        "run/workers/setup",
-        "        return self._is_cancelled and isinstance(self._error, asyncio.CancelledError)\n",
-        "        return isinstance(self._error, asyncio.CancelledError)\n",
-        "tests/run/test_setup.py::test_a_cancellation_that_the_setup_itself_raises_is_raised_and_not_taken_for_a_stop",
-    ),
-    Patch(
-        "a setup is closed at the end",
-        "run/workers/setup",
-        "        self._may_close.set()\n",
-        "        self._cancel()\n",
-        "tests/run/test_setup.py::test_the_value_of_a_setup_is_the_second_argument_and_lives_in_the_loop_of_the_handlers",
-    ),
-    Patch(
-        "a setup stays open when a loop that shuts down cancels all tasks",
-        "run/workers/setup",
-        "        while not self._may_close.is_set():\n",
-        "        for _ in range(1):\n",
-        "tests/run/test_setup.py::test_a_cancelled_run_closes_its_setup_after_the_last_row",
-    ),
-    Patch(
-        "a stop cancels a setup that takes too long",
-        "run/workers/setup",
-        "                self._loop.call_soon_threadsafe(self._cancel)\n",
-        "                pass\n",
-        SETUP,
-    ),
-    Patch(
-        "a setup that is interrupted is left",
-        "run/workers/setup",
-        "        if not self._is_open:\n            self._cancel()\n",
-        "",
-        SETUP,
-    ),
-    Patch(
-        "an error of a setup is raised as it is",
-        "run/workers/setup",
-        "        self._raise_error()\n\n    def close",
-        "\n    def close",
-        "tests/run/test_setup.py::test_an_error_of_a_setup_is_raised_as_it_is_and_the_job_stays_as_it_was",
-    ),
-    Patch(
-        "a setup that is cancelled before its first step doesn't keep the run waiting",
-        "run/workers/setup",
-        "        self._task.add_done_callback(self._ended)\n",
-        "",
-        SETUP,
-    ),
-    Patch(
-        "a run that was stopped makes no setup",
-        "run/workers/setup",
-        "        if self._stops.count:\n",
-        "        if False:\n",
-        "tests/run/test_setup.py::test_a_stop_before_the_setup_makes_none",
-    ),
-    Patch(
-        "the setup of threads is closed",
-        "run/workers/threads",
-        "        self._setup.close()\n",
-        "        pass\n",
-        "tests/run/test_setup.py::test_a_plain_function_gets_the_value_of_a_plain_setup",
-    ),
-    Patch(
-        "executors have no setup",
-        "run/workers/choose",
-        "    if setup is not None:\n",
-        "    if False:\n",
-        "tests/run/test_setup.py::test_executors_have_no_setup",
     ),
 ]

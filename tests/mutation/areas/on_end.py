@@ -29,13 +29,6 @@ PATCHES = [
         "tests/run/test_on_end.py::test_a_run_whose_last_commit_fails_calls_on_end",
     ),
     Patch(
-        "a failed commit is not masked by what leaving the setup raises",
-        "run/workers/handover",
-        "            if raised is None:\n                return error\n",
-        "            return error\n",
-        "tests/run/test_on_end.py::test_a_run_whose_last_commit_fails_calls_on_end",
-    ),
-    Patch(
         "a coroutine function at the end of arun is awaited",
         "run/in_loop",
         "                if inspect.isawaitable(answer):\n",

@@ -66,13 +66,6 @@ PATCHES = [
         "tests/run/test_runs.py::test_what_is_no_time_to_wait_is_refused_with_its_value",
     ),
     Patch(
-        "a handler that doesn't take the value of setup is refused",
-        "run/workers/setup",
-        '        signature.bind("row", "value")\n',
-        "        pass\n",
-        "tests/run/test_setup.py",
-    ),
-    Patch(
         "an on_end that can't be called is refused before the run",
         "run/open_job",
         "        check_on_end(on_end)\n",

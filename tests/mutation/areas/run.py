@@ -427,6 +427,13 @@ PATCHES = [
         "tests/run/test_run_interrupts.py::test_what_comes_back_after_an_interrupt_is_told_if_the_job_is_another_runs_by_then",
     ),
     Patch(
+        "a third signal gives up an executor that hangs at the end",
+        "run/driver",
+        "        if number is not None and self._is_closing and self._stops.count >= 3:\n",
+        "        if False:\n",
+        "tests/run/test_executors.py::test_a_third_signal_gives_up_an_executor_that_hangs_while_it_is_shut_down",
+    ),
+    Patch(
         "a run doesn't wait for a batch of another task",
         "run/driver",
         " or error.by_task:",
