@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -96,18 +95,6 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
         return report_html(self)
 
 
-OnEnd = Callable[[RunReport], object]  # called when a run has ended
-
-
-def check_on_end(on_end: object) -> None:
-    """Raise InvalidValueError if ``on_end`` can't be called."""
-    if on_end is not None and not callable(on_end):
-        raise InvalidValueError("on_end", on_end, "must be a function that takes the report")
-    if inspect.iscoroutinefunction(on_end):
-        why = "is a coroutine function, which only arun() can await: give a plain function"
-        raise InvalidValueError("on_end", on_end, why)
-
-
 def check_callbacks(**callbacks: object) -> None:
     """Raise InvalidValueError for a callback that is neither None nor callable."""
     for name, given in callbacks.items():
@@ -146,25 +133,6 @@ class HeldJob:
     def warn(self, text: str) -> None:
         """Report a warning."""
         self.report(text, WARNING)
-
-    def call_on_end(self, on_end: OnEnd | None, report: RunReport | None) -> None:
-        """Call ``on_end`` after a run.
-
-        If it raises an Exception, the exception is only reported.
-        """
-        if on_end is None or report is None:
-            return
-        with self.errors_of_on_end():
-            on_end(report)
-
-    @contextmanager
-    def errors_of_on_end(self) -> Iterator[None]:
-        """Report an Exception that the block raises, instead of raising it."""
-        try:
-            with OwnProcess():
-                yield
-        except Exception as error:  # noqa: BLE001  (the run is over)
-            self.warn(f"{self.id}: on_end raised {type(error).__name__}: {error}")
 
     def job(self) -> Job:
         """The job after its last commit. Raises JobNotFoundError."""

@@ -14,7 +14,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from journal.display.session import is_cell
 from journal.model import Job
 from journal.progress.terminal import above_bar
-from journal.run.held_job import HeldJob, RunReport
+from journal.run.held_job import RunReport
 from journal.run.signals import OwnProcess, Stops, stopping_signals
 from journal.run.workers.event_loop import CallersLoop
 
@@ -53,17 +53,13 @@ def with_options_of(
 async def run_in_callers_loop(
     run: Callable[..., RunReport],
     caller: CallersLoop,
-    held: HeldJob,
     options: dict[str, Any],
     *,
     handle_signals: bool | None,
 ) -> RunReport:
     """Call ``run(**options)`` in a thread, and wait for its end.
 
-    Then call ``on_end`` in the caller's loop.
-
     - ``handle_signals``: None means True if the caller is a cell of IPython, and False otherwise.
-    - ``held``: reports exceptions of ``on_end``.
 
     Each time that the caller's task is cancelled, the run is asked once more to stop.
     """
@@ -74,10 +70,6 @@ async def run_in_callers_loop(
     ended: asyncio.Future[None] = caller.loop.create_future()
     outcomes: list[RunReport | BaseException] = []
     options = {**options, **_callbacks(caller, options), "handle_signals": False}
-    on_end: Any = options.get("on_end")
-    reports: list[RunReport] = []
-    if callable(on_end):
-        options["on_end"] = reports.append
 
     def drive() -> None:
         try:
@@ -95,11 +87,6 @@ async def run_in_callers_loop(
         cancelled = await _until(ended, stops)
     outcome = outcomes.pop()
     try:
-        for report in reports:
-            with held.errors_of_on_end():
-                answer = on_end(report)
-                if inspect.isawaitable(answer):
-                    await answer
         if isinstance(outcome, BaseException):
             raise outcome
         if cancelled is not None:

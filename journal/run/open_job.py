@@ -36,7 +36,7 @@ from journal.progress.messages import Tell
 from journal.progress.show import Progress
 from journal.run.driver import Run
 from journal.run.handler import Handler
-from journal.run.held_job import HeldJob, OnEnd, RunReport, Settings, check_callbacks, check_on_end
+from journal.run.held_job import HeldJob, RunReport, Settings, check_callbacks
 from journal.run.in_loop import run_in_callers_loop, with_options_of
 from journal.run.input_match import (
     InputRules,
@@ -239,6 +239,9 @@ class JobRun:
     - ``service``: the :class:`JobService`, for explicit calls.
     - ``id``: the job's id.
     - ``matched``: how many rows are new, changed or gone in the input: see :class:`Matched`.
+    - ``report``: the report of the last run. If a commit has failed, so that the run has raised an
+      error, the report's ``reason`` is this error. None if nothing was to do, or if the run has
+      ended by another exception.
     - ``advice``: in `journal run`, messages that say how to continue after the last run. The
       command prints them when it ends. In Python, such messages are reported instead, and
       ``advice`` stays empty.
@@ -251,6 +254,7 @@ class JobRun:
         self.id = job_id
         self.matched = matched
         self.advice: list[str] = []
+        self.report: RunReport | None = None
         self._settings = settings
         self._pace: Callable[[], str] = str
         self._runs: list[Stops] = []  # of the runs in progress
@@ -348,7 +352,6 @@ class JobRun:
         progress: bool | None = None,
         tell: Tell | None = None,
         on_progress: Callable[[Job], object] = lambda _job: None,
-        on_end: Callable[[RunReport], object] | None = None,
     ) -> RunReport:
         """Call ``handler(row)`` for each open row and record the outcomes. Returns a report.
 
@@ -434,13 +437,6 @@ class JobRun:
         - ``tell``: called with each message for people. Its default prints to standard error. The
           logger "journal" gets each message, too (`journal help notebooks`).
         - ``on_progress``: called with the job about five times a second.
-        - ``on_end``: called with the report when the run has ended. All outcomes are on the disk
-          then, and the run lock is free. The function has no time limit. If a commit has failed,
-          the report's ``reason`` is the error, and this method raises the error after ``on_end``.
-          If ``on_end`` raises an exception, the exception is only reported as a message.
-
-          ``on_end`` isn't called if there was nothing to do, if the run ends with an exception of
-          ``where``, or if the run ends with an exception such as KeyboardInterrupt.
 
         If the job has ended but has pending rows, it is reopened. If there is nothing to do, or the
         job was cancelled, a message is reported, and the returned report has the unchanged job.
@@ -448,7 +444,6 @@ class JobRun:
         Raises JobBusyError, InvalidValueError, and the error of a commit that failed.
         """
         limits = Limits.among(locals())
-        check_on_end(on_end)
         check_callbacks(tell=tell, on_progress=on_progress)
         has_pool = executor is not None and not isinstance(executor, CallersLoop)
         count = Auto.largest(workers, has_pool=has_pool)
@@ -463,7 +458,6 @@ class JobRun:
                 stops,
                 progress=progress,
                 on_progress=on_progress,
-                on_end=on_end,
                 retry_failed=retry_failed,
                 handle_signals=handle_signals,
             )
@@ -477,11 +471,11 @@ class JobRun:
         *,
         progress: bool | None,
         on_progress: Callable[[Job], object],
-        on_end: OnEnd | None,
         retry_failed: bool,
         handle_signals: bool,
     ) -> RunReport:
         self.advice.clear()
+        self.report = None
         if self.matched.done:
             held.report(left_alone(self.id, self.matched.done, self._settings.how_to))
         if not may_start(self.job, retry_failed=retry_failed):
@@ -506,11 +500,9 @@ class JobRun:
             with shown:
                 report = run.work(handle_signals=handle_signals)
                 shown.end(report.job)
-        except Exception:
-            held.call_on_end(on_end, run.report)
-            raise
+        finally:
+            self.report = run.report
         self._report_end(held, report, run.bounds)
-        held.call_on_end(on_end, report)
         return report
 
     @passing_options_to(run)
@@ -565,8 +557,7 @@ class JobRun:
 
         - A coroutine function runs in the caller's event loop, while the loop's other tasks
           continue. A plain function runs in threads. Commits are made in a thread, too.
-        - ``tell``, ``on_progress`` and ``on_end`` are called in the caller's event loop. ``on_end``
-          may be a coroutine function.
+        - ``tell`` and ``on_progress`` are called in the caller's event loop.
         - Functions that are called in the caller's event loop have the caller's context variables.
         - If the task that awaits this call is cancelled, the run starts no more rows, waits for the
           rows in flight, pauses the job, and raises CancelledError. A second cancellation cancels
@@ -583,11 +574,9 @@ class JobRun:
                 "arun() has no executor: write await asyncio.to_thread(job.run, handler, executor)"
             )
         caller: Any = CallersLoop(Stops())  # in place of an executor
-        run, held = functools.partial(self.run, handler, caller), self._hold(options.get("tell"))
+        run = functools.partial(self.run, handler, caller)
         with self._stoppable(caller.stops):
-            return await run_in_callers_loop(
-                run, caller, held, options, handle_signals=handle_signals
-            )
+            return await run_in_callers_loop(run, caller, options, handle_signals=handle_signals)
 
     def stop(self, *, end_rows: bool = False) -> bool:
         """Stop the run in progress, as a first Ctrl-C does. Returns False if there is no such run.

@@ -315,7 +315,7 @@ def test_a_process_that_a_task_of_a_thread_pool_forks_takes_no_task_of_its_paren
     [
         *product(
             ["job.run({})", "asyncio.run(job.arun({}))"],
-            ["tell=fork_twice", "on_progress=fork_twice", "on_end=fork_twice"],
+            ["tell=fork_twice", "on_progress=fork_twice"],
         ),
         ("job.run({})", "where=lambda row: fork_twice() or True"),
     ],

@@ -59,7 +59,6 @@ class Callable_:  # noqa: N801
         (plain, {"where": "zip=1"}, "where: must be a function of a row"),
         (plain, {"tell": "x"}, "tell: must be a function, or be left out (got 'x')"),
         (plain, {"on_progress": True}, "on_progress: must be a function, or be left out"),
-        (plain, {"on_end": "x"}, "on_end: must be a function that takes the report"),
     ],
 )
 def test_a_run_refuses_wrong_arguments_before_any_row_is_started(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,6 @@ from journal.ids import is_job_id, slug
 from journal.inputs.formats import NULL
 from journal.inputs.read import RowInput
 from journal.inputs.source import Source
-from journal.run.held_job import RunReport
 from journal.run.open_job import JobRun, open_job
 from journal.run.pacing.limits import Limits
 from journal.run.plan import (
@@ -196,13 +195,12 @@ class _RunCommand:
     ) -> int:
         given = self._given
         report_start(job_run, given, self._template, self._where, self._how_to())
-        with self._on_end() as on_end:
+        with self._on_end(job_run):
             report = job_run.run(
                 handler,
                 retry_failed=given["retry_failed"],
                 progress=not given["quiet"],
                 tell=echo_err,
-                on_end=on_end,
                 **limits,
             )
             unmet = given["where"].unmet()
@@ -210,18 +208,18 @@ class _RunCommand:
         return report.exit_code
 
     @contextlib.contextmanager
-    def _on_end(self) -> Iterator[Callable[[RunReport], object]]:
-        """If a run has ended in the block, run the command of ``--on-end`` after the block."""
-        ended: list[RunReport] = []
+    def _on_end(self, job_run: JobRun) -> Iterator[None]:
+        """If the run has ended in the block, run the command of ``--on-end`` after the block."""
         code: int | None = None
         try:
-            yield ended.append
+            yield
         except JournalError as error:  # a commit has failed
             code = error.exit_code
             raise
         finally:
             text, directory = self._given["on_end"], Path(self._ctx.obj).absolute() / self._job_id
-            for report in ended if text is not None else ():
+            report = job_run.report
+            if text is not None and report is not None:
                 exit_code = report.exit_code if code is None else code
                 run_on_end(parse_command(text), directory, report, exit_code, self._warn)
 

@@ -20,7 +20,6 @@ from journal.model import Cost, Job, JobRow, LogEntry
 from journal.progress.messages import Tell
 from journal.run.handler import AttemptedRow, Handler, is_coroutine_function, outcome_of_raised
 from journal.run.handler import outcome_of_returned as outcome_of_one
-from journal.run.held_job import RunReport
 from journal.run.outcome import (
     INVALID_RESULT,
     NO_OUTCOME,
@@ -63,7 +62,6 @@ class RunOptions(TypedDict, total=False):
     progress: bool | None
     tell: Tell | None
     on_progress: Callable[[Job], object]
-    on_end: Callable[[RunReport], object] | None
 
 
 def passing_options_to(run: Callable[..., Any]) -> Callable[[Function], Function]:

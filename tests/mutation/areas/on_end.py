@@ -8,32 +8,11 @@ COMMAND = "tests/cli/test_run_on_end.py"
 
 PATCHES = [
     Patch(
-        "an error of on_end is no error of the run",
-        "run/held_job",
-        '            self.warn(f"{self.id}: on_end raised',
-        '            raise\n            self.warn(f"{self.id}: on_end raised',
-        "tests/run/test_on_end.py::test_an_error_of_on_end_is_reported_and_does_not_change_the_report",
-    ),
-    Patch(
-        "on_end is called after a failed commit too",
-        "run/open_job",
-        "                held.call_on_end(on_end, run.report)\n                raise\n",
-        "                raise\n",
-        "tests/run/test_on_end.py::test_a_run_that_a_failed_commit_ends_calls_on_end_with_the_error",
-    ),
-    Patch(
-        "on_end is called after a failed last commit too",
+        "a run whose last commit fails leaves a report",
         "run/driver",
         "                if not self._held.was_started:\n                    raise\n",
         "                raise\n",
-        "tests/run/test_on_end.py::test_a_run_whose_last_commit_fails_calls_on_end",
-    ),
-    Patch(
-        "a coroutine function at the end of arun is awaited",
-        "run/in_loop",
-        "                if inspect.isawaitable(answer):\n",
-        "                if False:\n",
-        "tests/run/test_on_end.py::test_arun_reports_an_error_of_on_end",
+        "tests/run/test_reports.py::test_a_run_whose_last_commit_fails_leaves_a_report",
     ),
     Patch(
         "a command at the end of a run does not hang it",

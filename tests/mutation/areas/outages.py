@@ -66,13 +66,6 @@ PATCHES = [
         "tests/run/test_runs.py::test_what_is_no_time_to_wait_is_refused_with_its_value",
     ),
     Patch(
-        "an on_end that can't be called is refused before the run",
-        "run/open_job",
-        "        check_on_end(on_end)\n",
-        "",
-        "tests/run/test_on_end.py::test_an_on_end_that_can_not_be_called_is_refused_before_any_row_starts",
-    ),
-    Patch(
         "workers begin no row after an outcome that holds the run",
         "run/workers/handover",
         "        if self.held and not self._owner:\n            return False\n",

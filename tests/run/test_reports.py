@@ -1,0 +1,81 @@
+"""`JobRun.report`: the report of a run that has raised the error of a commit."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+from support.children import FaultyOs, fails
+
+import journal
+import journal.fs.system
+from journal import (
+    JournalDamagedError,
+    StorageError,
+)
+from journal.run.open_job import JobRun
+
+
+def open_job(root: Path) -> JobRun:
+    rows = [{"n": n} for n in range(1, 5)]
+    return journal.open_job(root / "j", rows, "n", sync="none", argv=[])
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+def test_a_run_that_a_failed_commit_ends_leaves_a_report_with_the_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faulty = FaultyOs()
+
+    def handle(row: journal.AttemptedRow) -> None:
+        if row.row_number == 2:
+            faulty.plan("write", fails(errno.ENOSPC))
+
+    with open_job(tmp_path) as job:
+        monkeypatch.setattr(journal.fs.system, "os", faulty)
+        with pytest.raises(StorageError) as raised:
+            job.run(handle, tell=quiet)
+        assert job.report is not None
+        assert (job.report.reason, job.report.job.status) == (str(raised.value), "paused")
+        assert job.run(lambda _row: None, tell=quiet) == job.report
+        job.run(lambda _row: None, tell=quiet)  # nothing is left to do
+        assert job.report is None
+
+
+def test_a_run_whose_last_commit_fails_leaves_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faulty = FaultyOs()
+
+    def tell(text: str) -> None:
+        if "pausing" in text:  # nothing is left to write but the status
+            faulty.always("write", fails(errno.ENOSPC))
+
+    with open_job(tmp_path) as job:
+        monkeypatch.setattr(journal.fs.system, "os", faulty)
+        with pytest.raises(StorageError) as raised:
+            job.run(lambda _row: None, max_rows=2, tell=tell)
+        faulty.heal()
+    assert job.report is not None
+    assert (job.report.reason, job.report.completed) == (str(raised.value), 2)
+
+
+def test_a_run_that_finds_damage_leaves_a_report(tmp_path: Path) -> None:
+    def damage(row: journal.AttemptedRow) -> None:
+        if row.row_number == 1:
+            with (tmp_path / "j" / "journal.jsonl").open("r+b") as file:
+                file.seek(file.read().index(b'"row":290,'))
+                file.write(b'"row":2x0,')
+
+    rows = [{"n": n, "text": "x" * 50} for n in range(1, 301)]
+    with (
+        journal.open_job(tmp_path / "j", rows, "n", sync="none", argv=[]) as job,
+        pytest.raises(JournalDamagedError) as raised,
+    ):
+        job.run(damage, tell=quiet)
+    assert job.report is not None
+    assert job.report.reason == str(raised.value)
