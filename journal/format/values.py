@@ -11,7 +11,7 @@ import math
 import re
 from array import array
 from collections.abc import Callable
-from decimal import Context, Decimal, InvalidOperation
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
 from functools import cache
 from itertools import accumulate
 from typing import Any
@@ -245,7 +245,7 @@ def _canonical(text: str) -> float | msgspec.Raw:
         exact = Decimal(text)
         if Decimal(shown) == exact:
             return number
-        digits = Context(prec=len(exact.as_tuple().digits))
+        digits = Context(len(exact.as_tuple().digits), Emin=MIN_EMIN, Emax=MAX_EMAX)
         return msgspec.Raw(str(exact.normalize(digits)).encode())
     except InvalidOperation:  # the exponent has more than 18 digits
         return msgspec.Raw(text.encode())

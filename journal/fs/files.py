@@ -262,13 +262,15 @@ def _own(path: Path) -> Descriptor:
 
 
 _MAX_SMALL_LINE_BYTES = 1 << 16
+_MAX_LINES_BYTES = 1 << 26
 
 
 def append_line(path: Path, line: bytes, timeout_s: float) -> None:
     """Append a line to a file to which several processes may append. Make the file if needed.
 
-    The owner of the file is that of its directory, and others may read the file if they may read
-    the directory. ``line`` has no line end. On return, the line survives a power cut.
+    The owner and the group of the file are those of its directory, if the system allows it. Others
+    may read and write the file if they may read and write the directory. ``line`` has no line end.
+    On return, the line survives a power cut.
 
     If this function raises ``OSError``, nothing was appended. It also raises ``OSError`` if another
     process has the file locked for ``timeout_s`` seconds, or for a file with a second hard link.
@@ -281,9 +283,10 @@ def append_line(path: Path, line: bytes, timeout_s: float) -> None:
         size = system.os.fstat(fd).st_size
         if not size:
             directory = system.os.stat(path.parent)
-            with contextlib.suppress(PermissionError):
-                system.os.fchown(fd, directory.st_uid, directory.st_gid)
-            system.os.fchmod(fd, FILE_MODE | directory.st_mode & 0o044)
+            for owner in (directory.st_uid, -1):  # -1: unchanged, since only root may change it
+                with contextlib.suppress(PermissionError):
+                    system.os.fchown(fd, owner, directory.st_gid)
+            system.os.fchmod(fd, FILE_MODE | directory.st_mode & 0o066)
         # If a process died while it appended a line, that line has no end.
         begin = b"" if not size or system.os.pread(fd, 1, size - 1) == b"\n" else b"\n"
         try:
@@ -299,15 +302,18 @@ def append_line(path: Path, line: bytes, timeout_s: float) -> None:
 
 
 def lines_of(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file, or nothing if the file is missing. Raises ``OSError``.
+    """Yield the lines of a file, or nothing if the file is missing.
 
-    A line of more than 64 KiB is yielded in parts.
+    A line of more than 64 KiB is yielded in parts. Raises ``OSError``, also for a file of more than
+    64 MiB: such a file isn't a list of lines, and may be sparse.
     """
     try:
-        fd, _ = open_regular(path, system.os.O_RDONLY)
+        fd, stat = open_regular(path, system.os.O_RDONLY)
     except FileNotFoundError:
         return
     with open(fd, "rb") as file:
+        if stat.st_size > _MAX_LINES_BYTES:
+            raise OSError(errno.EFBIG, f"it has more than {_MAX_LINES_BYTES >> 20} MiB")
         while line := file.readline(_MAX_SMALL_LINE_BYTES):
             yield line
 

@@ -17,7 +17,7 @@ from support.commands import journal
 
 from journal import InvalidValueError, JobService, open_job, read_rows
 from journal.export import export_rows
-from journal.format.values import checksum_of
+from journal.format.values import canonical_json, checksum_of
 from journal.service import ExactService
 from journal.text import decode_json_exact
 
@@ -272,3 +272,10 @@ def test_conditions_compare_all_digits(work: Path) -> None:
     ):
         found = journal("rows", "j", "--where", f"n1={value}", "--nl").stdout
         assert len(found.splitlines()) == count
+
+
+def test_numbers_with_very_small_exponents_are_not_one_number() -> None:
+    first, second = (
+        canonical_json(decode_json_exact(text)) for text in ("[1e-5000000]", "[2e-5000000]")
+    )
+    assert first != second
