@@ -61,7 +61,8 @@ class Index:
         self._by_number: dict[int, int] | None = None
         self._lease: weakref.ref[Lease] | None = None
         # Of each row that was changed: its position, and before_attempt and cells as they were.
-        self._undo: list[tuple[Any, ...]] | None = None  # None: nothing is kept
+        # None: nothing is kept. Set it to None when a commit has ended.
+        self.undo: list[tuple[Any, ...]] | None = None
 
     # --- queries
 
@@ -127,36 +128,7 @@ class Index:
         if self._lease is not None:
             self.detach()
         record, columns = records[0], self.columns
-        kind = type(record)
-        if (
-            kind is RowStatusRecord
-            and not record.reset
-            and columns.numbers is None
-            and record.row <= len(columns.statuses)
-            and len(records) == 1
-        ):  # what _set_statuses does, without its calls: they would make each commit slower
-            position, offset, code = record.row - 1, offsets[0], CODES[record.status]
-            statuses, places, counts = columns.statuses, columns.status_offsets, self.status_counts
-            old, before, attempts = statuses[position], places[position], columns.attempts[position]
-            known = self.before_attempt.get(position) if self.before_attempt else None
-            if self._undo is not None:
-                self._undo.append((position, known, old, before, attempts))
-            counts[old] -= 1
-            counts[code] += 1
-            statuses[position], places[position] = code, offset
-            if code == PROCESSING:  # the start of an attempt has no cost
-                columns.attempts[position] = attempts + 1
-                if old != PROCESSING and before:
-                    self.before_attempt[position] = before
-                return 1
-            if known is not None:
-                del self.before_attempt[position]
-            if record.cost_cents:
-                self.cost_millionths += millionths(record.cost_cents)
-            if record.usage:
-                self.usage = added_usage(self.usage, record.usage)
-            return 1
-        kind = WHOLE.get(kind, kind)
+        kind = WHOLE.get(type(record), type(record))
         if kind is RowStatusRecord:
             return self._set_statuses(records, offsets)
         change = _CHANGES.get(kind)
@@ -166,11 +138,51 @@ class Index:
             position = self.position_of(record.row)
             if position is None:
                 return done
-            if self._undo is not None:
+            if self.undo is not None:
                 known = self.before_attempt.get(position)
-                self._undo.append((position, known, *columns.cells(position)))
+                self.undo.append((position, known, *columns.cells(position)))
             change(self, position, record, offsets[done])
         return len(records)
+
+    def apply_one(self, record: Any, offset: int) -> int:
+        """Do what :meth:`apply` does with one record.
+
+        The usual change of a row is made by hand here, since each call makes a commit slower.
+        """
+        columns = self.columns
+        if (
+            type(record) is not RowStatusRecord
+            or record.reset
+            or columns.numbers is not None
+            or record.row > len(columns.statuses)
+        ):
+            return self.apply((record,), (offset,))
+        if self._lease is not None:
+            self.detach()
+            columns = self.columns
+        position, code, known = record.row - 1, CODES[record.status], None
+        statuses, places, counts = columns.statuses, columns.status_offsets, self.status_counts
+        old, before, attempts = statuses[position], places[position], columns.attempts[position]
+        if self.before_attempt:
+            known = self.before_attempt.get(position)
+        if self.undo is not None:
+            self.undo.append((position, known, old, before, attempts))
+        counts[old] -= 1
+        counts[code] += 1
+        statuses[position] = code
+        places[position] = offset
+        if code == PROCESSING:  # the start of an attempt has no cost
+            columns.attempts[position] = attempts + 1
+            if old != PROCESSING and before:
+                self.before_attempt[position] = before
+            return 1
+        if known is not None:
+            del self.before_attempt[position]
+        if record.cost_cents:
+            self.cost_millionths += millionths(record.cost_cents)
+        if record.usage:
+            self.usage = added_usage(self.usage, record.usage)
+        return 1
 
     def _apply_others(self, kind: type, records: Sequence[Any], offsets: Sequence[int]) -> int:
         if self.state is None or kind is JobRecord:
@@ -194,10 +206,10 @@ class Index:
         )
         before_attempt = self.before_attempt
         positions = self._positions(records)
-        if self._undo is not None:
+        if self.undo is not None:
             for position in positions:
                 known = before_attempt.get(position)
-                self._undo.append((position, known, *columns.cells(position)))
+                self.undo.append((position, known, *columns.cells(position)))
         whole_cents = 0
         for position, record, offset in zip(positions, records, offsets, strict=False):
             code, old = codes[record.status], statuses[position]
@@ -318,12 +330,12 @@ class Index:
         """Return a mark of the current state for :meth:`rollback`.
 
         From the first mark on, the index keeps what it needs to undo changes, until
-        :meth:`forget_undo`. For rows that are changed, these are their cells in the columns. For
+        ``undo`` is None. For rows that are changed, these are their cells in the columns. For
         everything else, the sums in the mark are enough.
         """
-        undo, columns = self._undo, self.columns
+        undo, columns = self.undo, self.columns
         if undo is None:
-            undo = self._undo = []
+            undo = self.undo = []
         return (
             len(undo),
             self.state,
@@ -337,7 +349,7 @@ class Index:
     def rollback(self, mark: Mark) -> None:
         """Undo all changes since ``mark``, even a change that an exception has interrupted."""
         length, self.state, self.last_at, self.cost_millionths, self.usage, count, steps = mark
-        undo = self._undo or []
+        undo = self.undo or []
         if len(undo) == length and self.row_count == count:
             return
         self.detach()
@@ -363,10 +375,6 @@ class Index:
             self.ascending = all(map(lt, numbers, numbers[1:]))
             if self.ascending and self.highest_number == count:  # they are 1, 2, 3, ...
                 self.columns.numbers = None
-
-    def forget_undo(self) -> None:
-        """Keep nothing more for :meth:`rollback`. Call this when a commit has ended."""
-        self._undo = None
 
 
 # --- what a record about a row changes, by type. Other types change nothing ----------------------

@@ -375,7 +375,7 @@ class Journal:
             else:
                 if self._buffer:
                     self._commit()
-                self.index.forget_undo()
+                self.index.undo = None
                 self._stale, written = False, True
         finally:
             self._leave(written)
@@ -472,7 +472,7 @@ class Journal:
             del buffer[start:]
             raise self._too_long(length, getattr(record, "row", None))
         self.index.last_at = record.at
-        if not self.index.apply((record,), (self.log.written.offset + start,)):
+        if not self.index.apply_one(record, self.log.written.offset + start):
             raise RuntimeError(f"readers would refuse this record: {record}")
 
     def append_line(self, line: bytes, at: datetime, row: int | None = None) -> int:
@@ -569,7 +569,7 @@ class Journal:
         """Restore the index to its state before the commit."""
         self._buffer.clear()
         self.index.rollback(self._mark)
-        self.index.forget_undo()
+        self.index.undo = None
 
     def reset_after_fork(self) -> None:
         """In a forked child: drop the parent's file, locks and open commit."""

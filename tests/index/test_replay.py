@@ -154,7 +154,7 @@ def apply_alone(index: Index, offset: int, line: bytes) -> bool:
     except (UndecodableError, UnknownRecordError):
         return False
     index.mark()
-    if not index.apply((record,), (offset,)):
+    if not index.apply_one(record, offset):
         return False
     index.last_at = record.at
     return True
