@@ -21,8 +21,8 @@ from support.copies import JOB
 from support.effort import sample
 from support.memory import fast_directory
 
-from journal import JobRow, JobService, RowStatus, StepInDoubtError
-from journal.format.records import RowElsewhereRecord
+from journal import InvalidStateTransition, JobRow, JobService, RowStatus, StepInDoubtError
+from journal.format.records import MAYBE_DONE_TWICE, RowElsewhereRecord
 from journal.model import Policy
 from journal.transfer import pull_job
 from journal.transfer.source import Source
@@ -173,6 +173,11 @@ class Copy:
                     self.settle_steps(service, row)
                     if row.status is RowStatus.NEEDS_REVIEW and self.draw.random() < 0.3:
                         service.complete_row(row.id)
+                    elif row.error_code == MAYBE_DONE_TWICE:
+                        with pytest.raises(InvalidStateTransition):
+                            service.retry_row(row.id)
+                        self.allow(row, is_redo=True)
+                        service.redo_row(row.id, new_key=new_key)
                     else:
                         self.allow(row)
                         service.retry_row(row.id)
