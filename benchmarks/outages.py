@@ -1,12 +1,7 @@
 """Measure runs against a server that throttles: ``python -m benchmarks.outages``.
 
-A local HTTP server in a process of its own plays the far side. Three things are measured:
-
-- **outage**: the server answers 429 with ``Retry-After`` for a while. How many calls does a run
-  make meanwhile, and does any row fail or use up an attempt?
-- **limit**: the server answers 429 above so many calls at a time. Which number of workers does
-  ``workers="auto"`` settle at, and which fixed number is the best?
-- **saturated**: the server works on so many calls at a time, and the others wait. The same.
+A local HTTP server in a process of its own plays the far side. It answers 429 with ``Retry-After``
+for a while. How many calls does a run make meanwhile, and does any row fail or use up an attempt?
 
 ``--quick`` takes some seconds instead of minutes.
 """
@@ -20,7 +15,6 @@ import multiprocessing
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -37,14 +31,12 @@ class _Server(ThreadingHTTPServer):
 
 
 class _FarSide:
-    """The state of the server. ``shape`` is "limit" or "saturated", ``size`` its number of calls."""
+    """The state of the server. It works on ``size`` calls at a time, and the others wait."""
 
-    def __init__(self, shape: str, size: int, outage_s: float, retry_after_s: float) -> None:
-        self.shape, self.size = shape, size
+    def __init__(self, size: int, outage_s: float, retry_after_s: float) -> None:
         self.outage_s, self.retry_after_s = outage_s, retry_after_s
         self.lock = threading.Lock()
         self.places = threading.Semaphore(size)
-        self.in_flight = 0
         self.refused: list[float] = []
         self.answered = 0
         self.down_from_s = self.down_until_s = 0.0
@@ -58,25 +50,17 @@ class _FarSide:
             if now_s < self.down_until_s:
                 self.refused.append(now_s)
                 return min(self.retry_after_s, self.down_until_s - now_s + 0.1)
-            if self.shape == "limit" and self.in_flight >= self.size:
-                self.refused.append(now_s)
-                return self.retry_after_s
-            self.in_flight += 1
             return None
 
     def work(self) -> None:
-        if self.shape == "saturated":
-            with self.places:
-                time.sleep(ANSWER_S)
-        else:
+        with self.places:
             time.sleep(ANSWER_S)
         with self.lock:
-            self.in_flight -= 1
             self.answered += 1
 
 
-def _serve(port: Connection, shape: str, size: int, outage_s: float, retry_after_s: float) -> None:
-    far = _FarSide(shape, size, outage_s, retry_after_s)
+def _serve(port: Connection, size: int, outage_s: float, retry_after_s: float) -> None:
+    far = _FarSide(size, outage_s, retry_after_s)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -113,13 +97,11 @@ def _serve(port: Connection, shape: str, size: int, outage_s: float, retry_after
 class FarSide:
     """A context manager: the server in another process, and a handler that calls it."""
 
-    def __init__(
-        self, shape: str, size: int, *, outage_s: float = 0.0, retry_after_s: float = 0.5
-    ) -> None:
+    def __init__(self, size: int, *, outage_s: float, retry_after_s: float) -> None:
         spawn = multiprocessing.get_context("spawn")
         ours, theirs = spawn.Pipe()
         self._process = spawn.Process(
-            target=_serve, args=(theirs, shape, size, outage_s, retry_after_s), daemon=True
+            target=_serve, args=(theirs, size, outage_s, retry_after_s), daemon=True
         )
         self._process.start()
         self._port: int = ours.recv()
@@ -147,45 +129,22 @@ class FarSide:
             raise journal.Hold("Throttled", "HTTP 429", after_s=body["retry_after_s"])
 
 
-def _run(
-    far: FarSide, rows: int, workers: int | str, seconds: float | None = None
-) -> tuple[journal.RunReport, list[tuple[float, str]], list[journal.JobRow], float]:
-    """Run; returns the report, the paces by time, the rows, and the rows done a second."""
-    paces: list[tuple[float, str]] = []
-    begin_s = time.monotonic()
-    done: list[tuple[float, int]] = []
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / "jobs" / "far"
-        with journal.open_job(path, ({"n": n} for n in range(rows)), sync="none") as job:
-
-            def look(state: journal.Job) -> None:
-                now_s = time.monotonic() - begin_s
-                paces.append((now_s, job.pace))
-                done.append((now_s, state.successful_rows))
-                if seconds is not None and now_s >= seconds:
-                    job.stop()
-
-            report = job.run(
-                far.handle, workers=workers, halt="never", on_progress=look, tell=_quiet
-            )
-            rows_after = list(job.rows()) if seconds is None else []
-    half = [one for one in done if one[0] >= done[-1][0] / 2]
-    span_s = half[-1][0] - half[0][0]
-    rate = (half[-1][1] - half[0][1]) / span_s if span_s else 0.0
-    return report, paces, rows_after, rate
-
-
 def _quiet(_text: str) -> None:
     pass
 
 
 def outage(workers: int, outage_s: float) -> dict[str, Any]:
     """A run across an outage."""
-    with FarSide("saturated", workers, outage_s=outage_s, retry_after_s=outage_s) as far:
-        report, _, rows, _ = _run(far, 400, workers)
+    with (
+        FarSide(workers, outage_s=outage_s, retry_after_s=outage_s) as far,
+        tempfile.TemporaryDirectory() as directory,
+    ):
+        path = Path(directory) / "jobs" / "far"
+        with journal.open_job(path, ({"n": n} for n in range(400)), sync="none") as job:
+            report = job.run(far.handle, workers=workers, halt="never", tell=_quiet)
+            rows = list(job.rows())
         refused = far.get("/counts")[1]["refused"]
     return {
-        "shape": "outage",
         "workers": workers,
         "outage_s": outage_s,
         "calls_while_down": refused,
@@ -197,33 +156,6 @@ def outage(workers: int, outage_s: float) -> dict[str, Any]:
     }
 
 
-def settled(shape: str, size: int, seconds: float, fixed: list[int]) -> dict[str, Any]:
-    """Where ``auto`` settles, and what fixed numbers of workers bring."""
-    rows = int(seconds * 1000)
-    rates = {}
-    for count in fixed:
-        with FarSide(shape, size) as far:
-            rates[count] = round(_run(far, rows, count, max(2.0, seconds / 8))[3], 1)
-    most = max(rates.values())
-    best = min(count for count, rate in rates.items() if rate >= 0.97 * most)
-    with FarSide(shape, size) as far:
-        report, paces, _, rate = _run(far, rows, "auto", seconds)
-    late = [pace for at_s, pace in paces if at_s >= seconds / 2]
-    counts = sorted(int(pace.split()[0]) for pace in late if pace.endswith(("worker", "workers")))
-    if not counts:
-        raise SystemExit(f"the run has ended before it settled: {report.reason}; {paces[-3:]}")
-    return {
-        "shape": shape,
-        "size": size,
-        "best": best,
-        "auto": counts[len(counts) // 2],
-        "auto_from_to": [counts[0], counts[-1]],
-        "rate_of_best": rates[best],
-        "rate_of_auto": round(rate, 1),
-        "rates": rates,
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.outages",
@@ -231,24 +163,8 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--quick", action="store_true", help="some seconds instead of minutes")
-    parser.add_argument("--only", choices=list(_WORKS), help="one of the measurements")
-    arguments = parser.parse_args()
-    works = _QUICK if arguments.quick else _WORKS
-    for name, work in works.items():
-        if arguments.only in (None, name):
-            print(json.dumps(work()), flush=True)
-
-
-_WORKS: dict[str, Callable[[], dict[str, Any]]] = {
-    "outage": lambda: outage(16, 30.0),
-    "limit": lambda: settled("limit", 12, 60.0, [8, 10, 11, 12, 13, 16]),
-    "saturated": lambda: settled("saturated", 12, 60.0, [6, 8, 10, 12, 14, 16, 24]),
-}
-_QUICK: dict[str, Callable[[], dict[str, Any]]] = {
-    "outage": lambda: outage(4, 0.3),
-    "limit": lambda: settled("limit", 6, 6.0, [6, 12]),
-    "saturated": lambda: settled("saturated", 6, 6.0, [6, 12]),
-}
+    quick = parser.parse_args().quick
+    print(json.dumps(outage(4, 0.3) if quick else outage(16, 30.0)), flush=True)
 
 
 if __name__ == "__main__":

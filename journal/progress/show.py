@@ -40,8 +40,7 @@ class Progress:
 
         - ``progress``: None shows a bar on a terminal, and HTML in a notebook. True also shows
           lines elsewhere.
-        - ``pace``: returns what a run waits for, or its number of workers; "" if there is nothing
-          to show.
+        - ``pace``: returns what a run waits for; "" if it doesn't wait.
         - ``in_shell``: True if a command prints the outcome. In this case, if progress is shown as
           lines, no line is printed at the end.
         """

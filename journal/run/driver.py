@@ -77,17 +77,11 @@ class Run:
         self.bounds = Bounds(limits, job.settings.how_to, job.job())
         self._brake = self.bounds.brake
         self._holds = Holds(limits, job)
-        self._auto = self._holds.auto
-        if self._auto is not None:
-            self._auto.bind(workers.count)
         # If attempts have a timeout, rows aren't queued, since their time in the queue would count
         # for the timeout. If an outcome may end the run, rows aren't queued either, since no more
         # rows may start after that outcome.
         self._may_queue = (
-            workers.queues
-            and limits.timeout_s is None
-            and not self.bounds.depend_on_outcomes
-            and self._auto is None
+            workers.queues and limits.timeout_s is None and not self.bounds.depend_on_outcomes
         )
         steps, row_type = StepStore(job.service), job.settings.row_type
         self._in_flight = InFlight(workers, results, limits, steps, row_type)
@@ -391,9 +385,7 @@ class Run:
         # If the commit fails or is interrupted, no more rows start. _drain then checks which
         # outcomes the journal already holds, and records the others one by one.
         with self._service.batch(self._held.id):
-            if self._auto is not None:
-                self._auto.use(self._in_flight.calls())
-            if not self._is_lost and (self._auto or self._holds.count or self._results.held):
+            if not self._is_lost and (self._holds.count or self._results.held):
                 self._holds.hear_all(results)
             for result in self._complete(results):
                 self._settle(result, problems)
@@ -439,7 +431,7 @@ class Run:
             return 0
         # A worker that finishes during a commit takes its next row from the queue. If handlers are
         # slow, no queue is needed. If handlers are faster than a sync, the queue must be long.
-        slots = self._holds.slots(self._in_flight.slots)
+        slots = self._in_flight.slots
         ahead = int(slots * self._commit_s / self._handler_s)
         ahead = min(ahead, max(slots * _MAX_AHEAD_EACH, _MIN_AHEAD), _MAX_AHEAD)
         if not self._may_queue or (self._brake.is_undecided and not self._queue.is_past_fresh):

@@ -46,7 +46,6 @@ from journal.run.input_match import (
     new_rows,
 )
 from journal.run.outcome import RetryOn
-from journal.run.pacing.auto import Auto
 from journal.run.pacing.bounds import Bounds
 from journal.run.pacing.condition import check_where, line_for_rest
 from journal.run.pacing.limits import Limits, check_int
@@ -294,9 +293,9 @@ class JobRun:
 
     @property
     def pace(self) -> str:
-        """What the current run waits for, or its number of workers, as text for people.
+        """What the current run waits for, as text for people.
 
-        "holding for …" after a :class:`Hold`, "… workers" with ``workers="auto"``, else "".
+        "holding for …" after a :class:`Hold`, else "".
         """
         return self._pace()
 
@@ -334,7 +333,7 @@ class JobRun:
         handler: Handler | Batches,
         executor: Executor | Callable[[], Executor] | None = None,
         *,
-        workers: int | str | None = None,
+        workers: int | None = None,
         max_attempts: int = 1,
         retry_on: RetryOn = (Exception,),
         backoff_s: float = 1.0,
@@ -368,9 +367,7 @@ class JobRun:
         **Workers.** Plain functions run in threads, and coroutine functions run in an event loop.
 
         - ``workers``: the number of rows that are processed at a time. The default is 1; with an
-          executor, it is the executor's number of workers. ``"auto"`` adjusts the number to the
-          throughput, up to 100 or the executor's number of workers. ``"auto:200"``: up to 200
-          (`journal help outages`).
+          executor, it is the executor's number of workers.
         - ``executor``: any ``concurrent.futures.Executor``, a dask client, or a function that makes
           an executor. If the executor breaks, the function is called again. An executor must not
           repeat calls by itself. The retries of dask are switched off.
@@ -445,11 +442,9 @@ class JobRun:
         """
         limits = Limits.among(locals())
         check_callbacks(tell=tell, on_progress=on_progress)
-        has_pool = executor is not None and not isinstance(executor, CallersLoop)
-        count = Auto.largest(workers, has_pool=has_pool)
         stops = executor.stops if isinstance(executor, CallersLoop) else Stops()
         classes = limits.retry_classes
-        make = functools.partial(make_workers, handler, executor, count, classes)
+        make = functools.partial(make_workers, handler, executor, workers, classes)
         with self._stoppable(stops):
             return self._run(
                 make,

@@ -70,7 +70,7 @@ MISTAKES: list[Any] = [
     ([*["run", "in.csv", "--", "true"]], 2, "Missing option '--job'. The id of the job."),
     (["prune"], 2, "Missing option '--older-than'."),
     ([*f"{RUN} --workers 4 -- true".split()], 2, "No such option: --workers. Write -j N: the"),
-    ([*f"{RUN} -j 0 -- true".split()], 2, "'0' must be a number from 1 to 1000, auto, or"),
+    ([*f"{RUN} -j 0 -- true".split()], 2, "0 is not in the range 1<=x<=1000"),
     ([*f"{RUN} --limit-per zip=0 -- true".split()], 2, "a number from 1, such as carrier=2"),
     ([*f"{RUN} --timeout 5m -- true".split()], 2, "'5m' is not a number of seconds: give 90, or"),
     ([*f"{RUN} --rate 5 -- true".split()], 2, "must be a number above 0 and /s, /m or /h: 50/s"),

@@ -1,4 +1,4 @@
-"""Batches, ``workers="auto"`` and ``limit_per``: runs killed with SIGKILL, and a ledger of the calls.
+"""Batches and ``limit_per``: runs killed with SIGKILL, and a ledger of the calls.
 
     python tests/crash/batches.py --rows 2000 --kills 50              all modes
     python tests/crash/batches.py --modes asyncio --seed 7
@@ -37,7 +37,6 @@ KEYS, PER_KEY = (
 MODES = {  # and the most rows in flight
     "threads": SIZE * WORKERS,
     "asyncio": SIZE * WORKERS,
-    "auto": WORKERS,
     "limit_per": KEYS * PER_KEY,
 }
 
@@ -75,9 +74,7 @@ def quiet(text):
 rows = ({"n": n, "key": n % keys} for n in range(rows_in_all))
 with journal.open_job(f"{root}/{job_id}", rows) as job:
     tell("opened")
-    if mode == "auto":
-        job.run(handle_one, workers=f"auto:{workers}", tell=quiet)
-    elif mode == "limit_per":
+    if mode == "limit_per":
         job.run(handle_one, workers=workers, limit_per={"key": per_key}, tell=quiet)
     else:
         handler = handle_async if mode == "asyncio" else handle

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -187,6 +189,14 @@ def test_a_hold_comes_back_from_a_pool(path: Path) -> None:
         report = job.run(hold_first, pool, tell=said.append)
         assert report.completed == 6
         assert any("Throttled: 429" in line for line in said)
+
+
+def test_the_pace_of_a_run_is_its_hold() -> None:
+    holds = new_holds(Limits())
+    assert holds.pace() == ""
+    started(holds, 1)
+    holds.hear(1, held("Down", "503", after_s=9), monotonic())
+    assert re.fullmatch(r"holding for [89][.0-9]* s, until [0-9:]+: Down: 503", holds.pace())
 
 
 def test_no_backoff_is_too_long_for_the_message_of_a_hold() -> None:

@@ -40,16 +40,6 @@ def _number(text: str) -> int:
     return int(text) if text.isdecimal() and len(text) < 10 else 0
 
 
-def _workers(ctx: click.Context, param: click.Parameter, value: Any) -> int | str:
-    if isinstance(value, int):  # the default
-        return value
-    number = value.removeprefix("auto:")
-    if value != "auto" and not 0 < _number(number) <= _MAX_WORKERS:
-        wanted = "must be a number from 1 to 1000, auto, or auto with a maximum: auto:200"
-        raise click.BadParameter(f"{value!r} {wanted}", ctx, param)
-    return int(value) if value.isdecimal() else str(value)
-
-
 def _limits_by_column(
     ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, int] | None:
@@ -95,12 +85,10 @@ _OPTIONS = (
         "-j",
         "--jobs",
         "workers",
-        metavar="N|auto",
-        type=click.UNPROCESSED,
+        metavar="N",
+        type=click.IntRange(1, _MAX_WORKERS),
         default=1,
-        callback=_workers,
-        help="Run up to N commands at a time. auto: adjust this number to the throughput; it is at most "
-        "100. auto:200: as auto, but at most 200.",
+        help="Run up to N commands at a time.",
     ),
     click.option(
         "-n",

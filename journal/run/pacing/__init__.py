@@ -2,6 +2,6 @@
 
 ``limits`` has all settings. ``rate`` limits the rate of starts. ``halt`` counts failures, and
 ``bounds`` decides when a run ends early. ``holds`` makes a run wait while the called service is
-down, and ``auto`` finds the number of workers. ``per_key`` limits the rows in flight by the values
-of columns. ``condition`` chooses the rows of a run by ``where``.
+down. ``per_key`` limits the rows in flight by the values of columns. ``condition`` chooses the rows
+of a run by ``where``.
 """

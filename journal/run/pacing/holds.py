@@ -9,18 +9,15 @@ from time import monotonic
 from journal.run.held_job import HeldJob
 from journal.run.in_flight import Result
 from journal.run.outcome import MAX_AFTER_S, Outcome
-from journal.run.pacing.auto import Auto
 from journal.run.pacing.limits import Limits
 from journal.run.retries import backoff_s
-from journal.store.interrupted_rows import TIMED_OUT
-from journal.text import counted, shorten
+from journal.text import shorten
 
 MAX_HELD_S = 3600.0  # how long holds and probes may last without an answer, before the run pauses
 # The minimum length of a hold that follows another hold, even for a Hold with ``after_s=0``. The
 # minimum doubles with each hold in succession, up to a second, so that the run doesn't make too
 # many probes.
 _LEAST_S, _MOST_LEAST_S = 0.01, 1.0
-_LOG_S = 30.0  # between two log records about the number of workers
 _MESSAGE_CHARACTERS = 200
 
 
@@ -38,9 +35,6 @@ class Holds:
 
     def __init__(self, limits: Limits, job: HeldJob) -> None:
         self._limits = limits
-        self.auto = Auto.parse(limits.workers)
-        self._logged_s = 0.0  # when the number of workers was logged last, and that number
-        self._logged = 0 if self.auto is None else self.auto.count
         self._job = job
         self._said: list[str] = []  # messages that are logged, and not reported
         self.count = 0  # holds in succession: 0 if the run isn't held
@@ -63,22 +57,12 @@ class Holds:
         """
         now_s = monotonic()
         for result in results:
-            if self.auto is not None:
-                _tell(self.auto, result, self._last, now_s)
             self._say(self.hear(result.ticket, result.outcome, now_s))
-        if self.auto is not None and self.auto.count != self._logged:
-            self._log_workers(self.auto.count, now_s)
 
     def _say(self, text: str) -> None:
         if text:
             self._said.append(text)
             self._job.service.log(self._job.id, text, "WARNING")
-
-    def _log_workers(self, count: int, now_s: float) -> None:
-        if now_s - self._logged_s >= _LOG_S:
-            text = f"{counted(count, 'worker|workers')}, before that {self._logged}"
-            self._job.service.log(self._job.id, text)
-            self._logged, self._logged_s = count, now_s
 
     def report(self) -> None:
         """Report the holds that have begun or ended since the last call."""
@@ -115,19 +99,10 @@ class Holds:
         self._why = f"{outcome.error_code}: {outcome.error_message}"
         return f"holding for {self.text(now_s)}"
 
-    def slots(self, slots: int) -> int:
-        """How many of the workers may be used."""
-        return slots if self.auto is None else min(slots, self.auto.count)
-
     def pace(self) -> str:
-        """Return text for people about the present hold.
-
-        If there is no hold, the text is the number of workers with "auto", and "" without "auto".
-        """
+        """Return text for people about the present hold. "" if there is no hold."""
         held = self.text(monotonic())
-        if held:
-            return f"holding for {held}"
-        return "" if self.auto is None else counted(self.auto.count, "worker|workers")
+        return f"holding for {held}" if held else ""
 
     def allowed(self, count: int, now_s: float) -> int:
         """How many of ``count`` rows may start now. During a hold: 0, or 1 to probe the service."""
@@ -161,13 +136,3 @@ class Holds:
         held = timedelta(seconds=round(self._held_s))
         why = shorten(self._why, _MESSAGE_CHARACTERS)
         return f"no attempt has succeeded in {held} of holding; the last hold said: {why}", 1
-
-
-def _tell(auto: Auto, result: Result, last_ticket: int, now_s: float) -> None:
-    outcome = result.outcome
-    if outcome.kind == "held":
-        auto.fail(result.ticket, last_ticket, now_s, is_hold=True)
-    elif outcome.error_code == TIMED_OUT:
-        auto.fail(result.ticket, last_ticket, now_s, is_hold=False)
-    elif outcome.kind in ("completed", "skipped") and outcome.elapsed_s:
-        auto.succeed(result.ticket, outcome.elapsed_s, last_ticket, now_s)

@@ -12,7 +12,6 @@ from journal.errors import InvalidValueError
 from journal.format.arguments import check_cost
 from journal.model import Cost
 from journal.run.outcome import Errors, RetryOn
-from journal.run.pacing.auto import Auto
 from journal.run.pacing.condition import check_where
 from journal.run.pacing.halt import Halt
 from journal.run.pacing.rate import Rate
@@ -32,7 +31,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_cost_cents: Cost | None = None
     max_run_cost_cents: Cost | None = None
     max_rows: int | None = None
-    workers: int | str | None = None
+    workers: int | None = None
     limit_per: Mapping[str, int] | None = None
     where: Where | None = None
 
@@ -52,7 +51,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         if self.rate is not None:
             Rate.parse(self.rate)
         Halt.parse(self.halt)
-        Auto.parse(self.workers)
+        if self.workers is not None:
+            check_int(self.workers, "workers")
         for name in ("max_cost_cents", "max_run_cost_cents"):  # as totals are: int or float
             cents = check_cost(getattr(self, name), name)
             msgspec.structs.force_setattr(self, name, cents)

@@ -44,7 +44,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 class RunOptions(TypedDict, total=False):
     """The options of :meth:`JobRun.run`, for a function that passes them on."""
 
-    workers: int | str | None
+    workers: int | None
     max_attempts: int
     retry_on: RetryOn
     backoff_s: float

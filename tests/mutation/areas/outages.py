@@ -5,17 +5,9 @@ from __future__ import annotations
 from mutation.patch import Patch
 
 HOLDS = "tests/run/test_holds.py"
-AUTO = "tests/run/test_auto.py"
 
 
 PATCHES = [
-    Patch(
-        "further holds of an outage don't lower the number of workers",
-        "run/pacing/auto",
-        "        if is_hold and self._is_held:\n",
-        "        if False and self._is_held:\n",
-        "tests/run/test_auto.py::test_the_number_halves_once_for_all_holds_of_an_outage",
-    ),
     Patch(
         "wrong answers of a handler count for the brake",
         "run/pacing/halt",
@@ -183,26 +175,5 @@ PATCHES = [
         "            self.failed_since = [later for later in self.failed_since if later > ticket]\n",
         "",
         "tests/run/test_limits.py::test_a_run_gives_up_when_the_last_rows_say_so",
-    ),
-    Patch(
-        "auto counts one failure a level",
-        "run/pacing/auto",
-        "        self._go_to(self._good, last_ticket)\n\n    def succeed",
-        "        self._go_to(self._good, 0)\n\n    def succeed",
-        AUTO,
-    ),
-    Patch(
-        "auto remembers the level that failed",
-        "run/pacing/auto",
-        "            self.limit = max(1, limit)\n",
-        "            pass\n",
-        "tests/run/test_auto.py::test_the_number_settles_below_the_calls_that_a_server_admits",
-    ),
-    Patch(
-        "auto doesn't grow while workers have nothing to do",
-        "run/pacing/auto",
-        "        if not self._is_used:\n            return good\n",
-        "",
-        "tests/run/test_auto.py::test_the_number_does_not_grow_while_workers_have_nothing_to_do",
     ),
 ]
