@@ -176,6 +176,21 @@ Cost = int | float | Decimal
 Usage = Mapping[str, int | float]
 
 
+class EarlyEnd(msgspec.Struct, frozen=True):
+    """Why a run has ended before all rows were done.
+
+    - ``kind``: "failures" or "first_rows" (too many rows have failed, or the first ones), "cost"
+      (of the job), "run_cost", "max_rows", "hold", "where" (no row left meets the condition),
+      "limit_per" or "workers" (attempts that were given up still run), "not_started" (a program or
+      a worker can't be started), "in_flight_elsewhere" (by another program), "lost" (the run lost
+      its job), "stopped" (on request).
+    - ``message``: the reason in words, for people.
+    """
+
+    kind: str
+    message: str
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """A run as it was recorded at its start.
 
@@ -184,6 +199,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
       is True, they are a `journal run`; if not, a program. Look at them before you run them: if the
       journal comes from another machine, they do, too.
     - ``version``: the version of the run's attempts. ``on_interrupted``: its policy.
+    - ``ended_early``: why the run has ended early. None if it hasn't, if a signal was the reason,
+      or if the job was set to running again.
     """
 
     host: str
@@ -195,6 +212,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     command: bool = False
     version: str | None = None
     on_interrupted: str = "review"
+    ended_early: EarlyEnd | None = None
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):

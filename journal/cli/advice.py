@@ -13,7 +13,6 @@ from journal.errors import JournalDamagedError
 from journal.format.records import BOTH_COPIES, MAYBE_DONE_TWICE
 from journal.fs import shell, system
 from journal.history.error_groups import ErrorGroup, Numbers
-from journal.history.events import RAISE_IT
 from journal.model import Job, JobStatus, RowStatus, RowStep, Run, RunHolder
 from journal.run.pacing.condition import before_command, words_for_rest
 from journal.run.plan import MAX_STEPS, pasted, step_commands, who_else
@@ -173,16 +172,16 @@ def what_may_run(job: Job) -> str:
     return "commands of the run that died may still be running: look first, for example with `ps`"
 
 
-def next_start(job: Job, root: Path, paused: str = "") -> NextStart:
+def next_start(job: Job, root: Path) -> NextStart:
     """How to run a job again, if possible with the command or script of its last run.
 
-    ``root``: the job's store. ``paused``: why the last run has ended early, or "".
+    ``root``: the job's store.
     """
     root = Path(os.path.abspath(root))  # without "..", as in the recorded command of a run
     run = f"journal --root {shell.quote(str(root))} run ... --job {job.id}"
     last = job.last_run
     if last is not None and last.command:
-        words = words_for_rest(last, paused)
+        words = words_for_rest(last)
         options = words[: before_command(words)]
         if ["--root", str(root), "run"] in (options[n : n + 3] for n in range(len(options))):
             return NextStart("run it again", words, last.directory, _warning_of(last))
@@ -218,7 +217,6 @@ def what_runs_pending(job: Job, holder: RunHolder | None, root: Path) -> str:
 def advice(
     job: Job,
     state: str,
-    paused: str,
     holder: RunHolder | None,
     reviews: Reviews,
     interrupted: Reviews,
@@ -227,12 +225,11 @@ def advice(
 ) -> list[tuple[str, str]]:
     """Return pairs of a command (or "") and a purpose, in the order in which to use the commands.
 
-    ``paused``: why the last run has ended early, or "". ``interrupted``: the rows that a
-    dead run has left in flight. ``root``: the store. ``command``: a function that turns words into a command line for this
-    store.
+    ``interrupted``: the rows that a dead run has left in flight. ``root``: the store. ``command``:
+    a function that turns words into a command line for this store.
     """
     found: list[tuple[str, str]] = []
-    start = next_start(job, root, paused)
+    start = next_start(job, root)
     ended = job.status.is_ended
     in_flight = counted(job.processing_count, "row|rows in flight")
     if ended and holder is not None and job.processing_count:
@@ -259,7 +256,8 @@ def advice(
         found.append((command("resume", job.id), "its waiting run continues"))
     elif job.status is JobStatus.PAUSED:
         ended_first = "the run has ended; " if job.started_at else ""
-        if paused.endswith(RAISE_IT):
+        early = None if job.last_run is None else job.last_run.ended_early
+        if early is not None and early.kind == "cost":
             ended_first += "raise the limit of the cost, or the next run pauses at once; "
         found.append((start.command, f"{ended_first}{start.words}, with the same input"))
     elif job.status is JobStatus.PENDING and holder is None:

@@ -95,6 +95,17 @@ class RunRecord(msgspec.Struct, tag_field="type", tag="run", kw_only=True, omit_
     at: Moment
 
 
+class RunEndedRecord(msgspec.Struct, tag_field="type", tag="run_ended", kw_only=True):
+    """The last run has ended before all rows were done, for a reason other than a signal.
+
+    ``kind``: the reason. ``message``: the reason in words, for people.
+    """
+
+    kind: str
+    message: str
+    at: Moment
+
+
 class Origin(msgspec.Struct, kw_only=True, frozen=True):
     """Marks a record that a merge imported from another copy of the job.
 
@@ -339,6 +350,7 @@ EXTENSION = "x_"  # begins the types of such records
 JobLevelRecord = (
     JobRecord
     | RunRecord
+    | RunEndedRecord
     | JobStatusRecord
     | JobReopenedRecord
     | JobCountsRecord

@@ -32,6 +32,7 @@ from journal.format.records import (
     RowSpentRecord,
     RowStatusRecord,
     RowStepRecord,
+    RunEndedRecord,
     RunRecord,
 )
 from journal.format.seal import is_sealed
@@ -39,8 +40,6 @@ from journal.history.reading import History, log_entry
 from journal.model import is_at_least
 from journal.text import cents_text, encode_json, time_text, usage_text
 
-ENDS_EARLY = "the run ends early: "  # begins the message of a run that leaves rows pending
-RAISE_IT = "raise it to continue"  # ends the message if a limit of the job's cost is the reason
 _FIRST_WINDOW_BYTES = 1 << 16  # the last part of the journal, with some 500 events
 
 _ROW = re.compile(rb'\{"type":"row","row":([0-9]+),')
@@ -70,7 +69,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     - ``at``: the time, in UTC.
     - ``kind``: one of these words.
 
-      - About the job: "created", "run" (a run begins), "job" (its status changed), "reopened",
+      - About the job: "created", "run" (a run begins), "run_ended" (early), "job" (its status changed), "reopened",
         "counts", "error", "merge", "log".
       - About rows: "added", "changed" (data or idempotency key), "started", "completed", "failed",
         "skipped", "review", "put_back", "retried" (by a person), "redone" (by a person).
@@ -214,22 +213,6 @@ def _may_be_wanted(line: bytes, choice: Choice) -> bool:
     kind = _ROW_KINDS.get(row[2].decode())
     highest = "WARNING" if kind is None or kind[0] == "put_back" else kind[1]
     return choice.takes(highest)
-
-
-def why_paused(history: History) -> str:
-    """Return why the last run has ended early.
-
-    Returns "" if the run hasn't ended early. Also returns "" if many changes followed the run,
-    since only the end of the journal is read.
-    """
-    reason = ""
-    for entry in history.entries(history.position_before(history.end.offset - _FIRST_WINDOW_BYTES)):
-        record = entry.record
-        if isinstance(record, JobStatusRecord) and record.status == "running":
-            reason = ""
-        elif isinstance(record, LogRecord) and str(record.message).startswith(ENDS_EARLY):
-            reason = str(record.message).removeprefix(ENDS_EARLY)
-    return reason
 
 
 def last_events(history: History, count: int, choice: Choice) -> tuple[list[Event], bool]:
@@ -423,6 +406,7 @@ def _details(record: Record) -> dict[str, Any]:
 _EVENTS: dict[type[Record], Callable[[Any], Event]] = {
     JobRecord: _event("created", _created_text),
     RunRecord: _event("run", run_text),
+    RunEndedRecord: _event("run_ended", lambda record: record.message, "WARNING"),
     JobStatusRecord: _job_event,
     JobReopenedRecord: _event("reopened", lambda record: record.reason or ""),
     JobCountsRecord: _event("counts", _counts_text),

@@ -19,9 +19,10 @@ from journal.format.records import (
     JobStatusRecord,
     MergeRecord,
     Moment,
+    RunEndedRecord,
     RunRecord,
 )
-from journal.model import JobStatus, Run
+from journal.model import EarlyEnd, JobStatus, Run
 
 _MAX_HOSTS = 20
 
@@ -71,9 +72,19 @@ class JobState(Progress, frozen=True, kw_only=True):
     header: JobRecord
 
 
+def _with_end(state: JobState, end: EarlyEnd | None) -> JobState:
+    """Return the state with the reason why its last run has ended early."""
+    if state.run is None:
+        return state
+    run = msgspec.structs.replace(state.run, ended_early=end)
+    return msgspec.structs.replace(state, run=run)
+
+
 def _after_status(state: JobState, record: JobStatusRecord, _: Counts) -> JobState:
     status, at, began_at = JobStatus(record.status), record.at, state.pass_started_at
     changes: dict[str, Any] = {}
+    if status is JobStatus.RUNNING:
+        state = _with_end(state, None)
     if status is JobStatus.RUNNING and began_at is None:
         changes = {"started_at": state.started_at or at, "pass_started_at": at}
     elif status.is_ended:
@@ -130,6 +141,10 @@ def _after_run(state: JobState, record: RunRecord, _: Counts) -> JobState:
     )
 
 
+def _after_end(state: JobState, record: RunEndedRecord, _: Counts) -> JobState:
+    return _with_end(state, EarlyEnd(record.kind, record.message))
+
+
 def _after_merge(state: JobState, record: MergeRecord, _: Counts) -> JobState:
     new = (name for name in record.hosts if name not in state.hosts)
     return msgspec.structs.replace(state, hosts=(*new, *state.hosts)[-_MAX_HOSTS:])
@@ -143,5 +158,6 @@ EFFECTS: dict[type, Callable[[JobState, Any, Counts], JobState]] = {
     JobCountsRecord: _after_counts,
     JobErrorRecord: _after_error,
     RunRecord: _after_run,
+    RunEndedRecord: _after_end,
     MergeRecord: _after_merge,
 }

@@ -20,8 +20,7 @@ from journal.errors import (
     JournalError,
     StorageError,
 )
-from journal.history.events import ENDS_EARLY
-from journal.model import Job, JobRow, JobStatus, RowStatus
+from journal.model import EarlyEnd, Job, JobRow, JobStatus, RowStatus
 from journal.run.handler import StepStore
 from journal.run.held_job import POLL_S, HeldJob, RunReport, unrecorded_message
 from journal.run.in_flight import InFlight, Result
@@ -89,7 +88,7 @@ class Run:
         self._stops = stops or Stops()
         self._stops.wake = results.wake
         self._reported_locked = False
-        self._reason: str | None = None
+        self._end: EarlyEnd | None = None
         self._error: Exception | None = None  # raised at the end
         self._paused = False  # by another process
         self._is_closing = False  # all is recorded, and the workers are being closed
@@ -142,7 +141,8 @@ class Run:
             else:
                 for problem in self._problems:
                     self._held.warn(problem)
-            reason = self._reason if self._error is None else str(self._error)
+            reason = None if self._end is None else self._end.message
+            reason = reason if self._error is None else str(self._error)
         self.report = RunReport(
             job=job,
             **self._counts,
@@ -203,9 +203,8 @@ class Run:
     def _leave(self) -> Job:
         if self._is_lost:  # another process sets the status now
             return self._held.job()
-        if self._reason is not None:
-            with suppress(JournalError):
-                self._service.log(self._held.id, ENDS_EARLY + self._reason, "WARNING")
+        if self._end is not None:
+            self._held.record_early_end(self._end)
         while True:
             try:
                 return self._held.end()
@@ -328,16 +327,16 @@ class Run:
         """Start no more rows if the job was moved or replaced, or this run no longer holds it."""
         if not self._is_lost and not self._held.is_held():
             self._is_lost = True
-            self._give_up(self._held.lost_message(), 1)
+            self._give_up(EarlyEnd("lost", self._held.lost_message()), 1)
             self._report_stops()  # reading the job may raise an exception
 
     def _report_stops(self) -> None:
-        for message in self._stops.messages(len(self._in_flight), self._reason):
+        for message in self._stops.messages(len(self._in_flight), self._end):
             self._held.warn(f"{self._held.id}: {message}")
 
     def _check_limits(self, job: Job) -> None:
-        self._reason = self._reason or self._stops.reason
-        if self._reason is not None:
+        self._end = self._end or self._stops.end
+        if self._end is not None:
             return
         reached = self.bounds.reached(
             job, self._counts, has_fresh=self._queue.has_fresh, is_idle=not self._in_flight
@@ -346,12 +345,12 @@ class Run:
         if reached is not None:
             self._give_up(*reached)
         elif self._in_flight.slots <= 0 and not self._stops.count:  # else a stop has given them up
-            self._give_up(f"all {self._workers.count} workers hang", 2)
-        elif not self._in_flight and (reason := self._queue.reason_to_stop()):
-            self._give_up(reason, 1)
+            self._give_up(EarlyEnd("workers", f"all {self._workers.count} workers hang"), 2)
+        elif not self._in_flight and (end := self._queue.reason_to_stop()) is not None:
+            self._give_up(end, 1)
 
-    def _give_up(self, reason: str, stops: int) -> None:
-        self._reason = reason
+    def _give_up(self, end: EarlyEnd, stops: int) -> None:
+        self._end = end
         self._stops.at_least(stops)
 
     def _wait(self, room: int) -> None:
@@ -497,7 +496,7 @@ class Run:
             return
         outcome = result.outcome
         if outcome.kind == "unstarted" and outcome.error_code:
-            self._give_up(outcome.error_message, 1)
+            self._give_up(EarlyEnd("not_started", outcome.error_message), 1)
         if outcome.elapsed_s:
             self._handler_s += (max(outcome.elapsed_s, 1e-6) - self._handler_s) * 0.2
 

@@ -11,10 +11,11 @@ import msgspec
 from journal.display.plain import report_text
 from journal.errors import InvalidStateTransition, InvalidValueError, JournalError
 from journal.format.arguments import check_optional_text, check_words
-from journal.format.records import A_RUN
+from journal.format.records import A_RUN, UNSET_TIME, RunEndedRecord
 from journal.fs import shell, system
 from journal.history.error_groups import Numbers
 from journal.model import (
+    EarlyEnd,
     Job,
     JobRow,
     JobStatus,
@@ -29,6 +30,7 @@ from journal.run.signals import OwnProcess
 from journal.service import JobService, existing_job
 from journal.store.interrupted_rows import check_policy
 from journal.store.rows import find_rows
+from journal.store.transitions import put_record
 from journal.text import counted
 
 _MAX_RANGES = 20  # ranges of rows in a message
@@ -181,10 +183,11 @@ class HeldJob:
         )
         self._report_interrupted(job, started, in_flight)
 
-    def in_flight_elsewhere(self, job: Job) -> str:
+    def in_flight_elsewhere(self, job: Job) -> EarlyEnd:
         """Why the run ends: another program has rows in flight."""
         is_are = "is" if job.processing_count == 1 else "are"
-        return f"{self._in_flight_text(job)} {is_are} in flight in another program"
+        text = f"{self._in_flight_text(job)} {is_are} in flight in another program"
+        return EarlyEnd("in_flight_elsewhere", text)
 
     def _in_flight_text(self, job: Job) -> str:
         """The numbers of the rows in flight as text, such as "rows 1-3, 8"."""
@@ -252,6 +255,12 @@ class HeldJob:
         elif was_paused and job.status is JobStatus.RUNNING:
             self.report(f"{self.id}: resumed")
         return self._was_paused
+
+    def record_early_end(self, end: EarlyEnd) -> None:
+        """Record why the run ends before all rows are done. An error has no effect."""
+        record = RunEndedRecord(kind=end.kind, message=end.message, at=UNSET_TIME)
+        with suppress(JournalError):
+            self.service.store.journal(self.id).change(put_record, record)
 
     def end(self) -> Job:
         """Set the status that follows from the rows, if the job is running. Returns the job.

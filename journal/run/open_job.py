@@ -613,7 +613,7 @@ class JobRun:
             by_failures = bounds.brake.has_tripped or bounds.has_halted
             failed = report.job.failed_rows if by_failures else 0
             again = how_to.again if failed else ""
-            command = again or line_for_rest(report.job.last_run, report.reason)
+            command = again or line_for_rest(report.job.last_run)
             if report.job.needs_review_count and not in_shell:
                 held.report(what_is_left(self.service, report.job, how_to))
             if failed and not again:

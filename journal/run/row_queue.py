@@ -24,7 +24,7 @@ from journal.format.records import (
     RowStatusRecord,
 )
 from journal.fs import system
-from journal.model import Job, JobRow, RowStatus
+from journal.model import EarlyEnd, Job, JobRow, RowStatus
 from journal.run.held_job import HeldJob
 from journal.run.in_flight import Result
 from journal.run.outcome import Outcome, in_doubt, without_refused
@@ -172,7 +172,7 @@ class RowQueue:
         """Allow other rows to start in place of attempts that have ended: see ``limit_per``."""
         self._per_key.end(rows)
 
-    def reason_to_stop(self) -> str | None:
+    def reason_to_stop(self) -> EarlyEnd | None:
         """The reason why no row will start any more; None if rows may still start.
 
         Call this when no row is in flight. An attempt that the run has given up may still be
@@ -188,7 +188,8 @@ class RowQueue:
             return None
         left = counted(len(self._per_key), "row|rows waits|wait")
         name = self._how_to.argument("limit_per")
-        return f"{left} for attempts that were given up and still run, because of {name}"
+        text = f"{left} for attempts that were given up and still run, because of {name}"
+        return EarlyEnd("limit_per", text)
 
     def _next(self, *, fresh_first: bool) -> int:
         """Return the number of the next row that may start; 0 if there is none."""

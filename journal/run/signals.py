@@ -19,6 +19,7 @@ from typing import Any, Never
 
 from journal.display.session import interrupt_again
 from journal.fs import system
+from journal.model import EarlyEnd
 from journal.run.platform.console import STOPPING_SIGNALS, handle_console_events
 
 
@@ -64,11 +65,16 @@ class Stops:
     def at_least(self, count: int) -> None:
         self.count = max(self.count, count)
 
-    def messages(self, in_flight: int, reason: str | None) -> Iterator[str]:
+    @property
+    def end(self) -> EarlyEnd | None:
+        """The end of a run that was asked to stop for a reason."""
+        return None if self.reason is None else EarlyEnd("stopped", self.reason)
+
+    def messages(self, in_flight: int, end: EarlyEnd | None) -> Iterator[str]:
         """Messages for the stops that were not reported yet."""
         while self._reported < min(self.count, 3):
             self._reported += 1
-            why = f"{reason}: " if reason else ""
+            why = "" if end is None else f"{end.message}: "
             if self._reported == 1:
                 waiting = f"; waiting for the rows in flight ({in_flight})" if in_flight else ""
                 yield f"{why}pausing{waiting}"

@@ -10,6 +10,8 @@ import pytest
 from support.commands import PYTHON, journal
 
 from journal import JobService
+from journal.format.records import UNSET_TIME, RunEndedRecord
+from journal.store.transitions import put_record
 
 # Prints what the row has cost, and fails with the last column's status.
 COMMAND = """
@@ -117,7 +119,8 @@ def test_show_gives_no_reason_of_an_earlier_run() -> None:
     make_job(rows=2)
     with JobService("jobs") as service:
         service.start_job("j", "review")
-        service.log("j", "the run ends early: all 2 workers hang", "WARNING")
+        end = RunEndedRecord(kind="workers", message="all 2 workers hang", at=UNSET_TIME)
+        service.store.journal("j").change(put_record, end)
         service.update_status("j", "paused")
         assert shown()["paused"] == "all 2 workers hang"
         service.update_status("j", "running")

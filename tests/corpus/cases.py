@@ -252,10 +252,10 @@ GOOD = [
     ),
     good(
         "runs",
-        "what a run says of itself has no effect on the job; unknown policies are text; log details mean nothing",
+        "what a run says of itself has no effect on the job; unknown policies and kinds of ends are text; log details mean nothing",
         *ROWS, [run('"argv":["journal","run","a b"],"directory":"/d","command":true,"on_interrupted":"resume",'),
                 ended("running", 3)],
-        [status(1, "processing", '"by":"run",')], [run('"on_interrupted":"later","new":1,', 4, "f" * 16)],
+        [status(1, "processing", '"by":"run",'), rec("run_ended", '"kind":"moon","message":"m",', 3)], [run('"on_interrupted":"later","new":1,', 4, "f" * 16)],
         [log('"details":{"run":{"host":"h","nonce":"0123456789abcdef"},"merge":{"hosts":["h"]},'
              '"spent_elsewhere":{"id":"0123456789abcdef","cost_cents":9}},"row":1,', 4)],
     ),
@@ -583,6 +583,7 @@ DAMAGED = [
     bad_record("run-without-an-id", "16 hex digits", rec("run", '"host":"h","user":"u","pid":7,"package":"1",')),
     bad_record("run-with-a-short-id", "16 hex digits", run(run_id="0123")),
     bad_record("run-with-a-line-for-words", "a list of text", run('"argv":"journal run",')),
+    bad_record("end-of-a-run-without-a-kind", "text", rec("run_ended", '"message":"m",')),
     bad_record("by-of-a-number", "text", status(1, "failed", '"by":1,')),
     bad_record("reset-of-a-number", "text", status(1, "pending", '"reset":1,')),
     bad_record("unknown-of-a-text", "true or false", status(1, "failed", '"unknown":"true",')),

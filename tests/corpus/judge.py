@@ -398,6 +398,7 @@ RECORDS: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
             "version": is_text, "on_interrupted": is_text,
         },
     ),
+    "run_ended": ({"kind": is_text, "message": is_text}, {}),
     "job_status": ({"status": is_one_of("pending running completed failed cancelled paused")}, {}),
     "job_reopened": ({}, {"reason": is_text}),
     "job_counts": ({}, dict.fromkeys(("total", "processed", "successful", "failed"), is_integer)),

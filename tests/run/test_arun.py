@@ -22,7 +22,6 @@ from support.platforms import needs_signals
 
 import journal
 from journal import AttemptedRow, JobRow, JobRun, JobService
-from journal.history.events import ENDS_EARLY
 from journal.run.driver import Run
 from journal.run.handler import StepStore
 from journal.run.held_job import HeldJob, Settings
@@ -214,11 +213,12 @@ def test_a_job_that_another_run_holds_is_refused_and_its_run_goes_on(path: Path)
 
 
 def end_of_run(job: JobRun) -> str:
-    """Why the run ended early, as it is logged."""
-    (text,) = [
-        entry.message for entry in job.service.get_logs("j") if entry.message.startswith(ENDS_EARLY)
-    ]
-    return text.removeprefix(ENDS_EARLY)
+    """Why the run ended early, as it is recorded."""
+    found = job.service.get_job("j")
+    assert found is not None
+    assert found.last_run is not None
+    assert found.last_run.ended_early is not None
+    return found.last_run.ended_early.message
 
 
 # --- cancelling

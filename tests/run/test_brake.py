@@ -10,6 +10,7 @@ import pytest
 
 import journal
 from journal import AttemptedRow, JobRow, JobRun, JobService, NeedsReview, Retry, RunReport
+from journal.model import EarlyEnd
 from journal.run.outcome import Outcome, failed
 from journal.run.pacing.bounds import Bounds
 from journal.run.pacing.halt import Brake
@@ -181,7 +182,7 @@ def test_a_limit_of_rows_ends_a_run_only_when_no_row_is_in_flight(path: Path) ->
         bounds = Bounds(Limits(max_rows=3), IN_PYTHON, job.job)
         assert bounds.reached(job.job, started, has_fresh=lambda: True, is_idle=False) is None
         assert bounds.reached(job.job, started, has_fresh=lambda: True, is_idle=True) == (
-            ("3 rows were started, as many as were asked for", 1)
+            (EarlyEnd("max_rows", "3 rows were started, as many as were asked for"), 1)
         )
 
 

@@ -16,6 +16,7 @@ import pytest
 import journal
 import journal.run.pacing.holds
 from journal import AttemptedRow, Fail, Hold, JobRow, JobRun, JobService, NeedsReview, Retry, Skip
+from journal.model import EarlyEnd
 from journal.run.held_job import HeldJob, Settings
 from journal.run.outcome import Outcome, failed, held, outcome_of_error
 from journal.run.pacing.holds import Holds
@@ -317,7 +318,7 @@ def test_an_hour_of_holds_without_a_success_pauses_the_run_and_says_how_to_go_on
         holds.hear(ticket, held("Down", "503", after_s=50), now_s + 10)  # a probe takes 10 s
         now_s += 60
     reason = "no attempt has succeeded in 1:00:00 of holding; the last hold said: Down: 503"
-    assert holds.reason_to_pause() == (reason, 1)
+    assert holds.reason_to_pause() == (EarlyEnd("hold", reason), 1)
     monkeypatch.undo()
     monkeypatch.setattr(journal.run.pacing.holds, "MAX_HELD_S", 0.0)
     said: list[str] = []

@@ -21,8 +21,6 @@ from journal.cli.find import (
 from journal.cli.output import echo_err
 from journal.cli.shared_options import reason_option
 from journal.fs.system import host_name
-from journal.history.events import why_paused
-from journal.history.reading import read_history
 from journal.model import Job, JobStatus
 from journal.service import JobService, existing_job
 from journal.text import counted
@@ -99,7 +97,7 @@ def _refuse_ended(service: JobService, job_id: str, verb: str) -> None:
 
 
 def _no_run_waits(service: JobService, job: Job) -> Refused:
-    start = next_start(job, service.root, why_paused(read_history(service.store, job.id)))
+    start = next_start(job, service.root)
     if job.status is JobStatus.PENDING:
         return Refused(start.text)
     return Refused(

@@ -21,7 +21,7 @@ from journal.cli.row_ranges import missing_rows
 from journal.cli.shared_options import rows_option
 from journal.cli.times import Seconds, since_option
 from journal.errors import JobNotFoundError
-from journal.history.events import Choice, Event, last_events, read_events, why_paused
+from journal.history.events import Choice, Event, last_events, read_events
 from journal.history.reading import History, read_history
 from journal.model import LOG_LEVELS, Job, JobStatus, job_exit_code
 from journal.progress.show import Progress
@@ -219,8 +219,7 @@ def _outcome(ctx: click.Context, service: JobService, job: Job) -> int:
     echo_err(f"{job.id}: {status_text(job)}: {counts_text(counts) or 'no rows'}")
     if counts["not done"]:
         paused = job.status is JobStatus.PAUSED
-        why = why_paused(read_history(service.store, job.id)) if paused else ""
-        how = next_start(job, service.root, why).text
+        how = next_start(job, service.root).text
         if paused and job.started_at is not None:
             echo_err(f"{job.id}: the run has ended; to continue, {how}")
             return job_exit_code(job)

@@ -49,8 +49,7 @@ from journal.cli.throughput import (
 )
 from journal.fs.names import JOURNAL_NAME
 from journal.history.error_groups import ErrorGroup, Numbers, group_errors
-from journal.history.events import Event, why_paused
-from journal.history.reading import read_history
+from journal.history.events import Event
 from journal.history.row_history import RowAttempt, RowHistory
 from journal.model import (
     JOB_MEMBERS,
@@ -202,18 +201,17 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
         doubtful[status.value] = numbers
     found_steps = service.find_steps_in_doubt(job.id, read_rows)
     steps = {name: Numbers(numbers) for name, numbers in found_steps.items()}
-    paused = ""
-    if job.status is JobStatus.PAUSED and holder is None:
-        paused = why_paused(read_history(service.store, job.id))
+    early = None if job.last_run is None else job.last_run.ended_early
+    is_paused = job.status is JobStatus.PAUSED and holder is None
     reviews = find_reviews(service, job.id, doubtful["needs_review"], steps, errors)
     in_flight = Numbers() if holder is not None else doubtful["processing"]
     interrupted = find_in_flight(service, job.id, in_flight)
-    then = advice(job, state, paused, holder, reviews, interrupted, service.root, command)
+    then = advice(job, state, holder, reviews, interrupted, service.root, command)
     damaged = cut_text(service, job.id)
     return Shown(
         job=job,
         state=state,
-        paused=paused,
+        paused=early.message if early is not None and is_paused else "",
         holder=holder,
         duration_s=duration_s(job, state, now),
         rate=rate,

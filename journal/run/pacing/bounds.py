@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from journal.history.events import RAISE_IT
-from journal.model import Job, cents_of, millionths
+from journal.model import EarlyEnd, Job, cents_of, millionths
 from journal.run.outcome import Outcome
 from journal.run.pacing.halt import Brake, Halt
 from journal.run.pacing.limits import Limits
@@ -72,7 +71,7 @@ class Bounds:
         *,
         has_fresh: Callable[[], bool],
         is_idle: bool,
-    ) -> tuple[str, int] | None:
+    ) -> tuple[EarlyEnd, int] | None:
         """Why the run must end, and how; None if it continues.
 
         The second value says how: 1 waits for the rows in flight, and 2 ends them.
@@ -86,34 +85,36 @@ class Bounds:
             reason = self._halt.reason(succeeded, counts["failed"])
             if reason is not None:
                 self.has_halted = self._halt.what == "fail"
-                return reason, 2 if self._halt.now else 1
+                return EarlyEnd("failures", reason), 2 if self._halt.now else 1
         if self.brake.is_due and self.brake.trip(rows_left=has_fresh()):
-            return self.brake.reason(self._how_to, job.id), 1
+            return EarlyEnd("first_rows", self.brake.reason(self._how_to, job.id)), 1
         if not job.pending_count:
             return None
         over_cost = self._over_cost(job)
-        if over_cost:
+        if over_cost is not None:
             return over_cost, 1
         started, most = counts["started"], self._limits.max_rows
         # If the run ended earlier, it would cancel the rows that no worker has begun yet.
         if most is not None and started >= most and is_idle:
             rows = counted(started, "row|rows was|were started")
-            return f"{rows}, as many as were asked for", 1
+            return EarlyEnd("max_rows", f"{rows}, as many as were asked for"), 1
         return None
 
-    def _over_cost(self, job: Job) -> str:
-        """The message that a cost limit is reached, and how to continue; "" if none is reached."""
+    def _over_cost(self, job: Job) -> EarlyEnd | None:
+        """The limit of the cost that is reached, and how to continue; None if none is reached."""
         limits, how_to = self._limits, self._how_to
         total = job.total_cost_cents
         most: Any = limits.max_cost_cents
         if most is not None and total >= most:
             name = how_to.argument("max_cost_cents")
             cost = cents_text(total)
-            return f"the job has cost {cost}, and {name} is {cents_number(most)}: {RAISE_IT}"
+            limit = f"{name} is {cents_number(most)}: raise it to continue"
+            return EarlyEnd("cost", f"the job has cost {cost}, and {limit}")
         most = limits.max_run_cost_cents
         spent = cents_of(millionths(total) - self._cost_before)
         if most is not None and spent >= most:
             name = how_to.argument("max_run_cost_cents")
             cost = cents_text(spent)
-            return f"this run has cost {cost}, and {name} is {cents_number(most)} for each run"
-        return ""
+            limit = f"{name} is {cents_number(most)} for each run"
+            return EarlyEnd("run_cost", f"this run has cost {cost}, and {limit}")
+        return None

@@ -7,7 +7,7 @@ from typing import Any
 
 from journal.errors import InvalidValueError
 from journal.fs import shell
-from journal.model import Job, Run
+from journal.model import EarlyEnd, Job, Run
 from journal.run.plan import HowTo, Where
 from journal.run.signals import OwnProcess
 from journal.service import JobService
@@ -65,10 +65,10 @@ class Chosen:
         return False
 
 
-def left_open(job: Job, how_to: HowTo) -> str:
-    """The message of a run that ends because no open row meets the run's condition."""
+def left_open(job: Job, how_to: HowTo) -> EarlyEnd:
+    """The end of a run because no open row meets the run's condition."""
     rows = counted(job.pending_count, "row|rows stays|stay open")
-    return f"{rows}, because of {how_to.argument('where')}"
+    return EarlyEnd("where", f"{rows}, because of {how_to.argument('where')}")
 
 
 def before_command(words: Sequence[str]) -> int:
@@ -76,22 +76,22 @@ def before_command(words: Sequence[str]) -> int:
     return words.index("--") if "--" in words else len(words)
 
 
-def words_for_rest(run: Run, reason: str | None) -> list[str]:
-    """The words that continue a job after ``run``. ``reason``: why it has ended early, or "".
+def words_for_rest(run: Run) -> list[str]:
+    """The words that continue a job after ``run``.
 
     If none of the rows left meets the run's condition, the condition is removed from a `journal
     run`. With the condition, it would start no row.
     """
     words = list(run.argv)
-    if run.command and (reason or "").endswith(", because of `--where`"):
+    if run.command and run.ended_early is not None and run.ended_early.kind == "where":
         while "--where" in words[: before_command(words)]:
             place = words.index("--where")
             del words[place : place + 2]
     return words
 
 
-def line_for_rest(run: Run | None, reason: str | None) -> str:
+def line_for_rest(run: Run | None) -> str:
     """The line to paste that continues a job: see :func:`words_for_rest`. "" if none is known."""
     if run is None or not run.argv:
         return ""
-    return shell.in_directory(run.directory, words_for_rest(run, reason))
+    return shell.in_directory(run.directory, words_for_rest(run))

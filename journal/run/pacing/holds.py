@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from time import monotonic
 
+from journal.model import EarlyEnd
 from journal.run.held_job import HeldJob
 from journal.run.in_flight import Result
 from journal.run.outcome import MAX_AFTER_S, Outcome
@@ -125,7 +126,7 @@ class Holds:
         why = shorten(self._why, _MESSAGE_CHARACTERS)
         return f"{wait_s:.3g} s, until {at:%H:%M:%S}: {why}"
 
-    def reason_to_pause(self) -> tuple[str, int] | None:
+    def reason_to_pause(self) -> tuple[EarlyEnd, int] | None:
         """Why the run must pause, and how: see :meth:`Bounds.reached`. None if it continues.
 
         A run must pause if it has waited too long for the called service, and the service hasn't
@@ -135,4 +136,5 @@ class Holds:
             return None
         held = timedelta(seconds=round(self._held_s))
         why = shorten(self._why, _MESSAGE_CHARACTERS)
-        return f"no attempt has succeeded in {held} of holding; the last hold said: {why}", 1
+        text = f"no attempt has succeeded in {held} of holding; the last hold said: {why}"
+        return EarlyEnd("hold", text), 1

@@ -11,15 +11,15 @@ MERGES = "tests/transfer/test_merge_costs.py tests/transfer/test_merge_histories
 PATCHES = [
     Patch(
         "the reason of an earlier run is not shown for a later one",
-        "history/events",
-        'if isinstance(record, JobStatusRecord) and record.status == "running":\n            reason = ""',
-        'if False:\n            reason = ""',
+        "index/state",
+        "        state = _with_end(state, None)\n",
+        "        pass\n",
         "tests/cli/test_costs.py::test_show_gives_no_reason_of_an_earlier_run",
     ),
     Patch(
         "after a pause for its cost a job needs a higher limit",
         "cli/advice",
-        "        if paused.endswith(RAISE_IT):\n",
+        '        if early is not None and early.kind == "cost":\n',
         "        if False:\n",
         "tests/cli/test_costs.py::test_show_says_why_the_last_run_paused_and_to_raise_the_limit_of_cost",
     ),

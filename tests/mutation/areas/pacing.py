@@ -99,8 +99,8 @@ PATCHES = [
     Patch(
         "a halt with soon waits for the rows in flight",
         "run/pacing/bounds",
-        "return reason, 2 if self._halt.now else 1",
-        "return reason, 2",
+        'return EarlyEnd("failures", reason), 2 if self._halt.now else 1',
+        'return EarlyEnd("failures", reason), 2',
         "tests/run/test_runs.py::test_a_run_that_halts_soon_waits_for_what_is_in_flight_and_pauses",
     ),
     Patch(
@@ -167,10 +167,10 @@ PATCHES = [
         "tests/run/test_limits_by_key.py::test_a_row_that_was_settled_while_it_waited_is_found_again_when_it_is_retried",
     ),
     Patch(
-        "why a run ends early is logged",
+        "why a run ends early is recorded",
         "run/driver",
-        '                self._service.log(self._held.id, ENDS_EARLY + self._reason, "WARNING")\n',
-        "                pass\n",
+        "            self._held.record_early_end(self._end)\n",
+        "            pass\n",
         "tests/cli/test_costs.py::test_show_says_why_the_last_run_paused_and_to_raise_the_limit_of_cost",
     ),
 ]

@@ -110,8 +110,8 @@ PATCHES = [
     Patch(
         "a run whose last rows wait for attempts that were given up ends",
         "run/driver",
-        "        elif not self._in_flight and (reason := self._queue.reason_to_stop()):\n",
-        "        elif (reason := None):\n",
+        "        elif not self._in_flight and (end := self._queue.reason_to_stop()) is not None:\n",
+        "        elif (end := None) is not None:\n",
         BY_KEY,
     ),
     Patch(

@@ -211,7 +211,7 @@ PATCHES = [
     Patch(
         "a run whose workers all hang ends",
         "run/driver",
-        '            self._give_up(f"all {self._workers.count} workers hang", 2)\n',
+        '            self._give_up(EarlyEnd("workers", f"all {self._workers.count} workers hang"), 2)\n',
         "            pass\n",
         "tests/run/test_runs.py::test_a_run_all_of_whose_workers_hang_ends_and_says_so",
     ),
@@ -225,7 +225,7 @@ PATCHES = [
     Patch(
         "a row that can't be started ends the run",
         "run/driver",
-        "            self._give_up(outcome.error_message, 1)\n",
+        '            self._give_up(EarlyEnd("not_started", outcome.error_message), 1)\n',
         "            pass\n",
         "tests/run/test_executors.py::test_a_handler_that_cannot_be_sent_stops_the_run_and_no_row_needs_a_review",
     ),
