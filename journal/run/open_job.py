@@ -444,7 +444,7 @@ class JobRun:
         check_callbacks(tell=tell, on_progress=on_progress)
         stops = executor.stops if isinstance(executor, CallersLoop) else Stops()
         classes = limits.retry_classes
-        make = functools.partial(make_workers, handler, executor, workers, classes)
+        make = functools.partial(make_workers, handler, executor, workers, classes, stops=stops)
         with self._stoppable(stops):
             return self._run(
                 make,

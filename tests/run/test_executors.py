@@ -618,16 +618,43 @@ class Ticket:
         raise AssertionError("nobody waits for it")
 
 
+class Refusing(Ticket):
+    def add_done_callback(self, call: object) -> None:
+        raise NotImplementedError
+
+
+class Without(Ticket):
+    add_done_callback = None
+
+
+class Unreadable(Ticket):
+    @property
+    def add_done_callback(self) -> Any:
+        raise RuntimeError
+
+
+class CallingFirst(Ticket):
+    """Calls back, and raises an exception then."""
+
+    def result(self) -> object:
+        return None
+
+    def add_done_callback(self, call: Any) -> None:
+        call()
+        raise NotImplementedError
+
+
 class Ticketing:
     """Calls the handler, and returns futures of concurrent.futures at first, then tickets."""
 
-    def __init__(self, futures: int = 0) -> None:
+    def __init__(self, futures: int = 0, kind: type = Ticket) -> None:
         self.futures = futures
+        self.kind = kind
 
     def submit(self, *call: Any) -> Any:
         result = call[0](*call[1:])
         if not self.futures:
-            return Ticket()
+            return self.kind()
         self.futures -= 1
         future: Future[Any] = Future()
         future.set_result(result)
@@ -649,11 +676,17 @@ def test_an_executor_is_refused_before_the_first_row_if_it_declares_futures_with
     assert [(row.status, row.attempts) for row in work.outcomes()] == [("pending", 0)] * 2
 
 
-@pytest.mark.parametrize(("futures", "size"), [(0, 0), (1, 0), (1, 1)])
+@pytest.mark.parametrize(
+    ("futures", "size", "kind"),
+    [
+        *((0, 0, Ticket), (1, 0, Ticket), (1, 1, Ticket), (1, 0, type(None)), (1, 0, Refusing)),
+        *((1, 1, Refusing), (1, 0, Without), (1, 0, Unreadable), (1, 0, CallingFirst)),
+    ],
+)
 def test_a_run_ends_after_the_first_future_without_callbacks_whose_row_needs_a_review(
-    futures: int, size: int, work: Work
+    futures: int, size: int, kind: type, work: Work
 ) -> None:
-    executor: Any = Ticketing(futures)
+    executor: Any = Ticketing(futures, kind)
     with work.open(*["square"] * 4) as job:
         run = partial(job.run_batches, act_many, size) if size else partial(job.run, act)
         with pytest.raises(TypeError, match="add_done_callback"):
@@ -662,6 +695,64 @@ def test_a_run_ends_after_the_first_future_without_callbacks_whose_row_needs_a_r
     done, left = ["completed"] * futures, ["pending"] * (3 - futures)
     assert work.statuses() == [*done, "needs_review", *left]
     assert calls(work.ledger) == dict.fromkeys(range(1, futures + 2), 1)
+
+
+class CallingBack(Garbling):
+    """Returns futures that call back without an argument, and have no ``cancel``."""
+
+    def submit(self, *call: Any, **_: Any) -> Any:
+        class Answer(Ticket):
+            def cancelled(self) -> bool:
+                return False
+
+            def exception(self) -> None:
+                return None
+
+            def result(self) -> object:
+                return call[0](*call[1:])
+
+            def add_done_callback(self, call_back: Any) -> None:
+                call_back()
+
+        return Answer()
+
+
+def test_the_callback_of_a_future_needs_no_argument(work: Work) -> None:
+    work.run(CallingBack(), *["square"] * 2)
+    assert work.statuses() == ["completed"] * 2
+
+
+class Hanging(Executor):
+    """Its ``submit`` returns only after the run has ended."""
+
+    def __init__(self) -> None:
+        self.is_called, self.may_return = threading.Event(), threading.Event()
+
+    def submit(self, *_: Any, **__: Any) -> Future[Any]:
+        self.is_called.set()
+        self.may_return.wait()
+        return Future()
+
+
+def test_a_third_stop_ends_a_run_whose_executor_hangs_in_submit(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("journal.run.in_flight._GRACE_S", 0.0)
+    executor = Hanging()
+    with work.open(*["square"] * 2) as job:
+
+        def stop() -> None:
+            executor.is_called.wait()
+            for _ in range(3):
+                job.stop(end_rows=True)
+
+        thread = threading.Thread(target=stop)
+        thread.start()
+        report = job.run(act, executor, workers=2, tell=quiet)
+        thread.join()
+        executor.may_return.set()
+    assert report.job.status is JobStatus.PAUSED
+    assert work.statuses() == ["needs_review", "pending"]
 
 
 def test_an_exception_in_a_pool_that_replaces_a_broken_one_has_no_other_as_its_context(

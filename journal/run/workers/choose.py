@@ -12,6 +12,7 @@ from typing import Any
 from journal.errors import InvalidValueError
 from journal.run.handler import Handler, is_coroutine_function, is_generator_function
 from journal.run.outcome import Errors
+from journal.run.signals import Stops
 from journal.run.workers.batches import Batches, BatchResults, BatchWorkers
 from journal.run.workers.dask import DaskWorkers
 from journal.run.workers.event_loop import CallersLoop, LoopWorkers
@@ -26,16 +27,17 @@ def make_workers(
     count: int | None,
     retry_on: Errors,
     results: Results,
+    stops: Stops | None = None,
 ) -> Workers:
     """Make the workers for the handler. They put outcomes into ``results``.
 
-    ``executor`` may also be the event loop in which coroutine functions run. Raises
-    InvalidValueError, and TypeError if ``executor`` is a number.
+    ``stops`` counts the requests to stop the run. ``executor`` may also be the event loop in which
+    coroutine functions run. Raises InvalidValueError, and TypeError if ``executor`` is a number.
     """
     if isinstance(handler, Batches):
         _check_handler(handler.handle, "a list of rows")
         answers = BatchResults(results)
-        calls = make_workers(handler.handler(retry_on), executor, count, retry_on, answers)
+        calls = make_workers(handler.handler(retry_on), executor, count, retry_on, answers, stops)
         return BatchWorkers(calls, answers, handler.size)
     if isinstance(executor, int):
         raise TypeError(f"run(handler, executor, *, workers=…): write workers={executor}")
@@ -56,7 +58,7 @@ def make_workers(
     make = None if is_made or not callable(executor) else functools.partial(_make, executor)
     made = _as_executor(executor) if make is None else make()
     kind = DaskWorkers if _is_dask(made) else ExecutorWorkers
-    return kind(handler, made, make, count, retry_on, results)
+    return kind(handler, made, make, count, retry_on, results, stops or Stops())
 
 
 def _check_handler(handler: object, taken: str) -> None:

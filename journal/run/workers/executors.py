@@ -20,9 +20,10 @@ import msgspec
 
 from journal.errors import InvalidValueError
 from journal.run.handler import AttemptedRow, Handler, call_handler
-from journal.run.outcome import Errors, Outcome, lost
+from journal.run.held_job import POLL_S
+from journal.run.outcome import Errors, Outcome, lost, text_of
 from journal.run.platform.console import interrupts_kept_from_new_processes
-from journal.run.signals import OwnProcess
+from journal.run.signals import OwnProcess, Stops
 from journal.run.workers.handover import Claim, Results, SingleRows, join
 from journal.text import encode_json, own_number
 
@@ -33,6 +34,7 @@ _Task = tuple[int, AttemptedRow, Claim]
 _Request = tuple[_Task | None, Callable[[], None] | None]
 
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # on Windows, SIGTERM ends it by force
+_NONE: Any = object()  # no future; a wrong executor may return None for one
 _MAX_BREAKS = 10  # in succession; a single row may break a pool three times
 
 # Exceptions of sending a row to a worker. The handler's own exceptions are part of its outcome.
@@ -64,7 +66,9 @@ class ExecutorWorkers(SingleRows):
         count: int | None,
         retry_on: Errors,
         results: Results,
+        stops: Stops,
     ) -> None:
+        self._stops = stops
         self._executor = executor
         self._make = make
         usual, maximum = self._slots()
@@ -113,7 +117,9 @@ class ExecutorWorkers(SingleRows):
         done = threading.Lock()
         done.acquire()
         self._requests.put((task, done.release))
-        done.acquire()
+        while not done.acquire(timeout=POLL_S):
+            if self._stops.count >= 3:  # ``submit`` hangs: the driver gives up its row
+                return
         if self._refused is not None:
             raise self._refused
 
@@ -157,12 +163,13 @@ class ExecutorWorkers(SingleRows):
         except BaseException as error:  # noqa: BLE001  (a broken executor may raise anything)
             self._results.put(ticket, _unstarted(error, "the executor takes no more rows"))
             return
-        if not hasattr(future, "add_done_callback"):  # the executor may call the handler anyway
-            self._closed, self._refused = True, _no_callbacks(type(future))
-            self._results.put(ticket, lost(self._refused))
-            return
         self._futures[ticket] = future
-        future.add_done_callback(functools.partial(self._on_done, ticket))
+        try:
+            future.add_done_callback(functools.partial(self._on_done, ticket))
+        except BaseException as error:  # noqa: BLE001  (the executor may call the handler anyway)
+            self._closed, self._refused = True, _no_callbacks(type(future), error)
+            if self._futures.pop(ticket, _NONE) is not _NONE:  # otherwise it has called back
+                self._results.put(ticket, lost(self._refused))
 
     def _submit_or_make(self, ticket: int, row: AttemptedRow) -> Future[bytes]:
         try:
@@ -180,8 +187,10 @@ class ExecutorWorkers(SingleRows):
     def _submit(self, ticket: int, row: AttemptedRow) -> Future[bytes]:  # noqa: ARG002
         return self._executor.submit(self._call, row)
 
-    def _on_done(self, ticket: int, future: Future[bytes]) -> None:
-        self._futures.pop(ticket, None)
+    def _on_done(self, ticket: int, *_: object) -> None:
+        future = self._futures.pop(ticket, _NONE)
+        if future is _NONE:  # its outcome is known
+            return
         try:
             outcome = self._outcome_of(future)
         except BaseException as error:  # noqa: BLE001  (the row may be done)
@@ -203,7 +212,10 @@ class ExecutorWorkers(SingleRows):
 
     def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:  # noqa: ARG002
         future = self._futures.get(ticket)
-        return future is None or future.cancel()
+        try:
+            return future is None or bool(future.cancel())
+        except Exception:  # noqa: BLE001  (a future of another library may raise anything)
+            return False
 
     def abandon(self, ticket: int) -> bool:  # noqa: ARG002
         return False
@@ -242,14 +254,15 @@ def _check_futures(executor: Executor) -> None:
         return
     kind: Any = typing.get_origin(declared) or declared
     if hasattr(kind, "result") and not hasattr(kind, "add_done_callback"):
-        raise _no_callbacks(kind)
+        raise _no_callbacks(kind, AttributeError("it has no add_done_callback()"))
 
 
-def _no_callbacks(kind: type) -> TypeError:
+def _no_callbacks(kind: type, error: BaseException) -> TypeError:
     return TypeError(
-        f"the executor's submit() returns {kind.__name__}, which has no add_done_callback(): give an "
-        "executor with futures like those of concurrent.futures; or leave out the executor, and "
-        "let the handler call executor.submit(...).result()"
+        f"the executor's submit() returns {kind.__name__}, which has no add_done_callback() that can "
+        f"be used ({type(error).__name__}: {text_of(error)}): give an executor with futures like "
+        "those of concurrent.futures; or leave out the executor, and let the handler call "
+        "executor.submit(...).result()"
     )
 
 

@@ -71,7 +71,8 @@ class Workers(Protocol):
         If ``claim.begin()`` returns True, the worker stores exactly one outcome for ``ticket`` in
         the :class:`Results`. If the row can't be started at all, the worker stores the outcome
         "unstarted". Errors of a row become outcomes and are not raised. This method blocks only
-        while an executor's ``submit`` blocks. Raises TypeError for an executor that can't be used.
+        while an executor's ``submit`` blocks, and no longer after the third stop. Raises TypeError
+        for an executor that can't be used.
         """
 
     def claim(self) -> Claim:

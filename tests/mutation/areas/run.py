@@ -359,9 +359,23 @@ PATCHES = [
     Patch(
         "a row of which an executor may have called the handler isn't given back",
         "run/workers/executors",
-        "            self._results.put(ticket, lost(self._refused))\n",
-        '            self._results.put(ticket, Outcome(kind="unstarted"))\n',
+        "                self._results.put(ticket, lost(self._refused))\n",
+        '                self._results.put(ticket, Outcome(kind="unstarted"))\n',
         f"{EXECUTORS}::test_a_run_ends_after_the_first_future_without_callbacks_whose_row_needs_a_review",
+    ),
+    Patch(
+        "a future whose callback can't be added ends the run",
+        "run/workers/executors",
+        "        except BaseException as error:  # noqa: BLE001  (the executor may call the handler anyway)\n",
+        "        except AttributeError as error:\n",
+        f"{EXECUTORS}::test_a_run_ends_after_the_first_future_without_callbacks_whose_row_needs_a_review",
+    ),
+    Patch(
+        "a third stop ends a run whose executor hangs",
+        "run/workers/executors",
+        "            if self._stops.count >= 3:  # ``submit`` hangs: the driver gives up its row\n",
+        "            if False:\n",
+        f"{EXECUTORS}::test_a_third_stop_ends_a_run_whose_executor_hangs_in_submit",
     ),
     Patch(
         "a pool that breaks again and again is not made for ever",

@@ -34,13 +34,6 @@ PATCHES = [
         "tests/transfer/test_pack.py::test_an_artifact_with_a_second_hard_link_is_refused_and_named",
     ),
     Patch(
-        "futures without callbacks end the run",
-        "run/workers/executors",
-        '        if not hasattr(future, "add_done_callback"):  # the executor may call the handler anyway\n',
-        "        if False:\n",
-        "tests/run/test_executors.py::test_a_run_ends_after_the_first_future_without_callbacks_whose_row_needs_a_review",
-    ),
-    Patch(
         "an executor that is declared to return futures without callbacks is refused at once",
         "run/workers/executors",
         '    if hasattr(kind, "result") and not hasattr(kind, "add_done_callback"):\n',
