@@ -180,7 +180,7 @@ class EarlyEnd(msgspec.Struct, frozen=True):
     """Why a run has ended before all rows were done.
 
     - ``kind``: "failures" or "first_rows" (too many rows have failed, or the first ones), "cost"
-      (of the job), "run_cost", "max_rows", "hold", "where" (no row left meets the condition),
+      (of the job), "max_rows", "hold", "where" (no row left meets the condition),
       "limit_per" or "workers" (attempts that were given up still run), "not_started" (a program or
       a worker can't be started), "in_flight_elsewhere" (by another program), "lost" (the run lost
       its job), "stopped" (on request).

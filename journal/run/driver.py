@@ -73,7 +73,7 @@ class Run:
         self._rate = None
         if limits.rate is not None:
             self._rate = Rate.parse(limits.rate, workers.rows_a_call)
-        self.bounds = Bounds(limits, job.settings.how_to, job.job())
+        self.bounds = Bounds(limits, job.settings.how_to)
         self._brake = self.bounds.brake
         self._holds = Holds(limits, job)
         # If attempts have a timeout, rows aren't queued, since their time in the queue would count

@@ -342,7 +342,6 @@ class JobRun:
         rate: str | None = None,
         halt: str = "first",
         max_cost_cents: Cost | None = None,
-        max_run_cost_cents: Cost | None = None,
         max_rows: int | None = None,
         limit_per: Mapping[str, int] | None = None,
         where: Callable[[JobRow], object] | None = None,
@@ -405,8 +404,8 @@ class JobRun:
             ``now`` instead, the run ends these rows.
           - "never": run all rows.
         - ``max_cost_cents``: pause when all runs of the job together have cost this much.
-          ``max_run_cost_cents``: pause when this run has cost this much. Failed and repeated
-          attempts count. The run still waits for the rows in flight, which may cost more.
+          Failed and repeated attempts count. The run still waits for the rows in flight, which may
+          cost more.
         - ``max_rows``: pause when this run has started this many rows.
         - ``limit_per``: the maximum number of rows in flight for each value of a column, such as
           ``{"carrier": 2}``. With several columns, a row starts only if all its limits allow it.

@@ -77,27 +77,11 @@ def test_a_cost_of_a_command_that_can_not_be_recorded_needs_a_review() -> None:
     assert "ended as failed (3" in str(failed.error_message)
 
 
-@pytest.mark.parametrize(
-    ("option", "reason"),
-    [
-        (
-            "--max-cost-cents",
-            "the job has cost 0.12 cents, and `--max-cost-cents` is 0.12: raise it to continue",
-        ),
-        (
-            "--max-run-cost-cents",
-            "this run has cost 0.12 cents, and `--max-run-cost-cents` is 0.12 for each run",
-        ),
-    ],
-)
-def test_a_limit_of_cost_pauses_the_run_and_says_how_to_continue(option: str, reason: str) -> None:
+def test_a_limit_of_cost_pauses_each_run_of_the_job() -> None:
     write_rows(*[("0.06", 0)] * 5)
-    done = journal(*RUN, option, "0.12", *SPEND)
-    assert done.returncode == 4
-    assert reason in done.stderr
-    again = journal(*RUN, option, "0.12", *SPEND)
-    assert shown()["total_cost_cents"] == (0.12 if option == "--max-cost-cents" else 0.24)
-    assert again.returncode == 4
+    for _ in range(2):
+        assert journal(*RUN, "--max-cost-cents", "0.12", *SPEND).returncode == 4
+        assert shown()["total_cost_cents"] == 0.12
 
 
 def advice() -> str:
@@ -255,8 +239,8 @@ def test_a_column_of_parquet_has_parts_of_a_cent_only_where_there_are_some(
     assert (str(column.type), column.to_pylist()) == (kind, [cost, 5, None, None])
 
 
-@pytest.mark.parametrize("option", ["--max-cost-cents", "--max-run-cost-cents"])
-def test_a_limit_of_cost_that_no_outcome_has_reported_is_said_once_at_the_end(option: str) -> None:
+def test_a_limit_of_cost_that_no_outcome_has_reported_is_said_once_at_the_end() -> None:
+    option = "--max-cost-cents"
     write_rows(("0.06", 0), ("7", 0))
     plain = ("run", "rows.csv", "--job", "j", option, "1", "--limit", "1")
     said = journal(*plain, "--", "echo", "{cost}").stderr

@@ -179,7 +179,7 @@ def test_a_limit_of_rows_ends_a_run_only_when_no_row_is_in_flight(path: Path) ->
     """Otherwise the end would take back rows that wait for a worker."""
     started = {"started": 3, "completed": 0, "failed": 0, "skipped": 0}
     with open_job(path) as job:
-        bounds = Bounds(Limits(max_rows=3), IN_PYTHON, job.job)
+        bounds = Bounds(Limits(max_rows=3), IN_PYTHON)
         assert bounds.reached(job.job, started, has_fresh=lambda: True, is_idle=False) is None
         assert bounds.reached(job.job, started, has_fresh=lambda: True, is_idle=True) == (
             (EarlyEnd("max_rows", "3 rows were started, as many as were asked for"), 1)

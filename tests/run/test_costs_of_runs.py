@@ -303,29 +303,20 @@ def test_a_run_ends_within_what_is_in_flight_when_the_limit_is_reached(path: Pat
     assert max(in_flight) <= 4  # none waits for a worker
 
 
-def test_the_limit_of_a_run_counts_from_its_start_and_each_start_has_it_anew(path: Path) -> None:
-    with open_job(path, 9) as job:
-        for done in (3, 6):
-            report = job.run(
-                lambda _row: RowResult(cost_cents=0.1), max_run_cost_cents=0.3, tell=quiet
-            )
-            assert report.job.successful_rows == done
-            assert report.reason == (
-                "this run has cost 0.3 cents, and `max_run_cost_cents` is 0.3 for each run"
-            )
-        report = job.run(lambda _row: RowResult(cost_cents=0.1), max_run_cost_cents=0.3)
+def test_a_limit_that_the_last_row_reaches_pauses_nothing(path: Path) -> None:
+    with open_job(path, 3) as job:
+        report = job.run(lambda _row: RowResult(cost_cents=0.1), max_cost_cents=0.3)
         assert (report.job.status, report.reason) == ("completed", None)
-        assert report.job.total_cost_cents == 0.9
 
 
 def test_a_limit_of_cost_without_costs_is_said_in_words_of_python(path: Path) -> None:
     told: list[str] = []
     unused = (
-        "calls: no outcome has reported a cost, so `max_cost_cents` and `max_run_cost_cents` have limited "
-        "nothing: return `journal.RowResult(cost_cents=...)`"
+        "calls: no outcome has reported a cost, so `max_cost_cents` has limited nothing: "
+        "return `journal.RowResult(cost_cents=...)`"
     )
     with open_job(path, 4) as job:
-        limits: dict[str, Any] = {"max_cost_cents": 9, "max_run_cost_cents": 9, "max_rows": 1}
+        limits: dict[str, Any] = {"max_cost_cents": 9, "max_rows": 1}
         job.run(lambda _row: 1, tell=told.append, **limits)
         assert told.count(unused) == 1
         job.run(lambda _row: RowResult(cost_cents=0), tell=told.append, **limits)

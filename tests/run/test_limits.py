@@ -121,7 +121,6 @@ def test_a_wait_doubles_up_to_its_bound_and_is_never_the_same() -> None:
         *({"backoff_s": value} for value in (-1, float("nan"), True)),
         {"max_backoff_s": -1},
         *({"max_cost_cents": value} for value in (-1, float("nan"), True, "5")),
-        {"max_run_cost_cents": -1},
         {"max_rows": 0},
     ],
     ids=str,

@@ -249,12 +249,6 @@ _OPTIONS = (
         help="Pause when the job, over all its runs, has cost this much. Default: no limit.",
     ),
     click.option(
-        "--max-run-cost-cents",
-        metavar="CENTS",
-        type=Cents(),
-        help="Pause when this run has cost this much. Default: no limit.",
-    ),
-    click.option(
         "--stdin",
         "stdin_format",
         type=click.Choice(["none", "json"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from journal.model import EarlyEnd, Job, cents_of, millionths
+from journal.model import EarlyEnd, Job
 from journal.run.outcome import Outcome
 from journal.run.pacing.halt import Brake, Halt
 from journal.run.pacing.limits import Limits
@@ -14,15 +14,14 @@ from journal.text import cents_number, cents_text, counted
 
 
 class Bounds:
-    """The bounds of one run. ``job`` is the job before the run."""
+    """The bounds of one run."""
 
-    def __init__(self, limits: Limits, how_to: HowTo, job: Job) -> None:
+    def __init__(self, limits: Limits, how_to: HowTo) -> None:
         self.brake = Brake(is_on=limits.halt != "never")
         self._halt = Halt.parse(limits.halt)
         self._limits = limits
         self._how_to = how_to
         self.has_halted = False  # by failures that ``limits.halt`` counts
-        self._cost_before = millionths(job.total_cost_cents)
         self._has_outcome = self._has_cost = False  # of the outcomes that were heard
 
     @property
@@ -31,12 +30,7 @@ class Bounds:
 
         If False, only the outcomes of the first ten rows may end the run.
         """
-        return bool(self._limits_of_cost) or self._halt is not None
-
-    @property
-    def _limits_of_cost(self) -> list[str]:
-        names = ("max_cost_cents", "max_run_cost_cents")
-        return [name for name in names if getattr(self._limits, name) is not None]
+        return self._limits.max_cost_cents is not None or self._halt is not None
 
     def hear_cost(self, outcome: Outcome) -> None:
         """Record whether an outcome has reported a cost."""
@@ -49,15 +43,13 @@ class Bounds:
 
         The message is "" if an outcome has reported a cost, or if there was no outcome or no limit.
         """
-        names = self._limits_of_cost
-        if self._has_cost or not self._has_outcome or not names:
+        if self._has_cost or not self._has_outcome or self._limits.max_cost_cents is None:
             return ""
-        options = " and ".join(map(self._how_to.argument, names))
-        have = "has" if len(names) == 1 else "have"
+        name = self._how_to.argument("max_cost_cents")
         how = "return `journal.RowResult(cost_cents=...)`"
         if self._how_to.command:
             how = 'with `--stdout json`, COMMAND prints it: {"cost_cents": 12}'
-        return f"no outcome has reported a cost, so {options} {have} limited nothing: {how}"
+        return f"no outcome has reported a cost, so {name} has limited nothing: {how}"
 
     def count(self, ticket: int, *, failed: bool) -> None:
         """Count a row that has ended. ``ticket``: its last attempt's number in this run."""
@@ -101,20 +93,11 @@ class Bounds:
         return None
 
     def _over_cost(self, job: Job) -> EarlyEnd | None:
-        """The limit of the cost that is reached, and how to continue; None if none is reached."""
-        limits, how_to = self._limits, self._how_to
+        """The limit of the cost, if it is reached, and how to continue; None if it isn't."""
         total = job.total_cost_cents
-        most: Any = limits.max_cost_cents
-        if most is not None and total >= most:
-            name = how_to.argument("max_cost_cents")
-            cost = cents_text(total)
-            limit = f"{name} is {cents_number(most)}: raise it to continue"
-            return EarlyEnd("cost", f"the job has cost {cost}, and {limit}")
-        most = limits.max_run_cost_cents
-        spent = cents_of(millionths(total) - self._cost_before)
-        if most is not None and spent >= most:
-            name = how_to.argument("max_run_cost_cents")
-            cost = cents_text(spent)
-            limit = f"{name} is {cents_number(most)} for each run"
-            return EarlyEnd("run_cost", f"this run has cost {cost}, and {limit}")
-        return None
+        most: Any = self._limits.max_cost_cents
+        if most is None or total < most:
+            return None
+        name, cost = self._how_to.argument("max_cost_cents"), cents_text(total)
+        limit = f"{name} is {cents_number(most)}: raise it to continue"
+        return EarlyEnd("cost", f"the job has cost {cost}, and {limit}")

@@ -29,7 +29,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     rate: str | None = None
     halt: str = "first"
     max_cost_cents: Cost | None = None
-    max_run_cost_cents: Cost | None = None
     max_rows: int | None = None
     workers: int | None = None
     limit_per: Mapping[str, int] | None = None
@@ -53,9 +52,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         Halt.parse(self.halt)
         if self.workers is not None:
             check_int(self.workers, "workers")
-        for name in ("max_cost_cents", "max_run_cost_cents"):  # as totals are: int or float
-            cents = check_cost(getattr(self, name), name)
-            msgspec.structs.force_setattr(self, name, cents)
+        cents = check_cost(self.max_cost_cents, "max_cost_cents")  # as totals are: int or float
+        msgspec.structs.force_setattr(self, "max_cost_cents", cents)
         if self.max_rows is not None:
             check_int(self.max_rows, "max_rows")
         if self.limit_per is not None:

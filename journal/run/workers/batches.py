@@ -53,7 +53,6 @@ class RunOptions(TypedDict, total=False):
     rate: str | None
     halt: str
     max_cost_cents: Cost | None
-    max_run_cost_cents: Cost | None
     max_rows: int | None
     limit_per: Mapping[str, int] | None
     where: Callable[[JobRow], object] | None

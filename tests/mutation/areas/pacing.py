@@ -115,13 +115,13 @@ PATCHES = [
         "run/pacing/bounds",
         "        if not job.pending_count:\n            return None\n",
         "",
-        "tests/run/test_costs_of_runs.py::test_the_limit_of_a_run_counts_from_its_start_and_each_start_has_it_anew",
+        "tests/run/test_costs_of_runs.py::test_a_limit_that_the_last_row_reaches_pauses_nothing",
     ),
     Patch(
         "a limit of cost is reached exactly",
         "run/pacing/bounds",
-        "if most is not None and total >= most:",
-        "if most is not None and total > most:",
+        "if most is None or total < most:",
+        "if most is None or total <= most:",
         "tests/run/test_costs_of_runs.py::test_nothing_more_is_started_once_the_job_has_cost_enough",
     ),
     Patch(
