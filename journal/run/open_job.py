@@ -399,9 +399,8 @@ class JobRun:
             that the handler has not asked for, such as InvalidResult, counts as a failure.
           - ``"soon,fail=20%,min=50"``: also pause when at least 50 rows of this run have ended and
             20% of them have failed. ``"soon,fail=10 in a row"``: pause after 10 failures without a
-            success in between. ``"soon,fail=20% of 100"``: pause when 20% of the last 100 rows have
-            failed. With ``soon``, the run waits for the rows in flight. If the text begins with
-            ``now`` instead, the run ends these rows.
+            success in between. With ``soon``, the run waits for the rows in flight. If the text
+            begins with ``now`` instead, the run ends these rows.
           - "never": run all rows.
         - ``max_cost_cents``: pause when all runs of the job together have cost this much.
           Failed and repeated attempts count. The run still waits for the rows in flight, which may

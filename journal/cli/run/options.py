@@ -219,8 +219,7 @@ _OPTIONS = (
         "soon,fail=5: as first, and also stop after 5 failed rows; wait for the commands in flight. "
         "now,fail=20%,min=50: as first, and also stop if at least 50 rows have ended and 20% of "
         "them have failed; end the commands in flight. soon,fail=10 in a row: as first, and also "
-        "stop if the last 10 rows have failed. soon,fail=20% of 100: as first, and also stop if 20 of "
-        "the last 100 rows have failed. "
+        "stop if the last 10 rows have failed. "
         "soon,success=1: as first, and also stop after the first completed row. never: run all rows.",
     ),
     click.option(

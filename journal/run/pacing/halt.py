@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import deque
 from typing import Literal
 
 import msgspec
@@ -17,7 +16,7 @@ from journal.text import counted
 _NUMBER = "([1-9][0-9]{0,8})"
 _HALT = re.compile(
     f"(now|soon),(?:(fail|success|done)={_NUMBER}(?:(%)(?:,min={_NUMBER})?)?"
-    f"|fail={_NUMBER} in a row|fail={_NUMBER}% of ([1-9][0-9]{{0,5}}))"
+    f"|fail={_NUMBER} in a row)"
 )
 _HALT_VERBS = {
     "fail": "has|have failed",
@@ -35,8 +34,7 @@ class Halt(msgspec.Struct):
     ``what`` selects rows: "fail", "success" or "done" (both).
 
     - With ``count``, the run gives up when this many selected rows have ended. With ``in_a_row``,
-      rows that began before the last success are ignored. With ``window``, only the last ``window``
-      rows that have ended are considered.
+      rows that began before the last success are ignored.
     - With ``percent``, the run gives up when at least ``min_done`` rows have ended, and at least
       this percentage of them are selected rows.
 
@@ -49,9 +47,6 @@ class Halt(msgspec.Struct):
     percent: float = 0.0
     min_done: int = _MIN_DONE
     in_a_row: bool = False
-    window: int = 0
-    last: deque[bool] = msgspec.field(default_factory=deque)  # whether each of them has failed
-    failed: int = 0  # of the last rows
     succeeded: int = 0  # the ticket of the latest attempt that has succeeded
     failed_since: list[int] = []  # the failed attempts that began after it
 
@@ -65,20 +60,17 @@ class Halt(msgspec.Struct):
         if text in ("never", "first"):
             return None
         match = _HALT.fullmatch(text) if isinstance(text, str) else None
-        percent = int((match[4] and match[3]) or match[7] or 0) if match else 0
+        percent = int(match[3]) if match and match[4] else 0
         if match is None or percent > 100:
             raise InvalidValueError(
                 "halt",
                 text,
                 "must be 'first', 'never', or 'soon' or 'now' and a limit, such as 'soon,fail=10', "
-                "'now,fail=20%,min=50', 'soon,fail=10 in a row' or 'soon,fail=20% of 100'",
+                "'now,fail=20%,min=50' or 'soon,fail=10 in a row'",
             )
         now = match[1] == "now"
         if match[6]:
             return cls(now, "fail", count=int(match[6]), in_a_row=True)
-        if match[7]:
-            window = int(match[8])
-            return cls(now, "fail", count=-(-percent * window // 100), window=window)
         if match[4]:
             return cls(now, match[2], percent=percent, min_done=int(match[5] or _MIN_DONE))
         return cls(now, match[2], count=int(match[3]))
@@ -94,11 +86,6 @@ class Halt(msgspec.Struct):
         elif self.in_a_row and not failed:
             self.succeeded = max(self.succeeded, ticket)
             self.failed_since = [later for later in self.failed_since if later > ticket]
-        if self.window:
-            self.last.append(failed)
-            self.failed += failed
-            if len(self.last) > self.window:
-                self.failed -= self.last.popleft()
 
     def reason(self, succeeded: int, failed: int) -> str | None:
         """Return a message that says why the run gives up now; None if the run continues."""
@@ -108,9 +95,6 @@ class Halt(msgspec.Struct):
         if self.in_a_row:
             last = counted(self.count, f"row|rows {verb}")
             return f"the last {last}" if len(self.failed_since) >= self.count else None
-        if self.window:
-            last = counted(self.window, f"row|rows {verb}")
-            return f"{self.failed} of the last {last}" if self.failed >= self.count else None
         if self.count:
             return counted(number, f"row|rows {verb}") if number >= self.count else None
         if done < self.min_done or number * 100 < done * self.percent:
