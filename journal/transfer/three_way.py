@@ -324,7 +324,7 @@ def judge(here: Side, there: Side, row: Row) -> Verdict:
     worked_there, decided_there = _weigh(row.new)
     status, status_there = here.status(row.number), there.status(row.theirs)
     if not (worked_there or decided_there):
-        has_review = status_there == "needs_review" and any(c.is_status for c in row.new)
+        has_review = bool(row.new) and status_there == "needs_review"
         return "take" if has_review and not row.mine else "keep"
     if not worked and (worked_there or not decided):
         is_review_of_ours = status == "needs_review" and row.is_status_mine

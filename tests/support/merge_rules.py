@@ -258,7 +258,7 @@ def judge(ours: Row, theirs: Row, *, is_added: bool = False) -> tuple[Verdict, R
     decides, decides_there = _decides(ours, mine, theirs), _decides(theirs, new, ours)
     here, there = status_of(ours), status_of(theirs)
     if not works_there and not decides_there:  # 1
-        is_review = not mine and there == "needs_review" and any(deed.status for deed in new)
+        is_review = not mine and there == "needs_review"
         return ("take" if is_review else "keep"), new
     last = last_status(ours)
     is_known = last is None or last.name in {deed.name for deed in theirs}

@@ -24,18 +24,11 @@ PATCHES = [
         MERGE,
     ),
     Patch(
-        "a step that was not done there does not settle a doubt that arose here",
-        "transfer/three_way",
-        "any(c.is_status for c in row.new)\n",
-        "bool(row.new)\n",
-        STEPS,
-    ),
-    Patch(
         "what both only decided stays",
         "transfer/three_way",
         "    if not worked and (worked_there or not decided):\n",
         "    if not worked:\n",
-        HISTORIES,
+        MERGE,
     ),
     Patch(
         "a row that needs a review here is not put back by who doesn't know of it",
@@ -84,7 +77,7 @@ PATCHES = [
         "transfer/three_way",
         "    if _outcome_of(ours) != _outcome_of(theirs):\n        return False\n",
         "",
-        HISTORIES,
+        MERGE,
     ),
     Patch(
         "a decision counts only after the last status that both know",
@@ -105,7 +98,7 @@ PATCHES = [
         "transfer/three_way",
         'return "decision" if state == "failed" else "work"',
         'return "work"',
-        STEPS,
+        HISTORIES,
     ),
     Patch(
         "what a merge only repeats is known to everybody",
