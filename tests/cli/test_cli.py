@@ -301,7 +301,7 @@ def test_verify_advises_a_newer_version_and_no_repair_for_a_damaged_journal_of_a
     assert run(root, "verify", "ship-ca") == 6
     out, err = capsys.readouterr()
     assert "newer: line 1, bytes " in out
-    assert "damage: line 2, bytes " in out
+    assert "damage" not in out, "a newer version may write what follows in another way"
     assert err == "next: pip install -U rowjournal\n"
     assert run(root, "repair", "ship-ca") == 6
     assert "pip install -U rowjournal" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from support.platforms import PEAK_UNIT_BYTES, needs_rlimits
 from journal import JobService
 from journal.cli.main import main
 from journal.inputs.read import read_rows
+from journal.report import page
 
 Capture = pytest.CaptureFixture[str]
 
@@ -147,8 +148,8 @@ def test_a_row_that_moves_on_while_it_is_listed_is_there_once(
 
         return looked
 
-    for name in ("get_rows", "_look"):
-        monkeypatch.setattr(JobService, name, then_move(getattr(JobService, name)))
+    monkeypatch.setattr(JobService, "get_rows", then_move(JobService.get_rows))
+    monkeypatch.setattr(page, "look", then_move(page.look))
     assert run(root, command[0], "ship", *command[1:]) == 0
     assert capsys.readouterr().out.count(count) == 2
 
