@@ -263,6 +263,7 @@ def test_what_was_not_done_there_does_not_settle_a_doubt_that_arose_here(here: P
     for root, other in ((here, there), (there, here)):
         pull(root, other)
         assert steps(root) == {STEP: ("started", None)}
+        assert row(root).error_code == "E"  # the review that was asked for, and no other
     assert pull(here, there) is None
     assert pull(there, here) is None
 

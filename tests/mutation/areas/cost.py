@@ -129,13 +129,6 @@ PATCHES = [
         CLI,
     ),
     Patch(
-        "a cost that was logged is not counted again with its status",
-        "transfer/merge",
-        "            if change.id in self._counted:\n",
-        "            if False:\n",
-        MERGES,
-    ),
-    Patch(
         "a merge counts the costs of statuses that it doesn't import",
         "transfer/merge",
         "            if id_ not in self._counted:\n",

@@ -98,7 +98,7 @@ PATCHES = [
         "transfer/three_way",
         'return "decision" if state == "failed" else "work"',
         'return "work"',
-        HISTORIES,
+        STEPS,
     ),
     Patch(
         "what a merge only repeats is known to everybody",
