@@ -344,12 +344,14 @@ class AttemptedRow:
     def _fail(self, service: JobService, name: str, error: BaseException) -> None:
         self._begun.discard(name)
         if isinstance(error, Exception) and not isinstance(error, NeedsReview | WrongReviewError):
-            failure = code_and_message(error)
+            with OwnProcess():
+                failure = code_and_message(error)
             self._record_end(service, name, error=failure)
 
     def _end(self, service: JobService, name: str, value: Any) -> Any:
         try:
-            result = None if value is None else as_json_value(value, "result")
+            with OwnProcess():
+                result = None if value is None else as_json_value(value, "result")
         except BaseException as error:  # a value's own code may raise anything
             raise self._not_recorded(name, value, error) from error
         try:
@@ -558,7 +560,8 @@ def outcome_of_raised(row: AttemptedRow, error: BaseException, retry_on: Errors)
     If the handler has set an outcome by a method of the row, that outcome counts. Otherwise the
     exception decides.
     """
-    outcome = outcome_of_error(error, retry_on)
+    with OwnProcess():  # the exception's own code may fork
+        outcome = outcome_of_error(error, retry_on)
     return outcome if row.outcome is None else with_missing(row.outcome, outcome)
 
 
@@ -571,11 +574,11 @@ def outcome_of_returned(row: AttemptedRow, value: Any) -> Outcome:
     if issubclass(type(value), RowOutcome):
         return outcome_of_raised(row, value, ())
     outcome = row.outcome
-    if outcome is None:
-        return outcome_of_value(value)
-    if value is None or outcome.result is value:
+    if outcome is not None and (value is None or outcome.result is value):
         return outcome
-    return outcome_of_both(outcome, outcome_of_value(value))
+    with OwnProcess():  # the value's own code may fork
+        returned = outcome_of_value(value)
+    return returned if outcome is None else outcome_of_both(outcome, returned)
 
 
 def is_coroutine_function(function: Any) -> bool:

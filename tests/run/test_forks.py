@@ -166,6 +166,91 @@ def test_a_process_that_a_handler_forks_is_no_second_worker(tmp_path: Path, work
     assert shown.count("ValueError: the child is refused") == 1
 
 
+FORKING = """
+from collections.abc import Mapping
+
+parent, has_forked = os.getpid(), []
+
+def forks():
+    if not has_forked:
+        has_forked.append(True)
+        fork(lambda: None)
+        if os.getpid() == parent:
+            say("steps:", *(step.state for step in job.service.get_steps("j:1")))
+
+class Refusal(Exception):
+    def __str__(self):
+        forks()
+        return "refused"
+
+class Answer(Mapping):
+    def __iter__(self):
+        forks()
+        return iter(())
+
+    def __len__(self):
+        return 0
+
+    def __getitem__(self, name):
+        raise KeyError(name)
+"""
+
+
+@pytest.mark.parametrize("workers", HANDLERS)
+@pytest.mark.parametrize("leave", ["raise Refusal", "return Answer()"])
+def test_a_process_that_the_code_of_an_outcome_forks_is_no_second_worker(
+    tmp_path: Path, workers: str, leave: str
+) -> None:
+    lines, _ = run(
+        tmp_path,
+        FORKING
+        + textwrap.dedent(f"""
+        def handle(row):
+            say("call", row.row_number)
+            {leave}
+
+        async def handle_async(row):
+            return handle(row)
+
+        def handle_many(rows):
+            for row in rows:
+                say("call", row.row_number)
+            {leave}
+
+        async def handle_many_async(rows):
+            return handle_many(rows)
+
+        with journal.open_job(path, [{{}}] * 6) as job:
+            {HANDLERS[workers].replace("quiet", "quiet, halt='never'")}
+            say([row.attempts for row in job.rows()])
+        """),
+    )
+    calls = [f"call {number}" for number in range(1, 7)]
+    assert sorted(lines[:-1]) == [*calls, "child 0", "steps:"]
+    assert lines[-1] == f"{[1] * 6}"
+
+
+@pytest.mark.parametrize("leave", ["raise Refusal", "return Answer()"])
+def test_a_process_that_the_code_of_a_steps_end_forks_records_no_end_of_the_step(
+    tmp_path: Path, leave: str
+) -> None:
+    lines, _ = run(
+        tmp_path,
+        FORKING
+        + textwrap.dedent(f"""
+        def charge():
+            {leave}
+
+        def handle(row):
+            row.step("charge", charge)
+
+        with journal.open_job(path, [{{}}]) as job:
+            job.run(handle, tell=quiet)
+        """),
+    )
+    assert lines == ["child 0", "steps: started"]
+
+
 @pytest.mark.parametrize("kind", ["", "async "])
 def test_a_process_that_a_step_forks_records_no_end_of_the_step(tmp_path: Path, kind: str) -> None:
     lines, _ = run(
