@@ -29,7 +29,7 @@ from journal.run.pacing.bounds import Bounds
 from journal.run.pacing.condition import left_open
 from journal.run.pacing.holds import Holds
 from journal.run.pacing.limits import Limits
-from journal.run.pacing.per_key import report_unknown_columns
+from journal.run.pacing.per_key import report_unknown_column
 from journal.run.pacing.rate import Rate
 from journal.run.row_queue import RowQueue
 from journal.run.signals import OwnProcess, Stops, raise_signal, stopping_signals
@@ -169,7 +169,7 @@ class Run:
 
     def _start_and_drive(self) -> Job:
         self._held.start()
-        report_unknown_columns(self._held, self._limits.limit_per)
+        report_unknown_column(self._held, self._limits.limit_per)
         self._drive()
         job = self._leave()
         self._held.release()

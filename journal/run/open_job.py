@@ -407,10 +407,9 @@ class JobRun:
           cost more.
         - ``max_rows``: pause when this run has started this many rows.
         - ``limit_per``: the maximum number of rows in flight for each value of a column, such as
-          ``{"carrier": 2}``. With several columns, a row starts only if all its limits allow it.
-          Rows without the column, or with null, have no limit. Values are compared as JSON: 1 and
-          "1" differ. Rows that wait for another attempt don't count. An attempt that was given up
-          counts until it ends.
+          ``{"carrier": 2}``. It takes one column. Rows without the column, or with null, have no
+          limit. Values are compared as JSON: 1 and "1" differ. Rows that wait for another attempt
+          don't count. An attempt that was given up counts until it ends.
         - ``where``: a function of a row. Only rows for which it returns a true value are run. The
           other rows stay as they are: pending rows stay pending, and failed rows stay failed, even
           with ``retry_failed``. When only rows that don't meet the condition are left, the run

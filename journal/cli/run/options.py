@@ -40,19 +40,18 @@ def _number(text: str) -> int:
     return int(text) if text.isdecimal() and len(text) < 10 else 0
 
 
-def _limits_by_column(
+def _limit_by_column(
     ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, int] | None:
-    limits: dict[str, int] = {}
+    if len(values) > 1:
+        raise click.BadParameter("limits one column: give it once", ctx, param)
     for value in values:
         column, _, limit = value.rpartition("=")
         if not column or not _number(limit):
             wanted = "must be a column and a number from 1, such as carrier=2"
             raise click.BadParameter(f"{value!r}: {wanted}", ctx, param)
-        if column in limits:
-            raise click.BadParameter(f"{column!r} is given twice", ctx, param)
-        limits[column] = int(limit)
-    return limits or None
+        return {column: int(limit)}
+    return None
 
 
 def _statuses_option(word: str, text: str) -> Callable[..., Any]:
@@ -226,9 +225,9 @@ _OPTIONS = (
         "--limit-per",
         metavar="COLUMN=N",
         multiple=True,
-        callback=_limits_by_column,
+        callback=_limit_by_column,
         help="Run at most N commands at a time for each value of COLUMN. Rows without a value have no "
-        "such limit. Can be repeated, for several columns.",
+        "such limit.",
     ),
     click.option(
         "--limit",

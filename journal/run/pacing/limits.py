@@ -111,8 +111,8 @@ def check_int(value: Any, where: str, lowest: int = 1) -> None:
 
 
 def _check_limit_per(value: Any) -> None:
-    if not isinstance(value, Mapping) or not all(isinstance(column, str) for column in value):
-        reason = "must be a dict from columns to numbers of rows, such as {'carrier': 2}"
+    if not isinstance(value, Mapping) or [type(column) for column in value] != [str]:
+        reason = "must be a dict from one column to a number of rows, such as {'carrier': 2}"
         raise InvalidValueError("limit_per", value, reason)
     for column, limit in value.items():
         check_int(limit, f"limit_per[{column!r}]")

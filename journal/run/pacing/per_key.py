@@ -1,8 +1,8 @@
 """Limits by key: the option ``limit_per`` limits the rows in flight for each value of a column.
 
-A **key** is a column together with one of its values. The limit of a key is its number of
-**slots**. If a key of a row has no free slot, the row is **parked**: its number is stored in a
-queue of rows that wait for the same keys. When a slot becomes free, parked rows of the key come
+A **key** is a value of the column, as text. The limit is the number of **slots** of each key. If a
+row's key has no free slot, the row is **parked**: its number is stored in a queue of rows that wait
+for the same key. When a slot becomes free, parked rows of the key come
 before rows that are found later. A parked row is read when it is found, and when it may start, but
 not while it waits.
 """
@@ -22,13 +22,12 @@ from journal.run.held_job import HeldJob
 from journal.store.rows import FoundRow
 from journal.text import similar
 
-Key = tuple[str, str]  # the column, and the value as text
-Keys = tuple[Key, ...]  # of one row, in the order of the columns
-Queue = tuple[int, Keys]  # the rank of its rows, and the keys that they wait for
+Key = str
+Queue = tuple[int, Key]  # the rank of its rows, and the key that they wait for
 
 # The ranks of parked rows, in the order in which they start: rows that were due for another
 # attempt, rows that were never started, rows of earlier runs.
-RETRIED, FRESH, STARTED = range(3)
+RETRIED, FRESH, STARTED = RANKS = range(3)
 _FIRST_ROWS = 1000  # rows that are read to find out whether a column exists
 
 
@@ -68,18 +67,17 @@ class _Numbers:
 
 
 class PerKey:
-    """Counts the rows in flight by their keys, and stores the rows that must wait."""
+    """Counts the rows in flight by their key, and stores the rows that must wait."""
 
     def __init__(self, limit_per: Mapping[str, int] | None) -> None:
-        self._limits = dict(limit_per or {})
+        self._column, self._limit = next(iter((limit_per or {}).items()), ("", 0))
         self.in_flight: dict[Key, int] = {}  # the slots that are taken
-        self._offered: tuple[int, int, Keys] = (0, 0, ())  # number, rank, keys it has waited for
-        self._admitted: dict[int, Keys] = {}  # by row number, until the row is started
-        self._attempts: dict[tuple[int, int], Keys] = {}  # by the numbers of row and attempt
+        self._offered: tuple[int, int, bool] = (0, 0, False)  # number, rank, whether it has waited
+        self._admitted: dict[int, Key] = {}  # by row number, until the row is started
+        self._attempts: dict[tuple[int, int], Key] = {}  # by the numbers of row and attempt
         self._parked: dict[Queue, _Numbers] = {}
-        self._queues: dict[Key, set[Queue]] = {}  # the queues whose rows wait for the key
-        # A heap of queues whose keys may all have a free slot, by rank and first row number.
-        self._ready: list[tuple[int, int, Keys]] = []
+        # A heap of queues whose key may have a free slot, by rank and first row number.
+        self._ready: list[tuple[int, int, Key]] = []
         self._is_parked = bytearray()  # a bit for each row, by position
         self._counts = [0, 0, 0]  # of parked rows, by rank
 
@@ -98,7 +96,7 @@ class PerKey:
     @property
     def is_blocked(self) -> bool:
         """Whether rows wait for a slot, and none of them can start before an attempt ends."""
-        return bool(self._parked) and all(self._full(keys) for _, keys in self._parked)
+        return bool(self._parked) and all(self._is_full(key) for _, key in self._parked)
 
     @property
     def gate(self) -> Callable[[int, dict[str, Any] | None], bool] | None:
@@ -106,19 +104,19 @@ class PerKey:
 
         None without ``limit_per``. See ``bulk.start_rows``.
         """
-        return self._admits if self._limits else None
+        return self._admits if self._limit else None
 
     def holds(self, found: FoundRow) -> bool:
         """Return whether the row is parked: it waits for a slot."""
         at, bit = divmod(found.position, 8)
         return at < len(self._is_parked) and bool(self._is_parked[at] >> bit & 1)
 
-    def offer(self, number: int, rank: int, awaited: Keys = ()) -> int:
+    def offer(self, number: int, rank: int, *, has_waited: bool = False) -> int:
         """Offer a row to :attr:`gate`. Returns the row's number.
 
-        ``awaited``: the keys that a parked row has waited for.
+        ``has_waited``: whether the row was parked.
         """
-        self._offered = number, rank, awaited
+        self._offered = number, rank, has_waited
         return number
 
     def next(self) -> int:
@@ -127,62 +125,42 @@ class PerKey:
         Returns the row's number; 0 if there is none.
         """
         while self._ready:
-            rank, number, keys = heappop(self._ready)
-            parked = self._parked.get((rank, keys))
-            if parked is None or self._full(keys):
+            rank, number, key = heappop(self._ready)
+            parked = self._parked.get((rank, key))
+            if parked is None or self._is_full(key):
                 continue  # it is added again when a slot becomes free
             if parked.first == number:
-                self._take_first((rank, keys), parked)
-                return self.offer(number, rank, keys)
-            heappush(self._ready, (rank, parked.first, keys))
+                self._take_first((rank, key), parked)
+                return self.offer(number, rank, has_waited=True)
+            heappush(self._ready, (rank, parked.first, key))
         return 0
 
     def _take_first(self, queue: Queue, parked: _Numbers) -> None:
-        rank, keys = queue
+        rank, key = queue
         parked.pop()
         self._counts[rank] -= 1
         if parked:
-            heappush(self._ready, (rank, parked.first, keys))
-            return
-        del self._parked[queue]
-        for key in keys:
-            self._queues[key].discard(queue)
-            if not self._queues[key]:
-                del self._queues[key]
+            heappush(self._ready, (rank, parked.first, key))
+        else:
+            del self._parked[queue]
 
     def _admits(self, position: int, data: Mapping[str, Any] | None) -> bool:
-        number, rank, waited = self._offered
-        if waited:
+        number, rank, has_waited = self._offered
+        if has_waited:
             self._mark(position, is_parked=False)
         if data is None:
             return False
-        keys = self._keys_of(data)
-        full = self._full(keys)
-        if not full:
-            if keys:
-                self._admitted[number] = keys
-                for key in keys:
-                    self.in_flight[key] = self.in_flight.get(key, 0) + 1
+        key = self._key_of(data)
+        if key is None:
             return True
-        # At first, a row waits for one key, since most rows have only one key that is full for
-        # long. If another key is full when the first key has a free slot, the row waits for both
-        # keys. So a row moves to another queue at most as often as it has keys.
-        if waited:
-            awaited = tuple(key for key in keys if key in waited or key in full)
-        else:
-            awaited = (max(full, key=lambda key: len(self._parked.get((rank, (key,)), ()))),)
-        self._park(number, (rank, awaited))
+        if not self._is_full(key):
+            self._admitted[number] = key
+            self.in_flight[key] = self.in_flight.get(key, 0) + 1
+            return True
+        self._parked.setdefault((rank, key), _Numbers()).add(number)
+        self._counts[rank] += 1
         self._mark(position, is_parked=True)
         return False
-
-    def _park(self, number: int, queue: Queue) -> None:
-        parked = self._parked.get(queue)
-        if parked is None:
-            parked = self._parked[queue] = _Numbers()
-            for key in queue[1]:
-                self._queues.setdefault(key, set()).add(queue)
-        parked.add(number)
-        self._counts[queue[0]] += 1
 
     def _mark(self, position: int, *, is_parked: bool) -> None:
         at, bit = divmod(position, 8)
@@ -198,54 +176,56 @@ class PerKey:
         if self._admitted:
             for row in rows:
                 if row.row_number in self._admitted:
-                    keys = self._admitted.pop(row.row_number)
-                    self._attempts[row.row_number, row.attempts] = keys
+                    key = self._admitted.pop(row.row_number)
+                    self._attempts[row.row_number, row.attempts] = key
 
     def end(self, rows: Iterable[JobRow]) -> None:
         """Free the slots of attempts that have ended, so that rows that wait for them may start."""
         if self._attempts:
             for row in rows:
-                self._free(self._attempts.pop((row.row_number, row.attempts), ()))
+                key = self._attempts.pop((row.row_number, row.attempts), None)
+                if key is not None:
+                    self._free(key)
 
-    def _free(self, keys: Keys) -> None:
-        for key in keys:
-            self.in_flight[key] -= 1
-            if not self.in_flight[key]:
-                del self.in_flight[key]
-            for rank, awaited in self._queues.get(key, ()):
-                heappush(self._ready, (rank, self._parked[rank, awaited].first, awaited))
+    def _free(self, key: Key) -> None:
+        self.in_flight[key] -= 1
+        if not self.in_flight[key]:
+            del self.in_flight[key]
+        for rank in RANKS:
+            parked = self._parked.get((rank, key))
+            if parked is not None:
+                heappush(self._ready, (rank, parked.first, key))
 
-    def _full(self, keys: Keys) -> list[Key]:
-        in_flight, limits = self.in_flight, self._limits
-        return [key for key in keys if in_flight.get(key, 0) >= limits[key[0]]]
+    def _is_full(self, key: Key) -> bool:
+        return self.in_flight.get(key, 0) >= self._limit
 
-    def _keys_of(self, data: Mapping[str, Any]) -> Keys:
-        """The keys of a row with this data. A column that is missing or null gives no key.
+    def _key_of(self, data: Mapping[str, Any]) -> Key | None:
+        """The key of a row with this data. None if the column is missing or null.
 
         Values are compared as JSON: text by its characters, other values by their canonical JSON,
         which never begins with a quote.
         """
-        return tuple(
-            (column, '"' + value if type(value) is str else canonical_json(value).decode())
-            for column in self._limits
-            if (value := data.get(column)) is not None
-        )
+        value = data.get(self._column)
+        if value is None:
+            return None
+        return '"' + value if type(value) is str else canonical_json(value).decode()
 
 
-def report_unknown_columns(job: HeldJob, limit_per: Mapping[str, int] | None) -> None:
-    """Report columns of ``limit_per`` that none of the job's first rows has.
+def report_unknown_column(job: HeldJob, limit_per: Mapping[str, int] | None) -> None:
+    """Report the column of ``limit_per`` if none of the job's first rows has it.
 
-    The names of these columns may be wrong.
+    Its name may be wrong.
     """
+    if not limit_per:
+        return
+    (column,) = limit_per
     known: dict[str, None] = {}
-    unknown = dict(limit_per or {})
-    rows = job.service.get_rows(job.id) if unknown else ()
+    rows = job.service.get_rows(job.id)
     for row in islice(rows, _FIRST_ROWS):
-        known.update(dict.fromkeys(row.data))
-        unknown = {column: limit for column, limit in unknown.items() if column not in row.data}
-        if not unknown:
+        if column in row.data:
             return
-    for column in unknown if known else ():
+        known.update(dict.fromkeys(row.data))
+    if known:
         meant = similar(column, known)
         which = "no row" if len(rows) <= _FIRST_ROWS else f"none of the first {_FIRST_ROWS:,} rows"
         job.warn(

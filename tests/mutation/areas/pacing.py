@@ -155,7 +155,7 @@ PATCHES = [
     Patch(
         "keys are freed when they are empty",
         "run/pacing/per_key",
-        "            if not self.in_flight[key]:\n                del self.in_flight[key]\n",
+        "        if not self.in_flight[key]:\n            del self.in_flight[key]\n",
         "",
         "tests/run/test_limits_by_key.py::test_no_slot_is_taken_once_no_attempt_is_in_flight",
     ),

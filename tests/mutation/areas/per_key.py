@@ -11,8 +11,8 @@ PATCHES = [
     Patch(
         "a row whose key is full waits",
         PER_KEY,
-        "if in_flight.get(key, 0) >= limits[key[0]]]",
-        "if in_flight.get(key, 0) > limits[key[0]]]",
+        "return self.in_flight.get(key, 0) >= self._limit\n",
+        "return self.in_flight.get(key, 0) > self._limit\n",
         "tests/run/test_limits_by_key.py::test_rows_of_a_full_key_wait_in_their_order_while_others_go_on",
     ),
     Patch(
@@ -32,36 +32,36 @@ PATCHES = [
     Patch(
         "a slot becomes free once for each attempt",
         PER_KEY,
-        "self._free(self._attempts.pop((row.row_number, row.attempts), ()))",
-        "self._free(self._attempts.get((row.row_number, row.attempts), ()))",
+        "self._attempts.pop((row.row_number, row.attempts), None)",
+        "self._attempts.get((row.row_number, row.attempts), None)",
         "tests/run/test_limits_by_key.py::test_an_attempt_that_is_said_to_have_ended_twice_frees_one_slot",
     ),
     Patch(
         "rows that wait for a key are ready when it has room",
         PER_KEY,
-        "            for rank, awaited in self._queues.get(key, ()):\n",
-        "            for rank, awaited in ():\n",
+        "        for rank in RANKS:\n",
+        "        for rank in ():\n",
         BY_KEY,
     ),
     Patch(
         "rows that wait for a key that is full again stay where they are",
         PER_KEY,
-        "            if parked is None or self._full(keys):\n",
+        "            if parked is None or self._is_full(key):\n",
         "            if parked is None:\n",
         "tests/run/test_limits_by_key.py::test_rows_that_wait_for_a_slot_are_looked_at_again_only_when_they_may_start",
     ),
     Patch(
         "text and other values of the same characters are different keys",
         PER_KEY,
-        "(column, '\"' + value if type(value) is str else canonical_json(value).decode())",
-        "(column, str(value) if type(value) is str else canonical_json(value).decode())",
+        "return '\"' + value if type(value) is str else canonical_json(value).decode()",
+        "return str(value) if type(value) is str else canonical_json(value).decode()",
         BY_KEY,
     ),
     Patch(
         "null is no key",
         PER_KEY,
-        "            if (value := data.get(column)) is not None\n",
-        "            if (value := data.get(column, self)) is not self\n",
+        "        value = data.get(self._column)\n        if value is None:\n",
+        "        value = data.get(self._column, self)\n        if value is self:\n",
         BY_KEY,
     ),
     Patch(
@@ -117,8 +117,8 @@ PATCHES = [
     Patch(
         "rows that are due again come before others of their key",
         PER_KEY,
-        "RETRIED, FRESH, STARTED = range(3)\n",
-        "FRESH, RETRIED, STARTED = range(3)\n",
+        "RETRIED, FRESH, STARTED = RANKS = range(3)\n",
+        "FRESH, RETRIED, STARTED = RANKS = range(3)\n",
         "tests/run/test_limits_by_key.py::test_a_row_that_is_due_again_waits_for_a_slot_and_then_comes_before_new_ones",
     ),
     Patch(
