@@ -200,7 +200,7 @@ class JobPrunedError(RefusedError):
             was = f"{was}; its pack was {self.pack}, which is not there any more"
         if self.older_copy:
             why = f"{self.older_copy} lacks its last commits, so rows would be processed again"
-            return f"{was}: {why}; {back}first delete job {self.job_id!r} to use this copy"
+            return f"{was}: {why}; {back}to use this copy, first `journal delete {self.job_id}`, which forgets that it was pruned"
         why = "a new job would process all of its rows again"
         return f"{was}: {why}; {back}make it anew by --anew (in Python anew=True)"
 

@@ -19,6 +19,7 @@ from journal.cli.row_ranges import rows_of
 from journal.cli.shared_options import rows_option
 from journal.frames.columns import MISSING, member_of_row
 from journal.fs import shell
+from journal.history.error_groups import Numbers
 from journal.model import JobRow, RowStatus
 from journal.service import JobService
 from journal.text import as_text, counted, shorten
@@ -344,8 +345,11 @@ class Selection(NamedTuple):
                     yield row
             elif self.error_code is None and not self._narrows:
                 is_open = row.status is RowStatus.PROCESSING
+                others = (each.row_number for each in rows if each.status not in statuses)
+                wrong = Numbers([row.row_number, *others])
                 raise Refused(
                     f"row {row.id} is {row.status}, not {' or '.join(statuses)}; no row was changed"
+                    + (f"; leave out rows {wrong.text(', ')}" if wrong.count > 1 else "")
                     + (f"; if its run has died: `journal resolve {job_id}`" if is_open else "")
                 )
 

@@ -59,10 +59,10 @@ class HowTo(NamedTuple):
         status = "needs_review"
         return self.say(f'job.rows("{status}")', "rows", job_id, "--status", status)
 
-    def settle(self, job_id: str, numbers: list[int]) -> str:
+    def settle(self, job_id: str, numbers: Numbers) -> str:
         """Text that says how to settle rows that need a review."""
-        row = f'("{job_id}:{numbers[0]}"'
-        words = ("resolve", job_id, "--row", numbers_option(numbers))
+        row = f'("{job_id}:{numbers.first}"'
+        words = ("resolve", job_id, "--row", pasted(numbers))
         done = self.say(f"job.service.complete_row{row})", *words, "--completed")
         retry = self.say(f"job.service.retry_row{row})", *words, "--retry")
         return f"{done} settles it if it took effect, {retry} if it did not"
@@ -135,8 +135,8 @@ def numbers_text(numbers: list[int]) -> str:
 
 
 def numbers_option(numbers: list[int]) -> str:
-    """Row numbers as an argument of a command: all numbers, or a placeholder if there are many."""
-    return ",".join(map(str, numbers)) if len(numbers) <= _MAX_NAMED else "ROWS"
+    """Row numbers as an argument of a command: all ranges, or a placeholder if there are many."""
+    return pasted(Numbers(sorted(numbers))) if len(numbers) <= _MAX_NAMED else "ROWS"
 
 
 def step_commands(
@@ -225,8 +225,9 @@ def nothing_to_do(service: JobService, job: Job, how_to: HowTo, *, retry_failed:
             f" with {counted(job.pending_count, 'row|rows')} pending" if job.pending_count else ""
         )
         return f"{job.id}: cancelled{left}, so nothing is run: first {how_to.reopen(job.id)}, then start again"
-    said = [f"{job.id}: {job.status} already, and nothing is new: nothing to do"]
-    return "; ".join(said + _left(service, job, how_to, retry_failed=retry_failed))
+    open_rows = "; ".join(_left(service, job, how_to, retry_failed=retry_failed))
+    said = f"{job.id}: {job.status} already, and nothing is new"
+    return f"{said}, but {open_rows}" if open_rows else f"{said}: nothing to do"
 
 
 def what_is_left(service: JobService, job: Job, how_to: HowTo) -> str:
@@ -255,12 +256,11 @@ def _left(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -
         said.append(f"{reviews} a review: {how_to.reviews(job.id)}")
     steps = islice(in_doubt.items(), MAX_STEPS)
     said += [how_to.settle_step(job.id, step, Numbers(rows)) for step, rows in steps]
-    found = find_rows(
-        service.store, job.id, RowStatus.NEEDS_REVIEW, limit=_MAX_NAMED + 1 + len(doubtful)
-    )
-    numbers = sorted({row.row_number for row in found} - doubtful)
-    if numbers:
-        said.append(how_to.settle(job.id, numbers))
+    found = find_rows(service.store, job.id, RowStatus.NEEDS_REVIEW, limit=_MAX_READ_ROWS)
+    reviewed = Numbers(sorted({row.row_number for row in found} - doubtful))
+    reviewed.is_cut = job.needs_review_count > len(found)
+    if reviewed.count:
+        said.append(how_to.settle(job.id, reviewed))
     return said
 
 

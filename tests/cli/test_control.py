@@ -660,7 +660,7 @@ def test_resolve_does_nothing_if_one_of_the_rows_needs_no_review(review: Cli) ->
     before = review.journal()
     code, out, err = review("resolve", "j", "--row", "1-5", "--completed")
     assert (code, out) == (4, "")
-    assert "row j:4 is skipped, not needs_review; no row was changed" in err
+    assert "row j:4 is skipped, not needs_review; no row was changed; leave out rows 4-5" in err
     assert review.journal() == before
 
 

@@ -132,9 +132,10 @@ def test_output_that_is_not_text_is_kept_readable_and_a_flood_is_cut(work: Path)
 def test_a_job_that_is_done_is_not_done_again(work: Path) -> None:
     assert journal("run", "rows.csv", "--job", "j", "--", "true").returncode == 0
     before = Path("jobs/j/journal.jsonl").read_bytes()
-    again = journal("run", "rows.csv", "--job", "j", "--", "touch", "again")
+    again = journal("run", "rows.csv", "--job", "j", "--anew", "--", "touch", "again")
     assert again.returncode == 0
     assert "nothing to do" in again.stderr
+    assert "j: exists, so --anew has no effect" in again.stderr
     assert Path("jobs/j/journal.jsonl").read_bytes() == before
     assert not (work / "again").exists()
 
@@ -175,7 +176,7 @@ def test_what_is_said_of_failed_rows_can_be_pasted_and_runs_them_alone(
     assert journal(*command).returncode == 3
     idle = journal(*command)
     assert idle.returncode == 3
-    assert "nothing to do; 1 row failed: `--retry-failed` tries them again" in idle.stderr
+    assert "nothing is new, but 1 row failed: `--retry-failed` tries them again" in idle.stderr
     (work / "A-2").unlink()
     (work / "fail.sh").write_text('[ ! -e "$1" ]\n')  # of the others, every one would fail
     (again,) = [
@@ -733,7 +734,7 @@ def test_a_dry_run_counts_what_a_start_would_do_in_a_job_that_has_ended_too(work
     (work / "rows.csv").write_text("order,zip\nA-1,1\n")
     nothing = journal(*run, "--dry-run", "--", "echo")
     assert (nothing.returncode, nothing.stdout) == (0, "")
-    assert "nothing to do; 1 row failed" in nothing.stderr
+    assert "nothing is new, but 1 row failed" in nothing.stderr
     assert "j: failed: 1, done: 4\n" in nothing.stderr
 
 

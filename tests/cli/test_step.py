@@ -556,13 +556,15 @@ def test_a_step_is_not_settled_if_a_run_has_started_the_row_since_the_command_lo
     assert states() == {"charge": "started"}
 
 
-def test_completing_a_row_by_hand_names_the_only_steps_that_are_done() -> None:
+def test_completing_a_row_by_hand_names_the_only_steps_that_are_done_and_what_is_left() -> None:
     with JobService("jobs") as service:
         in_flight(service, "resume")
         service.record_step(ROW, "charge", "ch_1")
+        service.create_rows("j", [{"data": {}}])
     done = journal("resolve", "j", "--row", "1", "--completed")
     assert done.returncode == 0
-    assert "1 row (1) completed, with only these steps recorded as done: charge" in done.stderr
+    assert "j: 1 row is pending as before: " in done.stderr
+    assert "j: only these steps of --row 1 are done: charge" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -462,7 +462,7 @@ def test_a_start_that_does_nothing_says_why_and_what_takes_failed_rows_up(path: 
     assert failed == "enrich: failed; 2 rows failed: `run(..., retry_failed=True)` tries them again"
     assert see == f"see: journal --root {path.parent} errors enrich"
     assert idle == (
-        "enrich: failed already, and nothing is new: nothing to do; 2 rows failed: "
+        "enrich: failed already, and nothing is new, but 2 rows failed: "
         "`run(..., retry_failed=True)` tries them again"
     )
     assert all_done == "enrich: completed already, and nothing is new: nothing to do"
@@ -701,7 +701,7 @@ def test_a_start_that_finds_only_reviews_says_how_to_settle_them(path: Path) -> 
         in_shell = journal.run.plan.HowTo("journal --root jobs", "again")
         said = journal.run.plan.nothing_to_do(job.service, job.job, in_shell, retry_failed=False)
     assert told[-1].endswith(
-        'nothing to do; 2 rows need a review: `job.rows("needs_review")`; '
+        'nothing is new, but 2 rows need a review: `job.rows("needs_review")`; '
         f'`job.service.complete_row("{path.name}:1")` settles it if it took effect, '
         f'`job.service.retry_row("{path.name}:1")` if it did not'
     )

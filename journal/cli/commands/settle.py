@@ -192,12 +192,12 @@ def _echo_count(count: int) -> None:
         click.echo(count)
 
 
-def _report_pending(service: JobService, job_id: str, count: int) -> None:
-    """Report which run will process the rows that are pending again."""
+def _report_pending(service: JobService, job_id: str, count: int, how: str = "again") -> None:
+    """Report which run will process the ``count`` pending rows. ``how``: how they are pending."""
     if count:
-        job, holder = existing_job(service, job_id), service.run_holder(job_id)
-        then = what_runs_pending(job, holder, service.root)
-        echo_err(f"{job_id}: {counted(count, 'row|rows is|are pending again')}: {then}")
+        job = existing_job(service, job_id)
+        then = what_runs_pending(job, service.run_holder(job_id), service.root)
+        echo_err(f"{job_id}: {counted(count, f'row|rows is|are pending {how}')}: {then}")
 
 
 @click.command("skip", short_help="Skip rows, so that they are not run.")
@@ -384,6 +384,8 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
             _report_pending(service, job_id, count)
         else:
             click.echo(count)
+            left = existing_job(service, job_id)
+            _report_pending(service, job_id, left.pending_count, "as before")
         _report_doubts(command_line(ctx, service), service, job_id, ranges)
         if how == "completed":
             _report_steps(service, job_id, ranges)
@@ -505,8 +507,7 @@ def _report_steps(service: JobService, job_id: str, ranges: list[range]) -> None
         if done := [step.name for step in service.get_steps(row.id) if step.state == "done"]:
             found.setdefault(", ".join(done), Numbers()).add(row.row_number)
     for names, numbers in found.items():
-        rows = f"{counted(numbers.count, 'row|rows')} ({numbers.text()})"
-        echo_err(f"{job_id}: {rows} completed, with only these steps recorded as done: {names}")
+        echo_err(f"{job_id}: only these steps of --row {numbers.text()} are done: {names}")
 
 
 def _how(given: dict[str, Any]) -> str:

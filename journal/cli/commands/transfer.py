@@ -26,6 +26,7 @@ from journal.fs import shell
 from journal.fs.names import JOURNAL_NAME
 from journal.history.error_groups import Numbers
 from journal.run.signals import ending_signals
+from journal.text import counted
 from journal.transfer import (
     Packed,
     Preview,
@@ -113,7 +114,7 @@ def _report_packed(job_id: str, output: str, packed: Packed) -> None:
     where = "" if output == _STDIN else f" in {output}"
     echo_err(
         f"{job_id}: packed{where} up to byte {manifest.offset}, {sum(manifest.rows.values())} rows, "
-        f"{len(manifest.files) - 1} other files"
+        f"{counted(len(manifest.files) - 1, 'other file|other files')}"
     )
     for name in packed.grown:
         echo_err(f"{name} has grown since packing began: the pack holds its earlier content")
@@ -173,7 +174,7 @@ def _unpack(root: str, file: str, max_bytes: int | None) -> None:
         raise Refused(f"job {error.job_id!r} exists already; nothing was changed") from None
     echo_err(
         f"{manifest.job_id}: unpacked, as packed on {manifest.host} at {manifest.made_at}: "
-        f"{sum(manifest.rows.values())} rows, {len(manifest.files) - 1} other files"
+        f"{sum(manifest.rows.values())} rows, {counted(len(manifest.files) - 1, 'other file|other files')}"
     )
     click.echo(manifest.job_id)
 

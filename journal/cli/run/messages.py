@@ -37,6 +37,8 @@ def report_start(
     different = differences(matched, is_new=is_new) if is_loud else lost_rows(matched)
     for text in [*other_command(job, given["command"]), *different]:
         echo_err(f"{job.id}: {text}")
+    if given["anew"] and not is_new:
+        echo_err(f"{job.id}: exists, so --anew has no effect")
     if not is_loud:
         return
     if is_new and job.started_at is None and given["stdin_format"] == "none":
