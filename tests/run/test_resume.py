@@ -11,7 +11,7 @@ import pytest
 from support.children import Child
 
 import journal
-from journal import AttemptedRow, JobService, RowStatus
+from journal import AttemptedRow, JobBusyError, JobService, RowStatus
 from journal.cli.main import main
 
 JOB = "j"
@@ -99,3 +99,15 @@ def test_a_settled_step_lets_no_row_run_again_whose_run_had_another_policy(tmp_p
     settle = ("resolve", JOB, "--row", "2", "--step", "charge", "--not-done")
     assert main(["--root", str(root), *settle]) == 0
     assert statuses(root)[1] == "needs_review"
+
+
+def test_a_run_is_refused_while_its_service_has_a_kept_start_under_another_policy(
+    tmp_path: Path,
+) -> None:
+    rows = [{"n": 1}]
+    with journal.open_job(tmp_path / JOB, rows, on_interrupted="review", sync="none") as job:
+        job.service.start_job(JOB, "resume", keep_lock=True)
+        job.service.update_status(JOB, "paused")
+        with pytest.raises(JobBusyError):
+            job.run(lambda row: row.row_number)
+        assert job.rows()[0].attempts == 0

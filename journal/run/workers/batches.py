@@ -181,8 +181,7 @@ def outcomes_of_raised(
 
     If the exception has a cost, the cost counts one time: for the first row without an outcome.
     """
-    with OwnProcess():  # the exception's own code may fork
-        first = outcome_of_error(error, retry_on)
+    first = outcome_of_error(error, retry_on)
     other = msgspec.structs.replace(first, cost_cents=None, usage=None)
     outcomes, raised = [], first
     for row in rows:
@@ -204,8 +203,7 @@ def outcomes_of_answer(rows: Sequence[AttemptedRow], value: Any, retry_on: Error
     if issubclass(type(value), RowOutcome):
         return outcomes_of_raised(rows, value, retry_on)
     try:
-        with OwnProcess():  # the value's own code may fork
-            answer = _matched(rows, value)
+        answer = _matched(rows, value)
     except BaseException as error:  # noqa: BLE001  (a value's own code may raise anything)
         problem = f"what the handler returned can't be read: {text_of(error)}"
         answer = Answer({}, value, problem)

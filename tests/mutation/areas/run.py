@@ -62,20 +62,6 @@ PATCHES = [
         f"{FORKS}::test_a_process_that_the_code_of_an_outcome_forks_is_no_second_worker",
     ),
     Patch(
-        "a process that the exception of a call with many rows has forked is no second worker",
-        "run/workers/batches",
-        "    with OwnProcess():  # the exception's own code may fork\n",
-        "    if True:\n",
-        f"{FORKS}::test_a_process_that_the_code_of_an_outcome_forks_is_no_second_worker",
-    ),
-    Patch(
-        "a process that the result of a call with many rows has forked is no second worker",
-        "run/workers/batches",
-        "        with OwnProcess():  # the value's own code may fork\n",
-        "        if True:\n",
-        f"{FORKS}::test_a_process_that_the_code_of_an_outcome_forks_is_no_second_worker",
-    ),
-    Patch(
         "a process that a step's exception has forked records no end of the step",
         "run/handler",
         "            with OwnProcess():\n                failure",
