@@ -199,8 +199,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
       is True, they are a `journal run`; if not, a program. Look at them before you run them: if the
       journal comes from another machine, they do, too.
     - ``version``: the version of the run's attempts. ``on_interrupted``: its policy.
-    - ``ended_early``: why the run has ended early. None if it hasn't, if a signal was the reason,
-      or if the job was set to running again.
+    - ``ended_early``: why the run has ended early. None if it hasn't, or if a signal was the reason.
     """
 
     host: str

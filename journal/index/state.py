@@ -72,19 +72,9 @@ class JobState(Progress, frozen=True, kw_only=True):
     header: JobRecord
 
 
-def _with_end(state: JobState, end: EarlyEnd | None) -> JobState:
-    """Return the state with the reason why its last run has ended early."""
-    if state.run is None:
-        return state
-    run = msgspec.structs.replace(state.run, ended_early=end)
-    return msgspec.structs.replace(state, run=run)
-
-
 def _after_status(state: JobState, record: JobStatusRecord, _: Counts) -> JobState:
     status, at, began_at = JobStatus(record.status), record.at, state.pass_started_at
     changes: dict[str, Any] = {}
-    if status is JobStatus.RUNNING:
-        state = _with_end(state, None)
     if status is JobStatus.RUNNING and began_at is None:
         changes = {"started_at": state.started_at or at, "pass_started_at": at}
     elif status.is_ended:
@@ -142,7 +132,11 @@ def _after_run(state: JobState, record: RunRecord, _: Counts) -> JobState:
 
 
 def _after_end(state: JobState, record: RunEndedRecord, _: Counts) -> JobState:
-    return _with_end(state, EarlyEnd(record.kind, record.message))
+    if state.run is None:
+        return state
+    end = EarlyEnd(record.kind, record.message)
+    run = msgspec.structs.replace(state.run, ended_early=end)
+    return msgspec.structs.replace(state, run=run)
 
 
 def _after_merge(state: JobState, record: MergeRecord, _: Counts) -> JobState:

@@ -10,13 +10,6 @@ MERGES = "tests/transfer/test_merge_costs.py tests/transfer/test_merge_histories
 
 PATCHES = [
     Patch(
-        "the reason of an earlier run is not shown for a later one",
-        "index/state",
-        "        state = _with_end(state, None)\n",
-        "        pass\n",
-        "tests/cli/test_costs.py::test_show_gives_no_reason_of_an_earlier_run",
-    ),
-    Patch(
         "after a pause for its cost a job needs a higher limit",
         "cli/advice",
         '        if early is not None and early.kind == "cost":\n',
