@@ -197,7 +197,9 @@ def next_start(job: Job, root: Path) -> NextStart:
         return NextStart(f"{job.id} was never run: {how}")
     command = job.original_command
     made_by = f": {command}" if command else ""
-    return NextStart(f"start again the program that made the job{made_by}, as job {job.id}")
+    warning = "" if last is None else _warning_of(last)
+    what = f"start again the program that made the job{made_by}, as job {job.id}"
+    return NextStart(what, warning=warning)
 
 
 def _warning_of(run: Run) -> str:

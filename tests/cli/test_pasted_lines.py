@@ -87,6 +87,21 @@ def test_the_command_of_a_job_from_another_store_is_shown_with_who_recorded_it(
     assert " ".join(escaped(shell.join(words)).split()) in said
 
 
+def test_a_program_from_elsewhere_is_named_with_who_recorded_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("J", job_id="j", original_command="./evil", row_data=[{"data": {}}])
+        service.start_job("j")
+    path = journal_path(tmp_path, "j")
+    head = b'{"type":"run","id":"0123456789abcdef","host":"away","user":"eve","package":"0","pid":7,'
+    append_commit(path, head + b'"at":"2999-11-24T13:35:00.000001Z"}')
+    assert main(["--root", str(tmp_path), "show", "j"]) == 0
+    said = capsys.readouterr().out
+    assert "./evil" in said
+    assert "recorded on away by eve: look before you paste" in said
+
+
 def test_a_command_that_was_recorded_here_is_shown_without_a_warning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
