@@ -94,7 +94,9 @@ def test_a_program_from_elsewhere_is_named_with_who_recorded_it(
         service.create_job("J", job_id="j", original_command="./evil", row_data=[{"data": {}}])
         service.start_job("j")
     path = journal_path(tmp_path, "j")
-    head = b'{"type":"run","id":"0123456789abcdef","host":"away","user":"eve","package":"0","pid":7,'
+    head = (
+        b'{"type":"run","id":"0123456789abcdef","host":"away","user":"eve","package":"0","pid":7,'
+    )
     append_commit(path, head + b'"at":"2999-11-24T13:35:00.000001Z"}')
     assert main(["--root", str(tmp_path), "show", "j"]) == 0
     said = capsys.readouterr().out

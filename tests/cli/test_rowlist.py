@@ -14,6 +14,7 @@ from support.platforms import PEAK_UNIT_BYTES, needs_rlimits
 
 from journal import JobService
 from journal.cli.main import main
+from journal.history.reading import look
 from journal.inputs.read import read_rows
 from journal.report import page
 
@@ -136,9 +137,9 @@ def test_a_row_that_moves_on_while_it_is_listed_is_there_once(
     command: list[str],
     count: str,
 ) -> None:
-    def then_move(look: Callable[..., Any]) -> Callable[..., Any]:
+    def then_move(real: Callable[..., Any]) -> Callable[..., Any]:
         def looked(*arguments: Any) -> Any:
-            found = look(*arguments)
+            found = real(*arguments)
             with JobService(root, sync="none") as other:
                 row = other.get_row("ship:2")
                 if row is not None and row.status == "failed":
@@ -149,7 +150,7 @@ def test_a_row_that_moves_on_while_it_is_listed_is_there_once(
         return looked
 
     monkeypatch.setattr(JobService, "get_rows", then_move(JobService.get_rows))
-    monkeypatch.setattr(page, "look", then_move(page.look))
+    monkeypatch.setattr(page, "look", then_move(look))
     assert run(root, command[0], "ship", *command[1:]) == 0
     assert capsys.readouterr().out.count(count) == 2
 
