@@ -15,11 +15,7 @@ class Patch(NamedTuple):
     tests: str
 
 
-EXPLORER = "tests/store/test_guards.py tests/crash/test_explorer.py"
-FAULTS = "tests/store/test_guards.py tests/store/test_faults.py tests/crash/test_fault_matrix.py"
-DAMAGE = "tests/format/test_corpus.py tests/store/test_guards.py tests/format/test_damage.py tests/format/test_hostile.py tests/format/test_format.py tests/fuzz"
 REPAIR = "tests/repair/test_repair.py tests/store/test_guards.py"
-KILLS = "tests/store/test_crash.py tests/store/test_guards.py"
 PROCESSES = "tests/store/test_guards.py tests/store/test_processes.py tests/store/test_hostile_moves.py tests/store/test_writers.py"
 
 HINT = "tests/index/test_hint.py tests/index/test_hint_files.py"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from mutation.patch import Patch
 
 RUN = "tests/run/test_batches.py"
-BULK = "tests/store/test_bulk.py"
 
 PATCHES = [
     Patch(
@@ -13,21 +12,21 @@ PATCHES = [
         "run/driver",
         "        if len(results) == _MAX_RESULTS:\n",
         "        if False:\n",
-        RUN,
+        "tests/run/test_batches.py::test_outcomes_that_one_commit_does_not_take_are_recorded_without_a_wait",
     ),
     Patch(
         "of many rows only those that are pending are started",
         "store/bulk",
         "        if columns.statuses[position] != PENDING:  # another process has settled the row\n",
         "        if False:\n",
-        BULK,
+        "tests/store/test_bulk.py::test_rows_that_may_not_start_are_left_out",
     ),
     Patch(
         "the columns may be others after the caller's code",
         "store/bulk",
         "        columns = index.columns  # new columns if the caller's code has read rows meanwhile\n",
         "        columns = index.columns if not started else columns\n",
-        BULK,
+        "tests/store/test_bulk.py::test_rows_that_the_callers_code_reads_meanwhile_let_no_row_start_twice",
     ),
     Patch(
         "a call gets a list of its own",
@@ -62,28 +61,28 @@ PATCHES = [
         "store/bulk",
         '    let_start(journal, "its rows can\'t be started", reopens=False)\n',
         "",
-        BULK,
+        "tests/store/test_bulk.py::test_no_row_starts_in_a_job_that_has_ended_and_none_that_does_not_exist",
     ),
     Patch(
         "of many rows only those in processing are completed",
         "store/bulk",
         "            and columns.statuses[position] == PROCESSING\n",
         "",
-        BULK,
+        "tests/store/test_bulk.py::test_only_rows_in_processing_are_completed_and_the_others_stay",
     ),
     Patch(
         "a row with steps is completed by itself",
         "store/bulk",
         "            and (columns.step_heads is None or not columns.step_heads[position])\n",
         "",
-        f"{BULK} {RUN}",
+        "tests/store/test_bulk.py::test_a_row_with_steps_and_one_with_too_long_a_result_are_left_to_single_changes",
     ),
     Patch(
         "new names of usage are counted one row at a time",
         "store/bulk",
         "            and (not record.usage or record.usage.keys() <= index.usage.keys())\n",
         "",
-        BULK,
+        "tests/store/test_bulk.py::test_new_names_of_usage_are_left_to_single_changes_which_count_them",
     ),
     Patch(
         "a late result is recorded before that of a later attempt",

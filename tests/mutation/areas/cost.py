@@ -5,7 +5,6 @@ from __future__ import annotations
 from mutation.patch import Patch
 
 COST = "tests/service/test_cost.py tests/index/test_replay.py"
-CLI = "tests/cli/test_costs.py"
 MERGES = "tests/transfer/test_merge_costs.py tests/transfer/test_merge_histories.py"
 
 PATCHES = [
@@ -28,49 +27,49 @@ PATCHES = [
         "index/index",
         "length, self.state, self.last_at, self.cost_millionths, self.usage, count, steps = mark",
         "length, self.state, self.last_at, _, self.usage, count, steps = mark",
-        COST,
+        "tests/service/test_cost.py::test_a_change_that_is_undone_has_cost_nothing",
     ),
     Patch(
         "a change that is undone has no usage",
         "index/index",
         "length, self.state, self.last_at, self.cost_millionths, self.usage, count, steps = mark",
         "length, self.state, self.last_at, self.cost_millionths, _, count, steps = mark",
-        COST,
+        "tests/service/test_cost.py::test_a_change_that_is_undone_has_cost_nothing",
     ),
     Patch(
         "a hint has the sums of usage",
         "index/index",
         '"cost_millionths", "usage", ',
         '"cost_millionths", ',
-        COST,
+        "tests/service/test_cost.py::test_100_000_costs_of_6_hundredths_of_a_cent_sum_exactly",
     ),
     Patch(
         "a job handed out has a usage of its own",
         "index/summary",
         "usage=dict(index.usage)",
         "usage=index.usage",
-        COST,
+        "tests/service/test_cost.py::test_a_job_handed_out_keeps_its_usage_while_the_sums_grow",
     ),
     Patch(
         "a cost is rounded to the nearest millionth",
         "format/arguments",
         "exact.quantize(_MILLIONTH, context=_EXACT)",
         "exact.quantize(_MILLIONTH, rounding='ROUND_DOWN', context=_EXACT)",
-        COST,
+        "tests/service/test_cost.py::test_a_cost_is_written_exactly_and_shown_as_an_int_where_it_is_whole",
     ),
     Patch(
         "a cost is one that a float states exactly",
         "format/arguments",
         "    if millionths(cents) != total:\n",
         "    if False:\n",
-        COST,
+        "tests/service/test_cost.py::test_another_cost_is_refused_with_words_and_changes_nothing",
     ),
     Patch(
         "names of usage have a bound",
         "store/transitions",
         "    if record.usage and len(index.usage.keys()",
         "    if False and len(index.usage.keys()",
-        COST,
+        "tests/service/test_cost.py::test_a_job_has_at_most_100_names_of_usage",
     ),
     Patch(
         "a review of a value that can't be recorded keeps its tracking number",
@@ -119,20 +118,20 @@ PATCHES = [
         "model",
         "job.total_cost_cents * job.total_rows / ended",
         "job.total_cost_cents * ended / job.total_rows",
-        CLI,
+        "tests/cli/test_costs.py::test_show_forecasts_the_cost_of_the_whole_job",
     ),
     Patch(
         "a merge counts the costs of statuses that it doesn't import",
         "transfer/merge",
         "            if id_ not in self._counted:\n",
         "            if False:\n",
-        MERGES,
+        "tests/transfer/test_merge_costs.py::test_a_cost_is_counted_once_whether_its_status_is_imported_or_not",
     ),
     Patch(
         "an imported status has its own cost",
         "transfer/merge",
         "            self._counted.add(change.id)\n",
         "",
-        MERGES,
+        "tests/transfer/test_merge_histories.py::test_whatever_three_copies_did_their_merges_come_to_what_the_rules_say",
     ),
 ]

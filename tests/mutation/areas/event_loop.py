@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
-ARUN = "tests/run/test_arun.py"
 RUN = "tests/run/test_runs.py"
 
 PATCHES = [
@@ -13,14 +12,14 @@ PATCHES = [
         "run/in_loop",
         "                stops.add(reason=_CANCELLED)\n",
         "                pass\n",
-        ARUN,
+        "tests/run/test_arun.py::test_cancelling_drains_pauses_and_a_second_run_does_the_rest_once",
     ),
     Patch(
         "a cancelled arun waits for its rows in flight",
         "run/in_loop",
         "                cancelled = error\n",
         "                raise\n",
-        ARUN,
+        "tests/run/test_arun.py::test_cancelling_drains_pauses_and_a_second_run_does_the_rest_once",
     ),
     Patch(
         "a cancelled arun raises CancelledError",
@@ -41,7 +40,7 @@ PATCHES = [
         "run/in_loop",
         "            stops.at_least(3)\n",
         "            pass\n",
-        ARUN,
+        "tests/run/test_arun.py::test_a_loop_that_is_closed_before_the_end_ends_the_run",
     ),
     Patch(
         "messages of arun are heard in the loop",
@@ -90,7 +89,7 @@ PATCHES = [
         "run/workers/event_loop",
         "            self._put_unstarted(ticket, claim)\n",
         "            pass\n",
-        ARUN,
+        "tests/run/test_arun.py::test_a_task_that_is_cancelled_before_its_first_step_was_not_started",
     ),
     Patch(
         "a row in a closed loop can't be asked to end",
@@ -133,20 +132,20 @@ PATCHES = [
         "            task.exception()  # otherwise asyncio warns that nobody has retrieved it\n"
         "        self._look_again()\n",
         "            task.exception()\n",
-        RUN,
+        "tests/run/test_runs.py::test_no_more_coroutines_are_begun_than_were_asked_for_however_many_wait",
     ),
     Patch(
         "the end of a run waits for the batch of another task",
         "run/driver",
         "                if isinstance(error, JobLockedError) and self._may_wait(error):\n",
         "                if False:\n",
-        ARUN,
+        "tests/run/test_arun.py::test_the_end_of_a_run_waits_for_the_batch_of_another_thread",
     ),
     Patch(
         "job.stop() reaches a run",
         "run/open_job",
         "            stops.ask(reason, end_rows=end_rows)\n",
         "            pass\n",
-        ARUN,
+        "tests/run/test_arun.py::test_stops_from_several_handlers_at_once_end_no_row_in_flight",
     ),
 ]

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
-EVIDENCE = "tests/run/test_evidence.py"
-ROW_HISTORY = "tests/cli/test_row_history.py"
-
 PATCHES = [
     Patch(
         "a text of several lines is shown line by line",
@@ -41,7 +38,7 @@ PATCHES = [
         "cli/commands/settle",
         """            _log_settled(service, row, f"step {name!r}", given["reason"])\n""",
         "",
-        "tests/cli/test_step.py",
+        "tests/cli/test_step.py::test_the_log_says_which_step_a_person_has_settled",
     ),
     Patch(
         "the log says who has settled a row",
@@ -55,7 +52,7 @@ PATCHES = [
         "cli/advice",
         "    if job.last_run is None or not job.last_run.command:\n        return",
         "    if True:\n        return",
-        "tests/cli/test_run.py",
+        "tests/cli/test_run.py::test_what_show_names_to_go_on_with_a_dead_run_can_be_pasted_anywhere",
     ),
     Patch(
         "rows are settled before the job continues",
@@ -139,14 +136,14 @@ PATCHES = [
         "store/steps",
         "    put_logs(journal, number, logs)\n    put_record(",
         "    put_record(",
-        EVIDENCE,
+        "tests/run/test_evidence.py::test_a_log_is_on_the_disk_with_the_start_or_the_end_of_the_next_step",
     ),
     Patch(
         "messages are recorded with the end of a step",
         "store/steps",
         "    put_logs(journal, number, logs)\n    known =",
         "    known =",
-        EVIDENCE,
+        "tests/run/test_evidence.py::test_a_log_is_on_the_disk_with_the_start_or_the_end_of_the_next_step",
     ),
     Patch(
         "messages are in the commit of the outcome",
@@ -174,7 +171,7 @@ PATCHES = [
         "history/events",
         "    if added.count:\n        yield added.event()\n",
         "",
-        "tests/cli/test_log_command.py",
+        "tests/cli/test_log_command.py::test_the_events_of_one_row_are_the_same_when_another_is_chosen_too",
     ),
     Patch(
         "lines about the chosen row are not passed over",
@@ -188,7 +185,7 @@ PATCHES = [
         "history/reading",
         """rb'"row"\\s*:\\s*%d""",
         """rb'"row":%d""",
-        "tests/history/test_rows_found.py",
+        "tests/history/test_rows_found.py::test_lines_of_another_writer_are_found_however_it_puts_spaces",
     ),
     Patch(
         "a row's history has a bounded number of attempts",
@@ -202,7 +199,7 @@ PATCHES = [
         "history/row_history",
         " or self._bytes > MAX_KEPT_BYTES",
         "",
-        ROW_HISTORY,
+        "tests/cli/test_row_history.py::test_a_history_needs_a_bounded_amount_of_memory_and_says_what_it_left_out",
     ),
     Patch(
         "the output of each attempt is kept apart",

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
-FRAMES = "tests/frames/test_frames.py"
-
 PATCHES = [
     Patch(
         "an integer in a column of floats keeps its value",
         "frames/parts",
         'if kinds == {"int", "float"} and all(map(self._is_exact, parts)):',
         'if kinds == {"int", "float"}:',
-        FRAMES,
+        "tests/frames/test_frames.py::test_a_column_whose_type_changes_after_thousands_of_rows_loses_nothing",
     ),
     Patch(
         "an integer beside a float is exact as a float",
@@ -26,28 +24,28 @@ PATCHES = [
         "frames/parts",
         'ends_with(texts, "Z")',
         'ends_with(texts, "")',
-        FRAMES,
+        "tests/frames/test_frames.py::test_a_time_that_is_none_is_named_as_damage",
     ),
     Patch(
         "rows of a table are in the order of the rows",
         "frames/arrow",
         "(scan.statuses, parts.order(scan.of_status, positions)),",
         "(scan.statuses, None),",
-        FRAMES,
+        "tests/frames/test_frames.py::test_a_column_that_one_row_uses_is_in_the_table",
     ),
     Patch(
         "an earlier outcome of a row is not in a table",
         "frames/scan",
         "if offset == status_at[position]:",
         "if True:",
-        FRAMES,
+        "tests/frames/test_frames.py::test_earlier_data_and_outcomes_of_rows_decide_no_column_and_no_type",
     ),
     Patch(
         "earlier data of a row is not in a table",
         "frames/scan",
         "chosen = list(map(eq, map(self._data_at.__getitem__, positions), offsets))",
         "chosen = [True] * len(positions)",
-        FRAMES,
+        "tests/frames/test_frames.py::test_earlier_data_and_outcomes_of_rows_decide_no_column_and_no_type",
     ),
     Patch(
         "a column that a row uses is not left out of an export",

@@ -112,7 +112,7 @@ PATCHES = [
         "transfer/merge",
         "                self._import(row.number, change, AGAIN)\n",
         "                pass\n",
-        STEPS,
+        "tests/transfer/test_merge_steps.py::test_a_redo_that_comes_through_a_copy_which_had_imported_a_step_after_it_keeps_that_step",
     ),
     Patch(
         "steps that the other copy did are imported into a row in review",
@@ -154,7 +154,7 @@ PATCHES = [
         "store/steps",
         " or known.origin is not None or",
         " or",
-        STEPS,
+        "tests/transfer/test_merge_steps.py::test_an_error_that_comes_late_leaves_a_doubt_of_another_copy",
     ),
     Patch(
         "rows that only the other copy has are added",
@@ -182,14 +182,14 @@ PATCHES = [
         "transfer/merge",
         "for at in self.here.merges if holds(self.there.copy, at))",
         "for at in self.here.merges)",
-        HISTORIES,
+        "tests/transfer/test_merge_histories.py::test_whatever_three_copies_did_their_merges_come_to_what_the_rules_say",
     ),
     Patch(
         "a history that was kept is not kept again",
         "transfer/merge",
         "self.there.news_at >= max(merged, default=0)",
         "self.there.news_at >= 0",
-        HISTORIES,
+        "tests/transfer/test_merge_histories.py::test_whatever_three_copies_did_their_merges_come_to_what_the_rules_say",
     ),
     Patch(
         "an imported change keeps the time of where it was made",

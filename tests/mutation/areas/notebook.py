@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
-NOTEBOOK = "tests/display/test_notebook.py"
-
 PATCHES = [
     Patch(
         "an interrupt of a cell that awaits arun is one of the run",
         "run/in_loop",
         "        handle_signals = task is not None and is_cell(task.get_coro())\n",
         "        handle_signals = False\n",
-        NOTEBOOK,
+        "tests/display/test_notebook.py::test_an_interrupt_of_a_cell_drains_and_the_cell_run_again_continues",
     ),
     Patch(
         "in a notebook no command line is said to continue a run",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
-COMMAND = "tests/cli/test_run_on_end.py"
-
 PATCHES = [
     Patch(
         "a run whose last commit fails leaves a report",
@@ -19,20 +17,20 @@ PATCHES = [
         "cli/run/on_end",
         "            is_over = process.wait(time_limit_s)\n",
         "            is_over = process.wait()\n",
-        COMMAND,
+        "tests/cli/test_run_on_end.py::test_a_command_that_takes_too_long_is_ended_with_all_its_processes",
     ),
     Patch(
         "a command at the end of a run is ended with all its processes",
         "run/platform/posix",
         "            os.killpg(self._popen.pid, ",
         "            os.kill(self._popen.pid, ",
-        COMMAND,
+        "tests/cli/test_run_on_end.py::test_a_command_that_takes_too_long_is_ended_with_all_its_processes",
     ),
     Patch(
         "an interrupt of the command at the end does not change the exit code",
         "cli/run/on_end",
         ", stopping_signals(command.stop):\n",
         ":\n",
-        COMMAND,
+        "tests/cli/test_run_on_end.py::test_an_interrupt_ends_the_command_and_keeps_the_exit_code",
     ),
 ]

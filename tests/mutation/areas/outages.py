@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
-HOLDS = "tests/run/test_holds.py"
-
-
 PATCHES = [
     Patch(
         "wrong answers of a handler count for the brake",
@@ -69,7 +66,7 @@ PATCHES = [
         "run/driver",
         "            self._in_flight.take_back()\n",
         "            pass\n",
-        HOLDS,
+        "tests/run/test_holds.py::test_an_outage_costs_no_row_an_attempt_and_one_call_a_hold",
     ),
     Patch(
         "no row starts before a hold has ended, and one at a time after that",
@@ -132,28 +129,28 @@ PATCHES = [
         "index/index",
         "                    columns.give_back_attempt(position)\n",
         "                    pass\n",
-        HOLDS,
+        "tests/run/test_holds.py::test_an_outage_costs_no_row_an_attempt_and_one_call_a_hold",
     ),
     Patch(
         "a row that was given back has the error that it had before",
         "store/transitions",
         "        _keep_error(journal, position, record)\n",
         "        pass\n",
-        HOLDS,
+        "tests/run/test_holds.py::test_a_held_attempt_leaves_a_row_whose_attempts_are_used_up_so",
     ),
     Patch(
         "a late result of an attempt that was given back is one",
         "store/steps",
         "columns.attempts_before_reset(position)",
         "columns.earlier_attempts(position)",
-        "tests/store/test_steps.py",
+        "tests/store/test_steps.py::test_a_late_result_of_an_attempt_that_was_given_back_is_the_result_of_its_step",
     ),
     Patch(
         "a hint has what rows in flight were before",
         "index/index",
         '"usage", "before_attempt"),',
         '"usage"),',
-        "tests/index/test_hint.py",
+        "tests/index/test_hint.py::test_a_job_opened_from_its_hint_is_what_replay_says",
     ),
     Patch(
         "an error that a row had before is none of the attempt that was given back",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
-BY_KEY = "tests/run/test_limits_by_key.py"
 PER_KEY = "run/pacing/per_key"
 
 PATCHES = [
@@ -41,7 +40,7 @@ PATCHES = [
         PER_KEY,
         "        for rank in RANKS:\n",
         "        for rank in ():\n",
-        BY_KEY,
+        "tests/run/test_limits_by_key.py::test_rows_of_a_full_key_wait_in_their_order_while_others_go_on",
     ),
     Patch(
         "rows that wait for a key that is full again stay where they are",
@@ -55,21 +54,21 @@ PATCHES = [
         PER_KEY,
         "return '\"' + value if type(value) is str else canonical_json(value).decode()",
         "return str(value) if type(value) is str else canonical_json(value).decode()",
-        BY_KEY,
+        "tests/run/test_limits_by_key.py::test_values_are_compared_as_json_and_null_has_no_limit",
     ),
     Patch(
         "null is no key",
         PER_KEY,
         "        value = data.get(self._column)\n        if value is None:\n",
         "        value = data.get(self._column, self)\n        if value is self:\n",
-        BY_KEY,
+        "tests/run/test_limits_by_key.py::test_values_are_compared_as_json_and_null_has_no_limit",
     ),
     Patch(
         "a parked row that another process has settled is not parked any more",
         "store/bulk",
         "            if admits is not None:\n                admits(position, None)\n",
         "",
-        BY_KEY,
+        "tests/run/test_limits_by_key.py::test_a_row_that_was_settled_while_it_waited_is_found_again_when_it_is_retried",
     ),
     Patch(
         "rows that wait for a slot are not found a second time",
@@ -112,7 +111,7 @@ PATCHES = [
         "run/driver",
         "        elif not self._in_flight and (end := self._queue.reason_to_stop()) is not None:\n",
         "        elif (end := None) is not None:\n",
-        BY_KEY,
+        "tests/run/test_limits_by_key.py::test_a_run_ends_if_attempts_that_were_given_up_keep_all_that_is_left_waiting",
     ),
     Patch(
         "rows that are due again come before others of their key",

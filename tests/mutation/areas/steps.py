@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
-HANDLERS = "tests/run/test_steps_of_handlers.py"
 STEP = "tests/cli/test_step.py"
-CORE = "tests/store/test_steps.py tests/service/test_model_based.py"
-EXPORT = "tests/export/test_export.py"
 
 PATCHES = [
     Patch(
@@ -43,14 +40,14 @@ PATCHES = [
         "store/steps",
         "        if known.attempt != attempt or known.origin is not None:\n",
         "        if True:\n",
-        STEP,
+        "tests/cli/test_step.py::test_a_name_used_twice_in_an_attempt_runs_nothing_and_puts_the_row_in_review",
     ),
     Patch(
         "an attempt that has begun a step twice is in review",
         "store/steps",
         "(record.attempt, record.origin) == (attempts, None)",
         "False",
-        STEP,
+        "tests/cli/test_step.py::test_a_name_used_twice_in_an_attempt_runs_nothing_and_puts_the_row_in_review",
     ),
     Patch(
         "a review keeps its own code when a step is in doubt too",
@@ -64,7 +61,7 @@ PATCHES = [
         "service",
         "        if journal.in_own_commit and journal.index.columns.step_heads is None:\n",
         "        if journal.in_own_commit:\n",
-        HANDLERS,
+        "tests/run/test_steps_of_handlers.py::test_needs_review_in_a_step_leaves_the_step_in_doubt",
     ),
     Patch(
         "a step of a killed command is in doubt",
@@ -78,7 +75,7 @@ PATCHES = [
         "cli/commands/step",
         "is_of_signal(status) and not child.signals:\n",
         "is_of_signal(status):\n",
-        STEP,
+        "tests/cli/test_step.py::test_a_terminated_step_waits_for_its_command_and_is_in_doubt_unless_that_succeeds",
     ),
     Patch(
         "a shell's status for a signal is a doubt too",
@@ -106,56 +103,56 @@ PATCHES = [
         "cli/commands/step",
         "        stack.enter_context(stopping_signals(child.forward))\n",
         "",
-        STEP,
+        "tests/cli/test_step.py::test_a_terminated_step_waits_for_its_command_and_is_in_doubt_unless_that_succeeds",
     ),
     Patch(
         "a step knows its job by an absolute path",
         "cli/commands/run",
         "        directory = Path(self._ctx.obj).absolute() / self._job_id\n",
         "        directory = Path(self._ctx.obj) / self._job_id\n",
-        STEP,
+        "tests/cli/test_step.py::test_a_step_finds_its_job_from_any_directory_and_has_the_streams_of_the_row",
     ),
     Patch(
         "only a row without another doubt is pending again",
         "cli/commands/settle",
         " or service.get_step_in_doubt(row.id):\n                continue\n",
         ":\n                continue\n",
-        STEP,
+        "tests/cli/test_step.py::test_a_row_with_another_step_in_doubt_stays_in_review_and_the_step_is_named",
     ),
     Patch(
         "a row that two copies worked on stays in review",
         "cli/commands/settle",
         "            if row.error_code not in (STEP_IN_DOUBT, STEP_NOT_RECORDED):\n",
         "            if False:\n",
-        STEP,
+        "tests/cli/test_step.py::test_a_row_with_another_question_stays_in_review",
     ),
     Patch(
         "the result of a settled step is JSON",
         "cli/commands/settle",
         'None if given["not_done"] else json_result(given["result"])',
         'None if given["not_done"] else json_or_text(given["result"])',
-        STEP,
+        "tests/cli/test_step.py::test_what_settles_no_step_is_refused_and_changes_nothing",
     ),
     Patch(
         "rows whose steps are known get their own advice",
         "cli/advice",
         "known = left.intersection(number for number, _ in read)\n",
         "pass\n",
-        STEP,
+        "tests/cli/test_step.py::test_each_row_in_review_gets_the_advice_that_fits_its_steps",
     ),
     Patch(
         "a row that two copies worked on is not simply continued",
         "cli/advice",
         "        if group.code not in REVIEWS_OF_STEPS:\n",
         "        if False:\n",
-        STEP,
+        "tests/cli/test_step.py::test_rows_that_are_in_doubt_beyond_their_steps_are_not_simply_continued",
     ),
     Patch(
         "a step is settled only if it is in doubt",
         "cli/commands/settle",
         '    if state != "started":\n',
         "    if False:\n",
-        STEP,
+        "tests/cli/test_step.py::test_what_settles_no_step_is_refused_and_changes_nothing",
     ),
     Patch(
         "a step of a row in flight is not settled",
@@ -169,55 +166,55 @@ PATCHES = [
         "store/steps",
         "    columns, read = rows.view.columns, rows.reader()\n",
         "    columns, read = rows._journal.index.columns, rows.reader()\n",
-        EXPORT,
+        "tests/export/test_export.py::test_steps_are_those_of_one_moment_and_a_redo_forgets_them",
     ),
     Patch(
         "a step begins only in the attempt that is in progress",
         "store/steps",
         "    if status != PROCESSING or attempts != attempt:\n",
         "    if False:\n",
-        CORE,
+        "tests/store/test_steps.py::test_a_step_begins_only_in_the_attempt_that_is_in_progress",
     ),
     Patch(
         "a step in doubt does not begin again",
         "store/steps",
         """    if known is not None and known.state == "started":\n""",
         "    if False:\n",
-        CORE,
+        "tests/store/test_steps.py::test_a_step_without_a_recorded_end_is_in_doubt_and_begins_only_if_it_may_repeat",
     ),
     Patch(
         "rows are resumed only if their run promised that each effect is a step",
         "store/interrupted_rows",
         "resumes and step is None",
         "step is None",
-        CORE,
+        "tests/store/test_steps.py::test_resume_does_not_believe_a_run_that_had_another_policy",
     ),
     Patch(
         "an attempt of another program is not resumed",
         "store/interrupted_rows",
         "began.by == A_RUN.by and ",
         "",
-        "tests/run/test_resume.py",
+        "tests/run/test_resume.py::test_what_another_program_has_started_is_not_resumed",
     ),
     Patch(
         "rows with a step in doubt are not resumed",
         "store/interrupted_rows",
         "resumes and step is None",
         "resumes",
-        CORE,
+        "tests/store/test_steps.py::test_an_attempt_that_begins_a_step_again_which_it_has_done_is_refused_and_needs_a_review",
     ),
     Patch(
         "a redo forgets the steps of its row",
         "index/index",
         "                    columns.forget_steps(position)\n",
         "                    pass\n",
-        CORE,
+        "tests/store/test_steps.py::test_a_redo_forgets_the_steps_of_a_row_and_a_retry_keeps_them",
     ),
     Patch(
         "steps of a batch that is discarded are undone",
         "index/columns",
         "            0 if steps is None else steps[position],\n",
         "            0,\n",
-        "tests/index/test_replay.py::test_a_rollback_restores_what_the_index_was_at_the_mark",
+        "tests/store/test_steps.py::test_steps_in_a_batch_that_is_discarded_are_not_there",
     ),
 ]

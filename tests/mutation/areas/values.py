@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
-RESULTS = "tests/format/test_conversion.py tests/run/test_results.py"
-NUMBERS = "tests/cli/test_numbers.py"
-TYPED = "tests/run/test_typed_rows.py"
-
 PATCHES = [
     Patch(
         "a result that can't be recorded is kept by its repr",
@@ -28,7 +24,7 @@ PATCHES = [
         "format/values",
         "            if name in found:\n",
         "            if False:\n",
-        RESULTS,
+        "tests/format/test_conversion.py::test_a_result_that_cant_be_written_goes_to_review_with_its_repr",
     ),
     Patch(
         "a container around a value is known only until its end",
@@ -42,42 +38,42 @@ PATCHES = [
         "text",
         '        raise ValueError("a number beyond the range of a double")\n',
         "        pass\n",
-        "tests/cli/test_outcomes_of_commands.py",
+        "tests/cli/test_outcomes_of_commands.py::test_a_command_whose_output_can_t_be_read_is_not_repeated_and_its_output_is_kept",
     ),
     Patch(
         "numbers of one value have one checksum",
         "format/values",
         "        if Decimal(shown) == exact:\n",
         "        if False:\n",
-        NUMBERS,
+        "tests/cli/test_numbers.py::test_the_checksum_of_a_number_is_that_of_the_float",
     ),
     Patch(
         "a record that is written again keeps its digits",
         "store/transitions",
         "        data=made.data if data is None else data,\n",
         "        data=row.data if data is None else data,\n",
-        NUMBERS,
+        "tests/cli/test_numbers.py::test_numbers_are_kept_where_a_row_is_written_again",
     ),
     Patch(
         "a row of an input that was changed since it was read is recorded as it is",
         "format/values",
         " or encode_json(_decode_any(value.text)) != plain_json(value):\n",
         ":\n",
-        NUMBERS,
+        "tests/cli/test_numbers.py::test_a_row_that_python_changes_has_the_digits_of_its_floats",
     ),
     Patch(
         "an export reads all digits",
         "history/reading",
         "journal.index.view(statuses), exact=True)",
         "journal.index.view(statuses))",
-        NUMBERS,
+        "tests/cli/test_numbers.py::test_numbers_reach_listings_and_exports_as_they_are_written",
     ),
     Patch(
         "a key has no more digits than a double",
         "format/arguments",
         '        check_key_digits(data.get(column), f"row {number}: data.{column}")\n',
         "        pass\n",
-        NUMBERS,
+        "tests/cli/test_numbers.py::test_a_key_that_a_double_cant_hold_is_refused",
     ),
     Patch(
         "rows of the input that don't fit their type are refused",
@@ -91,6 +87,6 @@ PATCHES = [
         "format/conversion",
         "        if name not in columns[:number]:\n",
         "        if True:\n",
-        TYPED,
+        "tests/run/test_typed_rows.py::test_a_frame_with_two_columns_of_one_name_and_with_infinities_is_refused",
     ),
 ]

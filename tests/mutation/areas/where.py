@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
-WHERE = "tests/run/test_where.py tests/cli/test_run_where.py"
-
 PATCHES = [
     Patch(
         "what continues a job leaves out a condition that no row left meets",
@@ -33,7 +31,7 @@ PATCHES = [
         "run/row_queue",
         "        if not self._at_end or self._per_key or job.pending_count > self._chosen.left:\n            return False\n",
         "        if job.pending_count:\n            return False\n",
-        WHERE,
+        "tests/run/test_where.py::test_only_rows_that_meet_the_condition_are_run",
     ),
     Patch(
         "a run that has not searched all rows is not over",
