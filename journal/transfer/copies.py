@@ -147,8 +147,8 @@ def relate(ours: Copy, theirs: Copy) -> tuple[Relation, Position]:
         raise InvalidValueError(
             theirs.name,
             theirs.header.id,
-            f"has the same id as the job in {ours.name}, but their first lines differ: neither is "
-            "a copy of the other",
+            f"is another job with the id of the job in {ours.name}: their first lines differ, so "
+            "neither is a copy of the other",
         )
     fork = find_fork(ours, theirs)
     if fork == ours.end:

@@ -450,6 +450,18 @@ def test_unpack_never_touches_a_job_that_is_here_and_says_what_to_do(
     assert "exists already" in damaged.stderr
 
 
+def test_unpack_beside_another_job_of_the_same_id_advises_no_pull(
+    here: Path, there: Path, tmp_path: Path
+) -> None:
+    pack = packed(here, tmp_path / "pack")
+    make_job(there)
+    refused = journal_line(there, "unpack", str(pack))
+    assert refused.returncode == 4
+    assert "is another job with the id" in refused.stderr
+    assert f"--root OTHER unpack {pack}" in refused.stderr
+    assert " pull " not in refused.stderr
+
+
 # --- hostile packs ---------------------------------------------------------------------------
 
 

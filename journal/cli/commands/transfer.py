@@ -21,7 +21,7 @@ from journal.cli.find import (
 )
 from journal.cli.output import echo_err, echo_json, local_text
 from journal.cli.shared_options import json_option
-from journal.errors import JobExistsError, JobNotFoundError, JournalError
+from journal.errors import InvalidValueError, JobExistsError, JobNotFoundError, JournalError
 from journal.fs import shell
 from journal.fs.names import JOURNAL_NAME
 from journal.history.error_groups import Numbers
@@ -182,11 +182,14 @@ def _unpack(root: str, file: str, max_bytes: int | None) -> None:
 def _how_to_pull(root: str, file: str, job_id: str) -> str:
     """A message that says how the pack differs from the existing job, and how to apply the pack."""
     pull = shell.join([*journal_command(), "--root", root, "pull", file])
-    in_general = f"to apply the commits that the job here lacks: {pull}"
+    in_general = f"if it is a copy of the job here, this applies the commits that are new: {pull}"
     if file == _STDIN:
         return in_general
     try:
         found = preview_pull(root, file, job_id)
+    except InvalidValueError as error:  # a pull would be refused, too
+        look = shell.join([*journal_command(), "--root", "OTHER", "unpack", file])
+        return f"{error}; to look at it: {look}"
     except JournalError:  # the caller reports the error of unpacking
         return in_general
     if found.action == "forwarded":
