@@ -24,7 +24,7 @@ from journal.format.commits import START, Position
 from journal.format.extent import blocks_between, seal_after, seal_before
 from journal.fs import files
 from journal.fs.handles import JournalFile
-from journal.fs.names import NEW_BACKUP_NAME
+from journal.fs.names import JOURNAL_NAME, NEW_BACKUP_NAME, NEW_JOURNAL_NAME
 from journal.transfer import pack_to_file, pull_job, unpack_job
 from journal.transfer.copies import holds, open_copy
 from journal.transfer.pack_contents import Snapshot, place
@@ -108,6 +108,27 @@ def test_a_pull_of_which_a_part_cannot_be_taken_back_has_an_unknown_outcome(
     trail.plan("ftruncate", works, fails(errno.EIO))  # the first is of the run lock
     with pytest.raises(CommitOutcomeUnknownError):
         pull_job(here, Source(there / JOB))
+
+
+@pytest.mark.parametrize("fault", ["name", "sync"])
+def test_a_pull_that_writes_anew_has_an_unknown_outcome_only_once_its_journal_is_in_place(
+    here: Path, there: Path, trail: Trail, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.setattr(journal.transfer.pull, "_SYNC_BYTES", 1 << 30)
+    before = content_of(here)
+
+    def refuse(real: Callable[..., Any], what: Any, *more: Any, **options: Any) -> Any:
+        is_in_place = f"name {JOURNAL_NAME}" in trail.steps
+        if fault == "name" and str(what).endswith(NEW_JOURNAL_NAME):
+            raise OSError(errno.EIO, "Input/output error")
+        if fault == "sync" and is_in_place and path_of(what).name == JOB:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(what, *more, **options)
+
+    trail.always("rename" if fault == "name" else "fsync", refuse)
+    with pytest.raises(StorageError if fault == "name" else CommitOutcomeUnknownError):
+        pull_job(here, Source(there / JOB))
+    assert (content_of(here) == before) == (fault == "name")
 
 
 @needs_modes
