@@ -27,23 +27,18 @@ def make_store(root: Path, *, sync: bool) -> None:
     to_sync = [root.parent, *(path.parent for path in missing)]
     if not root.is_dir():
         root.parent.mkdir(parents=True, exist_ok=True)
-        make_directory(root)
+        try:
+            make_directory(root)
+        except FileExistsError:
+            if not root.is_dir():  # else another process was faster
+                raise
     for path in to_sync if sync else ():
         sync_directory(path)
 
 
 def make_directory(path: Path) -> None:
-    """Make the private directory ``path`` if it is missing.
-
-    Raises FileExistsError if a file or a link is at ``path``.
-    """
-    try:
-        system.os.mkdir(path, DIRECTORY_MODE)
-    except FileExistsError as error:
-        if not S_ISDIR(system.os.lstat(path).st_mode):
-            raise FileExistsError(
-                error.errno, f"{path.name} exists and is not a directory"
-            ) from error
+    """Make the private directory ``path``. Raises FileExistsError if anything is there."""
+    system.os.mkdir(path, DIRECTORY_MODE)
 
 
 def sync_directory(path: Path) -> None:

@@ -57,13 +57,6 @@ PATCHES = [
         "tests/store/test_strange_files.py::test_run_lock_is_not_written_through_a_link",
     ),
     Patch(
-        "a link to a directory is none of a store's own",
-        "fs/directories",
-        "        if not S_ISDIR(system.os.lstat(path).st_mode):\n            raise FileExistsError",
-        "        if False:\n            raise FileExistsError",
-        STRANGE_FILES,
-    ),
-    Patch(
         "the way to an artifact goes through no link",
         "fs/directories",
         "system.os.O_DIRECTORY | system.os.O_NOFOLLOW",
