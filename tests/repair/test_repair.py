@@ -1017,3 +1017,19 @@ def test_the_command_line_refuses_to_repair_in_one_line(
     code, out, err = run_cli(capsys, *root, "repair", JOB)
     assert (code, out, err.count("\n")) == (6, "", 1)
     assert "nothing" in err or "none" in err
+
+
+def test_a_row_that_is_gone_from_the_first_commit_makes_all_open_rows_doubtful(
+    tmp_path: Path,
+) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("J", job_id="j", row_data=[{"data": {"n": n}} for n in range(1, 7)])
+        service.start_row("j:1")
+        service.complete_row("j:1")
+    path = journal_path(tmp_path, "j")
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:3] + lines[4:]))  # without row 3, and without a trace of it
+    repair_job(path.parent)
+    with JobService(tmp_path) as service:
+        found = {row.row_number: row.error_code for row in service.get_rows("j", "needs_review")}
+    assert found == {2: "repaired", 4: "repaired", 5: "repaired_unknown", 6: "repaired_unknown"}

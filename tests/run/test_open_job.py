@@ -4,6 +4,7 @@ import re
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -707,3 +708,16 @@ def test_a_start_that_finds_only_reviews_says_how_to_settle_them(path: Path) -> 
     )
     resolve = f"`journal --root jobs resolve {path.name} --row {shell.quote('1,3')}"
     assert f"; {resolve} --completed` settles it if it took effect, {resolve} --retry`" in said
+
+
+def test_a_run_of_a_job_that_has_ended_makes_no_executor(tmp_path: Path) -> None:
+    made = []
+
+    def make() -> ThreadPoolExecutor:
+        made.append(ThreadPoolExecutor(1))
+        return made[-1]
+
+    with journal.open_job(tmp_path / "j", [{"n": 1}]) as job:
+        for _ in range(2):
+            assert job.run(lambda row: row.row_number, make, tell=lambda _: None).exit_code == 0
+    assert len(made) == 1

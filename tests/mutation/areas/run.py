@@ -336,13 +336,6 @@ PATCHES = [
         "tests/run/test_runs.py::test_a_row_that_has_died_of_its_last_attempt_fails_without_another",
     ),
     Patch(
-        "a row that a person has put back gets one more attempt",
-        "run/row_queue",
-        "        if row is None or row.error_code is None:\n            return False\n",
-        "        if row is None:\n            return False\n",
-        RUN,
-    ),
-    Patch(
         "nothing is tried again in a job that has ended",
         "run/row_queue",
         '        elif fate == "retry" and not self._has_ended():\n',
@@ -424,7 +417,7 @@ PATCHES = [
         "run/open_job",
         "        if not may_start(self.job, retry_failed=retry_failed):\n",
         "        if False:\n",
-        "tests/run/test_open_job.py",
+        "tests/run/test_open_job.py::test_a_run_of_a_job_that_has_ended_makes_no_executor",
     ),
     Patch(
         "who holds a job that has ended lets go when it looks",
