@@ -6,7 +6,7 @@ import copy
 import importlib
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,6 @@ import msgspec
 import journal  # for annotations: `typing.get_type_hints` imports what `journal.Rows` needs
 from journal.errors import (
     InvalidValueError,
-    JobBusyError,
     JobNotFoundError,
     JournalError,
     StepRepeatedError,
@@ -379,16 +378,12 @@ class JobService:
         Raises InvalidStateTransition.
         """
         target = job_status(new_status, "new_status")
-        with self.store.taking(job_id) as taken:
-            if target is JobStatus.RUNNING:
-                with suppress(JobBusyError):
-                    self.store.take_run(job_id, taken)
-            with self.store.committing_run(job_id, taken) as journal:
-                if taken.held is not None:
-                    transitions.put_run(journal)
-                    self.store.runs.mark(taken)
-                transitions.set_job_status(journal, target)
-                return job_of(journal.index)
+        take: Literal["if_free", "no"] = "if_free" if target is JobStatus.RUNNING else "no"
+        with self.store.committing_run(job_id, take) as (journal, is_new_run):
+            if is_new_run:
+                transitions.put_run(journal)
+            transitions.set_job_status(journal, target)
+            return job_of(journal.index)
 
     def reopen_job(self, job_id: str, reason: str | None = None) -> Job:
         """Make an ended job pending again, which begins the job's next pass. Returns the job.
@@ -1075,18 +1070,15 @@ class JobService:
             raise InvalidValueError(
                 "batch", job_id, "is open: no start of a row would be on the disk before its work"
             )
-        with self.store.taking(job_id) as taken:
-            self.store.take_run(job_id, taken)
-            with self.store.committing_run(job_id, taken) as journal:
-                self.store.runs.mark(taken, keep=keep_lock)
-                state = transitions.state_of(journal)
-                transitions.put_run(
-                    journal, argv, version, policy=on_interrupted, is_command=is_command
-                )
-                if state.status is not JobStatus.RUNNING:
-                    transitions.set_job_status(journal, JobStatus.RUNNING)
-                settle_rows(journal, on_interrupted, state.run)
-                return job_of(journal.index)
+        with self.store.committing_run(job_id, keep=keep_lock) as (journal, _):
+            state = transitions.state_of(journal)
+            transitions.put_run(
+                journal, argv, version, policy=on_interrupted, is_command=is_command
+            )
+            if state.status is not JobStatus.RUNNING:
+                transitions.set_job_status(journal, JobStatus.RUNNING)
+            settle_rows(journal, on_interrupted, state.run)
+            return job_of(journal.index)
 
     def recover_job(self, job_id: str, policy: Policy = "review") -> int:
         """Settle the rows that a dead run left in processing. Returns their number.
@@ -1105,14 +1097,11 @@ class JobService:
         holds the job.
         """
         check_policy(policy)
-        with self.store.taking(job_id) as taken:
-            self.store.take_run(job_id, taken)
-            with self.store.committing_run(job_id, taken) as journal:
-                self.store.runs.mark(taken)
-                settled = settle_rows(journal, policy, transitions.state_of(journal).run)
-                if transitions.state_of(journal).status is JobStatus.RUNNING:
-                    transitions.set_job_status(journal, JobStatus.PAUSED)
-                return settled
+        with self.store.committing_run(job_id) as (journal, _):
+            settled = settle_rows(journal, policy, transitions.state_of(journal).run)
+            if transitions.state_of(journal).status is JobStatus.RUNNING:
+                transitions.set_job_status(journal, JobStatus.PAUSED)
+            return settled
 
     def release_run(self, job_id: str) -> None:
         """Release the run lock if this service holds it.

@@ -65,11 +65,6 @@ class RunLock:
         """Whether this process holds the lock. False in a forked child: the parent has the lock."""
         return self._lock.fd >= 0
 
-    @property
-    def at_path(self) -> bool:
-        """Whether the path still names this directory, and ``run.lock`` still names this process."""
-        return not self.why_lost()
-
     def why_lost(self) -> str:
         """Why the lock protects the job at the path no longer, as text; "" if it does.
 
@@ -110,33 +105,19 @@ class RunLock:
         self._lock.close()
 
 
-class _Held:
-    """A run lock that a store holds.
+class Held:
+    """The run lock of a job that a store takes for a commit, and holds after the commit.
 
-    ``is_kept``: True if a run uses the lock, or if the commit that needs the lock hasn't begun yet.
+    - ``lock``: None until the lock is taken.
+    - ``is_new``: True until the commit has ended.
+    - ``keep``: True if a run uses the lock, whatever the job's status is.
     """
 
-    __slots__ = ("is_kept", "lock")
+    __slots__ = ("is_new", "keep", "lock")
 
-    def __init__(self, lock: RunLock) -> None:
-        self.lock = lock
-        self.is_kept = True
-
-    @property
-    def is_live(self) -> bool:
-        return self.lock.held and self.lock.at_path
-
-
-class Taking:
-    """The run lock that a commit takes, until the commit has succeeded or failed.
-
-    ``held``: the lock; None if the commit takes none.
-    """
-
-    __slots__ = ("held",)
-
-    def __init__(self) -> None:
-        self.held: _Held | None = None
+    def __init__(self, *, keep: bool = False) -> None:
+        self.lock: RunLock | None = None
+        self.is_new, self.keep = True, keep
 
 
 class RunLocks:
@@ -144,7 +125,7 @@ class RunLocks:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, Held] = {}
 
     def __bool__(self) -> bool:
         return bool(self._held)
@@ -153,36 +134,36 @@ class RunLocks:
         for job_id in list(self._held):
             self.release(job_id)
 
-    def take(self, job_id: str, taking: Taking) -> None:
+    def take(self, job_id: str, held: Held) -> None:
         """Take the job's run lock. Raises JobBusyError if somebody has it, be it this store."""
         if self.holds(job_id):
             raise busy_error(self.root / job_id)
-        held = _Held(RunLock.take(self.root / job_id, job_id))
-        taking.held = self._held[job_id] = held
+        held.lock = RunLock.take(self.root / job_id, job_id)
+        self._held[job_id] = held
 
-    def mark(self, taking: Taking, *, keep: bool = False) -> None:
-        """Set ``is_kept`` of a new lock. Call this when the commit has begun."""
-        if taking.held is not None:
-            taking.held.is_kept = keep
-
-    def settle(self, job_id: str, taking: Taking, *, written: bool) -> None:
-        """Keep the lock if the commit was written. Otherwise, release it."""
-        held, taking.held = taking.held, None
-        if held is not None and not written:
+    def settle(self, job_id: str, held: Held, *, written: bool) -> None:
+        """If the commit for which the lock was taken was not written, release the lock."""
+        if held.is_new and not written:
             self._let_go(job_id, held)
+        held.is_new = False
 
     def keeps(self, job_id: str) -> bool:
+        """Whether a run uses the lock, or the commit that needs the lock hasn't ended."""
         held = self._held.get(job_id)
-        return held is not None and held.is_kept
+        return held is not None and (held.keep or held.is_new)
 
     def holds(self, job_id: str) -> bool:
-        held = self._held.get(job_id)
-        return held is not None and held.is_live
+        lock = self._lock(job_id)
+        return lock is not None and lock.held and not lock.why_lost()
 
     def why_lost(self, job_id: str) -> str:
         """Why this store's lock is useless: see :meth:`RunLock.why_lost`. "" if there is none."""
+        lock = self._lock(job_id)
+        return "" if lock is None else lock.why_lost()
+
+    def _lock(self, job_id: str) -> RunLock | None:
         held = self._held.get(job_id)
-        return "" if held is None else held.lock.why_lost()
+        return None if held is None else held.lock
 
     def release(self, job_id: str) -> bool:
         """Release the lock. Returns False if this store doesn't have it."""
@@ -192,7 +173,7 @@ class RunLocks:
         return held is not None
 
     def release_unless_kept(self, job_id: str) -> bool:
-        """Release the lock after the job has stopped running, as :meth:`release`: see :class:`_Held`."""
+        """Release the lock after the job has stopped running, as :meth:`release`."""
         return not self.keeps(job_id) and self.release(job_id)
 
     def release_if_over(self, journal: Journal) -> None:
@@ -203,8 +184,9 @@ class RunLocks:
         if self._held.get(journal.job_id) and not journal.depth and is_over(journal):
             self.release_unless_kept(journal.job_id)
 
-    def _let_go(self, job_id: str, held: _Held) -> None:
-        held.lock.release()  # the first step, so that an interrupt can't leave the lock taken
+    def _let_go(self, job_id: str, held: Held) -> None:
+        if held.lock is not None:
+            held.lock.release()  # the first step, so that an interrupt can't leave the lock taken
         if self._held.get(job_id) is held:
             del self._held[job_id]
 

@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
 from journal.errors import (
     JobBusyError,
@@ -37,7 +38,7 @@ from journal.model import JobStatus
 from journal.store.journal import Journal
 from journal.store.log import Log
 from journal.store.pruned import check_not_pruned, forget_pruned
-from journal.store.run_lock import RunLock, RunLocks, Taking, is_over
+from journal.store.run_lock import Held, RunLock, RunLocks, is_over
 
 MAX_OPEN_JOURNALS = 64
 # Files beside a journal. A directory with such a file and no journal is a job without its journal.
@@ -188,60 +189,58 @@ class Store:
 
     # --- the runs of this process
 
-    def take_run(self, job_id: str, taking: Taking) -> None:
-        """Take the job's run lock: see :meth:`RunLocks.take`."""
-        self.check_open()
-        self.runs.take(check_job_id(job_id), taking)
-
     @contextmanager
     def hold_run(self, job_id: str) -> Iterator[None]:
         """Hold the job's run lock during the block, so that no run starts.
 
         Raises JobBusyError while a run holds the job, even if that is a run of this store.
         """
-        taken = Taking()
+        run = Held()
+        self.check_open()
         try:
-            self.take_run(job_id, taken)
+            self.runs.take(check_job_id(job_id), run)
             yield
         finally:
-            self.runs.settle(job_id, taken, written=False)
+            self.runs.settle(job_id, run, written=False)
 
     @contextmanager
-    def taking(self, job_id: str) -> Iterator[Taking]:
-        """Track whether the block takes the run lock.
-
-        After an error, release a lock that the block has taken.
-        """
-        taken = Taking()
-        try:
-            yield taken
-        except BaseException:
-            self.runs.settle(job_id, taken, written=False)
-            raise
-
-    @contextmanager
-    def committing_run(self, job_id: str, taken: Taking) -> Iterator[Journal]:
+    def committing_run(
+        self, job_id: str, take: Literal["no", "if_free", "yes"] = "yes", *, keep: bool = False
+    ) -> Iterator[tuple[Journal, bool]]:
         """Make a commit that may change the job's status.
 
-        ``taken`` says whether the caller has taken the run lock for this commit. If the caller has
-        taken the lock, and the commit fails, the lock is released at the end of the commit. If the
-        commit has ended the run, the run lock of this store is released, unless a run keeps it.
+        Yields the journal, and whether the run lock was taken for the commit.
+
+        - ``take``: whether to take the run lock. If the commit fails, the lock is released.
+        - ``keep``: whether a run uses the lock. Otherwise it is released by the commit that ends
+          the status running.
+
+        With "yes", raises JobBusyError if somebody has the lock, be it this store.
         """
-        has_ended = False
-        with self.journal(check_job_id(job_id)) as journal:
+        has_ended, run = False, Held(keep=keep)
+        check_job_id(job_id)
+        self.check_open()
+        try:
+            if take != "no":
+                with suppress(*(() if take == "yes" else (JobBusyError,))):
+                    self.runs.take(job_id, run)
+            with self.journal(job_id) as journal:
 
-            def settle(written: bool) -> None:
-                nonlocal has_ended
-                with journal.mutex:
-                    state = journal.index.state
-                    running = state is not None and state.status is JobStatus.RUNNING
-                self.runs.settle(job_id, taken, written=written)
-                # In doubt: the commit may be in the file, and may have ended the run.
-                if not running and (written or journal.in_doubt):
-                    has_ended = self.runs.release_unless_kept(job_id)
+                def settle(written: bool) -> None:
+                    nonlocal has_ended
+                    with journal.mutex:
+                        state = journal.index.state
+                        running = state is not None and state.status is JobStatus.RUNNING
+                    self.runs.settle(job_id, run, written=written)
+                    # In doubt: the commit may be in the file, and may have ended the run.
+                    if not running and (written or journal.in_doubt):
+                        has_ended = self.runs.release_unless_kept(job_id)
 
-            journal.at_end(settle)
-            yield journal
+                journal.at_end(settle)
+                yield journal, run.lock is not None
+        except BaseException:
+            self.runs.settle(job_id, run, written=False)
+            raise
         if has_ended:
             self._leave_witness(job_id)
 

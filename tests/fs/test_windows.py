@@ -193,9 +193,9 @@ def test_a_run_whose_lock_file_was_deleted_has_lost_its_lock(
     with pytest.raises(JobBusyError):
         RunLock.take(tmp_path / JOB, JOB)
     system.os.rename(tmp_path / JOB / "run.lock", tmp_path / "away")
-    assert not run.at_path
+    assert run.why_lost()
     other = RunLock.take(tmp_path / JOB, JOB)
-    assert other.at_path
+    assert not other.why_lost()
     other.release()
     run.release()
     service.close()

@@ -54,8 +54,8 @@ PATCHES = [
     Patch(
         "a run that is kept outlasts the job's status",
         "service",
-        "                self.store.runs.mark(taken, keep=keep_lock)\n",
-        "                self.store.runs.mark(taken)\n",
+        "self.store.committing_run(job_id, keep=keep_lock)",
+        "self.store.committing_run(job_id)",
         "tests/store/test_guards_writers.py::test_a_run_that_is_kept_outlasts_the_status_and_not_the_service",
     ),
     Patch(
