@@ -25,14 +25,12 @@ from journal.errors import (
     StorageError,
 )
 from journal.format.arguments import (
-    check_attempt,
     check_cost,
-    check_count,
+    check_int,
     check_label_path,
     check_moment,
     check_optional_object,
     check_optional_text,
-    check_row_number,
     check_step_error,
     check_step_name,
     check_text,
@@ -335,9 +333,9 @@ class JobService:
           jobs are ignored.
         """
         wanted = None if status is None else job_status(status)
-        check_count(limit, "limit")
-        if check_count(offset, "offset") is None:
-            raise InvalidValueError("offset", offset, "must be an int")
+        if limit is not None:
+            check_int(limit, "limit")
+        check_int(offset, "offset")
         check_optional_text(name, "name")
         check_moment(since, "since")
         check_moment(until, "until")
@@ -419,9 +417,9 @@ class JobService:
         or change their status after this call, the counts that were set go up or down accordingly.
         """
         given = {"total": total, "processed": processed, "successful": successful, "failed": failed}
-        counts = {key: check_count(value, key) for key, value in given.items()}
+        counts = {key: check_int(value, key) for key, value in given.items() if value is not None}
         with self._journal(job_id) as journal:
-            if any(value is not None for value in counts.values()):
+            if counts:
                 transitions.put_record(journal, JobCountsRecord(**counts, at=UNSET_TIME))
             return job_of(journal.index)
 
@@ -847,7 +845,7 @@ class JobService:
         """
         job_id, number = split_row_id(row_id)
         check_step_name(name)
-        check_attempt(attempt)
+        check_int(attempt, "attempt", bits=32)
         journal = self._journal(job_id)
         if journal.in_own_commit:
             raise InvalidValueError("batch", job_id, "is open: end it before a step begins")
@@ -882,8 +880,9 @@ class JobService:
             recorded = as_json_value(result, "result")
             result = self._read_back(recorded)
         check_step_name(name)
+        attempt = check_int(attempt, "attempt", bits=32)
         end = partial(steps.end_step, result=recorded, error=check_step_error(error), logs=logs)
-        other = self._journal(job_id).change(end, number, check_attempt(attempt), name)
+        other = self._journal(job_id).change(end, number, attempt, name)
         if other is not None:
             raise StepRepeatedError(row_id, name, other.attempt, attempt)
         return result
@@ -959,7 +958,7 @@ class JobService:
 
         Raises RowNotFoundError if the job has no row with that number.
         """
-        number = check_row_number(row_number, "row_number")
+        number = None if row_number is None else check_int(row_number, "row_number", 1)
         record = LogRecord(
             message=check_text(message, "message"),
             level=log_level(level),
@@ -990,7 +989,7 @@ class JobService:
         JournalDamagedError.
         """
         lowest = None if level is None else log_level(level)
-        number = check_row_number(row_number, "row_number")
+        number = None if row_number is None else check_int(row_number, "row_number", 1)
         check_moment(since, "since")
         history = self._history(job_id)
         begin = START if since is None else history.position_at(since)

@@ -55,10 +55,10 @@ def check_words(value: object, where: str) -> tuple[str, ...]:
     return tuple(check_text(word, where) for word in value)
 
 
-def check_attempt(value: object) -> int:
-    """Check that the value is the number of an attempt, and return it."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
-        raise InvalidValueError("attempt", value, "must be an int from 0 to 2**32-1")
+def check_int(value: object, where: str, lowest: int = 0, bits: int = 63) -> int:
+    """Check that the value is an int from ``lowest`` to 2**bits-1, and return it."""
+    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value < 2**bits:
+        raise InvalidValueError(where, value, f"must be an int from {lowest} to 2**{bits}-1")
     return int(value)
 
 
@@ -87,17 +87,6 @@ def check_optional_object(value: Any, where: str) -> dict[str, Any] | None:
         raise InvalidValueError(where, value, "must be a dict or None")
     found: dict[str, Any] = as_json_value(value, where)
     return found
-
-
-def check_count(value: object, where: str) -> int | None:
-    """Check that the value is None, or an int of 0 or more."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidValueError(where, value, "must be an int")
-    if not 0 <= value < 2**63:
-        raise InvalidValueError(where, value, "must be 0 or more, and below 2**63")
-    return int(value)
 
 
 _MAX_COST_CENTS = 2**63 // 10**6
@@ -169,15 +158,6 @@ def _number(value: Any, where: str, kinds: str) -> int | float | Decimal:
     raise InvalidValueError(where, value, f"must be {kinds}")
 
 
-def check_row_number(value: object, where: str) -> int | None:
-    """Check that the value is None or a row number."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MAX_ROW_NUMBER:
-        raise InvalidValueError(where, value, "must be an int from 1 to 2**63-1")
-    return int(value)
-
-
 def check_moment(value: datetime | None, where: str) -> datetime | None:
     if value is not None and (not isinstance(value, datetime) or value.utcoffset() is None):
         raise InvalidValueError(where, value, "must be an aware datetime, such as in UTC")
@@ -224,37 +204,49 @@ def new_row(place: int, item: Any, next_number: int, job: JobRecord, nonce: str 
     If the item has no row number, the row gets ``next_number``. ``nonce``: see :func:`row_key`. The
     caller must check that the row's number isn't in use. Raises InvalidValueError.
     """
-    data = item.get("data") if type(item) is dict else None
-    text = plain_json(data) if type(data) is dict else None
-    row = None if text is None else _plain_row(item, text, next_number, job, nonce)
-    return row or _new_row(place, item, next_number, job, nonce)
-
-
-def _plain_row(
-    item: dict[str, Any], text: bytes, next_number: int, job: JobRecord, nonce: str | None
-) -> NewRow | None:
-    """Make a row with the data ``text``.
-
-    Returns None if a member of ``item`` other than its data is unusual, and so needs the checks of
-    :func:`_new_row`.
-    """
-    number, checksum = item.get("row_number"), item.get("row_checksum")
-    key = item.get("idempotency_key")
+    if type(item) is not dict and not isinstance(item, Mapping):  # in this order for speed
+        raise InvalidValueError(f"row_data, element {place}", item, "must be a mapping")
+    number = item.get("row_number")
     if number is None:
         number = next_number
+    if type(number) is not int or not 0 < number <= MAX_ROW_NUMBER:
+        number = check_int(number, f"row_data, element {place}: row_number", 1)
+    data: Any = item.get("data")
+    text = plain_json(data) if type(data) is dict else None
+    if text is None:
+        data = _row_data(data, f"row {number}: data", job)
+        text = encode_value(data, f"row {number}: data")
+    checksum = item.get("row_checksum")
     if checksum is None:
-        checksum = checksum_of(item["data"])
-    is_usual = (
-        type(number) is int
-        and 0 < number <= MAX_ROW_NUMBER
-        and type(checksum) is str
-        and checksum.isascii()
-        and (key is None or (type(key) is str and key and key.isascii()))
-        and item.keys() <= _ROW_KEYS
-    )
-    if not is_usual:
-        return None
-    return number, checksum, text, key or row_key(job, number, item["data"], nonce)
+        checksum = checksum_of(data)
+    else:
+        checksum = check_text(checksum, f"row {number}: row_checksum")
+    key = item.get("idempotency_key")
+    if key is not None:
+        key = check_text(key, f"row {number}: idempotency_key")
+        if not key:
+            raise InvalidValueError(f"row {number}: idempotency_key", key, "must not be empty")
+    if not _ROW_KEYS.issuperset(item):
+        unknown = sorted(map(str, item.keys() - _ROW_KEYS))
+        raise InvalidValueError(
+            f"row {number}",
+            ", ".join(unknown),
+            "only row_number, row_checksum, idempotency_key and data are known: put the row's own "
+            "fields into data",
+        )
+    return number, checksum, text, key or row_key(job, number, data, nonce)
+
+
+def _row_data(data: Any, where: str, job: JobRecord) -> dict[str, Any]:
+    """Return the data of a row as a JSON value, which may be exact."""
+    if data is None:
+        data = {}
+    elif not isinstance(data, dict):
+        raise InvalidValueError(where, data, f"must be a dict{how_to_dict(data)}")
+    found: dict[str, Any] = as_json_value(own_value(data), where)
+    for column in filter(None, (job.key, job.idempotency_key)):
+        check_key_digits(found.get(column), f"{where}.{column}")
+    return found
 
 
 def check_rows(rows: Any, where: str) -> None:
@@ -289,48 +281,6 @@ def frame_rows(frame: Any, where: str) -> Iterator[dict[str, Any]] | None:
         return rows_of_frame(frame)
     except ValueError as error:
         raise InvalidValueError(where, type(frame).__name__, str(error)) from None
-
-
-def _new_row(place: int, item: Any, next_number: int, job: JobRecord, nonce: str | None) -> NewRow:
-    if not isinstance(item, Mapping):
-        raise InvalidValueError(f"row_data, element {place}", item, "must be a mapping")
-    number = item.get("row_number")
-    if number is None:
-        number = next_number
-    if isinstance(number, bool) or not isinstance(number, int):
-        raise InvalidValueError(f"row_data, element {place}: row_number", number, "must be an int")
-    if not 0 < number <= MAX_ROW_NUMBER:
-        raise InvalidValueError(
-            f"row_data, element {place}: row_number", number, "must be from 1 to 2**63-1"
-        )
-    data = item.get("data")
-    if data is None:
-        data = {}
-    elif not isinstance(data, dict):
-        raise InvalidValueError(f"row {number}: data", data, f"must be a dict{how_to_dict(data)}")
-    data = as_json_value(own_value(data), f"row {number}: data")
-    text = encode_value(data, f"row {number}: data")
-    for column in filter(None, (job.key, job.idempotency_key)):
-        check_key_digits(data.get(column), f"row {number}: data.{column}")
-    checksum = item.get("row_checksum")
-    if checksum is None:
-        checksum = checksum_of(data)
-    else:
-        checksum = check_text(checksum, f"row {number}: row_checksum")
-    key = item.get("idempotency_key")
-    if key is not None:
-        key = check_text(key, f"row {number}: idempotency_key")
-        if not key:
-            raise InvalidValueError(f"row {number}: idempotency_key", key, "must not be empty")
-    if not item.keys() <= _ROW_KEYS:
-        unknown = sorted(map(str, item.keys() - _ROW_KEYS))
-        raise InvalidValueError(
-            f"row {number}",
-            ", ".join(unknown),
-            "only row_number, row_checksum, idempotency_key and data are known: put the row's own "
-            "fields into data",
-        )
-    return int(number), checksum, text, key or row_key(job, int(number), data, nonce)
 
 
 def check_key_digits(value: Any, where: str) -> None:

@@ -15,7 +15,6 @@ from typing import Any
 from journal.errors import InvalidValueError
 from journal.format.arguments import new_row, row_items
 from journal.format.decode import decode_sane, decode_sane_exact
-from journal.format.idempotency import row_key
 from journal.format.records import (
     SANE_BYTES,
     By,
@@ -24,9 +23,8 @@ from journal.format.records import (
     encode_row,
     row_end,
 )
-from journal.format.values import DECODE_ERRORS, canonical_json, load_sha256, plain_json
+from journal.format.values import DECODE_ERRORS
 from journal.fs import system
-from journal.ids import MAX_ROW_NUMBER
 from journal.index.columns import View
 from journal.index.index import PENDING, PROCESSING
 from journal.model import JobRow
@@ -127,7 +125,6 @@ def add_rows(journal: Journal, row_data: Any) -> View:
     first = index.row_count
     nonce = system.nonce()[:8] if journal.log.end.offset else None
     at, end = index.last_at, b""
-    sha256 = load_sha256()
     depth = journal.depth
     for place, item in enumerate(row_items(row_data), 1):
         if journal.depth > depth:  # the end of that batch would undo the row, if it fails
@@ -136,14 +133,8 @@ def add_rows(journal: Journal, row_data: Any) -> View:
                 f"element {place}",
                 "was yielded inside a batch that the iterable has opened: yield it after the batch",
             )
-        given: Any = item.get("data") if type(item) is dict and len(item) == 1 else None
-        data = plain_json(given) if type(given) is dict else None
         next_number = index.highest_number + 1  # the iterable's own code may have added rows, too
-        if data is not None and next_number <= MAX_ROW_NUMBER:  # the usual case, for speed
-            number, key = next_number, row_key(header, next_number, given, nonce)
-            checksum = sha256(canonical_json(given)).hexdigest()
-        else:
-            number, checksum, data, key = new_row(place, item, next_number, header, nonce)
+        number, checksum, data, key = new_row(place, item, next_number, header, nonce)
         if index.last_at is not at or not end:  # the iterable's own code has changed this job
             at = journal.now()
             end = row_end(at)

@@ -306,8 +306,8 @@ def test_what_nests_too_deep_is_never_written_at_once(depth: int, filling: str) 
         assert plain_json(value) == encode_value(value, "data")
 
 
-class Row(dict[str, Any]):
-    """A row that is looked at closely, since it isn't a dict itself."""
+class Data(dict[str, Any]):
+    """The data of a row, looked at closely, since it isn't a dict itself."""
 
 
 ROWS = st.fixed_dictionaries(
@@ -326,16 +326,16 @@ KEYED = JobRecord(format=1, id="j", name="J", key="n", idempotency_key="k", at=n
 
 @settings(max_examples=400, deadline=None)
 @given(item=ROWS, next_number=st.sampled_from([1, 2, 2**63 - 1, 2**63]))
-def test_a_row_that_is_taken_at_once_is_what_the_close_look_gives(
+def test_a_row_whose_data_is_taken_at_once_is_what_the_close_look_gives(
     item: dict[str, Any], next_number: int
 ) -> None:
     def taken(row: dict[str, Any]) -> object:
         try:
             return new_row(1, row, next_number, KEYED, "0123abcd")
-        except InvalidValueError as error:
-            return str(error)
+        except InvalidValueError:  # the close look names the part of the data, too
+            return None
 
-    assert taken(item) == taken(Row(item))
+    assert taken(item) == taken({**item, "data": Data(item["data"])})
 
 
 # --- headers read in a run

@@ -149,11 +149,11 @@ PATCHES = [
         "tests/format/test_unended.py::test_a_reader_sees_it_and_leaves_the_file_alone",
     ),
     Patch(
-        "a row is taken at once only if its number is possible",
+        "the number of a new row is possible",
         "format/arguments",
-        "        and 0 < number <= MAX_ROW_NUMBER\n        and type(checksum)",
-        "        and type(checksum)",
-        "tests/format/test_hot_paths.py::test_a_row_that_is_taken_at_once_is_what_the_close_look_gives",
+        " or not 0 < number <= MAX_ROW_NUMBER:\n",
+        ":\n",
+        "tests/service/test_bad_input.py::test_one_bad_row_refuses_the_whole_call",
     ),
     Patch(
         "a verification checks all of the rarer records",

@@ -71,7 +71,7 @@ PATCHES = [
     Patch(
         "a key has no more digits than a double",
         "format/arguments",
-        '        check_key_digits(data.get(column), f"row {number}: data.{column}")\n',
+        '        check_key_digits(found.get(column), f"{where}.{column}")\n',
         "        pass\n",
         "tests/cli/test_numbers.py::test_a_key_that_a_double_cant_hold_is_refused",
     ),
