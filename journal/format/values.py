@@ -29,8 +29,9 @@ DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 # For each byte of JSON text outside strings: how the byte changes the depth, as a signed byte.
 _STEP = bytes(1 if byte in b"[{" else 255 if byte in b"]}" else 0 for byte in range(256))
 _NO_BRACKETS = bytes(byte for byte in range(256) if not _STEP[byte])
-_PIECE_BYTES = 1 << 16
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"')
+# A string without an end reaches to the end of the text. Otherwise, the search would begin again at
+# each of its escaped quotes.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _LONG_NUMBER = re.compile(rb"[0-9.eE+-]{%d}" % (MAX_NUMBER_BYTES + 1))
 _SAMPLE_BYTES = 64
 _SAMPLED_NUMBER = re.compile(rb"[0-9.eE+-]{%d}" % (MAX_NUMBER_BYTES // _SAMPLE_BYTES))
@@ -45,23 +46,8 @@ def nests_deeper_than(text: bytes, limit: int) -> bool:
     """
     if text.count(b"[") + text.count(b"{") <= limit:
         return False
-    depth = at = 0
-    within = False  # inside a string
-    while at < len(text):
-        piece = text[at : at + _PIECE_BYTES]
-        # Don't separate a backslash from the character that it escapes.
-        if (len(piece) - len(piece.rstrip(b"\\"))) % 2:
-            piece = text[at : at + _PIECE_BYTES + 1]
-        at += len(piece)
-        # Each remaining quote begins or ends a string.
-        parts = piece.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
-        steps = array("b", b"".join(parts[within::2]).translate(_STEP, _NO_BRACKETS))
-        within ^= len(parts) % 2 == 0
-        depths = list(accumulate(steps, initial=depth))
-        if max(depths) > limit:
-            return True
-        depth = depths[-1]
-    return False
+    steps = array("b", _STRING.sub(b"", text).translate(_STEP, _NO_BRACKETS))
+    return next(filter(limit.__lt__, accumulate(steps)), None) is not None
 
 
 def has_long_number(text: bytes) -> bool:

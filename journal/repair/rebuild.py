@@ -6,7 +6,6 @@ The damaged journal is never changed in place, and is kept as a backup.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +19,7 @@ from journal.errors import (
 )
 from journal.format.commits import Readable
 from journal.format.scan import Region, lines_of
-from journal.format.seal import SEAL_BYTES, stated_crc
+from journal.format.seal import stated_crc
 from journal.format.torn_tail import survey
 from journal.fs import directories, files, handles
 from journal.fs.handles import JournalFile
@@ -40,9 +39,6 @@ from journal.store.run_lock import RunLock
 from journal.verify import report_on
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_CRS_BEFORE_LF = re.compile(
-    rb"(?<!\r)\r+\n"
-)  # the lookbehind keeps the time linear in long runs of CRs
 _CONVERTED = "removed CRs before LFs and a byte order mark, added a missing last LF"
 
 
@@ -210,17 +206,7 @@ def _to_unix(file: Readable, size: int) -> Iterator[bytes]:
 
     If the last line has a seal, but no LF, the LF is added.
     """
-    offset, held, end = 0, 0, b""
-    while offset < size and (chunk := file.read_at(offset, min(1 << 20, size - offset))):
-        text = chunk if offset else chunk.removeprefix(_BYTE_ORDER_MARK)
-        offset += len(chunk)
-        body = text.rstrip(b"\r")  # the LF after these CRs may be in the next chunk
-        crs = len(text) - len(body)
-        if not body:
-            held += crs
-            continue
-        body = b"\r" * held + body
-        held = crs
-        yield _CRS_BEFORE_LF.sub(b"\n", body)
-        end = (end + body)[-SEAL_BYTES:]
-    yield b"\r" * held if stated_crc(end) is None else b"\n"
+    for offset, text, ended in lines_of(file, 0, size):
+        text = text if offset else text.removeprefix(_BYTE_ORDER_MARK)  # noqa: PLW2901
+        line = text.rstrip(b"\r")
+        yield line + b"\n" if ended or stated_crc(line) is not None else text

@@ -15,7 +15,8 @@ from support.work import calls_of, limited, lines_of
 from journal.cli.main import main
 from journal.export.sqlite import _distinct
 from journal.format.commits import START
-from journal.format.values import nests_deeper_than
+from journal.format.records import MAX_NUMBER_BYTES
+from journal.format.values import has_long_number, nests_deeper_than
 from journal.repair.rebuild import _to_unix
 from journal.repair.salvage import Action, Salvage
 from journal.transfer.copies import _last_commit
@@ -243,6 +244,8 @@ def test_names_of_columns_that_a_database_takes_for_one_are_numbered_in_one_pass
         (b'["\\\\",{}],' * 100_000, False),
         (b'"' + b'\\"[' * 400_000 + b'"', False),
         (b'"' + b"\\\\" * 40_000 + b'"' + b"[" * 101, True),
+        (b'"[\\"[\\\\","]",' * 100_000 + b"[" * 100 + b"]" * 100, False),
+        (b"[" * 100 + b'"' + b'\\"[' * 400_000, False),
     ],
 )
 def test_how_deep_a_line_nests_is_known_without_a_step_for_each_byte(
@@ -252,11 +255,10 @@ def test_how_deep_a_line_nests_is_known_without_a_step_for_each_byte(
     assert lines_of(lambda: nests_deeper_than(text, 100)) < len(text) / 1000
 
 
-def test_where_strings_and_escapes_end_does_not_hang_on_where_pieces_of_a_line_do() -> None:
-    for shift in range(8):
-        text = b"," * (65_536 - shift) + b'"[\\"[\\\\","]",' + b"[" * 99 + b"]" * 99
-        assert not nests_deeper_than(text, 99)
-        assert nests_deeper_than(text, 98)
+def test_a_string_without_an_end_is_gone_through_once_for_numbers_that_are_too_long() -> None:
+    digits = b"1" * MAX_NUMBER_BYTES
+    assert not has_long_number(digits + b'"' + b'\\"' * 4_000_000)
+    assert has_long_number(digits + b'1"' + b'\\"' * 4_000_000)
 
 
 def test_runs_of_crs_are_gone_through_once_by_a_repair(tmp_path: Path) -> None:
