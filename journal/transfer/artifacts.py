@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NoReturn
-from unicodedata import normalize
 
 from journal.errors import StorageError
 from journal.format.commits import Position
@@ -20,7 +19,7 @@ from journal.fs import directories, files, handles
 from journal.fs.beneath import Below, parents_of
 from journal.fs.names import ARTIFACTS_NAME, OTHER_HISTORY, PULL_STAGING_NAME
 from journal.transfer.copies import Copy, Relation, holds
-from journal.transfer.pack_contents import PIECE_BYTES, artifacts_of, one_name_reason
+from journal.transfer.pack_contents import PIECE_BYTES, artifacts_of, write_new
 
 _BACKUP_NAME = re.compile(r"(.+)\.(?:before|other)-[0-9]+")
 _MAX_NAME_BYTES = 235  # the maximum for the name of a backup, without its ending
@@ -54,7 +53,7 @@ class Artifacts:
         self._copy = ours
         self._ours = Below(ours.directory)
         self._theirs = Below(theirs.directory, is_to_copy=True)
-        self._staged: dict[str, str] = {}
+        self._staged: list[str] = []
         self._missing: list[str] = []
         self._grown: set[str] = set()  # names for which the other copy's file begins with our file
         self._directories: set[str] = set()  # directories that were checked, and can take files
@@ -150,36 +149,18 @@ class Artifacts:
         """Copy the missing files to the staging directory. With ``differing``, also copy the files
         that differ.
 
-        On return, the copies are synced. Raises StorageError, also if our file system treats two
-        of the names as the same name.
+        On return, the copies are synced. Raises StorageError, and FileExistsError if our file
+        system treats two of the names as the same name.
         """
-        names = [*self._missing, *(self.differing if differing else ())]
-        self._check_apart(names)
-        for name in names:
-            staged = f"{PULL_STAGING_NAME}/{len(self._staged)}"
+        for name in [*self._missing, *(self.differing if differing else ())]:
             try:
                 source = _open(self._theirs, name)
             except FileNotFoundError:  # the file was removed, or renamed because it was complete
                 self.left_out.append(name)
                 continue
-            self._ours.write(staged, _all_of(source))
-            self._staged[name] = staged
+            write_new(self._ours, name, _all_of(source), below=f"{PULL_STAGING_NAME}/")
+            self._staged.append(name)
         self.differing = [name for name in self.differing if name not in self.left_out]
-
-    def _check_apart(self, names: list[str]) -> None:
-        seen: dict[str, str] = {}
-        for number, name in enumerate(names):
-            other = seen.setdefault(normalize("NFD", name).casefold(), name)
-            if other == name:
-                continue
-            parts = zip(other.split("/"), name.split("/"), strict=True)
-            first, second = next((a, b) for a, b in parts if a != b)
-            directory = f"{PULL_STAGING_NAME}/names-{number}"
-            self._ours.write(f"{directory}/{first}", (), sync=False)
-            if self._ours.exists(f"{directory}/{second}"):
-                raise StorageError(
-                    self._ours.top / name, "pull", errno.EEXIST, one_name_reason(other, name)
-                )
 
     def install(self, relation: Relation) -> None:
         """Rename the staged files to their places. On return, the names are synced.
@@ -199,7 +180,7 @@ class Artifacts:
             # copies the other copy's file.
             for name, place in places.items():
                 if place is not None:
-                    self._ours.rename(self._staged[name], place)
+                    self._ours.rename(f"{PULL_STAGING_NAME}/{name}", place)
                     changed |= set(parents_of(place))
         except OSError:
             for name in make_way:
@@ -237,7 +218,7 @@ class Artifacts:
         """
         directory, _, last = name.rpartition("/")
         last = last.encode()[:_MAX_NAME_BYTES].decode(errors="ignore")
-        backed_up = self._staged[name] if word == "other" else name
+        backed_up = f"{PULL_STAGING_NAME}/{name}" if word == "other" else name
         for number in itertools.count(1):
             found = f"{directory}/{last}.{word}-{number}"
             if not self._ours.exists(found):

@@ -253,11 +253,21 @@ def artifacts_of(directory: Path) -> Iterator[tuple[str, bool]]:
             yield name, regular and is_packable(name)
 
 
-def one_name_reason(other: str, name: str) -> str:
-    return (
-        f"{other} and {name} are one name on this file system, which ignores case or the form of "
-        "accents: rename one of them in the other copy, and try again"
-    )
+def write_new(
+    directory: Below, name: str, pieces: Iterable[bytes], *, below: str = "", sync: bool = True
+) -> None:
+    """Write a file of another copy to ``below`` + ``name``: see :meth:`Below.write`.
+
+    Raises FileExistsError if the file system treats two names of the other copy as the same name.
+    """
+    try:
+        directory.write(below + name, pieces, sync=sync)
+    except FileExistsError as error:
+        reason = (
+            f"{name!r} and another file of the copy are one name on this file system, which ignores "
+            "case or the form of accents: rename one of them in the other copy, and try again"
+        )
+        raise FileExistsError(errno.EEXIST, reason) from error
 
 
 def pieces_of(file: Readable, size: int) -> Iterator[bytes]:
@@ -318,12 +328,7 @@ def _write_all(directory: Path, manifest: Manifest, contents: Contents, *, scrat
             for _ in pieces:  # reading the pieces checks their SHA-256
                 pass
             continue
-        try:
-            below.write(packed.name, pieces, sync=not scratch)
-        except FileExistsError as error:
-            raise OSError(
-                errno.EEXIST, one_name_reason("another file of the pack", repr(packed.name))
-            ) from error
+        write_new(below, packed.name, pieces, sync=not scratch)
     if not scratch:
         names = directories_of(packed.name for packed in manifest.files)
         below.sync_directories(itertools.chain([""], names))

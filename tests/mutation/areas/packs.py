@@ -127,8 +127,8 @@ PATCHES = [
     Patch(
         "a file that exists under another name isn't overwritten",
         "transfer/pack_contents",
-        '        except FileExistsError as error:\n            raise OSError(\n                errno.EEXIST, one_name_reason("another file of the pack", repr(packed.name))\n            ) from error\n',
-        '        except ZeroDivisionError as error:\n            raise OSError(\n                errno.EEXIST, one_name_reason("another file of the pack", repr(packed.name))\n            ) from error\n',
+        "    except FileExistsError as error:\n",
+        "    except ZeroDivisionError as error:\n",
         "tests/transfer/test_folded_names.py::test_a_pack_of_two_artifacts_that_are_one_name_here_is_refused_as_a_whole",
     ),
     Patch(
