@@ -19,6 +19,7 @@ from support.system_os import SYSTEM_OS, path_of
 
 import journal.fs.system
 import journal.store.journal
+import journal.store.log
 import journal.store.run_lock
 from journal import (
     InvalidStateTransition,
@@ -50,10 +51,13 @@ def fixture_path(tmp_path: Path) -> Path:
     return journal_path(tmp_path, JOB)
 
 
-def test_a_torn_tail_that_becomes_a_commit_of_the_same_length_is_seen(path: Path) -> None:
-    whole = path.read_bytes()
-    last = split_commits(whole)[-1]
-    path.write_bytes(whole[: -len(last)] + b"x" * len(last))
+@pytest.mark.parametrize("ending", ["with its LF", "without its LF"])
+def test_a_torn_tail_that_becomes_a_commit_of_the_same_length_is_seen(
+    path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal.store.log, "_WINDOW_BYTES", 16)  # the tail is longer
+    whole = path.read_bytes().removesuffix(b"\n") if "out" in ending else path.read_bytes()
+    path.write_bytes(whole[:-12] + b"x" * 12)
     with JobService(path.parents[1]) as service:
         assert service.get_rows(JOB)[4].status is RowStatus.PROCESSING
         path.write_bytes(whole)

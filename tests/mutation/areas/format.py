@@ -230,7 +230,7 @@ PATCHES = [
         "store/log",
         'SEALED_LINE_END.search(end + b"\\n")',
         "SEALED_LINE_END.search(end)",
-        "tests/format/test_unended.py::test_a_reader_of_a_torn_tail_sees_the_commit_of_its_length_that_takes_its_place",
+        "tests/store/test_guards.py::test_a_torn_tail_that_becomes_a_commit_of_the_same_length_is_seen",
     ),
     Patch(
         "a job of one line without its LF is listed",
