@@ -46,7 +46,7 @@ from support.memory import fast_directory
 TOP = Path(__file__).parents[2]
 PARTS = ("journal", "tests", "benchmarks", "pyproject.toml", "README.md", "CHANGELOG.md", ".ci")
 TIMEOUT_S = 1800  # of the whole suite in one process
-HANG_S = 60  # a test that waits for what a patch has taken away
+HANG_S = 40  # a test that waits for what a patch has taken away
 
 # Bytecode is used as long as its source has the same time, in seconds: each patch gets another one.
 _stamps = itertools.count(1_000_000_000)
@@ -292,7 +292,7 @@ if __name__ == "__main__":
     parser.add_argument("text", nargs="*", help="only patches whose name or module contains this")
     parser.add_argument("--tenth", action="store_true", help="only a random tenth of them")
     parser.add_argument("--seed", type=int, help="of the tenth that is chosen; with --tenth only")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N")
+    parser.add_argument("--workers", type=int, default=2 * (os.cpu_count() or 1), metavar="N")
     parser.add_argument("--write-hints", action="store_true", help="see above")
     asked = parser.parse_args()
     chosen_seed = (asked.seed or random.randrange(10**6)) if asked.tenth else None
