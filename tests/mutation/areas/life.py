@@ -42,7 +42,7 @@ PATCHES = [
         "index/columns",
         "            0 if earlier is None else earlier[position],\n",
         "            0,\n",
-        "tests/service/test_passes.py::test_a_row_whose_attempt_is_given_back_has_the_error_again_that_it_had_before",
+        "tests/index/test_replay.py::test_a_rollback_restores_what_the_index_was_at_the_mark",
     ),
     Patch(
         "data that is taken back is the earlier data again",

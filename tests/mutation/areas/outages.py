@@ -150,7 +150,7 @@ PATCHES = [
         "index/index",
         '"usage", "before_attempt"),',
         '"usage"),',
-        "tests/index/test_hint.py::test_a_job_opened_from_its_hint_is_what_replay_says",
+        "tests/index/test_hint.py::test_a_row_in_flight_that_comes_from_a_hint_is_given_back_with_the_error_it_had",
     ),
     Patch(
         "an error that a row had before is none of the attempt that was given back",
