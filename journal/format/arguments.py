@@ -206,27 +206,32 @@ def new_row(place: int, item: Any, next_number: int, job: JobRecord, nonce: str 
     """
     if type(item) is not dict and not isinstance(item, Mapping):  # in this order for speed
         raise InvalidValueError(f"row_data, element {place}", item, "must be a mapping")
-    number = item.get("row_number")
-    if number is None:
-        number = next_number
-    if type(number) is not int or not 0 < number <= MAX_ROW_NUMBER:
-        number = check_int(number, f"row_data, element {place}: row_number", 1)
+    number, checksum, key = next_number, None, None
+    if len(item) > 1 or "data" not in item:
+        number, checksum, key = _members(place, item, next_number)
+    if number > MAX_ROW_NUMBER:
+        check_int(number, f"row_data, element {place}: row_number", 1)
     data: Any = item.get("data")
     text = plain_json(data) if type(data) is dict else None
     if text is None:
         data = _row_data(data, f"row {number}: data", job)
         text = encode_value(data, f"row {number}: data")
-    checksum = item.get("row_checksum")
     if checksum is None:
         checksum = checksum_of(data)
-    else:
-        checksum = check_text(checksum, f"row {number}: row_checksum")
-    key = item.get("idempotency_key")
-    if key is not None:
-        key = check_text(key, f"row {number}: idempotency_key")
-        if not key:
-            raise InvalidValueError(f"row {number}: idempotency_key", key, "must not be empty")
-    if not _ROW_KEYS.issuperset(item):
+    return number, checksum, text, key or row_key(job, number, data, nonce)
+
+
+def _members(
+    place: int, item: Mapping[str, Any], number: int
+) -> tuple[int, str | None, str | None]:
+    """Return the number, the checksum and the idempotency key of an item. By default, ``number``."""
+    if (given := item.get("row_number")) is not None:
+        number = check_int(given, f"row_data, element {place}: row_number", 1)
+    checksum = check_optional_text(item.get("row_checksum"), f"row {number}: row_checksum")
+    key = check_optional_text(item.get("idempotency_key"), f"row {number}: idempotency_key")
+    if key == "":
+        raise InvalidValueError(f"row {number}: idempotency_key", key, "must not be empty")
+    if not item.keys() <= _ROW_KEYS:
         unknown = sorted(map(str, item.keys() - _ROW_KEYS))
         raise InvalidValueError(
             f"row {number}",
@@ -234,7 +239,7 @@ def new_row(place: int, item: Any, next_number: int, job: JobRecord, nonce: str 
             "only row_number, row_checksum, idempotency_key and data are known: put the row's own "
             "fields into data",
         )
-    return number, checksum, text, key or row_key(job, number, data, nonce)
+    return number, checksum, key
 
 
 def _row_data(data: Any, where: str, job: JobRecord) -> dict[str, Any]:
