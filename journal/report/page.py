@@ -19,7 +19,6 @@ from journal.history.statistics import JobStatistics
 from journal.model import SHOWN_STATUSES, JobRow, RowStatus, expected_cost_cents
 from journal.report.plots import lines, load_library, stacked_bars
 from journal.service import JobService
-from journal.store.run_lock import last_holder
 from journal.text import as_text, duration_text, escaped, shorten, spent_text
 
 MAX_ROWS = 1000
@@ -87,7 +86,6 @@ def report_page(service: JobService, job_id: str) -> str:
         counts=[(status.label, status.value, job.count(status)) for status in SHOWN_STATUSES],
         cost=spent_text(job.total_cost_cents, expected_cost_cents(job)),
         state=service.get_state(job),
-        host=last_holder(service.root / job_id),
         metadata=_pairs(job.metadata or {}),
         statistics=statistics,
         plots=_plots(statistics, jinja2),

@@ -225,15 +225,6 @@ def run_holder(directory: Path) -> RunHolder | None:
         lock.close()
 
 
-def last_holder(directory: Path) -> RunHolder | None:
-    """Return the last run of the job according to ``run.lock``, or None.
-
-    The file may have been copied from another machine.
-    """
-    holder = _read_holder(directory)
-    return holder if holder.host else None
-
-
 def _sign(path: Path) -> bytes:
     """Write the name of this process to ``run.lock``; return the content."""
     holder = RunHolder(system.host_name(), system.process_id(), time_text(now()))

@@ -42,9 +42,7 @@ from journal.store.run_lock import Held, RunLock, RunLocks, is_over
 
 MAX_OPEN_JOURNALS = 64
 # Files beside a journal. A directory with such a file and no journal is a job without its journal.
-_OF_A_JOB = (
-    r"artifacts|index\.hint|run\.lock|(sync|input)\.mark(\.new)?|journal\.(damaged|torn|other)-.*"
-)
+_OF_A_JOB = r"artifacts|index\.hint|run\.lock|sync\.mark(\.new)?|journal\.(damaged|torn|other)-.*"
 _LEADS_AWAY = "[/:]"  # on Windows, a path may begin with a drive, or contain slashes
 _HEAD_BYTES = 1 << 10  # enough for most job records
 _LONG_HEAD_BYTES = 1 << 20
