@@ -9,21 +9,16 @@ Call each function in a separate ``with journal:`` block, like the functions of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC
 from typing import Any
 
 from journal.errors import InvalidValueError
 from journal.format.arguments import new_row, row_items
-from journal.format.decode import decode_sane, decode_sane_exact
 from journal.format.records import (
-    SANE_BYTES,
     By,
-    RowRecord,
     RowStatusRecord,
     encode_row,
     row_end,
 )
-from journal.format.values import DECODE_ERRORS
 from journal.fs import system
 from journal.index.columns import View
 from journal.index.index import PENDING, PROCESSING
@@ -49,7 +44,6 @@ def start_rows(
     let_start(journal, "its rows can't be started", reopens=False)
     index, file, exact = journal.index, journal.file, journal.exact
     index.detach()
-    decode = decode_sane_exact if exact else decode_sane
     state = state_of(journal)
     record = RowStatusRecord(row=0, status="processing", version=state.version, at=journal.now())
     by.sign(record)
@@ -62,13 +56,7 @@ def start_rows(
                 admits(position, None)
             continue
         offset = columns.row_offsets[position]
-        line = journal.row_line(offset)
-        try:  # the usual case; read_row handles all other cases, and errors
-            row = decode(line) if len(line) <= SANE_BYTES and line.isascii() else None
-        except DECODE_ERRORS:
-            row = None
-        if type(row) is not RowRecord or row.row != number or row.at.tzinfo is not UTC:
-            row = read_row(file, line, offset, number, exact=exact)
+        row = read_row(file, journal.row_line(offset), offset, number, exact=exact)
         if admits is not None and not admits(position, row.data):
             continue
         record.row = number
