@@ -173,18 +173,29 @@ def end_of_commit(file: Readable, start: Position, size: int) -> Position | None
 
 def _blocks_of_large_commit(file: Readable, offset: int, after: Position) -> Iterator[Block]:
     """Yield, in blocks of about one chunk, the lines from ``offset`` to the end of the commit."""
-    length = CHUNK_BYTES
-    while offset < after.offset:
-        chunk = file.read_at(offset, min(length, after.offset - offset))
-        cut = chunk.rfind(b"\n") + 1
-        if cut:
-            lines = chunk[:cut].split(b"\n")
-            lines.pop()
-            offset += cut
-            ends = offset == after.offset
-            yield Block(offset - cut, lines, after, ends, int(ends), chunk.isascii())
-            length = CHUNK_BYTES
-        elif len(chunk) < length or length > MAX_LINE_BYTES:
-            return  # ``after`` can't be reached: the file shrank, or a line is too long
+    for begin, piece in whole_lines(file, offset, after.offset, CHUNK_BYTES):
+        lines = piece.split(b"\n")
+        lines.pop()
+        ends = begin + len(piece) == after.offset
+        yield Block(begin, lines, after, ends, int(ends), piece.isascii())
+
+
+def whole_lines(
+    file: Readable, offset: int, end: int, piece_bytes: int
+) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines from ``offset`` to ``end`` in pieces, each with its offset.
+
+    A piece ends with an LF. It has at most ``piece_bytes``, or more if a line is longer. The
+    iterator ends early if the file has shrunk, or a line is too long.
+    """
+    length = piece_bytes
+    while offset < end:
+        piece = file.read_at(offset, min(length, end - offset))
+        size = piece.rfind(b"\n") + 1
+        if size:
+            yield offset, piece[:size]
+            offset, length = offset + size, piece_bytes
+        elif len(piece) < length or length > MAX_LINE_BYTES:
+            return
         else:
             length *= 2

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from journal.format.commits import START, Block, Position, end_of_commit
+from journal.format.commits import START, Block, Position, end_of_commit, whole_lines
 from journal.format.extent import (
     blocks_between,
     has_seal,
@@ -21,7 +21,7 @@ from journal.format.extent import (
     seal_before,
     time_before,
 )
-from journal.format.records import MAX_LINE_BYTES, LogRecord, Record
+from journal.format.records import LogRecord, Record
 from journal.index.summary import job_of
 from journal.model import LOG_LEVELS, Job, LogEntry, RowStatus
 from journal.store.journal import Journal
@@ -131,27 +131,18 @@ class History:
         find_row = re.compile(rb'"row"\s*:\s*%d\b' % number).finditer
         # Only who makes a journal writes runs to it. To search for spaces takes twice as long.
         is_compact = self._file.read_at(0, len(_LINE)) == _LINE
-        length = _PIECE_BYTES
-        while offset < end:
-            piece = self._file.read_at(offset, min(length, end - offset))
-            size = piece.rfind(b"\n") + 1
-            if not size:
-                if len(piece) < length or length > MAX_LINE_BYTES:
-                    return  # the file shrank, or a line is too long
-                length *= 2
-                continue
-            places = [found.start() for found in find_row(piece, 0, size)]
+        for at, piece in whole_lines(self._file, offset, end, _PIECE_BYTES):
+            places = [found.start() for found in find_row(piece)]
             if is_compact:
-                place = piece.find(_A_RUN, 0, size)
+                place = piece.find(_A_RUN)
                 while place >= 0:
                     places.append(place)
-                    place = piece.find(_A_RUN, place + 1, size)
+                    place = piece.find(_A_RUN, place + 1)
             else:
-                places += (found.start() for found in re.finditer(_A_SPACED_RUN, piece[:size]))
+                places += (found.start() for found in re.finditer(_A_SPACED_RUN, piece))
             begins = {piece.rfind(b"\n", 0, place) + 1 for place in places}
             for begin in sorted(begins):
-                yield offset + begin, piece[begin : piece.index(b"\n", begin)]
-            offset, length = offset + size, _PIECE_BYTES
+                yield at + begin, piece[begin : piece.index(b"\n", begin)]
 
     def entries(self, begin: Position = START) -> Iterator[Entry]:
         """Yield all records from ``begin`` on."""
