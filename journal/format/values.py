@@ -32,6 +32,8 @@ _NO_BRACKETS = bytes(byte for byte in range(256) if not _STEP[byte])
 # A string without an end reaches to the end of the text. Otherwise, the search would begin again at
 # each of its escaped quotes.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+# At most 1,000 strings at a time, since ``sub`` holds an object for each part of its result.
+_PIECE = re.compile(rb'(?:[^"]++|%b){1,2000}+' % _STRING.pattern, re.DOTALL)
 _LONG_NUMBER = re.compile(rb"[0-9.eE+-]{%d}" % (MAX_NUMBER_BYTES + 1))
 _SAMPLE_BYTES = 64
 _SAMPLED_NUMBER = re.compile(rb"[0-9.eE+-]{%d}" % (MAX_NUMBER_BYTES // _SAMPLE_BYTES))
@@ -46,8 +48,13 @@ def nests_deeper_than(text: bytes, limit: int) -> bool:
     """
     if text.count(b"[") + text.count(b"{") <= limit:
         return False
-    steps = array("b", _STRING.sub(b"", text).translate(_STEP, _NO_BRACKETS))
-    return next(filter(limit.__lt__, accumulate(steps)), None) is not None
+    depth = 0
+    for piece in _PIECE.finditer(text):
+        steps = array("b", _STRING.sub(b"", piece[0]).translate(_STEP, _NO_BRACKETS))
+        if next(filter(limit.__lt__, accumulate(steps, initial=depth)), None) is not None:
+            return True
+        depth += sum(steps)
+    return False
 
 
 def has_long_number(text: bytes) -> bool:
@@ -56,7 +63,9 @@ def has_long_number(text: bytes) -> bool:
     return (
         len(text) > MAX_NUMBER_BYTES
         and _SAMPLED_NUMBER.search(text[::_SAMPLE_BYTES]) is not None
-        and _LONG_NUMBER.search(_STRING.sub(b'""', text)) is not None
+        and any(
+            _LONG_NUMBER.search(_STRING.sub(b'""', piece[0])) for piece in _PIECE.finditer(text)
+        )
     )
 
 
