@@ -75,7 +75,7 @@ WHOLE = {slim: kind for slim, kind in _SLIM.items() if slim is not kind}
 
 
 _decode_kind = msgspec.json.Decoder(_Kind).decode
-_decode_times = msgspec.json.Decoder(_Times).decode
+_decode_times = msgspec.json.Decoder(_Times, float_hook=str).decode  # of any size, if unknown
 _decode_extension = msgspec.json.Decoder(ExtensionRecord).decode
 _decode_time = msgspec.json.Decoder(_TimeRecord).decode
 # Hot paths call these decoders directly. Each decodes a union of types, since the decoder of a

@@ -26,6 +26,7 @@ from journal import (
     JournalDamagedError,
     JournalError,
 )
+from journal.verify import verify_job
 
 JOB = "damaged"
 
@@ -527,10 +528,12 @@ def test_a_broken_member_that_opening_may_pass_over_is_damage_when_the_row_is_re
 
 
 def test_unknown_members_are_ignored_wherever_they_stand(tmp_path: Path) -> None:
-    more = b'"new":{"a":[1,{"b":null}]},"at"'
+    # ``origin`` is unknown in a row. The number is beyond a double.
+    more = b'"new":{"a":[1,{"b":null}]},"origin":{"n":1e400},"at"'
     records = [one.replace(b'"at"', more) for one in (JOB_RECORD, ROW_1, ROW_2, LOG)]
     place_journal(tmp_path, JOB, seal_commits([[one] for one in records]))
     assert [row.data for row in read_all(tmp_path, JOB)[1]] == [{"n": 1}, {"n": 2}]
+    assert verify_job(tmp_path / JOB).findings == []
 
 
 def test_a_listing_goes_on_past_a_damaged_job_if_its_error_is_taken(

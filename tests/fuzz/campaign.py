@@ -70,6 +70,14 @@ def read_with(service: JobService) -> Said | JournalError:
         return error
 
 
+def row_or_line(service: JobService, row_id: str) -> JobRow | int | None:
+    """The row, or the line that is damaged."""
+    try:
+        return service.get_row(row_id)
+    except JournalDamagedError as error:
+        return error.line
+
+
 def place(root: Path, content: bytes) -> Path:
     path = journal_path(root, JOB)
     path.parent.mkdir(exist_ok=True)
@@ -164,7 +172,7 @@ class Replay:
             lines = {f.line for f in report.findings if f.kind == "newer"}
             assert lines, (error, report.findings)
         else:
-            assert ("damage", 1, 0) in places, (error, report.findings)
+            assert {("damage", 1, 0), ("mismatch", 1, 0)} & places, (error, report.findings)
 
     def _check_that_nothing_is_written(self, path: Path, content: bytes) -> None:
         """A writer that is refused by what opening reads leaves no trace; none is left unnamed."""
@@ -182,7 +190,9 @@ class Replay:
             line = content[finding.offset : finding.end]
             # By a later one of its row: also its first data, which is given other data later.
             replaced = b"row_status" in line or b"row_data" in content[finding.offset :]
-            assert replaced or "\ufffd" in line.decode(errors="replace"), finding
+            # Opening and going through all rows don't look at how the time of a row is written.
+            is_time = b'"type":"row",' in line and finding.message.startswith("the time ")
+            assert replaced or is_time or "\ufffd" in line.decode(errors="replace"), finding
         return bool(found)
 
     def _check_counts(self, said: Said, report: Report) -> None:
@@ -196,8 +206,10 @@ class Replay:
             for status in RowStatus:
                 listed = list(service.get_rows(JOB, status))
                 assert listed == [row for row in said.rows if row.status is status], status
+            named = {finding.line for finding in report.findings}
             for row in said.rows[:3]:
-                assert service.get_row(row.id) == row
+                seen = row_or_line(service, row.id)
+                assert seen == row or seen in named, (seen, row)
 
     def _check_writing_on(self, path: Path, said: Said, report: Report, content: bytes) -> None:
         """A commit on what was read is there when it is read again, and all else as it was."""
