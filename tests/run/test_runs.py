@@ -1585,8 +1585,9 @@ def test_once_a_commit_has_failed_rows_that_wait_for_a_worker_are_not_begun(
         gate.let_go()
         with pytest.raises(StorageError):
             run.report()
-        assert statuses(job) == {"completed": 102, "pending": 98}
-    assert gate.calls == [101, 102]
+        begun = len(gate.calls)
+        assert statuses(job) == {"completed": 100 + begun, "pending": 100 - begun}
+    assert gate.calls in ([101], [101, 102]), "the second may have begun before the commit failed"
 
 
 def test_what_came_back_and_can_not_be_recorded_is_told_row_by_row(
