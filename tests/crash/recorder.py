@@ -146,6 +146,8 @@ class Recorder:
         """``refused``: which calls fail with EIO, as ``fdatasync 2`` for the second of its name."""
         self.operations: list[Operation] = []
         self._refused = refused
+        for name in ("open", "rmdir"):  # shutil.rmtree compares functions by "is"
+            setattr(self, name, getattr(self, name))
         self._calls: Counter[str] = Counter()
         self._base = base
         self._view = View()

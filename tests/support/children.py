@@ -222,6 +222,7 @@ class FaultyOs:
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
         self._faults: dict[str, list[Fault]] = {}
+        self._made: dict[str, Callable[..., Any]] = {}
 
     def plan(self, name: str, *faults: Fault) -> None:
         """Use each fault for one of the next calls of ``os.<name>``. Later calls are real again."""
@@ -240,6 +241,8 @@ class FaultyOs:
         real = getattr(SYSTEM_OS, name)
         if not callable(real) or isinstance(real, type):
             return real
+        if name in self._made:  # shutil.rmtree compares functions by "is"
+            return self._made[name]
 
         def call(*arguments: Any, **options: Any) -> Any:
             # A view that is kept, in a record or in a traceback, pins the writer's buffer.
@@ -249,4 +252,5 @@ class FaultyOs:
             bound = partial(real, **options)
             return faults.pop(0)(bound, *arguments) if faults else bound(*arguments)
 
+        self._made[name] = call
         return call

@@ -667,7 +667,7 @@ def fixture_removed_after(tmp_path: Path) -> Iterator[None]:
 
 @needs_deep_paths
 @pytest.mark.usefixtures("removed_after")
-def test_a_job_whose_artifacts_are_too_deep_to_remove_is_deleted_and_its_leftover_blocks_nobody(
+def test_a_job_with_artifacts_of_any_depth_is_deleted_and_what_is_left_blocks_nobody(
     tmp_path: Path,
 ) -> None:
     here = tmp_path / "here"
@@ -678,7 +678,7 @@ def test_a_job_whose_artifacts_are_too_deep_to_remove_is_deleted_and_its_leftove
         assert service.delete_job(JOB)
         assert list(service.store.job_ids()) == []
         service.create_job("Next", job_id="next")
-    assert len(staging_of(here)) == 1
+    assert len(staging_of(here)) <= 1, "Python 3.13 can remove it, where a process may open so much"
 
 
 @needs_deep_paths
