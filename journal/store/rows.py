@@ -38,6 +38,7 @@ READ_AHEAD_BYTES = 1 << 18
 _SLICE_ROWS = 256
 
 _STATUS_OF = {status.value: status for status in RowStatus}
+_ENDED = frozenset(filter(lambda status: status.is_ended, RowStatus))  # one call less for each row
 
 
 def row_from_records(
@@ -78,7 +79,7 @@ def row_from_records(
         latest.error_code,
         latest.error_message,
         latest.reason,
-        (updated_at if origin is None else origin.at) if status.is_ended else None,
+        (updated_at if origin is None else origin.at) if status in _ENDED else None,
         key,
         earlier_attempts,
         latest.version,

@@ -210,7 +210,7 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
     # Read the row first. If it can't be read, nothing must be changed.
     offset = columns.row_offsets[position]
     row = read_row(journal.file, journal.row_line(offset), offset, number, exact=journal.exact)
-    if record.decision and row.checksum == LOST_CHECKSUM:
+    if row.checksum == LOST_CHECKSUM and record.decision:
         hint = "give it data by update_row_data(), or skip it by skip_row() or `journal skip`"
         _refuse_row(journal, position, RowStatus.PENDING, hint, _LOST)
     state = state_of(journal)

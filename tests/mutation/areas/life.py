@@ -96,7 +96,7 @@ PATCHES = [
     Patch(
         "a row whose data is lost is not put back to be done",
         "store/transitions",
-        "    if record.decision and row.checksum == LOST_CHECKSUM:\n",
+        "    if row.checksum == LOST_CHECKSUM and record.decision:\n",
         "    if False:\n",
         "tests/service/test_keys.py::test_a_row_whose_data_was_lost_is_neither_retried_nor_redone_before_it_has_data_again",
     ),
