@@ -109,13 +109,17 @@ def is_empty(path: Path) -> bool:
 
 
 def size_bytes(path: Path) -> int:
-    """Return the sum of the sizes of all files below a directory. Links aren't followed."""
+    """Return the sum of the sizes of all files below a directory. Links aren't followed.
+
+    Files that another process removes meanwhile aren't counted.
+    """
     total, waiting = 0, [path]
     while waiting:
         for entry in _entries(waiting.pop()):
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(Path(entry.path))
-            else:
+                continue
+            with contextlib.suppress(FileNotFoundError):
                 total += entry.stat(follow_symlinks=False).st_size
     return total
 

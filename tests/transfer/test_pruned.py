@@ -18,6 +18,7 @@ from support.children import FaultyOs, fails, journal_path
 from support.copies import JOB, complete, make_job, packed
 from support.platforms import IS_ROOT, needs_links, needs_modes, needs_shell
 
+import journal.fs.directories
 import journal.fs.system
 from journal import JobPrunedError, JobService, StorageError, open_job
 from journal.cli.main import main
@@ -231,6 +232,22 @@ def test_a_job_is_left_whose_line_can_not_be_written(
     assert prune(tmp_path) == ["deleted"]
     with JobService(tmp_path, sync="none") as service, pytest.raises(JobPrunedError):
         service.create_job("New", job_id=JOB)
+
+
+def test_a_job_that_another_deletes_while_its_files_are_measured_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_ended_job(tmp_path)
+    real = journal.fs.directories._entries
+
+    def entries(path: Path) -> Any:
+        found = list(real(path))
+        if path == tmp_path / JOB:
+            shutil.rmtree(path)
+        return iter(found)
+
+    monkeypatch.setattr(journal.fs.directories, "_entries", entries)
+    assert prune(tmp_path) == []
 
 
 def test_of_two_who_prune_at_once_each_job_has_one_line(tmp_path: Path) -> None:
