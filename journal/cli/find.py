@@ -46,21 +46,9 @@ def complete_job(ctx: click.Context, parameter: click.Parameter, incomplete: str
         return []
 
 
-def complete_dashes(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Shell completion for the place where only ``-- COMMAND`` can follow."""
-    return [] if incomplete else ["--"]
-
-
 def complete_path(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
     """Shell completion for files and directories."""
     return click.Path().shell_complete(ctx, parameter, incomplete)
-
-
-def complete_directory(
-    ctx: click.Context, parameter: click.Parameter, incomplete: str
-) -> list[Any]:
-    """Shell completion for directories."""
-    return click.Path(file_okay=False).shell_complete(ctx, parameter, incomplete)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> list[str]:

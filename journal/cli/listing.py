@@ -1,4 +1,4 @@
-"""Writes listings: tables for people, and JSON, CSV and TSV for programs.
+"""Writes listings: tables for people, and JSON and CSV for programs.
 
 The table is the default, also in a pipe, so that `grep` gets the same text that a person sees.
 (`git` and `ps` do the same.) In a pipe the table has no colours and is never cut. The other formats
@@ -33,7 +33,7 @@ from journal.cli.output import (
     use_color,
     width_of,
 )
-from journal.text import as_text, csv_liner, escaped, tsv_cell, tsv_line
+from journal.text import as_text, csv_liner, escaped
 
 LOOK_AHEAD = 100  # rows whose cells decide the widths
 _GAP = "  "
@@ -167,7 +167,6 @@ _FORMATS = {
     "json": "Print one JSON array.",
     "nl": "Print one JSON object per line.",
     "csv": "Print CSV with a header.",
-    "tsv": r"Print tab-separated values with a header. A tab or line end in a value becomes \t, \n or \r.",
     "table": "Print a table for people. This is the default.",
 }
 
@@ -215,7 +214,7 @@ def _parse_limit(_ctx: click.Context, _parameter: click.Parameter, value: str | 
 
 
 def listing_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--json --nl --csv --tsv --table --color`` to a command.
+    """Add ``--json --nl --csv --table --color`` to a command.
 
     The command gets a :class:`Format` as ``output``.
     """
@@ -260,9 +259,7 @@ def echo_rows(
     named = [field for field in fields if field.name]
     records = _seen(records, none)
     if output.name == "csv":
-        _echo_lines(named, records, csv_liner(), str)
-    elif output.name == "tsv":
-        _echo_lines(named, records, tsv_line, tsv_cell)
+        _echo_csv(named, records)
     elif output.name == "table":
         columns = [field for field in fields if field.title]
         cells = [field.cell() for field in columns]
@@ -291,15 +288,10 @@ def _seen(records: Iterable[Any], none: str) -> Iterator[Any]:
         echo_err(none)
 
 
-def _echo_lines(
-    fields: Sequence[Field],
-    records: Iterable[Any],
-    line_of: Callable[[Iterable[str]], bytes],
-    cell_of: Callable[[str], str],
-) -> None:
+def _echo_csv(fields: Sequence[Field], records: Iterable[Any]) -> None:
     # data must not contain control characters for the terminal
-    show = escaped if sys.stdout.isatty() else cell_of
-    write = sys.stdout.buffer.write
+    show = escaped if sys.stdout.isatty() else str
+    line_of, write = csv_liner(), sys.stdout.buffer.write
     write(line_of([show(field.name) for field in fields]))
     getters = [field.get() for field in fields]
     for record in records:

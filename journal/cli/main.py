@@ -18,7 +18,7 @@ from journal.cli.exit_codes import (
     EXIT_OK,
     EXIT_UNEXPECTED,
 )
-from journal.cli.find import DEFAULT_ROOT, complete_directory, did_you_mean
+from journal.cli.find import DEFAULT_ROOT, complete_path, did_you_mean
 from journal.cli.output import echo_err
 from journal.errors import JournalError
 from journal.fs import streams
@@ -42,7 +42,6 @@ _MODULES = {
     "transfer": ("pack", "unpack", "pull"),
     "log": ("log", "watch", "wait"),
 }
-_COMPLETE = "_JOURNAL_COMPLETE"
 _COMMANDS = {name: name for names in (*PURPOSES.values(), ("help",)) for name in names}
 _COMMANDS |= {name: module for module, names in _MODULES.items() for name in names}
 
@@ -57,7 +56,7 @@ class _Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
-        if name not in _COMMANDS and not name.startswith("-"):
+        if name not in _COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
             known = [*_COMMANDS, "--version"]
             close = did_you_mean(name, known) or ["`journal help` lists the commands"]
             raise click.UsageError("; ".join([f"there is no command {name!r}", *close]), ctx)
@@ -128,7 +127,7 @@ def _lines_of(text: str) -> list[str]:
     "--root",
     envvar="JOURNAL_ROOT",
     default=DEFAULT_ROOT,
-    shell_complete=complete_directory,
+    shell_complete=complete_path,
     help="The directory of the jobs. Environment: JOURNAL_ROOT.",
 )
 @click.version_option(package_name="rowjournal", prog_name="journal")
@@ -152,16 +151,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line. Returns its exit code. An error is reported in one line."""
     _ensure_standard_streams()
     try:
-        if _COMPLETE in os.environ:
-            from journal.cli.completion import shells  # noqa: PLC0415  (only a shell needs it)
-
-            shells.register()
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: echo_err(f"journal: {message}")
             code: Any = cli.main(
                 arguments,
                 standalone_mode=False,
-                complete_var=_COMPLETE,
+                complete_var="_JOURNAL_COMPLETE",
                 windows_expand_args=False,  # no shell is involved on any system
             )
     except click.ClickException as error:

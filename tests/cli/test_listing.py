@@ -152,7 +152,7 @@ def test_colours_can_be_had_in_a_pipe(root: Path, capsys: Capture) -> None:
         assert COLORS.search(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("form", ["--csv", "--tsv", "--nl", "--json", "--table"])
+@pytest.mark.parametrize("form", ["--csv", "--nl", "--json", "--table"])
 @pytest.mark.parametrize("listing", LISTINGS, ids=" ".join)
 def test_no_format_lets_data_steer_a_terminal(
     root: Path, listing: tuple[str, ...], form: str
@@ -226,14 +226,11 @@ def test_all_formats_hold_the_same_records(
     cells = list(map(_as_cells, records))
     found = csv.DictReader(io.StringIO(written("--csv"), newline=""))
     assert list(map(comparable, found)) == cells
-    header, *lines = (line.split("\t") for line in written("--tsv").splitlines())
-    shown = [comparable(dict(zip(header, line, strict=True))) for line in lines]
-    assert shown == cells
 
 
 @pytest.mark.parametrize(
     ("form", "encoding"),
-    [("--csv", "ascii"), ("--tsv", "latin-1"), ("--nl", "latin-1"), ("--json", "ascii")],
+    [("--csv", "ascii"), ("--nl", "latin-1"), ("--json", "ascii")],
 )
 def test_what_programs_read_is_utf_8_in_every_locale(root: Path, form: str, encoding: str) -> None:
     def written(encoding: str) -> bytes:
@@ -277,7 +274,7 @@ def test_a_limit_is_a_number_from_0_or_all(root: Path, capsys: Capture, command:
         )
 
 
-@pytest.mark.parametrize("output", ["--table", "--json", "--nl", "--csv", "--tsv"])
+@pytest.mark.parametrize("output", ["--table", "--json", "--nl", "--csv"])
 def test_a_list_of_nothing_says_so_on_standard_error(
     root: Path, tmp_path: Path, capsys: Capture, output: str
 ) -> None:

@@ -489,7 +489,7 @@ def test_followed_events_are_json_lines_each_written_at_once(root: Path) -> None
     assert [event["text"] for event in events] == ["paused", "m0", "m1", "m2", "failed"]
 
 
-@pytest.mark.parametrize("form", ["--csv", "--tsv", "--nl", "--table"])
+@pytest.mark.parametrize("form", ["--csv", "--nl", "--table"])
 @pytest.mark.parametrize("columns", [None, 80], ids=["pipe", "terminal"])
 def test_each_format_but_an_array_can_be_followed(
     root: Path, form: str, columns: int | None

@@ -162,7 +162,7 @@ def test_text_without_a_number_is_neither_below_nor_above_a_number(
             assert "".join(found) == expected
     done = [order for order, status in statuses().items() if status == "completed"]
     assert "".join(done) == expected
-    assert main(["rows", "j", "--where", condition, "--columns", "order", "--tsv"]) == 0
+    assert main(["rows", "j", "--where", condition, "--columns", "order", "--csv"]) == 0
     captured = capsys.readouterr()
     assert "".join(captured.out.split()[1:]) == expected
     assert captured.err.count("no number in") == bool(without)

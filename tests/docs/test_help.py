@@ -106,42 +106,11 @@ def test_the_page_of_exceptions_has_each_exit_code() -> None:
         ("5", "exceptions"),
     ],
 )
-def test_another_word_is_looked_up_in_the_pages(word: str, topic: str, capsys: Capture) -> None:
-    answer = shown(capsys, word)
-    assert answer.startswith(f"{word!r} is in: ")
-    assert topic in answer
-
-
-def test_a_word_is_looked_up_as_a_whole_and_else_as_a_beginning(capsys: Capture) -> None:
-    assert not re.search(r": .*\bwho[^ ,]", shown(capsys, "who").split("\n", 1)[1].lower())
-    assert "throttles" in shown(capsys, "throttl")
-
-
-@pytest.mark.parametrize(
-    ("word", "place"),
-    [
-        ("life", "architecture: The life of a commit"),
-        ("LockFileEx", "guarantees: Assumed: …"),
-        (
-            "JOURNAL_STEP_KEY",
-            "steps: Charge and mail, in the shell: - COMMAND gets `JOURNAL_STEP_KEY",
-        ),
-    ],
-)
-def test_a_word_is_shown_with_its_heading_and_its_line(
-    word: str, place: str, capsys: Capture
+def test_a_word_that_is_no_topic_names_the_topics_that_have_it(
+    word: str, topic: str, capsys: Capture
 ) -> None:
-    assert f"\n  {place}" in shown(capsys, word)
-
-
-def test_a_word_is_shown_at_ten_places_at_most(capsys: Capture) -> None:
-    first, *places = shown(capsys, "attempt").splitlines()
-    assert len(places) == 10
-    assert [place.split(":")[0].strip() for place in places] == re.findall(r"[\w-]+", first)[3:13]
-
-
-def test_an_option_leads_to_the_commands_that_have_it(capsys: Capture) -> None:
-    assert shown(capsys, "on-end").startswith("--on-end is an option: journal help run\n")
+    answer = shown(capsys, word)
+    assert re.fullmatch(rf"{word!r} is in: .*\b{topic}\b.* \(journal help TOPIC\)\n", answer)
 
 
 def test_names_may_be_typed_in_upper_case(capsys: Capture) -> None:

@@ -95,9 +95,9 @@ def test_options_come_from_the_environment(
 ) -> None:
     monkeypatch.setenv("JOURNAL_LIST_LIMIT", "1")
     monkeypatch.setenv("JOURNAL_LIST_NAME", "SHIP-*")
-    monkeypatch.setenv("JOURNAL_LIST_TSV", "1")
+    monkeypatch.setenv("JOURNAL_LIST_CSV", "1")
     assert main(["list"]) == 0
-    assert capsys.readouterr().out.splitlines()[1].startswith("ship-or\t")
+    assert capsys.readouterr().out.splitlines()[1].startswith("ship-or,")
     assert main(["list", "--limit", "2"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
     monkeypatch.setenv("JOURNAL_LIST_LIMIT", "many")

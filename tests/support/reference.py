@@ -29,7 +29,7 @@ _HEAD = """\
 - **Environment**: each option has a variable. For example, JOURNAL_LIST_LIMIT sets `journal list --limit`.
   JOURNAL_COLOR sets `--color` of every command. If an option can be repeated, its variable has one value per line:
   `JOURNAL_EXPORT_STATUS=$'failed\\nskipped'`.
-- **Completion**: a shell can complete commands, options and their values, job ids, files, and the program after `--`.
+- **Completion**: a shell can complete commands, options and their values, job ids, and files.
   For this, add a line to
   - `~/.bashrc`: `eval "$(_JOURNAL_COMPLETE=bash_source journal)"`
   - `~/.zshrc`, after `compinit`: `eval "$(_JOURNAL_COMPLETE=zsh_source journal)"`

@@ -15,7 +15,7 @@ FLOORS = (
     "frames",
     "service transfer",
     "run export",
-    "report cli.completion",
+    "report",
     "cli",
     "cli.run",
     "cli.commands",

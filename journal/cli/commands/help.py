@@ -10,7 +10,7 @@ from importlib.resources import files
 import click
 
 from journal.cli.find import did_you_mean
-from journal.cli.main import PURPOSES, cli, commands_with
+from journal.cli.main import PURPOSES, cli
 
 TOPICS = {
     "python": "a run in a script, a loop of your own, explicit calls",
@@ -41,9 +41,6 @@ TOPICS = {
     "run-options": "every option of journal run",
 }
 
-_MAX_PLACES = 10
-_MAX_BESIDE = 50  # characters shown on each side of a word that was found
-
 # A paragraph or an item of a list, with the indent and the bullet of its first line.
 _PARAGRAPH = re.compile(
     r"^( *(?:- |\d+\. )?)[^\s|#-].*(?:\n(?! *(?:- |\d+\. |\||#)).+)*", re.MULTILINE
@@ -64,8 +61,7 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
 
     TOPIC is a topic or a command. If a name is both, such as export, the command's help is shown
     first, and then the page. On a terminal, pages are shown in a pager. If TOPIC is any other word,
-    `journal help` searches all pages and the options of all commands for this word, and shows where
-    it was found.
+    the topics whose pages have this word are named.
 
     Example: journal help moving
     """
@@ -75,19 +71,12 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
     name = topic.lower()
     command = cli.get_command(ctx, name)
     if command is None and name not in TOPICS:
-        found = [*_options(ctx, name), *_pages_with(topic)]
-        if not found:
-            close = did_you_mean(topic, [*TOPICS, *cli.list_commands(ctx)])
-            raise click.UsageError(
-                "; ".join(
-                    [
-                        f"there is no topic or command {topic!r}",
-                        *(close or ["`journal help` lists them"]),
-                    ]
-                )
-            )
-        click.echo("\n".join(found))
-        return
+        if found := _topics_with(topic):
+            click.echo(f"{topic!r} is in: {', '.join(found)} (journal help TOPIC)")
+            return
+        close = did_you_mean(topic, [*TOPICS, *cli.list_commands(ctx)])
+        why = [f"there is no topic or command {topic!r}", *(close or ["`journal help` lists them"])]
+        raise click.UsageError("; ".join(why))
     if command is not None:
         context = click.Context(command, info_name=name, parent=ctx.find_root())
         click.echo(command.get_help(context))
@@ -98,53 +87,11 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
         )
 
 
-def _options(ctx: click.Context, name: str) -> list[str]:
-    """A list with one line that names the commands with this option.
-
-    The list is empty if no command has the option.
-    """
-    option = f"--{name.removeprefix('--')}"
-    named = ", ".join(f"journal help {each}" for each in commands_with(ctx, option))
-    return [f"{option} is an option: {named}"] if named else []
-
-
-def _pages_with(word: str) -> list[str]:
-    """Lines about the pages that have the word. The list is empty if no page has it.
-
-    If no page has the word as a whole word, pages with words that begin with it count. The first
-    line names the topics of the pages found. Each further line shows a place in one of the first
-    ten. The page that uses the word most often comes first.
-    """
-    for end in (r"(?!\w)", r"(?!\d)"):
-        pattern = re.compile(rf"(?<!\w){re.escape(word)}{end}", re.IGNORECASE)
-        counts = {topic: len(pattern.findall(page_text(topic))) for topic in TOPICS}
-        found = sorted(filter(counts.get, counts), key=counts.__getitem__, reverse=True)
-        if found:
-            break
-    else:
-        return []
-    places = [f"  {topic}: {_place(topic, pattern)}" for topic in found[:_MAX_PLACES]]
-    return [f"{word!r} is in: {', '.join(found)} (journal help TOPIC)", *places]
-
-
-def _place(topic: str, pattern: re.Pattern[str]) -> str:
-    """The page's first heading that matches ``pattern``.
-
-    If no heading matches: the text around the first match, after the heading above it.
-    """
-    heading = found = ""
-    for line in page_text(topic).splitlines():
-        match = pattern.search(line)
-        if line.startswith("#"):
-            heading = line.lstrip("# ")
-            if match:
-                return heading
-        elif match and not found:
-            begin, end = max(0, match.start() - _MAX_BESIDE), match.end() + _MAX_BESIDE
-            text = line[begin:end].strip()
-            before, after = "…" if begin else "", "…" if end < len(line) else ""
-            found = f"{heading}: {before}{text}{after}"
-    return found
+def _topics_with(word: str) -> list[str]:
+    """The topics whose pages have a word that begins with ``word``. Most uses come first."""
+    pattern = re.compile(rf"(?<!\w){re.escape(word)}", re.IGNORECASE)
+    counts = {topic: len(pattern.findall(page_text(topic))) for topic in TOPICS}
+    return sorted(filter(counts.get, counts), key=counts.__getitem__, reverse=True)
 
 
 def overview(ctx: click.Context) -> str:
@@ -159,7 +106,7 @@ def overview(ctx: click.Context) -> str:
     with formatter.section("Topics"):
         formatter.write_dl(list(TOPICS.items()))
     ending = (
-        "`journal help NAME` shows a command or a topic, and finds any other word in the topics."
+        "`journal help NAME` shows a command or a topic, and says which topics have another word."
     )
     return f"{formatter.getvalue()}\n{ending}"
 

@@ -14,7 +14,6 @@ import click
 from journal.cli.exit_codes import EXIT_OK
 from journal.cli.find import (
     ReadingService,
-    complete_dashes,
     complete_path,
     did_you_mean,
     journal_command,
@@ -50,13 +49,7 @@ from journal.store.interrupted_rows import TIMED_OUT
     short_help="Run a command once for each row, and record the outcomes.",
 )
 @click.argument("rows", metavar="ROWS|-", shell_complete=complete_path)
-@click.argument(
-    "command",
-    metavar="-- COMMAND {column}...",
-    nargs=-1,
-    required=True,
-    shell_complete=complete_dashes,
-)
+@click.argument("command", metavar="-- COMMAND {column}...", nargs=-1, required=True)
 @run_options
 @click.pass_context
 def run_command(ctx: click.Context, /, **_: Any) -> int:

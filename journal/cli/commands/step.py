@@ -13,7 +13,6 @@ import click
 from click.core import ParameterSource
 
 from journal.cli.exit_codes import EXIT_OK
-from journal.cli.find import complete_dashes
 from journal.cli.output import data_stream, echo_err
 from journal.cli.run.subprocesses import output_head, temporary_file, unstarted_error
 from journal.errors import InvalidValueError, JournalError, StepInDoubtError
@@ -32,13 +31,7 @@ _VARIABLES = ("JOURNAL_JOB", "JOURNAL_ROW_ID", "JOURNAL_ATTEMPT")
 
 @click.command("step", short_help="Run one side effect of a row, which no later attempt repeats.")
 @click.argument("name")
-@click.argument(
-    "command",
-    metavar="-- COMMAND...",
-    nargs=-1,
-    required=True,
-    shell_complete=complete_dashes,
-)
+@click.argument("command", metavar="-- COMMAND...", nargs=-1, required=True)
 @click.option(
     "--idempotent",
     is_flag=True,

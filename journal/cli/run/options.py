@@ -313,7 +313,10 @@ class RunOptions(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         own, after = split_at_dashes(args)
-        if sum(word.partition("=")[0] == "--on-end" for word in own) > 1:
+        if (
+            sum(word.partition("=")[0] == "--on-end" for word in own) > 1
+            and not ctx.resilient_parsing
+        ):
             both = "--on-end is given twice: give one command, such as --on-end ./ended.sh"
             raise click.UsageError(both, ctx)
         try:
