@@ -241,8 +241,8 @@ def advice(
     ):
         found.append(
             (
-                command("reopen", job.id),
-                "the job was cancelled; to continue the job, reopen it first",
+                command("resume", job.id),
+                "the job was cancelled; to continue the job, resume it first",
             )
         )
     if holder is None and job.processing_count and not ended:

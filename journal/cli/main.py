@@ -25,7 +25,7 @@ from journal.fs import streams
 from journal.fs.names import JOURNAL_NAME
 
 PURPOSES = {
-    "Run rows": ("run", "step", "pause", "resume", "cancel", "reopen"),
+    "Run rows": ("run", "step", "pause", "resume", "cancel"),
     "Look": ("list", "show", "rows", "errors", "log", "watch", "wait", "export", "report"),
     "Settle rows": ("retry", "redo", "skip", "resolve"),
     "Move jobs": ("pack", "unpack", "pull"),
@@ -36,7 +36,7 @@ PURPOSES = {
 _MODULES = {
     "damage": ("verify", "repair"),
     "delete": ("delete", "prune"),
-    "control": ("pause", "resume", "cancel", "reopen"),
+    "control": ("pause", "resume", "cancel"),
     "rows": ("rows", "errors"),
     "settle": ("retry", "redo", "skip", "resolve"),
     "transfer": ("pack", "unpack", "pull"),

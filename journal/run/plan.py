@@ -49,7 +49,7 @@ class HowTo(NamedTuple):
         return f"{self.command} {shell.join(words)}"
 
     def reopen(self, job_id: str) -> str:
-        return self.say(f'job.service.reopen_job("{job_id}")', "reopen", job_id)
+        return self.say(f'job.service.reopen_job("{job_id}")', "resume", job_id)
 
     @property
     def retry_failed(self) -> str:

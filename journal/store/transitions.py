@@ -135,7 +135,7 @@ def set_job_status(journal: Journal, target: JobStatus) -> None:
     put_record(journal, JobStatusRecord(status=target.value, at=UNSET_TIME))
 
 
-_REOPEN_FIRST = "reopen it first: reopen_job(), or `journal reopen`"
+_REOPEN_FIRST = "reopen it first: reopen_job(), or `journal resume`"
 _HAS_ENDED = (
     "the job has ended: `journal retry` or retry_failed_rows() retries failed rows; "
     "`journal show` says what else to do"

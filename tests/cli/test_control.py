@@ -1,4 +1,4 @@
-"""`journal pause`, `resume`, `cancel`, `reopen`, `retry`, `redo`, `skip` and `resolve`, beside runs of others."""
+"""`journal pause`, `resume`, `cancel`, `retry`, `redo`, `skip` and `resolve`, beside runs of others."""
 
 import json
 import re
@@ -142,8 +142,8 @@ def test_commands_that_are_named_are_for_the_store_in_which_the_job_is(
         assert cli("cancel", "j")[0] == 0
     _, out, err = cli(*arguments)
     said = out + err
-    named = re.findall(r"journal --root (\S+) reopen j", said)
-    assert named == [str(cli.root)] * said.count("reopen j")
+    named = re.findall(r"journal --root (\S+) resume j", said)
+    assert named == [str(cli.root)] * said.count("resume j")
     assert named
 
 
@@ -229,13 +229,6 @@ def test_resume_puts_a_job_back_whose_run_left_in_that_moment(
         assert holder(service, "j") is None
 
 
-def test_a_job_that_has_ended_is_not_resumed(cli: Cli) -> None:
-    end_job(cli)
-    code, _, err = cli("resume", "j")
-    assert code == 4
-    assert "job j has ended, and is failed: there is nothing to resume; `journal show j`" in err
-
-
 # --- cancel
 
 
@@ -244,7 +237,7 @@ def test_cancel_reaches_the_run_and_says_what_stays_undone(cli: Cli, run: OtherR
     assert (code, out) == (0, "")
     assert "j: cancelled; 2 of 5 rows are done, and 1 in flight, 2 failed" in err
     assert f"process {run.process.pid} on " in err
-    assert f"journal --root {cli.root} reopen j" in err
+    assert f"journal --root {cli.root} resume j" in err
     assert run.sees().startswith("cancelled processing")
     assert cli("cancel", "j") == (0, "", "j: is cancelled already\n")
 
@@ -336,38 +329,36 @@ def test_rows_of_a_job_that_has_ended_are_put_back_in_one_commit_which_reopens_i
     [["retry", "j"], ["retry", "j", "--row=2"], ["redo", "j", "--row=5", "--yes"]],
     ids=" ".join,
 )
-def test_rows_of_a_cancelled_job_stay_as_they_are_until_it_is_reopened(
+def test_rows_of_a_cancelled_job_stay_as_they_are_until_it_is_resumed(
     cli: Cli, arguments: list[str]
 ) -> None:
     cli("cancel", "j")
     before = cli.journal()
     code, out, err = cli(*arguments)
     assert (code, out) == (4, "")
-    assert "job j was cancelled: `journal reopen j` first; nothing was changed" in err
+    assert "job j was cancelled: `journal resume j` first; nothing was changed" in err
     assert cli.journal() == before
-    code, _, err = cli("reopen", "j", "--reason", "the customer called")
+    code, _, err = cli("resume", "j", "--reason", "the customer called")
     assert code == 0
-    assert "j: reopened: pass 2\nj: 1 row is not done: j was never run" in err
+    assert "j: pending again: pass 2; 1 row is not done: j was never run" in err
     assert cli(*arguments)[0] == 0
     assert "the customer called" in cli("log", "j")[1]
 
 
-def test_only_a_job_that_has_ended_is_reopened_and_by_no_one_while_a_run_works_on_it(
+def test_a_job_that_has_ended_is_resumed_but_not_while_a_run_works_on_it(
     cli: Cli, run: OtherRun
 ) -> None:
-    assert cli("reopen", "j")[0] == 4
     cli("cancel", "j")
     before = cli.journal()
-    code, _, err = cli("reopen", "j")
+    code, _, err = cli("resume", "j")
     assert code == 5
     assert f"process {run.process.pid} on " in err
     assert cli.journal() == before
     run.stop()
-    assert cli("reopen", "j")[0] == 0
+    assert cli("resume", "j")[0] == 0
+    assert job(cli).status == "pending"
     before = cli.journal()
-    code, _, err = cli("reopen", "j")
-    assert code == 4
-    assert "only a job that has ended is reopened" in err
+    assert cli("resume", "j")[0] == 4
     assert cli.journal() == before
 
 
@@ -755,7 +746,7 @@ def test_resolve_retries_nothing_in_a_cancelled_job(review: Cli) -> None:
     before = review.journal()
     code, _, err = review("resolve", "j", "--row", "1", "--retry")
     assert code == 4
-    assert "`journal reopen j` first" in err
+    assert "`journal resume j` first" in err
     assert review.journal() == before
     assert review("resolve", "j", "--row", "1", "--completed")[0] == 0
 
@@ -856,7 +847,7 @@ def test_of_a_job_without_rows_none_is_there(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["pause", "resume", "cancel", "reopen", "retry", "redo", "skip", "resolve"]
+    "command", ["pause", "resume", "cancel", "retry", "redo", "skip", "resolve"]
 )
 def test_each_command_has_an_example_and_knows_a_job_that_is_not_there(
     cli: Cli, command: str

@@ -387,7 +387,7 @@ def test_show_of_a_cancelled_job_names_the_command_that_lets_it_go_on(
 ) -> None:
     assert run(root, "cancel", "rests") == 0
     first, then = as_json(root, capsys, "show", "rests")["next"]
-    assert first["command"] == f"journal --root {root} reopen rests"
+    assert first["command"] == f"journal --root {root} resume rests"
     assert (
         then["why"]
         == "3 rows are not done; start again the program that made the job, as job rests"
@@ -429,7 +429,7 @@ def test_a_jobs_duration_is_the_sum_of_its_passes(root: Path, capsys: Capture) -
 def test_show_says_which_pass_a_job_is_in(ended: Path, capsys: Capture) -> None:
     assert run(ended, "show", "ca") == 0
     assert "passes" not in capsys.readouterr().out
-    assert run(ended, "reopen", "ca") == 0
+    assert run(ended, "resume", "ca") == 0
     assert run(ended, "show", "ca") == 0
     assert "passes      2, the last one since 20" in capsys.readouterr().out
 

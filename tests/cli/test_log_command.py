@@ -739,7 +739,7 @@ GO_ON = "to do the remaining rows: "
             4,
             "j: cancelled: 1 completed, 2 skipped, 2 not done\n"
             + GO_ON
-            + "journal --root {root} reopen j",
+            + "journal --root {root} resume j",
         ),
         (
             end_left_open,

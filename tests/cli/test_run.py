@@ -154,17 +154,17 @@ def test_a_cancelled_job_says_so_in_the_words_of_a_command_line(work: Path) -> N
     run = ("run", "rows.csv", "--job", "j")
     journal(*run, "--limit", "1", "--", "true")
     journal("cancel", "j")
-    reopen = f"--root {work / 'jobs'} reopen j`"
+    resume = f"--root {work / 'jobs'} resume j`"
     idle = journal(*run, "--retry-failed", "--", "true")
     assert idle.returncode == 4
     assert "j: cancelled with 4 rows pending, so nothing is run: first `" in idle.stderr
-    assert reopen in idle.stderr
+    assert resume in idle.stderr
     with (work / "rows.csv").open("a") as file:
         file.write("A-6,6\n")
     for options in ((), ("--dry-run",)):
         refused = journal(*run, *options, "--", "true")
         assert refused.returncode == 4
-        assert reopen in refused.stderr
+        assert resume in refused.stderr
     assert statuses("j") == {"completed": 1, "pending": 4}
 
 

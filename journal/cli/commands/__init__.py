@@ -2,7 +2,7 @@
 
 These modules have several commands:
 
-- ``control``: pause, resume, cancel, reopen.
+- ``control``: pause, resume, cancel.
 - ``damage``: verify, repair.
 - ``delete``: delete, prune.
 - ``log``: log, watch, wait.

@@ -1,4 +1,4 @@
-"""`journal pause`, `resume`, `cancel` and `reopen`.
+"""`journal pause`, `resume` and `cancel`.
 
 Each command writes one commit. A run that works on the job reads the commit and reacts.
 """
@@ -55,22 +55,29 @@ def pause_command(ctx: click.Context, job: str) -> None:
         )
 
 
-@click.command("resume")
+@click.command("resume", short_help="Resume a paused job, or one that has ended.")
 @job_argument
+@reason_option("Why a job that has ended is resumed. The reason is kept in the job's log.")
 @click.pass_context
-def resume_command(ctx: click.Context, job: str) -> None:
-    """Resume a paused job: its waiting run continues.
+def resume_command(ctx: click.Context, job: str, reason: str | None) -> None:
+    """Resume a paused job: its waiting run continues. A job that has ended becomes pending again.
 
-    If no run waits, nothing is changed and the exit code is 4. In this case, start the job again
-    with the command or script that made the job.
+    If a paused job has no waiting run, nothing is changed and the exit code is 4. In this case,
+    start the job again with the command or script that made the job.
 
-    Example: journal resume ship-orders
+    If the job has ended, its next pass begins. Rows keep their statuses, and no run is started.
+    Only a cancelled job needs this command to continue: other jobs become pending by `journal
+    retry`, by `journal redo`, and by a run with new or pending rows.
+
+    Example: journal resume ship-orders --reason "the warehouse is back"
     """
     service, job_id = find_job(ctx.obj, job)
     with service:
         found = existing_job(service, job_id)
         holder = service.run_holder(job_id)
-        _refuse_ended(service, job_id, "resume")
+        if found.status.is_ended:
+            _reopen(service, job_id, reason)
+            return
         if holder is None:
             raise _no_run_waits(service, found)
         if found.status is JobStatus.RUNNING:
@@ -85,6 +92,15 @@ def resume_command(ctx: click.Context, job: str) -> None:
             service.update_status(job_id, JobStatus.PAUSED)
             raise _no_run_waits(service, found)
     echo_err(f"{job_id}: running; {holder_text(holder)} continues it")
+
+
+def _reopen(service: JobService, job_id: str, reason: str | None) -> None:
+    found = service.reopen_job(job_id, reason)
+    rows = counted(found.open_rows, "row|rows is|are not done")
+    then = f"{rows}: {what_runs_pending(found, None, service.root)}"
+    if not found.open_rows:
+        then = "no row is pending: `journal retry` and `journal redo` make rows pending"
+    echo_err(f"{job_id}: pending again: pass {found.passes}; {then}")
 
 
 def _refuse_ended(service: JobService, job_id: str, verb: str) -> None:
@@ -112,7 +128,7 @@ def cancel_command(ctx: click.Context, job: str) -> None:
     """Cancel a job: end it before all of its rows are done.
 
     The job's run finishes the rows in flight, and starts no more rows. To run a cancelled job
-    again, use `journal reopen` first.
+    again, use `journal resume` first.
 
     Example: journal cancel ship-orders
     """
@@ -141,29 +157,4 @@ def cancel_command(ctx: click.Context, job: str) -> None:
             f"{job_id}: {holder_text(holder)} starts no more rows and finishes the rows in flight"
         )
     if undone:
-        echo_err(f"to do the remaining rows: {command_line(ctx, service)('reopen', job_id)}")
-
-
-@click.command("reopen", short_help="Reopen a job that has ended, to continue it.")
-@job_argument
-@reason_option("Why the job is reopened. The reason is kept in the job's log.")
-@click.pass_context
-def reopen_command(ctx: click.Context, job: str, reason: str | None) -> None:
-    """Reopen a job that has ended: the job becomes pending, and its next pass begins.
-
-    Rows keep their statuses. Only a cancelled job needs this command: other jobs are reopened by
-    `journal retry`, by `journal redo`, and by a run with new or pending rows.
-
-    Example: journal reopen ship-orders --reason "the warehouse is back"
-    """
-    service, job_id = find_job(ctx.obj, job)
-    with service:
-        found = service.reopen_job(job_id, reason)
-        echo_err(f"{job_id}: reopened: pass {found.passes}")
-        if found.open_rows:
-            rows = counted(found.open_rows, "row|rows is|are not done")
-            echo_err(f"{job_id}: {rows}: {what_runs_pending(found, None, service.root)}")
-        else:
-            echo_err(
-                f"{job_id}: no row is pending: `journal retry` and `journal redo` make rows pending"
-            )
+        echo_err(f"to do the remaining rows: {command_line(ctx, service)('resume', job_id)}")

@@ -224,6 +224,6 @@ def _outcome(ctx: click.Context, service: JobService, job: Job) -> int:
             echo_err(f"{job.id}: the run has ended; to continue, {how}")
             return job_exit_code(job)
         if job.status is JobStatus.CANCELLED:
-            how = command_line(ctx, service)("reopen", job.id)
+            how = command_line(ctx, service)("resume", job.id)
         echo_err(f"to do the remaining rows: {how}")
     return job_exit_code(job)

@@ -182,7 +182,7 @@ def _is_confirmed(job_id: str, statuses: Counter[str], *, new_key: bool) -> bool
 def _check_not_cancelled(job: Job) -> None:
     if job.status is JobStatus.CANCELLED:
         raise Refused(
-            f"job {job.id} was cancelled: `journal reopen {job.id}` first; nothing was changed"
+            f"job {job.id} was cancelled: `journal resume {job.id}` first; nothing was changed"
         )
 
 

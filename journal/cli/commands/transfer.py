@@ -326,7 +326,7 @@ def _report_merged(root: str, job_id: str, merged: Merged) -> None:
     if merged.left_open:
         echo_err(
             f"{merged.left_open} rows are open, and the job has ended here ({merged.job_status}): "
-            f"{journal} reopen {job_id}, then run it again"
+            f"{journal} resume {job_id}, then run it again"
         )
 
 
