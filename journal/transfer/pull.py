@@ -1,7 +1,7 @@
 """A pull brings a job up to date with another copy of the job.
 
 If the other copy has all commits of the job here, and further commits, the further commits are
-appended byte for byte. If both copies were changed since their last common commit, the copies are
+added byte for byte. If both copies were changed since their last common commit, the copies are
 merged on request.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -25,12 +24,12 @@ from journal.errors import (
 )
 from journal.format.commits import START, Position
 from journal.format.extent import blocks_between
-from journal.format.seal import SEALED_LINE_END, crc_digits
+from journal.format.seal import crc_digits
 from journal.fs import directories, files, handles
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.fs.names import OTHER_NAME, PULL_STAGING_NAME
 from journal.index.index import Index
-from journal.index.replay import replay
+from journal.index.replay import apply_block, replay
 from journal.store.journal import Journal
 from journal.store.run_lock import RunLock
 from journal.store.store import Store
@@ -41,8 +40,6 @@ from journal.transfer.pack import make_job
 from journal.transfer.pack_contents import Snapshot, pieces_of, place
 from journal.transfer.source import Source, as_source, check_size
 from journal.transfer.three_way import Side
-
-_SYNC_BYTES = 1 << 18  # copying this number of bytes takes about as long as one sync
 
 Action = Literal["made", "forwarded", "merged", "identical", "ahead"]
 
@@ -282,63 +279,25 @@ def _merge(
 
 
 def _forward(journal: Journal, ours: Copy, theirs: Copy, artifacts: Artifacts) -> Pulled:
-    """Append the missing commits to the journal, byte for byte.
+    """Replace the journal with a new file, which has the missing commits, too.
 
-    A power cut must not damage more than the last commit. So each commit is synced before the next
-    commit is written. If it is faster to write the whole journal to a new file, a new file replaces
-    the journal instead.
+    A power cut must not damage more than the last commit. So the commits aren't appended in place,
+    where each of them would have to be synced before the next one is written.
     """
-    # The replay comes first, since it checks the records that are to be appended. If the replay
-    # raises, the index must not be used.
-    replay(journal.index, theirs.file, ours.end, theirs.end)
-    commits = sum(ends for _, ends in _commits(theirs, ours.end))
-    write = _append if commits * _SYNC_BYTES <= theirs.end.offset else _rewrite
+    commits = 0
+    for block in blocks_between(theirs.file, ours.end, theirs.end):
+        apply_block(journal.index, theirs.file, block)  # checks the records
+        commits += block.commits
     artifacts.install("behind")  # artifacts must be synced before commits that name them
-    write(journal, ours, theirs)
-    return _pulled(theirs.header.id, "forwarded", artifacts, commits)
-
-
-def _commits(copy: Copy, begin: Position) -> Iterator[tuple[bytes, bool]]:
-    """Yield the bytes since ``begin`` in pieces, each with a flag.
-
-    A piece is a whole commit, or a part of a large commit. The flag is True if a commit ends with
-    the piece.
-    """
-    for block in blocks_between(copy.file, begin, copy.end):
-        text = b"\n".join([*block.lines, b""])
-        at = 0
-        for match in SEALED_LINE_END.finditer(text):
-            yield text[at : match.end()], True
-            at = match.end()
-        if at < len(text):
-            yield text[at:], False
-
-
-def _append(journal: Journal, ours: Copy, theirs: Copy) -> None:
-    file = journal.file
-    try:
-        for text, ends in _commits(theirs, ours.end):
-            file.append(text)
-            if ends:
-                journal.log.sync(ours.end.offset)
-    except BaseException as error:
-        try:
-            file.truncate(ours.end.offset)
-            journal.log.sync(ours.end.offset)
-        except StorageError as refused:  # some of the commits may already be in the file
-            raise handles.outcome_unknown(refused) from error
-        raise
-
-
-def _rewrite(journal: Journal, ours: Copy, theirs: Copy) -> None:
     # The common part is copied from our own file. The equal seals make it very likely, but not
     # certain, that the common part is the same in both copies.
-    missing = (text for text, _ in _commits(theirs, ours.end))
-    old = journal.file
-    new = journal.log.write_beside(itertools.chain(pieces_of(old, ours.end.offset), missing))
+    old, missing = journal.file, blocks_between(theirs.file, ours.end, theirs.end)
+    added = (b"\n".join([*block.lines, b""]) for block in missing)
+    new = journal.log.write_beside(itertools.chain(pieces_of(old, ours.end.offset), added))
     try:
         journal.log.replace(new)
     except StorageError as error:
         if journal.file is old:
             raise
         raise handles.outcome_unknown(error) from error
+    return _pulled(theirs.header.id, "forwarded", artifacts, commits)

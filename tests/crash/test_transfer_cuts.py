@@ -22,7 +22,6 @@ from support.effort import sample
 from support.memory import fast_directory
 from support.platforms import needs_directory_syncs
 
-import journal.transfer.pull
 from journal import JobPrunedError, JobService
 from journal.transfer import prune_jobs, pull_job, unpack_job
 from journal.transfer.copies import open_copy
@@ -52,18 +51,13 @@ def fixture_other(base: Path) -> Path:
     return base / "other"
 
 
-@pytest.mark.parametrize(
-    "way", ["one by one", "a new file", "merged", "a pack", "made", "unpacked"]
-)
+@pytest.mark.parametrize("way", ["forwarded", "merged", "a pack", "made", "unpacked"])
 def test_after_a_power_cut_at_any_moment_the_job_is_as_before_or_as_pulled(
     base: Path,
     other: Path,
-    monkeypatch: pytest.MonkeyPatch,
     way: str,
     count: Callable[[str, int], None],
 ) -> None:
-    monkeypatch.setattr(journal.transfer.pull, "_SYNC_BYTES", 1 << 30 if way == "a new file" else 1)
-
     def prepare(root: Path) -> None:
         root.mkdir(parents=True)
         if way not in ("made", "unpacked"):

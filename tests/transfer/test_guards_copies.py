@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from support.children import FaultyOs, fails, journal_path, seal_commits, works, writes_half
+from support.children import FaultyOs, fails, journal_path, seal_commits, writes_half
 from support.copies import JOB, content_of, go_on, make_job, packed, put_artifact
 from support.platforms import IS_ROOT, needs_descriptor_paths, needs_links, needs_modes
 from support.system_os import path_of
@@ -80,41 +80,10 @@ def fixture_trail(monkeypatch: pytest.MonkeyPatch, here: Path, there: Path) -> T
 # --- a pull --------------------------------------------------------------------------------------
 
 
-def second_write_fails(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal.transfer.pull, "_SYNC_BYTES", 1)  # a commit at a time
-    trail.plan("write", works, works, fails(errno.ENOSPC))  # the first signs the run lock
-
-
-def test_what_is_taken_back_of_a_pull_is_gone_for_sure(
-    here: Path, there: Path, trail: Trail, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = content_of(here)
-    second_write_fails(trail, monkeypatch)
-    with pytest.raises(StorageError):
-        pull_job(here, Source(there / JOB))
-    at = trail.steps.index("cut journal.jsonl")
-    assert trail.steps[at - 1 :] == [
-        "sync journal.jsonl",
-        "cut journal.jsonl",
-        "sync journal.jsonl",
-    ]
-    assert content_of(here) == before
-
-
-def test_a_pull_of_which_a_part_cannot_be_taken_back_has_an_unknown_outcome(
-    here: Path, there: Path, trail: Trail, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    second_write_fails(trail, monkeypatch)
-    trail.plan("ftruncate", works, fails(errno.EIO))  # the first is of the run lock
-    with pytest.raises(CommitOutcomeUnknownError):
-        pull_job(here, Source(there / JOB))
-
-
 @pytest.mark.parametrize("fault", ["name", "sync"])
-def test_a_pull_that_writes_anew_has_an_unknown_outcome_only_once_its_journal_is_in_place(
-    here: Path, there: Path, trail: Trail, monkeypatch: pytest.MonkeyPatch, fault: str
+def test_a_pull_has_an_unknown_outcome_only_once_its_journal_is_in_place(
+    here: Path, there: Path, trail: Trail, fault: str
 ) -> None:
-    monkeypatch.setattr(journal.transfer.pull, "_SYNC_BYTES", 1 << 30)
     before = content_of(here)
 
     def refuse(real: Callable[..., Any], what: Any, *more: Any, **options: Any) -> Any:
@@ -134,9 +103,8 @@ def test_a_pull_that_writes_anew_has_an_unknown_outcome_only_once_its_journal_is
 @needs_modes
 @pytest.mark.parametrize("may_give", [True, False])
 def test_a_journal_that_is_written_anew_belongs_to_whom_it_did_as_far_as_it_may_be_given(
-    here: Path, there: Path, trail: Trail, monkeypatch: pytest.MonkeyPatch, may_give: bool
+    here: Path, there: Path, trail: Trail, may_give: bool
 ) -> None:
-    monkeypatch.setattr(journal.transfer.pull, "_SYNC_BYTES", 1 << 30)
     path = journal_path(here, JOB)
     path.chmod(0o640)
     if IS_ROOT:
@@ -165,9 +133,8 @@ def test_a_journal_that_is_written_anew_belongs_to_whom_it_did_as_far_as_it_may_
 
 
 def test_what_is_left_of_a_journal_that_a_pull_died_over_is_no_hindrance_to_the_next(
-    here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+    here: Path, there: Path
 ) -> None:
-    monkeypatch.setattr(journal.transfer.pull, "_SYNC_BYTES", 1 << 30)
     (here / JOB / ".pull").mkdir()
     (here / JOB / ".pull" / "0").write_bytes(b"half")  # as the first artifact is called there
     put_artifact(there, "new.pdf", b"whole")
