@@ -29,21 +29,15 @@ from journal.format.conversion import repr_text, typed
 from journal.format.idempotency import step_key
 from journal.format.values import as_json_value
 from journal.fs import system
-from journal.model import Cost, JobRow, LogEntry, Usage
+from journal.model import JobRow, LogEntry
 from journal.run.evidence import RowLog, current_row
 from journal.run.outcome import (
     Errors,
-    Fail,
-    Hold,
     NeedsReview,
     Outcome,
-    Retry,
     RowOutcome,
-    RowResult,
-    Skip,
     WrongReviewError,
     code_and_message,
-    outcome_of_both,
     outcome_of_error,
     outcome_of_value,
     text_of,
@@ -128,6 +122,17 @@ _opened: dict[tuple[Any, ...], JobService] = {}
 _new_log = threading.RLock()
 
 
+# What a handler returns or raises, by the method of a row that one may look for.
+_OUTCOMES = {
+    "complete": "journal.RowResult(...)",
+    "fail": "return or raise journal.Fail(code, message)",
+    "retry": "return or raise journal.Retry(code, message)",
+    "hold": "return or raise journal.Hold(code, message)",
+    "skip": "return or raise journal.Skip(reason)",
+    "review": "return or raise journal.NeedsReview(code, message)",
+}
+
+
 class AttemptedRow:
     """The row of an attempt, as a handler gets it.
 
@@ -135,8 +140,7 @@ class AttemptedRow:
     also has:
 
     - :meth:`step`, which records a side effect, so that no later attempt repeats it;
-    - :meth:`log`, which stores a message with the attempt;
-    - methods that set the outcome of the attempt. The last call counts.
+    - :meth:`log`, which stores a message with the attempt.
 
     It can be sent to another process.
     """
@@ -144,20 +148,20 @@ class AttemptedRow:
     __slots__ = (
         "_begun",
         "_log",
-        "_outcome",
         "_row_type",
         "_store",
-        "_unrecorded",
         "_value",
         "row",
+        "unrecorded",
     )
 
     def __init__(self, row: JobRow, store: StepStore, row_type: Any = None) -> None:
         self.row = row
         self._row_type = row_type
         self._value: Any = None  # made when it is asked for
-        self._outcome: Outcome | None = None
-        self._unrecorded: NeedsReview | None = None  # a step is done, and its result isn't recorded
+        # Why the attempt needs a review, even if the handler catches this exception: a step is done
+        # and its result isn't recorded, or a name of a step was used twice.
+        self.unrecorded: NeedsReview | None = None
         self._store = store
         self._begun: set[str] = set()  # steps of this attempt, except those that have failed
         self._log: RowLog | None = None  # made by the first message
@@ -176,6 +180,7 @@ class AttemptedRow:
             return getattr(self.row, name)
         except AttributeError:
             where = f": write row.data[{name!r}]" if name in self.row.data else ""
+            where = f": return a value, or {_OUTCOMES[name]}" if name in _OUTCOMES else where
             text = f"'AttemptedRow' object has no attribute {name!r}{where}"
             raise AttributeError(text, name=name, obj=self) from None
 
@@ -317,7 +322,7 @@ class AttemptedRow:
     def _begin(self, service: JobService, name: str, *, idempotent: bool) -> tuple[bool, Any]:
         """Begin a step. Returns whether the step is already done, and if so, its result."""
         if name in self._begun:
-            self._unrecorded = NeedsReview(NAME_REUSED, f"{name!r} {IS_REUSED}")
+            self.unrecorded = NeedsReview(NAME_REUSED, f"{name!r} {IS_REUSED}")
             raise InvalidValueError("name", name, IS_REUSED)
         logs = () if idempotent else self._pending_logs()
         is_recorded = False
@@ -379,7 +384,7 @@ class AttemptedRow:
 
     def _not_recorded(self, name: str, value: object, error: BaseException) -> NeedsReview:
         """The exception for a step that is done, but has a result that can't be recorded."""
-        review = self._unrecorded = NeedsReview(
+        review = self.unrecorded = NeedsReview(
             STEP_NOT_RECORDED,
             f"step {name!r} is done, but its result could not be recorded; the result of this "
             f"review is its repr: {text_of(error)}",
@@ -424,112 +429,6 @@ class AttemptedRow:
         """
         return () if self._log is None else self._log.take()
 
-    # --- outcomes
-
-    @property
-    def outcome(self) -> Outcome | None:
-        """The outcome that the handler has set by a method such as :meth:`complete`."""
-        if self._unrecorded is not None:  # even if the handler has caught the exception
-            return outcome_of_error(self._unrecorded, ())
-        return self._outcome
-
-    def complete(
-        self,
-        tracking_number: str | None = None,
-        label_path: str | os.PathLike[str] | None = None,
-        cost_cents: Cost | None = None,
-        *,
-        result: Any = None,
-        usage: Usage | None = None,
-    ) -> None:
-        """Set the outcome "completed". The arguments are those of :meth:`JobService.complete_row`.
-
-        A value that can't be recorded puts the row in review.
-        """
-        self._outcome = outcome_of_value(
-            RowResult(
-                result=result,
-                tracking_number=tracking_number,
-                label_path=label_path,
-                cost_cents=cost_cents,
-                usage=usage,
-            )
-        )
-
-    def fail(
-        self,
-        code: str,
-        message: str = "",
-        *,
-        cost_cents: Cost | None = None,
-        usage: Usage | None = None,
-    ) -> None:
-        """Set the outcome "failed": see :class:`Fail`.
-
-        ``cost_cents``, ``usage``: what the attempt has cost: see :meth:`JobService.complete_row`.
-        """
-        self._end_with(Fail(code, message, cost_cents=cost_cents, usage=usage))
-
-    def retry(
-        self,
-        code: str = Retry.code,
-        message: str = Retry.message,
-        *,
-        after_s: float | str | None = None,
-        cost_cents: Cost | None = None,
-        usage: Usage | None = None,
-    ) -> None:
-        """Ask for another attempt at the row: see :class:`Retry`.
-
-        Use this only if the attempt had no effect.
-        """
-        again = Retry(code, message, after_s=after_s, cost_cents=cost_cents, usage=usage)
-        self._end_with(again)
-
-    def hold(
-        self,
-        code: str = Hold.code,
-        message: str = Hold.message,
-        *,
-        after_s: float | str | None = None,
-        cost_cents: Cost | None = None,
-        usage: Usage | None = None,
-    ) -> None:
-        """Make the whole run wait: see :class:`Hold`.
-
-        Use this when the called service is down or throttles.
-        """
-        held = Hold(code, message, after_s=after_s, cost_cents=cost_cents, usage=usage)
-        self._end_with(held)
-
-    def skip(
-        self,
-        reason: str | None = None,
-        *,
-        cost_cents: Cost | None = None,
-        usage: Usage | None = None,
-    ) -> None:
-        """Set the outcome "skipped": the row needs no work."""
-        self._end_with(Skip(reason, cost_cents=cost_cents, usage=usage))
-
-    def review(
-        self,
-        code: str,
-        message: str | None = None,
-        *,
-        cost_cents: Cost | None = None,
-        usage: Usage | None = None,
-    ) -> None:
-        """Set the outcome "needs_review". The arguments are those of :class:`NeedsReview`.
-
-        Raises TypeError if the message is missing, or if the arguments seem to be in the wrong
-        order.
-        """
-        self._end_with(NeedsReview(code, message, cost_cents=cost_cents, usage=usage))
-
-    def _end_with(self, outcome: RowOutcome) -> None:
-        self._outcome = outcome_of_error(outcome, ())
-
 
 # A handler is called with an :class:`AttemptedRow`. The handler may declare its row as a JobRow,
 # since an AttemptedRow has all members of a JobRow.
@@ -555,30 +454,29 @@ def call_handler(handler: Handler, retry_on: Errors, row: AttemptedRow) -> Outco
 
 
 def outcome_of_raised(row: AttemptedRow, error: BaseException, retry_on: Errors) -> Outcome:
-    """Return the outcome of a handler that raised an exception.
-
-    If the handler has set an outcome by a method of the row, that outcome counts. Otherwise the
-    exception decides.
-    """
+    """Return the outcome of a handler that raised an exception."""
     with OwnProcess():  # the exception's own code may fork
         outcome = outcome_of_error(error, retry_on)
-    return outcome if row.outcome is None else with_missing(row.outcome, outcome)
+    return with_unrecorded(row, outcome)
 
 
 def outcome_of_returned(row: AttemptedRow, value: Any) -> Outcome:
     """Return the outcome of a handler that returned a value.
 
-    If the handler has also set an outcome by a method of the row, see :func:`outcome_of_both`. A
-    returned :class:`RowOutcome` counts as if it were raised.
+    A returned :class:`RowOutcome` counts as if it were raised.
     """
     if issubclass(type(value), RowOutcome):
-        return outcome_of_raised(row, value, ())
-    outcome = row.outcome
-    if outcome is not None and (value is None or outcome.result is value):
-        return outcome
+        return outcome_of_raised(row, value, {})
     with OwnProcess():  # the value's own code may fork
-        returned = outcome_of_value(value)
-    return returned if outcome is None else outcome_of_both(outcome, returned)
+        outcome = outcome_of_value(value)
+    return with_unrecorded(row, outcome)
+
+
+def with_unrecorded(row: AttemptedRow, outcome: Outcome) -> Outcome:
+    """The outcome, or a review in its place: see :attr:`AttemptedRow.unrecorded`."""
+    if row.unrecorded is None:
+        return outcome
+    return with_missing(outcome_of_error(row.unrecorded, {}), outcome)
 
 
 def is_coroutine_function(function: Any) -> bool:

@@ -48,6 +48,7 @@ from journal.run.input_match import (
 from journal.run.outcome import RetryOn
 from journal.run.pacing.bounds import Bounds
 from journal.run.pacing.condition import check_where, line_for_rest
+from journal.run.pacing.halt import HaltOn
 from journal.run.pacing.limits import Limits, check_int
 from journal.run.plan import (
     IN_PYTHON,
@@ -340,7 +341,7 @@ class JobRun:
         max_backoff_s: float = 60.0,
         timeout_s: float | None = None,
         rate: str | None = None,
-        halt: str = "first",
+        halt: HaltOn = "first",
         max_cost_cents: Cost | None = None,
         max_rows: int | None = None,
         limit_per: Mapping[str, int] | None = None,
@@ -381,7 +382,9 @@ class JobRun:
           ``retry_on``. Attempts of earlier runs count, unless a person has retried the row since.
         - ``retry_on``: an exception class, an error code, or a tuple of these. A class includes its
           subclasses. A code is compared with the row's error code, which is the name of the
-          exception's own class, or the code of a :class:`Fail`.
+          exception's own class, or the code of a :class:`Fail`. A dict gives each its own maximum
+          number of attempts, in place of ``max_attempts``: ``{TimeoutError: 8, "Malformed": 2}``.
+          The first class that fits counts.
         - ``backoff_s``: seconds before the second attempt. The time doubles with each further
           attempt, up to ``max_backoff_s``, with jitter.
         - ``timeout_s``: seconds after which an attempt is ended, with the error code TimeoutError.
@@ -397,10 +400,12 @@ class JobRun:
           - "first": pause if the first ten rows all fail with the same error code, and rows are
             left that were never started. Rows that an earlier run has started don't count. A review
             that the handler has not asked for, such as InvalidResult, counts as a failure.
-          - ``"soon,fail=20%,min=50"``: also pause when at least 50 rows of this run have ended and
-            20% of them have failed. ``"soon,fail=10 in a row"``: pause after 10 failures without a
-            success in between. With ``soon``, the run waits for the rows in flight. If the text
-            begins with ``now`` instead, the run ends these rows.
+          - 10: also pause after 10 failures without a success in between. ``"20%"``: also pause
+            when at least 50 rows of this run have ended and 20% of them have failed. The run waits
+            for the rows in flight. With ``"now,10"`` or ``"now,20%"``, the run ends these rows.
+          - A function of the counts of this run (a dict with the members ``started``,
+            ``completed``, ``failed`` and ``skipped``): also pause when it returns a true value. The
+            thread of the run calls it.
           - "never": run all rows.
         - ``max_cost_cents``: pause when all runs of the job together have cost this much.
           Failed and repeated attempts count. The run still waits for the rows in flight, which may
@@ -514,13 +519,12 @@ class JobRun:
         ``handle`` returns an outcome for each row: a mapping with ``row.id`` as keys, or a list in
         the order of the rows. An outcome is a value that a handler of :meth:`run` may return, or an
         exception, such as :class:`Fail`. The exception has the same effect as if a handler of this
-        row alone had raised it. ``handle`` may also set the outcome of a row by a method of the
-        row, such as ``row.complete()``.
+        row alone had raised it.
 
         - A row without an outcome needs a review, since its work may already be done. If the return
           value has entries that belong to no row, they are stored as the result of the first row
           without an outcome.
-        - If ``handle`` raises an exception, the exception applies to each row without an outcome.
+        - If ``handle`` raises an exception, the exception applies to each row.
         """
         check_int(size, "size")
         return self.run(Batches(handle, size), executor, **options)

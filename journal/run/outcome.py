@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -21,14 +21,17 @@ from journal.model import Cost, LogEntry, Usage
 from journal.store.interrupted_rows import TIMED_OUT
 from journal.text import encode_json, similar
 
-Errors = tuple[type[BaseException], ...]
-RetryOn = type[BaseException] | str | tuple[type[BaseException] | str, ...]  # str: an error code
+# Classes of exceptions that allow another attempt, each with the maximum number of attempts. 0
+# means the run's ``max_attempts``.
+Errors = Mapping[type[BaseException], int]
+Repeated = type[BaseException] | str  # str: an error code
+RetryOn = Repeated | tuple[Repeated, ...] | Mapping[Repeated, int]
 
 MESSAGE_CHARACTERS = 4096
 INVALID_RESULT = "InvalidResult"  # error code of a row whose outcome can't be recorded as it is
 MAX_AFTER_S = 366 * 86400.0  # more is probably a time instead of a duration
 WAITS = "0 to 31,622,400 seconds (366 days)"
-TWO_OUTCOMES = "TwoOutcomes"  # error code of a row whose handler has set two outcomes
+TWO_OUTCOMES = "TwoOutcomes"  # error code of a row whose command has printed two outcomes
 NO_OUTCOME = "NoOutcome"  # error code of a row that the handler's return value leaves out
 # Error codes of reviews for an invalid return value. The handler has not asked for such a review.
 WRONG_ANSWERS = frozenset((INVALID_RESULT, TWO_OUTCOMES, NO_OUTCOME))
@@ -143,8 +146,7 @@ class Hold(_Later):
 
     - Use it only if this attempt had no effect. The row becomes pending, and the attempt doesn't
       count for ``max_attempts``. But if nobody knows whether a step of the row took effect, the row
-      needs a review. In ``run_batches``, these rules apply to all rows of the call, except rows
-      that already have an outcome.
+      needs a review. In ``run_batches``, these rules apply to all rows of a call that raises it.
     - ``after_s``: seconds from 0 to 366 days, as a number, or as text with a number. ``None``: the
       run's backoff decides. The backoff grows with each further hold.
     - After the hold, the run tries one row. If the row succeeds, or has an outcome such as Fail,
@@ -221,8 +223,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
       took effect, so ``on_interrupted`` decides. "unstarted" means that the attempt never began.
       "review" means the status needs_review. "held" means that the attempt had no effect, and that
       the whole run must wait: see :class:`Hold`. The other kinds are statuses of a row.
-    - ``retryable``: whether a failed attempt may be repeated. ``after_s``: seconds until the next
-      attempt, or for "held", seconds for which the run holds.
+    - ``retryable``: whether a failed attempt may be repeated. ``max_attempts``: the maximum number
+      of attempts at a row that fails so; 0 means that of the run.
+    - ``after_s``: seconds until the next attempt, or for "held", seconds for which the run holds.
     - ``elapsed_s``: how long the handler took. ``logs``: its messages that aren't recorded yet.
     - ``of_rows``: the outcomes of all rows of a call, in the order of the rows. It is set only for
       a call with a batch of rows.
@@ -238,6 +241,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     error_message: str = ""
     traceback: str | None = None
     retryable: bool = False
+    max_attempts: int = 0
     after_s: float | None = None
     reason: str | None = None
     elapsed_s: float = 0.0
@@ -323,29 +327,6 @@ def with_missing(outcome: Outcome, other: Outcome) -> Outcome:
     """Return ``outcome``. Fields that it lacks, such as the cost, are taken from ``other``."""
     missing = {name: getattr(other, name) for name in _CHECKS if getattr(outcome, name) is None}
     return msgspec.structs.replace(outcome, **missing)
-
-
-def outcome_of_both(given: Outcome, returned: Outcome) -> Outcome:
-    """The outcome of a handler that has set the outcome ``given`` and has also returned a value.
-
-    ``returned``: the outcome of the value alone. It is a review if the value can't be recorded.
-
-    If ``given`` is "completed" without a result, and ``returned`` is "completed", the value becomes
-    the result. Otherwise the row needs a review, because either ``given`` or the value would be
-    lost.
-    """
-    is_completed = given.kind == returned.kind == "completed"
-    outcome = with_missing(given, returned)
-    if given.kind == "review" or (is_completed and given.result is None):
-        return outcome
-    return msgspec.structs.replace(
-        outcome,
-        kind="review",
-        error_code=TWO_OUTCOMES,
-        error_message=f"the handler has set the outcome {given.kind!r} by a method of the row, "
-        "and has returned a value",
-        retryable=False,
-    )
 
 
 def without_refused(outcome: Outcome, error: InvalidValueError) -> Outcome:
@@ -449,8 +430,20 @@ def _uncosted_outcome_of_error(error: BaseException, retry_on: Errors) -> Outcom
     if isinstance(error, WrongReviewError):
         return Outcome(kind="review", error_code=name, error_message=text_of(error))
     message = (text_of(error) or name) + _how_to_make_result(error)
-    outcome = failed(name, message, retryable=isinstance(error, retry_on))
-    return msgspec.structs.replace(outcome, traceback=traceback_of(error))
+    limit = attempts_for(type(error), retry_on)
+    return Outcome(
+        kind="failed",
+        error_code=_text(name),
+        error_message=_text(message),
+        retryable=limit is not None,
+        max_attempts=limit or 0,
+        traceback=traceback_of(error),
+    )
+
+
+def attempts_for(kind: type[BaseException], retry_on: Errors) -> int | None:
+    """The limit in ``retry_on`` of a class of exceptions; None if it allows no other attempt."""
+    return next((most for one, most in retry_on.items() if issubclass(kind, one)), None)
 
 
 def _how_to_make_result(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from journal.model import JobRow, Policy
-from journal.run.outcome import Outcome
+from journal.run.outcome import Outcome, attempts_for
 from journal.run.pacing.limits import Limits
 from journal.store.interrupted_rows import STOPPED, TIMED_OUT
 
@@ -36,8 +36,9 @@ def outcome_of_ended(outcome: Outcome, limits: Limits, *, timed_out: bool) -> Ou
         )
     message = f"it took longer than {limits.timeout_s:g} s"
     kind: Literal["failed", "review", "lost"]
+    most = None
     if limits.names_timeouts:  # only with TimeoutError in retry_on may the effect happen twice
-        kind = "failed"
+        kind, most = "failed", attempts_for(TimeoutError, limits.retry_classes)
     elif outcome.kind == "lost":
         kind, message = "review", f"{message}, and may still go on"
     else:
@@ -47,7 +48,8 @@ def outcome_of_ended(outcome: Outcome, limits: Limits, *, timed_out: bool) -> Ou
         kind=kind,
         error_code=TIMED_OUT,
         error_message=message,
-        retryable=kind == "failed" and issubclass(TimeoutError, limits.retry_classes),
+        retryable=most is not None,
+        max_attempts=most or 0,
     )
 
 
@@ -70,8 +72,11 @@ def fate_of(
         if on_interrupted == "retry" and attempts >= max(limits.max_attempts, _LOST_ATTEMPTS):
             return "fail"
         return on_interrupted
-    is_retryable = outcome.retryable or outcome.error_code in limits.retry_codes
-    return "retry" if is_retryable and attempts < limits.max_attempts else "fail"
+    most = limits.retry_codes.get(outcome.error_code)
+    if most is None and outcome.retryable:
+        most = outcome.max_attempts
+    is_left = most is not None and attempts < (most or limits.max_attempts)
+    return "retry" if is_left else "fail"
 
 
 def delay_s(row: JobRow, outcome: Outcome, limits: Limits) -> float:

@@ -74,6 +74,7 @@ class RowQueue:
         self._job_id = job.id
         self._on_interrupted = job.settings.on_interrupted
         self._limits = limits
+        self._max_attempts = limits.most_attempts
         self._per_key = PerKey(limits.limit_per)
         self._how_to = job.settings.how_to
         self._chosen = Chosen(job.service, job.id, limits.where)
@@ -214,7 +215,7 @@ class RowQueue:
             if fresh_only and not found.is_fresh:
                 return 0
             self._found.popleft()
-            used_up = found.attempts >= self._limits.max_attempts > 1 and self._is_used_up(found)
+            used_up = found.attempts >= self._max_attempts > 1 and self._is_used_up(found)
             if not used_up:
                 rank = FRESH if found.is_fresh else STARTED
                 return self._per_key.offer(found.row_number, rank)

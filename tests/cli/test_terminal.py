@@ -178,12 +178,12 @@ def test_a_command_that_takes_too_long_is_ended_with_all_that_it_has_started(
 def test_a_halt_now_ends_what_is_in_flight(start: Start, work: Path) -> None:
     script = 'if [ "$1" = 1 ]; then cat begun; exit 7; fi; echo > begun; exec sleep 1000'
     terminal = start(
-        *("run", "rows", "--lines", "--job", "j", "-j", "2", "--halt", "now,fail=1", "--"),
+        *("run", "rows", "--lines", "--job", "j", "-j", "2", "--halt", "now,1", "--"),
         *("sh", "-c", script, "sh", "{line}"),
     )
     assert terminal.ends() == 3
     assert statuses() == {"failed": 1, "needs_review": 1, "pending": 4}
-    assert "1 row has failed: ending the rows in flight" in terminal.out
+    assert "the last 1 row has failed: ending the rows in flight" in terminal.out
 
 
 def test_a_terminal_that_is_closed_pauses_its_run(start: Start, work: Path) -> None:

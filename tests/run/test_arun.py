@@ -628,7 +628,7 @@ def test_the_end_of_a_run_waits_for_the_batch_of_another_thread(path: Path) -> N
 
     with open_job(path, 1, lock_timeout_s=0.01) as job:
         held = HeldJob(job.service, "j", Settings(), hear)
-        workers = make_workers(lambda _row: None, None, 1, (), results)
+        workers = make_workers(lambda _row: None, None, 1, {}, results)
         driven = Run(held, workers, results, Limits())
         held.start()
         end = threading.Thread(target=driven._leave)
@@ -648,7 +648,7 @@ def test_the_end_of_a_run_waits_for_the_batch_of_another_thread(path: Path) -> N
 async def workers_in_this_loop(
     handler: Callable[..., Any], count: int, results: Results
 ) -> LoopWorkers:
-    return LoopWorkers(handler, count, (), results, caller=CallersLoop(Stops()))
+    return LoopWorkers(handler, count, {}, results, caller=CallersLoop(Stops()))
 
 
 def test_a_task_that_is_cancelled_before_its_first_step_was_not_started(path: Path) -> None:

@@ -39,11 +39,6 @@ def unrecordable(_row: JobRow) -> object:
     return {1, object()}
 
 
-def both(row: AttemptedRow) -> str:
-    row.fail("Bad")
-    return "sent"
-
-
 def no_answers(_rows: list[AttemptedRow]) -> None:
     return None
 
@@ -60,7 +55,6 @@ def by_batches(job: JobRun, handler: Callable[..., Any]) -> RunReport:
     ("run", "handler", "code"),
     [
         (by_rows, unrecordable, "InvalidResult"),
-        (by_rows, both, "TwoOutcomes"),
         (by_batches, no_answers, "NoOutcome"),
     ],
 )
@@ -188,7 +182,7 @@ def test_a_limit_of_rows_ends_a_run_only_when_no_row_is_in_flight(path: Path) ->
 
 def test_after_a_halt_by_failures_the_advice_names_the_retry_of_failed_rows(path: Path) -> None:
     said: list[str] = []
-    halt = "soon,fail=10 in a row"
+    halt = 10
     with open_job(path, argv=["python", "again.py"]) as job:
         job.run(lambda row: 1 // max(0, 30 - row.row_number), halt=halt, tell=said.append)
     stay = "10 rows have failed, and stay failed without `run(..., retry_failed=True)`"
@@ -199,7 +193,7 @@ def test_after_a_halt_by_failures_the_advice_names_the_retry_of_failed_rows(path
 def test_after_another_end_the_advice_is_only_to_run_again(path: Path) -> None:
     said: list[str] = []
     with open_job(path, argv=["python", "again.py"]) as job:
-        job.run(fail, max_rows=3, halt="soon,success=1", tell=said.append)
+        job.run(fail, max_rows=3, halt=lambda counts: counts["started"] > 0, tell=said.append)
     assert said[-1].endswith("python again.py")
 
 

@@ -13,7 +13,7 @@ import pytest
 from support.clock import Clock
 
 import journal
-from journal import AttemptedRow, Fail, JobRow, JobService, NeedsReview, Retry, RowResult, Skip
+from journal import Fail, JobRow, JobService, NeedsReview, Retry, RowResult, Skip
 
 
 @pytest.fixture(name="path")
@@ -76,26 +76,6 @@ def test_each_attempt_counts_whatever_becomes_of_it(
         assert {row.cost_cents for row in job.rows()} == {0.06}
 
 
-def test_the_methods_of_a_row_set_its_cost_too(path: Path) -> None:
-    def handler(row: AttemptedRow) -> None:
-        match row.row_number:
-            case 1:
-                row.complete(**SPENT)
-            case 2:
-                row.fail("declined", **SPENT)
-            case 3:
-                row.retry("busy", **SPENT)
-            case 4:
-                row.skip(**SPENT)
-            case 5:
-                row.review("Unclear", "is it sent?", **SPENT)
-
-    with open_job(path, 5) as job:
-        job.run(handler, tell=quiet)
-        assert [row.status for row in job.rows()] == STATUSES
-        assert (job.job.total_cost_cents, job.job.usage) == (0.3, {"tokens": 5 * 812})
-
-
 @pytest.mark.parametrize(
     "outcome",
     [
@@ -151,31 +131,6 @@ def test_a_result_that_can_not_be_recorded_costs_all_the_same_and_reaches_the_li
     assert (row.status, row.error_code) == ("needs_review", "InvalidResult")
     assert (row.cost_cents, row.tracking_number) == (2, "T-1")
     assert row.result == "<Answer {'text': 'hi'}>"
-
-
-@pytest.mark.parametrize(
-    ("ends", "status"),
-    [
-        (lambda row: row.complete("T-1"), "completed"),
-        (lambda row: row.review("Unclear", "is it sent?"), "needs_review"),
-        (lambda row: row.fail("declined"), "needs_review"),
-    ],
-    ids=["complete", "review", "fail"],
-)
-@pytest.mark.parametrize("raises", [False, True], ids=["returned", "raised"])
-def test_a_cost_counts_that_is_returned_or_raised_after_the_outcome_is_set(
-    path: Path, ends: Callable[[Any], None], status: str, *, raises: bool
-) -> None:
-    def handler(row: Any) -> RowResult:
-        ends(row)
-        if raises:
-            raise Fail("late", **SPENT)
-        return RowResult(**SPENT)
-
-    with open_job(path, 1) as job:
-        report = job.run(handler, tell=quiet)
-        assert (report.job.total_cost_cents, report.job.usage) == (0.06, {"tokens": 812})
-        assert raises or job.rows()[0].status == status
 
 
 def test_each_part_of_a_value_that_can_be_recorded_is_kept_as_it_is(path: Path) -> None:

@@ -354,7 +354,7 @@ def test_no_more_rows_are_in_flight_than_the_executor_has_workers(
     makers: Callable[[str], Make], work: Work
 ) -> None:
     def count(wanted: int | None) -> int:
-        return make_workers(act, makers("threads")(2), wanted, (), Results()).count
+        return make_workers(act, makers("threads")(2), wanted, {}, Results()).count
 
     assert [count(None), count(1), count(8)] == [2, 1, 2]
 
@@ -375,7 +375,7 @@ def test_an_executor_gets_no_more_rows_than_it_has_workers_and_the_others_can_be
     work: Work,
 ) -> None:
     executor, results = Holding(), Results()
-    workers = make_workers(act, executor, 2, (), results)
+    workers = make_workers(act, executor, 2, {}, results)
     with closing(workers), work.open(*["square"] * 4) as job:
         claims = [workers.claim() for _ in range(4)]
         for ticket, row in enumerate(job.rows()):
@@ -406,7 +406,7 @@ def test_a_third_signal_gives_up_an_executor_that_hangs_while_it_is_shut_down(wo
 
 def test_an_executor_gets_the_next_row_when_a_worker_is_free(work: Work) -> None:
     executor = Holding()
-    workers = make_workers(act, executor, 1, (), Results())
+    workers = make_workers(act, executor, 1, {}, Results())
     with closing(workers), work.open("square", "square") as job:
         for ticket, row in enumerate(job.rows()):
             workers.dispatch(ticket, AttemptedRow(row, StepStore(job.service)), workers.claim())
@@ -571,8 +571,8 @@ def test_a_task_that_dask_runs_again_when_it_was_done_does_not_call_the_handler(
     """As it does when a result is lost with the worker that has it."""
     with work.open("square") as job:
         row = AttemptedRow(job.rows()[0], StepStore(job.service))
-    make_workers(act, makers("dask")(1), None, (), Results())
-    call = partial(call_for_json, act, ())
+    make_workers(act, makers("dask")(1), None, {}, Results())
+    call = partial(call_for_json, act, {})
     told = [
         cluster.submit(call_if_first, call, "run", 1, row, key=f"{work.path}-{n}").result()
         for n in range(2)
@@ -587,7 +587,7 @@ def test_where_the_scheduler_of_dask_can_not_be_asked_the_handler_is_not_called(
 ) -> None:
     with work.open("square") as job:
         row = AttemptedRow(job.rows()[0], StepStore(job.service))
-    call = partial(call_for_json, act, ())
+    call = partial(call_for_json, act, {})
     # A process that knows of no scheduler.
     told = makers("spawn")(1).submit(call_if_first, call, "run", 1, row).result()
     assert b'"kind":"lost"' in told
@@ -850,7 +850,7 @@ def test_a_client_of_dask_is_an_executor_of_as_many_workers_as_it_has_threads(
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 7)
     makers("dask")(2)  # waits until both are there
-    workers = make_workers(act, cluster, None, (), Results())
+    workers = make_workers(act, cluster, None, {}, Results())
     assert isinstance(workers, DaskWorkers)
     assert workers.count == 2
     assert work.run(cluster, "square", "square").completed == 2
@@ -863,7 +863,7 @@ def test_the_scheduler_of_dask_forgets_a_run_that_has_ended(
         kept = dask_scheduler.handlers["rowjournal_begin"].__closure__[0].cell_contents
         return len(kept)
 
-    make_workers(act, makers("dask")(2), None, (), Results())
+    make_workers(act, makers("dask")(2), None, {}, Results())
     before = cluster.run_on_scheduler(runs)
     assert work.run(cluster, "square").completed == 1
     assert cluster.run_on_scheduler(runs) == before

@@ -57,14 +57,6 @@ def test_another_failure_is_not_repeated(job: JobRun, error: Exception, retry_on
     assert (report.failed, job.rows()[0].attempts) == (1, 1)
 
 
-def test_an_outcome_that_a_method_of_the_row_has_set_is_repeated_by_its_code(job: JobRun) -> None:
-    def handler(row: journal.AttemptedRow) -> None:
-        if row.attempts == 1:
-            row.fail("RateLimited")
-
-    assert job.run(handler, max_attempts=2, retry_on="RateLimited", backoff_s=0).completed == 1
-
-
 def test_a_code_doesn_t_allow_more_attempts_than_there_are(job: JobRun) -> None:
     def handler(_row: Any) -> None:
         raise Fail("RateLimited", "slow down")
@@ -72,6 +64,40 @@ def test_a_code_doesn_t_allow_more_attempts_than_there_are(job: JobRun) -> None:
     job.run(handler, max_attempts=2, retry_on="RateLimited", backoff_s=0)
     (row,) = job.rows()
     assert (row.status, row.error_code, row.attempts) == ("failed", "RateLimited", 2)
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts"),
+    [
+        (Refused(), 3),
+        (KeyError(), 2),
+        (Fail("Malformed"), 4),
+        (journal.Retry(after_s=0), 1),
+        (ValueError(), 1),
+    ],
+    ids=["a subclass", "the first class that fits", "a code", "Retry", "no kind of the mapping"],
+)
+def test_a_mapping_gives_each_kind_its_own_number_of_attempts(
+    job: JobRun, error: Exception, attempts: int
+) -> None:
+    def handler(_row: Any) -> None:
+        raise error
+
+    kinds: Any = {ConnectionError: 3, KeyError: 2, LookupError: 9, "Malformed": 4}
+    report = job.run(handler, retry_on=kinds, backoff_s=0)
+    assert (report.failed, job.rows()[0].attempts) == (1, attempts)
+
+
+def test_a_row_that_an_earlier_run_has_left_gets_the_attempts_of_its_kind(job: JobRun) -> None:
+    def handler(row: Any) -> None:
+        if row.attempts == 3:
+            job.stop()
+        raise Refused
+
+    for _ in range(2):
+        job.run(handler, max_attempts=2, retry_on={ConnectionError: 5}, backoff_s=0)
+    (row,) = job.rows()
+    assert (row.status, row.attempts) == ("failed", 5)
 
 
 def test_rows_of_a_batch_are_repeated_by_code(tmp_path: Path) -> None:

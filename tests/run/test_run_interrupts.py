@@ -113,7 +113,7 @@ def test_each_further_interrupt_makes_the_end_quicker_and_none_keeps_it_from_its
     outcomes = Results()
     before = signal.signal(signal.SIGUSR1, interrupt)
     with journal.open_job(tmp_path / "j", [{}, {}]) as job:
-        workers = make_workers(stubborn, None, 1, (), outcomes)
+        workers = make_workers(stubborn, None, 1, {}, outcomes)
         run = Run(HeldJob(job.service, "j", Settings()), workers, outcomes, Limits())
         other = threading.Thread(target=interrupt_once_more_whenever_it_was_heard, args=(run,))
         other.start()
@@ -145,7 +145,7 @@ def work_and_interrupt(
             before()
 
     outcomes = Results()
-    workers = make_workers(handler, None, 1, (), outcomes)
+    workers = make_workers(handler, None, 1, {}, outcomes)
     held = HeldJob(job.service, "j", Settings(), said.append)
     run = Run(held, workers, outcomes, Limits(), interrupt)
     with pytest.raises((KeyboardInterrupt, journal.JournalError)) as caught:

@@ -307,20 +307,6 @@ def test_outcomes_come_back_from_a_pickle_whole() -> None:
         assert vars(pickle.loads(pickle.dumps(error))) == vars(error)
 
 
-def test_a_row_says_how_it_ended_in_the_same_order(path: Path) -> None:
-    def handler(row: AttemptedRow) -> None:
-        if row.row_number == 1:
-            row.retry("Busy", "the far side is full", after_s=0)
-        else:
-            row.review("Unclear", "was it sent?")
-
-    with open_job(path, 2) as job:
-        job.run(handler)
-        first, second = job.rows()
-    assert (first.error_code, first.error_message) == ("Busy", "the far side is full")
-    assert (second.error_code, second.error_message) == ("Unclear", "was it sent?")
-
-
 def test_a_number_where_the_executor_belongs_is_refused_with_what_to_write(path: Path) -> None:
     with open_job(path) as job, pytest.raises(TypeError, match=r"write workers=8$"):
         job.run(lambda _row: 1, 8)  # type: ignore[arg-type]
@@ -362,7 +348,7 @@ def test_no_more_rows_are_in_flight_than_there_are_workers_where_none_may_wait(
 ) -> None:
     gate = Gate()
     with open_job(path, 20) as job:
-        run = Background(job, gate, workers=3, halt="soon,fail=20")
+        run = Background(job, gate, workers=3, halt=20)
         for done in range(17):
             gate.wait_for(done + 3)
             assert job.job.processing_count == 3
@@ -850,7 +836,7 @@ def test_the_threads_of_a_run_end_with_it(path: Path) -> None:
 def test_threads_that_are_closed_begin_none_of_the_rows_that_wait_for_them(path: Path) -> None:
     gate = Gate()
     with open_job(path, 3) as job:
-        workers = make_workers(gate, None, 1, (), Results())
+        workers = make_workers(gate, None, 1, {}, Results())
         before = set(threading.enumerate())
         for ticket, row in enumerate(job.rows()):
             workers.dispatch(ticket, AttemptedRow(row, StepStore(job.service)), Claim())
@@ -878,7 +864,7 @@ def test_no_more_coroutines_are_begun_than_were_asked_for_however_many_wait(path
 
     outcomes = Results()
     with open_job(path, 9) as job:
-        workers = make_workers(coroutine, None, 2, (), outcomes)
+        workers = make_workers(coroutine, None, 2, {}, outcomes)
         for ticket, row in enumerate(job.rows()):
             workers.dispatch(ticket, AttemptedRow(row, StepStore(job.service)), Claim())
         while len(outcomes.all()) < 9:
@@ -1080,12 +1066,11 @@ def test_an_interrupt_while_an_attempt_is_given_up_settles_its_row_once(
         said: list[str] = []
         outcomes = Results()
         with open_job(path.with_name(f"j{wanted}"), 1) as job:
-            retry_on = (TimeoutError,)
             run = Run(
                 HeldJob(job.service, job.id, Settings(), said.append),
-                make_workers(hanging(clock, gate), None, 1, retry_on, outcomes),
+                make_workers(hanging(clock, gate), None, 1, {TimeoutError: 0}, outcomes),
                 outcomes,
-                Limits(timeout_s=1, max_attempts=3, retry_on=retry_on),
+                Limits(timeout_s=1, max_attempts=3, retry_on=(TimeoutError,)),
             )
             sys.settrace(interrupt)
             with pytest.raises(KeyboardInterrupt):
@@ -1143,7 +1128,7 @@ def test_rows_that_no_worker_has_begun_are_given_back_when_the_run_is_to_stop(
     with open_job(path, 3000) as job:
         run = Run(
             HeldJob(job.service, "j", Settings()),
-            make_workers(coroutine if is_coroutine else slow, None, 4, (), outcomes),
+            make_workers(coroutine if is_coroutine else slow, None, 4, {}, outcomes),
             outcomes,
             Limits(),
         )
@@ -1182,7 +1167,7 @@ def test_a_run_is_stopped_at_once_though_another_process_holds_the_lock(path: Pa
     with open_job(path, 2, lock_timeout_s=0.02) as job, JobService(path.parent) as other:
         run = Run(
             HeldJob(job.service, "j", Settings(), said.append),
-            make_workers(gate, None, 1, (), outcomes),
+            make_workers(gate, None, 1, {}, outcomes),
             outcomes,
             Limits(),
         )
@@ -1218,13 +1203,13 @@ def test_a_run_that_halts_soon_waits_for_what_is_in_flight_and_pauses(path: Path
         gate(row)
 
     with open_job(path, 9) as job:
-        run = Background(job, handler, workers=2, halt="soon,fail=1")
-        run.wait_for("1 row has failed: pausing")
+        run = Background(job, handler, workers=2, halt="1")
+        run.wait_for("the last 1 row has failed: pausing")
         gate.let_go()
         report = run.report()
         assert statuses(job) == {"completed": 1, "failed": 1, "pending": 7}
     assert (report.reason, report.job.status, report.exit_code) == (
-        ("1 row has failed", "paused", 3)
+        ("the last 1 row has failed", "paused", 3)
     )
     assert not any("ending the rows in flight" in line for line in run.said)
     assert "to continue: " in run.said[-1]
@@ -1240,7 +1225,7 @@ def test_a_run_that_halts_now_leaves_what_is_in_flight_to_a_person(path: Path) -
         gate(row)
 
     with open_job(path, 9) as job:
-        report = job.run(handler, workers=2, halt="now,fail=1", tell=quiet)
+        report = job.run(handler, workers=2, halt="now,1", tell=quiet)
         gate.let_go()
         assert statuses(job) == {"needs_review": 1, "failed": 1, "pending": 7}
         assert job.rows()[0].error_code == "stopped"

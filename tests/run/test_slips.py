@@ -48,15 +48,6 @@ def test_a_retry_and_a_hold_that_are_returned_lead_to_another_attempt(tmp_path: 
     assert (row.result, row.attempts) == ("done", 3)
 
 
-def test_a_method_of_the_row_counts_before_an_outcome_that_is_returned(tmp_path: Path) -> None:
-    def handle(row: journal.AttemptedRow) -> journal.Fail:
-        row.complete(result="paid")
-        return journal.Fail("X", cost_cents=3)
-
-    row = after(tmp_path, handle)
-    assert (row.status, row.result, row.cost_cents) == (RowStatus.COMPLETED, "paid", 3)
-
-
 def test_an_outcome_that_is_returned_for_a_whole_call_is_that_of_each_row(tmp_path: Path) -> None:
     with journal.open_job(tmp_path / "j", [{}, {}, {}]) as job:
         job.run_batches(lambda _rows: journal.Fail("X", cost_cents=3), tell=lambda _text: None)

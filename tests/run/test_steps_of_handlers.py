@@ -129,28 +129,6 @@ def test_an_attempt_of_a_coroutine_repeats_no_step_that_is_done(
     assert sorted(ledger.effects()) == EXPECTED
 
 
-@pytest.mark.parametrize("executor", [None, in_processes("fork")], ids=["threads", "processes"])
-def test_a_handler_may_set_the_outcome_by_a_method_of_its_row(
-    tmp_path: Path, executor: Callable[[], Executor] | None
-) -> None:
-    with open_job(tmp_path) as job:
-        job.run(set_outcome, executor)
-        rows = list(job.rows())
-    assert [(str(row.status), row.error_code, row.result) for row in rows] == [
-        ("completed", None, "by hand"),
-        ("failed", "Closed", None),
-        ("needs_review", "TwoOutcomes", "returned"),
-    ]
-
-
-def set_outcome(row: AttemptedRow) -> str | None:
-    if row.row_number == 1:
-        row.complete(result="by hand")
-        raise KeyError("a later exception changes nothing")
-    row.fail("Closed")
-    return "returned" if row.row_number == 3 else None
-
-
 # --- doubt
 
 
@@ -567,15 +545,6 @@ class Odd:
         return "<odd>"
 
 
-def test_the_outcome_is_set_by_methods_alone(tmp_path: Path) -> None:
-    def handler(row: AttemptedRow) -> None:
-        row.outcome = "skipped"  # type: ignore[misc, assignment]
-
-    with open_job(tmp_path, 1) as job:
-        job.run(handler)
-        assert job.rows()[0].error_code == "AttributeError"
-
-
 def test_an_exception_whose_class_raises_fails_its_row(tmp_path: Path) -> None:
     class Meta(type):
         def __getattribute__(cls, name: str) -> Any:
@@ -595,14 +564,15 @@ def test_an_exception_whose_class_raises_fails_its_row(tmp_path: Path) -> None:
         assert (job.rows()[0].status, job.rows()[0].error_code) == (RowStatus.FAILED, "Hostile")
 
 
-def test_a_value_beside_a_completion_is_its_result(tmp_path: Path) -> None:
-    def handler(row: AttemptedRow) -> str:
-        row.complete(cost_cents=7)
-        return "label"
-
+@pytest.mark.parametrize("name", ["complete", "fail", "retry", "hold", "skip", "review"])
+def test_a_row_has_no_method_for_its_outcome_and_says_what_to_return(
+    tmp_path: Path, name: str
+) -> None:
     with open_job(tmp_path, 1) as job:
-        job.run(handler)
-        assert (job.rows()[0].result, job.job.total_cost_cents) == ("label", 7)
+        job.run(lambda row: getattr(row, name)("X"))
+        (row,) = job.rows()
+    assert row.error_code == "AttributeError"
+    assert f"has no attribute '{name}': return " in str(row.error_message)
 
 
 def test_a_message_may_have_a_detail_called_message(tmp_path: Path) -> None:

@@ -198,7 +198,7 @@ class Interrupted:
                 handler = self.calls.coroutine()
             elif self._kind == "batches":
                 handler = Batches(self.calls.of_many, 2)
-            workers = make_workers(handler, loop.callers if loop else executor, 2, (), outcomes)
+            workers = make_workers(handler, loop.callers if loop else executor, 2, {}, outcomes)
             limits = Limits(max_attempts=2)
             held = HeldJob(job.service, "j", Settings(), self.said.append)
             run = Run(held, workers, outcomes, limits, on_tick)

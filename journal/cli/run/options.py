@@ -215,11 +215,9 @@ _OPTIONS = (
         default="first",
         callback=_checked(Halt.parse),
         help="When to stop early. first: stop if the first 10 rows all fail with the same code. "
-        "soon,fail=5: as first, and also stop after 5 failed rows; wait for the commands in flight. "
-        "now,fail=20%,min=50: as first, and also stop if at least 50 rows have ended and 20% of "
-        "them have failed; end the commands in flight. soon,fail=10 in a row: as first, and also "
-        "stop if the last 10 rows have failed. "
-        "soon,success=1: as first, and also stop after the first completed row. never: run all rows.",
+        "10: as first, and also stop if the last 10 rows have failed; wait for the commands in "
+        "flight. 20%: as first, and also stop if at least 50 rows have ended and 20% of them have "
+        "failed. now,10 and now,20%: end the commands in flight. never: run all rows.",
     ),
     click.option(
         "--limit-per",

@@ -73,10 +73,9 @@ class Bounds:
         - ``is_idle``: whether no row is in flight.
         """
         if self._halt is not None:
-            succeeded = counts["completed"] + counts["skipped"]
-            reason = self._halt.reason(succeeded, counts["failed"])
+            reason = self._halt.reason(counts)
             if reason is not None:
-                self.has_halted = self._halt.what == "fail"
+                self.has_halted = True
                 return EarlyEnd("failures", reason), 2 if self._halt.now else 1
         if self.brake.is_due and self.brake.trip(rows_left=has_fresh()):
             return EarlyEnd("first_rows", self.brake.reason(self._how_to, job.id)), 1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import msgspec
 
@@ -13,93 +14,84 @@ from journal.run.outcome import WRONG_ANSWERS, Outcome
 from journal.run.plan import HowTo
 from journal.text import counted
 
-_NUMBER = "([1-9][0-9]{0,8})"
-_HALT = re.compile(
-    f"(now|soon),(?:(fail|success|done)={_NUMBER}(?:(%)(?:,min={_NUMBER})?)?"
-    f"|fail={_NUMBER} in a row)"
-)
-_HALT_VERBS = {
-    "fail": "has|have failed",
-    "success": "has|have succeeded",
-    "done": "is|are done",
-}
+_HALT = re.compile("(?:(now|soon),)?([1-9][0-9]{0,8})(%?)")
 _MAX_ALIKE = 10  # if so many first rows fail with the same error code, the brake ends the run
 _MESSAGE_CHARACTERS = 200
-_MIN_DONE = 3  # as in GNU parallel: a percentage of very few rows means nothing
+_MIN_DONE = 50  # a percentage of fewer rows means little
+
+# The values of ``halt``. A function gets the counts of the run's report.
+HaltOn = str | int | Callable[[dict[str, int]], object]
 
 
 class Halt(msgspec.Struct):
     """The condition on which a run gives up. Only rows that this run has ended are counted.
 
-    ``what`` selects rows: "fail", "success" or "done" (both).
-
-    - With ``count``, the run gives up when this many selected rows have ended. With ``in_a_row``,
-      rows that began before the last success are ignored.
-    - With ``percent``, the run gives up when at least ``min_done`` rows have ended, and at least
-      this percentage of them are selected rows.
+    - With ``count``, the run gives up when so many rows have failed in a row: rows that began
+      before the last success are ignored.
+    - With ``percent``, the run gives up when at least 50 rows have ended, and at least this
+      percentage of them have failed.
+    - With ``function``, the run gives up when the function returns a true value for the counts.
 
     ``now``: True if the run then ends the rows in flight, instead of waiting for them.
     """
 
-    now: bool
-    what: str
+    now: bool = False
     count: int = 0
-    percent: float = 0.0
-    min_done: int = _MIN_DONE
-    in_a_row: bool = False
+    percent: int = 0
+    function: Callable[[dict[str, int]], object] | None = None
     succeeded: int = 0  # the ticket of the latest attempt that has succeeded
     failed_since: list[int] = []  # the failed attempts that began after it
 
     @classmethod
-    def parse(cls, text: str) -> Halt | None:
-        """Parse a condition in the syntax of GNU parallel, such as ``now,fail=20%,min=50``.
+    def parse(cls, given: Any) -> Halt | None:
+        """Make the condition from ``halt``.
 
         Returns None for ``never`` and ``first``, which :class:`Brake` handles. Raises
         InvalidValueError.
         """
-        if text in ("never", "first"):
+        if given in ("never", "first"):
             return None
-        match = _HALT.fullmatch(text) if isinstance(text, str) else None
-        percent = int(match[3]) if match and match[4] else 0
-        if match is None or percent > 100:
+        if callable(given):
+            return cls(function=given)
+        is_number = isinstance(given, int) and not isinstance(given, bool)
+        match = _HALT.fullmatch(str(given)) if is_number or isinstance(given, str) else None
+        number = int(match[2]) if match else 0
+        if match is None or (match[3] and number > 100):
             raise InvalidValueError(
                 "halt",
-                text,
-                "must be 'first', 'never', or 'soon' or 'now' and a limit, such as 'soon,fail=10', "
-                "'now,fail=20%,min=50' or 'soon,fail=10 in a row'",
+                given,
+                "must be 'first', 'never', failures in a row, such as '10', or a percentage of at "
+                "least 50 rows, such as '20%'; 'now,10' also ends the rows in flight",
             )
         now = match[1] == "now"
-        if match[6]:
-            return cls(now, "fail", count=int(match[6]), in_a_row=True)
-        if match[4]:
-            return cls(now, match[2], percent=percent, min_done=int(match[5] or _MIN_DONE))
-        return cls(now, match[2], count=int(match[3]))
+        return cls(now, percent=number) if match[3] else cls(now, number)
 
     def hear(self, ticket: int, *, failed: bool) -> None:
         """Count a row that has ended. ``ticket``: its last attempt's number in this run.
 
-        With ``in_a_row``, a success removes the failures that began before it. These failures have
-        lower tickets, since tickets are in the order in which attempts began.
+        A success removes the failures that began before it. These failures have lower tickets,
+        since tickets are in the order in which attempts began.
         """
-        if self.in_a_row and failed and ticket > self.succeeded:
+        if not self.count:
+            return
+        if failed and ticket > self.succeeded:
             self.failed_since.append(ticket)
-        elif self.in_a_row and not failed:
+        elif not failed:
             self.succeeded = max(self.succeeded, ticket)
             self.failed_since = [later for later in self.failed_since if later > ticket]
 
-    def reason(self, succeeded: int, failed: int) -> str | None:
+    def reason(self, counts: Mapping[str, int]) -> str | None:
         """Return a message that says why the run gives up now; None if the run continues."""
-        done = succeeded + failed
-        number = {"fail": failed, "success": succeeded, "done": done}[self.what]
-        verb = _HALT_VERBS[self.what]
-        if self.in_a_row:
-            last = counted(self.count, f"row|rows {verb}")
-            return f"the last {last}" if len(self.failed_since) >= self.count else None
+        if self.function is not None:
+            return "the function `halt` has ended the run" if self.function({**counts}) else None
         if self.count:
-            return counted(number, f"row|rows {verb}") if number >= self.count else None
-        if done < self.min_done or number * 100 < done * self.percent:
+            last = counted(self.count, "row|rows has|have failed")
+            return f"the last {last}" if len(self.failed_since) >= self.count else None
+        failed = counts["failed"]
+        done = counts["completed"] + counts["skipped"] + failed
+        if done < _MIN_DONE or failed * 100 < done * self.percent:
             return None
-        return f"{number} of {counted(done, f'row|rows {verb}')}, {self.percent:g} % or more"
+        return f"{failed} of {done:,} rows have failed, {self.percent} % or more"
 
 
 class Brake:

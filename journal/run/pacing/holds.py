@@ -83,7 +83,7 @@ class Holds:
             self._probe = 0
         if outcome.kind == "unstarted" or not (self.count or is_held):
             return ""
-        if outcome.is_answer and outcome.error_code not in self._limits.retry_codes:
+        if outcome.is_answer:
             held_s = timedelta(seconds=round(now_s - self._first_s))
             self.count, self.until_s, self._held_s = 0, 0.0, 0.0
             return f"the far side has answered after {held_s} of holding: going on"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 import msgspec
@@ -11,9 +11,9 @@ import msgspec
 from journal.errors import InvalidValueError
 from journal.format.arguments import check_cost
 from journal.model import Cost
-from journal.run.outcome import Errors, RetryOn
+from journal.run.outcome import Errors, Repeated, RetryOn
 from journal.run.pacing.condition import check_where
-from journal.run.pacing.halt import Halt
+from journal.run.pacing.halt import Halt, HaltOn
 from journal.run.pacing.rate import Rate
 from journal.run.plan import Where
 
@@ -27,7 +27,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_backoff_s: float = 60.0
     timeout_s: float | None = None
     rate: str | None = None
-    halt: str = "first"
+    halt: HaltOn = "first"
     max_cost_cents: Cost | None = None
     max_rows: int | None = None
     workers: int | None = None
@@ -41,8 +41,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         check_int(self.max_attempts, "max_attempts")
-        for kind in self._kinds:
+        for kind in self._named:
             _check_kind(kind)
+        if isinstance(self.retry_on, Mapping):
+            for kind, most in self.retry_on.items():
+                check_int(most, f"retry_on[{kind!r}]")
         _check_seconds(self.backoff_s, "backoff_s", above_0=False)
         _check_seconds(self.max_backoff_s, "max_backoff_s", above_0=False)
         if self.timeout_s is not None:
@@ -61,8 +64,16 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         check_where(self.where)
 
     @property
-    def _kinds(self) -> tuple[type[BaseException] | str, ...]:
-        return self.retry_on if isinstance(self.retry_on, tuple) else (self.retry_on,)
+    def _named(self) -> Iterable[Repeated]:
+        """The classes and codes in ``retry_on``."""
+        return self.retry_on if isinstance(self.retry_on, tuple | Mapping) else (self.retry_on,)
+
+    @property
+    def _kinds(self) -> Mapping[Repeated, int]:
+        """The classes and codes in ``retry_on``, each with its maximum number of attempts."""
+        if isinstance(self.retry_on, Mapping):
+            return self.retry_on
+        return dict.fromkeys(self._named, 0)
 
     @property
     def retry_classes(self) -> Errors:
@@ -71,20 +82,25 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         Workers compare these classes with exceptions, because the driver doesn't get the
         exceptions.
         """
-        return tuple(kind for kind in self._kinds if not isinstance(kind, str))
+        return {kind: most for kind, most in self._kinds.items() if not isinstance(kind, str)}
 
     @property
-    def retry_codes(self) -> frozenset[str]:
+    def retry_codes(self) -> Mapping[str, int]:
         """The error codes in ``retry_on``.
 
         The driver compares these codes with the error codes of outcomes.
         """
-        return frozenset(kind for kind in self._kinds if isinstance(kind, str))
+        return {kind: most for kind, most in self._kinds.items() if isinstance(kind, str)}
+
+    @property
+    def most_attempts(self) -> int:
+        """The maximum number of attempts at a row, whatever its error is."""
+        return max(self.max_attempts, *self._kinds.values(), 0)
 
     @property
     def names_timeouts(self) -> bool:
         """Whether ``retry_on`` has TimeoutError itself, as a class or as an error code."""
-        return not {TimeoutError, TimeoutError.__name__}.isdisjoint(self._kinds)
+        return not {TimeoutError, TimeoutError.__name__}.isdisjoint(self._named)
 
 
 def _check_kind(kind: Any) -> None:
@@ -100,7 +116,8 @@ def _check_kind(kind: Any) -> None:
         instead = f': write "{kind}", if that is the error code'
     elif isinstance(kind, list | set | frozenset):
         instead = ": write a tuple"
-    reason = f"must be an exception class, an error code as text, or a tuple of these{instead}"
+    reason = "must be an exception class, an error code as text, a tuple of these, or "
+    reason += f"a dict from these to numbers of attempts{instead}"
     raise InvalidValueError("retry_on", kind, reason)
 
 

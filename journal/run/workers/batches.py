@@ -18,7 +18,13 @@ import msgspec
 
 from journal.model import Cost, Job, JobRow, LogEntry
 from journal.progress.messages import Tell
-from journal.run.handler import AttemptedRow, Handler, is_coroutine_function, outcome_of_raised
+from journal.run.handler import (
+    AttemptedRow,
+    Handler,
+    is_coroutine_function,
+    outcome_of_raised,
+    with_unrecorded,
+)
 from journal.run.handler import outcome_of_returned as outcome_of_one
 from journal.run.outcome import (
     INVALID_RESULT,
@@ -34,6 +40,7 @@ from journal.run.outcome import (
     repr_of_lost,
     text_of,
 )
+from journal.run.pacing.halt import HaltOn
 from journal.run.signals import OwnProcess
 from journal.run.workers.handover import Claim, Results, Workers
 from journal.text import counted
@@ -51,7 +58,7 @@ class RunOptions(TypedDict, total=False):
     max_backoff_s: float
     timeout_s: float | None
     rate: str | None
-    halt: str
+    halt: HaltOn
     max_cost_cents: Cost | None
     max_rows: int | None
     limit_per: Mapping[str, int] | None
@@ -101,7 +108,7 @@ class RowBatch:
     Workers treat a batch like a row. A batch can be sent to another process.
     """
 
-    outcome = None  # no outcome was set for the batch as a whole
+    unrecorded = None  # that of a row counts for the row alone
 
     def __init__(self, rows: Iterable[AttemptedRow]) -> None:
         self.rows = tuple(rows)
@@ -177,28 +184,19 @@ def _each(batch: RowBatch, outcomes: list[Outcome]) -> Outcome:
 def outcomes_of_raised(
     rows: Sequence[AttemptedRow], error: BaseException, retry_on: Errors
 ) -> list[Outcome]:
-    """The outcomes of a call that raised ``error``. A row that already has an outcome keeps it.
-
-    If the exception has a cost, the cost counts one time: for the first row without an outcome.
-    """
+    """The outcomes of a call that raised ``error``. A cost of the exception counts one time."""
     first = outcome_of_error(error, retry_on)
     other = msgspec.structs.replace(first, cost_cents=None, usage=None)
-    outcomes, raised = [], first
-    for row in rows:
-        if row.outcome is not None:
-            outcomes.append(row.outcome)
-        else:
-            outcomes.append(raised)
-            raised = other
-    return outcomes
+    outcomes = [first, *[other] * (len(rows) - 1)]
+    return list(map(with_unrecorded, rows, outcomes))
 
 
 def outcomes_of_answer(rows: Sequence[AttemptedRow], value: Any, retry_on: Errors) -> list[Outcome]:
     """The outcomes of a call that returned ``value``.
 
-    A row needs a review if the value has no outcome for it, and no method of the row has set one.
-    The first of these reviews keeps the part of the value that belongs to no row. If the value is a
-    RowOutcome, the outcomes are those of a call that raised this RowOutcome.
+    A row needs a review if the value has no outcome for it. The first of these reviews keeps the
+    part of the value that belongs to no row. If the value is a RowOutcome, the outcomes are those
+    of a call that raised this RowOutcome.
     """
     if issubclass(type(value), RowOutcome):
         return outcomes_of_raised(rows, value, retry_on)
@@ -212,10 +210,8 @@ def outcomes_of_answer(rows: Sequence[AttemptedRow], value: Any, retry_on: Error
     for row in rows:
         if row.id in answer.by_row:
             outcomes.append(_outcome_of_one(row, answer.by_row[row.id], retry_on))
-        elif row.outcome is not None:
-            outcomes.append(row.outcome)
         else:
-            outcomes.append(_review(answer, kept_by))
+            outcomes.append(with_unrecorded(row, _review(answer, kept_by)))
             kept_by = kept_by or row.id
     if answer.problem and not kept_by:
         rows[0].log(f"{answer.problem}; each row has an outcome", "WARNING", returned=answer.rest)

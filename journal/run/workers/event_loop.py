@@ -220,7 +220,7 @@ class LoopWorkers(SingleRows):
 
     def _outcome_of_raised(self, ticket: int, row: AttemptedRow, error: BaseException) -> Outcome:
         outcome = outcome_of_raised(row, error, self._retry_on)
-        if row.outcome is not None or self._thread is not None or ticket in self._asked:
+        if row.unrecorded is not None or self._thread is not None or ticket in self._asked:
             return outcome
         if isinstance(error, asyncio.CancelledError):
             task = asyncio.current_task()

@@ -94,7 +94,7 @@ PATCHES = [
     Patch(
         "a row that the answer leaves out needs a review",
         "run/workers/batches",
-        "            outcomes.append(_review(answer, kept_by))\n",
+        "            outcomes.append(with_unrecorded(row, _review(answer, kept_by)))\n",
         '            outcomes.append(Outcome(kind="completed"))\n',
         "tests/run/test_batches.py::test_a_row_that_the_answer_leaves_out_needs_a_review_and_the_others_have_their_outcome",
     ),
@@ -115,16 +115,9 @@ PATCHES = [
     Patch(
         "what a call has cost that raises counts once",
         "run/workers/batches",
-        "            raised = other\n",
-        "",
-        "tests/run/test_batches.py::test_what_a_call_raises_is_raised_by_each_row_that_has_no_outcome",
-    ),
-    Patch(
-        "a row keeps the outcome that it had when its call raised",
-        "run/workers/batches",
-        "            outcomes.append(row.outcome)\n        else:\n            outcomes.append(raised)\n",
-        "            outcomes.append(raised)\n        else:\n            outcomes.append(raised)\n",
-        "tests/run/test_batches.py::test_what_a_call_raises_is_raised_by_each_row_that_has_no_outcome",
+        "    outcomes = [first, *[other] * (len(rows) - 1)]\n",
+        "    outcomes = [first] * len(rows)\n",
+        "tests/run/test_batches.py::test_what_a_call_raises_is_raised_by_each_row",
     ),
     Patch(
         "a call is asked once to end",

@@ -15,8 +15,8 @@ PATCHES = [
     Patch(
         "a failure is repeated by its code, wherever the handler ran",
         "run/retries",
-        "    is_retryable = outcome.retryable or outcome.error_code in limits.retry_codes\n",
-        "    is_retryable = outcome.retryable\n",
+        "    most = limits.retry_codes.get(outcome.error_code)\n",
+        "    most = None\n",
         "tests/run/test_retry_on.py::test_a_failure_is_repeated_if_its_class_or_code_is_named",
     ),
     Patch(
@@ -331,7 +331,7 @@ PATCHES = [
     Patch(
         "attempts of earlier runs count",
         "run/row_queue",
-        "            used_up = found.attempts >= self._limits.max_attempts > 1 and self._is_used_up(found)\n",
+        "            used_up = found.attempts >= self._max_attempts > 1 and self._is_used_up(found)\n",
         "            used_up = False\n",
         "tests/run/test_runs.py::test_a_row_that_has_died_of_its_last_attempt_fails_without_another",
     ),
