@@ -22,37 +22,6 @@ from typing import Any, ClassVar, dataclass_transform
 
 from journal.text import escaped
 
-__all__ = [
-    "AttemptEndedError",
-    "BusyError",
-    "CommitOutcomeUnknownError",
-    "CopiesDivergedError",
-    "FormatVersionError",
-    "InvalidInputError",
-    "InvalidStateTransition",
-    "InvalidValueError",
-    "JobBusyError",
-    "JobExistsError",
-    "JobLockedError",
-    "JobMismatchError",
-    "JobNotFoundError",
-    "JobPrunedError",
-    "JournalDamagedError",
-    "JournalError",
-    "MissingExtraError",
-    "PackError",
-    "RefusedError",
-    "RowChangedError",
-    "RowNotFoundError",
-    "ServiceClosedError",
-    "StepInDoubtError",
-    "StepRepeatedError",
-    "StorageError",
-    "StoreError",
-    "SystemFailureError",
-    "UnreadableError",
-]
-
 
 class _Path:
     """The type of a path that is given as text or as a Path, and is text in the error."""

@@ -16,6 +16,11 @@ from journal.cli.main import _COMMANDS, PURPOSES, main
 Capture = pytest.CaptureFixture[str]
 DOCS = Path(journal.__file__).parent / "docs"
 EXCEPTIONS = page_text("exceptions")
+ERRORS = {
+    kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, errors.JournalError)
+}
 
 
 def shown(capsys: Capture, *arguments: str) -> str:
@@ -78,18 +83,15 @@ def test_a_page_opens_in_the_pager_of_a_terminal(tmp_path: Path) -> None:
 
 def test_the_page_of_exceptions_has_each_of_them_with_its_exit_code() -> None:
     stated = dict(re.findall(r"^- \*\*`(\w+)`\*\* \((\d+)\): ", EXCEPTIONS, re.MULTILINE))
-    public = {name for name in errors.__all__ if name != "JournalError"}
-    assert stated.keys() == public
-    for name in public:
-        kind = getattr(errors, name)
-        assert int(stated[name]) == kind.exit_code, name
+    public = {kind.__name__: kind.exit_code for kind in ERRORS if kind is not errors.JournalError}
+    assert {name: int(code) for name, code in stated.items()} == public
 
 
 def test_the_page_of_exceptions_has_each_exit_code() -> None:
     text = EXCEPTIONS[EXCEPTIONS.index("## Exit codes") :]
     stated = set(map(int, re.findall(r"^\| (\d+) \|", text, re.MULTILINE)))
     constants = {value for name, value in vars(exit_codes).items() if name.startswith("EXIT_")}
-    constants |= {getattr(errors, name).exit_code for name in errors.__all__}
+    constants |= {kind.exit_code for kind in ERRORS}
     signals = {128 + number for number in (1, 2, 15)}
     assert stated == constants | signals
 
