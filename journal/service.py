@@ -348,8 +348,7 @@ class JobService:
         If the job was pruned, it no longer counts as pruned, and may be made anew.
 
         Raises JobBusyError while a run holds the job (has its run lock). A run of this process
-        counts, too. Exception: if the job has ended and has no row in flight, it can be deleted
-        even while a run holds it.
+        counts, too.
         """
         forget_pruned(self.root, check_job_id(job_id))
         return self.store.delete(job_id)

@@ -181,7 +181,12 @@ class RunLocks:
 
         Another process may have ended the job. The caller must hold the journal's mutex.
         """
-        if self._held.get(journal.job_id) and not journal.depth and is_over(journal):
+        if (
+            self._held.get(journal.job_id)
+            and not journal.depth
+            and has_ended(journal)
+            and not journal.index.status_counts[PROCESSING]
+        ):
             self.release_unless_kept(journal.job_id)
 
     def _let_go(self, job_id: str, held: Held) -> None:
@@ -195,14 +200,6 @@ def has_ended(journal: Journal) -> bool:
     """Return whether the job has ended. The caller must hold the journal's mutex."""
     state = journal.index.state
     return state is not None and state.status.is_ended
-
-
-def is_over(journal: Journal) -> bool:
-    """Return whether the job has ended and no row is in flight (started, without an outcome).
-
-    The caller must hold the journal's mutex.
-    """
-    return has_ended(journal) and not journal.index.status_counts[PROCESSING]
 
 
 def busy_error(directory: Path) -> JobBusyError:

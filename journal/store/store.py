@@ -38,7 +38,7 @@ from journal.model import JobStatus
 from journal.store.journal import Journal
 from journal.store.log import Log
 from journal.store.pruned import check_not_pruned, forget_pruned
-from journal.store.run_lock import Held, RunLock, RunLocks, is_over
+from journal.store.run_lock import Held, RunLock, RunLocks
 
 MAX_OPEN_JOURNALS = 64
 # Files beside a journal. A directory with such a file and no journal is a job without its journal.
@@ -252,15 +252,6 @@ class Store:
         with suppress(JournalError):  # the run has ended all the same
             self.journal(job_id).leave_witness()
 
-    def is_over(self, job_id: str) -> bool:
-        """Return whether the job has ended and no row is in flight (processing)."""
-        try:
-            journal = self.peek(job_id)
-            with journal.reading():
-                return is_over(journal)
-        except JournalError:
-            return False
-
     # --- finding jobs
 
     def job_ids(self) -> Iterator[str]:
@@ -410,50 +401,37 @@ class Store:
         are held. So nothing is committed between this call and the deletion. If ``first`` raises,
         nothing is deleted.
 
-        Raises JobBusyError while a run works on the job. A job that has ended and has no row in
-        flight can be deleted even if a process still holds the job's run lock.
+        Raises JobBusyError while a process holds the job's run lock.
         """
         self.check_open()
         directory = self.directory(job_id)
         if not files.exists(directory / JOURNAL_NAME):
             return False
         try:
-            run = self._take_to_delete(directory, job_id)
+            run = RunLock.take(directory, job_id, sign=False)  # signing would need disk space
+        except JobNotFoundError:
+            return False
+        try:
             log = Log(directory, sync=self.sync, lock_timeout_s=self.lock_timeout_s)
-            try:
-                with log.locked():
-                    first(directory)
-                    staging = self._staging()
-                    with staging.locked(self.lock_timeout_s):
-                        leftover = staging.take(directory, _staging_name(job_id), log.file)
-                log.close()
-            except BaseException:
-                if run is not None:
-                    run.release()
-                raise
+            with log.locked():
+                first(directory)
+                staging = self._staging()
+                with staging.locked(self.lock_timeout_s):
+                    leftover = staging.take(directory, _staging_name(job_id), log.file)
+            log.close()
+            self.forget(job_id)
+            with closing(staging):
+                # Before files are removed, since a power cut must not leave an empty job.
+                self._sync_names(leftover)
+                with suppress(OSError):  # files that can't be removed now stay as a leftover
+                    staging.remove(leftover)
         except (FileNotFoundError, JobNotFoundError):
             return False
         except OSError as error:
             raise handles.storage_error(directory, "delete", error) from error
-        self.forget(job_id)
-        try:
-            # Before files are removed, since a power cut must not leave an empty job.
-            self._sync_names(leftover)
-            with suppress(OSError):  # files that can't be removed now stay as a leftover
-                staging.remove(leftover)
         finally:
-            staging.close()
-            if run is not None:
-                run.release()
+            run.release()
         return True
-
-    def _take_to_delete(self, directory: Path, job_id: str) -> RunLock | None:
-        try:
-            return RunLock.take(directory, job_id, sign=False)  # signing would need disk space
-        except JobBusyError:
-            if self.is_over(job_id):
-                return None
-            raise
 
     def _staging(self) -> Staging:
         """Open the staging directory. Make it, and the store, if they are missing."""

@@ -190,7 +190,7 @@ def _prune_one(
 
     if dry_run:
         check(directory)
-        if run_holder(directory) is not None and not store.is_over(job.id):
+        if run_holder(directory) is not None:
             raise _Left("a run works on it")
     elif not store.delete(job.id, check):
         raise JobNotFoundError(job.id)

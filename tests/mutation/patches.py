@@ -518,15 +518,15 @@ LOCKS = [
     Patch(
         "a job is not deleted under a run",
         "store/store",
-        "            return RunLock.take(directory, job_id, sign=False)",
-        '            return RunLock(locks.DirectoryLock(directory), b"")',
+        "            run = RunLock.take(directory, job_id, sign=False)",
+        '            run = RunLock(locks.DirectoryLock(directory), b"")',
         "tests/service/test_service.py::test_delete_job_removes_all_of_it_once",
     ),
     Patch(
         "a job is not deleted under a commit",
         "store/store",
-        "                with log.locked():\n",
-        "                log.reopen()\n                if True:\n",
+        "            with log.locked():\n",
+        "            log.reopen()\n            if True:\n",
         "tests/store/test_guards.py::test_a_job_is_not_deleted_while_another_process_has_a_commit_open",
     ),
     Patch(
@@ -709,8 +709,8 @@ WRITES += [
     Patch(
         "a deleted job's name is gone for sure before its files go",
         "store/store",
-        "            self._sync_names(leftover)\n",
-        "            pass\n",
+        "                self._sync_names(leftover)\n",
+        "                pass\n",
         "tests/crash/test_explorer.py::test_no_state_that_a_power_cut_may_leave_has_lost_what_was_acknowledged",
     ),
 ]

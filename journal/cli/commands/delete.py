@@ -54,7 +54,7 @@ def delete_command(ctx: click.Context, jobs: tuple[str, ...], yes: bool) -> int:
     targets = [(service, job_id) for (_, job_id), service in found.items()]
     for service, job_id in targets:
         holder = service.run_holder(job_id)
-        if holder is not None and not service.store.is_over(job_id):
+        if holder is not None:
             raise JobBusyError(job_id, holder.host, holder.pid, holder.started_at)
     if not yes and not _confirmed(targets):
         return EXIT_REFUSED

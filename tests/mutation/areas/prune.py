@@ -50,8 +50,8 @@ PATCHES = [
     Patch(
         "a pack is made while the job is locked",
         "store/store",
-        "                with log.locked():\n                    first(directory)\n",
-        "                first(directory)\n                with log.locked():\n",
+        "            with log.locked():\n                first(directory)\n",
+        "            first(directory)\n            with log.locked():\n",
         "tests/transfer/test_prune.py::test_a_job_that_is_locked_or_damaged_is_left_and_named",
     ),
     Patch(

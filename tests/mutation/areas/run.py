@@ -427,18 +427,11 @@ PATCHES = [
         "tests/service/test_service.py::test_who_holds_a_job_that_another_has_ended_lets_go_when_it_looks",
     ),
     Patch(
-        "a job that has ended is not deleted with a row in flight",
+        "a job that has ended is held as long as a row is in flight",
         "store/run_lock",
-        "    return has_ended(journal) and not journal.index.status_counts[PROCESSING]\n",
-        "    return has_ended(journal)\n",
-        "tests/service/test_service.py::test_a_job_that_another_has_ended_is_let_go_of_and_can_be_deleted",
-    ),
-    Patch(
-        "a job that has ended, with nothing in flight, is deleted whoever holds it",
-        "store/store",
-        "            if self.is_over(job_id):\n                return None\n",
+        "            and not journal.index.status_counts[PROCESSING]\n",
         "",
-        "tests/service/test_service.py::test_a_job_that_another_has_ended_is_let_go_of_and_can_be_deleted",
+        "tests/service/test_service.py::test_who_holds_a_job_that_another_has_ended_lets_go_when_it_looks",
     ),
     Patch(
         "a lock that was just taken is kept until its commit has begun",

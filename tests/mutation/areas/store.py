@@ -103,8 +103,8 @@ PATCHES = [
     Patch(
         "a job that can't be deleted can be run again",
         "store/store",
-        "                if run is not None:\n                    run.release()\n                raise\n",
-        "                raise\n",
+        'raise handles.storage_error(directory, "delete", error) from error\n        finally:\n            run.release()\n',
+        'raise handles.storage_error(directory, "delete", error) from error\n',
         "tests/store/test_guards_writers.py::test_a_job_that_cannot_be_deleted_can_be_run",
     ),
     Patch(
