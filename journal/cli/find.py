@@ -20,7 +20,6 @@ from journal.fs.names import JOURNAL_NAME
 from journal.ids import is_job_id
 from journal.model import SHOWN_STATUSES, Job, JobStatus, RunHolder
 from journal.service import ExactService, JobService
-from journal.store.listing import check_name
 from journal.store.pruned import check_not_pruned
 from journal.text import counted, similar
 
@@ -90,7 +89,8 @@ def find_job(root: str, name: str) -> tuple[JobService, str]:
             raise _not_found(name)
         service = ReadingService(directory.parent)
         if not is_job_id(directory.name):
-            check_name(service.store, directory.name, service.store.header(directory.name))
+            with service.store.peek(directory.name).reading():
+                pass  # never: it raises JobMismatchError
         return service, directory.name
     service = ReadingService(root)
     return service, _expand_prefix(service, name)

@@ -1,7 +1,7 @@
 """Lists the jobs of a store, newest first. Opens only as many jobs as needed.
 
 A listing reads the **head** of each job (its id, name, creation time, and status) from the first
-line and the end of its journal. Only if they don't say enough, the job is opened.
+line and the end of its journal. Only jobs that may be a part of the listing are opened.
 
 If a job can't be read, the job is left out, and ``on_error`` gets the error. Without ``on_error``,
 the error is raised.
@@ -10,12 +10,11 @@ the error is raised.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime
 from fnmatch import fnmatchcase
 from operator import itemgetter
 
-from journal.errors import JobMismatchError, JobNotFoundError, JournalError
+from journal.errors import JobNotFoundError, JournalError
 from journal.format.commits import START, Position, end_of_good_commits
 from journal.format.decode import (
     UndecodableError,
@@ -35,8 +34,7 @@ from journal.store.store import Store
 OnError = Callable[[JournalError], object]
 Head = tuple[datetime, str, str, str]  # creation time, id, name, and status ("": not known)
 
-_FIRST_BYTES = 1 << 10  # enough for most job records
-_LAST_BYTES = 1 << 12
+_END_BYTES = 1 << 12  # at both ends: enough for most job records
 _RECORD = (
     b'{"type":"'  # as this package begins its lines; another writer may order members otherwise
 )
@@ -65,8 +63,10 @@ def newest_ids(
     # The ids are sorted, since jobs with similar ids are often close on the disk.
     for job_id in sorted(store.subdirectories()):
         head = _read_head(store, job_id, with_status=status is not None)
-        if head is None:
-            head = _examine(store, job_id, on_error)
+        if head is None and (on_error is not None or is_job_id(job_id)):
+            job = _open(store, job_id, on_error)
+            if job is not None:
+                head = job.created_at, job_id, job.name, job.status.value
         if (
             head is not None
             and (status is None or head[3] in wanted)
@@ -82,20 +82,17 @@ def newest_ids(
 def _read_head(store: Store, job_id: str, *, with_status: bool) -> Head | None:
     """Read the head of a job from the first line and the end of its journal.
 
-    Returns None if they don't say all that is needed, or can't be read.
+    Returns None if the first line doesn't say what is needed, or can't be read.
     """
-    last_bytes = _LAST_BYTES if with_status else 0
     try:
         path = f"{store.root_text}/{job_id}/{JOURNAL_NAME}"
-        first, last, size = files.read_ends(path, _FIRST_BYTES, last_bytes)
+        first, last, size = files.read_ends(path, _END_BYTES, _END_BYTES if with_status else 0)
     except OSError:
         return None
     header = decode_header(first)
     if header is None or header.id != job_id:
         return None
     status = _status_in(last, size) if with_status else ""
-    if with_status and not status:
-        return None
     return header.at, header.id, header.name, status
 
 
@@ -127,35 +124,6 @@ def _status_in(data: bytes, size: int) -> str:
     return ""
 
 
-def _examine(store: Store, job_id: str, on_error: OnError | None) -> Head | None:
-    """Read the head of a job by opening the job. Reports an error, if the job can't be read."""
-    if on_error is None and not is_job_id(job_id):
-        return None
-    try:
-        header = store.header(job_id)
-        check_name(store, job_id, header)
-    except JobNotFoundError:  # the directory isn't a job's, or the job was just deleted
-        if on_error is not None:
-            _note_if_lost(store, job_id, on_error)
-    except JournalError as error:
-        if on_error is None:
-            raise
-        on_error(error)
-    else:
-        return header.at, header.id, header.name, _status_of(store, job_id)
-    return None
-
-
-def _status_of(store: Store, job_id: str) -> str:
-    """Return the status of a job, or "" if the job can't be read.
-
-    The error isn't reported here. :func:`jobs_of` reports it, but only if it reads this job, too.
-    """
-    with suppress(JournalError), store.peek(job_id).reading() as index:
-        return job_of(index).status.value
-    return ""
-
-
 def jobs_of(
     store: Store,
     job_ids: list[str],
@@ -175,7 +143,7 @@ def jobs_of(
     for job_id in job_ids:
         if limit is not None and len(jobs) >= limit:
             break
-        job = _peek(store, job_id, on_error)
+        job = _open(store, job_id, on_error)
         if job is None or (status is not None and job.status is not status):
             continue
         if offset:
@@ -185,27 +153,17 @@ def jobs_of(
     return jobs
 
 
-def check_name(store: Store, directory_name: str, header: JobRecord) -> None:
-    """Raise JobMismatchError if the name of a job's directory isn't the job's id."""
-    if header.id != directory_name:
-        raise JobMismatchError(store.directory(directory_name), header.id)
-
-
-def _note_if_lost(store: Store, job_id: str, on_error: OnError) -> None:
+def _open(store: Store, job_id: str, on_error: OnError | None) -> Job | None:
+    """Open a job, and return it. Reports an error, if the job can't be read."""
     try:
-        store.check_not_lost(job_id)
-    except JournalError as error:
-        on_error(error)
-
-
-def _peek(store: Store, job_id: str, on_error: OnError | None) -> Job | None:
-    try:
-        with store.peek(job_id).reading() as index:
-            return job_of(index)
-    except JobNotFoundError:
-        return None
+        try:
+            with store.peek(job_id).reading() as index:
+                return job_of(index)
+        except JobNotFoundError:  # the directory isn't a job's, or the job was just deleted
+            if on_error is not None:
+                store.check_not_lost(job_id)
     except JournalError as error:
         if on_error is None:
             raise
         on_error(error)
-        return None
+    return None

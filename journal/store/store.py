@@ -26,10 +26,6 @@ from journal.errors import (
     StorageError,
     StoreError,
 )
-from journal.format.decode import (
-    decode_header,
-)
-from journal.format.records import JobRecord
 from journal.fs import directories, files, handles
 from journal.fs.names import JOB_STAGING_NAME, JOURNAL_NAME
 from journal.fs.staging import Staging
@@ -44,8 +40,6 @@ MAX_OPEN_JOURNALS = 64
 # Files beside a journal. A directory with such a file and no journal is a job without its journal.
 _OF_A_JOB = r"artifacts|index\.hint|run\.lock|sync\.mark(\.new)?|journal\.(damaged|torn|other)-.*"
 _LEADS_AWAY = "[/:]"  # on Windows, a path may begin with a drive, or contain slashes
-_HEAD_BYTES = 1 << 10  # enough for most job records
-_LONG_HEAD_BYTES = 1 << 20
 
 
 class Store:
@@ -282,24 +276,6 @@ class Store:
                 "or move the directory away"
             )
             raise StorageError(path / JOURNAL_NAME, "read", errno.ENOENT, reason)
-
-    def header(self, job_id: str) -> JobRecord:
-        """Return the job record.
-
-        The journal is replayed only if its beginning doesn't contain the record, or can't be read.
-        """
-        for length in (_HEAD_BYTES, _LONG_HEAD_BYTES):
-            try:
-                path = f"{self.root_text}/{job_id}/{JOURNAL_NAME}"
-                head, _, _ = files.read_ends(path, length, 0)
-            except OSError:
-                break
-            header = decode_header(head)
-            if header is not None:
-                return header
-        with self.peek(job_id).reading() as index:  # raises the error, if anything is wrong
-            assert index.state is not None
-            return index.state.header
 
     # --- making and deleting jobs
 

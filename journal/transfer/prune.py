@@ -19,7 +19,6 @@ from journal.fs.names import ARTIFACTS_NAME, DERIVED
 from journal.fs.output import whole_file
 from journal.index.summary import job_of
 from journal.model import Job, JobStatus
-from journal.store.listing import check_name
 from journal.store.pruned import note_pruned
 from journal.store.run_lock import run_holder
 from journal.store.store import Store
@@ -155,7 +154,6 @@ def _why_left(status: JobStatus) -> str:
 
 def _job(store: Store, job_id: str, *, locked: bool = False) -> Job:
     """Read a job. ``locked``: whether this process holds the commit lock."""
-    check_name(store, job_id, store.header(job_id))
     with store.peek(job_id).reading(locked=locked) as index:
         return job_of(index)
 
