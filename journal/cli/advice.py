@@ -317,7 +317,7 @@ def _settle(
 
     Each reason begins with ``which``.
     """
-    failed = ("--failed", "--error-code", "CODE", "--error-message", "TEXT")
+    failed = ("--failed", "CODE", "--error-message", "TEXT")
     resolve = ("resolve", job_id, "--row", rows)
     if code == MAYBE_DONE_TWICE:
         redo = command("redo", job_id, "--row", rows)

@@ -1,27 +1,21 @@
-"""The options that choose rows: ``--where``, ``--row``, ``--error-code`` and ``--version``."""
+"""The conditions of ``--where``."""
 
 from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal, InvalidOperation
-from functools import wraps
 from typing import Any, NamedTuple
 
 import click
 import msgspec
 
-from journal.cli.exit_codes import Refused
 from journal.cli.find import did_you_mean
 from journal.cli.output import first_of
-from journal.cli.row_ranges import rows_of
-from journal.cli.shared_options import rows_option
 from journal.frames.columns import MISSING, member_of_row
 from journal.fs import shell
-from journal.history.error_groups import Numbers
-from journal.model import JobRow, RowStatus
-from journal.service import JobService
+from journal.model import JobRow
 from journal.text import as_text, counted, shorten
 
 _CONDITION = re.compile(
@@ -289,80 +283,6 @@ class Where:
         return self.absent() + unmet + self.without_number()
 
 
-# --- the rows that a command shows or changes
-
-
-class Selection(NamedTuple):
-    """The options by which a command chooses rows. A chosen row meets all of them."""
-
-    ranges: list[range] | None
-    error_code: str | None = None
-    where: Where = Where()
-    version: str | None = None
-
-    @property
-    def is_empty(self) -> bool:
-        return self.ranges is None and self.error_code is None and not self._narrows
-
-    @property
-    def _narrows(self) -> bool:
-        return bool(self.where) or self.version is not None
-
-    def matches(self, row: JobRow) -> bool:
-        """Return whether a row meets all options except ``--row``."""
-        return (
-            self.error_code in (None, row.error_code)
-            and self.version in (None, row.version)
-            and self.where.holds(row)
-        )
-
-    def rows(
-        self,
-        service: JobService,
-        job_id: str,
-        if_named: Collection[RowStatus],
-        if_found: Collection[RowStatus],
-    ) -> Iterator[JobRow]:
-        """The chosen rows whose status allows the change.
-
-        ``if_named``: the statuses that rows named by ``--row`` may have. ``if_found``: the statuses
-        that rows may have if ``--row`` isn't given. With ``--error-code``, only failed rows are
-        chosen.
-
-        Raises Refused if ``--row`` names a row that doesn't exist. Also raises Refused if ``--row``
-        is the only option and names a row whose status isn't in ``if_named``.
-        """
-        statuses = if_found if self.ranges is None else if_named
-        if self.error_code is not None:
-            statuses = (RowStatus.FAILED,)
-        if self.ranges is None:
-            rows: Iterable[JobRow] = service.get_rows(job_id, statuses)
-        else:
-            rows = rows_of(job_id, service.get_rows(job_id), self.ranges)
-        for row in rows:
-            if row.status in statuses:
-                if self.matches(row):
-                    yield row
-            elif self.error_code is None and not self._narrows:
-                is_open = row.status is RowStatus.PROCESSING
-                others = (each.row_number for each in rows if each.status not in statuses)
-                wrong = Numbers([row.row_number, *others])
-                raise Refused(
-                    f"row {row.id} is {row.status}, not {' or '.join(statuses)}; no row was changed"
-                    + (f"; leave out rows {wrong.text(', ')}" if wrong.count > 1 else "")
-                    + (f"; if its run has died: `journal resolve {job_id}`" if is_open else "")
-                )
-
-    def why_none(self, job_id: str) -> list[str]:
-        """Messages that explain why no row was chosen."""
-        which = "row" if self.ranges is None else "row of these"
-        if self.error_code is not None and not self._narrows:
-            codes = f"`journal errors {job_id}` lists the codes"
-            return [f"no {which} failed with code {self.error_code!r}: {codes}"]
-        none = [f"no {which} matches and has a status that allows this"]
-        return (self.where.absent() or none) + self.where.without_number()
-
-
 def where_option(which: str, more: str = "") -> Callable[..., Any]:
     """The option ``--where``.
 
@@ -378,20 +298,3 @@ def where_option(which: str, more: str = "") -> Callable[..., Any]:
         f'keeps spaces and signs: \'"a=b" = "x "\'. 4,50 is text, so it is neither below nor above '
         f"a number. Repeatable: all conditions must hold.{more}",
     )
-
-
-def row_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--row --error-code --where`` to a command, and pass it a Selection as ``selection``.
-
-    If the command has an option ``--version``, its value becomes part of the selection.
-    """
-
-    @rows_option("Only these rows")
-    @click.option("--error-code", metavar="CODE", help="Only rows with this error code.")
-    @where_option("Only rows")
-    @wraps(command)
-    def with_selection(**given: Any) -> Any:
-        chosen = {name: given.pop(name) for name in Selection._fields if name in given}
-        return command(**given, selection=Selection(**chosen))
-
-    return with_selection

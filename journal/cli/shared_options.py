@@ -10,13 +10,11 @@ from typing import Any
 import click
 
 from journal.cli.output import echo_err
-from journal.cli.row_ranges import parse_rows
 from journal.errors import RESULT_PLACEHOLDER, InvalidValueError
 from journal.format.arguments import check_cost
 from journal.format.records import MAX_DEPTH
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.fs import shell, streams
-from journal.model import RowStatus
 from journal.text import decode_json_exact, encode_json, escaped, shorten
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -71,16 +69,6 @@ def _decoded(text: str) -> Any:
 
 json_option = click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
 force_option = click.option("--force", is_flag=True, help="Replace OUT if it exists.")
-statuses_option = click.option(
-    "--status",
-    "statuses",
-    type=click.Choice([status.value for status in RowStatus]),
-    multiple=True,
-    help="Only rows of this status. Repeatable.",
-)
-version_option = click.option(
-    "--version", metavar="V", help="Only rows whose outcome is from a run with this --version."
-)
 
 
 def columns_option(text: str) -> Option:
@@ -97,19 +85,6 @@ def _parse_columns(
     if not all(names):
         raise click.BadParameter("give names between commas, such as row_number,status,order")
     return names
-
-
-def rows_option(what: str, *, required: bool = False) -> Option:
-    """The option ``--row ROWS``. The command gets ``ranges``, or None if the option isn't given."""
-    return click.option(
-        "--row",
-        "ranges",
-        metavar="ROWS",
-        multiple=True,
-        callback=parse_rows,
-        required=required,
-        help=f"{what}, such as 5,12-40. Repeatable.",
-    )
 
 
 def reason_option(what: str) -> Option:

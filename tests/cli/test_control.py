@@ -1,5 +1,6 @@
 """`journal pause`, `resume`, `cancel`, `retry`, `redo`, `skip` and `resolve`, beside runs of others."""
 
+import io
 import json
 import re
 import shlex
@@ -16,7 +17,7 @@ from support.terminal import on_terminal
 from journal import Job, JobRow, JobService, JobStatus
 from journal.cli.main import main
 from journal.cli.output import as_json
-from journal.cli.row_ranges import row_ranges, rows_of
+from journal.cli.selection import row_ranges, rows_of
 from journal.fs import shell, streams, system
 from journal.model import RunHolder
 from journal.repair import repair_job
@@ -636,7 +637,7 @@ def test_a_result_that_is_no_json_is_text(review: Cli, text: str, result: object
 
 
 def test_resolve_fails_retries_and_skips_rows(review: Cli) -> None:
-    failed = ["--failed", "--error-code", "E9", "--error-message", "not there"]
+    failed = ["--failed", "E9", "--error-message", "not there"]
     assert review("resolve", "j", "--row", "1", *failed)[:2] == (0, "1")
     code, out, err = review("resolve", "j", "--row", "2", "--retry")
     assert (code, out) == (0, "1")
@@ -651,7 +652,10 @@ def test_resolve_does_nothing_if_one_of_the_rows_needs_no_review(review: Cli) ->
     before = review.journal()
     code, out, err = review("resolve", "j", "--row", "1-5", "--completed")
     assert (code, out) == (4, "")
-    assert "row j:4 is skipped, not needs_review; no row was changed; leave out rows 4-5" in err
+    assert (
+        "row j:4 is skipped, not needs_review or processing; no row was changed; leave out rows 4-5"
+        in err
+    )
     assert review.journal() == before
 
 
@@ -704,7 +708,7 @@ def test_resolve_settles_no_row_that_a_run_has_started_since_the_command_looked(
     ("how", "outcome"),
     [
         (["--completed"], "completed"),
-        (["--failed", "--error-code", "E", "--error-message", "m"], "failed"),
+        (["--failed", "E", "--error-message", "m"], "failed"),
         (["--retry"], "retried"),
         (["--skip"], "skipped"),
     ],
@@ -733,7 +737,7 @@ def test_the_log_says_who_has_settled_a_row_and_why(review: Cli, how: str) -> No
 def test_resolve_offers_in_a_job_that_has_ended_what_it_offers_in_others(review: Cli) -> None:
     end_job(review)
     assert review("resolve", "j", "--row", "1", "--completed")[0] == 0
-    failed = ["--failed", "--error-code", "E", "--error-message", "m"]
+    failed = ["--failed", "E", "--error-message", "m"]
     assert review("resolve", "j", "--row", "2", *failed)[0] == 0
     assert job(review).passes == 1
     assert review("resolve", "j", "--row", "3", "--retry")[:2] == (0, "1")
@@ -754,10 +758,13 @@ def test_resolve_retries_nothing_in_a_cancelled_job(review: Cli) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ([], "give exactly one of --completed, --failed, --retry and --skip"),
+        ([], "give exactly one of --completed, --failed, --retry, --skip and --step"),
         (["--completed", "--skip"], "give exactly one of"),
-        (["--failed", "--cost-cents", "1"], "--cost-cents belongs to --completed, not --failed"),
-        (["--failed", "--error-code", "E"], "--failed needs --error-code and --error-message"),
+        (
+            ["--failed", "E", "--cost-cents", "1"],
+            "--cost-cents belongs to --completed, not --failed",
+        ),
+        (["--failed", "E"], "--failed needs --error-message"),
         (["--completed", "--cost-cents", "-1"], "-1"),
         (["--completed", "--cost-cents", str(1 << 64)], "must be from 0 to"),
         (["--completed", "--result", "\udcff"], "result: must be text"),
@@ -773,7 +780,40 @@ def test_resolve_refuses_what_does_not_go_together(
     assert review.journal() == before
 
 
-# --- rows by number
+# --- which rows
+
+
+def test_rows_are_named_by_status_in_each_command(review: Cli) -> None:
+    with JobService(review.root) as service:
+        service.fail_row("j:1", "E1", "m")
+    both = review(
+        "rows", "j", "--status", "failed,needs_review", "--columns", "row_number", "--csv"
+    )
+    assert both[1].split() == ["row_number", "1", "2", "3"]
+    assert review("retry", "j", "--status", "skipped")[:2] == (0, "1")
+    assert review("skip", "j", "--status", "needs_review")[:2] == (0, "2")
+    code, _, err = review("retry", "j", "--status", "completed")
+    assert (code, "must be failed or skipped, not completed; no row was changed" in err) == (
+        4,
+        True,
+    )
+    assert review.statuses() == ["failed", "skipped", "skipped", "pending", "completed"]
+
+
+def test_resolve_finds_rows_in_review_by_code_and_data(review: Cli) -> None:
+    assert review("resolve", "j", "--error-code", "none", "--completed")[:2] == (0, "0")
+    assert review("resolve", "j", "--error-code", "interrupted", "--completed")[:2] == (0, "3")
+    assert review.statuses() == ["completed"] * 3 + ["skipped", "completed"]
+
+
+@pytest.mark.parametrize("numbers", ["2 3", "row_number\n2\n3\n", "2-3,"])
+def test_numbers_of_rows_are_read_from_standard_input(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, numbers: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(numbers))
+    assert cli("retry", "j", "--row", "-")[:2] == (0, "2")
+    assert cli.statuses()[:3] == ["pending"] * 3
+    assert cli("retry", "j", "--row", "-")[0] == 2, "nothing is left to be read"
 
 
 def test_rows_are_named_by_numbers_and_ranges() -> None:

@@ -757,7 +757,7 @@ def test_show_of_an_interrupted_job_names_the_rows_in_flight(
         f"journal --root {tmp_path} rows doubt --status processing",
         f"{resolve} --completed",
         f"{resolve} --retry",
-        f"{resolve} --failed --error-code CODE --error-message TEXT",
+        f"{resolve} --failed CODE --error-message TEXT",
         *("", ""),
     ]
     assert "--on-interrupted" in found[-2]["why"]

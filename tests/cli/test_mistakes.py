@@ -81,7 +81,7 @@ MISTAKES: list[Any] = [
     ),
     (["rows", "labels", "--limit", "-1"], 2, "'-1' is not a whole number from 0, and not 'all'"),
     (["rows", "labels", "--row", "abc"], 2, "neither a row number nor a range such as 12-40"),
-    (["rows", "labels", "--status", "done"], 2, "'done' is not one of 'pending', 'processing'"),
+    (["rows", "labels", "--status", "done"], 2, "'done' is not one of pending, processing"),
     (["rows", "labels", "--where", "zip==1"], 2, "write zip=1, or 'zip=\"=1\"'"),
     (["rows", "labels", "--where", "zp=1"], 0, "; did you mean 'zip'?"),
     (["rows", "labels", "--columns", "ordr"], 0, "; did you mean 'order'?"),
@@ -130,8 +130,7 @@ MISTAKES: list[Any] = [
     (["step", "mail", "--", "true"], 2, "use `journal step` inside the command of `journal run`"),
     # changes of rows and jobs
     (["retry", "labels", "--row", "1"], 4, "is completed, not failed or skipped; no row was"),
-    (["redo", "labels"], 2, "choose rows by --row, --error-code, --where or --version"),
-    (["resume", "labels"], 4, "has ended, and is completed: there is nothing to resume; `journal"),
+    (["redo", "labels"], 2, "choose rows by --row, --status, --error-code, --where or --version"),
     (["pause", "labels"], 4, "there is nothing to pause; `journal show labels` says what can be"),
     (["cancel", "labels"], 4, "there is nothing to cancel; `journal show labels` says what can"),
     # copies and files

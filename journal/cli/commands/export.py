@@ -10,7 +10,8 @@ import click
 from journal.cli.exit_codes import exit_code_of_store
 from journal.cli.find import ReadingService, complete_job, complete_path, find_job
 from journal.cli.output import data_stream, echo_err
-from journal.cli.shared_options import columns_option, force_option, statuses_option
+from journal.cli.selection import statuses_option
+from journal.cli.shared_options import columns_option, force_option
 from journal.errors import JobNotFoundError, JournalError
 from journal.export.writers import FORMATS, STREAMED, export_rows, format_of
 from journal.fs.names import JOURNAL_NAME

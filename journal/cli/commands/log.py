@@ -17,8 +17,7 @@ from journal.cli.find import command_line, counts_text, find_job, job_argument, 
 from journal.cli.follow import check_reader, follow_job, gone
 from journal.cli.listing import LOOK_AHEAD, Field, Format, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, echo_err, local_text
-from journal.cli.row_ranges import missing_rows
-from journal.cli.shared_options import rows_option
+from journal.cli.selection import missing_rows, rows_option
 from journal.cli.times import Seconds, since_option
 from journal.errors import JobNotFoundError
 from journal.history.events import Choice, Event, last_events, read_events

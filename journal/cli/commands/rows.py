@@ -10,13 +10,13 @@ from typing import Any
 import click
 import msgspec
 
-from journal.cli.conditions import Columns, Selection, row_options
+from journal.cli.conditions import Columns
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, Refused
 from journal.cli.find import find_job, job_argument
 from journal.cli.listing import Field, Format, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, echo_err
-from journal.cli.row_ranges import missing_rows, rows_within
-from journal.cli.shared_options import columns_option, statuses_option, version_option
+from journal.cli.selection import Selection, missing_rows, selection_options
+from journal.cli.shared_options import columns_option
 from journal.frames.columns import MISSING, member, member_of_row
 from journal.history.error_groups import ErrorGroup, group_attempts, group_errors
 from journal.history.reading import read_history
@@ -26,7 +26,7 @@ from journal.text import as_text, cents_number, counted, headline, shorten
 
 _DATA = "data."  # before a data column whose name is also a field of the row
 _MAX_CELL_CHARACTERS = 400  # a result may be 1 MiB long
-_WITH_ERRORS = (RowStatus.PENDING, RowStatus.FAILED, RowStatus.NEEDS_REVIEW)
+_WRONG = (RowStatus.FAILED, RowStatus.NEEDS_REVIEW)
 
 
 def _outcome(row: JobRow) -> str:
@@ -83,9 +83,7 @@ def _named_field(name: str) -> Field:
 
 @click.command("rows", short_help="List the rows of a job.")
 @job_argument
-@statuses_option
-@row_options
-@version_option
+@selection_options
 @click.option(
     "--pass",
     "pass_number",
@@ -104,7 +102,6 @@ def _named_field(name: str) -> Field:
 def rows_command(
     ctx: click.Context,
     job: str,
-    statuses: tuple[str, ...],
     selection: Selection,
     pass_number: int | None,
     columns: list[str] | None,
@@ -123,12 +120,7 @@ def rows_command(
     Example: journal rows ship-ca --status failed --where 'zip~941' --columns row_number,order,error_code
     """
     service, job_id = find_job(ctx.obj, job)
-    ranges = selection.ranges
-    if selection.error_code is not None:
-        statuses = statuses or _WITH_ERRORS
-    stored = service.get_rows(job_id, statuses or None)
-    rows: Iterable[JobRow] = stored if ranges is None else rows_within(stored, ranges)
-    rows = filter(selection.matches, rows)
+    rows: Iterable[JobRow] = selection.shown(service, job_id)
     if pass_number is not None:
         rows = _of_pass(existing_job(service, job_id), pass_number, rows)
     if limit is not None:
@@ -142,12 +134,12 @@ def rows_command(
     unmet = selection.where.unmet()
     for text in unmet + wanted.messages("shown"):
         echo_err(f"journal: {text}")
-    code = selection.error_code
-    if code is not None and not any(row.error_code == code for row in stored):
+    code, ranges, every = selection.error_code, selection.ranges, service.get_rows(job_id)
+    if code is not None and not any(Selection(error_code=code).shown(service, job_id)):
         echo_err(
             f"journal: no such row has code {code!r}: `journal errors {job_id}` lists the codes"
         )
-    if ranges and (missing := missing_rows(job_id, service.get_rows(job_id), ranges)):
+    if ranges and (missing := missing_rows(job_id, every, ranges)):
         echo_err(f"journal: {missing}")
         return EXIT_REFUSED
     return EXIT_OK
@@ -202,14 +194,14 @@ ERROR_FIELDS = (
     is_flag=True,
     help="Count all attempts that went wrong, also those of rows that are completed now.",
 )
-@version_option
+@selection_options
 @listing_options
 @click.pass_context
 def errors_command(
     ctx: click.Context,
     job: str,
     attempts: bool,
-    version: str | None,
+    selection: Selection,
     output: Format,
 ) -> None:
     """Show the rows that failed or need a review, grouped by error code. The largest group is
@@ -229,11 +221,13 @@ def errors_command(
     """
     service, job_id = find_job(ctx.obj, job)
     if attempts:
-        history = read_history(service.store, job_id).entries()
-        groups = group_attempts(history, version)
+        if not selection._replace(version=None).is_empty:
+            raise click.UsageError(
+                "of the options that choose rows, --attempts takes --version only"
+            )
+        groups = group_attempts(read_history(service.store, job_id).entries(), selection.version)
     else:
-        rows = service.get_rows(job_id, (RowStatus.FAILED, RowStatus.NEEDS_REVIEW))
-        groups = group_errors(row for row in rows if version in (None, row.version))
+        groups = group_errors(selection.shown(service, job_id, _WRONG))
     # A table has the column CENTS only if there are costs.
     title = "CENTS" if any(group.cost_cents for group in groups) else ""
     cost = msgspec.structs.replace(_COST, title=title)

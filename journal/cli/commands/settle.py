@@ -6,28 +6,25 @@ With each of these commands, a person settles rows in one commit.
 from __future__ import annotations
 
 import sys
-from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import click
 
 from journal.cli.advice import what_may_run, what_runs_pending
-from journal.cli.conditions import Selection, row_options
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, Refused
 from journal.cli.find import command_line, counts_text, find_job, job_argument
 from journal.cli.output import echo_err
-from journal.cli.row_ranges import rows_of
+from journal.cli.selection import VERBS, Selection, Verb, selection_options
 from journal.cli.shared_options import (
     Cents,
     confirm,
     json_or_text,
     json_result,
     reason_option,
-    rows_option,
-    version_option,
     yes_option,
 )
 from journal.format.records import LOST_CHECKSUM, MAYBE_DONE_TWICE
@@ -42,15 +39,15 @@ from journal.text import as_text, counted, shorten
 
 @click.command("retry", short_help="Retry failed rows: make them pending again.")
 @job_argument
-@row_options
+@selection_options
 @click.pass_context
 def retry_command(ctx: click.Context, job: str, selection: Selection) -> None:
     """Retry failed rows: make them pending again, and reopen the job if it has ended.
 
-    Without options, all failed rows are retried, except rows that may have taken effect. --row may
-    also name skipped rows. With --row alone, each named row must be failed or skipped. If one of
-    them isn't, no row is retried. With --where or --error-code, rows that can't be retried are left
-    out.
+    Without options, all failed rows are retried, except rows that may have taken effect. --row and
+    --status may also name skipped rows. With --row alone, each named row must be failed or skipped.
+    If one of them isn't, no row is retried. With further options, rows that can't be retried are
+    left out.
 
     Some failed rows may have taken effect, for example after --on-interrupted fail. These rows are
     retried only if --row or --error-code selects them. Before you retry one of these rows, find out
@@ -85,10 +82,9 @@ def retry_command(ctx: click.Context, job: str, selection: Selection) -> None:
                 service,
                 job_id,
                 selection,
+                VERBS["retry"],
                 lambda row: None if is_left(row) else service.retry_row(row.id),
-                if_named=(RowStatus.FAILED, RowStatus.SKIPPED),
-                if_found=(RowStatus.FAILED,),
-            )
+            ).count
         _echo_count(count)
         if unknown.count:
             failed = "row|rows failed, and it is unknown whether it|they took effect"
@@ -104,8 +100,7 @@ def retry_command(ctx: click.Context, job: str, selection: Selection) -> None:
 
 @click.command("redo", short_help="Do rows again, also completed ones.")
 @job_argument
-@row_options
-@version_option
+@selection_options
 @click.option("--new-key", is_flag=True, help="Give the rows new idempotency keys.")
 @reason_option("Why the rows are done again. The reason is kept in the rows' history.")
 @yes_option()
@@ -120,7 +115,7 @@ def redo_command(
 ) -> int:
     """Do rows again: make completed, failed or skipped rows pending.
 
-    --row may also name rows in review that are completed in one of two merged copies.
+    --row and --status may also name rows in review that are completed in one of two merged copies.
 
     The side effects of the rows may happen again. Either all chosen rows are changed, or none. If
     the job has ended, it is reopened. The log keeps the earlier outcomes, and their costs still
@@ -135,35 +130,28 @@ def redo_command(
     Example: journal redo ship-orders --version prompt-2 --reason "wrong labels"
     """
     if selection.is_empty:
-        raise click.UsageError("choose rows by --row, --error-code, --where or --version")
+        raise click.UsageError(_CHOOSE)
     service, job_id = find_job(ctx.obj, job)
-    ended = [status for status in RowStatus if status.is_ended]
     with service:
         _check_not_cancelled(existing_job(service, job_id))
-        numbers, moments = array("Q"), array("d")  # of the rows that the question names
+        chosen: list[tuple[str, datetime]] = []
         statuses: Counter[str] = Counter()
-        named = (*ended, RowStatus.NEEDS_REVIEW)
-        for row in selection.rows(service, job_id, named, ended):
-            numbers.append(row.row_number)
-            moments.append(row.updated_at.timestamp())
+        for row in selection.rows(service, job_id, VERBS["redo"]):
+            chosen.append((row.id, row.updated_at))
             statuses[row.status.value] += 1
-        if not numbers:
-            _report_none(job_id, selection)
-        else:
-            _report_without_number(job_id, selection)
-        if numbers and not yes and not _is_confirmed(job_id, statuses, new_key=new_key):
+        _report_unmet(job_id, selection, len(chosen))
+        if chosen and not yes and not _is_confirmed(job_id, statuses, new_key=new_key):
             return EXIT_REFUSED
         with service.batch(job_id):
-            for number, moment in zip(numbers, moments, strict=True):
-                found = service.get_row(f"{job_id}:{number}")
-                is_same = found is not None and found.updated_at.timestamp() == moment
-                if found is None or not is_same or not selection.where.holds(found):
+            for row_id, moment in chosen:
+                found = service.get_row(row_id)
+                if found is None or found.updated_at != moment or not selection.matches(found):
                     raise Refused(
                         f"rows of {job_id} were changed by another process; this command changed nothing"
                     )
-                service.redo_row(found.id, reason, new_key=new_key)
-        _echo_count(len(numbers))
-        _report_pending(service, job_id, len(numbers))
+                service.redo_row(row_id, reason, new_key=new_key)
+        _echo_count(len(chosen))
+        _report_pending(service, job_id, len(chosen))
     return EXIT_OK
 
 
@@ -202,67 +190,60 @@ def _report_pending(service: JobService, job_id: str, count: int, how: str = "ag
 
 @click.command("skip", short_help="Skip rows, so that they are not run.")
 @job_argument
-@row_options
+@selection_options
 @reason_option("Why the rows are skipped. The reason is kept with the rows.")
 @click.pass_context
 def skip_command(ctx: click.Context, job: str, selection: Selection, reason: str | None) -> None:
     """Skip pending or failed rows, so that they are not run. They count as done.
 
-    --row may also name rows that need a review. With --row alone, no row is skipped if one of the
-    named rows is completed, skipped or in flight. With --where or --error-code, rows that can't be
-    skipped are left out. The option --error-code selects only failed rows.
+    --row and --status may also name rows that need a review. With --row alone, no row is skipped if
+    one of the named rows is completed, skipped or in flight. With further options, rows that can't
+    be skipped are left out.
 
     Prints how many rows were skipped.
 
     Example: journal skip ship-orders --row 5,12-40 --reason "the customer has cancelled"
     """
     if selection.is_empty:
-        raise click.UsageError("choose rows by --row, --error-code or --where")
+        raise click.UsageError(_CHOOSE)
     service, job_id = find_job(ctx.obj, job)
-    open_rows = (RowStatus.PENDING, RowStatus.FAILED)
     with service:
         before = existing_job(service, job_id)
-        count = _change(
-            service,
-            job_id,
-            selection,
+        changed = _change(
+            *(service, job_id, selection, VERBS["skip"]),
             lambda row: service.skip_row(row.id, reason),
-            if_named=(*open_rows, RowStatus.NEEDS_REVIEW),
-            if_found=open_rows,
         )
-        click.echo(count)
+        click.echo(changed.count)
         _report_completed(service, before)
+
+
+_CHOOSE = "choose rows by --row, --status, --error-code, --where or --version"
 
 
 def _change(
     service: JobService,
     job_id: str,
     selection: Selection,
+    verb: Verb,
     change: Callable[[JobRow], object],
-    *,
-    if_named: Collection[RowStatus],
-    if_found: Collection[RowStatus],
-) -> int:
-    """Call ``change`` for the chosen rows in one commit. Returns how many rows were changed."""
-    count = seen = 0
+) -> Numbers:
+    """Call ``change`` for the chosen rows in one commit.
+
+    Returns the numbers of the rows for which it didn't return None.
+    """
+    changed, seen = Numbers(), 0
     with service.batch(job_id):
-        for row in selection.rows(service, job_id, if_named, if_found):
+        for row in selection.rows(service, job_id, verb):
             seen += 1
-            count += change(row) is not None
-    if not seen:
-        _report_none(job_id, selection)
-    else:
-        _report_without_number(job_id, selection)
-    return count
+            if change(row) is not None:
+                changed.add(row.row_number)
+    _report_unmet(job_id, selection, seen)
+    return changed
 
 
-def _report_none(job_id: str, selection: Selection) -> None:
-    for text in selection.why_none(job_id):
-        echo_err(f"{job_id}: {text}")
-
-
-def _report_without_number(job_id: str, selection: Selection) -> None:
-    for text in selection.where.without_number():
+def _report_unmet(job_id: str, selection: Selection, count: int) -> None:
+    """Report why no row was chosen, or which chosen rows could not be compared."""
+    for text in selection.where.without_number() if count else selection.why_none(job_id):
         echo_err(f"{job_id}: {text}")
 
 
@@ -280,15 +261,16 @@ _WAYS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
         JobService.complete_row,
         ("tracking_number", "cost_cents", "label_path", "result"),
     ),
-    "failed": (JobService.fail_row, ("error_code", "error_message")),
+    "failed": (JobService.fail_row, ("error_message",)),
     "retry": (JobService.retry_row, ()),
     "skip": (JobService.skip_row, ()),
+    "step": (JobService.record_step, ("result", "not_done")),
 }
 
 
 @click.command("resolve", short_help="Settle rows that need a review.")
 @job_argument
-@rows_option("The rows", required=True)
+@selection_options
 @click.option("--completed", is_flag=True, help="The rows took effect: complete them.")
 @click.option(
     "--tracking-number",
@@ -311,9 +293,12 @@ _WAYS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
     metavar="JSON",
     help="The result. With --completed, text needs no quotes. With --step, it does: '\"ch_1\"'.",
 )
-@click.option("--failed", is_flag=True, help="The rows took no effect: fail them.")
-@click.option("--error-code", metavar="CODE", help="Required with --failed: the rows' error code.")
-@click.option("--error-message", metavar="TEXT", help="Required with --failed: the rows' message.")
+@click.option(
+    "--failed",
+    metavar="CODE",
+    help="The rows took no effect: fail them. CODE is their error code.",
+)
+@click.option("--error-message", metavar="TEXT", help="With --failed: the message of the rows.")
 @click.option(
     "--retry",
     is_flag=True,
@@ -328,13 +313,16 @@ _WAYS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
 )
 @click.option("--not-done", is_flag=True, help="With --step: the step took no effect.")
 @click.pass_context
-def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **given: Any) -> None:
+def resolve_command(
+    ctx: click.Context, /, job: str, selection: Selection, reason: str | None, **given: Any
+) -> None:
     """Settle rows that need a review, after you have checked whether they took effect.
 
-    Without --step, give exactly one of --completed, --failed, --retry and --skip. If one of the
-    rows needs no review, nothing is changed. If the job has ended, --retry reopens it. Rows that
-    were in flight when their run died can be settled before the next run starts. Commands of a
-    `journal run` that was killed may still be running: look first, for example with `ps`.
+    Give exactly one of --completed, --failed, --retry, --skip and --step. If --row is the only
+    option that chooses rows, and one of the rows needs no review, nothing is changed. If the job has
+    ended, --retry reopens it. Rows that were in flight when their run died can be settled before the
+    next run starts, if --row or --status names them. Commands of a `journal run` that was killed may
+    still be running: look first, for example with `ps`.
 
     With --step, only the named step is settled. If the row has no other step in doubt, it becomes
     pending again. Its next attempt doesn't repeat steps that are done. The row stays in review if
@@ -348,48 +336,66 @@ def resolve_command(ctx: click.Context, /, job: str, ranges: list[range], **give
     Example: journal resolve ship-orders --row 7 --completed --tracking-number 1Z999
     """
     how = _how(given)
+    if selection.is_empty:
+        raise click.UsageError(_CHOOSE)
     service, job_id = find_job(ctx.obj, job)
+    command = command_line(ctx, service)
     with service:
         before = existing_job(service, job_id)
         if how in ("retry", "step"):
             _check_not_cancelled(before)
         if how == "step":
-            _resolve_step(command_line(ctx, service), service, job_id, ranges, given)
-            return
-        settle, names = _WAYS[how]
-        details = {name: given[name] for name in (*names, *(["reason"] if how == "skip" else []))}
-        if details.get("result") is not None:
-            details["result"] = json_or_text(details["result"])
-        cut = Numbers()  # the rows whose run died
-
-        def settle_one(row: JobRow) -> object:
-            if row.status is RowStatus.PROCESSING or row.error_code == INTERRUPTED:
-                cut.add(row.row_number)
-            if row.status is RowStatus.PROCESSING:  # else its attempt would seem to last until now
-                settle_row(service.store, row, "review")
-            _log_settled(service, row, f"resolve --{how}", given["reason"])
-            # The outcome that stands beside the review stays, if no other is given.
-            kept = row if how == "completed" and row.error_code == MAYBE_DONE_TWICE else None
-            outcome = {n: getattr(kept, n, None) if v is None else v for n, v in details.items()}
-            return settle(service, row.id, **outcome)
-
-        with _settleable(service, job_id, ranges) as statuses:
-            count = _change(
-                service, job_id, Selection(ranges), settle_one, if_named=statuses, if_found=()
-            )
-        if cut.count and how != "completed" and (warning := what_may_run(before)):
-            echo_err(f"{job_id}: {warning}")
-        if how == "retry":
-            _echo_count(count)
-            _report_pending(service, job_id, count)
+            changed = _resolve_step(command, service, job_id, selection, reason, given)
         else:
-            click.echo(count)
-            left = existing_job(service, job_id)
-            _report_pending(service, job_id, left.pending_count, "as before")
-        _report_doubts(command_line(ctx, service), service, job_id, ranges)
+            changed = _resolve(service, before, selection, how, reason, given)
+        _report_doubts(command, service, job_id, changed)
         if how == "completed":
-            _report_steps(service, job_id, ranges)
+            _report_steps(service, job_id, changed)
         _report_completed(service, before)
+
+
+def _resolve(
+    service: JobService,
+    job: Job,
+    selection: Selection,
+    how: str,
+    reason: str | None,
+    given: dict[str, Any],
+) -> Numbers:
+    """Settle the rows in one commit. Returns their numbers."""
+    settle, names = _WAYS[how]
+    details = {name: given[name] for name in names}
+    if how == "failed":
+        details["error_code"] = given["failed"]
+    if how == "skip":
+        details["reason"] = reason
+    if details.get("result") is not None:
+        details["result"] = json_or_text(details["result"])
+    cut = Numbers()  # the rows whose run died
+
+    def settle_one(row: JobRow) -> object:
+        if row.status is RowStatus.PROCESSING or row.error_code == INTERRUPTED:
+            cut.add(row.row_number)
+        if row.status is RowStatus.PROCESSING:  # else its attempt would seem to last until now
+            settle_row(service.store, row, "review")
+        _log_settled(service, row, f"resolve --{how}", reason)
+        # The outcome that stands beside the review stays, if no other is given.
+        kept = row if how == "completed" and row.error_code == MAYBE_DONE_TWICE else None
+        outcome = {n: getattr(kept, n, None) if v is None else v for n, v in details.items()}
+        return settle(service, row.id, **outcome)
+
+    with _settleable(service, job.id, selection, VERBS["resolve"]) as verb:
+        changed = _change(service, job.id, selection, verb, settle_one)
+    if cut.count and how != "completed" and (warning := what_may_run(job)):
+        echo_err(f"{job.id}: {warning}")
+    if how == "retry":
+        _echo_count(changed.count)
+        _report_pending(service, job.id, changed.count)
+    else:
+        click.echo(changed.count)
+        left = existing_job(service, job.id)
+        _report_pending(service, job.id, left.pending_count, "as before")
+    return changed
 
 
 def _log_settled(service: JobService, row: JobRow, what: str, reason: str | None) -> None:
@@ -403,67 +409,69 @@ def _log_settled(service: JobService, row: JobRow, what: str, reason: str | None
 
 @contextmanager
 def _settleable(
-    service: JobService, job_id: str, ranges: list[range]
-) -> Iterator[Collection[RowStatus]]:
+    service: JobService, job_id: str, selection: Selection, verb: Verb
+) -> Iterator[Verb]:
     """The statuses of the rows that the block may settle.
 
-    If a row in ``ranges`` was in flight when its run died, no run starts during the block. If no
-    row was in flight, the block must refuse rows in flight, since a run has started them meanwhile.
+    If a chosen row was in flight when its run died, no run starts during the block. If no row was
+    in flight, the block must refuse rows in flight, since a run has started them meanwhile.
 
-    Raises JobBusyError if a row in ``ranges`` is in flight and a run holds the job.
+    Raises JobBusyError if a chosen row is in flight and a run holds the job.
     """
-    rows = rows_of(job_id, service.get_rows(job_id), ranges)
-    if any(row.status is RowStatus.PROCESSING for row in rows):
+    flight = RowStatus.PROCESSING
+    if any(row.status is flight for row in selection.rows(service, job_id, verb)):
         with service.store.hold_run(job_id):
-            yield (RowStatus.NEEDS_REVIEW, RowStatus.PROCESSING)
+            yield verb
     else:
-        yield (RowStatus.NEEDS_REVIEW,)
+        yield verb._replace(named=tuple(status for status in verb.named if status is not flight))
 
 
 def _resolve_step(
     command: Callable[..., str],
     service: JobService,
     job_id: str,
-    ranges: list[range],
+    selection: Selection,
+    reason: str | None,
     given: dict[str, Any],
-) -> None:
-    """Settle one step of each of the rows, in one commit.
+) -> Numbers:
+    """Settle one step of each of the rows, in one commit. Returns the numbers of the rows.
 
     Rows that have no other step in doubt become pending.
     """
     name = given["step"]
     result = None if given["not_done"] else json_result(given["result"])
-    count = pending = 0
+    pending = Numbers()
     others: dict[str, Numbers] = {}  # from the error code of another open question to its rows
-    with _settleable(service, job_id, ranges) as statuses, service.batch(job_id):
-        for row in rows_of(job_id, service.get_rows(job_id), ranges):
-            _check_in_doubt(command, service, row, name)
-            if row.status is RowStatus.PROCESSING:
-                if row.status not in statuses:
-                    raise Refused(f"row {row.id} is in flight; nothing was changed")
-                # It has a step in doubt, so this puts it in review, as the next start would.
-                row = settle_row(service.store, row, "resume")  # noqa: PLW2901
-            if given["not_done"]:
-                service.fail_step(row.id, name)
+
+    def settle_one(row: JobRow) -> bool:
+        _check_in_doubt(command, service, row, name)
+        if row.status is RowStatus.PROCESSING:
+            # It has a step in doubt, so this puts it in review, as the next start would.
+            row = settle_row(service.store, row, "resume")
+        if given["not_done"]:
+            service.fail_step(row.id, name)
+        else:
+            service.record_step(row.id, name, result)
+        _log_settled(service, row, f"step {name!r}", reason)
+        if row.status is RowStatus.NEEDS_REVIEW and not service.get_step_in_doubt(row.id):
+            if row.error_code in (STEP_IN_DOUBT, STEP_NOT_RECORDED):
+                service.retry_row(row.id)
+                pending.add(row.row_number)
             else:
-                service.record_step(row.id, name, result)
-            _log_settled(service, row, f"step {name!r}", given["reason"])
-            count += 1
-            if row.status is not RowStatus.NEEDS_REVIEW or service.get_step_in_doubt(row.id):
-                continue
-            if row.error_code not in (STEP_IN_DOUBT, STEP_NOT_RECORDED):
                 others.setdefault(row.error_code or "", Numbers()).add(row.row_number)
-                continue
-            service.retry_row(row.id)
-            pending += 1
-    _echo_count(count)
+        return True
+
+    with _settleable(service, job_id, selection, VERBS["resolve --step"]) as verb:
+        changed = _change(service, job_id, selection, verb, settle_one)
+    _echo_count(changed.count)
     state = "not done" if given["not_done"] else "done"
-    echo_err(f"{job_id}: step {name!r} of {counted(count, 'row|rows')} is recorded as {state}")
-    _report_pending(service, job_id, pending)
+    rows = counted(changed.count, "row|rows")
+    echo_err(f"{job_id}: step {name!r} of {rows} is recorded as {state}")
+    _report_pending(service, job_id, pending.count)
     for code, numbers in others.items():
         rows = counted(numbers.count, "row|rows still needs|need a review")
         echo_err(f"{job_id}: {rows} ({code}): --row {numbers.text()}")
-    _report_doubts(command, service, job_id, ranges)
+    return changed
 
 
 def _check_in_doubt(
@@ -483,29 +491,30 @@ def _check_in_doubt(
 
 
 def _report_doubts(
-    command: Callable[..., str], service: JobService, job_id: str, ranges: list[range]
+    command: Callable[..., str], service: JobService, job_id: str, settled: Numbers
 ) -> None:
     """Report which of the rows have a step in doubt.
 
     Another attempt would not settle these rows.
     """
     doubts: dict[str, Numbers] = {}
-    for row in rows_of(job_id, service.get_rows(job_id), ranges):
-        step = service.get_step_in_doubt(row.id)
+    for number in settled:
+        step = service.get_step_in_doubt(f"{job_id}:{number}")
         if step is not None and step.state == "started":
-            doubts.setdefault(step.name, Numbers()).add(row.row_number)
+            doubts.setdefault(step.name, Numbers()).add(number)
     for name, numbers in doubts.items():
         (done, _), (not_done, _) = step_commands(command, job_id, name, numbers)
         rows = counted(numbers.count, "row|rows")
         echo_err(f"{job_id}: step {name!r} of {rows} is in doubt: `{done}` or `{not_done}`")
 
 
-def _report_steps(service: JobService, job_id: str, ranges: list[range]) -> None:
+def _report_steps(service: JobService, job_id: str, settled: Numbers) -> None:
     """Report which steps of completed rows are done: no attempt will do the others."""
     found: dict[str, Numbers] = {}
-    for row in rows_of(job_id, service.get_rows(job_id), ranges):
-        if done := [step.name for step in service.get_steps(row.id) if step.state == "done"]:
-            found.setdefault(", ".join(done), Numbers()).add(row.row_number)
+    for number in settled:
+        steps = service.get_steps(f"{job_id}:{number}")
+        if done := [step.name for step in steps if step.state == "done"]:
+            found.setdefault(", ".join(done), Numbers()).add(number)
     for names, numbers in found.items():
         echo_err(f"{job_id}: only these steps of --row {numbers.text()} are done: {names}")
 
@@ -515,28 +524,21 @@ def _how(given: dict[str, Any]) -> str:
 
     Raises UsageError if another given option can't be combined with it.
     """
-    if given["step"] is not None:
-        return _how_of_step(given)
-    if given["not_done"]:
-        raise click.UsageError("--not-done belongs to --step")
-    chosen = [how for how in _WAYS if given[how]]
+    chosen = [how for how in _WAYS if given[how] not in (None, False)]
     if len(chosen) != 1:
-        raise click.UsageError("give exactly one of --completed, --failed, --retry and --skip")
+        *others, last = (f"--{way}" for way in _WAYS)
+        raise click.UsageError(f"give exactly one of {', '.join(others)} and {last}")
     (how,) = chosen
-    for other, (_, names) in _WAYS.items():
+    users: dict[str, list[str]] = {}
+    for way, (_, names) in _WAYS.items():
         for name in names:
-            if other != how and given[name] is not None:
-                option = name.replace("_", "-")
-                raise click.UsageError(f"--{option} belongs to --{other}, not --{how}")
-    if how == "failed" and (given["error_code"] is None or given["error_message"] is None):
-        raise click.UsageError("--failed needs --error-code and --error-message")
-    return how
-
-
-def _how_of_step(given: dict[str, Any]) -> str:
-    for name in (*_WAYS, *(name for _, names in _WAYS.values() for name in names)):
-        if name != "result" and given[name] not in (None, False):
-            raise click.UsageError(f"--{name.replace('_', '-')} can't be given with --step")
-    if (given["result"] is None) is not given["not_done"]:
+            users.setdefault(name, []).append(way)
+    for name, ways in users.items():
+        if given[name] not in (None, False) and how not in ways:
+            belongs = " and ".join(f"--{way}" for way in ways)
+            raise click.UsageError(f"--{name.replace('_', '-')} belongs to {belongs}, not --{how}")
+    if how == "failed" and given["error_message"] is None:
+        raise click.UsageError("--failed needs --error-message")
+    if how == "step" and (given["result"] is None) is not given["not_done"]:
         raise click.UsageError("--step needs either --result or --not-done")
-    return "step"
+    return how

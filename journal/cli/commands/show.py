@@ -37,7 +37,7 @@ from journal.cli.output import (
     terminal_width,
     use_color,
 )
-from journal.cli.row_ranges import RowNumber
+from journal.cli.selection import RowNumber
 from journal.cli.shared_options import json_option
 from journal.cli.throughput import (
     SAMPLE_ROWS,

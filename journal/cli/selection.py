@@ -1,0 +1,300 @@
+"""Which rows a command shows or changes: ``--row --status --error-code --where --version``.
+
+:data:`VERBS` says which rows each command that changes rows may change.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
+from typing import Any, NamedTuple
+
+import click
+
+from journal.cli.conditions import Where, where_option
+from journal.cli.exit_codes import Refused
+from journal.cli.output import first_of
+from journal.fs import shell
+from journal.history.error_groups import Numbers
+from journal.ids import MAX_ROW_NUMBER
+from journal.model import JobRow, RowStatus
+from journal.service import JobService
+
+_RANGE = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?", re.ASCII)
+_MAX_NAMED = 5  # missing ranges that a message names
+_SLICE = 256  # rows read at a time
+
+
+class Verb(NamedTuple):
+    """The statuses of the rows that a command may change.
+
+    ``named``: rows that ``--row`` or ``--status`` names. ``found``: rows that are found otherwise.
+    """
+
+    named: tuple[RowStatus, ...]
+    found: tuple[RowStatus, ...]
+
+
+_ENDED = tuple(status for status in RowStatus if status.is_ended)
+_REVIEW, _FLIGHT = RowStatus.NEEDS_REVIEW, RowStatus.PROCESSING
+_OPEN = (RowStatus.PENDING, RowStatus.FAILED)
+VERBS = {
+    "retry": Verb((RowStatus.FAILED, RowStatus.SKIPPED), (RowStatus.FAILED,)),
+    "redo": Verb((*_ENDED, _REVIEW), _ENDED),
+    "skip": Verb((*_OPEN, _REVIEW), _OPEN),
+    "resolve": Verb((_REVIEW, _FLIGHT), (_REVIEW,)),
+    "resolve --step": Verb((_REVIEW, _FLIGHT, RowStatus.FAILED), (_REVIEW, RowStatus.FAILED)),
+}
+
+
+class Selection(NamedTuple):
+    """The options by which a command chooses rows. A chosen row meets all of them."""
+
+    ranges: list[range] | None = None
+    statuses: tuple[RowStatus, ...] = ()
+    error_code: str | None = None
+    where: Where = Where()
+    version: str | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        return self.ranges is None and not self.statuses and not self._narrows
+
+    @property
+    def _narrows(self) -> bool:
+        return bool(self.where) or (self.error_code, self.version) != (None, None)
+
+    def matches(self, row: JobRow) -> bool:
+        """Return whether a row meets all options except ``--row`` and ``--status``."""
+        return (
+            self.error_code in (None, row.error_code)
+            and self.version in (None, row.version)
+            and self.where.holds(row)
+        )
+
+    def shown(
+        self, service: JobService, job_id: str, among: Sequence[RowStatus] = tuple(RowStatus)
+    ) -> Iterator[JobRow]:
+        """The chosen rows of a listing. ``among``: the statuses that they may have."""
+        statuses = [status for status in among if status in (self.statuses or among)]
+        if self.error_code is not None:  # no completed row has one
+            statuses = [status for status in statuses if status is not RowStatus.COMPLETED]
+        rows = service.get_rows(job_id, statuses if len(statuses) < len(RowStatus) else None)
+        return filter(self.matches, rows if self.ranges is None else rows_within(rows, self.ranges))
+
+    def rows(self, service: JobService, job_id: str, verb: Verb) -> Iterator[JobRow]:
+        """The chosen rows whose status allows a change.
+
+        Raises Refused if ``--row`` names a row that doesn't exist, if ``--status`` names a status
+        that doesn't allow the change, and if ``--row`` is the only option and names a row whose
+        status doesn't allow it.
+        """
+        wrong = [status for status in self.statuses if status not in verb.named]
+        if wrong:
+            allowed = " or ".join(verb.named)
+            raise Refused(f"rows must be {allowed}, not {wrong[0]}; no row was changed")
+        if self.ranges is None:
+            yield from self.shown(service, job_id, self.statuses or verb.found)
+            return
+        statuses = self.statuses or verb.named
+        rows = rows_of(job_id, service.get_rows(job_id), self.ranges)
+        for row in rows:
+            if row.status in statuses:
+                if self.matches(row):
+                    yield row
+            elif not self.statuses and not self._narrows:
+                others = (each.row_number for each in rows if each.status not in statuses)
+                numbers = Numbers([row.row_number, *others])
+                raise Refused(
+                    f"row {row.id} is {row.status}, not {' or '.join(statuses)}; no row was changed"
+                    + (f"; leave out rows {numbers.text(', ')}" if numbers.count > 1 else "")
+                    + (
+                        f"; if its run has died: `journal resolve {job_id}`"
+                        if row.status is RowStatus.PROCESSING
+                        else ""
+                    )
+                )
+
+    def why_none(self, job_id: str) -> list[str]:
+        """Messages that explain why no row was chosen."""
+        which = "row" if self.ranges is None else "row of these"
+        if self.error_code is not None and not self.where and self.version is None:
+            codes = f"`journal errors {job_id}` lists the codes"
+            return [f"no {which} failed with code {self.error_code!r}: {codes}"]
+        none = [f"no {which} matches and has a status that allows this"]
+        return (self.where.absent() or none) + self.where.without_number()
+
+
+def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that choose rows to a command, and pass it a Selection as ``selection``."""
+
+    @rows_option("Only these rows")
+    @statuses_option
+    @click.option("--error-code", metavar="CODE", help="Only rows with this error code.")
+    @where_option("Only rows")
+    @click.option(
+        "--version", metavar="V", help="Only rows whose outcome is from a run with this --version."
+    )
+    @wraps(command)
+    def with_selection(**given: Any) -> Any:
+        chosen = {name: given.pop(name) for name in Selection._fields}
+        return command(**given, selection=Selection(**chosen))
+
+    return with_selection
+
+
+def rows_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option ``--row ROWS``. The command gets ``ranges``, or None if the option isn't given."""
+    return click.option(
+        "--row",
+        "ranges",
+        metavar="ROWS",
+        multiple=True,
+        callback=_parse_rows,
+        help=f"{what}, such as 5,12-40. - reads the numbers from standard input. Repeatable.",
+    )
+
+
+def _parse_rows(
+    _ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+) -> list[range] | None:
+    texts = [_numbers_read() if value == "-" else value for value in values]
+    try:
+        return row_ranges(",".join(texts)) if values else None
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _numbers_read() -> str:
+    """The row numbers on standard input, such as the column ``row_number`` of a listing."""
+    words = sys.stdin.read().replace(",", " ").split()
+    if not words or words == ["row_number"]:
+        raise click.BadParameter("there are no row numbers on standard input")
+    return ",".join(words[words[0] == "row_number" :])
+
+
+def _parse_statuses(
+    _ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[RowStatus, ...]:
+    names = [name.strip() for value in values for name in value.split(",")]
+    for name in names:
+        if name not in list(RowStatus):
+            raise click.BadParameter(f"{name!r} is not one of {', '.join(RowStatus)}")
+    return tuple(map(RowStatus, names))
+
+
+statuses_option = click.option(
+    "--status",
+    "statuses",
+    metavar="STATUS,...",
+    multiple=True,
+    callback=_parse_statuses,
+    help=f"Only rows of these statuses: {', '.join(RowStatus)}. Repeatable.",
+)
+
+
+class RowNumber(click.IntRange):
+    """The number of one row. If the value is other text, the message says how to find the row."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            int(value)
+        except ValueError:
+            find = f"journal rows JOB --where {shell.quote(f'COLUMN={value}')}"
+            self.fail(f"{value!r} is not a row number; to find a row by its data: {find}", param)
+        return super().convert(value, param, ctx)
+
+
+def row_ranges(text: str) -> list[range]:
+    """Parse text such as ``5,12-40`` to ranges in ascending order. Adjacent ranges are merged.
+
+    Raises ValueError, whose message quotes the invalid part of the text.
+    """
+    found = []
+    for part in text.split(","):
+        match = _RANGE.fullmatch(part.strip())
+        if match is None:
+            raise ValueError(f"{part!r} is neither a row number nor a range such as 12-40")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if first < 1 or last > MAX_ROW_NUMBER:
+            raise ValueError(f"{part!r}: rows are numbered from 1 to 2**63-1")
+        if first > last:
+            raise ValueError(f"{part!r} is reversed: give {last}-{first}")
+        found.append(range(first, last + 1))
+    found.sort(key=lambda numbers: numbers.start)
+    ranges = [found[0]]
+    for numbers in found[1:]:
+        if numbers.start <= ranges[-1].stop:
+            ranges[-1] = range(ranges[-1].start, max(ranges[-1].stop, numbers.stop))
+        else:
+            ranges.append(numbers)
+    return ranges
+
+
+def rows_of(job_id: str, rows: Sequence[JobRow], ranges: list[range]) -> Iterator[JobRow]:
+    """Yield the rows of a job in ``ranges``. Raises Refused if a row in ``ranges`` doesn't exist.
+
+    All numbers are checked before the first row is yielded. The check reads only a few rows.
+    """
+    refusal = missing_rows(job_id, rows, ranges)
+    if refusal is not None:
+        raise Refused(f"{refusal}; nothing was changed")
+    return rows_within(rows, ranges)
+
+
+def rows_within(rows: Sequence[JobRow], ranges: list[range]) -> Iterator[JobRow]:
+    """The existing rows in ``ranges``."""
+    for numbers in ranges:
+        places = _places(rows, numbers)
+        for start in range(places.start, places.stop, _SLICE):
+            yield from rows[start : min(start + _SLICE, places.stop)]
+
+
+def missing_rows(job_id: str, rows: Sequence[JobRow], ranges: list[range]) -> str | None:
+    """A message with the numbers in ``ranges`` that no row has; None if all of these rows exist."""
+    missing: list[str] = []
+    for numbers in ranges:
+        places = _places(rows, numbers)
+        if len(places) < len(numbers) and len(missing) <= _MAX_NAMED:
+            missing += _gaps(rows, numbers, places)
+    if not missing:
+        return None
+    there = (
+        f"its rows are {rows[0].row_number} to {rows[-1].row_number}" if rows else "it has no rows"
+    )
+    return f"job {job_id} has no row {first_of(missing, _MAX_NAMED)}: {there}"
+
+
+def _places(rows: Sequence[JobRow], numbers: range) -> range:
+    """The positions in ``rows`` of the rows with these numbers."""
+    begin = _place(rows, numbers.start, 0)
+    return range(begin, _place(rows, numbers.stop, begin))
+
+
+def _place(rows: Sequence[JobRow], number: int, lowest: int) -> int:
+    """Return the position of row ``number`` in ``rows``.
+
+    If there is no such row, returns the position where it would be.
+    """
+    return bisect_left(rows, number, lo=lowest, key=lambda row: row.row_number)
+
+
+def _gaps(rows: Sequence[JobRow], numbers: range, places: range) -> list[str]:
+    """Return the first few ranges of ``numbers`` that belong to none of the rows at ``places``."""
+    gaps: list[str] = []
+    number, place = numbers.start, places.start
+    while number < numbers.stop and len(gaps) <= _MAX_NAMED:
+        # Row numbers are in ascending order. So if numbers and positions grow by the same amount,
+        # no row is missing.
+        run = bisect_left(
+            range(place, places.stop), number - place + 1, key=lambda at: rows[at].row_number - at
+        )
+        number, place = number + run, place + run
+        after = rows[place].row_number if place < places.stop else numbers.stop
+        if number < after:
+            gaps.append(f"{number}-{after - 1}" if number < after - 1 else f"{number}")
+        number = after
+    return gaps
