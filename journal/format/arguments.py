@@ -21,6 +21,7 @@ from journal.format.values import (
     checksum_of,
     encode_value,
     own_value,
+    plain_checksum,
     plain_json,
     read_back,
 )
@@ -213,11 +214,12 @@ def new_row(place: int, item: Any, next_number: int, job: JobRecord, nonce: str 
         check_int(number, f"row_data, element {place}: row_number", 1)
     data: Any = item.get("data")
     text = plain_json(data) if type(data) is dict else None
-    if text is None:
+    if text is not None:
+        checksum = plain_checksum(data) if checksum is None else checksum
+    else:
         data = _row_data(data, f"row {number}: data", job)
         text = encode_value(data, f"row {number}: data")
-    if checksum is None:
-        checksum = checksum_of(data)
+        checksum = checksum_of(data) if checksum is None else checksum
     return number, checksum, text, key or row_key(job, number, data, nonce)
 
 

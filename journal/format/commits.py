@@ -16,6 +16,8 @@ from operator import itemgetter
 from typing import NamedTuple, Protocol
 from zlib import crc32
 
+import msgspec
+
 from journal.format.records import MAX_LINE_BYTES
 from journal.format.seal import SEAL_BYTES, SEAL_HEAD, SEALED_END_BYTES, SEALED_LINE_END
 
@@ -33,7 +35,7 @@ class Readable(Protocol):
     def read_at(self, offset: int, length: int) -> bytes: ...
 
 
-class Position(NamedTuple):
+class Position(msgspec.Struct, frozen=True):
     """A place between two commits, or between two lines of a commit.
 
     ``offset`` is in bytes. ``crc`` is the crc of all commits up to the offset. Between two commits,
@@ -123,7 +125,7 @@ def end_of_good_commits(chunk: bytes, position: Position) -> tuple[Position, int
     *parts, _ = SEALED_LINE_END.split(chunk)  # body, digits, body, digits, ...
     bodies, digits = parts[::2], parts[1::2]
     commits = 0
-    offset, crc = position
+    offset, crc = position.offset, position.crc
     for body, stated in zip(bodies, digits, strict=True):
         found = crc32(body, crc)
         if b"%08x" % found != stated:

@@ -22,6 +22,7 @@ from journal.format.records import (
     MAX_LINE_BYTES,
     MAX_NUMBER_BYTES,
     SANE_BYTES,
+    SANE_RECORD_BYTES,
     ExtensionRecord,
     JobRecord,
     KnownRecord,
@@ -31,7 +32,13 @@ from journal.format.records import (
     RowStatusRecord,
 )
 from journal.format.seal import content_crc, stated_crc
-from journal.format.values import DECODE_ERRORS, has_long_number, nests_deeper_than
+from journal.format.values import (
+    DECODE_ERRORS,
+    are_sane,
+    has_long_number,
+    is_sane,
+    nests_deeper_than,
+)
 from journal.text import own_number
 
 
@@ -110,7 +117,7 @@ def decode_record(line: bytes, *, exact: bool = True) -> Record:
 
     Raises :class:`UndecodableError` and :class:`UnknownRecordError`.
     """
-    if len(line) > SANE_BYTES:
+    if len(line) > SANE_RECORD_BYTES and not is_sane(line):
         _check_bounds(line)
     try:
         record: Record = (decode_sane_exact if exact else decode_sane)(line)
@@ -177,7 +184,7 @@ def decode_lines(lines: list[bytes], *, is_ascii: bool) -> list[Record]:
     is raised. To find that line, call :func:`decode_record` for each line.
     """
     try:
-        if max(map(len, lines)) > SANE_BYTES:
+        if not are_sane(lines, max(map(len, lines))):
             for line in lines:
                 _check_bounds(line)
         records: list[Record] = list(map(decode_sane, lines))
@@ -188,10 +195,10 @@ def decode_lines(lines: list[bytes], *, is_ascii: bool) -> list[Record]:
             if type(record) is RowRecord or (
                 type(record) is RowStatusRecord and record.origin is None
             ):
-                if line[-20] == _Z:  # as in decode_record()
-                    if line[-36] == _T and line[-52:-46] == _AT:
-                        continue
-                elif line[-3] == _Z and line[-19] == _T and line[-35:-29] == _AT:
+                # as in decode_record()
+                if line[-35:-29] == _AT and line[-19] == _T and line[-3] == _Z:
+                    continue
+                if line[-52:-46] == _AT and line[-36] == _T and line[-20] == _Z:
                     continue
             decode_record(line, exact=False)  # the rules for the rarer records
             decode_slim(line)
@@ -254,6 +261,7 @@ def _extension(line: bytes, error: Exception) -> ExtensionRecord:
     Otherwise the line is a record of a newer format, or isn't a record. Then this function raises
     the errors of :func:`decode_record`.
     """
+    _check_bounds(line)
     try:
         kind = _decode_kind(line)
         if kind.type.startswith(EXTENSION):

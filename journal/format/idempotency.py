@@ -37,13 +37,16 @@ def row_key(job: JobRecord, number: int, data: dict[str, Any], nonce: str | None
     each add a row, both rows may get the same number. Without a value in a key column, only the
     digits keep the keys of the two rows different.
     """
-    own = data.get(job.idempotency_key) if job.idempotency_key else None
-    if own is not None and own != "":
+    if job.idempotency_key and (own := data.get(job.idempotency_key)) not in (None, ""):
         return own_key_text(own)
-    value = None if job.key is None else data.get(job.key)
-    if value is not None and value != "":
+    if job.key is not None and (value := data.get(job.key)) not in (None, ""):
         return f"{job.id}:{job.key}={key_text(value)}"
-    return None if nonce is None else f"{job.id}:{number}.{nonce}"
+    return None if nonce is None else numbered_key(job.id, number, nonce)
+
+
+def numbered_key(job_id: str, number: int | str, nonce: str | None) -> str:
+    """Return the key of a row that was added later, and has no value in a key column."""
+    return f"{job_id}:{number}.{nonce}"
 
 
 def own_key_text(value: Any) -> str:

@@ -22,6 +22,8 @@ MAX_NUMBER_BYTES = 4300  # Python prints no longer integer
 # A record up to this length can't nest deeper than MAX_DEPTH. Text of this length that isn't a
 # record can nest deeper, but not so deep that decoding the text is dangerous.
 SANE_BYTES = 2 * MAX_DEPTH
+# The same for a line that was decoded as a record: its type and its time take at least 48 bytes.
+SANE_RECORD_BYTES = SANE_BYTES + 48
 REPAIRED = "repaired"  # error code of a job and of rows that lost something in a repair
 REPAIRED_UNKNOWN = (
     "repaired_unknown"  # of the other open rows after a repair: a lost line may be about them
@@ -408,14 +410,13 @@ def encode_row(
     ``data`` is JSON from :func:`journal.format.values.encode_value`. ``end`` comes from
     :func:`row_end`. Usually all rows of a commit share one ``end``.
     """
-    if key is not None:
-        data = b'%b,"key":%b' % (data, encode_json(key))
-    return b'{"type":"row","row":%d,"checksum":%b,"data":%b%b' % (
-        number,
-        encode_json(checksum),
-        data,
-        end,
-    )
+    text = encode_json(checksum)
+    if key is None:
+        return b'{"type":"row","row":%d,"checksum":%b,"data":%b%b' % (number, text, data, end)
+    # fmt: off
+    return b'{"type":"row","row":%d,"checksum":%b,"data":%b,"key":%b%b' % (
+        number, text, data, encode_json(key), end)
+    # fmt: on
 
 
 def row_end(at: datetime) -> bytes:

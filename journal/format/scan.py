@@ -157,7 +157,10 @@ def scan(file: Readable, size: int, start: Position = START, line: int = 1) -> I
     - the crc of the last good commit before bad bytes. So inserted lines don't hide the next
       commit, either.
     """
-    begin, crc = start  # where the present region begins, and the crc in the last good seal
+    begin, crc = (
+        start.offset,
+        start.crc,
+    )  # where the present region begins, and the crc in the last good seal
     homes: list[int] = []  # the crcs of the last good commits before bad bytes
     while begin < size:
         quick = good_commits(file, size, Position(begin, crc), line)

@@ -83,7 +83,7 @@ def judge_tail(file: Readable, size: int, last: Position) -> Region:
     - "newer": the file has a newer format. ``reason`` names it.
     - All other kinds are damage. ``reason`` says what was found.
     """
-    offset, crc = last
+    offset, crc = last.offset, last.crc
     end = without_padding(file, size, offset)
     if end == offset < size:
         return Region("padding", offset, size, 1, 0, crc, crc)

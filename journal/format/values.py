@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
 from functools import cache
 from itertools import accumulate
@@ -20,7 +20,7 @@ import msgspec
 
 from journal.errors import InvalidValueError
 from journal.format.conversion import SCALARS, NoJsonError, str_or_empty, to_builtins
-from journal.format.records import MAX_DEPTH, MAX_NUMBER_BYTES, SANE_BYTES
+from journal.format.records import MAX_DEPTH, MAX_NUMBER_BYTES, SANE_BYTES, SANE_RECORD_BYTES
 from journal.text import decode_json_exact, encode_json, own_number
 
 _decode_any = msgspec.json.Decoder().decode
@@ -28,6 +28,10 @@ _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 # For each byte of JSON text outside strings: how the byte changes the depth, as a signed byte.
 _STEP = bytes(1 if byte in b"[{" else 255 if byte in b"]}" else 0 for byte in range(256))
+_NO_OPENING = bytes(byte for byte in range(256) if byte not in b"[{")
+_NO_OPENING_OR_LF = _NO_OPENING.replace(b"\n", b"")
+_AS_BRACES = bytes.maketrans(b"[", b"{")
+_TOO_MANY = b"{" * (MAX_DEPTH + 1)
 _NO_BRACKETS = bytes(byte for byte in range(256) if not _STEP[byte])
 # A string without an end reaches to the end of the text. Otherwise, the search would begin again at
 # each of its escaped quotes.
@@ -57,6 +61,25 @@ def nests_deeper_than(text: bytes, limit: int) -> bool:
     return False
 
 
+def is_sane(line: bytes) -> bool:
+    """Return whether a line, if it is a record, certainly keeps the bounds of nesting and numbers.
+
+    The check is quick. Nearly all lines pass.
+    """
+    size = len(line)
+    return size <= SANE_RECORD_BYTES or (
+        size <= MAX_NUMBER_BYTES and len(line.translate(None, _NO_OPENING)) <= MAX_DEPTH
+    )
+
+
+def are_sane(lines: Sequence[bytes], longest: int) -> bool:
+    """Return whether :func:`is_sane` is true for all lines. ``longest`` is the longest's length."""
+    return longest <= SANE_RECORD_BYTES or (
+        longest <= MAX_NUMBER_BYTES
+        and _TOO_MANY not in b"\n".join(lines).translate(_AS_BRACES, _NO_OPENING_OR_LF)
+    )
+
+
 def has_long_number(text: bytes) -> bool:
     """Return whether JSON text has a number of more than ``MAX_NUMBER_BYTES``."""
     # Most texts are refuted by one byte of 64, which is fast.
@@ -69,16 +92,16 @@ def has_long_number(text: bytes) -> bool:
     )
 
 
-def plain_json(value: Any) -> bytes | None:
+def plain_json(value: Any, decode: Callable[[bytes], Any] = _decode_any) -> bytes | None:
     """Encode ``value`` as JSON text if the text certainly reads back equal, else return None.
 
-    If the result is None, call :func:`as_json_value`, which makes a slower check.
+    If the result is None, call :func:`as_json_value`, which makes a slower check. It is None for
+    exact values, unless ``decode`` is ``decode_json_exact``.
     """
     try:
         text = encode_json(value)
-        is_same = _decode_any(text) == value or decode_json_exact(text) == value
         # The record around the value adds a level.
-        if is_same and (
+        if decode(text) == value and (
             len(text) < SANE_BYTES - 2
             or not (nests_deeper_than(text, MAX_DEPTH - 1) or has_long_number(text))
         ):
@@ -86,6 +109,11 @@ def plain_json(value: Any) -> bytes | None:
     except Exception:  # noqa: BLE001, S110  (a value's own code may raise anything)
         pass
     return None
+
+
+def _json_text(value: Any) -> bytes | None:
+    """Do what :func:`plain_json` does, for exact values, too."""
+    return plain_json(value) or plain_json(value, decode_json_exact)
 
 
 def as_json_value(value: Any, where: str) -> Any:
@@ -97,11 +125,11 @@ def as_json_value(value: Any, where: str) -> Any:
 
     Raises InvalidValueError, which names the path of a value that JSON can't hold, such as NaN.
     """
-    if plain_json(value) is not None:
+    if _json_text(value) is not None:
         return value
     try:
         converted = _checked(to_builtins(value), where)
-        if plain_json(converted) is not None:
+        if _json_text(converted) is not None:
             return converted
         encode_json(converted)  # raises the error, unless the value nests too deep
         reason = _TOO_DEEP
@@ -177,7 +205,7 @@ def _checked_key(key: Any, item: Any, where: str) -> str:
 
 def encode_value(value: Any, where: str) -> bytes:
     """Encode ``value`` as JSON text, as :func:`as_json_value` converts it. Raises its errors."""
-    return plain_json(value) or encode_json(as_json_value(value, where))
+    return _json_text(value) or encode_json(as_json_value(value, where))
 
 
 def read_back(value: Any) -> Any:
@@ -255,6 +283,12 @@ def load_sha256() -> Callable[[bytes], Any]:
     from hashlib import sha256  # noqa: PLC0415
 
     return sha256
+
+
+def plain_checksum(value: Any) -> str:
+    """Do what :func:`checksum_of` does, for a value that :func:`plain_json` accepts."""
+    digest: str = load_sha256()(_encode_sorted(value)).hexdigest()
+    return digest
 
 
 def checksum_of(value: Any) -> str:

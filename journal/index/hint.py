@@ -386,9 +386,9 @@ def write_hint(
         if not holds_end(file, before):
             return
         # A hint of unsynced commits still proves what the hint before it proved.
-        synced = max(position if durable else START, before)
-        boot_id = "" if position <= synced else system.boot_id()
-        if position > synced and not boot_id:
+        synced = max(position if durable else START, before, key=lambda end: end.offset)
+        boot_id = "" if position.offset <= synced.offset else system.boot_id()
+        if position.offset > synced.offset and not boot_id:
             return
         _, changed_ns = file.size_and_change()
         # The file was edited, or the clock was ahead and an edit couldn't be noticed.

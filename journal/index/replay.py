@@ -22,8 +22,8 @@ from journal.format.decode import (
     time_of,
 )
 from journal.format.extent import blocks_between
-from journal.format.records import MAX_DEPTH, SANE_BYTES, Record, RowLevelRecord, RowRecord
-from journal.format.values import DECODE_ERRORS, nests_deeper_than
+from journal.format.records import MAX_DEPTH, Record, RowLevelRecord, RowRecord
+from journal.format.values import DECODE_ERRORS, are_sane, nests_deeper_than
 from journal.fs.handles import JournalFile
 from journal.index.index import Index
 
@@ -78,7 +78,7 @@ def apply(
     is_checked = records is not None
     if records is None:
         sane = lines if is_ascii else _utf8(lines)
-        if max(lengths) - 1 > SANE_BYTES:  # shorter lines can't nest too deep
+        if sane and not are_sane(sane, max(lengths) - 1):
             sane = _not_too_deep(sane)
         try:
             records = list(map(decode_slim, sane))

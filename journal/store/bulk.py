@@ -13,13 +13,16 @@ from typing import Any
 
 from journal.errors import InvalidValueError
 from journal.format.arguments import new_row, row_items
+from journal.format.idempotency import numbered_key
 from journal.format.records import (
     By,
     RowStatusRecord,
     encode_row,
     row_end,
 )
+from journal.format.values import plain_checksum, plain_json
 from journal.fs import system
+from journal.ids import MAX_ROW_NUMBER
 from journal.index.columns import View
 from journal.index.index import PENDING, PROCESSING
 from journal.model import JobRow
@@ -110,9 +113,10 @@ def add_rows(journal: Journal, row_data: Any) -> View:
     """
     let_start(journal, "it takes no more rows", reopens=False)
     index, header = journal.index, state_of(journal).header
+    has_keys = header.key is not None or header.idempotency_key is not None
     first = index.row_count
     nonce = system.nonce()[:8] if journal.log.end.offset else None
-    at, end = index.last_at, b""
+    at, end, end_with_key = index.last_at, b"", b""
     depth = journal.depth
     for place, item in enumerate(row_items(row_data), 1):
         if journal.depth > depth:  # the end of that batch would undo the row, if it fails
@@ -121,17 +125,25 @@ def add_rows(journal: Journal, row_data: Any) -> View:
                 f"element {place}",
                 "was yielded inside a batch that the iterable has opened: yield it after the batch",
             )
-        next_number = index.highest_number + 1  # the iterable's own code may have added rows, too
-        number, checksum, data, key = new_row(place, item, next_number, header, nonce)
+        number = index.highest_number + 1  # the iterable's own code may have added rows, too
+        given = item.get("data") if type(item) is dict and len(item) == 1 else None
+        data = plain_json(given) if type(given) is dict else None
+        is_plain = data is not None and number <= MAX_ROW_NUMBER and not has_keys
+        if data is not None and is_plain:  # the usual case: what new_row() does, in less time
+            checksum, key = plain_checksum(given), None
+        else:
+            number, checksum, data, key = new_row(place, item, number, header, nonce)
         if index.last_at is not at or not end:  # the iterable's own code has changed this job
             at = journal.now()
             end = row_end(at)
+            end_with_key = b',"key":"%b"%b' % (numbered_key(header.id, "%d", nonce).encode(), end)
         if number <= index.highest_number and index.position_of(number) is not None:
             raise InvalidValueError(
                 f"row {number}",
                 number,
                 "this row number is in use: each must be unique within the job",
             )
-        line = encode_row(number, checksum, data, end, key)
+        ending = end_with_key % number if is_plain and nonce is not None else end
+        line = encode_row(number, checksum, data, ending, key)
         index.add_row(number, journal.append_line(line, at, number))
     return index.view_of_new(first)

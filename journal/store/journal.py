@@ -450,7 +450,8 @@ class Journal:
 
         If the clock was set back, this is the time of the latest record.
         """
-        return max(now(), writable(self.index.last_at))
+        at, last_at = now(), self.index.last_at
+        return at if at >= last_at else writable(last_at)
 
     def append(self, record: Record) -> None:
         """Encode a record into the open commit, and apply it to the index.

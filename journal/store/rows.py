@@ -18,13 +18,13 @@ from journal.format.decode import (
 )
 from journal.format.extent import CHANGED_IN_PLACE, record_at
 from journal.format.records import (
-    SANE_BYTES,
+    SANE_RECORD_BYTES,
     AnyRow,
     RowDataRecord,
     RowRecord,
     RowStatusRecord,
 )
-from journal.format.values import DECODE_ERRORS
+from journal.format.values import DECODE_ERRORS, is_sane
 from journal.fs.handles import JournalFile
 from journal.index.columns import View
 from journal.index.index import CODES
@@ -162,7 +162,9 @@ def read_row(
     file: JournalFile, line: bytes, offset: int, number: int, *, exact: bool = True
 ) -> AnyRow:
     """Decode the record of row ``number`` in ``line``. ``offset`` is the line's offset."""
-    if len(line) <= SANE_BYTES and line.isascii():  # the usual case: one call decodes the line
+    if (
+        len(line) <= SANE_RECORD_BYTES or is_sane(line)
+    ) and line.isascii():  # the usual case: one call decodes the line
         try:
             row = (decode_sane_exact if exact else decode_sane)(line)
             if type(row) is RowRecord and row.row == number and row.at.tzinfo is UTC:
@@ -280,12 +282,12 @@ class RowSequence(_Base):
             row, latest = None, None
             try:
                 line = rows(row_offset)
-                is_sane = len(line) <= SANE_BYTES
-                row = decode(line) if is_sane else decode_record(line, exact=exact)
+                short = len(line) <= SANE_RECORD_BYTES or is_sane(line)
+                row = decode(line) if short else decode_record(line, exact=exact)
                 if status_offset:
                     line = statuses(status_offset)
-                    is_sane = len(line) <= SANE_BYTES
-                    latest = decode(line) if is_sane else decode_record(line, exact=exact)
+                    short = len(line) <= SANE_RECORD_BYTES or is_sane(line)
+                    latest = decode(line) if short else decode_record(line, exact=exact)
             except (*DECODE_ERRORS, UndecodableError, UnknownRecordError):
                 row = None
             if (

@@ -209,7 +209,7 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
         raise InvalidValueError("usage", names, reason)
     # Read the row first. If it can't be read, nothing must be changed.
     offset = columns.row_offsets[position]
-    row = read_row(journal.file, journal.row_line(offset), offset, number, exact=journal.exact)
+    row = read_row(journal.log.file, journal.row_line(offset), offset, number, exact=journal.exact)
     if row.checksum == LOST_CHECKSUM and record.decision:
         hint = "give it data by update_row_data(), or skip it by skip_row() or `journal skip`"
         _refuse_row(journal, position, RowStatus.PENDING, hint, _LOST)
@@ -224,13 +224,13 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
     elif old == PROCESSING and (code != PENDING or record.error_code is not None):
         record.version = version_of_attempt(journal, position)
     record.at = journal.now()
-    attempts = put_row_status(journal, position, record)
+    journal.append(record)
     if state.status is JobStatus.FAILED and old != PROCESSING and code not in _STARTING_CODES:
         _complete_if_settled(journal)
     columns = index.columns
     all_count = columns.earlier is None and columns.given_back is None
     before = 0 if all_count else columns.earlier_attempts(position)
-    return row_from_records(journal.job_id, row, record, attempts, before)
+    return row_from_records(journal.job_id, row, record, columns.attempts[position], before)
 
 
 def _is_maybe_done_twice(journal: Journal, position: int) -> bool:

@@ -307,8 +307,8 @@ def test_a_history_knows_positions_of_its_own_from_others(long: JobService) -> N
     assert history.continues(START)
     assert history.continues(middle)
     assert history.continues(history.end)
-    assert not history.continues(middle._replace(crc=middle.crc ^ 1))
-    assert not history.continues(history.end._replace(offset=history.end.offset + 100))
+    assert not history.continues(Position(middle.offset, middle.crc ^ 1))
+    assert not history.continues(Position(history.end.offset + 100, history.end.crc))
 
 
 json_values = st.recursive(

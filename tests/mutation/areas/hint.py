@@ -103,15 +103,15 @@ PATCHES = [
     Patch(
         "a hint of unsynced commits keeps what the one before it proved",
         "index/hint",
-        "        synced = max(position if durable else START, before)\n",
+        "        synced = max(position if durable else START, before, key=lambda end: end.offset)\n",
         "        synced = position if durable else START\n",
         "tests/store/test_cut_journals.py::test_a_hint_of_unsynced_commits_still_proves_what_the_synced_one_proved",
     ),
     Patch(
         "a hint of unsynced commits proves nothing about them",
         "index/hint",
-        "        synced = max(position if durable else START, before)\n",
-        "        synced = max(position, before)\n",
+        "        synced = max(position if durable else START, before, key=lambda end: end.offset)\n",
+        "        synced = max(position, before, key=lambda end: end.offset)\n",
         "tests/store/test_cut_journals.py::test_a_hint_of_unsynced_commits_still_proves_what_the_synced_one_proved",
     ),
     Patch(
@@ -215,7 +215,7 @@ PATCHES = [
     Patch(
         "no hint over unsynced commits is written where a system start can't be told",
         "index/hint",
-        "        if position > synced and not boot_id:\n            return\n",
+        "        if position.offset > synced.offset and not boot_id:\n            return\n",
         "",
         "tests/store/test_guards_writers.py::test_a_hint_over_unsynced_commits_needs_a_start_of_the_system_and_a_version_that_is_known",
     ),
