@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from array import array
 from collections.abc import Iterable, Iterator
 from itertools import chain, groupby, pairwise
 from typing import NamedTuple
@@ -75,15 +74,13 @@ class DroppedLines:
         if line.made is not None:
             self.made.add(line.made)
 
-    def add_all(self, lines: Iterable[Line]) -> None:
+    def add_commit(self, lines: Iterable[Line]) -> int:
+        """Add the lines of a commit. Returns the crc in its seal."""
+        seal = 0
         for line in lines:
             self.add(line)
-
-
-def seals_of(file: Readable, offset: int, end: int) -> array[int]:
-    """Return the crcs in the seals (at the ends of commits) from ``offset`` to ``end``."""
-    stated = (stated_crc(text) for _, text, _ in lines_of(file, offset, end))
-    return array("I", (crc for crc in stated if crc is not None))
+            seal = line.stated or 0  # of the last line
+        return seal
 
 
 def read_lines(file: Readable, offset: int, end: int, line: int) -> Iterator[Line]:

@@ -8,7 +8,6 @@ from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from typing import Literal
-from zlib import crc32
 
 import msgspec
 
@@ -34,7 +33,6 @@ from journal.format.records import (
     RowDataRecord,
     RowLevelRecord,
     RowRecord,
-    RowStatusRecord,
     encode_record,
     encode_row,
     row_end,
@@ -44,7 +42,7 @@ from journal.format.scan import Region
 from journal.format.values import checksum_of, encode_value
 from journal.fs.handles import JournalFile
 from journal.ids import MAX_ROW_NUMBER
-from journal.index.index import COMPLETED, FAILED, PENDING, PROCESSING, Index
+from journal.index.index import FAILED, PENDING, PROCESSING, Index
 from journal.index.replay import apply
 from journal.model import JobStatus, RowStatus
 from journal.repair.damaged_lines import (
@@ -52,7 +50,6 @@ from journal.repair.damaged_lines import (
     Line,
     commits_of,
     read_lines,
-    seals_of,
     with_next,
 )
 from journal.store.interrupted_rows import put_in_doubt
@@ -70,9 +67,8 @@ class Action(msgspec.Struct, frozen=True):
 
     - "lost": the lines could not be kept.
     - "bit_flip": the lines had one flipped bit, or a changed LF, which was restored.
-    - "removed": the lines were removed, since somebody had inserted them between two successive
-      commits. The lines were copies of commits, or weren't records. Or the lines were records of
-      other programs, whose types begin with "x_".
+    - "removed": the lines were removed. Somebody had inserted them between two successive commits,
+      and they weren't records. Or they were records of other programs, whose types begin with "x_".
     - "torn": the lines were a torn tail (an interrupted write).
     - "unended": a commit lacked its LF.
     - "unsealed": the lines are kept, although they match no seal.
@@ -100,29 +96,21 @@ class Salvage:
     - A row in a broken commit, if the row's checksum matches, and the row's number fits the rows
       before and after the row.
 
-    These lines are not kept:
-
-    - A commit with the same seal as a kept commit. Such a commit is a copy of the kept commit.
-    - A commit that continues an earlier kept commit instead of the last kept commit. Such a commit
-      belongs to a different history of the job, and counts as lost.
+    A commit that continues an earlier kept commit instead of the last kept commit isn't kept. Such a
+    commit belongs to a different history of the job, or is a copy of a kept commit. It counts as lost.
 
     If only the number, the outcome or a step of a row is left, the row gets a **placeholder**. This
     is a row without data, with the checksum ``LOST_CHECKSUM``. The placeholder has the row's
     status, or needs_review if the status is lost. So the number isn't given to another row, and
     finished work isn't repeated. If a later record gave the row new data, this record is kept, and
     the row has this data.
-
-    Only a redo can change the status of a completed row. If a completed row has a later status
-    record that isn't a redo, a redo is missing before this record. There are two cases. If outcomes
-    may have been lost before the record, the redo must be among the lost records, and is written
-    again. If no outcomes can have been lost, the record isn't kept.
     """
 
     def __init__(self, directory: Path, source: JournalFile, journal: Journal) -> None:
         self._directory = directory
         self._source = source
         self._journal = journal
-        self._kept: dict[int, int] = {}  # the crc of each kept commit's seal, and its fingerprint
+        self._kept = set[int]()  # the crc in the seal of each kept commit
         self._last_crc = 0  # the crc and the time of the last kept commit
         self._last_at = UNSET_TIME
         self._forked = False  # True if the present commits belong to a different history
@@ -149,7 +137,7 @@ class Salvage:
             self._add(Action("unended", region.line, region.lines, [], message))
         lines = read_lines(source, region.offset, region.end, region.line)
         if region.good or region.flip is not None:
-            self._keep_commits(lines, seals_of(source, region.offset, region.end), region.start)
+            self._keep_commits(lines, region.start)
         elif region.kind == "torn" and not self.actions:
             self._add(Action("torn", region.line, region.lines, [], region.reason))
         else:
@@ -248,22 +236,19 @@ class Salvage:
 
     # --- commits with matching seals
 
-    def _keep_commits(self, lines: Iterator[Line], seals: Iterable[int], start: int) -> None:
-        """Keep commits that match their seals.
+    def _keep_commits(self, lines: Iterator[Line], start: int) -> None:
+        """Keep commits that match their seals, but no commits of a different history.
 
-        Duplicates of kept commits, and commits of a different history, aren't kept.
+        ``start``: the crc in the seal before the first commit.
         """
-        copies, forked = DroppedLines(), DroppedLines()
-        for commit, seal in zip(commits_of(lines), seals, strict=True):
-            if seal in self._kept:
-                copies.add_all(commit)
-            elif self._is_fork(start, first := next(commit)):
-                forked.add_all(chain([first], commit))
+        forked = DroppedLines()
+        for commit in commits_of(lines):
+            first = next(commit)
+            if self._is_fork(start, first):
                 self._forked = True
+                start = forked.add_commit(chain([first], commit))
             else:
-                self._keep_commit(chain([first], commit), seal)
-            start = seal
-        self._note_copies(copies)
+                start = self._keep_commit(chain([first], commit))
         self._outcomes_lost |= forked.lines > 0
         with self._journal:
             self._note_loss(forked, "commits of another history of this job")
@@ -281,20 +266,21 @@ class Salvage:
             return True
         return first.record is not None and first.record.at < self._last_at
 
-    def _keep_commit(self, commit: Iterable[Line], seal: int) -> None:
-        """Keep one commit. ``seal`` is the crc at the end of the commit."""
-        fingerprint = 0
+    def _keep_commit(self, commit: Iterable[Line]) -> int:
+        """Keep one commit. Returns the crc in its seal."""
+        seal = 0
         with self._journal:
             for line in commit:
-                fingerprint = crc32(line.text, fingerprint)
+                seal = line.stated or 0  # of the last line
                 reason = self._keep(line)
                 if reason:
                     loss = DroppedLines()
                     loss.add(line)
                     self._outcomes_lost = True
                     self._note_loss(loss, reason)
-        self._kept[seal] = fingerprint
+        self._kept.add(seal)
         self._last_crc, self._last_at = seal, self._journal.index.last_at
+        return seal
 
     def _keep(self, line: Line) -> str:
         """Write one line to the new journal.
@@ -328,14 +314,6 @@ class Salvage:
                 if isinstance(record, RowDataRecord):
                     message = "a row's first record; its later data is kept"
                     self._add(Action("lost", line.number, 0, [record.row], message))
-            elif (
-                isinstance(record, RowStatusRecord)
-                and record.reset != "redo"
-                and index.columns.statuses[position] == COMPLETED
-            ):
-                if not self._outcomes_lost:
-                    return f"row {record.row}: completed before"
-                self._put_lost_redo(record)
         self._write(line.text, record.at)
         if isinstance(record, RowDataRecord) and record.checksum != LOST_CHECKSUM:
             self.placeholders.discard(record.row)  # this record has all fields of the lost record
@@ -363,12 +341,11 @@ class Salvage:
         In all other cases, whole commits before or after the broken commit may be lost.
         """
         losses = [DroppedLines()]
-        stated, begin, lines, fingerprint = None, 0, 0, 0
+        begin, lines = 0, 0
         above: int | None = self._journal.index.highest_number
         expected = 0  # the number of the next row, or 0 if it isn't known
         for line, below in with_next(commit):
-            begin, lines, stated = begin or line.number, lines + 1, line.stated
-            fingerprint = crc32(line.text, fingerprint)
+            begin, lines = begin or line.number, lines + 1
             if region.kind == "bad" and self._keep_unsealed(line, above, below):
                 if isinstance(line.record, JobRecord):
                     expected = 1
@@ -380,10 +357,9 @@ class Salvage:
                 losses[-1].add(line)
             if not isinstance(line.record, JobRecord):
                 above = line.made
-        copy = stated is not None and self._kept.get(stated) == fingerprint
-        if copy or (region.kind == "inserted" and not any(loss.ours for loss in losses)):
-            for loss in losses:
-                self._note_copies(loss)
+        if region.kind == "inserted" and not any(loss.ours for loss in losses):
+            message = "lines that are no records, inserted between two commits"
+            self._add(Action("removed", begin, lines, [], message))
             return
         for loss in losses:
             self._note_loss(loss, region.reason)
@@ -446,11 +422,6 @@ class Salvage:
         else:
             self.actions.append(action)
 
-    def _note_copies(self, copies: DroppedLines) -> None:
-        if copies.lines:
-            message = "copies of commits, or lines that are no records"
-            self._add(Action("removed", copies.line, copies.lines, [], message))
-
     def _note_loss(self, loss: DroppedLines, reason: str) -> None:
         """Record that lines are lost.
 
@@ -469,21 +440,6 @@ class Salvage:
         line = encode_row(row, LOST_CHECKSUM, b"{}", row_end(at))
         self._write(line[:-1], at)
         self.placeholders.add(row)
-
-    def _put_lost_redo(self, following: RowStatusRecord) -> None:
-        """Write the lost redo of a completed row.
-
-        ``following``: the row's next status record, which is written after the redo.
-        """
-        record = RowStatusRecord(
-            row=following.row,
-            status="pending",
-            error_code=REPAIRED,
-            error_message="the record that set this row back to pending was lost",
-            reset="redo",
-            at=writable(self._journal.index.last_at),
-        )
-        self._write(encode_record(A_REPAIR.sign(record)), record.at)
 
     def _put_job_placeholder(self, at: datetime) -> None:
         job_id = self._directory.name

@@ -415,20 +415,6 @@ SEALS += [
         "tests/format/test_corpus.py::test_opening_says_what_the_corpus_says",
     ),
     Patch(
-        "a copy of older commits is not taken over again",
-        "repair/salvage",
-        "            if seal in self._kept:",
-        "            if False:",
-        "tests/repair/test_repair.py::test_damage_that_takes_nothing_away_is_undone_to_the_last_byte",
-    ),
-    Patch(
-        "a destroyed commit is no copy because one stands in it",
-        "repair/salvage",
-        "self._kept.get(stated) == fingerprint",
-        "stated in self._kept",
-        "tests/repair/test_repair.py::test_a_destroyed_last_commit_with_copies_behind_it_is_a_loss",
-    ),
-    Patch(
         "another history is not taken over",
         "repair/salvage",
         "        if self._forked or start in self._kept or (start == START.crc and self._kept):",
@@ -452,7 +438,7 @@ SEALS += [
     Patch(
         "commits that were moved count as lost",
         "repair/salvage",
-        '(region.kind == "inserted" and not any(loss.ours for loss in losses))',
+        'region.kind == "inserted" and not any(loss.ours for loss in losses)',
         'region.kind == "inserted"',
         "tests/repair/test_repair.py::test_the_outcomes_of_another_job_are_not_taken_for_ones_of_this_one",
     ),

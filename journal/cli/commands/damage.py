@@ -130,7 +130,7 @@ def repair_command(ctx: click.Context, job: str, open_rows: OpenRows, json_outpu
 
     These kinds of damage are repaired without loss: line ends that a transfer in text mode has
     changed, an added byte order mark, and single flipped bits. Lines that were inserted between two
-    commits are removed without loss if they aren't records, or if they are copies of whole commits.
+    commits are removed without loss if they aren't records.
 
     All other damaged lines are lost. A lost line may have recorded the outcome of a row. So if
     lines are lost, rows that look pending, failed or in flight are put under review.

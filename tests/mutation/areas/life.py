@@ -171,20 +171,6 @@ PATCHES = [
         "tests/service/test_passes.py::test_a_version_outlasts_a_hint_and_not_a_pass",
     ),
     Patch(
-        "a redo that may be lost is put back by a repair",
-        "repair/salvage",
-        "                self._put_lost_redo(record)\n",
-        "",
-        "tests/repair/test_repair_passes.py::test_what_followed_a_redo_that_was_lost_is_kept_with_a_redo_in_its_place",
-    ),
-    Patch(
-        "what follows a redo that may be lost is kept",
-        "repair/salvage",
-        "                if not self._outcomes_lost:\n",
-        "                if True:\n",
-        "tests/repair/test_repair_passes.py::test_what_followed_a_redo_that_was_lost_is_kept_with_a_redo_in_its_place",
-    ),
-    Patch(
         "data that was given later makes a lost record whole",
         "repair/salvage",
         "            self.placeholders.discard(record.row)  # this",
