@@ -26,11 +26,29 @@ from journal.text import counted, similar
 DEFAULT_ROOT = "jobs"
 # Names of commands in other programs, and our commands for the same purpose.
 _OTHER_NAMES = {
+    "continue": "resume",
+    "kill": "cancel",
+    "ls": "list",
+    "stop": "pause",
+    "tail": "log",
     "status": "show",
     "stat": "show",
     "rm": "delete",
     "remove": "delete",
     "version": "--version",
+}
+_JOBS = "Write -j N: the number of commands at a time"
+# Options in other programs, by command, and what to write instead.
+_OTHER_OPTIONS = {
+    ("rows", "--failed"): "Write --status failed",
+    ("retry", "--all"): "Without options, the command retries all failed rows",
+    ("run", "--workers"): _JOBS,
+    ("run", "-P"): _JOBS,
+    ("run", "--retries"): "Write --max-attempts N: the number of attempts at a row, with the first",
+    ("run", "--shell"): "A shell would execute data in its command line as code, in spite of "
+    "quotes. Pass the values to a script as arguments, after one word that becomes its $0. Don't "
+    "use them in shell arithmetic, which may execute its operands: "
+    "-- sh -c 'echo \"$1\" | tr a-z A-Z' sh {column}",
 }
 
 
@@ -58,6 +76,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> list[str]:
     known = list(known)
     meant = _OTHER_NAMES[word] if _OTHER_NAMES.get(word) in known else similar(word, known)
     return [] if meant is None else [f"did you mean {meant!r}?"]
+
+
+def meant_by(error: click.NoSuchOption) -> str | None:
+    """What to write instead of an option of another program; None if it isn't known."""
+    command = error.ctx.command.name if error.ctx is not None else None
+    return _OTHER_OPTIONS.get((command or "", error.option_name))
 
 
 job_argument = click.argument("job", shell_complete=complete_job)

@@ -18,7 +18,7 @@ from journal.cli.exit_codes import (
     EXIT_OK,
     EXIT_UNEXPECTED,
 )
-from journal.cli.find import DEFAULT_ROOT, complete_path, did_you_mean
+from journal.cli.find import DEFAULT_ROOT, complete_path, did_you_mean, meant_by
 from journal.cli.output import echo_err
 from journal.errors import JournalError
 from journal.fs import streams
@@ -200,6 +200,8 @@ def _explained(error: click.ClickException) -> click.ClickException:
         if name == "--root":
             hint = "--root comes before the command: journal --root DIRECTORY COMMAND"
             return click.UsageError(hint, error.ctx)
+        if (meant := meant_by(error)) is not None:
+            return click.UsageError(f"No such option: {name}. {meant}", error.ctx)
         others = [f"`journal {each}`" for each in commands_with(click.Context(cli), name)]
         if others:
             text = (

@@ -5,7 +5,6 @@ A moment is ISO 8601 text, or says how long ago it was, such as ``3d`` (three da
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -13,9 +12,10 @@ from typing import Any
 
 import click
 
-# a string, which `re` compiles only when it is needed
+# strings, which `re` compiles only when they are needed
 _AGO = r"([0-9]{1,9})\s*(s|m|h|d|w)(?:\s+ago)?"
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_DURATION = r"([0-9]{1,9}(?:\.[0-9]{1,9})?|\.[0-9]{1,9})\s*(ms|s|m|h|d|w)?"
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def parse_moment(
@@ -28,19 +28,24 @@ def parse_moment(
         raise click.BadParameter(str(error)) from None
 
 
-class Seconds(click.FloatRange):
-    """The click type of an option whose value is SECONDS: a finite number."""
+class Seconds(click.types.FloatParamType):
+    """The click type of an option whose value is DURATION: ``90``, ``0.5s`` or ``5m``."""
+
+    name = "duration"
+
+    def __init__(self, *, above_0: bool = False) -> None:
+        self._above_0 = above_0
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        try:
-            seconds = float(value)
-        except ValueError:
-            seconds = math.nan
-        if not math.isfinite(seconds):
-            self.fail(f"{value!r} is not a number of seconds: give 90, or 0.5", param, ctx)
-        return float(super().convert(seconds, param, ctx))
+        match = re.fullmatch(_DURATION, str(value).strip(), re.ASCII)
+        if match is None:
+            self.fail(f"{value!r} is not a duration: give 90, 0.5s, 5m or 2h", param, ctx)
+        seconds = float(match[1]) * _SECONDS[match[2] or "s"]
+        if self._above_0 and not seconds:
+            self.fail(f"{value!r} must be above 0", param, ctx)
+        return seconds
 
 
 def since_option(what: str) -> Callable[[Any], Any]:
@@ -62,7 +67,7 @@ def moment(text: str, now: datetime) -> datetime:
     ago = re.fullmatch(_AGO, text, re.ASCII)
     try:
         if ago is not None:
-            return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+            return now - timedelta(seconds=_SECONDS[ago[2]] * int(ago[1]))
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError, OSError):  # OSError: on Windows, after the year 3000
         raise ValueError(

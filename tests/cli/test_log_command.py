@@ -21,6 +21,7 @@ from journal import JobService, JobStatus, RowStatus
 from journal.cli.exit_codes import Refused
 from journal.cli.follow import follow_job
 from journal.cli.main import main
+from journal.cli.times import Seconds
 from journal.format.commits import START
 from journal.fs import system
 from journal.history.events import Choice, Event, last_events, read_events
@@ -806,11 +807,27 @@ def test_a_wait_may_be_limited(root: Path, run: Run) -> None:
     assert run("wait", "j", "--timeout", "-1")[0] == 2
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90", 90),
+        ("0.5", 0.5),
+        (".5s", 0.5),
+        ("250ms", 0.25),
+        ("1m", 60),
+        ("1.5 h", 5400),
+        ("0", 0),
+    ],
+)
+def test_a_duration_is_a_number_of_seconds_or_has_a_unit(text: str, seconds: float) -> None:
+    assert Seconds().convert(text, None, None) == seconds
+
+
 @pytest.mark.parametrize("seconds", ["nan", "inf", "1e999", "-inf", "soon"])
 def test_a_wait_that_would_never_end_or_be_over_is_a_usage_error(run: Run, seconds: str) -> None:
     code, out, err = run("wait", "j", "--timeout", seconds)
     assert (code, out) == (2, "")
-    assert "is not a number of seconds: give 90, or 0.5" in err
+    assert "is not a duration: give 90, 0.5s, 5m or 2h" in err
 
 
 @pytest.mark.parametrize("columns", [80, 200])

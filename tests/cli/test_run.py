@@ -184,7 +184,7 @@ def test_what_is_said_of_failed_rows_can_be_pasted_and_runs_them_alone(
     ]
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     pasted = again.removeprefix("to retry failed rows: ")
-    assert "--retry-failed --version 1 --" in pasted
+    assert "--version 1 --retry-failed --" in pasted
     subprocess.run(["sh", "-c", f"cd {work} && {pasted}"], cwd=elsewhere, check=True)
     assert statuses("j") == {"completed": 5}
     with JobService("jobs") as service:

@@ -147,12 +147,3 @@ def test_signs_of_a_shell_in_quotes_are_text() -> None:
     for word in ("a>b", "it's|", 'say "&"', "\\;"):
         assert parse_command(f"echo {shlex.quote(word)}") == ["echo", word]
     assert parse_command('echo "a\\"|" b\\;') == ["echo", 'a"|', "b;"]
-
-
-def test_a_second_command_is_refused_instead_of_the_first_being_forgotten(
-    capsys: Capture,
-) -> None:
-    assert run("--on-end=true") == 2
-    assert "--on-end is given twice: give one command" in capsys.readouterr().err
-    assert not Path("jobs").exists()
-    assert run(command="true --on-end x --on-end y") == 0

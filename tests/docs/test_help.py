@@ -46,6 +46,18 @@ def test_the_short_help_points_to_the_long_one(capsys: Capture) -> None:
     assert "`journal help`" in capsys.readouterr().out
 
 
+def test_the_options_of_a_run_are_listed_by_purpose(capsys: Capture) -> None:
+    lines = shown(capsys, "run").splitlines()
+    sections = [line for line in lines if re.fullmatch(r"\S.*:", line)]
+    begin = sections.index("Input:")
+    purposes = ["Input:", "Command:", "Outcomes:", "Pace:", "When to stop:", "Messages:"]
+    assert sections[begin:] == purposes
+    assert lines.index("Pace:") < lines.index(
+        next(x for x in lines if x.startswith("  -j, --jobs"))
+    )
+    assert "  -h, --help" in "\n".join(lines[lines.index("Messages:") :])
+
+
 # --- the second
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from journal.cli.main import PURPOSES, cli
+from journal.cli.run.options import records_by_purpose
 
 DOCS = Path(__file__).parents[2] / "journal" / "docs"
 _COLUMNS, _PAGE_COLUMNS = 100, 120
@@ -25,6 +26,7 @@ _HEAD = """\
 
 - **JOB** is a job's id, a beginning that only this id has, or the path of the job's directory.
 - **ROWS** are row numbers, such as `5,12-40`.
+- **DURATION** is a number with a unit, such as `500ms`, `90s`, `5m` or `2h`. Without a unit, it is in seconds.
 - **WHEN** is a date (`2026-11-24`), a time (`'2026-11-24 13:35'`), or how long ago (`2h`, `3d`).
 - **Environment**: each option has a variable. For example, JOURNAL_LIST_LIMIT sets `journal list --limit`.
   JOURNAL_COLOR sets `--color` of every command. If an option can be repeated, its variable has one value per line:
@@ -43,6 +45,7 @@ _RUN_HEAD = """\
 
 `journal help running` explains these options, with examples.
 
+- **DURATION** is a number with a unit, such as `500ms`, `90s`, `5m` or `2h`. Without a unit, it is in seconds.
 - **Environment**: each option has a variable. For example, JOURNAL_RUN_MAX_ATTEMPTS sets `--max-attempts`. If an option
   can be repeated, its variable has one value per line.
 """
@@ -50,8 +53,10 @@ _RUN_HEAD = """\
 
 def pages() -> dict[Path, str]:
     """Return a dict from the path of each page to its text."""
-    _, own = _options_of("run", [])
-    run = "\n".join([_RUN_HEAD, _block(own), ""])
+    command, context = _command("run")
+    purposes = records_by_purpose(command, context)
+    own = [f"## {name}\n\n{_block(records)}\n" for name, records in purposes.items()]
+    run = "\n".join([_RUN_HEAD, *own])
     return {DOCS / "commands.md": page(), DOCS / "run-options.md": run}
 
 

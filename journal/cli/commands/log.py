@@ -177,8 +177,8 @@ def watch_command(ctx: click.Context, job: str) -> int:
 @click.option(
     "--timeout",
     "timeout_s",
-    type=Seconds(min=0),
-    metavar="SECONDS",
+    type=Seconds(),
+    metavar="DURATION",
     help="Give up after this time, with exit code 124. Default: no limit.",
 )
 @click.pass_context
@@ -193,7 +193,7 @@ def wait_command(ctx: click.Context, job: str, timeout_s: float | None) -> int:
     review. It is 4 if the job ended before its rows were done, or was deleted or moved away. It is
     124 if the job didn't end within --timeout.
 
-    Example: journal wait hash-stdlib --timeout 3600
+    Example: journal wait hash-stdlib --timeout 1h
     """
     service, job_id = find_job(ctx.obj, job)
     begin_s = monotonic()

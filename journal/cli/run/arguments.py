@@ -19,15 +19,9 @@ _QUOTE_OR_COLUMN = re.compile(r"""\\.|['"]|(?<!\$)\{[^{}\s'"]*\}""")
 FORM = "journal run orders.csv --job NAME -- COMMAND {column}"
 
 
-def split_at_dashes(args: Sequence[str]) -> tuple[list[str], list[str] | None]:
-    """The words before the first ``--``, and the words after it.
-
-    Without ``--``, the second value is None.
-    """
-    if "--" not in args:
-        return list(args), None
-    place = args.index("--")
-    return list(args[:place]), list(args[place + 1 :])
+def words_after_dashes(args: Sequence[str]) -> list[str] | None:
+    """The words after the first ``--``; None if there is no ``--``."""
+    return list(args[args.index("--") + 1 :]) if "--" in args else None
 
 
 def missing_word(error: click.MissingParameter, after: list[str] | None) -> click.UsageError:
