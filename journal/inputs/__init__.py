@@ -1,9 +1,9 @@
 """Reads the rows of an input as dicts, row by row, from files of many formats.
 
-- ``read``: ``read_rows``, which chooses the reader, and ``RowInput``, which it returns.
-- ``source``: the path and options of an input, and how errors name them. ``formats``: finds out the
-  format of a file from its name or its first bytes.
-- ``compression``: decompresses gzip, xz, zstd and bzip2. ``text``: decodes bytes to lines of text.
+- ``read``: ``read_rows``, and ``RowInput``, which it returns.
+- ``source``: the path and options of an input, and how errors name them. ``formats``: the table of
+  the formats, and the choice of one by name or by the first bytes.
+- ``compression``: decompresses gzip, xz and zstd. ``text``: decodes bytes to lines of text.
 - ``tables``: CSV and TSV. ``lines``: lines. ``json_rows``: JSON and JSON Lines.
 - ``arrow``: Parquet and Arrow. ``excel``: Excel. ``sqlite``: a query of a SQLite database.
   ``cells``: converts values of pyarrow, openpyxl and sqlite3 to JSON values.

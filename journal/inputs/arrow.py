@@ -8,113 +8,95 @@ Any other Arrow file is mapped into memory.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
-from journal.errors import MissingExtraError
 from journal.inputs.cells import json_cells
 from journal.inputs.source import Source, check_columns
 
 _BATCH_ROWS = 4096
 _READ_BYTES = 1 << 20
-_DAMAGED = "is damaged or incomplete: copy it or write it again"
-_EXACT = frozenset(("bool", "string", "large_string", "int8", "int16", "int32", "int64"))
+_EXACT = frozenset(("bool", "int8", "int16", "int32", "int64"))
+_NESTED_NANOSECONDS = re.compile(r"<.*\b(time64|duration)\[ns\]")
 
 Rows = Iterator[dict[str, Any]]
+Where = Callable[[int], str]
 
 
-def _load(words: str, extra: str) -> Any:
-    try:
-        import pyarrow as pa  # noqa: PLC0415  (an extra, and heavy)
-    except ImportError:
-        raise MissingExtraError(words, "pyarrow", extra) from None
-    return pa
+def read_parquet(
+    source: Source, stream: io.BufferedReader, stack: ExitStack
+) -> tuple[list[str], Rows]:
+    from pyarrow import parquet  # noqa: PLC0415  (an extra, and heavy)
+
+    # Buffered and without read-ahead. Otherwise a whole row group would be in memory.
+    options = {"buffer_size": _READ_BYTES, "pre_buffer": False}
+    options["page_checksum_verification"] = True  # if the file has checksums
+    file = stack.enter_context(parquet.ParquetFile(stream, **options))
+    return _read(file.schema_arrow, file.iter_batches(_BATCH_ROWS), source)
 
 
-def read_parquet(source: Source, stack: ExitStack) -> tuple[list[str], Rows]:
-    """The columns and the rows of a Parquet file."""
-    pa = _load("an input in Parquet", "parquet")
-    if not source.is_file:
-        raise source.refused("is a pipe, but Parquet is read from its end: save it as a file")
-    from pyarrow import parquet  # noqa: PLC0415
+def read_arrow_file(source: Source, _: io.BufferedReader, __: ExitStack) -> tuple[list[str], Rows]:
+    import pyarrow as pa  # noqa: PLC0415  (an extra, and heavy)
 
-    try:
-        # Buffered and without read-ahead. Otherwise a whole row group would be in memory.
-        options = {"buffer_size": _READ_BYTES, "pre_buffer": False}
-        options["page_checksum_verification"] = True  # if the file has checksums
-        file = stack.enter_context(parquet.ParquetFile(source.path, **options))
-        columns = check_columns(list(file.schema_arrow.names), source)
-    except (pa.ArrowException, OSError) as error:
-        raise source.refused(f"{_DAMAGED} ({error})") from None
-    return columns, _rows(pa, file.iter_batches(_BATCH_ROWS), columns, source)
+    file = pa.ipc.open_file(pa.memory_map(source.path))
+    return _read(file.schema, map(file.get_batch, range(file.num_record_batches)), source)
 
 
-def read_arrow(source: Source, stream: io.BufferedReader, head: bytes) -> tuple[list[str], Rows]:
-    """The columns and the rows of an IPC file or stream."""
-    pa = _load("an input in Arrow", "arrow")
-    try:
-        if head.startswith(b"ARROW1"):
-            if not source.is_file:
-                reason = "is a pipe, but an Arrow file is read from its end: save it as a file"
-                raise source.refused(reason)
-            file = pa.ipc.open_file(pa.memory_map(source.path))
-            batches = (file.get_batch(number) for number in range(file.num_record_batches))
-        else:
-            file = batches = pa.ipc.open_stream(stream)
-        columns = check_columns(list(file.schema.names), source)
-    except (pa.ArrowException, OSError) as error:
-        raise source.refused(f"{_DAMAGED} ({error})") from None
-    return columns, _rows(pa, batches, columns, source)
+def read_arrow_stream(
+    source: Source, stream: io.BufferedReader, _: ExitStack
+) -> tuple[list[str], Rows]:
+    import pyarrow as pa  # noqa: PLC0415  (an extra, and heavy)
+
+    file = pa.ipc.open_stream(stream)
+    return _read(file.schema, file, source)
 
 
-def _rows(pa: Any, batches: Iterable[Any], columns: list[str], source: Source) -> Rows:
+def _read(schema: Any, batches: Iterable[Any], source: Source) -> tuple[list[str], Rows]:
+    columns = check_columns(list(schema.names), source)
+    return columns, _rows(batches, columns, source)
+
+
+def _rows(batches: Iterable[Any], columns: list[str], source: Source) -> Rows:
     first = 1
-    try:
-        for batch in batches:
-            batch.validate(full=True)  # otherwise, damage can crash the process
-            for begin in range(0, batch.num_rows, _BATCH_ROWS):
-                part = batch.slice(begin, _BATCH_ROWS)
-                cells = [
-                    _values(pa, column, source, name, first)
-                    for name, column in zip(columns, part.columns, strict=True)
-                ]
-                # Without columns, no cell would show that there is a row.
-                for row in zip(*cells, strict=True) if cells else ((),) * part.num_rows:
-                    yield dict(zip(columns, row, strict=True))
-                first += part.num_rows
-    except (pa.ArrowException, OSError) as error:
-        raise source.refused(f"after row {first - 1}, it {_DAMAGED} ({error})") from None
-    if first == 1:
-        raise source.refused("has no rows")
+    for batch in batches:
+        batch.validate(full=True)  # otherwise, damage can crash the process
+        for begin in range(0, batch.num_rows, _BATCH_ROWS):
+            part = batch.slice(begin, _BATCH_ROWS)
+            cells = [
+                _values(column, source, partial(_place, name, first))
+                for name, column in zip(columns, part.columns, strict=True)
+            ]
+            # Without columns, no cell would show that there is a row.
+            for row in zip(*cells, strict=True) if cells else ((),) * part.num_rows:
+                yield dict(zip(columns, row, strict=True))
+            first += part.num_rows
 
 
-def _values(pa: Any, column: Any, source: Source, name: str, first: int) -> list[Any]:
-    """The JSON values of a part of a column. ``first``: the number of the first row."""
+def _place(column: str, first: int, place: int) -> str:
+    return f"row {first + place}, column {column!r}"
 
-    def where(place: int) -> str:
-        return f"row {first + place}, column {name!r}"
 
-    if str(column.type) in _EXACT:
-        kind = str(column.type)
-        values: list[Any] = _to_python(column, source, where)
-        return values if "string" not in kind else json_cells(values, source, where)
+def _values(column: Any, source: Source, where: Where) -> list[Any]:
+    """The JSON values of a part of a column."""
+    import pyarrow as pa  # noqa: PLC0415  (an extra, and heavy)
+
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    wanted = _in_microseconds(pa, column.type)
-    if wanted == column.type:
-        return json_cells(_to_python(column, source, where), source, where)
-    try:
-        cast = column.cast(wanted)
-    except pa.ArrowInvalid:  # some times have nanoseconds
-        if not pa.types.is_timestamp(wanted) and not pa.types.is_time(wanted):
-            reason = "has durations or nested times with nanoseconds: make them text or numbers"
-            raise source.refused(reason, where(0).replace("row", "from row")) from None
-        return _with_nanoseconds(pa, column, wanted, source, where)
-    return json_cells(_to_python(cast, source, where), source, where)
+    if str(column.type) in _EXACT:
+        values: list[Any] = column.to_pylist()
+        return values
+    if _NESTED_NANOSECONDS.search(str(column.type)):  # pyarrow would drop them
+        reason = "has nested times with nanoseconds: make them text or numbers"
+        raise source.refused(reason, where(0), str(column.type))
+    if getattr(column.type, "unit", "") == "ns":
+        return json_cells(_in_microseconds(pa, column, source, where), source, where)
+    return json_cells(_to_python(column, source, where), source, where)
 
 
-def _to_python(column: Any, source: Source, where: Any) -> list[Any]:
+def _to_python(column: Any, source: Source, where: Where) -> list[Any]:
     try:
         values: list[Any] = column.to_pylist()
         return values
@@ -128,39 +110,22 @@ def _to_python(column: Any, source: Source, where: Any) -> list[Any]:
         raise
 
 
-def _in_microseconds(pa: Any, kind: Any) -> Any:
-    """The type with microseconds in place of nanoseconds, since Python's times have no nanoseconds.
+def _in_microseconds(pa: Any, column: Any, source: Source, where: Where) -> list[Any]:
+    """The times of a column with nanoseconds, which Python's times lack.
 
-    Without this change, pyarrow would need pandas for some types, and would drop the nanoseconds of
-    others.
+    A time that needs them becomes ISO 8601 text with nine decimals.
     """
-    types = pa.types
-    if types.is_timestamp(kind) and kind.unit == "ns":
-        return pa.timestamp("us", kind.tz)
-    if types.is_time64(kind) and kind.unit == "ns":
-        return pa.time64("us")
-    if types.is_duration(kind) and kind.unit == "ns":
-        return pa.duration("us")
-    if types.is_struct(kind):
-        fields = [field.with_type(_in_microseconds(pa, field.type)) for field in kind]
-        return pa.struct(fields)
-    if types.is_list(kind):
-        return pa.list_(kind.value_field.with_type(_in_microseconds(pa, kind.value_type)))
-    if types.is_large_list(kind):
-        return pa.large_list(kind.value_field.with_type(_in_microseconds(pa, kind.value_type)))
-    return kind
-
-
-def _with_nanoseconds(pa: Any, column: Any, wanted: Any, source: Source, where: Any) -> list[Any]:
-    """Times as ISO 8601 text, with nine decimals where microseconds aren't enough."""
+    kind = column.type
+    if pa.types.is_duration(kind):
+        return _to_python(column.cast(pa.duration("us")), source, where)
+    wanted = pa.time64("us") if pa.types.is_time(kind) else pa.timestamp("us", kind.tz)
     exact = column.cast(pa.int64()).to_pylist()
     floor = pa.array([None if value is None else value // 1000 for value in exact], pa.int64())
-    found = []
-    for value, time in zip(exact, _to_python(floor.cast(wanted), source, where), strict=True):
-        if time is None or not value % 1000:
-            found.append(time and time.isoformat())
-            continue
-        text = time.isoformat(timespec="microseconds")
-        end = text.index(".") + len(".123456")
-        found.append(f"{text[:end]}{value % 1000:03d}{text[end:]}")
+    found = _to_python(floor.cast(wanted), source, where)
+    for place, value in enumerate(exact):
+        if value is not None and value % 1000:
+            text = found[place].isoformat(timespec="microseconds")
+            end = text.index(".") + len(".123456")
+            zone = text[end:].replace("+00:00", "Z")  # as in times without nanoseconds
+            found[place] = f"{text[:end]}{value % 1000:03d}{zone}"
     return found

@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib
 import io
-import re
 import zlib
-from collections.abc import Callable
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from journal.errors import MissingExtraError
 from journal.inputs.source import Source
 
-_MAGIC = {
-    b"\x1f\x8b": "gzip",
-    b"\xfd7zXZ\0": "xz",
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"BZh": "bzip2",
-}
-_SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # the beginning of files of pzstd
-_BZIP2_BLOCKS = (b"1AY&SY", b"\x17rE8P\x90")  # the first block, or the end of an empty file
-SUFFIXES = frozenset((".gz", ".xz", ".zst", ".zstd", ".bz2"))
 _PIECE_BYTES = 1 << 16
+
+
+class Compression(NamedTuple):
+    name: str
+    suffixes: tuple[str, ...]
+    first_bytes: tuple[bytes, ...]
+
+
+COMPRESSIONS = (
+    Compression("gzip", (".gz",), (b"\x1f\x8b",)),
+    Compression("xz", (".xz",), (b"\xfd7zXZ\0",)),
+    # pzstd begins its files with a frame to skip.
+    Compression("zstd", (".zst", ".zstd"), (b"\x28\xb5\x2f\xfd", b"\x50\x2a\x4d\x18")),
+)
 
 
 def compression_of(head: bytes) -> str | None:
     """The compression of data that begins with ``head``, such as "gzip"; None if there is none."""
-    if _SKIPPABLE.match(head):
-        return "zstd"
-    if head.startswith(b"BZh") and head[4:10] not in _BZIP2_BLOCKS:
-        return None  # text, such as the name of a column
-    return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
+    return next((each.name for each in COMPRESSIONS if head.startswith(each.first_bytes)), None)
 
 
 def find_zstd() -> Any:
@@ -51,37 +51,29 @@ def decompressed(stream: IO[bytes], compression: str, source: Source) -> io.Buff
     return io.BufferedReader(_Inflated(stream, compression, source), _PIECE_BYTES)
 
 
-def _open(stream: IO[bytes], compression: str) -> tuple[Any, tuple[type[Exception], ...]]:
-    """A file of the decompressed bytes, and the exceptions (besides OSError) for damaged data."""
+def _open(stream: IO[bytes], compression: str) -> tuple[Any, type[Exception]]:
+    """A file of the decompressed bytes, and what it raises for damaged data besides OSError."""
     if compression == "gzip":
-        import gzip  # noqa: PLC0415  (each is imported only for such an input)
-
-        return gzip.GzipFile(fileobj=stream), (zlib.error,)
+        return gzip.GzipFile(fileobj=stream), zlib.error
     if compression == "xz":
-        import lzma  # noqa: PLC0415
+        import lzma  # noqa: PLC0415  (only for such an input, as it may be missing)
 
-        return _Streams(stream, lzma.LZMADecompressor), (lzma.LZMAError,)
-    if compression == "bzip2":
-        import bz2  # noqa: PLC0415
-
-        return _Streams(stream, bz2.BZ2Decompressor), ()
+        return _XzStreams(stream, lzma.LZMADecompressor), lzma.LZMAError
     zstd: Any = find_zstd()
     if zstd is None:
         raise MissingExtraError("an input in zstd", "backports.zstd", "zstd")
-    return zstd.ZstdFile(stream), (zstd.ZstdError,)
+    return zstd.ZstdFile(stream), zstd.ZstdError
 
 
-class _Streams:
-    """Decompresses streams that follow one another, as parallel compression programs write them.
+class _XzStreams:
+    """Decompresses xz streams that follow one another, as parallel programs write them.
 
-    This class raises an error for a damaged stream. ``lzma.LZMAFile`` and ``bz2.BZ2File`` would
-    stop before such a stream without an error.
+    ``lzma.LZMAFile`` would stop before a damaged stream without an error.
     """
 
-    def __init__(self, stream: Any, decompressor: Callable[[], Any]) -> None:
+    def __init__(self, stream: Any, decompressor: Any) -> None:
         self._stream, self._new = stream, decompressor
-        self._current = decompressor()
-        self._is_begun = False
+        self._current, self._is_begun = decompressor(), False
 
     def read1(self, size: int) -> bytes:
         while True:
@@ -89,12 +81,10 @@ class _Streams:
             if self._current.eof:
                 data = self._current.unused_data
                 self._current, self._is_begun = self._new(), False
-            elif self._current.needs_input:
-                data = self._stream.read1(_PIECE_BYTES)
-                if not data and self._is_begun:
+            elif self._current.needs_input and not (data := self._stream.read1(_PIECE_BYTES)):
+                if self._is_begun:
                     raise EOFError
-                if not data:
-                    return b""
+                return b""
             if not self._is_begun:
                 data = data.lstrip(b"\0")  # padding, as gzip ignores it
                 self._is_begun = bool(data)
@@ -104,8 +94,8 @@ class _Streams:
 
 class _Inflated(io.RawIOBase):
     def __init__(self, stream: IO[bytes], compression: str, source: Source) -> None:
-        self._data, refusals = _open(stream, compression)
-        self._refusals: tuple[type[Exception], ...] = (OSError, *refusals)
+        self._data, error = _open(stream, compression)
+        self._refusals = (OSError, error)
         self._compression, self._source = compression, source
 
     def readable(self) -> bool:
@@ -116,15 +106,12 @@ class _Inflated(io.RawIOBase):
             # Read only one piece, since a pipe may be slow.
             data: bytes = self._data.read1(len(buffer))
         except EOFError:
-            what = "that is cut short"
-            raise self._source.refused(f"is {self._compression} data {what}: {_AGAIN}") from None
+            reason = f"is {self._compression} data that is cut short: copy it or download it again"
+            raise self._source.refused(reason) from None
         except self._refusals as error:
             if getattr(error, "errno", None) is not None:
                 raise
-            what = f"is damaged {self._compression} data ({error}): {_AGAIN}"
-            raise self._source.refused(what) from None
+            reason = f"is damaged {self._compression} data ({error}): copy it or download it again"
+            raise self._source.refused(reason) from None
         buffer[: len(data)] = data
         return len(data)
-
-
-_AGAIN = "copy it or download it again"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import sys
@@ -10,11 +11,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from typing import IO, Any, NamedTuple
 
-from journal.errors import InvalidValueError
+from journal.errors import InvalidValueError, JournalError, MissingExtraError
 from journal.format.arguments import check_optional_text
 from journal.inputs.compression import compression_of, decompressed
-from journal.inputs.formats import BINARY, FORMATS, HEAD_BYTES, NULL, choose, words_of
-from journal.inputs.lines import LINE_COLUMN, line_rows
+from journal.inputs.formats import FORMATS, HEAD_BYTES, NULL, check_options, choose
 from journal.inputs.source import STANDARD_INPUT, Source
 
 Rows = Iterator[dict[str, Any]]
@@ -32,13 +32,12 @@ def read_rows(
     """The rows of a file: an iterable of dicts, to pass to :func:`journal.open_job` as ``rows``.
 
     - ``path``: a file, "-" for standard input, or "sqlite:FILE?QUERY" for the rows of a query.
-      Files in gzip, xz, zstd or bzip2 are decompressed while they are read.
+      Files in gzip, xz or zstd are decompressed while they are read.
     - ``format``: "csv", "tsv", "json" (an array of objects), "jsonl", "lines", "parquet", "arrow"
       (also Feather) or "xlsx". Default: the format for the file's extension. If the extension is
-      unknown, the first bytes show whether the file is Parquet, Arrow or Excel. Other files with an
-      unknown extension are read as CSV.
-    - ``encoding``: the encoding of text. Default: the encoding of the byte order mark, or UTF-8
-      without such a mark.
+      unknown, the first bytes show whether it is JSON, JSON Lines, Parquet, Arrow or Excel. Anything
+      else is read as CSV.
+    - ``encoding``: the encoding of text. Default: as its byte order mark says, else UTF-8.
     - ``delimiter``: the separator of cells in CSV: one character, or "tab". Default: a comma.
     - ``sheet``: the name of a sheet of a workbook. Default: the only sheet that isn't empty.
 
@@ -80,7 +79,7 @@ class RowInput:
     def __iter__(self) -> Rows:
         opened, self._opened = self._opened, None
         if opened is None:
-            if self.source.is_stream:
+            if not self.source.is_file and not self.source.is_query:
                 raise self.source.refused(
                     "can be read only once: keep its rows in a list or a file"
                 )
@@ -131,13 +130,13 @@ def _unreadable(source: Source, error: OSError) -> InvalidValueError:
 
 def _open(source: Source, stack: ExitStack) -> _Opened:
     if source.format not in (None, NULL, *FORMATS):
-        reason = f"must be one of {', '.join(FORMATS)}"
-        raise source.refused_option("format", reason)
+        raise source.refused_option("format", f"must be one of {', '.join(FORMATS)}")
     if source.is_query:
         from journal.inputs.sqlite import read_query  # noqa: PLC0415  (only for such an input)
 
-        _check_options("sqlite", source)
-        return _Opened(*read_query(source, stack), stack)
+        check_options("a SQLite database", (), source)
+        columns, rows = read_query(source, stack)
+        return _Opened(columns, _named(rows, "a SQLite database", source), stack)
     if source.path == STANDARD_INPUT:
         return open_stream(sys.stdin.buffer, source, stack)
     try:
@@ -157,51 +156,31 @@ def open_stream(stream: IO[bytes], source: Source, stack: ExitStack) -> _Opened:
     compression = compression_of(data.peek(HEAD_BYTES))
     if compression is not None:
         data = decompressed(data, compression, source)
-    head = data.peek(HEAD_BYTES)[:HEAD_BYTES]
-    chosen = choose(head, source, compression)
-    _check_options(chosen, source)
-    return _Opened(*_reader(chosen, source, data, head, stack), stack)
+    chosen = choose(data.peek(HEAD_BYTES)[:HEAD_BYTES], source, compression)
+    if chosen.needs is None:
+        return _Opened(*chosen.read(source, data, stack), stack)
+    library, extra = chosen.needs
+    try:
+        importlib.import_module(library)
+    except ImportError:
+        raise MissingExtraError(f"an input in {chosen.words}", library, extra) from None
+    try:
+        columns, rows = chosen.read(source, data, stack)
+    except (JournalError, OSError):
+        raise
+    except Exception as error:
+        raise source.refused(f"can't be read as {chosen.words}: {error}") from error
+    return _Opened(columns, _named(rows, chosen.words, source), stack)
 
 
-def _reader(
-    chosen: str, source: Source, data: io.BufferedReader, head: bytes, stack: ExitStack
-) -> tuple[list[str] | None, Rows]:
-    """The columns and the rows. A reader is imported only when it is needed."""
-    if chosen in BINARY:
-        if chosen == "xlsx":
-            from journal.inputs.excel import read_workbook  # noqa: PLC0415
-
-            return read_workbook(source, data, stack)
-        from journal.inputs.arrow import read_arrow, read_parquet  # noqa: PLC0415
-
-        if chosen == "parquet":
-            return read_parquet(source, stack)
-        return read_arrow(source, data, head)
-    from journal.inputs.text import text_lines, text_pieces  # noqa: PLC0415
-
-    if chosen == "json":
-        from journal.inputs.json_rows import json_array  # noqa: PLC0415
-
-        return None, json_array(text_pieces(data, source), source)
-    lines = text_lines(data, source, chosen, stack)
-    if chosen == "jsonl":
-        from journal.inputs.json_rows import json_lines  # noqa: PLC0415
-
-        return None, json_lines(lines, source)
-    if chosen in ("lines", NULL):
-        return [LINE_COLUMN], line_rows(lines, source, chosen)
-    from journal.inputs.tables import read_table  # noqa: PLC0415
-
-    return read_table(lines, source, chosen)
-
-
-def _check_options(chosen: str, source: Source) -> None:
-    """Raise InvalidValueError for an option that has no meaning for the format."""
-    if source.sheet is not None and chosen != "xlsx":
-        raise source.refused_option("sheet", "is only for Excel workbooks")
-    if source.delimiter is not None and chosen != "csv":
-        add = f": add {source.give('format', 'csv')}" if chosen in ("tsv", "lines") else ""
-        raise source.refused_option("delimiter", f"is only for CSV{add}")
-    if source.encoding is not None and (chosen in BINARY or chosen == "sqlite"):
-        what = "a SQLite database" if chosen == "sqlite" else words_of(chosen)
-        raise source.refused_option("encoding", f"is for text, and this is {what}")
+def _named(rows: Rows, words: str, source: Source) -> Rows:
+    """Yield the rows. An exception of a library for damaged data becomes InvalidValueError."""
+    number = 0
+    try:
+        for number, row in enumerate(rows, 1):  # noqa: B007  (see below)
+            yield row
+    except JournalError:
+        raise
+    except Exception as error:
+        reason = f"can't be read as {words}: {error}"
+        raise source.refused(reason, f"after row {number}") from error

@@ -41,15 +41,8 @@ class Source(msgspec.Struct, frozen=True):
 
     @property
     def is_file(self) -> bool:
-        """Whether the input is a regular file, which can be read again, at any offset."""
-        return not self.is_query and self.path != STANDARD_INPUT and os.path.isfile(self.path)
-
-    @property
-    def is_stream(self) -> bool:
-        """Whether the input is standard input, a pipe or the like, which can be read only once."""
-        if self.path == STANDARD_INPUT:
-            return True
-        return not self.is_query and not self.is_file and os.path.exists(self.path)
+        """Whether the input can be read again, at any offset, unlike a pipe."""
+        return self.path != STANDARD_INPUT and os.path.isfile(self.path)
 
     def option(self, name: str) -> str:
         return f"--{name}" if self.in_shell else name

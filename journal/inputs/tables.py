@@ -1,75 +1,44 @@
-"""CSV and TSV. Errors name the line. Empty lines are skipped."""
+"""CSV and TSV. Empty lines are skipped."""
 
 from __future__ import annotations
 
 import csv
-import itertools
+import io
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 from journal.format.records import MAX_LINE_BYTES
-from journal.inputs.lines import without_end
 from journal.inputs.source import Source, check_columns
+from journal.inputs.text import Text
 
-Table = Iterator[tuple[int, list[str]]]  # the number of each line, and its cells
 Rows = Iterator[dict[str, Any]]
 
 _DELIMITERS = {"\\t": "\t", "tab": "\t"}
-_SEPARATOR_LINE = re.compile(r'"?sep=([^"\r\n\0 ])"?\r?\n', re.IGNORECASE)  # a hint for Excel
 _PROBABLE = ";\t|"  # other separators that occur in files with the extension .csv
-
-
 _CR = (
     "has a carriage return (CR) without a line feed: replace it, as by tr '\\r' '\\n', or quote it"
 )
+# A cell in quotes as spreadsheets write it: it has a comma or a quote.
+_SPREADSHEET_CELL = re.compile(r'"(?=[^"]*(?:,|""))(?:[^"]|"")*"')
 
 
-def read_table(lines: Iterator[str], source: Source, format: str) -> tuple[list[str], Rows]:  # noqa: A002  (the word)
-    """Read the header. Returns the columns and the rows."""
-    table = _tsv_cells(lines, source) if format == "tsv" else _csv_cells(lines, source)
-    columns = _header(table, source, format)
-    return columns, _rows(columns, table, source)
-
-
-def _csv_cells(lines: Iterator[str], source: Source) -> Table:
-    # By default, Python limits a cell to 128 KiB. The limit applies to the whole process, so if
-    # other code has set a higher limit, it isn't lowered.
-    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
-    delimiter, before = _delimiter(source), 0
-    first = next(lines, "")
-    told = _SEPARATOR_LINE.fullmatch(first)
-    if told is not None:
-        before = 1
-        delimiter = told[1] if source.delimiter is None else delimiter
-    else:
-        lines = itertools.chain((first,), lines)
-    reader = csv.reader(lines, strict=True, delimiter=delimiter)
-    try:
-        for cells in reader:
-            if cells:
-                yield before + reader.line_num, cells
-    except csv.Error as error:
-        where = f"line {before + reader.line_num}"
-        is_first = before + reader.line_num == 1
-        if is_first and source.delimiter is None and "," not in first:
-            _check_delimiter(without_end(first), source, where)  # such as "a";"b"
-        if str(error).startswith("new-line character"):
-            raise source.refused(_CR, where) from None
-        raise source.refused("is not valid CSV", where, str(error)) from None
-
-
-def _delimiter(source: Source) -> str:
+def read_csv(source: Source, stream: io.BufferedReader, stack: ExitStack) -> tuple[list[str], Rows]:
     given = "," if source.delimiter is None else source.delimiter
     delimiter = _DELIMITERS.get(given, given)
     if len(delimiter) != 1 or delimiter in '"\r\n\0 ':
         reason = "must be one character, such as ; or |, or tab"
         raise source.refused_option("delimiter", reason)
-    return delimiter
+    # By default, Python limits a cell to 128 KiB. The limit applies to the whole process, so if
+    # other code has set a higher limit, it isn't lowered.
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
+    lines = Text(stream, source, stack).lines()
+    return _read(csv.reader(lines, strict=True, delimiter=delimiter), source, is_csv=True)
 
 
-def _tsv_cells(lines: Iterator[str], source: Source) -> Table:
-    """Yield the cells of each line, which are separated by tabs. Quotes have no special meaning.
+def read_tsv(source: Source, stream: io.BufferedReader, stack: ExitStack) -> tuple[list[str], Rows]:
+    """Quotes have no special meaning.
 
     The media type text/tab-separated-values is defined in this way. `cut`, `awk`, database clients
     and Google Sheets follow this definition. A reader that interprets quotes could join lines up to
@@ -78,44 +47,34 @@ def _tsv_cells(lines: Iterator[str], source: Source) -> Table:
     Excel and LibreOffice put cells with a comma, a quote or a tab into quotes. Such a quoted cell
     is refused, since the quotes might also belong to the value.
     """
-    for number, line in enumerate(lines, 1):
-        text = without_end(line)
-        if text:
-            if number == 1 and "\r" in text:
-                raise source.refused(_CR, "line 1", text)
-            cells = text.split("\t")
-            if '"' in text:
-                _check_quotes(cells, source, f"line {number}")
-            yield number, cells
+    lines = Text(stream, source, stack).lines()
+    reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+    return _read(reader, source, is_csv=False)
 
 
-_SPREADSHEET_CELL = re.compile(r'"(?:[^"]|"")*"')
+def _read(reader: Any, source: Source, *, is_csv: bool) -> tuple[list[str], Rows]:
+    table = _cells(reader, source)
+    header = next(table, None)
+    if header is None:
+        raise source.refused("is empty: its first line must name the columns")
+    where = f"line {reader.line_num}"
+    if len(header) == 1 and is_csv and source.delimiter is None:
+        _check_delimiter(header[0], source, where)
+    columns = check_columns(header, source, where)
+    return columns, _rows(columns, table, reader, source, is_csv=is_csv)
 
 
-def _check_quotes(cells: list[str], source: Source, where: str) -> None:
-    for cell in cells:
-        if _SPREADSHEET_CELL.fullmatch(cell) and ("," in cell or '""' in cell[1:-1]):
-            reason = (
-                "is a cell in quotes, as spreadsheets write it, but quotes have no meaning in TSV: "
-                f"add {source.give('format', 'csv')} {source.give('delimiter', 'tab')}, or save it "
-                "as JSON Lines if the quotes are part of the value"
+def _cells(reader: Any, source: Source) -> Iterator[list[str]]:
+    try:
+        yield from filter(None, reader)
+    except csv.Error as error:
+        reason = _CR if str(error).startswith("new-line character") else "is not valid CSV"
+        if source.delimiter is None:
+            give = source.give("delimiter", ";")
+            reason += (
+                f"; if another character than a comma separates its cells, add it, as by {give}"
             )
-            raise source.refused(reason, where, cell)
-
-
-def _header(table: Table, source: Source, format: str) -> list[str]:  # noqa: A002  (the word)
-    number, columns = next(table, (0, None))
-    if columns is None:
-        reason = "is empty: its first line must name the columns, and rows must follow"
-        raise source.refused(reason)
-    where = f"line {number}"
-    if source.format is None and columns[0][:1] in ("{", "["):
-        name = "jsonl" if columns[0].startswith("{") else "json"
-        reason = f"looks like JSON, not like a header: add {source.give('format', name)}"
-        raise source.refused(reason, where, columns[0])
-    if len(columns) == 1 and format == "csv" and source.delimiter is None:
-        _check_delimiter(columns[0], source, where)
-    return check_columns(columns, source, where)
+        raise source.refused(reason, f"line {reader.line_num}", str(error)) from None
 
 
 def _check_delimiter(header: str, source: Source, where: str) -> None:
@@ -133,12 +92,23 @@ def _check_delimiter(header: str, source: Source, where: str) -> None:
             raise source.refused(reason, where, header)
 
 
-def _rows(columns: list[str], table: Table, source: Source) -> Rows:
-    number = 0
-    for number, cells in table:
+def _rows(
+    columns: list[str], table: Iterator[list[str]], reader: Any, source: Source, *, is_csv: bool
+) -> Rows:
+    for cells in table:
         if len(cells) != len(columns):
             reason = f"has {len(cells)} cells, but the header names {len(columns)} columns"
-            raise source.refused(reason, f"line {number}", cells)
+            raise source.refused(reason, f"line {reader.line_num}", cells)
+        if not is_csv and '"' in "".join(cells):
+            _check_quotes(cells, source, f"line {reader.line_num}")
         yield dict(zip(columns, cells, strict=True))
-    if not number:
-        raise source.refused("has a header and no rows")
+
+
+def _check_quotes(cells: list[str], source: Source, where: str) -> None:
+    for cell in filter(_SPREADSHEET_CELL.fullmatch, cells):
+        reason = (
+            "is a cell in quotes, as spreadsheets write it, but quotes have no meaning in TSV: "
+            f"add {source.give('format', 'csv')} {source.give('delimiter', 'tab')}, or save it "
+            "as JSON Lines if the quotes are part of the value"
+        )
+        raise source.refused(reason, where, cell)

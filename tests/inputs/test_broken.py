@@ -54,53 +54,31 @@ def tar() -> bytes:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.csv", b"PAR1" + bytes(9), "is a Parquet file, not CSV: add --format parquet"),
+        ("a.csv", b"PAR1\x15", "is Parquet, not CSV: add --format parquet"),
         ("a.txt", b"ARROW1\0\0", "is an Arrow file, not lines of text: add --format arrow"),
         (
             "a.csv",
-            archive("[Content_Types].xml", **{"xl/workbook.xml": ""}),
-            "is an Excel workbook, not CSV: add --format xlsx",
+            archive(),
+            "is an Excel workbook or another ZIP archive, not CSV: add --format xlsx",
         ),
-        (
-            "a.csv",
-            archive("mimetype", **{"content.xml": ""}),
-            "is an OpenDocument file, such as of LibreOffice, not CSV: save it as .xlsx or CSV",
-        ),
-        ("a.csv", archive(), "is a ZIP archive, not CSV: unzip it first"),
-        ("a.xlsx", archive(), "is a ZIP archive, not an Excel workbook: unzip it first"),
+        ("a.xlsx", archive(), "is a ZIP archive, and no Excel workbook: unzip it first, or save"),
         (
             "a.xlsx",
             b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
-            (
-                "is an old Excel workbook (.xls), one with a password, or the like, not an Excel "
-                "workbook: save it as .xlsx or CSV"
-            ),
+            "is an old Excel workbook (.xls), one with",
         ),
-        (
-            "a.xlsx",
-            CSV,
-            "isn't an Excel workbook: it is text: name its format, such as --format csv",
-        ),
-        ("a.parquet", CSV, "isn't Parquet: it is text: name its format, such as --format csv"),
-        ("a.parquet", b"", "is empty, and not Parquet"),
-        ("a.parquet", b"\1\2\3", "isn't Parquet: it is binary data of an unknown kind"),
-        ("a", b"%PDF-1.7\n", "is a PDF: export its table as CSV from the program that made it"),
-        ("a.csv", b"\x89PNG\r\n", "is a PNG image, not CSV: name a table"),
-        ("a.csv", tar(), "is a tar archive, not CSV: unpack it first: tar xf"),
-        (
-            "a.csv.gz",
-            gzip.compress(tar()),
-            ("is gzip data with a tar archive in it, not CSV: unpack it first: tar xf"),
-        ),
-        (
-            "a.csv",
-            b"\n<!DOCTYPE html><html>",
-            "is an HTML page, not CSV: look at it: it may be the error page of a download",
-        ),
+        ("a.xlsx", CSV, "can't be read as an Excel workbook: File is not a zip file"),
+        ("a.parquet", CSV, "can't be read as Parquet: Parquet magic bytes not found in footer"),
+        ("a.parquet", b"", "can't be read as Parquet: Parquet file size is 0 bytes"),
+        ("a", b"%PDF-1.7\n", "is an archive, an image or a PDF: give a table"),
+        ("a.csv.gz", gzip.compress(tar()), "is a tar archive: unpack it, as by tar xf"),
+        ("a.csv.bz2", bz2.compress(CSV), "is compressed by bzip2: decompress it, as by bzcat"),
+        ("a.csv.bz2", bz2.compress(b""), "is compressed by bzip2: decompress it, as by bzcat"),
+        ("a.csv", b"\xef\xbb\xbf\n<!DOCTYPE html><html>", "is an HTML page: look at it, as it may"),
         (
             "a.parquet.gz",
             gzip.compress(b"PAR1\x15"),
-            "is gzip data with a Parquet file in it: unpack it first",
+            "is Parquet, which can't be compressed or a pipe, as it is read from its end: save it",
         ),
         (
             "a.csv.gz",
@@ -117,16 +95,10 @@ def tar() -> bytes:
             lzma.compress(CSV) + lzma.compress(CSV)[:6] + b"damaged",
             "is damaged xz data (",
         ),
-        ("a.csv.bz2", bz2.compress(CSV) + b"BZH9damaged", "is damaged bzip2 data ("),
-        (
-            "a.csv.gz",
-            gzip.compress(lzma.compress(CSV)),
-            "is gzip data with xz data in it: decompress it once",
-        ),
         (
             "a.csv",
             b'"order";"zip"\n"A-1";"1"\n',
-            "looks like columns separated by ';': add --delimi",
+            "line 1: is not valid CSV; if another character than a comma separates its cells, add",
         ),
         ("a.csv", b"order,zip\rA-1,90001\r", "line 1: has a carriage return (CR) without a line"),
         ("a.tsv", b"order\tzip\rA-1\t90001\r", "line 1: has a carriage return (CR) without a line"),
@@ -140,15 +112,9 @@ def tar() -> bytes:
         ),
         (
             "a.csv",
-            b'{"order":"A-1"}\n',
-            'looks like JSON, not like a header: add --format jsonl (got \'{"order":"A-1"}\')',
-        ),
-        (
-            "a.csv",
             b"order\nZ\xfcrich\n",
-            "is not valid utf-8: give its encoding, such as --encoding cp1252 (got b'\\xfc')",
+            "line 2: is not valid utf-8: give its encoding, such as --encoding cp1252 (got b'\\xfc')",
         ),
-        ("a.csv", b"\x80\1\2\3", "is binary data, not text: name a table (got b'\\x80')"),
         (
             "a.json",
             b'{"a":1}',
@@ -160,26 +126,24 @@ def tar() -> bytes:
         (
             "a.json",
             b'[{"a":1},\n{"a',
-            ("line 2: the file ends within element 2: copy it or download it again (got '{\"a')"),
+            "line 2: element 2 is not valid JSON, is cut short, or is longer than 64 MiB: Untermi",
         ),
-        ("a.json", b'[{"a":1},\n', "line 2: the file ends before element 2: copy it or"),
-        ("a.json", b'[{"a":1},\n{"a":1,}]', "line 2: element 2 is not valid JSON: "),
+        ("a.json", b'[{"a":1},\n', "line 2: element 2 is not valid JSON, is cut short, or is"),
+        ("a.json", b'[{"a":1},\n\n{"a":1,}]', "line 3: element 2 is not valid JSON, is cut short"),
         ("a.json", b'[{"a":1}\n{"a":1}]', "line 2: a comma or ] must follow element 1 (got "),
-        ("a.json", b'[{"a":1},\n]', "line 2: must not follow a comma (got ']')"),
-        ("a.json", b'[{"a":1},\n7]', "line 2: element 2 must be a JSON object, such as "),
-        ("a.json", b"[]\n", "is an array with no elements: each must be a JSON object"),
+        ("a.json", b'[{"a":1},\n]', "line 2: element 2 is not valid JSON, is cut short, or is"),
+        ("a.json", b'[{"a":1},\n7]', "element 2 (line 2): must be a JSON object, such as "),
         ("a.json", b"[{}] {}", "line 1: nothing may follow the array (got '{}')"),
-        ("a.json", b'[{"a":NaN}]', "element 1 (line 1): is not valid JSON, an array of objects: "),
-        ("a.json", b'[{"a":1e999}]', "element 1 (line 1): a: is beyond the range of a double"),
-        ("a.json", b'[{"a":1,"a":2}]', "this key occurs twice: remove one (got 'a')"),
-        ("a.json", b"[" * 99_999, "line 1: element 1 must be a JSON object"),
+        ("a.json", b'[{"a":NaN}]', "element 1 (line 1): is not valid JSON: "),
+        ("a.json", b'[{"a":1e999}]', "element 1 (line 1): is not valid JSON: Number out of range"),
+        ("a.json", b"[" * 99_999, "element 1 (line 1): must nest at most 99 deep"),
         ("a.json", b'[{"a":' + b"[" * 99_999, "must nest at most 99 deep"),
-        ("a.json", b"", "is empty: it must be an array of JSON objects"),
-        ("a.jsonl", b'[{"a":1}]\n', "line 1: is an array, not an object: add --format json (got"),
+        ("a.json", b"", "line 1: must begin with [, as an array of JSON objects"),
+        ("a.jsonl", b'[{"a":1}]\n', "if the file is an array, add --format json (got"),
         (
             "a.jsonl",
             b"{\n}\n",
-            ("line 1: is an object over several lines: write one a line, as by jq -c (got '{')"),
+            "if an object has several lines, write one a line, as by jq -c (got",
         ),
     ],
     # Compressed data has the time in it, and ids must be the same in each worker of xdist.
@@ -206,14 +170,14 @@ def test_from_python_the_advice_is_python(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"sheet": "x"}, "--sheet: is only for Excel workbooks (got 'x')"),
+        ({"sheet": "x"}, "--sheet: is for an Excel workbook, and this is CSV (got 'x')"),
         (
             {"delimiter": ";;"},
             "--delimiter: must be one character, such as ; or |, or tab (got ';;')",
         ),
         (
             {"delimiter": ";", "format": "tsv"},
-            "--delimiter: is only for CSV: add --format csv (got ';')",
+            "--delimiter: is for CSV, and this is TSV (got ';')",
         ),
         ({"encoding": "base64"}, "--encoding: is not a text encoding that Python knows"),
         ({"format": "xml"}, "--format: must be one of csv, tsv"),
@@ -230,14 +194,22 @@ def test_an_option_without_a_meaning_is_refused(
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
-def test_a_byte_order_mark_is_accepted_in_silence(tmp_path: Path, encoding: str) -> None:
+@pytest.mark.parametrize("is_given", [False, True])
+def test_a_byte_order_mark_shows_the_encoding_and_is_no_text(
+    tmp_path: Path, encoding: str, *, is_given: bool
+) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes("ordér,zip\n1,2\n".encode(encoding))
-    for given in (None, encoding):
-        assert list(journal.read_rows(path, encoding=given)) == [{"ordér": "1", "zip": "2"}]
-    said = f"the input begins with a byte order mark of {encoding}: leave it out"
-    with pytest.raises(journal.InvalidValueError, match=said):
-        journal.read_rows(path, encoding="cp1252")
+    given = encoding.removesuffix("-sig") if is_given else None
+    assert list(journal.read_rows(path, encoding=given)) == [{"ordér": "1", "zip": "2"}]
+
+
+def test_a_given_encoding_wins_over_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("order\n".encode("utf-8-sig") + b"Z\xfcrich\n")
+    assert list(journal.read_rows(path, encoding="cp1252")) == [{"ï»¿order": "Zürich"}]
+    path.write_bytes(b"\xff\xfe\n1\n")
+    assert list(journal.read_rows(path, encoding="cp1252")) == [{"ÿþ": "1"}]
 
 
 @pytest.mark.parametrize(
@@ -259,7 +231,7 @@ def test_compressed_data_is_read_whatever_its_name(
     assert len(list(journal.read_rows(tmp_path / name))) == 2
 
 
-@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress, bz2.compress])
+@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress])
 def test_compressed_streams_one_after_the_other_are_read_with_their_padding(
     tmp_path: Path, compress: Callable[[bytes], bytes]
 ) -> None:
@@ -296,7 +268,7 @@ def test_a_damaged_file_of_arrow_is_refused_and_does_not_crash(tmp_path: Path, k
         content = path.read_bytes().replace(offset, b"\xff\xff\xff\x7f" * 2, 1)
     assert content != path.read_bytes()
     path.write_bytes(content)
-    assert "is damaged or incomplete: copy it or write it again" in refusal(str(path))
+    assert "after row 0: can't be read as " in refusal(str(path))
 
 
 @needs_devices
@@ -322,7 +294,7 @@ def test_a_pipe_is_read_once_and_not_as_parquet(tmp_path: Path) -> None:
     assert len(list(journal.read_rows(pipe_of(gzip.compress(CSV)), format="csv"))) == 2
     pytest.importorskip("pyarrow")
     with pytest.raises(
-        journal.InvalidValueError, match="is a pipe, but Parquet is read from its end"
+        journal.InvalidValueError, match="is Parquet, which can't be compressed or a pipe"
     ):
         journal.read_rows(pipe_of(b"PAR1\x15"))
 
@@ -351,14 +323,19 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "sqlite:shop.db",
             "has no query: give 'sqlite:shop.db?SELECT * FROM orders'; its tables: orders",
         ),
-        ("sqlite:shop.db?SELECT * FROM order", 'near "order": syntax error; its tables: orders'),
-        ("sqlite:shop.db?SELECT 1; SELECT 2", "has several statements"),
-        ("sqlite:shop.db?SELECT ?", "or parameters such as ?: give one SELECT without them"),
-        ("sqlite:shop.db?DELETE FROM orders", "would change the database: give a SELECT"),
+        (
+            "sqlite:shop.db?SELECT * FROM order",
+            'near "order": syntax error: give one SELECT, such as',
+        ),
+        ("sqlite:shop.db?SELECT 1; SELECT 2", "one statement at a time"),
+        ("sqlite:shop.db?SELECT ?", "Incorrect number of bindings"),
+        (
+            "sqlite:shop.db?DELETE FROM orders",
+            "attempt to write a readonly database: give one SELECT, such as",
+        ),
         ("sqlite:shop.db?ATTACH 'new.db' AS new", "query: too many attached databases"),
         ("sqlite:shop.db?SELECT id, id FROM orders", "query: two columns have this name"),
         ("sqlite:shop.db?SELECT * FROM orders", "row 1, column 'big': must be a finite number"),
-        ("sqlite:shop.db?SELECT id FROM orders WHERE 0", "query: returns no rows"),
         ("sqlite:none.db?SELECT 1", "sqlite:none.db: there is no such file"),
         ("sqlite:a.csv?SELECT * FROM a", "is not a SQLite database, or it is encrypted"),
     ],
@@ -371,13 +348,6 @@ def test_a_query_that_is_wrong_is_named_and_changes_nothing(
     assert said in refusal(path)
     assert shop.read_bytes() == before
     assert sorted(os.listdir()) == ["a.csv", "shop.db"]
-
-
-def test_a_database_that_is_cut_short_is_refused(shop: Path) -> None:
-    with shop.open("ab") as file:
-        file.truncate(shop.stat().st_size - 1)
-    said = "is a SQLite database that is cut short: copy it again"
-    assert said in refusal("sqlite:shop.db?SELECT id FROM orders")
 
 
 def test_the_rows_of_a_query_may_be_read_in_another_thread(shop: Path) -> None:
@@ -420,7 +390,7 @@ def workbook(path: Path, *tables: Sequence[Sequence[object]], **cells: object) -
             ),
         ),
         ({"B3": "#DIV/0!"}, "cell Sheet!B3: is an error: correct it (got '#DIV/0!')"),
-        ({"C2": 5}, "cell Sheet!C2: is in a column without a name: name it in row 1 (got 5)"),
+        ({"C2": 5}, "cell Sheet!C2: is in a column without a name: give it one (got 5)"),
         (
             {"B1": "order"},
             "sheet 'Sheet', row 1: two columns have this name: rename one (got 'order')",
@@ -453,7 +423,6 @@ def test_one_of_several_sheets_must_be_named(tmp_path: Path) -> None:
     assert refusal(path).endswith(said)
     assert list(journal.read_rows(path, sheet="More 1")) == [{"b": 2}]
     assert "--sheet: there is no such sheet: the sheets are" in refusal(path, sheet="Mor 1")
-    assert "did you mean 'More 1'?" in refusal(path, sheet="Mor 1")
 
 
 def test_empty_cells_rows_and_texts_of_formulas_are_as_they_are_shown(tmp_path: Path) -> None:
@@ -480,14 +449,14 @@ def test_values_of_arrow_that_json_lacks_are_text_null_or_refused(tmp_path: Path
     parquet.write_table(pa.table(columns), file)
     assert list(journal.read_rows(file)) == [
         {
-            "ns": "1970-01-01T00:00:00.000000001+00:00",
+            "ns": "1970-01-01T00:00:00.000000001Z",
             "time": "00:00:00.000000001",
             "nan": None,
             "bytes": "AA==",
             "list": [{"at": "1970-01-01T00:00:00.000001"}],
         },
         {
-            "ns": "1970-01-01T00:00:00.000001+00:00",
+            "ns": "1970-01-01T00:00:00.000001Z",
             "time": None,
             "nan": 1.5,
             "bytes": None,
@@ -501,7 +470,7 @@ def test_values_of_arrow_that_json_lacks_are_text_null_or_refused(tmp_path: Path
         writer.write_batch(pa.record_batch({"at": pa.array([0, 2**62], pa.timestamp("s"))}))
     assert "row 2, column 'at': can't be read: " in refusal(str(tmp_path / "a.arrow"))
     file.write_bytes(file.read_bytes()[:-50])
-    assert "is damaged or incomplete: copy it or write it again" in refusal(str(file))
+    assert "can't be read as Parquet: " in refusal(str(file))
 
 
 def test_an_arrow_stream_is_read_from_a_pipe(tmp_path: Path) -> None:
@@ -515,25 +484,6 @@ def test_an_arrow_stream_is_read_from_a_pipe(tmp_path: Path) -> None:
     assert [row["a"] for row in rows] == [0, 0, 1, 1, 2, 2]
 
 
-@pytest.mark.parametrize(
-    ("good", "bad", "place"),
-    [
-        (b'<row r="3">', b'<row r="2">', "row or cell 2"),
-        (b'<c r="B3"', b'<c r="A3"', "row or cell A3"),
-    ],
-)
-def test_a_workbook_whose_rows_or_cells_are_out_of_order_is_refused(
-    tmp_path: Path, good: bytes, bad: bytes, place: str
-) -> None:
-    path = workbook(tmp_path / "a.xlsx", [["a", "b"], [1, 2], [3, 4]])
-    with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "b.xlsx", "w") as new:
-        new.writestr("xl/calcChain.xml", '<calcChain><c r="B3"/><c r="A2"/></calcChain>')
-        for name in old.namelist():
-            new.writestr(name, old.read(name).replace(good, bad))
-    said = f"sheet1.xml, {place}: is out of order: open the file in Excel and save it again"
-    assert said in refusal(str(tmp_path / "b.xlsx"))
-
-
 def test_a_workbook_with_damaged_data_is_refused(tmp_path: Path) -> None:
     path = Path(workbook(tmp_path / "a.xlsx", [["order"], *[[f"A-{n}"] for n in range(99)]]))
     with zipfile.ZipFile(path) as archive:
@@ -542,3 +492,52 @@ def test_a_workbook_with_damaged_data_is_refused(tmp_path: Path) -> None:
     content[begin + 60 : begin + 90] = b"\xff" * 30
     path.write_bytes(content)
     assert "can't be read as an Excel workbook: " in refusal(str(path))
+
+
+# --- nothing to do -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "columns"),
+    [
+        ("a.csv", b"order,zip\n", ["order", "zip"]),
+        ("a.tsv", b"order\tzip", ["order", "zip"]),
+        ("a.txt", b"\n\n", ["line"]),
+        ("a.jsonl", b"\n", None),
+        ("a.json", b"[ ]\n", None),
+    ],
+)
+def test_an_input_without_rows_is_empty(
+    tmp_path: Path, name: str, content: bytes, columns: list[str] | None
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    rows = journal.read_rows(tmp_path / name)
+    assert (rows.columns, list(rows)) == (columns, [])
+
+
+def test_a_table_with_a_header_and_no_rows_is_empty(tmp_path: Path, shop: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pa.table({"order": pa.array([], pa.string())}), tmp_path / "a.parquet")
+    paths = [workbook(tmp_path / "a.xlsx", [["order"], []]), str(tmp_path / "a.parquet")]
+    for path in [*paths, f"sqlite:{shop}?SELECT id AS 'order' FROM orders WHERE 0"]:
+        rows = journal.read_rows(path)
+        assert (rows.columns, list(rows)) == (["order"], [])
+
+
+def test_what_has_no_known_name_is_json_if_it_begins_so(tmp_path: Path) -> None:
+    for content in (b'{"order":"A-1"}\n', b'[{"order":"A-1"}]', b'\xef\xbb\xbf{"order":"A-1"}'):
+        (tmp_path / "a").write_bytes(content)
+        assert list(journal.read_rows(tmp_path / "a")) == [{"order": "A-1"}]
+
+
+def test_formulas_have_the_values_that_a_program_computed(tmp_path: Path) -> None:
+    plain = workbook(
+        tmp_path / "plain.xlsx", [["order", "sum"], ["A-1", 1], ["A-2", 2], ["A-3", 3]], B3="=1+1"
+    )
+    path = tmp_path / "a.xlsx"
+    with zipfile.ZipFile(plain) as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            data = old.read(name).replace(b"<f>1+1</f><v />", b"<f>1+1</f><v>7</v>")
+            new.writestr(name, data.replace(b"<f>1+1</f><v></v>", b"<f>1+1</f><v>7</v>"))
+    assert [row["sum"] for row in journal.read_rows(path)] == [1, 7, 3]

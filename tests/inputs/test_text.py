@@ -1,6 +1,5 @@
 """The rows of a run, read from each format; what is wrong is named by file, line and value."""
 
-import bz2
 import csv
 import io
 import itertools
@@ -13,7 +12,6 @@ import pytest
 
 from journal import InvalidValueError
 from journal.format.records import MAX_LINE_BYTES
-from journal.inputs.compression import compression_of
 from journal.inputs.formats import FORMATS, NULL, format_of
 from journal.inputs.read import open_stream, read_rows
 from journal.inputs.source import Source
@@ -64,11 +62,6 @@ def test_the_name_of_a_file_says_what_is_in_it(name: str, kind: str | None) -> N
 def test_a_column_may_be_called_as_files_of_a_format_begin(column: str) -> None:
     content = f"{column},name\n0000-0002,Ada\n".encode()
     assert rows(content, None) == [{column: "0000-0002", "name": "Ada"}]
-
-
-@pytest.mark.parametrize("content", [b"", b"a\n1\n"])
-def test_data_in_bzip2_is_known_by_its_first_block(content: bytes) -> None:
-    assert compression_of(bz2.compress(content)) == "bzip2"
 
 
 def test_reading_csv_lowers_no_limit_of_the_program() -> None:
@@ -125,9 +118,8 @@ def test_items_that_end_with_nul_may_hold_line_ends(end: bytes) -> None:
     assert rows("\0".join(["", *items]).encode() + end, NULL) == [{"line": item} for item in items]
 
 
-def test_items_that_end_with_nul_are_refused_in_an_encoding_that_has_nuls() -> None:
-    with pytest.raises(InvalidValueError, match="--null can't be used"):
-        rows("a\0".encode("utf-16"), NULL)
+def test_items_may_be_in_an_encoding_that_has_nuls() -> None:
+    assert rows("a\0b\0".encode("utf-16"), NULL) == [{"line": "a"}, {"line": "b"}]
 
 
 def test_members_of_json_lines_keep_their_types_and_each_line_has_its_own() -> None:
@@ -151,7 +143,6 @@ def test_json_lines_in_another_encoding_are_read_as_text() -> None:
     ("kind", "content", "words"),
     [
         pytest.param("tsv", b"", "in: is empty", id="tsv: empty"),
-        pytest.param("tsv", b"a\tb\n", "in: has a header and no rows", id="tsv: header only"),
         pytest.param(
             "tsv", b"a\tb\n1\t2\n\n3\n", "in, line 4: has 1 cells", id="tsv: missing cell"
         ),
@@ -162,31 +153,28 @@ def test_json_lines_in_another_encoding_are_read_as_text() -> None:
         pytest.param("tsv", b"a\t\n1\t2\n", "column 2 has no name", id="tsv: no name"),
         pytest.param("tsv", b"a\n\xe9\n", "in, line 2: is not valid utf-8", id="tsv: not UTF-8"),
         pytest.param("csv", b'a\n"x"y\n', "in, line 2: is not valid CSV", id="csv: quotes"),
-        pytest.param("lines", b"\n\n", "in: has no lines", id="lines: none"),
-        pytest.param("lines", b"a\nb\0c\0", "in, line 2: has NUL bytes: add -0", id="lines: NUL"),
-        pytest.param("csv", b"a\0b\0", "in, line 1: has NUL bytes: add -0", id="csv: NUL"),
-        pytest.param(NULL, b"\0\0", "in: has no lines", id="null: none"),
-        pytest.param(NULL, b"a\0\xff\0", "in, item 2: is not valid utf-8", id="null: not UTF-8"),
-        pytest.param("jsonl", b"\n", "in: is empty", id="jsonl: empty"),
+        pytest.param(
+            "lines",
+            b"a\nb\0c\0",
+            "in: has NUL bytes: if its rows end with NUL, as those of find -print0, add -0",
+            id="lines: NUL",
+        ),
+        pytest.param(
+            "csv", b"a\0b\0", "in: has NUL bytes: if its rows end with NUL", id="csv: NUL"
+        ),
         pytest.param("jsonl", b'{"a":1}\n{"a":\n', "in, line 2: is not valid JSON", id="cut"),
         pytest.param("jsonl", b"{}\n{'a':1}\n", "(got \"{'a':1}\")", id="jsonl: not JSON"),
         pytest.param("jsonl", b'{"a":1}{"a":2}\n', "trailing characters", id="jsonl: two objects"),
         pytest.param("jsonl", b'{"a":NaN}\n', "in, line 1: is not valid JSON", id="jsonl: NaN"),
         pytest.param(
-            "jsonl", b'{"a":1e999}\n', "in, line 1: a: is beyond the", id="jsonl: infinite"
+            "jsonl",
+            b'{"a":1e999}\n',
+            "in, line 1: is not valid JSON: Number out of",
+            id="jsonl: infinite",
         ),
         pytest.param("jsonl", b'{"a":"\\ud800"}\n', "not valid JSON", id="jsonl: lone surrogate"),
         pytest.param(
             "jsonl", b"{}\n[1,2]\n", "line 2: must be a JSON object", id="jsonl: an array"
-        ),
-        pytest.param(
-            "jsonl",
-            b'{"a":1,"a":2}\n',
-            "this key occurs twice: remove one (got 'a')",
-            id="jsonl: key twice",
-        ),
-        pytest.param(
-            "jsonl", b'{"u":":","o":[{"k\\u0061":1,"ka":2}]}\n', "occurs twice", id="jsonl: inside"
         ),
         pytest.param(
             "jsonl", b'{"a":"\xe9"}\n', "in, line 1: is not valid utf-8", id="jsonl: not UTF-8"
@@ -256,14 +244,3 @@ def test_rows_are_read_as_they_are_taken_and_memory_does_not_grow(
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak_bytes < (500_000 if kind == "json" else 100_000)
-
-
-@pytest.mark.parametrize("first", [b"sep=;\r\n", b'"sep=;"\n', b"\xef\xbb\xbfSEP=;\n"])
-def test_a_first_line_that_names_the_delimiter_for_excel_is_understood(first: bytes) -> None:
-    assert rows(first + b"a;b\r\n1;2,5\r\n", "csv") == [{"a": "1", "b": "2,5"}]
-    assert rows(first + b"a|b\n1|2\n", "csv", delimiter="|") == [{"a": "1", "b": "2"}]
-    assert "in, line 3: has 1 cells" in refusal(first + b"a;b\n1\n", "csv")
-
-
-def test_a_header_that_only_begins_like_a_line_for_excel_is_a_header() -> None:
-    assert rows(b"sep=;x,b\n1,2\n", "csv") == [{"sep=;x": "1", "b": "2"}]
