@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from threading import TIMEOUT_MAX, active_count
+from threading import TIMEOUT_MAX
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
@@ -51,7 +51,7 @@ from journal.format.records import (
     RowStatusText,
 )
 from journal.format.values import as_json_value, load_sha256, read_back
-from journal.fs import directories, handles, system
+from journal.fs import directories, handles
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.ids import check_job_id, new_job_id, split_row_id
 from journal.index.summary import job_of, summary_of
@@ -88,47 +88,6 @@ if TYPE_CHECKING:  # imported where they are used, so that `journal list` starts
 
 Result = TypeVar("Result")
 Made = TypeVar("Made", JobRow, RowStep)
-
-# The modules that methods import late.
-_LATE_MODULES = (
-    "csv",
-    "difflib",
-    "json",
-    "platform",
-    "shlex",
-    "shutil",
-    "tempfile",
-    "journal.format.torn_tail",
-    "journal.frames.rows",
-    "journal.fs.shell",
-    "journal.history.reading",
-    "journal.history.row_history",
-)
-
-
-def _import_late_modules() -> None:
-    """Before a fork, import the modules that methods import late (only when they need them).
-
-    If another thread were importing one of these modules during the fork, the child process would
-    wait forever for the import lock of the module. If this process has only one thread, nothing is
-    imported.
-    """
-    waiting = list(_LATE_MODULES) if active_count() > 1 else []
-    interrupt: KeyboardInterrupt | None = None
-    while waiting:
-        try:
-            importlib.import_module(waiting[-1])
-        except ImportError:  # the child raises this error if it needs the module
-            pass
-        except KeyboardInterrupt as error:  # it can't stop the fork
-            interrupt = error
-            continue
-        waiting.pop()
-    if interrupt is not None:
-        raise interrupt
-
-
-system.os.register_at_fork(before=_import_late_modules)
 
 
 class JobService:
@@ -210,6 +169,7 @@ class JobService:
         if self._writes:
             handles.load_filelock()
             load_sha256()
+            importlib.import_module("journal.format.torn_tail")  # Log.read needs it late
         self.sync = sync
         self.lock_timeout_s = lock_timeout_s
         name = check_optional_text(person, "person")

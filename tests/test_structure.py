@@ -7,7 +7,6 @@ import re
 import sys
 import typing
 from collections import Counter
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from support.paths import TESTS
 from support.rooms import FLOORS
 
 import journal
-from journal.service import _LATE_MODULES
 
 PACKAGE = Path(journal.__file__).parent
 
@@ -50,12 +48,8 @@ def nodes(path: Path) -> list[ast.AST]:
 
 @cache
 def imports(path: Path) -> set[str]:
-    return imports_in(nodes(path))
-
-
-def imports_in(code: Iterable[ast.AST]) -> set[str]:
     found = set()
-    for node in code:
+    for node in nodes(path):
         if isinstance(node, ast.ImportFrom) and node.module:
             names = {f"{node.module}.{alias.name}" for alias in node.names}
             is_a_room = (PACKAGE.parent / node.module.replace(".", "/")).is_dir()
@@ -90,25 +84,6 @@ def test_no_two_test_files_have_the_same_name() -> None:
 
 def test_each_room_stands_on_a_floor() -> None:
     assert FLOOR_OF.keys() == {room_of(module_name(path)) for path in SOURCES} - {""}
-
-
-# Functions import these early enough, only in notebooks, or only on Windows.
-NOT_BEFORE_A_FORK = {"hashlib", "filelock", "colorama", "ctypes", "msvcrt", "select"} | {
-    "journal.display.html"
-}
-ROOMS_OF_METHODS = {
-    *("errors", "model", "service", "text"),
-    *("fs", "format", "index", "store", "history"),
-}
-
-
-def test_what_methods_import_late_is_imported_before_a_fork() -> None:
-    late: set[str] = set()
-    for path in SOURCES:
-        if module_name(path).split(".")[0] in ROOMS_OF_METHODS:
-            for function in (node for node in nodes(path) if isinstance(node, ast.FunctionDef)):
-                late |= imports_in(ast.walk(function))
-    assert late - NOT_BEFORE_A_FORK == set(_LATE_MODULES)
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

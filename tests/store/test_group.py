@@ -415,44 +415,6 @@ def test_a_forked_child_is_not_in_the_parents_queue(tmp_path: Path) -> None:
 
 
 @needs_fork
-@pytest.mark.parametrize("name", ["journal.history.row_history", "tempfile"])
-def test_a_fork_waits_for_the_imports_of_other_threads(tmp_path: Path, name: str) -> None:
-    with JobService(tmp_path) as service:
-        service.create_job("Together", job_id=JOB, row_data=[{}] * 2)
-    script = """
-        import importlib, sys, threading
-        name = sys.argv[3]
-        begun, forking, forked = threading.Event(), threading.Event(), threading.Event()
-        # Called before the handlers that are here already.
-        os.register_at_fork(before=forking.set, after_in_parent=forked.set)
-        class Slow:
-            def find_spec(self, wanted, path, target=None):
-                if wanted == name:
-                    begun.set()
-                    forking.wait()
-                    forked.wait(0.5)  # the fork waits for this import, so not for ever
-        service = JobService(root)
-        sys.modules.pop(name, None)
-        sys.meta_path.insert(0, Slow())
-        thread = threading.Thread(target=importlib.import_module, args=(name,))
-        thread.start()
-        begun.wait()
-        pid = os.fork()
-        if not pid:
-            importlib.import_module(name)
-            service.complete_row(f"{job_id}:1")
-            os._exit(0)
-        assert os.waitpid(pid, 0)[1] == 0
-        thread.join()
-        tell("done")
-        hear()
-    """
-    with Child(script, tmp_path, JOB, name) as child:
-        assert child.hear() == "done"
-    assert read_all(tmp_path, JOB)[1][0].status is RowStatus.COMPLETED
-
-
-@needs_fork
 def test_what_waits_in_the_parents_queue_is_for_the_parent_alone(tmp_path: Path) -> None:
     with JobService(tmp_path) as service:
         service.create_job("Together", job_id=JOB, row_data=[{}] * 2)

@@ -8,13 +8,6 @@ GROUP = "tests/store/test_group.py"
 
 PATCHES = [
     Patch(
-        "a fork waits for the imports of other threads",
-        "service",
-        "system.os.register_at_fork(before=_import_late_modules)\n",
-        "",
-        "tests/store/test_group.py::test_a_fork_waits_for_the_imports_of_other_threads",
-    ),
-    Patch(
         "who waits in a group whose first gives up has its own time",
         "store/group_commit",
         "                if not isinstance(group.error, JobLockedError) or time.monotonic() >= deadline_s:\n                    break\n",
