@@ -433,10 +433,6 @@ class DerivedFile(Descriptor):
         """Return how many hard links the file has."""
         return system.os.fstat(self.fd).st_nlink
 
-    def changed_ns(self) -> int:
-        """Return the time of the last change, as :meth:`JournalFile.size_and_change` does."""
-        return _changed_ns(system.os.fstat(self.fd))
-
 
 class Stream(Descriptor):
     """A file or pipe that a user named, open for one sequential read."""

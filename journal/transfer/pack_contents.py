@@ -1,15 +1,12 @@
-"""The contents of a pack: which files of a job it has, and its manifest.
+"""The files of a copy: which files of a job it has, and how they are read and made.
 
-- ``is_packable`` decides by a file's name whether a pack may have the file. ``check_files`` checks
-  the files of a manifest.
-- ``Manifest`` lists the files with their sizes and SHA-256.
+- ``is_packable`` decides by a file's name whether a copy may have the file.
 - ``Snapshot`` lists and reads the files of a job.
 - ``place`` makes a job from its files.
 
-A snapshot reads each file twice: first for its size and SHA-256, then for the pack. A journal only
-grows, so the bytes up to the end of a commit stay the same. Artifacts belong to the user, and may
-change between the two reads. If an artifact has grown, the pack has the bytes of the first read.
-After any other change of an artifact, packing fails with an error.
+A journal only grows, so the bytes up to the end of a commit stay the same. Artifacts belong to the
+user, and may change while they are read. If an artifact has grown, the copy has the bytes up to its
+earlier size.
 """
 
 from __future__ import annotations
@@ -18,39 +15,43 @@ import errno
 import itertools
 import re
 from collections.abc import Iterable, Iterator
-from hashlib import sha256
-from os import PathLike
 from pathlib import Path
+from typing import NamedTuple
 
-import msgspec
-
-from journal.errors import FormatVersionError, JournalDamagedError, PackError, StorageError
-from journal.format.commits import START, Readable
-from journal.format.records import now
-from journal.format.seal import crc_digits
-from journal.fs import directories, handles, system
-from journal.fs.beneath import Below
-from journal.fs.handles import refusals_of
+from journal.errors import FormatVersionError, InvalidValueError, JournalDamagedError, PackError
+from journal.format.commits import START
+from journal.fs import directories
+from journal.fs.beneath import Below, parents_of
+from journal.fs.handles import DerivedFile, JournalFile, refusals_of
 from journal.fs.names import ARTIFACTS_NAME, BACKUP, JOURNAL_NAME
 from journal.index.columns import StatusColumns
-from journal.index.index import STATUSES, Index
+from journal.index.index import Index
 from journal.index.replay import replay
-from journal.text import time_text
 from journal.transfer.copies import Copy, open_copy
-from journal.version import VERSION
 
-PACK_FORMAT = 1
 PIECE_BYTES = 1 << 20
 MAX_NAME_BYTES = 4096
 MAX_COMPONENTS = 64
+# Of all names of a copy together, since they are held in memory. A reader counts them, too: a small
+# pack may hold very many long names.
+MAX_NAMES_LENGTH = 64 << 20
 
 _MAX_COMPONENT_BYTES = 255
 # The space that a directory takes on most disks, or the rest of a file's last block with its inode.
 _ENTRY_BYTES = 4096
-_YOUNG_NS = 60 * 10**9
-_MAX_YOUNG = 256  # how many recently changed files stay open; a process may usually open 1,024
 
-Contents = Iterable[tuple["PackedFile", Iterator[bytes]]]
+
+class PackedFile(NamedTuple):
+    """A file of a copy. ``name`` is relative to the job's directory. Read all of its ``pieces``
+    before you ask for the next file.
+    """
+
+    name: str
+    size_bytes: int
+    pieces: Iterator[bytes]
+
+
+Contents = Iterator[PackedFile]
 
 
 def is_packable(name: str) -> bool:
@@ -76,133 +77,39 @@ def is_packable(name: str) -> bool:
     )
 
 
-class PackedFile(msgspec.Struct, frozen=True):
-    """A file in a pack. ``name`` is relative to the job's directory; ``sha256`` is in hex."""
-
-    name: str
-    size_bytes: int
-    sha256: str
-
-
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """The description of a pack, and the pack's first member.
-
-    The other members must agree with this description.
-
-    - ``offset``: the end of the journal's last commit in bytes. ``crc``: the digits of the seal
-      (the CRC-32) of this commit.
-    - ``rows``: a dict from each status to the number of rows.
-    - ``files``: the other members of the pack, in order.
-    - ``host``, ``version`` (of this package), ``made_at`` (ISO 8601 text): the origin of the pack.
-      These fields are for people, and aren't checked.
-    """
-
-    pack: int = PACK_FORMAT
-    job_id: str
-    host: str
-    version: str
-    made_at: str
-    offset: int
-    crc: str
-    rows: dict[str, int]
-    files: list[PackedFile]
-
-    @property
-    def size_bytes(self) -> int:
-        """The space that the unpacked job takes: the files, and a block for each name."""
-        count = len(self.files) + sum(1 for _ in directories_of(file.name for file in self.files))
-        return sum(file.size_bytes for file in self.files) + count * _ENTRY_BYTES
-
-
-def check_files(manifest: Manifest, path: str | PathLike[str]) -> None:
-    """Check that a pack may have the files in a manifest. Raises PackError about ``path``."""
-    names = [file.name for file in manifest.files]
-    if names[:1] != [JOURNAL_NAME] or manifest.files[0].size_bytes != manifest.offset:
-        raise PackError(path, f"its manifest doesn't begin with a whole {JOURNAL_NAME}")
-    if len(set(names)) != len(names):
-        raise PackError(path, "its manifest names a file twice")
-    for file in manifest.files:
-        if not is_packable(file.name) or file.size_bytes < 0:
-            raise PackError(path, f"its manifest names {file.name[:100]!r}, which no pack may have")
-    for directory, is_file in _directories(names):
-        if is_file:
-            raise PackError(
-                path, f"its manifest has {directory[:100]!r} as a file and as a directory"
-            )
-
-
-def directories_of(names: Iterable[str]) -> Iterator[str]:
-    """Yield the directories that files of these names need, each directory after its parent."""
-    return (directory for directory, _ in _directories(names))
-
-
-def _directories(names: Iterable[str]) -> Iterator[tuple[str, bool]]:
-    """Yield each directory of :func:`directories_of`, and whether a file has the same name.
-
-    Even a few names can need very many directories. So the directories aren't kept in memory.
-    """
-    before = [""]
-    # This order puts the files of a directory next to each other. A file with the directory's own
-    # name comes directly before them.
-    for name in sorted(names, key=lambda name: name.replace("/", "\0")):
-        parts = name.split("/")
-        known = 0
-        while known < min(len(parts), len(before)) and parts[known] == before[known]:
-            known += 1
-        # The number of parts of the previous name if the previous name is a directory of this name.
-        file_before = len(before) if known == len(before) else 0
-        for end in range(min(known, len(before) - 1) + 1, len(parts)):
-            yield "/".join(parts[:end]), end == file_before
-        before = parts
-
-
 class Snapshot:
-    """The files of a copy, up to its last commit.
+    """The files of a ``copy``, up to its last commit.
 
-    ``left_out``: files that no pack can hold, and files that were removed before they were read.
-    ``grown``: files that have grown between the two reads.
+    - ``names``: the files that :meth:`contents` reads, the journal first.
+    - ``rows``: the number of rows.
+    - ``left_out``: files that no copy can have, and files that were removed before they were read.
+    - ``grown``: files that have grown while they were read.
     """
 
     def __init__(self, copy: Copy, *, backups: bool = False) -> None:
-        """Read the whole copy; :meth:`contents` reads it again. With ``backups``, include backups.
+        """Read the whole journal; :meth:`contents` reads it again. With ``backups``, include them.
 
         This needs memory for the names of the files, and for one byte for each row, since the rows
-        are counted. Raises JournalDamagedError, FormatVersionError, StorageError.
+        are counted. Raises JournalDamagedError, FormatVersionError, StorageError, and
+        InvalidValueError if there are more files than a copy can have.
         """
         index = replay(Index(StatusColumns()), copy.file, START, copy.end)
+        self.rows = sum(index.status_counts)
         self.left_out: list[str] = []
         self.grown: list[str] = []
-        self._copy = copy
+        self.copy = copy
         self._below = Below(copy.directory, is_to_copy=True)
-        self._young: dict[str, handles.DerivedFile] = {}
-        recent_ns = system.now_ns() - _YOUNG_NS
-        size = copy.end.offset
-        packed = [PackedFile(JOURNAL_NAME, size, _digest(pieces_of(copy.file, size)))]
-        for name in self._names(backups=backups):
-            with refusals_of(copy.directory / name, "pack"):
-                try:
-                    file = self._below.opened(name)
-                    size = file.size_bytes()
-                    packed.append(PackedFile(name, size, _digest(pieces_of(file, size))))
-                    # Programs often rename a file when it is complete. So a new file may soon have
-                    # a different name. It stays open here, so that it can still be read.
-                    if len(self._young) < _MAX_YOUNG and file.changed_ns() > recent_ns:
-                        self._young[name] = file
-                except (FileNotFoundError, NotADirectoryError):  # removed since it was listed
-                    self.left_out.append(name)
-        self.manifest = Manifest(
-            job_id=copy.header.id,
-            host=system.host_name(),
-            version=VERSION,
-            made_at=time_text(now()),
-            offset=copy.end.offset,
-            crc=crc_digits(copy.end.crc),
-            rows=_counts(index),
-            files=packed,
-        )
+        self.names = [JOURNAL_NAME, *self._names(backups=backups)]
+        if sum(map(len, self.names)) > MAX_NAMES_LENGTH:
+            raise InvalidValueError(
+                "artifacts",
+                len(self.names) - 1,
+                "are more files than a pack can name; put them into fewer files, or copy the job's "
+                "directory by rsync or cp",
+            )
 
     def _names(self, *, backups: bool) -> Iterator[str]:
-        directory = self._copy.directory
+        directory = self.copy.directory
         with refusals_of(directory, "pack"):
             for name, packable in artifacts_of(directory):
                 if packable:
@@ -214,28 +121,20 @@ class Snapshot:
                     yield name
 
     def contents(self) -> Contents:
-        """Yield the files in the manifest's order.
-
-        Raises StorageError if a file has changed since the first read, unless it has only grown.
-        """
-        for packed in self.manifest.files:
-            yield packed, self._read(packed)
-
-    def _read(self, packed: PackedFile) -> Iterator[bytes]:
-        path = self._copy.directory / packed.name
-        digest = sha256()
-        with refusals_of(path, "pack"):
-            file: handles.JournalFile | handles.DerivedFile = self._copy.file
-            if packed.name != JOURNAL_NAME:
-                file = self._young.pop(packed.name, None) or self._below.opened(packed.name)
-            for piece in pieces_of(file, packed.size_bytes):
-                digest.update(piece)
-                yield piece
-            if file.size_bytes() > packed.size_bytes and packed.name != JOURNAL_NAME:
-                self.grown.append(packed.name)
-        if digest.hexdigest() != packed.sha256:
-            reason = "it changed while it was read; try again when nobody writes to it"
-            raise StorageError(path, "pack", errno.EAGAIN, reason)
+        """Yield the files. Raises StorageError, also if a file is truncated while it is read."""
+        end = self.copy.end.offset
+        yield PackedFile(JOURNAL_NAME, end, pieces_of(self.copy.file, end))
+        for name in self.names[1:]:
+            with refusals_of(self.copy.directory / name, "pack"):
+                try:
+                    file = self._below.opened(name)
+                except (FileNotFoundError, NotADirectoryError):  # removed since it was listed
+                    self.left_out.append(name)
+                    continue
+                size = file.size_bytes()
+                yield PackedFile(name, size, pieces_of(file, size))
+                if file.size_bytes() > size:
+                    self.grown.append(name)
 
 
 def artifacts_of(directory: Path) -> Iterator[tuple[str, bool]]:
@@ -270,39 +169,47 @@ def write_new(
         raise FileExistsError(errno.EEXIST, reason) from error
 
 
-def pieces_of(file: Readable, size: int) -> Iterator[bytes]:
-    """Yield the first ``size`` bytes of a file. Raises OSError if the file is shorter."""
+def pieces_of(file: JournalFile | DerivedFile, size: int) -> Iterator[bytes]:
+    """Yield the first ``size`` bytes of a file. Raises StorageError if the file is shorter."""
     offset = 0
-    while offset < size:
-        piece = file.read_at(offset, min(PIECE_BYTES, size - offset))
-        if not piece:
-            raise OSError(
-                errno.EIO, "it was truncated while it was read; try again when nobody writes to it"
-            )
-        offset += len(piece)
-        yield piece
+    with refusals_of(file.path, "read"):
+        while offset < size:
+            piece = file.read_at(offset, min(PIECE_BYTES, size - offset))
+            if not piece:
+                reason = "it was truncated while it was read; try again when nobody writes to it"
+                raise OSError(errno.EIO, reason)
+            offset += len(piece)
+            yield piece
 
 
-def _digest(pieces: Iterable[bytes]) -> str:
-    digest = sha256()
-    for piece in pieces:
-        digest.update(piece)
-    return digest.hexdigest()
+class Placed(NamedTuple):
+    """A copy that :func:`place` has made, its number of rows, and the names of its other files."""
+
+    copy: Copy
+    rows: int
+    names: list[str]
 
 
 def place(
-    directory: Path, manifest: Manifest, contents: Contents, name: str, *, scratch: bool = False
-) -> Copy:
-    """Make the files of a job in an empty directory, check the journal, and return the copy.
+    directory: Path,
+    job_id: str,
+    contents: Contents,
+    name: str,
+    max_bytes: int | None = None,
+    *,
+    scratch: bool = False,
+) -> Placed:
+    """Make the files of a job in an empty directory, and check the journal.
 
     All contents are read, and every seal and record of the journal is checked. The files are synced
     on return. With ``scratch``, only the journal is written, and it isn't synced.
 
-    If the files don't agree with the manifest, raises PackError about the pack ``name``. Also
-    raises FormatVersionError and StorageError.
+    Raises PackError about the copy ``name`` if its journal is damaged or belongs to another job, or
+    if what is written would take more than ``max_bytes``. Also raises FormatVersionError and
+    StorageError.
     """
     with refusals_of(directory, "write into"):
-        _write_all(directory, manifest, contents, scratch=scratch)
+        names = _write_all(directory, contents, name, max_bytes, scratch=scratch)
     try:
         copy = open_copy(directory, name)
         index = replay(Index(StatusColumns()), copy.file, START, copy.end)
@@ -312,27 +219,38 @@ def place(
         raise PackError(name, f"its journal is damaged at {where}: {what}") from None
     except FormatVersionError as error:
         raise FormatVersionError(name, error.what) from None
-    if copy.header.id != manifest.job_id:
+    if copy.header.id != job_id:
         raise PackError(name, f"its journal belongs to job {copy.header.id!r}")
-    if (copy.end.offset, crc_digits(copy.end.crc)) != (manifest.offset, manifest.crc):
-        raise PackError(name, "its journal doesn't end with the seal that its manifest states")
-    if _counts(index) != manifest.rows:
-        raise PackError(name, "the rows in its journal don't match the counts in its manifest")
-    return copy
+    return Placed(copy, sum(index.status_counts), names[1:])
 
 
-def _write_all(directory: Path, manifest: Manifest, contents: Contents, *, scratch: bool) -> None:
-    below = Below(directory)
-    for packed, pieces in contents:
-        if scratch and packed.name != JOURNAL_NAME:
-            for _ in pieces:  # reading the pieces checks their SHA-256
+def _write_all(
+    directory: Path, contents: Contents, name: str, max_bytes: int | None, *, scratch: bool
+) -> list[str]:
+    below, names, taken = Below(directory), list[str](), 0
+    for file in contents:
+        if scratch and file.name != JOURNAL_NAME:
+            for _ in file.pieces:  # what is read is checked
                 pass
             continue
-        write_new(below, packed.name, pieces, sync=not scratch)
+        new = len(_new_directories(names[-1] if names else "", file.name))
+        taken += file.size_bytes + _ENTRY_BYTES * (1 + new)
+        if max_bytes is not None and taken > max_bytes:
+            reason = f"it takes more than {max_bytes} bytes; --max-bytes sets another limit"
+            raise PackError(name, reason)
+        write_new(below, file.name, file.pieces, sync=not scratch)
+        names.append(file.name)
     if not scratch:
-        names = directories_of(packed.name for packed in manifest.files)
-        below.sync_directories(itertools.chain([""], names))
+        below.sync_directories([""])
+        for before, each in itertools.pairwise(["", *names]):
+            below.sync_directories(_new_directories(before, each))
+    return names
 
 
-def _counts(index: Index) -> dict[str, int]:
-    return {str(status): n for status, n in zip(STATUSES, index.status_counts, strict=True)}
+def _new_directories(before: str, name: str) -> list[str]:
+    """Return the directories of the file ``name`` that aren't directories of the file ``before``.
+
+    The files of a directory follow each other. So nearly each directory is new only once, and the
+    directories needn't be kept in memory: a few names can need very many of them.
+    """
+    return [each for each in parents_of(name) if each and not before.startswith(f"{each}/")]

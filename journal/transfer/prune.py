@@ -7,12 +7,13 @@ import os
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from journal.errors import InvalidValueError, JobNotFoundError, JournalError, PackError
+from journal.errors import InvalidValueError, JobNotFoundError, JournalError
 from journal.fs import directories, files
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.fs.names import ARTIFACTS_NAME, DERIVED
@@ -23,7 +24,7 @@ from journal.store.pruned import note_pruned
 from journal.store.run_lock import run_holder
 from journal.store.store import Store
 from journal.transfer.copies import Copy, open_copy
-from journal.transfer.pack_contents import Manifest, Snapshot
+from journal.transfer.pack_contents import Contents, Snapshot
 from journal.transfer.source import Source
 from journal.transfer.tarball import write_pack
 
@@ -51,7 +52,6 @@ class Pruned(msgspec.Struct, frozen=True, kw_only=True):
     error: JournalError | None = None
 
 
-_CONTENTS = ("job_id", "offset", "crc", "rows", "files")  # the members of a manifest to compare
 _MAX_NAMED = 5  # how many files a message names
 
 
@@ -212,11 +212,11 @@ def _packed(copy: Copy, target: Path, job_id: str, *, dry_run: bool) -> Path:
     needed.
     """
     snapshot = Snapshot(copy, backups=True)
-    manifest = snapshot.manifest
+    digests = _digests(snapshot.contents())
     _check_complete(copy.directory, snapshot)
     for path in _names(target, job_id):
         if files.exists(path):
-            if _holds(path, manifest):
+            if _holds(path, job_id, digests):
                 if not dry_run:
                     files.sync_file(path)  # the pack's writer may have been killed, or may not sync
                 return path
@@ -226,30 +226,27 @@ def _packed(copy: Copy, target: Path, job_id: str, *, dry_run: bool) -> Path:
         try:
             with whole_file(path, private=True) as output:
                 with output.stream() as file:
-                    write_pack(file.write, manifest, snapshot.contents(), "gz")
-                _check_complete(copy.directory, snapshot)
+                    write_pack(file.write, job_id, snapshot.contents())
+                if not _holds(output.path, job_id, digests):
+                    raise _Left("its pack has other files than it: somebody writes to them")
         except InvalidValueError:
             if files.exists(path):  # another process has used the name meanwhile
                 continue
             raise
-        _check_pack(path, manifest)
         return path
     raise AssertionError("there is always a further name")
 
 
 def _check_complete(directory: Path, snapshot: Snapshot) -> None:
-    """Raise _Left if the job has files, or parts of files, that aren't in its pack."""
-    packed = {file.name for file in snapshot.manifest.files}
+    """Raise _Left if the job has files that a pack can't hold."""
     others = [
         name
         for name in sorted(directories.names_in(directory))
-        if name not in packed and name != ARTIFACTS_NAME and name not in DERIVED
+        if name not in snapshot.names and name != ARTIFACTS_NAME and name not in DERIVED
     ]
     if snapshot.left_out or others:
         names = ", ".join([*others, *snapshot.left_out][:_MAX_NAMED])
         raise _Left(f"no pack can hold {names}: move it away, or delete the job without a pack")
-    if snapshot.grown:
-        raise _Left(f"{snapshot.grown[0]} has grown while it was packed: somebody writes to it")
 
 
 def _names(target: Path, job_id: str) -> Iterator[Path]:
@@ -258,23 +255,21 @@ def _names(target: Path, job_id: str) -> Iterator[Path]:
         yield target / f"{job_id}.{number}.tar.gz"
 
 
-def _holds(path: Path, manifest: Manifest) -> bool:
+def _holds(path: Path, job_id: str, digests: list[tuple[str, bytes]]) -> bool:
+    """Return whether a complete pack of the job is at ``path``, with files of these digests."""
     with suppress(JournalError):
         if path.is_file() and not path.is_symlink():  # reading a pipe would wait
-            _check_pack(path, manifest)
-            return True
+            found, contents = Source(path).pack()
+            return found == job_id and _digests(contents) == digests
     return False
 
 
-def _check_pack(path: Path, manifest: Manifest) -> None:
-    """Read a pack as :func:`unpack_job` does. Raises PackError unless it has the manifest's files.
-
-    The seals of the journal in the pack need no check. They were checked in the job when the
-    manifest was made, and SHA-256 shows that the pack has the same bytes.
-    """
-    found, contents = Source(path).pack()
-    if any(getattr(found, name) != getattr(manifest, name) for name in _CONTENTS):
-        raise PackError(path, "it is a pack of something else")
-    for _, pieces in contents:
-        for _ in pieces:  # reading the pieces checks their SHA-256
-            pass
+def _digests(contents: Contents) -> list[tuple[str, bytes]]:
+    """Return the name and the SHA-256 of each file."""
+    found = []
+    for file in contents:
+        digest = sha256()
+        for piece in file.pieces:
+            digest.update(piece)
+        found.append((file.name, digest.digest()))
+    return found

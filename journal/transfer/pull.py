@@ -38,7 +38,7 @@ from journal.transfer.copies import Copy, Relation, holds, open_copy, relate
 from journal.transfer.merge import Judgement, Merge, Merged, MergeWriter
 from journal.transfer.pack import make_job
 from journal.transfer.pack_contents import Snapshot, pieces_of, place
-from journal.transfer.source import Source, as_source, check_size
+from journal.transfer.source import Source, as_source, limit_of
 from journal.transfer.three_way import Side
 
 Action = Literal["made", "forwarded", "merged", "identical", "ahead"]
@@ -101,21 +101,22 @@ def pull_job(
     source = as_source(source)
     store = Store(Path(root), sync=True, lock_timeout_s=lock_timeout_s)
     if source.directory is None:
-        manifest, contents = source.pack()
-        _check_wanted(source, manifest.job_id, job_id)
-        check_size(source.name, manifest.size_bytes, max_bytes, store.root)
-        if not store.holds_job(manifest.job_id):
-            made = make_job(store, manifest, contents, source.name)
-            return Pulled(manifest.job_id, "made", artifacts=made)
-        with store.scratch(manifest.job_id) as scratch:
-            theirs = place(scratch, manifest, contents, source.name)
+        found, contents = source.pack()
+        _check_wanted(source, found, job_id)
+        limit = limit_of(max_bytes, store.root)
+        if not store.holds_job(found):
+            made = make_job(store, found, contents, source.name, limit)
+            return Pulled(found, "made", artifacts=made.names)
+        with store.scratch(found) as scratch:
+            theirs = place(scratch, found, contents, source.name, limit).copy
             return _pull(store, theirs, merge=merge)
     theirs = open_copy(source.directory, source.name)
-    _check_wanted(source, theirs.header.id, job_id)
-    if not store.holds_job(theirs.header.id):
+    found = theirs.header.id
+    _check_wanted(source, found, job_id)
+    if not store.holds_job(found):
         snapshot = Snapshot(theirs, backups=True)
-        made = make_job(store, snapshot.manifest, snapshot.contents(), theirs.name)
-        return Pulled(theirs.header.id, "made", artifacts=made, left_out=snapshot.left_out)
+        made = make_job(store, found, snapshot.contents(), theirs.name)
+        return Pulled(found, "made", artifacts=made.names, left_out=snapshot.left_out)
     return _pull(store, theirs, merge=merge)
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from journal.errors import InvalidValueError, PackError
+from journal.errors import InvalidValueError
 from journal.fs import directories, files, handles
 from journal.transfer.copies import Copy, open_copy
-from journal.transfer.pack_contents import Contents, Manifest, place
+from journal.transfer.pack_contents import Contents, place
 from journal.transfer.tarball import read_pack
 
 Read = Callable[[int], bytes]
@@ -29,7 +29,7 @@ class Source:
         self.directory = Path(self.name) if read is None and os.path.isdir(self.name) else None
         self._read = read
 
-    def pack(self) -> tuple[Manifest, Contents]:
+    def pack(self) -> tuple[str, Contents]:
         """Open the pack; return the results of :func:`read_pack`.
 
         Raises PackError, and InvalidValueError if there is no such file.
@@ -52,26 +52,18 @@ class Source:
         if self.directory is not None:
             yield open_copy(self.directory, self.name)
             return
-        manifest, contents = self.pack()
+        job_id, contents = self.pack()
         with directories.scratch_directory() as scratch:
-            # The default limit is for the journal only, since nothing else is written.
-            size = manifest.offset if max_bytes is None else manifest.size_bytes
-            check_size(self.name, size, max_bytes, scratch)
-            yield place(scratch, manifest, contents, self.name, scratch=True)
+            limit = limit_of(max_bytes, scratch)
+            yield place(scratch, job_id, contents, self.name, limit, scratch=True).copy
 
 
-def check_size(name: str, size_bytes: int, max_bytes: int | None, target: Path) -> None:
-    """Raise PackError if ``size_bytes`` exceeds ``max_bytes`` (if None, the free space)."""
+def limit_of(max_bytes: int | None, target: Path) -> int:
+    """Return how many bytes a pack may take: ``max_bytes``, or if None the free space."""
     if max_bytes is not None:
-        if size_bytes > max_bytes:
-            reason = f"it takes {size_bytes} bytes, more than the {max_bytes} that are allowed"
-            raise PackError(name, f"{reason} (--max-bytes)")
-        return
+        return max_bytes
     with handles.refusals_of(target, "look at"):
-        free = files.free_bytes(target)
-    if size_bytes > free:
-        reason = f"it takes {size_bytes} bytes, more than the {free} that are free in {target}"
-        raise PackError(name, f"{reason}; --max-bytes sets another limit")
+        return files.free_bytes(target)
 
 
 def as_source(source: Source | str | os.PathLike[str]) -> Source:

@@ -141,7 +141,7 @@ MISTAKES: list[Any] = [
     (["pause", "labels"], 4, "there is nothing to pause; `journal show labels` says what can be"),
     (["cancel", "labels"], 4, "there is nothing to cancel; `journal show labels` says what can"),
     # copies and files
-    (["unpack", "in.csv"], 6, "it is neither gzip nor zstd; nothing was unpacked"),
+    (["unpack", "in.csv"], 6, "Not a gzipped file (b'or'); nothing was unpacked"),
     (["unpack", "no.tar.gz"], 4, "there is no file 'no.tar.gz', either"),
     (["pull", "empty"], 4, "empty is no copy of a job: it is a directory without a journal.jsonl"),
     (

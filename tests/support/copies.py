@@ -15,7 +15,6 @@ from journal import JobService
 from journal.transfer import pack_to_file
 from journal.transfer.copies import relate
 from journal.transfer.source import Source
-from journal.transfer.tarball import Compression
 from journal.verify import verify_job
 
 JOB = "moved"
@@ -71,8 +70,8 @@ def put_artifact(root: Path, name: str, content: bytes, *, job_id: str = JOB) ->
     return path
 
 
-def packed(root: Path, target: Path, compression: Compression = "gz") -> Path:
-    pack_to_file(root / JOB, target, compression)
+def packed(root: Path, target: Path) -> Path:
+    pack_to_file(root / JOB, target)
     return target
 
 

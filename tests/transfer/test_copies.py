@@ -201,7 +201,7 @@ def test_a_comparison_of_packs_writes_their_journals_and_syncs_nothing(
     assert written == journal_path(here, JOB).stat().st_size
     assert faulty.count("fsync") == faulty.count("fdatasync") == 0
     with pytest.raises(PackError, match="--max-bytes"):
-        preview_pull(here, pack, max_bytes=1_000_000)
+        preview_pull(here, pack, max_bytes=written)
 
 
 def test_a_copy_s_directory_may_be_called_anything(here: Path, tmp_path: Path) -> None:

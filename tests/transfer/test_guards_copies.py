@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from support.children import FaultyOs, fails, journal_path, seal_commits, writes_half
 from support.copies import JOB, content_of, go_on, make_job, packed, put_artifact
@@ -19,7 +18,7 @@ from support.system_os import path_of
 import journal.format.extent
 import journal.fs.system
 import journal.transfer.pull
-from journal import CommitOutcomeUnknownError, JournalDamagedError, PackError, StorageError
+from journal import CommitOutcomeUnknownError, JournalDamagedError, StorageError
 from journal.format.commits import START, Position
 from journal.format.extent import blocks_between, seal_after, seal_before
 from journal.fs import files
@@ -27,7 +26,7 @@ from journal.fs.handles import JournalFile
 from journal.fs.names import JOURNAL_NAME, NEW_BACKUP_NAME, NEW_JOURNAL_NAME
 from journal.transfer import pack_to_file, pull_job, unpack_job
 from journal.transfer.copies import holds, open_copy
-from journal.transfer.pack_contents import Snapshot, place
+from journal.transfer.pack_contents import Snapshot
 from journal.transfer.source import Source
 
 pytestmark = needs_descriptor_paths
@@ -218,33 +217,6 @@ def test_a_pack_is_on_the_disk_before_it_has_its_name_which_is_synced_then(
     assert trail.steps[at + 1 :] == ["sync packs"]
 
 
-@pytest.mark.parametrize(
-    ("content", "refusal"),
-    [(b"other", "changed"), (b"cut", "truncated"), (b"grown", ""), (None, "")],
-)
-def test_an_artifact_is_packed_as_it_was_when_the_pack_began_or_the_pack_ends(
-    here: Path, content: bytes | None, refusal: str
-) -> None:
-    path = put_artifact(here, "a.pdf", b"thing")
-    snapshot = Snapshot(open_copy(here / JOB))
-    if content is None:
-        path.rename(path.with_name("b.pdf"))  # as a file is that was on its way
-    else:
-        path.write_bytes(b"thing, and more" if content == b"grown" else content)
-    packed = {}
-    error = ""
-    try:
-        for file, pieces in snapshot.contents():
-            packed[file.name] = b"".join(pieces)
-    except StorageError as refused:
-        error = refused.reason
-    assert refusal in error
-    assert bool(error) == bool(refusal)
-    if not refusal:
-        assert packed["artifacts/a.pdf"] == b"thing"
-    assert snapshot.grown == (["artifacts/a.pdf"] if content == b"grown" else [])
-
-
 @needs_links
 def test_a_link_in_the_place_of_the_artifacts_is_left_out_of_a_pack(
     here: Path, tmp_path: Path
@@ -253,26 +225,8 @@ def test_a_link_in_the_place_of_the_artifacts_is_left_out_of_a_pack(
     (tmp_path / "elsewhere" / "secret").write_text("secret")
     (here / JOB / "artifacts").symlink_to(tmp_path / "elsewhere")
     snapshot = Snapshot(open_copy(here / JOB))
-    assert [file.name for file in snapshot.manifest.files] == ["journal.jsonl"]
+    assert snapshot.names == ["journal.jsonl"]
     assert snapshot.left_out == ["artifacts"]
-
-
-@pytest.mark.parametrize(
-    ("wrong", "match"),
-    [
-        ({"job_id": "another"}, "its journal belongs to job"),
-        ({"crc": "00000000"}, "seal that its manifest states"),
-        ({"rows": {"pending": 99}}, "the counts in its manifest"),
-    ],
-)
-def test_a_pack_whose_manifest_says_otherwise_makes_no_job(
-    here: Path, tmp_path: Path, wrong: dict[str, Any], match: str
-) -> None:
-    snapshot = Snapshot(open_copy(here / JOB))
-    manifest = msgspec.structs.replace(snapshot.manifest, **wrong)
-    (tmp_path / "new").mkdir()
-    with pytest.raises(PackError, match=match):
-        place(tmp_path / "new", manifest, snapshot.contents(), "pack")
 
 
 # --- files that are kept -------------------------------------------------------------------------

@@ -690,7 +690,7 @@ def test_rows_left_open_in_a_job_that_has_ended_are_told(here: Path, there: Path
     done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
     assert done.returncode == 3
     assert "1 rows are open, and the job has ended here (completed)" in done.stderr
-    assert f"reopen {JOB}" in done.stderr
+    assert f"resume {JOB}" in done.stderr
 
 
 def test_that_the_job_was_ended_by_the_other_copy_is_told(here: Path, there: Path) -> None:
@@ -1031,7 +1031,7 @@ def test_rows_that_come_pending_into_a_job_that_has_ended_are_told(here: Path) -
     done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
     assert done.returncode == 3
     assert "the job is pending there, and completed here" in done.stderr
-    assert f"reopen {JOB}" in done.stderr
+    assert f"resume {JOB}" in done.stderr
     with JobService(here) as service:
         job = service.get_job(JOB)
     assert job is not None

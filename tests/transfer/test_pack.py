@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
-import json
 import os
 import random
 import shutil
@@ -18,7 +16,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from support.children import journal_path, seal_commits, split_commits
 from support.copies import (
@@ -54,9 +51,7 @@ from journal import (
     PackError,
     StorageError,
 )
-from journal.fs.system import host_name
 from journal.transfer import pack_job, pack_to_file, preview_pull, pull_job, unpack_job
-from journal.transfer.pack_contents import Manifest, PackedFile
 from journal.transfer.source import Source
 from journal.transfer.tarball import read_pack
 from journal.verify import verify_job
@@ -80,17 +75,13 @@ def there(tmp_path: Path) -> Path:
     return tmp_path / "there"
 
 
-@pytest.mark.parametrize("compression", ["gz", "zst"])
 def test_what_is_unpacked_is_what_was_packed_to_the_byte(
-    here: Path, there: Path, tmp_path: Path, compression: Any
+    here: Path, there: Path, tmp_path: Path
 ) -> None:
-    if compression == "zst":
-        pytest.importorskip("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
-    manifest = unpack_job(there, source(packed(here, tmp_path / "pack", compression)))
+    found = unpack_job(there, source(packed(here, tmp_path / "pack")))
     assert content_of(there) == content_of(here)
     assert verify_job(there / JOB).findings == []
-    assert manifest.rows["completed"] == 2
-    assert manifest.host == host_name()
+    assert (found.rows, len(found.files)) == (6, 4)
     assert staging_of(there) == []
     for path in [there / JOB, *(there / JOB).rglob("*")] if not IS_WINDOWS else []:
         assert path.stat().st_mode & 0o077 == 0
@@ -113,7 +104,7 @@ def test_a_pack_that_is_cut_off_in_its_pipe_leaves_nothing(here: Path, there: Pa
     whole = b"".join(pack)
     for length in (0, 1, 17, len(whole) // 2, len(whole) - 9, len(whole) - 1):
         stream = io.BytesIO(whole[:length])
-        with pytest.raises(PackError, match=r"cut short|is empty|neither gzip"):
+        with pytest.raises(PackError, match=r"begins with|ended before|cut short|gzipped file"):
             unpack_job(there, Source("a pipe", stream.read))
         assert not (there / JOB).exists()
         assert staging_of(there) == []
@@ -144,11 +135,7 @@ def test_any_tar_reads_a_pack_as_the_job_s_directory(here: Path, tmp_path: Path)
     plain.mkdir()
     subprocess.run(["tar", "xzf", pack, "-C", plain], check=True)
     found = content_of(plain)
-    manifest = json.loads(found.pop("manifest.json"))
     assert found == content_of(here)
-    assert {f["name"]: f["sha256"] for f in manifest["files"]} == {
-        name: hashlib.sha256(content).hexdigest() for name, content in found.items()
-    }
     with JobService(plain) as service:
         assert service.get_job_summary(JOB)["successful_rows"] == 2
 
@@ -160,7 +147,8 @@ def test_packing_again_replaces_the_file_whole_and_a_device_not_at_all(
     pack = packed(here, tmp_path / "pack")
     go_on(here, 3)
     packed(here, pack)
-    assert unpack_job(there, source(pack)).rows["completed"] == 3
+    unpack_job(there, source(pack))
+    assert content_of(there) == content_of(here)
     assert sorted(os.listdir(tmp_path)) == ["here", "pack", "there"]
     link = tmp_path / "null"
     link.symlink_to("/dev/null")
@@ -197,66 +185,53 @@ def test_an_artifact_with_a_second_hard_link_is_refused_and_named(
     for act in acts:
         with pytest.raises(StorageError, match=r"laid: it has 2 hard links.* cp -p laid laid\.own"):
             act()
-    assert sorted(os.listdir(tmp_path)) == ["here", "secret", "there"]
+    assert not (tmp_path / "pack").exists()
+    assert not (tmp_path / "new" / JOB).exists()
     assert not (there / JOB / "artifacts" / "laid").exists()
 
 
 class Changing:
-    """Has something done to the artifacts in the middle of a pack."""
+    """Has something done to a file while it is packed, after each piece that is read of it."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
-        real = journal.transfer.pack_contents.Snapshot.contents
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, path: Path, act: Callable[[], object]
+    ) -> None:
+        real = journal.transfer.pack_contents.pieces_of
 
-        def contents(snapshot: journal.transfer.pack_contents.Snapshot) -> Iterator[Any]:
-            act()
-            return iter(real(snapshot))
+        def pieces_of(file: Any, size: int) -> Iterator[bytes]:
+            for piece in real(file, size):
+                yield piece
+                if file.path == path:
+                    act()
 
-        monkeypatch.setattr(journal.transfer.pack_contents.Snapshot, "contents", contents)
+        monkeypatch.setattr(journal.transfer.pack_contents, "pieces_of", pieces_of)
 
 
 def test_an_artifact_that_grows_while_it_is_packed_is_taken_as_it_was_and_named(
     here: Path, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = here / JOB / "artifacts" / "1.pdf"
+    path = here / JOB / "artifacts" / "out" / "2" / "3.bin"
+    before = path.read_bytes()
 
     def grow() -> None:
         with path.open("ab") as file:
             file.write(b"more")
 
-    Changing(monkeypatch, grow)
+    Changing(monkeypatch, path, grow)
     found = pack_to_file(here / JOB, tmp_path / "pack")
-    assert found.grown == ["artifacts/1.pdf"]
+    assert found.grown == ["artifacts/out/2/3.bin"]
     unpack_job(there, source(tmp_path / "pack"))
-    assert (there / JOB / "artifacts" / "1.pdf").read_bytes() == b"%PDF" * 1000
+    assert (there / JOB / "artifacts" / "out" / "2" / "3.bin").read_bytes().startswith(before)
 
 
-@pytest.mark.parametrize("how", ["rewritten", "cut", "removed"])
-def test_an_artifact_that_changes_while_it_is_packed_ends_it_and_leaves_no_file(
-    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+def test_an_artifact_that_is_cut_while_it_is_packed_ends_it_and_leaves_no_file(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = here / JOB / "artifacts" / "1.pdf"
-    acts: dict[str, Callable[[], object]] = {
-        "rewritten": lambda: path.write_bytes(b"PDF%" * 1000),
-        "cut": lambda: path.write_bytes(b"%"),
-        "removed": path.unlink,
-    }
-    Changing(monkeypatch, acts[how])
-    monkeypatch.setattr(
-        journal.transfer.pack_contents, "_MAX_YOUNG", 0
-    )  # removed: one that isn't held open
-    with pytest.raises(StorageError, match=r"1\.pdf"):
+    path = put_artifact(here, "z", bytes(3_000_000))
+    Changing(monkeypatch, path, lambda: os.truncate(path, 1 << 20))
+    with pytest.raises(StorageError, match=r"z: it was truncated"):
         pack_to_file(here / JOB, tmp_path / "pack")
     assert os.listdir(tmp_path) == ["here"]
-
-
-def test_an_artifact_that_gets_its_name_while_it_is_packed_is_packed_under_the_old_one(
-    here: Path, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = put_artifact(here, ".2.pdf.new", b"2")
-    Changing(monkeypatch, lambda: path.rename(path.with_name("2.pdf")))
-    assert pack_to_file(here / JOB, tmp_path / "pack").left_out == []
-    unpack_job(there, source(tmp_path / "pack"))
-    assert content_of(there)["artifacts/.2.pdf.new"] == b"2"
 
 
 def test_an_artifact_that_has_gone_since_it_was_listed_is_left_out_and_named(
@@ -280,7 +255,7 @@ def test_a_job_under_work_is_packed_as_of_one_of_its_commits(
     here: Path, there: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     before = journal_path(here, JOB).read_bytes()
-    Changing(monkeypatch, lambda: go_on(here, 3, 4))
+    Changing(monkeypatch, journal_path(here, JOB), lambda: go_on(here, 3, 4))
     packed(here, tmp_path / "pack")
     unpack_job(there, source(tmp_path / "pack"))
     assert journal_path(there, JOB).read_bytes() == before
@@ -309,20 +284,23 @@ def test_what_is_packed_can_be_unpacked_however_long_its_names_are(
     assert content_of(there) == content_of(here)
 
 
-def test_a_manifest_that_no_reader_takes_is_refused_before_the_first_byte(
+def test_names_that_no_reader_takes_are_refused_before_the_first_byte(
     here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pieces: list[bytes] = []
-    whole = pack_job(here / JOB, pieces.append).manifest
-    size = len(msgspec.json.encode(whole)) + 1
-    monkeypatch.setattr(journal.transfer.tarball, "_MAX_MANIFEST_BYTES", size)
-    packed(here, tmp_path / "pack")
-    unpack_job(tmp_path / "there", tmp_path / "pack")
-    monkeypatch.setattr(journal.transfer.tarball, "_MAX_MANIFEST_BYTES", size - 1)
+    files = pack_job(here / JOB, pieces.append).files
+    length = len("".join(["journal.jsonl", *files]))
+    pack = packed(here, tmp_path / "pack")
+    monkeypatch.setattr(journal.transfer.pack_contents, "MAX_NAMES_LENGTH", length)
+    packed(here, pack)
+    monkeypatch.setattr(journal.transfer.pack_contents, "MAX_NAMES_LENGTH", length - 1)
     pieces.clear()
     with pytest.raises(InvalidValueError, match="more files than a pack can name"):
         pack_job(here / JOB, pieces.append)
     assert pieces == []
+    monkeypatch.setattr(journal.transfer.tarball, "MAX_NAMES_LENGTH", len("".join(files)) - 1)
+    with pytest.raises(PackError, match="too many files"):
+        unpack_job(tmp_path / "there", pack)
 
 
 def peaks_of(root: Path, rows: int, artifact_bytes: int) -> tuple[int, int]:
@@ -360,9 +338,7 @@ def test_a_pack_goes_where_a_link_leads_and_may_lie_among_the_artifacts(
     packed(here, tmp_path / "link.tgz")
     assert (tmp_path / "link.tgz").is_symlink()
     assert unpack_job(there, tmp_path / "target.tgz").job_id == JOB
-    names = [
-        file.name for file in pack_to_file(here / JOB, here / JOB / "artifacts/p").manifest.files
-    ]
+    names = pack_to_file(here / JOB, here / JOB / "artifacts/p").files
     assert not any(name.endswith(".part") or name == "artifacts/p" for name in names)
 
 
@@ -399,11 +375,11 @@ def test_a_pack_whose_name_is_too_long_is_a_storage_error(here: Path, tmp_path: 
         packed(here, tmp_path / ("x" * 300))
 
 
-def test_a_pack_has_a_name_that_says_how_it_is_compressed(here: Path, tmp_path: Path) -> None:
-    for name in ("x.tar", "x.tar.bz2", "x.zip", "x.tar.xz"):
+def test_a_pack_has_no_name_of_another_format(here: Path, tmp_path: Path) -> None:
+    for name in ("x.tar", "x.tar.bz2", "x.zip", "x.tar.zst"):
         done = journal_line(here, "pack", JOB, "-o", str(tmp_path / name))
         assert (done.returncode, list(tmp_path.glob("x.*"))) == (2, [])
-        assert ".tar.gz or .tgz, or .tar.zst or .tzst" in done.stderr
+        assert ".tar.gz or .tgz" in done.stderr
     assert journal_line(here, "pack", JOB, "-o", str(tmp_path / "x.tgz")).returncode == 0
 
 
@@ -474,34 +450,8 @@ def member(name: str, content: bytes = b"", **fields: Any) -> bytes:
     return info.tobuf(format_) + content + bytes(-len(content) % 512)
 
 
-def entry(name: str, content: bytes) -> PackedFile:
-    return PackedFile(name, len(content), hashlib.sha256(content).hexdigest())
-
-
-def manifest_of(content: bytes, *others: PackedFile, **fields: Any) -> Manifest:
-    known: dict[str, Any] = {
-        "job_id": JOB,
-        "host": "h",
-        "version": "0",
-        "made_at": "2026-11-24T13:35:00.000001Z",
-        "offset": len(content),
-        "crc": content[-11:-3].decode("ascii", "replace") if content else "00000000",
-        "rows": {
-            "pending": 0,
-            "processing": 0,
-            "completed": 0,
-            "failed": 0,
-            "skipped": 0,
-            "needs_review": 0,
-        },
-        "files": [entry("journal.jsonl", content), *others],
-    }
-    return Manifest(**{**known, **fields})
-
-
-def pack_of(manifest: Manifest | bytes, *members: bytes, end: bytes = bytes(1024)) -> bytes:
-    text = manifest if isinstance(manifest, bytes) else msgspec.json.encode(manifest)
-    return gzip.compress(b"".join([member(f"{JOB}/manifest.json", text), *members, end]), 1)
+def pack_of(*members: bytes, end: bytes = bytes(1024)) -> bytes:
+    return gzip.compress(b"".join([*members, end]), 1)
 
 
 GOOD = seal_commits(
@@ -519,73 +469,53 @@ NONSENSE = seal_commits([[GOOD[:-19] + b"}"], [STATUS]])
 JOURNAL = member(f"{JOB}/journal.jsonl", GOOD)
 EVIL = b"evil"
 
-with_evil = manifest_of(GOOD, entry("artifacts/evil", EVIL))
+
+def journal_of(content: bytes) -> bytes:
+    return member(f"{JOB}/journal.jsonl", content)
+
+
+def evil(name: str = "artifacts/evil", **fields: Any) -> bytes:
+    return member(f"{JOB}/{name}", EVIL, **fields)
+
 
 HOSTILE: dict[str, bytes] = {
+    "empty": b"",
     "no gzip": b"hello",
     "garbage in gzip": gzip.compress(b"hello" * 1000),
     "broken gzip": b"\x1f\x8b" + b"\xff" * 100,
-    "no manifest": gzip.compress(JOURNAL + bytes(1024)),
-    "another first file": gzip.compress(member("manifest.json", b"{}") + bytes(1024)),
-    "manifest is no JSON": pack_of(b"}{"),
-    "manifest nests deep": pack_of(b"[" * 200_000),
-    "manifest lacks members": pack_of(b"{}"),
-    "version 0": pack_of(msgspec.json.encode(manifest_of(GOOD)).replace(b'"pack":1', b'"pack":0')),
-    "a file that is a directory, too": pack_of(
-        manifest_of(GOOD, entry("artifacts/a/b", EVIL), entry("artifacts/a", EVIL)),
+    "no files": pack_of(),
+    "another first file": pack_of(member("manifest.json", b"{}"), JOURNAL),
+    "journal not first": pack_of(evil(), JOURNAL),
+    "journal in no directory": pack_of(member("journal.jsonl", GOOD)),
+    "journal in a directory in one": pack_of(member(f"x/{JOB}/journal.jsonl", GOOD)),
+    "job id is a path": pack_of(member("../journal.jsonl", GOOD)),
+    "another job": pack_of(JOURNAL, member("other/artifacts/evil", EVIL)),
+    "a file that is a directory, too": pack_of(JOURNAL, evil("artifacts/a/b"), evil("artifacts/a")),
+    "a directory that is a file, too": pack_of(JOURNAL, evil("artifacts/a"), evil("artifacts/a/b")),
+    "name twice": pack_of(JOURNAL, evil(), evil()),
+    "two journals": pack_of(JOURNAL, JOURNAL),
+    "file outside": pack_of(JOURNAL, member("../../evil", EVIL)),
+    "something behind its end": pack_of(JOURNAL, end=bytes(1024) + b"x" * 512),
+    "endless zeros behind its end": pack_of(JOURNAL, end=bytes(4 << 20)),
+    "no end": pack_of(JOURNAL, end=b""),
+    "second gzip member": pack_of(JOURNAL) + gzip.compress(b"x"),
+    "trailing garbage": pack_of(JOURNAL) + b"garbage",
+    "another checksum": pack_of(JOURNAL)[:-8] + bytes(8),
+    "padding holds something": pack_of(JOURNAL[: len(JOURNAL) - 1] + b"x"),
+    "journal of another job": pack_of(journal_of(OTHER_ID)),
+    "a journal without a commit": pack_of(journal_of(b"")),
+    "a seal in the middle that doesn't fit": pack_of(journal_of(BROKEN)),
+    "a status of a row that there isn't": pack_of(journal_of(NONSENSE)),
+    "long name over all bounds": pack_of(
+        member("././@LongLink", b"x" * 10_000, type=tarfile.GNUTYPE_LONGNAME)
+    ),
+    "a NUL in a long name": pack_of(
         JOURNAL,
-        member(f"{JOB}/artifacts/a/b", EVIL),
-        member(f"{JOB}/artifacts/a", EVIL),
+        member("././@LongLink", b"moved/artifacts/n\0ul", type=tarfile.GNUTYPE_LONGNAME),
+        evil(),
     ),
-    "job id is a path": pack_of(manifest_of(GOOD, job_id="../x"), JOURNAL),
-    "job id is another": pack_of(manifest_of(GOOD, job_id="other"), JOURNAL),
-    "journal not first": pack_of(manifest_of(GOOD, files=[entry("artifacts/evil", EVIL)])),
-    "no files": pack_of(manifest_of(GOOD, files=[])),
-    "offset isn't the size": pack_of(manifest_of(GOOD, offset=5), JOURNAL),
-    "size below zero": pack_of(manifest_of(GOOD, PackedFile("artifacts/x", -1, ""))),
-    "name twice": pack_of(
-        manifest_of(GOOD, entry("artifacts/evil", EVIL), entry("artifacts/evil", EVIL)),
-        JOURNAL,
-        *[member(f"{JOB}/artifacts/evil", EVIL)] * 2,
-    ),
-    "file that isn't named": pack_of(
-        manifest_of(GOOD), JOURNAL, member(f"{JOB}/artifacts/evil", EVIL)
-    ),
-    "file that is missing": pack_of(with_evil, JOURNAL),
-    "file of another size": pack_of(
-        with_evil, JOURNAL, member(f"{JOB}/artifacts/evil", EVIL + EVIL)
-    ),
-    "file of other content": pack_of(with_evil, JOURNAL, member(f"{JOB}/artifacts/evil", b"EVIL")),
-    "file outside": pack_of(with_evil, JOURNAL, member("../../evil", EVIL)),
-    "other name in the tar": pack_of(with_evil, JOURNAL, member("/etc/evil", EVIL)),
-    "order": pack_of(with_evil, member(f"{JOB}/artifacts/evil", EVIL), JOURNAL),
-    "something behind its end": pack_of(manifest_of(GOOD), JOURNAL, end=bytes(1024) + b"x" * 512),
-    "endless zeros behind its end": pack_of(manifest_of(GOOD), JOURNAL, end=bytes(4 << 20)),
-    "no end": pack_of(manifest_of(GOOD), JOURNAL, end=b""),
-    "second gzip member": pack_of(manifest_of(GOOD), JOURNAL) + gzip.compress(b"x"),
-    "trailing garbage": pack_of(manifest_of(GOOD), JOURNAL) + b"garbage",
-    "padding holds something": pack_of(manifest_of(GOOD), JOURNAL[: len(JOURNAL) - 1] + b"x"),
-    "journal of another job": pack_of(
-        manifest_of(OTHER_ID), member(f"{JOB}/journal.jsonl", OTHER_ID)
-    ),
-    "another seal": pack_of(manifest_of(GOOD, crc="00000000"), JOURNAL),
-    "seal is no number": pack_of(manifest_of(GOOD, crc="x"), JOURNAL),
-    "a seal in the middle that doesn't fit": pack_of(
-        manifest_of(BROKEN), member(f"{JOB}/journal.jsonl", BROKEN)
-    ),
-    "a status of a row that there isn't": pack_of(
-        manifest_of(NONSENSE), member(f"{JOB}/journal.jsonl", NONSENSE)
-    ),
-    "rows that aren't there": pack_of(
-        manifest_of(GOOD, rows={**manifest_of(GOOD).rows, "completed": 1}), JOURNAL
-    ),
-    "no row counts": pack_of(manifest_of(GOOD, rows={}), JOURNAL),
-    "torn tail": pack_of(manifest_of(GOOD + b"{"), member(f"{JOB}/journal.jsonl", GOOD + b"{")),
-    "long name over all bounds": gzip.compress(
-        member("././@LongLink", b"x" * 10_000, type=tarfile.GNUTYPE_LONGNAME) + bytes(1024)
-    ),
-    "size over all bounds": gzip.compress(
-        member(f"{JOB}/manifest.json").replace(b"00000000000", b"77777777777", 1) + bytes(1024)
+    "size over all bounds": pack_of(
+        member(f"{JOB}/journal.jsonl").replace(b"00000000000", b"77777777777", 1)
     ),
 }
 for name in (
@@ -602,12 +532,9 @@ for name in (
     "artifacts/" + "x" * 256,
     "artifacts/" + "x/" * 2500 + "x",
     "artifacts/" + "x/" * 63 + "x",
-    "artifacts/nul\0",
     ".staging/lock",
 ):
-    HOSTILE[f"name {name[:30]!r} of {len(name)}"] = pack_of(
-        manifest_of(GOOD, entry(name, EVIL)), JOURNAL, member(f"{JOB}/{name[:90]}", EVIL)
-    )
+    HOSTILE[f"name {name[:30]!r} of {len(name)}"] = pack_of(JOURNAL, evil(name))
 for kind, type_ in {
     "symbolic link": tarfile.SYMTYPE,
     "hard link": tarfile.LNKTYPE,
@@ -622,15 +549,11 @@ for kind, type_ in {
     "long link": tarfile.GNUTYPE_LONGLINK,
     "old file": tarfile.AREGTYPE,
 }.items():
-    HOSTILE[f"a {kind}"] = pack_of(
-        with_evil,
-        JOURNAL,
-        member(f"{JOB}/artifacts/evil", EVIL, type=type_, linkname="/etc/passwd"),
-    )
+    HOSTILE[f"a {kind}"] = pack_of(JOURNAL, evil(type=type_, linkname="/etc/passwd"))
 
 
 def test_the_pack_that_the_hostile_ones_are_made_of_is_taken(there: Path) -> None:
-    good = pack_of(with_evil, JOURNAL, member(f"{JOB}/artifacts/evil", EVIL))
+    good = pack_of(JOURNAL, evil())
     assert unpack_job(there, Source("good", io.BytesIO(good).read)).job_id == JOB
     assert (there / JOB / "artifacts" / "evil").read_bytes() == EVIL
 
@@ -639,7 +562,7 @@ def test_the_pack_that_the_hostile_ones_are_made_of_is_taken(there: Path) -> Non
 def test_a_pack_that_is_not_as_journal_pack_makes_it_is_refused_and_leaves_nothing(
     there: Path, tmp_path: Path, name: str
 ) -> None:
-    with pytest.raises((PackError, JournalDamagedError)):
+    with pytest.raises((PackError, StorageError)):
         unpack_job(there, Source("hostile", io.BytesIO(HOSTILE[name]).read))
     left = {path.relative_to(tmp_path) for path in tmp_path.rglob("*")}
     assert left <= {Path("there"), Path("there/.staging")}
@@ -702,8 +625,7 @@ def test_what_is_too_deep_for_a_pack_is_left_out_and_named(here: Path, tmp_path:
 
 
 def test_a_pack_that_was_refused_for_its_depth_keeps_nobody_from_making_jobs(there: Path) -> None:
-    name = "artifacts/" + "x/" * 1900 + "f"
-    pack = pack_of(manifest_of(GOOD, entry(name, b"e")), JOURNAL, member(f"{JOB}/{name}", b"E"))
+    pack = pack_of(JOURNAL, evil("artifacts/" + "x/" * 1900 + "f"))
     with pytest.raises(PackError):
         unpack_job(there, Source("deep", io.BytesIO(pack).read))
     with JobService(there) as service:
@@ -711,22 +633,12 @@ def test_a_pack_that_was_refused_for_its_depth_keeps_nobody_from_making_jobs(the
     assert staging_of(there) == []
 
 
-def test_a_pack_of_a_newer_version_is_named_as_that(there: Path, tmp_path: Path) -> None:
-    text = msgspec.json.encode({"pack": 2, "files": "elsewhere"})
-    (tmp_path / "pack").write_bytes(pack_of(text, JOURNAL))
-    done = journal_line(there, "unpack", str(tmp_path / "pack"))
-    assert "was written by a newer version of rowjournal (pack 2)" in done.stderr
-    assert done.returncode == 6
-    assert not (there / JOB).exists()
-
-
-def test_a_bomb_is_not_inflated_beyond_what_its_manifest_announces(there: Path) -> None:
-    """A gigabyte of zeros in a megabyte: no more of it is taken than fits the manifest."""
+def test_a_bomb_is_not_inflated_beyond_its_end(there: Path) -> None:
+    """A gigabyte of zeros in a megabyte: no more of it is taken than padding may have."""
 
     def bomb() -> Iterator[bytes]:
         deflate = zlib.compressobj(9, zlib.DEFLATED, 31)
-        text = msgspec.json.encode(manifest_of(GOOD))
-        yield deflate.compress(member(f"{JOB}/manifest.json", text) + JOURNAL + bytes(1024))
+        yield deflate.compress(JOURNAL + bytes(1024))
         yield deflate.flush(zlib.Z_FULL_FLUSH)
         # After such a flush the same bytes mean the same: one megabyte of zeros is all of them.
         zeros = deflate.compress(bytes(1 << 20)) + deflate.flush(zlib.Z_FULL_FLUSH)
@@ -749,25 +661,18 @@ def test_a_bomb_is_not_inflated_beyond_what_its_manifest_announces(there: Path) 
 def deep_pack(count: int) -> bytes:
     """A small pack of so many files, each of a byte, and in 62 directories of its own."""
     names = [f"artifacts/{number:063}" + ("/" + "d" * 63) * 61 + "/f" for number in range(count)]
-    members = [member(f"{JOB}/{name}", b"E") for name in names]
-    return pack_of(manifest_of(GOOD, *(entry(name, b"E") for name in names)), JOURNAL, *members)
+    return pack_of(JOURNAL, *(member(f"{JOB}/{name}", b"E") for name in names))
 
 
-def test_files_and_directories_count_for_max_bytes_and_none_is_held_before_that(
-    there: Path,
-) -> None:
-    count = 500
+@needs_deep_paths
+def test_files_and_directories_count_for_max_bytes(there: Path) -> None:
+    count = 5
     pack = deep_pack(count)
     takes = (count * 62 + 1) * 4096 + count * (4096 + 1) + 4096 + len(GOOD)
-    tracemalloc.start()
-    try:
-        with pytest.raises(PackError, match=f"takes {takes} bytes, more than the 1000000"):
-            unpack_job(there, Source("deep", io.BytesIO(pack).read), max_bytes=1_000_000)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 10 * count * 4096  # a few times the names; their directories' are 30 times that
-    assert not there.exists()
+    with pytest.raises(PackError, match=f"takes more than {takes - 1} bytes; --max-bytes"):
+        unpack_job(there, Source("deep", io.BytesIO(pack).read), max_bytes=takes - 1)
+    assert staging_of(there) == []
+    unpack_job(there, Source("deep", io.BytesIO(pack).read), max_bytes=takes)
 
 
 @needs_deep_paths
@@ -785,14 +690,15 @@ def test_directories_are_not_held_while_they_are_made(tmp_path: Path) -> None:
     assert peak_of(12) - peak_of(4) < 20 * 8 * 4096  # passes over the names, as above
 
 
-def test_a_pack_that_holds_more_than_max_bytes_is_refused_before_anything_is_written(
+def test_a_pack_that_holds_more_than_max_bytes_is_refused_and_leaves_nothing(
     here: Path, there: Path, tmp_path: Path
 ) -> None:
     pack = packed(here, tmp_path / "pack")
     done = journal_line(there, "unpack", str(pack), "--max-bytes", "1000000")
     assert done.returncode == 6
     assert "--max-bytes" in done.stderr
-    assert not there.exists()
+    assert os.listdir(there) == [".staging"]
+    assert staging_of(there) == []
     assert unpack_job(there, pack, max_bytes=1 << 40).job_id == JOB
 
 
@@ -800,39 +706,34 @@ def test_a_pack_that_holds_more_than_max_bytes_is_refused_before_anything_is_wri
 def test_by_default_a_pack_may_hold_what_is_free_on_the_disk(
     here: Path, there: Path, tmp_path: Path, way: str
 ) -> None:
-    free = journal.fs.files.free_bytes(there)
-    enormous = PackedFile("artifacts/x", 2 * free, "")
-    manifest = manifest_of(GOOD, enormous)
-    if way == "previewed":  # which keeps the journal alone
-        manifest = manifest_of(
-            GOOD, offset=2 * free, files=[PackedFile("journal.jsonl", 2 * free, "")]
-        )
-    (tmp_path / "bomb").write_bytes(pack_of(manifest, JOURNAL))
+    size = 2 * journal.fs.files.free_bytes(there)
+    head = member(f"{JOB}/journal.jsonl", size=size)
+    if way != "previewed":  # which keeps the journal alone
+        head = JOURNAL + member(f"{JOB}/artifacts/x", size=size)
+    (tmp_path / "bomb").write_bytes(pack_of(head))
     acts: dict[str, Callable[[], object]] = {
         "unpacked": lambda: unpack_job(there, tmp_path / "bomb"),
         "pulled": lambda: pull_job(there, tmp_path / "bomb"),
         "previewed": lambda: preview_pull(here, tmp_path / "bomb"),
     }
-    with pytest.raises(PackError, match=r"bytes, more than the .* that are free in .*--max-bytes"):
+    with pytest.raises(PackError, match=r"takes more than [0-9]+ bytes; --max-bytes"):
         acts[way]()
-    assert not there.exists()
+    assert staging_of(there) == []
 
 
 def test_every_flipped_byte_of_a_pack_is_refused_or_changes_nothing_that_is_unpacked(
     here: Path, tmp_path: Path, count: Callable[[str, int], None]
 ) -> None:
-    """Of what is inflated, that is: gzip's own checksum would see them all."""
     put_artifact(here, "out/2/3.bin", b"short")
-    text = gzip.decompress(packed(here, tmp_path / "pack").read_bytes())
+    text = packed(here, tmp_path / "pack").read_bytes()
     draw, whole = random.Random(2), content_of(here)
     for at in draw.sample(range(len(text)), 300):
         changed = bytearray(text)
         changed[at] ^= 1 << draw.randrange(8)
         there = tmp_path / f"there-{at}"
-        stream = io.BytesIO(gzip.compress(bytes(changed), 1))
         try:
-            unpack_job(there, Source("flipped", stream.read))
-        except (PackError, JournalDamagedError):
+            unpack_job(there, Source("flipped", io.BytesIO(changed).read))
+        except PackError:
             assert not (there / JOB).exists()
         else:
             assert content_of(there) == whole
@@ -845,18 +746,8 @@ def test_reading_a_pack_takes_no_more_memory_than_a_piece_at_a_time(
     put_artifact(here, "large", bytes(64 << 20))
     with packed(here, tmp_path / "pack").open("rb") as stream:
         _, contents = read_pack(stream.read, "pack")
-        sizes = {max(map(len, pieces), default=0) for _, pieces in contents}
+        sizes = {max(map(len, pieces), default=0) for _, _, pieces in contents}
     assert max(sizes) <= journal.transfer.pack_contents.PIECE_BYTES
-
-
-def test_zstd_that_is_not_there_is_an_error_that_says_how_to_get_it(
-    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "backports.zstd", None)
-    monkeypatch.setitem(sys.modules, "compression.zstd", None)
-    with pytest.raises(InvalidValueError, match=r"rowjournal\[zstd\]"):
-        packed(here, tmp_path / "pack", "zst")
-    assert os.listdir(tmp_path) == ["here"]
 
 
 def test_a_kill_in_the_middle_of_unpacking_leaves_what_the_next_writer_removes(

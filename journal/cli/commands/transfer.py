@@ -40,7 +40,6 @@ from journal.transfer import (
 from journal.transfer.merge import Judgement, Merged
 from journal.transfer.pack_contents import MAX_COMPONENTS, MAX_NAME_BYTES
 from journal.transfer.source import Source
-from journal.transfer.tarball import Compression
 
 _MAX_LINES = 10
 _MAX_RANGES = 40
@@ -61,22 +60,20 @@ _max_bytes_option = click.option(
     "--output",
     metavar="OUT",
     shell_complete=complete_path,
-    help="The file to write: FILE.tar.gz, FILE.tar.zst, or - for standard output. Default: "
-    "JOB.tar.gz in the current directory.",
+    help="The file to write: FILE.tar.gz, or - for standard output. Default: JOB.tar.gz in the "
+    "current directory.",
 )
-@click.option("--zstd", is_flag=True, help="Compress with zstd, whatever the name of the file is.")
 @click.option(
     "--kept",
     is_flag=True,
     help="Include the backups journal.torn-*, journal.damaged-* and journal.other-*.",
 )
 @click.pass_context
-def pack_command(ctx: click.Context, job: str, output: str | None, zstd: bool, kept: bool) -> None:
+def pack_command(ctx: click.Context, job: str, output: str | None, kept: bool) -> None:
     """Pack a job into a tar archive, to move the job to another machine.
 
-    The pack holds the journal (up to its last commit), the artifacts (the job's other files), and a
-    manifest. `journal unpack` checks all files against the manifest. A run may work on the job at
-    the same time.
+    The pack holds the journal (up to its last commit) and the artifacts (the job's other files).
+    `journal unpack` checks all of it. A run may work on the job at the same time.
 
     To send the pack to another machine: journal pack ship-ca -o - | ssh other journal unpack -
 
@@ -85,39 +82,29 @@ def pack_command(ctx: click.Context, job: str, output: str | None, zstd: bool, k
     service, job_id = find_job(ctx.obj, job)
     directory = service.root / job_id
     output = output or f"{job_id}.tar.gz"
-    compression: Compression = "zst" if zstd else _compression_of(output)
+    suffix = os.path.splitext(output)[1]
+    if suffix not in ("", ".gz", ".tgz"):
+        reason = f"the name of a pack can't end with {suffix}: use .tar.gz or .tgz"
+        raise click.UsageError(reason)
     if output == _STDIN and sys.stdout.isatty():
         raise click.UsageError("a pack can't be written to a terminal: use a pipe or a file")
     with ending_signals():
         if output == _STDIN:
-            packed = pack_job(directory, sys.stdout.buffer.write, compression, kept=kept)
+            packed = pack_job(directory, sys.stdout.buffer.write, kept=kept)
             sys.stdout.buffer.flush()
         else:
-            packed = pack_to_file(directory, output, compression, kept=kept)
-    _report_packed(job_id, output, packed)
+            packed = pack_to_file(directory, output, kept=kept)
+    _report_packed(output, packed)
 
 
-def _compression_of(output: str) -> Compression:
-    suffix = os.path.splitext(output)[1]
-    if suffix in (".zst", ".tzst"):
-        return "zst"
-    if suffix in ("", ".gz", ".tgz"):
-        return "gz"
-    raise click.UsageError(
-        f"the name of a pack can't end with {suffix}: use .tar.gz or .tgz, or .tar.zst or .tzst for "
-        "zstd"
-    )
-
-
-def _report_packed(job_id: str, output: str, packed: Packed) -> None:
-    manifest = packed.manifest
+def _report_packed(output: str, packed: Packed) -> None:
     where = "" if output == _STDIN else f" in {output}"
     echo_err(
-        f"{job_id}: packed{where} up to byte {manifest.offset}, {sum(manifest.rows.values())} rows, "
-        f"{counted(len(manifest.files) - 1, 'other file|other files')}"
+        f"{packed.job_id}: packed{where} up to byte {packed.offset}, {packed.rows} rows, "
+        f"{counted(len(packed.files), 'other file|other files')}"
     )
     for name in packed.grown:
-        echo_err(f"{name} has grown since packing began: the pack holds its earlier content")
+        echo_err(f"{name} has grown while it was packed: the pack holds its earlier content")
     for line in _left_out(packed.left_out):
         echo_err(line)
 
@@ -168,15 +155,15 @@ def unpack_command(ctx: click.Context, files: tuple[str, ...], max_bytes: int | 
 def _unpack(root: str, file: str, max_bytes: int | None) -> None:
     source = _source(root, file)
     try:
-        manifest = unpack_job(root, source, max_bytes=max_bytes)
+        unpacked = unpack_job(root, source, max_bytes=max_bytes)
     except JobExistsError as error:
         echo_err(_how_to_pull(root, file, error.job_id))
         raise Refused(f"job {error.job_id!r} exists already; nothing was changed") from None
     echo_err(
-        f"{manifest.job_id}: unpacked, as packed on {manifest.host} at {manifest.made_at}: "
-        f"{sum(manifest.rows.values())} rows, {counted(len(manifest.files) - 1, 'other file|other files')}"
+        f"{unpacked.job_id}: unpacked, {unpacked.rows} rows, "
+        f"{counted(len(unpacked.files), 'other file|other files')}"
     )
-    click.echo(manifest.job_id)
+    click.echo(unpacked.job_id)
 
 
 def _how_to_pull(root: str, file: str, job_id: str) -> str:
