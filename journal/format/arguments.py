@@ -25,6 +25,7 @@ from journal.format.values import (
     plain_json,
     read_back,
 )
+from journal.fs.shell import as_utf8
 from journal.ids import MAX_ROW_NUMBER
 from journal.model import cents_of, millionths
 
@@ -50,10 +51,15 @@ def check_optional_text(value: object, where: str) -> str | None:
 
 
 def check_words(value: object, where: str) -> tuple[str, ...]:
-    """Check that the value is a sequence of words, such as an argv, and return the words."""
+    """Check that the value is a sequence of words, such as an argv, and return the words.
+
+    Bytes that are no UTF-8 are escaped: see :func:`journal.fs.shell.as_utf8`.
+    """
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise InvalidValueError(where, value, "must be a list of words, such as ['python', 'a.py']")
-    return tuple(check_text(word, where) for word in value)
+    return tuple(
+        check_text(as_utf8(word) if isinstance(word, str) else word, where) for word in value
+    )
 
 
 def check_int(value: object, where: str, lowest: int = 0, bits: int = 63) -> int:

@@ -7,6 +7,7 @@ On Windows, a quoted line works both in cmd and in PowerShell 7, except if a wor
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -26,9 +27,30 @@ def quote(word: str) -> str:
     """Quote a word, so that the shell reads it as one word."""
     if IS_FOR_WINDOWS:
         return quote_for_windows(word)
+    return quote_for_posix(word)
+
+
+def quote_for_posix(word: str) -> str:
+    """Quote a word for a POSIX shell, whose words are bytes."""
     import shlex  # noqa: PLC0415  (`journal list` starts without it)
 
-    return shlex.quote(word)
+    shown = as_utf8(word)
+    if shown == word:
+        return shlex.quote(word)
+    # bash, ksh, zsh and POSIX of 2024 know this quotation.
+    escaped = word.replace("\\", r"\\").replace("'", r"\'")
+    return f"$'{as_utf8(escaped)}'"
+
+
+def as_utf8(word: str) -> str:
+    r"""Escape the bytes of a word that are no UTF-8, as by ``\xe9``.
+
+    Names of files may have such bytes, and records and messages can't.
+    """
+    try:
+        return os.fsencode(word).decode(errors="backslashreplace")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        return word
 
 
 def join(words: Iterable[str]) -> str:

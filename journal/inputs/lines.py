@@ -1,16 +1,25 @@
-"""Lines of text, each of which is a row with one column."""
+"""Lines of text, each of which is a row with one column.
+
+In `journal run`, lines may be names of files, which are bytes. A line that isn't UTF-8 has a second
+column with its bytes, from which the command gets them.
+"""
 
 from __future__ import annotations
 
+import base64
 import io
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
 from journal.inputs.source import Source
 from journal.inputs.text import Text
+from journal.text import as_text
 
 LINE_COLUMN = "line"
+BYTES_COLUMN = "line_bytes"  # in base64
+_BYTES = re.compile("[\udc80-\udcff]")
 
 Rows = Iterator[dict[str, Any]]
 
@@ -23,13 +32,28 @@ def read_lines(
     source: Source, stream: io.BufferedReader, stack: ExitStack
 ) -> tuple[list[str], Rows]:
     """One row for each line. Empty lines are skipped."""
-    lines = map(without_end, Text(stream, source, stack).lines())
-    return [LINE_COLUMN], ({LINE_COLUMN: line} for line in lines if line)
+    lines = map(without_end, Text(stream, source, stack, keep_bytes=source.in_shell).lines())
+    return [LINE_COLUMN], (_row(line) for line in lines if line)
 
 
 def read_items(
     source: Source, stream: io.BufferedReader, stack: ExitStack
 ) -> tuple[list[str], Rows]:
     """As ``read_lines``, but each line ends with a NUL."""
-    items = Text(stream, source, stack).items()
-    return [LINE_COLUMN], ({LINE_COLUMN: item} for item in items if item)
+    items = Text(stream, source, stack, keep_bytes=source.in_shell).items()
+    return [LINE_COLUMN], (_row(item) for item in items if item)
+
+
+def _row(line: str) -> dict[str, Any]:
+    if line.isascii() or not _BYTES.search(line):
+        return {LINE_COLUMN: line}
+    data = line.encode(errors="surrogateescape")
+    shown = data.decode(errors="backslashreplace")
+    return {LINE_COLUMN: shown, BYTES_COLUMN: base64.b64encode(data).decode()}
+
+
+def exact_line(data: dict[str, Any]) -> str:
+    """The line of a row, with the bytes that are no UTF-8 as ``os.fsdecode`` gives them."""
+    if data.keys() != {LINE_COLUMN, BYTES_COLUMN}:
+        return as_text(data[LINE_COLUMN])
+    return base64.b64decode(data[BYTES_COLUMN]).decode(errors="surrogateescape")

@@ -34,10 +34,20 @@ class Text:
     """
 
     def __init__(
-        self, stream: io.BufferedReader, source: Source, stack: ExitStack, errors: str = "strict"
+        self,
+        stream: io.BufferedReader,
+        source: Source,
+        stack: ExitStack,
+        *,
+        keep_bytes: bool = False,
     ) -> None:
+        """``keep_bytes``: bytes that aren't UTF-8 become lone surrogates, unless an encoding is
+        given.
+        """
         self._source = source
         self._encoding = source.encoding or encoding_of_mark(stream.peek(4)[:4]) or "utf-8"
+        is_kept = keep_bytes and not source.encoding and self._encoding == "utf-8"
+        errors = "surrogateescape" if is_kept else "strict"
         try:
             self._file = io.TextIOWrapper(stream, self._encoding, errors, newline="\n")
         except LookupError:
@@ -60,24 +70,32 @@ class Text:
                 yield piece.removeprefix(mark)
                 number, mark = number + (piece[-1] == "\n"), ""
         except UnicodeError as error:
-            value = b""
-            if isinstance(error, UnicodeDecodeError):  # in the text after the last piece
-                number += error.object[: error.start].count(b"\n")
-                value = error.object[error.start : error.end]
-            another = self._source.give("encoding", "cp1252")
-            reason = f"is not valid {self._encoding}: give its encoding, such as {another}"
-            raise self._source.refused(reason, f"line {number}", value) from None
+            raise self._undecodable(error, "line", number) from None
 
     def items(self) -> Iterator[str]:
         """The parts of the text that end with a NUL. The last one may lack the NUL."""
-        number, left = 0, ""
-        while piece := self._file.read(max(_ITEMS_CHARACTERS, len(left))):
-            *items, left = (left + piece).split("\0")
-            yield from items
-            number += len(items)
-            if len(left) > MAX_LINE_BYTES:
-                raise self._too_long(f"item {number + 1}", left)
+        number, left = 1, ""
+        try:
+            while piece := self._file.read(max(_ITEMS_CHARACTERS, len(left))):
+                *items, left = (left + piece).split("\0")
+                yield from items
+                number += len(items)
+                if len(left) > MAX_LINE_BYTES:
+                    raise self._too_long(f"item {number}", left)
+        except UnicodeError as error:
+            raise self._undecodable(error, "item", number) from None
         yield left
 
     def _too_long(self, where: str, text: str) -> InvalidValueError:
         return self._source.refused(f"is longer than {MAX_LINE_BYTES >> 20} MiB", where, text)
+
+    def _undecodable(self, error: UnicodeError, what: str, number: int) -> InvalidValueError:
+        """``number``: the line or item that the undecoded text begins with."""
+        value = b""
+        if isinstance(error, UnicodeDecodeError):
+            end = b"\n" if what == "line" else b"\0"
+            number += error.object[: error.start].count(end)
+            value = error.object[error.start : error.end]
+        another = self._source.give("encoding", "cp1252")
+        reason = f"is not valid {self._encoding}: give its encoding, such as {another}"
+        return self._source.refused(reason, f"{what} {number}", value)

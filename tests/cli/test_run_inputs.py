@@ -1,13 +1,16 @@
 """`journal run` with inputs of many formats: what is printed to paste works."""
 
 import json
+import os
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from support.platforms import needs_any_names
 
-from journal import JobService
+from journal import InvalidValueError, JobService, read_rows
 from journal.cli.main import main
 from journal.fs.shell import split
 
@@ -80,3 +83,54 @@ def test_a_dry_run_refuses_repeated_keys_as_the_run_does(
     assert "input row 3" in said[0]
     assert said[0] == said[1]
     assert not Path("jobs/j").exists()
+
+
+# --- names of files that are no UTF-8 ------------------------------------------------------------
+
+_HEX = (sys.executable, "-c", "import os, sys; print(os.fsencode(sys.argv[1]).hex())")
+
+
+@needs_any_names
+@pytest.mark.parametrize(("option", "end"), [("--null", b"\0"), ("--lines", b"\n")])
+@pytest.mark.parametrize("more", [(), ("-n", "1")])
+def test_a_command_gets_the_bytes_of_a_line_that_is_no_utf8(
+    option: str, end: bytes, more: tuple[str, ...]
+) -> None:
+    names = [b"caf\xe9.txt", b"caf\\xe9.txt", "café.txt".encode()]
+    Path("names").write_bytes(end.join(names))
+    assert main(["run", "names", option, "--job", "j", *more, "--", *_HEX, "{.}"]) == 0
+    assert results() == [name.removesuffix(b".txt").hex() for name in names]
+    with JobService("jobs") as service:
+        assert [row.data["line"] for row in service.get_rows("j")] == [
+            "caf\\xe9.txt",
+            "caf\\xe9.txt",
+            "café.txt",
+        ]
+
+
+@needs_any_names
+def test_words_that_are_no_utf8_are_recorded_escaped_and_shown_for_pasting(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    Path("in.csv").write_text("id\nA\nB\n")
+    word = os.fsdecode(b"it's \xe9")
+    for more in (["--dry-run"], ["--limit", "1"], []):
+        code = main(["run", "in.csv", "--job", "j", *more, "--", *_HEX, word])
+        assert code == (4 if "--limit" in more else 0)
+        shown = capfd.readouterr()
+        assert ("$'it\\'s \\xe9'" in shown.out) == ("--dry-run" in more)
+        assert "is not that of the last run" not in shown.err
+    assert results() == [os.fsencode(word).hex()] * 2
+    with JobService("jobs") as service:
+        job = service.get_job("j")
+        assert job is not None
+        assert job.last_run is not None
+        assert job.last_run.argv[-1] == "it's \\xe9"
+
+
+def test_lines_in_a_given_encoding_must_be_in_it(capsys: Capture) -> None:
+    Path("names").write_bytes(b"a\0caf\xe9\0")
+    assert run("names", "-0", "--encoding", "utf-8") == 2
+    assert "names, item 2: is not valid utf-8: give its encoding" in capsys.readouterr().err
+    with pytest.raises(InvalidValueError, match="line 1: is not valid utf-8"):
+        list(read_rows("names", format="lines", encoding="utf-8"))

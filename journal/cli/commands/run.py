@@ -143,7 +143,7 @@ class _RunCommand:
             rows,
             given["key"],
             # in the same form on all systems, since a job may be moved to another system
-            original_command=shlex.join(given["command"]),
+            original_command=shlex.join(map(shell.as_utf8, given["command"])),
             version=given["version"],
             on_changed=given["on_changed"],
             on_interrupted=given["on_interrupted"],

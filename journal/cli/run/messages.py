@@ -69,7 +69,7 @@ def other_command(job: Job, command: tuple[str, ...]) -> list[str]:
         last = list(words[before_command(words) + 1 :])
     else:
         last = _words(job.original_command)
-    if list(command) == last:
+    if list(map(shell.as_utf8, command)) == last:
         return []
     done = "; rows that are done are not run again" if job.successful_rows else ""
     return [f"the command is not that of the last run, which was: {shell.join(last)}{done}"]

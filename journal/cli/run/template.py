@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from journal.cli.find import did_you_mean
 from journal.errors import InvalidValueError
 from journal.fs import shell
-from journal.inputs.lines import LINE_COLUMN
+from journal.inputs.lines import BYTES_COLUMN, LINE_COLUMN, exact_line
 from journal.model import JobRow
 from journal.text import as_text
 
@@ -174,7 +174,8 @@ class Template:
                     f"this row has no such column: it has {list(row.data)}",
                 )
             column, part = found
-            text = as_text(values[column])
+            is_line = column == LINE_COLUMN
+            text = exact_line(row.data) if is_line else as_text(values[column])
             texts[name] = _PATH_PARTS[part](text) if part else text
         return [
             "".join(
@@ -276,7 +277,11 @@ def _column_and_part(name: str, columns: Collection[str]) -> tuple[str, str] | N
         column = name.removesuffix(part)
         if column in columns and name == column + part:
             return column, part
-        if name == part and len(columns) == 1 and LINE_COLUMN in columns:
+        if (
+            name == part
+            and LINE_COLUMN in columns
+            and {LINE_COLUMN, BYTES_COLUMN}.issuperset(columns)
+        ):
             return LINE_COLUMN, part
     return None
 

@@ -43,8 +43,22 @@ PATCHES = [
     Patch(
         "an error of decoding names the line",
         "inputs/text",
-        '                number += error.object[: error.start].count(b"\\n")\n',
+        "            number += error.object[: error.start].count(end)\n",
         "",
         "tests/inputs/test_broken.py::test_a_file_is_named_for_what_it_is",
+    ),
+    Patch(
+        "a command gets the bytes of a file's name",
+        "cli/run/template",
+        "exact_line(row.data) if is_line else as_text(values[column])",
+        "as_text(values[column])",
+        "tests/cli/test_run_inputs.py::test_a_command_gets_the_bytes_of_a_line_that_is_no_utf8",
+    ),
+    Patch(
+        "words that are no UTF-8 can be recorded",
+        "format/arguments",
+        "check_text(as_utf8(word) if isinstance(word, str) else word, where)",
+        "check_text(word, where)",
+        "tests/cli/test_run_inputs.py::test_words_that_are_no_utf8_are_recorded_escaped_and_shown_for_pasting",
     ),
 ]
