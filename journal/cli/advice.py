@@ -12,17 +12,23 @@ from journal.cli.find import holder_text
 from journal.errors import JournalDamagedError
 from journal.format.records import BOTH_COPIES, MAYBE_DONE_TWICE
 from journal.fs import shell, system
-from journal.history.error_groups import ErrorGroup, Numbers
+from journal.fs.names import JOURNAL_NAME
+from journal.history.error_groups import ErrorGroup, Numbers, group_errors
 from journal.model import Job, JobStatus, RowStatus, RowStep, Run, RunHolder
 from journal.run.pacing.condition import before_command, words_for_rest
 from journal.run.plan import MAX_STEPS, pasted, step_commands, who_else
 from journal.service import JobService
 from journal.store.interrupted_rows import INTERRUPTED, REVIEWS_OF_STEPS
-from journal.store.rows import RowSequence
+from journal.store.rows import RowSequence, find_rows
 from journal.store.steps import steps_of_rows
 from journal.text import counted, shorten
 
 _MAX_CODES = 3  # error codes that get commands of their own
+# Advice must be fast. If rows are many or large, only a part of them is read. `journal errors` reads
+# all.
+MAX_READ_ROWS = 10_000
+_MAX_READ_BYTES = 32 << 20
+_MIN_READ_ROWS = 100
 
 
 _OF_MERGES = frozenset((BOTH_COPIES, MAYBE_DONE_TWICE))
@@ -110,6 +116,54 @@ def _steps(
     last, rows = max(numbers, default=0), service.get_rows(job_id, status)
     if last and isinstance(rows, RowSequence):
         yield from itertools.takewhile(lambda found: found[0] <= last, steps_of_rows(rows))
+
+
+class Found(NamedTuple):
+    """What was read about the rows of a job that are not done.
+
+    - ``errors``: the errors of the first ``read_rows`` rows that failed or need a review.
+      ``partial``: True if there are more such rows.
+    - ``in_review``, ``in_flight``: the rows in review and in flight.
+    - ``reviews``: the rows in review in groups. ``interrupted``: those in flight without a run.
+    """
+
+    read_rows: int
+    errors: list[ErrorGroup]
+    partial: bool
+    in_review: Numbers
+    in_flight: Numbers
+    reviews: Reviews
+    interrupted: Reviews
+
+    @property
+    def steps_in_doubt(self) -> dict[str, Numbers]:
+        return self.reviews.all_in_doubt(self.interrupted)
+
+
+def look(service: JobService, job: Job, holder: RunHolder | None) -> Found:
+    """Read the rows of a job that advice may be about."""
+    try:
+        size_bytes = os.stat(service.root / job.id / JOURNAL_NAME).st_size
+    except OSError:  # the job was deleted meanwhile
+        size_bytes = 0
+    row_bytes = max(1, size_bytes // max(1, job.total_rows))
+    most = max(_MIN_READ_ROWS, min(MAX_READ_ROWS, _MAX_READ_BYTES // row_bytes))
+
+    def numbers_of(status: RowStatus) -> Numbers:
+        found = find_rows(service.store, job.id, status, limit=most + 1)
+        numbers = Numbers(sorted(row.row_number for row in found[:most]))
+        numbers.is_cut = len(found) > most
+        return numbers
+
+    wrong = service.get_rows(job.id, (RowStatus.FAILED, RowStatus.NEEDS_REVIEW))
+    errors = group_errors(itertools.islice(wrong, most))
+    in_review, in_flight = map(numbers_of, (RowStatus.NEEDS_REVIEW, RowStatus.PROCESSING))
+    steps = service.find_steps_in_doubt(job.id, most)
+    in_doubt = {name: Numbers(numbers) for name, numbers in steps.items()}
+    reviews = find_reviews(service, job.id, in_review, in_doubt, errors)
+    died = in_flight if holder is None else Numbers()
+    interrupted = find_in_flight(service, job.id, died)
+    return Found(most, errors, len(wrong) > most, in_review, in_flight, reviews, interrupted)
 
 
 class NextStart(NamedTuple):
@@ -220,15 +274,14 @@ def advice(
     job: Job,
     state: str,
     holder: RunHolder | None,
-    reviews: Reviews,
-    interrupted: Reviews,
+    rows: Found,
     root: Path,
     command: Callable[..., str],
 ) -> list[tuple[str, str]]:
     """Return pairs of a command (or "") and a purpose, in the order in which to use the commands.
 
-    ``interrupted``: the rows that a dead run has left in flight. ``root``: the store. ``command``:
-    a function that turns words into a command line for this store.
+    ``rows``: what :func:`look` has read. ``root``: the store. ``command``: a function that turns
+    words into a command line for this store.
     """
     found: list[tuple[str, str]] = []
     start = next_start(job, root)
@@ -246,9 +299,9 @@ def advice(
             )
         )
     if holder is None and job.processing_count and not ended:
-        found += _in_flight(job, start, interrupted, command)
+        found += _in_flight(job, start, rows.interrupted, command)
     if job.needs_review_count:
-        found += _review(job, reviews, command)
+        found += _review(job, rows.reviews, command)
     if job.failed_rows:
         found += _failed(job, start, holder, command)
     if state == "interrupted":
@@ -257,18 +310,41 @@ def advice(
     elif job.status is JobStatus.PAUSED and holder is not None:
         found.append((command("resume", job.id), "its waiting run continues"))
     elif job.status is JobStatus.PAUSED:
-        ended_first = "the run has ended; " if job.started_at else ""
-        early = None if job.last_run is None else job.last_run.ended_early
-        if early is not None and early.kind == "cost":
-            ended_first += "raise the limit of the cost, or the next run pauses at once; "
-        found.append((start.command, f"{ended_first}{start.words}, with the same input"))
+        found.append(_to_continue(job, start))
     elif job.status is JobStatus.PENDING and holder is None:
         found.append((start.command, start.words))
     elif ended and job.open_rows:
-        rows = counted(job.open_rows, "row|rows is|are not done")
+        left = counted(job.open_rows, "row|rows is|are not done")
         reopens = "" if job.status is JobStatus.CANCELLED else ", which reopens it"
-        found.append((start.command, f"{rows}; {start.words}{reopens}"))
+        found.append((start.command, f"{left}; {start.words}{reopens}"))
     return found
+
+
+def _to_continue(job: Job, start: NextStart) -> tuple[str, str]:
+    """Advice about a paused job without a run."""
+    early = None if job.last_run is None else job.last_run.ended_early
+    kind = "" if early is None else early.kind
+    why = f"to continue, {start.words}, with the same input"
+    if kind == "cost":
+        why += "; raise the limit of the cost, or the next run pauses at once"
+    if kind in ("failures", "first_rows") and job.failed_rows and start.argv:
+        return start.with_option(f"{why}, and try failed rows again", "retry_failed")
+    return start.command, why
+
+
+def advice_about(
+    service: JobService, job: Job, command: Callable[..., str]
+) -> list[tuple[str, str]]:
+    """The :func:`advice` about a job as it is now."""
+    holder = service.run_holder(job.id)
+    rows = look(service, job, holder)
+    return advice(job, service.get_state(job), holder, rows, service.root, command)
+
+
+def advice_text(job_id: str, advised: tuple[str, str]) -> str:
+    """One pair of :func:`advice` as a line."""
+    command, why = advised
+    return f"{why}: {command}" if command else f"{job_id}: {why}"
 
 
 def cut_text(service: JobService, job_id: str) -> str:
@@ -339,7 +415,10 @@ def _failed(
     then = "the active run processes them" if holder is not None else f"then {start.words}"
     found = [
         (command("errors", job.id), "what went wrong, with all rows"),
-        (command("rows", job.id, "--status", "failed"), "the failed rows"),
+        (
+            command("skip", job.id, "--status", "failed"),
+            "if the failed rows need no more work: they then count as done",
+        ),
         (command("retry", job.id), f"makes failed rows pending again; {then}"),
     ]
     if holder is None:

@@ -242,9 +242,6 @@ class JobRun:
     - ``report``: the report of the last run. If a commit has failed, so that the run has raised an
       error, the report's ``reason`` is this error. None if nothing was to do, or if the run has
       ended by another exception.
-    - ``advice``: in `journal run`, messages that say how to continue after the last run. The
-      command prints them when it ends. In Python, such messages are reported instead, and
-      ``advice`` stays empty.
     """
 
     def __init__(
@@ -253,7 +250,6 @@ class JobRun:
         self.service = service
         self.id = job_id
         self.matched = matched
-        self.advice: list[str] = []
         self.report: RunReport | None = None
         self._settings = settings
         self._pace: Callable[[], str] = str
@@ -471,7 +467,6 @@ class JobRun:
         retry_failed: bool,
         handle_signals: bool,
     ) -> RunReport:
-        self.advice.clear()
         self.report = None
         if self.matched.done:
             held.report(left_alone(self.id, self.matched.done, self._settings.how_to))
@@ -597,42 +592,29 @@ class JobRun:
         return HeldJob(self.service, self.id, self._settings, tell)
 
     def _report_end(self, held: HeldJob, report: RunReport, bounds: Bounds) -> None:
-        """Report which rows are left, and how to continue."""
-        how_to = self._settings.how_to
-        in_shell = bool(how_to.command)
+        """Report which rows are left, and how to continue. `journal run` does this by itself."""
+        job, how_to = report.job, self._settings.how_to
         if unused := bounds.unused_limit():
-            self._advise(held, f"{self.id}: {unused}")
-        if report.job.status.is_ended:
-            left = "" if in_shell else what_is_left(self.service, report.job, how_to)
+            held.warn(f"{self.id}: {unused}")
+        if how_to.command:
+            return
+        if job.status.is_ended:
+            left = what_is_left(self.service, job, how_to)
             if left:
                 held.report(left)
-            if left and report.job.failed_rows:
+            if left and job.failed_rows:
                 root = shell.quote(str(self.service.root))
                 held.report(f"see: journal --root {root} errors {self.id}")
-        # The message of `halt` has already said how to continue in Python.
-        elif in_shell or not bounds.brake.has_tripped:
-            by_failures = bounds.brake.has_tripped or bounds.has_halted
-            failed = report.job.failed_rows if by_failures else 0
-            again = how_to.again if failed else ""
-            command = again or line_for_rest(report.job.last_run)
-            if report.job.needs_review_count and not in_shell:
-                held.report(what_is_left(self.service, report.job, how_to))
-            if failed and not again:
-                stay = counted(failed, "row|rows has|have failed, and stays|stay failed")
-                self._advise(held, f"{self.id}: {stay} without {how_to.retry_failed}")
-            self._advise(held, f"to continue: {command or start_again()}")
+        elif not bounds.brake.has_tripped:  # else its message has said how to continue
+            if job.needs_review_count:
+                held.report(what_is_left(self.service, job, how_to))
+            if bounds.has_halted and job.failed_rows:
+                stay = counted(job.failed_rows, "row|rows has|have failed, and stays|stay failed")
+                held.report(f"{self.id}: {stay} without {how_to.retry_failed}")
+            held.report(f"to continue: {line_for_rest(job.last_run) or start_again()}")
 
     def _report_idle(self, held: HeldJob, *, retry_failed: bool) -> RunReport:
         job, how_to = self.job, self._settings.how_to
-        self._advise(held, nothing_to_do(self.service, job, how_to, retry_failed=retry_failed))
+        if not how_to.command:
+            held.report(nothing_to_do(self.service, job, how_to, retry_failed=retry_failed))
         return RunReport(job=job)
-
-    def _advise(self, held: HeldJob, text: str) -> None:
-        """Report advice.
-
-        In `journal run`, store the advice instead, so that the command prints it when it ends.
-        """
-        if self._settings.how_to.command:
-            self.advice.append(text)
-        else:
-            held.report(text)

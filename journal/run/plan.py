@@ -35,17 +35,16 @@ Where = Callable[[JobRow], object]  # the condition of a run
 class HowTo(NamedTuple):
     """The wording of advice: Python calls for a script, or command lines for `journal run`.
 
-    - ``command``: the words that call `journal` for this store; "" in a script.
-    - ``again``: the command line that was typed, plus ``--retry-failed``; "" in a script.
+    ``command``: the words that call `journal` for this store; "" in a script.
     """
 
     command: str = ""
-    again: str = ""
 
     def say(self, python: str, *words: str) -> str:
-        return f"`{self._line(*words) if self.command else python}`"
+        return f"`{self.line(*words) if self.command else python}`"
 
-    def _line(self, *words: str) -> str:
+    def line(self, *words: str) -> str:
+        """The command line of `journal` for this store, with these words."""
         return f"{self.command} {shell.join(words)}"
 
     def reopen(self, job_id: str) -> str:
@@ -58,26 +57,6 @@ class HowTo(NamedTuple):
     def reviews(self, job_id: str) -> str:
         status = "needs_review"
         return self.say(f'job.rows("{status}")', "rows", job_id, "--status", status)
-
-    def settle(self, job_id: str, numbers: Numbers) -> str:
-        """Text that says how to settle rows that need a review."""
-        row = f'("{job_id}:{numbers.first}"'
-        words = ("resolve", job_id, "--row", pasted(numbers))
-        done = self.say(f"job.service.complete_row{row})", *words, "--completed")
-        retry = self.say(f"job.service.retry_row{row})", *words, "--retry")
-        return f"{done} settles it if it took effect, {retry} if it did not"
-
-    def settle_step(self, job_id: str, step: str, numbers: Numbers) -> str:
-        """Text that says how to settle a step in doubt of these rows."""
-        if self.command:
-            ways = step_commands(self._line, job_id, step, numbers)
-            return ", ".join(f"`{line}` {when}" for line, when in ways)
-        row = f'"{job_id}:{numbers.first}"'
-        return (
-            f"`job.service.record_step({row}, {step!r}, RESULT)` if step {step!r} took effect, "
-            f"`job.service.fail_step({row}, {step!r})` if it did not; "
-            f"then `job.service.retry_row({row})`"
-        )
 
     @property
     def ignore_changes(self) -> str:
@@ -218,20 +197,22 @@ def _retry_failed(service: JobService, job_id: str, where: Where | None) -> None
 def nothing_to_do(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -> str:
     """The message for a start that does nothing, because the job has ended.
 
-    The message says how to continue.
+    In a script, the message says how to continue. `journal run` advises by itself.
     """
     if job.status is JobStatus.CANCELLED:
         left = (
             f" with {counted(job.pending_count, 'row|rows')} pending" if job.pending_count else ""
         )
         return f"{job.id}: cancelled{left}, so nothing is run: first {how_to.reopen(job.id)}, then start again"
-    open_rows = "; ".join(_left(service, job, how_to, retry_failed=retry_failed))
     said = f"{job.id}: {job.status} already, and nothing is new"
+    if how_to.command:
+        return f"{said}: nothing to do" if job.done_rows == job.total_rows else said
+    open_rows = "; ".join(_left(service, job, how_to, retry_failed=retry_failed))
     return f"{said}, but {open_rows}" if open_rows else f"{said}: nothing to do"
 
 
 def what_is_left(service: JobService, job: Job, how_to: HowTo) -> str:
-    """Advice about failed rows and rows in review after a run; "" if there are none."""
+    """Advice for a script about failed rows and rows in review; "" if there are none."""
     left = _left(service, job, how_to, retry_failed=False)
     return "; ".join([f"{job.id}: {job.status}", *left]) if left else ""
 
@@ -255,12 +236,21 @@ def _left(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -
         reviews = counted(job.needs_review_count, "row|rows needs|need")
         said.append(f"{reviews} a review: {how_to.reviews(job.id)}")
     steps = islice(in_doubt.items(), MAX_STEPS)
-    said += [how_to.settle_step(job.id, step, Numbers(rows)) for step, rows in steps]
+    for step, rows in steps:
+        row = f'"{job.id}:{rows[0]}"'
+        said.append(
+            f"`job.service.record_step({row}, {step!r}, RESULT)` if step {step!r} took effect, "
+            f"`job.service.fail_step({row}, {step!r})` if it did not; "
+            f"then `job.service.retry_row({row})`"
+        )
     found = find_rows(service.store, job.id, RowStatus.NEEDS_REVIEW, limit=_MAX_READ_ROWS)
-    reviewed = Numbers(sorted({row.row_number for row in found} - doubtful))
-    reviewed.is_cut = job.needs_review_count > len(found)
-    if reviewed.count:
-        said.append(how_to.settle(job.id, reviewed))
+    reviewed = {row.row_number for row in found} - doubtful
+    if reviewed:
+        row = f'("{job.id}:{min(reviewed)}")'
+        said.append(
+            f"`job.service.complete_row{row}` settles it if it took effect, "
+            f"`job.service.retry_row{row}` if it did not"
+        )
     return said
 
 

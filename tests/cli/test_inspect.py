@@ -353,7 +353,7 @@ def _paste(commands: list[str]) -> None:
 def test_the_commands_of_show_settle_an_ended_job(ended: Path, capsys: Capture) -> None:
     found = as_json(ended, capsys, "show", "ca")["next"]
     words = [shlex.split(each["command"])[3] for each in found[:-1] if each["command"]]
-    assert words == ["rows", *["resolve"] * 3, "errors", "rows", "retry"]
+    assert words == ["rows", *["resolve"] * 3, "errors", "skip", "retry"]
     again = "start again the program that made the job, as job ca"
     assert found[6]["why"] == f"makes failed rows pending again; then {again}"
     assert found[7] == {"command": "", "why": "or do both in one step with --retry-failed"}
@@ -361,7 +361,7 @@ def test_the_commands_of_show_settle_an_ended_job(ended: Path, capsys: Capture) 
         "command": "",
         "why": f"39 rows are not done; {again}, which reopens it",
     }
-    _paste([each["command"] for each in found[:2] + found[4:7]])
+    _paste([each["command"] for each in found[:2] + found[4:5] + found[6:7]])
     shown = as_json(ended, capsys, "show", "ca")
     assert (shown["status"], shown["passes"], shown["failed_rows"]) == ("pending", 2, 0)
     assert shown["needs_review_rows"] == ""
@@ -473,7 +473,7 @@ def test_show_of_a_run_that_died_between_two_rows_asks_nothing_about_rows(
 
 def test_show_of_a_paused_job_says_whether_a_run_waits(root: Path, capsys: Capture) -> None:
     assert run(root, "show", "rests") == 0
-    assert "the run has ended; start again the program that made the job" in capsys.readouterr().out
+    assert "to continue, start again the program that made the job" in capsys.readouterr().out
     assert as_json(root, capsys, "show", "done")["next"] == []
 
 
@@ -772,7 +772,7 @@ def test_show_of_a_paused_job_whose_run_has_died_settles_the_rows_in_flight_too(
         service.update_status("doubt", "paused")
     found = as_json(tmp_path, capsys, "show", "doubt")["next"]
     assert found[1]["command"].endswith("resolve doubt --row 1-3 --completed")
-    assert found[-1]["why"].startswith("the run has ended; ")
+    assert found[-1]["why"].startswith("to continue, ")
 
 
 def test_show_blames_no_run_for_a_row_that_another_program_has_in_flight(

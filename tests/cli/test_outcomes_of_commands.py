@@ -194,7 +194,7 @@ def test_a_plan_and_the_way_to_continue_have_the_statuses(work: Path, capsys: Ca
     plan = "exit status 0: the row is completed; 75, 80-81: it is tried again; 70: it needs a review; others: it fails"
     assert f"j: {plan}\n" in capsys.readouterr().err
     assert run([*options, "--limit", "1"], [0, 8]) == 4
-    (again,) = re.findall(r"to continue: .* run (.*)", capsys.readouterr().err)
+    (again,) = re.findall(r"to continue.*: .* run (.*)", capsys.readouterr().err)
     words = shlex.split(again)
     assert words[: words.index("--")] == [
         *(

@@ -92,7 +92,7 @@ if sys.argv[1] == "A-3":
     done = journal("run", "rows.csv", "--job", "j", "--", *PYTHON, script, "{order}")
     assert done.returncode == 3
     assert "4 completed, 1 failed" in done.stderr
-    assert "rows j --status failed" in done.stderr
+    assert "errors j" in done.stderr
     with JobService("jobs") as service:
         (row,) = service.get_failed_rows("j")
         job = service.get_job("j")
@@ -176,14 +176,14 @@ def test_what_is_said_of_failed_rows_can_be_pasted_and_runs_them_alone(
     assert journal(*command).returncode == 3
     idle = journal(*command)
     assert idle.returncode == 3
-    assert "nothing is new, but 1 row failed: `--retry-failed` tries them again" in idle.stderr
+    assert "j: failed already, and nothing is new\n" in idle.stderr
     (work / "A-2").unlink()
     (work / "fail.sh").write_text('[ ! -e "$1" ]\n')  # of the others, every one would fail
     (again,) = [
-        line for line in idle.stderr.splitlines() if line.startswith("to retry failed rows")
+        line for line in idle.stderr.splitlines() if line.startswith("or do both in one step: ")
     ]
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    pasted = again.removeprefix("to retry failed rows: ")
+    pasted = again.partition(": ")[2]
     assert "--version 1 --retry-failed --" in pasted
     subprocess.run(["sh", "-c", f"cd {work} && {pasted}"], cwd=elsewhere, check=True)
     assert statuses("j") == {"completed": 5}
@@ -297,10 +297,8 @@ def test_a_signal_pauses_waits_for_what_is_in_flight_and_prints_how_to_resume(
     assert held_run.process.wait() == code
     assert statuses("j") == {"completed": 2, "pending": 3}
     assert "paused" in journal("show", "j").stdout
-    (resume,) = [line for line in said.splitlines() if line.startswith("to continue: ")]
-    again = subprocess.run(
-        resume.removeprefix("to continue: "), shell=True, capture_output=True, check=False
-    )
+    (resume,) = [line for line in said.splitlines() if line.startswith("to continue")]
+    again = subprocess.run(resume.partition(": ")[2], shell=True, capture_output=True, check=False)
     assert again.returncode == 0, again.stderr
     assert statuses("j") == {"completed": 5}
 
@@ -489,13 +487,11 @@ def test_of_standard_input_the_line_to_continue_can_be_pasted_behind_it(work: Pa
     done = journal(*words, text=lines)
     assert done.returncode == 4
     assert " # " not in done.stderr  # an interactive zsh takes it for arguments
-    assert "\nj: the next run needs the same standard input\nto continue: " in done.stderr
-    line = done.stderr.partition("to continue: ")[2]
+    line = done.stderr.partition("\nto continue, run it again, with the same input: ")[2]
     again = subprocess.run(
         line, shell=True, input=lines, capture_output=True, text=True, check=False
     )
     assert again.returncode == 0, again.stderr
-    assert "the same standard input" not in again.stderr
 
 
 def test_rows_that_a_dead_run_has_left_in_flight_are_reported_one_time(work: Path) -> None:
@@ -555,7 +551,7 @@ def test_the_line_to_continue_names_the_root_that_the_environment_gave(
     (work / "rows.csv").write_text("n\n" + "".join(f"{n}\n" for n in range(50)))
     done = journal_process("run", "rows.csv", "--job", "j", "--", "sh", "stop.sh")
     assert done.returncode == 143
-    (resume,) = [line for line in done.stderr.splitlines() if line.startswith("to continue: ")]
+    (resume,) = [line for line in done.stderr.splitlines() if line.startswith("to continue")]
     assert f"--root {work / 'elsewhere'} run rows.csv --job j -- sh stop.sh" in resume
 
 
@@ -733,7 +729,7 @@ def test_a_dry_run_counts_what_a_start_would_do_in_a_job_that_has_ended_too(work
     (work / "rows.csv").write_text("order,zip\nA-1,1\n")
     nothing = journal(*run, "--dry-run", "--", "echo")
     assert (nothing.returncode, nothing.stdout) == (0, "")
-    assert "nothing is new, but 1 row failed" in nothing.stderr
+    assert "j: failed already, and nothing is new\n" in nothing.stderr
     assert "j: failed: 1, done: 4\n" in nothing.stderr
 
 

@@ -28,8 +28,8 @@ def run(*words: str) -> int:
 
 
 def continue_by(said: str) -> list[str]:
-    (line,) = (line for line in said.splitlines() if line.startswith("to continue: "))
-    words = split(line.removeprefix("to continue: "))
+    (line,) = (line for line in said.splitlines() if line.startswith("to continue"))
+    words = split(line.partition(": ")[2])
     return words[words.index("--root") :]
 
 

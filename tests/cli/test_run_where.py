@@ -35,7 +35,7 @@ def test_conditions_choose_the_rows_of_a_run_and_all_must_hold(capsys: Capture) 
     assert statuses() == {"A": "completed", "B": "pending", "C": "pending"}
     said = capsys.readouterr().err
     assert "j: 2 rows stay open, because of `--where`: pausing\n" in said
-    again = next(line for line in said.splitlines() if line.startswith("to continue: "))
+    again = next(line for line in said.splitlines() if line.startswith("to continue"))
     assert again.endswith(f"run orders.csv --job j -- echo {quote('{order}')}")
     assert run() == 0
 
@@ -104,7 +104,7 @@ def test_only_the_option_is_left_out_and_no_other_word(capsys: Capture) -> None:
     more = ("--where", "order=A", "--on-end", "echo --where y")
     assert run("--where", "zip~94", *more, command="echo --where {order}") == 4
     said = capsys.readouterr().err
-    again = next(line for line in said.splitlines() if line.startswith("to continue: "))
+    again = next(line for line in said.splitlines() if line.startswith("to continue"))
     assert again.endswith(f"--on-end {quote('echo --where y')} -- echo --where {quote('{order}')}")
 
 

@@ -113,7 +113,10 @@ def test_a_quiet_run_shows_nothing_if_all_rows_are_done_else_one_line(
 def test_how_to_continue_is_the_last_line(start: Start, work: Path) -> None:
     terminal = start("run", "rows", "--lines", "--job", "j", "--limit", "2", "--", "true")
     assert terminal.ends() == 4
-    assert re.search(r"j: paused .* 4 pending\r\nto continue: [^\n]* true\r\n$", terminal.out)
+    assert re.search(
+        r"j: paused .* 4 pending\r\nto continue, run it again, with the same input: [^\n]* true\r\n$",
+        terminal.out,
+    )
 
 
 def test_ctrl_c_pauses_and_the_commands_in_flight_end_as_they_would(
@@ -128,7 +131,7 @@ def test_ctrl_c_pauses_and_the_commands_in_flight_end_as_they_would(
         os.kill(pid, signal.SIGKILL)  # what a command has left behind by itself is not ours
     assert code == 130
     assert statuses() == {"completed": 2, "pending": 4}
-    assert "to continue: " in terminal.out
+    assert "to continue, run it again" in terminal.out
 
 
 def test_a_second_ctrl_c_ends_the_commands_and_all_that_they_have_started(

@@ -21,7 +21,6 @@ from journal import (
     JobService,
     RowChangedError,
 )
-from journal.fs import shell
 
 Data = dict[str, Any]
 
@@ -668,8 +667,6 @@ def test_the_end_of_a_run_says_how_to_settle_steps_in_doubt_apart_from_other_rev
     j = path.name
     with journal.open_job(path, [{"n": n} for n in range(3)]) as job:
         job.run(look, halt="never", tell=told.append)
-        in_shell = journal.run.plan.HowTo("journal --root jobs", "again")
-        said = journal.run.plan.nothing_to_do(job.service, job.job, in_shell, retry_failed=False)
         for number in (1, 2):
             job.service.fail_step(f"{j}:{number}", "charge")
             job.service.retry_row(f"{j}:{number}")
@@ -682,12 +679,6 @@ def test_the_end_of_a_run_says_how_to_settle_steps_in_doubt_apart_from_other_rev
         f'`job.service.complete_row("{j}:3")` settles it if it took effect, '
         f'`job.service.retry_row("{j}:3")` if it did not'
     )
-    resolve = f"`journal --root jobs resolve {j} --row"
-    assert (
-        f"; {resolve} N --step charge --result RESULT_AS_JSON` if step 'charge' took effect: "
-        f"record its result, one row at a time, {resolve} 1-2 --step charge --not-done` if it took "
-        f"no effect: the next attempt begins it again; {resolve} 3 --completed` settles it"
-    ) in said
 
 
 def test_a_start_that_finds_only_reviews_says_how_to_settle_them(path: Path) -> None:
@@ -699,15 +690,11 @@ def test_a_start_that_finds_only_reviews_says_how_to_settle_them(path: Path) -> 
     with journal.open_job(path, [{"n": n} for n in range(3)]) as job:
         job.run(look, halt="never", tell=told.append)
         job.run(look, tell=told.append)
-        in_shell = journal.run.plan.HowTo("journal --root jobs", "again")
-        said = journal.run.plan.nothing_to_do(job.service, job.job, in_shell, retry_failed=False)
     assert told[-1].endswith(
         'nothing is new, but 2 rows need a review: `job.rows("needs_review")`; '
         f'`job.service.complete_row("{path.name}:1")` settles it if it took effect, '
         f'`job.service.retry_row("{path.name}:1")` if it did not'
     )
-    resolve = f"`journal --root jobs resolve {path.name} --row {shell.quote('1,3')}"
-    assert f"; {resolve} --completed` settles it if it took effect, {resolve} --retry`" in said
 
 
 def test_a_run_of_a_job_that_has_ended_makes_no_executor(tmp_path: Path) -> None:

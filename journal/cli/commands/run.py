@@ -147,15 +147,14 @@ class _RunCommand:
             version=given["version"],
             on_changed=given["on_changed"],
             on_interrupted=given["on_interrupted"],
-            argv=self._typed(retry_failed=False),
+            argv=self._typed(),
             how_to=self._how_to(),
             anew=given["anew"],
         ) as job:
             return self._run(job, handler, limits)
 
     def _how_to(self) -> HowTo:
-        journal = shell.join([*journal_command(), "--root", os.path.abspath(self._ctx.obj)])
-        return HowTo(journal, shell.join(self._typed(retry_failed=True)))
+        return HowTo(shell.join([*journal_command(), "--root", os.path.abspath(self._ctx.obj)]))
 
     def _open_rows(self) -> RowInput:
         given = self._given
@@ -196,8 +195,7 @@ class _RunCommand:
                 tell=echo_err,
                 **limits,
             )
-            unmet = given["where"].unmet()
-            report_end(report, given, self._how_to(), unmet, job_run.advice)
+            report_end(job_run, report, given, self._how_to())
         return report.exit_code
 
     @contextlib.contextmanager
@@ -219,9 +217,9 @@ class _RunCommand:
     def _warn(self, text: str) -> None:
         echo_err(f"{self._job_id}: {text}")
 
-    def _typed(self, **more: bool) -> list[str]:
+    def _typed(self) -> list[str]:
         """The words of the command to paste, including options from environment variables."""
-        given = self._given | {"anew": False} | more
+        given = self._given | {"anew": False, "retry_failed": False}
         words = [*journal_command(), "--root", os.path.abspath(self._ctx.obj), "run", given["rows"]]
         for option in self._ctx.command.params:
             value = given.get(option.name or "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +12,7 @@ from typing import Any
 import click
 import msgspec
 
-from journal.cli.advice import advice, advice_for_cut, cut_text, find_in_flight, find_reviews
+from journal.cli.advice import Found, advice, advice_for_cut, cut_text, look
 from journal.cli.commands.rows import ERROR_FIELDS, example_text
 from journal.cli.find import (
     command_line,
@@ -47,8 +46,7 @@ from journal.cli.throughput import (
     sparkline,
     throughput,
 )
-from journal.fs.names import JOURNAL_NAME
-from journal.history.error_groups import ErrorGroup, Numbers, group_errors
+from journal.history.error_groups import ErrorGroup, Numbers
 from journal.history.events import Event
 from journal.history.row_history import RowAttempt, RowHistory
 from journal.model import (
@@ -64,7 +62,6 @@ from journal.model import (
 )
 from journal.progress.rate import time_left
 from journal.service import JobService, existing_job
-from journal.store.rows import find_rows
 from journal.text import (
     as_text,
     cents_text,
@@ -76,15 +73,9 @@ from journal.text import (
     usage_text,
 )
 
-# The command must be fast. If rows are many or large, it reads only a part of them. `journal
-# errors` reads all.
-MAX_READ_ROWS = 10_000
-_MAX_READ_BYTES = 32 << 20
-_MIN_READ_ROWS = 100
 _MAX_CODES = 10
 _MAX_RANGES = 8
 _MIN_THROUGHPUT_S = 1  # for a shorter time, throughput is meaningless
-_DOUBTFUL = {RowStatus.PROCESSING: "in flight", RowStatus.NEEDS_REVIEW: "in review"}
 _CUT = frozenset(("name", "description", "throughput"))  # long texts, which nobody pastes
 
 
@@ -93,10 +84,6 @@ class Shown(msgspec.Struct, kw_only=True):
 
     - ``paused``: why the last run has ended early; "" if the job isn't paused.
     - ``rate``: recent rows per second; None if the job isn't running.
-    - ``errors``: the errors of the first ``read_rows`` rows that failed or need a review.
-      ``partial``: True if there are more such rows.
-    - ``doubtful``: the rows in flight and in review, by status.
-    - ``steps_in_doubt``: a dict from the name of a step to the rows that have this step in doubt.
     - ``damaged``: a text if the hint proves that the journal was cut, or "".
     - ``next``: commands to paste, and the reason for each.
     """
@@ -109,11 +96,7 @@ class Shown(msgspec.Struct, kw_only=True):
     rate: float | None
     left_s: float | None
     throughput: Throughput | None
-    errors: list[ErrorGroup]
-    doubtful: dict[str, Numbers]
-    steps_in_doubt: dict[str, Numbers]
-    read_rows: int
-    partial: bool
+    rows: Found
     damaged: str
     next: list[tuple[str, str]]
 
@@ -185,29 +168,16 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
     now = datetime.now(UTC)
     state = service.get_state(job)
     holder = service.run_holder(job.id) if state != "unknown" else None
-    read_rows = _rows_to_read(service, job)
-    times, rows_each = end_times(service.get_rows(job.id), min(read_rows, SAMPLE_ROWS))
+    rows = look(service, job, holder)
+    times, rows_each = end_times(service.get_rows(job.id), min(rows.read_rows, SAMPLE_ROWS))
     rate = None
     if state == JobStatus.RUNNING:
         rate = recent_rate(times, rows_each, _began(job, holder), now)
     left = time_left(job.open_rows, rate)
-    wrong = service.get_rows(job.id, (RowStatus.FAILED, RowStatus.NEEDS_REVIEW))
-    errors = group_errors(itertools.islice(wrong, read_rows))
-    doubtful = {}
-    for status in _DOUBTFUL:
-        found = find_rows(service.store, job.id, status, limit=read_rows + 1)
-        numbers = Numbers(sorted(row.row_number for row in found[:read_rows]))
-        numbers.is_cut = len(found) > read_rows
-        doubtful[status.value] = numbers
-    found_steps = service.find_steps_in_doubt(job.id, read_rows)
-    steps = {name: Numbers(numbers) for name, numbers in found_steps.items()}
     early = None if job.last_run is None else job.last_run.ended_early
     is_paused = job.status is JobStatus.PAUSED and holder is None
-    reviews = find_reviews(service, job.id, doubtful["needs_review"], steps, errors)
-    in_flight = Numbers() if holder is not None else doubtful["processing"]
-    interrupted = find_in_flight(service, job.id, in_flight)
-    then = advice(job, state, holder, reviews, interrupted, service.root, command)
     damaged = cut_text(service, job.id)
+    then = advice(job, state, holder, rows, service.root, command)
     return Shown(
         job=job,
         state=state,
@@ -217,24 +187,10 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
         rate=rate,
         left_s=None if left is None else left.total_seconds(),
         throughput=throughput(times, rows_each),
-        errors=errors,
-        doubtful=doubtful,
-        steps_in_doubt=reviews.all_in_doubt(interrupted),
-        read_rows=read_rows,
-        partial=len(wrong) > read_rows,
+        rows=rows,
         damaged=damaged,
         next=advice_for_cut(job, command) if damaged else then,
     )
-
-
-def _rows_to_read(service: JobService, job: Job) -> int:
-    """How many rows of a status to read. If rows are large, the number is smaller."""
-    try:
-        size_bytes = os.stat(service.root / job.id / JOURNAL_NAME).st_size
-    except OSError:  # the job was deleted meanwhile
-        size_bytes = 0
-    row_bytes = max(1, size_bytes // max(1, job.total_rows))
-    return max(_MIN_READ_ROWS, min(MAX_READ_ROWS, _MAX_READ_BYTES // row_bytes))
 
 
 def _began(job: Job, holder: RunHolder | None) -> datetime:
@@ -254,11 +210,10 @@ def _lines(
     """
     yield from ((name, value) for name, value in _facts(shown).items() if value)
     yield from _named_once("errors", _error_lines(shown, command))
-    for status, name in _DOUBTFUL.items():
-        numbers = shown.doubtful[status.value]
+    for name, numbers in (("in flight", shown.rows.in_flight), ("in review", shown.rows.in_review)):
         if numbers.count:
             yield name, _rows_text(numbers)
-    steps = shown.steps_in_doubt.items()
+    steps = shown.rows.steps_in_doubt.items()
     yield from _named_once("in doubt", (f"step {name}: {_rows_text(rows)}" for name, rows in steps))
     yield from _named_once("next", _next_lines(shown, width))
 
@@ -303,15 +258,15 @@ def _named_once(name: str, values: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 def _error_lines(shown: Shown, command: Callable[..., str]) -> Iterator[str]:
     job = shown.job
-    yield from map(_group_text, shown.errors[:_MAX_CODES])
-    more = len(shown.errors) - _MAX_CODES
-    if more > 0 or (shown.errors and shown.partial):
+    yield from map(_group_text, shown.rows.errors[:_MAX_CODES])
+    more = len(shown.rows.errors) - _MAX_CODES
+    if more > 0 or (shown.rows.errors and shown.rows.partial):
         text = f"{counted(more, 'more code|codes')}; " if more > 0 else ""
         wrong = job.failed_rows + job.needs_review_count
-        if wrong > shown.read_rows:
+        if wrong > shown.rows.read_rows:
             text += (
                 f"of {wrong} rows that failed or need a review, "
-                f"the first {shown.read_rows} were read; "
+                f"the first {shown.rows.read_rows} were read; "
             )
         yield f"{text}`{command('errors', job.id)}` has all"
 
@@ -498,11 +453,12 @@ def _plain(shown: Shown) -> dict[str, Any]:
         "expected_cost_cents": expected_cost_cents(shown.job),
         "throughput": shown.throughput,
         "errors": [
-            {field.name: field.get()(group) for field in ERROR_FIELDS} for group in shown.errors
+            {field.name: field.get()(group) for field in ERROR_FIELDS}
+            for group in shown.rows.errors
         ],
-        "errors_partial": shown.partial,
-        "processing_rows": shown.doubtful["processing"].text(),
-        "needs_review_rows": shown.doubtful["needs_review"].text(),
-        "steps_in_doubt": {name: rows.text() for name, rows in shown.steps_in_doubt.items()},
+        "errors_partial": shown.rows.partial,
+        "processing_rows": shown.rows.in_flight.text(),
+        "needs_review_rows": shown.rows.in_review.text(),
+        "steps_in_doubt": {name: rows.text() for name, rows in shown.rows.steps_in_doubt.items()},
         "next": [{"command": command, "why": why} for command, why in shown.next],
     }

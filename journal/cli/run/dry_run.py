@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from journal.cli.advice import advice_about, advice_text
 from journal.cli.find import ReadingService
 from journal.cli.output import echo_err
 from journal.cli.run.messages import differences, other_command
@@ -133,6 +134,9 @@ class DryRun:
             echo_err(f"{self._job_id}: {meaning}")
         would = counted(self._commands, "command|commands would run")
         echo_err(f"{self._job_id}: {would}; nothing was run or written")
+        if job is not None and not self._commands and job.status.is_ended:
+            for advised in advice_about(self._service, job, self._how_to.line):
+                echo_err(advice_text(job.id, advised))
 
     def _new_rows(self, numbered: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[JobRow]:
         """The new rows, with the numbers that the journal would give them."""

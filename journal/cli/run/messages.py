@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from journal.cli.advice import advice_about, advice_text
 from journal.cli.find import status_text
 from journal.cli.output import as_json, echo_err
 from journal.cli.run.template import Template
@@ -18,7 +19,7 @@ from journal.run.held_job import RunReport
 from journal.run.input_match import Matched
 from journal.run.open_job import JobRun
 from journal.run.pacing.condition import before_command
-from journal.run.plan import HowTo, may_start, retryable
+from journal.run.plan import HowTo, may_start, nothing_to_do, retryable
 from journal.text import counted, shorten
 
 _MAX_DATA = 100  # characters of a row's data in a message
@@ -110,30 +111,26 @@ def differences(matched: Matched, *, is_new: bool) -> list[str]:
 
 
 def report_end(
-    report: RunReport, given: Mapping[str, Any], how_to: HowTo, unmet: list[str], advice: list[str]
+    job_run: JobRun,
+    report: RunReport,
+    given: Mapping[str, Any],
+    how_to: HowTo,
 ) -> None:
     """Report the outcomes of the rows. Then advise what to do next."""
-    job, is_loud = report.job, not given["quiet"]
-    said = [f"{job.id}: {text}" for text in unmet]
+    service, job, is_loud = job_run.service, report.job, not given["quiet"]
+    for text in given["where"].unmet():
+        echo_err(f"{job.id}: {text}")
+    is_idle = job.status.is_ended and not report.elapsed_s
+    is_told = is_loud or job.status is JobStatus.CANCELLED
+    if is_idle and is_told:
+        echo_err(nothing_to_do(service, job, how_to, retry_failed=given["retry_failed"]))
     if is_loud or report.exit_code:
         took = f" in {report.elapsed_s:.1f} s" if report.elapsed_s else ""
-        said.append(
+        echo_err(
             f"{job.id}: {status_text(job)}{took}: {job.successful_rows} completed, "
             f"{job.failed_rows} failed, {job.skipped_count} skipped, "
             f"{job.needs_review_count} need review, {job.pending_count} pending"
         )
-    if is_loud:
-        for status, count in {
-            "failed": job.failed_rows,
-            "needs_review": job.needs_review_count,
-        }.items():
-            if count:
-                said.append(f"see: {how_to.command} rows {job.id} --status {status}")
-        if job.failed_rows and job.status is JobStatus.FAILED:
-            said.append(f"to retry failed rows: {how_to.again}")
-        if given["rows"] == "-" and report.exit_code:
-            said.append(f"{job.id}: the next run needs the same standard input")
-    if is_loud or job.status is JobStatus.CANCELLED:
-        said += advice
-    for text in said:
-        echo_err(text)
+    if is_told and report.exit_code:
+        for advised in advice_about(service, job, how_to.line):
+            echo_err(advice_text(job.id, advised))

@@ -11,8 +11,8 @@ PATCHES = [
     Patch(
         "after a pause for its cost a job needs a higher limit",
         "cli/advice",
-        '        if early is not None and early.kind == "cost":\n',
-        "        if False:\n",
+        '    if kind == "cost":\n',
+        "    if False:\n",
         "tests/cli/test_costs.py::test_show_says_why_the_last_run_paused_and_to_raise_the_limit_of_cost",
     ),
     Patch(
