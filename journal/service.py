@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -169,7 +168,6 @@ class JobService:
         if self._writes:
             handles.load_filelock()
             load_sha256()
-            importlib.import_module("journal.format.torn_tail")  # Log.read needs it late
         self.sync = sync
         self.lock_timeout_s = lock_timeout_s
         name = check_optional_text(person, "person")

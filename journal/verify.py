@@ -9,7 +9,8 @@ from typing import Literal
 import msgspec
 
 from journal.format.bitflip import Unflipped
-from journal.format.commits import START, Block, Position
+from journal.format.commits import START, Block, Position, verified_blocks
+from journal.format.damage import Region, lines_of, survey
 from journal.format.decode import (
     UndecodableError,
     UnknownRecordError,
@@ -18,8 +19,6 @@ from journal.format.decode import (
 )
 from journal.format.extent import has_seal
 from journal.format.records import JobRecord, RowRecord
-from journal.format.scan import Region, good_commits, lines_of
-from journal.format.torn_tail import survey
 from journal.fs.handles import JournalFile, open_journal, refusals_of
 from journal.fs.locks import LOCK_TIMEOUT_S, wait_for_lock
 from journal.fs.names import HINT_NAME, JOURNAL_NAME
@@ -89,7 +88,7 @@ def verify_job(directory: Path, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Repor
     with refusals_of(path, "read"):
         size = file.size_bytes()
         check = _Check(file)
-        end, line = check.add_good_commits(size)
+        end, line = check.add_commits(START, size)
         if end.offset < size or not size or find_cut(directory, file) is not None:
             # A writer may have been writing. So the rest is read with the commit lock held.
             locked = wait_for_lock(file, lock_timeout_s)
@@ -97,7 +96,7 @@ def verify_job(directory: Path, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Repor
                 size = file.size_bytes()
                 if not has_seal(file, end):  # the writer has removed its last commits
                     check = _Check(file)
-                    end, line = check.add_good_commits(size)
+                    end, line = check.add_commits(START, size)
                 for region in survey(file, size, end, line):
                     check.add(region)
             finally:
@@ -145,28 +144,28 @@ class _Check:
         # Records after damage may refer to lost records. So they are decoded, but not applied.
         self._applies = True
 
-    def add_good_commits(self, size: int) -> tuple[Position, int]:
-        """Check the good commits at the beginning of the file.
+    def add_commits(self, position: Position, end: int, line: int = 1) -> tuple[Position, int]:
+        """Check the good commits from ``position`` to ``end``. ``line``: the number of the first line.
 
         Returns the position after these commits, and the number of the next line.
         """
-        region = good_commits(self._file, size, look=self._look)
-        if region is None:
-            return START, 1
-        self._count(region)
-        return Position(region.end, region.crc), 1 + region.lines
+        for block in verified_blocks(self._file, position, end):
+            self._look(block, line)
+            self._commits += block.commits
+            self._records += len(block.lines)
+            position, line = block.after, line + len(block.lines)
+        self._end = position.offset
+        return position, line
 
     def add(self, region: Region) -> None:
         if region.good:
-            self._count(region)
-            file, start = self._file, Position(region.offset, region.start)
-            quick = good_commits(file, region.end, start, region.line, self._look)
-            at, line = (
-                (quick.end, region.line + quick.lines) if quick else (start.offset, region.line)
-            )
-            for offset, text, _ in lines_of(file, at, region.end):  # a last line without its LF
-                self._look_closely(offset, [text], line)
-                line += 1
+            start = Position(region.offset, region.start)
+            position, line = self.add_commits(start, region.end, region.line)
+            for offset, text, _ in lines_of(self._file, position.offset, region.end):
+                self._look_closely(offset, [text], line)  # of a commit without its LF
+                self._records, line = self._records + 1, line + 1
+            self._commits += region.kind != "good"
+            self._end = region.end
         if not region.offset:
             self._first = region
         if region.kind != "good":
@@ -233,11 +232,6 @@ class _Check:
         tail = ("torn", "unended")  # what the cut has left of a commit
         self._findings[:] = [each for each in self._findings if each.kind not in tail]
         self._find(Finding("damage", self._records + 1, self._end, size, message))
-
-    def _count(self, region: Region) -> None:
-        self._commits += region.commits
-        self._records += region.lines
-        self._end = region.end
 
     def _find(self, finding: Finding) -> None:
         if any(before.kind == "newer" for before in self._findings):

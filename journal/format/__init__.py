@@ -7,8 +7,8 @@ and ``docs/records.md`` specify it.
 - ``values``, ``arguments``, ``keys``: check what callers pass in.
 - ``idempotency``: makes the idempotency keys of rows.
 - ``commits``: verifies seals, fast. ``extent``: reads records between two positions.
-- ``scan``: divides a damaged journal into regions. ``torn_tail``: gives a verdict on each region: an
-  interrupted write, damage, or a newer format. ``bitflip``: finds a flipped bit.
+- ``damage``: judges what isn't good: an interrupted write, damage, or a newer format. ``bitflip``:
+  finds a flipped bit.
 
 May import: ``fs``, and the modules ``errors``, ``ids``, ``text`` and ``model`` at the top of the
 package.

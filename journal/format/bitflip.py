@@ -8,7 +8,7 @@ have the same effect on the crc, so the difference identifies a single flipped b
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
+from math import isqrt
 from typing import NamedTuple
 from zlib import crc32
 
@@ -20,8 +20,6 @@ from journal.format.seal import SEALED_END_BYTES, SEALED_LINE_END, sealed_end
 _MAX_BYTES = (2**32 - 1) // 8
 
 _PIECE_BYTES = 1 << 20
-# One step of the search covers a stride of this length. A table has an entry for each bit of it.
-_STRIDE_BYTES = 1 << 10
 
 
 class Flip(NamedTuple):
@@ -95,48 +93,27 @@ def flipped_bit(difference: int, length: int) -> tuple[int, int] | None:
     """Find the bit in ``length`` bytes that changes their crc by ``difference``.
 
     Returns the index of the byte and the mask of the bit in it, or None if there is no such bit.
+
+    The search is in strides. ``marks`` has the differences that bits in the last byte of each
+    stride make. Each byte that follows the bytes changes a difference in a known way. So with some
+    further bytes, at most a stride, the difference becomes one of the marks.
     """
-    near, back = _tables()
-    for skipped in range(0, length, _STRIDE_BYTES):
-        place = near.get(difference)
-        if place:
-            at = length - 1 - skipped - place[0]
-            return (at, place[1]) if at >= 0 else None
-        difference = (
-            back[0][difference & 0xFF]
-            ^ back[1][difference >> 8 & 0xFF]
-            ^ back[2][difference >> 16 & 0xFF]
-            ^ back[3][difference >> 24]
-        )
+    stride = isqrt(8 * length) + 1  # as many steps as there are marks
+    marks: dict[int, tuple[int, int]] = {}
+    for bit in (1 << number for number in range(8)):
+        mark = crc32(bytes([bit])) ^ crc32(b"\0")
+        for following in range(0, length + stride, stride):
+            marks[mark] = following, bit
+            mark = _followed(mark, stride)
+    for added in range(stride):
+        if difference in marks:
+            following, bit = marks[difference]
+            at = length - 1 - (following - added)
+            return (at, bit) if 0 <= at < length else None
+        difference = _followed(difference, 1)
     return None
 
 
-@cache
-def _tables() -> tuple[dict[int, tuple[int, int]], list[list[int]]]:
-    """Return two tables for a search from the end of a commit, stride by stride.
-
-    - The first table is a dict. Its keys are the crc differences that one flipped bit in the last
-      ``_STRIDE_BYTES`` can make. Each value identifies this bit: the index of the bit's byte,
-      counted from the end, and the bit's mask in that byte.
-    - The second table moves a difference back by one stride. It has one list for each of the four
-      bytes of a difference.
-    """
-    # Each item is the difference in the crc if ``byte`` is the last byte instead of 0.
-    changes = [crc32(bytes([byte])) ^ crc32(b"\0") for byte in range(256)]
-    near = {}
-    for bit in (1 << number for number in range(8)):
-        change = changes[bit]
-        for before in range(_STRIDE_BYTES):
-            near[change] = before, bit
-            change = change >> 8 ^ changes[change & 0xFF]  # the change if one more byte follows
-    undo = {change >> 24: (change << 8 & 0xFFFFFFFF) ^ byte for byte, change in enumerate(changes)}
-    back = []
-    for low in range(0, 32, 8):
-        table = [0]
-        for number in range(low, low + 8):
-            change = 1 << number
-            for _ in range(_STRIDE_BYTES):
-                change = (change << 8 & 0xFFFFFFFF) ^ undo[change >> 24]
-            table += [change ^ other for other in table]
-        back.append(table)
-    return near, back
+def _followed(difference: int, count: int) -> int:
+    """Return what a difference between two crcs becomes if the same ``count`` bytes follow."""
+    return crc32(bytes(count), difference) ^ crc32(bytes(count))

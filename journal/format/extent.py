@@ -116,12 +116,14 @@ def has_seal(file: Readable, position: Position) -> bool:
     """Return whether the commit before ``position`` has the seal that ``position`` states.
 
     A seal is the chained CRC-32 at the end of a commit, and covers all bytes before the seal. So
-    two files with the same seal at the same offset have the same content up to that offset.
+    two files with the same seal at the same offset have the same content up to that offset. If the
+    file ends there, the LF after the seal may be missing.
     """
-    if position == START:
-        return True
     begin = position.offset - SEALED_END_BYTES
-    return begin >= 0 and file.read_at(begin, SEALED_END_BYTES) == sealed_end(position.crc)
+    if begin < 0:
+        return position == START
+    found, seal = file.read_at(begin, SEALED_END_BYTES), sealed_end(position.crc)
+    return found == seal or found == seal[:-1]
 
 
 def seals_before(file: Readable, offset: int, floor: int = 0) -> Iterator[Position]:

@@ -46,12 +46,11 @@ from zlib import crc32
 import msgspec
 
 from journal.errors import JournalError
-from journal.format.commits import START, Position, Readable
+from journal.format.commits import START, Position
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
 from journal.format.extent import has_seal, time_before
 from journal.format.records import MAX_DEPTH, JobRecord, Moment
 from journal.format.seal import (
-    SEALED_END_BYTES,
     content_crc,
     sealed_end,
     stated_crc,
@@ -322,7 +321,7 @@ def find_cut(directory: Path, file: JournalFile) -> Position | None:
     Call this with the commit lock held before you rely on the answer. Raises StorageError.
     """
     synced = _synced_end(directory, file)
-    return None if holds_end(file, synced) else synced
+    return None if has_seal(file, synced) else synced
 
 
 def _synced_end(directory: Path, file: JournalFile) -> Position:
@@ -340,12 +339,6 @@ def _synced_end(directory: Path, file: JournalFile) -> Position:
     if not header.inode or (header.inode, header.own_inode) != (file.inode, hint.inode):
         return START
     return Position(header.synced, header.synced_crc)
-
-
-def holds_end(file: Readable, end: Position) -> bool:
-    """Return whether a commit ends at ``end``. The LF at the end of the file may be missing."""
-    begin, seal = end.offset - SEALED_END_BYTES, sealed_end(end.crc)
-    return begin < 0 or file.read_at(begin, SEALED_END_BYTES) in (seal, seal[:-1])
 
 
 def remove_hint(directory: Path, file: JournalFile) -> None:
@@ -383,7 +376,7 @@ def write_hint(
     statuses, others = index.columns.statuses, _others_of(index.columns)
     try:
         before = _synced_end(directory, file)
-        if not holds_end(file, before):
+        if not has_seal(file, before):
             return
         # A hint of unsynced commits still proves what the hint before it proved.
         synced = max(position if durable else START, before, key=lambda end: end.offset)

@@ -8,9 +8,9 @@ from itertools import chain, groupby, pairwise
 from typing import NamedTuple
 
 from journal.format.commits import Readable
+from journal.format.damage import lines_of
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
 from journal.format.records import Record, RowLevelRecord, RowRecord
-from journal.format.scan import lines_of
 from journal.format.seal import stated_crc, unsealed
 
 _SEEMS_ABOUT = re.compile(rb'.{0,40}"row":([0-9]{1,18}),', re.DOTALL)

@@ -18,9 +18,9 @@ from journal.errors import (
     JournalDamagedError,
 )
 from journal.format.commits import Readable
-from journal.format.scan import Region, lines_of
+from journal.format.damage import Region, lines_of, survey
+from journal.format.extent import has_seal
 from journal.format.seal import stated_crc
-from journal.format.torn_tail import survey
 from journal.fs import directories, files, handles
 from journal.fs.handles import JournalFile
 from journal.fs.locks import LOCK_TIMEOUT_S
@@ -31,7 +31,7 @@ from journal.fs.names import (
     REPAIR_STAGING_NAME,
     SYNC_MARK_NAME,
 )
-from journal.index.hint import find_cut, holds_end, read_hint
+from journal.index.hint import find_cut, read_hint
 from journal.repair.salvage import Action, OpenRows, Salvage
 from journal.store.journal import Journal
 from journal.store.log import Log
@@ -163,7 +163,7 @@ def _build(
     if journal.index.state is None:
         hint = "here nothing can be: replace it with a copy from before the damage"
         raise JournalDamagedError(file.path, 1, 0, "a commit", "nothing intact", hint)
-    if missing is not None and not holds_end(journal.file, missing):
+    if missing is not None and not has_seal(journal.file, missing):
         hinted = read_hint(directory, file, is_cut=True)
         salvage.take_cut(regions[-1], rest, hinted and hinted[0])
     reviewed = salvage.finish(open_rows)

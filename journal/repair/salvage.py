@@ -19,6 +19,7 @@ from journal.errors import (
 )
 from journal.format.bitflip import Unflipped
 from journal.format.commits import START, Readable
+from journal.format.damage import Region
 from journal.format.decode import UnknownRecordError
 from journal.format.records import (
     A_REPAIR,
@@ -38,7 +39,6 @@ from journal.format.records import (
     row_end,
     writable,
 )
-from journal.format.scan import Region
 from journal.format.values import checksum_of, encode_value
 from journal.fs.handles import JournalFile
 from journal.ids import MAX_ROW_NUMBER

@@ -17,7 +17,8 @@ from zlib import crc32
 
 from journal.errors import JobLockedError, StorageError
 from journal.format.commits import START, Block, Position, verified_blocks
-from journal.format.extent import seal_after
+from journal.format.damage import judge_tail, tail_error
+from journal.format.extent import has_seal, seal_after
 from journal.format.seal import SEALED_END_BYTES, SEALED_LINE_END, sealed_end
 from journal.fs import directories, files, handles
 from journal.fs.handles import JournalFile, open_journal, outcome_unknown
@@ -99,11 +100,7 @@ class Log:
         The size alone doesn't show this: somebody may have overwritten the file with a diverged
         copy. So the seal of the last commit is compared. Each seal covers all bytes before it.
         """
-        return not self.is_new and size >= self.end.offset and self._has_seal()
-
-    def _has_seal(self) -> bool:
-        begin = self.end.offset - SEALED_END_BYTES
-        return begin < 0 or self.file.read_at(begin, SEALED_END_BYTES) == self.seal
+        return not self.is_new and size >= self.end.offset and has_seal(self.file, self.end)
 
     def is_still_torn(self, size: int) -> bool:
         """Return whether the bytes after the last commit are still a torn tail (an interrupted
@@ -147,8 +144,6 @@ class Log:
                     self._set_end(block.after)
             if self.end.offset == size:
                 break
-            from journal.format.torn_tail import judge_tail, tail_error  # noqa: PLC0415  (rarely used)
-
             tail = judge_tail(file, size, self.end)
             if tail.kind in ("torn", "padding"):
                 self.torn_end = size
@@ -266,7 +261,7 @@ class Log:
     def _check_end(self) -> None:
         """Raise StorageError if another program has replaced the file or written to the file."""
         size = self.file.size_at_path()
-        if size != self.written.offset or not self._has_seal():
+        if size != self.written.offset or not has_seal(self.file, self.end):
             self.is_foreign = size is not None
             reason = "it was moved, replaced or written over while this commit was open"
             raise StorageError(self.path, "write", errno.ESTALE, reason)

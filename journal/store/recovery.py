@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from journal.errors import StorageError
 from journal.format.commits import START, verified_blocks
-from journal.format.scan import without_padding
+from journal.format.damage import without_padding
 from journal.fs import directories, files, handles
 from journal.fs.names import NEW_JOURNAL_NAME, TORN_NAME
 from journal.store.log import Log

@@ -21,10 +21,10 @@ from support.platforms import needs_boot_ids
 
 from journal import JobService, JournalDamagedError, PackError
 from journal.format import commits as replay
-from journal.format import scan
+from journal.format import damage
 from journal.format.bitflip import flipped_bit
 from journal.format.commits import Position
-from journal.format.torn_tail import judge_tail, survey
+from journal.format.damage import judge_tail, survey
 from journal.repair import repair_job
 from journal.transfer import unpack_job
 from journal.transfer.copies import open_copy
@@ -162,7 +162,7 @@ def test_a_last_commit_that_matches_its_seal_is_damage_if_a_line_is_over_the_bou
         service.create_job("Long", job_id=JOB, row_data=[{"data": {}}])
         SIZES["1 MiB"](service)
     (tmp_path / JOB / "index.hint").unlink()
-    for module in (scan, replay):
+    for module in (damage, replay):
         monkeypatch.setattr(module, "MAX_LINE_BYTES", 1 << 18)
     with JobService(tmp_path) as service, pytest.raises(JournalDamagedError):
         service.skip_row(f"{JOB}:1")

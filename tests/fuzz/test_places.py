@@ -120,6 +120,19 @@ def test_two_damages_far_apart_are_both_named(tmp_path: Path) -> None:
     ]
 
 
+def test_a_line_end_lost_32_commits_after_damage_changes_no_number_of_a_line(
+    tmp_path: Path,
+) -> None:
+    assert any(COMMITS[at].count(b"\n") > 1 for at in range(33, 53))
+    for at in range(20):
+        changed = bytearray(CONTENT)
+        for place_of_it in (STARTS[at] + 20, STARTS[55] + 20):
+            changed[place_of_it] ^= 4
+        del changed[STARTS[at + 33] - 1]
+        found = findings(tmp_path, bytes(changed))
+        assert [f.offset for f in found] == [STARTS[at], STARTS[at + 32], STARTS[55] - 1]
+
+
 @pytest.mark.parametrize(
     ("content", "cause"),
     [

@@ -14,9 +14,9 @@ from support.children import place_journal, seal_commits
 
 from journal import JobService, JournalDamagedError
 from journal.format.commits import CHUNK_BYTES, START, Position
+from journal.format.damage import judge_tail
 from journal.format.records import MAX_LINE_BYTES
 from journal.format.seal import SEAL_BYTES
-from journal.format.torn_tail import judge_tail
 from journal.verify import Finding, verify_job
 
 JOB = "sized"

@@ -41,8 +41,8 @@ from journal import (
 from journal.cli.main import main
 from journal.cli.output import as_json
 from journal.cli.run.messages import lost_rows
+from journal.format.damage import survey
 from journal.format.records import LOST_CHECKSUM
-from journal.format.torn_tail import survey
 from journal.fs.shell import split
 from journal.repair import Repair, repair_job
 from journal.run.input_match import InputRules, match_rows

@@ -152,15 +152,15 @@ PATCHES = [
     Patch(
         "a long commit looks whether the seal before it still stands",
         "store/log",
-        "        if size != self.written.offset or not self._has_seal():\n",
+        "        if size != self.written.offset or not has_seal(self.file, self.end):\n",
         "        if size != self.written.offset:\n",
         "tests/store/test_guards_writers.py::test_what_was_written_over_the_journal_during_a_batch_is_neither_cut_nor_built_upon",
     ),
     Patch(
         "a long commit looks whether others have written behind its beginning",
         "store/log",
-        "        if size != self.written.offset or not self._has_seal():\n",
-        "        if size is None or not self._has_seal():\n",
+        "        if size != self.written.offset or not has_seal(self.file, self.end):\n",
+        "        if size is None or not has_seal(self.file, self.end):\n",
         "tests/store/test_guards_writers.py::test_what_was_written_over_the_journal_during_a_batch_is_neither_cut_nor_built_upon",
     ),
     Patch(

@@ -14,7 +14,7 @@ PATCHES = [
     ),
     Patch(
         "the journal of a newer version is named as that",
-        "format/torn_tail",
+        "format/damage",
         '    if tail.kind == "newer":\n',
         "    if False:\n",
         "tests/format/test_hostile.py::test_a_newer_format_with_other_seals_is_newer_for_all_who_read_it",
@@ -56,7 +56,7 @@ PATCHES = [
     ),
     Patch(
         "a copy of a newer version is named as that",
-        "format/torn_tail",
+        "format/damage",
         '    if tail.kind == "newer":\n',
         "    if False:\n",
         "tests/format/test_corpus.py::test_opening_says_what_the_corpus_says",
