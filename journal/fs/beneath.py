@@ -88,7 +88,7 @@ class Below:
 
     def rename(self, name: str, new: str) -> None:
         """Rename a file. Missing directories on the path of ``new`` are made."""
-        with self._parent(name) as source, self._parent(new, make=True) as target:
+        with self._parent(new, make=True) as target, self._parent(name) as source:
             system.os.rename(_last(name), _last(new), src_dir_fd=source, dst_dir_fd=target)
 
     def sync_directories(self, names: Iterable[str]) -> None:

@@ -334,11 +334,6 @@ def exists(path: Path) -> bool:
     return True
 
 
-def device_of(path: Path) -> int:
-    """Return the device number of the file system that holds ``path``. Links are followed."""
-    return system.os.stat(path).st_dev
-
-
 def free_bytes(path: Path) -> int:
     """Return the free space of the file system of ``path``. ``path`` needn't exist."""
     import shutil  # noqa: PLC0415  (few commands need it, and it is slow to import)

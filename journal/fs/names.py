@@ -18,8 +18,7 @@ PRUNED_NAME = ".pruned.jsonl"  # in a store: which jobs were pruned, and where t
 TORN_NAME = "journal.torn"  # -OFFSET-N: a torn tail
 DAMAGED_NAME = "journal.damaged"  # -N: the journal before a repair
 OTHER_NAME = "journal.other"  # -OFFSET-CRC: the journal of another copy, before a merge
-OTHER_HISTORY = r"journal\.other-([0-9]{1,20})-([0-9a-f]{8})"
-BACKUP = rf"journal\.(torn|damaged)-[0-9]{{1,20}}(-[0-9]{{1,9}})?|{OTHER_HISTORY}"
+BACKUP = r"journal\.((torn|damaged)-[0-9]{1,20}(-[0-9]{1,9})?|other-[0-9]{1,20}-[0-9a-f]{8})"
 NEW_BACKUP_NAME = "journal.backup.new"  # exists while a backup is written
 
 # Directories for files that are built there and then renamed to their final place.

@@ -1,28 +1,25 @@
 """Copies the artifacts of another copy of a job into this copy. Artifacts are the user's files.
 
-No file of this copy is lost. A merge also stores the other copy's journal in this copy's directory.
-Such a journal is a **kept history**, and counts as an artifact.
+No file of this copy is lost.
 """
 
 from __future__ import annotations
 
-import errno
 import itertools
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Literal
 
-from journal.errors import StorageError
-from journal.format.commits import Position
-from journal.fs import directories, files, handles
 from journal.fs.beneath import Below, parents_of
-from journal.fs.names import ARTIFACTS_NAME, OTHER_HISTORY, PULL_STAGING_NAME
-from journal.transfer.copies import Copy, Relation, holds
-from journal.transfer.pack_contents import PIECE_BYTES, artifacts_of, write_new
+from journal.fs.names import PULL_STAGING_NAME
+from journal.transfer.copies import Relation
+from journal.transfer.pack_contents import artifacts_of, pieces_of, write_new
 
 _BACKUP_NAME = re.compile(r"(.+)\.(?:before|other)-[0-9]+")
 _MAX_NAME_BYTES = 235  # the maximum for the name of a backup, without its ending
+
+# The file was removed, or another file has replaced one of its directories.
+_GONE = (FileNotFoundError, NotADirectoryError)
 
 Likeness = Literal["same", "grown", "different"]
 
@@ -48,15 +45,13 @@ class Artifacts:
       above.
     """
 
-    def __init__(self, ours: Copy, theirs: Copy) -> None:
-        """Nothing is read here; call :meth:`look`."""
-        self._copy = ours
-        self._ours = Below(ours.directory)
-        self._theirs = Below(theirs.directory, is_to_copy=True)
+    def __init__(self, ours: Path, theirs: Path) -> None:
+        """``ours`` and ``theirs``: the directories of the copies. Call :meth:`look` to read them."""
+        self._ours = Below(ours)
+        self._theirs = Below(theirs, is_to_copy=True)
         self._staged: list[str] = []
         self._missing: list[str] = []
         self._grown: set[str] = set()  # names for which the other copy's file begins with our file
-        self._directories: set[str] = set()  # directories that were checked, and can take files
         self.new: list[str] = []
         self.differing: list[str] = []
         self.left_out: list[str] = []
@@ -65,52 +60,27 @@ class Artifacts:
     def look(self) -> bool:
         """Find the files that are missing or differ; return whether any file is missing.
 
-        Raises StorageError, also if a name is a file in one copy and a directory in the other copy.
+        Raises StorageError, and ``OSError`` with the path in ``filename``.
         """
         self._missing, self.differing, self.left_out = [], [], []
-        try:
-            self._look()
-        except OSError as error:
-            path = Path(error.filename or self._theirs.top)
-            raise handles.storage_error(path, "read", error) from error
-        return bool(self._missing)
-
-    def _look(self) -> None:
-        self._check_file_system()
         for name, packable in artifacts_of(self._theirs.top):
             if not packable:
                 self.left_out.append(name)
                 continue
-            self._check_place(name)
             if not self._ours.exists(name):
                 if not self._is_backup_of_ours(name):
                     self._missing.append(name)
                 continue
             try:
                 likeness = _likeness(self._ours, name, self._theirs, name)
-            except FileNotFoundError:
+            except _GONE:
                 self.left_out.append(name)
                 continue
             if likeness != "same":
                 self.differing.append(name)
             if likeness == "grown":
                 self._grown.add(name)
-        self._missing += self._missing_histories()
-
-    def _missing_histories(self) -> list[str]:
-        """Return the names of the other copy's kept histories that are missing here.
-
-        A kept history is a journal that a merge kept. A history isn't returned if our journal
-        begins with all commits of that history.
-        """
-        missing = []
-        for name in directories.names_in(self._theirs.top):
-            found = re.fullmatch(OTHER_HISTORY, name)
-            if found is None or self._ours.exists(name):
-                continue
-            if not holds(self._copy, Position(int(found[1]), int(found[2], 16))):
-                missing.append(name)
-        return missing
+        return bool(self._missing)
 
     def _is_backup_of_ours(self, name: str) -> bool:
         """Return whether the other copy's file ``name`` is a backup with our file's content.
@@ -122,43 +92,24 @@ class Artifacts:
             return False
         try:
             return _likeness(self._ours, found[1], self._theirs, name) == "same"
-        except FileNotFoundError:
+        except _GONE:
             return False
-
-    def _check_file_system(self) -> None:
-        ours = self._ours.top / ARTIFACTS_NAME
-        if ours.is_dir() and files.device_of(ours) != files.device_of(self._ours.top):
-            reason = "it is on another file system than the job: move it to that one for the pull"
-            raise StorageError(ours, "pull into", errno.EXDEV, reason)
-
-    def _check_place(self, name: str) -> None:
-        if self._ours.is_directory(name):
-            self._in_the_way(name, "it is a directory here and a file in the other copy")
-        for parent in parents_of(name):
-            if not parent or parent in self._directories:
-                return
-            if self._ours.exists(parent) and not self._ours.is_directory(parent):
-                self._in_the_way(parent, "it is a directory in the other copy, and none here")
-            self._directories.add(parent)
-
-    def _in_the_way(self, name: str, reason: str) -> NoReturn:
-        reason = f"{reason}: move one of them away"
-        raise StorageError(self._ours.top / name, "pull into", errno.ENOTDIR, reason)
 
     def stage(self, *, differing: bool) -> None:
         """Copy the missing files to the staging directory. With ``differing``, also copy the files
         that differ.
 
-        On return, the copies are synced. Raises StorageError, and FileExistsError if our file
-        system treats two of the names as the same name.
+        On return, the copies are synced. Raises the errors of :meth:`look`, and FileExistsError if
+        our file system treats two of the names as the same name.
         """
         for name in [*self._missing, *(self.differing if differing else ())]:
             try:
-                source = _open(self._theirs, name)
-            except FileNotFoundError:  # the file was removed, or renamed because it was complete
+                source = self._theirs.opened(name)
+            except _GONE:  # the file was removed, or renamed because it was complete
                 self.left_out.append(name)
                 continue
-            write_new(self._ours, name, _all_of(source), below=f"{PULL_STAGING_NAME}/")
+            pieces = pieces_of(source, source.size_bytes())
+            write_new(self._ours, name, pieces, below=f"{PULL_STAGING_NAME}/")
             self._staged.append(name)
         self.differing = [name for name in self.differing if name not in self.left_out]
 
@@ -229,39 +180,19 @@ class Artifacts:
         raise AssertionError
 
 
-def _open(below: Below, name: str) -> handles.DerivedFile:
-    """Open a file. Raises StorageError, or FileNotFoundError if the file was removed."""
-    try:
-        return below.opened(name)
-    except FileNotFoundError:
-        raise
-    except NotADirectoryError as error:  # for example, a link has replaced the file's directory
-        raise FileNotFoundError(errno.ENOENT, error.strerror) from error
-    except OSError as error:
-        raise handles.storage_error(below.top / name, "read", error) from error
-
-
 def _likeness(ours: Below, name: str, theirs: Below, their_name: str) -> Likeness:
     """Compare the other copy's file with ours. Returns "same", "different", or "grown".
 
     "grown" means that their file is longer, and begins with the content of our file. Raises
-    StorageError, or FileNotFoundError if their file is gone.
+    ``OSError`` if their file can't be opened, and StorageError.
     """
-    b = _open(theirs, their_name)
+    b = theirs.opened(their_name)
     try:
         a = ours.opened(name)
-        more = b.size_bytes() - a.size_bytes()
-    except OSError:  # a link, a pipe or the like
+    except OSError:  # a directory, a link, a pipe or the like
         return "different"
-    pairs = zip(_all_of(a), _all_of(b), strict=False)
-    if more < 0 or not all(y.startswith(x) for x, y in pairs):
+    size, their_size = a.size_bytes(), b.size_bytes()
+    pairs = zip(pieces_of(a, size), pieces_of(b, size), strict=True)
+    if their_size < size or not all(x == y for x, y in pairs):
         return "different"
-    return "grown" if more else "same"
-
-
-def _all_of(file: handles.DerivedFile) -> Iterator[bytes]:
-    offset = 0
-    with handles.refusals_of(file.path, "read"):
-        while piece := file.read_at(offset, PIECE_BYTES):
-            yield piece
-            offset += len(piece)
+    return "grown" if their_size > size else "same"

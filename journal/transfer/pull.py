@@ -132,11 +132,12 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
     staging = directory / PULL_STAGING_NAME
     ours = open_copy(directory, may_be_cut=True)  # the other copy may bring back what is missing
     relation, fork = relate(ours, theirs)
-    artifacts = Artifacts(ours, theirs)
-    if relation in ("identical", "ahead") and not (artifacts.look() or files.exists(staging)):
-        return _pulled(job_id, relation, artifacts)
-    run = RunLock.take(directory, job_id)
+    artifacts = Artifacts(directory, theirs.directory)
+    run: RunLock | None = None
     try:
+        if relation in ("identical", "ahead") and not (artifacts.look() or files.exists(staging)):
+            return _pulled(job_id, relation, artifacts)
+        run = RunLock.take(directory, job_id)
         if relation == "diverged" and not merge:
             raise _diverged(theirs, fork)
         directories.remove_tree(staging)  # a pull that died may have left it
@@ -159,11 +160,13 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
             artifacts.install(relation)
             return _pulled(job_id, relation, artifacts)
     except OSError as error:
-        raise handles.storage_error(directory, "pull into", error) from error
+        path = Path(error.filename or directory)
+        raise handles.storage_error(path, "pull into", error) from error
     finally:
-        with suppress(OSError):  # if the directory stays, the next pull removes it
-            directories.remove_tree(staging)
-        run.release()
+        if run is not None:
+            with suppress(OSError):  # if the directory stays, the next pull removes it
+                directories.remove_tree(staging)
+            run.release()
 
 
 def _diverged(theirs: Copy, fork: Position) -> CopiesDivergedError:

@@ -879,16 +879,6 @@ def test_a_history_without_outcomes_of_its_own_is_kept_too_and_once(
         assert pull(root, other, merge=True).action == "ahead"
 
 
-def test_what_another_history_was_kept_as_comes_along_with_the_commits_that_name_it(
-    here: Path, there: Path, third: Path
-) -> None:
-    go_on(there, 3)
-    go_on(third, 4)
-    other = merged(there, third).other
-    pull(here, there)
-    assert (here / JOB / other).read_bytes() == (there / JOB / other).read_bytes()
-
-
 def test_values_that_only_look_equal_are_different_data(here: Path, there: Path) -> None:
     change(here, lambda service: service.update_row_data(f"{JOB}:3", {"n": 1}))
     change(there, lambda service: service.update_row_data(f"{JOB}:3", {"n": True}))
