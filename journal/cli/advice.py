@@ -327,7 +327,7 @@ def _to_continue(job: Job, start: NextStart) -> tuple[str, str]:
     why = f"to continue, {start.words}, with the same input"
     if kind == "cost":
         why += "; raise the limit of the cost, or the next run pauses at once"
-    if kind in ("failures", "first_rows") and job.failed_rows and start.argv:
+    if kind in ("failures", "first_rows") and job.failed_rows and not start.is_script:
         return start.with_option(f"{why}, and try failed rows again", "retry_failed")
     return start.command, why
 

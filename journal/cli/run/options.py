@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import click
+import msgspec
 
 from journal.cli.conditions import where_option
 from journal.cli.find import complete_job, meant_by
@@ -16,7 +17,11 @@ from journal.cli.shared_options import Cents, Option
 from journal.cli.times import Seconds
 from journal.errors import InvalidValueError
 from journal.inputs.formats import FORMATS
+from journal.model import Policy
+from journal.run.held_job import Settings
+from journal.run.input_match import InputRules, OnChanged
 from journal.run.pacing.halt import Halt
+from journal.run.pacing.limits import Limits
 from journal.run.pacing.rate import Rate
 
 
@@ -54,256 +59,242 @@ def _limit_by_column(
     return None
 
 
-def _statuses_option(word: str, text: str) -> Callable[..., Any]:
-    or_names = word == "retry"
+# The defaults of Python, by name.
+_DEFAULTS = {
+    field.name: field.default
+    for declared in (Limits, InputRules, Settings)
+    for field in msgspec.structs.fields(declared)
+    if isinstance(field.default, (int, float, str))
+}
 
+
+def _option(names: str, sentence: str, **more: Any) -> Option:
+    """An option. ``names``: its names, and that of the parameter if it is another one.
+
+    If Python has the same setting, its default is the option's.
+    """
+    name = names.rsplit(maxsplit=1)[-1].lstrip("-").replace("-", "_")
+    if name in _DEFAULTS:
+        more.setdefault("default", _DEFAULTS[name])
+    return click.option(*names.split(), help=sentence, **more)
+
+
+def _statuses_option(word: str, sentence: str) -> Option:
     def check(
         ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
     ) -> tuple[str, ...]:
         for value in values:
             try:
-                list(error_codes(value, or_names=or_names))
+                list(error_codes(value, or_names=word == "retry"))
             except ValueError as error:
                 raise click.BadParameter(str(error), ctx, param) from None
         return values
 
-    names = (f"--{word}-on", f"{word}_statuses")
-    return click.option(*names, metavar="STATUSES", multiple=True, callback=check, help=text)
+    names = f"--{word}-on {word}_statuses"
+    return _option(names, sentence, metavar="STATUSES", multiple=True, callback=check)
 
 
-# The options, by purpose, in the order of the help.
+_COUNT = click.IntRange(min=1)
+# By purpose, in the order of the help. Each option is described in one sentence: the pages explain.
 _OPTIONS: dict[str, tuple[Option, ...]] = {
     "Input": (
-        click.option(
-            "--job",
-            "job_id",
+        _option(
+            "--job job_id",
+            "The id of the job. If there is no such job, it is created.",
             metavar="NAME",
             required=True,
             shell_complete=complete_job,
-            help="The id of the job. If there is no such job, it is created.",
         ),
-        click.option(
-            "--format",
-            "file_format",
+        _option(
+            "--format file_format",
+            "The format of ROWS. Default: by its extension, else by its content, else CSV.",
             type=click.Choice(FORMATS),
-            help="The format of ROWS. Default: as its extension says, else as its content shows, else CSV.",
         ),
-        click.option(
-            "--lines", is_flag=True, help="Each line of ROWS is a row with one column, called line."
+        _option(
+            "--lines", "Each line of ROWS is a row with one column, called line.", is_flag=True
         ),
-        click.option(
-            "-0",
-            "--null",
+        _option(
+            "-0 --null",
+            "As --lines, but each row ends with a NUL byte, as in the output of `find -print0`.",
             is_flag=True,
-            help="As --lines, but each row ends with a NUL byte, as in the output of `find -print0`.",
         ),
-        click.option(
+        _option(
             "--encoding",
+            "The encoding of text, such as cp1252. Default: by its byte order mark, else UTF-8.",
             metavar="NAME",
-            help="The encoding of text, such as cp1252. Default: as its byte order mark says, else UTF-8.",
         ),
-        click.option(
+        _option(
             "--delimiter",
+            "What separates the cells of CSV, such as ';' or tab. Default: a comma.",
             metavar="CHARACTER",
-            help="What separates the cells of CSV, such as ';' or tab. Default: a comma.",
         ),
-        click.option(
+        _option(
             "--sheet",
+            "The sheet of an Excel workbook. Default: the only one that isn't empty.",
             metavar="NAME",
-            help="The sheet of an Excel workbook. Default: the only one that isn't empty.",
         ),
-        click.option(
+        _option(
             "--key",
+            "Identify rows by the value of this column. Default: by their position.",
             metavar="COLUMN",
-            help="Identify rows by the value of this column. Default: by their position.",
         ),
-        where_option(
-            "Run only rows",
-            " The other rows stay open, or stay failed. When only such rows are left, the run pauses.",
-        ),
-        click.option(
+        where_option("Run only rows"),
+        _option(
             "--on-changed",
-            type=click.Choice(["error", "retry", "ignore"]),
-            default="error",
-            help="What to do if the data of a row has changed since the last run. error: refuse to run. "
-            "retry: run the row with its new data, unless it is completed; needs --key. ignore: keep the old data.",
+            "If the data of a row has changed since the last run: refuse to run, retry the row with its "
+            "new data unless it is completed (needs --key), or ignore the change.",
+            type=click.Choice(get_args(OnChanged)),
         ),
-        click.option(
+        _option(
             "--anew",
+            "If the job was pruned, make it anew: all of its rows are run again.",
             is_flag=True,
-            help="If the job was pruned, make it anew. All of its rows are run again.",
         ),
     ),
     "Command": (
-        click.option(
-            "-n",
-            "--batch-size",
+        _option(
+            "-n --batch-size",
+            "Give each command up to N rows: see `journal help batches`. Default: one row.",
             metavar="N",
-            type=click.IntRange(min=1),
-            help="Give each command up to N rows: an argument with a placeholder is repeated for each row. "
-            "See `journal help batches`. Default: one row, which environment variables describe.",
+            type=_COUNT,
         ),
-        click.option(
-            "--stdin",
-            "stdin_format",
+        _option(
+            "--stdin stdin_format",
+            "What the command gets on standard input: nothing, or the row as JSON.",
             type=click.Choice(["none", "json"]),
             default="none",
-            help="What the command gets on standard input: nothing, or the row as JSON.",
         ),
-        click.option(
-            "--stdout",
-            "stdout_format",
+        _option(
+            "--stdout stdout_format",
+            "What the command prints: the row's result, or JSON with fields or the outcome of the row "
+            "(`journal help outcomes`).",
             type=click.Choice(["text", "json"]),
             default="text",
-            help="What the command prints. json: an object with fields of the row (tracking_number, "
-            "label_path, cost_cents, usage, result) or with the row's outcome (retry, skip, review, hold, "
-            "fail). See `journal help outcomes`.",
         ),
-        click.option(
+        _option(
             "--results",
+            "Keep all output of each attempt, in DIR/ROW/ATTEMPT/stdout and stderr.",
             metavar="DIR",
             type=click.Path(file_okay=False),
-            help="Keep all output of each attempt, in DIR/ROW/ATTEMPT/stdout and stderr.",
         ),
-        click.option(
-            "--timeout",
-            "timeout_s",
+        _option(
+            "--timeout timeout_s",
+            "End a command and all its processes after this time. --on-interrupted decides what becomes "
+            "of its row, unless --retry-on has TimeoutError.",
             metavar="DURATION",
             type=Seconds(above_0=True),
-            help="End a command and all its processes after this time. The command may have taken effect, so "
-            "--on-interrupted decides what becomes of its row. With --retry-on TimeoutError, the row fails "
-            "instead. Default: never.",
         ),
-        click.option(
+        _option(
             "--version",
+            "A version, such as that of a prompt, which is recorded with the outcome of each row.",
             metavar="V",
-            help="A version, such as that of a prompt. It is recorded with the outcome of each row.",
         ),
     ),
     "Outcomes": (
-        click.option(
+        _option(
             "--on-interrupted",
-            type=click.Choice(["review", "retry", "fail", "resume"]),
-            default="review",
-            help="What to do with rows that were in flight when an earlier run died. review: put them "
-            "under review. retry: run them again. fail: fail them. resume: run a row again if none of its "
-            "steps is in doubt (begun, with an unknown end), else put it under review; only for a COMMAND "
-            "whose side effects are all in `journal step`.",
+            "What becomes of rows that were in flight when an earlier run died: they need a review, are "
+            "retried, fail, or resume after their steps.",
+            type=click.Choice(get_args(Policy)),
         ),
-        click.option("--retry-failed", is_flag=True, help="First make failed rows pending again."),
-        click.option(
+        _option("--retry-failed", "First make failed rows pending again.", is_flag=True),
+        _option(
             "--max-attempts",
+            "Try a row up to N times. Attempts of earlier runs count, too.",
             metavar="N",
-            type=click.IntRange(min=1),
-            default=1,
-            help="Try a row up to N times. Attempts of earlier runs count too. `journal retry` starts the count again.",
+            type=_COUNT,
         ),
         _statuses_option(
             "retry",
-            "Exit statuses, such as 75,111 or 64-78, after which a row is tried again, if attempts are "
-            "left. Other statuses fail the row. Signals (SIGKILL) and TimeoutError can be named too. "
-            "Repeatable. Default: all but 0.",
+            "Exit statuses (75,64-78), signals (SIGKILL) or TimeoutError, after which a row may be tried "
+            "again. Repeatable. Default: all but 0.",
         ),
         _statuses_option(
-            "skip",
-            "Exit statuses that mean: the row needs no work. The row is skipped. Repeatable.",
+            "skip", "Exit statuses that mean: the row needs no work, so skip it. Repeatable."
         ),
         _statuses_option(
             "review",
-            "Exit statuses that mean: a person must find out whether the command took effect. The row "
-            "needs a review. Repeatable.",
+            "Exit statuses that mean: a person must find out whether the command took effect. Repeatable.",
         ),
         _statuses_option(
             "hold",
-            "Exit statuses that mean: the called service is down or throttles, and nothing has "
-            "happened. No command starts until the backoff is over. The attempt doesn't count. Repeatable.",
+            "Exit statuses that mean: the called service is down or throttles, and nothing has happened, "
+            "so the whole run waits. Repeatable.",
         ),
     ),
     "Pace": (
-        click.option(
-            "-j",
-            "--jobs",
-            "workers",
+        _option(
+            "-j --jobs workers",
+            "Run up to N commands at a time.",
             metavar="N",
             type=click.IntRange(1, _MAX_WORKERS),
             default=1,
-            help="Run up to N commands at a time.",
         ),
-        click.option(
+        _option(
             "--rate",
+            "The maximum number of starts per second, minute or hour: 50/s, 100/m, 9/h.",
             metavar="N/s",
             callback=_checked(Rate.parse),
-            help="The maximum number of starts per second, minute or hour: 50/s, 100/m, 9/h. Default: no limit.",
         ),
-        click.option(
+        _option(
             "--limit-per",
+            "Run at most N commands at a time for each value of COLUMN.",
             metavar="COLUMN=N",
             multiple=True,
             callback=_limit_by_column,
-            help="Run at most N commands at a time for each value of COLUMN. Rows without a value have no "
-            "such limit.",
         ),
-        click.option(
-            "--backoff",
-            "backoff_s",
+        _option(
+            "--backoff backoff_s",
+            "Wait this long before the second attempt, and twice as long before each further one, with "
+            "jitter.",
             metavar="DURATION",
             type=Seconds(),
-            default=1.0,
-            help="Wait this long before the second attempt. The time doubles with each further attempt, "
-            "and has jitter.",
         ),
     ),
     "When to stop": (
-        click.option(
+        _option(
             "--halt",
+            "Stop early if the first 10 rows fail alike (first), also after 10 failures in a row (10), or if "
+            "20% of at least 50 rows fail (20%). now,10 and now,20% end the commands in flight. never: run "
+            "all rows.",
             metavar="WHEN",
-            default="first",
             callback=_checked(Halt.parse),
-            help="When to stop early. first: stop if the first 10 rows all fail with the same code. "
-            "10: as first, and also stop if the last 10 rows have failed; wait for the commands in "
-            "flight. 20%: as first, and also stop if at least 50 rows have ended and 20% of them have "
-            "failed. now,10 and now,20%: end the commands in flight. never: run all rows.",
         ),
-        click.option(
-            "--limit",
-            "max_rows",
+        _option(
+            "--limit max_rows",
+            "Start at most N rows in this run.",
             metavar="N",
-            type=click.IntRange(min=1),
-            help="Start at most N rows in this run. Default: all.",
+            type=_COUNT,
         ),
-        click.option(
+        _option(
             "--max-cost-cents",
+            "Pause when the job, over all its runs, has cost this much.",
             metavar="CENTS",
             type=Cents(),
-            help="Pause when the job, over all its runs, has cost this much. Default: no limit.",
         ),
     ),
     "Messages": (
-        click.option(
+        _option(
             "--on-end",
+            "Run this command, which is one argument, when the run has ended. It gets a summary as JSON: see "
+            "`journal help running`.",
             metavar="COMMAND",
             callback=_checked(parse_command),
-            help="Run this command when the run has ended, for whatever reason. The command gets the summary "
-            "as JSON on its standard input. Give the command as one argument, such as './notify --to me'. "
-            "It is split into words as by a shell, but no shell runs it. After 60 seconds, the command is "
-            "ended. If the command fails, the run prints a warning.",
         ),
-        click.option(
+        _option(
             "--dry-run",
+            "Print the first commands that would run, the reason for each, and counts. Write nothing.",
             is_flag=True,
-            help="Print the first commands that would run, the reason for each, and counts of rows. Write nothing.",
         ),
-        click.option(
-            "-v",
-            "--verbose",
+        _option(
+            "-v --verbose",
+            "With --dry-run, print all commands, not only the first 10.",
             is_flag=True,
-            help="With --dry-run, print all commands, not only the first 10.",
         ),
-        click.option(
-            "-q",
-            "--quiet",
+        _option(
+            "-q --quiet",
+            "Print only problems. If all rows are done, print nothing.",
             is_flag=True,
-            help="Print only problems. If all rows are done, print nothing.",
         ),
     ),
 }
