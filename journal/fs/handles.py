@@ -30,6 +30,8 @@ _READ_ONLY_ERRNOS = frozenset((errno.EPERM, errno.EACCES, errno.EROFS))
 # Twice the length that the format allows, so that a reader can report a line that is too long.
 _MAX_LINE_BYTES = 128 << 20
 _PIECE_BYTES = 1 << 20
+# Holes of a sparse file beyond this size are never a journal's: reading them would take for ever.
+_MAX_HOLES_BYTES = 1 << 30
 _NOT_REGULAR = "it is not a regular file: move it away"
 _LINK = "it is a symbolic link, which is not followed here: replace it with the file itself"
 
@@ -237,6 +239,13 @@ class JournalFile(Descriptor):
             fd, stat = open_regular(path, system.os.O_RDONLY)
             self._refuse_writing("it may only be read")
         super().__init__(path, fd)
+        # A file system that compresses, or counts no blocks, has no holes to report.
+        if (
+            sys.platform != "win32"
+            and stat.st_size - 512 * stat.st_blocks > _MAX_HOLES_BYTES
+            and system.os.lseek(fd, 0, system.os.SEEK_HOLE) < stat.st_size
+        ):
+            raise OSError(errno.EINVAL, "it is sparse, with more than 1 GiB of holes")
         self._path_text = system.os.fspath(path)  # stat of a Path would take 50% longer
         self.inode, self._device = stat.st_ino, stat.st_dev
         self.is_shared = False  # whether the file has got a second hard link since it was opened

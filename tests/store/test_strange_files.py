@@ -559,3 +559,20 @@ def test_a_mark_with_a_second_hard_link_is_not_written_any_more(root: Path, tmp_
         os.link(mark, other)
         service.complete_row(f"{JOB}:4")
         assert (mark.stat().st_nlink, other.stat().st_nlink) == (1, 1)
+
+
+@needs_fifos  # as on the systems that have sparse files
+@pytest.mark.parametrize("spacing", [1 << 40, 30 << 20], ids=["a hole", "line ends in it"])
+def test_a_sparse_journal_is_refused_before_it_is_read(
+    root: Path, tmp_path: Path, spacing: int
+) -> None:
+    path = journal_path(root, JOB)
+    with path.open("r+b") as file:
+        for offset in range(spacing, 1 << 31, spacing):
+            file.seek(offset)
+            file.write(b"\n")
+        file.truncate(1 << 40)
+    for words in (["list"], ["show", JOB], ["verify", JOB], ["pull", str(root / JOB)]):
+        done = command(tmp_path / "new" if words[0] == "pull" else root, *words)
+        assert "it is sparse, with more than 1 GiB of holes" in done.stderr
+        assert done.returncode in {1, 6}

@@ -6,6 +6,13 @@ from mutation.patch import Patch
 
 PATCHES = [
     Patch(
+        "a sparse journal isn't read",
+        "fs/handles",
+        "            and stat.st_size - 512 * stat.st_blocks > _MAX_HOLES_BYTES\n",
+        "            and stat.st_size > 1 << 62\n",
+        "tests/store/test_strange_files.py::test_a_sparse_journal_is_refused_before_it_is_read",
+    ),
+    Patch(
         "a cut job is not handed on",
         "transfer/copies",
         "    if cut is not None:\n        raise cut_error",
