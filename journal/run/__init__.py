@@ -10,7 +10,7 @@
   ``evidence``: stores the messages that a handler logs about its row. ``retries``: decides which
   attempts are retried, and when. ``pacing``: limits rate and cost, and ends a run early.
   ``signals``: counts each Ctrl-C. The effect depends on the count.
-- ``in_loop``: runs a job from a coroutine, with the driver in a thread.
+- ``caller``: the thread or the coroutine that waits for the driver, which has a thread of its own.
 - ``workers``: call handlers in threads, in coroutines or in processes.
 
 May import: ``service`` and the layers below it (see ``docs/architecture.md``).

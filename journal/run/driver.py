@@ -10,7 +10,7 @@ argument ``on_interrupted`` of the next run decides what becomes of the rows tha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext, suppress
+from contextlib import closing, suppress
 from time import monotonic
 
 from journal.errors import (
@@ -32,7 +32,7 @@ from journal.run.pacing.limits import Limits
 from journal.run.pacing.per_key import report_unknown_column
 from journal.run.pacing.rate import Rate
 from journal.run.row_queue import RowQueue
-from journal.run.signals import OwnProcess, Stops, raise_signal, stopping_signals
+from journal.run.signals import Stops
 from journal.run.workers.handover import Results, Workers
 from journal.text import counted
 
@@ -42,14 +42,9 @@ _MIN_AHEAD = 32
 _MAX_AHEAD = 256
 _MAX_RESULTS = 2048  # in one commit
 
-_MAX_INTERRUPTS = 100  # while a run ends. No person presses Ctrl-C so often.
-
 
 class Run:
-    """One run of a job.
-
-    One thread calls ``work``. Any thread or signal handler may call ``stop``.
-    """
+    """One run of a job. Its driver is the thread that calls ``work``."""
 
     def __init__(
         self,
@@ -61,7 +56,7 @@ class Run:
         stops: Stops | None = None,
     ) -> None:
         """``workers`` put outcomes into ``results``. ``on_tick`` is called with the job 5 times a
-        second. ``stops`` counts the requests to stop the run.
+        second, by the caller. ``stops`` counts the requests to stop the run.
         """
         self._held = job
         self._service = job.service
@@ -89,14 +84,14 @@ class Run:
         self._stops.wake = results.wake
         self._reported_locked = False
         self._end: EarlyEnd | None = None
-        self._error: Exception | None = None  # raised at the end
+        self._error: BaseException | None = None  # raised at the end
         self._paused = False  # by another process
-        self._is_closing = False  # all is recorded, and the workers are being closed
         self._is_lost = False  # another job or run is at the path of this job
         self._counts = {"started": 0, "completed": 0, "failed": 0, "skipped": 0}
         self._problems: list[str] = []
         self.report: RunReport | None = None  # of a run that has ended, also by an error
         self._polled_s = 0.0
+        self._seen: Job | None = None  # at the latest poll, if the caller hasn't seen it
         self._commit_s = 0.0  # moving average of a commit's duration
         self._handler_s = 1.0  # moving average of a handler's duration
 
@@ -106,47 +101,40 @@ class Run:
 
     def close(self) -> None:
         """Stop the workers. :meth:`work` does this at its end."""
-        self._is_closing = True
+        self._stops.may_hang = True
         self._workers.close()
+        self._stops.may_hang = False
 
-    def stop(self, number: int | None = None) -> None:
-        """Start no more rows.
-
-        The second call ends the rows in flight. The third call ends these rows by force.
-
-        ``number``: the number of the signal, if a signal is the reason.
-        """
-        self._stops.add(number)
-        if number is not None and self._is_closing and self._stops.count >= 3:
-            raise_signal(number)  # all is recorded, and an executor may hang
-
-    def work(self, *, handle_signals: bool = True) -> RunReport:
-        """Run the job until no row is open, or a signal or a limit ends the run. Returns a report.
+    def work(self) -> RunReport:
+        """Run the job until no row is open, or a stop or a limit ends the run. Returns a report.
 
         At the end the job is completed or failed, or paused if rows are left. If an outcome can't
         be recorded, a message is reported.
 
         Raises JobBusyError, InvalidStateTransition for a job that has ended, and the error of a
-        commit that failed.
+        commit that failed. Other errors, such as those of ``where``, are raised after the rows in
+        flight have ended.
         """
         begin_s = monotonic()
-        with stopping_signals(self.stop) if handle_signals else nullcontext(), closing(self):
+        with closing(self):
+            self._held.start()
             try:
-                job = self._work()
-            except JournalError as error:
-                if not self._held.was_started:
-                    raise
-                self._error = self._error or error
-                job = self._held.last_job()
-            else:
-                for problem in self._problems:
-                    self._held.warn(problem)
-            reason = None if self._end is None else self._end.message
-            reason = reason if self._error is None else str(self._error)
+                report_unknown_column(self._held, self._limits.limit_per)
+                self._drive()
+            except BaseException as error:  # noqa: BLE001  (raised at the end)
+                self._error = error
+                self._stops.at_least(1)
+                with suppress(JournalError):
+                    self._drain()
+            job = self._leave()
+            self._held.release()
+        for problem in self._problems:
+            self._held.warn(problem)
+        reason = None if self._end is None else self._end.message
         self.report = RunReport(
             job=job,
             **self._counts,
-            reason=reason,
+            reason=reason if self._error is None else str(self._error),
             signal=self._stops.signal,
             problems=tuple(self._problems),
             elapsed_s=monotonic() - begin_s,
@@ -155,54 +143,9 @@ class Run:
             raise self._error
         return self.report
 
-    def _work(self) -> Job:
-        try:
-            try:
-                with OwnProcess():  # for example, a signal handler may fork
-                    return self._start_and_drive()
-            except BaseException:
-                self._end_early()
-                raise
-        except BaseException:  # another interrupt came before _end_early had begun
-            self._end_early()
-            raise
-
-    def _start_and_drive(self) -> Job:
-        self._held.start()
-        report_unknown_column(self._held, self._limits.limit_per)
-        self._drive()
-        job = self._leave()
-        self._held.release()
-        return job
-
-    def _end_early(self) -> None:
-        """After an interrupt, record the outcomes of the rows in flight and release the job.
-
-        The interrupt may have come between any two statements. Further interrupts don't stop this
-        method. They end the attempts in flight, as further signals do.
-        """
-        interrupts = 0
-        while True:
-            try:
-                self._stops.at_least(1)
-                if not self._held.is_ours():
-                    return
-                with suppress(JournalError):
-                    self._drain()
-                with suppress(JournalError):
-                    self._leave()
-                self._held.release()
-                for problem in self._problems:
-                    self._held.warn(problem)
-            except BaseException:
-                interrupts += 1
-                self._stops.add()
-                if interrupts >= _MAX_INTERRUPTS:
-                    raise
-
     def _leave(self) -> Job:
         if self._is_lost:  # another process sets the status now
-            return self._held.job()
+            return self._held.last_job()
         if self._end is not None:
             self._held.record_early_end(self._end)
         while True:
@@ -212,9 +155,10 @@ class Run:
                 if isinstance(error, JobLockedError) and self._may_wait(error):
                     continue  # an asyncio task may keep a batch open for long
                 if self._error is None:
-                    raise
-                self._problems.append(f"could not set the job's status: {error}")
-                return self._held.job()
+                    self._error = error
+                else:
+                    self._problems.append(f"could not set the job's status: {error}")
+                return self._held.last_job()
 
     # --- the loop
 
@@ -240,7 +184,7 @@ class Run:
 
     def _may_wait(self, error: JobLockedError) -> bool:
         """Whether to wait longer for the commit lock. If so, a message is reported."""
-        if self._stops.count >= 2 or error.by_task:  # by_task: waiting would not help
+        if self._stops.count >= 2:
             return False
         if not self._reported_locked:
             self._reported_locked = True
@@ -262,12 +206,9 @@ class Run:
         """Wait for the rows in flight and record their outcomes one by one.
 
         Rows that no worker has begun become pending.
-
-        If an interrupt stops this method, the caller calls it again. The new call looks into
-        ``self._in_flight`` and the journal to find out what is left to do.
         """
         for row in self._to_dispatch:
-            if not self._in_flight.holds(row) and not self._held.why_lost():
+            if not self._held.why_lost():
                 with suppress(JournalError):
                     self._queue.settle_once(row, Outcome(kind="unstarted"))
         self._to_dispatch.clear()
@@ -319,9 +260,15 @@ class Run:
         self._report_stops()
         if monotonic() - self._polled_s >= POLL_S:
             self._polled_s = monotonic()
-            with OwnProcess():
-                self._on_tick(job)
+            self._seen = job
+            self._held.post(self._tick)
         return job
+
+    def _tick(self) -> None:
+        """Show the job as it was last seen, once. Called by the caller, who may be slow."""
+        job, self._seen = self._seen, None
+        if job is not None:
+            self._on_tick(job)
 
     def _check_lock(self) -> None:
         """Start no more rows if the job was moved or replaced, or this run no longer holds it."""
@@ -376,13 +323,14 @@ class Run:
 
     def _commit(self, job: Job) -> None:
         """Record results and start the next rows in one commit. Then dispatch these rows."""
+        self._in_flight.flush()  # workers need not wait for the commit
         results = self._in_flight.results(_MAX_RESULTS)
         if not results and not self._free_slots(job):
             return
         problems: list[str] = []
         begin_s = monotonic()
-        # If the commit fails or is interrupted, no more rows start. _drain then checks which
-        # outcomes the journal already holds, and records the others one by one.
+        # If the commit fails, no more rows start. _drain then checks which outcomes the journal
+        # already holds, and records the others one by one.
         with self._service.batch(self._held.id):
             if not self._is_lost and (self._holds.count or self._results.held):
                 self._holds.hear_all(results)
@@ -410,11 +358,10 @@ class Run:
         self._to_dispatch.reverse()
         while self._to_dispatch:
             self._holds.start()
-            self._in_flight.dispatch(self._to_dispatch[-1])
             self._counts["started"] += 1
             if self._rate is not None:
                 self._rate.use(1)
-            self._to_dispatch.pop()
+            self._in_flight.dispatch(self._to_dispatch.pop())
         self._in_flight.flush()
 
     def _free_slots(self, job: Job, results: Sequence[Result] = ()) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -107,7 +108,7 @@ def check_callbacks(**callbacks: object) -> None:
 class HeldJob:
     """The job that a run holds: the run has the job's run lock.
 
-    All methods allow for an interrupt that comes between any two statements of the run.
+    ``post`` passes a call to the caller of the run. Messages are reported there.
     """
 
     def __init__(
@@ -116,19 +117,21 @@ class HeldJob:
         job_id: str,
         settings: Settings,
         tell: Tell | None = None,
+        post: Callable[[Callable[[], object]], object] = lambda call: call(),
     ) -> None:
         self.service = service._as(A_RUN)  # noqa: SLF001  (ours)
         self.id = job_id
         self.settings = settings
+        self.post = post
         self._tell = tell
-        self._is_started = False
-        self.was_started = False  # stays true after the release
         self._seen: Job | None = None  # the job when it was last read
         self._was_paused = False
-        self._may_be_ours = False  # whether the run lock that the service keeps belongs to this run
 
     def report(self, text: str, level: int = INFO) -> None:
         """Report a message. If reporting fails, the run continues."""
+        self.post(partial(self._say, text, level))
+
+    def _say(self, text: str, level: int) -> None:
         with suppress(Exception), OwnProcess():
             say(text, level, self.id, self._tell)
 
@@ -157,15 +160,6 @@ class HeldJob:
 
         First warns if the last run of the job was on another host.
         """
-        self._may_be_ours = not self.service.store.runs.keeps(self.id)
-        try:
-            self._start()
-        except JournalError:
-            self._may_be_ours = False
-            raise
-        self._is_started = self.was_started = True
-
-    def _start(self) -> None:
         job = self.job()
         if job.hosts and job.hosts[-1] != system.host_name():
             self.warn(
@@ -215,15 +209,6 @@ class HeldJob:
             f"and may have taken effect ({rows}): "
             f"{became} ({name} is {self.settings.on_interrupted})"
         )
-
-    def is_ours(self) -> bool:
-        """Whether the job was started and is not released.
-
-        The answer is correct even if the start or the release was interrupted.
-        """
-        if self._is_started:
-            return True
-        return self._may_be_ours and self.service.store.runs.keeps(self.id)
 
     def is_held(self) -> bool:
         """Return whether the run lock is held, and the job is still at its path."""
@@ -287,7 +272,6 @@ class HeldJob:
 
     def release(self) -> None:
         """Release the run lock."""
-        self._is_started = False
         with suppress(JournalError):
             self.service.release_run(self.id)
 

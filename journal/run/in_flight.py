@@ -97,13 +97,6 @@ class InFlight:
     def __len__(self) -> int:
         return len(self._attempts)
 
-    def holds(self, row: JobRow) -> bool:
-        """Return whether the attempt that was dispatched with this ``row`` object is in flight.
-
-        A later attempt at the same row has a different object, and doesn't count.
-        """
-        return any(attempt.row is row for attempt in self._attempts.values())
-
     def calls(self, ending: Sequence[Result] = ()) -> int:
         """How many calls are in flight, except calls that end with the results in ``ending``."""
         if self._workers.rows_a_call == 1:

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, Self, Unpack
 
@@ -34,10 +34,10 @@ from journal.ids import is_job_id, slug
 from journal.model import Cost, Job, JobRow, JobSummary, Policy, RowStatus
 from journal.progress.messages import Tell
 from journal.progress.show import Progress
+from journal.run.caller import CallersLoop, CallersThread, with_options_of
 from journal.run.driver import Run
 from journal.run.handler import Handler
 from journal.run.held_job import HeldJob, RunReport, Settings, check_callbacks
-from journal.run.in_loop import run_in_callers_loop, with_options_of
 from journal.run.input_match import (
     InputRules,
     Matched,
@@ -64,7 +64,6 @@ from journal.run.plan import (
 from journal.run.signals import Stops
 from journal.run.workers.batches import Batches, RunOptions, passing_options_to
 from journal.run.workers.choose import make_workers
-from journal.run.workers.event_loop import CallersLoop
 from journal.run.workers.handover import Results, Workers
 from journal.service import ExactService, JobService, existing_job
 from journal.store.pruned import check_not_pruned
@@ -422,7 +421,8 @@ class JobRun:
         first SIGINT, SIGTERM or SIGHUP, the run starts no more rows, waits for the rows in flight
         and pauses the job. The second signal ends the rows in flight. Without ``handle_signals``,
         an exception that a signal handler raises, such as KeyboardInterrupt, stops the run as a
-        first signal does, and is re-raised at the end. :meth:`stop` stops the run from any thread.
+        first signal does, and is re-raised at the end. So does an exception of ``on_progress``.
+        :meth:`stop` stops the run from any thread.
         Other processes control a run by `journal pause`, `resume`, `cancel`, `retry` and `skip`.
 
         **Reports.**
@@ -433,6 +433,10 @@ class JobRun:
           logger "journal" gets each message, too (`journal help notebooks`).
         - ``on_progress``: called with the job about five times a second.
 
+        Both are called in the thread that has called this method, with its context. The run itself
+        has a thread of its own, in which ``where``, ``halt`` and the function that makes an
+        executor are called.
+
         If the job has ended but has pending rows, it is reopened. If there is nothing to do, or the
         job was cancelled, a message is reported, and the returned report has the unchanged job.
 
@@ -440,33 +444,43 @@ class JobRun:
         """
         limits = Limits.among(locals())
         check_callbacks(tell=tell, on_progress=on_progress)
-        stops = executor.stops if isinstance(executor, CallersLoop) else Stops()
-        classes = limits.retry_classes
-        make = functools.partial(make_workers, handler, executor, workers, classes, stops=stops)
-        with self._stoppable(stops):
-            return self._run(
-                make,
-                self._hold(tell),
-                limits,
-                stops,
-                progress=progress,
-                on_progress=on_progress,
-                retry_failed=retry_failed,
-                handle_signals=handle_signals,
-            )
+        caller: Any = executor if isinstance(executor, CallersLoop) else CallersThread(Stops())
+        if caller is not executor and self.service.store.journal(self.id).in_own_commit:
+            reason = "must not be run inside a batch: no start would be on the disk"
+            raise InvalidValueError("job", self.id, reason)
+        shown = Progress(
+            self.job,
+            progress if may_start(self.job, retry_failed=retry_failed) else False,
+            pace=lambda: self.pace,
+            in_shell=bool(self._settings.how_to.command),
+        )
+        drive = functools.partial(
+            self._drive,
+            functools.partial(make_workers, handler, executor, workers, limits.retry_classes),
+            HeldJob(self.service, self.id, self._settings, tell, caller.post),
+            limits,
+            caller.stops,
+            shown,
+            on_progress=on_progress,
+            retry_failed=retry_failed,
+        )
+        report: RunReport = caller.wait(
+            drive, self._in_progress(caller.stops, shown), handle_signals=handle_signals
+        )
+        return report
 
-    def _run(
+    def _drive(
         self,
-        make: Callable[[Results], Workers],
+        make: Callable[..., Workers],
         held: HeldJob,
         limits: Limits,
         stops: Stops,
+        shown: Progress,
         *,
-        progress: bool | None,
         on_progress: Callable[[Job], object],
         retry_failed: bool,
-        handle_signals: bool,
     ) -> RunReport:
+        """Run the job. Called in the thread of the driver."""
         self.report = None
         if self.matched.done:
             held.report(left_alone(self.id, self.matched.done, self._settings.how_to))
@@ -474,26 +488,22 @@ class JobRun:
             return self._report_idle(held, retry_failed=retry_failed)
         results = Results()
         stops.wake = results.wake
-        with ExitStack() as unless_begun:
-            workers = unless_begun.enter_context(closing(make(results)))
-            shown = Progress(
-                self.job,
-                progress,
-                pace=lambda: self.pace,
-                in_shell=bool(self._settings.how_to.command),
-            )
+        with closing(make(results, stops)) as workers:
             run = Run(held, workers, results, limits, shown.then(on_progress), stops)
             self._pace = run.pace
             job = take_up(self.service, self.id, retry_failed=retry_failed, where=limits.where)
             if job.status.is_ended:
                 return self._report_idle(held, retry_failed=retry_failed)
-            unless_begun.pop_all()  # the run closes them
-        try:
-            with shown:
-                report = run.work(handle_signals=handle_signals)
-                shown.end(report.job)
-        finally:
-            self.report = run.report
+            error: BaseException | None = None
+            try:
+                report = run.work()
+                held.post(functools.partial(shown.end, report.job))
+            except BaseException as raised:
+                error = raised
+                raise
+            finally:
+                self.report = run.report
+                held.post(functools.partial(shown.__exit__, type(error), error, None))
         self._report_end(held, report, run.bounds)
         return report
 
@@ -525,14 +535,12 @@ class JobRun:
         return self.run(Batches(handle, size), executor, **options)
 
     @contextmanager
-    def _stoppable(self, stops: Stops) -> Iterator[None]:
+    def _in_progress(self, stops: Stops, shown: Progress) -> Iterator[None]:
         """While the block runs, :meth:`stop` adds its request to ``stops``."""
-        if stops in self._runs:  # by arun
-            yield
-            return
         self._runs.append(stops)
         try:
-            yield
+            with shown:
+                yield
         finally:
             self._runs.remove(stops)
             if self._is_closing and not self._runs:
@@ -564,10 +572,11 @@ class JobRun:
             raise TypeError(
                 "arun() has no executor: write await asyncio.to_thread(job.run, handler, executor)"
             )
-        caller: Any = CallersLoop(Stops())  # in place of an executor
-        run = functools.partial(self.run, handler, caller)
-        with self._stoppable(caller.stops):
-            return await run_in_callers_loop(run, caller, options, handle_signals=handle_signals)
+        run: Any = self.run  # with the loop in place of an executor, it returns a coroutine
+        report: RunReport = await run(
+            handler, CallersLoop(Stops()), handle_signals=handle_signals, **options
+        )
+        return report
 
     def stop(self, *, end_rows: bool = False) -> bool:
         """Stop the run in progress, as a first Ctrl-C does. Returns False if there is no such run.
@@ -587,9 +596,6 @@ class JobRun:
         for stops in runs:
             stops.ask(reason, end_rows=end_rows)
         return bool(runs)
-
-    def _hold(self, tell: Tell | None) -> HeldJob:
-        return HeldJob(self.service, self.id, self._settings, tell)
 
     def _report_end(self, held: HeldJob, report: RunReport, bounds: Bounds) -> None:
         """Report which rows are left, and how to continue. `journal run` does this by itself."""

@@ -41,6 +41,7 @@ class Stops:
         self.signal: int | None = None  # the first signal that came
         self.reason: str | None = None  # the first reason that was given
         self.wake: Callable[[], object] = lambda: None  # makes the driver look for changes
+        self.may_hang = False  # the driver is in the code of an executor
         self._reported = 0
 
     def add(self, number: int | None = None, reason: str | None = None) -> None:

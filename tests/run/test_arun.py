@@ -26,9 +26,8 @@ from journal.run.driver import Run
 from journal.run.handler import StepStore
 from journal.run.held_job import HeldJob, Settings
 from journal.run.pacing.limits import Limits
-from journal.run.signals import Stops
 from journal.run.workers.choose import make_workers
-from journal.run.workers.event_loop import CallersLoop, LoopWorkers
+from journal.run.workers.event_loop import LoopWorkers
 from journal.run.workers.handover import Claim, Results
 
 pytestmark = pytest.mark.usefixtures("no_threads_left")
@@ -648,7 +647,7 @@ def test_the_end_of_a_run_waits_for_the_batch_of_another_thread(path: Path) -> N
 async def workers_in_this_loop(
     handler: Callable[..., Any], count: int, results: Results
 ) -> LoopWorkers:
-    return LoopWorkers(handler, count, {}, results, caller=CallersLoop(Stops()))
+    return LoopWorkers(handler, count, {}, results, loop=asyncio.get_running_loop())
 
 
 def test_a_task_that_is_cancelled_before_its_first_step_was_not_started(path: Path) -> None:

@@ -542,6 +542,8 @@ def test_rows_that_are_added_during_a_call_wait_for_its_end_though_it_has_room_f
 def test_the_first_stop_waits_for_the_calls_in_flight_and_pauses(job: JobRun) -> None:
     def handle(rows: list[AttemptedRow]) -> list[None]:
         signal.raise_signal(signal.SIGINT)
+        while not job._runs[0].count:
+            sleep(0.001)
         return [None] * len(rows)
 
     report = job.run_batches(handle, 2, tell=quiet)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -380,6 +381,7 @@ def test_an_executor_gets_no_more_rows_than_it_has_workers_and_the_others_can_be
         claims = [workers.claim() for _ in range(4)]
         for ticket, row in enumerate(job.rows()):
             workers.dispatch(ticket, AttemptedRow(row, StepStore(job.service)), claims[ticket])
+        workers.flush()
         first, second = (executor.given.get(timeout=60) for _ in range(2))
         assert executor.given.empty()
         assert [claim.cancel() for claim in claims] == [False, False, True, True]
@@ -394,14 +396,19 @@ def test_a_third_signal_gives_up_an_executor_that_hangs_while_it_is_shut_down(wo
     class Hanging(ThreadPoolExecutor):
         def shutdown(self, wait: bool = True, **more: Any) -> None:  # noqa: FBT002
             super().shutdown(wait, **more)
-            for _ in range(3):
-                signal.raise_signal(signal.SIGINT)
-            threading.Event().wait(60)
+            (stops,) = job._runs
+            for count in range(3):
+                os.kill(os.getpid(), signal.SIGINT)
+                while stops.count == count:
+                    time.sleep(0.001)
+            may_end.wait(60)
 
+    may_end = threading.Event()
     with work.open("square") as job:
         with pytest.raises(KeyboardInterrupt):
             job.run(act, lambda: Hanging(1), tell=quiet)
         assert job.job.status == "completed"
+        may_end.set()
 
 
 def test_an_executor_gets_the_next_row_when_a_worker_is_free(work: Work) -> None:
@@ -410,6 +417,7 @@ def test_an_executor_gets_the_next_row_when_a_worker_is_free(work: Work) -> None
     with closing(workers), work.open("square", "square") as job:
         for ticket, row in enumerate(job.rows()):
             workers.dispatch(ticket, AttemptedRow(row, StepStore(job.service)), workers.claim())
+        workers.flush()
         executor.given.get(timeout=60).set_exception(RuntimeError("lost"))
         assert executor.given.get(timeout=60).running() is False
 
@@ -734,7 +742,7 @@ class Hanging(Executor):
         return Future()
 
 
-def test_a_third_stop_ends_a_run_whose_executor_hangs_in_submit(
+def test_a_third_stop_leaves_a_run_whose_executor_hangs_in_submit(
     work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("journal.run.in_flight._GRACE_S", 0.0)
@@ -748,11 +756,14 @@ def test_a_third_stop_ends_a_run_whose_executor_hangs_in_submit(
 
         thread = threading.Thread(target=stop)
         thread.start()
-        report = job.run(act, executor, workers=2, tell=quiet)
+        with pytest.raises(RuntimeError, match="the executor hangs"):
+            job.run(act, executor, workers=2, tell=quiet)
         thread.join()
+        driver = next(t for t in threading.enumerate() if t.name == "journal-driver")
         executor.may_return.set()
-    assert report.job.status is JobStatus.PAUSED
-    assert work.statuses() == ["needs_review", "pending"]
+        driver.join()
+        assert job.job.status is JobStatus.PAUSED
+    assert work.statuses() == ["pending", "pending"]
 
 
 def test_an_exception_in_a_pool_that_replaces_a_broken_one_has_no_other_as_its_context(

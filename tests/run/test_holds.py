@@ -141,7 +141,7 @@ def test_a_held_attempt_leaves_a_row_whose_attempts_are_used_up_so(path: Path) -
 
     def handler(row: AttemptedRow) -> None:
         calls.append(row.attempts)
-        raise ValueError("bad") if len(calls) <= 2 else Hold("Down", "no answer")
+        raise ValueError("bad") if len(calls) <= 2 else Hold("Down", "no answer", after_s=60)
 
     with open_job(path, 1) as job:
         with pytest.raises(KeyboardInterrupt):

@@ -14,6 +14,7 @@ from journal import (
     JournalDamagedError,
     StorageError,
 )
+from journal.run.held_job import HeldJob
 from journal.run.open_job import JobRun
 
 
@@ -49,16 +50,17 @@ def test_a_run_that_a_failed_commit_ends_leaves_a_report_with_the_error(
 def test_a_run_whose_last_commit_fails_leaves_a_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    faulty = FaultyOs()
+    faulty, end = FaultyOs(), HeldJob.end
 
-    def tell(text: str) -> None:
-        if "pausing" in text:  # nothing is left to write but the status
-            faulty.always("write", fails(errno.ENOSPC))
+    def fail_to_end(held: HeldJob) -> journal.Job:
+        faulty.always("write", fails(errno.ENOSPC))
+        return end(held)
 
+    monkeypatch.setattr(HeldJob, "end", fail_to_end)
     with open_job(tmp_path) as job:
         monkeypatch.setattr(journal.fs.system, "os", faulty)
         with pytest.raises(StorageError) as raised:
-            job.run(lambda _row: None, max_rows=2, tell=tell)
+            job.run(lambda _row: None, max_rows=2, tell=quiet)
         faulty.heal()
     assert job.report is not None
     assert (job.report.reason, job.report.completed) == (str(raised.value), 2)

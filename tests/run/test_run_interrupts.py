@@ -16,20 +16,15 @@ from support.interrupts import (
     HANG_S,
     check_each_step,
     check_each_step_of_the_end,
-    failing_if_it_hangs,
 )
 from support.platforms import needs_fork, needs_signals
 from support.work import contained
 
 import journal
 from journal import JobRow
-from journal.run.driver import Run
-from journal.run.held_job import HeldJob, Settings
-from journal.run.pacing.limits import Limits
-from journal.run.workers.choose import make_workers
-from journal.run.workers.handover import Claim, Results
+from journal.run.workers.handover import Claim
 
-KINDS = ["threads", "asyncio", "arun", "executor", "batches"]
+KINDS = ["threads", "asyncio", "executor", "batches"]
 
 
 @contained
@@ -37,8 +32,7 @@ KINDS = ["threads", "asyncio", "arun", "executor", "batches"]
 def test_an_interrupt_at_any_step_of_a_run_loses_no_row_and_calls_none_twice(
     kind: str, tmp_path: Path
 ) -> None:
-    hits = (1,) if kind == "batches" else (1, 3)  # its driver takes the steps of the others
-    assert check_each_step(kind, tmp_path, hits, bytecodes=False) > 30
+    assert check_each_step(kind, tmp_path, (1, 3), bytecodes=False) > 20
 
 
 @contained
@@ -47,8 +41,9 @@ def test_a_second_interrupt_at_any_step_of_the_end_gives_up_what_is_in_flight_an
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("journal.run.driver.POLL_S", 0.001)
+    monkeypatch.setattr("journal.run.caller.POLL_S", 0.001)
     monkeypatch.setattr("journal.run.in_flight._GRACE_S", 0.01)
-    assert check_each_step_of_the_end(kind, tmp_path, bytecodes=False) > 7
+    assert check_each_step_of_the_end(kind, tmp_path, bytecodes=False) > 10
 
 
 @needs_fork
@@ -96,12 +91,13 @@ def test_each_further_interrupt_makes_the_end_quicker_and_none_keeps_it_from_its
             except asyncio.CancelledError:
                 continue
 
-    def interrupt_once_more_whenever_it_was_heard(run: Run) -> None:
+    def interrupt_once_more_whenever_it_was_heard(job: journal.JobRun) -> None:
         begun.wait(HANG_S)
         until_s = time.monotonic() + HANG_S
-        for stops in range(4):
+        (stops,) = job._runs
+        for count in range(4):
             os.kill(os.getpid(), signal.SIGUSR1)
-            while run._stops.count <= stops and time.monotonic() < until_s:
+            while stops.count <= count and time.monotonic() < until_s:
                 time.sleep(0.001)
 
     is_at_work = True
@@ -110,15 +106,12 @@ def test_each_further_interrupt_makes_the_end_quicker_and_none_keeps_it_from_its
         if is_at_work:
             raise KeyboardInterrupt
 
-    outcomes = Results()
     before = signal.signal(signal.SIGUSR1, interrupt)
     with journal.open_job(tmp_path / "j", [{}, {}]) as job:
-        workers = make_workers(stubborn, None, 1, {}, outcomes)
-        run = Run(HeldJob(job.service, "j", Settings()), workers, outcomes, Limits())
-        other = threading.Thread(target=interrupt_once_more_whenever_it_was_heard, args=(run,))
+        other = threading.Thread(target=interrupt_once_more_whenever_it_was_heard, args=(job,))
         other.start()
         with pytest.raises(KeyboardInterrupt):
-            run.work(handle_signals=False)
+            job.run(stubborn, handle_signals=False)
         is_at_work = False
         other.join()
         signal.signal(signal.SIGUSR1, before)
@@ -129,8 +122,8 @@ def test_each_further_interrupt_makes_the_end_quicker_and_none_keeps_it_from_its
 
 def work_and_interrupt(
     job: journal.JobRun, result: object, before: Callable[[], object]
-) -> tuple[list[str], BaseException]:
-    """A run of one row, interrupted while that is in flight; what it said, and how it ended."""
+) -> list[str]:
+    """A run of one row, interrupted while that is in flight; what it said."""
     begun, may_end = threading.Event(), threading.Event()
     said: list[str] = []
 
@@ -144,13 +137,9 @@ def work_and_interrupt(
             may_end.set()
             before()
 
-    outcomes = Results()
-    workers = make_workers(handler, None, 1, {}, outcomes)
-    held = HeldJob(job.service, "j", Settings(), said.append)
-    run = Run(held, workers, outcomes, Limits(), interrupt)
-    with pytest.raises((KeyboardInterrupt, journal.JournalError)) as caught:
-        run.work(handle_signals=False)
-    return said, caught.value
+    with pytest.raises(KeyboardInterrupt):
+        job.run(handler, on_progress=interrupt, tell=said.append)
+    return said
 
 
 def interrupt_now() -> None:
@@ -178,33 +167,7 @@ def test_what_comes_back_after_an_interrupt_is_told_if_the_job_is_another_runs_b
         raise KeyboardInterrupt
 
     with journal.open_job(tmp_path / "j", [{}]) as job:
-        said, _ = work_and_interrupt(job, "paid", lose_and_interrupt)
+        said = work_and_interrupt(job, "paid", lose_and_interrupt)
         (row,) = job.rows()
         assert row.status == "processing"
         assert any("could not be recorded" in text and "'paid'" in text for text in said)
-
-
-def test_a_run_that_a_batch_of_a_task_of_its_own_thread_locks_out_ends_and_tells_its_outcomes(
-    tmp_path: Path,
-) -> None:
-    loop, opened = asyncio.new_event_loop(), asyncio.Event()
-
-    async def hold_a_batch_open(job: journal.JobRun) -> None:
-        with job.service.batch("j"):
-            opened.set()
-            await asyncio.sleep(HANG_S)
-
-    def open_batch() -> None:
-        tasks.append(loop.create_task(hold_a_batch_open(job)))
-        loop.run_until_complete(opened.wait())
-
-    tasks: list[asyncio.Task[None]] = []
-    with journal.open_job(tmp_path / "j", [{}]) as job:
-        with failing_if_it_hangs():
-            said, error = work_and_interrupt(job, "paid", open_batch)
-        assert isinstance(error, journal.JobLockedError)
-        assert any("could not be recorded" in text and "'paid'" in text for text in said)
-        tasks[0].cancel()
-        with pytest.raises(asyncio.CancelledError):
-            loop.run_until_complete(tasks[0])
-    loop.close()

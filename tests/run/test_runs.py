@@ -7,7 +7,6 @@ import os
 import pickle
 import re
 import shutil
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -15,7 +14,6 @@ from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from time import monotonic, sleep
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -45,9 +43,6 @@ from journal.format.records import RunRecord
 from journal.fs import shell
 from journal.run.driver import Run
 from journal.run.handler import AttemptedRow, StepStore
-from journal.run.held_job import HeldJob, Settings
-from journal.run.in_flight import InFlight
-from journal.run.pacing.limits import Limits
 from journal.run.workers.choose import make_workers
 from journal.run.workers.handover import Claim, Results
 
@@ -1049,37 +1044,6 @@ def test_a_run_all_of_whose_workers_hang_ends_and_says_so(
         assert (report.job.status, report.exit_code) == ("paused", 3)
 
 
-def test_an_interrupt_while_an_attempt_is_given_up_settles_its_row_once(
-    path: Path, clock: Clock
-) -> None:
-    code = InFlight._give_up.__code__
-    lines = {line for *_, line in code.co_lines() if line and line > code.co_firstlineno}
-    for wanted in sorted(lines):
-
-        def interrupt(frame: FrameType, event: str, _argument: Any, wanted: int = wanted) -> Any:
-            if frame.f_code is code and event == "line" and frame.f_lineno == wanted:
-                sys.settrace(None)
-                raise KeyboardInterrupt
-            return interrupt if frame.f_code is code else None
-
-        gate = Gate()
-        said: list[str] = []
-        outcomes = Results()
-        with open_job(path.with_name(f"j{wanted}"), 1) as job:
-            run = Run(
-                HeldJob(job.service, job.id, Settings(), said.append),
-                make_workers(hanging(clock, gate), None, 1, {TimeoutError: 0}, outcomes),
-                outcomes,
-                Limits(timeout_s=1, max_attempts=3, retry_on=(TimeoutError,)),
-            )
-            sys.settrace(interrupt)
-            with pytest.raises(KeyboardInterrupt):
-                run.work(handle_signals=False)
-            gate.let_go()
-            assert (job.rows()[0].status, job.rows()[0].attempts) == ("pending", 1)
-        assert not any("could not be recorded" in text for text in said)
-
-
 def test_a_place_that_hung_for_a_while_is_a_place_again(path: Path, clock: Clock) -> None:
     gate = Gate()
 
@@ -1124,23 +1088,16 @@ def test_rows_that_no_worker_has_begun_are_given_back_when_the_run_is_to_stop(
         if row.row_number > 1500:
             await asyncio.to_thread(slow.gate, row)
 
-    outcomes = Results()
     with open_job(path, 3000) as job:
-        run = Run(
-            HeldJob(job.service, "j", Settings()),
-            make_workers(coroutine if is_coroutine else slow, None, 4, {}, outcomes),
-            outcomes,
-            Limits(),
-        )
-        thread = threading.Thread(target=run.work)
-        thread.start()
+        run = Background(job, coroutine if is_coroutine else slow, workers=4)
         slow.gate.wait_for(4)
-        run.stop()
+        job.stop()
+        run.wait_for("waiting for the rows in flight")
         while job.job.processing_count > 4:
-            assert thread.is_alive()
-        run.stop()
+            pass
+        job.stop(end_rows=True)
         slow.gate.let_go()
-        thread.join(WAIT_S)
+        run.report()
         assert len(slow.gate.calls) == 4
         assert job.job.pending_count == 3000 - 1504
         assert job.job.processing_count == 0
@@ -1162,35 +1119,17 @@ def test_a_run_that_is_paused_by_its_own_service_keeps_others_from_its_rows(path
 
 def test_a_run_is_stopped_at_once_though_another_process_holds_the_lock(path: Path) -> None:
     gate = Gate()
-    outcomes = Results()
-    said: list[str] = []
     with open_job(path, 2, lock_timeout_s=0.02) as job, JobService(path.parent) as other:
-        run = Run(
-            HeldJob(job.service, "j", Settings(), said.append),
-            make_workers(gate, None, 1, {}, outcomes),
-            outcomes,
-            Limits(),
-        )
-        errors: list[BaseException] = []
-
-        def work() -> None:
-            try:
-                run.work()
-            except journal.JobLockedError as error:
-                errors.append(error)
-
-        thread = threading.Thread(target=work)
-        thread.start()
+        run = Background(job, gate)
         gate.wait_for(1)
         with other.batch("j"):
             gate.let_go()
-            while not any("still waiting" in text for text in said):
-                assert thread.is_alive()
-            run.stop()
-            run.stop()
-            thread.join(WAIT_S)
-        assert len(errors) == 1
-        assert any("could not be recorded" in text for text in said)
+            run.wait_for("still waiting")
+            job.stop()
+            job.stop(end_rows=True)
+            with pytest.raises(journal.JobLockedError):
+                run.report()
+        assert any("could not be recorded" in text for text in run.said)
 
 
 def test_a_run_that_halts_soon_waits_for_what_is_in_flight_and_pauses(path: Path) -> None:
@@ -1623,9 +1562,13 @@ def test_an_error_of_the_one_who_watches_pauses_the_job_with_nothing_in_flight(
     def complain(_job: journal.Job) -> None:
         raise OSError("nobody watches")
 
+    def until_stopped(_row: JobRow) -> None:
+        while not job._runs[0].count:
+            sleep(0.001)
+
     with open_job(path, 4) as job:
         with pytest.raises(OSError, match="nobody"):
-            job.run(lambda _row: 1, on_progress=complain, tell=quiet)
+            job.run(until_stopped, on_progress=complain, tell=quiet)
         assert job.job.status == "paused"
         assert job.run(lambda _row: 1).exit_code == 0
 

@@ -16,7 +16,6 @@ from journal import (
     JobService,
     JournalError,
 )
-from journal.run.held_job import HeldJob
 
 ROUNDS = 8
 
@@ -135,22 +134,3 @@ def test_rows_are_added_to_a_job_that_another_service_holds_by_hand_only_after_t
     service.update_status("j", "paused")
     add()
     assert [row.data["k"] for row in service.get_rows("j")] == ["1", "2"]
-
-
-def test_an_interrupt_right_behind_the_start_pauses_the_job_and_lets_go_of_it(
-    tmp_path: Path,
-    service: JobService,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-
-    start = HeldJob._start
-
-    def interrupted(job: HeldJob) -> None:
-        start(job)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(HeldJob, "_start", interrupted)
-    with journal.open_job(tmp_path / "j") as job:
-        with pytest.raises(KeyboardInterrupt):
-            job.run(lambda _row: None)
-        assert (job.job.status, job.service.run_holder("j")) == ("paused", None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import sys
 import threading
@@ -11,48 +10,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from types import CodeType, FrameType, ModuleType
+from types import CodeType, FrameType
 from typing import Any
 
-from support.effort import sample
-
 import journal
-import journal.run.driver
-import journal.run.held_job
-import journal.run.in_flight
-import journal.run.row_queue
-import journal.run.workers.batches
-import journal.run.workers.choose
-import journal.run.workers.event_loop
-import journal.run.workers.executors
-import journal.run.workers.handover
-import journal.run.workers.threads
-from journal import JobRow, JobService, RowStatus
-from journal.run.driver import Run
-from journal.run.held_job import HeldJob, Settings
-from journal.run.pacing.limits import Limits
-from journal.run.signals import Stops
-from journal.run.workers.batches import Batches
-from journal.run.workers.choose import make_workers
-from journal.run.workers.event_loop import CallersLoop
-from journal.run.workers.handover import Results
+import journal.run.caller
+from journal import JobRow, JobRun, JobService, RowStatus
 
-MODULES: list[ModuleType] = [
-    journal.run.driver,
-    journal.run.in_flight,
-    journal.run.workers.handover,
-    journal.run.held_job,
-    journal.run.row_queue,
-    journal.run.workers.threads,
-    journal.run.workers.event_loop,
-    journal.run.workers.executors,
-    journal.run.workers.batches,
-    journal.run.workers.choose,
-]
 ROWS = 5
 HANG_S = 60.0
 HAS_ALARMS = hasattr(signal, "SIGALRM")  # else pytest's timeout ends what hangs
-_PART = 6  # a sixth of the steps is a sample
 
 
 @contextmanager
@@ -78,10 +45,9 @@ Step = tuple[CodeType, int]  # a line of a function, or one of its bytecodes
 
 
 class Tracer:
-    """Counts the steps of this thread in ``MODULES``; raises KeyboardInterrupt at one of them."""
+    """Counts the steps of the caller of a run; raises KeyboardInterrupt at one of them."""
 
     def __init__(self, *, bytecodes: bool = False) -> None:
-        self._files = {module.__file__ for module in MODULES}
         self._bytecodes = bytecodes
         self.hits: Counter[Step] = Counter()
         self._wanted: Step | None = None
@@ -103,7 +69,7 @@ class Tracer:
             sys.settrace(before)
 
     def _enter(self, frame: FrameType, _event: str, _argument: Any) -> Any:
-        if frame.f_code.co_filename not in self._files:
+        if frame.f_code.co_filename != journal.run.caller.__file__:
             return None
         frame.f_trace_opcodes = self._bytecodes
         return self._step
@@ -154,28 +120,6 @@ class Calls:
         return handler
 
 
-class LoopOfAnother:
-    """A running event loop in a thread of its own, which a run uses as with ``arun``."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-        self.callers = asyncio.run_coroutine_threadsafe(self._here(), self._loop).result(HANG_S)
-
-    async def _here(self) -> CallersLoop:
-        return CallersLoop(Stops())
-
-    async def _end(self) -> None:
-        await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
-
-    def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(HANG_S)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-
 class Interrupted:
     """A new job with a run that is interrupted, and with a later run that resumes the job."""
 
@@ -189,35 +133,38 @@ class Interrupted:
 
     def run(self, tracer: Tracer | None = None, on_tick: Any = lambda _job: None) -> None:
         rows = ({"n": n} for n in range(ROWS))
+        options: Any = {"workers": 2, "max_attempts": 2, "handle_signals": False}
         with journal.open_job(self.path, rows, sync="none") as job:
-            outcomes = Results()
             executor = ThreadPoolExecutor(2) if self._kind == "executor" else None
-            loop = LoopOfAnother() if self._kind == "arun" else None
             handler: Any = self.calls
-            if self._kind in ("asyncio", "arun"):
+            if self._kind == "asyncio":
                 handler = self.calls.coroutine()
-            elif self._kind == "batches":
-                handler = Batches(self.calls.of_many, 2)
-            workers = make_workers(handler, loop.callers if loop else executor, 2, {}, outcomes)
-            limits = Limits(max_attempts=2)
-            held = HeldJob(job.service, "j", Settings(), self.said.append)
-            run = Run(held, workers, outcomes, limits, on_tick)
-            with self._watching(run):
+            with self._watching(job):
                 try:
-                    if tracer is None:
-                        run.work(handle_signals=False)
-                    else:
-                        with tracer.tracing():
-                            run.work(handle_signals=False)
+                    with (tracer or Tracer()).tracing():
+                        if self._kind == "batches":
+                            job.run_batches(
+                                self.calls.of_many,
+                                2,
+                                tell=self.said.append,
+                                on_progress=on_tick,
+                                **options,
+                            )
+                        else:
+                            job.run(
+                                handler,
+                                executor,
+                                tell=self.said.append,
+                                on_progress=on_tick,
+                                **options,
+                            )
                 except KeyboardInterrupt:
                     pass
             if executor is not None:
                 executor.shutdown()
-            if loop is not None:
-                loop.close()
 
     @contextmanager
-    def _watching(self, run: Run) -> Iterator[None]:
+    def _watching(self, job: JobRun) -> Iterator[None]:
         """If the run hangs, set ``hung`` and end the run."""
         if not HAS_ALARMS:
             yield
@@ -226,7 +173,7 @@ class Interrupted:
         def hang(_number: int, _frame: object) -> None:
             self.hung = True
             for _ in range(4):
-                run.stop()
+                job.stop(end_rows=True)
 
         before = signal.signal(signal.SIGALRM, hang)
         signal.setitimer(signal.ITIMER_REAL, HANG_S, 1.0)
@@ -269,22 +216,16 @@ class Interrupted:
             assert statuses <= {RowStatus.COMPLETED, RowStatus.NEEDS_REVIEW}, where
 
 
-def steps_of(kind: str, directory: Path, *, bytecodes: bool) -> dict[Step, int]:
-    """Return the steps of an uninterrupted run, and how often each step occurs."""
-    tracer = Tracer(bytecodes=bytecodes)
-    Interrupted(directory / "undisturbed" / "j", kind).run(tracer)
-    return dict(tracer.hits)
-
-
 def check_each_step(kind: str, directory: Path, hits: tuple[int, ...], *, bytecodes: bool) -> int:
-    """Interrupt runs at a sample of steps, and check their jobs.
+    """Interrupt runs at each step of their caller, and check their jobs.
 
     For each number N in ``hits``, one run is interrupted when it reaches the step for the Nth time.
     Returns the number of interrupted runs.
     """
     count = 0
-    steps = steps_of(kind, directory, bytecodes=bytecodes).items()
-    for number, (step, most) in enumerate(sample(steps, len(steps) // _PART)):
+    undisturbed = Tracer(bytecodes=bytecodes)
+    Interrupted(directory / "undisturbed" / "j", kind).run(undisturbed)
+    for number, (step, most) in enumerate(undisturbed.hits.items()):
         for hit in hits:
             if hit <= most:
                 tracer = Tracer(bytecodes=bytecodes)
@@ -299,12 +240,12 @@ def check_each_step(kind: str, directory: Path, hits: tuple[int, ...], *, byteco
 def check_each_step_of_the_end(kind: str, directory: Path, *, bytecodes: bool) -> int:
     """Interrupt runs with rows in flight, and interrupt them again while they end.
 
-    The second interrupt comes at a sample of steps. Returns the number of runs interrupted twice.
+    The second interrupt comes at each of the steps. Returns the number of runs interrupted twice.
     """
     first = Tracer(bytecodes=bytecodes)
     _interrupt_twice(Interrupted(directory / "once" / "j", kind), first)
     count = 0
-    for number, step in enumerate(sample(first.hits, len(first.hits) // _PART)):
+    for number, step in enumerate(first.hits):
         tracer = Tracer(bytecodes=bytecodes)
         tracer.want(step, 1)
         run = Interrupted(directory / f"{number}" / "j", kind)

@@ -347,12 +347,12 @@ class BatchWorkers:
 
     def flush(self) -> None:
         batch = self._gathered
-        if not batch.rows:
-            return
-        self._gathered = _Batch(batch.number + 1)
-        self._results.open[batch.number] = batch
-        self._results.by_ticket.update(dict.fromkeys(batch.tickets, batch))
-        self._workers.dispatch(batch.number, RowBatch(batch.rows), batch)
+        if batch.rows:
+            self._gathered = _Batch(batch.number + 1)
+            self._results.open[batch.number] = batch
+            self._results.by_ticket.update(dict.fromkeys(batch.tickets, batch))
+            self._workers.dispatch(batch.number, RowBatch(batch.rows), batch)
+        self._workers.flush()
 
     def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:  # noqa: ARG002
         """Ask the call of this row to end.

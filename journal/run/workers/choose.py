@@ -10,12 +10,13 @@ from concurrent.futures import Executor
 from typing import Any
 
 from journal.errors import InvalidValueError
+from journal.run.caller import CallersLoop
 from journal.run.handler import Handler, is_coroutine_function, is_generator_function
 from journal.run.outcome import Errors
 from journal.run.signals import Stops
 from journal.run.workers.batches import Batches, BatchResults, BatchWorkers
 from journal.run.workers.dask import DaskWorkers
-from journal.run.workers.event_loop import CallersLoop, LoopWorkers
+from journal.run.workers.event_loop import LoopWorkers
 from journal.run.workers.executors import ExecutorWorkers
 from journal.run.workers.handover import Results, Workers
 from journal.run.workers.threads import ThreadWorkers
@@ -43,11 +44,11 @@ def make_workers(
         raise TypeError(f"run(handler, executor, *, workers=…): write workers={executor}")
     _check_handler(handler, "a row")
     is_coroutine = is_coroutine_function(handler)
-    caller = executor if isinstance(executor, CallersLoop) else None
+    loop = executor.loop if isinstance(executor, CallersLoop) else None
     if isinstance(executor, CallersLoop):
         executor = None
     if executor is None and is_coroutine:
-        return LoopWorkers(handler, count or 1, retry_on, results, caller=caller)
+        return LoopWorkers(handler, count or 1, retry_on, results, loop=loop)
     if executor is None:
         return ThreadWorkers(handler, count or 1, retry_on, results)
     if is_coroutine:

@@ -17,7 +17,7 @@ from journal.fs import handles
 from journal.run.evidence import current_row
 from journal.run.handler import AttemptedRow, outcome_of_raised, outcome_of_returned
 from journal.run.outcome import Errors, Outcome, interrupted
-from journal.run.signals import OwnProcess, Stops
+from journal.run.signals import OwnProcess
 from journal.run.workers.handover import Claim, Results, SingleRows
 
 # How many coroutines may begin in one turn of the loop, and how long a turn may take. Other tasks
@@ -32,18 +32,10 @@ _END_S = 1.0  # how long the end of a run waits for a loop that a handler blocks
 _OF_THE_LOOP = (KeyboardInterrupt, SystemExit)
 
 
-class CallersLoop:
-    """The running event loop of the caller, in which the handlers of a run are called."""
-
-    def __init__(self, stops: Stops) -> None:
-        self.stops = stops
-        self.loop = asyncio.get_running_loop()
-
-
 class LoopWorkers(SingleRows):
     """Runs ``count`` coroutines at a time in one event loop.
 
-    ``caller``: the caller's loop. Without it, the loop is a new one in a separate thread.
+    ``loop``: the caller's loop. Without it, the loop is a new one in a separate thread.
     """
 
     queues = True
@@ -55,7 +47,7 @@ class LoopWorkers(SingleRows):
         retry_on: Errors,
         results: Results,
         *,
-        caller: CallersLoop | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.count = count
         self._handler = handler
@@ -69,10 +61,10 @@ class LoopWorkers(SingleRows):
         self._asked: set[int] = set()  # tickets that the driver has asked to end
         self._closing = False
         self._thread: threading.Thread | None = None
-        self._loop = asyncio.new_event_loop() if caller is None else caller.loop
+        self._loop = loop or asyncio.new_event_loop()
         self._own_process = OwnProcess()
         handles.reset_in_child(self)
-        if caller is None:
+        if loop is None:
             self._thread = threading.Thread(target=self._run, name="journal-loop", daemon=True)
             self._thread.start()
 

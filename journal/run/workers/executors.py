@@ -13,25 +13,19 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import suppress
-from queue import SimpleQueue
 from typing import Any
 
 import msgspec
 
 from journal.errors import InvalidValueError
 from journal.run.handler import AttemptedRow, Handler, call_handler
-from journal.run.held_job import POLL_S
 from journal.run.outcome import Errors, Outcome, lost, text_of
 from journal.run.platform.console import interrupts_kept_from_new_processes
 from journal.run.signals import OwnProcess, Stops
-from journal.run.workers.handover import Claim, Results, SingleRows, join
+from journal.run.workers.handover import Claim, Results, SingleRows
 from journal.text import encode_json, own_number
 
 _Task = tuple[int, AttemptedRow, Claim]
-# A request to the feeder, the thread that submits tasks. The feeder adds the task (if any) to the
-# waiting ones, and submits tasks. Then it calls the function (if any). A request of the driver has
-# a function, and the driver waits until the feeder calls this function.
-_Request = tuple[_Task | None, Callable[[], None] | None]
 
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # on Windows, SIGTERM ends it by force
 _NONE: Any = object()  # no future; a wrong executor may return None for one
@@ -47,10 +41,6 @@ class ExecutorWorkers(SingleRows):
     If the caller made the executor, it stays open at the end. If ``make`` made the executor,
     ``make`` is called again when the executor breaks. An executor that ``make`` made is shut down
     at the end. If a row is still running then, all processes of the executor are killed.
-
-    A separate thread, the feeder, submits rows. If the main thread submitted rows, a signal handler
-    could interrupt ``submit``, and a lock of the pool might never be released. Whenever a pool may
-    fork, the driver waits for the feeder. So no pool forks while the driver is changing something.
 
     A pool that breaks doesn't say which of its rows had begun. So the executor gets only as many
     rows at a time as it has workers. The other rows wait here.
@@ -80,9 +70,8 @@ class ExecutorWorkers(SingleRows):
         self._breaks = 0  # since the last result
         self._closed = False
         self._refused: TypeError | None = None  # the executor's futures can't be used
-        self._feeder: threading.Thread | None = None
-        self._requests: SimpleQueue[_Request | None] = SimpleQueue()
-        self._waiting: deque[_Task] = deque()  # only the feeder changes it
+        self._waiting: deque[_Task] = deque()
+        self._submits = threading.Lock()  # held by the thread that submits
         _check_futures(executor)
         _check_picklable(executor, handler)
         tracker = sys.modules.get("multiprocessing.resource_tracker")
@@ -98,44 +87,33 @@ class ExecutorWorkers(SingleRows):
         return maximum, maximum
 
     def dispatch(self, ticket: int, row: AttemptedRow, claim: Claim) -> None:
-        if self._feeder is None:
-            feeder = threading.Thread(target=self._feed, name="journal-feeder", daemon=True)
-            try:
-                feeder.start()
-            except RuntimeError as error:
-                self._results.put(ticket, _unstarted(error, "can't start a thread for it"))
-                return
-            self._feeder = feeder
-        self._ask_feeder((ticket, row, claim))
+        self._waiting.append((ticket, row, claim))
+        if not self.queues:
+            self.flush()
 
     def flush(self) -> None:
-        """Submit rows that wait, if workers are free."""
-        if self._waiting or self._refused:
-            self._ask_feeder(None)
-
-    def _ask_feeder(self, task: _Task | None) -> None:
-        done = threading.Lock()
-        done.acquire()
-        self._requests.put((task, done.release))
-        while not done.acquire(timeout=POLL_S):
-            if self._stops.count >= 3:  # ``submit`` hangs: the driver gives up its row
-                return
+        """Submit rows that wait, if workers are free. Only the driver calls this method."""
+        if self._waiting:
+            self._stops.may_hang = True
+            # A pool starts its processes when it gets work. Ctrl-C and a hangup reach these
+            # processes, too. An idle process would die of them and break the pool.
+            with self._submits, interrupts_kept_from_new_processes():
+                self._submit_waiting(is_driver=True)
+            self._stops.may_hang = False
         if self._refused is not None:
             raise self._refused
 
-    def _feed(self) -> None:
-        """Submit rows until the end."""
-        while (request := self._requests.get()) is not None:
-            task, done = request
-            if task is not None:
-                self._waiting.append(task)
-            if done is None and self._may_fork():
-                continue  # the driver isn't waiting now; it calls flush() when it has the outcome
+    def _submit_next(self) -> None:
+        """Submit rows in the thread in which a task has ended. The driver may be in a commit.
+
+        So this method starts no process, and waits for nobody: otherwise the driver submits the
+        rows, after it has seen the outcome.
+        """
+        if not self._may_fork() and self._submits.acquire(blocking=False):
             try:
-                self._submit_waiting()
+                self._submit_waiting(is_driver=False)
             finally:
-                if done is not None:
-                    done()
+                self._submits.release()
 
     def _may_fork(self) -> bool:
         """Return whether the next row may start a process.
@@ -147,22 +125,24 @@ class ExecutorWorkers(SingleRows):
             return True
         return isinstance(processes, dict) and len(processes) < self.count
 
-    def _submit_waiting(self) -> None:
-        # A pool starts its processes when it gets work. Ctrl-C and a hangup reach these processes,
-        # too. An idle process would die of them and break the pool.
-        with interrupts_kept_from_new_processes():
-            while self._waiting and (not self.queues or len(self._futures) < self.count):
-                ticket, row, claim = self._waiting.popleft()
-                if not self._closed and claim.begin():
-                    self._submit_row(ticket, row)
+    def _submit_waiting(self, *, is_driver: bool) -> None:
+        while self._waiting and (not self.queues or len(self._futures) < self.count):
+            task = self._waiting.popleft()
+            ticket, row, claim = task
+            if self._closed or not claim.begin():
+                continue
+            try:
+                with OwnProcess():
+                    future = (self._submit_or_make if is_driver else self._submit)(ticket, row)
+            except BaseException as error:  # noqa: BLE001  (a broken executor may raise anything)
+                if not is_driver:
+                    self._waiting.appendleft(task)
+                    return
+                self._results.put(ticket, _unstarted(error, "the executor takes no more rows"))
+            else:
+                self._keep(ticket, future)
 
-    def _submit_row(self, ticket: int, row: AttemptedRow) -> None:
-        try:
-            with OwnProcess():
-                future = self._submit_or_make(ticket, row)
-        except BaseException as error:  # noqa: BLE001  (a broken executor may raise anything)
-            self._results.put(ticket, _unstarted(error, "the executor takes no more rows"))
-            return
+    def _keep(self, ticket: int, future: Future[bytes]) -> None:
         self._futures[ticket] = future
         try:
             future.add_done_callback(functools.partial(self._on_done, ticket))
@@ -196,7 +176,7 @@ class ExecutorWorkers(SingleRows):
         except BaseException as error:  # noqa: BLE001  (the row may be done)
             outcome = lost(error)
         self._results.put(ticket, outcome)
-        self._requests.put((None, None))  # after the outcome: a Hold keeps other rows from starting
+        self._submit_next()  # after the outcome: a Hold keeps other rows from starting
 
     def _outcome_of(self, future: Future[bytes]) -> Outcome:
         if future.cancelled():
@@ -222,9 +202,6 @@ class ExecutorWorkers(SingleRows):
 
     def close(self) -> None:
         self._closed = True
-        self._requests.put(None)
-        if self._feeder is not None:
-            join([self._feeder])
         if self._make is None:
             return
         processes = getattr(self._executor, "_processes", None)

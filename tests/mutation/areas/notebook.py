@@ -7,9 +7,9 @@ from mutation.patch import Patch
 PATCHES = [
     Patch(
         "an interrupt of a cell that awaits arun is one of the run",
-        "run/in_loop",
-        "        handle_signals = task is not None and is_cell(task.get_coro())\n",
-        "        handle_signals = False\n",
+        "run/caller",
+        "            handle_signals = task is not None and is_cell(task.get_coro())\n",
+        "            handle_signals = False\n",
         "tests/display/test_notebook.py::test_an_interrupt_of_a_cell_drains_and_the_cell_run_again_continues",
     ),
     Patch(

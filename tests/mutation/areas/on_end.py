@@ -6,13 +6,6 @@ from mutation.patch import Patch
 
 PATCHES = [
     Patch(
-        "a run whose last commit fails leaves a report",
-        "run/driver",
-        "                if not self._held.was_started:\n                    raise\n",
-        "                raise\n",
-        "tests/run/test_reports.py::test_a_run_whose_last_commit_fails_leaves_a_report",
-    ),
-    Patch(
         "a command at the end of a run does not hang it",
         "cli/run/on_end",
         "            is_over = process.wait(time_limit_s)\n",

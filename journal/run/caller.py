@@ -1,0 +1,244 @@
+"""The caller of a run: a thread, or a coroutine in an event loop. It waits for the driver.
+
+The driver always runs in a thread of its own. What belongs to the caller is called where the caller
+waits, and with the caller's context: ``tell``, ``on_progress`` and the display of the progress.
+Signals and other interrupts reach the caller only, so they can't stop the driver between two
+statements. They ask the driver to stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import threading
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext, suppress
+from queue import Empty, SimpleQueue
+from typing import Any, Concatenate, Never, ParamSpec, TypeVar
+
+from journal.display.session import is_cell
+from journal.run.held_job import POLL_S, RunReport
+from journal.run.signals import OwnProcess, Stops, raise_signal, stopping_signals
+
+Options = ParamSpec("Options")
+Self = TypeVar("Self")
+Handler = TypeVar("Handler")
+
+Drive = Callable[[], RunReport]
+Post = Callable[[Callable[[], object]], object]  # passes a call to the caller
+
+_MAX_INTERRUPTS = 100  # while a run ends. No person presses Ctrl-C so often.
+_CANCELLED = "its task was cancelled"
+_UNFINISHED = "its task was destroyed before its end"
+_CLOSED = "the event loop was closed before the end of the run"
+
+
+class _Driver:
+    """The thread of a driver. It is a daemon: it must not keep a program alive whose caller ends.
+
+    ``report`` and ``error`` say how the driver has ended.
+    """
+
+    def __init__(self, drive: Drive, ended: Callable[[], object]) -> None:
+        self._drive = drive
+        self._ended = ended
+        self._first: dict[str, str] = {}
+        self.report: RunReport | None = None
+        self.error: BaseException | None = None
+        self.thread = threading.Thread(
+            target=contextvars.copy_context().run,
+            args=(self._work,),
+            name="journal-driver",
+            daemon=True,
+        )
+
+    def _work(self) -> None:
+        if self._first.setdefault("thread", "driver") != "driver":
+            return
+        try:
+            with OwnProcess():  # for example, ``where`` may fork
+                self.report = self._drive()
+        except BaseException as error:  # noqa: BLE001  (the caller raises it)
+            self.error = error
+        self._ended()
+
+    def is_over(self) -> bool:
+        """Whether the driver has ended. A driver that an interrupt has kept from its start has.
+
+        In a forked process, the driver has always ended.
+        """
+        if self.thread.is_alive():
+            return False
+        never_begins = self._first.setdefault("thread", "caller") == "caller"
+        return never_begins or not self.thread.is_alive()
+
+    def result(self) -> RunReport:
+        """The report of a driver that has ended, or its error."""
+        error, self.error = self.error, None
+        try:
+            if error is not None:
+                raise error
+            assert self.report is not None
+            return self.report
+        finally:
+            del error  # a traceback would keep this frame, and so the job's files
+
+
+class CallersThread:
+    """The thread that has called :meth:`JobRun.run`."""
+
+    def __init__(self, stops: Stops) -> None:
+        self.stops = stops
+        self._own_process = OwnProcess()  # for example, a signal handler may fork
+        self._calls: SimpleQueue[Callable[[], object]] = SimpleQueue()
+
+    def post(self, call: Callable[[], object]) -> None:
+        """Pass a call to the caller. Called by the driver."""
+        self._calls.put(call)
+
+    def wait(
+        self, drive: Drive, within: AbstractContextManager[object], *, handle_signals: bool
+    ) -> RunReport:
+        """Call ``drive()`` in a thread, wait for its end, and return its report.
+
+        An interrupt, or an exception of a posted call, asks the run to stop, and is raised after
+        the end of the run. Exception: if the run was asked to stop three times, and the code of an
+        executor hangs, this method doesn't wait for its end.
+        """
+        driver = _Driver(drive, lambda: self._calls.put(driver.thread.join))
+        signals = stopping_signals(self.stops.add) if handle_signals else nullcontext()
+        with signals, within:
+            try:
+                try:
+                    driver.thread.start()
+                    self._listen(driver)
+                except BaseException:
+                    self._listen_to_the_end(driver)
+                    raise
+            except BaseException:  # another interrupt came before _listen_to_the_end had begun
+                self._listen_to_the_end(driver)
+                raise
+        if driver.thread.is_alive():
+            self._give_up()
+        return driver.result()
+
+    def _listen(self, driver: _Driver) -> None:
+        with self._own_process:
+            while not (self._calls.empty() and driver.is_over()):
+                call = self._next()
+                if call is not None:
+                    _call(call)
+                elif self.stops.count >= 3 and self.stops.may_hang:
+                    return
+
+    def _next(self) -> Callable[[], object] | None:
+        with suppress(Empty):  # the timeout: a signal may have reached another thread
+            return self._calls.get(timeout=POLL_S)
+        return None
+
+    def _listen_to_the_end(self, driver: _Driver) -> None:
+        """After an interrupt, wait for the end of the run. Each further interrupt is a stop."""
+        interrupts = 0
+        while True:
+            try:
+                self.stops.at_least(1)
+                self.stops.wake()
+                self._listen(driver)
+                return
+            except BaseException:
+                interrupts += 1
+                self.stops.add()
+                if interrupts >= _MAX_INTERRUPTS:
+                    raise
+
+    def _give_up(self) -> Never:
+        if self.stops.signal is not None:
+            raise_signal(self.stops.signal)
+        raise RuntimeError("the executor hangs; what is in flight there has an unknown outcome")
+
+
+class CallersLoop:
+    """The event loop with the coroutine that has called :meth:`JobRun.arun`."""
+
+    def __init__(self, stops: Stops) -> None:
+        self.stops = stops
+        self.loop = asyncio.get_running_loop()
+
+    def post(self, call: Callable[[], object]) -> None:
+        """Pass a call to the loop. Called by the driver."""
+        try:
+            self.loop.call_soon_threadsafe(_call, call)
+        except RuntimeError:  # the loop is closed: no handler can end any more
+            self.stops.reason = self.stops.reason or _CLOSED
+            self.stops.at_least(3)
+
+    async def wait(
+        self, drive: Drive, within: AbstractContextManager[object], *, handle_signals: bool | None
+    ) -> RunReport:
+        """Call ``drive()`` in a thread, wait for its end, and return its report.
+
+        - ``handle_signals``: None means True if the caller is a cell of IPython, and False
+          otherwise.
+
+        Each time that the caller's task is cancelled, the run is asked once more to stop.
+        """
+        if handle_signals is None:
+            task = asyncio.current_task(self.loop)
+            handle_signals = task is not None and is_cell(task.get_coro())
+        ended: asyncio.Future[None] = self.loop.create_future()
+        driver = _Driver(drive, lambda: self.post(lambda: ended.set_result(None)))
+        signals = stopping_signals(self.stops.add) if handle_signals else nullcontext()
+        with signals, within:
+            driver.thread.start()
+            cancelled = await self._until(ended)
+        try:
+            report = driver.result()
+            if cancelled is not None:
+                raise cancelled
+            return report
+        finally:
+            del cancelled  # a traceback would keep this frame, and so the job's files
+
+    async def _until(self, ended: asyncio.Future[Any]) -> asyncio.CancelledError | None:
+        """Wait for ``ended``, even if this task is cancelled. Returns the last cancellation."""
+        cancelled = None
+        try:
+            while not ended.done():
+                try:
+                    await asyncio.wait([ended])
+                except asyncio.CancelledError as error:
+                    cancelled = error
+                    self.stops.add(reason=_CANCELLED)
+        finally:
+            if not ended.done():  # nobody runs this coroutine any more
+                self.stops.add(reason=_UNFINISHED)
+        return cancelled
+
+
+def _call(call: Callable[[], object]) -> None:
+    with OwnProcess():
+        call()
+
+
+def with_options_of(
+    run: Callable[Concatenate[Self, Handler, None, Options], RunReport],
+) -> Callable[
+    [Callable[..., Coroutine[Any, Any, RunReport]]],
+    Callable[Concatenate[Self, Handler, Options], Coroutine[Any, Any, RunReport]],
+]:
+    """Give a coroutine function the signature of ``run``, except the argument ``executor``."""
+
+    def decorate(
+        function: Callable[..., Coroutine[Any, Any, RunReport]],
+    ) -> Callable[Concatenate[Self, Handler, Options], Coroutine[Any, Any, RunReport]]:
+        signature = inspect.signature(run)
+        options = dict(signature.parameters)
+        del options["executor"]
+        options["handle_signals"] = options["handle_signals"].replace(default=None)
+        function.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=list(options.values())
+        )
+        return function
+
+    return decorate
