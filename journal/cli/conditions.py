@@ -6,7 +6,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal, InvalidOperation
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 import msgspec
@@ -42,53 +42,65 @@ _OPTION_OF = {
 MAX_COLUMNS = 1000  # columns whose names are stored for a message
 
 
-class Condition(NamedTuple):
+class Condition:
     """A condition on a row: a column, an operator, and the text to compare with.
 
     ``column`` is a column of the data, a member of such a column (``address.city``), or a member of
     the result.
     """
 
-    column: str
-    operator: str
-    value: str
+    def __init__(self, column: str, sign: str, value: str) -> None:
+        self.column, self._sign, self._value = column, sign, value
+        self._number = _number(value)
+        self.is_met = False  # by any of the rows that were checked
+        # By row number: 1 for a row whose text is no number, but is compared with one. A run checks
+        # rows repeatedly.
+        self._odd = bytearray()
+        self._example = ""
 
     def holds(self, row: JobRow) -> bool:
         """Return whether the row meets the condition. A row without the column doesn't meet it.
 
         If each side is a number, or text that is a number, the sides are compared as numbers.
-        Otherwise they are compared as text. ``~`` tests whether the text contains ``value``. Null
+        Otherwise they are compared as text. ``~`` tests whether the text contains the value. Null
         and empty text in the row are neither below nor above anything. Other text in the row that
         isn't a number is neither below nor above a number.
         """
         found = member_of_row(row, self.column)
         if found is MISSING:
             return False
+        holds = self._compare(row.row_number, found)
+        self.is_met = self.is_met or holds
+        return holds
+
+    def _compare(self, row_number: int, found: Any) -> bool:
         text = "null" if found is None else as_text(found)
-        if self.operator == "~":
-            return self.value in text
-        if found in (None, "") and self.operator in _ORDER:
+        if self._sign == "~":
+            return self._value in text
+        is_order = self._sign in _ORDER
+        if found in (None, "") and is_order:
             return False
-        compare = _COMPARE[self.operator]
-        left, right = _number(text), _number(self.value)
-        if left is not None and right is not None:
-            return compare(left, right)
-        if right is not None and self.operator in _ORDER:
+        compare = _COMPARE[self._sign]
+        number = None if self._number is None else _number(text)
+        if self._number is not None and number is not None:
+            return compare(number, self._number)
+        if self._number is not None and is_order:
+            self._odd.extend(bytes(max(0, row_number + 1 - len(self._odd))))
+            self._odd[row_number] = 1
+            self._example = self._example or text
             return False
-        return compare(text, self.value)
+        return compare(text, self._value)
 
-    def text_without_number(self, row: JobRow) -> str | None:
-        """The row's text, if ``value`` is a number and the text isn't; else None.
-
-        Such a text is neither below nor above ``value``.
-        """
-        if self.operator not in _ORDER or _number(self.value) is None:
-            return None
-        found = member_of_row(row, self.column)
-        if found is MISSING or found in (None, ""):
-            return None
-        text = as_text(found)
-        return text if _number(text) is None else None
+    def without_number(self) -> list[str]:
+        """A list with a message if texts were compared with a number, but aren't numbers."""
+        count = self._odd.count(1)
+        if not count:
+            return []
+        rows = counted(count, "row|rows has|have no number in")
+        them = "it" if count == 1 else "them"
+        example = shorten(self._example, 40)
+        such = f"{rows} {self.column!r} (such as {example!r})"
+        return [f"{such}, so {self._sign} {self._value} doesn't hold for {them}"]
 
 
 def _number(text: str) -> Decimal | None:
@@ -106,6 +118,8 @@ _MEANT = {"<>": "!=", "=>": ">=", "=<": "<="}
 
 def _parse_where(ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> Where:
     found: dict[str, Condition] = {}
+    hints: dict[str, str] = {}  # by column of the journal: the option that selects by it
+    options = {option for parameter in ctx.command.params for option in parameter.opts}
     for text in values:
         match = _CONDITION.fullmatch(text)
         if match is None:
@@ -121,22 +135,14 @@ def _parse_where(ctx: click.Context, _parameter: click.Parameter, values: tuple[
                 f"{text!r} compares with {value!r}: write {meant}, or '{quoted}' if the value begins "
                 f"with {value[0]}"
             )
-        found[text] = Condition(_unquoted(column), sign, _unquoted(value))
-    return Where(found, _hints(ctx, found.values()))
-
-
-def _hints(ctx: click.Context, conditions: Iterable[Condition]) -> dict[str, str]:
-    """A dict from a column of the journal to the command's option that selects by it."""
-    options = {option for parameter in ctx.command.params for option in parameter.opts}
-    hints = {}
-    for column, sign, value in conditions:
-        option = _OPTION_OF.get(column)
-        if option in options:
+        column, value = _unquoted(column), _unquoted(value)
+        found[text] = Condition(column, sign, value)
+        if (option := _OPTION_OF.get(column)) in options:
             given = f" {shell.quote(value)}" if sign == "=" else ""
             hints[column] = (
                 f"{column!r} is a column of the journal, not of the data: write {option}{given}"
             )
-    return hints
+    return Where(found, hints)
 
 
 def _unquoted(text: str) -> str:
@@ -202,35 +208,6 @@ class Columns:
         return did_you_mean(column, self._seen)
 
 
-class WithoutNumber:
-    """Counts the rows whose text is compared with a number, but isn't a number."""
-
-    def __init__(self, condition: Condition) -> None:
-        self._condition = condition
-        self._rows = bytearray()  # by row number: 1 for such a row; a run checks rows repeatedly
-        self._example = ""
-
-    def look(self, row: JobRow) -> None:
-        text = self._condition.text_without_number(row)
-        if text is not None:
-            self._rows.extend(bytes(max(0, row.row_number + 1 - len(self._rows))))
-            self._rows[row.row_number] = 1
-            self._example = self._example or text
-
-    def messages(self) -> list[str]:
-        """A list with a message about the counted rows. It is empty if there are none."""
-        count = self._rows.count(1)
-        if not count:
-            return []
-        column, sign, value = self._condition
-        rows = counted(count, "row|rows has|have no number in")
-        them = "it" if count == 1 else "them"
-        example = shorten(self._example, 40)
-        return [
-            f"{rows} {column!r} (such as {example!r}), so {sign} {value} doesn't hold for {them}"
-        ]
-
-
 class Where:
     """The conditions of ``--where``.
 
@@ -240,25 +217,19 @@ class Where:
     def __init__(
         self, conditions: Mapping[str, Condition] = {}, hints: Mapping[str, str] = {}
     ) -> None:
-        self._texts = tuple(conditions)
-        self.conditions = list(conditions.values())
-        self._columns = Columns((condition.column for condition in self.conditions), hints)
-        self._unmet = dict(conditions)
-        self._without = [WithoutNumber(condition) for condition in self.conditions]
+        self._conditions = conditions
+        self._columns = Columns((each.column for each in conditions.values()), hints)
 
     def __bool__(self) -> bool:
-        return bool(self.conditions)
+        return bool(self._conditions)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._texts)
+        return iter(self._conditions)
 
     def holds(self, row: JobRow) -> bool:
         self._columns.look(row)
-        for text in [text for text, condition in self._unmet.items() if condition.holds(row)]:
-            del self._unmet[text]
-        for each in self._without:
-            each.look(row)
-        return all(condition.holds(row) for condition in self.conditions)
+        met = [each.holds(row) for each in self._conditions.values()]  # each is to be asked
+        return all(met)
 
     def absent(self) -> list[str]:
         """A message for each column that no checked row has."""
@@ -266,7 +237,7 @@ class Where:
 
     def without_number(self) -> list[str]:
         """A message for each condition that compares a number with text that isn't a number."""
-        return [text for each in self._without for text in each.messages()]
+        return [text for each in self._conditions.values() for text in each.without_number()]
 
     def unmet(self) -> list[str]:
         """Messages about conditions that no checked row meets.
@@ -274,11 +245,10 @@ class Where:
         There is one message for each column that no checked row has, and one for each other unmet
         condition. The messages of :meth:`without_number` follow.
         """
-        absent = self._columns.absent
         unmet = [
             f"none of the rows checked meets {text!r}"
-            for text, condition in self._unmet.items()
-            if condition.column not in absent
+            for text, each in self._conditions.items()
+            if not each.is_met and each.column not in self._columns.absent
         ]
         return self.absent() + unmet + self.without_number()
 

@@ -14,8 +14,8 @@ from journal.errors import RESULT_PLACEHOLDER, InvalidValueError
 from journal.format.arguments import check_cost
 from journal.format.records import MAX_DEPTH
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
-from journal.fs import shell, streams
-from journal.text import decode_json_exact, encode_json, escaped, shorten
+from journal.fs import streams
+from journal.text import decode_json_exact, escaped
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -36,35 +36,20 @@ class Cents(click.types.FloatParamType):
             self.fail(f"{value} {error.reason}", param, ctx)
 
 
-def json_result(text: str) -> Any:
-    """The result of a step, decoded from JSON.
-
-    Raises BadParameter for text that isn't JSON, such as the placeholder of a command that was
-    printed as advice.
-    """
-    try:
-        return _decoded(text)
-    except (*DECODE_ERRORS, UnicodeEncodeError):
-        quoted = shell.quote(encode_json(shorten(text, 100)).decode())
-        how = f"put text in quotes: --result {quoted}"
-        if text == RESULT_PLACEHOLDER:
-            how = "replace it by the result, such as '\"ch_1\"' for text, or by null for none"
-        raise click.BadParameter(
-            f"{shorten(text, 100)!r} is not JSON: {how}", param_hint="--result"
-        ) from None
-
-
 def json_or_text(text: str) -> Any:
+    """A result: the value of JSON, or text that isn't JSON.
+
+    Raises BadParameter for the placeholder of a command that was printed as advice.
+    """
+    if text == RESULT_PLACEHOLDER:
+        how = "replace it by the result, such as ch_1, or by null for none"
+        raise click.BadParameter(f"{text} stands for the result: {how}", param_hint="--result")
     try:
-        return _decoded(text)
+        if nests_deeper_than(text.encode(), MAX_DEPTH - 1):
+            return text
+        return decode_json_exact(text)
     except (*DECODE_ERRORS, UnicodeEncodeError):  # the service refuses such text with a message
         return text
-
-
-def _decoded(text: str) -> Any:
-    if nests_deeper_than(text.encode(), MAX_DEPTH - 1):
-        raise RecursionError("JSON that nests too deep")
-    return decode_json_exact(text)
 
 
 json_option = click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")

@@ -18,15 +18,12 @@ from support.platforms import needs_fifos, needs_time_zones, skip_without
 from support.terminal import on_terminal
 
 from journal import JobService
-from journal.cli.commands.show import _throughput_text
 from journal.cli.find import duration_s
 from journal.cli.main import main
 from journal.cli.throughput import (
     SAMPLE_ROWS,
     end_times,
     recent_rate,
-    sparkline,
-    throughput,
 )
 from journal.cli.times import moment
 from journal.format.records import JobRecord, JobReopenedRecord, JobStatusRecord
@@ -333,7 +330,6 @@ def test_show_as_json_has_all_of_it(ended: Path, capsys: Capture) -> None:
     assert shown["errors_partial"] is False
     assert (shown["passes"], shown["reopened_at"]) == (1, [])
     assert shown["run_holder"] is None
-    assert sum(shown["throughput"]["rows"]) == 18
 
 
 def _paste(commands: list[str]) -> None:
@@ -535,25 +531,11 @@ def row_ended(number: int, after_s: float) -> JobRow:
     return JobRow(f"j:{number}", "j", number, "", {}, BEGIN, at, RowStatus.COMPLETED)
 
 
-def test_the_throughput_of_many_rows_is_that_of_a_bounded_sample() -> None:
+def test_the_rate_of_many_rows_is_that_of_a_bounded_sample() -> None:
     rows = Rows(row_ended(number, number / 100) for number in range(50_000))
     times, each = end_times(rows)
     assert rows.asked == len(times) == SAMPLE_ROWS
     assert each == 25
-    found = throughput(times, each)
-    assert found is not None
-    assert sum(found.rows) == 50_000
-    assert [count / found.span_s for count in found.rows] == pytest.approx([100] * 32, rel=0.05)
-
-
-def test_show_has_no_throughput_of_a_time_that_is_too_short_to_say() -> None:
-    def shown(length_s: float) -> str:
-        times = [BEGIN + timedelta(seconds=length_s * n / 100) for n in range(101)]
-        return _throughput_text(throughput(times, 1))
-
-    assert shown(0) == shown(0.05) == shown(0.9) == ""
-    said = " rows that ended: each bar is 1.0s, the highest 4 rows per second"
-    assert shown(32).endswith(said)
 
 
 def test_the_rate_is_that_of_the_run_at_work_of_late_and_falls_when_it_hangs() -> None:
@@ -584,11 +566,6 @@ def test_the_rate_of_what_is_watched_leaves_out_pauses_and_what_was_long_ago() -
     for second in range(1, 1001):
         assert rate.look(5012.0 + second, 540 + 100 * second) is not None
     assert rate.look(6013.0, 100_640) == 100.0
-
-
-def test_a_sparkline_shows_nothing_as_a_blank_and_the_most_as_a_full_block() -> None:
-    assert sparkline([0, 1, 4, 8], drawable=True) == " ▂▅█"
-    assert sparkline([0, 1, 4, 8], drawable=False).isascii()
 
 
 def test_show_reads_a_bounded_number_of_failed_rows_and_says_so(
@@ -710,7 +687,6 @@ def test_show_reads_fewer_rows_if_they_are_large(tmp_path: Path, capsys: Capture
     shown = as_json(tmp_path, capsys, "show", "large")
     assert shown["errors_partial"] is True
     assert shown["errors"][0]["count"] == 100
-    assert sum(shown["throughput"]["rows"]) == pytest.approx(150)
 
 
 def test_done_is_completed_or_skipped_in_every_command(tmp_path: Path, capsys: Capture) -> None:

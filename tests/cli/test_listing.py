@@ -81,7 +81,7 @@ def test_show_cuts_what_is_looked_at_and_keeps_what_is_pasted(root: Path, column
     lines = COLORS.sub("", shown).splitlines()
     assert f"            journal --root {root} retry job-3" in lines
     for line in lines:
-        if line.startswith(("name ", "throughput ", "next ", "            # ")):
+        if line.startswith(("name ", "next ", "            # ")):
             assert width_of(line) <= columns
     assert lines[-1].startswith("job=job-3 status=interrupted total=12 ")
 

@@ -59,10 +59,7 @@ def test_rows_of_several_statuses_come_by_number(root: Path, capsys: Capture) ->
     assert numbers(root, capsys, "--status", "failed", "--status", "failed") == [2, 3]
 
 
-def test_rows_are_chosen_by_the_pass_of_their_last_status_and_by_version(
-    root: Path, capsys: Capture
-) -> None:
-    assert numbers(root, capsys, "--pass", "1") == [1, 2, 3, 4, 5, 6]
+def test_rows_are_chosen_by_the_version_of_their_last_outcome(root: Path, capsys: Capture) -> None:
     assert numbers(root, capsys, "--version", "v2") == []
     with JobService(root, sync="none") as service:
         service.update_status("ship", "failed")
@@ -74,13 +71,8 @@ def test_rows_are_chosen_by_the_pass_of_their_last_status_and_by_version(
         service.fail_row("ship:6", "E1", "m")
         service.update_status("ship", "failed")
         service.redo_row("ship:1")
-    assert numbers(root, capsys, "--pass", "1") == [3, 4, 5]
-    assert numbers(root, capsys, "--pass", "2") == [2, 6]
-    assert numbers(root, capsys, "--pass", "3") == [1]
     assert numbers(root, capsys, "--version", "v2") == [2, 6]
-    assert numbers(root, capsys, "--version", "v2", "--pass", "2", "--status", "failed") == [6]
-    assert run(root, "rows", "ship", "--pass", "4") == 4
-    assert "job ship has 3 passes, no pass 4" in capsys.readouterr().err
+    assert numbers(root, capsys, "--version", "v2", "--status", "failed") == [6]
     assert run(root, "rows", "ship", "--columns", "version,idempotency_key", "--row", "2") == 0
     assert capsys.readouterr().out.split() == ["version", "idempotency_key", "v2", "ship:2"]
 

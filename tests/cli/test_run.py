@@ -510,7 +510,7 @@ def test_rows_that_a_dead_run_has_left_in_flight_are_reported_one_time(work: Pat
     assert "in flight" not in journal(*run, *command).stderr
 
 
-def test_on_interrupted_says_that_rows_in_review_are_settled_by_resolve(work: Path) -> None:
+def test_on_interrupted_says_what_shows_how_to_settle_rows_in_review(work: Path) -> None:
     run = ("run", "rows.csv", "--job", "j")
     command = ("--", "echo", "{zip}")
     journal(*run, "--limit", "1", *command)
@@ -520,8 +520,9 @@ def test_on_interrupted_says_that_rows_in_review_are_settled_by_resolve(work: Pa
         service.review_row("j:2", "unknown", "look")
         service.update_status("j", "paused")
     done = journal(*run, "--on-interrupted", "retry", *command)
-    assert "j: 1 row is in review already, and stays in review; to retry: `" in done.stderr
-    assert f" --root {work / 'jobs'} resolve j --row ROWS --retry`\n" in done.stderr
+    said = f" --root {work / 'jobs'} show j` says how to settle\n"
+    assert "j: 1 row is in review already, and stays in review: `" in done.stderr
+    assert said in done.stderr
     assert "in review already" not in journal(*run, *command).stderr
 
 

@@ -11,7 +11,7 @@ from time import monotonic
 import click
 from click.core import ParameterSource
 
-from journal.cli.advice import next_start
+from journal.cli.advice import advice_about, advice_text
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, EXIT_TIMED_OUT
 from journal.cli.find import command_line, counts_text, find_job, job_argument, status_text
 from journal.cli.follow import check_reader, follow_job, gone
@@ -22,7 +22,7 @@ from journal.cli.times import Seconds, since_option
 from journal.errors import JobNotFoundError
 from journal.history.events import Choice, Event, last_events, read_events
 from journal.history.reading import History, read_history
-from journal.model import LOG_LEVELS, Job, JobStatus, job_exit_code
+from journal.model import LOG_LEVELS, Job, job_exit_code
 from journal.progress.show import Progress
 from journal.progress.terminal import above_bar
 from journal.service import JobService, existing_job
@@ -217,12 +217,6 @@ def _outcome(ctx: click.Context, service: JobService, job: Job) -> int:
     }
     echo_err(f"{job.id}: {status_text(job)}: {counts_text(counts) or 'no rows'}")
     if counts["not done"]:
-        paused = job.status is JobStatus.PAUSED
-        how = next_start(job, service.root).text
-        if paused and job.started_at is not None:
-            echo_err(f"{job.id}: the run has ended; to continue, {how}")
-            return job_exit_code(job)
-        if job.status is JobStatus.CANCELLED:
-            how = command_line(ctx, service)("resume", job.id)
-        echo_err(f"to do the remaining rows: {how}")
+        for advised in advice_about(service, job, command_line(ctx, service)):
+            echo_err(advice_text(job.id, advised))
     return job_exit_code(job)

@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from journal.cli.conditions import Columns
-from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, Refused
+from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED
 from journal.cli.find import find_job, job_argument
 from journal.cli.listing import Field, Format, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, echo_err
@@ -20,7 +20,7 @@ from journal.cli.shared_options import columns_option
 from journal.frames.columns import MISSING, member, member_of_row
 from journal.history.error_groups import ErrorGroup, group_attempts, group_errors
 from journal.history.reading import read_history
-from journal.model import Job, JobRow, RowStatus
+from journal.model import JobRow, RowStatus
 from journal.service import existing_job
 from journal.text import as_text, cents_number, counted, headline, shorten
 
@@ -84,14 +84,6 @@ def _named_field(name: str) -> Field:
 @click.command("rows", short_help="List the rows of a job.")
 @job_argument
 @selection_options
-@click.option(
-    "--pass",
-    "pass_number",
-    metavar="N",
-    type=click.IntRange(min=1),
-    help="Only rows whose most recent status change was in pass N. A job begins with pass 1; each "
-    "reopening begins the next one.",
-)
 @columns_option(
     "Show only these fields of the rows and columns of the data. data.status is the column of "
     "the data that is called status. result.price is the member of the result that is called price."
@@ -103,7 +95,6 @@ def rows_command(
     ctx: click.Context,
     job: str,
     selection: Selection,
-    pass_number: int | None,
     columns: list[str] | None,
     limit: int | None,
     output: Format,
@@ -121,8 +112,6 @@ def rows_command(
     """
     service, job_id = find_job(ctx.obj, job)
     rows: Iterable[JobRow] = selection.shown(service, job_id)
-    if pass_number is not None:
-        rows = _of_pass(existing_job(service, job_id), pass_number, rows)
     if limit is not None:
         rows = itertools.islice(rows, limit)
     own = JobRow.__struct_fields__
@@ -143,12 +132,6 @@ def rows_command(
         echo_err(f"journal: {missing}")
         return EXIT_REFUSED
     return EXIT_OK
-
-
-def _of_pass(job: Job, number: int, rows: Iterable[JobRow]) -> Iterator[JobRow]:
-    if number > job.passes:
-        raise Refused(f"job {job.id} has {counted(job.passes, 'pass|passes')}, no pass {number}")
-    return (row for row in rows if job.pass_of(row.updated_at) == number)
 
 
 def _looked_at(rows: Iterable[JobRow], columns: Columns) -> Iterator[JobRow]:

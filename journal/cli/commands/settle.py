@@ -23,7 +23,6 @@ from journal.cli.shared_options import (
     Cents,
     confirm,
     json_or_text,
-    json_result,
     reason_option,
     yes_option,
 )
@@ -291,7 +290,7 @@ _WAYS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
 @click.option(
     "--result",
     metavar="JSON",
-    help="The result. With --completed, text needs no quotes. With --step, it does: '\"ch_1\"'.",
+    help="With --completed or --step: the result. What isn't JSON is text.",
 )
 @click.option(
     "--failed",
@@ -439,7 +438,7 @@ def _resolve_step(
     Rows that have no other step in doubt become pending.
     """
     name = given["step"]
-    result = None if given["not_done"] else json_result(given["result"])
+    result = None if given["not_done"] else json_or_text(given["result"])
     pending = Numbers()
     others: dict[str, Numbers] = {}  # from the error code of another open question to its rows
 

@@ -28,7 +28,6 @@ from journal.cli.listing import color_option
 from journal.cli.output import (
     as_json,
     bar,
-    can_show,
     colored,
     cut,
     echo_json,
@@ -40,11 +39,8 @@ from journal.cli.selection import RowNumber
 from journal.cli.shared_options import json_option
 from journal.cli.throughput import (
     SAMPLE_ROWS,
-    Throughput,
     end_times,
     recent_rate,
-    sparkline,
-    throughput,
 )
 from journal.history.error_groups import ErrorGroup, Numbers
 from journal.history.events import Event
@@ -75,8 +71,7 @@ from journal.text import (
 
 _MAX_CODES = 10
 _MAX_RANGES = 8
-_MIN_THROUGHPUT_S = 1  # for a shorter time, throughput is meaningless
-_CUT = frozenset(("name", "description", "throughput"))  # long texts, which nobody pastes
+_CUT = frozenset(("name", "description"))  # long texts, which nobody pastes
 
 
 class Shown(msgspec.Struct, kw_only=True):
@@ -95,7 +90,6 @@ class Shown(msgspec.Struct, kw_only=True):
     duration_s: float | None
     rate: float | None
     left_s: float | None
-    throughput: Throughput | None
     rows: Found
     damaged: str
     next: list[tuple[str, str]]
@@ -122,8 +116,8 @@ def show_command(
 ) -> None:
     """Show the state of a job, its speed and errors, and what to do next.
 
-    Throughput is the number of rows that ended (completed, failed or skipped) per second. For jobs
-    of more than 2,000 rows, throughput is estimated from 2,000 rows.
+    While the job is running, its rate is the number of rows that end (are completed, failed or
+    skipped) per second. For jobs of more than 2,000 rows, it is estimated from 2,000 rows.
 
     The errors are those of the first 10,000 rows that failed or need a review. If rows are large,
     fewer rows are read. `journal errors` reads all rows that failed or need a review.
@@ -169,10 +163,10 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
     state = service.get_state(job)
     holder = service.run_holder(job.id) if state != "unknown" else None
     rows = look(service, job, holder)
-    times, rows_each = end_times(service.get_rows(job.id), min(rows.read_rows, SAMPLE_ROWS))
     rate = None
     if state == JobStatus.RUNNING:
-        rate = recent_rate(times, rows_each, _began(job, holder), now)
+        sample = service.get_rows(job.id), min(rows.read_rows, SAMPLE_ROWS)
+        rate = recent_rate(*end_times(*sample), _began(job, holder), now)
     left = time_left(job.open_rows, rate)
     early = None if job.last_run is None else job.last_run.ended_early
     is_paused = job.status is JobStatus.PAUSED and holder is None
@@ -186,7 +180,6 @@ def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
         duration_s=duration_s(job, state, now),
         rate=rate,
         left_s=None if left is None else left.total_seconds(),
-        throughput=throughput(times, rows_each),
         rows=rows,
         damaged=damaged,
         next=advice_for_cut(job, command) if damaged else then,
@@ -245,7 +238,6 @@ def _facts(shown: Shown) -> dict[str, str]:
         "usage": usage_text(job.usage),
         "progress": f"{bar(done, total, 24)} {percent}, {f'of {rows}: {counts}' if counts else rows}",
         "rate": _rate_text(shown),
-        "throughput": _throughput_text(shown.throughput),
     }
 
 
@@ -302,17 +294,6 @@ def _rate_text(shown: Shown) -> str:
 
 def _figure(rate: float) -> str:
     return f"{rate:.0f}" if rate >= 100 else f"{rate:.3g}"
-
-
-def _throughput_text(found: Throughput | None) -> str:
-    if found is None or found.span_s * len(found.rows) < _MIN_THROUGHPUT_S:
-        return ""
-    highest = max(found.rows) / found.span_s
-    line = sparkline(found.rows, can_show("▁█"))
-    bars = (
-        f"each bar is {duration_text(found.span_s)}, the highest {_figure(highest)} rows per second"
-    )
-    return f"{line} rows that ended: {bars}"
 
 
 def _rows_text(numbers: Numbers) -> str:
@@ -451,7 +432,6 @@ def _plain(shown: Shown) -> dict[str, Any]:
         "rows_per_s": shown.rate,
         "left_s": shown.left_s,
         "expected_cost_cents": expected_cost_cents(shown.job),
-        "throughput": shown.throughput,
         "errors": [
             {field.name: field.get()(group) for field in ERROR_FIELDS}
             for group in shown.rows.errors

@@ -53,11 +53,9 @@ def report_start(
         rows = counted(job.total_rows, "row|rows")
         echo_err(f"{job.id}: {rows}, {job.pending_count} pending{again}")
     if job.needs_review_count and given["on_interrupted"] != "review":
-        how = f"to retry: {how_to.say('', 'resolve', job.id, '--row', 'ROWS', '--retry')}"
-        if given["on_interrupted"] == "resume":  # how a row is settled depends on its steps
-            how = f"to settle: {how_to.say('', 'show', job.id)}"
         words = "row|rows is|are in review already, and stays|stay in review"
-        echo_err(f"{job.id}: {counted(job.needs_review_count, words)}; {how}")
+        how = how_to.say("", "show", job.id)
+        echo_err(f"{job.id}: {counted(job.needs_review_count, words)}: {how} says how to settle")
 
 
 def other_command(job: Job, command: tuple[str, ...]) -> list[str]:

@@ -125,13 +125,6 @@ PATCHES = [
         "tests/cli/test_step.py::test_a_row_with_another_question_stays_in_review",
     ),
     Patch(
-        "the result of a settled step is JSON",
-        "cli/commands/settle",
-        'None if given["not_done"] else json_result(given["result"])',
-        'None if given["not_done"] else json_or_text(given["result"])',
-        "tests/cli/test_step.py::test_what_settles_no_step_is_refused_and_changes_nothing",
-    ),
-    Patch(
         "rows whose steps are known get their own advice",
         "cli/advice",
         "known = left.intersection(number for number, _ in read)\n",
