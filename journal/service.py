@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -178,12 +177,6 @@ class JobService:
             lock_timeout_s=lock_timeout_s,
             exact=self._is_exact,
         )
-
-    def _as(self, by: By) -> Self:
-        """The same service. The statuses that it sets are recorded as set by ``by``."""
-        other = copy.copy(self)
-        other._by = by  # noqa: SLF001  (of this class)
-        return other
 
     def __enter__(self) -> Self:
         return self
@@ -511,7 +504,7 @@ class JobService:
         if tracking_number is not None:
             record.tracking_number = check_text(tracking_number, "tracking_number")
         if label_path is not None:
-            record.label_path = self._recorded_path(job_id, label_path)
+            record.label_path = check_label_path(label_path, self.store.directory(job_id))
         if cost_cents is not None:
             record.cost_cents = check_cost(cost_cents)
         if usage is not None:
@@ -532,14 +525,12 @@ class JobService:
         unknown: bool = False,
         cost_cents: Cost | None = None,
         usage: Usage | None = None,
-        traceback: str | None = None,
     ) -> JobRow:
         """Record that the row failed. Returns the row.
 
         - ``unknown``: True means that nobody knows whether the attempt took effect. Such a row is
           retried only if a person selects it.
         - ``cost_cents``, ``usage``: what the attempt has cost: see :meth:`complete_row`.
-        - ``traceback``: where the error was raised, as text.
 
         The job may have any status. Raises InvalidStateTransition.
         """
@@ -548,29 +539,10 @@ class JobService:
             "failed",
             error_code=check_text(error_code, "error_code"),
             error_message=check_text(error_message, "error_message"),
-            traceback=check_optional_text(traceback, "traceback"),
             unknown=unknown,
-            **_spent(cost_cents, usage),
+            cost_cents=check_cost(cost_cents),
+            usage=check_usage(usage),
         )
-
-    def give_back_row(
-        self,
-        row_id: str,
-        reason: str | None = None,
-        *,
-        cost_cents: Cost | None = None,
-        usage: Usage | None = None,
-    ) -> JobRow:
-        """Move a row from ``processing`` back to ``pending``. Returns the row.
-
-        Use this when the attempt never began, or did nothing. The row has the same error as before
-        the attempt. The attempt doesn't count for the limit of attempts and the backoff.
-        ``cost_cents`` and ``usage`` still count: see :meth:`complete_row`. Raises
-        InvalidStateTransition.
-        """
-        reason = check_optional_text(reason, "reason")
-        spent = _spent(cost_cents, usage)
-        return self._change_to(row_id, "pending", reason=reason, reset="given_back", **spent)
 
     def skip_row(
         self,
@@ -585,48 +557,25 @@ class JobService:
         ``cost_cents``, ``usage``: what the attempt has cost: see :meth:`complete_row`. Raises
         InvalidStateTransition.
         """
-        reason = check_optional_text(reason, "reason")
-        return self._change_to(row_id, "skipped", reason=reason, **_spent(cost_cents, usage))
+        return self._change_to(
+            row_id,
+            "skipped",
+            reason=check_optional_text(reason, "reason"),
+            cost_cents=check_cost(cost_cents),
+            usage=check_usage(usage),
+        )
 
-    def retry_row(
-        self,
-        row_id: str,
-        error_code: str | None = None,
-        error_message: str | None = None,
-        *,
-        cost_cents: Cost | None = None,
-        usage: Usage | None = None,
-        traceback: str | None = None,
-    ) -> JobRow:
+    def retry_row(self, row_id: str) -> JobRow:
         """Make a failed, skipped, processing or needs_review row pending again. Returns the row.
 
-        Without ``error_code``, this is a person's retry:
-
-        - Earlier attempts no longer count for the limit of attempts and the backoff.
-        - A completed or failed job is reopened in the same commit. In a cancelled job, the call
-          raises InvalidStateTransition until :meth:`reopen_job` is called.
-
-        With ``error_code`` and ``error_message``, this is an automatic retry: a run retries the row
-        because an attempt has failed with this error. The attempt counts for the limit of attempts
-        and the backoff. In a job that has ended, the call raises InvalidStateTransition.
-
-        ``cost_cents``, ``usage``: what the attempt has cost: see :meth:`complete_row`.
-        ``traceback``: where the error was raised, as text.
+        Earlier attempts no longer count for the limit of attempts and the backoff. A completed or
+        failed job is reopened in the same commit. In a cancelled job, the call raises
+        InvalidStateTransition until :meth:`reopen_job` is called.
 
         Raises InvalidStateTransition, and JobBusyError if a job that has ended must be reopened
         while a run holds the run lock.
         """
-        code = check_optional_text(error_code, "error_code")
-        reset: Literal["retry"] | None = "retry" if code is None else None
-        return self._change_to(
-            row_id,
-            "pending",
-            error_code=code,
-            error_message=check_optional_text(error_message, "error_message"),
-            traceback=check_optional_text(traceback, "traceback"),
-            reset=reset,
-            **_spent(cost_cents, usage),
-        )
+        return self._change_to(row_id, "pending", reset="retry")
 
     def redo_row(self, row_id: str, reason: str | None = None, *, new_key: bool = False) -> JobRow:
         """Make a completed, failed or skipped row pending, to do it again. Returns the row.
@@ -681,44 +630,27 @@ class JobService:
         error_code: str,
         error_message: str,
         *,
-        tracking_number: str | None = None,
-        label_path: str | os.PathLike[str] | None = None,
-        reason: str | None = None,
-        result: Any = None,
         cost_cents: Cost | None = None,
         usage: Usage | None = None,
-        traceback: str | None = None,
     ) -> JobRow:
         """Move a row from ``processing`` to ``needs_review``. Returns the row.
 
-        Use this when nobody knows whether the attempt took effect.
+        Use this when nobody knows whether the attempt took effect. A person must find out what
+        happened. No run starts the row until :meth:`complete_row`, :meth:`fail_row`,
+        :meth:`skip_row` or :meth:`retry_row` settles it.
 
-        A person must find out what happened. No run starts the row until :meth:`complete_row`,
-        :meth:`fail_row`, :meth:`skip_row` or :meth:`retry_row` settles it.
-
-        - ``tracking_number``, ``label_path``, ``reason``, ``result``: what is known about the
-          attempt's outcome, for the person who decides.
-        - ``cost_cents``, ``usage``: what the attempt has cost: see :meth:`complete_row`.
-        - ``traceback``: where the error was raised, as text.
+        ``cost_cents``, ``usage``: what the attempt has cost: see :meth:`complete_row`.
 
         Raises InvalidStateTransition.
         """
-        if result is not None:
-            result = as_json_value(result, "result")
-        job_id, _ = split_row_id(row_id)
-        row = self._change_to(
+        return self._change_to(
             row_id,
             "needs_review",
-            tracking_number=check_optional_text(tracking_number, "tracking_number"),
-            label_path=self._recorded_path(job_id, label_path),
             error_code=check_text(error_code, "error_code"),
-            error_message=check_optional_text(error_message, "error_message"),
-            reason=check_optional_text(reason, "reason"),
-            result=result,
-            traceback=check_optional_text(traceback, "traceback"),
-            **_spent(cost_cents, usage),
+            error_message=check_text(error_message, "error_message"),
+            cost_cents=check_cost(cost_cents),
+            usage=check_usage(usage),
         )
-        return self._as_read(row)
 
     # --- steps
 
@@ -844,9 +776,6 @@ class JobService:
         if other is not None:
             raise StepRepeatedError(row_id, name, other.attempt, attempt)
         return result
-
-    def _recorded_path(self, job_id: str, path: str | os.PathLike[str] | None) -> str | None:
-        return None if path is None else check_label_path(path, self.store.directory(job_id))
 
     def _change_to(self, row_id: str, status: RowStatusText, **members: Any) -> JobRow:
         job_id, number = split_row_id(row_id)
@@ -1145,14 +1074,6 @@ class ExactService(JobService):
     """The service of commands. The numbers in rows that it returns keep their text."""
 
     _is_exact = True
-
-
-def _spent(cost_cents: Cost | None, usage: Usage | None) -> dict[str, Any]:
-    """Return the members of a record that state what an attempt has cost.
-
-    Raises InvalidValueError.
-    """
-    return {"cost_cents": check_cost(cost_cents), "usage": check_usage(usage)}
 
 
 def existing_job(service: JobService, job_id: str) -> Job:

@@ -12,7 +12,7 @@ import msgspec
 from journal.display.plain import report_text
 from journal.errors import InvalidStateTransition, InvalidValueError, JournalError
 from journal.format.arguments import check_optional_text, check_words
-from journal.format.records import A_RUN, UNSET_TIME, RunEndedRecord
+from journal.format.records import UNSET_TIME, RunEndedRecord
 from journal.fs import shell, system
 from journal.history.error_groups import Numbers
 from journal.model import (
@@ -119,7 +119,7 @@ class HeldJob:
         tell: Tell | None = None,
         post: Callable[[Callable[[], object]], object] = lambda call: call(),
     ) -> None:
-        self.service = service._as(A_RUN)  # noqa: SLF001  (ours)
+        self.service = service
         self.id = job_id
         self.settings = settings
         self.post = post

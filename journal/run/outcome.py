@@ -272,7 +272,7 @@ def outcome_of_value(value: Any) -> Outcome:
         return done
     given = {"result": value}
     if issubclass(type(value), RowResult):
-        given = {name: getattr(value, name) for name in _CHECKS}
+        given = {name: getattr(value, name) for name in CHECKS}
     return with_fields(Outcome(kind="completed"), given)
 
 
@@ -289,7 +289,7 @@ def with_fields(outcome: Outcome, given: dict[str, Any]) -> Outcome:
         if value is None:
             continue
         try:
-            fields[name] = _CHECKS[name](value)
+            fields[name] = CHECKS[name](value)
         except BaseException as error:  # noqa: BLE001  (a value's own code may raise anything)
             problems.append(_problem_with(name, value, error))
             if name in _REPLACED_BY_REPR:
@@ -314,7 +314,7 @@ def _recorded_path(value: Any) -> str | None:
 
 _REPLACED_BY_REPR = ("result", "tracking_number", "label_path")
 # The fields that a handler sets, each with the function that checks and converts its value.
-_CHECKS: dict[str, Callable[[Any], Any]] = {
+CHECKS: dict[str, Callable[[Any], Any]] = {
     "result": partial(as_json_value, where="result"),
     "tracking_number": partial(check_optional_text, where="tracking_number"),
     "label_path": _recorded_path,
@@ -325,7 +325,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
 
 def with_missing(outcome: Outcome, other: Outcome) -> Outcome:
     """Return ``outcome``. Fields that it lacks, such as the cost, are taken from ``other``."""
-    missing = {name: getattr(other, name) for name in _CHECKS if getattr(outcome, name) is None}
+    missing = {name: getattr(other, name) for name in CHECKS if getattr(outcome, name) is None}
     return msgspec.structs.replace(outcome, **missing)
 
 
@@ -338,8 +338,8 @@ def without_refused(outcome: Outcome, error: InvalidValueError) -> Outcome:
     """
     fields: dict[str, Any] = {}
     problems: list[str] = []
-    is_one = error.where in _CHECKS
-    for name in (error.where,) if is_one else _CHECKS:
+    is_one = error.where in CHECKS
+    for name in (error.where,) if is_one else CHECKS:
         value = getattr(outcome, name)
         if is_one or len(encode_json(value)) > MESSAGE_CHARACTERS:
             problems.append(_problem_with(name, value, error))
@@ -469,9 +469,9 @@ def _how_to_make_result(error: BaseException) -> str:
     if not quote:
         return ""
     given = rest.rstrip("'")
-    like = similar(given, _CHECKS) or next((name for name in _CHECKS if given in name), None)
+    like = similar(given, CHECKS) or next((name for name in CHECKS if given in name), None)
     meant = f": did you mean {like!r}?" if like else ""
-    return f"{meant or ':'} The arguments of RowResult are {', '.join(_CHECKS)}"
+    return f"{meant or ':'} The arguments of RowResult are {', '.join(CHECKS)}"
 
 
 def seconds_of(given: Any) -> float | None:

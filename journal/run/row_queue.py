@@ -14,20 +14,24 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any
 
+from msgspec.structs import replace
+
 from journal.errors import InvalidStateTransition, InvalidValueError, StepInDoubtError
-from journal.format.arguments import MAX_USAGE_NAMES, check_cost, check_usage
+from journal.format.arguments import MAX_USAGE_NAMES, check_label_path, check_text
 from journal.format.records import (
     A_POLICY,
     A_RUN,
     UNSET_TIME,
+    By,
     RowSpentRecord,
     RowStatusRecord,
+    RowStatusText,
 )
 from journal.fs import system
 from journal.model import EarlyEnd, Job, JobRow, RowStatus
 from journal.run.held_job import HeldJob
 from journal.run.in_flight import Result
-from journal.run.outcome import Outcome, in_doubt, without_refused
+from journal.run.outcome import CHECKS, Outcome, in_doubt, without_refused
 from journal.run.pacing.condition import Chosen
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.per_key import FRESH, RETRIED, STARTED, PerKey
@@ -38,7 +42,7 @@ from journal.store.interrupted_rows import STEP_IN_DOUBT, STOPPED, in_doubt_text
 from journal.store.journal import Journal
 from journal.store.rows import FoundRow, find_rows
 from journal.store.steps import NAME_REUSED
-from journal.store.transitions import put_logs, put_record
+from journal.store.transitions import change_row, put_logs, put_record
 from journal.text import counted
 
 # If this many rows wait for another attempt, no new rows are started.
@@ -64,6 +68,9 @@ _STATUSES = {
     "lost": (RowStatus.FAILED, RowStatus.PENDING, RowStatus.NEEDS_REVIEW),
 }
 _KINDS_WITH_CODE = ("review", "failed", "lost")
+# Fields of an outcome that a row gets with its status.
+_OF_WORK = ("tracking_number", "label_path", "result")
+_OF_ERROR = ("error_code", "error_message", "traceback")
 
 
 class RowQueue:
@@ -276,9 +283,13 @@ class RowQueue:
         if row is None or row.error_code is None:
             return False
         with suppress(InvalidStateTransition):  # another process has settled it
-            self._service.fail_row(
-                row.id, row.error_code, row.error_message or "", traceback=row.traceback
+            last = Outcome(
+                kind="failed",
+                error_code=row.error_code,
+                error_message=row.error_message or "",
+                traceback=row.traceback,
             )
+            self._put(row, "failed", last, *_OF_ERROR)
         return True
 
     def settle(self, row: JobRow, outcome: Outcome) -> tuple[Outcome, bool]:
@@ -382,8 +393,8 @@ class RowQueue:
             row=row.row_number,
             id=system.nonce(),
             attempt=row.attempts,
-            cost_cents=check_cost(cost_cents),
-            usage=check_usage(usage),
+            cost_cents=CHECKS["cost_cents"](cost_cents),
+            usage=CHECKS["usage"](usage),
             at=UNSET_TIME,
         )
         self._journal().change(put_record, record)
@@ -400,36 +411,39 @@ class RowQueue:
         return self._record(row, outcome)
 
     def _record(self, row: JobRow, outcome: Outcome) -> float | None:
-        service = self._service
-        spent: Any = {"cost_cents": outcome.cost_cents, "usage": outcome.usage}
         match outcome.kind:
             case "completed":
-                service.complete_row(
-                    row.id,
-                    outcome.tracking_number,
-                    outcome.label_path,
-                    result=outcome.result,
-                    **spent,
-                )
+                self._put(row, "completed", outcome, *_OF_WORK)
             case "skipped":
-                service.skip_row(row.id, outcome.reason, **spent)
+                self._put(row, "skipped", outcome, "reason")
             case "review":
-                service.review_row(
-                    row.id,
-                    outcome.error_code,
-                    outcome.error_message,
-                    tracking_number=outcome.tracking_number,
-                    label_path=outcome.label_path,
-                    reason=outcome.reason,
-                    result=outcome.result,
-                    traceback=outcome.traceback,
-                    **spent,
-                )
+                self._put(row, "needs_review", outcome, *_OF_WORK, *_OF_ERROR, "reason")
             case "unstarted" | "held":
-                return self._give_back(row, outcome, spent)
+                return self._give_back(row, outcome)
             case "failed" | "lost":
-                return self._settle_failure(row, outcome, spent)
+                return self._settle_failure(row, outcome)
         return None
+
+    def _put(
+        self,
+        row: JobRow,
+        status: RowStatusText,
+        outcome: Outcome,
+        *names: str,
+        by: By = A_RUN,
+        **members: Any,
+    ) -> None:
+        """Give a row a status, with the cost of an outcome and its fields ``names``."""
+        record = RowStatusRecord(row=row.row_number, status=status, at=UNSET_TIME, **members)
+        for name in ("cost_cents", "usage", *names):
+            value = getattr(outcome, name)
+            if value is not None:
+                checked = CHECKS[name](value) if name in CHECKS else check_text(value, name)
+                setattr(record, name, checked)
+        if record.label_path is not None:
+            directory = self._service.store.directory(self._job_id)
+            record.label_path = check_label_path(record.label_path, directory)
+        self._journal().change(change_row, by.sign(record))
 
     def _with_doubt(self, row: JobRow, outcome: Outcome) -> Outcome:
         """The outcome, or a review in its place if a step of the row is in doubt.
@@ -445,43 +459,37 @@ class RowQueue:
         code = NAME_REUSED if step.state == "failed" else STEP_IN_DOUBT
         return in_doubt(outcome, code, in_doubt_text(row.id, step))
 
-    def _settle_failure(self, row: JobRow, outcome: Outcome, spent: Any) -> float | None:
+    def _settle_failure(self, row: JobRow, outcome: Outcome) -> float | None:
         code, message = outcome.error_code, outcome.error_message
-        service, step = self._service, None
+        by, step = A_RUN, None
         if outcome.kind == "lost":
-            service = service._as(A_POLICY)  # noqa: SLF001  (ours)
-            step = service.get_step_in_doubt(row.id)
+            by, step = A_POLICY, self._service.get_step_in_doubt(row.id)
         if step is not None:
             message += f"; {in_doubt_text(row.id, step)}"
             if self._on_interrupted == "resume" and step.state == "started":
                 code, message = STEP_IN_DOUBT, f"{code}: {message}"
         fate = fate_of(row, outcome, self._limits, self._on_interrupted, in_doubt=step is not None)
+        ended = replace(outcome, error_code=code, error_message=message)
         if fate == "review":
-            service.review_row(row.id, code, message, traceback=outcome.traceback, **spent)
+            self._put(row, "needs_review", ended, *_OF_ERROR, by=by)
         elif fate == "retry" and not self._has_ended():
-            service.retry_row(row.id, code, message, traceback=outcome.traceback, **spent)
+            self._put(row, "pending", ended, *_OF_ERROR, by=by)
             return delay_s(row, outcome, self._limits)
         else:
-            service.fail_row(
-                row.id,
-                code,
-                message,
-                unknown=outcome.kind == "lost",
-                traceback=outcome.traceback,
-                **spent,
-            )
+            is_lost = outcome.kind == "lost"
+            self._put(row, "failed", ended, *_OF_ERROR, by=by, unknown=is_lost)
         return None
 
-    def _give_back(self, row: JobRow, outcome: Outcome, spent: Any) -> float | None:
+    def _give_back(self, row: JobRow, outcome: Outcome) -> float | None:
         code, message = outcome.error_code, outcome.error_message
         if self._has_ended():  # rows of a job that has ended can't become pending
             message = message or "the job ended before the attempt began"
-            self._service.fail_row(row.id, code or STOPPED, message, **spent)
+            ended = replace(outcome, error_code=code or STOPPED, error_message=message)
+            self._put(row, "failed", ended, *_OF_ERROR)
             return None
-        if outcome.kind == "unstarted":
-            self._service.give_back_row(row.id)
-        else:
-            self._service.give_back_row(row.id, f"{code}: {message}", **spent)
+        if outcome.kind == "held":
+            outcome = replace(outcome, reason=f"{code}: {message}")
+        self._put(row, "pending", outcome, "reason", reset="given_back")
         return 0.0
 
     def _journal(self) -> Journal:

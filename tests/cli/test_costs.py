@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.attempts import try_again
 from support.commands import PYTHON, journal
 
 from journal import JobService
@@ -184,7 +185,7 @@ def test_the_log_and_the_list_show_costs_of_attempts() -> None:
     make_job(rows=1)
     with JobService("jobs") as service:
         service.start_row("j:1")
-        service.retry_row("j:1", "E", "busy", cost_cents=0.06, usage={"tokens": 5})
+        try_again(service, "j:1", "E", "busy", cost_cents=0.06, usage={"tokens": 5})
     assert "E: busy, cost 0.06 cents, tokens 5" in journal("log", "j").stdout
     assert "  0.06\n" in journal("list").stdout
 
@@ -194,7 +195,7 @@ def test_errors_sum_the_cost_of_failed_attempts() -> None:
     with JobService("jobs") as service:
         for number in (1, 2):
             service.start_row(f"j:{number}")
-            service.retry_row(f"j:{number}", "E", "busy", cost_cents=5)
+            try_again(service, f"j:{number}", "E", "busy", cost_cents=5)
             service.start_row(f"j:{number}")
             service.fail_row(f"j:{number}", "E", "busy", cost_cents=0.5)
     groups = json.loads(journal("errors", "j", "--json").stdout)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.attempts import give_back, try_again
 from support.children import place_journal, seal_commits
 from support.terminal import on_terminal
 
@@ -107,7 +108,7 @@ def test_an_attempt_in_flight_that_was_given_back_or_cut_says_so(tmp_path: Path)
         service.start_job(job.id)
         service.start_row("j:1")
         assert service.get_row_history("j:1").attempts[0].outcome == "processing"
-        service.give_back_row("j:1")
+        give_back(service, "j:1")
         service.start_row("j:1")
         service.review_row("j:1", "E", "?")
         service.complete_row("j:1", cost_cents=5)
@@ -135,7 +136,7 @@ def test_a_history_needs_a_bounded_amount_of_memory_and_says_what_it_left_out(
             with service.batch("j"):
                 for number in range(MAX_KEPT):
                     service.start_row("j:1")
-                    service.retry_row("j:1", "E", str(number))
+                    try_again(service, "j:1", "E", str(number))
         many = service.get_row_history("j:1")
         assert (len(many.attempts), many.left_out) == (MAX_KEPT, 2 * MAX_KEPT)
         assert many.attempts[0].number == 2 * MAX_KEPT + 1

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.attempts import try_again
 from support.platforms import PEAK_UNIT_BYTES, needs_rlimits
 
 from journal import JobService
@@ -41,7 +42,7 @@ def root(tmp_path: Path) -> Path:
         service.fail_row("ship:3", "E2", "closed")
         service.skip_row("ship:4", "a duplicate")
         service.start_row("ship:5")
-        service.retry_row("ship:5", "E1", "carrier is down")
+        try_again(service, "ship:5", "E1", "carrier is down")
     return path
 
 
@@ -90,7 +91,7 @@ def test_errors_of_attempts_count_those_that_were_repeated_and_of_rows_that_are_
         service.start_job("ship", version="v2")
         for number in (5, 5, 6):
             service.start_row(f"ship:{number}")
-            service.retry_row(f"ship:{number}", "E1", "carrier is down")
+            try_again(service, f"ship:{number}", "E1", "carrier is down")
         service.start_row("ship:5")
         service.complete_row("ship:5")
         service.start_row("ship:6")

@@ -12,12 +12,12 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+from support.attempts import start
 from support.clock import Clock
 from support.commands import journal, journal_process
 from support.platforms import needs_fifos, needs_shell, skip_without
 
 from journal import JobRow, JobService, RowStatus, RowStep
-from journal.format.records import A_RUN
 from journal.fs.shell import quote
 from journal.model import Policy
 
@@ -387,7 +387,7 @@ def in_flight(service: JobService, policy: Policy, rows: int = 1) -> None:
     service.create_job("J", job_id="j", row_data=[{"data": {}} for _ in range(rows)])
     service.start_job("j", policy)
     for number in range(1, rows + 1):
-        service._as(A_RUN).start_row(f"j:{number}")
+        start(service, f"j:{number}")
 
 
 def in_doubt(root: str = "jobs", rows: int = 1, *, ended: bool = True) -> None:

@@ -23,7 +23,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from journal import JobService, RowStatus
+from journal import JobService
 from journal.format.conversion import MAX_REPR_BYTES, repr_text
 from journal.run.outcome import outcome_of_value
 from journal.text import encode_json
@@ -472,12 +472,3 @@ def test_any_value_is_recorded_as_json_or_by_its_repr(value: Any) -> None:
     else:
         assert (outcome.kind, outcome.error_code) == ("review", "InvalidResult")
         assert again == repr_text(returned)
-
-
-def test_the_service_keeps_what_a_review_is_given(tmp_path: Any) -> None:
-    with JobService(tmp_path, sync="none") as service:
-        service.create_job("j", job_id="j", row_data=[{}])
-        service.start_row("j:1")
-        row = service.review_row("j:1", "E", "m", result=(1, {2}))
-        assert (row.status, row.result) == (RowStatus.NEEDS_REVIEW, [1, [2]])
-        assert service.get_row("j:1") == row

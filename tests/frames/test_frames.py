@@ -13,6 +13,7 @@ from typing import Any
 from zlib import crc32
 
 import pytest
+from support.attempts import give_back, try_again
 
 import journal
 from journal import InvalidValueError, JobService, MissingExtraError, Rows
@@ -64,10 +65,10 @@ def eventful(service: JobService) -> str:
     service.retry_row("e:7")
     service.complete_row("e:8")
     service.redo_row("e:8")
-    service.retry_row("e:9", "E2", "busy")
-    service.retry_row("e:10", "E2", "busy")
+    try_again(service, "e:9", "E2", "busy")
+    try_again(service, "e:10", "E2", "busy")
     service.start_row("e:10")
-    service.give_back_row("e:10")
+    give_back(service, "e:10")
     service.skip_row("e:11", "not needed")
     service.start_row("e:12")
     return job_id

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.attempts import give_back, try_again
 from support.children import Child, journal_path, split_commits
 from support.hints import (
     DENSE,
@@ -109,13 +110,13 @@ def test_a_row_in_flight_that_comes_from_a_hint_is_given_back_with_the_error_it_
     with JobService(tmp_path) as service:
         service.start_job(JOB)
         service.start_row(f"{JOB}:5")
-        service.give_back_row(f"{JOB}:5")
+        give_back(service, f"{JOB}:5")
         service.start_row(f"{JOB}:5")
-        service.retry_row(f"{JOB}:5", "E", "m")
+        try_again(service, f"{JOB}:5", "E", "m")
         service.start_row(f"{JOB}:5")
     assert is_believed(tmp_path, disk)
     with JobService(tmp_path) as service:
-        row = service.give_back_row(f"{JOB}:5")
+        row = give_back(service, f"{JOB}:5")
     assert (row.error_code, row.error_message) == ("E", "m")
     assert (row.attempts, row.earlier_attempts) == (3, 2)
 
@@ -171,9 +172,9 @@ def _act(service: JobService, action: str, number: int) -> None:
         service.retry_failed_rows(JOB)
     elif action == "give back":
         if in_flight := service.get_rows(JOB, "processing"):
-            service.retry_row(in_flight[0].id, "again", "m")
+            try_again(service, in_flight[0].id, "again", "m")
             service.start_row(in_flight[0].id)
-            service.give_back_row(in_flight[0].id)
+            give_back(service, in_flight[0].id)
     elif action == "redo":
         done = service.get_rows(JOB, "completed")
         service.redo_row(done[number % len(done)].id, new_key=number > 5)

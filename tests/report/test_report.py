@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from support.attempts import try_again
 
 from journal import Entry, JobService, Position
 from journal.cli.main import main
@@ -272,7 +273,7 @@ def test_throughput_and_latency_follow_from_the_history(tmp_path: Path) -> None:
         for number in (1, 2):
             service.start_row(f"job:{number}")
         service.complete_row("job:1")
-        service.retry_row("job:2", "E", "try again")  # as a run does that has tries left
+        try_again(service, "job:2", "E", "try again")  # as a run does that has tries left
         service.start_row("job:2")
         service.fail_row("job:2", "E", "for good")
         service.skip_row("job:3")
@@ -345,7 +346,7 @@ def test_the_charts_show_tries_that_were_repeated(tmp_path: Path) -> None:
         service.start_job("job")
         for _ in range(3):
             service.start_row("job:1")
-            service.retry_row("job:1", "E", "try again")
+            try_again(service, "job:1", "E", "try again")
     page = page_of(tmp_path)
     assert "repeated" in page.texts("figcaption")[0]
     assert "No row has ended yet." not in page.texts("p")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.attempts import try_again
 from support.clock import Clock
 
 import journal
@@ -485,7 +486,7 @@ def test_a_row_that_can_not_start_takes_no_slot(make_queue: Callable[..., Queue]
     queue = make_queue("a", "a", "a", max_attempts=2)
     for _ in range(2):
         queue.service.start_row("j:1")
-        queue.service.retry_row("j:1", "E", "no")
+        try_again(queue.service, "j:1", "E", "no")
     assert queue.start(2) == [2]  # rows that were never started come first
     queue.end(2)
     assert queue.start(2) == [3]

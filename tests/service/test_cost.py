@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.attempts import try_again
 
 from journal import InvalidValueError, JobService
 from journal.fs.names import HINT_NAME, JOURNAL_NAME
@@ -147,7 +148,7 @@ def test_each_outcome_of_an_attempt_counts_whatever_becomes_of_the_row(
 ) -> None:
     spent: dict[str, Any] = {"cost_cents": 0.06, "usage": {"tokens": 100}}
     outcomes: list[Callable[[str], object]] = [
-        lambda row: service.retry_row(row, "E", "again", **spent),
+        lambda row: try_again(service, row, "E", "again", **spent),
         lambda row: service.review_row(row, "E", "unsure", **spent),
         lambda row: service.fail_row(row, "E", "no", **spent),
         lambda row: service.skip_row(row, "known", **spent),
@@ -253,7 +254,7 @@ def attempts_of(service: JobService, seed: int, costs: list[Decimal]) -> Counter
             case "failed":
                 service.fail_row(row, "E", "no", **spent)
             case "again":
-                service.retry_row(row, "E", "busy", **spent)
+                try_again(service, row, "E", "busy", **spent)
             case "review":
                 service.review_row(row, "E", "unsure", **spent)
             case "skipped":

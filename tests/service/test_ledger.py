@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from support.attempts import try_again
 from support.copies import JOB
 from support.effort import sample
 from support.memory import fast_directory
@@ -110,7 +111,7 @@ class Copy:
         elif fate < 0.4:
             service.review_row(row_id, "E", "perhaps")
         elif fate < 0.5:  # as a run puts a row back that is to be tried again
-            service.retry_row(row_id, "Busy", "again")
+            try_again(service, row_id, "Busy", "again")
             self.allow(row)
         else:
             service.complete_row(row_id, result=next(calls))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from support.attempts import give_back, start
 from support.effort import IS_LONG
 from support.platforms import IS_WINDOWS
 
@@ -49,7 +51,6 @@ from journal import (
     StepInDoubtError,
     StepRepeatedError,
 )
-from journal.format.records import A_RUN
 from journal.model import JOB_MEMBERS
 
 MAX_JOBS = 3
@@ -738,7 +739,10 @@ class JournalMachine(RuleBasedStateMachine):
         model, who = self.models[job_id], self.services.index(service)
         number = model.pick(pick)
         verb, fields = move
-        method = getattr(service, f"{verb}_row", service._as(A_RUN).start_row)
+        of_runs = {"run": start, "give_back": give_back}
+        method = (
+            partial(of_runs[verb], service) if verb in of_runs else getattr(service, f"{verb}_row")
+        )
         rows = self.both(
             lambda: model.change_row(who, number, verb, dict(fields)),
             lambda: method(f"{job_id}:{number}", **fields),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from support.attempts import give_back, try_again
 from support.children import journal_path
 
 import journal.index.hint
@@ -262,7 +264,7 @@ def test_a_retried_row_counts_its_attempts_anew_and_keeps_the_total(service: Job
     assert (retried.attempts, retried.earlier_attempts) == (1, 1)
     started = service.start_row(f"{JOB}:2")
     assert (started.attempts, started.earlier_attempts) == (2, 1)
-    again = service.retry_row(f"{JOB}:2", "timeout", "no answer")
+    again = try_again(service, f"{JOB}:2", "timeout", "no answer")
     assert (again.attempts, again.earlier_attempts) == (2, 1), "the next attempt of the same"
     assert again == row(service, 2) == service.get_rows(JOB)[1]
     (found,) = (
@@ -273,11 +275,11 @@ def test_a_retried_row_counts_its_attempts_anew_and_keeps_the_total(service: Job
 
 def test_an_attempt_that_never_began_is_given_back(service: JobService) -> None:
     service.start_row(f"{JOB}:5")
-    given_back = service.give_back_row(f"{JOB}:5")
+    given_back = give_back(service, f"{JOB}:5")
     assert (given_back.status, given_back.error_code) == (RowStatus.PENDING, None)
     assert (given_back.attempts, given_back.earlier_attempts) == (1, 1)
     with pytest.raises(InvalidStateTransition):
-        service.give_back_row(f"{JOB}:5")
+        give_back(service, f"{JOB}:5")
 
 
 def test_a_row_whose_attempt_is_given_back_has_the_error_again_that_it_had_before(
@@ -285,7 +287,7 @@ def test_a_row_whose_attempt_is_given_back_has_the_error_again_that_it_had_befor
 ) -> None:
     row_id = f"{JOB}:5"
     service.start_row(row_id)
-    service.retry_row(row_id, "timeout", "no answer", traceback="here")
+    try_again(service, row_id, "timeout", "no answer", traceback="here")
     for reason in ("not now", "nor now"):
         service.start_row(row_id)
         with suppress(KeyError), service.batch(JOB):  # what is taken back changes nothing
@@ -293,7 +295,7 @@ def test_a_row_whose_attempt_is_given_back_has_the_error_again_that_it_had_befor
             service.retry_row(row_id)
             service.start_row(row_id)
             raise KeyError
-        given_back = service.give_back_row(row_id, reason)
+        given_back = give_back(service, row_id, reason)
         assert given_back == row(service, 5) == service.get_rows(JOB)[4]
         error = given_back.error_code, given_back.error_message, given_back.traceback
         assert (given_back.reason, *error) == (reason, "timeout", "no answer", "here")
@@ -303,7 +305,7 @@ def test_a_row_whose_attempt_is_given_back_has_the_error_again_that_it_had_befor
     assert (given_back.attempts, given_back.earlier_attempts, found.attempts) == (3, 2, 1)
     service.retry_row(f"{JOB}:2")
     service.start_row(f"{JOB}:2")
-    assert service.give_back_row(f"{JOB}:2").error_code is None, "a person retried it"
+    assert give_back(service, f"{JOB}:2").error_code is None, "a person retried it"
     outcomes = [attempt.outcome for attempt in service.get_row_history(row_id).attempts]
     assert outcomes == ["repeated", "given_back", "given_back"]
     assert service.get_row_history(row_id).attempts[2].error_code is None, "not its own"
@@ -312,7 +314,7 @@ def test_a_row_whose_attempt_is_given_back_has_the_error_again_that_it_had_befor
 @pytest.mark.parametrize("number", [2, 3])
 def test_only_an_attempt_in_progress_is_given_back(service: JobService, number: int) -> None:
     with pytest.raises(InvalidStateTransition, match="only an attempt in progress"):
-        service.give_back_row(f"{JOB}:{number}")
+        give_back(service, f"{JOB}:{number}")
 
 
 # --- redoing
@@ -344,7 +346,7 @@ def test_what_is_pending_or_in_flight_is_not_redone(service: JobService) -> None
         service.redo_row(f"{JOB}:5")
     assert "pending" not in refused.value.allowed_transitions
     assert row(service, 5).status is RowStatus.PROCESSING
-    service.give_back_row(f"{JOB}:5")
+    give_back(service, f"{JOB}:5")
     with pytest.raises(InvalidStateTransition, match="is 'pending', so it can't be redone"):
         service.redo_row(f"{JOB}:5")
 
@@ -381,7 +383,12 @@ def test_what_a_job_that_has_ended_refuses_is_said_in_plain_words(service: JobSe
 
 
 def test_only_redo_leads_out_of_completed(service: JobService) -> None:
-    for call in (service.start_row, service.retry_row, service.give_back_row, service.skip_row):
+    for call in (
+        service.start_row,
+        service.retry_row,
+        partial(give_back, service),
+        service.skip_row,
+    ):
         with pytest.raises(InvalidStateTransition, match="redo_row"):
             call(f"{JOB}:1")
     assert row(service, 1).status is RowStatus.COMPLETED

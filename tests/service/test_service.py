@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from support.attempts import give_back, try_again
 from support.platforms import needs_links, needs_modes, needs_proc
 
 import journal
@@ -830,8 +831,8 @@ def test_no_row_of_an_ended_job_is_started_or_repeated_by_a_run(
     before = journal_bytes(service, job.id)
     calls: list[Callable[[], object]] = [
         lambda: service.start_row("ship:2"),
-        lambda: service.retry_row("ship:1", "E", "m"),
-        lambda: service.give_back_row("ship:3"),
+        lambda: try_again(service, "ship:1", "E", "m"),
+        lambda: give_back(service, "ship:3"),
     ]
     for call in calls:
         with pytest.raises(InvalidStateTransition, match="reopen_job") as caught:
@@ -883,7 +884,7 @@ JOB_CALLS: dict[str, Callable[[JobService, str], object]] = {
     "retry_failed_rows": lambda service, job_id: service.retry_failed_rows(job_id),
     "reopen_job": lambda service, job_id: service.reopen_job(job_id),
     "redo_row": lambda service, job_id: service.redo_row(f"{job_id}:1"),
-    "give_back_row": lambda service, job_id: service.give_back_row(f"{job_id}:1"),
+    "give_back_row": lambda service, job_id: give_back(service, f"{job_id}:1"),
     "update_row_data": lambda service, job_id: service.update_row_data(f"{job_id}:1", {}),
     "get_job_summary": lambda service, job_id: service.get_job_summary(job_id),
     "start_job": lambda service, job_id: service.start_job(job_id),
@@ -1605,7 +1606,7 @@ def test_a_row_put_back_for_another_attempt_says_what_the_last_one_died_of(
     service: JobService, job: Job
 ) -> None:
     service.start_row("ship:1")
-    row = service.retry_row("ship:1", "TimeoutError", "no answer")
+    row = try_again(service, "ship:1", "TimeoutError", "no answer")
     assert row == row_of(service, "ship:1")
     assert (row.status, row.attempts) == (RowStatus.PENDING, 1)
     assert (row.error_code, row.error_message) == ("TimeoutError", "no answer")

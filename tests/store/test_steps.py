@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from support.attempts import give_back, start, try_again
 
 import journal
 import journal.index.hint
@@ -19,7 +20,6 @@ from journal import (
     StepInDoubtError,
     StepRepeatedError,
 )
-from journal.format.records import A_RUN
 
 JOB = "steps"
 ROW = f"{JOB}:1"
@@ -30,7 +30,7 @@ def fixture_service(tmp_path: Path) -> Iterator[JobService]:
     with JobService(tmp_path) as service:
         service.create_job("Steps", job_id=JOB, row_data=[{"data": {"n": n}} for n in range(3)])
         service.start_job(JOB, "resume")
-        service._as(A_RUN).start_row(ROW)
+        start(service, ROW)
         yield service
 
 
@@ -248,7 +248,7 @@ def test_resume_puts_back_rows_without_a_doubt_and_names_the_step_of_others(
     service: JobService,
 ) -> None:
     for number in (2, 3):
-        service._as(A_RUN).start_row(f"{JOB}:{number}")
+        start(service, f"{JOB}:{number}")
     service.begin_step(ROW, 1, "charge")
     service.end_step(ROW, 1, "charge", "ch_1")
     service.begin_step(f"{JOB}:2", 1, "charge")
@@ -268,7 +268,7 @@ def test_a_plan_names_the_rows_that_resume_would_start(tmp_path: Path) -> None:
     with journal.open_job(tmp_path / JOB, rows=rows, on_interrupted="resume") as job:
         job.service.start_job(JOB, "resume")
         for n in (1, 2):
-            job.service._as(A_RUN).start_row(f"{JOB}:{n}")
+            start(job.service, f"{JOB}:{n}")
         job.service.begin_step(f"{JOB}:2", 1, "charge")
         assert str(job.plan()) == "retry: 1 (row 1), new: 1 (row 3), in flight: 1"
 
@@ -282,7 +282,7 @@ def test_resume_does_not_believe_a_run_that_had_another_policy(
         service.start_job(JOB, "resume")
         service.update_status(JOB, "paused")
         service.start_job(JOB, earlier)  # type: ignore[arg-type]
-        service._as(A_RUN).start_row(ROW)
+        start(service, ROW)
         assert after(service, "resume", ROW)[0][0] is RowStatus.NEEDS_REVIEW
 
 
@@ -370,7 +370,7 @@ def test_a_late_result_of_an_attempt_that_was_given_back_is_the_result_of_its_st
     service: JobService,
 ) -> None:
     service.begin_step(ROW, 1, "charge", idempotent=True)
-    service.give_back_row(ROW)
+    give_back(service, ROW)
     service.end_step(ROW, 1, "charge", "ch_1")
     service.start_row(ROW)
     done = service.begin_step(ROW, 2, "charge", idempotent=True)
@@ -384,11 +384,11 @@ def test_a_failure_is_recorded_unless_it_would_hide_a_doubt_of_an_earlier_attemp
 ) -> None:
     for attempt in (1, 2):
         service.end_step(ROW, attempt, "put", error=("E", f"error {attempt}"))
-        service.retry_row(ROW, "E", "e")
+        try_again(service, ROW, "E", "e")
         service.start_row(ROW)
     assert service.get_steps(ROW)[0].error_message == "error 2"
     service.begin_step(ROW, 3, "charge")
-    service.retry_row(ROW, "E", "e")
+    try_again(service, ROW, "E", "e")
     service.start_row(ROW)
     service.end_step(ROW, 4, "charge", error=("E", "e"))
     assert states(service)["charge"] == "started"

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from support.attempts import try_again
 from support.children import journal_path
 from support.copies import JOB, is_well, make_job
 from support.merge_rules import (
@@ -134,7 +135,7 @@ class Twin:
             case "skipped":
                 service.skip_row(row, name, cost_cents=count)
             case "pending":
-                service.retry_row(row, "E", name, cost_cents=count)
+                try_again(service, row, "E", name, cost_cents=count)
             case "retry":
                 service.retry_row(row)
             case "redo" | "redo#":

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from support.attempts import give_back, try_again
 from support.children import FaultyOs, append_commit, fails, journal_path, split_commits, works
 from support.copies import (
     JOB,
@@ -178,7 +179,7 @@ def test_a_completed_row_in_review_shows_its_outcome_and_is_never_retried(
     assert "journal redo" in refused.stderr
     assert row_of(here, 3).status == "needs_review"
     with JobService(here, sync="none") as service, pytest.raises(InvalidStateTransition):
-        service.retry_row(row.id, "E", "an automatic retry")
+        try_again(service, row.id, "E", "an automatic retry")
     assert journal_line(here, "resolve", JOB, "--row", "3", "--completed").returncode == 0
     row = row_of(here, 3)
     assert (row.status, row.tracking_number, row.result) == ("completed", "H-3", 3)
@@ -232,7 +233,7 @@ def test_an_attempt_in_flight_at_the_fork_and_another_with_its_tracking_number_a
         start(here, number)
     there = copied(here, "there")
     change(here, lambda service: service.complete_row(f"{JOB}:3", "T-3"))
-    change(there, lambda service: service.retry_row(f"{JOB}:3", "Lost", "again"))
+    change(there, lambda service: try_again(service, f"{JOB}:3", "Lost", "again"))
     go_on(there, 3)
     for root in (here, there):  # settled by hand, and no other attempt was made
         change(root, lambda service: service.complete_row(f"{JOB}:4", "T-4"))
@@ -587,7 +588,7 @@ def test_attempts_that_the_other_copy_put_back_count_here(here: Path, there: Pat
     skip(here, 4)
     for _ in range(3):
         start(there, 3)
-        change(there, lambda service: service.retry_row(f"{JOB}:3", "Busy", "again"))
+        change(there, lambda service: try_again(service, f"{JOB}:3", "Busy", "again"))
     assert merged(here, there).applied == [3]
     row = row_of(here, 3)
     assert (row.status, row.attempts, row.error_code) == ("pending", 3, "Busy")
@@ -913,9 +914,9 @@ def test_a_retry_that_only_the_other_made_is_taken_over_with_its_budget(
 
 def test_an_attempt_that_the_other_gave_back_is_taken_over_as_one(here: Path, there: Path) -> None:
     change(there, lambda service: service.start_row(f"{JOB}:3"))
-    change(there, lambda service: service.retry_row(f"{JOB}:3", "E", "m"))
+    change(there, lambda service: try_again(service, f"{JOB}:3", "E", "m"))
     change(there, lambda service: service.start_row(f"{JOB}:3"))
-    change(there, lambda service: service.give_back_row(f"{JOB}:3", "down"))
+    change(there, lambda service: give_back(service, f"{JOB}:3", "down"))
     skip(here, 4)
     merged(here, there)
     assert budget(here, 3) == budget(there, 3) == ("pending", 2, 1)

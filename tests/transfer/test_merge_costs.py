@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.attempts import try_again
 
 from journal import JobService
 from journal.format.records import UNSET_TIME, RowSpentRecord
@@ -68,7 +69,7 @@ def test_a_cost_is_counted_once_whether_its_status_is_imported_or_not(
             service.complete_row(f"{JOB}:1", tracking, cost_cents=0.06, usage={"tokens": 1})
     with JobService(there, sync="none") as service:
         service.start_row(f"{JOB}:2")
-        service.retry_row(f"{JOB}:2", "E", "busy", cost_cents=0.25, usage={"tokens": 10})
+        try_again(service, f"{JOB}:2", "E", "busy", cost_cents=0.25, usage={"tokens": 10})
         service.fail_row(f"{JOB}:3", "E", "no", cost_cents=5)
     for _ in range(2):
         pull(here, there)
@@ -85,7 +86,7 @@ def test_a_cost_that_was_logged_is_not_counted_again_when_its_status_is_imported
         service.log(JOB, "a commit of its own")
     with JobService(there, sync="none") as service:
         service.start_row(f"{JOB}:1")
-        service.retry_row(f"{JOB}:1", "E", "busy", cost_cents=7)
+        try_again(service, f"{JOB}:1", "E", "busy", cost_cents=7)
     pull(here, there)
     with JobService(there, sync="none") as service:
         service.start_row(f"{JOB}:1")
@@ -102,7 +103,7 @@ def test_a_cost_comes_once_through_a_third_copy(roots: tuple[Path, Path]) -> Non
     for number, root in enumerate((here, there, third), 1):
         with JobService(root, sync="none") as service:
             service.start_row(f"{JOB}:{number}")
-            service.retry_row(f"{JOB}:{number}", "E", "busy", cost_cents=10**number)
+            try_again(service, f"{JOB}:{number}", "E", "busy", cost_cents=10**number)
     pull(there, third)
     pull(here, there)
     pull(here, third)
@@ -130,7 +131,7 @@ def test_equal_records_of_a_clock_that_stands_still_are_two_costs(
     with JobService(there, sync="none") as service, service.batch(JOB):
         for _ in range(2):
             service.start_row(f"{JOB}:1")
-            service.retry_row(f"{JOB}:1", "E", "busy", cost_cents=5)
+            try_again(service, f"{JOB}:1", "E", "busy", cost_cents=5)
     lines = (there / JOB / JOURNAL_NAME).read_bytes().splitlines()
     assert lines[-2] == lines[-4]
     with JobService(here, sync="none") as service:
@@ -157,7 +158,7 @@ def test_a_repair_keeps_what_was_spent(roots: tuple[Path, Path]) -> None:
     here, there = roots
     with JobService(there, sync="none") as service:
         service.start_row(f"{JOB}:1")
-        service.retry_row(f"{JOB}:1", "E", "busy", cost_cents=0.06)
+        try_again(service, f"{JOB}:1", "E", "busy", cost_cents=0.06)
         service.fail_row(f"{JOB}:2", "E", "no", cost_cents=0.5, usage={"tokens": 3})
     with JobService(here, sync="none") as service:
         service.complete_row(f"{JOB}:3", cost_cents=5)
@@ -211,6 +212,6 @@ def _attempt(service: JobService, outcome: int, cost: Decimal) -> None:
     elif outcome == 1:
         service.fail_row(row, "E", "no", cost_cents=cost)
     elif outcome == 2:
-        service.retry_row(row, "E", "busy", cost_cents=cost)
+        try_again(service, row, "E", "busy", cost_cents=cost)
     else:
         service.review_row(row, "E", "unsure", cost_cents=cost)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.attempts import try_again
 from support.children import journal_path
 from support.copies import JOB, change, go_on, is_well, make_job, packed
 from support.effort import sample
@@ -92,7 +93,7 @@ def act(root: Path, *moves: str, number: int = ROW, step: str = STEP) -> None:
             case "fail row":
                 service.fail_row(row_id, "E", "m")
             case "back":
-                service.retry_row(row_id, "E", "m")
+                try_again(service, row_id, "E", "m")
             case "retry":
                 service.retry_row(row_id)
             case "redo":

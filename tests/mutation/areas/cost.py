@@ -74,14 +74,14 @@ PATCHES = [
     Patch(
         "a review of a value that can't be recorded keeps its tracking number",
         "run/row_queue",
-        "tracking_number=outcome.tracking_number,\n                    label_path",
-        "label_path",
+        '_OF_WORK = ("tracking_number", "label_path", "result")',
+        '_OF_WORK = ("label_path", "result")',
         "tests/run/test_costs_of_runs.py::test_a_result_that_can_not_be_recorded_costs_all_the_same_and_reaches_the_limit",
     ),
     Patch(
         "usage that a job has no room for is left out alone",
         "run/outcome",
-        "    is_one = error.where in _CHECKS\n",
+        "    is_one = error.where in CHECKS\n",
         "    is_one = False\n",
         "tests/run/test_costs_of_runs.py::test_a_result_with_one_name_of_usage_too_many_needs_a_review_and_keeps_its_cost",
     ),
