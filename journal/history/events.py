@@ -43,10 +43,9 @@ from journal.text import cents_text, encode_json, time_text, usage_text
 _FIRST_WINDOW_BYTES = 1 << 16  # the last part of the journal, with some 500 events
 
 _ROW = re.compile(rb'\{"type":"row","row":([0-9]+),')
-_ROW_STATUS = re.compile(rb'\{"type":"row_status","row":([0-9]+),"status":"([a-z_]+)"')
-_ROW_STEP = re.compile(
-    rb'\{"type":"row_step","row":([0-9]+),"attempt":[0-9]+,'
-    rb'"step":"(?:[^"\\]|\\.)*","state":"(started|done|failed)"'
+_STATE = re.compile(
+    rb'\{"type":"(row_st(?:atus|ep))","row":([0-9]+),'
+    rb'(?:"status"|"attempt":[0-9]+,"step":"(?:[^"\\]|\\.)*","state"):"([a-z_]+)"'
 )
 
 # The kind and level of an event for each status of a row.
@@ -56,9 +55,14 @@ _ROW_KINDS = {
     "failed": ("failed", "ERROR"),
     "skipped": ("skipped", "INFO"),
     "needs_review": ("review", "WARNING"),
-    "pending": ("put_back", "INFO"),
+    "pending": ("put_back", "INFO"),  # with an error, it is a warning
 }
 _STEP_LEVELS = {"started": "DEBUG", "done": "INFO", "failed": "WARNING"}
+_HIGHEST_LEVELS = {
+    b"row_status": {kind: level for kind, (_, level) in _ROW_KINDS.items()}
+    | {"pending": "WARNING"},
+    b"row_step": _STEP_LEVELS,
+}
 _DECISION_KINDS = {"retry": "retried", "redo": "redone"}
 _JOB_LEVELS = {"failed": "ERROR", "cancelled": "WARNING", "paused": "WARNING"}
 
@@ -152,67 +156,45 @@ def read_events(
 def _events(
     history: History, begin: Position, end: Position | None, choice: Choice
 ) -> Iterator[Event]:
-    added = _Added()
+    count, last = 0, 0  # of the rows that the present commit has added
     for block in choice.blocks(history, begin, end):
         for number, line in enumerate(block.lines):
             row = _ROW.match(line)
             if row is not None and choice.has_row(int(row[1])):
-                added.add(int(row[1]))
-                if added.count == 1:
-                    added.at = history.record(block, number).at
-            if added.count and (row is None or is_sealed(line)):
-                yield added.event()
-                added = _Added()
+                count, last = count + 1, int(row[1])
+                if count == 1:
+                    first = history.record(block, number)
+            if count and (row is None or is_sealed(line)):
+                yield _added(first, count, last)
+                count = 0
             if row is None and _may_be_wanted(line, choice):
                 event = event_of(history.record(block, number))
                 if choice.has_row(event.row_number):
                     yield event
-    if added.count:
-        yield added.event()
+    if count:
+        yield _added(first, count, last)
 
 
-class _Added:
-    """Collects the rows that one commit has added, to make one event of them."""
-
-    __slots__ = ("at", "count", "first", "last")
-
-    def __init__(self) -> None:
-        self.count = self.first = self.last = 0
-        self.at: datetime
-
-    def add(self, number: int) -> None:
-        self.first = self.first or number
-        self.last = number
-        self.count += 1
-
-    def event(self) -> Event:
-        one = self.count == 1
-        return Event(
-            at=self.at,
-            kind="added",
-            level="INFO",
-            row_number=self.first if one else None,
-            text="row added" if one else f"{self.count:,} rows added",
-            details=None if one else {"rows": self.count, "first": self.first, "last": self.last},
-        )
+def _added(first: Record, count: int, last: int) -> Event:
+    """Make one event of the rows that a commit has added. ``first``: the first row's record."""
+    event = event_of(first)
+    if count == 1:
+        return event
+    details = {"rows": count, "first": event.row_number, "last": last}
+    text = f"{count:,} rows added"
+    return msgspec.structs.replace(event, row_number=None, text=text, details=details)
 
 
 def _may_be_wanted(line: bytes, choice: Choice) -> bool:
     """Return whether the line may contain a selected event, so that it must be decoded."""
     if choice.rows is None and choice.level is None:
         return True
-    found = _ROW_STATUS.match(line)
-    step = _ROW_STEP.match(line) if found is None else None
-    row = found or step
-    if row is None:
+    found = _STATE.match(line)
+    if found is None:
         return True
-    if not choice.has_row(int(row[1])):
+    if not choice.has_row(int(found[2])):
         return False
-    if step is not None:
-        return choice.takes(_STEP_LEVELS[step[2].decode()])
-    kind = _ROW_KINDS.get(row[2].decode())
-    highest = "WARNING" if kind is None or kind[0] == "put_back" else kind[1]
-    return choice.takes(highest)
+    return choice.takes(_HIGHEST_LEVELS[found[1]].get(found[3].decode(), "ERROR"))
 
 
 def last_events(history: History, count: int, choice: Choice) -> tuple[list[Event], bool]:
@@ -243,36 +225,25 @@ def last_events(history: History, count: int, choice: Choice) -> tuple[list[Even
 
 def event_of(record: Record) -> Event:
     """Make the event for a record."""
-    return _EVENTS[type(record)](record)
+    make = _EVENTS.get(type(record))
+    return _event(record, record.__struct_config__.tag) if make is None else make(record)
 
 
-def _event(kind: str, text: Callable[[Any], str], level: str = "INFO") -> Callable[[Any], Event]:
-    """A function that makes the events of a type of record."""
-    return lambda record: Event(
+def _event(record: Any, kind: Any, level: str = "INFO", text: str = "") -> Event:
+    return Event(
         at=record.at,
         kind=kind,
         level=level,
         row_number=getattr(record, "row", None),
-        text=text(record),
-        details=None if kind == "added" else _details(record),
+        text=text,
+        details=_details(record) or None,
     )
-
-
-def _job_event(record: JobStatusRecord) -> Event:
-    level = _JOB_LEVELS.get(record.status, "INFO")
-    return _event("job", lambda _: record.status, level)(record)
 
 
 def _log_event(record: LogRecord) -> Event:
     entry = log_entry(record)
-    return Event(
-        at=entry.at,
-        kind="log",
-        level=entry.level,
-        row_number=entry.row_number,
-        text=entry.message,
-        details=entry.details,
-    )
+    event = _event(record, "log", entry.level, entry.message)
+    return msgspec.structs.replace(event, at=entry.at, details=entry.details)
 
 
 def _created_text(record: JobRecord) -> str:
@@ -285,8 +256,11 @@ def _counts_text(record: JobCountsRecord) -> str:
 
 def _data_text(record: RowDataRecord) -> str:
     key = f"; idempotency key {record.key}" if record.keys > 1 else ""
-    origin = record.origin
-    return f"its data{key}" + (f", on another copy, at {time_text(origin.at)}" if origin else "")
+    return f"its data{key}" + _origin_text(record)
+
+
+def _origin_text(record: RowDataRecord | RowStatusRecord | RowStepRecord) -> str:
+    return f", on another copy, at {time_text(record.origin.at)}" if record.origin else ""
 
 
 def _spent_text(record: RowSpentRecord) -> str:
@@ -295,7 +269,7 @@ def _spent_text(record: RowSpentRecord) -> str:
     return ", ".join([whose, *_spent_parts(record)])
 
 
-def run_text(record: RunRecord) -> str:
+def _run_text(record: RunRecord) -> str:
     return f"on {record.host} by {record.user} as process {record.pid}"
 
 
@@ -316,16 +290,8 @@ def _row_event(record: RowStatusRecord) -> Event:
     parts += _spent_parts(record)
     if record.result is not None and record.result != "":
         parts.append(_value_text(record.result))
-    if record.origin is not None:
-        parts.append(f"on another copy, at {time_text(record.origin.at)}")
-    return Event(
-        at=record.at,
-        kind=kind,
-        level=level,
-        row_number=record.row,
-        text=", ".join(parts),
-        details=_details(record) or None,
-    )
+    text = ", ".join(parts) + _origin_text(record)
+    return _event(record, kind, level, text.removeprefix(", "))
 
 
 def _spent_parts(record: RowStatusRecord | RowSpentRecord) -> list[str]:
@@ -339,17 +305,8 @@ def _step_event(record: RowStepRecord) -> Event:
         parts += filter(None, (record.error_code, record.error_message))
     elif record.result is not None:
         parts.append(_value_text(record.result))
-    text = ": ".join(parts)
-    if record.origin is not None:
-        text += f", on another copy, at {time_text(record.origin.at)}"
-    return Event(
-        at=record.at,
-        kind=f"step_{record.state}",
-        level=_STEP_LEVELS[record.state],
-        row_number=record.row,
-        text=text,
-        details=_details(record),
-    )
+    text = ": ".join(parts) + _origin_text(record)
+    return _event(record, f"step_{record.state}", _STEP_LEVELS[record.state], text)
 
 
 def _value_text(value: Any) -> str:
@@ -358,14 +315,9 @@ def _value_text(value: Any) -> str:
 
 def _elsewhere_event(record: RowElsewhereRecord) -> Event:
     """Make the event for a change that was made in another copy, and that wasn't imported."""
-    return Event(
-        at=record.at,
-        kind="elsewhere",
-        level="WARNING",
-        row_number=record.row,
-        text="on another copy of this job" + _elsewhere_text(record),
-        details=record.change,
-    )
+    text = "on another copy of this job" + _elsewhere_text(record)
+    event = _event(record, "elsewhere", "WARNING", text)
+    return msgspec.structs.replace(event, details=record.change)
 
 
 def _elsewhere_text(record: RowElsewhereRecord) -> str:
@@ -378,11 +330,8 @@ def _elsewhere_text(record: RowElsewhereRecord) -> str:
         there = decode_record(encode_json(members))
     except (UndecodableError, UnknownRecordError):
         return ""
-    if isinstance(there, RowStepRecord):
-        what, text = f"step {there.state}", _step_event(there).text
-    else:
-        assert isinstance(there, RowStatusRecord)
-        what, text = there.status, _row_event(there).text
+    what = f"step {there.state}" if isinstance(there, RowStepRecord) else change["status"]
+    text = event_of(there).text
     return f": {what} at {at}" + (f": {text}" if text else "")
 
 
@@ -402,22 +351,28 @@ def _details(record: Record) -> dict[str, Any]:
     }
 
 
-# From each type of record to the function that makes its event.
+# How each type of record becomes an event. Another type is an event of the name of the type.
 _EVENTS: dict[type[Record], Callable[[Any], Event]] = {
-    JobRecord: _event("created", _created_text),
-    RunRecord: _event("run", run_text),
-    RunEndedRecord: _event("run_ended", lambda record: record.message, "WARNING"),
-    JobStatusRecord: _job_event,
-    JobReopenedRecord: _event("reopened", lambda record: record.reason or ""),
-    JobCountsRecord: _event("counts", _counts_text),
-    JobErrorRecord: _event("error", lambda record: f"{record.code}: {record.message}", "ERROR"),
-    MergeRecord: _event("merge", lambda record: record.message),
+    JobRecord: lambda record: _event(record, "created", text=_created_text(record)),
+    RunRecord: lambda record: _event(record, "run", text=_run_text(record)),
+    RunEndedRecord: lambda record: _event(record, "run_ended", "WARNING", record.message),
+    JobStatusRecord: lambda record: _event(
+        record, "job", _JOB_LEVELS.get(record.status, "INFO"), record.status
+    ),
+    JobReopenedRecord: lambda record: _event(record, "reopened", text=record.reason or ""),
+    JobCountsRecord: lambda record: _event(record, "counts", text=_counts_text(record)),
+    JobErrorRecord: lambda record: _event(
+        record, "error", "ERROR", f"{record.code}: {record.message}"
+    ),
+    MergeRecord: lambda record: _event(record, "merge", text=record.message),
     LogRecord: _log_event,
-    ExtensionRecord: _event("extension", lambda record: record.type, "DEBUG"),
-    RowRecord: _event("added", lambda _: "row added"),
-    RowDataRecord: _event("changed", _data_text),
+    ExtensionRecord: lambda record: _event(record, "extension", "DEBUG", record.type),
+    RowRecord: lambda record: Event(
+        at=record.at, kind="added", level="INFO", row_number=record.row, text="row added"
+    ),
+    RowDataRecord: lambda record: _event(record, "changed", text=_data_text(record)),
     RowStatusRecord: _row_event,
     RowStepRecord: _step_event,
-    RowSpentRecord: _event("spent", _spent_text),
+    RowSpentRecord: lambda record: _event(record, "spent", text=_spent_text(record)),
     RowElsewhereRecord: _elsewhere_event,
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
+from itertools import chain
 from typing import NamedTuple
 
 from journal.format.commits import START, Block, Position, end_of_commit, whole_lines
@@ -33,8 +34,7 @@ _LATE = datetime.max.replace(tzinfo=UTC)
 # The beginning of a line as this package writes it. Other writers may order members differently.
 _LINE = b'{"type":"'
 LOG_LINE = _LINE + b'log",'
-_A_RUN = b'"type":"run"'
-_A_SPACED_RUN = rb'"type"\s*:\s*"run"'
+_A_RUN = re.compile(rb'"type"\s*:\s*"run"')
 _PIECE_BYTES = 1 << 18
 _NEAR_BYTES = 1 << 12  # in which most commits begin
 
@@ -129,19 +129,9 @@ class History:
     def _lines_about(self, number: int, offset: int, end: int) -> Iterator[tuple[int, bytes]]:
         """Yield each line that may be about row ``number`` or may start a run, and its offset."""
         find_row = re.compile(rb'"row"\s*:\s*%d\b' % number).finditer
-        # Only who makes a journal writes runs to it. To search for spaces takes twice as long.
-        is_compact = self._file.read_at(0, len(_LINE)) == _LINE
         for at, piece in whole_lines(self._file, offset, end, _PIECE_BYTES):
-            places = [found.start() for found in find_row(piece)]
-            if is_compact:
-                place = piece.find(_A_RUN)
-                while place >= 0:
-                    places.append(place)
-                    place = piece.find(_A_RUN, place + 1)
-            else:
-                places += (found.start() for found in re.finditer(_A_SPACED_RUN, piece))
-            begins = {piece.rfind(b"\n", 0, place) + 1 for place in places}
-            for begin in sorted(begins):
+            found = chain(find_row(piece), _A_RUN.finditer(piece))
+            for begin in sorted({piece.rfind(b"\n", 0, place.start()) + 1 for place in found}):
                 yield at + begin, piece[begin : piece.index(b"\n", begin)]
 
     def entries(self, begin: Position = START) -> Iterator[Entry]:

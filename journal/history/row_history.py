@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
@@ -13,10 +14,9 @@ from journal.format.records import (
     LogRecord,
     Record,
     RowDataRecord,
-    RowElsewhereRecord,
     RowRecord,
-    RowSpentRecord,
     RowStatusRecord,
+    RowStepRecord,
     RunRecord,
 )
 from journal.history.durations import OutcomeReader
@@ -30,8 +30,6 @@ MAX_KEPT = 1000
 MAX_KEPT_BYTES = 16 << 20
 
 Item = TypeVar("Item")
-
-_NEVER_SHOWN = b'{"type":"row_step",'  # steps are shown as they are
 
 
 class RowAttempt(msgspec.Struct, kw_only=True):
@@ -139,32 +137,30 @@ class _Reader:
         self._host: str | None = None
         self._data: dict[str, Any] = {}
 
-    def wants(self, line: bytes) -> bool:
-        return not line.startswith(_NEVER_SHOWN)
-
     def read(self, record: Record, size_bytes: int) -> None:
         if isinstance(record, RunRecord):
             self._host = record.host
-        elif isinstance(record, LogRecord):
-            self._read_log(record, size_bytes)
-        elif isinstance(record, RowRecord | RowDataRecord) and record.row == self._number:
-            self._read_data(record, size_bytes)
-        elif isinstance(record, RowStatusRecord) and record.row == self._number:
-            self._read_status(record, size_bytes)
-        elif isinstance(record, RowSpentRecord | RowElsewhereRecord) and record.row == self._number:
-            self.changes.add(event_of(record), size_bytes)
+        elif getattr(record, "row", None) == self._number:
+            read = self._BY_TYPE.get(type(record), _Reader._read_change)
+            read(self, record, size_bytes)
+
+    def _read_change(self, record: Record, size_bytes: int) -> None:
+        self.changes.add(event_of(record), size_bytes)
 
     def _read_log(self, record: LogRecord, size_bytes: int) -> None:
-        entry = log_entry(record)
-        if entry.row_number == self._number:
-            self.logs.add(entry, size_bytes)
+        self.logs.add(log_entry(record), size_bytes)
 
-    def _read_data(self, record: RowRecord | RowDataRecord, size_bytes: int) -> None:
-        old, self._data = self._data, record.data
-        if isinstance(record, RowDataRecord):
-            event = event_of(record)
-            text = event.text + before_text(old, record.data)
-            self.changes.add(msgspec.structs.replace(event, text=text), size_bytes)
+    def _read_row(self, record: RowRecord, _size_bytes: int) -> None:
+        self._data = record.data
+
+    def _read_data(self, record: RowDataRecord, size_bytes: int) -> None:
+        event = event_of(record)
+        text = event.text + before_text(self._data, record.data)
+        self.changes.add(msgspec.structs.replace(event, text=text), size_bytes)
+        self._data = record.data
+
+    def _read_step(self, record: RowStepRecord, size_bytes: int) -> None:
+        """Do nothing: steps are shown as they are now."""
 
     def _read_status(self, record: RowStatusRecord, size_bytes: int) -> None:
         outcome = self._outcomes.read(record)
@@ -184,7 +180,7 @@ class _Reader:
             if attempt is not None:
                 attempt.outcome = "given_back"
                 attempt.ended_at = record.happened_at
-            self.changes.add(event_of(record), size_bytes)
+            self._read_change(record, size_bytes)
             return
         attempt.outcome = "given_back" if outcome is None else outcome.status
         attempt.ended_at = record.happened_at
@@ -194,6 +190,15 @@ class _Reader:
             if not (record.reset and name in _OF_ERROR):  # not the error of an earlier attempt
                 setattr(attempt, name, getattr(record, name))
         self.attempts.grow(size_bytes)
+
+    # How each type of record about a row is read. Another type is a change of the row.
+    _BY_TYPE: ClassVar[dict[type[Record], Callable[[_Reader, Any, int], None]]] = {
+        LogRecord: _read_log,
+        RowRecord: _read_row,
+        RowDataRecord: _read_data,
+        RowStatusRecord: _read_status,
+        RowStepRecord: _read_step,
+    }
 
 
 _OF_ERROR = ("error_code", "error_message", "traceback")
@@ -208,8 +213,7 @@ def read_row_history(history: History, row: JobRow, steps: tuple[RowStep, ...]) 
     """
     reader = _Reader(row.row_number)
     for block in history.blocks_about(row.row_number):
-        if reader.wants(block.lines[0]):
-            reader.read(history.record(block, 0), len(block.lines[0]))
+        reader.read(history.record(block, 0), len(block.lines[0]))
     kinds: tuple[_Newest[Any], ...] = (reader.attempts, reader.logs, reader.changes)
     return RowHistory(
         row=row,

@@ -17,7 +17,7 @@ from journal.format.records import (
     RunRecord,
 )
 from journal.history.durations import OutcomeReader, RecordedOutcome, moment_at
-from journal.history.events import run_text
+from journal.history.events import event_of
 from journal.history.reading import Entry
 
 # Widths of a bucket in ms. Each width is a multiple of the previous one, so that buckets can be
@@ -170,11 +170,10 @@ class JobStatistics:
                 outcome = self._reader.read(record)
                 if outcome is not None:
                     self._count(outcome)
-            elif isinstance(record, JobRecord):
-                self._note(record.at, "created", "")
-            elif isinstance(record, JobReopenedRecord):
-                self._note(record.at, "reopened", record.reason or "")
-                is_running = False
+            elif isinstance(record, JobRecord | JobReopenedRecord | JobErrorRecord):
+                event = event_of(record)
+                self._note(record.at, event.kind, event.text)
+                is_running &= isinstance(record, JobErrorRecord)
             elif isinstance(record, JobStatusRecord):
                 # If a run has changed the status, the record of the run was already counted.
                 if record.status != "running" or not run_began:
@@ -182,12 +181,10 @@ class JobStatistics:
                 is_running = record.status == "running"
             elif isinstance(record, RunRecord):
                 what = "running again" if is_running else "running"
-                self._note(record.at, what, f"{run_text(record)} with rowjournal {record.package}")
-                run_began = True
-                continue
-            elif isinstance(record, JobErrorRecord):
-                self._note(record.at, "error", f"{record.code}: {record.message}")
-            run_began = False  # only the record just after a run's record is the run's own change
+                text = event_of(record).text
+                self._note(record.at, what, f"{text} with rowjournal {record.package}")
+            # Only the record just after a run's record is the run's own change.
+            run_began = isinstance(record, RunRecord)
         self._close_event()
         self.latencies = Latencies()
         for bucket in self.timeline.buckets():

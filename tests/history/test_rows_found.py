@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+import msgspec
 import pytest
 from support.children import journal_path
 from support.effort import IS_LONG
@@ -19,6 +21,7 @@ import journal.index.hint
 import journal.store.journal
 from journal import JobService, JournalDamagedError, JournalError
 from journal.format.commits import START, Block, Position
+from journal.format.records import LogRecord
 from journal.history.events import Choice, last_events, read_events
 from journal.history.reading import History
 from journal.history.row_history import read_row_history
@@ -258,3 +261,33 @@ def add_lines(root: Path, *lines: bytes) -> None:
     body = b"\n".join(lines)[:-1]
     crc = crc32(body, int(commits[-11:-3], 16))
     path.write_bytes(commits + body + b',"crc":"%08x"}\n' % crc)
+
+
+class Later(msgspec.Struct, tag_field="type", tag="row_later"):
+    """A type of record that no table of the room ``history`` has."""
+
+    row: int
+    at: datetime
+    note: str
+
+
+class LaterHistory(History):
+    """Returns a :class:`Later` in place of each message."""
+
+    def record(self, block: Block, number: int) -> Any:
+        record = super().record(block, number)
+        return Later(1, record.at, record.message) if isinstance(record, LogRecord) else record
+
+
+def test_a_type_that_no_table_has_is_an_event_and_a_change_of_its_row(tmp_path: Path) -> None:
+    with JobService(tmp_path) as service:
+        service.create_job("J", job_id=JOB, row_data=[{"data": {}}])
+        service.log(JOB, "a note", row_number=1)
+        row = service.get_row(f"{JOB}:1")
+        assert row is not None
+        with service.store.reading(JOB) as index:
+            history = LaterHistory(index)
+        *_, event = read_events(history, START)
+        assert (event.kind, event.level, event.row_number) == ("row_later", "INFO", 1)
+        assert event.details == {"note": "a note"}
+        assert read_row_history(history, row, ()).changes == (event,)

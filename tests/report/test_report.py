@@ -319,7 +319,7 @@ def test_each_run_of_a_job_is_told_with_who_began_it(tmp_path: Path) -> None:
         ("running", 0),
     ]
     who = f"on {host_name()} by {user_name()} as process {os.getpid()} with rowjournal {VERSION}"
-    assert [event.detail for event in events] == ["", who, who, who, "", ""]
+    assert [event.detail for event in events] == ["Killed", who, who, who, "", ""]
     assert f"running again: {who}" in page.texts("td")
     assert f"process {os.getpid()} on {host_name()}" in page.texts("dd")
 

@@ -169,7 +169,7 @@ PATCHES = [
     Patch(
         "a row that is the last of its commit is told as added",
         "history/events",
-        "    if added.count:\n        yield added.event()\n",
+        "    if count:\n        yield _added(first, count, last)\n",
         "",
         "tests/cli/test_log_command.py::test_the_events_of_one_row_are_the_same_when_another_is_chosen_too",
     ),
