@@ -45,7 +45,6 @@ if TYPE_CHECKING:
         UnreadableError,
     )
     from journal.format.commits import Position
-    from journal.frames.rows import Rows
     from journal.history.events import Event
     from journal.history.reading import Entry
     from journal.history.row_history import RowAttempt, RowHistory
@@ -69,12 +68,13 @@ if TYPE_CHECKING:
     from journal.run.open_job import JobRun, open_job
     from journal.run.outcome import Fail, Hold, NeedsReview, Retry, RowResult, Skip
     from journal.service import JobService
+    from journal.tables.rows import Rows
 
 # A name is imported from these modules when the name is first used, since reading a job needs no
 # threads, executors or event loops.
 _MODULES = (
     *("errors", "model", "format.commits", "history.reading", "service"),
-    *("frames.rows", "inputs.read"),
+    *("tables.rows", "inputs.read"),
     *(
         "run.outcome",
         "run.evidence",

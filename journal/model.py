@@ -430,6 +430,32 @@ class JobRow(msgspec.Struct, frozen=True):
         return row_html(self)
 
 
+# The columns that the journal adds to tables of rows, in their order: members of a row, and the start
+# and the duration of its last attempt. True: a table has the column only if a row uses it.
+ROW_COLUMNS = {
+    "job_id": False,
+    "row_number": False,
+    "status": False,
+    "attempts": False,
+    "earlier_attempts": True,
+    "version": True,
+    "error_code": False,
+    "error_message": False,
+    "unknown": True,
+    "reason": True,
+    "tracking_number": True,
+    "label_path": True,
+    "cost_cents": True,
+    "usage": True,
+    "result": False,
+    "created_at": False,
+    "started_at": False,
+    "processed_at": False,
+    "duration_s": False,
+    "idempotency_key": False,
+}
+
+
 # How to settle rows that were in flight when their run died: see :meth:`JobService.recover_job`.
 Policy = Literal["review", "retry", "fail", "resume"]
 

@@ -444,8 +444,8 @@ class JobService:
         from the file when it is accessed. :class:`Rows` converts to tables: ``to_pandas()``,
         ``to_polars()``, ``to_arrow()``, ``to_dicts()``.
         """
-        from journal.frames.rows import Rows  # noqa: PLC0415
         from journal.history.reading import History  # noqa: PLC0415
+        from journal.tables.rows import Rows  # noqa: PLC0415
 
         wanted = row_statuses(status)
         with self.store.reading(job_id) as journal:

@@ -26,7 +26,7 @@ PUBLIC = {
     "journal.transfer": "pack_job pack_to_file prune_jobs unpack_job preview_pull pull_job",
     "journal.repair": "repair_job",
     "journal.verify": "verify_job",
-    "journal.export": "export_rows",
+    "journal.tables": "export_rows",
     "journal.report": "write_report report_page",
 }
 NAMES = [(module, name) for module, names in PUBLIC.items() for name in names.split()]

@@ -13,9 +13,9 @@ import msgspec
 
 from journal.cli.find import did_you_mean
 from journal.cli.output import first_of
-from journal.frames.columns import MISSING, member_of_row
 from journal.fs import shell
 from journal.model import JobRow
+from journal.tables.columns import MISSING, member_of_row
 from journal.text import as_text, counted, shorten
 
 _CONDITION = re.compile(

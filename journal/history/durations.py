@@ -6,16 +6,11 @@ row's attempt.
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from journal.format.records import A_POLICY, RowRecord, RowStatusRecord
-from journal.history.reading import Entry
-from journal.index.columns import StatusColumns
-from journal.index.index import Index
-from journal.model import JobRow
+from journal.format.records import A_POLICY, RowStatusRecord
 
 
 class RecordedOutcome(NamedTuple):
@@ -86,59 +81,6 @@ class OutcomeReader:
         is_cut = record.by == A_POLICY.by
         ended_at, version = record.happened_at, record.version
         return RecordedOutcome(record.row, status, started_at, ended_at, is_cut, version)
-
-
-class LastAttempts:
-    """The start and end of the last attempt at each row.
-
-    This object takes 17 bytes for each row. It takes more if row numbers have gaps, or aren't in
-    the order of creation.
-    """
-
-    def __init__(self, history: Iterable[Entry]) -> None:
-        """``history`` is a job's whole history."""
-        self._index = Index(StatusColumns())
-        self._started_s, self._ended_s = array("d"), array("d")
-        reader = OutcomeReader()
-        for entry in history:
-            record = entry.record
-            if isinstance(record, RowRecord):
-                self._index.add_row(record.row, 0)
-                self._started_s.append(_NEVER)
-                self._ended_s.append(_NEVER)
-            elif isinstance(record, RowStatusRecord):
-                outcome = reader.read(record)
-                position = self._index.position_of(record.row)
-                if position is None:  # doesn't happen in a verified journal
-                    continue
-                if record.status == "processing":
-                    self._started_s[position] = record.happened_at.timestamp()
-                    self._ended_s[position] = _NEVER
-                elif outcome is not None and outcome.took_s is not None:
-                    self._ended_s[position] = record.happened_at.timestamp()
-
-    def of(self, row: JobRow) -> tuple[datetime | None, float | None]:
-        """Return the start of the row's last attempt, and its duration in seconds.
-
-        An unknown value is ``None``. The history may be newer than ``row``. If the last attempt
-        began after the time of the state in ``row``, both values are None.
-        """
-        position = self._index.position_of(row.row_number)
-        started_at = None if position is None else _moment(self._started_s[position])
-        # If a merge imported the status, this is the time of the change in the other copy.
-        ended_at = row.processed_at or row.updated_at
-        if position is None or started_at is None or started_at > ended_at:
-            return None, None
-        if _moment(self._ended_s[position]) != ended_at:
-            return started_at, None
-        return started_at, (ended_at - started_at).total_seconds()
-
-
-_NEVER = float("-inf")
-
-
-def _moment(at_s: float) -> datetime | None:
-    return None if at_s == _NEVER else moment_at(at_s)
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -26,7 +26,6 @@ from journal.errors import (
     JournalError,
 )
 from journal.format.keys import Data, Key
-from journal.frames.rows import Rows
 from journal.fs import shell
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.fs.names import JOURNAL_NAME
@@ -67,6 +66,7 @@ from journal.run.workers.choose import make_workers
 from journal.run.workers.handover import Results, Workers
 from journal.service import ExactService, JobService, existing_job
 from journal.store.pruned import check_not_pruned
+from journal.tables.rows import Rows
 from journal.text import counted
 
 

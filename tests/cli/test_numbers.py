@@ -16,9 +16,9 @@ import pytest
 from support.commands import journal
 
 from journal import InvalidValueError, JobService, open_job, read_rows
-from journal.export import export_rows
 from journal.format.values import canonical_json, checksum_of
 from journal.service import ExactService
+from journal.tables import export_rows
 from journal.text import decode_json_exact
 
 # Each number as it is written. None of these is written like this by Python or msgspec.

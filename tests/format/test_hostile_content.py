@@ -13,12 +13,12 @@ from support.children import Memory, place_journal, seal_commits
 from support.work import calls_of, limited, lines_of
 
 from journal.cli.main import main
-from journal.export.sqlite import _distinct
 from journal.format.commits import START
 from journal.format.records import MAX_NUMBER_BYTES
 from journal.format.values import has_long_number, nests_deeper_than
 from journal.repair.rebuild import _to_unix
 from journal.repair.salvage import Action, Salvage
+from journal.tables.sqlite import _distinct
 from journal.transfer.copies import _last_commit
 
 JOB = "hostile"
@@ -174,7 +174,7 @@ CONTENTS: dict[str, tuple[Callable[[], Iterator[bytes]], bytes]] = {
     "columns": (columns, NOW),
     "texts": (texts, "".join(f'"{name}":"{CONTROLS}",' for name in OF_JOB).encode() + NOW),
 }
-EXPORTS = ["csv", "tsv", "jsonl", "json", "db"]
+EXPORTS = ["csv", "jsonl", "json", "db"]
 EXPORTS += ["parquet"] * (find_spec("pyarrow") is not None)
 COMMANDS = [
     *(["list", *form] for form in ([], ["--json"], ["--csv"])),

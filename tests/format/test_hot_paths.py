@@ -395,7 +395,7 @@ def test_listing_imports_nothing_that_it_does_not_need(tmp_path: Path) -> None:
         service.create_job("Name", job_id="j", row_data=[{}])
     script = (
         "import sys; from journal.cli.main import main; code = main(sys.argv[1:]); "
-        "others = {'filelock', 'hashlib', 'secrets', 'subprocess', 'journal.frames'}; "
+        "others = {'filelock', 'hashlib', 'secrets', 'subprocess', 'journal.tables'}; "
         "others |= {'journal.history.reading', 'journal.fs.shell'}; "
         "print(code, sorted(others & set(sys.modules)))"
     )

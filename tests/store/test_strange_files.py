@@ -30,10 +30,10 @@ from support.unprivileged import unprivileged
 
 import journal.fs.system
 from journal import InvalidValueError, JobService, StorageError
-from journal.export.writers import export_rows
 from journal.fs.output import whole_file
 from journal.repair import repair_job
 from journal.report import write_report
+from journal.tables.export import export_rows
 from journal.transfer import pack_to_file, pull_job
 from journal.verify import verify_job
 

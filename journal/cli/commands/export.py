@@ -13,11 +13,11 @@ from journal.cli.output import data_stream, echo_err
 from journal.cli.selection import statuses_option
 from journal.cli.shared_options import columns_option, force_option
 from journal.errors import JobNotFoundError, JournalError
-from journal.export.writers import FORMATS, STREAMED, export_rows, format_of
 from journal.fs.names import JOURNAL_NAME
 from journal.ids import is_job_id
 from journal.run.signals import ending_signals
 from journal.service import JobService
+from journal.tables.export import FORMATS, STREAMED, export_rows, format_of
 from journal.text import counted
 
 
@@ -26,7 +26,7 @@ def _complete_names(ctx: click.Context, parameter: click.Parameter, incomplete: 
     return (complete_job if is_job else complete_path)(ctx, parameter, incomplete)
 
 
-@click.command("export", short_help="Write rows as CSV, TSV, JSON Lines, JSON, SQLite or Parquet.")
+@click.command("export", short_help="Write rows as CSV, JSON Lines, JSON, SQLite or Parquet.")
 @click.argument("names", metavar="JOB OUT|-", nargs=-1, shell_complete=_complete_names)
 @click.option(
     "--all", "all_jobs", is_flag=True, help="Export all jobs of the store. Give OUT, and no JOB."
@@ -68,9 +68,9 @@ def export_command(
     steps: bool,
     **options: Any,
 ) -> int:
-    """Write the rows of JOB to OUT, as CSV, TSV, JSON Lines, JSON, SQLite or Parquet.
+    """Write the rows of JOB to OUT, as CSV, JSON Lines, JSON, SQLite or Parquet.
 
-    The extension of OUT selects the format: .csv .tsv .jsonl .json .db .sqlite .parquet. If OUT is
+    The extension of OUT selects the format: .csv .jsonl .json .db .sqlite .parquet. If OUT is
     -, the rows are written to standard output, as CSV or in the format that --format gives. On a
     terminal, control characters are escaped. A file is written completely or not at all.
 

@@ -17,11 +17,11 @@ from journal.cli.listing import Field, Format, echo_rows, limit_option, listing_
 from journal.cli.output import as_json, echo_err
 from journal.cli.selection import Selection, missing_rows, selection_options
 from journal.cli.shared_options import columns_option
-from journal.frames.columns import MISSING, member, member_of_row
 from journal.history.error_groups import ErrorGroup, group_attempts, group_errors
 from journal.history.reading import read_history
 from journal.model import JobRow, RowStatus
 from journal.service import existing_job
+from journal.tables.columns import MISSING, member, member_of_row
 from journal.text import as_text, cents_number, counted, headline, shorten
 
 _DATA = "data."  # before a data column whose name is also a field of the row
@@ -57,7 +57,7 @@ _NUMBERS = frozenset(("row_number", "attempts", "cost_cents"))
 def _named_field(name: str) -> Field:
     """Return the row's field that is called ``name``, or else the data column of this name.
 
-    See :func:`~journal.frames.columns.member_of_row`.
+    See :func:`~journal.tables.columns.member_of_row`.
     """
     if name in JobRow.__struct_fields__:
         value: Callable[[JobRow], Any] = attrgetter(name)

@@ -68,14 +68,14 @@ PATCHES = [
         "fs/output",
         "    _check_not_of_a_job(target)\n    for",
         "    for",
-        "tests/export/test_export.py::test_a_file_of_a_job_is_replaced_by_no_export_no_report_and_no_pack",
+        "tests/tables/test_export.py::test_a_file_of_a_job_is_replaced_by_no_export_no_report_and_no_pack",
     ),
     Patch(
         "what is kept of a journal that is gone is replaced by no output",
         "fs/output",
         "    if files.exists(target) or files",
         "    if files",
-        "tests/export/test_export.py::test_what_is_kept_of_a_journal_that_is_gone_is_replaced_by_no_output",
+        "tests/tables/test_export.py::test_what_is_kept_of_a_journal_that_is_gone_is_replaced_by_no_output",
     ),
     Patch(
         "another user's links are no way for an output",

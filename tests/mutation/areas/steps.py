@@ -150,7 +150,7 @@ PATCHES = [
         "store/steps",
         "    columns, read = rows.view.columns, rows.reader()\n",
         "    columns, read = rows._journal.index.columns, rows.reader()\n",
-        "tests/export/test_export.py::test_steps_are_those_of_one_moment_and_a_redo_forgets_them",
+        "tests/tables/test_export.py::test_steps_are_those_of_one_moment_and_a_redo_forgets_them",
     ),
     Patch(
         "a step begins only in the attempt that is in progress",

@@ -187,7 +187,7 @@ PATCHES = [
         "fs/output",
         "        if not private:\n            with",
         "        if False:\n            with",
-        "tests/export/test_export.py::test_a_file_that_replaces_another_has_its_permissions",
+        "tests/tables/test_export.py::test_a_file_that_replaces_another_has_its_permissions",
     ),
     Patch(
         "a pack is private whatever it replaces",

@@ -10,18 +10,18 @@ from typing import Any
 import msgspec
 
 from journal.errors import InvalidValueError, StorageError
-from journal.export.table import FlatRows
-from journal.frames.columns import BOOL, FLOAT, INT, WIDE
 from journal.model import JOB_MEMBERS
+from journal.tables.collected import Collected
+from journal.tables.columns import BOOL, FLOAT, INT, TEXT, TIME, WIDE
 from journal.text import as_text
 
 MAX_COLUMNS = 2000  # the default limit of SQLite
 
 
-def write_sqlite(rows: FlatRows, path: Path) -> int:
-    """Write the database into the empty file ``path``. Returns the number of rows.
+def write_sqlite(rows: Collected, path: Path) -> None:
+    """Write the database into the empty file ``path``.
 
-    The database has the table ``rows`` (for FlatSteps, the table ``steps``). If the ``key`` of
+    The database has the table ``rows``, or ``steps``. If the ``key`` of
     the argument ``rows`` isn't empty, there is also a table ``jobs``. Values are stored as follows:
 
     - integers, floats and text unchanged, except that SQLite stores -0.0 as 0.0;
@@ -29,9 +29,9 @@ def write_sqlite(rows: FlatRows, path: Path) -> int:
     - nested values as JSON text;
     - times as ISO 8601 text in UTC.
     """
-    if not rows.columns:
+    if not rows.table.columns:
         raise InvalidValueError("out", str(path), "a database needs a column, and no row has data")
-    columns = _distinct(rows.columns)
+    columns = _distinct(rows.table.columns)
     if len(columns) > MAX_COLUMNS:
         raise InvalidValueError(
             "format",
@@ -49,10 +49,9 @@ def write_sqlite(rows: FlatRows, path: Path) -> int:
             database.execute("COMMIT")
     except sqlite3.Error as error:
         raise StorageError(path, "write", 0, str(error)) from error
-    return rows.count
 
 
-def _put_jobs(rows: FlatRows, database: sqlite3.Connection) -> None:
+def _put_jobs(rows: Collected, database: sqlite3.Connection) -> None:
     members = JOB_MEMBERS
     columns = ["id TEXT PRIMARY KEY", *(_quoted(name) for name in members[1:])]
     database.execute(f"CREATE TABLE jobs ({', '.join(columns)}) WITHOUT ROWID")
@@ -62,21 +61,26 @@ def _put_jobs(rows: FlatRows, database: sqlite3.Connection) -> None:
     )
 
 
-def _put_rows(rows: FlatRows, names: list[str], database: sqlite3.Connection) -> None:
+def _put_rows(rows: Collected, names: list[str], database: sqlite3.Connection) -> None:
+    all_kinds = rows.table.columns.values()
     columns = [
-        f"{_quoted(name)} {_declared(kinds)}"
-        for name, kinds in zip(names, rows.columns.values(), strict=True)
+        f"{_quoted(name)} {_declared(kinds)}" for name, kinds in zip(names, all_kinds, strict=True)
     ]
     if rows.key:
         *key, status = map(_quoted, rows.key)
         columns.append(f"PRIMARY KEY ({', '.join(key)})")
         columns.append(f"FOREIGN KEY ({key[0]}) REFERENCES jobs (id)")
-    database.execute(f"CREATE TABLE {rows.table} ({', '.join(columns)})")
-    insert = f"INSERT INTO {rows.table} VALUES ({_marks(len(names))})"  # noqa: S608  (marks alone)
-    keys = tuple(rows.columns)
-    database.executemany(insert, ([_stored(row.get(key)) for key in keys] for row in rows))
+    database.execute(f"CREATE TABLE {rows.name} ({', '.join(columns)})")
+    insert = f"INSERT INTO {rows.name} VALUES ({_marks(len(names))})"  # noqa: S608  (marks alone)
+    plain = [not kinds & ~(BOOL | INT | WIDE | TEXT | TIME) for kinds in all_kinds]
+    for cells in rows.cells():
+        stored = [
+            values if is_plain else list(map(_stored, values))
+            for values, is_plain in zip(cells, plain, strict=True)
+        ]
+        database.executemany(insert, zip(*stored, strict=True))
     if rows.key:
-        database.execute(f"CREATE INDEX {rows.table}_by_status ON {rows.table} ({status})")
+        database.execute(f"CREATE INDEX {rows.name}_by_status ON {rows.name} ({status})")
 
 
 def _stored(value: Any) -> Any:

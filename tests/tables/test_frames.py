@@ -17,9 +17,9 @@ from support.attempts import give_back, try_again
 
 import journal
 from journal import InvalidValueError, JobService, MissingExtraError, Rows
-from journal.export import export_rows
 from journal.format.seal import SEALED_LINE_END, sealed_end
-from journal.frames.columns import IF_USED, JOURNAL_COLUMNS, member
+from journal.tables import export_rows
+from journal.tables.columns import IF_USED, JOURNAL_COLUMNS, member
 from journal.transfer import pack_to_file, pull_job, unpack_job
 
 pa = pytest.importorskip("pyarrow", reason="no wheel of pyarrow here")
@@ -119,6 +119,17 @@ def test_rows_of_one_status_are_a_table_of_these_rows(service: JobService, statu
     ]
     assert expected
     assert rows.to_arrow(["order", "status", "duration_s"]).to_pylist() == expected
+
+
+def test_a_row_whose_run_died_has_no_duration(service: JobService) -> None:
+    rows = made(service, {"n": 1})
+    begun = service.start_row(rows[0].id)
+    service.close()
+    names = ["status", "started_at", "duration_s"]
+    with JobService(service.root) as again:
+        again.recover_job(rows[0].job_id, "fail")
+        (row,) = again.get_rows(rows[0].job_id).to_dicts(names)
+    assert list(row.values()) == ["failed", begun.updated_at, None]
 
 
 def test_two_names_of_one_column_have_the_same_values(service: JobService) -> None:

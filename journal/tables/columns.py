@@ -6,47 +6,63 @@ as ``result.price``, selects a member of a nested value, unless the data has a c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
-from journal.model import JobRow
+import msgspec
 
-# The kinds of a column's values. They are bits, since a column may have several kinds.
+from journal.errors import InvalidValueError
+from journal.model import ROW_COLUMNS, JobRow, RowStatus, RowStep
+from journal.text import similar
+
+# The kinds of a column's values. They are bits, since a column may have several kinds. WIDE is
+# beside INT if doubles can't represent all of the integers, JSON if 64 bits can't hold them.
 BOOL, INT, WIDE, FLOAT, TEXT, JSON, TIME = (1 << bit for bit in range(7))
+_KINDS = {type(None): 0, bool: BOOL, int: INT, float: FLOAT, msgspec.Raw: FLOAT}
+_KINDS |= {str: TEXT, RowStatus: TEXT, datetime: TIME}
+_EXACT = 1 << 53  # up to this number, a double represents all integers exactly
+_WIDEST = 1 << 63
+
+
+def kinds_of(values: Sequence[Any]) -> int:
+    """Return the kinds of the values. It is 0 if all values are None."""
+    kinds = 0
+    for kind in set(map(type, values)):
+        kinds |= _KINDS.get(kind, JSON)
+    if kinds & INT:
+        integers = [value for value in values if type(value) is int]
+        low, high = min(integers), max(integers)
+        if low < -_EXACT or high > _EXACT:
+            kinds |= WIDE if low >= -_WIDEST and high < _WIDEST else JSON
+    return kinds
+
+
+def _declared(kind: Any, names: Iterable[str]) -> dict[str, int]:
+    """Return the kinds of members of a struct that are columns. Other columns are absent."""
+    members = {member.name: member.type for member in msgspec.structs.fields(kind)}
+    found = {}
+    for name in names:
+        if name in members:
+            first, *_ = getattr(members[name], "__args__", (members[name],))
+            found[name] = TEXT if isinstance(first, str) else _KINDS.get(first, JSON)  # a Literal
+    return found
+
 
 # The columns of the journal in their order, with the kinds of their values.
-JOURNAL_COLUMNS = {
-    "job_id": TEXT,
-    "row_number": INT,
-    "status": TEXT,
-    "attempts": INT,
-    "earlier_attempts": INT,
-    "version": TEXT,
-    "error_code": TEXT,
-    "error_message": TEXT,
-    "unknown": BOOL,
-    "reason": TEXT,
-    "tracking_number": TEXT,
-    "label_path": TEXT,
-    "cost_cents": INT,
-    "usage": JSON,
-    "result": JSON,
-    "created_at": TIME,
-    "started_at": TIME,
-    "processed_at": TIME,
-    "duration_s": FLOAT,
-    "idempotency_key": TEXT,
-}
+_MORE = {"started_at": TIME, "duration_s": FLOAT}  # of the last attempt
+_OF_ROW = _declared(JobRow, ROW_COLUMNS) | _MORE
+JOURNAL_COLUMNS = {name: _OF_ROW[name] for name in ROW_COLUMNS}
+# The columns of a table of steps.
+STEP_COLUMNS = {"job_id": TEXT, "row_number": INT, "step": TEXT}
+STEP_COLUMNS |= _declared(RowStep, RowStep.__struct_fields__[1:])
 # The values that mean "unused" in columns that are never null.
 EMPTY: dict[str, Any] = {"earlier_attempts": 0, "unknown": False}
 # These columns are left out if no row uses them, which means that all values are null, 0 or false.
-IF_USED = frozenset(
-    (
-        *("earlier_attempts", "version", "unknown", "reason"),
-        *("tracking_number", "label_path", "cost_cents", "usage"),
-    )
-)
+IF_USED = frozenset(name for name, if_used in ROW_COLUMNS.items() if if_used)
 NESTED = ("usage", "result")  # the columns of the journal that may hold objects
+# The values of these columns of the journal have different kinds. All other columns have one kind.
+VARIED = frozenset((*NESTED, "cost_cents"))
 PREFIX = "journal_"  # added to the name of a journal's column if the data has this name, too
 MISSING: Any = object()
 
@@ -180,3 +196,74 @@ def own_name(name: str) -> str | None:
     while name not in JOURNAL_COLUMNS and name.startswith(PREFIX):
         name = name.removeprefix(PREFIX)
     return name if name in JOURNAL_COLUMNS else None
+
+
+class Options(NamedTuple):
+    """The options of a table.
+
+    - ``columns``: the names of the table's columns, in order. None stands for all columns that rows
+      use.
+    - ``flatten``: make columns of the members of nested objects.
+    - ``all_columns``: include the journal's columns that no row uses.
+    """
+
+    columns: Sequence[str] | None = None
+    flatten: bool = False
+    all_columns: bool = False
+
+    def needs(self, name: str) -> bool:
+        """Return whether the table may need the column ``name`` of the journal."""
+        if self.columns is None:
+            return True
+        wanted = (each.partition(".")[0] for each in self.columns)
+        return any(own_name(each) == name for each in (*self.columns, *wanted))
+
+
+def check_options(columns: Any, *, flatten: bool = False, all_columns: bool = False) -> Options:
+    """Make Options. Raises InvalidValueError if ``columns`` isn't a sequence of names."""
+    is_list = isinstance(columns, Sequence) and not isinstance(columns, (str, bytes))
+    if columns is not None and not (is_list and all(isinstance(each, str) for each in columns)):
+        raise InvalidValueError(
+            "columns", columns, "must be a list of names, such as ['order', 'result.price']"
+        )
+    return Options(None if columns is None else tuple(columns), flatten, all_columns)
+
+
+def choose(
+    wanted: Iterable[str],
+    known: Container[Key],
+    seen: Iterable[str],
+    members: Iterable[str],
+    *,
+    has_rows: bool,
+) -> dict[str, Key | None]:
+    """Find the columns for the wanted names: columns in ``known``, or members of nested values.
+
+    ``seen`` has the names of the data's columns. ``members`` has the names of members of results
+    and usage. In the :class:`Key` of a member, ``path`` consists of "" and the wanted name. A name
+    such as ``result.price`` maps to None if no result is an object yet.
+
+    If there are rows, raises InvalidValueError for a name that selects no column. If results are
+    objects, InvalidValueError is also raised for the name of a member that no result has.
+    """
+    chosen: dict[str, Key | None] = {}
+    for name in wanted:
+        of_journal, root = own_name(name), own_name(name.partition(".")[0])
+        own = Key(True, (of_journal,)) if of_journal else None
+        candidates = (Key(False, (name,)), own, Key(False, ("", name)), Key(True, ("", name)))
+        found = next((key for key in candidates if key in known), own)
+        if found is None and root in NESTED:
+            like = [each for each in members if each.startswith(f"{root}.")]
+            if like:
+                raise _no_such(name, "member", like)
+        elif found is None and has_rows:
+            raise _no_such(name, "column", [*seen, *JOURNAL_COLUMNS])
+        chosen[name] = found
+    return chosen
+
+
+def _no_such(wanted: str, what: str, known: list[str]) -> InvalidValueError:
+    like = similar(wanted, known)
+    meant = "." if like is None else f"; did you mean {like!r}?"
+    listed = f"The {what}s are: {', '.join(known[:40])}"
+    return InvalidValueError("columns", wanted, f"is a {what} of no row{meant} {listed}")

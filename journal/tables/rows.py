@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from journal.errors import MissingExtraError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-    from journal.frames.collect import Options
+    from journal.tables.columns import Options
 
 
 class Rows(RowSequence):
@@ -73,9 +74,22 @@ class Rows(RowSequence):
         Times are aware datetimes in UTC. Nested values are lists and dicts. Missing values are
         None. See :class:`Rows` for the arguments and the columns.
         """
-        from journal.frames.dicts import dicts_of  # noqa: PLC0415  (only when it is used)
+        from journal.tables.table import Table, chunks_of_rows  # noqa: PLC0415  (when it is used)
 
-        return dicts_of(self, self._history, _options(columns, flatten, all_columns))
+        options = _options(columns, flatten, all_columns)
+        table = Table(options)
+        parts = []
+        for chunk in chunks_of_rows(self, self._history, options):
+            found = {key: values for key, (_, values) in table.add(chunk).items()}
+            parts.append((chunk.size, found))
+        table.choose()
+        names = tuple(table.keys)
+        dicts = []
+        for size, found in parts:
+            cells = table.in_order(found, size)
+            rows = zip(*cells, strict=True) if cells else repeat((), size)
+            dicts += [dict(zip(names, row, strict=True)) for row in rows]
+        return dicts
 
     def to_arrow(
         self,
@@ -88,7 +102,7 @@ class Rows(RowSequence):
 
         Nested values, and values that have no common type, are JSON text. See :class:`Rows` for the
         arguments and the columns. This method needs memory for the table, for a second copy of the
-        largest column, and for 61 bytes for each row of the job. It needs pyarrow.
+        largest column, and for 17 bytes for each row of the job. It needs pyarrow.
         """
         return self._arrow("to_arrow()", _options(columns, flatten, all_columns))
 
@@ -105,7 +119,7 @@ class Rows(RowSequence):
         boolean. So no integer becomes a float. See :class:`Rows` for the arguments and the columns.
         This method needs pandas and pyarrow.
         """
-        from journal.frames.frames import load_pandas, pandas_frame  # noqa: PLC0415
+        from journal.tables.arrow import load_pandas, pandas_frame  # noqa: PLC0415
 
         load_pandas()  # before the rows are read
         table = self._arrow("to_pandas()", _options(columns, flatten, all_columns))
@@ -143,19 +157,19 @@ class Rows(RowSequence):
         Each record is a dataclass. Its fields are the columns of :meth:`to_arrow`.
         :meth:`to_pandas` is many times faster than ``pandas.DataFrame(rows)``.
         """
-        from journal.frames.frames import array_of_records  # noqa: PLC0415  (only when it is used)
+        from journal.tables.arrow import array_of_records  # noqa: PLC0415  (only when it is used)
 
         found: np.ndarray[Any, Any] = array_of_records(self._arrow("an array of the rows"))
         return found
 
     def _arrow(self, purpose: str, options: Options | None = None) -> Any:
-        from journal.frames.arrow import arrow_table  # noqa: PLC0415  (only when it is used)
-        from journal.frames.collect import Options  # noqa: PLC0415
+        from journal.tables.arrow import arrow_table  # noqa: PLC0415  (only when it is used)
+        from journal.tables.columns import Options  # noqa: PLC0415
 
         return arrow_table(self, self._history, options or Options(), purpose)
 
 
 def _options(columns: Sequence[str] | None, flatten: bool, all_columns: bool) -> Options:
-    from journal.frames.collect import Options, check_columns  # noqa: PLC0415  (for a fast start)
+    from journal.tables.columns import check_options  # noqa: PLC0415  (for a fast start)
 
-    return Options(check_columns(columns), flatten, all_columns)
+    return check_options(columns, flatten=flatten, all_columns=all_columns)

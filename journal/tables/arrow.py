@@ -1,0 +1,210 @@
+"""Makes Arrow tables, and through them Parquet files and frames of pandas.
+
+Each column has one Arrow type, which can hold all of the column's values:
+
+- Booleans, integers (int64), text and times (timestamp in UTC, with microseconds) have types of
+  their own.
+- Floats are float64. In a column with floats, integers are float64, too, if all of them are from
+  -2**53 to 2**53. A double represents each of these integers exactly.
+- Objects and lists become JSON text.
+- Integers beyond 64 bits, and values that have no common type, become JSON text. In such a column,
+  text has quotes, so that ``json.loads`` returns each value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterable, Sequence
+from types import ModuleType
+from typing import IO, Any
+
+import msgspec
+
+from journal.errors import MissingExtraError
+from journal.history.reading import History
+from journal.store.rows import RowSequence
+from journal.tables.columns import BOOL, FLOAT, INT, TEXT, TIME, WIDE, Key, Options
+from journal.tables.table import Chunk, Table, chunks_of_rows
+from journal.text import encode_json
+
+_CHUNK_ROWS = 8192
+_decode = msgspec.json.Decoder(list[str | None]).decode
+_encode_lines = msgspec.json.Encoder().encode_lines
+# The maximum size of a row group of a Parquet file. Each row group is built in memory.
+_GROUP_ROWS = 1 << 16
+_GROUP_BYTES = 64 << 20
+
+
+def load_pyarrow(purpose: str, extra: str = "arrow") -> ModuleType:
+    """Import pyarrow. Raises MissingExtraError."""
+    try:
+        import pyarrow.parquet  # noqa: PLC0415  (an extra, and heavy)
+    except ImportError:
+        raise MissingExtraError(purpose, "pyarrow", extra) from None
+    module: ModuleType = pyarrow
+    return module
+
+
+class Arrays:
+    """Makes Arrow arrays of the values of columns. The form of a column depends on its kinds."""
+
+    def __init__(self, pa: ModuleType) -> None:
+        self._pa = pa
+        self.types = {
+            "null": pa.null(),
+            "bool": pa.bool_(),
+            "int": pa.int64(),
+            "float": pa.float64(),
+            "text": pa.string(),
+            "json": pa.string(),
+            "time": pa.timestamp("us", tz="UTC"),
+        }
+
+    def make(self, values: Sequence[Any], form: str) -> Any:
+        """Make an array of values, which are as they are in rows or in a decoded chunk."""
+        make = self._pa.array
+        if form == "json":
+            lines = _encode_lines(values).split(b"\n")
+            pairs = zip(lines, values, strict=False)  # the last line ends, too
+            texts = [None if value is None else line for line, value in pairs]
+            return make(texts, self._pa.binary()).cast(self.types[form])
+        if form == "float" and msgspec.Raw in set(map(type, values)):
+            values = [float(bytes(v)) if isinstance(v, msgspec.Raw) else v for v in values]
+        if form == "time":  # as text, which Arrow reads in a third of the time of objects
+            times = _decode(encode_json(values))
+            return make(times, self._pa.string()).cast(self.types[form])
+        return make(values, self.types[form])
+
+
+def form_of(kinds: int) -> str:
+    """Return the form of a column whose values have these kinds: a key of ``Arrays.types``."""
+    one = {0: "null", BOOL: "bool", TEXT: "text", TIME: "time", FLOAT: "float", INT: "int"}
+    if kinds in one:
+        return one[kinds]
+    if kinds == INT | WIDE:
+        return "int"
+    return "float" if kinds == INT | FLOAT else "json"
+
+
+def arrow_table(rows: RowSequence, history: History, options: Options, purpose: str) -> Any:
+    """Make a ``pyarrow.Table`` of the rows.
+
+    ``history`` must end at the last commit that ``rows`` contains.
+    """
+    pa = load_pyarrow(purpose)
+    arrays = Arrays(pa)
+    table = Table(options)
+    # For each chunk its columns as arrays, in the form that suits the chunk.
+    parts: list[tuple[int, dict[Key, tuple[str, Any]]]] = []
+    for chunk in chunks_of_rows(rows, history, options, chunk_rows=_CHUNK_ROWS):
+        found = {
+            key: (form := form_of(kinds), arrays.make(values, form))
+            for key, (kinds, values) in table.add(chunk).items()
+        }
+        parts.append((chunk.size, found))
+    table.choose()
+    made: dict[Key | None, Any] = {}  # a column may have several names: status and journal_status
+    for name, key in table.keys.items():
+        if key not in made:
+            form = form_of(table.columns[name])
+            column = []
+            for size, found in parts:
+                # Remove the part, so that its memory is freed before the next column is made.
+                part, array = found.pop(key, ("", None)) if key else ("", None)
+                if array is None or part != form:
+                    values = table.empty(key, size) if array is None else array.to_pylist()
+                    array = arrays.make(values, form)
+                column.append(array)
+            made[key] = pa.chunked_array(column, arrays.types[form])
+    return pa.table([made[key] for key in table.keys.values()], names=list(table.keys))
+
+
+def write_parquet(table: Table, chunks: Iterable[Chunk], stream: IO[bytes]) -> None:
+    """Write a Parquet file with the columns and types of :func:`arrow_table`."""
+    pa = load_pyarrow("an export as Parquet", "parquet")
+    arrays = Arrays(pa)
+    forms = [form_of(kinds) for kinds in table.columns.values()]
+    fields = zip(table.columns, map(arrays.types.__getitem__, forms), strict=True)
+    schema = pa.schema(list(fields))
+    batches: list[Any] = []
+    with pa.parquet.ParquetWriter(stream, schema, compression="zstd") as writer:
+
+        def put() -> None:
+            writer.write_table(pa.Table.from_batches(batches, schema))
+            batches.clear()
+
+        for chunk in chunks:
+            columns = map(arrays.make, table.cells(chunk), forms)
+            batches.append(pa.RecordBatch.from_arrays(list(columns), schema=schema))
+            rows, size = sum(batch.num_rows for batch in batches), sum(b.nbytes for b in batches)
+            if rows >= _GROUP_ROWS or size > _GROUP_BYTES:
+                put()
+        if batches or not table.count:
+            put()
+
+
+def load_pandas() -> Any:
+    """Import pandas. Raises MissingExtraError."""
+    try:
+        import pandas as pd  # noqa: PLC0415  (an extra)
+    except ImportError:
+        raise MissingExtraError("to_pandas()", "pandas", "pandas") from None
+    return pd
+
+
+def pandas_frame(table: Any) -> Any:
+    """Make a frame of an Arrow table.
+
+    If a column of integers or booleans has missing values, it gets a type of pandas that can hold
+    missing values. With any other type, pandas would convert integers to floats, and floats can't
+    represent all integers.
+    """
+    import pyarrow as pa  # noqa: PLC0415  (an extra)
+
+    pd = load_pandas()
+    nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
+    has_gaps = [column.null_count and column.type in nullable for column in table.columns]
+    names = table.column_names
+    gaps = [name for name, has in zip(names, has_gaps, strict=True) if has]
+    rest = [name for name, has in zip(names, has_gaps, strict=True) if not has]
+    if not gaps:
+        return table.to_pandas()
+    frame = table.select(gaps).to_pandas(types_mapper=nullable.get)
+    return pd.concat([table.select(rest).to_pandas(), frame], axis=1)[names] if rest else frame
+
+
+def array_of_records(table: Any) -> Any:
+    """Make a NumPy array of dataclass instances, one for each row.
+
+    ``pandas.DataFrame`` doesn't accept Arrow's C stream. But it makes columns from the fields of
+    dataclasses.
+    """
+    import numpy as np  # noqa: PLC0415  (comes with the libraries that ask for an array)
+    import pyarrow as pa  # noqa: PLC0415  (an extra)
+
+    names = table.column_names
+    kind = dataclasses.make_dataclass("Row", [f"column_{number}" for number in range(len(names))])
+    for field, name in zip(dataclasses.fields(kind), names, strict=True):
+        field.name = name  # set here, since it may be any text, such as "result.price"
+    records = np.empty(len(table), dtype=object)
+    for number, values in enumerate(table.to_pylist()):
+        record: Any = object.__new__(kind)
+        record.__dict__.update(values)
+        records[number] = record
+    for column, name in zip(table.columns, names, strict=True):
+        if column.null_count and column.type == pa.int64() and "pandas" in sys.modules:
+            _keep_integers(records, name)
+    return records
+
+
+def _keep_integers(records: Any, name: str) -> None:
+    """Replace None by pandas' NA if the column has integers that a float can't represent.
+
+    Because of None, pandas would convert all integers of the column to floats.
+    """
+    values = [getattr(record, name) for record in records]
+    if any(value is not None and float(value) != value for value in values):
+        for record, value in zip(records, values, strict=True):
+            if value is None:
+                setattr(record, name, sys.modules["pandas"].NA)

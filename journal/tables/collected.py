@@ -1,0 +1,150 @@
+"""Collects the rows of several jobs, for an export.
+
+The set of columns is known only after all rows were read. So the rows are first written to a
+temporary file without a name. The export is made from that file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import chain, repeat
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import journal  # for annotations: the room `service` is above this one
+from journal.errors import JournalError
+from journal.fs.files import ScratchFile
+from journal.history.reading import look
+from journal.model import Job, RowStatus, row_statuses
+from journal.tables.columns import JOURNAL_COLUMNS, NESTED, STEP_COLUMNS, Key, Options, leaves
+from journal.tables.table import Chunk, Table, chunks_of_rows, chunks_of_steps
+from journal.text import encode_json, own_number
+
+
+class Collected:
+    """The rows of some jobs, collected in a temporary file without a name.
+
+    So later changes of the jobs have no effect on the export. Iteration yields the rows in chunks.
+    In these chunks, times are text.
+
+    - ``table``: the columns, and their names. ``count``: the number of rows.
+    - ``name``: the name that the table gets in a database, "rows" or "steps".
+    - ``key``: the names of the columns that identify a row, and the name of the status column.
+      ``key`` is empty if one of these columns isn't in the table.
+    - ``jobs``: the jobs.
+    """
+
+    def __init__(
+        self,
+        service: journal.JobService,
+        job_ids: Iterable[str],
+        options: Options,
+        *,
+        statuses: Collection[RowStatus | str],
+        data_only: bool,
+        steps: bool,
+        tabular: bool,
+        directory: Path | None,
+        on_error: Callable[[JournalError], object] | None,
+    ) -> None:
+        """Read all rows into a file in ``directory`` (default: the system's temporary directory).
+
+        - ``on_error``: called with the error of each job that can't be read or has too many
+          columns. The job is left out.
+        - ``tabular``: if False, the table may lack columns of the data. It still has those whose
+          names may collide with names of the journal's columns.
+
+        Raises InvalidValueError if a status or a column doesn't exist. Also raises StorageError,
+        and the errors of reading a job.
+        """
+        self.name = "steps" if steps else "rows"
+        self._known = STEP_COLUMNS if steps else JOURNAL_COLUMNS
+        self.table = Table(options, self._known, limited=True)
+        self.jobs: list[Job] = []
+        self._statuses = row_statuses(statuses or None)
+        self._steps, self._data_only = steps, data_only
+        self._tabular = tabular or options.columns is not None or options.flatten
+        self._lines = ScratchFile(directory)
+        try:
+            for job_id in job_ids:
+                begin, table = self._lines.size_bytes, self.table
+                try:
+                    self.table = table.copy()
+                    self._take(service, job_id)
+                except JournalError as error:
+                    if on_error is None:
+                        raise
+                    self.table = table
+                    self._lines.cut(begin)
+                    on_error(error)
+            self.table.choose(data_only=data_only)
+        except BaseException:
+            self._lines.close()
+            raise
+        self.count = self.table.count
+        own = self.table.own()
+        names = list(self._known)[: 4 if steps else 3]
+        self.key = tuple(own[name] for name in names) if own.keys() >= set(names) else ()
+
+    def _take(self, service: journal.JobService, job_id: str) -> None:
+        """Write the rows of one job to the file."""
+        job, rows, history = look(service.store, job_id, self._statuses)
+        if self._steps:
+            chunks = chunks_of_steps(rows)
+        else:
+            chunks = chunks_of_rows(rows, history, self.table.options, data_only=self._data_only)
+        for chunk in chunks:
+            self._lines.write(encode_json(chunk))
+            if not self._tabular:
+                names = set(chain.from_iterable(chunk.data))
+                alike = (name for name in names if name.casefold().endswith(tuple(self._known)))
+                self.table.add(chunk._replace(data=[dict.fromkeys(alike)]))
+            else:
+                self.table.add(chunk)
+        self.jobs.append(job)
+
+    def close(self) -> None:
+        self._lines.close()
+
+    def __iter__(self) -> Iterator[Chunk]:
+        decode = msgspec.json.Decoder(Chunk, float_hook=own_number).decode
+        return map(decode, self._lines.lines())
+
+    def cells(self) -> Iterator[list[list[Any]]]:
+        """Yield the columns of each chunk."""
+        return map(self.table.cells, self)
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Yield each row as a flat dict.
+
+        Unless columns were selected, columns of the data that a row lacks are absent.
+        """
+        table, options = self.table, self.table.options
+        names = {key: name for name, key in table.keys.items() if key is not None}
+        for chunk in self:
+            if options.columns is not None:
+                for cells in zip(*table.cells(chunk), strict=True):
+                    yield dict(zip(table.columns, cells, strict=True))
+                continue
+            data: Iterable[dict[str, Any]] = chunk.data or repeat({}, chunk.size)
+            own = zip(*chunk.own.values(), strict=True) if chunk.own else repeat((), chunk.size)
+            if options.flatten:
+                for row, values in zip(data, own, strict=True):
+                    yield _flat(row, dict(zip(chunk.own, values, strict=True)), names)
+                continue
+            shown = [names.get(Key(True, (name,))) for name in chunk.own]
+            for row, values in zip(data, own, strict=True):
+                named = zip(shown, values, strict=True)
+                yield row | {name: value for name, value in named if name is not None}
+
+
+def _flat(data: dict[str, Any], own: dict[str, Any], names: dict[Key, str]) -> dict[str, Any]:
+    found = [(Key(False, path), value) for path, value in leaves(data)]
+    for name, value in own.items():
+        if name in NESTED and value and isinstance(value, dict):
+            found += [(Key(True, path), item) for path, item in leaves(value, (name,))]
+        else:
+            found.append((Key(True, (name,)), value))
+    return {names[key]: value for key, value in found if key in names}

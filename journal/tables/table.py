@@ -1,0 +1,316 @@
+"""One table of columns and rows, which all formats and libraries are made from.
+
+Rows are read in chunks. A chunk has the data of some rows, and lists with their values in the
+journal's columns. The set of columns is known only after all chunks were read: a :class:`Table`
+collects the columns and the kinds of their values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
+from operator import attrgetter, itemgetter
+from typing import Any, NamedTuple
+
+from journal.errors import InvalidValueError
+from journal.history.reading import History
+from journal.model import JobRow
+from journal.store.rows import RowSequence
+from journal.store.steps import steps_of_rows
+from journal.tables.attempts import LastAttempts
+from journal.tables.columns import (
+    EMPTY,
+    IF_USED,
+    JOURNAL_COLUMNS,
+    MISSING,
+    NESTED,
+    STEP_COLUMNS,
+    VARIED,
+    Key,
+    Options,
+    choose,
+    kinds_of,
+    leaves,
+    member,
+    names_of,
+    own_name,
+)
+
+CHUNK_ROWS = 1024
+MAX_COLUMNS = 10_000
+_CHUNK_BYTES = 1 << 24
+# Rows that are held as objects. If they were more, Python's garbage collector would take a quarter
+# of the time of a conversion.
+_SLICE_ROWS = 64
+_TIMES = ("started_at", "duration_s")
+_MEMBERS = tuple(name for name in JOURNAL_COLUMNS if name in JobRow.__struct_fields__)
+
+
+class Chunk(NamedTuple):
+    """Some rows of a table: their number, their data, and their values in columns of the journal."""
+
+    size: int
+    data: list[dict[str, Any]]
+    own: dict[str, list[Any]]
+
+
+Named = Iterator[tuple[Key, list[Any]]]
+
+
+# --- reading
+
+
+def chunks_of_rows(
+    rows: RowSequence,
+    history: History,
+    options: Options,
+    *,
+    data_only: bool = False,
+    chunk_rows: int = CHUNK_ROWS,
+) -> Iterator[Chunk]:
+    """Read rows, with those columns of the journal that ``options`` may need.
+
+    ``history`` must end at the last commit that ``rows`` contains.
+    """
+    needed = [name for name in JOURNAL_COLUMNS if options.needs(name) and not data_only]
+    members = [name for name in _MEMBERS if name in needed]
+    get = attrgetter("data", "status", *members)
+    attempts = None if set(_TIMES).isdisjoint(needed) else LastAttempts(rows, history)
+    mean_bytes = history.end.offset // max(len(rows), 1)
+    most = max(1, min(chunk_rows, _CHUNK_BYTES // max(mean_bytes, 1)))
+    stream = iter(rows)
+    for begin in range(0, len(rows), most):
+        count = min(most, len(rows) - begin)
+        columns: list[list[Any]] = [[] for _ in range(len(members) + 4)]
+        for at in range(0, count, _SLICE_ROWS):
+            some = list(islice(stream, min(_SLICE_ROWS, count - at)))
+            found: list[Iterable[Any]] = [*zip(*map(get, some), strict=True)]
+            if attempts is not None:
+                found += attempts.of(some)
+            for values, more in zip(columns, found, strict=False):
+                values.extend(more)
+        data, _, *rest = columns
+        own = dict(zip((*members, *_TIMES), rest, strict=True))
+        if "status" in own:  # plain text, since other libraries don't know the enum
+            own["status"] = list(map(str.__str__, own["status"]))
+        yield Chunk(count, data, {name: own[name] for name in needed})
+
+
+def chunks_of_steps(rows: RowSequence) -> Iterator[Chunk]:
+    """Read the steps of rows, ordered by row, and then by when they began."""
+    steps = iter(steps_of_rows(rows))
+    get = attrgetter("name", *list(STEP_COLUMNS)[3:])
+    while some := [(rows.job_id, number, *get(step)) for number, step in islice(steps, CHUNK_ROWS)]:
+        columns = map(list, zip(*some, strict=True))
+        yield Chunk(len(some), [], dict(zip(STEP_COLUMNS, columns, strict=True)))
+
+
+# --- the columns of a chunk
+
+
+def columns_of(chunk: Chunk, options: Options) -> Named:
+    """Yield the columns of a chunk, with their values. A column may be absent if it is empty."""
+    if options.columns is not None:
+        for wanted in dict.fromkeys(options.columns):
+            yield from _wanted_of(wanted, chunk.data)
+            yield from _own_wanted(wanted, chunk.own)
+        return
+    yield from _members(chunk.data, False, (), options.flatten)
+    for name, values in chunk.own.items():
+        if name not in IF_USED or any(values):
+            if options.flatten and name in NESTED:
+                yield from _spread(values, True, (name,))
+            else:
+                yield Key(True, (name,)), values
+
+
+def _wanted_of(wanted: str, data: list[dict[str, Any]]) -> Named:
+    if any(wanted in row for row in data):
+        yield Key(False, (wanted,)), [row.get(wanted) for row in data]
+    elif "." in wanted:
+        yield from _found(Key(False, ("", wanted)), [member(row, wanted) for row in data])
+
+
+def _own_wanted(wanted: str, own: Mapping[str, list[Any]]) -> Named:
+    name = own_name(wanted)
+    if name is not None and name in own:
+        yield Key(True, (name,)), own[name]
+    root, _, rest = wanted.partition(".")
+    name = own_name(root)
+    if rest and name in NESTED and name in own:
+        yield from _found(Key(True, ("", wanted)), [member(value, rest) for value in own[name]])
+
+
+def _found(key: Key, values: list[Any]) -> Named:
+    if any(value is not MISSING for value in values):
+        yield key, [None if value is MISSING else value for value in values]
+
+
+def _members(
+    objects: Sequence[dict[str, Any]], own: bool, path: tuple[str, ...], flatten: bool
+) -> Named:
+    """Yield a column for each key of the objects. Some of the objects may be empty."""
+    first = next(iter(objects), {})
+    try:
+        if set(map(len, objects)) != {len(first)}:
+            raise KeyError
+        columns = {name: list(map(itemgetter(name), objects)) for name in first}
+    except KeyError:  # the objects have different keys
+        names = dict.fromkeys(chain.from_iterable(objects))
+        columns = {name: [each.get(name) for each in objects] for name in names}
+    for name, values in columns.items():
+        if flatten:
+            yield from _spread(values, own, (*path, name))
+        else:
+            yield Key(own, (*path, name)), values
+
+
+def _spread(values: list[Any], own: bool, path: tuple[str, ...]) -> Named:
+    """Split a column with objects in it.
+
+    The result is a column of the values that aren't objects, and a column for each member of the
+    objects. An empty object counts as a value, and stays in the column of values.
+    """
+    if dict not in set(map(type, values)):
+        yield Key(own, path), values
+        return
+    rest = [None if type(value) is dict and value else value for value in values]
+    if any(value is not None for value in rest):
+        yield Key(own, path), rest
+    empty: dict[str, Any] = {}
+    objects = [value if type(value) is dict else empty for value in values]
+    yield from _members(objects, own, path, True)
+
+
+# --- the columns of a table
+
+
+class Table:
+    """The columns of a table, and the kinds of their values.
+
+    - ``columns``: after :meth:`choose`, a dict from each column's name to the kinds of its values
+      (0 if all values are None). Selected columns are in the given order. Without a selection, the
+      columns of the data are first, in the order in which they occur. The journal's columns follow.
+    - ``keys``: the :class:`Key` of each of these columns. It is None for a name such as
+      ``result.price`` if no result is an object yet.
+    - ``count``: the number of rows.
+    """
+
+    def __init__(
+        self, options: Options, known: Mapping[str, int] = JOURNAL_COLUMNS, *, limited: bool = False
+    ) -> None:
+        """``known``: the journal's columns of this table, and their kinds if they are empty.
+
+        With ``limited``, :meth:`add` raises InvalidValueError if there are too many columns.
+        """
+        self.options = options
+        self.count = 0
+        self.columns: dict[str, int] = {}
+        self.keys: dict[str, Key | None] = {}
+        self._known = known
+        self._limited = limited
+        self._kinds: dict[Key, int] = {}
+        self._seen: dict[str, None] = {}  # the names of columns of the data, for a message
+        self._members: dict[
+            str, None
+        ] = {}  # the names of members of results and usage, also for it
+
+    def copy(self) -> Table:
+        """Return a table with the same columns, to which chunks can be added on trial."""
+        other = Table(self.options, self._known, limited=self._limited)
+        other.count, other._kinds = self.count, self._kinds.copy()
+        other._seen, other._members = self._seen.copy(), self._members.copy()
+        return other
+
+    def add(self, chunk: Chunk) -> dict[Key, tuple[int, list[Any]]]:
+        """Add rows. Returns the columns of the chunk, with their kinds and values."""
+        found = {key: (self._kinds_of(key, values), values) for key, values in self._columns(chunk)}
+        if self._limited and len(self._kinds.keys() | found.keys()) > MAX_COLUMNS:
+            self._check_width(chunk)
+        self.count += chunk.size
+        for key, (kinds, _) in found.items():
+            self._kinds[key] = self._kinds.get(key, 0) | kinds
+        return found
+
+    def _kinds_of(self, key: Key, values: list[Any]) -> int:
+        has_one = key.own and key.path[0] in self._known and key.path[0] not in VARIED
+        return self._known[key.path[0]] if has_one else kinds_of(values)
+
+    def _columns(self, chunk: Chunk) -> Named:
+        if self.options.columns is not None:
+            self._seen.update(dict.fromkeys(chain.from_iterable(chunk.data)))
+            if any("." in name for name in self.options.columns):
+                for name in NESTED:
+                    values = [each for each in chunk.own.get(name, ()) if type(each) is dict]
+                    for path in (path for each in values for path, _ in leaves(each, (name,))):
+                        self._members[".".join(path)] = None
+        return columns_of(chunk, self.options)
+
+    def _check_width(self, chunk: Chunk) -> None:
+        """Raise InvalidValueError for the row that has a column too many."""
+        wide = {key for key in self._kinds if not key.own or len(key.path) > 1}
+        for at, data in enumerate(chunk.data):
+            own = {name: values[at : at + 1] for name, values in chunk.own.items()}
+            found = (key for key, _ in columns_of(Chunk(1, [data], own), self.options))
+            wide.update(key for key in found if not key.own or len(key.path) > 1)
+            if len(wide) > MAX_COLUMNS:
+                row = f"{own['job_id'][0]}:{own['row_number'][0]}" if own else "of the data"
+                reason = (
+                    f"brings the table to over {MAX_COLUMNS} columns: export as JSON Lines (.jsonl)"
+                )
+                raise InvalidValueError(f"row {row}", "", reason)
+
+    def choose(self, *, data_only: bool = False) -> None:
+        """Decide which columns the table has, and their names. Call this after all rows were added.
+
+        Raises InvalidValueError for a wanted column that doesn't exist, or that belongs to the
+        journal if the table is made of ``data_only``.
+        """
+        options, kinds = self.options, self._kinds
+        if options.columns is None:
+            roots = {path[0] for own, path in kinds if own}
+            for name in () if data_only else self._known:
+                if name not in roots and (options.all_columns or name not in IF_USED):
+                    kinds[Key(True, (name,))] = 0
+            self.keys = {name: key for key, name in names_of(self._kept(), self._known).items()}
+        else:
+            has_rows = self.count > 0
+            self.keys = choose(options.columns, kinds, self._seen, self._members, has_rows=has_rows)
+            for name, key in self.keys.items():
+                if data_only and has_rows and (key is None or key.own):
+                    reason = (
+                        "is a column of the journal, which an export of only the data leaves out"
+                    )
+                    raise InvalidValueError("columns", name, reason)
+        for name, key in self.keys.items():
+            found = kinds.get(key, 0) if key else 0
+            if not found and key and key.own and len(key.path) == 1:
+                found = self._known.get(key.path[0], 0)
+            self.columns[name] = found
+
+    def _kept(self) -> list[Key]:
+        """Return the keys without the empty columns of objects that were flattened."""
+        above = {Key(own, path[:end]) for own, path in self._kinds for end in range(1, len(path))}
+        return [key for key, kinds in self._kinds.items() if kinds or key not in above]
+
+    def own(self) -> dict[str, str]:
+        """Return the names that the columns of the journal have in this table, by their own names."""
+        return {
+            key.path[0]: name
+            for name, key in self.keys.items()
+            if key is not None and key.own and len(key.path) == 1
+        }
+
+    def cells(self, chunk: Chunk) -> list[list[Any]]:
+        """Return the values of a chunk for each column of the table."""
+        return self.in_order(dict(columns_of(chunk, self.options)), chunk.size)
+
+    def in_order(self, found: dict[Key, list[Any]], size: int) -> list[list[Any]]:
+        """Return the values for each column of the table, from the columns that a chunk has."""
+        keys = self.keys.values()
+        return [(key and found.get(key)) or self.empty(key, size) for key in keys]
+
+    @staticmethod
+    def empty(key: Key | None, count: int) -> list[Any]:
+        """Return the values of a column that a chunk lacks."""
+        return [EMPTY.get(key.path[0]) if key and key.own else None] * count

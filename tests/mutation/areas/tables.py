@@ -1,0 +1,50 @@
+"""Rows as tables: no value is changed, and none is that of another row or of another moment."""
+
+from __future__ import annotations
+
+from mutation.patch import Patch
+
+PATCHES = [
+    Patch(
+        "an integer that no float can hold is not mixed with floats",
+        "tables/columns",
+        "kinds |= WIDE if low >= -_WIDEST and high < _WIDEST else JSON",
+        "pass",
+        "tests/tables/test_frames.py::test_a_common_type_that_would_change_a_value_is_not_taken",
+    ),
+    Patch(
+        "a column whose chunks have different types has one that holds all values",
+        "tables/arrow",
+        "if array is None or part != form:",
+        "if array is None:",
+        "tests/tables/test_frames.py::test_a_column_whose_type_changes_after_thousands_of_rows_loses_nothing",
+    ),
+    Patch(
+        "a duration is that of the attempt that gave the row its status",
+        "tables/attempts",
+        "if start is not None and ended_at[position] == status_at[position]",
+        "if start is not None",
+        "tests/tables/test_frames.py::test_the_table_has_the_values_of_the_rows_whatever_has_happened_to_them",
+    ),
+    Patch(
+        "an end that nobody has seen is no end of an attempt",
+        "tables/attempts",
+        "return bool(status.by != A_POLICY.by)",
+        "return True",
+        "tests/tables/test_frames.py::test_a_row_whose_run_died_has_no_duration",
+    ),
+    Patch(
+        "a column that a row uses is not left out of a table",
+        "tables/table",
+        "if name not in IF_USED or any(values):",
+        "if name not in IF_USED:",
+        "tests/tables/test_export.py::test_a_csv_has_the_datas_columns_then_the_journals",
+    ),
+    Patch(
+        "a job that can't be read leaves no columns in an export",
+        "tables/collected",
+        "self.table = table.copy()",
+        "pass",
+        "tests/tables/test_export.py::test_a_job_lost_while_it_is_read_is_named_and_leaves_no_rows_and_no_columns",
+    ),
+]
