@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from typing import Any, NamedTuple
@@ -66,6 +66,15 @@ class Selection(NamedTuple):
     @property
     def _narrows(self) -> bool:
         return bool(self.where) or (self.error_code, self.version) != (None, None)
+
+    def holds(self, row: JobRow) -> bool:
+        """Return whether a run may process a row, whose status allows it."""
+        if self.ranges is not None:
+            number = row.row_number
+            at = bisect_right(self.ranges, number, key=lambda numbers: numbers.start)
+            if not at or number not in self.ranges[at - 1]:
+                return False
+        return self.matches(row)
 
     def matches(self, row: JobRow) -> bool:
         """Return whether a row meets all options except ``--row`` and ``--status``."""
@@ -232,6 +241,11 @@ def row_ranges(text: str) -> list[range]:
         else:
             ranges.append(numbers)
     return ranges
+
+
+def numbers_text(ranges: list[range]) -> str:
+    """The ranges as text for ``--row``."""
+    return ",".join(f"{numbers.start}-{numbers.stop - 1}" for numbers in ranges)
 
 
 def rows_of(job_id: str, rows: Sequence[JobRow], ranges: list[range]) -> Iterator[JobRow]:

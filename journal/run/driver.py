@@ -241,7 +241,7 @@ class Run:
         if not self._queue.is_empty(job):
             return False
         if job.pending_count:
-            self._give_up(left_open(job, self._held.settings.how_to), 1)
+            self._give_up(left_open(job), 1)
         elif job.processing_count:
             self._give_up(self._held.in_flight_elsewhere(job), 1)
         elif job.status is JobStatus.PAUSED:  # a resumed run would find nothing to do

@@ -34,10 +34,22 @@ def test_conditions_choose_the_rows_of_a_run_and_all_must_hold(capsys: Capture) 
     assert run("--where", "zip~941", "--where", "price<10") == 4
     assert statuses() == {"A": "completed", "B": "pending", "C": "pending"}
     said = capsys.readouterr().err
-    assert "j: 2 rows stay open, because of `--where`: pausing\n" in said
+    assert "j: 2 rows stay open, since the run is for others: pausing\n" in said
     again = next(line for line in said.splitlines() if line.startswith("to continue"))
     assert again.endswith(f"run orders.csv --job j -- echo {quote('{order}')}")
     assert run() == 0
+
+
+def test_rows_of_a_run_are_chosen_by_number_too(capsys: Capture) -> None:
+    assert run("--row", "2-3,9", "--limit", "1", "--on-end", "true") == 4
+    assert statuses() == {"A": "pending", "B": "completed", "C": "pending"}
+    said = capsys.readouterr().err
+    assert "job j has no row 9: its rows are 1 to 3" in said
+    assert "--row 2-3,9-9" in next(x for x in said.splitlines() if x.startswith("to continue"))
+    assert run("--halt", "never", command="test {order} = X") == 3
+    assert run("--retry-failed", "--row", "1") == 3
+    assert statuses() == {"A": "completed", "B": "completed", "C": "failed"}
+    assert run("--row", "1", "--dry-run") == 0
 
 
 @pytest.mark.parametrize("condition", ["price<10", "price<=10", "price>1", "price>=1"])

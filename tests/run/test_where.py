@@ -46,7 +46,7 @@ def test_only_rows_that_meet_the_condition_are_run(tmp_path: Path) -> None:
         assert numbers(job, "completed") == [1, 3, 5, 7, 9]
         assert numbers(job, "pending") == [2, 4, 6, 8, 10]
         assert report.job.status == "paused"
-        assert report.reason == "5 rows stay open, because of `where`"
+        assert report.reason == "5 rows stay open, since the run is for others"
         assert f"j: {report.reason}: pausing" in said
         assert report.exit_code == 4
         assert job.run(lambda _row: None, tell=quiet).job.status == "completed"
@@ -109,7 +109,7 @@ def test_the_brake_looks_only_at_chosen_rows(tmp_path: Path) -> None:
         )
     with open_job(tmp_path / "few", 20) as job:  # ten chosen rows, and none is left after them
         report = job.run(handle, where=is_west, tell=quiet)
-        assert report.reason == "10 rows stay open, because of `where`"
+        assert report.reason == "10 rows stay open, since the run is for others"
 
 
 def test_failed_rows_are_retried_only_if_they_meet_the_condition(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_row_that_another_process_retries_is_chosen_during_the_run(tmp_path: P
         report = job.run(handle, where=is_west, workers=2, tell=quiet)
         thread.join()
         assert numbers(job, "completed") == [1, 3, 5, 7, 9]
-        assert report.reason == "4 rows stay open, because of `where`"
+        assert report.reason == "4 rows stay open, since the run is for others"
 
 
 def test_a_long_search_ends_each_of_its_turns_so_that_others_get_the_journal(

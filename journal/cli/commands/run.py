@@ -28,6 +28,7 @@ from journal.cli.run.options import RunOptions, run_options
 from journal.cli.run.outcomes import Statuses
 from journal.cli.run.subprocesses import CommandHandler, Commands
 from journal.cli.run.template import Template
+from journal.cli.selection import Selection, numbers_text
 from journal.errors import InvalidValueError, JournalError
 from journal.fs import shell
 from journal.ids import is_job_id, slug
@@ -108,7 +109,8 @@ class _RunCommand:
         self._statuses = Statuses.of_options(given)
         if {*self._statuses.retry_on} - {TIMED_OUT} and given["max_attempts"] == 1:
             echo_err("--retry-on has no effect with one attempt: add --max-attempts 3")
-        self._where = given["where"].holds if given["where"] else None
+        chosen = Selection(given["ranges"], where=given["where"])
+        self._where = None if chosen.is_empty else chosen.holds
         self._template = Template(given["command"])
         check_program(given["command"][0])
         if given["on_end"] is not None:
@@ -229,6 +231,8 @@ class _RunCommand:
                 continue
             if isinstance(value, dict):  # a repeatable option COLUMN=N
                 words += [f"{option.opts[0]}={name}={each}" for name, each in value.items()]
+            elif option.name == "ranges":
+                words += ["--row", numbers_text(value)]
             elif option.multiple:
                 words += [word for each in value for word in (option.opts[0], each)]
             else:

@@ -13,6 +13,7 @@ from journal.cli.advice import advice_about, advice_text
 from journal.cli.find import status_text
 from journal.cli.output import as_json, echo_err
 from journal.cli.run.template import Template
+from journal.cli.selection import missing_rows
 from journal.fs import shell
 from journal.model import Job, JobStatus
 from journal.run.held_job import RunReport
@@ -118,6 +119,8 @@ def report_end(
     service, job, is_loud = job_run.service, report.job, not given["quiet"]
     for text in given["where"].unmet():
         echo_err(f"{job.id}: {text}")
+    if missing := missing_rows(job.id, service.get_rows(job.id), given["ranges"] or []):
+        echo_err(f"journal: {missing}")
     is_idle = job.status.is_ended and not report.elapsed_s
     is_told = is_loud or job.status is JobStatus.CANCELLED
     if is_idle and is_told:

@@ -13,6 +13,7 @@ from journal.cli.find import complete_job, meant_by
 from journal.cli.run.arguments import FORM, check_places, missing_word, words_after_dashes
 from journal.cli.run.on_end import parse_command
 from journal.cli.run.outcomes import error_codes
+from journal.cli.selection import rows_option
 from journal.cli.shared_options import Cents, Option
 from journal.cli.times import Seconds
 from journal.errors import InvalidValueError
@@ -139,6 +140,7 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
             metavar="COLUMN",
         ),
         where_option("Run only rows"),
+        rows_option("Run only these rows"),
         _option(
             "--on-changed",
             "If the data of a row has changed since the last run: refuse to run, retry the row with its "

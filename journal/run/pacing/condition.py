@@ -8,7 +8,7 @@ from typing import Any
 from journal.errors import InvalidValueError
 from journal.fs import shell
 from journal.model import EarlyEnd, Job, Run
-from journal.run.plan import HowTo, Where
+from journal.run.plan import Where
 from journal.run.signals import OwnProcess
 from journal.service import JobService
 from journal.store.rows import FoundRow
@@ -65,10 +65,13 @@ class Chosen:
         return False
 
 
-def left_open(job: Job, how_to: HowTo) -> EarlyEnd:
+def left_open(job: Job) -> EarlyEnd:
     """The end of a run because no open row meets the run's condition."""
     rows = counted(job.pending_count, "row|rows stays|stay open")
-    return EarlyEnd("where", f"{rows}, because of {how_to.argument('where')}")
+    return EarlyEnd("where", f"{rows}, since the run is for others")
+
+
+CHOOSING = ("--row", "--where")  # options of `journal run`, each with a value
 
 
 def before_command(words: Sequence[str]) -> int:
@@ -84,9 +87,10 @@ def words_for_rest(run: Run) -> list[str]:
     """
     words = list(run.argv)
     if run.command and run.ended_early is not None and run.ended_early.kind == "where":
-        while "--where" in words[: before_command(words)]:
-            place = words.index("--where")
-            del words[place : place + 2]
+        for option in CHOOSING:
+            while option in words[: before_command(words)]:
+                place = words.index(option)
+                del words[place : place + 2]
     return words
 
 
