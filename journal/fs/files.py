@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -178,22 +177,6 @@ def _copy_into_place(chunks: Iterable[bytes], target: Path, *, sync: bool) -> No
     except BaseException:
         remove_file(new)
         raise
-
-
-def sync_file(path: Path) -> None:
-    """Sync a regular file. On return, its content and its name survive a power cut.
-
-    It doesn't matter which process has written the file. Raises StorageError.
-    """
-    with refusals_of(path, "sync"):
-        # Windows syncs only files that are open for writing.
-        flags = system.os.O_RDWR if sys.platform == "win32" else system.os.O_RDONLY
-        fd, _ = open_regular(path, flags)
-        try:
-            system.os.fsync(fd)
-        finally:
-            close_fd(fd)
-        sync_directory(path.parent)
 
 
 def remove_file(path: Path) -> None:

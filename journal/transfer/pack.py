@@ -27,7 +27,7 @@ class Packed(msgspec.Struct, frozen=True):
     - ``files``: the names of the job's other files in the pack.
     - ``left_out``: the artifacts that aren't in the pack. Either they were removed while the job
       was packed, or no pack can hold them. A pack holds no links, no pipes, and no files with a
-      name that isn't UTF-8, or that has more than 64 parts or 4,096 bytes.
+      name that isn't UTF-8, or that has more than 64 parts.
     - ``grown``: the artifacts to which somebody appended bytes while they were packed. The pack
       doesn't have these bytes.
     """

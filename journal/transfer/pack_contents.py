@@ -30,13 +30,11 @@ from journal.index.replay import replay
 from journal.transfer.copies import Copy, open_copy
 
 PIECE_BYTES = 1 << 20
-MAX_NAME_BYTES = 4096
 MAX_COMPONENTS = 64
 # Of all names of a copy together, since they are held in memory. A reader counts them, too: a small
 # pack may hold very many long names.
 MAX_NAMES_LENGTH = 64 << 20
 
-_MAX_COMPONENT_BYTES = 255
 # The space that a directory takes on most disks, or the rest of a file's last block with its inode.
 _ENTRY_BYTES = 4096
 
@@ -59,21 +57,15 @@ def is_packable(name: str) -> bool:
 
     ``name`` is relative to the job's directory.
     """
-    if name == JOURNAL_NAME or re.fullmatch(BACKUP, name):
-        return True
-    try:
-        size = len(name.encode())
-        parts = [part.encode() for part in name.split("/")]
-    except UnicodeEncodeError:  # the name on the disk isn't UTF-8
-        return False
-    return (
-        parts[0] == ARTIFACTS_NAME.encode()
-        and 1 < len(parts) <= MAX_COMPONENTS
-        and size <= MAX_NAME_BYTES
-        and all(
-            part not in (b"", b".", b"..") and len(part) <= _MAX_COMPONENT_BYTES for part in parts
+    parts = name.split("/")
+    return name == JOURNAL_NAME or bool(
+        re.fullmatch(BACKUP, name)
+        or (
+            parts[0] == ARTIFACTS_NAME
+            and 1 < len(parts) <= MAX_COMPONENTS
+            and not {"", ".", ".."}.intersection(parts)
+            and not re.search(r"[\0\ud800-\udfff]", name)  # surrogates: on the disk, it isn't UTF-8
         )
-        and "\0" not in name
     )
 
 

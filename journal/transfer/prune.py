@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Collection, Iterator
-from contextlib import suppress
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -83,13 +82,12 @@ def prune_jobs(
     ``anew`` is given.
 
     Before a job is deleted, its pack is synced, and its files are compared with the job's files
-    by sizes and SHA-256. The run lock and the commit lock are held from the packing to the
+    by SHA-256. The run lock and the commit lock are held from the packing to the
     deletion. So after a ``kill -9`` or a power cut at any moment, the job, its pack, or both are
     complete.
 
     No file is overwritten. If a file ``JOB_ID.tar.gz`` exists, the pack is ``JOB_ID.2.tar.gz``, and
-    so on. But if one of these files already is a pack of exactly this job, it is used, and no new
-    pack is made. A job with files that a pack can't hold is not deleted.
+    so on. A job with files that a pack can't hold is not deleted.
 
     Raises InvalidValueError before anything is deleted: if ``to`` isn't a directory, or is in the
     directory of a job, or if ``before`` has no time zone.
@@ -146,12 +144,6 @@ def _left(job_id: str, job: Job | None, error: Exception) -> Pruned:
     )
 
 
-def _why_left(status: JobStatus) -> str:
-    if status.is_ended:  # the job had a different status when it was first read
-        return f"it is {status}: another status was asked for"
-    return f"it is {status}: only jobs that have ended are deleted"
-
-
 def _job(store: Store, job_id: str, *, locked: bool = False) -> Job:
     """Read a job. ``locked``: whether this process holds the commit lock."""
     with store.peek(job_id).reading(locked=locked) as index:
@@ -177,7 +169,7 @@ def _prune_one(
         nonlocal pack
         now = _job(store, job.id, locked=not dry_run)
         if now.status not in wanted:
-            raise _Left(_why_left(now.status))
+            raise _Left(f"it is {now.status}: jobs with this status are not deleted")
         if now.updated_at >= before:
             raise _Left("it was changed meanwhile, and is no longer old enough")
         copy = open_copy(directory, locked=not dry_run)
@@ -212,29 +204,17 @@ def _packed(copy: Copy, target: Path, job_id: str, *, dry_run: bool) -> Path:
     needed.
     """
     snapshot = Snapshot(copy, backups=True)
-    digests = _digests(snapshot.contents())
     _check_complete(copy.directory, snapshot)
-    for path in _names(target, job_id):
-        if files.exists(path):
-            if _holds(path, job_id, digests):
-                if not dry_run:
-                    files.sync_file(path)  # the pack's writer may have been killed, or may not sync
-                return path
-            continue
-        if dry_run:
-            return path
-        try:
-            with whole_file(path, private=True) as output:
-                with output.stream() as file:
-                    write_pack(file.write, job_id, snapshot.contents())
-                if not _holds(output.path, job_id, digests):
-                    raise _Left("its pack has other files than it: somebody writes to them")
-        except InvalidValueError:
-            if files.exists(path):  # another process has used the name meanwhile
-                continue
-            raise
+    path = next(path for path in _names(target, job_id) if not files.exists(path))
+    if dry_run:
         return path
-    raise AssertionError("there is always a further name")
+    with whole_file(path, private=True) as output:
+        with output.stream() as file:
+            write_pack(file.write, job_id, snapshot.contents())
+        _, contents = Source(output.path).pack()
+        if _digests(contents) != _digests(snapshot.contents()) or snapshot.left_out:
+            raise _Left("its files differ from those in its pack: somebody writes to them")
+    return path
 
 
 def _check_complete(directory: Path, snapshot: Snapshot) -> None:
@@ -253,15 +233,6 @@ def _names(target: Path, job_id: str) -> Iterator[Path]:
     yield target / f"{job_id}.tar.gz"
     for number in itertools.count(2):
         yield target / f"{job_id}.{number}.tar.gz"
-
-
-def _holds(path: Path, job_id: str, digests: list[tuple[str, bytes]]) -> bool:
-    """Return whether a complete pack of the job is at ``path``, with files of these digests."""
-    with suppress(JournalError):
-        if path.is_file() and not path.is_symlink():  # reading a pipe would wait
-            found, contents = Source(path).pack()
-            return found == job_id and _digests(contents) == digests
-    return False
 
 
 def _digests(contents: Contents) -> list[tuple[str, bytes]]:

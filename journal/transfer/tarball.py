@@ -26,7 +26,7 @@ from journal.format.records import now
 from journal.fs.names import JOURNAL_NAME
 from journal.ids import is_job_id
 from journal.transfer.pack_contents import (
-    MAX_NAME_BYTES,
+    MAX_COMPONENTS,
     MAX_NAMES_LENGTH,
     PIECE_BYTES,
     Contents,
@@ -34,7 +34,7 @@ from journal.transfer.pack_contents import (
     is_packable,
 )
 
-_MAX_MEMBER_BYTES = MAX_NAME_BYTES + 130  # room for the job's id, a "/", and a NUL
+_MAX_MEMBER_BYTES = 256 * (MAX_COMPONENTS + 1)  # of a name; 256 for each part with its "/"
 _GZIP_LEVEL = 6  # the level of ``tar czf``
 _GZIP_FRAME = 31  # tells zlib to write the header and trailer of gzip
 _BLOCK_BYTES = tarfile.BLOCKSIZE

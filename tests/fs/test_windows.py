@@ -105,11 +105,6 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     lock.close()
 
 
-def test_a_file_that_was_opened_for_reading_can_be_synced(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"of another process")
-    files.sync_file(tmp_path / "file")
-
-
 def test_a_file_that_others_read_is_replaced_and_they_read_on(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     old.write_bytes(b"old")

@@ -406,36 +406,14 @@ def test_unpack_never_touches_a_job_that_is_here_and_says_what_to_do(
     second = packed(here, tmp_path / "second")
     with pytest.raises(JobExistsError):
         unpack_job(there, source(second))
-    behind = journal_line(there, "unpack", str(second))
-    assert (behind.returncode, behind.stdout) == (4, "")
-    assert "behind the pack by 2 commits" in behind.stderr
-    assert f"pull {second}" in behind.stderr
-    assert "is identical" in journal_line(there, "unpack", str(first)).stderr
-    assert "is ahead" in journal_line(here, "unpack", str(first)).stderr
+    refused = journal_line(there, "unpack", str(second))
+    assert (refused.returncode, refused.stdout) == (4, "")
+    assert f"pull {second} --dry-run" in refused.stderr
     with second.open("rb") as stream:
         piped = journal_line(there, "unpack", "-", stdin=stream)
     assert piped.returncode == 4
-    assert "pull -" in piped.stderr
+    assert "pull - --dry-run" in piped.stderr
     assert content_of(there) == before
-    go_on(there, 4)
-    assert "--merge-outcomes" in journal_line(there, "unpack", str(second)).stderr
-    with journal_path(there, JOB).open("r+b") as file:
-        file.write(b"?")
-    damaged = journal_line(there, "unpack", str(second))
-    assert damaged.returncode == 4
-    assert "exists already" in damaged.stderr
-
-
-def test_unpack_beside_another_job_of_the_same_id_advises_no_pull(
-    here: Path, there: Path, tmp_path: Path
-) -> None:
-    pack = packed(here, tmp_path / "pack")
-    make_job(there)
-    refused = journal_line(there, "unpack", str(pack))
-    assert refused.returncode == 4
-    assert "is another job with the id" in refused.stderr
-    assert f"--root OTHER unpack {pack}" in refused.stderr
-    assert " pull " not in refused.stderr
 
 
 # --- hostile packs ---------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from journal.cli.find import (
 )
 from journal.cli.output import echo_err, echo_json, local_text
 from journal.cli.shared_options import json_option
-from journal.errors import InvalidValueError, JobExistsError, JobNotFoundError, JournalError
+from journal.errors import JobExistsError, JobNotFoundError, JournalError
 from journal.fs import shell
 from journal.fs.names import JOURNAL_NAME
 from journal.history.error_groups import Numbers
@@ -38,7 +38,7 @@ from journal.transfer import (
     unpack_job,
 )
 from journal.transfer.merge import Judgement, Merged
-from journal.transfer.pack_contents import MAX_COMPONENTS, MAX_NAME_BYTES
+from journal.transfer.pack_contents import MAX_COMPONENTS
 from journal.transfer.source import Source
 
 _MAX_LINES = 10
@@ -112,7 +112,7 @@ def _report_packed(output: str, packed: Packed) -> None:
 def _left_out(names: list[str]) -> list[str]:
     return [
         f"left out: {name}: it was deleted, or isn't a regular file, or its name isn't UTF-8, or "
-        f"the name has more than {MAX_COMPONENTS} parts or {MAX_NAME_BYTES} bytes"
+        f"the name has more than {MAX_COMPONENTS} parts"
         for name in names
     ]
 
@@ -157,33 +157,14 @@ def _unpack(root: str, file: str, max_bytes: int | None) -> None:
     try:
         unpacked = unpack_job(root, source, max_bytes=max_bytes)
     except JobExistsError as error:
-        echo_err(_how_to_pull(root, file, error.job_id))
-        raise Refused(f"job {error.job_id!r} exists already; nothing was changed") from None
+        pull = shell.join([*journal_command(), "--root", root, "pull", file, "--dry-run"])
+        why = f"job {error.job_id!r} exists already; nothing was changed"
+        raise Refused(f"{why}; if it is a copy of this job, see what is new: {pull}") from None
     echo_err(
         f"{unpacked.job_id}: unpacked, {unpacked.rows} rows, "
         f"{counted(len(unpacked.files), 'other file|other files')}"
     )
     click.echo(unpacked.job_id)
-
-
-def _how_to_pull(root: str, file: str, job_id: str) -> str:
-    """A message that says how the pack differs from the existing job, and how to apply the pack."""
-    pull = shell.join([*journal_command(), "--root", root, "pull", file])
-    in_general = f"if it is a copy of the job here, this applies the commits that are new: {pull}"
-    if file == _STDIN:
-        return in_general
-    try:
-        found = preview_pull(root, file, job_id)
-    except InvalidValueError as error:  # a pull would be refused, too
-        look = shell.join([*journal_command(), "--root", "OTHER", "unpack", file])
-        return f"{error}; to look at it: {look}"
-    except JournalError:  # the caller reports the error of unpacking
-        return in_general
-    if found.action == "forwarded":
-        return f"the job here is behind the pack by {found.commits} commits: {pull}"
-    if found.action == "merged":
-        return f"the job here and the pack have diverged: {pull} --merge-outcomes"
-    return f"the pack has nothing new: the job here is {found.action}"
 
 
 @click.command("pull", short_help="Apply the changes of another copy of a job.")
