@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 IS_FOR_WINDOWS = sys.platform == "win32"
 
@@ -77,15 +77,6 @@ def in_directory(directory: str, words: Iterable[str]) -> str:
 def outside_of_quotes(line: str) -> str:
     """Return a typed line without its quoted parts: the text that a shell would interpret."""
     return (_QUOTED_FOR_WINDOWS if IS_FOR_WINDOWS else _QUOTED).sub("", line)
-
-
-def with_script(script: str, columns: Sequence[str]) -> str:
-    """Make the line that a user types to run a shell script with arguments."""
-    if IS_FOR_WINDOWS:
-        return " ".join(["FILE.cmd", *columns, f"(a file with this line: {script})"])
-    import shlex  # noqa: PLC0415
-
-    return " ".join(["sh", "-c", shlex.quote(script), *(("sh", *columns) if columns else ())])
 
 
 _QUOTED = re.compile(r"""'[^']*'|"(?:[^"\\]|\\.)*"|\\.""", re.DOTALL)

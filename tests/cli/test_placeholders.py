@@ -1,7 +1,5 @@
 """Text in braces in a command: what is a placeholder, what stays, and what is refused."""
 
-import shlex
-import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from journal import InvalidValueError, JobRow, JobService
 from journal.cli.main import main
 from journal.cli.run.arguments import check_program
 from journal.cli.run.template import Template
+from journal.fs import shell
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
@@ -325,42 +324,17 @@ def test_files_that_find_prints_with_nul_are_rows_and_the_way_to_continue_says_s
 # --- a command line that was given as one word
 
 
-@needs_shell
 @pytest.mark.parametrize(
-    ("line", "advised", "printed"),
+    ("line", "advised"),
     [
-        ("echo {zip} | wc -c", """sh -c 'echo "$1" | wc -c' sh {zip}""", "6"),
-        (
-            "echo {b} {zip} {b} > f; cat f",
-            """sh -c 'echo "$1" "$2" "$1" > f; cat f' sh {b} {zip}""",
-            None,
-        ),
-        ('echo "a {zip}" \'{zip} c\' "{b}" | cat', None, "a $(x)` $(x)` c B  B"),
-        ("echo $HOME ${x} {zip} | awk '{print $1}'", None, None),
-        (
-            "echo " + " ".join(f"{{{c}}}" for c in "acdefghijk") + " | cat",
-            None,
-            "a c d e f g h i j k",
-        ),
-        ("echo 1 | cat", "sh -c 'echo 1 | cat'", "1"),
-        ("echo a b", "echo a b", "a b"),
+        ("echo a {b}", "write -- echo a {b}"),
+        ("echo {zip} | wc -c", f"after --, write {shell.A_SCRIPT} with each column as an argument"),
     ],
 )
-def test_a_quoted_command_line_with_signs_of_a_shell_is_advised_to_be_a_script(
-    line: str, advised: str | None, printed: str | None, tmp_path: Path
-) -> None:
-    with pytest.raises(InvalidValueError, match="the name of a program: write -- ") as raised:
+def test_a_quoted_command_line_is_refused_with_what_to_write(line: str, advised: str) -> None:
+    with pytest.raises(InvalidValueError, match="the name of a program: ") as raised:
         check_program(line)
-    words = raised.value.reason.split("write -- ")[1]
-    assert advised in (None, words)
-    template = Template(shlex.split(words))
-    data = {"zip": "$(x)`", "b": "B  B", **{c: c for c in "acdefghijk"}}
-    template.check(list(data))
-    done = subprocess.run(  # what is advised runs as it stands
-        template.fill(row(data)), cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert done.stderr == ""
-    assert printed in (None, done.stdout.strip())
+    assert raised.value.reason.endswith(advised)
 
 
 @pytest.mark.parametrize(

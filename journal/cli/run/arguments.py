@@ -14,7 +14,6 @@ from journal.run.platform import processes
 
 # A command line with one of these needs a shell.
 _SHELL_SIGNS = re.compile(r"[|><;&$`*\n]")
-_QUOTE_OR_COLUMN = re.compile(r"""\\.|['"]|(?<!\$)\{[^{}\s'"]*\}""")
 
 FORM = "journal run orders.csv --job NAME -- COMMAND {column}"
 
@@ -64,7 +63,9 @@ def check_program(program: str, what: str = "COMMAND") -> None:
     first, _, rest = program.partition(" ")
     if rest and processes.find_program(first) is not None:
         why = "the quotes make it one word, which is taken as the name of a program"
-        reason = f"{why}: write -- {_words(program)}"
+        reason = f"{why}: write -- {program}"
+        if _SHELL_SIGNS.search(program):  # a value in the script would be run as code
+            reason = f"{why}: after --, write {shell.A_SCRIPT} with each column as an argument"
     elif "{" in program:
         return
     elif os.path.isfile(program) and os.path.dirname(program):
@@ -75,31 +76,6 @@ def check_program(program: str, what: str = "COMMAND") -> None:
     else:
         reason = "there is no such program: check its name, or give its path"
     raise InvalidValueError(what, program, reason)
-
-
-def _words(line: str) -> str:
-    """Advice for a COMMAND that is one quoted word: the words to write after ``--`` instead."""
-    if not _SHELL_SIGNS.search(line):
-        return line
-    # In the advice, the columns become arguments of a shell's script. If values were in the script,
-    # the shell would execute them as code.
-    columns: list[str] = []
-    script = quote = ""
-    end = 0
-    for match in _QUOTE_OR_COLUMN.finditer(line):
-        script += line[end : match.start()]
-        end = match.end()
-        token = match[0]
-        if token in ("'", '"'):
-            quote = {"": token, token: ""}.get(quote, quote)
-        elif token[0] == "{":
-            if token not in columns:
-                columns.append(token)
-            number = columns.index(token) + 1
-            value = f"${number}" if number < 10 else f"${{{number}}}"
-            token = {'"': value, "'": f"'\"{value}\"'"}.get(quote, f'"{value}"')
-        script += token
-    return shell.with_script(script + line[end:], columns)
 
 
 def _check_script(path: str, program: str, what: str) -> None:
