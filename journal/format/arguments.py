@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Context, Decimal
 from operator import index
@@ -191,18 +191,10 @@ def check_label_path(value: object, directory: Path) -> str:
 NewRow = tuple[int, str, bytes, str | None]
 
 
-def row_items(row_data: Any) -> Iterator[Any]:
-    """Return an iterator over the rows in ``row_data``, which may be a data frame.
-
-    Raises InvalidValueError if ``row_data`` isn't an iterable of mappings.
-    """
-    if isinstance(row_data, (str, bytes, Mapping)):
-        raise InvalidValueError("row_data", row_data, "must be an iterable of mappings")
-    frame = frame_rows(row_data, "row_data")
-    try:
-        return iter(row_data) if frame is None else ({"data": data} for data in frame)
-    except TypeError:
-        raise InvalidValueError("row_data", row_data, "must be an iterable of mappings") from None
+def row_items(row_data: Any) -> Iterable[Any]:
+    """Return the rows in ``row_data``, which may be a data frame. Raises InvalidValueError."""
+    rows = given_rows(row_data, "row_data")
+    return rows if rows is row_data else ({"data": data} for data in rows)
 
 
 def new_row(place: int, item: Any, next_number: int, job: JobRecord, nonce: str | None) -> NewRow:
@@ -262,8 +254,16 @@ def _row_data(data: Any, where: str, job: JobRecord) -> dict[str, Any]:
     return found
 
 
-def check_rows(rows: Any, where: str) -> None:
-    """Raise InvalidValueError if ``rows`` is neither an iterable of rows nor a data frame."""
+def given_rows(rows: Any, where: str) -> Iterable[Any]:
+    """Return ``rows`` if it is an iterable. For a data frame, return its rows as dicts.
+
+    Raises InvalidValueError.
+    """
+    try:
+        if (frame := rows_of_frame(rows)) is not None:
+            return frame
+    except ValueError as error:
+        raise InvalidValueError(where, type(rows).__name__, str(error)) from None
     reason = ""
     if isinstance(rows, (str, bytes, os.PathLike)):
         reason = "is no rows but text or a path: read the file, by journal.read_rows(path)"
@@ -283,17 +283,8 @@ def check_rows(rows: Any, where: str) -> None:
             reason = "is a function, not its rows: call it"
     if reason:
         raise InvalidValueError(where, rows, reason)
-
-
-def frame_rows(frame: Any, where: str) -> Iterator[dict[str, Any]] | None:
-    """Return an iterator over a data frame's rows as dicts, or None for any other value.
-
-    Raises InvalidValueError.
-    """
-    try:
-        return rows_of_frame(frame)
-    except ValueError as error:
-        raise InvalidValueError(where, type(frame).__name__, str(error)) from None
+    found: Iterable[Any] = rows
+    return found
 
 
 def check_key_digits(value: Any, where: str) -> None:

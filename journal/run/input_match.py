@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from journal.errors import InvalidStateTransition, InvalidValueError, RowChangedError
-from journal.format.arguments import check_rows, frame_rows, how_to_dict
+from journal.format.arguments import given_rows, how_to_dict
 from journal.format.conversion import SCALARS, reader_of, typed
 from journal.format.idempotency import first_key, own_key_text
 from journal.format.keys import Data, Key, check_key, key_of
@@ -118,10 +118,7 @@ def new_rows(rows: Iterable[Data], rules: InputRules) -> Iterator[dict[str, Any]
 def _items(rows: Iterable[Data], rules: InputRules, idempotency_key: Key | None) -> Iterator[Item]:
     keys = None if idempotency_key is None else _Keys(idempotency_key, is_for_far_side=True)
     own_key = None
-    frame = frame_rows(rows, "rows")
-    if frame is None:
-        check_rows(rows, "rows")
-    for place, data in enumerate(rows if frame is None else frame, 1):
+    for place, data in enumerate(given_rows(rows, "rows"), 1):
         if not isinstance(data, dict):
             raise InvalidValueError(
                 f"input row {place}", data, f"must be a dict, a row's data{how_to_dict(data)}"
