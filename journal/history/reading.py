@@ -36,7 +36,6 @@ _LINE = b'{"type":"'
 LOG_LINE = _LINE + b'log",'
 _A_RUN = re.compile(rb'"type"\s*:\s*"run"')
 _PIECE_BYTES = 1 << 18
-_NEAR_BYTES = 1 << 12  # in which most commits begin
 
 
 class Entry(NamedTuple):
@@ -112,12 +111,7 @@ class History:
         known = begin  # up to here, nothing is left to be verified
         for offset, line in self._lines_about(number, begin.offset, end.offset):
             while known.offset <= offset:
-                near = max(known.offset, offset - _NEAR_BYTES)
-                start = (
-                    seal_before(self._file, offset, near)
-                    or seal_before(self._file, offset, known.offset)
-                    or known
-                )
+                start = seal_before(self._file, offset, known.offset) or known
                 after = end_of_commit(self._file, start, end.offset)
                 if after is None:
                     raise not_continued(self._file, start)
