@@ -431,10 +431,10 @@ class ServiceClosedError(RefusedError):
 
 
 class RowChangedError(InvalidInputError):
-    """A row in the input of a run differs from the row in the job. Nothing was changed.
+    """A row in the input of a run differs from the row in the job, or is gone. Nothing was changed.
 
-    Attributes: ``row_id``, ``expected`` and ``found`` (the data, as JSON text), ``hint`` (what to
-    do).
+    Attributes: ``row_id``, ``expected`` and ``found`` (the data, as JSON text; ``found`` is "" if
+    the row is gone), ``hint`` (what to do).
     """
 
     row_id: str
@@ -444,9 +444,13 @@ class RowChangedError(InvalidInputError):
 
     def _message(self) -> str:
         self.hint = self.hint or (
-            "restore the row, or choose what happens to it by on_changed (--on-changed): 'retry' or "
-            "'ignore'"
+            "restore the row, or choose what happens to it by on_changed (--on-changed): 'retry', "
+            "'redo' or 'ignore'"
         )
+        if not self.found:
+            return (
+                f"row {self.row_id} is no longer in the input: it was {self.expected}; {self.hint}"
+            )
         return (
             f"row {self.row_id} has changed since the job was made: it was {self.expected} and is "
             f"now {self.found}; {self.hint}"

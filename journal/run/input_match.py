@@ -8,8 +8,8 @@ first difference, the job's remaining rows are looked up by key.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -23,17 +23,20 @@ from journal.format.values import as_json_value, checksum_of, encode_value, own_
 from journal.history.reading import read_history
 from journal.index.summary import job_of
 from journal.model import Job, JobRow, JobStatus, RowStatus
-from journal.run.plan import IN_PYTHON, HowTo, numbers_option, numbers_text
+from journal.run.plan import IN_PYTHON, HowTo, numbers_text
 from journal.service import JobService
 from journal.store.batch import Batch
+from journal.store.interrupted_rows import settle_gone
 from journal.store.journal import Journal
 from journal.store.transitions import reopen, take_input
 from journal.text import encode_json
 
-OnChanged = Literal["error", "retry", "ignore"]
+OnChanged = Literal["error", "retry", "redo", "ignore"]
+OnGone = Literal["keep", "skip", "error"]
 
 # The job's ``idempotency_key`` if a function makes the idempotency keys of the rows.
 EACH_ITS_OWN = ""
+_NEEDS_KEY = ("retry", "redo")
 _MAX_LOST = 3  # rows whose data a message shows
 
 
@@ -43,12 +46,12 @@ class Matched(msgspec.Struct):
     - ``added``: rows that are new in the input.
     - ``changed``: rows whose data has changed.
     - ``updated``: changed rows that got their new data and became pending.
-    - ``done``: the row numbers of changed rows that are completed. They keep their old data.
-    - ``gone``: rows that are no longer in the input. They stay in the job.
+    - ``done``: the row numbers of changed rows that are completed and keep their old data.
+    - ``gone``: rows that are no longer in the input. They stay in the job. ``gone_open``: those of
+      them that are pending or in flight, and stay so. ``gone_settled``: those that were skipped or
+      sent to review.
     - ``lost``: rows of the input that the job has lost by damage. They aren't added again, since
-      they may be done. ``first_lost``: the data of the first few of these rows. ``lost_row``:
-      if ``lost`` is 1, and exactly one row of the job has lost its data, the number of this row,
-      which probably is the lost row; else None.
+      they may be done. ``first_lost``: the data of the first few of these rows.
     """
 
     added: int = 0
@@ -56,19 +59,22 @@ class Matched(msgspec.Struct):
     updated: int = 0
     done: list[int] = []
     gone: int = 0
+    gone_open: int = 0
+    gone_settled: int = 0
     lost: int = 0
     first_lost: list[Data] = []
-    lost_row: int | None = None
 
 
 class Unwritten(msgspec.Struct):
     """The changes that starting the job would write.
 
     ``new``: the data of new rows. ``changed``: a dict from row number to a changed row's new data.
+    ``gone``: the numbers of rows that would be skipped or sent to review.
     """
 
     new: list[Data] = []
     changed: dict[int, Data] = {}
+    gone: set[int] = set()
 
 
 class InputRules(msgspec.Struct, frozen=True):
@@ -77,6 +83,7 @@ class InputRules(msgspec.Struct, frozen=True):
     key: Key | None = None
     idempotency_key: Key | None = None
     on_changed: OnChanged = "error"
+    on_gone: OnGone = "keep"
     row_type: Any = None
     how_to: HowTo = IN_PYTHON
 
@@ -85,14 +92,24 @@ class InputRules(msgspec.Struct, frozen=True):
         check_key(self.idempotency_key, "idempotency_key")
         if self.row_type is not None:
             reader_of(self.row_type)  # raises the error
-        if self.on_changed not in ("error", "retry", "ignore"):
-            raise InvalidValueError("on_changed", self.on_changed, "must be error, retry or ignore")
+        for name, kind in (("on_changed", OnChanged), ("on_gone", OnGone)):
+            if getattr(self, name) not in get_args(kind):
+                words = f"must be one of {', '.join(get_args(kind))}"
+                raise InvalidValueError(name, getattr(self, name), words)
 
     @property
     def recorded_idempotency_key(self) -> str | None:
         """The value of ``idempotency_key`` in the record of a new job."""
         key: Any = self.idempotency_key  # never a tuple
         return EACH_ITS_OWN if callable(key) else key
+
+
+class Known(NamedTuple):
+    """What is kept in memory of a row of the job."""
+
+    row_number: int
+    row_checksum: str
+    status: RowStatus
 
 
 class Item(NamedTuple):
@@ -175,6 +192,14 @@ def match_rows(
       needs a ``key``. Rows keep their numbers. Completed rows are not changed, and are listed in
       the result. RowChangedError is raised for rows in flight, for rows that may have taken effect,
       and for rows with a step that is done or may have taken effect.
+    - "redo" does the same, and also redoes completed rows, under new idempotency keys.
+
+    ``rules.on_gone`` says what happens to rows that aren't in the input any more:
+
+    - "keep" changes nothing.
+    - "skip" skips pending and failed rows. Rows in flight, and rows with a step that is done or may
+      have taken effect, need a review. Failed rows that may have taken effect stay failed.
+    - "error" raises RowChangedError if any such row is pending, in flight or failed.
 
     If an exception is raised, nothing was written. Also raises InvalidStateTransition if a
     cancelled job would get new or changed rows, and every exception that reading the input raises.
@@ -186,7 +211,7 @@ def match_rows(
             key,
             f"rows of job {job.id!r} have the key {job.key!r}: give that, or none",
         )
-    if key is None and rules.on_changed == "retry":
+    if key is None and rules.on_changed in _NEEDS_KEY:
         reason = "needs a key: without one it isn't certain which row has changed"
         raise InvalidValueError("on_changed", rules.on_changed, reason)
     _check_idempotency_key(job, rules)
@@ -225,11 +250,11 @@ class _Match:
         self.matched = Matched()
         self._service = service
         self._job = job
-        self._on_changed = rules.on_changed
+        self._rules = rules
         self._has_key = (rules.key or job.key) is not None
         self._how_to = rules.how_to
         self._unwritten = unwritten
-        self._changes: list[tuple[str, Item]] = []  # row ids, and their rows in the input
+        self._changes: list[tuple[int, Item]] = []  # row numbers, and their rows in the input
 
     def by_place(self, items: Iterator[Item]) -> None:
         known = iter(self._service.get_rows(self._job.id))
@@ -241,7 +266,7 @@ class _Match:
                 if row is None:
                     yield _row_of(item, item.place)
                 elif row.row_number == item.place:
-                    self._compare(row.id, row.row_checksum, item)
+                    self._compare(row, item)
                     row = next(known, None)
                 elif self._job.repaired:
                     self._lose(item.data)
@@ -253,10 +278,7 @@ class _Match:
                         "not made from such an input: run the input as a job of its own",
                     )
 
-        self._write(new())
-        while row is not None:
-            self.matched.gone += 1
-            row = next(known, None)
+        self._write(new(), lambda: itertools.chain([] if row is None else [row], known))
 
     def by_key(self, items: Iterator[Item], key: Key) -> None:
         keys = _Keys(key)
@@ -271,39 +293,44 @@ class _Match:
                 if known is None:
                     yield _row_of(one, None)
                 else:
-                    self._compare(*known, one)
+                    self._compare(known, one)
 
-        self._write(new())
-        self.matched.gone = len(rest)
+        self._write(new(), rest.values)
 
-    def _compare(self, row_id: str, checksum: str, item: Item) -> None:
-        if checksum in (LOST_CHECKSUM, _checksum(item)):
+    def _row(self, number: int) -> JobRow | None:
+        return self._service.get_row(f"{self._job.id}:{number}")
+
+    def _compare(self, known: Known | JobRow, item: Item) -> None:
+        if known.row_checksum in (LOST_CHECKSUM, _checksum(item)):
             return
         encode_value(item.data, f"input row {item.place}")
-        row = self._service.get_row(row_id)
+        row = self._row(known.row_number)
         # If equal data has another checksum, the caller of create_rows gave the checksum.
         if row is not None and row.data == item.data:
             return
-        if self._on_changed == "error":
+        if self._rules.on_changed == "error":
             hint = "" if self._has_key else self._how_to.without_key(item.data)
+            row_id = f"{self._job.id}:{known.row_number}"
             raise RowChangedError(row_id, _json(row.data if row else {}), _json(item.data), hint)
         self.matched.changed += 1
-        if self._on_changed == "retry":
-            self._changes.append((row_id, item))
+        if self._rules.on_changed in _NEEDS_KEY:
+            self._changes.append((known.row_number, item))
 
-    def _write(self, new: Iterator[dict[str, Any]]) -> None:
+    def _write(
+        self, new: Iterator[dict[str, Any]], gone: Callable[[], Iterable[Known | JobRow]]
+    ) -> None:
         """Go through the input and write all changes in one commit.
 
-        If an exception is raised, nothing was written.
+        If an exception is raised, nothing was written. ``gone`` gives the rows of the job that
+        met while ``new`` was read to its end.
         """
         first = next(new, None)
-        if self._job.repaired:
-            for row in itertools.chain([] if first is None else [first], new):
-                self._lose(row["data"])
-            self._find_lost_row()
-            first = None
         every: Iterator[dict[str, Any]] = itertools.chain([] if first is None else [first], new)
-        if first is not None and self._job.idempotency_key is not None:
+        if self._job.repaired:
+            for row in every:
+                self._lose(row["data"])
+            first = None
+        elif first is not None and self._job.idempotency_key is not None:
             every = self._with_keys_of_their_own(every, self._job.idempotency_key)
         if self._unwritten is not None:
             if first is not None:
@@ -311,23 +338,21 @@ class _Match:
             self._unwritten.new += (row["data"] for row in every)
             self.matched.added = len(self._unwritten.new)
             self._take_changes(None)
-        elif first is not None or self._changes:
+            self._take_gone(gone(), None)
+        elif first is not None or self._changes or self._rules.on_gone == "skip":
             with Batch(self._service.store.journal(self._job.id)) as journal:
                 if first is not None:
                     self._reopen(journal)
                     self.matched.added = len(self._service.create_rows(self._job.id, every))
                 self._take_changes(journal)
+                self._take_gone(gone(), journal)
+        else:
+            self._take_gone(gone(), None)
 
     def _lose(self, data: Data) -> None:
         self.matched.lost += 1
         if len(self.matched.first_lost) < _MAX_LOST:
             self.matched.first_lost.append(data)
-
-    def _find_lost_row(self) -> None:
-        if self.matched.lost == 1:
-            rows = self._service.get_rows(self._job.id)
-            empty = [row.row_number for row in rows if row.row_checksum == LOST_CHECKSUM]
-            self.matched.lost_row = empty[0] if len(empty) == 1 else None
 
     def _with_keys_of_their_own(
         self, new: Iterator[dict[str, Any]], column: str
@@ -354,15 +379,14 @@ class _Match:
 
     def _take_changes(self, journal: Journal | None) -> None:
         """Give changed rows their new data. Without ``journal``, only count the rows."""
-        now = ((self._service.get_row(row_id), item) for row_id, item in self._changes)
+        now = ((self._row(number), item) for number, item in self._changes)
         rows = [(row, item) for row, item in now if row is not None]
-        doubtful = [(row, item) for row, item in rows if _may_have_taken_effect(row)]
-        if doubtful:
-            self._refuse(doubtful)
+        doubtful = [row.row_number for row, _ in rows if _may_have_taken_effect(row)]
         for row, item in rows:
-            self._refuse_steps(row, item)
+            if hint := self._hindrance(row, doubtful):
+                raise RowChangedError(row.id, _json(row.data), _json(item.data), hint)
         for row, item in rows:
-            if row.status is RowStatus.COMPLETED:
+            if row.status is RowStatus.COMPLETED and self._rules.on_changed != "redo":
                 self.matched.done.append(row.row_number)
                 continue
             self.matched.updated += 1
@@ -373,45 +397,53 @@ class _Match:
                 self._check_not_cancelled(self._job)
                 self._unwritten.changed[row.row_number] = item.data
 
-    def _refuse(self, doubtful: list[tuple[JobRow, Item]]) -> None:
-        row, item = doubtful[0]
-        job_id, numbers = self._job.id, [row.row_number for row, _ in doubtful]
-        if row.status is RowStatus.PROCESSING:
-            settle = "start a run without the change: its on_interrupted settles rows in flight"
-        elif row.status is RowStatus.FAILED:
-            settle = self._how_to.by_number("retry", job_id, numbers)
-        else:
-            by_hand = "complete_row(...), fail_row(...), skip_row(...) or retry_row(...)"
-            words = ("resolve", job_id, "--row", numbers_option(numbers))
-            settle = self._how_to.say(by_hand, *words)
-        raise RowChangedError(
-            row.id,
-            _json(row.data),
-            _json(item.data),
-            f"it may have taken effect ({numbers_text(numbers)}), so nothing was changed: find "
-            f"out whether it did, then {settle}",
-        )
+    def _take_gone(self, gone: Iterable[Known | JobRow], journal: Journal | None) -> None:
+        """Count the rows that are gone, and do with them what ``on_gone`` says."""
+        undone = []
+        for known in gone:
+            self.matched.gone += 1
+            if self._rules.on_gone == "keep":
+                self.matched.gone_open += known.status in (RowStatus.PENDING, RowStatus.PROCESSING)
+            elif known.status in _UNDONE:
+                undone.append(known.row_number)
+        if undone and self._rules.on_gone == "error":
+            row = self._row(undone[0])
+            hint = f"gone and not done: {numbers_text(undone)}; {self._how_to.if_gone}"
+            row_id = f"{self._job.id}:{undone[0]}"
+            raise RowChangedError(row_id, _json(row.data if row else {}), "", hint)
+        for number in undone if self._rules.on_gone == "skip" else ():
+            row = self._row(number)
+            if row is None or row.unknown or row.status not in _UNDONE:
+                continue
+            self.matched.gone_settled += 1
+            if self._unwritten is not None:
+                self._unwritten.gone.add(number)
+            if journal is not None:
+                settle_gone(journal, number)
 
-    def _refuse_steps(self, row: JobRow, item: Item) -> None:
-        """Refuse new data for a row with a step that is done or may have taken effect."""
-        if row.status is RowStatus.COMPLETED:
-            return
+    def _hindrance(self, row: JobRow, doubtful: list[int]) -> str:
+        """Why a changed row can't get its new data, and what to do. If it can, the result is "".
+
+        ``doubtful``: all changed rows that may have taken effect.
+        """
+        ignore = self._how_to.ignore_changes
+        if row.row_number in doubtful:
+            by_hand = "complete_row(...), fail_row(...), skip_row(...) or retry_row(...)"
+            settle = self._how_to.say(by_hand, "show", self._job.id)
+            return (
+                f"it may have taken effect ({numbers_text(doubtful)}), so nothing was changed: find "
+                f"out whether it did, then settle it ({settle}), or use {ignore}"
+            )
         steps = [step for step in self._service.get_steps(row.id) if step.state != "failed"]
-        if not steps:
-            return
+        if row.status is RowStatus.COMPLETED or not steps:
+            return ""
         states = {"done": "is done", "started": "is in doubt"}
         names = " and ".join(f"step {step.name!r} {states[step.state]}" for step in steps)
-        ignore = self._how_to.ignore_changes
-        first = (
-            f"let a run with {ignore} end the row, then " if row.status is RowStatus.PENDING else ""
-        )
+        first = f"let a run with {ignore} end the row, then " * (row.status is RowStatus.PENDING)
         redo = self._how_to.by_number("redo", self._job.id, [row.row_number])
-        raise RowChangedError(
-            row.id,
-            _json(row.data),
-            _json(item.data),
+        return (
             f"{names} with the old data, so nothing was changed: to keep the old data, use "
-            f"{ignore}; to repeat all steps with the new data, {first}{redo}",
+            f"{ignore}; to repeat all steps with the new data, {first}{redo}"
         )
 
     def _reopen(self, journal: Journal) -> None:
@@ -425,6 +457,10 @@ class _Match:
             reopen_first = self._how_to.reopen(job.id)
             hint = f"it was cancelled: it takes new or changed rows only after {reopen_first}"
             raise InvalidStateTransition(job.status, JobStatus.PENDING, (), f"job {job.id}", hint)
+
+
+# A row with such a status is run, or is run again by a retry.
+_UNDONE = (RowStatus.PENDING, RowStatus.PROCESSING, RowStatus.FAILED)
 
 
 def _may_have_taken_effect(row: JobRow) -> bool:
@@ -481,14 +517,12 @@ def _same_beginning(
     return count, None
 
 
-def _by_key(
-    service: JobService, job: Job, rows: Iterable[JobRow], key: Key
-) -> dict[str, tuple[str, str]]:
-    """The job's remaining rows: a dict from key to the row's id and the checksum of its last input.
+def _by_key(service: JobService, job: Job, rows: Iterable[JobRow], key: Key) -> dict[str, Known]:
+    """The job's remaining rows, by key.
 
     The key, too, is taken from the last input, since a person may have changed the data afterwards.
     """
-    found: dict[str, tuple[str, str]] = {}
+    found: dict[str, Known] = {}
     edited: dict[int, JobRow] = {}
     for row in rows:
         if row.row_checksum == LOST_CHECKSUM:
@@ -497,12 +531,13 @@ def _by_key(
         if key != job.key and checksum_of(row.data) != row.row_checksum:
             edited[row.row_number] = row
         else:
-            found[_key_in_job(row, row.data, key)] = row.id, row.row_checksum
+            text = _key_in_job(row, row.data, key)
+            found[text] = Known(row.row_number, row.row_checksum, row.status)
     if edited:
         inputs = _last_inputs(service, job.id, edited)
         for number, row in edited.items():
             text = _key_in_job(row, inputs.get(number, row.data), key)
-            found[text] = row.id, row.row_checksum
+            found[text] = Known(number, row.row_checksum, row.status)
     return found
 
 

@@ -41,6 +41,7 @@ from journal.run.input_match import (
     InputRules,
     Matched,
     OnChanged,
+    OnGone,
     match_rows,
     new_rows,
 )
@@ -57,6 +58,7 @@ from journal.run.plan import (
     may_start,
     nothing_to_do,
     planned_rows,
+    still_open,
     take_up,
     what_is_left,
 )
@@ -83,6 +85,7 @@ def open_job(
     idempotency_key: Key | None = None,
     version: str | None = None,
     on_changed: OnChanged = "error",
+    on_gone: OnGone = "keep",
     on_interrupted: Policy = "review",
     argv: Sequence[str] | None = None,
     sync: Literal["commit", "none"] = "commit",
@@ -106,10 +109,14 @@ def open_job(
 
     - With a key, the order of the rows may change.
     - New rows are added. This reopens a job that has ended.
-    - Rows that are no longer in the input stay in the job.
     - If the data of a row has changed, ``on_changed`` decides. "error" raises RowChangedError.
       "ignore" keeps the job's data. With "retry", the row gets the new data and becomes pending,
-      unless it is completed. "retry" needs a key.
+      unless it is completed. With "redo", completed rows are done again, too, under new idempotency
+      keys. Both need a key.
+    - Rows that are no longer in the input stay in the job, and ``on_gone`` decides about those that
+      aren't done. "keep" runs open rows, and the start names how many they are. "skip" skips
+      pending and failed rows; those that are in flight or have steps go to review. "error" raises
+      RowChangedError.
 
     :attr:`JobRun.matched` says how many rows are new, changed or gone.
 
@@ -147,14 +154,15 @@ def open_job(
     - JobNotFoundError if there is no such job and ``rows`` is None;
     - JobPrunedError if the job was pruned, unless ``anew`` is given;
     - JobBusyError while another run holds the job;
-    - RowChangedError if ``on_changed`` is "error" and any row has changed, or if ``on_changed`` is
-      "retry" and a changed row may have taken effect;
+    - RowChangedError if ``on_changed`` is "error" and any row has changed, if ``on_changed`` is
+      "retry" or "redo" and a changed row may have taken effect, or if ``on_gone`` is "error" and a
+      row that isn't done is gone;
     - InvalidStateTransition if the job is cancelled, and rows would be added or get new data;
     - InvalidValueError, and every exception of the iterable.
     """
     directory = _job_directory(path)
     job_id = directory.name
-    rules = InputRules(key, idempotency_key, on_changed, row_type, how_to)
+    rules = InputRules(key, idempotency_key, on_changed, on_gone, row_type, how_to)
     argv = program() if argv is None else argv
     settings = Settings(on_interrupted, argv, version, row_type, how_to)
     make = JobService if how_to is IN_PYTHON else ExactService
@@ -484,6 +492,8 @@ class JobRun:
         self.report = None
         if self.matched.done:
             held.report(left_alone(self.id, self.matched.done, self._settings.how_to))
+        if self.matched.gone_open:
+            held.report(still_open(self.id, self.matched.gone_open, self._settings.how_to))
         if not may_start(self.job, retry_failed=retry_failed):
             return self._report_idle(held, retry_failed=retry_failed)
         results = Results()

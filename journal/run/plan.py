@@ -6,7 +6,7 @@ A plan lists the rows that a start would process, or says why there are none.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from typing import Any, Literal, NamedTuple
@@ -63,8 +63,18 @@ class HowTo(NamedTuple):
         return "`--on-changed ignore`" if self.command else '`on_changed="ignore"`'
 
     @property
-    def retry_changed(self) -> str:
-        return "`--on-changed retry`" if self.command else '`on_changed="retry"`'
+    def redo_changed(self) -> str:
+        return "`--on-changed redo`" if self.command else '`on_changed="redo"`'
+
+    @property
+    def if_gone(self) -> str:
+        """What a person can do about rows that are no longer in the input."""
+        skip, keep = (
+            ("`--on-gone skip`", "`--on-gone keep`")
+            if self.command
+            else ('`on_gone="skip"`', '`on_gone="keep"`')
+        )
+        return f"{skip} skips such rows, {keep} runs them"
 
     def name(self, name: str) -> str:
         """The name of an argument of ``run``.
@@ -259,9 +269,14 @@ def left_alone(job_id: str, numbers: list[int], how_to: HowTo) -> str:
     rows = "completed row|rows has|have changed in the input, and stays|stay as done"
     return (
         f"{job_id}: {counted(len(numbers), rows)} ({numbers_text(numbers)}); to do that again "
-        f"with the new data: {how_to.by_number('redo', job_id, numbers)}, then start again with "
-        f"{how_to.retry_changed}"
+        f"with the new data: start again with {how_to.redo_changed}"
     )
+
+
+def still_open(job_id: str, count: int, how_to: HowTo) -> str:
+    """The message about open rows that are no longer in the input. ``count``: how many there are."""
+    rows = "open row|rows is|are no longer in the input, and is|are run nevertheless"
+    return f"{job_id}: {counted(count, rows)}: {how_to.if_gone}"
 
 
 def retryable(service: JobService, job_id: str, where: Where | None = None) -> Iterator[JobRow]:
@@ -288,14 +303,16 @@ def planned_rows(
     retry_failed: bool,
     new: Iterable[JobRow] = (),
     changed: Mapping[int, dict[str, Any]] | None = None,
+    gone: Collection[int] = (),
     where: Where | None = None,
 ) -> Iterator[Planned]:
     """The rows that a start would process. Rows that were never started come first.
 
-    ``new`` and ``changed`` are rows that the start would first add or change. Open rows that don't
-    meet ``where`` have the kind LEFT_OPEN, and aren't processed.
+    ``new`` and ``changed`` are rows that the start would first add or change. ``gone`` are the
+    numbers of rows that it would skip or send to review. Open rows that don't meet ``where`` have
+    the kind LEFT_OPEN, and aren't processed.
     """
-    planned = _planned(service, job, on_interrupted, new, changed, retry_failed=retry_failed)
+    planned = _planned(service, job, on_interrupted, new, changed, gone, retry_failed=retry_failed)
     for one in planned:
         if where is None or where(one.row):
             yield one
@@ -309,15 +326,17 @@ def _planned(
     on_interrupted: Policy,
     new: Iterable[JobRow],
     changed: Mapping[int, dict[str, Any]] | None,
+    gone: Collection[int],
     *,
     retry_failed: bool,
 ) -> Iterator[Planned]:
     if job.status is JobStatus.CANCELLED:
         return
     changed = changed or {}
+    others = {*changed, *gone}
     pending = service.get_pending_rows(job.id)
     for row in pending:
-        if not row.attempts and row.row_number not in changed:
+        if not row.attempts and row.row_number not in others:
             yield Planned(row, "new", "new")
     for row in new:
         yield Planned(row, "new", "new in the input")
@@ -328,13 +347,14 @@ def _planned(
             yield Planned(msgspec.structs.replace(known, data=data), "changed", why)
     if on_interrupted in ("retry", "resume") and not job.status.is_ended:
         for row in service.get_rows(job.id, RowStatus.PROCESSING):
-            if on_interrupted == "retry" or may_resume(service.store, row):
+            may_run = on_interrupted == "retry" or may_resume(service.store, row)
+            if may_run and row.row_number not in others:
                 yield Planned(row, "retry", "was in flight")
     for row in pending:
-        if row.attempts and row.row_number not in changed:
+        if row.attempts and row.row_number not in others:
             yield Planned(row, "retry", f"attempt {row.attempts + 1}")
     for row in retryable(service, job.id) if retry_failed else ():
-        if row.row_number not in changed:
+        if row.row_number not in others:
             yield Planned(row, "retry", f"failed ({row.error_code})")
 
 
@@ -363,7 +383,7 @@ class Plan(msgspec.Struct):
         numbers = self.first.setdefault(planned.kind, [])
         if len(numbers) <= _MAX_NAMED:
             numbers.append(row.row_number)
-        if row.status is RowStatus.SKIPPED:
+        if row.status in (RowStatus.SKIPPED, RowStatus.COMPLETED):
             self.counts["done"] -= 1
         elif row.status in (RowStatus.FAILED, RowStatus.PROCESSING):
             self.counts["failed" if row.status is RowStatus.FAILED else "in flight"] -= 1

@@ -10,14 +10,15 @@ from __future__ import annotations
 from typing import get_args
 
 from journal.errors import InvalidValueError, StepInDoubtError
-from journal.format.records import A_POLICY, A_RUN, By, RowStatusRecord
+from journal.format.records import A_POLICY, A_RUN, UNSET_TIME, By, RowStatusRecord
 from journal.index.index import PROCESSING
 from journal.model import JobRow, Policy, RowStatus, RowStep, Run
 from journal.store.journal import Journal
 from journal.store.rows import position_of, row_of
-from journal.store.steps import step_in_doubt
+from journal.store.steps import get_steps, step_in_doubt
 from journal.store.store import Store
 from journal.store.transitions import (
+    change_row,
     let_start,
     put_row_status,
     state_of,
@@ -29,12 +30,14 @@ from journal.store.transitions import (
 INTERRUPTED = "interrupted"  # the row was in flight when its run died
 STOPPED = "stopped"  # the run ended while the row was in flight, and stopped the attempt
 TIMED_OUT = "TimeoutError"  # the attempt took longer than ``timeout_s``
+GONE = "gone"  # the row isn't in the input of its job any more, and may have taken effect
 STEP_IN_DOUBT = "StepInDoubt"  # the attempt met a step in doubt, or left a step in doubt
 STEP_NOT_RECORDED = "StepNotRecorded"  # a step was done, and its result wasn't recorded
 # A review with one of these codes is only about the row's steps.
 REVIEWS_OF_STEPS = (INTERRUPTED, STOPPED, TIMED_OUT, STEP_IN_DOUBT, STEP_NOT_RECORDED)
 _RUN_ENDED = "the run ended while this row was in flight"
 _PROGRAM_ENDED = "the program that began this row by start_row has recorded no outcome"
+_GONE = "the row is no longer in the input"
 _MAY_HAVE_TAKEN_EFFECT = ": it is unknown whether the attempt took effect"
 _POLICIES: dict[str, tuple[RowStatus, str, str]] = {
     "review": (RowStatus.NEEDS_REVIEW, INTERRUPTED, _MAY_HAVE_TAKEN_EFFECT),
@@ -124,6 +127,22 @@ def in_doubt_text(row_id: str, step: RowStep) -> str:
     if step.state == "failed":
         return f"{step.name!r} {step.error_message}"
     return str(StepInDoubtError(row_id, step.name, step.attempt))
+
+
+def settle_gone(journal: Journal, number: int) -> None:
+    """Skip a row that isn't done and isn't in the input of its job any more.
+
+    If the row is in flight, or has a step that is done or may have taken effect, it goes to review.
+    """
+    position = position_of(journal, number)
+    in_flight = journal.index.columns.statuses[position] == PROCESSING
+    if in_flight or any(step.state != "failed" for step in get_steps(journal, number)):
+        message = f"{_GONE}, and {'was in flight' if in_flight else 'has steps'}"
+        message += _MAY_HAVE_TAKEN_EFFECT
+        put_in_doubt(journal, position, A_RUN, RowStatus.NEEDS_REVIEW, GONE, message)
+    else:
+        record = RowStatusRecord(row=number, status="skipped", reason=_GONE, at=UNSET_TIME)
+        change_row(journal, A_RUN.sign(record))
 
 
 def put_in_doubt(

@@ -386,10 +386,15 @@ def _as_json(data: dict[str, Any], column: str) -> bytes:
 def take_input(journal: Journal, number: int, data: dict[str, Any], checksum: str, by: By) -> None:
     """Give a row new data from its input. If the row was ever started, set it back to pending.
 
-    The job must not have ended. Raises the errors of :func:`update_data`.
+    A completed row is redone, under a new idempotency key, since the called service would answer
+    for the old data. The job must not have ended. Raises the errors of :func:`update_data`.
     """
-    row = update_data(journal, number, data, checksum, new_key=False)
-    if row.attempts or row.status is not RowStatus.PENDING:
+    row = row_of(journal, position_of(journal, number))
+    is_redone = row.status is RowStatus.COMPLETED
+    if is_redone:
+        redo_row(journal, number, None, by, new_key=False)
+    row = update_data(journal, number, data, checksum, new_key=is_redone)
+    if not is_redone and (row.attempts or row.status is not RowStatus.PENDING):
         _put_back(journal, position_of(journal, number), by)
 
 

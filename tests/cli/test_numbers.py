@@ -225,9 +225,9 @@ def test_a_program_that_records_floats_and_a_command_have_the_same_rows(work: Pa
 @pytest.mark.parametrize(
     ("line", "named"),
     [
-        ('{"a":1e400}', "line 2: a: is beyond the range of a double"),
-        ('{"a":{"b":[1,{"c":-1.5E999}]}}', "line 2: a.b.c: is beyond the range of a double"),
-        ('{"a":%s.5}' % ("9" * 400), "line 2: a: is beyond the range of a double"),
+        ('{"a":1e400}', "line 2: is not valid JSON: Number out of range"),
+        ('{"a":{"b":[1,{"c":-1.5E999}]}}', "line 2: is not valid JSON: Number out of range"),
+        ('{"a":%s.5}' % ("9" * 400), "line 2: is not valid JSON: Number out of range"),
         ('{"a":%s}' % ("9" * 5000), "line 2: "),
         ('{"a":0.%s}' % ("1" * 5000), "a: must be a number of at most 4300 characters"),
         ('{"a":1.}', "line 2: is not valid JSON"),

@@ -368,6 +368,22 @@ def test_rows_that_left_the_input_are_reported(held_run: HeldRun, work: Path) ->
     assert "2 rows of the job are no longer in the input" in done.stderr
 
 
+def test_an_order_that_left_the_input_is_not_shipped_if_that_is_asked_for(work: Path) -> None:
+    run = ("run", "rows.csv", "--job", "j", "--key", "order")
+    assert journal(*run, "--limit", "1", "--", "true").returncode == 4
+    (work / "rows.csv").write_text("order,zip\nA-5,5\nA-1,1\n")
+    refused = journal(*run, "--on-gone", "error", "--", "true")
+    assert refused.returncode == 2
+    assert "row j:2 is no longer in the input" in refused.stderr
+    assert "`--on-gone skip` skips such rows, `--on-gone keep` runs them" in refused.stderr
+    planned = journal(*run, "--dry-run", "--", "echo", "{order}")
+    assert "3 open rows are no longer in the input, and are run nevertheless" in planned.stderr
+    done = journal(*run, "--on-gone", "skip", "--", "true")
+    assert done.returncode == 0
+    assert "j: 3 of them were skipped, or need a review\n" in done.stderr
+    assert statuses("j") == {"completed": 2, "skipped": 3}
+
+
 # --- bad input: an error of our own, exit code 2, no job made
 
 
@@ -702,9 +718,11 @@ def test_what_a_run_says_about_changed_completed_rows_does_them_again_with_the_n
     journal(*run, *command)
     (work / "rows.csv").write_text("order,zip\nA-1,x\nA-2,2\nA-3,3\nA-4,4\nA-5,5\n")
     done = journal(*run, "--on-changed", "retry", *command)
-    assert "redo j --row 1`, then start again with `--on-changed retry`\n" in done.stderr
-    assert journal("redo", "j", "--row", "1", "--yes").returncode == 0
-    assert journal(*run, "--on-changed", "retry", *command).returncode == 0
+    assert "start again with `--on-changed redo`\n" in done.stderr
+    planned = journal(*run, "--on-changed", "redo", "--dry-run", *command)
+    assert planned.stdout.startswith('1\tchanged; before: {"zip":"1"}\t')
+    assert "j: changed: 1 (row 1), done: 4\n" in planned.stderr
+    assert journal(*run, "--on-changed", "redo", *command).returncode == 0
     assert Path("shipped").read_text().split()[5:] == ["x"]
 
 
@@ -732,6 +750,11 @@ def test_a_dry_run_counts_what_a_start_would_do_in_a_job_that_has_ended_too(work
     assert (nothing.returncode, nothing.stdout) == (0, "")
     assert "j: failed already, and nothing is new\n" in nothing.stderr
     assert "j: failed: 1, done: 4\n" in nothing.stderr
+    gone = journal(*run, "--on-gone", "skip", "--retry-failed", "--dry-run", "--", "echo")
+    assert (gone.returncode, gone.stdout) == (0, "")
+    assert "j: 4 rows of the job are no longer in the input\n" in gone.stderr
+    assert "j: 1 of them was skipped, or needs a review\n" in gone.stderr
+    assert Path("jobs/j/journal.jsonl").read_bytes() == before
 
 
 def test_a_dry_run_prints_ten_commands_and_counts_the_others(work: Path) -> None:

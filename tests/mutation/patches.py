@@ -450,13 +450,6 @@ SEALS += [
         "tests/repair/test_repair.py::test_rows_that_are_gone_without_a_trace_are_not_added_and_run_again",
     ),
     Patch(
-        "a lost row is guessed only if one row of the job has no data",
-        "run/input_match",
-        "        if self.matched.lost == 1:\n",
-        "        if self.matched.lost:\n",
-        "tests/repair/test_repair.py::test_a_row_of_the_input_that_a_repair_has_lost_is_named",
-    ),
-    Patch(
         "a repaired job remembers it",
         "index/state",
         "state.repaired or is_repair",

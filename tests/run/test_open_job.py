@@ -157,14 +157,114 @@ def test_changed_rows_that_are_not_done_get_their_new_data_under_their_old_numbe
         assert alone.startswith(
             "enrich: 1 completed row has changed in the input, and stays as done (row 1)"
         )
-        assert alone.endswith(
-            'with the new data: `job.service.redo_row("enrich:1")`, then start again with '
-            '`on_changed="retry"`'
-        )
+        assert alone.endswith('with the new data: start again with `on_changed="redo"`')
         assert [row.idempotency_key for row in job.rows()][:3] == before
     unchanged = [*people("a"), *changed[1:]]
     with journal.open_job(path, unchanged, key="id") as job:
         assert job.matched == journal.run.input_match.Matched()
+
+
+def test_completed_rows_whose_data_has_changed_are_redone_with_it_in_one_start(path: Path) -> None:
+    with journal.open_job(path, people("a", "b", "c"), key="id") as job:
+        job.service.start_row("enrich:1")
+        job.service.begin_step("enrich:1", 1, "charge")
+        job.service.end_step("enrich:1", 1, "charge", "ch_1")
+        job.service.complete_row("enrich:1", result="done")
+        job.run(done)
+        keys = [row.idempotency_key for row in job.rows()]
+    changed = [{"id": "a", "mail": "x"}, *people("b"), {"id": "c", "mail": "z"}]
+    seen: list[tuple[str, str, int]] = []
+
+    def handle(row: journal.JobRow) -> str:
+        steps = len(job.service.get_steps(row.id))
+        seen.append((row.data["mail"], row.idempotency_key, steps))
+        return done(row)
+
+    with journal.open_job(path, changed, key="id", on_changed="redo") as job:
+        matched = journal.run.input_match.Matched(changed=2, updated=2)
+        assert job.matched == matched
+        assert (job.job.status, job.job.pending_count) == ("pending", 2)
+        assert job.run(handle).completed == 2
+    assert [(mail, steps) for mail, _, steps in seen] == [("x", 0), ("z", 0)]
+    assert not {key for _, key, _ in seen} & set(keys)
+    with journal.open_job(path, changed, key="id", on_changed="redo") as job:
+        assert job.matched == journal.run.input_match.Matched()
+        assert job.rows()[1].idempotency_key == keys[1]
+
+
+def _make_in_every_state(path: Path, key: str | None) -> None:
+    """Make a job with a completed row, then one row of each kind that isn't done, by name."""
+    names = ("done", "pending", "failed", "unknown", "flight", "step", "failed step", "review")
+    with journal.open_job(path, people(*names), key) as job:
+        service = job.service
+        for number in (1, 3, 4, 5, 6, 7, 8):
+            service.start_row(f"enrich:{number}")
+        for number in (6, 7):
+            service.begin_step(f"enrich:{number}", 1, "charge")
+            service.end_step(f"enrich:{number}", 1, "charge", "ch")
+        service.complete_row("enrich:1")
+        service.fail_row("enrich:3", "E", "no")
+        service.fail_row("enrich:4", "E", "who knows", unknown=True)
+        service.retry_row("enrich:6")
+        service.fail_row("enrich:7", "E", "no")
+        service.review_row("enrich:8", "E", "who knows")
+
+
+@pytest.mark.parametrize("key", ["id", None])
+def test_rows_that_are_gone_from_the_input_are_skipped_if_that_is_asked_for(
+    path: Path, key: str | None
+) -> None:
+    _make_in_every_state(path, key)
+    rows = [*people("done"), *(people("new") if key else ())]
+    with journal.open_job(path, rows, key, on_gone="skip", on_interrupted="retry") as job:
+        assert (job.matched.gone, job.matched.gone_open, job.matched.gone_settled) == (7, 0, 5)
+        assert {row.row_number: (str(row.status), row.error_code) for row in job.rows()} == {
+            1: ("completed", None),
+            2: ("skipped", None),
+            3: ("skipped", None),
+            4: ("failed", "E"),
+            5: ("needs_review", "gone"),
+            6: ("needs_review", "gone"),
+            7: ("needs_review", "gone"),
+            8: ("needs_review", "E"),
+        } | ({9: ("pending", None)} if key else {})
+        assert job.rows()[1].reason == "the row is no longer in the input"
+        assert job.run(done, retry_failed=True).started == bool(key)
+    commits = (path / "journal.jsonl").read_bytes()
+    with journal.open_job(path, rows, key, on_gone="skip") as job:
+        assert (job.matched.gone, job.matched.gone_settled) == (7, 0)
+    assert (path / "journal.jsonl").read_bytes() == commits
+
+
+@pytest.mark.parametrize("key", ["id", None])
+def test_rows_that_are_gone_and_not_done_are_an_error_if_that_is_asked_for(
+    path: Path, key: str | None
+) -> None:
+    journal.open_job(path, people("a", "b", "c"), key).close()
+    before = (path / "journal.jsonl").read_bytes()
+    rows = [*people("a"), *(people("new") if key else ())]
+    with pytest.raises(RowChangedError) as caught:
+        journal.open_job(path, rows, key, on_gone="error")
+    assert str(caught.value) == (
+        'row enrich:2 is no longer in the input: it was {"id":"b","mail":"b@example.com"}; gone and '
+        'not done: rows 2, 3; `on_gone="skip"` skips such rows, `on_gone="keep"` runs them'
+    )
+    assert (path / "journal.jsonl").read_bytes() == before
+    with journal.open_job(path) as job:
+        job.run(done)
+    with journal.open_job(path, people("a"), key, on_gone="error") as job:
+        assert job.matched.gone == 2
+
+
+def test_open_rows_that_are_gone_from_the_input_are_named_at_the_start(path: Path) -> None:
+    journal.open_job(path, people("a", "b", "c"), key="id").close()
+    said: list[str] = []
+    with journal.open_job(path, people("a"), key="id") as job:
+        assert job.matched.gone_open == 2
+        assert job.run(done, tell=said.append).completed == 3
+    (text,) = said
+    assert text.startswith("enrich: 2 open rows are no longer in the input, and are run neverthele")
+    assert text.endswith('`on_gone="skip"` skips such rows, `on_gone="keep"` runs them')
 
 
 def _last_commit(path: Path) -> list[bytes]:

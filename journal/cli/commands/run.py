@@ -102,9 +102,10 @@ class _RunCommand:
             if name != self._job_id:
                 reason += "; the directory of the jobs is given by --root, before `run`"
             raise InvalidValueError("--job", self._job_id, reason)
-        if given["on_changed"] == "retry" and not given["key"]:
+        if given["on_changed"] in ("retry", "redo") and not given["key"]:
             raise click.UsageError(
-                "--on-changed retry needs --key: without a key, only its position identifies a row"
+                f"--on-changed {given['on_changed']} needs --key: without a key, only its position "
+                "identifies a row"
             )
         self._statuses = Statuses.of_options(given)
         if {*self._statuses.retry_on} - {TIMED_OUT} and given["max_attempts"] == 1:
@@ -148,6 +149,7 @@ class _RunCommand:
             original_command=shlex.join(map(shell.as_utf8, given["command"])),
             version=given["version"],
             on_changed=given["on_changed"],
+            on_gone=given["on_gone"],
             on_interrupted=given["on_interrupted"],
             argv=self._typed(),
             how_to=self._how_to(),

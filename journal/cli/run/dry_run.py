@@ -25,6 +25,7 @@ from journal.run.plan import (
     left_alone,
     nothing_to_do,
     planned_rows,
+    still_open,
 )
 from journal.store.pruned import check_not_pruned
 from journal.text import counted, escaped
@@ -93,7 +94,8 @@ class DryRun:
         self, job: Job, rows: Iterable[dict[str, Any]]
     ) -> tuple[Matched, Iterable[Planned]]:
         given, unwritten = self._given, Unwritten()
-        rules = InputRules(key=given["key"], on_changed=given["on_changed"], how_to=self._how_to)
+        names = ("key", "on_changed", "on_gone")
+        rules = InputRules(**{name: given[name] for name in names}, how_to=self._how_to)
         matched = match_rows(self._service, job, rows, rules, unwritten)
         numbered = enumerate(unwritten.new, _next_number(self._service, job.id))
         planned = planned_rows(
@@ -101,6 +103,7 @@ class DryRun:
             retry_failed=given["retry_failed"],
             new=self._new_rows(numbered),
             changed=unwritten.changed,
+            gone=unwritten.gone,
             where=self._where,
         )
         return matched, planned
@@ -123,6 +126,8 @@ class DryRun:
                 echo_err(f"{self._job_id}: {text}")
         if matched.done:
             echo_err(left_alone(self._job_id, matched.done, self._how_to))
+        if matched.gone_open:
+            echo_err(still_open(self._job_id, matched.gone_open, self._how_to))
         if job is not None:
             plan.leave(job)
             if not self._commands and job.status.is_ended:

@@ -88,8 +88,7 @@ def lost_rows(matched: Matched) -> list[str]:
         return []
     first = ", ".join(shorten(as_json(data), _MAX_DATA) for data in matched.first_lost)
     more = ", ..." if matched.lost > len(matched.first_lost) else ""
-    row = f" (probably row {matched.lost_row}, whose data is lost)" if matched.lost_row else ""
-    return [f"{counted(matched.lost, _LOST)}; not in the job: {first}{more}{row}"]
+    return [f"{counted(matched.lost, _LOST)}; not in the job: {first}{more}"]
 
 
 def differences(matched: Matched, *, is_new: bool) -> list[str]:
@@ -101,10 +100,8 @@ def differences(matched: Matched, *, is_new: bool) -> list[str]:
             "row|rows of the input has|have changed; the job keeps its own data",
         ),
         (matched.updated, "row|rows has|have changed, and is|are run with the new data"),
-        (
-            matched.gone,
-            "row|rows of the job is|are no longer in the input; pending rows are run nevertheless",
-        ),
+        (matched.gone, "row|rows of the job is|are no longer in the input"),
+        (matched.gone_settled, "of them was|were skipped, or needs|need a review"),
     ]
     return [counted(count, words) for count, words in found if count] + lost_rows(matched)
 

@@ -20,7 +20,7 @@ from journal.errors import InvalidValueError
 from journal.inputs.formats import FORMATS
 from journal.model import Policy
 from journal.run.held_job import Settings
-from journal.run.input_match import InputRules, OnChanged
+from journal.run.input_match import InputRules, OnChanged, OnGone
 from journal.run.pacing.halt import Halt
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.rate import Rate
@@ -144,8 +144,14 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         _option(
             "--on-changed",
             "If the data of a row has changed since the last run: refuse to run, retry the row with its "
-            "new data unless it is completed (needs --key), or ignore the change.",
+            "new data unless it is completed, redo it even then (both need --key), or ignore the change.",
             type=click.Choice(get_args(OnChanged)),
+        ),
+        _option(
+            "--on-gone",
+            "If a row that isn't done is no longer in ROWS: keep and run it, skip it (or put it under "
+            "review, if it may have taken effect), or refuse to run.",
+            type=click.Choice(get_args(OnGone)),
         ),
         _option(
             "--anew",

@@ -61,4 +61,32 @@ PATCHES = [
         "check_text(word, where)",
         "tests/cli/test_run_inputs.py::test_words_that_are_no_utf8_are_recorded_escaped_and_shown_for_pasting",
     ),
+    Patch(
+        "a completed row that is redone with new data has a new idempotency key",
+        "store/transitions",
+        "row = update_data(journal, number, data, checksum, new_key=is_redone)",
+        "row = update_data(journal, number, data, checksum, new_key=False)",
+        "tests/run/test_open_job.py::test_completed_rows_whose_data_has_changed_are_redone_with_it_in_one_start",
+    ),
+    Patch(
+        "a row that is gone and may have taken effect isn't skipped",
+        "store/interrupted_rows",
+        "    if in_flight or any(step.state != ",
+        "    if False and any(step.state != ",
+        "tests/run/test_open_job.py::test_rows_that_are_gone_from_the_input_are_skipped_if_that_is_asked_for",
+    ),
+    Patch(
+        "a failed row that is gone and may have taken effect stays failed",
+        "run/input_match",
+        "if row is None or row.unknown or row.status not in _UNDONE:",
+        "if row is None or row.status not in _UNDONE:",
+        "tests/run/test_open_job.py::test_rows_that_are_gone_from_the_input_are_skipped_if_that_is_asked_for",
+    ),
+    Patch(
+        "a dry run plans no row that the start would skip",
+        "run/plan",
+        "    others = {*changed, *gone}\n",
+        "    others = {*changed}\n",
+        "tests/cli/test_run.py::test_a_dry_run_counts_what_a_start_would_do_in_a_job_that_has_ended_too",
+    ),
 ]

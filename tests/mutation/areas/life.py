@@ -215,15 +215,15 @@ PATCHES = [
     Patch(
         "a changed row that may have taken effect is refused",
         "run/input_match",
-        "        if doubtful:\n",
+        "        if row.row_number in doubtful:\n",
         "        if False:\n",
         "tests/run/test_open_job.py::test_a_changed_row_that_may_have_taken_effect_is_refused_by_name_and_nothing_is_done",
     ),
     Patch(
         "a completed row is left alone if its data changes",
         "run/input_match",
-        "            if row.status is RowStatus.COMPLETED:\n                self",
-        "            if False:\n                self",
+        '            if row.status is RowStatus.COMPLETED and self._rules.on_changed != "redo":\n',
+        "            if False:\n",
         "tests/docs/test_stories.py::test_each_daily_start_does_exactly_what_is_new",
     ),
     Patch(

@@ -456,8 +456,8 @@ PATCHES = [
     Patch(
         "changed rows with steps are refused",
         "run/input_match",
-        "            self._refuse_steps(row, item)\n",
-        "            pass\n",
+        "        if row.status is RowStatus.COMPLETED or not steps:\n",
+        "        if True:\n",
         "tests/run/test_open_job.py::test_a_changed_row_with_a_step_that_has_or_may_have_taken_effect_is_refused_by_name",
     ),
     Patch(
