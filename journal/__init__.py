@@ -40,7 +40,6 @@ if TYPE_CHECKING:
         StepInDoubtError,
         StepRepeatedError,
         StorageError,
-        StoreError,
         SystemFailureError,
         UnreadableError,
     )
@@ -163,7 +162,6 @@ __all__ = [
     "StepInDoubtError",
     "StepRepeatedError",
     "StorageError",
-    "StoreError",
     "SystemFailureError",
     "UnreadableError",
     "open_job",

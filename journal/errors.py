@@ -411,16 +411,6 @@ class CommitOutcomeUnknownError(SystemFailureError):
         )
 
 
-class StoreError(InvalidInputError):
-    """The root directory can't be used as a store. Attributes: ``path`` (str), ``reason``."""
-
-    path: _Path
-    reason: str
-
-    def _message(self) -> str:
-        return f"{self.path} cannot be used as a store of jobs: {self.reason}"
-
-
 class ServiceClosedError(RefusedError):
     """The service is closed, or a batch was used in a forked process. Attribute: ``reason``."""
 

@@ -140,8 +140,8 @@ class JobService:
     ) -> None:
         """Open the store ``root``: the directory that holds one directory for each job.
 
-        ``root`` need not exist: the first :meth:`create_job` makes the directory. Raises StoreError
-        if ``root`` is a file, or the directory of a job.
+        ``root`` need not exist: the first :meth:`create_job` makes the directory. Raises
+        InvalidValueError if ``root`` is a file, or the directory of a job.
 
         ``sync``: "commit" syncs each commit to the disk, so that the commit survives a power cut.
         "none" leaves syncing to the system. A commit then survives the death of the process. A
@@ -221,8 +221,8 @@ class JobService:
           the row.
         - ``anew``: make the job even if a job with this id was pruned from the store.
 
-        Raises JobPrunedError if a job with this id was pruned. Raises JobExistsError, also if another process has created a job with this id during the
-        call. Raises StoreError.
+        Raises JobPrunedError if a job with this id was pruned. Raises JobExistsError, also if
+        another process has created a job with this id during the call.
         """
         name = check_text(name, "name")
         if not name.strip():

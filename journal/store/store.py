@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Literal
 
 from journal.errors import (
+    InvalidValueError,
     JobBusyError,
     JobExistsError,
     JobNotFoundError,
     JournalError,
     ServiceClosedError,
     StorageError,
-    StoreError,
 )
 from journal.fs import directories, files, handles
 from journal.fs.names import JOB_STAGING_NAME, JOURNAL_NAME
@@ -64,12 +64,13 @@ class Store:
         try:
             in_the_way = root.exists() and not root.is_dir()
         except OSError as error:  # no permission
-            raise StoreError(root, os.strerror(error.errno or 0)) from error
+            raise handles.storage_error(root, "look at", error) from error
         if os.path.lexists(root / JOURNAL_NAME):
             reason = f"it is a job, and not the directory of the jobs: give {str(root.parent)!r}"
-            raise StoreError(root, reason)
+            raise InvalidValueError("root", os.fspath(root), reason)
         if in_the_way:
-            raise StoreError(root, "it is not a directory; choose another root")
+            reason = "it is not a directory; choose another root"
+            raise InvalidValueError("root", os.fspath(root), reason)
 
     def directory(self, job_id: str) -> Path:
         """Return the path of a job's directory. The directory needn't exist.
@@ -362,9 +363,8 @@ class Store:
             raise JobExistsError(job_id)
         # On Windows, a deletion that died may leave an empty directory.
         if files.exists(target) and not directories.is_empty(target):
-            raise StoreError(
-                target, "it exists but has no journal: move it away, or restore the journal"
-            )
+            reason = f"{target} exists but has no journal: move it away, or restore the journal"
+            raise InvalidValueError("job_id", job_id, reason)
         if not anew:
             check_not_pruned(self.root, job_id)
 
@@ -412,13 +412,10 @@ class Store:
     def _staging(self) -> Staging:
         """Open the staging directory. Make it, and the store, if they are missing."""
         self.check_open()
-        try:
+        with handles.refusals_of(self.root, "make jobs in"):
             directories.make_store(self.root, sync=self.sync and not self._root_synced)
             self._root_synced = True
             return Staging(self.root)
-        except OSError as error:
-            reason = error.strerror or os.strerror(error.errno or 0)
-            raise StoreError(self.root, f"{reason}; choose another root") from error
 
 
 def _staging_name(job_id: str) -> str:

@@ -102,7 +102,7 @@ def unpack_job(
 
     Raises JobExistsError before anything is unpacked. Raises JobPrunedError if the job was pruned
     here, and the pack lacks commits of the pruned job. Also raises PackError, FormatVersionError,
-    StorageError and StoreError.
+    and StorageError.
     """
     source = as_source(source)
     if source.directory is not None:

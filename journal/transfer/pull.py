@@ -96,7 +96,7 @@ def pull_job(
     a different job with the same id, or if ``job_id`` is given and isn't the id of the source's
     job. Raises JobPrunedError if the job was pruned here, and the source lacks commits of the pruned
     job. Also raises CopiesDivergedError, PackError, JournalDamagedError, FormatVersionError,
-    JobLockedError, StorageError, StoreError and CommitOutcomeUnknownError.
+    JobLockedError, StorageError and CommitOutcomeUnknownError.
     """
     source = as_source(source)
     store = Store(Path(root), sync=True, lock_timeout_s=lock_timeout_s)

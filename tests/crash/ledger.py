@@ -20,7 +20,6 @@ from journal import (
     JobService,
     JournalError,
     StorageError,
-    StoreError,
 )
 from journal.repair import repair_job
 from journal.verify import verify_job
@@ -44,7 +43,7 @@ def do(note: Note, states: States, call: Callable[[], object], *, synced: bool =
     note("ask", states)
     try:
         call()
-    except (StorageError, StoreError):
+    except StorageError:
         note("refused", states)
         return False
     except CommitOutcomeUnknownError:

@@ -48,7 +48,6 @@ from journal import (
     JournalError,
     RowNotFoundError,
     StorageError,
-    StoreError,
 )
 from journal.verify import verify_job
 
@@ -373,7 +372,7 @@ def perform(
     except CommitOutcomeUnknownError as error:
         errors.append(error)
         unknown = True
-    except (StorageError, StoreError) as error:
+    except StorageError as error:
         errors.append(error)
         expected = {}
     except CONSEQUENCES as error:

@@ -112,7 +112,7 @@ def test_nothing_is_written_to_a_journal_that_is_a_device(tmp_path: Path) -> Non
 FULL_DISK = """
 import json, os, sys
 from pathlib import Path
-from journal import JobService, StorageError, StoreError
+from journal import JobService, StorageError
 from journal.verify import verify_job
 
 root, job_id = Path(sys.argv[1]) / "jobs", "proven"
@@ -142,7 +142,7 @@ def refused(name, call):
     before = path.read_bytes(), sorted(job.id for job in service.list_jobs())
     try:
         call()
-    except (StorageError, StoreError) as error:
+    except StorageError as error:
         told["refused"][name] = [type(error).__name__, getattr(error, "errno", None)]
     after = path.read_bytes(), sorted(job.id for job in service.list_jobs())
     assert after == before, name
@@ -314,7 +314,7 @@ def test_without_a_free_descriptor_all_that_needs_one_is_refused_and_works_after
         "get_rows": refused,
         "commit": refused,
         "list": refused,
-        "create": ["StoreError", True],
+        "create": ["StorageError", True],
         "start": refused,
         "delete": refused,
         "holder": refused,

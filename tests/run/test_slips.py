@@ -93,7 +93,7 @@ def test_a_row_of_csv_with_more_cells_than_the_header_is_named(tmp_path: Path) -
 
 def test_the_directory_of_a_job_is_refused_as_a_store(tmp_path: Path) -> None:
     after(tmp_path, lambda _row: None)
-    with pytest.raises(journal.StoreError, match=r"it is a job, and not .* jobs: give '"):
+    with pytest.raises(journal.InvalidValueError, match=r"it is a job, and not .* jobs: give '"):
         journal.JobService(tmp_path / "j")
 
 

@@ -1922,7 +1922,6 @@ EXAMPLES: dict[str, tuple[object, ...]] = {
     "RowNotFoundError": ("x:1",),
     "ServiceClosedError": ("closed",),
     "StorageError": ("a/journal.jsonl", "write", 28, "No space left on device"),
-    "StoreError": (Path("a"), "it is a file"),
 }
 ERROR_CLASSES: dict[str, type[JournalError]] = {
     name: value

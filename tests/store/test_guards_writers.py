@@ -44,7 +44,6 @@ from journal import (
     RowStatus,
     ServiceClosedError,
     StorageError,
-    StoreError,
 )
 from journal.fs import files, system
 from journal.fs.handles import JournalFile
@@ -407,13 +406,13 @@ def test_a_run_that_is_kept_outlasts_a_job_that_another_process_has_ended(
 
 
 def test_what_is_in_the_way_of_a_store_is_named_at_once(path: Path) -> None:
-    with pytest.raises(StoreError):
+    with pytest.raises(InvalidValueError):
         JobService(path)
     staging = path.parents[1] / ".staging"
     shutil.rmtree(staging)
     for name in (".staging", f".staging-{system.os.geteuid()}"):
         staging.with_name(name).write_text("in the way")
-    with JobService(path.parents[1]) as service, pytest.raises(StoreError, match="remove one"):
+    with JobService(path.parents[1]) as service, pytest.raises(StorageError, match="remove one"):
         service.create_job("x")
 
 
@@ -439,7 +438,7 @@ def test_only_an_empty_directory_gives_way_to_a_new_job(path: Path) -> None:
             service.create_job("x", job_id="empty", row_data=[{"weight": object()}])
         assert list((root / "empty").iterdir()) == []
         assert service.create_job("x", job_id="empty").id == "empty"
-        with pytest.raises(StoreError, match="it exists but has no journal"):
+        with pytest.raises(InvalidValueError, match="exists but has no journal"):
             service.create_job("x", job_id="full")
     assert (root / "full" / "mine.txt").read_text() == "kept"
 
@@ -484,7 +483,7 @@ def test_a_link_to_an_empty_directory_does_not_give_way_to_a_new_job(path: Path)
     root = path.parents[1]
     (root / "empty").mkdir()
     (root / "link").symlink_to("empty")
-    with JobService(root) as service, pytest.raises(StoreError, match="it exists but has no"):
+    with JobService(root) as service, pytest.raises(InvalidValueError, match="exists but has no"):
         service.create_job("x", job_id="link")
     assert (root / "link").is_symlink()
 

@@ -298,8 +298,8 @@ def test_a_root_in_which_nothing_may_be_made_is_refused_by_its_path(tmp_path: Pa
     (told,) = ReadOnlyStore(root, unprivileged()).script("""
         try:
             JobService(root).create_job("x")
-        except StoreError as error:
+        except StorageError as error:
             print(error.path, "|", error)
     """)
-    assert told.startswith(f"{root} | {root} cannot be used as a store of jobs: ")
+    assert told.startswith(f"{root} | could not make jobs in {root}: ")
     assert list(root.iterdir()) == []
