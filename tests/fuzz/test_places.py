@@ -27,6 +27,12 @@ MIDDLE = range(1, len(COMMITS) - 3)
 def findings(root: Path, content: bytes) -> list[Finding]:
     """What verify reports, having checked that lines and offsets go together."""
     found = verify_job(place(root, content).parent).findings
+    said = read(root)
+    if found and found[0].kind == "damage":
+        assert isinstance(said, JournalDamagedError)
+        assert (said.line, said.offset) == (found[0].line, found[0].offset)
+    else:
+        assert isinstance(said, Said)
     for finding in found:
         assert finding.line == content.count(b"\n", 0, finding.offset) + 1
         assert finding.offset < finding.end <= len(content)
