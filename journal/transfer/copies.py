@@ -139,15 +139,11 @@ def relate(ours: Copy, theirs: Copy) -> tuple[Relation, Position]:
 
     Raises InvalidValueError if these are copies of different jobs.
     """
-    if ours.header.id != theirs.header.id:
-        raise InvalidValueError(
-            theirs.name, theirs.header.id, f"is another job than {ours.header.id!r} of {ours.name}"
-        )
     if ours.header != theirs.header:
         raise InvalidValueError(
             theirs.name,
             theirs.header.id,
-            f"is another job with the id of the job in {ours.name}: their first lines differ, so "
+            f"is another job than {ours.header.id!r} of {ours.name}: their first lines differ, so "
             "neither is a copy of the other",
         )
     fork = find_fork(ours, theirs)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import os
 from contextlib import suppress
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -202,7 +201,6 @@ class Preview(msgspec.Struct, frozen=True):
     - ``line``: the number of the first line that differs (1-based) if the copies diverged.
     - ``rows``: if the copies diverged, what a merge does with each row that the other copy has
       changed, sorted.
-    - ``first_at``, ``last_at``: the times of the first and last record that only the other copy has.
     """
 
     job_id: str
@@ -210,8 +208,6 @@ class Preview(msgspec.Struct, frozen=True):
     commits: int = 0
     our_commits: int = 0
     line: int | None = None
-    first_at: datetime | None = None
-    last_at: datetime | None = None
     rows: list[Judgement] = msgspec.field(default_factory=list)
 
 
@@ -232,8 +228,7 @@ def preview_pull(
         found = theirs.header.id
         _check_wanted(source, found, job_id)
         if not store.holds_job(found):
-            side = Side(theirs, Index(), START)
-            return Preview(found, "made", side.commits, 0, None, side.first_at, side.last_at)
+            return Preview(found, "made", Side(theirs, Index(), START).commits)
         ours = open_copy(store.directory(found), may_be_cut=True)
         relation, fork = relate(ours, theirs)
         here, there = (
@@ -248,8 +243,6 @@ def preview_pull(
             there.commits,
             here.commits,
             ours.file.count_lines(fork.offset) + 1 if merge else None,
-            there.first_at,
-            there.last_at,
             list(merge.judgements()) if merge else [],
         )
 

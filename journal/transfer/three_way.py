@@ -31,7 +31,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from hashlib import sha256
 from typing import Any, Literal, NamedTuple
 
@@ -124,12 +123,9 @@ class Side:
         self.extensions = 0
         self.news_at = -1
         self.commits = 0
-        self.first_at: datetime | None = None
-        self.last_at: datetime | None = None
         commit: list[tuple[int, ChangeRecord, bytes]] = []
         is_of_merge = False
         for offset, line, record in records_between(copy.file, fork, copy.end):
-            self.first_at, self.last_at = self.first_at or record.at, record.at
             if isinstance(record, RowRecord):
                 self._add_row(offset, record)
             elif isinstance(record, ChangeRecord):

@@ -94,9 +94,7 @@ def test_a_dry_run_judges_each_row_that_the_other_copy_has_changed_as_the_pull_t
     done = journal_line(here, "pull", str(there / JOB), "--dry-run")
     assert done.returncode == 3
     head, *rows = done.stdout.splitlines()
-    assert re.match(
-        rf"{JOB}: diverged at line \d+: 9 commits there, .* to .*; 8 commits here$", head
-    )
+    assert re.match(rf"{JOB}: diverged at line \d+: 9 commits there; 8 commits here$", head)
     assert rows == [
         "take   row 1: completed here, pending there",
         "review row 3: completed here, completed there",

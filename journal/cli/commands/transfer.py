@@ -19,7 +19,7 @@ from journal.cli.find import (
     job_argument,
     journal_command,
 )
-from journal.cli.output import echo_err, echo_json, local_text
+from journal.cli.output import echo_err, echo_json
 from journal.cli.shared_options import json_option
 from journal.errors import JobExistsError, JobNotFoundError, JournalError
 from journal.fs import shell
@@ -251,8 +251,7 @@ def pull_command(
 
 def _preview_text(found: Preview) -> str:
     """The lines of a dry run: how the copies differ, and what a merge does with each row."""
-    times = f", {local_text(found.first_at)} to {local_text(found.last_at)}"
-    news = f"{found.commits} commits there{times if found.commits else ''}"
+    news = f"{found.commits} commits there"
     text = {
         "made": f"the job isn't here: it would be created, with {news}",
         "forwarded": f"behind: {news} would be applied",
