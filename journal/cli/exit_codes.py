@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import IO, Any
 
-import click
-
-from journal.cli.output import echo_err
 from journal.errors import (
     JobMismatchError,
     JournalError,
@@ -35,12 +31,3 @@ def exit_code_of_store(met: Iterable[JournalError]) -> int:
     unreadable = (JobMismatchError, StorageError)
     codes = (EXIT_DAMAGED if isinstance(error, unreadable) else error.exit_code for error in met)
     return max(codes, default=EXIT_OK)
-
-
-class Refused(click.ClickException):
-    """Ends a command that refuses to do what was asked. Nothing was changed."""
-
-    exit_code = EXIT_REFUSED
-
-    def show(self, file: IO[Any] | None = None) -> None:  # noqa: ARG002  (click's signature)
-        echo_err(f"journal: {self.message}")

@@ -12,9 +12,8 @@ from typing import Any
 
 import click
 
-from journal.cli.exit_codes import Refused
 from journal.cli.output import echo_err, first_of
-from journal.errors import JobNotFoundError, JournalError
+from journal.errors import JobNotFoundError, JournalError, RefusedError
 from journal.fs import system
 from journal.fs.names import JOURNAL_NAME
 from journal.ids import is_job_id
@@ -143,7 +142,7 @@ def _expand_prefix(service: JobService, prefix: str) -> str:
             return prefix
         check_not_pruned(service.root, prefix)
         if directory.is_dir():  # the name is a whole id, so the user doesn't mean longer ids
-            raise Refused(f"{directory} is not a job: it has no {JOURNAL_NAME}")
+            raise RefusedError(f"{directory} is not a job: it has no {JOURNAL_NAME}")
     job_ids = list(service.store.job_ids())
     matches = sorted(job_id for job_id in job_ids if prefix and job_id.startswith(prefix))
     if not matches:

@@ -8,9 +8,8 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
-from journal.cli.exit_codes import Refused
 from journal.cli.output import echo_err
-from journal.errors import JobNotFoundError
+from journal.errors import JobNotFoundError, RefusedError
 from journal.fs import streams
 from journal.model import Job, JobStatus
 from journal.service import JobService, existing_job
@@ -42,7 +41,7 @@ def follow_job(
     The death of the job's run doesn't end the iteration. ``reported``: states of the job. When the
     job enters one of these states, ``report`` is called with a message. When the job then runs
     again, ``report`` is called again. If "paused" is one of these states, the iteration also ends
-    when the job is paused and no run waits for it to be resumed. Raises Refused if the job is
+    when the job is paused and no run waits for it to be resumed. Raises RefusedError if the job is
     deleted or moved, and JournalDamagedError if its journal was cut: no run may continue it.
     """
     last = ""
@@ -72,9 +71,9 @@ def follow_job(
     raise gone(job_id)
 
 
-def gone(job_id: str) -> Refused:
+def gone(job_id: str) -> RefusedError:
     """The error for a job that was deleted or moved while it was followed."""
-    return Refused(f"job {job_id} is no longer there: it was deleted or moved")
+    return RefusedError(f"job {job_id} is no longer there: it was deleted or moved")
 
 
 def _sure_state(service: JobService, job: Job) -> str:

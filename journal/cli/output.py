@@ -159,11 +159,15 @@ class _Shown:
             text = escaped(text, keep="\t\n")
         return sys.stdout.buffer.write(text.encode())
 
+    def writelines(self, lines: Iterable[bytes]) -> None:
+        for line in lines:
+            self.write(line)
+
 
 def data_stream(*, is_json: bool) -> IO[bytes]:
     """A stream for data on standard output. On a terminal, control characters are escaped."""
     if sys.stdout.isatty():
-        return cast("IO[bytes]", _Shown(is_json=is_json))  # only its method write is used
+        return cast("IO[bytes]", _Shown(is_json=is_json))  # only its methods are used
     return sys.stdout.buffer
 
 

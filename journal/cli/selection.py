@@ -15,16 +15,15 @@ from typing import Any, NamedTuple
 import click
 
 from journal.cli.conditions import Where, where_option
-from journal.cli.exit_codes import Refused
-from journal.cli.output import first_of
+from journal.errors import RefusedError
 from journal.fs import shell
 from journal.history.error_groups import Numbers
 from journal.ids import MAX_ROW_NUMBER
 from journal.model import JobRow, RowStatus
 from journal.service import JobService
+from journal.text import counted
 
 _RANGE = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?", re.ASCII)
-_MAX_NAMED = 5  # missing ranges that a message names
 _SLICE = 256  # rows read at a time
 
 
@@ -97,14 +96,14 @@ class Selection(NamedTuple):
     def rows(self, service: JobService, job_id: str, verb: Verb) -> Iterator[JobRow]:
         """The chosen rows whose status allows a change.
 
-        Raises Refused if ``--row`` names a row that doesn't exist, if ``--status`` names a status
+        Raises RefusedError if ``--row`` names a row that doesn't exist, if ``--status`` names a status
         that doesn't allow the change, and if ``--row`` is the only option and names a row whose
         status doesn't allow it.
         """
         wrong = [status for status in self.statuses if status not in verb.named]
         if wrong:
             allowed = " or ".join(verb.named)
-            raise Refused(f"rows must be {allowed}, not {wrong[0]}; no row was changed")
+            raise RefusedError(f"rows must be {allowed}, not {wrong[0]}; no row was changed")
         if self.ranges is None:
             yield from self.shown(service, job_id, self.statuses or verb.found)
             return
@@ -117,7 +116,7 @@ class Selection(NamedTuple):
             elif not self.statuses and not self._narrows:
                 others = (each.row_number for each in rows if each.status not in statuses)
                 numbers = Numbers([row.row_number, *others])
-                raise Refused(
+                raise RefusedError(
                     f"row {row.id} is {row.status}, not {' or '.join(statuses)}; no row was changed"
                     + (f"; leave out rows {numbers.text(', ')}" if numbers.count > 1 else "")
                     + (
@@ -249,13 +248,13 @@ def numbers_text(ranges: list[range]) -> str:
 
 
 def rows_of(job_id: str, rows: Sequence[JobRow], ranges: list[range]) -> Iterator[JobRow]:
-    """Yield the rows of a job in ``ranges``. Raises Refused if a row in ``ranges`` doesn't exist.
+    """Yield the rows of a job in ``ranges``. Raises RefusedError if a row in ``ranges`` doesn't exist.
 
     All numbers are checked before the first row is yielded. The check reads only a few rows.
     """
     refusal = missing_rows(job_id, rows, ranges)
     if refusal is not None:
-        raise Refused(f"{refusal}; nothing was changed")
+        raise RefusedError(f"{refusal}; nothing was changed")
     return rows_within(rows, ranges)
 
 
@@ -268,47 +267,28 @@ def rows_within(rows: Sequence[JobRow], ranges: list[range]) -> Iterator[JobRow]
 
 
 def missing_rows(job_id: str, rows: Sequence[JobRow], ranges: list[range]) -> str | None:
-    """A message with the numbers in ``ranges`` that no row has; None if all of these rows exist."""
-    missing: list[str] = []
-    for numbers in ranges:
-        places = _places(rows, numbers)
-        if len(places) < len(numbers) and len(missing) <= _MAX_NAMED:
-            missing += _gaps(rows, numbers, places)
+    """A message with the first number in ``ranges`` that no row has; None if all have one."""
+    found = [_places(rows, numbers) for numbers in ranges]
+    missing = sum(map(len, ranges)) - sum(map(len, found))
     if not missing:
         return None
+    pairs = zip(ranges, found, strict=True)
+    numbers, places = next(pair for pair in pairs if len(pair[0]) > len(pair[1]))
+    # Row numbers are in ascending order. So if numbers and positions grow by the same amount, no
+    # row is missing.
+    begin = numbers.start - places.start
+    first = bisect_left(places, begin + 1, key=lambda at: rows[at].row_number - at) + numbers.start
+    others = f" (and {counted(missing - 1, 'other|others')})" if missing > 1 else ""
     there = (
         f"its rows are {rows[0].row_number} to {rows[-1].row_number}" if rows else "it has no rows"
     )
-    return f"job {job_id} has no row {first_of(missing, _MAX_NAMED)}: {there}"
+    return f"job {job_id} has no row {first}{others}: {there}"
 
 
 def _places(rows: Sequence[JobRow], numbers: range) -> range:
     """The positions in ``rows`` of the rows with these numbers."""
-    begin = _place(rows, numbers.start, 0)
-    return range(begin, _place(rows, numbers.stop, begin))
-
-
-def _place(rows: Sequence[JobRow], number: int, lowest: int) -> int:
-    """Return the position of row ``number`` in ``rows``.
-
-    If there is no such row, returns the position where it would be.
-    """
-    return bisect_left(rows, number, lo=lowest, key=lambda row: row.row_number)
-
-
-def _gaps(rows: Sequence[JobRow], numbers: range, places: range) -> list[str]:
-    """Return the first few ranges of ``numbers`` that belong to none of the rows at ``places``."""
-    gaps: list[str] = []
-    number, place = numbers.start, places.start
-    while number < numbers.stop and len(gaps) <= _MAX_NAMED:
-        # Row numbers are in ascending order. So if numbers and positions grow by the same amount,
-        # no row is missing.
-        run = bisect_left(
-            range(place, places.stop), number - place + 1, key=lambda at: rows[at].row_number - at
-        )
-        number, place = number + run, place + run
-        after = rows[place].row_number if place < places.stop else numbers.stop
-        if number < after:
-            gaps.append(f"{number}-{after - 1}" if number < after - 1 else f"{number}")
-        number = after
-    return gaps
+    begin, end = (
+        bisect_left(rows, number, key=lambda row: row.row_number)
+        for number in (numbers.start, numbers.stop)
+    )
+    return range(begin, end)

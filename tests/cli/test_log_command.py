@@ -18,10 +18,10 @@ from support.terminal import Command
 import journal.fs.system
 import journal.history.events
 from journal import JobService, JobStatus, RowStatus
-from journal.cli.exit_codes import Refused
 from journal.cli.follow import follow_job
 from journal.cli.main import main
 from journal.cli.times import Seconds
+from journal.errors import RefusedError
 from journal.format.commits import START
 from journal.fs import system
 from journal.history.events import Choice, Event, last_events, read_events
@@ -602,7 +602,7 @@ def test_a_job_that_vanishes_while_it_is_looked_at_was_deleted_or_moved(
         return holder(service, job_id)
 
     monkeypatch.setattr(JobService, "run_holder", moves_before)
-    with pytest.raises(Refused, match="no longer there: it was deleted or moved"):
+    with pytest.raises(RefusedError, match="no longer there: it was deleted or moved"):
         list(follow_job(JobService(root), "j"))
 
 

@@ -160,7 +160,7 @@ def test_rows_that_are_not_there_are_named_and_the_others_shown(
     assert run(root, "rows", "ship", "--row", "6-8,20", "--nl") == 4
     captured = capsys.readouterr()
     assert captured.out.count("\n") == 1
-    assert captured.err == "journal: job ship has no row 7-8, 20: its rows are 1 to 6\n"
+    assert captured.err == "journal: job ship has no row 7 (and 2 others): its rows are 1 to 6\n"
 
 
 def test_rows_of_one_error_code(root: Path, capsys: Capture) -> None:

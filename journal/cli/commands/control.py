@@ -10,7 +10,6 @@ import os
 import click
 
 from journal.cli.advice import next_start, what_runs_pending
-from journal.cli.exit_codes import Refused
 from journal.cli.find import (
     command_line,
     counts_text,
@@ -20,6 +19,7 @@ from journal.cli.find import (
 )
 from journal.cli.output import echo_err
 from journal.cli.shared_options import reason_option
+from journal.errors import RefusedError
 from journal.fs.system import host_name
 from journal.model import Job, JobStatus
 from journal.service import JobService, existing_job
@@ -84,7 +84,7 @@ def resume_command(ctx: click.Context, job: str, reason: str | None) -> None:
             echo_err(f"{job_id}: is running already")
             return
         if found.status is not JobStatus.PAUSED:
-            raise Refused(f"job {job_id} is {found.status}, not paused; nothing was changed")
+            raise RefusedError(f"job {job_id} is {found.status}, not paused; nothing was changed")
         service.update_status(job_id, JobStatus.RUNNING)
         now_held = service.run_holder(job_id)
         if now_held is not None and (now_held.pid, now_held.host) == (os.getpid(), host_name()):
@@ -106,17 +106,17 @@ def _reopen(service: JobService, job_id: str, reason: str | None) -> None:
 def _refuse_ended(service: JobService, job_id: str, verb: str) -> None:
     status = existing_job(service, job_id).status
     if status.is_ended:
-        raise Refused(
+        raise RefusedError(
             f"job {job_id} has ended, and is {status}: there is nothing to {verb}; `journal show "
             f"{job_id}` says what can be done"
         )
 
 
-def _no_run_waits(service: JobService, job: Job) -> Refused:
+def _no_run_waits(service: JobService, job: Job) -> RefusedError:
     start = next_start(job, service.root)
     if job.status is JobStatus.PENDING:
-        return Refused(start.text)
-    return Refused(
+        return RefusedError(start.text)
+    return RefusedError(
         f"the run of job {job.id} has ended, nothing was changed; to continue, {start.text}"
     )
 

@@ -29,31 +29,6 @@ class Listed(NamedTuple):
     duration_s: float | None
 
 
-def _progress(listed: Listed) -> str:
-    return bar(listed.job.done_rows, listed.job.total_rows, _BAR_CELLS)
-
-
-def _done(listed: Listed) -> str:
-    return f"{listed.job.done_rows}/{listed.job.total_rows}"
-
-
-def _in_flight(listed: Listed) -> str:
-    return str(listed.job.processing_count)
-
-
-def _cost(listed: Listed) -> str:
-    cents = listed.job.total_cost_cents
-    return cents_number(cents) if cents else ""
-
-
-def _started(listed: Listed) -> str:
-    return local_text(listed.job.started_at, "%Y-%m-%d %H:%M")
-
-
-def _duration(listed: Listed) -> str:
-    return duration_text(listed.duration_s)
-
-
 def _of_job(name: str, title: str = "", **column: Any) -> Field:
     return Field(name, title, attrgetter(f"job.{name}"), **column)
 
@@ -63,15 +38,28 @@ _COLUMNS = (
     _of_job("id", "JOB"),
     _of_job("name", "NAME", least=8, rank=5),
     Field("status", "STATUS", attrgetter("state"), status=True),
-    Field(title="PROGRESS", text=_progress, rank=1),
-    Field(title="DONE", text=_done, right=True),
+    Field(
+        title="PROGRESS", text=lambda x: bar(x.job.done_rows, x.job.total_rows, _BAR_CELLS), rank=1
+    ),
+    Field(title="DONE", text=lambda x: f"{x.job.done_rows}/{x.job.total_rows}", right=True),
     _of_job("failed_rows", "FAILED", right=True, rank=2),
-    Field(title="IN FLIGHT", text=_in_flight, right=True, rank=2),
+    Field(title="IN FLIGHT", text=lambda x: str(x.job.processing_count), right=True, rank=2),
     _of_job("pending_count", "PENDING", right=True, rank=7),
     _of_job("needs_review_count", "REVIEW", right=True, rank=6),
-    _of_job("total_cost_cents", "CENTS", text=_cost, right=True, rank=8),
-    _of_job("started_at", "STARTED", text=_started, rank=3),
-    Field("duration_s", "DURATION", text=_duration, right=True, rank=4),
+    _of_job(
+        "total_cost_cents",
+        "CENTS",
+        text=lambda x: cents_number(cents) if (cents := x.job.total_cost_cents) else "",
+        right=True,
+        rank=8,
+    ),
+    _of_job(
+        "started_at",
+        "STARTED",
+        text=lambda x: local_text(x.job.started_at, "%Y-%m-%d %H:%M"),
+        rank=3,
+    ),
+    Field("duration_s", "DURATION", text=lambda x: duration_text(x.duration_s), right=True, rank=4),
 )
 _SHOWN = {field.name for field in _COLUMNS}
 _FIELDS = (*_COLUMNS, *(_of_job(name) for name in JOB_MEMBERS if name not in _SHOWN))

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from journal.cli.advice import what_may_run, what_runs_pending
-from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, Refused
+from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED
 from journal.cli.find import command_line, counts_text, find_job, job_argument
 from journal.cli.output import echo_err
 from journal.cli.selection import VERBS, Selection, Verb, selection_options
@@ -26,6 +26,7 @@ from journal.cli.shared_options import (
     reason_option,
     yes_option,
 )
+from journal.errors import RefusedError
 from journal.format.records import LOST_CHECKSUM, MAYBE_DONE_TWICE
 from journal.fs import system
 from journal.history.error_groups import Numbers
@@ -145,7 +146,7 @@ def redo_command(
             for row_id, moment in chosen:
                 found = service.get_row(row_id)
                 if found is None or found.updated_at != moment or not selection.matches(found):
-                    raise Refused(
+                    raise RefusedError(
                         f"rows of {job_id} were changed by another process; this command changed nothing"
                     )
                 service.redo_row(row_id, reason, new_key=new_key)
@@ -168,7 +169,7 @@ def _is_confirmed(job_id: str, statuses: Counter[str], *, new_key: bool) -> bool
 
 def _check_not_cancelled(job: Job) -> None:
     if job.status is JobStatus.CANCELLED:
-        raise Refused(
+        raise RefusedError(
             f"job {job.id} was cancelled: `journal resume {job.id}` first; nothing was changed"
         )
 
@@ -486,7 +487,7 @@ def _check_in_doubt(
         if not doubts and row.status is RowStatus.NEEDS_REVIEW:
             retry = command("resolve", row.job_id, "--row", str(row.row_number), "--retry")
             why += f": `{retry}` continues the row"
-        raise Refused(f"{why}; nothing was changed")
+        raise RefusedError(f"{why}; nothing was changed")
 
 
 def _report_doubts(

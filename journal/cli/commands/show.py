@@ -10,9 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
-import msgspec
 
-from journal.cli.advice import Found, advice, advice_for_cut, cut_text, look
+from journal.cli.advice import advice, advice_for_cut, cut_text, look
 from journal.cli.commands.rows import ERROR_FIELDS, example_text
 from journal.cli.find import (
     command_line,
@@ -74,7 +73,7 @@ _MAX_RANGES = 8
 _CUT = frozenset(("name", "description"))  # long texts, which nobody pastes
 
 
-class Shown(msgspec.Struct, kw_only=True):
+class Shown:
     """The facts about a job that the command shows.
 
     - ``paused``: why the last run has ended early; "" if the job isn't paused.
@@ -83,16 +82,28 @@ class Shown(msgspec.Struct, kw_only=True):
     - ``next``: commands to paste, and the reason for each.
     """
 
-    job: Job
-    state: str
-    paused: str
-    holder: RunHolder | None
-    duration_s: float | None
-    rate: float | None
-    left_s: float | None
-    rows: Found
-    damaged: str
-    next: list[tuple[str, str]]
+    def __init__(self, service: JobService, job: Job, command: Callable[..., str]) -> None:
+        now = datetime.now(UTC)
+        self.job = job
+        self.state = service.get_state(job)
+        self.holder = service.run_holder(job.id) if self.state != "unknown" else None
+        self.rows = look(service, job, self.holder)
+        self.duration_s = duration_s(job, self.state, now)
+        self.rate: float | None = None
+        if self.state == JobStatus.RUNNING:
+            sample = service.get_rows(job.id), min(self.rows.read_rows, SAMPLE_ROWS)
+            self.rate = recent_rate(*end_times(*sample), _began(job, self.holder), now)
+        left = time_left(job.open_rows, self.rate)
+        self.left_s = None if left is None else left.total_seconds()
+        early = None if job.last_run is None else job.last_run.ended_early
+        is_paused = job.status is JobStatus.PAUSED and self.holder is None
+        self.paused = early.message if early is not None and is_paused else ""
+        self.damaged = cut_text(service, job.id)
+        self.next = (
+            advice_for_cut(job, command)
+            if self.damaged
+            else advice(job, self.state, self.holder, self.rows, service.root, command)
+        )
 
 
 @click.command("show", short_help="Show the state of a job, its errors, and what to do next.")
@@ -137,7 +148,7 @@ def show_command(
             _echo_lines(_row_lines(history), history.row.status.value, use_color(color))
         return
     command = command_line(ctx, service)
-    shown = _look(service, existing_job(service, job_id), command)
+    shown = Shown(service, existing_job(service, job_id), command)
     if json_output:
         echo_json(_plain(shown))
         return
@@ -156,34 +167,6 @@ def _echo_lines(lines: Iterable[tuple[str, str]], state: str, colors: bool) -> N
         elif name in _CUT and width is not None:
             text = cut(text, max(width - 12, 20))
         sys.stdout.write(f"{name:<12}{text}".rstrip() + "\n")
-
-
-def _look(service: JobService, job: Job, command: Callable[..., str]) -> Shown:
-    now = datetime.now(UTC)
-    state = service.get_state(job)
-    holder = service.run_holder(job.id) if state != "unknown" else None
-    rows = look(service, job, holder)
-    rate = None
-    if state == JobStatus.RUNNING:
-        sample = service.get_rows(job.id), min(rows.read_rows, SAMPLE_ROWS)
-        rate = recent_rate(*end_times(*sample), _began(job, holder), now)
-    left = time_left(job.open_rows, rate)
-    early = None if job.last_run is None else job.last_run.ended_early
-    is_paused = job.status is JobStatus.PAUSED and holder is None
-    damaged = cut_text(service, job.id)
-    then = advice(job, state, holder, rows, service.root, command)
-    return Shown(
-        job=job,
-        state=state,
-        paused=early.message if early is not None and is_paused else "",
-        holder=holder,
-        duration_s=duration_s(job, state, now),
-        rate=rate,
-        left_s=None if left is None else left.total_seconds(),
-        rows=rows,
-        damaged=damaged,
-        next=advice_for_cut(job, command) if damaged else then,
-    )
 
 
 def _began(job: Job, holder: RunHolder | None) -> datetime:

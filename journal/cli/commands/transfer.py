@@ -10,7 +10,6 @@ import click
 from journal.cli.exit_codes import (
     EXIT_OK,
     EXIT_ROWS_OPEN,
-    Refused,
 )
 from journal.cli.find import (
     complete_job,
@@ -21,7 +20,7 @@ from journal.cli.find import (
 )
 from journal.cli.output import echo_err, echo_json
 from journal.cli.shared_options import json_option
-from journal.errors import JobExistsError, JobNotFoundError, JournalError
+from journal.errors import JobExistsError, JobNotFoundError, JournalError, RefusedError
 from journal.fs import shell
 from journal.fs.names import JOURNAL_NAME
 from journal.history.error_groups import Numbers
@@ -144,7 +143,7 @@ def unpack_command(ctx: click.Context, files: tuple[str, ...], max_bytes: int | 
     for file in files:
         try:
             _unpack(ctx.obj, file, max_bytes)
-        except (JournalError, Refused) as error:
+        except JournalError as error:
             if len(files) == 1:
                 raise
             echo_err(f"journal: {error}")
@@ -159,7 +158,7 @@ def _unpack(root: str, file: str, max_bytes: int | None) -> None:
     except JobExistsError as error:
         pull = shell.join([*journal_command(), "--root", root, "pull", file, "--dry-run"])
         why = f"job {error.job_id!r} exists already; nothing was changed"
-        raise Refused(f"{why}; if it is a copy of this job, see what is new: {pull}") from None
+        raise RefusedError(f"{why}; if it is a copy of this job, see what is new: {pull}") from None
     echo_err(
         f"{unpacked.job_id}: unpacked, {unpacked.rows} rows, "
         f"{counted(len(unpacked.files), 'other file|other files')}"
@@ -333,7 +332,9 @@ def _source(root: str, name: str) -> Source:
     if name == _STDIN:
         return Source("standard input", sys.stdin.buffer.read)
     if os.path.isdir(name) and not os.path.lexists(os.path.join(name, JOURNAL_NAME)):
-        raise Refused(f"{name} is no copy of a job: it is a directory without a {JOURNAL_NAME}")
+        raise RefusedError(
+            f"{name} is no copy of a job: it is a directory without a {JOURNAL_NAME}"
+        )
     host, _, path = name.partition(":")
     if os.path.splitdrive(name)[0]:  # a path on Windows
         host = ""
