@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any
 
@@ -26,15 +26,13 @@ Rows = Iterator[dict[str, Any]]
 Where = Callable[[int], str]
 
 
-def read_parquet(
-    source: Source, stream: io.BufferedReader, stack: ExitStack
-) -> tuple[list[str], Rows]:
+def read_parquet(source: Source, _: io.BufferedReader, stack: ExitStack) -> tuple[list[str], Rows]:
     from pyarrow import parquet  # noqa: PLC0415  (an extra, and heavy)
 
     # Buffered and without read-ahead. Otherwise a whole row group would be in memory.
     options = {"buffer_size": _READ_BYTES, "pre_buffer": False}
     options["page_checksum_verification"] = True  # if the file has checksums
-    file = stack.enter_context(parquet.ParquetFile(stream, **options))
+    file = stack.enter_context(parquet.ParquetFile(source.path, **options))
     return _read(file.schema_arrow, file.iter_batches(_BATCH_ROWS), source)
 
 
@@ -119,6 +117,8 @@ def _in_microseconds(pa: Any, column: Any, source: Source, where: Where) -> list
     if pa.types.is_duration(kind):
         return _to_python(column.cast(pa.duration("us")), source, where)
     wanted = pa.time64("us") if pa.types.is_time(kind) else pa.timestamp("us", kind.tz)
+    with suppress(pa.ArrowInvalid):  # some times have nanoseconds
+        return _to_python(column.cast(wanted), source, where)
     exact = column.cast(pa.int64()).to_pylist()
     floor = pa.array([None if value is None else value // 1000 for value in exact], pa.int64())
     found = _to_python(floor.cast(wanted), source, where)

@@ -41,7 +41,8 @@ def json_cells(values: list[Any], source: Source, where: Callable[[int], str]) -
     found = []
     for place, value in enumerate(values):
         kind = type(value)
-        if kind not in _AS_THEY_ARE and not (kind is str and value.isascii()):
+        is_plain = (kind is float and math.isfinite(value)) or (kind is str and value.isascii())
+        if not is_plain and kind not in _AS_THEY_ARE:
             value = json_cell(value, source, where(place))  # noqa: PLW2901  (most values stay as they are)
         found.append(value)
     return found

@@ -78,14 +78,18 @@ def _with_values(
     """
     values: Iterator[Cells] | None = None
     for number, row in enumerate(_rows_of(sheet), 1):
-        if values is None and any(cell.data_type == "f" for cell in row):
+        cells, formulas = row, [cell.data_type == "f" for cell in row]
+        if values is None and any(formulas):
             values = itertools.islice(_rows_of(load()), number - 1, None)
-        cells = row if values is None else next(values)
-        for cell, formula in zip(cells, row, strict=True):
-            # Empty text also has no value.
-            if cell.value is None and formula.data_type == "f" and cell.data_type != "str":
-                reason = "has a formula without a value: open the file in Excel and save it again"
-                raise _refused(reason, formula, source, sheet.title)
+        if values is not None:
+            cells = next(values)
+            for formula in itertools.compress(range(len(row)), formulas):
+                # Empty text also has no value.
+                if cells[formula].value is None and cells[formula].data_type != "str":
+                    reason = (
+                        "has a formula without a value: open the file in Excel and save it again"
+                    )
+                    raise _refused(reason, row[formula], source, sheet.title)
         if any(cell.value is not None for cell in cells):
             yield number, cells
 
@@ -103,28 +107,25 @@ def _rows(
 
 
 def _value(cell: Any, source: Source, title: str) -> Any:
-    from openpyxl.styles.numbers import is_datetime  # noqa: PLC0415  (an extra)
-    from openpyxl.utils.escape import unescape  # noqa: PLC0415  (an extra)
-
     value = cell.value
+    if value is None or type(value) in (int, bool):
+        return value
     if cell.data_type == "e":
         raise _refused("is an error: correct it", cell, source, title)
     if type(value) is str:
-        return unescape(value)
-    if value is None or type(value) in (int, bool):
-        return value
+        from openpyxl.utils.escape import unescape  # noqa: PLC0415  (an extra)
+
+        return unescape(value) if "_x" in value else value
     if isinstance(value, dt.datetime) and value.time() == dt.time():
+        from openpyxl.styles.numbers import is_datetime  # noqa: PLC0415  (an extra)
+
         # If the cell shows no time, the value is a date.
         value = value.date() if is_datetime(cell.number_format.lower()) == "date" else value
-    return json_cell(value, source, _place(cell, title))
+    return json_cell(value, source, f"cell {title}!{cell.coordinate}")
 
 
 def _refused(reason: str, cell: Any, source: Source, title: str) -> InvalidValueError:
-    return source.refused(reason, _place(cell, title), cell.value)
-
-
-def _place(cell: Any, title: str) -> str:
-    return f"cell {title}!{cell.coordinate}"
+    return source.refused(reason, f"cell {title}!{cell.coordinate}", cell.value)
 
 
 def _sheet(book: Any, source: Source) -> Any:

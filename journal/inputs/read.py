@@ -7,7 +7,7 @@ import io
 import os
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import IO, Any, NamedTuple
 
@@ -18,7 +18,6 @@ from journal.inputs.formats import FORMATS, HEAD_BYTES, NULL, check_options, cho
 from journal.inputs.source import STANDARD_INPUT, Source
 
 Rows = Iterator[dict[str, Any]]
-Check = Callable[[Iterable[dict[str, Any]]], Rows]
 
 
 def read_rows(
@@ -70,7 +69,6 @@ class RowInput:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self._check: Check | None = None
         self._opened: _Opened | None = self._open()
 
     def __repr__(self) -> str:
@@ -84,8 +82,7 @@ class RowInput:
                     "can be read only once: keep its rows in a list or a file"
                 )
             opened = self._open()
-        rows = self._until_end(opened)
-        return rows if self._check is None else self._check(rows)
+        return self._until_end(opened)
 
     def _until_end(self, opened: _Opened) -> Rows:
         """Yield the rows.
@@ -97,10 +94,6 @@ class RowInput:
                 yield from opened.rows
             except OSError as error:
                 raise _unreadable(self.source, error) from None
-
-    def check_by(self, check: Check) -> None:
-        """Make each iteration pass its rows through ``check``, which raises for an invalid row."""
-        self._check = check
 
     def _open(self) -> _Opened:
         stack = ExitStack()

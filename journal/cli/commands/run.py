@@ -128,11 +128,11 @@ class _RunCommand:
         if given["batch_size"] is not None:
             self._template.check_program()
         # All rows of a table have the same columns, so these are checked once.
-        rows.check_by(self._template.checked)
+        checked = self._template.checked(rows)
         if given["dry_run"]:
             service = ReadingService(self._ctx.obj)
             how = (self._template, given, self._how_to(), self._where)
-            DryRun(service, self._job_id, *how).work(rows)
+            DryRun(service, self._job_id, *how).work(checked)
             return EXIT_OK
         # Check the limits before the job is made.
         limits = {name: given[name] for name in Limits.__struct_fields__ if name in given}
@@ -143,7 +143,7 @@ class _RunCommand:
         handler = self._handler()
         with open_job(
             Path(self._ctx.obj) / self._job_id,
-            rows,
+            checked,
             given["key"],
             # in the same form on all systems, since a job may be moved to another system
             original_command=shlex.join(map(shell.as_utf8, given["command"])),
