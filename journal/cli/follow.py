@@ -15,7 +15,7 @@ from journal.model import Job, JobStatus
 from journal.service import JobService, existing_job
 from journal.text import counted
 
-_POLL_S = 0.1  # events must be shown within 0.5 s, and one look takes only one or two system calls
+POLL_S = 0.1  # events must be shown within 0.5 s, and one look takes only one or two system calls
 
 
 class Seen(NamedTuple):
@@ -66,7 +66,7 @@ def follow_job(
         yield Seen(job, ended, state)
         if ended:
             return
-        time.sleep(_POLL_S)
+        time.sleep(POLL_S)
         job = service.get_job(job_id)
     raise gone(job_id)
 

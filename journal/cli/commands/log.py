@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from time import monotonic
+from time import monotonic, sleep
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -14,7 +15,7 @@ from click.core import ParameterSource
 from journal.cli.advice import advice_about, advice_text
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, EXIT_TIMED_OUT
 from journal.cli.find import command_line, counts_text, find_job, job_argument, status_text
-from journal.cli.follow import check_reader, follow_job, gone
+from journal.cli.follow import POLL_S, check_reader, follow_job, gone
 from journal.cli.listing import LOOK_AHEAD, Field, Format, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, echo_err, local_text
 from journal.cli.selection import missing_rows, rows_option
@@ -24,7 +25,7 @@ from journal.history.events import Choice, Event, last_events, read_events
 from journal.history.reading import History, read_history
 from journal.model import LOG_LEVELS, Job, job_exit_code
 from journal.progress.show import Progress
-from journal.progress.terminal import above_bar
+from journal.progress.terminal import above_bar, has_terminal
 from journal.service import JobService, existing_job
 from journal.text import as_text, shorten
 
@@ -147,43 +148,31 @@ def _follow(
 # --- watch and wait ---------------------------------------------------------------------------
 
 
+def _until_end(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of `watch` and `wait` to a command."""
+    for option in (
+        click.option(
+            "--timeout",
+            "timeout_s",
+            type=Seconds(),
+            metavar="DURATION",
+            help="Give up after this time, with exit code 124. Default: no limit.",
+        ),
+        click.option(
+            "--wait", "is_awaited", is_flag=True, help="If there is no such job yet, wait for it."
+        ),
+        job_argument,
+    ):
+        command = option(command)
+    return command
+
+
 @click.command("watch", short_help="Show the progress of a job until it ends.")
-@job_argument
+@_until_end
 @click.pass_context
-def watch_command(ctx: click.Context, job: str) -> int:
-    """Show the progress of a job until it ends: a bar on a terminal; elsewhere a line every 10
-    seconds.
-
-    If the job is paused and its run is alive, the command waits, because `journal resume` can
-    continue this run. If the job is paused without a run, the command ends and says how to
-    continue. If the run of a running job dies, the command waits for the next run.
-
-    The exit code is 0 if all rows are completed or skipped, and 3 if some rows failed or need a
-    review. It is 4 if the job ended before its rows were done, or was deleted or moved away.
-
-    Example: journal watch hash-stdlib
-    """
-    service, job_id = find_job(ctx.obj, job)
-    found = existing_job(service, job_id)
-    with Progress(found, progress=True, in_shell=True) as progress:
-        for seen in follow_job(service, job_id, report=above_bar(echo_err)):
-            found = seen.job
-            progress.show(found, seen.state)
-    return _outcome(ctx, service, found)
-
-
-@click.command("wait", short_help="Wait until a job ends. The exit code says how the job ended.")
-@job_argument
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=Seconds(),
-    metavar="DURATION",
-    help="Give up after this time, with exit code 124. Default: no limit.",
-)
-@click.pass_context
-def wait_command(ctx: click.Context, job: str, timeout_s: float | None) -> int:
-    """Wait until a job ends. The exit code says how the job ended.
+def watch_command(ctx: click.Context, /, **given: Any) -> int:
+    """Show the progress of a job until it ends: a bar on a terminal; elsewhere a line at once, and
+    then every 10 seconds.
 
     If the job is paused and its run is alive, the command waits, because `journal resume` can
     continue this run. If the job is paused without a run, the command ends and says how to
@@ -193,21 +182,59 @@ def wait_command(ctx: click.Context, job: str, timeout_s: float | None) -> int:
     review. It is 4 if the job ended before its rows were done, or was deleted or moved away. It is
     124 if the job didn't end within --timeout.
 
+    Example: journal watch hash-stdlib --wait
+    """
+    return _follow_to_end(ctx, **given, is_shown=True)
+
+
+@click.command("wait", short_help="Wait until a job ends. The exit code says how the job ended.")
+@_until_end
+@click.pass_context
+def wait_command(ctx: click.Context, /, **given: Any) -> int:
+    """Wait until a job ends. The exit code says how the job ended, as that of `journal watch` does.
+
     Example: journal wait hash-stdlib --timeout 1h
     """
-    service, job_id = find_job(ctx.obj, job)
+    return _follow_to_end(ctx, **given, is_shown=False)
+
+
+def _follow_to_end(
+    ctx: click.Context, job: str, timeout_s: float | None, is_awaited: bool, *, is_shown: bool
+) -> int:
     begin_s = monotonic()
+
+    def is_over() -> bool:
+        return timeout_s is not None and monotonic() - begin_s >= timeout_s
+
+    while True:
+        try:
+            service, job_id = find_job(ctx.obj, job)
+            break
+        except JobNotFoundError:
+            if not is_awaited:
+                raise
+            if is_over():
+                echo_err(f"{job}: is not there after {timeout_s:g} s")
+                return EXIT_TIMED_OUT
+            sleep(POLL_S)
     found = existing_job(service, job_id)
-    for seen in follow_job(service, job_id):
-        found = seen.job
-        if not seen.ended and timeout_s is not None and monotonic() - begin_s >= timeout_s:
-            echo_err(f"{job_id}: has not ended after {timeout_s:g} s; it is {seen.state}")
-            return EXIT_TIMED_OUT
-    return _outcome(ctx, service, found)
+    if is_shown and not has_terminal() and not found.status.is_ended:
+        echo_err(f"{job_id}: {service.get_state(found)}: {_counts_text(found)}")
+    with Progress(found, progress=is_shown, in_shell=True) as progress:
+        for seen in follow_job(service, job_id, report=above_bar(echo_err)):
+            found = seen.job
+            progress.show(found, seen.state)
+            if not seen.ended and is_over():
+                echo_err(f"{job_id}: has not ended after {timeout_s:g} s; it is {seen.state}")
+                return EXIT_TIMED_OUT
+    echo_err(f"{job_id}: {status_text(found)}: {_counts_text(found)}")
+    if found.open_rows:
+        for advised in advice_about(service, found, command_line(ctx, service)):
+            echo_err(advice_text(job_id, advised))
+    return job_exit_code(found)
 
 
-def _outcome(ctx: click.Context, service: JobService, job: Job) -> int:
-    """Print how a job has ended. Returns :func:`job_exit_code` of the job."""
+def _counts_text(job: Job) -> str:
     counts = {
         "completed": job.successful_rows,
         "skipped": job.skipped_count,
@@ -215,8 +242,4 @@ def _outcome(ctx: click.Context, service: JobService, job: Job) -> int:
         "need review": job.needs_review_count,
         "not done": job.open_rows,
     }
-    echo_err(f"{job.id}: {status_text(job)}: {counts_text(counts) or 'no rows'}")
-    if counts["not done"]:
-        for advised in advice_about(service, job, command_line(ctx, service)):
-            echo_err(advice_text(job.id, advised))
-    return job_exit_code(job)
+    return counts_text(counts) or "no rows"
