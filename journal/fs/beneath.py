@@ -17,7 +17,7 @@ from typing import IO
 
 from journal.fs import system
 from journal.fs.directories import DIRECTORY_MODE, open_directory
-from journal.fs.files import NewFile
+from journal.fs.files import write_file
 from journal.fs.handles import DerivedFile, close_fd, how_to_own, open_in
 
 _MAX_PATH_BYTES = 4096  # the limit of Linux, NUL included: no program can open a longer path
@@ -51,12 +51,7 @@ class Below:
         With ``sync``: on return, the content survives a power cut.
         """
         with self._parent(name, make=True) as directory:
-            file = NewFile(self.top / name, directory)
-        for piece in pieces:
-            file.write(piece)
-        if sync:
-            file.sync()
-        file.close()
+            write_file(self.top / name, pieces, sync=sync, directory=directory)
 
     def replaced(self, name: str) -> IO[bytes]:
         """Make a private file, and return it open for writing and reading.

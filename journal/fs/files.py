@@ -92,21 +92,28 @@ class ScratchFile:
 # --- making and replacing --------------------------------------------------------------------
 
 
-def write_file(path: Path, chunks: Iterable[bytes | memoryview], *, sync: bool = False) -> Path:
+def write_file(
+    path: Path,
+    chunks: Iterable[bytes | memoryview],
+    *,
+    sync: bool = False,
+    directory: int | None = None,
+) -> Path:
     """Make a new private file with the content ``chunks``, and return its path.
 
-    If anything fails, no file is left.
+    If anything fails, no file is left. ``directory``: as for
+    :func:`~journal.fs.handles.open_regular`.
 
     With ``sync``: on return, the content survives a power cut. Raises ``OSError``.
     """
-    file = NewFile(path)
+    file = NewFile(path, directory)
     try:
         for chunk in chunks:
             file.write(chunk)
         if sync:
             file.sync()
     except BaseException:
-        remove_file(path)  # an incomplete file is of no use, and the disk may be full
+        remove_file(path, directory)  # an incomplete file is of no use; the disk may be full
         raise
     finally:
         file.close()
@@ -179,10 +186,13 @@ def _copy_into_place(chunks: Iterable[bytes], target: Path, *, sync: bool) -> No
         raise
 
 
-def remove_file(path: Path) -> None:
-    """Remove a file. Errors are ignored."""
+def remove_file(path: Path, directory: int | None = None) -> None:
+    """Remove a file. Errors are ignored.
+
+    ``directory``: as for :func:`~journal.fs.handles.open_regular`.
+    """
     with contextlib.suppress(OSError):
-        system.os.unlink(path)
+        system.os.unlink(path if directory is None else path.name, dir_fd=directory)
 
 
 def rename(source: Path, target: Path) -> None:

@@ -242,6 +242,7 @@ class JournalFile(Descriptor):
         # A file system that compresses, or counts no blocks, has no holes to report.
         if (
             sys.platform != "win32"
+            and stat.st_size > _MAX_HOLES_BYTES
             and stat.st_size - 512 * stat.st_blocks > _MAX_HOLES_BYTES
             and system.os.lseek(fd, 0, system.os.SEEK_HOLE) < stat.st_size
         ):

@@ -3,7 +3,7 @@
 - ``pack``, ``pull``, ``prune``: define the public functions. This ``__init__`` exports them.
 - ``source``: opens a copy that is to be read. The copy is a directory, a pack or a stream.
 - ``copies``: opens two copies of a job, and finds their last common commit.
-- ``pack_contents``: decides which files a pack holds, and makes the pack's manifest.
+- ``pack_contents``: decides which files a pack holds, and reads and makes them.
 - ``tarball``: writes and reads the bytes of a pack.
 - ``artifacts``: installs the other copy's artifacts in a pull.
 - ``three_way``: judges each row of two diverged copies. ``merge``: writes what follows.

@@ -164,7 +164,7 @@ PATCHES = [
     Patch(
         "half of a saved copy is removed",
         "fs/files",
-        "        remove_file(path)  # an incomplete file",
+        "        remove_file(path, directory)  # an incomplete file",
         "        pass  # an incomplete file",
         "tests/transfer/test_guards_copies.py::test_of_what_cannot_be_kept_nothing_is_left",
     ),
