@@ -62,6 +62,7 @@ _TABLE = (
 FORMATS = tuple(dict.fromkeys(each.name for each in _TABLE if each.name != NULL))
 
 _MAX_QUOTED = 20
+_TABLES = ("csv", "tsv")  # whose header would be the first line of any text
 # What people give by mistake, by its first bytes.
 _OTHERS = {
     rb"BZh[1-9](1AY&SY|\x17rE8P\x90)": "is compressed by bzip2: decompress it, as by bzcat",
@@ -96,7 +97,7 @@ def choose(head: bytes, source: Source, compression: str | None) -> Format:
     found = next(each for each in _TABLE if each.name == name)
     if shown is not None and shown.name == name:
         found = shown
-    elif shown is not None and shown.needs is not None:
+    elif shown is not None and (shown.needs is not None or (not source.format and name in _TABLES)):
         words = shown.words + " or another ZIP archive" * start.startswith(b"PK")
         add = source.give("format", shown.name)
         raise source.refused(f"is {words}, not {found.words}: add {add}")

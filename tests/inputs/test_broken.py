@@ -134,6 +134,8 @@ def tar() -> bytes:
         ("a.json", b'[{"a":1},\n]', "line 2: element 2 is not valid JSON, is cut short, or is"),
         ("a.json", b'[{"a":1},\n7]', "element 2 (line 2): must be a JSON object, such as "),
         ("a.json", b"[{}] {}", "line 1: nothing may follow the array (got '{}')"),
+        ("a.csv", b'{"order":"A-1"}\n', "is JSON Lines, not CSV: add --format jsonl"),
+        ("a.tsv", b'[{"order":"A-1"}]\n', "is JSON, not TSV: add --format json"),
         ("a.json", b'[{"a":NaN}]', "element 1 (line 1): is not valid JSON: "),
         ("a.json", b'[{"a":1e999}]', "element 1 (line 1): is not valid JSON: Number out of range"),
         ("a.json", b"[" * 99_999, "element 1 (line 1): must nest at most 99 deep"),
@@ -529,6 +531,11 @@ def test_what_has_no_known_name_is_json_if_it_begins_so(tmp_path: Path) -> None:
     for content in (b'{"order":"A-1"}\n', b'[{"order":"A-1"}]', b'\xef\xbb\xbf{"order":"A-1"}'):
         (tmp_path / "a").write_bytes(content)
         assert list(journal.read_rows(tmp_path / "a")) == [{"order": "A-1"}]
+
+
+def test_a_table_in_a_given_format_may_have_any_header(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b'{"a"\n1\n')
+    assert list(journal.read_rows(tmp_path / "a", format="csv")) == [{'{"a"': "1"}]
 
 
 def test_formulas_have_the_values_that_a_program_computed(tmp_path: Path) -> None:
