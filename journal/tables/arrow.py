@@ -28,7 +28,7 @@ from journal.tables.columns import BOOL, FLOAT, INT, TEXT, TIME, WIDE, Key, Opti
 from journal.tables.table import Chunk, Table, chunks_of_rows
 from journal.text import encode_json
 
-_CHUNK_ROWS = 8192
+_JOINED_CHUNKS = 64  # of 16 MiB or less, since an array has at most 2 GiB of text
 _decode = msgspec.json.Decoder(list[str | None]).decode
 _encode_lines = msgspec.json.Encoder().encode_lines
 # The maximum size of a row group of a Parquet file. Each row group is built in memory.
@@ -97,7 +97,7 @@ def arrow_table(rows: RowSequence, history: History, options: Options, purpose: 
     table = Table(options)
     # For each chunk its columns as arrays, in the form that suits the chunk.
     parts: list[tuple[int, dict[Key, tuple[str, Any]]]] = []
-    for chunk in chunks_of_rows(rows, history, options, chunk_rows=_CHUNK_ROWS):
+    for chunk in chunks_of_rows(rows, history, options):
         found = {
             key: (form := form_of(kinds), arrays.make(values, form))
             for key, (kinds, values) in table.add(chunk).items()
@@ -116,7 +116,11 @@ def arrow_table(rows: RowSequence, history: History, options: Options, purpose: 
                     values = table.empty(key, size) if array is None else array.to_pylist()
                     array = arrays.make(values, form)
                 column.append(array)
-            made[key] = pa.chunked_array(column, arrays.types[form])
+            groups = [
+                pa.concat_arrays(column[at : at + _JOINED_CHUNKS])
+                for at in range(0, len(column), _JOINED_CHUNKS)
+            ]
+            made[key] = pa.chunked_array(groups, arrays.types[form])
     return pa.table([made[key] for key in table.keys.values()], names=list(table.keys))
 
 

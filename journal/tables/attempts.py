@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import accumulate, compress, count, repeat
-from operator import add, attrgetter
+from operator import add
 from typing import Any
 
 import msgspec
@@ -18,7 +18,6 @@ from journal.format.records import A_POLICY, MAX_DEPTH, RowStatusRecord
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.history.durations import moment_at
 from journal.history.reading import History
-from journal.model import JobRow
 from journal.store.rows import RowSequence
 
 # Only these members of a status are decoded, since there are two statuses or more for each row.
@@ -42,7 +41,7 @@ _STATUS_LINE = _LINE + b'row_status",'
 _LONG_BYTES = 1024  # shorter lines can't nest so deep that decoding them is dangerous
 _NEVER = float("-inf")
 _FAR_S = 1 << 34  # in the year 2514; Windows takes no time before 1970
-_number_of, fromtimestamp = attrgetter("row_number"), datetime.fromtimestamp
+_fromtimestamp = datetime.fromtimestamp
 
 
 class LastAttempts:
@@ -58,9 +57,9 @@ class LastAttempts:
         size = len(columns.statuses)
         self._started_s = array("d", [_NEVER]) * size
         self._ended_at = array("Q", [0]) * size  # the offset of the record that ended the attempt
-        self._position_of = _position_finder(columns.numbers)
         in_progress = bytearray(size)
-        starts_s, ended_at, position_of = self._started_s, self._ended_at, self._position_of
+        starts_s, ended_at = self._started_s, self._ended_at
+        position_of = _position_finder(columns.numbers)
         for records, offsets in _statuses(history):
             for record, offset in zip(records, offsets, strict=True):
                 position = position_of(record.row)
@@ -73,17 +72,17 @@ class LastAttempts:
                     if _is_end(record):
                         ended_at[position] = offset
 
-    def of(self, rows: Sequence[JobRow]) -> tuple[list[datetime | None], list[float | None]]:
-        """Return the start of the last attempt at each of the rows, and its duration in seconds.
+    def of(
+        self, positions: Sequence[int], ends: Sequence[datetime]
+    ) -> tuple[list[datetime | None], list[float | None]]:
+        """Return the start of the last attempt at each of some rows, and its duration in seconds.
 
-        An unknown value is None.
+        ``positions``: where the rows are in the index. ``ends``: the times of their statuses. An
+        unknown value is None.
         """
-        positions = list(map(self._position_of, map(_number_of, rows)))
         ended_at, status_at = self._ended_at, self._columns.status_offsets
-        # If a merge imported the status, processed_at is the time in the other copy.
-        ends = [row.processed_at or row.updated_at for row in rows]
         moments = [
-            fromtimestamp(at_s, UTC) if 0 <= at_s < _FAR_S else _far_moment(at_s)
+            _fromtimestamp(at_s, UTC) if 0 <= at_s < _FAR_S else _far_moment(at_s)
             for at_s in map(self._started_s.__getitem__, positions)
         ]
         starts = [

@@ -7,7 +7,7 @@ collects the columns and the kinds of their values.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
@@ -36,7 +36,7 @@ from journal.tables.columns import (
     own_name,
 )
 
-CHUNK_ROWS = 1024
+CHUNK_ROWS = 1024  # more rows take more time, since they fit into no cache
 MAX_COLUMNS = 10_000
 _CHUNK_BYTES = 1 << 24
 # Rows that are held as objects. If they were more, Python's garbage collector would take a quarter
@@ -66,7 +66,6 @@ def chunks_of_rows(
     options: Options,
     *,
     data_only: bool = False,
-    chunk_rows: int = CHUNK_ROWS,
 ) -> Iterator[Chunk]:
     """Read rows, with those columns of the journal that ``options`` may need.
 
@@ -74,23 +73,25 @@ def chunks_of_rows(
     """
     needed = [name for name in JOURNAL_COLUMNS if options.needs(name) and not data_only]
     members = [name for name in _MEMBERS if name in needed]
-    get = attrgetter("data", "status", *members)
+    get = attrgetter("data", "updated_at", "processed_at", *members)
     attempts = None if set(_TIMES).isdisjoint(needed) else LastAttempts(rows, history)
-    mean_bytes = history.end.offset // max(len(rows), 1)
-    most = max(1, min(chunk_rows, _CHUNK_BYTES // max(mean_bytes, 1)))
+    mean_bytes = history.end.offset // max(len(rows.view.columns.statuses), 1)
+    most = max(1, min(CHUNK_ROWS, _CHUNK_BYTES // max(mean_bytes, 1)))
     stream = iter(rows)
     for begin in range(0, len(rows), most):
         count = min(most, len(rows) - begin)
-        columns: list[list[Any]] = [[] for _ in range(len(members) + 4)]
+        columns: list[list[Any]] = [[] for _ in range(len(members) + 3)]
         for at in range(0, count, _SLICE_ROWS):
-            some = list(islice(stream, min(_SLICE_ROWS, count - at)))
-            found: list[Iterable[Any]] = [*zip(*map(get, some), strict=True)]
-            if attempts is not None:
-                found += attempts.of(some)
-            for values, more in zip(columns, found, strict=False):
+            some = map(get, islice(stream, min(_SLICE_ROWS, count - at)))
+            for values, more in zip(columns, zip(*some, strict=True), strict=True):
                 values.extend(more)
-        data, _, *rest = columns
-        own = dict(zip((*members, *_TIMES), rest, strict=True))
+        data, updated_at, processed_at, *rest = columns
+        own = dict(zip(members, rest, strict=True))
+        if attempts is not None:
+            # If a merge imported the status, processed_at is the time in the other copy.
+            ended_at = [at or other for at, other in zip(processed_at, updated_at, strict=True)]
+            positions = rows.view.positions(range(begin, begin + count))
+            own |= zip(_TIMES, attempts.of(positions, ended_at), strict=True)
         if "status" in own:  # plain text, since other libraries don't know the enum
             own["status"] = list(map(str.__str__, own["status"]))
         yield Chunk(count, data, {name: own[name] for name in needed})

@@ -270,11 +270,11 @@ def test_a_job_without_rows_gives_a_table_without_rows(store: Path, tmp_path: Pa
 
 
 @needs_links
-@pytest.mark.parametrize("command", ["export", "report", "pack"])
+@pytest.mark.parametrize("command", ["export", "report"])
 @pytest.mark.parametrize(
     "name", ["journal.jsonl", "run.lock", "index.hint", "journal.damaged-1", "link.jsonl"]
 )
-def test_a_file_of_a_job_is_replaced_by_no_export_no_report_and_no_pack(
+def test_a_file_of_a_job_is_replaced_by_no_export_and_no_report(
     store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, name: str
 ) -> None:
     directory = store / "ship-or"
@@ -286,7 +286,6 @@ def test_a_file_of_a_job_is_replaced_by_no_export_no_report_and_no_pack(
     arguments: dict[str, list[object]] = {
         "export": [out, "--format", "jsonl", "--force"],
         "report": ["-o", out, "--force"],
-        "pack": ["--zstd", "-o", out],
     }
     assert run(store, command, "ship-ca", *arguments[command]) == 2
     assert "is one of the files of job 'ship-or', which would be lost" in capsys.readouterr().err

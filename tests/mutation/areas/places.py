@@ -68,7 +68,7 @@ PATCHES = [
         "fs/output",
         "    _check_not_of_a_job(target)\n    for",
         "    for",
-        "tests/tables/test_export.py::test_a_file_of_a_job_is_replaced_by_no_export_no_report_and_no_pack",
+        "tests/tables/test_export.py::test_a_file_of_a_job_is_replaced_by_no_export_and_no_report",
     ),
     Patch(
         "what is kept of a journal that is gone is replaced by no output",

@@ -45,6 +45,6 @@ PATCHES = [
         "tables/collected",
         "self.table = table.copy()",
         "pass",
-        "tests/tables/test_export.py::test_a_job_lost_while_it_is_read_is_named_and_leaves_no_rows_and_no_columns",
+        "tests/tables/test_export.py::test_a_job_of_too_many_columns_drives_no_other_out",
     ),
 ]
