@@ -221,7 +221,7 @@ def csv_rows_of(data: bytes) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
 def test_data_only_is_what_a_job_was_made_of(store: Path, tmp_path: Path, suffix: str) -> None:
-    source = [{"order": "A-1", "note": 'a "b" \\ ,'}, {"order": "=2", "note": "Zoë\u2028\x00"}]
+    source = [{"order": "A-1", "note": 'a "b" \\ ,'}, {"order": "=2", "note": "Zoë\u2028\x01"}]
     if suffix == "csv":
         source[0]["note"] += "\r\n\n"
     with JobService(store, sync="none") as service:
