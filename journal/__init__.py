@@ -15,7 +15,6 @@ from journal.version import VERSION
 
 if TYPE_CHECKING:
     from journal.errors import (
-        AttemptEndedError,
         BusyError,
         CommitOutcomeUnknownError,
         CopiesDivergedError,
@@ -112,7 +111,6 @@ __all__ = [
     "LOG_LEVELS",
     "VALID_ROW_TRANSITIONS",
     "VALID_TRANSITIONS",
-    "AttemptEndedError",
     "AttemptedRow",
     "BusyError",
     "CommitOutcomeUnknownError",

@@ -447,29 +447,6 @@ class RowChangedError(InvalidInputError):
         )
 
 
-class AttemptEndedError(RefusedError):
-    """A step can't begin, because the attempt that asks for it has ended. Nothing was changed.
-
-    The run of the attempt has ended or has given up the attempt. So the row already has an outcome,
-    or another attempt works on it. Attributes: ``row_id``, ``attempt`` (the number of the attempt
-    that asks), ``attempts`` (the number of the row's attempts now), ``status`` (the row's status
-    now).
-    """
-
-    row_id: str
-    attempt: int
-    attempts: int
-    status: str
-
-    def _message(self) -> str:
-        in_progress = f"attempt {self.attempts} is in progress"
-        now = in_progress if self.attempts != self.attempt else f"it is {self.status}"
-        return (
-            f"attempt {self.attempt} at row {self.row_id} has ended, so it can't begin another "
-            f"step ({now}): stop this worker"
-        )
-
-
 RESULT_PLACEHOLDER = "RESULT_AS_JSON"  # not JSON, so a command that still contains it is refused
 
 

@@ -727,8 +727,8 @@ class JobService:
           begin again.
         - ``logs``: messages of the attempt, which are recorded in the same commit.
 
-        Raises AttemptEndedError if the attempt is no longer in progress, and StepInDoubtError if
-        nobody knows whether the step took effect in an earlier attempt. Raises InvalidValueError
+        Raises InvalidStateTransition if the attempt is no longer in progress, and StepInDoubtError
+        if nobody knows whether the step took effect in an earlier attempt. Raises InvalidValueError
         inside a batch, because the beginning would be recorded too late. Also raises
         InvalidValueError if this attempt has already done a step of this name, since each step of a
         row must have its own name. In this last case, the attempt will end with a review.

@@ -265,9 +265,9 @@ class AttemptedRow:
         - If ``function`` is a coroutine function, ``step`` returns an awaitable:
           ``await row.step("mail", send, order)``.
 
-        Raises AttemptEndedError if the attempt has ended, ServiceClosedError in a process that was
-        forked during the attempt, and StorageError in a worker on a machine that doesn't have the
-        job's directory. Within an attempt, only the name of a failed step may be used again. If the
+        Raises InvalidStateTransition if the attempt has ended, ServiceClosedError in a process that
+        was forked during the attempt, and StorageError in a worker on a machine that doesn't have
+        the job's directory. Within an attempt, only the name of a failed step may be used again. If the
         attempt uses any other name again, InvalidValueError is raised, and the row needs a review.
         """
         if is_coroutine_function(function):

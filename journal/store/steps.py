@@ -11,7 +11,6 @@ from itertools import chain, islice
 from typing import Any, Protocol, TypeVar
 
 from journal.errors import (
-    AttemptEndedError,
     InvalidStateTransition,
     InvalidValueError,
     StepInDoubtError,
@@ -168,14 +167,20 @@ def begin_step(
     distinguish the two steps. The first step stays done.
 
     With ``idempotent``, neither ``logs`` nor the start is recorded, and a step in doubt may begin
-    again. Raises RowNotFoundError, AttemptEndedError and StepInDoubtError.
+    again. Raises RowNotFoundError, InvalidStateTransition if the attempt has ended, and
+    StepInDoubtError.
     """
     position = position_of(journal, number)
     row_id = f"{journal.job_id}:{number}"
     columns = journal.index.columns
     status, attempts = columns.statuses[position], columns.attempts[position]
     if status != PROCESSING or attempts != attempt:
-        raise AttemptEndedError(row_id, attempt, attempts, STATUSES[status].value)
+        now = "" if attempts == attempt else f"attempt {attempts} is in progress: "
+        refused = f"attempt {attempt} has ended and can't begin another step"
+        shown = STATUSES[status]
+        raise InvalidStateTransition(
+            shown, shown, [], f"row {row_id}", f"{now}stop this worker", refused
+        )
     known = latest_records(journal, position).get(name)
     if known is not None and known.state == "done":
         if known.attempt != attempt or known.origin is not None:

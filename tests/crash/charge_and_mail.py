@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import journal
-from journal import AttemptedRow, AttemptEndedError, JobService, RowStatus
+from journal import AttemptedRow, InvalidStateTransition, JobService, RowStatus
 from journal.model import Policy
 from journal.verify import verify_job
 
@@ -109,7 +109,7 @@ def handle(row: AttemptedRow) -> None:
         charge = row.step("charge", effect, "charge", row.row_number)
         row.step("mail", effect, "mail", row.row_number)
         row.step("settle", poll, row.row_number, charge, idempotent=True)
-    except AttemptEndedError:
+    except InvalidStateTransition:
         append("refused", row.id)
         raise
 

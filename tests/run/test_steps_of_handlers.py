@@ -20,7 +20,7 @@ import journal
 import journal.fs.system
 from journal import (
     AttemptedRow,
-    AttemptEndedError,
+    InvalidStateTransition,
     InvalidValueError,
     JobRow,
     JobService,
@@ -258,7 +258,7 @@ def test_a_thread_that_was_given_up_is_refused_its_next_step_and_keeps_what_it_h
         row.step("charge", wait)
         try:
             row.step("mail", ledger.add, "mail")
-        except AttemptEndedError as error:
+        except InvalidStateTransition as error:
             refused.append(error)
             raise
         finally:
@@ -274,7 +274,7 @@ def test_a_thread_that_was_given_up_is_refused_its_next_step_and_keeps_what_it_h
         assert job.rows()[0].status is RowStatus.NEEDS_REVIEW
         go_on.set()
         assert over.wait(WAIT_S)
-        assert [type(error) for error in refused] == [AttemptEndedError]
+        assert [type(error) for error in refused] == [InvalidStateTransition]
         assert ledger.effects() == ["charge"]
         (step,) = job.service.get_steps("mails:1")
         assert (step.name, step.state, step.result) == ("charge", "done", "id of charge")

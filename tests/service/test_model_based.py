@@ -38,7 +38,6 @@ from journal import (
     LOG_LEVELS,
     VALID_ROW_TRANSITIONS,
     VALID_TRANSITIONS,
-    AttemptEndedError,
     InvalidStateTransition,
     InvalidValueError,
     JobBusyError,
@@ -89,7 +88,7 @@ class Taken(Exception):
 
 
 class Ended(Exception):
-    """The model predicts AttemptEndedError."""
+    """The model predicts InvalidStateTransition."""
 
 
 class Doubt(Exception):
@@ -800,7 +799,7 @@ class JournalMachine(RuleBasedStateMachine):
             with pytest.raises(StepRepeatedError):
                 call()
         except Ended:
-            with pytest.raises(AttemptEndedError):
+            with pytest.raises(InvalidStateTransition):
                 call()
         except Doubt:
             with pytest.raises(StepInDoubtError):

@@ -1907,7 +1907,6 @@ EXAMPLES: dict[str, tuple[object, ...]] = {
     "JobNotFoundError": ("x",),
     "JobPrunedError": ("x", "2026-11-24T13:35:00.000000Z", "/a/x.tar.gz", True, "/b/x.tar.gz"),
     "JournalDamagedError": (Path("a/journal.jsonl"), 3, 210, "a record", "NULs"),
-    "AttemptEndedError": ("job-1:7", 1, 2, "processing"),
     "StepInDoubtError": ("job-1:7", "charge", 1),
     "StepRepeatedError": ("job-1:7", "charge", 1, 2),
     "MissingExtraError": ("a chart", "pygal", "report"),

@@ -10,7 +10,6 @@ from support.attempts import give_back, start, try_again
 import journal
 import journal.index.hint
 from journal import (
-    AttemptEndedError,
     InvalidStateTransition,
     InvalidValueError,
     JobService,
@@ -120,7 +119,7 @@ def test_a_step_begins_only_in_the_attempt_that_is_in_progress(
         service.retry_row(ROW)
         if settle == "again":
             service.start_row(ROW)
-    with pytest.raises(AttemptEndedError, match="attempt 1 at row steps:1 has ended"):
+    with pytest.raises(InvalidStateTransition, match="attempt 1 has ended and can't begin"):
         service.begin_step(ROW, 1, "charge")
     assert states(service) == {}
 
