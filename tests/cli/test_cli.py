@@ -121,7 +121,7 @@ def test_show_tells_the_counts_and_what_to_do_next(
     )
     assert "cost        1250 cents" in out
     assert "command     ship --state CA" in out
-    assert f"journal --root {root} rows ship-ca --status failed" in out
+    assert f"journal --root {root} skip ship-ca --status failed" in out
     assert f"journal --root {root} retry ship-ca" in out
 
 

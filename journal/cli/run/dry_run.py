@@ -10,7 +10,7 @@ import click
 from journal.cli.advice import advice_about, advice_text
 from journal.cli.find import ReadingService
 from journal.cli.output import echo_err
-from journal.cli.run.messages import differences, other_command
+from journal.cli.run.messages import about_input
 from journal.cli.run.outcomes import meanings
 from journal.cli.run.template import Template
 from journal.format.records import UNSET_TIME
@@ -118,12 +118,8 @@ class DryRun:
         click.echo("\t".join(map(escaped, (numbers, reasons, line))))
 
     def _report(self, job: Job | None, matched: Matched, plan: Plan) -> None:
-        said = [] if job is None else other_command(job, self._given["command"])
-        for text in [*said, *differences(matched, is_new=job is None)]:
+        for text in about_input(job, matched, self._given, self._template, is_new=job is None):
             echo_err(f"{self._job_id}: {text}")
-        if job is None and self._given["stdin_format"] == "none":
-            for text in self._template.without_placeholder():
-                echo_err(f"{self._job_id}: {text}")
         if matched.done:
             echo_err(left_alone(self._job_id, matched.done, self._how_to))
         if matched.gone_open:

@@ -34,18 +34,14 @@ def report_start(
     job_run: JobRun, given: Mapping[str, Any], template: Template, where: Any, how_to: HowTo
 ) -> None:
     """Report what differs from the last run, and what will run."""
-    job, matched, is_loud = job_run.job, job_run.matched, not given["quiet"]
+    job, matched = job_run.job, job_run.matched
     is_new = matched.added == job.total_rows
-    different = differences(matched, is_new=is_new) if is_loud else lost_rows(matched)
-    for text in [*other_command(job, given["command"]), *different]:
+    for text in about_input(job, matched, given, template, is_new=is_new):
         echo_err(f"{job.id}: {text}")
     if given["anew"] and not is_new:
         echo_err(f"{job.id}: exists, so --anew has no effect")
-    if not is_loud:
+    if given["quiet"]:
         return
-    if is_new and job.started_at is None and given["stdin_format"] == "none":
-        for text in template.without_placeholder():
-            echo_err(f"{job.id}: {text}")
     if may_start(job, retry_failed=given["retry_failed"]):
         failed = retryable(job_run.service, job.id, where) if given["retry_failed"] else ()
         retried = sum(1 for _ in failed)
@@ -59,7 +55,24 @@ def report_start(
         echo_err(f"{job.id}: {counted(job.needs_review_count, words)}: {how} says how to settle")
 
 
-def other_command(job: Job, command: tuple[str, ...]) -> list[str]:
+def about_input(
+    job: Job | None,
+    matched: Matched,
+    given: Mapping[str, Any],
+    template: Template,
+    *,
+    is_new: bool,
+) -> list[str]:
+    """Messages about the command and the input of a start. With ``--quiet``, only about problems."""
+    said = [] if job is None else _other_command(job, given["command"])
+    said += lost_rows(matched) if given["quiet"] else _differences(matched, is_new=is_new)
+    was_started = job is not None and job.started_at is not None
+    if is_new and not was_started and not given["quiet"] and given["stdin_format"] == "none":
+        said += template.without_placeholder()
+    return said
+
+
+def _other_command(job: Job, command: tuple[str, ...]) -> list[str]:
     """A list with a message if the last run of the job had another command.
 
     Otherwise it is empty.
@@ -91,7 +104,7 @@ def lost_rows(matched: Matched) -> list[str]:
     return [f"{counted(matched.lost, _LOST)}; not in the job: {first}{more}"]
 
 
-def differences(matched: Matched, *, is_new: bool) -> list[str]:
+def _differences(matched: Matched, *, is_new: bool) -> list[str]:
     """A message for each kind of difference between the input and the job."""
     found = [
         (0 if is_new else matched.added, "new row|rows added"),
