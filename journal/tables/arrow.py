@@ -13,8 +13,6 @@ Each column has one Arrow type, which can hold all of the column's values:
 
 from __future__ import annotations
 
-import dataclasses
-import sys
 from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import IO, Any
@@ -176,39 +174,3 @@ def pandas_frame(table: Any) -> Any:
         return table.to_pandas()
     frame = table.select(gaps).to_pandas(types_mapper=nullable.get)
     return pd.concat([table.select(rest).to_pandas(), frame], axis=1)[names] if rest else frame
-
-
-def array_of_records(table: Any) -> Any:
-    """Make a NumPy array of dataclass instances, one for each row.
-
-    ``pandas.DataFrame`` doesn't accept Arrow's C stream. But it makes columns from the fields of
-    dataclasses.
-    """
-    import numpy as np  # noqa: PLC0415  (comes with the libraries that ask for an array)
-    import pyarrow as pa  # noqa: PLC0415  (an extra)
-
-    names = table.column_names
-    kind = dataclasses.make_dataclass("Row", [f"column_{number}" for number in range(len(names))])
-    for field, name in zip(dataclasses.fields(kind), names, strict=True):
-        field.name = name  # set here, since it may be any text, such as "result.price"
-    records = np.empty(len(table), dtype=object)
-    for number, values in enumerate(table.to_pylist()):
-        record: Any = object.__new__(kind)
-        record.__dict__.update(values)
-        records[number] = record
-    for column, name in zip(table.columns, names, strict=True):
-        if column.null_count and column.type == pa.int64() and "pandas" in sys.modules:
-            _keep_integers(records, name)
-    return records
-
-
-def _keep_integers(records: Any, name: str) -> None:
-    """Replace None by pandas' NA if the column has integers that a float can't represent.
-
-    Because of None, pandas would convert all integers of the column to floats.
-    """
-    values = [getattr(record, name) for record in records]
-    if any(value is not None and float(value) != value for value in values):
-        for record, value in zip(records, values, strict=True):
-            if value is None:
-                setattr(record, name, sys.modules["pandas"].NA)

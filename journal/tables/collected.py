@@ -14,13 +14,15 @@ from typing import Any
 import msgspec
 
 import journal  # for annotations: the room `service` is above this one
-from journal.errors import JournalError
+from journal.errors import InvalidValueError, JournalError
 from journal.fs.files import ScratchFile
 from journal.history.reading import look
 from journal.model import Job, RowStatus, row_statuses
-from journal.tables.columns import JOURNAL_COLUMNS, NESTED, STEP_COLUMNS, Key, Options, leaves
+from journal.tables.columns import JOURNAL_COLUMNS, STEP_COLUMNS, Key, Options
 from journal.tables.table import Chunk, Table, chunks_of_rows, chunks_of_steps
 from journal.text import encode_json, own_number
+
+MAX_COLUMNS = 10_000
 
 
 class Collected:
@@ -61,7 +63,7 @@ class Collected:
         """
         self.name = "steps" if steps else "rows"
         self._known = STEP_COLUMNS if steps else JOURNAL_COLUMNS
-        self.table = Table(options, self._known, limited=True)
+        self.table = Table(options, self._known)
         self.jobs: list[Job] = []
         self._statuses = row_statuses(statuses or None)
         self._steps, self._data_only = steps, data_only
@@ -103,6 +105,11 @@ class Collected:
                 self.table.add(chunk._replace(data=[dict.fromkeys(alike)]))
             else:
                 self.table.add(chunk)
+            if self.table.width() > MAX_COLUMNS:
+                reason = (
+                    f"brings the table to over {MAX_COLUMNS} columns: export as JSON Lines (.jsonl)"
+                )
+                raise InvalidValueError(f"job {job_id}", "", reason)
         self.jobs.append(job)
 
     def close(self) -> None:
@@ -119,32 +126,17 @@ class Collected:
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield each row as a flat dict.
 
-        Unless columns were selected, columns of the data that a row lacks are absent.
+        If the table may lack columns of the data, a row has those columns that it has itself.
         """
-        table, options = self.table, self.table.options
-        names = {key: name for name, key in table.keys.items() if key is not None}
+        names = {key: name for name, key in self.table.keys.items()}
+        shown = {name: names.get(Key(True, (name,))) for name in self._known}
         for chunk in self:
-            if options.columns is not None:
-                for cells in zip(*table.cells(chunk), strict=True):
-                    yield dict(zip(table.columns, cells, strict=True))
+            if self._tabular:
+                for cells in zip(*self.table.cells(chunk), strict=True):
+                    yield dict(zip(self.table.columns, cells, strict=True))
                 continue
+            own = {new: chunk.own[name] for name, new in shown.items() if new and name in chunk.own}
+            rows = zip(*own.values(), strict=True) if own else repeat((), chunk.size)
             data: Iterable[dict[str, Any]] = chunk.data or repeat({}, chunk.size)
-            own = zip(*chunk.own.values(), strict=True) if chunk.own else repeat((), chunk.size)
-            if options.flatten:
-                for row, values in zip(data, own, strict=True):
-                    yield _flat(row, dict(zip(chunk.own, values, strict=True)), names)
-                continue
-            shown = [names.get(Key(True, (name,))) for name in chunk.own]
-            for row, values in zip(data, own, strict=True):
-                named = zip(shown, values, strict=True)
-                yield row | {name: value for name, value in named if name is not None}
-
-
-def _flat(data: dict[str, Any], own: dict[str, Any], names: dict[Key, str]) -> dict[str, Any]:
-    found = [(Key(False, path), value) for path, value in leaves(data)]
-    for name, value in own.items():
-        if name in NESTED and value and isinstance(value, dict):
-            found += [(Key(True, path), item) for path, item in leaves(value, (name,))]
-        else:
-            found.append((Key(True, (name,)), value))
-    return {names[key]: value for key, value in found if key in names}
+            for row, values in zip(data, rows, strict=True):
+                yield row | dict(zip(own, values, strict=True))

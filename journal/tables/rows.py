@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import repeat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from journal.errors import MissingExtraError
 from journal.history.reading import History
@@ -13,7 +13,6 @@ from journal.store.journal import Journal
 from journal.store.rows import RowSequence
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
     import polars as pl
     import pyarrow as pa
@@ -151,16 +150,9 @@ class Rows(RowSequence):
         """Return the table of :meth:`to_arrow` as an Arrow C stream, in a PyCapsule."""
         return self._arrow("a table of the rows").__arrow_c_stream__(requested_schema)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
-        """Return an array of flat records, from which ``pandas.DataFrame(rows)`` makes columns.
-
-        Each record is a dataclass. Its fields are the columns of :meth:`to_arrow`.
-        :meth:`to_pandas` is many times faster than ``pandas.DataFrame(rows)``.
-        """
-        from journal.tables.arrow import array_of_records  # noqa: PLC0415  (only when it is used)
-
-        found: np.ndarray[Any, Any] = array_of_records(self._arrow("an array of the rows"))
-        return found
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
+        """Raise TypeError. Otherwise, ``pandas.DataFrame(rows)`` would be one column of objects."""
+        raise TypeError("pandas and NumPy can't read these rows themselves: use rows.to_pandas()")
 
     def _arrow(self, purpose: str, options: Options | None = None) -> Any:
         from journal.tables.arrow import arrow_table  # noqa: PLC0415  (only when it is used)

@@ -37,7 +37,6 @@ from journal.tables.columns import (
 )
 
 CHUNK_ROWS = 1024  # more rows take more time, since they fit into no cache
-MAX_COLUMNS = 10_000
 _CHUNK_BYTES = 1 << 24
 # Rows that are held as objects. If they were more, Python's garbage collector would take a quarter
 # of the time of a conversion.
@@ -197,28 +196,20 @@ class Table:
     - ``count``: the number of rows.
     """
 
-    def __init__(
-        self, options: Options, known: Mapping[str, int] = JOURNAL_COLUMNS, *, limited: bool = False
-    ) -> None:
-        """``known``: the journal's columns of this table, and their kinds if they are empty.
-
-        With ``limited``, :meth:`add` raises InvalidValueError if there are too many columns.
-        """
+    def __init__(self, options: Options, known: Mapping[str, int] = JOURNAL_COLUMNS) -> None:
+        """``known``: the journal's columns of this table, and their kinds if they are empty."""
         self.options = options
         self.count = 0
         self.columns: dict[str, int] = {}
         self.keys: dict[str, Key | None] = {}
         self._known = known
-        self._limited = limited
         self._kinds: dict[Key, int] = {}
         self._seen: dict[str, None] = {}  # the names of columns of the data, for a message
-        self._members: dict[
-            str, None
-        ] = {}  # the names of members of results and usage, also for it
+        self._members: dict[str, None] = {}  # those of members of results and usage, too
 
     def copy(self) -> Table:
         """Return a table with the same columns, to which chunks can be added on trial."""
-        other = Table(self.options, self._known, limited=self._limited)
+        other = Table(self.options, self._known)
         other.count, other._kinds = self.count, self._kinds.copy()
         other._seen, other._members = self._seen.copy(), self._members.copy()
         return other
@@ -226,8 +217,6 @@ class Table:
     def add(self, chunk: Chunk) -> dict[Key, tuple[int, list[Any]]]:
         """Add rows. Returns the columns of the chunk, with their kinds and values."""
         found = {key: (self._kinds_of(key, values), values) for key, values in self._columns(chunk)}
-        if self._limited and len(self._kinds.keys() | found.keys()) > MAX_COLUMNS:
-            self._check_width(chunk)
         self.count += chunk.size
         for key, (kinds, _) in found.items():
             self._kinds[key] = self._kinds.get(key, 0) | kinds
@@ -246,20 +235,6 @@ class Table:
                     for path in (path for each in values for path, _ in leaves(each, (name,))):
                         self._members[".".join(path)] = None
         return columns_of(chunk, self.options)
-
-    def _check_width(self, chunk: Chunk) -> None:
-        """Raise InvalidValueError for the row that has a column too many."""
-        wide = {key for key in self._kinds if not key.own or len(key.path) > 1}
-        for at, data in enumerate(chunk.data):
-            own = {name: values[at : at + 1] for name, values in chunk.own.items()}
-            found = (key for key, _ in columns_of(Chunk(1, [data], own), self.options))
-            wide.update(key for key in found if not key.own or len(key.path) > 1)
-            if len(wide) > MAX_COLUMNS:
-                row = f"{own['job_id'][0]}:{own['row_number'][0]}" if own else "of the data"
-                reason = (
-                    f"brings the table to over {MAX_COLUMNS} columns: export as JSON Lines (.jsonl)"
-                )
-                raise InvalidValueError(f"row {row}", "", reason)
 
     def choose(self, *, data_only: bool = False) -> None:
         """Decide which columns the table has, and their names. Call this after all rows were added.
@@ -293,6 +268,10 @@ class Table:
         """Return the keys without the empty columns of objects that were flattened."""
         above = {Key(own, path[:end]) for own, path in self._kinds for end in range(1, len(path))}
         return [key for key, kinds in self._kinds.items() if kinds or key not in above]
+
+    def width(self) -> int:
+        """Return the number of columns so far."""
+        return len(self._kinds)
 
     def own(self) -> dict[str, str]:
         """Return the names that the columns of the journal have in this table, by their own names."""

@@ -461,11 +461,10 @@ def test_pandas_makes_columns_of_the_rows_and_no_integer_becomes_a_float(
         "created_at": "datetime64[us, UTC]",
     }
     assert list(frame["wide"]) == [2**60 + 1, pandas.NA]
-    plain = pandas.DataFrame(rows)
-    assert list(plain.columns) == list(frame.columns)
-    assert plain["wide"][0] == 2**60 + 1
-    assert next(iter(plain["result"])) == '{"a":1}'
-    assert next(iter(plain["processed_at"])) == rows[0].processed_at
+    assert next(iter(frame["result"])) == '{"a":1}'
+    assert next(iter(frame["processed_at"])) == rows[0].processed_at
+    with pytest.raises(TypeError, match=r"use rows.to_pandas\(\)"):
+        pandas.DataFrame(rows)
     assert list(rows.to_pandas(["n", "result.a"]).columns) == ["n", "result.a"]
     assert list(rows.to_pandas(["wide"]).columns) == ["wide"]
 
