@@ -75,15 +75,12 @@ class _Array:
         self._at, self._line = 0, 1
 
     def rows(self) -> Rows:
-        if (found := self._next()) != "[":
-            reason = "must begin with [, as an array of JSON objects"
-            if found == "{":
-                reason = (
-                    "is an object, not an array: if each line is an object, add "
-                    f"{self._source.give('format', 'jsonl')}; if an array is within the object, "
-                    "take it out by jq: jq .rows FILE > rows.json"
-                )
-            raise self._refused(reason)
+        if self._next() != "[":
+            raise self._refused(
+                "must be an array of JSON objects: if each line is an object, add "
+                f"{self._source.give('format', 'jsonl')}; if an array is within an object, take "
+                "it out by jq: jq .rows FILE > rows.json"
+            )
         self._move(self._at + 1)
         number, found = 0, self._next()
         while found != "]":

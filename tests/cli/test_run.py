@@ -380,7 +380,7 @@ def test_an_order_that_left_the_input_is_not_shipped_if_that_is_asked_for(work: 
     assert "3 open rows are no longer in the input, and are run nevertheless" in planned.stderr
     done = journal(*run, "--on-gone", "skip", "--", "true")
     assert done.returncode == 0
-    assert "j: 3 of them were skipped, or need a review\n" in done.stderr
+    assert "j: 3 of them are skipped, or put under review\n" in done.stderr
     assert statuses("j") == {"completed": 2, "skipped": 3}
 
 
@@ -753,7 +753,7 @@ def test_a_dry_run_counts_what_a_start_would_do_in_a_job_that_has_ended_too(work
     gone = journal(*run, "--on-gone", "skip", "--retry-failed", "--dry-run", "--", "echo")
     assert (gone.returncode, gone.stdout) == (0, "")
     assert "j: 4 rows of the job are no longer in the input\n" in gone.stderr
-    assert "j: 1 of them was skipped, or needs a review\n" in gone.stderr
+    assert "j: 1 of them is skipped, or put under review\n" in gone.stderr
     assert Path("jobs/j/journal.jsonl").read_bytes() == before
 
 

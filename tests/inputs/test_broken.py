@@ -119,8 +119,8 @@ def tar() -> bytes:
             "a.json",
             b'{"a":1}',
             (
-                "is an object, not an array: if each line is an object, add --format jsonl; if an array "
-                "is within the object, take it out by jq: jq .rows FILE > rows.json (got '{\"a\":1}')"
+                "line 1: must be an array of JSON objects: if each line is an object, add --format jsonl; "
+                "if an array is within an object, take it out by jq: jq .rows FILE > rows.json (got '{"
             ),
         ),
         (
@@ -140,7 +140,7 @@ def tar() -> bytes:
         ("a.json", b'[{"a":1e999}]', "element 1 (line 1): is not valid JSON: Number out of range"),
         ("a.json", b"[" * 99_999, "element 1 (line 1): must nest at most 99 deep"),
         ("a.json", b'[{"a":' + b"[" * 99_999, "must nest at most 99 deep"),
-        ("a.json", b"", "line 1: must begin with [, as an array of JSON objects"),
+        ("a.json", b"", "line 1: must be an array of JSON objects"),
         ("a.jsonl", b'[{"a":1}]\n', "if the file is an array, add --format json (got"),
         (
             "a.jsonl",

@@ -114,7 +114,7 @@ def _differences(matched: Matched, *, is_new: bool) -> list[str]:
         ),
         (matched.updated, "row|rows has|have changed, and is|are run with the new data"),
         (matched.gone, "row|rows of the job is|are no longer in the input"),
-        (matched.gone_settled, "of them was|were skipped, or needs|need a review"),
+        (matched.gone_settled, "of them is|are skipped, or put under review"),
     ]
     return [counted(count, words) for count, words in found if count] + lost_rows(matched)
 
