@@ -2,8 +2,8 @@
 
 - ``main``: defines the group of all commands, and turns errors into messages and exit codes.
 - ``find``: finds the job that a command names. ``follow``: watches a job until it ends.
-- ``shared_options``, ``conditions``, ``row_ranges``, ``times``: define options that
-  commands share.
+- ``selection``: the rows that a command shows or changes, and what each verb may change.
+  ``conditions``: those of ``--where``. ``shared_options``, ``times``: other options.
 - ``listing``, ``output``: write tables, JSON and CSV, and text on a terminal.
 - ``advice``: suggests the commands to type next. ``throughput``: computes rows per second.
 - ``exit_codes``: defines all exit codes.

@@ -129,7 +129,8 @@ def report_end(
     service, job, is_loud = job_run.service, report.job, not given["quiet"]
     for text in given["where"].unmet():
         echo_err(f"{job.id}: {text}")
-    if missing := missing_rows(job.id, service.get_rows(job.id), given["ranges"] or []):
+    ranges = given["ranges"]
+    if ranges and (missing := missing_rows(job.id, service.get_rows(job.id), ranges)):
         echo_err(f"journal: {missing}")
     is_idle = job.status.is_ended and not report.elapsed_s
     is_told = is_loud or job.status is JobStatus.CANCELLED
