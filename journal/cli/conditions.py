@@ -39,14 +39,21 @@ _OPTION_OF = {
     "version": "--version",
     "row_number": "--row",
 }
+# Fields of a row that conditions may name, if the data has no such column.
+_OWN = frozenset(JobRow.__struct_fields__).difference(_OPTION_OF, ("data", "result", "usage"))
 MAX_COLUMNS = 1000  # columns whose names are stored for a message
+
+
+def _value_of(row: JobRow, name: str) -> Any:
+    found = member_of_row(row, name)
+    return getattr(row, name) if found is MISSING and name in _OWN else found
 
 
 class Condition:
     """A condition on a row: a column, an operator, and the text to compare with.
 
-    ``column`` is a column of the data, a member of such a column (``address.city``), or a member of
-    the result.
+    ``column`` is a column of the data, a member of such a column (``address.city``), a member of
+    the result, or a field of the row such as ``attempts``.
     """
 
     def __init__(self, column: str, sign: str, value: str) -> None:
@@ -66,7 +73,7 @@ class Condition:
         and empty text in the row are neither below nor above anything. Other text in the row that
         isn't a number is neither below nor above a number.
         """
-        found = member_of_row(row, self.column)
+        found = _value_of(row, self.column)
         if found is MISSING:
             return False
         holds = self._compare(row.row_number, found)
@@ -172,7 +179,7 @@ class Columns:
         if self.absent:
             self._any_row = True
             self.absent.difference_update(row.data)
-            self.absent -= {n for n in self.absent if member_of_row(row, n) is not MISSING}
+            self.absent -= {n for n in self.absent if _value_of(row, n) is not MISSING}
             if len(self._seen) < MAX_COLUMNS:
                 self._seen.update(row.data)
             for root, value in (("result", row.result), ("usage", row.usage)):

@@ -200,6 +200,21 @@ def test_conditions_on_the_data(
     assert numbers(root, capsys, *options) == expected
 
 
+def test_a_condition_may_name_a_field_of_the_row_that_is_no_column_of_the_data(
+    root: Path, capsys: Capture
+) -> None:
+    with JobService(root, sync="none") as service:
+        service.start_row("ship:6")
+        service.complete_row("ship:6", cost_cents=7)
+    assert 6 in numbers(root, capsys, "--where", "attempts>=1")
+    assert numbers(root, capsys, "--where", "cost_cents=7", "--where", "updated_at>2020-01-01") == [
+        6
+    ]
+    assert numbers(root, capsys, "--where", "price>0")
+    assert run(root, "rows", "ship", "--where", "atempts=1") == 0
+    assert "has a column 'atempts'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("condition", "expected"),
     [

@@ -27,9 +27,10 @@ _HEAD = """\
 - **JOB** is a job's id, a beginning that only this id has, or the path of the job's directory.
 - **ROWS** are row numbers, such as `5,12-40`.
 - **DURATION** is a number with a unit, such as `500ms`, `90s`, `5m` or `2h`. Without a unit, it is in seconds.
-- **CONDITION** is a column, one of `=` `!=` `<` `<=` `>` `>=` `~` (contains), and a value. A side in double quotes is a
-  JSON string, which keeps spaces and signs: `'"a=b" = "x "'`. `4,50` is text, so it is neither below nor above a number.
-  If `--where` is repeated, all conditions must hold.
+- **CONDITION** is a column, one of `=` `!=` `<` `<=` `>` `>=` `~` (contains), and a value. The column is one of the data
+  (`zip`, `to.city`), a member of the result (`result.price`), or else a field of the row (`attempts>1`). A side in
+  double quotes is a JSON string, which keeps spaces and signs: `'"a=b" = "x "'`. `4,50` is text, so it is neither below
+  nor above a number. If `--where` is repeated, all conditions must hold.
 - **WHEN** is a date (`2026-11-24`), a time (`'2026-11-24 13:35'`), or how long ago (`2h`, `3d`).
 - **Environment**: each option has a variable. For example, JOURNAL_LIST_LIMIT sets `journal list --limit`.
   JOURNAL_COLOR sets `--color` of every command. If an option can be repeated, its variable has one value per line:
