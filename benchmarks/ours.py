@@ -267,7 +267,7 @@ def run_batches(setting: Setting, rows: int, size: int) -> float:
         open_job(root / JOB, row_dicts(count), key="order", sync="none") as job,
         Clock() as clock,
     ):
-        report = job.run_batches(ship_all, size)
+        report = job.run(ship_all, batch=size)
         assert report.completed == count
     return (clock.s - handled_s) / count
 

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         RowStep,
         RunHolder,
     )
+    from journal.run.call import Batch
     from journal.run.evidence import RowLogHandler
     from journal.run.handler import AttemptedRow
     from journal.run.held_job import RunReport
@@ -77,6 +78,7 @@ _MODULES = (
         "run.outcome",
         "run.evidence",
         "run.handler",
+        "run.call",
         "run.driver",
         "run.open_job",
         "history.row_history",
@@ -112,6 +114,7 @@ __all__ = [
     "VALID_ROW_TRANSITIONS",
     "VALID_TRANSITIONS",
     "AttemptedRow",
+    "Batch",
     "BusyError",
     "CommitOutcomeUnknownError",
     "CopiesDivergedError",

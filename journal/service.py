@@ -72,7 +72,7 @@ from journal.model import (
     row_statuses,
 )
 from journal.store import bulk, steps, transitions
-from journal.store.batch import Batch
+from journal.store.batch import Batch as StoreBatch  # journal.Batch is another class
 from journal.store.interrupted_rows import check_policy, settle_rows
 from journal.store.journal import Journal
 from journal.store.listing import jobs_of, newest_ids
@@ -420,7 +420,7 @@ class JobService:
         raised unchanged.
         """
         # A batch, because the iterable may change the same job.
-        with Batch(self._journal(job_id)) as journal:
+        with StoreBatch(self._journal(job_id)) as journal:
             return RowSequence(journal, bulk.add_rows(journal, row_data))
 
     def get_row(self, row_id: str) -> JobRow | None:
@@ -1039,7 +1039,7 @@ class JobService:
           Those tasks see the uncommitted changes. If they change the job themselves, JobLockedError
           is raised.
         """
-        return Batch(self._journal(job_id))
+        return StoreBatch(self._journal(job_id))
 
     def artifacts_dir(self, job_id: str) -> Path:
         """The directory for files that belong to the job, such as labels. It is created if needed.

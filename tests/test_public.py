@@ -12,7 +12,7 @@ from journal.errors import JobBusyError, JournalError, StepInDoubtError
 
 PUBLIC = {
     "journal": """
-        LOG_LEVELS VALID_ROW_TRANSITIONS VALID_TRANSITIONS AttemptedRow
+        LOG_LEVELS VALID_ROW_TRANSITIONS VALID_TRANSITIONS AttemptedRow Batch
         BusyError InvalidInputError RefusedError SystemFailureError UnreadableError
         CommitOutcomeUnknownError CopiesDivergedError Entry Event Fail FormatVersionError Hold
         InvalidStateTransition InvalidValueError Job JobBusyError JobExistsError JobLockedError

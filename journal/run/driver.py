@@ -9,8 +9,9 @@ argument ``on_interrupted`` of the next run decides what becomes of the rows tha
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from time import monotonic
 
 from journal.errors import (
@@ -67,25 +68,30 @@ class Run:
         self._queue = RowQueue(job, limits)
         self._rate = None
         if limits.rate is not None:
-            self._rate = Rate.parse(limits.rate, workers.rows_a_call)
+            self._rate = Rate.parse(limits.rate, limits.batch or 1)
         self.bounds = Bounds(limits, job.settings.how_to)
         self._brake = self.bounds.brake
         self._holds = Holds(limits, job)
         # If attempts have a timeout, rows aren't queued, since their time in the queue would count
         # for the timeout. If an outcome may end the run, rows aren't queued either, since no more
         # rows may start after that outcome.
+        # Nor are batches: after a crash, all rows of a call that had not begun would be in doubt.
         self._may_queue = (
-            workers.queues and limits.timeout_s is None and not self.bounds.depend_on_outcomes
+            workers.queues
+            and limits.timeout_s is None
+            and limits.batch is None
+            and not self.bounds.depend_on_outcomes
         )
         steps, row_type = StepStore(job.service), job.settings.row_type
         self._in_flight = InFlight(workers, results, limits, steps, row_type)
-        self._to_dispatch: list[JobRow] = []  # started by the latest commit
+        self._to_dispatch: deque[JobRow] = deque()  # started by the latest commit
         self._stops = stops or Stops()
         self._stops.wake = results.wake
         self._reported_locked = False
         self._end: EarlyEnd | None = None
         self._error: BaseException | None = None  # raised at the end
         self._paused = False  # by another process
+        self._is_closed = False  # or the workers are being closed
         self._is_lost = False  # another job or run is at the path of this job
         self._counts = {"started": 0, "completed": 0, "failed": 0, "skipped": 0}
         self._problems: list[str] = []
@@ -100,10 +106,11 @@ class Run:
         return self._holds.pace()
 
     def close(self) -> None:
-        """Stop the workers. :meth:`work` does this at its end."""
-        self._stops.may_hang = True
-        self._workers.close()
-        self._stops.may_hang = False
+        """Stop the workers, unless that was done. :meth:`work` does this at its end."""
+        if not self._is_closed:
+            self._is_closed = self._stops.may_hang = True
+            self._workers.close()
+            self._stops.may_hang = False
 
     def work(self) -> RunReport:
         """Run the job until no row is open, or a stop or a limit ends the run. Returns a report.
@@ -116,8 +123,8 @@ class Run:
         flight have ended.
         """
         begin_s = monotonic()
-        with closing(self):
-            self._held.start()
+        self._held.start()
+        try:
             try:
                 report_unknown_column(self._held, self._limits.limit_per)
                 self._drive()
@@ -127,7 +134,9 @@ class Run:
                 with suppress(JournalError):
                     self._drain()
             job = self._leave()
+        finally:
             self._held.release()
+            self.close()
         for problem in self._problems:
             self._held.warn(problem)
         reason = None if self._end is None else self._end.message
@@ -216,10 +225,11 @@ class Run:
             with suppress(StorageError):
                 self._check_lock()
             self._in_flight.end_due(self._stops.count)
-            for result in self._in_flight.results():
+            results = self._in_flight.results()
+            for result in results:
                 self._record_or_report(result)
-                self._in_flight.forget(result)
                 self.bounds.hear_cost(result.outcome)
+            self._in_flight.forget(results)
             if self._in_flight:
                 self._wait(0)
 
@@ -339,39 +349,40 @@ class Run:
             self._queue.end(result.row for result in results if not result.is_given_up)
             job = self._held.job()
             self._check_limits(job)  # the results may have reached a limit
-            self._to_dispatch = self._queue.start(
-                self._free_slots(job, results),
+            started = self._queue.start(
+                self._free_slots(job),
                 job,
                 # After each hold, try a row other than the one that raised Hold. A row that always
                 # raises Hold must not stop the others.
                 fresh_first=self._brake.is_undecided or self._holds.count > 0,
             )
+            self._to_dispatch.extend(started)
         self._commit_s += (monotonic() - begin_s - self._commit_s) * 0.2
         self._problems += problems
         if self._results.held:
             self._in_flight.take_back()
+        self._in_flight.forget(results)
         for result in results:
-            self._forget(result)
-        if len(results) == _MAX_RESULTS:
-            self._results.wake()  # there may be more of them
+            self._hear(result)
         self._holds.report()
-        self._to_dispatch.reverse()
         while self._to_dispatch:
-            self._holds.start()
-            self._counts["started"] += 1
+            count = min(len(self._to_dispatch), self._limits.batch or 1)
+            for _ in range(count):
+                self._holds.start()
+            self._counts["started"] += count
             if self._rate is not None:
-                self._rate.use(1)
-            self._in_flight.dispatch(self._to_dispatch.pop())
+                self._rate.use(count)
+            self._in_flight.dispatch([self._to_dispatch.popleft() for _ in range(count)])
         self._in_flight.flush()
 
-    def _free_slots(self, job: Job, results: Sequence[Result] = ()) -> int:
-        """How many rows may start now. The calls of ``results`` count as ended."""
-        room = self._room(job, results)
+    def _free_slots(self, job: Job) -> int:
+        """How many rows may start now."""
+        room = self._room(job)
         if not room or self._rate is None:
             return room
         return min(room, self._rate.allowed(monotonic(), min(room, self._queue.most(job))))
 
-    def _room(self, job: Job, results: Sequence[Result] = ()) -> int:
+    def _room(self, job: Job) -> int:
         """How many rows may start, if the rate limit is ignored."""
         if job.status is not JobStatus.RUNNING or self._stops.count or self._paused:
             return 0
@@ -382,7 +393,7 @@ class Run:
         ahead = min(ahead, max(slots * _MAX_AHEAD_EACH, _MIN_AHEAD), _MAX_AHEAD)
         if not self._may_queue or (self._brake.is_undecided and not self._queue.is_past_fresh):
             ahead = 0  # until the brake has decided, start only as many rows as it needs
-        count = (slots + ahead - self._in_flight.calls(results)) * self._workers.rows_a_call
+        count = (slots + ahead - self._in_flight.calls) * (self._limits.batch or 1)
         if self._limits.max_rows is not None:
             count = min(count, self._limits.max_rows - self._counts["started"])
         return max(0, self._holds.allowed(count, monotonic()))
@@ -436,8 +447,7 @@ class Run:
             self._counts["failed"] -= 1  # counted as failed when it was given up
         self._count(result, result.outcome)
 
-    def _forget(self, result: Result) -> None:
-        self._in_flight.forget(result)
+    def _hear(self, result: Result) -> None:
         self.bounds.hear_cost(result.outcome)
         if result.is_late:
             return

@@ -1,7 +1,4 @@
-"""Defines the row that a handler gets, with its steps, and calls the handler in a worker.
-
-A worker may be a thread, an event loop, another process or another machine.
-"""
+"""Defines the row that a handler gets, with its steps, and the outcome of a handler for one row."""
 
 from __future__ import annotations
 
@@ -12,10 +9,7 @@ import os
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from time import perf_counter
 from typing import Any, Never
-
-import msgspec
 
 from journal.errors import (
     InvalidValueError,
@@ -30,7 +24,7 @@ from journal.format.idempotency import step_key
 from journal.format.values import as_json_value
 from journal.fs import system
 from journal.model import JobRow, LogEntry
-from journal.run.evidence import RowLog, current_row
+from journal.run.evidence import RowLog
 from journal.run.outcome import (
     Errors,
     NeedsReview,
@@ -43,7 +37,7 @@ from journal.run.outcome import (
     text_of,
     with_missing,
 )
-from journal.run.signals import OwnProcess, leave_interrupts_to_the_driver
+from journal.run.signals import OwnProcess
 from journal.run.workers.step_threads import in_thread, wait_for_lock
 from journal.service import JobService
 from journal.store.interrupted_rows import STEP_IN_DOUBT, STEP_NOT_RECORDED
@@ -433,24 +427,6 @@ class AttemptedRow:
 # A handler is called with an :class:`AttemptedRow`. The handler may declare its row as a JobRow,
 # since an AttemptedRow has all members of a JobRow.
 Handler = Callable[..., Any]
-
-
-def call_handler(handler: Handler, retry_on: Errors, row: AttemptedRow) -> Outcome:
-    """Call the handler with a row, in the worker. Returns the outcome of the call."""
-    leave_interrupts_to_the_driver()
-    row.begin()
-    token = current_row.set(row)
-    begin_s = perf_counter()
-    try:
-        with OwnProcess():
-            value = handler(row)
-    except BaseException as error:  # noqa: BLE001  (any exception is an outcome of the row)
-        outcome = outcome_of_raised(row, error, retry_on)
-    else:
-        outcome = outcome_of_returned(row, value)
-    elapsed_s = perf_counter() - begin_s
-    current_row.reset(token)
-    return msgspec.structs.replace(outcome, elapsed_s=elapsed_s, logs=row.take_logs())
 
 
 def outcome_of_raised(row: AttemptedRow, error: BaseException, retry_on: Errors) -> Outcome:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, Self, Unpack
+from typing import Any, Literal, Self
 
 from journal.display.plain import job_text
 from journal.display.session import is_prompt, start_again
@@ -33,6 +33,7 @@ from journal.ids import is_job_id, slug
 from journal.model import Cost, Job, JobRow, JobSummary, Policy, RowStatus
 from journal.progress.messages import Tell
 from journal.progress.show import Progress
+from journal.run.call import Target
 from journal.run.caller import CallersLoop, CallersThread, with_options_of
 from journal.run.driver import Run
 from journal.run.handler import Handler
@@ -49,11 +50,12 @@ from journal.run.outcome import RetryOn
 from journal.run.pacing.bounds import Bounds
 from journal.run.pacing.condition import check_where, line_for_rest
 from journal.run.pacing.halt import HaltOn
-from journal.run.pacing.limits import Limits, check_int
+from journal.run.pacing.limits import Limits
 from journal.run.plan import (
     IN_PYTHON,
     HowTo,
     Plan,
+    Where,
     left_alone,
     may_start,
     nothing_to_do,
@@ -63,9 +65,8 @@ from journal.run.plan import (
     what_is_left,
 )
 from journal.run.signals import Stops
-from journal.run.workers.batches import Batches, RunOptions, passing_options_to
 from journal.run.workers.choose import make_workers
-from journal.run.workers.handover import Results, Workers
+from journal.run.workers.handover import Results
 from journal.service import ExactService, JobService, existing_job
 from journal.store.pruned import check_not_pruned
 from journal.tables.rows import Rows
@@ -334,10 +335,11 @@ class JobRun:
 
     def run(
         self,
-        handler: Handler | Batches,
+        handler: Handler,
         executor: Executor | Callable[[], Executor] | None = None,
         *,
         workers: int | None = None,
+        batch: int | None = None,
         max_attempts: int = 1,
         retry_on: RetryOn = (Exception,),
         backoff_s: float = 1.0,
@@ -375,6 +377,19 @@ class JobRun:
           an executor. If the executor breaks, the function is called again. An executor must not
           repeat calls by itself. The retries of dask are switched off.
         - If a worker dies, ``on_interrupted`` decides what becomes of its row.
+
+        **Batches.** With ``batch=50``, the handler gets a :class:`Batch` of up to 50 open rows (a
+        sequence, with a method ``log``) and returns an outcome for each row: a mapping with
+        ``row.id`` as keys, or a list in the order of the rows. An outcome is a value that a handler
+        of one row may return, or an exception, such as :class:`Fail`. The exception has the same
+        effect as if a handler of this row alone had raised it. See `journal help batches`.
+
+        - A row without an outcome needs a review, since its work may already be done. If the return
+          value has entries that belong to no row, they are stored as the result of the first row
+          without an outcome.
+        - If the handler raises an exception, the exception applies to each row.
+        - ``workers`` is the number of calls at a time, and ``timeout_s`` limits a call. All other
+          limits, such as ``rate`` and ``max_rows``, count rows.
 
         **Limits.**
 
@@ -430,8 +445,8 @@ class JobRun:
         and pauses the job. The second signal ends the rows in flight. Without ``handle_signals``,
         an exception that a signal handler raises, such as KeyboardInterrupt, stops the run as a
         first signal does, and is re-raised at the end. So does an exception of ``on_progress``.
-        :meth:`stop` stops the run from any thread.
-        Other processes control a run by `journal pause`, `resume`, `cancel`, `retry` and `skip`.
+        :meth:`stop` stops the run from any thread. Other processes control a run by `journal pause`,
+        `resume`, `cancel`, `retry` and `skip`.
 
         **Reports.**
 
@@ -442,8 +457,8 @@ class JobRun:
         - ``on_progress``: called with the job about five times a second.
 
         Both are called in the thread that has called this method, with its context. The run itself
-        has a thread of its own, in which ``where``, ``halt`` and the function that makes an
-        executor are called.
+        has a thread of its own, in which ``where`` and ``halt`` are called, and ``executor`` if
+        an executor has broken.
 
         If the job has ended but has pending rows, it is reopened. If there is nothing to do, or the
         job was cancelled, a message is reported, and the returned report has the unchanged job.
@@ -452,56 +467,58 @@ class JobRun:
         """
         limits = Limits.among(locals())
         check_callbacks(tell=tell, on_progress=on_progress)
-        caller: Any = executor if isinstance(executor, CallersLoop) else CallersThread(Stops())
-        if caller is not executor and self.service.store.journal(self.id).in_own_commit:
-            reason = "must not be run inside a batch: no start would be on the disk"
-            raise InvalidValueError("job", self.id, reason)
+        caller = self._caller(executor)
+        held = HeldJob(self.service, self.id, self._settings, tell, caller.post)
+        is_open = may_start(self.job, retry_failed=retry_failed)
         shown = Progress(
             self.job,
-            progress if may_start(self.job, retry_failed=retry_failed) else False,
+            progress if is_open else False,
             pace=lambda: self.pace,
             in_shell=bool(self._settings.how_to.command),
         )
+        run = None
+        if is_open:
+            results, stops = Results(), caller.stops
+            target = Target(handler, limits.retry_classes, batch is not None)
+            made = make_workers(target, executor, workers, results, stops)
+            run = Run(held, made, results, limits, shown.then(on_progress), stops)
+            self._pace = run.pace
         drive = functools.partial(
-            self._drive,
-            functools.partial(make_workers, handler, executor, workers, limits.retry_classes),
-            HeldJob(self.service, self.id, self._settings, tell, caller.post),
-            limits,
-            caller.stops,
-            shown,
-            on_progress=on_progress,
-            retry_failed=retry_failed,
+            self._drive, run, held, shown, retry_failed=retry_failed, where=where
         )
         report: RunReport = caller.wait(
             drive, self._in_progress(caller.stops, shown), handle_signals=handle_signals
         )
         return report
 
+    def _caller(self, executor: object) -> Any:
+        """Where the caller waits: in its thread, or in its loop. Refuses a thread in a batch."""
+        if isinstance(executor, CallersLoop):
+            return executor
+        if self.service.store.journal(self.id).in_own_commit:
+            reason = "must not be run inside a batch: no start would be on the disk"
+            raise InvalidValueError("job", self.id, reason)
+        return CallersThread(Stops())
+
     def _drive(
         self,
-        make: Callable[..., Workers],
+        run: Run | None,
         held: HeldJob,
-        limits: Limits,
-        stops: Stops,
         shown: Progress,
         *,
-        on_progress: Callable[[Job], object],
         retry_failed: bool,
+        where: Where | None,
     ) -> RunReport:
-        """Run the job. Called in the thread of the driver."""
+        """Run the job. Called in the thread of the driver. ``run``: None if the job has ended."""
         self.report = None
         if self.matched.done:
             held.report(left_alone(self.id, self.matched.done, self._settings.how_to))
         if self.matched.gone_open:
             held.report(still_open(self.id, self.matched.gone_open, self._settings.how_to))
-        if not may_start(self.job, retry_failed=retry_failed):
+        if run is None:
             return self._report_idle(held, retry_failed=retry_failed)
-        results = Results()
-        stops.wake = results.wake
-        with closing(make(results, stops)) as workers:
-            run = Run(held, workers, results, limits, shown.then(on_progress), stops)
-            self._pace = run.pace
-            job = take_up(self.service, self.id, retry_failed=retry_failed, where=limits.where)
+        with closing(run):
+            job = take_up(self.service, self.id, retry_failed=retry_failed, where=where)
             if job.status.is_ended:
                 return self._report_idle(held, retry_failed=retry_failed)
             error: BaseException | None = None
@@ -516,33 +533,6 @@ class JobRun:
                 held.post(functools.partial(shown.__exit__, type(error), error, None))
         self._report_end(held, report, run.bounds)
         return report
-
-    @passing_options_to(run)
-    def run_batches(
-        self,
-        handle: Callable[..., Any],
-        size: int = 50,
-        executor: Executor | Callable[[], Executor] | None = None,
-        **options: Unpack[RunOptions],
-    ) -> RunReport:
-        """Call ``handle(rows)`` with up to ``size`` open rows at a time. Returns a report.
-
-        The arguments are those of :meth:`run`. ``workers`` is the number of calls at a time, and
-        ``timeout_s`` limits a call. All other limits, such as ``rate`` and ``max_rows``, count
-        rows. See `journal help batches`.
-
-        ``handle`` returns an outcome for each row: a mapping with ``row.id`` as keys, or a list in
-        the order of the rows. An outcome is a value that a handler of :meth:`run` may return, or an
-        exception, such as :class:`Fail`. The exception has the same effect as if a handler of this
-        row alone had raised it.
-
-        - A row without an outcome needs a review, since its work may already be done. If the return
-          value has entries that belong to no row, they are stored as the result of the first row
-          without an outcome.
-        - If ``handle`` raises an exception, the exception applies to each row.
-        """
-        check_int(size, "size")
-        return self.run(Batches(handle, size), executor, **options)
 
     @contextmanager
     def _in_progress(self, stops: Stops, shown: Progress) -> Iterator[None]:

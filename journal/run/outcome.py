@@ -146,7 +146,7 @@ class Hold(_Later):
 
     - Use it only if this attempt had no effect. The row becomes pending, and the attempt doesn't
       count for ``max_attempts``. But if nobody knows whether a step of the row took effect, the row
-      needs a review. In ``run_batches``, these rules apply to all rows of a call that raises it.
+      needs a review. These rules apply to all rows of a call that raises it.
     - ``after_s``: seconds from 0 to 366 days, as a number, or as text with a number. ``None``: the
       run's backoff decides. The backoff grows with each further hold.
     - After the hold, the run tries one row. If the row succeeds, or has an outcome such as Fail,
@@ -226,9 +226,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     - ``retryable``: whether a failed attempt may be repeated. ``max_attempts``: the maximum number
       of attempts at a row that fails so; 0 means that of the run.
     - ``after_s``: seconds until the next attempt, or for "held", seconds for which the run holds.
-    - ``elapsed_s``: how long the handler took. ``logs``: its messages that aren't recorded yet.
-    - ``of_rows``: the outcomes of all rows of a call, in the order of the rows. It is set only for
-      a call with a batch of rows.
+    - ``elapsed_s``: how long the handler took; 0 for all rows of a call but the first.
+    - ``logs``: messages of the row that aren't recorded yet.
     """
 
     kind: Literal["completed", "failed", "skipped", "review", "held", "lost", "unstarted"]
@@ -246,7 +245,6 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
     elapsed_s: float = 0.0
     logs: tuple[LogEntry, ...] = ()
-    of_rows: tuple[Outcome, ...] = ()
 
     @property
     def is_answer(self) -> bool:

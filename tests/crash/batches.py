@@ -78,7 +78,7 @@ with journal.open_job(f"{root}/{job_id}", rows) as job:
         job.run(handle_one, workers=workers, limit_per={"key": per_key}, tell=quiet)
     else:
         handler = handle_async if mode == "asyncio" else handle
-        job.run_batches(handler, size, workers=workers, tell=quiet)
+        job.run(handler, batch=size, workers=workers, tell=quiet)
 tell("ended")
 """
 
@@ -141,7 +141,7 @@ def batches(work: Path, mode: str, *, rows: int, kills: int, seed: int) -> int:
         count += kill_once(work, mode, rows, draw.randint(1, 6), draw.uniform(0.0, 0.005))
         reviewed = check(work, mode, reviewed)
     with journal.open_job(work / "jobs" / "j") as job:
-        job.run_batches(lambda given: [None] * len(given), SIZE, tell=lambda _text: None)
+        job.run(lambda given: [None] * len(given), batch=SIZE, tell=lambda _text: None)
         left = {row.row_number for row in job.rows("needs_review")}
         expect(left == reviewed, f"in review: {sorted(left ^ reviewed)} for no reason")
         expect(len(job.rows("completed")) == rows - len(left), "a row is lost")

@@ -145,7 +145,7 @@ def drive(mode: str) -> None:
     with journal.open_job(Path("jobs", JOB), on_interrupted="resume", argv=[]) as job:
         options: Any = {"workers": WORKERS, "halt": "never", "tell": lambda _text: None}
         if mode == "batches":
-            job.run_batches(handle_many, BATCH, **options)
+            job.run(handle_many, batch=BATCH, **options)
         elif mode == "pool":
             job.run(handle, partial(ProcessPoolExecutor, WORKERS, get_context("fork")), **options)
         else:

@@ -151,7 +151,7 @@ def run_in_batches(root: Path, acknowledge: Acknowledge) -> None:
         return ["x" * (700 * row.row_number) for row in rows]
 
     with journal.open_job(root / "j") as job:
-        job.run_batches(handler, 2)
+        job.run(handler, batch=2)
 
 
 @pytest.fixture(name="base", scope="module")

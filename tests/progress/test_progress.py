@@ -117,7 +117,7 @@ def test_on_progress_is_called_beside_the_bar(tmp_path: Path, terminal: Terminal
 
 def test_batches_show_their_rows(tmp_path: Path, terminal: Terminal) -> None:
     with on(terminal), journal.open_job(tmp_path / "j", ROWS) as job:
-        job.run_batches(lambda rows: [None for _ in rows], size=7)
+        job.run(lambda rows: [None for _ in rows], batch=7)
     assert "40/40" in terminal.screen
 
 

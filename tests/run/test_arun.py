@@ -22,13 +22,14 @@ from support.platforms import needs_signals
 
 import journal
 from journal import AttemptedRow, JobRow, JobRun, JobService
+from journal.run.call import Target
 from journal.run.driver import Run
 from journal.run.handler import StepStore
 from journal.run.held_job import HeldJob, Settings
 from journal.run.pacing.limits import Limits
 from journal.run.workers.choose import make_workers
 from journal.run.workers.event_loop import LoopWorkers
-from journal.run.workers.handover import Claim, Results
+from journal.run.workers.handover import Call, Results
 
 pytestmark = pytest.mark.usefixtures("no_threads_left")
 
@@ -627,7 +628,7 @@ def test_the_end_of_a_run_waits_for_the_batch_of_another_thread(path: Path) -> N
 
     with open_job(path, 1, lock_timeout_s=0.01) as job:
         held = HeldJob(job.service, "j", Settings(), hear)
-        workers = make_workers(lambda _row: None, None, 1, {}, results)
+        workers = make_workers(Target(lambda _row: None, {}), None, 1, results)
         driven = Run(held, workers, results, Limits())
         held.start()
         end = threading.Thread(target=driven._leave)
@@ -644,24 +645,31 @@ def test_the_end_of_a_run_waits_for_the_batch_of_another_thread(path: Path) -> N
 # --- the workers by themselves
 
 
+def calls_of(job: JobRun) -> list[Call]:
+    """A call for each row of the job."""
+    steps = StepStore(job.service)
+    return [Call((AttemptedRow(row, steps),), row.row_number) for row in job.rows()]
+
+
 async def workers_in_this_loop(
     handler: Callable[..., Any], count: int, results: Results
 ) -> LoopWorkers:
-    return LoopWorkers(handler, count, {}, results, loop=asyncio.get_running_loop())
+    return LoopWorkers(Target(handler, {}), count, results, loop=asyncio.get_running_loop())
 
 
 def test_a_task_that_is_cancelled_before_its_first_step_was_not_started(path: Path) -> None:
     async def main(job: JobRun) -> None:
         results = Results()
         workers = await workers_in_this_loop(Gate(), 1, results)
-        (row,) = job.rows()
-        workers.dispatch(1, AttemptedRow(row, StepStore(job.service)), Claim())
+        workers.dispatch(*calls_of(job))
         before = asyncio.all_tasks()
         await asyncio.sleep(0)  # the loop begins its task
         for task in asyncio.all_tasks() - before:
             task.cancel()
-        await until_true(results.all)
-        assert [outcome.kind for outcome in results.all().values()] == ["unstarted"]
+        await until_true(lambda: results._ended)
+        ended = results.take()
+        assert ended is not None
+        assert [outcome.kind for outcome in ended[1]] == ["unstarted"]
 
     with open_job(path, 1) as job, failing_if_it_hangs():
         asyncio.run(main(job))
@@ -676,11 +684,14 @@ def test_rows_begin_a_few_at_a_time_so_that_other_tasks_get_their_turn(path: Pat
     async def main(job: JobRun) -> None:
         results = Results()
         workers = await workers_in_this_loop(handler, 100, results)
-        for ticket, row in enumerate(job.rows()):
-            workers.dispatch(ticket, AttemptedRow(row, StepStore(job.service)), Claim())
-        while len(results.all()) < 50:
+        for call in calls_of(job):
+            workers.dispatch(call)
+        ended = 0
+        while ended < 50:
             await asyncio.sleep(0)
             begun.append(0)
+            while results.take() is not None:
+                ended += 1
 
     with open_job(path, 50) as job, failing_if_it_hangs():
         asyncio.run(main(job))
@@ -695,10 +706,9 @@ def test_closed_workers_make_no_tasks_for_rows_that_were_cancelled(path: Path) -
     async def main(job: JobRun) -> None:
         workers = await workers_in_this_loop(handler, 100, Results())
         before = asyncio.all_tasks()
-        for ticket, row in enumerate(job.rows()):
-            claim = Claim()
-            workers.dispatch(ticket, AttemptedRow(row, StepStore(job.service)), claim)
-            assert claim.cancel()
+        for call in calls_of(job):
+            workers.dispatch(call)
+            assert call.cancel()
         workers.close()
         made = []  # tasks by turn of the loop: the first turn begins before it hears of the end
         for _ in range(5):
@@ -718,9 +728,11 @@ def test_workers_whose_loop_is_closed_start_no_row_and_cannot_end_one(path: Path
     results = Results()
     workers = asyncio.run(workers_in_this_loop(handler, 1, results))
     with open_job(path, 1) as job:
-        (row,) = job.rows()
-        workers.dispatch(1, AttemptedRow(row, StepStore(job.service)), Claim())
-    (outcome,) = results.all().values()
+        (call,) = calls_of(job)
+        workers.dispatch(call)
+    ended = results.take()
+    assert ended is not None
+    (outcome,) = ended[1]
     assert (outcome.kind, outcome.error_code) == ("unstarted", "RuntimeError")
     assert "Event loop is closed" in outcome.error_message
-    assert not workers.cancel(1, "j:1", force=False)
+    assert not workers.cancel(call, force=False)

@@ -1,9 +1,8 @@
-"""JobRun.run_batches: outcomes of many rows from one call, and what befalls the call."""
+"""JobRun.run with ``batch``: outcomes of many rows from one call, and what befalls the call."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import itertools
 import json
 import os
@@ -16,7 +15,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from time import sleep
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import Any
 
 import pytest
 from support.children import Child
@@ -27,6 +26,7 @@ from support.platforms import needs_signals
 import journal
 from journal import (
     AttemptedRow,
+    Batch,
     Fail,
     Hold,
     InvalidValueError,
@@ -39,11 +39,7 @@ from journal import (
     RowResult,
     Skip,
 )
-from journal.run import open_job as open_job_module
-from journal.run.outcome import Outcome
 from journal.run.pacing.rate import Rate
-from journal.run.workers.batches import BatchResults, RunOptions, _Batch
-from journal.run.workers.handover import Results
 
 WAIT_S = 60.0
 
@@ -57,7 +53,7 @@ def quiet(_text: str) -> None:
 
 
 def run(job: JobRun, handle: Callable[..., Any], size: int = 50, **options: Any) -> list[JobRow]:
-    job.run_batches(handle, size, tell=quiet, **options)
+    job.run(handle, batch=size, tell=quiet, **options)
     return list(job.rows())
 
 
@@ -73,7 +69,7 @@ def job(tmp_path: Path) -> Any:
 def test_a_call_gets_up_to_so_many_rows_and_the_last_one_fewer(job: JobRun) -> None:
     sizes: list[int] = []
 
-    def handle(rows: list[AttemptedRow]) -> list[int]:
+    def handle(rows: Batch) -> list[int]:
         sizes.append(len(rows))
         return [row.data["n"] ** 2 for row in rows]
 
@@ -83,7 +79,7 @@ def test_a_call_gets_up_to_so_many_rows_and_the_last_one_fewer(job: JobRun) -> N
 
 
 def test_starts_of_all_rows_are_on_the_disk_before_the_call(job: JobRun) -> None:
-    def handle(rows: list[AttemptedRow]) -> dict[str, None]:
+    def handle(rows: Batch) -> dict[str, None]:
         with JobService(job.service.root) as other:
             seen = [other.get_row(row.id) for row in rows]
         assert [(row.status, row.attempts) for row in seen if row] == [("processing", 1)] * 5
@@ -165,7 +161,7 @@ def test_an_answer_whose_own_code_raises_needs_a_review(job: JobRun) -> None:
 
 
 def test_what_a_call_raises_is_raised_by_each_row(job: JobRun) -> None:
-    def handle(_rows: list[AttemptedRow]) -> None:
+    def handle(_rows: Batch) -> None:
         raise Fail("Down", "no answer", cost_cents=7)
 
     assert [row.error_code for row in run(job, handle)] == ["Down"] * 5
@@ -177,7 +173,7 @@ def test_rows_of_a_call_that_raises_one_of_retry_on_are_tried_again_beside_new_r
 ) -> None:
     calls: list[list[tuple[int, int]]] = []
 
-    def handle(rows: list[AttemptedRow]) -> list[None]:
+    def handle(rows: Batch) -> list[None]:
         calls.append([(row.row_number, row.attempts) for row in rows])
         if len(calls) == 1:
             raise ConnectionError("refused")
@@ -193,7 +189,7 @@ def test_rows_of_a_call_that_raises_one_of_retry_on_are_tried_again_beside_new_r
 
 
 def test_a_row_may_ask_for_another_attempt_by_itself(job: JobRun) -> None:
-    def handle(rows: list[AttemptedRow]) -> list[Any]:
+    def handle(rows: Batch) -> list[Any]:
         first = [Retry(after_s=0) if row.row_number == 2 else None for row in rows]
         return first if rows[0].attempts == 1 else [None] * len(rows)
 
@@ -203,7 +199,7 @@ def test_a_row_may_ask_for_another_attempt_by_itself(job: JobRun) -> None:
 
 
 def test_steps_and_messages_of_rows_in_a_call_are_those_of_the_rows(job: JobRun) -> None:
-    def handle(rows: list[AttemptedRow]) -> list[int]:
+    def handle(rows: Batch) -> list[int]:
         for row in rows:
             row.log("asked", n=row.row_number)
         return [row.step("charge", lambda n: n * 10, row.data["n"]) for row in rows]
@@ -221,7 +217,7 @@ def test_a_step_in_doubt_sends_its_row_to_a_review_and_no_other(job: JobRun) -> 
     def charge() -> None:
         raise NeedsReview("Timeout", "is it charged?")
 
-    def handle(rows: list[AttemptedRow]) -> dict[str, str]:
+    def handle(rows: Batch) -> dict[str, str]:
         with suppress(NeedsReview):
             rows[1].step("charge", charge)
         return {row.id: "sent" for row in rows}
@@ -235,12 +231,12 @@ def test_a_step_in_doubt_sends_its_row_to_a_review_and_no_other(job: JobRun) -> 
 def test_a_row_that_another_process_has_settled_meanwhile_stays_so_and_the_others_are_recorded(
     job: JobRun,
 ) -> None:
-    def handle(rows: list[AttemptedRow]) -> list[RowResult]:
+    def handle(rows: Batch) -> list[RowResult]:
         with JobService(job.service.root) as other:
             other.fail_row(rows[1].id, "Person", "sent by hand")
         return [RowResult(result="sent", cost_cents=2)] * len(rows)
 
-    report = job.run_batches(handle, tell=quiet)
+    report = job.run(handle, batch=50, tell=quiet)
     rows = list(job.rows())
     assert [row.result for row in rows] == ["sent", None, "sent", "sent", "sent"]
     assert (rows[1].status, rows[1].error_code) == ("failed", "Person")
@@ -251,7 +247,7 @@ def test_a_row_that_another_process_has_settled_meanwhile_stays_so_and_the_other
 def test_a_hold_that_a_call_raises_gives_back_all_of_its_rows(job: JobRun) -> None:
     calls: list[int] = []
 
-    def handle(rows: list[AttemptedRow]) -> list[None]:
+    def handle(rows: Batch) -> list[None]:
         calls.append(len(rows))
         if len(calls) == 1:
             raise Hold(after_s=0)
@@ -263,40 +259,33 @@ def test_a_hold_that_a_call_raises_gives_back_all_of_its_rows(job: JobRun) -> No
     assert sum(calls[1:]) == 5
 
 
-@pytest.mark.parametrize("kind", ["plain", "coroutine"])
-@pytest.mark.parametrize("change", [list.reverse, list.clear, list.pop])
-def test_what_the_function_does_to_its_list_gives_no_outcome_to_another_row(
-    job: JobRun, kind: str, change: Callable[[list[AttemptedRow]], None]
-) -> None:
-    def handle(rows: list[AttemptedRow]) -> dict[str, int]:
-        answers = {row.id: row.data["n"] for row in rows}
-        change(rows)
-        return answers
+def test_a_batch_is_a_sequence_that_nobody_can_change(job: JobRun) -> None:
+    def handle(rows: Batch) -> dict[str, int]:
+        assert (rows[0].id, rows[-1].id, [row.id for row in rows[1:3]]) == (
+            *("j:1", "j:5"),
+            ["j:2", "j:3"],
+        )
+        assert (len(rows), next(reversed(rows))) == (5, rows[4])
+        assert not hasattr(rows, "pop")
+        return {row.id: row.data["n"] for row in rows}
 
-    async def coroutine(rows: list[AttemptedRow]) -> dict[str, int]:
-        return handle(rows)
-
-    rows = run(job, handle if kind == "plain" else coroutine)
-    assert [row.result for row in rows] == [1, 2, 3, 4, 5]
+    assert [row.result for row in run(job, handle)] == [1, 2, 3, 4, 5]
 
 
-def test_outcomes_in_another_number_than_the_rows_leave_each_row_to_the_policy() -> None:
-    results = Results()
-    calls = BatchResults(results)
-    calls.open[1] = batch = _Batch(1)
-    batch.tickets += [7, 8]
-    calls.put(1, Outcome(kind="completed", of_rows=(Outcome(kind="completed"),)))
-    outcomes = results.all()
-    assert [(ticket, outcome.kind) for ticket, outcome in outcomes.items()] == [
-        *((7, "lost"), (8, "lost"))
-    ]
-    assert "1 outcome for 2" in (outcomes[7].error_message or "")
+def test_a_message_of_a_call_is_one_of_its_first_row(job: JobRun) -> None:
+    def handle(rows: Batch) -> list[None]:
+        rows.log("sent", level="warning", rows=len(rows))
+        return [None] * len(rows)
+
+    run(job, handle)
+    (entry,) = [entry for entry in job.service.get_logs("j") if entry.message == "sent"]
+    assert (entry.row_number, entry.level, entry.details) == (1, "WARNING", {"rows": 5})
 
 
 def test_a_hold_gives_back_no_row_of_the_call_that_is_done_and_says_so(job: JobRun) -> None:
     calls: list[int] = []
 
-    def handle(rows: list[AttemptedRow]) -> dict[str, Any]:
+    def handle(rows: Batch) -> dict[str, Any]:
         calls.extend(row.row_number for row in rows)
         if len(calls) > 5:
             return dict.fromkeys(row.id for row in rows)
@@ -310,7 +299,7 @@ def test_a_hold_gives_back_no_row_of_the_call_that_is_done_and_says_so(job: JobR
 # --- where the call runs
 
 
-async def in_a_loop(rows: list[AttemptedRow]) -> Any:
+async def in_a_loop(rows: Batch) -> Any:
     return await asyncio.gather(*(halve(row) for row in rows), return_exceptions=True)
 
 
@@ -327,7 +316,7 @@ def test_a_coroutine_function_is_awaited_and_gather_may_return_exceptions(job: J
     assert [row.error_code for row in rows[::2]] == ["ValueError"] * 3
 
 
-def far(rows: list[AttemptedRow]) -> dict[str, Any]:
+def far(rows: Batch) -> dict[str, Any]:
     """Runs in a process of a pool: one row kills it."""
     if any(row.data["n"] == 3 for row in rows):
         os._exit(9)
@@ -357,14 +346,14 @@ def test_outcomes_that_one_commit_does_not_take_are_recorded_without_a_wait(
     monkeypatch.setattr("journal.run.driver._MAX_RESULTS", 2)
     monkeypatch.setattr("journal.run.driver.POLL_S", 3600.0)  # how long it would wait
     with failing_if_it_hangs():
-        assert job.run_batches(lambda rows: [None] * len(rows), 50, tell=quiet).completed > 2
+        assert job.run(lambda rows: [None] * len(rows), batch=50, tell=quiet).completed > 2
 
 
 # --- limits count rows, and a timeout is that of the call
 
 
 def test_max_rows_and_costs_count_rows(job: JobRun) -> None:
-    report = job.run_batches(lambda rows: [None] * len(rows), 2, max_rows=3, tell=quiet)
+    report = job.run(lambda rows: [None] * len(rows), batch=2, max_rows=3, tell=quiet)
     assert (report.started, report.completed, report.job.status) == (3, 3, "paused")
 
 
@@ -391,7 +380,7 @@ def test_a_batch_waits_for_a_rate_only_as_long_as_the_rows_need_that_may_start(
             pending.append(rows)
         return allowed(rate, now_s, rows)
 
-    def handle(rows: list[AttemptedRow]) -> list[None]:
+    def handle(rows: Batch) -> list[None]:
         calls.append(len(rows))
         if len(calls) == 1:
             raise Hold(after_s=0) if cause == "hold" else Retry(after_s=0)
@@ -399,7 +388,7 @@ def test_a_batch_waits_for_a_rate_only_as_long_as_the_rows_need_that_may_start(
 
     monkeypatch.setattr(Rate, "allowed", listen)
     where = None if cause == "hold" else lambda row: row.data["n"] < 4
-    job.run_batches(handle, 5, rate="5000/s", max_attempts=2, where=where, tell=quiet)
+    job.run(handle, batch=5, rate="5000/s", max_attempts=2, where=where, tell=quiet)
     assert pending
     assert pending[-1] == (1 if cause == "hold" else 3)
     assert sum(calls[1:]) == (5 if cause == "hold" else 3)
@@ -408,7 +397,7 @@ def test_a_batch_waits_for_a_rate_only_as_long_as_the_rows_need_that_may_start(
 def test_no_more_calls_are_in_flight_than_there_are_workers(tmp_path: Path) -> None:
     running, most, lock = 0, 0, threading.Lock()
 
-    def handle(rows: list[AttemptedRow]) -> list[None]:
+    def handle(rows: Batch) -> list[None]:
         nonlocal running, most
         with lock:
             running += 1
@@ -432,11 +421,11 @@ def test_no_row_waits_for_a_call_however_little_time_calls_take(tmp_path: Path) 
     with open_job(tmp_path / "j", 400, sync="none") as job:
         seen: list[int] = []
 
-        def handle(rows: list[AttemptedRow]) -> list[None]:
+        def handle(rows: Batch) -> list[None]:
             seen.append(job.job.processing_count)
             return [None] * len(rows)
 
-        assert job.run_batches(handle, 2, workers=1).completed == 400
+        assert job.run(handle, batch=2, workers=1).completed == 400
     assert max(seen) == 2
 
 
@@ -446,7 +435,7 @@ def test_no_row_waits_for_a_call_however_little_time_calls_take(tmp_path: Path) 
 def test_the_rows_of_a_call_that_takes_too_long_need_a_review_unless_timeouts_are_named(
     job: JobRun, retry_on: Any, status: str, clock: Clock
 ) -> None:
-    async def handle(rows: list[AttemptedRow]) -> list[None]:
+    async def handle(rows: Batch) -> list[None]:
         if rows[0].row_number == 1:
             clock.pass_timeouts()
             await asyncio.sleep(WAIT_S)
@@ -462,7 +451,7 @@ def test_a_call_that_hangs_gives_up_its_rows_and_settles_them_if_it_returns_afte
 ) -> None:
     may_return = threading.Event()
 
-    def handle(rows: list[AttemptedRow]) -> list[str]:
+    def handle(rows: Batch) -> list[str]:
         if rows[0].row_number == 1:
             clock.pass_timeouts()
             may_return.wait(WAIT_S)
@@ -485,7 +474,7 @@ class Cancellable:
         self.asked: list[tuple[str, bool]] = []
         self._asked = threading.Event()
 
-    def __call__(self, _rows: list[AttemptedRow]) -> None:
+    def __call__(self, _rows: Batch) -> None:
         assert self._asked.wait(WAIT_S)
         raise InterruptedError("ended")
 
@@ -516,7 +505,7 @@ def test_rows_that_are_added_during_a_call_wait_for_its_end_though_it_has_room_f
 ) -> None:
     is_added, looks, seen = threading.Event(), threading.Semaphore(0), list[int]()
 
-    def handle(rows: list[AttemptedRow]) -> list[None]:
+    def handle(rows: Batch) -> list[None]:
         with JobService(tmp_path) as other:
             if not is_added.is_set():
                 other.create_rows("j", [{"data": {"n": 3}}])
@@ -540,19 +529,19 @@ def test_rows_that_are_added_during_a_call_wait_for_its_end_though_it_has_room_f
 
 @needs_signals
 def test_the_first_stop_waits_for_the_calls_in_flight_and_pauses(job: JobRun) -> None:
-    def handle(rows: list[AttemptedRow]) -> list[None]:
+    def handle(rows: Batch) -> list[None]:
         signal.raise_signal(signal.SIGINT)
         while not job._runs[0].count:
             sleep(0.001)
         return [None] * len(rows)
 
-    report = job.run_batches(handle, 2, tell=quiet)
+    report = job.run(handle, batch=2, tell=quiet)
     assert (report.completed, report.job.status, report.exit_code) == (2, "paused", 130)
     assert job.job.processing_count == 0
 
 
 def test_another_process_may_pause_a_run_between_two_calls_and_resume_it(job: JobRun) -> None:
-    def handle(rows: list[AttemptedRow]) -> list[None]:
+    def handle(rows: Batch) -> list[None]:
         if rows[0].row_number == 1:
             with JobService(job.service.root) as other:
                 other.update_status("j", "paused")
@@ -566,7 +555,7 @@ def test_another_process_may_pause_a_run_between_two_calls_and_resume_it(job: Jo
             with JobService(job.service.root) as other:
                 other.update_status("j", "running")
 
-    report = job.run_batches(handle, 2, tell=resume)
+    report = job.run(handle, batch=2, tell=resume)
     assert (report.completed, report.job.status) == (5, "completed")
     assert any("paused by another process" in text for text in said)
 
@@ -574,34 +563,18 @@ def test_another_process_may_pause_a_run_between_two_calls_and_resume_it(job: Jo
 # --- what is refused
 
 
-@pytest.mark.parametrize("size", [0, -1, True, "50", None])
+@pytest.mark.parametrize("size", [0, -1, True, "50"])
 def test_a_size_that_is_no_number_of_rows_is_refused_before_anything_is_started(
     job: JobRun, size: Any
 ) -> None:
-    with pytest.raises(InvalidValueError, match="size"):
-        job.run_batches(lambda _rows: None, size)
+    with pytest.raises(InvalidValueError, match="batch"):
+        job.run(lambda _rows: None, batch=size)
     assert job.job.status == "pending"
 
 
 def test_what_is_no_function_is_refused(job: JobRun) -> None:
-    with pytest.raises(InvalidValueError, match="must be a function that takes a list of rows"):
-        job.run_batches(5)  # type: ignore[arg-type]
-
-
-def test_run_batches_has_the_options_of_run_for_checkers_and_for_help(job: JobRun) -> None:
-    of_run = inspect.signature(JobRun.run).parameters
-    options = {name: one for name, one in of_run.items() if one.kind is one.KEYWORD_ONLY}
-    of_batches = inspect.signature(JobRun.run_batches).parameters
-    assert list(of_batches) == ["self", "handle", "size", "executor", *options]
-    assert {name: of_batches[name] for name in options} == options
-    hints = get_type_hints(JobRun.run, vars(open_job_module))
-    assert get_type_hints(RunOptions) == {name: hints[name] for name in options}
-    for wrong in ("no_such", "handler"):
-        with pytest.raises(TypeError, match=wrong):
-            job.run_batches(len, **{wrong: 1})  # type: ignore[arg-type]
-    if TYPE_CHECKING:
-        job.run_batches(len, no_such=1)  # type: ignore[call-arg]
-        job.run_batches(len, workers=1.5)  # type: ignore[arg-type]
+    with pytest.raises(InvalidValueError, match="must be a function that takes a batch of rows"):
+        job.run(5, batch=2)  # type: ignore[arg-type]
 
 
 # --- a run that is killed
@@ -615,7 +588,7 @@ def handle(rows):
     return {row.id: None for row in rows}
 
 with journal.open_job(f"{root}/{job_id}", ({"n": n} for n in range(1, 41))) as job:
-    job.run_batches(handle, 4, workers=2, tell=lambda text: None)
+    job.run(handle, batch=4, workers=2, tell=lambda text: None)
 """
 
 
@@ -635,7 +608,7 @@ def test_after_a_kill_exactly_the_rows_of_the_calls_in_flight_are_in_doubt(tmp_p
         assert len(in_flight) == 8
         again: list[int] = []
 
-        def handle(rows: list[AttemptedRow]) -> list[None]:
+        def handle(rows: Batch) -> list[None]:
             again.extend(row.row_number for row in rows)
             return [None] * len(rows)
 

@@ -48,7 +48,7 @@ def by_rows(job: JobRun, handler: Callable[..., Any]) -> RunReport:
 
 
 def by_batches(job: JobRun, handler: Callable[..., Any]) -> RunReport:
-    return job.run_batches(handler, 10, tell=quiet)
+    return job.run(handler, batch=10, tell=quiet)
 
 
 @pytest.mark.parametrize(
@@ -146,14 +146,14 @@ def test_one_failed_call_of_many_rows_does_not_pause_a_run_that_tries_them_again
         return ["sent" for _ in rows]
 
     with open_job(path) as job:
-        report = job.run_batches(handle, 20, max_attempts=2, backoff_s=0.0, tell=quiet)
+        report = job.run(handle, batch=20, max_attempts=2, backoff_s=0.0, tell=quiet)
         assert (report.reason, report.completed) == (None, 60)
     assert len(calls) == 4
 
 
 def test_ten_failed_calls_pause_a_run_that_tries_their_rows_again(path: Path) -> None:
     with open_job(path) as job:
-        report = job.run_batches(fail, 5, max_attempts=2, backoff_s=0.0, tell=quiet)
+        report = job.run(fail, batch=5, max_attempts=2, backoff_s=0.0, tell=quiet)
         assert (report.reason or "").startswith(
             "the first 50 rows of this run have all failed with "
         )
@@ -162,7 +162,7 @@ def test_ten_failed_calls_pause_a_run_that_tries_their_rows_again(path: Path) ->
 
 def test_a_failed_call_of_ten_rows_pauses_a_run_that_does_not_try_them_again(path: Path) -> None:
     with open_job(path) as job:
-        report = job.run_batches(fail, 20, tell=quiet)
+        report = job.run(fail, batch=20, tell=quiet)
         assert (report.reason or "").startswith(
             "the first 20 rows of this run have all failed with "
         )

@@ -23,6 +23,7 @@ import pytest
 import support.handlers
 from support.clock import Clock
 from support.handlers import act, act_many, calls, pids
+from support.interrupts import failing_if_it_hangs
 from support.paths import TESTS
 from support.platforms import (
     needs_fork,
@@ -35,11 +36,13 @@ from support.platforms import (
 import journal
 from journal import InvalidValueError, JobRow, RowStatus, RunReport
 from journal.model import JobStatus
+from journal.run.call import Target
 from journal.run.handler import AttemptedRow, StepStore
+from journal.run.outcome import lost
 from journal.run.workers.choose import make_workers
 from journal.run.workers.dask import DaskWorkers, call_if_first
 from journal.run.workers.executors import call_for_json
-from journal.run.workers.handover import Results
+from journal.run.workers.handover import Call, Results, Workers
 
 if TYPE_CHECKING:
     import distributed
@@ -355,9 +358,22 @@ def test_no_more_rows_are_in_flight_than_the_executor_has_workers(
     makers: Callable[[str], Make], work: Work
 ) -> None:
     def count(wanted: int | None) -> int:
-        return make_workers(act, makers("threads")(2), wanted, {}, Results()).count
+        return make_workers(Target(act, {}), makers("threads")(2), wanted, Results()).count
 
     assert [count(None), count(1), count(8)] == [2, 1, 2]
+
+
+def calls_of(job: journal.JobRun) -> list[Call]:
+    """A call for each row of the job."""
+    steps = StepStore(job.service)
+    return [Call((AttemptedRow(row, steps),), row.row_number) for row in job.rows()]
+
+
+def flush(workers: Workers) -> None:
+    """Call ``workers.flush()`` in a thread, as a run does: it blocks signals in its thread."""
+    thread = threading.Thread(target=workers.flush)
+    thread.start()
+    thread.join()
 
 
 class Holding(Executor):
@@ -376,20 +392,23 @@ def test_an_executor_gets_no_more_rows_than_it_has_workers_and_the_others_can_be
     work: Work,
 ) -> None:
     executor, results = Holding(), Results()
-    workers = make_workers(act, executor, 2, {}, results)
+    workers = make_workers(Target(act, {}), executor, 2, results)
     with closing(workers), work.open(*["square"] * 4) as job:
-        claims = [workers.claim() for _ in range(4)]
-        for ticket, row in enumerate(job.rows()):
-            workers.dispatch(ticket, AttemptedRow(row, StepStore(job.service)), claims[ticket])
-        workers.flush()
+        claims = calls_of(job)
+        for call in claims:
+            workers.dispatch(call)
+        flush(workers)
         first, second = (executor.given.get(timeout=60) for _ in range(2))
         assert executor.given.empty()
-        assert [claim.cancel() for claim in claims] == [False, False, True, True]
+        assert [call.cancel() for call in claims] == [False, False, True, True]
         first.set_exception(RuntimeError("lost"))
         second.set_exception(RuntimeError("lost"))
-        workers.flush()
+        flush(workers)
         assert executor.given.empty()
-    assert sorted(results.all()) == [0, 1]
+    assert [results.take(), results.take(), results.take()] == [
+        *((call, [lost(RuntimeError("lost"))]) for call in claims[:2]),
+        None,
+    ]
 
 
 def test_a_third_signal_gives_up_an_executor_that_hangs_while_it_is_shut_down(work: Work) -> None:
@@ -413,11 +432,11 @@ def test_a_third_signal_gives_up_an_executor_that_hangs_while_it_is_shut_down(wo
 
 def test_an_executor_gets_the_next_row_when_a_worker_is_free(work: Work) -> None:
     executor = Holding()
-    workers = make_workers(act, executor, 1, {}, Results())
+    workers = make_workers(Target(act, {}), executor, 1, Results())
     with closing(workers), work.open("square", "square") as job:
-        for ticket, row in enumerate(job.rows()):
-            workers.dispatch(ticket, AttemptedRow(row, StepStore(job.service)), workers.claim())
-        workers.flush()
+        for call in calls_of(job):
+            workers.dispatch(call)
+        flush(workers)
         executor.given.get(timeout=60).set_exception(RuntimeError("lost"))
         assert executor.given.get(timeout=60).running() is False
 
@@ -567,7 +586,7 @@ def test_a_batch_that_dies_with_its_worker_is_in_review_and_the_others_are_calle
     kind: str, makers: Callable[[str], Make], work: Work
 ) -> None:
     with work.open("square", "square", "square", "die", "square", "square") as job:
-        job.run_batches(act_many, 2, lambda: makers(kind)(1), workers=1, tell=quiet)
+        job.run(act_many, lambda: makers(kind)(1), batch=2, workers=1, tell=quiet)
         assert work.statuses() == [*["completed"] * 2, *["needs_review"] * 2, *["completed"] * 2]
         assert [row.result for row in job.rows("completed")] == [1, 4, 25, 36]
     assert calls(work.ledger) == dict.fromkeys(range(1, 7), 1)
@@ -578,11 +597,11 @@ def test_a_task_that_dask_runs_again_when_it_was_done_does_not_call_the_handler(
 ) -> None:
     """As it does when a result is lost with the worker that has it."""
     with work.open("square") as job:
-        row = AttemptedRow(job.rows()[0], StepStore(job.service))
-    make_workers(act, makers("dask")(1), None, {}, Results())
-    call = partial(call_for_json, act, {})
+        (call,) = calls_of(job)
+    make_workers(Target(act, {}), makers("dask")(1), None, Results())
+    make = partial(call_for_json, Target(act, {}))
     told = [
-        cluster.submit(call_if_first, call, "run", 1, row, key=f"{work.path}-{n}").result()
+        cluster.submit(call_if_first, make, "run", 1, call.rows, key=f"{work.path}-{n}").result()
         for n in range(2)
     ]
     assert b'"kind":"completed"' in told[0]
@@ -594,10 +613,10 @@ def test_where_the_scheduler_of_dask_can_not_be_asked_the_handler_is_not_called(
     makers: Callable[[str], Make], work: Work
 ) -> None:
     with work.open("square") as job:
-        row = AttemptedRow(job.rows()[0], StepStore(job.service))
-    call = partial(call_for_json, act, {})
+        (call,) = calls_of(job)
+    make = partial(call_for_json, Target(act, {}))
     # A process that knows of no scheduler.
-    told = makers("spawn")(1).submit(call_if_first, call, "run", 1, row).result()
+    told = makers("spawn")(1).submit(call_if_first, make, "run", 1, call.rows).result()
     assert b'"kind":"lost"' in told
     assert b"could not be asked" in told
     assert not work.ledger.exists()
@@ -606,17 +625,23 @@ def test_where_the_scheduler_of_dask_can_not_be_asked_the_handler_is_not_called(
 class Garbling(Executor):
     """Comes back with what is no outcome."""
 
+    def __init__(self, result: bytes = b"garbled") -> None:
+        self._result = result
+
     def submit(self, *_: Any, **__: Any) -> Future[Any]:
         future: Future[Any] = Future()
-        future.set_result(b"garbled")
+        future.set_result(self._result)
         return future
 
 
-def test_what_an_executor_garbles_needs_a_review(work: Work) -> None:
-    thread = threading.Thread(target=work.run, args=(Garbling(), "square"), daemon=True)
-    thread.start()
-    thread.join(60)
-    assert work.statuses() == ["needs_review"]
+@pytest.mark.parametrize(
+    ("result", "said"), [(b"garbled", "malformed"), (b'[{"kind":"completed"}] ', "1 outcome for 2")]
+)
+def test_what_an_executor_garbles_needs_a_review(result: bytes, said: str, work: Work) -> None:
+    with work.open("square", "square") as job, failing_if_it_hangs():
+        job.run(act_many, Garbling(result), batch=2, tell=quiet)
+    assert work.statuses() == ["needs_review"] * 2
+    assert all(said in str(row.error_message) for row in work.outcomes())
 
 
 class Ticket:
@@ -687,16 +712,22 @@ def test_an_executor_is_refused_before_the_first_row_if_it_declares_futures_with
 @pytest.mark.parametrize(
     ("futures", "size", "kind"),
     [
-        *((0, 0, Ticket), (1, 0, Ticket), (1, 1, Ticket), (1, 0, type(None)), (1, 0, Refusing)),
-        *((1, 1, Refusing), (1, 0, Without), (1, 0, Unreadable), (1, 0, CallingFirst)),
+        *(
+            (0, None, Ticket),
+            (1, None, Ticket),
+            (1, 1, Ticket),
+            (1, None, type(None)),
+            (1, None, Refusing),
+        ),
+        *((1, 1, Refusing), (1, None, Without), (1, None, Unreadable), (1, None, CallingFirst)),
     ],
 )
 def test_a_run_ends_after_the_first_future_without_callbacks_whose_row_needs_a_review(
-    futures: int, size: int, kind: type, work: Work
+    futures: int, size: int | None, kind: type, work: Work
 ) -> None:
     executor: Any = Ticketing(futures, kind)
     with work.open(*["square"] * 4) as job:
-        run = partial(job.run_batches, act_many, size) if size else partial(job.run, act)
+        run = partial(job.run, act_many if size else act, batch=size)
         with pytest.raises(TypeError, match="add_done_callback"):
             run(executor, workers=2, tell=quiet)
         assert job.job.status is JobStatus.PAUSED
@@ -816,7 +847,7 @@ def test_an_executor_may_fork_a_process_for_each_call_which_records_its_steps(
 ) -> None:
     with work.open(*["charge"] * 4) as job:
         if in_batches:
-            job.run_batches(charge_many_in_steps, 2, Forking(leave), workers=2, tell=quiet)
+            job.run(charge_many_in_steps, Forking(leave), batch=2, workers=2, tell=quiet)
         else:
             job.run(charge_in_a_step, Forking(leave), workers=2, tell=quiet)
         steps = [step.result for row in job.rows() for step in job.service.get_steps(row.id)]
@@ -861,7 +892,7 @@ def test_a_client_of_dask_is_an_executor_of_as_many_workers_as_it_has_threads(
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 7)
     makers("dask")(2)  # waits until both are there
-    workers = make_workers(act, cluster, None, {}, Results())
+    workers = make_workers(Target(act, {}), cluster, None, Results())
     assert isinstance(workers, DaskWorkers)
     assert workers.count == 2
     assert work.run(cluster, "square", "square").completed == 2
@@ -874,7 +905,7 @@ def test_the_scheduler_of_dask_forgets_a_run_that_has_ended(
         kept = dask_scheduler.handlers["rowjournal_begin"].__closure__[0].cell_contents
         return len(kept)
 
-    make_workers(act, makers("dask")(2), None, {}, Results())
+    make_workers(Target(act, {}), makers("dask")(2), None, Results())
     before = cluster.run_on_scheduler(runs)
     assert work.run(cluster, "square").completed == 1
     assert cluster.run_on_scheduler(runs) == before

@@ -128,8 +128,8 @@ HANDLERS = {
     "threads": "job.run(handle, workers=2, tell=quiet)",
     "asyncio": "job.run(handle_async, workers=2, tell=quiet)",
     "arun": "asyncio.run(job.arun(handle_async, workers=2, tell=quiet))",
-    "batches": "job.run_batches(handle_many, 3, workers=2, tell=quiet)",
-    "async batches": "job.run_batches(handle_many_async, 3, workers=2, tell=quiet)",
+    "batches": "job.run(handle_many, batch=3, workers=2, tell=quiet)",
+    "async batches": "job.run(handle_many_async, batch=3, workers=2, tell=quiet)",
 }
 
 

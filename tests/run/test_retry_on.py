@@ -107,7 +107,7 @@ def test_rows_of_a_batch_are_repeated_by_code(tmp_path: Path) -> None:
         return {row.id: Fail("Busy") if row.attempts == 2 else "third" for row in rows}
 
     with journal.open_job(tmp_path / "jobs" / "b", [{"n": 1}, {"n": 2}]) as job:
-        job.run_batches(handle, 2, max_attempts=3, retry_on=("RateLimited", "Busy"), backoff_s=0)
+        job.run(handle, batch=2, max_attempts=3, retry_on=("RateLimited", "Busy"), backoff_s=0)
         assert [(row.result, row.attempts) for row in job.rows()] == [("third", 3)] * 2
 
 

@@ -22,7 +22,7 @@ from support.work import contained
 
 import journal
 from journal import JobRow
-from journal.run.workers.handover import Claim
+from journal.run.workers.handover import Call
 
 KINDS = ["threads", "asyncio", "executor", "batches"]
 
@@ -69,7 +69,7 @@ def test_a_process_that_is_forked_during_a_run_is_ended_by_a_sigterm_at_once(
 
 
 def test_whoever_claims_a_row_first_has_it_and_hears_the_same_again() -> None:
-    taken, begun = Claim(), Claim()
+    taken, begun = Call((), 1), Call((), 2)
     assert [taken.cancel(), taken.cancel(), taken.begin()] == [True, True, False]
     assert [begun.begin(), begun.cancel(), begun.cancel()] == [True, False, False]
 

@@ -41,10 +41,11 @@ from journal import (
 )
 from journal.format.records import RunRecord
 from journal.fs import shell
+from journal.run.call import Target
 from journal.run.driver import Run
 from journal.run.handler import AttemptedRow, StepStore
 from journal.run.workers.choose import make_workers
-from journal.run.workers.handover import Claim, Results
+from journal.run.workers.handover import Call, Results
 
 pytestmark = pytest.mark.usefixtures("no_threads_left")
 
@@ -831,10 +832,11 @@ def test_the_threads_of_a_run_end_with_it(path: Path) -> None:
 def test_threads_that_are_closed_begin_none_of_the_rows_that_wait_for_them(path: Path) -> None:
     gate = Gate()
     with open_job(path, 3) as job:
-        workers = make_workers(gate, None, 1, {}, Results())
+        workers = make_workers(Target(gate, {}), None, 1, Results())
         before = set(threading.enumerate())
-        for ticket, row in enumerate(job.rows()):
-            workers.dispatch(ticket, AttemptedRow(row, StepStore(job.service)), Claim())
+        for row in job.rows():
+            attempted = AttemptedRow(row, StepStore(job.service))
+            workers.dispatch(Call((attempted,), row.row_number))
         gate.wait_for(1)
         workers.close()
         gate.let_go()
@@ -859,11 +861,13 @@ def test_no_more_coroutines_are_begun_than_were_asked_for_however_many_wait(path
 
     outcomes = Results()
     with open_job(path, 9) as job:
-        workers = make_workers(coroutine, None, 2, {}, outcomes)
-        for ticket, row in enumerate(job.rows()):
-            workers.dispatch(ticket, AttemptedRow(row, StepStore(job.service)), Claim())
-        while len(outcomes.all()) < 9:
-            outcomes.wait(WAIT_S)
+        workers = make_workers(Target(coroutine, {}), None, 2, outcomes)
+        for row in job.rows():
+            attempted = AttemptedRow(row, StepStore(job.service))
+            workers.dispatch(Call((attempted,), row.row_number))
+        for _ in range(9):
+            while outcomes.take() is None:
+                outcomes.wait(WAIT_S)
         workers.close()
     assert most == 2
 

@@ -50,7 +50,7 @@ def test_a_retry_and_a_hold_that_are_returned_lead_to_another_attempt(tmp_path: 
 
 def test_an_outcome_that_is_returned_for_a_whole_call_is_that_of_each_row(tmp_path: Path) -> None:
     with journal.open_job(tmp_path / "j", [{}, {}, {}]) as job:
-        job.run_batches(lambda _rows: journal.Fail("X", cost_cents=3), tell=lambda _text: None)
+        job.run(lambda _rows: journal.Fail("X", cost_cents=3), batch=5, tell=lambda _text: None)
         assert [row.error_code for row in job.rows()] == ["X", "X", "X"]
         assert job.job.total_cost_cents == 3
 

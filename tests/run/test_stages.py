@@ -7,41 +7,45 @@ from typing import Any
 
 import pytest
 
-from journal import AttemptedRow, JobRow, JobService
+from journal import JobRow, JobService
 from journal.run.handler import StepStore
 from journal.run.in_flight import InFlight, Result
 from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
 from journal.run.signals import Stops
-from journal.run.workers.batches import BatchResults, BatchWorkers
-from journal.run.workers.handover import Claim, Results, SingleRows
+from journal.run.workers.handover import Call, Results
 
 TIMEOUT_S = 60.0
 SOON_S, GRACE_S = 4.9, 5.1  # before and after a stage has lasted as long as it may
 
 
-class Hanging(SingleRows):
-    """Two workers whose attempts don't end. They note what they are asked for."""
+class Hanging:
+    """Two workers whose calls don't end. They note what they are asked for."""
 
     count = 2
     queues = True
 
     def __init__(self, *, can_be_asked: bool = True, has_other_place: bool = False) -> None:
+        self.calls: list[Call] = []
         self.asked: list[tuple[str, bool]] = []
         self.given_up: list[int] = []
         self._can_be_asked = can_be_asked
         self._has_other_place = has_other_place
 
-    def dispatch(self, ticket: int, row: Any, claim: Claim) -> None:  # noqa: ARG002
-        if ticket <= self.count:
-            assert claim.begin()
+    def dispatch(self, call: Call) -> None:
+        if len(self.calls) < self.count:
+            assert call.begin()
+        self.calls.append(call)
 
-    def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:  # noqa: ARG002
-        self.asked.append((row_id, force))
+    def flush(self) -> None:
+        """No call waits."""
+
+    def cancel(self, call: Call, *, force: bool) -> bool:
+        self.asked.append((call.rows[0].id, force))
         return self._can_be_asked
 
-    def abandon(self, ticket: int) -> bool:
-        self.given_up.append(ticket)
+    def abandon(self, call: Call) -> bool:
+        self.given_up.append(call.ticket)
         return self._has_other_place
 
     def close(self) -> None:
@@ -49,24 +53,26 @@ class Hanging(SingleRows):
 
 
 class Stage:
-    """The attempts in flight of a run, at a time that the test sets."""
+    """The calls in flight of a run, at a time that the test sets."""
 
-    def __init__(self, workers: Hanging, *, rows_a_call: int = 1, **limits: Any) -> None:
+    def __init__(self, workers: Hanging, **limits: Any) -> None:
         self.now_s = 1000.0
         self.results = Results()
-        self.calls = BatchResults(self.results)
         self.attempts = InFlight(
-            workers if rows_a_call == 1 else BatchWorkers(workers, self.calls, rows_a_call),
-            self.results,
-            Limits(**limits),
-            StepStore(JobService("unused")),
+            workers, self.results, Limits(**limits), StepStore(JobService("unused"))
         )
 
     def dispatch(self, *numbers: int) -> None:
-        at = datetime.now(UTC)
+        """Dispatch a call for each row."""
         for number in numbers:
-            self.attempts.dispatch(JobRow(f"j:{number}", "j", number, "", {}, at, at, attempts=1))
-        self.attempts.flush()
+            self.dispatch_as_one(number)
+
+    def dispatch_as_one(self, *numbers: int) -> None:
+        at = datetime.now(UTC)
+        rows = [
+            JobRow(f"j:{number}", "j", number, "", {}, at, at, attempts=1) for number in numbers
+        ]
+        self.attempts.dispatch(rows)
 
     def turn(self, stops: int, after_s: float = 0.0) -> list[Result]:
         """A turn of the driver, which has been asked so often to stop; what has ended."""
@@ -150,7 +156,8 @@ def test_an_attempt_that_has_ended_is_not_asked_to(at: Any) -> None:
     workers = Hanging()
     stage = at(workers, timeout_s=TIMEOUT_S)
     stage.dispatch(1)
-    stage.results.put(1, Outcome(kind="failed", error_code="E", error_message="no"))
+    failed = Outcome(kind="failed", error_code="E", error_message="no")
+    stage.results.put(workers.calls[0], [failed])
     for stops in (2, 3):
         (result,) = stage.turn(stops, 2 * TIMEOUT_S)
         assert result.outcome.error_code == "E"  # it ended by itself
@@ -161,16 +168,32 @@ def test_an_attempt_that_has_ended_is_not_asked_to(at: Any) -> None:
 def test_an_attempt_that_was_given_up_takes_its_slot_until_it_returns(
     at: Any, has_other_place: bool
 ) -> None:
-    stage = at(Hanging(can_be_asked=False, has_other_place=has_other_place))
+    workers = Hanging(can_be_asked=False, has_other_place=has_other_place)
+    stage = at(workers)
     stage.dispatch(1)
-    (result,) = stage.turn(2)
-    stage.attempts.forget(result)
-    assert stage.attempts.slots == 1 + has_other_place
-    stage.results.put(1, Outcome(kind="completed"))
+    results = stage.turn(2)
+    assert (len(results), len(stage.attempts)) == (1, 1)
+    stage.attempts.forget(results)
+    assert (stage.attempts.slots, len(stage.attempts)) == (1 + has_other_place, 0)
+    stage.results.put(workers.calls[0], [Outcome(kind="completed")])
     (late,) = stage.turn(2)
     assert (late.is_late, late.outcome.kind) == (True, "completed")
-    stage.attempts.forget(late)
-    assert (stage.attempts.slots, stage.turn(2)) == (2, [])
+    stage.attempts.forget([late])
+    assert (stage.attempts.slots, len(stage.attempts), stage.turn(2)) == (2, 0, [])
+
+
+def test_results_that_are_not_recorded_yet_are_returned_again(at: Any) -> None:
+    workers = Hanging()
+    stage = at(workers)
+    stage.dispatch(1, 2)
+    stage.results.put(workers.calls[1], [Outcome(kind="completed")])
+    (second,) = stage.turn(0)
+    stage.results.put(workers.calls[0], [Outcome(kind="completed")])
+    assert stage.turn(0)[0] is second
+    assert (stage.attempts.calls, len(stage.attempts)) == (0, 2)
+    stage.attempts.forget([second])
+    (first,) = stage.turn(0)
+    assert (first.row.id, stage.attempts.calls, len(stage.attempts)) == ("j:1", 0, 1)
 
 
 # --- calls with many rows
@@ -178,58 +201,51 @@ def test_an_attempt_that_was_given_up_takes_its_slot_until_it_returns(
 
 def test_a_call_is_asked_forced_and_given_up_once_for_all_of_its_rows(at: Any) -> None:
     workers = Hanging()
-    stage = at(workers, rows_a_call=3)
-    stage.dispatch(1, 2, 3)
+    stage = at(workers)
+    stage.dispatch_as_one(1, 2, 3)
     assert stage.turn(2) == []
     assert stage.turn(3) == []
     assert workers.asked == [("j:1", False), ("j:1", True)]
     results = stage.turn(3, GRACE_S)
     assert [result.is_given_up for result in results] == [True] * 3
-    assert workers.given_up == [0]  # the number of the call
-    for result in results:
-        stage.attempts.forget(result)
+    assert workers.given_up == [1]
+    stage.attempts.forget(results)
     assert stage.attempts.slots == 1  # and not three less
 
 
 def test_a_call_that_was_given_up_may_still_have_an_outcome_for_each_of_its_rows(at: Any) -> None:
-    stage = at(Hanging(can_be_asked=False), rows_a_call=2)
-    stage.dispatch(1, 2)
-    for result in stage.turn(2):
-        stage.attempts.forget(result)
-    stage.calls.put(0, Outcome(kind="completed", of_rows=(Outcome(kind="completed"),) * 2))
+    workers = Hanging(can_be_asked=False)
+    stage = at(workers)
+    stage.dispatch_as_one(1, 2)
+    stage.attempts.forget(stage.turn(2))
+    stage.results.put(workers.calls[0], [Outcome(kind="completed")] * 2)
     late = stage.turn(2)
     assert [(result.ticket, result.is_late) for result in late] == [(1, True), (2, True)]
 
 
-def test_a_call_that_returns_between_the_look_and_the_request_is_not_given_up(at: Any) -> None:
-    workers = Hanging()
-    stage = at(workers, rows_a_call=2)
-    stage.dispatch(1, 2)
-    calls = BatchWorkers(workers, stage.calls, 2)
-    stage.calls.put(0, Outcome(kind="completed", of_rows=(Outcome(kind="completed"),) * 2))
-    assert calls.cancel(1, "j:1", force=False)
-    assert calls.abandon(1)
-    assert (workers.asked, workers.given_up) == ([], [])
-
-
 def test_a_call_that_never_began_gives_back_each_of_its_rows(at: Any) -> None:
-    stage = at(Hanging(), rows_a_call=3)
-    stage.dispatch(1, 2, 3)
+    workers = Hanging()
+    stage = at(workers)
+    stage.dispatch_as_one(1, 2, 3)
     unstarted = Outcome(kind="unstarted", error_code="E", error_message="no such worker")
-    stage.calls.put(0, unstarted)
+    stage.results.put_for_each(workers.calls[0], unstarted)
     assert [(result.ticket, result.outcome) for result in stage.turn(0)] == [
         (ticket, unstarted) for ticket in (1, 2, 3)
     ]
 
 
-def test_while_an_outcome_holds_the_run_no_worker_begins_a_row() -> None:
-    results, begun, next_one = Results(), Claim(), Claim()
-    begun.held = next_one.held = results.held
-    assert begun.begin()
-    results.put(1, Outcome(kind="held", error_code="Down"))
-    assert begun.begin()  # the same answer again
+@pytest.mark.parametrize("is_late", [False, True])
+def test_while_an_outcome_holds_the_run_no_worker_begins_a_call(at: Any, is_late: bool) -> None:
+    workers = Hanging(can_be_asked=False)
+    stage = at(workers)
+    stage.dispatch(1, 2, 3)
+    if is_late:
+        stage.attempts.forget(stage.turn(2)[:1])
+    stage.results.put(workers.calls[0], [Outcome(kind="held", error_code="Down")])
+    assert workers.calls[1].begin()  # the same answer again
+    next_one = Call((), 9, stage.results.held)
     assert not next_one.begin()
-    results.forget(1)
+    stage.attempts.forget(stage.attempts.results())
     assert next_one.begin()
 
 
@@ -264,17 +280,10 @@ def test_each_stop_is_reported_once_and_the_first_signal_is_that_of_the_run() ->
     assert (stops.signal, stops.count) == (15, 5)
 
 
-def test_an_attempted_row_is_dispatched_with_the_claim_of_its_call(at: Any) -> None:
-    """All rows of a call begin together, or are taken back together."""
-
-    class Idle(Hanging):
-        rows: list[AttemptedRow]
-
-        def dispatch(self, ticket: int, row: Any, claim: Claim) -> None:  # noqa: ARG002
-            self.rows = row.rows
-
-    workers = Idle()
-    stage = at(workers, rows_a_call=2)
+def test_rows_of_a_call_that_no_worker_has_begun_are_taken_back_together(at: Any) -> None:
+    workers = Hanging()
+    stage = at(workers)
     stage.dispatch(1, 2)
-    assert [row.id for row in workers.rows] == ["j:1", "j:2"]
+    stage.dispatch_as_one(3, 4)
+    assert [row.id for row in workers.calls[2].rows] == ["j:3", "j:4"]
     assert [result.outcome.kind for result in stage.turn(1)] == ["unstarted"] * 2

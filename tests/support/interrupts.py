@@ -139,25 +139,19 @@ class Interrupted:
             handler: Any = self.calls
             if self._kind == "asyncio":
                 handler = self.calls.coroutine()
+            elif self._kind == "batches":
+                handler = self.calls.of_many
             with self._watching(job):
                 try:
                     with (tracer or Tracer()).tracing():
-                        if self._kind == "batches":
-                            job.run_batches(
-                                self.calls.of_many,
-                                2,
-                                tell=self.said.append,
-                                on_progress=on_tick,
-                                **options,
-                            )
-                        else:
-                            job.run(
-                                handler,
-                                executor,
-                                tell=self.said.append,
-                                on_progress=on_tick,
-                                **options,
-                            )
+                        job.run(
+                            handler,
+                            executor,
+                            batch=2 if self._kind == "batches" else None,
+                            tell=self.said.append,
+                            on_progress=on_tick,
+                            **options,
+                        )
                 except KeyboardInterrupt:
                     pass
             if executor is not None:

@@ -40,7 +40,6 @@ from journal.run.pacing.limits import Limits
 from journal.run.plan import (
     HowTo,
 )
-from journal.run.workers.batches import Batches
 from journal.store.interrupted_rows import TIMED_OUT
 
 
@@ -138,7 +137,7 @@ class _RunCommand:
         limits = {name: given[name] for name in Limits.__struct_fields__ if name in given}
         if self._statuses.retry_on:
             limits["retry_on"] = self._statuses.retry_on
-        limits["where"] = self._where
+        limits.update(where=self._where, batch=given["batch_size"])
         Limits(**limits)
         handler = self._handler()
         with open_job(
@@ -172,22 +171,22 @@ class _RunCommand:
         source = Source(given["rows"], file_format, *options, in_shell=True)
         return RowInput(source)
 
-    def _handler(self) -> CommandHandler | Batches:
+    def _handler(self) -> CommandHandler | BatchHandler:
         given = self._given
-        size, is_json = given["batch_size"], given["stdout_format"] == "json"
+        is_json = given["stdout_format"] == "json"
         directory = Path(self._ctx.obj).absolute() / self._job_id
         options: dict[str, Any] = {
             "statuses": self._statuses,
             "stdin_json": given["stdin_format"] == "json",
             "results": None if given["results"] is None else Path(given["results"]).absolute(),
         }
-        if size is not None:
+        if given["batch_size"] is not None:
             commands = BatchCommands(self._template, directory, stdout_json=is_json, **options)
-            return Batches(BatchHandler(commands), size)
+            return BatchHandler(commands)
         return CommandHandler(Commands(self._template, directory, **options), stdout_json=is_json)
 
     def _run(
-        self, job_run: JobRun, handler: CommandHandler | Batches, limits: dict[str, Any]
+        self, job_run: JobRun, handler: CommandHandler | BatchHandler, limits: dict[str, Any]
     ) -> int:
         given = self._given
         report_start(job_run, given, self._template, self._where, self._how_to())

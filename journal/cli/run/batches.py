@@ -16,11 +16,10 @@ from journal.cli.run.subprocesses import (
     output_lines,
 )
 from journal.model import JobRow, added_usage, cents_of, millionths
-from journal.run.handler import AttemptedRow
+from journal.run.call import Answer, Batch
 from journal.run.outcome import TWO_OUTCOMES, Outcome, with_cost
 from journal.run.platform import processes
 from journal.run.platform.processes import Environment
-from journal.run.workers.batches import Answer
 from journal.text import counted, decode_json_exact, encode_json
 
 _LEFT_OUT = "it printed no line for this row"
@@ -79,7 +78,7 @@ class BatchCommands(Commands):
 
 
 class BatchHandler:
-    """The handler of a run with :class:`BatchCommands`, for ``run_batches``.
+    """The handler of a run with :class:`BatchCommands`.
 
     Each row gets the outcome of the command. The first row gets the command's output as its result.
 
@@ -94,7 +93,7 @@ class BatchHandler:
         self._handler: Any = CommandHandler(commands)
         self.cancel = self._handler.cancel
 
-    def __call__(self, rows: list[AttemptedRow]) -> Answer:
+    def __call__(self, rows: Batch) -> Answer:
         first = rows[0]
         batch = _Rows(first.id, first.row_number, first.attempts, [row.row for row in rows])
         outcome: Outcome = self._handler(batch)
@@ -103,7 +102,7 @@ class BatchHandler:
         except BaseException as error:  # noqa: BLE001  (the command has ended)
             return Answer(dict.fromkeys((row.id for row in rows), unread(error)))
 
-    def _answer(self, rows: list[AttemptedRow], outcome: Outcome) -> Answer:
+    def _answer(self, rows: Batch, outcome: Outcome) -> Answer:
         first, *others = rows
         printed, of_others = outcome.result, msgspec.structs.replace(outcome, result=None)
         if not isinstance(printed, _Printed):

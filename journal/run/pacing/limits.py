@@ -31,6 +31,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_cost_cents: Cost | None = None
     max_rows: int | None = None
     workers: int | None = None
+    batch: int | None = None
     limit_per: Mapping[str, int] | None = None
     where: Where | None = None
 
@@ -53,12 +54,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         if self.rate is not None:
             Rate.parse(self.rate)
         Halt.parse(self.halt)
-        if self.workers is not None:
-            check_int(self.workers, "workers")
+        for name in ("workers", "batch", "max_rows"):
+            if getattr(self, name) is not None:
+                check_int(getattr(self, name), name)
         cents = check_cost(self.max_cost_cents, "max_cost_cents")  # as totals are: int or float
         msgspec.structs.force_setattr(self, "max_cost_cents", cents)
-        if self.max_rows is not None:
-            check_int(self.max_rows, "max_rows")
         if self.limit_per is not None:
             _check_limit_per(self.limit_per)
         check_where(self.where)

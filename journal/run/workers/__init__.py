@@ -1,12 +1,11 @@
 """Runs handlers in threads, in an event loop, or in an executor.
 
 ``choose`` picks the workers for a handler: ``threads``, ``event_loop`` for coroutine functions,
-``executors`` for any ``concurrent.futures.Executor``, ``dask`` for a dask cluster. ``batches``
-groups rows, so that one call gets many rows.
+``executors`` for any ``concurrent.futures.Executor``, ``dask`` for a dask cluster.
 
-A worker gets rows and puts outcomes into the driver's ``Results`` (``handover``). A worker never
-writes to the journal, except for steps. ``step_threads`` waits for the disk when a coroutine
+A worker gets calls, with one row or many, and puts their outcomes into the driver's ``Results``
+(``handover``). A worker never writes to the journal, except for steps. ``step_threads`` waits for the disk when a coroutine
 records a step, so that the event loop isn't blocked.
 
-May import: ``handler`` and ``outcome`` from ``run``, and all that ``run`` may import.
+May import: ``call``, ``caller``, ``handler`` and ``outcome`` from ``run``, and all that ``run`` may import.
 """

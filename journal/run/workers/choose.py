@@ -10,11 +10,10 @@ from concurrent.futures import Executor
 from typing import Any
 
 from journal.errors import InvalidValueError
+from journal.run.call import Target
 from journal.run.caller import CallersLoop
-from journal.run.handler import Handler, is_coroutine_function, is_generator_function
-from journal.run.outcome import Errors
+from journal.run.handler import is_coroutine_function, is_generator_function
 from journal.run.signals import Stops
-from journal.run.workers.batches import Batches, BatchResults, BatchWorkers
 from journal.run.workers.dask import DaskWorkers
 from journal.run.workers.event_loop import LoopWorkers
 from journal.run.workers.executors import ExecutorWorkers
@@ -23,10 +22,9 @@ from journal.run.workers.threads import ThreadWorkers
 
 
 def make_workers(
-    handler: Handler | Batches,
+    target: Target,
     executor: Executor | Callable[[], Executor] | CallersLoop | None,
     count: int | None,
-    retry_on: Errors,
     results: Results,
     stops: Stops | None = None,
 ) -> Workers:
@@ -35,22 +33,18 @@ def make_workers(
     ``stops`` counts the requests to stop the run. ``executor`` may also be the event loop in which
     coroutine functions run. Raises InvalidValueError, and TypeError if ``executor`` is a number.
     """
-    if isinstance(handler, Batches):
-        _check_handler(handler.handle, "a list of rows")
-        answers = BatchResults(results)
-        calls = make_workers(handler.handler(retry_on), executor, count, retry_on, answers, stops)
-        return BatchWorkers(calls, answers, handler.size)
+    handler = target.handler
     if isinstance(executor, int):
         raise TypeError(f"run(handler, executor, *, workers=…): write workers={executor}")
-    _check_handler(handler, "a row")
+    _check_handler(handler, "a batch of rows" if target.is_batch else "a row")
     is_coroutine = is_coroutine_function(handler)
     loop = executor.loop if isinstance(executor, CallersLoop) else None
     if isinstance(executor, CallersLoop):
         executor = None
     if executor is None and is_coroutine:
-        return LoopWorkers(handler, count or 1, retry_on, results, loop=loop)
+        return LoopWorkers(target, count or 1, results, loop=loop)
     if executor is None:
-        return ThreadWorkers(handler, count or 1, retry_on, results)
+        return ThreadWorkers(target, count or 1, results)
     if is_coroutine:
         raise InvalidValueError(
             "handler", handler, "a coroutine function runs in an event loop: leave out the executor"
@@ -59,7 +53,7 @@ def make_workers(
     make = None if is_made or not callable(executor) else functools.partial(_make, executor)
     made = _as_executor(executor) if make is None else make()
     kind = DaskWorkers if _is_dask(made) else ExecutorWorkers
-    return kind(handler, made, make, count, retry_on, results, stops or Stops())
+    return kind(target, made, make, count, results, stops or Stops())
 
 
 def _check_handler(handler: object, taken: str) -> None:

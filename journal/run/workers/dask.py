@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 
 from journal.errors import InvalidValueError
-from journal.run.handler import AttemptedRow
+from journal.run.call import Rows
 from journal.run.outcome import Outcome, lost
 from journal.run.workers.executors import ExecutorWorkers
+from journal.run.workers.handover import Call
 from journal.text import encode_json
 
 
@@ -23,10 +24,10 @@ class DaskWorkers(ExecutorWorkers):
 
     - When a worker dies, dask runs the worker's tasks again, even finished tasks whose result was
       lost. No setting prevents this completely. So each task first asks the scheduler, with its
-      ticket (the number of the attempt). For each ticket, the scheduler answers yes only once. A
+      ticket (the number of the call). For each ticket, the scheduler answers yes only once. A
       repeated task gets the outcome "lost", and its handler isn't called.
-    - A task that dask has cancelled may still be running. So attempts are given up, not cancelled.
-    - Dask treats tasks with the same key as one task. So each attempt has its own key.
+    - A task that dask has cancelled may still be running. So calls are given up, not cancelled.
+    - Dask treats tasks with the same key as one task. So each call has its own key.
     """
 
     queues = False  # workers may come and go, so it is unknown how many rows to submit
@@ -70,21 +71,21 @@ class DaskWorkers(ExecutorWorkers):
             raise InvalidValueError("executor", client, "its client must not be asynchronous")
         return sum(client.nthreads().values()), None  # no maximum: more workers may come later
 
-    def _submit(self, ticket: int, row: AttemptedRow) -> Future[bytes]:
+    def _submit(self, call: Call) -> Future[bytes]:
         self._prepare()
-        key = f"journal-{self._run}-{ticket}"
+        key = f"journal-{self._run}-{call.ticket}"
         submit: Any = self._executor.submit
         future: Future[bytes] = submit(
-            call_if_first, self._call, self._run, ticket, row, key=key, retries=0
+            call_if_first, self._call, self._run, call.ticket, call.rows, key=key, retries=0
         )
         return future
 
-    def _outcome_of(self, future: Future[bytes]) -> Outcome:
+    def _outcomes_of(self, future: Future[bytes], rows: int) -> list[Outcome]:
         if future.cancelled():  # its worker or the cluster has ended
-            return lost(CancelledError("dask has cancelled its task"))
-        return super()._outcome_of(future)
+            return [lost(CancelledError("dask has cancelled its task"))] * rows
+        return super()._outcomes_of(future, rows)
 
-    def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:  # noqa: ARG002
+    def cancel(self, call: Call, *, force: bool) -> bool:  # noqa: ARG002
         return False
 
     def close(self) -> None:
@@ -98,10 +99,8 @@ class DaskWorkers(ExecutorWorkers):
         super().close()
 
 
-def call_if_first(
-    call: Callable[[AttemptedRow], bytes], run: str, ticket: int, row: AttemptedRow
-) -> bytes:
-    """Call the handler, unless this attempt has begun before. Runs in a worker of dask."""
+def call_if_first(call: Callable[[Rows], bytes], run: str, ticket: int, rows: Rows) -> bytes:
+    """Call the handler, unless this call has begun before. Runs in a worker of dask."""
     try:
         is_first = _ask_scheduler(sys.modules["distributed"].get_client(), run, ticket)
         why = "dask has run its task again"
@@ -109,12 +108,13 @@ def call_if_first(
         is_first = False
         why = f"the scheduler could not be asked whether it was begun before: {error!r}"
     if is_first:
-        return call(row)
-    return encode_json(msgspec.structs.replace(lost(RuntimeError(why)), error_code="KilledWorker"))
+        return call(rows)
+    killed = msgspec.structs.replace(lost(RuntimeError(why)), error_code="KilledWorker")
+    return encode_json([killed] * len(rows))
 
 
 def _ask_scheduler(client: Any, run: str, ticket: int | None) -> bool:
-    """Return whether this is the first call for the ticket (the number of an attempt).
+    """Return whether this is the first call for the ticket (the number of a call).
 
     If ``ticket`` is None, the scheduler forgets the run.
     """

@@ -6,19 +6,17 @@ import asyncio
 import functools
 import threading
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
-import msgspec
-
 from journal.fs import handles
+from journal.run.call import Target, with_logs
 from journal.run.evidence import current_row
-from journal.run.handler import AttemptedRow, outcome_of_raised, outcome_of_returned
-from journal.run.outcome import Errors, Outcome, interrupted
+from journal.run.handler import with_unrecorded
+from journal.run.outcome import Outcome, interrupted
 from journal.run.signals import OwnProcess
-from journal.run.workers.handover import Claim, Results, SingleRows
+from journal.run.workers.handover import Call, Results
 
 # How many coroutines may begin in one turn of the loop, and how long a turn may take. Other tasks
 # wait while these coroutines run up to their first ``await``. With an HTTP client, that may take
@@ -32,7 +30,7 @@ _END_S = 1.0  # how long the end of a run waits for a loop that a handler blocks
 _OF_THE_LOOP = (KeyboardInterrupt, SystemExit)
 
 
-class LoopWorkers(SingleRows):
+class LoopWorkers:
     """Runs ``count`` coroutines at a time in one event loop.
 
     ``loop``: the caller's loop. Without it, the loop is a new one in a separate thread.
@@ -42,23 +40,21 @@ class LoopWorkers(SingleRows):
 
     def __init__(
         self,
-        handler: Callable[..., Any],
+        target: Target,
         count: int,
-        retry_on: Errors,
         results: Results,
         *,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.count = count
-        self._handler = handler
-        self._retry_on = retry_on
+        self._target = target
         self._results = results
-        self._new: deque[tuple[int, AttemptedRow, Claim]] = deque()  # not begun yet
+        self._new: deque[Call] = deque()  # not begun yet
         self._will_look = False  # whether the loop is going to look into _new
         self._begun = _BEGUN  # how many coroutines to begin in the next turn of the loop
-        self._turn_from_s: float | None = None  # when the last turn ended, if it has begun rows
-        self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._asked: set[int] = set()  # tickets that the driver has asked to end
+        self._turn_from_s: float | None = None  # when the last turn ended, if it has begun calls
+        self._tasks: dict[Call, asyncio.Task[None]] = {}
+        self._asked: set[Call] = set()  # calls that the driver has asked to end
         self._closing = False
         self._thread: threading.Thread | None = None
         self._loop = loop or asyncio.new_event_loop()
@@ -112,8 +108,8 @@ class LoopWorkers(SingleRows):
 
     # --- called by the driver
 
-    def dispatch(self, ticket: int, row: AttemptedRow, claim: Claim) -> None:
-        self._new.append((ticket, row, claim))
+    def dispatch(self, call: Call) -> None:
+        self._new.append(call)
         if self._will_look:
             return
         self._will_look = True
@@ -122,13 +118,16 @@ class LoopWorkers(SingleRows):
         except RuntimeError as error:  # the loop is closed
             self._will_look = False
             text = f"can't start it in the event loop: {error}"
-            self._put_unstarted(ticket, claim, "RuntimeError", text)
+            self._put_unstarted(call, "RuntimeError", text)
 
-    def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:  # noqa: ARG002
+    def flush(self) -> None:
+        """Do nothing: no call waits in the driver."""
+
+    def cancel(self, call: Call, *, force: bool) -> bool:  # noqa: ARG002
         def ask() -> None:
-            task = self._tasks.get(ticket)
+            task = self._tasks.get(call)
             if task is not None:
-                self._asked.add(ticket)
+                self._asked.add(call)
                 task.cancel()
 
         try:
@@ -137,7 +136,7 @@ class LoopWorkers(SingleRows):
             return False
         return True
 
-    def abandon(self, ticket: int) -> bool:  # noqa: ARG002
+    def abandon(self, call: Call) -> bool:  # noqa: ARG002
         return False  # the coroutine keeps its slot, or blocks the whole loop
 
     def close(self) -> None:
@@ -166,9 +165,9 @@ class LoopWorkers(SingleRows):
         for _ in range(self._begun):
             if not self._new or len(self._tasks) >= self.count:
                 return
-            ticket, row, claim = self._new.popleft()
-            task = self._tasks[ticket] = self._loop.create_task(self._work(ticket, row, claim))
-            task.add_done_callback(functools.partial(self._end, ticket, claim))
+            call = self._new.popleft()
+            task = self._tasks[call] = self._loop.create_task(self._work(call))
+            task.add_done_callback(functools.partial(self._end, call))
         self._turn_from_s = perf_counter()
         self._look_again()
 
@@ -177,46 +176,46 @@ class LoopWorkers(SingleRows):
             self._will_look = True
             self._loop.call_soon(self._begin_some)
 
-    def _end(self, ticket: int, claim: Claim, task: asyncio.Task[None]) -> None:
-        del self._tasks[ticket]
-        self._asked.discard(ticket)
+    def _end(self, call: Call, task: asyncio.Task[None]) -> None:
+        del self._tasks[call]
+        self._asked.discard(call)
         if task.cancelled():  # other code has cancelled it before its first step
-            self._put_unstarted(ticket, claim)
+            self._put_unstarted(call)
         else:
             task.exception()  # otherwise asyncio warns that nobody has retrieved it
         self._look_again()
 
-    def _put_unstarted(self, ticket: int, claim: Claim, code: str = "", message: str = "") -> None:
-        if claim.begin():
+    def _put_unstarted(self, call: Call, code: str = "", message: str = "") -> None:
+        if call.begin():
             unstarted = Outcome(kind="unstarted", error_code=code, error_message=message)
-            self._results.put(ticket, unstarted)
+            self._results.put_for_each(call, unstarted)
 
-    async def _work(self, ticket: int, row: AttemptedRow, claim: Claim) -> None:
-        if not claim.begin():
+    async def _work(self, call: Call) -> None:
+        if not call.begin():
             return
-        current_row.set(row)  # for this task, and for tasks that it creates
+        target, rows = self._target, call.rows
+        current_row.set(rows[0])  # for this task, and for tasks that it creates
         begin_s = perf_counter()
         raised: BaseException | None = None
         try:
             with OwnProcess():
-                value = await self._handler(row)
-            outcome = outcome_of_returned(row, value)
+                value = await target.handler(target.given(rows))
+            outcomes = target.returned(rows, value)
         except BaseException as error:  # noqa: BLE001  (even exceptions that would stop the loop)
             raised = error
-            outcome = self._outcome_of_raised(ticket, row, error)
-        elapsed_s = perf_counter() - begin_s
-        outcome = msgspec.structs.replace(outcome, elapsed_s=elapsed_s, logs=row.take_logs())
-        self._results.put(ticket, outcome)
+            if self._is_cut_short(call, error):
+                outcomes = [with_unrecorded(row, interrupted(error)) for row in rows]
+            else:
+                outcomes = target.raised(rows, error)
+        self._results.put(call, with_logs(rows, outcomes, perf_counter() - begin_s))
         if self._thread is None and isinstance(raised, _OF_THE_LOOP):
             raise raised
 
-    def _outcome_of_raised(self, ticket: int, row: AttemptedRow, error: BaseException) -> Outcome:
-        outcome = outcome_of_raised(row, error, self._retry_on)
-        if row.unrecorded is not None or self._thread is not None or ticket in self._asked:
-            return outcome
+    def _is_cut_short(self, call: Call, error: BaseException) -> bool:
+        """Whether other code of the caller's loop has ended the call, and not the handler."""
+        if self._thread is not None or call in self._asked:
+            return False
         if isinstance(error, asyncio.CancelledError):
             task = asyncio.current_task()
-            is_cut_short = task is not None and task.cancelling() > 0
-        else:
-            is_cut_short = isinstance(error, (GeneratorExit, *_OF_THE_LOOP))
-        return interrupted(error) if is_cut_short else outcome
+            return task is not None and task.cancelling() > 0
+        return isinstance(error, (GeneratorExit, *_OF_THE_LOOP))

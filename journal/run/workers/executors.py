@@ -18,14 +18,13 @@ from typing import Any
 import msgspec
 
 from journal.errors import InvalidValueError
-from journal.run.handler import AttemptedRow, Handler, call_handler
-from journal.run.outcome import Errors, Outcome, lost, text_of
+from journal.run.call import Rows, Target, call_handler
+from journal.run.handler import Handler
+from journal.run.outcome import Outcome, lost, text_of
 from journal.run.platform.console import interrupts_kept_from_new_processes
 from journal.run.signals import OwnProcess, Stops
-from journal.run.workers.handover import Claim, Results, SingleRows
-from journal.text import encode_json, own_number
-
-_Task = tuple[int, AttemptedRow, Claim]
+from journal.run.workers.handover import Call, Results
+from journal.text import counted, encode_json, own_number
 
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # on Windows, SIGTERM ends it by force
 _NONE: Any = object()  # no future; a wrong executor may return None for one
@@ -35,7 +34,7 @@ _MAX_BREAKS = 10  # in succession; a single row may break a pool three times
 _NEVER_BEGAN = (ImportError, AttributeError, pickle.PickleError)
 
 
-class ExecutorWorkers(SingleRows):
+class ExecutorWorkers:
     """Workers in any executor, except dask: see :class:`DaskWorkers`.
 
     If the caller made the executor, it stays open at the end. If ``make`` made the executor,
@@ -50,11 +49,10 @@ class ExecutorWorkers(SingleRows):
 
     def __init__(
         self,
-        handler: Handler,
+        target: Target,
         executor: Executor,
         make: Callable[[], Executor] | None,
         count: int | None,
-        retry_on: Errors,
         results: Results,
         stops: Stops,
     ) -> None:
@@ -64,16 +62,16 @@ class ExecutorWorkers(SingleRows):
         usual, maximum = self._slots()
         wanted = count or usual or os.cpu_count() or 1
         self.count = min(wanted, maximum or wanted)
-        self._call = functools.partial(call_for_json, handler, retry_on)
+        self._call = functools.partial(call_for_json, target)
         self._results = results
-        self._futures: dict[int, Future[bytes]] = {}
+        self._futures: dict[Call, Future[bytes]] = {}
         self._breaks = 0  # since the last result
         self._closed = False
         self._refused: TypeError | None = None  # the executor's futures can't be used
-        self._waiting: deque[_Task] = deque()
+        self._waiting: deque[Call] = deque()
         self._submits = threading.Lock()  # held by the thread that submits
         _check_futures(executor)
-        _check_picklable(executor, handler)
+        _check_picklable(executor, target.handler)
         tracker = sys.modules.get("multiprocessing.resource_tracker")
         if tracker is not None and hasattr(executor, "_processes"):
             tracker.ensure_running()  # else it would unblock our signals later
@@ -86,10 +84,8 @@ class ExecutorWorkers(SingleRows):
         maximum = getattr(self._executor, "_max_workers", None)
         return maximum, maximum
 
-    def dispatch(self, ticket: int, row: AttemptedRow, claim: Claim) -> None:
-        self._waiting.append((ticket, row, claim))
-        if not self.queues:
-            self.flush()
+    def dispatch(self, call: Call) -> None:
+        self._waiting.append(call)
 
     def flush(self) -> None:
         """Submit rows that wait, if workers are free. Only the driver calls this method."""
@@ -127,33 +123,33 @@ class ExecutorWorkers(SingleRows):
 
     def _submit_waiting(self, *, is_driver: bool) -> None:
         while self._waiting and (not self.queues or len(self._futures) < self.count):
-            task = self._waiting.popleft()
-            ticket, row, claim = task
-            if self._closed or not claim.begin():
+            call = self._waiting.popleft()
+            if self._closed or not call.begin():
                 continue
             try:
                 with OwnProcess():
-                    future = (self._submit_or_make if is_driver else self._submit)(ticket, row)
+                    future = (self._submit_or_make if is_driver else self._submit)(call)
             except BaseException as error:  # noqa: BLE001  (a broken executor may raise anything)
                 if not is_driver:
-                    self._waiting.appendleft(task)
+                    self._waiting.appendleft(call)
                     return
-                self._results.put(ticket, _unstarted(error, "the executor takes no more rows"))
+                unstarted = _unstarted(error, "the executor takes no more rows")
+                self._results.put_for_each(call, unstarted)
             else:
-                self._keep(ticket, future)
+                self._keep(call, future)
 
-    def _keep(self, ticket: int, future: Future[bytes]) -> None:
-        self._futures[ticket] = future
+    def _keep(self, call: Call, future: Future[bytes]) -> None:
+        self._futures[call] = future
         try:
-            future.add_done_callback(functools.partial(self._on_done, ticket))
+            future.add_done_callback(functools.partial(self._on_done, call))
         except BaseException as error:  # noqa: BLE001  (the executor may call the handler anyway)
             self._closed, self._refused = True, _no_callbacks(type(future), error)
-            if self._futures.pop(ticket, _NONE) is not _NONE:  # otherwise it has called back
-                self._results.put(ticket, lost(self._refused))
+            if self._futures.pop(call, _NONE) is not _NONE:  # otherwise it has called back
+                self._results.put_for_each(call, lost(self._refused))
 
-    def _submit_or_make(self, ticket: int, row: AttemptedRow) -> Future[bytes]:
+    def _submit_or_make(self, call: Call) -> Future[bytes]:
         try:
-            return self._submit(ticket, row)
+            return self._submit(call)
         except Exception:
             if self._make is None or self._closed or self._breaks >= _MAX_BREAKS:
                 raise
@@ -162,42 +158,44 @@ class ExecutorWorkers(SingleRows):
         self._breaks += 1
         self._executor.shutdown(wait=False)
         self._executor = self._make()
-        return self._submit(ticket, row)
+        return self._submit(call)
 
-    def _submit(self, ticket: int, row: AttemptedRow) -> Future[bytes]:  # noqa: ARG002
-        return self._executor.submit(self._call, row)
+    def _submit(self, call: Call) -> Future[bytes]:
+        return self._executor.submit(self._call, call.rows)
 
-    def _on_done(self, ticket: int, *_: object) -> None:
-        future = self._futures.pop(ticket, _NONE)
+    def _on_done(self, call: Call, *_: object) -> None:
+        future = self._futures.pop(call, _NONE)
         if future is _NONE:  # its outcome is known
             return
         try:
-            outcome = self._outcome_of(future)
-        except BaseException as error:  # noqa: BLE001  (the row may be done)
-            outcome = lost(error)
-        self._results.put(ticket, outcome)
-        self._submit_next()  # after the outcome: a Hold keeps other rows from starting
+            outcomes = self._outcomes_of(future, len(call.rows))
+        except BaseException as error:  # noqa: BLE001  (the rows may be done)
+            outcomes = [lost(error)] * len(call.rows)
+        self._results.put(call, outcomes)
+        self._submit_next()  # after the outcomes: a Hold keeps other calls from starting
 
-    def _outcome_of(self, future: Future[bytes]) -> Outcome:
+    def _outcomes_of(self, future: Future[bytes], rows: int) -> list[Outcome]:
         if future.cancelled():
-            return Outcome(kind="unstarted")
+            return [Outcome(kind="unstarted")] * rows
         error = future.exception()
         if error is None:
             self._breaks = 0
-            outcome: Outcome = _decode_outcome(future.result())
-            return outcome
+            outcomes: list[Outcome] = _decode_outcomes(future.result())
+            if len(outcomes) != rows:  # nobody knows which outcome belongs to which row
+                raise ValueError(f"{counted(len(outcomes), 'outcome|outcomes')} for {rows}")
+            return outcomes
         if isinstance(error, _NEVER_BEGAN):
-            return _unstarted(error, "the worker can't load the handler")
-        return lost(error)
+            return [_unstarted(error, "the worker can't load the handler")] * rows
+        return [lost(error)] * rows
 
-    def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:  # noqa: ARG002
-        future = self._futures.get(ticket)
+    def cancel(self, call: Call, *, force: bool) -> bool:  # noqa: ARG002
+        future = self._futures.get(call)
         try:
             return future is None or bool(future.cancel())
         except Exception:  # noqa: BLE001  (a future of another library may raise anything)
             return False
 
-    def abandon(self, ticket: int) -> bool:  # noqa: ARG002
+    def abandon(self, call: Call) -> bool:  # noqa: ARG002
         return False
 
     def close(self) -> None:
@@ -261,12 +259,12 @@ def _check_picklable(executor: Executor, handler: Handler) -> None:
 # --- what runs in a worker
 
 
-def call_for_json(handler: Handler, retry_on: Errors, row: AttemptedRow) -> bytes:
-    """Call the handler and encode the outcome as JSON.
+def call_for_json(target: Target, rows: Rows) -> bytes:
+    """Call the handler and encode the outcomes as JSON.
 
-    The driver gets JSON, since it may lack the classes of the outcome's values.
+    The driver gets JSON, since it may lack the classes of the outcomes' values.
     """
-    return encode_json(call_handler(handler, retry_on, row))
+    return encode_json(call_handler(target, rows))
 
 
-_decode_outcome = msgspec.json.Decoder(Outcome, float_hook=own_number).decode
+_decode_outcomes = msgspec.json.Decoder(list[Outcome], float_hook=own_number).decode

@@ -1,140 +1,145 @@
-"""What the driver and the workers of a run share: workers, claims on calls, and results.
-
-A **ticket** is the number of an attempt. A **claim** decides whether a worker begins a call, or the
-driver cancels it.
-
-An interrupt is an exception raised by a signal handler. It may stop the driver between any two
-statements. So each change of these objects is one atomic operation. After an interrupt, the driver
-can find out whether a change was made.
-"""
+"""What the driver and the workers of a run share: workers, calls, and results."""
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Collection, Sequence
 from time import monotonic
-from typing import Any, Protocol
+from typing import Protocol
 
+from journal.run.call import Rows
 from journal.run.outcome import Outcome
 
 _JOIN_S = 0.5
 
 
-class Claim:
-    """Decides whether a worker begins a call or the driver cancels it.
+class Call:
+    """A call of the handler, with one row or many.
 
-    The first of the two that asks gets the call. A repeated question gets the same answer. While
-    ``held`` has an item, no worker gets a new call: see :class:`Results`.
+    Either a worker begins the call, or the driver cancels it. The first of the two that asks gets
+    the call. A repeated question gets the same answer. While ``held`` has an item, no worker begins
+    a call: see :class:`Results`.
+
+    - ``ticket``: the number of the first row's attempt in this run. The tickets of the other rows
+      follow.
+    - ``deadline_s``: when to end the call, by ``monotonic``. ``timed_out``: whether it was ended for
+      this reason. ``ends_asked``: how often it was asked to end.
+    - ``is_ended``: whether its rows have outcomes. ``is_given_up``: whether the driver has given up
+      the call and set these outcomes. ``slot_lost``: whether it still occupies its worker then.
     """
 
-    __slots__ = ("_owner", "held")
+    __slots__ = (
+        "_owner",
+        "deadline_s",
+        "ends_asked",
+        "held",
+        "is_ended",
+        "is_given_up",
+        "rows",
+        "slot_lost",
+        "ticket",
+        "timed_out",
+    )
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        ticket: int,
+        held: Collection[Call] = (),
+        deadline_s: float | None = None,
+    ) -> None:
         self._owner: dict[str, str] = {}
-        self.held: Collection[int] = ()
+        self.rows = rows
+        self.ticket = ticket
+        self.held = held
+        self.deadline_s = deadline_s
+        self.timed_out = self.is_ended = self.is_given_up = self.slot_lost = False
+        self.ends_asked = 0
 
     def begin(self) -> bool:
-        """Return whether the worker may process the row. Called by the worker."""
+        """Return whether the worker may make the call. Called by the worker."""
         if self.held and not self._owner:
             return False
         return self._owner.setdefault("owner", "worker") == "worker"
 
     def cancel(self) -> bool:
-        """Cancel the attempt if no worker has begun it. Return whether it is cancelled.
+        """Cancel the call if no worker has begun it. Return whether it is cancelled.
 
-        No worker begins a cancelled attempt. Called by the driver.
+        No worker begins a cancelled call. Called by the driver.
         """
         return self._owner.setdefault("owner", "driver") == "driver"
 
 
 class Workers(Protocol):
-    """The interface of workers, which process up to ``count`` calls at a time.
+    """The interface of workers, which make up to ``count`` calls at a time.
 
-    Only one thread uses a ``Workers`` object.
+    Only the driver uses a ``Workers`` object.
 
-    - ``rows_a_call``: the maximum number of rows in a call.
-    - ``queues``: whether more than ``count`` calls may be dispatched, so that some wait for a free
-      worker. This is False if a dying worker also loses rows that had not begun, since all these
-      rows would need a review.
+    ``queues``: whether more than ``count`` calls may be dispatched, so that some wait for a free
+    worker. This is False if a dying worker also loses calls that had not begun, since all their
+    rows would need a review.
     """
 
-    rows_a_call: int
     queues: bool
 
     @property
     def count(self) -> int:
-        """How many calls can be processed at a time."""
+        """How many calls can be made at a time."""
 
-    def dispatch(self, ticket: int, row: Any, claim: Claim) -> None:
-        """Pass the row to a worker, which calls ``claim.begin()`` before it processes the row.
+    def dispatch(self, call: Call) -> None:
+        """Pass the call to a worker, which calls ``call.begin()`` before it calls the handler.
 
-        If ``claim.begin()`` returns True, the worker stores exactly one outcome for ``ticket`` in
-        the :class:`Results`. If the row can't be started at all, the worker stores the outcome
-        "unstarted". Errors of a row become outcomes and are not raised. This method blocks only
-        while an executor's ``submit`` blocks, and no longer after the third stop. Raises TypeError
-        for an executor that can't be used.
+        If ``call.begin()`` returns True, the worker puts the outcome of each row into the
+        :class:`Results`, once. If the call can't be made at all, these outcomes are "unstarted".
+        Errors of a call become outcomes and are not raised.
         """
-
-    def claim(self) -> Claim:
-        """The :class:`Claim` for the next row to dispatch. All rows of a call share it."""
 
     def flush(self) -> None:
-        """Submit the dispatched rows that wait, if workers are free. They needn't fill a call."""
+        """Submit dispatched calls that wait, if workers are free.
 
-    def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:
-        """Ask an attempt to end now.
-
-        Returns False if the attempt can't be asked. Such an attempt may never end.
+        Blocks only while an executor's ``submit`` blocks. Raises TypeError for an executor that
+        can't be used.
         """
 
-    def abandon(self, ticket: int) -> bool:
-        """Give up an attempt. Returns True if another attempt can take its place."""
+    def cancel(self, call: Call, *, force: bool) -> bool:
+        """Ask a call to end now.
+
+        Returns False if the call can't be asked. Such a call may never end.
+        """
+
+    def abandon(self, call: Call) -> bool:
+        """Give up a call. Returns True if another call can take its place."""
 
     def close(self) -> None:
-        """Stop taking rows. Doesn't wait for attempts that were given up."""
-
-
-class SingleRows:
-    """Workers whose calls each take one row."""
-
-    rows_a_call = 1
-
-    def claim(self) -> Claim:
-        """A new claim."""
-        return Claim()
-
-    def flush(self) -> None:
-        """Do nothing, since no row waits for others."""
+        """Take no more calls. Doesn't wait for calls that were given up."""
 
 
 class Results:
-    """The outcomes of attempts, by ticket (the number of an attempt).
+    """The outcomes of calls, in the order in which workers have put them.
 
-    An outcome stays until the driver has recorded it.
-
-    ``held``: the tickets of the outcomes "held" (see :class:`Hold`). While there is such an
-    outcome, workers begin no rows. Without this rule, workers would begin queued rows before the
-    driver has seen the outcome.
+    ``held``: the calls that have an outcome "held" (see :class:`Hold`), until this outcome is
+    recorded. While there is such a call, workers begin no other. Without this rule, workers would
+    begin queued calls before the driver has seen the outcome.
     """
 
     def __init__(self) -> None:
-        self.held: set[int] = set()
-        self._outcomes: dict[int, Outcome] = {}
+        self.held: set[Call] = set()
+        self._ended: deque[tuple[Call, Sequence[Outcome]]] = deque()
         self._news = threading.Lock()  # released when the driver should look
         self._news.acquire()
 
-    def put(self, ticket: int, outcome: Outcome) -> None:
-        """Add the outcome of an attempt. Called by workers."""
-        if outcome.kind == "held":
-            self.held.add(ticket)
-        self._outcomes[ticket] = outcome
+    def put(self, call: Call, outcomes: Sequence[Outcome]) -> None:
+        """Add the outcomes of a call's rows. Called by workers."""
+        for outcome in outcomes:
+            if outcome.kind == "held":
+                self.held.add(call)
+        self._ended.append((call, outcomes))
         self.wake()
 
-    def put_all(self, outcomes: dict[int, Outcome]) -> None:
-        """Add the outcomes of a batch. The driver sees all of them, or none."""
-        self.held.update(ticket for ticket, outcome in outcomes.items() if outcome.kind == "held")
-        self._outcomes.update(outcomes)
-        self.wake()
+    def put_for_each(self, call: Call, outcome: Outcome) -> None:
+        """Add an outcome that is that of each row of the call."""
+        self.put(call, (outcome,) * len(call.rows))
 
     def wake(self) -> None:
         """Make the driver look for changes. May be called by any thread and by signal handlers."""
@@ -145,15 +150,12 @@ class Results:
 
     def wait(self, timeout_s: float) -> None:
         """Wait for an outcome or a call of :meth:`wake`, at most ``timeout_s`` seconds."""
-        self._news.acquire(timeout=max(0.0, timeout_s))
+        if not self._ended:
+            self._news.acquire(timeout=max(0.0, timeout_s))
 
-    def all(self) -> dict[int, Outcome]:
-        """A copy of all outcomes that the driver has not removed yet."""
-        return self._outcomes.copy()
-
-    def forget(self, ticket: int) -> None:
-        self._outcomes.pop(ticket, None)
-        self.held.discard(ticket)
+    def take(self) -> tuple[Call, Sequence[Outcome]] | None:
+        """Return the next call that has ended, with its outcomes; None if there is none."""
+        return self._ended.popleft() if self._ended else None
 
 
 def join(threads: Sequence[threading.Thread]) -> None:

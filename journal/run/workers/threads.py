@@ -5,41 +5,43 @@ from __future__ import annotations
 import threading
 from queue import SimpleQueue
 
-from journal.run.handler import AttemptedRow, Handler, call_handler
-from journal.run.outcome import Errors, Outcome
-from journal.run.workers.handover import Claim, Results, SingleRows, join
+from journal.run.call import Target, call_handler
+from journal.run.outcome import Outcome
+from journal.run.workers.handover import Call, Results, join
 
 
-class ThreadWorkers(SingleRows):
+class ThreadWorkers:
     """Workers in daemon threads.
 
     The threads are daemons, so a handler that hangs doesn't keep the program from exiting.
 
-    A handler may have a method ``cancel(row_id, *, force) -> bool``, which asks an attempt to end
-    and returns whether the attempt will end.
+    A handler may have a method ``cancel(row_id, *, force) -> bool``, which asks the call whose
+    first row has this id to end, and returns whether the call will end.
     """
 
     queues = True
 
-    def __init__(self, handler: Handler, count: int, retry_on: Errors, results: Results) -> None:
+    def __init__(self, target: Target, count: int, results: Results) -> None:
         self.count = count
-        self._handler = handler
-        self._retry_on = retry_on
+        self._target = target
         self._results = results
-        self._end = getattr(handler, "cancel", None)
-        self._tasks: SimpleQueue[tuple[int, AttemptedRow, Claim] | None] = SimpleQueue()
+        self._end = getattr(target.handler, "cancel", None)
+        self._calls: SimpleQueue[Call | None] = SimpleQueue()
         self._closed = False
         self._threads = 0
         self._started: list[threading.Thread] = []
-        self._abandoned: set[int] = set()
+        self._abandoned: set[Call] = set()
 
-    def dispatch(self, ticket: int, row: AttemptedRow, claim: Claim) -> None:
+    def dispatch(self, call: Call) -> None:
         if self._threads < self.count and not self._start_thread() and not self._threads:
             message = "can't start a thread for it: the system has no more"
             unstarted = Outcome(kind="unstarted", error_code="RuntimeError", error_message=message)
-            self._results.put(ticket, unstarted)
+            self._results.put_for_each(call, unstarted)
             return
-        self._tasks.put((ticket, row, claim))
+        self._calls.put(call)
+
+    def flush(self) -> None:
+        """Do nothing: no call waits in the driver."""
 
     def _start_thread(self) -> bool:
         thread = threading.Thread(target=self._work, name="journal-worker", daemon=True)
@@ -53,26 +55,24 @@ class ThreadWorkers(SingleRows):
         return True
 
     def _work(self) -> None:
-        handler, retry_on = self._handler, self._retry_on
-        take, put = self._tasks.get, self._results.put
-        while (task := take()) is not None:
-            ticket, row, claim = task
-            if self._closed or not claim.begin():
+        target, take, put = self._target, self._calls.get, self._results.put
+        while (call := take()) is not None:
+            if self._closed or not call.begin():
                 continue
-            put(ticket, call_handler(handler, retry_on, row))
-            if ticket in self._abandoned:
+            put(call, call_handler(target, call.rows))
+            if call in self._abandoned:
                 return  # another thread has taken the slot of this thread
-        self._tasks.put(None)  # pass the end marker on to the next thread
+        self._calls.put(None)  # pass the end marker on to the next thread
 
-    def cancel(self, ticket: int, row_id: str, *, force: bool) -> bool:  # noqa: ARG002
-        return self._end is not None and bool(self._end(row_id, force=force))
+    def cancel(self, call: Call, *, force: bool) -> bool:
+        return self._end is not None and bool(self._end(call.rows[0].id, force=force))
 
-    def abandon(self, ticket: int) -> bool:
-        self._abandoned.add(ticket)
+    def abandon(self, call: Call) -> bool:
+        self._abandoned.add(call)
         self._threads -= 1
         return self._start_thread()
 
     def close(self) -> None:
         self._closed = True
-        self._tasks.put(None)
+        self._calls.put(None)
         join(self._started)

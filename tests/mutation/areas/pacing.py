@@ -141,7 +141,7 @@ PATCHES = [
     Patch(
         "starts use up the rate",
         "run/driver",
-        "                self._rate.use(1)\n",
+        "                self._rate.use(count)\n",
         "                pass\n",
         "tests/run/test_runs.py::test_a_rate_is_kept_by_rows_of_any_number_of_workers",
     ),

@@ -24,8 +24,8 @@ PATCHES = [
     Patch(
         "an attempt that was taken back frees its slot",
         "run/in_flight",
-        "                is_given_up = ticket in self._given_up  # otherwise no worker has begun it\n",
-        "                is_given_up = True\n",
+        "is_given_up = call.is_given_up and not is_late",
+        "is_given_up = True",
         "tests/run/test_limits_by_key.py::test_no_slot_is_taken_once_no_attempt_is_in_flight",
     ),
     Patch(

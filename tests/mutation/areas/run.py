@@ -104,20 +104,11 @@ PATCHES = [
         f"{FORKS}::test_a_process_that_a_callback_forks_is_no_second_driver",
     ),
     Patch(
-        "an attempt is in flight before workers hear of it",
-        "run/in_flight",
-        "        self._attempts[self._ticket] = Dispatched(attempted, claim, self._deadline_s)\n"
-        "        self._workers.dispatch(self._ticket, attempted, claim)\n",
-        "        self._workers.dispatch(self._ticket, attempted, claim)\n"
-        "        self._attempts[self._ticket] = Dispatched(attempted, claim, self._deadline_s)\n",
-        "tests/run/test_run_interrupts.py::test_an_interrupt_at_any_step_of_a_run_loses_no_row_and_calls_none_twice",
-    ),
-    Patch(
         "what has come back stays until it is recorded",
-        "run/workers/handover",
-        "        return self._outcomes.copy()\n",
-        "        outcomes, self._outcomes = self._outcomes, {}\n        return outcomes\n",
-        "tests/run/test_run_interrupts.py::test_an_interrupt_at_any_step_of_a_run_loses_no_row_and_calls_none_twice",
+        "run/in_flight",
+        "        return self._unrecorded.copy()\n",
+        "        unrecorded, self._unrecorded = self._unrecorded, []\n        return unrecorded\n",
+        "tests/run/test_stages.py::test_results_that_are_not_recorded_yet_are_returned_again",
     ),
     Patch(
         "a worker begins no row that was taken back",
@@ -146,13 +137,6 @@ PATCHES = [
         "        for row in self._to_dispatch:\n",
         "        for row in self._to_dispatch[:0]:\n",
         "tests/run/test_run_interrupts.py::test_an_interrupt_at_any_step_of_a_run_loses_no_row_and_calls_none_twice",
-    ),
-    Patch(
-        "an outcome is recorded before it is forgotten",
-        "run/driver",
-        "                self._record_or_report(result)\n                self._in_flight.forget(result)\n",
-        "                self._in_flight.forget(result)\n                self._record_or_report(result)\n",
-        "tests/run/test_run_interrupts.py::test_a_second_interrupt_at_any_step_of_the_end_gives_up_what_is_in_flight_and_no_more",
     ),
     Patch(
         "an outcome that an interrupted commit holds is not recorded again",
@@ -267,22 +251,22 @@ PATCHES = [
     Patch(
         "a thread that was given up takes no more rows",
         "run/workers/threads",
-        "            if ticket in self._abandoned:\n",
+        "            if call in self._abandoned:\n",
         "            if False:\n",
         "tests/run/test_runs.py::test_a_late_result_that_cannot_be_recorded_leaves_the_attempt_in_flight_alone",
     ),
     Patch(
         "all threads of a run end with it",
         "run/workers/threads",
-        "        self._tasks.put(None)  # pass the end marker on to the next thread\n",
+        "        self._calls.put(None)  # pass the end marker on to the next thread\n",
         "",
         "tests/run/test_runs.py::test_each_row_is_handled_once_and_its_return_value_is_its_result",
     ),
     Patch(
         "threads that are closed begin no row",
         "run/workers/threads",
-        "            if self._closed or not claim.begin():\n",
-        "            if not claim.begin():\n",
+        "            if self._closed or not call.begin():\n",
+        "            if not call.begin():\n",
         "tests/run/test_runs.py::test_threads_that_are_closed_begin_none_of_the_rows_that_wait_for_them",
     ),
     Patch(
@@ -337,7 +321,7 @@ PATCHES = [
     Patch(
         "what an executor garbles has come back",
         "run/workers/executors",
-        "        except BaseException as error:  # noqa: BLE001  (the row may be done)\n",
+        "        except BaseException as error:  # noqa: BLE001  (the rows may be done)\n",
         "        except ZeroDivisionError as error:\n",
         "tests/run/test_executors.py::test_what_an_executor_garbles_needs_a_review",
     ),
@@ -365,8 +349,8 @@ PATCHES = [
     Patch(
         "a row of which an executor may have called the handler isn't given back",
         "run/workers/executors",
-        "                self._results.put(ticket, lost(self._refused))\n",
-        '                self._results.put(ticket, Outcome(kind="unstarted"))\n',
+        "                self._results.put_for_each(call, lost(self._refused))\n",
+        '                self._results.put_for_each(call, Outcome(kind="unstarted"))\n',
         f"{EXECUTORS}::test_a_run_ends_after_the_first_future_without_callbacks_whose_row_needs_a_review",
     ),
     Patch(
@@ -400,8 +384,8 @@ PATCHES = [
     Patch(
         "a job that has ended is run by nobody",
         "run/open_job",
-        "        if not may_start(self.job, retry_failed=retry_failed):\n",
-        "        if False:\n",
+        "        if is_open:\n            results",
+        "        if True:\n            results",
         "tests/run/test_open_job.py::test_a_run_of_a_job_that_has_ended_makes_no_executor",
     ),
     Patch(
@@ -442,8 +426,8 @@ PATCHES = [
     Patch(
         "a third signal gives up an executor that hangs at the end",
         "run/driver",
-        "        self._stops.may_hang = True\n        self._workers.close()\n",
-        "        self._workers.close()\n",
+        "            self._is_closed = self._stops.may_hang = True\n",
+        "            self._is_closed = True\n",
         "tests/run/test_executors.py::test_a_third_signal_gives_up_an_executor_that_hangs_while_it_is_shut_down",
     ),
     Patch(
@@ -484,8 +468,8 @@ PATCHES = [
     Patch(
         "attempts are looked at again when the next deadline comes",
         "run/in_flight",
-        "                if attempt.deadline_s is not None\n",
-        "                if attempt.deadline_s is None\n",
+        "            if not call.is_ended and call.deadline_s is not None:\n",
+        "            if False:\n",
         "tests/run/test_runs.py::test_a_run_all_of_whose_workers_hang_ends_and_says_so",
     ),
 ]

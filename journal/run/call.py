@@ -1,0 +1,226 @@
+"""Calls the handler, in a worker. A call has one row or many, and each row gets an outcome."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from time import perf_counter
+from typing import Any, NamedTuple, overload
+
+import msgspec
+
+from journal.run.evidence import current_row
+from journal.run.handler import (
+    AttemptedRow,
+    Handler,
+    outcome_of_raised,
+    outcome_of_returned,
+    with_unrecorded,
+)
+from journal.run.outcome import (
+    INVALID_RESULT,
+    NO_OUTCOME,
+    Errors,
+    Outcome,
+    RowOutcome,
+    RowResult,
+    outcome_of_error,
+    outcome_of_value,
+    repr_of_lost,
+    text_of,
+)
+from journal.run.signals import OwnProcess, leave_interrupts_to_the_driver
+from journal.text import counted
+
+Rows = tuple[AttemptedRow, ...]
+
+
+class Target(NamedTuple):
+    """The handler of a run. It can be sent to another process.
+
+    ``is_batch``: whether the handler gets a :class:`Batch` instead of a row.
+    """
+
+    handler: Handler
+    retry_on: Errors
+    is_batch: bool = False
+
+    def given(self, rows: Rows) -> AttemptedRow | Batch:
+        """What the handler gets."""
+        return Batch(rows) if self.is_batch else rows[0]
+
+    def raised(self, rows: Rows, error: BaseException) -> list[Outcome]:
+        """The outcomes of the rows, after the handler has raised ``error``."""
+        if not self.is_batch:
+            return [outcome_of_raised(rows[0], error, self.retry_on)]
+        with OwnProcess():  # the exception's own code may fork
+            return outcomes_of_raised(rows, error, self.retry_on)
+
+    def returned(self, rows: Rows, value: Any) -> list[Outcome]:
+        """The outcomes of the rows, after the handler has returned ``value``."""
+        if not self.is_batch:
+            return [outcome_of_returned(rows[0], value)]
+        with OwnProcess():  # the value's own code may fork
+            return outcomes_of_answer(rows, value, self.retry_on)
+
+
+def call_handler(target: Target, rows: Rows) -> list[Outcome]:
+    """Call the handler with the rows, in the worker. Returns the outcome of each row."""
+    leave_interrupts_to_the_driver()
+    first = rows[0]
+    first.begin()
+    token = current_row.set(first)
+    begin_s = perf_counter()
+    try:
+        with OwnProcess():
+            value = target.handler(target.given(rows))
+    except BaseException as error:  # noqa: BLE001  (any exception is an outcome of the rows)
+        outcomes = target.raised(rows, error)
+    else:
+        outcomes = target.returned(rows, value)
+    elapsed_s = perf_counter() - begin_s
+    current_row.reset(token)
+    return with_logs(rows, outcomes, elapsed_s)
+
+
+def with_logs(
+    rows: Sequence[AttemptedRow], outcomes: list[Outcome], elapsed_s: float
+) -> list[Outcome]:
+    """The outcomes with the messages of their rows. The first one says how long the call took."""
+    for place, row in enumerate(rows):
+        logs = row.take_logs()
+        if logs:
+            outcomes[place] = msgspec.structs.replace(outcomes[place], logs=logs)
+    outcomes[0] = msgspec.structs.replace(outcomes[0], elapsed_s=elapsed_s)
+    return outcomes
+
+
+# --- calls with many rows
+
+
+class Batch(Sequence[AttemptedRow]):
+    """The rows of one call, as a handler gets them: see ``batch`` of :meth:`JobRun.run`."""
+
+    __slots__ = ("_rows",)
+
+    def __init__(self, rows: Sequence[AttemptedRow]) -> None:
+        self._rows = tuple(rows)
+
+    @overload
+    def __getitem__(self, place: int) -> AttemptedRow: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[AttemptedRow, ...]: ...
+    def __getitem__(self, place: int | slice) -> AttemptedRow | tuple[AttemptedRow, ...]:
+        return self._rows[place]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __repr__(self) -> str:
+        return f"<Batch of {counted(len(self), 'row|rows')}, from {self._rows[0].id}>"
+
+    def log(self, message: object, /, level: str | int = "INFO", **details: Any) -> None:
+        """Store a message about the whole call: :meth:`AttemptedRow.log` of the call's first row."""
+        self._rows[0].log(message, level, **details)
+
+
+class Answer(NamedTuple):
+    """The return value of a call, split by row.
+
+    - ``by_row``: a dict from a row's id to the outcome, value or exception of the row.
+    - ``rest``: the parts that belong to no row. ``problem``: a message about them, or "".
+    - ``left_out``: the message for the review of a row without an outcome.
+    """
+
+    by_row: dict[str, Any]
+    rest: Any = None
+    problem: str = ""
+    left_out: str = "the handler returned no outcome for this row, and its work may be done"
+
+
+def outcomes_of_raised(
+    rows: Sequence[AttemptedRow], error: BaseException, retry_on: Errors
+) -> list[Outcome]:
+    """The outcomes of a call that raised ``error``. A cost of the exception counts one time."""
+    first = outcome_of_error(error, retry_on)
+    other = msgspec.structs.replace(first, cost_cents=None, usage=None)
+    outcomes = [first, *[other] * (len(rows) - 1)]
+    return list(map(with_unrecorded, rows, outcomes))
+
+
+def outcomes_of_answer(rows: Sequence[AttemptedRow], value: Any, retry_on: Errors) -> list[Outcome]:
+    """The outcomes of a call that returned ``value``.
+
+    A row needs a review if the value has no outcome for it. The first of these reviews keeps the
+    part of the value that belongs to no row. If the value is a RowOutcome, the outcomes are those
+    of a call that raised this RowOutcome.
+    """
+    if issubclass(type(value), RowOutcome):
+        return outcomes_of_raised(rows, value, retry_on)
+    try:
+        answer = _matched(rows, value)
+    except BaseException as error:  # noqa: BLE001  (a value's own code may raise anything)
+        problem = f"what the handler returned can't be read: {text_of(error)}"
+        answer = Answer({}, value, problem)
+    outcomes = []
+    kept_by = ""  # the id of the row whose review keeps the rest
+    for row in rows:
+        if row.id in answer.by_row:
+            outcomes.append(_outcome_of_one(row, answer.by_row[row.id], retry_on))
+        else:
+            outcomes.append(with_unrecorded(row, _review(answer, kept_by)))
+            kept_by = kept_by or row.id
+    if answer.problem and not kept_by:
+        rows[0].log(f"{answer.problem}; each row has an outcome", "WARNING", returned=answer.rest)
+    return outcomes
+
+
+def _outcome_of_one(row: AttemptedRow, value: Any, retry_on: Errors) -> Outcome:
+    if issubclass(type(value), BaseException):  # as asyncio.gather returns it
+        return outcome_of_raised(row, value, retry_on)
+    return outcome_of_returned(row, value)
+
+
+def _matched(rows: Sequence[AttemptedRow], value: Any) -> Answer:
+    kind = type(value)
+    if value is None:
+        return Answer({})
+    if issubclass(kind, Answer):  # from a handler of this package
+        answer: Answer = value
+        return answer
+    if issubclass(kind, Mapping):
+        ids = {row.id for row in rows}
+        answers = dict(value.items())
+        unknown = {key: answers.pop(key) for key in answers.keys() - ids}
+        if not unknown:
+            return Answer(answers)
+        names = ", ".join(map(repr_of_lost, itertools.islice(unknown, 3)))
+        more = ", ..." if len(unknown) > 3 else ""
+        problem = f"the handler returned outcomes for unknown row ids: {names}{more}"
+        return Answer(answers, unknown, problem)
+    if not issubclass(kind, Sequence) or issubclass(kind, str | bytes | bytearray):
+        return Answer({}, value, f"the handler returned {kind.__name__}, not a mapping or a list")
+    listed = list(value)
+    if len(listed) != len(rows):
+        outcomes = counted(len(listed), "outcome|outcomes")
+        problem = f"the handler returned {outcomes} for {counted(len(rows), 'row|rows')}"
+        return Answer({}, value, problem)
+    return Answer({row.id: one for row, one in zip(rows, listed, strict=True)})
+
+
+def _review(answer: Answer, kept_by: str) -> Outcome:
+    """The review of a row without an outcome.
+
+    The first such review of a call keeps the rest of the answer.
+
+    ``kept_by``: the id of the row whose review keeps the rest; "" if this is the first review.
+    """
+    if not answer.problem:
+        return Outcome(kind="review", error_code=NO_OUTCOME, error_message=answer.left_out)
+    kept, where = Outcome(kind="review"), f"the review of row {kept_by}"
+    if not kept_by:
+        kept, where = outcome_of_value(RowResult(result=answer.rest)), "this review"
+    message = f"{answer.problem}; {answer.left_out}; the result of {where} keeps what it was"
+    return msgspec.structs.replace(
+        kept, kind="review", error_code=INVALID_RESULT, error_message=message
+    )
