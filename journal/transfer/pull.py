@@ -19,6 +19,7 @@ import msgspec
 from journal.errors import (
     CopiesDivergedError,
     InvalidValueError,
+    JournalError,
     StorageError,
 )
 from journal.format.commits import START, Position
@@ -150,14 +151,17 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
             header, end = journal.index.state.header, journal.log.end
             ours = Copy(os.fspath(directory), directory, journal.file, header, end)
             relation, fork = relate(ours, theirs)  # another process may have committed since then
-            if relation == "behind":
-                return _forward(journal, ours, theirs, artifacts)
             if relation == "diverged":
                 if not merge:
                     raise _diverged(theirs, fork)
                 return _merge(journal, ours, theirs, fork, artifacts)
-            artifacts.install(relation)
-            return _pulled(job_id, relation, artifacts)
+            if relation != "behind":
+                artifacts.install(relation)
+                return _pulled(job_id, relation, artifacts)
+            pulled = _forward(journal, ours, theirs, artifacts)
+        with suppress(JournalError):  # the commits are here all the same
+            journal.leave_witness()  # the hint of the old journal is gone
+        return pulled
     except OSError as error:
         path = Path(error.filename or directory)
         raise handles.storage_error(path, "pull into", error) from error
@@ -297,4 +301,5 @@ def _forward(journal: Journal, ours: Copy, theirs: Copy, artifacts: Artifacts) -
         if journal.file is old:
             raise
         raise handles.outcome_unknown(error) from error
+    journal.log.begin_at(theirs.end)  # up to which the index has the records
     return _pulled(theirs.header.id, "forwarded", artifacts, commits)

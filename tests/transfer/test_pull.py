@@ -107,6 +107,18 @@ def test_a_service_that_is_open_goes_on_behind_what_was_pulled(here: Path, there
 
 
 @needs_links
+def test_a_journal_that_is_cut_after_a_pull_is_found_to_be_cut(here: Path, there: Path) -> None:
+    before = journal_path(here, JOB).read_bytes()
+    go_on(there, 3)
+    assert pull(here, there).action == "forwarded"
+    with JobService(here) as service:
+        assert service.get_job_summary(JOB)["successful_rows"] == 3
+    with journal_path(here, JOB).open("r+b") as file:
+        file.truncate(len(before))
+    with JobService(here) as service, pytest.raises(JournalDamagedError, match="was cut"):
+        service.start_row(f"{JOB}:3")
+
+
 def test_a_job_that_is_not_here_is_made(here: Path, tmp_path: Path) -> None:
     put_artifact(here, "a/1.pdf", b"1")
     (here / JOB / "artifacts" / "link").symlink_to("a")

@@ -106,6 +106,13 @@ PATCHES = [
         "tests/transfer/test_guards_copies.py::test_what_is_left_of_a_journal_that_a_pull_died_over_is_no_hindrance_to_the_next",
     ),
     Patch(
+        "a pull leaves a hint that proves a cut",
+        "transfer/pull",
+        "            journal.leave_witness()  # the hint of the old journal is gone\n",
+        "            pass\n",
+        "tests/transfer/test_pull.py::test_a_journal_that_is_cut_after_a_pull_is_found_to_be_cut",
+    ),
+    Patch(
         "a pull leaves nothing of its own behind",
         "transfer/pull",
         "            with suppress(OSError):  # if the directory stays, the next pull removes it\n                directories.remove_tree(staging)\n",
