@@ -114,7 +114,9 @@ def test_a_service_and_verify_name_the_commit_of_a_flipped_bit(tmp_path: Path) -
     place(tmp_path, CONTENT[: STARTS[-2]])
     before_last = read(tmp_path)
     rng = random.Random(5)
-    for at, bit in sorted((rng.randrange(len(CONTENT)), rng.randrange(8)) for _ in range(150)):
+    places = [rng.randrange(len(CONTENT)) for _ in range(150)]
+    places += [rng.randrange(STARTS[-2], len(CONTENT)) for _ in range(50)]
+    for at, bit in sorted((at, rng.randrange(8)) for at in places):
         flipped = bytearray(CONTENT)
         flipped[at] ^= 1 << bit
         place(tmp_path, bytes(flipped))
