@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing
-from pathlib import Path, PurePath
-from typing import IO
+from functools import partial
+from itertools import repeat
+from pathlib import PurePath
+from typing import IO, Any
 
 import journal  # for annotations: the room `service` is above this one
 from journal.errors import InvalidValueError, JournalError
-from journal.fs.output import Output, whole_file
+from journal.fs.output import whole_file
 from journal.model import RowStatus
 from journal.tables.collected import Collected
-from journal.tables.columns import INT, TEXT, TIME, WIDE, Options, check_options
+from journal.tables.columns import FLOAT, INT, TEXT, TIME, WIDE, Options, check_options
 from journal.text import as_text, csv_liner, encode_json, json_array
 
 STREAMED = ("csv", "jsonl", "json")
@@ -29,6 +32,9 @@ _FORMAT_OF_SUFFIX = {
     ".sqlite3": "sqlite",
     ".parquet": "parquet",
 }
+_BOM = b"\xef\xbb\xbf"
+# The beginning of text that a spreadsheet takes for a formula. A signed number is none.
+_FORMULA = r"^(?:[=@\t\r\n]|[+-](?![0-9.,]+$))"
 # Endings of the files that SQLite keeps beside a database. SQLite would apply such a file to a new
 # database, even if the file was made for an older database.
 _BESIDE_SQLITE = ("-journal", "-wal")
@@ -57,6 +63,7 @@ def export_rows(
     columns: Sequence[str] | None = None,
     flatten: bool = False,
     all_columns: bool = False,
+    excel: str | None = None,
     force: bool = False,
     on_error: Callable[[JournalError], object] | None = None,
 ) -> int:
@@ -79,6 +86,9 @@ def export_rows(
     - ``data_only``: leave out the journal's columns.
     - ``columns``, ``flatten``, ``all_columns``: select the columns, as for the tables of
       :class:`journal.Rows`.
+    - ``excel``: write CSV for spreadsheets, with this delimiter, "," or ";". The file begins with a
+      byte order mark. With ";", numbers have a decimal comma. Text that a spreadsheet would take
+      for a formula gets the prefix ``'``.
     - ``on_error``: called with the error of each job that can't be read. The job is left out.
 
     Each job is exported as it was at one moment. Rows are first collected in an unnamed temporary
@@ -93,43 +103,51 @@ def export_rows(
     if isinstance(out, (str, os.PathLike)):
         file_format = file_format or format_of(out)
     options = check_options(columns, flatten=flatten, all_columns=all_columns)
-    file_format = _checked(file_format, options, steps=steps, data_only=data_only)
+    file_format = _checked(file_format, options, excel, steps=steps, data_only=data_only)
 
-    def collected(directory: Path | None) -> Collected:
-        return Collected(
-            service,
-            [job_ids] if isinstance(job_ids, str) else job_ids,
-            options,
-            statuses=statuses,
-            data_only=data_only,
-            steps=steps,
-            tabular=file_format not in _RECORDS,
-            directory=directory,
-            on_error=on_error,
-        )
-
+    collected = partial(
+        Collected,
+        service,
+        [job_ids] if isinstance(job_ids, str) else job_ids,
+        options,
+        statuses=statuses,
+        data_only=data_only,
+        steps=steps,
+        tabular=file_format not in ("jsonl", "json"),
+        on_error=on_error,
+    )
     if not isinstance(out, (str, os.PathLike)):
         if file_format not in STREAMED:
             raise InvalidValueError("format", file_format, "can't be streamed: name a file")
-        with closing(collected(None)) as rows:
-            _STREAM_WRITERS[file_format](rows, out)
+        with closing(collected(directory=None)) as rows:
+            _write_stream(rows, out, file_format, excel)
             return rows.count
     beside = _BESIDE_SQLITE if file_format == "sqlite" else ()
     with (
         whole_file(out, force=force, refused_beside=beside) as output,
-        closing(collected(output.path.parent)) as rows,
+        closing(collected(directory=output.path.parent)) as rows,
     ):
-        _write_file(rows, output, file_format)
+        if file_format == "sqlite":
+            from journal.tables.sqlite import write_sqlite  # noqa: PLC0415  (for this format only)
+
+            write_sqlite(rows, output.path)
+        else:
+            with output.stream() as stream:
+                _write_stream(rows, stream, file_format, excel)
         return rows.count
 
 
-def _checked(file_format: str | None, options: Options, *, steps: bool, data_only: bool) -> str:
+def _checked(
+    file_format: str | None, options: Options, excel: str | None, *, steps: bool, data_only: bool
+) -> str:
     """Check the arguments of an export, and return the format.
 
     Raises InvalidValueError and MissingExtraError.
     """
     if file_format not in FORMATS:
         raise InvalidValueError("format", file_format, f"must be one of {', '.join(FORMATS)}")
+    if excel is not None and (file_format != "csv" or excel not in (",", ";")):
+        raise InvalidValueError("excel", excel, "must be ',' or ';', and the format csv")
     if steps and data_only:
         raise InvalidValueError(
             "data_only", data_only, "leaves nothing of steps: give one of the two"
@@ -145,49 +163,41 @@ def _checked(file_format: str | None, options: Options, *, steps: bool, data_onl
     return file_format
 
 
-def _write_file(rows: Collected, output: Output, file_format: str) -> None:
-    if file_format == "sqlite":
-        from journal.tables.sqlite import write_sqlite  # noqa: PLC0415  (for this format only)
+def _write_stream(rows: Collected, stream: IO[bytes], file_format: str, excel: str | None) -> None:
+    if file_format == "parquet":
+        from journal.tables.arrow import write_parquet  # noqa: PLC0415  (an extra)
 
-        write_sqlite(rows, output.path)
+        write_parquet(rows.table, rows, stream)
+    elif file_format == "csv":
+        stream.writelines(_csv_lines(rows, excel))
+    elif file_format == "jsonl":
+        stream.writelines(encode_json(row) + b"\n" for row in rows.records())
+    else:
+        stream.writelines(json_array(map(encode_json, rows.records())))
+
+
+def _csv_lines(rows: Collected, excel: str | None) -> Iterator[bytes]:
+    columns = rows.table.columns
+    if not columns:
         return
-    with output.stream() as stream:
-        if file_format == "parquet":
-            from journal.tables.arrow import write_parquet  # noqa: PLC0415  (an extra)
-
-            write_parquet(rows.table, rows, stream)
-        else:
-            _STREAM_WRITERS[file_format](rows, stream)
-
-
-def _write_csv(rows: Collected, stream: IO[bytes]) -> None:
-    line_of = csv_liner()
-    kinds = rows.table.columns.values()
-    if not kinds:
-        return
-    stream.write(line_of(rows.table.columns))
-    # csv writes text and integers as as_text() does, and None as an empty cell.
-    plain = [not kind & ~(TEXT | INT | WIDE | TIME) for kind in kinds]
+    line_of = csv_liner(excel or ",")
+    yield line_of(columns) if excel is None else _BOM + line_of(_harmless(list(columns)))
     for cells in rows.cells():
-        columns = [
-            values if is_plain else list(map(as_text, values))
-            for values, is_plain in zip(cells, plain, strict=True)
-        ]
-        stream.writelines(map(line_of, zip(*columns, strict=True)))
+        texts = map(_csv_cells, cells, columns.values(), repeat(excel))
+        yield from map(line_of, zip(*texts, strict=True))
 
 
-def _write_jsonl(rows: Collected, stream: IO[bytes]) -> None:
-    for row in rows.records():
-        stream.write(encode_json(row) + b"\n")
+def _csv_cells(values: list[Any], kinds: int, excel: str | None) -> list[Any]:
+    """Return the cells of a column, from values of these kinds."""
+    if excel and kinds & TEXT:
+        return _harmless(map(as_text, values))
+    if not kinds & ~(TEXT | INT | WIDE | TIME):
+        return values  # csv writes these as as_text() does, and None as an empty cell
+    texts = map(as_text, values)
+    is_number = kinds & FLOAT and not kinds & ~(INT | FLOAT)
+    return [text.replace(".", ",") for text in texts] if is_number and excel == ";" else list(texts)
 
 
-def _write_json(rows: Collected, stream: IO[bytes]) -> None:
-    stream.writelines(json_array(map(encode_json, rows.records())))
-
-
-_STREAM_WRITERS: dict[str, Callable[[Collected, IO[bytes]], None]] = {
-    "csv": _write_csv,
-    "jsonl": _write_jsonl,
-    "json": _write_json,
-}
-_RECORDS = ("jsonl", "json")  # formats without columns
+def _harmless(texts: Iterable[str]) -> list[str]:
+    prefixed = re.compile(_FORMULA).sub
+    return [prefixed(r"'\g<0>", text) for text in texts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import os
 from typing import Any
 
@@ -55,6 +56,17 @@ def _complete_names(ctx: click.Context, parameter: click.Parameter, incomplete: 
     help="Also write those columns of the journal that are empty in all rows.",
 )
 @click.option(
+    "--excel",
+    is_flag=True,
+    help="Write CSV for spreadsheets: with a byte order mark, and with a prefix ' before formulas.",
+)
+@click.option(
+    "--delimiter",
+    type=click.Choice([",", ";"]),
+    help="The delimiter of a CSV for spreadsheets. With ;, numbers have a decimal comma. Default: "
+    "; if your locale has a decimal comma.",
+)
+@click.option(
     "--steps", is_flag=True, help="Write a record for each step, instead of a record for each row."
 )
 @force_option
@@ -65,6 +77,8 @@ def export_command(
     names: tuple[str, ...],
     all_jobs: bool,
     file_format: str | None,
+    excel: bool,
+    delimiter: str | None,
     steps: bool,
     **options: Any,
 ) -> int:
@@ -110,6 +124,7 @@ def export_command(
             job_ids,
             data_stream(is_json=file_format.startswith("json")) if out == "-" else out,
             file_format,
+            excel=_delimiter(file_format, delimiter, excel=excel),
             steps=steps,
             on_error=errors.append if all_jobs else None,
             **options,
@@ -122,6 +137,27 @@ def export_command(
     else:
         echo_err(f"{counted(count, 'step|steps' if steps else 'row|rows')} in {out}")
     return exit_code_of_store(errors)
+
+
+def _delimiter(file_format: str, delimiter: str | None, *, excel: bool) -> str | None:
+    """Return the delimiter of a CSV for spreadsheets. Without ``excel``, return None.
+
+    By default, it is what spreadsheets expect in the user's locale.
+    """
+    if delimiter and not excel:
+        raise click.UsageError("--delimiter needs --excel")
+    if excel and file_format != "csv":
+        raise click.UsageError(f"--excel writes CSV, not {file_format}: end OUT with .csv")
+    if delimiter or not excel:
+        return delimiter
+    before = locale.setlocale(locale.LC_NUMERIC)
+    try:
+        locale.setlocale(locale.LC_NUMERIC, "")
+        return ";" if locale.localeconv()["decimal_point"] == "," else ","
+    except locale.Error:  # this system doesn't know the locale
+        return ","
+    finally:
+        locale.setlocale(locale.LC_NUMERIC, before)
 
 
 def _refuse_with_steps(options: dict[str, object]) -> None:
