@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import importlib
 import io
-import zlib
+import sys
+from collections.abc import Callable
 from typing import IO, Any, NamedTuple
 
 from journal.errors import MissingExtraError
@@ -15,54 +16,51 @@ _PIECE_BYTES = 1 << 16
 
 
 class Compression(NamedTuple):
+    """A compression. ``inflate`` returns a file of the decompressed bytes of a file."""
+
     name: str
+    inflate: Callable[[IO[bytes]], Any]
     suffixes: tuple[str, ...]
     first_bytes: tuple[bytes, ...]
 
 
+def _inflate_gzip(stream: IO[bytes]) -> Any:
+    return gzip.GzipFile(fileobj=stream)
+
+
+def _inflate_xz(stream: IO[bytes]) -> Any:
+    import lzma  # noqa: PLC0415  (only for such an input, as it may be missing)
+
+    return _XzStreams(stream, lzma.LZMADecompressor)
+
+
+def _inflate_zstd(stream: IO[bytes]) -> Any:
+    module = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+    try:
+        zstd = importlib.import_module(module)
+    except ImportError:
+        raise MissingExtraError("an input in zstd", "backports.zstd", "zstd") from None
+    return zstd.ZstdFile(stream)
+
+
 COMPRESSIONS = (
-    Compression("gzip", (".gz",), (b"\x1f\x8b",)),
-    Compression("xz", (".xz",), (b"\xfd7zXZ\0",)),
+    Compression("gzip", _inflate_gzip, (".gz",), (b"\x1f\x8b",)),
+    Compression("xz", _inflate_xz, (".xz",), (b"\xfd7zXZ\0",)),
     # pzstd begins its files with a frame to skip.
-    Compression("zstd", (".zst", ".zstd"), (b"\x28\xb5\x2f\xfd", b"\x50\x2a\x4d\x18")),
+    Compression(
+        "zstd", _inflate_zstd, (".zst", ".zstd"), (b"\x28\xb5\x2f\xfd", b"\x50\x2a\x4d\x18")
+    ),
 )
 
 
-def compression_of(head: bytes) -> str | None:
-    """The compression of data that begins with ``head``, such as "gzip"; None if there is none."""
-    return next((each.name for each in COMPRESSIONS if head.startswith(each.first_bytes)), None)
+def compression_of(head: bytes) -> Compression | None:
+    """The compression of data that begins with ``head``; None if there is none."""
+    return next((each for each in COMPRESSIONS if head.startswith(each.first_bytes)), None)
 
 
-def find_zstd() -> Any:
-    """Import ``compression.zstd``, or its backport if Python is older than 3.14.
-
-    Returns None if neither is installed.
-    """
-    for name in ("compression.zstd", "backports.zstd"):
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
-    return None
-
-
-def decompressed(stream: IO[bytes], compression: str, source: Source) -> io.BufferedReader:
+def decompressed(stream: IO[bytes], compression: Compression, source: Source) -> io.BufferedReader:
     """The decompressed content of ``stream``. Reading raises InvalidValueError for damaged data."""
     return io.BufferedReader(_Inflated(stream, compression, source), _PIECE_BYTES)
-
-
-def _open(stream: IO[bytes], compression: str) -> tuple[Any, type[Exception]]:
-    """A file of the decompressed bytes, and what it raises for damaged data besides OSError."""
-    if compression == "gzip":
-        return gzip.GzipFile(fileobj=stream), zlib.error
-    if compression == "xz":
-        import lzma  # noqa: PLC0415  (only for such an input, as it may be missing)
-
-        return _XzStreams(stream, lzma.LZMADecompressor), lzma.LZMAError
-    zstd: Any = find_zstd()
-    if zstd is None:
-        raise MissingExtraError("an input in zstd", "backports.zstd", "zstd")
-    return zstd.ZstdFile(stream), zstd.ZstdError
 
 
 class _XzStreams:
@@ -93,10 +91,9 @@ class _XzStreams:
 
 
 class _Inflated(io.RawIOBase):
-    def __init__(self, stream: IO[bytes], compression: str, source: Source) -> None:
-        self._data, error = _open(stream, compression)
-        self._refusals = (OSError, error)
-        self._compression, self._source = compression, source
+    def __init__(self, stream: IO[bytes], compression: Compression, source: Source) -> None:
+        self._data = compression.inflate(stream)
+        self._name, self._source = compression.name, source
 
     def readable(self) -> bool:
         return True
@@ -105,13 +102,11 @@ class _Inflated(io.RawIOBase):
         try:
             # Read only one piece, since a pipe may be slow.
             data: bytes = self._data.read1(len(buffer))
-        except EOFError:
-            reason = f"is {self._compression} data that is cut short: copy it or download it again"
-            raise self._source.refused(reason) from None
-        except self._refusals as error:
+        except Exception as error:  # of the library, for damaged data, or of the system
             if getattr(error, "errno", None) is not None:
                 raise
-            reason = f"is damaged {self._compression} data ({error}): copy it or download it again"
+            why = "cut short" if isinstance(error, EOFError) else f"damaged ({error})"
+            reason = f"is {self._name} data that is {why}: copy it or download it again"
             raise self._source.refused(reason) from None
         buffer[: len(data)] = data
         return len(data)

@@ -84,7 +84,7 @@ def format_of(name: str) -> str | None:
     return next((each.name for each in _TABLE if suffix in each.suffixes), None)
 
 
-def choose(head: bytes, source: Source, compression: str | None) -> Format:
+def choose(head: bytes, source: Source, *, is_compressed: bool) -> Format:
     """The format of an input. ``head``: the first bytes of the input, after decompression.
 
     The format is the first of these that is known: the given format, the format for the file's
@@ -101,12 +101,12 @@ def choose(head: bytes, source: Source, compression: str | None) -> Format:
         words = shown.words + " or another ZIP archive" * start.startswith(b"PK")
         add = source.give("format", shown.name)
         raise source.refused(f"is {words}, not {found.words}: add {add}")
-    _check(found, head, start, source, compression)
+    _check(found, head, start, source, is_compressed=is_compressed)
     return found
 
 
 def _check(
-    found: Format, head: bytes, start: bytes, source: Source, compression: str | None
+    found: Format, head: bytes, start: bytes, source: Source, *, is_compressed: bool
 ) -> None:
     check_options(found.words, found.options, source)
     for pattern, reason in _OTHERS.items():
@@ -116,7 +116,7 @@ def _check(
         from journal.inputs.sqlite import example  # noqa: PLC0415  (only for such a file)
 
         raise source.refused(f"is a SQLite database: give a query: {example(source.path)}")
-    if found.at_any_offset and (compression or not source.is_file):
+    if found.at_any_offset and (is_compressed or not source.is_file):
         reason = "can't be compressed or a pipe, as it is read from its end: save it as a file"
         raise source.refused(f"is {found.words}, which {reason}")
     is_marked = source.encoding or encoding_of_mark(head)

@@ -149,7 +149,8 @@ def open_stream(stream: IO[bytes], source: Source, stack: ExitStack) -> _Opened:
     compression = compression_of(data.peek(HEAD_BYTES))
     if compression is not None:
         data = decompressed(data, compression, source)
-    chosen = choose(data.peek(HEAD_BYTES)[:HEAD_BYTES], source, compression)
+    head = data.peek(HEAD_BYTES)[:HEAD_BYTES]
+    chosen = choose(head, source, is_compressed=compression is not None)
     if chosen.needs is None:
         return _Opened(*chosen.read(source, data, stack), stack)
     library, extra = chosen.needs

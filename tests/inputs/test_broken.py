@@ -9,6 +9,7 @@ import lzma
 import os
 import re
 import sqlite3
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable, Sequence
@@ -22,7 +23,6 @@ from support.platforms import needs_devices
 
 import journal
 from journal.fs.shell import quote
-from journal.inputs.compression import find_zstd
 from journal.inputs.read import RowInput
 from journal.inputs.source import Source
 
@@ -93,7 +93,7 @@ def tar() -> bytes:
         (
             "a.csv.xz",
             lzma.compress(CSV) + lzma.compress(CSV)[:6] + b"damaged",
-            "is damaged xz data (",
+            "is xz data that is damaged (",
         ),
         (
             "a.csv",
@@ -243,9 +243,8 @@ def test_compressed_streams_one_after_the_other_are_read_with_their_padding(
 
 
 def test_a_file_of_a_parallel_zstd_is_read(tmp_path: Path) -> None:
-    zstd = find_zstd()
-    if zstd is None:
-        pytest.skip("needs a library for zstd")
+    module = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+    zstd = pytest.importorskip(module)
     path = tmp_path / "a.csv.zst"
     path.write_bytes(b"\x50\x2a\x4d\x18\4\0\0\0size" + zstd.compress(CSV))
     assert len(list(journal.read_rows(path))) == 2
