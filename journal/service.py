@@ -73,7 +73,7 @@ from journal.model import (
 )
 from journal.store import bulk, steps, transitions
 from journal.store.batch import Batch as StoreBatch  # journal.Batch is another class
-from journal.store.interrupted_rows import check_policy, settle_rows
+from journal.store.interrupted_rows import check_policy, settle_rows, start_run
 from journal.store.journal import Journal
 from journal.store.listing import jobs_of, newest_ids
 from journal.store.pruned import forget_pruned
@@ -924,10 +924,8 @@ class JobService:
         job_id: str,
         on_interrupted: Policy = "review",
         *,
-        keep_lock: bool = False,
         argv: Sequence[str] = (),
         version: str | None = None,
-        is_command: bool = False,
     ) -> Job:
         """Start a pending, paused or interrupted job. Returns the job.
 
@@ -935,10 +933,8 @@ class JobService:
 
         - ``on_interrupted``: how to settle rows that a dead run left in processing; see
           :meth:`recover_job`.
-        - ``keep_lock``: hold the run lock until :meth:`release_run` or :meth:`close`, even if the
-          job ends or is paused. Use this to keep other runs out while rows are in flight.
         - ``argv``: the words that a person can type in the current directory to continue the job
-          (:attr:`Run.argv`). ``is_command``: they are a `journal run`.
+          (:attr:`Run.argv`).
         - ``version``: a name for the version of the code, model or prompt that processes the rows.
           It is recorded for all attempts of this run (:attr:`JobRow.version`).
 
@@ -952,19 +948,7 @@ class JobService:
         check_policy(on_interrupted, "on_interrupted")
         argv = check_words(argv, "argv")
         check_optional_text(version, "version")
-        if keep_lock and self._journal(job_id).in_own_commit:
-            raise InvalidValueError(
-                "batch", job_id, "is open: no start of a row would be on the disk before its work"
-            )
-        with self.store.committing_run(job_id, keep=keep_lock) as (journal, _):
-            state = transitions.state_of(journal)
-            transitions.put_run(
-                journal, argv, version, policy=on_interrupted, is_command=is_command
-            )
-            if state.status is not JobStatus.RUNNING:
-                transitions.set_job_status(journal, JobStatus.RUNNING)
-            settle_rows(journal, on_interrupted, state.run)
-            return job_of(journal.index)
+        return start_run(self.store, job_id, on_interrupted, argv, version)
 
     def recover_job(self, job_id: str, policy: Policy = "review") -> int:
         """Settle the rows that a dead run left in processing. Returns their number.
@@ -988,13 +972,6 @@ class JobService:
             if transitions.state_of(journal).status is JobStatus.RUNNING:
                 transitions.set_job_status(journal, JobStatus.PAUSED)
             return settled
-
-    def release_run(self, job_id: str) -> None:
-        """Release the run lock if this service holds it.
-
-        A running job then counts as interrupted.
-        """
-        self.store.release_run(check_job_id(job_id))
 
     def run_holder(self, job_id: str) -> RunHolder | None:
         """Return host, process id and start time of the run that holds the job, or ``None``.

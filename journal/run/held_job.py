@@ -29,7 +29,7 @@ from journal.run.outcome import Outcome
 from journal.run.plan import IN_PYTHON, HowTo, who_else
 from journal.run.signals import OwnProcess
 from journal.service import JobService, existing_job
-from journal.store.interrupted_rows import check_policy
+from journal.store.interrupted_rows import check_policy, start_run
 from journal.store.rows import find_rows
 from journal.store.transitions import put_record
 from journal.text import counted
@@ -167,12 +167,13 @@ class HeldJob:
                 "is still running there"
             )
         in_flight = self._in_flight_text(job)
-        started = self.service.start_job(
+        started = start_run(
+            self.service.store,
             self.id,
             self.settings.on_interrupted,
-            keep_lock=True,
-            argv=self.settings.argv,
-            version=self.settings.version,
+            self.settings.argv,
+            self.settings.version,
+            keep=True,
             is_command=bool(self.settings.how_to.command),
         )
         self._report_interrupted(job, started, in_flight)
@@ -273,7 +274,7 @@ class HeldJob:
     def release(self) -> None:
         """Release the run lock."""
         with suppress(JournalError):
-            self.service.release_run(self.id)
+            self.service.store.release_run(self.id)
 
 
 def unrecorded_message(row: JobRow, outcome: Outcome, error: JournalError | str) -> str:

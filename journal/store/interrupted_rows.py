@@ -1,4 +1,4 @@
-"""Policies decide what happens to the rows that were in flight when their run died.
+"""Starts runs. Policies decide what happens to the rows that were in flight when their run died.
 
 A row is in flight if it was started and has no outcome yet.
 
@@ -7,12 +7,14 @@ Call each function that appends records in a separate ``with journal:`` block.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import get_args
 
 from journal.errors import InvalidValueError, StepInDoubtError
 from journal.format.records import A_POLICY, A_RUN, UNSET_TIME, By, RowStatusRecord
 from journal.index.index import PROCESSING
-from journal.model import JobRow, Policy, RowStatus, RowStep, Run
+from journal.index.summary import job_of
+from journal.model import Job, JobRow, JobStatus, Policy, RowStatus, RowStep, Run
 from journal.store.journal import Journal
 from journal.store.rows import position_of, row_of
 from journal.store.steps import get_steps, step_in_doubt
@@ -21,6 +23,8 @@ from journal.store.transitions import (
     change_row,
     let_start,
     put_row_status,
+    put_run,
+    set_job_status,
     state_of,
     status_of_attempt,
     version_of_attempt,
@@ -50,6 +54,35 @@ def check_policy(policy: str, where: str = "policy") -> None:
     if policy not in get_args(Policy):
         names = ", ".join(get_args(Policy))
         raise InvalidValueError(where, policy, f"must be one of {names}")
+
+
+def start_run(
+    store: Store,
+    job_id: str,
+    policy: Policy = "review",
+    argv: Sequence[str] = (),
+    version: str | None = None,
+    *,
+    keep: bool = False,
+    is_command: bool = False,
+) -> Job:
+    """Start a job: see :meth:`JobService.start_job`.
+
+    - ``keep``: hold the run lock until :meth:`Store.release_run`, even if the job ends or is
+      paused. So no other run starts while rows are in flight.
+    - ``is_command``: ``argv`` is a `journal run`.
+    """
+    if keep and store.journal(job_id).in_own_commit:
+        raise InvalidValueError(
+            "batch", job_id, "is open: no start of a row would be on the disk before its work"
+        )
+    with store.committing_run(job_id, keep=keep) as (journal, _):
+        state = state_of(journal)
+        put_run(journal, argv, version, policy=policy, is_command=is_command)
+        if state.status is not JobStatus.RUNNING:
+            set_job_status(journal, JobStatus.RUNNING)
+        settle_rows(journal, policy, state.run)
+        return job_of(journal.index)
 
 
 def settle_rows(journal: Journal, policy: Policy, run: Run | None) -> int:

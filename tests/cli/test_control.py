@@ -21,6 +21,7 @@ from journal.cli.selection import row_ranges, rows_of
 from journal.fs import shell, streams, system
 from journal.model import RunHolder
 from journal.repair import repair_job
+from journal.store.interrupted_rows import start_run
 
 # Holds the run of job j with row 1 in flight, and says how the job stands whenever it is asked.
 RUN = """
@@ -410,7 +411,7 @@ def test_what_takes_rows_up_is_said_in_the_words_of_where_the_job_was_made(
     is_command = made_by != "script"
     words = shlex.split(command) if is_command else ["/usr/bin/python3", "ship.py"]
     with JobService(cli.root) as service:
-        service.start_job("j", argv=words, is_command=is_command)
+        start_run(service.store, "j", argv=words, is_command=is_command)
         service.update_status("j", "failed")
     run = f"`journal --root {shell.quote(str(cli.root.absolute()))} run ... --job j`"
     _, _, err = cli("retry", "j")

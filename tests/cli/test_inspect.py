@@ -61,7 +61,7 @@ def root(tmp_path: Path) -> Path:
         for name in ("died", "rests", "done"):
             service.start_job(name)
         service.start_row("died:1")
-        service.release_run("died")
+        service.store.release_run("died")
         service.update_status("rests", "paused")
         for number in (1, 2, 3):
             service.complete_row(f"done:{number}")
@@ -284,7 +284,7 @@ def ended(tmp_path: Path) -> Path:
         service.complete_row("ca:1", cost_cents=100)
         for number in (20, 21, 23):
             service.start_row(f"ca:{number}")
-        service.release_run("ca")
+        service.store.release_run("ca")
         service.start_job("ca")
         service.update_status("ca", "failed")
     return path
@@ -598,7 +598,7 @@ def _in_doubt(root: Path, count: int, *, review: bool) -> None:
         with service.batch("doubt"):
             for number in range(1, count + 1):
                 service.start_row(f"doubt:{number}")
-        service.release_run("doubt")
+        service.store.release_run("doubt")
         if review:
             service.start_job("doubt", "review")
             service.update_status("doubt", "paused")

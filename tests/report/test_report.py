@@ -28,6 +28,7 @@ from journal.history.durations import RecordedOutcome
 from journal.history.statistics import MAX_BUCKETS, JobStatistics, Latencies, Timeline
 from journal.model import Policy
 from journal.report.page import MAX_GROUPS, MAX_ROWS, report_page
+from journal.store.interrupted_rows import start_run
 from journal.version import VERSION
 
 CHROMIUM = shutil.which("chromium")
@@ -304,7 +305,7 @@ def test_each_run_of_a_job_is_told_with_who_began_it(tmp_path: Path) -> None:
             service.start_job("job")
             service.complete_row(f"job:{number}")
     with JobService(tmp_path, sync="none") as service:
-        service.start_job("job", keep_lock=True)
+        start_run(service.store, "job", keep=True)
         service.log("job", "not a run", details={"run": "of luck"})
         service.update_status("job", "paused")
         service.update_status("job", "running")  # the same run goes on

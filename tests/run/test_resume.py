@@ -13,6 +13,7 @@ from support.children import Child
 import journal
 from journal import AttemptedRow, JobBusyError, JobService, RowStatus
 from journal.cli.main import main
+from journal.store.interrupted_rows import start_run
 
 JOB = "j"
 ANOTHER_PROGRAM = """
@@ -106,7 +107,7 @@ def test_a_run_is_refused_while_its_service_has_a_kept_start_under_another_polic
 ) -> None:
     rows = [{"n": 1}]
     with journal.open_job(tmp_path / JOB, rows, on_interrupted="review", sync="none") as job:
-        job.service.start_job(JOB, "resume", keep_lock=True)
+        start_run(job.service.store, JOB, "resume", keep=True)
         job.service.update_status(JOB, "paused")
         with pytest.raises(JobBusyError):
             job.run(lambda row: row.row_number)

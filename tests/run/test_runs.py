@@ -1330,7 +1330,7 @@ def test_a_run_whose_lock_was_released_says_so(path: Path) -> None:
     with open_job(path, 2) as job:
         run = Background(job, gate)
         gate.wait_for(1)
-        job.service.release_run("j")
+        job.service.store.release_run("j")
         run.wait_for("the run lock of the job was released")
         gate.let_go()
         assert run.report().reason == "the run lock of the job was released"

@@ -31,6 +31,7 @@ from journal.format.records import (
 )
 from journal.history.error_groups import group_attempts
 from journal.history.reading import Entry
+from journal.store.interrupted_rows import start_run
 from journal.store.rows import find_rows
 
 JOB = "ship"
@@ -163,7 +164,7 @@ def test_nothing_reopens_a_job_while_a_run_works_on_it(
 ) -> None:
     """One whose last rows are in flight, though the job has ended."""
     service.update_status(JOB, "paused")
-    service.start_job(JOB, keep_lock=True)
+    start_run(service.store, JOB, keep=True)
     end(service)
     before = content(service)
     with JobService(service.root, sync="none") as other:
@@ -171,7 +172,7 @@ def test_nothing_reopens_a_job_while_a_run_works_on_it(
             with pytest.raises(JobBusyError):
                 call(one)
         assert content(service) == before
-        service.release_run(JOB)
+        service.store.release_run(JOB)
         call(other)
         assert job(other).passes == 2
         other.start_job(JOB)  # it holds no lock that is in the way
@@ -239,7 +240,7 @@ def test_rows_of_unknown_outcome_are_retried_only_if_they_are_named(service: Job
 
 def test_rows_that_a_policy_has_failed_are_of_unknown_outcome(service: JobService) -> None:
     service.start_row(f"{JOB}:5")
-    service.release_run(JOB)
+    service.store.release_run(JOB)
     service.recover_job(JOB, "fail")
     assert row(service, 5).unknown
     assert service.retry_failed_rows(JOB) == 1  # row 2 alone
@@ -557,9 +558,9 @@ def test_an_outcome_has_the_version_of_its_attempt_whoever_records_it(
     service: JobService, policy: Any
 ) -> None:
     service.update_status(JOB, "paused")
-    service.start_job(JOB, version="prompt-3", keep_lock=True)
+    start_run(service.store, JOB, version="prompt-3", keep=True)
     service.start_row(f"{JOB}:5")
-    service.release_run(JOB)
+    service.store.release_run(JOB)
     with JobService(service.root, sync="none") as other:
         other.start_job(JOB, policy, version="prompt-4")
     assert row(service, 5).version == "prompt-3"

@@ -21,6 +21,7 @@ from journal.format.arguments import MAX_USAGE_NAMES
 from journal.format.records import A_RUN, MAX_LINE_BYTES, UNSET_TIME, RowStatusRecord
 from journal.store import bulk
 from journal.store.batch import Batch
+from journal.store.interrupted_rows import start_run
 
 
 @pytest.fixture(name="service")
@@ -60,7 +61,7 @@ def test_many_starts_and_completions_leave_what_single_ones_leave(tmp_path: Path
         with JobService(tmp_path / name) as service:
             service.create_job("Bulk", job_id="j", key="n")
             service.create_rows("j", ({"data": {"n": f"é {n}"}} for n in range(1, 4)))
-            service.start_job("j", version="v2", keep_lock=True)
+            start_run(service.store, "j", version="v2", keep=True)
             if is_bulk:
                 rows_begun = started(service, iter((1, 2)), 2)
                 complete(service, 1, 2, result=[1.5], cost_cents=2, usage=None)

@@ -26,6 +26,7 @@ import journal.fs.system
 import journal.index.hint
 from journal import JobService, JournalDamagedError
 from journal.repair import repair_job
+from journal.store.interrupted_rows import start_run
 from journal.transfer import pack_to_file, pull_job
 from journal.verify import verify_job
 
@@ -515,20 +516,20 @@ def test_the_end_of_work_by_hand_leaves_a_durable_hint(tmp_path: Path) -> None:
 def test_a_command_that_is_no_run_leaves_no_hint(tmp_path: Path) -> None:
     with JobService(tmp_path) as service, JobService(tmp_path) as other:
         service.create_job("Cut", job_id=JOB, row_data=({"data": row} for row in ROWS))
-        service.start_job(JOB, keep_lock=True)
+        start_run(service.store, JOB, keep=True)
         other.update_status(JOB, "paused")
         assert not hint_of(tmp_path).exists()
-        service.release_run(JOB)
+        service.store.release_run(JOB)
         assert hint_of(tmp_path).exists()
 
 
 def test_the_hint_at_the_end_of_a_run_covers_what_an_unsynced_writer_added(root: Path) -> None:
     with JobService(root) as service:
-        service.start_job(JOB, keep_lock=True)
+        start_run(service.store, JOB, keep=True)
         with JobService(root, sync="none") as other:
             other.set_error(JOB, "E", "not synced")
         service.get_job(JOB)
-        service.release_run(JOB)
+        service.store.release_run(JOB)
     assert witness_of(root) == path_of(root).stat().st_size
 
 

@@ -49,6 +49,7 @@ from journal.fs import files, system
 from journal.fs.handles import JournalFile
 from journal.fs.locks import DirectoryLock
 from journal.index.hint import read_hint
+from journal.store.interrupted_rows import start_run
 from journal.verify import verify_job
 
 JOB = "guarded"
@@ -370,8 +371,8 @@ def test_of_many_jobs_those_that_were_used_last_stay_open(
 def test_a_run_that_was_let_go_of_is_kept_no_more_when_the_next_begins(
     path: Path, service: JobService
 ) -> None:
-    service.start_job(JOB, keep_lock=True)
-    service.release_run(JOB)
+    start_run(service.store, JOB, keep=True)
+    service.store.release_run(JOB)
     service.start_job(JOB)
     service.update_status(JOB, "paused")
     with JobService(path.parents[1]) as other:
@@ -381,7 +382,7 @@ def test_a_run_that_was_let_go_of_is_kept_no_more_when_the_next_begins(
 def test_a_run_that_is_kept_outlasts_the_status_and_not_the_service(
     path: Path, service: JobService
 ) -> None:
-    service.start_job(JOB, keep_lock=True)
+    start_run(service.store, JOB, keep=True)
     service.update_status(JOB, "paused")
     with JobService(path.parents[1]) as other:
         with pytest.raises(JobBusyError):
@@ -396,7 +397,7 @@ def test_a_run_that_is_kept_outlasts_the_status_and_not_the_service(
 def test_a_run_that_is_kept_outlasts_a_job_that_another_process_has_ended(
     path: Path, service: JobService
 ) -> None:
-    service.start_job(JOB, keep_lock=True)
+    start_run(service.store, JOB, keep=True)
     with JobService(path.parents[1]) as other:
         other.update_status(JOB, "cancelled")
     job = service.get_job(JOB)

@@ -16,6 +16,7 @@ from journal import (
     JobService,
     JournalError,
 )
+from journal.store.interrupted_rows import start_run
 
 ROUNDS = 8
 
@@ -53,7 +54,7 @@ def test_of_runs_that_start_at_the_same_time_one_gets_the_job(
 
             def start(who: JobService, job_id: str, barrier: threading.Barrier) -> object:
                 barrier.wait()
-                return who.start_job(job_id, keep_lock=True)
+                return start_run(who.store, job_id, keep=True)
 
             each = (service, other) * 2
             runs = [in_thread(partial(start, who, job_id, barrier)) for who in each]
@@ -85,7 +86,7 @@ def test_a_service_closes_though_it_was_refused_before_it_read_the_job(
 ) -> None:
     service.start_job("j")
     with JobService(tmp_path) as other, pytest.raises(JobBusyError):
-        other.start_job("j", keep_lock=True)
+        start_run(other.store, "j", keep=True)
     assert service.store.runs.holds("j")
 
 

@@ -89,5 +89,5 @@ def test_commands_end_when_their_run_is_killed_and_their_rows_are_in_doubt(tmp_p
     assert statuses(tmp_path) == ["processing", "processing", "pending"]
     with JobService(tmp_path / "jobs") as service:
         service.start_job("j", "review")
-        service.release_run("j")
+        service.store.release_run("j")
     assert statuses(tmp_path) == ["needs_review", "needs_review", "pending"]

@@ -53,9 +53,9 @@ PATCHES = [
     ),
     Patch(
         "a run that is kept outlasts the job's status",
-        "service",
-        "self.store.committing_run(job_id, keep=keep_lock)",
-        "self.store.committing_run(job_id)",
+        "store/interrupted_rows",
+        "store.committing_run(job_id, keep=keep)",
+        "store.committing_run(job_id)",
         "tests/store/test_guards_writers.py::test_a_run_that_is_kept_outlasts_the_status_and_not_the_service",
     ),
     Patch(
