@@ -13,7 +13,6 @@ import msgspec
 
 from journal.cli.find import did_you_mean
 from journal.cli.output import first_of
-from journal.fs import shell
 from journal.model import JobRow
 from journal.tables.columns import MISSING, member_of_row
 from journal.text import as_text, counted, shorten
@@ -32,15 +31,8 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
 }
 _ORDER = ("<", "<=", ">", ">=")
-# For columns of the journal: the options that choose rows by them.
-_OPTION_OF = {
-    "status": "--status",
-    "error_code": "--error-code",
-    "version": "--version",
-    "row_number": "--row",
-}
 # Fields of a row that conditions may name, if the data has no such column.
-_OWN = frozenset(JobRow.__struct_fields__).difference(_OPTION_OF, ("data", "result", "usage"))
+_OWN = frozenset(JobRow.__struct_fields__).difference(("data", "result", "usage"))
 MAX_COLUMNS = 1000  # columns whose names are stored for a message
 
 
@@ -123,10 +115,10 @@ def _number(text: str) -> Decimal | None:
 _MEANT = {"<>": "!=", "=>": ">=", "=<": "<="}
 
 
-def _parse_where(ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> Where:
+def _parse_where(
+    _ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+) -> Where:
     found: dict[str, Condition] = {}
-    hints: dict[str, str] = {}  # by column of the journal: the option that selects by it
-    options = {option for parameter in ctx.command.params for option in parameter.opts}
     for text in values:
         match = _CONDITION.fullmatch(text)
         if match is None:
@@ -142,14 +134,8 @@ def _parse_where(ctx: click.Context, _parameter: click.Parameter, values: tuple[
                 f"{text!r} compares with {value!r}: write {meant}, or '{quoted}' if the value begins "
                 f"with {value[0]}"
             )
-        column, value = _unquoted(column), _unquoted(value)
-        found[text] = Condition(column, sign, value)
-        if (option := _OPTION_OF.get(column)) in options:
-            given = f" {shell.quote(value)}" if sign == "=" else ""
-            hints[column] = (
-                f"{column!r} is a column of the journal, not of the data: write {option}{given}"
-            )
-    return Where(found, hints)
+        found[text] = Condition(_unquoted(column), sign, _unquoted(value))
+    return Where(found)
 
 
 def _unquoted(text: str) -> str:
@@ -167,10 +153,8 @@ def _unquoted(text: str) -> str:
 class Columns:
     """Collects the names of requested columns that no row has."""
 
-    def __init__(self, names: Iterable[str], hints: Mapping[str, str] = {}) -> None:
-        """``hints``: a dict from a name to the column or option that the user may have meant."""
+    def __init__(self, names: Iterable[str]) -> None:
         self.absent = set(names)
-        self._hints = hints
         self._members: dict[str, str] = {}  # by name: where results and usages have it
         self._seen: set[str] = set()
         self._any_row = False
@@ -210,8 +194,6 @@ class Columns:
         if column in self._members:
             root, name = self._members[column].split(".", 1)
             return [f"{name!r} is a member of the {root}: write {root}.{name}"]
-        if column in self._hints:
-            return [self._hints[column]]
         return did_you_mean(column, self._seen)
 
 
@@ -221,11 +203,9 @@ class Where:
     A row must meet all of them. Iteration yields the texts of the conditions.
     """
 
-    def __init__(
-        self, conditions: Mapping[str, Condition] = {}, hints: Mapping[str, str] = {}
-    ) -> None:
+    def __init__(self, conditions: Mapping[str, Condition] = {}) -> None:
         self._conditions = conditions
-        self._columns = Columns((each.column for each in conditions.values()), hints)
+        self._columns = Columns(each.column for each in conditions.values())
 
     def __bool__(self) -> bool:
         return bool(self._conditions)

@@ -211,6 +211,11 @@ def test_a_condition_may_name_a_field_of_the_row_that_is_no_column_of_the_data(
         6
     ]
     assert numbers(root, capsys, "--where", "price>0")
+    assert numbers(root, capsys, "--where", "error_code=E1", "--where", "row_number<3") == [2]
+    assert numbers(root, capsys, "--where", "status=urgent") == [5], (
+        "the data's column counts first"
+    )
+    assert numbers(root, capsys, "--where", "status=failed") == [2, 3]
     assert run(root, "rows", "ship", "--where", "atempts=1") == 0
     assert "has a column 'atempts'" in capsys.readouterr().err
 

@@ -196,19 +196,6 @@ def test_commands_that_change_rows_count_those_without_a_number(capsys: Capture)
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
-        (
-            ["rows", "--where", "status=failed"],
-            "'status' is a column of the journal, not of the data: write --status failed",
-        ),
-        (["rows", "--where", "error_code=E 1"], f"write --error-code {quote('E 1')}"),
-        (
-            ["rows", "--where", "version!=v1"],
-            "'version' is a column of the journal, not of the data: write --version\n",
-        ),
-        (
-            ["redo", "--where", "row_number=2"],
-            "'row_number' is a column of the journal, not of the data: write --row 2",
-        ),
         (["rows", "--where", "rate>4"], "'rate' is a member of the result: write result.rate"),
         (["rows", "--columns", "rate"], "'rate' is a member of the result: write result.rate"),
         (["rows", "--columns", "tokens"], "'tokens' is a member of the usage: write usage.tokens"),
