@@ -7,7 +7,6 @@ On Windows, a quoted line works both in cmd and in PowerShell 7, except if a wor
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Iterable
@@ -48,7 +47,7 @@ def as_utf8(word: str) -> str:
     Names of files may have such bytes, and records and messages can't.
     """
     try:
-        return os.fsencode(word).decode(errors="backslashreplace")
+        return word.encode(errors="surrogateescape").decode(errors="backslashreplace")
     except UnicodeEncodeError:  # a surrogate that stands for no byte
         return word
 
