@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
-CORPUS = "tests/format/test_corpus.py"
 STRANGE = "tests/format/test_hostile.py tests/format/test_corpus.py"
 
 PATCHES = [
@@ -132,14 +131,14 @@ PATCHES = [
         "format/damage",
         "(is_alone or _SPACES.fullmatch(text, end) is not None)",
         "is_alone",
-        CORPUS,
+        "tests/format/test_corpus.py::test_opening_says_what_the_corpus_says",
     ),
     Patch(
         "the verdict on a tail is reached without padding",
         "format/damage",
         "    end = without_padding(file, size, offset)\n",
         "    end = size\n",
-        CORPUS,
+        "tests/format/test_corpus.py::test_opening_says_what_the_corpus_says",
     ),
     Patch(
         "a last commit counts without its LF",

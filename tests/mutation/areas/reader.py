@@ -55,13 +55,6 @@ PATCHES = [
         "tests/transfer/test_guards_copies.py::test_a_copy_is_damaged_if_its_last_commit_does_not_fit_its_seal_or_it_begins_as_no_job",
     ),
     Patch(
-        "a copy of a newer version is named as that",
-        "format/damage",
-        '    if tail.kind == "newer":\n',
-        "    if False:\n",
-        "tests/format/test_corpus.py::test_opening_says_what_the_corpus_says",
-    ),
-    Patch(
         "the last seal of a copy is checked",
         "transfer/copies",
         "        if last == end:\n            return end\n",
