@@ -7,7 +7,7 @@ collects the columns and the kinds of their values.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
@@ -216,7 +216,10 @@ class Table:
 
     def add(self, chunk: Chunk) -> dict[Key, tuple[int, list[Any]]]:
         """Add rows. Returns the columns of the chunk, with their kinds and values."""
-        found = {key: (self._kinds_of(key, values), values) for key, values in self._columns(chunk)}
+        columns = columns_of(chunk, self.options)
+        found = {key: (self._kinds_of(key, values), values) for key, values in columns}
+        if self.options.columns is not None:
+            self._note_names(chunk, found)
         self.count += chunk.size
         for key, (kinds, _) in found.items():
             self._kinds[key] = self._kinds.get(key, 0) | kinds
@@ -226,15 +229,15 @@ class Table:
         has_one = key.own and key.path[0] in self._known and key.path[0] not in VARIED
         return self._known[key.path[0]] if has_one else kinds_of(values)
 
-    def _columns(self, chunk: Chunk) -> Named:
-        if self.options.columns is not None:
-            self._seen.update(dict.fromkeys(chain.from_iterable(chunk.data)))
-            if any("." in name for name in self.options.columns):
-                for name in NESTED:
-                    values = [each for each in chunk.own.get(name, ()) if type(each) is dict]
-                    for path in (path for each in values for path, _ in leaves(each, (name,))):
-                        self._members[".".join(path)] = None
-        return columns_of(chunk, self.options)
+    def _note_names(self, chunk: Chunk, found: Container[Key]) -> None:
+        """Collect the names for the message about a wanted column that doesn't exist."""
+        self._seen.update(dict.fromkeys(chain.from_iterable(chunk.data)))
+        for wanted in self.options.columns or ():
+            root = own_name(wanted.partition(".")[0]) or ""
+            if "." in wanted and root in NESTED and Key(True, ("", wanted)) not in found:
+                for value in chunk.own.get(root, ()):
+                    paths = leaves(value, (root,)) if type(value) is dict else ()
+                    self._members.update(dict.fromkeys(".".join(path) for path, _ in paths))
 
     def choose(self, *, data_only: bool = False) -> None:
         """Decide which columns the table has, and their names. Call this after all rows were added.
