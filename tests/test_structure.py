@@ -209,7 +209,7 @@ def test_the_annotations_of_public_classes_can_be_evaluated() -> None:
         if inspect.isclass(public):
             typing.get_type_hints(public)
             for method, function in vars(public).items():
-                makes_table = public is journal.Rows and method.startswith(("to_", "__array__"))
+                makes_table = public is journal.Rows and method.startswith("to_")
                 is_private = re.match("_[a-z]", method) is not None
                 # A table is a class of an optional library.
                 if inspect.isfunction(function) and not is_private and not makes_table:

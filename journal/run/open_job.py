@@ -314,9 +314,13 @@ class JobRun:
     def rows(self, status: RowStatus | str | None = None) -> Rows:
         """The job's rows, ordered by row number: see :meth:`JobService.get_rows`.
 
-        :class:`Rows` converts to tables: ``job.rows().to_pandas()``.
+        :class:`Rows` converts to tables: ``job.rows().to_polars()``.
         """
         return self.service.get_rows(self.id, status)
+
+    def to_pandas(self, columns: Sequence[str] | None = None, *, flatten: bool = False) -> Any:
+        """All rows as a ``pandas.DataFrame``: see :meth:`Rows.to_pandas`."""
+        return self.rows().to_pandas(columns, flatten=flatten)
 
     def plan(
         self, *, retry_failed: bool = False, where: Callable[[JobRow], object] | None = None

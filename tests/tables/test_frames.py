@@ -469,6 +469,14 @@ def test_pandas_makes_columns_of_the_rows_and_no_integer_becomes_a_float(
     assert list(rows.to_pandas(["wide"]).columns) == ["wide"]
 
 
+def test_an_open_job_is_a_frame_of_its_rows(tmp_path: Path) -> None:
+    pytest.importorskip("pandas")
+    with journal.open_job(tmp_path / "j", [{"n": {"x": 1}}, {"n": {"x": 2}}], sync="none") as job:
+        assert job.to_pandas().equals(job.rows().to_pandas())
+        assert list(job.to_pandas(["n.x"])["n.x"]) == [1, 2]
+        assert "n.x" in job.to_pandas(flatten=True)
+
+
 def test_rows_are_a_sequence_of_rows_as_before(service: JobService) -> None:
     rows = made(service, {"n": 1}, {"n": 2})
     assert [row.data["n"] for row in reversed(rows)] == [2, 1]
