@@ -415,10 +415,6 @@ def _failed(
     then = "the active run processes them" if holder is not None else f"then {start.words}"
     found = [
         (command("errors", job.id), "what went wrong, with all rows"),
-        (
-            command("skip", job.id, "--status", "failed"),
-            "if the failed rows need no more work: they then count as done",
-        ),
         (command("retry", job.id), f"makes failed rows pending again; {then}"),
     ]
     if holder is None:
@@ -428,6 +424,8 @@ def _failed(
         if start.is_script or ("--key" in options and not is_of_lines):
             why = "if you have corrected the input, start again"
             found.append(start.with_option(why, "on_changed", "retry"))
+    accept = command("skip", job.id, "--status", "failed")
+    found.append((accept, "or accept the failed rows, which then count as done"))
     return found
 
 

@@ -349,15 +349,15 @@ def _paste(commands: list[str]) -> None:
 def test_the_commands_of_show_settle_an_ended_job(ended: Path, capsys: Capture) -> None:
     found = as_json(ended, capsys, "show", "ca")["next"]
     words = [shlex.split(each["command"])[3] for each in found[:-1] if each["command"]]
-    assert words == ["rows", *["resolve"] * 3, "errors", "skip", "retry"]
+    assert words == ["rows", *["resolve"] * 3, "errors", "retry", "skip"]
     again = "start again the program that made the job, as job ca"
-    assert found[6]["why"] == f"makes failed rows pending again; then {again}"
-    assert found[7] == {"command": "", "why": "or do both in one step with --retry-failed"}
+    assert found[5]["why"] == f"makes failed rows pending again; then {again}"
+    assert found[6] == {"command": "", "why": "or do both in one step with --retry-failed"}
     assert found[-1] == {
         "command": "",
         "why": f"39 rows are not done; {again}, which reopens it",
     }
-    _paste([each["command"] for each in found[:2] + found[4:5] + found[6:7]])
+    _paste([each["command"] for each in found[:2] + found[4:6]])
     shown = as_json(ended, capsys, "show", "ca")
     assert (shown["status"], shown["passes"], shown["failed_rows"]) == ("pending", 2, 0)
     assert shown["needs_review_rows"] == ""
