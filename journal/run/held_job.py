@@ -50,7 +50,7 @@ class Settings(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         check_policy(self.on_interrupted, "on_interrupted")
         check_optional_text(self.version, "version")
-        check_words(self.argv, "argv")
+        msgspec.structs.force_setattr(self, "argv", check_words(self.argv, "argv"))
 
 
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):
