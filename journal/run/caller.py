@@ -129,7 +129,7 @@ class CallersThread:
                 call = self._next()
                 if call is not None:
                     _call(call)
-                elif self.stops.count >= 3 and self.stops.may_hang:
+                elif self.stops.is_in_vain:
                     return
 
     def _next(self) -> Callable[[], object] | None:

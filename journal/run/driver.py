@@ -108,9 +108,9 @@ class Run:
     def close(self) -> None:
         """Stop the workers, unless that was done. :meth:`work` does this at its end."""
         if not self._is_closed:
-            self._is_closed = self._stops.may_hang = True
-            self._workers.close()
-            self._stops.may_hang = False
+            self._is_closed = True
+            with self._stops.hanging():
+                self._workers.close()
 
     def work(self) -> RunReport:
         """Run the job until no row is open, or a stop or a limit ends the run. Returns a report.
@@ -356,7 +356,7 @@ class Run:
                 # raises Hold must not stop the others.
                 fresh_first=self._brake.is_undecided or self._holds.count > 0,
             )
-            self._to_dispatch.extend(started)
+            self._to_dispatch = deque(started)
         self._commit_s += (monotonic() - begin_s - self._commit_s) * 0.2
         self._problems += problems
         if self._results.held:

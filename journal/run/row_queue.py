@@ -341,7 +341,7 @@ class RowQueue:
         return others
 
     def settle_once(self, row: JobRow, outcome: Outcome) -> bool:
-        """Call :meth:`settle`, unless an interrupted commit has already settled the attempt.
+        """Call :meth:`settle`, unless a commit that has failed has settled the attempt after all.
 
         Returns True if the row now has ``outcome``, or if it was attempted again since. Returns
         False if the row no longer exists, or if it has another outcome.
@@ -372,7 +372,7 @@ class RowQueue:
                 self.record(row, outcome)
             except InvalidStateTransition:
                 now = self._service.get_row(row.id)
-                # If it is equal, an interrupted commit has already recorded this outcome.
+                # If it is equal, a commit that has failed has recorded this outcome after all.
                 if now is not None and now.cost_cents != outcome.cost_cents:
                     self.add_cost(row, outcome)
                 raise

@@ -41,7 +41,7 @@ class Stops:
         self.signal: int | None = None  # the first signal that came
         self.reason: str | None = None  # the first reason that was given
         self.wake: Callable[[], object] = lambda: None  # makes the driver look for changes
-        self.may_hang = False  # the driver is in the code of an executor
+        self._hanging_since: int | None = None  # the count when the driver called an executor
         self._reported = 0
 
     def add(self, number: int | None = None, reason: str | None = None) -> None:
@@ -62,6 +62,21 @@ class Stops:
         self.reason = self.reason or reason
         self.at_least(max(2, min(self.count + 1, 3)) if end_rows else 1)
         self.wake()
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """A block in which the driver calls the code of an executor, which may hang."""
+        self._hanging_since = self.count
+        try:
+            yield
+        finally:
+            self._hanging_since = None
+
+    @property
+    def is_in_vain(self) -> bool:
+        """Whether the third stop, or a later one, has come while an executor hangs."""
+        since = self._hanging_since
+        return since is not None and self.count >= max(3, since + 1)
 
     def at_least(self, count: int) -> None:
         self.count = max(self.count, count)

@@ -1107,6 +1107,22 @@ def test_rows_that_no_worker_has_begun_are_given_back_when_the_run_is_to_stop(
         assert job.job.processing_count == 0
 
 
+def test_a_third_stop_gives_up_a_thread_that_hangs_and_the_run_ends_with_a_report(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("journal.run.in_flight._GRACE_S", 0.0)
+    gate = Gate()
+    with open_job(path, 2) as job:
+        run = Background(job, gate)
+        gate.wait_for(1)
+        for _ in range(3):
+            job.stop(end_rows=True)
+        report = run.report()
+        gate.let_go()
+        assert report.job.status == "paused"
+        assert statuses(job) == {"needs_review": 1, "pending": 1}
+
+
 def test_a_run_that_is_paused_by_its_own_service_keeps_others_from_its_rows(path: Path) -> None:
     gate = Gate()
     with open_job(path, 2) as job, journal.open_job(path, on_interrupted="retry") as other:

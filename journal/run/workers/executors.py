@@ -90,12 +90,10 @@ class ExecutorWorkers:
     def flush(self) -> None:
         """Submit rows that wait, if workers are free. Only the driver calls this method."""
         if self._waiting:
-            self._stops.may_hang = True
             # A pool starts its processes when it gets work. Ctrl-C and a hangup reach these
             # processes, too. An idle process would die of them and break the pool.
-            with self._submits, interrupts_kept_from_new_processes():
+            with self._stops.hanging(), self._submits, interrupts_kept_from_new_processes():
                 self._submit_waiting(is_driver=True)
-            self._stops.may_hang = False
         if self._refused is not None:
             raise self._refused
 

@@ -363,8 +363,8 @@ PATCHES = [
     Patch(
         "a third stop ends a run whose executor hangs",
         "run/workers/executors",
-        "            self._stops.may_hang = True\n            # A pool",
-        "            # A pool",
+        "with self._stops.hanging(), self._submits",
+        "with self._submits",
         f"{EXECUTORS}::test_a_third_stop_leaves_a_run_whose_executor_hangs_in_submit",
     ),
     Patch(
@@ -426,8 +426,8 @@ PATCHES = [
     Patch(
         "a third signal gives up an executor that hangs at the end",
         "run/driver",
-        "            self._is_closed = self._stops.may_hang = True\n",
-        "            self._is_closed = True\n",
+        "            with self._stops.hanging():\n                self._workers.close()\n",
+        "            self._workers.close()\n",
         "tests/run/test_executors.py::test_a_third_signal_gives_up_an_executor_that_hangs_while_it_is_shut_down",
     ),
     Patch(
