@@ -116,7 +116,7 @@ def _statuses(history: History) -> Iterator[tuple[list[Any], Iterator[int]]]:
         offsets = map(add, ends, count())  # with the line ends
         may_be = list(map(bytes.startswith, lines, repeat(_STATUS_LINE)))
         try:
-            if max(map(len, lines)) > _LONG_BYTES and any(map(_is_deep, lines)):
+            if max(map(len, lines), default=0) > _LONG_BYTES and any(map(_is_deep, lines)):
                 raise msgspec.DecodeError
             if not all(map(bytes.startswith, lines, repeat(_LINE))):
                 raise msgspec.DecodeError

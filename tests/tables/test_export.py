@@ -15,7 +15,7 @@ import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -161,31 +161,6 @@ def test_every_format_tells_the_same(store: Path, tmp_path: Path) -> None:
             else:
                 assert parquet[name] == row[name]
         assert set(row) == set(parquet) >= set(line)
-
-
-def test_times_are_those_of_the_last_try(tmp_path: Path) -> None:
-    with JobService(tmp_path, sync="none") as service:
-        job = service.create_job("Two tries", row_data=[{"data": {}}, {"data": {}}, {"data": {}}])
-        service.start_job(job.id)
-        service.start_row(f"{job.id}:1")
-        service.fail_row(f"{job.id}:1", "E", "once")
-        service.retry_row(f"{job.id}:1")
-        begun = service.start_row(f"{job.id}:1").updated_at
-        done = service.complete_row(f"{job.id}:1").processed_at
-        service.complete_row(f"{job.id}:2")  # nobody said when that began
-        service.start_row(f"{job.id}:3")
-        service.review_row(f"{job.id}:3", "E", "?")
-        service.complete_row(f"{job.id}:3")  # by a person, who knows when
-    assert done is not None
-    one, two, three = [
-        json.loads(line) for line in exported(tmp_path, "jsonl", jobs=job.id).splitlines()
-    ]
-    assert datetime.fromisoformat(one["started_at"]) == begun
-    assert one["duration_s"] == pytest.approx((done - begun).total_seconds())
-    assert one["attempts"] == 2
-    assert (two["started_at"], two["duration_s"]) == (None, None)
-    assert three["duration_s"] is None
-    assert datetime.fromisoformat(three["processed_at"]) > datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def test_statuses_can_be_chosen(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -655,26 +630,6 @@ def test_a_database_of_too_many_columns_is_refused(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["k.db", "store"]
 
 
-def test_a_row_tried_again_has_the_times_of_its_last_try_whatever_its_number(
-    tmp_path: Path,
-) -> None:
-    with JobService(tmp_path, sync="none") as service:
-        rows: list[dict[str, Any]] = [
-            {"row_number": n, "data": {}} for n in (5000, *range(1, 4999))
-        ]
-        service.create_job("J", job_id="j", row_data=rows)
-        with service.batch("j"):
-            service.start_row("j:5000")
-            service.fail_row("j:5000", "E", "m")
-            for number in range(1, 4999):
-                service.start_row(f"j:{number}")
-            service.retry_row("j:5000")
-            begun = service.start_row("j:5000").updated_at
-    last = json.loads(exported(tmp_path, "jsonl", jobs="j").splitlines()[-1])
-    assert (last["row_number"], last["status"], last["duration_s"]) == (5000, "processing", None)
-    assert datetime.fromisoformat(last["started_at"]) == begun
-
-
 def test_times_take_17_bytes_of_memory_a_row(tmp_path: Path) -> None:
     def peak_bytes(rows: int) -> int:
         with JobService(tmp_path) as service:  # synced, so that all systems trust the hint
@@ -689,17 +644,6 @@ def test_times_take_17_bytes_of_memory_a_row(tmp_path: Path) -> None:
 
     # Both journals are larger than the pieces in which they are read.
     assert peak_bytes(70_000) - peak_bytes(20_000) < 22 * 50_000
-
-
-def test_rows_numbered_far_apart_keep_their_times(tmp_path: Path) -> None:
-    numbers = [1, 2, 10**6, 10**12]
-    with JobService(tmp_path, sync="none") as service:
-        job = service.create_job(
-            "Sparse", row_data=[{"row_number": n, "data": {}} for n in numbers]
-        )
-        begun = {n: service.start_row(f"{job.id}:{n}").updated_at for n in numbers}
-    rows = [json.loads(line) for line in exported(tmp_path, "jsonl", jobs=job.id).splitlines()]
-    assert {r["row_number"]: datetime.fromisoformat(r["started_at"]) for r in rows} == begun
 
 
 @needs_rlimits

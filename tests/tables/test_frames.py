@@ -170,12 +170,18 @@ def test_rows_with_numbers_in_any_order_are_in_the_order_of_their_numbers(
     service.create_job(
         "J", job_id="j", row_data=[{"row_number": n, "data": {"n": n}} for n in numbers]
     )
-    service.start_row("j:3")
+    service.start_row(f"j:{10**12}")
+    service.fail_row(f"j:{10**12}", "E", "m")
+    service.retry_row(f"j:{10**12}")
+    begun = [service.start_row(f"j:{n}").updated_at for n in (10**12, 3)]
     service.complete_row("j:5000", result=7)
-    table = service.get_rows("j").to_arrow(["n", "row_number", "status", "result"]).to_pylist()
-    assert [row["n"] for row in table] == [row["row_number"] for row in table] == sorted(numbers)
-    assert [row["status"] for row in table] == ["pending", "processing", "completed", "pending"]
-    assert [row["result"] for row in table] == [None, None, 7, None]
+    names = ["n", "row_number", "status", "result", "started_at", "duration_s"]
+    table = service.get_rows("j").to_arrow(names)
+    assert table["n"].to_pylist() == table["row_number"].to_pylist() == sorted(numbers)
+    assert table["status"].to_pylist() == ["pending", "processing", "completed", "processing"]
+    assert table["result"].to_pylist() == [None, None, 7, None]
+    assert table["started_at"].to_pylist() == [None, begun[1], None, begun[0]]
+    assert table["duration_s"].to_pylist() == [None] * 4
 
 
 def test_a_row_with_new_data_and_rows_that_a_merge_has_changed_are_as_in_the_rows(
@@ -531,6 +537,28 @@ def test_damage_is_named_instead_of_read(service: JobService) -> None:
         rows.to_arrow()
 
 
+def resealed(content: bytes) -> bytes:
+    """A journal whose lines were changed, with the seals that are right for them."""
+    sealed, crc = b"", 0
+    for part in SEALED_LINE_END.split(content)[:-1:2]:
+        crc = crc32(part, crc)
+        sealed += part + sealed_end(crc)
+    return sealed
+
+
+def test_lines_of_other_writers_tell_when_attempts_began(service: JobService) -> None:
+    rows = made(service, {"n": 1}, {"n": 2}, results=["a", {"b": "c" * 2000}])
+    names = ["status", "started_at", "processed_at", "duration_s"]
+    before = rows.to_dicts(names)
+    service.close()
+    path = service.root / rows.job_id / "journal.jsonl"
+    status = re.compile(rb'\{("type":"row_status"),("row":\d+),')
+    path.write_bytes(resealed(status.sub(rb"{\2, \1,", path.read_bytes())))
+    with JobService(service.root) as again:
+        assert again.get_rows(rows.job_id).to_dicts(names) == before
+    assert all(all(row.values()) for row in before)
+
+
 @pytest.mark.parametrize(
     "time", [b"2026-13-01T00:00:00.000001Z", b"2026-01-01T00:00:00+01:00", b"x"]
 )
@@ -540,11 +568,7 @@ def test_a_time_that_is_none_is_named_as_damage(service: JobService, time: bytes
     service.close()
     header, *lines = path.read_bytes().splitlines(keepends=True)
     lines[0] = re.sub(rb'"at":"[^"]*"', b'"at":"%b"' % time, lines[0])
-    content, crc = b"", 0
-    for part in SEALED_LINE_END.split(header + b"".join(lines))[:-1:2]:
-        crc = crc32(part, crc)
-        content += part + sealed_end(crc)
-    path.write_bytes(content)
+    path.write_bytes(resealed(header + b"".join(lines)))
     with JobService(service.root) as again, pytest.raises(journal.JournalDamagedError) as caught:
         again.get_rows(job_id).to_arrow(["n", "created_at"])
     assert "line 2 " in str(caught.value)
