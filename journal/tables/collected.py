@@ -17,7 +17,7 @@ import journal  # for annotations: the room `service` is above this one
 from journal.errors import InvalidValueError, JournalError
 from journal.fs.files import ScratchFile
 from journal.history.reading import look
-from journal.model import Job, RowStatus, row_statuses
+from journal.model import Job, JobRow, RowStatus, row_statuses
 from journal.tables.columns import JOURNAL_COLUMNS, STEP_COLUMNS, Key, Options
 from journal.tables.table import Chunk, Table, chunks_of_rows, chunks_of_steps
 from journal.text import encode_json, own_number
@@ -45,6 +45,7 @@ class Collected:
         options: Options,
         *,
         statuses: Collection[RowStatus | str],
+        where: Callable[[JobRow], object] | None,
         data_only: bool,
         steps: bool,
         tabular: bool,
@@ -65,7 +66,7 @@ class Collected:
         self._known = STEP_COLUMNS if steps else JOURNAL_COLUMNS
         self.table = Table(options, self._known)
         self.jobs: list[Job] = []
-        self._statuses = row_statuses(statuses or None)
+        self._statuses, self._where = row_statuses(statuses or None), where
         self._steps, self._data_only = steps, data_only
         self._tabular = tabular or options.columns is not None or options.flatten
         self._lines = ScratchFile(directory)
@@ -93,6 +94,9 @@ class Collected:
     def _take(self, service: journal.JobService, job_id: str) -> None:
         """Write the rows of one job to the file."""
         job, rows, history = look(service.store, job_id, self._statuses)
+        if self._where is not None:
+            met = [place for place, row in enumerate(rows) if self._where(row)]
+            rows.view = rows.view.chosen(met)
         if self._steps:
             chunks = chunks_of_steps(rows)
         else:

@@ -14,7 +14,7 @@ from typing import IO, Any
 import journal  # for annotations: the room `service` is above this one
 from journal.errors import InvalidValueError, JournalError
 from journal.fs.output import whole_file
-from journal.model import RowStatus
+from journal.model import JobRow, RowStatus
 from journal.tables.collected import Collected
 from journal.tables.columns import FLOAT, INT, TEXT, TIME, WIDE, Options, check_options
 from journal.text import as_text, csv_liner, encode_json, json_array
@@ -58,6 +58,7 @@ def export_rows(
     file_format: str | None = None,
     *,
     statuses: Collection[RowStatus | str] = (),
+    where: Callable[[JobRow], object] | None = None,
     data_only: bool = False,
     steps: bool = False,
     columns: Sequence[str] | None = None,
@@ -79,7 +80,8 @@ def export_rows(
       new file, synced, and then renamed to the path. An existing file is replaced only with
       ``force``. If the export fails, an existing file is unchanged.
     - ``file_format``: one of FORMATS. By default, the path's extension selects the format.
-    - ``statuses``: write only rows with one of these statuses.
+    - ``statuses``: write only rows with one of these statuses. ``where``: a function of a row; only
+      rows for which it returns a true value are written.
     - ``steps``: write a record for each step of the rows, instead of a record for each row. The
       columns are those in :data:`journal.tables.columns.STEP_COLUMNS`. The function then returns the
       number of steps.
@@ -105,14 +107,14 @@ def export_rows(
     options = check_options(columns, flatten=flatten, all_columns=all_columns)
     file_format = _checked(file_format, options, excel, steps=steps, data_only=data_only)
 
+    chosen: dict[str, Any] = {"statuses": statuses, "where": where, "steps": steps}
     collected = partial(
         Collected,
         service,
         [job_ids] if isinstance(job_ids, str) else job_ids,
         options,
-        statuses=statuses,
+        **chosen,
         data_only=data_only,
-        steps=steps,
         tabular=file_format not in ("jsonl", "json"),
         on_error=on_error,
     )

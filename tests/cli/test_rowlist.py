@@ -200,6 +200,20 @@ def test_conditions_on_the_data(
     assert numbers(root, capsys, *options) == expected
 
 
+def test_an_export_has_the_rows_that_are_chosen(root: Path, capsys: Capture) -> None:
+    def exported(*options: str) -> list[str]:
+        columns = "row_number,order,started_at"
+        assert run(root, "export", "ship", "-", "--columns", columns, *options) == 0
+        return [line.rsplit(",", 1)[0] for line in capsys.readouterr().out.splitlines()[1:]]
+
+    assert exported("--row", "1-3", "--where", "price>6") == ["2,A-2", "3,A-3"]
+    assert exported("--status", "failed", "--error-code", "E2") == ["3,A-3"]
+    assert exported("--where", "price>1e30") == []
+    steps = ("export", "ship", "-", "--steps", "--row", "1")
+    assert run(root, *steps) == 0
+    assert capsys.readouterr().err == "0 steps\n"
+
+
 def test_a_condition_may_name_a_field_of_the_row_that_is_no_column_of_the_data(
     root: Path, capsys: Capture
 ) -> None:

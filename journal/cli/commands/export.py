@@ -11,7 +11,7 @@ import click
 from journal.cli.exit_codes import exit_code_of_store
 from journal.cli.find import ReadingService, complete_job, complete_path, find_job
 from journal.cli.output import data_stream, echo_err
-from journal.cli.selection import statuses_option
+from journal.cli.selection import Selection, selection_options
 from journal.cli.shared_options import columns_option, force_option
 from journal.errors import JobNotFoundError, JournalError
 from journal.fs.names import JOURNAL_NAME
@@ -38,7 +38,7 @@ def _complete_names(ctx: click.Context, parameter: click.Parameter, incomplete: 
     type=click.Choice(FORMATS),
     help="The format of OUT. Default: the extension of OUT selects the format.",
 )
-@statuses_option
+@selection_options
 @click.option(
     "--data-only",
     is_flag=True,
@@ -80,6 +80,7 @@ def export_command(
     excel: bool,
     delimiter: str | None,
     steps: bool,
+    selection: Selection,
     **options: Any,
 ) -> int:
     """Write the rows of JOB to OUT, as CSV, JSON Lines, JSON, SQLite or Parquet.
@@ -97,7 +98,7 @@ def export_command(
     journal's column is called journal_NAME.
 
     With --steps, the columns are job_id, row_number, step, state, attempt, at, result, error_code
-    and error_message. All steps of the rows that --status selects are written.
+    and error_message. All steps of the chosen rows are written.
 
     Example: journal export ship-ca failed.csv --status failed --status needs_review
     """
@@ -126,11 +127,13 @@ def export_command(
             file_format,
             excel=_delimiter(file_format, delimiter, excel=excel),
             steps=steps,
+            statuses=selection.statuses,
+            where=None if selection._replace(statuses=()).is_empty else selection.holds,
             on_error=errors.append if all_jobs else None,
             **options,
         )
-    for error in errors:
-        echo_err(f"journal: {error}")
+    for text in [*errors, *selection.where.unmet()]:
+        echo_err(f"journal: {text}")
     if out == "-":
         if not count:
             echo_err("0 steps" if steps else "0 rows")
