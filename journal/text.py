@@ -70,6 +70,17 @@ def before_text(old: dict[str, Any], new: dict[str, Any]) -> str:
     return f"; before: {encode_json(differing).decode()}" if differing else ""
 
 
+def as_utf8(word: str) -> str:
+    r"""Escape the bytes of a word that are no UTF-8, as by ``\xe9``.
+
+    Names of files may have such bytes, and records and messages can't.
+    """
+    try:
+        return word.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        return word
+
+
 def counted(count: int, words: str) -> str:
     """A count with words: ``counted(1, "row|rows")`` is "1 row".
 

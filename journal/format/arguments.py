@@ -25,9 +25,9 @@ from journal.format.values import (
     plain_json,
     read_back,
 )
-from journal.fs.shell import as_utf8
 from journal.ids import MAX_ROW_NUMBER
 from journal.model import cents_of, millionths
+from journal.text import as_utf8
 
 
 def check_text(value: object, where: str) -> str:
@@ -53,7 +53,7 @@ def check_optional_text(value: object, where: str) -> str | None:
 def check_words(value: object, where: str) -> tuple[str, ...]:
     """Check that the value is a sequence of words, such as an argv, and return the words.
 
-    Bytes that are no UTF-8 are escaped: see :func:`journal.fs.shell.as_utf8`.
+    Bytes that are no UTF-8 are escaped: see :func:`journal.text.as_utf8`.
     """
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise InvalidValueError(where, value, "must be a list of words, such as ['python', 'a.py']")

@@ -11,6 +11,8 @@ import re
 import sys
 from collections.abc import Iterable
 
+from journal.text import as_utf8
+
 IS_FOR_WINDOWS = sys.platform == "win32"
 
 # The words of a message that says how to run a line of the shell as a command.
@@ -39,17 +41,6 @@ def quote_for_posix(word: str) -> str:
     # bash, ksh, zsh and POSIX of 2024 know this quotation.
     escaped = word.replace("\\", r"\\").replace("'", r"\'")
     return f"$'{as_utf8(escaped)}'"
-
-
-def as_utf8(word: str) -> str:
-    r"""Escape the bytes of a word that are no UTF-8, as by ``\xe9``.
-
-    Names of files may have such bytes, and records and messages can't.
-    """
-    try:
-        return word.encode(errors="surrogateescape").decode(errors="backslashreplace")
-    except UnicodeEncodeError:  # a surrogate that stands for no byte
-        return word
 
 
 def join(words: Iterable[str]) -> str:

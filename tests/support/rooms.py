@@ -4,7 +4,8 @@ from __future__ import annotations
 
 # From the ground up. A room imports only from floors below its own, and from itself.
 FLOORS = (
-    "text version fs.shell",
+    "text version",
+    "fs.shell",
     "errors",
     "display",
     "model ids fs",

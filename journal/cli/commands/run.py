@@ -41,6 +41,7 @@ from journal.run.plan import (
     HowTo,
 )
 from journal.store.interrupted_rows import TIMED_OUT
+from journal.text import as_utf8
 
 
 @click.command(
@@ -145,7 +146,7 @@ class _RunCommand:
             checked,
             given["key"],
             # in the same form on all systems, since a job may be moved to another system
-            original_command=shlex.join(map(shell.as_utf8, given["command"])),
+            original_command=shlex.join(map(as_utf8, given["command"])),
             version=given["version"],
             on_changed=given["on_changed"],
             on_gone=given["on_gone"],

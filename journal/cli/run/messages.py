@@ -21,7 +21,7 @@ from journal.run.input_match import Matched
 from journal.run.open_job import JobRun
 from journal.run.pacing.condition import before_command
 from journal.run.plan import HowTo, may_start, nothing_to_do, retryable
-from journal.text import counted, shorten
+from journal.text import as_utf8, counted, shorten
 
 _MAX_DATA = 100  # characters of a row's data in a message
 _LOST = (
@@ -82,7 +82,7 @@ def _other_command(job: Job, command: tuple[str, ...]) -> list[str]:
         last = list(words[before_command(words) + 1 :])
     else:
         last = _words(job.original_command)
-    if list(map(shell.as_utf8, command)) == last:
+    if list(map(as_utf8, command)) == last:
         return []
     done = "; rows that are done are not run again" if job.successful_rows else ""
     return [f"the command is not that of the last run, which was: {shell.join(last)}{done}"]
