@@ -20,7 +20,6 @@ from typing import Any
 import pytest
 from support.children import Child
 from support.clock import Clock
-from support.interrupts import failing_if_it_hangs
 from support.platforms import needs_signals
 
 import journal
@@ -338,15 +337,6 @@ def test_a_batch_that_dies_with_its_worker_puts_each_of_its_rows_to_the_policy(
         assert rows[1].result != os.getpid()
         assert job.job.total_cost_cents == 3
         assert [entry.message for entry in job.service.get_logs("j", row_number=1)] == ["far"]
-
-
-def test_outcomes_that_one_commit_does_not_take_are_recorded_without_a_wait(
-    job: JobRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("journal.run.driver._MAX_RESULTS", 2)
-    monkeypatch.setattr("journal.run.driver.POLL_S", 3600.0)  # how long it would wait
-    with failing_if_it_hangs():
-        assert job.run(lambda rows: [None] * len(rows), batch=50, tell=quiet).completed > 2
 
 
 # --- limits count rows, and a timeout is that of the call

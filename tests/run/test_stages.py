@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from support.interrupts import failing_if_it_hangs
 
 from journal import JobRow, JobService
 from journal.run.handler import StepStore
@@ -247,6 +248,17 @@ def test_while_an_outcome_holds_the_run_no_worker_begins_a_call(at: Any, is_late
     assert not next_one.begin()
     stage.attempts.forget(stage.attempts.results())
     assert next_one.begin()
+
+
+def test_an_outcome_that_was_left_needs_no_news() -> None:
+    results, calls = Results(), [Call((), 1), Call((), 2)]
+    for call in calls:
+        results.put(call, [])
+    with failing_if_it_hangs():
+        for call in calls:  # there is only one piece of news
+            results.wait(3600.0)
+            assert results.take() == (call, [])
+    assert results.take() is None
 
 
 # --- what counts as a stop

@@ -540,6 +540,17 @@ def test_the_result_of_a_step_is_kept_whatever_the_handler_makes_of_the_exceptio
         assert (row.error_code, row.result) == ("StepNotRecorded", "<odd>")
 
 
+def test_a_cost_counts_though_the_result_of_a_step_is_not_recorded(tmp_path: Path) -> None:
+    def handler(row: AttemptedRow) -> journal.RowResult:
+        with suppress(NeedsReview):
+            row.step("mail", Odd)
+        return journal.RowResult(cost_cents=7)
+
+    with open_job(tmp_path, 1) as job:
+        job.run(handler)
+        assert (job.rows()[0].error_code, job.job.total_cost_cents) == ("StepNotRecorded", 7)
+
+
 class Odd:
     def __repr__(self) -> str:
         return "<odd>"

@@ -86,11 +86,11 @@ PATCHES = [
         "tests/run/test_costs_of_runs.py::test_a_result_with_one_name_of_usage_too_many_needs_a_review_and_keeps_its_cost",
     ),
     Patch(
-        "the cost that a handler returns or raises after it has set its outcome is kept",
+        "the cost of an attempt whose step isn't recorded is kept",
         "run/outcome",
         "    return msgspec.structs.replace(outcome, **missing)\n",
         "    return outcome\n",
-        "tests/run/test_costs_of_runs.py::test_a_cost_counts_that_is_returned_or_raised_after_the_outcome_is_set",
+        "tests/run/test_steps_of_handlers.py::test_a_cost_counts_though_the_result_of_a_step_is_not_recorded",
     ),
     Patch(
         "exceptions of a handler state its cost",

@@ -59,7 +59,7 @@ PATCHES = [
         "run/workers/handover",
         "        if self.held and not self._owner:\n            return False\n",
         "",
-        "tests/run/test_stages.py::test_while_an_outcome_holds_the_run_no_worker_begins_a_row",
+        "tests/run/test_stages.py::test_while_an_outcome_holds_the_run_no_worker_begins_a_call",
     ),
     Patch(
         "rows that no worker has begun are taken back at a hold",
