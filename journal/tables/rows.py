@@ -100,8 +100,8 @@ class Rows(RowSequence):
         """Return the rows as a ``pyarrow.Table``. Each column has one type for all of its values.
 
         Nested values, and values that have no common type, are JSON text. See :class:`Rows` for the
-        arguments and the columns. This method needs memory for the table, for a second copy of the
-        largest column, and for 17 bytes for each row of the job. It needs pyarrow.
+        arguments and the columns. This method needs memory for up to two copies of the table, and 17
+        bytes for each row of the job. It needs pyarrow.
         """
         return self._arrow("to_arrow()", _options(columns, flatten, all_columns))
 
