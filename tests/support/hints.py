@@ -41,11 +41,11 @@ class CountingOs(FaultyOs):
         if name not in self.refused:
             return real
 
-        def call(what: Any, *rest: Any) -> Any:
+        def call(what: Any, *rest: Any, **options: Any) -> Any:
             file = (path_of(what) if isinstance(what, int) else Path(what)).name
             if file == "index.hint.new":
                 fails(self.refused[name])(real)
-            return real(what, *rest)
+            return real(what, *rest, **options)
 
         return call
 
