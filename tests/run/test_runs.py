@@ -1534,6 +1534,50 @@ def test_once_a_commit_has_failed_rows_that_wait_for_a_worker_are_not_begun(
     assert gate.calls in ([101], [101, 102]), "the second may have begun before the commit failed"
 
 
+def run_with_a_failed_commit(
+    job: JobRun, gate: Gate, monkeypatch: pytest.MonkeyPatch, **options: Any
+) -> Background:
+    """A run whose first of two rows has ended with a commit that failed."""
+    run, faulty = Background(job, gate, workers=2, **options), FaultyOs()
+    gate.wait_for(2)
+    monkeypatch.setattr(journal.fs.system, "os", faulty)
+    faulty.plan("write", fails(errno.ENOSPC))
+    gate.let_go(1)
+    run.wait_for("in flight")
+    while job.job.processing_count > 1:
+        sleep(0.001)
+    return run
+
+
+def test_after_a_failed_commit_an_attempt_has_its_timeout_all_the_same(
+    path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    gate = Gate()
+    with open_job(path, 2, sync="none") as job:
+        run = run_with_a_failed_commit(job, gate, monkeypatch, timeout_s=1)
+        clock.pass_timeouts()
+        with pytest.raises(StorageError):
+            run.report()
+        gate.let_go()
+        assert statuses(job) == {"completed": 1, "needs_review": 1}
+
+
+def test_after_a_failed_commit_nothing_is_recorded_in_another_job_at_the_path(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, away = Gate(), path.with_name("away")
+    with open_job(path, 2, sync="none") as job:
+        run = run_with_a_failed_commit(job, gate, monkeypatch)
+        path.rename(away)
+        shutil.copytree(away, path)
+        gate.let_go()
+        with pytest.raises(StorageError):
+            run.report()
+        assert any("could not be recorded" in text for text in run.said)
+    with JobService(path.parent) as other:
+        assert [str(row.status) for row in other.get_rows("j")].count("processing") == 1
+
+
 def test_what_came_back_and_can_not_be_recorded_is_told_row_by_row(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

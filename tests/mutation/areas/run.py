@@ -417,11 +417,11 @@ PATCHES = [
         "tests/run/test_runs.py::test_a_run_that_has_lost_its_lock_starts_no_more_rows_and_leaves_the_job_to_others",
     ),
     Patch(
-        "a run that was interrupted looks whether it holds its lock",
+        "a run whose commit has failed looks whether it holds its lock",
         "run/driver",
         "            with suppress(StorageError):\n                self._check_lock()\n",
         "",
-        "tests/run/test_run_interrupts.py::test_what_comes_back_after_an_interrupt_is_told_if_the_job_is_another_runs_by_then",
+        "tests/run/test_runs.py::test_after_a_failed_commit_nothing_is_recorded_in_another_job_at_the_path",
     ),
     Patch(
         "a third signal gives up an executor that hangs at the end",

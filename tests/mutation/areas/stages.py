@@ -164,7 +164,7 @@ PATCHES = [
         "run/driver",
         "            self._in_flight.end_due(self._stops.count)\n            results =",
         "            results =",
-        "tests/run/test_runs.py::test_a_run_all_of_whose_workers_hang_ends_and_says_so",
+        "tests/run/test_runs.py::test_after_a_failed_commit_an_attempt_has_its_timeout_all_the_same",
     ),
     Patch(
         "a run whose workers all hang ends",
