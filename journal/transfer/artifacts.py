@@ -170,8 +170,11 @@ class Artifacts:
         directory, _, last = name.rpartition("/")
         last = last.encode()[:_MAX_NAME_BYTES].decode(errors="ignore")
         backed_up = f"{PULL_STAGING_NAME}/{name}" if word == "other" else name
+        given = set(self.backups.values())  # long names that begin alike are cut to one name
         for number in itertools.count(1):
             found = f"{directory}/{last}.{word}-{number}"
+            if found in given:
+                continue
             if not self._ours.exists(found):
                 if not self._theirs.exists(found):
                     return found

@@ -94,6 +94,7 @@ def test_a_pack_goes_through_a_pipe_from_one_store_to_another(here: Path, there:
     ) as sender:
         received = journal_line(there, "unpack", "-", stdin=sender.stdout)
     assert (received.returncode, received.stdout) == (0, f"{JOB}\n"), received.stderr
+    assert received.stderr == f"{JOB}: unpacked, 6 rows, 4 other files\n"
     assert sender.returncode == 0
     assert content_of(there) == content_of(here)
 

@@ -211,6 +211,26 @@ def test_where_the_other_s_commits_win_so_do_its_artifacts_and_ours_are_kept_bes
     assert (again.action, again.differing) == ("identical", [])
 
 
+def test_long_names_that_begin_alike_get_a_backup_each(here: Path, there: Path) -> None:
+    """The name of a backup holds only the beginning of a long name."""
+    names, long = ("n" * 240 + "1", "n" * 240 + "2"), "n" * 235
+    for name in names:
+        put_artifact(here, name, f"ours {name[-1]}".encode())
+        put_artifact(there, name, f"theirs {name[-1]}".encode())
+    go_on(there, 3)
+    pull(here, there)
+    replaced = {name: f"theirs {name[-1]}".encode() for name in names}
+    kept = {f"{long}.before-1": b"ours 1", f"{long}.before-2": b"ours 2"}
+    assert artifacts_of(here) == {**replaced, **kept}
+    for name in names:
+        put_artifact(there, name, f"newer {name[-1]}".encode())
+    go_on(here, 4)
+    go_on(there, 5)
+    pull(here, there, merge=True)
+    beside = {f"{long}.other-1": b"newer 1", f"{long}.other-2": b"newer 2"}
+    assert artifacts_of(here) == {**replaced, **kept, **beside}
+
+
 def test_a_file_that_was_copied_half_is_made_whole_when_its_row_comes(
     here: Path, there: Path
 ) -> None:

@@ -100,7 +100,7 @@ def _report_packed(output: str, packed: Packed) -> None:
     where = "" if output == _STDIN else f" in {output}"
     echo_err(
         f"{packed.job_id}: packed{where} up to byte {packed.offset}, {packed.rows} rows, "
-        f"{counted(len(packed.files), 'other file|other files')}"
+        f"{counted(len(packed.files), 'other file|files')}"
     )
     for name in packed.grown:
         echo_err(f"{name} has grown while it was packed: the pack holds its earlier content")
@@ -161,7 +161,7 @@ def _unpack(root: str, file: str, max_bytes: int | None) -> None:
         raise RefusedError(f"{why}; if it is a copy of this job, see what is new: {pull}") from None
     echo_err(
         f"{unpacked.job_id}: unpacked, {unpacked.rows} rows, "
-        f"{counted(len(unpacked.files), 'other file|other files')}"
+        f"{counted(len(unpacked.files), 'other file|files')}"
     )
     click.echo(unpacked.job_id)
 
