@@ -51,7 +51,6 @@ class Artifacts:
         self._theirs = Below(theirs, is_to_copy=True)
         self._staged: list[str] = []
         self._missing: list[str] = []
-        self._grown: set[str] = set()  # names for which the other copy's file begins with our file
         self.new: list[str] = []
         self.differing: list[str] = []
         self.left_out: list[str] = []
@@ -78,8 +77,6 @@ class Artifacts:
                 continue
             if likeness != "same":
                 self.differing.append(name)
-            if likeness == "grown":
-                self._grown.add(name)
         return bool(self._missing)
 
     def _is_backup_of_ours(self, name: str) -> bool:
@@ -150,10 +147,12 @@ class Artifacts:
             self.new.append(name)
             return name
         if relation == "behind":
-            if name in self._grown:
-                self.differing.remove(name)
-            else:
+            # Compare again, since another program may have written to our file meanwhile.
+            staged = f"{PULL_STAGING_NAME}/{name}"
+            if _likeness(self._ours, name, self._ours, staged) == "different":
                 self.backups[name] = self._free_name(name, "before")
+            else:
+                self.differing = [each for each in self.differing if each != name]
             return name
         if relation != "diverged":
             return None

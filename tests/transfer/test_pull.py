@@ -355,6 +355,25 @@ def test_an_artifact_that_goes_while_it_is_pulled_is_left_out_and_named(
     assert pull(here, there).artifacts == ["artifacts/3.pdf"]
 
 
+def test_what_is_written_to_our_artifact_while_the_other_s_is_copied_is_kept(
+    here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other's file began with ours when the two were compared. The copying may take long."""
+    ours = put_artifact(here, "log", b"1")
+    put_artifact(there, "log", b"1, 2")
+    put_artifact(there, "new", b"theirs")
+    go_on(there, 3)
+
+    def write() -> None:
+        ours.write_bytes(b"1, ours")
+        put_artifact(here, "new", b"")  # the beginning of the other's
+
+    Meanwhile(monkeypatch, Artifacts, "install", write)
+    pulled = pull(here, there)
+    assert (pulled.differing, pulled.artifacts) == (["artifacts/log"], [])
+    assert artifacts_of(here) == {"log": b"1, 2", "log.before-1": b"1, ours", "new": b"theirs"}
+
+
 @pytest.mark.parametrize("moment", ["before the run lock", "before the commit lock"])
 @pytest.mark.parametrize("action", ["identical", "ahead", "forwarded", "diverged"])
 def test_what_others_do_to_the_job_while_it_is_pulled_is_looked_at_again(
