@@ -441,6 +441,27 @@ def test_an_executor_gets_the_next_row_when_a_worker_is_free(work: Work) -> None
         assert executor.given.get(timeout=60).running() is False
 
 
+def test_a_row_that_an_executor_refuses_when_a_worker_is_free_can_be_cancelled(work: Work) -> None:
+    """If a commit has failed, the driver submits no more rows, and would wait for this one."""
+
+    class Refusing(Holding):
+        def submit(self, *arguments: Any, **more: Any) -> Future[Any]:
+            if may_submit:
+                return super().submit(*arguments, **more)
+            raise RuntimeError("refused")
+
+    executor, may_submit = Refusing(), True
+    workers = make_workers(Target(act, {}), executor, 1, Results())
+    with closing(workers), work.open("square", "square") as job:
+        claims = calls_of(job)
+        for call in claims:
+            workers.dispatch(call)
+        flush(workers)
+        may_submit = False
+        executor.given.get(timeout=60).set_exception(RuntimeError("lost"))
+        assert [call.cancel() for call in claims] == [False, True]
+
+
 @pytest.mark.parametrize("executor", [3.5, lambda: 3, "threads"])
 def test_what_is_no_executor_is_refused_before_anything_is_started(
     executor: Any, work: Work

@@ -129,6 +129,7 @@ class ExecutorWorkers:
                     future = (self._submit_or_make if is_driver else self._submit)(call)
             except BaseException as error:  # noqa: BLE001  (a broken executor may raise anything)
                 if not is_driver:
+                    call.give_back()  # the driver may cancel it, instead of submitting it
                     self._waiting.appendleft(call)
                     return
                 unstarted = _unstarted(error, "the executor takes no more rows")

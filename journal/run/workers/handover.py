@@ -63,6 +63,10 @@ class Call:
             return False
         return self._owner.setdefault("owner", "worker") == "worker"
 
+    def give_back(self) -> None:
+        """Undo :meth:`begin`: the call could not be made, and may be begun or cancelled."""
+        self._owner.clear()
+
     def cancel(self) -> bool:
         """Cancel the call if no worker has begun it. Return whether it is cancelled.
 
