@@ -33,6 +33,7 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 _ORDER = ("<", "<=", ">", ">=")
 # Fields of a row that conditions may name, if the data has no such column.
 _OWN = frozenset(JobRow.__struct_fields__).difference(("data", "result", "usage"))
+_BLOCK_ROWS = 4096
 MAX_COLUMNS = 1000  # columns whose names are stored for a message
 
 
@@ -52,9 +53,9 @@ class Condition:
         self.column, self._sign, self._value = column, sign, value
         self._number = _number(value)
         self.is_met = False  # by any of the rows that were checked
-        # By row number: 1 for a row whose text is no number, but is compared with one. A run checks
-        # rows repeatedly.
-        self._odd = bytearray()
+        # By row number, in blocks: 1 for a row whose text is no number, but is compared with one. A
+        # run checks rows repeatedly.
+        self._odd: dict[int, bytearray] = {}
         self._example = ""
 
     def holds(self, row: JobRow) -> bool:
@@ -84,15 +85,15 @@ class Condition:
         if self._number is not None and number is not None:
             return compare(number, self._number)
         if self._number is not None and is_order:
-            self._odd.extend(bytes(max(0, row_number + 1 - len(self._odd))))
-            self._odd[row_number] = 1
+            block, place = divmod(row_number, _BLOCK_ROWS)
+            self._odd.setdefault(block, bytearray(_BLOCK_ROWS))[place] = 1
             self._example = self._example or text
             return False
         return compare(text, self._value)
 
     def without_number(self) -> list[str]:
         """A list with a message if texts were compared with a number, but aren't numbers."""
-        count = self._odd.count(1)
+        count = sum(block.count(1) for block in self._odd.values())
         if not count:
             return []
         rows = counted(count, "row|rows has|have no number in")

@@ -25,6 +25,7 @@ from journal.text import counted
 
 _RANGE = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?", re.ASCII)
 _SLICE = 256  # rows read at a time
+_READS_STDIN = "journal.row_numbers"  # in the context of a command
 
 
 class Verb(NamedTuple):
@@ -167,13 +168,19 @@ def rows_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def _parse_rows(
-    _ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+    ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
 ) -> list[range] | None:
+    ctx.meta[_READS_STDIN] = "-" in values
     texts = [_numbers_read() if value == "-" else value for value in values]
     try:
         return row_ranges(",".join(texts)) if values else None
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def has_read_numbers(ctx: click.Context) -> bool:
+    """Whether ``--row -`` has read standard input."""
+    return bool(ctx.meta.get(_READS_STDIN))
 
 
 def _numbers_read() -> str:

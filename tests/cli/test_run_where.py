@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from journal import JobService
 from journal.cli.main import main
 from journal.fs.shell import quote
+from journal.ids import MAX_ROW_NUMBER
 
 Capture = pytest.CaptureFixture[str]
 
@@ -136,6 +139,24 @@ def test_a_sign_of_another_language_is_refused_and_chooses_no_rows(
     assert run("--where", given) == 2
     assert f": write {meant}, or " in " ".join(capsys.readouterr().err.split())
     assert not Path("jobs").exists()
+
+
+def test_rows_and_their_numbers_can_t_both_be_read_from_standard_input(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows would seem to be gone, and --on-gone would decide about them."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO("1\n"))
+    assert main(["run", "-", "--lines", "--job", "j", "--row", "-", "--", "echo", "{}"]) == 2
+    assert "ROWS and --row can't both be -" in capsys.readouterr().err
+    assert not Path("jobs").exists()
+
+
+def test_a_row_of_any_number_may_lack_the_number_that_a_condition_compares(capsys: Capture) -> None:
+    rows = [{"row_number": number, "data": {"p": "x"}} for number in (1, 2, MAX_ROW_NUMBER)]
+    with JobService("jobs") as service:
+        service.create_job("J", job_id="k", row_data=rows)
+    assert main(["rows", "k", "--where", "p<1"]) == 0
+    assert "3 rows have no number in 'p' (such as 'x'), so < 1" in capsys.readouterr().err
 
 
 def test_a_condition_that_no_row_meets_is_named(capsys: Capture) -> None:

@@ -28,13 +28,13 @@ from journal.cli.run.options import RunOptions, run_options
 from journal.cli.run.outcomes import Statuses
 from journal.cli.run.subprocesses import CommandHandler, Commands
 from journal.cli.run.template import Template
-from journal.cli.selection import Selection, numbers_text
+from journal.cli.selection import Selection, has_read_numbers, numbers_text
 from journal.errors import InvalidValueError, JournalError
 from journal.fs import shell
 from journal.ids import is_job_id, slug
 from journal.inputs.formats import NULL
 from journal.inputs.read import RowInput
-from journal.inputs.source import Source
+from journal.inputs.source import STANDARD_INPUT, Source
 from journal.run.open_job import JobRun, open_job
 from journal.run.pacing.limits import Limits
 from journal.run.plan import (
@@ -107,6 +107,8 @@ class _RunCommand:
                 f"--on-changed {given['on_changed']} needs --key: without a key, only its position "
                 "identifies a row"
             )
+        if given["rows"] == STANDARD_INPUT and has_read_numbers(ctx):
+            raise click.UsageError("ROWS and --row can't both be -: standard input is read once")
         self._statuses = Statuses.of_options(given)
         if {*self._statuses.retry_on} - {TIMED_OUT} and given["max_attempts"] == 1:
             echo_err("--retry-on has no effect with one attempt: add --max-attempts 3")
