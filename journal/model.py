@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -307,10 +306,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def open_rows(self) -> int:
         return self.count(*(status for status in self.counts if status.is_open))
-
-    def pass_of(self, at: datetime) -> int:
-        """Return the number (from 1) of the pass in which the time ``at`` lies."""
-        return 1 + bisect_right(self.reopened_at, at)
 
     def __repr__(self) -> str:
         return f"<Job {job_text(self)}>"

@@ -198,19 +198,6 @@ def csv_liner(delimiter: str = ",") -> Callable[[Iterable[Any]], bytes]:
     return lambda cells: write_row(cells).removesuffix("\r\n").encode() + b"\n"
 
 
-def tsv_line(cells: Iterable[str]) -> bytes:
-    """A line of TSV. The cells must contain no tab and no line end."""
-    return "\t".join(cells).encode() + b"\n"
-
-
-def tsv_cell(text: str) -> str:
-    r"""A cell for TSV, with ``\t``, ``\n`` and ``\r`` instead of tabs and line ends.
-
-    The change can't be reversed: a backslash and a ``t`` in the text look like a replaced tab.
-    """
-    return text.replace("\t", r"\t").replace("\n", r"\n").replace("\r", r"\r")
-
-
 def json_array(elements: Iterable[bytes]) -> Iterator[bytes]:
     """Yield the text of a JSON array, one element a line. The elements are consumed one by one."""
     before = b"["

@@ -26,7 +26,6 @@ Self = TypeVar("Self")
 Handler = TypeVar("Handler")
 
 Drive = Callable[[], RunReport]
-Post = Callable[[Callable[[], object]], object]  # passes a call to the caller
 
 _MAX_INTERRUPTS = 100  # while a run ends. No person presses Ctrl-C so often.
 _CANCELLED = "its task was cancelled"

@@ -116,8 +116,8 @@ def open_job(
       keys. Both need a key.
     - Rows that are no longer in the input stay in the job, and ``on_gone`` decides about those that
       aren't done. "keep" runs open rows, and the start names how many they are. "skip" skips
-      pending and failed rows; those that are in flight or have steps go to review. "error" raises
-      RowChangedError.
+      pending and failed rows; those that are in flight or have steps go to review, and failed rows
+      that may have taken effect stay failed. "error" raises RowChangedError.
 
     :attr:`JobRun.matched` says how many rows are new, changed or gone.
 

@@ -334,11 +334,6 @@ class RowSequence(_Base):
                 for at in positions:
                     yield at, near[0][at - first], near[1][at - first], near[2][at - first]
 
-    @property
-    def is_in_batch(self) -> bool:
-        """Whether the rows were read inside a batch. The batch's records may not be in the file."""
-        return self._outcome is not None
-
     def reader(self) -> Read:
         outcome = self._outcome
         if outcome is None:

@@ -150,7 +150,7 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         _option(
             "--on-gone",
             "If a row that isn't done is no longer in ROWS: keep and run it, skip it (or put it under "
-            "review, if it may have taken effect), or refuse to run.",
+            "review, if it is in flight or has steps), or refuse to run.",
             type=click.Choice(get_args(OnGone)),
         ),
         _option(
