@@ -34,14 +34,25 @@ def now_ns() -> int:
     return time.time_ns()
 
 
+_process_id = os.getpid()
+
+
 def process_id() -> int:
-    return os.getpid()
+    """Return the number of this process, without a system call."""
+    return _process_id
 
 
 def call_after_fork(call: Callable[[], object]) -> None:
     """Call a function in each process that is forked from now on."""
     os.register_at_fork(after_in_child=call)
 
+
+def _look_for_process_id() -> None:
+    global _process_id
+    _process_id = os.getpid()
+
+
+call_after_fork(_look_for_process_id)
 
 if sys.platform == "win32":
 

@@ -441,6 +441,8 @@ def outcome_of_returned(row: AttemptedRow, value: Any) -> Outcome:
 
     A returned :class:`RowOutcome` counts as if it were raised.
     """
+    if value is None:  # the usual case
+        return with_unrecorded(row, Outcome(kind="completed"))
     if issubclass(type(value), RowOutcome):
         return outcome_of_raised(row, value, {})
     with OwnProcess():  # the value's own code may fork
