@@ -48,7 +48,7 @@ def call_after_fork(call: Callable[[], object]) -> None:
 
 
 def _look_for_process_id() -> None:
-    global _process_id
+    global _process_id  # noqa: PLW0603  (read in each call of a handler)
     _process_id = os.getpid()
 
 

@@ -139,7 +139,7 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
             return _pulled(job_id, relation, artifacts)
         run = RunLock.take(directory, job_id)
         if relation == "diverged" and not merge:
-            raise _diverged(theirs, fork)
+            raise _diverged(ours, theirs, fork)
         directories.remove_tree(staging)  # a pull that died may have left it
         directories.make_directory(staging)
         artifacts.look()
@@ -153,7 +153,7 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
             relation, fork = relate(ours, theirs)  # another process may have committed since then
             if relation == "diverged":
                 if not merge:
-                    raise _diverged(theirs, fork)
+                    raise _diverged(ours, theirs, fork)
                 return _merge(journal, ours, theirs, fork, artifacts)
             if relation != "behind":
                 artifacts.install(relation)
@@ -172,7 +172,11 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
             run.release()
 
 
-def _diverged(theirs: Copy, fork: Position) -> CopiesDivergedError:
+def _diverged(ours: Copy, theirs: Copy, fork: Position) -> CopiesDivergedError:
+    """Make the error. If a journal is damaged, this is why they differ: JournalDamagedError."""
+    for copy in (ours, theirs):
+        for _ in blocks_between(copy.file, fork, copy.end):
+            pass
     line = theirs.file.count_lines(fork.offset) + 1
     return CopiesDivergedError(theirs.header.id, line, fork.offset)
 

@@ -119,6 +119,19 @@ def test_a_journal_that_is_cut_after_a_pull_is_found_to_be_cut(here: Path, there
         service.start_row(f"{JOB}:3")
 
 
+def test_copies_that_differ_because_one_is_damaged_are_not_said_to_have_diverged(
+    here: Path, tmp_path: Path
+) -> None:
+    go_on(here, 3, 4)
+    there = shutil.copytree(here, tmp_path / "there")
+    path = journal_path(here, JOB)
+    *before, _, last_but_one, last = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*before, last_but_one, last]))
+    for root, other in ((here, there), (there, here)):
+        with pytest.raises(JournalDamagedError):
+            pull(root, other)
+
+
 def test_a_job_that_is_not_here_is_made(here: Path, tmp_path: Path) -> None:
     put_artifact(here, "a/1.pdf", b"1")
     (here / JOB / "artifacts" / "link").symlink_to("a")
@@ -506,7 +519,7 @@ def test_another_job_is_refused(here: Path, there: Path, tmp_path: Path) -> None
     assert journal_line(here, "pull", str(there / JOB), JOB[:2]).returncode == 0
     assert journal_line(tmp_path / "y", "pull", str(there / JOB), JOB).returncode == 0
     elsewhere = journal_line(tmp_path / "x", "pull", str(there / JOB), str(here / JOB))
-    assert elsewhere.stdout == f"{JOB}: no commits to pull: the copies are identical\n"
+    assert elsewhere.stdout == f"{JOB}: no commits to pull: both copies end with the same commit\n"
 
 
 def forged(before: int, wanted: int, size: int) -> bytes:

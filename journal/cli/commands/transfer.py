@@ -255,7 +255,7 @@ def _preview_text(found: Preview) -> str:
         "made": f"the job isn't here: it would be created, with {news}",
         "forwarded": f"behind: {news} would be applied",
         "merged": f"diverged at line {found.line}: {news}; {found.our_commits} commits here",
-        "identical": "no commits to pull: the copies are identical",
+        "identical": "no commits to pull: both copies end with the same commit",
         "ahead": f"no commits to pull: the job here is ahead by {found.our_commits} commits",
     }
     rows = map(_judgement_text, found.rows if found.action == "merged" else ())
@@ -311,7 +311,7 @@ def _pulled_text(pulled: Pulled) -> str:
         "made": "created from the copy",
         "forwarded": f"{pulled.commits} commits applied",
         "merged": "merged",
-        "identical": "no commits to pull: the copies are identical",
+        "identical": "no commits to pull: both copies end with the same commit",
         "ahead": "no commits to pull: the job here is ahead",
     }
     files = f", {len(pulled.artifacts)} new files" if pulled.artifacts else ""
