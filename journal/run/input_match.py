@@ -26,7 +26,7 @@ from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.run.plan import IN_PYTHON, HowTo, numbers_text
 from journal.service import JobService
 from journal.store.batch import Batch
-from journal.store.interrupted_rows import settle_gone
+from journal.store.interrupted_rows import settle_gone, skipped_as_gone
 from journal.store.journal import Journal
 from journal.store.transitions import reopen, take_input
 from journal.text import encode_json
@@ -41,7 +41,7 @@ _MAX_LOST = 3  # rows whose data a message shows
 
 
 class Matched(msgspec.Struct):
-    """The result of comparing an input with a job. All fields except ``done`` are counts of rows.
+    """The result of comparing an input with a job. The other fields than lists are counts of rows.
 
     - ``added``: rows that are new in the input.
     - ``changed``: rows whose data has changed.
@@ -50,6 +50,8 @@ class Matched(msgspec.Struct):
     - ``gone``: rows that are no longer in the input. They stay in the job. ``gone_open``: those of
       them that are pending or in flight, and stay so. ``gone_settled``: those that were skipped or
       sent to review.
+    - ``back``: the row numbers of rows that were skipped since they were gone, and are in the input
+      again. They stay skipped.
     - ``lost``: rows of the input that the job has lost by damage. They aren't added again, since
       they may be done. ``first_lost``: the data of the first few of these rows.
     """
@@ -61,6 +63,7 @@ class Matched(msgspec.Struct):
     gone: int = 0
     gone_open: int = 0
     gone_settled: int = 0
+    back: list[int] = []
     lost: int = 0
     first_lost: list[Data] = []
 
@@ -400,12 +403,15 @@ class _Match:
     def _take_gone(self, gone: Iterable[Known | JobRow], journal: Journal | None) -> None:
         """Count the rows that are gone, and do with them what ``on_gone`` says."""
         undone = []
+        back = skipped_as_gone(self._service.get_rows(self._job.id, RowStatus.SKIPPED))
         for known in gone:
             self.matched.gone += 1
+            back.discard(known.row_number)
             if self._rules.on_gone == "keep":
                 self.matched.gone_open += known.status in (RowStatus.PENDING, RowStatus.PROCESSING)
             elif known.status in _UNDONE:
                 undone.append(known.row_number)
+        self.matched.back = sorted(back)
         if undone and self._rules.on_gone == "error":
             row = self._row(undone[0])
             hint = f"gone and not done: {numbers_text(undone)}; {self._how_to.if_gone}"

@@ -56,6 +56,7 @@ from journal.run.plan import (
     HowTo,
     Plan,
     Where,
+    back_and_skipped,
     left_alone,
     may_start,
     nothing_to_do,
@@ -519,6 +520,8 @@ class JobRun:
             held.report(left_alone(self.id, self.matched.done, self._settings.how_to))
         if self.matched.gone_open:
             held.report(still_open(self.id, self.matched.gone_open, self._settings.how_to))
+        if self.matched.back:
+            held.report(back_and_skipped(self.id, self.matched.back, self._settings.how_to))
         if run is None:
             return self._report_idle(held, retry_failed=retry_failed)
         with closing(run):

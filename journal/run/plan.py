@@ -279,6 +279,18 @@ def still_open(job_id: str, count: int, how_to: HowTo) -> str:
     return f"{job_id}: {counted(count, rows)}: {how_to.if_gone}"
 
 
+def back_and_skipped(job_id: str, numbers: list[int], how_to: HowTo) -> str:
+    """The message about rows that are in the input again, and stay skipped."""
+    words = (
+        ["--row", numbers_option(numbers)]
+        if len(numbers) <= _MAX_NAMED
+        else ["--status", "skipped"]
+    )
+    retry = how_to.say("job.service.retry_row(ROW_ID)", "retry", job_id, *words)
+    rows = counted(len(numbers), "row|rows is|are in the input again, and stays|stay skipped")
+    return f"{job_id}: {rows}: {retry}"
+
+
 def retryable(service: JobService, job_id: str, where: Where | None = None) -> Iterator[JobRow]:
     """The rows that :meth:`JobService.retry_failed_rows` would retry, and that meet ``where``."""
     for row in service.get_failed_rows(job_id):

@@ -7,7 +7,7 @@ Call each function that appends records in a separate ``with journal:`` block.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import get_args
 
 from journal.errors import InvalidValueError, StepInDoubtError
@@ -176,6 +176,11 @@ def settle_gone(journal: Journal, number: int) -> None:
     else:
         record = RowStatusRecord(row=number, status="skipped", reason=_GONE, at=UNSET_TIME)
         change_row(journal, A_RUN.sign(record))
+
+
+def skipped_as_gone(rows: Iterable[JobRow]) -> set[int]:
+    """Return the numbers of those of the rows that :func:`settle_gone` has skipped."""
+    return {row.row_number for row in rows if row.reason == _GONE}
 
 
 def put_in_doubt(

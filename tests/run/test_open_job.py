@@ -234,6 +234,13 @@ def test_rows_that_are_gone_from_the_input_are_skipped_if_that_is_asked_for(
     with journal.open_job(path, rows, key, on_gone="skip") as job:
         assert (job.matched.gone, job.matched.gone_settled) == (7, 0)
     assert (path / "journal.jsonl").read_bytes() == commits
+    names = ("done", "pending", "failed", "unknown", "flight", "step", "failed step", "review")
+    said: list[str] = []
+    with journal.open_job(path, [*people(*names), *(rows[1:] if key else ())], key) as job:
+        assert job.matched.back == [2, 3]
+        job.run(done, tell=said.append)
+    text = "2 rows are in the input again, and stay skipped: `job.service.retry_row(ROW_ID)`"
+    assert said[0] == f"enrich: {text}"
 
 
 @pytest.mark.parametrize("key", ["id", None])

@@ -22,6 +22,7 @@ from journal.run.plan import (
     HowTo,
     Plan,
     Planned,
+    back_and_skipped,
     left_alone,
     nothing_to_do,
     planned_rows,
@@ -124,6 +125,8 @@ class DryRun:
             echo_err(left_alone(self._job_id, matched.done, self._how_to))
         if matched.gone_open:
             echo_err(still_open(self._job_id, matched.gone_open, self._how_to))
+        if matched.back:
+            echo_err(back_and_skipped(self._job_id, matched.back, self._how_to))
         if job is not None:
             plan.leave(job)
             if not self._commands and job.status.is_ended:

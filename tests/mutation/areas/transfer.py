@@ -94,7 +94,7 @@ PATCHES = [
     Patch(
         "copies that diverged while artifacts were copied are not made one unasked",
         "transfer/pull",
-        '            if relation == "diverged":\n                if not merge:\n                    raise _diverged(theirs, fork)\n',
+        '            if relation == "diverged":\n                if not merge:\n                    raise _diverged(ours, theirs, fork)\n',
         '            if relation == "diverged":\n',
         "tests/transfer/test_pull.py::test_what_others_do_to_the_job_while_it_is_pulled_is_looked_at_again",
     ),
