@@ -10,7 +10,7 @@ import base64
 import io
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from journal.inputs.source import Source
@@ -48,12 +48,19 @@ def _row(line: str) -> dict[str, Any]:
     if line.isascii() or not _BYTES.search(line):
         return {LINE_COLUMN: line}
     data = line.encode(errors="surrogateescape")
-    shown = data.decode(errors="backslashreplace")
-    return {LINE_COLUMN: shown, BYTES_COLUMN: base64.b64encode(data).decode()}
+    return {LINE_COLUMN: _shown(data), BYTES_COLUMN: base64.b64encode(data).decode()}
+
+
+def _shown(data: bytes) -> str:
+    return data.decode(errors="backslashreplace")
 
 
 def exact_line(data: dict[str, Any]) -> str:
     """The line of a row, with the bytes that are no UTF-8 as ``os.fsdecode`` gives them."""
-    if data.keys() != {LINE_COLUMN, BYTES_COLUMN}:
-        return as_text(data[LINE_COLUMN])
-    return base64.b64decode(data[BYTES_COLUMN]).decode(errors="surrogateescape")
+    line = as_text(data[LINE_COLUMN])
+    if data.keys() == {LINE_COLUMN, BYTES_COLUMN}:
+        with suppress(TypeError, ValueError):  # a table with columns of these names
+            found = base64.b64decode(data[BYTES_COLUMN], validate=True)
+            if _shown(found) == line:
+                return found.decode(errors="surrogateescape")
+    return line

@@ -108,6 +108,15 @@ def test_a_command_gets_the_bytes_of_a_line_that_is_no_utf8(
         ]
 
 
+def test_a_table_may_have_columns_that_are_called_as_those_of_a_line_that_is_no_utf8() -> None:
+    Path("in.jsonl").write_text(
+        '{"line":"foo","line_bytes":"1200"}\n{"line":"bar","line_bytes":7}\n'
+        '{"line":5,"line_bytes":"x"}\n'
+    )
+    assert main(["run", "in.jsonl", "--job", "j", "--", "echo", "{line}"]) == 0
+    assert results() == ["foo", "bar", "5"]
+
+
 @needs_any_names
 def test_words_that_are_no_utf8_are_recorded_escaped_and_shown_for_pasting(
     capfd: pytest.CaptureFixture[str],
