@@ -99,10 +99,10 @@ class ReadingService(ExactService):
         super().__init__(root, person=person)
 
 
-def find_job(root: str, name: str) -> tuple[JobService, str]:
+def find_job(root: str, name: str, *, is_whole: bool = False) -> tuple[JobService, str]:
     """Return the service and the id of a job.
 
-    ``name``: an id, a unique prefix of an id, or a path.
+    ``name``: an id, a path, or, unless it ``is_whole``, a unique prefix of an id.
 
     Raises JobNotFoundError, or a click error.
     """
@@ -116,7 +116,7 @@ def find_job(root: str, name: str) -> tuple[JobService, str]:
                 pass  # never: it raises JobMismatchError
         return service, directory.name
     service = ReadingService(root)
-    return service, _expand_prefix(service, name)
+    return service, _expand_prefix(service, name, is_whole=is_whole)
 
 
 def _not_found(name: str) -> JobNotFoundError:
@@ -129,10 +129,11 @@ def _not_found(name: str) -> JobNotFoundError:
     return error
 
 
-def _expand_prefix(service: JobService, prefix: str) -> str:
+def _expand_prefix(service: JobService, prefix: str, *, is_whole: bool) -> str:
     """Return ``prefix`` if it is a job's id, or else the only id in the store that begins with it.
 
-    If ``prefix`` is only the beginning of the id, the id is printed.
+    If ``prefix`` is only the beginning of the id, the id is printed. With ``is_whole``, it must be
+    the id.
     """
     if is_job_id(prefix):
         directory = service.root / prefix
@@ -145,7 +146,7 @@ def _expand_prefix(service: JobService, prefix: str) -> str:
             raise RefusedError(f"{directory} is not a job: it has no {JOURNAL_NAME}")
     job_ids = list(service.store.job_ids())
     matches = sorted(job_id for job_id in job_ids if prefix and job_id.startswith(prefix))
-    if not matches:
+    if is_whole or not matches:
         error = _not_found(prefix)
         for note in did_you_mean(prefix, job_ids):
             error.add_note(note)

@@ -785,6 +785,15 @@ def test_another_command_than_that_of_the_last_run_is_named_if_nothing_is_to_be_
     assert "nothing to do" in done.stderr
 
 
+def test_no_command_is_named_for_a_job_that_has_recorded_none(work: Path) -> None:
+    (work / "one.csv").write_text("v\n1\n")
+    with JobService(work / "jobs") as service:
+        service.create_job("J", job_id="j", row_data=[{"data": {"v": "1"}}])
+    for options in (("--dry-run",), ()):
+        done = journal("run", "one.csv", "--job", "j", *options, "--", "echo", "{v}")
+        assert "last run" not in done.stderr
+
+
 def test_a_job_whose_recorded_command_is_any_text_can_be_run(work: Path) -> None:
     (work / "two.csv").write_text("v\n1\n2\n")
     rows = [{"v": "1"}, {"v": "2"}]

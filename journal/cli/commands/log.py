@@ -159,7 +159,10 @@ def _until_end(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Give up after this time, with exit code 124. Default: no limit.",
         ),
         click.option(
-            "--wait", "is_awaited", is_flag=True, help="If there is no such job yet, wait for it."
+            "--wait",
+            "is_awaited",
+            is_flag=True,
+            help="If there is no such job yet, wait for it. JOB must be its whole id, or its path.",
         ),
         job_argument,
     ):
@@ -208,7 +211,8 @@ def _follow_to_end(
 
     while True:
         try:
-            service, job_id = find_job(ctx.obj, job)
+            # The beginning of an id may be that of another job, which is there already.
+            service, job_id = find_job(ctx.obj, job, is_whole=is_awaited)
             break
         except JobNotFoundError:
             if not is_awaited:

@@ -75,14 +75,14 @@ def about_input(
 def _other_command(job: Job, command: tuple[str, ...]) -> list[str]:
     """A list with a message if the last run of the job had another command.
 
-    Otherwise it is empty.
+    Otherwise, and if no command is recorded, it is empty.
     """
     if job.last_run is not None and job.last_run.command:
         words = job.last_run.argv
         last = list(words[before_command(words) + 1 :])
     else:
         last = _words(job.original_command)
-    if list(map(as_utf8, command)) == last:
+    if not last or list(map(as_utf8, command)) == last:
         return []
     done = "; rows that are done are not run again" if job.successful_rows else ""
     return [f"the command is not that of the last run, which was: {shell.join(last)}{done}"]
