@@ -365,10 +365,14 @@ class Log:
                 new.sync()
             lock_journal(new, self.directory.name, self._lock_timeout_s)
         except BaseException:
-            new.close()
-            files.remove_file(path)
+            self.discard(new)
             raise
         return new
+
+    def discard(self, new: JournalFile) -> None:
+        """Remove a file of :meth:`write_beside` that isn't to replace the journal."""
+        new.close()
+        files.remove_file(self.path.with_name(NEW_JOURNAL_NAME))
 
     def replace(self, new: JournalFile) -> None:
         """Replace the journal with a file from :meth:`write_beside`, and use the new file.
@@ -384,8 +388,7 @@ class Log:
             remove_hint(self.directory, old)
             new.rename(self.path)
         except BaseException as error:
-            new.close()
-            files.remove_file(self.path.with_name(NEW_JOURNAL_NAME))
+            self.discard(new)
             if isinstance(error, OSError):
                 raise handles.storage_error(self.path, "replace", error) from error
             raise

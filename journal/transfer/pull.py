@@ -287,18 +287,23 @@ def _forward(journal: Journal, ours: Copy, theirs: Copy, artifacts: Artifacts) -
     """Replace the journal with a new file, which has the missing commits, too.
 
     A power cut must not damage more than the last commit. So the commits aren't appended in place,
-    where each of them would have to be synced before the next one is written.
+    where each of them would have to be synced before the next one is written. Artifacts are
+    installed only after the new file is written: usually, a disk is full before that.
     """
     commits = 0
     for block in blocks_between(theirs.file, ours.end, theirs.end):
         apply_block(journal.index, theirs.file, block)  # checks the records
         commits += block.commits
-    artifacts.install("behind")  # artifacts must be synced before commits that name them
     # The common part is copied from our own file. The equal seals make it very likely, but not
     # certain, that the common part is the same in both copies.
     old, missing = journal.file, blocks_between(theirs.file, ours.end, theirs.end)
     added = (b"\n".join([*block.lines, b""]) for block in missing)
     new = journal.log.write_beside(itertools.chain(pieces_of(old, ours.end.offset), added))
+    try:
+        artifacts.install("behind")  # artifacts must be synced before commits that name them
+    except BaseException:
+        journal.log.discard(new)
+        raise
     try:
         journal.log.replace(new)
     except StorageError as error:

@@ -674,6 +674,27 @@ def test_whatever_call_is_refused_the_journal_is_as_it_was_or_as_the_other_s(
     count("refused calls of a pull", tried)
 
 
+def test_a_pull_that_can_t_write_the_journal_or_the_artifacts_changes_neither(
+    here: Path, there: Path, faulty_os: FaultyOs
+) -> None:
+    go_on(there, 3)
+    put_artifact(here, "3.pdf", b"ours")
+    put_artifact(there, "3.pdf", b"theirs")
+    before = content_of(here)
+    faulty_os.calls.clear()
+    faulty_os.plan("write", *[works] * 3, fails(28))  # run.lock, the artifact, sync.mark
+    with pytest.raises(StorageError, match=r"journal\.jsonl\.new"):
+        pull(here, there)
+    faulty_os.heal()
+    assert content_of(here) == before
+    faulty_os.plan("rename", fails(13))
+    with pytest.raises(StorageError, match=r"3\.pdf"):
+        pull(here, there)
+    faulty_os.heal()
+    assert content_of(here) == before
+    assert not (here / JOB / "journal.jsonl.new").exists()
+
+
 def test_commits_are_synced_before_they_appear(
     here: Path, there: Path, faulty_os: FaultyOs
 ) -> None:

@@ -129,8 +129,8 @@ PATCHES = [
     Patch(
         "artifacts come before the commits that name them",
         "transfer/pull",
-        '    artifacts.install("behind")  # artifacts must be synced before commits that name them\n',
-        "",
+        '        artifacts.install("behind")  # artifacts must be synced before commits that name them',
+        "        pass",
         "tests/transfer/test_pull.py::test_whatever_call_is_refused_the_journal_is_as_it_was_or_as_the_other_s",
     ),
     Patch(
