@@ -11,6 +11,8 @@ from itertools import repeat
 from pathlib import PurePath
 from typing import IO, Any
 
+import msgspec
+
 import journal  # for annotations: the room `service` is above this one
 from journal.errors import InvalidValueError, JournalError
 from journal.fs.output import whole_file
@@ -32,6 +34,7 @@ _FORMAT_OF_SUFFIX = {
     ".sqlite3": "sqlite",
     ".parquet": "parquet",
 }
+_FLOATS = (float, msgspec.Raw)
 _BOM = b"\xef\xbb\xbf"
 # The beginning of text that a spreadsheet takes for a formula. A signed number is none.
 _FORMULA = r"^(?:[=@\t\r\n]|[+-](?![0-9.,]+$))"
@@ -191,15 +194,16 @@ def _csv_lines(rows: Collected, excel: str | None) -> Iterator[bytes]:
 
 def _csv_cells(values: list[Any], kinds: int, excel: str | None) -> list[Any]:
     """Return the cells of a column, from values of these kinds."""
-    if excel and kinds & TEXT:
-        return _harmless(map(as_text, values))
+    if excel and kinds & (TEXT | FLOAT):
+        values = _harmless(values)
+        if excel == ";":
+            values = [as_text(v).replace(".", ",") if type(v) in _FLOATS else v for v in values]
     if not kinds & ~(TEXT | INT | WIDE | TIME):
         return values  # csv writes these as as_text() does, and None as an empty cell
-    texts = map(as_text, values)
-    is_number = kinds & FLOAT and not kinds & ~(INT | FLOAT)
-    return [text.replace(".", ",") for text in texts] if is_number and excel == ";" else list(texts)
+    return list(map(as_text, values))
 
 
-def _harmless(texts: Iterable[str]) -> list[str]:
+def _harmless(values: Iterable[Any]) -> list[Any]:
+    """Return the values with a prefix before text that is a formula."""
     prefixed = re.compile(_FORMULA).sub
-    return [prefixed(r"'\g<0>", text) for text in texts]
+    return [prefixed(r"'\g<0>", value) if type(value) is str else value for value in values]

@@ -130,6 +130,21 @@ def test_a_csv_for_spreadsheets_has_no_formulas(
     assert {tuple(rest) for _, *rest in cells} == {("2,5" if delimiter == ";" else "2.5", "")}
 
 
+def test_a_number_for_spreadsheets_has_a_decimal_comma_whatever_else_its_column_has(
+    store: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.csv"
+    rows = [
+        {"text": 1.5, "bool": 1.5, "wide": 1.5, "small": -1e-7},
+        {"text": "1.5", "bool": True, "wide": 2**60 + 1, "small": "=x"},
+    ]
+    with JobService(store, sync="none") as service:
+        service.create_job("J", job_id="j", row_data=[{"data": row} for row in rows])
+        export_rows(service, "j", out, data_only=True, excel=";")
+    _, *lines = out.read_text("utf-8-sig").splitlines()
+    assert lines == ["1,5;1,5;1,5;-1e-7", f"1.5;true;{2**60 + 1};'=x"]
+
+
 def test_a_csv_for_spreadsheets_has_the_delimiter_of_the_locale(
     store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
