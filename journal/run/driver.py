@@ -148,9 +148,13 @@ class Run:
             problems=tuple(self._problems),
             elapsed_s=monotonic() - begin_s,
         )
-        if self._error is not None:
-            raise self._error
-        return self.report
+        met, self._error = self._error, None
+        try:
+            if met is not None:
+                raise met
+            return self.report
+        finally:
+            del met  # a traceback would keep this frame, and so the job's files
 
     def _leave(self) -> Job:
         if self._is_lost:  # another process sets the status now

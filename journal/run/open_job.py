@@ -538,6 +538,7 @@ class JobRun:
             finally:
                 self.report = run.report
                 held.post(functools.partial(shown.__exit__, type(error), error, None))
+                del error  # a traceback would keep this frame, and so the job's files
         self._report_end(held, report, run.bounds)
         return report
 

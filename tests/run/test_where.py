@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.platforms import needs_proc
 
 import journal
 from journal import InvalidValueError, JobRow, JobService, Retry, RowStatus
@@ -229,6 +232,25 @@ def test_an_error_of_the_condition_ends_the_run_and_loses_nothing(tmp_path: Path
         assert numbers(job, "completed") == sorted(done)
         assert job.job.status == "paused"
         assert not numbers(job, "processing")
+
+
+@needs_proc
+def test_the_files_of_a_run_that_ends_with_an_exception_are_not_left_to_the_garbage_collector(
+    tmp_path: Path,
+) -> None:
+    def where(row: JobRow) -> bool:
+        raise LookupError(row.id)
+
+    gc.collect()
+    gc.disable()
+    try:
+        with open_job(tmp_path) as job, suppress(LookupError):
+            job.run(print, where=where, tell=quiet)
+        del job
+        found = (each.resolve() for each in Path("/proc/self/fd").iterdir())
+        assert not [path for path in found if tmp_path in path.parents]
+    finally:
+        gc.enable()
 
 
 def test_a_plan_counts_only_rows_that_meet_the_condition(tmp_path: Path) -> None:
