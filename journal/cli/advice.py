@@ -210,7 +210,8 @@ class NextStart(NamedTuple):
         option = [f"--{name.replace('_', '-')}", *values]
         end = before_command(self.argv)
         words = list(self.argv[:end])
-        if option != words[-len(option) :]:
+        size = len(option)
+        if option not in (words[at : at + size] for at in range(len(words))):
             words += option
         line = shell.in_directory(self.directory, [*words, *self.argv[end:]])
         return line, f"{why} ({self.warning})" if self.warning else why
@@ -423,7 +424,10 @@ def _failed(
         is_of_lines = "--lines" in options or "--null" in options
         if start.is_script or ("--key" in options and not is_of_lines):
             why = "if you have corrected the input, start again"
-            found.append(start.with_option(why, "on_changed", "retry"))
+            is_redo = ("--on-changed", "redo") in itertools.pairwise(
+                options
+            )  # which retries failed rows, too
+            found.append(start.with_option(why, "on_changed", "redo" if is_redo else "retry"))
     accept = command("skip", job.id, "--status", "failed")
     found.append((accept, "or accept the failed rows, which then count as done"))
     return found

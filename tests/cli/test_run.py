@@ -560,6 +560,15 @@ def test_a_root_above_the_current_directory_has_the_command_to_continue(
     assert " # " not in command
 
 
+def test_the_command_for_a_corrected_input_keeps_on_changed_redo(work: Path) -> None:
+    chosen = ("--key", "order", "--on-changed", "redo", "--limit", "1")
+    journal("run", "rows.csv", "--job", "j", *chosen, "--", "false")
+    shown = journal("show", "j").stdout
+    line = shown.partition("# if you have corrected the input, start again\n")[2].splitlines()[0]
+    assert line.count("--on-changed") == 1
+    assert "--on-changed redo" in line
+
+
 def test_the_line_to_continue_names_the_root_that_the_environment_gave(
     work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
