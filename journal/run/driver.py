@@ -90,6 +90,7 @@ class Run:
         self._reported_locked = False
         self._end: EarlyEnd | None = None
         self._error: BaseException | None = None  # raised at the end
+        self.has_begun = False  # set by the thread that calls ``work``
         self._paused = False  # by another process
         self._is_closed = False  # or the workers are being closed
         self._is_lost = False  # another job or run is at the path of this job

@@ -492,7 +492,7 @@ class JobRun:
             self._drive, run, held, shown, retry_failed=retry_failed, where=where
         )
         report: RunReport = caller.wait(
-            drive, self._in_progress(caller.stops, shown), handle_signals=handle_signals
+            drive, self._in_progress(caller.stops, shown, run), handle_signals=handle_signals
         )
         return report
 
@@ -524,6 +524,7 @@ class JobRun:
             held.report(back_and_skipped(self.id, self.matched.back, self._settings.how_to))
         if run is None:
             return self._report_idle(held, retry_failed=retry_failed)
+        run.has_begun = True
         with closing(run):
             job = take_up(self.service, self.id, retry_failed=retry_failed, where=where)
             if job.status.is_ended:
@@ -543,14 +544,19 @@ class JobRun:
         return report
 
     @contextmanager
-    def _in_progress(self, stops: Stops, shown: Progress) -> Iterator[None]:
-        """While the block runs, :meth:`stop` adds its request to ``stops``."""
+    def _in_progress(self, stops: Stops, shown: Progress, run: Run | None) -> Iterator[None]:
+        """While the block runs, :meth:`stop` adds its request to ``stops``.
+
+        If no thread could be started for ``run`` in the block, its workers are closed.
+        """
         self._runs.append(stops)
         try:
             with shown:
                 yield
         finally:
             self._runs.remove(stops)
+            if run is not None and not run.has_begun:
+                run.close()
             if self._is_closing and not self._runs:
                 self.service.close()
 
@@ -564,7 +570,8 @@ class JobRun:
 
         - A coroutine function runs in the caller's event loop, while the loop's other tasks
           continue. A plain function runs in threads. Commits are made in a thread, too.
-        - ``tell`` and ``on_progress`` are called in the caller's event loop.
+        - ``tell`` and ``on_progress`` are called in the caller's event loop. If ``on_progress`` raises
+          an exception, the loop reports it, and the run continues.
         - Functions that are called in the caller's event loop have the caller's context variables.
         - If the task that awaits this call is cancelled, the run starts no more rows, waits for the
           rows in flight, pauses the job, and raises CancelledError. A second cancellation cancels

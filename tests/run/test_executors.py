@@ -462,6 +462,34 @@ def test_a_row_that_an_executor_refuses_when_a_worker_is_free_can_be_cancelled(w
         assert [call.cancel() for call in claims] == [False, True]
 
 
+@pytest.mark.parametrize("kind", ["executor", "loop"])
+def test_workers_of_a_run_for_which_no_thread_can_be_started_are_closed(
+    kind: str, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, made = threading.Thread.start, list[ThreadPoolExecutor]()
+
+    def start_others(thread: threading.Thread) -> None:
+        if thread.name == "journal-driver":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    def make() -> Executor:
+        made.append(ThreadPoolExecutor(1))
+        return made[-1]
+
+    async def handle(_: JobRow) -> None:
+        pass
+
+    monkeypatch.setattr(threading.Thread, "start", start_others)
+    with work.open("square") as job, pytest.raises(RuntimeError, match="can't start new thread"):
+        job.run(*((act, make) if kind == "executor" else (handle,)), tell=quiet)
+    for executor in made:
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            executor.submit(print)
+    assert "journal-loop" not in [thread.name for thread in threading.enumerate()]
+    assert work.statuses() == ["pending"]
+
+
 @pytest.mark.parametrize("executor", [3.5, lambda: 3, "threads"])
 def test_what_is_no_executor_is_refused_before_anything_is_started(
     executor: Any, work: Work
