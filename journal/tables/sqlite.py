@@ -21,8 +21,8 @@ MAX_COLUMNS = 2000  # the default limit of SQLite
 def write_sqlite(rows: Collected, path: Path) -> None:
     """Write the database into the empty file ``path``.
 
-    The database has the table ``rows``, or ``steps``. If the ``key`` of
-    the argument ``rows`` isn't empty, there is also a table ``jobs``. Values are stored as follows:
+    The database has the table ``rows``, or ``steps``. If the ``key`` of the argument ``rows`` isn't
+    empty, there is also a table ``jobs``. Values are stored as follows:
 
     - integers, floats and text unchanged, except that SQLite stores -0.0 as 0.0;
     - booleans as 0 and 1;
@@ -30,7 +30,7 @@ def write_sqlite(rows: Collected, path: Path) -> None:
     - times as ISO 8601 text in UTC.
     """
     if not rows.table.columns:
-        raise InvalidValueError("out", str(path), "a database needs a column, and no row has data")
+        raise InvalidValueError("format", "sqlite", "needs a column, and no row has data")
     columns = _distinct(rows.table.columns)
     if len(columns) > MAX_COLUMNS:
         raise InvalidValueError(

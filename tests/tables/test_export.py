@@ -279,7 +279,7 @@ def test_a_job_without_rows_gives_a_table_without_rows(store: Path, tmp_path: Pa
         for file_format in FORMATS:
             assert export_rows(service, "empty", tmp_path / f"e.{file_format}", file_format) == 0
         assert export_rows(service, "empty", tmp_path / "none.csv", data_only=True) == 0
-        with pytest.raises(InvalidValueError, match="needs a column"):
+        with pytest.raises(InvalidValueError, match="format: needs a column"):
             export_rows(service, "empty", tmp_path / "none.db", data_only=True)
     assert (tmp_path / "e.csv").read_text() == ",".join(CORE) + "\n"
     assert (tmp_path / "e.json").read_text() == "[]\n"
