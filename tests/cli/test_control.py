@@ -205,6 +205,17 @@ def test_resume_without_a_run_that_waits_changes_nothing_and_says_what_to_run(
     assert cli.journal() == before
 
 
+def test_a_completed_job_is_not_resumed_since_nothing_is_left(cli: Cli) -> None:
+    with JobService(cli.root) as service:
+        service.create_job("Done", job_id="done", row_data=[{"data": {}}])
+        service.start_job("done")
+        service.complete_row("done:1")
+        service.update_status("done", "completed")
+    code, _, err = cli("resume", "done")
+    assert code == 4
+    assert "job done is completed: nothing is left to resume" in err
+
+
 def test_resume_of_a_job_that_was_never_run_says_how_to_run_it(cli: Cli) -> None:
     code, _, err = cli("resume", "j")
     assert code == 4

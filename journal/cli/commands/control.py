@@ -65,8 +65,8 @@ def resume_command(ctx: click.Context, job: str, reason: str | None) -> None:
     If a paused job has no waiting run, nothing is changed and the exit code is 4. In this case,
     start the job again with the command or script that made the job.
 
-    If the job has ended, its next pass begins. Rows keep their statuses, and no run is started.
-    Only a cancelled job needs this command to continue: other jobs become pending by `journal
+    If the job was cancelled or has failed, its next pass begins. Rows keep their statuses, and no
+    run is started. A completed job is refused, since nothing is left to do. Only a cancelled job needs this command to continue: other jobs become pending by `journal
     retry`, by `journal redo`, and by a run with new or pending rows.
 
     Example: journal resume ship-orders --reason "the warehouse is back"
@@ -75,6 +75,11 @@ def resume_command(ctx: click.Context, job: str, reason: str | None) -> None:
     with service:
         found = existing_job(service, job_id)
         holder = service.run_holder(job_id)
+        if found.status is JobStatus.COMPLETED:
+            raise RefusedError(
+                f"job {job_id} is completed: nothing is left to resume; `journal redo` makes "
+                "completed rows pending again, and new rows are added by the next start"
+            )
         if found.status.is_ended:
             _reopen(service, job_id, reason)
             return
