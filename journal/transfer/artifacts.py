@@ -177,9 +177,15 @@ class Artifacts:
             if not self._ours.exists(found):
                 if not self._theirs.exists(found):
                     return found
-            elif _likeness(self._ours, found, self._ours, backed_up) == "same":
+            elif self._are_same(found, backed_up):
                 return found
         raise AssertionError
+
+    def _are_same(self, name: str, other: str) -> bool:
+        try:
+            return _likeness(self._ours, name, self._ours, other) == "same"
+        except OSError:  # our file may be a directory or a link
+            return False
 
 
 def _likeness(ours: Below, name: str, theirs: Below, their_name: str) -> Likeness:

@@ -296,10 +296,11 @@ def test_a_directory_in_the_place_of_a_file_is_named_and_nothing_is_lost(
 ) -> None:
     go_on(there, 3)
     put_artifact(here, "x/file", b"1")
+    put_artifact(here, "x.before-1", b"older")
     put_artifact(there, "x", b"2")
     pulled = pull(here, there)
-    assert pulled.backups == {"artifacts/x": "artifacts/x.before-1"}
-    assert artifacts_of(here) == {"x": b"2", "x.before-1/file": b"1"}
+    assert pulled.backups == {"artifacts/x": "artifacts/x.before-2"}
+    assert artifacts_of(here) == {"x": b"2", "x.before-1": b"older", "x.before-2/file": b"1"}
     put_artifact(there, "y/file", b"1")
     put_artifact(here, "y", b"2")
     go_on(there, 4)
