@@ -114,7 +114,8 @@ class GroupCommit:
             group.is_written = True
         except JournalError as error:
             self._close(group)
-            group.error, group.is_over = error.with_traceback(None), True
+            _drop_tracebacks(error)
+            group.error, group.is_over = error, True
 
     def _close(self, group: _Group) -> None:
         """Let further requests form the next group."""
@@ -151,5 +152,18 @@ def _attempt(request: _Request) -> None:
     try:
         request.result = request.change()
     except JournalError as error:
-        # Drop the traceback, which references the requests of other threads.
-        request.error = error.with_traceback(None)
+        _drop_tracebacks(error)
+        request.error = error
+
+
+def _drop_tracebacks(error: BaseException | None) -> None:
+    """Drop the tracebacks of an error and its causes.
+
+    They reference the requests of other threads, and the group that keeps the error. In such a
+    cycle, the journal's file would stay open until the garbage collector runs.
+    """
+    if error is not None:
+        error.__traceback__ = None
+        _drop_tracebacks(error.__cause__)
+        if error.__context__ is not error.__cause__:
+            _drop_tracebacks(error.__context__)
