@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -37,6 +38,9 @@ MAX_NAMES_LENGTH = 64 << 20
 
 # The space that a directory takes on most disks, or the rest of a file's last block with its inode.
 _ENTRY_BYTES = 4096
+
+# The system refuses a name: the pack is damaged, or comes from a system with other rules.
+_OF_NAMES = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EILSEQ}
 
 
 class PackedFile(NamedTuple):
@@ -196,12 +200,18 @@ def place(
     All contents are read, and every seal and record of the journal is checked. The files are synced
     on return. With ``scratch``, only the journal is written, and it isn't synced.
 
-    Raises PackError about the copy ``name`` if its journal is damaged or belongs to another job, or
-    if what is written would take more than ``max_bytes``. Also raises FormatVersionError and
+    Raises PackError about the copy ``name`` if its journal is damaged or belongs to another job, if
+    the name of a file is refused by the system, or if what is written would take more than ``max_bytes``. Also raises FormatVersionError and
     StorageError.
     """
     with refusals_of(directory, "write into"):
-        names = _write_all(directory, contents, name, max_bytes, scratch=scratch)
+        try:
+            names = _write_all(directory, contents, name, max_bytes, scratch=scratch)
+        except OSError as error:
+            if error.errno not in _OF_NAMES:
+                raise
+            reason = f"one of its files can't be made here: {os.strerror(error.errno)}"
+            raise PackError(name, reason) from error
     try:
         copy = open_copy(directory, name)
         index = replay(Index(StatusColumns()), copy.file, START, copy.end)
