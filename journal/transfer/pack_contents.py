@@ -40,7 +40,7 @@ MAX_NAMES_LENGTH = 64 << 20
 _ENTRY_BYTES = 4096
 
 # The system refuses a name: the pack is damaged, or comes from a system with other rules.
-_OF_NAMES = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EILSEQ}
+_OF_NAMES = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EILSEQ}
 
 
 class PackedFile(NamedTuple):

@@ -541,10 +541,16 @@ def test_the_pack_that_the_hostile_ones_are_made_of_is_taken(there: Path) -> Non
 def test_a_pack_that_is_not_as_journal_pack_makes_it_is_refused_and_leaves_nothing(
     there: Path, tmp_path: Path, name: str
 ) -> None:
-    with pytest.raises(PackError):
+    with pytest.raises((PackError, StorageError)):
         unpack_job(there, Source("hostile", io.BytesIO(HOSTILE[name]).read))
     left = {path.relative_to(tmp_path) for path in tmp_path.rglob("*")}
     assert left <= {Path("there"), Path("there/.staging")}
+
+
+def test_a_pack_with_a_name_that_the_system_refuses_is_named(there: Path) -> None:
+    pack = pack_of(JOURNAL, evil("artifacts/" + "x" * 256))
+    with pytest.raises(PackError, match="one of its files can't be made here: File name too long"):
+        unpack_job(there, Source("long", io.BytesIO(pack).read))
 
 
 def make_deep(directory: Path, levels: int, name: str, file: str = "file") -> None:
