@@ -134,8 +134,10 @@ def work_and_interrupt(
 
     def interrupt(_job: journal.Job) -> None:
         if begun.is_set() and not may_end.is_set():
-            may_end.set()
-            before()
+            try:
+                before()
+            finally:
+                may_end.set()
 
     with pytest.raises(KeyboardInterrupt):
         job.run(handler, on_progress=interrupt, tell=said.append)

@@ -402,22 +402,18 @@ def test_where_each_run_was_started_is_written_down_and_a_change_of_hosts_is_sai
     )
 
 
-def test_a_change_of_hosts_is_said_before_what_was_in_flight_there_is_settled(
+def test_a_change_of_hosts_is_said_before_what_became_of_the_rows_in_flight_there(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    in_flight: list[int] = []
+    said: list[str] = []
     with monkeypatch.context() as patch, open_job(path, 2) as job:
         patch.setattr("journal.fs.system.host_name", lambda: "away")
         job.service.start_job("j")
         job.service.start_row("j:1")
     with open_job(path, 2) as job:
-
-        def tell(text: str) -> None:
-            if text.startswith("j: was last run on away; "):
-                in_flight.append(job.job.processing_count)
-
-        job.run(lambda _row: 1, tell=tell)
-        assert in_flight == [1]
+        job.run(lambda _row: 1, tell=said.append)
+        assert said[0].startswith("j: was last run on away; ")
+        assert said[1].startswith("j: 1 row was in flight")
         assert statuses(job) == {"needs_review": 1, "completed": 1}
 
 
