@@ -142,7 +142,7 @@ class Machines:
         way = self.draw.choice(["cp", "pack", "pull"])
         if way == "cp":
             self.b.mkdir()
-            command = ["cp", "-r", self.a / JOB, self.b]
+            command = ["cp", "-r", str(self.a / JOB), str(self.b)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             # A hint that is being written may vanish: the page calls the warning harmless.
             assert all("index.hint.new" in line for line in done.stderr.splitlines()), done.stderr
