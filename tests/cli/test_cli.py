@@ -325,6 +325,21 @@ def test_verify_advises_to_rename_the_directory_of_another_job_and_no_repair(
     assert capsys.readouterr().err == f"next: journal --root {root} repair ship-ca\n"
 
 
+@pytest.mark.parametrize("place", [b'"name":"', b'"original_command":"', b'"id":"'])
+def test_verify_advises_no_repair_of_another_jobs_journal_whose_first_commit_is_damaged(
+    root: Path, capsys: pytest.CaptureFixture[str], place: bytes
+) -> None:
+    path = root / "elsewhere"
+    (root / "ship-ca").rename(path)
+    content = bytearray((path / "journal.jsonl").read_bytes())
+    content[content.index(place) + len(place)] ^= 1
+    (path / "journal.jsonl").write_bytes(content)
+    assert run(root, "verify", "elsewhere") == 6
+    out, err = capsys.readouterr()
+    assert "this is the journal of job 'ship-ca'" in out
+    assert err == ""
+
+
 def test_verify_wants_jobs_or_all(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(root, "verify") == 2
     assert run(root, "verify", "ship-ca", "--all") == 2
