@@ -24,7 +24,7 @@ from support.platforms import needs_directory_syncs
 pytestmark = needs_directory_syncs
 
 SEED = 2024  # of the tests that find what is missing; the others draw with another in each run
-DRAWS, SHARE, MIN_STATES = (2000, 1, 20_000) if IS_LONG else (20, 0.1, 400)
+DRAWS, SHARE, MIN_STATES = (2000, 1, 20_000) if IS_LONG else (20, 0.2, 600)
 
 
 @pytest.fixture(name="base", scope="module")

@@ -206,7 +206,7 @@ def test_a_block_that_became_something_else_is_named_from_the_commit_it_begins_i
 
 
 def test_a_file_cut_anywhere_is_torn_at_its_last_commit_or_clean(tmp_path: Path) -> None:
-    commits = COMMITS[:8]
+    commits = COMMITS[:12]
     content = b"".join(commits)
     assert any(commit.count(b"\n") > 1 for commit in commits)
     for cut in range(1, len(content)):
