@@ -32,7 +32,7 @@ from journal import JobService, Rows
 
 MANY = 1_000_000
 _BATCH = 1000  # rows that are started, and then completed in any order
-_GOAL = 5
+_GOAL = 3
 _decode = msgspec.json.Decoder().decode
 
 

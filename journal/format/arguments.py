@@ -19,9 +19,9 @@ from journal.format.values import (
     as_json_value,
     canonical_json,
     checksum_of,
+    encode_sorted,
     encode_value,
     own_value,
-    plain_checksum,
     plain_json,
     read_back,
 )
@@ -213,7 +213,7 @@ def new_row(place: int, item: Any, next_number: int, job: JobRecord, nonce: str 
     data: Any = item.get("data")
     text = plain_json(data) if type(data) is dict else None
     if text is not None:
-        checksum = plain_checksum(data) if checksum is None else checksum
+        checksum = checksum_of(data, encode_sorted) if checksum is None else checksum
     else:
         data = _row_data(data, f"row {number}: data", job)
         text = encode_value(data, f"row {number}: data")

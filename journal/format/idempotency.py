@@ -44,8 +44,11 @@ def row_key(job: JobRecord, number: int, data: dict[str, Any], nonce: str | None
     return None if nonce is None else numbered_key(job.id, number, nonce)
 
 
-def numbered_key(job_id: str, number: int | str, nonce: str | None) -> str:
-    """Return the key of a row that was added later, and has no value in a key column."""
+def numbered_key(job_id: str, number: int | str, nonce: str) -> str:
+    """Return the key of a row that was added later, and has no value in a key column.
+
+    ``number``: of the row, or ``%d`` in its place, to make the keys of many rows.
+    """
     return f"{job_id}:{number}.{nonce}"
 
 

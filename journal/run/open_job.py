@@ -516,12 +516,8 @@ class JobRun:
     ) -> RunReport:
         """Run the job. Called in the thread of the driver. ``run``: None if the job has ended."""
         self.report = None
-        if self.matched.done:
-            held.report(left_alone(self.id, self.matched.done, self._settings.how_to))
-        if self.matched.gone_open:
-            held.report(still_open(self.id, self.matched.gone_open, self._settings.how_to))
-        if self.matched.back:
-            held.report(back_and_skipped(self.id, self.matched.back, self._settings.how_to))
+        for text in about_rows_left(self.id, self.matched, self._settings.how_to):
+            held.report(text)
         if run is None:
             return self._report_idle(held, retry_failed=retry_failed)
         run.has_begun = True
@@ -639,3 +635,13 @@ class JobRun:
         if not how_to.command:
             held.report(nothing_to_do(self.service, job, how_to, retry_failed=retry_failed))
         return RunReport(job=job)
+
+
+def about_rows_left(job_id: str, matched: Matched, how_to: HowTo) -> Iterator[str]:
+    """Messages about rows that a start leaves as they are, although the input has changed."""
+    if matched.done:
+        yield left_alone(job_id, matched.done, how_to)
+    if matched.gone_open:
+        yield still_open(job_id, matched.gone_open, how_to)
+    if matched.back:
+        yield back_and_skipped(job_id, matched.back, how_to)

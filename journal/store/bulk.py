@@ -20,7 +20,7 @@ from journal.format.records import (
     encode_row,
     row_end,
 )
-from journal.format.values import plain_checksum, plain_json
+from journal.format.values import checksum_of, encode_sorted, plain_json
 from journal.fs import system
 from journal.ids import MAX_ROW_NUMBER
 from journal.index.columns import View
@@ -126,17 +126,20 @@ def add_rows(journal: Journal, row_data: Any) -> View:
                 "was yielded inside a batch that the iterable has opened: yield it after the batch",
             )
         number = index.highest_number + 1  # the iterable's own code may have added rows, too
-        given = item.get("data") if type(item) is dict and len(item) == 1 else None
+        is_usual = not has_keys and type(item) is dict and len(item) == 1
+        given = item.get("data") if is_usual else None
         data = plain_json(given) if type(given) is dict else None
-        is_plain = data is not None and number <= MAX_ROW_NUMBER and not has_keys
-        if data is not None and is_plain:  # the usual case: what new_row() does, in less time
-            checksum, key = plain_checksum(given), None
+        is_plain = data is not None and number <= MAX_ROW_NUMBER
+        if data is not None and is_plain:  # what new_row() does, in less time
+            checksum, key = checksum_of(given, encode_sorted), None
         else:
             number, checksum, data, key = new_row(place, item, number, header, nonce)
         if index.last_at is not at or not end:  # the iterable's own code has changed this job
             at = journal.now()
             end = row_end(at)
-            end_with_key = b',"key":"%b"%b' % (numbered_key(header.id, "%d", nonce).encode(), end)
+            if nonce is not None:
+                keys = numbered_key(header.id, "%d", nonce)
+                end_with_key = b',"key":"%b"%b' % (keys.encode(), end)
         if number <= index.highest_number and index.position_of(number) is not None:
             raise InvalidValueError(
                 f"row {number}",

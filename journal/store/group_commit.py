@@ -74,8 +74,9 @@ class GroupCommit:
     def run(self, commit: AbstractContextManager[object], change: Callable[[], Result]) -> Result:
         """Call ``change`` in a ``with commit:`` block; return its result or raise its error.
 
-        If ``change`` raises a JournalError, it must have undone what it did. Another thread may call ``change``. The thread that calls ``run`` must not have a commit
-        open. If it is interrupted while it waits, its change may or may not be recorded.
+        Another thread may call ``change``. If ``change`` raises a JournalError, it must have undone
+        what it did. The thread that calls ``run`` must not have a commit open. If it is interrupted
+        while it waits, its change may or may not be recorded.
         """
         deadline_s = time.monotonic() + self._timeout_s
         request = _Request(change)

@@ -131,8 +131,8 @@ class Log:
         """Call ``apply`` for the verified commits up to ``size``, and judge the bytes after them.
 
         ``locked``: whether the caller holds the commit lock. Without it, a writer may truncate the
-        file meanwhile. So if the bytes are neither a torn tail nor padding, returns False: try again with the lock.
-        With it, raises JournalDamagedError or FormatVersionError.
+        file meanwhile. So if the bytes are neither a torn tail nor padding, returns False: try again
+        with the lock. With it, raises JournalDamagedError or FormatVersionError.
         """
         file = self.file
         self.torn_end = 0

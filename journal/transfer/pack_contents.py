@@ -201,8 +201,8 @@ def place(
     on return. With ``scratch``, only the journal is written, and it isn't synced.
 
     Raises PackError about the copy ``name`` if its journal is damaged or belongs to another job, if
-    the name of a file is refused by the system, or if what is written would take more than ``max_bytes``. Also raises FormatVersionError and
-    StorageError.
+    the name of a file is refused by the system, or if what is written would take more than
+    ``max_bytes``. Also raises FormatVersionError and StorageError.
     """
     with refusals_of(directory, "write into"):
         try:

@@ -66,8 +66,9 @@ def resume_command(ctx: click.Context, job: str, reason: str | None) -> None:
     start the job again with the command or script that made the job.
 
     If the job was cancelled or has failed, its next pass begins. Rows keep their statuses, and no
-    run is started. A completed job is refused, since nothing is left to do. Only a cancelled job needs this command to continue: other jobs become pending by `journal
-    retry`, by `journal redo`, and by a run with new or pending rows.
+    run is started. A completed job is refused, since nothing is left to do. Only a cancelled job
+    needs this command to continue: other jobs become pending by `journal retry`, by `journal redo`,
+    and by a run with new or pending rows.
 
     Example: journal resume ship-orders --reason "the warehouse is back"
     """

@@ -17,16 +17,14 @@ from journal.format.records import UNSET_TIME
 from journal.fs import shell
 from journal.model import Job, JobRow
 from journal.run.input_match import InputRules, Matched, Unwritten, match_rows, new_rows
+from journal.run.open_job import about_rows_left
 from journal.run.plan import (
     LEFT_OPEN,
     HowTo,
     Plan,
     Planned,
-    back_and_skipped,
-    left_alone,
     nothing_to_do,
     planned_rows,
-    still_open,
 )
 from journal.store.pruned import check_not_pruned
 from journal.text import counted, escaped
@@ -121,12 +119,8 @@ class DryRun:
     def _report(self, job: Job | None, matched: Matched, plan: Plan) -> None:
         for text in about_input(job, matched, self._given, self._template, is_new=job is None):
             echo_err(f"{self._job_id}: {text}")
-        if matched.done:
-            echo_err(left_alone(self._job_id, matched.done, self._how_to))
-        if matched.gone_open:
-            echo_err(still_open(self._job_id, matched.gone_open, self._how_to))
-        if matched.back:
-            echo_err(back_and_skipped(self._job_id, matched.back, self._how_to))
+        for text in about_rows_left(self._job_id, matched, self._how_to):
+            echo_err(text)
         if job is not None:
             plan.leave(job)
             if not self._commands and job.status.is_ended:
