@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.clock import Clock
-from support.platforms import needs_terminals, skip_without
+from support.platforms import needs_proc, needs_terminals, skip_without
 from support.terminal import Command, on_terminal
 
 from journal import JobService
@@ -65,6 +65,19 @@ def held_run(start: Start, work: Path, workers: int, *options: str) -> Command:
         heard += os.read(begun, 100)
     os.close(begun)
     return terminal
+
+
+def wait_until_it_has_looked(pid: int) -> None:
+    """Wait until a process's main thread, which handles signals, has been awake and waits again."""
+    before = waits_of(pid)
+    while waits_of(pid) < before + 2:
+        os.sched_yield()
+
+
+def waits_of(pid: int) -> int:
+    """How often the main thread has begun to wait."""
+    told = Path(f"/proc/{pid}/status").read_text()
+    return int(told.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
 
 
 def statuses() -> Counter[str]:
@@ -225,11 +238,13 @@ def test_a_second_ctrl_c_begins_none_of_the_rows_that_were_about_to(
     assert statuses() == {"completed": 300, "needs_review": 3, "pending": 296}
 
 
+@needs_proc
 def test_a_terminal_that_is_gone_is_no_reason_to_end_a_run_differently(
     start: Start, work: Path
 ) -> None:
     terminal = held_run(start, work, 1)
     terminal.hang_up()
+    wait_until_it_has_looked(terminal.process.pid)
     (work / "gate").touch()
     assert terminal.ends() == 129
     for pid in children(work):
