@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
@@ -28,7 +28,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for the command; pytest ha
 
 from crash.disk import Cut, crash_states
 from crash.recorder import STORE, Recording, Tree, record
-from crash.scenarios import JOB, REPAIRS, SCENARIOS, SMALL_HINTS, SMALL_SPILLS, Scenario
+from crash.scenarios import (
+    JOB,
+    REPAIRS,
+    SCENARIOS,
+    SMALL_HINTS,
+    SMALL_SPILLS,
+    Scenario,
+    repair,
+)
 from support.memory import fast_directory
 from support.system_os import SYSTEM_OS
 
@@ -41,6 +49,8 @@ from journal.verify import verify_job
 
 JOURNAL_NAME = "journal.jsonl"
 SEAL_BYTES = 18
+OF_MEGABYTES = frozenset({"streamed create_rows", "discarded batch"})
+REPAIRED = f"{STORE}/{JOB}/{JOURNAL_NAME}"  # by the cases of repairs
 SMALL_SPILL_BYTES = 4096  # so that a few small rows are more than is held back
 
 Check = Callable[[Path, Tree, Cut], None]
@@ -57,10 +67,10 @@ class Case(NamedTuple):
 
 
 def record_all(base: Path, draws: int) -> list[Case]:
-    cases = []
-    for scenario in SCENARIOS:
-        few = scenario.name in {"streamed create_rows", "discarded batch"}  # of megabytes each
-        cases.append(_record(scenario, base, 10 if few else draws))
+    cases = [
+        _record(scenario, base, 10 if scenario.name in OF_MEGABYTES else draws)
+        for scenario in SCENARIOS
+    ]
     cases += [_record(scenario, base, draws, check_repair) for scenario in REPAIRS]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(journal.store.journal, "SPILL_BYTES", SMALL_SPILL_BYTES)
@@ -105,6 +115,73 @@ def explore(case: Case, base: Path, seed: int, states: set[bytes], share: float 
         finally:
             shutil.rmtree(base)
         states.add(digest)
+
+
+def recoveries(case: Case, base: Path, seed: int, count: int) -> Iterator[Case]:
+    """Recordings of what makes ``count`` of the case's states good again, to be cut in their turn.
+
+    Half of them are of states with a tail that is no commit, as far as there are any.
+    """
+    draw = Random(seed)
+    torn: list[tuple[Cut, Tree]] = []
+    others: list[tuple[Cut, Tree]] = []
+    met: set[bytes] = set()
+    for cut, tree in crash_states(case.recording, draw, min(case.draws, 20)):
+        digest = _digest(tree)
+        if digest in met:
+            continue
+        met.add(digest)
+        kept, seen = (torn, len(met)) if has_tail(tree) else (others, len(met))
+        if len(kept) < count:
+            kept.append((cut, tree))
+        elif (place_of := draw.randrange(seen)) < count:
+            kept[place_of] = (cut, tree)
+    half = max(count // 2, count - len(others))
+    for cut, tree in [*torn[:half], *others[: count - len(torn[:half])]]:
+        place(base, tree)
+        is_damaged = case.check is check_repair and tree[REPAIRED] == cut.first[REPAIRED]
+        act = repair if is_damaged else go_on
+        recording = record(Scenario(f"recovery after {case.name}", keep_all, act), base)
+        shutil.rmtree(base)
+        check = check_repair if is_damaged else check_service
+        yield Case(f"recovery after {case.name}", recording, check, 2)
+
+
+def explore_recoveries(
+    case: Case, base: Path, seed: int, count: int, states: set[bytes], share: float = 1
+) -> None:
+    """Cut ``count`` recoveries of the case, and the recoveries of what that leaves, two of each."""
+    for first in recoveries(case, base, seed, count):
+        explore(first, base, seed, states, share)
+        for second in recoveries(first, base, seed, 2):
+            explore(second, base, seed, states, share)
+
+
+def keep_all(root: Path) -> None:
+    """What a power cut has left is durable."""
+
+
+def go_on(root: Path, acknowledge: Callable[[], None]) -> None:
+    """Add a row to each job, or make a job if there is none."""
+    with JobService(root) as service:
+        job_ids = list(service.store.job_ids())
+        for job_id in job_ids:
+            add_row(service, job_id)
+            acknowledge()
+        if not job_ids:
+            service.create_job("Made", job_id="made")
+            acknowledge()
+
+
+def add_row(service: JobService, job_id: str) -> None:
+    with service.batch(job_id):
+        if is_over(service.get_job(job_id)):
+            service.reopen_job(job_id)
+        service.create_rows(job_id, [{"data": {"after": "the cut"}}])
+
+
+def has_tail(tree: Tree) -> bool:
+    return any(content != whole_commits(content) for content in journals(tree).values())
 
 
 def _digest(tree: Tree) -> bytes:
@@ -253,10 +330,7 @@ def check_service(base: Path, tree: Tree, cut: Cut) -> None:
             assert service.get_job(job_id) is None
             service.create_job("Next", job_id=job_id)
         for job_id in found:
-            with service.batch(job_id):
-                if is_over(service.get_job(job_id)):
-                    service.reopen_job(job_id)
-                service.create_rows(job_id, [{"data": {"after": "the cut"}}])
+            add_row(service, job_id)
     assert list((root / ".staging").iterdir()) == []
     for job_id, content in found.items():
         _check_went_on(root, job_id, content)
@@ -268,9 +342,8 @@ def check_service(base: Path, tree: Tree, cut: Cut) -> None:
 def check_repair(base: Path, tree: Tree, cut: Cut) -> None:
     """The journal is the damaged one to the last byte, or the repaired one with that beside it."""
     directory = base / STORE / JOB
-    path = f"{STORE}/{JOB}/{JOURNAL_NAME}"
-    damaged = cut.first[path]
-    if tree[path] == damaged:
+    damaged = cut.first[REPAIRED]
+    if tree[REPAIRED] == damaged:
         assert not cut.acknowledged, "the repaired journal is gone"
         assert verify_job(directory).damaged
         repair_job(directory)
@@ -341,6 +414,9 @@ def known_of(job_id: str, content: bytes) -> Known:
 def main() -> None:
     parser = argparse.ArgumentParser(description="See what the tests of crash states see, longer.")
     parser.add_argument("--states", type=int, default=200_000, help="how many distinct states")
+    parser.add_argument(
+        "--recoveries", type=int, default=20, help="of each case and seed: cut again, and once more"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the first round")
     arguments = parser.parse_args()
     began_s = monotonic()
@@ -351,6 +427,7 @@ def main() -> None:
         while count < arguments.states:
             for case, states in cases:
                 explore(case, base / "state", seed, states)
+                explore_recoveries(case, base / "state", seed, arguments.recoveries, states)
             count = sum(len(states) for _, states in cases)
             spent_s = monotonic() - began_s
             sys.stdout.write(f"seed {seed}: {count} distinct states, {spent_s:.0f} s\n")

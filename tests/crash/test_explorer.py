@@ -14,7 +14,15 @@ from random import Random
 
 import pytest
 from crash.disk import GARBAGE, crash_states
-from crash.explore import AfterTheCut, Case, explore, record_all
+from crash.explore import (
+    OF_MEGABYTES,
+    AfterTheCut,
+    Case,
+    explore,
+    explore_recoveries,
+    record_all,
+    recoveries,
+)
 from crash.recorder import BASE, Names, Operation, Recorder, Recording, Sync, Tree, Write
 from support.effort import IS_LONG
 from support.effort import SEED as SAMPLE_SEED
@@ -24,7 +32,7 @@ from support.platforms import needs_directory_syncs
 pytestmark = needs_directory_syncs
 
 SEED = 2024  # of the tests that find what is missing; the others draw with another in each run
-DRAWS, SHARE, MIN_STATES = (2000, 1, 20_000) if IS_LONG else (20, 0.2, 600)
+DRAWS, SHARE, MIN_STATES, RECOVERIES = (2000, 1, 20_000, 100) if IS_LONG else (20, 0.2, 600, 2)
 
 
 @pytest.fixture(name="base", scope="module")
@@ -50,6 +58,18 @@ def test_no_state_that_a_power_cut_may_leave_has_lost_what_was_acknowledged(
     assert len(states) >= MIN_STATES
 
 
+def test_no_cut_of_a_recovery_loses_what_was_acknowledged_before_or_by_it(
+    cases: dict[str, Case], base: Path, count: Callable[[str, int], None]
+) -> None:
+    states: set[bytes] = set()
+    seed = SEED if IS_LONG else Random(SAMPLE_SEED).randrange(1 << 32)
+    for case in cases.values():
+        if IS_LONG or case.name not in OF_MEGABYTES:
+            explore_recoveries(case, base / "state", seed, RECOVERIES, states, SHARE)
+    count("distinct disk states that power cuts may leave of recoveries", len(states))
+    assert len(states) >= MIN_STATES // 2
+
+
 # --- the explorer finds what it is there for --------------------------------------------------
 
 
@@ -69,6 +89,15 @@ def test_a_commit_that_is_not_synced_is_found_to_be_lost(
 ) -> None:
     case = without(cases[name], lambda operation: isinstance(operation, Sync))
     with pytest.raises(Exception, match=r"and not one of|damaged|bytes are lost"):
+        explore(case, base / "state", SEED, set())
+
+
+def test_a_recovery_that_is_not_synced_is_found_to_lose_what_it_acknowledged(
+    cases: dict[str, Case], base: Path
+) -> None:
+    (recovery,) = recoveries(cases["torn-tail recovery"], base / "state", SEED, 1)
+    case = without(recovery, lambda operation: isinstance(operation, Sync))
+    with pytest.raises(AssertionError, match=r"and not one of|bytes are lost"):
         explore(case, base / "state", SEED, set())
 
 
