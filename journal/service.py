@@ -36,6 +36,7 @@ from journal.format.arguments import (
     check_words,
 )
 from journal.format.commits import START, Position
+from journal.format.keywords import names_unknown_keywords
 from journal.format.records import (
     A_PROGRAM,
     FORMAT,
@@ -130,6 +131,7 @@ class JobService:
     _writes = True  # import modules for writing now, before the program starts threads or forks
     _is_exact = False  # whether numbers in rows keep their text: see own_number
 
+    @names_unknown_keywords
     def __init__(
         self,
         root: str | os.PathLike[str] = "jobs",
@@ -193,6 +195,7 @@ class JobService:
 
     # --- jobs
 
+    @names_unknown_keywords
     def create_job(
         self,
         name: str,

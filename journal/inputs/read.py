@@ -13,6 +13,7 @@ from typing import IO, Any, NamedTuple
 
 from journal.errors import InvalidValueError, JournalError, MissingExtraError
 from journal.format.arguments import check_optional_text
+from journal.format.keywords import names_unknown_keywords
 from journal.inputs.compression import compression_of, decompressed
 from journal.inputs.formats import FORMATS, HEAD_BYTES, NULL, check_options, choose
 from journal.inputs.source import STANDARD_INPUT, Source
@@ -20,6 +21,7 @@ from journal.inputs.source import STANDARD_INPUT, Source
 Rows = Iterator[dict[str, Any]]
 
 
+@names_unknown_keywords
 def read_rows(
     path: str | os.PathLike[str],
     *,

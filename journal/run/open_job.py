@@ -26,6 +26,7 @@ from journal.errors import (
     JournalError,
 )
 from journal.format.keys import Data, Key
+from journal.format.keywords import names_unknown_keywords
 from journal.fs import shell
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.fs.names import JOURNAL_NAME
@@ -74,6 +75,7 @@ from journal.tables.rows import Rows
 from journal.text import counted
 
 
+@names_unknown_keywords
 def open_job(
     path: str | os.PathLike[str],
     rows: Iterable[Data] | None = None,
@@ -323,6 +325,7 @@ class JobRun:
         """All rows as a ``pandas.DataFrame``: see :meth:`Rows.to_pandas`."""
         return self.rows().to_pandas(columns, flatten=flatten)
 
+    @names_unknown_keywords
     def plan(
         self, *, retry_failed: bool = False, where: Callable[[JobRow], object] | None = None
     ) -> Plan:
@@ -338,6 +341,7 @@ class JobRun:
         plan.leave(job)
         return plan
 
+    @names_unknown_keywords
     def run(
         self,
         handler: Handler,

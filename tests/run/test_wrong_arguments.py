@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import inspect
 import io
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -196,3 +198,40 @@ def test_a_tuple_of_columns_is_a_key(path: Path) -> None:
     for wrong, words in ((rows[:1] * 2, "same key"), ([{"order": "", "item": None}], "is empty")):
         with pytest.raises(InvalidValueError, match=words):
             journal.open_job(path, wrong, key=("order", "item"))
+
+
+JOB: Any = journal.JobRun  # for mypy, which refuses unknown keywords, too
+OPEN_JOB: Any = journal.open_job
+SERVICE: Any = journal.JobService
+READ_ROWS: Any = journal.read_rows
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (
+            lambda job: JOB.run(job, plain, retries=3),
+            "run() has no argument 'retries': write 'max_a",
+        ),
+        (lambda job: JOB.run(job, plain, worker=4), "did you mean 'workers'?"),
+        (lambda job: JOB.run(job, plain, version="2"), "'version' is an argument of open_job()"),
+        (lambda job: asyncio.run(JOB.arun(job, plain, timeout=4)), "did you mean 'timeout_s'?"),
+        (lambda job: JOB.plan(job, x=1), "its arguments are retry_failed, where"),
+        (lambda _: OPEN_JOB("jobs/x", ROWS, keys="x"), "did you mean 'key'?"),
+        (lambda _: OPEN_JOB("jobs/x", ROWS, concurrency=4), "'workers' is an argument of run()"),
+        (lambda _: SERVICE("jobs", synch="none"), "JobService() has no argument 'synch'"),
+        (lambda _: READ_ROWS("a.csv", sep=";"), "write 'delimiter'"),
+    ],
+)
+def test_an_unknown_keyword_is_refused_with_the_right_one(
+    call: Callable[[Any], object], words: str, path: Path
+) -> None:
+    with journal.open_job(path, ROWS) as job, pytest.raises(TypeError) as refused:
+        call(job)
+    assert words in str(refused.value)
+
+
+def test_the_arguments_of_public_functions_can_be_seen() -> None:
+    assert "retry_failed" in inspect.signature(journal.JobRun.run).parameters
+    assert "retry_failed" in inspect.signature(journal.JobRun.arun).parameters
+    assert "on_gone" in inspect.signature(journal.open_job).parameters

@@ -1,0 +1,59 @@
+"""Unknown keywords in calls of public functions: the TypeError names the right one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+from journal.text import similar
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+# Names in other libraries, by the name here.
+_OTHER_NAMES = {
+    "max_attempts": "attempts max_retries max_tries retries retry tries",
+    "workers": "concurrency jobs max_workers n_jobs parallel processes threads",
+    "rows": "data df ids input items numbers records",
+    "key": "id id_column index key_column primary_key unique",
+    "max_rows": "limit",
+    "max_cost_cents": "budget",
+    "executor": "pool",
+    "on_progress": "callback",
+    "where": "condition filter",
+    "delimiter": "sep separator",
+}
+_MEANT = {other: name for name, others in _OTHER_NAMES.items() for other in others.split()}
+_ARGUMENTS: dict[str, tuple[str, ...]] = {}  # of each function, those that run jobs last
+
+
+def names_unknown_keywords(function: Callable[Given, Result]) -> Callable[Given, Result]:
+    """Let a call with an unknown keyword raise a TypeError that says what to write.
+
+    Don't use this for functions that are called for each row: the check costs time.
+    """
+    code = function.__code__
+    known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    name = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+    _ARGUMENTS[name] = known
+
+    @wraps(function)
+    def call(*args: Given.args, **kwargs: Given.kwargs) -> Result:
+        for unknown in sorted(kwargs.keys() - known):
+            raise TypeError(f"{name}() has no argument {unknown!r}: {_advice(unknown, known)}")
+        return function(*args, **kwargs)
+
+    return call
+
+
+def _advice(unknown: str, known: tuple[str, ...]) -> str:
+    meant = _MEANT.get(unknown, unknown)
+    if meant in known:
+        return f"write {meant!r}"
+    for other, arguments in reversed(_ARGUMENTS.items()):
+        if meant in arguments:
+            return f"{meant!r} is an argument of {other}()"
+    close = similar(unknown, known)
+    names = ", ".join(name for name in known if name != "self")
+    return f"its arguments are {names}" if close is None else f"did you mean {close!r}?"
