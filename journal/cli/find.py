@@ -36,19 +36,31 @@ _OTHER_NAMES = {
     "remove": "delete",
     "version": "--version",
 }
-_JOBS = "Write -j N: the number of commands at a time"
-# Options in other programs, by command, and what to write instead.
-_OTHER_OPTIONS = {
-    ("rows", "--failed"): "Write --status failed",
-    ("retry", "--all"): "Without options, the command retries all failed rows",
-    ("run", "--workers"): _JOBS,
-    ("run", "-P"): _JOBS,
-    ("run", "--retries"): "Write --max-attempts N: the number of attempts at a row, with the first",
-    ("run", "--shell"): "A shell would execute data in its command line as code, in spite of "
-    "quotes. Pass the values to a script as arguments, after one word that becomes its $0. Don't "
-    "use them in shell arithmetic, which may execute its operands: "
-    "-- sh -c 'echo \"$1\" | tr a-z A-Z' sh {column}",
-}
+# Options of other programs, the commands that users try them with, and what to write instead.
+_OTHER_OPTIONS = (
+    ("--failed", "list rows errors export retry redo skip prune", "Write --status failed"),
+    ("--failed", "run", "Write --retry-failed"),
+    ("--all", "retry", "Without options, the command retries all failed rows"),
+    ("--after --from", "list log", "Write --since WHEN"),
+    ("--before --to", "list", "Write --until WHEN"),
+    ("--before --age --days", "prune", "Write --older-than WHEN, such as 90d"),
+    ("--force -f", "delete prune redo", "Write --yes"),
+    ("--jsonl --ndjson", "list rows errors log", "Write --nl"),
+    ("-P --workers --parallel", "run", "Write -j N: the number of commands at a time"),
+    ("--max-rows", "run", "Write --limit N: start at most N rows"),
+    (
+        "--retries --max-retries",
+        "run",
+        "Write --max-attempts N: the number of attempts at a row, with the first",
+    ),
+    (
+        "--shell",
+        "run",
+        "A shell would execute data in its command line as code, in spite of quotes. Pass the values "
+        "to a script as arguments, after one word that becomes its $0. Don't use them in shell "
+        "arithmetic, which may execute its operands: -- sh -c 'echo \"$1\" | tr a-z A-Z' sh {column}",
+    ),
+)
 
 
 def complete_job(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
@@ -80,7 +92,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> list[str]:
 def meant_by(error: click.NoSuchOption) -> str | None:
     """What to write instead of an option of another program; None if it isn't known."""
     command = error.ctx.command.name if error.ctx is not None else None
-    return _OTHER_OPTIONS.get((command or "", error.option_name))
+    for options, commands, text in _OTHER_OPTIONS:
+        if error.option_name in options.split() and command in commands.split():
+            return text
+    return None
 
 
 job_argument = click.argument("job", shell_complete=complete_job)

@@ -55,7 +55,7 @@ class Selection(NamedTuple):
 
     ranges: list[range] | None = None
     statuses: tuple[RowStatus, ...] = ()
-    error_code: str | None = None
+    error_codes: tuple[str, ...] = ()
     where: Where = Where()
     version: str | None = None
 
@@ -65,7 +65,7 @@ class Selection(NamedTuple):
 
     @property
     def _narrows(self) -> bool:
-        return bool(self.where) or (self.error_code, self.version) != (None, None)
+        return bool(self.where or self.error_codes) or self.version is not None
 
     def holds(self, row: JobRow) -> bool:
         """Return whether a run may process a row, whose status allows it."""
@@ -79,7 +79,7 @@ class Selection(NamedTuple):
     def matches(self, row: JobRow) -> bool:
         """Return whether a row meets all options except ``--row`` and ``--status``."""
         return (
-            self.error_code in (None, row.error_code)
+            (not self.error_codes or row.error_code in self.error_codes)
             and self.version in (None, row.version)
             and self.where.holds(row)
         )
@@ -89,7 +89,7 @@ class Selection(NamedTuple):
     ) -> Iterator[JobRow]:
         """The chosen rows of a listing. ``among``: the statuses that they may have."""
         statuses = [status for status in among if status in (self.statuses or among)]
-        if self.error_code is not None:  # no completed row has one
+        if self.error_codes:  # no completed row has one
             statuses = [status for status in statuses if status is not RowStatus.COMPLETED]
         rows = service.get_rows(job_id, statuses if len(statuses) < len(RowStatus) else None)
         return filter(self.matches, rows if self.ranges is None else rows_within(rows, self.ranges))
@@ -127,12 +127,18 @@ class Selection(NamedTuple):
                     )
                 )
 
+    def codes_text(self, job_id: str) -> str:
+        """The error codes that no row has, and how to find those that rows have."""
+        codes = f"code {' or '.join(map(repr, self.error_codes))}"
+        if any("," in code for code in self.error_codes):
+            codes += "; for several codes, repeat --error-code"
+        return f"{codes}: `journal errors {job_id}` lists the codes"
+
     def why_none(self, job_id: str) -> list[str]:
         """Messages that explain why no row was chosen."""
         which = "row" if self.ranges is None else "row of these"
-        if self.error_code is not None and not self.where and self.version is None:
-            codes = f"`journal errors {job_id}` lists the codes"
-            return [f"no {which} failed with code {self.error_code!r}: {codes}"]
+        if self.error_codes and not self.where and self.version is None:
+            return [f"no {which} failed with {self.codes_text(job_id)}"]
         none = [f"no {which} matches and has a status that allows this"]
         return (self.where.absent() or none) + self.where.without_number()
 
@@ -142,7 +148,13 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @rows_option("Only these rows")
     @statuses_option
-    @click.option("--error-code", metavar="CODE", help="Only rows with this error code.")
+    @click.option(
+        "--error-code",
+        "error_codes",
+        metavar="CODE",
+        multiple=True,
+        help="Only rows with this error code. Repeatable.",
+    )
     @where_option("Only rows")
     @click.option(
         "--version", metavar="V", help="Only rows whose outcome is from a run with this --version."

@@ -290,6 +290,11 @@ def test_retry_puts_failed_rows_back_for_the_run_of_another_process(
         (["--row", "2"], "1", "pending pending failed skipped completed"),
         (["--row", "3-4"], "2", "pending failed pending pending completed"),
         (["--error-code", "E2"], "1", "pending failed pending skipped completed"),
+        (
+            ["--error-code", "E1", "--error-code", "E2"],
+            "2",
+            "pending pending pending skipped completed",
+        ),
         (["--error-code", "E"], "0", "pending failed failed skipped completed"),
         (["--row", "1-5", "--error-code", "E1"], "1", "pending pending failed skipped completed"),
     ],

@@ -308,7 +308,7 @@ def test_show_shortens_codes_as_it_does_messages(root: Path, capsys: Capture) ->
 
 def test_rows_says_that_no_row_has_the_code(ended: Path, capsys: Capture) -> None:
     assert run(ended, "rows", "ca", "--error-code", "E43") == 0
-    message = "journal: no such row has code 'E43': `journal errors ca` lists the codes\n"
+    message = "journal: no row has code 'E43': `journal errors ca` lists the codes\n"
     assert capsys.readouterr().err == f"ca: 0 of 60 rows\n{message}"
     assert run(ended, "rows", "ca", "--error-code", "E42") == 0
     assert capsys.readouterr().err == ""

@@ -123,11 +123,9 @@ def rows_command(
     unmet = selection.where.unmet()
     for text in unmet + wanted.messages("shown"):
         echo_err(f"journal: {text}")
-    code, ranges, every = selection.error_code, selection.ranges, service.get_rows(job_id)
-    if code is not None and not any(Selection(error_code=code).shown(service, job_id)):
-        echo_err(
-            f"journal: no such row has code {code!r}: `journal errors {job_id}` lists the codes"
-        )
+    codes, ranges, every = selection.error_codes, selection.ranges, service.get_rows(job_id)
+    if codes and not any(Selection(error_codes=codes).shown(service, job_id)):
+        echo_err(f"journal: no row has {selection.codes_text(job_id)}")
     if ranges and (missing := missing_rows(job_id, every, ranges)):
         echo_err(f"journal: {missing}")
         return EXIT_REFUSED

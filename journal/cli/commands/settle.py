@@ -59,7 +59,7 @@ def retry_command(ctx: click.Context, job: str, selection: Selection) -> None:
     Example: journal retry ship-orders
     """
     service, job_id = find_job(ctx.obj, job)
-    is_named = selection.ranges is not None or selection.error_code is not None
+    is_named = selection.ranges is not None or bool(selection.error_codes)
     lost, unknown = Numbers(), Numbers()
 
     def is_left(row: JobRow) -> bool:
