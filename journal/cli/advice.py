@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from journal.cli.find import holder_text
 from journal.errors import JournalDamagedError
-from journal.format.records import BOTH_COPIES, MAYBE_DONE_TWICE
+from journal.format.records import CODES_OF_MERGES, MAYBE_DONE_TWICE
 from journal.fs import shell, system
 from journal.fs.names import JOURNAL_NAME
 from journal.history.error_groups import ErrorGroup, Numbers, group_errors
@@ -29,9 +29,6 @@ _MAX_CODES = 3  # error codes that get commands of their own
 MAX_READ_ROWS = 10_000
 _MAX_READ_BYTES = 32 << 20
 _MIN_READ_ROWS = 100
-
-
-_OF_MERGES = frozenset((BOTH_COPIES, MAYBE_DONE_TWICE))
 
 
 class Reviews(NamedTuple):
@@ -91,7 +88,7 @@ def find_reviews(
     for each in others.values():
         each.is_cut = numbers.is_cut
     codes = {group.code for group in errors if group.status == RowStatus.NEEDS_REVIEW}
-    is_merged, is_interrupted = bool(codes.intersection(_OF_MERGES)), INTERRUPTED in codes
+    is_merged, is_interrupted = bool(codes.intersection(CODES_OF_MERGES)), INTERRUPTED in codes
     return Reviews(in_doubt, Numbers(sorted(known)), others, is_merged, is_interrupted)
 
 
@@ -464,7 +461,7 @@ def _settle_groups(
         groups = {"": every}
     for code, numbers in groups.items():
         which = f"{shorten(code or 'others', 60)}: " if len(groups) > 1 else ""
-        is_mixed = code in _OF_MERGES or (not code and reviews.is_merged)
+        is_mixed = code in CODES_OF_MERGES or (not code and reviews.is_merged)
         rows = "ROWS" if is_mixed and numbers.count > 1 else pasted(numbers)
         found += _settle(command, job.id, rows, which, code)
     return found

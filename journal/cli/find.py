@@ -56,9 +56,12 @@ _OTHER_OPTIONS = (
     (
         "--shell",
         "run",
-        "A shell would execute data in its command line as code, in spite of quotes. Pass the values "
-        "to a script as arguments, after one word that becomes its $0. Don't use them in shell "
-        "arithmetic, which may execute its operands: -- sh -c 'echo \"$1\" | tr a-z A-Z' sh {column}",
+        (
+            "A shell would execute data in its command line as code, in spite of quotes. Pass the "
+            "values to a script as arguments, after one word that becomes its $0. Don't use them in "
+            "shell arithmetic, which may execute its operands: "
+            "-- sh -c 'echo \"$1\" | tr a-z A-Z' sh {column}"
+        ),
     ),
 )
 

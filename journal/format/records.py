@@ -31,6 +31,7 @@ REPAIRED_UNKNOWN = (
 BOTH_COPIES = "both_copies"  # error code of rows that two copies worked on
 # Error code of such rows that are completed in at least one of the copies.
 MAYBE_DONE_TWICE = "maybe_done_twice"
+CODES_OF_MERGES = frozenset((BOTH_COPIES, MAYBE_DONE_TWICE))
 LOST_CHECKSUM = "lost"  # checksum of a row whose record was lost to damage, so its data is unknown
 
 # The time of a record that hasn't got its real time yet.

@@ -226,7 +226,7 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
     record.at = journal.now()
     journal.append(record)
     if state.status is JobStatus.FAILED and old != PROCESSING and code not in _STARTING_CODES:
-        _complete_if_settled(journal)
+        complete_if_settled(journal)
     columns = index.columns
     all_count = columns.earlier is None and columns.given_back is None
     before = 0 if all_count else columns.earlier_attempts(position)
@@ -274,7 +274,7 @@ def let_start(journal: Journal, refused: str, *, reopens: bool) -> None:
         reopen(journal, None)
 
 
-def _complete_if_settled(journal: Journal) -> None:
+def complete_if_settled(journal: Journal) -> None:
     """Set a failed job to completed if all of its rows are completed or skipped."""
     status_counts = journal.index.status_counts
     if not any(status_counts[code] for code in (PENDING, PROCESSING, FAILED, NEEDS_REVIEW)):

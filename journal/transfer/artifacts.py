@@ -5,6 +5,7 @@ No file of this copy is lost.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import re
 from pathlib import Path
@@ -68,6 +69,7 @@ class Artifacts:
                 continue
             if not self._ours.exists(name):
                 if not self._is_backup_of_ours(name):
+                    self._check_place(name)
                     self._missing.append(name)
                 continue
             try:
@@ -78,6 +80,13 @@ class Artifacts:
             if likeness != "same":
                 self.differing.append(name)
         return bool(self._missing)
+
+    def _check_place(self, name: str) -> None:
+        """Raise NotADirectoryError if a file or a link here is in the place of a directory there."""
+        for parent in parents_of(name):
+            if self._ours.exists(parent) and not self._ours.is_directory(parent):
+                reason = "it is a directory in the other copy: rename it here, then pull again"
+                raise NotADirectoryError(errno.ENOTDIR, reason, self._ours.top / parent)
 
     def _is_backup_of_ours(self, name: str) -> bool:
         """Return whether the other copy's file ``name`` is a backup with our file's content.

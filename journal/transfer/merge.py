@@ -50,7 +50,7 @@ from journal.index.index import PENDING, PROCESSING
 from journal.model import JobStatus
 from journal.store.journal import Journal
 from journal.store.steps import deciding_records
-from journal.store.transitions import put_record
+from journal.store.transitions import complete_if_settled, put_record
 from journal.text import decode_json_exact, encode_json, time_text
 from journal.transfer.copies import holds
 from journal.transfer.three_way import (
@@ -96,7 +96,8 @@ class Merged(msgspec.Struct, frozen=True):
     - ``added``: rows that only the other copy had.
     - ``review``: rows that the merge has changed, and that need a review now.
     - ``twice``: rows in ``review`` that are completed in at least one of the copies.
-    - ``job_status``: the job's status in this copy. A merge doesn't change it.
+    - ``job_status``: the job's status in this copy. A merge changes it only from failed to completed,
+      if all rows are done.
     - ``their_job_status``: the job's status in the other copy.
     - ``left_open``: if the job has ended here, the number of rows that are still open, else 0.
     - ``renumbered``: a dict from the number in this copy to the number in the other copy, for the
@@ -242,6 +243,8 @@ class MergeWriter:
         self._put_error()
         index = self._journal.index
         assert index.state is not None
+        if index.state.status is JobStatus.FAILED:
+            complete_if_settled(self._journal)
         review = sorted(n for n in touched if self._here.status(n) == "needs_review")
         records = map(self._here.status_record, review)
         twice = [record.row for record in records if record and is_maybe_done_twice(record)]

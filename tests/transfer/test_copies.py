@@ -83,7 +83,7 @@ def test_a_dry_run_judges_each_row_that_the_other_copy_has_changed_as_the_pull_t
     for root in (here, there):
         change(root, lambda service: service.create_rows(JOB, [{"data": {"n": root.name}}]))  # noqa: B023
         go_on(root, 3)
-    go_on(there, 4)
+    go_on(there, 4, 9, 10, 11)
     change(there, lambda service: service.start_row(f"{JOB}:5"))
     go_on(here, 6)
     change(here, lambda service: service.start_row(f"{JOB}:7"))
@@ -94,11 +94,11 @@ def test_a_dry_run_judges_each_row_that_the_other_copy_has_changed_as_the_pull_t
     done = journal_line(here, "pull", str(there / JOB), "--dry-run")
     assert done.returncode == 3
     head, *rows = done.stdout.splitlines()
-    assert re.match(rf"{JOB}: diverged at line \d+: 9 commits there; 8 commits here$", head)
+    assert re.match(rf"{JOB}: diverged at line \d+: 15 commits there; 8 commits here$", head)
     assert rows == [
         "take   row 1: completed here, pending there",
         "review row 3: completed here, completed there",
-        "take   row 4: pending here, completed there",
+        "take   rows 4,9-11: pending here, completed there",
         "review row 5: pending here, processing there",
         "review row 8: completed here, pending there",
         "add    row 22 (there 21): not here, pending there",

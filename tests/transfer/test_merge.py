@@ -691,7 +691,41 @@ def test_rows_left_open_in_a_job_that_has_ended_are_told(here: Path, there: Path
     done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
     assert done.returncode == 3
     assert "1 rows are open, and the job has ended here (completed)" in done.stderr
-    assert f"resume {JOB}" in done.stderr
+    assert re.search(rf"see what to do: journal .*show {JOB}\n", done.stderr)
+
+
+def test_a_failed_job_is_completed_by_a_merge_that_leaves_nothing_to_do(
+    here: Path, there: Path
+) -> None:
+    for number in range(3, ROWS + 1):
+        fail(here, number)
+        if number > 3:
+            skip(here, number)
+    change(here, lambda service: service.update_status(JOB, "failed"))
+    shutil.rmtree(there)
+    copied(here, "there")
+    change(here, lambda service: service.log(JOB, "diverged"))
+    change(there, lambda service: service.retry_row(f"{JOB}:3"))
+    go_on(there, 3)
+    assert pull(here, there, merge=True).merged
+    shown = journal_line(here, "wait", JOB)
+    assert (shown.returncode, f"{JOB}: completed: " in shown.stderr) == (0, True)
+    is_well(here)
+
+
+def test_a_pull_exits_with_3_until_a_row_of_both_copies_is_settled(here: Path, there: Path) -> None:
+    for root in (here, there):
+        go_on(root, 3)
+    pull_again = ("pull", str(there / JOB), "--merge-outcomes")
+    for _ in range(2):
+        done = journal_line(here, *pull_again)
+        assert (done.returncode, f"show {JOB}" in done.stderr) == (3, True)
+    shown = journal_line(here, "show", JOB).stdout
+    (settle,) = re.findall(rf"resolve {JOB} --row 3 --completed$", shown, re.MULTILINE)
+    done = journal_line(here, *settle.split(), "--reason", "one parcel, says the carrier")
+    assert done.returncode == 0
+    assert "one parcel" in journal_line(here, "log", JOB, "--row", "3").stdout
+    assert journal_line(here, *pull_again).returncode == 0
 
 
 def test_that_the_job_was_ended_by_the_other_copy_is_told(here: Path, there: Path) -> None:
@@ -1022,7 +1056,7 @@ def test_rows_that_come_pending_into_a_job_that_has_ended_are_told(here: Path) -
     done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
     assert done.returncode == 3
     assert "the job is pending there, and completed here" in done.stderr
-    assert f"resume {JOB}" in done.stderr
+    assert f"show {JOB}" in done.stderr
     with JobService(here) as service:
         job = service.get_job(JOB)
     assert job is not None

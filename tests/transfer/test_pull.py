@@ -307,7 +307,8 @@ def test_a_directory_in_the_place_of_a_file_is_named_and_nothing_is_lost(
     before = journal_path(here, JOB).read_bytes()
     with pytest.raises(StorageError) as caught:
         pull(here, there)
-    assert caught.value.path == str(here / JOB / "artifacts" / "y" / "file")
+    assert caught.value.path == str(here / JOB / "artifacts" / "y")
+    assert "a directory in the other copy: rename it here, then pull again" in str(caught.value)
     assert journal_path(here, JOB).read_bytes() == before
     assert artifacts_of(here)["y"] == b"2"
 
@@ -320,7 +321,7 @@ def test_a_link_in_the_place_of_the_artifacts_here_is_not_followed(
     go_on(there, 3)
     before = content_of(here)
     (here / JOB / "artifacts").symlink_to(tmp_path)
-    with pytest.raises(StorageError, match="Not a directory"):
+    with pytest.raises(StorageError, match="rename it here"):
         pull(here, there)
     assert content_of(here) == before
     assert not (tmp_path / "3.pdf").exists()

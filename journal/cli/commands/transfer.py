@@ -12,6 +12,8 @@ from journal.cli.exit_codes import (
     EXIT_ROWS_OPEN,
 )
 from journal.cli.find import (
+    ReadingService,
+    command_line,
     complete_job,
     complete_path,
     find_job,
@@ -21,9 +23,11 @@ from journal.cli.find import (
 from journal.cli.output import echo_err, echo_json
 from journal.cli.shared_options import json_option
 from journal.errors import JobExistsError, JobNotFoundError, JournalError, RefusedError
+from journal.format.records import CODES_OF_MERGES
 from journal.fs import shell
 from journal.fs.names import JOURNAL_NAME
 from journal.history.error_groups import Numbers
+from journal.model import RowStatus
 from journal.run.signals import ending_signals
 from journal.text import counted
 from journal.transfer import (
@@ -178,7 +182,7 @@ def _unpack(root: str, file: str, max_bytes: int | None) -> None:
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Print what a pull with --merge-outcomes would do, row by row, and change nothing.",
+    help="Print what a pull with --merge-outcomes would do with which rows, and change nothing.",
 )
 @_max_bytes_option
 @json_option
@@ -208,14 +212,15 @@ def pull_command(
     copy's history is kept beside the journal as journal.other-....
 
     With --dry-run, nothing is changed. The output says how many commits only one copy has, and what
-    a merge does with each row that the other copy has changed: "add" or "take" it, "keep" the row
-    as it is here, or put it in "review". Artifacts aren't compared.
+    a merge does with the rows that the other copy has changed: "add" or "take" them, "keep" the
+    rows as they are here, or put them in "review". Artifacts aren't compared.
 
     If an artifact differs, both files are kept. When commits are appended, the other copy's file
     takes the name NAME, and the file here is renamed to NAME.before-N. In a merge, the file here
     keeps the name NAME, and the other copy's file is called NAME.other-N.
 
-    The exit code is 3 if a row needs a review, or if an artifact differs.
+    The exit code is 3 if a row needs a review, or if an artifact differs. As long as a row on which
+    both copies worked isn't settled, each further pull exits with 3, too.
 
     Example: journal pull /mnt/old/jobs/ship-ca
     """
@@ -243,13 +248,19 @@ def pull_command(
     _report_some(_left_out(pulled.left_out))
     merged = pulled.merged
     if merged is not None:
-        _report_merged(str(root), pulled.job_id, merged)
-    is_open = merged is not None and (merged.review or merged.left_open)
+        _report_merged(merged, pulled.job_id)
+    is_open = merged is not None and (merged.left_open or merged.review)
+    service = ReadingService(root)
+    rows = service.get_rows(pulled.job_id, RowStatus.NEEDS_REVIEW)
+    if any(row.error_code in CODES_OF_MERGES for row in rows):
+        is_open = True
+    if is_open:
+        echo_err(f"see what to do: {command_line(ctx, service)('show', pulled.job_id)}")
     return EXIT_ROWS_OPEN if is_open or pulled.differing else EXIT_OK
 
 
 def _preview_text(found: Preview) -> str:
-    """The lines of a dry run: how the copies differ, and what a merge does with each row."""
+    """The lines of a dry run: how the copies differ, and what a merge does with which rows."""
     news = f"{found.commits} commits there"
     text = {
         "made": f"the job isn't here: it would be created, with {news}",
@@ -258,26 +269,28 @@ def _preview_text(found: Preview) -> str:
         "identical": "no commits to pull: both copies end with the same commit",
         "ahead": f"no commits to pull: the job here is ahead by {found.our_commits} commits",
     }
-    rows = map(_judgement_text, found.rows if found.action == "merged" else ())
-    return "\n".join([f"{found.job_id}: {text[found.action]}", *rows])
+    groups: dict[tuple[str, str | None, str, bool], list[Judgement]] = {}
+    for row in found.rows if found.action == "merged" else ():
+        kind = row.verdict, row.here, row.there, row.row != row.their_row
+        groups.setdefault(kind, []).append(row)
+    lines = [f"{found.job_id}: {text[found.action]}"]
+    for (verdict, ours, theirs, is_renumbered), rows in groups.items():
+        numbers = Numbers(row.row for row in rows).text()
+        if is_renumbered:
+            numbers += f" (there {Numbers(row.their_row for row in rows).text()})"
+        state, word = f"{ours} here" if ours else "not here", "rows" if rows[1:] else "row"
+        lines.append(f"{verdict:<7}{word} {numbers}: {state}, {theirs} there")
+    return "\n".join(lines)
 
 
-def _judgement_text(row: Judgement) -> str:
-    number = str(row.row) if row.row == row.their_row else f"{row.row} (there {row.their_row})"
-    here = "not here" if row.here is None else f"{row.here} here"
-    return f"{row.verdict:<7}row {number}: {here}, {row.there} there"
-
-
-def _report_merged(root: str, job_id: str, merged: Merged) -> None:
-    journal = shell.join([*journal_command(), "--root", root])
+def _report_merged(merged: Merged, job_id: str) -> None:
     if merged.job_status != merged.their_job_status:
         echo_err(
             f"{job_id}: the job is {merged.their_job_status} there, and {merged.job_status} here"
         )
     _report_some(
         [
-            f"row {theirs} of the other copy is row {ours} here, since its number was taken: "
-            f"{journal} log {job_id} --row {ours}"
+            f"row {theirs} of the other copy is row {ours} here, since its number was taken"
             for ours, theirs in merged.renumbered.items()
         ]
     )
@@ -287,12 +300,9 @@ def _report_merged(root: str, job_id: str, merged: Merged) -> None:
             f"rows {rows}: completed in one copy, and also worked on by the other: they may have "
             "been done twice, even if both tracking numbers are equal"
         )
-    if merged.review:
-        echo_err(f"see: {journal} rows {job_id} --status needs_review")
     if merged.left_open:
         echo_err(
-            f"{merged.left_open} rows are open, and the job has ended here ({merged.job_status}): "
-            f"{journal} resume {job_id}, then run it again"
+            f"{merged.left_open} rows are open, and the job has ended here ({merged.job_status})"
         )
 
 
