@@ -15,8 +15,8 @@ PATCHES = [
     Patch(
         "a command at the end of a run is ended with all its processes",
         "run/platform/posix",
-        "            os.killpg(self._popen.pid, ",
-        "            os.kill(self._popen.pid, ",
+        "            os.killpg(self._id, ",
+        "            os.kill(self._id, ",
         "tests/cli/test_run_on_end.py::test_a_command_that_takes_too_long_is_ended_with_all_its_processes",
     ),
     Patch(
