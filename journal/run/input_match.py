@@ -201,7 +201,8 @@ def match_rows(
 
     - "keep" changes nothing.
     - "skip" skips pending and failed rows. Rows in flight, and rows with a step that is done or may
-      have taken effect, need a review. Failed rows that may have taken effect stay failed.
+      have taken effect, need a review. Failed rows that may have taken effect stay failed. If the
+      input has no rows at all, RowChangedError is raised.
     - "error" raises RowChangedError if any such row is pending, in flight or failed.
 
     If an exception is raised, nothing was written. Also raises InvalidStateTransition if a
@@ -412,9 +413,13 @@ class _Match:
             elif known.status in _UNDONE:
                 undone.append(known.row_number)
         self.matched.back = sorted(back)
-        if undone and self._rules.on_gone == "error":
+        # An input without any rows is more likely a mistake than an order to skip all rows.
+        is_empty = self.matched.gone == self._job.total_rows and not self.matched.added
+        is_empty = is_empty and not self.matched.lost
+        if undone and (is_empty or self._rules.on_gone == "error"):
             row = self._row(undone[0])
-            hint = f"gone and not done: {numbers_text(undone)}; {self._how_to.if_gone}"
+            how = self._how_to.if_empty(self._job.id) if is_empty else self._how_to.if_gone
+            hint = f"gone and not done: {numbers_text(undone)}; {how}"
             row_id = f"{self._job.id}:{undone[0]}"
             raise RowChangedError(row_id, _json(row.data if row else {}), "", hint)
         for number in undone if self._rules.on_gone == "skip" else ():

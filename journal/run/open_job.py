@@ -160,7 +160,7 @@ def open_job(
     - JobBusyError while another run holds the job;
     - RowChangedError if ``on_changed`` is "error" and any row has changed, if ``on_changed`` is
       "retry" or "redo" and a changed row may have taken effect, or if ``on_gone`` is "error" and a
-      row that isn't done is gone;
+      row that isn't done is gone, or if it is "skip" and the input has no rows at all;
     - InvalidStateTransition if the job is cancelled, and rows would be added or get new data;
     - InvalidValueError, and every exception of the iterable.
     """

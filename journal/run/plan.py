@@ -76,6 +76,12 @@ class HowTo(NamedTuple):
         )
         return f"{skip} skips such rows, {keep} runs them"
 
+    def if_empty(self, job_id: str) -> str:
+        """What a person can do if an input has no rows, which is more likely a mistake."""
+        words = "skip", job_id, "--status", "pending,failed"
+        skip = self.say("job.service.skip_row(ROW_ID)", *words)
+        return f"the input has no rows at all: if that is no mistake, {skip} skips these rows"
+
     def name(self, name: str) -> str:
         """The name of an argument of ``run``.
 

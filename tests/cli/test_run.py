@@ -382,6 +382,13 @@ def test_an_order_that_left_the_input_is_not_shipped_if_that_is_asked_for(work: 
     assert done.returncode == 0
     assert "j: 3 of them are skipped, or put under review\n" in done.stderr
     assert statuses("j") == {"completed": 2, "skipped": 3}
+    journal("retry", "j", "--status", "skipped")
+    (work / "rows.csv").write_text("order,zip\n")
+    refused = journal(*run, "--on-gone", "skip", "--", "true")
+    assert refused.returncode == 2
+    assert re.search(
+        r"if that is no mistake, `.* skip j --status pending,failed` skips", refused.stderr
+    )
 
 
 # --- bad input: an error of our own, exit code 2, no job made

@@ -263,6 +263,24 @@ def test_rows_that_are_gone_and_not_done_are_an_error_if_that_is_asked_for(
         assert job.matched.gone == 2
 
 
+@pytest.mark.parametrize("key", ["id", None])
+def test_an_empty_input_skips_no_rows_since_it_is_more_likely_a_mistake(
+    path: Path, key: str | None
+) -> None:
+    journal.open_job(path, people("a", "b"), key).close()
+    before = (path / "journal.jsonl").read_bytes()
+    with pytest.raises(RowChangedError) as caught:
+        journal.open_job(path, [], key, on_gone="skip")
+    assert caught.value.hint == (
+        "gone and not done: rows 1, 2; the input has no rows at all: if that is no mistake, "
+        "`job.service.skip_row(ROW_ID)` skips these rows"
+    )
+    assert (path / "journal.jsonl").read_bytes() == before
+    with journal.open_job(path) as job:
+        job.run(done)
+    journal.open_job(path, [], key, on_gone="skip").close()
+
+
 def test_open_rows_that_are_gone_from_the_input_are_named_at_the_start(path: Path) -> None:
     journal.open_job(path, people("a", "b", "c"), key="id").close()
     said: list[str] = []
