@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from journal.cli.find import holder_text
 from journal.errors import JournalDamagedError
-from journal.format.records import CODES_OF_MERGES, MAYBE_DONE_TWICE
+from journal.format.records import CODES_OF_MERGES, LOST_CHECKSUM, MAYBE_DONE_TWICE
 from journal.fs import shell, system
 from journal.fs.names import JOURNAL_NAME
 from journal.history.error_groups import ErrorGroup, Numbers, group_errors
-from journal.model import Job, JobStatus, RowStatus, RowStep, Run, RunHolder
+from journal.model import Job, JobRow, JobStatus, RowStatus, RowStep, Run, RunHolder
 from journal.run.pacing.condition import before_command, words_for_rest
 from journal.run.plan import MAX_STEPS, pasted, step_commands, who_else
 from journal.service import JobService
@@ -31,79 +31,65 @@ _MAX_READ_BYTES = 32 << 20
 _MIN_READ_ROWS = 100
 
 
-class Reviews(NamedTuple):
+class Groups(NamedTuple):
     """The numbers of the rows in review or in flight, in groups. Each row is in one group.
 
     - ``in_doubt``: a dict from the name of a step to the rows that have this step in doubt. It also
       has failed rows. A step is in doubt if it has begun and nobody knows whether it took effect.
     - ``known``: the rows that have steps, but no step in doubt.
+    - ``lost``: the rows whose data was lost to damage.
     - ``others``: a dict from an error code ("" if it is unknown) to the remaining rows. The
       attempts at these rows may have taken effect. Rows with different codes may have to be settled
       in different ways.
-    - ``is_merged``: True if some rows need a review because two copies worked on them. Different
-      rows may then need different commands.
-    - ``is_interrupted``: True if some rows were in flight when their run died.
+    - ``codes``: the error codes of all these rows.
     """
 
     in_doubt: dict[str, Numbers]
     known: Numbers
+    lost: Numbers
     others: dict[str, Numbers]
-    is_merged: bool
-    is_interrupted: bool
-
-    def all_in_doubt(self, others: Reviews) -> dict[str, Numbers]:
-        """The steps in doubt of these rows and of others, with the rows of each step."""
-        return {
-            name: Numbers(sorted({*self.in_doubt.get(name, ()), *others.in_doubt.get(name, ())}))
-            for name in {**self.in_doubt, **others.in_doubt}
-        }
+    codes: set[str]
 
 
-def find_reviews(
+def _groups(
     service: JobService,
     job_id: str,
+    status: RowStatus,
     numbers: Numbers,
-    in_doubt: dict[str, Numbers],
-    errors: list[ErrorGroup],
-) -> Reviews:
-    """Group the rows in review by how they can be settled.
+    in_doubt: Mapping[str, list[int]] = {},
+    lost: Iterable[int] = (),
+    errors: Iterable[ErrorGroup] = (),
+) -> Groups:
+    """Group the rows with a status, ``numbers``, by how they can be settled.
 
-    ``numbers``: the numbers of the rows in review. ``in_doubt``: see :class:`Reviews`. ``errors``:
-    the errors of rows in review and of failed rows.
+    ``in_doubt``, ``lost``: see :class:`Groups`. ``errors``: the errors of rows in review.
     """
-    left = set(numbers).difference(*in_doubt.values())
-    read = _steps(service, job_id, RowStatus.NEEDS_REVIEW, left)
-    known = left.intersection(number for number, _ in read)
+    doubts = {name: set(rows) for name, rows in in_doubt.items()}
+    left, known = set(numbers), set[int]()
+    for number, step in _steps(service, job_id, status, left):
+        known.add(number)
+        if step.state == "started":
+            doubts.setdefault(step.name, set()).add(number)
+    left.difference_update(*doubts.values())
+    known &= left
     for group in errors:
         if group.code not in REVIEWS_OF_STEPS:
             known.difference_update(group.numbers)
-    left -= known
-    others = dict[str, Numbers]()
+    others = dict[str, set[int]]()
+    left = left - known - set(lost)
     for group in errors:
-        if group.status == RowStatus.NEEDS_REVIEW and left.intersection(group.numbers):
-            others[group.code] = Numbers(sorted(left.intersection(group.numbers)))
-            left.difference_update(group.numbers)
+        if found := left.intersection(group.numbers):
+            others[group.code] = found
+            left -= found
     if left:
-        others[""] = Numbers(sorted(left.union(others.get("", ()))))
-    for each in others.values():
-        each.is_cut = numbers.is_cut
-    codes = {group.code for group in errors if group.status == RowStatus.NEEDS_REVIEW}
-    is_merged, is_interrupted = bool(codes.intersection(CODES_OF_MERGES)), INTERRUPTED in codes
-    return Reviews(in_doubt, Numbers(sorted(known)), others, is_merged, is_interrupted)
-
-
-def find_in_flight(service: JobService, job_id: str, numbers: Numbers) -> Reviews:
-    """Group the rows that a dead run has left in flight by how they can be settled."""
-    in_doubt, known = dict[str, Numbers](), set[int]()
-    for number, step in _steps(service, job_id, RowStatus.PROCESSING, numbers):
-        known.add(number)
-        if step.state == "started":
-            in_doubt.setdefault(step.name, Numbers()).add(number)
-    others = Numbers(number for number in numbers if number not in known)
-    others.is_cut = numbers.is_cut
-    known.difference_update(*in_doubt.values())
-    groups = {"": others} if others.count else {}
-    return Reviews(in_doubt, Numbers(sorted(known)), groups, False, False)
+        others[""] = left | others.get("", set())
+    return Groups(
+        {name: Numbers(sorted(rows)) for name, rows in doubts.items()},
+        Numbers(sorted(known)),
+        Numbers(lost),
+        {code: Numbers(sorted(rows), is_cut=numbers.is_cut) for code, rows in others.items()},
+        {group.code for group in errors},
+    )
 
 
 def _steps(
@@ -129,12 +115,16 @@ class Found(NamedTuple):
     partial: bool
     in_review: Numbers
     in_flight: Numbers
-    reviews: Reviews
-    interrupted: Reviews
+    reviews: Groups
+    interrupted: Groups
 
     @property
     def steps_in_doubt(self) -> dict[str, Numbers]:
-        return self.reviews.all_in_doubt(self.interrupted)
+        one, other = self.reviews.in_doubt, self.interrupted.in_doubt
+        return {
+            name: Numbers(sorted({*one.get(name, ()), *other.get(name, ())}))
+            for name in {**one, **other}
+        }
 
 
 def look(service: JobService, job: Job, holder: RunHolder | None) -> Found:
@@ -148,18 +138,25 @@ def look(service: JobService, job: Job, holder: RunHolder | None) -> Found:
 
     def numbers_of(status: RowStatus) -> Numbers:
         found = find_rows(service.store, job.id, status, limit=most + 1)
-        numbers = Numbers(sorted(row.row_number for row in found[:most]))
-        numbers.is_cut = len(found) > most
-        return numbers
+        numbers = sorted(row.row_number for row in found[:most])
+        return Numbers(numbers, is_cut=len(found) > most)
 
-    wrong = service.get_rows(job.id, (RowStatus.FAILED, RowStatus.NEEDS_REVIEW))
-    errors = group_errors(itertools.islice(wrong, most))
-    in_review, in_flight = map(numbers_of, (RowStatus.NEEDS_REVIEW, RowStatus.PROCESSING))
-    steps = service.find_steps_in_doubt(job.id, most)
-    in_doubt = {name: Numbers(numbers) for name, numbers in steps.items()}
-    reviews = find_reviews(service, job.id, in_review, in_doubt, errors)
+    review, flight, lost = RowStatus.NEEDS_REVIEW, RowStatus.PROCESSING, list[int]()
+
+    def wrong_rows() -> Iterator[JobRow]:
+        for row in itertools.islice(wrong, most):
+            if row.status is review and row.row_checksum == LOST_CHECKSUM:
+                lost.append(row.row_number)
+            yield row
+
+    wrong = service.get_rows(job.id, (RowStatus.FAILED, review))
+    errors = group_errors(wrong_rows())
+    in_review, in_flight = map(numbers_of, (review, flight))
+    in_doubt = service.find_steps_in_doubt(job.id, most)
+    of_reviews = [group for group in errors if group.status == review]
+    reviews = _groups(service, job.id, review, in_review, in_doubt, lost, of_reviews)
     died = in_flight if holder is None else Numbers()
-    interrupted = find_in_flight(service, job.id, died)
+    interrupted = _groups(service, job.id, flight, died)
     return Found(most, errors, len(wrong) > most, in_review, in_flight, reviews, interrupted)
 
 
@@ -364,7 +361,7 @@ def advice_for_cut(job: Job, command: Callable[..., str]) -> list[tuple[str, str
 
 
 def _in_flight(
-    job: Job, start: NextStart, interrupted: Reviews, command: Callable[..., str]
+    job: Job, start: NextStart, interrupted: Groups, command: Callable[..., str]
 ) -> list[tuple[str, str]]:
     """Advice after the death of a run: how to settle the rows in flight."""
     rows = "row|rows in flight, which may have taken effect: look, then settle it|them"
@@ -399,9 +396,12 @@ def _settle(
             (command(*resolve, "--completed"), f"{which}if all is well now: they stay completed"),
             (redo, f"{which}if they must be done again, although they are completed"),
         ]
+    again = (command(*resolve, "--retry"), f"{which}if they took no effect: try them again")
+    if code == LOST_CHECKSUM:  # such a row can't be tried again
+        again = (command(*resolve, "--skip"), f"{which}if they need no work any more")
     return [
         (command(*resolve, "--completed"), f"{which}if they took effect"),
-        (command(*resolve, "--retry"), f"{which}if they took no effect: try them again"),
+        again,
         (command(*resolve, *failed), f"{which}if they took no effect: record that they failed"),
     ]
 
@@ -430,18 +430,16 @@ def _failed(
     return found
 
 
-def _review(job: Job, reviews: Reviews, command: Callable[..., str]) -> list[tuple[str, str]]:
+def _review(job: Job, reviews: Groups, command: Callable[..., str]) -> list[tuple[str, str]]:
     """Commands that settle rows that need a review."""
     look = command("rows", job.id, "--status", "needs_review")
     may_have = "row|rows may have taken effect: look, then settle it|them"
     found = [(look, counted(job.needs_review_count, may_have))]
-    found += _warning(job) if reviews.is_interrupted else []
+    found += _warning(job) if INTERRUPTED in reviews.codes else []
     return found + _settle_groups(job, reviews, command)
 
 
-def _settle_groups(
-    job: Job, reviews: Reviews, command: Callable[..., str]
-) -> list[tuple[str, str]]:
+def _settle_groups(job: Job, reviews: Groups, command: Callable[..., str]) -> list[tuple[str, str]]:
     """Commands that settle the rows of each group."""
     found = list[tuple[str, str]]()
     for step in list(reviews.in_doubt)[:MAX_STEPS]:
@@ -454,14 +452,17 @@ def _settle_groups(
             "If the handler has an effect outside of its steps, look first"
         )
         found.append((retry, why))
+    if reviews.lost.count:
+        rows = counted(reviews.lost.count, "row|rows lost its|their data by damage")
+        found.append(("", f"{rows}: `journal help damage` says how to restore data"))
+        found += _settle(command, job.id, pasted(reviews.lost), "", LOST_CHECKSUM)
     groups = reviews.others
     if len(groups) > _MAX_CODES:
-        every = Numbers(sorted(itertools.chain.from_iterable(groups.values())))
-        every.is_cut = any(numbers.is_cut for numbers in groups.values())
-        groups = {"": every}
+        is_cut = any(numbers.is_cut for numbers in groups.values())
+        groups = {"": Numbers(sorted(itertools.chain(*groups.values())), is_cut=is_cut)}
     for code, numbers in groups.items():
         which = f"{shorten(code or 'others', 60)}: " if len(groups) > 1 else ""
-        is_mixed = code in CODES_OF_MERGES or (not code and reviews.is_merged)
+        is_mixed = code in CODES_OF_MERGES or (not code and CODES_OF_MERGES & reviews.codes)
         rows = "ROWS" if is_mixed and numbers.count > 1 else pasted(numbers)
         found += _settle(command, job.id, rows, which, code)
     return found

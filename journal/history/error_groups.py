@@ -21,9 +21,9 @@ class Numbers:
 
     __slots__ = ("_firsts", "_lasts", "count", "is_cut")
 
-    def __init__(self, numbers: Iterable[int] = ()) -> None:
+    def __init__(self, numbers: Iterable[int] = (), *, is_cut: bool = False) -> None:
         self.count = 0
-        self.is_cut = False
+        self.is_cut = is_cut
         self._firsts = array("Q")
         self._lasts = array("Q")
         for number in numbers:

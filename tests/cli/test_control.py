@@ -396,6 +396,19 @@ def test_what_may_have_taken_effect_is_retried_only_if_it_is_named(cli: Cli) -> 
     assert cli("retry", "j", "--error-code", "lost")[:2] == (0, "1")
 
 
+def test_show_advises_nothing_that_is_refused_for_a_row_whose_data_was_lost(cli: Cli) -> None:
+    path = cli.root / "j" / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"checksum":"44', b'"checksum":"55', 1))
+    repair_job(path.parent)
+    shown = cli("show", "j")[1]
+    assert (
+        "# 1 row lost its data by damage: `journal help damage` says how to restore data" in shown
+    )
+    ways = re.findall(r"(resolve j --row 1 --.*)", shown)
+    assert [way.split()[4] for way in ways] == ["--completed", "--skip", "--failed"]
+    assert [cli(*way.split())[:2] for way in ways[-1:]] == [(0, "1")]
+
+
 def test_a_row_whose_data_was_lost_is_left_by_a_retry_which_says_how_to_skip_it(cli: Cli) -> None:
     path = cli.root / "j" / "journal.jsonl"
     path.write_bytes(path.read_bytes().replace(b'"checksum":"44', b'"checksum":"55', 1))
