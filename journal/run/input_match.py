@@ -413,14 +413,11 @@ class _Match:
             elif known.status in _UNDONE:
                 undone.append(known.row_number)
         self.matched.back = sorted(back)
-        # An input without any rows is more likely a mistake than an order to skip all rows.
-        is_empty = self.matched.gone == self._job.total_rows and not self.matched.added
-        is_empty = is_empty and not self.matched.lost
+        # True only if no row of the input was found in the job, and none was new.
+        is_empty = self.matched.gone == self._job.total_rows + self.matched.added
         if undone and (is_empty or self._rules.on_gone == "error"):
-            row = self._row(undone[0])
-            how = self._how_to.if_empty(self._job.id) if is_empty else self._how_to.if_gone
-            hint = f"gone and not done: {numbers_text(undone)}; {how}"
-            row_id = f"{self._job.id}:{undone[0]}"
+            row = self._service.get_row(row_id := f"{self._job.id}:{undone[0]}")
+            hint = self._how_to.gone(self._job.id, undone, is_empty=is_empty)
             raise RowChangedError(row_id, _json(row.data if row else {}), "", hint)
         for number in undone if self._rules.on_gone == "skip" else ():
             row = self._row(number)

@@ -76,11 +76,18 @@ class HowTo(NamedTuple):
         )
         return f"{skip} skips such rows, {keep} runs them"
 
-    def if_empty(self, job_id: str) -> str:
-        """What a person can do if an input has no rows, which is more likely a mistake."""
-        words = "skip", job_id, "--status", "pending,failed"
-        skip = self.say("job.service.skip_row(ROW_ID)", *words)
-        return f"the input has no rows at all: if that is no mistake, {skip} skips these rows"
+    def gone(self, job_id: str, undone: list[int], *, is_empty: bool) -> str:
+        """Why a start is refused: rows that aren't done are no longer in the input.
+
+        ``is_empty``: the input has no rows, which is more likely a mistake than an order to skip all.
+        """
+        how = self.if_gone
+        if is_empty:
+            skip = self.say(
+                "job.service.skip_row(ROW_ID)", "skip", job_id, "--status", "pending,failed"
+            )
+            how = f"the input has no rows at all: if that is no mistake, {skip} skips these rows"
+        return f"gone and not done: {numbers_text(undone)}; {how}"
 
     def name(self, name: str) -> str:
         """The name of an argument of ``run``.
