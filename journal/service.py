@@ -881,11 +881,13 @@ class JobService:
         lowest = None if level is None else log_level(level)
         number = None if row_number is None else check_int(row_number, "row_number", 1)
         check_moment(since, "since")
+        from journal.history.reading import log_entry  # noqa: PLC0415
+
         history = self._history(job_id)
         begin = START if since is None else history.position_at(since)
         return (
             entry
-            for entry in history.logs(begin)
+            for entry in map(log_entry, history.records(LogRecord, begin=begin))
             if (lowest is None or is_at_least(entry.level, lowest))
             and (number is None or entry.row_number == number)
             and (since is None or entry.at >= since)

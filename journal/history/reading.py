@@ -11,7 +11,9 @@ import re
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+import msgspec
 
 from journal.format.commits import START, Block, Position, end_of_commit, whole_lines
 from journal.format.extent import (
@@ -22,7 +24,7 @@ from journal.format.extent import (
     seal_before,
     time_before,
 )
-from journal.format.records import LogRecord, Record
+from journal.format.records import KnownRecord, LogRecord, Record
 from journal.index.summary import job_of
 from journal.model import LOG_LEVELS, Job, LogEntry, RowStatus
 from journal.store.journal import Journal
@@ -32,10 +34,15 @@ from journal.store.store import Store
 # This time replaces a time that can't be read. So reading begins before the unreadable record.
 _LATE = datetime.max.replace(tzinfo=UTC)
 # The beginning of a line as this package writes it. Other writers may order members differently.
-_LINE = b'{"type":"'
-LOG_LINE = _LINE + b'log",'
+LINE = b'{"type":"'
 _A_RUN = re.compile(rb'"type"\s*:\s*"run"')
 _PIECE_BYTES = 1 << 18
+Found = TypeVar("Found", bound=KnownRecord)
+
+
+def line_start(kind: type[msgspec.Struct]) -> bytes:
+    """The beginning of a line with a record of this type, as this package writes it."""
+    return b'%b%b",' % (LINE, str(kind.__struct_config__.tag).encode())
 
 
 class Entry(NamedTuple):
@@ -65,11 +72,10 @@ def look(
 ) -> tuple[Job, RowSequence, History]:
     """Return a job, its rows with these statuses (None: all), and its history.
 
-    All three are as of the same commit. Numbers in the rows keep all their digits. Raises
-    JobNotFoundError.
+    All three are as of the same commit. Numbers keep all their digits. Raises JobNotFoundError.
     """
     with store.reading(job_id) as journal:
-        history = History(journal)  # first, since this reads newer commits
+        history = History(journal, exact=True)  # first, since this reads newer commits
         rows = RowSequence(journal, journal.index.view(statuses), exact=True)
         return job_of(journal.index), rows, history
 
@@ -81,11 +87,14 @@ class History:
     raise StorageError, and JournalDamagedError if somebody has changed the file.
     """
 
-    def __init__(self, journal: Journal) -> None:
-        """Hold the journal's mutex during this call. Later reads don't need the mutex."""
+    def __init__(self, journal: Journal, *, exact: bool = False) -> None:
+        """Hold the journal's mutex during this call. Later reads don't need the mutex.
+
+        ``exact``: numbers keep all their digits, also if the journal doesn't ask for it.
+        """
         journal.refresh()
         self._file = journal.file
-        self._exact = journal.exact
+        self._exact = exact or journal.exact
         self.end = journal.log.end
 
     def continues(self, position: Position) -> bool:
@@ -138,17 +147,15 @@ class History:
                 yield Entry(offset, record, block.after, block.ends and number == last)
                 offset += len(line) + 1
 
-    def logs(self, begin: Position) -> Iterator[LogEntry]:
-        """Yield the log messages from ``begin`` on.
-
-        Lines that aren't log messages aren't decoded.
-        """
+    def records(self, *types: type[Found], begin: Position = START) -> Iterator[Found]:
+        """Yield the records of these types from ``begin`` on. Other records aren't decoded."""
+        starts = tuple(map(line_start, types))
         for block in self.blocks(begin):
             for number, line in enumerate(block.lines):
-                if line.startswith(LOG_LINE) or not line.startswith(_LINE):
+                if line.startswith(starts) or not line.startswith(LINE):
                     record = self.record(block, number)
-                    if isinstance(record, LogRecord):
-                        yield log_entry(record)
+                    if isinstance(record, types):
+                        yield record
 
     def record(self, block: Block, number: int) -> Record:
         """Return the record in line ``number`` (0-based) of a block."""

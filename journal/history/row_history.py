@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
@@ -44,7 +45,7 @@ class RowAttempt(msgspec.Struct, kw_only=True):
       - "processing": the attempt has no outcome yet.
 
     - ``started_at``, ``ended_at``: aware datetimes in UTC.
-    - ``took_s``: the duration in seconds. None if it is unknown, for example because the run died.
+    - ``duration_s``: the duration in seconds. None if it is unknown, for example because the run died.
     - ``host``, ``version``: the host and the version of the run in which the attempt began.
       ``host`` is None if no run has begun the attempt, or a run in another copy of the job.
     - The other members are those of :class:`JobRow`.
@@ -54,7 +55,7 @@ class RowAttempt(msgspec.Struct, kw_only=True):
     outcome: str
     started_at: datetime
     ended_at: datetime | None = None
-    took_s: float | None = None
+    duration_s: float | None = None
     host: str | None = None
     version: str | None = None
     error_code: str | None = None
@@ -90,6 +91,47 @@ class RowHistory(msgspec.Struct, frozen=True, kw_only=True):
     logs: tuple[LogEntry, ...]
     changes: tuple[Event, ...]
     left_out: int = 0
+
+
+_OF_ERROR = ("error_code", "error_message", "traceback")
+_OF_OUTCOME = {*RowAttempt.__struct_fields__} & {*RowStatusRecord.__struct_fields__} - {"version"}
+
+
+class AttemptReader:
+    """Makes the attempts at one row, or at several. Call :meth:`read` with each status, in order.
+
+    - ``open``: the attempts in progress, by the position of their rows.
+    - ``host``: the host of the last run. The caller sets it.
+    """
+
+    def __init__(self, rows: int = 1) -> None:
+        self.open: dict[int, RowAttempt] = {}
+        self.host: str | None = None
+        self._counts = array("I", [0]) * rows
+        self._outcomes = OutcomeReader()
+
+    def read(self, record: RowStatusRecord, position: int = 0) -> RowAttempt | None:
+        """Return the attempt that a status ends. An attempt that it begins is in ``open`` then."""
+        outcome = self._outcomes.read(record)
+        attempt = self.open.pop(position, None)
+        if record.status == "processing":
+            self._counts[position] += 1
+            self.open[position] = RowAttempt(
+                number=self._counts[position],
+                outcome="processing",
+                started_at=record.happened_at,
+                host=self.host if record.by == A_RUN.by and record.origin is None else None,
+                version=record.version,
+            )
+        elif attempt is not None:
+            attempt.outcome = "given_back" if outcome is None else outcome.status
+            attempt.ended_at = record.happened_at
+            if outcome is not None:
+                attempt.duration_s = outcome.took_s
+            for name in _OF_OUTCOME if record.decision is None else ():
+                if not (record.reset and name in _OF_ERROR):  # not the error of an earlier attempt
+                    setattr(attempt, name, getattr(record, name))
+        return attempt
 
 
 class _Newest(Generic[Item]):
@@ -131,15 +173,12 @@ class _Reader:
         self.attempts: _Newest[RowAttempt] = _Newest()
         self.logs: _Newest[LogEntry] = _Newest()
         self.changes: _Newest[Event] = _Newest()
-        self._outcomes = OutcomeReader()
-        self._count = 0
-        self._open: RowAttempt | None = None
-        self._host: str | None = None
+        self._attempts = AttemptReader()
         self._data: dict[str, Any] = {}
 
     def read(self, record: Record, size_bytes: int) -> None:
         if isinstance(record, RunRecord):
-            self._host = record.host
+            self._attempts.host = record.host
         elif getattr(record, "row", None) == self._number:
             read = self._BY_TYPE.get(type(record), _Reader._read_change)
             read(self, record, size_bytes)
@@ -163,33 +202,13 @@ class _Reader:
         """Do nothing: steps are shown as they are now."""
 
     def _read_status(self, record: RowStatusRecord, size_bytes: int) -> None:
-        outcome = self._outcomes.read(record)
-        attempt, self._open = self._open, None
+        attempt = self._attempts.read(record)
         if record.status == "processing":
-            self._count += 1
-            self._open = RowAttempt(
-                number=self._count,
-                outcome="processing",
-                started_at=record.happened_at,
-                host=self._host if record.by == A_RUN.by and record.origin is None else None,
-                version=record.version,
-            )
-            self.attempts.add(self._open, size_bytes)
-            return
-        if attempt is None or record.decision is not None:
-            if attempt is not None:
-                attempt.outcome = "given_back"
-                attempt.ended_at = record.happened_at
+            self.attempts.add(self._attempts.open[0], size_bytes)
+        elif attempt is None or record.decision is not None:
             self._read_change(record, size_bytes)
-            return
-        attempt.outcome = "given_back" if outcome is None else outcome.status
-        attempt.ended_at = record.happened_at
-        if outcome is not None:
-            attempt.took_s = outcome.took_s
-        for name in _OF_OUTCOME:
-            if not (record.reset and name in _OF_ERROR):  # not the error of an earlier attempt
-                setattr(attempt, name, getattr(record, name))
-        self.attempts.grow(size_bytes)
+        else:
+            self.attempts.grow(size_bytes)
 
     # How each type of record about a row is read. Another type is a change of the row.
     _BY_TYPE: ClassVar[dict[type[Record], Callable[[_Reader, Any, int], None]]] = {
@@ -199,10 +218,6 @@ class _Reader:
         RowStatusRecord: _read_status,
         RowStepRecord: _read_step,
     }
-
-
-_OF_ERROR = ("error_code", "error_message", "traceback")
-_OF_OUTCOME = {*RowAttempt.__struct_fields__} & {*RowStatusRecord.__struct_fields__} - {"version"}
 
 
 def read_row_history(history: History, row: JobRow, steps: tuple[RowStep, ...]) -> RowHistory:

@@ -1,4 +1,4 @@
-"""Finds the start and the duration of the last attempt at each row, in a job's history.
+"""Finds attempts in a job's history: all of them, or the last one at each row.
 
 The state of a row has only the time of its last change.
 """
@@ -9,16 +9,25 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import accumulate, compress, count, repeat
-from operator import add
+from operator import add, attrgetter, itemgetter
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 
-from journal.format.records import A_POLICY, MAX_DEPTH, RowStatusRecord
+from journal.format.records import (
+    A_POLICY,
+    MAX_DEPTH,
+    RowSpentRecord,
+    RowStatusRecord,
+    RunRecord,
+)
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.history.durations import moment_at
-from journal.history.reading import History
+from journal.history.reading import LINE, History, line_start
+from journal.history.row_history import AttemptReader, RowAttempt
 from journal.store.rows import RowSequence
+from journal.tables.columns import ATTEMPT_COLUMNS
 
 # Only these members of a status are decoded, since there are two statuses or more for each row.
 _MEMBERS = frozenset(("row", "status", "error_code", "reset", "by", "origin", "at"))
@@ -35,9 +44,7 @@ _Status = msgspec.defstruct(
     gc=False,
 )
 _decode = msgspec.json.Decoder(_Status).decode
-# The beginning of a line as this package writes it. Other writers may order members differently.
-_LINE = b'{"type":"'
-_STATUS_LINE = _LINE + b'row_status",'
+_STATUS_LINE = line_start(RowStatusRecord)
 _LONG_BYTES = 1024  # shorter lines can't nest so deep that decoding them is dangerous
 _NEVER = float("-inf")
 _FAR_S = 1 << 34  # in the year 2514; Windows takes no time before 1970
@@ -98,6 +105,48 @@ class LastAttempts:
         return starts, durations
 
 
+def attempts_of(rows: RowSequence, history: History) -> Iterator[tuple[Any, ...]]:
+    """Yield the values of each attempt at some rows in :data:`ATTEMPT_COLUMNS`.
+
+    Attempts are in the order in which they ended. Those in progress are last, in the order of rows.
+    A cost that was recorded without the end of an attempt has a record of its own. If its outcome
+    is "spent", it is the cost of an attempt that has another outcome, or none, in this journal. Thus
+    the sum of all costs is that of the job. ``history``: as for :class:`LastAttempts`.
+    """
+    columns = rows.view.columns
+    position_of = _position_finder(columns.numbers)
+    chosen = bytearray(len(columns.statuses))
+    for position in rows.view.positions(range(len(rows))):
+        chosen[position] = True
+    reader = AttemptReader(len(chosen))
+    values = attrgetter(*RowAttempt.__struct_fields__[:1], *list(ATTEMPT_COLUMNS)[3:])
+    for record in history.records(RunRecord, RowStatusRecord, RowSpentRecord):
+        if isinstance(record, RunRecord):
+            reader.host = record.host
+        elif isinstance(record, RowStatusRecord | RowSpentRecord):
+            position = position_of(record.row)
+            if not chosen[position]:
+                continue
+            ended: RowAttempt | SimpleNamespace | None = None
+            if isinstance(record, RowStatusRecord):
+                ended = reader.read(record, position)
+            if ended is None and (record.cost_cents is not None or record.usage is not None):
+                ended = _spent(record)
+            if ended is not None:
+                yield (rows.job_id, record.row, *values(ended))
+    for position, attempt in sorted(reader.open.items(), key=itemgetter(0)):
+        yield (rows.job_id, columns.number(position), *values(attempt))
+
+
+def _spent(record: RowStatusRecord | RowSpentRecord) -> SimpleNamespace:
+    """A cost that isn't recorded with the end of an attempt, with the members of an attempt."""
+    members = {name: getattr(record, name, None) for name in RowAttempt.__struct_fields__}
+    members["number"] = getattr(record, "attempt", None)
+    members["outcome"] = getattr(record, "status", "spent")
+    members["ended_at"] = record.at
+    return SimpleNamespace(**members)
+
+
 def _far_moment(at_s: float) -> datetime | None:
     return None if at_s == _NEVER else moment_at(at_s)
 
@@ -118,7 +167,7 @@ def _statuses(history: History) -> Iterator[tuple[list[Any], Iterator[int]]]:
         try:
             if max(map(len, lines), default=0) > _LONG_BYTES and any(map(_is_deep, lines)):
                 raise msgspec.DecodeError
-            if not all(map(bytes.startswith, lines, repeat(_LINE))):
+            if not all(map(bytes.startswith, lines, repeat(LINE))):
                 raise msgspec.DecodeError
             records: list[Any] = list(map(_decode, compress(lines, may_be)))
         except DECODE_ERRORS:

@@ -18,11 +18,17 @@ from journal.errors import InvalidValueError, JournalError
 from journal.fs.files import ScratchFile
 from journal.history.reading import look
 from journal.model import Job, JobRow, RowStatus, row_statuses
-from journal.tables.columns import JOURNAL_COLUMNS, STEP_COLUMNS, Key, Options
-from journal.tables.table import Chunk, Table, chunks_of_rows, chunks_of_steps
+from journal.tables.columns import ATTEMPT_COLUMNS, JOURNAL_COLUMNS, STEP_COLUMNS, Key, Options
+from journal.tables.table import Chunk, Table, chunks_of_attempts, chunks_of_rows, chunks_of_steps
 from journal.text import encode_json, own_number
 
 MAX_COLUMNS = 10_000
+# The columns of each table, and how many of them are the key of Collected.
+TABLES = {
+    "rows": (JOURNAL_COLUMNS, 3),
+    "steps": (STEP_COLUMNS, 4),
+    "attempts": (ATTEMPT_COLUMNS, 0),
+}
 
 
 class Collected:
@@ -32,9 +38,9 @@ class Collected:
     In these chunks, times are text.
 
     - ``table``: the columns, and their names. ``count``: the number of rows.
-    - ``name``: the name that the table gets in a database, "rows" or "steps".
-    - ``key``: the names of the columns that identify a row, and the name of the status column.
-      ``key`` is empty if one of these columns isn't in the table.
+    - ``name``: the name that the table gets in a database.
+    - ``key``: the names of the columns that identify a row or step, and the name of the column with
+      its status. ``key`` is empty if one of these columns isn't in the table.
     - ``jobs``: the jobs.
     """
 
@@ -47,7 +53,7 @@ class Collected:
         statuses: Collection[RowStatus | str],
         where: Callable[[JobRow], object] | None,
         data_only: bool,
-        steps: bool,
+        table: str,
         tabular: bool,
         directory: Path | None,
         on_error: Callable[[JournalError], object] | None,
@@ -56,30 +62,31 @@ class Collected:
 
         - ``on_error``: called with the error of each job that can't be read or has too many
           columns. The job is left out.
+        - ``table``: one of TABLES.
         - ``tabular``: if False, the table may lack columns of the data. It still has those whose
           names may collide with names of the journal's columns.
 
         Raises InvalidValueError if a status or a column doesn't exist. Also raises StorageError,
         and the errors of reading a job.
         """
-        self.name = "steps" if steps else "rows"
-        self._known = STEP_COLUMNS if steps else JOURNAL_COLUMNS
+        self.name = table
+        self._known, identifying = TABLES[table]
         self.table = Table(options, self._known)
         self.jobs: list[Job] = []
         self._statuses, self._where = row_statuses(statuses or None), where
-        self._steps, self._data_only = steps, data_only
+        self._data_only = data_only
         self._tabular = tabular or options.columns is not None or options.flatten
         self._lines = ScratchFile(directory)
         try:
             for job_id in job_ids:
-                begin, table = self._lines.size_bytes, self.table
+                begin, before = self._lines.size_bytes, self.table
                 try:
-                    self.table = table.copy()
+                    self.table = before.copy()
                     self._take(service, job_id)
                 except JournalError as error:
                     if on_error is None:
                         raise
-                    self.table = table
+                    self.table = before
                     self._lines.cut(begin)
                     on_error(error)
             self.table.choose(data_only=data_only)
@@ -88,7 +95,7 @@ class Collected:
             raise
         self.count = self.table.count
         own = self.table.own()
-        names = list(self._known)[: 4 if steps else 3]
+        names = list(self._known)[:identifying]
         self.key = tuple(own[name] for name in names) if own.keys() >= set(names) else ()
 
     def _take(self, service: journal.JobService, job_id: str) -> None:
@@ -97,8 +104,10 @@ class Collected:
         if self._where is not None:
             met = [place for place, row in enumerate(rows) if self._where(row)]
             rows.view = rows.view.chosen(met)
-        if self._steps:
+        if self.name == "steps":
             chunks = chunks_of_steps(rows)
+        elif self.name == "attempts":
+            chunks = chunks_of_attempts(rows, history)
         else:
             chunks = chunks_of_rows(rows, history, self.table.options, data_only=self._data_only)
         for chunk in chunks:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from journal.errors import InvalidValueError
+from journal.history.row_history import RowAttempt
 from journal.model import ROW_COLUMNS, JobRow, RowStatus, RowStep
 from journal.text import similar
 
@@ -53,9 +54,12 @@ def _declared(kind: Any, names: Iterable[str]) -> dict[str, int]:
 _MORE = {"started_at": TIME, "duration_s": FLOAT}  # of the last attempt
 _OF_ROW = _declared(JobRow, ROW_COLUMNS) | _MORE
 JOURNAL_COLUMNS = {name: _OF_ROW[name] for name in ROW_COLUMNS}
-# The columns of a table of steps.
+# The columns of tables of steps, and of attempts.
 STEP_COLUMNS = {"job_id": TEXT, "row_number": INT, "step": TEXT}
 STEP_COLUMNS |= _declared(RowStep, RowStep.__struct_fields__[1:])
+ATTEMPT_COLUMNS = {"job_id": TEXT, "row_number": INT, "attempt": INT}
+ATTEMPT_COLUMNS |= _declared(RowAttempt, RowAttempt.__struct_fields__[1:])
+del ATTEMPT_COLUMNS["traceback"]  # text of many lines, as in no table
 # The values that mean "unused" in columns that are never null.
 EMPTY: dict[str, Any] = {"earlier_attempts": 0, "unknown": False}
 # These columns are left out if no row uses them, which means that all values are null, 0 or false.

@@ -17,7 +17,7 @@ import journal  # for annotations: the room `service` is above this one
 from journal.errors import InvalidValueError, JournalError
 from journal.fs.output import whole_file
 from journal.model import JobRow, RowStatus
-from journal.tables.collected import Collected
+from journal.tables.collected import TABLES, Collected
 from journal.tables.columns import FLOAT, INT, TEXT, TIME, WIDE, Options, check_options
 from journal.text import as_text, csv_liner, encode_json, json_array
 
@@ -63,7 +63,7 @@ def export_rows(
     statuses: Collection[RowStatus | str] = (),
     where: Callable[[JobRow], object] | None = None,
     data_only: bool = False,
-    steps: bool = False,
+    table: str = "rows",
     columns: Sequence[str] | None = None,
     flatten: bool = False,
     all_columns: bool = False,
@@ -85,9 +85,10 @@ def export_rows(
     - ``file_format``: one of FORMATS. By default, the path's extension selects the format.
     - ``statuses``: write only rows with one of these statuses. ``where``: a function of a row; only
       rows for which it returns a true value are written.
-    - ``steps``: write a record for each step of the rows, instead of a record for each row. The
-      columns are those in :data:`journal.tables.columns.STEP_COLUMNS`. The function then returns the
-      number of steps.
+    - ``table``: "rows". With "steps" or "attempts", a record is written for each step of the rows,
+      or for each attempt at them. Their columns are those in
+      :data:`journal.tables.columns.STEP_COLUMNS` and ``ATTEMPT_COLUMNS``. The function then returns
+      the number of records. Attempts are in the order in which they ended.
     - ``data_only``: leave out the journal's columns.
     - ``columns``, ``flatten``, ``all_columns``: select the columns, as for the tables of
       :class:`journal.Rows`.
@@ -108,9 +109,9 @@ def export_rows(
     if isinstance(out, (str, os.PathLike)):
         file_format = file_format or format_of(out)
     options = check_options(columns, flatten=flatten, all_columns=all_columns)
-    file_format = _checked(file_format, options, excel, steps=steps, data_only=data_only)
+    file_format = _checked(file_format, options, excel, table=table, data_only=data_only)
 
-    chosen: dict[str, Any] = {"statuses": statuses, "where": where, "steps": steps}
+    chosen: dict[str, Any] = {"statuses": statuses, "where": where, "table": table}
     collected = partial(
         Collected,
         service,
@@ -143,7 +144,7 @@ def export_rows(
 
 
 def _checked(
-    file_format: str | None, options: Options, excel: str | None, *, steps: bool, data_only: bool
+    file_format: str | None, options: Options, excel: str | None, *, table: str, data_only: bool
 ) -> str:
     """Check the arguments of an export, and return the format.
 
@@ -153,14 +154,11 @@ def _checked(
         raise InvalidValueError("format", file_format, f"must be one of {', '.join(FORMATS)}")
     if excel is not None and (file_format != "csv" or excel not in (",", ";")):
         raise InvalidValueError("excel", excel, "must be ',' or ';', and the format csv")
-    if steps and data_only:
-        raise InvalidValueError(
-            "data_only", data_only, "leaves nothing of steps: give one of the two"
-        )
-    if steps and (options.columns is not None or options.flatten):
-        raise InvalidValueError(
-            "steps", steps, "has columns of its own: give no columns or flatten"
-        )
+    if table not in TABLES:
+        raise InvalidValueError("table", table, f"must be one of {', '.join(TABLES)}")
+    if table != "rows" and (data_only or options.columns is not None or options.flatten):
+        reason = "has columns of its own: give no data_only, columns or flatten"
+        raise InvalidValueError("table", table, reason)
     if file_format == "parquet":
         from journal.tables.arrow import load_pyarrow  # noqa: PLC0415  (before the rows are read)
 

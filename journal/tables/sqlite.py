@@ -21,7 +21,7 @@ MAX_COLUMNS = 2000  # the default limit of SQLite
 def write_sqlite(rows: Collected, path: Path) -> None:
     """Write the database into the empty file ``path``.
 
-    The database has the table ``rows``, or ``steps``. If the ``key`` of the argument ``rows`` isn't
+    The database has the table ``rows``, ``steps`` or ``attempts``. If the ``key`` of the argument ``rows`` isn't
     empty, there is also a table ``jobs``. Values are stored as follows:
 
     - integers, floats and text unchanged, except that SQLite stores -0.0 as 0.0;

@@ -7,7 +7,7 @@ collects the columns and the kinds of their values.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
@@ -17,8 +17,9 @@ from journal.history.reading import History
 from journal.model import JobRow
 from journal.store.rows import RowSequence
 from journal.store.steps import steps_of_rows
-from journal.tables.attempts import LastAttempts
+from journal.tables.attempts import LastAttempts, attempts_of
 from journal.tables.columns import (
+    ATTEMPT_COLUMNS,
     EMPTY,
     IF_USED,
     JOURNAL_COLUMNS,
@@ -98,11 +99,20 @@ def chunks_of_rows(
 
 def chunks_of_steps(rows: RowSequence) -> Iterator[Chunk]:
     """Read the steps of rows, ordered by row, and then by when they began."""
-    steps = iter(steps_of_rows(rows))
     get = attrgetter("name", *list(STEP_COLUMNS)[3:])
-    while some := [(rows.job_id, number, *get(step)) for number, step in islice(steps, CHUNK_ROWS)]:
+    steps = ((rows.job_id, number, *get(step)) for number, step in steps_of_rows(rows))
+    return _chunks(STEP_COLUMNS, steps)
+
+
+def chunks_of_attempts(rows: RowSequence, history: History) -> Iterator[Chunk]:
+    """Read all attempts at rows: see :func:`attempts_of`."""
+    return _chunks(ATTEMPT_COLUMNS, attempts_of(rows, history))
+
+
+def _chunks(names: Iterable[str], lines: Iterator[tuple[Any, ...]]) -> Iterator[Chunk]:
+    while some := list(islice(lines, CHUNK_ROWS)):
         columns = map(list, zip(*some, strict=True))
-        yield Chunk(len(some), [], dict(zip(STEP_COLUMNS, columns, strict=True)))
+        yield Chunk(len(some), [], dict(zip(names, columns, strict=True)))
 
 
 # --- the columns of a chunk

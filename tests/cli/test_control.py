@@ -711,7 +711,7 @@ def test_a_row_that_a_person_settles_has_no_attempt_that_lasted_until_then(
     with JobService(cli.root) as service:
         history = service.get_row_history("j:1")
     (attempt,) = history.attempts
-    assert (attempt.outcome, attempt.error_code, attempt.took_s) == (
+    assert (attempt.outcome, attempt.error_code, attempt.duration_s) == (
         *("needs_review", "interrupted"),
         None,
     )

@@ -72,7 +72,7 @@ def test_the_history_of_a_row_has_its_attempts(history: RowHistory) -> None:
     assert third.traceback is None
     for attempt in history.attempts:
         assert attempt.ended_at is not None
-        assert attempt.took_s == (attempt.ended_at - attempt.started_at).total_seconds()
+        assert attempt.duration_s == (attempt.ended_at - attempt.started_at).total_seconds()
 
 
 def test_the_history_of_a_row_has_its_messages_steps_and_other_changes(history: RowHistory) -> None:
@@ -119,7 +119,7 @@ def test_an_attempt_in_flight_that_was_given_back_or_cut_says_so(tmp_path: Path)
         history = service.get_row_history("j:1")
     given_back, reviewed, cut = history.attempts
     assert (given_back.outcome, reviewed.outcome) == ("given_back", "needs_review")
-    assert (cut.outcome, cut.took_s, cut.unknown) == ("failed", None, True)
+    assert (cut.outcome, cut.duration_s, cut.unknown) == ("failed", None, True)
     assert [(event.kind, event.text) for event in history.changes] == [
         ("completed", "cost 5 cents"),
         ("redone", "wrong label"),

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 from support.platforms import needs_links, needs_modes, needs_rlimits, needs_signals
 
-from journal import JobService
+from journal import AttemptedRow, JobService, Retry, RowResult, open_job
 from journal.cli.main import main
 from journal.errors import (
     InvalidValueError,
@@ -30,10 +30,12 @@ from journal.errors import (
     JournalError,
     MissingExtraError,
 )
+from journal.format.records import UNSET_TIME, RowSpentRecord
 from journal.history.reading import look, read_history
+from journal.store.transitions import put_record
 from journal.tables.attempts import LastAttempts
 from journal.tables.collected import MAX_COLUMNS
-from journal.tables.columns import IF_USED, JOURNAL_COLUMNS, STEP_COLUMNS
+from journal.tables.columns import ATTEMPT_COLUMNS, IF_USED, JOURNAL_COLUMNS, STEP_COLUMNS
 from journal.tables.export import FORMATS, export_rows, format_of
 from journal.transfer import pack_to_file
 
@@ -766,12 +768,14 @@ def test_steps_are_a_record_each_in_every_format(stepped: Path, tmp_path: Path) 
     assert found == [("J", 1, "mail")]
 
 
-def test_steps_are_chosen_as_rows_are(stepped: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ("export", "j", "-", "--steps", "--format", "jsonl")
+@pytest.mark.parametrize(("table", "count"), [("steps", 3), ("attempts", 1)])
+def test_steps_and_attempts_are_chosen_as_rows_are(
+    stepped: Path, capsys: pytest.CaptureFixture[str], table: str, count: int
+) -> None:
+    words = ("export", "j", "-", f"--{table}", "--format", "jsonl")
     assert run(stepped, *words, "--status", "processing") == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3
-    assert json.loads(lines[0])["result"]["id"] == "ch_1"
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["row_number"] for line in lines] == [1] * count
 
 
 def test_steps_are_those_of_one_moment_and_a_redo_forgets_them(stepped: Path) -> None:
@@ -780,26 +784,81 @@ def test_steps_are_those_of_one_moment_and_a_redo_forgets_them(stepped: Path) ->
 
     with live(stepped, go_on) as service:
         out = io.BytesIO()
-        assert export_rows(service, "j", out, "jsonl", steps=True) == 4
+        assert export_rows(service, "j", out, "jsonl", table="steps") == 4
         service.redo_row("j:2")
-        assert export_rows(service, "j", io.BytesIO(), "jsonl", steps=True) == 4  # and "late"
+        assert export_rows(service, "j", io.BytesIO(), "jsonl", table="steps") == 4  # and "late"
     assert b"late" not in out.getvalue()
 
 
 def test_a_job_without_steps_exports_no_records(store: Path) -> None:
     with JobService(store) as service:
         out = io.BytesIO()
-        assert export_rows(service, "ship-ca", out, "csv", steps=True) == 0
+        assert export_rows(service, "ship-ca", out, "csv", table="steps") == 0
     assert out.getvalue().decode().strip() == ",".join(STEP_COLUMNS)
 
 
-def test_steps_without_the_journals_columns_are_refused(
-    stepped: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("option", [("--data-only",), ("--columns", "step"), ("--flatten",)])
+@pytest.mark.parametrize("table", ["steps", "attempts"])
+def test_steps_and_attempts_have_columns_of_their_own(
+    stepped: Path, capsys: pytest.CaptureFixture[str], table: str, option: tuple[str, ...]
 ) -> None:
-    assert run(stepped, "export", "j", "-", "--steps", "--data-only") == 2
-    assert "--steps and --data-only exclude each other" in capsys.readouterr().err
-    with JobService(stepped) as service, pytest.raises(InvalidValueError, match="data_only"):
-        export_rows(service, "j", io.BytesIO(), "csv", steps=True, data_only=True)
+    assert run(stepped, "export", "j", "-", f"--{table}", *option) == 2
+    assert f"--{table} and {option[0]} exclude each other" in capsys.readouterr().err
+    with JobService(stepped) as service, pytest.raises(InvalidValueError, match="of its own"):
+        export_rows(service, "j", io.BytesIO(), "csv", table=table, data_only=True)
+
+
+# --- attempts
+
+
+def test_attempts_are_a_record_each_in_every_format_and_add_up(tmp_path: Path) -> None:
+    def pay(row: AttemptedRow) -> Any:
+        if row.data["n"] == 1 and row.attempts == 1:
+            raise Retry("E", "busy", cost_cents=2, usage={"tokens": 7})
+        return RowResult(result={"of": row.data["n"]}, cost_cents=0.25)
+
+    with open_job(tmp_path / "j", [{"n": n} for n in (1, 2, 3)], key="n", argv=[]) as job:
+        job.run(pay, max_attempts=2, backoff_s=0, workers=1)
+        service = job.service
+        service.redo_row("j:2")
+        service.start_job("j")
+        service.start_row("j:2")
+        service.review_row("j:2", "E", "?")
+        service.complete_row("j:2", cost_cents=5)
+        service.redo_row("j:3")
+        service.start_row("j:3")
+        spent = RowSpentRecord(row=2, id="0" * 16, attempt=1, cost_cents=3, at=UNSET_TIME)
+        service.store.journal("j").change(put_record, spent)
+        total_cents = job.job.total_cost_cents
+    for file_format in FORMATS:
+        assert run(tmp_path, "export", "j", tmp_path / f"a.{file_format}", "--attempts") == 0
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    named = ("attempt", "outcome", "error_code", "result", "cost_cents")
+    by_row = {
+        number: [tuple(map(line.get, named)) for line in lines if line["row_number"] == number]
+        for number in (1, 2, 3)
+    }
+    assert by_row == {
+        1: [(1, "repeated", "E", None, 2), (2, "completed", None, {"of": 1}, 0.25)],
+        2: [
+            (1, "completed", None, {"of": 2}, 0.25),
+            (2, "needs_review", "E", None, None),
+            (None, "completed", None, None, 5),
+            (1, "spent", None, None, 3),
+        ],
+        3: [(1, "completed", None, {"of": 3}, 0.25), (2, "processing", None, None, None)],
+    }
+    assert sum(line["cost_cents"] or 0 for line in lines) == total_cents == 10.75
+    unused = {"version", "unknown", "reason", "tracking_number", "label_path"}
+    assert set(ATTEMPT_COLUMNS) - set(lines[0]) == unused
+    took = [line for line in lines if line["outcome"] not in ("spent", "processing")]
+    for line in [line for line in took if line["attempt"]]:
+        began, ended = map(datetime.fromisoformat, (line["started_at"], line["ended_at"]))
+        assert line["duration_s"] == (ended - began).total_seconds()
+    table = pq.read_table(tmp_path / "a.parquet")
+    assert table["attempt"].to_pylist() == [line["attempt"] for line in lines]
+    with closing(sqlite3.connect(tmp_path / "a.sqlite")) as database:
+        assert database.execute("SELECT sum(cost_cents) FROM attempts").fetchone() == (10.75,)
 
 
 # --- columns
@@ -887,11 +946,3 @@ def test_an_export_of_only_the_data_refuses_columns_of_the_journal(
     assert f"which an export of only the data leaves out (got '{name}')" in capsys.readouterr().err
     assert run(store, *words, "order,status") == 0  # the data has this one
     assert csv_rows(tmp_path / "o.csv")[2] == {"order": "A-3", "status": "gold"}
-
-
-@pytest.mark.parametrize("option", [("--columns", "step"), ("--flatten",)])
-def test_steps_have_columns_of_their_own(
-    stepped: Path, capsys: pytest.CaptureFixture[str], option: tuple[str, ...]
-) -> None:
-    assert run(stepped, "export", "j", "-", "--steps", *option) == 2
-    assert f"--steps and {option[0]} exclude each other" in capsys.readouterr().err

@@ -67,7 +67,16 @@ def _complete_names(ctx: click.Context, parameter: click.Parameter, incomplete: 
     "; if your locale has a decimal comma.",
 )
 @click.option(
-    "--steps", is_flag=True, help="Write a record for each step, instead of a record for each row."
+    "--steps",
+    "table",
+    flag_value="steps",
+    help="Write a record for each step, instead of a record for each row.",
+)
+@click.option(
+    "--attempts",
+    "table",
+    flag_value="attempts",
+    help="Write a record for each attempt, instead of a record for each row.",
 )
 @force_option
 @click.pass_context
@@ -79,7 +88,7 @@ def export_command(
     file_format: str | None,
     excel: bool,
     delimiter: str | None,
-    steps: bool,
+    table: str | None,
     selection: Selection,
     **options: Any,
 ) -> int:
@@ -100,10 +109,14 @@ def export_command(
     With --steps, the columns are job_id, row_number, step, state, attempt, at, result, error_code
     and error_message. All steps of the chosen rows are written.
 
+    With --attempts, the columns are job_id, row_number, attempt, outcome, started_at, ended_at,
+    duration_s, host, error_code, error_message and result, and, if an attempt uses them, version,
+    unknown, reason, tracking_number, label_path, cost_cents and usage. All attempts at the chosen
+    rows are written, in the order in which they ended. The costs add up to the cost of these rows.
+
     Example: journal export ship-ca failed.csv --status failed --status needs_review
     """
-    if steps:
-        _refuse_with_steps(options)
+    table = _checked(table, options)
     if len(names) != (1 if all_jobs else 2):
         raise click.UsageError("give JOB and OUT, or --all and OUT")
     out = names[-1]
@@ -126,7 +139,7 @@ def export_command(
             data_stream(is_json=file_format.startswith("json")) if out == "-" else out,
             file_format,
             excel=_delimiter(file_format, delimiter, excel=excel),
-            steps=steps,
+            table=table,
             statuses=selection.statuses,
             where=None if selection._replace(statuses=()).is_empty else selection.holds,
             on_error=errors.append if all_jobs else None,
@@ -134,11 +147,10 @@ def export_command(
         )
     for text in [*errors, *selection.where.unmet()]:
         echo_err(f"journal: {text}")
-    if out == "-":
-        if not count:
-            echo_err("0 steps" if steps else "0 rows")
-    else:
-        echo_err(f"{counted(count, 'step|steps' if steps else 'row|rows')} in {out}")
+    if out != "-":
+        echo_err(f"{counted(count, f'{table[:-1]}|{table}')} in {out}")
+    elif not count:
+        echo_err(f"0 {table}")
     return exit_code_of_store(errors)
 
 
@@ -163,10 +175,11 @@ def _delimiter(file_format: str, delimiter: str | None, *, excel: bool) -> str |
         locale.setlocale(locale.LC_NUMERIC, before)
 
 
-def _refuse_with_steps(options: dict[str, object]) -> None:
+def _checked(table: str | None, options: dict[str, object]) -> str:
     for name in ("data_only", "columns", "flatten"):
-        if options[name]:
-            raise click.UsageError(f"--steps and --{name.replace('_', '-')} exclude each other")
+        if table and options[name]:
+            raise click.UsageError(f"--{table} and --{name.replace('_', '-')} exclude each other")
+    return table or "rows"
 
 
 def _find_job(root: str, name: str, out: str) -> tuple[JobService, str]:

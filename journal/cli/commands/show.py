@@ -347,7 +347,7 @@ def _attempt_lines(attempt: RowAttempt, row: JobRow, logs: Iterable[LogEntry]) -
     facts = [
         _time_text(attempt.started_at),
         attempt.outcome,
-        duration_text(attempt.took_s),
+        duration_text(attempt.duration_s),
         f"on {attempt.host}" if attempt.host else "",
         f"version {attempt.version}" if attempt.version else "",
         f"cost {cents_text(attempt.cost_cents)}" if attempt.cost_cents is not None else "",

@@ -290,7 +290,7 @@ PATCHES = [
     Patch(
         "logs are found in whatever order their members stand",
         "history/reading",
-        " or not line.startswith(_LINE):\n",
+        " or not line.startswith(LINE):\n",
         ":\n",
         "tests/format/test_corpus.py::test_opening_says_what_the_corpus_says",
     ),

@@ -43,7 +43,7 @@ PATCHES = [
     Patch(
         "a job that can't be read leaves no columns in an export",
         "tables/collected",
-        "self.table = table.copy()",
+        "self.table = before.copy()",
         "pass",
         "tests/tables/test_export.py::test_a_job_of_too_many_columns_drives_no_other_out",
     ),
