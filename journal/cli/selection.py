@@ -1,13 +1,9 @@
-"""Which rows a command shows or changes: ``--row --status --error-code --where --version``.
-
-:data:`VERBS` says which rows each command that changes rows may change.
-"""
+"""Which rows a command shows or changes: ``--row --status --error-code --where --version``."""
 
 from __future__ import annotations
 
-import re
 import sys
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from typing import Any, NamedTuple
@@ -15,39 +11,12 @@ from typing import Any, NamedTuple
 import click
 
 from journal.cli.conditions import Where, where_option
-from journal.errors import RefusedError
 from journal.fs import shell
-from journal.history.error_groups import Numbers
-from journal.ids import MAX_ROW_NUMBER
 from journal.model import JobRow, RowStatus
 from journal.service import JobService
-from journal.text import counted
+from journal.verbs import Verb, chosen_rows, row_ranges, rows_within
 
-_RANGE = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?", re.ASCII)
-_SLICE = 256  # rows read at a time
 _READS_STDIN = "journal.row_numbers"  # in the context of a command
-
-
-class Verb(NamedTuple):
-    """The statuses of the rows that a command may change.
-
-    ``named``: rows that ``--row`` or ``--status`` names. ``found``: rows that are found otherwise.
-    """
-
-    named: tuple[RowStatus, ...]
-    found: tuple[RowStatus, ...]
-
-
-_ENDED = tuple(status for status in RowStatus if status.is_ended)
-_REVIEW, _FLIGHT = RowStatus.NEEDS_REVIEW, RowStatus.PROCESSING
-_OPEN = (RowStatus.PENDING, RowStatus.FAILED)
-VERBS = {
-    "retry": Verb((RowStatus.FAILED, RowStatus.SKIPPED), (RowStatus.FAILED,)),
-    "redo": Verb((*_ENDED, _REVIEW), _ENDED),
-    "skip": Verb((*_OPEN, _REVIEW), _OPEN),
-    "resolve": Verb((_REVIEW, _FLIGHT), (_REVIEW,)),
-    "resolve --step": Verb((_REVIEW, _FLIGHT, RowStatus.FAILED), (_REVIEW, RowStatus.FAILED)),
-}
 
 
 class Selection(NamedTuple):
@@ -95,37 +64,9 @@ class Selection(NamedTuple):
         return filter(self.matches, rows if self.ranges is None else rows_within(rows, self.ranges))
 
     def rows(self, service: JobService, job_id: str, verb: Verb) -> Iterator[JobRow]:
-        """The chosen rows whose status allows a change.
-
-        Raises RefusedError if ``--row`` names a row that doesn't exist, if ``--status`` names a status
-        that doesn't allow the change, and if ``--row`` is the only option and names a row whose
-        status doesn't allow it.
-        """
-        wrong = [status for status in self.statuses if status not in verb.named]
-        if wrong:
-            allowed = " or ".join(verb.named)
-            raise RefusedError(f"rows must be {allowed}, not {wrong[0]}; no row was changed")
-        if self.ranges is None:
-            yield from self.shown(service, job_id, self.statuses or verb.found)
-            return
-        statuses = self.statuses or verb.named
-        rows = rows_of(job_id, service.get_rows(job_id), self.ranges)
-        for row in rows:
-            if row.status in statuses:
-                if self.matches(row):
-                    yield row
-            elif not self.statuses and not self._narrows:
-                others = (each.row_number for each in rows if each.status not in statuses)
-                numbers = Numbers([row.row_number, *others])
-                raise RefusedError(
-                    f"row {row.id} is {row.status}, not {' or '.join(statuses)}; no row was changed"
-                    + (f"; leave out rows {numbers.text(', ')}" if numbers.count > 1 else "")
-                    + (
-                        f"; if its run has died: `journal resolve {job_id}`"
-                        if row.status is RowStatus.PROCESSING
-                        else ""
-                    )
-                )
+        """The chosen rows whose status allows a change: see :func:`chosen_rows`."""
+        matches = self.matches if self._narrows else None
+        return chosen_rows(service, job_id, verb, self.ranges, self.statuses, matches)
 
     def codes_text(self, job_id: str) -> str:
         """The error codes that no row has, and how to find those that rows have."""
@@ -235,79 +176,6 @@ class RowNumber(click.IntRange):
         return super().convert(value, param, ctx)
 
 
-def row_ranges(text: str) -> list[range]:
-    """Parse text such as ``5,12-40`` to ranges in ascending order. Adjacent ranges are merged.
-
-    Raises ValueError, whose message quotes the invalid part of the text.
-    """
-    found = []
-    for part in text.split(","):
-        match = _RANGE.fullmatch(part.strip())
-        if match is None:
-            raise ValueError(f"{part!r} is neither a row number nor a range such as 12-40")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if first < 1 or last > MAX_ROW_NUMBER:
-            raise ValueError(f"{part!r}: rows are numbered from 1 to 2**63-1")
-        if first > last:
-            raise ValueError(f"{part!r} is reversed: give {last}-{first}")
-        found.append(range(first, last + 1))
-    found.sort(key=lambda numbers: numbers.start)
-    ranges = [found[0]]
-    for numbers in found[1:]:
-        if numbers.start <= ranges[-1].stop:
-            ranges[-1] = range(ranges[-1].start, max(ranges[-1].stop, numbers.stop))
-        else:
-            ranges.append(numbers)
-    return ranges
-
-
 def numbers_text(ranges: list[range]) -> str:
     """The ranges as text for ``--row``."""
     return ",".join(f"{numbers.start}-{numbers.stop - 1}" for numbers in ranges)
-
-
-def rows_of(job_id: str, rows: Sequence[JobRow], ranges: list[range]) -> Iterator[JobRow]:
-    """Yield the rows of a job in ``ranges``. Raises RefusedError if a row in ``ranges`` doesn't exist.
-
-    All numbers are checked before the first row is yielded. The check reads only a few rows.
-    """
-    refusal = missing_rows(job_id, rows, ranges)
-    if refusal is not None:
-        raise RefusedError(f"{refusal}; nothing was changed")
-    return rows_within(rows, ranges)
-
-
-def rows_within(rows: Sequence[JobRow], ranges: list[range]) -> Iterator[JobRow]:
-    """The existing rows in ``ranges``."""
-    for numbers in ranges:
-        places = _places(rows, numbers)
-        for start in range(places.start, places.stop, _SLICE):
-            yield from rows[start : min(start + _SLICE, places.stop)]
-
-
-def missing_rows(job_id: str, rows: Sequence[JobRow], ranges: list[range]) -> str | None:
-    """A message with the first number in ``ranges`` that no row has; None if all have one."""
-    found = [_places(rows, numbers) for numbers in ranges]
-    missing = sum(map(len, ranges)) - sum(map(len, found))
-    if not missing:
-        return None
-    pairs = zip(ranges, found, strict=True)
-    numbers, places = next(pair for pair in pairs if len(pair[0]) > len(pair[1]))
-    # Row numbers are in ascending order. So if numbers and positions grow by the same amount, no
-    # row is missing.
-    begin = numbers.start - places.start
-    first = bisect_left(places, begin + 1, key=lambda at: rows[at].row_number - at) + numbers.start
-    others = f" (and {counted(missing - 1, 'other|others')})" if missing > 1 else ""
-    there = (
-        f"its rows are {rows[0].row_number} to {rows[-1].row_number}" if rows else "it has no rows"
-    )
-    return f"job {job_id} has no row {first}{others}: {there}"
-
-
-def _places(rows: Sequence[JobRow], numbers: range) -> range:
-    """The positions in ``rows`` of the rows with these numbers."""
-    begin, end = (
-        bisect_left(rows, number, key=lambda row: row.row_number)
-        for number in (numbers.start, numbers.stop)
-    )
-    return range(begin, end)

@@ -23,7 +23,7 @@ from journal.format.values import as_json_value, checksum_of, encode_value, own_
 from journal.history.reading import read_history
 from journal.index.summary import job_of
 from journal.model import Job, JobRow, JobStatus, RowStatus
-from journal.run.plan import IN_PYTHON, HowTo, numbers_text
+from journal.run.plan import IN_PYTHON, HowTo, Matched, numbers_text
 from journal.service import JobService
 from journal.store.batch import Batch
 from journal.store.interrupted_rows import settle_gone, skipped_as_gone
@@ -38,34 +38,6 @@ OnGone = Literal["keep", "skip", "error"]
 EACH_ITS_OWN = ""
 _NEEDS_KEY = ("retry", "redo")
 _MAX_LOST = 3  # rows whose data a message shows
-
-
-class Matched(msgspec.Struct):
-    """The result of comparing an input with a job. The other fields than lists are counts of rows.
-
-    - ``added``: rows that are new in the input.
-    - ``changed``: rows whose data has changed.
-    - ``updated``: changed rows that got their new data and became pending.
-    - ``done``: the row numbers of changed rows that are completed and keep their old data.
-    - ``gone``: rows that are no longer in the input. They stay in the job. ``gone_open``: those of
-      them that are pending or in flight, and stay so. ``gone_settled``: those that were skipped or
-      sent to review.
-    - ``back``: the row numbers of rows that were skipped since they were gone, and are in the input
-      again. They stay skipped.
-    - ``lost``: rows of the input that the job has lost by damage. They aren't added again, since
-      they may be done. ``first_lost``: the data of the first few of these rows.
-    """
-
-    added: int = 0
-    changed: int = 0
-    updated: int = 0
-    done: list[int] = []
-    gone: int = 0
-    gone_open: int = 0
-    gone_settled: int = 0
-    back: list[int] = []
-    lost: int = 0
-    first_lost: list[Data] = []
 
 
 class Unwritten(msgspec.Struct):

@@ -31,7 +31,7 @@ from journal.fs import shell
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.fs.names import JOURNAL_NAME
 from journal.ids import is_job_id, slug
-from journal.model import Cost, Job, JobRow, JobSummary, Policy, RowStatus
+from journal.model import Cost, Job, JobRow, JobStatus, JobSummary, Policy, RowStatus
 from journal.progress.messages import Tell
 from journal.progress.show import Progress
 from journal.run.call import Target
@@ -41,7 +41,6 @@ from journal.run.handler import Handler
 from journal.run.held_job import HeldJob, RunReport, Settings, check_callbacks
 from journal.run.input_match import (
     InputRules,
-    Matched,
     OnChanged,
     OnGone,
     match_rows,
@@ -49,20 +48,19 @@ from journal.run.input_match import (
 )
 from journal.run.outcome import RetryOn
 from journal.run.pacing.bounds import Bounds
-from journal.run.pacing.condition import check_where, line_for_rest
+from journal.run.pacing.condition import line_for_rest
 from journal.run.pacing.halt import HaltOn
 from journal.run.pacing.limits import Limits
 from journal.run.plan import (
     IN_PYTHON,
     HowTo,
+    Matched,
     Plan,
     Where,
-    back_and_skipped,
-    left_alone,
+    about_rows_left,
     may_start,
     nothing_to_do,
     planned_rows,
-    still_open,
     take_up,
     what_is_left,
 )
@@ -73,6 +71,7 @@ from journal.service import ExactService, JobService, existing_job
 from journal.store.pruned import check_not_pruned
 from journal.tables.rows import Rows
 from journal.text import counted
+from journal.verbs import RowNumbers, Statuses, change_rows, check_where
 
 
 @names_unknown_keywords
@@ -300,6 +299,17 @@ class JobRun:
         return existing_job(self.service, self.id)
 
     @property
+    def status(self) -> JobStatus:
+        """The job's status after its last commit. More about the job is in :attr:`job`."""
+        return self.job.status
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many rows have each status, after the last commit: ``job.counts["failed"]``."""
+        job = self.job
+        return {status.value: job.count(status) for status in RowStatus}
+
+    @property
     def pace(self) -> str:
         """What the current run waits for, as text for people.
 
@@ -314,7 +324,7 @@ class JobRun:
         """
         return self.service.get_job_summary(self.id)
 
-    def rows(self, status: RowStatus | str | None = None) -> Rows:
+    def rows(self, status: Statuses = None) -> Rows:
         """The job's rows, ordered by row number: see :meth:`JobService.get_rows`.
 
         :class:`Rows` converts to tables: ``job.rows().to_polars()``.
@@ -326,9 +336,72 @@ class JobRun:
         return self.rows().to_pandas(columns, flatten=flatten)
 
     @names_unknown_keywords
-    def plan(
-        self, *, retry_failed: bool = False, where: Callable[[JobRow], object] | None = None
-    ) -> Plan:
+    def retry(
+        self,
+        rows: RowNumbers | None = None,
+        *,
+        status: Statuses = None,
+        error_code: str | None = None,
+        where: Where | None = None,
+    ) -> int:
+        """Make failed rows pending, in one commit, so that the next run does them. Returns how many.
+
+        - ``rows``: only these rows: row numbers, rows, or text such as "5,12-40".
+        - ``status``, ``error_code``: only rows with one of these statuses, and with this code.
+        - ``where``: only rows for which this function returns a true value.
+
+        Without arguments, all failed rows are retried, except rows that may have taken effect
+        (:attr:`JobRow.unknown`). Only ``rows`` and ``error_code`` choose such rows. ``rows`` and
+        ``status`` may also name skipped rows. If ``rows`` is the only argument, each of the rows
+        must have failed or be skipped. With further arguments, other rows are left out. A job that
+        has ended is reopened. While a run works on the job, that run does the rows.
+
+        Raises RefusedError, RowNotFoundError and InvalidValueError. Then no row was changed.
+        """
+        if rows is None and status is None and where is None:
+            return self.service.retry_failed_rows(self.id, error_code)
+        retry = self.service.retry_row
+        return change_rows(self.service, self.id, "retry", retry, rows, status, error_code, where)
+
+    @names_unknown_keywords
+    def redo(
+        self,
+        rows: RowNumbers | None = None,
+        *,
+        status: Statuses = None,
+        error_code: str | None = None,
+        where: Where | None = None,
+        reason: str | None = None,
+        new_key: bool = False,
+    ) -> int:
+        """Make completed, failed or skipped rows pending, as `journal redo`. Returns how many.
+
+        The arguments that choose rows are those of :meth:`retry`, and at least one is needed.
+        ``reason`` and ``new_key``: see :meth:`JobService.redo_row`.
+        """
+        redo = functools.partial(self.service.redo_row, reason=reason, new_key=new_key)
+        return change_rows(self.service, self.id, "redo", redo, rows, status, error_code, where)
+
+    @names_unknown_keywords
+    def skip(
+        self,
+        rows: RowNumbers | None = None,
+        *,
+        status: Statuses = None,
+        error_code: str | None = None,
+        where: Where | None = None,
+        reason: str | None = None,
+    ) -> int:
+        """Skip pending or failed rows, as `journal skip`: they count as done. Returns how many.
+
+        The arguments that choose rows are those of :meth:`retry`, and at least one is needed.
+        ``rows`` and ``status`` may also name rows that need a review.
+        """
+        skip = functools.partial(self.service.skip_row, reason=reason)
+        return change_rows(self.service, self.id, "skip", skip, rows, status, error_code, where)
+
+    @names_unknown_keywords
+    def plan(self, *, retry_failed: bool = False, where: Where | None = None) -> Plan:
         """Return the plan of a run: how many rows it would process, and which.
 
         ``str(plan)`` is text for people. The arguments are those of :meth:`run`.
@@ -639,13 +712,3 @@ class JobRun:
         if not how_to.command:
             held.report(nothing_to_do(self.service, job, how_to, retry_failed=retry_failed))
         return RunReport(job=job)
-
-
-def about_rows_left(job_id: str, matched: Matched, how_to: HowTo) -> Iterator[str]:
-    """Messages about rows that a start leaves as they are, although the input has changed."""
-    if matched.done:
-        yield left_alone(job_id, matched.done, how_to)
-    if matched.gone_open:
-        yield still_open(job_id, matched.gone_open, how_to)
-    if matched.back:
-        yield back_and_skipped(job_id, matched.back, how_to)

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from journal.errors import RESULT_PLACEHOLDER, InvalidStateTransition
+from journal.format.keys import Data
 from journal.format.records import LOST_CHECKSUM
 from journal.fs import shell
 from journal.history.error_groups import Numbers
@@ -122,8 +123,8 @@ class HowTo(NamedTuple):
 
         A person must select such rows by number.
         """
-        row = f'job.service.{verb}_row("{job_id}:{numbers[0]}")'
-        return self.say(row, verb, job_id, "--row", numbers_option(numbers))
+        call = f"job.{verb}({numbers if len(numbers) <= _MAX_NAMED else 'ROWS'})"
+        return self.say(call, verb, job_id, "--row", numbers_option(numbers))
 
 
 IN_PYTHON = HowTo()
@@ -277,6 +278,44 @@ def _left(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -
     return said
 
 
+class Matched(msgspec.Struct):
+    """The result of comparing an input with a job. The other fields than lists are counts of rows.
+
+    - ``added``: rows that are new in the input.
+    - ``changed``: rows whose data has changed.
+    - ``updated``: changed rows that got their new data and became pending.
+    - ``done``: the row numbers of changed rows that are completed and keep their old data.
+    - ``gone``: rows that are no longer in the input. They stay in the job. ``gone_open``: those of
+      them that are pending or in flight, and stay so. ``gone_settled``: those that were skipped or
+      sent to review.
+    - ``back``: the row numbers of rows that were skipped since they were gone, and are in the input
+      again. They stay skipped.
+    - ``lost``: rows of the input that the job has lost by damage. They aren't added again, since
+      they may be done. ``first_lost``: the data of the first few of these rows.
+    """
+
+    added: int = 0
+    changed: int = 0
+    updated: int = 0
+    done: list[int] = []
+    gone: int = 0
+    gone_open: int = 0
+    gone_settled: int = 0
+    back: list[int] = []
+    lost: int = 0
+    first_lost: list[Data] = []
+
+
+def about_rows_left(job_id: str, matched: Matched, how_to: HowTo) -> Iterator[str]:
+    """Messages about rows that a start leaves as they are, although the input has changed."""
+    if matched.done:
+        yield left_alone(job_id, matched.done, how_to)
+    if matched.gone_open:
+        yield still_open(job_id, matched.gone_open, how_to)
+    if matched.back:
+        yield back_and_skipped(job_id, matched.back, how_to)
+
+
 def left_alone(job_id: str, numbers: list[int], how_to: HowTo) -> str:
     """The message about completed rows whose data has changed in the input."""
     rows = "completed row|rows has|have changed in the input, and stays|stay as done"
@@ -294,12 +333,9 @@ def still_open(job_id: str, count: int, how_to: HowTo) -> str:
 
 def back_and_skipped(job_id: str, numbers: list[int], how_to: HowTo) -> str:
     """The message about rows that are in the input again, and stay skipped."""
-    words = (
-        ["--row", numbers_option(numbers)]
-        if len(numbers) <= _MAX_NAMED
-        else ["--status", "skipped"]
-    )
-    retry = how_to.say("job.service.retry_row(ROW_ID)", "retry", job_id, *words)
+    retry = how_to.say('job.retry(status="skipped")', "retry", job_id, "--status", "skipped")
+    if len(numbers) <= _MAX_NAMED:
+        retry = how_to.by_number("retry", job_id, numbers)
     rows = counted(len(numbers), "row|rows is|are in the input again, and stays|stay skipped")
     return f"{job_id}: {rows}: {retry}"
 

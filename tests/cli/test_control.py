@@ -17,11 +17,11 @@ from support.terminal import on_terminal
 from journal import Job, JobRow, JobService, JobStatus
 from journal.cli.main import main
 from journal.cli.output import as_json
-from journal.cli.selection import row_ranges, rows_of
 from journal.fs import shell, streams, system
 from journal.model import RunHolder
 from journal.repair import repair_job
 from journal.store.interrupted_rows import start_run
+from journal.verbs import row_ranges, rows_of
 
 # Holds the run of job j with row 1 in flight, and says how the job stands whenever it is asked.
 RUN = """

@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def test_reordered_input_is_the_same_input_where_rows_have_keys(path: Path) -> N
     with journal.open_job(path, people("a", "b", "c"), key="id") as job:
         job.run(done)
     with journal.open_job(path, people("c", "a", "b"), key="id") as job:
-        assert job.matched == journal.run.input_match.Matched()
+        assert job.matched == journal.run.plan.Matched()
         assert job.run(done).started == 0
 
 
@@ -143,7 +144,7 @@ def test_changed_rows_that_are_not_done_get_their_new_data_under_their_old_numbe
         before = [row.idempotency_key for row in job.rows()]
     changed = [{"id": "a", "mail": "x"}, {"id": "b", "mail": "y"}, *people("c", "d")]
     with journal.open_job(path, changed, key="id", on_changed="retry") as job:
-        matched = journal.run.input_match.Matched(added=1, changed=2, updated=1, done=[1])
+        matched = journal.run.plan.Matched(added=1, changed=2, updated=1, done=[1])
         assert job.matched == matched
         assert [str(row.status) for row in job.rows()] == (
             ["completed", "pending", "completed", "pending"]
@@ -161,7 +162,7 @@ def test_changed_rows_that_are_not_done_get_their_new_data_under_their_old_numbe
         assert [row.idempotency_key for row in job.rows()][:3] == before
     unchanged = [*people("a"), *changed[1:]]
     with journal.open_job(path, unchanged, key="id") as job:
-        assert job.matched == journal.run.input_match.Matched()
+        assert job.matched == journal.run.plan.Matched()
 
 
 def test_completed_rows_whose_data_has_changed_are_redone_with_it_in_one_start(path: Path) -> None:
@@ -181,14 +182,14 @@ def test_completed_rows_whose_data_has_changed_are_redone_with_it_in_one_start(p
         return done(row)
 
     with journal.open_job(path, changed, key="id", on_changed="redo") as job:
-        matched = journal.run.input_match.Matched(changed=2, updated=2)
+        matched = journal.run.plan.Matched(changed=2, updated=2)
         assert job.matched == matched
         assert (job.job.status, job.job.pending_count) == ("pending", 2)
         assert job.run(handle).completed == 2
     assert [(mail, steps) for mail, _, steps in seen] == [("x", 0), ("z", 0)]
     assert not {key for _, key, _ in seen} & set(keys)
     with journal.open_job(path, changed, key="id", on_changed="redo") as job:
-        assert job.matched == journal.run.input_match.Matched()
+        assert job.matched == journal.run.plan.Matched()
         assert job.rows()[1].idempotency_key == keys[1]
 
 
@@ -239,7 +240,7 @@ def test_rows_that_are_gone_from_the_input_are_skipped_if_that_is_asked_for(
     with journal.open_job(path, [*people(*names), *(rows[1:] if key else ())], key) as job:
         assert job.matched.back == [2, 3]
         job.run(done, tell=said.append)
-    text = "2 rows are in the input again, and stay skipped: `job.service.retry_row(ROW_ID)`"
+    text = "2 rows are in the input again, and stay skipped: `job.retry([2, 3])`"
     assert said[0] == f"enrich: {text}"
 
 
@@ -343,7 +344,7 @@ def test_data_that_was_changed_by_hand_is_no_change_of_the_input(path: Path, key
         job.service.update_row_data("enrich:2", {"id": "b", "mail": "corrected"})
     names = "abc" if key is None else "cab"
     with journal.open_job(path, people(*names), key=key) as job:
-        assert job.matched == journal.run.input_match.Matched()
+        assert job.matched == journal.run.plan.Matched()
         assert job.rows()[1].data["mail"] == "corrected"
 
 
@@ -367,8 +368,8 @@ def test_a_changed_row_that_may_have_taken_effect_is_refused_by_name_and_nothing
 @pytest.mark.parametrize(
     ("state", "status", "reason"),
     [
-        ("done", "failed", "step 'charge' is done with the old data.*, `job.service.redo_row"),
-        ("done", "pending", "step 'charge' is done.* end the row, then `job.service.redo_row"),
+        ("done", "failed", "step 'charge' is done with the old data.*, `job.redo"),
+        ("done", "pending", "step 'charge' is done.* end the row, then `job.redo"),
         ("started", "pending", "step 'charge' is in doubt with the old data"),
     ],
 )
@@ -419,7 +420,7 @@ def test_a_row_with_a_checksum_of_its_makers_is_changed_only_if_its_data_is(
         service.create_job("Enrich", job_id="enrich", row_data=rows)
     for _ in range(2):
         with journal.open_job(path, people("a", "b"), key) as job:
-            assert job.matched == journal.run.input_match.Matched()
+            assert job.matched == journal.run.plan.Matched()
 
 
 @pytest.mark.parametrize("key", ["id", None])
@@ -601,11 +602,70 @@ def test_failed_rows_that_may_have_taken_effect_are_retried_only_by_name(path: P
         job.run(done)
         assert job.run(done, retry_failed=True, tell=said.append).started == 0
         assert (
-            "1 row failed and may have taken effect (row 1): look, then `job.service.retry_row("
-            in said[0]
+            "1 row failed and may have taken effect (row 1): look, then `job.retry([1])`" in said[0]
         )
         job.service.retry_row("enrich:1")
         assert job.run(done).exit_code == 0
+
+
+def test_an_open_job_retries_redoes_and_skips_the_chosen_rows_as_the_commands_do(
+    path: Path,
+) -> None:
+    def fail(row: journal.JobRow) -> None:
+        raise journal.Fail("E-ODD" if row.row_number % 2 else "E-EVEN", "no")
+
+    def numbers(status: str) -> list[int]:
+        return [row.row_number for row in job.rows(status)]
+
+    with journal.open_job(path, people(*"abcdef"), key="id") as job:
+        job.run(fail, halt="never")
+        assert (job.status, job.counts["failed"]) == ("failed", 6)
+        assert job.retry(where=lambda row: row.data["id"] in "ab") == 2
+        assert (job.status, numbers("pending")) == ("pending", [1, 2])
+        assert job.retry(error_code="E-EVEN") == 2
+        assert job.skip([3, job.rows()[0]], reason="sold out") == 2
+        assert job.skip("5", error_code="E-EVEN") == 0  # left out, since it has another code
+        assert numbers("skipped") == [1, 3]
+        assert job.retry([]) == 0
+        job.run(done)
+        assert job.redo(status=["completed", "skipped"], where=lambda row: row.row_number < 4) == 3
+        assert numbers("pending") == [1, 2, 3]
+        job.service.start_row("enrich:1")
+        job.service.fail_row("enrich:1", "lost", "who knows", unknown=True)
+        assert job.retry() == 1  # row 5: of row 1, nobody knows whether it took effect
+        assert job.retry(status="failed") == job.retry(where=lambda _row: True) == 0
+        assert job.retry(1) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (
+            lambda job: job.retry([1, 2]),
+            journal.RefusedError,
+            "row enrich:2 is completed, not failed",
+        ),
+        (lambda job: job.retry(7), journal.RefusedError, "job enrich has no row 7"),
+        (lambda job: job.retry("x"), InvalidValueError, "'x' is neither a row number nor a range"),
+        (lambda job: job.skip(status="completed"), journal.RefusedError, "rows must be pending or"),
+        (lambda job: job.redo(), InvalidValueError, "rows: give rows, status, error_code or where"),
+        (lambda job: job.skip(where="x"), InvalidValueError, "where: must be a function of a row"),
+        (lambda job: job.skip(of_another_job()), InvalidValueError, "is a row of another job"),
+    ],
+)
+def test_a_choice_of_rows_that_cannot_be_changed_changes_none(
+    change: Any, error: Any, words: str, path: Path
+) -> None:
+    with journal.open_job(path, people("a", "b"), key="id") as job:
+        job.run(lambda row: 1 // (row.row_number - 1))
+        with pytest.raises(error, match=re.escape(words)):
+            change(job)
+        assert job.counts["failed"] == job.counts["completed"] == 1
+
+
+def of_another_job() -> journal.JobRow:
+    now = datetime.now(UTC)
+    return journal.JobRow("x:1", "x", 1, "", {}, now, now)
 
 
 def test_a_plan_counts_what_a_run_would_do_and_names_the_first_rows(path: Path) -> None:

@@ -15,6 +15,7 @@ FLOORS = (
     "history inputs repair",
     "tables",
     "service transfer",
+    "verbs",
     "run",
     "report",
     "cli",

@@ -18,7 +18,7 @@ from journal.cli.find import command_line, counts_text, find_job, job_argument, 
 from journal.cli.follow import POLL_S, check_reader, follow_job, gone
 from journal.cli.listing import LOOK_AHEAD, Field, Format, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, echo_err, local_text
-from journal.cli.selection import missing_rows, rows_option
+from journal.cli.selection import rows_option
 from journal.cli.times import Seconds, since_option
 from journal.errors import JobNotFoundError
 from journal.history.events import Choice, Event, last_events, read_events
@@ -28,6 +28,7 @@ from journal.progress.show import Progress
 from journal.progress.terminal import above_bar, has_terminal
 from journal.service import JobService, existing_job
 from journal.text import as_text, shorten
+from journal.verbs import missing_rows
 
 _DEFAULT_EVENTS = 50
 _MAX_CHARACTERS = 400  # characters of a text on a terminal: a few lines

@@ -15,7 +15,7 @@ from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED
 from journal.cli.find import find_job, job_argument
 from journal.cli.listing import Field, Format, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, echo_err
-from journal.cli.selection import Selection, missing_rows, selection_options
+from journal.cli.selection import Selection, selection_options
 from journal.cli.shared_options import columns_option
 from journal.history.error_groups import ErrorGroup, group_attempts, group_errors
 from journal.history.reading import read_history
@@ -23,6 +23,7 @@ from journal.model import JobRow, RowStatus
 from journal.service import existing_job
 from journal.tables.columns import MISSING, member, member_of_row
 from journal.text import as_text, cents_number, counted, headline, shorten
+from journal.verbs import missing_rows
 
 _DATA = "data."  # before a data column whose name is also a field of the row
 _MAX_CELL_CHARACTERS = 400  # a result may be 1 MiB long

@@ -18,7 +18,7 @@ from journal.cli.advice import what_may_run, what_runs_pending
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED
 from journal.cli.find import command_line, counts_text, find_job, job_argument
 from journal.cli.output import echo_err
-from journal.cli.selection import VERBS, Selection, Verb, selection_options
+from journal.cli.selection import Selection, selection_options
 from journal.cli.shared_options import (
     Cents,
     confirm,
@@ -35,6 +35,7 @@ from journal.run.plan import step_commands
 from journal.service import JobService, existing_job
 from journal.store.interrupted_rows import INTERRUPTED, STEP_IN_DOUBT, STEP_NOT_RECORDED, settle_row
 from journal.text import as_text, counted, shorten
+from journal.verbs import VERBS, Verb
 
 
 @click.command("retry", short_help="Retry failed rows: make them pending again.")

@@ -16,13 +16,14 @@ from journal.cli.run.template import Template
 from journal.format.records import UNSET_TIME
 from journal.fs import shell
 from journal.model import Job, JobRow
-from journal.run.input_match import InputRules, Matched, Unwritten, match_rows, new_rows
-from journal.run.open_job import about_rows_left
+from journal.run.input_match import InputRules, Unwritten, match_rows, new_rows
 from journal.run.plan import (
     LEFT_OPEN,
     HowTo,
+    Matched,
     Plan,
     Planned,
+    about_rows_left,
     nothing_to_do,
     planned_rows,
 )

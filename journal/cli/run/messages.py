@@ -13,15 +13,14 @@ from journal.cli.advice import advice_about, advice_text
 from journal.cli.find import status_text
 from journal.cli.output import as_json, echo_err
 from journal.cli.run.template import Template
-from journal.cli.selection import missing_rows
 from journal.fs import shell
 from journal.model import Job, JobStatus
 from journal.run.held_job import RunReport
-from journal.run.input_match import Matched
 from journal.run.open_job import JobRun
 from journal.run.pacing.condition import before_command
-from journal.run.plan import HowTo, may_start, nothing_to_do, retryable
+from journal.run.plan import HowTo, Matched, may_start, nothing_to_do, retryable
 from journal.text import as_utf8, counted, shorten
+from journal.verbs import missing_rows
 
 _MAX_DATA = 100  # characters of a row's data in a message
 _LOST = (

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from journal.errors import InvalidValueError
 from journal.fs import shell
 from journal.model import EarlyEnd, Job, Run
 from journal.run.plan import Where
@@ -13,12 +11,6 @@ from journal.run.signals import OwnProcess
 from journal.service import JobService
 from journal.store.rows import FoundRow
 from journal.text import counted
-
-
-def check_where(where: Any) -> None:
-    """Raise InvalidValueError if ``where`` is neither None nor callable."""
-    if where is not None and not callable(where):
-        raise InvalidValueError("where", where, "must be a function of a row, or None")
 
 
 class Chosen:

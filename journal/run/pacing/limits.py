@@ -12,10 +12,10 @@ from journal.errors import InvalidValueError
 from journal.format.arguments import check_cost
 from journal.model import Cost
 from journal.run.outcome import Errors, Repeated, RetryOn
-from journal.run.pacing.condition import check_where
 from journal.run.pacing.halt import Halt, HaltOn
 from journal.run.pacing.rate import Rate
 from journal.run.plan import Where
+from journal.verbs import check_where
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

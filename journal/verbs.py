@@ -1,0 +1,217 @@
+"""Which rows `retry`, `redo`, `skip` and `resolve` may change, and how a person names rows."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from journal.errors import InvalidValueError, RefusedError
+from journal.format.records import LOST_CHECKSUM
+from journal.history.error_groups import Numbers
+from journal.ids import MAX_ROW_NUMBER
+from journal.model import JobRow, RowStatus, row_statuses
+from journal.service import JobService
+from journal.text import counted
+
+_RANGE = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?", re.ASCII)
+_SLICE = 256  # rows read at a time
+
+Statuses = RowStatus | str | Collection[RowStatus | str] | None
+RowNumbers = int | str | JobRow | Iterable[int | JobRow]  # text is such as "5,12-40"
+
+
+class Verb(NamedTuple):
+    """The statuses of the rows that a command or a method of this name may change.
+
+    ``named``: rows that a number or a status names. ``found``: rows that are found otherwise.
+    """
+
+    named: tuple[RowStatus, ...]
+    found: tuple[RowStatus, ...]
+
+
+_ENDED = tuple(status for status in RowStatus if status.is_ended)
+_REVIEW, _FLIGHT = RowStatus.NEEDS_REVIEW, RowStatus.PROCESSING
+_OPEN = (RowStatus.PENDING, RowStatus.FAILED)
+VERBS = {
+    "retry": Verb((RowStatus.FAILED, RowStatus.SKIPPED), (RowStatus.FAILED,)),
+    "redo": Verb((*_ENDED, _REVIEW), _ENDED),
+    "skip": Verb((*_OPEN, _REVIEW), _OPEN),
+    "resolve": Verb((_REVIEW, _FLIGHT), (_REVIEW,)),
+    "resolve --step": Verb((_REVIEW, _FLIGHT, RowStatus.FAILED), (_REVIEW, RowStatus.FAILED)),
+}
+
+
+def check_where(where: Any) -> None:
+    """Raise InvalidValueError if ``where`` is neither None nor callable."""
+    if where is not None and not callable(where):
+        raise InvalidValueError("where", where, "must be a function of a row, or None")
+
+
+def change_rows(
+    service: JobService,
+    job_id: str,
+    verb: str,
+    change: Callable[[str], object],
+    rows: RowNumbers | None,
+    status: Statuses,
+    error_code: str | None,
+    where: Callable[[JobRow], object] | None,
+) -> int:
+    """Call ``change`` with the id of each chosen row, in one commit. Returns how many.
+
+    A retry changes rows that may have taken effect only if ``rows`` or ``error_code`` chooses them.
+    """
+    if all(given is None for given in (rows, status, error_code, where)):
+        raise InvalidValueError("rows", None, "give rows, status, error_code or where")
+    check_where(where)
+    is_wide = verb == "retry" and rows is None
+
+    def matches(row: JobRow) -> bool:
+        if is_wide and (row.row_checksum == LOST_CHECKSUM or (row.unknown and error_code is None)):
+            return False
+        return error_code in (None, row.error_code) and (where is None or bool(where(row)))
+
+    count = 0
+    ranges = None if rows is None else ranges_of(job_id, rows)
+    narrows = matches if is_wide or error_code is not None or where is not None else None
+    with service.batch(job_id):
+        found = chosen_rows(
+            service, job_id, VERBS[verb], ranges, row_statuses(status) or (), narrows
+        )
+        for count, row in enumerate(found, 1):  # noqa: B007  (the last count is the result)
+            change(row.id)
+    return count
+
+
+def chosen_rows(
+    service: JobService,
+    job_id: str,
+    verb: Verb,
+    ranges: list[range] | None,
+    statuses: Collection[RowStatus] = (),
+    matches: Callable[[JobRow], bool] | None = None,
+) -> Iterator[JobRow]:
+    """The chosen rows of a job whose status allows a change.
+
+    - ``ranges``: only rows with these numbers. ``statuses``: only rows of these statuses.
+    - ``matches``: only rows for which this function returns True.
+
+    Raises RefusedError if ``ranges`` names a row that doesn't exist, if ``statuses`` has a status
+    that doesn't allow the change, and if only ``ranges`` is given and names a row whose status
+    doesn't allow it.
+    """
+    wrong = [status for status in statuses if status not in verb.named]
+    if wrong:
+        allowed = " or ".join(verb.named)
+        raise RefusedError(f"rows must be {allowed}, not {wrong[0]}; no row was changed")
+    if ranges is None:
+        yield from filter(matches, service.get_rows(job_id, statuses or verb.found))
+        return
+    allows = statuses or verb.named
+    rows = rows_of(job_id, service.get_rows(job_id), ranges)
+    for row in rows:
+        if row.status in allows:
+            if matches is None or matches(row):
+                yield row
+        elif not statuses and matches is None:
+            others = (each.row_number for each in rows if each.status not in allows)
+            numbers = Numbers([row.row_number, *others])
+            raise RefusedError(
+                f"row {row.id} is {row.status}, not {' or '.join(allows)}; no row was changed"
+                + (f"; leave out rows {numbers.text(', ')}" if numbers.count > 1 else "")
+                + (
+                    f"; if its run has died: `journal resolve {job_id}`"
+                    if row.status is RowStatus.PROCESSING
+                    else ""
+                )
+            )
+
+
+def ranges_of(job_id: str, rows: RowNumbers) -> list[range]:
+    """The numbers of rows as ranges in ascending order. Raises InvalidValueError."""
+    many = (rows,) if isinstance(rows, (int, str, JobRow)) else rows
+    words = []
+    for row in many:
+        if isinstance(row, JobRow) and row.job_id != job_id:
+            raise InvalidValueError("rows", row, f"is a row of another job than {job_id!r}")
+        words.append(str(row.row_number if isinstance(row, JobRow) else row))
+    try:
+        return row_ranges(",".join(words)) if words else []
+    except ValueError as error:
+        raise InvalidValueError("rows", rows, str(error)) from None
+
+
+def row_ranges(text: str) -> list[range]:
+    """Parse text such as ``5,12-40`` to ranges in ascending order. Adjacent ranges are merged.
+
+    Raises ValueError, whose message quotes the invalid part of the text.
+    """
+    found = []
+    for part in text.split(","):
+        match = _RANGE.fullmatch(part.strip())
+        if match is None:
+            raise ValueError(f"{part!r} is neither a row number nor a range such as 12-40")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if first < 1 or last > MAX_ROW_NUMBER:
+            raise ValueError(f"{part!r}: rows are numbered from 1 to 2**63-1")
+        if first > last:
+            raise ValueError(f"{part!r} is reversed: give {last}-{first}")
+        found.append(range(first, last + 1))
+    found.sort(key=lambda numbers: numbers.start)
+    ranges = [found[0]]
+    for numbers in found[1:]:
+        if numbers.start <= ranges[-1].stop:
+            ranges[-1] = range(ranges[-1].start, max(ranges[-1].stop, numbers.stop))
+        else:
+            ranges.append(numbers)
+    return ranges
+
+
+def rows_of(job_id: str, rows: Sequence[JobRow], ranges: list[range]) -> Iterator[JobRow]:
+    """Yield the rows of a job in ``ranges``. Raises RefusedError if a row in ``ranges`` doesn't exist.
+
+    All numbers are checked before the first row is yielded. The check reads only a few rows.
+    """
+    refusal = missing_rows(job_id, rows, ranges)
+    if refusal is not None:
+        raise RefusedError(f"{refusal}; nothing was changed")
+    return rows_within(rows, ranges)
+
+
+def rows_within(rows: Sequence[JobRow], ranges: list[range]) -> Iterator[JobRow]:
+    """The existing rows in ``ranges``."""
+    for numbers in ranges:
+        places = _places(rows, numbers)
+        for start in range(places.start, places.stop, _SLICE):
+            yield from rows[start : min(start + _SLICE, places.stop)]
+
+
+def missing_rows(job_id: str, rows: Sequence[JobRow], ranges: list[range]) -> str | None:
+    """A message with the first number in ``ranges`` that no row has; None if all have one."""
+    found = [_places(rows, numbers) for numbers in ranges]
+    missing = sum(map(len, ranges)) - sum(map(len, found))
+    if not missing:
+        return None
+    pairs = zip(ranges, found, strict=True)
+    numbers, places = next(pair for pair in pairs if len(pair[0]) > len(pair[1]))
+    # Row numbers are in ascending order. So if numbers and positions grow by the same amount, no
+    # row is missing.
+    begin = numbers.start - places.start
+    first = bisect_left(places, begin + 1, key=lambda at: rows[at].row_number - at) + numbers.start
+    others = f" (and {counted(missing - 1, 'other|others')})" if missing > 1 else ""
+    there = (
+        f"its rows are {rows[0].row_number} to {rows[-1].row_number}" if rows else "it has no rows"
+    )
+    return f"job {job_id} has no row {first}{others}: {there}"
+
+
+def _places(rows: Sequence[JobRow], numbers: range) -> range:
+    """The positions in ``rows`` of the rows with these numbers."""
+    begin, end = (
+        bisect_left(rows, number, key=lambda row: row.row_number)
+        for number in (numbers.start, numbers.stop)
+    )
+    return range(begin, end)
