@@ -101,6 +101,7 @@ class Run:
         self._seen: Job | None = None  # at the latest poll, if the caller hasn't seen it
         self._commit_s = 0.0  # moving average of a commit's duration
         self._handler_s = 1.0  # moving average of a handler's duration
+        self._ahead = 0  # how many rows may be queued beyond those being processed
 
     def pace(self) -> str:
         """See :attr:`JobRun.pace`. May be called by any thread."""
@@ -332,7 +333,9 @@ class Run:
             if self._queue.next_due_s is not None:
                 until_s = min(until_s, max(self._queue.next_due_s, allowed_s))
         until_s = min(until_s, self._in_flight.next_deadline_s)
-        self._results.wait(until_s - now_s)
+        # While workers have rows in their queue, let results gather, so that they share a commit.
+        slots = self._in_flight.slots + self._ahead // 4
+        self._results.wait(until_s - now_s, self._in_flight.calls - slots if self._ahead else 1)
 
     # --- one commit
 
@@ -398,6 +401,7 @@ class Run:
         ahead = min(ahead, max(slots * _MAX_AHEAD_EACH, _MIN_AHEAD), _MAX_AHEAD)
         if not self._may_queue or (self._brake.is_undecided and not self._queue.is_past_fresh):
             ahead = 0  # until the brake has decided, start only as many rows as it needs
+        self._ahead = ahead
         count = (slots + ahead - self._in_flight.calls) * (self._limits.batch or 1)
         if self._limits.max_rows is not None:
             count = min(count, self._limits.max_rows - self._counts["started"])

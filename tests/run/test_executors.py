@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Never
 import pytest
 import support.handlers
 from support.clock import Clock
-from support.handlers import act, act_many, calls, pids
+from support.handlers import Counting, Unloadable, act, act_many, calls, pids
 from support.interrupts import failing_if_it_hangs
 from support.paths import TESTS
 from support.platforms import (
@@ -352,6 +352,18 @@ def test_a_handler_that_cannot_be_sent_stops_the_run_and_no_row_needs_a_review(
             assert report.job.status is JobStatus.PAUSED
             assert re.search("pickle|serialize", str(report.reason))
     assert work.statuses() == ["pending"] * 3
+
+
+@needs_fork
+def test_each_process_of_a_pool_loads_the_handler_once_or_gives_the_rows_back(
+    makers: Callable[[str], Make], work: Work
+) -> None:
+    with work.open("", "", "") as job:
+        report = job.run(Unloadable(), makers("fork")(1), tell=quiet)
+        assert (report.job.pending_count, report.job.needs_review_count) == (3, 0)
+        assert "RuntimeError('no model here')" in (report.reason or "")
+        job.run(Counting(), makers("fork")(1), tell=quiet)
+        assert {row.result for row in job.rows()} == {1, 2, 3}
 
 
 def test_no_more_rows_are_in_flight_than_the_executor_has_workers(

@@ -540,12 +540,12 @@ def test_a_run_whose_workers_are_busy_rests_though_a_row_is_due(
     waits: list[float] = []
     wait = Results.wait
 
-    def noted(results: Results, timeout_s: float) -> None:
+    def noted(results: Results, timeout_s: float, wanted: int) -> None:
         if is_busy.is_set():
             waits.append(timeout_s)
             if len(waits) == 3:
                 has_waited.set()
-        wait(results, timeout_s)
+        wait(results, timeout_s, wanted)
 
     def handler(row: JobRow) -> None:
         if row.row_number == 1 and row.attempts == 1:
@@ -1208,9 +1208,9 @@ def test_a_run_waits_for_its_rate_instead_of_looking_all_the_time(
     waits: list[float] = []
     wait = Results.wait
 
-    def noted(self: Results, timeout_s: float) -> None:
+    def noted(self: Results, timeout_s: float, wanted: int) -> None:
         waits.append(timeout_s)
-        wait(self, timeout_s)
+        wait(self, timeout_s, wanted)
 
     monkeypatch.setattr(Results, "wait", noted)
     with open_job(path, 4) as job:

@@ -250,13 +250,14 @@ def test_while_an_outcome_holds_the_run_no_worker_begins_a_call(at: Any, is_late
     assert next_one.begin()
 
 
-def test_an_outcome_that_was_left_needs_no_news() -> None:
+@pytest.mark.parametrize("wanted", [1, 3])
+def test_an_outcome_that_was_left_needs_no_news_and_no_other_outcomes(wanted: int) -> None:
     results, calls = Results(), [Call((), 1), Call((), 2)]
     for call in calls:
         results.put(call, [])
     with failing_if_it_hangs():
         for call in calls:  # there is only one piece of news
-            results.wait(3600.0)
+            results.wait(3600.0, wanted)
             assert results.take() == (call, [])
     assert results.take() is None
 

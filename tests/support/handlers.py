@@ -146,3 +146,25 @@ def forked(leave: Callable[[], object]) -> int | str | None:
     os.kill(child, 9)
     os.waitpid(child, 0)
     return "lives"
+
+
+class Counting:
+    """A handler that counts its calls."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, _row: JobRow) -> int:
+        self.count += 1
+        return self.count
+
+
+class Unloadable(Counting):
+    """A handler that can be sent to a process, which then can't load it."""
+
+    def __reduce__(self) -> tuple[Callable[[], object], tuple[()]]:
+        return _load_nothing, ()
+
+
+def _load_nothing() -> object:
+    raise RuntimeError("no model here")

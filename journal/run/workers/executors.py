@@ -19,7 +19,6 @@ import msgspec
 
 from journal.errors import InvalidValueError
 from journal.run.call import Rows, Target, call_handler
-from journal.run.handler import Handler
 from journal.run.outcome import Outcome, lost, text_of
 from journal.run.platform.console import interrupts_kept_from_new_processes
 from journal.run.signals import OwnProcess, Stops
@@ -62,7 +61,7 @@ class ExecutorWorkers:
         usual, maximum = self._slots()
         wanted = count or usual or os.cpu_count() or 1
         self.count = min(wanted, maximum or wanted)
-        self._call = functools.partial(call_for_json, target)
+        self._call = functools.partial(call_for_json, _to_send(executor, target))
         self._results = results
         self._futures: dict[Call, Future[bytes]] = {}
         self._breaks = 0  # since the last result
@@ -71,7 +70,6 @@ class ExecutorWorkers:
         self._waiting: deque[Call] = deque()
         self._submits = threading.Lock()  # held by the thread that submits
         _check_futures(executor)
-        _check_picklable(executor, target.handler)
         tracker = sys.modules.get("multiprocessing.resource_tracker")
         if tracker is not None and hasattr(executor, "_processes"):
             tracker.ensure_running()  # else it would unblock our signals later
@@ -240,17 +238,20 @@ def _no_callbacks(kind: type, error: BaseException) -> TypeError:
     )
 
 
-def _check_picklable(executor: Executor, handler: Handler) -> None:
-    """Raise InvalidValueError if a process pool can't send the handler to a worker."""
+def _to_send(executor: Executor, target: Target) -> Target | bytes:
+    """The target, pickled for a process pool: each of its workers loads the target once.
+
+    Raises InvalidValueError if the handler can't be pickled.
+    """
     process = sys.modules.get("concurrent.futures.process")
     if process is None or type(executor) is not process.ProcessPoolExecutor:
-        return
+        return target
     try:
-        pickle.dumps(handler)
+        return pickle.dumps(target)
     except Exception as error:  # noqa: BLE001  (pickling runs the object's own code)
         raise InvalidValueError(
             "handler",
-            handler,
+            target.handler,
             f"can't be sent to another process ({error}): define it at the top of a module",
         ) from None
 
@@ -258,12 +259,22 @@ def _check_picklable(executor: Executor, handler: Handler) -> None:
 # --- what runs in a worker
 
 
-def call_for_json(target: Target, rows: Rows) -> bytes:
+def call_for_json(target: Target | bytes, rows: Rows) -> bytes:
     """Call the handler and encode the outcomes as JSON.
 
     The driver gets JSON, since it may lack the classes of the outcomes' values.
     """
-    return encode_json(call_handler(target, rows))
+    loaded = _load(target) if isinstance(target, bytes) else target
+    return encode_json(call_handler(loaded, rows))
+
+
+@functools.lru_cache(maxsize=1)
+def _load(target: bytes) -> Target:
+    try:
+        loaded: Target = pickle.loads(target)  # noqa: S301  (from the driver)
+    except Exception as error:
+        raise pickle.UnpicklingError(text_of(repr(error))) from error  # one of _NEVER_BEGAN
+    return loaded
 
 
 _decode_outcomes = msgspec.json.Decoder(list[Outcome], float_hook=own_number).decode

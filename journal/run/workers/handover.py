@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Collection, Sequence
@@ -12,6 +13,7 @@ from journal.run.call import Rows
 from journal.run.outcome import Outcome
 
 _JOIN_S = 0.5
+_GATHER_S = 0.005  # how long a result may wait for others
 
 
 class Call:
@@ -130,6 +132,7 @@ class Results:
     def __init__(self) -> None:
         self.held: set[Call] = set()
         self._ended: deque[tuple[Call, Sequence[Outcome]]] = deque()
+        self._wanted = math.inf  # when so many calls have ended, the driver should look
         self._news = threading.Lock()  # released when the driver should look
         self._news.acquire()
 
@@ -139,7 +142,8 @@ class Results:
             if outcome.kind == "held":
                 self.held.add(call)
         self._ended.append((call, outcomes))
-        self.wake()
+        if len(self._ended) >= self._wanted or self.held:
+            self.wake()
 
     def put_for_each(self, call: Call, outcome: Outcome) -> None:
         """Add an outcome that is that of each row of the call."""
@@ -152,10 +156,18 @@ class Results:
         except RuntimeError:
             pass  # the driver is about to look anyway
 
-    def wait(self, timeout_s: float) -> None:
-        """Wait for an outcome or a call of :meth:`wake`, at most ``timeout_s`` seconds."""
-        if not self._ended:
-            self._news.acquire(timeout=max(0.0, timeout_s))
+    def wait(self, timeout_s: float, wanted: int = 1) -> None:
+        """Wait for an outcome or a call of :meth:`wake`, at most ``timeout_s`` seconds.
+
+        First waits a short time until ``wanted`` calls have ended.
+        """
+        self._wanted = wanted
+        if len(self._ended) < wanted:
+            is_woken = self._news.acquire(timeout=max(0.0, min(timeout_s, _GATHER_S)))
+            self._wanted = 1
+            if not (is_woken or self._ended):
+                self._news.acquire(timeout=max(0.0, timeout_s))
+        self._wanted = math.inf
 
     def take(self) -> tuple[Call, Sequence[Outcome]] | None:
         """Return the next call that has ended, with its outcomes; None if there is none."""
