@@ -7,10 +7,11 @@ import re
 import sys
 import typing
 from collections import Counter
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-import pytest
 from support.code_lines import code_lines, functions
 from support.paths import TESTS
 from support.rooms import FLOORS
@@ -63,17 +64,24 @@ def own_imports(path: Path) -> set[str]:
     return {i.removeprefix("journal.") for i in imports(path) if i.startswith("journal.")}
 
 
-SOURCES = sorted(PACKAGE.rglob("*.py"))
+SOURCES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+ABOVE_FS = {name: path for name, path in SOURCES.items() if name not in FS}
+TESTS_SOURCES = {str(path.relative_to(TESTS)): path for path in sorted(TESTS.rglob("*.py"))}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=module_name)
-def test_a_room_imports_only_from_floors_below(path: Path) -> None:
-    name = module_name(path)
-    if not name:  # what the package hands on
-        return
-    room = room_of(name)
-    others = {room_of(module) for module in own_imports(path)} - {room}
-    assert {other for other in others if FLOOR_OF[other] >= FLOOR_OF[room]} == set()
+def found_in(paths: dict[str, Path], check: Callable[[str, Path], Any]) -> dict[str, Any]:
+    """What the check finds in each of the files, of those in which it finds something."""
+    return {name: found for name, path in paths.items() if (found := check(name, path))}
+
+
+def test_a_room_imports_only_from_floors_below() -> None:
+    def imports_from_above(name: str, path: Path) -> set[str]:
+        room = room_of(name)
+        others = {room_of(module) for module in own_imports(path)} - {room}
+        return {other for other in others if FLOOR_OF[other] >= FLOOR_OF[room]}
+
+    modules = {name: path for name, path in SOURCES.items() if name}  # without the package itself
+    assert found_in(modules, imports_from_above) == {}
 
 
 def test_no_two_test_files_have_the_same_name() -> None:
@@ -83,37 +91,33 @@ def test_no_two_test_files_have_the_same_name() -> None:
 
 
 def test_each_room_stands_on_a_floor() -> None:
-    assert FLOOR_OF.keys() == {room_of(module_name(path)) for path in SOURCES} - {""}
+    assert FLOOR_OF.keys() == {room_of(name) for name in SOURCES} - {""}
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    below = {module_name(path): own_imports(path) for path in SOURCES}
+    below = {name: own_imports(path) for name, path in SOURCES.items()}
     while ground := {name for name, needs in below.items() if not needs & below.keys() - {name}}:
         for name in ground:
             del below[name]
     assert below == {}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=module_name)
-def test_only_the_floor_of_the_disk_locks_or_opens_what_belongs_to_a_journal(path: Path) -> None:
-    if module_name(path) in FS:
-        return
-    assert not imports(path) & {"fcntl", "filelock", "shutil", "mmap"} - (
-        {"shutil"} if module_name(path).startswith("run.platform") else set()
-    )
-    calls = {
-        f"{node.value.id}.{node.attr}"
-        for node in nodes(path)
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
-    }
-    assert not calls & {
-        *("os.open", "os.write", "os.rename", "os.unlink", "os.replace"),
-        *("os.fsync", "os.fdatasync", "os.chmod", "os.fchmod"),
-    } - (
-        {"os.open", "os.write"}
-        if module_name(path).startswith(("cli", "run.platform"))  # the standard streams
-        else set()
-    )
+def test_only_the_floor_of_the_disk_locks_or_opens_what_belongs_to_a_journal() -> None:
+    def touches(name: str, path: Path) -> set[str]:
+        of_run = name.startswith("run.platform")
+        modules = {"fcntl", "filelock", "mmap"} | ({"shutil"} if not of_run else set())
+        calls = {"os.rename", "os.unlink", "os.replace", "os.fsync", "os.fdatasync"}
+        calls |= {"os.chmod", "os.fchmod"}
+        if not of_run and not name.startswith("cli"):  # the standard streams
+            calls |= {"os.open", "os.write"}
+        called = {
+            f"{node.value.id}.{node.attr}"
+            for node in nodes(path)
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+        }
+        return imports(path) & modules | called & calls
+
+    assert found_in(ABOVE_FS, touches) == {}
 
 
 MODULES_OF_PLATFORMS = {"fcntl", "msvcrt", "pwd", "resource", "termios", "winreg", "_winapi"}
@@ -131,10 +135,13 @@ def questions_about_the_platform(path: Path) -> set[str]:
     return {text for text in map(ast.unparse, asked) if _QUESTION.fullmatch(text)}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=module_name)
-def test_only_fs_and_run_ask_for_the_platform(path: Path) -> None:
-    if room_of(module_name(path)) not in ("fs", "fs.shell", "run"):
-        assert questions_about_the_platform(path) | (imports(path) & MODULES_OF_PLATFORMS) == set()
+def test_only_fs_and_run_ask_for_the_platform() -> None:
+    def asks(name: str, path: Path) -> set[str]:
+        if room_of(name) in ("fs", "fs.shell", "run"):
+            return set()
+        return questions_about_the_platform(path) | (imports(path) & MODULES_OF_PLATFORMS)
+
+    assert found_in(SOURCES, asks) == {}
 
 
 # What a command's output is kept in, a pack that somebody asks for, the input and
@@ -149,49 +156,56 @@ OTHERS_FILES = {
 }
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=module_name)
-def test_only_the_floor_of_the_disk_makes_and_removes_files(path: Path) -> None:
-    name = module_name(path)
-    if name in FS:
-        return
-    functions = [n.func for n in nodes(path) if isinstance(n, ast.Call)]
-    called = {f.id for f in functions if isinstance(f, ast.Name)} | {
-        f.attr for f in functions if isinstance(f, ast.Attribute) and ast.unparse(f.value) != "os"
-    }
-    makes = {"open", "mkdir", "touch", "unlink", "rmdir", "write_text", "write_bytes", "chmod"}
-    assert not called & makes - OTHERS_FILES.get(name, set())
+def test_only_the_floor_of_the_disk_makes_and_removes_files() -> None:
+    def makes(name: str, path: Path) -> set[str]:
+        functions = [n.func for n in nodes(path) if isinstance(n, ast.Call)]
+        called = {f.id for f in functions if isinstance(f, ast.Name)} | {
+            f.attr
+            for f in functions
+            if isinstance(f, ast.Attribute) and ast.unparse(f.value) != "os"
+        }
+        names = {"open", "mkdir", "touch", "unlink", "rmdir", "write_text", "write_bytes", "chmod"}
+        return called & names - OTHERS_FILES.get(name, set())
+
+    assert found_in(ABOVE_FS, makes) == {}
 
 
 def test_a_room_has_no_more_than_fifteen_files_and_the_root_no_more_than_ten() -> None:
-    sizes = Counter(path.parent for path in SOURCES)
+    sizes = Counter(path.parent for path in SOURCES.values())
     assert sizes.pop(PACKAGE) <= 10
     assert {room.name: size for room, size in sizes.items() if size > 15} == {}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=module_name)
-def test_no_file_has_over_400_lines_of_code_and_no_function_over_50(path: Path) -> None:
-    source = path.read_text(encoding="utf-8")
-    lines = code_lines(source)
-    assert len(lines) <= 400 or module_name(path) == "service"
-    assert {name: length for name, length in functions(source, lines) if length > 50} == {}
+def test_no_file_has_over_400_lines_of_code_and_no_function_over_50() -> None:
+    def too_long(name: str, path: Path) -> dict[str, int]:
+        source = path.read_text(encoding="utf-8")
+        lines = code_lines(source)
+        is_long = len(lines) > 400 and name != "service"
+        whole = {"the file": len(lines)} if is_long else {}
+        return whole | {each: length for each, length in functions(source, lines) if length > 50}
+
+    assert found_in(SOURCES, too_long) == {}
 
 
-TESTS_SOURCES = sorted(TESTS.rglob("*.py"))
-
-
-@pytest.mark.parametrize("path", TESTS_SOURCES, ids=lambda path: str(path.relative_to(TESTS)))
-def test_what_tests_share_stands_in_support_and_imports_no_test(path: Path) -> None:
+def test_what_tests_share_stands_in_support_and_imports_no_test() -> None:
     rooms = {room.name for room in TESTS.iterdir() if room.is_dir()}
-    found = imports(path)
-    assert not {name for name in found if name.split(".")[-1].startswith("test_")}
-    if path.parent.name == "support":
-        assert {name.split(".")[0] for name in found} & rooms <= {"support"}
+
+    def wrong_imports(name: str, path: Path) -> set[str]:
+        found = imports(path)
+        of_tests = {other for other in found if other.split(".")[-1].startswith("test_")}
+        of_rooms = {other.split(".")[0] for other in found} & rooms - {"support"}
+        return of_tests | (of_rooms if name.startswith("support") else set())
+
+    assert found_in(TESTS_SOURCES, wrong_imports) == {}
 
 
-@pytest.mark.parametrize("path", TESTS_SOURCES, ids=lambda path: str(path.relative_to(TESTS)))
-def test_other_tests_ask_for_the_platform_by_the_marks_in_support(path: Path) -> None:
-    if path.relative_to(TESTS).parts[0].removesuffix(".py") not in ASKING_TESTS:
-        assert questions_about_the_platform(path) == set()
+def test_other_tests_ask_for_the_platform_by_the_marks_in_support() -> None:
+    others = {
+        name: path
+        for name, path in TESTS_SOURCES.items()
+        if Path(name).parts[0].removesuffix(".py") not in ASKING_TESTS
+    }
+    assert found_in(others, lambda _, path: questions_about_the_platform(path)) == {}
 
 
 def test_what_the_methods_of_a_service_take_and_give_is_exported() -> None:
@@ -234,20 +248,20 @@ OPTIONAL = {"jinja2", "numpy", "openpyxl", "pandas", "polars", "pyarrow", "pygal
 
 
 def test_the_package_needs_nothing_but_its_three_libraries() -> None:
-    used = {i.split(".")[0] for path in SOURCES for i in imports(path)}
+    used = {i.split(".")[0] for path in SOURCES.values() for i in imports(path)}
     needed = used - set(sys.stdlib_module_names) - OPTIONAL - {"colorama"}  # click's, on Windows
     assert needed == {"journal", "click", "filelock", "msgspec"}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=module_name)
-def test_libraries_of_extras_are_imported_only_where_they_are_used(path: Path) -> None:
-    at_import = {
-        name.split(".")[0]
-        for node in tree(path).body
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in ([alias.name for alias in node.names] + [getattr(node, "module", None) or ""])
-    }
-    assert not at_import & OPTIONAL
+def test_libraries_of_extras_are_imported_only_where_they_are_used() -> None:
+    def imported_at_import(_: str, path: Path) -> set[str]:
+        names = set[str]()
+        for node in tree(path).body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names |= {getattr(node, "module", None) or "", *(each.name for each in node.names)}
+        return {name.split(".")[0] for name in names} & OPTIONAL
+
+    assert found_in(SOURCES, imported_at_import) == {}
 
 
 def test_the_workflow_runs_the_suite_on_three_systems_with_every_supported_python() -> None:
