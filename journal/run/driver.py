@@ -301,15 +301,13 @@ class Run:
         self._end = self._end or self._stops.end
         if self._end is not None:
             return
-        reached = self.bounds.reached(
-            job, self._counts, has_fresh=self._queue.has_fresh, is_idle=not self._in_flight
-        )
+        reached = self.bounds.reached(job, self._counts, has_fresh=self._queue.has_fresh)
         reached = reached or self._holds.reason_to_pause()
         if reached is not None:
             self._give_up(*reached)
         elif self._in_flight.slots <= 0 and not self._stops.count:  # else a stop has given them up
             self._give_up(EarlyEnd("workers", f"all {self._workers.count} workers hang"), 2)
-        elif not self._in_flight and (end := self._queue.reason_to_stop()) is not None:
+        elif not self._in_flight and (end := self._queue.reason_to_stop(job)) is not None:
             self._give_up(end, 1)
 
     def _give_up(self, end: EarlyEnd, stops: int) -> None:
@@ -403,8 +401,7 @@ class Run:
             ahead = 0  # until the brake has decided, start only as many rows as it needs
         self._ahead = ahead
         count = (slots + ahead - self._in_flight.calls) * (self._limits.batch or 1)
-        if self._limits.max_rows is not None:
-            count = min(count, self._limits.max_rows - self._counts["started"])
+        count = min(count, self._queue.places)
         return max(0, self._holds.allowed(count, monotonic()))
 
     def _complete(self, results: Sequence[Result]) -> Sequence[Result]:

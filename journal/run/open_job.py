@@ -510,7 +510,7 @@ class JobRun:
         - ``max_cost_cents``: pause when all runs of the job together have cost this much.
           Failed and repeated attempts count. The run still waits for the rows in flight, which may
           cost more.
-        - ``max_rows``: pause when this run has started this many rows.
+        - ``max_rows``: pause when this run has started this many rows and has made their attempts.
         - ``limit_per``: the maximum number of rows in flight for each value of a column, such as
           ``{"carrier": 2}``. It takes one column. Rows without the column, or with null, have no
           limit. Values are compared as JSON: 1 and "1" differ. Rows that wait for another attempt

@@ -8,6 +8,7 @@ caller has open.
 from __future__ import annotations
 
 import heapq
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -96,6 +97,10 @@ class RowQueue:
         self._look_again_s = 0.0
         self._due: list[tuple[float, int]] = []  # a heap of (time when a row is due, its number)
         self._waiting: dict[int, float] = {}  # from a row's number to the time when it is due
+        # The number of rows that ``max_rows`` still allows to start, without those that this run
+        # has started before and will start again.
+        self._places: int = limits.max_rows or sys.maxsize
+        self._again: set[int] = set()  # the numbers of the latter
 
     @property
     def next_due_s(self) -> float | None:
@@ -106,6 +111,11 @@ class RowQueue:
         if not self._looks:
             return 0.0
         return self._due[0][0] if self._due else None
+
+    @property
+    def places(self) -> int:
+        """How many rows ``max_rows`` allows to start."""
+        return self._places + len(self._again)
 
     @property
     def is_past_fresh(self) -> bool:
@@ -166,27 +176,35 @@ class RowQueue:
         self._per_key.start(started)
         if started:
             self._blocked_s = None
+            numbers = {row.row_number for row in started}
+            self._places -= len(numbers - self._again)
+            self._again -= numbers
         return started
 
     def _candidates(self, *, fresh_first: bool) -> Iterator[int]:
         """Yield the numbers of rows that may start: rows that ``limit_per`` allows."""
-        while self._looks and (number := self._next(fresh_first=fresh_first)):
+        places = self._places
+        while self._looks and (number := self._next(fresh_first=fresh_first, places=places)):
             parked = len(self._per_key)
             yield number
-            if len(self._per_key) > parked:
-                self._looks -= 1
+            is_parked = len(self._per_key) > parked
+            self._looks -= is_parked
+            places -= not is_parked and number not in self._again
 
     def end(self, rows: Iterable[JobRow]) -> None:
         """Allow other rows to start in place of attempts that have ended: see ``limit_per``."""
         self._per_key.end(rows)
 
-    def reason_to_stop(self) -> EarlyEnd | None:
+    def reason_to_stop(self, job: Job) -> EarlyEnd | None:
         """The reason why no row will start any more; None if rows may still start.
 
-        Call this when no row is in flight. An attempt that the run has given up may still be
+        Call this when no row is in flight. ``job`` is the present job. An attempt that the run has given up may still be
         running. If all remaining rows wait for such attempts, the run gives these attempts some
         more time: as much as one attempt may take. After this time, the method returns the reason.
         """
+        if self._places <= 0 and job.pending_count and not any(map(self._is_pending, self._again)):
+            rows = counted(self._limits.max_rows or 0, "row|rows was|were started")
+            return EarlyEnd("max_rows", f"{rows}, as many as were asked for")
         if self._waiting or not self._at_end or not self._per_key.is_blocked:
             self._blocked_s = None
             return None
@@ -199,8 +217,13 @@ class RowQueue:
         text = f"{left} for attempts that were given up and still run, because of {name}"
         return EarlyEnd("limit_per", text)
 
-    def _next(self, *, fresh_first: bool) -> int:
-        """Return the number of the next row that may start; 0 if there is none."""
+    def _next(self, *, fresh_first: bool, places: int) -> int:
+        """Return the number of the next row that may start; 0 if there is none.
+
+        Without ``places``, only rows that this run has started before may start.
+        """
+        if places <= 0:
+            return self._next_due() or self._per_key.next(RETRIED)
         if not fresh_first:
             return self._next_due() or self._per_key.next() or self._next_found()
         # Parked rows that can't start must not block rows that are due.
@@ -311,6 +334,10 @@ class RowQueue:
         due_s = monotonic() + wait_s
         self._waiting[row.row_number] = due_s
         heapq.heappush(self._due, (due_s, row.row_number))
+        if outcome.kind in ("held", "unstarted"):
+            self._places += 1
+        else:
+            self._again.add(row.row_number)
         return outcome, True
 
     def _record_what_fits(self, row: JobRow, outcome: Outcome) -> tuple[Outcome, float | None]:
@@ -385,7 +412,8 @@ class RowQueue:
     def add_cost(self, row: JobRow, outcome: Outcome) -> None:
         """Record the cost of an attempt whose row has already got another outcome."""
         cost_cents, usage = outcome.cost_cents, outcome.usage
-        if usage and len({*self._names_of_usage(), *usage}) > MAX_USAGE_NAMES:
+        job = self._service.get_job(self._job_id)
+        if usage and job and len({*job.usage, *usage}) > MAX_USAGE_NAMES:
             usage = None
         if cost_cents is None and usage is None:
             return
@@ -498,10 +526,6 @@ class RowQueue:
     def _has_ended(self) -> bool:
         job = self._service.get_job(self._job_id)
         return job is None or job.status.is_ended
-
-    def _names_of_usage(self) -> Iterable[str]:
-        job = self._service.get_job(self._job_id)
-        return () if job is None else job.usage
 
 
 def _completed(number: int, outcome: Outcome) -> RowStatusRecord:

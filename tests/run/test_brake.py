@@ -10,12 +10,8 @@ import pytest
 
 import journal
 from journal import AttemptedRow, JobRow, JobRun, JobService, NeedsReview, Retry, RunReport
-from journal.model import EarlyEnd
 from journal.run.outcome import Outcome, failed
-from journal.run.pacing.bounds import Bounds
 from journal.run.pacing.halt import Brake
-from journal.run.pacing.limits import Limits
-from journal.run.plan import IN_PYTHON
 
 
 def open_job(path: Path, count: int = 60, **options: Any) -> JobRun:
@@ -167,17 +163,6 @@ def test_a_failed_call_of_ten_rows_pauses_a_run_that_does_not_try_them_again(pat
             "the first 20 rows of this run have all failed with "
         )
         assert "continue with `run(..., retry_failed=True)`" in (report.reason or "")
-
-
-def test_a_limit_of_rows_ends_a_run_only_when_no_row_is_in_flight(path: Path) -> None:
-    """Otherwise the end would take back rows that wait for a worker."""
-    started = {"started": 3, "completed": 0, "failed": 0, "skipped": 0}
-    with open_job(path) as job:
-        bounds = Bounds(Limits(max_rows=3), IN_PYTHON)
-        assert bounds.reached(job.job, started, has_fresh=lambda: True, is_idle=False) is None
-        assert bounds.reached(job.job, started, has_fresh=lambda: True, is_idle=True) == (
-            (EarlyEnd("max_rows", "3 rows were started, as many as were asked for"), 1)
-        )
 
 
 def test_after_a_halt_by_failures_the_advice_names_the_retry_of_failed_rows(path: Path) -> None:

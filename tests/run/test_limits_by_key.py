@@ -153,9 +153,11 @@ def test_a_row_that_waits_for_another_attempt_leaves_its_slot_to_others(path: Pa
     def handle(row: JobRow) -> None:
         if row.row_number == 1:
             raise Retry(after_s=3600)
+        if row.row_number == 3:
+            job.stop()
 
     with open_job(path, rows_of("a", "a", "a")) as job:
-        report = job.run(handle, limit_per={"key": 1}, max_attempts=2, max_rows=3)
+        report = job.run(handle, limit_per={"key": 1}, max_attempts=2)
         assert report.completed == 2
         assert [str(row.status) for row in job.rows()] == ["pending", "completed", "completed"]
 

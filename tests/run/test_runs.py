@@ -9,7 +9,7 @@ import re
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
@@ -459,9 +459,36 @@ def test_a_row_is_tried_again_only_after_an_error_that_says_so(path: Path) -> No
     assert (report.started, report.completed, report.failed) == (9, 2, 2)
 
 
+def after_one(counts: Mapping[str, int]) -> bool:
+    """For ``halt``: after one attempt."""
+    return counts["started"] >= 1
+
+
+def test_a_row_that_waits_for_another_attempt_gets_it_though_no_more_rows_may_start(
+    path: Path,
+) -> None:
+    calls: list[int] = []
+
+    def handler(row: JobRow) -> None:
+        calls.append(row.row_number)
+        if row.row_number < 3:
+            raise TimeoutError
+
+    limit: dict[str, Any] = {"limit_per": {"key": 1}}
+    for limits in ({}, limit):
+        rows = [{"key": "a"}] * 4
+        with journal.open_job(path.with_name(f"j{len(limits)}"), rows) as job:
+            report = job.run(
+                handler, max_attempts=3, backoff_s=0.01, max_rows=3, workers=2, tell=quiet, **limits
+            )
+        assert sorted(calls) == [1, 1, 1, 2, 2, 2, 3]
+        assert report.reason == "3 rows were started, as many as were asked for"
+        calls.clear()
+
+
 def test_a_row_that_waits_for_another_attempt_is_pending_and_says_why(path: Path) -> None:
     with open_job(path, 1) as job:
-        job.run(raising(TimeoutError("slow")), max_attempts=3, backoff_s=0, max_rows=1, tell=quiet)
+        job.run(raising(TimeoutError("slow")), max_attempts=3, halt=after_one, tell=quiet)
         (row,) = job.rows()
     assert (row.status, row.attempts, row.error_message) == ("pending", 1, "slow")
 
@@ -476,7 +503,7 @@ def test_attempts_are_counted_over_runs(path: Path) -> None:
 
     for _ in range(3):
         with open_job(path, 1) as job:
-            job.run(handler, max_attempts=3, backoff_s=0, max_rows=1, tell=quiet)
+            job.run(handler, max_attempts=3, halt=after_one, tell=quiet)
     assert calls == 3
     with open_job(path, 1) as job:
         assert (job.job.status, job.rows()[0].status, job.rows()[0].attempts) == (
@@ -526,7 +553,7 @@ def test_a_row_that_a_person_has_put_back_gets_one_more_attempt(path: Path) -> N
         return row.attempts
 
     with open_job(path, 3) as job:
-        job.run(handler, max_attempts=2, backoff_s=0, max_rows=3, tell=quiet)
+        job.run(handler, max_attempts=2, backoff_s=0, max_rows=2, tell=quiet)
         assert statuses(job) == {"failed": 1, "completed": 1, "pending": 1}
         job.service.retry_failed_rows("j")
         assert job.run(handler, max_attempts=2).exit_code == 0

@@ -270,7 +270,7 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         ),
         _option(
             "--limit max_rows",
-            "Start at most N rows in this run.",
+            "Start at most N rows in this run. Each gets its attempts.",
             metavar="N",
             type=_COUNT,
         ),

@@ -10,7 +10,7 @@ from journal.run.outcome import Outcome
 from journal.run.pacing.halt import Brake, Halt
 from journal.run.pacing.limits import Limits
 from journal.run.plan import HowTo
-from journal.text import cents_number, cents_text, counted
+from journal.text import cents_number, cents_text
 
 
 class Bounds:
@@ -62,7 +62,6 @@ class Bounds:
         counts: Mapping[str, int],
         *,
         has_fresh: Callable[[], bool],
-        is_idle: bool,
     ) -> tuple[EarlyEnd, int] | None:
         """Why the run must end, and how; None if it continues.
 
@@ -70,7 +69,6 @@ class Bounds:
 
         - ``job``: the job as it is now. ``counts``: the counts of the run's report.
         - ``has_fresh``: returns whether rows are left that were never started.
-        - ``is_idle``: whether no row is in flight.
         """
         if self._halt is not None:
             reason = self._halt.reason(counts)
@@ -82,14 +80,7 @@ class Bounds:
         if not job.pending_count:
             return None
         over_cost = self._over_cost(job)
-        if over_cost is not None:
-            return over_cost, 1
-        started, most = counts["started"], self._limits.max_rows
-        # If the run ended earlier, it would cancel the rows that no worker has begun yet.
-        if most is not None and started >= most and is_idle:
-            rows = counted(started, "row|rows was|were started")
-            return EarlyEnd("max_rows", f"{rows}, as many as were asked for"), 1
-        return None
+        return None if over_cost is None else (over_cost, 1)
 
     def _over_cost(self, job: Job) -> EarlyEnd | None:
         """The limit of the cost, if it is reached, and how to continue; None if it isn't."""

@@ -119,20 +119,20 @@ class PerKey:
         self._offered = number, rank, has_waited
         return number
 
-    def next(self) -> int:
+    def next(self, rank: int = STARTED) -> int:
         """Offer the next parked row that may start: a row that has waited for a slot.
 
-        Returns the row's number; 0 if there is none.
+        Returns the row's number; 0 if there is none. ``rank``: the last rank that counts.
         """
-        while self._ready:
-            rank, number, key = heappop(self._ready)
-            parked = self._parked.get((rank, key))
+        while self._ready and self._ready[0][0] <= rank:
+            found, number, key = heappop(self._ready)
+            parked = self._parked.get((found, key))
             if parked is None or self._is_full(key):
                 continue  # it is added again when a slot becomes free
             if parked.first == number:
-                self._take_first((rank, key), parked)
-                return self.offer(number, rank, has_waited=True)
-            heappush(self._ready, (rank, parked.first, key))
+                self._take_first((found, key), parked)
+                return self.offer(number, found, has_waited=True)
+            heappush(self._ready, (found, parked.first, key))
         return 0
 
     def _take_first(self, queue: Queue, parked: _Numbers) -> None:

@@ -6,6 +6,14 @@ from mutation.patch import Patch
 
 PATCHES = [
     Patch(
+        "a row that waits for its next attempt is not one more row",
+        "run/row_queue",
+        "            self._again.add(row.row_number)\n",
+        "            pass\n",
+        "tests/run/test_runs.py"
+        "::test_a_row_that_waits_for_another_attempt_gets_it_though_no_more_rows_may_start",
+    ),
+    Patch(
         "no second probe while one is in flight",
         "run/pacing/holds",
         "return 0 if now_s < self.until_s or self._probe else min(count, 1)",
@@ -102,13 +110,6 @@ PATCHES = [
         'return EarlyEnd("failures", reason), 2 if self._halt.now else 1',
         'return EarlyEnd("failures", reason), 2',
         "tests/run/test_runs.py::test_a_run_that_halts_soon_waits_for_what_is_in_flight_and_pauses",
-    ),
-    Patch(
-        "a limit of rows takes back no row in flight",
-        "run/pacing/bounds",
-        "started >= most and is_idle:",
-        "started >= most:",
-        "tests/run/test_brake.py::test_a_limit_of_rows_ends_a_run_only_when_no_row_is_in_flight",
     ),
     Patch(
         "a run that is done has reached no limit of cost",

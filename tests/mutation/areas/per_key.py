@@ -102,14 +102,14 @@ PATCHES = [
     Patch(
         "a turn looks at a bounded number of rows that can't start",
         "run/row_queue",
-        "            if len(self._per_key) > parked:\n                self._looks -= 1\n",
+        "            self._looks -= is_parked\n",
         "",
         "tests/run/test_limits_by_key.py::test_a_turn_looks_at_a_bounded_number_of_rows_and_the_next_one_goes_on",
     ),
     Patch(
         "a run whose last rows wait for attempts that were given up ends",
         "run/driver",
-        "        elif not self._in_flight and (end := self._queue.reason_to_stop()) is not None:\n",
+        "        elif not self._in_flight and (end := self._queue.reason_to_stop(job)) is not None:\n",
         "        elif (end := None) is not None:\n",
         "tests/run/test_limits_by_key.py::test_a_run_ends_if_attempts_that_were_given_up_keep_all_that_is_left_waiting",
     ),
