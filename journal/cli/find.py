@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -18,7 +18,7 @@ from journal.fs import system
 from journal.fs.names import JOURNAL_NAME
 from journal.ids import is_job_id
 from journal.model import SHOWN_STATUSES, Job, JobStatus, RunHolder
-from journal.service import ExactService, JobService
+from journal.service import ExactService, JobService, existing_job
 from journal.store.pruned import check_not_pruned
 from journal.text import counted, similar
 
@@ -101,9 +101,6 @@ def meant_by(error: click.NoSuchOption) -> str | None:
     return None
 
 
-job_argument = click.argument("job", shell_complete=complete_job)
-
-
 class ReadingService(ExactService):
     """A service for commands that normally only read.
 
@@ -115,6 +112,40 @@ class ReadingService(ExactService):
     def __init__(self, root: str | os.PathLike[str]) -> None:
         person = f"{system.user_name()}@{system.host_name()}"
         super().__init__(root, person=person)
+
+
+class FoundJob(NamedTuple):
+    """The job that a command line names.
+
+    ``command``: a function that turns words, such as "show" and the job's id, into a line to paste.
+    """
+
+    service: JobService
+    id: str
+    command: Callable[..., str]
+
+    def read(self) -> Job:
+        return existing_job(self.service, self.id)
+
+    def say(self, text: str) -> None:
+        """Write a message about the job to standard error."""
+        echo_err(f"{self.id}: {text}")
+
+
+class _JobType(click.ParamType[FoundJob]):
+    """The click type of an argument JOB. The command gets a :class:`FoundJob`."""
+
+    name = "job"
+
+    def convert(self, value: Any, _: click.Parameter | None, ctx: click.Context | None) -> FoundJob:
+        assert ctx is not None
+        service, job_id = find_job(ctx.obj, value)
+        ctx.with_resource(service)
+        return FoundJob(service, job_id, command_line(ctx, service))
+
+
+job_argument = click.argument("job", shell_complete=complete_job)
+found_job = click.argument("job", type=_JobType(), shell_complete=complete_job)
 
 
 def find_job(root: str, name: str, *, is_whole: bool = False) -> tuple[JobService, str]:

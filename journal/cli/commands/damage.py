@@ -11,7 +11,14 @@ from journal.cli.exit_codes import (
     EXIT_OK,
     EXIT_ROWS_OPEN,
 )
-from journal.cli.find import ReadingService, command_line, complete_job, find_job, job_argument
+from journal.cli.find import (
+    FoundJob,
+    ReadingService,
+    command_line,
+    complete_job,
+    find_job,
+    found_job,
+)
 from journal.cli.output import echo_err, echo_json, echo_json_list
 from journal.cli.shared_options import json_option
 from journal.errors import JournalError
@@ -113,7 +120,7 @@ def _echo_report(report: Report) -> None:
 @click.command(
     "repair", short_help="Repair a damaged job: keep all data that its checksums confirm."
 )
-@job_argument
+@found_job
 @click.option(
     "--open-rows",
     type=click.Choice(["review", "keep"]),
@@ -122,8 +129,7 @@ def _echo_report(report: Report) -> None:
     "they are put under review. keep: they keep their status.",
 )
 @json_option
-@click.pass_context
-def repair_command(ctx: click.Context, job: str, open_rows: OpenRows, json_output: bool) -> int:
+def repair_command(job: FoundJob, open_rows: OpenRows, json_output: bool) -> int:
     """Repair a damaged job: keep all data that its checksums confirm.
 
     The damaged journal is kept beside the new one as journal.damaged-N.
@@ -139,9 +145,7 @@ def repair_command(ctx: click.Context, job: str, open_rows: OpenRows, json_outpu
 
     Example: journal repair ship-ca
     """
-    service, job_id = find_job(ctx.obj, job)
-    with service:
-        repair = repair_job(service.root / job_id, open_rows=open_rows)
+    repair = repair_job(job.service.root / job.id, open_rows=open_rows)
     if json_output:
         echo_json(repair)
     else:
@@ -151,7 +155,7 @@ def repair_command(ctx: click.Context, job: str, open_rows: OpenRows, json_outpu
             "some records are lost, or no checksum proves them: compare the job with the work that you know of"
         )
     if repair.review_count:
-        rows = command_line(ctx, service)("rows", job_id, "--status", "needs_review")
+        rows = job.command("rows", job.id, "--status", "needs_review")
         echo_err(f"see the rows that need a review: {rows}")
     return EXIT_OK if repair.lossless else EXIT_ROWS_OPEN
 

@@ -14,7 +14,15 @@ from click.core import ParameterSource
 
 from journal.cli.advice import advice_about, advice_text
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, EXIT_TIMED_OUT
-from journal.cli.find import command_line, counts_text, find_job, job_argument, status_text
+from journal.cli.find import (
+    FoundJob,
+    command_line,
+    counts_text,
+    find_job,
+    found_job,
+    job_argument,
+    status_text,
+)
 from journal.cli.follow import POLL_S, check_reader, follow_job, gone
 from journal.cli.listing import LOOK_AHEAD, Field, Format, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, echo_err, local_text
@@ -26,7 +34,7 @@ from journal.history.reading import History, read_history
 from journal.model import LOG_LEVELS, Job, job_exit_code
 from journal.progress.show import Progress
 from journal.progress.terminal import above_bar, has_terminal
-from journal.service import JobService, existing_job
+from journal.service import existing_job
 from journal.text import as_text, shorten
 from journal.verbs import missing_rows
 
@@ -56,7 +64,7 @@ _MEMBERS = tuple(map(Field, Event.__struct_fields__))
 
 
 @click.command("log", short_help="Show what happened in a job, and follow it.")
-@job_argument
+@found_job
 @limit_option("Only the last N events. Default: 50, or all with --since.", "-n")
 @since_option("Only events at this time or later")
 @rows_option("Only events of these rows")
@@ -71,7 +79,7 @@ _MEMBERS = tuple(map(Field, Event.__struct_fields__))
 @click.pass_context
 def log_command(
     ctx: click.Context,
-    job: str,
+    job: FoundJob,
     limit: int | None,
     since: datetime | None,
     ranges: list[range] | None,
@@ -91,29 +99,29 @@ def log_command(
     """
     if follow and output.name == "json":
         raise click.UsageError("--json can't be used with -f, since an array has an end: give --nl")
-    service, job_id = find_job(ctx.obj, job)
     choice = Choice(ranges, level, since)
     chosen = ctx.get_parameter_source("limit") is not ParameterSource.DEFAULT
     if not chosen and since is None:
         limit = _DEFAULT_EVENTS
-    history = read_history(service.store, job_id)
+    history = read_history(job.service.store, job.id)
     events, more = _latest(history, limit, choice)
     if more and not chosen:
-        echo_err(f"{job_id}: the last {limit} events; -n all shows all")
-    absent = _absent(service, job_id, ranges)
+        job.say(f"the last {limit} events; -n all shows all")
+    absent = _absent(job, ranges)
     if absent:
         echo_err(f"journal: {absent}")
     if follow:
-        events = itertools.chain(events, _follow(service, job_id, history, limit, choice))
+        events = itertools.chain(events, _follow(job, history, limit, choice))
     look_ahead = 0 if follow else LOOK_AHEAD
-    none = f"{job_id}: 0 events"
+    none = f"{job.id}: 0 events"
     echo_rows(output, (*_TABLE, *_MEMBERS), events, none=none, look_ahead=look_ahead)
-    return EXIT_REFUSED if absent and _absent(service, job_id, ranges) else EXIT_OK
+    return EXIT_REFUSED if absent and _absent(job, ranges) else EXIT_OK
 
 
-def _absent(service: JobService, job_id: str, ranges: list[range] | None) -> str | None:
+def _absent(job: FoundJob, ranges: list[range] | None) -> str | None:
     """A message about rows in ``ranges`` that the job doesn't have; None if it has all of them."""
-    return None if ranges is None else missing_rows(job_id, service.get_rows(job_id), ranges)
+    rows = job.service.get_rows(job.id)
+    return None if ranges is None else missing_rows(job.id, rows, ranges)
 
 
 def _latest(history: History, limit: int | None, choice: Choice) -> tuple[Iterable[Event], bool]:
@@ -123,24 +131,22 @@ def _latest(history: History, limit: int | None, choice: Choice) -> tuple[Iterab
     return last_events(history, limit, choice)
 
 
-def _follow(
-    service: JobService, job_id: str, history: History, limit: int | None, choice: Choice
-) -> Iterator[Event]:
+def _follow(job: FoundJob, history: History, limit: int | None, choice: Choice) -> Iterator[Event]:
     """Yield the events after ``history``, until the job ends."""
     sys.stdout.flush()
     position = history.end
-    for _ in follow_job(service, job_id, ("interrupted",)):
+    for _ in follow_job(job.service, job.id, ("interrupted",)):
         check_reader()
         try:
-            history = read_history(service.store, job_id)
+            history = read_history(job.service.store, job.id)
         except JobNotFoundError:
-            raise gone(job_id) from None
+            raise gone(job.id) from None
         if history.end == position:
             continue
         if history.continues(position):
             yield from read_events(history, position, choice=choice)
         else:
-            echo_err(f"{job_id}: its journal was replaced by another one; starting over")
+            job.say("its journal was replaced by another one; starting over")
             yield from _latest(history, limit, choice)[0]
         sys.stdout.flush()
         position = history.end

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from journal.cli.find import complete_path, find_job, job_argument
+from journal.cli.find import FoundJob, complete_path, found_job
 from journal.cli.output import echo_err
 from journal.cli.shared_options import force_option
 from journal.report import report_page, write_report
@@ -14,7 +14,7 @@ from journal.run.signals import ending_signals
 
 
 @click.command("report", short_help="Write a report about a job, as one HTML page.")
-@job_argument
+@found_job
 @click.option(
     "-o",
     "--output",
@@ -24,8 +24,7 @@ from journal.run.signals import ending_signals
     help="The file to write, or - for standard output. Default: JOB.html.",
 )
 @force_option
-@click.pass_context
-def report_command(ctx: click.Context, job: str, out: str | None, force: bool) -> None:
+def report_command(job: FoundJob, out: str | None, force: bool) -> None:
     """Write a report about JOB: one HTML page that you can send, since it loads no other files.
 
     The page shows counts, throughput and latency over time, errors by code, and the rows that
@@ -35,11 +34,10 @@ def report_command(ctx: click.Context, job: str, out: str | None, force: bool) -
 
     Example: journal report ship-ca -o report.html
     """
-    service, job_id = find_job(ctx.obj, job)
     if out == "-":
-        sys.stdout.buffer.write(report_page(service, job_id).encode())
+        sys.stdout.buffer.write(report_page(job.service, job.id).encode())
         return
-    out = out or f"{job_id}.html"
+    out = out or f"{job.id}.html"
     with ending_signals():
-        write_report(service, job_id, out, force=force)
+        write_report(job.service, job.id, out, force=force)
     echo_err(f"wrote {out}")

@@ -12,7 +12,7 @@ import msgspec
 
 from journal.cli.conditions import Columns
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED
-from journal.cli.find import find_job, job_argument
+from journal.cli.find import FoundJob, found_job
 from journal.cli.listing import Field, Format, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, echo_err
 from journal.cli.selection import Selection, selection_options
@@ -20,7 +20,6 @@ from journal.cli.shared_options import columns_option
 from journal.history.error_groups import ErrorGroup, group_attempts, group_errors
 from journal.history.reading import read_history
 from journal.model import JobRow, RowStatus
-from journal.service import existing_job
 from journal.tables.columns import MISSING, member, member_of_row
 from journal.text import as_text, cents_number, counted, headline, shorten
 from journal.verbs import missing_rows
@@ -83,7 +82,7 @@ def _named_field(name: str) -> Field:
 
 
 @click.command("rows", short_help="List the rows of a job.")
-@job_argument
+@found_job
 @selection_options
 @columns_option(
     "Show only these fields of the rows and columns of the data. data.status is the column of "
@@ -91,10 +90,8 @@ def _named_field(name: str) -> Field:
 )
 @limit_option("Only the first N rows.  [default: all]")
 @listing_options
-@click.pass_context
 def rows_command(
-    ctx: click.Context,
-    job: str,
+    job: FoundJob,
     selection: Selection,
     columns: list[str] | None,
     limit: int | None,
@@ -111,23 +108,22 @@ def rows_command(
 
     Example: journal rows ship-ca --status failed --where 'zip~941' --columns row_number,order,error_code
     """
-    service, job_id = find_job(ctx.obj, job)
-    rows: Iterable[JobRow] = selection.shown(service, job_id)
+    rows: Iterable[JobRow] = selection.shown(job.service, job.id)
     if limit is not None:
         rows = itertools.islice(rows, limit)
     own = JobRow.__struct_fields__
     wanted = Columns(name.removeprefix(_DATA) for name in columns or () if name not in own)
     fields = (*_TABLE, *_MEMBERS) if columns is None else tuple(map(_named_field, columns))
-    total = existing_job(service, job_id).total_rows
-    none = f"{job_id}: 0 of {counted(total, 'row|rows')}" if total else f"{job_id}: 0 rows"
+    total = job.read().total_rows
+    none = f"{job.id}: 0 of {counted(total, 'row|rows')}" if total else f"{job.id}: 0 rows"
     echo_rows(output, fields, _looked_at(rows, wanted), none=none)
     unmet = selection.where.unmet()
     for text in unmet + wanted.messages("shown"):
         echo_err(f"journal: {text}")
-    codes, ranges, every = selection.error_codes, selection.ranges, service.get_rows(job_id)
-    if codes and not any(Selection(error_codes=codes).shown(service, job_id)):
-        echo_err(f"journal: no row has {selection.codes_text(job_id)}")
-    if ranges and (missing := missing_rows(job_id, every, ranges)):
+    codes, ranges, every = selection.error_codes, selection.ranges, job.service.get_rows(job.id)
+    if codes and not any(Selection(error_codes=codes).shown(job.service, job.id)):
+        echo_err(f"journal: no row has {selection.codes_text(job.id)}")
+    if ranges and (missing := missing_rows(job.id, every, ranges)):
         echo_err(f"journal: {missing}")
         return EXIT_REFUSED
     return EXIT_OK
@@ -170,7 +166,7 @@ ERROR_FIELDS = (
 
 
 @click.command("errors", short_help="Show what went wrong with rows, grouped by error code.")
-@job_argument
+@found_job
 @click.option(
     "--attempts",
     is_flag=True,
@@ -178,10 +174,8 @@ ERROR_FIELDS = (
 )
 @selection_options
 @listing_options
-@click.pass_context
 def errors_command(
-    ctx: click.Context,
-    job: str,
+    job: FoundJob,
     attempts: bool,
     selection: Selection,
     output: Format,
@@ -201,17 +195,18 @@ def errors_command(
 
     Example: journal errors ship-ca
     """
-    service, job_id = find_job(ctx.obj, job)
     if attempts:
         if not selection._replace(version=None).is_empty:
             raise click.UsageError(
                 "of the options that choose rows, --attempts takes --version only"
             )
-        groups = group_attempts(read_history(service.store, job_id).entries(), selection.version)
+        groups = group_attempts(
+            read_history(job.service.store, job.id).entries(), selection.version
+        )
     else:
-        groups = group_errors(selection.shown(service, job_id, _WRONG))
+        groups = group_errors(selection.shown(job.service, job.id, _WRONG))
     # A table has the column CENTS only if there are costs.
     title = "CENTS" if any(group.cost_cents for group in groups) else ""
     cost = msgspec.structs.replace(_COST, title=title)
     fields = [cost if field is _COST else field for field in ERROR_FIELDS]
-    echo_rows(output, fields, groups, none=f"{job_id}: 0 errors")
+    echo_rows(output, fields, groups, none=f"{job.id}: 0 errors")

@@ -9,15 +9,13 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Any
 
 import click
 
 from journal.cli.advice import what_may_run, what_runs_pending
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED
-from journal.cli.find import command_line, counts_text, find_job, job_argument
-from journal.cli.output import echo_err
+from journal.cli.find import FoundJob, counts_text, found_job
 from journal.cli.selection import Selection, selection_options
 from journal.cli.shared_options import (
     Cents,
@@ -32,17 +30,16 @@ from journal.fs import system
 from journal.history.error_groups import Numbers
 from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.run.plan import step_commands
-from journal.service import JobService, existing_job
+from journal.service import JobService
 from journal.store.interrupted_rows import INTERRUPTED, STEP_IN_DOUBT, STEP_NOT_RECORDED, settle_row
 from journal.text import as_text, counted, shorten
 from journal.verbs import VERBS, Verb
 
 
 @click.command("retry", short_help="Retry failed rows: make them pending again.")
-@job_argument
+@found_job
 @selection_options
-@click.pass_context
-def retry_command(ctx: click.Context, job: str, selection: Selection) -> None:
+def retry_command(job: FoundJob, selection: Selection) -> None:
     """Retry failed rows: make them pending again, and reopen the job if it has ended.
 
     Without options, all failed rows are retried, except rows that may have taken effect. --row and
@@ -59,7 +56,7 @@ def retry_command(ctx: click.Context, job: str, selection: Selection) -> None:
 
     Example: journal retry ship-orders
     """
-    service, job_id = find_job(ctx.obj, job)
+    service = job.service
     is_named = selection.ranges is not None or bool(selection.error_codes)
     lost, unknown = Numbers(), Numbers()
 
@@ -72,47 +69,35 @@ def retry_command(ctx: click.Context, job: str, selection: Selection) -> None:
             return False
         return True
 
-    with service:
-        _check_not_cancelled(existing_job(service, job_id))
-        if selection.is_empty:
-            count = service.retry_failed_rows(job_id)
-            if not sum(map(is_left, service.get_failed_rows(job_id))) and not count:
-                echo_err(f"{job_id}: no row has failed")
-        else:
-            count = _change(
-                service,
-                job_id,
-                selection,
-                VERBS["retry"],
-                lambda row: None if is_left(row) else service.retry_row(row.id),
-            ).count
-        _echo_count(count)
-        if unknown.count:
-            failed = "row|rows failed, and it is unknown whether it|they took effect"
-            rows = counted(unknown.count, failed)
-            echo_err(f"{job_id}: {rows}: look first, then name them by --row or --error-code")
-        if lost.count:
-            rows = counted(
-                lost.count, "row|rows can't be retried: its|their data is lost by damage"
-            )
-            echo_err(f"{job_id}: {rows}; `journal skip {job_id} --row {lost.text()}`")
-        _report_pending(service, job_id, count)
+    def retry(row: JobRow) -> JobRow | None:
+        return None if is_left(row) else service.retry_row(row.id)
+
+    _check_not_cancelled(job.read())
+    if selection.is_empty:
+        count = service.retry_failed_rows(job.id)
+        if not sum(map(is_left, service.get_failed_rows(job.id))) and not count:
+            job.say("no row has failed")
+    else:
+        count = _change(job, selection, VERBS["retry"], retry).count
+    _echo_count(count)
+    if unknown.count:
+        failed = "row|rows failed, and it is unknown whether it|they took effect"
+        rows = counted(unknown.count, failed)
+        job.say(f"{rows}: look first, then name them by --row or --error-code")
+    if lost.count:
+        rows = counted(lost.count, "row|rows can't be retried: its|their data is lost by damage")
+        job.say(f"{rows}; `journal skip {job.id} --row {lost.text()}`")
+    _report_pending(job, count)
 
 
 @click.command("redo", short_help="Do rows again, also completed ones.")
-@job_argument
+@found_job
 @selection_options
 @click.option("--new-key", is_flag=True, help="Give the rows new idempotency keys.")
 @reason_option("Why the rows are done again. The reason is kept in the rows' history.")
 @yes_option()
-@click.pass_context
 def redo_command(
-    ctx: click.Context,
-    job: str,
-    selection: Selection,
-    new_key: bool,
-    reason: str | None,
-    yes: bool,
+    job: FoundJob, selection: Selection, new_key: bool, reason: str | None, yes: bool
 ) -> int:
     """Do rows again: make completed, failed or skipped rows pending.
 
@@ -130,42 +115,62 @@ def redo_command(
 
     Example: journal redo ship-orders --version prompt-2 --reason "wrong labels"
     """
-    if selection.is_empty:
-        raise click.UsageError(_CHOOSE)
-    service, job_id = find_job(ctx.obj, job)
-    with service:
-        _check_not_cancelled(existing_job(service, job_id))
-        chosen: list[tuple[str, datetime]] = []
-        statuses: Counter[str] = Counter()
-        for row in selection.rows(service, job_id, VERBS["redo"]):
-            chosen.append((row.id, row.updated_at))
-            statuses[row.status.value] += 1
-        _report_unmet(job_id, selection, len(chosen))
-        if chosen and not yes and not _is_confirmed(job_id, statuses, new_key=new_key):
+    _check_chosen(selection)
+    service, verb = job.service, VERBS["redo"]
+    _check_not_cancelled(job.read())
+    shown, redone = _Met(), _Met()
+
+    def redo(row: JobRow) -> JobRow:
+        redone.add(row)
+        return service.redo_row(row.id, reason, new_key=new_key)
+
+    if not yes:
+        for row in selection.rows(service, job.id, verb):
+            shown.add(row)
+        if shown.statuses and not _is_confirmed(job, shown.statuses, new_key=new_key):
             return EXIT_REFUSED
-        with service.batch(job_id):
-            for row_id, moment in chosen:
-                found = service.get_row(row_id)
-                if found is None or found.updated_at != moment or not selection.matches(found):
-                    raise RefusedError(
-                        f"rows of {job_id} were changed by another process; this command changed nothing"
-                    )
-                service.redo_row(row_id, reason, new_key=new_key)
-        _echo_count(len(chosen))
-        _report_pending(service, job_id, len(chosen))
+    with service.batch(job.id):
+        count = _change(job, selection, verb, redo).count
+        if not yes and redone.digest != shown.digest:
+            raise RefusedError(
+                f"rows of {job.id} were changed by another process; this command changed nothing"
+            )
+    _echo_count(count)
+    _report_pending(job, count)
     return EXIT_OK
 
 
-def _is_confirmed(job_id: str, statuses: Counter[str], *, new_key: bool) -> bool:
+class _Met:
+    """Rows that were met: their statuses, and a digest of which rows they are and when they changed.
+
+    A list of the rows might need gigabytes.
+    """
+
+    def __init__(self) -> None:
+        self.statuses: Counter[str] = Counter()
+        self.digest = 0
+
+    def add(self, row: JobRow) -> None:
+        self.statuses[row.status.value] += 1
+        self.digest = hash((self.digest, row.row_number, row.updated_at))
+
+
+def _is_confirmed(job: FoundJob, statuses: Counter[str], *, new_key: bool) -> bool:
     rows = counted(statuses.total(), "row|rows") + " would be done again"
     keys = (
         "under new idempotency keys: a service can't see that it did the same work before"
         if new_key
         else "under the same idempotency keys: a service that honours them answers as before"
     )
-    echo_err(f"{job_id}: {rows} ({counts_text(statuses)}), with all side effects, {keys}")
-    echo_err(f"{job_id}: the cost of their earlier outcomes stays in the cost of the job")
+    job.say(f"{rows} ({counts_text(statuses)}), with all side effects, {keys}")
+    job.say("the cost of their earlier outcomes stays in the cost of the job")
     return confirm("Do them again?", "nothing was changed")
+
+
+def _check_chosen(selection: Selection) -> None:
+    if selection.is_empty:
+        how = "choose rows by --row, --status, --error-code, --where or --version"
+        raise click.UsageError(how)
 
 
 def _check_not_cancelled(job: Job) -> None:
@@ -181,20 +186,18 @@ def _echo_count(count: int) -> None:
         click.echo(count)
 
 
-def _report_pending(service: JobService, job_id: str, count: int, how: str = "again") -> None:
+def _report_pending(job: FoundJob, count: int, how: str = "again") -> None:
     """Report which run will process the ``count`` pending rows. ``how``: how they are pending."""
     if count:
-        job = existing_job(service, job_id)
-        then = what_runs_pending(job, service.run_holder(job_id), service.root)
-        echo_err(f"{job_id}: {counted(count, f'row|rows is|are pending {how}')}: {then}")
+        then = what_runs_pending(job.read(), job.service.run_holder(job.id), job.service.root)
+        job.say(f"{counted(count, f'row|rows is|are pending {how}')}: {then}")
 
 
 @click.command("skip", short_help="Skip rows, so that they are not run.")
-@job_argument
+@found_job
 @selection_options
 @reason_option("Why the rows are skipped. The reason is kept with the rows.")
-@click.pass_context
-def skip_command(ctx: click.Context, job: str, selection: Selection, reason: str | None) -> None:
+def skip_command(job: FoundJob, selection: Selection, reason: str | None) -> None:
     """Skip pending or failed rows, so that they are not run. They count as done.
 
     --row and --status may also name rows that need a review. With --row alone, no row is skipped if
@@ -205,55 +208,39 @@ def skip_command(ctx: click.Context, job: str, selection: Selection, reason: str
 
     Example: journal skip ship-orders --row 5,12-40 --reason "the customer has cancelled"
     """
-    if selection.is_empty:
-        raise click.UsageError(_CHOOSE)
-    service, job_id = find_job(ctx.obj, job)
-    with service:
-        before = existing_job(service, job_id)
-        changed = _change(
-            *(service, job_id, selection, VERBS["skip"]),
-            lambda row: service.skip_row(row.id, reason),
-        )
-        click.echo(changed.count)
-        _report_completed(service, before)
+    _check_chosen(selection)
+    before = job.read()
 
+    def skip(row: JobRow) -> JobRow:
+        return job.service.skip_row(row.id, reason)
 
-_CHOOSE = "choose rows by --row, --status, --error-code, --where or --version"
+    click.echo(_change(job, selection, VERBS["skip"], skip).count)
+    _report_completed(job, before)
 
 
 def _change(
-    service: JobService,
-    job_id: str,
-    selection: Selection,
-    verb: Verb,
-    change: Callable[[JobRow], object],
+    job: FoundJob, selection: Selection, verb: Verb, change: Callable[[JobRow], object]
 ) -> Numbers:
     """Call ``change`` for the chosen rows in one commit.
 
-    Returns the numbers of the rows for which it didn't return None.
+    Returns the numbers of the rows for which it didn't return None. Reports why no row was chosen,
+    or which chosen rows could not be compared.
     """
-    changed, seen = Numbers(), 0
-    with service.batch(job_id):
-        for row in selection.rows(service, job_id, verb):
-            seen += 1
+    changed, is_any = Numbers(), False
+    with job.service.batch(job.id):
+        for row in selection.rows(job.service, job.id, verb):
+            is_any = True
             if change(row) is not None:
                 changed.add(row.row_number)
-    _report_unmet(job_id, selection, seen)
+    for text in selection.where.without_number() if is_any else selection.why_none(job.id):
+        job.say(text)
     return changed
 
 
-def _report_unmet(job_id: str, selection: Selection, count: int) -> None:
-    """Report why no row was chosen, or which chosen rows could not be compared."""
-    for text in selection.where.without_number() if count else selection.why_none(job_id):
-        echo_err(f"{job_id}: {text}")
-
-
-def _report_completed(service: JobService, before: Job) -> None:
+def _report_completed(job: FoundJob, before: Job) -> None:
     """If a failed job has become completed because its last open row was settled, report that."""
-    if before.status is JobStatus.FAILED:
-        job = existing_job(service, before.id)
-        if job.status is JobStatus.COMPLETED:
-            echo_err(f"{job.id}: completed, since nothing is left to be done")
+    if before.status is JobStatus.FAILED and job.read().status is JobStatus.COMPLETED:
+        job.say("completed, since nothing is left to be done")
 
 
 # Ways to settle a row: a method of the service, and the options that become its arguments.
@@ -270,7 +257,7 @@ _WAYS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
 
 
 @click.command("resolve", short_help="Settle rows that need a review.")
-@job_argument
+@found_job
 @selection_options
 @click.option("--completed", is_flag=True, help="The rows took effect: complete them.")
 @click.option(
@@ -313,10 +300,7 @@ _WAYS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
     help="Settle only this step of the rows. The step must be in doubt. Give --result or --not-done.",
 )
 @click.option("--not-done", is_flag=True, help="With --step: the step took no effect.")
-@click.pass_context
-def resolve_command(
-    ctx: click.Context, /, job: str, selection: Selection, reason: str | None, **given: Any
-) -> None:
+def resolve_command(job: FoundJob, selection: Selection, reason: str | None, **given: Any) -> None:
     """Settle rows that need a review, after you have checked whether they took effect.
 
     Give exactly one of --completed, --failed, --retry, --skip and --step. If --row is the only
@@ -337,34 +321,26 @@ def resolve_command(
     Example: journal resolve ship-orders --row 7 --completed --tracking-number 1Z999
     """
     how = _how(given)
-    if selection.is_empty:
-        raise click.UsageError(_CHOOSE)
-    service, job_id = find_job(ctx.obj, job)
-    command = command_line(ctx, service)
-    with service:
-        before = existing_job(service, job_id)
-        if how in ("retry", "step"):
-            _check_not_cancelled(before)
-        if how == "step":
-            changed = _resolve_step(command, service, job_id, selection, reason, given)
-        else:
-            changed = _resolve(service, before, selection, how, reason, given)
-        _report_doubts(command, service, job_id, changed)
-        if how == "completed":
-            _report_steps(service, job_id, changed)
-        _report_completed(service, before)
+    _check_chosen(selection)
+    before = job.read()
+    if how in ("retry", "step"):
+        _check_not_cancelled(before)
+    settle = _resolve_step if how == "step" else _resolve
+    changed = settle(job, before, selection, how, reason, given)
+    _report_steps(job, changed, is_completed=how == "completed")
+    _report_completed(job, before)
 
 
 def _resolve(
-    service: JobService,
-    job: Job,
+    job: FoundJob,
+    before: Job,
     selection: Selection,
     how: str,
     reason: str | None,
     given: dict[str, Any],
 ) -> Numbers:
     """Settle the rows in one commit. Returns their numbers."""
-    settle, names = _WAYS[how]
+    service, (settle, names) = job.service, _WAYS[how]
     details = {name: given[name] for name in names}
     if how == "failed":
         details["error_code"] = given["failed"]
@@ -372,11 +348,11 @@ def _resolve(
         details["reason"] = reason
     if details.get("result") is not None:
         details["result"] = json_or_text(details["result"])
-    cut = Numbers()  # the rows whose run died
+    is_cut = False  # whether the run of a row died
 
     def settle_one(row: JobRow) -> object:
-        if row.status is RowStatus.PROCESSING or row.error_code == INTERRUPTED:
-            cut.add(row.row_number)
+        nonlocal is_cut
+        is_cut = is_cut or row.status is RowStatus.PROCESSING or row.error_code == INTERRUPTED
         if row.status is RowStatus.PROCESSING:  # else its attempt would seem to last until now
             settle_row(service.store, row, "review")
         _log_settled(service, row, f"resolve --{how}", reason)
@@ -385,17 +361,16 @@ def _resolve(
         outcome = {n: getattr(kept, n, None) if v is None else v for n, v in details.items()}
         return settle(service, row.id, **outcome)
 
-    with _settleable(service, job.id, selection, VERBS["resolve"]) as verb:
-        changed = _change(service, job.id, selection, verb, settle_one)
-    if cut.count and how != "completed" and (warning := what_may_run(job)):
-        echo_err(f"{job.id}: {warning}")
+    with _settleable(job, selection, VERBS["resolve"]) as verb:
+        changed = _change(job, selection, verb, settle_one)
+    if is_cut and how != "completed" and (warning := what_may_run(before)):
+        job.say(warning)
     if how == "retry":
         _echo_count(changed.count)
-        _report_pending(service, job.id, changed.count)
+        _report_pending(job, changed.count)
     else:
         click.echo(changed.count)
-        left = existing_job(service, job.id)
-        _report_pending(service, job.id, left.pending_count, "as before")
+        _report_pending(job, job.read().pending_count, "as before")
     return changed
 
 
@@ -409,9 +384,7 @@ def _log_settled(service: JobService, row: JobRow, what: str, reason: str | None
 
 
 @contextmanager
-def _settleable(
-    service: JobService, job_id: str, selection: Selection, verb: Verb
-) -> Iterator[Verb]:
+def _settleable(job: FoundJob, selection: Selection, verb: Verb) -> Iterator[Verb]:
     """The statuses of the rows that the block may settle.
 
     If a chosen row was in flight when its run died, no run starts during the block. If no row was
@@ -420,18 +393,18 @@ def _settleable(
     Raises JobBusyError if a chosen row is in flight and a run holds the job.
     """
     flight = RowStatus.PROCESSING
-    if any(row.status is flight for row in selection.rows(service, job_id, verb)):
-        with service.store.hold_run(job_id):
+    if any(row.status is flight for row in selection.rows(job.service, job.id, verb)):
+        with job.service.store.hold_run(job.id):
             yield verb
     else:
         yield verb._replace(named=tuple(status for status in verb.named if status is not flight))
 
 
 def _resolve_step(
-    command: Callable[..., str],
-    service: JobService,
-    job_id: str,
+    job: FoundJob,
+    _before: Job,
     selection: Selection,
+    _how: str,
     reason: str | None,
     given: dict[str, Any],
 ) -> Numbers:
@@ -439,13 +412,13 @@ def _resolve_step(
 
     Rows that have no other step in doubt become pending.
     """
-    name = given["step"]
+    service, name = job.service, given["step"]
     result = None if given["not_done"] else json_or_text(given["result"])
     pending = Numbers()
     others: dict[str, Numbers] = {}  # from the error code of another open question to its rows
 
     def settle_one(row: JobRow) -> bool:
-        _check_in_doubt(command, service, row, name)
+        _check_in_doubt(job, row, name)
         if row.status is RowStatus.PROCESSING:
             # It has a step in doubt, so this puts it in review, as the next start would.
             row = settle_row(service.store, row, "resume")
@@ -462,23 +435,20 @@ def _resolve_step(
                 others.setdefault(row.error_code or "", Numbers()).add(row.row_number)
         return True
 
-    with _settleable(service, job_id, selection, VERBS["resolve --step"]) as verb:
-        changed = _change(service, job_id, selection, verb, settle_one)
+    with _settleable(job, selection, VERBS["resolve --step"]) as verb:
+        changed = _change(job, selection, verb, settle_one)
     _echo_count(changed.count)
     state = "not done" if given["not_done"] else "done"
-    rows = counted(changed.count, "row|rows")
-    echo_err(f"{job_id}: step {name!r} of {rows} is recorded as {state}")
-    _report_pending(service, job_id, pending.count)
+    job.say(f"step {name!r} of {counted(changed.count, 'row|rows')} is recorded as {state}")
+    _report_pending(job, pending.count)
     for code, numbers in others.items():
         rows = counted(numbers.count, "row|rows still needs|need a review")
-        echo_err(f"{job_id}: {rows} ({code}): --row {numbers.text()}")
+        job.say(f"{rows} ({code}): --row {numbers.text()}")
     return changed
 
 
-def _check_in_doubt(
-    command: Callable[..., str], service: JobService, row: JobRow, name: str
-) -> None:
-    steps = {step.name: step for step in service.get_steps(row.id)}
+def _check_in_doubt(job: FoundJob, row: JobRow, name: str) -> None:
+    steps = {step.name: step for step in job.service.get_steps(row.id)}
     doubts = ", ".join(repr(step.name) for step in steps.values() if step.state == "started")
     state: str = steps[name].state if name in steps else "not known"
     if state != "started":
@@ -486,38 +456,30 @@ def _check_in_doubt(
             state += f", with the result {shorten(as_text(steps[name].result), 200)!r}"
         why = f"step {name!r} of row {row.id} is {state}; steps in doubt: {doubts or 'none'}"
         if not doubts and row.status is RowStatus.NEEDS_REVIEW:
-            retry = command("resolve", row.job_id, "--row", str(row.row_number), "--retry")
+            retry = job.command("resolve", job.id, "--row", str(row.row_number), "--retry")
             why += f": `{retry}` continues the row"
         raise RefusedError(f"{why}; nothing was changed")
 
 
-def _report_doubts(
-    command: Callable[..., str], service: JobService, job_id: str, settled: Numbers
-) -> None:
-    """Report which of the rows have a step in doubt.
+def _report_steps(job: FoundJob, settled: Numbers, *, is_completed: bool) -> None:
+    """Report which of the rows have a step in doubt: another attempt would not settle them.
 
-    Another attempt would not settle these rows.
+    If the rows are completed, also report which of their steps are done: no attempt does the others.
     """
     doubts: dict[str, Numbers] = {}
+    done: dict[str, Numbers] = {}
     for number in settled:
-        step = service.get_step_in_doubt(f"{job_id}:{number}")
-        if step is not None and step.state == "started":
-            doubts.setdefault(step.name, Numbers()).add(number)
+        steps = job.service.get_steps(f"{job.id}:{number}")
+        for step in [step.name for step in steps if step.state == "started"][:1]:
+            doubts.setdefault(step, Numbers()).add(number)
+        if is_completed and (names := [step.name for step in steps if step.state == "done"]):
+            done.setdefault(", ".join(names), Numbers()).add(number)
     for name, numbers in doubts.items():
-        (done, _), (not_done, _) = step_commands(command, job_id, name, numbers)
+        (took, _), (took_not, _) = step_commands(job.command, job.id, name, numbers)
         rows = counted(numbers.count, "row|rows")
-        echo_err(f"{job_id}: step {name!r} of {rows} is in doubt: `{done}` or `{not_done}`")
-
-
-def _report_steps(service: JobService, job_id: str, settled: Numbers) -> None:
-    """Report which steps of completed rows are done: no attempt will do the others."""
-    found: dict[str, Numbers] = {}
-    for number in settled:
-        steps = service.get_steps(f"{job_id}:{number}")
-        if done := [step.name for step in steps if step.state == "done"]:
-            found.setdefault(", ".join(done), Numbers()).add(number)
-    for names, numbers in found.items():
-        echo_err(f"{job_id}: only these steps of --row {numbers.text()} are done: {names}")
+        job.say(f"step {name!r} of {rows} is in doubt: `{took}` or `{took_not}`")
+    for steps_done, numbers in done.items():
+        job.say(f"only these steps of --row {numbers.text()} are done: {steps_done}")
 
 
 def _how(given: dict[str, Any]) -> str:
@@ -525,21 +487,17 @@ def _how(given: dict[str, Any]) -> str:
 
     Raises UsageError if another given option can't be combined with it.
     """
-    chosen = [how for how in _WAYS if given[how] not in (None, False)]
+    names = {name for name, value in given.items() if value not in (None, False)}
+    chosen = [way for way in _WAYS if way in names]
     if len(chosen) != 1:
         *others, last = (f"--{way}" for way in _WAYS)
         raise click.UsageError(f"give exactly one of {', '.join(others)} and {last}")
     (how,) = chosen
-    users: dict[str, list[str]] = {}
-    for way, (_, names) in _WAYS.items():
-        for name in names:
-            users.setdefault(name, []).append(way)
-    for name, ways in users.items():
-        if given[name] not in (None, False) and how not in ways:
-            belongs = " and ".join(f"--{way}" for way in ways)
-            raise click.UsageError(f"--{name.replace('_', '-')} belongs to {belongs}, not --{how}")
-    if how == "failed" and given["error_message"] is None:
+    for name in sorted(names.difference(chosen, _WAYS[how][1])):
+        belongs = " and ".join(f"--{way}" for way, (_, options) in _WAYS.items() if name in options)
+        raise click.UsageError(f"--{name.replace('_', '-')} belongs to {belongs}, not --{how}")
+    if how == "failed" and "error_message" not in names:
         raise click.UsageError("--failed needs --error-message")
-    if how == "step" and (given["result"] is None) is not given["not_done"]:
+    if how == "step" and ("result" in names) is ("not_done" in names):
         raise click.UsageError("--step needs either --result or --not-done")
     return how

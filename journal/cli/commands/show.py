@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,12 +14,11 @@ import click
 from journal.cli.advice import advice, advice_for_cut, cut_text, look
 from journal.cli.commands.rows import ERROR_FIELDS, example_text
 from journal.cli.find import (
-    command_line,
+    FoundJob,
     counts_text,
     duration_s,
-    find_job,
+    found_job,
     holder_text,
-    job_argument,
     row_counts,
     status_text,
 )
@@ -56,7 +55,6 @@ from journal.model import (
     expected_cost_cents,
 )
 from journal.progress.rate import time_left
-from journal.service import JobService, existing_job
 from journal.text import (
     as_text,
     cents_text,
@@ -79,12 +77,14 @@ class Shown:
     - ``paused``: why the last run has ended early; "" if the job isn't paused.
     - ``rate``: recent rows per second; None if the job isn't running.
     - ``damaged``: a text if the hint proves that the journal was cut, or "".
+    - ``command``: turns words into a line to paste.
     - ``next``: commands to paste, and the reason for each.
     """
 
-    def __init__(self, service: JobService, job: Job, command: Callable[..., str]) -> None:
+    def __init__(self, found: FoundJob) -> None:
         now = datetime.now(UTC)
-        self.job = job
+        service, _, self.command = found
+        self.job = job = found.read()
         self.state = service.get_state(job)
         self.holder = service.run_holder(job.id) if self.state != "unknown" else None
         self.rows = look(service, job, self.holder)
@@ -100,14 +100,14 @@ class Shown:
         self.paused = early.message if early is not None and is_paused else ""
         self.damaged = cut_text(service, job.id)
         self.next = (
-            advice_for_cut(job, command)
+            advice_for_cut(job, self.command)
             if self.damaged
-            else advice(job, self.state, self.holder, self.rows, service.root, command)
+            else advice(job, self.state, self.holder, self.rows, service.root, self.command)
         )
 
 
 @click.command("show", short_help="Show the state of a job, its errors, and what to do next.")
-@job_argument
+@found_job
 @click.option(
     "--row",
     "row_number",
@@ -117,14 +117,7 @@ class Shown:
 )
 @json_option
 @color_option
-@click.pass_context
-def show_command(
-    ctx: click.Context,
-    job: str,
-    row_number: int | None,
-    json_output: bool,
-    color: str,
-) -> None:
+def show_command(job: FoundJob, row_number: int | None, json_output: bool, color: str) -> None:
     """Show the state of a job, its speed and errors, and what to do next.
 
     While the job is running, its rate is the number of rows that end (are completed, failed or
@@ -139,21 +132,19 @@ def show_command(
 
     Example: journal show hash-stdlib
     """
-    service, job_id = find_job(ctx.obj, job)
     if row_number is not None:
-        history = service.get_row_history(f"{job_id}:{row_number}")
+        history = job.service.get_row_history(f"{job.id}:{row_number}")
         if json_output:
             echo_json(history)
         else:
             _echo_lines(_row_lines(history), history.row.status.value, use_color(color))
         return
-    command = command_line(ctx, service)
-    shown = Shown(service, existing_job(service, job_id), command)
+    shown = Shown(job)
     if json_output:
         echo_json(_plain(shown))
         return
     width = terminal_width()
-    _echo_lines(_lines(shown, command, width and max(width, 40)), shown.state, use_color(color))
+    _echo_lines(_lines(shown, width and max(width, 40)), shown.state, use_color(color))
     sys.stdout.write(" ".join(f"{key}={value}" for key, value in _last_line(shown).items()) + "\n")
 
 
@@ -177,15 +168,13 @@ def _began(job: Job, holder: RunHolder | None) -> datetime:
         return job.pass_started_at or job.created_at
 
 
-def _lines(
-    shown: Shown, command: Callable[..., str], width: int | None
-) -> Iterator[tuple[str, str]]:
+def _lines(shown: Shown, width: int | None) -> Iterator[tuple[str, str]]:
     """The lines for people, as pairs of a name and a value.
 
     Each command to paste has its own line.
     """
     yield from ((name, value) for name, value in _facts(shown).items() if value)
-    yield from _named_once("errors", _error_lines(shown, command))
+    yield from _named_once("errors", _error_lines(shown))
     for name, numbers in (("in flight", shown.rows.in_flight), ("in review", shown.rows.in_review)):
         if numbers.count:
             yield name, _rows_text(numbers)
@@ -231,7 +220,7 @@ def _named_once(name: str, values: Iterable[str]) -> Iterator[tuple[str, str]]:
         name = ""
 
 
-def _error_lines(shown: Shown, command: Callable[..., str]) -> Iterator[str]:
+def _error_lines(shown: Shown) -> Iterator[str]:
     job = shown.job
     yield from map(_group_text, shown.rows.errors[:_MAX_CODES])
     more = len(shown.rows.errors) - _MAX_CODES
@@ -243,7 +232,7 @@ def _error_lines(shown: Shown, command: Callable[..., str]) -> Iterator[str]:
                 f"of {wrong} rows that failed or need a review, "
                 f"the first {shown.rows.read_rows} were read; "
             )
-        yield f"{text}`{command('errors', job.id)}` has all"
+        yield f"{text}`{shown.command('errors', job.id)}` has all"
 
 
 def _next_lines(shown: Shown, width: int | None) -> Iterator[str]:

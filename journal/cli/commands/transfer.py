@@ -12,12 +12,13 @@ from journal.cli.exit_codes import (
     EXIT_ROWS_OPEN,
 )
 from journal.cli.find import (
+    FoundJob,
     ReadingService,
     command_line,
     complete_job,
     complete_path,
     find_job,
-    job_argument,
+    found_job,
     journal_command,
 )
 from journal.cli.output import echo_err, echo_json
@@ -57,7 +58,7 @@ _max_bytes_option = click.option(
 
 
 @click.command("pack", short_help="Pack a job into one file, to move it.")
-@job_argument
+@found_job
 @click.option(
     "-o",
     "--output",
@@ -71,8 +72,7 @@ _max_bytes_option = click.option(
     is_flag=True,
     help="Include the backups journal.torn-*, journal.damaged-* and journal.other-*.",
 )
-@click.pass_context
-def pack_command(ctx: click.Context, job: str, output: str | None, kept: bool) -> None:
+def pack_command(job: FoundJob, output: str | None, kept: bool) -> None:
     """Pack a job into a tar archive, to move the job to another machine.
 
     The pack holds the journal (up to its last commit) and the artifacts (the job's other files).
@@ -82,9 +82,8 @@ def pack_command(ctx: click.Context, job: str, output: str | None, kept: bool) -
 
     Example: journal pack ship-ca -o ship-ca.tar.gz
     """
-    service, job_id = find_job(ctx.obj, job)
-    directory = service.root / job_id
-    output = output or f"{job_id}.tar.gz"
+    directory = job.service.root / job.id
+    output = output or f"{job.id}.tar.gz"
     suffix = os.path.splitext(output)[1]
     if suffix not in ("", ".gz", ".tgz"):
         reason = f"the name of a pack can't end with {suffix}: use .tar.gz or .tgz"
