@@ -12,6 +12,7 @@ import pytest
 from support import reference
 
 from journal import JobService
+from journal.cli import find
 from journal.cli.main import _COMMANDS, cli, main
 
 Capture = pytest.CaptureFixture[str]
@@ -53,12 +54,17 @@ def test_help_is_what_the_reference_says(name: str, capsys: Capture) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_each_command_has_an_example_that_can_be_typed(name: str) -> None:
+def test_each_command_has_an_example_that_can_be_typed(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    service = JobService(tmp_path)
+    monkeypatch.setattr(find, "find_job", lambda _, job_id: (service, job_id))
     help_text = inspect.cleandoc(command_of(name).help or "")
     (example,) = [line for line in help_text.splitlines() if line.startswith("Example: journal ")]
     words = shlex.split(example.removeprefix("Example: journal "))
     assert words[0] == name
     parent = cli.make_context("journal", [name])
+    parent.obj = str(tmp_path)
     command_of(name).make_context(name, words[1:], parent=parent)
 
 
