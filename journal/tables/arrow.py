@@ -49,6 +49,9 @@ class Arrays:
 
     def __init__(self, pa: ModuleType) -> None:
         self._pa = pa
+        # Thousands of small arrays are made and freed. Arrow's default pool returns their memory to
+        # the system each time, which takes longer and has a higher peak.
+        self.pool = pa.system_memory_pool()
         self.types = {
             "null": pa.null(),
             "bool": pa.bool_(),
@@ -61,18 +64,18 @@ class Arrays:
 
     def make(self, values: Sequence[Any], form: str) -> Any:
         """Make an array of values, which are as they are in rows or in a decoded chunk."""
-        make = self._pa.array
+        make, pool, kind = self._pa.array, self.pool, self.types[form]
         if form == "json":
             lines = _encode_lines(values).split(b"\n")
             pairs = zip(lines, values, strict=False)  # the last line ends, too
             texts = [None if value is None else line for line, value in pairs]
-            return make(texts, self._pa.binary()).cast(self.types[form])
+            return make(texts, self._pa.binary()).cast(kind, memory_pool=pool)
         if form == "float" and msgspec.Raw in set(map(type, values)):
             values = [float(bytes(v)) if isinstance(v, msgspec.Raw) else v for v in values]
         if form == "time":  # as text, which Arrow reads in a third of the time of objects
             times = _decode(encode_json(values))
-            return make(times, self._pa.string()).cast(self.types[form])
-        return make(values, self.types[form])
+            return make(times, self._pa.string()).cast(kind, memory_pool=pool)
+        return make(values, kind, memory_pool=pool)
 
 
 def form_of(kinds: int) -> str:
@@ -115,7 +118,7 @@ def arrow_table(rows: RowSequence, history: History, options: Options, purpose: 
                     array = arrays.make(values, form)
                 column.append(array)
             groups = [
-                pa.concat_arrays(column[at : at + _JOINED_CHUNKS])
+                pa.concat_arrays(column[at : at + _JOINED_CHUNKS], arrays.pool)
                 for at in range(0, len(column), _JOINED_CHUNKS)
             ]
             made[key] = pa.chunked_array(groups, arrays.types[form])
