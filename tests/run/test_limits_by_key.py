@@ -291,12 +291,12 @@ def test_a_run_that_may_start_no_more_rows_waits_instead_of_looking_all_the_time
     waits: list[float] = []
     wait = Results.wait
 
-    def noted(self: Results, timeout_s: float) -> None:
+    def noted(self: Results, timeout_s: float, wanted: int) -> None:
         if has_failed.is_set():
             waits.append(timeout_s)
             if len(waits) >= 4:
                 has_seen.set()
-        wait(self, timeout_s)
+        wait(self, timeout_s, wanted)
 
     monkeypatch.setattr(Results, "wait", noted)
 
