@@ -55,10 +55,10 @@ def change_rows(
     job_id: str,
     verb: str,
     change: Callable[[str], object],
-    rows: RowNumbers | None,
-    status: Statuses,
-    error_code: str | None,
-    where: Callable[[JobRow], object] | None,
+    rows: RowNumbers | None = None,
+    status: Statuses = None,
+    error_code: str | None = None,
+    where: Callable[[JobRow], object] | None = None,
 ) -> int:
     """Call ``change`` with the id of each chosen row, in one commit. Returns how many.
 

@@ -25,11 +25,22 @@ def job_text(job: Any) -> str:
 
 def report_text(report: Any) -> str:
     """The job, and the counts of the run."""
-    run = f"this run: {report.completed} completed, {report.failed} {failed_words(report)}"
-    if report.skipped:
-        run += f", {report.skipped} skipped"
+    ended_rows = f"{report.completed} completed, {report.failed} {failed_words(report)}"
+    skipped = f"{report.skipped} skipped" if report.skipped else ""
+    run = ", ".join(filter(None, (changes_text(report), ended_rows, skipped)))
     ended = f"; ended early: {_short(report.reason)}" if report.reason else ""
-    return f"{job_text(report.job)}; {run} in {report.elapsed_s:.1f} s{ended}"
+    return f"{job_text(report.job)}; this run: {run} in {report.elapsed_s:.1f} s{ended}"
+
+
+def changes_text(run: Any) -> str:
+    """What the start of a run has done, of its record or its report: "10 new, 1 retried"."""
+    counts = (
+        (run.added, "new"),
+        (run.changed, "changed"),
+        (run.retried, "retried"),
+        (run.gone, "gone"),
+    )
+    return ", ".join(f"{count} {word}" for count, word in counts if count)
 
 
 def failed_words(report: Any) -> str:

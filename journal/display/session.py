@@ -31,6 +31,14 @@ def is_prompt() -> bool:
     return hasattr(sys, "ps1") or ipython() is not None
 
 
+def program() -> list[str]:
+    """The words of this program's command line; none at a Python prompt or in a notebook."""
+    arguments = getattr(sys, "orig_argv", sys.argv)
+    if is_prompt() or not arguments:
+        return []
+    return [sys.executable or "python", *arguments[1:]]
+
+
 def start_again() -> str:
     """Advice for a person: how to continue a run that has ended early."""
     if in_notebook():

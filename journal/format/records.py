@@ -83,6 +83,8 @@ class RunRecord(msgspec.Struct, tag_field="type", tag="run", kw_only=True, omit_
     - ``version``: the version of the run's attempts.
     - ``on_interrupted``: the run's policy. "resume" states that each side effect of the run's
       attempts is a step.
+    - ``added``, ``changed``, ``retried``, ``gone``: how many rows the start has added, given new
+      data, and retried since they had failed, and how many are no longer in the input.
     """
 
     id: RandomId
@@ -95,6 +97,10 @@ class RunRecord(msgspec.Struct, tag_field="type", tag="run", kw_only=True, omit_
     command: bool = False
     version: str | None = None
     on_interrupted: str = "review"
+    added: Integer = 0
+    changed: Integer = 0
+    retried: Integer = 0
+    gone: Integer = 0
     at: Moment
 
 

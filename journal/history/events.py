@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from journal.display.plain import changes_text
 from journal.format.commits import START, Block, Position
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
 from journal.format.records import (
@@ -270,7 +271,8 @@ def _spent_text(record: RowSpentRecord) -> str:
 
 
 def _run_text(record: RunRecord) -> str:
-    return f"on {record.host} by {record.user} as process {record.pid}"
+    where = f"on {record.host} by {record.user} as process {record.pid}"
+    return ": ".join(filter(None, (where, changes_text(record))))
 
 
 def _row_event(record: RowStatusRecord) -> Event:

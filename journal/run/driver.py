@@ -145,6 +145,7 @@ class Run:
         self.report = RunReport(
             job=job,
             **self._counts,
+            **self._held.changes,
             reason=reason if self._error is None else str(self._error),
             signal=self._stops.signal,
             problems=tuple(self._problems),

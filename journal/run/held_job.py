@@ -59,6 +59,8 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     - ``started``: the number of attempts of this run.
     - ``completed``, ``failed``, ``skipped``: how many rows got this status in this run. Rows that
       need a review count as failed. The counts of ``job`` also include earlier runs.
+    - ``added``, ``changed``, ``retried``, ``gone``: how many rows the start has added, given new
+      data, and retried since they had failed, and how many are no longer in the input.
     - ``reason``: why the run ended before all rows were done, or ``None``.
     - ``signal``: the number of the signal that stopped the run, or ``None``.
     - ``problems``: a message for each outcome that could not be recorded.
@@ -70,6 +72,10 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     completed: int = 0
     failed: int = 0
     skipped: int = 0
+    added: int = 0
+    changed: int = 0
+    retried: int = 0
+    gone: int = 0
     reason: str | None = None
     signal: int | None = None
     problems: tuple[str, ...] = ()
@@ -123,6 +129,7 @@ class HeldJob:
         self.id = job_id
         self.settings = settings
         self.post = post
+        self.changes: dict[str, int] = {}  # what the start has done: members of a RunReport
         self._tell = tell
         self._seen: Job | None = None  # the job when it was last read
         self._was_paused = False
@@ -175,6 +182,7 @@ class HeldJob:
             self.settings.version,
             keep=True,
             is_command=bool(self.settings.how_to.command),
+            changes=self.changes,
         )
         self._report_interrupted(job, started, in_flight)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing, contextmanager, suppress
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from journal.display.plain import job_text
-from journal.display.session import is_prompt, start_again
+from journal.display.session import program, start_again
 from journal.errors import (
     InvalidValueError,
     JobBusyError,
@@ -235,14 +234,6 @@ def _take_input(
     return Matched(added=job.total_rows)
 
 
-def program() -> list[str]:
-    """The words of this program's command line; none at a Python prompt or in a notebook."""
-    arguments = getattr(sys, "orig_argv", sys.argv)
-    if is_prompt() or not arguments:
-        return []
-    return [sys.executable or "python", *arguments[1:]]
-
-
 class JobRun:
     """An open job, as :func:`open_job` returns it. A ``with`` block closes the job at its end.
 
@@ -262,6 +253,7 @@ class JobRun:
         self.matched = matched
         self.report: RunReport | None = None
         self._settings = settings
+        self._matched = matched
         self._pace: Callable[[], str] = str
         self._runs: list[Stops] = []  # of the runs in progress
         self._is_closing = False
@@ -593,16 +585,18 @@ class JobRun:
     ) -> RunReport:
         """Run the job. Called in the thread of the driver. ``run``: None if the job has ended."""
         self.report = None
-        for text in about_rows_left(self.id, self.matched, self._settings.how_to):
+        matched, self._matched = self._matched, Matched()  # a later run has another start
+        for text in about_rows_left(self.id, matched, self._settings.how_to):
             held.report(text)
         if run is None:
             return self._report_idle(held, retry_failed=retry_failed)
         run.has_begun = True
         with closing(run):
-            job = take_up(self.service, self.id, retry_failed=retry_failed, where=where)
+            job, retried = take_up(self.service, self.id, retry_failed=retry_failed, where=where)
             if job.status.is_ended:
                 return self._report_idle(held, retry_failed=retry_failed)
             error: BaseException | None = None
+            held.changes = matched.changes | {"retried": retried}
             try:
                 report = run.work()
                 held.post(functools.partial(shown.end, report.job))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 
@@ -23,6 +23,7 @@ from journal.service import JobService, existing_job
 from journal.store.interrupted_rows import may_resume
 from journal.store.rows import find_rows
 from journal.text import before_text, counted
+from journal.verbs import change_rows
 
 _MAX_NAMED = 10  # row numbers in a message
 _PASTED_RANGES = 12
@@ -185,37 +186,33 @@ def may_start(job: Job, *, retry_failed: bool = False) -> bool:
 
 def take_up(
     service: JobService, job_id: str, *, retry_failed: bool = False, where: Where | None = None
-) -> Job:
-    """Prepare a job for a run. Returns the job after the changes.
+) -> tuple[Job, int]:
+    """Prepare a job for a run. Returns the job after the changes, and how many rows are retried.
 
     With ``retry_failed``, the job's failed rows are retried. With ``where``, only failed rows that
     meet this condition are retried. If the job has ended and rows are pending, the job is reopened.
     A cancelled job is not changed. Raises JobBusyError while a run holds the job.
     """
     job = existing_job(service, job_id)
+    retried = 0
     if job.status is JobStatus.CANCELLED:
-        return job
+        return job, retried
     if retry_failed:
-        if job.status.is_ended:  # the service takes the run lock for this
-            _retry_failed(service, job_id, where)
-        else:
-            with service.store.hold_run(job_id):
-                _retry_failed(service, job_id, where)
+        # If the job has ended, the service takes the run lock.
+        with nullcontext() if job.status.is_ended else service.store.hold_run(job_id):
+            retried = _retry_failed(service, job_id, where)
         job = existing_job(service, job_id)
     if job.status.is_ended and job.pending_count:
         with suppress(InvalidStateTransition):  # another process has reopened it
             service.reopen_job(job_id)
         job = existing_job(service, job_id)
-    return job
+    return job, retried
 
 
-def _retry_failed(service: JobService, job_id: str, where: Where | None) -> None:
+def _retry_failed(service: JobService, job_id: str, where: Where | None) -> int:
     if where is None:
-        service.retry_failed_rows(job_id)
-        return
-    with service.batch(job_id):
-        for row in retryable(service, job_id, where):
-            service.retry_row(row.id)
+        return service.retry_failed_rows(job_id)
+    return change_rows(service, job_id, "retry", service.retry_row, where=where)
 
 
 def nothing_to_do(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -> str:
@@ -304,6 +301,11 @@ class Matched(msgspec.Struct):
     back: list[int] = []
     lost: int = 0
     first_lost: list[Data] = []
+
+    @property
+    def changes(self) -> dict[str, int]:
+        """The counts that the record of a run has."""
+        return {"added": self.added, "changed": self.updated, "gone": self.gone}
 
 
 def about_rows_left(job_id: str, matched: Matched, how_to: HowTo) -> Iterator[str]:

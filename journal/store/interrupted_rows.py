@@ -7,7 +7,7 @@ Call each function that appends records in a separate ``with journal:`` block.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import get_args
 
 from journal.errors import InvalidValueError, StepInDoubtError
@@ -65,12 +65,13 @@ def start_run(
     *,
     keep: bool = False,
     is_command: bool = False,
+    changes: Mapping[str, int] = {},
 ) -> Job:
     """Start a job: see :meth:`JobService.start_job`.
 
     - ``keep``: hold the run lock until :meth:`Store.release_run`, even if the job ends or is
       paused. So no other run starts while rows are in flight.
-    - ``is_command``: ``argv`` is a `journal run`.
+    - ``is_command``: ``argv`` is a `journal run`. ``changes``: see :func:`put_run`.
     """
     if keep and store.journal(job_id).in_own_commit:
         raise InvalidValueError(
@@ -78,7 +79,7 @@ def start_run(
         )
     with store.committing_run(job_id, keep=keep) as (journal, _):
         state = state_of(journal)
-        put_run(journal, argv, version, policy=policy, is_command=is_command)
+        put_run(journal, argv, version, policy=policy, is_command=is_command, changes=changes)
         if state.status is not JobStatus.RUNNING:
             set_job_status(journal, JobStatus.RUNNING)
         settle_rows(journal, policy, state.run)

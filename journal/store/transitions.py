@@ -6,7 +6,7 @@ raises, and the block undoes the change. So a batch around the block can continu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from journal.errors import InvalidStateTransition, InvalidValueError
@@ -104,8 +104,11 @@ def put_run(
     *,
     policy: Policy = "review",
     is_command: bool = False,
+    changes: Mapping[str, int] = {},
 ) -> None:
     """Append the record of a run's start. ``is_command``: ``argv`` is a `journal run`.
+
+    ``changes``: the members "added", "changed", "retried" and "gone" of the record.
 
     Raises JournalDamagedError if the journal was cut: rows that were done would be done again.
     """
@@ -121,6 +124,7 @@ def put_run(
         command=is_command,
         version=version,
         on_interrupted=policy,
+        **changes,
         at=UNSET_TIME,
     )
     put_record(journal, record)

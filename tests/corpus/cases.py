@@ -253,7 +253,7 @@ GOOD = [
     good(
         "runs",
         "what a run says of itself has no effect on the job; unknown policies and kinds of ends are text; log details mean nothing",
-        *ROWS, [run('"argv":["journal","run","a b"],"directory":"/d","command":true,"on_interrupted":"resume",'),
+        *ROWS, [run('"argv":["journal","run","a b"],"directory":"/d","command":true,"on_interrupted":"resume","added":2,"gone":1,'),
                 ended("running", 3)],
         [status(1, "processing", '"by":"run",'), rec("run_ended", '"kind":"moon","message":"m",', 3)], [run('"on_interrupted":"later","new":1,', 4, "f" * 16)],
         [log('"details":{"run":{"host":"h","nonce":"0123456789abcdef"},"merge":{"hosts":["h"]},'

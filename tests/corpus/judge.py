@@ -396,6 +396,7 @@ RECORDS: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
         {
             "argv": is_list_of_text, "directory": is_text, "command": is_true_or_false,
             "version": is_text, "on_interrupted": is_text,
+            **dict.fromkeys(("added", "changed", "retried", "gone"), is_integer),
         },
     ),
     "run_ended": ({"kind": is_text, "message": is_text}, {}),

@@ -63,7 +63,9 @@ def test_a_repr_is_a_line_that_says_what_it_is(job: Any) -> None:
     counts = "ship: paused, 19 of 30 rows done, 1 failed"
     assert repr(run) == f"<JobRun {counts}>"
     assert repr(run.job) == f"<Job {counts}>"
-    assert repr(report).startswith(f"<RunReport {counts}; this run: 19 completed, 1 failed in ")
+    assert repr(report).startswith(
+        f"<RunReport {counts}; this run: 30 new, 19 completed, 1 failed in "
+    )
     assert "; ended early: 20 rows were started" in repr(report)
     assert repr(run.rows()) == "<30 rows of job 'ship'>"
     assert repr(run.rows("failed")) == "<1 row of job 'ship'>"

@@ -1,4 +1,4 @@
-"""`JobRun.report`: the report of a run that has raised the error of a commit."""
+"""The report of a run, also of one that has raised the error of a commit."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from journal import (
     JournalDamagedError,
     StorageError,
 )
+from journal.history.events import event_of
 from journal.run.held_job import HeldJob
 from journal.run.open_job import JobRun
 
@@ -81,3 +82,26 @@ def test_a_run_that_finds_damage_leaves_a_report(tmp_path: Path) -> None:
         job.run(damage, tell=quiet)
     assert job.report is not None
     assert job.report.reason == str(raised.value)
+
+
+def test_what_a_start_did_is_in_the_history_and_in_the_report_of_its_run(tmp_path: Path) -> None:
+    def ship(row: journal.JobRow) -> None:
+        if row.data["n"] < 0:
+            raise journal.Fail("E-N", "negative")
+
+    def rows(*numbers: int) -> list[dict[str, int]]:
+        return [{"id": place, "n": number} for place, number in enumerate(numbers)]
+
+    path = tmp_path / "daily"
+    with journal.open_job(path, rows(-1, -1, 1, 1), key="id") as job:
+        assert "this run: 4 new, 2 completed" in repr(job.run(ship))
+        assert "this run: 0 completed" in repr(job.run(ship, retry_failed=False))
+    today = rows(-1, 1, 2, 3, 4)[1:]
+    with journal.open_job(path, today, key="id", on_changed="redo") as job:
+        report = job.run(ship, retry_failed=True)
+        assert (report.added, report.changed, report.retried, report.gone) == (1, 3, 1, 1)
+        job.retry()
+        assert "this run: 0 completed, 1 failed" in repr(job.run(ship))
+        history = [event_of(entry.record) for entry in job.service.get_history(job.id)]
+        texts = [event.text.partition(": ")[2] for event in history if event.kind == "run"]
+    assert texts == ["4 new", "1 new, 3 changed, 1 retried, 1 gone", ""]

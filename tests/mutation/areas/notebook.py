@@ -14,7 +14,7 @@ PATCHES = [
     ),
     Patch(
         "in a notebook no command line is said to continue a run",
-        "run/open_job",
+        "display/session",
         "    if is_prompt() or not arguments:\n        return []\n",
         "",
         "tests/display/test_notebook.py::test_an_interrupt_of_a_cell_drains_and_the_cell_run_again_continues",

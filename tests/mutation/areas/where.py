@@ -71,8 +71,8 @@ PATCHES = [
     Patch(
         "failed rows that don't meet the condition stay failed in a run",
         "run/plan",
-        "        for row in retryable(service, job_id, where):\n",
-        "        for row in retryable(service, job_id):\n",
+        "service.retry_row, where=where)\n",
+        'service.retry_row, status="failed")\n',
         "tests/run/test_where.py::test_failed_rows_are_retried_only_if_they_meet_the_condition",
     ),
 ]
