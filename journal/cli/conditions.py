@@ -13,6 +13,7 @@ import msgspec
 
 from journal.cli.find import did_you_mean
 from journal.cli.output import first_of
+from journal.cli.shared_options import option
 from journal.model import JobRow
 from journal.tables.columns import MISSING, member_of_row
 from journal.text import as_text, counted, shorten
@@ -246,11 +247,10 @@ def where_option(which: str) -> Callable[..., Any]:
 
     The command gets a :class:`Where`. Without conditions, its truth value is False.
     """
-    return click.option(
-        "--where",
-        metavar="CONDITION",
+    return option(
+        "--where CONDITION",
+        f"{which} whose data meets this condition: zip=94107, 'price<10', city~York (contains). "
+        "Repeatable.",
         multiple=True,
         callback=_parse_where,
-        help=f"{which} whose data meets this condition: zip=94107, 'price<10', city~York (contains). "
-        "Repeatable.",
     )

@@ -33,6 +33,7 @@ from journal.cli.output import (
     use_color,
     width_of,
 )
+from journal.cli.shared_options import option
 from journal.text import as_text, csv_liner, escaped
 
 LOOK_AHEAD = 100  # rows whose cells decide the widths
@@ -178,12 +179,12 @@ class Format(msgspec.Struct, frozen=True):
     color: str = "auto"
 
 
-color_option = click.option(
+color_option = option(
     "--color",
+    "Colour statuses. auto: on a terminal, unless NO_COLOR is set.",
     type=click.Choice(["auto", "always", "never"]),
     default="auto",
     envvar="JOURNAL_COLOR",
-    help="Colour statuses. auto: on a terminal, unless NO_COLOR is set.",
 )
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import click
 
 from journal.cli.conditions import Where, where_option
+from journal.cli.shared_options import option
 from journal.fs import shell
 from journal.model import JobRow, RowStatus
 from journal.service import JobService
@@ -89,17 +90,13 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @rows_option("Only these rows")
     @statuses_option
-    @click.option(
-        "--error-code",
-        "error_codes",
-        metavar="CODE",
+    @option(
+        "--error-code CODE error_codes",
+        "Only rows with this error code. Repeatable.",
         multiple=True,
-        help="Only rows with this error code. Repeatable.",
     )
     @where_option("Only rows")
-    @click.option(
-        "--version", metavar="V", help="Only rows whose outcome is from a run with this --version."
-    )
+    @option("--version V", "Only rows whose outcome is from a run with this --version.")
     @wraps(command)
     def with_selection(**given: Any) -> Any:
         chosen = {name: given.pop(name) for name in Selection._fields}
@@ -110,13 +107,11 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def rows_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The option ``--row ROWS``. The command gets ``ranges``, or None if the option isn't given."""
-    return click.option(
-        "--row",
-        "ranges",
-        metavar="ROWS",
+    return option(
+        "--row ROWS ranges",
+        f"{what}, such as 5,12-40. - reads the numbers from standard input. Repeatable.",
         multiple=True,
         callback=_parse_rows,
-        help=f"{what}, such as 5,12-40. - reads the numbers from standard input. Repeatable.",
     )
 
 
@@ -154,13 +149,11 @@ def _parse_statuses(
     return tuple(map(RowStatus, names))
 
 
-statuses_option = click.option(
-    "--status",
-    "statuses",
-    metavar="STATUS,...",
+statuses_option = option(
+    "--status STATUS,... statuses",
+    f"Only rows of these statuses: {', '.join(RowStatus)}. Repeatable.",
     multiple=True,
     callback=_parse_statuses,
-    help=f"Only rows of these statuses: {', '.join(RowStatus)}. Repeatable.",
 )
 
 

@@ -20,6 +20,23 @@ from journal.text import decode_json_exact, escaped
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
+def option(words: str, sentence: str, **more: Any) -> Option:
+    """An option of a command.
+
+    ``words``: its names, the placeholder of its value in capitals, and the name of the parameter if
+    it is another one, such as "--error-code CODE error_codes". An option without a placeholder is a
+    flag, unless it has a ``type``.
+    """
+    names = words.split()
+    placeholder = next((word for word in names if word[0].isupper()), None)
+    if placeholder is not None:
+        names.remove(placeholder)
+        more["metavar"] = placeholder
+    elif not more.keys() & {"type", "flag_value"}:
+        more["is_flag"] = True
+    return click.option(*names, help=sentence, **more)
+
+
 class Cents(click.types.FloatParamType):
     """The click type of an option whose value is CENTS: a decimal number from 0."""
 
@@ -52,13 +69,13 @@ def json_or_text(text: str) -> Any:
         return text
 
 
-json_option = click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
-force_option = click.option("--force", is_flag=True, help="Replace OUT if it exists.")
+json_option = option("--json json_output", "Print one JSON object.")
+force_option = option("--force", "Replace OUT if it exists.")
 
 
 def columns_option(text: str) -> Option:
     """The option ``--columns A,B,...``. The command gets a list of names, or None."""
-    return click.option("--columns", metavar="A,B,...", callback=_parse_columns, help=text)
+    return option("--columns A,B,...", text, callback=_parse_columns)
 
 
 def _parse_columns(
@@ -73,11 +90,11 @@ def _parse_columns(
 
 
 def reason_option(what: str) -> Option:
-    return click.option("--reason", metavar="TEXT", help=what)
+    return option("--reason TEXT", what)
 
 
 def yes_option(more: str = "") -> Option:
-    return click.option("-y", "--yes", is_flag=True, help=f"Don't ask.{more}")
+    return option("-y --yes", f"Don't ask.{more}")
 
 
 def confirm(question: str, if_not: str) -> bool:

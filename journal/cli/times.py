@@ -6,11 +6,12 @@ A moment is ISO 8601 text, or says how long ago it was, such as ``3d`` (three da
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
+
+from journal.cli.shared_options import Option, option
 
 # strings, which `re` compiles only when they are needed
 _AGO = r"([0-9]{1,9})\s*(s|m|h|d|w)(?:\s+ago)?"
@@ -48,13 +49,12 @@ class Seconds(click.types.FloatParamType):
         return seconds
 
 
-def since_option(what: str) -> Callable[[Any], Any]:
+def since_option(what: str) -> Option:
     """The option ``--since WHEN``. Its help begins with ``what``."""
-    return click.option(
-        "--since",
-        metavar="WHEN",
+    return option(
+        "--since WHEN",
+        f"{what}: 2026-11-24, '2026-11-24 13:35', or how long ago: 3d, 2h.",
         callback=parse_moment,
-        help=f"{what}: 2026-11-24, '2026-11-24 13:35', or how long ago: 3d, 2h.",
     )
 
 

@@ -20,7 +20,7 @@ from journal.cli.find import (
     found_job,
 )
 from journal.cli.output import echo_err, echo_json, echo_json_list
-from journal.cli.shared_options import json_option
+from journal.cli.shared_options import json_option, option
 from journal.errors import JournalError
 from journal.history.error_groups import Numbers
 from journal.repair import Repair, repair_job
@@ -31,10 +31,8 @@ from journal.verify import Finding, Report, verify_job
 
 @click.command("verify", short_help="Check all of a job's journal for damage.")
 @click.argument("jobs", metavar="[JOB]...", nargs=-1, shell_complete=complete_job)
-@click.option("--all", "all_jobs", is_flag=True, help="Verify all jobs of the store.")
-@click.option(
-    "--json", "json_output", is_flag=True, help="Print a JSON array with one object per job."
-)
+@option("--all all_jobs", "Verify all jobs of the store.")
+@option("--json json_output", "Print a JSON array with one object per job.")
 @click.pass_context
 def verify_command(
     ctx: click.Context, jobs: tuple[str, ...], all_jobs: bool, json_output: bool
@@ -121,12 +119,12 @@ def _echo_report(report: Report) -> None:
     "repair", short_help="Repair a damaged job: keep all data that its checksums confirm."
 )
 @found_job
-@click.option(
+@option(
     "--open-rows",
+    "What becomes of rows that are pending, failed or in flight, if lines are lost. review: "
+    "they are put under review. keep: they keep their status.",
     type=click.Choice(["review", "keep"]),
     default="review",
-    help="What becomes of rows that are pending, failed or in flight, if lines are lost. review: "
-    "they are put under review. keep: they keep their status.",
 )
 @json_option
 def repair_command(job: FoundJob, open_rows: OpenRows, json_output: bool) -> int:

@@ -11,7 +11,7 @@ from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, exit_code_of_store
 from journal.cli.find import ReadingService, complete_job, find_job
 from journal.cli.listing import Field, Format, echo_rows, listing_options
 from journal.cli.output import echo_err, local_text
-from journal.cli.shared_options import confirm, yes_option
+from journal.cli.shared_options import confirm, option, yes_option
 from journal.cli.times import parse_moment
 from journal.errors import JobBusyError, JobPrunedError, JournalError
 from journal.model import JobStatus
@@ -135,29 +135,25 @@ _FIELDS = (
 
 
 @click.command("prune", short_help="Delete old jobs that have ended; pack them first if asked.")
-@click.option(
-    "--older-than",
-    "before",
-    metavar="WHEN",
+@option(
+    "--older-than WHEN before",
+    "Only jobs whose last commit is older than this: a number with a unit (w weeks, d days, h "
+    "hours, s seconds), such as 90d, or a date: 2026-11-24.",
     callback=_parse_age,
     required=True,
-    help="Only jobs whose last commit is older than this: a number with a unit (w weeks, d days, h "
-    "hours, s seconds), such as 90d, or a date: 2026-11-24.",
 )
-@click.option(
-    "--status",
-    "statuses",
+@option(
+    "--status statuses",
+    "Only jobs of this status. Repeatable.  [default: all jobs that have ended]",
     type=click.Choice(sorted(status.value for status in JobStatus if status.is_ended)),
     multiple=True,
-    help="Only jobs of this status. Repeatable.  [default: all jobs that have ended]",
 )
-@click.option(
-    "--to",
-    metavar="DIR",
+@option(
+    "--to DIR",
+    "First pack each job into DIR/JOB.tar.gz, and check the pack.",
     type=click.Path(file_okay=False),
-    help="First pack each job into DIR/JOB.tar.gz, and check the pack.",
 )
-@click.option("--dry-run", is_flag=True, help="Show what would be deleted. Change nothing.")
+@option("--dry-run", "Show what would be deleted. Change nothing.")
 @yes_option()
 @listing_options
 @click.pass_context

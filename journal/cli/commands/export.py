@@ -12,7 +12,7 @@ from journal.cli.exit_codes import exit_code_of_store
 from journal.cli.find import ReadingService, complete_job, complete_path, find_job
 from journal.cli.output import data_stream, echo_err
 from journal.cli.selection import Selection, selection_options
-from journal.cli.shared_options import columns_option, force_option
+from journal.cli.shared_options import columns_option, force_option, option
 from journal.errors import JobNotFoundError, JournalError
 from journal.fs.names import JOURNAL_NAME
 from journal.ids import is_job_id
@@ -29,54 +29,38 @@ def _complete_names(ctx: click.Context, parameter: click.Parameter, incomplete: 
 
 @click.command("export", short_help="Write rows as CSV, JSON Lines, JSON, SQLite or Parquet.")
 @click.argument("names", metavar="JOB OUT|-", nargs=-1, shell_complete=_complete_names)
-@click.option(
-    "--all", "all_jobs", is_flag=True, help="Export all jobs of the store. Give OUT, and no JOB."
-)
-@click.option(
-    "--format",
-    "file_format",
+@option("--all all_jobs", "Export all jobs of the store. Give OUT, and no JOB.")
+@option(
+    "--format file_format",
+    "The format of OUT. Default: the extension of OUT selects the format.",
     type=click.Choice(FORMATS),
-    help="The format of OUT. Default: the extension of OUT selects the format.",
 )
 @selection_options
-@click.option(
-    "--data-only",
-    is_flag=True,
-    help="Write only the columns of the data, so that the file can be an input again.",
+@option(
+    "--data-only", "Write only the columns of the data, so that the file can be an input again."
 )
 @columns_option("Write only these columns, in the order given. Example: zip,status,result.price.")
-@click.option(
-    "--flatten",
-    is_flag=True,
-    help="Write members of objects as columns: result.price instead of result.",
-)
-@click.option(
-    "--all-columns",
-    is_flag=True,
-    help="Also write those columns of the journal that are empty in all rows.",
-)
-@click.option(
+@option("--flatten", "Write members of objects as columns: result.price instead of result.")
+@option("--all-columns", "Also write those columns of the journal that are empty in all rows.")
+@option(
     "--excel",
-    is_flag=True,
-    help="Write CSV for spreadsheets: with a byte order mark, and with a prefix ' before formulas.",
+    "Write CSV for spreadsheets: with a byte order mark, and with a prefix ' before formulas.",
 )
-@click.option(
+@option(
     "--delimiter",
-    type=click.Choice([",", ";"]),
-    help="The delimiter of a CSV for spreadsheets. With ;, numbers have a decimal comma. Default: "
+    "The delimiter of a CSV for spreadsheets. With ;, numbers have a decimal comma. Default: "
     "; if your locale has a decimal comma.",
+    type=click.Choice([",", ";"]),
 )
-@click.option(
-    "--steps",
-    "table",
+@option(
+    "--steps table",
+    "Write a record for each step, instead of a record for each row.",
     flag_value="steps",
-    help="Write a record for each step, instead of a record for each row.",
 )
-@click.option(
-    "--attempts",
-    "table",
+@option(
+    "--attempts table",
+    "Write a record for each attempt, instead of a record for each row.",
     flag_value="attempts",
-    help="Write a record for each attempt, instead of a record for each row.",
 )
 @force_option
 @click.pass_context

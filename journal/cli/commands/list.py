@@ -12,6 +12,7 @@ from journal.cli.exit_codes import exit_code_of_store
 from journal.cli.find import ReadingService, duration_s
 from journal.cli.listing import Field, Format, echo_rows, limit_option, listing_options
 from journal.cli.output import bar, echo_err, local_text
+from journal.cli.shared_options import option
 from journal.cli.times import parse_moment, since_option
 from journal.errors import JournalError
 from journal.model import JOB_MEMBERS, Job, JobStatus
@@ -66,16 +67,14 @@ _FIELDS = (*_COLUMNS, *(_of_job(name) for name in JOB_MEMBERS if name not in _SH
 
 
 @click.command("list")
-@click.option(
+@option(
     "--status",
+    "Only jobs of this status. A job whose run died is interrupted, not running.",
     type=click.Choice([*(status.value for status in JobStatus), _INTERRUPTED]),
-    help="Only jobs of this status. A job whose run died is interrupted, not running.",
 )
-@click.option("--name", metavar="PATTERN", help="Only jobs with a matching name, such as 'Ship *'.")
+@option("--name PATTERN", "Only jobs with a matching name, such as 'Ship *'.")
 @since_option("Only jobs created at this time or later")
-@click.option(
-    "--until", metavar="WHEN", callback=parse_moment, help="Only jobs created before this time."
-)
+@option("--until WHEN", "Only jobs created before this time.", callback=parse_moment)
 @limit_option("Only the newest N jobs.", default="50")
 @listing_options
 @click.pass_context

@@ -27,6 +27,7 @@ from journal.cli.follow import POLL_S, check_reader, follow_job, gone
 from journal.cli.listing import LOOK_AHEAD, Field, Format, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, echo_err, local_text
 from journal.cli.selection import rows_option
+from journal.cli.shared_options import option
 from journal.cli.times import Seconds, since_option
 from journal.errors import JobNotFoundError
 from journal.history.events import Choice, Event, last_events, read_events
@@ -68,13 +69,13 @@ _MEMBERS = tuple(map(Field, Event.__struct_fields__))
 @limit_option("Only the last N events. Default: 50, or all with --since.", "-n")
 @since_option("Only events at this time or later")
 @rows_option("Only events of these rows")
-@click.option(
+@option(
     "--level",
-    type=click.Choice(LOG_LEVELS, case_sensitive=False),
-    help="Only events of this level or a higher one. A failed row is an ERROR. A row that "
+    "Only events of this level or a higher one. A failed row is an ERROR. A row that "
     "needs a review is a WARNING.",
+    type=click.Choice(LOG_LEVELS, case_sensitive=False),
 )
-@click.option("-f", "--follow", is_flag=True, help="Also show new events, until the job ends.")
+@option("-f --follow", "Also show new events, until the job ends.")
 @listing_options
 @click.pass_context
 def log_command(
@@ -157,23 +158,19 @@ def _follow(job: FoundJob, history: History, limit: int | None, choice: Choice) 
 
 def _until_end(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of `watch` and `wait` to a command."""
-    for option in (
-        click.option(
-            "--timeout",
-            "timeout_s",
+    for each in (
+        option(
+            "--timeout DURATION timeout_s",
+            "Give up after this time, with exit code 124. Default: no limit.",
             type=Seconds(),
-            metavar="DURATION",
-            help="Give up after this time, with exit code 124. Default: no limit.",
         ),
-        click.option(
-            "--wait",
-            "is_awaited",
-            is_flag=True,
-            help="If there is no such job yet, wait for it. JOB must be its whole id, or its path.",
+        option(
+            "--wait is_awaited",
+            "If there is no such job yet, wait for it. JOB must be its whole id, or its path.",
         ),
         job_argument,
     ):
-        command = option(command)
+        command = each(command)
     return command
 
 

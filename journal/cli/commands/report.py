@@ -8,20 +8,17 @@ import click
 
 from journal.cli.find import FoundJob, complete_path, found_job
 from journal.cli.output import echo_err
-from journal.cli.shared_options import force_option
+from journal.cli.shared_options import force_option, option
 from journal.report import report_page, write_report
 from journal.run.signals import ending_signals
 
 
 @click.command("report", short_help="Write a report about a job, as one HTML page.")
 @found_job
-@click.option(
-    "-o",
-    "--output",
-    "out",
-    metavar="OUT",
+@option(
+    "-o --output OUT out",
+    "The file to write, or - for standard output. Default: JOB.html.",
     shell_complete=complete_path,
-    help="The file to write, or - for standard output. Default: JOB.html.",
 )
 @force_option
 def report_command(job: FoundJob, out: str | None, force: bool) -> None:

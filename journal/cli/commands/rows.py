@@ -16,7 +16,7 @@ from journal.cli.find import FoundJob, found_job
 from journal.cli.listing import Field, Format, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, echo_err
 from journal.cli.selection import Selection, selection_options
-from journal.cli.shared_options import columns_option
+from journal.cli.shared_options import columns_option, option
 from journal.history.error_groups import ErrorGroup, group_attempts, group_errors
 from journal.history.reading import read_history
 from journal.model import JobRow, RowStatus
@@ -167,10 +167,8 @@ ERROR_FIELDS = (
 
 @click.command("errors", short_help="Show what went wrong with rows, grouped by error code.")
 @found_job
-@click.option(
-    "--attempts",
-    is_flag=True,
-    help="Count all attempts that went wrong, also those of rows that are completed now.",
+@option(
+    "--attempts", "Count all attempts that went wrong, also those of rows that are completed now."
 )
 @selection_options
 @listing_options

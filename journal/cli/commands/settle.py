@@ -21,6 +21,7 @@ from journal.cli.shared_options import (
     Cents,
     confirm,
     json_or_text,
+    option,
     reason_option,
     yes_option,
 )
@@ -93,7 +94,7 @@ def retry_command(job: FoundJob, selection: Selection) -> None:
 @click.command("redo", short_help="Do rows again, also completed ones.")
 @found_job
 @selection_options
-@click.option("--new-key", is_flag=True, help="Give the rows new idempotency keys.")
+@option("--new-key", "Give the rows new idempotency keys.")
 @reason_option("Why the rows are done again. The reason is kept in the rows' history.")
 @yes_option()
 def redo_command(
@@ -259,47 +260,30 @@ _WAYS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
 @click.command("resolve", short_help="Settle rows that need a review.")
 @found_job
 @selection_options
-@click.option("--completed", is_flag=True, help="The rows took effect: complete them.")
-@click.option(
-    "--tracking-number",
-    metavar="TEXT",
-    help="With --completed: the tracking number that each of the rows gets.",
+@option("--completed", "The rows took effect: complete them.")
+@option(
+    "--tracking-number TEXT", "With --completed: the tracking number that each of the rows gets."
 )
-@click.option(
-    "--cost-cents",
-    metavar="CENTS",
+@option(
+    "--cost-cents CENTS",
+    "With --completed: the cost of each of the rows, added to what its attempts have cost.",
     type=Cents(),
-    help="With --completed: the cost of each of the rows, added to what its attempts have cost.",
 )
-@click.option(
-    "--label-path",
-    metavar="PATH",
-    help="With --completed: the label path that each of the rows gets.",
-)
-@click.option(
-    "--result",
-    metavar="JSON",
-    help="With --completed or --step: the result. What isn't JSON is text.",
-)
-@click.option(
-    "--failed",
-    metavar="CODE",
-    help="The rows took no effect: fail them. CODE is their error code.",
-)
-@click.option("--error-message", metavar="TEXT", help="With --failed: the message of the rows.")
-@click.option(
+@option("--label-path PATH", "With --completed: the label path that each of the rows gets.")
+@option("--result JSON", "With --completed or --step: the result. What isn't JSON is text.")
+@option("--failed CODE", "The rows took no effect: fail them. CODE is their error code.")
+@option("--error-message TEXT", "With --failed: the message of the rows.")
+@option(
     "--retry",
-    is_flag=True,
-    help="The rows took no effect, except by steps that are recorded as done: make them pending again.",
+    "The rows took no effect, except by steps that are recorded as done: make them pending again.",
 )
-@click.option("--skip", is_flag=True, help="The rows need no work any more: skip them.")
+@option("--skip", "The rows need no work any more: skip them.")
 @reason_option("Why you settle the rows like this. The reason is kept in the job's log.")
-@click.option(
-    "--step",
-    metavar="NAME",
-    help="Settle only this step of the rows. The step must be in doubt. Give --result or --not-done.",
+@option(
+    "--step NAME",
+    "Settle only this step of the rows. The step must be in doubt. Give --result or --not-done.",
 )
-@click.option("--not-done", is_flag=True, help="With --step: the step took no effect.")
+@option("--not-done", "With --step: the step took no effect.")
 def resolve_command(job: FoundJob, selection: Selection, reason: str | None, **given: Any) -> None:
     """Settle rows that need a review, after you have checked whether they took effect.
 

@@ -34,7 +34,7 @@ from journal.cli.output import (
     use_color,
 )
 from journal.cli.selection import RowNumber
-from journal.cli.shared_options import json_option
+from journal.cli.shared_options import json_option, option
 from journal.cli.throughput import (
     SAMPLE_ROWS,
     end_times,
@@ -108,12 +108,10 @@ class Shown:
 
 @click.command("show", short_help="Show the state of a job, its errors, and what to do next.")
 @found_job
-@click.option(
-    "--row",
-    "row_number",
-    metavar="N",
+@option(
+    "--row N row_number",
+    "Show all about row N instead: its data, attempts, tracebacks, steps and messages.",
     type=RowNumber(min=1),
-    help="Show all about row N instead: its data, attempts, tracebacks, steps and messages.",
 )
 @json_option
 @color_option

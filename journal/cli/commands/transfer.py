@@ -22,7 +22,7 @@ from journal.cli.find import (
     journal_command,
 )
 from journal.cli.output import echo_err, echo_json
-from journal.cli.shared_options import json_option
+from journal.cli.shared_options import json_option, option
 from journal.errors import JobExistsError, JobNotFoundError, JournalError, RefusedError
 from journal.format.records import CODES_OF_MERGES
 from journal.fs import shell
@@ -49,29 +49,22 @@ _MAX_LINES = 10
 _MAX_RANGES = 40
 _STDIN = "-"
 
-_max_bytes_option = click.option(
-    "--max-bytes",
-    metavar="N",
+_max_bytes_option = option(
+    "--max-bytes N",
+    "Refuse a pack that needs more than N bytes. Default: the free space of the disk.",
     type=click.IntRange(min=0),
-    help="Refuse a pack that needs more than N bytes. Default: the free space of the disk.",
 )
 
 
 @click.command("pack", short_help="Pack a job into one file, to move it.")
 @found_job
-@click.option(
-    "-o",
-    "--output",
-    metavar="OUT",
-    shell_complete=complete_path,
-    help="The file to write: FILE.tar.gz, or - for standard output. Default: JOB.tar.gz in the "
+@option(
+    "-o --output OUT",
+    "The file to write: FILE.tar.gz, or - for standard output. Default: JOB.tar.gz in the "
     "current directory.",
+    shell_complete=complete_path,
 )
-@click.option(
-    "--kept",
-    is_flag=True,
-    help="Include the backups journal.torn-*, journal.damaged-* and journal.other-*.",
-)
+@option("--kept", "Include the backups journal.torn-*, journal.damaged-* and journal.other-*.")
 def pack_command(job: FoundJob, output: str | None, kept: bool) -> None:
     """Pack a job into a tar archive, to move the job to another machine.
 
@@ -172,16 +165,13 @@ def _unpack(root: str, file: str, max_bytes: int | None) -> None:
 @click.command("pull", short_help="Apply the changes of another copy of a job.")
 @click.argument("source", shell_complete=complete_path)
 @click.argument("job", required=False, shell_complete=complete_job)
-@click.option(
-    "--merge-outcomes",
-    "merge",
-    is_flag=True,
-    help="If the copies have diverged: apply the changes of rows on which only the other copy worked.",
+@option(
+    "--merge-outcomes merge",
+    "If the copies have diverged: apply the changes of rows on which only the other copy worked.",
 )
-@click.option(
+@option(
     "--dry-run",
-    is_flag=True,
-    help="Print what a pull with --merge-outcomes would do with which rows, and change nothing.",
+    "Print what a pull with --merge-outcomes would do with which rows, and change nothing.",
 )
 @_max_bytes_option
 @json_option
