@@ -35,7 +35,7 @@ END_BYTES = 64
 SIZES: dict[str, Callable[[JobService], object]] = {
     "1 row": lambda service: service.create_rows(JOB, [{"data": {"n": 1}}]),
     "300 rows": lambda service: service.create_rows(JOB, [{"data": {"n": 1}}] * 300),
-    "30,000 rows": lambda service: service.create_rows(JOB, [{"data": {"n": 1}}] * 30_000),
+    "10,000 rows": lambda service: service.create_rows(JOB, [{"data": {"n": 1}}] * 10_000),
     "12 KB": lambda service: service.complete_row(f"{JOB}:1", result="x" * 12_000),
     "1 MiB": lambda service: service.complete_row(f"{JOB}:1", result="x" * (1 << 20)),
     "5 MiB": lambda service: service.complete_row(f"{JOB}:1", result="x" * (5 << 20)),

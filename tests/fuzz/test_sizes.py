@@ -13,13 +13,15 @@ import pytest
 from support.children import place_journal, seal_commits
 
 from journal import JobService, JournalDamagedError
+from journal.format import commits, damage, decode
 from journal.format.commits import CHUNK_BYTES, START, Position
 from journal.format.damage import judge_tail
-from journal.format.records import MAX_LINE_BYTES
 from journal.format.seal import SEAL_BYTES
+from journal.fs import handles
 from journal.verify import Finding, verify_job
 
 JOB = "sized"
+MAX_LINE_BYTES = 4 << 20  # the bound of these tests: much less than a journal's, and as sharp
 AT = b'"at":"2026-11-24T13:35:00.000001Z"}'
 JOB_RECORD = b'{"type":"job","format":1,"id":"sized","name":"Sized",' + AT
 ROW = b'{"type":"row","row":1,"checksum":"c1","data":{},' + AT
@@ -27,6 +29,13 @@ STATUS = b'{"type":"row_status","row":1,"status":"failed",' + AT
 LOG = b'{"type":"log","message":"",' + AT
 GOOD = seal_commits([[JOB_RECORD], [ROW]])
 LINES_BYTES = 5 * MAX_LINE_BYTES  # a line, the pieces that it was read in, and their copies
+
+
+@pytest.fixture(autouse=True)
+def _small_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (commits, damage, decode):
+        monkeypatch.setattr(module, "MAX_LINE_BYTES", MAX_LINE_BYTES)
+    monkeypatch.setattr(handles, "_MAX_LINE_BYTES", 2 * MAX_LINE_BYTES)
 
 
 def row_of(line_bytes: int) -> bytes:
@@ -124,17 +133,18 @@ class Endless:
 @pytest.mark.parametrize("last", [START, Position(len(GOOD), 7)])
 def test_nothing_is_read_after_a_line_that_is_too_long(last: Position) -> None:
     tail = judge_tail(Endless(), ENDLESS_BYTES, last)
-    assert (tail.kind, tail.reason) == ("bad", f"a line over {MAX_LINE_BYTES} bytes")
+    assert (tail.kind, tail.reason) == ("bad", f"a line over {64 << 20} bytes")
 
 
 def test_what_looks_like_a_seal_again_and_again_within_a_line_takes_no_memory(
     tmp_path: Path,
 ) -> None:
-    line = b',"crc":"00000000"}x{' * 10_000
-    for root in (tmp_path / "first", tmp_path / "second"):  # the first look imports modules
-        path = place_journal(root, JOB, GOOD + line + b',"crc":"00000000"}\n')
+    text = b',"crc":"00000000"}x{'
+    for repeats in (1_000, 10_000):  # the first look imports modules
+        root = tmp_path / str(repeats)
+        path = place_journal(root, JOB, GOOD + text * repeats + b',"crc":"00000000"}\n')
         peak = peak_bytes(partial(look, root))
-    assert peak < 5 * len(line)
+    assert peak < 5 * repeats * len(text)
     (finding,) = verify_job(path.parent).findings
     assert (finding.line, finding.offset) == (3, len(GOOD))
 

@@ -186,20 +186,20 @@ def test_a_job_handed_out_keeps_its_usage_while_the_sums_grow(service: JobServic
     assert (before, usage(service)) == ({"tokens": 7, "calls": 1}, {"tokens": 12})
 
 
-def test_100_000_costs_of_6_hundredths_of_a_cent_sum_exactly(tmp_path: Path) -> None:
-    rows = 100_000
+def test_20_000_costs_of_6_hundredths_of_a_cent_sum_exactly(tmp_path: Path) -> None:
+    rows = 20_000
     with JobService(tmp_path) as service:
         service.create_job("Calls", job_id=JOB, row_data=[{"data": {}}] * rows)
         with service.batch(JOB):
             for number in range(1, rows + 1):
                 service.complete_row(f"{JOB}:{number}", cost_cents=0.06, usage={"tokens": 3})
-        assert total(service) == 6000
+        assert total(service) == 1200
     for with_hint in (True, False):
         if not with_hint:
             (tmp_path / JOB / HINT_NAME).unlink()
         with JobService(tmp_path) as service:
             cost = total(service)
-            assert (cost, type(cost), usage(service)) == (6000, int, {"tokens": 300_000})
+            assert (cost, type(cost), usage(service)) == (1200, int, {"tokens": 60_000})
 
 
 def test_a_journal_from_before_usage_and_decimals_is_read_with_the_same_cost(

@@ -323,7 +323,7 @@ def peaks_of(root: Path, rows: int, artifact_bytes: int) -> tuple[int, int]:
 def test_packing_and_unpacking_take_no_more_memory_for_large_files_and_a_byte_for_a_row(
     tmp_path: Path,
 ) -> None:
-    rows = 20_000, 300_000 if IS_LONG else 200_000
+    rows = 10_000, 300_000 if IS_LONG else 110_000
     few = peaks_of(tmp_path / "few", rows[0], 4 << 20)
     many = peaks_of(tmp_path / "many", rows[1], 64 << 20)
     for less, more in zip(few, many, strict=True):

@@ -41,7 +41,7 @@ PATCHES = [
         "index/index",
         '"cost_millionths", "usage", ',
         '"cost_millionths", ',
-        "tests/service/test_cost.py::test_100_000_costs_of_6_hundredths_of_a_cent_sum_exactly",
+        "tests/service/test_cost.py::test_20_000_costs_of_6_hundredths_of_a_cent_sum_exactly",
     ),
     Patch(
         "a job handed out has a usage of its own",
