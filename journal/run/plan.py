@@ -371,10 +371,13 @@ def planned_rows(
 ) -> Iterator[Planned]:
     """The rows that a start would process. Rows that were never started come first.
 
-    ``new`` and ``changed`` are rows that the start would first add or change. ``gone`` are the
-    numbers of rows that it would skip or send to review. Open rows that don't meet ``where`` have
-    the kind LEFT_OPEN, and aren't processed.
+    ``new`` and ``changed`` are rows that the start would first add or change. Rows of the kinds in
+    NOT_RUN aren't processed: ``gone`` (the numbers of rows that the start would skip or send to
+    review), and open rows that don't meet ``where``.
     """
+    for number in gone:
+        if (row := service.get_row(f"{job.id}:{number}")) is not None:
+            yield Planned(row, "gone", "")
     planned = _planned(service, job, on_interrupted, new, changed, gone, retry_failed=retry_failed)
     for one in planned:
         if where is None or where(one.row):
@@ -421,7 +424,8 @@ def _planned(
             yield Planned(row, "retry", f"failed ({row.error_code})")
 
 
-_KINDS = ("retry", "new", "changed", LEFT_OPEN, "failed", "needs review", "in flight", "done")
+NOT_RUN = (LEFT_OPEN, "gone")
+_KINDS = ("retry", "new", "changed", *NOT_RUN, "failed", "needs review", "in flight", "done")
 
 
 class Plan(msgspec.Struct):
@@ -430,6 +434,7 @@ class Plan(msgspec.Struct):
     ``counts``: the number of rows of each kind. ``first``: the first few row numbers of each kind.
 
     - Rows to process: "new" (never started), "changed" (new data), "retry" (started before).
+    - "gone": rows that are no longer in the input, and are skipped or sent to review.
     - Rows that stay as they are: "left open" (they don't meet the condition of the run), "failed",
       "needs review", "in flight".
     - "done": completed or skipped rows.

@@ -768,6 +768,8 @@ def test_a_dry_run_counts_what_a_start_would_do_in_a_job_that_has_ended_too(work
     assert (gone.returncode, gone.stdout) == (0, "")
     assert "j: 4 rows of the job are no longer in the input\n" in gone.stderr
     assert "j: 1 of them is skipped, or put under review\n" in gone.stderr
+    assert "j: gone: 1 (row 2), done: 4\n" in gone.stderr
+    assert "failed" not in gone.stderr
     assert Path("jobs/j/journal.jsonl").read_bytes() == before
 
 

@@ -19,6 +19,7 @@ from journal.model import Job, JobRow
 from journal.run.input_match import InputRules, Unwritten, match_rows, new_rows
 from journal.run.plan import (
     LEFT_OPEN,
+    NOT_RUN,
     HowTo,
     Matched,
     Plan,
@@ -73,7 +74,7 @@ class DryRun:
         batch: list[Planned] = []
         for one in planned:
             plan.take(one)
-            if one.kind == LEFT_OPEN:
+            if one.kind in NOT_RUN:
                 continue
             if given["max_rows"] is None or count < given["max_rows"]:
                 count += 1
@@ -122,9 +123,10 @@ class DryRun:
             echo_err(f"{self._job_id}: {text}")
         for text in about_rows_left(self._job_id, matched, self._how_to):
             echo_err(text)
+        changes = self._commands or matched.gone_settled
         if job is not None:
             plan.leave(job)
-            if not self._commands and job.status.is_ended:
+            if job.status.is_ended and not changes:
                 failed = self._given["retry_failed"]
                 echo_err(nothing_to_do(self._service, job, self._how_to, retry_failed=failed))
         echo_err(f"{self._job_id}: {plan}")
@@ -133,7 +135,7 @@ class DryRun:
             echo_err(f"{self._job_id}: {meaning}")
         would = counted(self._commands, "command|commands would run")
         echo_err(f"{self._job_id}: {would}; nothing was run or written")
-        if job is not None and not self._commands and job.status.is_ended:
+        if job is not None and job.status.is_ended and not changes:
             for advised in advice_about(self._service, job, self._how_to.line):
                 echo_err(advice_text(job.id, advised))
 
