@@ -174,6 +174,24 @@ class JobPrunedError(RefusedError):
         return f"{was}: {why}; {back}make it anew by --anew (in Python anew=True)"
 
 
+class JobPausedError(RefusedError):
+    """A person has paused the job, so no run starts until it is resumed. Nothing was changed.
+
+    Attributes: ``job_id``, ``paused_at`` (ISO 8601 text), ``person`` ("" if it isn't known).
+    """
+
+    job_id: str
+    paused_at: str
+    person: str = ""
+
+    def _message(self) -> str:
+        by = f" by {self.person}" if self.person else ""
+        return (
+            f"job {self.job_id!r} was paused{by} at {self.paused_at}, so no run starts: to end the "
+            f"pause, `journal resume {self.job_id}` (in Python resume_job())"
+        )
+
+
 class RowNotFoundError(RefusedError, LookupError):
     """The job has no row with this number. Attribute: ``row_id`` (``JOB_ID:ROW_NUMBER``)."""
 

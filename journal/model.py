@@ -213,6 +213,16 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     ended_early: EarlyEnd | None = None
 
 
+class Pause(msgspec.Struct, frozen=True, kw_only=True):
+    """A pause by :meth:`JobService.pause_job`, which holds until :meth:`JobService.resume_job`.
+
+    ``person``: who has paused the job. None if it isn't known.
+    """
+
+    since: datetime
+    person: str | None = None
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A job as it was after a certain commit. Later commits don't change the object.
 
@@ -241,6 +251,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
       added with an idempotency key of its own.
     - ``repaired``: True if a repair has lost lines. Rows may be missing then.
     - ``hosts``: the hosts of the runs; the latest is last. ``last_run``: the last run.
+    - ``pause``: the pause that holds, whatever the status is. None if no person has paused the job.
     """
 
     id: str
@@ -264,6 +275,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     repaired: bool = False
     hosts: tuple[str, ...] = ()
     last_run: Run | None = None
+    pause: Pause | None = None
     created_at: datetime
     started_at: datetime | None = None
     pass_started_at: datetime | None = None

@@ -326,7 +326,10 @@ class JobService:
 
         Any other new status releases the run lock if this service holds it.
 
-        Raises InvalidStateTransition.
+        "paused" is no person's pause (:meth:`pause_job`): the next start continues the job.
+
+        Raises InvalidStateTransition, and JobPausedError for ``running`` while a person's pause
+        holds.
         """
         target = job_status(new_status, "new_status")
         take: Literal["if_free", "no"] = "if_free" if target is JobStatus.RUNNING else "no"
@@ -352,6 +355,35 @@ class JobService:
 
         def change(journal: Journal) -> Job:
             transitions.reopen(journal, reason)
+            return job_of(journal.index)
+
+        return self._change_reopening(job_id, change)
+
+    def pause_job(self, job_id: str) -> Job:
+        """Pause the job until :meth:`resume_job`, whatever its status is. Returns the job.
+
+        No run starts meanwhile: starts raise JobPausedError. If a run works on the job, the job's
+        status becomes paused: the run starts no more rows, and waits. Outcomes are recorded, and
+        :meth:`start_row` starts rows. If a pause holds already, nothing changes.
+        """
+        with self.store.committing_run(job_id, "no") as (journal, _):
+            transitions.pause(journal, self._by)
+            return job_of(journal.index)
+
+    def resume_job(self, job_id: str, reason: str | None = None) -> Job:
+        """End the pause of :meth:`pause_job`. Returns the job. No run is started.
+
+        - If a run waits because the job was paused, the status is running again.
+        - A failed or cancelled job is reopened, as by :meth:`reopen_job` with ``reason``.
+        - Otherwise the job keeps its status, and the next start continues it.
+
+        Raises JobBusyError if the job has ended, and its run still waits for rows in flight.
+        """
+        check_optional_text(reason, "reason")
+
+        def change(journal: Journal) -> Job:
+            has_run = self.run_holder(job_id) is not None
+            transitions.resume(journal, reason, self._by, has_run=has_run)
             return job_of(journal.index)
 
         return self._change_reopening(job_id, change)
@@ -948,7 +980,8 @@ class JobService:
 
         Raises JobBusyError while a run holds the job, even if that is a run of this service, or if
         this service has made the job running by :meth:`update_status`. Raises
-        InvalidStateTransition for a job that has ended.
+        InvalidStateTransition for a job that has ended, and JobPausedError for a job that a person
+        has paused.
         """
         check_policy(on_interrupted, "on_interrupted")
         argv = check_words(argv, "argv")

@@ -16,7 +16,7 @@ PUBLIC = {
         BusyError InvalidInputError RefusedError SystemFailureError UnreadableError
         CommitOutcomeUnknownError CopiesDivergedError Entry Event Fail FormatVersionError Hold
         InvalidStateTransition InvalidValueError Job JobBusyError JobExistsError JobLockedError
-        JobMismatchError JobNotFoundError JobPrunedError JobRow JobRun JobService JobStatus JobSummary
+        JobMismatchError JobNotFoundError JobPausedError JobPrunedError JobRow JobRun JobService JobStatus JobSummary
         JournalDamagedError JournalError LogEntry MissingExtraError NeedsReview
         PackError Position Retry RowAttempt RowChangedError RowHistory
         RowLogHandler RowNotFoundError RowResult RowStatus RowStep Rows RunHolder RunReport

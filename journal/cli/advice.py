@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from journal.cli.find import holder_text
+from journal.cli.find import holder_text, pause_text
 from journal.errors import JournalDamagedError
 from journal.format.records import CODES_OF_MERGES, LOST_CHECKSUM, MAYBE_DONE_TWICE
 from journal.fs import shell, system
@@ -293,6 +293,11 @@ def advice(
                 "the job was cancelled; to continue the job, resume it first",
             )
         )
+    waits = job.status is JobStatus.PAUSED and holder is not None
+    if (waits or job.pause is not None) and not found:
+        why = "its waiting run continues" if waits else "the job is paused, and no run starts"
+        by = f" ({pause_text(job.pause)})" if job.pause is not None else ""
+        found.append((command("resume", job.id), f"{why}{by}"))
     if holder is None and job.processing_count and not ended:
         found += _in_flight(job, start, rows.interrupted, command)
     if job.needs_review_count:
@@ -302,9 +307,7 @@ def advice(
     if state == "interrupted":
         died = "then" if job.processing_count else "its run has died;"
         found.append((start.command, f"{died} {start.words}, with the same input"))
-    elif job.status is JobStatus.PAUSED and holder is not None:
-        found.append((command("resume", job.id), "its waiting run continues"))
-    elif job.status is JobStatus.PAUSED:
+    elif job.status is JobStatus.PAUSED and not waits:
         found.append(_to_continue(job, start))
     elif job.status is JobStatus.PENDING and holder is None:
         found.append((start.command, start.words))

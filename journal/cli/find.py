@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import click
 
-from journal.cli.output import echo_err, first_of
+from journal.cli.output import echo_err, first_of, local_text
 from journal.errors import JobNotFoundError, JournalError, RefusedError
 from journal.fs import system
 from journal.fs.names import JOURNAL_NAME
 from journal.ids import is_job_id
-from journal.model import SHOWN_STATUSES, Job, JobStatus, RunHolder
+from journal.model import SHOWN_STATUSES, Job, JobStatus, Pause, RunHolder
 from journal.service import ExactService, JobService, existing_job
 from journal.store.pruned import check_not_pruned
 from journal.text import counted, similar
@@ -243,12 +243,23 @@ def status_text(job: Job, state: str = "") -> str:
     """The status of a job (or its ``state``) in words.
 
     A job without failed rows counts as failed, too, if some rows need a review. The text then says
-    how many.
+    how many. A person's pause is named, whatever the status is.
     """
-    reviews = job.needs_review_count
-    if job.status is not JobStatus.FAILED or job.failed_rows or not reviews:
-        return state or job.status.value
-    return f"{job.status.value} ({counted(reviews, 'row|rows needs|need a review')})"
+    reviews, text = job.needs_review_count, state or job.status.value
+    if job.status is JobStatus.FAILED and not job.failed_rows and reviews:
+        text = f"{job.status.value} ({counted(reviews, 'row|rows needs|need a review')})"
+    if job.pause is None:
+        return text
+    return _PAUSED if job.status is JobStatus.PAUSED else f"{text}, {_PAUSED}"
+
+
+_PAUSED = "paused until resume"
+
+
+def pause_text(pause: Pause) -> str:
+    """Who has paused a job, and when."""
+    by = f"by {pause.person} " if pause.person else ""
+    return f"{by}since {local_text(pause.since, '%Y-%m-%d %H:%M:%S %Z')}"
 
 
 def holder_text(holder: RunHolder) -> str:

@@ -85,10 +85,14 @@ def _sure_state(service: JobService, job: Job) -> str:
 
 def _is_left_paused(service: JobService, job: Job) -> bool:
     """Return whether the job is paused, and no run waits for it to be resumed."""
-    if job.status is not JobStatus.PAUSED or service.run_holder(job.id) is not None:
+    if not _is_paused(job) or service.run_holder(job.id) is not None:
         return False
     # Meanwhile, the job may have been resumed, and its run may have ended.
-    return existing_job(service, job.id).status is JobStatus.PAUSED
+    return _is_paused(existing_job(service, job.id))
+
+
+def _is_paused(job: Job) -> bool:
+    return job.status is JobStatus.PAUSED or (job.pause is not None and not job.status.is_ended)
 
 
 def _has_ended(service: JobService, job: Job) -> bool:

@@ -312,6 +312,19 @@ class JobReopenedRecord(
     at: Moment
 
 
+class JobPauseRecord(
+    msgspec.Struct, tag_field="type", tag="job_pause", kw_only=True, omit_defaults=True
+):
+    """A person has paused the job, or with ``ended`` has resumed it. The status has no part in it.
+
+    ``person``: the name of the person, if it is known.
+    """
+
+    ended: bool = False
+    person: str | None = None
+    at: Moment
+
+
 class JobCountsRecord(
     msgspec.Struct, tag_field="type", tag="job_counts", kw_only=True, omit_defaults=True
 ):
@@ -362,6 +375,7 @@ JobLevelRecord = (
     | RunEndedRecord
     | JobStatusRecord
     | JobReopenedRecord
+    | JobPauseRecord
     | JobCountsRecord
     | JobErrorRecord
     | MergeRecord

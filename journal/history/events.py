@@ -21,6 +21,7 @@ from journal.format.records import (
     ExtensionRecord,
     JobCountsRecord,
     JobErrorRecord,
+    JobPauseRecord,
     JobRecord,
     JobReopenedRecord,
     JobStatusRecord,
@@ -75,7 +76,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     - ``kind``: one of these words.
 
       - About the job: "created", "run" (a run begins), "run_ended" (early), "job" (its status changed), "reopened",
-        "counts", "error", "merge", "log".
+        "paused" and "resumed" (by a person), "counts", "error", "merge", "log".
       - About rows: "added", "changed" (data or idempotency key), "started", "completed", "failed",
         "skipped", "review", "put_back", "retried" (by a person), "redone" (by a person).
       - About steps of rows: "step_started", "step_done", "step_failed".
@@ -275,6 +276,11 @@ def _run_text(record: RunRecord) -> str:
     return ": ".join(filter(None, (where, changes_text(record))))
 
 
+def _pause_event(record: JobPauseRecord) -> Event:
+    kind, level = ("resumed", "INFO") if record.ended else ("paused", "WARNING")
+    return _event(record, kind, level, f"by {record.person}" if record.person else "")
+
+
 def _row_event(record: RowStatusRecord) -> Event:
     kind, level = _ROW_KINDS[record.status]
     if record.decision is not None:
@@ -362,6 +368,7 @@ _EVENTS: dict[type[Record], Callable[[Any], Event]] = {
         record, "job", _JOB_LEVELS.get(record.status, "INFO"), record.status
     ),
     JobReopenedRecord: lambda record: _event(record, "reopened", text=record.reason or ""),
+    JobPauseRecord: _pause_event,
     JobCountsRecord: lambda record: _event(record, "counts", text=_counts_text(record)),
     JobErrorRecord: lambda record: _event(
         record, "error", "ERROR", f"{record.code}: {record.message}"

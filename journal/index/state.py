@@ -14,6 +14,7 @@ from journal.format.records import (
     REPAIRED,
     JobCountsRecord,
     JobErrorRecord,
+    JobPauseRecord,
     JobRecord,
     JobReopenedRecord,
     JobStatusRecord,
@@ -22,7 +23,7 @@ from journal.format.records import (
     RunEndedRecord,
     RunRecord,
 )
-from journal.model import EarlyEnd, JobStatus, Run
+from journal.model import EarlyEnd, JobStatus, Pause, Run
 
 _MAX_HOSTS = 20
 
@@ -59,6 +60,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     counts: Counts = Counts()
     hosts: tuple[str, ...] = ()  # the hosts of the job's runs, the last run's host last
     run: Run | None = None  # the last run
+    pause: Pause | None = None  # a person's, which holds
     reopened_at: tuple[Moment, ...] = ()  # when each pass from the second on began
     pass_started_at: Moment | None = None  # when the current pass was first set to running
     worked_s: float = 0.0  # the time from start to end, summed over all passes that ended
@@ -93,6 +95,11 @@ def _after_reopening(state: JobState, record: JobReopenedRecord, _: Counts) -> J
         error=None,
         reopened_at=(*state.reopened_at, record.at),
     )
+
+
+def _after_pause(state: JobState, record: JobPauseRecord, _: Counts) -> JobState:
+    pause = None if record.ended else Pause(since=record.at, person=record.person)
+    return msgspec.structs.replace(state, pause=pause)
 
 
 def _after_counts(state: JobState, record: JobCountsRecord, rows: Counts) -> JobState:
@@ -149,6 +156,7 @@ def _after_merge(state: JobState, record: MergeRecord, _: Counts) -> JobState:
 EFFECTS: dict[type, Callable[[JobState, Any, Counts], JobState]] = {
     JobStatusRecord: _after_status,
     JobReopenedRecord: _after_reopening,
+    JobPauseRecord: _after_pause,
     JobCountsRecord: _after_counts,
     JobErrorRecord: _after_error,
     RunRecord: _after_run,

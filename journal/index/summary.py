@@ -44,6 +44,7 @@ def job_of(index: Index) -> Job:
         repaired=state.repaired,
         hosts=state.hosts,
         last_run=state.run,
+        pause=state.pause,
         created_at=header.at,
         started_at=state.started_at,
         pass_started_at=state.pass_started_at,

@@ -28,7 +28,7 @@ from journal.service import JobService
 from journal.store.batch import Batch
 from journal.store.interrupted_rows import settle_gone, skipped_as_gone
 from journal.store.journal import Journal
-from journal.store.transitions import reopen, take_input
+from journal.store.transitions import check_unpaused, reopen, take_input
 from journal.text import encode_json
 
 OnChanged = Literal["error", "retry", "redo", "ignore"]
@@ -71,6 +71,11 @@ class InputRules(msgspec.Struct, frozen=True):
             if getattr(self, name) not in get_args(kind):
                 words = f"must be one of {', '.join(get_args(kind))}"
                 raise InvalidValueError(name, getattr(self, name), words)
+
+    def check_start(self, job: Job) -> None:
+        """Raise JobPausedError if a person has paused the job. A refused `journal run` changes nothing."""
+        if self.how_to.command:
+            check_unpaused(job.id, job.pause)
 
     @property
     def recorded_idempotency_key(self) -> str | None:
@@ -434,7 +439,7 @@ class _Match:
 
     def _check_not_cancelled(self, job: Job) -> None:
         if job.status is JobStatus.CANCELLED:
-            reopen_first = self._how_to.reopen(job.id)
+            reopen_first = self._how_to.resume(job.id)
             hint = f"it was cancelled: it takes new or changed rows only after {reopen_first}"
             raise InvalidStateTransition(job.status, JobStatus.PENDING, (), f"job {job.id}", hint)
 

@@ -219,6 +219,7 @@ def _take_input(
         return Matched()
     job = service.get_job(job_id)
     if job is not None:
+        rules.check_start(job)
         with service.store.hold_run(job_id):  # else two processes could add the same new rows
             return match_rows(service, job, rows, rules)
     try:
@@ -537,7 +538,8 @@ class JobRun:
         If the job has ended but has pending rows, it is reopened. If there is nothing to do, or the
         job was cancelled, a message is reported, and the returned report has the unchanged job.
 
-        Raises JobBusyError, InvalidValueError, and the error of a commit that failed.
+        Raises JobBusyError, InvalidValueError, and the error of a commit that failed. Raises
+        JobPausedError if a person has paused the job.
         """
         limits = Limits.among(locals())
         check_callbacks(tell=tell, on_progress=on_progress)
@@ -699,7 +701,8 @@ class JobRun:
             if bounds.has_halted and job.failed_rows:
                 stay = counted(job.failed_rows, "row|rows has|have failed, and stays|stay failed")
                 held.report(f"{self.id}: {stay} without {how_to.retry_failed}")
-            held.report(f"to continue: {line_for_rest(job.last_run) or start_again()}")
+            first = how_to.first_resume(job)
+            held.report(f"to continue: {first}{line_for_rest(job.last_run) or start_again()}")
 
     def _report_idle(self, held: HeldJob, *, retry_failed: bool) -> RunReport:
         job, how_to = self.job, self._settings.how_to

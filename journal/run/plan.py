@@ -22,6 +22,7 @@ from journal.model import Job, JobRow, JobStatus, Policy, RowStatus
 from journal.service import JobService, existing_job
 from journal.store.interrupted_rows import may_resume
 from journal.store.rows import find_rows
+from journal.store.transitions import check_unpaused
 from journal.text import before_text, counted
 from journal.verbs import change_rows
 
@@ -49,8 +50,12 @@ class HowTo(NamedTuple):
         """The command line of `journal` for this store, with these words."""
         return f"{self.command} {shell.join(words)}"
 
-    def reopen(self, job_id: str) -> str:
-        return self.say(f'job.service.reopen_job("{job_id}")', "resume", job_id)
+    def resume(self, job_id: str) -> str:
+        return self.say(f'job.service.resume_job("{job_id}")', "resume", job_id)
+
+    def first_resume(self, job: Job) -> str:
+        """The beginning of a message about the next start, which a person's pause would refuse."""
+        return f"first {self.resume(job.id)}, then " if job.pause is not None else ""
 
     @property
     def retry_failed(self) -> str:
@@ -177,7 +182,11 @@ def who_else(job: Job) -> str:
 
 
 def may_start(job: Job, *, retry_failed: bool = False) -> bool:
-    """Return whether the job's counts show that a start may find rows to process."""
+    """Return whether the job's counts show that a start may find rows to process.
+
+    Raises JobPausedError if a person has paused the job.
+    """
+    check_unpaused(job.id, job.pause)
     if job.status.is_ended:
         rows = job.pending_count or (retry_failed and job.failed_rows)
         return bool(rows) and job.status is not JobStatus.CANCELLED
@@ -224,7 +233,7 @@ def nothing_to_do(service: JobService, job: Job, how_to: HowTo, *, retry_failed:
         left = (
             f" with {counted(job.pending_count, 'row|rows')} pending" if job.pending_count else ""
         )
-        return f"{job.id}: cancelled{left}, so nothing is run: first {how_to.reopen(job.id)}, then start again"
+        return f"{job.id}: cancelled{left}, so nothing is run: first {how_to.resume(job.id)}, then start again"
     said = f"{job.id}: {job.status} already, and nothing is new"
     if how_to.command:
         return f"{said}: nothing to do" if job.done_rows == job.total_rows else said

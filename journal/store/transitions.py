@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from journal.errors import InvalidStateTransition, InvalidValueError
+from journal.errors import InvalidStateTransition, InvalidValueError, JobPausedError
 from journal.format.arguments import MAX_USAGE_NAMES, check_optional_object, check_text
 from journal.format.idempotency import next_key, row_key
 from journal.format.records import (
@@ -17,6 +17,7 @@ from journal.format.records import (
     UNSET_TIME,
     AnyRow,
     By,
+    JobPauseRecord,
     JobReopenedRecord,
     JobStatusRecord,
     LogRecord,
@@ -46,6 +47,7 @@ from journal.model import (
     JobRow,
     JobStatus,
     LogEntry,
+    Pause,
     Policy,
     RowStatus,
     log_level,
@@ -59,6 +61,7 @@ from journal.store.rows import (
     row_not_found,
     row_of,
 )
+from journal.text import time_text
 from journal.version import VERSION
 
 _ALLOWED_CODES = tuple(
@@ -111,8 +114,10 @@ def put_run(
     ``changes``: the members "added", "changed", "retried" and "gone" of the record.
 
     Raises JournalDamagedError if the journal was cut: rows that were done would be done again.
+    Raises JobPausedError.
     """
     journal.check_uncut()
+    check_unpaused(journal.job_id, state_of(journal).pause)
     record = RunRecord(
         id=system.nonce(),
         host=system.host_name(),
@@ -131,8 +136,10 @@ def put_run(
 
 
 def set_job_status(journal: Journal, target: JobStatus) -> None:
-    """Move the job to ``target``. Raises InvalidStateTransition."""
+    """Move the job to ``target``. Raises InvalidStateTransition and JobPausedError."""
     status = state_of(journal).status
+    if target is JobStatus.RUNNING:
+        check_unpaused(journal.job_id, state_of(journal).pause)
     if target not in VALID_TRANSITIONS[status]:
         hint = _HAS_ENDED if status.is_ended else ""
         _refuse_job(journal, target, _REOPEN_FIRST if status is JobStatus.CANCELLED else hint)
@@ -291,6 +298,34 @@ def reopen(journal: Journal, reason: str | None) -> None:
     if not state.status.is_ended:
         _refuse_job(journal, JobStatus.PENDING, "only a job that has ended is reopened", refused)
     put_record(journal, JobReopenedRecord(reason=reason, at=UNSET_TIME))
+
+
+def check_unpaused(job_id: str, pause: Pause | None) -> None:
+    """Raise JobPausedError if a person's pause holds."""
+    if pause is not None:
+        raise JobPausedError(job_id, time_text(pause.since), pause.person or "")
+
+
+def pause(journal: Journal, by: By) -> None:
+    """Record a person's pause, unless one holds. A running job becomes paused."""
+    if state_of(journal).pause is None:
+        put_record(journal, JobPauseRecord(person=by.person, at=UNSET_TIME))
+    if state_of(journal).status is JobStatus.RUNNING:
+        set_job_status(journal, JobStatus.PAUSED)
+
+
+def resume(journal: Journal, reason: str | None, by: By, *, has_run: bool) -> None:
+    """End a person's pause. ``has_run``: whether a run waits, so that the job is running again.
+
+    A failed or cancelled job is reopened.
+    """
+    status = state_of(journal).status
+    if state_of(journal).pause is not None:
+        put_record(journal, JobPauseRecord(ended=True, person=by.person, at=UNSET_TIME))
+    if status in (JobStatus.FAILED, JobStatus.CANCELLED):
+        reopen(journal, reason)
+    elif status is JobStatus.PAUSED and has_run:
+        set_job_status(journal, JobStatus.RUNNING)
 
 
 def redo_row(journal: Journal, number: int, reason: str | None, by: By, *, new_key: bool) -> JobRow:

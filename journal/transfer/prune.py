@@ -170,6 +170,8 @@ def _prune_one(
         now = _job(store, job.id, locked=not dry_run)
         if now.status not in wanted:
             raise _Left(f"it is {now.status}: jobs with this status are not deleted")
+        if now.pause is not None:
+            raise _Left("a person has paused it")
         if now.updated_at >= before:
             raise _Left("it was changed meanwhile, and is no longer old enough")
         copy = open_copy(directory, locked=not dry_run)

@@ -18,7 +18,6 @@ from journal import Job, JobRow, JobService, JobStatus
 from journal.cli.main import main
 from journal.cli.output import as_json
 from journal.fs import shell, streams, system
-from journal.model import RunHolder
 from journal.repair import repair_job
 from journal.store.interrupted_rows import start_run
 from journal.verbs import row_ranges, rows_of
@@ -152,13 +151,17 @@ def test_commands_that_are_named_are_for_the_store_in_which_the_job_is(
 # --- pause
 
 
+BY = f"by {system.user_name()}@{system.host_name()} since 20"
+
+
 def test_pause_reaches_the_run_of_another_process(cli: Cli, run: OtherRun) -> None:
     code, out, err = cli("pause", "j")
     assert (code, out) == (0, "")
     assert f"j: paused; process {run.process.pid} on " in err
     assert run.sees().startswith("paused processing")
     before = cli.journal()
-    assert cli("pause", "j") == (0, "", "j: is paused already\n")
+    code, out, err = cli("pause", "j")
+    assert (code, out, err.startswith(f"j: is paused already, {BY}")) == (0, "", True)
     assert cli.journal() == before
 
 
@@ -166,14 +169,78 @@ def test_pause_of_a_job_whose_run_died_says_what_was_in_flight(cli: Cli, run: Ot
     run.stop()
     code, _, err = cli("pause", "j")
     assert code == 0
-    assert "no run works on it" in err
+    assert f"paused; no run starts until: journal --root {cli.root} resume j" in err
     assert "1 row was in flight" in err
 
 
-def test_a_job_that_is_not_running_is_not_paused(cli: Cli) -> None:
-    code, _, err = cli("pause", "j")
+@pytest.mark.parametrize("status", ["pending", "completed", "cancelled"])
+def test_a_job_without_a_run_is_paused_until_it_is_resumed_and_each_command_says_so(
+    cli: Cli, status: str
+) -> None:
+    if status != "pending":
+        end_job(cli, status)
+    code, out, err = cli("pause", "j")
+    assert (code, out) == (0, "")
+    assert f"j: paused; no run starts until: journal --root {cli.root} resume j" in err
+    assert job(cli).status == status
+    assert f" {status}, paused until resume " in cli("list")[1]
+    (listed,) = json.loads(cli("list", "--json")[1])
+    assert (listed["status"], listed["pause"]["person"]) == (status, BY.split()[1])
+    shown = cli("show", "j")[1]
+    assert f"status      {status}, paused until resume\n" in shown
+    assert f"paused      {BY}" in shown
+    assert f"journal --root {cli.root} resume j" in shown
+    assert shown.endswith("cost_cents=0")
+    assert f"status={status} " in shown
+    assert ("the job is paused, and no run starts" in shown) == (status != "cancelled")
+    assert f" paused {BY.split(' since', 1)[0]}" in " ".join(cli("log", "j")[1].split())
+    code, _, err = cli("resume", "j")
+    assert code == 0
+    assert f"j: the pause ({BY}" in err
+    assert job(cli).status == ("pending" if status == "cancelled" else status)
+    assert "paused" not in cli("list")[1] + cli("show", "j")[1]
+    events = [json.loads(line) for line in cli("log", "j", "--nl")[1].splitlines()]
+    assert [(e["level"], e["kind"]) for e in events if e["kind"] in ("paused", "resumed")] == [
+        ("WARNING", "paused"),
+        ("INFO", "resumed"),
+    ]
+
+
+@pytest.mark.parametrize("command", ["wait", "watch"])
+def test_who_waits_for_a_paused_job_without_a_run_is_told_to_resume_it(
+    cli: Cli, command: str
+) -> None:
+    with JobService(cli.root) as service:
+        service.create_job("K", job_id="k", row_data=[{}])
+    cli("pause", "k")
+    code, _, err = cli(command, "k", "--timeout", "20s")
     assert code == 4
-    assert "'pending' to 'paused'" in err
+    assert "k: pending, paused until resume: " in err
+    assert f"journal --root {cli.root} resume k" in err
+
+
+def test_a_paused_job_is_not_run_and_the_start_takes_no_input(cli: Cli, tmp_path: Path) -> None:
+    lines = tmp_path / "lines.txt"
+    run = ("run", str(lines), "--lines", "--job", "daily")
+    lines.write_text("a\n")
+    assert cli(*run, "--", "true")[0] == 0
+    cli("pause", "daily")
+    path = cli.root / "daily" / "journal.jsonl"
+    before = path.read_bytes()
+    lines.write_text("a\nb\n")
+    for more in ((), ("--retry-failed",), ("--on-gone", "skip")):
+        code, _, err = cli(*run, *more, "--", "touch", str(tmp_path / "{line}"))
+        assert code == 4
+        assert f"journal: job 'daily' was paused {BY.split(' since', 1)[0]} at 20" in err
+        assert "`journal resume daily`" in err
+    code, out, err = cli(*run, "--dry-run", "--", "true")
+    assert (code, out) == (0, "2\tnew in the input\ttrue")
+    assert f"daily: paused {BY}" in err
+    assert path.read_bytes() == before
+    assert not (tmp_path / "b").exists()
+    assert cli("resume", "daily")[0] == 0
+    assert cli(*run, "--", "touch", str(tmp_path / "{line}"))[0] == 0
+    assert (tmp_path / "b").exists()
 
 
 # --- resume
@@ -190,12 +257,28 @@ def test_resume_reaches_the_run_that_waits(cli: Cli, run: OtherRun) -> None:
     assert cli.journal() == before
 
 
-@pytest.mark.parametrize("paused", [True, False])
-def test_resume_without_a_run_that_waits_changes_nothing_and_says_what_to_run(
-    cli: Cli, run: OtherRun, paused: bool
+def test_resume_without_a_run_that_waits_ends_the_pause_and_says_what_to_run(
+    cli: Cli, run: OtherRun
 ) -> None:
-    if paused:
-        cli("pause", "j")
+    cli("pause", "j")
+    run.stop()
+    code, _, err = cli("resume", "j")
+    assert code == 0
+    assert "j: to continue, start again the program that made the job: ./ship {order}" in err
+    before = cli.journal()
+    code, _, err = cli("resume", "j")
+    assert code == 4
+    assert "the run of job j has ended, nothing was changed" in err
+    assert cli.journal() == before
+
+
+@pytest.mark.parametrize("is_paused", [True, False])
+def test_resume_of_a_job_whose_run_has_died_or_was_paused_by_no_person_changes_nothing(
+    cli: Cli, run: OtherRun, is_paused: bool
+) -> None:
+    if is_paused:
+        with JobService(cli.root) as service:
+            service.update_status("j", "paused")
     run.stop()
     before = cli.journal()
     code, _, err = cli("resume", "j")
@@ -221,25 +304,6 @@ def test_resume_of_a_job_that_was_never_run_says_how_to_run_it(cli: Cli) -> None
     assert code == 4
     run = f"`journal --root {shell.quote(str(cli.root.absolute()))} run ... --job j`"
     assert f"j was never run: use {run} with the same input" in err
-
-
-def test_resume_puts_a_job_back_whose_run_left_in_that_moment(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    end_job(cli, "paused")
-    holder = JobService.run_holder
-    seen: list[RunHolder | None] = [RunHolder("h", 1, "t")]
-
-    def outdated(service: JobService, job_id: str) -> RunHolder | None:
-        return seen.pop() if seen else holder(service, job_id)
-
-    monkeypatch.setattr(JobService, "run_holder", outdated)
-    assert cli("resume", "j")[0] == 4
-    with JobService(cli.root) as service:
-        job = service.get_job("j")
-        assert job is not None
-        assert job.status is JobStatus.PAUSED
-        assert holder(service, "j") is None
 
 
 # --- cancel

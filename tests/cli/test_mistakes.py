@@ -142,7 +142,6 @@ MISTAKES: list[Any] = [
     # changes of rows and jobs
     (["retry", "labels", "--row", "1"], 4, "is completed, not failed or skipped; no row was"),
     (["redo", "labels"], 2, "choose rows by --row, --status, --error-code, --where or --version"),
-    (["pause", "labels"], 4, "there is nothing to pause; `journal show labels` says what can be"),
     (["cancel", "labels"], 4, "there is nothing to cancel; `journal show labels` says what can"),
     # copies and files
     (["unpack", "in.csv"], 6, "Not a gzipped file (b'or'); nothing was unpacked"),

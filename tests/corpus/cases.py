@@ -53,6 +53,10 @@ def reopened(more: str = "", second: int = 5) -> bytes:
     return rec("job_reopened", more, second)
 
 
+def pause(more: str = "", second: int = 3) -> bytes:
+    return rec("job_pause", more, second)
+
+
 def ended(status_text: str, second: int = 4) -> bytes:
     return rec("job_status", f'"status":"{status_text}",', second)
 
@@ -212,6 +216,23 @@ GOOD = [
         *ROWS, [ended("running", 2)], [rec("job_error", '"code":"E","message":"m",')],
         [ended("failed")], [reopened('"reason":"r",')], [ended("running", 6)],
         [ended("completed", 7)], [reopened(second=8), status(1, "pending", '"reset":"retry",', 8)],
+    ),
+    good(
+        "pause",
+        "the last pause holds, whatever follows; it changes no status",
+        *ROWS, [pause('"person":"p",')], [ended("running", 4)], [pause('"person":"q",', 5)],
+        [ended("completed", 6)], [reopened(second=7)],
+    ),
+    good(
+        "pause-of-nobody-while-a-job-is-completed",
+        "nobody is named, and the job stays completed",
+        *ROWS, [ended("completed")], [pause()],
+    ),
+    good(
+        "pause-that-has-ended",
+        "once it has ended, no pause holds, and a second end changes nothing",
+        *ROWS, [pause('"person":"p",'), ended("paused")], [pause('"ended":true,"person":"q",', 5)],
+        [pause('"ended":true,', 6)],
     ),
     good(
         "settled-by-hand",
@@ -584,6 +605,8 @@ DAMAGED = [
     bad_record("run-with-a-short-id", "16 hex digits", run(run_id="0123")),
     bad_record("run-with-a-line-for-words", "a list of text", run('"argv":"journal run",')),
     bad_record("end-of-a-run-without-a-kind", "text", rec("run_ended", '"message":"m",')),
+    bad_record("pause-that-has-ended-in-text", "true or false", pause('"ended":"true",')),
+    bad_record("pause-of-a-numbered-person", "text", pause('"person":5,')),
     bad_record("by-of-a-number", "text", status(1, "failed", '"by":1,')),
     bad_record("reset-of-a-number", "text", status(1, "pending", '"reset":1,')),
     bad_record("unknown-of-a-text", "true or false", status(1, "failed", '"unknown":"true",')),

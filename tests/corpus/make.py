@@ -126,6 +126,10 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
             case "job_reopened":
                 job |= {"status": "pending", "completed_at": None, "passes": job["passes"] + 1}
                 job |= {"error_code": None, "error_message": None}
+            case "job_pause":
+                job.pop("pause", None)
+                if not record.get("ended"):
+                    job["pause"] = {"since": at, "person": record.get("person")}
             case "job_error":
                 job |= {"error_code": record["code"], "error_message": record["message"]}
                 is_ours = record.get("by") is not None

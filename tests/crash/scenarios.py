@@ -259,7 +259,9 @@ def passes(root: Path, acknowledge: Acknowledge) -> None:
         acknowledge()
         service.update_status(JOB, "cancelled")
         acknowledge()
-        service.reopen_job(JOB)
+        service.pause_job(JOB)
+        acknowledge()
+        service.resume_job(JOB)  # which reopens it, in the same commit
         acknowledge()
         service.retry_row(f"{JOB}:4")
         acknowledge()
@@ -276,6 +278,10 @@ def passes(root: Path, acknowledge: Acknowledge) -> None:
             acknowledge()
             service.complete_row(f"{JOB}:{number}", f"U-{number}", cost_cents=number)
             acknowledge()
+        service.pause_job(JOB)  # the running job becomes paused, in the same commit
+        acknowledge()
+        service.resume_job(JOB)
+        service.update_status(JOB, "running")
         service.update_status(JOB, "failed")
         acknowledge()
         service.redo_row(f"{JOB}:2")  # which reopens it, in the same commit

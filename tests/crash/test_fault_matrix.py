@@ -101,6 +101,12 @@ def batch_that_goes_on(service: JobService) -> None:
         service.skip_row(f"{JOB}:50")
 
 
+def paused(root: Path) -> None:
+    ended(root)
+    with JobService(root) as service:
+        service.pause_job(JOB)
+
+
 def batch_with_a_discarded_part(service: JobService) -> None:
     with service.batch(JOB):
         service.create_rows(JOB, rows(30, 2))
@@ -260,6 +266,8 @@ SCENARIOS = [
             lambda service: service.complete_row(f"{JOB}:9"),
         ],
     ),
+    Scenario("pausing", in_flight, [lambda service: service.pause_job(JOB)]),
+    Scenario("resuming", paused, [lambda service: service.resume_job(JOB)]),
     Scenario("retrying a row", ended, [lambda service: service.retry_row(f"{JOB}:4")]),
     Scenario("retrying rows", ended, [lambda service: service.retry_failed_rows(JOB)]),
     Scenario(

@@ -27,6 +27,7 @@ from journal.format.commits import START
 from journal.format.records import LogRecord
 from journal.index.index import Index
 from journal.index.replay import replay
+from journal.model import Pause
 from journal.repair import repair_job
 from journal.text import time_text
 from journal.transfer import pack_to_file, unpack_job
@@ -78,6 +79,7 @@ def members(job: Job) -> dict[str, Any]:
         "status": job.status.value,
         "cost_cents": job.total_cost_cents,
         **({"usage": job.usage} if job.usage else {}),
+        **({"pause": _pause(job.pause)} if job.pause else {}),
         "counts": {
             "total": job.total_rows,
             "processed": job.processed_rows,
@@ -86,6 +88,10 @@ def members(job: Job) -> dict[str, Any]:
             "by_status": {name: getattr(job, f"{name}_count", None) for name in by_status},
         },
     }
+
+
+def _pause(pause: Pause) -> dict[str, str | None]:
+    return {"since": time_text(pause.since), "person": pause.person}
 
 
 def row_members(row: JobRow) -> dict[str, Any]:

@@ -163,6 +163,7 @@ def texts() -> Iterator[bytes]:
     yield log(f'{{"merge":{{"hosts":[{text}]}},{text}:{text}}}'.encode())
     yield record("job_error", f'"code":{text},"message":{text}')
     yield record("job_reopened", f'"reason":{text}')
+    yield record("job_pause", f'"person":{text}')
 
 
 CONTENTS: dict[str, tuple[Callable[[], Iterator[bytes]], bytes]] = {

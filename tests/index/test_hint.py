@@ -83,7 +83,7 @@ def test_a_job_opened_from_its_hint_is_what_replay_says(
     assert opened(tmp_path) == replayed(tmp_path)
 
 
-def test_a_hint_knows_the_passes_of_a_job_and_the_attempts_before_each_retry(
+def test_a_hint_knows_the_passes_and_the_pause_of_a_job_and_the_attempts_before_each_retry(
     tmp_path: Path, disk: CountingOs
 ) -> None:
     make_job(tmp_path)
@@ -93,6 +93,7 @@ def test_a_hint_knows_the_passes_of_a_job_and_the_attempts_before_each_retry(
         service.fail_row(f"{JOB}:5", "E", "m")
         service.update_status(JOB, "failed")
         service.retry_row(f"{JOB}:5")
+        service.pause_job(JOB)
         before = service.get_job(JOB), service.get_row(f"{JOB}:5")
     assert is_believed(tmp_path, disk)
     with JobService(tmp_path) as service:
@@ -101,6 +102,7 @@ def test_a_hint_knows_the_passes_of_a_job_and_the_attempts_before_each_retry(
     assert job is not None
     assert row is not None
     assert (job.passes, row.attempts, row.earlier_attempts) == (2, 1, 1)
+    assert job.pause is not None
 
 
 def test_a_row_in_flight_that_comes_from_a_hint_is_given_back_with_the_error_it_had(
@@ -123,7 +125,7 @@ def test_a_row_in_flight_that_comes_from_a_hint_is_given_back_with_the_error_it_
 
 ACTIONS = (
     "reopen", "add", "add far", "start", "complete", "skip", "error", "discard", "view", "fail",
-    "retry", "redo", "data", "next pass", "give back",
+    "retry", "redo", "data", "next pass", "give back", "pause", "resume",
 )  # fmt: skip
 
 
@@ -178,7 +180,10 @@ def _act(service: JobService, action: str, number: int) -> None:
     elif action == "redo":
         done = service.get_rows(JOB, "completed")
         service.redo_row(done[number % len(done)].id, new_key=number > 5)
+    elif action in ("pause", "resume"):
+        getattr(service, f"{action}_job")(JOB)
     elif action == "next pass":
+        service.resume_job(JOB)
         service.start_job(JOB)
         service.update_status(JOB, "failed")
         service.reopen_job(JOB)

@@ -441,7 +441,7 @@ def test_a_cancelled_job_takes_nothing_before_it_is_reopened(path: Path, what: s
     with journal.open_job(path, people("a", "b"), key="id") as job:
         job.service.update_status(job.id, "cancelled")
     rows = [*people("a"), {"id": "b", "mail": "x"}] if what == "changed" else people("a", "b", "c")
-    with pytest.raises(journal.InvalidStateTransition, match=r'reopen_job\("enrich"\)'):
+    with pytest.raises(journal.InvalidStateTransition, match=r'resume_job\("enrich"\)'):
         journal.open_job(path, rows, key="id", on_changed="retry")
     said: list[str] = []
     with journal.open_job(path, people("a", "b"), key="id") as job:
@@ -451,7 +451,7 @@ def test_a_cancelled_job_takes_nothing_before_it_is_reopened(path: Path, what: s
     assert (
         said
         == [
-            'enrich: cancelled with 2 rows pending, so nothing is run: first `job.service.reopen_job("enrich")`, then start again'
+            'enrich: cancelled with 2 rows pending, so nothing is run: first `job.service.resume_job("enrich")`, then start again'
         ]
         * 2
     )

@@ -41,6 +41,7 @@ from journal import (
     InvalidStateTransition,
     InvalidValueError,
     JobBusyError,
+    JobPausedError,
     JobRow,
     JobService,
     JobStatus,
@@ -75,6 +76,10 @@ class Busy(Exception):
     """The model predicts JobBusyError."""
 
 
+class Paused(Exception):
+    """The model predicts JobPausedError."""
+
+
 class Missing(Exception):
     """The model predicts RowNotFoundError."""
 
@@ -105,6 +110,7 @@ class ModelJob:
     def __init__(self, header: dict[str, Any]) -> None:
         self.header = header
         self.status = JobStatus.PENDING
+        self.is_paused = False  # by a person
         self.passes = 1
         self.spent_cents = Decimal(0)
         self.usage: dict[str, int] = {}
@@ -447,7 +453,30 @@ class ModelJob:
         self.was_started = self.was_started or target is JobStatus.RUNNING
         self._touch()
 
+    def pause_job(self, who: int) -> None:
+        if self.is_paused and self.status is not JobStatus.RUNNING:
+            return
+        self.is_paused = True
+        self.status = JobStatus.PAUSED if self.status is JobStatus.RUNNING else self.status
+        self._touch()
+        if self.in_batch:
+            self.moved_in_batch = True
+        elif self.holder == who:
+            self.let_go()
+
+    def resume_job(self, who: int) -> None:
+        self._hold_run_if_over(who)
+        if self.is_paused:
+            self.is_paused = False
+            self._touch()
+        if self.status in (JobStatus.FAILED, JobStatus.CANCELLED):
+            self.reopen()
+        elif self.status is JobStatus.PAUSED and self.holder is not None:
+            self._move(JobStatus.RUNNING)
+
     def update_status(self, who: int, target: JobStatus) -> None:
+        if target is JobStatus.RUNNING and self.is_paused:
+            raise Paused
         self._move(target)
         if target is JobStatus.RUNNING:
             if self.holder is None:
@@ -499,6 +528,8 @@ class ModelJob:
     def start_job(self, who: int, policy: str, version: str | None) -> None:
         if self.holder is not None:
             raise Busy
+        if self.is_paused:
+            raise Paused
         if self.status is not JobStatus.RUNNING:
             self._move(JobStatus.RUNNING)
         self._settle(policy)
@@ -641,7 +672,11 @@ quiet_ops = st.one_of(
     st.tuples(st.just("set_error"), texts, texts),
     st.tuples(st.just("log"), texts, st.sampled_from(LOG_LEVELS)),
 )
-status_ops = st.tuples(st.just("update_status"), job_statuses)
+status_ops: st.SearchStrategy[tuple[Any, ...]] = st.one_of(
+    st.tuples(st.just("update_status"), job_statuses),
+    st.tuples(st.just("update_status"), job_statuses),
+    st.tuples(st.sampled_from(["pause_job", "resume_job", "resume_job"])),
+)
 
 whos = st.integers(0, 1)
 job_picks = st.integers(0, MAX_JOBS - 1)
@@ -706,6 +741,9 @@ class JournalMachine(RuleBasedStateMachine):
                     lambda: model.update_status(who, args[0]),
                     lambda: service.update_status(job_id, args[0]),
                 )
+            case "pause_job" | "resume_job":
+                change = getattr(model, name), getattr(service, name)
+                self.both(lambda: change[0](who), lambda: change[1](job_id))
             case "update_counts":
                 model.update_counts(args[0])
                 service.update_counts(job_id, **args[0])
@@ -789,6 +827,9 @@ class JournalMachine(RuleBasedStateMachine):
             with pytest.raises(JobBusyError) as busy:
                 call()
             assert busy.value.pid == os.getpid()
+        except Paused:
+            with pytest.raises(JobPausedError):
+                call()
         except Missing:
             with pytest.raises(RowNotFoundError):
                 call()
@@ -1026,7 +1067,8 @@ def check(service: JobService, job_id: str, model: ModelJob, *, sees_locks: bool
     fields = {name: getattr(job, name) for name in JOB_MEMBERS}
     times = {name: fields.pop(name) for name in JOB_TIMES}
     assert len(times["reopened_at"]) == model.passes - 1
-    run = fields.pop("last_run")
+    run, paused = fields.pop("last_run"), fields.pop("pause")
+    assert (paused is not None) == model.is_paused
     assert ((run.host,) if run else ()) == model.hosts[-1:]
     assert fields == {
         **model.header,

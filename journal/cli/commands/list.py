@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import click
 
 from journal.cli.exit_codes import exit_code_of_store
-from journal.cli.find import ReadingService, duration_s
+from journal.cli.find import ReadingService, duration_s, status_text
 from journal.cli.listing import Field, Format, echo_rows, limit_option, listing_options
 from journal.cli.output import bar, echo_err, local_text
 from journal.cli.shared_options import option
@@ -38,7 +38,11 @@ def _of_job(name: str, title: str = "", **column: Any) -> Field:
 _COLUMNS = (
     _of_job("id", "JOB"),
     _of_job("name", "NAME", least=8, rank=5),
-    Field("status", "STATUS", attrgetter("state"), status=True),
+    Field(
+        *("status", "STATUS", attrgetter("state")),
+        text=lambda x: status_text(x.job, x.state),
+        status=True,
+    ),
     Field(
         title="PROGRESS", text=lambda x: bar(x.job.done_rows, x.job.total_rows, _BAR_CELLS), rank=1
     ),

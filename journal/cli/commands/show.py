@@ -19,6 +19,7 @@ from journal.cli.find import (
     duration_s,
     found_job,
     holder_text,
+    pause_text,
     row_counts,
     status_text,
 )
@@ -74,7 +75,8 @@ _CUT = frozenset(("name", "description"))  # long texts, which nobody pastes
 class Shown:
     """The facts about a job that the command shows.
 
-    - ``paused``: why the last run has ended early; "" if the job isn't paused.
+    - ``paused``: who has paused the job, or why the last run has ended early; "" if the job isn't
+      paused.
     - ``rate``: recent rows per second; None if the job isn't running.
     - ``damaged``: a text if the hint proves that the journal was cut, or "".
     - ``command``: turns words into a line to paste.
@@ -98,6 +100,8 @@ class Shown:
         early = None if job.last_run is None else job.last_run.ended_early
         is_paused = job.status is JobStatus.PAUSED and self.holder is None
         self.paused = early.message if early is not None and is_paused else ""
+        if job.pause is not None:
+            self.paused = pause_text(job.pause)
         self.damaged = cut_text(service, job.id)
         self.next = (
             advice_for_cut(job, self.command)

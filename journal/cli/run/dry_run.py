@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from journal.cli.advice import advice_about, advice_text
-from journal.cli.find import ReadingService
+from journal.cli.find import ReadingService, pause_text
 from journal.cli.output import echo_err
 from journal.cli.run.messages import about_input
 from journal.cli.run.outcomes import meanings
@@ -125,6 +125,10 @@ class DryRun:
             echo_err(text)
         changes = self._commands or matched.gone_settled
         if job is not None:
+            if job.pause is not None:
+                echo_err(
+                    f"{job.id}: paused {pause_text(job.pause)}: no run starts until `journal resume`"
+                )
             plan.leave(job)
             if job.status.is_ended and not changes:
                 failed = self._given["retry_failed"]
