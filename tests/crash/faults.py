@@ -138,17 +138,17 @@ class FaultySystem:
 
         def call(*arguments: Any, **options: Any) -> Any:
             # A view that is kept, in a traceback, pins the writer's buffer.
-            arguments = tuple(bytes(a) if isinstance(a, memoryview) else a for a in arguments)
+            if memoryview in map(type, arguments):
+                arguments = tuple(bytes(a) if isinstance(a, memoryview) else a for a in arguments)
+            label = _label(name, arguments)
+            if not options:
+                return self._call(label, real, arguments)
             descriptors = [fd for option, fd in options.items() if option.endswith("dir_fd")]
             paths = [
                 f"/dev/fd/{fd}/{path}" for fd, path in zip(descriptors, arguments, strict=False)
             ]
-            return self._call(
-                _label(name, arguments),
-                partial(real, **options),
-                arguments,
-                (*paths, *arguments[len(paths) :]),
-            )
+            noted = (*paths, *arguments[len(paths) :])
+            return self._call(label, partial(real, **options), arguments, noted)
 
         return call
 

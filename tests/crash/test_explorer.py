@@ -50,7 +50,7 @@ def fixture_cases(base: Path) -> dict[str, Case]:
 def test_no_state_that_a_power_cut_may_leave_has_lost_what_was_acknowledged(
     cases: dict[str, Case], base: Path, count: Callable[[str, int], None]
 ) -> None:
-    states: set[bytes] = set()
+    states: set[int] = set()
     seed = SEED if IS_LONG else Random(SAMPLE_SEED).randrange(1 << 32)
     for case in cases.values():
         explore(case, base / "state", seed, states, SHARE)
@@ -61,7 +61,7 @@ def test_no_state_that_a_power_cut_may_leave_has_lost_what_was_acknowledged(
 def test_no_cut_of_a_recovery_loses_what_was_acknowledged_before_or_by_it(
     cases: dict[str, Case], base: Path, count: Callable[[str, int], None]
 ) -> None:
-    states: set[bytes] = set()
+    states: set[int] = set()
     seed = SEED if IS_LONG else Random(SAMPLE_SEED).randrange(1 << 32)
     for case in cases.values():
         if IS_LONG or case.name not in OF_MEGABYTES:

@@ -40,6 +40,7 @@ import journal.store.journal
 from journal import (
     CommitOutcomeUnknownError,
     InvalidStateTransition,
+    Job,
     JobBusyError,
     JobExistsError,
     JobNotFoundError,
@@ -403,13 +404,13 @@ def perform(
     )
 
 
-def answers(service: JobService) -> Any:
+def answers(service: JobService) -> list[tuple[Job, Any]]:
     jobs = service.list_jobs(limit=None)
     return [
-        (job, service.get_job_summary(job.id), rows, list(pending), steps)
+        (job, (service.get_job_summary(job.id), rows, list(pending), steps))
         for job in jobs
         for rows in [list(service.get_rows(job.id))]
-        for steps in [[service.get_steps(row.id) for row in rows]]
+        for steps in [[service.get_steps(row.id) for row in rows[:9]]]
         for pending in [service.get_pending_rows(job.id)]
     ]
 
@@ -417,9 +418,10 @@ def answers(service: JobService) -> Any:
 def check_right(service: JobService) -> None:
     """The service says what is in the files, and holds no lock but of the jobs that it runs."""
     with JobService(service.root) as fresh:
-        assert answers(service) == answers(fresh), "the service is wrong"
-        assert {job.id for job in fresh.list_jobs()} == commits_in(service.root).keys()
-        running = {job.id for job in fresh.list_jobs(JobStatus.RUNNING)}
+        right = answers(fresh)
+    assert answers(service) == right, "the service is wrong"
+    assert {job.id for job, _ in right} == commits_in(service.root).keys()
+    running = {job.id for job, _ in right if job.status is JobStatus.RUNNING}
     assert set(locked_below(service.root)) <= running, "a lock is left"
 
 
