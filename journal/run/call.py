@@ -51,17 +51,13 @@ class Target(NamedTuple):
 
     def raised(self, rows: Rows, error: BaseException) -> list[Outcome]:
         """The outcomes of the rows, after the handler has raised ``error``."""
-        if not self.is_batch:
-            return [outcome_of_raised(rows[0], error, self.retry_on)]
-        with OwnProcess():  # the exception's own code may fork
-            return outcomes_of_raised(rows, error, self.retry_on)
+        return outcomes_of_raised(rows, error, self.retry_on)
 
     def returned(self, rows: Rows, value: Any) -> list[Outcome]:
         """The outcomes of the rows, after the handler has returned ``value``."""
         if not self.is_batch:
             return [outcome_of_returned(rows[0], value)]
-        with OwnProcess():  # the value's own code may fork
-            return outcomes_of_answer(rows, value, self.retry_on)
+        return outcomes_of_answer(rows, value, self.retry_on)
 
 
 def call_handler(target: Target, rows: Rows) -> list[Outcome]:
@@ -70,14 +66,17 @@ def call_handler(target: Target, rows: Rows) -> list[Outcome]:
     first = rows[0]
     first.begin()
     token = current_row.set(first)
+    own_process = OwnProcess()
     begin_s = perf_counter()
     try:
-        with OwnProcess():
+        with own_process:
             value = target.handler(target.given(rows))
     except BaseException as error:  # noqa: BLE001  (any exception is an outcome of the rows)
-        outcomes = target.raised(rows, error)
+        with own_process:  # the exception's own code may fork
+            outcomes = target.raised(rows, error)
     else:
-        outcomes = target.returned(rows, value)
+        with own_process:  # the value's own code may fork
+            outcomes = target.returned(rows, value)
     elapsed_s = perf_counter() - begin_s
     current_row.reset(token)
     return with_logs(rows, outcomes, elapsed_s)

@@ -235,7 +235,6 @@ class Run:
             results = self._in_flight.results()
             for result in results:
                 self._record_or_report(result)
-                self.bounds.hear_cost(result.outcome)
             self._in_flight.forget(results)
             if self._in_flight:
                 self._wait(0)
@@ -369,13 +368,11 @@ class Run:
         if self._results.held:
             self._in_flight.take_back()
         self._in_flight.forget(results)
-        for result in results:
-            self._hear(result)
+        self._hear(results)
         self._holds.report()
         while self._to_dispatch:
             count = min(len(self._to_dispatch), self._limits.batch or 1)
-            for _ in range(count):
-                self._holds.start()
+            self._holds.start(count)
             self._counts["started"] += count
             if self._rate is not None:
                 self._rate.use(count)
@@ -410,12 +407,12 @@ class Run:
         # A late result must be recorded before the result of a later attempt at the same row.
         if self._is_lost or len(results) < 2 or any(result.is_late for result in results):
             return results
-        others = self._queue.complete(results)
-        left = {result.ticket for result in others}
-        for result in results:
-            if result.ticket not in left:
-                self._brake.hear(result.row, result.outcome, result.call, again=False)
-                self._count(result, result.outcome)
+        done, others = self._queue.complete(results)
+        if done:
+            self._brake.is_undecided = False
+            self._counts["completed"] += len(done)
+            for result in done if self.bounds.depend_on_outcomes else ():
+                self.bounds.count(result.ticket, failed=False)
         return others
 
     def _settle(self, result: Result, problems: list[str]) -> None:
@@ -454,15 +451,15 @@ class Run:
             self._counts["failed"] -= 1  # counted as failed when it was given up
         self._count(result, result.outcome)
 
-    def _hear(self, result: Result) -> None:
-        self.bounds.hear_cost(result.outcome)
-        if result.is_late:
-            return
-        outcome = result.outcome
-        if outcome.kind == "unstarted" and outcome.error_code:
-            self._give_up(EarlyEnd("not_started", outcome.error_message), 1)
-        if outcome.elapsed_s:
-            self._handler_s += (max(outcome.elapsed_s, 1e-6) - self._handler_s) * 0.2
+    def _hear(self, results: Sequence[Result]) -> None:
+        for result in results:
+            outcome = result.outcome
+            if result.is_late:
+                continue
+            if outcome.kind == "unstarted" and outcome.error_code:
+                self._give_up(EarlyEnd("not_started", outcome.error_message), 1)
+            if outcome.elapsed_s:
+                self._handler_s += (max(outcome.elapsed_s, 1e-6) - self._handler_s) * 0.2
 
     def _count(self, result: Result, outcome: Outcome) -> None:
         kind = outcome.kind if outcome.kind in ("completed", "skipped") else "failed"

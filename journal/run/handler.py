@@ -431,9 +431,7 @@ Handler = Callable[..., Any]
 
 def outcome_of_raised(row: AttemptedRow, error: BaseException, retry_on: Errors) -> Outcome:
     """Return the outcome of a handler that raised an exception."""
-    with OwnProcess():  # the exception's own code may fork
-        outcome = outcome_of_error(error, retry_on)
-    return with_unrecorded(row, outcome)
+    return with_unrecorded(row, outcome_of_error(error, retry_on))
 
 
 def outcome_of_returned(row: AttemptedRow, value: Any) -> Outcome:
@@ -441,13 +439,9 @@ def outcome_of_returned(row: AttemptedRow, value: Any) -> Outcome:
 
     A returned :class:`RowOutcome` counts as if it were raised.
     """
-    if value is None:  # the usual case
-        return with_unrecorded(row, Outcome(kind="completed"))
     if issubclass(type(value), RowOutcome):
         return outcome_of_raised(row, value, {})
-    with OwnProcess():  # the value's own code may fork
-        outcome = outcome_of_value(value)
-    return with_unrecorded(row, outcome)
+    return with_unrecorded(row, outcome_of_value(value))
 
 
 def with_unrecorded(row: AttemptedRow, outcome: Outcome) -> Outcome:

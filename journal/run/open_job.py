@@ -684,7 +684,7 @@ class JobRun:
     def _report_end(self, held: HeldJob, report: RunReport, bounds: Bounds) -> None:
         """Report which rows are left, and how to continue. `journal run` does this by itself."""
         job, how_to = report.job, self._settings.how_to
-        if unused := bounds.unused_limit():
+        if unused := bounds.unused_limit(report):
             held.warn(f"{self.id}: {unused}")
         if how_to.command:
             return

@@ -259,19 +259,25 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         return self.kind in ("completed", "skipped")
 
 
+_COMPLETED = Outcome(kind="completed")
+
+
 def outcome_of_value(value: Any) -> Outcome:
     """The outcome of a handler that returned ``value``.
 
     If a part of the value can't be recorded, the row needs a review, because its work is done and
     must not be repeated. The review keeps the other parts.
     """
-    if issubclass(type(value), Outcome):  # from a handler of this package
+    if value is None:  # the usual case
+        return _COMPLETED
+    kind = type(value)
+    if issubclass(kind, Outcome):  # from a handler of this package
         done: Outcome = value
         return done
     given = {"result": value}
-    if issubclass(type(value), RowResult):
+    if issubclass(kind, RowResult):
         given = {name: getattr(value, name) for name in CHECKS}
-    return with_fields(Outcome(kind="completed"), given)
+    return with_fields(_COMPLETED, given)
 
 
 def with_fields(outcome: Outcome, given: dict[str, Any]) -> Outcome:

@@ -8,6 +8,8 @@ caller has open.
 from __future__ import annotations
 
 import heapq
+import itertools
+import operator
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -141,7 +143,7 @@ class RowQueue:
         """
         if not job.pending_count:
             return True
-        if not self._at_end or self._per_key or job.pending_count > self._chosen.left:
+        if not self._at_end or self._per_key.count or job.pending_count > self._chosen.left:
             return False
         return not any(map(self._is_pending, self._waiting))
 
@@ -183,12 +185,12 @@ class RowQueue:
 
     def _candidates(self, *, fresh_first: bool) -> Iterator[int]:
         """Yield the numbers of rows that may start: rows that ``limit_per`` allows."""
-        places = self._places
+        places, per_key = self._places, self._per_key
         while self._looks and (number := self._next(fresh_first=fresh_first, places=places)):
-            parked = len(self._per_key)
+            parked = per_key.count
             yield number
-            is_parked = len(self._per_key) > parked
-            self._looks -= is_parked
+            is_parked = per_key.count > parked
+            self._looks = max(0, self._looks - is_parked)
             places -= not is_parked and number not in self._again
 
     def end(self, rows: Iterable[JobRow]) -> None:
@@ -198,9 +200,10 @@ class RowQueue:
     def reason_to_stop(self, job: Job) -> EarlyEnd | None:
         """The reason why no row will start any more; None if rows may still start.
 
-        Call this when no row is in flight. ``job`` is the present job. An attempt that the run has given up may still be
-        running. If all remaining rows wait for such attempts, the run gives these attempts some
-        more time: as much as one attempt may take. After this time, the method returns the reason.
+        Call this when no row is in flight. ``job`` is the present job. An attempt that the run has
+        given up may still be running. If all remaining rows wait for such attempts, the run gives
+        these attempts some more time: as much as one attempt may take. After this time, the method
+        returns the reason.
         """
         if self._places <= 0 and job.pending_count and not any(map(self._is_pending, self._again)):
             rows = counted(self._limits.max_rows or 0, "row|rows was|were started")
@@ -212,7 +215,7 @@ class RowQueue:
             self._blocked_s = monotonic()
         if monotonic() - self._blocked_s < max(self._limits.timeout_s or 0.0, _MIN_BLOCKED_S):
             return None
-        left = counted(len(self._per_key), "row|rows waits|wait")
+        left = counted(self._per_key.count, "row|rows waits|wait")
         name = self._how_to.argument("limit_per")
         text = f"{left} for attempts that were given up and still run, because of {name}"
         return EarlyEnd("limit_per", text)
@@ -222,13 +225,13 @@ class RowQueue:
 
         Without ``places``, only rows that this run has started before may start.
         """
+        due = self._next_due if self._due else int
         if places <= 0:
-            return self._next_due() or self._per_key.next(RETRIED)
-        if not fresh_first:
-            return self._next_due() or self._per_key.next() or self._next_found()
-        # Parked rows that can't start must not block rows that are due.
-        number = self._per_key.next() or self._next_found(fresh_only=True)
-        return number or self._next_due() or self._next_found()
+            return due() or self._per_key.next(RETRIED)
+        parked = self._per_key.next if self._per_key.count else int
+        if fresh_first:  # parked rows that can't start must not block rows that are due
+            return parked() or self._next_found(fresh_only=True) or due() or self._next_found()
+        return due() or parked() or self._next_found()
 
     def _next_due(self) -> int:
         while self._due and self._due[0][0] <= monotonic():
@@ -241,9 +244,7 @@ class RowQueue:
     def _next_found(self, *, fresh_only: bool = False) -> int:
         if len(self._waiting) >= _MAX_WAITING:
             return 0
-        while found := self._peek():
-            if fresh_only and not found.is_fresh:
-                return 0
+        while (found := self._peek()) and (found.is_fresh or not fresh_only):
             self._found.popleft()
             used_up = found.attempts >= self._max_attempts > 1 and self._is_used_up(found)
             if not used_up:
@@ -253,19 +254,9 @@ class RowQueue:
 
     def _peek(self) -> FoundRow | None:
         """The next pending row, if any. Rows that were never started come first."""
-        while not self._at_end and self._looks:
-            if not self._found:
-                self._find()
-                continue
-            found = self._found[0]
-            if self._per_key.holds(found):
-                self._looks -= 1
-            elif found.row_number not in self._waiting:
-                if found.is_fresh or self._is_past_fresh:
-                    return found
-                self._passed_by = True
-            self._found.popleft()
-        return None
+        while not self._found and not self._at_end and self._looks:
+            self._find()
+        return self._found[0] if self._found else None
 
     def _find(self) -> None:
         """Find more pending rows: first those that were never started, then the others."""
@@ -274,22 +265,30 @@ class RowQueue:
         )
         if rows:
             self._position = rows[-1].position + 1
-            self._found.extend(row for row in rows if self._is_chosen(row))
+            self._found.extend(filter(self._is_next, rows))
         elif self._passed_by and not self._is_past_fresh:
             self._position = 0
             self._is_past_fresh = True
         else:
             self._at_end = self._is_past_fresh = True
 
-    def _is_chosen(self, found: FoundRow) -> bool:
-        """Return whether a row meets the condition of the run."""
-        if not self._chosen or found.row_number in self._waiting or self._per_key.holds(found):
-            return True  # it met the condition before
-        self._looks = max(0, self._looks - 1)
-        return self._chosen.has(found, again=self._is_past_fresh)
+    def _is_next(self, found: FoundRow) -> bool:
+        """Return whether a row that was found may start: see ``limit_per`` and ``where``."""
+        if self._per_key.count and self._per_key.holds(found):
+            self._looks = max(0, self._looks - 1)
+            return False
+        if found.row_number in self._waiting:
+            return False
+        if self._chosen:
+            self._looks = max(0, self._looks - 1)
+            if not self._chosen.has(found, again=self._is_past_fresh):
+                return False
+        is_next = found.is_fresh or self._is_past_fresh
+        self._passed_by = self._passed_by or not is_next
+        return is_next
 
     def _rewind(self) -> None:
-        wait_s = _LOOK_AGAIN_S + _LOOK_AGAIN_EACH_S * (len(self._per_key) + self._chosen.left)
+        wait_s = _LOOK_AGAIN_S + _LOOK_AGAIN_EACH_S * (self._per_key.count + self._chosen.left)
         self._look_again_s = monotonic() + wait_s
         self._position = 0
         self._chosen.begin_search()
@@ -348,8 +347,8 @@ class RowQueue:
                 outcome = without_refused(outcome, error)
         return outcome, self.record(row, outcome)
 
-    def complete(self, results: Sequence[Result]) -> list[Result]:
-        """Record many completed attempts at once. Returns the results that need :meth:`settle`.
+    def complete(self, results: Sequence[Result]) -> tuple[list[Result], list[Result]]:
+        """Record many completed attempts at once. Returns these, and those that need :meth:`settle`.
 
         A result needs :meth:`settle`, for example, if it has messages or steps, or if its outcome
         isn't "completed". ``results`` must not contain late results (see :class:`Result`).
@@ -363,9 +362,11 @@ class RowQueue:
             )
             (plain if is_plain else others).append(result)
         records = [_completed(result.row.row_number, result.outcome) for result in plain]
-        done = self._journal().change(bulk.complete_rows, records)
-        others += (result for result, is_done in zip(plain, done, strict=True) if not is_done)
-        return others
+        is_done = self._journal().change(bulk.complete_rows, records)
+        if all(is_done):
+            return plain, others
+        others += itertools.compress(plain, map(operator.not_, is_done))
+        return list(itertools.compress(plain, is_done)), others
 
     def settle_once(self, row: JobRow, outcome: Outcome) -> bool:
         """Call :meth:`settle`, unless a commit that has failed has settled the attempt after all.

@@ -148,8 +148,8 @@ def find_rows(
             FoundRow(
                 at,
                 columns.number(at),
-                attempts[at] - columns.earlier_attempts(at),
-                not attempts[at],
+                (count := attempts[at]) and count - columns.earlier_attempts(at),
+                not count,
             )
             for at in islice(journal.index.positions(CODES[status], first), limit)
         ]

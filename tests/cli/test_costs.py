@@ -240,15 +240,15 @@ def test_a_column_of_parquet_has_parts_of_a_cent_only_where_there_are_some(
     assert (str(column.type), column.to_pylist()) == (kind, [cost, 5, None, None])
 
 
-def test_a_limit_of_cost_that_no_outcome_has_reported_is_said_once_at_the_end() -> None:
+def test_a_limit_of_cost_of_a_job_that_costs_nothing_is_said_once_at_the_end() -> None:
     option = "--max-cost-cents"
     write_rows(("0.06", 0), ("7", 0))
     plain = ("run", "rows.csv", "--job", "j", option, "1", "--limit", "1")
     said = journal(*plain, "--", "echo", "{cost}").stderr
-    unused = f"j: no outcome has reported a cost, so `{option}` has limited nothing: "
+    unused = f"j: the job has cost nothing, so `{option}` has limited nothing: "
     assert said.count(unused + "with `--stdout json`, COMMAND prints it: ") == 1
     assert said.splitlines()[-1].startswith("to continue")
     assert journal(*plain, "-q", "--", "echo", "{cost}").stderr.count("limited nothing") == 1
-    write_rows(("0.06", 0), ("7", 0), ("0", 0))
+    write_rows(("0.06", 0), ("7", 0), ("0.5", 0))
     assert "limited nothing" not in journal(*RUN, option, "1", *SPEND).stderr
     assert "limited nothing" not in journal(*plain, "--", "echo", "{cost}").stderr  # nothing to do

@@ -267,13 +267,13 @@ def test_a_limit_that_the_last_row_reaches_pauses_nothing(path: Path) -> None:
 def test_a_limit_of_cost_without_costs_is_said_in_words_of_python(path: Path) -> None:
     told: list[str] = []
     unused = (
-        "calls: no outcome has reported a cost, so `max_cost_cents` has limited nothing: "
+        "calls: the job has cost nothing, so `max_cost_cents` has limited nothing: "
         "return `journal.RowResult(cost_cents=...)`"
     )
     with open_job(path, 4) as job:
         limits: dict[str, Any] = {"max_cost_cents": 9, "max_rows": 1}
         job.run(lambda _row: 1, tell=told.append, **limits)
         assert told.count(unused) == 1
-        job.run(lambda _row: RowResult(cost_cents=0), tell=told.append, **limits)
+        job.run(lambda _row: RowResult(cost_cents=1), tell=told.append, **limits)
         job.run(lambda _row: 1, max_rows=1, tell=told.append)
         assert told.count(unused) == 1

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from journal.model import EarlyEnd, Job
-from journal.run.outcome import Outcome
+from journal.run.held_job import RunReport
 from journal.run.pacing.halt import Brake, Halt
 from journal.run.pacing.limits import Limits
 from journal.run.plan import HowTo
@@ -22,7 +22,6 @@ class Bounds:
         self._limits = limits
         self._how_to = how_to
         self.has_halted = False  # by failures that ``limits.halt`` counts
-        self._has_outcome = self._has_cost = False  # of the outcomes that were heard
 
     @property
     def depend_on_outcomes(self) -> bool:
@@ -32,24 +31,16 @@ class Bounds:
         """
         return self._limits.max_cost_cents is not None or self._halt is not None
 
-    def hear_cost(self, outcome: Outcome) -> None:
-        """Record whether an outcome has reported a cost."""
-        if outcome.kind not in ("held", "lost", "unstarted"):
-            self._has_outcome = True
-        self._has_cost = self._has_cost or outcome.cost_cents is not None
-
-    def unused_limit(self) -> str:
-        """The message that a cost limit had no effect, because no outcome has reported a cost.
-
-        The message is "" if an outcome has reported a cost, or if there was no outcome or no limit.
-        """
-        if self._has_cost or not self._has_outcome or self._limits.max_cost_cents is None:
+    def unused_limit(self, report: RunReport) -> str:
+        """The message that a cost limit had no effect, because the job has cost nothing; else ""."""
+        is_limited = self._limits.max_cost_cents is not None
+        if report.job.total_cost_cents or not (report.started and is_limited):
             return ""
         name = self._how_to.argument("max_cost_cents")
         how = "return `journal.RowResult(cost_cents=...)`"
         if self._how_to.command:
             how = 'with `--stdout json`, COMMAND prints it: {"cost_cents": 12}'
-        return f"no outcome has reported a cost, so {name} has limited nothing: {how}"
+        return f"the job has cost nothing, so {name} has limited nothing: {how}"
 
     def count(self, ticket: int, *, failed: bool) -> None:
         """Count a row that has ended. ``ticket``: its last attempt's number in this run."""

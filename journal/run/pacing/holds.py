@@ -111,9 +111,9 @@ class Holds:
             return count
         return 0 if now_s < self.until_s or self._probe else min(count, 1)
 
-    def start(self) -> None:
-        """Count the start of an attempt. During a hold, this attempt probes the service."""
-        self._last += 1
+    def start(self, count: int = 1) -> None:
+        """Count the starts of a call's rows. During a hold, this call probes the service."""
+        self._last += count
         if self.count:
             self._probe, self._probe_s = self._last, monotonic()
 

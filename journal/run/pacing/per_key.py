@@ -79,19 +79,14 @@ class PerKey:
         # A heap of queues whose key may have a free slot, by rank and first row number.
         self._ready: list[tuple[int, int, Key]] = []
         self._is_parked = bytearray()  # a bit for each row, by position
-        self._counts = [0, 0, 0]  # of parked rows, by rank
-
-    def __len__(self) -> int:
-        """The number of parked rows, which wait for a slot.
-
-        Other processes may have settled some of them.
-        """
-        return sum(self._counts)
+        # The number of parked rows. Other processes may have settled some of them.
+        self.count = 0
+        self._fresh = 0  # those of them that were never started
 
     @property
     def has_fresh(self) -> bool:
         """Whether some of the rows that wait for a slot were never started."""
-        return self._counts[FRESH] > 0
+        return self._fresh > 0
 
     @property
     def is_blocked(self) -> bool:
@@ -138,7 +133,8 @@ class PerKey:
     def _take_first(self, queue: Queue, parked: _Numbers) -> None:
         rank, key = queue
         parked.pop()
-        self._counts[rank] -= 1
+        self.count -= 1
+        self._fresh -= rank == FRESH
         if parked:
             heappush(self._ready, (rank, parked.first, key))
         else:
@@ -158,7 +154,8 @@ class PerKey:
             self.in_flight[key] = self.in_flight.get(key, 0) + 1
             return True
         self._parked.setdefault((rank, key), _Numbers()).add(number)
-        self._counts[rank] += 1
+        self.count += 1
+        self._fresh += rank == FRESH
         self._mark(position, is_parked=True)
         return False
 

@@ -198,15 +198,16 @@ class LoopWorkers:
         begin_s = perf_counter()
         raised: BaseException | None = None
         try:
-            with OwnProcess():
+            with self._own_process:
                 value = await target.handler(target.given(rows))
-            outcomes = target.returned(rows, value)
+                outcomes = target.returned(rows, value)
         except BaseException as error:  # noqa: BLE001  (even exceptions that would stop the loop)
             raised = error
-            if self._is_cut_short(call, error):
-                outcomes = [with_unrecorded(row, interrupted(error)) for row in rows]
-            else:
-                outcomes = target.raised(rows, error)
+            with self._own_process:  # the exception's own code may fork
+                if self._is_cut_short(call, error):
+                    outcomes = [with_unrecorded(row, interrupted(error)) for row in rows]
+                else:
+                    outcomes = target.raised(rows, error)
         self._results.put(call, with_logs(rows, outcomes, perf_counter() - begin_s))
         if self._thread is None and isinstance(raised, _OF_THE_LOOP):
             raise raised

@@ -73,8 +73,8 @@ PATCHES = [
     Patch(
         "rows that wait for a slot are not found a second time",
         "run/row_queue",
-        "            if self._per_key.holds(found):\n",
-        "            if False:\n",
+        "        if self._per_key.count and self._per_key.holds(found):\n",
+        "        if False:\n",
         "tests/run/test_limits_by_key.py::test_a_run_ends_if_attempts_that_were_given_up_keep_all_that_is_left_waiting",
     ),
     Patch(
@@ -87,9 +87,9 @@ PATCHES = [
     Patch(
         "rows that wait for a slot don't keep rows that are due from starting",
         "run/row_queue",
-        "        number = self._per_key.next() or self._next_found(fresh_only=True)\n",
-        "        number = self._per_key.next() or self._next_found(fresh_only=True)\n"
-        "        if self.has_fresh():\n            return number\n",
+        "            return parked() or self._next_found(fresh_only=True) or due() or self._next_found()\n",
+        "            number = parked() or self._next_found(fresh_only=True)\n"
+        "            return number if self.has_fresh() else number or due() or self._next_found()\n",
         "tests/run/test_limits_by_key.py::test_fresh_rows_that_wait_for_a_slot_do_not_stand_in_the_way_of_rows_that_are_due",
     ),
     Patch(
@@ -102,7 +102,7 @@ PATCHES = [
     Patch(
         "a turn looks at a bounded number of rows that can't start",
         "run/row_queue",
-        "            self._looks -= is_parked\n",
+        "            self._looks = max(0, self._looks - is_parked)\n",
         "",
         "tests/run/test_limits_by_key.py::test_a_turn_looks_at_a_bounded_number_of_rows_and_the_next_one_goes_on",
     ),

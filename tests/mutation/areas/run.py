@@ -49,16 +49,16 @@ PATCHES = [
     ),
     Patch(
         "a process that an exception's own code has forked is no second worker",
-        "run/handler",
-        "    with OwnProcess():  # the exception's own code may fork\n",
-        "    if True:\n",
+        "run/call",
+        "        with own_process:  # the exception's own code may fork\n",
+        "        if True:\n",
         f"{FORKS}::test_a_process_that_the_code_of_an_outcome_forks_is_no_second_worker",
     ),
     Patch(
         "a process that a result's own code has forked is no second worker",
-        "run/handler",
-        "    with OwnProcess():  # the value's own code may fork\n",
-        "    if True:\n",
+        "run/call",
+        "        with own_process:  # the value's own code may fork\n",
+        "        if True:\n",
         f"{FORKS}::test_a_process_that_the_code_of_an_outcome_forks_is_no_second_worker",
     ),
     Patch(
@@ -286,8 +286,8 @@ PATCHES = [
     Patch(
         "a row that waits for another attempt isn't taken before",
         "run/row_queue",
-        "            elif found.row_number not in self._waiting:\n",
-        "            else:\n",
+        "        if found.row_number in self._waiting:\n            return False\n",
+        "",
         "tests/run/test_runs.py::test_rows_that_fail_together_are_tried_as_often_as_was_asked_for_and_no_sooner",
     ),
     Patch(

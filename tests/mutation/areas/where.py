@@ -29,15 +29,15 @@ PATCHES = [
     Patch(
         "rows that stay open don't keep a run waiting",
         "run/row_queue",
-        "        if not self._at_end or self._per_key or job.pending_count > self._chosen.left:\n            return False\n",
+        "        if not self._at_end or self._per_key.count or job.pending_count > self._chosen.left:\n            return False\n",
         "        if job.pending_count:\n            return False\n",
         "tests/run/test_where.py::test_only_rows_that_meet_the_condition_are_run",
     ),
     Patch(
         "a run that has not searched all rows is not over",
         "run/row_queue",
-        "        if not self._at_end or self._per_key or job.pending_count > self._chosen.left:\n",
-        "        if self._per_key or job.pending_count > self._chosen.left:\n",
+        "        if not self._at_end or self._per_key.count or job.pending_count > self._chosen.left:\n",
+        "        if self._per_key.count or job.pending_count > self._chosen.left:\n",
         "tests/run/test_where.py::test_a_search_that_is_not_at_its_end_keeps_the_run",
     ),
     Patch(
@@ -50,15 +50,15 @@ PATCHES = [
     Patch(
         "a search that finds nothing gives the journal to others between its turns",
         "run/row_queue",
-        "        self._looks = max(0, self._looks - 1)\n",
-        "",
+        "        if self._chosen:\n            self._looks = max(0, self._looks - 1)\n",
+        "        if self._chosen:\n",
         "tests/run/test_where.py::test_a_long_search_ends_each_of_its_turns_so_that_others_get_the_journal",
     ),
     Patch(
         "a row that waits for another attempt is not asked about again",
         "run/row_queue",
-        "        if not self._chosen or found.row_number in self._waiting or self",
-        "        if not self._chosen or self",
+        "        if found.row_number in self._waiting:\n",
+        "        if found.row_number in self._waiting and not self._chosen:\n",
         "tests/run/test_where.py::test_a_row_that_waits_for_another_attempt_keeps_the_run",
     ),
     Patch(
