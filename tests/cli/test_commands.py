@@ -31,6 +31,7 @@ from journal import InvalidValueError, JobRow, StorageError
 from journal.cli.run.subprocesses import Commands
 from journal.cli.run.template import Template
 from journal.run.outcome import Outcome
+from journal.run.platform import processes
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 JOB = Path("/jobs/j")
@@ -423,13 +424,13 @@ def test_a_command_that_is_cancelled_while_it_is_started_is_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     commands = Commands(Template(["sleep", "1000"]), JOB)
-    start = subprocess.Popen
+    start = processes.start
 
     def cancelling(*arguments: Any, **options: Any) -> Any:
         assert commands.cancel("j:7", force=False)
         return start(*arguments, **options)
 
-    monkeypatch.setattr(subprocess, "Popen", cancelling)
+    monkeypatch.setattr(processes, "start", cancelling)
     assert commands(row()).error_code == "SIGTERM"
 
 
