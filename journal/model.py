@@ -397,7 +397,8 @@ class JobRow(msgspec.Struct, frozen=True):
     - ``reason``: why the row was skipped, or why it is to be done again.
     - ``label_path``: the path that the caller gave, by convention relative to the job's directory.
     - ``cost_cents``, ``usage``: the cost and usage that were recorded with the current status. The
-      cost and usage of earlier attempts are in the row's history, and in the sums of the job.
+      cost and usage of earlier attempts are in the row's history, and in the sums of the job. Tables
+      of rows have the column ``total_cost_cents``, which counts all attempts.
     - ``version``: the version of the run in which the current or last attempt began. None if the
       status doesn't come from an attempt.
     - ``row_checksum``: the checksum of the row's last input. :meth:`JobService.update_row_data` can
@@ -437,8 +438,8 @@ class JobRow(msgspec.Struct, frozen=True):
         return row_html(self)
 
 
-# The columns that the journal adds to tables of rows, in their order: members of a row, and the start
-# and the duration of its last attempt. True: a table has the column only if a row uses it.
+# The columns that the journal adds to tables of rows, in their order: members of a row, and what the
+# history says about it. True: a table has the column only if a row uses it.
 ROW_COLUMNS = {
     "job_id": False,
     "row_number": False,
@@ -453,6 +454,7 @@ ROW_COLUMNS = {
     "tracking_number": True,
     "label_path": True,
     "cost_cents": True,
+    "total_cost_cents": True,
     "usage": True,
     "result": False,
     "created_at": False,
@@ -460,6 +462,13 @@ ROW_COLUMNS = {
     "processed_at": False,
     "duration_s": False,
     "idempotency_key": False,
+}
+# Columns that are found in the history: when the last attempt began, how many seconds it took (None
+# if that is unknown), and what all attempts have cost.
+HISTORY_COLUMNS = {
+    "started_at": datetime | None,
+    "duration_s": float | None,
+    "total_cost_cents": int | float | None,
 }
 
 

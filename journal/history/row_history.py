@@ -16,6 +16,7 @@ from journal.format.records import (
     Record,
     RowDataRecord,
     RowRecord,
+    RowSpentRecord,
     RowStatusRecord,
     RowStepRecord,
     RunRecord,
@@ -23,7 +24,7 @@ from journal.format.records import (
 from journal.history.durations import OutcomeReader
 from journal.history.events import Event, event_of
 from journal.history.reading import History, log_entry
-from journal.model import JobRow, LogEntry, RowStep
+from journal.model import JobRow, LogEntry, RowStep, cents_of, millionths
 from journal.text import before_text
 
 # How many attempts, how many messages and how many changes are kept. The newest are kept.
@@ -75,6 +76,7 @@ class RowHistory(msgspec.Struct, frozen=True, kw_only=True):
 
     - ``row``: the row as it is now.
     - ``attempts``: the row's attempts.
+    - ``total_cost_cents``: what all attempts have cost: an int if it is whole, else a float.
     - ``steps``: the row's steps since its last redo.
     - ``logs``: the messages about the row, from its attempts and from :meth:`JobService.log`.
     - ``changes``: all other changes of the row: new data, retries and redos by a person, and
@@ -91,6 +93,7 @@ class RowHistory(msgspec.Struct, frozen=True, kw_only=True):
     logs: tuple[LogEntry, ...]
     changes: tuple[Event, ...]
     left_out: int = 0
+    total_cost_cents: int | float = 0
 
 
 _OF_ERROR = ("error_code", "error_message", "traceback")
@@ -174,6 +177,7 @@ class _Reader:
         self.logs: _Newest[LogEntry] = _Newest()
         self.changes: _Newest[Event] = _Newest()
         self._attempts = AttemptReader()
+        self.millionths = 0  # of a cent, for all attempts
         self._data: dict[str, Any] = {}
 
     def read(self, record: Record, size_bytes: int) -> None:
@@ -185,6 +189,10 @@ class _Reader:
 
     def _read_change(self, record: Record, size_bytes: int) -> None:
         self.changes.add(event_of(record), size_bytes)
+
+    def _read_spent(self, record: RowSpentRecord, size_bytes: int) -> None:
+        self.millionths += millionths(record.cost_cents or 0)
+        self._read_change(record, size_bytes)
 
     def _read_log(self, record: LogRecord, size_bytes: int) -> None:
         self.logs.add(log_entry(record), size_bytes)
@@ -205,7 +213,9 @@ class _Reader:
         attempt = self._attempts.read(record)
         if record.status == "processing":
             self.attempts.add(self._attempts.open[0], size_bytes)
-        elif attempt is None or record.decision is not None:
+            return
+        self.millionths += millionths(record.cost_cents or 0)
+        if attempt is None or record.decision is not None:
             self._read_change(record, size_bytes)
         else:
             self.attempts.grow(size_bytes)
@@ -215,6 +225,7 @@ class _Reader:
         LogRecord: _read_log,
         RowRecord: _read_row,
         RowDataRecord: _read_data,
+        RowSpentRecord: _read_spent,
         RowStatusRecord: _read_status,
         RowStepRecord: _read_step,
     }
@@ -237,4 +248,5 @@ def read_row_history(history: History, row: JobRow, steps: tuple[RowStep, ...]) 
         logs=reader.logs.all(),
         changes=reader.changes.all(),
         left_out=sum(kind.left_out for kind in kinds),
+        total_cost_cents=cents_of(reader.millionths),
     )

@@ -1,6 +1,6 @@
-"""Finds attempts in a job's history: all of them, or the last one at each row.
+"""Finds attempts in a job's history: all of them, or what rows' columns show of them.
 
-The state of a row has only the time of its last change.
+The state of a row has only the time of its last change, and what its last attempt has cost.
 """
 
 from __future__ import annotations
@@ -26,68 +26,71 @@ from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.history.durations import moment_at
 from journal.history.reading import LINE, History, line_start
 from journal.history.row_history import AttemptReader, RowAttempt
+from journal.model import HISTORY_COLUMNS, JobRow, cents_of, millionths
 from journal.store.rows import RowSequence
 from journal.tables.columns import ATTEMPT_COLUMNS
 
-# Only these members of a status are decoded, since there are two statuses or more for each row.
-_MEMBERS = frozenset(("row", "status", "error_code", "reset", "by", "origin", "at"))
-_Status = msgspec.defstruct(
-    "_Status",
-    [
-        (each.name, each.type, *([] if each.required else [each.default]))
-        for each in msgspec.structs.fields(RowStatusRecord)
-        if each.name in _MEMBERS
-    ],
-    tag_field="type",
-    tag="row_status",
-    kw_only=True,
+# Only these members of statuses and costs are decoded, since each row has two statuses or more.
+_REQUIRED, _MORE = ("row", "at"), ("status", "error_code", "reset", "by", "origin", "cost_cents")
+_TYPES = {each.name: each.type for each in msgspec.structs.fields(RowStatusRecord)}
+_Slim = msgspec.defstruct(
+    "_Slim",
+    [*((name, _TYPES[name]) for name in _REQUIRED), *((n, _TYPES[n] | None, None) for n in _MORE)],
     gc=False,
 )
-_decode = msgspec.json.Decoder(_Status).decode
-_STATUS_LINE = line_start(RowStatusRecord)
+_decode = msgspec.json.Decoder(_Slim).decode
+_STARTS = (line_start(RowStatusRecord), line_start(RowSpentRecord))
 _LONG_BYTES = 1024  # shorter lines can't nest so deep that decoding them is dangerous
 _NEVER = float("-inf")
 _FAR_S = 1 << 34  # in the year 2514; Windows takes no time before 1970
 _fromtimestamp = datetime.fromtimestamp
 
 
-class LastAttempts:
-    """The start and the duration of the last attempt at each row.
+class AttemptColumns:
+    """The columns of rows that are found in the history: those in :data:`HISTORY_COLUMNS`.
 
-    This object takes 17 bytes for each row of the job. It takes more if row numbers have gaps, or
-    aren't in the order of creation.
+    This object takes 17 bytes for each row of the job. It takes more if row numbers have gaps or
+    aren't in the order of creation, and for rows with costs before their present status.
     """
 
     def __init__(self, rows: RowSequence, history: History) -> None:
         """``history`` is the job's history up to the commit as of which ``rows`` were read."""
-        self._columns = columns = rows.view.columns
+        columns = rows.view.columns
         size = len(columns.statuses)
-        self._started_s = array("d", [_NEVER]) * size
-        self._ended_at = array("Q", [0]) * size  # the offset of the record that ended the attempt
+        self._status_at = status_at = columns.status_offsets
+        self._started_s = starts_s = array("d", [_NEVER]) * size
+        # The offset of the record that ended the last attempt.
+        self._ended_at = ended_at = array("Q", [0]) * size
+        self._spent: dict[int, int] = {}  # in millionths of a cent, before the present status
+        self._position_of = position_of = _position_finder(columns.numbers)
         in_progress = bytearray(size)
-        starts_s, ended_at = self._started_s, self._ended_at
-        position_of = _position_finder(columns.numbers)
-        for records, offsets in _statuses(history):
+        for records, offsets in _records(history):
             for record, offset in zip(records, offsets, strict=True):
-                position = position_of(record.row)
-                if record.status == "processing":
+                position, status = position_of(record.row), record.status
+                if status == "processing":
                     at = record.at if record.origin is None else record.origin.at
                     starts_s[position] = at.timestamp()
                     in_progress[position] = True
-                elif in_progress[position]:
+                    continue
+                if record.cost_cents and offset != status_at[position]:
+                    cost = millionths(record.cost_cents)
+                    self._spent[position] = self._spent.get(position, 0) + cost
+                if in_progress[position] and status is not None:
                     in_progress[position] = False
-                    if _is_end(record):
+                    has_error = record.error_code is not None and not record.reset
+                    # If a policy has set the status, nobody has seen the end of the attempt.
+                    if (status != "pending" or has_error) and record.by != A_POLICY.by:
                         ended_at[position] = offset
 
     def of(
-        self, positions: Sequence[int], ends: Sequence[datetime]
-    ) -> tuple[list[datetime | None], list[float | None]]:
-        """Return the start of the last attempt at each of some rows, and its duration in seconds.
+        self, positions: Sequence[int], ends: Sequence[datetime], costs: Sequence[float | None]
+    ) -> dict[str, list[Any]]:
+        """Return the columns of some rows. An unknown value is None.
 
-        ``positions``: where the rows are in the index. ``ends``: the times of their statuses. An
-        unknown value is None.
+        ``positions``: where the rows are in the index. ``ends``: the times of their statuses.
+        ``costs``: the costs that were recorded with their statuses.
         """
-        ended_at, status_at = self._ended_at, self._columns.status_offsets
+        ended_at, status_at, spent = self._ended_at, self._status_at, self._spent
         moments = [
             _fromtimestamp(at_s, UTC) if 0 <= at_s < _FAR_S else _far_moment(at_s)
             for at_s in map(self._started_s.__getitem__, positions)
@@ -102,7 +105,17 @@ class LastAttempts:
             else None
             for start, end, position in zip(starts, ends, positions, strict=True)
         ]
-        return starts, durations
+        totals = list(costs)
+        for place in [at for at, each in enumerate(positions) if each in spent] if spent else ():
+            total = spent[positions[place]] + millionths(costs[place] or 0)
+            totals[place] = cents_of(total)
+        return dict(zip(HISTORY_COLUMNS, (starts, durations, totals), strict=True))
+
+    def of_row(self, row: JobRow) -> dict[str, Any]:
+        """Return the values of one row, which must be as in the ``rows`` of this object."""
+        position = self._position_of(row.row_number)
+        columns = self.of([position], [row.processed_at or row.updated_at], [row.cost_cents])
+        return {name: value for name, (value,) in columns.items()}
 
 
 def attempts_of(rows: RowSequence, history: History) -> Iterator[tuple[Any, ...]]:
@@ -111,7 +124,7 @@ def attempts_of(rows: RowSequence, history: History) -> Iterator[tuple[Any, ...]
     Attempts are in the order in which they ended. Those in progress are last, in the order of rows.
     A cost that was recorded without the end of an attempt has a record of its own. If its outcome
     is "spent", it is the cost of an attempt that has another outcome, or none, in this journal. Thus
-    the sum of all costs is that of the job. ``history``: as for :class:`LastAttempts`.
+    the sum of all costs is that of the job. ``history``: as for :class:`AttemptColumns`.
     """
     columns = rows.view.columns
     position_of = _position_finder(columns.numbers)
@@ -157,13 +170,13 @@ def _position_finder(numbers: Sequence[int] | None) -> Callable[[int], int]:
     return {number: position for position, number in enumerate(numbers)}.__getitem__
 
 
-def _statuses(history: History) -> Iterator[tuple[list[Any], Iterator[int]]]:
-    """Yield blocks of statuses in the order of the file, and the offsets of the statuses."""
+def _records(history: History) -> Iterator[tuple[list[Any], Iterator[int]]]:
+    """Yield blocks of statuses and costs in the order of the file, and their offsets."""
     for block in history.blocks():
         lines = block.lines
         ends = accumulate(map(len, lines), initial=block.offset)
         offsets = map(add, ends, count())  # with the line ends
-        may_be = list(map(bytes.startswith, lines, repeat(_STATUS_LINE)))
+        may_be = list(map(bytes.startswith, lines, repeat(_STARTS)))
         try:
             if max(map(len, lines), default=0) > _LONG_BYTES and any(map(_is_deep, lines)):
                 raise msgspec.DecodeError
@@ -172,18 +185,12 @@ def _statuses(history: History) -> Iterator[tuple[list[Any], Iterator[int]]]:
             records: list[Any] = list(map(_decode, compress(lines, may_be)))
         except DECODE_ERRORS:
             # Reading the whole record raises the error that names the line.
-            records = [history.record(block, number) for number in range(len(lines))]
-            may_be = [isinstance(record, RowStatusRecord) for record in records]
-            records = list(compress(records, may_be))
+            whole = [history.record(block, number) for number in range(len(lines))]
+            may_be = [isinstance(record, RowStatusRecord | RowSpentRecord) for record in whole]
+            found = compress(whole, may_be)
+            records = [msgspec.convert(each, _Slim, from_attributes=True) for each in found]
         yield records, compress(offsets, may_be)
 
 
 def _is_deep(line: bytes) -> bool:
     return len(line) > _LONG_BYTES and nests_deeper_than(line, MAX_DEPTH)
-
-
-def _is_end(status: Any) -> bool:
-    """Return whether the status ends an attempt in progress, and the time of the end is known."""
-    if status.status == "pending" and (status.error_code is None or status.reset):
-        return False  # given back, or retried by a person
-    return bool(status.by != A_POLICY.by)

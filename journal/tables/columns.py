@@ -14,7 +14,7 @@ import msgspec
 
 from journal.errors import InvalidValueError
 from journal.history.row_history import RowAttempt
-from journal.model import ROW_COLUMNS, JobRow, RowStatus, RowStep
+from journal.model import HISTORY_COLUMNS, ROW_COLUMNS, JobRow, RowStatus, RowStep
 from journal.text import similar
 
 # The kinds of a column's values. They are bits, since a column may have several kinds. WIDE is
@@ -39,21 +39,18 @@ def kinds_of(values: Sequence[Any]) -> int:
     return kinds
 
 
-def _declared(kind: Any, names: Iterable[str]) -> dict[str, int]:
-    """Return the kinds of members of a struct that are columns. Other columns are absent."""
-    members = {member.name: member.type for member in msgspec.structs.fields(kind)}
+def _declared(kind: Any, names: Iterable[str], **more: Any) -> dict[str, int]:
+    """Return the kinds of members of a struct, by their types. ``more``: types of other members."""
+    types = {member.name: member.type for member in msgspec.structs.fields(kind)} | more
     found = {}
     for name in names:
-        if name in members:
-            first, *_ = getattr(members[name], "__args__", (members[name],))
-            found[name] = TEXT if isinstance(first, str) else _KINDS.get(first, JSON)  # a Literal
+        first, *_ = getattr(types[name], "__args__", (types[name],))
+        found[name] = TEXT if isinstance(first, str) else _KINDS.get(first, JSON)  # a Literal
     return found
 
 
 # The columns of the journal in their order, with the kinds of their values.
-_MORE = {"started_at": TIME, "duration_s": FLOAT}  # of the last attempt
-_OF_ROW = _declared(JobRow, ROW_COLUMNS) | _MORE
-JOURNAL_COLUMNS = {name: _OF_ROW[name] for name in ROW_COLUMNS}
+JOURNAL_COLUMNS = _declared(JobRow, ROW_COLUMNS, **HISTORY_COLUMNS)
 # The columns of tables of steps, and of attempts.
 STEP_COLUMNS = {"job_id": TEXT, "row_number": INT, "step": TEXT}
 STEP_COLUMNS |= _declared(RowStep, RowStep.__struct_fields__[1:])
@@ -66,7 +63,7 @@ EMPTY: dict[str, Any] = {"earlier_attempts": 0, "unknown": False}
 IF_USED = frozenset(name for name, if_used in ROW_COLUMNS.items() if if_used)
 NESTED = ("usage", "result")  # the columns of the journal that may hold objects
 # The values of these columns of the journal have different kinds. All other columns have one kind.
-VARIED = frozenset((*NESTED, "cost_cents"))
+VARIED = frozenset((*NESTED, "cost_cents", "total_cost_cents"))
 PREFIX = "journal_"  # added to the name of a journal's column if the data has this name, too
 MISSING: Any = object()
 

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 from journal.errors import InvalidValueError
 from journal.history.reading import History
-from journal.model import JobRow
+from journal.model import HISTORY_COLUMNS, JobRow
 from journal.store.rows import RowSequence
 from journal.store.steps import steps_of_rows
-from journal.tables.attempts import LastAttempts, attempts_of
+from journal.tables.attempts import AttemptColumns, attempts_of
 from journal.tables.columns import (
     ATTEMPT_COLUMNS,
     EMPTY,
@@ -42,7 +42,6 @@ _CHUNK_BYTES = 1 << 24
 # Rows that are held as objects. If they were more, Python's garbage collector would take a quarter
 # of the time of a conversion.
 _SLICE_ROWS = 64
-_TIMES = ("started_at", "duration_s")
 _MEMBERS = tuple(name for name in JOURNAL_COLUMNS if name in JobRow.__struct_fields__)
 
 
@@ -73,25 +72,25 @@ def chunks_of_rows(
     """
     needed = [name for name in JOURNAL_COLUMNS if options.needs(name) and not data_only]
     members = [name for name in _MEMBERS if name in needed]
-    get = attrgetter("data", "updated_at", "processed_at", *members)
-    attempts = None if set(_TIMES).isdisjoint(needed) else LastAttempts(rows, history)
+    get = attrgetter("data", "updated_at", "processed_at", "cost_cents", *members)
+    past = None if set(HISTORY_COLUMNS).isdisjoint(needed) else AttemptColumns(rows, history)
     mean_bytes = history.end.offset // max(len(rows.view.columns.statuses), 1)
     most = max(1, min(CHUNK_ROWS, _CHUNK_BYTES // max(mean_bytes, 1)))
     stream = iter(rows)
     for begin in range(0, len(rows), most):
         count = min(most, len(rows) - begin)
-        columns: list[list[Any]] = [[] for _ in range(len(members) + 3)]
+        columns: list[list[Any]] = [[] for _ in range(len(members) + 4)]
         for at in range(0, count, _SLICE_ROWS):
             some = map(get, islice(stream, min(_SLICE_ROWS, count - at)))
             for values, more in zip(columns, zip(*some, strict=True), strict=True):
                 values.extend(more)
-        data, updated_at, processed_at, *rest = columns
+        data, updated_at, processed_at, costs, *rest = columns
         own = dict(zip(members, rest, strict=True))
-        if attempts is not None:
+        if past is not None:
             # If a merge imported the status, processed_at is the time in the other copy.
             ended_at = [at or other for at, other in zip(processed_at, updated_at, strict=True)]
             positions = rows.view.positions(range(begin, begin + count))
-            own |= zip(_TIMES, attempts.of(positions, ended_at), strict=True)
+            own |= past.of(positions, ended_at, costs)
         if "status" in own:  # plain text, since other libraries don't know the enum
             own["status"] = list(map(str.__str__, own["status"]))
         yield Chunk(count, data, {name: own[name] for name in needed})

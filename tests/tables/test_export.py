@@ -33,7 +33,7 @@ from journal.errors import (
 from journal.format.records import UNSET_TIME, RowSpentRecord
 from journal.history.reading import look, read_history
 from journal.store.transitions import put_record
-from journal.tables.attempts import LastAttempts
+from journal.tables.attempts import AttemptColumns
 from journal.tables.collected import MAX_COLUMNS
 from journal.tables.columns import ATTEMPT_COLUMNS, IF_USED, JOURNAL_COLUMNS, STEP_COLUMNS
 from journal.tables.export import FORMATS, export_rows, format_of
@@ -45,7 +45,10 @@ OWN = list(JOURNAL_COLUMNS)
 CORE = [name for name in OWN if name not in IF_USED]
 # of the job in ``store``
 USED = [
-    n for n in OWN if n in CORE or n in ["reason", "tracking_number", "label_path", "cost_cents"]
+    n
+    for n in OWN
+    if n in CORE
+    or n in ["reason", "tracking_number", "label_path", "cost_cents", "total_cost_cents"]
 ]
 
 
@@ -652,9 +655,10 @@ def test_times_take_17_bytes_of_memory_a_row(tmp_path: Path) -> None:
         with JobService(tmp_path) as service:  # synced, so that all systems trust the hint
             service.create_job("J", job_id=f"j{rows}", row_data=[{"data": {}}] * rows)
             found, history = service.get_rows(f"j{rows}"), read_history(service.store, f"j{rows}")
+            assert found[rows - 1]  # the index reads its columns
             tracemalloc.start()
             try:
-                LastAttempts(found, history)
+                AttemptColumns(found, history)
                 return tracemalloc.get_traced_memory()[1]
             finally:
                 tracemalloc.stop()
@@ -811,7 +815,9 @@ def test_steps_and_attempts_have_columns_of_their_own(
 # --- attempts
 
 
-def test_attempts_are_a_record_each_in_every_format_and_add_up(tmp_path: Path) -> None:
+def test_attempts_are_a_record_each_in_every_format_and_add_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def pay(row: AttemptedRow) -> Any:
         if row.data["n"] == 1 and row.attempts == 1:
             raise Retry("E", "busy", cost_cents=2, usage={"tokens": 7})
@@ -830,6 +836,13 @@ def test_attempts_are_a_record_each_in_every_format_and_add_up(tmp_path: Path) -
         spent = RowSpentRecord(row=2, id="0" * 16, attempt=1, cost_cents=3, at=UNSET_TIME)
         service.store.journal("j").change(put_record, spent)
         total_cents = job.job.total_cost_cents
+        names = ["row_number", "cost_cents", "total_cost_cents"]
+        in_all = [tuple(row.values()) for row in service.get_rows("j").to_dicts(names)]
+        assert in_all == [(1, 0.25, 2.25), (2, 5, 8.25), (3, None, 0.25)]
+        histories = [service.get_row_history(f"j:{number}") for number in (1, 2, 3)]
+        assert [each.total_cost_cents for each in histories] == [2.25, 8.25, 0.25]
+    assert run(tmp_path, "show", "j", "--row", "2") == 0
+    assert "8.25 cents for all attempts" in capsys.readouterr().out
     for file_format in FORMATS:
         assert run(tmp_path, "export", "j", tmp_path / f"a.{file_format}", "--attempts") == 0
     lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]

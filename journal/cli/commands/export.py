@@ -87,7 +87,7 @@ def export_command(
     duration_s and idempotency_key. Each of the following columns is written only if a row has a
     value in it, or with --all-columns: earlier_attempts (attempts that limits don't count),
     version, unknown (true if a failed row may have taken effect), reason, tracking_number,
-    label_path, cost_cents and usage. If the data has a column with one of these names, the
+    label_path, cost_cents (of the last outcome), total_cost_cents (of all attempts) and usage. If the data has a column with one of these names, the
     journal's column is called journal_NAME.
 
     With --steps, the columns are job_id, row_number, step, state, attempt, at, result, error_code

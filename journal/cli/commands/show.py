@@ -299,6 +299,8 @@ def _row_texts(history: RowHistory) -> Iterator[tuple[str, str]]:
     """The texts about one row, as pairs of name and text of one or more lines."""
     row = history.row
     yield from ((name, value) for name, value in _row_facts(row).items() if value)
+    if history.total_cost_cents != (row.cost_cents or 0):
+        yield "cost", f"{cents_text(history.total_cost_cents)} for all attempts"
     attempts: dict[int | None, list[LogEntry]] = {}
     for entry in history.logs:
         attempts.setdefault(entry.attempt, []).append(entry)
