@@ -308,7 +308,7 @@ def test_a_command_for_which_we_lack_the_means_has_not_begun(tmp_path: Path) -> 
             assert not (tmp_path / "begun").exists()
         else:
             assert outcome.kind == "completed"
-            assert spare > 2
+            assert spare > 0
             break
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
