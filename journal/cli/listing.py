@@ -28,12 +28,13 @@ from journal.cli.output import (
     echo_err,
     echo_json,
     echo_json_list,
+    keep_color,
     pad,
     terminal_width,
     use_color,
     width_of,
 )
-from journal.cli.shared_options import option
+from journal.cli.shared_options import Option, option
 from journal.text import as_text, csv_liner, escaped
 
 LOOK_AHEAD = 100  # rows whose cells decide the widths
@@ -172,37 +173,24 @@ _FORMATS = {
 }
 
 
-class Format(msgspec.Struct, frozen=True):
-    """How to write a listing: the ``name`` of a format, and the value of ``--color``."""
-
-    name: str
-    color: str = "auto"
-
-
 color_option = option(
     "--color",
     "Colour statuses. auto: on a terminal, unless NO_COLOR is set.",
     type=click.Choice(["auto", "always", "never"]),
     default="auto",
     envvar="JOURNAL_COLOR",
+    expose_value=False,  # use_color() finds it
+    callback=keep_color,
 )
 
 
-def limit_option(
-    what: str, *short: str, default: str | None = None
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The option ``--limit N|all``, and its short names such as ``-n``.
+def limit_option(what: str, short: str = "", default: str | None = None) -> Option:
+    """The option ``--limit N|all``, and its short name such as ``-n``.
 
     The command gets a number, or None for ``all``.
     """
-    return click.option(
-        *short,
-        "--limit",
-        metavar="N|all",
-        callback=_parse_limit,
-        default=default,
-        help=what,
-    )
+    words = f"{short} --limit N|all"
+    return option(words, what, callback=_parse_limit, default=default)
 
 
 def _parse_limit(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
@@ -217,16 +205,16 @@ def _parse_limit(_ctx: click.Context, _parameter: click.Parameter, value: str | 
 def listing_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--json --nl --csv --table --color`` to a command.
 
-    The command gets a :class:`Format` as ``output``.
+    The command gets the name of the format as ``output``.
     """
 
     def with_format(**given: Any) -> Any:
-        output = Format(_chosen({name: given.pop(name) for name in _FORMATS}), given.pop("color"))
+        output = _chosen({name: given.pop(name) for name in _FORMATS})
         return command(**given, output=output)
 
     wrapped: Callable[..., Any] = color_option(update_wrapper(with_format, command))
     for name, text in reversed(_FORMATS.items()):
-        wrapped = click.option(f"--{name}", is_flag=True, help=text)(wrapped)
+        wrapped = option(f"--{name}", text)(wrapped)
     return wrapped
 
 
@@ -242,7 +230,7 @@ def _chosen(flags: dict[str, bool]) -> str:
 
 
 def echo_rows(
-    output: Format,
+    output: str,
     fields: Sequence[Field],
     records: Iterable[Any],
     *,
@@ -259,22 +247,22 @@ def echo_rows(
     """
     named = [field for field in fields if field.name]
     records = _seen(records, none)
-    if output.name == "csv":
+    if output == "csv":
         _echo_csv(named, records)
-    elif output.name == "table":
+    elif output == "table":
         columns = [field for field in fields if field.title]
         cells = [field.cell() for field in columns]
         _echo_table(
             columns,
             ([cell(record) for cell in cells] for record in records),
             width=terminal_width(),
-            color=use_color(output.color),
+            color=use_color(),
             look_ahead=look_ahead,
         )
     else:
         getters = [(field.name, field.get()) for field in named]
         objects = ({name: get(record) for name, get in getters} for record in records)
-        if output.name == "json":
+        if output == "json":
             echo_json_list(objects)
         else:
             for each in objects:

@@ -9,7 +9,7 @@ import click
 
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, exit_code_of_store
 from journal.cli.find import ReadingService, complete_job, find_job
-from journal.cli.listing import Field, Format, echo_rows, listing_options
+from journal.cli.listing import Field, echo_rows, listing_options
 from journal.cli.output import echo_err, local_text
 from journal.cli.shared_options import confirm, option, yes_option
 from journal.cli.times import parse_moment
@@ -164,7 +164,7 @@ def prune_command(
     to: str | None,
     dry_run: bool,
     yes: bool,
-    output: Format,
+    output: str,
 ) -> int:
     """Delete all jobs that have ended and are older than WHEN, and list them.
 
@@ -204,7 +204,7 @@ def prune_command(
     return max(codes, default=EXIT_OK)
 
 
-def _echo_pruned(found: list[Pruned], output: Format, *, dry_run: bool) -> None:
+def _echo_pruned(found: list[Pruned], output: str, *, dry_run: bool) -> None:
     echo_rows(output, _FIELDS, found, none="")
     deleted = [each for each in found if each.action != "left"]
     would = "would be " if dry_run else ""

@@ -10,7 +10,7 @@ import click
 
 from journal.cli.exit_codes import exit_code_of_store
 from journal.cli.find import ReadingService, duration_s, status_text
-from journal.cli.listing import Field, Format, echo_rows, limit_option, listing_options
+from journal.cli.listing import Field, echo_rows, limit_option, listing_options
 from journal.cli.output import bar, echo_err, local_text
 from journal.cli.shared_options import option
 from journal.cli.times import parse_moment, since_option
@@ -89,7 +89,7 @@ def list_command(
     since: datetime | None,
     until: datetime | None,
     limit: int | None,
-    output: Format,
+    output: str,
 ) -> int:
     """List the jobs, newest first.
 
@@ -126,7 +126,7 @@ def list_command(
     elif status or any(query.values()):
         none += " meet these conditions"
     echo_rows(output, _FIELDS, shown, none=none, look_ahead=None)
-    if len(found) > len(shown) and output.name == "table":
+    if len(found) > len(shown) and output == "table":
         echo_err(f"these are the newest {limit} jobs; --limit all shows all")
     for error in errors:
         echo_err(f"journal: {error}")

@@ -24,7 +24,7 @@ from journal.cli.find import (
     status_text,
 )
 from journal.cli.follow import POLL_S, check_reader, follow_job, gone
-from journal.cli.listing import LOOK_AHEAD, Field, Format, echo_rows, limit_option, listing_options
+from journal.cli.listing import LOOK_AHEAD, Field, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, echo_err, local_text
 from journal.cli.selection import rows_option
 from journal.cli.shared_options import option
@@ -86,7 +86,7 @@ def log_command(
     ranges: list[range] | None,
     level: str | None,
     follow: bool,
-    output: Format,
+    output: str,
 ) -> int:
     """Show the events of a job, oldest first: changes of the job, changes of its rows, log records.
 
@@ -98,7 +98,7 @@ def log_command(
 
     Example: journal log hash-stdlib -f --level warning
     """
-    if follow and output.name == "json":
+    if follow and output == "json":
         raise click.UsageError("--json can't be used with -f, since an array has an end: give --nl")
     choice = Choice(ranges, level, since)
     chosen = ctx.get_parameter_source("limit") is not ParameterSource.DEFAULT

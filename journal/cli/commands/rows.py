@@ -13,7 +13,7 @@ import msgspec
 from journal.cli.conditions import Columns
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED
 from journal.cli.find import FoundJob, found_job
-from journal.cli.listing import Field, Format, echo_rows, limit_option, listing_options
+from journal.cli.listing import Field, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, echo_err
 from journal.cli.selection import Selection, selection_options
 from journal.cli.shared_options import columns_option, option
@@ -95,7 +95,7 @@ def rows_command(
     selection: Selection,
     columns: list[str] | None,
     limit: int | None,
-    output: Format,
+    output: str,
 ) -> int:
     """List the rows of a job by number, with their status, outcome and data.
 
@@ -176,7 +176,7 @@ def errors_command(
     job: FoundJob,
     attempts: bool,
     selection: Selection,
-    output: Format,
+    output: str,
 ) -> None:
     """Show the rows that failed or need a review, grouped by error code. The largest group is
     first.

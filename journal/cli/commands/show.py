@@ -119,7 +119,7 @@ class Shown:
 )
 @json_option
 @color_option
-def show_command(job: FoundJob, row_number: int | None, json_output: bool, color: str) -> None:
+def show_command(job: FoundJob, row_number: int | None, json_output: bool) -> None:
     """Show the state of a job, its speed and errors, and what to do next.
 
     While the job is running, its rate is the number of rows that end (are completed, failed or
@@ -139,20 +139,20 @@ def show_command(job: FoundJob, row_number: int | None, json_output: bool, color
         if json_output:
             echo_json(history)
         else:
-            _echo_lines(_row_lines(history), history.row.status.value, use_color(color))
+            _echo_lines(_row_lines(history), history.row.status.value)
         return
     shown = Shown(job)
     if json_output:
         echo_json(_plain(shown))
         return
     width = terminal_width()
-    _echo_lines(_lines(shown, width and max(width, 40)), shown.state, use_color(color))
+    _echo_lines(_lines(shown, width and max(width, 40)), shown.state)
     sys.stdout.write(" ".join(f"{key}={value}" for key, value in _last_line(shown).items()) + "\n")
 
 
-def _echo_lines(lines: Iterable[tuple[str, str]], state: str, colors: bool) -> None:
+def _echo_lines(lines: Iterable[tuple[str, str]], state: str) -> None:
     """Write lines, each with a name."""
-    width = terminal_width()
+    width, colors = terminal_width(), use_color()
     for name, value in lines:
         text = escaped(value).rstrip()
         if name == "status" and colors:
