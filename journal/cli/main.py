@@ -11,6 +11,7 @@ from copy import copy
 from typing import Any
 
 import click
+from click.shell_completion import shell_complete
 
 from journal.cli.exit_codes import (
     EXIT_CLOSED_PIPE,
@@ -24,6 +25,7 @@ from journal.errors import JournalError
 from journal.fs import streams
 from journal.fs.names import JOURNAL_NAME
 
+_COMPLETE = "_JOURNAL_COMPLETE"  # a variable that a shell sets to get completions
 PURPOSES = {
     "Run rows": ("run", "step", "pause", "resume", "cancel"),
     "Look": ("list", "show", "rows", "errors", "log", "watch", "wait", "export", "report"),
@@ -61,28 +63,6 @@ class _Commands(click.Group):
             close = did_you_mean(name, known) or ["`journal help` lists the commands"]
             raise click.UsageError("; ".join([f"there is no command {name!r}", *close]), ctx)
         return super().resolve_command(ctx, args)
-
-    # A closed pipe is handled here, since click itself would exit with code 1.
-
-    def make_context(self, *args: Any, **more: Any) -> click.Context:
-        try:
-            return super().make_context(*args, **more)
-        except OSError as error:  # raised by --help or --version
-            if not streams.is_closed_pipe(error):
-                raise
-            _discard_output()
-            raise click.exceptions.Exit(EXIT_CLOSED_PIPE) from None
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            code = super().invoke(ctx)
-            sys.stdout.flush()
-        except OSError as error:
-            if not streams.is_closed_pipe(error):
-                raise
-            _discard_output()
-            return EXIT_CLOSED_PIPE
-        return code
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in _COMMANDS:
@@ -153,12 +133,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: echo_err(f"journal: {message}")
-            code: Any = cli.main(
-                arguments,
-                standalone_mode=False,
-                complete_var="_JOURNAL_COMPLETE",
-                windows_expand_args=False,  # no shell is involved on any system
-            )
+            if instruction := os.environ.get(_COMPLETE):
+                return shell_complete(cli, {}, "journal", _COMPLETE, instruction)
+            # Not cli.main(), which exits with code 1 if standard output is closed.
+            with cli.make_context(
+                "journal", sys.argv[1:] if arguments is None else [*arguments]
+            ) as ctx:
+                code: Any = cli.invoke(ctx)
+            sys.stdout.flush()
     except click.ClickException as error:
         error = _explained(error)
         shown = io.StringIO()
@@ -175,6 +157,9 @@ def main(arguments: list[str] | None = None) -> int:
         echo_err("; ".join([f"journal: {error}", *getattr(error, "__notes__", ())]))
         return error.exit_code
     except OSError as error:
+        if streams.is_closed_pipe(error):
+            _discard_output()
+            return EXIT_CLOSED_PIPE
         echo_err(f"journal: {error}")
         return EXIT_UNEXPECTED
     except Exception as error:

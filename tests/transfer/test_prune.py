@@ -537,7 +537,7 @@ def test_minutes_are_refused_since_they_may_be_meant_as_months(root: Path, capsy
     make(root, "a")
     for age in ("3m", "3 months"):
         assert main(["--root", str(root), "prune", "--older-than", age, "--yes"]) == 2
-        assert "minutes, or months? For months, give days: 90d" in capsys.readouterr().err
+        assert "minutes, or months? Give days or seconds, as in 90d" in capsys.readouterr().err
     assert jobs(root) == ["a"]
 
 

@@ -16,7 +16,7 @@ from journal.cli.times import parse_moment
 from journal.errors import JobBusyError, JobPrunedError, JournalError
 from journal.model import JobStatus
 from journal.run.signals import ending_signals
-from journal.service import JobService
+from journal.service import JobService, existing_job
 from journal.store.pruned import check_not_pruned
 from journal.text import counted
 from journal.transfer import Pruned, prune_jobs
@@ -82,13 +82,10 @@ def _confirmed(targets: list[tuple[JobService, str]]) -> bool:
 
 def _described(service: JobService, job_id: str) -> str:
     try:
-        job = service.get_job(job_id)
-        if job is None:
-            check_not_pruned(service.root, job_id)
+        check_not_pruned(service.root, job_id)
+        job = existing_job(service, job_id)
     except JournalError as error:  # a job that can't be read or was pruned can still be deleted
         return str(error)
-    if job is None:
-        return "does not exist any more"
     name = "" if job.name == job_id else f"{job.name}: "
     return (
         f"{name}{service.get_state(job)}, {job.done_rows} of "
@@ -105,20 +102,12 @@ def _fate(pruned: Pruned) -> str:
     return action if pruned.reason is None else f"{action}: {pruned.reason}"
 
 
-_MINUTES = re.compile(r"\s*([0-9]+)\s*(?:m|mo|min|months?|minutes?)\s*", re.IGNORECASE)
-
-
 def _parse_age(
     ctx: click.Context, parameter: click.Parameter, value: str | None
 ) -> datetime | None:
     """Parse WHEN as parse_moment does, but refuse minutes, since the user may mean months."""
-    match = None if value is None else _MINUTES.fullmatch(value)
-    if match is not None:
-        days = 30 * int(match[1][:6])
-        raise click.BadParameter(
-            f"{value!r}: minutes, or months? For months, give days: {days}d; for minutes, give "
-            "seconds"
-        )
+    if value is not None and re.fullmatch(r"\s*[0-9]+\s*m[a-z]*\s*", value, re.IGNORECASE):
+        raise click.BadParameter(f"{value!r}: minutes, or months? Give days or seconds, as in 90d")
     return parse_moment(ctx, parameter, value)
 
 
