@@ -364,7 +364,8 @@ class JobService:
 
         No run starts meanwhile: starts raise JobPausedError. If a run works on the job, the job's
         status becomes paused: the run starts no more rows, and waits. Outcomes are recorded, and
-        :meth:`start_row` starts rows. If a pause holds already, nothing changes.
+        :meth:`start_row` starts rows. If a pause holds already, nothing changes. The run lock is
+        released if this service holds it.
         """
         with self.store.committing_run(job_id, "no") as (journal, _):
             transitions.pause(journal, self._by)

@@ -454,11 +454,11 @@ class ModelJob:
         self._touch()
 
     def pause_job(self, who: int) -> None:
-        if self.is_paused and self.status is not JobStatus.RUNNING:
-            return
-        self.is_paused = True
-        self.status = JobStatus.PAUSED if self.status is JobStatus.RUNNING else self.status
-        self._touch()
+        if not self.is_paused:
+            self.is_paused = True
+            self._touch()
+        if self.status is JobStatus.RUNNING:
+            self._move(JobStatus.PAUSED)
         if self.in_batch:
             self.moved_in_batch = True
         elif self.holder == who:

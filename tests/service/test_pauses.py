@@ -61,13 +61,15 @@ def test_a_pause_holds_in_any_status_and_only_a_running_job_becomes_paused(
     root: Path, status: str
 ) -> None:
     make(root, status)
+    path = journal_path(root, "j")
+    commits = path.read_bytes().count(b'"crc"')
     paused = pause(root)
+    assert path.read_bytes().count(b'"crc"') == commits + 1
     assert paused.status == ("paused" if status == "running" else status)
     assert is_paused_by_alice(paused)
     assert paused.pause is not None
     assert paused.pause.since <= paused.updated_at
     assert job_in(root) == paused, "as another process reads it"
-    path = journal_path(root, "j")
     assert verify_job(path.parent).findings == []
     before = path.read_bytes()
     assert pause(root) == paused, "a second pause changes nothing"
