@@ -14,8 +14,11 @@ import msgspec
 from journal.cli.find import did_you_mean
 from journal.cli.output import first_of
 from journal.cli.shared_options import option
-from journal.model import JobRow
-from journal.tables.columns import MISSING, member_of_row
+from journal.history.reading import look
+from journal.model import HISTORY_COLUMNS, JobRow
+from journal.service import JobService
+from journal.tables.attempts import AttemptColumns
+from journal.tables.columns import MISSING, member_of_row, own_name
 from journal.text import as_text, counted, shorten
 
 _CONDITION = re.compile(
@@ -32,22 +35,49 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
 }
 _ORDER = ("<", "<=", ">", ">=")
-# Fields of a row that conditions may name, if the data has no such column.
-_OWN = frozenset(JobRow.__struct_fields__).difference(("data", "result", "usage"))
+# The journal's columns of a row. Results and usages are found as their members are.
+_OWN = {*JobRow.__struct_fields__, *HISTORY_COLUMNS}.difference(("result", "usage"))
 _BLOCK_ROWS = 4096
 MAX_COLUMNS = 1000  # columns whose names are stored for a message
 
 
-def _value_of(row: JobRow, name: str) -> Any:
+class Past:
+    """Finds the columns of rows in the history, which is read once a job, at the first use."""
+
+    def __init__(self, service: JobService) -> None:
+        self._service = service
+        self._job_id = ""
+
+    def value(self, row: JobRow, name: str) -> Any:
+        """Return the row's value in a column of :data:`HISTORY_COLUMNS`."""
+        if self._job_id != row.job_id:
+            _, rows, history = look(self._service.store, row.job_id, None)
+            self._columns = AttemptColumns(rows, history)
+            self._job_id = row.job_id
+        return self._columns.of_row(row)[name]
+
+
+def value_of(row: JobRow, name: str, past: Past | None = None) -> Any:
+    """Return the value that a name selects in a row, or MISSING.
+
+    The value is searched in the row's data, then in its result or usage, then in the journal's
+    columns of the row. ``journal_NAME`` is the column ``NAME`` of the journal, whatever the data has.
+    Without ``past``, the columns of the history are MISSING.
+    """
     found = member_of_row(row, name)
-    return getattr(row, name) if found is MISSING and name in _OWN else found
+    own = own_name(name, _OWN)
+    if found is not MISSING or own is None:
+        return found
+    if own in HISTORY_COLUMNS and past is not None:
+        return past.value(row, own)
+    return getattr(row, own, MISSING)
 
 
 class Condition:
     """A condition on a row: a column, an operator, and the text to compare with.
 
-    ``column`` is a column of the data, a member of such a column (``address.city``), a member of
-    the result, or a field of the row such as ``attempts``.
+    ``column`` is a name that :func:`value_of` takes: a column of the data, a member of such a column
+    (``address.city``), a member of the result, or a column of the journal such as ``attempts``.
     """
 
     def __init__(self, column: str, sign: str, value: str) -> None:
@@ -59,7 +89,7 @@ class Condition:
         self._odd: dict[int, bytearray] = {}
         self._example = ""
 
-    def holds(self, row: JobRow) -> bool:
+    def holds(self, row: JobRow, past: Past | None) -> bool:
         """Return whether the row meets the condition. A row without the column doesn't meet it.
 
         If each side is a number, or text that is a number, the sides are compared as numbers.
@@ -67,7 +97,7 @@ class Condition:
         and empty text in the row are neither below nor above anything. Other text in the row that
         isn't a number is neither below nor above a number.
         """
-        found = _value_of(row, self.column)
+        found = value_of(row, self.column, past)
         if found is MISSING:
             return False
         holds = self._compare(row.row_number, found)
@@ -155,8 +185,9 @@ def _unquoted(text: str) -> str:
 class Columns:
     """Collects the names of requested columns that no row has."""
 
-    def __init__(self, names: Iterable[str]) -> None:
+    def __init__(self, names: Iterable[str], past: Past | None = None) -> None:
         self.absent = set(names)
+        self.past = past
         self._members: dict[str, str] = {}  # by name: where results and usages have it
         self._seen: set[str] = set()
         self._any_row = False
@@ -165,7 +196,7 @@ class Columns:
         if self.absent:
             self._any_row = True
             self.absent.difference_update(row.data)
-            self.absent -= {n for n in self.absent if _value_of(row, n) is not MISSING}
+            self.absent -= {n for n in self.absent if value_of(row, n, self.past) is not MISSING}
             if len(self._seen) < MAX_COLUMNS:
                 self._seen.update(row.data)
             for root, value in (("result", row.result), ("usage", row.usage)):
@@ -215,9 +246,15 @@ class Where:
     def __iter__(self) -> Iterator[str]:
         return iter(self._conditions)
 
+    def read_past(self, service: JobService) -> None:
+        """Let the conditions name columns of the history. A run's conditions can't."""
+        if self:
+            self._columns.past = Past(service)
+
     def holds(self, row: JobRow) -> bool:
         self._columns.look(row)
-        met = [each.holds(row) for each in self._conditions.values()]  # each is to be asked
+        past = self._columns.past
+        met = [each.holds(row, past) for each in self._conditions.values()]  # each is to be asked
         return all(met)
 
     def absent(self) -> list[str]:
@@ -249,8 +286,8 @@ def where_option(which: str) -> Callable[..., Any]:
     """
     return option(
         "--where CONDITION",
-        f"{which} whose data meets this condition: zip=94107, 'price<10', city~York (contains). "
-        "Repeatable.",
+        f"{which} that meet this condition: zip=94107, 'result.price<10', city~York (contains), "
+        "'attempts>1'. Repeatable.",
         multiple=True,
         callback=_parse_where,
     )

@@ -57,7 +57,8 @@ class AttemptColumns:
         """``history`` is the job's history up to the commit as of which ``rows`` were read."""
         columns = rows.view.columns
         size = len(columns.statuses)
-        self._status_at = status_at = columns.status_offsets
+        self._view = rows.view  # as long as it exists, its columns don't change
+        status_at = columns.status_offsets
         self._started_s = starts_s = array("d", [_NEVER]) * size
         # The offset of the record that ended the last attempt.
         self._ended_at = ended_at = array("Q", [0]) * size
@@ -90,7 +91,8 @@ class AttemptColumns:
         ``positions``: where the rows are in the index. ``ends``: the times of their statuses.
         ``costs``: the costs that were recorded with their statuses.
         """
-        ended_at, status_at, spent = self._ended_at, self._status_at, self._spent
+        ended_at, status_at = self._ended_at, self._view.columns.status_offsets
+        spent = self._spent
         moments = [
             _fromtimestamp(at_s, UTC) if 0 <= at_s < _FAR_S else _far_moment(at_s)
             for at_s in map(self._started_s.__getitem__, positions)

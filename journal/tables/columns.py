@@ -189,14 +189,14 @@ def _free(name: str, taken: set[str]) -> str:
     return free
 
 
-def own_name(name: str) -> str | None:
-    """Return the column of the journal with this name, or None.
+def own_name(name: str, known: Container[str] = JOURNAL_COLUMNS) -> str | None:
+    """Return the column of the journal (one of ``known``) with this name, or None.
 
     ``name`` may begin with the prefix ``journal_``, also more than once.
     """
-    while name not in JOURNAL_COLUMNS and name.startswith(PREFIX):
+    while name not in known and name.startswith(PREFIX):
         name = name.removeprefix(PREFIX)
-    return name if name in JOURNAL_COLUMNS else None
+    return name if name in known else None
 
 
 class Options(NamedTuple):

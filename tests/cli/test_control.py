@@ -552,6 +552,27 @@ def test_redo_chooses_rows_by_number_code_data_and_version(cli: Cli) -> None:
     assert cli("redo", "j", "--yes")[0] == 2
 
 
+def test_redo_and_resolve_choose_rows_by_their_results_and_their_history(cli: Cli) -> None:
+    with JobService(cli.root) as service:
+        service.create_rows("j", [{"data": {}}] * 5)
+        service.start_job("j")
+        for number in range(6, 11):
+            service.start_row(f"j:{number}")
+        for number, is_ok in ((6, False), (7, True), (8, False)):
+            service.complete_row(f"j:{number}", result={"ok": is_ok}, cost_cents=number)
+        for number in (9, 10):
+            service.review_row(f"j:{number}", "E", "?", usage={"tokens": number})
+        service.update_status("j", "paused")
+    conditions = ("result.ok=false", "total_cost_cents>5", "duration_s<60")
+    words = [word for condition in conditions for word in ("--where", condition)]
+    assert cli("redo", "j", *words, "--yes")[:2] == (0, "2")
+    assert cli("resolve", "j", "--where", "usage.tokens>9", "--completed")[:2] == (0, "1")
+    assert cli.statuses()[5:] == [
+        *("pending", "completed", "pending"),
+        *("needs_review", "completed"),
+    ]
+
+
 def test_redo_does_nothing_if_one_of_the_rows_is_open(cli: Cli, run: OtherRun) -> None:
     before = cli.journal()
     code, out, err = cli("redo", "j", "--row", "1,5", "--yes")

@@ -237,6 +237,48 @@ def test_a_condition_may_name_a_field_of_the_row_that_is_no_column_of_the_data(
 @pytest.mark.parametrize(
     ("condition", "expected"),
     [
+        ("attempts>1", [2, 4]),
+        ("duration_s>=0", [1, 2, 4]),
+        ("duration_s>30", []),
+        ("duration_s<31", [1, 2, 4]),
+        ("started_at>2020-01-01", [1, 2, 4]),
+        ("started_at=null", [3]),
+        ("started_at=2019", [5]),
+        ("journal_started_at>2020-01-01", [1, 2, 4]),
+        ("total_cost_cents>5", [2]),
+        ("cost_cents>5", []),
+    ],
+)
+def test_conditions_name_what_the_history_says_of_a_row(
+    tmp_path: Path, capsys: Capture, condition: str, expected: list[int]
+) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        rows = [{"data": {"n": n}} for n in range(4)] + [{"data": {"started_at": 2019}}]
+        service.create_job("Ship", job_id="ship", row_data=rows)
+        service.start_job("ship")
+        for number in (1, 2, 4):
+            service.start_row(f"ship:{number}")
+            service.fail_row(f"ship:{number}", "E", "?", cost_cents=5)
+        for number in (2, 4):
+            service.retry_row(f"ship:{number}")
+            service.start_row(f"ship:{number}")
+            cost_cents = 4 if number == 2 else None
+            service.fail_row(f"ship:{number}", "E", "?", cost_cents=cost_cents)
+    assert numbers(tmp_path, capsys, "--where", condition) == expected
+    wanted = "row_number,started_at,total_cost_cents"
+    assert run(tmp_path, "rows", "ship", "--columns", wanted, "--row", "5,2", "--nl") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["total_cost_cents"] for line in lines] == [9, None]
+    assert lines[0]["started_at"].endswith("Z")
+    assert lines[1]["started_at"] == 2019
+    words = ("--where", condition, "--columns", "row_number")
+    assert run(tmp_path, "export", "ship", "-", *words) == 0
+    assert [int(line) for line in capsys.readouterr().out.split()[1:]] == expected
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
         ('name = "x "', [1]),
         ("name = x", [2]),
         ('"name"="x "', [1]),
@@ -290,11 +332,11 @@ def test_what_would_steer_a_terminal_is_an_escape_in_a_header_as_it_is_in_a_row(
 
 
 def test_columns_are_fields_of_rows_and_columns_of_the_data(root: Path, capsys: Capture) -> None:
-    wanted = "row_number,status,data.status,order,price,nothing"
+    wanted = "row_number,status,journal_status,order,price,nothing"
     assert run(root, "rows", "ship", "--columns", wanted, "--row", "4-5", "--nl") == 0
     assert list(map(json.loads, capsys.readouterr().out.splitlines())) == [
-        dict(zip(wanted.split(","), [4, "skipped", None, "B-4", None, None], strict=True)),
-        dict(zip(wanted.split(","), [5, "pending", "urgent", "B-5", None, None], strict=True)),
+        dict(zip(wanted.split(","), [4, "skipped", "skipped", "B-4", None, None], strict=True)),
+        dict(zip(wanted.split(","), [5, "urgent", "pending", "B-5", None, None], strict=True)),
     ]
     assert run(root, "rows", "ship", "--columns", "row_number,zip", "--limit", "2") == 0
     assert capsys.readouterr().out == "row_number  zip\n         1  94107\n         2  01234\n"
@@ -333,9 +375,9 @@ def test_failed_rows_as_csv_can_be_run_again(root: Path, capsys: Capture) -> Non
 
 
 def test_a_column_that_no_row_shown_has_is_named(root: Path, capsys: Capture) -> None:
-    assert run(root, "rows", "ship", "--columns", "tpyo,status,data.tags,zip", "--csv") == 0
+    assert run(root, "rows", "ship", "--columns", "tpyo,status,tags,zip", "--csv") == 0
     out, err = capsys.readouterr()
-    assert out.startswith("tpyo,status,data.tags,zip\n,completed,,94107\n")
+    assert out.startswith("tpyo,status,tags,zip\n,completed,,94107\n")
     assert err == (
         "journal: none of the rows shown has a column 'tpyo'; "
         "the columns are: order, price, status, tags, zip\n"
@@ -346,7 +388,7 @@ def test_a_column_that_no_row_shown_has_is_named(root: Path, capsys: Capture) ->
     assert "zip; did you mean 'price'?\n" in capsys.readouterr().err
     assert run(root, "rows", "ship", "--columns", "tpyo", "--status", "processing", "--nl") == 0
     assert capsys.readouterr().err == "ship: 0 of 6 rows\n"
-    assert run(root, "rows", "ship", "--columns", "error_code,data.status", "--nl") == 0
+    assert run(root, "rows", "ship", "--columns", "error_code,journal_status", "--nl") == 0
     assert capsys.readouterr().err == ""
 
 
@@ -466,7 +508,7 @@ def test_a_condition_may_name_a_member_of_the_data_or_of_the_result(
 
 
 def test_columns_may_be_members_of_the_data_or_of_the_result(nested: Path, capsys: Capture) -> None:
-    columns = "row_number,result.price,to.city,data.to.geo.lat,journal_result.price"
+    columns = "row_number,result.price,to.city,to.geo.lat,journal_result.price"
     assert run(nested, "rows", "ship", "--csv", "--columns", columns) == 0
     rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))
     assert rows == [

@@ -116,6 +116,7 @@ def export_command(
         file_format = "csv" if out == "-" else format_of(out)
     if out == "-" and file_format not in STREAMED:
         raise click.UsageError(f"{file_format} can't be written to standard output: name a file")
+    selection.where.read_past(service)
     with ending_signals():
         count = export_rows(
             service,

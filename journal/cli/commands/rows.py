@@ -10,7 +10,7 @@ from typing import Any
 import click
 import msgspec
 
-from journal.cli.conditions import Columns
+from journal.cli.conditions import Columns, Past, value_of
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED
 from journal.cli.find import FoundJob, found_job
 from journal.cli.listing import Field, echo_rows, limit_option, listing_options
@@ -20,11 +20,10 @@ from journal.cli.shared_options import columns_option, option
 from journal.history.error_groups import ErrorGroup, group_attempts, group_errors
 from journal.history.reading import read_history
 from journal.model import JobRow, RowStatus
-from journal.tables.columns import MISSING, member, member_of_row
+from journal.tables.columns import MISSING
 from journal.text import as_text, cents_number, counted, headline, shorten
 from journal.verbs import missing_rows
 
-_DATA = "data."  # before a data column whose name is also a field of the row
 _MAX_CELL_CHARACTERS = 400  # a result may be 1 MiB long
 _WRONG = (RowStatus.FAILED, RowStatus.NEEDS_REVIEW)
 
@@ -51,23 +50,15 @@ _TABLE = (
     Field(title="DATA", text=_shortened(lambda row: as_json(row.data)), least=12, rank=2),
 )
 _MEMBERS = tuple(map(Field, JobRow.__struct_fields__))
-_NUMBERS = frozenset(("row_number", "attempts", "cost_cents"))
+_NUMBERS = frozenset(("row_number", "attempts", "duration_s", "cost_cents", "total_cost_cents"))
 
 
-def _named_field(name: str) -> Field:
-    """Return the row's field that is called ``name``, or else the data column of this name.
+def _named_field(name: str, past: Past) -> Field:
+    """Return the field with the value that ``name`` selects in a row: see :func:`value_of`."""
 
-    See :func:`~journal.tables.columns.member_of_row`.
-    """
-    if name in JobRow.__struct_fields__:
-        value: Callable[[JobRow], Any] = attrgetter(name)
-    else:
-        column = name.removeprefix(_DATA)
-        of_data = name.startswith(_DATA)
-
-        def value(row: JobRow) -> Any:
-            found = member(row.data, column) if of_data else member_of_row(row, column)
-            return None if found is MISSING else found
+    def value(row: JobRow) -> Any:
+        found = value_of(row, name, past)
+        return None if found is MISSING else found
 
     return Field(
         name,
@@ -85,8 +76,8 @@ def _named_field(name: str) -> Field:
 @found_job
 @selection_options
 @columns_option(
-    "Show only these fields of the rows and columns of the data. data.status is the column of "
-    "the data that is called status. result.price is the member of the result that is called price."
+    "Show only these columns of the data and of the journal. If both have a status, status is that "
+    "of the data, and journal_status that of the journal. result.price is a member of the result."
 )
 @limit_option("Only the first N rows.  [default: all]")
 @listing_options
@@ -103,6 +94,10 @@ def rows_command(
     CSV. Text that isn't a number, such as 4,50, is neither below nor above a number. A message says
     how many rows have such text.
 
+    --where and --columns name columns of the data, members of objects in it, members of the result
+    (result.price), and columns of the journal: those of exports, traceback and updated_at. If the
+    data has a column of the same name, add journal_ to the name of the journal's column.
+
     If --row names a row that doesn't exist, its number is reported on standard error, and the exit
     code is 4. Requested columns that no row has are reported, too.
 
@@ -111,9 +106,9 @@ def rows_command(
     rows: Iterable[JobRow] = selection.shown(job.service, job.id)
     if limit is not None:
         rows = itertools.islice(rows, limit)
-    own = JobRow.__struct_fields__
-    wanted = Columns(name.removeprefix(_DATA) for name in columns or () if name not in own)
-    fields = (*_TABLE, *_MEMBERS) if columns is None else tuple(map(_named_field, columns))
+    past = Past(job.service)
+    wanted = Columns([name for name in columns or () if name not in ("result", "usage")], past)
+    fields = tuple(_named_field(name, past) for name in columns or ()) or (*_TABLE, *_MEMBERS)
     total = job.read().total_rows
     none = f"{job.id}: 0 of {counted(total, 'row|rows')}" if total else f"{job.id}: 0 rows"
     echo_rows(output, fields, _looked_at(rows, wanted), none=none)
