@@ -7,6 +7,7 @@ import errno
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from journal.fs import system
 from journal.fs.directories import remove_tree, sync_directory
@@ -26,6 +27,9 @@ from journal.fs.handles import (
 )
 from journal.fs.locks import wait_for_lock
 from journal.fs.names import NEW_BACKUP_NAME
+
+if TYPE_CHECKING:
+    from mmap import mmap
 
 _TO_LOOK = system.os.O_RDONLY | system.os.O_NOFOLLOW | system.os.O_NONBLOCK
 
@@ -335,3 +339,13 @@ def free_bytes(path: Path) -> int:
     while not path.exists():
         path = path.parent
     return shutil.disk_usage(path).free
+
+
+def map_new_file(path: str, size_bytes: int) -> mmap:
+    """Map a new file of zeros into memory. What a process writes there outlives the process."""
+    from mmap import mmap  # noqa: PLC0415  (only workers of pools need it)
+
+    with open(path, "w+b") as file:
+        file.write(bytes(size_bytes))
+        file.flush()
+        return mmap(file.fileno(), size_bytes)

@@ -531,12 +531,14 @@ def held(code: str, message: str, *, after_s: float | None = None) -> Outcome:
     )
 
 
-def lost(error: BaseException) -> Outcome:
-    """The outcome of an attempt whose worker is gone."""
+def lost(error: BaseException, why: str = "") -> Outcome:
+    """The outcome of an attempt whose worker is gone. ``why``: what to say in place of ``error``."""
     return Outcome(
         kind="lost",
         error_code=type(error).__name__,
-        error_message=_text(f"the worker was lost while this row was in flight: {text_of(error)}"),
+        error_message=_text(
+            f"the worker was lost while this row was in flight: {why or text_of(error)}"
+        ),
     )
 
 

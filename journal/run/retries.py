@@ -10,7 +10,7 @@ import msgspec
 from journal.model import JobRow, Policy
 from journal.run.outcome import Outcome, attempts_for
 from journal.run.pacing.limits import Limits
-from journal.store.interrupted_rows import STOPPED, TIMED_OUT
+from journal.store.interrupted_rows import NEIGHBOR_DIED, STOPPED, TIMED_OUT
 
 _LOST_ATTEMPTS = 3  # attempts of a row whose workers die, with on_interrupted="retry"
 
@@ -69,7 +69,9 @@ def fate_of(
     if outcome.kind == "lost":
         if on_interrupted == "resume":
             on_interrupted = "review" if in_doubt else "retry"
-        if on_interrupted == "retry" and attempts >= max(limits.max_attempts, _LOST_ATTEMPTS):
+        # Each death of a pool counts for the row that caused it, if that row is known.
+        is_counted = on_interrupted == "retry" and outcome.error_code != NEIGHBOR_DIED
+        if is_counted and attempts >= max(limits.max_attempts, _LOST_ATTEMPTS):
             return "fail"
         return on_interrupted
     most = limits.retry_codes.get(outcome.error_code)
@@ -77,6 +79,12 @@ def fate_of(
         most = outcome.max_attempts
     is_left = most is not None and attempts < (most or limits.max_attempts)
     return "retry" if is_left else "fail"
+
+
+def given_up_text(row: JobRow, outcome: Outcome, fate: str) -> str:
+    """The end of the message of a row whose workers have died too often; else ""."""
+    is_over = outcome.kind == "lost" and fate == "fail" and row.attempts >= _LOST_ATTEMPTS
+    return f"; given up after {row.attempts} attempts" if is_over else ""
 
 
 def delay_s(row: JobRow, outcome: Outcome, limits: Limits) -> float:

@@ -34,6 +34,7 @@ from journal.store.transitions import (
 INTERRUPTED = "interrupted"  # the row was in flight when its run died
 STOPPED = "stopped"  # the run ended while the row was in flight, and stopped the attempt
 TIMED_OUT = "TimeoutError"  # the attempt took longer than ``timeout_s``
+NEIGHBOR_DIED = "NeighborDied"  # another worker of the pool died, which ended this row's worker
 GONE = "gone"  # the row isn't in the input of its job any more, and may have taken effect
 STEP_IN_DOUBT = "StepInDoubt"  # the attempt met a step in doubt, or left a step in doubt
 STEP_NOT_RECORDED = "StepNotRecorded"  # a step was done, and its result wasn't recorded

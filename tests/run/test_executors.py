@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
+from datetime import UTC, datetime
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -38,11 +39,14 @@ from journal import InvalidValueError, JobRow, RowStatus, RunReport
 from journal.model import JobStatus
 from journal.run.call import Target
 from journal.run.handler import AttemptedRow, StepStore
-from journal.run.outcome import lost
+from journal.run.outcome import Outcome, lost
+from journal.run.pacing.limits import Limits
+from journal.run.retries import fate_of
 from journal.run.workers.choose import make_workers
 from journal.run.workers.dask import DaskWorkers, call_if_first
 from journal.run.workers.executors import call_for_json
 from journal.run.workers.handover import Call, Results, Workers
+from journal.store.interrupted_rows import NEIGHBOR_DIED
 
 if TYPE_CHECKING:
     import distributed
@@ -566,7 +570,38 @@ def test_a_row_whose_worker_dies_is_tried_three_times_if_it_may_be_repeated(
     )
     assert (report.job.status, report.reason) == (JobStatus.FAILED, None)
     assert work.statuses() == ["completed", "failed", "completed", "completed"]
+    assert str(work.outcomes()[1].error_message).endswith("; given up after 3 attempts")
     assert calls(work.ledger) == {1: 1, 2: 3, 3: 2, 4: 1}
+
+
+@pytest.mark.parametrize("kind", POOLS)
+def test_of_the_rows_of_a_pool_that_breaks_the_one_is_named_whose_process_died(
+    kind: str, makers: Callable[[str], Make], work: Work
+) -> None:
+    with ThreadPoolExecutor(1) as thread:
+        run = thread.submit(work.run, makers(kind)(3), *["wait"] * 3)
+        died = work.wait_until_started(3)[1]
+        os.kill(died, 9)
+        run.result(LONG_S)
+    (cause,) = [
+        row for row, pid in map(str.split, work.ledger.read_text().splitlines()) if int(pid) == died
+    ]
+    how = "died of SIGKILL" if os.name == "posix" else "exited with status 9"
+    for row in work.outcomes():
+        code, message = str(row.error_code), str(row.error_message)
+        if row.row_number == int(cause):
+            assert code != "NeighborDied"
+            assert message.endswith(f"in flight: its process {how}")
+        else:
+            assert code == "NeighborDied"
+            assert f"the process of row {cause} {how}" in message
+
+
+def test_the_death_of_another_rows_process_is_no_reason_to_give_up_a_row() -> None:
+    now = datetime.now(UTC)
+    row = JobRow("j:1", "j", 1, "", {}, now, now, attempts=9)
+    for code, fate in ((NEIGHBOR_DIED, "retry"), ("BrokenProcessPool", "fail")):
+        assert fate_of(row, Outcome(kind="lost", error_code=code), Limits(), "retry") == fate
 
 
 @pytest.mark.parametrize("kind", PROCESSES)

@@ -80,10 +80,10 @@ class DaskWorkers(ExecutorWorkers):
         )
         return future
 
-    def _outcomes_of(self, future: Future[bytes], rows: int) -> list[Outcome]:
+    def _outcomes_of(self, future: Future[bytes], call: Call) -> list[Outcome]:
         if future.cancelled():  # its worker or the cluster has ended
-            return [lost(CancelledError("dask has cancelled its task"))] * rows
-        return super()._outcomes_of(future, rows)
+            return [lost(CancelledError("dask has cancelled its task"))] * len(call.rows)
+        return super()._outcomes_of(future, call)
 
     def cancel(self, call: Call, *, force: bool) -> bool:  # noqa: ARG002
         return False

@@ -11,7 +11,7 @@ import threading
 import typing
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import suppress
 from typing import Any
 
@@ -23,6 +23,7 @@ from journal.run.outcome import Outcome, lost, text_of
 from journal.run.platform.console import interrupts_kept_from_new_processes
 from journal.run.signals import OwnProcess, Stops
 from journal.run.workers.handover import Call, Results
+from journal.run.workers.notes import Notes, take_note
 from journal.text import counted, encode_json, own_number
 
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # on Windows, SIGTERM ends it by force
@@ -61,7 +62,9 @@ class ExecutorWorkers:
         usual, maximum = self._slots()
         wanted = count or usual or os.cpu_count() or 1
         self.count = min(wanted, maximum or wanted)
-        self._call = functools.partial(call_for_json, _to_send(executor, target))
+        self._notes = Notes() if hasattr(executor, "_processes") else None
+        notes = None if self._notes is None else self._notes.directory
+        self._call = functools.partial(call_for_json, _to_send(executor, target), notes=notes)
         self._results = results
         self._futures: dict[Call, Future[bytes]] = {}
         self._breaks = 0  # since the last result
@@ -165,13 +168,14 @@ class ExecutorWorkers:
         if future is _NONE:  # its outcome is known
             return
         try:
-            outcomes = self._outcomes_of(future, len(call.rows))
+            outcomes = self._outcomes_of(future, call)
         except BaseException as error:  # noqa: BLE001  (the rows may be done)
             outcomes = [lost(error)] * len(call.rows)
         self._results.put(call, outcomes)
         self._submit_next()  # after the outcomes: a Hold keeps other calls from starting
 
-    def _outcomes_of(self, future: Future[bytes], rows: int) -> list[Outcome]:
+    def _outcomes_of(self, future: Future[bytes], call: Call) -> list[Outcome]:
+        rows = len(call.rows)
         if future.cancelled():
             return [Outcome(kind="unstarted")] * rows
         error = future.exception()
@@ -183,6 +187,9 @@ class ExecutorWorkers:
             return outcomes
         if isinstance(error, _NEVER_BEGAN):
             return [_unstarted(error, "the worker can't load the handler")] * rows
+        if isinstance(error, BrokenExecutor) and self._notes is not None:
+            in_flight = [each.rows[0].row_number for each in (call, *list(self._futures))]
+            return [self._notes.outcome(error, self._executor, in_flight)] * rows
         return [lost(error)] * rows
 
     def cancel(self, call: Call, *, force: bool) -> bool:  # noqa: ARG002
@@ -197,6 +204,8 @@ class ExecutorWorkers:
 
     def close(self) -> None:
         self._closed = True
+        if self._notes is not None:
+            self._notes.close()
         if self._make is None:
             return
         processes = getattr(self._executor, "_processes", None)
@@ -259,11 +268,13 @@ def _to_send(executor: Executor, target: Target) -> Target | bytes:
 # --- what runs in a worker
 
 
-def call_for_json(target: Target | bytes, rows: Rows) -> bytes:
-    """Call the handler and encode the outcomes as JSON.
+def call_for_json(target: Target | bytes, rows: Rows, notes: str | None = None) -> bytes:
+    """Call the handler and encode the outcomes as JSON. ``notes``: where to note the row.
 
     The driver gets JSON, since it may lack the classes of the outcomes' values.
     """
+    if notes is not None:
+        take_note(notes, rows[0].row_number)
     loaded = _load(target) if isinstance(target, bytes) else target
     return encode_json(call_handler(loaded, rows))
 
