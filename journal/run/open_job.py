@@ -555,7 +555,7 @@ class JobRun:
         run = None
         if is_open:
             results, stops = Results(), caller.stops
-            target = Target(handler, limits.retry_classes, batch is not None)
+            target = Target(handler, limits.retry_kinds(type), batch is not None)
             made = make_workers(target, executor, workers, results, stops)
             run = Run(held, made, results, limits, shown.then(on_progress), stops)
             self._pace = run.pace

@@ -38,7 +38,7 @@ def outcome_of_ended(outcome: Outcome, limits: Limits, *, timed_out: bool) -> Ou
     kind: Literal["failed", "review", "lost"]
     most = None
     if limits.names_timeouts:  # only with TimeoutError in retry_on may the effect happen twice
-        kind, most = "failed", attempts_for(TimeoutError, limits.retry_classes)
+        kind, most = "failed", attempts_for(TimeoutError, limits.retry_kinds(type))
     elif outcome.kind == "lost":
         kind, message = "review", f"{message}, and may still go on"
     else:
@@ -74,7 +74,7 @@ def fate_of(
         if is_counted and attempts >= max(limits.max_attempts, _LOST_ATTEMPTS):
             return "fail"
         return on_interrupted
-    most = limits.retry_codes.get(outcome.error_code)
+    most = limits.retry_kinds(str).get(outcome.error_code)
     if most is None and outcome.retryable:
         most = outcome.max_attempts
     is_left = most is not None and attempts < (most or limits.max_attempts)

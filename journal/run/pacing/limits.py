@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Self
 
 import msgspec
@@ -11,7 +11,7 @@ import msgspec
 from journal.errors import InvalidValueError
 from journal.format.arguments import check_cost
 from journal.model import Cost
-from journal.run.outcome import Errors, Repeated, RetryOn
+from journal.run.outcome import Repeated, RetryOn
 from journal.run.pacing.halt import Halt, HaltOn
 from journal.run.pacing.rate import Rate
 from journal.run.plan import Where
@@ -22,7 +22,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """The limits of a run: see :meth:`JobRun.run`. The constructor raises InvalidValueError."""
 
     max_attempts: int = 1
-    retry_on: RetryOn = (Exception,)
+    retry_on: Any = (Exception,)  # RetryOn; then as _kinds() returns it
     backoff_s: float = 1.0
     max_backoff_s: float = 60.0
     timeout_s: float | None = None
@@ -42,11 +42,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         check_int(self.max_attempts, "max_attempts")
-        for kind in self._named:
-            _check_kind(kind)
-        if isinstance(self.retry_on, Mapping):
-            for kind, most in self.retry_on.items():
-                check_int(most, f"retry_on[{kind!r}]")
+        msgspec.structs.force_setattr(self, "retry_on", _kinds(self.retry_on))
         _check_seconds(self.backoff_s, "backoff_s", above_0=False)
         _check_seconds(self.max_backoff_s, "max_backoff_s", above_0=False)
         if self.timeout_s is not None:
@@ -63,44 +59,36 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
             _check_limit_per(self.limit_per)
         check_where(self.where)
 
-    @property
-    def _named(self) -> Iterable[Repeated]:
-        """The classes and codes in ``retry_on``."""
-        return self.retry_on if isinstance(self.retry_on, tuple | Mapping) else (self.retry_on,)
+    def retry_kinds(self, of: type) -> dict[Any, int]:
+        """The entries of ``retry_on``: its classes (``of=type``), or its error codes (``of=str``).
 
-    @property
-    def _kinds(self) -> Mapping[Repeated, int]:
-        """The classes and codes in ``retry_on``, each with its maximum number of attempts."""
-        if isinstance(self.retry_on, Mapping):
-            return self.retry_on
-        return dict.fromkeys(self._named, 0)
-
-    @property
-    def retry_classes(self) -> Errors:
-        """The exception classes in ``retry_on``.
-
-        Workers compare these classes with exceptions, because the driver doesn't get the
-        exceptions.
+        Workers compare classes with exceptions. The driver doesn't get the exceptions, and compares
+        codes with the error codes of outcomes.
         """
-        return {kind: most for kind, most in self._kinds.items() if not isinstance(kind, str)}
-
-    @property
-    def retry_codes(self) -> Mapping[str, int]:
-        """The error codes in ``retry_on``.
-
-        The driver compares these codes with the error codes of outcomes.
-        """
-        return {kind: most for kind, most in self._kinds.items() if isinstance(kind, str)}
+        return {kind: most for kind, most in self.retry_on.items() if isinstance(kind, of)}
 
     @property
     def most_attempts(self) -> int:
         """The maximum number of attempts at a row, whatever its error is."""
-        return max(self.max_attempts, *self._kinds.values(), 0)
+        most: int = max(self.max_attempts, *self.retry_on.values(), 0)
+        return most
 
     @property
     def names_timeouts(self) -> bool:
         """Whether ``retry_on`` has TimeoutError itself, as a class or as an error code."""
-        return not {TimeoutError, TimeoutError.__name__}.isdisjoint(self._named)
+        return TimeoutError in self.retry_on or TimeoutError.__name__ in self.retry_on
+
+
+def _kinds(retry_on: RetryOn) -> dict[Repeated, int]:
+    """The classes and codes of ``retry_on``, each with its maximum number of attempts, or 0."""
+    named = retry_on if isinstance(retry_on, tuple | Mapping) else (retry_on,)
+    for kind in named:
+        _check_kind(kind)
+    if not isinstance(retry_on, Mapping):
+        return dict.fromkeys(named, 0)
+    for kind, most in retry_on.items():
+        check_int(most, f"retry_on[{kind!r}]")
+    return {**retry_on}
 
 
 def _check_kind(kind: Any) -> None:

@@ -32,15 +32,12 @@ _FIRST_ROWS = 1000  # rows that are read to find out whether a column exists
 
 
 class _Numbers:
-    """Row numbers in ascending order.
-
-    Each number takes 4 bytes. If one of the numbers is 2**32 or more, each number takes 8 bytes.
-    """
+    """Row numbers in ascending order. Each takes 8 bytes."""
 
     __slots__ = ("_first", "_numbers")
 
     def __init__(self) -> None:
-        self._numbers = array("I")
+        self._numbers = array("Q")
         self._first = 0
 
     def __len__(self) -> int:
@@ -51,11 +48,7 @@ class _Numbers:
         return self._numbers[self._first]
 
     def add(self, number: int) -> None:
-        try:
-            insort(self._numbers, number, self._first)
-        except OverflowError:
-            self._numbers = array("Q", self._numbers)
-            insort(self._numbers, number, self._first)
+        insort(self._numbers, number, self._first)
 
     def pop(self) -> int:
         number = self.first
@@ -78,7 +71,7 @@ class PerKey:
         self._parked: dict[Queue, _Numbers] = {}
         # A heap of queues whose key may have a free slot, by rank and first row number.
         self._ready: list[tuple[int, int, Key]] = []
-        self._is_parked = bytearray()  # a bit for each row, by position
+        self._is_parked = bytearray()  # by position: 1 if the row is parked
         # The number of parked rows. Other processes may have settled some of them.
         self.count = 0
         self._fresh = 0  # those of them that were never started
@@ -103,8 +96,7 @@ class PerKey:
 
     def holds(self, found: FoundRow) -> bool:
         """Return whether the row is parked: it waits for a slot."""
-        at, bit = divmod(found.position, 8)
-        return at < len(self._is_parked) and bool(self._is_parked[at] >> bit & 1)
+        return found.position < len(self._is_parked) and bool(self._is_parked[found.position])
 
     def offer(self, number: int, rank: int, *, has_waited: bool = False) -> int:
         """Offer a row to :attr:`gate`. Returns the row's number.
@@ -160,13 +152,9 @@ class PerKey:
         return False
 
     def _mark(self, position: int, *, is_parked: bool) -> None:
-        at, bit = divmod(position, 8)
-        if at >= len(self._is_parked):
-            self._is_parked.extend(bytes(at + 1 - len(self._is_parked)))
-        if is_parked:
-            self._is_parked[at] |= 1 << bit
-        else:
-            self._is_parked[at] &= ~(1 << bit)
+        if position >= len(self._is_parked):
+            self._is_parked.extend(bytes(position + 1 - len(self._is_parked)))
+        self._is_parked[position] = is_parked
 
     def start(self, rows: Iterable[JobRow]) -> None:
         """Record the attempts of the rows that were admitted and started."""

@@ -120,11 +120,4 @@ PATCHES = [
         "FRESH, RETRIED, STARTED = RANKS = range(3)\n",
         "tests/run/test_limits_by_key.py::test_a_row_that_is_due_again_waits_for_a_slot_and_then_comes_before_new_ones",
     ),
-    Patch(
-        "large row numbers wait as others do",
-        PER_KEY,
-        "        except OverflowError:\n",
-        "        except ZeroDivisionError:\n",
-        "tests/run/test_limits_by_key.py::test_rows_with_large_numbers_wait_as_others_do",
-    ),
 ]
