@@ -411,7 +411,7 @@ class _Match:
 
         ``doubtful``: all changed rows that may have taken effect.
         """
-        ignore = self._how_to.ignore_changes
+        ignore = self._how_to.argument("on_changed", "ignore")
         if row.row_number in doubtful:
             by_hand = "complete_row(...), fail_row(...), skip_row(...) or retry_row(...)"
             settle = self._how_to.say(by_hand, "show", self._job.id)

@@ -63,13 +63,21 @@ class RowOutcome(Exception):
     """
 
     # A subclass may have a constructor that doesn't call this one.
+    code = ""
+    message = ""
     cost_cents: Cost | None = None
     usage: Usage | None = None
 
     def __init__(
-        self, *arguments: object, cost_cents: Cost | None = None, usage: Usage | None = None
+        self,
+        code: str,
+        message: str = "",
+        *,
+        cost_cents: Cost | None = None,
+        usage: Usage | None = None,
     ) -> None:
-        super().__init__(*arguments)
+        super().__init__(code, message)
+        self.code, self.message = code, message
         self.cost_cents, self.usage = cost_cents, usage
 
 
@@ -80,26 +88,11 @@ class Fail(RowOutcome):
     """
 
     code = "Fail"
-    message = ""
-
-    def __init__(
-        self,
-        code: str,
-        message: str = "",
-        *,
-        cost_cents: Cost | None = None,
-        usage: Usage | None = None,
-    ) -> None:
-        super().__init__(code, message, cost_cents=cost_cents, usage=usage)
-        self.code = code
-        self.message = message
 
 
 class _Later(RowOutcome):
     """Base of Retry and Hold. ``code`` and ``message`` have defaults in each class."""
 
-    code = ""
-    message = ""
     after_s: float | None = None
 
     def __init__(
@@ -119,11 +112,9 @@ class _Later(RowOutcome):
         if not isinstance(given, str):  # probably seconds
             seconds = "" if given is None else f"after_s={given!r}"
             raise TypeError(f"{call}: write {type(self).__name__}({seconds})")
-        wait_s = seconds_of(after_s)
-        self.code = code or type(self).code
-        self.message = message or type(self).message
-        super().__init__(self.code, self.message, cost_cents=cost_cents, usage=usage)
-        self.after_s = wait_s
+        self.after_s = seconds_of(after_s)
+        words = code or type(self).code, message or type(self).message
+        super().__init__(*words, cost_cents=cost_cents, usage=usage)
 
 
 class Retry(_Later):
@@ -173,8 +164,8 @@ class Skip(RowOutcome):
         cost_cents: Cost | None = None,
         usage: Usage | None = None,
     ) -> None:
-        super().__init__(reason, cost_cents=cost_cents, usage=usage)
-        self.reason = reason
+        super().__init__("", cost_cents=cost_cents, usage=usage)
+        self.args, self.reason = (reason,), reason
 
 
 class NeedsReview(RowOutcome):
@@ -186,7 +177,6 @@ class NeedsReview(RowOutcome):
     """
 
     code = "NeedsReview"
-    message = ""
     result: str | None = None  # the repr of a step's result, if that could not be recorded
 
     def __init__(
@@ -202,8 +192,6 @@ class NeedsReview(RowOutcome):
             example = ", ".join(json.dumps(text_of(text), ensure_ascii=False) for text in called)
             raise WrongReviewError(f"NeedsReview(code, message): write NeedsReview({example})")
         super().__init__(code, message, cost_cents=cost_cents, usage=usage)
-        self.code = code
-        self.message = message
 
 
 class WrongReviewError(TypeError):
@@ -394,10 +382,9 @@ def in_doubt(outcome: Outcome, code: str, doubt: str) -> Outcome:
 def outcome_of_error(error: BaseException, retry_on: Errors) -> Outcome:
     """The outcome of a handler that raised ``error``."""
     try:
-        outcome = _uncosted_outcome_of_error(error, retry_on)
         if isinstance(error, RowOutcome):
-            return with_cost(outcome, error.cost_cents, error.usage)
-        return outcome
+            return with_cost(_outcome_of(error), error.cost_cents, error.usage)
+        return _outcome_of_exception(error, retry_on)
     except BaseException:  # noqa: BLE001  (any code of an exception's class may raise)
         name = text_of(type.__getattribute__(type(error), "__name__"))
         return failed(name, name)
@@ -412,24 +399,23 @@ def with_cost(outcome: Outcome, cost_cents: Any, usage: Any) -> Outcome:
     return with_fields(outcome, {"cost_cents": cost_cents, "usage": usage})
 
 
-def _uncosted_outcome_of_error(error: BaseException, retry_on: Errors) -> Outcome:
+def _outcome_of(error: RowOutcome) -> Outcome:
+    code, message = text_of(error.code), text_of(error.message)
     match error:
-        case Fail():
-            return failed(text_of(error.code), text_of(error.message))
         case Retry():
-            code, message = text_of(error.code), text_of(error.message)
             return failed(code, message, retryable=True, after_s=seconds_of(error.after_s))
         case Hold():
-            code, message = text_of(error.code), text_of(error.message)
             return held(code, message, after_s=seconds_of(error.after_s))
         case Skip():
             reason = None if error.reason is None else text_of(error.reason)
             return Outcome(kind="skipped", reason=reason)
         case NeedsReview():
-            code, message = text_of(error.code), text_of(error.message)
-            return Outcome(
-                kind="review", error_code=code, error_message=message, result=error.result
-            )
+            review = Outcome(kind="review", error_code=code, error_message=message)
+            return msgspec.structs.replace(review, result=error.result)
+    return failed(code, message)
+
+
+def _outcome_of_exception(error: BaseException, retry_on: Errors) -> Outcome:
     name = type(error).__name__
     if isinstance(error, WrongReviewError):
         return Outcome(kind="review", error_code=name, error_message=text_of(error))

@@ -66,21 +66,9 @@ class HowTo(NamedTuple):
         return self.say(f'job.rows("{status}")', "rows", job_id, "--status", status)
 
     @property
-    def ignore_changes(self) -> str:
-        return "`--on-changed ignore`" if self.command else '`on_changed="ignore"`'
-
-    @property
-    def redo_changed(self) -> str:
-        return "`--on-changed redo`" if self.command else '`on_changed="redo"`'
-
-    @property
     def if_gone(self) -> str:
         """What a person can do about rows that are no longer in the input."""
-        skip, keep = (
-            ("`--on-gone skip`", "`--on-gone keep`")
-            if self.command
-            else ('`on_gone="skip"`', '`on_gone="keep"`')
-        )
+        skip, keep = (self.argument("on_gone", value) for value in ("skip", "keep"))
         return f"{skip} skips such rows, {keep} runs them"
 
     def gone(self, job_id: str, undone: list[int], *, is_empty: bool) -> str:
@@ -103,9 +91,11 @@ class HowTo(NamedTuple):
         """
         return f"--{name.replace('_', '-')}" if self.command else name
 
-    def argument(self, name: str) -> str:
-        """The name that :meth:`name` returns, in backquotes."""
-        return f"`{self.name(name)}`"
+    def argument(self, name: str, value: str = "") -> str:
+        """The name that :meth:`name` returns, in backquotes, with a value if there is one."""
+        if not value:
+            return f"`{self.name(name)}`"
+        return f"`{self.name(name)} {value}`" if self.command else f'`{name}="{value}"`'
 
     def without_key(self, data: Mapping[str, Any]) -> str:
         """Text that says what to do if an input without a key has changed.
@@ -117,12 +107,8 @@ class HowTo(NamedTuple):
         return (
             "rows are identified by their position; if they only moved, identify them by a column "
             f"with unique values, by {key}; otherwise restore the row, or keep the data of the job "
-            f"by {self.ignore_changes}"
+            f"by {self.argument('on_changed', 'ignore')}"
         )
-
-    @property
-    def never_halt(self) -> str:
-        return "`--halt never`" if self.command else '`run(..., halt="never")`'
 
     def by_number(self, verb: Literal["retry", "redo"], job_id: str, numbers: list[int]) -> str:
         """Text that says how to redo rows, or how to retry rows that may have taken effect.
@@ -332,7 +318,7 @@ def left_alone(job_id: str, numbers: list[int], how_to: HowTo) -> str:
     rows = "completed row|rows has|have changed in the input, and stays|stay as done"
     return (
         f"{job_id}: {counted(len(numbers), rows)} ({numbers_text(numbers)}); to do that again "
-        f"with the new data: start again with {how_to.redo_changed}"
+        f"with the new data: start again with {how_to.argument('on_changed', 'redo')}"
     )
 
 

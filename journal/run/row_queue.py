@@ -60,15 +60,11 @@ _LOOK_AGAIN_EACH_S = 1e-5
 _MAX_LOOKS = 2000
 _MIN_BLOCKED_S = 5.0  # how long all other rows may wait for attempts that were given up
 
-# The possible statuses of a row after an outcome of each kind.
+# The status of a row after an outcome of such a kind. After another kind, the row isn't done.
 _STATUSES = {
-    "completed": (RowStatus.COMPLETED,),
-    "skipped": (RowStatus.SKIPPED,),
-    "review": (RowStatus.NEEDS_REVIEW,),
-    "held": (RowStatus.PENDING, RowStatus.FAILED),
-    "unstarted": (RowStatus.PENDING, RowStatus.FAILED),
-    "failed": (RowStatus.FAILED, RowStatus.PENDING),
-    "lost": (RowStatus.FAILED, RowStatus.PENDING, RowStatus.NEEDS_REVIEW),
+    "completed": RowStatus.COMPLETED,
+    "skipped": RowStatus.SKIPPED,
+    "review": RowStatus.NEEDS_REVIEW,
 }
 _KINDS_WITH_CODE = ("review", "failed", "lost")
 # Fields of an outcome that a row gets with its status.
@@ -545,6 +541,7 @@ def _completed(number: int, outcome: Outcome) -> RowStatusRecord:
 
 def _shows(row: JobRow, outcome: Outcome) -> bool:
     """Return whether the row has the status and the error that this outcome leads to."""
+    status = _STATUSES.get(outcome.kind)
     if outcome.kind in _KINDS_WITH_CODE and row.error_code != outcome.error_code:
         return False
-    return row.status in _STATUSES[outcome.kind]
+    return not row.status.is_done if status is None else row.status is status

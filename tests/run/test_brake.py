@@ -125,7 +125,7 @@ def test_rows_that_will_be_tried_again_are_continued_by_another_run(path: Path) 
         assert (report.job.failed_rows, report.job.pending_count) == (0, 60)
         assert report.reason == (
             "the first 10 rows of this run have all failed with ConnectionError: HTTP 500; they will be tried "
-            'again: fix the cause and run again, or continue as it is with `run(..., halt="never")`'
+            'again: fix the cause and run again, or continue as it is with `halt="never"`'
         )
         assert job.run(lambda _row: None, **options).completed == 60
 

@@ -161,7 +161,7 @@ class Brake:
         }[self._ended]
         return (
             f"the first {self._rows} rows of this run {what} {error}; {fixed}, or continue as it is with "
-            f"{how_to.never_halt}"
+            f"{how_to.argument('halt', 'never')}"
         )
 
 
