@@ -19,7 +19,7 @@ from journal.model import HISTORY_COLUMNS, JobRow
 from journal.service import JobService
 from journal.tables.attempts import AttemptColumns
 from journal.tables.columns import MISSING, member_of_row, own_name
-from journal.text import as_text, counted, shorten
+from journal.text import as_text, shorten
 
 _CONDITION = re.compile(
     r"""\s*("(?:[^"\\]|\\.)*"|\S.*?)\s*(!=|<=|>=|=|<|>|~)\s*(.*?)\s*""", re.DOTALL
@@ -37,7 +37,6 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 _ORDER = ("<", "<=", ">", ">=")
 # The journal's columns of a row. Results and usages are found as their members are.
 _OWN = {*JobRow.__struct_fields__, *HISTORY_COLUMNS}.difference(("result", "usage"))
-_BLOCK_ROWS = 4096
 MAX_COLUMNS = 1000  # columns whose names are stored for a message
 
 
@@ -84,10 +83,8 @@ class Condition:
         self.column, self._sign, self._value = column, sign, value
         self._number = _number(value)
         self.is_met = False  # by any of the rows that were checked
-        # By row number, in blocks: 1 for a row whose text is no number, but is compared with one. A
-        # run checks rows repeatedly.
-        self._odd: dict[int, bytearray] = {}
-        self._example = ""
+        # The number of the first row with text that was compared with a number, and this text.
+        self._odd: tuple[int, str] | None = None
 
     def holds(self, row: JobRow, past: Past | None) -> bool:
         """Return whether the row meets the condition. A row without the column doesn't meet it.
@@ -116,22 +113,17 @@ class Condition:
         if self._number is not None and number is not None:
             return compare(number, self._number)
         if self._number is not None and is_order:
-            block, place = divmod(row_number, _BLOCK_ROWS)
-            self._odd.setdefault(block, bytearray(_BLOCK_ROWS))[place] = 1
-            self._example = self._example or text
+            self._odd = self._odd or (row_number, text)
             return False
         return compare(text, self._value)
 
     def without_number(self) -> list[str]:
         """A list with a message if texts were compared with a number, but aren't numbers."""
-        count = sum(block.count(1) for block in self._odd.values())
-        if not count:
+        if self._odd is None:
             return []
-        rows = counted(count, "row|rows has|have no number in")
-        them = "it" if count == 1 else "them"
-        example = shorten(self._example, 40)
-        such = f"{rows} {self.column!r} (such as {example!r})"
-        return [f"{such}, so {self._sign} {self._value} doesn't hold for {them}"]
+        number, text = self._odd
+        example = f"row {number} has {shorten(text, 40)!r} in {self.column!r}"
+        return [f"{example}: {self._sign} {self._value} doesn't hold for what isn't a number"]
 
 
 def _number(text: str) -> Decimal | None:
@@ -257,26 +249,18 @@ class Where:
         met = [each.holds(row, past) for each in self._conditions.values()]  # each is to be asked
         return all(met)
 
-    def absent(self) -> list[str]:
-        """A message for each column that no checked row has."""
-        return self._columns.messages("checked")
-
-    def without_number(self) -> list[str]:
-        """A message for each condition that compares a number with text that isn't a number."""
-        return [text for each in self._conditions.values() for text in each.without_number()]
-
     def unmet(self) -> list[str]:
-        """Messages about conditions that no checked row meets.
+        """A message for each condition that no checked row meets, if only for lack of the column.
 
-        There is one message for each column that no checked row has, and one for each other unmet
-        condition. The messages of :meth:`without_number` follow.
+        A message for each condition that compares a number with text that isn't a number follows.
         """
         unmet = [
             f"none of the rows checked meets {text!r}"
             for text, each in self._conditions.items()
             if not each.is_met and each.column not in self._columns.absent
         ]
-        return self.absent() + unmet + self.without_number()
+        odd = [text for each in self._conditions.values() for text in each.without_number()]
+        return self._columns.messages("checked") + unmet + odd
 
 
 def where_option(which: str) -> Callable[..., Any]:

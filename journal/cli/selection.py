@@ -83,8 +83,7 @@ class Selection(NamedTuple):
         which = "row" if self.ranges is None else "row of these"
         if self.error_codes and not self.where and self.version is None:
             return [f"no {which} failed with {self.codes_text(job_id)}"]
-        none = [f"no {which} matches and has a status that allows this"]
-        return (self.where.absent() or none) + self.where.without_number()
+        return self.where.unmet() or [f"no {which} matches and has a status that allows this"]
 
 
 def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:

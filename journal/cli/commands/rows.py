@@ -91,8 +91,8 @@ def rows_command(
     """List the rows of a job by number, with their status, outcome and data.
 
     --where compares numbers as numbers, even if they are text in the data, like all values from
-    CSV. Text that isn't a number, such as 4,50, is neither below nor above a number. A message says
-    how many rows have such text.
+    CSV. Text that isn't a number, such as 4,50, is neither below nor above a number. A message names
+    the first row with such text.
 
     --where and --columns name columns of the data, members of objects in it, members of the result
     (result.price), and columns of the journal: those of exports, traceback and updated_at. If the

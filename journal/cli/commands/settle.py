@@ -233,7 +233,7 @@ def _change(
             is_any = True
             if change(row) is not None:
                 changed.add(row.row_number)
-    for text in selection.where.without_number() if is_any else selection.why_none(job.id):
+    for text in selection.where.unmet() if is_any else selection.why_none(job.id):
         job.say(text)
     return changed
 
