@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,74 +31,50 @@ _MAX_READ_BYTES = 32 << 20
 _MIN_READ_ROWS = 100
 
 
-class Groups(NamedTuple):
-    """The numbers of the rows in review or in flight, in groups. Each row is in one group.
+class Groups:
+    """Rows in review or in flight, grouped by how a person can settle them: see :meth:`of`.
 
-    - ``in_doubt``: a dict from the name of a step to the rows that have this step in doubt. It also
-      has failed rows. A step is in doubt if it has begun and nobody knows whether it took effect.
-    - ``known``: the rows that have steps, but no step in doubt.
-    - ``lost``: the rows whose data was lost to damage.
-    - ``others``: a dict from an error code ("" if it is unknown) to the remaining rows. The
-      attempts at these rows may have taken effect. Rows with different codes may have to be settled
-      in different ways.
-    - ``codes``: the error codes of all these rows.
+    ``steps``: the steps of these rows, by row number.
     """
 
-    in_doubt: dict[str, Numbers]
-    known: Numbers
-    lost: Numbers
-    others: dict[str, Numbers]
-    codes: set[str]
+    def __init__(self, steps: Mapping[int, list[RowStep]]) -> None:
+        self._steps = steps
+        self._rows: dict[tuple[str, str], Numbers] = {}
+        self.codes: set[str] = set()  # the error codes of the rows
+        self.is_cut = False  # whether further rows exist
 
+    def add(self, number: int, row: JobRow | None = None) -> None:
+        """Add a row. ``row``: the row in review, or the failed row, if it was read."""
+        steps = self._steps.get(number, ())
+        code = "" if row is None else row.error_code or ""
+        doubts = [("in doubt", step.name) for step in steps if step.state == "started"]
+        if row is not None and row.status is RowStatus.FAILED:
+            kinds = doubts
+        elif row is not None and row.row_checksum == LOST_CHECKSUM:
+            kinds = doubts or [("lost", "")]
+        elif steps and code in ("", *REVIEWS_OF_STEPS):
+            kinds = doubts or [("known", "")]
+        else:
+            kinds = doubts or [("other", code)]
+        if row is None or row.status is RowStatus.NEEDS_REVIEW:
+            self.codes.add(code)
+        for kind in kinds:
+            self._rows.setdefault(kind, Numbers()).add(number)
 
-def _groups(
-    service: JobService,
-    job_id: str,
-    status: RowStatus,
-    numbers: Numbers,
-    in_doubt: Mapping[str, list[int]] = {},
-    lost: Iterable[int] = (),
-    errors: Iterable[ErrorGroup] = (),
-) -> Groups:
-    """Group the rows with a status, ``numbers``, by how they can be settled.
+    def of(self, kind: str) -> dict[str, Numbers]:
+        """The rows of a kind, in groups by name.
 
-    ``in_doubt``, ``lost``: see :class:`Groups`. ``errors``: the errors of rows in review.
-    """
-    doubts = {name: set(rows) for name, rows in in_doubt.items()}
-    left, known = set(numbers), set[int]()
-    for number, step in _steps(service, job_id, status, left):
-        known.add(number)
-        if step.state == "started":
-            doubts.setdefault(step.name, set()).add(number)
-    left.difference_update(*doubts.values())
-    known &= left
-    for group in errors:
-        if group.code not in REVIEWS_OF_STEPS:
-            known.difference_update(group.numbers)
-    others = dict[str, set[int]]()
-    left = left - known - set(lost)
-    for group in errors:
-        if found := left.intersection(group.numbers):
-            others[group.code] = found
-            left -= found
-    if left:
-        others[""] = left | others.get("", set())
-    return Groups(
-        {name: Numbers(sorted(rows)) for name, rows in doubts.items()},
-        Numbers(sorted(known)),
-        Numbers(lost),
-        {code: Numbers(sorted(rows), is_cut=numbers.is_cut) for code, rows in others.items()},
-        {group.code for group in errors},
-    )
-
-
-def _steps(
-    service: JobService, job_id: str, status: RowStatus, numbers: Iterable[int]
-) -> Iterator[tuple[int, RowStep]]:
-    """The steps of the rows with a status, up to the last of ``numbers``."""
-    last, rows = max(numbers, default=0), service.get_rows(job_id, status)
-    if last and isinstance(rows, RowSequence):
-        yield from itertools.takewhile(lambda found: found[0] <= last, steps_of_rows(rows))
+        - "in doubt": rows by the names of steps that are in doubt, with failed rows. A step is in
+          doubt if it has begun and nobody knows whether it took effect.
+        - "known": rows that have steps, but no step in doubt.
+        - "lost": rows whose data was lost to damage.
+        - "other": rows by error code ("" if it is unknown). Their attempts may have taken effect.
+          Rows with different codes may have to be settled in different ways.
+        """
+        found = {name: rows for (each, name), rows in self._rows.items() if each == kind}
+        for rows in found.values():
+            rows.is_cut = self.is_cut
+        return found
 
 
 class Found(NamedTuple):
@@ -120,7 +96,7 @@ class Found(NamedTuple):
 
     @property
     def steps_in_doubt(self) -> dict[str, Numbers]:
-        one, other = self.reviews.in_doubt, self.interrupted.in_doubt
+        one, other = self.reviews.of("in doubt"), self.interrupted.of("in doubt")
         return {
             name: Numbers(sorted({*one.get(name, ()), *other.get(name, ())}))
             for name in {**one, **other}
@@ -141,23 +117,37 @@ def look(service: JobService, job: Job, holder: RunHolder | None) -> Found:
         numbers = sorted(row.row_number for row in found[:most])
         return Numbers(numbers, is_cut=len(found) > most)
 
-    review, flight, lost = RowStatus.NEEDS_REVIEW, RowStatus.PROCESSING, list[int]()
+    in_review, in_flight = map(numbers_of, (RowStatus.NEEDS_REVIEW, RowStatus.PROCESSING))
+    steps = _steps(service, job.id, most)
+    reviews, interrupted = Groups(steps), Groups(steps)
+    unread = set(in_review)
 
     def wrong_rows() -> Iterator[JobRow]:
         for row in itertools.islice(wrong, most):
-            if row.status is review and row.row_checksum == LOST_CHECKSUM:
-                lost.append(row.row_number)
+            unread.discard(row.row_number)
+            reviews.add(row.row_number, row)
             yield row
 
-    wrong = service.get_rows(job.id, (RowStatus.FAILED, review))
+    wrong = service.get_rows(job.id, (RowStatus.FAILED, RowStatus.NEEDS_REVIEW))
     errors = group_errors(wrong_rows())
-    in_review, in_flight = map(numbers_of, (review, flight))
-    in_doubt = service.find_steps_in_doubt(job.id, most)
-    of_reviews = [group for group in errors if group.status == review]
-    reviews = _groups(service, job.id, review, in_review, in_doubt, lost, of_reviews)
-    died = in_flight if holder is None else Numbers()
-    interrupted = _groups(service, job.id, flight, died)
+    for number in sorted(unread):
+        reviews.add(number)
+    for number in in_flight if holder is None else ():
+        interrupted.add(number)
+    reviews.is_cut, interrupted.is_cut = in_review.is_cut, in_flight.is_cut
     return Found(most, errors, len(wrong) > most, in_review, in_flight, reviews, interrupted)
+
+
+def _steps(service: JobService, job_id: str, most: int) -> dict[int, list[RowStep]]:
+    """The steps of the first ``most`` rows that have steps and aren't done, by row number."""
+    found: dict[int, list[RowStep]] = {}
+    undone = (RowStatus.FAILED, RowStatus.NEEDS_REVIEW, RowStatus.PROCESSING)
+    rows = service.get_rows(job_id, undone)
+    for number, step in steps_of_rows(rows) if isinstance(rows, RowSequence) else ():
+        if number not in found and len(found) == most:
+            break
+        found.setdefault(number, []).append(step)
+    return found
 
 
 class NextStart(NamedTuple):
@@ -442,30 +432,30 @@ def _review(job: Job, reviews: Groups, command: Callable[..., str]) -> list[tupl
     return found + _settle_groups(job, reviews, command)
 
 
-def _settle_groups(job: Job, reviews: Groups, command: Callable[..., str]) -> list[tuple[str, str]]:
+def _settle_groups(job: Job, groups: Groups, command: Callable[..., str]) -> list[tuple[str, str]]:
     """Commands that settle the rows of each group."""
     found = list[tuple[str, str]]()
-    for step in list(reviews.in_doubt)[:MAX_STEPS]:
-        found += step_commands(command, job.id, step, reviews.in_doubt[step])
-    if reviews.known.count:
-        rows = counted(reviews.known.count, "row|rows has|have no step in doubt")
-        retry = command("resolve", job.id, "--row", pasted(reviews.known), "--retry")
+    for step, numbers in itertools.islice(groups.of("in doubt").items(), MAX_STEPS):
+        found += step_commands(command, job.id, step, numbers)
+    for numbers in groups.of("known").values():
+        rows = counted(numbers.count, "row|rows has|have no step in doubt")
+        retry = command("resolve", job.id, "--row", pasted(numbers), "--retry")
         why = (
             f"{rows}: the next attempt continues after the recorded steps. "
             "If the handler has an effect outside of its steps, look first"
         )
         found.append((retry, why))
-    if reviews.lost.count:
-        rows = counted(reviews.lost.count, "row|rows lost its|their data by damage")
+    for numbers in groups.of("lost").values():
+        rows = counted(numbers.count, "row|rows lost its|their data by damage")
         found.append(("", f"{rows}: `journal help damage` says how to restore data"))
-        found += _settle(command, job.id, pasted(reviews.lost), "", LOST_CHECKSUM)
-    groups = reviews.others
-    if len(groups) > _MAX_CODES:
-        is_cut = any(numbers.is_cut for numbers in groups.values())
-        groups = {"": Numbers(sorted(itertools.chain(*groups.values())), is_cut=is_cut)}
-    for code, numbers in groups.items():
-        which = f"{shorten(code or 'others', 60)}: " if len(groups) > 1 else ""
-        is_mixed = code in CODES_OF_MERGES or (not code and CODES_OF_MERGES & reviews.codes)
+        found += _settle(command, job.id, pasted(numbers), "", LOST_CHECKSUM)
+    others = groups.of("other")
+    if len(others) > _MAX_CODES:
+        every = sorted(itertools.chain(*others.values()))
+        others = {"": Numbers(every, is_cut=groups.is_cut)}
+    for code, numbers in sorted(others.items(), key=lambda item: -item[1].count):
+        which = f"{shorten(code or 'others', 60)}: " if len(others) > 1 else ""
+        is_mixed = code in CODES_OF_MERGES or (not code and CODES_OF_MERGES & groups.codes)
         rows = "ROWS" if is_mixed and numbers.count > 1 else pasted(numbers)
         found += _settle(command, job.id, rows, which, code)
     return found
