@@ -205,11 +205,7 @@ class Columns:
             there = f"the columns are: {first_of(sorted(self._seen), 10)}"
         return [
             "; ".join(
-                [
-                    f"none of the rows {which} has a column {column!r}",
-                    there,
-                    *self._hint(column),
-                ]
+                [f"none of the rows {which} has a column {column!r}", there, *self._hint(column)]
             )
             for column in sorted(self.absent)
             if self._any_row

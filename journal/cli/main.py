@@ -13,12 +13,7 @@ from typing import Any
 import click
 from click.shell_completion import shell_complete
 
-from journal.cli.exit_codes import (
-    EXIT_CLOSED_PIPE,
-    EXIT_INTERRUPTED,
-    EXIT_OK,
-    EXIT_UNEXPECTED,
-)
+from journal.cli.exit_codes import EXIT_CLOSED_PIPE, EXIT_INTERRUPTED, EXIT_OK, EXIT_UNEXPECTED
 from journal.cli.find import DEFAULT_ROOT, complete_path, did_you_mean, meant_by
 from journal.cli.output import echo_err
 from journal.errors import JournalError

@@ -6,11 +6,7 @@ from collections.abc import Iterator
 
 import click
 
-from journal.cli.exit_codes import (
-    EXIT_DAMAGED,
-    EXIT_OK,
-    EXIT_ROWS_OPEN,
-)
+from journal.cli.exit_codes import EXIT_DAMAGED, EXIT_OK, EXIT_ROWS_OPEN
 from journal.cli.find import (
     FoundJob,
     ReadingService,

@@ -82,11 +82,7 @@ def _named_field(name: str, past: Past) -> Field:
 @limit_option("Only the first N rows.  [default: all]")
 @listing_options
 def rows_command(
-    job: FoundJob,
-    selection: Selection,
-    columns: list[str] | None,
-    limit: int | None,
-    output: str,
+    job: FoundJob, selection: Selection, columns: list[str] | None, limit: int | None, output: str
 ) -> int:
     """List the rows of a job by number, with their status, outcome and data.
 
@@ -167,12 +163,7 @@ ERROR_FIELDS = (
 )
 @selection_options
 @listing_options
-def errors_command(
-    job: FoundJob,
-    attempts: bool,
-    selection: Selection,
-    output: str,
-) -> None:
+def errors_command(job: FoundJob, attempts: bool, selection: Selection, output: str) -> None:
     """Show the rows that failed or need a review, grouped by error code. The largest group is
     first.
 

@@ -36,11 +36,7 @@ from journal.cli.output import (
 )
 from journal.cli.selection import RowNumber
 from journal.cli.shared_options import json_option, option
-from journal.cli.throughput import (
-    SAMPLE_ROWS,
-    end_times,
-    recent_rate,
-)
+from journal.cli.throughput import SAMPLE_ROWS, end_times, recent_rate
 from journal.history.error_groups import ErrorGroup, Numbers
 from journal.history.events import Event
 from journal.history.row_history import RowAttempt, RowHistory

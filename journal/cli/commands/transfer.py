@@ -7,10 +7,7 @@ import sys
 
 import click
 
-from journal.cli.exit_codes import (
-    EXIT_OK,
-    EXIT_ROWS_OPEN,
-)
+from journal.cli.exit_codes import EXIT_OK, EXIT_ROWS_OPEN
 from journal.cli.find import (
     FoundJob,
     ReadingService,
