@@ -127,15 +127,15 @@ PATCHES = [
     Patch(
         "rows whose steps are known get their own advice",
         "cli/advice",
-        "        known.add(number)\n",
-        "        pass\n",
+        '            kinds = doubts or [("known", "")]\n',
+        '            kinds = doubts or [("other", code)]\n',
         "tests/cli/test_step.py::test_each_row_in_review_gets_the_advice_that_fits_its_steps",
     ),
     Patch(
         "a row that two copies worked on is not simply continued",
         "cli/advice",
-        "        if group.code not in REVIEWS_OF_STEPS:\n",
-        "        if False:\n",
+        '        elif steps and code in ("", *REVIEWS_OF_STEPS):\n',
+        "        elif steps:\n",
         "tests/cli/test_step.py::test_rows_that_are_in_doubt_beyond_their_steps_are_not_simply_continued",
     ),
     Patch(
