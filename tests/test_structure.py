@@ -244,7 +244,7 @@ def test_what_type_checkers_and_programs_get_by_a_name_is_the_same() -> None:
 
 
 # Imported within functions only, when what needs them is used; see the extras in pyproject.toml.
-OPTIONAL = {"jinja2", "numpy", "openpyxl", "pandas", "polars", "pyarrow", "pygal"}
+OPTIONAL = {"jinja2", "numpy", "openpyxl", "pandas", "polars", "pyarrow"}
 
 
 def test_the_package_needs_nothing_but_its_three_libraries() -> None:

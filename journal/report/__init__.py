@@ -5,7 +5,7 @@
 - ``page``: defines ``write_report``, which fills ``templates/report.html``.
 - ``plots``: draws the plots on the page, as inline SVG.
 
-May import: ``export`` and the layers below it (see ``docs/architecture.md``).
+May import: ``tables`` and the layers below it (see ``docs/architecture.md``).
 """
 
 from journal.report.page import report_page, write_report

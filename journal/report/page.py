@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from journal.errors import MissingExtraError
 from journal.format.records import now
 from journal.fs import system
 from journal.fs.output import whole_file
@@ -17,7 +18,7 @@ from journal.history.error_groups import group_errors
 from journal.history.reading import look
 from journal.history.statistics import JobStatistics
 from journal.model import SHOWN_STATUSES, JobRow, RowStatus, expected_cost_cents
-from journal.report.plots import lines, load_library, stacked_bars
+from journal.report.plots import lines, stacked_bars
 from journal.service import JobService
 from journal.text import as_text, duration_text, escaped, shorten, spent_text
 
@@ -60,8 +61,10 @@ def report_page(service: JobService, job_id: str) -> str:
     and 16 bytes for each row that failed or needs a review. Raises JobNotFoundError,
     InvalidValueError, MissingExtraError, and the errors of reading a job.
     """
-    jinja2 = load_library("jinja2")
-    load_library("pygal")  # fail before anything is read
+    try:
+        import jinja2  # noqa: PLC0415  (an extra)
+    except ImportError:
+        raise MissingExtraError("a report", "jinja2", "report") from None
     job, trouble, history = look(service.store, job_id, _TROUBLE)
     statistics = JobStatistics(history.entries())
     groups = group_errors(trouble, MAX_GROUPS)
@@ -88,14 +91,14 @@ def report_page(service: JobService, job_id: str) -> str:
         state=service.get_state(job),
         metadata=_pairs(job.metadata or {}),
         statistics=statistics,
-        plots=_plots(statistics, jinja2),
+        plots=_plots(statistics),
         groups=groups,
         ungrouped=len(trouble) - sum(group.numbers.count for group in groups),
         rows=[_table_row(row) for row in trouble[:MAX_ROWS]],
         trouble_count=len(trouble),
         made_at=now(),
         made_on=system.host_name(),
-        script=jinja2.utils.markupsafe.Markup(script),
+        script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
     return page
@@ -125,7 +128,7 @@ def _table_row(row: JobRow) -> dict[str, Any]:
     }
 
 
-def _plots(statistics: JobStatistics, jinja2: Any) -> list[dict[str, Any]]:
+def _plots(statistics: JobStatistics) -> list[dict[str, Any]]:
     buckets = statistics.timeline.buckets()
     if not buckets:
         return []
@@ -133,13 +136,12 @@ def _plots(statistics: JobStatistics, jinja2: Any) -> list[dict[str, Any]]:
     width = duration_text(statistics.timeline.width_s)
     names = [n for n in _ENDED if any(bucket.ended[n] for bucket in buckets)]
     ended = {name: [bucket.ended[name] for bucket in buckets] for name in names}
-    markup = jinja2.utils.markupsafe.Markup
     title = f"Attempts that ended, per {width}"
     plots = [
         {
             "title": title,
             "legend": [(name.replace("_", " "), name) for name in names],
-            "svg": markup(stacked_bars(title, times, ended, [f"var(--{n})" for n in names])),
+            "svg": stacked_bars(title, times, ended, [f"var(--{n})" for n in names]),
         }
     ]
     if statistics.latencies.count:
@@ -154,7 +156,7 @@ def _plots(statistics: JobStatistics, jinja2: Any) -> list[dict[str, Any]]:
             {
                 "title": title,
                 "legend": [(f"{name} took at most", colour) for name, _, colour in series],
-                "svg": markup(lines(title, times, took, css, duration_text)),
+                "svg": lines(title, times, took, css, duration_text),
             }
         )
     return plots

@@ -1,38 +1,34 @@
-"""Draws plots as inline SVG, in the colours of the page. Needs pygal (the extra ``report``)."""
+"""Draws plots as inline SVG, in the colours of the page."""
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from types import ModuleType
-from typing import Any
-from xml.etree import ElementTree as ET
-
-from journal.errors import MissingExtraError
+from html import escape
 
 _LABELS = 4  # the number of labels on the time axis: more labels would overlap
-
-
-def load_library(name: str) -> ModuleType:
-    """Import a library of the extra ``report``. Raises MissingExtraError."""
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise MissingExtraError("a report", name, "report") from None
+_WIDTH, _HEIGHT = 480, 220
+_TOP, _BOTTOM, _RIGHT = 10, 195, 472  # the edges of the area with the marks
+_LETTER = 7  # the width of a letter of a label
 
 
 def stacked_bars(
     title: str, times: Sequence[datetime], series: dict[str, list[int]], colours: Sequence[str]
 ) -> str:
     """Draw stacked bars over time. ``colours`` are CSS values, one for each series."""
-    chart = load_library("pygal").StackedBar(
-        **_options(times, colours, lambda value: f"{value:,.0f}")
-    )
-    tops = map(sum, zip(*series.values(), strict=True))
-    chart.y_labels = _scale(max(tops, default=0), least_step=1)
-    return _svg(chart, title, times, series)
+    tops = list(map(sum, zip(*series.values(), strict=True)))
+    plot = _Plot(times, _scale(max(tops, default=0), least_step=1), "{:,.0f}".format)
+    below = [0] * len(tops)
+    for (name, values), colour in zip(series.items(), colours, strict=True):
+        for place, value in enumerate(values):
+            if value:
+                below[place] += value
+                x, width = plot.x(place + 0.1), plot.x(0.8) - plot.x(0)
+                y, height = plot.y(below[place]), plot.y(0) - plot.y(value)
+                rect = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
+                plot.add(f"rect {rect}", f"fill:{colour}", name, place, value)
+    return plot.svg(title)
 
 
 def lines(
@@ -43,90 +39,61 @@ def lines(
     value_text: Callable[[float], str],
 ) -> str:
     """Draw lines over time. A line is interrupted where its series has None."""
-    options = _options(times, colours, value_text)
-    chart = load_library("pygal").Line(**options, allow_interruptions=True, dots_size=2)
-    chart.y_labels = _scale(max((v for vs in series.values() for v in vs if v), default=0))
-    return _svg(chart, title, times, series)
+    top = max((value for values in series.values() for value in values if value), default=0)
+    plot = _Plot(times, _scale(top), value_text)
+    for (name, values), colour in zip(series.items(), colours, strict=True):
+        known = [(place, value) for place, value in enumerate(values) if value is not None]
+        path, last = "", -2
+        for place, value in known:
+            move = "L" if place == last + 1 else "M"
+            path += f"{move}{plot.x(place + 0.5):.1f} {plot.y(value):.1f}"
+            last = place
+        plot.marks.append(f'<path d="{path}" style="fill:none;stroke:{colour};stroke-width:2"/>')
+        for place, value in known:
+            circle = f'circle cx="{plot.x(place + 0.5):.1f}" cy="{plot.y(value):.1f}" r="2.5"'
+            plot.add(circle, f"fill:{colour}", name, place, value)
+    return plot.svg(title)
 
 
-def _options(
-    times: Sequence[datetime], colours: Sequence[str], value_text: Callable[[float], str]
-) -> dict[str, Any]:
-    style = load_library("pygal").style.Style(
-        background="transparent",
-        plot_background="transparent",
-        foreground="var(--muted)",
-        foreground_strong="var(--muted)",
-        foreground_subtle="var(--line)",
-        guide_stroke_color="var(--line)",
-        major_guide_stroke_color="var(--line)",
-        guide_stroke_dasharray="none",
-        major_guide_stroke_dasharray="none",
-        colors=tuple(colours),
-        font_family="inherit",
-        label_font_size=12,
-        major_label_font_size=12,
-        opacity="1",
-        stroke_opacity="1",
-        stroke_width="2",
-        transition="0s",
-    )
-    return {
-        "style": style,
-        "width": 480,
-        "height": 220,
-        "margin": 8,
-        "js": [],
-        "show_legend": False,
-        "show_minor_x_labels": False,
-        "x_labels_major_every": max(1, -(-len(times) // _LABELS)),
-        "truncate_label": -1,
-        "include_x_axis": True,
-        "value_formatter": value_text,
-        "disable_xml_declaration": True,
-    }
+class _Plot:
+    """A plot over time. Places on the time axis are numbered from 0. ``marks``: its elements."""
 
+    def __init__(
+        self, times: Sequence[datetime], scale: list[float], value_text: Callable[[float], str]
+    ) -> None:
+        self._labels, self._value_text, self._top = _time_labels(times), value_text, scale[-1]
+        texts = [escape(value_text(value)) for value in scale]
+        self._left = left = 10 + _LETTER * max(map(len, texts))
+        self.marks: list[str] = []
+        for value, text in zip(scale, texts, strict=True):
+            y = self.y(value)
+            self.marks.append(f'<path d="M{left} {y:.1f}H{_RIGHT}" style="stroke:var(--line)"/>')
+            self._label(left - 6, y + 4, "end", text)
+        for place in range(0, len(times), max(1, -(-len(times) // _LABELS))):
+            self._label(self.x(place), _BOTTOM + 18, "start", self._labels[place])
 
-def _svg(chart: Any, title: str, times: Sequence[datetime], series: dict[str, Any]) -> str:
-    chart.x_labels = _time_labels(times)
-    for name, values in series.items():
-        chart.add(name, values)
-    root = chart.render_tree()
-    _make_plain(root, title, list(series))
-    return ET.tostring(root, encoding="unicode")
+    def _label(self, x: float, y: float, anchor: str, text: str) -> None:
+        self.marks.append(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{text}</text>')
 
+    def x(self, place: float) -> float:
+        return self._left + (_RIGHT - self._left) * place / max(len(self._labels), 1)
 
-def _make_plain(root: Any, title: str, names: list[str]) -> None:
-    """Remove scripts, comments and descriptions.
+    def y(self, value: float) -> float:
+        return _BOTTOM - (_BOTTOM - _TOP) * value / self._top
 
-    Values are shown by SVG titles, not by pygal's script.
-    """
-    for parent in list(root.iter()):
-        facts = {child.get("class"): child for child in parent if _kind(child) == "desc"}
-        for child in list(parent):
-            if _kind(child) in {"script", "comment", "desc"}:
-                parent.remove(child)
-        if "value" in facts:
-            value, label = facts["value"], facts.get("x_label")
-            value.tag = "title"
-            value.attrib.clear()
-            value.text = f"{'' if label is None else label.text} | {value.text}"
-            parent.insert(0, value)
-    for series in root.iter():
-        classes = (series.get("class") or "").split()
-        if _kind(series) == "g" and "series" in classes:
-            number = int(next(name for name in classes if name.startswith("serie-"))[6:])
-            for text in series.iter():
-                if _kind(text) == "title":
-                    text.text = (text.text or "").replace("|", names[number], 1)
-    root.find("./{*}title").text = title
-    root.set("role", "img")
-    root.set("aria-label", title)
+    def add(self, shape: str, style: str, name: str, place: int, value: float) -> None:
+        """Add a shape. A pointer on it shows its time, its series and its value."""
+        shown = escape(f"{self._labels[place]} {name} {self._value_text(value)}")
+        tag = shape.partition(" ")[0]
+        self.marks.append(f'<{shape} style="{style}"><title>{shown}</title></{tag}>')
 
-
-def _kind(element: Any) -> str:
-    tag = element.tag
-    return tag.rpartition("}")[2] if isinstance(tag, str) else "comment"
+    def svg(self, title: str) -> str:
+        name = escape(title)
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img"'
+            f' aria-label="{name}" font-size="12" fill="var(--muted)"><title>{name}</title>'
+            f"{''.join(self.marks)}</svg>"
+        )
 
 
 def _time_labels(times: Sequence[datetime]) -> list[str]:

@@ -173,7 +173,6 @@ def test_a_job_without_costs_shows_none() -> None:
 
 def test_the_report_forecasts_the_cost_too() -> None:
     pytest.importorskip("jinja2")
-    pytest.importorskip("pygal")
     make_job(310)
     assert journal("report", "j", "-o", "r.html").returncode == 0
     page = Path("r.html").read_text()

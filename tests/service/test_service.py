@@ -1909,7 +1909,7 @@ EXAMPLES: dict[str, tuple[object, ...]] = {
     "JournalDamagedError": (Path("a/journal.jsonl"), 3, 210, "a record", "NULs"),
     "StepInDoubtError": ("job-1:7", "charge", 1),
     "StepRepeatedError": ("job-1:7", "charge", 1, 2),
-    "MissingExtraError": ("a chart", "pygal", "report"),
+    "MissingExtraError": ("a report", "jinja2", "report"),
     "JournalError": ("anything",),
     "BusyError": ("anything",),
     "InvalidInputError": ("anything",),
