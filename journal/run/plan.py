@@ -78,9 +78,8 @@ class HowTo(NamedTuple):
         """
         how = self.if_gone
         if is_empty:
-            skip = self.say(
-                "job.service.skip_row(ROW_ID)", "skip", job_id, "--status", "pending,failed"
-            )
+            call = 'job.skip(status=["pending", "failed"])'
+            skip = self.say(call, "skip", job_id, "--status", "pending,failed")
             how = f"the input has no rows at all: if that is no mistake, {skip} skips these rows"
         return f"gone and not done: {numbers_text(undone)}; {how}"
 
@@ -110,11 +109,10 @@ class HowTo(NamedTuple):
             f"by {self.argument('on_changed', 'ignore')}"
         )
 
-    def by_number(self, verb: Literal["retry", "redo"], job_id: str, numbers: list[int]) -> str:
-        """Text that says how to redo rows, or how to retry rows that may have taken effect.
-
-        A person must select such rows by number.
-        """
+    def by_number(
+        self, verb: Literal["retry", "redo", "skip"], job_id: str, numbers: list[int]
+    ) -> str:
+        """Text that says how to change the rows with these numbers."""
         call = f"job.{verb}({numbers if len(numbers) <= _MAX_NAMED else 'ROWS'})"
         return self.say(call, verb, job_id, "--row", numbers_option(numbers))
 
@@ -233,13 +231,31 @@ def what_is_left(service: JobService, job: Job, how_to: HowTo) -> str:
     return "; ".join([f"{job.id}: {job.status}", *left]) if left else ""
 
 
+def failed_earlier(service: JobService, job: Job) -> list[int]:
+    """The rows that failed before the last run, of the first failed rows: their numbers."""
+    began = job.created_at if job.last_run is None else job.last_run.started_at
+    rows = islice(service.get_failed_rows(job.id), _MAX_READ_ROWS)
+    return [row.row_number for row in rows if row.processed_at and row.processed_at < began]
+
+
+def accepting(job_id: str, numbers: list[int], how_to: HowTo) -> str:
+    """The advice about rows that failed in an earlier run."""
+    how = how_to.by_number("skip", job_id, numbers)
+    them = "it" if len(numbers) == 1 else "them"
+    return f"{counted(len(numbers), 'row|rows')} failed in an earlier run: {how} accepts {them}"
+
+
 def _left(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -> list[str]:
     said, numbers = [], list[int]()
     in_doubt = service.find_steps_in_doubt(job.id, _MAX_READ_ROWS)
     doubtful = set[int]().union(*in_doubt.values())
     if job.failed_rows and not retry_failed:
-        failed = counted(job.failed_rows, "row|rows")
-        said.append(f"{failed} failed: {how_to.retry_failed} tries them again")
+        old = failed_earlier(service, job)
+        again = f"{how_to.retry_failed} tries them again"
+        if (new := job.failed_rows - len(old)) > 0:
+            said.append(f"{counted(new, 'row|rows')} failed: {again}")
+        if old:
+            said.append(accepting(job.id, old, how_to) + ("" if new > 0 else f", {again}"))
     else:
         unknown = (row.row_number for row in service.get_failed_rows(job.id) if row.unknown)
         numbers = [number for number in unknown if number not in doubtful]

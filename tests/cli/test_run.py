@@ -350,6 +350,16 @@ def test_a_row_whose_data_changed_is_named_and_nothing_is_done(work: Path) -> No
     assert Path("jobs/j/journal.jsonl").read_bytes() == before
 
 
+def test_the_end_of_a_daily_run_names_rows_that_failed_in_earlier_runs(work: Path) -> None:
+    again = ("run", "rows.csv", "--job", "j", "--", "test", "{order}", "!=", "A-2")
+    assert "in an earlier run" not in journal(*again).stderr
+    with (work / "rows.csv").open("a") as file:
+        file.write("A-6,6\n")
+    done = journal(*again)
+    assert "j: 1 row failed in an earlier run: `" in done.stderr
+    assert "skip j --row 2` accepts it" in done.stderr
+
+
 def test_new_rows_at_the_end_are_added_to_a_job_that_goes_on(held_run: HeldRun, work: Path) -> None:
     held_run.process.kill()
     held_run.process.wait()

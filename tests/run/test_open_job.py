@@ -274,7 +274,7 @@ def test_an_empty_input_skips_no_rows_since_it_is_more_likely_a_mistake(
         journal.open_job(path, [], key, on_gone="skip")
     assert caught.value.hint == (
         "gone and not done: rows 1, 2; the input has no rows at all: if that is no mistake, "
-        "`job.service.skip_row(ROW_ID)` skips these rows"
+        '`job.skip(status=["pending", "failed"])` skips these rows'
     )
     assert (path / "journal.jsonl").read_bytes() == before
     with journal.open_job(path) as job:
@@ -595,6 +595,17 @@ def test_a_start_that_does_nothing_says_why_and_what_takes_failed_rows_up(path: 
         "`run(..., retry_failed=True)` tries them again"
     )
     assert all_done == "enrich: completed already, and nothing is new: nothing to do"
+
+
+def test_the_end_of_a_run_says_which_rows_failed_in_an_earlier_one(path: Path) -> None:
+    said: list[str] = []
+    for names in ("ab", "abc", "abcd"):
+        with journal.open_job(path, people(*names), key="id") as job:
+            job.run(lambda row: 1 // (row.row_number % 3), tell=said.append)
+    old = "1 row failed in an earlier run: `job.skip([3])` accepts it"
+    again = "`run(..., retry_failed=True)` tries them again"
+    assert said[0] == f"enrich: failed; 1 row failed: {again}"
+    assert said[2] == f"enrich: failed; {old}, {again}"
 
 
 def test_failed_rows_that_may_have_taken_effect_are_retried_only_by_name(path: Path) -> None:

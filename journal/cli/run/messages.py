@@ -18,7 +18,15 @@ from journal.model import Job, JobStatus
 from journal.run.held_job import RunReport
 from journal.run.open_job import JobRun
 from journal.run.pacing.condition import before_command
-from journal.run.plan import HowTo, Matched, may_start, nothing_to_do, retryable
+from journal.run.plan import (
+    HowTo,
+    Matched,
+    accepting,
+    failed_earlier,
+    may_start,
+    nothing_to_do,
+    retryable,
+)
 from journal.text import as_utf8, counted, shorten
 from journal.verbs import missing_rows
 
@@ -143,5 +151,7 @@ def report_end(
             f"{job.needs_review_count} need review, {job.pending_count} pending"
         )
     if is_told and report.exit_code:
+        if old := failed_earlier(service, job):
+            echo_err(f"{job.id}: {accepting(job.id, old, how_to)}")
         for advised in advice_about(service, job, how_to.line):
             echo_err(advice_text(job.id, advised))
