@@ -124,15 +124,18 @@ class _Repr(str):
     __slots__ = ()
 
 
-def _short_repr(value: object, limit: int = 80) -> str:
-    if isinstance(value, (str, bytes)) and len(value) > limit:
-        value = value[:limit]  # the repr of a 64 MiB string would take longer than the check
+_MAX_REPR = 80  # characters of a value in a message
+
+
+def _short_repr(value: object) -> str:
+    if isinstance(value, (str, bytes)) and len(value) > _MAX_REPR:
+        value = value[:_MAX_REPR]  # the repr of a 64 MiB string would take longer than the check
         return f"{value!r}..."
     try:
         text = repr(value)
     except Exception:  # noqa: BLE001  (a broken __repr__, or one that recurses too deep)
         text = f"<{type(value).__name__}>"
-    return text if len(text) <= limit else text[:limit] + "..."
+    return text if len(text) <= _MAX_REPR else text[:_MAX_REPR] + "..."
 
 
 class JobNotFoundError(RefusedError, LookupError):

@@ -567,30 +567,28 @@ def job_status(value: JobStatus | str, where: str = "status") -> JobStatus:
         raise InvalidValueError(where, value, f"must be one of {', '.join(JobStatus)}") from None
 
 
-def row_status(value: RowStatus | str, where: str = "status") -> RowStatus:
-    """A row status from the enum or its text. Raises InvalidValueError."""
-    try:
-        return RowStatus(value if isinstance(value, str) else "")
-    except ValueError:
-        raise InvalidValueError(where, value, f"must be one of {', '.join(RowStatus)}") from None
-
-
 def row_statuses(
-    value: RowStatus | str | Collection[RowStatus | str] | None, where: str = "status"
+    value: RowStatus | str | Collection[RowStatus | str] | None,
 ) -> frozenset[RowStatus] | None:
     """A set of row statuses from one status or several. None, which means all, stays None."""
     if value is None:
         return None
-    if isinstance(value, (str, bytes)) or not isinstance(value, Collection):
-        return frozenset((row_status(value, where),))
-    return frozenset(row_status(each, where) for each in value)
+    is_one = isinstance(value, (str, bytes)) or not isinstance(value, Collection)
+    return frozenset(map(_row_status, (value,) if is_one else value))
 
 
-def log_level(value: object, where: str = "level") -> str:
+def _row_status(value: object) -> RowStatus:
+    try:
+        return RowStatus(value if isinstance(value, str) else "")
+    except ValueError:
+        raise InvalidValueError("status", value, f"must be one of {', '.join(RowStatus)}") from None
+
+
+def log_level(value: object) -> str:
     """One of :data:`LOG_LEVELS`, from its name in upper or lower case."""
     level = str.upper(value) if isinstance(value, str) else ""
     if level not in LOG_LEVELS:
-        raise InvalidValueError(where, value, f"must be one of {', '.join(LOG_LEVELS)}")
+        raise InvalidValueError("level", value, f"must be one of {', '.join(LOG_LEVELS)}")
     # Return the object in LOG_LEVELS, since msgspec omits a default only if it is the same object.
     return LOG_LEVELS[LOG_LEVELS.index(level)]
 

@@ -128,7 +128,7 @@ def check_cost(value: object, where: str = "cost_cents") -> int | float | None:
     return cents
 
 
-def check_usage(value: object, where: str = "usage") -> dict[str, int | float] | None:
+def check_usage(value: object) -> dict[str, int | float] | None:
     """Return the usage (numbers by name) as the journal records it. An empty mapping becomes None.
 
     For None, returns None.
@@ -136,14 +136,14 @@ def check_usage(value: object, where: str = "usage") -> dict[str, int | float] |
     if value is None:
         return None
     if not isinstance(value, Mapping):
-        raise InvalidValueError(where, value, "must be a dict from names to numbers")
+        raise InvalidValueError("usage", value, "must be a dict from names to numbers")
     usage: dict[str, int | float] = {}
     for key, item in value.items():
-        name = check_text(key, f"{where} (name)")
-        number = _number(item, f"{where}.{name}", "an int or a float")
+        name = check_text(key, "usage (name)")
+        number = _number(item, f"usage.{name}", "an int or a float")
         if isinstance(number, Decimal) or not 0 <= number < 2**63:
             raise InvalidValueError(
-                f"{where}.{name}", item, "must be an int or float from 0 to 2**63"
+                f"usage.{name}", item, "must be an int or float from 0 to 2**63"
             )
         usage[name] = number + 0  # -0.0 becomes 0.0
     return usage or None

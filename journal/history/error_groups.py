@@ -55,6 +55,10 @@ class Numbers:
         text = separator.join(str(a) if a == b else f"{a}-{b}" for a, b in pairs)
         return text + separator + "..." if not self.is_shown_by(at_most) else text
 
+    def words(self, at_most: int | None = None) -> str:
+        """The text with a noun: "row 4", or "rows 4-6, 19"."""
+        return f"{'row' if self.count == 1 else 'rows'} {self.text(', ', at_most)}"
+
     def is_shown_by(self, at_most: int | None) -> bool:
         """Return whether the rows fit into ``at_most`` ranges. None means no limit."""
         return not self.is_cut and (at_most is None or len(self._firsts) <= at_most)

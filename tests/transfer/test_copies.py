@@ -98,7 +98,7 @@ def test_a_dry_run_judges_each_row_that_the_other_copy_has_changed_as_the_pull_t
     assert rows == [
         "take   row 1: completed here, pending there",
         "review row 3: completed here, completed there",
-        "take   rows 4,9-11: pending here, completed there",
+        "take   rows 4, 9-11: pending here, completed there",
         "review row 5: pending here, processing there",
         "review row 8: completed here, pending there",
         "add    row 22 (there 21): not here, pending there",

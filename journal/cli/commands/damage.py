@@ -162,8 +162,7 @@ def _text(repair: Repair) -> str:
     holds = f"{counted(repair.records, 'record|records')}, {counted(repair.rows, 'row|rows')}"
     lines = [f"{word:<8} {repair.job_id}: holds {holds}"]
     for action in repair.actions:
-        word = "row" if len(action.rows) == 1 else "rows"
-        rows = f"; about {word} {Numbers(action.rows).text(', ')}" if action.rows else ""
+        rows = f"; about {Numbers(action.rows).words()}" if action.rows else ""
         lines.append(f"  {action.kind}: {_where(action)}: {action.message}{rows}")
     if repair.lost_rows:
         lines.append(f"  the data of these rows is lost: {Numbers(repair.lost_rows).text(', ')}")

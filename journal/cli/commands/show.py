@@ -37,7 +37,7 @@ from journal.cli.output import (
 from journal.cli.selection import RowNumber
 from journal.cli.shared_options import json_option, option
 from journal.cli.throughput import SAMPLE_ROWS, end_times, recent_rate
-from journal.history.error_groups import ErrorGroup, Numbers
+from journal.history.error_groups import ErrorGroup
 from journal.history.events import Event
 from journal.history.row_history import RowAttempt, RowHistory
 from journal.model import (
@@ -175,9 +175,11 @@ def _lines(shown: Shown, width: int | None) -> Iterator[tuple[str, str]]:
     yield from _named_once("errors", _error_lines(shown))
     for name, numbers in (("in flight", shown.rows.in_flight), ("in review", shown.rows.in_review)):
         if numbers.count:
-            yield name, _rows_text(numbers)
+            yield name, numbers.words(_MAX_RANGES)
     steps = shown.rows.steps_in_doubt.items()
-    yield from _named_once("in doubt", (f"step {name}: {_rows_text(rows)}" for name, rows in steps))
+    yield from _named_once(
+        "in doubt", (f"step {name}: {rows.words(_MAX_RANGES)}" for name, rows in steps)
+    )
     yield from _named_once("next", _next_lines(shown, width))
 
 
@@ -266,14 +268,10 @@ def _figure(rate: float) -> str:
     return f"{rate:.0f}" if rate >= 100 else f"{rate:.3g}"
 
 
-def _rows_text(numbers: Numbers) -> str:
-    return f"{'row' if numbers.count == 1 else 'rows'} {numbers.text(', ', _MAX_RANGES)}"
-
-
 def _group_text(group: ErrorGroup) -> str:
     code = shorten(group.code or "no code", 60)
     review = " (review)" if group.status == RowStatus.NEEDS_REVIEW else ""
-    rows = _rows_text(group.numbers)
+    rows = group.numbers.words(_MAX_RANGES)
     return f"{group.count} x {code}{review}: {rows}: {example_text(group, 200)}"
 
 

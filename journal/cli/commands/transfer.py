@@ -261,11 +261,11 @@ def _preview_text(found: Preview) -> str:
         groups.setdefault(kind, []).append(row)
     lines = [f"{found.job_id}: {text[found.action]}"]
     for (verdict, ours, theirs, is_renumbered), rows in groups.items():
-        numbers = Numbers(row.row for row in rows).text()
+        here = Numbers(row.row for row in rows).words()
         if is_renumbered:
-            numbers += f" (there {Numbers(row.their_row for row in rows).text()})"
-        state, word = f"{ours} here" if ours else "not here", "rows" if rows[1:] else "row"
-        lines.append(f"{verdict:<7}{word} {numbers}: {state}, {theirs} there")
+            here += f" (there {Numbers(row.their_row for row in rows).text()})"
+        state = f"{ours} here" if ours else "not here"
+        lines.append(f"{verdict:<7}{here}: {state}, {theirs} there")
     return "\n".join(lines)
 
 
