@@ -110,7 +110,8 @@ def open_job(
     If the job exists, the input is compared with the job by checksums:
 
     - With a key, the order of the rows may change.
-    - New rows are added. This reopens a job that has ended.
+    - New rows are added. This reopens a job that has ended. A job that a person has paused takes
+      them, too: only :meth:`JobRun.run` is refused.
     - If the data of a row has changed, ``on_changed`` decides. "error" raises RowChangedError.
       "ignore" keeps the job's data. With "retry", the row gets the new data and becomes pending,
       unless it is completed. With "redo", completed rows are done again, too, under new idempotency

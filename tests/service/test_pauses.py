@@ -325,3 +325,14 @@ def test_prune_leaves_a_job_that_a_person_has_paused_and_delete_deletes_it(root:
         assert (pruned.action, pruned.reason) == ("left", "a person has paused it")
     with JobService(root) as service:
         assert service.delete_job("j")
+
+
+def test_a_job_that_is_paused_takes_its_input_in_python_and_is_not_run(root: Path) -> None:
+    make(root, "completed")
+    pause(root)
+    rows = [{"n": n} for n in (1, 2, 3, 4)]
+    with journal.open_job(root / "j", rows, "n") as job:
+        assert (job.matched.added, job.job.status) == (1, "pending")
+        assert is_paused_by_alice(job.job)
+        with pytest.raises(JobPausedError):
+            job.run(lambda _row: None)

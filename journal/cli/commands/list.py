@@ -95,7 +95,8 @@ def list_command(
 
     DONE is the number of completed and skipped rows. If a job is interrupted, its run has died, and
     the rows IN FLIGHT may have taken effect: `journal show JOB` says how to settle them. DURATION
-    includes pauses and other times without a run. A narrow terminal shows fewer columns.
+    includes pauses and other times without a run. "paused until resume" beside a status is a pause by
+    `journal pause`. A narrow terminal shows fewer columns.
 
     Directories that can't be read as jobs, or that have lost their journal, are reported on
     standard error. In this case, the other jobs are still listed, and the exit code is 6.
