@@ -148,7 +148,6 @@ def test_only_fs_and_run_ask_for_the_platform() -> None:
 # the script of a run, and the standard streams: none of it belongs to a journal.
 OTHERS_FILES = {
     "cli.run.arguments": {"open"},
-    "cli.run.subprocesses": {"mkdir"},
     "transfer.pack": {"open"},
     "inputs.read": {"open"},
     "inputs.excel": {"open"},

@@ -18,16 +18,13 @@ from support.commands import PYTHON
 from support.paths import TESTS
 from support.platforms import (
     needs_fifos,
-    needs_links,
     needs_modes,
-    needs_open_files_moved,
     needs_rlimits,
     needs_signals,
     skip_without,
 )
 
-import journal.fs.system
-from journal import InvalidValueError, JobRow, StorageError
+from journal import InvalidValueError, JobRow
 from journal.cli.run.subprocesses import Commands
 from journal.cli.run.template import Template
 from journal.run.outcome import Outcome
@@ -42,7 +39,8 @@ def row(data: dict[str, Any] | None = None, number: int = 7, attempts: int = 2) 
 
 
 def run(*argv: str, data: dict[str, Any] | None = None, **options: Any) -> Outcome:
-    return Commands(Template(argv), JOB, **options)(row(data))
+    outcome: Outcome = Commands(Template(argv), JOB, **options)(row(data))
+    return outcome
 
 
 # --- placeholders
@@ -223,74 +221,6 @@ def test_a_row_that_is_not_read_fails_nothing() -> None:
     assert run("true", data=data, stdin_json=True).kind == "completed"
 
 
-def test_what_commands_say_is_kept_for_each_attempt(tmp_path: Path) -> None:
-    results = tmp_path / "a" / "b"
-    commands = Commands(
-        Template(["sh", "-c", "echo out $JOURNAL_ATTEMPT; echo err >&2"]), JOB, results=results
-    )
-    assert commands(row(attempts=1)).result == "out 1"
-    assert commands(row(attempts=2)).result == "out 2"
-    for attempt in (1, 2):
-        assert (results / "7" / str(attempt) / "stdout").read_text() == f"out {attempt}\n"
-        assert (results / "7" / str(attempt) / "stderr").read_text() == "err\n"
-    assert results.stat().st_mode & 0o77 == 0
-
-
-@needs_open_files_moved
-def test_an_attempt_of_the_same_number_writes_into_files_of_its_own(tmp_path: Path) -> None:
-    assert run("echo", "out", results=tmp_path).result == "out"
-    with (tmp_path / "7" / "2" / "stdout").open() as held:
-        assert run("false", results=tmp_path).error_code == "1"
-        assert (tmp_path / "7" / "2" / "stdout").read_text() == ""
-        assert held.read() == "out\n"  # as a process in the background may hold it
-
-
-def test_a_directory_for_results_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "import sys; open(sys.argv[1], 'x')", str(tmp_path / "begun")]
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match=r"could not make .*file"):
-        run(*command, results=tmp_path / "file")
-    (tmp_path / "7").write_text("")
-    with pytest.raises(StorageError, match=r"could not write into .*7: it is a link or a file"):
-        run(*command, results=tmp_path)
-    (tmp_path / "7").unlink()
-    (tmp_path / "7").mkdir()
-    (tmp_path / "7" / "2").write_text("")
-    with pytest.raises(StorageError, match=r"could not write into .*7.2: it is a link or a file"):
-        run(*command, results=tmp_path)
-    assert not (tmp_path / "begun").exists()
-
-
-@needs_links
-def test_a_link_in_a_directory_for_results_is_named(tmp_path: Path) -> None:
-    (tmp_path / "7").mkdir()
-    (tmp_path / "7" / "2").symlink_to(tmp_path)
-    with pytest.raises(StorageError, match=r"could not write into .*7/2: it is a link or a file"):
-        run("touch", str(tmp_path / "begun"), results=tmp_path)
-    assert not (tmp_path / "begun").exists()
-
-
-@needs_links
-def test_a_link_that_takes_the_place_of_a_rows_directory_meanwhile_is_not_followed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    results, elsewhere = tmp_path / "results", tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    unlink = journal.fs.system.os.unlink
-
-    def unlink_late(path: Any, *, dir_fd: int | None = None) -> None:
-        monkeypatch.undo()
-        (results / "7").rename(results / "moved")
-        (results / "7").symlink_to(elsewhere)
-        unlink(path, dir_fd=dir_fd)
-
-    assert run("true", results=results).kind == "completed"
-    monkeypatch.setattr(journal.fs.system.os, "unlink", unlink_late)
-    with pytest.raises(StorageError, match=r"could not write into .*7: it is a link or a file"):
-        run("true", results=results)
-    assert list(elsewhere.iterdir()) == []
-
-
 @needs_rlimits
 def test_a_command_for_which_we_lack_the_means_has_not_begun(tmp_path: Path) -> None:
     import resource  # noqa: PLC0415  (not on Windows)
@@ -304,15 +234,13 @@ def test_a_command_for_which_we_lack_the_means_has_not_begun(tmp_path: Path) -> 
         resource.setrlimit(resource.RLIMIT_NOFILE, (free[spare], hard))
         try:
             outcome = commands(row())
-        except StorageError:
-            assert not (tmp_path / "begun").exists()
-        else:
-            assert outcome.kind == "completed"
-            assert spare > 0
-            break
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        assert commands.count == 0
+        if outcome.kind == "completed":
+            assert spare > 0
+            break
+        assert (outcome.kind, outcome.error_code) == ("unstarted", "StorageError")
+        assert not (tmp_path / "begun").exists()
     assert (tmp_path / "begun").exists()
 
 
@@ -371,13 +299,9 @@ def shell(script: str, fifo: Path) -> Commands:
 def test_cancel_terminates_a_command(fifo: Path) -> None:
     commands = shell("echo up >&3; exec sleep 1000", fifo)
     with held(commands, fifo) as command:
-        assert commands.count == 1
-        assert not commands.cancel("j:1", force=False)
         assert commands.cancel("j:7", force=False)
         outcome = command.outcome.result(30)
     assert (outcome.kind, outcome.error_code) == ("failed", "SIGTERM")
-    assert commands.count == 0
-    assert not commands.cancel("j:7", force=True)
 
 
 def test_a_cancelled_command_may_end_in_its_own_way(fifo: Path) -> None:
@@ -468,7 +392,8 @@ def test_many_threads_run_commands_at_the_same_time() -> None:
 
     def work(number: int) -> Outcome:
         together.wait()
-        return commands(row({"n": number}, number))
+        outcome: Outcome = commands(row({"n": number}, number))
+        return outcome
 
     with ThreadPoolExecutor(8) as pool:
         assert [outcome.result for outcome in pool.map(work, range(1, 9))] == list("12345678")

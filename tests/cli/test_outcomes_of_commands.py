@@ -18,7 +18,7 @@ from support.platforms import IS_WINDOWS, needs_signals
 from journal import JobRow, JobService
 from journal.cli.main import main
 from journal.cli.run.outcomes import Statuses, error_codes
-from journal.cli.run.subprocesses import CommandHandler, Commands
+from journal.cli.run.subprocesses import Commands
 from journal.cli.run.template import Template
 from journal.run.outcome import Outcome
 
@@ -50,9 +50,10 @@ def said(printed: object, status: int = 0, errors: str = "") -> Outcome:
     """The outcome of a command that prints JSON, or text, and ends with a status."""
     text = printed if isinstance(printed, str) else json.dumps(printed)
     template = Template([*PYTHON, SAY, "{text}", "{errors}", "{status}"])
-    commands = Commands(template, Path("/jobs/j"), statuses=STATUSES)
+    commands = Commands(template, Path("/jobs/j"), statuses=STATUSES, stdout_json=True)
     row = JobRow("j:7", "j", 7, "", {"text": text, "errors": errors, "status": status}, NOW, NOW)
-    return CommandHandler(commands, stdout_json=True)(row)
+    outcome: Outcome = commands(row)
+    return outcome
 
 
 # --- options

@@ -905,16 +905,6 @@ def test_another_unknown_option_is_said_to_be_none(work: Path) -> None:
     assert "sh -c" not in refused.stderr
 
 
-def test_all_output_is_kept_where_that_is_asked_for(work: Path) -> None:
-    done = journal(
-        *("run", "rows.csv", "--job", "j", "--results", "out", "--"),
-        *(*PYTHON, "import sys; print(sys.argv[1]); print('oops', file=sys.stderr)", "{order}"),
-    )
-    assert done.returncode == 0, done.stderr
-    assert (work / "out" / "3" / "1" / "stdout").read_text() == "A-3\n"
-    assert (work / "out" / "3" / "1" / "stderr").read_text() == "oops\n"
-
-
 def test_rows_are_known_by_their_key_and_failed_ones_tried_again(work: Path) -> None:
     script = """
 import os, sys

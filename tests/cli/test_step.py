@@ -131,27 +131,28 @@ def test_a_recorded_result_that_is_not_text_is_printed_as_json() -> None:
 
 def test_a_step_finds_its_job_from_any_directory_and_has_the_streams_of_the_row() -> None:
     script = """
+    exec 2> err
     cd /
     echo in | step s -- sh -c 'cat; echo $JOURNAL_STEP_KEY; echo err >&2; ls "$JOURNAL_JOB"'
     """
-    done = run(script, "--results", "out")
+    done = run(script)
     assert done.returncode == 0, done.stderr
     assert str(row().result).split()[:2] == ["in", "j:1/s"]
     assert "journal.jsonl" in str(row().result)
-    assert Path("out/1/1/stderr").read_text() == "err\n"
+    assert Path("err").read_text() == "err\n"
 
 
 # --- failed steps
 
 
 def test_a_command_that_fails_fails_its_step_which_begins_again() -> None:
-    script = "step s -- sh -c 'echo part; echo $JOURNAL_ATTEMPT >> effects; exit 7'"
-    assert run(script, *TWICE, "--results", "out").returncode == 3
+    script = "step s -- sh -c 'echo part; echo $JOURNAL_ATTEMPT >> effects; exit 7' > out"
+    assert run(script, *TWICE).returncode == 3
     assert effects() == ["1", "2"]
     assert (row().status, row().error_code) == (RowStatus.FAILED, "7")
     step = steps()["s"]
     assert (step.state, step.error_code, step.error_message) == ("failed", "7", "exit status 7")
-    assert Path("out/1/2/stdout").read_text() == "part\n"
+    assert Path("out").read_text() == "part\n"
 
 
 @pytest.mark.parametrize(("program", "code"), [("./nope", "127"), ("./script", "126")])
@@ -194,9 +195,9 @@ def test_a_script_that_ignores_the_doubt_of_an_earlier_attempt_does_not_complete
 def test_a_doubt_ends_journal_step_with_code_4_and_an_idempotent_step_repeats() -> None:
     run(KILLED)
     retry()
-    run("step charge -- true; echo $? > code; exit 1", "--results", "out")
+    run("step charge -- true 2> err; echo $? > code; exit 1")
     assert Path("code").read_text() == "4\n"
-    assert Path("out/1/2/stderr").read_text() == (
+    assert Path("err").read_text() == (
         "journal: step 'charge' is in doubt since attempt 1, so its command was not run\n"
     )
     retry()
@@ -210,19 +211,20 @@ def test_a_name_used_twice_in_an_attempt_runs_nothing_and_puts_the_row_in_review
     idempotent: str, then: str
 ) -> None:
     script = f"""
+    exec 2> err
     for item in a b c
     do step mail {idempotent} -- sh -c 'echo "mail $1" >> effects' sh $item {then}
     done
     echo all sent
     """
-    run(script, "--max-attempts", "3", "--backoff", "0", "--results", "out")
+    run(script, "--max-attempts", "3", "--backoff", "0")
     assert effects() == ["mail a"]
     assert (row().status, row().error_code, row().attempts) == ("needs_review", "StepNameReused", 1)
     assert str(row().error_message).startswith(
         "'mail' is the name of a step that this attempt has begun already: give each step of a row "
         "its own name, such as 'mail 2'; the attempt ended as "
     )
-    assert "name: is the name of a step" in Path("out/1/1/stderr").read_text()
+    assert "name: is the name of a step" in Path("err").read_text()
     assert states() == {"mail": "done"}
     resolved = journal("resolve", "j", "--row", "1", "--retry")
     assert (resolved.returncode, "in doubt" in resolved.stderr) == (0, False)
@@ -304,16 +306,16 @@ def test_a_terminated_step_waits_for_its_command_and_is_in_doubt_unless_that_suc
     skip_without(needs_fifos)
     os.mkfifo("began")
     trap = f"trap 'exit {status}' TERM; echo $PPID > began; while true; do sleep 0.01; done"
-    script = f"step s -- sh -c {shlex.quote(trap)}"
+    script = f"exec 2> err; step s -- sh -c {shlex.quote(trap)}"
     with subprocess.Popen(
-        [*JOURNAL, *command(script), "--results", "out", "--", "sh", "script"],
+        [*JOURNAL, *command(script), "--", "sh", "script"],
         stderr=subprocess.DEVNULL,
     ) as child:
         os.kill(int(Path("began").read_text()), signal.SIGTERM)
         assert child.wait() == (3 if status else 0)
     assert states() == {"s": state}
     said = "journal: step 's' is in doubt, because its command ended with 5 after SIGTERM\n"
-    assert Path("out/1/1/stderr").read_text() == (said if status else "")
+    assert Path("err").read_text() == (said if status else "")
 
 
 def test_a_step_whose_command_fails_at_the_timeout_of_its_row_is_not_repeated(

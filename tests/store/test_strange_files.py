@@ -440,22 +440,6 @@ def test_what_somebody_puts_in_the_place_of_an_output_that_is_being_written_is_n
     assert os.listdir(shared) == []
 
 
-@needs_links
-def test_what_a_command_says_is_not_kept_where_a_link_leads(root: Path, tmp_path: Path) -> None:
-    (tmp_path / "results").mkdir()
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "stdout").write_bytes(b"precious")
-    (tmp_path / "results" / "1").symlink_to(outside)
-    rows = tmp_path / "rows"
-    rows.write_text("1\n")
-    line = ["run", str(rows), "--lines", "--job", "new", "--results", str(tmp_path / "results")]
-    done = command(root, *line, "--", "echo", "{line}")
-    assert "it is a link or a file: remove it" in done.stdout + done.stderr
-    assert done.returncode != 0
-    assert (outside / "stdout").read_bytes() == b"precious"
-
-
 # --- pipes
 
 

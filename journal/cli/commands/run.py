@@ -20,13 +20,13 @@ from journal.cli.find import (
 )
 from journal.cli.output import echo_err
 from journal.cli.run.arguments import check_program
-from journal.cli.run.batches import BatchCommands, BatchHandler
+from journal.cli.run.batches import BatchCommands
 from journal.cli.run.dry_run import DryRun
 from journal.cli.run.messages import report_end, report_start
 from journal.cli.run.on_end import parse_command, run_on_end
 from journal.cli.run.options import RunOptions, run_options
 from journal.cli.run.outcomes import Statuses
-from journal.cli.run.subprocesses import CommandHandler, Commands
+from journal.cli.run.subprocesses import Commands
 from journal.cli.run.template import Template
 from journal.cli.selection import Selection, has_read_numbers, numbers_text
 from journal.errors import InvalidValueError, JournalError
@@ -174,23 +174,19 @@ class _RunCommand:
         source = Source(given["rows"], file_format, *options, in_shell=True)
         return RowInput(source)
 
-    def _handler(self) -> CommandHandler | BatchHandler:
+    def _handler(self) -> Commands:
         given = self._given
-        is_json = given["stdout_format"] == "json"
         directory = Path(self._ctx.obj).absolute() / self._job_id
-        options: dict[str, Any] = {
-            "statuses": self._statuses,
-            "stdin_json": given["stdin_format"] == "json",
-            "results": None if given["results"] is None else Path(given["results"]).absolute(),
-        }
-        if given["batch_size"] is not None:
-            commands = BatchCommands(self._template, directory, stdout_json=is_json, **options)
-            return BatchHandler(commands)
-        return CommandHandler(Commands(self._template, directory, **options), stdout_json=is_json)
+        make = Commands if given["batch_size"] is None else BatchCommands
+        return make(
+            self._template,
+            directory,
+            statuses=self._statuses,
+            stdin_json=given["stdin_format"] == "json",
+            stdout_json=given["stdout_format"] == "json",
+        )
 
-    def _run(
-        self, job_run: JobRun, handler: CommandHandler | BatchHandler, limits: dict[str, Any]
-    ) -> int:
+    def _run(self, job_run: JobRun, handler: Commands, limits: dict[str, Any]) -> int:
         given = self._given
         report_start(job_run, given, self._template, self._where, self._how_to())
         with self._on_end(job_run):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import msgspec
 
@@ -11,11 +10,10 @@ from journal.cli.run.outcomes import outcome_of_printed, unread
 from journal.cli.run.subprocesses import (
     RESULT_BYTES,
     ROW_VARIABLES,
-    CommandHandler,
     Commands,
     output_lines,
 )
-from journal.model import JobRow, added_usage, cents_of, millionths
+from journal.model import added_usage, cents_of, millionths
 from journal.run.call import Answer, Batch
 from journal.run.outcome import TWO_OUTCOMES, Outcome, with_cost
 from journal.run.platform import processes
@@ -26,42 +24,39 @@ _LEFT_OUT = "it printed no line for this row"
 _BYTES_OF_PLACE = 16  # in the result, for a line's number and quotes
 
 
-class _Rows(NamedTuple):
-    """The rows of a command. The command's output is kept under the first row."""
-
-    id: str
-    row_number: int
-    attempts: int
-    rows: Sequence[JobRow]
-
-
 class BatchCommands(Commands):
-    """Runs a command for many rows: see :class:`Commands`.
+    """The handler of a run whose commands get many rows: see :class:`Commands`.
 
     - An argument with a placeholder is repeated for each row.
     - With ``stdin_json``, the command gets a line of JSON for each row, with the row's number, id,
       idempotency key, attempt and data.
     - The command has no environment variables about a row.
-    - With ``stdout_json``, the command's output is read line by line: see :class:`BatchHandler`.
+
+    Each row gets the outcome of the command. The first row gets the command's output as its result.
+
+    With ``stdout_json``, the command prints a line of JSON for each row. The line is the JSON
+    object that a command for one row would print, with the row's number as the additional member
+    ``row``. The line sets the outcome of its row, whatever the exit status is. A row without a line
+    needs a review if the exit status is 0. A row with two lines always needs a review. A line that
+    can't be converted makes only its own row a review.
     """
 
-    def __init__(self, *arguments: Any, stdout_json: bool = False, **options: Any) -> None:
+    def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._has_lines = stdout_json
         # variables of a command in which this process runs
         for name in processes.variables(dict.fromkeys(ROW_VARIABLES, "")):
             self._environment.pop(name, None)
 
-    def _kept(self, row: _Rows, output: IO[bytes]) -> Any:
-        return _Printed(output, row.rows) if self._has_lines else super()._kept(row, output)
+    def _kept(self, given: Batch, output: IO[bytes]) -> Any:
+        return _Printed(output, given) if self._stdout_json else super()._kept(given, output)
 
-    def _argv(self, row: _Rows) -> list[str]:
-        return self._template.fill_all(row.rows)
+    def _argv(self, given: Batch) -> list[str]:
+        return self._template.fill_all(given)
 
-    def _variables(self, row: _Rows) -> Environment:  # noqa: ARG002
+    def _variables(self, given: Batch) -> Environment:  # noqa: ARG002
         return {}
 
-    def _input(self, row: _Rows) -> bytes:
+    def _input(self, given: Batch) -> bytes:
         return b"".join(
             encode_json(
                 {
@@ -73,30 +68,12 @@ class BatchCommands(Commands):
                 }
             )
             + b"\n"
-            for one in row.rows
+            for one in given
         )
 
-
-class BatchHandler:
-    """The handler of a run with :class:`BatchCommands`.
-
-    Each row gets the outcome of the command. The first row gets the command's output as its result.
-
-    With ``stdout_json``, the command prints a line of JSON for each row. The line is the JSON
-    object that a command for one row would print, with the row's number as the additional member
-    ``row``. The line sets the outcome of its row, whatever the exit status is. A row without a line
-    needs a review if the exit status is 0. A row with two lines always needs a review. A line that
-    can't be converted makes only its own row a review.
-    """
-
-    def __init__(self, commands: BatchCommands) -> None:
-        self._handler: Any = CommandHandler(commands)
-        self.cancel = self._handler.cancel
-
     def __call__(self, rows: Batch) -> Answer:
-        first = rows[0]
-        batch = _Rows(first.id, first.row_number, first.attempts, [row.row for row in rows])
-        outcome: Outcome = self._handler(batch)
+        """Run the command of the rows until it ends. Returns the outcomes of the rows."""
+        outcome = self._outcome(rows[0].id, rows)
         try:
             return self._answer(rows, outcome)
         except BaseException as error:  # noqa: BLE001  (the command has ended)
@@ -143,7 +120,7 @@ class _Lines:
 class _Printed:
     """The output of a command: the lines of each row, and the lines that belong to no row."""
 
-    def __init__(self, output: IO[bytes], rows: Sequence[JobRow]) -> None:
+    def __init__(self, output: IO[bytes], rows: Batch) -> None:
         self._by_row = {row.row_number: _Lines() for row in rows}
         self._ids = {row.row_number: row.id for row in rows}
         self.others = _Lines()

@@ -180,12 +180,6 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
             default="text",
         ),
         _option(
-            "--results",
-            "Keep all output of each attempt, in DIR/ROW/ATTEMPT/stdout and stderr.",
-            metavar="DIR",
-            type=click.Path(file_okay=False),
-        ),
-        _option(
             "--timeout timeout_s",
             "End a command and all its processes after this time. --on-interrupted decides what becomes "
             "of its row, unless --retry-on has TimeoutError.",

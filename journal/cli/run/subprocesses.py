@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import os
 import subprocess
@@ -19,9 +18,7 @@ from journal.cli.run.outcomes import ALL_FAIL, Statuses, outcome_of_printed, unr
 from journal.cli.run.template import Template
 from journal.errors import StorageError
 from journal.fs import system
-from journal.fs.beneath import Below
 from journal.fs.handles import refusals_of, storage_error
-from journal.model import JobRow
 from journal.run.outcome import MESSAGE_CHARACTERS, Outcome, failed, lost
 from journal.run.platform import processes
 from journal.run.platform.processes import Environment, Process
@@ -33,7 +30,7 @@ MESSAGE_BYTES = 4096
 
 
 class Commands:
-    """Runs a row's command and returns its outcome. May be called by many threads at the same time.
+    """The handler of a run that runs a row's command. Used by many threads at the same time.
 
     Outcomes:
 
@@ -42,6 +39,8 @@ class Commands:
       the signal, is the error code. The end of standard error is the message.
     - If the command can't be started, the row fails and is not retried. The error code is 127 (no
       such program) or 126.
+    - If the system has no resources left, or no space for the output, the command isn't started.
+    - With ``stdout_json``, the output may change the outcome: see :func:`outcome_of_printed`.
 
     Processes:
 
@@ -57,9 +56,6 @@ class Commands:
     - the environment variables JOURNAL_JOB (the job's directory), JOURNAL_ROW_ID,
       JOURNAL_IDEMPOTENCY_KEY, and JOURNAL_ATTEMPT (the number of the row's attempt);
     - with ``stdin_json``, the row's data on standard input, as one line of JSON.
-
-    If ``results`` is a directory, the command's output stays in ``results/ROW/ATTEMPT/stdout`` and
-    ``stderr``.
     """
 
     def __init__(
@@ -69,82 +65,79 @@ class Commands:
         *,
         statuses: Statuses = ALL_FAIL,
         stdin_json: bool = False,
-        results: Path | None = None,
+        stdout_json: bool = False,
     ) -> None:
-        """Must be called in the main thread. ``directory``: the job's absolute path.
-
-        Raises StorageError if ``results`` can't be made.
-        """
+        """Must be called in the main thread. ``directory``: the job's absolute path."""
         self._template = template
         self._statuses = statuses
         self._stdin_json = stdin_json
-        self._results = results
+        self._stdout_json = stdout_json
         job = processes.variables({"JOURNAL_JOB": str(directory)})
         self._environment = processes.environment() | job
         self._running: dict[str, _Running] = {}
         # reentrant, since a signal handler may take the lock while this thread holds it
         self._lock = threading.RLock()
         processes.keep_exit_statuses()
-        if results is not None:
-            _make_directory(results)
-
-    @property
-    def count(self) -> int:
-        """How many commands are running."""
-        return len(self._running)
 
     def cancel(self, row_id: str, *, force: bool) -> bool:
         """Terminate the row's command and all processes of its group; with ``force``, kill them.
 
-        Returns False if the row's command isn't running. The row's outcome still depends on how its
-        command ends. May be called in a signal handler of the main thread.
+        If the command hasn't begun, it is never started. Otherwise the row's outcome still depends
+        on how its command ends. May be called in a signal handler of the main thread.
         """
         with self._lock:
-            running = self._running.get(row_id)
-            if running is None:
-                return False
+            running = self._running.setdefault(row_id, _Running())
             running.is_cancelled = True
             running.is_forced = running.is_forced or force
             if running.process is not None:
                 running.process.end(force=running.is_forced)
-            return True
+        return True
 
-    def __call__(self, row: JobRow) -> Outcome:
-        """Run the row's command until it ends.
+    def __call__(self, row: Any) -> Any:
+        """Run the row's command until it ends. Returns the outcome of the row."""
+        outcome = self._outcome(row.id, row)
+        is_printed = self._stdout_json and outcome.kind not in ("lost", "unstarted")
+        return outcome_of_printed(outcome) if is_printed else outcome
 
-        Raises StorageError if the system has no resources left, or no space for the output, and
-        InvalidValueError if the row lacks a column of the command.
-        """
-        running = self._running[row.id] = _Running()  # from now on, cancel() finds the command
+    def _outcome(self, row_id: str, given: Any) -> Outcome:
+        """Run the command of ``given``: a row, or rows of which the first has the id."""
+        with self._lock:  # from now on, cancel() finds the command
+            running = self._running.setdefault(row_id, _Running())
         try:
-            return self._run(row, running)
+            return Outcome(kind="unstarted") if running.is_cancelled else self._run(given, running)
+        except StorageError as error:
+            name = type(error).__name__
+            return Outcome(kind="unstarted", error_code=name, error_message=str(error))
         finally:
             with self._lock:
-                del self._running[row.id]
+                del self._running[row_id]
 
-    def _run(self, row: JobRow, running: _Running) -> Outcome:
-        argv = self._argv(row)
+    def _run(self, given: Any, running: _Running) -> Outcome:
+        argv = self._argv(given)
+        # Pipes aren't used. Background processes could keep them open, and we would wait for these
+        # processes. A background process may still write during the next attempt, so each attempt
+        # has new files. The output may be larger than the memory.
         with contextlib.ExitStack() as files:
-            output, errors = self._open_outputs(row, files)
-            stdin = self._open_input(row, files)
+            output, errors = temporary_file(files), temporary_file(files)
+            stdin = self._open_input(given, files)
             try:
-                process = self._start(row, argv, stdin, output, errors)
+                process = self._start(given, argv, stdin, output, errors)
                 if isinstance(process, Outcome):
                     return process
                 self._wait(running, process)
             except ChildProcessError as error:  # other code in this process has reaped it
                 return lost(error)
             try:
-                return self._ended(row, running, process.close(), output, errors)
+                return self._ended(given, running, process.close(), output, errors)
             except BaseException as error:  # noqa: BLE001  (such as an OSError: it may be done)
                 return unread(error)
 
     def _ended(
-        self, row: JobRow, running: _Running, status: int, output: IO[bytes], errors: IO[bytes]
+        self, given: Any, running: _Running, status: int, output: IO[bytes], errors: IO[bytes]
     ) -> Outcome:
         """The outcome of a command that has ended with ``status``."""
         if status == 0:
-            return Outcome(kind="completed", result=self._kept(row, output))
+            return Outcome(kind="completed", result=self._kept(given, output))
         if processes.is_of_console(status) and not running.is_cancelled:
             return lost(KeyboardInterrupt("the console ended it, by Ctrl-Break or by closing"))
         outcome = self._statuses.outcome(
@@ -152,26 +145,26 @@ class Commands:
             _message(status, errors),
             was_ended=running.is_cancelled,
         )
-        return msgspec.structs.replace(outcome, result=self._kept(row, output) or None)
+        return msgspec.structs.replace(outcome, result=self._kept(given, output) or None)
 
-    def _kept(self, row: Any, output: IO[bytes]) -> Any:  # noqa: ARG002
+    def _kept(self, given: Any, output: IO[bytes]) -> Any:  # noqa: ARG002
         """The command's output, as the result of a row."""
         return output_head(output)
 
-    def _argv(self, row: Any) -> list[str]:
-        return self._template.fill(row)
+    def _argv(self, given: Any) -> list[str]:
+        return self._template.fill(given)
 
-    def _variables(self, row: Any) -> Environment:
-        texts = (row.id, row.idempotency_key, str(row.attempts))
+    def _variables(self, given: Any) -> Environment:
+        texts = (given.id, given.idempotency_key, str(given.attempts))
         return processes.variables(dict(zip(ROW_VARIABLES, texts, strict=True)))
 
-    def _input(self, row: Any) -> bytes:
-        return encode_json(row.data) + b"\n"
+    def _input(self, given: Any) -> bytes:
+        return encode_json(given.data) + b"\n"
 
     def _start(
-        self, row: JobRow, argv: list[str], stdin: Any, output: IO[bytes], errors: IO[bytes]
+        self, given: Any, argv: list[str], stdin: Any, output: IO[bytes], errors: IO[bytes]
     ) -> Process | Outcome:
-        environment = self._environment | self._variables(row)
+        environment = self._environment | self._variables(given)
         try:
             return processes.start(argv, environment, stdin=stdin, stdout=output, stderr=errors)
         except (OSError, ValueError) as error:
@@ -194,25 +187,7 @@ class Commands:
             if running.is_cancelled:
                 process.end(force=True)
 
-    def _open_outputs(
-        self, row: JobRow, files: contextlib.ExitStack
-    ) -> tuple[IO[bytes], IO[bytes]]:
-        """Open files for the command's output. The output may be larger than the memory.
-
-        Pipes aren't used: background processes could keep pipes open, and we would wait for these
-        processes. A background process may still write during the next attempt, so each attempt has
-        new files.
-        """
-        if self._results is None:
-            return temporary_file(files), temporary_file(files)
-        _make_directory(self._results)
-        attempt = f"{row.row_number}/{row.attempts}"
-        return (
-            _new_file(self._results, f"{attempt}/stdout", files),
-            _new_file(self._results, f"{attempt}/stderr", files),
-        )
-
-    def _open_input(self, row: JobRow, files: contextlib.ExitStack) -> IO[bytes] | int:
+    def _open_input(self, given: Any, files: contextlib.ExitStack) -> IO[bytes] | int:
         """Open a file as the command's input.
 
         Pipes aren't used: a pipe would need a thread, and writing would fail if the command didn't
@@ -222,7 +197,7 @@ class Commands:
             return subprocess.DEVNULL
         file = temporary_file(files)
         with refusals_of(Path(tempfile.gettempdir()), "write to"):
-            line = memoryview(self._input(row))
+            line = memoryview(self._input(given))
             while line:  # an unbuffered write may write only a part
                 line = line[file.write(line) :]
             file.seek(0)
@@ -230,7 +205,7 @@ class Commands:
 
 
 class _Running(msgspec.Struct):
-    """A running command. ``is_forced``: whether it was cancelled by force."""
+    """A command that runs or will run. ``is_forced``: whether it was cancelled by force."""
 
     process: Process | None = None
     is_cancelled: bool = False
@@ -240,54 +215,6 @@ class _Running(msgspec.Struct):
 def temporary_file(files: contextlib.ExitStack) -> IO[bytes]:
     with refusals_of(Path(tempfile.gettempdir()), "use"):
         return files.enter_context(tempfile.TemporaryFile(buffering=0))
-
-
-def _make_directory(path: Path) -> None:
-    """Make a directory that only its owner can read, since output may contain personal data."""
-    with refusals_of(path, "make"):
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-
-def _new_file(top: Path, name: str, files: contextlib.ExitStack) -> IO[bytes]:
-    """Make the file ``name`` below ``top``. No link below ``top`` is followed."""
-    try:
-        return files.enter_context(Below(top).replaced(name))
-    except NotADirectoryError as error:
-        wrong = top / name.partition("/")[0]
-        if wrong.is_dir() and not wrong.is_symlink():
-            wrong = (top / name).parent
-        reason = "it is a link or a file: remove it"
-        raise StorageError(wrong, "write into", errno.ENOTDIR, reason) from error
-    except OSError as error:
-        raise storage_error(top / name, "write", error) from error
-
-
-class CommandHandler:
-    """The handler of a run that runs Commands."""
-
-    def __init__(self, commands: Commands, *, stdout_json: bool = False) -> None:
-        """``stdout_json``: whether the commands print JSON: see :func:`outcome_of_printed`."""
-        self._commands = commands
-        self._stdout_json = stdout_json
-        self._cancelled: set[str] = set()  # rows that were cancelled before their commands began
-
-    def cancel(self, row_id: str, *, force: bool) -> bool:
-        """End the command of a row in flight. If the command hasn't begun, it is never started."""
-        if not self._commands.cancel(row_id, force=force):
-            self._cancelled.add(row_id)
-        return True
-
-    def __call__(self, row: JobRow) -> Outcome:
-        if row.id in self._cancelled:
-            self._cancelled.discard(row.id)
-            return Outcome(kind="unstarted")
-        try:
-            outcome = self._commands(row)
-        except StorageError as error:
-            name = type(error).__name__
-            return Outcome(kind="unstarted", error_code=name, error_message=str(error))
-        is_printed = self._stdout_json and outcome.kind != "lost"
-        return outcome_of_printed(outcome) if is_printed else outcome
 
 
 def unstarted_error(program: str, error: OSError | ValueError) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from journal.errors import InvalidValueError
 from journal.fs import shell
 from journal.inputs.lines import BYTES_COLUMN, LINE_COLUMN, exact_line
 from journal.model import JobRow
+from journal.run.handler import AttemptedRow
 from journal.text import as_text
 
 NUMBER = "#"
@@ -161,7 +162,7 @@ class Template:
                 columns = data.keys()
             yield data
 
-    def fill(self, row: JobRow) -> list[str]:
+    def fill(self, row: JobRow | AttemptedRow) -> list[str]:
         """The argv for one row. Raises InvalidValueError if the row lacks a column."""
         values = {NUMBER: row.row_number, ROW_ID: row.id} | row.data
         texts = {}
@@ -201,7 +202,7 @@ class Template:
         self._filled = names
         self._check_scripts()
 
-    def fill_all(self, rows: Sequence[JobRow]) -> list[str]:
+    def fill_all(self, rows: Sequence[JobRow | AttemptedRow]) -> list[str]:
         """The argv for many rows. An argument with a placeholder is repeated for each row."""
         filled = [self.fill(row) for row in rows]
         return [

@@ -110,7 +110,7 @@ PATCHES = [
     Patch(
         "a review by status keeps the output",
         "cli/run/subprocesses",
-        "        return msgspec.structs.replace(outcome, result=self._kept(row, output) or None)\n",
+        "        return msgspec.structs.replace(outcome, result=self._kept(given, output) or None)\n",
         "        return outcome\n",
         "tests/cli/test_outcomes_of_commands.py::test_statuses_repeat_skip_and_review_a_row_or_fail_it",
     ),

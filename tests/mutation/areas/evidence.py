@@ -201,11 +201,4 @@ PATCHES = [
         "",
         "tests/cli/test_row_history.py::test_a_history_needs_a_bounded_amount_of_memory_and_says_what_it_left_out",
     ),
-    Patch(
-        "the output of each attempt is kept apart",
-        "cli/run/subprocesses",
-        '        attempt = f"{row.row_number}/{row.attempts}"\n',
-        '        attempt = f"{row.row_number}/1"\n',
-        "tests/cli/test_commands.py::test_what_commands_say_is_kept_for_each_attempt",
-    ),
 ]
