@@ -120,12 +120,12 @@ class Run:
         At the end the job is completed or failed, or paused if rows are left. If an outcome can't
         be recorded, a message is reported.
 
-        Raises JobBusyError, InvalidStateTransition for a job that has ended, and the error of a
+        Raises JobBusyError, NothingToDo for a job that has ended, and the error of a
         commit that failed. Other errors, such as those of ``where``, are raised after the rows in
         flight have ended.
         """
         begin_s = monotonic()
-        self._held.start()
+        self._held.start(self._limits.where)
         try:
             try:
                 report_unknown_column(self._held, self._limits.limit_per)

@@ -26,10 +26,11 @@ from journal.model import (
 )
 from journal.progress.messages import INFO, WARNING, Tell, say
 from journal.run.outcome import Outcome
-from journal.run.plan import IN_PYTHON, HowTo, who_else
+from journal.run.plan import IN_PYTHON, HowTo, Where, take_up, who_else
 from journal.run.signals import OwnProcess
 from journal.service import JobService, existing_job
 from journal.store.interrupted_rows import check_policy, start_run
+from journal.store.journal import Journal
 from journal.store.rows import find_rows
 from journal.store.transitions import put_record
 from journal.text import counted
@@ -124,11 +125,14 @@ class HeldJob:
         settings: Settings,
         tell: Tell | None = None,
         post: Callable[[Callable[[], object]], object] = lambda call: call(),
+        *,
+        retry_failed: bool = False,
     ) -> None:
         self.service = service
         self.id = job_id
         self.settings = settings
         self.post = post
+        self.retry_failed = retry_failed
         self.changes: dict[str, int] = {}  # what the start has done: members of a RunReport
         self._tell = tell
         self._seen: Job | None = None  # the job when it was last read
@@ -162,17 +166,19 @@ class HeldJob:
             return self.job()
         return self._seen
 
-    def start(self) -> None:
+    def start(self, where: Where | None = None) -> None:
         """Start the job and keep its run lock until :meth:`release`.
 
-        First warns if the last run of the job was on another host.
+        Then warns if the last run of the job was on another host. ``where``: see :func:`take_up`.
+        Raises NothingToDo.
         """
+
+        def changes(journal: Journal) -> dict[str, int]:
+            retried = take_up(self.service, journal, retry_failed=self.retry_failed, where=where)
+            self.changes = {**self.changes, "retried": retried}
+            return self.changes
+
         job = self.job()
-        if job.hosts and job.hosts[-1] != system.host_name():
-            self.warn(
-                f"{self.id}: was last run on {job.hosts[-1]}; make sure that nothing of that run "
-                "is still running there"
-            )
         in_flight = self._in_flight_text(job)
         started = start_run(
             self.service.store,
@@ -182,8 +188,13 @@ class HeldJob:
             self.settings.version,
             keep=True,
             is_command=bool(self.settings.how_to.command),
-            changes=self.changes,
+            changes=changes,
         )
+        if job.hosts and job.hosts[-1] != system.host_name():
+            self.warn(
+                f"{self.id}: was last run on {job.hosts[-1]}; make sure that nothing of that run "
+                "is still running there"
+            )
         self._report_interrupted(job, started, in_flight)
 
     def in_flight_elsewhere(self, job: Job) -> EarlyEnd:

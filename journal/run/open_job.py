@@ -54,13 +54,13 @@ from journal.run.plan import (
     IN_PYTHON,
     HowTo,
     Matched,
+    NothingToDo,
     Plan,
     Where,
     about_rows_left,
     may_start,
     nothing_to_do,
     planned_rows,
-    take_up,
     what_is_left,
 )
 from journal.run.signals import Stops
@@ -545,7 +545,9 @@ class JobRun:
         limits = Limits.among(locals())
         check_callbacks(tell=tell, on_progress=on_progress)
         caller = self._caller(executor)
-        held = HeldJob(self.service, self.id, self._settings, tell, caller.post)
+        held = HeldJob(
+            self.service, self.id, self._settings, tell, caller.post, retry_failed=retry_failed
+        )
         is_open = may_start(self.job, retry_failed=retry_failed)
         shown = Progress(
             self.job,
@@ -560,9 +562,7 @@ class JobRun:
             made = make_workers(target, executor, workers, results, stops)
             run = Run(held, made, results, limits, shown.then(on_progress), stops)
             self._pace = run.pace
-        drive = functools.partial(
-            self._drive, run, held, shown, retry_failed=retry_failed, where=where
-        )
+        drive = functools.partial(self._drive, run, held, shown)
         report: RunReport = caller.wait(
             drive, self._in_progress(caller.stops, shown, run), handle_signals=handle_signals
         )
@@ -577,32 +577,23 @@ class JobRun:
             raise InvalidValueError("job", self.id, reason)
         return CallersThread(Stops())
 
-    def _drive(
-        self,
-        run: Run | None,
-        held: HeldJob,
-        shown: Progress,
-        *,
-        retry_failed: bool,
-        where: Where | None,
-    ) -> RunReport:
+    def _drive(self, run: Run | None, held: HeldJob, shown: Progress) -> RunReport:
         """Run the job. Called in the thread of the driver. ``run``: None if the job has ended."""
         self.report = None
         matched, self._matched = self._matched, Matched()  # a later run has another start
+        held.changes = matched.changes
         for text in about_rows_left(self.id, matched, self._settings.how_to):
             held.report(text)
         if run is None:
-            return self._report_idle(held, retry_failed=retry_failed)
+            return self._report_idle(held)
         run.has_begun = True
+        error: BaseException | None = None
         with closing(run):
-            job, retried = take_up(self.service, self.id, retry_failed=retry_failed, where=where)
-            if job.status.is_ended:
-                return self._report_idle(held, retry_failed=retry_failed)
-            error: BaseException | None = None
-            held.changes = matched.changes | {"retried": retried}
             try:
                 report = run.work()
                 held.post(functools.partial(shown.end, report.job))
+            except NothingToDo:
+                return self._report_idle(held)
             except BaseException as raised:
                 error = raised
                 raise
@@ -705,8 +696,8 @@ class JobRun:
             first = how_to.first_resume(job)
             held.report(f"to continue: {first}{line_for_rest(job.last_run) or start_again()}")
 
-    def _report_idle(self, held: HeldJob, *, retry_failed: bool) -> RunReport:
+    def _report_idle(self, held: HeldJob) -> RunReport:
         job, how_to = self.job, self._settings.how_to
         if not how_to.command:
-            held.report(nothing_to_do(self.service, job, how_to, retry_failed=retry_failed))
+            held.report(nothing_to_do(self.service, job, how_to, retry_failed=held.retry_failed))
         return RunReport(job=job)

@@ -7,22 +7,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import nullcontext, suppress
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from journal.errors import RESULT_PLACEHOLDER, InvalidStateTransition
+from journal.errors import RESULT_PLACEHOLDER
 from journal.format.keys import Data
 from journal.format.records import LOST_CHECKSUM
 from journal.fs import shell
 from journal.history.error_groups import Numbers
+from journal.index.index import PENDING
 from journal.model import Job, JobRow, JobStatus, Policy, RowStatus
-from journal.service import JobService, existing_job
+from journal.service import JobService
 from journal.store.interrupted_rows import may_resume
+from journal.store.journal import Journal
 from journal.store.rows import find_rows
-from journal.store.transitions import check_unpaused
+from journal.store.transitions import check_unpaused, reopen, state_of
 from journal.text import before_text, counted
 from journal.verbs import change_rows
 
@@ -177,29 +178,27 @@ def may_start(job: Job, *, retry_failed: bool = False) -> bool:
     return True
 
 
+class NothingToDo(Exception):
+    """A start changes nothing: the job is cancelled, or it has ended and no row is pending."""
+
+
 def take_up(
-    service: JobService, job_id: str, *, retry_failed: bool = False, where: Where | None = None
-) -> tuple[Job, int]:
-    """Prepare a job for a run. Returns the job after the changes, and how many rows are retried.
+    service: JobService, journal: Journal, *, retry_failed: bool, where: Where | None
+) -> int:
+    """Prepare a job for a run, in the commit that starts the run. Returns how many rows are retried.
 
     With ``retry_failed``, the job's failed rows are retried. With ``where``, only failed rows that
-    meet this condition are retried. If the job has ended and rows are pending, the job is reopened.
-    A cancelled job is not changed. Raises JobBusyError while a run holds the job.
+    meet this condition are retried. A job that has ended is reopened. Raises NothingToDo.
     """
-    job = existing_job(service, job_id)
-    retried = 0
-    if job.status is JobStatus.CANCELLED:
-        return job, retried
-    if retry_failed:
-        # If the job has ended, the service takes the run lock.
-        with nullcontext() if job.status.is_ended else service.store.hold_run(job_id):
-            retried = _retry_failed(service, job_id, where)
-        job = existing_job(service, job_id)
-    if job.status.is_ended and job.pending_count:
-        with suppress(InvalidStateTransition):  # another process has reopened it
-            service.reopen_job(job_id)
-        job = existing_job(service, job_id)
-    return job, retried
+    status = state_of(journal).status
+    if status is JobStatus.CANCELLED:
+        raise NothingToDo
+    if status.is_ended:
+        reopen(journal, None)
+    retried = _retry_failed(service, journal.job_id, where) if retry_failed else 0
+    if status.is_ended and not journal.index.status_counts[PENDING]:
+        raise NothingToDo
+    return retried
 
 
 def _retry_failed(service: JobService, job_id: str, where: Where | None) -> int:

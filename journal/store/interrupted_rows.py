@@ -7,7 +7,7 @@ Call each function that appends records in a separate ``with journal:`` block.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import get_args
 
 from journal.errors import InvalidValueError, StepInDoubtError
@@ -66,21 +66,24 @@ def start_run(
     *,
     keep: bool = False,
     is_command: bool = False,
-    changes: Mapping[str, int] = {},
+    changes: Callable[[Journal], Mapping[str, int]] = lambda _journal: {},
 ) -> Job:
     """Start a job: see :meth:`JobService.start_job`.
 
     - ``keep``: hold the run lock until :meth:`Store.release_run`, even if the job ends or is
       paused. So no other run starts while rows are in flight.
-    - ``is_command``: ``argv`` is a `journal run`. ``changes``: see :func:`put_run`.
+    - ``is_command``: ``argv`` is a `journal run`.
+    - ``changes``: changes the job before it starts, in the same commit. Returns the changes for
+      :func:`put_run`.
     """
     if keep and store.journal(job_id).in_own_commit:
         raise InvalidValueError(
             "batch", job_id, "is open: no start of a row would be on the disk before its work"
         )
     with store.committing_run(job_id, keep=keep) as (journal, _):
+        changed = changes(journal)
         state = state_of(journal)
-        put_run(journal, argv, version, policy=policy, is_command=is_command, changes=changes)
+        put_run(journal, argv, version, policy=policy, is_command=is_command, changes=changed)
         if state.status is not JobStatus.RUNNING:
             set_job_status(journal, JobStatus.RUNNING)
         settle_rows(journal, policy, state.run)

@@ -31,6 +31,7 @@ from journal.fs.names import JOB_STAGING_NAME, JOURNAL_NAME
 from journal.fs.staging import Staging
 from journal.ids import check_job_id, is_job_id
 from journal.model import JobStatus
+from journal.store.batch import Batch
 from journal.store.journal import Journal
 from journal.store.log import Log
 from journal.store.pruned import check_not_pruned, forget_pruned
@@ -217,7 +218,7 @@ class Store:
             if take != "no":
                 with suppress(*(() if take == "yes" else (JobBusyError,))):
                     self.runs.take(job_id, run)
-            with self.journal(job_id) as journal:
+            with Batch(self.journal(job_id)) as journal:
 
                 def settle(written: bool) -> None:
                     nonlocal has_ended

@@ -22,6 +22,7 @@ from journal import (
     JobService,
     RowChangedError,
 )
+from journal.store.interrupted_rows import start_run
 
 Data = dict[str, Any]
 
@@ -578,6 +579,24 @@ def test_rows_left_pending_in_a_job_that_has_ended_are_taken_up(path: Path) -> N
         assert (report := job.run(done)).exit_code == 0
         assert report.started == 1
         assert (job.job.status, job.job.passes, job.job.successful_rows) == ("completed", 2, 2)
+
+
+def test_a_start_that_another_run_overtakes_finds_nothing_to_do(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+
+    def overtaken(*arguments: Any, **options: Any) -> journal.Job:
+        monkeypatch.undo()
+        with journal.open_job(path) as other:
+            assert other.run(done).completed == 2
+        return start_run(*arguments, **options)
+
+    monkeypatch.setattr("journal.run.held_job.start_run", overtaken)
+    with journal.open_job(path, people("a", "b"), key="id") as job:
+        report = job.run(done, tell=said.append)
+    assert (report.job.status, report.started) == ("completed", 0)
+    assert said == ["enrich: completed already, and nothing is new: nothing to do"]
 
 
 def test_a_start_that_does_nothing_says_why_and_what_takes_failed_rows_up(path: Path) -> None:

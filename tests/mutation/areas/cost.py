@@ -96,7 +96,7 @@ PATCHES = [
         "exceptions of a handler state its cost",
         "run/outcome",
         "    return with_cost(_outcome_of(error), error.cost_cents, error.usage)\n",
-        "            return _outcome_of(error)\n",
+        "    return _outcome_of(error)\n",
         "tests/run/test_costs_of_runs.py::test_each_attempt_counts_whatever_becomes_of_it",
     ),
     Patch(

@@ -236,8 +236,8 @@ PATCHES = [
     Patch(
         "pending rows of a job that has ended are taken up",
         "run/plan",
-        "    if job.status.is_ended and job.pending_count:\n",
-        "    if False:\n",
+        "    if status.is_ended:\n        reopen(journal, None)\n",
+        "    if status.is_ended:\n        raise NothingToDo\n",
         "tests/run/test_open_job.py::test_rows_left_pending_in_a_job_that_has_ended_are_taken_up",
     ),
 ]
