@@ -285,9 +285,9 @@ def advice(
         )
     waits = job.status is JobStatus.PAUSED and holder is not None
     if (waits or job.pause is not None) and not found:
-        why = "its waiting run continues" if waits else "the job is paused, and no run starts"
-        by = f" ({pause_text(job.pause)})" if job.pause is not None else ""
-        found.append((command("resume", job.id), f"{why}{by}"))
+        why = "its waiting run continues" if waits else "no run starts until it is resumed"
+        by = f"paused {pause_text(job.pause)}; " if job.pause is not None else ""
+        found.append((command("resume", job.id), f"{by}{why}"))
     if holder is None and job.processing_count and not ended:
         found += _in_flight(job, start, rows.interrupted, command)
     if job.needs_review_count:
