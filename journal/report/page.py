@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from journal.history.error_groups import group_errors
 from journal.history.reading import look
 from journal.history.statistics import JobStatistics
 from journal.model import SHOWN_STATUSES, JobRow, RowStatus, expected_cost_cents
-from journal.report.plots import lines, stacked_bars
+from journal.report.plots import Series, lines, stacked_bars
 from journal.service import JobService
 from journal.text import as_text, duration_text, escaped, shorten, spent_text
 
@@ -30,6 +29,10 @@ _MAX_VALUE = 200
 _MAX_VALUES = 30
 
 _TROUBLE = [status for status in RowStatus if status.needs_person]
+_SHARES = (
+    ("half of the attempts took at most", 0.5, "typical"),
+    ("95 % of them took at most", 0.95, "slow"),
+)
 _ENDED = ("completed", "failed", "repeated", "needs_review", "skipped")
 
 
@@ -132,31 +135,20 @@ def _plots(statistics: JobStatistics) -> list[dict[str, Any]]:
     buckets = statistics.timeline.buckets()
     if not buckets:
         return []
-    times: list[datetime] = [bucket.begin for bucket in buckets]
+    times = [bucket.begin for bucket in buckets]
     width = duration_text(statistics.timeline.width_s)
-    names = [n for n in _ENDED if any(bucket.ended[n] for bucket in buckets)]
-    ended = {name: [bucket.ended[name] for bucket in buckets] for name in names}
-    title = f"Attempts that ended, per {width}"
-    plots = [
-        {
-            "title": title,
-            "legend": [(name.replace("_", " "), name) for name in names],
-            "svg": stacked_bars(title, times, ended, [f"var(--{n})" for n in names]),
-        }
+    ended = [
+        Series(name.replace("_", " "), name, [bucket.ended[name] for bucket in buckets])
+        for name in _ENDED
+        if any(bucket.ended[name] for bucket in buckets)
     ]
+    title = f"Attempts that ended, per {width}"
+    plots = [{"title": title, "series": ended, "svg": stacked_bars(title, times, ended)}]
     if statistics.latencies.count:
         title = "Time an attempt took"
-        series = (("half of the attempts", 0.5, "typical"), ("95 % of them", 0.95, "slow"))
-        took = {
-            name: [bucket.latencies.quantile_s(share) for bucket in buckets]
-            for name, share, _ in series
-        }
-        css = [f"var(--{colour})" for _, _, colour in series]
-        plots.append(
-            {
-                "title": title,
-                "legend": [(f"{name} took at most", colour) for name, _, colour in series],
-                "svg": lines(title, times, took, css, duration_text),
-            }
-        )
+        took = [
+            Series(name, colour, [bucket.latencies.quantile_s(share) for bucket in buckets])
+            for name, share, colour in _SHARES
+        ]
+        plots.append({"title": title, "series": took, "svg": lines(title, times, took)})
     return plots

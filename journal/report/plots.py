@@ -6,6 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from html import escape
+from typing import NamedTuple
+
+from journal.text import duration_text
 
 _LABELS = 4  # the number of labels on the time axis: more labels would overlap
 _WIDTH, _HEIGHT = 480, 220
@@ -13,45 +16,47 @@ _TOP, _BOTTOM, _RIGHT = 10, 195, 472  # the edges of the area with the marks
 _LETTER = 7  # the width of a letter of a label
 
 
-def stacked_bars(
-    title: str, times: Sequence[datetime], series: dict[str, list[int]], colours: Sequence[str]
-) -> str:
-    """Draw stacked bars over time. ``colours`` are CSS values, one for each series."""
-    tops = list(map(sum, zip(*series.values(), strict=True)))
+class Series(NamedTuple):
+    """The values of a series, its name, and its colour: a variable of the page's CSS."""
+
+    name: str
+    colour: str
+    values: Sequence[float | None]
+
+
+def stacked_bars(title: str, times: Sequence[datetime], series: Sequence[Series]) -> str:
+    """Draw stacked bars over time. They show whole numbers."""
+    below = [0.0] * len(times)
+    stacks = zip(*(each.values for each in series), strict=True)
+    tops = [sum(value or 0 for value in stack) for stack in stacks]
     plot = _Plot(times, _scale(max(tops, default=0), least_step=1), "{:,.0f}".format)
-    below = [0] * len(tops)
-    for (name, values), colour in zip(series.items(), colours, strict=True):
-        for place, value in enumerate(values):
+    for each in series:
+        for place, value in enumerate(each.values):
             if value:
                 below[place] += value
                 x, width = plot.x(place + 0.1), plot.x(0.8) - plot.x(0)
                 y, height = plot.y(below[place]), plot.y(0) - plot.y(value)
                 rect = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
-                plot.add(f"rect {rect}", f"fill:{colour}", name, place, value)
+                plot.add(f"rect {rect}", each, place, value)
     return plot.svg(title)
 
 
-def lines(
-    title: str,
-    times: Sequence[datetime],
-    series: dict[str, list[float | None]],
-    colours: Sequence[str],
-    value_text: Callable[[float], str],
-) -> str:
-    """Draw lines over time. A line is interrupted where its series has None."""
-    top = max((value for values in series.values() for value in values if value), default=0)
-    plot = _Plot(times, _scale(top), value_text)
-    for (name, values), colour in zip(series.items(), colours, strict=True):
-        known = [(place, value) for place, value in enumerate(values) if value is not None]
+def lines(title: str, times: Sequence[datetime], series: Sequence[Series]) -> str:
+    """Draw lines over time. They show seconds. A line is interrupted where its series has None."""
+    top = max((value for each in series for value in each.values if value), default=0)
+    plot = _Plot(times, _scale(top), duration_text)
+    for each in series:
+        known = [(place, value) for place, value in enumerate(each.values) if value is not None]
         path, last = "", -2
         for place, value in known:
             move = "L" if place == last + 1 else "M"
             path += f"{move}{plot.x(place + 0.5):.1f} {plot.y(value):.1f}"
             last = place
-        plot.marks.append(f'<path d="{path}" style="fill:none;stroke:{colour};stroke-width:2"/>')
+        style = f"fill:none;stroke:var(--{each.colour});stroke-width:2"
+        plot.marks.append(f'<path d="{path}" style="{style}"/>')
         for place, value in known:
             circle = f'circle cx="{plot.x(place + 0.5):.1f}" cy="{plot.y(value):.1f}" r="2.5"'
-            plot.add(circle, f"fill:{colour}", name, place, value)
+            plot.add(circle, each, place, value)
     return plot.svg(title)
 
 
@@ -81,11 +86,12 @@ class _Plot:
     def y(self, value: float) -> float:
         return _BOTTOM - (_BOTTOM - _TOP) * value / self._top
 
-    def add(self, shape: str, style: str, name: str, place: int, value: float) -> None:
+    def add(self, shape: str, series: Series, place: int, value: float) -> None:
         """Add a shape. A pointer on it shows its time, its series and its value."""
-        shown = escape(f"{self._labels[place]} {name} {self._value_text(value)}")
+        text = escape(f"{self._labels[place]} {series.name} {self._value_text(value)}")
         tag = shape.partition(" ")[0]
-        self.marks.append(f'<{shape} style="{style}"><title>{shown}</title></{tag}>')
+        style = f"fill:var(--{series.colour})"
+        self.marks.append(f'<{shape} style="{style}"><title>{text}</title></{tag}>')
 
     def svg(self, title: str) -> str:
         name = escape(title)
