@@ -52,7 +52,6 @@ class Collected:
         *,
         statuses: Collection[RowStatus | str],
         where: Callable[[JobRow], object] | None,
-        data_only: bool,
         table: str,
         tabular: bool,
         directory: Path | None,
@@ -74,7 +73,6 @@ class Collected:
         self.table = Table(options, self._known)
         self.jobs: list[Job] = []
         self._statuses, self._where = row_statuses(statuses or None), where
-        self._data_only = data_only
         self._tabular = tabular or options.columns is not None or options.flatten
         self._lines = ScratchFile(directory)
         try:
@@ -89,7 +87,7 @@ class Collected:
                     self.table = before
                     self._lines.cut(begin)
                     on_error(error)
-            self.table.choose(data_only=data_only)
+            self.table.choose()
         except BaseException:
             self._lines.close()
             raise
@@ -109,7 +107,7 @@ class Collected:
         elif self.name == "attempts":
             chunks = chunks_of_attempts(rows, history)
         else:
-            chunks = chunks_of_rows(rows, history, self.table.options, data_only=self._data_only)
+            chunks = chunks_of_rows(rows, history, self.table.options)
         for chunk in chunks:
             self._lines.write(encode_json(chunk))
             if not self._tabular:

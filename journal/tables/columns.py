@@ -6,7 +6,7 @@ as ``result.price``, selects a member of a nested value, unless the data has a c
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -107,21 +107,14 @@ def member_of_row(row: JobRow, name: str) -> Any:
     selects the whole result.
     """
     found = member(row.data, name)
-    return member_of_own({"result": row.result, "usage": row.usage}, name, found)
-
-
-def member_of_own(own: Mapping[str, Any], name: str, found: Any = MISSING) -> Any:
-    """Return the value that ``name`` selects in the result or usage in ``own``, or MISSING.
-
-    If ``found`` isn't MISSING, return ``found`` instead.
-    """
     if found is not MISSING:
         return found
     root, _, rest = name.partition(".")
     column = own_name(root)
-    if column not in NESTED or own.get(column) is None:
+    value = getattr(row, column) if column in NESTED else None
+    if value is None:
         return MISSING
-    return member(own[column], rest) if rest else own[column]
+    return member(value, rest) if rest else value
 
 
 def leaves(
@@ -152,7 +145,7 @@ def names_of(keys: Iterable[Key], known: Iterable[str] = JOURNAL_COLUMNS) -> dic
     taken = {key.path[0] for key in data if len(key.path) == 1}
     names: dict[Key, str] = {}
     for key in data:
-        names[key] = key.path[0] if len(key.path) == 1 else _free(".".join(key.path), taken)
+        names[key] = key.path[0] if len(key.path) == 1 else free_name(".".join(key.path), taken)
     # Spreadsheets and SQL ignore case. If a column of the data was flattened, its name stays
     # reserved: no column of the journal gets this name.
     folded = {name.casefold() for name in (*taken, *(key.path[0] for key in data))}
@@ -165,7 +158,7 @@ def names_of(keys: Iterable[Key], known: Iterable[str] = JOURNAL_COLUMNS) -> dic
         name = ".".join((root, *rest))
         while name.casefold() in folded:
             name = PREFIX + name
-        names[key] = name if len(key.path) == 1 else _free(name, taken)
+        names[key] = name if len(key.path) == 1 else free_name(name, taken)
     return names
 
 
@@ -180,12 +173,13 @@ def _grouped(keys: Iterable[Key]) -> list[Key]:
     return [key for _, key in sorted(ordered)]
 
 
-def _free(name: str, taken: set[str]) -> str:
+def free_name(name: str, taken: set[str], fold: Callable[[str], str] = str) -> str:
+    """Return the name, with a number if it is in ``taken``, and add it there as ``fold`` gives it."""
     free, number = name, 1
-    while free in taken:
+    while fold(free) in taken:
         number += 1
         free = f"{name}_{number}"
-    taken.add(free)
+    taken.add(fold(free))
     return free
 
 
@@ -206,28 +200,30 @@ class Options(NamedTuple):
       use.
     - ``flatten``: make columns of the members of nested objects.
     - ``all_columns``: include the journal's columns that no row uses.
+    - ``data_only``: leave out the journal's columns.
     """
 
     columns: Sequence[str] | None = None
     flatten: bool = False
     all_columns: bool = False
+    data_only: bool = False
 
     def needs(self, name: str) -> bool:
         """Return whether the table may need the column ``name`` of the journal."""
-        if self.columns is None:
-            return True
+        if self.columns is None or self.data_only:
+            return not self.data_only
         wanted = (each.partition(".")[0] for each in self.columns)
         return any(own_name(each) == name for each in (*self.columns, *wanted))
 
 
-def check_options(columns: Any, *, flatten: bool = False, all_columns: bool = False) -> Options:
+def check_options(columns: Any, *options: bool) -> Options:
     """Make Options. Raises InvalidValueError if ``columns`` isn't a sequence of names."""
     is_list = isinstance(columns, Sequence) and not isinstance(columns, (str, bytes))
     if columns is not None and not (is_list and all(isinstance(each, str) for each in columns)):
         raise InvalidValueError(
             "columns", columns, "must be a list of names, such as ['order', 'result.price']"
         )
-    return Options(None if columns is None else tuple(columns), flatten, all_columns)
+    return Options(None if columns is None else tuple(columns), *options)
 
 
 def choose(

@@ -108,8 +108,8 @@ def export_rows(
     """
     if isinstance(out, (str, os.PathLike)):
         file_format = file_format or format_of(out)
-    options = check_options(columns, flatten=flatten, all_columns=all_columns)
-    file_format = _checked(file_format, options, excel, table=table, data_only=data_only)
+    options = check_options(columns, flatten, all_columns, data_only)
+    file_format = _checked(file_format, options, excel, table)
 
     chosen: dict[str, Any] = {"statuses": statuses, "where": where, "table": table}
     collected = partial(
@@ -118,7 +118,6 @@ def export_rows(
         [job_ids] if isinstance(job_ids, str) else job_ids,
         options,
         **chosen,
-        data_only=data_only,
         tabular=file_format not in ("jsonl", "json"),
         on_error=on_error,
     )
@@ -143,9 +142,7 @@ def export_rows(
         return rows.count
 
 
-def _checked(
-    file_format: str | None, options: Options, excel: str | None, *, table: str, data_only: bool
-) -> str:
+def _checked(file_format: str | None, options: Options, excel: str | None, table: str) -> str:
     """Check the arguments of an export, and return the format.
 
     Raises InvalidValueError and MissingExtraError.
@@ -156,7 +153,7 @@ def _checked(
         raise InvalidValueError("excel", excel, "must be ',' or ';', and the format csv")
     if table not in TABLES:
         raise InvalidValueError("table", table, f"must be one of {', '.join(TABLES)}")
-    if table != "rows" and (data_only or options.columns is not None or options.flatten):
+    if table != "rows" and (options.columns is not None or options.flatten or options.data_only):
         reason = "has columns of its own: give no data_only, columns or flatten"
         raise InvalidValueError("table", table, reason)
     if file_format == "parquet":

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-    from journal.tables.columns import Options
-
 
 class Rows(RowSequence):
     """The rows of a job, as of the time when this object was made.
@@ -73,9 +71,10 @@ class Rows(RowSequence):
         Times are aware datetimes in UTC. Nested values are lists and dicts. Missing values are
         None. See :class:`Rows` for the arguments and the columns.
         """
-        from journal.tables.table import Table, chunks_of_rows  # noqa: PLC0415  (when it is used)
+        from journal.tables.columns import check_options  # noqa: PLC0415  (when it is used)
+        from journal.tables.table import Table, chunks_of_rows  # noqa: PLC0415
 
-        options = _options(columns, flatten, all_columns)
+        options = check_options(columns, flatten, all_columns)
         table = Table(options)
         parts = []
         for chunk in chunks_of_rows(self, self._history, options):
@@ -103,7 +102,7 @@ class Rows(RowSequence):
         arguments and the columns. This method needs memory for up to two copies of the table, and 17
         bytes for each row of the job. It needs pyarrow.
         """
-        return self._arrow("to_arrow()", _options(columns, flatten, all_columns))
+        return self._arrow("to_arrow()", columns, flatten, all_columns)
 
     def to_pandas(
         self,
@@ -121,7 +120,7 @@ class Rows(RowSequence):
         from journal.tables.arrow import load_pandas, pandas_frame  # noqa: PLC0415
 
         load_pandas()  # before the rows are read
-        table = self._arrow("to_pandas()", _options(columns, flatten, all_columns))
+        table = self._arrow("to_pandas()", columns, flatten, all_columns)
         frame: pd.DataFrame = pandas_frame(table)
         return frame
 
@@ -140,7 +139,7 @@ class Rows(RowSequence):
             import polars as pl  # noqa: PLC0415  (an extra)
         except ImportError:
             raise MissingExtraError("to_polars()", "polars", "polars") from None
-        table = self._arrow("to_polars()", _options(columns, flatten, all_columns))
+        table = self._arrow("to_polars()", columns, flatten, all_columns)
         frame = pl.from_arrow(table)
         assert isinstance(frame, pl.DataFrame)
         frame.columns = table.column_names  # polars renames a column with an empty name
@@ -154,14 +153,8 @@ class Rows(RowSequence):
         """Raise TypeError. Otherwise, ``pandas.DataFrame(rows)`` would be one column of objects."""
         raise TypeError("pandas and NumPy can't read these rows themselves: use rows.to_pandas()")
 
-    def _arrow(self, purpose: str, options: Options | None = None) -> Any:
+    def _arrow(self, purpose: str, columns: Sequence[str] | None = None, *options: bool) -> Any:
         from journal.tables.arrow import arrow_table  # noqa: PLC0415  (only when it is used)
-        from journal.tables.columns import Options  # noqa: PLC0415
+        from journal.tables.columns import check_options  # noqa: PLC0415
 
-        return arrow_table(self, self._history, options or Options(), purpose)
-
-
-def _options(columns: Sequence[str] | None, flatten: bool, all_columns: bool) -> Options:
-    from journal.tables.columns import check_options  # noqa: PLC0415  (for a fast start)
-
-    return check_options(columns, flatten=flatten, all_columns=all_columns)
+        return arrow_table(self, self._history, check_options(columns, *options), purpose)

@@ -12,7 +12,7 @@ import msgspec
 from journal.errors import InvalidValueError, StorageError
 from journal.model import JOB_MEMBERS
 from journal.tables.collected import Collected
-from journal.tables.columns import BOOL, FLOAT, INT, TEXT, TIME, WIDE
+from journal.tables.columns import BOOL, FLOAT, INT, TEXT, TIME, WIDE, free_name
 from journal.text import as_text
 
 MAX_COLUMNS = 2000  # the default limit of SQLite
@@ -31,13 +31,12 @@ def write_sqlite(rows: Collected, path: Path) -> None:
     """
     if not rows.table.columns:
         raise InvalidValueError("format", "sqlite", "needs a column, and no row has data")
-    columns = _distinct(rows.table.columns)
-    if len(columns) > MAX_COLUMNS:
-        raise InvalidValueError(
-            "format",
-            "sqlite",
-            f"takes {MAX_COLUMNS} columns, not {len(columns)}: export as JSON Lines",
-        )
+    if (count := len(rows.table.columns)) > MAX_COLUMNS:
+        reason = f"takes {MAX_COLUMNS} columns, not {count}: export as JSON Lines"
+        raise InvalidValueError("format", "sqlite", reason)
+    taken: set[str] = set()  # SQLite ignores case
+    named = (name.replace("\0", "") for name in rows.table.columns)
+    columns = [free_name(name, taken, str.lower) for name in named]
     try:
         # No rollback journal is needed, since the caller removes the file after a failure. The
         # caller also syncs the file.
@@ -103,25 +102,6 @@ def _declared(kinds: int) -> str:
     if kinds == FLOAT:
         return "REAL"
     return "" if kinds & (BOOL | INT | WIDE | FLOAT) else "TEXT"
-
-
-def _distinct(columns: dict[str, int]) -> list[str]:
-    """Return the names of the columns in the database.
-
-    SQLite ignores case, so a name that differs from an earlier one only in case gets a number.
-    """
-    taken: set[str] = set()
-    # For each name, the last number that was tried. Lower numbers are in use.
-    numbers: dict[str, int] = {}
-    names = []
-    for name in columns:
-        plain = distinct = name.replace("\0", "")
-        while distinct.lower() in taken:
-            number = numbers[plain.lower()] = numbers.get(plain.lower(), 1) + 1
-            distinct = f"{plain}_{number}"
-        taken.add(distinct.lower())
-        names.append(distinct)
-    return names
 
 
 def _quoted(name: str) -> str:

@@ -63,14 +63,12 @@ def chunks_of_rows(
     rows: RowSequence,
     history: History,
     options: Options,
-    *,
-    data_only: bool = False,
 ) -> Iterator[Chunk]:
     """Read rows, with those columns of the journal that ``options`` may need.
 
     ``history`` must end at the last commit that ``rows`` contains.
     """
-    needed = [name for name in JOURNAL_COLUMNS if options.needs(name) and not data_only]
+    needed = [name for name in JOURNAL_COLUMNS if options.needs(name)]
     members = [name for name in _MEMBERS if name in needed]
     get = attrgetter("data", "updated_at", "processed_at", "cost_cents", *members)
     past = None if set(HISTORY_COLUMNS).isdisjoint(needed) else AttemptColumns(rows, history)
@@ -248,16 +246,16 @@ class Table:
                     paths = leaves(value, (root,)) if type(value) is dict else ()
                     self._members.update(dict.fromkeys(".".join(path) for path, _ in paths))
 
-    def choose(self, *, data_only: bool = False) -> None:
+    def choose(self) -> None:
         """Decide which columns the table has, and their names. Call this after all rows were added.
 
         Raises InvalidValueError for a wanted column that doesn't exist, or that belongs to the
-        journal if the table is made of ``data_only``.
+        journal if the table is ``data_only``.
         """
         options, kinds = self.options, self._kinds
         if options.columns is None:
             roots = {path[0] for own, path in kinds if own}
-            for name in () if data_only else self._known:
+            for name in () if options.data_only else self._known:
                 if name not in roots and (options.all_columns or name not in IF_USED):
                     kinds[Key(True, (name,))] = 0
             self.keys = {name: key for key, name in names_of(self._kept(), self._known).items()}
@@ -265,7 +263,7 @@ class Table:
             has_rows = self.count > 0
             self.keys = choose(options.columns, kinds, self._seen, self._members, has_rows=has_rows)
             for name, key in self.keys.items():
-                if data_only and has_rows and (key is None or key.own):
+                if options.data_only and has_rows and (key is None or key.own):
                     reason = (
                         "is a column of the journal, which an export of only the data leaves out"
                     )

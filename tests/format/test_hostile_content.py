@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.children import Memory, place_journal, seal_commits
-from support.work import calls_of, limited, lines_of
+from support.work import limited, lines_of
 
 from journal.cli.main import main
 from journal.format.commits import START
@@ -18,7 +18,6 @@ from journal.format.records import MAX_NUMBER_BYTES
 from journal.format.values import has_long_number, nests_deeper_than
 from journal.repair.rebuild import _to_unix
 from journal.repair.salvage import Action, Salvage
-from journal.tables.sqlite import _distinct
 from journal.transfer.copies import _last_commit
 
 JOB = "hostile"
@@ -224,14 +223,6 @@ def test_the_time_of_a_status_out_of_another_copy_that_is_not_in_utc_is_damage(
 
 
 # --- columns
-
-
-def test_names_of_columns_that_a_database_takes_for_one_are_numbered_in_one_pass() -> None:
-    def number(count: int) -> None:
-        names = _distinct({"a" + "\0" * each: 0 for each in range(count)})
-        assert len({name.lower() for name in names}) == count
-
-    assert calls_of(lambda: number(400)) < 3 * calls_of(lambda: number(200))
 
 
 # --- megabytes of what is nothing
