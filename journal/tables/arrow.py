@@ -22,7 +22,7 @@ import msgspec
 from journal.errors import MissingExtraError
 from journal.history.reading import History
 from journal.store.rows import RowSequence
-from journal.tables.columns import BOOL, FLOAT, INT, TEXT, TIME, WIDE, Key, Options
+from journal.tables.columns import BOOL, FLOAT, INT, JSON, TEXT, TIME, WIDE, Key, Options
 from journal.tables.table import Chunk, Table, chunks_of_rows
 from journal.text import encode_json
 
@@ -53,39 +53,35 @@ class Arrays:
         # the system each time, which takes longer and has a higher peak.
         self.pool = pa.system_memory_pool()
         self.types = {
-            "null": pa.null(),
-            "bool": pa.bool_(),
-            "int": pa.int64(),
-            "float": pa.float64(),
-            "text": pa.string(),
-            "json": pa.string(),
-            "time": pa.timestamp("us", tz="UTC"),
+            0: pa.null(),
+            BOOL: pa.bool_(),
+            INT: pa.int64(),
+            FLOAT: pa.float64(),
+            TEXT: pa.string(),
+            JSON: pa.string(),
+            TIME: pa.timestamp("us", tz="UTC"),
         }
 
-    def make(self, values: Sequence[Any], form: str) -> Any:
+    def make(self, values: Sequence[Any], form: int) -> Any:
         """Make an array of values, which are as they are in rows or in a decoded chunk."""
         make, pool, kind = self._pa.array, self.pool, self.types[form]
-        if form == "json":
+        if form == JSON:
             lines = _encode_lines(values).split(b"\n")
             pairs = zip(lines, values, strict=False)  # the last line ends, too
             texts = [None if value is None else line for line, value in pairs]
             return make(texts, self._pa.binary()).cast(kind, memory_pool=pool)
-        if form == "float" and msgspec.Raw in set(map(type, values)):
+        if form == FLOAT and msgspec.Raw in set(map(type, values)):
             values = [float(bytes(v)) if isinstance(v, msgspec.Raw) else v for v in values]
-        if form == "time":  # as text, which Arrow reads in a third of the time of objects
+        if form == TIME:  # as text, which Arrow reads in a third of the time of objects
             times = _decode(encode_json(values))
             return make(times, self._pa.string()).cast(kind, memory_pool=pool)
         return make(values, kind, memory_pool=pool)
 
 
-def form_of(kinds: int) -> str:
-    """Return the form of a column whose values have these kinds: a key of ``Arrays.types``."""
-    one = {0: "null", BOOL: "bool", TEXT: "text", TIME: "time", FLOAT: "float", INT: "int"}
-    if kinds in one:
-        return one[kinds]
-    if kinds == INT | WIDE:
-        return "int"
-    return "float" if kinds == INT | FLOAT else "json"
+def form_of(kinds: int) -> int:
+    """Return the kind that holds all values of a column with these kinds: a key of ``types``."""
+    form = {INT | WIDE: INT, INT | FLOAT: FLOAT}.get(kinds, kinds)
+    return form if form in (0, BOOL, INT, FLOAT, TEXT, TIME) else JSON
 
 
 def arrow_table(rows: RowSequence, history: History, options: Options, purpose: str) -> Any:
@@ -97,7 +93,7 @@ def arrow_table(rows: RowSequence, history: History, options: Options, purpose: 
     arrays = Arrays(pa)
     table = Table(options)
     # For each chunk its columns as arrays, in the form that suits the chunk.
-    parts: list[tuple[int, dict[Key, tuple[str, Any]]]] = []
+    parts: list[tuple[int, dict[Key, tuple[int, Any]]]] = []
     for chunk in chunks_of_rows(rows, history, options):
         found = {
             key: (form := form_of(kinds), arrays.make(values, form))
@@ -112,7 +108,7 @@ def arrow_table(rows: RowSequence, history: History, options: Options, purpose: 
             column = []
             for size, found in parts:
                 # Remove the part, so that its memory is freed before the next column is made.
-                part, array = found.pop(key, ("", None)) if key else ("", None)
+                part, array = found.pop(key, (0, None)) if key else (0, None)
                 if array is None or part != form:
                     values = table.empty(key, size) if array is None else array.to_pylist()
                     array = arrays.make(values, form)

@@ -19,23 +19,6 @@ import journal
 PACKAGE = str(Path(journal.__file__).parent)
 
 
-def calls_of(work: Callable[[], object]) -> int:
-    """Return how many function calls ``work()`` makes, including calls of built-in functions."""
-    calls = 0
-
-    def count(_frame: object, event: str, _argument: object) -> None:
-        nonlocal calls
-        calls += event in ("call", "c_call")
-
-    before = sys.getprofile()
-    sys.setprofile(count)
-    try:
-        work()
-    finally:
-        sys.setprofile(before)
-    return calls
-
-
 def lines_of(work: Callable[[], object]) -> int:
     """Return how many lines of Python ``work()`` runs."""
     lines = 0
