@@ -11,7 +11,6 @@ from journal.cli.advice import advice_about, advice_text
 from journal.cli.find import ReadingService, pause_text
 from journal.cli.output import echo_err
 from journal.cli.run.messages import about_input
-from journal.cli.run.outcomes import meanings
 from journal.cli.run.template import Template
 from journal.format.records import UNSET_TIME
 from journal.fs import shell
@@ -30,8 +29,6 @@ from journal.run.plan import (
 )
 from journal.store.pruned import check_not_pruned
 from journal.text import counted, escaped
-
-_MAX_SHOWN = 10  # commands, without --verbose
 
 
 class DryRun:
@@ -55,7 +52,7 @@ class DryRun:
         self._commands = 0
 
     def work(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Print a line for each of the first commands that would run, then a summary."""
+        """Print a line for each command that would run, then a summary."""
         given = self._given
         job = self._service.get_job(self._job_id)
         matched, plan, count = Matched(), Plan(self._job_id), 0
@@ -74,19 +71,15 @@ class DryRun:
         batch: list[Planned] = []
         for one in planned:
             plan.take(one)
-            if one.kind in NOT_RUN:
+            if one.kind in NOT_RUN or count == given["max_rows"]:
                 continue
-            if given["max_rows"] is None or count < given["max_rows"]:
-                count += 1
-                batch.append(one)
-                if len(batch) >= (given["batch_size"] or 1):
-                    self._take(batch)
-                    batch.clear()
+            count += 1
+            batch.append(one)
+            if len(batch) == (given["batch_size"] or 1):
+                self._take(batch)
+                batch.clear()
         if batch:
             self._take(batch)
-        more = 0 if given["verbose"] else self._commands - _MAX_SHOWN
-        if more > 0:
-            echo_err(f"... and {more:,} more; -v shows all")
         for text in given["where"].unmet():
             echo_err(f"{self._job_id}: {text}")
         self._report(job, matched, plan)
@@ -111,8 +104,6 @@ class DryRun:
 
     def _take(self, planned: list[Planned]) -> None:
         self._commands += 1
-        if self._commands > _MAX_SHOWN and not self._given["verbose"]:
-            return
         numbers = ",".join(str(one.row.row_number) for one in planned)
         reasons = ", ".join(dict.fromkeys(one.why for one in planned))
         line = shell.join(self._template.fill_all([one.row for one in planned]))
@@ -134,9 +125,6 @@ class DryRun:
                 failed = self._given["retry_failed"]
                 echo_err(nothing_to_do(self._service, job, self._how_to, retry_failed=failed))
         echo_err(f"{self._job_id}: {plan}")
-        meaning = meanings(self._given)
-        if meaning:
-            echo_err(f"{self._job_id}: {meaning}")
         would = counted(self._commands, "command|commands would run")
         echo_err(f"{self._job_id}: {would}; nothing was run or written")
         if job is not None and job.status.is_ended and not changes:

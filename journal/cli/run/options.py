@@ -285,12 +285,7 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         ),
         _option(
             "--dry-run",
-            "Print the first commands that would run, the reason for each, and counts. Write nothing.",
-            is_flag=True,
-        ),
-        _option(
-            "-v --verbose",
-            "With --dry-run, print all commands, not only the first 10.",
+            "Print the commands that would run, the reason for each, and counts. Write nothing.",
             is_flag=True,
         ),
         _option(

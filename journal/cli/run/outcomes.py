@@ -43,13 +43,7 @@ _QUOTED_CHARACTERS = 200  # characters of the output in a message
 _STATUSES = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10}))?", re.ASCII)
 _MAX_RANGE = 255
 _NAMES = frozenset((TimeoutError.__name__, *(number.name for number in signal.Signals)))
-# For options such as --retry-on: the meaning of a status, and its text in a plan.
-_MEANINGS = {
-    "retry": "is tried again",
-    "skip": "is skipped",
-    "review": "needs a review",
-    "hold": "is tried again, and the whole run waits",
-}
+_MEANINGS = ("retry", "skip", "review", "hold")  # what --retry-on and so on make of a status
 
 
 def error_codes(text: str, *, or_names: bool) -> Iterator[str]:
@@ -112,18 +106,6 @@ class Statuses(msgspec.Struct, frozen=True):
 
 
 ALL_FAIL = Statuses()
-
-
-def meanings(given: Mapping[str, Any]) -> str:
-    """The meanings that options give to exit statuses, as text for a plan; "" if there are none."""
-    parts = [
-        f"{', '.join(statuses)}: it {meaning}"
-        for word, meaning in _MEANINGS.items()
-        if (statuses := given[f"{word}_statuses"])
-    ]
-    if not parts:
-        return ""
-    return "; ".join(["exit status 0: the row is completed", *parts, "others: it fails"])
 
 
 # --- printed JSON
