@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from journal.cli.find import holder_text, pause_text
+from journal.cli.output import echo_err
 from journal.errors import JournalDamagedError
 from journal.format.records import CODES_OF_MERGES, LOST_CHECKSUM, MAYBE_DONE_TWICE
 from journal.fs import shell, system
@@ -255,6 +256,24 @@ def what_runs_pending(job: Job, holder: RunHolder | None, root: Path) -> str:
     return f"{holder_text(holder)} runs them"
 
 
+def echo_advice(service: JobService, job: Job, command: Callable[..., str]) -> None:
+    """Write the :func:`advice` about a job as it is now to standard error."""
+    holder = service.run_holder(job.id)
+    rows = look(service, job, holder)
+    advised = advice(job, service.get_state(job), holder, rows, service.root, command)
+    for line, why in advised:
+        echo_err(f"{why}: {line}" if line else f"{job.id}: {why}")
+
+
+def cut_text(service: JobService, job_id: str) -> str:
+    """A text that says that the hint proves that the job's journal was cut, or ""."""
+    try:
+        service.store.check_uncut(job_id)
+    except JournalDamagedError as error:
+        return f"what follows is only what is left: {error.found.removeprefix('that ')}"
+    return ""
+
+
 def advice(
     job: Job,
     state: str,
@@ -262,50 +281,157 @@ def advice(
     rows: Found,
     root: Path,
     command: Callable[..., str],
+    *,
+    is_cut: bool = False,
 ) -> list[tuple[str, str]]:
     """Return pairs of a command (or "") and a purpose, in the order in which to use the commands.
 
     ``rows``: what :func:`look` has read. ``root``: the store. ``command``: a function that turns
-    words into a command line for this store.
+    words into a command line for this store. ``is_cut``: whether the journal was cut.
     """
-    found: list[tuple[str, str]] = []
-    start = next_start(job, root)
-    ended = job.status.is_ended
-    in_flight = counted(job.processing_count, "row|rows in flight")
-    if ended and holder is not None and job.processing_count:
-        return [(command("wait", job.id), f"its run has {in_flight}: wait until it ends")]
-    if job.status is JobStatus.CANCELLED and (
-        job.open_rows or job.failed_rows or job.needs_review_count
-    ):
-        found.append(
-            (
-                command("resume", job.id),
-                "the job was cancelled; to continue the job, resume it first",
+    advised = _Advice(job, holder, root, command)
+    if is_cut:  # all other commands would be refused
+        advised.add("no run starts, and nothing is written: see what is missing", "verify")
+        pull = command("pull", "COPY", job.id)
+        advised.found.append((pull, "if a newer copy or pack has it: bring it back"))
+        advised.add("if nothing has it: rows in question will need a review", "repair")
+    elif job.status.is_ended and holder is not None and job.processing_count:
+        in_flight = counted(job.processing_count, "row|rows in flight")
+        advised.add(f"its run has {in_flight}: wait until it ends", "wait")
+    else:
+        advised.about_pauses()
+        if holder is None and job.processing_count and not job.status.is_ended:
+            advised.about_rows_in_flight(rows.interrupted)
+        if job.needs_review_count:
+            advised.about_reviews(rows.reviews)
+        if job.failed_rows:
+            advised.about_failed_rows()
+        advised.about_start(state)
+    return advised.found
+
+
+class _Advice:
+    """Collects advice about a job in ``found``."""
+
+    def __init__(
+        self, job: Job, holder: RunHolder | None, root: Path, command: Callable[..., str]
+    ) -> None:
+        self._job, self._holder, self._command = job, holder, command
+        self._start = next_start(job, root)
+        self.found: list[tuple[str, str]] = []
+
+    def add(self, why: str, verb: str = "", *words: str) -> None:
+        """Advise a command about the job: ``verb``, the job's id, ``words``. ``why``: its purpose."""
+        self.found.append((self._command(verb, self._job.id, *words) if verb else "", why))
+
+    def about_pauses(self) -> None:
+        job = self._job
+        waits = job.status is JobStatus.PAUSED and self._holder is not None
+        if job.status is JobStatus.CANCELLED and job.total_rows > job.done_rows:
+            self.add("the job was cancelled; to continue the job, resume it first", "resume")
+        elif waits or job.pause is not None:
+            why = "its waiting run continues" if waits else "no run starts until it is resumed"
+            by = f"paused {pause_text(job.pause)}; " if job.pause is not None else ""
+            self.add(f"{by}{why}", "resume")
+
+    def about_rows_in_flight(self, rows: Groups) -> None:
+        """How to settle the rows in flight after the death of a run."""
+        other = who_else(self._job)
+        died = f"{other} has" if other else "its run died with"
+        may_have = "row|rows in flight, which may have taken effect: look, then settle it|them"
+        count = counted(self._job.processing_count, may_have)
+        self.add(f"{died} {count}", "rows", "--status", "processing")
+        self._warn()
+        self._settle_groups(rows)
+        policies = self._start.option("on_interrupted", "review", "retry", "fail", "resume")
+        self.add(f"or leave this to the next start: {policies} (default: review) decides")
+
+    def about_reviews(self, rows: Groups) -> None:
+        may_have = "row|rows may have taken effect: look, then settle it|them"
+        count = counted(self._job.needs_review_count, may_have)
+        self.add(count, "rows", "--status", "needs_review")
+        if INTERRUPTED in rows.codes:
+            self._warn()
+        self._settle_groups(rows)
+
+    def _warn(self) -> None:
+        if warning := what_may_run(self._job):
+            self.add(warning)
+
+    def _settle_groups(self, groups: Groups) -> None:
+        """How to settle the rows of each group."""
+        for step, numbers in itertools.islice(groups.of("in doubt").items(), MAX_STEPS):
+            self.found += step_commands(self._command, self._job.id, step, numbers)
+        for numbers in groups.of("known").values():
+            rows = counted(numbers.count, "row|rows has|have no step in doubt")
+            why = (
+                f"{rows}: the next attempt continues after the recorded steps. "
+                "If the handler has an effect outside of its steps, look first"
             )
-        )
-    waits = job.status is JobStatus.PAUSED and holder is not None
-    if (waits or job.pause is not None) and not found:
-        why = "its waiting run continues" if waits else "no run starts until it is resumed"
-        by = f"paused {pause_text(job.pause)}; " if job.pause is not None else ""
-        found.append((command("resume", job.id), f"{by}{why}"))
-    if holder is None and job.processing_count and not ended:
-        found += _in_flight(job, start, rows.interrupted, command)
-    if job.needs_review_count:
-        found += _review(job, rows.reviews, command)
-    if job.failed_rows:
-        found += _failed(job, start, holder, command)
-    if state == "interrupted":
-        died = "then" if job.processing_count else "its run has died;"
-        found.append((start.command, f"{died} {start.words}, with the same input"))
-    elif job.status is JobStatus.PAUSED and not waits:
-        found.append(_to_continue(job, start))
-    elif job.status is JobStatus.PENDING and holder is None:
-        found.append((start.command, start.words))
-    elif ended and job.open_rows:
-        left = counted(job.open_rows, "row|rows is|are not done")
-        reopens = "" if job.status is JobStatus.CANCELLED else ", which reopens it"
-        found.append((start.command, f"{left}; {start.words}{reopens}"))
-    return found
+            self.add(why, "resolve", "--row", pasted(numbers), "--retry")
+        for numbers in groups.of("lost").values():
+            rows = counted(numbers.count, "row|rows lost its|their data by damage")
+            self.add(f"{rows}: `journal help damage` says how to restore data")
+            self._settle(pasted(numbers), "", LOST_CHECKSUM)
+        others = groups.of("other")
+        if len(others) > _MAX_CODES:
+            every = sorted(itertools.chain(*others.values()))
+            others = {"": Numbers(every, is_cut=groups.is_cut)}
+        for code, numbers in sorted(others.items(), key=lambda item: -item[1].count):
+            which = f"{shorten(code or 'others', 60)}: " if len(others) > 1 else ""
+            is_mixed = code in CODES_OF_MERGES or (not code and CODES_OF_MERGES & groups.codes)
+            rows = "ROWS" if is_mixed and numbers.count > 1 else pasted(numbers)
+            self._settle(rows, which, code)
+
+    def _settle(self, rows: str, which: str, code: str) -> None:
+        """How to settle ``rows``, whose error code is ``code``. Each reason begins with ``which``."""
+        resolve = ("resolve", "--row", rows)
+        if code == MAYBE_DONE_TWICE:
+            self.add(f"{which}if all is well now: they stay completed", *resolve, "--completed")
+            again = f"{which}if they must be done again, although they are completed"
+            self.add(again, "redo", "--row", rows)
+            return
+        self.add(f"{which}if they took effect", *resolve, "--completed")
+        if code == LOST_CHECKSUM:  # such a row can't be tried again
+            self.add(f"{which}if they need no work any more", *resolve, "--skip")
+        else:
+            self.add(f"{which}if they took no effect: try them again", *resolve, "--retry")
+        failed = ("--failed", "CODE", "--error-message", "TEXT")
+        self.add(f"{which}if they took no effect: record that they failed", *resolve, *failed)
+
+    def about_failed_rows(self) -> None:
+        """How to look at failed rows, and how to run them again."""
+        start = self._start
+        then = "the active run processes them" if self._holder else f"then {start.words}"
+        self.add("what went wrong, with all rows", "errors")
+        self.add(f"makes failed rows pending again; {then}", "retry")
+        if self._holder is None:
+            self.found.append(start.with_option("or do both in one step", "retry_failed"))
+            options = start.argv[: before_command(start.argv)]
+            is_of_lines = "--lines" in options or "--null" in options
+            if start.is_script or ("--key" in options and not is_of_lines):
+                why = "if you have corrected the input, start again"
+                # "redo" retries failed rows, too
+                is_redo = ("--on-changed", "redo") in itertools.pairwise(options)
+                way = "redo" if is_redo else "retry"
+                self.found.append(start.with_option(why, "on_changed", way))
+        accept = "or accept the failed rows, which then count as done"
+        self.add(accept, "skip", "--status", "failed")
+
+    def about_start(self, state: str) -> None:
+        """How to start the next run."""
+        job, start = self._job, self._start
+        if state == "interrupted":
+            died = "then" if job.processing_count else "its run has died;"
+            self.found.append((start.command, f"{died} {start.words}, with the same input"))
+        elif job.status is JobStatus.PAUSED and self._holder is None:
+            self.found.append(_to_continue(job, start))
+        elif job.status is JobStatus.PENDING and self._holder is None:
+            self.found.append((start.command, start.words))
+        elif job.status.is_ended and job.open_rows:
+            left = counted(job.open_rows, "row|rows is|are not done")
+            reopens = "" if job.status is JobStatus.CANCELLED else ", which reopens it"
+            self.found.append((start.command, f"{left}; {start.words}{reopens}"))
 
 
 def _to_continue(job: Job, start: NextStart) -> tuple[str, str]:
@@ -318,144 +444,3 @@ def _to_continue(job: Job, start: NextStart) -> tuple[str, str]:
     if kind in ("failures", "first_rows") and job.failed_rows and not start.is_script:
         return start.with_option(f"{why}, and try failed rows again", "retry_failed")
     return start.command, why
-
-
-def advice_about(
-    service: JobService, job: Job, command: Callable[..., str]
-) -> list[tuple[str, str]]:
-    """The :func:`advice` about a job as it is now."""
-    holder = service.run_holder(job.id)
-    rows = look(service, job, holder)
-    return advice(job, service.get_state(job), holder, rows, service.root, command)
-
-
-def advice_text(job_id: str, advised: tuple[str, str]) -> str:
-    """One pair of :func:`advice` as a line."""
-    command, why = advised
-    return f"{why}: {command}" if command else f"{job_id}: {why}"
-
-
-def cut_text(service: JobService, job_id: str) -> str:
-    """A text that says that the hint proves that the job's journal was cut, or ""."""
-    try:
-        service.store.check_uncut(job_id)
-    except JournalDamagedError as error:
-        return f"what follows is only what is left: {error.found.removeprefix('that ')}"
-    return ""
-
-
-def advice_for_cut(job: Job, command: Callable[..., str]) -> list[tuple[str, str]]:
-    """Advice about a job whose journal was cut: all other commands would be refused."""
-    return [
-        (command("verify", job.id), "no run starts, and nothing is written: see what is missing"),
-        (command("pull", "COPY", job.id), "if a newer copy or pack has it: bring it back"),
-        (command("repair", job.id), "if nothing has it: rows in question will need a review"),
-    ]
-
-
-def _in_flight(
-    job: Job, start: NextStart, interrupted: Groups, command: Callable[..., str]
-) -> list[tuple[str, str]]:
-    """Advice after the death of a run: how to settle the rows in flight."""
-    rows = "row|rows in flight, which may have taken effect: look, then settle it|them"
-    other = who_else(job)
-    died = f"{other} has" if other else "its run died with"
-    look = command("rows", job.id, "--status", "processing")
-    policies = start.option("on_interrupted", "review", "retry", "fail", "resume")
-    return [
-        (look, f"{died} {counted(job.processing_count, rows)}"),
-        *_warning(job),
-        *_settle_groups(job, interrupted, command),
-        ("", f"or leave this to the next start: {policies} (default: review) decides"),
-    ]
-
-
-def _warning(job: Job) -> list[tuple[str, str]]:
-    return [("", warning)] if (warning := what_may_run(job)) else []
-
-
-def _settle(
-    command: Callable[..., str], job_id: str, rows: str, which: str = "", code: str = ""
-) -> list[tuple[str, str]]:
-    """The commands that settle ``rows``, whose error code is ``code``.
-
-    Each reason begins with ``which``.
-    """
-    failed = ("--failed", "CODE", "--error-message", "TEXT")
-    resolve = ("resolve", job_id, "--row", rows)
-    if code == MAYBE_DONE_TWICE:
-        redo = command("redo", job_id, "--row", rows)
-        return [
-            (command(*resolve, "--completed"), f"{which}if all is well now: they stay completed"),
-            (redo, f"{which}if they must be done again, although they are completed"),
-        ]
-    again = (command(*resolve, "--retry"), f"{which}if they took no effect: try them again")
-    if code == LOST_CHECKSUM:  # such a row can't be tried again
-        again = (command(*resolve, "--skip"), f"{which}if they need no work any more")
-    return [
-        (command(*resolve, "--completed"), f"{which}if they took effect"),
-        again,
-        (command(*resolve, *failed), f"{which}if they took no effect: record that they failed"),
-    ]
-
-
-def _failed(
-    job: Job, start: NextStart, holder: RunHolder | None, command: Callable[..., str]
-) -> list[tuple[str, str]]:
-    """Advice about failed rows: how to look at them, and how to run them again."""
-    then = "the active run processes them" if holder is not None else f"then {start.words}"
-    found = [
-        (command("errors", job.id), "what went wrong, with all rows"),
-        (command("retry", job.id), f"makes failed rows pending again; {then}"),
-    ]
-    if holder is None:
-        found.append(start.with_option("or do both in one step", "retry_failed"))
-        options = start.argv[: before_command(start.argv)]
-        is_of_lines = "--lines" in options or "--null" in options
-        if start.is_script or ("--key" in options and not is_of_lines):
-            why = "if you have corrected the input, start again"
-            is_redo = ("--on-changed", "redo") in itertools.pairwise(
-                options
-            )  # which retries failed rows, too
-            found.append(start.with_option(why, "on_changed", "redo" if is_redo else "retry"))
-    accept = command("skip", job.id, "--status", "failed")
-    found.append((accept, "or accept the failed rows, which then count as done"))
-    return found
-
-
-def _review(job: Job, reviews: Groups, command: Callable[..., str]) -> list[tuple[str, str]]:
-    """Commands that settle rows that need a review."""
-    look = command("rows", job.id, "--status", "needs_review")
-    may_have = "row|rows may have taken effect: look, then settle it|them"
-    found = [(look, counted(job.needs_review_count, may_have))]
-    found += _warning(job) if INTERRUPTED in reviews.codes else []
-    return found + _settle_groups(job, reviews, command)
-
-
-def _settle_groups(job: Job, groups: Groups, command: Callable[..., str]) -> list[tuple[str, str]]:
-    """Commands that settle the rows of each group."""
-    found = list[tuple[str, str]]()
-    for step, numbers in itertools.islice(groups.of("in doubt").items(), MAX_STEPS):
-        found += step_commands(command, job.id, step, numbers)
-    for numbers in groups.of("known").values():
-        rows = counted(numbers.count, "row|rows has|have no step in doubt")
-        retry = command("resolve", job.id, "--row", pasted(numbers), "--retry")
-        why = (
-            f"{rows}: the next attempt continues after the recorded steps. "
-            "If the handler has an effect outside of its steps, look first"
-        )
-        found.append((retry, why))
-    for numbers in groups.of("lost").values():
-        rows = counted(numbers.count, "row|rows lost its|their data by damage")
-        found.append(("", f"{rows}: `journal help damage` says how to restore data"))
-        found += _settle(command, job.id, pasted(numbers), "", LOST_CHECKSUM)
-    others = groups.of("other")
-    if len(others) > _MAX_CODES:
-        every = sorted(itertools.chain(*others.values()))
-        others = {"": Numbers(every, is_cut=groups.is_cut)}
-    for code, numbers in sorted(others.items(), key=lambda item: -item[1].count):
-        which = f"{shorten(code or 'others', 60)}: " if len(others) > 1 else ""
-        is_mixed = code in CODES_OF_MERGES or (not code and CODES_OF_MERGES & groups.codes)
-        rows = "ROWS" if is_mixed and numbers.count > 1 else pasted(numbers)
-        found += _settle(command, job.id, rows, which, code)
-    return found

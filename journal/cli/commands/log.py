@@ -12,7 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from journal.cli.advice import advice_about, advice_text
+from journal.cli.advice import echo_advice
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, EXIT_TIMED_OUT
 from journal.cli.find import (
     FoundJob,
@@ -237,8 +237,7 @@ def _follow_to_end(
                 return EXIT_TIMED_OUT
     echo_err(f"{job_id}: {status_text(found)}: {_counts_text(found)}")
     if found.open_rows:
-        for advised in advice_about(service, found, command_line(ctx, service)):
-            echo_err(advice_text(job_id, advised))
+        echo_advice(service, found, command_line(ctx, service))
     return job_exit_code(found)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from journal.cli.advice import advice, advice_for_cut, cut_text, look
+from journal.cli.advice import advice, cut_text, look
 from journal.cli.commands.rows import ERROR_FIELDS, example_text
 from journal.cli.find import (
     FoundJob,
@@ -99,11 +99,8 @@ class Shown:
         if job.pause is not None:
             self.paused = pause_text(job.pause)
         self.damaged = cut_text(service, job.id)
-        self.next = (
-            advice_for_cut(job, self.command)
-            if self.damaged
-            else advice(job, self.state, self.holder, self.rows, service.root, self.command)
-        )
+        facts = job, self.state, self.holder, self.rows, service.root, self.command
+        self.next = advice(*facts, is_cut=bool(self.damaged))
 
 
 @click.command("show", short_help="Show the state of a job, its errors, and what to do next.")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from journal.cli.advice import advice_about, advice_text
+from journal.cli.advice import echo_advice
 from journal.cli.find import ReadingService, pause_text
 from journal.cli.output import echo_err
 from journal.cli.run.messages import about_input
@@ -128,8 +128,7 @@ class DryRun:
         would = counted(self._commands, "command|commands would run")
         echo_err(f"{self._job_id}: {would}; nothing was run or written")
         if job is not None and job.status.is_ended and not changes:
-            for advised in advice_about(self._service, job, self._how_to.line):
-                echo_err(advice_text(job.id, advised))
+            echo_advice(self._service, job, self._how_to.line)
 
     def _new_rows(self, numbered: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[JobRow]:
         """The new rows, with the numbers that the journal would give them."""

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from journal.cli.advice import advice_about, advice_text
+from journal.cli.advice import echo_advice
 from journal.cli.find import status_text
 from journal.cli.output import as_json, echo_err
 from journal.cli.run.template import Template
@@ -153,5 +153,4 @@ def report_end(
     if is_told and report.exit_code:
         if old := failed_earlier(service, job):
             echo_err(f"{job.id}: {accepting(job.id, old, how_to)}")
-        for advised in advice_about(service, job, how_to.line):
-            echo_err(advice_text(job.id, advised))
+        echo_advice(service, job, how_to.line)

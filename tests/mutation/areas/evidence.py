@@ -57,8 +57,8 @@ PATCHES = [
     Patch(
         "rows are settled before the job continues",
         "cli/advice",
-        "        found += _in_flight(job, start, rows.interrupted, command)\n",
-        "        pass\n",
+        "            advised.about_rows_in_flight(rows.interrupted)\n",
+        "            pass\n",
         "tests/cli/test_inspect.py::test_show_says_what_became_of_an_interrupted_run",
     ),
     Patch(

@@ -102,8 +102,8 @@ PATCHES = [
     Patch(
         "advice about a paused job says to resume it",
         "cli/advice",
-        "    if (waits or job.pause is not None) and not found:\n",
-        "    if waits and not found:\n",
+        "        elif waits or job.pause is not None:\n",
+        "        elif waits:\n",
         f"{CONTROL}::test_a_job_without_a_run_is_paused_until_it_is_resumed_and_each_command_says_so",
     ),
     Patch(
