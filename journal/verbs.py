@@ -106,7 +106,8 @@ def chosen_rows(
     wrong = [status for status in statuses if status not in verb.named]
     if wrong:
         allowed = " or ".join(verb.named)
-        raise RefusedError(f"rows must be {allowed}, not {wrong[0]}; no row was changed")
+        hint = _hint(job_id, wrong[0])
+        raise RefusedError(f"rows must be {allowed}, not {wrong[0]}; no row was changed{hint}")
     if ranges is None:
         yield from filter(matches, service.get_rows(job_id, statuses or verb.found))
         return
@@ -122,12 +123,16 @@ def chosen_rows(
             raise RefusedError(
                 f"row {row.id} is {row.status}, not {' or '.join(allows)}; no row was changed"
                 + (f"; leave out rows {numbers.text(', ')}" if numbers.count > 1 else "")
-                + (
-                    f"; if its run has died: `journal resolve {job_id}`"
-                    if row.status is RowStatus.PROCESSING
-                    else ""
-                )
+                + _hint(job_id, row.status)
             )
+
+
+def _hint(job_id: str, status: RowStatus) -> str:
+    """What to do with rows of a status that doesn't allow a change, as the end of a message."""
+    resolve = f"`journal resolve {job_id}`"
+    if status is RowStatus.PROCESSING:
+        return f"; if the run has died: {resolve}"
+    return f"; if you know what became of it: {resolve}" if status is RowStatus.NEEDS_REVIEW else ""
 
 
 def ranges_of(job_id: str, rows: RowNumbers) -> list[range]:

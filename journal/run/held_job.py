@@ -133,7 +133,7 @@ class HeldJob:
         self.settings = settings
         self.post = post
         self.retry_failed = retry_failed
-        self.changes: dict[str, int] = {}  # what the start has done: members of a RunReport
+        self.changes: dict[str, Any] = {}  # what the start has done: members of a RunReport
         self._tell = tell
         self._seen: Job | None = None  # the job when it was last read
         self._was_paused = False

@@ -681,12 +681,10 @@ class JobRun:
         if how_to.command:
             return
         if job.status.is_ended:
-            left = what_is_left(self.service, job, how_to)
-            if left:
-                held.report(left)
-            if left and job.failed_rows:
+            if left := what_is_left(self.service, job, how_to):
                 root = shell.quote(str(self.service.root))
-                held.report(f"see: journal --root {root} errors {self.id}")
+                held.report(left)
+                held.report(f"see: journal --root {root} show {self.id}")
         elif not bounds.brake.has_tripped:  # else its message has said how to continue
             if job.needs_review_count:
                 held.report(what_is_left(self.service, job, how_to))
@@ -700,4 +698,4 @@ class JobRun:
         job, how_to = self.job, self._settings.how_to
         if not how_to.command:
             held.report(nothing_to_do(self.service, job, how_to, retry_failed=held.retry_failed))
-        return RunReport(job=job)
+        return RunReport(job=job, **held.changes)

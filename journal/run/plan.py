@@ -313,7 +313,7 @@ class Matched(msgspec.Struct):
     first_lost: list[Data] = []
 
     @property
-    def changes(self) -> dict[str, int]:
+    def changes(self) -> dict[str, Any]:
         """The counts that the record of a run has."""
         return {"added": self.added, "changed": self.updated, "gone": self.gone}
 

@@ -608,7 +608,7 @@ def test_a_start_that_does_nothing_says_why_and_what_takes_failed_rows_up(path: 
         job.run(done, retry_failed=True, tell=said.append)
     failed, see, idle, all_done = said
     assert failed == "enrich: failed; 2 rows failed: `run(..., retry_failed=True)` tries them again"
-    assert see == f"see: journal --root {path.parent} errors enrich"
+    assert see == f"see: journal --root {path.parent} show enrich"
     assert idle == (
         "enrich: failed already, and nothing is new, but 2 rows failed: "
         "`run(..., retry_failed=True)` tries them again"
@@ -680,6 +680,7 @@ def test_an_open_job_retries_redoes_and_skips_the_chosen_rows_as_the_commands_do
         ),
         (lambda job: job.retry(7), journal.RefusedError, "job enrich has no row 7"),
         (lambda job: job.retry("x"), InvalidValueError, "'x' is neither a row number nor a range"),
+        (lambda job: job.retry(status="needs_review"), journal.RefusedError, "`journal resolve e"),
         (lambda job: job.skip(status="completed"), journal.RefusedError, "rows must be pending or"),
         (lambda job: job.redo(), InvalidValueError, "rows: give rows, status, error_code or where"),
         (lambda job: job.skip(where="x"), InvalidValueError, "where: must be a function of a row"),

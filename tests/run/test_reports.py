@@ -104,4 +104,6 @@ def test_what_a_start_did_is_in_the_history_and_in_the_report_of_its_run(tmp_pat
         assert "this run: 0 completed, 1 failed" in repr(job.run(ship))
         history = [event_of(entry.record) for entry in job.service.get_history(job.id)]
         texts = [event.text.partition(": ")[2] for event in history if event.kind == "run"]
+    with journal.open_job(path, today[:2], key="id", on_gone="skip") as job:
+        assert "this run: 3 gone" in repr(job.run(ship))  # it finds no row to run
     assert texts == ["4 new", "1 new, 3 changed, 1 retried, 1 gone", ""]
