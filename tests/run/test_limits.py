@@ -1,10 +1,12 @@
 """What bounds a run, by itself: rates, halts, backoff, and what is refused."""
 
-from typing import Any
+import inspect
+from typing import Any, get_type_hints
 
+import msgspec
 import pytest
 
-from journal import InvalidValueError
+from journal import InvalidValueError, JobRun
 from journal.run.pacing.halt import Halt
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.rate import Rate
@@ -123,3 +125,14 @@ def test_a_limit_that_can_not_be_is_refused_by_its_name(given: dict[str, Any]) -
     with pytest.raises(InvalidValueError) as caught:
         Limits(**given)
     assert caught.value.where == name
+
+
+def test_each_limit_is_an_argument_of_run_with_the_same_type_and_default() -> None:
+    arguments, types = (
+        inspect.signature(JobRun.run, eval_str=True).parameters,
+        get_type_hints(Limits),
+    )
+    for field in msgspec.structs.fields(Limits):
+        assert arguments[field.name].default == field.default, field.name
+        if types[field.name] is not Any:  # which a field has that is normalized
+            assert arguments[field.name].annotation == types[field.name], field.name

@@ -127,7 +127,7 @@ class _RunCommand:
             reasons = ["there is no such column", f"the columns are {rows.columns}", *close]
             raise InvalidValueError("--key", given["key"], "; ".join(reasons))
         self._template.check(rows.columns)
-        if given["batch_size"] is not None:
+        if given["batch"] is not None:
             self._template.check_program()
         # All rows of a table have the same columns, so these are checked once.
         checked = self._template.checked(rows)
@@ -140,7 +140,7 @@ class _RunCommand:
         limits = {name: given[name] for name in Limits.__struct_fields__ if name in given}
         if self._statuses.retry_on:
             limits["retry_on"] = self._statuses.retry_on
-        limits.update(where=self._where, batch=given["batch_size"])
+        limits["where"] = self._where
         Limits(**limits)
         handler = self._handler()
         with open_job(
@@ -177,7 +177,7 @@ class _RunCommand:
     def _handler(self) -> Commands:
         given = self._given
         directory = Path(self._ctx.obj).absolute() / self._job_id
-        make = Commands if given["batch_size"] is None else BatchCommands
+        make = Commands if given["batch"] is None else BatchCommands
         return make(
             self._template,
             directory,

@@ -75,7 +75,7 @@ class DryRun:
                 continue
             count += 1
             batch.append(one)
-            if len(batch) == (given["batch_size"] or 1):
+            if len(batch) == (given["batch"] or 1):
                 self._take(batch)
                 batch.clear()
         if batch:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import Any, get_args
+from decimal import Decimal
+from typing import Any, Literal, get_args, get_origin
 
 import click
 import msgspec
@@ -14,13 +16,12 @@ from journal.cli.run.arguments import FORM, check_places, missing_word, words_af
 from journal.cli.run.on_end import parse_command
 from journal.cli.run.outcomes import error_codes
 from journal.cli.selection import rows_option
-from journal.cli.shared_options import Cents, Option
+from journal.cli.shared_options import Cents, Option, option
 from journal.cli.times import Seconds
 from journal.errors import InvalidValueError
 from journal.inputs.formats import FORMATS
-from journal.model import Policy
 from journal.run.held_job import Settings
-from journal.run.input_match import InputRules, OnChanged, OnGone
+from journal.run.input_match import InputRules
 from journal.run.pacing.halt import Halt
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.rate import Rate
@@ -38,46 +39,48 @@ def _checked(parse: Callable[[str], object]) -> Callable[..., str | None]:
     return check
 
 
-_MAX_WORKERS = 1000
-
-
-def _number(text: str) -> int:
-    """Convert text that is a number from 1 to 999,999,999. Returns 0 for any other text."""
-    return int(text) if text.isdecimal() and len(text) < 10 else 0
-
-
 def _limit_by_column(
     ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, int] | None:
     if len(values) > 1:
         raise click.BadParameter("limits one column: give it once", ctx, param)
     for value in values:
-        column, _, limit = value.rpartition("=")
-        if not column or not _number(limit):
+        match = re.fullmatch(r"(.+)=([1-9][0-9]{0,8})", value, re.ASCII | re.DOTALL)
+        if match is None:
             wanted = "must be a column and a number from 1, such as carrier=2"
             raise click.BadParameter(f"{value!r}: {wanted}", ctx, param)
-        return {column: int(limit)}
+        return {match[1]: int(match[2])}
     return None
 
 
-# The defaults of Python, by name.
-_DEFAULTS = {
-    field.name: field.default
+# The settings that Python has too, by name.
+_DECLARED = {
+    field.name: field
     for declared in (Limits, InputRules, Settings)
     for field in msgspec.structs.fields(declared)
-    if isinstance(field.default, (int, float, str))
 }
 
 
-def _option(names: str, sentence: str, **more: Any) -> Option:
-    """An option. ``names``: its names, and that of the parameter if it is another one.
+def _option(words: str, sentence: str, **more: Any) -> Option:
+    """An option: see :func:`option`. If Python has the same setting, it has the type and default."""
+    names = [word for word in words.split() if not word[0].isupper()]
+    field = _DECLARED.get(names[-1].lstrip("-").replace("-", "_"))
+    if field is not None:
+        if isinstance(field.default, (int, float, str)):
+            more.setdefault("default", field.default)
+        more.setdefault("type", _type_of(field.type, field.default))
+    return option(words, sentence, **more)
 
-    If Python has the same setting, its default is the option's.
-    """
-    name = names.rsplit(maxsplit=1)[-1].lstrip("-").replace("-", "_")
-    if name in _DEFAULTS:
-        more.setdefault("default", _DEFAULTS[name])
-    return click.option(*names.split(), help=sentence, **more)
+
+def _type_of(declared: Any, default: Any) -> click.ParamType[Any] | None:
+    kinds = {declared, *get_args(declared)}
+    if get_origin(declared) is Literal:
+        return click.Choice(get_args(declared))
+    if Decimal in kinds:
+        return Cents()
+    if float in kinds:  # a time that has no default limits something
+        return Seconds(above_0=default is None)
+    return click.IntRange(min=1) if int in kinds and str not in kinds else None
 
 
 def _statuses_option(word: str, sentence: str) -> Option:
@@ -91,18 +94,15 @@ def _statuses_option(word: str, sentence: str) -> Option:
                 raise click.BadParameter(str(error), ctx, param) from None
         return values
 
-    names = f"--{word}-on {word}_statuses"
-    return _option(names, sentence, metavar="STATUSES", multiple=True, callback=check)
+    return _option(f"--{word}-on STATUSES {word}_statuses", sentence, multiple=True, callback=check)
 
 
-_COUNT = click.IntRange(min=1)
 # By purpose, in the order of the help. Each option is described in one sentence: the pages explain.
 _OPTIONS: dict[str, tuple[Option, ...]] = {
     "Input": (
         _option(
-            "--job job_id",
+            "--job NAME job_id",
             "The id of the job. If there is no such job, it is created.",
-            metavar="NAME",
             required=True,
             shell_complete=complete_job,
         ),
@@ -111,33 +111,25 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
             "The format of ROWS. Default: by its extension, else by its content, else CSV.",
             type=click.Choice(FORMATS),
         ),
-        _option(
-            "--lines", "Each line of ROWS is a row with one column, called line.", is_flag=True
-        ),
+        _option("--lines", "Each line of ROWS is a row with one column, called line."),
         _option(
             "-0 --null",
             "As --lines, but each row ends with a NUL byte, as in the output of `find -print0`.",
-            is_flag=True,
         ),
         _option(
-            "--encoding",
+            "--encoding NAME",
             "The encoding of text, such as cp1252. Default: by its byte order mark, else UTF-8.",
-            metavar="NAME",
         ),
         _option(
-            "--delimiter",
+            "--delimiter CHARACTER",
             "What separates the cells of CSV, such as ';' or tab. Default: a comma.",
-            metavar="CHARACTER",
         ),
         _option(
-            "--sheet",
+            "--sheet NAME",
             "The sheet of an Excel workbook. Default: the only one that isn't empty.",
-            metavar="NAME",
         ),
         _option(
-            "--key",
-            "Identify rows by the value of this column. Default: by their position.",
-            metavar="COLUMN",
+            "--key COLUMN", "Identify rows by the value of this column. Default: by their position."
         ),
         where_option("Run only rows"),
         rows_option("Run only these rows"),
@@ -145,26 +137,18 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
             "--on-changed",
             "If the data of a row has changed since the last run: refuse to run, retry the row with its "
             "new data unless it is completed, redo it even then (both need --key), or ignore the change.",
-            type=click.Choice(get_args(OnChanged)),
         ),
         _option(
             "--on-gone",
             "If a row that isn't done is no longer in ROWS: keep and run it, skip it (or put it under "
             "review, if it is in flight or has steps), or refuse to run.",
-            type=click.Choice(get_args(OnGone)),
         ),
-        _option(
-            "--anew",
-            "If the job was pruned, make it anew: all of its rows are run again.",
-            is_flag=True,
-        ),
+        _option("--anew", "If the job was pruned, make it anew: all of its rows are run again."),
     ),
     "Command": (
         _option(
-            "-n --batch-size",
+            "-n --batch-size N batch",
             "Give each command up to N rows: see `journal help batches`. Default: one row.",
-            metavar="N",
-            type=_COUNT,
         ),
         _option(
             "--stdin stdin_format",
@@ -180,16 +164,13 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
             default="text",
         ),
         _option(
-            "--timeout timeout_s",
+            "--timeout DURATION timeout_s",
             "End a command and all its processes after this time. --on-interrupted decides what becomes "
             "of its row, unless --retry-on has TimeoutError.",
-            metavar="DURATION",
-            type=Seconds(above_0=True),
         ),
         _option(
-            "--version",
+            "--version V",
             "A version, such as that of a prompt, which is recorded with the outcome of each row.",
-            metavar="V",
         ),
     ),
     "Outcomes": (
@@ -197,14 +178,10 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
             "--on-interrupted",
             "What becomes of rows that were in flight when an earlier run died: they need a review, are "
             "retried, fail, or resume after their steps.",
-            type=click.Choice(get_args(Policy)),
         ),
         _option("--retry-failed", "First make failed rows pending again.", is_flag=True),
         _option(
-            "--max-attempts",
-            "Try a row up to N times. Attempts of earlier runs count, too.",
-            metavar="N",
-            type=_COUNT,
+            "--max-attempts N", "Try a row up to N times. Attempts of earlier runs count, too."
         ),
         _statuses_option(
             "retry",
@@ -226,73 +203,53 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
     ),
     "Pace": (
         _option(
-            "-j --jobs workers",
+            "-j --jobs N workers",
             "Run up to N commands at a time.",
-            metavar="N",
-            type=click.IntRange(1, _MAX_WORKERS),
+            type=click.IntRange(1, 1000),
             default=1,
         ),
         _option(
-            "--rate",
+            "--rate N/s",
             "The maximum number of starts per second, minute or hour: 50/s, 100/m, 9/h.",
-            metavar="N/s",
             callback=_checked(Rate.parse),
         ),
         _option(
-            "--limit-per",
+            "--limit-per COLUMN=N",
             "Run at most N commands at a time for each value of COLUMN.",
-            metavar="COLUMN=N",
             multiple=True,
             callback=_limit_by_column,
         ),
         _option(
-            "--backoff backoff_s",
+            "--backoff DURATION backoff_s",
             "Wait this long before the second attempt, and twice as long before each further one, with "
             "jitter.",
-            metavar="DURATION",
-            type=Seconds(),
         ),
     ),
     "When to stop": (
         _option(
-            "--halt",
+            "--halt WHEN",
             "Stop early if the first 10 rows fail alike (first), also after 10 failures in a row (10), or if "
             "20% of at least 50 rows fail (20%). now,10 and now,20% end the commands in flight. never: run "
             "all rows.",
-            metavar="WHEN",
             callback=_checked(Halt.parse),
         ),
+        _option("--limit N max_rows", "Start at most N rows in this run. Each gets its attempts."),
         _option(
-            "--limit max_rows",
-            "Start at most N rows in this run. Each gets its attempts.",
-            metavar="N",
-            type=_COUNT,
-        ),
-        _option(
-            "--max-cost-cents",
-            "Pause when the job, over all its runs, has cost this much.",
-            metavar="CENTS",
-            type=Cents(),
+            "--max-cost-cents CENTS", "Pause when the job, over all its runs, has cost this much."
         ),
     ),
     "Messages": (
         _option(
-            "--on-end",
+            "--on-end COMMAND",
             "Run this command, which is one argument, when the run has ended. It gets a summary as JSON: see "
             "`journal help running`.",
-            metavar="COMMAND",
             callback=_checked(parse_command),
         ),
         _option(
             "--dry-run",
             "Print the commands that would run, the reason for each, and counts. Write nothing.",
-            is_flag=True,
         ),
-        _option(
-            "-q --quiet",
-            "Print only problems. If all rows are done, print nothing.",
-            is_flag=True,
-        ),
+        _option("-q --quiet", "Print only problems. If all rows are done, print nothing."),
     ),
 }
 
@@ -338,6 +295,6 @@ def records_by_purpose(
 def run_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add all options of `journal run` to a command."""
     for options in reversed(_OPTIONS.values()):
-        for option in reversed(options):
-            function = option(function)
+        for add in reversed(options):
+            function = add(function)
     return function
