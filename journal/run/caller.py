@@ -91,6 +91,7 @@ class CallersThread:
         self.stops = stops
         self._own_process = OwnProcess()  # for example, a signal handler may fork
         self._calls: SimpleQueue[Callable[[], object]] = SimpleQueue()
+        self._stops_before: int | None = None  # how many stops came before the call in progress
 
     def post(self, call: Callable[[], object]) -> None:
         """Pass a call to the caller. Called by the driver."""
@@ -102,11 +103,13 @@ class CallersThread:
         """Call ``drive()`` in a thread, wait for its end, and return its report.
 
         An interrupt, or an exception of a posted call, asks the run to stop, and is raised after
-        the end of the run. Exception: if the run was asked to stop three times, and the code of an
-        executor hangs, this method doesn't wait for its end.
+        the end of the run. A posted call that hangs is ended by the third signal.
+
+        Exception: if the run was asked to stop three times, and the code of an executor hangs, or a
+        function that the driver calls, this method doesn't wait for the end of the run.
         """
         driver = _Driver(drive, lambda: self._calls.put(driver.thread.join))
-        signals = stopping_signals(self.stops.add) if handle_signals else nullcontext()
+        signals = stopping_signals(self._stop) if handle_signals else nullcontext()
         with signals, within:
             try:
                 try:
@@ -122,12 +125,23 @@ class CallersThread:
             self._give_up()
         return driver.result()
 
+    def _stop(self, number: int) -> None:
+        """Count a signal. A posted call in which this is the second one, and the third, hangs."""
+        self.stops.add(number)
+        before = self._stops_before
+        if before is not None and self.stops.count >= max(3, before + 2):
+            raise_signal(self.stops.signal or number)
+
     def _listen(self, driver: _Driver) -> None:
         with self._own_process:
             while not (self._calls.empty() and driver.is_over()):
                 call = self._next()
                 if call is not None:
-                    _call(call)
+                    self._stops_before = self.stops.count
+                    try:
+                        _call(call)
+                    finally:
+                        self._stops_before = None
                 elif self.stops.is_in_vain:
                     return
 
@@ -154,7 +168,7 @@ class CallersThread:
     def _give_up(self) -> Never:
         if self.stops.signal is not None:
             raise_signal(self.stops.signal)
-        raise RuntimeError("the executor hangs; what is in flight there has an unknown outcome")
+        raise RuntimeError("code of the executor, `where` or `halt` hangs: rows may stay in flight")
 
 
 class CallersLoop:

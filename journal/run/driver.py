@@ -90,6 +90,7 @@ class Run:
         self._reported_locked = False
         self._end: EarlyEnd | None = None
         self._error: BaseException | None = None  # raised at the end
+        self._locked = ""  # after a second stop: why the latest commit was not made
         self.has_begun = False  # set by the thread that calls ``work``
         self._paused = False  # by another process
         self._is_closed = False  # or the workers are being closed
@@ -160,7 +161,7 @@ class Run:
             del met  # a traceback would keep this frame, and so the job's files
 
     def _leave(self) -> Job:
-        if self._is_lost:  # another process sets the status now
+        if self._is_lost or self._locked:  # another process sets the status
             return self._held.last_job()
         if self._end is not None:
             self._held.record_early_end(self._end)
@@ -201,6 +202,7 @@ class Run:
     def _may_wait(self, error: JobLockedError) -> bool:
         """Whether to wait longer for the commit lock. If so, a message is reported."""
         if self._stops.count >= 2:
+            self._locked = str(error)
             return False
         if not self._reported_locked:
             self._reported_locked = True
@@ -233,6 +235,8 @@ class Run:
                 self._check_lock()
             self._in_flight.end_due(self._stops.count)
             results = self._in_flight.results()
+            if results:
+                self._locked = ""  # wait once more, for all of them together
             for result in results:
                 self._record_or_report(result)
             self._in_flight.forget(results)
@@ -240,6 +244,9 @@ class Run:
                 self._wait(0)
 
     def _record_or_report(self, result: Result) -> None:
+        if self._locked:
+            self._problems.append(_unrecorded(result, self._locked))
+            return
         try:
             if self._is_lost or result.is_late:
                 self._settle(result, self._problems)
@@ -247,6 +254,8 @@ class Run:
                 self._queue.add_cost(result.row, result.outcome)
                 self._problems.append(_unrecorded(result, "its row has another outcome"))
         except JournalError as error:
+            if isinstance(error, JobLockedError) and self._stops.count >= 2:
+                self._locked = str(error)
             self._problems.append(_unrecorded(result, error))
 
     def _is_over(self) -> bool:

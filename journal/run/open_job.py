@@ -258,6 +258,7 @@ class JobRun:
         self._matched = matched
         self._pace: Callable[[], str] = str
         self._runs: list[Stops] = []  # of the runs in progress
+        self._last_stops = Stops()  # of the last run
         self._is_closing = False
 
     def __enter__(self) -> Self:
@@ -270,10 +271,11 @@ class JobRun:
         """Close the job and its files.
 
         If a run is in progress, this method stops the run as :meth:`stop` does. The files are then
-        closed at the end of the run.
+        closed at the end of the run. They stay open if the last run couldn't be waited for, since
+        code that it has called still hangs.
         """
         self._is_closing = True
-        if not self._ask_to_stop("job.close() was called"):
+        if not (self._ask_to_stop("job.close() was called") or self._last_stops.is_in_vain):
             self.service.close()
 
     def __repr__(self) -> str:
@@ -518,7 +520,8 @@ class JobRun:
 
         **Stopping.** With ``handle_signals``, a run in the main thread handles signals. After the
         first SIGINT, SIGTERM or SIGHUP, the run starts no more rows, waits for the rows in flight
-        and pauses the job. The second signal ends the rows in flight. Without ``handle_signals``,
+        and pauses the job. The second signal ends the rows in flight. The third one ends them by
+        force, and functions of the caller's that hang. Without ``handle_signals``,
         an exception that a signal handler raises, such as KeyboardInterrupt, stops the run as a
         first signal does, and is re-raised at the end. So does an exception of ``on_progress``.
         :meth:`stop` stops the run from any thread. Other processes control a run by `journal pause`,
@@ -545,6 +548,7 @@ class JobRun:
         limits = Limits.among(locals())
         check_callbacks(tell=tell, on_progress=on_progress)
         caller = self._caller(executor)
+        limits.watch(caller.stops)
         held = HeldJob(
             self.service, self.id, self._settings, tell, caller.post, retry_failed=retry_failed
         )
@@ -611,6 +615,7 @@ class JobRun:
         If no thread could be started for ``run`` in the block, its workers are closed.
         """
         self._runs.append(stops)
+        self._last_stops = stops
         try:
             with shown:
                 yield
@@ -619,7 +624,7 @@ class JobRun:
             if run is not None and not run.has_begun:
                 run.close()
             if self._is_closing and not self._runs:
-                self.service.close()
+                self.close()
 
     @with_options_of(run)
     async def arun(

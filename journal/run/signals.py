@@ -15,12 +15,15 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, Never
+from typing import Any, Never, TypeVar
 
 from journal.display.session import interrupt_again
 from journal.fs import system
 from journal.model import EarlyEnd
 from journal.run.platform.console import STOPPING_SIGNALS, handle_console_events
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Stops:
@@ -41,7 +44,7 @@ class Stops:
         self.signal: int | None = None  # the first signal that came
         self.reason: str | None = None  # the first reason that was given
         self.wake: Callable[[], object] = lambda: None  # makes the driver look for changes
-        self._hanging_since: int | None = None  # the count when the driver called an executor
+        self._hanging_since: int | None = None  # the count when `hanging` began
         self._reported = 0
 
     def add(self, number: int | None = None, reason: str | None = None) -> None:
@@ -65,16 +68,28 @@ class Stops:
 
     @contextmanager
     def hanging(self) -> Iterator[None]:
-        """A block in which the driver calls the code of an executor, which may hang."""
+        """A block in which the driver calls code that may hang, such as that of an executor."""
         self._hanging_since = self.count
         try:
             yield
         finally:
             self._hanging_since = None
 
+    def watched(self, function: Callable[[T], R]) -> Callable[[T], R]:
+        """A function of the caller's that the driver calls, such as ``where``.
+
+        It may hang, and no process that it forks leaves it.
+        """
+
+        def call(given: T) -> R:
+            with self.hanging(), OwnProcess():
+                return function(given)
+
+        return call
+
     @property
     def is_in_vain(self) -> bool:
-        """Whether the third stop, or a later one, has come while an executor hangs."""
+        """Whether the third stop, or a later one, has come while such code hangs."""
         since = self._hanging_since
         return since is not None and self.count >= max(3, since + 1)
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.interrupts import (
@@ -118,6 +119,58 @@ def test_each_further_interrupt_makes_the_end_quicker_and_none_keeps_it_from_its
         may_end.set()
         assert [str(row.status) for row in job.rows()] == ["needs_review", "pending"]
         assert (job.job.status, job.service.run_holder("j")) == ("paused", None)
+
+
+@needs_signals
+@pytest.mark.parametrize("name", ["tell", "on_progress"])
+def test_a_third_signal_ends_a_callback_that_hangs_and_the_run_ends_as_it_would(
+    name: str, tmp_path: Path
+) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def handler(_row: JobRow) -> None:
+        begun.set()
+        may_end.wait(HANG_S)
+
+    def hang(given: object) -> None:
+        if begun.wait(HANG_S) and isinstance(given, (journal.Job, str)):
+            for _ in range(3):
+                signal.raise_signal(signal.SIGTERM)
+            may_end.wait(HANG_S)
+
+    options: dict[str, Any] = {"tell": lambda _text: None, name: hang}
+    with journal.open_job(tmp_path / "j", [{}, {}]) as job:
+        if name == "tell":  # something to tell
+            options["on_progress"] = lambda _job: begun.is_set() and job.stop()
+        with pytest.raises(SystemExit) as caught:
+            job.run(handler, **options)
+        may_end.set()
+        assert caught.value.code == 128 + signal.SIGTERM
+        assert [str(row.status) for row in job.rows()] == ["needs_review", "pending"]
+        assert (job.job.status, job.service.run_holder("j")) == ("paused", None)
+
+
+@pytest.mark.parametrize("name", ["where", "halt"])
+def test_a_third_stop_leaves_a_run_whose_own_thread_hangs_in_a_function_of_the_caller(
+    name: str, tmp_path: Path
+) -> None:
+    may_return = threading.Event()
+
+    def hang(_given: object) -> bool:
+        for _ in range(3):
+            job.stop(end_rows=True)
+        may_return.wait(HANG_S)
+        return False
+
+    with journal.open_job(tmp_path / "j", [{}]) as job:
+        options: dict[str, Any] = {name: hang}
+        with pytest.raises(RuntimeError, match="`where` or `halt` hangs"):
+            job.run(lambda _row: None, tell=lambda _text: None, **options)
+        job.close()  # doesn't wait for the thread either
+        driver = next(t for t in threading.enumerate() if t.name == "journal-driver")
+        may_return.set()
+        driver.join()
+        assert [str(row.status) for row in job.rows()] == ["pending"]
 
 
 def work_and_interrupt(

@@ -41,6 +41,7 @@ from journal import (
 )
 from journal.format.records import RunRecord
 from journal.fs import shell
+from journal.fs.handles import Descriptor
 from journal.run.call import Target
 from journal.run.driver import Run
 from journal.run.handler import AttemptedRow, StepStore
@@ -1160,19 +1161,34 @@ def test_a_run_that_is_paused_by_its_own_service_keeps_others_from_its_rows(path
         assert other.service.run_holder("j") is None
 
 
-def test_a_run_is_stopped_at_once_though_another_process_holds_the_lock(path: Path) -> None:
+def test_a_stopped_run_waits_once_for_a_locked_job_whatever_the_number_of_its_rows(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[bool] = []
+
+    def wait(file: Descriptor, _timeout_s: float) -> bool:
+        waits.append(file.try_lock())
+        return waits[-1]
+
     gate = Gate()
-    with open_job(path, 2, lock_timeout_s=0.02) as job, JobService(path.parent) as other:
-        run = Background(job, gate)
-        gate.wait_for(1)
+    with open_job(path, 30) as job, JobService(path.parent) as other:
+        run = Background(job, gate, workers=30)
+        gate.wait_for(30)
         with other.batch("j"):
+            monkeypatch.setattr("journal.store.log.wait_for_lock", wait)
             gate.let_go()
             run.wait_for("still waiting")
             job.stop()
             job.stop(end_rows=True)
+            asked = len(waits)
             with pytest.raises(journal.JobLockedError):
                 run.report()
-        assert any("could not be recorded" in text for text in run.said)
+        # For a commit in progress, for one more, for outcomes that came before and after the rows
+        # were given up, and for the hint of the end.
+        assert len(waits) - asked <= 5
+        told = {text.split()[1] for text in run.said if "could not be recorded" in text}
+        assert told == {row.id for row in job.rows()}
+        assert statuses(job) == {"processing": 30}
 
 
 def test_a_run_that_halts_soon_waits_for_what_is_in_flight_and_pauses(path: Path) -> None:

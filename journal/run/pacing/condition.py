@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from journal.fs import shell
 from journal.model import EarlyEnd, Job, Run
 from journal.run.plan import Where
-from journal.run.signals import OwnProcess
 from journal.service import JobService
 from journal.store.rows import FoundRow
 from journal.text import counted
@@ -49,9 +48,8 @@ class Chosen:
             self.left += not again
             return False
         row = self._service.get_row(f"{self._job_id}:{found.row_number}")
-        with OwnProcess():
-            if row is not None and self._where(row):
-                return True
+        if row is not None and self._where(row):
+            return True
         self._passed_over[at] = 1
         self.left += 1
         return False

@@ -15,6 +15,7 @@ from journal.run.outcome import Repeated, RetryOn
 from journal.run.pacing.halt import Halt, HaltOn
 from journal.run.pacing.rate import Rate
 from journal.run.plan import Where
+from journal.run.signals import Stops
 from journal.verbs import check_where
 
 
@@ -58,6 +59,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         if self.limit_per is not None:
             _check_limit_per(self.limit_per)
         check_where(self.where)
+
+    def watch(self, stops: Stops) -> None:
+        """Have ``stops`` watch the functions, which may hang: see :meth:`Stops.watched`."""
+        for name in ("where", "halt"):
+            if callable(function := getattr(self, name)):
+                msgspec.structs.force_setattr(self, name, stops.watched(function))
 
     def retry_kinds(self, of: type) -> dict[Any, int]:
         """The entries of ``retry_on``: its classes (``of=type``), or its error codes (``of=str``).

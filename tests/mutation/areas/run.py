@@ -98,9 +98,9 @@ PATCHES = [
     ),
     Patch(
         "a process that the condition of a run has forked starts no rows",
-        "run/pacing/condition",
-        "        with OwnProcess():\n",
-        "        if True:\n",
+        "run/signals",
+        "            with self.hanging(), OwnProcess():\n                return function(given)\n",
+        "            with self.hanging():\n                return function(given)\n",
         f"{FORKS}::test_a_process_that_a_callback_forks_is_no_second_driver",
     ),
     Patch(
@@ -222,8 +222,8 @@ PATCHES = [
     Patch(
         "a run that has lost its lock leaves the job's status to others",
         "run/driver",
-        "        if self._is_lost:  # another",
-        "        if False:  # another",
+        "        if self._is_lost or self._locked:  # another",
+        "        if self._locked:  # another",
         "tests/run/test_runs.py::test_a_run_that_has_lost_its_lock_starts_no_more_rows_and_leaves_the_job_to_others",
     ),
     Patch(
@@ -366,6 +366,27 @@ PATCHES = [
         "with self._stops.hanging(), self._submits",
         "with self._submits",
         f"{EXECUTORS}::test_a_third_stop_leaves_a_run_whose_executor_hangs_in_submit",
+    ),
+    Patch(
+        "a third signal ends a callback that hangs",
+        "run/caller",
+        "            raise_signal(self.stops.signal or number)\n",
+        "            pass\n",
+        "tests/run/test_run_interrupts.py::test_a_third_signal_ends_a_callback_that_hangs_and_the_run_ends_as_it_would",
+    ),
+    Patch(
+        "a third stop ends a run that hangs in a function of the caller",
+        "run/signals",
+        "            with self.hanging(), OwnProcess():\n                return function(given)\n",
+        "            with OwnProcess():\n                return function(given)\n",
+        "tests/run/test_run_interrupts.py::test_a_third_stop_leaves_a_run_whose_own_thread_hangs_in_a_function_of_the_caller",
+    ),
+    Patch(
+        "a stopped run waits once for a locked job, and not once for each row",
+        "run/driver",
+        "                self._locked = str(error)\n            self._problems",
+        "                pass\n            self._problems",
+        "tests/run/test_runs.py::test_a_stopped_run_waits_once_for_a_locked_job_whatever_the_number_of_its_rows",
     ),
     Patch(
         "a pool that breaks again and again is not made for ever",
