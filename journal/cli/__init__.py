@@ -2,10 +2,10 @@
 
 - ``main``: defines the group of all commands, and turns errors into messages and exit codes.
 - ``find``: finds the job that a command names. ``follow``: watches a job until it ends.
-- ``selection``: the rows that a command shows or changes, and what each verb may change.
+- ``selection``: the rows that a command shows or changes.
   ``conditions``: those of ``--where``. ``shared_options``, ``times``: other options.
 - ``listing``, ``output``: write tables, JSON and CSV, and text on a terminal.
-- ``advice``: suggests the commands to type next. ``throughput``: computes rows per second.
+- ``advice``: suggests the commands to type next.
 - ``exit_codes``: defines all exit codes.
 
 The commands are in ``cli/commands``. Modules that only `journal run` needs are in ``cli/run``.

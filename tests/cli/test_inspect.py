@@ -18,13 +18,9 @@ from support.platforms import needs_fifos, needs_time_zones, skip_without
 from support.terminal import on_terminal
 
 from journal import JobService
+from journal.cli.commands.show import SAMPLE_ROWS, rate_since
 from journal.cli.find import duration_s
 from journal.cli.main import main
-from journal.cli.throughput import (
-    SAMPLE_ROWS,
-    end_times,
-    recent_rate,
-)
 from journal.cli.times import moment
 from journal.format.records import JobRecord, JobReopenedRecord, JobStatusRecord
 from journal.index.index import Index
@@ -530,24 +526,14 @@ def row_ended(number: int, after_s: float) -> JobRow:
     return JobRow(f"j:{number}", "j", number, "", {}, BEGIN, at, RowStatus.COMPLETED)
 
 
-def test_the_rate_of_many_rows_is_that_of_a_bounded_sample() -> None:
+def test_the_rate_is_that_of_the_run_and_of_a_bounded_sample_of_many_rows() -> None:
     rows = Rows(row_ended(number, number / 100) for number in range(50_000))
-    times, each = end_times(rows)
-    assert rows.asked == len(times) == SAMPLE_ROWS
-    assert each == 25
-
-
-def test_the_rate_is_that_of_the_run_at_work_of_late_and_falls_when_it_hangs() -> None:
-    fast = [BEGIN + timedelta(seconds=n / 100) for n in range(1000)]  # of an earlier run
-    slow = [BEGIN + timedelta(seconds=100 + n) for n in range(500)]
-    now = BEGIN + timedelta(seconds=600)
-    times = fast + slow
-    assert recent_rate(times, 1, BEGIN + timedelta(seconds=100), now) == pytest.approx(1, rel=0.02)
-    assert recent_rate(times, 1, BEGIN, now) == pytest.approx(1, rel=0.02)
-    later = now + timedelta(seconds=900)
-    assert recent_rate(times, 1, BEGIN, later) == pytest.approx(0.1, rel=0.01)
-    assert recent_rate(times, 1, now, later) is None
-    assert recent_rate(slow[:2], 500, BEGIN, now) is None  # two of a thousand say nothing
+    began, now = BEGIN + timedelta(seconds=250), BEGIN + timedelta(seconds=500)
+    assert rate_since(began, now, rows) == pytest.approx(100, rel=0.01)
+    assert rows.asked == SAMPLE_ROWS
+    hangs = now + timedelta(seconds=250)
+    assert rate_since(began, hangs, rows) == pytest.approx(50, rel=0.01)
+    assert rate_since(now, hangs, rows) is None
     assert time_left(10, None) is None
     assert time_left(10, 4) == timedelta(seconds=2)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,7 +36,6 @@ from journal.cli.output import (
 )
 from journal.cli.selection import RowNumber
 from journal.cli.shared_options import json_option, option
-from journal.cli.throughput import SAMPLE_ROWS, end_times, recent_rate
 from journal.history.error_groups import ErrorGroup
 from journal.history.events import Event
 from journal.history.row_history import RowAttempt, RowHistory
@@ -63,6 +62,7 @@ from journal.text import (
     usage_text,
 )
 
+SAMPLE_ROWS = 2000  # rows that are read to compute a rate
 _MAX_CODES = 10
 _MAX_RANGES = 8
 _CUT = frozenset(("name", "description"))  # long texts, which nobody pastes
@@ -73,7 +73,7 @@ class Shown:
 
     - ``paused``: who has paused the job, or why the last run has ended early; "" if the job isn't
       paused.
-    - ``rate``: recent rows per second; None if the job isn't running.
+    - ``rate``: rows per second since the run began; None if the job isn't running.
     - ``damaged``: a text if the hint proves that the journal was cut, or "".
     - ``command``: turns words into a line to paste.
     - ``next``: commands to paste, and the reason for each.
@@ -89,8 +89,9 @@ class Shown:
         self.duration_s = duration_s(job, self.state, now)
         self.rate: float | None = None
         if self.state == JobStatus.RUNNING:
-            sample = service.get_rows(job.id), min(self.rows.read_rows, SAMPLE_ROWS)
-            self.rate = recent_rate(*end_times(*sample), _began(job, self.holder), now)
+            most = min(self.rows.read_rows, SAMPLE_ROWS)
+            began = _began(job, self.holder)
+            self.rate = rate_since(began, now, service.get_rows(job.id), most)
         left = time_left(job.open_rows, self.rate)
         self.left_s = None if left is None else left.total_seconds()
         early = None if job.last_run is None else job.last_run.ended_early
@@ -115,8 +116,9 @@ class Shown:
 def show_command(job: FoundJob, row_number: int | None, json_output: bool) -> None:
     """Show the state of a job, its speed and errors, and what to do next.
 
-    While the job is running, its rate is the number of rows that end (are completed, failed or
-    skipped) per second. For jobs of more than 2,000 rows, it is estimated from 2,000 rows.
+    While the job is running, its rate is the number of rows that have ended (are completed, failed
+    or skipped) per second since the run began. For jobs of more than 2,000 rows, it is estimated
+    from 2,000 rows.
 
     The errors are those of the first 10,000 rows that failed or need a review. If rows are large,
     fewer rows are read. `journal errors` reads all rows that failed or need a review.
@@ -161,6 +163,19 @@ def _began(job: Job, holder: RunHolder | None) -> datetime:
         return datetime.fromisoformat(holder.started_at if holder else "").astimezone(UTC)
     except ValueError:  # the run hasn't recorded its start yet
         return job.pass_started_at or job.created_at
+
+
+def rate_since(
+    began: datetime, now: datetime, rows: Sequence[JobRow], at_most: int = SAMPLE_ROWS
+) -> float | None:
+    """How many of the rows have ended per second since a run began; None if none has ended.
+
+    At most ``at_most`` rows are read, evenly spread over the job.
+    """
+    step, elapsed_s = max(1.0, len(rows) / at_most), (now - began).total_seconds()
+    sample = rows if step == 1 else (rows[int((n + 0.5) * step)] for n in range(at_most))
+    ended = sum(row.status.is_ended and row.updated_at >= began for row in sample)
+    return ended * step / elapsed_s if ended and elapsed_s > 0 else None
 
 
 def _lines(shown: Shown, width: int | None) -> Iterator[tuple[str, str]]:
