@@ -170,35 +170,33 @@ def main(arguments: list[str] | None = None) -> int:
 def _explained(error: click.ClickException) -> click.ClickException:
     """Return ``error``, or an error that replaces it and gives more advice."""
     if isinstance(error, click.MissingParameter) and error.param is not None:
+        more = "`journal list` lists the jobs." if error.param.name == "job" else ""
         if isinstance(error.param, click.Option):
-            return click.UsageError(f"{error.format_message()} {error.param.help}", error.ctx)
-        if error.param.name == "job":
-            lists = "`journal list` lists the jobs."
-            return click.UsageError(f"{error.format_message()} {lists}", error.ctx)
-    if isinstance(error, click.NoSuchOption):
-        name = error.option_name
-        if name == "--root":
-            hint = "--root comes before the command: journal --root DIRECTORY COMMAND"
-            return click.UsageError(hint, error.ctx)
-        if (meant := meant_by(error)) is not None:
-            return click.UsageError(f"No such option: {name}. {meant}", error.ctx)
-        others = [f"`journal {each}`" for each in commands_with(click.Context(cli), name)]
-        if others:
-            text = (
-                f"{name} is not an option of this command; it is an option of {', '.join(others)}"
-            )
-            return click.UsageError(text, error.ctx)
-    return error
+            more = error.param.help or ""
+        text = f"{error.format_message()} {more}" if more else ""
+    elif isinstance(error, click.NoSuchOption):
+        text = _about_option(error)
+    else:
+        text = ""
+    return click.UsageError(text, getattr(error, "ctx", None)) if text else error
 
 
-def commands_with(ctx: click.Context, option: str) -> list[str]:
-    """The names of the commands that have ``option``, which is a name such as ``--limit``."""
-    return [
-        name
-        for name in cli.list_commands(ctx)
-        if (command := cli.get_command(ctx, name))
-        and any(option in param.opts for param in command.params)
+def _about_option(error: click.NoSuchOption) -> str:
+    """What to write instead of an option that the command doesn't have; "" if it isn't known."""
+    name = error.option_name
+    if name == "--root":
+        return "--root comes before the command: journal --root DIRECTORY COMMAND"
+    if (meant := meant_by(error)) is not None:
+        return f"No such option: {name}. {meant}"
+    ctx = click.Context(cli)
+    commands = ((each, cli.get_command(ctx, each)) for each in cli.list_commands(ctx))
+    others = [
+        f"`journal {each}`"
+        for each, command in commands
+        if command is not None and any(name in param.opts for param in command.params)
     ]
+    is_of = f"{name} is not an option of this command; it is an option of {', '.join(others)}"
+    return is_of if others else ""
 
 
 def _ensure_standard_streams() -> None:
@@ -214,9 +212,7 @@ def _ensure_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)
     for stream in (sys.stdout, sys.stderr):  # an encoding may not have all characters of the data
         streams.set_encoding(stream)
-    if sys.stdin is None:
-        sys.stdin = open(0, closefd=False, encoding="utf-8")  # noqa: SIM115  (until we exit)
-    if sys.stdout is None:
-        sys.stdout = open(1, "w", closefd=False, encoding="utf-8")  # noqa: SIM115  (until we exit)
-    if sys.stderr is None:
-        sys.stderr = open(2, "w", closefd=False, encoding="utf-8")  # noqa: SIM115  (until we exit)
+    for descriptor, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            # open until we exit
+            setattr(sys, name, open(descriptor, mode, closefd=False, encoding="utf-8"))  # noqa: SIM115

@@ -158,20 +158,10 @@ def _follow(job: FoundJob, history: History, limit: int | None, choice: Choice) 
 
 def _until_end(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of `watch` and `wait` to a command."""
-    for each in (
-        option(
-            "--timeout DURATION timeout_s",
-            "Give up after this time, with exit code 124. Default: no limit.",
-            type=Seconds(),
-        ),
-        option(
-            "--wait is_awaited",
-            "If there is no such job yet, wait for it. JOB must be its whole id, or its path.",
-        ),
-        job_argument,
-    ):
-        command = each(command)
-    return command
+    timeout = "Give up after this time, with exit code 124. Default: no limit."
+    wait = "If there is no such job yet, wait for it. JOB must be its whole id, or its path."
+    command = option("--timeout DURATION timeout_s", timeout, type=Seconds())(command)
+    return job_argument(option("--wait is_awaited", wait)(command))
 
 
 @click.command("watch", short_help="Show the progress of a job until it ends.")
