@@ -16,6 +16,7 @@ with which value, and what to do next.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from os import PathLike, fspath, getpid
 from os.path import abspath, dirname
 from typing import Any, ClassVar, dataclass_transform
@@ -532,3 +533,11 @@ class MissingExtraError(SystemFailureError, ImportError):
             f"{self.purpose} needs {self.library}, which isn't installed: "
             f"pip install 'rowjournal[{self.extra}]'"
         )
+
+
+def load_extra(library: str, purpose: str, extra: str) -> Any:
+    """Import a library that an extra of this package installs. Raises MissingExtraError."""
+    try:
+        return import_module(library)
+    except ImportError:
+        raise MissingExtraError(purpose, library, extra) from None

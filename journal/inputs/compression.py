@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import gzip
-import importlib
 import io
 import sys
 from collections.abc import Callable
 from typing import IO, Any, NamedTuple
 
-from journal.errors import MissingExtraError
+from journal.errors import load_extra
 from journal.inputs.source import Source
 
 _PIECE_BYTES = 1 << 16
@@ -36,11 +35,7 @@ def _inflate_xz(stream: IO[bytes]) -> Any:
 
 def _inflate_zstd(stream: IO[bytes]) -> Any:
     module = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
-    try:
-        zstd = importlib.import_module(module)
-    except ImportError:
-        raise MissingExtraError("an input in zstd", "backports.zstd", "zstd") from None
-    return zstd.ZstdFile(stream)
+    return load_extra(module, "an input in zstd", "zstd").ZstdFile(stream)
 
 
 COMPRESSIONS = (

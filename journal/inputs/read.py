@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import os
 import sys
@@ -11,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import IO, Any, NamedTuple
 
-from journal.errors import InvalidValueError, JournalError, MissingExtraError
+from journal.errors import InvalidValueError, JournalError, load_extra
 from journal.format.arguments import check_optional_text
 from journal.format.keywords import names_unknown_keywords
 from journal.inputs.compression import compression_of, decompressed
@@ -156,10 +155,7 @@ def open_stream(stream: IO[bytes], source: Source, stack: ExitStack) -> _Opened:
     if chosen.needs is None:
         return _Opened(*chosen.read(source, data, stack), stack)
     library, extra = chosen.needs
-    try:
-        importlib.import_module(library)
-    except ImportError:
-        raise MissingExtraError(f"an input in {chosen.words}", library, extra) from None
+    load_extra(library, f"an input in {chosen.words}", extra)
     try:
         columns, rows = chosen.read(source, data, stack)
     except (JournalError, OSError):

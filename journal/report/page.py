@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from journal.errors import MissingExtraError
+from journal.errors import load_extra
 from journal.format.records import now
 from journal.fs import system
 from journal.fs.output import whole_file
@@ -64,10 +64,7 @@ def report_page(service: JobService, job_id: str) -> str:
     and 16 bytes for each row that failed or needs a review. Raises JobNotFoundError,
     InvalidValueError, MissingExtraError, and the errors of reading a job.
     """
-    try:
-        import jinja2  # noqa: PLC0415  (an extra)
-    except ImportError:
-        raise MissingExtraError("a report", "jinja2", "report") from None
+    jinja2 = load_extra("jinja2", "a report", "report")
     job, trouble, history = look(service.store, job_id, _TROUBLE)
     statistics = JobStatistics(history.entries())
     groups = group_errors(trouble, MAX_GROUPS)

@@ -13,13 +13,14 @@ Each column has one Arrow type, which can hold all of the column's values:
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import IO, Any
 
 import msgspec
 
-from journal.errors import MissingExtraError
+from journal.errors import load_extra
 from journal.history.reading import History
 from journal.store.rows import RowSequence
 from journal.tables.columns import BOOL, FLOAT, INT, JSON, TEXT, TIME, WIDE, Key, Options
@@ -36,12 +37,9 @@ _GROUP_BYTES = 64 << 20
 
 def load_pyarrow(purpose: str, extra: str = "arrow") -> ModuleType:
     """Import pyarrow. Raises MissingExtraError."""
-    try:
-        import pyarrow.parquet  # noqa: PLC0415  (an extra, and heavy)
-    except ImportError:
-        raise MissingExtraError(purpose, "pyarrow", extra) from None
-    module: ModuleType = pyarrow
-    return module
+    pyarrow: ModuleType = load_extra("pyarrow", purpose, extra)
+    importlib.import_module("pyarrow.parquet")
+    return pyarrow
 
 
 class Arrays:
@@ -145,15 +143,6 @@ def write_parquet(table: Table, chunks: Iterable[Chunk], stream: IO[bytes]) -> N
             put()
 
 
-def load_pandas() -> Any:
-    """Import pandas. Raises MissingExtraError."""
-    try:
-        import pandas as pd  # noqa: PLC0415  (an extra)
-    except ImportError:
-        raise MissingExtraError("to_pandas()", "pandas", "pandas") from None
-    return pd
-
-
 def pandas_frame(table: Any) -> Any:
     """Make a frame of an Arrow table.
 
@@ -161,9 +150,9 @@ def pandas_frame(table: Any) -> Any:
     missing values. With any other type, pandas would convert integers to floats, and floats can't
     represent all integers.
     """
+    import pandas as pd  # noqa: PLC0415  (an extra)
     import pyarrow as pa  # noqa: PLC0415  (an extra)
 
-    pd = load_pandas()
     nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
     has_gaps = [column.null_count and column.type in nullable for column in table.columns]
     names = table.column_names

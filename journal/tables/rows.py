@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from journal.errors import MissingExtraError
+from journal.errors import load_extra
 from journal.history.reading import History
 from journal.index.columns import View
 from journal.store.journal import Journal
@@ -117,9 +117,9 @@ class Rows(RowSequence):
         boolean. So no integer becomes a float. See :class:`Rows` for the arguments and the columns.
         This method needs pandas and pyarrow.
         """
-        from journal.tables.arrow import load_pandas, pandas_frame  # noqa: PLC0415
+        from journal.tables.arrow import pandas_frame  # noqa: PLC0415
 
-        load_pandas()  # before the rows are read
+        load_extra("pandas", "to_pandas()", "pandas")  # before the rows are read
         table = self._arrow("to_pandas()", columns, flatten, all_columns)
         frame: pd.DataFrame = pandas_frame(table)
         return frame
@@ -135,13 +135,9 @@ class Rows(RowSequence):
 
         See :class:`Rows` for the arguments and the columns. This method needs polars and pyarrow.
         """
-        try:
-            import polars as pl  # noqa: PLC0415  (an extra)
-        except ImportError:
-            raise MissingExtraError("to_polars()", "polars", "polars") from None
+        polars = load_extra("polars", "to_polars()", "polars")
         table = self._arrow("to_polars()", columns, flatten, all_columns)
-        frame = pl.from_arrow(table)
-        assert isinstance(frame, pl.DataFrame)
+        frame: pl.DataFrame = polars.from_arrow(table)
         frame.columns = table.column_names  # polars renames a column with an empty name
         return frame
 
