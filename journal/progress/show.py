@@ -94,7 +94,7 @@ class Progress:
             self._recent.pause()
             self._rate = None
         else:
-            self._rate = self._recent.look(now_s, _ended(job))
+            self._rate = self._recent.look(now_s, job.total_rows - job.open_rows)
         if now_s - self._drawn_s >= self._view.every_s:
             self._drawn_s = now_s
             with suppress(Exception):
@@ -123,8 +123,3 @@ class Progress:
             left = time_left(open_rows, self._rate)
             parts += filter(None, ["" if left is None else f"{left} left", self._pace()])
         return parts
-
-
-def _ended(job: Job) -> int:
-    """Return the number of rows that are neither pending nor in flight."""
-    return job.total_rows - job.open_rows

@@ -90,7 +90,6 @@ class Bar:
         self._is_drawn = False
         self._may_draw = True  # False while another writer's line isn't complete
         self._hidden = 0  # how many blocks have removed it for now
-        self._is_over = False
         self._drawn_s = 0.0
         self._terminal = sys.stderr
         self._replaced: list[tuple[str, _AboveBar]] = []
@@ -108,7 +107,7 @@ class Bar:
             self.draw_again()
 
     def draw_again(self) -> None:
-        if self._may_draw and not self._hidden and not self._is_over:
+        if Bar._shown is self and self._may_draw and not self._hidden:
             self._is_drawn = True
             self._drawn_s = time.monotonic()
             self._put(self._line)
@@ -154,7 +153,7 @@ class Bar:
                 self.erase()
             else:
                 self._put(self._line + "\n" if self._may_draw else "\n")
-            self._is_drawn, self._is_over = False, True  # other code may keep a stream
+            self._is_drawn = False
         redirect_handlers({above: above.stream for _, above in self._replaced})
 
     def _put(self, text: str) -> None:
@@ -178,12 +177,11 @@ class _AboveBar:
     def __init__(self, stream: TextIO, bar: Bar) -> None:
         self.stream = stream
         self._bar = bar
-        self._process_id = os.getpid()
 
     def write(self, text: str) -> int:
-        if os.getpid() != self._process_id:  # a forked process can't know whether the bar is shown
-            return self.stream.write(text)
-        return self._bar.write_above(self.stream, text)
+        if Bar._shown is self._bar:  # not in a forked process, and other code may keep this stream
+            return self._bar.write_above(self.stream, text)
+        return self.stream.write(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
         for line in lines:
