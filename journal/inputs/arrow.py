@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any
 
 from journal.inputs.cells import json_cells
-from journal.inputs.source import Source, check_columns
+from journal.inputs.source import Rows, Source, check_columns
 
 _BATCH_ROWS = 4096
 _READ_BYTES = 1 << 20
 _EXACT = frozenset(("bool", "int8", "int16", "int32", "int64"))
 _NESTED_NANOSECONDS = re.compile(r"<.*\b(time64|duration)\[ns\]")
 
-Rows = Iterator[dict[str, Any]]
 Where = Callable[[int], str]
 
 

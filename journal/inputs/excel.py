@@ -15,10 +15,9 @@ from typing import Any
 
 from journal.errors import InvalidValueError
 from journal.inputs.cells import json_cell
-from journal.inputs.source import Source, check_columns
+from journal.inputs.source import Rows, Source, check_columns
 from journal.text import as_text
 
-Rows = Iterator[dict[str, Any]]
 Cells = tuple[Any, ...]
 
 _BATCH_ROWS = 500

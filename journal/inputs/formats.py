@@ -5,18 +5,17 @@ from __future__ import annotations
 import codecs
 import io
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from journal.inputs import arrow, excel, json_rows, lines, tables
 from journal.inputs.compression import COMPRESSIONS
-from journal.inputs.source import Source
+from journal.inputs.source import Rows, Source
 from journal.inputs.text import encoding_of_mark
 
 Columns = list[str] | None  # None: each row has its own
-Rows = Iterator[dict[str, Any]]
 Reader = Callable[[Source, io.BufferedReader, ExitStack], tuple[Columns, Rows]]
 
 HEAD_BYTES = 512  # enough to see what an input is

@@ -12,10 +12,8 @@ from typing import Any
 from journal.errors import InvalidValueError
 from journal.format.records import MAX_DEPTH, MAX_LINE_BYTES
 from journal.format.values import DECODE_ERRORS, nests_deeper_than, read_object
-from journal.inputs.source import Source
+from journal.inputs.source import Rows, Source
 from journal.inputs.text import Text
-
-Rows = Iterator[dict[str, Any]]
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 # Finds the end of an element, in C. The element is decoded afterwards.

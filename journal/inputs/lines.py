@@ -9,19 +9,16 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from journal.inputs.source import Source
+from journal.inputs.source import Rows, Source
 from journal.inputs.text import Text
 from journal.text import as_text
 
 LINE_COLUMN = "line"
 BYTES_COLUMN = "line_bytes"  # in base64
 _BYTES = re.compile("[\udc80-\udcff]")
-
-Rows = Iterator[dict[str, Any]]
 
 
 def without_end(line: str) -> str:

@@ -6,7 +6,6 @@ import io
 import os
 import sys
 import weakref
-from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import IO, Any, NamedTuple
 
@@ -15,9 +14,7 @@ from journal.format.arguments import check_optional_text
 from journal.format.keywords import names_unknown_keywords
 from journal.inputs.compression import compression_of, decompressed
 from journal.inputs.formats import FORMATS, HEAD_BYTES, NULL, check_options, choose
-from journal.inputs.source import STANDARD_INPUT, Source
-
-Rows = Iterator[dict[str, Any]]
+from journal.inputs.source import STANDARD_INPUT, Rows, Source
 
 
 @names_unknown_keywords

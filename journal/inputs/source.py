@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -12,6 +13,8 @@ from journal.fs import shell
 
 STANDARD_INPUT = "-"
 SQLITE_PREFIX = "sqlite:"
+
+Rows = Iterator[dict[str, Any]]
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -44,9 +47,6 @@ class Source(msgspec.Struct, frozen=True):
         """Whether the input can be read again, at any offset, unlike a pipe."""
         return self.path != STANDARD_INPUT and os.path.isfile(self.path)
 
-    def option(self, name: str) -> str:
-        return f"--{name}" if self.in_shell else name
-
     def give(self, name: str, value: str) -> str:
         """An option with a value, as a person types it."""
         if self.in_shell:
@@ -59,7 +59,8 @@ class Source(msgspec.Struct, frozen=True):
 
     def refused_option(self, name: str, reason: str) -> InvalidValueError:
         value: Any = getattr(self, name)
-        return InvalidValueError(self.option(name), value, reason)
+        option = f"--{name}" if self.in_shell else name
+        return InvalidValueError(option, value, reason)
 
 
 def check_columns(columns: list[str], source: Source, where: str = "") -> list[str]:

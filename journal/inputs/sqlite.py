@@ -7,15 +7,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
 
 from journal.inputs.cells import json_cell
-from journal.inputs.source import SQLITE_PREFIX, Source, check_columns
-
-Rows = Iterator[dict[str, Any]]
+from journal.inputs.source import SQLITE_PREFIX, Rows, Source, check_columns
 
 
 def _connect(path: str) -> sqlite3.Connection:

@@ -10,10 +10,8 @@ from contextlib import ExitStack
 from typing import Any
 
 from journal.format.records import MAX_LINE_BYTES
-from journal.inputs.source import Source, check_columns
+from journal.inputs.source import Rows, Source, check_columns
 from journal.inputs.text import Text
-
-Rows = Iterator[dict[str, Any]]
 
 _DELIMITERS = {"\\t": "\t", "tab": "\t"}
 _PROBABLE = ";\t|"  # other separators that occur in files with the extension .csv

@@ -130,6 +130,8 @@ class Bar:
 
         Draw the bar below it, unless the last drawing was a moment ago.
         """
+        if Bar._shown is not self:  # in a forked process; or other code has kept the stream
+            return stream.write(text)
         with self._lock:
             self.erase()
             written = stream.write(text)
@@ -179,9 +181,7 @@ class _AboveBar:
         self._bar = bar
 
     def write(self, text: str) -> int:
-        if Bar._shown is self._bar:  # not in a forked process, and other code may keep this stream
-            return self._bar.write_above(self.stream, text)
-        return self.stream.write(text)
+        return self._bar.write_above(self.stream, text)
 
     def writelines(self, lines: Iterable[str]) -> None:
         for line in lines:
