@@ -1,10 +1,10 @@
-"""Unknown keywords in calls of public functions: the TypeError names the right one."""
+"""Unknown names of arguments and attributes: the error says what to write."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Never, ParamSpec, TypeVar
 
 from journal.text import similar
 
@@ -57,3 +57,25 @@ def _advice(unknown: str, known: tuple[str, ...]) -> str:
     close = similar(unknown, known)
     names = ", ".join(name for name in known if name != "self")
     return f"its arguments are {names}" if close is None else f"did you mean {close!r}?"
+
+
+class NamesAttributesElsewhere:
+    """The AttributeError for an attribute of a related object says where it is.
+
+    ``_elsewhere``: an expression for each of these objects, and its class.
+    """
+
+    __slots__ = ()
+    _elsewhere: ClassVar[tuple[tuple[str, type], ...]] = ()
+
+    if not TYPE_CHECKING:  # else type checkers would accept any name
+
+        def __getattr__(self, name: str) -> Never:
+            found = (
+                f": write {where}.{other}"
+                for where, kind in self._elsewhere
+                for other in (name, *(f"{name}_{what}" for what in ("job", "rows", "count")))
+                if not name.startswith("_") and hasattr(kind, other)
+            )
+            text = f"{type(self).__name__!r} object has no attribute {name!r}{next(found, '')}"
+            raise AttributeError(text, name=name, obj=self)
