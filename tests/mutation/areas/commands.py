@@ -163,4 +163,18 @@ PATCHES = [
         "        if False:\n",
         "tests/run/test_processes_of_commands.py::test_an_argument_that_cmd_would_interpret_is_refused",
     ),
+    Patch(
+        "no row is redone that has changed since the question",
+        "cli/commands/settle",
+        "        if not yes and redone.digest != shown.digest:\n",
+        "        if False:\n",
+        "tests/cli/test_control.py::test_redo_does_nothing_if_a_row_has_changed_since_it_asked",
+    ),
+    Patch(
+        "a row whose data was lost isn't tried again by advice",
+        "cli/advice",
+        "        if code == LOST_CHECKSUM:  # such a row",
+        "        if False:  # such a row",
+        "tests/cli/test_control.py::test_show_advises_nothing_that_is_refused_for_a_row_whose_data_was_lost",
+    ),
 ]
