@@ -94,7 +94,7 @@ class Run:
         self.has_begun = False  # set by the thread that calls ``work``
         self._paused = False  # by another process
         self._is_closed = False  # or the workers are being closed
-        self._is_lost = False  # another job or run is at the path of this job
+        self._why_lost = ""  # if another job or run is at the path of this job: the message
         self._counts = {"started": 0, "completed": 0, "failed": 0, "skipped": 0}
         self._problems: list[str] = []
         self.report: RunReport | None = None  # of a run that has ended, also by an error
@@ -161,7 +161,7 @@ class Run:
             del met  # a traceback would keep this frame, and so the job's files
 
     def _leave(self) -> Job:
-        if self._is_lost or self._locked:  # another process sets the status
+        if self._why_lost or self._locked:  # another process sets the status
             return self._held.last_job()
         if self._end is not None:
             self._held.record_early_end(self._end)
@@ -225,14 +225,14 @@ class Run:
 
         Rows that no worker has begun become pending.
         """
-        for row in self._to_dispatch:
-            if not self._held.why_lost():
-                with suppress(JournalError):
-                    self._queue.settle_once(row, Outcome(kind="unstarted"))
-        self._to_dispatch.clear()
-        while self._in_flight:
+        while self._in_flight or self._to_dispatch:
             with suppress(StorageError):
                 self._check_lock()
+            for row in self._to_dispatch:
+                if not self._why_lost:
+                    with suppress(JournalError):
+                        self._queue.settle_once(row, Outcome(kind="unstarted"))
+            self._to_dispatch.clear()
             self._in_flight.end_due(self._stops.count)
             results = self._in_flight.results()
             if results:
@@ -248,7 +248,7 @@ class Run:
             self._problems.append(_unrecorded(result, self._locked))
             return
         try:
-            if self._is_lost or result.is_late:
+            if self._why_lost or result.is_late:
                 self._settle(result, self._problems)
             elif not self._queue.settle_once(result.row, result.outcome):
                 self._queue.add_cost(result.row, result.outcome)
@@ -297,9 +297,9 @@ class Run:
 
     def _check_lock(self) -> None:
         """Start no more rows if the job was moved or replaced, or this run no longer holds it."""
-        if not self._is_lost and not self._held.is_held():
-            self._is_lost = True
-            self._give_up(EarlyEnd("lost", self._held.lost_message()), 1)
+        if not self._why_lost and (why_lost := self._held.why_lost()):
+            self._why_lost = why_lost
+            self._give_up(EarlyEnd("lost", why_lost), 1)
             self._report_stops()  # reading the job may raise an exception
 
     def _report_stops(self) -> None:
@@ -357,7 +357,7 @@ class Run:
         # If the commit fails, no more rows start. _drain then checks which outcomes the journal
         # already holds, and records the others one by one.
         with self._service.batch(self._held.id):
-            if not self._is_lost and (self._holds.count or self._results.held):
+            if not self._why_lost and (self._holds.count or self._results.held):
                 self._holds.hear_all(results)
             for result in self._complete(results):
                 self._settle(result, problems)
@@ -414,7 +414,7 @@ class Run:
     def _complete(self, results: Sequence[Result]) -> Sequence[Result]:
         """Record completed attempts at once, if possible. Returns the results that are left."""
         # A late result must be recorded before the result of a later attempt at the same row.
-        if self._is_lost or len(results) < 2 or any(result.is_late for result in results):
+        if self._why_lost or len(results) < 2 or any(result.is_late for result in results):
             return results
         done, others = self._queue.complete(results)
         if done:
@@ -426,8 +426,8 @@ class Run:
 
     def _settle(self, result: Result, problems: list[str]) -> None:
         """Record a result. If that isn't possible, add the reason to ``problems``."""
-        if self._is_lost:  # the journal's row belongs to another run's attempt
-            problems.append(_unrecorded(result, self._held.lost_message()))
+        if self._why_lost:  # the journal's row belongs to another run's attempt
+            problems.append(_unrecorded(result, self._why_lost))
             return
         if result.is_late:
             self._settle_late(result, problems)

@@ -233,23 +233,15 @@ class HeldJob:
             f"{became} ({name} is {self.settings.on_interrupted})"
         )
 
-    def is_held(self) -> bool:
-        """Return whether the run lock is held, and the job is still at its path."""
-        return self.service.store.runs.holds(self.id)
-
     def why_lost(self) -> str:
-        """Why the job is no longer this run's, as text; "" if that isn't certain.
+        """Why the job is no longer this run's, as text; "" if it is. Raises StorageError.
 
-        The job was moved or replaced, or has another run.
+        The job was moved or replaced, or has another run, or the run lock was released.
         """
-        try:
-            return self.service.store.runs.why_lost(self.id)
-        except JournalError:
+        runs = self.service.store.runs
+        if runs.holds(self.id):
             return ""
-
-    def lost_message(self) -> str:
-        """The message of a run that ends because it no longer holds its job."""
-        return self.why_lost() or "the run lock of the job was released"
+        return runs.why_lost(self.id) or "the run lock of the job was released"
 
     def is_paused(self, job: Job, in_flight: int) -> bool:
         """Whether another process has paused the job. Reports a message if this has changed."""

@@ -134,8 +134,8 @@ PATCHES = [
     Patch(
         "rows that were started and not handed out are given back",
         "run/driver",
-        "        for row in self._to_dispatch:\n",
-        "        for row in self._to_dispatch[:0]:\n",
+        "            for row in self._to_dispatch:\n",
+        "            for row in self._to_dispatch[:0]:\n",
         "tests/run/test_runs.py::test_after_a_failed_sync_each_outcome_is_recorded_and_none_is_told_as_lost",
     ),
     Patch(
@@ -222,7 +222,7 @@ PATCHES = [
     Patch(
         "a run that has lost its lock leaves the job's status to others",
         "run/driver",
-        "        if self._is_lost or self._locked:  # another",
+        "        if self._why_lost or self._locked:  # another",
         "        if self._locked:  # another",
         "tests/run/test_runs.py::test_a_run_that_has_lost_its_lock_starts_no_more_rows_and_leaves_the_job_to_others",
     ),
@@ -433,7 +433,7 @@ PATCHES = [
     Patch(
         "a run that has lost its lock records nothing in the journal of another",
         "run/driver",
-        "        if self._is_lost:  # the journal's row",
+        "        if self._why_lost:  # the journal's row",
         "        if False:  # the journal's row",
         "tests/run/test_runs.py::test_a_run_that_has_lost_its_lock_starts_no_more_rows_and_leaves_the_job_to_others",
     ),
