@@ -361,7 +361,10 @@ class Run:
                 self._holds.hear_all(results)
             for result in self._complete(results):
                 self._settle(result, problems)
-            self._queue.end(result.row for result in results if not result.is_given_up)
+            # An attempt that was given up may still run: it ends with its late result.
+            self._queue.end(
+                result.row for result in results if result.is_late or not result.call.is_given_up
+            )
             job = self._held.job()
             self._check_limits(job)  # the results may have reached a limit
             started = self._queue.start(
@@ -413,8 +416,7 @@ class Run:
 
     def _complete(self, results: Sequence[Result]) -> Sequence[Result]:
         """Record completed attempts at once, if possible. Returns the results that are left."""
-        # A late result must be recorded before the result of a later attempt at the same row.
-        if self._why_lost or len(results) < 2 or any(result.is_late for result in results):
+        if self._why_lost or len(results) < 2:
             return results
         done, others = self._queue.complete(results)
         if done:

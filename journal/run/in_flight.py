@@ -29,8 +29,6 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     """The outcome of an attempt. All rows of one call have the same ``call``.
 
     - ``ticket``: the number of the attempt in this run.
-    - ``is_given_up``: True if the driver has given up the call, and has decided the outcome itself.
-      The call may still be running.
     - ``is_late``: True if the call returned after it was given up. Its rows already have outcomes
       then.
     """
@@ -39,7 +37,6 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     row: JobRow
     outcome: Outcome
     call: Call
-    is_given_up: bool = False
     is_late: bool = False
 
 
@@ -120,10 +117,9 @@ class InFlight:
         if not is_late:
             call.is_ended = True
             self._ended += 1
-        is_given_up = call.is_given_up and not is_late
         ticket = call.ticket
         for row, outcome in zip(call.rows, outcomes, strict=True):
-            self._unrecorded.append(Result(ticket, row.row, outcome, call, is_given_up, is_late))
+            self._unrecorded.append(Result(ticket, row.row, outcome, call, is_late))
             ticket += 1
 
     def forget(self, results: Sequence[Result]) -> None:

@@ -347,7 +347,7 @@ class RowQueue:
         """Record many completed attempts at once. Returns these, and those that need :meth:`settle`.
 
         A result needs :meth:`settle`, for example, if it has messages or steps, or if its outcome
-        isn't "completed". ``results`` must not contain late results (see :class:`Result`).
+        isn't "completed".
         """
         plain: list[Result] = []
         others: list[Result] = []

@@ -100,7 +100,7 @@ def test_the_first_stop_takes_back_what_has_not_begun_and_leaves_the_rest(at: An
     stage.dispatch(1, 2, 3)
     assert stage.turn(0) == []
     (result,) = stage.turn(1, 3600.0)
-    assert (result.ticket, result.outcome, result.is_given_up) == (
+    assert (result.ticket, result.outcome, result.call.is_given_up) == (
         3,
         Outcome(kind="unstarted"),
         False,
@@ -140,7 +140,7 @@ def test_each_stage_has_its_time_until_the_attempt_is_given_up(
     assert workers.asked == [("j:1", False), ("j:1", True)]
     assert workers.given_up == []
     (result,) = stage.turn(stops, GRACE_S - SOON_S)
-    assert (result.is_given_up, result.outcome.error_code) == (True, code)
+    assert (result.call.is_given_up, result.outcome.error_code) == (True, code)
     assert (workers.given_up, len(workers.asked)) == ([1], 2)
 
 
@@ -149,7 +149,7 @@ def test_an_attempt_that_can_not_be_asked_is_given_up_at_once(at: Any) -> None:
     stage = at(workers)
     stage.dispatch(1)
     (result,) = stage.turn(2)
-    assert (result.is_given_up, result.outcome.kind) == (True, "lost")
+    assert (result.call.is_given_up, result.outcome.kind) == (True, "lost")
     assert (workers.asked, workers.given_up) == ([("j:1", False)], [1])
 
 
@@ -208,7 +208,7 @@ def test_a_call_is_asked_forced_and_given_up_once_for_all_of_its_rows(at: Any) -
     assert stage.turn(3) == []
     assert workers.asked == [("j:1", False), ("j:1", True)]
     results = stage.turn(3, GRACE_S)
-    assert [result.is_given_up for result in results] == [True] * 3
+    assert [result.call.is_given_up for result in results] == [True] * 3
     assert workers.given_up == [1]
     stage.attempts.forget(results)
     assert stage.attempts.slots == 1  # and not three less

@@ -78,13 +78,6 @@ PATCHES = [
         "tests/store/test_bulk.py::test_new_names_of_usage_are_left_to_single_changes_which_count_them",
     ),
     Patch(
-        "a late result is recorded before that of a later attempt",
-        "run/driver",
-        " or any(result.is_late for result in results):",
-        ":",
-        "tests/run/test_runs.py::test_a_late_result_that_cannot_be_recorded_leaves_the_attempt_in_flight_alone",
-    ),
-    Patch(
         "a row that the answer leaves out needs a review",
         "run/call",
         "            outcomes.append(with_unrecorded(row, _review(answer, kept_by)))\n",

@@ -17,15 +17,15 @@ PATCHES = [
     Patch(
         "an attempt that was given up keeps its slot",
         "run/driver",
-        "self._queue.end(result.row for result in results if not result.is_given_up)",
-        "self._queue.end(result.row for result in results)",
+        "for result in results if result.is_late or not result.call.is_given_up\n",
+        "for result in results\n",
         "tests/run/test_limits_by_key.py::test_an_attempt_that_was_given_up_keeps_its_slot_until_it_ends",
     ),
     Patch(
         "an attempt that was taken back frees its slot",
-        "run/in_flight",
-        "is_given_up = call.is_given_up and not is_late",
-        "is_given_up = True",
+        "run/driver",
+        "for result in results if result.is_late or not result.call.is_given_up\n",
+        "for result in results if result.is_late\n",
         "tests/run/test_limits_by_key.py::test_no_slot_is_taken_once_no_attempt_is_in_flight",
     ),
     Patch(
