@@ -15,7 +15,7 @@ import pytest
 from support.commands import PYTHON, journal, journal_process
 from support.platforms import needs_fifos, skip_without
 
-from journal import JobService, RowStatus, open_job
+from journal import JobService, RowStatus
 from journal.fs.shell import quote
 
 JOURNAL = [sys.executable, "-m", "journal"]
@@ -818,15 +818,6 @@ def test_no_command_is_named_for_a_job_that_has_recorded_none(work: Path) -> Non
     for options in (("--dry-run",), ()):
         done = journal("run", "one.csv", "--job", "j", *options, "--", "echo", "{v}")
         assert "last run" not in done.stderr
-
-
-def test_a_job_whose_recorded_command_is_any_text_can_be_run(work: Path) -> None:
-    (work / "two.csv").write_text("v\n1\n2\n")
-    rows = [{"v": "1"}, {"v": "2"}]
-    open_job(work / "jobs" / "j", rows, original_command="it's mine").close()
-    done = journal("run", "two.csv", "--job", "j", "--", "true")
-    assert done.returncode == 0, done.stderr
-    assert "which was: " in done.stderr
 
 
 def test_quiet_says_that_the_command_is_another_one_whatever_that_is(work: Path) -> None:

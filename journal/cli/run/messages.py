@@ -5,7 +5,6 @@ With ``--quiet``, there are only messages about problems. Advice is printed last
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -80,26 +79,15 @@ def about_input(
 
 
 def _other_command(job: Job, command: tuple[str, ...]) -> list[str]:
-    """A list with a message if the last run of the job had another command.
-
-    Otherwise, and if no command is recorded, it is empty.
-    """
-    if job.last_run is not None and job.last_run.command:
-        words = job.last_run.argv
-        last = list(words[before_command(words) + 1 :])
-    else:
-        last = _words(job.original_command)
-    if not last or list(map(as_utf8, command)) == last:
+    """A list with a message if the last run of the job was of another command. Otherwise it is empty."""
+    if job.last_run is None or not job.last_run.command:
+        return []
+    words = job.last_run.argv
+    last = list(words[before_command(words) + 1 :])
+    if list(map(as_utf8, command)) == last:
         return []
     done = "; rows that are done are not run again" if job.successful_rows else ""
     return [f"the command is not that of the last run, which was: {shell.join(last)}{done}"]
-
-
-def _words(command: str | None) -> list[str]:
-    try:
-        return shlex.split(command or "")
-    except ValueError:  # a program has recorded text that isn't a command line
-        return [command or ""]
 
 
 def lost_rows(matched: Matched) -> list[str]:

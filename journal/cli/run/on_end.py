@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+import msgspec
+
 from journal.cli.run.subprocesses import temporary_file
 from journal.errors import InvalidValueError, JournalError
 from journal.fs import shell
@@ -60,19 +62,8 @@ def event_of(report: RunReport) -> str:
 
 def summary_of(report: RunReport, exit_code: int) -> dict[str, Any]:
     """The input of the command: the event, the counts of the run, and all fields of the job."""
-    return {
-        "event": event_of(report),
-        "reason": report.reason,
-        "signal": report.signal,
-        "exit_code": exit_code,
-        "started": report.started,
-        "completed": report.completed,
-        "failed": report.failed,
-        "skipped": report.skipped,
-        "problems": report.problems,
-        "elapsed_s": report.elapsed_s,
-        "job": report.job,
-    }
+    own = {"event": event_of(report), "exit_code": exit_code}
+    return own | msgspec.structs.asdict(report)
 
 
 def run_on_end(

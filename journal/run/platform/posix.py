@@ -26,7 +26,11 @@ Environment = dict[bytes, bytes]
 
 
 class Process:
-    """See :class:`journal.run.platform.processes.Process`."""
+    """A command that was started, and all processes that it has started.
+
+    ``close`` must be called one time. After that, no method may be called. Any thread or signal
+    handler may call ``end``.
+    """
 
     def __init__(self, process_id: int) -> None:
         self._id = process_id
@@ -34,6 +38,8 @@ class Process:
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until the command has ended.
+
+        Processes that it has started may still run. Returns False if the timeout has passed.
 
         If the system has ``waitid``, this doesn't reap the command. Until the command is reaped, no
         other process can get the id of its process group.
@@ -57,12 +63,23 @@ class Process:
         return bool(process_id)
 
     def end(self, *, force: bool) -> None:
+        """Ask all processes of the command to end; with ``force``, end them.
+
+        Does nothing if the processes have ended. Until ``close`` is called, no other process can be
+        ended by mistake.
+        """
         # PermissionError is raised on macOS if only the ended leader is left in the group. It is
         # also raised for set-uid programs.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._id, signal.SIGKILL if force else signal.SIGTERM)
 
     def close(self) -> int:
+        """Return the exit status of the command, which must have ended.
+
+        Processes that the command has started in the background continue to run.
+
+        The status is negative if a signal ended the command: see :func:`status_code`.
+        """
         if self._status is None:
             self._status = os.waitstatus_to_exitcode(os.waitpid(self._id, 0)[1])
         return self._status
@@ -76,6 +93,16 @@ def start(
     stdout: IO[bytes] | int,
     stderr: IO[bytes] | int,
 ) -> Process:
+    """Start a command that no Ctrl-C of the terminal reaches. No shell is involved.
+
+    - POSIX: the command leads a session of its own. If this process is killed, the command
+      continues.
+    - Windows: the command leads a process group of its own. It is in a job object, whose processes
+      end when this process ends. A .bat or .cmd file is run by cmd. Any other file must be a
+      program.
+
+    Raises OSError and ValueError if the command can't be started.
+    """
     # Popen would encode the environment in Python for each command, and read a pipe to learn of
     # errors: a third of the time of a start. Python opens no inheritable descriptors. Descriptors
     # that we inherited are passed on, as shells do.
@@ -100,27 +127,31 @@ def _action(stream: IO[bytes] | int, descriptor: int) -> tuple[Any, ...]:
 
 
 def environment() -> Environment:
+    """A copy of this process's environment, in the form that :func:`start` takes."""
     return dict(os.environb)
 
 
 def variables(texts: Mapping[str, str]) -> Environment:
+    """Variables in the form of :func:`environment`."""
     return {name.encode(): os.fsencode(text) for name, text in texts.items()}
 
 
-def is_lack_of_resources(error: OSError) -> bool:
-    return error.errno in _OUR_OWN_LIMITS
+def is_lack_of_resources(error: Exception) -> bool:
+    """Whether a command wasn't started because this process or the system lacks resources."""
+    return isinstance(error, OSError) and error.errno in _OUR_OWN_LIMITS
 
 
 def keep_exit_statuses() -> None:
-    """Stop ignoring SIGCHLD.
+    """Stop ignoring SIGCHLD. For the main thread only.
 
-    While it is ignored, the system discards exit statuses, and Python reads 0.
+    While it is ignored, the system discards exit statuses.
     """
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def status_code(status: int) -> str:
+    """The exit status as an error code: a number, or the name of the signal that ended it."""
     if status >= 0:
         return str(status)
     try:
@@ -130,18 +161,32 @@ def status_code(status: int) -> str:
 
 
 def is_of_signal(status: int) -> bool:
+    """Whether a signal ended the command.
+
+    Also true if the command is a shell, and its exit status says that a signal ended the command
+    that the shell ran last.
+    """
     return status < 0 or status - 128 in signal.valid_signals()
 
 
 def is_of_console(status: int) -> bool:  # noqa: ARG001
+    """Whether an event of the console ended the command.
+
+    On Windows, such events reach this process and also its commands.
+    """
     return False  # a command in a session of its own gets no events
 
 
 def exit_code(status: int) -> int:
+    """The exit code of this process after its command has ended with ``status``."""
     return status if status >= 0 else 128 - status
 
 
 def wait(popen: subprocess.Popen[bytes]) -> int:
+    """Wait for a command that was started by Popen.
+
+    Signals are handled while this function waits. Returns the command's status.
+    """
     return popen.wait()
 
 
@@ -149,12 +194,22 @@ def wait(popen: subprocess.Popen[bytes]) -> int:
 
 
 def command_line(argv: Sequence[str]) -> tuple[None, Sequence[str]]:
+    """The arguments ``executable`` and ``args`` of :class:`subprocess.Popen` for a command.
+
+    The command stays in the group of this process. Raises OSError and ValueError as :func:`start`
+    does.
+    """
     return None, argv
 
 
 def find_program(name: str) -> str | None:
+    """The path of a program.
+
+    ``name``: a name on PATH, or a path. Returns None if no such program can be started.
+    """
     return shutil.which(name)
 
 
 def why_not_started(name: str) -> str:  # noqa: ARG001
+    """Text that says why an existing file isn't a program, and what to do."""
     return "it is not executable: chmod +x it"

@@ -127,7 +127,7 @@ class _Job:
 
 
 class Process:
-    """See :class:`journal.run.platform.processes.Process`."""
+    """See :class:`journal.run.platform.posix.Process`."""
 
     def __init__(self, handle: int, process_id: int, job: _Job) -> None:
         self._handle, self._id, self._job = handle, process_id, job
@@ -303,8 +303,8 @@ def keep_exit_statuses() -> None:
     """Do nothing, since Windows keeps exit statuses."""
 
 
-def is_lack_of_resources(error: OSError) -> bool:
-    return error.winerror in _LACKS or error.errno == errno.EMFILE
+def is_lack_of_resources(error: Exception) -> bool:
+    return isinstance(error, OSError) and (error.winerror in _LACKS or error.errno == errno.EMFILE)
 
 
 def _is_crash(status: int) -> bool:
