@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import IO, Any, cast
 
@@ -186,6 +186,14 @@ def as_json(value: Any) -> str:
 def echo_json(value: Any) -> None:
     """Write a line of JSON, in UTF-8 in every locale."""
     sys.stdout.buffer.write(as_json(value).encode() + b"\n")
+
+
+def echo_result(value: Any, text: Callable[[Any], str], *, is_json: bool) -> None:
+    """Write the result of a command: as a line of JSON, or the text that ``text`` makes of it."""
+    if is_json:
+        echo_json(value)
+    else:
+        click.echo(text(value))
 
 
 def echo_json_list(values: Iterable[Any]) -> None:

@@ -151,7 +151,7 @@ def check_both_went_on(directory: Path, done: CompletedProcess[str]) -> None:
     assert "the copies of job 'demo' have diverged" in done.stderr
     shipped = Counter((directory / "shipped").read_text().split())
     twice = {int(number) for number, times in shipped.items() if times > 1}
-    named = re.search(r"rows ([0-9,-]+): completed in one copy", done.stderr)
+    named = re.search(r"rows? ([0-9, -]+): completed in one copy", done.stderr)
     assert named is not None
     assert twice
     parts = (part.partition("-")[::2] for part in named[1].split(","))

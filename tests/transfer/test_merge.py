@@ -746,8 +746,8 @@ def test_every_row_done_twice_is_named_and_a_long_list_says_that_it_is_cut(tmp_p
             for number in numbers:
                 complete(service, number, f"{root.name}-{number}")
     done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
-    assert "rows 3,5,7," in done.stderr
-    assert ",79,81,...: " in done.stderr
+    assert "rows 3, 5, 7, " in done.stderr
+    assert ", 79, 81, ...: " in done.stderr
     for number in (3, 399):
         assert row_of(here, number).error_code == "maybe_done_twice"
         assert f"there-{number}" in str(told_changes(here, number))

@@ -15,7 +15,7 @@ from journal.cli.find import (
     find_job,
     found_job,
 )
-from journal.cli.output import echo_err, echo_json, echo_json_list
+from journal.cli.output import echo_err, echo_json_list, echo_result
 from journal.cli.shared_options import json_option, option
 from journal.errors import JournalError
 from journal.history.error_groups import Numbers
@@ -61,9 +61,10 @@ def verify_command(
                 echo_err(f"journal: {error}")
                 code = max(code, error.exit_code)
                 continue
-            code = max(code, _code_of(report))
-            yield report
             kinds = {finding.kind for finding in report.findings}
+            if report.damaged or "newer" in kinds:
+                code = max(code, EXIT_DAMAGED)
+            yield report
             if "newer" in kinds:
                 echo_err("next: pip install -U rowjournal")
             elif "damage" in kinds and "mismatch" not in kinds:
@@ -76,11 +77,6 @@ def verify_command(
         for report in reports():
             _echo_report(report)
     return code
-
-
-def _code_of(report: Report) -> int:
-    is_newer = any(finding.kind == "newer" for finding in report.findings)
-    return EXIT_DAMAGED if report.damaged or is_newer else EXIT_OK
 
 
 def _echo_report(report: Report) -> None:
@@ -140,10 +136,7 @@ def repair_command(job: FoundJob, open_rows: OpenRows, json_output: bool) -> int
     Example: journal repair ship-ca
     """
     repair = repair_job(job.service.root / job.id, open_rows=open_rows)
-    if json_output:
-        echo_json(repair)
-    else:
-        click.echo(_text(repair))
+    echo_result(repair, _text, is_json=json_output)
     if not repair.lossless:
         echo_err(
             "some records are lost, or no checksum proves them: compare the job with the work that you know of"

@@ -83,13 +83,7 @@ _FIELDS = (*_COLUMNS, *(_of_job(name) for name in JOB_MEMBERS if name not in _SH
 @listing_options
 @click.pass_context
 def list_command(
-    ctx: click.Context,
-    status: str | None,
-    name: str | None,
-    since: datetime | None,
-    until: datetime | None,
-    limit: int | None,
-    output: str,
+    ctx: click.Context, /, status: str | None, limit: int | None, output: str, **query: Any
 ) -> int:
     """List the jobs, newest first.
 
@@ -105,7 +99,6 @@ def list_command(
     """
     service = ReadingService(ctx.obj)
     errors: list[JournalError] = []
-    query: dict[str, Any] = {"name": name, "since": since, "until": until}
     of_run = status in (JobStatus.RUNNING, _INTERRUPTED)  # only the run lock distinguishes them
     jobs = service.list_jobs(
         JobStatus.RUNNING if of_run else status,

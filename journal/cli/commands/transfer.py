@@ -18,7 +18,7 @@ from journal.cli.find import (
     found_job,
     journal_command,
 )
-from journal.cli.output import echo_err, echo_json
+from journal.cli.output import echo_err, echo_result
 from journal.cli.shared_options import json_option, option
 from journal.errors import JobExistsError, JobNotFoundError, JournalError, RefusedError
 from journal.format.records import CODES_OF_MERGES
@@ -220,26 +220,19 @@ def pull_command(
                 raise
     if dry_run:
         found = preview_pull(root, _source(root, source), job_id, max_bytes=max_bytes)
-        if json_output:
-            echo_json(found)
-        else:
-            click.echo(_preview_text(found))
+        echo_result(found, _preview_text, is_json=json_output)
         return EXIT_ROWS_OPEN if any(row.verdict == "review" for row in found.rows) else EXIT_OK
     pulled = pull_job(root, _source(root, source), job_id, merge=merge, max_bytes=max_bytes)
-    if json_output:
-        echo_json(pulled)
-    else:
-        click.echo(_pulled_text(pulled))
+    echo_result(pulled, _pulled_text, is_json=json_output)
     _report_some([f"{name} {_difference(pulled, name)}" for name in pulled.differing])
     _report_some(_left_out(pulled.left_out))
     merged = pulled.merged
     if merged is not None:
         _report_merged(merged, pulled.job_id)
-    is_open = merged is not None and (merged.left_open or merged.review)
     service = ReadingService(root)
     rows = service.get_rows(pulled.job_id, RowStatus.NEEDS_REVIEW)
-    if any(row.error_code in CODES_OF_MERGES for row in rows):
-        is_open = True
+    is_open = any(row.error_code in CODES_OF_MERGES for row in rows)
+    is_open = is_open or (merged is not None and bool(merged.left_open or merged.review))
     if is_open:
         echo_err(f"see what to do: {command_line(ctx, service)('show', pulled.job_id)}")
     return EXIT_ROWS_OPEN if is_open or pulled.differing else EXIT_OK
@@ -274,16 +267,11 @@ def _report_merged(merged: Merged, job_id: str) -> None:
         echo_err(
             f"{job_id}: the job is {merged.their_job_status} there, and {merged.job_status} here"
         )
-    _report_some(
-        [
-            f"row {theirs} of the other copy is row {ours} here, since its number was taken"
-            for ours, theirs in merged.renumbered.items()
-        ]
-    )
+    moved = "row {} of the other copy is row {} here, since its number was taken"
+    _report_some([moved.format(theirs, ours) for ours, theirs in merged.renumbered.items()])
     if merged.twice:
-        rows = Numbers(merged.twice).text(",", _MAX_RANGES)
         echo_err(
-            f"rows {rows}: completed in one copy, and also worked on by the other: they may have "
+            f"{Numbers(merged.twice).words(_MAX_RANGES)}: completed in one copy, and also worked on by the other: they may have "
             "been done twice, even if both tracking numbers are equal"
         )
     if merged.left_open:
