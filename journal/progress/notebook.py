@@ -11,24 +11,6 @@ from journal.display.plain import job_text
 from journal.model import Job, expected_cost_cents
 
 
-class _Shown:
-    """The content of the cell.
-
-    Frontends that can't show HTML, such as a console, show its ``repr``.
-    """
-
-    def __init__(self, job: Job, details: Sequence[str]) -> None:
-        self._job = job
-        self._details = ", ".join(details)
-
-    def __repr__(self) -> str:
-        return ", ".join(filter(None, (job_text(self._job), self._details)))
-
-    def _repr_html_(self) -> str:
-        expected = expected_cost_cents(self._job)
-        return job_html(self._job, self._details, expected_cents=expected)
-
-
 class Cell:
     """The output of a cell. The saved notebook has the last HTML that was shown."""
 
@@ -38,12 +20,17 @@ class Cell:
         self._handle: Any = None
 
     def draw(self, job: Job, details: Sequence[str]) -> None:
-        """Show the job, or update the HTML that is shown."""
-        shown = _Shown(job, details)
+        """Show the job, or update the HTML that is shown. A console shows plain text."""
+        text = ", ".join(details)
+        shown = {
+            "text/plain": ", ".join(filter(None, (job_text(job), text))),
+            "text/html": job_html(job, text, expected_cents=expected_cost_cents(job)),
+        }
         if self._handle is None:
-            self._handle = sys.modules["IPython"].display.display(shown, display_id=True)
+            display = sys.modules["IPython"].display.display
+            self._handle = display(shown, raw=True, display_id=True)
         else:
-            self._handle.update(shown)
+            self._handle.update(shown, raw=True)
 
     def close(self, *, withdraw: bool = False) -> None:
         """End the output. ``withdraw``: remove the output from the cell."""

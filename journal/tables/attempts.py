@@ -17,12 +17,11 @@ import msgspec
 
 from journal.format.records import (
     A_POLICY,
-    MAX_DEPTH,
     RowSpentRecord,
     RowStatusRecord,
     RunRecord,
 )
-from journal.format.values import DECODE_ERRORS, nests_deeper_than
+from journal.format.values import DECODE_ERRORS
 from journal.history.durations import moment_at
 from journal.history.reading import LINE, History, line_start
 from journal.history.row_history import AttemptReader, RowAttempt
@@ -40,7 +39,6 @@ _Slim = msgspec.defstruct(
 )
 _decode = msgspec.json.Decoder(_Slim).decode
 _STARTS = (line_start(RowStatusRecord), line_start(RowSpentRecord))
-_LONG_BYTES = 1024  # shorter lines can't nest so deep that decoding them is dangerous
 _NEVER = float("-inf")
 _FAR_S = 1 << 34  # in the year 2514; Windows takes no time before 1970
 _fromtimestamp = datetime.fromtimestamp
@@ -180,8 +178,6 @@ def _records(history: History) -> Iterator[tuple[list[Any], Iterator[int]]]:
         offsets = map(add, ends, count())  # with the line ends
         may_be = list(map(bytes.startswith, lines, repeat(_STARTS)))
         try:
-            if max(map(len, lines), default=0) > _LONG_BYTES and any(map(_is_deep, lines)):
-                raise msgspec.DecodeError
             if not all(map(bytes.startswith, lines, repeat(LINE))):
                 raise msgspec.DecodeError
             records: list[Any] = list(map(_decode, compress(lines, may_be)))
@@ -192,7 +188,3 @@ def _records(history: History) -> Iterator[tuple[list[Any], Iterator[int]]]:
             found = compress(whole, may_be)
             records = [msgspec.convert(each, _Slim, from_attributes=True) for each in found]
         yield records, compress(offsets, may_be)
-
-
-def _is_deep(line: bytes) -> bool:
-    return len(line) > _LONG_BYTES and nests_deeper_than(line, MAX_DEPTH)
