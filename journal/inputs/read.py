@@ -6,7 +6,8 @@ import io
 import os
 import sys
 import weakref
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import IO, Any, NamedTuple
 
 from journal.errors import InvalidValueError, JournalError, load_extra
@@ -87,36 +88,41 @@ class RowInput:
 
         This generator refers to ``self``, so ``self`` and the open file stay alive until the end.
         """
-        with opened.stack:
-            try:
-                yield from opened.rows
-            except OSError as error:
-                raise _unreadable(self.source, error) from None
+        number = 0
+        with opened.stack, _named(self.source, opened.words, lambda: f"after row {number}"):
+            for number, row in enumerate(opened.rows, 1):  # noqa: B007  (see above)
+                yield row
 
     def _open(self) -> _Opened:
-        stack = ExitStack()
-        try:
+        with ExitStack() as stack, _named(self.source, "rows"):
             opened = _open(self.source, stack)
-        except OSError as error:
-            stack.close()
-            raise _unreadable(self.source, error) from None
-        except BaseException:
-            stack.close()
-            raise
+            opened = opened._replace(stack=stack.pop_all())
         # Without this, the open file would cause a ResourceWarning if the caller doesn't iterate.
-        weakref.finalize(self, stack.close)
+        weakref.finalize(self, opened.stack.close)
         self.columns = opened.columns
         return opened
 
 
+@contextmanager
+def _named(source: Source, words: str, where: Callable[[], str] = str) -> Iterator[None]:
+    """An error of the system, or of a library for damaged data, becomes InvalidValueError."""
+    try:
+        yield
+    except JournalError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise source.refused(f"can't be read: {error.strerror}") from None
+        raise source.refused(f"can't be read as {words}: {error}", where()) from error
+
+
 class _Opened(NamedTuple):
+    """An open input. ``words``: what it is, in messages."""
+
+    words: str
     columns: list[str] | None
     rows: Rows
     stack: ExitStack
-
-
-def _unreadable(source: Source, error: OSError) -> InvalidValueError:
-    return source.refused(f"can't be read: {error.strerror or error}")
 
 
 def _open(source: Source, stack: ExitStack) -> _Opened:
@@ -127,7 +133,7 @@ def _open(source: Source, stack: ExitStack) -> _Opened:
 
         check_options("a SQLite database", (), source)
         columns, rows = read_query(source, stack)
-        return _Opened(columns, _named(rows, "a SQLite database", source), stack)
+        return _Opened("a SQLite database", columns, rows, stack)
     if source.path == STANDARD_INPUT:
         return open_stream(sys.stdin.buffer, source, stack)
     try:
@@ -149,27 +155,8 @@ def open_stream(stream: IO[bytes], source: Source, stack: ExitStack) -> _Opened:
         data = decompressed(data, compression, source)
     head = data.peek(HEAD_BYTES)[:HEAD_BYTES]
     chosen = choose(head, source, is_compressed=compression is not None)
-    if chosen.needs is None:
-        return _Opened(*chosen.read(source, data, stack), stack)
-    library, extra = chosen.needs
-    load_extra(library, f"an input in {chosen.words}", extra)
-    try:
-        columns, rows = chosen.read(source, data, stack)
-    except (JournalError, OSError):
-        raise
-    except Exception as error:
-        raise source.refused(f"can't be read as {chosen.words}: {error}") from error
-    return _Opened(columns, _named(rows, chosen.words, source), stack)
-
-
-def _named(rows: Rows, words: str, source: Source) -> Rows:
-    """Yield the rows. An exception of a library for damaged data becomes InvalidValueError."""
-    number = 0
-    try:
-        for number, row in enumerate(rows, 1):  # noqa: B007  (see below)
-            yield row
-    except JournalError:
-        raise
-    except Exception as error:
-        reason = f"can't be read as {words}: {error}"
-        raise source.refused(reason, f"after row {number}") from error
+    if chosen.needs is not None:
+        library, extra = chosen.needs
+        load_extra(library, f"an input in {chosen.words}", extra)
+    with _named(source, chosen.words):
+        return _Opened(chosen.words, *chosen.read(source, data, stack), stack)
