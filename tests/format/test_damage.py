@@ -22,7 +22,6 @@ from journal import (
     JournalDamagedError,
     JournalError,
 )
-from journal.verify import verify_job
 
 JOB = "damaged"
 
@@ -85,13 +84,6 @@ def test_a_flipped_bit_that_an_open_service_has_read_past_is_not_read_as_another
 
 
 # --- what is no journal ----------------------------------------------------------------------
-
-
-def test_a_last_line_in_text_mode_is_damage_and_not_a_torn_tail(
-    tmp_path: Path, content: bytes
-) -> None:
-    error = assert_damage(tmp_path, content[:-1] + b"\r\n")
-    assert "text mode" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -218,15 +210,6 @@ def test_a_first_line_that_is_no_job_record_is_damage(tmp_path: Path, first: byt
     place_journal(tmp_path, JOB, b"")
     error = assert_damage(tmp_path, seal_commits([[first], [LOG]]))
     assert error.line == 1
-
-
-def test_unknown_members_are_ignored_wherever_they_stand(tmp_path: Path) -> None:
-    # ``origin`` is unknown in a row. The number is beyond a double.
-    more = b'"new":{"a":[1,{"b":null}]},"origin":{"n":1e400},"at"'
-    records = [one.replace(b'"at"', more) for one in (JOB_RECORD, ROW_1, ROW_2, LOG)]
-    place_journal(tmp_path, JOB, seal_commits([[one] for one in records]))
-    assert [row.data for row in read_all(tmp_path, JOB)[1]] == [{"n": 1}, {"n": 2}]
-    assert verify_job(tmp_path / JOB).findings == []
 
 
 def test_a_listing_goes_on_past_a_damaged_job_if_its_error_is_taken(

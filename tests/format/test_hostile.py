@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
-from zlib import crc32
 
 import pytest
 from support.children import place_journal, seal_commits
@@ -288,18 +287,14 @@ DEEP = {
         ("metadata", JOB_RECORD.replace(b'"name"', b'"metadata":{"d":?},"name"')),
     )
 }
-REFUSED = {
-    "the status of a row that is not there": record(b"row_status", b'"row":9,"status":"failed"'),
+REFUSED = {  # beside those in the corpus
     "the status of row 0": record(b"row_status", b'"row":0,"status":"failed"'),
     "the status of row -1": record(b"row_status", b'"row":-1,"status":"failed"'),
     "the status of no row": record(b"row_status", b'"status":"failed"'),
     "a row status that is no text": record(b"row_status", b'"row":1,"status":7'),
     "no row status": record(b"row_status", b'"row":1'),
-    "a row made a second time": ROW_1,
-    "row 0": row_3(b"{}").replace(b'"row":3', b'"row":0'),
     "row -1": row_3(b"{}").replace(b'"row":3', b'"row":-1'),
     "row 1.5": row_3(b"{}").replace(b'"row":3', b'"row":1.5'),
-    "row 2**63": row_3(b"{}").replace(b'"row":3', b'"row":%d' % 2**63),
     "row 2**64": row_3(b"{}").replace(b'"row":3', b'"row":%d' % 2**64),
     "a row number of 5000 digits": row_3(b"{}").replace(b'"row":3', b'"row":1' + b"0" * 5000),
     "a row number in text": row_3(b"{}").replace(b'"row":3', b'"row":"3"'),
@@ -308,17 +303,12 @@ REFUSED = {
     "data that is a list": row_3(b"[1]"),
     "data that is null": row_3(b"null"),
     "no data": row_3(b"{}").replace(b'"data":{},', b""),
-    "a second job record": JOB_RECORD,
     "a count in text": record(b"job_counts", b'"total":"7"'),
-    "an error without a message": record(b"job_error", b'"code":"E"'),
     "no message": b'{"type":"log",' + AT,
-    "no type": b'{"message":"m",' + AT,
     "a type that is no text": b'{"type":3,"message":"m",' + AT,
-    "nesting of 101": record(b"log", b'"message":"m","x":' + b"[" * 100 + b"]" * 100),
     "a cost in text": completed(b'"cost_cents":"7"'),
     "half a cent in text": completed(b'"cost_cents":"7.5"'),
     "a tracking number that is no text": completed(b'"tracking_number":7'),
-    "two records on a line": LOG + LOG,
     "no JSON": b"hello}",
     "half a list": b"[{}",
     "a brace alone": b"}",
@@ -335,23 +325,19 @@ REFUSED = {
     "row true": row_3(b"{}").replace(b'"row":3', b'"row":true'),
     "row 3.0": row_3(b"{}").replace(b'"row":3', b'"row":3.0'),
     "row null": row_3(b"{}").replace(b'"row":3', b'"row":null'),
-    "cost 2**63": completed(b'"cost_cents":%d' % 2**63),
     "cost -2**63-1": completed(b'"cost_cents":%d' % (-(2**63) - 1)),
     "cost 10**30": completed(b'"cost_cents":%d' % 10**30),
     "a count of 2**63": record(b"job_counts", b'"total":%d' % 2**63),
-    "invalid UTF-8 in an unknown member": record(b"log", b'"message":"m","new":"\xff"'),
     "invalid UTF-8 in the name of a member": record(b"log", b'"message":"m","\xff":1'),
     "invalid UTF-8 in an unknown member of a row": row_3(b'{},"new":"\xc3"'),
     "invalid UTF-8 in an unknown member of a status": completed(b'"new":{"a":["\x80"]}'),
     "cost 1e400": completed(b'"cost_cents":1e400'),
-    "a usage in text": completed(b'"usage":{"a":"5"}'),
     "a usage that is no object": completed(b'"usage":[5]'),
     "a usage of 2**63": completed(b'"usage":{"a":%d}' % 2**63),
     "a usage of 1e400": completed(b'"usage":{"a":1e400}'),
     "cost true": completed(b'"cost_cents":true'),
     "cost 01": completed(b'"cost_cents":01'),
     "a cost of 5000 digits": completed(b'"cost_cents":1' + b"0" * 5000),
-    "a result of 5000 digits": completed(b'"result":1' + b"0" * 5000),
     "a result of 1e400": completed(b'"result":1e400'),
     "a result of NaN": completed(b'"result":NaN'),
     "data of Infinity": row_3(b'{"n":-Infinity}'),
@@ -362,8 +348,6 @@ REFUSED = {
     "a row number twice, once as text": record(
         b"row_status", b'"row":"1","row":1,"status":"failed"'
     ),
-    "a type twice, the last one good": b'{"type":"log","message":"m",'
-    + record(b"row_status", b'"row":1,"status":"failed"')[1:],
     "a type twice, of rows": b'{"type":"row_status","status":"failed",' + row_3(b"{}")[1:],
     "type null": b'{"type":null,"message":"m",' + AT,
     "type as a list": b'{"type":["log"],"message":"m",' + AT,
@@ -371,7 +355,6 @@ REFUSED = {
     "a number": b"17",
     "text": b'"log"',
     "null": b"null",
-    "an empty line": b"",
     "spaces alone": b"   ",
     "a CR alone": b"\r",
     "a NUL in front": b"\0" + LOG,
@@ -396,13 +379,10 @@ REFUSED = {
     "invalid UTF-8 in a type": b'{"type":"l\xffg","message":"m",' + AT,
     "invalid UTF-8 in a checksum": row_3(b"{}").replace(b"c3", b"\xff"),
     "invalid UTF-8 in a time": with_at(b'"2026-11-24T13:35:00.00000\xffZ"'),
-    "no time": b'{"type":"row_status","row":1,"status":"failed"}',
     "a time of null": with_at(b"null"),
     "a time as a number": with_at(b"1795527300"),
     "an empty time": with_at(b'""'),
     "30 February": with_at(b'"2026-02-30T13:35:00.000001Z"'),
-    "a leap second": with_at(b'"2026-12-31T23:59:60.000001Z"'),
-    "a time without a zone": with_at(b'"2026-11-24T13:35:00.000001"'),
     "a time east of Greenwich": with_at(b'"2026-11-24T13:35:00.000001+05:30"'),
     "a time beyond the last year in UTC": with_at(b'"9999-12-31T23:59:59.000001-05:00"'),
     "a time before the first year in UTC": with_at(b'"0001-01-01T00:00:00.000001+01:00"'),
@@ -430,16 +410,6 @@ def test_a_record_of_a_newer_version_is_newer_for_all_who_read_it(
     tmp_path: Path, bad: bytes
 ) -> None:
     assert judge(tmp_path, bad).error is FormatVersionError
-
-
-def test_a_newer_format_with_other_seals_is_newer_for_all_who_read_it(tmp_path: Path) -> None:
-    first = JOB_RECORD.replace(b'"format":1', b'"format":2')[:-1]
-    path = place_journal(tmp_path, JOB, first + b',"sum":"%08x"}\n' % crc32(first, 99))
-    with JobService(tmp_path) as service, pytest.raises(FormatVersionError):
-        service.get_job(JOB)
-    assert [(f.kind, f.line, f.offset) for f in verify_job(path.parent).findings] == [
-        ("newer", 1, 0)
-    ]
 
 
 @pytest.mark.parametrize("line", [b"\xe2\x82", b"\xac"])
@@ -471,21 +441,6 @@ def test_a_superseded_outcome_nested_too_deep_is_damage_for_all_who_read_it(
     assert refused.value.line == BAD_LINE
     (finding,) = verify_job(path.parent).findings
     assert (finding.kind, finding.line) == ("damage", BAD_LINE)
-
-
-@pytest.mark.parametrize("behind", [[], [LOG]])
-def test_a_commit_whose_seal_continues_no_other_is_damage(
-    tmp_path: Path, behind: list[bytes]
-) -> None:
-    """Its own crc is right, and would be that of a file that begins with it."""
-    good = seal_commits(GOOD)
-    content = good + seal_commits([[LOG], *([behind] if behind else [])])
-    path = place_journal(tmp_path, JOB, content)
-    with JobService(tmp_path) as service:
-        seen = verdict_of(service)
-    assert seen == Verdict(JournalDamagedError, 4, len(good))
-    first = verify_job(path.parent).findings[0]
-    assert (first.kind, first.line, first.offset) == ("damage", 4, len(good))
 
 
 def test_a_job_with_the_highest_row_number_takes_no_next_one(tmp_path: Path) -> None:

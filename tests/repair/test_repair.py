@@ -247,18 +247,6 @@ def test_line_ends_between_commits_that_were_lost_or_changed_are_put_back(
         assert path.read_bytes() == content
 
 
-def test_a_bit_flipped_in_the_last_commit_is_not_cut_off_as_a_torn_tail(small: Path) -> None:
-    content = small.read_bytes()
-    last = len(content) - len(split_commits(content)[-1])
-    for at in range(last, len(content)):
-        flipped = bytearray(content)
-        flipped[at] ^= 4
-        small.write_bytes(flipped)
-        with JobService(small.parents[1]) as service, pytest.raises(JournalDamagedError):
-            service.create_rows(JOB, [{"data": {}}])
-        assert small.read_bytes() == flipped
-
-
 def test_a_torn_tail_alone_is_saved_and_cut_off_as_a_writer_would(path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content + b'{"type":"row_status","row":8,"sta')
@@ -461,18 +449,6 @@ def test_one_error_more_does_not_make_a_repaired_job_forget_it(path: Path) -> No
             match_rows(service, job, (order(n) for n in range(1, ROWS + 3)), InputRules()).added
             == 0
         )
-
-
-def test_a_flipped_bit_in_a_long_last_commit_is_put_back(path: Path) -> None:
-    with JobService(path.parents[1], sync="none") as service, service.batch(JOB):
-        for number in range(8, 31):
-            service.fail_row(f"{JOB}:{number}", "E", "no such street" * 60)
-    content = path.read_bytes()
-    flipped = bytearray(content)
-    flipped[content.rindex(b'"status"')] ^= 1
-    break_it(path, bytes(flipped))
-    assert mend_it(path).lossless
-    assert path.read_bytes() == content
 
 
 def test_a_torn_commit_whose_crc_is_as_of_one_flipped_bit_is_cut_off_all_the_same(

@@ -571,45 +571,18 @@ def test_rows_taken_before_a_fork_can_be_read_in_the_child(tmp_path: Path) -> No
         child.end()
 
 
-@needs_fork
-def test_a_batch_carried_through_a_fork_is_the_parents_and_an_error_in_the_child(
-    tmp_path: Path,
-) -> None:
-    script = """
-    service = JobService(root, sync="none")
-    pid = -1
-    try:
+CARRIED_THROUGH_A_FORK = {
+    "a batch": """
+    def change():
+        global pid
         with service.batch(job_id):
-            service.complete_row(f"{job_id}:1", "in the batch")
+            service.complete_row(f"{job_id}:1", "T")
             pid = os.fork()
             if pid:
                 assert os.waitpid(pid, 0)[1] == 0
-                service.complete_row(f"{job_id}:2", "in the batch")
-    except ServiceClosedError as error:
-        assert pid == 0, "the parent's batch was refused"
-        tell(type(error).__name__)
-        os._exit(0)
-    if not pid:
-        tell("the child's batch ended without an error")
-        os._exit(0)
-    tell("parent done")
-    """
-    make_job(tmp_path, 2)
-    with Child(script, tmp_path, JOB) as child:
-        assert child.hear() == "ServiceClosedError"
-        assert child.hear() == "parent done"
-        child.end()
-    tokens = [row.tracking_number for row in read_all(tmp_path, JOB)[1]]
-    assert tokens == ["in the batch"] * 2
-
-
-@needs_fork
-def test_rows_that_are_added_across_a_fork_are_the_parents_and_an_error_in_the_child(
-    tmp_path: Path,
-) -> None:
-    script = """
-    service = JobService(root)
-    pid = -1
+                service.complete_row(f"{job_id}:2", "T")
+    """,
+    "rows that are added": """
     def rows():
         global pid
         for number in range(60):
@@ -618,14 +591,29 @@ def test_rows_that_are_added_across_a_fork_are_the_parents_and_an_error_in_the_c
                 if pid:
                     assert os.waitpid(pid, 0)[1] == 0
             yield {"data": {"pad": "x" * 100_000}}  # more than a commit keeps in memory
-    try:
+    def change():
         service.create_rows(job_id, rows())
+    """,
+}
+
+
+@needs_fork
+@pytest.mark.parametrize("what", CARRIED_THROUGH_A_FORK)
+def test_a_change_carried_through_a_fork_is_the_parents_and_an_error_in_the_child(
+    tmp_path: Path, what: str
+) -> None:
+    script = f"""
+    service = JobService(root, sync="none")
+    pid = -1
+    {CARRIED_THROUGH_A_FORK[what]}
+    try:
+        change()
     except ServiceClosedError as error:
-        assert pid == 0, "the parent's rows were refused"
+        assert pid == 0, "the parent's change was refused"
         tell(type(error).__name__)
         os._exit(0)
     if not pid:
-        tell("the child's rows ended without an error")
+        tell("the child's change ended without an error")
         os._exit(0)
     tell("parent done")
     """
@@ -634,7 +622,9 @@ def test_rows_that_are_added_across_a_fork_are_the_parents_and_an_error_in_the_c
         assert child.hear() == "ServiceClosedError"
         assert child.hear() == "parent done"
         child.end()
-    assert len(read_all(tmp_path, JOB)[1]) == 62
+    rows = read_all(tmp_path, JOB)[1]
+    completed = [row.tracking_number == "T" for row in rows]
+    assert completed == [what == "a batch"] * 2 + [False] * (60 if what != "a batch" else 0)
 
 
 @needs_fork

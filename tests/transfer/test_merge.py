@@ -38,7 +38,6 @@ from journal import (
     StorageError,
 )
 from journal.format.records import RowElsewhereRecord
-from journal.history.events import event_of
 from journal.ids import MAX_ROW_NUMBER
 from journal.repair import repair_job
 from journal.transfer import Pulled, pull_job
@@ -226,42 +225,6 @@ def test_the_same_tracking_number_of_two_attempts_is_named_and_both_are_paid(
     assert total_cost(there) == total_cost(here)
 
 
-def test_an_attempt_in_flight_at_the_fork_and_another_with_its_tracking_number_are_two(
-    here: Path, tmp_path: Path
-) -> None:
-    for number in (3, 4):
-        start(here, number)
-    there = copied(here, "there")
-    change(here, lambda service: service.complete_row(f"{JOB}:3", "T-3"))
-    change(there, lambda service: try_again(service, f"{JOB}:3", "Lost", "again"))
-    go_on(there, 3)
-    for root in (here, there):  # settled by hand, and no other attempt was made
-        change(root, lambda service: service.complete_row(f"{JOB}:4", "T-4"))
-    assert merged(here, there).twice == [3]
-    assert merged(there, here).twice == [3]
-
-
-def test_who_settles_a_review_of_both_attempts_with_one_tracking_number_settles_it_for_both(
-    here: Path, there: Path
-) -> None:
-    go_on(there, 3)
-    start(here, 3)
-    assert merged(here, there).twice == [3]
-    change(here, lambda service: service.complete_row(f"{JOB}:3", "T-3"))
-    assert merged(there, here).applied == [3]
-
-
-def test_who_settles_a_row_before_hearing_of_another_attempt_settles_nothing_for_it(
-    here: Path, there: Path
-) -> None:
-    go_on(there, 3)
-    start(here, 3)
-    change(here, lambda service: service.review_row(f"{JOB}:3", "E", "look"))
-    change(here, lambda service: service.complete_row(f"{JOB}:3", "T-3"))
-    assert merged(here, there).twice == [3]
-    assert merged(there, here).twice == [3]
-
-
 def test_what_a_merge_found_is_said_in_words_with_the_rows_and_what_to_do(
     here: Path, there: Path
 ) -> None:
@@ -294,23 +257,6 @@ def test_a_row_in_flight_on_the_other_side_needs_a_review_here(here: Path, there
     assert (row.status, row.error_code) == ("needs_review", "in_flight_elsewhere")
 
 
-def test_an_outcome_settles_the_review_of_a_row_that_was_in_flight_when_the_copy_was_taken(
-    here: Path, tmp_path: Path
-) -> None:
-    """The machine that was given up had gone on, and knows."""
-    change(here, lambda service: service.start_row(f"{JOB}:3"))
-    change(here, lambda service: service.start_row(f"{JOB}:4"))
-    there = tmp_path / "there"
-    shutil.copytree(here, there)
-    with JobService(here, sync="none") as service:
-        service.start_job(JOB)  # both go to needs_review
-    assert states_of(here)[2:4] == ["needs_review"] * 2
-    change(there, lambda service: service.complete_row(f"{JOB}:3", "T-3"))
-    found = merged(here, there)
-    assert (found.applied, found.review) == ([3], [])
-    assert states_of(here)[2:4] == ["completed", "needs_review"]
-
-
 def test_new_rows_of_the_other_copy_are_added_with_what_became_of_them(
     here: Path, there: Path
 ) -> None:
@@ -321,57 +267,6 @@ def test_new_rows_of_the_other_copy_are_added_with_what_became_of_them(
     assert (found.added, found.applied) == ([ROWS + 1, ROWS + 2], [])
     assert row_of(here, ROWS + 1).data == {"x": 1}
     assert states_of(here)[ROWS:] == ["completed", "pending"]
-
-
-def test_what_was_merged_is_merged_once_however_often_it_is_pulled(here: Path, there: Path) -> None:
-    go_on(here, 3, 4)
-    go_on(there, 4, 5, tracking="THEIRS")
-    assert merged(here, there).applied == [5]
-    before = content_of(here)
-    assert pull(here, there, merge=True).action == "ahead"
-    assert content_of(here) == before
-    go_on(there, 6, 3)
-    found = merged(here, there)
-    assert (found.applied, found.twice) == ([6], [3])
-
-
-def test_a_merge_pulled_back_finds_no_work_of_the_other_s_in_its_own(
-    here: Path, there: Path
-) -> None:
-    def without_tracking_number(root: Path, *numbers: int) -> None:
-        for number in numbers:
-            change(root, lambda service, n=number: service.start_row(f"{JOB}:{n}"))  # type: ignore[misc]
-            change(root, lambda service, n=number: service.complete_row(f"{JOB}:{n}"))  # type: ignore[misc]
-
-    without_tracking_number(here, 3, 4)
-    without_tracking_number(there, 4, 5)
-    first = merged(here, there)
-    assert (first.applied, first.twice) == ([5], [4])
-    back = merged(there, here)
-    assert (back.applied, back.twice) == ([3], [4])
-    assert states_of(here) == states_of(there)
-    assert pull(here, there, merge=True).action == "ahead"
-    assert pull(there, here, merge=True).action == "ahead"
-
-
-def test_what_a_third_copy_did_reaches_the_first_through_the_second(
-    here: Path, there: Path, tmp_path: Path
-) -> None:
-    third = tmp_path / "third"
-    shutil.copytree(here, third)
-    go_on(here, 3)
-    go_on(there, 4)
-    go_on(third, 5)
-    assert merged(there, third).applied == [5]
-    assert merged(here, there).applied == [4, 5]
-    assert states_of(here)[2:6] == ["completed"] * 3 + ["pending"]
-    assert row_of(here, 5).processed_at == row_of(third, 5).processed_at
-
-
-def test_merging_where_nothing_diverged_is_a_pull(here: Path, there: Path) -> None:
-    go_on(there, 3)
-    assert pull(here, there, merge=True).action == "forwarded"
-    assert content_of(here) == content_of(there)
 
 
 def test_a_merge_is_one_commit_or_nothing(
@@ -453,39 +348,6 @@ def told_of(root: Path, number: int) -> str:
     return journal_line(root, "log", JOB, "--row", str(number)).stdout
 
 
-def log_of(root: Path, number: int) -> str:
-    """As :func:`told_of`, in this process."""
-    with JobService(root, sync="none") as service:
-        events = [event_of(entry.record) for entry in service.get_history(JOB)]
-    return "\n".join(event.text for event in events if event.row_number == number)
-
-
-def test_a_review_that_is_taken_from_another_copy_is_not_lost_to_a_retry_of_ones_own(
-    here: Path, there: Path, third: Path
-) -> None:
-    start(here, 3)
-    shutil.rmtree(there)
-    shutil.copytree(here, there)  # row 3 was in flight
-    go_on(third, 3, tracking="THIRD")
-    assert merged(there, third).review == [3]
-    settle(here, "review")
-    retry(here, 3)  # somebody here thinks it had no effect
-    assert merged(here, there).review == [3]
-    assert "THIRD-3" in told_of(here, 3)
-
-
-def test_a_row_in_flight_elsewhere_needs_a_review_through_a_third_copy_too(
-    here: Path, there: Path, third: Path
-) -> None:
-    start(there, 3)
-    skip(third, 4)
-    assert merged(third, there).review == [3]
-    fail(here, 3)
-    retry(here, 3)
-    found = merged(here, third)
-    assert (found.review, states_of(here)[2]) == ([3], "needs_review")
-
-
 def test_what_a_repaired_copy_does_not_know_needs_a_review(here: Path, there: Path) -> None:
     go_on(there, 3, 4)
     path = journal_path(there, JOB)
@@ -514,129 +376,6 @@ def test_an_outcome_does_not_settle_the_review_of_a_copy_that_has_lost_what_happ
     assert states_of(here)[5] == "needs_review"
 
 
-def test_a_review_of_two_outcomes_is_not_settled_by_a_third(
-    here: Path, there: Path, third: Path
-) -> None:
-    fail(here, 3)
-    skip(there, 4)
-    assert merged(there, here).applied == [3]
-    go_on(third, 3, tracking="THIRD")
-    assert merged(there, third).review == [3]
-    retry(here, 3)
-    go_on(here, 3, tracking="HERE")
-    assert merged(there, here).review == [3]
-    assert row_of(there, 3).status == "needs_review"
-    assert "THIRD-3" in told_of(there, 3)
-    assert "HERE-3" in told_of(there, 3)
-
-
-def test_an_empty_tracking_number_proves_nothing(here: Path, there: Path) -> None:
-    for root in (here, there):
-        start(root, 3)
-        change(root, lambda service: service.complete_row(f"{JOB}:3", ""))
-    assert merged(here, there).twice == [3]
-
-
-def test_that_a_row_was_done_twice_is_told_to_each_copy_that_takes_it_over(
-    here: Path, there: Path, third: Path
-) -> None:
-    go_on(here, 3, tracking="HERE")
-    go_on(there, 3, tracking="THERE")
-    skip(third, 4)
-    assert merged(here, there).twice == [3]
-    done = journal_line(third, "pull", str(here / JOB), "--merge-outcomes")
-    assert done.returncode == 3
-    assert row_of(third, 3).error_code == "maybe_done_twice"
-    assert "THERE-3" in told_of(third, 3)
-
-
-def test_work_of_a_third_copy_that_came_on_two_ways_is_work_done_once(
-    here: Path, there: Path, third: Path
-) -> None:
-    skip(here, 4)
-    skip(there, 5)
-    fail(third, 3)
-    start(third, 6)
-    change(third, lambda service: service.complete_row(f"{JOB}:6"))
-    for root in (here, there):
-        assert merged(root, third).applied == [3, 6]
-    found = merged(here, there)
-    assert (found.applied, found.review) == ([5], [])
-    assert pull(here, third, merge=True).action == "ahead"
-    assert row_of(here, 3).attempts == 1
-    fourth = copied(third, "fourth")
-    skip(fourth, 7)
-    assert merged(fourth, here).applied == [4, 5]
-    skip(third, 8)
-    assert merged(third, here).applied == [4, 5]
-
-
-def test_copies_that_have_merged_each_other_hold_the_same(here: Path, there: Path) -> None:
-    go_on(here, 3, 4, tracking="HERE")
-    go_on(there, 4, 5, tracking="THERE")
-    fail(here, 6)
-    fail(there, 6)
-    merged(here, there)
-    merged(there, here)
-    assert states_of(here)[:5] == states_of(there)[:5]
-    assert (row_of(here, 6).status, row_of(there, 6).status) == ("needs_review", "needs_review")
-    for one, other in ((here, there), (there, here)):
-        assert pull(one, other, merge=True).action == "ahead"
-
-
-def test_attempts_that_the_other_copy_put_back_count_here(here: Path, there: Path) -> None:
-    skip(here, 4)
-    for _ in range(3):
-        start(there, 3)
-        change(there, lambda service: try_again(service, f"{JOB}:3", "Busy", "again"))
-    assert merged(here, there).applied == [3]
-    row = row_of(here, 3)
-    assert (row.status, row.attempts, row.error_code) == ("pending", 3, "Busy")
-
-
-def test_a_try_that_was_put_back_elsewhere_settles_no_review(here: Path) -> None:
-    start(here, 3)
-    there = copied(here, "there")
-    settle(here, "review")
-    settle(there, "retry")
-    start(there, 3)
-    retry(there, 3)
-    assert merged(here, there).review == [3]
-    assert states_of(here)[2] == "needs_review"
-
-
-def test_a_review_of_what_was_in_flight_is_taken_over(here: Path) -> None:
-    start(here, 3)
-    there = copied(here, "there")
-    settle(there, "review")
-    skip(here, 4)
-    assert merged(here, there).review == [3]
-    assert states_of(here)[2] == "needs_review"
-
-
-def test_an_outcome_settles_the_review_of_what_was_in_flight_elsewhere(
-    here: Path, there: Path
-) -> None:
-    skip(here, 4)
-    start(there, 3)
-    assert merged(here, there).review == [3]
-    change(there, lambda service: service.complete_row(f"{JOB}:3", "T-3"))
-    assert merged(here, there).applied == [3]
-    assert states_of(here)[2] == "completed"
-
-
-def test_that_a_third_copy_did_it_too_is_told_to_who_took_the_first_outcome_over(
-    here: Path, there: Path, third: Path
-) -> None:
-    skip(here, 4)
-    go_on(there, 3, tracking="THERE")
-    go_on(third, 3, tracking="THIRD")
-    assert merged(here, there).applied == [3]
-    assert merged(there, third).twice == [3]
-    assert merged(here, there).twice == [3]
-    assert "THIRD-3" in told_of(here, 3)
-
-
 def test_the_same_bytes_in_two_histories_are_work_done_twice(here: Path, tmp_path: Path) -> None:
     """Clocks that are behind a journal's last time write that, all of them."""
     late = b'{"type":"log","message":"late","at":"2999-11-24T13:35:00.000001Z"}'
@@ -648,28 +387,6 @@ def test_the_same_bytes_in_two_histories_are_work_done_twice(here: Path, tmp_pat
         start(root, 3)
         change(root, lambda service: service.complete_row(f"{JOB}:3"))
     assert merged(here, there).twice == [3]
-
-
-def test_what_a_policy_made_of_an_unknown_outcome_settles_no_review(
-    here: Path, tmp_path: Path
-) -> None:
-    start(here, 3)
-    there = copied(here, "there")
-    settle(here, "review")
-    settle(there, "fail")
-    assert merged(here, there).applied == []
-    assert states_of(here)[2] == "needs_review"
-
-
-def test_a_row_that_the_other_copy_only_put_back_stays_what_it_is(here: Path, there: Path) -> None:
-    start(here, 3)
-    shutil.rmtree(there)
-    shutil.copytree(here, there)
-    settle(there, "retry")
-    go_on(there, 4)
-    skip(here, 5)
-    assert merged(here, there).applied == [4]
-    assert states_of(here)[2] == "processing"
 
 
 def test_times_are_those_of_the_work_and_not_of_the_merge(here: Path, there: Path) -> None:
@@ -798,97 +515,6 @@ def test_a_result_too_deep_for_a_log_record_is_left_out_of_it_and_named(
 # --- done twice, and told to both ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("first", ["the copy that failed it", "the copy that completed it"])
-def test_a_row_that_one_failed_and_one_completed_is_told_to_both_in_either_order(
-    here: Path, there: Path, first: str
-) -> None:
-    fail(here, 3)
-    go_on(there, 3)
-    order = [(here, there), (there, here)]
-    for root, other in order if first == "the copy that failed it" else order[::-1]:
-        found = merged(root, other)
-        assert (found.review, found.twice) == ([3], [3])
-    for root in (here, there):
-        assert row_of(root, 3).error_code == "maybe_done_twice"
-        assert "worked on" in log_of(root, 3) or "on another copy" in log_of(root, 3)
-
-
-def test_two_reviews_of_the_same_work_are_not_asked_for_over_and_over(
-    here: Path, there: Path
-) -> None:
-    fail(here, 3)
-    fail(there, 3)
-    as_it_was = copied(here, "as_it_was")
-    assert merged(here, there).review == [3]
-    assert merged(there, as_it_was).review == [3]
-    for root, other in ((here, there), (there, here)) * 2:
-        assert pull(root, other, merge=True).action == "ahead"
-
-
-def test_a_warning_goes_on_to_copies_that_did_nothing(here: Path, there: Path, third: Path) -> None:
-    fourth = copied(here, "fourth")
-    fail(here, 3)
-    go_on(there, 3)
-    assert merged(there, here).twice == [3]
-    assert merged(here, there).twice == [3]
-    skip(fourth, 4)
-    assert merged(fourth, here).twice == [3]
-    skip(third, 4)
-    assert merged(third, fourth).twice == [3]
-
-
-def test_who_did_the_work_hears_of_the_other_s_through_a_third_copy(
-    here: Path, there: Path, third: Path
-) -> None:
-    fail(here, 3)
-    go_on(there, 3)
-    skip(third, 4)
-    merged(third, here)
-    assert merged(there, here).twice == [3]
-    assert merged(third, there).twice == [3]
-    assert merged(here, third).twice == [3]
-
-
-def test_a_review_of_two_works_that_the_other_copy_completed_meanwhile_is_named(
-    here: Path, there: Path
-) -> None:
-    start(here, 3)
-    in_flight = copied(here, "in_flight")
-    fail(there, 3)
-    with JobService(here, sync="none") as service:
-        complete_only(service, 3)
-    assert merged(here, there).twice == [3]
-    assert merged(in_flight, there).review == [3]
-    assert merged(in_flight, here).twice == [3]
-
-
-def complete_only(service: JobService, number: int) -> None:
-    service.complete_row(f"{JOB}:{number}", "T")
-
-
-def test_a_doubt_about_a_row_that_is_completed_reaches_each_copy(here: Path) -> None:
-    start(here, 3)
-    there, third = copied(here, "there"), copied(here, "third")
-    change(there, lambda service: complete_only(service, 3))
-    change(third, lambda service: service.review_row(f"{JOB}:3", "BANK", "charged twice?"))
-    skip(here, 4)
-    merged(here, there)
-    assert merged(here, third).twice == [3]
-    assert merged(there, here).twice == [3]
-    assert "charged twice?" in log_of(there, 3)
-
-
-def test_a_doubt_that_has_since_met_the_outcome_is_told_where_the_row_is_completed(
-    here: Path,
-) -> None:
-    start(here, 3)
-    there = copied(here, "there")
-    change(here, lambda service: service.review_row(f"{JOB}:3", "BANK", "charged twice?"))
-    change(there, lambda service: complete_only(service, 3))
-    assert merged(here, there).review == [3]
-    assert merged(there, here).twice == [3]
-
-
 @pytest.mark.parametrize("code", ["interrupted", "mine"])
 def test_a_doubt_may_have_any_code(here: Path, code: str) -> None:
     start(here, 3)
@@ -932,20 +558,6 @@ def budget(root: Path, number: int) -> tuple[str, int, int]:
     return row.status, row.attempts, row.earlier_attempts
 
 
-def test_a_retry_that_only_the_other_made_is_taken_over_with_its_budget(
-    here: Path, there: Path
-) -> None:
-    for _ in range(2):
-        fail(there, 3)
-        retry(there, 3)
-    skip(here, 4)
-    assert merged(here, there).applied == [3]
-    assert budget(here, 3) == budget(there, 3) == ("pending", 2, 2)
-    fail(here, 3)
-    merged(there, here)
-    assert budget(here, 3) == budget(there, 3) == ("failed", 3, 2)
-
-
 def test_an_attempt_that_the_other_gave_back_is_taken_over_as_one(here: Path, there: Path) -> None:
     change(there, lambda service: service.start_row(f"{JOB}:3"))
     change(there, lambda service: try_again(service, f"{JOB}:3", "E", "m"))
@@ -955,97 +567,6 @@ def test_an_attempt_that_the_other_gave_back_is_taken_over_as_one(here: Path, th
     merged(here, there)
     assert budget(here, 3) == budget(there, 3) == ("pending", 2, 1)
     assert row_of(here, 3).error_code == "E"
-
-
-@pytest.mark.parametrize("is_done", [False, True])
-def test_a_redo_of_what_is_still_completed_here_is_taken_over_with_what_came_of_it(
-    here: Path, there: Path, is_done: bool
-) -> None:
-    redo(there, 2)
-    if is_done:
-        go_on(there, 2, tracking="NEW")
-    skip(here, 4)
-    found = merged(here, there)
-    assert (found.applied, found.review) == ([2], [])
-    assert budget(here, 2) == budget(there, 2)
-    assert row_of(here, 2).tracking_number == ("NEW-2" if is_done else None)
-    with JobService(here) as service:
-        job = service.get_job(JOB)
-    assert job is not None
-    assert job.total_cost_cents == 1 + 2 + 2 * is_done
-    assert pull(here, there, merge=True).action == "ahead"
-    assert merged(there, here).applied == [4]
-
-
-def test_a_redo_that_is_in_flight_there_needs_a_review_here(here: Path, there: Path) -> None:
-    redo(there, 2)
-    start(there, 2)
-    skip(here, 4)
-    assert merged(here, there).review == [2]
-
-
-@pytest.mark.parametrize("how", ["retried", "redone"])
-def test_what_both_put_back_and_one_completed_has_that_outcome_on_both(
-    here: Path, how: str
-) -> None:
-    number = 2
-    if how == "retried":
-        fail(here, 3)
-        number = 3
-    there = copied(here, "there")
-    for root in (here, there):
-        (retry if how == "retried" else redo)(root, number)
-    skip(here, 4)
-    skip(there, 5)
-    assert merged(here, there).applied == [5]  # so far nothing came of it
-    go_on(there, number, tracking="THERE")
-    found = merged(here, there)
-    assert (found.applied, found.review, found.twice) == ([number], [], [])
-    assert merged(there, here).twice == []
-    assert budget(here, number) == budget(there, number)
-    assert row_of(here, number).tracking_number == f"THERE-{number}"
-
-
-def test_what_both_have_redone_and_done_is_named(here: Path, there: Path) -> None:
-    for root in (here, there):
-        redo(root, 1)
-        redo(root, 2)
-        go_on(root, 1, tracking=root.name)
-        fail(root, 2)
-    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
-    assert done.returncode == 3
-    assert (row_of(here, 2).status, row_of(here, 2).error_code) == ("needs_review", "both_copies")
-    assert (row_of(here, 1).tracking_number, row_of(here, 1).error_code) == (
-        "here-1",
-        "maybe_done_twice",
-    )
-
-
-def test_a_redo_here_of_what_was_worked_on_there_too_needs_a_review(
-    here: Path, there: Path
-) -> None:
-    go_on(here, 3, tracking="HERE")
-    redo(here, 3)
-    go_on(there, 3, tracking="THERE")
-    assert merged(here, there).twice == [3]
-    assert merged(there, here).twice == [3]
-
-
-def test_a_redo_here_answers_what_both_completed_before(here: Path, there: Path) -> None:
-    redo(here, 2)
-    skip(there, 4)
-    assert merged(here, there).applied == [4]
-    assert row_of(here, 2).status == "pending"
-
-
-def test_a_redo_by_who_knows_only_of_its_own_work_does_not_come_over_ours(
-    here: Path, there: Path
-) -> None:
-    go_on(here, 3, tracking="HERE")
-    fail(there, 3)
-    redo(there, 3)
-    assert merged(here, there).twice == [3]
-    assert row_of(here, 3).tracking_number == "HERE-3"
 
 
 def test_rows_that_come_pending_into_a_job_that_has_ended_are_told(here: Path) -> None:
@@ -1113,36 +634,6 @@ def test_data_that_only_the_other_changed_is_taken_over_with_what_came_of_it(
     assert row_of(there, 3).data == {"n": 3, "x": "newer"}
 
 
-def test_data_that_both_changed_needs_a_review_and_both_are_kept(here: Path, there: Path) -> None:
-    for root in (here, there):
-        set_data(root, 3, address=f"{root.name} street")
-        set_data(root, 4, address="the same")
-    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
-    assert done.returncode == 3
-    row = row_of(here, 3)
-    assert (row.status, row.data) == ("needs_review", {"address": "here street"})
-    assert {"address": "there street"} in [change["data"] for change in told_changes(here, 3)]
-    assert row_of(here, 4).status == "pending"
-    assert pull(here, there, merge=True).action == "ahead"
-    merged(there, here)
-    assert row_of(there, 3).data == row.data
-    assert row_of(there, 3).status == "needs_review"
-
-
-@pytest.mark.parametrize("outcome", ["completed", "failed"])
-def test_data_that_one_changed_and_by_which_the_other_did_not_work_is_named_on_both(
-    here: Path, there: Path, outcome: str
-) -> None:
-    set_data(here, 3, n=3, x="new")
-    (complete_row if outcome == "completed" else fail)(there, 3)
-    spare = copied(here, "spare")
-    assert merged(here, there).review == [3]
-    assert row_of(here, 3).data == {"n": 3, "x": "new"}
-    found = merged(there, spare)
-    assert (found.review, found.twice) == ([3], [3] if outcome == "completed" else [])
-    assert row_of(there, 3).data == {"n": 3}
-
-
 def complete_row(root: Path, number: int) -> None:
     go_on(root, number)
 
@@ -1153,40 +644,6 @@ def told_changes(root: Path, number: int) -> list[dict[str, Any]]:
         records = [entry.record for entry in service.get_history(JOB)]
     told = [record for record in records if isinstance(record, RowElsewhereRecord)]
     return [record.change for record in told if record.row == number]
-
-
-def test_an_outcome_brings_along_the_data_by_which_it_was_done(here: Path, there: Path) -> None:
-    """Each has kept its own data of a row that both changed; then one settles it."""
-    for root in (here, there):
-        set_data(root, 3, address=root.name)
-    spare = copied(here, "spare")
-    merged(here, there)
-    merged(there, spare)
-    assert (row_of(here, 3).data, row_of(there, 3).data) == (
-        {"address": "here"},
-        {"address": "there"},
-    )
-    retry(there, 3)
-    go_on(there, 3)
-    assert merged(here, there).applied == [3]
-    assert (row_of(here, 3).status, row_of(here, 3).data) == ("completed", {"address": "there"})
-    assert pull(there, here, merge=True).action == "ahead"
-    assert row_of(there, 3).data == {"address": "there"}
-    assert pull(here, there, merge=True).action == "ahead"
-
-
-def test_two_changes_of_the_data_are_told_to_who_only_retried_the_row(
-    here: Path, there: Path
-) -> None:
-    fail(here, 3)
-    shutil.rmtree(there)
-    there, third = copied(here, "there"), copied(here, "third")
-    for root in (here, there):
-        set_data(root, 3, address=root.name)
-    merged(here, there)
-    retry(third, 3)
-    assert merged(third, here).review == [3]
-    assert "there" in str(told_changes(third, 3))
 
 
 # --- rows that were added -----------------------------------------------------------------------
@@ -1261,27 +718,6 @@ def test_rows_without_a_key_that_both_added_are_both_there_under_two_numbers(
         assert pull(root, other, merge=True).action in ("ahead", "identical")
     go_on(there, ROWS + 1)
     assert merged(here, there).applied == [moved]
-
-
-@pytest.mark.parametrize("outcome", ["completed", "failed", "in flight"])
-def test_a_row_that_was_worked_on_under_a_number_that_is_taken_comes_with_what_became_of_it(
-    here: Path, there: Path, outcome: str
-) -> None:
-    number, moved = ROWS + 1, ROWS + 2
-    add(here, "here")
-    add(there, "there")
-    set_data(there, number, n="changed")
-    {"completed": complete_row, "failed": fail, "in flight": start}[outcome](there, number)
-    found = merged(here, there)
-    assert (found.added, found.renumbered) == ([moved], {moved: number})
-    row, theirs = row_of(here, moved), row_of(there, number)
-    assert row.status == ("needs_review" if outcome == "in flight" else theirs.status)
-    assert (row.data, row.tracking_number) == ({"n": "changed"}, theirs.tracking_number)
-    assert row.idempotency_key == theirs.idempotency_key
-    merged(there, here)
-    assert row_of(there, number).status == row.status
-    for root, other in ((here, there), (there, here)):
-        assert pull(root, other, merge=True).action == "ahead"
 
 
 def lose_data(root: Path, number: int) -> None:

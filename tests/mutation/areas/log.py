@@ -77,7 +77,7 @@ PATCHES = [
         "store/journal",
         "            if error is None:\n                raise ServiceClosedError(",
         "            if False:\n                raise ServiceClosedError(",
-        "tests/store/test_processes.py::test_a_batch_carried_through_a_fork_is_the_parents_and_an_error_in_the_child",
+        "tests/store/test_processes.py::test_a_change_carried_through_a_fork_is_the_parents_and_an_error_in_the_child",
     ),
     Patch(
         "an exception undoes what its own block did",
