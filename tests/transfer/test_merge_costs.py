@@ -1,5 +1,7 @@
 """Merges and repairs count what each copy of a job has spent exactly once."""
 
+import io
+import json
 import shutil
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -14,8 +16,10 @@ from support.attempts import try_again
 from journal import JobService
 from journal.format.records import UNSET_TIME, RowSpentRecord
 from journal.fs.names import HINT_NAME, JOURNAL_NAME
+from journal.model import millionths
 from journal.repair import repair_job
 from journal.store.transitions import put_record
+from journal.tables import export_rows
 from journal.transfer import pull_job
 
 JOB = "calls"
@@ -35,15 +39,27 @@ def pull(root: Path, other: Path) -> None:
 
 
 def spent(root: Path) -> tuple[int | float, dict[str, int | float]]:
-    """The cost and usage of the job, which are the same with the hint and without it."""
+    """The cost and usage of the job, which are the same with the hint and without it.
+
+    The costs of its rows, and of their attempts, add up to it.
+    """
     with JobService(root) as service:
         job = service.get_job(JOB)
+        rows, attempts = service.get_rows(JOB), io.BytesIO()
+        in_all = [row["total_cost_cents"] for row in rows.to_dicts(["total_cost_cents"])]
+        assert in_all == [
+            service.get_row_history(row.id).total_cost_cents or row.cost_cents for row in rows
+        ]
+        export_rows(service, JOB, attempts, "json", table="attempts", all_columns=True)
     (root / JOB / HINT_NAME).unlink(missing_ok=True)
     with JobService(root) as service:
         again = service.get_job(JOB)
     assert job is not None
     assert again is not None
     assert (again.total_cost_cents, again.usage) == (job.total_cost_cents, job.usage)
+    of_attempts = [each["cost_cents"] for each in json.loads(attempts.getvalue())]
+    for costs in (in_all, of_attempts):
+        assert sum(map(millionths, filter(None, costs))) == millionths(job.total_cost_cents)
     return job.total_cost_cents, job.usage
 
 
