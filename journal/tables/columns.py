@@ -226,40 +226,7 @@ def check_options(columns: Any, *options: bool) -> Options:
     return Options(None if columns is None else tuple(columns), *options)
 
 
-def choose(
-    wanted: Iterable[str],
-    known: Container[Key],
-    seen: Iterable[str],
-    members: Iterable[str],
-    *,
-    has_rows: bool,
-) -> dict[str, Key | None]:
-    """Find the columns for the wanted names: columns in ``known``, or members of nested values.
-
-    ``seen`` has the names of the data's columns. ``members`` has the names of members of results
-    and usage. In the :class:`Key` of a member, ``path`` consists of "" and the wanted name. A name
-    such as ``result.price`` maps to None if no result is an object yet.
-
-    If there are rows, raises InvalidValueError for a name that selects no column. If results are
-    objects, InvalidValueError is also raised for the name of a member that no result has.
-    """
-    chosen: dict[str, Key | None] = {}
-    for name in wanted:
-        of_journal, root = own_name(name), own_name(name.partition(".")[0])
-        own = Key(True, (of_journal,)) if of_journal else None
-        candidates = (Key(False, (name,)), own, Key(False, ("", name)), Key(True, ("", name)))
-        found = next((key for key in candidates if key in known), own)
-        if found is None and root in NESTED:
-            like = [each for each in members if each.startswith(f"{root}.")]
-            if like:
-                raise _no_such(name, "member", like)
-        elif found is None and has_rows:
-            raise _no_such(name, "column", [*seen, *JOURNAL_COLUMNS])
-        chosen[name] = found
-    return chosen
-
-
-def _no_such(wanted: str, what: str, known: list[str]) -> InvalidValueError:
+def no_such(wanted: str, what: str, known: list[str]) -> InvalidValueError:
     like = similar(wanted, known)
     meant = "." if like is None else f"; did you mean {like!r}?"
     listed = f"The {what}s are: {', '.join(known[:40])}"

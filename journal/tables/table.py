@@ -29,11 +29,11 @@ from journal.tables.columns import (
     VARIED,
     Key,
     Options,
-    choose,
     kinds_of,
     leaves,
     member,
     names_of,
+    no_such,
     own_name,
 )
 
@@ -119,8 +119,7 @@ def columns_of(chunk: Chunk, options: Options) -> Named:
     """Yield the columns of a chunk, with their values. A column may be absent if it is empty."""
     if options.columns is not None:
         for wanted in dict.fromkeys(options.columns):
-            yield from _wanted_of(wanted, chunk.data)
-            yield from _own_wanted(wanted, chunk.own)
+            yield from _wanted(wanted, chunk)
         return
     yield from _members(chunk.data, False, (), options.flatten)
     for name, values in chunk.own.items():
@@ -131,21 +130,20 @@ def columns_of(chunk: Chunk, options: Options) -> Named:
                 yield Key(True, (name,)), values
 
 
-def _wanted_of(wanted: str, data: list[dict[str, Any]]) -> Named:
-    if any(wanted in row for row in data):
-        yield Key(False, (wanted,)), [row.get(wanted) for row in data]
-    elif "." in wanted:
-        yield from _found(Key(False, ("", wanted)), [member(row, wanted) for row in data])
-
-
-def _own_wanted(wanted: str, own: Mapping[str, list[Any]]) -> Named:
-    name = own_name(wanted)
-    if name is not None and name in own:
-        yield Key(True, (name,)), own[name]
-    root, _, rest = wanted.partition(".")
-    name = own_name(root)
-    if rest and name in NESTED and name in own:
-        yield from _found(Key(True, ("", wanted)), [member(value, rest) for value in own[name]])
+def _wanted(name: str, chunk: Chunk) -> Named:
+    """Yield the columns that a name may select: see :meth:`Table._chosen`."""
+    data, own = chunk.data, chunk.own
+    if any(name in row for row in data):
+        yield Key(False, (name,)), [row.get(name) for row in data]
+    elif "." in name:
+        yield from _found(Key(False, ("", name)), [member(row, name) for row in data])
+    column = own_name(name)
+    if column in own:
+        yield Key(True, (column,)), own[column]
+    root, _, rest = name.partition(".")
+    column = own_name(root)
+    if rest and column in NESTED and column in own:
+        yield from _found(Key(True, ("", name)), [member(value, rest) for value in own[column]])
 
 
 def _found(key: Key, values: list[Any]) -> Named:
@@ -260,19 +258,33 @@ class Table:
                     kinds[Key(True, (name,))] = 0
             self.keys = {name: key for key, name in names_of(self._kept(), self._known).items()}
         else:
-            has_rows = self.count > 0
-            self.keys = choose(options.columns, kinds, self._seen, self._members, has_rows=has_rows)
-            for name, key in self.keys.items():
-                if options.data_only and has_rows and (key is None or key.own):
-                    reason = (
-                        "is a column of the journal, which an export of only the data leaves out"
-                    )
-                    raise InvalidValueError("columns", name, reason)
+            self.keys = {name: self._chosen(name) for name in options.columns}
         for name, key in self.keys.items():
             found = kinds.get(key, 0) if key else 0
             if not found and key and key.own and len(key.path) == 1:
                 found = self._known.get(key.path[0], 0)
             self.columns[name] = found
+
+    def _chosen(self, name: str) -> Key | None:
+        """Find the column for a wanted name: a column, or a member of nested values.
+
+        In the :class:`Key` of a member, ``path`` consists of "" and the name. None: a name such as
+        ``result.price``, if no result is an object yet. Raises the errors of :meth:`choose`.
+        """
+        own, root = own_name(name), own_name(name.partition(".")[0])
+        of_journal = Key(True, (own,)) if own else None
+        keys = (Key(False, (name,)), of_journal, Key(False, ("", name)), Key(True, ("", name)))
+        found = next((key for key in keys if key in self._kinds), of_journal)
+        if found is None and root in NESTED:
+            like = [each for each in self._members if each.startswith(f"{root}.")]
+            if like:
+                raise no_such(name, "member", like)
+        elif found is None and self.count:
+            raise no_such(name, "column", [*self._seen, *JOURNAL_COLUMNS])
+        if self.options.data_only and self.count and (found is None or found.own):
+            reason = "is a column of the journal, which an export of only the data leaves out"
+            raise InvalidValueError("columns", name, reason)
+        return found
 
     def _kept(self) -> list[Key]:
         """Return the keys without the empty columns of objects that were flattened."""
