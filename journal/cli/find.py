@@ -124,6 +124,10 @@ class FoundJob(NamedTuple):
     id: str
     command: Callable[..., str]
 
+    @classmethod
+    def of(cls, ctx: click.Context, service: JobService, job_id: str) -> FoundJob:
+        return cls(service, job_id, command_line(ctx, service))
+
     def read(self) -> Job:
         return existing_job(self.service, self.id)
 
@@ -139,17 +143,17 @@ class _JobType(click.ParamType[FoundJob]):
 
     def convert(self, value: Any, _: click.Parameter | None, ctx: click.Context | None) -> FoundJob:
         assert ctx is not None
-        service, job_id = find_job(ctx.obj, value)
-        ctx.with_resource(service)
-        return FoundJob(service, job_id, command_line(ctx, service))
+        found = find_job(ctx, value)
+        ctx.with_resource(found.service)
+        return found
 
 
 job_argument = click.argument("job", shell_complete=complete_job)
 found_job = click.argument("job", type=_JobType(), shell_complete=complete_job)
 
 
-def find_job(root: str, name: str, *, is_whole: bool = False) -> tuple[JobService, str]:
-    """Return the service and the id of a job.
+def find_job(ctx: click.Context, name: str, *, is_whole: bool = False) -> FoundJob:
+    """Find a job.
 
     ``name``: an id, a path, or, unless it ``is_whole``, a unique prefix of an id.
 
@@ -163,9 +167,9 @@ def find_job(root: str, name: str, *, is_whole: bool = False) -> tuple[JobServic
         if not is_job_id(directory.name):
             with service.store.peek(directory.name).reading():
                 pass  # never: it raises JobMismatchError
-        return service, directory.name
-    service = ReadingService(root)
-    return service, _expand_prefix(service, name, is_whole=is_whole)
+        return FoundJob.of(ctx, service, directory.name)
+    service = ReadingService(ctx.obj)
+    return FoundJob.of(ctx, service, _expand_prefix(service, name, is_whole=is_whole))
 
 
 def _not_found(name: str) -> JobNotFoundError:

@@ -58,7 +58,9 @@ def test_each_command_has_an_example_that_can_be_typed(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     service = JobService(tmp_path)
-    monkeypatch.setattr(find, "find_job", lambda _, job_id: (service, job_id))
+    monkeypatch.setattr(
+        find, "find_job", lambda ctx, job_id: find.FoundJob.of(ctx, service, job_id)
+    )
     help_text = inspect.cleandoc(command_of(name).help or "")
     (example,) = [line for line in help_text.splitlines() if line.startswith("Example: journal ")]
     words = shlex.split(example.removeprefix("Example: journal "))

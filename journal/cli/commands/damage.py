@@ -7,14 +7,7 @@ from collections.abc import Iterator
 import click
 
 from journal.cli.exit_codes import EXIT_DAMAGED, EXIT_OK, EXIT_ROWS_OPEN
-from journal.cli.find import (
-    FoundJob,
-    ReadingService,
-    command_line,
-    complete_job,
-    find_job,
-    found_job,
-)
+from journal.cli.find import FoundJob, ReadingService, complete_job, find_job, found_job
 from journal.cli.output import echo_err, echo_json_list, echo_result
 from journal.cli.shared_options import json_option, option
 from journal.errors import JournalError
@@ -46,17 +39,18 @@ def verify_command(
     """
     if bool(jobs) == all_jobs:
         raise click.UsageError("name the jobs to verify, or give --all")
-    targets = [find_job(ctx.obj, job) for job in jobs]
+    targets = [find_job(ctx, name) for name in jobs]
     if all_jobs:
         store = ReadingService(ctx.obj)
-        targets = [(store, job_id) for job_id in sorted(store.store.directory_names())]
+        names = sorted(store.store.directory_names())
+        targets = [FoundJob.of(ctx, store, name) for name in names]
     code = EXIT_OK
 
     def reports() -> Iterator[Report]:
         nonlocal code
-        for service, job_id in targets:
+        for job in targets:
             try:
-                report = verify_job(service.root / job_id)
+                report = verify_job(job.service.root / job.id)
             except JournalError as error:
                 echo_err(f"journal: {error}")
                 code = max(code, error.exit_code)
@@ -68,8 +62,7 @@ def verify_command(
             if "newer" in kinds:
                 echo_err("next: pip install -U rowjournal")
             elif "damage" in kinds and "mismatch" not in kinds:
-                repair = command_line(ctx, service)("repair", job_id)
-                echo_err(f"next: {repair}")
+                echo_err(f"next: {job.command('repair', job.id)}")
 
     if json_output:
         echo_json_list(reports())

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from pathlib import Path
 
 import click
 
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, exit_code_of_store
-from journal.cli.find import ReadingService, complete_job, find_job
+from journal.cli.find import FoundJob, ReadingService, complete_job, find_job
 from journal.cli.listing import Field, echo_rows, listing_options
 from journal.cli.output import echo_err, local_text
 from journal.cli.shared_options import confirm, option, yes_option
@@ -16,7 +17,6 @@ from journal.cli.times import parse_moment
 from journal.errors import JobBusyError, JobPrunedError, JournalError
 from journal.model import JobStatus
 from journal.run.signals import ending_signals
-from journal.service import JobService, existing_job
 from journal.store.pruned import check_not_pruned
 from journal.text import counted
 from journal.transfer import Pruned, prune_jobs
@@ -38,59 +38,55 @@ def delete_command(ctx: click.Context, jobs: tuple[str, ...], yes: bool) -> int:
 
     Example: journal delete ship-ca-test --yes
     """
-    found, pruned = {}, set[str]()
-    for job in jobs:
+    found, pruned = dict[tuple[Path, str], FoundJob](), set[str]()
+    for name in jobs:
         try:
-            service, job_id = find_job(ctx.obj, job)
+            job = find_job(ctx, name)
         except JobPrunedError:  # there is no job any more, but a line in .pruned.jsonl
-            service, job_id = ReadingService(ctx.obj), job
-            pruned.add(job)
-        if yes and job != job_id and job_id.startswith(job):
+            job = FoundJob.of(ctx, ReadingService(ctx.obj), name)
+            pruned.add(name)
+        if yes and name != job.id and job.id.startswith(name):
             raise click.UsageError(
-                f"nothing was deleted: {job!r} is only the beginning of an id, and --yes needs whole "
-                f"ids; did you mean {job_id}?"
+                f"nothing was deleted: {name!r} is only the beginning of an id, and --yes needs whole "
+                f"ids; did you mean {job.id}?"
             )
-        found[service.root, job_id] = service
-    targets = [(service, job_id) for (_, job_id), service in found.items()]
-    for service, job_id in targets:
-        holder = service.run_holder(job_id)
+        found[job.service.root, job.id] = job
+    for job in found.values():
+        holder = job.service.run_holder(job.id)
         if holder is not None:
-            raise JobBusyError(job_id, holder.host, holder.pid, holder.started_at)
-    if not yes and not _confirmed(targets):
+            raise JobBusyError(job.id, holder.host, holder.pid, holder.started_at)
+    if not yes and not _confirmed([*found.values()]):
         return EXIT_REFUSED
     code = EXIT_OK
-    for service, job_id in targets:
+    for job in found.values():
         try:
-            deleted = service.delete_job(job_id)
+            deleted = job.service.delete_job(job.id)
         except JournalError as error:  # a run has begun meanwhile
             echo_err(f"journal: {error}")
             code = max(code, error.exit_code)
         else:
-            gone = "no longer counts as pruned" if job_id in pruned else "does not exist any more"
-            echo_err(f"{job_id}: {'deleted' if deleted else gone}")
+            gone = "no longer counts as pruned" if job.id in pruned else "does not exist any more"
+            job.say("deleted" if deleted else gone)
     return code
 
 
-def _confirmed(targets: list[tuple[JobService, str]]) -> bool:
-    for service, job_id in targets:
-        echo_err(f"{job_id}: {_described(service, job_id)}")
-    what = targets[0][1] if len(targets) == 1 else f"these {len(targets)} jobs"
-    return confirm(
-        f"Delete {what} and all their files? This can't be undone.", "nothing was deleted"
-    )
+def _confirmed(jobs: list[FoundJob]) -> bool:
+    for job in jobs:
+        job.say(_described(job))
+    what = jobs[0].id if len(jobs) == 1 else f"these {len(jobs)} jobs"
+    question = f"Delete {what} and all their files? This can't be undone."
+    return confirm(question, "nothing was deleted")
 
 
-def _described(service: JobService, job_id: str) -> str:
+def _described(found: FoundJob) -> str:
     try:
-        check_not_pruned(service.root, job_id)
-        job = existing_job(service, job_id)
+        check_not_pruned(found.service.root, found.id)
+        job = found.read()
     except JournalError as error:  # a job that can't be read or was pruned can still be deleted
         return str(error)
-    name = "" if job.name == job_id else f"{job.name}: "
-    return (
-        f"{name}{service.get_state(job)}, {job.done_rows} of "
-        f"{counted(job.total_rows, 'row|rows is|are done')}"
-    )
+    name = "" if job.name == job.id else f"{job.name}: "
+    rows = counted(job.total_rows, "row|rows is|are done")
+    return f"{name}{found.service.get_state(job)}, {job.done_rows} of {rows}"
 
 
 def _local(pruned: Pruned) -> str:

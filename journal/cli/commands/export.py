@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from journal.cli.exit_codes import exit_code_of_store
-from journal.cli.find import ReadingService, complete_job, complete_path, find_job
+from journal.cli.find import FoundJob, ReadingService, complete_job, complete_path, find_job
 from journal.cli.output import data_stream, echo_err
 from journal.cli.selection import Selection, selection_options
 from journal.cli.shared_options import columns_option, force_option, option
@@ -110,8 +110,8 @@ def export_command(
         jobs = service.list_jobs(limit=None, on_error=errors.append)
         job_ids = [job.id for job in reversed(jobs)]  # oldest first
     else:
-        service, job_id = _find_job(ctx.obj, *names)
-        job_ids = [job_id]
+        job = _find_job(ctx, *names)
+        service, job_ids = job.service, [job.id]
     if file_format is None:
         file_format = "csv" if out == "-" else format_of(out)
     if out == "-" and file_format not in STREAMED:
@@ -167,10 +167,10 @@ def _checked(table: str | None, options: dict[str, object]) -> str:
     return table or "rows"
 
 
-def _find_job(root: str, name: str, out: str) -> tuple[JobService, str]:
+def _find_job(ctx: click.Context, name: str, out: str) -> FoundJob:
     try:
-        return find_job(root, name)
+        return find_job(ctx, name)
     except JobNotFoundError as error:
-        if is_job_id(out) and os.path.lexists(os.path.join(root, out, JOURNAL_NAME)):
+        if is_job_id(out) and os.path.lexists(os.path.join(ctx.obj, out, JOURNAL_NAME)):
             error.add_note(f"JOB comes before OUT: journal export {out} {name}")
         raise

@@ -14,15 +14,7 @@ from click.core import ParameterSource
 
 from journal.cli.advice import echo_advice
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, EXIT_TIMED_OUT
-from journal.cli.find import (
-    FoundJob,
-    command_line,
-    counts_text,
-    find_job,
-    found_job,
-    job_argument,
-    status_text,
-)
+from journal.cli.find import FoundJob, counts_text, find_job, found_job, job_argument, status_text
 from journal.cli.follow import POLL_S, check_reader, follow_job, gone
 from journal.cli.listing import LOOK_AHEAD, Field, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, echo_err, local_text
@@ -35,7 +27,6 @@ from journal.history.reading import History, read_history
 from journal.model import LOG_LEVELS, Job, job_exit_code
 from journal.progress.show import Progress
 from journal.progress.terminal import above_bar, has_terminal
-from journal.service import existing_job
 from journal.text import as_text, shorten
 from journal.verbs import missing_rows
 
@@ -167,7 +158,7 @@ def _until_end(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command("watch", short_help="Show the progress of a job until it ends.")
 @_until_end
 @click.pass_context
-def watch_command(ctx: click.Context, /, **given: Any) -> int:
+def watch_command(ctx: click.Context, /, job: str, **given: Any) -> int:
     """Show the progress of a job until it ends: a bar on a terminal; elsewhere a line at once, and
     then every 10 seconds.
 
@@ -181,22 +172,22 @@ def watch_command(ctx: click.Context, /, **given: Any) -> int:
 
     Example: journal watch hash-stdlib --wait
     """
-    return _follow_to_end(ctx, **given, is_shown=True)
+    return _follow_to_end(ctx, job, **given, is_shown=True)
 
 
 @click.command("wait", short_help="Wait until a job ends. The exit code says how the job ended.")
 @_until_end
 @click.pass_context
-def wait_command(ctx: click.Context, /, **given: Any) -> int:
+def wait_command(ctx: click.Context, /, job: str, **given: Any) -> int:
     """Wait until a job ends. The exit code says how the job ended, as that of `journal watch` does.
 
     Example: journal wait hash-stdlib --timeout 1h
     """
-    return _follow_to_end(ctx, **given, is_shown=False)
+    return _follow_to_end(ctx, job, **given, is_shown=False)
 
 
 def _follow_to_end(
-    ctx: click.Context, job: str, timeout_s: float | None, is_awaited: bool, *, is_shown: bool
+    ctx: click.Context, name: str, timeout_s: float | None, is_awaited: bool, *, is_shown: bool
 ) -> int:
     begin_s = monotonic()
 
@@ -206,28 +197,28 @@ def _follow_to_end(
     while True:
         try:
             # The beginning of an id may be that of another job, which is there already.
-            service, job_id = find_job(ctx.obj, job, is_whole=is_awaited)
+            job = find_job(ctx, name, is_whole=is_awaited)
             break
         except JobNotFoundError:
             if not is_awaited:
                 raise
             if is_over():
-                echo_err(f"{job}: is not there after {timeout_s:g} s")
+                echo_err(f"{name}: is not there after {timeout_s:g} s")
                 return EXIT_TIMED_OUT
             sleep(POLL_S)
-    found = existing_job(service, job_id)
+    found = job.read()
     if is_shown and not has_terminal() and not found.status.is_ended:
-        echo_err(f"{job_id}: {service.get_state(found)}: {_counts_text(found)}")
+        job.say(f"{job.service.get_state(found)}: {_counts_text(found)}")
     with Progress(found, progress=is_shown, in_shell=True) as progress:
-        for seen in follow_job(service, job_id, report=above_bar(echo_err)):
+        for seen in follow_job(job.service, job.id, report=above_bar(echo_err)):
             found = seen.job
             progress.show(found, seen.state)
             if not seen.ended and is_over():
-                echo_err(f"{job_id}: has not ended after {timeout_s:g} s; it is {seen.state}")
+                job.say(f"has not ended after {timeout_s:g} s; it is {seen.state}")
                 return EXIT_TIMED_OUT
-    echo_err(f"{job_id}: {status_text(found)}: {_counts_text(found)}")
+    job.say(f"{status_text(found)}: {_counts_text(found)}")
     if found.open_rows:
-        echo_advice(service, found, command_line(ctx, service))
+        echo_advice(job.service, found, job.command)
     return job_exit_code(found)
 
 

@@ -16,7 +16,6 @@ from journal.cli.find import (
     complete_path,
     find_job,
     found_job,
-    journal_command,
 )
 from journal.cli.output import echo_err, echo_result
 from journal.cli.shared_options import json_option, option
@@ -135,7 +134,7 @@ def unpack_command(ctx: click.Context, files: tuple[str, ...], max_bytes: int | 
     code = EXIT_OK
     for file in files:
         try:
-            _unpack(ctx.obj, file, max_bytes)
+            _unpack(ctx, file, max_bytes)
         except JournalError as error:
             if len(files) == 1:
                 raise
@@ -144,12 +143,12 @@ def unpack_command(ctx: click.Context, files: tuple[str, ...], max_bytes: int | 
     return code
 
 
-def _unpack(root: str, file: str, max_bytes: int | None) -> None:
-    source = _source(root, file)
+def _unpack(ctx: click.Context, file: str, max_bytes: int | None) -> None:
+    source = _source(ctx, file)
     try:
-        unpacked = unpack_job(root, source, max_bytes=max_bytes)
+        unpacked = unpack_job(ctx.obj, source, max_bytes=max_bytes)
     except JobExistsError as error:
-        pull = shell.join([*journal_command(), "--root", root, "pull", file, "--dry-run"])
+        pull = command_line(ctx, ReadingService(ctx.obj))("pull", file, "--dry-run")
         why = f"job {error.job_id!r} exists already; nothing was changed"
         raise RefusedError(f"{why}; if it is a copy of this job, see what is new: {pull}") from None
     echo_err(
@@ -213,28 +212,28 @@ def pull_command(
     root, job_id = ctx.obj, job
     if job is not None:
         try:
-            service, job_id = find_job(root, job)
-            root = str(service.root)
+            here = find_job(ctx, job)
+            root, job_id = str(here.service.root), here.id
         except JobNotFoundError:  # the job doesn't exist yet, and will be made
             if os.path.dirname(job):
                 raise
     if dry_run:
-        found = preview_pull(root, _source(root, source), job_id, max_bytes=max_bytes)
+        found = preview_pull(root, _source(ctx, source), job_id, max_bytes=max_bytes)
         echo_result(found, _preview_text, is_json=json_output)
         return EXIT_ROWS_OPEN if any(row.verdict == "review" for row in found.rows) else EXIT_OK
-    pulled = pull_job(root, _source(root, source), job_id, merge=merge, max_bytes=max_bytes)
+    pulled = pull_job(root, _source(ctx, source), job_id, merge=merge, max_bytes=max_bytes)
     echo_result(pulled, _pulled_text, is_json=json_output)
     _report_some([f"{name} {_difference(pulled, name)}" for name in pulled.differing])
     _report_some(_left_out(pulled.left_out))
     merged = pulled.merged
     if merged is not None:
         _report_merged(merged, pulled.job_id)
-    service = ReadingService(root)
-    rows = service.get_rows(pulled.job_id, RowStatus.NEEDS_REVIEW)
+    now = FoundJob.of(ctx, ReadingService(root), pulled.job_id)
+    rows = now.service.get_rows(now.id, RowStatus.NEEDS_REVIEW)
     is_open = any(row.error_code in CODES_OF_MERGES for row in rows)
     is_open = is_open or (merged is not None and bool(merged.left_open or merged.review))
     if is_open:
-        echo_err(f"see what to do: {command_line(ctx, service)('show', pulled.job_id)}")
+        echo_err(f"see what to do: {now.command('show', now.id)}")
     return EXIT_ROWS_OPEN if is_open or pulled.differing else EXIT_OK
 
 
@@ -311,7 +310,7 @@ def _pulled_text(pulled: Pulled) -> str:
     return text
 
 
-def _source(root: str, name: str) -> Source:
+def _source(ctx: click.Context, name: str) -> Source:
     """The source called ``name``: standard input, a job, a job's directory, or a pack."""
     if name == _STDIN:
         return Source("standard input", sys.stdin.buffer.read)
@@ -323,19 +322,19 @@ def _source(root: str, name: str) -> Source:
     if os.path.splitdrive(name)[0]:  # a path on Windows
         host = ""
     if "://" in name and not os.path.exists(name):
-        get = f"curl -sSfL {shell.quote(name)} | journal {click.get_current_context().info_name} -"
+        get = f"curl -sSfL {shell.quote(name)} | journal {ctx.info_name} -"
         raise click.UsageError(
             f"{name!r} is not on this machine: download it, for example with {get}"
         )
     if host and path and not os.path.dirname(host) and not os.path.exists(name):
         far = f"ssh {host} journal --root {os.path.dirname(path) or '.'} pack {os.path.basename(path)}"
-        here = f"journal {click.get_current_context().info_name} -"
+        here = f"journal {ctx.info_name} -"
         raise click.UsageError(f"{name!r} is not on this machine: {far} -o - | {here}")
     if os.path.isfile(name) or os.path.isdir(name) or os.path.dirname(name):
         return Source(name)
     try:
-        service, job_id = find_job(root, name)
+        job = find_job(ctx, name)
     except JobNotFoundError as error:
         error.add_note(f"there is no file {name!r}, either")
         raise
-    return Source(service.root / job_id)
+    return Source(job.service.root / job.id)
