@@ -50,7 +50,6 @@ class Progress:
         self._in_shell = in_shell
         self._recent = RecentRate()
         self._rate: float | None = None
-        self._is_over = False
         self._view: _View | None = None
         self._drawn_s = time.monotonic()
 
@@ -103,7 +102,6 @@ class Progress:
     def end(self, job: Job) -> None:
         """End the display. ``job``: the job whose counts are shown last."""
         self._job = job
-        self._is_over = True
 
     def then(self, on_progress: Callable[[Job], object]) -> Callable[[Job], None]:
         """Return a function that shows a job, and calls ``on_progress`` with it."""
@@ -118,8 +116,8 @@ class Progress:
         parts = []
         if self._rate:
             parts.append(f"{self._rate:.1f}/s")
-        open_rows = 0 if self._is_over else self._job.open_rows
-        if open_rows:
+        open_rows = self._job.open_rows
+        if open_rows and self._job.status is JobStatus.RUNNING:
             left = time_left(open_rows, self._rate)
             parts += filter(None, ["" if left is None else f"{left} left", self._pace()])
         return parts

@@ -323,7 +323,7 @@ def test_the_time_left_isn_t_shown_at_the_end(
         now_s += 4
         progress.show(half)
         assert "1.0/s, 0:00:04 left" in terminal.screen
-        progress.end(half)
+        progress.end(job_of(total_rows=8, counts=half.counts, status=JobStatus.PAUSED))
     assert terminal.screen.splitlines()[-1].endswith("4/8  0 failed, 1.0/s")
 
 
