@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import chain, repeat
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -46,6 +45,7 @@ class Collected:
 
     def __init__(
         self,
+        lines: ScratchFile,
         service: journal.JobService,
         job_ids: Iterable[str],
         options: Options,
@@ -54,10 +54,9 @@ class Collected:
         where: Callable[[JobRow], object] | None,
         table: str,
         tabular: bool,
-        directory: Path | None,
         on_error: Callable[[JournalError], object] | None,
     ) -> None:
-        """Read all rows into a file in ``directory`` (default: the system's temporary directory).
+        """Read all rows into the empty file ``lines``, which the caller closes.
 
         - ``on_error``: called with the error of each job that can't be read or has too many
           columns. The job is left out.
@@ -74,23 +73,19 @@ class Collected:
         self.jobs: list[Job] = []
         self._statuses, self._where = row_statuses(statuses or None), where
         self._tabular = tabular or options.columns is not None or options.flatten
-        self._lines = ScratchFile(directory)
-        try:
-            for job_id in job_ids:
-                begin, before = self._lines.size_bytes, self.table
-                try:
-                    self.table = before.copy()
-                    self._take(service, job_id)
-                except JournalError as error:
-                    if on_error is None:
-                        raise
-                    self.table = before
-                    self._lines.cut(begin)
-                    on_error(error)
-            self.table.choose()
-        except BaseException:
-            self._lines.close()
-            raise
+        self._lines = lines
+        for job_id in job_ids:
+            begin, before = lines.size_bytes, self.table
+            try:
+                self.table = before.copy()
+                self._take(service, job_id)
+            except JournalError as error:
+                if on_error is None:
+                    raise
+                self.table = before
+                lines.cut(begin)
+                on_error(error)
+        self.table.choose()
         self.count = self.table.count
         own = self.table.own()
         names = list(self._known)[:identifying]
@@ -122,9 +117,6 @@ class Collected:
                 )
                 raise InvalidValueError(f"job {job_id}", "", reason)
         self.jobs.append(job)
-
-    def close(self) -> None:
-        self._lines.close()
 
     def __iter__(self) -> Iterator[Chunk]:
         decode = msgspec.json.Decoder(Chunk, float_hook=own_number).decode

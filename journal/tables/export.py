@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import closing
-from functools import partial
+from contextlib import ExitStack, closing
 from itertools import repeat
 from pathlib import PurePath
 from typing import IO, Any
@@ -15,6 +14,7 @@ import msgspec
 
 import journal  # for annotations: the room `service` is above this one
 from journal.errors import InvalidValueError, JournalError
+from journal.fs.files import ScratchFile
 from journal.fs.output import whole_file
 from journal.model import JobRow, RowStatus
 from journal.tables.collected import TABLES, Collected
@@ -106,39 +106,37 @@ def export_rows(
     file), if ``out`` is a job's own file, if the format can't hold a value, and for invalid
     arguments. Also raises MissingExtraError, StorageError, and the errors of reading a job.
     """
-    if isinstance(out, (str, os.PathLike)):
-        file_format = file_format or format_of(out)
+    path = out if isinstance(out, (str, os.PathLike)) else None
+    if path is not None:
+        file_format = file_format or format_of(path)
     options = check_options(columns, flatten, all_columns, data_only)
     file_format = _checked(file_format, options, excel, table)
-
-    chosen: dict[str, Any] = {"statuses": statuses, "where": where, "table": table}
-    collected = partial(
-        Collected,
-        service,
-        [job_ids] if isinstance(job_ids, str) else job_ids,
-        options,
-        **chosen,
-        tabular=file_format not in ("jsonl", "json"),
-        on_error=on_error,
-    )
-    if not isinstance(out, (str, os.PathLike)):
-        if file_format not in STREAMED:
-            raise InvalidValueError("format", file_format, "can't be streamed: name a file")
-        with closing(collected(directory=None)) as rows:
-            _write_stream(rows, out, file_format, excel)
-            return rows.count
+    if path is None and file_format not in STREAMED:
+        raise InvalidValueError("format", file_format, "can't be streamed: name a file")
     beside = _BESIDE_SQLITE if file_format == "sqlite" else ()
-    with (
-        whole_file(out, force=force, refused_beside=beside) as output,
-        closing(collected(directory=output.path.parent)) as rows,
-    ):
-        if file_format == "sqlite":
+    with ExitStack() as stack:
+        output = None
+        if path is not None:
+            output = stack.enter_context(whole_file(path, force=force, refused_beside=beside))
+        directory = None if output is None else output.path.parent
+        rows = Collected(
+            stack.enter_context(closing(ScratchFile(directory))),
+            service,
+            [job_ids] if isinstance(job_ids, str) else job_ids,
+            options,
+            statuses=statuses,
+            where=where,
+            table=table,
+            tabular=file_format not in ("jsonl", "json"),
+            on_error=on_error,
+        )
+        if output is not None and file_format == "sqlite":
             from journal.tables.sqlite import write_sqlite  # noqa: PLC0415  (for this format only)
 
             write_sqlite(rows, output.path)
         else:
-            with output.stream() as stream:
-                _write_stream(rows, stream, file_format, excel)
+            stream: Any = out if output is None else stack.enter_context(output.stream())
+            _write_stream(rows, stream, file_format, excel)
         return rows.count
 
 
