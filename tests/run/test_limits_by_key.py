@@ -25,7 +25,6 @@ from journal.run.pacing import per_key
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.per_key import PerKey
 from journal.run.row_queue import RowQueue
-from journal.run.workers.handover import Results
 from journal.store import rows
 
 WAIT_S = 60.0
@@ -282,33 +281,6 @@ def test_a_limit_of_rows_counts_only_rows_that_start(path: Path) -> None:
         assert 0 < len(calls.began) == report.completed <= 5
         report = job.run(calls, workers=4, limit_per={"key": 1})
         assert report.job.successful_rows == len(calls.began) == 8
-
-
-def test_a_run_that_may_start_no_more_rows_waits_instead_of_looking_all_the_time(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    has_failed, has_seen = threading.Event(), threading.Event()
-    waits: list[float] = []
-    wait = Results.wait
-
-    def noted(self: Results, timeout_s: float, wanted: int) -> None:
-        if has_failed.is_set():
-            waits.append(timeout_s)
-            if len(waits) >= 4:
-                has_seen.set()
-        wait(self, timeout_s, wanted)
-
-    monkeypatch.setattr(Results, "wait", noted)
-
-    def handle(row: JobRow) -> None:
-        if row.row_number == 1:
-            has_failed.set()
-            raise Retry(after_s=0)
-        assert has_seen.wait(WAIT_S)
-
-    with open_job(path, rows_of(*"abc")) as job:
-        job.run(handle, workers=3, max_rows=2, max_attempts=2, tell=lambda _text: None)
-    assert min(waits[:4]) > 0
 
 
 def test_a_column_that_no_row_has_is_reported_with_one_that_it_may_mean(path: Path) -> None:

@@ -45,6 +45,7 @@ from journal.fs.handles import Descriptor
 from journal.run.call import Target
 from journal.run.driver import Run
 from journal.run.handler import AttemptedRow, StepStore
+from journal.run.pacing.rate import Rate
 from journal.run.workers.choose import make_workers
 from journal.run.workers.handover import Call, Results
 
@@ -1238,10 +1239,20 @@ def test_limits_that_are_reached_with_the_last_row_keep_no_job_from_its_end(path
     assert (report.job.status, report.reason, report.exit_code) == ("completed", None, 0)
 
 
-def test_a_rate_is_kept_by_rows_of_any_number_of_workers(path: Path) -> None:
+def test_a_rate_is_kept_by_rows_of_any_number_of_workers(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[int] = []
+    use = Rate.use
+
+    def noted(rate: Rate, count: int) -> None:
+        used.append(count)
+        use(rate, count)
+
+    monkeypatch.setattr(Rate, "use", noted)
     with open_job(path, 5) as job:
         report = job.run(lambda _row: 1, workers=5, rate="100/s")
-    assert report.completed == 5
+    assert report.completed == sum(used) == 5
     assert report.elapsed_s >= 4 / 100
 
 

@@ -97,7 +97,7 @@ PATCHES = [
         "run/driver",
         "            self._wait(self._room(job))\n",
         "            self._wait(1)\n",
-        "tests/run/test_limits_by_key.py::test_a_run_that_may_start_no_more_rows_waits_instead_of_looking_all_the_time",
+        "tests/run/test_runs.py::test_a_run_whose_workers_are_busy_rests_though_a_row_is_due",
     ),
     Patch(
         "a turn looks at a bounded number of rows that can't start",
