@@ -173,9 +173,11 @@ def test_an_attempt_that_was_given_up_keeps_its_slot_until_it_ends(
         clock.pass_timeouts()
         while job.rows()[0].status != "needs_review":
             assert not run.done()
+        job.service.create_rows("j", [{"data": {"key": "b"}}])
+        calls.wait_for(4)  # row 2 would have begun before it
         assert 2 not in calls.began
         calls.let_go(1)
-        assert run.result(WAIT_S).completed == 3  # the late success settles the review
+        assert run.result(WAIT_S).completed == 4  # the late success settles the review
     assert calls.most["'a'"] == 1
 
 
