@@ -72,6 +72,7 @@ class Run:
         self.bounds = Bounds(limits, job.settings.how_to)
         self._brake = self.bounds.brake
         self._holds = Holds(limits, job)
+        self.pace = self._holds.pace  # see :attr:`JobRun.pace`; any thread may call it
         # If attempts have a timeout, rows aren't queued, since their time in the queue would count
         # for the timeout. If an outcome may end the run, rows aren't queued either, since no more
         # rows may start after that outcome.
@@ -103,10 +104,6 @@ class Run:
         self._commit_s = 0.0  # moving average of a commit's duration
         self._handler_s = 1.0  # moving average of a handler's duration
         self._ahead = 0  # how many rows may be queued beyond those being processed
-
-    def pace(self) -> str:
-        """See :attr:`JobRun.pace`. May be called by any thread."""
-        return self._holds.pace()
 
     def close(self) -> None:
         """Stop the workers, unless that was done. :meth:`work` does this at its end."""
@@ -163,11 +160,9 @@ class Run:
     def _leave(self) -> Job:
         if self._why_lost or self._locked:  # another process sets the status
             return self._held.last_job()
-        if self._end is not None:
-            self._held.record_early_end(self._end)
         while True:
             try:
-                return self._held.end()
+                return self._held.end(self._end)
             except JournalError as error:
                 if isinstance(error, JobLockedError) and self._may_wait(error):
                     continue  # an asyncio task may keep a batch open for long
@@ -348,7 +343,7 @@ class Run:
 
     def _commit(self, job: Job) -> None:
         """Record results and start the next rows in one commit. Then dispatch these rows."""
-        self._in_flight.flush()  # workers need not wait for the commit
+        self._workers.flush()  # workers need not wait for the commit
         results = self._in_flight.results(_MAX_RESULTS)
         if not results and not self._free_slots(job):
             return
@@ -389,7 +384,7 @@ class Run:
             if self._rate is not None:
                 self._rate.use(count)
             self._in_flight.dispatch([self._to_dispatch.popleft() for _ in range(count)])
-        self._in_flight.flush()
+        self._workers.flush()
 
     def _free_slots(self, job: Job) -> int:
         """How many rows may start now."""

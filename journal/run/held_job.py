@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from journal.display.plain import report_text
-from journal.errors import InvalidStateTransition, InvalidValueError, JournalError
+from journal.errors import InvalidValueError, JournalError
 from journal.format.arguments import check_optional_text, check_words
 from journal.format.keywords import NamesAttributesElsewhere
 from journal.format.records import UNSET_TIME, RunEndedRecord
@@ -256,34 +256,29 @@ class HeldJob:
             self.report(f"{self.id}: resumed")
         return self._was_paused
 
-    def record_early_end(self, end: EarlyEnd) -> None:
-        """Record why the run ends before all rows are done. An error has no effect."""
-        record = RunEndedRecord(kind=end.kind, message=end.message, at=UNSET_TIME)
-        with suppress(JournalError):
-            self.service.store.journal(self.id).change(put_record, record)
-
-    def end(self) -> Job:
+    def end(self, early: EarlyEnd | None) -> Job:
         """Set the status that follows from the rows, if the job is running. Returns the job.
 
         - If rows are open, the status is paused.
         - If no row is open, and a row has failed or needs a review, the status is failed.
         - If all rows are done, the status is completed.
 
-        If another process has set another status, that status stays.
+        If another process has set another status, that status stays. ``early``: why the run ends
+        before all rows are done, which is recorded.
         """
-        job = self.job()
-        if job.status is not JobStatus.RUNNING:
-            return job
-        if job.pending_count or job.processing_count:
-            target = JobStatus.PAUSED
-        elif job.failed_rows or job.needs_review_count:
-            target = JobStatus.FAILED
-        else:
-            target = JobStatus.COMPLETED
-        try:
-            return self.service.update_status(self.id, target)
-        except InvalidStateTransition:  # another process was faster
-            return self.service.get_job(self.id) or job
+        with self.service.batch(self.id):
+            job = self.job()
+            if early is not None:
+                record = RunEndedRecord(kind=early.kind, message=early.message, at=UNSET_TIME)
+                self.service.store.journal(self.id).change(put_record, record)
+            if job.status is JobStatus.RUNNING:
+                target = JobStatus.COMPLETED
+                if job.pending_count or job.processing_count:
+                    target = JobStatus.PAUSED
+                elif job.failed_rows or job.needs_review_count:
+                    target = JobStatus.FAILED
+                self.service.update_status(self.id, target)
+        return self.last_job()
 
     def release(self) -> None:
         """Release the run lock."""

@@ -91,10 +91,6 @@ class InFlight:
         self._calls[call] = None
         self._workers.dispatch(call)
 
-    def flush(self) -> None:
-        """Submit the dispatched calls that wait, if workers are free."""
-        self._workers.flush()
-
     def take_back(self) -> None:
         """Cancel the calls that no worker has begun."""
         for call in self._calls:

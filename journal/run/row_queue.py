@@ -287,7 +287,7 @@ class RowQueue:
         wait_s = _LOOK_AGAIN_S + _LOOK_AGAIN_EACH_S * (self._per_key.count + self._chosen.left)
         self._look_again_s = monotonic() + wait_s
         self._position = 0
-        self._chosen.begin_search()
+        self._chosen.left = 0  # all pending rows are searched again
         self._found.clear()
         self._is_past_fresh = self._passed_by = self._at_end = False
 
@@ -347,14 +347,16 @@ class RowQueue:
         """Record many completed attempts at once. Returns these, and those that need :meth:`settle`.
 
         A result needs :meth:`settle`, for example, if it has messages or steps, or if its outcome
-        isn't "completed".
+        isn't "completed". So does a late result, after the outcome with which it was given up.
         """
         plain: list[Result] = []
         others: list[Result] = []
         for result in results:
             outcome = result.outcome
             is_plain = (
-                outcome.kind == "completed" and not outcome.logs and outcome.label_path is None
+                outcome.kind == "completed"
+                and not (outcome.logs or result.is_late)
+                and outcome.label_path is None
             )
             (plain if is_plain else others).append(result)
         records = [_completed(result.row.row_number, result.outcome) for result in plain]

@@ -20,11 +20,13 @@ from support.clock import Clock
 import journal
 from journal import Hold, InvalidValueError, JobRow, JobRun, JobService, Retry, RunReport
 from journal.run.held_job import HeldJob, Settings
+from journal.run.in_flight import Result
 from journal.run.outcome import Outcome
 from journal.run.pacing import per_key
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.per_key import PerKey
 from journal.run.row_queue import RowQueue
+from journal.run.workers.handover import Call
 from journal.store import rows
 
 WAIT_S = 60.0
@@ -498,3 +500,14 @@ def test_rows_with_large_numbers_wait_as_others_do(path: Path) -> None:
     with journal.open_job(path, sync="none") as job:
         job.run(calls, workers=4, limit_per={"key": 1})
     assert calls.began == numbers
+
+
+def test_a_late_result_is_left_for_after_the_outcome_with_which_it_was_given_up(
+    make_queue: Callable[..., Queue],
+) -> None:
+    queue = make_queue("a", "b")
+    assert queue.start(2) == [1, 2]
+    done, call = Outcome(kind="completed"), Call((), 1)
+    late, plain = (Result(n, queue.row(n), done, call, is_late=n == 1) for n in (1, 2))
+    assert queue.rows.complete([late, plain]) == ([plain], [late])
+    assert [queue.row(number).status for number in (1, 2)] == ["processing", "completed"]

@@ -15,6 +15,7 @@ from journal import (
     StorageError,
 )
 from journal.history.events import event_of
+from journal.model import EarlyEnd
 from journal.run.held_job import HeldJob
 from journal.run.open_job import JobRun
 
@@ -53,9 +54,9 @@ def test_a_run_whose_last_commit_fails_leaves_a_report(
 ) -> None:
     faulty, end = FaultyOs(), HeldJob.end
 
-    def fail_to_end(held: HeldJob) -> journal.Job:
+    def fail_to_end(held: HeldJob, early: EarlyEnd | None) -> journal.Job:
         faulty.always("write", fails(errno.ENOSPC))
-        return end(held)
+        return end(held, early)
 
     monkeypatch.setattr(HeldJob, "end", fail_to_end)
     with open_job(tmp_path) as job:

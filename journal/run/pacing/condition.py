@@ -30,10 +30,6 @@ class Chosen:
         """Whether there is a condition."""
         return self._where is not None
 
-    def begin_search(self) -> None:
-        """Call this before all pending rows are searched again from the first."""
-        self.left = 0
-
     def has(self, found: FoundRow, *, again: bool) -> bool:
         """Return whether a row meets the condition.
 

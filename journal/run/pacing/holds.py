@@ -58,12 +58,9 @@ class Holds:
         """
         now_s = monotonic()
         for result in results:
-            self._say(self.hear(result.ticket, result.outcome, now_s))
-
-    def _say(self, text: str) -> None:
-        if text:
-            self._said.append(text)
-            self._job.service.log(self._job.id, text, "WARNING")
+            if text := self.hear(result.ticket, result.outcome, now_s):
+                self._said.append(text)
+                self._job.service.log(self._job.id, text, "WARNING")
 
     def report(self) -> None:
         """Report the holds that have begun or ended since the last call."""

@@ -175,4 +175,12 @@ PATCHES = [
         "            if False:\n",
         "tests/cli/test_run_batches.py::test_the_program_itself_is_no_argument_to_repeat",
     ),
+    Patch(
+        "a late result is recorded after the outcome with which it was given up",
+        "run/row_queue",
+        "                and not (outcome.logs or result.is_late)\n",
+        "                and not outcome.logs\n",
+        "tests/run/test_limits_by_key.py"
+        "::test_a_late_result_is_left_for_after_the_outcome_with_which_it_was_given_up",
+    ),
 ]
