@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from support.children import wait_until_it_has_looked
 from support.clock import Clock
 from support.platforms import needs_proc, needs_terminals, skip_without
 from support.terminal import Command, on_terminal
@@ -65,19 +66,6 @@ def held_run(start: Start, work: Path, workers: int, *options: str) -> Command:
         heard += os.read(begun, 100)
     os.close(begun)
     return terminal
-
-
-def wait_until_it_has_looked(pid: int) -> None:
-    """Wait until a process's main thread, which handles signals, has been awake and waits again."""
-    before = waits_of(pid)
-    while waits_of(pid) < before + 2:
-        os.sched_yield()
-
-
-def waits_of(pid: int) -> int:
-    """How often the main thread has begun to wait."""
-    told = Path(f"/proc/{pid}/status").read_text()
-    return int(told.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
 
 
 def statuses() -> Counter[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,11 @@ pytest.importorskip("ipykernel")
 manager = pytest.importorskip("jupyter_client.manager")
 
 SETUP = """
-import asyncio, threading
+import asyncio, threading, time
 import journal
+import journal.run.in_flight
+
+journal.run.in_flight._GRACE_S = 0.1
 
 gate = threading.Event()
 gate.set()
@@ -45,6 +49,27 @@ async def handle_async(row):
 
 async def hang_at_3(row):
     await asyncio.sleep(1000 if row.data["n"] == 3 else 0)
+
+async def ignore_at_3(row):
+    if row.data["n"] == 3 and not gate.is_set():
+        print("it waits")
+    while row.data["n"] == 3 and not gate.is_set():
+        try:
+            await asyncio.sleep(0.01)
+        except asyncio.CancelledError:
+            pass
+
+def hold_at_3(row):
+    if row.data["n"] == 3 and not gate.is_set():
+        raise journal.Hold("Busy", after_s=1000)
+
+def hang_once_it_is_stopped(text):
+    shown = 0
+    while "waiting for the rows in flight" in text:
+        if job._runs[0].count > shown:
+            shown = job._runs[0].count
+            print("interrupts:", shown)
+        time.sleep(0.001)
 """
 
 
@@ -81,6 +106,15 @@ class Kernel:
         assert waits == [], self.shown
         return "".join(self.shown)
 
+    def restart_at(self, text: str, code: str) -> None:
+        """Run a cell, and restart the kernel as soon as it shows this text."""
+        self._client.execute(code)
+        while text not in str(self._client.get_iopub_msg(timeout=60)["content"].get("text")):
+            pass
+        self._manager.restart_kernel(now=True)
+        self._client.wait_for_ready(timeout=60)
+        assert self.run(SETUP) == ""
+
     def close(self) -> None:
         self._client.stop_channels()
         self._manager.shutdown_kernel(now=True)
@@ -88,7 +122,7 @@ class Kernel:
 
 
 @pytest.fixture(name="kernel", scope="module")
-def fixture_kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
+def fixture_kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     directory = tmp_path_factory.mktemp("notebook")
     with pytest.MonkeyPatch.context() as patch:
         for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR"):
@@ -96,7 +130,7 @@ def fixture_kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callabl
         kernel = Kernel(directory)
         try:
             assert kernel.run(SETUP) == ""
-            yield kernel  # type: ignore[misc]
+            yield kernel
         finally:
             kernel.close()
 
@@ -137,6 +171,53 @@ def test_a_second_interrupt_ends_the_rows_in_flight_in_words_of_a_notebook(
     assert "2 of 30 rows done, 1 need review" in shown
     assert "Ctrl-C" not in shown
     assert "kernel_launcher" not in shown
+
+
+ONCE = ["it waits"]
+TWICE = [*ONCE, "waiting for the rows in flight"]
+THRICE = [*TWICE, "ending the rows in flight"]
+IN_TELL = [*ONCE, "interrupts: 1", "interrupts: 2"]
+
+
+@pytest.mark.parametrize(
+    ("run", "interrupt_at", "says"),
+    [
+        ("job.run(hold_at_3)", ["Busy"], ": paused, 2 of 30 rows done; "),
+        ("job.run(handle, tell=open_gate, handle_signals=False)", ONCE, "KeyboardInterrupt"),
+        ("job.run(ignore_at_3, handle_signals=False)", TWICE, "KeyboardInterrupt"),
+        ("job.run(ignore_at_3)", THRICE, ": paused, 2 of 30 rows done, 1 need review"),
+        ("await job.arun(ignore_at_3)", THRICE, ": paused, 2 of 30 rows done, 1 need review"),
+        ("job.run(handle, tell=hang_once_it_is_stopped)", IN_TELL, "KeyboardInterrupt"),
+    ],
+)
+def test_however_a_cell_is_interrupted_its_run_has_ended_with_it_and_the_next_cell_continues(
+    kernel: Kernel, run: str, interrupt_at: list[str], says: str
+) -> None:
+    open_it = opened(re.sub("[^a-z]+", "-", run.lower()).strip("-"))
+    kernel.run("gate.clear()")
+    assert says in kernel.run(open_it + run, *interrupt_at)
+    drivers = '[t for t in threading.enumerate() if t.name == "journal-driver"]'
+    assert kernel.run(f"print({drivers}, job.service.run_holder(job.id))") == "[] None\n"
+    shown = kernel.run(f"gate.set()\n{open_it}report = job.run(handle)\nprint(report.job)")
+    is_done = interrupt_at in (ONCE, ["Busy"])
+    assert f"{'completed, 30' if is_done else 'failed, 29'} of 30 rows done" in shown
+    attempts = kernel.run("print({row.attempts for row in job.rows()})")
+    assert attempts == ("{1, 2}\n" if "hold" in run else "{1}\n")
+
+
+@pytest.mark.parametrize("run", ["job.run(handle", "await job.arun(handle_async"])
+def test_a_kernel_that_is_restarted_leaves_in_doubt_what_was_in_flight_and_no_more(
+    kernel: Kernel, run: str
+) -> None:
+    job_id = f"restarted-{len(run)}"
+    kernel.run("gate.clear()")
+    kernel.restart_at("it waits", f"{opened(job_id)}{run})")
+    shown = kernel.run(f"{opened(job_id)}report = {run})\nprint(report.job)")
+    assert (
+        "1 row was in flight when an earlier run died, and may have taken effect (row 3)" in shown
+    )
+    assert f"<Job {job_id}: failed, 29 of 30 rows done, 1 need review" in shown
+    assert kernel.run("print({row.attempts for row in job.rows()})") == "{1}\n"
 
 
 def test_a_cell_shows_progress_in_place_and_its_last_state_stays(kernel: Any) -> None:

@@ -124,6 +124,19 @@ class Child:
         self._stdout.close()
 
 
+def wait_until_it_has_looked(pid: int) -> None:
+    """Wait until a process's main thread, which handles signals, has been awake and waits again."""
+    before = _waits_of(pid)
+    while _waits_of(pid) < before + 2:
+        os.sched_yield()
+
+
+def _waits_of(pid: int) -> int:
+    """How often the main thread has begun to wait."""
+    told = Path(f"/proc/{pid}/status").read_text()
+    return int(told.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+
 # --- journals as bytes -----------------------------------------------------------------------
 
 

@@ -1,0 +1,36 @@
+"""A part of the table of ``signals.py``: one cell of each kind of run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from crash.signals import Cell, cells, run_cell
+from support.effort import IS_LONG
+from support.platforms import needs_fifos, needs_proc, needs_signals
+
+pytestmark = [needs_signals, needs_fifos, needs_proc]
+
+SAMPLE = {
+    "threads, halt hangs: INT+INT+INT",
+    "coroutines, lock: INT+INT",
+    "batches, paused by another process: INT",
+    "fork, in flight: TERM to the group",
+    "spawn, on_progress: INT+INT",
+    "command, on-end: TERM+TERM",
+    "command, reading the input: INT",
+    "command -n, backoff: TERM",
+    "arun handling, rate: INT",
+    "other thread, in flight: INT+INT",
+    "fork unhandled, in flight: INT to the group",
+    "coroutines unhandled, in flight: TERM",
+}
+
+
+@pytest.mark.parametrize(
+    "cell", [cell for cell in cells() if IS_LONG or str(cell) in SAMPLE], ids=str
+)
+def test_a_run_that_gets_signals_ends_as_the_pages_say(cell: Cell, tmp_path: Path) -> None:
+    if "loky" in cell.where:
+        pytest.importorskip("loky", reason="loky is not installed")
+    run_cell(cell, tmp_path)
