@@ -201,6 +201,8 @@ def _facts(shown: Shown) -> dict[str, str]:
     percent = f"{100 * done // total}%" if total else "no rows yet"
     counts = counts_text(row_counts(job))
     rows = counted(total, "row|rows")
+    last_pass = _time_text(job.reopened_at[-1] if job.reopened_at else None)
+    took = duration_text(shown.duration_s)
     return {
         "job": job.id,
         "name": job.name,
@@ -213,9 +215,9 @@ def _facts(shown: Shown) -> dict[str, str]:
         "command": job.original_command,
         "created": _time_text(job.created_at),
         "started": _time_text(job.started_at),
-        "passes": _passes_text(job),
+        "passes": f"{job.passes}, the last one since {last_pass}" if job.passes > 1 else "",
         "ended": _time_text(job.completed_at),
-        "duration": _duration_text(shown.duration_s),
+        "duration": f"{took}, pauses included" if took else "",
         "error": f"{job.error_code}: {job.error_message}" if job.error_code else "",
         "repaired": "with losses: rows may be missing" if job.repaired else "",
         "cost": spent_text(job.total_cost_cents, expected_cost_cents(job)),
@@ -255,29 +257,16 @@ def _next_lines(shown: Shown, width: int | None) -> Iterator[str]:
             yield pasted
 
 
-def _passes_text(job: Job) -> str:
-    if job.passes == 1:
-        return ""
-    return f"{job.passes}, the last one since {_time_text(job.reopened_at[-1])}"
-
-
 def _time_text(at: datetime | None) -> str:
     return local_text(at, "%Y-%m-%d %H:%M:%S %Z")
-
-
-def _duration_text(duration_s: float | None) -> str:
-    return "" if duration_s is None else f"{duration_text(duration_s)}, pauses included"
 
 
 def _rate_text(shown: Shown) -> str:
     if shown.rate is None:
         return ""
+    figure = f"{shown.rate:.0f}" if shown.rate >= 100 else f"{shown.rate:.3g}"
     left = "" if shown.left_s is None else f", {duration_text(shown.left_s)} left"
-    return f"{_figure(shown.rate)} rows end per second{left}"
-
-
-def _figure(rate: float) -> str:
-    return f"{rate:.0f}" if rate >= 100 else f"{rate:.3g}"
+    return f"{figure} rows end per second{left}"
 
 
 def _group_text(group: ErrorGroup) -> str:
@@ -325,7 +314,6 @@ def _row_texts(history: RowHistory) -> Iterator[tuple[str, str]]:
 
 
 def _row_facts(row: JobRow) -> dict[str, str]:
-    error = ": ".join(filter(None, (row.error_code, row.error_message)))
     return {
         "row": f"{row.row_number} of {row.job_id}",
         "status": row.status.value,
@@ -336,10 +324,14 @@ def _row_facts(row: JobRow) -> dict[str, str]:
         "result": "" if row.result is None else shorten(as_text(row.result), _MAX_TEXT),
         "tracking": row.tracking_number or "",
         "label": row.label_path or "",
-        "error": shorten(error, _MAX_TEXT),
+        "error": _error_text(row),
         "unknown": "whether it took effect" if row.unknown else "",
         "reason": shorten(row.reason or "", _MAX_TEXT),
     }
+
+
+def _error_text(of: JobRow | RowAttempt | RowStep) -> str:
+    return shorten(": ".join(filter(None, (of.error_code, of.error_message))), _MAX_TEXT)
 
 
 def _attempt_lines(attempt: RowAttempt, row: JobRow, logs: Iterable[LogEntry]) -> Iterator[str]:
@@ -356,9 +348,8 @@ def _attempt_lines(attempt: RowAttempt, row: JobRow, logs: Iterable[LogEntry]) -
     yield from map(_message_text, logs)
     if attempt.traceback is not None:  # a traceback ends with the message
         yield from attempt.traceback.splitlines()
-    elif attempt.error_code or attempt.error_message:
-        error = ": ".join(filter(None, (attempt.error_code, attempt.error_message)))
-        yield shorten(error, _MAX_TEXT)
+    elif error := _error_text(attempt):
+        yield error
     if attempt.reason:
         yield shorten(attempt.reason, _MAX_TEXT)
     # If a person settled the row, its result may differ from what the attempt has returned.
@@ -379,8 +370,7 @@ def _message_text(entry: LogEntry) -> str:
 def _step_text(step: RowStep) -> str:
     state = "in doubt" if step.state == "started" else step.state
     facts = f"{step.name}: {state}, attempt {step.attempt}, {_time_text(step.at)}"
-    error = ": ".join(filter(None, (step.error_code, step.error_message)))
-    result = error or ("" if step.result is None else as_text(step.result))
+    result = _error_text(step) or ("" if step.result is None else as_text(step.result))
     return shorten(f"{facts}: {result}" if result else facts, _MAX_TEXT)
 
 
