@@ -309,62 +309,92 @@ def resolve_command(job: FoundJob, selection: Selection, reason: str | None, **g
     before = job.read()
     if how in ("retry", "step"):
         _check_not_cancelled(before)
-    settle = _resolve_step if how == "step" else _resolve
-    changed = settle(job, before, selection, how, reason, given)
+    resolution = _Resolution(job, how, reason, given)
+    is_step = how == "step"
+    with _settleable(job, selection, VERBS["resolve --step" if is_step else "resolve"]) as verb:
+        settle = resolution.settle_step if is_step else resolution.settle_row
+        changed = _change(job, selection, verb, settle)
+    resolution.report(before, changed.count)
     _report_steps(job, changed, is_completed=how == "completed")
     _report_completed(job, before)
 
 
-def _resolve(
-    job: FoundJob,
-    before: Job,
-    selection: Selection,
-    how: str,
-    reason: str | None,
-    given: dict[str, Any],
-) -> Numbers:
-    """Settle the rows in one commit. Returns their numbers."""
-    service, (settle, names) = job.service, _WAYS[how]
-    details = {name: given[name] for name in names}
-    if how == "failed":
-        details["error_code"] = given["failed"]
-    if how == "skip":
-        details["reason"] = reason
-    if details.get("result") is not None:
-        details["result"] = json_or_text(details["result"])
-    is_cut = False  # whether the run of a row died
+class _Resolution:
+    """What a person says of rows: ``how`` they are settled, why, and the other options."""
 
-    def settle_one(row: JobRow) -> object:
-        nonlocal is_cut
-        is_cut = is_cut or row.status is RowStatus.PROCESSING or row.error_code == INTERRUPTED
-        if row.status is RowStatus.PROCESSING:  # else its attempt would seem to last until now
+    def __init__(self, job: FoundJob, how: str, reason: str | None, given: dict[str, Any]) -> None:
+        self._job, self._how, self._reason = job, how, reason
+        self._details = {name: given[name] for name in _WAYS[how][1]}
+        if how == "failed":
+            self._details["error_code"] = given["failed"]
+        if how == "skip":
+            self._details["reason"] = reason
+        if self._details.get("result") is not None:
+            self._details["result"] = json_or_text(self._details["result"])
+        self._step = given["step"]
+        self._is_cut = False  # whether the run of a row died
+        self._pending = Numbers()  # rows whose only open question was the step
+        self._others: dict[str, Numbers] = {}  # from the error code of another question to its rows
+
+    def settle_row(self, row: JobRow) -> object:
+        service, how = self._job.service, self._how
+        in_flight = row.status is RowStatus.PROCESSING
+        self._is_cut = self._is_cut or in_flight or row.error_code == INTERRUPTED
+        if in_flight:  # else its attempt would seem to last until now
             settle_row(service.store, row, "review")
-        _log_settled(service, row, f"resolve --{how}", reason)
+        self._log(row, f"resolve --{how}")
         # The outcome that stands beside the review stays, if no other is given.
         kept = row if how == "completed" and row.error_code == MAYBE_DONE_TWICE else None
-        outcome = {n: getattr(kept, n, None) if v is None else v for n, v in details.items()}
-        return settle(service, row.id, **outcome)
+        given = self._details.items()
+        outcome = {n: getattr(kept, n, None) if v is None else v for n, v in given}
+        return _WAYS[how][0](service, row.id, **outcome)
 
-    with _settleable(job, selection, VERBS["resolve"]) as verb:
-        changed = _change(job, selection, verb, settle_one)
-    if is_cut and how != "completed" and (warning := what_may_run(before)):
-        job.say(warning)
-    if how == "retry":
-        _echo_count(changed.count)
-        _report_pending(job, changed.count)
-    else:
-        click.echo(changed.count)
-        _report_pending(job, job.read().pending_count, "as before")
-    return changed
+    def settle_step(self, row: JobRow) -> bool:
+        """Settle one step of the row. If the row has no other step in doubt, it becomes pending."""
+        service, name = self._job.service, self._step
+        _check_in_doubt(self._job, row, name)
+        if row.status is RowStatus.PROCESSING:
+            # It has a step in doubt, so this puts it in review, as the next start would.
+            row = settle_row(service.store, row, "resume")
+        if self._details["not_done"]:
+            service.fail_step(row.id, name)
+        else:
+            service.record_step(row.id, name, self._details["result"])
+        self._log(row, f"step {name!r}")
+        if row.status is RowStatus.NEEDS_REVIEW and not service.get_step_in_doubt(row.id):
+            if row.error_code in (STEP_IN_DOUBT, STEP_NOT_RECORDED):
+                service.retry_row(row.id)
+                self._pending.add(row.row_number)
+            else:
+                self._others.setdefault(row.error_code or "", Numbers()).add(row.row_number)
+        return True
 
+    def _log(self, row: JobRow, what: str) -> None:
+        """Record in the log who settles the row, and why."""
+        details = {"by": f"{system.user_name()}@{system.host_name()}"}
+        if self._reason is not None:
+            details["reason"] = self._reason
+        message = f"settled by hand: {what}"
+        log = self._job.service.log
+        log(row.job_id, message, row_number=row.row_number, details=details)
 
-def _log_settled(service: JobService, row: JobRow, what: str, reason: str | None) -> None:
-    """Record in the log who settles the row, and why."""
-    details = {"by": f"{system.user_name()}@{system.host_name()}"}
-    if reason is not None:
-        details["reason"] = reason
-    message = f"settled by hand: {what}"
-    service.log(row.job_id, message, row_number=row.row_number, details=details)
+    def report(self, before: Job, count: int) -> None:
+        """Print how many rows were settled, and report what becomes of them."""
+        job, how = self._job, self._how
+        if self._is_cut and how != "completed" and (warning := what_may_run(before)):
+            job.say(warning)
+        if how not in ("retry", "step"):
+            click.echo(count)
+            _report_pending(job, job.read().pending_count, "as before")
+            return
+        _echo_count(count)
+        if how == "step":
+            state = "not done" if self._details["not_done"] else "done"
+            job.say(f"step {self._step!r} of {counted(count, 'row|rows')} is recorded as {state}")
+        _report_pending(job, self._pending.count if how == "step" else count)
+        for code, numbers in self._others.items():
+            rows = counted(numbers.count, "row|rows still needs|need a review")
+            job.say(f"{rows} ({code}): --row {numbers.text()}")
 
 
 @contextmanager
@@ -382,53 +412,6 @@ def _settleable(job: FoundJob, selection: Selection, verb: Verb) -> Iterator[Ver
             yield verb
     else:
         yield verb._replace(named=tuple(status for status in verb.named if status is not flight))
-
-
-def _resolve_step(
-    job: FoundJob,
-    _before: Job,
-    selection: Selection,
-    _how: str,
-    reason: str | None,
-    given: dict[str, Any],
-) -> Numbers:
-    """Settle one step of each of the rows, in one commit. Returns the numbers of the rows.
-
-    Rows that have no other step in doubt become pending.
-    """
-    service, name = job.service, given["step"]
-    result = None if given["not_done"] else json_or_text(given["result"])
-    pending = Numbers()
-    others: dict[str, Numbers] = {}  # from the error code of another open question to its rows
-
-    def settle_one(row: JobRow) -> bool:
-        _check_in_doubt(job, row, name)
-        if row.status is RowStatus.PROCESSING:
-            # It has a step in doubt, so this puts it in review, as the next start would.
-            row = settle_row(service.store, row, "resume")
-        if given["not_done"]:
-            service.fail_step(row.id, name)
-        else:
-            service.record_step(row.id, name, result)
-        _log_settled(service, row, f"step {name!r}", reason)
-        if row.status is RowStatus.NEEDS_REVIEW and not service.get_step_in_doubt(row.id):
-            if row.error_code in (STEP_IN_DOUBT, STEP_NOT_RECORDED):
-                service.retry_row(row.id)
-                pending.add(row.row_number)
-            else:
-                others.setdefault(row.error_code or "", Numbers()).add(row.row_number)
-        return True
-
-    with _settleable(job, selection, VERBS["resolve --step"]) as verb:
-        changed = _change(job, selection, verb, settle_one)
-    _echo_count(changed.count)
-    state = "not done" if given["not_done"] else "done"
-    job.say(f"step {name!r} of {counted(changed.count, 'row|rows')} is recorded as {state}")
-    _report_pending(job, pending.count)
-    for code, numbers in others.items():
-        rows = counted(numbers.count, "row|rows still needs|need a review")
-        job.say(f"{rows} ({code}): --row {numbers.text()}")
-    return changed
 
 
 def _check_in_doubt(job: FoundJob, row: JobRow, name: str) -> None:

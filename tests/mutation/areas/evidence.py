@@ -15,14 +15,14 @@ PATCHES = [
     Patch(
         "an attempt doesn't last until a person settles its row",
         "cli/commands/settle",
-        "        if row.status is RowStatus.PROCESSING:  # else",
+        "        if in_flight:  # else",
         "        if False:  # else",
         "tests/cli/test_control.py::test_a_row_that_a_person_settles_has_no_attempt_that_lasted_until_then",
     ),
     Patch(
         "the log says what a person has settled",
         "cli/commands/settle",
-        """        _log_settled(service, row, f"resolve --{how}", reason)\n""",
+        """        self._log(row, f"resolve --{how}")\n""",
         "",
         "tests/cli/test_control.py::test_the_log_says_which_rows_a_person_has_settled",
     ),
@@ -36,15 +36,15 @@ PATCHES = [
     Patch(
         "a step that a person settles is in the log",
         "cli/commands/settle",
-        """        _log_settled(service, row, f"step {name!r}", reason)\n""",
+        """        self._log(row, f"step {name!r}")\n""",
         "",
         "tests/cli/test_step.py::test_the_log_says_which_step_a_person_has_settled",
     ),
     Patch(
         "the log says who has settled a row",
         "cli/commands/settle",
-        "    service.log(row.job_id, message, row_number=row.row_number, details=details)\n",
-        "    service.log(row.job_id, message, row_number=row.row_number)\n",
+        "        log(row.job_id, message, row_number=row.row_number, details=details)\n",
+        "        log(row.job_id, message, row_number=row.row_number)\n",
         "tests/cli/test_control.py::test_the_log_says_who_has_settled_a_row_and_why",
     ),
     Patch(
