@@ -16,7 +16,7 @@ from journal.fs.output import whole_file
 from journal.history.error_groups import group_errors
 from journal.history.reading import look
 from journal.history.statistics import JobStatistics
-from journal.model import SHOWN_STATUSES, JobRow, RowStatus, expected_cost_cents
+from journal.model import SHOWN_STATUSES, RowStatus, expected_cost_cents
 from journal.report.plots import Series, lines, stacked_bars
 from journal.service import JobService
 from journal.text import as_text, duration_text, escaped, shorten, spent_text
@@ -79,6 +79,7 @@ def report_page(service: JobService, job_id: str) -> str:
         "count": lambda value: f"{value:,}",
         "duration": duration_text,
         "message": lambda value: _shown(value, _MAX_MESSAGE),
+        "pairs": _pairs,
         "ranges": lambda numbers: numbers.text(", ", _MAX_RANGES),
         "shown": _shown,
         "time": lambda at: "" if at is None else f"{at:%Y-%m-%d %H:%M:%S}",
@@ -89,12 +90,11 @@ def report_page(service: JobService, job_id: str) -> str:
         counts=[(status.label, status.value, job.count(status)) for status in SHOWN_STATUSES],
         cost=spent_text(job.total_cost_cents, expected_cost_cents(job)),
         state=service.get_state(job),
-        metadata=_pairs(job.metadata or {}),
         statistics=statistics,
         plots=_plots(statistics),
         groups=groups,
         ungrouped=len(trouble) - sum(group.numbers.count for group in groups),
-        rows=[_table_row(row) for row in trouble[:MAX_ROWS]],
+        rows=trouble[:MAX_ROWS],
         trouble_count=len(trouble),
         made_at=now(),
         made_on=system.host_name(),
@@ -114,18 +114,6 @@ def _pairs(data: dict[str, Any]) -> list[tuple[str, str]]:
     if len(data) > _MAX_VALUES:
         pairs.append(("…", f"and {len(data) - _MAX_VALUES} more"))
     return pairs
-
-
-def _table_row(row: JobRow) -> dict[str, Any]:
-    return {
-        "number": row.row_number,
-        "status": row.status.value,
-        "code": _shown(row.error_code),
-        "message": _shown(row.error_message, _MAX_MESSAGE),
-        "attempts": row.attempts,
-        "at": row.updated_at,
-        "data": _pairs(row.data),
-    }
 
 
 def _plots(statistics: JobStatistics) -> list[dict[str, Any]]:
