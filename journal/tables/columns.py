@@ -6,7 +6,7 @@ as ``result.price``, selects a member of a nested value, unless the data has a c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -115,21 +115,6 @@ def member_of_row(row: JobRow, name: str) -> Any:
     if value is None:
         return MISSING
     return member(value, rest) if rest else value
-
-
-def leaves(
-    value: Mapping[str, Any], above: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield the path and value of each member of an object, including members of nested objects.
-
-    An empty object is yielded as a value.
-    """
-    for name, item in value.items():
-        path = (*above, name)
-        if item and isinstance(item, dict):
-            yield from leaves(item, path)
-        else:
-            yield path, item
 
 
 def names_of(keys: Iterable[Key], known: Iterable[str] = JOURNAL_COLUMNS) -> dict[Key, str]:

@@ -30,7 +30,6 @@ from journal.tables.columns import (
     Key,
     Options,
     kinds_of,
-    leaves,
     member,
     names_of,
     no_such,
@@ -240,9 +239,8 @@ class Table:
         for wanted in self.options.columns or ():
             root = own_name(wanted.partition(".")[0]) or ""
             if "." in wanted and root in NESTED and Key(True, ("", wanted)) not in found:
-                for value in chunk.own.get(root, ()):
-                    paths = leaves(value, (root,)) if type(value) is dict else ()
-                    self._members.update(dict.fromkeys(".".join(path) for path, _ in paths))
+                for key, _ in _spread(chunk.own.get(root, []), True, (root,)):
+                    self._members[".".join(key.path)] = None
 
     def choose(self) -> None:
         """Decide which columns the table has, and their names. Call this after all rows were added.
