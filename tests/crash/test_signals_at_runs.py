@@ -15,7 +15,7 @@ SAMPLE = {
     "threads, halt hangs: INT+INT+INT",
     "coroutines, lock: INT+INT",
     "batches, paused by another process: INT",
-    "fork, in flight: TERM to the group",
+    "fork, in flight: INT+INT to the group",
     "spawn, on_progress: INT+INT",
     "command, on-end: TERM+TERM",
     "command, reading the input: INT",
