@@ -347,7 +347,9 @@ class _Advice:
         self.add(f"or leave this to the next start: {policies} (default: review) decides")
 
     def about_reviews(self, rows: Groups) -> None:
-        may_have = "row|rows may have taken effect: look, then settle it|them"
+        is_twice = rows.codes == {MAYBE_DONE_TWICE}
+        what = "been done twice" if is_twice else "taken effect"
+        may_have = f"row|rows may have {what}: look, then settle it|them"
         count = counted(self._job.needs_review_count, may_have)
         self.add(count, "rows", "--status", "needs_review")
         if INTERRUPTED in rows.codes:

@@ -438,6 +438,7 @@ def test_a_pull_exits_with_3_until_a_row_of_both_copies_is_settled(here: Path, t
         done = journal_line(here, *pull_again)
         assert (done.returncode, f"show {JOB}" in done.stderr) == (3, True)
     shown = journal_line(here, "show", JOB).stdout
+    assert "# 1 row may have been done twice: look, then settle it" in shown
     (settle,) = re.findall(rf"resolve {JOB} --row 3 --completed$", shown, re.MULTILINE)
     done = journal_line(here, *settle.split(), "--reason", "one parcel, says the carrier")
     assert done.returncode == 0
