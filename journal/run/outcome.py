@@ -19,7 +19,7 @@ from journal.format.conversion import repr_text, str_or_empty
 from journal.format.values import as_json_value
 from journal.model import Cost, LogEntry, Usage
 from journal.store.interrupted_rows import TIMED_OUT
-from journal.text import encode_json, similar
+from journal.text import encode_json
 
 # Classes of exceptions that allow another attempt, each with the maximum number of attempts. 0
 # means the run's ``max_attempts``.
@@ -443,8 +443,8 @@ def _how_to_make_result(error: BaseException) -> str:
 
     The message of the error isn't enough, since it names neither the class nor its arguments.
     """
-    trace = error.__traceback__
-    if type(error) is not TypeError or trace is None:
+    trace, text = error.__traceback__, str_or_empty(error)
+    if trace is None or not text.startswith(("Extra positional", "Unexpected keyword")):
         return ""
     while trace.tb_next is not None:
         trace = trace.tb_next
@@ -452,16 +452,7 @@ def _how_to_make_result(error: BaseException) -> str:
 
     if "RowResult(" not in linecache.getline(trace.tb_frame.f_code.co_filename, trace.tb_lineno):
         return ""
-    text = str(error)
-    if text.startswith("Extra positional"):
-        return ": write RowResult(result=...)"
-    _, quote, rest = text.partition("Unexpected keyword argument '")
-    if not quote:
-        return ""
-    given = rest.rstrip("'")
-    like = similar(given, CHECKS) or next((name for name in CHECKS if given in name), None)
-    meant = f": did you mean {like!r}?" if like else ""
-    return f"{meant or ':'} The arguments of RowResult are {', '.join(CHECKS)}"
+    return f": write RowResult({', '.join(f'{name}=...' for name in CHECKS)})"
 
 
 def seconds_of(given: Any) -> float | None:
