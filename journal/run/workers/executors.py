@@ -133,7 +133,10 @@ class ExecutorWorkers:
                     call.give_back()  # the driver may cancel it, instead of submitting it
                     self._waiting.appendleft(call)
                     return
-                unstarted = _unstarted(error, "the executor takes no more rows")
+                what = "the executor takes no more rows"
+                if isinstance(error, BrokenExecutor) and self._make is None:
+                    what += " (a function that makes it, in its place, lets a run make a new one)"
+                unstarted = _unstarted(error, what)
                 self._results.put_for_each(call, unstarted)
             else:
                 self._keep(call, future)
