@@ -11,7 +11,7 @@ from html import escape
 from itertools import islice
 from typing import Any
 
-from journal.display.plain import failed_words
+from journal.display.plain import run_text
 from journal.text import as_text, counted, escaped, shorten, spent_text, usage_text
 
 _MAX_VALUE = 100  # characters of a value in a table of rows
@@ -51,14 +51,8 @@ def job_html(job: Any, *notes: str, expected_cents: float | None = None) -> str:
 
 def report_html(report: Any) -> str:
     """A job after a run, with the counts of the run."""
-    counts = [
-        f"{report.completed} completed",
-        f"{report.failed} {failed_words(report)}",
-        f"{report.skipped} skipped",
-    ]
-    took = f" in {report.elapsed_s:.1f} s" if report.elapsed_s else ""
-    run = f"this run: {counted(report.started, 'attempt|attempts')}{took}, {', '.join(counts)}"
-    notes = [f"{run}; exit code {report.exit_code}"]
+    attempts = counted(report.started, "attempt|attempts")
+    notes = [f"{run_text(report)}, {attempts}; exit code {report.exit_code}"]
     if report.reason:
         notes.append(f"ended early: {report.reason}")
     return job_html(report.job, *notes, *report.problems[:_MAX_ROWS])

@@ -25,11 +25,17 @@ def job_text(job: Any) -> str:
 
 def report_text(report: Any) -> str:
     """The job, and the counts of the run."""
-    ended_rows = f"{report.completed} completed, {report.failed} {failed_words(report)}"
+    ended = f"; ended early: {_short(report.reason)}" if report.reason else ""
+    return f"{job_text(report.job)}; {run_text(report)}{ended}"
+
+
+def run_text(report: Any) -> str:
+    """The counts of a run, and how long it took."""
+    failed = "failed or need review" if report.job.needs_review_count else "failed"
+    ended_rows = f"{report.completed} completed, {report.failed} {failed}"
     skipped = f"{report.skipped} skipped" if report.skipped else ""
     run = ", ".join(filter(None, (changes_text(report), ended_rows, skipped)))
-    ended = f"; ended early: {_short(report.reason)}" if report.reason else ""
-    return f"{job_text(report.job)}; this run: {run} in {report.elapsed_s:.1f} s{ended}"
+    return f"this run: {run} in {report.elapsed_s:.1f} s"
 
 
 def changes_text(run: Any) -> str:
@@ -41,11 +47,6 @@ def changes_text(run: Any) -> str:
         (run.gone, "gone"),
     )
     return ", ".join(f"{count} {word}" for count, word in counts if count)
-
-
-def failed_words(report: Any) -> str:
-    """The words after the number ``report.failed``, which includes rows that need a review."""
-    return "failed or need review" if report.job.needs_review_count else "failed"
 
 
 def row_text(row: Any) -> str:

@@ -97,8 +97,8 @@ def test_the_html_of_a_job_and_a_report_has_counts_and_costs(job: Any) -> None:
     assert "47.5 cents, calls 19" in shown(run.job)
     text = shown(report)
     assert counts in text
-    assert "20 attempts" in text
-    assert "19 completed, 1 failed, 0 skipped; exit code 3" in text
+    assert "30 new, 19 completed, 1 failed in " in text
+    assert ", 20 attempts; exit code 3" in text
     assert "ended early: 20 rows were started" in text
 
 
