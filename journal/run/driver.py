@@ -398,9 +398,11 @@ class Run:
         if job.status is not JobStatus.RUNNING or self._stops.count or self._paused:
             return 0
         # A worker that finishes during a commit takes its next row from the queue. If handlers are
-        # slow, no queue is needed. If handlers are faster than a sync, the queue must be long.
+        # slow, no queue is needed. If handlers are faster than a sync, the queue must be long: four
+        # times as many rows as end during a commit, since some commits take longer than others, and
+        # results that gather in the meantime share a commit.
         slots = self._in_flight.slots
-        ahead = int(slots * self._commit_s / self._handler_s)
+        ahead = int(4 * slots * self._commit_s / self._handler_s)
         ahead = min(ahead, max(slots * _MAX_AHEAD_EACH, _MIN_AHEAD), _MAX_AHEAD)
         if not self._may_queue or (self._brake.is_undecided and not self._queue.is_past_fresh):
             ahead = 0  # until the brake has decided, start only as many rows as it needs
