@@ -915,9 +915,17 @@ def test_rows_are_named_by_status_in_each_command(review: Cli) -> None:
     assert review.statuses() == ["failed", "skipped", "skipped", "pending", "completed"]
 
 
-def test_resolve_finds_rows_in_review_by_code_and_data(review: Cli) -> None:
+def test_resolve_chooses_rows_as_the_other_commands_do(
+    review: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with JobService(review.root) as service:
+        service.update_row_data("j:2", {"zip": "941"})
     assert review("resolve", "j", "--error-code", "none", "--completed")[:2] == (0, "0")
-    assert review("resolve", "j", "--error-code", "interrupted", "--completed")[:2] == (0, "3")
+    assert review("resolve", "j", "--where", "zip~94", "--completed")[:2] == (0, "1")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("row_number\n1\n"))
+    assert review("resolve", "j", "--row", "-", "--completed")[:2] == (0, "1")
+    last = ("--row", "1-5", "--status", "needs_review", "--error-code", "interrupted")
+    assert review("resolve", "j", *last, "--completed")[:2] == (0, "1")
     assert review.statuses() == ["completed"] * 3 + ["skipped", "completed"]
 
 
