@@ -80,53 +80,40 @@ class Field(msgspec.Struct, frozen=True):
 
 
 def _echo_table(
-    fields: Sequence[Field],
-    lines: Iterable[list[str]],
-    *,
-    width: int | None,
-    color: bool,
-    look_ahead: int | None,
+    fields: Sequence[Field], lines: Iterable[list[str]], look_ahead: int | None
 ) -> None:
     """Write a header and ``lines`` as a table. Without lines, nothing is written.
 
-    ``width`` is the width of the terminal, in cells; None: no limit. The first ``look_ahead`` lines
-    (None: all) decide the widths of the columns.
+    The first ``look_ahead`` lines (None: all) decide the widths of the columns.
     """
-    fields = [msgspec.structs.replace(field, title=escaped(field.title)) for field in fields]
+    bound, in_color = terminal_width(), use_color()
+    titles = [escaped(field.title) for field in fields]
     rest = (list(map(escaped, line)) for line in lines)
     first = list(itertools.islice(rest, look_ahead))
     if not first and look_ahead != 0:
         return
     natural = [
-        max([width_of(field.title), field.wide, *(width_of(line[place]) for line in first)])
+        max([width_of(titles[place]), field.wide, *(width_of(line[place]) for line in first)])
         for place, field in enumerate(fields)
     ]
-    widths = _fit(fields, natural, width)
-    write = sys.stdout.write
-    write(_line(fields, [field.title for field in fields], widths, width, color=False))
-    for line in itertools.chain(first, rest):
-        write(_line(fields, line, widths, width, color))
-
-
-def _line(
-    fields: Sequence[Field],
-    cells: Sequence[str],
-    widths: dict[int, int],
-    bound: int | None,
-    color: bool,
-) -> str:
-    parts = []
+    widths = _fit(fields, natural, bound)
     last = next(reversed(widths))  # the last cell isn't padded, since one line may be very long
-    for place, width in widths.items():
-        field = fields[place]
-        text = cells[place]
-        if bound is not None and field.least:
-            text = cut(text, width)
-        padded = pad(text, width, right=field.right) if place != last or field.right else text
-        if color and field.status and text:
-            padded = padded.replace(text, colored(text, text))
-        parts.append(padded)
-    return _GAP.join(parts).rstrip(" ") + "\n"
+
+    def write(cells: Sequence[str], *, color: bool) -> None:
+        parts = []
+        for place, width in widths.items():
+            field, text = fields[place], cells[place]
+            if bound is not None and field.least:
+                text = cut(text, width)
+            padded = pad(text, width, right=field.right) if place != last or field.right else text
+            if color and field.status and text:
+                padded = padded.replace(text, colored(text, text))
+            parts.append(padded)
+        sys.stdout.write(_GAP.join(parts).rstrip(" ") + "\n")
+
+    write(titles, color=False)
+    for line in itertools.chain(first, rest):
+        write(line, color=in_color)
 
 
 def _fit(fields: Sequence[Field], natural: list[int], bound: int | None) -> dict[int, int]:
@@ -252,21 +239,16 @@ def echo_rows(
     elif output == "table":
         columns = [field for field in fields if field.title]
         cells = [field.cell() for field in columns]
-        _echo_table(
-            columns,
-            ([cell(record) for cell in cells] for record in records),
-            width=terminal_width(),
-            color=use_color(),
-            look_ahead=look_ahead,
-        )
+        lines = ([cell(record) for cell in cells] for record in records)
+        _echo_table(columns, lines, look_ahead)
     else:
         getters = [(field.name, field.get()) for field in named]
         objects = ({name: get(record) for name, get in getters} for record in records)
         if output == "json":
             echo_json_list(objects)
-        else:
-            for each in objects:
-                echo_json(each)
+            return
+        for each in objects:
+            echo_json(each)
 
 
 def _seen(records: Iterable[Any], none: str) -> Iterator[Any]:
