@@ -79,14 +79,17 @@ class Groups:
 
 
 class Found(NamedTuple):
-    """What was read about the rows of a job that are not done.
+    """What was read about a job's run, and about its rows that are not done.
 
+    - ``state``: the result of ``JobService.get_state``. ``holder``: the process that runs the job.
     - ``errors``: the errors of the first ``read_rows`` rows that failed or need a review.
       ``partial``: True if there are more such rows.
     - ``in_review``, ``in_flight``: the rows in review and in flight.
     - ``reviews``: the rows in review in groups. ``interrupted``: those in flight without a run.
     """
 
+    state: str
+    holder: RunHolder | None
     read_rows: int
     errors: list[ErrorGroup]
     partial: bool
@@ -104,8 +107,10 @@ class Found(NamedTuple):
         }
 
 
-def look(service: JobService, job: Job, holder: RunHolder | None) -> Found:
-    """Read the rows of a job that advice may be about."""
+def look(service: JobService, job: Job) -> Found:
+    """Read what advice about a job depends on."""
+    state = service.get_state(job)
+    holder = service.run_holder(job.id) if state != "unknown" else None
     try:
         size_bytes = os.stat(service.root / job.id / JOURNAL_NAME).st_size
     except OSError:  # the job was deleted meanwhile
@@ -136,7 +141,8 @@ def look(service: JobService, job: Job, holder: RunHolder | None) -> Found:
     for number in in_flight if holder is None else ():
         interrupted.add(number)
     reviews.is_cut, interrupted.is_cut = in_review.is_cut, in_flight.is_cut
-    return Found(most, errors, len(wrong) > most, in_review, in_flight, reviews, interrupted)
+    groups = in_review, in_flight, reviews, interrupted
+    return Found(state, holder, most, errors, len(wrong) > most, *groups)
 
 
 def _steps(service: JobService, job_id: str, most: int) -> dict[int, list[RowStep]]:
@@ -258,10 +264,7 @@ def what_runs_pending(job: Job, holder: RunHolder | None, root: Path) -> str:
 
 def echo_advice(service: JobService, job: Job, command: Callable[..., str]) -> None:
     """Write the :func:`advice` about a job as it is now to standard error."""
-    holder = service.run_holder(job.id)
-    rows = look(service, job, holder)
-    advised = advice(job, service.get_state(job), holder, rows, service.root, command)
-    for line, why in advised:
+    for line, why in advice(job, look(service, job), service.root, command):
         echo_err(f"{why}: {line}" if line else f"{job.id}: {why}")
 
 
@@ -275,21 +278,14 @@ def cut_text(service: JobService, job_id: str) -> str:
 
 
 def advice(
-    job: Job,
-    state: str,
-    holder: RunHolder | None,
-    rows: Found,
-    root: Path,
-    command: Callable[..., str],
-    *,
-    is_cut: bool = False,
+    job: Job, found: Found, root: Path, command: Callable[..., str], *, is_cut: bool = False
 ) -> list[tuple[str, str]]:
     """Return pairs of a command (or "") and a purpose, in the order in which to use the commands.
 
-    ``rows``: what :func:`look` has read. ``root``: the store. ``command``: a function that turns
+    ``found``: what :func:`look` has read. ``root``: the store. ``command``: a function that turns
     words into a command line for this store. ``is_cut``: whether the journal was cut.
     """
-    advised = _Advice(job, holder, root, command)
+    holder, advised = found.holder, _Advice(job, found.holder, root, command)
     if is_cut:  # all other commands would be refused
         advised.add("no run starts, and nothing is written: see what is missing", "verify")
         pull = command("pull", "COPY", job.id)
@@ -301,12 +297,12 @@ def advice(
     else:
         advised.about_pauses()
         if holder is None and job.processing_count and not job.status.is_ended:
-            advised.about_rows_in_flight(rows.interrupted)
+            advised.about_rows_in_flight(found.interrupted)
         if job.needs_review_count:
-            advised.about_reviews(rows.reviews)
+            advised.about_reviews(found.reviews)
         if job.failed_rows:
             advised.about_failed_rows()
-        advised.about_start(state)
+        advised.about_start(found.state)
     return advised.found
 
 

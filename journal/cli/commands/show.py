@@ -83,9 +83,8 @@ class Shown:
         now = datetime.now(UTC)
         service, _, self.command = found
         self.job = job = found.read()
-        self.state = service.get_state(job)
-        self.holder = service.run_holder(job.id) if self.state != "unknown" else None
-        self.rows = look(service, job, self.holder)
+        self.rows = look(service, job)
+        self.state, self.holder = self.rows.state, self.rows.holder
         self.duration_s = duration_s(job, self.state, now)
         self.rate: float | None = None
         if self.state == JobStatus.RUNNING:
@@ -100,8 +99,8 @@ class Shown:
         if job.pause is not None:
             self.paused = pause_text(job.pause)
         self.damaged = cut_text(service, job.id)
-        facts = job, self.state, self.holder, self.rows, service.root, self.command
-        self.next = advice(*facts, is_cut=bool(self.damaged))
+        is_cut = bool(self.damaged)
+        self.next = advice(job, self.rows, service.root, self.command, is_cut=is_cut)
 
 
 @click.command("show", short_help="Show the state of a job, its errors, and what to do next.")

@@ -57,7 +57,7 @@ PATCHES = [
     Patch(
         "rows are settled before the job continues",
         "cli/advice",
-        "            advised.about_rows_in_flight(rows.interrupted)\n",
+        "            advised.about_rows_in_flight(found.interrupted)\n",
         "            pass\n",
         "tests/cli/test_inspect.py::test_show_says_what_became_of_an_interrupted_run",
     ),
