@@ -80,10 +80,15 @@ class Stops:
 
         It may hang, and no process that it forks leaves it.
         """
+        own_process = OwnProcess()
 
         def call(given: T) -> R:
-            with self.hanging(), OwnProcess():
-                return function(given)
+            self._hanging_since = self.count  # as hanging(), which takes longer than most functions
+            try:
+                with own_process:
+                    return function(given)
+            finally:
+                self._hanging_since = None
 
         return call
 
