@@ -1,16 +1,18 @@
-"""Take away what the promise rests on, thing by thing, and see that some test fails for each.
+"""Take away what the promise rests on, thing by thing, and see that the test of each thing fails.
 
-    python tests/mutation/check.py                 all patches
-    python tests/mutation/check.py "a commit"      those whose name or module contains the text
-    python tests/mutation/check.py --tenth         a random tenth of them
-    python tests/mutation/check.py --write-hints   then write the killers into the patches
+    python tests/mutation/check.py                       all patches
+    python tests/mutation/check.py "a commit" run/driver those whose name or module has such a text
+    python tests/mutation/check.py --share 10            a random tenth of them
+    python tests/mutation/check.py --search "my patch"   find the test that fails, and name it
 
-First phase: each patch with the tests that it names. Second phase, for patches that pass these tests:
-the tests of the module's room, then the whole suite. Each worker patches its own copy of the repository.
+The tests that the patches name are run once without a patch, then each patch with its own. Each
+worker patches its own copy of the repository. A test that takes much longer than without a patch
+hangs. It is ended, and has failed. With --search, each patch gets the tests that it names, then the
+other tests of their files, then those of the module's room, until one fails. Check once more without
+it, to see that the test passes without the patch.
 
 A patch is an error, not a survivor, if no process imported the patched module, and so are tests that
-fail without a patch. Prints the test that killed each patch, and at the end the figures of each room,
-the survivors, and the patches that don't name their killer. The exit code is 1 if there is a
+fail without a patch. Ctrl-C ends the check with the figures so far. The exit code is 1 if there is a
 survivor or an error.
 """
 
@@ -28,12 +30,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,7 +46,9 @@ from support.memory import fast_directory
 TOP = Path(__file__).parents[2]
 PARTS = ("journal", "tests", "benchmarks", "pyproject.toml", "README.md", "CHANGELOG.md", ".ci")
 TIMEOUT_S = 1800  # of the whole suite in one process
-HANG_S = 40  # a test that waits for what a patch has taken away
+HANG_S = 40  # a test of a search
+# A test hangs if it takes these seconds, and so many times as long as without a patch.
+MIN_HANG_S, HANG_FACTOR = 15, 10
 
 # Bytecode is used as long as its source has the same time, in seconds: each patch gets another one.
 _stamps = itertools.count(1_000_000_000)
@@ -57,6 +59,10 @@ class Verdict(NamedTuple):
     killer: str | None  # the test that fails; None if none does
     took_s: float
     error: str = ""  # why neither counts
+
+    @property
+    def has_survived(self) -> bool:
+        return self.killer is None and not self.error
 
 
 class UnclearError(Exception):
@@ -108,12 +114,12 @@ class Tree:
             self._running.wait()
             self._running = None
 
-    def failures(self, tests: list[str], *options: str) -> list[str]:
-        """The tests that fail, without their parameters."""
+    def failures(self, tests: list[str], *options: str, hang_s: float = HANG_S) -> list[str]:
+        """The tests that fail, without their parameters. A test that takes ``hang_s`` fails."""
         command = [sys.executable, "-m", "pytest", "-v", "-rfE", "-p", "no:cacheprovider", *options]
-        command += ["--basetemp", str(self.directory / "temporary"), "--tb=no"]
+        command += ["--basetemp", str(self.directory / "temporary"), "--tb=no", "--assert=plain"]
         command += ["--hypothesis-profile", "mutation", *tests]
-        command += ["-o", f"faulthandler_timeout={HANG_S}"]
+        command += ["-o", f"faulthandler_timeout={hang_s:.0f}"]
         command += ["-o", "faulthandler_exit_on_timeout=true"]
         left_out = {"LONG", "NO_SKIPS", "SAMPLE_SEED"}
         environment = {name: text for name, text in os.environ.items() if name not in left_out}
@@ -130,9 +136,9 @@ class Tree:
                 raise UnclearError(f"pytest {tests} takes more than {TIMEOUT_S} s") from None
             finally:
                 self.end()  # and what tests have left behind
-        text = report.read_text(encoding="utf-8", errors="replace")
         if code == 0:
             return []
+        text = self.report()
         test = r"(tests/\S+?\.py(?:::\w+)*)"
         found = re.findall(rf"^(?:FAILED|ERROR) {test}", text, re.MULTILINE)
         if not found and "Timeout (" in text:  # the last test that began hangs
@@ -141,111 +147,151 @@ class Tree:
             raise UnclearError(f"pytest {tests} ended with {code}: {text[-1000:]}")
         return list(dict.fromkeys(found))
 
+    def report(self) -> str:
+        """What pytest has printed."""
+        return (self.directory / "report").read_text(encoding="utf-8", errors="replace")
 
-def main(wanted: str, *, seed: int | None, workers: int, writes_hints: bool) -> int:
-    chosen = [patch for patch in PATCHES if wanted in patch.name or wanted in patch.module]
+
+class Check:
+    """The check of some patches, by one worker for each tree."""
+
+    def __init__(self, trees: list[Tree]) -> None:
+        self._trees = trees
+        self._free: queue.SimpleQueue[Tree] = queue.SimpleQueue()
+        for tree in trees:
+            self._free.put(tree)
+        self._hang_s: dict[str, float] = {}  # of tests that take long without a patch
+        self._broken: list[str] = []  # the tests that fail without a patch
+
+    def run_unpatched(self, patches: list[Patch]) -> list[Patch]:
+        """Run the tests that the patches name, to see that they pass, and how long they take.
+
+        Returns the patches whose tests are not skipped here.
+        """
+        named = sorted({test for patch in patches for test in existing(patch.tests)})
+        print(f"{len(named)} tests without a patch", flush=True)
+        tree = self._trees[0]
+        options = ("-n", str(len(self._trees)), "--durations=0", "--durations-min=0.1")
+        broken = tree.failures(named, *options, hang_s=300) if named else []
+        report = tree.report() if named else ""
+        for took_s, test in re.findall(r"(?m)^ *([\d.]+)s \w+ +(tests/[\w/]+\.py::\w+)", report):
+            hang_s = max(MIN_HANG_S, HANG_FACTOR * float(took_s))
+            self._hang_s[test] = max(hang_s, self._hang_s.get(test, 0))
+        self._broken = tree.failures(broken, hang_s=300) if broken else []  # one at a time
+        skipped = set(re.findall(r" SKIPPED (tests/[\w/]+\.py::\w+)", report))
+        skipped -= set(re.findall(r" (?:PASSED|FAILED|ERROR) (tests/[\w/]+\.py::\w+)", report))
+        print(f"{len(skipped)} of them are skipped here, and their patches not checked")
+        return [patch for patch in patches if patch.tests not in skipped]
+
+    def judge(self, patches: list[Patch], *, is_search: bool = False) -> Iterator[Verdict]:
+        """Yield a verdict for each patch, as soon as it is known."""
+        killer_of = self._search if is_search else self._killer
+        with ThreadPoolExecutor(len(self._trees)) as pool:
+            try:
+                calls = [pool.submit(self._timed, killer_of, patch) for patch in patches]
+                for call in as_completed(calls):
+                    yield call.result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for tree in self._trees:
+                    tree.end()
+
+    def _timed(self, killer_of: Callable[[Tree, Patch], str | None], patch: Patch) -> Verdict:
+        tree = self._free.get()
+        begun_s = time.monotonic()
+        killer, error = None, ""
+        try:
+            killer = killer_of(tree, patch)
+        except UnclearError as unclear:
+            error = str(unclear)
+        finally:
+            self._free.put(tree)
+        return Verdict(patch, killer, time.monotonic() - begun_s, error)
+
+    def _killer(self, tree: Tree, patch: Patch) -> str | None:
+        """The test that the patch names, if it fails with the patch."""
+        tests = existing(patch.tests)
+        if not tests:
+            raise UnclearError(f"there is no test {patch.tests}")
+        if patch.tests in self._broken:
+            raise UnclearError(f"{patch.tests} fails without the patch, too")
+        hang_s = self._hang_s.get(patch.tests, MIN_HANG_S)
+        with tree.patched(patch):
+            failed = tree.failures(tests, "-x", hang_s=hang_s)
+            if not tree.was_imported():
+                raise UnclearError("its module is not imported")
+        return next(iter(failed), None)
+
+    def _search(self, tree: Tree, patch: Patch) -> str | None:
+        """Look for a test that fails with the patch."""
+        paths = dict.fromkeys(test.partition("::")[0] for test in patch.tests.split())
+        room = f"tests/{patch.module.partition('/')[0]}"
+        found = None
+        with tree.patched(patch):
+            for test in (*existing(patch.tests), *paths, room):
+                if found is None and (TOP / test.partition("::")[0]).exists():
+                    found = next(iter(tree.failures([test], "-x")), None)
+        return found
+
+
+def main(wanted: list[str], *, share: float, seed: int, workers: int, searches: bool) -> int:
+    chosen = [
+        patch
+        for patch in PATCHES
+        if not wanted or any(text in patch.name or text in patch.module for text in wanted)
+    ]
     if not chosen:
-        sys.exit(f"no patch has a name or a module that contains {wanted!r}")
-    if seed is not None:
-        print(f"a tenth, by --seed {seed}")
-        chosen = random.Random(seed).sample(chosen, -(-len(chosen) // 10))
+        sys.exit(f"no patch has a name or a module that contains {' or '.join(map(repr, wanted))}")
+    if share < 100:
+        chosen = random.Random(seed).sample(chosen, max(1, round(len(chosen) * share / 100)))
+        print(f"a share, by --share {share:g} --seed {seed}")
     begun_s = time.monotonic()
     place = fast_directory("mutation-")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    verdicts: list[Verdict] = []
     try:
-        verdicts = judge(chosen, [Tree(place / str(number)) for number in range(workers)])
+        check = Check([Tree(place / str(number)) for number in range(workers)])
+        if not searches:
+            chosen = check.run_unpatched(chosen)
+        for verdict in check.judge(chosen, is_search=searches):
+            verdicts.append(verdict)
+            print_verdict(verdict, len(verdicts), len(chosen))
+            if searches and verdict.killer is not None:
+                write_name(verdict)
+    except KeyboardInterrupt:
+        print("interrupted")
     finally:
         shutil.rmtree(place, ignore_errors=True)
-    stale = [verdict for verdict in verdicts if verdict.killer not in {None, verdict.patch.tests}]
-    for verdict in stale:
-        print(f"not named: {verdict.killer} kills {verdict.patch.name!r}")
-        if writes_hints:
-            write_hint(verdict)
-    figures = Counter(verdict.patch.module.rpartition("/")[0] or "(root)" for verdict in verdicts)
-    survived = [verdict for verdict in verdicts if verdict.killer is None and not verdict.error]
-    errors = [verdict for verdict in verdicts if verdict.error]
-    for room, count in sorted(figures.items()):
-        lost = [one for one in (*survived, *errors) if one.patch.module.rpartition("/")[0] == room]
-        print(f"{count - len(lost):4} of {count:4} killed in {room}")
-    killed = len(verdicts) - len(survived) - len(errors)
+    print_figures(verdicts)
+    killed = sum(verdict.killer is not None for verdict in verdicts)
     took = timedelta(seconds=round(time.monotonic() - begun_s))
     print(f"{killed} of {len(chosen)} killed in {took}")
-    for verdict in survived:
-        print(f"survived: {verdict.patch.module}: {verdict.patch.name}")
-    for verdict in errors:
-        print(f"error: {verdict.patch.module}: {verdict.patch.name}: {verdict.error}")
-    return 1 if survived or errors else 0
+    return 0 if killed == len(chosen) else 1
 
 
-def judge(chosen: list[Patch], trees: list[Tree]) -> list[Verdict]:
-    named = sorted({test for patch in chosen for test in existing(patch.tests)})
-    broken = trees[0].failures(named, "-n", str(len(trees))) if named else []
-    broken = trees[0].failures(broken) if broken else []  # one at a time
-    if broken:
-        sys.exit(f"without any patch, these tests fail: {' '.join(broken)}")
-    free: queue.SimpleQueue[Tree] = queue.SimpleQueue()
-    for tree in trees:
-        free.put(tree)
-
-    def check(patch: Patch, *, is_last: bool) -> Verdict:
-        tree = free.get()
-        begun_s = time.monotonic()
-        try:
-            return verdict_of(patch, tree, is_last=is_last)
-        except UnclearError as error:
-            return Verdict(patch, None, time.monotonic() - begun_s, str(error))
-        finally:
-            free.put(tree)
-
-    verdicts = []
-    with ThreadPoolExecutor(len(trees)) as pool:
-        try:
-            for is_last in (False, True):
-                print(f"{'the second' if is_last else 'the first'} phase: {len(chosen)} patches")
-                done = pool.map(partial(check, is_last=is_last), chosen)
-                chosen = []
-                for number, verdict in enumerate(done, 1):
-                    what = verdict.killer or verdict.error or ("SURVIVED" if is_last else "later")
-                    print(
-                        f"{number:3} {verdict.took_s:5.1f} s "
-                        f"{verdict.patch.module}: {verdict.patch.name}: {what}",
-                        flush=True,
-                    )
-                    if is_last or what != "later":
-                        verdicts.append(verdict)
-                    else:
-                        chosen.append(verdict.patch)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for tree in trees:
-                tree.end()
-            raise
-    return verdicts
+def print_verdict(verdict: Verdict, number: int, count: int) -> None:
+    what = verdict.killer or verdict.error or "SURVIVED"
+    patch = verdict.patch
+    print(
+        f"{number:3} of {count}, {verdict.took_s:5.1f} s, {patch.module}: {patch.name}: {what}",
+        flush=True,
+    )
 
 
-def verdict_of(patch: Patch, tree: Tree, *, is_last: bool) -> Verdict:
-    """Run a patch's own tests, or in the last phase the other ones."""
-    begun_s = time.monotonic()
-    room = f"tests/{patch.module.partition('/')[0]}"
-    wanted = [existing(patch.tests)]
-    if is_last:
-        others = [path for path in files_of(patch.tests) if path not in patch.tests.split()]
-        wanted = [others, [room] * (TOP / room).is_dir(), ["tests", "--ignore=tests/mutation"]]
-    killer, error = None, ""
-    with tree.patched(patch):
-        for tests in filter(None, wanted):
-            killer = next(iter(tree.failures(tests, "-x")), None)
-            if killer is None:
-                continue
-            if killer != patch.tests and not tree.failures([killer], "-x"):
-                killer, error = None, f"{killer} failed once, and then not"
-            break
-        was_imported = tree.was_imported()
-    if killer is not None and killer != patch.tests and tree.failures([killer]):
-        killer, error = None, f"{killer} fails without the patch, too"
-    if not was_imported and (killer or is_last):
-        killer, error = None, f"no test imports it ({killer})"
-    return Verdict(patch, killer, time.monotonic() - begun_s, error)
+def print_figures(verdicts: list[Verdict]) -> None:
+    """Print how many patches of each room are killed, and which are not."""
+    rooms: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        rooms.setdefault(verdict.patch.module.rpartition("/")[0] or "(root)", []).append(verdict)
+    for room, found in sorted(rooms.items()):
+        killed = sum(verdict.killer is not None for verdict in found)
+        print(f"{killed:4} of {len(found):4} killed in {room}")
+    for verdict in verdicts:
+        patch = verdict.patch
+        if verdict.error:
+            print(f"error: {patch.module}: {patch.name}: {verdict.error}")
+        elif verdict.has_survived:
+            print(f"survived: {patch.module}: {patch.name}: {patch.tests}")
 
 
 def existing(tests: str) -> list[str]:
@@ -259,13 +305,8 @@ def existing(tests: str) -> list[str]:
     return found
 
 
-def files_of(tests: str) -> list[str]:
-    paths = dict.fromkeys(test.partition("::")[0] for test in tests.split())
-    return [path for path in paths if (TOP / path).exists()]
-
-
-def write_hint(verdict: Verdict) -> None:
-    """Write the killer into the patch's text, as the test that it names."""
+def write_name(verdict: Verdict) -> None:
+    """Write the name of the test that kills a patch into the patch."""
     places = Path(__file__).parent
     for path in (places / "patches.py", *sorted((places / "areas").glob("*.py"))):
         text = path.read_text(encoding="utf-8")
@@ -289,18 +330,19 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("text", nargs="*", help="only patches whose name or module contains this")
-    parser.add_argument("--tenth", action="store_true", help="only a random tenth of them")
-    parser.add_argument("--seed", type=int, help="of the tenth that is chosen; with --tenth only")
-    parser.add_argument("--workers", type=int, default=2 * (os.cpu_count() or 1), metavar="N")
-    parser.add_argument("--write-hints", action="store_true", help="see above")
+    parser.add_argument("text", nargs="*", help="only patches whose name or module contains one")
+    parser.add_argument("--share", type=float, default=100, metavar="PERCENT", help="at random")
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of the share")
+    cores = os.cpu_count() or 1
+    parser.add_argument("--workers", type=int, default=cores + (cores + 1) // 2, metavar="N")
+    parser.add_argument("--search", action="store_true", help="see above")
     asked = parser.parse_args()
-    chosen_seed = (asked.seed or random.randrange(10**6)) if asked.tenth else None
     sys.exit(
         main(
-            " ".join(asked.text),
-            seed=chosen_seed,
+            asked.text,
+            share=asked.share,
+            seed=asked.seed,
             workers=asked.workers,
-            writes_hints=asked.write_hints,
+            searches=asked.search,
         )
     )

@@ -1,4 +1,4 @@
-"""One thing that the promise rests on, how to take it away, and the tests that are asked first."""
+"""One thing that the promise rests on, how to take it away, and the test that then fails."""
 
 from __future__ import annotations
 
@@ -6,18 +6,14 @@ from typing import NamedTuple
 
 
 class Patch(NamedTuple):
-    """``old`` stands exactly once in the module; ``tests`` are the likeliest to fail without it."""
+    """``old`` stands exactly once in the module.
+
+    ``tests`` is the test that fails with the patch. While it is looked for, see ``check.py
+    --search``, it may be the paths of some tests.
+    """
 
     name: str
     module: str
     old: str
     new: str
     tests: str
-
-
-REPAIR = "tests/repair/test_repair.py tests/store/test_guards.py"
-PROCESSES = "tests/store/test_guards.py tests/store/test_processes.py tests/store/test_hostile_moves.py tests/store/test_writers.py"
-
-HINT = "tests/index/test_hint.py tests/index/test_hint_files.py"
-GROUP = "tests/store/test_group.py"
-MERGE = "tests/transfer/test_merge.py tests/transfer/test_merge_histories.py"

@@ -1,7 +1,7 @@
 """What the promise rests on, each thing taken away: some test has to fail for every one of them.
 
 A patch is the text of one place in the package and what it becomes. A test sees to it that each
-still applies; ``check.py`` runs the tests against them. Those of a part of the package stand in a
+still applies; ``check.py`` sees whether the test that it names fails. Those of a part of the package stand in a
 module of ``areas``, whose ``PATCHES`` are gathered here.
 """
 
@@ -11,10 +11,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from mutation import areas
-from mutation.patch import (
-    MERGE,
-    Patch,
-)
+from mutation.patch import Patch
 
 SYNCS = [
     Patch(
@@ -742,14 +739,14 @@ BOUNDS = [
         "format/values",
         "            if len(text) > MAX_NUMBER_BYTES:\n",
         "            if False:\n",
-        "tests/cli/test_numbers.py",
+        "tests/cli/test_numbers.py::test_a_number_beyond_a_double_is_refused_before_anything_runs",
     ),
     Patch(
         "a number that is too long is no number of the format",
         "format/decode",
         "    if has_long_number(line):\n",
         "    if False:\n",
-        "tests/format/test_corpus.py",
+        "tests/format/test_corpus.py::test_opening_says_what_the_corpus_says",
     ),
     Patch(
         "what JSON would change is not written",
@@ -1003,7 +1000,7 @@ MERGES = [
         "transfer/merge",
         "        if isinstance(record, RowElsewhereRecord):\n            put_record(journal, record)\n            return\n",
         "        if isinstance(record, RowElsewhereRecord):\n            return\n",
-        MERGE,
+        "tests/transfer/test_merge_histories.py::test_what_a_third_copy_did_is_told_to_whoever_put_the_row_back_not_knowing_of_it",
     ),
     Patch(
         "an outcome brings along the data by which it was done",
@@ -1038,21 +1035,21 @@ MERGES = [
         "transfer/three_way",
         "                id_ = record.origin.id\n",
         "                id_ = record_id(seal, line, 0)\n",
-        MERGE,
+        "tests/transfer/test_merge.py::test_a_completed_row_in_review_shows_its_outcome_and_is_never_retried",
     ),
     Patch(
         "what a policy says of a row in flight is no work",
         "transfer/three_way",
         "    if by in (A_POLICY.by, A_MERGE.by):\n",
         "    if by == A_MERGE.by:\n",
-        MERGE,
+        "tests/transfer/test_merge_histories.py::test_whatever_three_copies_did_their_merges_come_to_what_the_rules_say",
     ),
     Patch(
         "what a merge asks to be reviewed is no work",
         "transfer/three_way",
         "    if by in (A_POLICY.by, A_MERGE.by):\n",
         "    if by == A_POLICY.by:\n",
-        MERGE,
+        "tests/transfer/test_merge_histories.py::test_whatever_three_copies_did_their_merges_come_to_what_the_rules_say",
     ),
     Patch(
         "the artifact that makes way is kept under another name",

@@ -252,7 +252,7 @@ def test_a_row_in_flight_on_the_other_side_needs_a_review_here(here: Path, there
     go_on(here, 3)
     change(there, lambda service: service.start_row(f"{JOB}:4"))
     found = merged(here, there)
-    assert found.review == [4]
+    assert (found.review, found.applied) == ([4], [])
     row = row_of(here, 4)
     assert (row.status, row.error_code) == ("needs_review", "in_flight_elsewhere")
 

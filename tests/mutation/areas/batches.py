@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
-RUN = "tests/run/test_batches.py"
-
 PATCHES = [
     Patch(
         "outcomes that one commit doesn't take don't wait",

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
-COST = "tests/service/test_cost.py tests/index/test_replay.py"
-MERGES = "tests/transfer/test_merge_costs.py tests/transfer/test_merge_histories.py"
-
 PATCHES = [
     Patch(
         "after a pause for its cost a job needs a higher limit",
@@ -20,7 +17,7 @@ PATCHES = [
         "model",
         "else round(cents * _MILLION)",
         "else int(cents * _MILLION)",
-        COST,
+        "tests/service/test_cost.py::test_the_total_is_the_decimal_sum_live_and_after_reopening_with_and_without_hint",
     ),
     Patch(
         "a change that is undone has no cost",

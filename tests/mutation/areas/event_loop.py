@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
-RUN = "tests/run/test_runs.py"
-
 PATCHES = [
     Patch(
         "a cancelled arun stops its run",

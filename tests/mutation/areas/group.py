@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
-GROUP = "tests/store/test_group.py"
-
 PATCHES = [
     Patch(
         "who waits in a group whose first gives up has its own time",

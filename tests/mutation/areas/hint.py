@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
-HINT = "tests/index/test_hint_files.py tests/index/test_hint.py"
-
-CUTS = "tests/store/test_cut_journals.py"
-
 PATCHES = [
     Patch(
         "a part of a hint must have its crc",
@@ -77,14 +73,14 @@ PATCHES = [
         "store/transitions",
         "    journal.check_uncut()\n",
         "",
-        CUTS,
+        "tests/store/test_cut_journals.py::test_a_cut_of_what_another_process_did_is_named_by_a_service_that_stayed_open",
     ),
     Patch(
         "a hint that another process has left since is asked",
         "store/journal",
         "        if asked == self._asked:\n",
         "        if self._asked:\n",
-        CUTS,
+        "tests/store/test_cut_journals.py::test_a_cut_of_what_another_process_did_is_named_by_a_service_that_stayed_open",
     ),
     Patch(
         "a cut is looked for again when the journal has become another",

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
-PASSES = "tests/service/test_passes.py tests/service/test_model_based.py"
-KEYS = "tests/service/test_keys.py"
-HINT = "tests/index/test_hint.py"
-
 PATCHES = [
     Patch(
         "a retry reopens no cancelled job",
@@ -56,14 +52,14 @@ PATCHES = [
         "index/index",
         "            elif record.reset:\n                columns.reset_attempts(position)\n",
         "            elif record.reset:\n",
-        PASSES,
+        "tests/service/test_passes.py::test_a_retried_row_counts_its_attempts_anew_and_keeps_the_total",
     ),
     Patch(
         "rows that are added later have a nonce",
         "store/bulk",
         "system.nonce()[:8] if journal.log.end.offset else None",
         "None",
-        KEYS,
+        "tests/service/test_keys.py::test_rows_that_are_added_later_have_random_digits_in_their_keys",
     ),
     Patch(
         "text that ends as a new key does is no key as it is",

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
-SERVICE = "tests/store/test_guards_writers.py tests/service/test_service.py"
-FORKS = "tests/store/test_guards_writers.py tests/store/test_processes.py"
-INTERRUPTS = "tests/store/test_interrupts_by_line.py"
-
 PATCHES = [
     Patch(
         "a log that is closed within its batch stays open until that ends",
@@ -126,7 +122,7 @@ PATCHES = [
         "index/index",
         "length, self.state, self.last_at, self.cost_millionths, self.usage, count, steps = mark",
         "length, self.state, _, self.cost_millionths, self.usage, count, steps = mark",
-        SERVICE,
+        "tests/store/test_guards_writers.py::test_a_time_that_nothing_was_written_with_holds_nobody_up",
     ),
     Patch(
         "what is taken back of a file is only what is one's own",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
-STRANGE_FILES = "tests/store/test_strange_files.py"
-
 PATCHES = [
     Patch(
         "a link in the place of a job's file is not followed",
@@ -82,7 +80,7 @@ PATCHES = [
         "fs/output",
         "    return stat.st_uid in (system.os.geteuid(), 0)",
         "    return True",
-        STRANGE_FILES,
+        "tests/store/test_strange_files.py::test_no_output_goes_through_a_link_of_another_user",
     ),
     Patch(
         "what takes the place of an output that is being written is not taken for it",

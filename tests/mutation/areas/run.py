@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
-RUN = "tests/run/test_runs.py"
-LOCKS = "tests/store/test_run_locks.py"
-INTERRUPTS = "tests/run/test_run_interrupts.py"
 EXECUTORS = "tests/run/test_executors.py"
 FORKS = "tests/run/test_forks.py"
-SERVICE = "tests/service/test_service.py tests/store/test_processes.py"
 
 PATCHES = [
     Patch(

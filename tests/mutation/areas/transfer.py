@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
-PULL = "tests/transfer/test_guards_copies.py tests/transfer/test_pull.py"
-
 PATCHES = [
     Patch(
         "a journal that is written anew belongs to whom it did",
