@@ -321,35 +321,20 @@ class Matched(msgspec.Struct):
 def about_rows_left(job_id: str, matched: Matched, how_to: HowTo) -> Iterator[str]:
     """Messages about rows that a start leaves as they are, although the input has changed."""
     if matched.done:
-        yield left_alone(job_id, matched.done, how_to)
+        rows = "completed row|rows has|have changed in the input, and stays|stay as done"
+        yield (
+            f"{job_id}: {counted(len(matched.done), rows)} ({numbers_text(matched.done)}); to do that "
+            f"again with the new data: start again with {how_to.argument('on_changed', 'redo')}"
+        )
     if matched.gone_open:
-        yield still_open(job_id, matched.gone_open, how_to)
+        rows = "open row|rows is|are no longer in the input, and is|are run nevertheless"
+        yield f"{job_id}: {counted(matched.gone_open, rows)}: {how_to.if_gone}"
     if matched.back:
-        yield back_and_skipped(job_id, matched.back, how_to)
-
-
-def left_alone(job_id: str, numbers: list[int], how_to: HowTo) -> str:
-    """The message about completed rows whose data has changed in the input."""
-    rows = "completed row|rows has|have changed in the input, and stays|stay as done"
-    return (
-        f"{job_id}: {counted(len(numbers), rows)} ({numbers_text(numbers)}); to do that again "
-        f"with the new data: start again with {how_to.argument('on_changed', 'redo')}"
-    )
-
-
-def still_open(job_id: str, count: int, how_to: HowTo) -> str:
-    """The message about open rows that are no longer in the input. ``count``: how many there are."""
-    rows = "open row|rows is|are no longer in the input, and is|are run nevertheless"
-    return f"{job_id}: {counted(count, rows)}: {how_to.if_gone}"
-
-
-def back_and_skipped(job_id: str, numbers: list[int], how_to: HowTo) -> str:
-    """The message about rows that are in the input again, and stay skipped."""
-    retry = how_to.say('job.retry(status="skipped")', "retry", job_id, "--status", "skipped")
-    if len(numbers) <= _MAX_NAMED:
-        retry = how_to.by_number("retry", job_id, numbers)
-    rows = counted(len(numbers), "row|rows is|are in the input again, and stays|stay skipped")
-    return f"{job_id}: {rows}: {retry}"
+        retry = how_to.say('job.retry(status="skipped")', "retry", job_id, "--status", "skipped")
+        if len(matched.back) <= _MAX_NAMED:
+            retry = how_to.by_number("retry", job_id, matched.back)
+        rows = "row|rows is|are in the input again, and stays|stay skipped"
+        yield f"{job_id}: {counted(len(matched.back), rows)}: {retry}"
 
 
 def retryable(service: JobService, job_id: str, where: Where | None = None) -> Iterator[JobRow]:

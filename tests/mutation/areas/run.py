@@ -489,4 +489,19 @@ PATCHES = [
         "            if False:\n",
         "tests/run/test_runs.py::test_a_run_all_of_whose_workers_hang_ends_and_says_so",
     ),
+    Patch(
+        "a row isn't given up for the death of its neighbor",
+        "run/retries",
+        '        is_counted = on_interrupted == "retry" and outcome.error_code != NEIGHBOR_DIED\n',
+        '        is_counted = on_interrupted == "retry"\n',
+        "tests/run/test_executors.py::test_the_death_of_another_rows_process_is_no_reason_to_give_up_a_row",
+    ),
+    Patch(
+        "a retry without a name leaves out rows that may have taken effect",
+        "verbs",
+        "row.row_checksum == LOST_CHECKSUM or (row.unknown and error_code is None)",
+        "row.row_checksum == LOST_CHECKSUM",
+        "tests/run/test_open_job.py"
+        "::test_an_open_job_retries_redoes_and_skips_the_chosen_rows_as_the_commands_do",
+    ),
 ]
