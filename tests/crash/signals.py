@@ -120,6 +120,10 @@ def cells() -> Iterator[Cell]:
             yield Cell(where, state, "INT", -2, drained())
             yield Cell(where, state, "INT+INT", -2, ended())
     yield Cell("coroutines unhandled", "stubborn", "INT+INT+INT", -2, ended())
+    # A handler of the program's, which raises SystemExit.
+    for kind in SCRIPTS:
+        yield Cell(f"{kind} exiting", "in flight", "TERM", 143, drained())
+        yield Cell(f"{kind} exiting", "in flight", "TERM+TERM", 143, ended())
     # asyncio.run cancels the main task at the first SIGINT.
     for state, rows in (("in flight", drained()), ("hold", drained(0)), ("backoff", drained(0))):
         yield Cell("arun", state, "INT", -2, rows)
@@ -134,6 +138,9 @@ def cells() -> Iterator[Cell]:
     for where in ("threads", "command"):
         yield Cell(where, "reading the input", "INT", -2 if where == "threads" else 130, {}, "")
         yield Cell(where, "reading the input", "TERM", -15, {}, "")
+        code = -2 if where == "threads" else 130
+        yield Cell(where, "reading the input again", "INT", code, drained(0), "pending")
+        yield Cell(where, "reading the input again", "TERM", -15, drained(0), "pending")
     yield Cell("command", "on-end", "INT", 0, {"completed": ROWS}, "completed")
     yield Cell("command", "on-end", "TERM+TERM", 0, {"completed": ROWS}, "completed")
 
@@ -261,12 +268,12 @@ class Callbacks:
         return True
 
 
-def input_of(files: Files, state: str) -> Iterator[dict[str, int]]:
+def input_of(files: Files, state: str) -> Iterator[dict[str, Any]]:
     for number in range(1, ROWS + 1):
-        if state == "reading the input" and number == 2:
+        if state.startswith("reading") and number == 2:
             files.say("reading")
             files.wait()
-        yield {"n": number}
+        yield {"line": str(number)}
 
 
 def work(directory: Path, where: str, state: str) -> int:
@@ -279,14 +286,16 @@ def work(directory: Path, where: str, state: str) -> int:
     rows = input_of(files, state)
     path = directory / "jobs" / "j"
     try:
-        with journal.open_job(path, rows, key="n", argv=[], lock_timeout_s=0.3) as job:
+        with journal.open_job(path, rows, argv=[], lock_timeout_s=0.3) as job:
             if kind == "arun":
                 if how == "handling":
                     options["handle_signals"] = True
                 return asyncio.run(_arun(job, handler, options))
             if kind == "other":
                 return _in_other_thread(job, handler, options)
-            options["handle_signals"] = how != "unhandled"
+            options["handle_signals"] = not how
+            if how == "exiting":
+                signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
             return job.run(handler, executor_of(kind), **options).exit_code
     except JournalError as error:
         return error.exit_code
@@ -339,10 +348,10 @@ def command_of(files: Files, where: str, state: str) -> list[str]:
         options += ["--on-end", f"sh -c '{says}; until [ -e gate ]; do sleep 0.02; done'"]
     if where == "command -n":
         options += ["-n", "1"]
-    source = "-" if state == "reading the input" else "rows"
+    source = "-" if state.startswith("reading") else "rows"
     return [
         *(sys.executable, "-m", "journal", "--root", "jobs", "run", source, "--lines"),
-        *("--job", "j", *options, "--", "sh", "row.sh", "{}" if where == "command" else "{line}"),
+        *("--job", "j", *options, "--", "sh", "row.sh", "{line}"),
     ]
 
 
@@ -374,6 +383,8 @@ class Running:
         os.mkfifo(files.events)
         self._events = os.open(files.events, os.O_RDWR)  # so that it has no end
         self.said = ""
+        if cell.state.endswith("again"):
+            journal.open_job(directory / "jobs" / "j", input_of(files, ""), argv=[]).close()
         command = [sys.executable, __file__, "--work", str(directory), cell.where, cell.state]
         if cell.where in COMMANDS:
             command = command_of(files, cell.where, cell.state)
@@ -465,7 +476,7 @@ def _reach(cell: Cell, running: Running, stack: ExitStack) -> None:
     state = cell.state
     if cell.where in COMMANDS and state == "hold":
         running.awaits("hold")
-    elif state == "reading the input" and cell.where in COMMANDS:
+    elif state.startswith("reading") and cell.where in COMMANDS:
         assert running.process.stdin is not None
         running.process.stdin.write(b"1\n")
         running.process.stdin.flush()
