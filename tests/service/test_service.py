@@ -2071,9 +2071,9 @@ def test_a_look_at_a_live_job_is_of_one_moment(
 ) -> None:
     with JobService(root, sync="none") as writer:
 
-        def history_of(log: Any) -> Any:
+        def history_of(log: Any, **options: bool) -> Any:
             writer.create_rows(job.id, [{"data": {}}])
-            history = History(log)
+            history = History(log, **options)
             writer.create_rows(job.id, [{"data": {}}])
             return history
 
