@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from pathlib import PurePath
 from typing import Any, NoReturn
 
 from journal.cli.find import did_you_mean
@@ -29,7 +30,6 @@ _SHELLS_OF_LINES = {
     "cmd": re.compile(r"/[ck]", re.IGNORECASE),
     **dict.fromkeys(("powershell", "pwsh"), re.compile(r"-c(o(m(m(a(nd?)?)?)?)?)?", re.IGNORECASE)),
 }
-_SEPARATORS = os.sep + (os.altsep or "")
 _OPTIONS_WITH_VALUE = frozenset(("--rcfile", "--init-file"))
 _OPTIONS_OF_FLOCK = frozenset(("-w", "--wait", "--timeout", "-E", "--conflict-exit-code"))
 # A script that uses its arguments. `for x; do` uses the arguments without naming them.
@@ -42,27 +42,16 @@ _NAME = re.compile(r"#|%|(?:[\w-]+(?:\.[\w-]+)*)?(?://|/\.|/|\.)?")
 _RESEMBLES = 0.8  # similarity by difflib, from 0 to 1, of a misspelt name to a column
 
 
-def _directory(path: str) -> str:
-    drive, path = os.path.splitdrive(path)  # the drive is "", except on Windows
-    directory = os.path.dirname(path.rstrip(_SEPARATORS))
-    above = path[0] if path.startswith(tuple(_SEPARATORS)) else "" if drive else "."
-    return drive + (directory or above)
-
-
-def _file_name(path: str) -> str:
-    return os.path.basename(path)
-
-
 def _without_extension(path: str) -> str:
     end = path.rfind(".")
-    return path[:end] if end >= len(path) - len(_file_name(path)) else path
+    return path[:end] if end >= len(path) - len(os.path.basename(path)) else path
 
 
 # The parts of a path, by the end of the placeholder, as in GNU parallel.
 _PATH_PARTS: dict[str, Callable[[str], str]] = {
-    "//": _directory,
-    "/.": lambda path: _without_extension(_file_name(path)),
-    "/": _file_name,
+    "//": lambda path: str(PurePath(path).parent),
+    "/.": lambda path: _without_extension(os.path.basename(path)),
+    "/": os.path.basename,
     ".": _without_extension,
 }
 
@@ -338,7 +327,7 @@ def _instead(of_shell: Sequence[str]) -> str:
 
 
 def _program_name(path: str) -> str:
-    return _file_name(path).lower().removesuffix(".exe")
+    return os.path.basename(path).lower().removesuffix(".exe")
 
 
 def _line_of(argv: Sequence[str]) -> range:
