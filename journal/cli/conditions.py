@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-import click
 import msgspec
 
 from journal.cli.find import did_you_mean
@@ -139,14 +138,12 @@ def _number(text: str) -> Decimal | None:
 _MEANT = {"<>": "!=", "=>": ">=", "=<": "<="}
 
 
-def _parse_where(
-    _ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
-) -> Where:
+def _parse_where(values: tuple[str, ...]) -> Where:
     found: dict[str, Condition] = {}
     for text in values:
         match = _CONDITION.fullmatch(text)
         if match is None:
-            raise click.BadParameter(
+            raise ValueError(
                 f"{text!r} is not a condition: give COLUMN=VALUE, or !=, <, <=, >, >=, ~ (contains)"
             )
         column, sign, value = match.groups()
@@ -154,7 +151,7 @@ def _parse_where(
             rest = value.lstrip("=<> ")
             meant = f"{column}{_MEANT.get(sign + value[0], sign)}{rest}"
             quoted = f"{column}{sign}{msgspec.json.encode(value).decode()}"
-            raise click.BadParameter(
+            raise ValueError(
                 f"{text!r} compares with {value!r}: write {meant}, or '{quoted}' if the value begins "
                 f"with {value[0]}"
             )
@@ -169,7 +166,7 @@ def _unquoted(text: str) -> str:
     try:
         return msgspec.json.decode(text, type=str)
     except msgspec.DecodeError:
-        raise click.BadParameter(
+        raise ValueError(
             f'{text} is not a JSON string: put a backslash before each " and \\ in it'
         ) from None
 
@@ -268,6 +265,6 @@ def where_option(which: str) -> Callable[..., Any]:
         "--where CONDITION",
         f"{which} that meet this condition: zip=94107, 'result.price<10', city~York (contains), "
         "'attempts>1'. Repeatable.",
+        _parse_where,
         multiple=True,
-        callback=_parse_where,
     )

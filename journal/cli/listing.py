@@ -177,14 +177,14 @@ def limit_option(what: str, short: str = "", default: str | None = None) -> Opti
     The command gets a number, or None for ``all``.
     """
     words = f"{short} --limit N|all"
-    return option(words, what, callback=_parse_limit, default=default)
+    return option(words, what, _parse_limit, default=default)
 
 
-def _parse_limit(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
-    if value is None or value == "all":
+def _parse_limit(value: str) -> int | None:
+    if value == "all":
         return None
     if not (value.isascii() and value.isdecimal()):
-        raise click.BadParameter(f"{value!r} is not a whole number from 0, and not 'all'")
+        raise ValueError(f"{value!r} is not a whole number from 0, and not 'all'")
     digits = value.lstrip("0") or "0"
     return int(digits) if len(digits) < 19 else None  # more rows than a job can have
 

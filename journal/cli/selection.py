@@ -111,20 +111,15 @@ def rows_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     return option(
         "--row ROWS ranges",
         f"{what}, such as 5,12-40. - reads the numbers from standard input. Repeatable.",
+        _parse_rows,
         multiple=True,
-        callback=_parse_rows,
     )
 
 
-def _parse_rows(
-    ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
-) -> list[range] | None:
-    ctx.meta[_READS_STDIN] = "-" in values
+def _parse_rows(values: tuple[str, ...]) -> list[range] | None:
+    click.get_current_context().meta[_READS_STDIN] = "-" in values
     texts = [_numbers_read() if value == "-" else value for value in values]
-    try:
-        return row_ranges(",".join(texts)) if values else None
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
+    return row_ranges(",".join(texts)) if values else None
 
 
 def has_read_numbers(ctx: click.Context) -> bool:
@@ -136,25 +131,23 @@ def _numbers_read() -> str:
     """The row numbers on standard input, such as the column ``row_number`` of a listing."""
     words = sys.stdin.read().replace(",", " ").split()
     if not words or words == ["row_number"]:
-        raise click.BadParameter("there are no row numbers on standard input")
+        raise ValueError("there are no row numbers on standard input")
     return ",".join(words[words[0] == "row_number" :])
 
 
-def _parse_statuses(
-    _ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
-) -> tuple[RowStatus, ...]:
+def _parse_statuses(values: tuple[str, ...]) -> tuple[RowStatus, ...]:
     names = [name.strip() for value in values for name in value.split(",")]
     for name in names:
         if name not in list(RowStatus):
-            raise click.BadParameter(f"{name!r} is not one of {', '.join(RowStatus)}")
+            raise ValueError(f"{name!r} is not one of {', '.join(RowStatus)}")
     return tuple(map(RowStatus, names))
 
 
 statuses_option = option(
     "--status STATUS,... statuses",
     f"Only rows of these statuses: {', '.join(RowStatus)}. Repeatable.",
+    _parse_statuses,
     multiple=True,
-    callback=_parse_statuses,
 )
 
 

@@ -20,12 +20,15 @@ from journal.text import decode_json_exact, escaped
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def option(words: str, sentence: str, **more: Any) -> Option:
+def option(
+    words: str, sentence: str, parse: Callable[[Any], Any] | None = None, **more: Any
+) -> Option:
     """An option of a command.
 
     ``words``: its names, the placeholder of its value in capitals, and the name of the parameter if
     it is another one, such as "--error-code CODE error_codes". An option without a placeholder is a
-    flag, unless it has a ``type``.
+    flag, unless it has a ``type``. ``parse``: a function from the value, if there is one, to what
+    the command gets. Its ValueError says what is wrong.
     """
     names = words.split()
     placeholder = next((word for word in names if word[0].isupper()), None)
@@ -34,6 +37,15 @@ def option(words: str, sentence: str, **more: Any) -> Option:
         more["metavar"] = placeholder
     elif not more.keys() & {"type", "flag_value"}:
         more["is_flag"] = True
+
+    def parsed(_ctx: click.Context, _parameter: click.Parameter, value: Any) -> Any:
+        try:
+            return None if value is None or parse is None else parse(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+
+    if parse is not None:
+        more["callback"] = parsed
     return click.option(*names, help=sentence, **more)
 
 
@@ -75,17 +87,13 @@ force_option = option("--force", "Replace OUT if it exists.")
 
 def columns_option(text: str) -> Option:
     """The option ``--columns A,B,...``. The command gets a list of names, or None."""
-    return option("--columns A,B,...", text, callback=_parse_columns)
+    return option("--columns A,B,...", text, _parse_columns)
 
 
-def _parse_columns(
-    _ctx: click.Context, _parameter: click.Parameter, value: str | None
-) -> list[str] | None:
-    if value is None:
-        return None
+def _parse_columns(value: str) -> list[str]:
     names = [name.strip() for name in value.split(",")]
     if not all(names):
-        raise click.BadParameter("give names between commas, such as row_number,status,order")
+        raise ValueError("give names between commas, such as row_number,status,order")
     return names
 
 

@@ -19,14 +19,9 @@ _DURATION = r"([0-9]{1,9}(?:\.[0-9]{1,9})?|\.[0-9]{1,9})\s*(ms|s|m|h|d|w)?"
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
-def parse_moment(
-    _ctx: click.Context, _parameter: click.Parameter, value: str | None
-) -> datetime | None:
-    """A click callback for an option whose value is WHEN."""
-    try:
-        return None if value is None else moment(value, datetime.now(UTC))
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
+def parse_moment(text: str) -> datetime:
+    """Parse WHEN: see :func:`moment`."""
+    return moment(text, datetime.now(UTC))
 
 
 class Seconds(click.types.FloatParamType):
@@ -54,7 +49,7 @@ def since_option(what: str) -> Option:
     return option(
         "--since WHEN",
         f"{what}: 2026-11-24, '2026-11-24 13:35', or how long ago: 3d, 2h.",
-        callback=parse_moment,
+        parse_moment,
     )
 
 

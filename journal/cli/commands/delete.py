@@ -98,13 +98,11 @@ def _fate(pruned: Pruned) -> str:
     return action if pruned.reason is None else f"{action}: {pruned.reason}"
 
 
-def _parse_age(
-    ctx: click.Context, parameter: click.Parameter, value: str | None
-) -> datetime | None:
+def _parse_age(value: str) -> datetime:
     """Parse WHEN as parse_moment does, but refuse minutes, since the user may mean months."""
-    if value is not None and re.fullmatch(r"\s*[0-9]+\s*m[a-z]*\s*", value, re.IGNORECASE):
-        raise click.BadParameter(f"{value!r}: minutes, or months? Give days or seconds, as in 90d")
-    return parse_moment(ctx, parameter, value)
+    if re.fullmatch(r"\s*[0-9]+\s*m[a-z]*\s*", value, re.IGNORECASE):
+        raise ValueError(f"{value!r}: minutes, or months? Give days or seconds, as in 90d")
+    return parse_moment(value)
 
 
 _FIELDS = (
@@ -124,7 +122,7 @@ _FIELDS = (
     "--older-than WHEN before",
     "Only jobs whose last commit is older than this: a number with a unit (w weeks, d days, h "
     "hours, s seconds), such as 90d, or a date: 2026-11-24.",
-    callback=_parse_age,
+    _parse_age,
     required=True,
 )
 @option(

@@ -78,7 +78,7 @@ _FIELDS = (*_COLUMNS, *(_of_job(name) for name in JOB_MEMBERS if name not in _SH
 )
 @option("--name PATTERN", "Only jobs with a matching name, such as 'Ship *'.")
 @since_option("Only jobs created at this time or later")
-@option("--until WHEN", "Only jobs created before this time.", callback=parse_moment)
+@option("--until WHEN", "Only jobs created before this time.", parse_moment)
 @limit_option("Only the newest N jobs.", default="50")
 @listing_options
 @click.pass_context
