@@ -151,16 +151,12 @@ statuses_option = option(
 )
 
 
-class RowNumber(click.IntRange):
-    """The number of one row. If the value is other text, the message says how to find the row."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            int(value)
-        except ValueError:
-            find = f"journal rows JOB --where {shell.quote(f'COLUMN={value}')}"
-            self.fail(f"{value!r} is not a row number; to find a row by its data: {find}", param)
-        return super().convert(value, param, ctx)
+def parse_row_number(value: str) -> int:
+    """Parse the number of one row. If the value is other text, the error says how to find the row."""
+    if not value.isdecimal() or not int(value):
+        find = f"journal rows JOB --where {shell.quote(f'COLUMN={value}')}"
+        raise ValueError(f"{value!r} is not a row number; to find a row by its data: {find}")
+    return int(value)
 
 
 def numbers_text(ranges: list[range]) -> str:

@@ -34,7 +34,7 @@ from journal.cli.output import (
     terminal_width,
     use_color,
 )
-from journal.cli.selection import RowNumber
+from journal.cli.selection import parse_row_number
 from journal.cli.shared_options import json_option, option
 from journal.history.error_groups import ErrorGroup
 from journal.history.events import Event
@@ -108,7 +108,7 @@ class Shown:
 @option(
     "--row N row_number",
     "Show all about row N instead: its data, attempts, tracebacks, steps and messages.",
-    type=RowNumber(min=1),
+    parse_row_number,
 )
 @json_option
 @color_option
