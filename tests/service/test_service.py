@@ -1905,6 +1905,7 @@ EXAMPLES: dict[str, tuple[object, ...]] = {
     "JobLockedError": ("x", 2.5),
     "JobMismatchError": (Path("a/x"), "y"),
     "JobNotFoundError": ("x",),
+    "JobPausedError": ("x", "2026-11-24T13:35:00.000000Z", "ann"),
     "JobPrunedError": ("x", "2026-11-24T13:35:00.000000Z", "/a/x.tar.gz", True, "/b/x.tar.gz"),
     "JournalDamagedError": (Path("a/journal.jsonl"), 3, 210, "a record", "NULs"),
     "StepInDoubtError": ("job-1:7", "charge", 1),
