@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -42,6 +43,10 @@ def make_job(root: Path, rows: int = 6, *, job_id: str = JOB) -> None:
         service.start_job(job_id)
         for number in (1, 2):
             complete(service, number, job_id=job_id)
+
+
+def copied(root: Path, name: str) -> Path:
+    return Path(shutil.copytree(root, root.with_name(name)))
 
 
 def complete(

@@ -52,12 +52,6 @@ def here(tmp_path: Path) -> Path:
     return tmp_path / "here"
 
 
-@pytest.fixture
-def there(here: Path, tmp_path: Path) -> Path:
-    shutil.copytree(here, tmp_path / "there")
-    return tmp_path / "there"
-
-
 def compared(here: Path, there: Path) -> Preview:
     """What a pull would do, which changes nothing."""
     before = [content_of(root) for root in (here, there)]

@@ -19,6 +19,7 @@ from support.copies import (
     change,
     complete,
     content_of,
+    copied,
     go_on,
     is_well,
     journal_line,
@@ -48,30 +49,8 @@ ROWS = 12
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Path:
-    make_job(tmp_path / "here", ROWS)
-    return tmp_path / "here"
-
-
-@pytest.fixture
-def there(here: Path) -> Path:
-    return copied(here, "there")
-
-
-@pytest.fixture
 def third(here: Path) -> Path:
     return copied(here, "third")
-
-
-@pytest.fixture(name="faulty_os")
-def fixture_faulty_os(monkeypatch: pytest.MonkeyPatch) -> FaultyOs:
-    faulty = FaultyOs()
-    monkeypatch.setattr(journal.fs.system, "os", faulty)
-    return faulty
-
-
-def copied(root: Path, name: str) -> Path:
-    return Path(shutil.copytree(root, root.with_name(name)))
 
 
 def pull(here: Path, there: Path, *, merge: bool = False) -> Pulled:
@@ -387,6 +366,16 @@ def test_the_same_bytes_in_two_histories_are_work_done_twice(here: Path, tmp_pat
         start(root, 3)
         change(root, lambda service: service.complete_row(f"{JOB}:3"))
     assert merged(here, there).twice == [3]
+
+
+def test_a_row_that_the_other_copy_only_put_back_stays_what_it_is(here: Path) -> None:
+    start(here, 3)
+    there = copied(here, "there")
+    settle(there, "retry")
+    go_on(there, 4)
+    skip(here, 5)
+    assert merged(here, there).applied == [4]
+    assert states_of(here)[2] == "processing"
 
 
 def test_times_are_those_of_the_work_and_not_of_the_merge(here: Path, there: Path) -> None:

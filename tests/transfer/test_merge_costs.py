@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.attempts import try_again
+from support.copies import copied
 
 from journal import JobService
 from journal.format.records import UNSET_TIME, RowSpentRecord
@@ -28,10 +28,6 @@ JOB = "calls"
 def make_job(root: Path, rows: int = 4) -> None:
     with JobService(root, sync="none") as service:
         service.create_job("Calls", job_id=JOB, row_data=[{"data": {"n": n}} for n in range(rows)])
-
-
-def copied(root: Path, name: str) -> Path:
-    return Path(shutil.copytree(root, root.with_name(name)))
 
 
 def pull(root: Path, other: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 from support.attempts import try_again
 from support.children import journal_path
-from support.copies import JOB, change, go_on, is_well, make_job, packed
+from support.copies import JOB, change, copied, go_on, is_well, packed
 from support.effort import sample
 
 from journal import JobService, RowStatus, StepInDoubtError, open_job
@@ -24,21 +23,6 @@ ROW = 3  # is pending when the copies are made
 ID = f"{JOB}:{ROW}"
 STEP = "charge"
 States = dict[str, tuple[str, Any]]
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Path:
-    make_job(tmp_path / "here", 12)
-    return tmp_path / "here"
-
-
-@pytest.fixture
-def there(here: Path) -> Path:
-    return copied(here, "there")
-
-
-def copied(root: Path, name: str) -> Path:
-    return Path(shutil.copytree(root, root.with_name(name)))
 
 
 def pull(here: Path, there: Path) -> Merged | None:

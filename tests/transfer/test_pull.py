@@ -61,18 +61,6 @@ from journal.verify import verify_job
 ROWS = 12
 
 
-@pytest.fixture
-def here(tmp_path: Path) -> Path:
-    make_job(tmp_path / "here", ROWS)
-    return tmp_path / "here"
-
-
-@pytest.fixture
-def there(here: Path, tmp_path: Path) -> Path:
-    shutil.copytree(here, tmp_path / "there")
-    return tmp_path / "there"
-
-
 def pull(here: Path, there: Path, *, merge: bool = False) -> Pulled:
     return pull_job(here, Source(there / JOB), merge=merge)
 
@@ -604,13 +592,6 @@ def test_a_copy_whose_seals_fit_and_whose_records_make_no_sense_is_not_taken_ove
 
 
 # --- when it can't -------------------------------------------------------------------------
-
-
-@pytest.fixture(name="faulty_os")
-def fixture_faulty_os(monkeypatch: pytest.MonkeyPatch) -> FaultyOs:
-    faulty = FaultyOs()
-    monkeypatch.setattr(journal.fs.system, "os", faulty)
-    return faulty
 
 
 @pytest.mark.parametrize("there_too", [False, True])
