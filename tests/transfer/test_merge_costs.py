@@ -90,51 +90,6 @@ def test_a_cost_is_counted_once_whether_its_status_is_imported_or_not(
     assert spent(there) == (5.37, {"tokens": 12})
 
 
-def test_a_cost_that_was_logged_is_not_counted_again_when_its_status_is_imported(
-    roots: tuple[Path, Path],
-) -> None:
-    here, there = roots
-    with JobService(here, sync="none") as service:
-        service.log(JOB, "a commit of its own")
-    with JobService(there, sync="none") as service:
-        service.start_row(f"{JOB}:1")
-        try_again(service, f"{JOB}:1", "E", "busy", cost_cents=7)
-    pull(here, there)
-    with JobService(there, sync="none") as service:
-        service.start_row(f"{JOB}:1")
-        service.complete_row(f"{JOB}:1", cost_cents=1)
-    pull(here, there)
-    assert spent(here) == (8, {})
-    with JobService(here) as service:
-        assert service.get_rows(JOB)[0].status == "completed"
-
-
-def test_a_cost_comes_once_through_a_third_copy(roots: tuple[Path, Path]) -> None:
-    here, there = roots
-    third = copied(here, "c")
-    for number, root in enumerate((here, there, third), 1):
-        with JobService(root, sync="none") as service:
-            service.start_row(f"{JOB}:{number}")
-            try_again(service, f"{JOB}:{number}", "E", "busy", cost_cents=10**number)
-    pull(there, third)
-    pull(here, there)
-    pull(here, third)
-    assert spent(here) == (1110, {})
-
-
-def test_two_completions_are_two_costs_though_their_tracking_numbers_are_equal(
-    roots: tuple[Path, Path],
-) -> None:
-    here, there = roots
-    for root in roots:
-        with JobService(root, sync="none") as service:
-            service.log(JOB, root.name)
-            service.complete_row(f"{JOB}:1", "1Z999", cost_cents=5)
-    pull(here, there)
-    pull(here, there)
-    assert spent(here) == (10, {})
-
-
 def test_equal_records_of_a_clock_that_stands_still_are_two_costs(
     roots: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

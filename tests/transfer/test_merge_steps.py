@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from support.attempts import try_again
 from support.children import journal_path
-from support.copies import JOB, change, copied, go_on, is_well, packed
+from support.copies import JOB, copied, go_on, is_well, packed
 from support.effort import sample
 
-from journal import JobService, RowStatus, StepInDoubtError, open_job
+from journal import JobService, RowStatus, open_job
 from journal.transfer import pull_job, unpack_job
 from journal.transfer.merge import Merged
 from journal.transfer.source import Source
@@ -109,37 +109,6 @@ def test_a_step_that_one_copy_has_done_is_not_called_on_the_other_after_a_pull(
     assert ID not in called
 
 
-def test_a_step_without_any_other_change_of_its_row_is_imported_and_the_row_stays(
-    here: Path, there: Path
-) -> None:
-    act(there, "record")
-    go_on(here, 4)
-    found = merged(here, there)
-    assert (found.applied, found.review) == ([ROW], [])
-    assert steps(here) == {STEP: ("done", "there-0")}
-    assert row(here).status is RowStatus.PENDING
-
-
-def test_imported_steps_keep_their_time_and_their_attempt(here: Path, there: Path) -> None:
-    act(there, *CHARGED, "complete")
-    go_on(here, 4)
-    merged(here, there)
-    with JobService(here) as ours, JobService(there) as theirs:
-        assert ours.get_steps(ID) == theirs.get_steps(ID)
-
-
-def test_a_step_in_doubt_there_is_in_doubt_here_and_no_attempt_repeats_it(
-    here: Path, there: Path
-) -> None:
-    act(there, "start", "begin", "back")
-    go_on(here, 4)
-    merged(here, there)
-    assert steps(here) == {STEP: ("started", None)}
-    act(here, "start")
-    with JobService(here) as service, pytest.raises(StepInDoubtError):
-        service.begin_step(ID, 2, STEP)
-
-
 def test_a_row_that_was_in_flight_there_is_reviewed_with_the_step_that_began(
     here: Path, there: Path
 ) -> None:
@@ -173,73 +142,6 @@ def test_a_step_that_both_did_or_may_have_done_needs_a_review_with_both_states(
     assert "step 'charge'" in row(there).error_message
 
 
-def test_equal_results_of_a_step_that_both_began_are_two_effects(here: Path, there: Path) -> None:
-    for root in (here, there):
-        act(root, "start", "begin", "record same", "back")
-    assert merged(here, there).review == [ROW]
-    assert "step 'charge' here done at " in row(here).error_message
-
-
-def test_two_results_of_one_effect_need_a_review(here: Path) -> None:
-    act(here, "start", "begin", "review")
-    there = copied(here, "there")
-    for root in (here, there):
-        act(root, "record")
-    assert merged(here, there).review == [ROW]
-    assert "step 'charge' here done at " in row(here).error_message
-
-
-def test_an_attempt_that_was_in_flight_when_the_copy_was_made_keeps_the_steps_that_it_did(
-    here: Path,
-) -> None:
-    act(here, "start")
-    there = copied(here, "there")
-    act(here, "begin", "end", "complete")
-    go_on(there, 4)
-    merged(there, here)
-    assert steps(there) == {STEP: ("done", "here-1")}
-    assert row(there).status is RowStatus.COMPLETED
-
-
-def test_a_step_begun_by_an_attempt_of_before_the_copy_is_work_against_a_later_attempt_elsewhere(
-    here: Path,
-) -> None:
-    act(here, "start")
-    there = copied(here, "there")
-    act(here, "begin", "end")  # and dies
-    act(there, "back", "start", "complete")
-    assert merged(there, here).twice == [ROW]
-    assert steps(there) == {STEP: ("done", "here-1")}
-    assert merged(here, there).twice == [ROW]
-
-
-def test_an_attempt_elsewhere_is_work_against_a_step_begun_here_since(here: Path) -> None:
-    act(here, "start")
-    there = copied(here, "there")
-    act(here, "begin", "end")  # and dies
-    act(there, "back", "start", "complete")
-    assert merged(here, there).review == [ROW]
-    assert steps(here) == {STEP: ("done", "here-1")}
-
-
-def test_a_row_that_both_have_redone_forgets_the_steps_of_before_on_both(here: Path) -> None:
-    act(here, "start", "fail row")
-    there = copied(here, "there")
-    act(here, "record", "redo")
-    act(there, "redo")
-    assert pull(here, there) is None or steps(here) == {}
-    assert row(here).status is RowStatus.PENDING
-
-
-def test_a_doubt_of_before_the_copy_is_settled_by_the_copy_that_knows(here: Path) -> None:
-    act(here, "start", "begin", "review")
-    there = copied(here, "there")
-    act(there, "not done")
-    go_on(here, 4)
-    merged(here, there)
-    assert steps(here) == {STEP: ("failed", None)}
-
-
 def test_what_was_not_done_there_does_not_settle_a_doubt_that_arose_here(here: Path) -> None:
     act(here, "start", "begin", "review")
     there = copied(here, "there")
@@ -251,26 +153,6 @@ def test_what_was_not_done_there_does_not_settle_a_doubt_that_arose_here(here: P
         assert row(root).error_code == "E"  # the review that was asked for, and no other
     assert pull(here, there) is None
     assert pull(there, here) is None
-
-
-def test_a_redo_there_forgets_the_steps_here(here: Path) -> None:
-    act(here, *CHARGED, "complete")
-    there = copied(here, "there")
-    act(there, "redo", "start", "begin", "end")
-    go_on(here, 4)
-    merged(here, there)
-    assert steps(here) == {STEP: ("done", "there-3")}
-
-
-def test_a_redo_there_forgets_no_step_that_was_done_here_since(here: Path) -> None:
-    act(here, "start", "fail row")
-    there = copied(here, "there")
-    act(there, "redo")
-    act(here, "record")
-    assert pull(here, there) is None or row(here).status is RowStatus.FAILED
-    assert steps(here) == {STEP: ("done", "here-0")}
-    pull(there, here)
-    assert steps(there) == {STEP: ("done", "here-0")}
 
 
 def test_a_redo_that_comes_through_a_copy_which_had_imported_a_step_after_it_keeps_that_step(
@@ -288,18 +170,6 @@ def test_a_redo_that_comes_through_a_copy_which_had_imported_a_step_after_it_kee
     assert pull(third, there) is None
     pull(there, third)
     assert pull(there, third) is None
-
-
-def test_steps_of_a_row_with_a_new_number_come_with_it(here: Path, there: Path) -> None:
-    for root in (here, there):
-        change(root, lambda service: service.create_rows(JOB, [{"data": {"v": root.name}}]))  # noqa: B023
-    act(there, *CHARGED, "review", number=13)
-    act(there, "record", number=13, step="label")
-    found = merged(here, there)
-    assert found.renumbered == {14: 13}
-    assert steps(here, 14) == {STEP: ("done", "there-2"), "label": ("done", "there-0")}
-    assert steps(here, 13) == {}
-    assert row(here, 14).status is RowStatus.NEEDS_REVIEW
 
 
 def test_a_fast_forward_and_a_pack_copy_steps_byte_for_byte(
