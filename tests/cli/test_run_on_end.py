@@ -59,9 +59,11 @@ def test_the_command_gets_the_summary_of_each_run_that_ends(
     found = ended()
     assert (found["event"], found["exit_code"], found["completed"]) == ("halt", 4, 1)
     assert found["reason"] == "1 row was started, as many as were asked for"
-    assert run(command="false") == 3
+    assert run("--max-attempts", "2", "--backoff", "0", command="false") == 3
     found = ended()
-    assert (found["event"], found["exit_code"], found["failed"]) == ("end", 3, 2)
+    assert (found["event"], found["exit_code"], found["started"], found["failed"]) == (
+        ("end", 3, 4, 2)
+    )
     assert (found["job"]["id"], found["job"]["status"]) == ("j", "failed")
     assert found["reason"] is None
     assert run() == 3  # nothing was to do
