@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from journal.errors import InvalidValueError
+from journal.errors import InvalidValueError, StorageError
 from journal.run.call import Rows, Target, call_handler
 from journal.run.outcome import Outcome, lost, text_of
 from journal.run.platform.console import interrupts_kept_from_new_processes
@@ -62,7 +62,10 @@ class ExecutorWorkers:
         usual, maximum = self._slots()
         wanted = count or usual or os.cpu_count() or 1
         self.count = min(wanted, maximum or wanted)
-        self._notes = Notes() if hasattr(executor, "_processes") else None
+        self._notes = None
+        if hasattr(executor, "_processes"):
+            with suppress(StorageError):  # there is no temporary directory
+                self._notes = Notes()
         notes = None if self._notes is None else self._notes.directory
         self._call = functools.partial(call_for_json, _to_send(executor, target), notes=notes)
         self._results = results
