@@ -336,8 +336,8 @@ class Run:
                 until_s = min(until_s, max(self._queue.next_due_s, allowed_s))
         until_s = min(until_s, self._in_flight.next_deadline_s)
         # While workers have rows in their queue, let results gather, so that they share a commit.
-        slots = self._in_flight.slots + self._ahead // 4
-        self._results.wait(until_s - now_s, self._in_flight.calls - slots if self._ahead else 1)
+        queued = self._in_flight.calls - self._in_flight.slots - self._ahead // 4
+        self._results.wait(until_s - now_s, max(1, queued) if self._ahead else 1)
 
     # --- one commit
 

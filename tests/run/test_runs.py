@@ -589,6 +589,33 @@ def test_a_run_whose_workers_are_busy_rests_though_a_row_is_due(
     assert min(waits[:3]) > 0.1  # otherwise it would look again and again
 
 
+def test_a_run_whose_last_row_takes_long_after_many_fast_ones_rests(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_last, has_waited = threading.Event(), threading.Event()
+    rested: list[bool] = []
+    wait = Results.wait
+
+    def noted(results: Results, timeout_s: float, wanted: int) -> None:
+        is_alone = is_last.is_set() and not has_waited.is_set()
+        begin_s = monotonic()
+        wait(results, timeout_s, wanted)
+        if is_alone:
+            rested.append(wanted >= 1 and monotonic() - begin_s > 0.1)
+            if len(rested) == 5:
+                has_waited.set()
+
+    def handler(row: JobRow) -> None:
+        if row.row_number == 400:
+            is_last.set()
+            assert has_waited.wait(WAIT_S)
+
+    monkeypatch.setattr(Results, "wait", noted)
+    with open_job(path, 400) as job:
+        assert job.run(handler, workers=4).exit_code == 0
+    assert any(rested)  # otherwise it would look again and again
+
+
 def test_rows_that_fail_together_are_tried_as_often_as_was_asked_for_and_no_sooner(
     path: Path,
 ) -> None:
