@@ -287,7 +287,7 @@ class Run:
     def _tick(self) -> None:
         """Show the job as it was last seen, once. Called by the caller, who may be slow."""
         job, self._seen = self._seen, None
-        if job is not None:
+        if job is not None and self._stops.count < 3:  # it may have hung before
             self._on_tick(job)
 
     def _check_lock(self) -> None:
