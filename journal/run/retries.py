@@ -81,12 +81,6 @@ def fate_of(
     return "retry" if is_left else "fail"
 
 
-def given_up_text(row: JobRow, outcome: Outcome, fate: str) -> str:
-    """The end of the message of a row whose workers have died too often; else ""."""
-    is_over = outcome.kind == "lost" and fate == "fail" and row.attempts >= _LOST_ATTEMPTS
-    return f"; given up after {row.attempts} attempts" if is_over else ""
-
-
 def delay_s(row: JobRow, outcome: Outcome, limits: Limits) -> float:
     """Seconds until the next attempt: set by the handler, or computed by :func:`backoff_s`."""
     if outcome.after_s is not None:

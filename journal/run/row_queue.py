@@ -38,7 +38,7 @@ from journal.run.outcome import CHECKS, Outcome, in_doubt, without_refused
 from journal.run.pacing.condition import Chosen
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.per_key import FRESH, RETRIED, STARTED, PerKey
-from journal.run.retries import delay_s, fate_of, given_up_text
+from journal.run.retries import delay_s, fate_of
 from journal.store import bulk
 from journal.store.batch import Batch
 from journal.store.interrupted_rows import STEP_IN_DOUBT, STOPPED, in_doubt_text
@@ -496,7 +496,8 @@ class RowQueue:
             if self._on_interrupted == "resume" and step.state == "started":
                 code, message = STEP_IN_DOUBT, f"{code}: {message}"
         fate = fate_of(row, outcome, self._limits, self._on_interrupted, in_doubt=step is not None)
-        message += given_up_text(row, outcome, fate)
+        if outcome.kind == "lost" and fate == "fail" != self._on_interrupted:
+            message += f"; given up after {row.attempts} attempts"
         ended = replace(outcome, error_code=code, error_message=message)
         if fate == "review":
             self._put(row, "needs_review", ended, *_OF_ERROR, by=by)

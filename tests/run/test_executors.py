@@ -52,6 +52,7 @@ from journal.run.workers.choose import make_workers
 from journal.run.workers.dask import DaskWorkers, call_if_first
 from journal.run.workers.executors import call_for_json
 from journal.run.workers.handover import Call, Results, Workers
+from journal.run.workers.notes import take_note
 from journal.store.interrupted_rows import NEIGHBOR_DIED
 
 if TYPE_CHECKING:
@@ -607,6 +608,17 @@ def test_of_the_rows_of_a_pool_that_breaks_the_one_is_named_whose_process_died(
             assert f"the process of row {cause} {how}" in message
 
 
+def test_a_process_of_a_pool_that_has_many_runs_keeps_few_files_open(tmp_path: Path) -> None:
+    if not Path("/dev/fd").is_dir():
+        pytest.skip("open files can't be counted here")
+    before = len(os.listdir("/dev/fd"))
+    for run in range(50):
+        (directory := tmp_path / str(run)).mkdir()
+        take_note(str(directory), 7)
+        assert (directory / str(os.getpid())).read_bytes()[0] == 7
+    assert len(os.listdir("/dev/fd")) < before + 20
+
+
 def test_a_pool_runs_rows_though_no_temporary_file_can_be_made(
     makers: Callable[[str], Make], work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -619,6 +631,19 @@ def test_the_death_of_another_rows_process_is_no_reason_to_give_up_a_row() -> No
     row = JobRow("j:1", "j", 1, "", {}, now, now, attempts=9)
     for code, fate in ((NEIGHBOR_DIED, "retry"), ("BrokenProcessPool", "fail")):
         assert fate_of(row, Outcome(kind="lost", error_code=code), Limits(), "retry") == fate
+
+
+def test_a_row_that_is_told_to_fail_when_its_worker_dies_was_not_given_up(
+    makers: Callable[[str], Make], work: Work
+) -> None:
+    assert work.run(partial(makers("fork"), 1), "die", on_interrupted="fail").failed == 1
+    for _ in range(2):
+        with work.open("die", on_interrupted="fail") as job:
+            job.retry(1)
+        work.run(partial(makers("fork"), 1), "die", on_interrupted="fail")
+    (row,) = work.outcomes()
+    assert row.attempts == 3
+    assert "given up" not in str(row.error_message)
 
 
 @pytest.mark.parametrize("kind", PROCESSES)

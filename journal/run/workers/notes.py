@@ -6,6 +6,7 @@ row it works on, in a file that outlives the process.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import ExitStack, suppress
@@ -74,17 +75,15 @@ def _dead_processes(executor: Executor) -> Iterator[tuple[int, str]]:
             yield process.pid, f"{verb} {status_code(status)}"
 
 
-_files: dict[tuple[int, str], Any] = {}  # of each process, since a forked one inherits this
-
-
 def take_note(directory: str, row: int) -> None:
     """Note that this process works on the row. Only the first note makes system calls."""
-    key = system.process_id(), directory
-    note = _files.get(key)
-    if note is None:
-        try:
-            note = files.map_new_file(f"{directory}/{key[0]}", _BYTES)
-        except OSError:  # then a death can't be explained
-            note = bytearray(_BYTES)
-        _files[key] = note
-    note[:] = row.to_bytes(_BYTES, "little")
+    _note(directory, system.process_id())[:] = row.to_bytes(_BYTES, "little")
+
+
+# A pool may have many runs, each with its notes. A forked process inherits the cache.
+@functools.lru_cache(maxsize=4)
+def _note(directory: str, process_id: int) -> Any:
+    try:
+        return files.map_new_file(f"{directory}/{process_id}", _BYTES)
+    except OSError:  # then a death can't be explained
+        return bytearray(_BYTES)
