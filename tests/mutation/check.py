@@ -141,7 +141,8 @@ class Tree:
         text = self.report()
         test = r"(tests/\S+?\.py(?:::\w+)*)"
         found = re.findall(rf"^(?:FAILED|ERROR) {test}", text, re.MULTILINE)
-        if not found and "Timeout (" in text:  # the last test that began hangs
+        # The last test that began hangs, or raises KeyboardInterrupt.
+        if not found and (code == 2 or "Timeout (" in text):
             found = re.findall(rf"^{test}", text, re.MULTILINE)[-1:]
         if not found:
             raise UnclearError(f"pytest {tests} ended with {code}: {text[-1000:]}")
