@@ -93,7 +93,6 @@ class Run:
         self._error: BaseException | None = None  # raised at the end
         self._locked = ""  # after a second stop: why the latest commit was not made
         self.has_begun = False  # set by the thread that calls ``work``
-        self._paused = False  # by another process
         self._is_closed = False  # or the workers are being closed
         self._why_lost = ""  # if another job or run is at the path of this job: the message
         self._counts = {"started": 0, "completed": 0, "failed": 0, "skipped": 0}
@@ -275,7 +274,7 @@ class Run:
         """
         self._check_lock()
         job = self._held.job()
-        self._paused = self._held.is_paused(job, len(self._in_flight))
+        self._held.report_pause(job, len(self._in_flight))
         self._check_limits(job)
         self._report_stops()
         if monotonic() - self._polled_s >= POLL_S:
@@ -395,7 +394,7 @@ class Run:
 
     def _room(self, job: Job) -> int:
         """How many rows may start, if the rate limit is ignored."""
-        if job.status is not JobStatus.RUNNING or self._stops.count or self._paused:
+        if job.status is not JobStatus.RUNNING or self._stops.count:
             return 0
         # A worker that finishes during a commit takes its next row from the queue. If handlers are
         # slow, no queue is needed. If handlers are faster than a sync, the queue must be long: four

@@ -243,8 +243,8 @@ class HeldJob:
             return ""
         return runs.why_lost(self.id) or "the run lock of the job was released"
 
-    def is_paused(self, job: Job, in_flight: int) -> bool:
-        """Whether another process has paused the job. Reports a message if this has changed."""
+    def report_pause(self, job: Job, in_flight: int) -> None:
+        """Report a message if another process has paused or resumed the job."""
         was_paused, self._was_paused = self._was_paused, job.status is JobStatus.PAUSED
         if self._was_paused and not was_paused:
             rows = counted(in_flight, "row|rows is|are in flight")
@@ -254,7 +254,6 @@ class HeldJob:
             )
         elif was_paused and job.status is JobStatus.RUNNING:
             self.report(f"{self.id}: resumed")
-        return self._was_paused
 
     def end(self, early: EarlyEnd | None) -> Job:
         """Set the status that follows from the rows, if the job is running. Returns the job.

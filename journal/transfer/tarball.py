@@ -108,8 +108,7 @@ def _next_name(stream: _Inflated) -> tuple[str, int] | None:
         try:
             # A header has only the first 100 bytes of a long name. They may end within a character.
             info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-            is_name = info.type == tarfile.GNUTYPE_LONGNAME and long_name is None
-            if is_name and 0 < info.size <= _MAX_MEMBER_BYTES:
+            if info.type == tarfile.GNUTYPE_LONGNAME and 0 < info.size <= _MAX_MEMBER_BYTES:
                 long_name = b"".join(stream.pieces(info.size)).rstrip(b"\0").decode()
                 continue
         except (tarfile.HeaderError, UnicodeDecodeError) as error:

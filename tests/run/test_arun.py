@@ -642,6 +642,21 @@ def test_the_end_of_a_run_waits_for_the_batch_of_another_thread(path: Path) -> N
         driven.close()
 
 
+@pytest.mark.parametrize(("count", "most"), [(1, 33), (8, 72), (100, 356)])
+def test_a_bounded_number_of_rows_waits_for_workers_however_fast_handlers_are(
+    path: Path, count: int, most: int
+) -> None:
+    with open_job(path, 1) as job:
+        held, results = HeldJob(job.service, "j", Settings()), Results()
+        workers = make_workers(Target(lambda _row: None, {}), None, count, results)
+        driven = Run(held, workers, results, Limits(halt="never"))
+        held.start()
+        driven._commit_s, driven._handler_s = 1.0, 1e-6
+        assert driven._room(held.job()) == most
+        held.release()
+        driven.close()
+
+
 # --- the workers by themselves
 
 

@@ -358,7 +358,7 @@ def test_a_rate_lets_a_whole_batch_start_and_a_batch_has_no_more_than_the_rate_n
     assert Rate.parse("9/h", batch=50).allowed(5.0, pending=1000) == 9
 
 
-@pytest.mark.parametrize("cause", ["where", "hold"])
+@pytest.mark.parametrize("cause", ["where", "hold", "max_rows"])
 def test_a_batch_waits_for_a_rate_only_as_long_as_the_rows_need_that_may_start(
     job: JobRun, cause: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -377,8 +377,9 @@ def test_a_batch_waits_for_a_rate_only_as_long_as_the_rows_need_that_may_start(
         return [None] * len(rows)
 
     monkeypatch.setattr(Rate, "allowed", listen)
-    where = None if cause == "hold" else lambda row: row.data["n"] < 4
-    job.run(handle, batch=5, rate="5000/s", max_attempts=2, where=where, tell=quiet)
+    causes: dict[str, Any] = {"where": lambda row: row.data["n"] < 4, "max_rows": 3}
+    options = {cause: causes[cause]} if cause in causes else {}
+    job.run(handle, batch=5, rate="5000/s", max_attempts=2, tell=quiet, **options)
     assert pending
     assert pending[-1] == (1 if cause == "hold" else 3)
     assert sum(calls[1:]) == (5 if cause == "hold" else 3)

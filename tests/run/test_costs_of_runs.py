@@ -232,6 +232,25 @@ def test_nothing_more_is_started_once_the_job_has_cost_enough(path: Path) -> Non
         assert job.run(lambda _row: 1, max_cost_cents=Decimal("0.31")).completed == 6
 
 
+def test_a_run_says_which_limit_it_has_reached_first(path: Path) -> None:
+    reached = threading.Event()
+
+    def handle(row: JobRow) -> RowResult:
+        if row.row_number == 1:
+            return RowResult(cost_cents=1)
+        assert reached.wait(60.0)
+        raise Fail("no")
+
+    def hear(text: str) -> None:
+        if "the job has cost" in text:
+            reached.set()
+
+    with open_job(path, 3) as job:
+        report = job.run(handle, workers=2, max_cost_cents=1, halt="soon,1", tell=hear)
+    assert (report.started, report.failed) == (2, 1)
+    assert str(report.reason).startswith("the job has cost 1 cent")
+
+
 def test_failed_and_repeated_attempts_reach_the_limit(path: Path) -> None:
     def decline(row: JobRow) -> None:
         if row.attempts == 1:

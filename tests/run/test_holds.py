@@ -195,14 +195,14 @@ def test_a_hold_comes_back_from_a_pool(path: Path) -> None:
 def test_the_pace_of_a_run_is_its_hold() -> None:
     holds = new_holds(Limits())
     assert holds.pace() == ""
-    started(holds, 1)
+    holds.start(1)
     holds.hear(1, held("Down", "503", after_s=9), monotonic())
     assert re.fullmatch(r"holding for [89][.0-9]* s, until [0-9:]+: Down: 503", holds.pace())
 
 
 def test_no_backoff_is_too_long_for_the_message_of_a_hold() -> None:
     holds = new_holds(Limits(backoff_s=1e300, max_backoff_s=1e300))
-    started(holds, 1)
+    holds.start(1)
     assert "until" in holds.hear(1, held("Down", "503"), 0.0)
 
 
@@ -224,18 +224,18 @@ def new_holds(limits: Limits) -> Holds:
 def test_only_what_was_started_after_a_hold_ends_it() -> None:
     holds = new_holds(Limits())
     assert holds.allowed(9, 0.0) == 9
-    started(holds, 8)
+    holds.start(8)
     assert "30 s" in holds.hear(3, held("Down", "503", after_s=30), 100.0)
     assert (holds.allowed(9, 129.9), holds.allowed(9, 130.0)) == (0, 1)
     assert holds.hear(4, DONE, 101.0) == ""
     assert holds.hear(5, held("Down", "503", after_s=40), 102.0) == ""
     assert holds.hear(6, held("Down", "503", after_s=1), 103.0) == ""
     assert (holds.count, holds.until_s) == (1, 142.0)  # the longest of them
-    started(holds, 1)
+    holds.start(1)
     assert holds.allowed(9, 143.0) == 0  # one probe at a time
     assert holds.hear(9, Outcome(kind="unstarted"), 143.0) == ""
     assert holds.allowed(9, 143.0) == 1
-    started(holds, 1)
+    holds.start(1)
     assert "going on" in holds.hear(10, DONE, 144.0)
     assert holds.allowed(9, 144.0) == 9
 
@@ -244,18 +244,13 @@ def test_holds_in_succession_that_state_no_time_wait_longer_each_up_to_a_second(
     holds = new_holds(Limits())
     waits = []
     for ticket in range(1, 13):
-        started(holds, 1)
+        holds.start(1)
         holds.hear(ticket, held("Down", "503", after_s=0), 100.0)
         waits.append(round(holds.until_s - 100, 2))
     assert waits == [0.0, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0, 1.0, 1.0, 1.0, 1.0]
-    started(holds, 1)
+    holds.start(1)
     holds.hear(13, held("Down", "503", after_s=7), 100.0)
     assert holds.until_s == 107.0
-
-
-def started(holds: Holds, count: int) -> None:
-    for _ in range(count):
-        holds.start()
 
 
 @pytest.mark.parametrize(
@@ -263,9 +258,9 @@ def started(holds: Holds, count: int) -> None:
 )
 def test_an_attempt_whose_handler_decides_on_its_row_ends_a_hold(error: Exception) -> None:
     holds = new_holds(Limits(retry_on=("NoCredit",)))  # such a failure is an answer, too
-    started(holds, 1)
+    holds.start(1)
     holds.hear(1, held("Down", "503", after_s=0), 100.0)
-    started(holds, 1)
+    holds.start(1)
     assert "going on" in holds.hear(2, outcome_of_error(error, {}), 101.0)
 
 
@@ -289,9 +284,9 @@ def test_an_attempt_that_ends_without_an_answer_holds_the_run_again_by_its_backo
     outcome: Outcome,
 ) -> None:
     holds = new_holds(Limits(backoff_s=8.0))
-    started(holds, 1)
+    holds.start(1)
     holds.hear(1, held("Down", "503", after_s=0), 100.0)
-    started(holds, 1)
+    holds.start(1)
     assert outcome.error_code in holds.hear(2, outcome, 101.0)
     assert holds.count == 2
     assert 8.0 <= holds.until_s - 101.0 <= 16.0
@@ -300,7 +295,7 @@ def test_an_attempt_that_ends_without_an_answer_holds_the_run_again_by_its_backo
 def test_holds_in_succession_take_longer_each_time_up_to_the_longest_backoff() -> None:
     holds = new_holds(Limits(backoff_s=1.0, max_backoff_s=5.0))
     for ticket, longest in enumerate((1.0, 2.0, 4.0, 5.0, 5.0), 1):
-        started(holds, 1)
+        holds.start(1)
         holds.hear(ticket, held("Down", "503"), 100.0)
         assert longest / 2 <= holds.until_s - 100.0 <= longest
 
@@ -334,11 +329,11 @@ def test_a_hold_of_any_length_gets_its_probe(monkeypatch: pytest.MonkeyPatch) ->
     now_s = 0.0
     monkeypatch.setattr(journal.run.pacing.holds, "monotonic", lambda: now_s)
     holds = new_holds(Limits())
-    started(holds, 1)
+    holds.start(1)
     holds.hear(1, held("Quota", "later", after_s=7200), 0.0)
     now_s = 90_000.0  # the job was paused for a day
     assert (holds.reason_to_pause(), holds.allowed(4, now_s)) == (None, 1)
-    started(holds, 1)
+    holds.start(1)
     now_s = 99_000.0
     assert holds.reason_to_pause() is None
     holds.hear(2, held("Quota", "later", after_s=1), now_s)
@@ -349,10 +344,10 @@ def test_a_pause_by_a_person_is_no_time_without_an_answer(monkeypatch: pytest.Mo
     now_s = 0.0
     monkeypatch.setattr(journal.run.pacing.holds, "monotonic", lambda: now_s)
     holds = new_holds(Limits())
-    started(holds, 1)
+    holds.start(1)
     holds.hear(1, held("Down", "503", after_s=60), 0.0)
     now_s = 90_000.0
-    started(holds, 1)
+    holds.start(1)
     holds.hear(2, held("Down", "503", after_s=60), now_s + 10)
     assert holds.reason_to_pause() is None
 
@@ -365,13 +360,13 @@ def test_an_outage_lasts_from_its_first_hold_to_an_answer_and_the_next_one_count
     holds = new_holds(Limits())
     for ticket in (1, 4):
         for number in range(2):
-            started(holds, 1)
+            holds.start(1)
             holds.hear(ticket + number, held("Down", "503", after_s=2400), now_s)
             now_s += 2400
-        started(holds, 1)
+        holds.start(1)
         assert "answered after 1:20:00 of holding" in holds.hear(ticket + 2, DONE, now_s)
         assert holds.reason_to_pause() is None
-    started(holds, 1)
+    holds.start(1)
     holds.hear(7, held("Down", "503", after_s=2400), now_s)
     assert holds.reason_to_pause() is None
 

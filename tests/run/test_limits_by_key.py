@@ -334,9 +334,16 @@ class Queue:
     def start(self, count: int, *, fresh_first: bool = False) -> list[int]:
         """Start up to so many rows; their numbers."""
         with self.service.batch("j"):
-            job = self.service.get_job("j")
-            assert job is not None
-            return [row.row_number for row in self.rows.start(count, job, fresh_first=fresh_first)]
+            rows = self.rows.start(count, self.job(), fresh_first=fresh_first)
+            return [row.row_number for row in rows]
+
+    def job(self) -> journal.Job:
+        job = self.service.get_job("j")
+        assert job is not None
+        return job
+
+    def is_empty(self) -> bool:
+        return self.rows.is_empty(self.job())
 
     def row(self, number: int) -> JobRow:
         row = self.service.get_row(f"j:{number}")
@@ -403,12 +410,25 @@ def test_a_row_that_is_due_again_waits_for_a_slot_and_then_comes_before_new_ones
     assert queue.start(1) == [1]
     queue.end(1, Outcome(kind="failed", error_code="E", retryable=True, after_s=5.0))
     assert queue.start(2) == [2]
+    assert queue.rows.next_due_s == 105.0
     now_s = 106.0
     assert queue.start(2) == []
     queue.end(2)
     assert queue.start(2) == [1]
     queue.end(1)
     assert queue.start(2) == [3]
+    assert not queue.rows.has_fresh()
+
+
+def test_rows_that_have_waited_are_left_no_more_when_they_are_started(
+    make_queue: Callable[..., Queue],
+) -> None:
+    queue = make_queue("a", "a", "b", where=lambda row: row.row_number != 3)
+    assert queue.start(3) == [1]
+    queue.end(1)
+    assert not queue.is_empty()
+    assert queue.start(3) == [2]
+    assert queue.is_empty()
 
 
 def test_fresh_rows_that_wait_for_a_slot_do_not_stand_in_the_way_of_rows_that_are_due(

@@ -10,7 +10,7 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from decimal import Decimal
 from pathlib import Path
 from time import monotonic, sleep
@@ -43,9 +43,11 @@ from journal.format.records import RunRecord
 from journal.fs import shell
 from journal.fs.handles import Descriptor
 from journal.run.call import Target
+from journal.run.caller import CallersThread, _Driver
 from journal.run.driver import Run
 from journal.run.handler import AttemptedRow, StepStore
 from journal.run.pacing.rate import Rate
+from journal.run.signals import Stops
 from journal.run.workers.choose import make_workers
 from journal.run.workers.handover import Call, Results
 
@@ -1011,8 +1013,9 @@ def test_an_attempt_that_was_ended_at_its_timeout_is_repeated_only_where_timeout
     ("policy", "calls", "status"),
     [("review", 1, "needs_review"), ("fail", 1, "failed"), ("retry", 3, "failed")],
 )
+@pytest.mark.parametrize("in_own_loop", [True, False])
 def test_on_interrupted_settles_a_row_whose_attempt_was_ended_at_its_timeout(
-    path: Path, policy: Any, calls: int, status: str, clock: Clock
+    path: Path, policy: Any, calls: int, status: str, in_own_loop: bool, clock: Clock
 ) -> None:
     called = 0
 
@@ -1023,7 +1026,10 @@ def test_on_interrupted_settles_a_row_whose_attempt_was_ended_at_its_timeout(
         await asyncio.sleep(WAIT_S)
 
     with journal.open_job(path, [{}], on_interrupted=policy) as job:
-        job.run(handler, timeout_s=1, backoff_s=0)
+        if in_own_loop:
+            job.run(handler, timeout_s=1, backoff_s=0)
+        else:
+            asyncio.run(job.arun(handler, timeout_s=1, backoff_s=0))
         row = job.rows()[0]
         assert (called, row.status, row.unknown) == (calls, status, status == "failed")
         assert job.run(handler, timeout_s=1, retry_failed=True).started == 0
@@ -1561,6 +1567,7 @@ def test_a_run_survives_another_writer_that_holds_the_lock_for_long(path: Path) 
                 third.skip_row("j:3")
         report = run.report()
         assert (report.completed, report.job.skipped_count) == (3, 1)
+        assert sum("still waiting" in text for text in run.said) == 1
 
 
 # --- when the disk is full
@@ -1714,6 +1721,32 @@ def test_an_error_of_the_one_who_watches_pauses_the_job_with_nothing_in_flight(
             job.run(until_stopped, on_progress=complain, tell=quiet)
         assert job.job.status == "paused"
         assert job.run(lambda _row: 1).exit_code == 0
+
+
+def test_what_the_driver_has_posted_is_called_though_the_driver_has_ended() -> None:
+    called: list[str] = []
+
+    def drive() -> Any:
+        caller.post(threading.current_thread().join)
+        caller.post(lambda: called.append("the last message"))
+        return "the report"
+
+    caller = CallersThread(Stops())
+    report: object = caller.wait(drive, nullcontext(), handle_signals=False)
+    assert (report, called) == ("the report", ["the last message"])
+
+
+def test_a_driver_that_was_kept_from_its_start_begins_nothing() -> None:
+    begun: list[str] = []
+
+    def drive() -> Any:
+        begun.append("the run")
+
+    driver = _Driver(drive, lambda: begun.append("the end"))
+    assert driver.is_over()
+    driver.thread.start()
+    driver.thread.join()
+    assert begun == []
 
 
 def test_rows_read_back_what_they_were_given(path: Path) -> None:

@@ -6,11 +6,15 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
+from time import sleep
+from typing import Any
 
 import pytest
 from support.platforms import needs_fork, needs_signals
 
-from journal.run.signals import ending_signals, raise_signal, stopping_signals
+from journal.run.caller import CallersThread
+from journal.run.signals import Stops, ending_signals, raise_signal, stopping_signals
 
 pytestmark = needs_signals
 STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP] if os.name == "posix" else []
@@ -91,3 +95,39 @@ def test_a_command_that_is_stopped_can_clean_up_and_exits_as_the_shell_says_it(
     assert getattr(caught.value, "code", None) == code
     with pytest.raises(error):
         raise_signal(number)
+
+
+def test_a_callback_is_ended_by_the_second_signal_in_it_however_many_came_before() -> None:
+    said: list[str] = []
+
+    def callback() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        said.append("continues")
+        signal.raise_signal(signal.SIGTERM)
+        pytest.fail("hangs")
+
+    def drive() -> Any:
+        caller.post(callback)
+
+    caller = CallersThread(Stops())
+    caller.stops.at_least(2)
+    with pytest.raises(SystemExit):
+        caller.wait(drive, nullcontext(), handle_signals=True)
+    assert (said, caller.stops.count) == (["continues"], 4)
+
+
+def test_signals_after_a_callback_are_counted_and_raise_nothing() -> None:
+    has_ended = threading.Event()
+
+    def drive() -> Any:
+        caller.post(has_ended.set)
+        assert has_ended.wait(60.0)
+        for count in (1, 2, 3):
+            os.kill(os.getpid(), signal.SIGTERM)
+            while caller.stops.count < count:
+                sleep(0.001)
+        return "the report"
+
+    caller = CallersThread(Stops())
+    report: object = caller.wait(drive, nullcontext(), handle_signals=True)
+    assert (report, caller.stops.count) == ("the report", 3)

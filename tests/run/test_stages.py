@@ -119,6 +119,8 @@ def test_the_second_stop_asks_each_attempt_once_and_the_third_forces_it_once(at:
         assert stage.turn(3) == []
     assert workers.asked[2:] == [("j:1", True), ("j:2", True)]
     assert workers.given_up == []
+    stage.results.put(workers.calls[0], [Outcome(kind="completed")])  # in spite of that
+    assert [result.outcome.kind for result in stage.turn(3)] == ["completed"]
 
 
 @pytest.mark.parametrize(
@@ -275,14 +277,27 @@ def test_a_limit_that_ends_rows_counts_on_from_a_stop_and_a_plain_one_does_not()
     stops.ask("now", end_rows=True)
     assert stops.count == 3
     stops.ask("now", end_rows=True)
+    stops.ask("later")
     assert (stops.count, stops.reason) == (3, "enough")
+
+
+def test_a_third_stop_is_in_vain_only_while_code_hangs_since_before_it() -> None:
+    stops, in_vain = Stops(), list[bool]()
+    with stops.hanging():
+        for count in (2, 3):
+            stops.at_least(count)
+            in_vain.append(stops.is_in_vain)
+    in_vain.append(stops.is_in_vain)
+    with stops.hanging():
+        in_vain.append(stops.is_in_vain)
+    assert in_vain == [False, True, False, False]
 
 
 def test_each_stop_is_reported_once_and_the_first_signal_is_that_of_the_run() -> None:
     stops = Stops()
     assert list(stops.messages(2, None)) == []
-    stops.add(15)
-    stops.add(2)
+    stops.add(15, "the first")
+    stops.add(2, "the second")
     first, second = stops.messages(2, None)
     assert first == "pausing; waiting for the rows in flight (2)"
     assert second.startswith("ending the rows in flight (2); ")
@@ -290,13 +305,17 @@ def test_each_stop_is_reported_once_and_the_first_signal_is_that_of_the_run() ->
     for _ in range(3):
         stops.add()
     assert list(stops.messages(1, None)) == ["ending the rows in flight (1) by force"]
-    assert (stops.signal, stops.count) == (15, 5)
+    assert (stops.signal, stops.reason, stops.count) == (15, "the first", 5)
 
 
-def test_rows_of_a_call_that_no_worker_has_begun_are_taken_back_together(at: Any) -> None:
+@pytest.mark.parametrize(("stops", "after_s"), [(1, 0.0), (0, TIMEOUT_S + 1.0)])
+def test_rows_of_a_call_that_no_worker_has_begun_are_taken_back_together(
+    at: Any, stops: int, after_s: float
+) -> None:
     workers = Hanging()
-    stage = at(workers)
+    stage = at(workers, timeout_s=TIMEOUT_S)
     stage.dispatch(1, 2)
     stage.dispatch_as_one(3, 4)
     assert [row.id for row in workers.calls[2].rows] == ["j:3", "j:4"]
-    assert [result.outcome.kind for result in stage.turn(1)] == ["unstarted"] * 2
+    assert [result.outcome.kind for result in stage.turn(stops, after_s)] == ["unstarted"] * 2
+    assert ("j:3", False) not in workers.asked

@@ -124,6 +124,7 @@ def test_a_pack_is_as_of_the_last_seal_and_holds_neither_locks_nor_hints_nor_tor
     names = set(content_of(there))
     assert names == {"journal.jsonl", *(n for n in content_of(here) if n.startswith("artifacts/"))}
     assert journal_path(there, JOB).read_bytes() == whole
+    (here / JOB / "journal.torn-13").mkdir()
     pack_to_file(here / JOB, tmp_path / "kept", kept=True)
     unpack_job(tmp_path / "third", source(tmp_path / "kept"))
     assert [(tmp_path / "third" / JOB / name).read_text() for name in kept] == ["x"] * 3
@@ -135,8 +136,8 @@ def test_any_tar_reads_a_pack_as_the_job_s_directory(here: Path, tmp_path: Path)
     plain = tmp_path / "plain"
     plain.mkdir()
     subprocess.run(["tar", "xzf", pack, "-C", plain], check=True)
-    found = content_of(plain)
-    assert found == content_of(here)
+    assert content_of(plain) == content_of(here)
+    assert (plain / JOB / "journal.jsonl").stat().st_mode & 0o077 == 0
     with JobService(plain) as service:
         assert service.get_job_summary(JOB)["successful_rows"] == 2
 
@@ -249,6 +250,7 @@ def test_an_artifact_that_has_gone_since_it_was_listed_is_left_out_and_named(
     monkeypatch.setattr(journal.transfer.pack_contents, "artifacts_of", artifacts_of)
     found = pack_to_file(here / JOB, tmp_path / "pack")
     assert found.left_out == ["artifacts/.2.pdf.new"]
+    assert "artifacts/.2.pdf.new" not in found.files
     unpack_job(there, source(tmp_path / "pack"))
 
 
@@ -618,12 +620,23 @@ def test_a_pack_that_was_refused_for_its_depth_keeps_nobody_from_making_jobs(the
     assert staging_of(there) == []
 
 
-def test_a_bomb_is_not_inflated_beyond_its_end(there: Path) -> None:
-    """A gigabyte of zeros in a megabyte: no more of it is taken than padding may have."""
+@pytest.mark.parametrize(
+    ("before", "problem"),
+    [
+        (bytes(1024), "after its end"),
+        (
+            member("././@LongLink", type=tarfile.GNUTYPE_LONGNAME, size=1 << 30),
+            "not a regular file",
+        ),
+    ],
+    ids=["padding", "name"],
+)
+def test_a_bomb_is_not_inflated_beyond_its_bounds(there: Path, before: bytes, problem: str) -> None:
+    """A gigabyte of zeros in a megabyte: no more of it is taken than padding or a name may have."""
 
     def bomb() -> Iterator[bytes]:
         deflate = zlib.compressobj(9, zlib.DEFLATED, 31)
-        yield deflate.compress(JOURNAL + bytes(1024))
+        yield deflate.compress(JOURNAL + before)
         yield deflate.flush(zlib.Z_FULL_FLUSH)
         # After such a flush the same bytes mean the same: one megabyte of zeros is all of them.
         zeros = deflate.compress(bytes(1 << 20)) + deflate.flush(zlib.Z_FULL_FLUSH)
@@ -638,7 +651,7 @@ def test_a_bomb_is_not_inflated_beyond_its_end(there: Path) -> None:
         read += len(data)
         return data
 
-    with pytest.raises(PackError, match="after its end"):
+    with pytest.raises(PackError, match=problem):
         unpack_job(there, Source("bomb", counted))
     assert read <= 1 << 18
 

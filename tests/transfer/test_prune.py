@@ -172,19 +172,22 @@ def test_a_job_with_a_file_that_no_pack_can_hold_is_left(
     assert prune(root)["a"].action == "deleted"
 
 
-def test_a_job_whose_artifact_grows_while_it_is_packed_is_left(
-    root: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("goes", [False, True])
+def test_a_job_whose_artifact_grows_or_goes_while_it_is_packed_is_left(
+    root: Path, archive: Path, monkeypatch: pytest.MonkeyPatch, goes: bool
 ) -> None:
     make(root, "a")
-    put_artifact(root, "1.pdf", b"label", job_id="a")
+    path = put_artifact(root, "1.pdf", b"label", job_id="a")
     real = Snapshot.contents
 
-    def growing(snapshot: Snapshot) -> Any:
-        with (root / "a" / "artifacts" / "1.pdf").open("ab") as file:
-            file.write(b"more")
+    def changing(snapshot: Snapshot) -> Any:
+        if goes:
+            path.unlink(missing_ok=True)
+        else:
+            path.write_bytes(path.read_bytes() + b"more")
         return real(snapshot)
 
-    monkeypatch.setattr(Snapshot, "contents", growing)
+    monkeypatch.setattr(Snapshot, "contents", changing)
     pruned = prune(root, to=archive)["a"]
     assert pruned.reason == "its files differ from those in its pack: somebody writes to them"
     assert (jobs(root), names(archive)) == (["a"], [])

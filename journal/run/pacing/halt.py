@@ -137,7 +137,7 @@ class Brake:
             self._code, self._message = outcome.error_code, outcome.error_message
             if again:
                 self._call = call
-            elif self._ended != "failed":
+            else:
                 self._ended = "review" if outcome.kind == "review" else "failed"
 
     def trip(self, *, rows_left: bool) -> bool:

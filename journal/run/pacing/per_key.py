@@ -10,7 +10,6 @@ not while it waits.
 from __future__ import annotations
 
 from array import array
-from bisect import insort
 from collections.abc import Callable, Iterable, Mapping
 from heapq import heappop, heappush
 from itertools import islice
@@ -32,7 +31,7 @@ _FIRST_ROWS = 1000  # rows that are read to find out whether a column exists
 
 
 class _Numbers:
-    """Row numbers in ascending order. Each takes 8 bytes."""
+    """A queue of row numbers. Each takes 8 bytes."""
 
     __slots__ = ("_first", "_numbers")
 
@@ -48,7 +47,7 @@ class _Numbers:
         return self._numbers[self._first]
 
     def add(self, number: int) -> None:
-        insort(self._numbers, number, self._first)
+        self._numbers.append(number)
 
     def pop(self) -> int:
         number = self.first
@@ -114,12 +113,10 @@ class PerKey:
         while self._ready and self._ready[0][0] <= rank:
             found, number, key = heappop(self._ready)
             parked = self._parked.get((found, key))
-            if parked is None or self._is_full(key):
-                continue  # it is added again when a slot becomes free
-            if parked.first == number:
-                self._take_first((found, key), parked)
-                return self.offer(number, found, has_waited=True)
-            heappush(self._ready, (found, parked.first, key))
+            if parked is None or parked.first != number or self._is_full(key):
+                continue  # it is added with each first row, and when a slot becomes free
+            self._take_first((found, key), parked)
+            return self.offer(number, found, has_waited=True)
         return 0
 
     def _take_first(self, queue: Queue, parked: _Numbers) -> None:

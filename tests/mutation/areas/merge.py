@@ -297,7 +297,7 @@ PATCHES = [
         "transfer/merge",
         "                record.cost_cents = record.usage = None\n",
         "                pass\n",
-        "tests/transfer/test_merge_costs.py::test_a_cost_that_was_logged_is_not_counted_again_when_its_status_is_imported",
+        "tests/transfer/test_merge_histories.py::test_whatever_three_copies_did_their_merges_come_to_what_the_rules_say",
     ),
     Patch(
         "a job remembers what a repair of another copy has lost",
@@ -347,5 +347,19 @@ PATCHES = [
         '            if self._there.status(row.theirs) == "processing":\n',
         "            if False:\n",
         "tests/transfer/test_merge.py::test_a_row_in_flight_on_the_other_side_needs_a_review_here",
+    ),
+    Patch(
+        "only what was logged after the last status may be missing from it",
+        "transfer/three_way",
+        "later = row.new[max(statuses, default=-1) + 1 :]",
+        "later = row.new",
+        "tests/transfer/test_merge_histories.py::test_three_copies_and_those_who_put_rows_back_come_to_agree_and_to_rest",
+    ),
+    Patch(
+        "data that was lost here comes from the other copy, though both worked on the row",
+        "transfer/merge",
+        "(change.what == DATA and is_lost)",
+        "False",
+        "tests/transfer/test_merge.py::test_a_row_whose_data_is_lost_is_the_row_of_its_number_and_no_outcome_settles_it",
     ),
 ]

@@ -29,8 +29,8 @@ PATCHES = [
     Patch(
         "each row of a call that isn't tried again counts for the brake",
         "run/pacing/halt",
-        "            if again:\n                self._call = call\n            elif ",
-        "            self._call = call\n            if not again and ",
+        "            if again:\n                self._call = call\n            else:\n",
+        "            self._call = call\n            if not again:\n",
         "tests/run/test_brake.py::test_wrong_answers_of_a_handler_pause_the_run_and_are_to_be_settled",
     ),
     Patch(

@@ -45,8 +45,8 @@ PATCHES = [
     Patch(
         "rows that wait for a key that is full again stay where they are",
         PER_KEY,
-        "            if parked is None or self._is_full(key):\n",
-        "            if parked is None:\n",
+        " or parked.first != number or self._is_full(key):\n",
+        " or parked.first != number:\n",
         "tests/run/test_limits_by_key.py::test_rows_that_wait_for_a_slot_are_looked_at_again_only_when_they_may_start",
     ),
     Patch(
