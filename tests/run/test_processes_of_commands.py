@@ -1,11 +1,12 @@
 """Processes of commands, on every system: their start, their end, and how they ended."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from support.platforms import needs_windows
+from support.platforms import needs_any_names, needs_windows
 
 from journal.run.platform import processes
 from journal.run.platform.batch_files import batch_line
@@ -38,6 +39,17 @@ def test_a_python_program_writes_utf_8(tmp_path: Path) -> None:
     process.wait()
     assert process.close() == 0
     assert (tmp_path / "out").read_bytes().rstrip() == "Zoë 🚚".encode()
+
+
+@needs_any_names
+def test_a_command_starts_though_a_variable_has_an_empty_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environb", {**os.environb, b"": b"ours", b"ODD\xff": b"\xfe"})
+    process = start("import os; print(os.environb[b'ODD\\xff'])", directory=tmp_path)
+    process.wait()
+    assert process.close() == 0
+    assert (tmp_path / "out").read_text() == "b'\\xfe'\n"
 
 
 def test_a_command_that_fails_has_its_status_as_its_code(tmp_path: Path) -> None:

@@ -127,8 +127,11 @@ def _action(stream: IO[bytes] | int, descriptor: int) -> tuple[Any, ...]:
 
 
 def environment() -> Environment:
-    """A copy of this process's environment, in the form that :func:`start` takes."""
-    return dict(os.environb)
+    """A copy of this process's environment, in the form that :func:`start` takes.
+
+    Python starts no command with a variable whose name is empty, so such a variable is left out.
+    """
+    return {name: text for name, text in os.environb.items() if name}
 
 
 def variables(texts: Mapping[str, str]) -> Environment:
