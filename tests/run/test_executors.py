@@ -21,7 +21,7 @@ from concurrent.futures import (
 from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import Pipe, get_context, resource_sharer
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Never
@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Never
 import pytest
 import support.handlers
 from support.clock import Clock
-from support.handlers import Counting, Unloadable, act, act_many, calls, pids
+from support.handlers import Counting, Telling, Unloadable, act, act_many, calls, pids
 from support.interrupts import failing_if_it_hangs
 from support.paths import TESTS
 from support.platforms import (
@@ -363,6 +363,17 @@ def test_a_handler_that_cannot_be_sent_stops_the_run_and_no_row_needs_a_review(
             assert report.job.status is JobStatus.PAUSED
             assert re.search("pickle|serialize", str(report.reason))
     assert work.statuses() == ["pending"] * 3
+
+
+@pytest.mark.parametrize("kind", ["fork", "spawn"])
+def test_a_handler_may_have_a_connection_that_the_pool_sends_to_each_process(
+    kind: str, makers: Callable[[str], Make], work: Work
+) -> None:
+    ours, theirs = Pipe(duplex=False)
+    with ours, theirs, work.open("", "", "") as job:
+        assert job.run(Telling(theirs), makers(kind)(2), tell=quiet).completed == 3
+        assert sorted(ours.recv() for _ in range(3) if ours.poll(10)) == [1, 2, 3]
+    resource_sharer.stop()
 
 
 @needs_fork

@@ -168,3 +168,13 @@ class Unloadable(Counting):
 
 def _load_nothing() -> object:
     raise RuntimeError("no model here")
+
+
+class Telling:
+    """A handler that sends the number of each row to a connection."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+    def __call__(self, row: JobRow) -> None:
+        self.connection.send(row.row_number)

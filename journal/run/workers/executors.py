@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 import pickle
 import signal
+import socket
 import sys
 import threading
 import typing
@@ -13,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import suppress
+from multiprocessing import connection
 from typing import Any
 
 import msgspec
@@ -28,6 +31,11 @@ from journal.text import counted, encode_json, own_number
 
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # on Windows, SIGTERM ends it by force
 _NONE: Any = object()  # no future; a wrong executor may return None for one
+_WITH_DESCRIPTORS = (
+    socket.socket,
+    connection.Connection,
+    getattr(connection, "PipeConnection", connection.Connection),  # on Windows
+)
 _MAX_BREAKS = 10  # in succession; a single row may break a pool three times
 
 # Exceptions of sending a row to a worker. The handler's own exceptions are part of its outcome.
@@ -256,19 +264,35 @@ def _no_callbacks(kind: type, error: BaseException) -> TypeError:
 def _to_send(executor: Executor, target: Target) -> Target | bytes:
     """The target, pickled for a process pool: each of its workers loads the target once.
 
+    A target with a socket or connection stays as it is: the pool itself sends it, with each row.
     Raises InvalidValueError if the handler can't be pickled.
     """
     process = sys.modules.get("concurrent.futures.process")
     if process is None or type(executor) is not process.ProcessPoolExecutor:
         return target
+    file = io.BytesIO()
+    pickler = _Pickler(file)
     try:
-        return pickle.dumps(target)
+        pickler.dump(target)
+        return target if pickler.has_descriptors else file.getvalue()
     except Exception as error:  # noqa: BLE001  (pickling runs the object's own code)
         raise InvalidValueError(
             "handler",
             target.handler,
             f"can't be sent to another process ({error}): define it at the top of a module",
         ) from None
+
+
+class _Pickler(pickle.Pickler):
+    """Notes whether there is a socket or a connection, whose copy would have no descriptor."""
+
+    has_descriptors = False
+
+    def reducer_override(self, value: Any) -> Any:
+        if not isinstance(value, _WITH_DESCRIPTORS):
+            return NotImplemented
+        self.has_descriptors = True
+        return object, ()
 
 
 # --- what runs in a worker
