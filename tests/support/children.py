@@ -132,8 +132,10 @@ def wait_until_it_has_looked(pid: int) -> None:
 
 
 def _waits_of(pid: int) -> int:
-    """How often the main thread has begun to wait."""
+    """How often the main thread has begun to wait; a very high number if it has ended."""
     told = Path(f"/proc/{pid}/status").read_text()
+    if "\nState:\tZ" in told:  # it has ended
+        return sys.maxsize
     return int(told.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
 
 
