@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import subprocess
@@ -131,11 +132,11 @@ def wait_until_it_has_looked(pid: int) -> None:
         os.sched_yield()
 
 
-def _waits_of(pid: int) -> int:
-    """How often the main thread has begun to wait; a very high number if it has ended."""
+def _waits_of(pid: int) -> float:
+    """How often the main thread has begun to wait; infinite if it has ended."""
     told = Path(f"/proc/{pid}/status").read_text()
     if "\nState:\tZ" in told:  # it has ended
-        return sys.maxsize
+        return math.inf
     return int(told.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
 
 
