@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from journal.errors import InvalidValueError, RefusedError
+from journal.format.arguments import check_optional_text
 from journal.format.records import LOST_CHECKSUM
 from journal.history.error_groups import Numbers
 from journal.ids import MAX_ROW_NUMBER
@@ -67,6 +68,10 @@ def change_rows(
     if all(given is None for given in (rows, status, error_code, where)):
         raise InvalidValueError("rows", None, "give rows, status, error_code or where")
     check_where(where)
+    check_optional_text(error_code, "error_code")
+    statuses = row_statuses(status)
+    if statuses is not None and not statuses:
+        return 0
     is_wide = verb == "retry" and rows is None
 
     def matches(row: JobRow) -> bool:
@@ -78,9 +83,7 @@ def change_rows(
     ranges = None if rows is None else ranges_of(job_id, rows)
     narrows = matches if is_wide or error_code is not None or where is not None else None
     with service.batch(job_id):
-        found = chosen_rows(
-            service, job_id, VERBS[verb], ranges, row_statuses(status) or (), narrows
-        )
+        found = chosen_rows(service, job_id, VERBS[verb], ranges, statuses or (), narrows)
         for count, row in enumerate(found, 1):  # noqa: B007  (the last count is the result)
             change(row.id)
     return count
@@ -137,7 +140,9 @@ def _hint(job_id: str, status: RowStatus) -> str:
 
 def ranges_of(job_id: str, rows: RowNumbers) -> list[range]:
     """The numbers of rows as ranges in ascending order. Raises InvalidValueError."""
-    many = (rows,) if isinstance(rows, (int, str, JobRow)) else rows
+    many: Iterable[Any] = (rows,)
+    if isinstance(rows, Iterable) and not isinstance(rows, (str, bytes)):
+        many = rows
     words = []
     for row in many:
         if isinstance(row, JobRow) and row.job_id != job_id:

@@ -659,7 +659,7 @@ def test_an_open_job_retries_redoes_and_skips_the_chosen_rows_as_the_commands_do
         assert job.skip([3, job.rows()[0]], reason="sold out") == 2
         assert job.skip("5", error_code="E-EVEN") == 0  # left out, since it has another code
         assert numbers("skipped") == [1, 3]
-        assert job.retry([]) == 0
+        assert job.retry([]) == job.redo(status=[]) == 0
         job.run(done)
         assert job.redo(status=["completed", "skipped"], where=lambda row: row.row_number < 4) == 3
         assert numbers("pending") == [1, 2, 3]
@@ -685,6 +685,9 @@ def test_an_open_job_retries_redoes_and_skips_the_chosen_rows_as_the_commands_do
         (lambda job: job.redo(), InvalidValueError, "rows: give rows, status, error_code or where"),
         (lambda job: job.skip(where="x"), InvalidValueError, "where: must be a function of a row"),
         (lambda job: job.skip(of_another_job()), InvalidValueError, "is a row of another job"),
+        (lambda job: job.skip(b"1"), InvalidValueError, "is neither a row number nor a range"),
+        (lambda job: job.skip(2.5), InvalidValueError, "'2.5' is neither a row number nor a range"),
+        (lambda job: job.skip(1, error_code=["E"]), InvalidValueError, "error_code: must be text"),
     ],
 )
 def test_a_choice_of_rows_that_cannot_be_changed_changes_none(
