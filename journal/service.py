@@ -23,6 +23,7 @@ from journal.errors import (
     StorageError,
 )
 from journal.format.arguments import (
+    check_codes,
     check_cost,
     check_int,
     check_label_path,
@@ -36,7 +37,7 @@ from journal.format.arguments import (
     check_words,
 )
 from journal.format.commits import START, Position
-from journal.format.keywords import names_unknown_keywords
+from journal.format.keywords import NamesAttributesElsewhere, names_unknown_keywords
 from journal.format.records import (
     A_PROGRAM,
     FORMAT,
@@ -89,7 +90,7 @@ Result = TypeVar("Result")
 Made = TypeVar("Made", JobRow, RowStep)
 
 
-class JobService:
+class JobService(NamesAttributesElsewhere):
     """The jobs of one store. One object serves all threads of a process.
 
     **Changes.** Each call that changes something makes one commit:
@@ -833,16 +834,18 @@ class JobService:
     def _change(self, job_id: str, record: RowStatusRecord) -> JobRow:
         return self.store.journal(job_id).change(transitions.change_row, record)
 
-    def retry_failed_rows(self, job_id: str, error_code: str | None = None) -> int:
+    def retry_failed_rows(
+        self, job_id: str, error_code: str | Collection[str] | None = None
+    ) -> int:
         """In one commit, make failed rows pending as :meth:`retry_row` does. Returns their number.
 
-        ``error_code``: only rows that failed with this code. Without ``error_code``, rows that may
-        have taken effect are left out (:attr:`JobRow.unknown`).
+        ``error_code``: only rows that failed with this code, or with one of these. Without
+        ``error_code``, rows that may have taken effect are left out (:attr:`JobRow.unknown`).
 
         Raises InvalidStateTransition in a cancelled job.
         """
-        check_optional_text(error_code, "error_code")
-        return self._change_reopening(job_id, transitions.retry_failed, error_code, self._by)
+        codes = check_codes(error_code)
+        return self._change_reopening(job_id, transitions.retry_failed, codes, self._by)
 
     def _change_reopening(
         self, job_id: str, change: Callable[..., Result], *arguments: Any
@@ -1084,6 +1087,9 @@ class JobService:
 
     def _journal(self, job_id: str) -> Journal:
         return self.store.journal(check_job_id(job_id))
+
+
+JobService._elsewhere = (("service", JobService),)  # noqa: SLF001  (exists only now)
 
 
 class ExactService(JobService):

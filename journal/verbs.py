@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from journal.errors import InvalidValueError, RefusedError
-from journal.format.arguments import check_optional_text
+from journal.format.arguments import check_codes
 from journal.format.records import LOST_CHECKSUM
 from journal.history.error_groups import Numbers
 from journal.ids import MAX_ROW_NUMBER
@@ -48,7 +48,11 @@ VERBS = {
 def check_where(where: Any) -> None:
     """Raise InvalidValueError if ``where`` is neither None nor callable."""
     if where is not None and not callable(where):
-        raise InvalidValueError("where", where, "must be a function of a row, or None")
+        raise InvalidValueError(
+            "where",
+            where,
+            'must be a function of a row, such as lambda row: row.data["zip"] == "90001"',
+        )
 
 
 def change_rows(
@@ -58,7 +62,7 @@ def change_rows(
     change: Callable[[str], object],
     rows: RowNumbers | None = None,
     status: Statuses = None,
-    error_code: str | None = None,
+    error_code: str | Collection[str] | None = None,
     where: Callable[[JobRow], object] | None = None,
 ) -> int:
     """Call ``change`` with the id of each chosen row, in one commit. Returns how many.
@@ -68,20 +72,20 @@ def change_rows(
     if all(given is None for given in (rows, status, error_code, where)):
         raise InvalidValueError("rows", None, "give rows, status, error_code or where")
     check_where(where)
-    check_optional_text(error_code, "error_code")
+    codes = check_codes(error_code)
     statuses = row_statuses(status)
     if statuses is not None and not statuses:
         return 0
     is_wide = verb == "retry" and rows is None
 
     def matches(row: JobRow) -> bool:
-        if is_wide and (row.row_checksum == LOST_CHECKSUM or (row.unknown and error_code is None)):
+        if is_wide and (row.row_checksum == LOST_CHECKSUM or (row.unknown and codes is None)):
             return False
-        return error_code in (None, row.error_code) and (where is None or bool(where(row)))
+        return (codes is None or row.error_code in codes) and (where is None or bool(where(row)))
 
     count = 0
     ranges = None if rows is None else ranges_of(job_id, rows)
-    narrows = matches if is_wide or error_code is not None or where is not None else None
+    narrows = matches if is_wide or codes is not None or where is not None else None
     with service.batch(job_id):
         found = chosen_rows(service, job_id, VERBS[verb], ranges, statuses or (), narrows)
         for count, row in enumerate(found, 1):  # noqa: B007  (the last count is the result)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Context, Decimal
 from operator import index
@@ -48,6 +48,14 @@ def check_text(value: object, where: str) -> str:
 
 def check_optional_text(value: object, where: str) -> str | None:
     return None if value is None else check_text(value, where)
+
+
+def check_codes(value: object) -> set[str] | None:
+    """Check that the value is None, an error code, or a collection of these. Return the codes."""
+    if value is None:
+        return None
+    codes = value if isinstance(value, Collection) and not isinstance(value, str) else (value,)
+    return {check_text(code, "error_code") for code in codes}
 
 
 def check_words(value: object, where: str) -> tuple[str, ...]:

@@ -18,7 +18,13 @@ _OTHER_NAMES = {
     "rows": "data df ids input items numbers records",
     "key": "id id_column index key_column primary_key unique",
     "max_rows": "limit",
-    "max_cost_cents": "budget",
+    "max_cost_cents": "budget cost_limit max_cost",
+    "batch": "batch_size chunk chunk_size chunks chunksize",
+    "backoff_s": "backoff delay retry_delay",
+    "rate": "rate_limit",
+    "halt": "on_error",
+    "on_gone": "on_deleted on_missing on_removed on_vanished",
+    "error_code": "code",
     "executor": "pool",
     "on_progress": "callback",
     "where": "condition filter",
@@ -26,6 +32,15 @@ _OTHER_NAMES = {
 }
 _MEANT = {other: name for name, others in _OTHER_NAMES.items() for other in others.split()}
 _ARGUMENTS: dict[str, tuple[str, ...]] = {}  # of each function, those that run jobs last
+# Attributes that are guessed, by what they are called, if they aren't called similarly.
+_ATTRIBUTES = {
+    "cancel": 'update_status(job.id, "cancelled")',
+    "errors": "get_failed_rows(job.id)",
+    "history": "get_history(job.id)",
+    "pause": "pause_job(job.id)",  # and not Job.pause, which is a record
+    "resolve": "complete_row(row.id, result=...)",
+    "state": "status",
+}
 
 
 def names_unknown_keywords(function: Callable[Given, Result]) -> Callable[Given, Result]:
@@ -36,7 +51,8 @@ def names_unknown_keywords(function: Callable[Given, Result]) -> Callable[Given,
     code = function.__code__
     known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     name = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
-    _ARGUMENTS[name] = known
+    if "error_code" not in known:  # those that choose rows of a job share names with `open_job`
+        _ARGUMENTS[name] = known
 
     @wraps(function)
     def call(*args: Given.args, **kwargs: Given.kwargs) -> Result:
@@ -49,8 +65,11 @@ def names_unknown_keywords(function: Callable[Given, Result]) -> Callable[Given,
 
 def _advice(unknown: str, known: tuple[str, ...]) -> str:
     meant = _MEANT.get(unknown, unknown)
+    if meant == "key" and "error_code" in known:
+        meant = "where"
     if meant in known:
-        return f"write {meant!r}"
+        counts = ", which counts the first attempt, too" if meant == "max_attempts" else ""
+        return f"write {meant!r}{counts}"
     for other, arguments in reversed(_ARGUMENTS.items()):
         if meant in arguments:
             return f"{meant!r} is an argument of {other}()"
@@ -74,8 +93,11 @@ class NamesAttributesElsewhere:
             found = (
                 f": write {where}.{other}"
                 for where, kind in self._elsewhere
-                for other in (name, *(f"{name}_{what}" for what in ("job", "rows", "count")))
-                if not name.startswith("_") and hasattr(kind, other)
+                for other in (
+                    _ATTRIBUTES.get(name, name),
+                    *(f"{name}_{what}" for what in ("job(job.id)", "row(row.id)", "rows", "count")),
+                )
+                if not name.startswith("_") and hasattr(kind, other.partition("(")[0])
             )
             text = f"{type(self).__name__!r} object has no attribute {name!r}{next(found, '')}"
             raise AttributeError(text, name=name, obj=self)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -329,9 +329,15 @@ class JobRun(NamesAttributesElsewhere):
         """
         return self.service.get_rows(self.id, status)
 
-    def to_pandas(self, columns: Sequence[str] | None = None, *, flatten: bool = False) -> Any:
+    def to_pandas(
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        flatten: bool = False,
+        all_columns: bool = False,
+    ) -> Any:
         """All rows as a ``pandas.DataFrame``: see :meth:`Rows.to_pandas`."""
-        return self.rows().to_pandas(columns, flatten=flatten)
+        return self.rows().to_pandas(columns, flatten=flatten, all_columns=all_columns)
 
     @names_unknown_keywords
     def retry(
@@ -339,13 +345,13 @@ class JobRun(NamesAttributesElsewhere):
         rows: RowNumbers | None = None,
         *,
         status: Statuses = None,
-        error_code: str | None = None,
+        error_code: str | Collection[str] | None = None,
         where: Where | None = None,
     ) -> int:
         """Make failed rows pending, in one commit, so that the next run does them. Returns how many.
 
         - ``rows``: only these rows: row numbers, rows, or text such as "5,12-40".
-        - ``status``, ``error_code``: only rows with one of these statuses, and with this code.
+        - ``status``, ``error_code``: only rows with one of these statuses, and with one of these codes.
         - ``where``: only rows for which this function returns a true value.
 
         Without arguments, all failed rows are retried, except rows that may have taken effect
@@ -367,7 +373,7 @@ class JobRun(NamesAttributesElsewhere):
         rows: RowNumbers | None = None,
         *,
         status: Statuses = None,
-        error_code: str | None = None,
+        error_code: str | Collection[str] | None = None,
         where: Where | None = None,
         reason: str | None = None,
         new_key: bool = False,
@@ -386,7 +392,7 @@ class JobRun(NamesAttributesElsewhere):
         rows: RowNumbers | None = None,
         *,
         status: Statuses = None,
-        error_code: str | None = None,
+        error_code: str | Collection[str] | None = None,
         where: Where | None = None,
         reason: str | None = None,
     ) -> int:
@@ -478,8 +484,8 @@ class JobRun(NamesAttributesElsewhere):
           never started.
         - ``max_attempts``: the maximum number of attempts at a row that fails with one of
           ``retry_on``. Attempts of earlier runs count, unless a person has retried the row since.
-        - ``retry_on``: an exception class, an error code, or a tuple of these. A class includes its
-          subclasses. A code is compared with the row's error code, which is the name of the
+        - ``retry_on``: an exception class, an error code, or a collection of these. A class
+          includes its subclasses. A code is compared with the row's error code, which is the name of the
           exception's own class, or the code of a :class:`Fail`. A dict gives each its own maximum
           number of attempts, in place of ``max_attempts``: ``{TimeoutError: 8, "Malformed": 2}``.
           The first class that fits counts.

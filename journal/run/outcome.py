@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +25,7 @@ from journal.text import encode_json
 # means the run's ``max_attempts``.
 Errors = Mapping[type[BaseException], int]
 Repeated = type[BaseException] | str  # str: an error code
-RetryOn = Repeated | tuple[Repeated, ...] | Mapping[Repeated, int]
+RetryOn = Repeated | Collection[Repeated] | Mapping[Repeated, int]
 
 MESSAGE_CHARACTERS = 4096
 INVALID_RESULT = "InvalidResult"  # error code of a row whose outcome can't be recorded as it is

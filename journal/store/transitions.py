@@ -453,11 +453,11 @@ def _put_back(journal: Journal, position: int, by: By) -> None:
     put_row_status(journal, position, by.sign(record))
 
 
-def retry_failed(journal: Journal, error_code: str | None, by: By) -> int:
+def retry_failed(journal: Journal, codes: set[str] | None, by: By) -> int:
     """Set failed rows back to pending; return their number. An ended job is reopened.
 
-    With ``error_code``, only rows that failed with this code are changed. Without ``error_code``,
-    all failed rows are changed, except rows whose outcome is unknown.
+    With ``codes``, only rows that failed with one of these codes are changed. With None, all failed
+    rows are changed, except rows whose outcome is unknown.
     """
     index = journal.index
     moved = 0
@@ -467,7 +467,7 @@ def retry_failed(journal: Journal, error_code: str | None, by: By) -> int:
         failed = read_status(journal.file, journal.row_line, offset, number)
         if (
             failed is not None
-            and (not failed.unknown if error_code is None else failed.error_code == error_code)
+            and (not failed.unknown if codes is None else failed.error_code in codes)
             and _made(journal, position).checksum != LOST_CHECKSUM
         ):
             if not moved:

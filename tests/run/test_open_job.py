@@ -655,7 +655,10 @@ def test_an_open_job_retries_redoes_and_skips_the_chosen_rows_as_the_commands_do
         assert (job.status, job.counts["failed"]) == ("failed", 6)
         assert job.retry(where=lambda row: row.data["id"] in "ab") == 2
         assert (job.status, numbers("pending")) == ("pending", [1, 2])
-        assert job.retry(error_code="E-EVEN") == 2
+        assert job.retry(error_code=["E-EVEN", "E-NONE"]) == 2
+        assert job.retry(error_code=[]) == 0
+        with pytest.raises(InvalidValueError, match="error_code: must be text"):
+            job.retry(error_code=503)  # type: ignore[arg-type]
         assert job.skip([3, job.rows()[0]], reason="sold out") == 2
         assert job.skip("5", error_code="E-EVEN") == 0  # left out, since it has another code
         assert numbers("skipped") == [1, 3]

@@ -334,7 +334,7 @@ def test_a_number_of_workers_that_can_not_be_is_refused(path: Path, workers: Any
         with pytest.raises(InvalidValueError, match="workers"):
             job.run(lambda _row: 1, workers=workers)
         with pytest.raises(InvalidValueError, match="retry_on"):
-            job.run(lambda _row: 1, retry_on=[TimeoutError])  # type: ignore[arg-type]
+            job.run(lambda _row: 1, retry_on=[TimeoutError, None])  # type: ignore[list-item]
         with pytest.raises(InvalidValueError, match="handler"):
             job.run(5)  # type: ignore[arg-type]
         with pytest.raises(InvalidValueError, match="executor"):

@@ -51,7 +51,11 @@ class Callable_:  # noqa: N801
         (plain, {"workers": "8"}, "workers: must be an int from 1"),
         (plain, {"workers": 0}, "workers: must be an int from 1"),
         (plain, {"executor": "8"}, "executor: must be an Executor"),
-        (plain, {"retry_on": [ValueError]}, "write a tuple"),
+        (
+            plain,
+            {"retry_on": [ValueError, len]},
+            "raise journal.Fail(code, message) in the handler",
+        ),
         (plain, {"retry_on": ValueError("x")}, "write ValueError, the class"),
         (plain, {"retry_on": 500}, 'write "500", if that is the error code'),
         (plain, {"limit_per": {"zip": 0}}, "limit_per['zip']: must be an int from 1 (got 0)"),
@@ -86,13 +90,16 @@ def test_a_coroutine_in_the_place_of_its_function_is_named_and_closed(path: Path
         job.run(coroutine(None))  # type: ignore[arg-type]
 
 
-def test_one_class_is_as_good_as_a_tuple_for_retry_on(path: Path) -> None:
+@pytest.mark.parametrize("retry_on", [ValueError, ["ValueError"], {ValueError}])
+def test_one_class_or_any_collection_is_as_good_as_a_tuple_for_retry_on(
+    retry_on: Any, path: Path
+) -> None:
     def once(row: journal.JobRow) -> None:
         if row.attempts == 1:
             raise ValueError
 
     with journal.open_job(path, ROWS) as job:
-        report = job.run(once, retry_on=ValueError, max_attempts=2, backoff_s=0)
+        report = job.run(once, retry_on=retry_on, max_attempts=2, backoff_s=0)
     assert report.exit_code == 0
 
 
@@ -211,8 +218,17 @@ READ_ROWS: Any = journal.read_rows
     [
         (
             lambda job: JOB.run(job, plain, retries=3),
-            "run() has no argument 'retries': write 'max_a",
+            "run() has no argument 'retries': write 'max_attempts', which counts the first attempt, too",
         ),
+        (lambda job: JOB.run(job, plain, max_cost=9), "write 'max_cost_cents'"),
+        (lambda job: JOB.run(job, plain, on_error="stop"), "write 'halt'"),
+        (lambda job: JOB.run(job, plain, rows=ROWS), "'rows' is an argument of open_job()"),
+        (lambda job: JOB.run(job, plain, rate_limit=5), "write 'rate'"),
+        (lambda job: JOB.run(job, plain, chunksize=5), "write 'batch'"),
+        (lambda job: JOB.run(job, plain, delay=5), "write 'backoff_s'"),
+        (lambda job: JOB.retry(job, key="A-1"), "write 'where'"),
+        (lambda job: JOB.retry(job, code="E-ZIP"), "write 'error_code'"),
+        (lambda _: OPEN_JOB("jobs/x", ROWS, on_vanished="skip"), "write 'on_gone'"),
         (lambda job: JOB.run(job, plain, worker=4), "did you mean 'workers'?"),
         (lambda job: JOB.run(job, plain, version="2"), "'version' is an argument of open_job()"),
         (lambda job: asyncio.run(JOB.arun(job, plain, timeout=4)), "did you mean 'timeout_s'?"),
@@ -243,11 +259,20 @@ def test_an_attribute_that_another_object_has_is_named(path: Path) -> None:
         for thing, name, instead in (
             (job, "total_rows", "write job.job.total_rows"),
             (job, "failed", "write job.job.failed_rows"),
-            (job, "delete", "write job.service.delete_job"),
+            (job, "delete", "write job.service.delete_job(job.id)"),
+            (job, "pause", "write job.service.pause_job(job.id)"),
+            (job, "cancel", 'write job.service.update_status(job.id, "cancelled")'),
+            (job, "resolve", "write job.service.complete_row(row.id, result=...)"),
+            (job, "errors", "write job.service.get_failed_rows(job.id)"),
+            (job, "history", "write job.service.get_history(job.id)"),
+            (job, "state", "write job.job.status"),
+            (job.service, "resume", "write service.resume_job(job.id)"),
+            (job.service, "skip", "write service.skip_row(row.id)"),
             (report, "status", "write report.job.status"),
             (report, "pending", "write report.job.pending_count"),
         ):
-            with pytest.raises(AttributeError, match=f"has no attribute '{name}': {instead}$"):
+            with pytest.raises(AttributeError) as refused:
                 getattr(thing, name)
+            assert str(refused.value).endswith(f" object has no attribute '{name}': {instead}")
         assert not hasattr(job, "nonsense")
         assert not hasattr(report, "_repr_markdown_")

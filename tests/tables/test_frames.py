@@ -479,6 +479,7 @@ def test_an_open_job_is_a_frame_of_its_rows(tmp_path: Path) -> None:
     pytest.importorskip("pandas")
     with journal.open_job(tmp_path / "j", [{"n": {"x": 1}}, {"n": {"x": 2}}], sync="none") as job:
         assert job.to_pandas().equals(job.rows().to_pandas())
+        assert "tracking_number" in job.to_pandas(all_columns=True)
         assert list(job.to_pandas(["n.x"])["n.x"]) == [1, 2]
         assert "n.x" in job.to_pandas(flatten=True)
 

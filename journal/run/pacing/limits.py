@@ -88,7 +88,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 def _kinds(retry_on: RetryOn) -> dict[Repeated, int]:
     """The classes and codes of ``retry_on``, each with its maximum number of attempts, or 0."""
-    named = retry_on if isinstance(retry_on, tuple | Mapping) else (retry_on,)
+    named = (
+        retry_on if isinstance(retry_on, tuple | list | set | frozenset | Mapping) else (retry_on,)
+    )
     for kind in named:
         _check_kind(kind)
     if not isinstance(retry_on, Mapping):
@@ -109,9 +111,9 @@ def _check_kind(kind: Any) -> None:
         instead = f": write {type(kind).__name__}, the class"
     elif isinstance(kind, int):
         instead = f': write "{kind}", if that is the error code'
-    elif isinstance(kind, list | set | frozenset):
-        instead = ": write a tuple"
-    reason = "must be an exception class, an error code as text, a tuple of these, or "
+    elif callable(kind):
+        instead = ": raise journal.Fail(code, message) in the handler, and name the code"
+    reason = "must be an exception class, an error code as text, a collection of these, or "
     reason += f"a dict from these to numbers of attempts{instead}"
     raise InvalidValueError("retry_on", kind, reason)
 

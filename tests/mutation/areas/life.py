@@ -22,8 +22,8 @@ PATCHES = [
     Patch(
         "rows of unknown outcome are retried by name alone",
         "store/transitions",
-        "not failed.unknown if error_code is None",
-        "True if error_code is None",
+        "not failed.unknown if codes is None",
+        "True if codes is None",
         "tests/service/test_passes.py::test_failed_rows_are_retried_in_any_status_but_cancelled",
     ),
     Patch(

@@ -499,7 +499,7 @@ PATCHES = [
     Patch(
         "a retry without a name leaves out rows that may have taken effect",
         "verbs",
-        "row.row_checksum == LOST_CHECKSUM or (row.unknown and error_code is None)",
+        "row.row_checksum == LOST_CHECKSUM or (row.unknown and codes is None)",
         "row.row_checksum == LOST_CHECKSUM",
         "tests/run/test_open_job.py"
         "::test_an_open_job_retries_redoes_and_skips_the_chosen_rows_as_the_commands_do",
