@@ -329,10 +329,7 @@ class RowQueue:
         due_s = monotonic() + wait_s
         self._waiting[row.row_number] = due_s
         heapq.heappush(self._due, (due_s, row.row_number))
-        if outcome.kind in ("held", "unstarted"):
-            self._places += 1
-        else:
-            self._again.add(row.row_number)
+        self._again.add(row.row_number)
         return outcome, True
 
     def _record_what_fits(self, row: JobRow, outcome: Outcome) -> tuple[Outcome, float | None]:

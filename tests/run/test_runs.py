@@ -564,6 +564,23 @@ def test_a_row_that_a_person_has_put_back_gets_one_more_attempt(path: Path) -> N
         assert job.rows()[0].result == 3
 
 
+def test_a_row_that_was_given_back_keeps_its_place_among_those_that_were_asked_for(
+    path: Path,
+) -> None:
+    calls: Counter[int] = Counter()
+
+    def handler(row: JobRow) -> None:
+        calls[row.row_number] += 1
+        if calls[row.row_number] == 1:
+            raise TimeoutError if row.row_number == 1 else Hold(after_s=0.0)
+
+    with open_job(path, 4) as job:
+        run = Background(job, handler, workers=2, max_rows=2, max_attempts=2, backoff_s=0.5)
+        assert run.report().reason == "2 rows were started, as many as were asked for"
+        assert calls == {1: 2, 2: 2}
+        assert statuses(job) == {"completed": 2, "pending": 2}
+
+
 def test_a_run_whose_workers_are_busy_rests_though_a_row_is_due(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
