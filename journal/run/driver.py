@@ -449,7 +449,8 @@ class Run:
         """
         try:
             row = self._service.get_row(result.row.id)
-            if not self._queue.settle_late(result.row, result.outcome):
+            failed = self._error is not None
+            if not self._queue.settle_late(result.row, result.outcome, after_failure=failed):
                 return
         except JournalError as error:  # somebody may have settled it
             problems.append(_unrecorded(result, error))

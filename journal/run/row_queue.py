@@ -378,8 +378,10 @@ class RowQueue:
                 return True
         return now.attempts > row.attempts or _shows(now, self._with_doubt(row, outcome))
 
-    def settle_late(self, row: JobRow, outcome: Outcome) -> bool:
+    def settle_late(self, row: JobRow, outcome: Outcome, *, after_failure: bool) -> bool:
         """Record the outcome of an attempt that was given up.
+
+        ``after_failure``: whether a commit has failed, which may have recorded the outcome after all.
 
         Returns whether the outcome settles the row. Only a success settles the row. For any other
         outcome, only the cost is recorded. If the attempt has succeeded, but a step of the row is
@@ -394,9 +396,8 @@ class RowQueue:
                 # flight.
                 self.record(row, outcome)
             except InvalidStateTransition:
-                now = self._service.get_row(row.id)
-                # If it is equal, a commit that has failed has recorded this outcome after all.
-                if now is not None and now.cost_cents != outcome.cost_cents:
+                known = self._service.get_row(row.id) if after_failure else None
+                if known is None or known.cost_cents != outcome.cost_cents:
                     self.add_cost(row, outcome)
                 raise
             return True

@@ -199,6 +199,31 @@ def test_an_attempt_that_was_given_up_has_a_cost_if_it_fails_after_all(
         assert (change.kind, change.text) == ("spent", late)
 
 
+def test_an_attempt_that_succeeds_after_its_repetition_has_a_cost_though_both_cost_the_same(
+    path: Path, clock: Clock
+) -> None:
+    is_repeated = threading.Event()
+    hanging: list[threading.Thread] = []
+
+    def handler(row: JobRow) -> RowResult:
+        if row.row_number == 1 and row.attempts == 1:
+            hanging.append(threading.current_thread())
+            clock.pass_timeouts()
+            assert is_repeated.wait(60)
+        elif row.row_number == 3:
+            assert str(job.rows()[0].status) == "completed"
+            is_repeated.set()
+            hanging[0].join(60)  # its outcome is with the driver now
+        return RowResult(result="done", **SPENT)
+
+    with open_job(path, 3) as job:
+        report = job.run(
+            handler, timeout_s=1, workers=1, max_attempts=2, retry_on=(TimeoutError,), backoff_s=0
+        )
+        assert (report.completed, len(report.problems)) == (3, 1)
+        assert (job.job.total_cost_cents, job.job.usage) == (0.24, {"tokens": 4 * 812})
+
+
 def test_an_attempt_whose_row_was_settled_meanwhile_has_a_cost(path: Path) -> None:
     def handler(row: JobRow) -> RowResult:
         with JobService(path.parent) as other:
