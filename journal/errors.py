@@ -192,7 +192,7 @@ class JobPausedError(RefusedError):
         by = f" by {self.person}" if self.person else ""
         return (
             f"job {self.job_id!r} was paused{by} at {self.paused_at}, so no run starts: to end the "
-            f"pause, `journal resume {self.job_id}` (in Python resume_job())"
+            f"pause, `journal resume {self.job_id}` (in Python service.resume_job({self.job_id!r}))"
         )
 
 

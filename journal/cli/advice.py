@@ -19,7 +19,7 @@ from journal.model import Job, JobRow, JobStatus, RowStatus, RowStep, Run, RunHo
 from journal.run.pacing.condition import before_command, words_for_rest
 from journal.run.plan import MAX_STEPS, pasted, step_commands, who_else
 from journal.service import JobService
-from journal.store.interrupted_rows import INTERRUPTED, REVIEWS_OF_STEPS
+from journal.store.interrupted_rows import GONE, INTERRUPTED, REVIEWS_OF_STEPS
 from journal.store.rows import RowSequence, find_rows
 from journal.store.steps import steps_of_rows
 from journal.text import counted, shorten
@@ -390,9 +390,9 @@ class _Advice:
             self.add(again, "redo", "--row", rows)
             return
         self.add(f"{which}if they took effect", *resolve, "--completed")
-        if code == LOST_CHECKSUM:  # such a row can't be tried again
+        if code in (LOST_CHECKSUM, GONE):
             self.add(f"{which}if they need no work any more", *resolve, "--skip")
-        else:
+        if code != LOST_CHECKSUM:  # such a row can't be tried again
             self.add(f"{which}if they took no effect: try them again", *resolve, "--retry")
         failed = ("--failed", "CODE", "--error-message", "TEXT")
         self.add(f"{which}if they took no effect: record that they failed", *resolve, *failed)

@@ -214,6 +214,7 @@ class By(msgspec.Struct, frozen=True, omit_defaults=True):
 
 A_PROGRAM, A_RUN, A_POLICY = By(), By("run"), By("policy")
 A_MERGE, A_REPAIR = By("merge"), By("repair")
+BY_OTHERS = (A_POLICY.by, "person")  # who sets the status of a row without seeing its attempt end
 
 
 def is_maybe_done_twice(record: RowStatusRecord) -> bool:

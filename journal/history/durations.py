@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from journal.format.records import A_POLICY, RowStatusRecord
+from journal.format.records import BY_OTHERS, RowStatusRecord
 
 
 class RecordedOutcome(NamedTuple):
@@ -78,7 +78,7 @@ class OutcomeReader:
             if record.error_code is None or record.reset:  # given back, or retried by a person
                 return None
             status = "repeated"
-        is_cut = record.by == A_POLICY.by
+        is_cut = record.by in BY_OTHERS
         ended_at, version = record.happened_at, record.version
         return RecordedOutcome(record.row, status, started_at, ended_at, is_cut, version)
 

@@ -114,8 +114,9 @@ class HowTo(NamedTuple):
         self, verb: Literal["retry", "redo", "skip"], job_id: str, numbers: list[int]
     ) -> str:
         """Text that says how to change the rows with these numbers."""
-        call = f"job.{verb}({numbers if len(numbers) <= _MAX_NAMED else 'ROWS'})"
-        return self.say(call, verb, job_id, "--row", numbers_option(numbers))
+        ranges = pasted(Numbers(sorted(numbers)))
+        call = f"job.{verb}({numbers if len(numbers) <= _MAX_NAMED else repr(ranges)})"
+        return self.say(call, verb, job_id, "--row", ranges)
 
 
 IN_PYTHON = HowTo()
@@ -126,11 +127,6 @@ def numbers_text(numbers: list[int]) -> str:
     more = ", ..." if len(numbers) > _MAX_NAMED else ""
     rows = "row" if len(numbers) == 1 else "rows"
     return f"{rows} {', '.join(map(str, numbers[:_MAX_NAMED]))}{more}"
-
-
-def numbers_option(numbers: list[int]) -> str:
-    """Row numbers as an argument of a command: all ranges, or a placeholder if there are many."""
-    return pasted(Numbers(sorted(numbers))) if len(numbers) <= _MAX_NAMED else "ROWS"
 
 
 def step_commands(
@@ -250,7 +246,7 @@ def _left(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -
     doubtful = set[int]().union(*in_doubt.values())
     if job.failed_rows and not retry_failed:
         old = failed_earlier(service, job)
-        again = f"{how_to.retry_failed} tries them again"
+        again = f"{how_to.retry_failed} tries {'it' if job.failed_rows == 1 else 'them'} again"
         if (new := job.failed_rows - len(old)) > 0:
             said.append(f"{counted(new, 'row|rows')} failed: {again}")
         if old:

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from journal.format.records import (
-    A_POLICY,
+    BY_OTHERS,
     RowSpentRecord,
     RowStatusRecord,
     RunRecord,
@@ -77,8 +77,8 @@ class AttemptColumns:
                 if in_progress[position] and status is not None:
                     in_progress[position] = False
                     has_error = record.error_code is not None and not record.reset
-                    # If a policy has set the status, nobody has seen the end of the attempt.
-                    if (status != "pending" or has_error) and record.by != A_POLICY.by:
+                    # If a policy or a person has set it, nobody has seen the end of the attempt.
+                    if (status != "pending" or has_error) and record.by not in BY_OTHERS:
                         ended_at[position] = offset
 
     def of(

@@ -14,7 +14,7 @@ import click
 import pytest
 from support.terminal import on_terminal
 
-from journal import Job, JobRow, JobService, JobStatus
+from journal import Job, JobRow, JobService, JobStatus, open_job
 from journal.cli.main import main
 from journal.cli.output import as_json
 from journal.fs import shell, streams, system
@@ -268,7 +268,7 @@ def test_resume_without_a_run_that_waits_ends_the_pause_and_says_what_to_run(
     before = cli.journal()
     code, _, err = cli("resume", "j")
     assert code == 4
-    assert "the run of job j has ended, nothing was changed" in err
+    assert "job j isn't paused by a person, and no run of it waits: nothing was changed" in err
     assert cli.journal() == before
 
 
@@ -283,7 +283,7 @@ def test_resume_of_a_job_whose_run_has_died_or_was_paused_by_no_person_changes_n
     before = cli.journal()
     code, _, err = cli("resume", "j")
     assert code == 4
-    assert "the run of job j has ended" in err
+    assert "no run of it waits: nothing was changed" in err
     assert "start again the program that made the job: ./ship {order}" in err
     assert cli.journal() == before
 
@@ -471,6 +471,15 @@ def test_show_advises_nothing_that_is_refused_for_a_row_whose_data_was_lost(cli:
     ways = re.findall(r"(resolve j --row 1 --.*)", shown)
     assert [way.split()[4] for way in ways] == ["--completed", "--skip", "--failed"]
     assert [cli(*way.split())[:2] for way in ways[-1:]] == [(0, "1")]
+
+
+def test_show_advises_a_skip_of_a_row_that_has_left_the_input_in_flight(cli: Cli) -> None:
+    with open_job(cli.root / "gone", [{"n": 1}, {"n": 2}], key="n") as job:
+        job.service.start_row("gone:1")
+    open_job(cli.root / "gone", [{"n": 2}], key="n", on_gone="skip").close()
+    ways = re.findall(r"(resolve gone --row 1 --.*)", cli("show", "gone")[1])
+    assert [way.split()[4] for way in ways] == ["--completed", "--skip", "--retry", "--failed"]
+    assert cli(*ways[1].split())[:2] == (0, "1")
 
 
 def test_a_row_whose_data_was_lost_is_left_by_a_retry_which_says_how_to_skip_it(cli: Cli) -> None:

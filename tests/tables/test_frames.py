@@ -121,15 +121,20 @@ def test_rows_of_one_status_are_a_table_of_these_rows(service: JobService, statu
     assert rows.to_arrow(["order", "status", "duration_s"]).to_pylist() == expected
 
 
-def test_a_row_whose_run_died_has_no_duration(service: JobService) -> None:
-    rows = made(service, {"n": 1})
-    begun = service.start_row(rows[0].id)
+def test_a_row_whose_end_was_set_by_a_policy_or_a_person_has_no_duration(
+    service: JobService,
+) -> None:
+    rows = made(service, {"n": 1}, {"n": 2})
+    begun = [service.start_row(row.id).updated_at for row in rows]
     service.close()
     names = ["status", "started_at", "duration_s"]
-    with JobService(service.root) as again:
+    with JobService(service.root, person="ann") as again:
+        again.complete_row(rows[1].id)
         again.recover_job(rows[0].job_id, "fail")
-        (row,) = again.get_rows(rows[0].job_id).to_dicts(names)
-    assert list(row.values()) == ["failed", begun.updated_at, None]
+        found = [list(row.values()) for row in again.get_rows(rows[0].job_id).to_dicts(names)]
+        (attempt,) = again.get_row_history(rows[1].id).attempts
+    assert found == [["failed", begun[0], None], ["completed", begun[1], None]]
+    assert attempt.duration_s is None
 
 
 def test_two_names_of_one_column_have_the_same_values(service: JobService) -> None:

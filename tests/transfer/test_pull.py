@@ -148,6 +148,10 @@ def test_a_pack_is_pulled_as_a_directory_is_and_through_a_pipe(
     ) as sender:
         done = journal_line(here, "pull", "-", stdin=sender.stdout)
     assert (done.returncode, done.stdout) == (0, f"{JOB}: 2 commits applied\n"), done.stderr
+    with JobService(there) as service:
+        service.log(JOB, "one more")
+    done = journal_line(here, "pull", str(there / JOB))
+    assert done.stdout == f"{JOB}: 1 commit applied\n"
     assert content_of(here) == content_of(there)
     made = pull_job(tmp_path / "new", source(pack))
     assert (made.action, made.artifacts) == ("made", ["artifacts/3.pdf"])

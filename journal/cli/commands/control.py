@@ -92,7 +92,7 @@ def _nothing_to_resume(job: Job, root: Path) -> RefusedError:
     if job.status is JobStatus.PENDING:
         return RefusedError(start.text)
     return RefusedError(
-        f"the run of job {job.id} has ended, nothing was changed; to continue, {start.text}"
+        f"job {job.id} isn't paused by a person, and no run of it waits: nothing was changed; to continue, {start.text}"
     )
 
 

@@ -292,7 +292,7 @@ def _difference(pulled: Pulled, name: str) -> str:
 def _pulled_text(pulled: Pulled) -> str:
     what = {
         "made": "created from the copy",
-        "forwarded": f"{pulled.commits} commits applied",
+        "forwarded": counted(pulled.commits, "commit|commits applied"),
         "merged": "merged",
         "identical": "no commits to pull: both copies end with the same commit",
         "ahead": "no commits to pull: the job here is ahead",
@@ -305,7 +305,7 @@ def _pulled_text(pulled: Pulled) -> str:
         text += (
             f": {len(merged.applied)} outcomes applied, {len(merged.added)} rows added, "
             f"{f'{moved} of them under another number, ' if moved else ''}"
-            f"{len(merged.review)} rows need a review; the other history is kept as {merged.other}"
+            f"{counted(len(merged.review), 'row|rows needs|need')} a review; the other history is kept as {merged.other}"
         )
     return text
 
