@@ -499,31 +499,21 @@ class RowQueue:
         ended = replace(outcome, error_code=code, error_message=message)
         if fate == "review":
             self._put(row, "needs_review", ended, *_OF_ERROR, by=by)
-        elif fate == "retry" and not self._has_ended():
+        elif fate == "retry":
             self._put(row, "pending", ended, *_OF_ERROR, by=by)
             return delay_s(row, outcome, self._limits)
         else:
             self._put(row, "failed", ended, *_OF_ERROR, by=by, unknown=outcome.kind == "lost")
         return None
 
-    def _give_back(self, row: JobRow, outcome: Outcome) -> float | None:
-        code, message = outcome.error_code, outcome.error_message
-        if self._has_ended():  # rows of a job that has ended can't become pending
-            message = message or "the job ended before the attempt began"
-            ended = replace(outcome, error_code=code or STOPPED, error_message=message)
-            self._put(row, "failed", ended, *_OF_ERROR)
-            return None
+    def _give_back(self, row: JobRow, outcome: Outcome) -> float:
         if outcome.kind == "held":
-            outcome = replace(outcome, reason=f"{code}: {message}")
+            outcome = replace(outcome, reason=f"{outcome.error_code}: {outcome.error_message}")
         self._put(row, "pending", outcome, "reason", reset="given_back")
         return 0.0
 
     def _journal(self) -> Journal:
         return self._service.store.journal(self._job_id)
-
-    def _has_ended(self) -> bool:
-        job = self._service.get_job(self._job_id)
-        return job is None or job.status.is_ended
 
 
 def _completed(number: int, outcome: Outcome) -> RowStatusRecord:

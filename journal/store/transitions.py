@@ -225,7 +225,8 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
         hint = "give it data by update_row_data(), or skip it by skip_row() or `journal skip`"
         _refuse_row(journal, position, RowStatus.PENDING, hint, _LOST)
     state = state_of(journal)
-    if code in _STARTING_CODES and state.status.is_ended:
+    is_ending = code == PENDING and old == PROCESSING and not record.decision
+    if code in _STARTING_CODES and not is_ending and state.status.is_ended:
         verb = "started" if code == PROCESSING else "set back to pending"
         let_start(journal, f"row {number} can't be {verb}", reopens=record.decision is not None)
     if code == PROCESSING:

@@ -1507,14 +1507,17 @@ def test_a_cancelled_job_is_not_reopened_while_its_run_has_rows_in_flight(
         assert job.run(gate).completed == 4
 
 
-def test_a_failure_that_could_be_tried_again_is_one_in_a_job_that_was_cancelled(
-    path: Path,
+@pytest.mark.parametrize(
+    ("error", "code", "counted"), [(TimeoutError(), "TimeoutError", 1), (Hold(), None, 0)]
+)
+def test_a_row_in_flight_that_could_be_tried_again_stays_pending_in_a_job_that_was_cancelled(
+    path: Path, error: Exception, code: str | None, counted: int
 ) -> None:
     gate = Gate()
 
     def handler(row: JobRow) -> None:
         gate(row)
-        raise TimeoutError
+        raise error
 
     with open_job(path, 2) as job, JobService(path.parent) as other:
         run = Background(job, handler, max_attempts=5)
@@ -1522,7 +1525,9 @@ def test_a_failure_that_could_be_tried_again_is_one_in_a_job_that_was_cancelled(
         other.update_status("j", "cancelled")
         gate.let_go()
         assert run.report().problems == ()
-        assert statuses(job) == {"failed": 1, "pending": 1}
+        assert (job.job.status, statuses(job)) == ("cancelled", {"pending": 2})
+        row = job.rows()[0]
+    assert (row.error_code, row.attempts - row.earlier_attempts) == (code, counted)
 
 
 def test_rows_put_back_or_added_by_another_process_are_taken_up(path: Path) -> None:

@@ -101,8 +101,8 @@ def _nothing_to_resume(job: Job, root: Path) -> RefusedError:
 def cancel_command(job: FoundJob) -> None:
     """Cancel a job: end it before all of its rows are done.
 
-    The job's run finishes the rows in flight, and starts no more rows. To run a cancelled job
-    again, use `journal resume` first.
+    The job's run finishes the rows in flight, and starts no more rows. A row that would be tried
+    again stays pending. To run a cancelled job again, use `journal resume` first.
 
     Example: journal cancel ship-orders
     """

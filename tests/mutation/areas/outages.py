@@ -160,13 +160,6 @@ PATCHES = [
         "tests/service/test_passes.py::test_a_row_whose_attempt_is_given_back_has_the_error_again_that_it_had_before",
     ),
     Patch(
-        "a held row of a job that has ended fails",
-        "run/row_queue",
-        "        if self._has_ended():  # rows of a job that has ended can't become pending\n",
-        "        if False:\n",
-        "tests/run/test_holds.py::test_a_hold_takes_back_the_rows_that_wait_for_a_worker",
-    ),
-    Patch(
         "a success ends the failures in a row before it",
         "run/pacing/halt",
         "            self.failed_since = [later for later in self.failed_since if later > ticket]\n",

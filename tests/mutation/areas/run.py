@@ -301,11 +301,12 @@ PATCHES = [
         "tests/run/test_runs.py::test_a_row_that_has_died_of_its_last_attempt_fails_without_another",
     ),
     Patch(
-        "nothing is tried again in a job that has ended",
-        "run/row_queue",
-        '        elif fate == "retry" and not self._has_ended():\n',
-        '        elif fate == "retry":\n',
-        "tests/run/test_runs.py::test_a_failure_that_could_be_tried_again_is_one_in_a_job_that_was_cancelled",
+        "the end of an attempt leaves its row pending in a job that has ended, too",
+        "store/transitions",
+        "    is_ending = code == PENDING and old == PROCESSING and not record.decision\n",
+        "    is_ending = False\n",
+        "tests/run/test_runs.py"
+        "::test_a_row_in_flight_that_could_be_tried_again_stays_pending_in_a_job_that_was_cancelled",
     ),
     Patch(
         "an attempt that the scheduler of dask can't be asked for isn't the first",
