@@ -41,11 +41,11 @@ from journal.run.pacing.per_key import FRESH, RETRIED, STARTED, PerKey
 from journal.run.retries import delay_s, fate_of
 from journal.store import bulk
 from journal.store.batch import Batch
-from journal.store.interrupted_rows import STEP_IN_DOUBT, STOPPED, in_doubt_text
+from journal.store.interrupted_rows import INTERRUPTED, STEP_IN_DOUBT, STOPPED, in_doubt_text
 from journal.store.journal import Journal
 from journal.store.rows import FoundRow, find_rows
 from journal.store.steps import NAME_REUSED
-from journal.store.transitions import change_row, put_logs, put_record
+from journal.store.transitions import change_row, put_logs, put_record, status_of_attempt
 from journal.text import counted
 
 # If this many rows wait for another attempt, no new rows are started.
@@ -294,11 +294,15 @@ class RowQueue:
     def _is_used_up(self, found: FoundRow) -> bool:
         """Fail a row if earlier runs have used up its attempts. Returns False if the row may start.
 
-        A pending row without an error may start: a person has retried it, so it gets one more
-        attempt.
+        A pending row may start without an error, since a person has retried it, and if its last
+        attempt was lost and ``on_interrupted`` has set it back: such attempts use up nothing.
         """
         row = self._service.get_row(f"{self._job_id}:{found.row_number}")
-        if row is None or row.error_code is None:
+        if row is None or row.error_code in (None, INTERRUPTED, STOPPED):
+            return False
+        with self._service.store.reading(self._job_id) as journal:
+            record = status_of_attempt(journal, found.position)
+        if record is not None and record.by == A_POLICY.by:
             return False
         with suppress(InvalidStateTransition):  # another process has settled it
             last = Outcome(

@@ -17,6 +17,7 @@ from time import monotonic, sleep
 from typing import Any
 
 import pytest
+from support import attempts
 from support.children import FaultyOs, fails
 from support.clock import Clock
 
@@ -515,16 +516,28 @@ def test_attempts_are_counted_over_runs(path: Path) -> None:
         )
 
 
-def test_a_row_that_has_died_of_its_last_attempt_fails_without_another(path: Path) -> None:
+@pytest.mark.parametrize("most", [1, 2])
+@pytest.mark.parametrize("policy", ["retry", "resume"])
+@pytest.mark.parametrize("lost", ["run", "worker", "given back"])
+def test_a_row_that_was_lost_is_tried_again_whatever_max_attempts_says(
+    path: Path, lost: str, policy: Any, most: int
+) -> None:
     with open_job(path, 1) as job:
         for _ in range(2):
-            job.service.start_job("j", "retry")
-            job.service.start_row("j:1")
+            job.service.start_job("j", policy)
+            attempts.start(job.service, "j:1")
             job.service.update_status("j", "paused")
-    with open_job(path, 1, on_interrupted="retry") as job:
-        assert job.run(lambda _row: 1 / 0, max_attempts=2).started == 0
+        if lost == "worker":
+            attempts.try_again(job.service, "j:1", "SIGKILL", "it died", by="policy")
+        if lost == "given back":
+            job.service.start_job("j", policy)
+            attempts.start(job.service, "j:1")
+            attempts.give_back(job.service, "j:1", by="run")
+    with open_job(path, 1, on_interrupted=policy) as job:
+        assert job.run(lambda _row: 1 / 0, max_attempts=most, backoff_s=0).started == 1
         (row,) = job.rows()
-    assert (row.status, row.attempts, row.error_code) == ("failed", 2, "interrupted")
+    assert (row.status, row.error_code) == ("failed", "ZeroDivisionError")
+    assert row.attempts - row.earlier_attempts == 3
 
 
 def test_a_run_that_ends_while_another_program_has_a_row_in_flight_names_the_row(

@@ -298,7 +298,14 @@ PATCHES = [
         "run/row_queue",
         "            used_up = found.attempts >= self._max_attempts > 1 and self._is_used_up(found)\n",
         "            used_up = False\n",
-        "tests/run/test_runs.py::test_a_row_that_has_died_of_its_last_attempt_fails_without_another",
+        "tests/run/test_evidence.py::test_a_row_whose_attempts_are_used_up_keeps_the_last_traceback",
+    ),
+    Patch(
+        "lost attempts use up nothing",
+        "run/row_queue",
+        "        if record is not None and record.by == A_POLICY.by:\n",
+        "        if record is None:\n",
+        "tests/run/test_runs.py::test_a_row_that_was_lost_is_tried_again_whatever_max_attempts_says",
     ),
     Patch(
         "the end of an attempt leaves its row pending in a job that has ended, too",
