@@ -157,7 +157,9 @@ class Run:
             del met  # a traceback would keep this frame, and so the job's files
 
     def _leave(self) -> Job:
-        if self._why_lost or self._locked:  # another process sets the status
+        # Another process has the job, or its commit lock. If nobody sets the status, it stays
+        # running, and the next start finds an interrupted run.
+        if self._why_lost or self._locked:
             return self._held.last_job()
         while True:
             try:

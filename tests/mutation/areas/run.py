@@ -218,8 +218,8 @@ PATCHES = [
     Patch(
         "a run that has lost its lock leaves the job's status to others",
         "run/driver",
-        "        if self._why_lost or self._locked:  # another",
-        "        if self._locked:  # another",
+        "        if self._why_lost or self._locked:\n",
+        "        if self._locked:\n",
         "tests/run/test_runs.py::test_a_run_that_has_lost_its_lock_starts_no_more_rows_and_leaves_the_job_to_others",
     ),
     Patch(
