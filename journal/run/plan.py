@@ -227,10 +227,14 @@ def what_is_left(service: JobService, job: Job, how_to: HowTo) -> str:
 
 
 def failed_earlier(service: JobService, job: Job) -> list[int]:
-    """The rows that failed before the last run, of the first failed rows: their numbers."""
+    """The rows that failed before the last run, of the first failed rows: their numbers.
+
+    Rows that may have taken effect are left out, since a person must look first.
+    """
     began = job.created_at if job.last_run is None else job.last_run.started_at
     rows = islice(service.get_failed_rows(job.id), _MAX_READ_ROWS)
-    return [row.row_number for row in rows if row.processed_at and row.processed_at < began]
+    known = (row for row in rows if not row.unknown)
+    return [row.row_number for row in known if row.processed_at and row.processed_at < began]
 
 
 def accepting(job_id: str, numbers: list[int], how_to: HowTo) -> str:
@@ -241,20 +245,20 @@ def accepting(job_id: str, numbers: list[int], how_to: HowTo) -> str:
 
 
 def _left(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -> list[str]:
-    said, numbers = [], list[int]()
+    said = []
     in_doubt = service.find_steps_in_doubt(job.id, _MAX_READ_ROWS)
     doubtful = set[int]().union(*in_doubt.values())
-    if job.failed_rows and not retry_failed:
+    first = islice(service.get_failed_rows(job.id), None if retry_failed else _MAX_READ_ROWS)
+    unknown = [row.row_number for row in first if row.unknown]
+    failed = job.failed_rows - len(unknown)
+    if failed and not retry_failed:
         old = failed_earlier(service, job)
-        again = f"{how_to.retry_failed} tries {'it' if job.failed_rows == 1 else 'them'} again"
-        if (new := job.failed_rows - len(old)) > 0:
+        again = f"{how_to.retry_failed} tries {'it' if failed == 1 else 'them'} again"
+        if (new := failed - len(old)) > 0:
             said.append(f"{counted(new, 'row|rows')} failed: {again}")
         if old:
             said.append(accepting(job.id, old, how_to) + ("" if new > 0 else f", {again}"))
-    else:
-        unknown = (row.row_number for row in service.get_failed_rows(job.id) if row.unknown)
-        numbers = [number for number in unknown if number not in doubtful]
-    if numbers:
+    if numbers := [number for number in unknown if number not in doubtful]:
         said.append(
             f"{counted(len(numbers), 'row|rows')} failed and may have taken effect "
             f"({numbers_text(numbers)}): look, then {how_to.by_number('retry', job.id, numbers)}"

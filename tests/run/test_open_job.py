@@ -644,11 +644,14 @@ def test_failed_rows_that_may_have_taken_effect_are_retried_only_by_name(path: P
     with journal.open_job(path, people("a", "b"), key="id") as job:
         job.service.start_row("enrich:1")
         job.service.fail_row("enrich:1", "lost", "who knows", unknown=True)
-        job.run(done)
+        job.run(done, tell=said.append)
+        assert job.run(done, tell=said.append).started == 0
         assert job.run(done, retry_failed=True, tell=said.append).started == 0
-        assert (
-            "1 row failed and may have taken effect (row 1): look, then `job.retry([1])`" in said[0]
-        )
+        look = "1 row failed and may have taken effect (row 1): look, then `job.retry([1])`"
+        assert [text for text in said if text.startswith("enrich: ")] == [
+            f"enrich: failed; {look}",
+            *[f"enrich: failed already, and nothing is new, but {look}"] * 2,
+        ]
         job.service.retry_row("enrich:1")
         assert job.run(done).exit_code == 0
 
