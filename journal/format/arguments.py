@@ -34,7 +34,8 @@ def check_text(value: object, where: str) -> str:
     if type(value) is str and value.isascii():  # the usual case
         return value
     if not isinstance(value, str):
-        raise InvalidValueError(where, value, "must be text (str)")
+        hint = ": give a result by result=" if where == "tracking_number" else ""
+        raise InvalidValueError(where, value, f"must be text (str){hint}")
     value = str.__str__(value)  # msgspec encodes no subclass of str
     if not value.isascii():
         try:

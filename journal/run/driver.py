@@ -126,6 +126,8 @@ class Run:
         try:
             try:
                 report_unknown_column(self._held, self._limits.limit_per)
+                if self._limits.retries_nothing and not self._held.settings.how_to.command:
+                    self._held.warn("retry_on has no effect with one attempt: add max_attempts=3")
                 self._drive()
             except BaseException as error:  # noqa: BLE001  (raised at the end)
                 self._error = error

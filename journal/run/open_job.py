@@ -456,6 +456,7 @@ class JobRun(NamesAttributesElsewhere):
         - ``row.idempotency_key`` is the idempotency key to pass to the service that you call.
 
         **Workers.** Plain functions run in threads, and coroutine functions run in an event loop.
+        In a thread whose event loop runs, they are refused, except in IPython: use :meth:`arun`.
 
         - ``workers``: the number of rows that are processed at a time. The default is 1; with an
           executor, it is the executor's number of workers.

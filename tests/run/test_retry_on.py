@@ -135,7 +135,7 @@ def test_the_code_timeouterror_accepts_a_second_attempt_beside_a_first_that_hang
         (429, 'write "429"'),
         ((TimeoutError, 429), 'write "429"'),
         (ValueError("x"), "write ValueError, the class"),
-        ([TimeoutError, "Busy"], "write a tuple"),
+        ([TimeoutError, len], "raise journal.Fail"),
         (int, "an exception class"),
         ("", "an error code as text"),
         (None, "an exception class"),

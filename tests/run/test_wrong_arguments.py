@@ -51,11 +51,6 @@ class Callable_:  # noqa: N801
         (plain, {"workers": "8"}, "workers: must be an int from 1"),
         (plain, {"workers": 0}, "workers: must be an int from 1"),
         (plain, {"executor": "8"}, "executor: must be an Executor"),
-        (
-            plain,
-            {"retry_on": [ValueError, len]},
-            "raise journal.Fail(code, message) in the handler",
-        ),
         (plain, {"retry_on": ValueError("x")}, "write ValueError, the class"),
         (plain, {"retry_on": 500}, 'write "500", if that is the error code'),
         (plain, {"limit_per": {"zip": 0}}, "limit_per['zip']: must be an int from 1 (got 0)"),
@@ -80,6 +75,35 @@ def test_a_run_refuses_wrong_arguments_before_any_row_is_started(
 def test_a_number_in_the_place_of_the_executor_says_what_to_write(path: Path) -> None:
     with journal.open_job(path, ROWS) as job, pytest.raises(TypeError, match="write workers=8"):
         job.run(plain, 8)  # type: ignore[arg-type]
+
+
+def test_a_coroutine_function_that_is_run_in_an_event_loop_is_told_of_arun(path: Path) -> None:
+    async def main() -> None:
+        await job.run(coroutine)  # type: ignore[misc]
+
+    with journal.open_job(path, ROWS) as job:
+        with pytest.raises(InvalidValueError, match=r"write `await job\.arun\(handler\)`"):
+            asyncio.run(main())
+        assert {row.attempts for row in job.rows()} == {0}
+
+
+def test_errors_that_are_named_with_one_attempt_are_warned_of(path: Path) -> None:
+    said: list[str] = []
+    with journal.open_job(path, ROWS) as job:
+        job.run(plain, retry_on=("503", TimeoutError), tell=said.append, max_rows=1)
+        warning = "retry_on has no effect with one attempt: add max_attempts=3"
+        assert said[0] == warning
+        for options in ({"max_attempts": 2}, {"retry_on": {"503": 2}}, {"retry_on": TimeoutError}):
+            given: dict[str, Any] = {"retry_on": ("503",), **options}
+            job.run(plain, tell=said.append, max_rows=1, **given)
+        assert said.count(warning) == 1
+
+
+def test_a_result_in_the_place_of_the_tracking_number_says_how_to_give_it(path: Path) -> None:
+    with journal.open_job(path, ROWS) as job:
+        with pytest.raises(InvalidValueError, match="give a result by result="):
+            job.service.complete_row(job.rows()[0].id, {"a": 1})  # type: ignore[arg-type]
+        assert job.job.done_rows == 0
 
 
 def test_a_coroutine_in_the_place_of_its_function_is_named_and_closed(path: Path) -> None:

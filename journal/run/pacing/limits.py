@@ -81,6 +81,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         return most
 
     @property
+    def retries_nothing(self) -> bool:
+        """Whether ``retry_on`` was given, and has no effect, because a row has one attempt."""
+        named = self.retry_on.keys() - {Exception, TimeoutError, TimeoutError.__name__}
+        return bool(named) and self.most_attempts == 1
+
+    @property
     def names_timeouts(self) -> bool:
         """Whether ``retry_on`` has TimeoutError itself, as a class or as an error code."""
         return TimeoutError in self.retry_on or TimeoutError.__name__ in self.retry_on

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import sys
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from typing import Any
 
+from journal.display.session import ipython
 from journal.errors import InvalidValueError
 from journal.run.call import Target
 from journal.run.caller import CallersLoop
@@ -42,6 +45,10 @@ def make_workers(
     if isinstance(executor, CallersLoop):
         executor = None
     if executor is None and is_coroutine:
+        with suppress(RuntimeError):  # no loop runs in this thread, as one does in a notebook
+            if loop is None and asyncio.get_running_loop() and ipython() is None:
+                reason = "an event loop runs here already: write `await job.arun(handler)`"
+                raise InvalidValueError("handler", handler, reason)
         return LoopWorkers(target, count or 1, results, loop=loop)
     if executor is None:
         return ThreadWorkers(target, count or 1, results)
