@@ -84,7 +84,8 @@ class Found(NamedTuple):
     - ``state``: the result of ``JobService.get_state``. ``holder``: the process that runs the job.
     - ``errors``: the errors of the first ``read_rows`` rows that failed or need a review.
       ``partial``: True if there are more such rows.
-    - ``in_review``, ``in_flight``: the rows in review and in flight.
+    - ``in_review``, ``in_flight``: the rows in review and in flight. ``unknown``: the failed rows
+      that may have taken effect.
     - ``reviews``: the rows in review in groups. ``interrupted``: those in flight without a run.
     """
 
@@ -95,6 +96,7 @@ class Found(NamedTuple):
     partial: bool
     in_review: Numbers
     in_flight: Numbers
+    unknown: Numbers
     reviews: Groups
     interrupted: Groups
 
@@ -126,10 +128,12 @@ def look(service: JobService, job: Job) -> Found:
     in_review, in_flight = map(numbers_of, (RowStatus.NEEDS_REVIEW, RowStatus.PROCESSING))
     steps = _steps(service, job.id, most)
     reviews, interrupted = Groups(steps), Groups(steps)
-    unread = set(in_review)
+    unread, unknown = set(in_review), Numbers()
 
     def wrong_rows() -> Iterator[JobRow]:
         for row in itertools.islice(wrong, most):
+            if row.unknown:
+                unknown.add(row.row_number)
             unread.discard(row.row_number)
             reviews.add(row.row_number, row)
             yield row
@@ -141,7 +145,8 @@ def look(service: JobService, job: Job) -> Found:
     for number in in_flight if holder is None else ():
         interrupted.add(number)
     reviews.is_cut, interrupted.is_cut = in_review.is_cut, in_flight.is_cut
-    groups = in_review, in_flight, reviews, interrupted
+    unknown.is_cut = len(wrong) > most
+    groups = in_review, in_flight, unknown, reviews, interrupted
     return Found(state, holder, most, errors, len(wrong) > most, *groups)
 
 
@@ -301,7 +306,7 @@ def advice(
         if job.needs_review_count:
             advised.about_reviews(found.reviews)
         if job.failed_rows:
-            advised.about_failed_rows()
+            advised.about_failed_rows(found.unknown)
         advised.about_start(found.state)
     return advised.found
 
@@ -397,13 +402,21 @@ class _Advice:
         failed = ("--failed", "CODE", "--error-message", "TEXT")
         self.add(f"{which}if they took no effect: record that they failed", *resolve, *failed)
 
-    def about_failed_rows(self) -> None:
-        """How to look at failed rows, and how to run them again."""
-        start = self._start
+    def about_failed_rows(self, unknown: Numbers) -> None:
+        """How to look at failed rows, and how to run them again.
+
+        ``unknown``: those that may have taken effect. They are retried only if they are named.
+        """
+        start, is_known = self._start, unknown.count < self._job.failed_rows
         then = "the active run processes them" if self._holder else f"then {start.words}"
         self.add("what went wrong, with all rows", "errors")
-        self.add(f"makes failed rows pending again; {then}", "retry")
-        if self._holder is None:
+        if unknown.count:
+            again = "failed row|rows may have taken effect: look, then try it|them again, if not"
+            why = f"{counted(unknown.count, again)}; {then}"
+            self.add(why, "retry", "--row", pasted(unknown))
+        if is_known:
+            self.add(f"makes failed rows pending again; {then}", "retry")
+        if is_known and self._holder is None:
             self.found.append(start.with_option("or do both in one step", "retry_failed"))
             options = start.argv[: before_command(start.argv)]
             is_of_lines = "--lines" in options or "--null" in options

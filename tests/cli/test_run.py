@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -278,6 +279,12 @@ def test_rows_in_flight_at_sigkill_fail_if_told_so(held_run: HeldRun) -> None:
     done = journal(*("run", "rows.csv", "--job", "j", "--on-interrupted", "fail", "--", "true"))
     assert done.returncode == 3
     assert statuses("j") == {"failed": 2, "completed": 3}
+    for said in (done.stderr, journal("show", "j").stdout):
+        assert "--retry-failed" not in said
+        (retry,) = re.findall(r"journal .*(retry j.*)", said)
+        assert retry == "retry j --row 1-2"
+    assert journal(*retry.split()).returncode == 0
+    assert statuses("j") == {"pending": 2, "completed": 3}
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
