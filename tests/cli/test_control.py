@@ -444,6 +444,26 @@ def test_a_job_that_has_ended_is_resumed_but_not_while_a_run_works_on_it(
     assert cli.journal() == before
 
 
+def test_a_job_that_has_failed_is_resumed_only_if_rows_are_pending_or_a_pause_ends(
+    cli: Cli,
+) -> None:
+    with JobService(cli.root) as service:
+        service.create_job("F", job_id="f")
+        service.create_rows("f", [{"data": {}}])
+        service.start_job("f")
+        service.fail_row("f:1", "E", "m")
+        service.update_status("f", "failed")
+        code, _, err = cli("resume", "f")
+        assert (code, service.get_job("f").status) == (4, "failed")  # type: ignore[union-attr]
+        assert "no row is pending: `journal retry f` makes failed rows pending" in err
+        service.pause_job("f")
+        assert cli("resume", "f")[0] == 0
+        service.create_rows("f", [{"data": {}}])
+        service.start_job("f")
+        service.update_status("f", "failed")
+        assert cli("resume", "f")[0] == 0
+
+
 def test_what_may_have_taken_effect_is_retried_only_if_it_is_named(cli: Cli) -> None:
     with JobService(cli.root) as service:
         service.create_rows("j", [{"data": {"zip": "1"}}, {"data": {"zip": "1"}}])

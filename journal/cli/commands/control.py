@@ -53,8 +53,8 @@ def resume_command(job: FoundJob, reason: str | None) -> None:
     """End the pause of a job: its waiting run continues. No run is started.
 
     If no run waits, start the job again with the command or script that made the job. If the job
-    was cancelled or has failed, it becomes pending: its next pass begins, and rows keep their
-    statuses. If nothing is to be resumed, nothing is changed, and the exit code is 4.
+    was cancelled, or has failed with rows pending, it becomes pending: its next pass begins, and
+    rows keep their statuses. If nothing is to be resumed, nothing is changed, and the exit code is 4.
 
     Only a job that was cancelled, or paused by `journal pause`, needs this command to continue.
     Other jobs become pending by `journal retry`, by `journal redo`, and by a run with new or
@@ -63,6 +63,12 @@ def resume_command(job: FoundJob, reason: str | None) -> None:
     Example: journal resume ship-orders --reason "the warehouse is back"
     """
     before, holder = job.read(), job.service.run_holder(job.id)
+    is_left = before.pending_count or before.processing_count or before.pause is not None
+    if before.status is JobStatus.FAILED and not is_left and holder is None:
+        raise RefusedError(
+            f"job {job.id} has failed, and no row is pending: `journal retry {job.id}` makes failed "
+            f"rows pending, and `journal show {job.id}` says what else to do"
+        )
     found = job.service.resume_job(job.id, reason)
     if before.pause is not None:
         job.say(f"the pause ({pause_text(before.pause)}) has ended")
