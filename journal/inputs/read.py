@@ -63,6 +63,7 @@ class RowInput:
     again.
 
     - ``columns``: the names of the columns; None if each row has its own names.
+    - ``words``: what the input is, such as "CSV".
     - ``source``: the path and the options.
     """
 
@@ -99,7 +100,7 @@ class RowInput:
             opened = opened._replace(stack=stack.pop_all())
         # Without this, the open file would cause a ResourceWarning if the caller doesn't iterate.
         weakref.finalize(self, opened.stack.close)
-        self.columns = opened.columns
+        self.columns, self.words = opened.columns, opened.words
         return opened
 
 

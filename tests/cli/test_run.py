@@ -76,6 +76,21 @@ def test_values_reach_the_command_without_a_shell(work: Path) -> None:
     assert not (work / "pwned").exists()
 
 
+def test_a_lonely_header_of_an_input_of_no_known_format_is_named(work: Path) -> None:
+    (work / "names").write_text("ada\nbob\n")
+    (work / "names.csv").write_text("ada\nbob\n")
+    said = "its first line, ['ada'], is the header of CSV; if each line is a row, add --lines"
+    for where, *options, is_said in [
+        ("-", True),
+        ("names", True),
+        ("names.csv", False),
+        ("names", "--format", "csv", False),
+        ("names", "--quiet", False),
+    ]:
+        words = ("run", str(where), "--job", "j", *map(str, options), "--", "true")
+        assert (said in journal(*words, text="ada\nbob\n").stderr) is is_said
+
+
 def test_lines_of_standard_input_are_rows(work: Path) -> None:
     done = journal("run", "-", "--lines", "--job", "j", "--", "echo", "{line}", text="a b\n\nc\r\n")
     assert done.returncode == 0, done.stderr

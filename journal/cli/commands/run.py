@@ -32,7 +32,7 @@ from journal.cli.selection import Selection, has_read_numbers, numbers_text
 from journal.errors import InvalidValueError, JournalError
 from journal.fs import shell
 from journal.ids import is_job_id, slug
-from journal.inputs.formats import NULL
+from journal.inputs.formats import NULL, format_of
 from journal.inputs.read import RowInput
 from journal.inputs.source import STANDARD_INPUT, Source
 from journal.run.open_job import JobRun, open_job
@@ -172,7 +172,12 @@ class _RunCommand:
         file_format = NULL if given["null"] else "lines" if of_lines else given["file_format"]
         options = given["encoding"], given["delimiter"], given["sheet"]
         source = Source(given["rows"], file_format, *options, in_shell=True)
-        return RowInput(source)
+        rows = RowInput(source)
+        is_chosen = file_format or source.delimiter or format_of(source.path) or given["quiet"]
+        if rows.words == "CSV" and len(rows.columns or ()) == 1 and not is_chosen:
+            first = f"its first line, {rows.columns!r}, is the header of CSV"
+            echo_err(f"{source.name}: {first}; if each line is a row, add --lines")
+        return rows
 
     def _handler(self) -> Commands:
         given = self._given
