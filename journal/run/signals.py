@@ -111,12 +111,12 @@ class Stops:
         while self._reported < min(self.count, 3):
             self._reported += 1
             why = "" if end is None else f"{end.message}: "
+            again = f"; {interrupt_again()} {{}} them" if self.signal else ""
             if self._reported == 1:
-                waiting = f"; waiting for the rows in flight ({in_flight})" if in_flight else ""
-                yield f"{why}pausing{waiting}"
+                waiting = f"; waiting for the rows in flight ({in_flight}){again.format('ends')}"
+                yield f"{why}pausing{waiting if in_flight else ''}"
             elif self._reported == 2:
-                again = f"; {interrupt_again()} kills them" if self.signal else ""
-                yield f"{why}ending the rows in flight ({in_flight}){again}"
+                yield f"{why}ending the rows in flight ({in_flight}){again.format('kills')}"
             else:
                 yield f"ending the rows in flight ({in_flight}) by force"
 

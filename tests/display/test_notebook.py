@@ -148,7 +148,8 @@ def test_an_interrupt_of_a_cell_drains_and_the_cell_run_again_continues(
     kernel.run("gate.clear()")
     cell = f"{opened(job_id)}{run}, tell=open_gate)"
     shown = kernel.run(cell, "it waits")
-    assert f"{job_id}: pausing; waiting for the rows in flight (1)\n" in shown
+    waits = f"{job_id}: pausing; waiting for the rows in flight (1); "
+    assert f"{waits}a further interrupt of the kernel ends them\n" in shown
     assert "to continue: run this cell again\n" in shown
     assert f"execute_result: <RunReport {job_id}: paused, 3 of 30 rows done; " in shown
     shown = kernel.run(cell)

@@ -299,7 +299,7 @@ def test_each_stop_is_reported_once_and_the_first_signal_is_that_of_the_run() ->
     stops.add(15, "the first")
     stops.add(2, "the second")
     first, second = stops.messages(2, None)
-    assert first == "pausing; waiting for the rows in flight (2)"
+    assert first == "pausing; waiting for the rows in flight (2); a further Ctrl-C ends them"
     assert second.startswith("ending the rows in flight (2); ")
     assert list(stops.messages(2, None)) == []
     for _ in range(3):
