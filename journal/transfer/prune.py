@@ -22,6 +22,7 @@ from journal.model import Job, JobStatus
 from journal.store.pruned import note_pruned
 from journal.store.run_lock import run_holder
 from journal.store.store import Store
+from journal.text import counted
 from journal.transfer.copies import Copy, open_copy
 from journal.transfer.pack_contents import Contents, Snapshot
 from journal.transfer.source import Source
@@ -70,8 +71,9 @@ def prune_jobs(
     """Delete the jobs below ``root`` that have ended and whose last commit is before ``before``.
 
     Yields a result for each job before the next job is handled. Old jobs that haven't ended, jobs
-    on which a run works, jobs that can't be read, and links to jobs are not deleted. Results are
-    yielded for these jobs, too.
+    on which a run works, completed jobs with rows that are open or need a review (after a merge or a
+    repair), jobs that can't be read, and links to jobs are not deleted. Results are yielded for
+    these jobs, too.
 
     - ``statuses``: delete only jobs with these statuses, such as ``("completed",)``.
     - ``dry_run``: change nothing.
@@ -172,6 +174,10 @@ def _prune_one(
             raise _Left(f"it is {now.status}: jobs with this status are not deleted")
         if now.pause is not None:
             raise _Left("a person has paused it")
+        if now.status is JobStatus.COMPLETED and (reviews := now.needs_review_count):
+            raise _Left(counted(reviews, "row|rows needs|need a review"))
+        if now.status is JobStatus.COMPLETED and now.open_rows:
+            raise _Left(counted(now.open_rows, "row|rows is|are open"))
         if now.updated_at >= before:
             raise _Left("it was changed meanwhile, and is no longer old enough")
         copy = open_copy(directory, locked=not dry_run)

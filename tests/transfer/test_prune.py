@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from support.children import FaultyOs, fails, journal_path
-from support.copies import put_artifact
+from support.copies import JOB, change, complete, make_job, put_artifact
 from support.platforms import (
     needs_links,
     needs_modes,
@@ -35,7 +35,7 @@ from journal import (
     StorageError,
 )
 from journal.cli.main import main
-from journal.transfer import Pruned, prune_jobs, unpack_job
+from journal.transfer import Pruned, prune_jobs, pull_job, unpack_job
 from journal.transfer.pack_contents import Contents, Snapshot
 from journal.transfer.tarball import write_pack
 
@@ -107,6 +107,26 @@ def test_only_old_jobs_that_have_ended_are_deleted(root: Path) -> None:
     assert pruned["paused"].reason == "it is paused: jobs with this status are not deleted"
     assert pruned["a"].size_bytes > 500
     assert pruned["a"].pack is None
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_completed_job_with_rows_to_do_or_to_review_after_a_merge_is_left(
+    root: Path, tmp_path: Path, *, dry_run: bool
+) -> None:
+    for name, act in (
+        ("review", lambda service: complete(service, 3)),
+        ("open", lambda service: service.create_rows(JOB, [{"data": {"n": 4}}])),
+    ):
+        make_job(root, 3)
+        there = Path(shutil.copytree(root, tmp_path / name))
+        change(root, lambda service: complete(service, 3))
+        change(root, lambda service: service.update_status(JOB, "completed"))
+        change(there, act)
+        pull_job(root, there / JOB, merge=True)
+        pruned = prune(root, dry_run=dry_run)[JOB]
+        reason = {"review": "1 row needs a review", "open": "1 row is open"}[name]
+        assert (pruned.action, pruned.reason) == ("left", reason)
+        shutil.rmtree(root)
 
 
 def test_a_status_chooses_among_the_jobs_that_have_ended(root: Path) -> None:

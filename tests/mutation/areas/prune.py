@@ -6,6 +6,20 @@ from mutation.patch import Patch
 
 PATCHES = [
     Patch(
+        "a completed job with rows in review stays",
+        "transfer/prune",
+        "        if now.status is JobStatus.COMPLETED and (reviews := now.needs_review_count):\n",
+        "        reviews = 0\n        if False:\n",
+        "tests/transfer/test_prune.py::test_a_completed_job_with_rows_to_do_or_to_review_after_a_merge_is_left",
+    ),
+    Patch(
+        "a completed job with open rows stays",
+        "transfer/prune",
+        "        if now.status is JobStatus.COMPLETED and now.open_rows:\n",
+        "        if False:\n",
+        "tests/transfer/test_prune.py::test_a_completed_job_with_rows_to_do_or_to_review_after_a_merge_is_left",
+    ),
+    Patch(
         "a link to a job isn't pruned",
         "transfer/prune",
         "    if directory.is_symlink():\n",
