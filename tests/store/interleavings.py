@@ -143,8 +143,8 @@ class SeenDeque:
         self.lock = threading.Lock()
         self.items: tuple[Any, ...] = ()
 
-    def __bool__(self) -> bool:
-        return self.items != ()
+    def __len__(self) -> int:
+        return len(self.items)
 
     def append(self, item: object) -> None:
         with self.lock:
@@ -238,7 +238,7 @@ def main() -> None:
             seen = group_commits(threads, executions, refuses=refuses, fails=fails)
             assert len(seen) > 1, f"the commits had always the same sizes: {seen}"
             sys.stdout.write(f"{threads} threads, {refuses=}, {fails=}: {dict(seen)}\n")
-    made = handovers(max(executions, 300))  # of fewer, none cancels a call
+    made = handovers(max(executions, 500))  # of fewer, none cancels a call
     assert made.keys() == {(2, 0), (1, 1)}, made
     sys.stdout.write(f"calls made and cancelled: {dict(made)}\n")
 
