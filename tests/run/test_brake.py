@@ -106,6 +106,21 @@ def test_an_attempt_that_is_given_back_decides_nothing_about_the_first_rows(
     assert brake.is_due
 
 
+@pytest.mark.parametrize(("others", "is_due"), [(0, True), (1, True), (2, False)])
+def test_one_failure_in_ten_of_another_kind_does_not_release_the_brake(
+    path: Path, others: int, *, is_due: bool
+) -> None:
+    brake = Brake(is_on=True)
+    with open_job(path) as job:
+        job.run(fail, max_rows=1, halt="never", tell=quiet)
+        (row,) = job.rows("failed")
+    for call in range(others):
+        brake.hear(row, failed("Timeout", "no answer"), call, again=False)
+    for call in range(10, 20):
+        brake.hear(row, failed("ConnectionError", "HTTP 500"), call, again=False)
+    assert brake.is_due == is_due
+
+
 def test_failures_of_rows_that_were_tried_before_are_none_of_the_first(path: Path) -> None:
     brake = Brake(is_on=True)
     with open_job(path, 1) as job:

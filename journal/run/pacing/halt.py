@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -95,12 +96,12 @@ class Halt(msgspec.Struct):
 
 
 class Brake:
-    """Ends a run whose first rows all fail with the same error code.
+    """Ends a run whose first rows fail with the same error code, all or nine of ten of them.
 
     Such failures probably have a cause outside of the rows. Only first attempts of rows count. The
     brake is undecided until one of these happens: 10 such attempts have failed with the same code,
-    one has failed with another code, or any attempt has ended without failing. If a handler returns
-    an invalid result, its row needs a review. Here, such a row counts as failed.
+    more than 20 have failed, or any attempt has ended without failing. If a handler returns an
+    invalid result, its row needs a review. Here, such a row counts as failed.
 
     If a call with several rows fails, and its rows will be attempted again, they count as one
     failure. A single failed call may be a chance event.
@@ -109,15 +110,17 @@ class Brake:
     def __init__(self, *, is_on: bool) -> None:
         self.is_undecided = is_on
         self.has_tripped = False
-        self._count = 0  # of failures
-        self._rows = 0
+        self._failures: Counter[str] = Counter()  # by error code
+        self._rows: Counter[str] = Counter()
         self._call: object = None  # the call of the latest row that is attempted again
         self._ended: Literal["", "failed", "review"] = ""  # "": all rows are attempted again
-        self._code = self._message = ""
+        self._code = self._message = ""  # of the most frequent failure
 
     @property
     def is_due(self) -> bool:
-        return self.is_undecided and self._count >= _MAX_ALIKE
+        alike = self._failures[self._code]
+        is_alike = alike >= _MAX_ALIKE and alike * 10 >= self._failures.total() * 9
+        return self.is_undecided and is_alike
 
     def hear(self, row: JobRow, outcome: Outcome, call: object, *, again: bool) -> None:
         """Count the outcome of an attempt.
@@ -131,10 +134,12 @@ class Brake:
         if not _is_failure(outcome) or (again and outcome.after_s is not None):
             self.is_undecided = False
         elif row.attempts == 1:
-            self.is_undecided = not self._count or outcome.error_code == self._code
-            self._count += call is not self._call
-            self._rows += 1
-            self._code, self._message = outcome.error_code, outcome.error_message
+            code = outcome.error_code
+            self._failures[code] += call is not self._call
+            self._rows[code] += 1
+            self.is_undecided = self._failures.total() <= 2 * _MAX_ALIKE
+            if self._failures[code] >= self._failures[self._code]:
+                self._code, self._message = code, outcome.error_message
             if again:
                 self._call = call
             else:
@@ -153,14 +158,18 @@ class Brake:
         """Return a message that says why the run ends, and how to continue."""
         said = self._message[:_MESSAGE_CHARACTERS]
         error = f"{self._code}: {said}" if said != self._code else said
-        what = "all need a review:" if self._ended == "review" else "have all failed with"
+        rows = f"the first {self._rows[self._code]} rows of this run"
+        every = "all "
+        if len(self._rows) > 1:
+            rows, every = f"no row of this run has succeeded, and {self._rows[self._code]} rows", ""
+        what = f"{every}need a review:" if self._ended == "review" else f"have {every}failed with"
         fixed = {
             "failed": f"fix the cause and continue with {how_to.retry_failed}",
             "review": f"settle these rows ({how_to.reviews(job_id)}), fix the cause and run again",
             "": "they will be tried again: fix the cause and run again",
         }[self._ended]
         return (
-            f"the first {self._rows} rows of this run {what} {error}; {fixed}, or continue as it is with "
+            f"{rows} {what} {error}; {fixed}, or continue as it is with "
             f"{how_to.argument('halt', 'never')}"
         )
 

@@ -22,8 +22,8 @@ PATCHES = [
     Patch(
         "a call whose rows are tried again counts once for the brake",
         "run/pacing/halt",
-        "            self._count += call is not self._call\n",
-        "            self._count += 1\n",
+        "            self._failures[code] += call is not self._call\n",
+        "            self._failures[code] += 1\n",
         "tests/run/test_brake.py::test_one_failed_call_of_many_rows_does_not_pause_a_run_that_tries_them_again",
     ),
     Patch(
