@@ -80,7 +80,7 @@ from journal.store.journal import Journal
 from journal.store.listing import jobs_of, newest_ids
 from journal.store.pruned import forget_pruned
 from journal.store.rows import RowSequence, row_of
-from journal.store.run_lock import has_ended, run_holder
+from journal.store.run_lock import has_ended, is_in_flight, run_holder
 from journal.store.store import Store
 
 if TYPE_CHECKING:  # imported where they are used, so that `journal list` starts fast
@@ -609,8 +609,8 @@ class JobService(NamesAttributesElsewhere):
         failed job is reopened in the same commit. In a cancelled job, the call raises
         InvalidStateTransition until :meth:`reopen_job` is called.
 
-        Raises InvalidStateTransition, and JobBusyError if a job that has ended must be reopened
-        while a run holds the run lock.
+        Raises InvalidStateTransition, and JobBusyError if the row is in flight in a run of another
+        service, or if a job that has ended must be reopened while a run holds the run lock.
         """
         return self._change_to(row_id, "pending", reset="retry")
 
@@ -820,7 +820,7 @@ class JobService(NamesAttributesElsewhere):
         self._by.sign(record)
         if record.decision is None:
             return self._change(job_id, record)
-        return self._change_reopening(job_id, transitions.change_row, record)
+        return self._change_reopening(job_id, transitions.change_row, record, number=number)
 
     def _as_read(self, made: Made) -> Made:
         """Return ``made`` (a row or a step) with its result as a reader of the journal gets it."""
@@ -848,17 +848,26 @@ class JobService(NamesAttributesElsewhere):
         return self._change_reopening(job_id, transitions.retry_failed, codes, self._by)
 
     def _change_reopening(
-        self, job_id: str, change: Callable[..., Result], *arguments: Any
+        self,
+        job_id: str,
+        change: Callable[..., Result],
+        *arguments: Any,
+        number: int | None = None,
     ) -> Result:
         """Call ``change(journal, *arguments)`` in a commit.
 
         ``change`` may reopen a job that has ended. If the job has ended, this method holds the run
         lock during the call, so that no run works on the job meanwhile.
+
+        ``number``: a row that must not be in flight in a run of another service. A run takes its
+        lock before it commits, so the question is asked within the commit.
         """
         while True:
             with self.store.reading(job_id) as journal:
                 is_over = has_ended(journal)
             with self.store.hold_run(job_id) if is_over else nullcontext(), journal:
+                if number is not None and is_in_flight(journal, number):
+                    self.store.check_no_other_run(job_id)
                 # If the job has ended meanwhile, look again.
                 if is_over or not has_ended(journal):
                     return change(journal, *arguments)

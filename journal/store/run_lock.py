@@ -202,6 +202,12 @@ def has_ended(journal: Journal) -> bool:
     return state is not None and state.status.is_ended
 
 
+def is_in_flight(journal: Journal, number: int) -> bool:
+    """Return whether a row is in flight. The caller must hold the journal's mutex."""
+    position = journal.index.position_of(number)
+    return position is not None and journal.index.columns.statuses[position] == PROCESSING
+
+
 def busy_error(directory: Path) -> JobBusyError:
     """Make the error for a job on which another run works."""
     holder = _read_holder(directory)

@@ -35,7 +35,7 @@ from journal.store.batch import Batch
 from journal.store.journal import Journal
 from journal.store.log import Log
 from journal.store.pruned import check_not_pruned, forget_pruned
-from journal.store.run_lock import Held, RunLock, RunLocks
+from journal.store.run_lock import Held, RunLock, RunLocks, busy_error, run_holder
 
 MAX_OPEN_JOURNALS = 64
 # Files beside a journal. A directory with such a file and no journal is a job without its journal.
@@ -196,6 +196,12 @@ class Store:
             yield
         finally:
             self.runs.settle(job_id, run, written=False)
+
+    def check_no_other_run(self, job_id: str) -> None:
+        """Raise JobBusyError if a run holds the job, and isn't a run of this store."""
+        directory = self.directory(job_id)
+        if not self.runs.holds(job_id) and run_holder(directory) is not None:
+            raise busy_error(directory)
 
     @contextmanager
     def committing_run(

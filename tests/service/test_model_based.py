@@ -255,6 +255,9 @@ class ModelJob:
         if number not in self.rows:
             raise Missing
         row, target = self.rows[number], TARGETS[verb]
+        is_in_flight = row["status"] is RowStatus.PROCESSING
+        if verb == "retry" and is_in_flight and self.holder not in (None, who):
+            raise Busy
         allowed = VALID_ROW_TRANSITIONS[row["status"]]
         if target not in allowed and not (verb == "redo" and row["status"] is RowStatus.COMPLETED):
             raise Refused(row["status"], target, allowed)

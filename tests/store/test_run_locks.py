@@ -135,3 +135,18 @@ def test_rows_are_added_to_a_job_that_another_service_holds_by_hand_only_after_t
     service.update_status("j", "paused")
     add()
     assert [row.data["k"] for row in service.get_rows("j")] == ["1", "2"]
+
+
+def test_a_row_in_flight_in_another_service_s_run_is_not_made_pending(
+    tmp_path: Path, service: JobService
+) -> None:
+    service.start_job("j")
+    service.start_row("j:1")
+    with JobService(tmp_path, sync="none") as other:
+        with pytest.raises(JobBusyError):
+            other.retry_row("j:1")
+        assert other.get_row("j:1") == service.get_row("j:1")
+        assert service.retry_row("j:1").status == "pending"
+        service.start_row("j:1")
+        service.close()
+        assert other.retry_row("j:1").status == "pending"
