@@ -19,6 +19,7 @@ _ENDS_AS_NEW = re.compile(r"#[0-9]+\Z")
 # JSON begins with one of these characters. A test of the first character takes a tenth of the time
 # of decoding.
 _JSON_BEGINS = tuple('"{[-0123456789tfn \t\r\n')
+_EXACT = 1 << 53  # a float below it is exact if it is whole
 _NEW_ENDING = re.compile(r"#[0-9]+(\.[0-9a-f]{8})?\Z")
 
 
@@ -57,7 +58,19 @@ def own_key_text(value: Any) -> str:
 
     Text is unchanged. Other values become JSON.
     """
-    return value if isinstance(value, str) else encode_json(read_back(value)).decode()
+    return value if isinstance(value, str) else key_json(value)
+
+
+def key_json(value: Any) -> str:
+    """Return a key as JSON text. 1 and 1.0 are one key: pandas makes floats of ints beside gaps."""
+    return encode_json(_with_ints(read_back(value))).decode()
+
+
+def _with_ints(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_with_ints(part) for part in value]
+    is_whole = isinstance(value, float) and value.is_integer() and abs(value) < _EXACT
+    return int(value) if is_whole else value
 
 
 def key_text(value: Any) -> str:
@@ -76,7 +89,7 @@ def key_text(value: Any) -> str:
             msgspec.json.decode(value)
         except (*DECODE_ERRORS, UnicodeEncodeError):
             return value
-    return encode_json(read_back(value)).decode()
+    return key_json(value)
 
 
 def next_key(key: str, keys: int, nonce: str | None) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from journal.errors import InvalidValueError
 from journal.format.arguments import check_key_digits
-from journal.format.values import encode_value, read_back
+from journal.format.idempotency import key_json
+from journal.format.values import DECODE_ERRORS, encode_value
 from journal.text import encode_json, similar
 
 Data = dict[str, Any]
@@ -31,7 +34,7 @@ def check_key(key: object, where: str, or_columns: str = "") -> None:
 
 
 def key_of(key: Key, data: Data, where: str, what: str = "key") -> str:
-    """Return the key of a row as JSON text, so that 1 and "1" differ. Raises InvalidValueError."""
+    """Return the key of a row as JSON text: 1 is 1.0, but not "1". Raises InvalidValueError."""
     if callable(key):
         value = key(data)
     else:
@@ -48,4 +51,27 @@ def key_of(key: Key, data: Data, where: str, what: str = "key") -> str:
         raise InvalidValueError(where, value, f"its {what} is empty")
     encode_value(value, f"{where}: {what}")  # this call raises the error
     check_key_digits(value, f"{where}: {what}")
-    return encode_json(read_back(value)).decode()
+    return key_json(value)
+
+
+def twin_of(key: str) -> str | None:
+    """Return the key with text in place of numbers, or numbers in place of text, as JSON text.
+
+    ``key`` is JSON text, too. The result is None if the key has neither.
+    """
+    value = msgspec.json.decode(key)
+    twins = [_twin(part) for part in (value if isinstance(value, list) else [value])]
+    twin = key_json(twins if isinstance(value, list) else twins[0])
+    return None if twin == key else twin
+
+
+def _twin(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            number = msgspec.json.decode(value)
+        except (*DECODE_ERRORS, UnicodeEncodeError):
+            return value
+        is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
+        return number if is_number else value
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return encode_json(value).decode() if is_number else value

@@ -17,7 +17,7 @@ from journal.errors import InvalidStateTransition, InvalidValueError, RowChanged
 from journal.format.arguments import given_rows, how_to_dict
 from journal.format.conversion import SCALARS, reader_of, typed
 from journal.format.idempotency import first_key, own_key_text
-from journal.format.keys import Data, Key, check_key, key_of
+from journal.format.keys import Data, Key, check_key, key_of, twin_of
 from journal.format.records import A_RUN, LOST_CHECKSUM, RowDataRecord, RowRecord
 from journal.format.values import as_json_value, checksum_of, encode_value, own_value
 from journal.history.reading import read_history
@@ -270,8 +270,12 @@ class _Match:
 
         def new() -> Iterator[dict[str, Any]]:
             for one in itertools.chain([item] if item else [], items):
-                known = rest.pop(keys.take(one.data, f"input row {one.place}"), None)
+                where = f"input row {one.place}"
+                known = rest.pop(text := keys.take(one.data, where), None)
                 if known is None:
+                    if rest and (twin := twin_of(text)) in rest:
+                        reason = f"the job has the key {twin}: a key must keep its type"
+                        raise InvalidValueError(where, text, reason)
                     yield _row_of(one, None)
                 else:
                     self._compare(known, one)

@@ -495,6 +495,39 @@ def test_a_number_and_its_text_are_two_keys(path: Path) -> None:
         assert job.job.total_rows == 2
 
 
+def test_a_whole_float_is_the_key_that_the_int_is_since_frames_make_floats_of_ints(
+    path: Path,
+) -> None:
+    with journal.open_job(path, [{"id": 1, "n": 1}, {"id": 2, "n": 2}], key="id") as job:
+        job.run(lambda row: row.data["n"])
+    rows = [{"id": 2.0, "n": 2.0}, {"id": 1.0, "n": 1}, {"id": 2.5, "n": 3}]
+    with journal.open_job(path, rows, key="id") as job:
+        assert (job.matched.added, job.matched.changed, job.matched.gone) == (1, 0, 0)
+        assert [row.idempotency_key for row in job.rows()] == [
+            *("enrich:id=1", "enrich:id=2", "enrich:id=2.5")
+        ]
+
+
+@pytest.mark.parametrize(
+    ("known", "new", "key"),
+    [
+        ({"id": 1}, {"id": "1"}, "id"),
+        ({"id": 1}, {"id": "1.0"}, "id"),
+        ({"id": "2.5"}, {"id": 2.5}, "id"),
+        ({"a": 1, "b": "x"}, {"a": "1", "b": "x"}, ("a", "b")),
+    ],
+)
+def test_a_key_that_is_known_with_another_type_is_refused_and_nothing_is_added(
+    path: Path, known: Data, new: Data, key: Any
+) -> None:
+    journal.open_job(path, [known], key=key).close()
+    with pytest.raises(InvalidValueError, match="a key must keep its type") as refused:
+        journal.open_job(path, [new], key=key)
+    assert "input row 1" in str(refused.value)
+    with journal.open_job(path) as job:
+        assert job.job.total_rows == 1
+
+
 def test_an_input_that_breaks_off_changes_nothing(path: Path) -> None:
     def broken() -> Iterator[Data]:
         yield from people("a", "b", "c")

@@ -96,4 +96,18 @@ PATCHES = [
         "        if undone and (",
         "tests/run/test_open_job.py::test_an_empty_input_skips_no_rows_since_it_is_more_likely_a_mistake",
     ),
+    Patch(
+        "a whole float is the key that the int is",
+        "format/idempotency",
+        "    return int(value) if is_whole else value\n",
+        "    return value\n",
+        "tests/run/test_open_job.py::test_a_whole_float_is_the_key_that_the_int_is_since_frames_make_floats_of_ints",
+    ),
+    Patch(
+        "a key of another type is refused",
+        "run/input_match",
+        "if rest and (twin := twin_of(text)) in rest:",
+        "if (twin := '') is None:",
+        "tests/run/test_open_job.py::test_a_key_that_is_known_with_another_type_is_refused_and_nothing_is_added",
+    ),
 ]
