@@ -82,6 +82,7 @@ from journal.store.pruned import forget_pruned
 from journal.store.rows import RowSequence, row_of
 from journal.store.run_lock import has_ended, is_in_flight, run_holder
 from journal.store.store import Store
+from journal.text import time_text
 
 if TYPE_CHECKING:  # imported where they are used, so that `journal list` starts fast
     from journal.history.reading import History
@@ -384,7 +385,9 @@ class JobService(NamesAttributesElsewhere):
         check_optional_text(reason, "reason")
 
         def change(journal: Journal) -> Job:
-            has_run = self.run_holder(job_id) is not None
+            holder, run = self.run_holder(job_id), transitions.state_of(journal).run
+            # Who has the run lock since a later time only compares an input, or copies the job.
+            has_run = bool(holder and run and holder.started_at <= time_text(run.started_at))
             transitions.resume(journal, reason, self._by, has_run=has_run)
             return job_of(journal.index)
 

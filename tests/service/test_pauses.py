@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -338,3 +339,18 @@ def test_a_job_that_is_paused_takes_its_input_in_python_and_is_not_run(root: Pat
         assert is_paused_by_alice(job.job)
         with pytest.raises(JobPausedError):
             job.run(lambda _row: None)
+
+
+def test_a_resume_while_a_script_compares_its_input_waits_for_its_run(root: Path) -> None:
+    with journal.open_job(root / "j", [{"n": 1}, {"n": 2}], key="n") as job:
+        job.run(lambda row: row.row_number, max_rows=1, progress=False)
+    with JobService(root) as service:
+        service.pause_job("j")
+
+        def rows() -> Iterator[dict[str, int]]:
+            assert service.run_holder("j") is not None
+            assert service.resume_job("j").status == "paused"  # since nobody runs it yet
+            yield from ({"n": 1}, {"n": 2})
+
+        with journal.open_job(root / "j", rows(), key="n") as job:
+            assert job.run(lambda row: row.row_number).exit_code == 0
