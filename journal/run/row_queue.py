@@ -201,7 +201,8 @@ class RowQueue:
         these attempts some more time: as much as one attempt may take. After this time, the method
         returns the reason.
         """
-        if self._places <= 0 and job.pending_count and not any(map(self._is_pending, self._again)):
+        will_start = self._per_key.has_retried or any(map(self._is_pending, self._waiting))
+        if self._places <= 0 and job.pending_count and not will_start:
             rows = counted(self._limits.max_rows or 0, "row|rows was|were started")
             return EarlyEnd("max_rows", f"{rows}, as many as were asked for")
         if self._waiting or not self._at_end or not self._per_key.is_blocked:

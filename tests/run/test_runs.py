@@ -36,6 +36,7 @@ from journal import (
     NeedsReview,
     Retry,
     RowResult,
+    RowStatus,
     RunReport,
     Skip,
     StorageError,
@@ -592,6 +593,29 @@ def test_a_row_that_was_given_back_keeps_its_place_among_those_that_were_asked_f
         assert run.report().reason == "2 rows were started, as many as were asked for"
         assert calls == {1: 2, 2: 2}
         assert statuses(job) == {"completed": 2, "pending": 2}
+
+
+def test_a_run_of_some_rows_ends_though_a_person_has_skipped_and_retried_one_that_waited(
+    path: Path,
+) -> None:
+    gate = Gate()
+
+    def handler(row: JobRow) -> None:
+        if row.row_number == 1:
+            raise TimeoutError
+        gate(row)
+
+    with open_job(path, 3) as job:
+        run = Background(job, handler, workers=2, max_rows=2, max_attempts=2, backoff_s=0.3)
+        gate.wait_for(1)
+        while job.rows()[0].status is not RowStatus.PENDING or not job.rows()[0].attempts:
+            sleep(0.001)
+        job.skip(1)
+        sleep(0.8)  # the row is due, and isn't started
+        job.retry(1)
+        gate.let_go()
+        assert run.report().reason == "2 rows were started, as many as were asked for"
+        assert statuses(job) == {"completed": 1, "pending": 2}
 
 
 def test_a_run_whose_workers_are_busy_rests_though_a_row_is_due(

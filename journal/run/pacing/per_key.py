@@ -81,6 +81,11 @@ class PerKey:
         return self._fresh > 0
 
     @property
+    def has_retried(self) -> bool:
+        """Whether some of these rows were due for another attempt."""
+        return any(rank == RETRIED for rank, _ in self._parked)
+
+    @property
     def is_blocked(self) -> bool:
         """Whether rows wait for a slot, and none of them can start before an attempt ends."""
         return bool(self._parked) and all(self._is_full(key) for _, key in self._parked)
