@@ -456,8 +456,8 @@ class RowChangedError(InvalidInputError):
 
     def _message(self) -> str:
         self.hint = self.hint or (
-            "restore the row, or choose what happens to it by on_changed (--on-changed): 'retry', "
-            "'redo' or 'ignore'"
+            "later rows weren't compared; restore the row, or choose what happens to changed rows by "
+            "on_changed (--on-changed): 'retry', 'redo' or 'ignore'"
         )
         if not self.found:
             return (

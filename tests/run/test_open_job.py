@@ -121,6 +121,7 @@ def test_changed_data_is_an_error_that_names_the_row_and_leaves_the_job_as_it_wa
         journal.open_job(path, changed, key="id")
     assert caught.value.row_id == "enrich:2"
     assert '"other"' in caught.value.found
+    assert "; later rows weren't compared; restore the row, or" in str(caught.value)
     assert (path / "journal.jsonl").read_bytes() == before
 
 

@@ -17,7 +17,7 @@ TOPICS = {
     "running": "journal run: input, commands, outcomes, limits, settling rows",
     "inputs": "rows from CSV, JSON, Parquet, Excel, SQLite; read_rows; unchanged inputs",
     "outcomes": "what a command says of its row: exit statuses, printed JSON",
-    "outages": "when the far side is down or throttles: hold, halt",
+    "outages": "when the far side is down, throttles or fails: hold, retries, halt",
     "batches": "calls and commands that take many rows",
     "steps": "several side effects in one row, none of them repeated",
     "values": "what data and results may hold, and the digits of numbers",
