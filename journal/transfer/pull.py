@@ -48,7 +48,7 @@ class Pulled(msgspec.Struct, frozen=True):
     """The result of :func:`pull_job`.
 
     - ``action``: "made", "forwarded" or "merged". If there was nothing to do: "identical" if the
-      copies are equal, or "ahead" if the job here has further commits.
+      copies are equal, or "ahead" if the job here has further commits, or has merged the other copy.
     - ``commits``: the number of the other copy's commits that were appended.
     - ``artifacts``: the names of the artifacts that are new here.
     - ``left_out``: the names of the artifacts that can't be copied.
@@ -84,7 +84,8 @@ def pull_job(
     - If the other copy has all commits of the job here, and further commits, the further commits
       are appended.
     - If the copies diverged, and ``merge`` is True, the copies are merged (see
-      :mod:`journal.transfer.three_way`). Without ``merge``, CopiesDivergedError is raised.
+      :mod:`journal.transfer.three_way`). Without ``merge``, CopiesDivergedError is raised, unless a
+      merge would change nothing.
     - Artifacts that are missing here are always copied. For artifacts that differ, see
       :class:`journal.transfer.artifacts.Artifacts`.
 
@@ -139,7 +140,7 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
             return _pulled(job_id, relation, artifacts)
         run = RunLock.take(directory, job_id)
         if relation == "diverged" and not merge:
-            raise _diverged(ours, theirs, fork)
+            relation = _merged_before(ours, theirs, fork)
         directories.remove_tree(staging)  # a pull that died may have left it
         directories.make_directory(staging)
         artifacts.look()
@@ -151,9 +152,9 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
             header, end = journal.index.state.header, journal.log.end
             ours = Copy(os.fspath(directory), directory, journal.file, header, end)
             relation, fork = relate(ours, theirs)  # another process may have committed since then
+            if relation == "diverged" and not merge:
+                relation = _merged_before(ours, theirs, fork)
             if relation == "diverged":
-                if not merge:
-                    raise _diverged(ours, theirs, fork)
                 return _merge(journal, ours, theirs, fork, artifacts)
             if relation != "behind":
                 artifacts.install(relation)
@@ -172,13 +173,20 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
             run.release()
 
 
-def _diverged(ours: Copy, theirs: Copy, fork: Position) -> CopiesDivergedError:
-    """Make the error. If a journal is damaged, this is why they differ: JournalDamagedError."""
-    for copy in (ours, theirs):
-        for _ in blocks_between(copy.file, fork, copy.end):
-            pass
+def _merged_before(ours: Copy, theirs: Copy, fork: Position) -> Relation:
+    """Return "ahead" if a merge of the other copy would change nothing.
+
+    Otherwise raise CopiesDivergedError. If a journal is damaged, this is why they differ:
+    JournalDamagedError.
+    """
+    if _merge_of(ours, theirs, fork).is_empty:
+        return "ahead"
     line = theirs.file.count_lines(fork.offset) + 1
-    return CopiesDivergedError(theirs.header.id, line, fork.offset)
+    raise CopiesDivergedError(theirs.header.id, line, fork.offset)
+
+
+def _merge_of(ours: Copy, theirs: Copy, fork: Position) -> Merge:
+    return Merge(_side(ours, fork), _side(theirs, fork))
 
 
 def _pulled(
@@ -239,11 +247,12 @@ def preview_pull(
             return Preview(found, "made", Side(theirs, Index(), START).commits)
         ours = open_copy(store.directory(found), may_be_cut=True)
         relation, fork = relate(ours, theirs)
+        merge = _merge_of(ours, theirs, fork) if relation == "diverged" else None
         here, there = (
-            _side(copy, fork) if relation == "diverged" else Side(copy, Index(), fork)
-            for copy in (ours, theirs)
+            (merge.here, merge.there)
+            if merge
+            else (Side(ours, Index(), fork), Side(theirs, Index(), fork))
         )
-        merge = Merge(here, there) if relation == "diverged" else None
         action = "merged" if merge and not merge.is_empty else _ACTIONS[relation]
         return Preview(
             found,

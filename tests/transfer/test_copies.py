@@ -103,7 +103,11 @@ def test_a_dry_run_judges_each_row_that_the_other_copy_has_changed_as_the_pull_t
     pulled = pull_job(here, there / JOB, merge=True)
     assert (pulled.action, pulled.merged and pulled.merged.review) == (found.action, [3, 5, 8])
     for word, root, other in (
-        ("no commits to pull: the job here is ahead by 9 commits", here, there),
+        (
+            "no commits to pull: the job here has everything from there, and 9 commits of its own",
+            here,
+            there,
+        ),
         ("row 3: ", there, here),
     ):
         assert word in journal_line(root, "pull", str(other / JOB), "--dry-run").stdout

@@ -489,6 +489,25 @@ def test_copies_that_diverged_are_refused_with_the_line_and_nothing_changes(
     assert content_of(here) == before
 
 
+def test_after_a_full_merge_a_pull_and_its_dry_run_say_that_all_is_here(
+    here: Path, there: Path
+) -> None:
+    go_on(here, 3)
+    go_on(there, 4)
+    assert journal_line(here, "pull", str(there / JOB), "--merge-outcomes").returncode == 0
+    put_artifact(there, "4.pdf", b"4")
+    merged = journal_path(here, JOB).read_bytes()
+    dry_run = journal_line(here, "pull", str(there / JOB), "--dry-run")
+    plain = journal_line(here, "pull", str(there / JOB))
+    text = f"{JOB}: no commits to pull: the job here has everything from there"
+    assert (dry_run.returncode, dry_run.stdout) == (0, f"{text}, and 3 commits of its own\n")
+    assert (plain.returncode, plain.stdout) == (0, f"{text}, 1 new file\n")
+    assert (here / JOB / "artifacts" / "4.pdf").read_bytes() == b"4"
+    assert journal_path(here, JOB).read_bytes() == merged
+    go_on(there, 5)
+    assert journal_line(here, "pull", str(there / JOB)).returncode == 3
+
+
 def test_a_run_that_holds_the_job_here_is_not_disturbed(here: Path, there: Path) -> None:
     go_on(there, 3)
     before = content_of(here)

@@ -152,9 +152,9 @@ def prune_command(
     """Delete all jobs that have ended and are older than WHEN, and list them.
 
     Jobs that have not ended, jobs on which a run works, completed jobs with rows that are open or
-    need a review, and jobs that can't be read are listed, but not deleted. To delete a paused or pending
-    job, use `journal cancel` first. If a job can't be read, the exit code is 6. If a run works on a
-    job, the exit code is 5.
+    need a review, and jobs that can't be read are listed, but not deleted. To delete a paused or
+    pending job, use `journal cancel` first. If a job can't be read, the exit code is 6. If a run
+    works on a job, the exit code is 5.
 
     With --to, each job is first packed with its backups. The job is deleted only after the pack was
     synced and verified. `journal unpack` restores the job. No file in DIR is overwritten.

@@ -44,6 +44,7 @@ from journal.transfer.source import Source
 _MAX_LINES = 10
 _MAX_RANGES = 40
 _STDIN = "-"
+_AHEAD = "no commits to pull: the job here has everything from there"
 
 _max_bytes_option = option(
     "--max-bytes N",
@@ -187,7 +188,8 @@ def pull_command(
 
     If the other copy has all commits of the job here, and further commits, the further commits are
     appended, and missing artifacts are copied. If the copies have diverged, give
-    --merge-outcomes. Without this option, nothing is changed, and the exit code is 3.
+    --merge-outcomes. Without this option, nothing is changed, and the exit code is 3, unless the
+    other copy was merged before and has nothing new since then.
 
     With --merge-outcomes, rows that only the other copy worked on get their outcomes, retries,
     redos and changed data from that copy. A row needs a review if both copies worked on it, or gave
@@ -245,7 +247,7 @@ def _preview_text(found: Preview) -> str:
         "forwarded": f"behind: {news} would be applied",
         "merged": f"diverged at line {found.line}: {news}; {found.our_commits} commits here",
         "identical": "no commits to pull: both copies end with the same commit",
-        "ahead": f"no commits to pull: the job here is ahead by {found.our_commits} commits",
+        "ahead": f"{_AHEAD}, and {counted(found.our_commits, 'commit|commits')} of its own",
     }
     groups: dict[tuple[str, str | None, str, bool], list[Judgement]] = {}
     for row in found.rows if found.action == "merged" else ():
@@ -295,9 +297,9 @@ def _pulled_text(pulled: Pulled) -> str:
         "forwarded": counted(pulled.commits, "commit|commits applied"),
         "merged": "merged",
         "identical": "no commits to pull: both copies end with the same commit",
-        "ahead": "no commits to pull: the job here is ahead",
+        "ahead": _AHEAD,
     }
-    files = f", {len(pulled.artifacts)} new files" if pulled.artifacts else ""
+    files = f", {counted(len(pulled.artifacts), 'new file|files')}" if pulled.artifacts else ""
     text = f"{pulled.job_id}: {what[pulled.action]}{files}"
     merged = pulled.merged
     if merged is not None:

@@ -92,9 +92,16 @@ PATCHES = [
     Patch(
         "copies that diverged while artifacts were copied are not made one unasked",
         "transfer/pull",
-        '            if relation == "diverged":\n                if not merge:\n                    raise _diverged(ours, theirs, fork)\n',
-        '            if relation == "diverged":\n',
+        '            if relation == "diverged" and not merge:\n                relation = _merged_before(ours, theirs, fork)\n            if',
+        "            if",
         "tests/transfer/test_pull.py::test_what_others_do_to_the_job_while_it_is_pulled_is_looked_at_again",
+    ),
+    Patch(
+        "copies that were merged before aren't refused as diverged",
+        "transfer/pull",
+        "    if _merge_of(ours, theirs, fork).is_empty:\n",
+        "    if False:\n",
+        "tests/transfer/test_pull.py::test_after_a_full_merge_a_pull_and_its_dry_run_say_that_all_is_here",
     ),
     Patch(
         "what a pull that died has left is removed first",
