@@ -156,6 +156,12 @@ def test_a_job_that_is_done_is_not_done_again(work: Path) -> None:
     assert not (work / "again").exists()
 
 
+def test_show_names_the_command_of_the_last_run(work: Path) -> None:
+    for command in ("true", "echo {order}"):
+        journal("run", "rows.csv", "--job", "j", "--limit", "1", "--", *command.split())
+    assert re.search(r"^command +echo '\{order\}'$", journal("show", "j").stdout, re.MULTILINE)
+
+
 def test_rows_left_pending_in_a_job_that_has_ended_are_taken_up(work: Path) -> None:
     journal("run", "rows.csv", "--job", "j", "--limit", "1", "--", "true")
     with JobService("jobs") as service:

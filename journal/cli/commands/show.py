@@ -36,6 +36,7 @@ from journal.cli.output import (
 )
 from journal.cli.selection import parse_row_number
 from journal.cli.shared_options import json_option, option
+from journal.fs import shell
 from journal.history.error_groups import ErrorGroup
 from journal.history.events import Event
 from journal.history.row_history import RowAttempt, RowHistory
@@ -51,6 +52,7 @@ from journal.model import (
     expected_cost_cents,
 )
 from journal.progress.rate import time_left
+from journal.run.pacing.condition import before_command
 from journal.text import (
     as_text,
     cents_text,
@@ -211,7 +213,7 @@ def _facts(shown: Shown) -> dict[str, str]:
         "paused": shown.paused,
         "run by": holder_text(shown.holder) if shown.holder else "",
         "hosts": ", ".join(job.hosts),
-        "command": job.original_command,
+        "command": _command_text(job),
         "created": _time_text(job.created_at),
         "started": _time_text(job.started_at),
         "passes": f"{job.passes}, the last one since {last_pass}" if job.passes > 1 else "",
@@ -224,6 +226,13 @@ def _facts(shown: Shown) -> dict[str, str]:
         "progress": f"{bar(done, total, 24)} {percent}, {f'of {rows}: {counts}' if counts else rows}",
         "rate": _rate_text(shown),
     }
+
+
+def _command_text(job: Job) -> str:
+    """The COMMAND of the last `journal run`, or the command that made the job."""
+    last = job.last_run
+    words = last.argv[before_command(last.argv) + 1 :] if last is not None and last.command else ()
+    return shell.join(words) or job.original_command
 
 
 def _named_once(name: str, values: Iterable[str]) -> Iterator[tuple[str, str]]:
