@@ -25,13 +25,21 @@ from journal.text import counted, similar
 DEFAULT_ROOT = "jobs"
 # Names of commands in other programs, and our commands for the same purpose.
 _OTHER_NAMES = {
+    "start": "run",
+    "restart": "run",
     "continue": "resume",
     "kill": "cancel",
+    "abort": "cancel",
     "ls": "list",
+    "ps": "list",
     "stop": "pause",
     "tail": "log",
+    "history": "log",
+    "progress": "watch",
     "status": "show",
     "stat": "show",
+    "summary": "show",
+    "info": "show",
     "rm": "delete",
     "remove": "delete",
     "version": "--version",
@@ -47,6 +55,8 @@ _OTHER_OPTIONS = (
     ("--force -f", "delete prune redo", "Write --yes"),
     ("--jsonl --ndjson", "list rows errors log", "Write --nl"),
     ("-P --workers --parallel", "run", "Write -j N: the number of commands at a time"),
+    ("--delay", "run", "Write --rate N/s: start at most N commands per second"),
+    ("--joblog --resume", "run", "The job is the log: the same command, run again, continues it"),
     ("--max-rows", "run", "Write --limit N: start at most N rows"),
     (
         "--retries --max-retries",

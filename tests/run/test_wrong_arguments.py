@@ -55,7 +55,7 @@ class Callable_:  # noqa: N801
         (plain, {"retry_on": 500}, 'write "500", if that is the error code'),
         (plain, {"limit_per": {"zip": 0}}, "limit_per['zip']: must be an int from 1 (got 0)"),
         (plain, {"limit_per": "zip"}, "such as {'carrier': 2} (got 'zip')"),
-        (plain, {"rate": 5}, "must be a number above 0 and /s, /m or /h: 50/s"),
+        (plain, {"rate": 5}, "must be a number above 0 and /s, /m or /h: 5/s"),
         (plain, {"timeout_s": "5"}, "timeout_s: must be seconds, above 0"),
         (plain, {"where": "zip=1"}, "where: must be a function of a row"),
         (plain, {"tell": "x"}, "tell: must be a function, or be left out (got 'x')"),

@@ -35,7 +35,10 @@ class Rate:
         match = _RATE.fullmatch(text.strip()) if isinstance(text, str) else None
         per_s = float(match[1]) / _UNIT_S[match[2]] if match else 0.0
         if not 1e-9 < per_s < 1e9:
-            raise InvalidValueError("rate", text, "must be a number above 0 and /s, /m or /h: 50/s")
+            is_number = match is None and _RATE.fullmatch(f"{text}/s") and float(text)
+            such_as = f"{text}/s" if is_number else "50/s"
+            reason = f"must be a number above 0 and /s, /m or /h: {such_as}"
+            raise InvalidValueError("rate", text, reason)
         return cls(per_s, min(batch, max(1, int(float(match[1])))) if match else batch)
 
     def allowed(self, now_s: float, pending: int = 1) -> int:
