@@ -50,7 +50,9 @@ HANG_S = 40  # a test of a search
 # A test hangs if it takes these seconds, and so many times as long as without a patch.
 MIN_HANG_S, HANG_FACTOR = 15, 10
 
-# Bytecode is used as long as its source has the same time, in seconds: each patch gets another one.
+# Bytecode is used as long as its source has the same time, in seconds. So each state of a module gets
+# another one, also the one after a patch: a process that a test has left behind may read one state
+# and take it for the other.
 _stamps = itertools.count(1_000_000_000)
 
 
@@ -86,21 +88,18 @@ class Tree:
     @contextmanager
     def patched(self, patch: Patch) -> Iterator[None]:
         module = self.directory / "journal" / f"{patch.module}.py"
-        before, at_ns = module.read_text(encoding="utf-8"), module.stat().st_mtime_ns
+        before = module.read_text(encoding="utf-8")
         if before.count(patch.old) != 1:
             raise UnclearError(f"its text stands {before.count(patch.old)} times in the module")
         noting = f"try: open({str(self._imported)!r}, 'w').close()\nexcept OSError: pass"
         first_import = re.compile(r"^(?=import |from (?!__future__))", re.MULTILINE)
         after = before.replace(patch.old, patch.new)
         after = first_import.sub(lambda _: f"exec({noting!r})\n", after, count=1)
-        stamp_s = next(_stamps)
         try:
-            module.write_text(after, encoding="utf-8")
-            os.utime(module, (stamp_s, stamp_s))
+            _write(module, after)
             yield
         finally:
-            module.write_text(before, encoding="utf-8")
-            os.utime(module, ns=(at_ns, at_ns))
+            _write(module, before)
             self._imported.unlink(missing_ok=True)
 
     def was_imported(self) -> bool:
@@ -233,6 +232,12 @@ class Check:
                 if found is None and (TOP / test.partition("::")[0]).exists():
                     found = next(iter(tree.failures([test], "-x")), None)
         return found
+
+
+def _write(module: Path, text: str) -> None:
+    stamp_s = next(_stamps)
+    module.write_text(text, encoding="utf-8")
+    os.utime(module, (stamp_s, stamp_s))
 
 
 def main(wanted: list[str], *, share: float, seed: int, workers: int, searches: bool) -> int:

@@ -470,8 +470,8 @@ def test_a_row_that_was_settled_while_it_waited_is_found_again_when_it_is_retrie
 ) -> None:
     monkeypatch.setattr("journal.run.row_queue._LOOK_AGAIN_S", 0.0)
     monkeypatch.setattr("journal.run.row_queue._LOOK_AGAIN_EACH_S", 0.0)
-    queue = make_queue(*"aaa")
-    assert queue.start(2) == [1]
+    queue = make_queue(*"aaabb")
+    assert queue.start(2) == [1, 4]
     queue.service.skip_row("j:2", "not needed")
     queue.end(1)
     assert queue.start(2) == [3]

@@ -117,10 +117,17 @@ def test_arun_starts_nothing_either(root: Path) -> None:
 def test_a_run_of_a_job_that_has_ended_says_that_it_is_paused_and_does_not_reopen_it(
     root: Path, status: str
 ) -> None:
-    make(root, status)
-    pause(root)
-    with journal.open_job(root / "j") as job, pytest.raises(JobPausedError):
-        job.run(lambda _row: None)
+    make(root)
+
+    def handle(row: journal.JobRow) -> None:
+        if status == "failed":
+            raise journal.Fail("no")
+
+    with journal.open_job(root / "j") as job:
+        assert job.run(handle).job.status == status
+        pause(root)
+        with pytest.raises(JobPausedError):
+            job.run(handle)
     assert job_in(root).status == status
 
 

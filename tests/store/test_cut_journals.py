@@ -27,6 +27,7 @@ import journal.index.hint
 from journal import JobService, JournalDamagedError
 from journal.repair import repair_job
 from journal.store.interrupted_rows import start_run
+from journal.store.journal import Journal
 from journal.transfer import pack_to_file, pull_job
 from journal.verify import verify_job
 
@@ -542,11 +543,11 @@ def test_a_run_that_syncs_nothing_leaves_no_hint(tmp_path: Path) -> None:
 
 
 @needs_links
-def test_a_journal_that_is_replaced_loses_its_hint(root: Path) -> None:
-    rewrite(root)
-    assert not hint_of(root).exists()
-    run(root)
-    repair(root)
+@pytest.mark.parametrize("replace", [rewrite, repair, repair_cut])
+def test_a_journal_that_is_replaced_loses_its_hint(
+    root: Path, replace: Callable[[Path], None]
+) -> None:
+    replace(root)
     assert not hint_of(root).exists()
 
 
@@ -668,6 +669,33 @@ def test_a_pull_brings_back_what_was_cut_off_from_a_copy_that_has_it(
     assert not is_taken_for_cut(root)
     cut(root, ends_of_commits(root)[2])
     assert is_taken_for_cut(root), "the pull has left a hint of its own"
+
+
+def test_a_hint_proves_a_cut_until_a_pull_has_brought_back_what_was_cut_off(
+    root: Path, copy: Path
+) -> None:
+    def refuse(real: Callable[..., Any], *arguments: Any) -> Any:
+        if Path(os.fsdecode(arguments[1])).name == "journal.jsonl":
+            raise OSError(errno.EIO, "refused")
+        return real(*arguments)
+
+    cut(root, ends_of_commits(root)[2] + 7)
+    faulty = FaultyOs()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journal.fs.system, "os", faulty)
+        faulty.always("rename", refuse)
+        with pytest.raises(journal.StorageError):
+            pull_job(root, copy)
+    assert is_taken_for_cut(root)
+
+
+def test_the_hint_of_a_cut_journal_is_gone_once_what_was_cut_off_is_back(
+    root: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut(root, ends_of_commits(root)[2] + 7)
+    monkeypatch.setattr(Journal, "leave_witness", lambda _journal: None)
+    assert pull_job(root, copy).action == "forwarded"
+    assert not hint_of(root).exists()
 
 
 def test_a_pull_into_a_cut_job_is_refused_if_the_copy_lacks_what_is_missing(

@@ -419,6 +419,19 @@ def test_a_failed_job_is_completed_by_a_merge_that_leaves_nothing_to_do(
     is_well(here)
 
 
+@pytest.mark.parametrize("status", ["paused", "cancelled"])
+def test_a_merge_that_leaves_nothing_to_do_completes_no_other_job(
+    here: Path, there: Path, status: str
+) -> None:
+    change(here, lambda service: service.update_status(JOB, status))
+    for number in range(3, ROWS + 1):
+        skip(there, number)
+    assert pull(here, there, merge=True).merged
+    with JobService(here) as service:
+        assert {str(row.status) for row in service.get_rows(JOB)} == {"completed", "skipped"}
+        assert service.get_job_summary(JOB)["status"] == status
+
+
 def test_a_pull_exits_with_3_until_a_row_of_both_copies_is_settled(here: Path, there: Path) -> None:
     for root in (here, there):
         go_on(root, 3)
@@ -685,6 +698,18 @@ def test_rows_of_one_key_that_both_added_are_one_row_under_our_number(orders: Pa
     with JobService(there, sync="none") as service:
         complete(service, ROWS + 3)
     assert merged(here, there).applied == [ROWS + 5]
+
+
+def test_rows_of_equal_keys_that_both_added_are_matched_in_their_order(
+    here: Path, there: Path
+) -> None:
+    rows = [{"data": {"n": "x"}, "idempotency_key": "one"}] * 2
+    add(here, "y")
+    for root in (here, there):
+        change(root, lambda service: service.create_rows(JOB, rows))
+    go_on(there, ROWS + 1)
+    found = merged(here, there)
+    assert (found.applied, found.added) == ([ROWS + 2], [])
 
 
 def test_rows_without_a_key_that_both_added_are_both_there_under_two_numbers(

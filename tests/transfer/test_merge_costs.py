@@ -59,9 +59,11 @@ def spent(root: Path) -> tuple[int | float, dict[str, int | float]]:
     return job.total_cost_cents, job.usage
 
 
-def late_outcome(service: JobService, cost_cents: int, usage: dict[str, int | float]) -> None:
+def late_outcome(
+    service: JobService, cost_cents: int, usage: dict[str, int | float], *, row: int = 1
+) -> None:
     record = RowSpentRecord(
-        row=1, id="0" * 16, attempt=1, cost_cents=cost_cents, usage=usage, at=UNSET_TIME
+        row=row, id="0" * 16, attempt=1, cost_cents=cost_cents, usage=usage, at=UNSET_TIME
     )
     service.store.journal(JOB).change(put_record, record)
 
@@ -88,6 +90,42 @@ def test_a_cost_is_counted_once_whether_its_status_is_imported_or_not(
         assert spent(here) == (5.37, {"tokens": 12})
     pull(there, here)
     assert spent(there) == (5.37, {"tokens": 12})
+
+
+def test_a_cost_that_a_merge_has_counted_is_not_counted_again_with_its_status(
+    roots: tuple[Path, Path],
+) -> None:
+    here, there = roots[0], roots[0].parent / "c"
+    with JobService(here, sync="none") as service:
+        service.start_row(f"{JOB}:1")
+    copied(here, there.name)
+    for root, cost_cents in ((here, 5), (there, 70)):  # both put it back, so each keeps its own
+        with JobService(root, sync="none") as service:
+            try_again(service, f"{JOB}:1", "E", "busy", cost_cents=cost_cents)
+    pull(here, there)
+    assert spent(here) == (75, {})
+    with JobService(there, sync="none") as service:
+        service.start_row(f"{JOB}:1")
+        service.complete_row(f"{JOB}:1", cost_cents=100)
+    pull(here, there)
+    assert spent(here) == (175, {})
+    with JobService(here) as service:
+        assert service.get_rows(JOB)[0].status == "completed"
+
+
+def test_a_cost_of_a_row_that_gets_another_number_is_that_of_the_row(
+    roots: tuple[Path, Path],
+) -> None:
+    here, there = roots
+    for root in roots:
+        with JobService(root, sync="none") as service:
+            service.create_rows(JOB, [{"data": {"n": root.name}}])
+    with JobService(there, sync="none") as service:
+        late_outcome(service, 7, {}, row=5)
+    pull(here, there)
+    with JobService(here) as service:
+        costs = [service.get_row_history(f"{JOB}:{row}").total_cost_cents for row in (5, 6)]
+    assert costs == [0, 7]
 
 
 def test_equal_records_of_a_clock_that_stands_still_are_two_costs(
