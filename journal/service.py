@@ -37,7 +37,7 @@ from journal.format.arguments import (
     check_words,
 )
 from journal.format.commits import START, Position
-from journal.format.keywords import NamesAttributesElsewhere, names_unknown_keywords
+from journal.format.keywords import names_unknown_keywords
 from journal.format.records import (
     A_PROGRAM,
     FORMAT,
@@ -91,7 +91,7 @@ Result = TypeVar("Result")
 Made = TypeVar("Made", JobRow, RowStep)
 
 
-class JobService(NamesAttributesElsewhere):
+class JobService:
     """The jobs of one store. One object serves all threads of a process.
 
     **Changes.** Each call that changes something makes one commit:
@@ -1099,9 +1099,6 @@ class JobService(NamesAttributesElsewhere):
 
     def _journal(self, job_id: str) -> Journal:
         return self.store.journal(check_job_id(job_id))
-
-
-JobService._elsewhere = (("service", JobService),)  # noqa: SLF001  (exists only now)
 
 
 class ExactService(JobService):

@@ -81,6 +81,8 @@ def _advice(unknown: str, known: tuple[str, ...]) -> str:
 class NamesAttributesElsewhere:
     """The AttributeError for an attribute of a related object says where it is.
 
+    Not for JobService: with ``__getattr__``, each use of an attribute costs more (5% of a batch).
+
     ``_elsewhere``: an expression for each of these objects, and its class.
     """
 

@@ -290,8 +290,8 @@ def test_an_attribute_that_another_object_has_is_named(path: Path) -> None:
             (job, "errors", "write job.service.get_failed_rows(job.id)"),
             (job, "history", "write job.service.get_history(job.id)"),
             (job, "state", "write job.job.status"),
-            (job.service, "resume", "write service.resume_job(job.id)"),
-            (job.service, "skip", "write service.skip_row(row.id)"),
+            (job, "resume", "write job.service.resume_job(job.id)"),
+            (job, "complete", "write job.service.complete_row(row.id)"),
             (report, "status", "write report.job.status"),
             (report, "pending", "write report.job.pending_count"),
         ):
