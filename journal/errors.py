@@ -367,7 +367,7 @@ class CopiesDivergedError(RefusedError):
 
 
 class PackError(UnreadableError):
-    """A file isn't a complete pack (an archive of a job). Nothing was unpacked.
+    """A file isn't a complete pack (an archive of a job), or it is too large. Nothing was unpacked.
 
     Attributes: ``path``, ``reason``.
     """
@@ -376,7 +376,7 @@ class PackError(UnreadableError):
     reason: str
 
     def _message(self) -> str:
-        return f"{self.path} is not a complete pack of a job: {self.reason}; nothing was unpacked"
+        return f"{self.path} can't be unpacked: {self.reason}; nothing was unpacked"
 
 
 class FormatVersionError(UnreadableError):

@@ -15,7 +15,7 @@ from journal.store.pruned import find_pruned
 from journal.store.store import Store
 from journal.transfer.copies import holds, open_copy
 from journal.transfer.pack_contents import Contents, Placed, Snapshot, place
-from journal.transfer.source import Source, as_source, limit_of
+from journal.transfer.source import Source, as_source
 from journal.transfer.tarball import write_pack
 
 
@@ -96,9 +96,9 @@ def unpack_job(
     """Make a job below ``root`` from a pack, completely or not at all.
 
     The job appears only after the whole pack was read and checked. The checks cover gzip's CRC-32,
-    the names of the files, seals, records, and the job's id. A pack is refused if the unpacked job
-    would take more than ``max_bytes``. The default is the free space on the disk. On return, the
-    job survives a power cut.
+    the names of the files, seals, records, and the job's id. If the unpacked job would take more
+    than ``max_bytes``, PackError is raised. The default is the free space on the disk, beyond which
+    StorageError is raised. On return, the job survives a power cut.
 
     Raises JobExistsError before anything is unpacked. Raises JobPrunedError if the job was pruned
     here, and the pack lacks commits of the pruned job. Also raises PackError, FormatVersionError,
@@ -111,7 +111,7 @@ def unpack_job(
     job_id, contents = source.pack()
     if store.holds_job(job_id):
         raise JobExistsError(job_id)
-    made = make_job(store, job_id, contents, source.name, limit_of(max_bytes, store.root))
+    made = make_job(store, job_id, contents, source.name, max_bytes)
     return Packed(job_id, made.rows, made.copy.end.offset, made.names)
 
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from journal.errors import FormatVersionError, InvalidValueError, JournalDamagedError, PackError
 from journal.format.commits import START
-from journal.fs import directories
+from journal.fs import directories, files
 from journal.fs.beneath import Below, parents_of
 from journal.fs.handles import DerivedFile, JournalFile, refusals_of
 from journal.fs.names import ARTIFACTS_NAME, BACKUP, JOURNAL_NAME
@@ -202,7 +202,8 @@ def place(
 
     Raises PackError about the copy ``name`` if its journal is damaged or belongs to another job, if
     the name of a file is refused by the system, or if what is written would take more than
-    ``max_bytes``. Also raises FormatVersionError and StorageError.
+    ``max_bytes``. Without ``max_bytes``, raises StorageError if it would take more than the free
+    space of the disk. Also raises FormatVersionError and other StorageErrors.
     """
     with refusals_of(directory, "write into"):
         try:
@@ -230,6 +231,7 @@ def _write_all(
     directory: Path, contents: Contents, name: str, max_bytes: int | None, *, scratch: bool
 ) -> list[str]:
     below, names, taken = Below(directory), list[str](), 0
+    free = files.free_bytes(directory)
     for file in contents:
         if scratch and file.name != JOURNAL_NAME:
             for _ in file.pieces:  # what is read is checked
@@ -237,6 +239,8 @@ def _write_all(
             continue
         new = len(_new_directories(names[-1] if names else "", file.name))
         taken += file.size_bytes + _ENTRY_BYTES * (1 + new)
+        if max_bytes is None and taken > free:
+            raise OSError(errno.ENOSPC, f"the disk has only {free} bytes free; {name} takes more")
         if max_bytes is not None and taken > max_bytes:
             reason = f"it takes more than {max_bytes} bytes; --max-bytes sets another limit"
             raise PackError(name, reason)

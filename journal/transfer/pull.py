@@ -38,7 +38,7 @@ from journal.transfer.copies import Copy, Relation, holds, open_copy, relate
 from journal.transfer.merge import Judgement, Merge, Merged, MergeWriter
 from journal.transfer.pack import make_job
 from journal.transfer.pack_contents import Snapshot, pieces_of, place
-from journal.transfer.source import Source, as_source, limit_of
+from journal.transfer.source import Source, as_source
 from journal.transfer.three_way import Side
 
 Action = Literal["made", "forwarded", "merged", "identical", "ahead"]
@@ -104,12 +104,11 @@ def pull_job(
     if source.directory is None:
         found, contents = source.pack()
         _check_wanted(source, found, job_id)
-        limit = limit_of(max_bytes, store.root)
         if not store.holds_job(found):
-            made = make_job(store, found, contents, source.name, limit)
+            made = make_job(store, found, contents, source.name, max_bytes)
             return Pulled(found, "made", artifacts=made.names)
         with store.scratch(found) as scratch:
-            theirs = place(scratch, found, contents, source.name, limit).copy
+            theirs = place(scratch, found, contents, source.name, max_bytes).copy
             return _pull(store, theirs, merge=merge)
     theirs = open_copy(source.directory, source.name)
     found = theirs.header.id

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from journal.errors import InvalidValueError
-from journal.fs import directories, files, handles
+from journal.fs import directories, handles
 from journal.transfer.copies import Copy, open_copy
 from journal.transfer.pack_contents import Contents, place
 from journal.transfer.tarball import read_pack
@@ -54,16 +54,7 @@ class Source:
             return
         job_id, contents = self.pack()
         with directories.scratch_directory() as scratch:
-            limit = limit_of(max_bytes, scratch)
-            yield place(scratch, job_id, contents, self.name, limit, scratch=True).copy
-
-
-def limit_of(max_bytes: int | None, target: Path) -> int:
-    """Return how many bytes a pack may take: ``max_bytes``, or if None the free space."""
-    if max_bytes is not None:
-        return max_bytes
-    with handles.refusals_of(target, "look at"):
-        return files.free_bytes(target)
+            yield place(scratch, job_id, contents, self.name, max_bytes, scratch=True).copy
 
 
 def as_source(source: Source | str | os.PathLike[str]) -> Source:
