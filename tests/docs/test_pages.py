@@ -1,7 +1,9 @@
 """Every example in README.md and in journal/docs runs as it stands, and does what is said of it."""
 
 import json
+import os
 import re
+import sys
 from collections import Counter
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -14,15 +16,35 @@ from support.rooms import FLOORS
 
 from journal import JobService
 
-# Typed by .ci/run, and partly by test_readme.
-INSTALLING = {"install", "test"}
+# Typed by .ci/run, and partly by test_readme. The example of curl has a test of its own.
+ELSEWHERE = {"install", "test", "curl"}
+# Answers to the order A-2 at the second attempt, and to others as their names say: EXIT:HTTP.
+CURL = """\
+#!/bin/sh
+while [ $# -gt 0 ]; do
+    case $1 in
+        -o) file=$2 ;;
+        order=*) order=${1#order=} ;;
+    esac
+    shift
+done
+case $order.$JOURNAL_ATTEMPT in
+    A-1.* | A-2.2) order=0:200 ;;
+    A-2.*) order=0:503 ;;
+    A-3.*) order=0:422 ;;
+    A-4.*) order=28:000 ;;
+esac
+echo "{\\"number\\":${file#answer-}}" > "$file"
+printf '%s' "${order#*:}"
+exit "${order%:*}"
+"""
 
 
 @pytest.mark.parametrize("page", examples.PAGES)
 def test_the_examples_of_a_page_run_as_they_stand(page: str, tmp_path: Path) -> None:
     missing = set()
     for block in examples.blocks_of(page):
-        if block.language == "text" or block.name in INSTALLING:
+        if block.language == "text" or block.name in ELSEWHERE:
             continue
         assert block.language in ("sh", "python"), f"{page}: a block is run, or it is text"
         if block.missing:
@@ -38,6 +60,24 @@ def test_the_examples_of_a_page_run_as_they_stand(page: str, tmp_path: Path) -> 
             CHECKS[block.name](tmp_path, done)
     if missing:
         pytest.skip(f"no wheel of {', '.join(sorted(missing))} here")
+
+
+def test_the_script_for_curl_tells_what_was_not_sent_from_what_is_unknown(tmp_path: Path) -> None:
+    skip_without(needs_shell)
+    (tmp_path / "curl").write_text(CURL)
+    (tmp_path / "curl").chmod(0o755)
+    blocks = examples.blocks_of(f"{examples.DOCS}/outcomes.md")
+    (block,) = [each for each in blocks if each.name == "curl"]
+    programs = tmp_path, Path(sys.executable).parent, os.environ["PATH"]
+    path = {"PATH": os.pathsep.join(map(str, programs))}
+    done = examples.run(block, tmp_path, path)
+    assert done.returncode == 0, done.stderr
+    assert examples.misses(block.output, done.stdout) is None, done.stdout
+    codes = {"0:201": 0, "0:429": 75, "0:500": 75, "0:404": 65, "6:000": 75, "7:000": 75}
+    codes |= {"28:000": 70, "52:000": 70, "56:200": 70, "22:404": 70}
+    for order, code in codes.items():
+        call = block._replace(text=f"JOURNAL_ATTEMPT=1 sh post.sh {order} 1 URL")
+        assert examples.run(call, tmp_path, path).returncode == code, order
 
 
 def test_no_page_is_longer_than_a_person_reads() -> None:
