@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from journal.errors import InvalidValueError, JobExistsError
+from journal.errors import InvalidValueError
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.fs.output import whole_file
 from journal.store.pruned import find_pruned
@@ -109,8 +109,6 @@ def unpack_job(
         raise InvalidValueError("source", source.name, "is a directory and not a pack")
     store = Store(Path(root), sync=True, lock_timeout_s=lock_timeout_s)
     job_id, contents = source.pack()
-    if store.holds_job(job_id):
-        raise JobExistsError(job_id)
     made = make_job(store, job_id, contents, source.name, max_bytes)
     return Packed(job_id, made.rows, made.copy.end.offset, made.names)
 

@@ -117,6 +117,7 @@ def test_a_dry_run_takes_a_pack_and_a_stream_and_says_what_a_fast_forward_would_
     here: Path, there: Path, tmp_path: Path
 ) -> None:
     go_on(there, 3)
+    put_artifact(there, "label.txt", b"x" * 1000)
     pack = packed(there, tmp_path / "pack.tar.gz")
     done = journal_line(here, "pull", str(pack), "--dry-run")
     assert (done.returncode, "behind: 2 commits there" in done.stdout) == (0, True)

@@ -407,8 +407,10 @@ def test_unpack_never_touches_a_job_that_is_here_and_says_what_to_do(
     before = content_of(there)
     go_on(here, 3)
     second = packed(here, tmp_path / "second")
-    with pytest.raises(JobExistsError):
-        unpack_job(there, source(second))
+    begun = second.read_bytes()[:600]  # of an existing job, no more than the beginning is read
+    for name in (source(second), Source("begun", io.BytesIO(begun).read)):
+        with pytest.raises(JobExistsError):
+            unpack_job(there, name)
     refused = journal_line(there, "unpack", str(second))
     assert (refused.returncode, refused.stdout) == (4, "")
     assert f"pull {second} --dry-run" in refused.stderr

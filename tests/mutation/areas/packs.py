@@ -167,13 +167,6 @@ PATCHES = [
         "tests/transfer/test_pack.py::test_a_pack_is_as_of_the_last_seal_and_holds_neither_locks_nor_hints_nor_torn_tails",
     ),
     Patch(
-        "a job that exists is not unpacked over",
-        "transfer/pack",
-        "    if store.holds_job(job_id):\n        raise JobExistsError(job_id)\n",
-        "",
-        "tests/transfer/test_pack.py::test_unpack_never_touches_a_job_that_is_here_and_says_what_to_do",
-    ),
-    Patch(
         "a pack that is written to a file is private",
         "transfer/pack",
         "whole_file(target, force=True, private=True)",
