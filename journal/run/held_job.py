@@ -210,8 +210,7 @@ class HeldJob:
         """The numbers of the rows in flight as text, such as "rows 1-3, 8"."""
         limit = job.processing_count
         found = find_rows(self.service.store, self.id, RowStatus.PROCESSING, limit=limit)
-        numbers = Numbers(sorted(row.row_number for row in found))
-        return f"{'row' if numbers.count == 1 else 'rows'} {numbers.text(', ', _MAX_RANGES)}"
+        return Numbers(sorted(row.row_number for row in found)).words(_MAX_RANGES)
 
     def _report_interrupted(self, before: Job, after: Job, rows: str) -> None:
         """Report the rows that a dead run or program has left in flight, with their statuses."""

@@ -593,9 +593,8 @@ class JobRun(NamesAttributesElsewhere):
     def _drive(self, run: Run | None, held: HeldJob, shown: Progress) -> RunReport:
         """Run the job. Called in the thread of the driver. ``run``: None if the job has ended."""
         self.report = None
-        matched, self._matched = self._matched, Matched()  # a later run has another start
-        held.changes = matched.changes
-        for text in about_rows_left(self.id, matched, self._settings.how_to):
+        held.changes = self._matched.changes
+        for text in about_rows_left(self.id, self._matched, self._settings.how_to):
             held.report(text)
         if run is None:
             return self._report_idle(held)
@@ -612,6 +611,8 @@ class JobRun(NamesAttributesElsewhere):
                 raise
             finally:
                 self.report = run.report
+                if run.report is not None:
+                    self._matched = Matched()  # a later run has another start
                 held.post(functools.partial(shown.__exit__, type(error), error, None))
                 del error  # a traceback would keep this frame, and so the job's files
         self._report_end(held, report, run.bounds)
