@@ -161,7 +161,8 @@ MISTAKES: list[Any] = [
     (["cancel", "labels"], 4, "there is nothing to cancel; `journal show labels` says what can"),
     # copies and files
     (["unpack", "in.csv"], 6, "Not a gzipped file (b'or'); nothing was unpacked"),
-    (["unpack", "no.tar.gz"], 4, "there is no file 'no.tar.gz', either"),
+    (["unpack", "no.tar.gz"], 2, "there is no file or directory 'no.tar.gz': the copy to read"),
+    (["pull", "labels", "two/labels"], 2, "'labels': the copy to read comes first, and is named"),
     (["pull", "empty"], 4, "empty is no copy of a job: it is a directory without a journal.jsonl"),
     (
         ["pull", "two:/srv/jobs/j"],

@@ -147,11 +147,14 @@ def test_a_pack_is_pulled_as_a_directory_is_and_through_a_pipe(
         [*command, str(there), "pack", JOB, "-o", "-"], stdout=subprocess.PIPE
     ) as sender:
         done = journal_line(here, "pull", "-", stdin=sender.stdout)
-    assert (done.returncode, done.stdout) == (0, f"{JOB}: 2 commits applied\n"), done.stderr
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"{JOB}: 2 commits applied in {here / JOB} from standard input\n",
+    ), done.stderr
     with JobService(there) as service:
         service.log(JOB, "one more")
     done = journal_line(here, "pull", str(there / JOB))
-    assert done.stdout == f"{JOB}: 1 commit applied\n"
+    assert done.stdout == f"{JOB}: 1 commit applied in {here / JOB} from {there / JOB}\n"
     assert content_of(here) == content_of(there)
     made = pull_job(tmp_path / "new", source(pack))
     assert (made.action, made.artifacts) == ("made", ["artifacts/3.pdf"])

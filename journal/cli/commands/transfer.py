@@ -211,7 +211,7 @@ def pull_command(
 
     Example: journal pull /mnt/old/jobs/ship-ca
     """
-    root, job_id = ctx.obj, job
+    root, job_id, there = ctx.obj, job, _source(ctx, source)
     if job is not None:
         try:
             here = find_job(ctx, job)
@@ -220,11 +220,12 @@ def pull_command(
             if os.path.dirname(job):
                 raise
     if dry_run:
-        found = preview_pull(root, _source(ctx, source), job_id, max_bytes=max_bytes)
+        found = preview_pull(root, there, job_id, max_bytes=max_bytes)
         echo_result(found, _preview_text, is_json=json_output)
         return EXIT_ROWS_OPEN if any(row.verdict == "review" for row in found.rows) else EXIT_OK
-    pulled = pull_job(root, _source(ctx, source), job_id, merge=merge, max_bytes=max_bytes)
-    echo_result(pulled, _pulled_text, is_json=json_output)
+    pulled = pull_job(root, there, job_id, merge=merge, max_bytes=max_bytes)
+    where = f"in {os.path.join(root, pulled.job_id)} from {there.name}"
+    echo_result(pulled, lambda pulled: _pulled_text(pulled, where), is_json=json_output)
     _report_some([f"{name} {_difference(pulled, name)}" for name in pulled.differing])
     _report_some(_left_out(pulled.left_out))
     merged = pulled.merged
@@ -291,11 +292,12 @@ def _difference(pulled: Pulled, name: str) -> str:
     return f"differs: the file here was kept; the other copy's file is {kept_as}"
 
 
-def _pulled_text(pulled: Pulled) -> str:
+def _pulled_text(pulled: Pulled, where: str) -> str:
+    """What a pull did, and ``where``: in which directory, and from which copy."""
     what = {
-        "made": "created from the copy",
-        "forwarded": counted(pulled.commits, "commit|commits applied"),
-        "merged": "merged",
+        "made": f"created {where}",
+        "forwarded": f"{counted(pulled.commits, 'commit|commits')} applied {where}",
+        "merged": f"merged {where}",
         "identical": "no commits to pull: both copies end with the same commit",
         "ahead": _AHEAD,
     }
@@ -313,7 +315,7 @@ def _pulled_text(pulled: Pulled) -> str:
 
 
 def _source(ctx: click.Context, name: str) -> Source:
-    """The source called ``name``: standard input, a job, a job's directory, or a pack."""
+    """The source called ``name``: standard input, a job's directory, or a pack."""
     if name == _STDIN:
         return Source("standard input", sys.stdin.buffer.read)
     if os.path.isdir(name) and not os.path.lexists(os.path.join(name, JOURNAL_NAME)):
@@ -334,9 +336,6 @@ def _source(ctx: click.Context, name: str) -> Source:
         raise click.UsageError(f"{name!r} is not on this machine: {far} -o - | {here}")
     if os.path.isfile(name) or os.path.isdir(name) or os.path.dirname(name):
         return Source(name)
-    try:
-        job = find_job(ctx, name)
-    except JobNotFoundError as error:
-        error.add_note(f"there is no file {name!r}, either")
-        raise
-    return Source(job.service.root / job.id)
+    # The id of a job isn't enough: it would hide that SOURCE and JOB are swapped.
+    what = "the copy to read comes first, and is named by its path"
+    raise click.UsageError(f"there is no file or directory {name!r}: {what}")
