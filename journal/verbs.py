@@ -216,9 +216,11 @@ def missing_rows(job_id: str, rows: Sequence[JobRow], ranges: list[range]) -> st
     begin = numbers.start - places.start
     first = bisect_left(places, begin + 1, key=lambda at: rows[at].row_number - at) + numbers.start
     others = f" (and {counted(missing - 1, 'other|others')})" if missing > 1 else ""
-    there = (
-        f"its rows are {rows[0].row_number} to {rows[-1].row_number}" if rows else "it has no rows"
-    )
+    there = "it has no rows"
+    if rows:
+        first_row, last_row = rows[0].row_number, rows[-1].row_number
+        gaps = ", with gaps" if last_row - first_row >= len(rows) else ""
+        there = f"its rows are {first_row} to {last_row}{gaps}"
     return f"job {job_id} has no row {first}{others}: {there}"
 
 

@@ -161,6 +161,10 @@ def test_rows_that_are_not_there_are_named_and_the_others_shown(
     captured = capsys.readouterr()
     assert captured.out.count("\n") == 1
     assert captured.err == "journal: job ship has no row 7 (and 2 others): its rows are 1 to 6\n"
+    with JobService(root) as service:
+        service.create_rows("ship", [{"row_number": 9, "data": {}}])
+    assert run(root, "rows", "ship", "--row", "8") == 4
+    assert "no row 8: its rows are 1 to 9, with gaps" in capsys.readouterr().err
 
 
 def test_rows_of_one_error_code(root: Path, capsys: Capture) -> None:

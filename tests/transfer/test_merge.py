@@ -396,7 +396,7 @@ def test_rows_left_open_in_a_job_that_has_ended_are_told(here: Path, there: Path
     change(there, lambda service: service.create_rows(JOB, [{"data": {}}]))
     done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
     assert done.returncode == 3
-    assert "1 rows are open, and the job has ended here (completed)" in done.stderr
+    assert "1 row is open, and the job has ended here (completed)" in done.stderr
     assert re.search(rf"see what to do: journal .*show {JOB}\n", done.stderr)
 
 
@@ -454,6 +454,25 @@ def test_that_the_job_was_ended_by_the_other_copy_is_told(here: Path, there: Pat
     change(there, lambda service: service.update_status(JOB, "cancelled"))
     done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
     assert "the job is cancelled there, and running here" in done.stderr
+
+
+def test_every_row_in_review_is_listed_once(here: Path, there: Path) -> None:
+    for root in (here, there):
+        go_on(root, 3)
+        with JobService(root, sync="none") as service:
+            for number in (4, 5):
+                service.start_row(f"{JOB}:{number}")
+                service.fail_row(f"{JOB}:{number}", "no", "")
+    for number in range(6, ROWS + 1):
+        go_on(here, number)
+    change(there, lambda service: service.create_rows(JOB, [{"data": {"n": 0}}] * 2))
+    change(there, lambda service: service.start_row(f"{JOB}:{ROWS + 1}"))
+    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
+    assert ": 0 outcomes applied, 2 rows added, 4 rows need a review;" in done.stdout
+    assert "row 3: completed in one copy" in done.stderr
+    assert (
+        f"rows 4-5, {ROWS + 1}: in flight or in review there, or worked on by both" in done.stderr
+    )
 
 
 def test_every_row_done_twice_is_named_and_a_long_list_says_that_it_is_cut(tmp_path: Path) -> None:

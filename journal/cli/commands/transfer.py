@@ -92,7 +92,7 @@ def pack_command(job: FoundJob, output: str | None, kept: bool) -> None:
 def _report_packed(output: str, packed: Packed) -> None:
     where = "" if output == _STDIN else f" in {output}"
     echo_err(
-        f"{packed.job_id}: packed{where} up to byte {packed.offset}, {packed.rows} rows, "
+        f"{packed.job_id}: packed{where} up to byte {packed.offset}, {counted(packed.rows, 'row|rows')}, "
         f"{counted(len(packed.files), 'other file|files')}"
     )
     for name in packed.grown:
@@ -153,7 +153,7 @@ def _unpack(ctx: click.Context, file: str, max_bytes: int | None) -> None:
         why = f"job {error.job_id!r} exists already; nothing was changed"
         raise RefusedError(f"{why}; if it is a copy of this job, see what is new: {pull}") from None
     echo_err(
-        f"{unpacked.job_id}: unpacked, {unpacked.rows} rows, "
+        f"{unpacked.job_id}: unpacked, {counted(unpacked.rows, 'row|rows')}, "
         f"{counted(len(unpacked.files), 'other file|files')}"
     )
     click.echo(unpacked.job_id)
@@ -206,7 +206,8 @@ def pull_command(
     takes the name NAME, and the file here is renamed to NAME.before-N. In a merge, the file here
     keeps the name NAME, and the other copy's file is called NAME.other-N.
 
-    The exit code is 3 if a row needs a review, or if an artifact differs. As long as a row on which
+    The exit code is 3 if a row needs a review, if an artifact differs, or if a merge leaves rows
+    open in a job that has ended here: `journal show` says how to go on. As long as a row on which
     both copies worked isn't settled, each further pull exits with 3, too.
 
     Example: journal pull /mnt/old/jobs/ship-ca
@@ -242,13 +243,13 @@ def pull_command(
 
 def _preview_text(found: Preview) -> str:
     """The lines of a dry run: how the copies differ, and what a merge does with which rows."""
-    news = f"{found.commits} commits there"
+    news, own = (counted(n, "commit|commits") for n in (found.commits, found.our_commits))
     text = {
         "made": f"the job isn't here: it would be created, with {news}",
-        "forwarded": f"behind: {news} would be applied",
-        "merged": f"diverged at line {found.line}: {news}; {found.our_commits} commits here",
+        "forwarded": f"behind: {news} there would be applied",
+        "merged": f"diverged at line {found.line}: {news} there; {own} here",
         "identical": "no commits to pull: both copies end with the same commit",
-        "ahead": f"{_AHEAD}, and {counted(found.our_commits, 'commit|commits')} of its own",
+        "ahead": f"{_AHEAD}, and {own} of its own",
     }
     groups: dict[tuple[str, str | None, str, bool], list[Judgement]] = {}
     for row in found.rows if found.action == "merged" else ():
@@ -273,13 +274,17 @@ def _report_merged(merged: Merged, job_id: str) -> None:
     _report_some([moved.format(theirs, ours) for ours, theirs in merged.renumbered.items()])
     if merged.twice:
         echo_err(
-            f"{Numbers(merged.twice).words(_MAX_RANGES)}: completed in one copy, and also worked on by the other: they may have "
-            "been done twice, even if both tracking numbers are equal"
+            f"{Numbers(merged.twice).words(_MAX_RANGES)}: completed in one copy, and also worked on by the other: perhaps "
+            "done twice, even if both tracking numbers are equal"
+        )
+    others = sorted(set(merged.review).difference(merged.twice))
+    if others:
+        echo_err(
+            f"{Numbers(others).words(_MAX_RANGES)}: in flight or in review there, or worked on by both copies"
         )
     if merged.left_open:
-        echo_err(
-            f"{merged.left_open} rows are open, and the job has ended here ({merged.job_status})"
-        )
+        rows = counted(merged.left_open, "row|rows is|are")
+        echo_err(f"{rows} open, and the job has ended here ({merged.job_status})")
 
 
 def _difference(pulled: Pulled, name: str) -> str:
@@ -307,7 +312,7 @@ def _pulled_text(pulled: Pulled, where: str) -> str:
     if merged is not None:
         moved = len(merged.renumbered)
         text += (
-            f": {len(merged.applied)} outcomes applied, {len(merged.added)} rows added, "
+            f": {counted(len(merged.applied), 'outcome|outcomes')} applied, {counted(len(merged.added), 'row|rows')} added, "
             f"{f'{moved} of them under another number, ' if moved else ''}"
             f"{counted(len(merged.review), 'row|rows needs|need')} a review; the other history is kept as {merged.other}"
         )
