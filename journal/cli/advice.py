@@ -411,7 +411,9 @@ class _Advice:
         then = "the active run processes them" if self._holder else f"then {start.words}"
         self.add("what went wrong, with all rows", "errors")
         if unknown.count:
-            again = "failed row|rows may have taken effect: look, then try it|them again, if not"
+            again = (
+                "failed row|rows may have taken effect: look, then try it|them again if not done"
+            )
             why = f"{counted(unknown.count, again)}; {then}"
             self.add(why, "retry", "--row", pasted(unknown))
         if is_known:

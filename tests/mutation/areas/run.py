@@ -298,7 +298,7 @@ PATCHES = [
         "run/row_queue",
         "            used_up = found.attempts >= self._max_attempts > 1 and self._is_used_up(found)\n",
         "            used_up = False\n",
-        "tests/run/test_evidence.py::test_a_row_whose_attempts_are_used_up_keeps_the_last_traceback",
+        "tests/run/test_holds.py::test_a_held_attempt_leaves_a_row_whose_attempts_are_used_up_so",
     ),
     Patch(
         "lost attempts use up nothing",
