@@ -316,6 +316,12 @@ class JobMismatchError(RefusedError):
         )
 
 
+# After a repair, a merge with the intact copy would count work twice.
+INTACT_COPY = (
+    "if an intact copy has all commits, use it (journal help damage) and don't repair; else"
+)
+
+
 class JournalDamagedError(UnreadableError):
     """The journal is damaged: its bytes have changed. The job can't be read or changed.
 
@@ -337,7 +343,7 @@ class JournalDamagedError(UnreadableError):
         return (
             f"{self.path} is damaged at line {self.line} (byte {self.offset}): expected "
             f"{self.expected}, found {self.found}; nothing was changed: `journal verify {job}` "
-            f"lists all damage, `journal repair {job}` salvages what is undamaged"
+            f"lists all damage; {INTACT_COPY}: `journal repair {job}` salvages what is undamaged"
             f"{'; ' + self.hint if self.hint else ''}"
         )
 

@@ -255,7 +255,10 @@ def test_verify_reports_every_damage_and_goes_on(
     path.write_bytes(damaged)
     assert run(root, "verify", "--all") == 6
     out, err = capsys.readouterr()
-    assert err == f"next: journal --root {root} repair ship-ca\n"
+    copy = "if an intact copy has all commits, use it (journal help damage) and don't repair"
+    assert err == f"next: {copy}; else: journal --root {root} repair ship-ca\n"
+    assert run(root, "show", "ship-ca") == 6
+    assert copy in capsys.readouterr().err
     assert "DAMAGED  ship-ca" in out
     assert "damage: lines 2 to 4, bytes " in out
     assert "damage: line 7, bytes " in out
@@ -322,7 +325,7 @@ def test_verify_advises_to_rename_the_directory_of_another_job_and_no_repair(
     assert err == ""
     path.rename(root / "ship-ca")
     assert run(root, "verify", "ship-ca") == 6
-    assert capsys.readouterr().err == f"next: journal --root {root} repair ship-ca\n"
+    assert capsys.readouterr().err.endswith(f"else: journal --root {root} repair ship-ca\n")
 
 
 @pytest.mark.parametrize("place", [b'"name":"', b'"original_command":"', b'"id":"'])

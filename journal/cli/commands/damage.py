@@ -10,7 +10,7 @@ from journal.cli.exit_codes import EXIT_DAMAGED, EXIT_OK, EXIT_ROWS_OPEN
 from journal.cli.find import FoundJob, ReadingService, complete_job, find_job, found_job
 from journal.cli.output import echo_err, echo_json_list, echo_result
 from journal.cli.shared_options import json_option, option
-from journal.errors import JournalError
+from journal.errors import INTACT_COPY, JournalError
 from journal.history.error_groups import Numbers
 from journal.repair import Repair, repair_job
 from journal.repair.salvage import Action, OpenRows
@@ -33,7 +33,8 @@ def verify_command(
     commit lacks its line end. Such a commit is valid, and the next writer adds the line end.
 
     All jobs are checked, even if one of them is damaged. The exit code is 6 if any job is damaged,
-    or of a newer version. To repair a job, use `journal repair`.
+    or of a newer version. If an intact copy has all commits, use it: see `journal help damage`.
+    Otherwise, use `journal repair`.
 
     Example: journal verify --all
     """
@@ -62,7 +63,7 @@ def verify_command(
             if "newer" in kinds:
                 echo_err("next: pip install -U rowjournal")
             elif "damage" in kinds and "mismatch" not in kinds:
-                echo_err(f"next: {job.command('repair', job.id)}")
+                echo_err(f"next: {INTACT_COPY}: {job.command('repair', job.id)}")
 
     if json_output:
         echo_json_list(reports())
