@@ -115,8 +115,12 @@ class Tree:
 
     def failures(self, tests: list[str], *options: str, hang_s: float = HANG_S) -> list[str]:
         """The tests that fail, without their parameters. A test that takes ``hang_s`` fails."""
+        # Very deep directories may be left of a test that was ended. Neither pytest nor rmtree can
+        # remove them, and then each later test would fail.
+        temporary = str(self.directory / "temporary")
+        subprocess.run(["rm", "-rf", temporary], check=True)
         command = [sys.executable, "-m", "pytest", "-v", "-rfE", "-p", "no:cacheprovider", *options]
-        command += ["--basetemp", str(self.directory / "temporary"), "--tb=no", "--assert=plain"]
+        command += ["--basetemp", temporary, "--tb=no", "--assert=plain"]
         command += ["--hypothesis-profile", "mutation", *tests]
         command += ["-o", f"faulthandler_timeout={hang_s:.0f}"]
         command += ["-o", "faulthandler_exit_on_timeout=true"]
@@ -267,7 +271,7 @@ def main(wanted: list[str], *, share: float, seed: int, workers: int, searches: 
     except KeyboardInterrupt:
         print("interrupted")
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        subprocess.run(["rm", "-rf", place], check=False)
     print_figures(verdicts)
     killed = sum(verdict.killer is not None for verdict in verdicts)
     took = timedelta(seconds=round(time.monotonic() - begun_s))
