@@ -13,7 +13,7 @@ from journal.run.call import Rows
 from journal.run.outcome import Outcome
 
 _JOIN_S = 0.5
-_GATHER_S = 0.005  # how long a result may wait for others
+_GATHER_S = 0.001  # how long a result may wait for others: after a kill, its row is in doubt
 
 
 class Call:
