@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from journal.cli.find import holder_text, pause_text
 from journal.cli.output import echo_err
-from journal.errors import JournalDamagedError
 from journal.format.records import CODES_OF_MERGES, LOST_CHECKSUM, MAYBE_DONE_TWICE
 from journal.fs import shell, system
 from journal.fs.names import JOURNAL_NAME
@@ -271,15 +270,6 @@ def echo_advice(service: JobService, job: Job, command: Callable[..., str]) -> N
     """Write the :func:`advice` about a job as it is now to standard error."""
     for line, why in advice(job, look(service, job), service.root, command):
         echo_err(f"{why}: {line}" if line else f"{job.id}: {why}")
-
-
-def cut_text(service: JobService, job_id: str) -> str:
-    """A text that says that the hint proves that the job's journal was cut, or ""."""
-    try:
-        service.store.check_uncut(job_id)
-    except JournalDamagedError as error:
-        return f"what follows is only what is left: {error.found.removeprefix('that ')}"
-    return ""
 
 
 def advice(

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import click
 
 from journal.cli.output import echo_err, first_of, local_text
-from journal.errors import JobNotFoundError, JournalError, RefusedError
+from journal.errors import JobNotFoundError, JournalDamagedError, JournalError, RefusedError
 from journal.fs import system
 from journal.fs.names import JOURNAL_NAME
 from journal.ids import is_job_id
@@ -141,6 +141,11 @@ class FoundJob(NamedTuple):
     def read(self) -> Job:
         return existing_job(self.service, self.id)
 
+    def warn_of_cut(self) -> None:
+        """Write a message if the journal was cut. Call this after the job has been read."""
+        if text := cut_text(self.service, self.id):
+            self.say(text)
+
     def say(self, text: str) -> None:
         """Write a message about the job to standard error."""
         echo_err(f"{self.id}: {text}")
@@ -160,6 +165,15 @@ class _JobType(click.ParamType[FoundJob]):
 
 job_argument = click.argument("job", shell_complete=complete_job)
 found_job = click.argument("job", type=_JobType(), shell_complete=complete_job)
+
+
+def cut_text(service: JobService, job_id: str) -> str:
+    """A text that says that the hint proves that the job's journal was cut, or ""."""
+    try:
+        service.store.check_uncut(job_id)
+    except JournalDamagedError as error:
+        return f"this is only what is left: {error.found.removeprefix('that ')}"
+    return ""
 
 
 def find_job(ctx: click.Context, name: str, *, is_whole: bool = False) -> FoundJob:

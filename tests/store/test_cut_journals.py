@@ -139,7 +139,9 @@ def test_the_command_refuses_a_cut_job_with_the_exit_code_of_damage(root: Path) 
         assert (done.returncode, "the journal was cut" in done.stderr) == (6, True), done.stderr
 
 
-def test_show_names_a_cut_and_advises_nothing_that_would_be_refused(root: Path) -> None:
+def test_what_is_left_after_a_cut_is_shown_as_such_and_nothing_is_advised_that_would_be_refused(
+    root: Path,
+) -> None:
     def show() -> dict[str, Any]:
         shown = journal_command("--root", str(root), "show", JOB, "--json")
         return dict(json.loads(shown.stdout))
@@ -150,7 +152,13 @@ def test_show_names_a_cut_and_advises_nothing_that_would_be_refused(root: Path) 
     assert "the journal was cut" in shown["damaged"]
     commands = [each["command"] for each in shown["next"]]
     assert [command.split()[3] for command in commands] == ["verify", "pull", "repair"]
-    assert "damaged     what follows" in journal_command("--root", str(root), "show", JOB).stdout
+    assert (
+        "damaged     this is only what is left"
+        in journal_command("--root", str(root), "show", JOB).stdout
+    )
+    for words in (["rows", JOB], ["errors", JOB], ["export", JOB, "-"]):
+        done = journal_command("--root", str(root), *words)
+        assert f"{JOB}: this is only what is left: the journal was cut" in done.stderr
 
 
 def test_an_older_copy_that_is_written_into_the_file_is_named_however_it_goes_on(

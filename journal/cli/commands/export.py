@@ -112,8 +112,7 @@ def export_command(
     else:
         job = _find_job(ctx, *names)
         service, job_ids = job.service, [job.id]
-    if file_format is None:
-        file_format = "csv" if out == "-" else format_of(out)
+    file_format = file_format or ("csv" if out == "-" else format_of(out))
     if out == "-" and file_format not in STREAMED:
         raise click.UsageError(f"{file_format} can't be written to standard output: name a file")
     selection.where.read_past(service)
@@ -130,6 +129,8 @@ def export_command(
             on_error=errors.append if all_jobs else None,
             **options,
         )
+    if not all_jobs:
+        job.warn_of_cut()
     for text in [*errors, *selection.where.unmet()]:
         echo_err(f"journal: {text}")
     if out != "-":

@@ -108,6 +108,7 @@ def rows_command(
     total = job.read().total_rows
     none = f"{job.id}: 0 of {counted(total, 'row|rows')}" if total else f"{job.id}: 0 rows"
     echo_rows(output, fields, _looked_at(rows, wanted), none=none)
+    job.warn_of_cut()
     unmet = selection.where.unmet()
     for text in unmet + wanted.messages("shown"):
         echo_err(f"journal: {text}")
@@ -194,3 +195,4 @@ def errors_command(job: FoundJob, attempts: bool, selection: Selection, output: 
     cost = msgspec.structs.replace(_COST, title=title)
     fields = [cost if field is _COST else field for field in ERROR_FIELDS]
     echo_rows(output, fields, groups, none=f"{job.id}: 0 errors")
+    job.warn_of_cut()

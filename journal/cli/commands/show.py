@@ -11,11 +11,12 @@ from typing import Any
 
 import click
 
-from journal.cli.advice import advice, cut_text, look
+from journal.cli.advice import advice, look
 from journal.cli.commands.rows import ERROR_FIELDS, example_text
 from journal.cli.find import (
     FoundJob,
     counts_text,
+    cut_text,
     duration_s,
     found_job,
     holder_text,
