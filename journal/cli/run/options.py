@@ -233,7 +233,10 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
             "all rows.",
             callback=_checked(Halt.parse),
         ),
-        _option("--limit N max_rows", "Start at most N rows in this run. Each gets its attempts."),
+        _option(
+            "--limit N max_rows",
+            "Start at most N rows, never started ones first. Each gets its attempts.",
+        ),
         _option(
             "--max-cost-cents CENTS", "Pause when the job, over all its runs, has cost this much."
         ),
