@@ -298,7 +298,7 @@ PATCHES = [
         "run/row_queue",
         "            used_up = found.attempts >= self._max_attempts > 1 and self._is_used_up(found)\n",
         "            used_up = False\n",
-        "tests/run/test_holds.py::test_a_held_attempt_leaves_a_row_whose_attempts_are_used_up_so",
+        "tests/run/test_limits_by_key.py::test_a_row_that_can_not_start_takes_no_slot",
     ),
     Patch(
         "lost attempts use up nothing",
