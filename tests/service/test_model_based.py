@@ -269,7 +269,7 @@ class ModelJob:
             raise Refused(row["status"], target, allowed)
         if verb in ("retry", "redo"):
             self._reopen_if_over()
-        elif target not in OUTCOMES:
+        elif target not in OUTCOMES and verb != "give_back":  # which ends an attempt
             self._refuse_if_over()
         new_key = fields.pop("new_key", False)
         was_in_flight = row["status"] is RowStatus.PROCESSING
