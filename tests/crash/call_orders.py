@@ -121,7 +121,7 @@ class CallsInTurn:
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
-        for name in ("open", "rmdir", "stat", "lstat", "scandir", "unlink"):  # of shutil.rmtree
+        for name in ("close", "open", "rmdir", "lstat", "scandir", "unlink"):  # shutil uses "is"
             setattr(self, name, getattr(self, name))
 
     def __getattr__(self, name: str) -> Any:
