@@ -377,7 +377,8 @@ class JobService:
         """End the pause of :meth:`pause_job`. Returns the job. No run is started.
 
         - If a run waits because the job was paused, the status is running again.
-        - A failed or cancelled job is reopened, as by :meth:`reopen_job` with ``reason``.
+        - A job that was cancelled, or has failed with rows pending or in flight, is reopened, as by
+          :meth:`reopen_job` with ``reason``.
         - Otherwise the job keeps its status, and the next start continues it.
 
         Raises JobBusyError if the job has ended, and its run still waits for rows in flight.

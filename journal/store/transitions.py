@@ -282,7 +282,9 @@ def let_start(journal: Journal, refused: str, *, reopens: bool) -> None:
     status = state_of(journal).status
     if status.is_ended:
         if not reopens or status is JobStatus.CANCELLED:
-            _refuse_job(journal, JobStatus.RUNNING, _REOPEN_FIRST, refused)
+            is_cancelled = status is JobStatus.CANCELLED
+            hint = _REOPEN_FIRST if is_cancelled else "reopen it first: reopen_job()"
+            _refuse_job(journal, JobStatus.RUNNING, hint, refused)
         reopen(journal, None)
 
 
@@ -318,12 +320,13 @@ def pause(journal: Journal, by: By) -> None:
 def resume(journal: Journal, reason: str | None, by: By, *, has_run: bool) -> None:
     """End a person's pause. ``has_run``: whether a run waits, so that the job is running again.
 
-    A failed or cancelled job is reopened.
+    A job that was cancelled, or has failed with rows pending or in flight, is reopened.
     """
-    status = state_of(journal).status
+    status, counts = state_of(journal).status, journal.index.status_counts
     if state_of(journal).pause is not None:
         put_record(journal, JobPauseRecord(ended=True, person=by.person, at=UNSET_TIME))
-    if status in (JobStatus.FAILED, JobStatus.CANCELLED):
+    has_open = counts[PENDING] or counts[PROCESSING]
+    if status is JobStatus.CANCELLED or (status is JobStatus.FAILED and has_open):
         reopen(journal, reason)
     elif status is JobStatus.PAUSED and has_run:
         set_job_status(journal, JobStatus.RUNNING)

@@ -444,7 +444,7 @@ def test_a_job_that_has_ended_is_resumed_but_not_while_a_run_works_on_it(
     assert cli.journal() == before
 
 
-def test_a_job_that_has_failed_is_resumed_only_if_rows_are_pending_or_a_pause_ends(
+def test_a_job_that_has_failed_becomes_pending_only_if_rows_are_pending(
     cli: Cli,
 ) -> None:
     with JobService(cli.root) as service:
@@ -457,7 +457,9 @@ def test_a_job_that_has_failed_is_resumed_only_if_rows_are_pending_or_a_pause_en
         assert (code, service.get_job("f").status) == (4, "failed")  # type: ignore[union-attr]
         assert "no row is pending: `journal retry f` makes failed rows pending" in err
         service.pause_job("f")
-        assert cli("resume", "f")[0] == 0
+        assert cli("resume", "f")[0] == 0  # the pause has ended
+        assert service.get_job("f").status == "failed"  # type: ignore[union-attr]
+        service.reopen_job("f")
         service.create_rows("f", [{"data": {}}])
         service.start_job("f")
         service.update_status("f", "failed")

@@ -472,7 +472,8 @@ class ModelJob:
         if self.is_paused:
             self.is_paused = False
             self._touch()
-        if self.status in (JobStatus.FAILED, JobStatus.CANCELLED):
+        has_open = self.numbers(RowStatus.PENDING) or self.numbers(RowStatus.PROCESSING)
+        if self.status is JobStatus.CANCELLED or (self.status is JobStatus.FAILED and has_open):
             self.reopen()
         elif self.status is JobStatus.PAUSED and self.holder is not None:
             self._move(JobStatus.RUNNING)

@@ -63,12 +63,6 @@ def resume_command(job: FoundJob, reason: str | None) -> None:
     Example: journal resume ship-orders --reason "the warehouse is back"
     """
     before, holder = job.read(), job.service.run_holder(job.id)
-    is_left = before.pending_count or before.processing_count or before.pause is not None
-    if before.status is JobStatus.FAILED and not is_left and holder is None:
-        raise RefusedError(
-            f"job {job.id} has failed, and no row is pending: `journal retry {job.id}` makes failed "
-            f"rows pending, and `journal show {job.id}` says what else to do"
-        )
     found = job.service.resume_job(job.id, reason)
     if before.pause is not None:
         job.say(f"the pause ({pause_text(before.pause)}) has ended")
@@ -93,6 +87,11 @@ def _nothing_to_resume(job: Job, root: Path) -> RefusedError:
         return RefusedError(
             f"job {job.id} is completed: nothing is left to resume; `journal redo` makes "
             "completed rows pending again, and new rows are added by the next start"
+        )
+    if job.status is JobStatus.FAILED:
+        return RefusedError(
+            f"job {job.id} has failed, and no row is pending: `journal retry {job.id}` makes failed "
+            f"rows pending, and `journal show {job.id}` says what else to do"
         )
     start = next_start(job, root)
     if job.status is JobStatus.PENDING:
