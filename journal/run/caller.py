@@ -113,7 +113,8 @@ class CallersThread:
         with signals, within:
             try:
                 try:
-                    driver.thread.start()
+                    with self._own_process:
+                        driver.thread.start()
                     self._listen(driver)
                 except BaseException:
                     self._listen_to_the_end(driver)

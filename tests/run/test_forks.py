@@ -425,6 +425,31 @@ def test_a_process_that_a_callback_forks_is_no_second_driver(
     assert lines[-1] == "completed [1, 1, 1]"
 
 
+def test_a_process_that_a_signal_handler_forks_while_the_driver_starts_is_no_second_driver(
+    tmp_path: Path,
+) -> None:
+    lines, _ = run(
+        tmp_path,
+        """
+        import threading
+
+        signal.signal(signal.SIGUSR1, lambda *_: fork(lambda: sys.exit(7)))
+        start = threading.Thread.start
+
+        def interrupted(thread):
+            if thread.name == "journal-driver":
+                signal.raise_signal(signal.SIGUSR1)
+            start(thread)
+
+        threading.Thread.start = interrupted
+        with journal.open_job(path, [{}]) as job:
+            job.run(lambda row: say("call", row.row_number), tell=quiet)
+            say(job.job.status)
+        """,
+    )
+    assert sorted(lines) == ["call 1", "child 7", "completed"]
+
+
 def test_a_process_that_a_signal_handler_forks_is_no_second_driver(tmp_path: Path) -> None:
     lines, _ = run(
         tmp_path,
