@@ -13,6 +13,9 @@ from journal.format.idempotency import key_json
 from journal.format.values import DECODE_ERRORS, encode_value
 from journal.text import encode_json, similar
 
+_NUMBERS = (int, float)
+_NUMBER_BEGINS = tuple("-0123456789 \t\r\n")
+
 Data = dict[str, Any]
 Key = str | tuple[str, ...] | Callable[[Data], Any]  # a column, columns, or a function of the data
 
@@ -67,11 +70,11 @@ def twin_of(key: str) -> str | None:
 
 def _twin(value: Any) -> Any:
     if isinstance(value, str):
+        if not value.startswith(_NUMBER_BEGINS):  # a tenth of the time of decoding
+            return value
         try:
             number = msgspec.json.decode(value)
         except (*DECODE_ERRORS, UnicodeEncodeError):
             return value
-        is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
-        return number if is_number else value
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return encode_json(value).decode() if is_number else value
+        return number if type(number) in _NUMBERS else value
+    return encode_json(value).decode() if type(value) in _NUMBERS else value

@@ -121,7 +121,14 @@ class CallsInTurn:
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
-        for name in ("close", "open", "rmdir", "lstat", "scandir", "unlink"):  # shutil uses "is"
+        for name in (
+            "close",
+            "open",
+            "rmdir",
+            "lstat",
+            "scandir",
+            "unlink",
+        ):  # shutil compares by "is"
             setattr(self, name, getattr(self, name))
 
     def __getattr__(self, name: str) -> Any:

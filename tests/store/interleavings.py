@@ -1,8 +1,8 @@
 """Interleavings of threads, explored by frontrun: of a group commit, and of a call's two owners.
 
-Every lock and every access to a shared attribute is a point at which another thread may go on. What
-is explored are all orders of two threads that differ in their conflicts, and of three threads as
-many as are asked for. Files aren't seen there: a commit is a list in memory.
+Every lock and every access to a shared attribute is a point at which another thread may go on.
+frontrun tries the orders that differ in their conflicts, as many as are asked for. It doesn't see
+files, so a commit is a list in memory.
 
 As a command, it explores more than the tests do::
 

@@ -96,7 +96,7 @@ class Halt(msgspec.Struct):
 
 
 class Brake:
-    """Ends a run whose first rows fail with the same error code, all or nine of ten of them.
+    """Ends a run whose first rows fail alike: at least nine of ten with the same error code.
 
     Such failures probably have a cause outside of the rows. Only first attempts of rows count. The
     brake is undecided until one of these happens: 10 such attempts have failed with the same code,
