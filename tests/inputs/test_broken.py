@@ -26,6 +26,7 @@ from journal.fs.shell import quote
 from journal.inputs.read import RowInput
 from journal.inputs.source import Source
 
+LIBRARIES = {".xlsx": "openpyxl", ".parquet": "pyarrow"}  # of extras
 CSV = b"order,zip\nA-1,90001\nA-2,90002\n"
 
 
@@ -154,6 +155,8 @@ def tar() -> bytes:
 def test_a_file_is_named_for_what_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes, said: str
 ) -> None:
+    if library := LIBRARIES.get(Path(name).suffix):
+        pytest.importorskip(library)
     monkeypatch.chdir(tmp_path)
     Path(name).write_bytes(content)
     message = refusal(name)

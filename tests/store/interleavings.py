@@ -23,8 +23,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import frontrun
-
 from journal.errors import InvalidValueError, JobLockedError, JournalError, StorageError
 from journal.run.outcome import Outcome
 from journal.run.workers.handover import Call, Results
@@ -123,6 +121,8 @@ def group_commits(
     def asks(number: int) -> Worker:
         return lambda log: log.ask(number)
 
+    import frontrun  # noqa: PLC0415  (of the extra "dev"; --help needs no library)
+
     frontrun.explore(
         lambda: Log(refuses=refuses, fails=fails),
         list(map(asks, numbers)),
@@ -215,6 +215,8 @@ def handovers(executions: int) -> Counter[tuple[int, int]]:
         settled = [*handover.made, *handover.cancelled]
         is_settled = handover.made == handover.ended and Counter(settled) == Counter(handover.calls)
         return is_settled and not handover.missed
+
+    import frontrun  # noqa: PLC0415
 
     for preemptions in (1, 2):  # with one, all orders are less than a hundred
         frontrun.explore(
