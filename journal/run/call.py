@@ -29,7 +29,7 @@ from journal.run.outcome import (
     repr_of_lost,
     text_of,
 )
-from journal.run.signals import OwnProcess, leave_interrupts_to_the_driver
+from journal.run.signals import OwnProcess
 from journal.text import counted
 
 Rows = tuple[AttemptedRow, ...]
@@ -62,20 +62,18 @@ class Target(NamedTuple):
 
 def call_handler(target: Target, rows: Rows) -> list[Outcome]:
     """Call the handler with the rows, in the worker. Returns the outcome of each row."""
-    leave_interrupts_to_the_driver()
     first = rows[0]
     first.begin()
     token = current_row.set(first)
     own_process = OwnProcess()
     begin_s = perf_counter()
-    try:
-        with own_process:
+    with own_process:  # the code of the value or of the exception may fork, too
+        try:
             value = target.handler(target.given(rows))
-    except BaseException as error:  # noqa: BLE001  (any exception is an outcome of the rows)
-        with own_process:  # the exception's own code may fork
+        except BaseException as error:  # noqa: BLE001  (any exception is an outcome of the rows)
+            own_process.end_child(error)
             outcomes = target.raised(rows, error)
-    else:
-        with own_process:  # the value's own code may fork
+        else:
             outcomes = target.returned(rows, value)
     elapsed_s = perf_counter() - begin_s
     current_row.reset(token)

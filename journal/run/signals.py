@@ -212,6 +212,10 @@ class OwnProcess:
         pass
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        self.end_child(error)
+
+    def end_child(self, error: BaseException | None) -> None:
+        """End the process if it was forked in the block, and is about to leave by ``error``."""
         if system.process_id() != self._process:
             end_process(error)
 

@@ -20,7 +20,7 @@ from journal.format.records import (
     encode_row,
     row_end,
 )
-from journal.format.values import checksum_of, encode_sorted, plain_json
+from journal.format.values import encode_sorted, load_sha256, plain_json
 from journal.fs import system
 from journal.ids import MAX_ROW_NUMBER
 from journal.index.columns import View
@@ -117,7 +117,7 @@ def add_rows(journal: Journal, row_data: Any) -> View:
     first = index.row_count
     nonce = system.nonce()[:8] if journal.log.end.offset else None
     at, end, end_with_key = index.last_at, b"", b""
-    depth = journal.depth
+    sha256, depth = load_sha256(), journal.depth
     for place, item in enumerate(row_items(row_data), 1):
         if journal.depth > depth:  # the end of that batch would undo the row, if it fails
             raise InvalidValueError(
@@ -126,12 +126,11 @@ def add_rows(journal: Journal, row_data: Any) -> View:
                 "was yielded inside a batch that the iterable has opened: yield it after the batch",
             )
         number = index.highest_number + 1  # the iterable's own code may have added rows, too
-        is_usual = not has_keys and type(item) is dict and len(item) == 1
-        given = item.get("data") if is_usual else None
-        data = plain_json(given) if type(given) is dict else None
+        given = item.get("data") if type(item) is dict and len(item) == 1 else None
+        data = plain_json(given) if type(given) is dict and not has_keys else None
         is_plain = data is not None and number <= MAX_ROW_NUMBER
         if data is not None and is_plain:  # what new_row() does, in less time
-            checksum, key = checksum_of(given, encode_sorted), None
+            checksum, key = sha256(encode_sorted(given)).hexdigest(), None
         else:
             number, checksum, data, key = new_row(place, item, number, header, nonce)
         if index.last_at is not at or not end:  # the iterable's own code has changed this job

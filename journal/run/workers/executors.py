@@ -24,7 +24,7 @@ from journal.errors import InvalidValueError, StorageError
 from journal.run.call import Rows, Target, call_handler
 from journal.run.outcome import Outcome, lost, text_of
 from journal.run.platform.console import interrupts_kept_from_new_processes
-from journal.run.signals import OwnProcess, Stops
+from journal.run.signals import OwnProcess, Stops, leave_interrupts_to_the_driver
 from journal.run.workers.handover import Call, Results
 from journal.run.workers.notes import Notes, take_note
 from journal.text import counted, encode_json, own_number
@@ -303,6 +303,7 @@ def call_for_json(target: Target | bytes, rows: Rows, notes: str | None = None) 
 
     The driver gets JSON, since it may lack the classes of the outcomes' values.
     """
+    leave_interrupts_to_the_driver()
     if notes is not None:
         take_note(notes, rows[0].row_number)
     loaded = _load(target) if isinstance(target, bytes) else target
