@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from crash.fault_disk import NO_FAULT_DISK
 from hypothesis import Phase, settings
+from support.activation import Injected
 from support.clock import Clock
 from support.memory import directory_in_memory
 from support.paths import TESTS
@@ -58,6 +59,18 @@ def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
     """With ``-n auto``, run three workers for two cores: a quarter of a worker's time is waiting."""
     cores = yield
     return cores if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else cores + (cores + 1) // 2
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Fail a test if a fault that it has injected never took effect."""
+    try:
+        yield
+    finally:
+        taken, never = Injected.end()
+    assert not never, f"injected, and never took effect: {', '.join(never)}"
+    if taken:
+        item.user_properties.append(("count: faults of single system calls", taken))
 
 
 @pytest.fixture(name="count")

@@ -12,7 +12,8 @@ from typing import Any, Literal
 from zlib import crc32
 
 import pytest
-from support.children import Child, fails, journal_path, works
+from support.activation import Injected
+from support.children import Child, counted, fails, journal_path, works
 from support.hints import (
     JOB,
     CountingOs,
@@ -152,7 +153,7 @@ def test_where_no_hint_can_be_written_nothing_else_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     old = hint.read_bytes()
-    disk.refused = dict.fromkeys(call.split(), number)
+    disk.refused = {name: counted(fails(number), Injected(name)) for name in call.split()}
     with monkeypatch.context() as patch:
         patch.setattr(journal.index.hint, "GROWTH_BYTES", 1)
         if call == "flock":

@@ -93,11 +93,12 @@ def complete(service: JobService, number: int, **outcome: Any) -> Asked:
 class SlowDisk:
     """Holds syncs up until it is told to let them through."""
 
-    def __init__(self, faulty: FaultyOs, *after: Fault) -> None:
-        """``after`` is how the syncs go that come after the first."""
+    def __init__(self, faulty: FaultyOs | None = None, *after: Fault) -> None:
+        """``after`` is how the syncs go that come after the first. None: its syncs are planned elsewhere."""
         self._entered = threading.Event()
         self._leave = threading.Event()
-        faulty.plan(SYNC, self.hold, *after)
+        if faulty is not None:
+            faulty.plan(SYNC, self.hold, *after)
 
     def hold(self, real: Callable[..., Any], *arguments: Any) -> Any:
         self._entered.set()
@@ -183,8 +184,8 @@ def test_threads_that_shared_a_commit_share_the_next_one_from_its_first_request_
 def test_nobody_hears_done_before_the_sync_of_its_own_commit(
     service: JobService, faulty: FaultyOs
 ) -> None:
-    first_sync, second_sync = SlowDisk(faulty), SlowDisk(faulty)
-    faulty.plan(SYNC, first_sync.hold, second_sync.hold)
+    second_sync = SlowDisk()
+    first_sync = SlowDisk(faulty, second_sync.hold)
     first, others = ask_during_a_sync(service, first_sync, range(2, 5))
     assert first.is_alive()
     first_sync.go_on()

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 from zlib import crc32
 
+from support.activation import Injected
 from support.pipes import ready
 from support.system_os import SYSTEM_OS
 
@@ -219,6 +220,27 @@ def writes_half(real: Callable[..., Any], descriptor: int, data: bytes) -> Any:
     return real(descriptor, memoryview(data)[: len(data) // 2])
 
 
+def counted(fault: Fault, injected: Injected, *, may_pass: bool = False) -> Fault:
+    """Return the fault, which counts its calls; with ``may_pass``, not those in which it does what ``works`` does."""
+
+    def call(real: Callable[..., Any], *arguments: Any) -> Any:
+        made: list[tuple[Any, Any]] = []
+
+        def noted(*given: Any) -> Any:
+            made.append((given, result := real(*given)))
+            return result
+
+        passed = False
+        try:
+            result = fault(noted, *arguments)
+            passed = may_pass and made == [(arguments, result)]
+            return result
+        finally:
+            injected.count += not passed
+
+    return call
+
+
 class Memory:
     """Bytes that can be read like a file."""
 
@@ -232,7 +254,8 @@ class Memory:
 class FaultyOs:
     """Replaces ``journal.fs.system.os``.
 
-    Makes the real calls, except those with a planned fault.
+    Makes the real calls, except those with a planned fault. A fault that never took effect fails
+    the test.
     """
 
     def __init__(self) -> None:
@@ -242,10 +265,15 @@ class FaultyOs:
 
     def plan(self, name: str, *faults: Fault) -> None:
         """Use each fault for one of the next calls of ``os.<name>``. Later calls are real again."""
-        self._faults[name] = list(faults)
+        self._faults[name] = [
+            counted(fault, Injected(f"fault {number} of os.{name}"))
+            for number, fault in enumerate(faults, 1)
+        ]
 
     def always(self, name: str, fault: Fault) -> None:
-        self._faults[name] = [fault] * 1000
+        """Use the fault for each call. Calls for which it does nothing else than ``works`` don't count."""
+        injected = Injected(f"the fault of each os.{name}")
+        self._faults[name] = [counted(fault, injected, may_pass=True)] * 1000
 
     def heal(self) -> None:
         self._faults.clear()

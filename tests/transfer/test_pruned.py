@@ -223,8 +223,9 @@ def test_a_job_is_left_whose_line_can_not_be_written(
 
     make_ended_job(tmp_path)
     faulty = FaultyOs()
-    faulty.always("pwrite", writes_half if call != "pwrite" else fails(errno.ENOSPC))
-    faulty.always(call, fails(errno.ENOSPC)) if call != "pwrite" else None
+    if call == "ftruncate":
+        faulty.always("pwrite", writes_half)
+    faulty.always(call, fails(errno.ENOSPC))
     with monkeypatch.context() as patch:
         patch.setattr(journal.fs.system, "os", faulty)
         assert prune(tmp_path) == ["left"]
