@@ -118,5 +118,5 @@ def current_task() -> object:
     asyncio = sys.modules.get("asyncio")  # if asyncio isn't imported, there are no tasks
     try:
         return asyncio and asyncio.current_task()
-    except RuntimeError:  # there is no running event loop
+    except (AttributeError, RuntimeError):  # it is being imported; no event loop is running
         return None

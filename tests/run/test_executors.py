@@ -24,6 +24,7 @@ from functools import partial
 from multiprocessing import Pipe, get_context, resource_sharer
 from pathlib import Path
 from queue import SimpleQueue
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Never
 
 import pytest
@@ -590,6 +591,16 @@ def test_a_row_whose_worker_dies_is_tried_three_times_if_it_may_be_repeated(
     assert work.statuses() == ["completed", "failed", "completed", "completed"]
     assert str(work.outcomes()[1].error_message).endswith("; given up after 3 attempts")
     assert calls(work.ledger) == {1: 1, 2: 3, 3: 2, 4: 1}
+
+
+def test_rows_run_while_another_thread_imports_dask_or_pools_of_processes(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("distributed", "distributed.cfexecutor", "concurrent.futures.process"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))  # nothing is in it yet
+    with ThreadPoolExecutor(1) as thread:
+        work.run(thread, "square")
+    assert work.statuses() == ["completed"]
 
 
 @pytest.mark.parametrize("kind", POOLS)

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import pytest
@@ -1307,6 +1308,17 @@ def test_another_thread_of_the_service_gives_up_on_an_open_batch_in_time(root: P
             error = pool.submit(service.complete_row, "x:1").exception()
         assert isinstance(error, JobLockedError)
         assert service.get_job_summary("x")["pending_count"] == 1
+
+
+def test_a_batch_is_made_while_another_thread_imports_asyncio(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with JobService(root, sync="none") as service:
+        service.create_job("x", job_id="x", row_data=[{}])
+        monkeypatch.setitem(sys.modules, "asyncio", ModuleType("asyncio"))  # nothing is in it yet
+        with service.batch("x"):
+            service.complete_row("x:1")
+        assert service.get_job_summary("x")["pending_count"] == 0
 
 
 @pytest.mark.parametrize("sync", ["commit", "none"])

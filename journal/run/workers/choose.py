@@ -93,8 +93,9 @@ def _make(factory: Callable[[], Executor]) -> Executor:
 
 def _as_executor(given: Any) -> Executor:
     """The given executor, or the executor of the given dask client. Raises InvalidValueError."""
-    distributed = sys.modules.get("distributed")
-    if distributed is not None and isinstance(given, distributed.Client):
+    # While another thread imports the module, it has no clients yet. The same holds below.
+    client: Any = getattr(sys.modules.get("distributed"), "Client", ())
+    if isinstance(given, client):
         given = given.get_executor()
     if not hasattr(given, "submit"):
         raise InvalidValueError(
@@ -106,4 +107,4 @@ def _as_executor(given: Any) -> Executor:
 
 def _is_dask(executor: Executor) -> bool:
     module = sys.modules.get("distributed.cfexecutor")
-    return module is not None and isinstance(executor, module.ClientExecutor)
+    return isinstance(executor, getattr(module, "ClientExecutor", ()))

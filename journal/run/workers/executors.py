@@ -268,7 +268,7 @@ def _to_send(executor: Executor, target: Target) -> Target | bytes:
     Raises InvalidValueError if the handler can't be pickled.
     """
     process = sys.modules.get("concurrent.futures.process")
-    if process is None or type(executor) is not process.ProcessPoolExecutor:
+    if type(executor) is not getattr(process, "ProcessPoolExecutor", None):
         return target
     file = io.BytesIO()
     pickler = _Pickler(file)
