@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -99,7 +99,7 @@ class FaultySystem:
 
     def __init__(self, kind: Kind | None = None, mode: Mode = Mode.ONCE, nth: int = 0) -> None:
         self.ledger = Ledger()
-        self.calls = 0
+        self.calls: Counter[str] = Counter()
         self.failed = ""  # the call that was chosen
         self.refused: set[str] = set()  # all that have raised
         self._kind, self._mode, self._nth = kind, mode, nth
@@ -162,8 +162,8 @@ class FaultySystem:
         """``noted``: the arguments by themselves, with no directory's descriptor to go by."""
         if self._suspended:
             return real(*arguments)
-        self.calls += 1
-        assert self.calls < _MOST_CALLS, "it hangs"
+        self.calls[name] += 1
+        assert self.calls[name] < _MOST_CALLS, "it hangs"
         if name in _SYNCS:
             real = _check_descriptor
         fault = self._next_fault(name)
