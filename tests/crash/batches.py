@@ -22,6 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the command; pytest has it there already
 
+from support.activation import check_share
 from support.children import Child
 
 import journal
@@ -145,6 +146,7 @@ def batches(work: Path, mode: str, *, rows: int, kills: int, seed: int) -> int:
         left = {row.row_number for row in job.rows("needs_review")}
         expect(left == reviewed, f"in review: {sorted(left ^ reviewed)} for no reason")
         expect(len(job.rows("completed")) == rows - len(left), "a row is lost")
+    check_share("kills before the end of a run", count, kills, 0.5)
     return count
 
 
@@ -160,7 +162,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as directory:
             size = {"rows": given.rows, "kills": given.kills, "seed": given.seed}
             count = batches(Path(directory), mode, **size)
-        print(f"{mode}: {count} kills before the end; no row called twice, none lost")
+        print(
+            f"{mode}: {count} of {given.kills} kills before the end; no row called twice, none lost"
+        )
 
 
 if __name__ == "__main__":

@@ -32,6 +32,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for the command; pytest has it there already
+
+from support.activation import check_share
+
 import journal
 from journal import AttemptedRow, InvalidStateTransition, JobService, RowStatus
 from journal.model import Policy
@@ -159,9 +163,14 @@ class Tally:
     refused: int = 0  # steps that a worker wanted to begin after its attempt had ended
     repeated_polls: int = 0
 
-    def add(self, other: Tally) -> None:
-        for field in fields(self):
-            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+    def check(self, mode: str, kills: int) -> None:
+        """So many kills must have hit runs at work. A few of them needn't hit every kind of step."""
+        check_share("kills of a run at work", self.kills, kills, 0.5)
+        if kills >= 50:
+            check_share("steps in doubt that the ledger has", self.done, self.reviews, 0.1)
+            check_share("steps in doubt that it hasn't", self.not_done, self.reviews, 0.1)
+            if mode in ("pool", "commands"):
+                check_share("steps that were refused to a worker", self.refused, kills, 0)
 
     def __str__(self) -> str:
         return ", ".join(
@@ -400,11 +409,13 @@ def main() -> int:
             begun_s = time.monotonic()
             with tempfile.TemporaryDirectory() as name:
                 try:
-                    said: object = charge_and_mail(
+                    tally = charge_and_mail(
                         Path(name) / "work", mode, policy,
                         rows=options.rows, kills=options.kills, seed=options.seed,
                     )  # fmt: skip
-                except Loss as loss:
+                    tally.check(mode, options.kills)
+                    said: object = tally
+                except AssertionError as loss:  # a Loss, or nothing was hit
                     failed, said = 1, f"LOSS: {loss}"
                     output = Path(name) / "work" / "output"
                     said = f"{said}\n{output.read_text()[-2000:]}"

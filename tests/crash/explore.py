@@ -90,12 +90,14 @@ def _record(scenario: Scenario, base: Path, draws: int, check: Check | None = No
 def explore(case: Case, base: Path, seed: int, states: set[int], share: float = 1) -> None:
     """Check each distinct state of the case, or a random ``share`` of them.
 
-    ``states`` has the digests of those that were checked.
+    ``states`` has the digests of those that were checked. In some states, something must be missing.
     """
     known = frozenset(states)
     chance = Random(seed)
     met: set[tuple[int, int]] = set()  # more acknowledged is more to check
+    lacking = 0
     for cut, tree in crash_states(case.recording, Random(seed), case.draws):
+        lacking += tree != cut.views[-1]
         digest = _digest(tree)
         if digest in known or (cut.acknowledged, digest) in met:
             continue
@@ -114,6 +116,7 @@ def explore(case: Case, base: Path, seed: int, states: set[int], share: float = 
         finally:
             shutil.rmtree(base)
         states.add(digest)
+    assert lacking, f"{case.name!r}, seed {seed}: no cut takes anything away"
 
 
 def recoveries(case: Case, base: Path, seed: int, count: int) -> Iterator[Case]:

@@ -33,6 +33,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for the command; pytest has it there already
+
+from support.activation import check_share
+
 import journal
 from journal import AttemptedRow, JobService
 
@@ -301,6 +305,7 @@ def main() -> int:
         done = f"{given.rounds} rounds, {seen['forks']} forks, {seen['kills']} kills"
         print(f"{mode}: {done}: {wrong or 'all is well'}; {time.monotonic() - begun_s:.0f} s")
         sys.stdout.flush()
+        check_share("kills in a step whose child has left", seen["kills"], given.rounds, 1)
     return failed
 
 

@@ -1,7 +1,7 @@
 """Processes that are killed at random moments, and what must be left of their work.
 
 The tests run some two hundred kills. The full run is a command of its own, which counts what it
-did and exits with 1 if anything was lost::
+did and exits with 1 if anything was lost, or if too few kills hit a call before it returned::
 
     python tests/crash/kills.py --kills 2000 --seed 1
 """
@@ -25,11 +25,13 @@ from typing import Any, Self
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the command; pytest has it there already
 
+from support.activation import check_share
 from support.children import Child, journal_path
 from support.copies import staging_of
 
 from journal import JobService, RowStatus
 from journal.format.records import RowStatusRecord
+from journal.fs.names import NEW_BACKUP_NAME
 from journal.verify import verify_job
 
 JOB = "crashing"
@@ -176,6 +178,10 @@ class Tally:
     copying: int = 0  # kills that hit a recovery between the begin of its copy and its cut
     leftovers: int = 0  # half jobs that a kill left in the staging directory
 
+    def check(self) -> None:
+        """Kills at random moments show little unless enough of them hit a call."""
+        check_share("kills of a call that had not returned", self.under_way, self.kills, 0.2)
+
     def add(self, other: Tally) -> None:
         for field in fields(self):
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
@@ -223,18 +229,22 @@ class Server:
 
 
 def killed_while(server: Server, draw: random.Random, **order: object) -> list[list[str]]:
-    """Have a child do ``order``, kill it at a random moment; what it said, word by word."""
+    """Have a child do ``order``, kill it at a random moment after its first call has begun.
+
+    Return what it said, word by word.
+    """
     server.tell(json.dumps(order))
     said: list[list[str]] = []
     marks_to_come = draw.randrange(12)
-    pid = 0
-    while not pid or marks_to_come > 0:
+    pid, has_begun = 0, False
+    while not pid or not has_begun or marks_to_come > 0:
         words = server.hear().split(" ", 1)
         if words[0] == "pid":
             pid = int(words[1])
             continue
         expect(words[0] != "dead", "the child failed by itself")
-        marks_to_come -= words[0] in {"ack", "step"}
+        has_begun |= words[0] == "try"
+        marks_to_come -= has_begun and words[0] in {"ack", "step"}
         said.append(words)
     # The moment of the kill is what is random here: there is no event to wait for.
     time.sleep(draw.choice([0, draw.random() * 0.003]))
@@ -340,7 +350,8 @@ class TornJob(KilledJob):
     def __init__(self, root: Path, seed: int) -> None:
         super().__init__(root, seed)
         self.commit("before the first tail")
-        self.tail, self.tail_at, self.copies = b"", 0, 0
+        self.tail, self.tail_at = b"", 0
+        self.copies, self.copy_ns = 0, 0  # how many are whole; when the one at hand was written to
 
     def tear(self) -> None:
         """Give the journal a new tail, if the last one is cut off."""
@@ -359,8 +370,10 @@ class TornJob(KilledJob):
         saved = [copy.read_bytes() for copy in copies]
         expect(all(map(self.tail.startswith, saved)), "what was saved was never in the journal")
         if self.path.read_bytes()[self.tail_at :] == self.tail:
-            self.tally.copying += len(saved) > self.copies
-            self.copies = len(saved)
+            begun = self.path.with_name(NEW_BACKUP_NAME)
+            copy_ns = begun.stat().st_mtime_ns if begun.exists() else self.copy_ns
+            self.tally.copying += (len(saved), copy_ns) != (self.copies, self.copy_ns)
+            self.copies, self.copy_ns = len(saved), copy_ns
             return
         expect(self.tail in saved, "the torn tail was cut off and not saved")
         self.tally.torn_tails += 1
@@ -493,16 +506,20 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    total, losses, begin_s = Tally(), 0, time.monotonic()
+    totals, losses, begin_s = {work: Tally() for work in ROUNDS}, 0, time.monotonic()
     for number in range(-(-options.kills // KILLS_A_ROUND)):
         work = ROUNDS[number % len(ROUNDS)]
         kills = min(KILLS_A_ROUND, options.kills - number * KILLS_A_ROUND)
         with tempfile.TemporaryDirectory() as directory:
             try:
-                total.add(work(Path(directory), options.seed * 10_000 + number, kills))
+                totals[work].add(work(Path(directory), options.seed * 10_000 + number, kills))
             except Exception as error:  # noqa: BLE001  (an error is a loss like any other)
                 losses += 1
                 sys.stdout.write(f"LOST in round {number}, {work.__name__}: {error!r}\n")
+    total = Tally()
+    for work, tally in totals.items():
+        sys.stdout.write(f"{work.__name__}: {tally.under_way} of {tally.kills} kills hit a call\n")
+        total.add(tally)
     sys.stdout.write(
         f"{total.kills} kills, {total.acknowledged} acknowledgements, {losses} losses, "
         f"{time.monotonic() - begin_s:.0f} s\n"
@@ -511,6 +528,11 @@ def main() -> int:
         f"{total.torn_tails} torn tails were recovered, {total.copying} kills hit a recovery "
         f"while it saved one; {total.leftovers} half jobs were removed\n"
     )
+    for tally in totals.values():
+        if tally.kills:
+            tally.check()
+    if (recovered := totals[kill_in_recovery]).kills:
+        check_share("kills while a torn tail was saved", recovered.copying, recovered.kills, 0.05)
     return 1 if losses else 0
 
 

@@ -27,8 +27,9 @@ def test_a_process_killed_at_any_moment_has_lost_nothing_acknowledged_and_adds_n
     tmp_path: Path, seed: int, count: Callable[[str, int], None]
 ) -> None:
     tally = kill_at_work(tmp_path, seed, KILLS)
-    count("kills at work", tally.kills)
+    count("kills at work, of a call that had not returned", tally.under_way)
     assert tally.kills == KILLS
+    tally.check()
     assert tally.acknowledged > 0
 
 
@@ -37,8 +38,9 @@ def test_a_process_killed_while_it_makes_and_deletes_jobs_leaves_whole_jobs_or_n
     tmp_path: Path, seed: int, count: Callable[[str, int], None]
 ) -> None:
     tally = kill_in_making(tmp_path, seed, KILLS)
-    count("kills while jobs are made and deleted", tally.kills)
+    count("kills while jobs are made and deleted, of a call", tally.under_way)
     assert tally.kills == KILLS
+    tally.check()
     assert tally.acknowledged > 0
 
 
@@ -47,8 +49,9 @@ def test_a_process_killed_while_it_recovers_a_torn_tail_leaves_it_there_or_saved
     tmp_path: Path, seed: int, count: Callable[[str, int], None]
 ) -> None:
     tally = kill_in_recovery(tmp_path, seed, KILLS)
-    count("kills while a torn tail is recovered", tally.kills)
+    count("kills while a torn tail is recovered, of a call", tally.under_way)
     assert tally.kills == KILLS
+    tally.check()
     assert tally.torn_tails > 0
 
 
@@ -57,8 +60,11 @@ def test_a_process_killed_while_it_reopens_retries_and_redoes_has_lost_and_repea
     tmp_path: Path, seed: int, count: Callable[[str, int], None]
 ) -> None:
     tally = kill_in_passes(tmp_path, seed, KILLS)
-    count("kills while a job is reopened, and its rows retried and redone", tally.kills)
+    count(
+        "kills while a job is reopened, and its rows retried and redone, of a call", tally.under_way
+    )
     assert tally.kills == KILLS
+    tally.check()
     assert tally.acknowledged > 0
 
 

@@ -27,5 +27,5 @@ class Injected:
 
 
 def check_share(what: str, count: int, tried: int, share: float) -> None:
-    """Raise AssertionError if fewer than this share (0 to 1) of what was tried took effect."""
-    assert count >= max(1, share * tried), f"{what}: only {count} of {tried} took effect"
+    """Raise AssertionError if fewer than this share (0 to 1) of what was tried took effect, or none."""
+    assert count >= max(1, share * tried), f"{what}: only {count} of {tried}"
