@@ -32,6 +32,7 @@ def _sqlite(root: Path) -> SqliteJobs:
 def durations(setting: Setting, side: str, processes: int) -> list[float]:
     """How long each commit of all processes took, in seconds, sorted."""
     rows = setting.count(_ROWS, 2_000)
+    processes = min(processes, rows // 1_000)
     seconds = max(SECONDS * rows / _ROWS, 0.05)
     with setting.fresh() as root:
         if side == "ours":

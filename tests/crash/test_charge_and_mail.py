@@ -15,7 +15,7 @@ from journal.model import Policy
 
 pytestmark = needs_fork
 
-SIZE = (200, 60) if IS_LONG else (12, 3)
+SIZE = (200, 60) if IS_LONG else (12, 2)
 OF_COMMANDS = (200, 60) if IS_LONG else (5, 2)  # which take a hundred times as long
 
 

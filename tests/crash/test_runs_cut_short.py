@@ -173,7 +173,7 @@ def test_after_a_power_cut_at_any_moment_of_a_run_no_call_that_was_made_is_unkno
     directory = base / f"{work.__name__}-{policy}"
     directory.mkdir()
     recording = record(Scenario("run", before_the_run, work), directory)
-    states = sample(distinct_crash_states(recording, Random(1), 20), 300)
+    states = sample(distinct_crash_states(recording, Random(1), 20), 150)
     for cut, tree in states:
         root = base / "state"
         place(root, tree)
@@ -194,7 +194,7 @@ def test_after_a_power_cut_at_any_moment_of_a_run_no_call_that_was_made_is_unkno
             assert statuses == {"completed": CUT_ROWS}
             assert set(made) | set(again) == set(range(1, CUT_ROWS + 1))
     count("disk states that a power cut leaves of a run", len(states))
-    assert len(states) > 200
+    assert len(states) > 100
 
 
 def run_with_steps(root: Path, acknowledge: Acknowledge) -> None:
@@ -220,7 +220,7 @@ def test_after_a_power_cut_at_any_moment_no_step_that_took_effect_is_done_again(
     directory.mkdir()
     recording = record(Scenario("run", before_the_run, run_with_steps), directory)
     effects = [(number, name) for number in range(1, CUT_ROWS + 1) for name in STEPS]
-    states = sample(distinct_crash_states(recording, Random(1), 12), 400)
+    states = sample(distinct_crash_states(recording, Random(1), 12), 200)
     for cut, tree in states:
         root = base / "state"
         place(root, tree)
@@ -244,4 +244,4 @@ def test_after_a_power_cut_at_any_moment_no_step_that_took_effect_is_done_again(
         done = {number for number, _ in (*made, *again)}
         assert done | review.keys() == set(range(1, CUT_ROWS + 1))
     count("disk states that a power cut leaves of a run with steps", len(states))
-    assert len(states) > 200
+    assert len(states) > 100

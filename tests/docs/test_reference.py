@@ -9,7 +9,9 @@ from pathlib import Path
 
 import click
 import pytest
+from click.shell_completion import BashComplete
 from support import reference
+from support.commands import journal
 
 from journal import JobService
 from journal.cli import find
@@ -140,16 +142,10 @@ def test_no_option_splits_its_variable_at_spaces(name: str) -> None:
 
 def test_commands_of_a_run_may_be_this_program(root: Path, tmp_path: Path) -> None:
     """They find JOURNAL_ROW_ID and JOURNAL_ATTEMPT in their environment, and no option in those."""
-    journal = [sys.executable, "-m", "journal"]
     for name in ("list", "show", "rows", "errors", "verify"):
-        command = [*journal, name, *(["other"] if name != "list" else [])]
-        done = subprocess.run(
-            [*journal, "run", "-", "--lines", "--job", f"runs-{name}", "--", *command],
-            input=b"one\n",
-            env=os.environ,
-            capture_output=True,
-            check=False,
-        )
+        command = [sys.executable, "-m", "journal", name, *(["other"] if name != "list" else [])]
+        run = ("run", "-", "--lines", "--job", f"runs-{name}", "--", *command)
+        done = journal(*run, text="one\n")
         assert done.returncode == 0, done.stderr
     with JobService(root) as service:
         (row,) = service.get_rows("runs-rows")
@@ -203,21 +199,29 @@ _WITH_JOB = [
 _BEHIND = ["delete other", "pull pack.tar", "run rows.csv --job"]
 
 
+def completed_here(words: str) -> list[str]:
+    """What bash is offered for the last of ``words``, without a process of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COMP_WORDS", words)
+        patch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
+        return BashComplete(cli, {}, "journal", "_JOURNAL_COMPLETE").complete().splitlines()
+
+
 @pytest.mark.parametrize("command", [*_WITH_JOB, *_BEHIND])
 def test_each_command_completes_job_ids(root: Path, command: str) -> None:
-    assert completed(root, "bash", f"journal {command} ship-c") == ["plain,ship-ca"]
+    assert completed_here(f"journal {command} ship-c") == ["plain,ship-ca"]
 
 
 @pytest.mark.parametrize("words", ["export ship-ca out", "export --all out", "pull o", "show ./o"])
 def test_shells_complete_paths_where_one_may_stand(root: Path, words: str) -> None:
-    assert completed(root, "bash", f"journal {words}") == [f"file,{words.rsplit(maxsplit=1)[-1]}"]
+    assert completed_here(f"journal {words}") == [f"file,{words.rsplit(maxsplit=1)[-1]}"]
 
 
 def test_completion_looks_into_the_store_that_was_named(
     root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("JOURNAL_ROOT")
-    assert completed(root, "bash", f"journal --root {root.as_posix()} show o") == ["plain,other"]
+    assert completed_here(f"journal --root {root.as_posix()} show o") == ["plain,other"]
     monkeypatch.chdir(tmp_path)
-    assert completed(root, "bash", "journal show o") == []
-    assert completed(root, "bash", "journal --root /dev/null show o") == []
+    assert completed_here("journal show o") == []
+    assert completed_here("journal --root /dev/null show o") == []

@@ -24,7 +24,7 @@ def test_no_mutant_is_misread_or_breaks_anything(tmp_path: Path, target: str) ->
     check = TARGETS[target](tmp_path)
 
     @settings(
-        max_examples=400,
+        max_examples=200,
         derandomize=True,
         deadline=None,
         database=None,

@@ -143,7 +143,7 @@ class Writer:
             self.added = added
 
 
-@pytest.mark.parametrize("seed", range(300 if IS_LONG else 20))
+@pytest.mark.parametrize("seed", range(300 if IS_LONG else 10))
 def test_a_row_has_the_same_history_as_if_all_lines_were_read(tmp_path: Path, seed: int) -> None:
     with small_pieces():
         writer = Writer(tmp_path, seed)

@@ -188,7 +188,7 @@ def contents(index: Index) -> tuple[Any, ...]:
     )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(blocks(), st.lists(st.integers(0, 30), max_size=3))
 @example([row(1), row(2), row(2), row(3)], [])
 @example([row(1), row(2), row(4), row(3), status(4, b"failed"), row(5)], [])
@@ -219,7 +219,7 @@ def test_a_block_is_applied_as_its_lines_are_one_after_the_other(
         assert contents(index) == contents(expected)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(blocks(), st.integers(0, 30), st.booleans())
 @example([row(1), status(1, b"failed"), row(5), status(1, b"pending", b'"reset":"redo",')], 3, True)
 @example(
@@ -327,7 +327,7 @@ def expected_lines(content: bytes) -> tuple[list[bytes], Position]:
     return lines[:good], end
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.lists(COMMITS, max_size=12),
     st.booleans(),

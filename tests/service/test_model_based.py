@@ -1170,7 +1170,7 @@ def test_services_and_model_agree_after_every_step(monkeypatch: pytest.MonkeyPat
     run_state_machine_as_test(
         JournalMachine,
         settings=settings(
-            max_examples=400 if IS_LONG else 8 if IS_WINDOWS else 25,  # files are slow under wine
+            max_examples=400 if IS_LONG else 8 if IS_WINDOWS else 16,  # files are slow under wine
             stateful_step_count=40,
             deadline=None,
             report_multiple_bugs=False,  # shrinking each of them can take minutes

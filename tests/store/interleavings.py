@@ -218,7 +218,7 @@ def handovers(executions: int) -> Counter[tuple[int, int]]:
 
     import frontrun  # noqa: PLC0415
 
-    for preemptions in (1, 2):  # with one, all orders are less than a hundred
+    for preemptions, most in ((1, 100), (2, executions)):  # with one, all are less than a hundred
         frontrun.explore(
             Handover,
             [Handover.work, Handover.drive],
@@ -226,7 +226,7 @@ def handovers(executions: int) -> Counter[tuple[int, int]]:
             preemption_bound=preemptions,
             clock="virtual",
             detect_io=False,
-            max_executions=max(executions, 100),
+            max_executions=most,
             timeout_per_run=60.0,
             trace_packages=["journal.*"],
         ).assert_holds()

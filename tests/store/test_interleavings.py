@@ -15,7 +15,7 @@ def test_no_order_of_threads_loses_a_change_of_a_group_commit_or_a_call_of_the_d
     pytest.importorskip("frontrun", reason="frontrun isn't installed")
     command = [sys.executable, str(Path(__file__).with_name("interleavings.py"))]
     subprocess.run(
-        [*command, "--executions", "5000" if IS_LONG else "15"],
+        [*command, "--executions", "5000" if IS_LONG else "8"],
         env={**os.environ, "FRONTRUN_ACTIVE": "1"},
         check=True,
         stdout=subprocess.DEVNULL,

@@ -180,7 +180,7 @@ def test_of_any_two_short_histories_no_work_is_lost_or_done_twice_without_a_word
         for ours in histories(begin, 2)
         for theirs in histories(begin, 2)
     ]
-    pairs = sample(every, len(every) // 6)
+    pairs = sample(every, len(every) // 12)
     a = beginning(tmp_path / "a", len(pairs))
     a.act(each([BEGINNINGS[begin] for begin, _, _ in pairs]))
     b = a.copied("b")
@@ -231,7 +231,7 @@ def test_of_any_two_histories_with_decisions_all_that_was_decided_or_done_is_tak
 ) -> None:
     """Whoever pulls has what the other made of a row, unless it did something itself."""
     moves = list(histories(begin, 2, decided=True))
-    pairs = sample(product(moves, moves), 200)
+    pairs = sample(product(moves, moves), 120)
     a = beginning(tmp_path / "a", len(pairs))
     a.act(each([DECIDED[begin]] * len(pairs)))
     b = a.copied("b")
