@@ -14,6 +14,7 @@ import msgspec
 
 from journal.errors import InvalidValueError, JobNotFoundError, JournalError
 from journal.fs import directories, files
+from journal.fs.handles import refusals_of
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.fs.names import ARTIFACTS_NAME, DERIVED
 from journal.fs.output import whole_file
@@ -124,10 +125,11 @@ def _prune(
     for job_id in sorted(store.job_ids()):
         job = None
         try:
-            job = _job(store, job_id)
-            if job.updated_at >= before or (job.status not in wanted and not left_named):
-                continue
-            pruned = _prune_one(store, job, before, wanted, target, dry_run=dry_run)
+            with refusals_of(store.directory(job_id), "prune"):
+                job = _job(store, job_id)
+                if job.updated_at >= before or (job.status not in wanted and not left_named):
+                    continue
+                pruned = _prune_one(store, job, before, wanted, target, dry_run=dry_run)
         except JobNotFoundError:  # another process has deleted the job
             continue
         except (_Left, JournalError) as error:

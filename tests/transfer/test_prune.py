@@ -327,6 +327,19 @@ def test_a_job_that_got_newer_meanwhile_is_left_and_the_reason_says_so(
     assert jobs(root) == ["a"]
 
 
+def test_a_job_whose_files_cant_be_listed_is_left_and_the_next_one_is_deleted(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(root, "one")
+    make(root, "two")
+    faulty = FaultyOs()
+    faulty.plan("scandir", lambda real, *some: real(*some), fails(errno.EIO))  # of the first one
+    monkeypatch.setattr(journal.fs.system, "os", faulty)
+    one, two = prune_jobs(root, LATER)
+    assert (one.job_id, one.action, two.action) == ("one", "left", "deleted")
+    assert isinstance(one.error, StorageError)
+
+
 def test_a_time_without_a_zone_is_refused_at_the_call(root: Path) -> None:
     make(root, "a")
     with pytest.raises(InvalidValueError, match="has no time zone"):
