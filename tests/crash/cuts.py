@@ -33,7 +33,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the command; pytest has it there already
 
 from crash.fault_disk import FaultDisk, why_no_fault_disk
-from crash.power import FILE_SYSTEMS, is_read_only
+from crash.power import FILE_SYSTEMS, has_given_up
 
 import journal
 import journal.index.hint
@@ -164,7 +164,7 @@ def _cut_power_of_one(kind: str, options: str, until: int, draw: Random, tally: 
             thread.start()
             stack.callback(thread.join)
             stack.callback(stop.set)
-        while tally.states < until and not is_read_only(root):
+        while tally.states < until and not has_given_up(root):
             disk.slow_down(draw.choice([0, 0.005, 0.02]))
             time.sleep(draw.random() * 0.2)  # the moment of the cut is what is random here
             with disk.cut(draw.randrange(1 << 30)) as cut:

@@ -1,11 +1,13 @@
 """A process that works on a store in every way there is, and tells an outside ledger of it.
 
-    python disk_work.py STORE OUTSIDE NAME FIRST_ROW SEED
+    python disk_work.py STORE OUTSIDE NAME FIRST_ROW SEED GENERATION
 
 Threads of it change rows of a job that other such processes work on as well; others have jobs of
 their own. ``OUTSIDE`` is a directory on another disk. What is told are lines of JSON on standard
 output, as of :class:`ledger.Ledger`; a line of standard input is told back, so that whoever asks
-knows all that was told before it.
+knows all that was told before it. A side effect of a run is nothing but such a line.
+
+Once it was killed, the same process with the next ``GENERATION`` goes on with what it has left.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -27,15 +30,16 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from crash.ledger import States, do
+from crash.ledger import PACKS, POLICIES, States, do, run
 
 from journal import JobLockedError, JobService
 from journal.repair import repair_job
-from journal.transfer import pull_job
+from journal.transfer import prune_jobs, pull_job, unpack_job
 
 SHARED = "shared"
 ROWS_A_THREAD = 400
 ROWS_A_PROCESS = 5 * ROWS_A_THREAD
+RUN_ROWS = 1000  # more for each generation
 
 _telling = threading.Lock()
 
@@ -69,9 +73,12 @@ def state_of(number: int) -> str:
 class Work:
     """``first`` is the number of the first row of the shared job that is this process's own."""
 
-    def __init__(self, root: Path, outside: Path, name: str, first: int, seed: int) -> None:
+    def __init__(
+        self, root: Path, outside: Path, name: str, first: int, seed: int, generation: int
+    ) -> None:
         self.root, self.outside, self.name, self.first = root, outside, name, first
-        self.draw = Random(seed)
+        self.draw, self.generation = Random(seed), generation
+        self.left = [job_id for job_id in os.listdir(root) if job_id.startswith(f"{name}-")]
 
     def start(self) -> None:
         group, alone = JobService(self.root), JobService(self.root)
@@ -86,16 +93,24 @@ class Work:
             partial(self.large_jobs, alone),
             self.pulls,
             partial(self.repairs, alone),
+            *(partial(self.runs, kind) for kind in POLICIES),
+            # A prune looks at all jobs: only one process knows that they are its own.
+            *([partial(self.prunes, alone)] if self.first == 1 else []),
             self.write_back,
         ):
             threading.Thread(target=_reported, args=(work,), daemon=True).start()
 
-    def rows_of(self, thread: int) -> range:
+    def rows_of(self, service: JobService, thread: int) -> list[int]:
         first = self.first + thread * ROWS_A_THREAD
-        return range(first, first + ROWS_A_THREAD)
+        numbers = {row.row_number for row in service.get_rows(SHARED, "pending")}
+        return sorted(numbers & set(range(first, first + ROWS_A_THREAD)))
+
+    def ids(self, kind: str) -> Iterator[tuple[int, str]]:
+        """Of jobs that there never were."""
+        return ((n, f"{self.name}-{kind}-{n}") for n in count(1000 * self.generation))
 
     def single_rows(self, service: JobService, thread: int, *, synced: bool = True) -> None:
-        for number in self.rows_of(thread):
+        for number in self.rows_of(service, thread):
             row_id = f"{SHARED}:{number}"
             start = partial(service.start_row, row_id)
             complete = partial(service.complete_row, row_id, f"T-{number}")
@@ -105,13 +120,13 @@ class Work:
                 time.sleep(0.01)  # it would be done at once
 
     def batches(self, service: JobService, thread: int) -> None:
-        numbers = self.rows_of(thread)
+        numbers = self.rows_of(service, thread)
         while numbers:
             length = self.draw.randrange(1, 30)
             self.complete(service, SHARED, numbers[:length])
             numbers = numbers[length:]
 
-    def complete(self, service: JobService, job_id: str, numbers: range) -> None:
+    def complete(self, service: JobService, job_id: str, numbers: Sequence[int]) -> None:
         states = {f"{job_id}:{number}": state_of(number) for number in numbers}
         attempt(states, partial(complete, service, job_id, numbers))
 
@@ -120,9 +135,11 @@ class Work:
         return attempt({job_id: "there"}, create)
 
     def jobs(self, service: JobService) -> None:
-        """Made, worked on and deleted, but for some."""
-        for number in count():
-            job_id = f"{self.name}-made-{number}"
+        """Made, worked on and deleted, but for some, and for those that were left."""
+        for job_id in self.left:
+            if job_id.split("-")[1] in {"made", "large", "hurt"}:
+                attempt({job_id: "gone"}, partial(service.delete_job, job_id))
+        for number, job_id in self.ids("made"):
             if self.make(service, job_id, 20):
                 self.complete(service, job_id, range(1, self.draw.randrange(2, 20)))
                 if number % 8:
@@ -130,8 +147,7 @@ class Work:
 
     def large_jobs(self, service: JobService) -> None:
         """Streams of rows, which grow a job until it has had some hints."""
-        for number in count():
-            job_id = f"{self.name}-large-{number}"
+        for _, job_id in self.ids("large"):
             if not self.make(service, job_id, 0):
                 continue
             highest = 0
@@ -148,8 +164,10 @@ class Work:
         """A job is worked on elsewhere, and taken over here again and again."""
         job_id, rows = f"{self.name}-moved", 400
         source = JobService(self.outside, sync="none")
-        source.create_job("Moved", job_id=job_id, row_data=data(rows))
-        states: dict[str, str] = {}
+        if source.get_job(job_id) is None:
+            source.create_job("Moved", job_id=job_id, row_data=data(rows))
+        done = [row.row_number for row in source.get_rows(job_id, "completed")]
+        states = {f"{job_id}:{number}": state_of(number) for number in done}
         service = JobService(self.root)
         while len(states) < rows:
             first = len(states) + 1
@@ -163,8 +181,7 @@ class Work:
 
     def repairs(self, service: JobService) -> None:
         """Of a journal that was copied in text mode, or has a flipped bit."""
-        for number in count():
-            job_id = f"{self.name}-hurt-{number}"
+        for number, job_id in self.ids("hurt"):
             if not self.make(service, job_id, 40):
                 continue
             self.complete(service, job_id, range(1, 20))
@@ -179,6 +196,43 @@ class Work:
                 _write_durably(path, content)
             attempt({job_id: "there"}, partial(repair_job, path.parent))
             attempt({job_id: "gone"}, partial(service.delete_job, job_id))
+
+    def runs(self, kind: str) -> None:
+        """Of rows with side effects. A run that the disk has ended goes on; so does a killed one."""
+        directory = self.root / f"{self.name}-{kind}"
+
+        def effect(key: str) -> str:
+            tell("effect", {key: "made", directory.name: kind})
+            return key
+
+        rows = RUN_ROWS * (1 + self.generation)
+        tell("ask", {directory.name: kind})
+        while not attempt({}, partial(run, directory, kind, effect, data(rows))):
+            pass
+
+    def prunes(self, service: JobService) -> None:
+        """Jobs that have ended are packed and deleted; some are unpacked again."""
+        for job_id in self.left:
+            if "-old-" in job_id:
+                tell("ask", {job_id: "packed"})
+        for number, job_id in self.ids("old"):
+            if not self.make(service, job_id, 20):
+                continue
+            self.complete(service, job_id, range(1, self.draw.randrange(2, 20)))
+            tell("ask", {job_id: "packed"})  # from here on, also by a prune that was refused
+            if not attempt({}, partial(service.update_status, job_id, "cancelled")):
+                continue
+            if attempt({job_id: "packed"}, partial(self.prune, job_id)) and number % 2:
+                pack = self.root.parent / PACKS / f"{job_id}.tar.gz"
+                attempt({job_id: "there"}, partial(unpack_job, self.root, pack))
+                tell("ask", {job_id: "packed"})  # by the next prune
+
+    def prune(self, job_id: str) -> None:
+        later = datetime.now(UTC) + timedelta(days=1)
+        packs = self.root.parent / PACKS
+        for pruned in prune_jobs(self.root, later, statuses=["cancelled"], to=packs):
+            if pruned.job_id == job_id and pruned.action == "left":
+                raise pruned.error or AssertionError(pruned.reason)
 
     def write_back(self) -> None:
         """What is in the kernel's cache goes to the disk early, as it may, without a flush."""
@@ -198,7 +252,7 @@ def _start_writing(path: Path) -> None:
             os.close(fd)
 
 
-def complete(service: JobService, job_id: str, numbers: range) -> None:
+def complete(service: JobService, job_id: str, numbers: Sequence[int]) -> None:
     with service.batch(job_id):
         for number in numbers:
             service.complete_row(f"{job_id}:{number}", f"T-{number}")
@@ -225,8 +279,8 @@ def _reported(work: Callable[[], None]) -> None:
 
 
 def main() -> None:
-    root, outside, name, first, seed = sys.argv[1:]
-    Work(Path(root), Path(outside), name, int(first), int(seed)).start()
+    root, outside, name, first, seed, generation = sys.argv[1:]
+    Work(Path(root), Path(outside), name, int(first), int(seed), int(generation)).start()
     for line in sys.stdin:
         tell("told back", {line.strip(): ""})
     os._exit(0)  # whoever started it has ended, or wants it to

@@ -11,6 +11,8 @@ flush makes it durable. What a power cut leaves is mounted beside it, from a cop
         disk.slow_down(0.05)           # each flush takes so long, and each write that fails
         with disk.cut(seed=7) as cut:  # the power goes now: the rest is there or not, by chance
             ...                        # below cut.root; work on the disk itself goes on meanwhile
+        with disk.lose(seed=7):        # the same of the disk itself, which has no power in the block
+            ...                        # kill what uses it: afterwards it is mounted anew
 
 Whatever becomes of the process that uses it, all is taken down again: a keeper, a process of its
 own, waits for its end and unmounts. Nothing hangs for ever: the FUSE process ends by itself after
@@ -80,6 +82,7 @@ class Cut(NamedTuple):
     root: Path
     pending: int
     kept: int
+    torn: int
 
 
 def why_no_fault_disk() -> str | None:
@@ -186,8 +189,7 @@ class FaultDisk:
                 start_new_session=True,
             )
             self._ask("wait until it is there")
-            run("mount", "-o", self._options, fuse / DISK_NAME, self.mount)
-            _limit_requests(self.mount)
+            self._mount()
         except BaseException:
             self._take_down()
             raise
@@ -215,6 +217,10 @@ class FaultDisk:
                 if server is not None:
                     server.kill()  # what still waits for the disk gets an error
                     server.communicate()
+
+    def _mount(self) -> None:
+        run("mount", "-o", self._options, self._dir / "fuse" / DISK_NAME, self.mount)
+        _limit_requests(self.mount)
 
     def unmount(self) -> None:
         """Cleanly: what the file system still holds is written, as far as the disk takes it."""
@@ -251,12 +257,24 @@ class FaultDisk:
         with tempfile.TemporaryDirectory(prefix="cut-", dir=self._dir) as name:
             image, mount = Path(name) / "image", Path(name) / "mount"
             mount.mkdir()
-            pending, kept = self._ask("cut", str(image), seed)
+            counts = self._ask("cut", str(image), seed)
             run("mount", "-o", _COPY_OPTIONS[self.kind], image, mount)
             try:
-                yield Cut(mount, pending, kept)
+                yield Cut(mount, *counts)
             finally:
                 run("umount", mount)
+
+    @contextmanager
+    def lose(self, seed: int | None = None) -> Iterator[Cut]:
+        """The power goes now, as in :meth:`cut`, and comes back after the block, without faults.
+
+        Within the block all writes and flushes fail. What uses the disk must be killed there: the
+        file system is mounted anew.
+        """
+        yield Cut(self.mount, *self._ask("power off", seed))
+        run("umount", self.mount)
+        self._ask("power on")
+        self._mount()
 
     def _ask(self, *words: object) -> Any:
         server = self._server
@@ -315,6 +333,7 @@ class Platter:
         self._failing_flushes = 0
         self._drop = False
         self._failed = 0
+        self._has_power = True
 
     def read(self, length: int, offset: int) -> bytes:
         with self._lock:
@@ -333,8 +352,9 @@ class Platter:
             if fails:
                 self._failing_writes -= 1
                 self._failed += 1
-            else:
+            elif self._has_power:
                 self._pending.append((offset, data))
+            fails = fails or not self._has_power
         if fails:
             time.sleep(self.slow_s)
         return not fails
@@ -351,7 +371,7 @@ class Platter:
                 _apply(self._fd, self._pending)
             if not fails or self._drop:
                 self._pending.clear()
-            return not fails
+            return not fails and self._has_power
 
     def answer(self, words: list[Any]) -> object:
         with self._lock:
@@ -359,8 +379,7 @@ class Platter:
                 case ["wait until it is there"]:
                     return None
                 case ["heal"]:
-                    self._failing_writes = self._failing_flushes = 0
-                    self.slow_s = 0.0
+                    self._heal()
                     return None
                 case ["fail writes", count, pattern]:
                     self._failing_writes, self._pattern = count, pattern.encode("latin-1")
@@ -374,25 +393,37 @@ class Platter:
                 case ["failures"]:
                     return self._failed
                 case ["cut", image, seed]:
-                    return self._cut(image, seed)
+                    subprocess.run(["cp", "--sparse=always", self._base, image], check=True)
+                    with open(image, "r+b", buffering=0) as file:
+                        return self._keep_some(file.fileno(), seed)
+                case ["power off", seed]:
+                    counts = self._keep_some(self._fd, seed)
+                    self._heal()
+                    self._pending.clear()
+                    self._has_power = False
+                    return counts
+                case ["power on"]:
+                    self._has_power = True
+                    return None
                 case _:
                     raise ValueError(words)
 
-    def _cut(self, image: str, seed: int | None) -> tuple[int, int]:
-        """How many writes were not flushed, and of how many there is something."""
-        subprocess.run(["cp", "--sparse=always", self._base, image], check=True)
-        kept = [] if seed is None else self._some(Random(seed))
-        with open(image, "r+b", buffering=0) as file:
-            _apply(file.fileno(), kept)
-        return len(self._pending), len(kept)
+    def _heal(self) -> None:
+        self._failing_writes = self._failing_flushes = 0
+        self.slow_s = 0.0
 
-    def _some(self, draw: Random) -> list[tuple[int, bytes]]:
-        """Few, half or most of the writes; in their order, or in any; some of them torn."""
-        share = draw.choice((0.1, 0.5, 0.9))
-        kept = [write for write in self._pending if draw.random() < share]
+    def _keep_some(self, fd: int, seed: int | None) -> tuple[int, int, int]:
+        """How many writes were not flushed, how many of them are kept, and how many of those torn."""
+        draw, writes = Random(seed), self._pending
+        # Few, half or most of the writes; in their order, or in any; some of them torn.
+        share = 0.0 if seed is None else draw.choice((0.1, 0.5, 0.9))
+        kept = [write for write in writes if draw.random() < share]
         if draw.random() < 0.5:
             draw.shuffle(kept)
-        return [self._torn(write, draw) if draw.random() < 0.2 else write for write in kept]
+        parts = [self._torn(write, draw) if draw.random() < 0.2 else write for write in kept]
+        _apply(fd, parts)
+        torn = sum(part != write for part, write in zip(parts, kept, strict=True))
+        return len(writes), len(kept), torn
 
     def _torn(self, write: tuple[int, bytes], draw: Random) -> tuple[int, bytes]:
         """A run of its sectors."""

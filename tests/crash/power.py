@@ -6,8 +6,13 @@ lost::
 
     python tests/crash/power.py --states 300 --rounds 10 --seed 1
 
-``--states`` counts what power cuts have left, over all file systems; ``--rounds`` is how often each
-scenario of write errors runs, and ``--random`` how many rounds have errors at random times.
+``--states`` counts what power cuts have left, over all file systems. ``--rounds`` is how often each
+scenario of write errors runs, and how often a disk loses and is gone on with. ``--random`` is how many
+rounds have errors at random times.
+
+The same work runs in any directory, with a command that has its file system lose what wasn't synced::
+
+    python tests/crash/power.py --directory EMPTY --lose 'COMMAND' --rounds 10
 """
 
 from __future__ import annotations
@@ -44,8 +49,8 @@ from crash.disk_errors import (
     make_job,
 )
 from crash.disk_work import ROWS_A_PROCESS, SHARED, data
-from crash.fault_disk import KINDS, FaultDisk, why_no_fault_disk
-from crash.ledger import Ledger, do, losses
+from crash.fault_disk import KINDS, Cut, FaultDisk, why_no_fault_disk
+from crash.ledger import PACKS, Ledger, do, losses, seen
 
 from journal import JobService
 
@@ -60,19 +65,31 @@ class Tally:
     """What was done and seen."""
 
     states: int = 0
+    generations: int = 0  # of processes that were killed as the disk lost
     pending: int = 0  # writes that were not flushed when the power went
     kept: int = 0  # of which there was something
+    lost_all: int = 0  # states that lost all of these writes
+    lost_some: int = 0  # states that lost some of them, or parts of some
     failures: int = 0  # writes and flushes that failed
     written_anew: int = 0  # how often a journal was found to be another file
     done: int = 0
     refused: int = 0
     unknown: int = 0
+    effects: int = 0  # side effects of runs
     lost: list[str] = dataclasses.field(default_factory=list)
 
     def count(self, ledger: Ledger) -> None:
         self.done += ledger.counts["done"]
         self.refused += ledger.counts["refused"]
         self.unknown += ledger.counts["unknown"]
+        self.effects += ledger.counts["effect"]
+
+    def count_cut(self, cut: Cut) -> None:
+        self.states += 1
+        self.pending += cut.pending
+        self.kept += cut.kept
+        self.lost_all += cut.kept == 0 < cut.pending
+        self.lost_some += cut.kept > 0 and (cut.kept < cut.pending or cut.torn > 0)
 
     def add(self, other: Tally) -> None:
         for field in fields(self):
@@ -140,13 +157,10 @@ def _cut_power_of_one(kind: str, options: str, states: int, draw: Random) -> Tal
         disk = stack.enter_context(FaultDisk(kind, options))
         root = disk.mount / "jobs"
         make_shared_job(root, ledger)
-        workers = []
-        for number in range(PROCESSES):
-            outside = stack.enter_context(tempfile.TemporaryDirectory())
-            own = (f"p{number}", 1 + number * ROWS_A_PROCESS, draw.randrange(1 << 30))
-            workers.append(stack.enter_context(AtWork(ledger, root, outside, *own)))
+        outside = stack.enter_context(tempfile.TemporaryDirectory())
+        workers = start(root, outside, ledger, draw, stack)
         inode = 0
-        while tally.states < min(states, STATES_A_DISK) and not is_read_only(root):
+        while tally.states < min(states, STATES_A_DISK) and not has_given_up(root):
             disk.slow_down(draw.choice([0.005, 0.02, 0.05]))
             if draw.random() < 0.3:
                 pattern = draw.choice([COMMIT, COMMIT, b'{"hint":'])
@@ -155,18 +169,107 @@ def _cut_power_of_one(kind: str, options: str, states: int, draw: Random) -> Tal
             known, inode = inode, (root / SHARED / "journal.jsonl").stat().st_ino
             tally.written_anew += known not in {0, inode}
             before = ledger.moment()
-            with disk.cut(draw.randrange(1 << 30)) as cut:
+            with disk.cut(a_loss(draw)) as cut:
                 for worker in workers:
                     worker.hear_all()
                 found = losses(cut.root / "jobs", ledger.possible(before, ledger.moment()))
             tally.lost += [f"{kind} {options}: {loss}" for loss in found]
-            tally.states += 1
-            tally.pending += cut.pending
-            tally.kept += cut.kept
+            tally.count_cut(cut)
         tally.failures = disk.failures()
-        tally.lost += ledger.crashes()
+        tally.lost += ledger.problems()
     tally.count(ledger)
     return tally
+
+
+def a_loss(draw: Random) -> int | None:
+    """Of all that wasn't flushed, or of a part of it: see :meth:`FaultDisk.cut`."""
+    return None if draw.random() < 0.3 else draw.randrange(1 << 30)
+
+
+def start(
+    root: Path, outside: str, ledger: Ledger, draw: Random, stack: ExitStack, generation: int = 0
+) -> list[AtWork]:
+    workers = []
+    for number in range(PROCESSES):
+        own = (f"p{number}", 1 + number * ROWS_A_PROCESS, draw.randrange(1 << 30), generation)
+        directory = Path(outside, f"p{number}")
+        workers.append(stack.enter_context(AtWork(ledger, root, directory, *own)))
+    return workers
+
+
+Lose = Callable[[Callable[[], None]], None]  # loses; meanwhile it calls what it gets, which kills
+
+
+def generations(directory: Path, lose: Lose, rounds: int, draw: Random) -> Tally:
+    """All processes are killed as the disk loses; then others go on with what it has left."""
+    tally, ledger, root = Tally(), Ledger(), directory / "jobs"
+    make_shared_job(root, ledger)
+    with tempfile.TemporaryDirectory() as outside:
+        for generation in range(rounds):
+            with ExitStack() as stack:
+                start(root, outside, ledger, draw, stack, generation)
+                wait_for_work(root, ledger, draw)
+                before = ledger.moment()
+                lose(stack.close)
+            possible = ledger.possible(before)
+            tally.lost += losses(root, possible, go_on=generation == rounds - 1)
+            tally.lost += ledger.problems()
+            tally.generations += 1
+            if tally.lost:
+                break
+            ledger.note("is", seen(root, possible))
+    tally.count(ledger)
+    return tally
+
+
+def wait_for_work(root: Path, ledger: Ledger, draw: Random) -> None:
+    """Until some changes were acknowledged, and some side effects made."""
+    counts, deadline_s = ledger.counts, time.monotonic() + WAIT_S
+    done, effects = (
+        counts["done"] + draw.randrange(20, 100),
+        counts["effect"] + draw.randrange(1, 60),
+    )
+    while (counts["done"] < done or counts["effect"] < effects) and not has_given_up(root):
+        if time.monotonic() > deadline_s:
+            raise TimeoutError("no work is done")
+        time.sleep(0.01)
+
+
+def lose_power(kind: str, options: str, rounds: int, seed: int) -> Tally:
+    """Let a disk lose, again and again.
+
+    At times it fails before: at a few writes; or at all flushes, and then all that was cached is lost.
+    """
+    draw, cuts = Random(seed), Tally()
+    with FaultDisk(kind, options) as disk:
+
+        def lose(kill: Callable[[], None]) -> None:
+            match draw.randrange(3):
+                case 0:
+                    disk.fail_flushes(1 << 30, drop=True)
+                case 1:
+                    disk.fail_writes(draw.randrange(1, 3), COMMIT)
+            time.sleep(draw.random() * 0.1)  # the moment of the loss is what is random here
+            with disk.lose(a_loss(draw)) as cut:
+                cuts.count_cut(cut)
+                kill()
+            disk.slow_down(draw.choice([0, 0.005, 0.02]))
+
+        tally = generations(disk.mount, lose, rounds, draw)
+        tally.failures = disk.failures()
+    tally.add(cuts)
+    tally.lost = [f"{kind} {options}: {loss}" for loss in tally.lost]
+    return tally
+
+
+def lose_by(command: str, directory: Path, rounds: int, seed: int) -> Tally:
+    """As :func:`lose_power` in any directory; a command has its file system lose."""
+
+    def lose(kill: Callable[[], None]) -> None:
+        kill()  # else a later sync would succeed though its data is lost, which nobody survives
+        subprocess.run(command, shell=True, check=True)
+
+    return generations(directory, lose, rounds, Random(seed))
 
 
 def cut_power_in_writing_anew(kind: str, options: str, seed: int) -> Tally:
@@ -187,12 +290,10 @@ def cut_power_in_writing_anew(kind: str, options: str, seed: int) -> Tally:
             while thread.is_alive():
                 time.sleep(draw.random() * 0.02)  # the moment of the cut is what is random here
                 before = ledger.moment()
-                with disk.cut(draw.randrange(1 << 30)) as cut:
+                with disk.cut(a_loss(draw)) as cut:
                     possible = ledger.possible(before, ledger.moment())
                     tally.lost += losses(cut.root / "jobs", possible)
-                tally.states += 1
-                tally.pending += cut.pending
-                tally.kept += cut.kept
+                tally.count_cut(cut)
             thread.join()
             tally.written_anew = path.stat().st_ino != inode
         tally.failures = disk.failures()
@@ -200,15 +301,18 @@ def cut_power_in_writing_anew(kind: str, options: str, seed: int) -> Tally:
     return tally
 
 
-def is_read_only(path: Path) -> bool:
-    """Whether the file system has given up, as some do when they can't write what is their own."""
+def has_given_up(root: Path) -> bool:
+    """Whether the file system has, as some do when they can't write what is their own."""
     try:
-        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+        (root.parent / "probe").touch()
     except OSError:
         return True
+    return False
 
 
 def make_shared_job(root: Path, ledger: Ledger) -> None:
+    (root.parent / PACKS).mkdir()
+    os.sync()
     with JobService(root) as service:
         rows = data(PROCESSES * ROWS_A_PROCESS)
         assert do(
@@ -239,12 +343,21 @@ def fail(scenario: Scenario, kind: str, end: End, seed: int) -> Tally:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--states", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--random", type=int, default=40)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--directory", type=Path, help="an empty one, to work in; needs --lose")
+    parser.add_argument("--lose", metavar="COMMAND", help="runs while no process is at work")
     options = parser.parse_args()
+    if (options.directory is None) != (options.lose is None):
+        parser.error("--directory and --lose need each other")
+    if options.directory:
+        turn = partial(lose_by, options.lose, options.directory, options.rounds, options.seed)
+        return 1 if _told("losses by a command", [turn]) else 0
     if (why := why_no_fault_disk()) is not None:
         sys.exit(why)
     lost = 0
@@ -273,6 +386,8 @@ def main() -> int:
                 for turn in range(options.rounds)
             ],
         )
+        losing = partial(lose_power, kind, mount_options, options.rounds, options.seed)
+        lost += _told(f"generations, {name}", [losing])
         cuts = partial(cut_power, kind, mount_options, share, options.seed)
         lost += _told(f"power cuts, {name}", [cuts])
     return 1 if lost else 0
@@ -288,13 +403,17 @@ def _told(name: str, turns: Sequence[Callable[[], Tally]]) -> int:
             total.lost.append(f"{name}: {type(error).__name__}: {error}")
     print(
         f"{name}: {len(turns)} rounds, {total.states} states, {total.pending / max(1, total.states):.1f} "
-        f"writes pending ({total.kept} of {total.pending} kept), {total.failures} failures, "
+        f"writes pending ({total.kept} of {total.pending} kept; {total.lost_all} lost all, "
+        f"{total.lost_some} a part), {total.generations} generations, {total.failures} failures, "
         f"{total.written_anew} written anew; {total.done} acknowledged, {total.refused} refused, "
-        f"{total.unknown} unknown; {len(total.lost)} LOST; {time.monotonic() - begin_s:.0f} s",
+        f"{total.unknown} unknown, {total.effects} side effects; {len(total.lost)} LOST; {time.monotonic() - begin_s:.0f} s",
         flush=True,
     )
     for loss in total.lost[:10]:
-        print(f"    {loss[:1000]}", flush=True)
+        print(
+            f"    {loss[:500]} ... {loss[-1500:]}" if len(loss) > 2000 else f"    {loss}",
+            flush=True,
+        )
     return len(total.lost)
 
 

@@ -23,7 +23,14 @@ from crash.disk_errors import (
     same_process,
 )
 from crash.fault_disk import KINDS, why_no_fault_disk
-from crash.power import FILE_SYSTEMS, Tally, cut_power, cut_power_in_writing_anew, fail
+from crash.power import (
+    FILE_SYSTEMS,
+    Tally,
+    cut_power,
+    cut_power_in_writing_anew,
+    fail,
+    lose_power,
+)
 from support.paths import TESTS
 
 WHY_NOT = why_no_fault_disk()
@@ -76,6 +83,12 @@ def test_a_power_cut_while_a_journal_is_written_anew_loses_nothing_acknowledged(
 ) -> None:
     tally = cut_power_in_writing_anew("ext4", "data=writeback", SEED)
     assert tally.written_anew > 0
+    assert_nothing_lost(tally, count)
+
+
+def test_processes_go_on_with_what_a_disk_has_left_again_and_again(count: Count) -> None:
+    tally = lose_power("ext4", "data=writeback", 2, SEED)
+    assert tally.generations == 2
     assert_nothing_lost(tally, count)
 
 

@@ -1,0 +1,36 @@
+"""Processes work in a directory and are killed; a command loses; others go on with what is left."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+from crash.power import lose_by
+from support.paths import TESTS
+from support.platforms import needs_proc
+
+pytestmark = needs_proc  # the processes use what only Linux has
+
+
+def test_processes_go_on_with_what_was_killed_and_nothing_is_lost(
+    tmp_path: Path, count: Callable[[str, int], None]
+) -> None:
+    command = [sys.executable, str(TESTS / "crash" / "power.py"), "--directory", str(tmp_path)]
+    done = subprocess.run(
+        [*command, "--lose", "true", "--rounds", "2"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 generations" in done.stdout
+    assert " 0 side effects" not in done.stdout
+    count("generations of processes killed at work", 2)
+
+
+@pytest.mark.parametrize("jobs", ["shared", "p?-[cs][at]*s"])
+def test_what_a_command_has_lost_is_found(tmp_path: Path, jobs: str) -> None:
+    """Of rows that were acknowledged, and of the runs that have made side effects."""
+    tally = lose_by(f"truncate -s -30000 {tmp_path}/jobs/{jobs}/journal.jsonl", tmp_path, 1, 1)
+    assert any(fnmatch(loss.partition(":")[0], jobs) for loss in tally.lost), tally.lost
