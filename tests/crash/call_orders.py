@@ -31,6 +31,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the command; pytest has it there already
 
+from support.activation import check_share
 from support.memory import fast_directory
 from support.system_os import SYSTEM_OS
 
@@ -77,6 +78,7 @@ class Turns:
         self._actors: dict[int, str] = {}  # by thread
         self._turn, self._calls_left = self._segments.pop(0)
         self.calls: Counter[str] = Counter()
+        self.is_cut = False  # whether an actor had to stop between two calls
 
     def enter(self, actor: str) -> None:
         self._actors[threading.get_ident()] = actor
@@ -91,6 +93,7 @@ class Turns:
                 self._changed.wait_for(lambda: self._turn == actor)
                 if self._calls_left:
                     break
+                self.is_cut |= self.calls[actor] > 0
                 self._pass_on(actor)
             self._calls_left -= 1
             self.calls[actor] += 1
@@ -143,8 +146,8 @@ class CallsInTurn:
         return call
 
 
-def play(root: Path, acts: Sequence[Act], plan: Plan) -> tuple[Answers, Counter[str]]:
-    """Let both actors act in the planned order. Returns their answers, and how often they called."""
+def play(root: Path, acts: Sequence[Act], plan: Plan) -> tuple[Answers, Turns]:
+    """Let both actors act in the planned order. Returns their answers, and the turns that they took."""
     turns = Turns(plan)
     answers: Answers = {}
 
@@ -182,7 +185,7 @@ def play(root: Path, acts: Sequence[Act], plan: Plan) -> tuple[Answers, Counter[
                 assert not thread.is_alive(), f"{plan}: it hangs"
         finally:
             gc.enable()
-    return answers, turns.calls
+    return answers, turns
 
 
 # --- what they do -----------------------------------------------------------------------------
@@ -416,13 +419,14 @@ def explore(scenario: Scenario, base: Path, most: int, seed: int) -> Counter[obj
     """Try the plans of a scenario, at most so many. Returns how often which end was met."""
     ends: Counter[object] = Counter()
     alone = _try(scenario, base, Plan("a", -1, -1), ends)
-    every = list(plans(alone))
-    for plan in Random(seed).sample(every, min(most, len(every))):
-        _try(scenario, base, plan, ends)
+    every = list(plans(alone.calls))
+    chosen = Random(seed).sample(every, min(most, len(every)))
+    cut = sum(_try(scenario, base, plan, ends).is_cut for plan in chosen)
+    check_share(f"{scenario.name}: orders that cut into an act", cut, len(chosen), 0.5)
     return ends
 
 
-def _try(scenario: Scenario, base: Path, plan: Plan, ends: Counter[object]) -> Counter[str]:
+def _try(scenario: Scenario, base: Path, plan: Plan, ends: Counter[object]) -> Turns:
     root = base / "store"
     base.mkdir()
     with ExitStack() as stack:
@@ -432,12 +436,12 @@ def _try(scenario: Scenario, base: Path, plan: Plan, ends: Counter[object]) -> C
         stack.callback(shutil.rmtree, base)
         scenario.prepare(root)
         try:
-            answers, calls = play(root, scenario.acts, plan)
+            answers, turns = play(root, scenario.acts, plan)
             ends[scenario.check(root, answers)] += 1
         except Exception as error:
             error.add_note(f"{scenario.name}: {plan}")
             raise
-    return calls
+    return turns
 
 
 def main() -> None:

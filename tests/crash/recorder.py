@@ -11,7 +11,8 @@ import errno
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Container
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -142,10 +143,11 @@ class Recorder:
         "statvfs", "strerror", "uname", "urandom", "fchown", "fchmod",
     ))  # fmt: skip
 
-    def __init__(self, base: Path, refused: Container[str] = ()) -> None:
+    def __init__(self, base: Path, refused: AbstractSet[str] = frozenset()) -> None:
         """``refused``: which calls fail with EIO, as ``fdatasync 2`` for the second of its name."""
         self.operations: list[Operation] = []
         self._refused = refused
+        self.never_refused = set(refused)
         for name in ("open", "rmdir"):  # shutil.rmtree compares functions by "is"
             setattr(self, name, getattr(self, name))
         self._calls: Counter[str] = Counter()
@@ -248,7 +250,9 @@ class Recorder:
 
     def _refuse(self, name: str) -> bool:
         self._calls[name] += 1
-        return f"{name} {self._calls[name]}" in self._refused
+        call = f"{name} {self._calls[name]}"
+        self.never_refused.discard(call)
+        return call in self._refused
 
     def ftruncate(self, fd: int, size: int) -> None:
         if self._refuse("ftruncate"):
@@ -313,6 +317,7 @@ def record(scenario: Scenario, base: Path) -> Recording:
         patch.setattr(journal.fs.system, "os", recorder)
         patch.setattr(shutil, "os", recorder)
         scenario.act(base / STORE, recorder.acknowledge)
+    assert not recorder.never_refused, f"{scenario.name}: {recorder.never_refused} were not called"
     played = recorder.before.copy()
     for operation in recorder.operations:
         played.apply(operation)

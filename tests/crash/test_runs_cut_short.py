@@ -78,8 +78,10 @@ def test_a_run_killed_again_and_again_calls_no_row_twice_but_those_in_flight_und
     for _ in range(3):
         run_and_kill(root, ledger, policy, draw.randrange(1, ROWS // 3))
         with JobService(root) as service:
-            in_flight += len(service.get_rows("j", "processing"))
-        count("kills of a run", 1)
+            killed = len(service.get_rows("j", "processing"))
+        assert killed, "the kill hit no call"
+        in_flight += killed
+    count("kills of a run with rows in flight", 3)
     with journal.open_job(root / "j", on_interrupted=policy) as job:  # type: ignore[arg-type]
 
         def handler(row: JobRow) -> None:

@@ -31,20 +31,27 @@ KINDS = ["threads", "asyncio", "executor", "batches"]
 @contained
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_interrupt_at_any_step_of_a_run_loses_no_row_and_calls_none_twice(
-    kind: str, tmp_path: Path
+    kind: str, tmp_path: Path, count: Callable[[str, int], None]
 ) -> None:
-    assert check_each_step(kind, tmp_path, (1, 3)) > 5
+    steps = check_each_step(kind, tmp_path, (1, 3))
+    assert steps > 5
+    count("steps of runs that were interrupted", steps)
 
 
 @contained
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_second_interrupt_at_any_step_of_the_end_gives_up_what_is_in_flight_and_no_more(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    count: Callable[[str, int], None],
 ) -> None:
     monkeypatch.setattr("journal.run.driver.POLL_S", 0.001)
     monkeypatch.setattr("journal.run.caller.POLL_S", 0.001)
     monkeypatch.setattr("journal.run.in_flight._GRACE_S", 0.01)
-    assert check_each_step_of_the_end(kind, tmp_path) > 2
+    steps = check_each_step_of_the_end(kind, tmp_path)
+    assert steps > 2
+    count("steps of runs that were interrupted", steps)
 
 
 @needs_fork

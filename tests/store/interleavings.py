@@ -104,6 +104,7 @@ class Log:
             and refused <= refusable
             and self.failed <= lost <= self.failed | refusable
             and self.open is None
+            and not self.fails  # what was to fail has failed
         )
 
 

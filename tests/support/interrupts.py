@@ -13,6 +13,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
+from support.activation import check_share
 from support.effort import sample
 
 import journal
@@ -216,7 +217,7 @@ def check_each_step(kind: str, directory: Path, hits: tuple[int, ...]) -> int:
     For each number N in ``hits``, one run is interrupted when it reaches the step for the Nth time.
     Returns the number of interrupted runs.
     """
-    count = 0
+    count = tried = 0
     undisturbed = Tracer()
     Interrupted(directory / "undisturbed" / "j", kind).run(undisturbed)
     steps = list(undisturbed.hits.items())
@@ -229,6 +230,8 @@ def check_each_step(kind: str, directory: Path, hits: tuple[int, ...]) -> int:
                 run.run(tracer)
                 run.check(f"{step[0].co_qualname}, {step[1]}")
                 count += tracer.has_raised
+                tried += 1
+    check_share("steps that were interrupted", count, tried, 0.8)
     return count
 
 
@@ -239,8 +242,8 @@ def check_each_step_of_the_end(kind: str, directory: Path) -> int:
     """
     first = Tracer()
     _interrupt_twice(Interrupted(directory / "once" / "j", kind), first)
-    count = 0
-    for number, step in enumerate(sample(first.hits, len(first.hits) // 3)):
+    count, steps = 0, sample(first.hits, len(first.hits) // 3)
+    for number, step in enumerate(steps):
         tracer = Tracer()
         tracer.want(step, 1)
         run = Interrupted(directory / f"{number}" / "j", kind)
@@ -248,6 +251,7 @@ def check_each_step_of_the_end(kind: str, directory: Path) -> int:
         _interrupt_twice(run, tracer)
         run.check(f"{step[0].co_qualname}, {step[1]}")
         count += tracer.has_raised
+    check_share("steps that were interrupted", count, len(steps), 0.8)
     return count
 
 
