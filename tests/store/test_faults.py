@@ -157,22 +157,21 @@ tell(json.dumps(told))
 
 
 @needs_rlimits
-@pytest.mark.parametrize("sync", ["none", "commit"])
 @pytest.mark.parametrize(
-    ("action", "room_bytes"),
+    ("action", "room_bytes", "sync"),
     [
-        ("one", 0),
-        ("one", 1),
-        ("one", 50),
-        ("batch", 100),
-        ("batch", 400),
-        ("stream", 0),
-        ("stream", 500_000),
-        ("stream", 2_500_000),
-        ("stream", 4_400_000),
-        ("batch_with_stream", 50),
-        ("batch_with_stream", 2_500_000),
-        ("batch_that_goes_on_after_the_error", 2_500_000),
+        ("one", 0, "commit"),
+        ("one", 1, "none"),
+        ("one", 50, "commit"),
+        ("batch", 100, "none"),
+        ("batch", 400, "commit"),
+        ("stream", 0, "none"),
+        ("stream", 500_000, "commit"),
+        ("stream", 2_500_000, "none"),
+        ("stream", 4_400_000, "commit"),
+        ("batch_with_stream", 50, "none"),
+        ("batch_with_stream", 2_500_000, "commit"),
+        ("batch_that_goes_on_after_the_error", 2_500_000, "commit"),
     ],
 )
 def test_a_file_size_limit_makes_a_commit_fail_whole_and_it_works_once_there_is_room(

@@ -10,6 +10,7 @@ from textwrap import dedent
 
 import pytest
 from support.children import journal_path
+from support.commands import journal_forks
 from support.platforms import IS_ROOT, needs_modes, needs_shell, skip_without
 from support.unprivileged import unprivileged
 
@@ -44,8 +45,9 @@ class ReadOnlyStore:
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
 
-    def command_line(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return self.run("-m", "journal", "--root", str(self.root), *arguments)
+    def command_lines(self, *commands: list[str]) -> list[subprocess.CompletedProcess[str]]:
+        begin = ["--root", str(self.root)]
+        return journal_forks(self._prefix, *([*begin, *command] for command in commands))
 
     def content(self) -> dict[str, tuple[bytes, int]]:
         """All files and directories, with what is in them and when they last changed."""
@@ -158,8 +160,9 @@ def test_the_commands_that_read_work_where_nothing_may_be_written(
     store: ReadOnlyStore, job_id: str
 ) -> None:
     before = store.content()
-    for arguments in (["list"], ["show", job_id], ["rows", job_id], ["verify", "--all"]):
-        done = store.command_line(*arguments)
+    for done in store.command_lines(
+        ["list"], ["show", job_id], ["rows", job_id], ["verify", "--all"]
+    ):
         assert done.returncode == 0, done.stderr
         assert job_id in done.stdout or "T-1" in done.stdout
         assert done.stderr == ""
@@ -171,10 +174,10 @@ def test_the_commands_that_write_say_in_one_line_that_nothing_may_be_written(
 ) -> None:
     (tmp_path / "rows").write_text("1\n2\n3\n")
     before = store.content()
-    new = store.command_line(
-        "run", str(tmp_path / "rows"), "--lines", "--job", "new", "--", "echo", "{line}"
+    new, retried = store.command_lines(
+        ["run", str(tmp_path / "rows"), "--lines", "--job", "new", "--", "echo", "{line}"],
+        ["retry", ENDED],
     )
-    retried = store.command_line("retry", ENDED)
     assert (new.returncode, retried.returncode) == (1, 1)
     assert "could not create" in new.stderr
     assert f"{ENDED}/run.lock: " in retried.stderr  # held while the job is reopened
@@ -258,8 +261,7 @@ def test_a_job_that_may_not_even_be_read_is_named_and_does_not_hide_the_others(
     with JobService(root) as service:
         service.create_job("Hidden", job_id="hidden")
     (root / "hidden").chmod(0)
-    listed = store.command_line("list")
-    shown = store.command_line("show", "hidden")
+    listed, shown = store.command_lines(["list"], ["show", "hidden"])
     (root / "hidden").chmod(0o700)
     assert JOB in listed.stdout
     assert "hidden" in listed.stderr
@@ -274,17 +276,18 @@ def test_what_may_only_be_read_is_packed_and_pulled_from(
     before = store.content()
     for job_id in (JOB, TORN, ENDED):
         pack = tmp_path / f"{job_id}.tar.gz"
-        packed = store.command_line("pack", job_id, "-o", str(pack))
+        packed, done = store.command_lines(
+            ["pack", job_id, "-o", str(pack)], ["pull", str(pack), job_id, "--dry-run"]
+        )
         assert packed.returncode == 0, packed.stderr
-        done = store.command_line("pull", str(pack), job_id, "--dry-run")
         assert (done.returncode, "the same commit" in done.stdout) == (0, True), done.stderr
         pulled = pull_job(tmp_path / "new", Source(store.root / job_id))
         assert pulled.action == "made"
-    refused = store.command_line("pull", str(tmp_path / "new" / JOB))
-    assert refused.returncode == 0  # identical: nothing to write
+    (same,) = store.command_lines(["pull", str(tmp_path / "new" / JOB)])
+    assert same.returncode == 0  # nothing to write
     with JobService(tmp_path / "new") as service:
         service.complete_row(f"{JOB}:2")
-    refused = store.command_line("pull", str(tmp_path / "new" / JOB))
+    (refused,) = store.command_lines(["pull", str(tmp_path / "new" / JOB)])
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "could not" in refused.stderr
     assert "Traceback" not in refused.stderr

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import pytest
 from support.children import FaultyOs, journal_path
+from support.commands import journal_forks
 from support.copies import JOB, go_on, make_job, packed, put_artifact
 from support.platforms import (
     IS_ROOT,
@@ -62,10 +63,8 @@ def start(root: Path) -> None:
         service.start_job(JOB)
 
 
-def command(
-    root: Path, *arguments: str, prefix: list[str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    line = [*(prefix or []), sys.executable, "-W", "error", "-m", "journal", "--root", str(root)]
+def command(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-W", "error", "-m", "journal", "--root", str(root)]
     return subprocess.run(
         [*line, *arguments], capture_output=True, text=True, timeout=SECONDS, check=False
     )
@@ -457,20 +456,25 @@ def test_a_pipe_in_the_place_of_a_journal_keeps_no_command_waiting(root: Path, m
     pipe(journal_path(root, JOB), mode)
     rows = root.parent / "rows"
     rows.write_text("1\n")
-    for arguments in (
-        ["list"],
-        ["show", JOB],
-        ["rows", JOB],
-        ["verify", JOB],
-        ["repair", JOB],
-        ["pack", JOB, "-o", "-"],
-        ["run", str(rows), "--lines", "--job", JOB, "--", "true"],
-        ["pause", JOB],
-        ["delete", JOB, "--yes"],
+    for done in journal_forks(
+        prefix,
+        *(
+            ["--root", str(root), *arguments]
+            for arguments in (
+                ["list"],
+                ["show", JOB],
+                ["rows", JOB],
+                ["verify", JOB],
+                ["repair", JOB],
+                ["pack", JOB, "-o", "-"],
+                ["run", str(rows), "--lines", "--job", JOB, "--", "true"],
+                ["pause", JOB],
+                ["delete", JOB, "--yes"],
+            )
+        ),
     ):
-        done = command(root, *arguments, prefix=prefix)
-        assert done.returncode in {1, 2, 4, 6}, arguments
-        assert "it is not a regular file" in done.stdout + done.stderr, arguments
+        assert done.returncode in {1, 2, 4, 6}, done.args
+        assert "it is not a regular file" in done.stdout + done.stderr, done.args
         assert "Traceback" not in done.stderr
 
 
@@ -480,13 +484,14 @@ def test_a_pipe_in_the_place_of_a_journal_keeps_no_command_waiting(root: Path, m
 def test_a_pipe_in_the_place_of_run_lock_keeps_no_command_waiting(root: Path, mode: int) -> None:
     prefix = unprivileged()
     pipe(root / JOB / "run.lock", mode)
-    for arguments in (["list"], ["show", JOB], ["rows", JOB], ["verify", JOB]):
-        assert command(root, *arguments, prefix=prefix).returncode == 0, arguments
-    done = command(root, "repair", JOB, prefix=prefix)
-    assert done.returncode == 1
+    of_job = ("show", "rows", "verify", "repair", "delete --yes")
+    commands = ("list", *(f"{each} {JOB}" for each in of_job))
+    *read, repaired, deleted = journal_forks(
+        prefix, *(["--root", str(root), *words.split()] for words in commands)
+    )
+    assert [done.returncode for done in (*read, repaired, deleted)] == [0, 0, 0, 0, 1, 0]
     why = "it is not a regular file" if mode == 0o600 else "Permission denied"
-    assert f"could not write {root / JOB / 'run.lock'}: {why}" in done.stderr
-    assert command(root, "delete", JOB, "--yes", prefix=prefix).returncode == 0
+    assert f"could not write {root / JOB / 'run.lock'}: {why}" in repaired.stderr
 
 
 # --- files with another name

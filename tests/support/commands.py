@@ -5,10 +5,11 @@ Without a separate process, a quick command takes much less time, since Python n
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from tempfile import TemporaryFile
 
@@ -18,6 +19,25 @@ from support.paths import TOP
 from journal.cli.main import main
 
 PYTHON = (sys.executable, "-S", "-c")  # code of the standard library, as quickly as it starts
+_EACH_IN_A_FORK = """
+import json, os, sys, tempfile
+from journal.cli.main import main
+
+for words in json.loads(sys.argv[1]):
+    files = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+    if not (child := os.fork()):
+        for descriptor, file in enumerate(files, 1):
+            os.dup2(file.fileno(), descriptor)
+            file.close()
+        sys.exit(main(words))
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    shown = []
+    for file in files:
+        with file:
+            file.seek(0)
+            shown.append(file.read().decode())
+    print(json.dumps([code, *shown]), flush=True)
+"""
 
 
 def journal(
@@ -61,6 +81,23 @@ def journal_process(
         check=False,
         env=os.environ | environment,
     )
+
+
+def journal_forks(
+    prefix: Sequence[str], *commands: Sequence[str]
+) -> list[subprocess.CompletedProcess[str]]:
+    """Run ``journal`` once for each of the commands, below ``prefix``; return outputs and exit codes.
+
+    Each command runs in a fork of one separate process, since most of the time of a quick command
+    goes by until Python has started. Fails the test if all of them together take over a minute.
+    """
+    line = [*prefix, sys.executable, "-W", "error", "-c", _EACH_IN_A_FORK, json.dumps(commands)]
+    done = subprocess.run(line, stdout=subprocess.PIPE, text=True, timeout=60, check=True)
+    answers = map(json.loads, done.stdout.splitlines())
+    return [
+        subprocess.CompletedProcess(command, *answer)
+        for command, answer in zip(commands, answers, strict=True)
+    ]
 
 
 @contextmanager

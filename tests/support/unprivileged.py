@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 from support.platforms import needs_modes, skip_without
@@ -19,13 +20,14 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
+@cache
 def unprivileged() -> list[str]:
     """Return the prefix for a command to which file permissions must apply.
 
     Skips the test if the system can't do this.
     """
     skip_without(needs_modes)
-    prefix = [sys.executable, "-c", UNPRIVILEGED]
+    prefix = [sys.executable, "-S", "-c", UNPRIVILEGED]
     tried = subprocess.run([*prefix, "/bin/true"], capture_output=True, text=True, check=False)
     if tried.returncode:
         pytest.skip(f"permissions don't hold for root here: {tried.stderr.strip()[-200:]}")

@@ -327,7 +327,7 @@ def test_packing_and_unpacking_take_no_more_memory_for_large_files_and_a_byte_fo
 ) -> None:
     rows = 10_000, 300_000 if IS_LONG else 110_000
     few = peaks_of(tmp_path / "few", rows[0], 4 << 20)
-    many = peaks_of(tmp_path / "many", rows[1], 64 << 20)
+    many = peaks_of(tmp_path / "many", rows[1], 32 << 20)
     for less, more in zip(few, many, strict=True):
         assert more - less < 4 * (rows[1] - rows[0])
         assert more < 6 << 20
