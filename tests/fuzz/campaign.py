@@ -24,8 +24,9 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the helpers, when run as a command
 
-from fuzz.hints import Hint, mutate_hint
+from fuzz.hints import Hint, good_hint, mutate_hint
 from fuzz.mutator import JOB, Mutant, good_commits, mutate
+from support.activation import check_share
 from support.children import journal_path, seal_commits, split_commits
 
 from journal import (
@@ -248,6 +249,10 @@ MUTATE: dict[str, Callable[[random.Random], Mutant]] = {
     "replay": lambda rng: mutate(rng, GOOD),
     "hint": mutate_hint,
 }
+UNCHANGED: dict[str, Callable[[], bytes]] = {
+    "replay": lambda: seal_commits(GOOD),
+    "hint": good_hint,
+}
 
 
 # --- the long run ----------------------------------------------------------------------------
@@ -263,6 +268,7 @@ def run(target: str, seconds: float, seed: int, work: Path) -> int:
     check = TARGETS[target](work / "root")
     case = work / "case.jsonl"
     outcomes: Counter[str] = Counter()
+    good, changed = UNCHANGED[target](), 0
     end_s = time.monotonic() + seconds
     try:
         for number in count():
@@ -272,11 +278,14 @@ def run(target: str, seconds: float, seed: int, work: Path) -> int:
             case.write_bytes(b"%d\n" % mutant.sealed + mutant.content)
             faulthandler.dump_traceback_later(HANGS_AFTER_S, exit=True, file=2)
             outcomes[check(mutant)] += 1
+            changed += mutant.content != good
     finally:
         faulthandler.cancel_dump_traceback_later()
     say(f"{target}: {outcomes.total()} cases, seed {seed}")
     for outcome, cases in outcomes.most_common():
         say(f"{cases:8} {outcome}")
+    say(f"{changed:8} of them were changed")
+    check_share(f"{target}: mutants that were changed", changed, outcomes.total(), 0.8)
     return outcomes.total()
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import random
 import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fuzz import campaign
-from fuzz.campaign import MUTATE, TARGETS
+from fuzz.campaign import MUTATE, TARGETS, UNCHANGED
 from fuzz.mutator import Mutant
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.activation import check_share
 from support.platforms import needs_boot_ids, needs_open_files_moved
 
 
@@ -20,8 +22,11 @@ from support.platforms import needs_boot_ids, needs_open_files_moved
     "target",
     [pytest.param("hint", marks=needs_boot_ids), *(name for name in TARGETS if name != "hint")],
 )
-def test_no_mutant_is_misread_or_breaks_anything(tmp_path: Path, target: str) -> None:
-    check = TARGETS[target](tmp_path)
+def test_no_mutant_is_misread_or_breaks_anything(
+    tmp_path: Path, target: str, count: Callable[[str, int], None]
+) -> None:
+    check, good = TARGETS[target](tmp_path), UNCHANGED[target]()
+    changed: list[bool] = []
 
     @settings(
         max_examples=200,
@@ -32,9 +37,13 @@ def test_no_mutant_is_misread_or_breaks_anything(tmp_path: Path, target: str) ->
     )
     @given(st.randoms(use_true_random=False))
     def try_mutant(rng: random.Random) -> None:
-        check(MUTATE[target](rng))
+        mutant = MUTATE[target](rng)
+        check(mutant)
+        changed.append(mutant.content != good)
 
     try_mutant()
+    check_share("mutants that were changed", sum(changed), len(changed), 0.8)
+    count(f"mutants that were changed: {target}", sum(changed))
 
 
 @needs_open_files_moved
