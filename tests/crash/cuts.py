@@ -34,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for the command; pytest ha
 
 from crash.fault_disk import FaultDisk, why_no_fault_disk
 from crash.power import FILE_SYSTEMS, has_given_up
+from support.activation import check_share
 
 import journal
 import journal.index.hint
@@ -246,6 +247,8 @@ def main() -> int:
             flush=True,
         )
         wrong += tally.alarms
+        check_share("writes that were not flushed when the power went", tally.pending, tally.states, 0)
+        check_share("hints that would have proved a cut", tally.proofs, tally.jobs, 0.1)
     for line in wrong[:20]:
         print(f"    {line[:1000]}")
     return 1 if wrong else 0

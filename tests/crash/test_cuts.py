@@ -31,3 +31,5 @@ def test_what_a_power_cut_leaves_is_not_taken_for_a_cut(count: Callable[[str, in
     count("power cuts under unsynced stores with hints", tally.states)
     assert tally.alarms == []
     assert tally.jobs > 0
+    assert tally.pending > 0
+    assert tally.proofs > 0

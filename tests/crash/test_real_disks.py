@@ -45,6 +45,7 @@ def assert_nothing_lost(tally: Tally, count: Count) -> None:
     count("states that a power cut has left on a real file system", tally.states)
     assert tally.lost == []
     assert tally.done > 0
+    assert tally.failures + tally.lost_all + tally.lost_some > 0
 
 
 # What takes longest runs on one file system here.
