@@ -86,7 +86,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
         taken, never = Injected.end()
     assert not never, f"injected, and never took effect: {', '.join(never)}"
     if taken:
-        item.user_properties.append(("count: faults of single system calls", taken))
+        item.user_properties.append(("count: single system calls with a fault", taken))
 
 
 @pytest.fixture(name="count")

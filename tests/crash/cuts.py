@@ -247,7 +247,9 @@ def main() -> int:
             flush=True,
         )
         wrong += tally.alarms
-        check_share("writes that were not flushed when the power went", tally.pending, tally.states, 0)
+        check_share(
+            "writes that were not flushed when the power went", tally.pending, tally.states, 0
+        )
         check_share("hints that would have proved a cut", tally.proofs, tally.jobs, 0.1)
     for line in wrong[:20]:
         print(f"    {line[:1000]}")

@@ -266,7 +266,7 @@ class FaultyOs:
     def plan(self, name: str, *faults: Fault) -> None:
         """Use each fault for one of the next calls of ``os.<name>``. Later calls are real again."""
         self._faults[name] = [
-            counted(fault, Injected(f"fault {number} of os.{name}"))
+            fault if fault is works else counted(fault, Injected(f"fault {number} of os.{name}"))
             for number, fault in enumerate(faults, 1)
         ]
 
