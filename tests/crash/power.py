@@ -401,8 +401,9 @@ def _told(name: str, turns: Sequence[Callable[[], Tally]]) -> int:
             total.add(turn())
         except Exception as error:  # noqa: BLE001  (an error is a loss like any other)
             total.lost.append(f"{name}: {type(error).__name__}: {error}")
-    if not (total.lost_all + total.lost_some if "power cuts" in name else total.failures):
-        total.lost.append(f"{name}: no cut took anything away, or no write and no flush has failed")
+    taken = total.lost_all + total.lost_some
+    if not (taken if "power cuts" in name else total.failures + total.generations):
+        total.lost.append(f"{name}: no cut took anything away, or nothing has failed")
     print(
         f"{name}: {len(turns)} rounds, {total.states} states, {total.pending / max(1, total.states):.1f} "
         f"writes pending ({total.kept} of {total.pending} kept; {total.lost_all} lost all, "
