@@ -105,6 +105,7 @@ LIMITED = """
 import resource
 from pathlib import Path
 
+sys.dont_write_bytecode = True  # a part of it, which others would find
 path = Path(root) / job_id / "journal.jsonl"
 service = JobService(root, sync=sys.argv[3])
 service.skip_row(f"{job_id}:9")
