@@ -856,7 +856,7 @@ def test_a_repair_that_dies_at_any_moment_leaves_the_damaged_or_the_repaired_jou
     path.write_bytes(broken)
     with Child(DIES_IN_REPAIR, path.parents[1], JOB, 10_000) as child:
         needed = 10_000 - int(child.hear())
-    for calls in {*range(0, needed, 7 if IS_LONG else 14), needed - 1, needed}:
+    for calls in {*range(0, needed, 7 if IS_LONG else 28), needed - 1, needed}:
         path.write_bytes(broken)
         with Child(DIES_IN_REPAIR, path.parents[1], JOB, calls) as child:
             try:

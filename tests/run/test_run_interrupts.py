@@ -63,7 +63,7 @@ def test_a_process_that_is_forked_during_a_run_is_ended_by_a_sigterm_at_once(
     ends: list[int] = []
 
     def fork_and_end(_row: JobRow) -> None:
-        while len(ends) < 20 and set(ends) <= {-signal.SIGTERM}:
+        while len(ends) < 10 and set(ends) <= {-signal.SIGTERM}:
             child = os.fork()
             if child == 0:
                 time.sleep(HANG_S)
@@ -73,7 +73,7 @@ def test_a_process_that_is_forked_during_a_run_is_ended_by_a_sigterm_at_once(
 
     with journal.open_job(tmp_path / "job", [{"n": 1}], key="n") as job:
         job.run(fork_and_end, workers=1, tell=lambda _text: None)
-    assert ends == [-signal.SIGTERM] * 20
+    assert ends == [-signal.SIGTERM] * 10
 
 
 def test_whoever_claims_a_row_first_has_it_and_hears_the_same_again() -> None:
