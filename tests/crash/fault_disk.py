@@ -50,7 +50,7 @@ COMMAND_S = 30
 _SECTOR_BYTES = {"ext4": 512, "xfs": 512, "btrfs": 4096}
 REQUEST_KB = 4  # many small writes: more states; FUSE takes at most 128 at a time
 
-DISK_NAME = "disk"
+DISK_NAME = "disk"  # and a number: how often it has lost its power
 
 # What each skip of a test that needs such a disk begins with, and nothing else does.
 NO_FAULT_DISK = "no disk with faults can be made here: "
@@ -164,6 +164,7 @@ class FaultDisk:
         self.kind = kind
         self._options = f"loop,{options}" if options else "loop"
         self._server: subprocess.Popen[str] | None = None
+        self._number = 0
         self._lock = threading.Lock()  # one question to the server at a time
 
     def __enter__(self) -> Self:
@@ -219,7 +220,8 @@ class FaultDisk:
                     server.communicate()
 
     def _mount(self) -> None:
-        run("mount", "-o", self._options, self._dir / "fuse" / DISK_NAME, self.mount)
+        image = self._dir / "fuse" / f"{DISK_NAME}{self._number}"
+        run("mount", "-o", self._options, image, self.mount)
         _limit_requests(self.mount)
 
     def unmount(self) -> None:
@@ -269,11 +271,13 @@ class FaultDisk:
         """The power goes now, as in :meth:`cut`, and comes back after the block, without faults.
 
         Within the block all writes and flushes fail. What uses the disk must be killed there: the
-        file system is mounted anew.
+        file system is mounted anew, from a file with another name. So neither what the kernel has
+        cached of the disk nor what it still writes to it can get into what was left.
         """
-        yield Cut(self.mount, *self._ask("power off", seed))
+        counts = self._ask("power off", seed)
+        self._number += 1
+        yield Cut(self.mount, *counts)
         run("umount", self.mount)
-        self._ask("power on")
         self._mount()
 
     def _ask(self, *words: object) -> Any:
@@ -333,7 +337,7 @@ class Platter:
         self._failing_flushes = 0
         self._drop = False
         self._failed = 0
-        self._has_power = True
+        self._number = 0
 
     def read(self, length: int, offset: int) -> bytes:
         with self._lock:
@@ -345,24 +349,26 @@ class Platter:
                     data[first - offset : last - offset] = piece[first - at : last - at]
             return bytes(data)
 
-    def write(self, data: bytes, offset: int) -> bool:
+    def write(self, path: str, data: bytes, offset: int) -> bool:
         """Whether it is in the cache."""
         with self._lock:
             fails = self._failing_writes > 0 and self._pattern in data
             if fails:
                 self._failing_writes -= 1
                 self._failed += 1
-            elif self._has_power:
+            elif self._has_power(path):
                 self._pending.append((offset, data))
-            fails = fails or not self._has_power
+            fails = fails or not self._has_power(path)
         if fails:
             time.sleep(self.slow_s)
         return not fails
 
-    def flush(self) -> bool:
+    def flush(self, path: str) -> bool:
         """Whether all that was written is durable."""
         time.sleep(self.slow_s)
         with self._lock:
+            if not self._has_power(path):
+                return False
             fails = self._failing_flushes > 0
             if fails:
                 self._failing_flushes -= 1
@@ -371,7 +377,10 @@ class Platter:
                 _apply(self._fd, self._pending)
             if not fails or self._drop:
                 self._pending.clear()
-            return not fails and self._has_power
+            return not fails
+
+    def _has_power(self, path: str) -> bool:
+        return path == f"/{DISK_NAME}{self._number}"
 
     def answer(self, words: list[Any]) -> object:
         with self._lock:
@@ -400,11 +409,8 @@ class Platter:
                     counts = self._keep_some(self._fd, seed)
                     self._heal()
                     self._pending.clear()
-                    self._has_power = False
+                    self._number += 1
                     return counts
-                case ["power on"]:
-                    self._has_power = True
-                    return None
                 case _:
                     raise ValueError(words)
 
@@ -452,12 +458,12 @@ def serve(mount_point: str, base: str, sector_bytes: str) -> None:
         use_ns = True
 
         def getattr(self, path: str, _fh: int | None = None) -> dict[str, int]:
-            if path not in {"/", f"/{DISK_NAME}"}:
+            if path != "/" and not path.startswith(f"/{DISK_NAME}"):
                 raise mfusepy.FuseOSError(errno.ENOENT)
             return directory if path == "/" else file
 
         def readdir(self, _path: str, _fh: int) -> list[str]:
-            return [".", "..", DISK_NAME]
+            return [".", ".."]
 
         def open(self, _path: str, _flags: int) -> int:
             return 1
@@ -465,13 +471,13 @@ def serve(mount_point: str, base: str, sector_bytes: str) -> None:
         def read(self, _path: str, size: int, offset: int, _fh: int) -> bytes:
             return platter.read(size, offset)
 
-        def write(self, _path: str, data: bytes, offset: int, _fh: int) -> int:
-            if not platter.write(bytes(data), offset):
+        def write(self, path: str, data: bytes, offset: int, _fh: int) -> int:
+            if not platter.write(path, bytes(data), offset):
                 raise mfusepy.FuseOSError(errno.EIO)
             return len(data)
 
-        def fsync(self, _path: str, _datasync: int, _fh: int) -> int:
-            if not platter.flush():
+        def fsync(self, path: str, _datasync: int, _fh: int) -> int:
+            if not platter.flush(path):
                 raise mfusepy.FuseOSError(errno.EIO)
             return 0
 
