@@ -105,11 +105,11 @@ def test_what_limits_by_key_cost_is_told_for_each_case() -> None:
 
 def test_the_heartbeat_beside_arun_is_measured_and_each_row_is_called_once(tmp_path: Path) -> None:
     pytest.importorskip("httpx", reason="httpx is not installed")
-    small = ("--rows", "100", "--concurrent", "6", "--answer-s", "0.05", "0.1")
+    small = ("--rows", "40", "--concurrent", "6", "--answer-s", "0.05", "0.1")
     told = run("benchmarks.asyncio_heartbeat", *small, "--dir", str(tmp_path)).splitlines()
     names = ["without a journal", "arun, then cancelled", "arun, continued"]
     assert [line.split("  ")[0] for line in told[:3]] == names
-    assert told[3].startswith("each of 100 rows was called once: ")
+    assert told[3].startswith("each of 40 rows was called once: ")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -669,7 +669,7 @@ def test_a_row_that_is_told_to_fail_when_its_worker_dies_was_not_given_up(
     assert "given up" not in str(row.error_message)
 
 
-@pytest.mark.parametrize("kind", PROCESSES)
+@pytest.mark.parametrize("kind", ["fork", "spawn", "loky"])
 def test_a_row_whose_worker_dies_fails_if_told_so_and_a_new_executor_does_the_rest(
     kind: str, makers: Callable[[str], Make], work: Work
 ) -> None:

@@ -202,7 +202,7 @@ tell("written")
 def test_a_reader_beside_a_writer_sees_whole_batches_and_never_an_error(
     tmp_path: Path, sync: str
 ) -> None:
-    count = 200 if IS_WINDOWS else 1600  # under wine, a lock takes long
+    count = 200 if IS_WINDOWS else 800  # under wine, a lock takes long
     make_job(tmp_path, count)
     with (
         Child(READER, tmp_path, JOB, count, "") as first,

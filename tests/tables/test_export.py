@@ -481,9 +481,12 @@ def check_whole(path: Path) -> None:
 
 
 @needs_signals
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize(
-    ("command", "name"), [("export many", "many.csv"), ("pack many -o", "many.tgz")]
+    ("command", "name", "number", "code"),
+    [
+        ("export many", "many.csv", signal.SIGINT, 130),
+        ("pack many -o", "many.tgz", signal.SIGTERM, 143),
+    ],
 )
 def test_an_interrupted_export_or_pack_leaves_nothing(
     tmp_path: Path, command: str, name: str, number: int, code: int
