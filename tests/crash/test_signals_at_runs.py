@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,10 @@ SAMPLE = {
 @pytest.mark.parametrize(
     "cell", [cell for cell in cells() if IS_LONG or str(cell) in SAMPLE], ids=str
 )
-def test_a_run_that_gets_signals_ends_as_the_pages_say(cell: Cell, tmp_path: Path) -> None:
+def test_a_run_that_gets_signals_ends_as_the_pages_say(
+    cell: Cell, tmp_path: Path, count: Callable[[str, int], None]
+) -> None:
     if "loky" in cell.where:
         pytest.importorskip("loky", reason="loky is not installed")
     run_cell(cell, tmp_path)
+    count("signals that a run has answered", len(cell.signals.split("+")))

@@ -418,19 +418,6 @@ def test_a_journal_edited_after_a_commit_of_a_time_to_come_is_named_as_damaged(
         service.get_job(JOB)
 
 
-def test_after_the_time_that_was_to_come_an_edit_before_it_is_found_as_well(
-    tmp_path: Path, hint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    old = hint.read_bytes()
-    commit_a_year_ahead(tmp_path, monkeypatch)
-    hint.write_bytes(old)
-    edit(journal_path(tmp_path, JOB), b'"n":4', b'"n":7')
-    later_ns = time.time_ns() + 400 * 86400 * 10**9
-    monkeypatch.setattr(journal.fs.system, "now_ns", lambda: later_ns)
-    with JobService(tmp_path) as service, pytest.raises(JournalDamagedError):
-        service.get_job(JOB)
-
-
 def test_who_has_read_a_commit_of_a_time_to_come_leaves_no_hint_over_an_edit(
     tmp_path: Path, hint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
