@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -279,6 +280,8 @@ def _reported(work: Callable[[], None]) -> None:
 
 
 def main() -> None:
+    # A line about a pruned job, which was cut short, and was not acknowledged.
+    warnings.filterwarnings("ignore", ".*unreadable line")
     root, outside, name, first, seed, generation = sys.argv[1:]
     Work(Path(root), Path(outside), name, int(first), int(seed), int(generation)).start()
     for line in sys.stdin:

@@ -34,7 +34,10 @@ from crash.power import (
 from support.paths import TESTS
 
 WHY_NOT = why_no_fault_disk()
-pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=WHY_NOT or "")
+pytestmark = [
+    pytest.mark.skipif(WHY_NOT is not None, reason=WHY_NOT or ""),
+    pytest.mark.filterwarnings("ignore:.*unreadable line"),  # see disk_work
+]
 
 SEED = 2024
 Count = Callable[[str, int], None]
