@@ -143,6 +143,16 @@ def test_a_row_with_steps_and_one_with_too_long_a_result_are_left_to_single_chan
     assert statuses(service)[2:4] == ["processing", "completed"]
 
 
+def test_of_a_completion_that_is_too_long_among_others_nothing_is_written(
+    service: JobService, tmp_path: Path
+) -> None:
+    start(service, 1, 2)
+    path = tmp_path / "j" / "journal.jsonl"
+    before = path.read_bytes()
+    assert complete(service, 1, 2, result="x" * MAX_LINE_BYTES) == [False, False]
+    assert path.read_bytes() == before
+
+
 def test_new_names_of_usage_are_left_to_single_changes_which_count_them(
     service: JobService,
 ) -> None:

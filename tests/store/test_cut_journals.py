@@ -573,6 +573,29 @@ def test_the_hint_goes_before_the_journal_is_replaced(root: Path) -> None:
         assert not hint_of(root).exists()
 
 
+@needs_links
+def test_who_has_written_a_long_journal_anew_leaves_a_hint_of_it(root: Path) -> None:
+    with JobService(root) as service:
+        service.create_rows(JOB, [{"data": {"pad": "x" * 100_000}} for _ in range(3)])
+    with JobService(root) as service:
+        service.get_job(JOB)
+        os.link(path_of(root), root.parent / "link")
+        service.set_error(JOB, "E", "m")
+        assert not hint_of(root).exists()
+    assert hint_of(root).exists()
+
+
+@needs_links
+def test_a_run_whose_journal_is_written_anew_at_its_end_leaves_a_hint_of_it(root: Path) -> None:
+    with JobService(root) as service:
+        start_run(service.store, JOB, keep=True)
+        os.link(path_of(root), root.parent / "link")
+        service.store.release_run(JOB)
+        assert path_of(root).stat().st_nlink == 1
+    cut(root, ends_of_commits(root)[0])
+    assert is_taken_for_cut(root)
+
+
 # --- repair -----------------------------------------------------------------------------------
 
 

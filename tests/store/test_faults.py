@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -272,6 +273,21 @@ def test_rows_returned_inside_a_batch_whose_write_failed_are_not_read_as_data(
     with pytest.raises(JournalError):
         list(taken[0])
     assert path.read_bytes().startswith(before)
+
+
+def test_rows_of_a_batch_that_has_failed_to_take_back_an_inner_one_are_not_read_out_of_its_rest(
+    service: JobService, path: Path, faulty: FaultyOs
+) -> None:
+    before = path.read_bytes()
+    with pytest.raises(StorageError), service.batch(JOB):  # noqa: PT012  (its end raises)
+        service.create_rows(JOB, [{"data": {"n": 10}}])
+        faulty.plan("fdatasync", fails(errno.EIO))
+        with suppress(ZeroDivisionError), service.batch(JOB):
+            service.create_rows(JOB, big_rows(30))
+            raise ZeroDivisionError
+        with pytest.raises(StorageError):
+            service.get_row(f"{JOB}:10")
+    assert_unchanged(service, path, before)
 
 
 @pytest.mark.parametrize("short", [False, True])

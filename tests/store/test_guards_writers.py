@@ -24,6 +24,7 @@ from support.children import (
     journal_path,
     read_all,
     seal_commits,
+    writes_half,
 )
 from support.copies import staging_of
 from support.platforms import needs_fork, needs_links, needs_windows
@@ -34,9 +35,11 @@ import journal.index.hint
 import journal.store.journal
 import journal.store.store
 from journal import (
+    CommitOutcomeUnknownError,
     InvalidValueError,
     JobBusyError,
     JobExistsError,
+    JobLockedError,
     JobNotFoundError,
     JobRow,
     JobService,
@@ -119,6 +122,49 @@ def went_on(path: Path, name: str, tracking: str) -> bytes:
     with JobService(root, sync="none") as service:
         service.complete_row(f"{JOB}:2", tracking)
     return journal_path(root, JOB).read_bytes()
+
+
+@needs_links
+def test_a_journal_that_was_written_anew_is_locked_until_its_commit_has_ended(
+    service: JobService, path: Path, tmp_path: Path
+) -> None:
+    os.link(path, tmp_path / "link")
+    with JobService(service.root, lock_timeout_s=0) as other:
+        with service.batch(JOB), pytest.raises(JobLockedError):
+            other.complete_row(f"{JOB}:3")
+        assert other.complete_row(f"{JOB}:3").status is RowStatus.COMPLETED
+
+
+def test_who_has_met_the_bytes_of_another_still_cuts_off_half_of_its_own_commit(
+    service: JobService, path: Path, faulty: FaultyOs
+) -> None:
+    theirs = went_on(path, "copy", "T-2")
+    with pytest.raises(StorageError), service.batch(JOB):  # noqa: PT012  (its end raises)
+        service.complete_row(f"{JOB}:3")
+        path.write_bytes(theirs)
+    faulty.plan("write", writes_half, fails(errno.ENOSPC))
+    with pytest.raises(StorageError):
+        service.complete_row(f"{JOB}:3")
+    assert path.read_bytes() == theirs
+
+
+def test_a_journal_is_closed_without_a_hint_of_what_may_not_be_in_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with JobService(path.parents[1]) as service:
+        service.create_rows(JOB, [{"data": {"pad": "x" * 100_000}} for _ in range(3)])
+    path.with_name("index.hint").unlink()
+    faulty = FaultyOs()
+    with monkeypatch.context() as patch, JobService(path.parents[1]) as service:
+        service.get_job(JOB)
+        path.with_name("index.hint").unlink()
+        service.store.journal(JOB).log.hint_end = 0
+        patch.setattr(journal.fs.system, "os", faulty)
+        faulty.plan("write", fails(errno.EIO))
+        faulty.plan("ftruncate", fails(errno.EIO))
+        with pytest.raises(CommitOutcomeUnknownError):
+            service.complete_row(f"{JOB}:2")
+    assert status_of(path.parents[1], 2) is RowStatus.PENDING
 
 
 @pytest.mark.parametrize("is_spilled", [False, True], ids=["at-the-end", "in-between"])

@@ -54,3 +54,11 @@ def test_rows_of_a_batch_that_was_discarded_are_not_kept(tmp_path: Path) -> None
         service.create_rows(JOB, rows("c", many))
         assert service.complete_row(f"{JOB}:4").data == {"text": "aaaaaaaa"}
         assert service.complete_row(f"{JOB}:5").data == {"text": "cccccccc"}
+
+
+def test_a_row_that_begins_an_open_batch_is_read_out_of_the_batch(tmp_path: Path) -> None:
+    with JobService(tmp_path) as service:
+        service.create_job("Kept", job_id=JOB, row_data=rows("a"))
+        with service.batch(JOB):
+            service.create_rows(JOB, rows("b"))
+            assert service.complete_row(f"{JOB}:5").data == {"text": "bbbbbbbb"}

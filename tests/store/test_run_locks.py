@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
+from support.children import FaultyOs, fails
 
 import journal
+import journal.fs.system
 from journal import (
+    CommitOutcomeUnknownError,
     InvalidStateTransition,
     JobBusyError,
     JobService,
@@ -120,6 +124,22 @@ def test_a_status_set_by_hand_is_refused_as_such_if_the_job_has_ended_meanwhile(
     thread.join()
     assert isinstance(heard[0], InvalidStateTransition)
     assert service.run_holder("j") is None
+
+
+def test_a_run_whose_end_may_be_recorded_holds_its_job_no_more(
+    tmp_path: Path, service: JobService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.start_job("j")
+    faulty = FaultyOs()
+    with monkeypatch.context() as patch:
+        patch.setattr(journal.fs.system, "os", faulty)
+        faulty.plan("write", fails(errno.EIO))
+        faulty.plan("ftruncate", fails(errno.EIO))
+        with pytest.raises(CommitOutcomeUnknownError):
+            service.update_status("j", "paused")
+    assert not service.store.runs.holds("j")
+    with JobService(tmp_path, sync="none") as other:
+        assert other.start_job("j").status == "running"
 
 
 def test_rows_are_added_to_a_job_that_another_service_holds_by_hand_only_after_that(
