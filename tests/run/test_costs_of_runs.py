@@ -1,5 +1,6 @@
 """What runs spend: the costs of all attempts, limits of cost, and costs that can't be recorded."""
 
+import errno
 import pickle
 import threading
 from collections.abc import Callable
@@ -10,10 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.children import FaultyOs, fails
 from support.clock import Clock
 
 import journal
-from journal import Fail, JobRow, JobService, NeedsReview, Retry, RowResult, Skip
+import journal.fs.system
+from journal import (
+    Fail,
+    JobRow,
+    JobService,
+    JournalError,
+    NeedsReview,
+    Retry,
+    RowResult,
+    Skip,
+    StorageError,
+)
 
 
 @pytest.fixture(name="path")
@@ -234,6 +247,55 @@ def test_an_attempt_whose_row_was_settled_meanwhile_has_a_cost(path: Path) -> No
         report = job.run(handler)
         assert len(report.problems) == 1
         assert (job.job.total_cost_cents, job.job.usage) == (1.06, {"tokens": 812})
+
+
+def test_an_attempt_whose_row_was_settled_before_a_commit_failed_has_a_cost(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def handler(row: JobRow) -> RowResult:
+        with JobService(path.parent) as other:
+            other.fail_row(row.id, "E", "not worth it", cost_cents=1)
+        faulty = FaultyOs()
+        monkeypatch.setattr(journal.fs.system, "os", faulty)
+        faulty.plan("write", fails(errno.ENOSPC))
+        return RowResult(result="done", **SPENT)
+
+    with open_job(path, 1) as job:
+        with pytest.raises(StorageError):
+            job.run(handler, tell=quiet)
+        assert (job.job.total_cost_cents, job.job.usage) == (1.06, {"tokens": 812})
+
+
+@pytest.mark.parametrize("refused", [("write",), ("fdatasync", "ftruncate")])
+def test_a_late_success_whose_commit_fails_is_recorded_with_its_cost_once(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, refused: tuple[str, ...]
+) -> None:
+    is_given_up, has_failed = threading.Event(), threading.Event()
+    hanging: list[threading.Thread] = []
+
+    def handler(row: JobRow) -> RowResult:
+        if row.row_number == 1:
+            hanging.append(threading.current_thread())
+            clock.pass_timeouts()
+            assert is_given_up.wait(60)
+        else:
+            faulty = FaultyOs()
+            monkeypatch.setattr(journal.fs.system, "os", faulty)
+            for call in refused:
+                faulty.plan(call, fails(errno.EIO))
+            is_given_up.set()
+            assert has_failed.wait(60)
+        return RowResult(result="done", **SPENT)
+
+    def hear(text: str) -> None:
+        if "in flight" in text and is_given_up.is_set():
+            has_failed.set()
+
+    with open_job(path, 2) as job:
+        with pytest.raises(JournalError):
+            job.run(handler, timeout_s=1, workers=1, tell=hear)
+        assert [str(row.status) for row in job.rows()] == ["completed", "completed"]
+        assert (job.job.total_cost_cents, job.job.usage) == (0.12, {"tokens": 2 * 812})
 
 
 def test_exceptions_with_costs_can_be_pickled() -> None:
