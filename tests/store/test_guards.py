@@ -292,7 +292,8 @@ def test_the_names_in_a_new_job_are_on_the_disk_before_its_own_and_so_are_the_st
     with JobService(tmp_path / "srv" / "jobs") as service:
         service.create_job("New", job_id=JOB)
     named = recorder.done.index(("named", JOB))
-    assert recorder.done[named - 1][1].startswith(f"{JOB}.")
+    what, name = recorder.done[named - 1]
+    assert (what, name.partition(".")[0]) == ("synced", JOB), recorder.done
     synced = [name for what, name in recorder.done if what == "synced"]
     assert {tmp_path.name, "srv", "jobs"} <= set(synced)
 
