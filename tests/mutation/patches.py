@@ -541,6 +541,20 @@ LOCKS = [
         "tests/repair/test_repair.py::test_a_job_that_somebody_works_on_is_not_repaired",
     ),
     Patch(
+        "what a repair that died has left is no hindrance",
+        "repair/rebuild",
+        "            directories.remove_tree(directory / REPAIR_STAGING_NAME)\n",
+        "",
+        "tests/repair/test_repair.py::test_a_repair_that_dies_at_any_moment_leaves_the_damaged_or_the_repaired_journal",
+    ),
+    Patch(
+        "a repaired journal belongs to whom the damaged one belonged",
+        "repair/rebuild",
+        "    new.take_owner_of(file)\n",
+        "",
+        "tests/repair/test_repair.py::test_a_repaired_journal_belongs_to_whom_the_damaged_one_did",
+    ),
+    Patch(
         "threads take turns in a commit",
         "store/journal",
         "            taken.extend(map(self.mutex.acquire, (True,), (self._lock_timeout_s,)))\n            if not taken[0]:",

@@ -573,6 +573,16 @@ def test_a_repaired_journal_belongs_to_whom_the_damaged_one_did(path: Path) -> N
     assert path.stat().st_mode & 0o777 == 0o640
 
 
+def test_a_second_repair_keeps_what_the_first_has_kept(path: Path) -> None:
+    content = path.read_bytes()
+    broken = [content.replace(b"\n", b"\r\n"), b"# my notes\n" + content]
+    for each in broken:
+        break_it(path, each)
+        repair_job(path.parent)
+    copies = [path.with_name(f"journal.damaged-{number}") for number in (1, 2)]
+    assert [copy.read_bytes() for copy in copies] == broken
+
+
 def test_a_last_commit_that_lacks_its_line_end_has_happened(path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content[:-1])
