@@ -23,8 +23,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -32,6 +33,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the command; pytest has it there already
 
+from support.activation import check_share
 from support.memory import fast_directory
 
 from journal import (
@@ -180,6 +182,8 @@ def work_in_threads(root: Path, log: Path, seed: str, most: int | None) -> None:
             threading.Thread(target=work, args=(service, f"{seed}.{number}", note, most))
             for number in range(THREADS)
         ]
+        print("ready", flush=True)
+        sys.stdin.readline()  # all processes begin together
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -205,58 +209,86 @@ def read_calls(log: Path) -> dict[int, list[Call]]:
     return calls
 
 
-def make_history(root: Path, seed: int, kill_after_s: float | None) -> dict[int, list[Call]]:
-    """Let processes with threads change a new job; return the calls by row.
+def meetings(calls: Iterable[Call], others: Sequence[Call]) -> int:
+    """How many of these calls were under way while another process made one for the same row."""
+    return sum(
+        any(one.begin_ns < other.end_ns and other.begin_ns < one.end_ns for other in others)
+        for one in calls
+    )
 
-    ``kill_after_s``: when to kill the first process, None for never.
+
+def make_history(
+    root: Path, seed: int, kill_after_s: float | None
+) -> tuple[dict[int, list[Call]], int]:
+    """Let processes with threads change a new job. Returns the calls by row, and how many met.
+
+    ``kill_after_s``: how long after its first call to kill the first process, None for never.
     """
     with JobService(root) as service:
         service.create_job("Shared", job_id=JOB, row_data=[{"data": {}}] * ROWS)
         service.start_job(JOB)
     logs = [root / f"calls-{number}" for number in range(PROCESSES)]
-    processes = []
-    for number, log in enumerate(logs):
-        command = [sys.executable, __file__, "--work", str(root), "--log", str(log)]
-        command += ["--seed", f"{seed}.{number}"]
-        if number or kill_after_s is None:
-            command += ["--calls", str(CALLS)]
-        processes.append(subprocess.Popen(command))
-    if kill_after_s is not None:
-        while not logs[0].exists():
-            time.sleep(0.001)
-        time.sleep(kill_after_s)  # a kill comes at any moment
-        processes[0].send_signal(signal.SIGKILL)
-    statuses = [process.wait() for process in processes]
+    with ExitStack() as stack:
+        processes = []
+        for number, log in enumerate(logs):
+            command = [sys.executable, __file__, "--work", str(root), "--log", str(log)]
+            command += ["--seed", f"{seed}.{number}"]
+            if number or kill_after_s is None:
+                command += ["--calls", str(CALLS)]
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            processes.append(stack.enter_context(process))
+            stack.callback(process.kill)
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.close()  # now all of them begin
+        if kill_after_s is not None:
+            while not logs[0].stat().st_size:
+                assert processes[0].poll() is None, "it has ended before its first call"
+                time.sleep(0.0001)
+            time.sleep(kill_after_s)  # a kill comes at any moment
+            processes[0].send_signal(signal.SIGKILL)
+        statuses = [process.wait() for process in processes]
     assert statuses[1:] == [0] * (PROCESSES - 1), statuses
     assert statuses[0] == (0 if kill_after_s is None else -signal.SIGKILL), statuses
-    calls: dict[int, list[Call]] = {row: [] for row in range(1, ROWS + 1)}
-    for log in logs:
-        for row, some in read_calls(log).items():
-            calls[row] += some
+    by_process = [read_calls(log) for log in logs]
+    calls: dict[int, list[Call]] = {}
+    met = 0
     with JobService(root) as service:
-        for row, some in calls.items():
+        for row in range(1, ROWS + 1):
+            first, second = (of_process[row] for of_process in by_process)
+            met += meetings(first, second) + meetings(second, first)
             now_ns = time.monotonic_ns()
             read = ("read", "")
             answer = call(service, f"{JOB}:{row}", read)
-            some.append(Call(now_ns, now_ns, (read,), (answer,)))
-    return calls
+            calls[row] = [*first, *second, Call(now_ns, now_ns, (read,), (answer,))]
+    return calls, met
 
 
-def check_histories(base: Path, seeds: Sequence[int], *, kills: bool) -> tuple[int, int]:
-    """Make and check a history for each seed. Returns how many calls there were, and were killed."""
-    made = killed = 0
+def check_histories(base: Path, seeds: Sequence[int], *, kills: bool) -> Counter[str]:
+    """Make and check a history for each seed. Returns how many calls were made, met, and killed.
+
+    Raises AssertionError, too, if too few calls met another one, or no call was killed.
+    """
+    found: Counter[str] = Counter()
     for seed in seeds:
         root = base / str(seed)
         root.mkdir()
-        calls = make_history(root, seed, Random(seed).uniform(0, 0.08) if kills else None)
+        calls, met = make_history(root, seed, Random(seed).uniform(0, 0.03) if kills else None)
+        found["met"] += met
         for row, some in calls.items():
             assert is_linearizable(some), f"seed {seed}, row {row}:\n" + "\n".join(
                 map(str, sorted(some))
             )
-            made += len(some)
-            killed += sum(one.answers is None for one in some)
+            found["made"] += len(some)
+            found["killed"] += sum(one.answers is None for one in some)
         shutil.rmtree(root)
-    return made, killed
+    check_share("calls that met one of another process", found["met"], found["made"], 0.05)
+    if kills:
+        check_share("killed calls", found["killed"], len(seeds), 0.3)
+    return found
 
 
 def main() -> None:
@@ -275,8 +307,11 @@ def main() -> None:
         first = int(arguments.seed)
         for kills in (False, True):
             seeds = range(first, first + arguments.histories // 2)
-            made, killed = check_histories(base, seeds, kills=kills)
-            sys.stdout.write(f"{made} calls, {killed} of them killed: linearizable\n")
+            found = check_histories(base, seeds, kills=kills)
+            sys.stdout.write(
+                f"{found['made']} calls, {found['met']} of them met one of another process, "
+                f"{found['killed']} were killed: linearizable\n"
+            )
     finally:
         shutil.rmtree(base)
 

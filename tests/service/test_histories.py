@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
@@ -25,11 +25,16 @@ def fixture_base() -> Iterator[Path]:
 
 @needs_signals
 @pytest.mark.parametrize("kills", [False, True])
-def test_calls_of_threads_and_processes_are_linearizable(base: Path, *, kills: bool) -> None:
+def test_calls_of_threads_and_processes_are_linearizable(
+    base: Path, count: Callable[[str, int], None], *, kills: bool
+) -> None:
     first = Random(SEED).randrange(1 << 20)
-    made, killed = check_histories(base, range(first, first + HISTORIES), kills=kills)
-    assert made > 50 * HISTORIES
-    assert kills or not killed
+    found = check_histories(base, range(first, first + HISTORIES), kills=kills)
+    assert found["made"] > 50 * HISTORIES
+    assert kills or not found["killed"]
+    count("calls of histories", found["made"])
+    count("calls of histories that met one of another process", found["met"])
+    count("calls of histories that were killed", found["killed"])
 
 
 # --- the check finds what it is there for ----------------------------------------------------
