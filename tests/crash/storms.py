@@ -99,6 +99,7 @@ def work(directory: Path, kind: str) -> None:
 
 def storm(directory: Path, kind: str, random_: random.Random) -> list[str]:
     """What was wrong in one round."""
+    directory.mkdir(exist_ok=True)
     ledger = directory / "ledger"
     rows = [{"s": random_.choice((0, 0, 0.001, 0.004)), "ledger": str(ledger)} for _ in range(ROWS)]
     with JobService(directory / "jobs", sync="none") as service:

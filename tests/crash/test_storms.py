@@ -19,5 +19,12 @@ def test_a_run_in_a_storm_of_signals_ends_and_calls_no_row_twice(
 ) -> None:
     if kind == "loky":
         pytest.importorskip("loky", reason="loky is not installed")
-    assert storm(tmp_path, kind, random.Random(kind)) == []
-    count("signals that interrupted a run in a storm", interrupts(tmp_path))
+    draw, hit = random.Random(kind), 0
+    for number in range(10):  # on a busy machine, a run may end before the first signal
+        directory = tmp_path / str(number)
+        assert storm(directory, kind, draw) == []
+        hit += interrupts(directory)
+        if hit:
+            break
+    assert hit, "no signal has interrupted a run"
+    count("signals that interrupted a run in a storm", hit)
