@@ -159,6 +159,7 @@ def _cut_power_of_one(kind: str, options: str, states: int, draw: Random) -> Tal
         make_shared_job(root, ledger)
         outside = stack.enter_context(tempfile.TemporaryDirectory())
         workers = start(root, outside, ledger, draw, stack)
+        wait_for_work(root, ledger, draw)
         inode = 0
         while tally.states < min(states, STATES_A_DISK) and not has_given_up(root):
             disk.slow_down(draw.choice([0.005, 0.02, 0.05]))
