@@ -23,6 +23,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import pytest
+
+import journal.run.workers.handover
 from journal.errors import InvalidValueError, JobLockedError, JournalError, StorageError
 from journal.run.outcome import Outcome
 from journal.run.workers.handover import Call, Results
@@ -219,18 +222,22 @@ def handovers(executions: int) -> Counter[tuple[int, int]]:
 
     import frontrun  # noqa: PLC0415
 
-    for preemptions, most in ((1, 100), (2, executions)):  # with one, all are less than a hundred
-        frontrun.explore(
-            Handover,
-            [Handover.work, Handover.drive],
-            is_right,
-            preemption_bound=preemptions,
-            clock="virtual",
-            detect_io=False,
-            max_executions=most,
-            timeout_per_run=60.0,
-            trace_packages=["journal.*"],
-        ).assert_holds()
+    with pytest.MonkeyPatch.context() as patch:
+        # The clock stands still while the worker can go on. So in this time, all calls would end,
+        # and the driver would never need to be woken.
+        patch.setattr(journal.run.workers.handover, "_GATHER_S", 0.0)
+        for preemptions, most in ((1, 100), (2, executions)):  # with one, all are less than 100
+            frontrun.explore(
+                Handover,
+                [Handover.work, Handover.drive],
+                is_right,
+                preemption_bound=preemptions,
+                clock="virtual",
+                detect_io=False,
+                max_executions=most,
+                timeout_per_run=60.0,
+                trace_packages=["journal.*"],
+            ).assert_holds()
     return seen
 
 
@@ -238,14 +245,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Explore interleavings of threads.")
     parser.add_argument("--executions", type=int, default=1000, help="at most, of each kind")
     executions = parser.parse_args().executions
+    orders = 0
     for threads in (2, 3):
         for refuses, fails in product((False, True), ("", "lock", "write")):
             seen = group_commits(threads, executions, refuses=refuses, fails=fails)
             assert len(seen) > 1, f"the commits had always the same sizes: {seen}"
+            orders += seen.total()
             sys.stdout.write(f"{threads} threads, {refuses=}, {fails=}: {dict(seen)}\n")
     made = handovers(executions)
     assert made.keys() == {(2, 0), (1, 1)}, made
-    sys.stdout.write(f"calls made and cancelled: {dict(made)}\n")
+    sys.stdout.write(f"calls made and cancelled: {dict(made)}\n{orders + made.total()} orders\n")
 
 
 if __name__ == "__main__":
