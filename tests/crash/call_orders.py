@@ -415,15 +415,18 @@ def plans(calls: Counter[str]) -> Iterator[Plan]:
                 yield Plan(first, before, between)
 
 
-def explore(scenario: Scenario, base: Path, most: int, seed: int) -> Counter[object]:
-    """Try the plans of a scenario, at most so many. Returns how often which end was met."""
+def explore(scenario: Scenario, base: Path, most: int, seed: int) -> tuple[Counter[object], int]:
+    """Try the plans of a scenario, at most so many.
+
+    Returns how often which end was met, and how many plans stopped an actor between two calls.
+    """
     ends: Counter[object] = Counter()
     alone = _try(scenario, base, Plan("a", -1, -1), ends)
     every = list(plans(alone.calls))
     chosen = Random(seed).sample(every, min(most, len(every)))
     cut = sum(_try(scenario, base, plan, ends).is_cut for plan in chosen)
     check_share(f"{scenario.name}: orders that cut into an act", cut, len(chosen), 0.3)
-    return ends
+    return ends, cut
 
 
 def _try(scenario: Scenario, base: Path, plan: Plan, ends: Counter[object]) -> Turns:
@@ -452,8 +455,10 @@ def main() -> None:
     base = fast_directory("orders-")
     try:
         for scenario in SCENARIOS:
-            ends = explore(scenario, base / "base", arguments.orders, arguments.seed)
-            sys.stdout.write(f"{scenario.name}: {ends.total()} orders: {dict(ends)}\n")
+            ends, cut = explore(scenario, base / "base", arguments.orders, arguments.seed)
+            sys.stdout.write(
+                f"{scenario.name}: {ends.total()} orders, {cut} cut into an act: {dict(ends)}\n"
+            )
             sys.stdout.flush()
     finally:
         shutil.rmtree(base)
