@@ -3,6 +3,7 @@
 As a command it looks at more states than the tests do, each time others::
 
     python tests/crash/explore.py --states 200000 --seed 7
+    python tests/crash/explore.py --seed 7 "create job"       only cases whose name has this text
 """
 
 from __future__ import annotations
@@ -315,8 +316,8 @@ def check_service(base: Path, tree: Tree, cut: Cut) -> None:
     assert not found.keys() - allowed.keys(), "a job is there that was deleted"
     for job_id, contents in allowed.items():
         assert found.get(job_id) in contents, (
-            f"{job_id}: {_length(found.get(job_id))} bytes of whole commits, and not one of "
-            f"{[_length(content) for content in contents]}"
+            f"{job_id}: {_in_words(found.get(job_id))}, and not one of "
+            f"{[_in_words(content) for content in contents]}"
         )
     with JobService(root, sync="none") as service:
         assert set(service.store.job_ids()) == found.keys()
@@ -379,8 +380,8 @@ def _check_tails_are_kept(root: Path, before: Tree, tree: Tree) -> None:
                 assert tail in [path.read_bytes() for path in saved], f"{len(tail)} bytes are lost"
 
 
-def _length(content: bytes | None) -> int | None:
-    return None if content is None else len(content)
+def _in_words(content: bytes | None) -> str:
+    return "no journal" if content is None else f"{len(content)} bytes of whole commits"
 
 
 def ask(service: JobService, job_id: str) -> Known:
@@ -409,7 +410,12 @@ def known_of(job_id: str, content: bytes) -> Known:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="See what the tests of crash states see, longer.")
-    parser.add_argument("--states", type=int, default=200_000, help="how many distinct states")
+    parser.add_argument("words", nargs="*", help="only cases whose name contains one")
+    parser.add_argument(
+        "--states",
+        type=int,
+        help="how many distinct states, in whole rounds (200,000; of chosen cases, one round)",
+    )
     parser.add_argument(
         "--recoveries", type=int, default=20, help="of each case and seed: cut again, and once more"
     )
@@ -419,11 +425,27 @@ def main() -> None:
     seed, count = arguments.seed, 0
     base = fast_directory("crash-")
     try:
-        cases = [(case, set[int]()) for case in record_all(base, draws=1000)]
-        while count < arguments.states:
+        words = arguments.words or [""]
+        cases = [
+            (case, set[int]())
+            for case in record_all(base, draws=1000)
+            if any(word in case.name for word in words)
+        ]
+        if not cases:
+            parser.error(f"no case has a name with one of {words}")
+        wanted = arguments.states or (1 if arguments.words else 200_000)
+        while count < wanted:
             for case, states in cases:
-                explore(case, base / "state", seed, states)
-                explore_recoveries(case, base / "state", seed, arguments.recoveries, states)
+                try:
+                    explore(case, base / "state", seed, states)
+                    explore_recoveries(case, base / "state", seed, arguments.recoveries, states)
+                except Exception as error:
+                    again = f"--seed {seed} --recoveries {arguments.recoveries} '{case.name}'"
+                    error.add_note(f"the same again: python tests/crash/explore.py {again}")
+                    raise
+                spent_s = monotonic() - began_s
+                sys.stdout.write(f"  {case.name}: {len(states)} states, {spent_s:.0f} s\n")
+                sys.stdout.flush()
             count = sum(len(states) for _, states in cases)
             spent_s = monotonic() - began_s
             sys.stdout.write(f"seed {seed}: {count} distinct states, {spent_s:.0f} s\n")

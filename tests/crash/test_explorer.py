@@ -8,18 +8,21 @@ these states must stand is in :mod:`explore`. A sample in each run; 20,000 state
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
+import crash.explore
 import pytest
-from crash.disk import GARBAGE, crash_states
+from crash.disk import GARBAGE, Cut, crash_states
 from crash.explore import (
     OF_MEGABYTES,
     AfterTheCut,
     Case,
     explore,
     explore_recoveries,
+    main,
     record_all,
     recoveries,
 )
@@ -132,6 +135,27 @@ def test_a_hint_that_is_believed_over_commits_that_nobody_synced_is_found_out(
     )
     with pytest.raises(Exception, match=r"assert \(Job|damaged"):
         explore(cases["hints"], base / "state", SEED, set())
+
+
+def test_the_command_tries_the_chosen_cases_and_says_how_to_see_a_failure_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--seed", "7", "--recoveries", "1", "create j"]
+    monkeypatch.setattr(sys, "argv", ["explore.py", *words])
+    main()
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == [
+        "  create job",
+        "seed 7",
+    ]
+
+    def lose(base: Path, tree: Tree, cut: Cut) -> None:
+        raise AssertionError("lost")
+
+    monkeypatch.setattr(crash.explore, "check_service", lose)
+    with pytest.raises(AssertionError, match="lost") as raised:
+        main()
+    again = "python tests/crash/explore.py --seed 7 --recoveries 1 'create job'"
+    assert raised.value.__notes__[-1] == f"the same again: {again}"
 
 
 # --- the model of the disk --------------------------------------------------------------------
