@@ -91,18 +91,19 @@ def _record(scenario: Scenario, base: Path, draws: int, check: Check | None = No
 def explore(case: Case, base: Path, seed: int, states: set[int], share: float = 1) -> None:
     """Check each distinct state of the case, or a random ``share`` of them.
 
-    ``states`` has the digests of those that were checked. In some states, something must be missing.
+    ``states`` has what was checked: a state may be right at one moment, or of one case, and wrong
+    where more was acknowledged. In some states, something must be missing.
     """
-    known = frozenset(states)
     chance = Random(seed)
-    met: set[tuple[int, int]] = set()  # more acknowledged is more to check
+    about = case.name, _digest(case.recording.before.tree())
+    met = set(states)
     lacking = 0
     for cut, tree in crash_states(case.recording, Random(seed), case.draws):
         lacking += tree != cut.views[-1]
-        digest = _digest(tree)
-        if digest in known or (cut.acknowledged, digest) in met:
+        state = hash((about, cut.acknowledged, _digest(tree)))
+        if state in met:
             continue
-        met.add((cut.acknowledged, digest))
+        met.add(state)
         if chance.random() >= share:
             continue
         place(base, tree)
@@ -116,7 +117,7 @@ def explore(case: Case, base: Path, seed: int, states: set[int], share: float = 
             raise
         finally:
             shutil.rmtree(base)
-        states.add(digest)
+        states.add(state)
     assert lacking, f"{case.name!r}, seed {seed}: no cut takes anything away"
 
 

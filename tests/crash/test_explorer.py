@@ -26,7 +26,17 @@ from crash.explore import (
     record_all,
     recoveries,
 )
-from crash.recorder import BASE, Names, Operation, Recorder, Recording, Sync, Tree, Write
+from crash.recorder import (
+    BASE,
+    Acknowledged,
+    Names,
+    Operation,
+    Recorder,
+    Recording,
+    Sync,
+    Tree,
+    Write,
+)
 from support.effort import IS_LONG
 from support.effort import SEED as SAMPLE_SEED
 from support.memory import fast_directory
@@ -93,6 +103,21 @@ def test_a_commit_that_is_not_synced_is_found_to_be_lost(
     case = without(cases[name], lambda operation: isinstance(operation, Sync))
     with pytest.raises(Exception, match=r"and not one of|damaged|bytes are lost"):
         explore(case, base / "state", SEED, set())
+
+
+def test_a_state_that_was_right_is_checked_again_where_more_was_acknowledged(
+    cases: dict[str, Case], base: Path
+) -> None:
+    directories = cases["create job"].recording.before.directories
+    case = without(
+        cases["create job"],
+        lambda operation: isinstance(operation, Sync) and operation.node in directories,
+    )
+    unpromised = without(case, lambda operation: isinstance(operation, Acknowledged))
+    states: set[int] = set()
+    explore(unpromised, base / "state", SEED, states)
+    with pytest.raises(AssertionError, match="and not one of"):
+        explore(case, base / "state", SEED, states)
 
 
 def test_a_recovery_that_is_not_synced_is_found_to_lose_what_it_acknowledged(
