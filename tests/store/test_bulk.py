@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -183,3 +184,16 @@ def test_in_a_batch_that_is_discarded_nothing_has_started(service: JobService) -
         raise ZeroDivisionError
     assert statuses(service) == ["pending"] * 5
     assert start(service, 1) == [1]
+
+
+def test_a_row_does_not_start_before_what_was_recorded_while_it_was_chosen(
+    service: JobService, tmp_path: Path
+) -> None:
+    def admits(position: int, _data: dict[str, Any] | None) -> bool:
+        service.skip_row(f"j:{position + 4}")
+        return True
+
+    with Batch(service.store.journal("j")) as opened:
+        assert len(bulk.start_rows(opened, iter((1, 2)), 2, A_RUN, admits)) == 2
+    times = re.findall(rb'"at":"(.*?)"', (tmp_path / "j" / "journal.jsonl").read_bytes())
+    assert times == sorted(times)

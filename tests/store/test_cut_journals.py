@@ -599,6 +599,41 @@ def test_a_run_whose_journal_is_written_anew_at_its_end_leaves_a_hint_of_it(root
 # --- repair -----------------------------------------------------------------------------------
 
 
+def test_a_repair_keeps_the_rows_of_the_commit_in_which_a_journal_was_cut(root: Path) -> None:
+    with JobService(root) as service:
+        service.create_rows(JOB, [{"data": {"pad": letter * 200_000}} for letter in "ab"])
+    cut(root, 100_000)
+    assert repair_job(root / JOB).lost_rows == [14]
+    with JobService(root) as service:
+        row = service.get_row(f"{JOB}:13")
+        assert row is not None
+        assert row.data == {"pad": "a" * 200_000}
+
+
+def test_a_repair_that_is_refused_at_its_end_leaves_the_hint_that_proves_the_cut(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut(root, 1000)
+    faulty = FaultyOs()
+    with monkeypatch.context() as patch:
+        patch.setattr(journal.fs.system, "os", faulty)
+        faulty.plan("rename", works, fails(errno.EIO))  # the first is that of the backup
+        with pytest.raises(journal.StorageError):
+            repair_job(root / JOB)
+    assert is_taken_for_cut(root)
+
+
+def test_a_repair_whose_name_cannot_be_synced_has_an_unknown_outcome(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut(root, 1000)
+    faulty = FaultyOs()
+    monkeypatch.setattr(journal.fs.system, "os", faulty)
+    faulty.plan("fsync", works, fails(errno.EIO))  # the first is that of the backup's name
+    with pytest.raises(journal.CommitOutcomeUnknownError):
+        repair_job(root / JOB)
+
+
 def statuses(root: Path) -> dict[int, str]:
     with JobService(root) as service:
         return {row.row_number: row.status.value for row in service.get_rows(JOB)}

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -463,6 +463,34 @@ def test_a_service_marks_the_file_that_stands_beside_the_journal_now(
     assert is_marked(path)
 
 
+def test_a_service_marks_no_file_that_another_has_replaced(
+    service: JobService, path: Path, faulty: FaultyOs
+) -> None:
+    service.complete_row(f"{JOB}:8")
+    mark, new = path.with_name("sync.mark"), path.with_name("new")
+    new.write_bytes(mark.read_bytes())
+    new.replace(mark)
+    refuse_cut(faulty, "ftruncate")
+    with pytest.raises(CommitOutcomeUnknownError):
+        service.complete_row(f"{JOB}:1", "T-1")
+    assert is_marked(path)
+
+
+def test_where_a_mark_may_not_be_written_the_whole_journal_is_in_doubt(
+    service: JobService, path: Path, faulty: FaultyOs
+) -> None:
+    def refuses_mark(real: Callable[..., int], name: Any, flags: int, *rest: Any) -> int:
+        if Path(name).name == "sync.mark" and flags & os.O_CREAT:
+            raise PermissionError(errno.EACCES, "refused")
+        return real(name, flags, *rest)
+
+    inode = path.stat().st_ino
+    faulty.always("open", refuses_mark)
+    with JobService(service.root) as other:
+        other.complete_row(f"{JOB}:1", "T-1")
+    assert path.stat().st_ino != inode, "written anew"
+
+
 def test_an_empty_mark_that_another_copy_shares_is_given_up_for_a_clear_one(path: Path) -> None:
     mark, other = path.with_name("sync.mark"), path.with_name("other")
     mark.touch()
@@ -581,13 +609,18 @@ def test_what_is_in_doubt_and_cannot_be_written_anew_is_refused_in_words_and_kep
     assert_works_again(service, path, left)
 
 
+def writes_20_bytes(real: Callable[..., int], descriptor: int, data: bytes, offset: int) -> int:
+    return real(descriptor, data[:20], offset)
+
+
+@pytest.mark.parametrize("fault", [fails(errno.ENOSPC), writes_20_bytes], ids=["none", "a part"])
 def test_a_sync_that_cannot_be_announced_is_not_asked_for(
-    service: JobService, path: Path, faulty: FaultyOs
+    service: JobService, path: Path, faulty: FaultyOs, fault: Callable[..., Any]
 ) -> None:
     with JobService(path.parents[1], sync="none") as other:
         other.complete_row(f"{JOB}:1", "T-1")
     before, inode = path.read_bytes(), path.stat().st_ino
-    faulty.plan("pwrite", fails(errno.ENOSPC))
+    faulty.plan("pwrite", fault)
     with pytest.raises(StorageError, match=r"sync\.mark"):
         service.complete_row(f"{JOB}:3", "T-3")
     assert faulty.count("fdatasync") == 0
@@ -653,11 +686,10 @@ def test_a_mark_that_another_copy_shares_is_given_up_for_one_that_says_the_same(
         service.complete_row(f"{JOB}:1", "T-1")
     other, mark = path.with_name("other"), path.with_name("sync.mark")
     other.hardlink_to(mark)
-    shared = other.read_bytes()
-    faulty.calls.clear()
+    shared, inode = other.read_bytes(), path.stat().st_ino
     with JobService(service.root) as new:
         new.complete_row(f"{JOB}:3", "T-3")
-    assert "rename" in changes_of(faulty), "written anew, as the mark says"
+    assert path.stat().st_ino != inode, "written anew, as the mark says"
     assert (other.read_bytes(), other.samefile(mark), is_marked(path)) == (shared, False, False)
 
 
@@ -825,6 +857,20 @@ def test_what_others_left_unsynced_is_written_anew_if_it_cannot_be_synced(
     assert path.read_bytes() == before
     faulty.heal()
     assert_works_again(service, path, before)
+
+
+@pytest.mark.parametrize("synced", [0, 1], ids=["the job's directory", "the store"])
+def test_a_directory_that_may_not_be_synced_is_named_before_a_commit_is_acknowledged(
+    path: Path, monkeypatch: pytest.MonkeyPatch, synced: int
+) -> None:
+    before, faulty = path.read_bytes(), FaultyOs()
+    with monkeypatch.context() as patch, JobService(path.parents[1]) as service:
+        patch.setattr(journal.fs.system, "os", faulty)
+        faulty.plan("fsync", *[works] * synced, fails(errno.EACCES))
+        with pytest.raises(StorageError) as refused:
+            service.complete_row(f"{JOB}:1", "T-1")
+    assert refused.value.path == str(path.parents[synced])
+    assert path.read_bytes() == before
 
 
 @not_under_wine

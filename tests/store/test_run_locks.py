@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,6 +17,7 @@ import journal.fs.system
 from journal import (
     CommitOutcomeUnknownError,
     InvalidStateTransition,
+    InvalidValueError,
     JobBusyError,
     JobService,
     JournalError,
@@ -140,6 +142,21 @@ def test_a_run_whose_end_may_be_recorded_holds_its_job_no_more(
     assert not service.store.runs.holds("j")
     with JobService(tmp_path, sync="none") as other:
         assert other.start_job("j").status == "running"
+
+
+def test_no_run_that_keeps_its_job_begins_in_an_open_batch(service: JobService) -> None:
+    with service.batch("j"), pytest.raises(InvalidValueError, match="is open"):
+        start_run(service.store, "j", keep=True)
+    assert service.run_holder("j") is None
+
+
+def test_a_run_signs_over_a_longer_name_than_its_own(tmp_path: Path, service: JobService) -> None:
+    (tmp_path / "j" / "run.lock").write_bytes(b'{"host":"%b"}\n' % (b"x" * 500))
+    service.start_job("j")
+    holder = service.run_holder("j")
+    assert holder is not None
+    assert holder.pid == os.getpid()
+    assert service.store.runs.holds("j")
 
 
 def test_rows_are_added_to_a_job_that_another_service_holds_by_hand_only_after_that(
