@@ -158,3 +158,10 @@ def test_a_result_that_is_too_long_for_a_line_is_kept_by_the_beginning_of_its_re
     assert re.match(r"\{'id': 7, 'page': 'xxx", row.result)
     assert row.result.endswith(" more bytes of the repr were not kept]")
     assert (row.cost_cents, row.usage) == (2, None)
+
+
+def test_no_label_is_lost_of_results_that_share_a_commit(tmp_path: Path) -> None:
+    rows = [{"n": n} for n in range(60)]
+    with journal.open_job(tmp_path / "jobs" / "labels", rows) as job:
+        job.run(lambda row: journal.RowResult(label_path=f"{row.row_number}.pdf"), workers=4)
+        assert [row.label_path for row in job.rows()] == [f"{n}.pdf" for n in range(1, 61)]

@@ -22,6 +22,7 @@ import journal.fs.directories
 import journal.fs.system
 from journal import JobPrunedError, JobService, StorageError, open_job
 from journal.cli.main import main
+from journal.fs import files
 from journal.transfer import prune_jobs, pull_job, unpack_job
 
 ROWS = [{"n": 1}, {"n": 2}]
@@ -211,6 +212,20 @@ def test_a_line_after_one_that_a_dead_process_did_not_end_is_a_line_of_its_own(r
     prune(root)
     with pytest.warns(UserWarning, match="1 unreadable line was skipped"):
         assert is_refused(root)
+
+
+def test_a_line_that_another_process_appends_before_it_lets_go_of_the_lock_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, real = tmp_path / LINES, files.wait_for_lock
+
+    def wait(lock: Any, timeout_s: float) -> bool:
+        path.write_bytes(b"theirs\n")
+        return real(lock, timeout_s)
+
+    monkeypatch.setattr(files, "wait_for_lock", wait)
+    files.append_line(path, b"ours", 1)
+    assert path.read_bytes() == b"theirs\nours\n"
 
 
 @pytest.mark.filterwarnings("ignore:.*unreadable line")
