@@ -22,7 +22,7 @@ import journal.fs.directories
 import journal.fs.system
 from journal import JobPrunedError, JobService, StorageError, open_job
 from journal.cli.main import main
-from journal.fs import files
+from journal.fs import files, locks
 from journal.transfer import prune_jobs, pull_job, unpack_job
 
 ROWS = [{"n": 1}, {"n": 2}]
@@ -217,7 +217,7 @@ def test_a_line_after_one_that_a_dead_process_did_not_end_is_a_line_of_its_own(r
 def test_a_line_that_another_process_appends_before_it_lets_go_of_the_lock_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, real = tmp_path / LINES, files.wait_for_lock
+    path, real = tmp_path / LINES, locks.wait_for_lock
 
     def wait(lock: Any, timeout_s: float) -> bool:
         path.write_bytes(b"theirs\n")
