@@ -32,3 +32,5 @@ def test_each_command_for_a_longer_run_starts_without_pytest(path: str, tmp_path
         check=False,
     )
     assert (done.returncode, done.stdout.startswith("usage: ")) == (0, True), done.stderr
+    examples = [line for line in done.stdout.splitlines() if "python tests/" in line]
+    assert all(re.match(r" +(\w+=\S+ )?python tests/", line) for line in examples), examples

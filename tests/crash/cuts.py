@@ -223,7 +223,9 @@ def _look(root: Path, job_id: str, where: str, tally: Tally) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--bytes", type=int, default=2000)
     parser.add_argument("--states", type=int, default=40)
     parser.add_argument("--seed", type=int, default=1)

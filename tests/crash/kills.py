@@ -1,7 +1,7 @@
 """Processes that are killed at random moments, and what must be left of their work.
 
-The tests run some two hundred kills. The full run is a command of its own, which counts what it
-did and exits with 1 if anything was lost, or if too few kills hit a call before it returned::
+The full run is a command of its own, which counts what it did and exits with 1 if anything was
+lost, or if too few kills hit a call before it returned:
 
     python tests/crash/kills.py --kills 2000 --seed 1
 """
@@ -502,8 +502,15 @@ ROUNDS: list[Callable[[Path, int, int], Tally]] = [
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=2000)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--kills",
+        type=int,
+        default=2000,
+        help=f"{KILLS_A_ROUND} of a kind, then of the next; {len(ROUNDS) * KILLS_A_ROUND} have all kinds",
+    )
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     totals, losses, begin_s = {work: Tally() for work in ROUNDS}, 0, time.monotonic()

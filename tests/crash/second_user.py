@@ -1,6 +1,6 @@
 """A second user replaces directories with links, while root deletes, prunes and unpacks jobs.
 
-As a command, run by root::
+As a command, run by root:
 
     python tests/crash/second_user.py --rounds 20
 
@@ -190,7 +190,9 @@ def _all_below(path: Path) -> set[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=20)
     rounds = parser.parse_args().rounds
     found = Counter[str]()

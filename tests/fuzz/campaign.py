@@ -1,8 +1,9 @@
 """What must hold of any bytes in the place of a journal, and the command for a long run of it.
 
-``python tests/fuzz/campaign.py --seconds 600 --seed 7 [--target replay]``: the same seed gives the same
-cases. A case that fails, hangs or crashes the interpreter is left in a file, whose path is printed;
-``--file PATH`` tries it again.
+    python tests/fuzz/campaign.py --seconds 600 --seed 7 [--target replay]
+
+The same seed gives the same cases. A case that fails, hangs or crashes the interpreter is left in a
+file, whose path is printed; ``--file PATH`` tries it again.
 """
 
 from __future__ import annotations
@@ -290,7 +291,9 @@ def run(target: str, seconds: float, seed: int, work: Path) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     parser.add_argument("--target", choices=TARGETS, default=next(iter(TARGETS)))
