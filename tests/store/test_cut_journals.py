@@ -623,6 +623,14 @@ def test_a_repair_that_is_refused_at_its_end_leaves_the_hint_that_proves_the_cut
     assert is_taken_for_cut(root)
 
 
+def test_a_repair_of_a_cut_journal_forgets_no_loss_before_the_cut(root: Path) -> None:
+    cut(root, ends_of_commits(root)[0])
+    content = path_of(root).read_bytes()
+    path_of(root).write_bytes(content.replace(b'"T-4"', b'"U-5"'))
+    repair_job(root / JOB)
+    assert {statuses(root)[number] for number in (11, 12)} == {"needs_review"}
+
+
 def test_a_repair_whose_name_cannot_be_synced_has_an_unknown_outcome(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.children import FaultyOs, fails
+from support.platforms import needs_directory_descriptors
 
 import journal
 import journal.fs.system
@@ -23,6 +24,7 @@ from journal import (
     JournalError,
 )
 from journal.store.interrupted_rows import start_run
+from journal.store.run_lock import RunLock
 
 ROUNDS = 8
 
@@ -147,6 +149,29 @@ def test_a_run_whose_end_may_be_recorded_holds_its_job_no_more(
 def test_no_run_that_keeps_its_job_begins_in_an_open_batch(service: JobService) -> None:
     with service.batch("j"), pytest.raises(InvalidValueError, match="is open"):
         start_run(service.store, "j", keep=True)
+    assert service.run_holder("j") is None
+
+
+@needs_directory_descriptors
+def test_a_run_lock_is_free_once_released_though_a_child_has_its_file_open(
+    tmp_path: Path, service: JobService
+) -> None:
+    lock = RunLock.take(tmp_path / "j", "j")
+    childs = os.dup(lock._lock.fd)
+    lock.release()
+    assert service.run_holder("j") is None
+    os.close(childs)
+
+
+def test_a_run_lock_is_lost_to_a_run_whose_name_is_as_long(
+    tmp_path: Path, service: JobService
+) -> None:
+    lock, path = RunLock.take(tmp_path / "j", "j"), tmp_path / "j" / "run.lock"
+    assert lock.why_lost() == ""
+    path.write_bytes(path.read_bytes().swapcase())
+    os.utime(path, ns=(0, 0))
+    assert "another run" in lock.why_lost()
+    lock.release()
     assert service.run_holder("j") is None
 
 
