@@ -717,3 +717,19 @@ def test_commits_are_synced_before_they_appear(
     assert names[:rename].count("fdatasync") >= 1
     assert "fsync" in names[rename:]  # of the directory
     assert old.read_at(0, 1 << 20) == before
+
+
+def test_what_a_pull_brings_has_its_cost_and_its_attempts_once(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    with JobService(here) as service:
+        service.create_job("Costs", job_id="costs", row_data=[{"data": {"n": 1}}])
+    shutil.copytree(here, there)
+    with JobService(there) as service:
+        service.start_row("costs:1")
+        service.complete_row("costs:1", cost_cents=5)
+    assert pull_job(here, there / "costs").commits == 2
+    with JobService(here) as service:
+        job, row = service.get_job("costs"), service.get_row("costs:1")
+        assert job is not None
+        assert row is not None
+        assert (job.total_cost_cents, row.attempts) == (5, 1)
