@@ -187,4 +187,32 @@ PATCHES = [
         "            text = _CLEAR",
         "tests/store/test_faults.py::test_where_a_mark_may_not_be_written_the_whole_journal_is_in_doubt",
     ),
+    Patch(
+        "a repair of a cut journal reviews rows for losses before the cut",
+        "repair/salvage",
+        "self._outcomes_lost = outcomes_lost or not is_known",
+        "self._outcomes_lost = not is_known",
+        "tests/store/test_cut_journals.py::test_a_repair_of_a_cut_journal_forgets_no_loss_before_the_cut",
+    ),
+    Patch(
+        "a run lock is unlocked before its file is closed",
+        "store/run_lock",
+        "                self._lock.unlock()\n",
+        "                pass\n",
+        "tests/store/test_run_locks.py::test_a_run_lock_is_free_once_released_though_a_child_has_its_file_open",
+    ),
+    Patch(
+        "a name in run.lock is read again when it was written again",
+        "store/run_lock",
+        "stat.st_size, stat.st_mtime_ns)",
+        "stat.st_size, stat.st_size)",
+        "tests/store/test_run_locks.py::test_a_run_lock_is_lost_to_a_run_whose_name_is_as_long",
+    ),
+    Patch(
+        "a pull reads the commits that it has written no second time",
+        "transfer/pull",
+        "    journal.log.begin_at(theirs.end)  # up to which the index has the records\n",
+        "",
+        "tests/transfer/test_pull.py::test_what_a_pull_brings_has_its_cost_and_its_attempts_once",
+    ),
 ]
