@@ -62,3 +62,16 @@ def test_a_row_that_begins_an_open_batch_is_read_out_of_the_batch(tmp_path: Path
         with service.batch(JOB):
             service.create_rows(JOB, rows("b"))
             assert service.complete_row(f"{JOB}:5").data == {"text": "bbbbbbbb"}
+
+
+def test_a_number_of_a_batch_that_was_discarded_is_no_row(tmp_path: Path) -> None:
+    def numbered(*numbers: int) -> list[dict[str, object]]:
+        return [{"data": {"n": number}, "row_number": number} for number in numbers]
+
+    with JobService(tmp_path) as service:
+        service.create_job("Kept", job_id=JOB, row_data=numbered(5, 3))
+        with suppress(ZeroDivisionError), service.batch(JOB):
+            service.create_rows(JOB, numbered(1))
+            raise ZeroDivisionError
+        service.create_rows(JOB, numbered(2))
+        assert service.get_row(f"{JOB}:1") is None

@@ -222,4 +222,11 @@ PATCHES = [
         "if not running and written:",
         "tests/store/test_run_locks.py::test_a_run_whose_end_may_be_recorded_holds_its_job_no_more",
     ),
+    Patch(
+        "the position of a row that was taken back is forgotten",
+        "index/index",
+        "        self._by_number = None\n        self.highest_number = count",
+        "        self.highest_number = count",
+        "tests/store/test_row_window.py::test_a_number_of_a_batch_that_was_discarded_is_no_row",
+    ),
 ]
