@@ -463,9 +463,11 @@ class Cancellable:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, bool]] = []
+        self.has_begun = threading.Event()
         self._asked = threading.Event()
 
     def __call__(self, _rows: Batch) -> None:
+        self.has_begun.set()
         assert self._asked.wait(WAIT_S)
         raise InterruptedError("ended")
 
@@ -475,9 +477,10 @@ class Cancellable:
         return True
 
 
-def test_a_call_is_asked_once_to_end_however_many_rows_it_has(job: JobRun) -> None:
+def test_a_call_is_asked_once_to_end_however_many_rows_it_has(job: JobRun, clock: Clock) -> None:
     handle = Cancellable()
-    rows = run(job, handle, timeout_s=0.05)
+    clock.pass_timeouts_after(handle.has_begun.is_set)
+    rows = run(job, handle, timeout_s=1)
     assert {row.error_code for row in rows} == {"TimeoutError"}
     assert handle.asked == [("j:1", False)]
 

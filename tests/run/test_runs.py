@@ -597,22 +597,34 @@ def test_a_row_that_was_given_back_keeps_its_place_among_those_that_were_asked_f
 
 
 def test_a_run_of_some_rows_ends_though_a_person_has_skipped_and_retried_one_that_waited(
-    path: Path,
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate = Gate()
+    gate, is_due, was_looked_at = Gate(), threading.Event(), threading.Event()
+    start = RowQueue.start
+
+    def noted(queue: RowQueue, *arguments: Any, **options: Any) -> list[JobRow]:
+        after = is_due.is_set()
+        started = start(queue, *arguments, **options)
+        if after:
+            was_looked_at.set()
+        return started
 
     def handler(row: JobRow) -> None:
         if row.row_number == 1:
             raise TimeoutError
         gate(row)
 
+    monkeypatch.setattr(RowQueue, "start", noted)
+    monkeypatch.setattr("journal.run.row_queue.monotonic", clock)
     with open_job(path, 3) as job:
-        run = Background(job, handler, workers=2, max_rows=2, max_attempts=2, backoff_s=0.3)
+        run = Background(job, handler, workers=2, max_rows=2, max_attempts=2, backoff_s=60)
         gate.wait_for(1)
         while job.rows()[0].status is not RowStatus.PENDING or not job.rows()[0].attempts:
             sleep(0.001)
         job.skip(1)
-        sleep(0.8)  # the row is due, and isn't started
+        clock.pass_timeouts()
+        is_due.set()
+        assert was_looked_at.wait(WAIT_S)  # and it wasn't started
         job.retry(1)
         gate.let_go()
         assert run.report().reason == "2 rows were started, as many as were asked for"
@@ -1152,16 +1164,17 @@ def test_a_task_of_a_coroutine_that_exits_ends_no_other_row(path: Path, kind: st
 
 
 def test_a_run_all_of_whose_workers_hang_ends_and_says_so(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
-    monkeypatch.setattr("journal.run.in_flight._GRACE_S", 0.05)
+    monkeypatch.setattr("journal.run.in_flight._GRACE_S", 0.0)
     gate = Gate()
+    hang = hanging(clock, gate)
 
     async def handler(row: JobRow) -> None:
-        gate(row)  # blocks the loop
+        hang(row)  # blocks the loop
 
     with open_job(path, 3) as job:
-        report = job.run(handler, timeout_s=0.05, workers=1, tell=quiet)
+        report = job.run(handler, timeout_s=1, workers=1, tell=quiet)
         gate.let_go()
         assert report.reason == "all 1 workers hang"
         assert statuses(job) == {"needs_review": 1, "pending": 2}
@@ -1627,9 +1640,10 @@ def test_a_run_survives_another_writer_that_holds_the_lock_for_long(path: Path) 
         with other.batch("j"):
             gate.let_go()
             other.skip_row("j:4")
+            run.wait_for("still waiting")
             with (
                 pytest.raises(journal.JobLockedError),
-                JobService(path.parent, lock_timeout_s=0.2) as third,
+                JobService(path.parent, lock_timeout_s=0) as third,
             ):
                 third.skip_row("j:3")
         report = run.report()
