@@ -23,6 +23,7 @@ from support.memory import directory_in_memory
 from support.paths import TESTS
 from support.platforms import (
     IS_WINDOWS,
+    NO_CLUSTER,
     NOT_HERE,
     WINDOWS_ONLY,
     needs_shell,
@@ -178,7 +179,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """With NO_SKIPS=1 a test that is skipped fails the run, but for want of a disk with faults.
+    """With NO_SKIPS=1 a test that is skipped fails the run, but for want of a disk with faults or a cluster.
 
     Tests of Windows may be skipped elsewhere. On Windows and macOS, tests of what these systems
     don't have may be skipped, too.
@@ -203,6 +204,6 @@ def unexpected_skips(reporter: pytest.TerminalReporter) -> list[str]:
         return []
     windows_only = f"{NOT_HERE}{WINDOWS_ONLY}"
     not_here = windows_only if sys.platform == "linux" else NOT_HERE
-    expected = (NO_FAULT_DISK, not_here)
+    expected = (NO_FAULT_DISK, NO_CLUSTER, not_here)
     unexpected = {(where, why) for where, why in skips(reporter) if not why.startswith(expected)}
     return sorted(f"{where}: {why}" for where, why in unexpected)

@@ -25,6 +25,8 @@ PEAK_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
 
 # What each reason of these marks begins with, and no other reason does.
 NOT_HERE = "not on this system: "
+# What each reason of tests/clusters begins with, if what it needs isn't installed.
+NO_CLUSTER = "no cluster here: "
 
 
 def _needs(is_there: bool, what: str) -> pytest.MarkDecorator:
