@@ -67,6 +67,7 @@ pytestmark = pytest.mark.filterwarnings(
 POOLS = ["fork", "spawn", "loky", "loky-reusable"]
 PROCESSES = [*POOLS, "dask"]
 EVERYWHERE = ["threads", "fork", "spawn", "loky", "dask"]  # the pools of loky differ in their ends
+EXECUTORS = [*EVERYWHERE, "parsl"]  # those of the table in journal/docs/executors.md
 LONG_S = 300.0  # never reached; with it no row is handed out ahead of the workers
 
 Row = dict[str, Any]
@@ -80,6 +81,25 @@ def imported_loky() -> Any:
 # A cluster looks so long after a worker was lost whether there is one of that name, and else gives
 # up its place for good: also that of the next one, if that was killed just then.
 _PATIENT = {"distributed.deploy.lost-worker-timeout": "1 hour"}
+
+
+def parsl_pool(directory: Path, kind: str, options: Row, retries: int = 0) -> Executor:
+    """A pool of Parsl, whose workers are of a kind of ``parsl.executors``."""
+    concurrent = pytest.importorskip("parsl.concurrent", reason="parsl is not installed")
+    config = sys.modules["parsl.config"].Config(
+        executors=[getattr(sys.modules["parsl.executors"], kind)(**options)],
+        retries=retries,
+        strategy="none",
+        usage_tracking=0,
+        run_dir=str(directory),
+        initialize_logging=False,
+    )
+    pool: Executor = concurrent.ParslPoolExecutor(config)
+    return pool
+
+
+# Of the processes of Parsl: they listen on loopback only.
+_ON_LOOPBACK: Row = {"address": "127.0.0.1", "loopback_address": "127.0.0.1", "encrypted": False}
 
 
 class Clusters:
@@ -127,8 +147,14 @@ def fixture_cluster(clusters: Clusters) -> distributed.Client:
 
 
 @pytest.fixture(name="makers")
-def fixture_makers(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Make]]:
+def fixture_makers(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], Make]]:
     """``makers(kind)(count)`` makes an executor, which is shut down after the test."""
+    # For the workers of Parsl: its programs, and the modules of handlers.
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    monkeypatch.setenv("PATH", path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(TESTS.parent), str(TESTS))))
     made: list[Executor] = []
 
     def makers(kind: str) -> Make:
@@ -143,6 +169,10 @@ def fixture_makers(request: pytest.FixtureRequest) -> Iterator[Callable[[str], M
             elif kind == "dask":
                 assert clusters is not None
                 executor = clusters.client().get_executor()
+            elif kind == "parsl":
+                slots: Row = {"max_workers_per_node": count, "cores_per_worker": 0.01}
+                kind_of_parsl = "HighThroughputExecutor"
+                executor = parsl_pool(tmp_path / "parsl", kind_of_parsl, slots | _ON_LOOPBACK)
             elif kind == "loky":
                 executor = imported_loky().ProcessPoolExecutor(count)
             elif kind == "loky-reusable":
@@ -237,15 +267,24 @@ def fixture_work(tmp_path: Path) -> Iterator[Work]:
 # --- the ordinary course of things
 
 
-@pytest.mark.parametrize("kind", EVERYWHERE)
+@pytest.mark.parametrize("kind", EXECUTORS)
 def test_all_rows_are_done_once_with_their_results(
     kind: str, makers: Callable[[str], Make], work: Work
 ) -> None:
-    report = work.run(makers(kind)(2), *["square"] * 12)
+    report = work.run(makers(kind)(2), *["square"] * 12, workers=2)
     assert (report.job.status, report.completed, report.exit_code) == ("completed", 12, 0)
     assert [row.result for row in work.outcomes()] == [n * n for n in range(1, 13)]
     assert calls(work.ledger) == dict.fromkeys(range(1, 13), 1)
     assert (os.getpid() in pids(work.ledger)) is (kind == "threads")
+
+
+def test_a_pool_of_parsl_that_repeats_what_a_dead_worker_had_is_refused(work: Work) -> None:
+    with (
+        parsl_pool(work.path.parent / "parsl", "ThreadPoolExecutor", {}, retries=1) as pool,
+        pytest.raises(InvalidValueError, match="retries=1: Parsl would repeat rows"),
+    ):
+        work.run(pool, "square", workers=1)
+    assert work.statuses() == ["pending"]
 
 
 @needs_proc

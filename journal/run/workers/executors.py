@@ -84,6 +84,7 @@ class ExecutorWorkers:
         self._waiting: deque[Call] = deque()
         self._submits = threading.Lock()  # held by the thread that submits
         _check_futures(executor)
+        _check_repetitions(executor)
         tracker = sys.modules.get("multiprocessing.resource_tracker")
         if tracker is not None and hasattr(executor, "_processes"):
             tracker.ensure_running()  # else it would unblock our signals later
@@ -256,9 +257,18 @@ def _no_callbacks(kind: type, error: BaseException) -> TypeError:
     return TypeError(
         f"the executor's submit() returns {kind.__name__}, which has no add_done_callback() that can "
         f"be used ({type(error).__name__}: {text_of(error)}): give an executor with futures like "
-        "those of concurrent.futures; or leave out the executor, and let the handler call "
-        "executor.submit(...).result()"
+        "those of concurrent.futures (`journal help executors` lists what works)"
     )
+
+
+def _check_repetitions(executor: Any) -> None:
+    """Raise InvalidValueError if Parsl would call the handler again after a worker has died."""
+    parsl = sys.modules.get("parsl.concurrent")
+    if parsl is not None and isinstance(executor, parsl.ParslPoolExecutor):
+        retries = executor._dfk.config.retries  # noqa: SLF001  (Parsl has no public name for it)
+        if retries:
+            reason = f"its Config has retries={retries}: Parsl would repeat rows; leave out retries"
+            raise InvalidValueError("executor", executor, reason)
 
 
 def _to_send(executor: Executor, target: Target) -> Target | bytes:

@@ -344,6 +344,13 @@ PATCHES = [
         "tests/run/test_executors.py::test_what_an_executor_garbles_needs_a_review",
     ),
     Patch(
+        "a pool of Parsl that repeats tasks is refused",
+        "run/workers/executors",
+        "        if retries:\n",
+        "        if False:\n",
+        f"{EXECUTORS}::test_a_pool_of_parsl_that_repeats_what_a_dead_worker_had_is_refused",
+    ),
+    Patch(
         "a pool that breaks has no more rows than workers",
         "run/workers/executors",
         "(not self.queues or len(self._futures) < self.count)",
