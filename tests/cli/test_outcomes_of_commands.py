@@ -69,7 +69,7 @@ def said(printed: object, status: int = 0, errors: str = "") -> Outcome:
     ],
 )
 def test_statuses_are_numbers_and_ranges_and_some_names(text: str, codes: list[str]) -> None:
-    assert list(error_codes(text, or_names=True)) == codes
+    assert list(error_codes(text, or_timeout=True)) == codes
 
 
 @pytest.mark.parametrize(
@@ -79,9 +79,21 @@ def test_what_no_exit_status_can_be_is_refused(text: str) -> None:
     with pytest.raises(
         ValueError, match=r"must be an exit status from 1 to [0-9]+, a range such as"
     ):
-        list(error_codes(text, or_names=True))
-    with pytest.raises(ValueError, match=r"'SIGTERM' must be an exit status .* 64-78$"):
-        list(error_codes("SIGTERM", or_names=False))
+        list(error_codes(text, or_timeout=True))
+    with pytest.raises(ValueError, match=r"'TimeoutError' must be .* 64-78, or .* SIGKILL$"):
+        list(error_codes("SIGTERM,TimeoutError", or_timeout=False))
+
+
+@needs_signals
+def test_a_command_that_a_signal_kills_may_have_taken_effect_if_the_options_say_so(
+    work: Path,
+) -> None:
+    script = "os.kill(os.getpid(), int(number))"
+    assert run(["--review-on", "SIGTERM"], [signal.SIGTERM, signal.SIGHUP], script) == 3
+    assert [(str(row.status), row.error_code) for row in rows()] == [
+        ("needs_review", "SIGTERM"),
+        ("failed", "SIGHUP"),
+    ]
 
 
 # --- whole runs

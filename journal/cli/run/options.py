@@ -89,7 +89,7 @@ def _statuses_option(word: str, sentence: str) -> Option:
     ) -> tuple[str, ...]:
         for value in values:
             try:
-                list(error_codes(value, or_names=word == "retry"))
+                list(error_codes(value, or_timeout=word == "retry"))
             except ValueError as error:
                 raise click.BadParameter(str(error), ctx, param) from None
         return values
@@ -185,19 +185,19 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         ),
         _statuses_option(
             "retry",
-            "Exit statuses (75,64-78), signals (SIGKILL) or TimeoutError, after which a row may be tried "
+            "Exit statuses (75,64-78), signals (SIGTERM) or TimeoutError, after which a row may be tried "
             "again. Repeatable. Default: all but 0.",
         ),
         _statuses_option(
-            "skip", "Exit statuses that mean: the row needs no work, so skip it. Repeatable."
+            "skip", "Statuses that mean: the row needs no work, so skip it. Repeatable."
         ),
         _statuses_option(
             "review",
-            "Exit statuses that mean: a person must find out whether the command took effect. Repeatable.",
+            "Statuses (70,SIGTERM) that mean: a person must find out whether the command took effect. Repeatable.",
         ),
         _statuses_option(
             "hold",
-            "Exit statuses that mean: the called service is down or throttles, and nothing has happened, "
+            "Statuses that mean: the called service is down or throttles, and nothing has happened, "
             "so the whole run waits. Repeatable.",
         ),
     ),

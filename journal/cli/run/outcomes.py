@@ -42,29 +42,29 @@ _QUOTED_CHARACTERS = 200  # characters of the output in a message
 
 _STATUSES = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10}))?", re.ASCII)
 _MAX_RANGE = 255
-_NAMES = frozenset((TimeoutError.__name__, *(number.name for number in signal.Signals)))
+_SIGNALS = frozenset(number.name for number in signal.Signals)
 _MEANINGS = ("retry", "skip", "review", "hold")  # what --retry-on and so on make of a status
 
 
-def error_codes(text: str, *, or_names: bool) -> Iterator[str]:
-    """The error codes in text such as ``75,111`` or ``64-78``.
+def error_codes(text: str, *, or_timeout: bool) -> Iterator[str]:
+    """The error codes in text such as ``75,111``, ``64-78`` or ``SIGTERM``.
 
-    ``or_names``: whether names of signals and TimeoutError are allowed, too.
+    ``or_timeout``: whether TimeoutError is allowed, too.
 
     Raises ValueError, whose message quotes the invalid part of the text.
     """
-    names = ", the name of a signal such as SIGKILL, or TimeoutError" if or_names else ""
+    names = _SIGNALS | {TimeoutError.__name__} if or_timeout else _SIGNALS
     for part in map(str.strip, text.split(",")):
         match = _STATUSES.fullmatch(part)
-        if match is None and or_names and part in _NAMES:
+        if match is None and part in names:
             yield part
             continue
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
         if not 1 <= first <= last <= min(MAX_STATUS, first + _MAX_RANGE):
             also = "; 0 completes a row" if match and not first else ""
             raise ValueError(
-                f"{part!r} must be an exit status from 1 to {MAX_STATUS}, a range such as 64-78"
-                f"{names}{also}"
+                f"{part!r} must be an exit status from 1 to {MAX_STATUS}, a range such as 64-78, "
+                f"or the name of a signal such as SIGKILL{', or TimeoutError' if or_timeout else ''}{also}"
             )
         yield from map(str, range(first, last + 1))
 
@@ -86,7 +86,7 @@ class Statuses(msgspec.Struct, frozen=True):
         words: dict[str, str] = {}
         for word in _MEANINGS:
             for text in given[f"{word}_statuses"]:
-                for code in error_codes(text, or_names=word == "retry"):
+                for code in error_codes(text, or_timeout=word == "retry"):
                     if words.setdefault(code, word) != word:
                         both = f"--{words[code]}-on and --{word}-on"
                         raise click.UsageError(f"{code} can't be in {both}: give it to one of them")
