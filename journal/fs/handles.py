@@ -189,6 +189,19 @@ class Descriptor:
             raise storage_error(self.path, "lock", error) from error
         return locked
 
+    def is_held(self) -> bool:
+        """Return whether a process holds the lock.
+
+        The check takes a shared lock, so that several processes can check at the same time.
+        """
+        try:
+            system.fcntl.flock(self.fd, system.fcntl.LOCK_SH | system.fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            raise storage_error(self.path, "look at the lock of", error) from error
+        return False
+
     def unlock(self) -> None:
         try:
             load_filelock().unlock_descriptor(self.fd)

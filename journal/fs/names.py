@@ -10,6 +10,7 @@ RUN_LOCK_NAME = "run.lock"
 SYNC_MARK_NAME = "sync.mark"
 NEW_SYNC_MARK_NAME = f"{SYNC_MARK_NAME}.new"
 ARTIFACTS_NAME = "artifacts"
+CLAIMS_NAME = "claims"  # in a job on a network file system: which run has the job
 PRUNED_NAME = ".pruned.jsonl"  # in a store: which jobs were pruned, and where their packs are
 
 # Patterns are text, so that `re` compiles only the patterns that a command uses.
@@ -33,6 +34,7 @@ DERIVED = frozenset(
         NEW_HINT_NAME,
         RUN_LOCK_NAME,
         SYNC_MARK_NAME,
+        CLAIMS_NAME,
         NEW_SYNC_MARK_NAME,
         NEW_JOURNAL_NAME,
         NEW_BACKUP_NAME,

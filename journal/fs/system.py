@@ -113,6 +113,19 @@ else:
             return ""
 
 
+def mounts() -> list[str]:
+    """Return the lines of /proc/self/mountinfo, or nothing if the system has no such file."""
+    try:
+        fd = os.open("/proc/self/mountinfo", os.O_RDONLY)
+        try:
+            parts = iter(lambda: os.read(fd, 1 << 16), b"")
+            return b"".join(parts).decode(errors="replace").splitlines()
+        finally:
+            os.close(fd)
+    except OSError:
+        return []
+
+
 def current_task() -> object:
     """Return the asyncio task that runs in this thread, or None."""
     asyncio = sys.modules.get("asyncio")  # if asyncio isn't imported, there are no tasks

@@ -94,7 +94,7 @@ def repair_job(
                 if finding.kind == "newer":
                     raise FormatVersionError(file.path, finding.message)
             if report.damaged:
-                return _salvage(directory, file, regions, open_rows)
+                return _salvage(directory, file, regions, open_rows, run)
         actions = [
             Action("torn", f.line, f.lines, [], f.message)
             if f.kind == "torn"
@@ -102,7 +102,9 @@ def repair_job(
             for f in report.findings
         ]
         if actions:
-            with Journal(directory, sync=True, lock_timeout_s=lock_timeout_s):
+            journal = Journal(directory, sync=True, lock_timeout_s=lock_timeout_s)
+            journal.log.use_claim(run.claim)
+            with journal:
                 pass  # an empty commit cuts off a torn tail, or adds a missing LF
         return Repair(
             job_id=directory.name,
@@ -118,7 +120,7 @@ def repair_job(
 
 
 def _salvage(
-    directory: Path, file: JournalFile, regions: list[Region], open_rows: OpenRows
+    directory: Path, file: JournalFile, regions: list[Region], open_rows: OpenRows, run: RunLock
 ) -> Repair:
     """Replace the damaged journal with a new journal. Keep a backup of the damaged journal."""
     staging = directory / REPAIR_STAGING_NAME
@@ -127,6 +129,7 @@ def _salvage(
         repair = _build(directory, file, regions, open_rows)
         copy = files.save_copy(file, 0, file.size_bytes(), directory / DAMAGED_NAME, sync=True)
         directories.sync_directory(directory)
+        run.check()
         files.rename(staging / JOURNAL_NAME, directory / JOURNAL_NAME)
     finally:
         with suppress(OSError):

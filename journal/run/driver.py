@@ -83,7 +83,7 @@ class Run:
             and limits.batch is None
             and not self.bounds.depend_on_outcomes
         )
-        steps, row_type = StepStore(job.service), job.settings.row_type
+        steps, row_type = StepStore(job.service, job.id), job.settings.row_type
         self._in_flight = InFlight(workers, results, limits, steps, row_type)
         self._to_dispatch: deque[JobRow] = deque()  # started by the latest commit
         self._stops = stops or Stops()
@@ -210,12 +210,17 @@ class Run:
     def _fail(self, error: JournalError) -> None:
         """End the run after a failed commit.
 
-        Waits for the rows in flight, and tries one more time to record outcomes.
+        Waits for the rows in flight, and tries one more time to record outcomes. If another run has
+        claimed the job, the run ends as lost.
         """
-        self._error = error
-        self._stops.at_least(1)
-        waiting = counted(len(self._in_flight), "row|rows")
-        self._held.warn(f"{error}; waiting for {waiting} in flight")
+        self._held.look()
+        with suppress(StorageError):
+            self._check_lock()
+        if not self._why_lost:
+            self._error = error
+            self._stops.at_least(1)
+            waiting = counted(len(self._in_flight), "row|rows")
+            self._held.warn(f"{error}; waiting for {waiting} in flight")
         self._drain()
 
     def _drain(self) -> None:
@@ -430,6 +435,7 @@ class Run:
         """Record a result. If that isn't possible, add the reason to ``problems``."""
         if self._why_lost:  # the journal's row belongs to another run's attempt
             problems.append(_unrecorded(result, self._why_lost))
+            self._held.leave_late(result.row, result.outcome)
             return
         if result.is_late:
             self._settle_late(result, problems)

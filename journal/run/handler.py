@@ -49,16 +49,26 @@ class StepStore:
 
     In the process of the run, it uses the run's own service. A worker in another process opens the
     job itself, and keeps it open. Such a worker must run on the machine that has the job's
-    directory.
+    directory. It works for the run's claim, if the job is on a network file system.
 
     ``process``: the process in which an attempt that uses this object has begun. A process that was
     forked since records no steps.
     """
 
-    __slots__ = ("_boot_id", "_host", "_options", "_root", "_service", "process")
+    __slots__ = (
+        "_boot_id",
+        "_claim",
+        "_host",
+        "_job_id",
+        "_options",
+        "_root",
+        "_service",
+        "process",
+    )
 
-    def __init__(self, service: JobService) -> None:
+    def __init__(self, service: JobService, job_id: str) -> None:
         self._service: JobService | None = service
+        self._job_id, self._claim = job_id, 0
         self._root = str(service.root)
         self._options: Any = {
             "sync": service.sync,
@@ -69,12 +79,19 @@ class StepStore:
         self.process = system.process_id()
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self._root, self._options, self._host, self._boot_id
+        return self._root, self._options, self._host, self._boot_id, self._job_id, self.claim()
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._root, self._options, self._host, self._boot_id = state
+        self._root, self._options, self._host, self._boot_id, self._job_id, self._claim = state
         self._service = None
         self.process = system.process_id()
+
+    def claim(self) -> int:
+        """The number of the run's claim, or 0 if the job is on a local file system."""
+        if self._service is None:
+            return self._claim
+        claim = self._service.store.runs.claim(self._job_id)
+        return 0 if claim is None else claim.number
 
     def service(self) -> JobService:
         """The service for this process.
@@ -87,11 +104,14 @@ class StepStore:
             raise ServiceClosedError("this row belongs to the process that forked this one")
         if self._service is None:
             self._check_machine()
-            key = (os.getpid(), self._root, *self._options.values())
+            claim = (self._job_id, self._claim) if self._claim else None
+            key = (os.getpid(), self._root, *self._options.values(), claim)
             opened = _opened.get(key)
-            self._service = opened or _opened.setdefault(
-                key, JobService(self._root, **self._options)
-            )
+            if opened is None:
+                opened = JobService(self._root, **self._options)
+                if claim is not None:
+                    opened.store.runs.work_for(*claim)
+            self._service = _opened.setdefault(key, opened)
         return self._service
 
     def _check_machine(self) -> None:
@@ -106,9 +126,14 @@ class StepStore:
             raise StorageError(Path(self._root), "record a step in", errno.ENOTSUP, reason)
 
 
-# The services that workers have opened, by process id, root and options. A forked process has
-# another process id, so it opens its own service.
+# The services that workers have opened, by process id, root, options and claim. A forked process
+# has another process id, so it opens its own service.
 _opened: dict[tuple[Any, ...], JobService] = {}
+
+
+def claim_of(row: AttemptedRow) -> int:
+    """The number of the claim of the run that attempts a row: see :meth:`StepStore.claim`."""
+    return row._store.claim()  # noqa: SLF001  (it isn't for handlers)
 
 
 # Two threads of one handler may log at the same time, before the attempt has a RowLog. Only one of

@@ -13,7 +13,7 @@ from journal.display.plain import report_text
 from journal.errors import InvalidValueError, JournalError
 from journal.format.arguments import check_optional_text, check_words
 from journal.format.keywords import NamesAttributesElsewhere
-from journal.format.records import UNSET_TIME, RunEndedRecord
+from journal.format.records import UNSET_TIME, RunEndedRecord, now
 from journal.fs import shell, system
 from journal.history.error_groups import Numbers
 from journal.model import (
@@ -33,8 +33,9 @@ from journal.service import JobService, existing_job
 from journal.store.interrupted_rows import check_policy, start_run
 from journal.store.journal import Journal
 from journal.store.rows import find_rows
+from journal.store.run_lock import late_results
 from journal.store.transitions import put_record
-from journal.text import counted
+from journal.text import counted, time_text
 
 _MAX_RANGES = 20  # ranges of rows in a message
 POLL_S = 0.2  # how often a run looks for changes by others while it has nothing to do
@@ -198,7 +199,18 @@ class HeldJob:
                 f"{self.id}: was last run on {job.hosts[-1]}; make sure that nothing of that run "
                 "is still running there"
             )
+        self._report_claim()
         self._report_interrupted(job, started, in_flight)
+
+    def _report_claim(self) -> None:
+        claim = self.service.store.runs.claim(self.id)
+        if claim is not None:
+            self.report(
+                f"{self.id}: is on a network file system ({claim.network}): only this node may "
+                f"work on it during this run (claims/{claim.path.name})"
+            )
+        for text in late_results(self.service.store.directory(self.id)):
+            self.warn(f"{self.id}: {text}")
 
     def in_flight_elsewhere(self, job: Job) -> EarlyEnd:
         """Why the run ends: another program has rows in flight."""
@@ -241,6 +253,21 @@ class HeldJob:
         if runs.holds(self.id):
             return ""
         return runs.why_lost(self.id) or "the run lock of the job was released"
+
+    def look(self) -> None:
+        """After a refused call, look whether another run has claimed the job."""
+        with suppress(JournalError):
+            self.service.store.runs.look(self.id)
+
+    def leave_late(self, row: JobRow, outcome: Outcome) -> None:
+        """Leave an outcome for people, if another run has claimed the job. Raises no error."""
+        claim = self.service.store.runs.claim(self.id)
+        if claim is None or outcome.kind == "unstarted":
+            return
+        line = {"at": time_text(now()), "row": row.row_number, "attempt": row.attempts}
+        line |= msgspec.structs.asdict(outcome)
+        with suppress(OSError, TypeError, ValueError):
+            claim.leave_late(msgspec.json.encode(line, enc_hook=repr))
 
     def report_pause(self, job: Job, in_flight: int) -> None:
         """Report a message if another process has paused or resumed the job."""

@@ -263,7 +263,7 @@ class Journal:
 
         Call this when a run has ended. If the journal is cut later, the hint proves it.
         """
-        if self.log.syncs and not self.in_own_commit:
+        if self.log.syncs and not (self.in_own_commit or self.log.is_after_claim):
             with self:  # under the lock, everything is read and synced
                 self._leave_hint(small=True)
 

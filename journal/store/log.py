@@ -22,10 +22,10 @@ from journal.format.extent import has_seal, seal_after
 from journal.format.seal import SEALED_END_BYTES, SEALED_LINE_END, sealed_end
 from journal.fs import directories, files, handles
 from journal.fs.handles import JournalFile, open_journal, outcome_unknown
-from journal.fs.locks import wait_for_lock
+from journal.fs.locks import Claim, wait_for_lock
 from journal.fs.names import HINT_NAME, JOURNAL_NAME, NEW_JOURNAL_NAME, SYNC_MARK_NAME
 from journal.fs.sync_mark import SyncMark
-from journal.index.hint import remove_hint
+from journal.index.hint import find_cut, remove_hint
 
 _WINDOW_BYTES = 4096
 
@@ -39,7 +39,8 @@ class Log:
         """Use the journal in ``directory``. With ``create``, make a new, empty file there."""
         self.directory = directory
         self.path = directory / JOURNAL_NAME
-        self.syncs = sync
+        self.syncs = self._was_asked_to_sync = sync
+        self.claim: Claim | None = None  # see `use_claim`
         self._lock_timeout_s = lock_timeout_s
         self._file = JournalFile(self.path, create=True) if create else None
         self._mark: SyncMark | None = None  # a new file, which isn't in its place yet, has none
@@ -66,10 +67,59 @@ class Log:
         return self._file
 
     def reopen(self) -> JournalFile:
-        """Open the journal that is at the path now. This method doesn't read it."""
+        """Open the journal that is at the path now. This method doesn't read it.
+
+        Raises StorageError if another run has claimed the job: the journal is that run's.
+        """
         self.close()
-        self._file = open_journal(self.path, self.directory.name)
-        return self._file
+        self._file = file = open_journal(self.path, self.directory.name)
+        if self.claim is not None:
+            self._check_claim()
+        return file
+
+    # --- on a network file system: see fs/locks.py
+
+    def use_claim(self, claim: Claim | None) -> None:
+        """Work for the run with this claim. Until the claim is over, each commit is synced.
+
+        On a local file system, there is no claim.
+        """
+        if claim is not None:
+            self.claim, self.syncs, self.is_synced = claim, True, False
+
+    @property
+    def is_after_claim(self) -> bool:
+        """Whether the claim is over. Another node's run may have the job now."""
+        return self.claim is not None and self.claim.is_over
+
+    def _check_claim(self) -> None:
+        """Raise StorageError if another run has claimed the job. Then close the file.
+
+        A call lists the claims once. What was synced before is in each later run's journal.
+        """
+        claim = self.claim
+        assert claim is not None
+        if claim.is_over:
+            self.claim, self.syncs = None, self._was_asked_to_sync
+            return
+        with handles.refusals_of(claim.path, "look at"):
+            why = claim.why_lost()
+        if why:
+            self.close()
+            raise StorageError(self.path, "use", errno.ESTALE, why)
+
+    def take_over(self, claim: Claim) -> None:
+        """Replace the journal with a copy, since an earlier run may still write to the file.
+
+        A journal that was cut isn't replaced, since its hint proves this only of the same file.
+        """
+        self.use_claim(claim)
+        with self.locked() as size:
+            if self.file.writable and find_cut(self.directory, self.file) is None:
+                self.doubtful_from(make=True)
+                self.replace(self.write_beside(self.file.pieces(0, size)))
+                files.remove_file(self.directory / SYNC_MARK_NAME)  # the earlier run has it open
+        self.close()
 
     def close(self) -> None:
         """Close the file, unless a view still reads from it."""
@@ -257,6 +307,11 @@ class Log:
                 self._take_back(error)
         self.end, self.seal = end, seal
         self.known_ns = time_ns()
+        if self.claim is not None:
+            try:
+                self._check_claim()
+            except StorageError as error:
+                raise outcome_unknown(error) from error
 
     def _check_end(self) -> None:
         """Raise StorageError if another program has replaced the file or written to the file."""
@@ -353,6 +408,8 @@ class Log:
         raises StorageError if the new file can't have the owner of the current one.
         """
         path = self.path.with_name(NEW_JOURNAL_NAME)
+        if self.claim is not None:
+            path = self.claim.new_journal
         with handles.refusals_of(path, "create"):
             new = JournalFile(path, create=True)
         try:
@@ -372,7 +429,7 @@ class Log:
     def discard(self, new: JournalFile) -> None:
         """Remove a file of :meth:`write_beside` that isn't to replace the journal."""
         new.close()
-        files.remove_file(self.path.with_name(NEW_JOURNAL_NAME))
+        files.remove_file(new.path)
 
     def replace(self, new: JournalFile) -> None:
         """Replace the journal with a file from :meth:`write_beside`, and use the new file.
@@ -383,6 +440,8 @@ class Log:
         """
         mark, old = self._mark, self.file
         try:
+            if self.claim is not None:
+                self._check_claim()
             if mark is not None:
                 mark.set(0)
             remove_hint(self.directory, old)

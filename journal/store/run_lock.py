@@ -1,11 +1,13 @@
 """The run lock of a job. A run holds the lock while it works, so a job has one run at a time.
 
 The run lock is the lock of the job's directory. If the process dies, the system releases the lock.
-The file ``run.lock`` only names the holder, for messages.
+The file ``run.lock`` only names the holder, for messages. On a network file system, who takes the
+lock also claims the job: see :mod:`journal.fs.locks`.
 """
 
 from __future__ import annotations
 
+import errno
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,24 +16,25 @@ import msgspec
 from journal.errors import JobBusyError, JobNotFoundError, StorageError
 from journal.format.records import now
 from journal.fs import files, handles, locks, system
+from journal.fs.locks import Claim
 from journal.fs.names import JOURNAL_NAME, RUN_LOCK_NAME
 from journal.index.index import PROCESSING
 from journal.model import RunHolder
 from journal.store.journal import Journal
+from journal.store.log import Log
 from journal.text import time_text
-
-# To check whether the lock is held, a process takes the lock for a moment. So if a run can't take
-# the lock, the run tries again for this time.
-_PATIENCE_S = 0.25
 
 
 class RunLock:
     """The run lock of a job, held from :meth:`take` to :meth:`release`."""
 
-    def __init__(self, lock: locks.DirectoryLock, signature: bytes) -> None:
+    def __init__(
+        self, lock: locks.DirectoryLock, signature: bytes, claim: Claim | None = None
+    ) -> None:
         """``signature``: what this process wrote to ``run.lock`` (``b""`` if it wrote nothing)."""
         self._lock = lock
         self._signature = signature
+        self.claim = claim  # on a network file system
         # Parts of the stat of run.lock when the file was last seen with this content.
         self._seen: tuple[int, ...] | None = None
 
@@ -39,26 +42,35 @@ class RunLock:
     def take(cls, directory: Path, job_id: str, *, sign: bool = True) -> RunLock:
         """Take the job's run lock. With ``sign``, write the name of this process to ``run.lock``.
 
-        Raises JobBusyError, which names the holder. Also raises JobNotFoundError and StorageError.
+        On a network file system, ``sign`` also claims the job. If an earlier run may still work
+        there, the journal is replaced with a copy.
+
+        Raises JobBusyError, which names the holder. Also raises JobNotFoundError, StorageError, and
+        on a network file system JobLockedError.
         """
-        text = b""
+        text, claim = b"", None
         try:
             lock = locks.DirectoryLock(directory)
             try:
-                if not locks.wait_for_lock(lock, _PATIENCE_S):
+                if not locks.wait_for_lock(lock, locks.PATIENCE_S):
                     raise busy_error(directory)
                 if not lock.is_at_path() or not files.exists(directory / JOURNAL_NAME):  # deleted
                     raise JobNotFoundError(job_id)
+                text = _signature() if sign else b""
+                if network := locks.network_of(lock):
+                    claim = _claim(directory, text, network)
                 if sign:
-                    text = _sign(directory / RUN_LOCK_NAME)
+                    _write(directory / RUN_LOCK_NAME, text)
             except BaseException:  # close, since a caller may keep the error, and so the lock
+                if claim is not None:
+                    claim.abandon()
                 lock.close()
                 raise
         except (FileNotFoundError, NotADirectoryError):
             raise JobNotFoundError(job_id) from None
         except OSError as error:
             raise handles.storage_error(directory, "lock", error) from error
-        return cls(lock, text)
+        return cls(lock, text, claim)
 
     @property
     def held(self) -> bool:
@@ -70,12 +82,17 @@ class RunLock:
 
         - The directory was moved away or deleted. A different directory may be in its place.
         - The job was copied with hard links, and another run works on the same files.
+        - Another run has claimed the job.
         """
         if not self._lock.is_at_path():
             if files.exists(self._lock.path):
                 return f"{self._lock.path} was replaced: make sure that no other run continues it"
             return f"{self._lock.path} was moved or deleted, so this run records nothing more"
-        if self._signature and not self._names_us():
+        if self.claim is not None:
+            if self.claim.lost:
+                other = _read_holder(self._lock.directory)
+                return f"{self.claim.lost}; the last run is process {other.pid} on {other.host}"
+        elif self._signature and not self._names_us():
             other = _read_holder(self._lock.directory)
             return (
                 f"another run (process {other.pid} on {other.host}) works on the same files: make "
@@ -98,7 +115,21 @@ class RunLock:
             raise handles.storage_error(path, "look at", error) from error
         return True
 
+    def check(self) -> None:
+        """Raise StorageError if the lock is lost: see :meth:`why_lost`."""
+        self.look()
+        if why := self.why_lost():
+            raise StorageError(self._lock.directory, "change", errno.ESTALE, why)
+
+    def look(self) -> None:
+        """List the claims, so that :meth:`why_lost` knows of a later one."""
+        if self.claim is not None:
+            with handles.refusals_of(self.claim.path, "look at"):
+                self.claim.why_lost()
+
     def release(self) -> None:
+        if self.claim is not None:
+            self.claim.release()
         if self.held:  # unlock first: a child between fork and exec has the file open, too
             with suppress(StorageError):
                 self._lock.unlock()
@@ -126,6 +157,7 @@ class RunLocks:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._held: dict[str, Held] = {}
+        self._claims: dict[str, Claim] = {}  # of runs of other processes: see `work_for`
 
     def __bool__(self) -> bool:
         return bool(self._held)
@@ -152,6 +184,10 @@ class RunLocks:
         held = self._held.get(job_id)
         return held is not None and (held.keep or held.is_new)
 
+    def has(self, job_id: str) -> bool:
+        """Whether this store has taken the lock, and hasn't released it. It may be lost."""
+        return job_id in self._held
+
     def holds(self, job_id: str) -> bool:
         lock = self._lock(job_id)
         return lock is not None and lock.held and not lock.why_lost()
@@ -160,6 +196,20 @@ class RunLocks:
         """Why this store's lock is useless: see :meth:`RunLock.why_lost`. "" if there is none."""
         lock = self._lock(job_id)
         return "" if lock is None else lock.why_lost()
+
+    def look(self, job_id: str) -> None:
+        """Look whether another run has claimed the job: see :meth:`RunLock.look`."""
+        if (lock := self._lock(job_id)) is not None:
+            lock.look()
+
+    def claim(self, job_id: str) -> Claim | None:
+        """The claim under which this store works, if the job is on a network file system."""
+        lock = self._lock(job_id)
+        return self._claims.get(job_id) if lock is None else lock.claim
+
+    def work_for(self, job_id: str, number: int) -> None:
+        """Let this store work for another process's run, which has the claim ``number``."""
+        self._claims[job_id] = Claim(self.root / job_id, number)
 
     def _lock(self, job_id: str) -> RunLock | None:
         held = self._held.get(job_id)
@@ -208,6 +258,15 @@ def is_in_flight(journal: Journal, number: int) -> bool:
     return position is not None and journal.index.columns.statuses[position] == PROCESSING
 
 
+def late_results(directory: Path) -> list[str]:
+    """Name each file with what rows have returned to a run that had lost the job."""
+    return [
+        f"{path} has what rows returned to a run whose job another run had claimed: compare it "
+        "with the job, then delete it"
+        for path in locks.late_files(directory)
+    ]
+
+
 def busy_error(directory: Path) -> JobBusyError:
     """Make the error for a job on which another run works."""
     holder = _read_holder(directory)
@@ -223,22 +282,46 @@ def run_holder(directory: Path) -> RunHolder | None:
     except OSError as error:
         raise handles.storage_error(directory, "look at", error) from error
     try:
-        return _read_holder(directory) if lock.is_held() else None
+        with handles.refusals_of(directory, "look at the claims of"):
+            is_held = lock.is_held() or locks.is_claimed(directory)
+        return _read_holder(directory) if is_held else None
     finally:
         lock.close()
 
 
-def _sign(path: Path) -> bytes:
-    """Write the name of this process to ``run.lock``; return the content."""
+def _claim(directory: Path, holder: bytes, network: str) -> Claim | None:
+    """Claim the job for ``holder``. With ``b""``, only raise JobBusyError if a run has the job."""
+    if not holder:
+        if locks.is_claimed(directory):
+            raise busy_error(directory)
+        return None
+    taken = Claim.take(directory, holder, network)
+    if taken is None:
+        raise busy_error(directory)
+    claim, may_work = taken
+    try:
+        if may_work:
+            Log(directory, sync=True, lock_timeout_s=locks.LOCK_TIMEOUT_S).take_over(claim)
+        claim.forget_earlier()
+    except BaseException:
+        claim.abandon()
+        raise
+    return claim
+
+
+def _signature() -> bytes:
     holder = RunHolder(system.host_name(), system.process_id(), time_text(now()))
-    text = msgspec.json.encode(holder) + b"\n"
+    return msgspec.json.encode(holder) + b"\n"
+
+
+def _write(path: Path, text: bytes) -> None:
+    """Write the name of this process to ``run.lock``."""
     try:
         files.write_small(path, text)
     except FileNotFoundError:  # the directory was deleted
         raise
     except OSError as error:
         raise handles.storage_error(path, "write", error) from error
-    return text
 
 
 def _read_holder(directory: Path) -> RunHolder:

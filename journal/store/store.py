@@ -39,7 +39,9 @@ from journal.store.run_lock import Held, RunLock, RunLocks, busy_error, run_hold
 
 MAX_OPEN_JOURNALS = 64
 # Files beside a journal. A directory with such a file and no journal is a job without its journal.
-_OF_A_JOB = r"artifacts|index\.hint|run\.lock|sync\.mark(\.new)?|journal\.(damaged|torn|other)-.*"
+_OF_A_JOB = (
+    r"artifacts|claims|index\.hint|run\.lock|sync\.mark(\.new)?|journal\.(damaged|torn|other)-.*"
+)
 _LEADS_AWAY = "[/:]"  # on Windows, a path may begin with a drive, or contain slashes
 
 
@@ -121,6 +123,7 @@ class Store:
             self.directory(job_id), sync=self.sync, lock_timeout_s=self.lock_timeout_s
         )
         journal.exact = self.exact
+        journal.log.use_claim(self.runs.claim(job_id))
         return journal
 
     def _evict(self) -> None:
@@ -192,10 +195,22 @@ class Store:
         run = Held()
         self.check_open()
         try:
-            self.runs.take(check_job_id(job_id), run)
+            self._take_run(check_job_id(job_id), run)
             yield
         finally:
             self.runs.settle(job_id, run, written=False)
+
+    def _take_run(self, job_id: str, run: Held) -> None:
+        """Take the run lock. Raises JobBusyError if somebody has it, be it this store."""
+        self.runs.take(job_id, run)
+        claim = self.runs.claim(job_id)
+        if claim is not None:
+            journal = self.journal(job_id)
+            journal.acquire()
+            try:
+                journal.log.use_claim(claim)
+            finally:
+                journal.mutex.release()
 
     def check_no_other_run(self, job_id: str) -> None:
         """Raise JobBusyError if a run holds the job, and isn't a run of this store."""
@@ -223,7 +238,7 @@ class Store:
         try:
             if take != "no":
                 with suppress(*(() if take == "yes" else (JobBusyError,))):
-                    self.runs.take(job_id, run)
+                    self._take_run(job_id, run)
             with Batch(self.journal(job_id)) as journal:
 
                 def settle(written: bool) -> None:
@@ -246,8 +261,11 @@ class Store:
 
     def release_run(self, job_id: str) -> None:
         """Release the run lock if this store holds it."""
-        if self.runs.release(job_id):
-            self._leave_witness(job_id)
+        try:
+            if self.runs.has(job_id):
+                self._leave_witness(job_id)  # first, since later another node may have the job
+        finally:
+            self.runs.release(job_id)
 
     def _leave_witness(self, job_id: str) -> None:
         """Write a hint after the end of a run: see :meth:`Journal.leave_witness`."""

@@ -24,7 +24,8 @@ from journal.format.commits import START
 from journal.fs import directories, files
 from journal.fs.beneath import Below, parents_of
 from journal.fs.handles import DerivedFile, JournalFile, refusals_of
-from journal.fs.names import ARTIFACTS_NAME, BACKUP, JOURNAL_NAME
+from journal.fs.locks import late_files
+from journal.fs.names import ARTIFACTS_NAME, BACKUP, CLAIMS_NAME, JOURNAL_NAME
 from journal.index.columns import StatusColumns
 from journal.index.index import Index
 from journal.index.replay import replay
@@ -107,6 +108,7 @@ class Snapshot:
     def _names(self, *, backups: bool) -> Iterator[str]:
         directory = self.copy.directory
         with refusals_of(directory, "pack"):
+            self.left_out += [f"{CLAIMS_NAME}/{path.name}" for path in late_files(directory)]
             for name, packable in artifacts_of(directory):
                 if packable:
                     yield name

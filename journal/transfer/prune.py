@@ -21,7 +21,7 @@ from journal.fs.output import whole_file
 from journal.index.summary import job_of
 from journal.model import Job, JobStatus
 from journal.store.pruned import note_pruned
-from journal.store.run_lock import run_holder
+from journal.store.run_lock import late_results, run_holder
 from journal.store.store import Store
 from journal.text import counted
 from journal.transfer.copies import Copy, open_copy
@@ -180,6 +180,8 @@ def _prune_one(
             raise _Left(counted(reviews, "row|rows needs|need a review"))
         if now.status is JobStatus.COMPLETED and now.open_rows:
             raise _Left(counted(now.open_rows, "row|rows is|are open"))
+        if late := late_results(directory):
+            raise _Left(late[0])
         if now.updated_at >= before:
             raise _Left("it was changed meanwhile, and is no longer old enough")
         copy = open_copy(directory, locked=not dry_run)

@@ -146,6 +146,7 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
         artifacts.stage(differing=relation in ("behind", "diverged"))
         journal = Journal(directory, sync=True, lock_timeout_s=store.lock_timeout_s)
         journal.brings_back = partial(holds, theirs)
+        journal.log.use_claim(run.claim)
         with journal:
             assert journal.index.state is not None
             header, end = journal.index.state.header, journal.log.end

@@ -480,7 +480,7 @@ LOCKS = [
     Patch(
         "a run takes the run lock",
         "store/run_lock",
-        "            if not locks.wait_for_lock(lock, _PATIENCE_S):",
+        "            if not locks.wait_for_lock(lock, locks.PATIENCE_S):",
         "            if False:",
         "tests/store/test_guards.py::test_a_run_lock_is_not_taken_of_a_directory_that_was_moved_away_meanwhile",
     ),

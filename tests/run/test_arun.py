@@ -662,7 +662,7 @@ def test_a_bounded_number_of_rows_waits_for_workers_however_fast_handlers_are(
 
 def calls_of(job: JobRun) -> list[Call]:
     """A call for each row of the job."""
-    steps = StepStore(job.service)
+    steps = StepStore(job.service, job.id)
     return [Call((AttemptedRow(row, steps),), row.row_number) for row in job.rows()]
 
 

@@ -440,7 +440,7 @@ def test_no_more_rows_are_in_flight_than_the_executor_has_workers(
 
 def calls_of(job: journal.JobRun) -> list[Call]:
     """A call for each row of the job."""
-    steps = StepStore(job.service)
+    steps = StepStore(job.service, job.id)
     return [Call((AttemptedRow(row, steps),), row.row_number) for row in job.rows()]
 
 

@@ -963,7 +963,7 @@ def test_threads_that_are_closed_begin_none_of_the_rows_that_wait_for_them(path:
         workers = make_workers(Target(gate, {}), None, 1, Results())
         before = set(threading.enumerate())
         for row in job.rows():
-            attempted = AttemptedRow(row, StepStore(job.service))
+            attempted = AttemptedRow(row, StepStore(job.service, job.id))
             workers.dispatch(Call((attempted,), row.row_number))
         gate.wait_for(1)
         workers.close()
@@ -991,7 +991,7 @@ def test_no_more_coroutines_are_begun_than_were_asked_for_however_many_wait(path
     with open_job(path, 9) as job:
         workers = make_workers(Target(coroutine, {}), None, 2, outcomes)
         for row in job.rows():
-            attempted = AttemptedRow(row, StepStore(job.service))
+            attempted = AttemptedRow(row, StepStore(job.service, job.id))
             workers.dispatch(Call((attempted,), row.row_number))
         for _ in range(9):
             while outcomes.take() is None:

@@ -60,7 +60,7 @@ class Stage:
         self.now_s = 1000.0
         self.results = Results()
         self.attempts = InFlight(
-            workers, self.results, Limits(**limits), StepStore(JobService("unused"))
+            workers, self.results, Limits(**limits), StepStore(JobService("unused"), "j")
         )
 
     def dispatch(self, *numbers: int) -> None:

@@ -362,7 +362,7 @@ def test_where_a_worker_dies_resume_repeats_only_what_is_not_in_doubt(
 def test_the_row_has_all_members_of_a_row_and_pickles(tmp_path: Path) -> None:
     with open_job(tmp_path, 1) as job:
         record = job.rows()[0]
-        row = AttemptedRow(record, StepStore(job.service))
+        row = AttemptedRow(record, StepStore(job.service, job.id))
         again = pickle.loads(pickle.dumps(row))
         for each in (row, again):
             for name in JobRow.__struct_fields__:
@@ -376,7 +376,7 @@ def test_a_worker_on_another_machine_is_told_so_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open_job(tmp_path, 1) as job:
-        sent = pickle.dumps(AttemptedRow(job.rows()[0], StepStore(job.service)))
+        sent = pickle.dumps(AttemptedRow(job.rows()[0], StepStore(job.service, job.id)))
     monkeypatch.setattr(journal.fs.system, "boot_id", lambda: "another")
     monkeypatch.setattr(journal.fs.system, "host_name", lambda: "node7")
     with pytest.raises(StorageError, match="this worker, on node7, can't write there"):
@@ -387,7 +387,7 @@ def test_a_worker_keeps_the_job_open_between_its_rows(tmp_path: Path) -> None:
     with open_job(tmp_path, 2) as job:
         job.service.start_job("mails")
         rows = [job.service.start_row(row.id) for row in job.rows()]
-        sent = [pickle.dumps(AttemptedRow(row, StepStore(job.service))) for row in rows]
+        sent = [pickle.dumps(AttemptedRow(row, StepStore(job.service, job.id))) for row in rows]
     received = [pickle.loads(each) for each in sent]
     for row in received:
         row.step("charge", str)

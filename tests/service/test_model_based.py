@@ -32,8 +32,8 @@ from support.attempts import give_back, start
 from support.effort import IS_LONG
 from support.platforms import IS_WINDOWS
 
+import journal.fs.locks
 import journal.fs.system
-import journal.store.run_lock
 from journal import (
     LOG_LEVELS,
     VALID_ROW_TRANSITIONS,
@@ -1166,7 +1166,7 @@ def as_text(moment: datetime | None) -> str | None:
 
 def test_services_and_model_agree_after_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     # Both services are in this thread: a lock that one of them holds isn't worth a wait.
-    monkeypatch.setattr(journal.store.run_lock, "_PATIENCE_S", 0.0)
+    monkeypatch.setattr(journal.fs.locks, "PATIENCE_S", 0.0)
     run_state_machine_as_test(
         JournalMachine,
         settings=settings(

@@ -18,6 +18,7 @@ from journal.errors import JobBusyError, JobPrunedError, JournalError
 from journal.model import JobStatus
 from journal.run.signals import ending_signals
 from journal.store.pruned import check_not_pruned
+from journal.store.run_lock import late_results
 from journal.text import counted
 from journal.transfer import Pruned, prune_jobs
 
@@ -86,7 +87,8 @@ def _described(found: FoundJob) -> str:
         return str(error)
     name = "" if job.name == job.id else f"{job.name}: "
     rows = counted(job.total_rows, "row|rows is|are done")
-    return f"{name}{found.service.get_state(job)}, {job.done_rows} of {rows}"
+    late = "".join(f"; {text}" for text in late_results(found.service.store.directory(found.id)))
+    return f"{name}{found.service.get_state(job)}, {job.done_rows} of {rows}{late}"
 
 
 def _local(pruned: Pruned) -> str:

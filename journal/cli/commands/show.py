@@ -54,6 +54,7 @@ from journal.model import (
 )
 from journal.progress.rate import time_left
 from journal.run.pacing.condition import before_command
+from journal.store.run_lock import late_results
 from journal.text import (
     as_text,
     cents_text,
@@ -78,6 +79,7 @@ class Shown:
       paused.
     - ``rate``: rows per second since the run began; None if the job isn't running.
     - ``damaged``: a text if the hint proves that the journal was cut, or "".
+    - ``late``: names files with results that aren't in the job.
     - ``command``: turns words into a line to paste.
     - ``next``: commands to paste, and the reason for each.
     """
@@ -101,6 +103,7 @@ class Shown:
         self.paused = early.message if early is not None and is_paused else ""
         if job.pause is not None:
             self.paused = pause_text(job.pause)
+        self.late = late_results(service.store.directory(job.id))
         self.damaged = cut_text(service, job.id)
         is_cut = bool(self.damaged)
         self.next = advice(job, self.rows, service.root, self.command, is_cut=is_cut)
@@ -186,6 +189,7 @@ def _lines(shown: Shown, width: int | None) -> Iterator[tuple[str, str]]:
     Each command to paste has its own line.
     """
     yield from ((name, value) for name, value in _facts(shown).items() if value)
+    yield from _named_once("late", shown.late)
     yield from _named_once("errors", _error_lines(shown))
     for name, numbers in (("in flight", shown.rows.in_flight), ("in review", shown.rows.in_review)):
         if numbers.count:
@@ -408,6 +412,7 @@ def _plain(shown: Shown) -> dict[str, Any]:
         "status": shown.state,
         "paused": shown.paused or None,
         "damaged": shown.damaged or None,
+        "late": shown.late,
         "run_holder": shown.holder,
         "duration_s": shown.duration_s,
         "rows_per_s": shown.rate,

@@ -197,6 +197,9 @@ class _Step(NamedTuple):
             reason = "is not a number"
             raise InvalidValueError("JOURNAL_ATTEMPT", values["JOURNAL_ATTEMPT"], reason) from None
         service = stack.enter_context(JobService(directory.parent))
+        claim = os.environ.get("JOURNAL_CLAIM", "0")
+        if claim.isdigit() and claim != "0":
+            service.store.runs.work_for(job_id, int(claim))
         return cls(service, row_id, attempt, name)
 
     @property

@@ -22,7 +22,7 @@ from journal.cli.shared_options import json_option, option
 from journal.errors import JobExistsError, JobNotFoundError, JournalError, RefusedError
 from journal.format.records import CODES_OF_MERGES
 from journal.fs import shell
-from journal.fs.names import JOURNAL_NAME
+from journal.fs.names import CLAIMS_NAME, JOURNAL_NAME
 from journal.history.error_groups import Numbers
 from journal.model import RowStatus
 from journal.run.signals import ending_signals
@@ -102,9 +102,14 @@ def _report_packed(output: str, packed: Packed) -> None:
 
 
 def _left_out(names: list[str]) -> list[str]:
+    why = "it was deleted, or isn't a regular file, or its name isn't UTF-8, or the name has more"
     return [
-        f"left out: {name}: it was deleted, or isn't a regular file, or its name isn't UTF-8, or "
-        f"the name has more than {MAX_COMPONENTS} parts"
+        f"left out: {name}: "
+        + (
+            "it is for people"
+            if name.startswith(f"{CLAIMS_NAME}/")
+            else f"{why} than {MAX_COMPONENTS} parts"
+        )
         for name in names
     ]
 

@@ -19,12 +19,19 @@ from journal.cli.run.template import Template
 from journal.errors import StorageError
 from journal.fs import system
 from journal.fs.handles import refusals_of, storage_error
+from journal.run.handler import claim_of
 from journal.run.outcome import MESSAGE_CHARACTERS, Outcome, failed, lost
 from journal.run.platform import processes
 from journal.run.platform.processes import Environment, Process
 from journal.text import encode_json
 
-ROW_VARIABLES = ("JOURNAL_ROW_ID", "JOURNAL_IDEMPOTENCY_KEY", "JOURNAL_ATTEMPT")
+# The last one is for `journal step`: the run's claim on a network file system, else 0.
+ROW_VARIABLES = (
+    "JOURNAL_ROW_ID",
+    "JOURNAL_IDEMPOTENCY_KEY",
+    "JOURNAL_ATTEMPT",
+    "JOURNAL_CLAIM",
+)
 RESULT_BYTES = 1 << 20
 MESSAGE_BYTES = 4096
 
@@ -155,7 +162,7 @@ class Commands:
         return self._template.fill(given)
 
     def _variables(self, given: Any) -> Environment:
-        texts = (given.id, given.idempotency_key, str(given.attempts))
+        texts = (given.id, given.idempotency_key, str(given.attempts), str(claim_of(given)))
         return processes.variables(dict(zip(ROW_VARIABLES, texts, strict=True)))
 
     def _input(self, given: Any) -> bytes:

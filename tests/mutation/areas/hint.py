@@ -162,8 +162,8 @@ PATCHES = [
     Patch(
         "each end of a run leaves a hint",
         "store/store",
-        "            self._leave_witness(job_id)\n\n    def _leave_witness",
-        "            pass\n\n    def _leave_witness",
+        "                self._leave_witness(job_id)  # first,",
+        "                pass  # first,",
         "tests/store/test_cut_journals.py::test_a_cut_is_named_with_what_is_missing_and_nothing_is_shipped_again",
     ),
     Patch(
@@ -267,16 +267,9 @@ PATCHES = [
     Patch(
         "a journal that doesn't sync leaves no witness",
         "store/journal",
-        "if self.log.syncs and not self.in_own_commit:",
-        "if not self.in_own_commit:",
+        "if self.log.syncs and not (self.in_own_commit or",
+        "if not (self.in_own_commit or",
         "tests/store/test_cut_journals.py::test_a_run_that_syncs_nothing_leaves_no_hint",
-    ),
-    Patch(
-        "a run lock that is released leaves a witness",
-        "store/store",
-        "        if self.runs.release(job_id):\n            self._leave_witness(job_id)\n",
-        "        self.runs.release(job_id)\n",
-        "tests/store/test_cut_journals.py::test_a_command_that_is_no_run_leaves_no_hint",
     ),
     Patch(
         "a witness is a hint of a small journal too",

@@ -239,8 +239,8 @@ PATCHES = [
     Patch(
         "a lock beside which another run has written its name is lost",
         "store/run_lock",
-        "        if self._signature and not self._names_us():\n",
-        "        if False:\n",
+        "        elif self._signature and not self._names_us():\n",
+        "        elif False:\n",
         "tests/run/test_runs.py::test_a_run_that_has_lost_its_lock_starts_no_more_rows_and_leaves_the_job_to_others",
     ),
     Patch(

@@ -155,8 +155,8 @@ PATCHES = [
     Patch(
         "a failed commit takes back rows that no worker has begun",
         "run/driver",
-        "        self._error = error\n        self._stops.at_least(1)\n",
-        "        self._error = error\n",
+        "            self._error = error\n            self._stops.at_least(1)\n",
+        "            self._error = error\n",
         "tests/run/test_runs.py::test_once_a_commit_has_failed_rows_that_wait_for_a_worker_are_not_begun",
     ),
     Patch(

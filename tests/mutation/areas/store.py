@@ -179,7 +179,7 @@ PATCHES = [
     ),
     Patch(
         "those who ask whether a lock is held share it",
-        "fs/locks",
+        "fs/handles",
         "system.fcntl.LOCK_SH | system.fcntl.LOCK_NB)",
         "system.fcntl.LOCK_EX | system.fcntl.LOCK_NB)",
         "tests/store/test_guards_writers.py::test_two_who_ask_whether_a_lock_is_held_do_not_see_each_other",

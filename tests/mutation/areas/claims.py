@@ -1,0 +1,165 @@
+"""Claims on network file systems."""
+
+from __future__ import annotations
+
+from mutation.patch import Patch
+
+CLAIMS = "tests/store/test_claims.py"
+FROZEN = (
+    f"{CLAIMS}::test_a_run_that_was_frozen_while_it_took_the_job_over_replaces_no_later_journal"
+)
+LOST = f"{CLAIMS}::test_a_run_whose_job_another_has_claimed_starts_and_records_nothing_more"
+LATE = f"{CLAIMS}::test_what_rows_return_to_a_run_that_has_lost_its_job_is_left_for_people"
+BUSY = f"{CLAIMS}::test_while_the_lock_of_a_claim_reaches_the_other_node_no_run_starts_there"
+
+PATCHES = [
+    Patch(
+        "a commit is acknowledged after the claims were listed",
+        "store/log",
+        "        self.known_ns = time_ns()\n        if self.claim is not None:\n",
+        "        self.known_ns = time_ns()\n        if False:\n",
+        f"{CLAIMS}::test_a_start_is_not_acknowledged_if_another_run_claims_the_job_during_its_commit",
+    ),
+    Patch(
+        "a run that has lost its job doesn't use another run's journal",
+        "store/log",
+        "        self._file = file = open_journal(self.path, self.directory.name)\n"
+        "        if self.claim is not None:\n",
+        "        self._file = file = open_journal(self.path, self.directory.name)\n        if False:\n",
+        LOST,
+    ),
+    Patch(
+        "the claims are listed after a copy was written and before it replaces the journal",
+        "store/log",
+        "            if self.claim is not None:\n                self._check_claim()\n",
+        "",
+        FROZEN,
+    ),
+    Patch(
+        "a run removes the copies with which earlier runs would replace the journal",
+        "fs/locks",
+        "            if name.endswith(_NEW):\n",
+        "            if False:\n",
+        FROZEN,
+    ),
+    Patch(
+        "a copy has the name of its claim",
+        "store/log",
+        "            path = self.claim.new_journal\n",
+        "            pass\n",
+        FROZEN,
+    ),
+    Patch(
+        "a run works in a copy if an earlier one may still write",
+        "store/run_lock",
+        "        if may_work:\n",
+        "        if False:\n",
+        LOST,
+    ),
+    Patch(
+        "a run that has ended writes no more",
+        "fs/locks",
+        "                    system.os.ftruncate(self.file.fd, 0)\n",
+        "                    pass\n",
+        BUSY,
+    ),
+    Patch(
+        "a run that a later one doesn't know of doesn't begin",
+        "fs/locks",
+        "        if max(_numbers(names), default=0) != self.number:\n",
+        "        if False:\n",
+        f"{CLAIMS}::test_of_runs_that_claim_a_job_at_the_same_time_one_has_it",
+    ),
+    Patch(
+        "the lock of a claim keeps other runs out",
+        "fs/locks",
+        "                    if not wait_for_lock(file, PATIENCE_S):\n",
+        "                    if False:\n",
+        BUSY,
+    ),
+    Patch(
+        "the lock of a claim is looked at before a job is deleted",
+        "store/run_lock",
+        "        if locks.is_claimed(directory):\n",
+        "        if False:\n",
+        BUSY,
+    ),
+    Patch(
+        "who has a job on another node can be seen",
+        "store/run_lock",
+        "lock.is_held() or locks.is_claimed(directory)",
+        "lock.is_held()",
+        BUSY,
+    ),
+    Patch(
+        "a run whose claim is gone has lost the job",
+        "fs/locks",
+        "            elif self.number not in numbers:\n",
+        "            elif False:\n",
+        f"{CLAIMS}::test_a_run_whose_claim_is_gone_has_lost_the_job",
+    ),
+    Patch(
+        "a directory is changed before its claims are listed",
+        "fs/locks",
+        "            with suppress(FileNotFoundError):\n                system.os.rmdir(path)\n"
+        "            continue\n",
+        "            pass\n",
+        f"{CLAIMS}::test_claims_are_listed_after_a_change_of_their_directory_so_no_cache_answers",
+    ),
+    Patch(
+        "a journal that was cut isn't replaced",
+        "store/log",
+        "            if self.file.writable and find_cut(self.directory, self.file) is None:\n",
+        "            if self.file.writable:\n",
+        f"{CLAIMS}::test_a_journal_that_was_cut_is_not_replaced_so_its_hint_still_proves_it",
+    ),
+    Patch(
+        "each commit under a claim is synced",
+        "store/log",
+        "self.claim, self.syncs, self.is_synced = claim, True, False\n",
+        "self.claim = claim\n",
+        f"{CLAIMS}::test_under_a_claim_each_commit_is_synced_though_the_store_was_not_asked_to",
+    ),
+    Patch(
+        "what rows return to a run that has lost its job is kept",
+        "run/driver",
+        "            self._held.leave_late(result.row, result.outcome)\n",
+        "",
+        LATE,
+    ),
+    Patch(
+        "after a commit in doubt, a run looks for a later claim",
+        "run/driver",
+        "        self._held.look()\n        with suppress(StorageError):\n            self._check_lock()\n",
+        "",
+        LATE,
+    ),
+    Patch(
+        "a start names results that aren't in the job",
+        "run/held_job",
+        '            self.warn(f"{self.id}: {text}")\n',
+        "            pass\n",
+        LATE,
+    ),
+    Patch(
+        "a worker process knows the claim of its run",
+        "run/handler",
+        "                if claim is not None:\n                    opened.store",
+        "                if False:\n                    opened.store",
+        f"{CLAIMS}::test_a_worker_process_begins_no_step_once_another_run_has_claimed_the_job",
+    ),
+    Patch(
+        "a step of a command knows the claim of its run",
+        "cli/commands/step",
+        '        if claim.isdigit() and claim != "0":\n',
+        "        if False:\n",
+        f"{CLAIMS}::test_a_step_of_a_command_is_not_begun_once_another_run_has_claimed_the_job",
+    ),
+    Patch(
+        "a repair looks at the claims before it replaces the journal",
+        "repair/rebuild",
+        "        run.check()\n",
+        "",
+        f"{CLAIMS}::test_a_repair_of_a_job_that_a_run_has_claimed_meanwhile_replaces_nothing",
+    ),
+]

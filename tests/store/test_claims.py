@@ -1,0 +1,376 @@
+"""Claims on network file systems: one node at a time has a job, whatever its locks are worth."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.commands import journal as command
+from support.nodes import separate_locks, two_mounts
+
+import journal
+from journal import (
+    CommitOutcomeUnknownError,
+    JobBusyError,
+    JobService,
+    JournalDamagedError,
+    StorageError,
+)
+from journal.fs import locks, system
+from journal.fs.locks import DirectoryLock
+from journal.repair import repair_job
+from journal.store.run_lock import Held
+from journal.verify import verify_job
+
+Nodes = tuple[JobService, JobService]
+
+
+@pytest.fixture(name="paths")
+def fixture_paths(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    with two_mounts(tmp_path) as paths:
+        yield paths
+
+
+@pytest.fixture(name="directories_apart")
+def fixture_directories_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The locks of directories reach nobody on the other node, as on NFS; those of files do."""
+    monkeypatch.setenv("JOURNAL_CLAIMS", "1")
+    separate_locks(monkeypatch.setattr, tmp_path / "locks", _node_of, DirectoryLock)
+
+
+@pytest.fixture(name="apart")
+def fixture_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No lock reaches the other node."""
+    monkeypatch.setenv("JOURNAL_CLAIMS", "1")
+    separate_locks(monkeypatch.setattr, tmp_path / "locks", _node_of)
+
+
+def _node_of(path: Path) -> str:
+    return next((part for part in path.parts if part.startswith("node-")), "")
+
+
+@pytest.fixture(name="nodes")
+def fixture_nodes(paths: tuple[Path, Path]) -> Iterator[Nodes]:
+    with JobService(paths[0] / "jobs", sync="none") as a, JobService(paths[1] / "jobs") as b:
+        a.create_job("j", job_id="j", row_data=[{"data": {"k": k}} for k in range(3)])
+        yield a, b
+
+
+def claims_of(service: JobService) -> list[str]:
+    return sorted(os.listdir(service.root / "j" / "claims"))
+
+
+def at_call(
+    monkeypatch: pytest.MonkeyPatch, name: str, which: Callable[..., bool], call: Callable[[], Any]
+) -> None:
+    """Before the first call of ``system.os.NAME`` with such arguments, ``call()`` happens."""
+    real, left = getattr(os, name), [call]
+
+    def instead(*arguments: Any, **options: Any) -> Any:
+        if left and which(*arguments):
+            left.pop()()
+        return real(*arguments, **options)
+
+    class Os:
+        def __getattr__(self, attribute: str) -> Any:
+            return instead if attribute == name else getattr(os, attribute)
+
+    monkeypatch.setattr(system, "os", Os())
+
+
+@pytest.mark.usefixtures("directories_apart")
+def test_while_the_lock_of_a_claim_reaches_the_other_node_no_run_starts_there(nodes: Nodes) -> None:
+    a, b = nodes
+    a.start_job("j")
+    for refused in (b.start_job, b.delete_job):
+        with pytest.raises(JobBusyError) as busy:
+            refused("j")
+        assert busy.value.pid == os.getpid()
+    assert b.run_holder("j") == a.run_holder("j")
+    a.update_status("j", "paused")
+    assert b.run_holder("j") is None
+    inode = os.stat(b.root / "j/journal.jsonl").st_ino
+    b.start_job("j")
+    assert claims_of(b) == ["000002"]
+    assert (
+        os.stat(b.root / "j/journal.jsonl").st_ino == inode
+    )  # a run that has ended writes no more
+
+
+@pytest.mark.usefixtures("apart")
+def test_a_run_whose_job_another_has_claimed_starts_and_records_nothing_more(nodes: Nodes) -> None:
+    a, b = nodes
+    a.start_job("j")
+    a.start_row("j:1")
+    assert b.start_job("j", "review").needs_review_count == 1
+    b.start_row("j:2")
+    calls: list[Callable[[], object]] = [
+        lambda: a.start_row("j:2"),
+        lambda: a.complete_row("j:1", "T-1"),
+        lambda: a.begin_step("j:1", 1, "charge"),
+        lambda: a.get_job("j"),
+        lambda: a.update_status("j", "paused"),
+    ]
+    for call in calls:
+        with pytest.raises(StorageError, match="another run has claimed the job"):
+            call()
+    a.close()
+    assert b.complete_row("j:2", "T-2").status == "completed"
+    assert [row.status for row in b.get_rows("j")] == ["needs_review", "completed", "pending"]
+    assert not verify_job(b.root / "j").findings
+    assert claims_of(b) == ["000002"]
+
+
+@pytest.mark.parametrize(("name", "there"), [("write", "pending"), ("fdatasync", "needs_review")])
+@pytest.mark.usefixtures("apart")
+def test_a_start_is_not_acknowledged_if_another_run_claims_the_job_during_its_commit(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch, name: str, there: str
+) -> None:
+    a, b = nodes
+    a.start_job("j")
+    a.start_row("j:1")
+    at_call(monkeypatch, name, lambda *_: True, lambda: b.start_job("j"))
+    with pytest.raises(CommitOutcomeUnknownError, match="another run has claimed the job"):
+        a.start_row("j:2")
+    assert [row.status for row in b.get_rows("j")] == ["needs_review", there, "pending"]
+    assert not verify_job(b.root / "j").findings
+
+
+@pytest.mark.usefixtures("apart")
+def test_a_run_whose_claim_is_gone_has_lost_the_job(nodes: Nodes) -> None:
+    a, _ = nodes
+    a.start_job("j")
+    os.unlink(a.root / "j/claims/000001")
+    with pytest.raises(CommitOutcomeUnknownError, match="its claim is gone"):
+        a.start_row("j:1")
+
+
+@pytest.mark.parametrize("name", ["open", "rename"])
+@pytest.mark.usefixtures("apart")
+def test_a_run_that_was_frozen_while_it_took_the_job_over_replaces_no_later_journal(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    a, b = nodes
+    with JobService(a.root) as dead:
+        dead.start_job("j")
+        dead.start_row("j:1")
+        dead.store.reset_after_fork()  # its locks are free, and nothing was said
+    at_call(
+        monkeypatch,
+        name,
+        lambda path, *_: str(path).endswith("node-a/jobs/j/claims/000002.new"),
+        lambda: (b.start_job("j"), b.start_row("j:2"), b.complete_row("j:2", "T-2")),
+    )
+    with pytest.raises(StorageError):
+        a.start_job("j")
+    assert b.get_row("j:2") == b.get_rows("j")[1]
+    assert b.get_rows("j")[1].tracking_number == "T-2"
+    assert b.start_row("j:3").status == "processing"
+    assert not verify_job(b.root / "j").findings
+
+
+@pytest.mark.usefixtures("apart")
+def test_of_runs_that_claim_a_job_at_the_same_time_one_has_it(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = nodes
+    at_call(monkeypatch, "fsync", lambda _fd: bool(claims_of(a)), lambda: b.start_job("j"))
+    with pytest.raises(JobBusyError):
+        a.start_job("j")
+    assert b.start_row("j:1").status == "processing"
+    assert claims_of(b) == ["000002"]
+
+
+@pytest.mark.usefixtures("apart")
+def test_what_rows_return_to_a_run_that_has_lost_its_job_is_left_for_people(
+    paths: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls = list[str]()
+    with JobService(paths[1] / "jobs") as b:
+
+        def handle(row: journal.AttemptedRow) -> str:
+            calls.append(f"a {row.data['k']}")
+            if row.data["k"] == 2:
+                b.start_job("j")
+                b.start_row("j:4")
+            return f"sent {row.data['k']}"
+
+        with journal.open_job(paths[0] / "jobs/j", [{"k": k} for k in range(1, 6)], key="k") as job:
+            report = job.run(handle, workers=1)
+            assert job.service.store.runs.claim("j") is None
+        assert "another run has claimed the job" in str(report.reason)
+        assert [row.status for row in b.get_rows("j")][:2] == ["completed", "needs_review"]
+        assert b.get_rows("j")[3].status == "processing"
+        late = b.root / "j/claims/000001.late"
+        lines = [json.loads(line) for line in late.read_text().splitlines()]
+        assert [(line["row"], line["kind"], line["result"]) for line in lines] == [
+            (2, "completed", "sent 2")
+        ]
+        assert calls == ["a 1", "a 2"]
+        assert not (b.root / "j/index.hint").exists()  # who has lost the job leaves none
+        b.update_status("j", "paused")
+    shown = command("--root", str(paths[1] / "jobs"), "show", "j").stdout
+    assert str(late) in shown
+    assert (
+        command(
+            "--root", str(paths[1] / "jobs"), "pack", "j", "-o", str(paths[0] / "j.tar.gz")
+        ).stderr.count(".late")
+        == 1
+    )
+    capsys.readouterr()
+    with journal.open_job(paths[1] / "jobs/j", key="k") as job:
+        job.run(str, workers=1)
+    assert capsys.readouterr().err.count(f"{late} has what rows returned") == 1
+
+
+def _send(row: journal.AttemptedRow) -> Any:
+    take_over, root = row.data["take_over"], row.data["root"]
+    if take_over:
+        with JobService(root) as b:
+            b.store.runs.take("j", Held())
+    return row.step("send", str, "sent")
+
+
+@pytest.mark.usefixtures("apart")
+def test_a_worker_process_begins_no_step_once_another_run_has_claimed_the_job(
+    paths: tuple[Path, Path],
+) -> None:
+    rows = [{"k": k, "take_over": k == 2, "root": str(paths[1] / "jobs")} for k in (1, 2)]
+    with (
+        ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool,
+        journal.open_job(paths[0] / "jobs/j", rows, key="k") as job,
+    ):
+        report = job.run(_send, executor=pool)
+    assert "another run has claimed the job" in str(report.reason)
+    with JobService(paths[1] / "jobs") as b:
+        assert [step.state for step in b.get_steps("j:1")] == ["done"]
+        assert b.get_steps("j:2") == ()
+
+
+@pytest.mark.usefixtures("apart")
+def test_a_step_of_a_command_is_not_begun_once_another_run_has_claimed_the_job(
+    paths: tuple[Path, Path],
+) -> None:
+    root_a, root_b = (str(path / "jobs") for path in paths)
+    with JobService(root_a) as a, JobService(root_b) as b:
+        a.create_job("j", job_id="j", row_data=[{"data": {}}])
+        a.start_job("j")
+        a.start_row("j:1")
+        variables = {
+            "JOURNAL_JOB": f"{root_b}/j",
+            "JOURNAL_ROW_ID": "j:1",
+            "JOURNAL_ATTEMPT": "1",
+            "JOURNAL_CLAIM": "1",
+        }
+        assert command("step", "one", "--", "true", **variables).returncode == 0
+        b.store.runs.take("j", Held())
+        refused = command("step", "two", "--", "echo", "done", **variables)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert "another run has claimed the job" in refused.stderr
+        assert [step.name for step in b.get_steps("j:1")] == ["one"]
+
+
+@pytest.mark.usefixtures("apart")
+def test_a_journal_that_was_cut_is_not_replaced_so_its_hint_still_proves_it(nodes: Nodes) -> None:
+    a, b = nodes
+    a.start_job("j")
+    path = a.root / "j/journal.jsonl"
+    cut = path.stat().st_size
+    for row in a.get_rows("j"):
+        a.start_row(row.id)
+        a.complete_row(row.id)
+    a.store.journal("j").leave_witness()
+    a.store.reset_after_fork()
+    os.truncate(path, cut)
+    for _ in range(2):
+        with pytest.raises(JournalDamagedError):
+            b.start_job("j")
+    repair_job(b.root / "j")
+    assert b.start_job("j").needs_review_count == 3
+
+
+@pytest.mark.usefixtures("apart")
+def test_under_a_claim_each_commit_is_synced_though_the_store_was_not_asked_to(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, _ = nodes
+    a.start_job("j")
+    synced = list[str]()
+    at_call(monkeypatch, "fdatasync", lambda _fd: True, lambda: synced.append("start"))
+    a.start_row("j:1")
+    assert synced == ["start"]
+
+
+@pytest.mark.parametrize(
+    ("mount", "network"),
+    [
+        ("36 35 {} / /home rw,relatime shared:1 master:2 - nfs4 server:/home rw", "nfs4"),
+        ("36 35 {} / /home rw - fuse.sshfs a@b:/ rw", "fuse.sshfs"),
+        ("36 35 {} / /home rw - fuse.fuse-overlayfs over rw", ""),
+        ("36 35 {} / / rw - ext4 /dev/vda rw", ""),
+        ("36 35 0:1 / /proc rw - nfs4 server:/ rw", ""),
+    ],
+)
+def test_a_network_file_system_is_known_by_its_mount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mount: str, network: str
+) -> None:
+    device = os.stat(tmp_path).st_dev
+    line = mount.format(f"{os.major(device)}:{os.minor(device)}")
+    monkeypatch.setattr(system, "mounts", lambda: [line])
+    locks._network_of.cache_clear()
+    try:
+        assert locks.network_of(DirectoryLock(tmp_path)) == network
+    finally:
+        locks._network_of.cache_clear()
+
+
+def test_a_job_on_a_local_file_system_has_no_claims_and_no_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with journal.open_job(tmp_path / "jobs/j", [{"k": 1}], key="k") as job:
+        job.run(str)
+    assert not (tmp_path / "jobs/j/claims").exists()
+    assert "network" not in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("apart")
+def test_a_repair_of_a_job_that_a_run_has_claimed_meanwhile_replaces_nothing(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = nodes
+    path = a.root / "j/journal.jsonl"
+    before = path.read_bytes()
+    path.write_bytes(before.replace(b'"k":1', b'"k":7'))
+
+    def restore_and_start() -> None:
+        path.write_bytes(before)
+        b.start_job("j")
+
+    at_call(monkeypatch, "mkdir", lambda path, *_: Path(path).name == ".repair", restore_and_start)
+    with pytest.raises(StorageError, match="another run has claimed the job"):
+        repair_job(a.root / "j")
+    assert b.start_row("j:2").data == {"k": 1}
+
+
+def test_claims_are_listed_after_a_change_of_their_directory_so_no_cache_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "look").mkdir()  # left by a process that died
+    (tmp_path / "000001").touch()
+    calls = list[str]()
+
+    class Os:
+        def __getattr__(self, name: str) -> Any:
+            if name in ("mkdir", "rmdir", "scandir"):
+                calls.append(name)
+            return getattr(os, name)
+
+    monkeypatch.setattr(system, "os", Os())
+    assert locks.look(tmp_path) == ["000001"]
+    assert calls == ["mkdir", "rmdir", "mkdir", "rmdir", "scandir"]

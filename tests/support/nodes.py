@@ -1,0 +1,92 @@
+"""Nodes that share a directory of jobs, with locks that don't reach each other."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from journal.fs.handles import Descriptor
+
+Patch = Callable[[object, str, object], None]
+
+
+@contextmanager
+def two_mounts(directory: Path) -> Iterator[tuple[Path, Path]]:
+    """Make one directory that has two paths: two mounts if this user may mount, else two names."""
+    shared, paths = directory / "shared", (directory / "node-a", directory / "node-b")
+    shared.mkdir()
+    mounted = []
+    for path in paths:
+        path.mkdir()
+        bind = ["mount", "--bind", str(shared), str(path)]
+        try:
+            is_mounted = not subprocess.run(bind, capture_output=True, check=False).returncode
+        except FileNotFoundError:
+            is_mounted = False
+        if is_mounted:
+            mounted.append(path)
+        else:
+            path.rmdir()
+            path.symlink_to(shared)
+    try:
+        yield paths
+    finally:
+        for path in mounted:
+            subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def separate_locks(
+    patch: Patch, place: Path, node_of: Callable[[Path], str], of: type[Descriptor] = Descriptor
+) -> None:
+    """Let locks reach only the processes of the same node.
+
+    ``node_of`` gets the path of what is locked. ``of=DirectoryLock``: only these locks, as on NFS,
+    where only files have locks that other nodes see. For each lock, a file in ``place`` is locked.
+    """
+    place.mkdir(exist_ok=True)
+    taken: dict[int, int] = {}  # the descriptor of the file in ``place``, by that of the real file
+    close = Descriptor.close
+
+    def opened(file: Descriptor) -> int:
+        name = f"{node_of(file.path)}-{os.fstat(file.fd).st_ino}"
+        return os.open(place / name, os.O_RDWR | os.O_CREAT)
+
+    def lock(file: Descriptor, operation: int) -> int | None:
+        fd = opened(file)
+        try:
+            fcntl.flock(fd, operation | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        return fd
+
+    def try_lock(file: Descriptor) -> bool:
+        if file.fd in taken:
+            return True
+        fd = lock(file, fcntl.LOCK_EX)
+        if fd is not None:
+            taken[file.fd] = fd
+        return fd is not None
+
+    def is_held(file: Descriptor) -> bool:
+        fd = lock(file, fcntl.LOCK_SH)
+        if fd is not None:
+            os.close(fd)
+        return fd is None
+
+    def unlock(file: Descriptor) -> None:
+        if (fd := taken.pop(file.fd, None)) is not None:
+            os.close(fd)
+
+    def close_both(file: Descriptor) -> None:
+        unlock(file)
+        close(file)
+
+    calls: dict[str, Any] = {"try_lock": try_lock, "is_held": is_held, "unlock": unlock}
+    for name, call in (calls | {"close": close_both}).items():
+        patch(of, name, call)
