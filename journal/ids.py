@@ -7,12 +7,15 @@ import re
 import unicodedata
 from datetime import datetime
 from functools import lru_cache
+from pathlib import Path
 
 from journal.errors import InvalidValueError
 
 MAX_ROW_NUMBER = 2**63 - 1
 _JOB_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
 _ROW_NUMBER_DIGITS = 19
+MAX_SHARDS = 999_999
+_SHARD_NAME = re.compile(r"([0-9]{3,6})-of-([0-9]{3,6})")
 _WINDOWS_DEVICES = frozenset(
     ("con", "prn", "aux", "nul", *(f"{name}{n}" for name in ("com", "lpt") for n in range(10)))
 )
@@ -24,24 +27,66 @@ _SLUG_CHARACTERS = 40
 def is_job_id(text: str) -> bool:
     """Whether ``text`` may be a job id.
 
-    A job id is a directory name that all file systems allow.
+    A job id is a directory name that all file systems allow, and not the name of a shard.
     """
     return (
         _JOB_ID.fullmatch(text) is not None
         and not text.endswith(".")
+        and split_shard_name(text) is None
         and text.split(".", maxsplit=1)[0] not in _WINDOWS_DEVICES
     )
 
 
 def check_job_id(value: object) -> str:
-    if isinstance(value, str) and is_job_id(value):
+    """Check that the value is the id of a job, or of a shard. Return it."""
+    if isinstance(value, str) and (is_job_id(value) or is_shard_id(value)):
         return value
     raise InvalidValueError(
         "job_id",
         value,
         "must be 1 to 128 of a-z 0-9 . _ -, begin with a letter or digit, not end with a dot, "
-        "and not be a device name of Windows such as 'con'",
+        "and not be a device name of Windows such as 'con', or the name of a shard",
     )
+
+
+# --- shards. The id of a shard is SET/003-of-064: the id of its set, and the name of its directory.
+
+
+def shard_name(index: int, count: int) -> str:
+    """The name of a shard's directory, such as ``003-of-064``."""
+    digits = max(3, len(str(count)))
+    return f"{index:0{digits}}-of-{count:0{digits}}"
+
+
+def split_shard_name(name: str) -> tuple[int, int] | None:
+    """The index and the count in the name of a shard's directory. None for any other name."""
+    match = _SHARD_NAME.fullmatch(name)
+    if match is None:
+        return None
+    index, count = int(match[1]), int(match[2])
+    return (index, count) if index < count and shard_name(index, count) == name else None
+
+
+@lru_cache(maxsize=1024)
+def is_shard_id(text: str) -> bool:
+    set_id, _, name = text.partition("/")
+    return split_shard_name(name) is not None and is_job_id(set_id)
+
+
+def id_of_directory(directory: Path) -> str:
+    """The id of the job in a directory: its name, and if it is a shard's, also that of the set."""
+    name = directory.name
+    return name if split_shard_name(name) is None else f"{directory.parent.name}/{name}"
+
+
+def root_of(directory: Path) -> Path:
+    """The directory of the store that has the job, or the shard, in a directory."""
+    return directory.parent if split_shard_name(directory.name) is None else directory.parents[1]
+
+
+def row_id_of(job_id: str, number: int) -> str:
+    """The id of a row. The rows of a shard have the id of the set."""
+    return f"{job_id.partition('/')[0]}:{number}"
 
 
 def slug(name: str) -> str:

@@ -13,6 +13,7 @@ import msgspec
 
 from journal.display.plain import job_text, row_text
 from journal.errors import InvalidValueError
+from journal.ids import MAX_SHARDS, shard_name
 
 # Colors of a terminal (SGR).
 RED, GREEN, YELLOW, MAGENTA, CYAN = 31, 32, 33, 35, 36
@@ -190,6 +191,40 @@ class EarlyEnd(msgspec.Struct, frozen=True):
     message: str
 
 
+class Shard(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which rows of an input a job has: one of ``count`` parts, the **shards**. They form a set.
+
+    - ``index``: from 0 to ``count`` - 1.
+    - ``key``: the columns that identify a row and choose its shard. () stands for a function of the
+      data. None: the row's position in the input chooses the shard.
+    """
+
+    index: int
+    count: int
+    key: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.count <= MAX_SHARDS:
+            reason = f"must be an index and a count: 0 <= index < count <= {MAX_SHARDS}"
+            raise InvalidValueError("shard", f"{self.index}/{self.count}", reason)
+
+    @property
+    def name(self) -> str:
+        """The name of the shard's directory, such as ``003-of-064``."""
+        return shard_name(self.index, self.count)
+
+
+class InputSeen(msgspec.Struct, frozen=True):
+    """The whole input of a set, as the last start of a shard has seen it.
+
+    - ``rows``: how many rows the input has.
+    - ``digest``: with a key, of the keys, whatever their order. Without, of the rows in order.
+    """
+
+    rows: int
+    digest: str
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """A run as it was recorded at its start.
 
@@ -252,6 +287,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     - ``repaired``: True if a repair has lost lines. Rows may be missing then.
     - ``hosts``: the hosts of the runs; the latest is last. ``last_run``: the last run.
     - ``pause``: the pause that holds, whatever the status is. None if no person has paused the job.
+    - ``shard``: which part of an input the job has. None if it has all rows.
+    - ``input``: of a shard, the whole input as the last start has seen it.
     """
 
     id: str
@@ -276,6 +313,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     hosts: tuple[str, ...] = ()
     last_run: Run | None = None
     pause: Pause | None = None
+    shard: Shard | None = None
+    input: InputSeen | None = None
     created_at: datetime
     started_at: datetime | None = None
     pass_started_at: datetime | None = None
@@ -403,6 +442,7 @@ class JobRow(msgspec.Struct, frozen=True):
       status doesn't come from an attempt.
     - ``row_checksum``: the checksum of the row's last input. :meth:`JobService.update_row_data` can
       change ``data`` and keep this checksum.
+    - ``place``: in a shard with a key, the row's position in the input when it was first seen.
     """
 
     id: str
@@ -428,6 +468,7 @@ class JobRow(msgspec.Struct, frozen=True):
     unknown: bool = False
     usage: dict[str, int | float] | None = None
     traceback: str | None = None
+    place: int | None = None
 
     def __repr__(self) -> str:
         return f"<JobRow {row_text(self)}>"

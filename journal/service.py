@@ -53,7 +53,7 @@ from journal.format.records import (
 from journal.format.values import as_json_value, load_sha256, read_back
 from journal.fs import directories, handles
 from journal.fs.locks import LOCK_TIMEOUT_S
-from journal.ids import check_job_id, new_job_id, split_row_id
+from journal.ids import check_job_id, new_job_id
 from journal.index.summary import job_of, summary_of
 from journal.model import (
     VALID_TRANSITIONS,
@@ -67,6 +67,7 @@ from journal.model import (
     RowStatus,
     RowStep,
     RunHolder,
+    Shard,
     Usage,
     is_at_least,
     job_status,
@@ -229,34 +230,18 @@ class JobService:
         Raises JobPrunedError if a job with this id was pruned. Raises JobExistsError, also if
         another process has created a job with this id during the call.
         """
-        name = check_text(name, "name")
-        if not name.strip():
-            raise InvalidValueError("name", name, "must not be empty")
-        if key == "":
-            raise InvalidValueError("key", key, "must name a member of the data, or be None")
-        record = JobRecord(
-            format=FORMAT,
-            id="",
-            name=name,
-            original_command=check_text(original_command, "original_command"),
-            description=check_optional_text(description, "description"),
-            mode=check_text(mode, "mode"),
-            metadata=check_optional_object(metadata, "metadata"),
-            key=check_optional_text(key, "key"),
-            idempotency_key=check_optional_text(idempotency_key, "idempotency_key"),
-            at=UNSET_TIME,
+        record = new_header(
+            "",
+            name,
+            original_command,
+            description,
+            mode,
+            metadata=metadata,
+            key=key,
+            idempotency_key=idempotency_key,
         )
         record.id = new_job_id(name, datetime.now(UTC)) if job_id is None else check_job_id(job_id)
-        made: list[Job] = []
-
-        def fill(journal: Journal) -> None:
-            with journal:
-                transitions.put_record(journal, record)
-                bulk.add_rows(journal, row_data)
-            made.append(job_of(journal.index))
-
-        self.store.create(record.id, fill, anew=anew)
-        return made[0]
+        return make_job(self, record, row_data, anew=anew)
 
     def get_job(self, job_id: str) -> Job | None:
         """The job after its last commit, or ``None`` if there is no such job."""
@@ -466,7 +451,7 @@ class JobService:
 
     def get_row(self, row_id: str) -> JobRow | None:
         """The row with the id ``JOB_ID:ROW_NUMBER``, or ``None`` if there is no such job or row."""
-        job_id, number = split_row_id(row_id)
+        job_id, number = self.store.locate(row_id)
         try:
             with self.store.reading(job_id) as journal:
                 position = journal.index.position_of(number)
@@ -509,7 +494,7 @@ class JobService:
 
         Raises InvalidStateTransition if the row can't be started, or if the job has ended.
         """
-        job_id, number = split_row_id(row_id)
+        job_id, number = self.store.locate(row_id)
         record = RowStatusRecord(row=number, status="processing", at=UNSET_TIME)
         return self._change(job_id, self._by.sign(record))
 
@@ -538,7 +523,7 @@ class JobService:
         The job may have any status. Raises InvalidStateTransition, for example for a row that is
         already completed.
         """
-        job_id, number = split_row_id(row_id)
+        job_id, number = self.store.locate(row_id)
         record = RowStatusRecord(row=number, status="completed", at=UNSET_TIME)
         if self._by is not A_PROGRAM:  # one call less
             self._by.sign(record)
@@ -633,7 +618,7 @@ class JobService:
         Raises InvalidStateTransition, for example for a row in review, which must be settled first.
         Raises JobBusyError if a job that has ended must be reopened while a run holds the run lock.
         """
-        job_id, number = split_row_id(row_id)
+        job_id, number = self.store.locate(row_id)
         check_optional_text(reason, "reason")
         return self._change_reopening(
             job_id,
@@ -657,7 +642,7 @@ class JobService:
         Raises InvalidStateTransition for a row that is completed or in flight, RowNotFoundError,
         and InvalidValueError.
         """
-        job_id, number = split_row_id(row_id)
+        job_id, number = self.store.locate(row_id)
         if not isinstance(data, dict):
             raise InvalidValueError("data", data, "must be a dict")
         data = as_json_value(data, "data")
@@ -697,7 +682,7 @@ class JobService:
 
     def get_steps(self, row_id: str) -> tuple[RowStep, ...]:
         """The row's steps since its last redo, in the order in which they were first recorded."""
-        job_id, number = split_row_id(row_id)
+        job_id, number = self.store.locate(row_id)
         with self.store.reading(job_id) as journal:
             return steps.get_steps(journal, number)
 
@@ -706,7 +691,7 @@ class JobService:
 
         While the row is in processing, the step may be in progress.
         """
-        job_id, number = split_row_id(row_id)
+        job_id, number = self.store.locate(row_id)
         journal = self._journal(job_id)
         if journal.in_own_commit and journal.index.columns.step_heads is None:
             return None  # fast, since a run asks for each row
@@ -733,7 +718,7 @@ class JobService:
         already done with the same result, nothing changes. Raises InvalidValueError if the step is
         already done with a different result.
         """
-        job_id, number = split_row_id(row_id)
+        job_id, number = self.store.locate(row_id)
         check_step_name(name)
         if result is not None:
             result = as_json_value(result, "result")
@@ -746,7 +731,7 @@ class JobService:
         the step may begin again. Raises InvalidValueError if the step is not in doubt, and
         InvalidStateTransition while the row is in processing.
         """
-        job_id, number = split_row_id(row_id)
+        job_id, number = self.store.locate(row_id)
         check_text(message, "message")
         return self._journal(job_id).change(steps.fail_step, number, name, message)
 
@@ -774,7 +759,7 @@ class JobService:
         InvalidValueError if this attempt has already done a step of this name, since each step of a
         row must have its own name. In this last case, the attempt will end with a review.
         """
-        job_id, number = split_row_id(row_id)
+        job_id, number = self.store.locate(row_id)
         check_step_name(name)
         check_int(attempt, "attempt", bits=32)
         journal = self._journal(job_id)
@@ -805,7 +790,7 @@ class JobService:
         Raises StepRepeatedError if another attempt, or another copy of the job, has also done the
         step. The result given here is then recorded in the log.
         """
-        job_id, number = split_row_id(row_id)
+        job_id, number = self.store.locate(row_id)
         recorded = None
         if result is not None:
             recorded = as_json_value(result, "result")
@@ -819,7 +804,7 @@ class JobService:
         return result
 
     def _change_to(self, row_id: str, status: RowStatusText, **members: Any) -> JobRow:
-        job_id, number = split_row_id(row_id)
+        job_id, number = self.store.locate(row_id)
         record = RowStatusRecord(row=number, status=status, at=UNSET_TIME, **members)
         self._by.sign(record)
         if record.decision is None:
@@ -962,7 +947,7 @@ class JobService:
         from journal.history.reading import History  # noqa: PLC0415
         from journal.history.row_history import read_row_history  # noqa: PLC0415
 
-        job_id, number = split_row_id(row_id)
+        job_id, number = self.store.locate(row_id)
         with self.store.reading(job_id) as journal:
             history = History(journal)  # first, since this reads newer commits
             known_steps = steps.get_steps(journal, number)
@@ -1100,6 +1085,64 @@ class JobService:
 
     def _journal(self, job_id: str) -> Journal:
         return self.store.journal(check_job_id(job_id))
+
+
+def new_header(
+    job_id: str,
+    name: str,
+    original_command: str,
+    description: str | None,
+    mode: str,
+    *,
+    metadata: dict[str, Any] | None,
+    key: str | None,
+    idempotency_key: str | None,
+    shard: Shard | None = None,
+) -> JobRecord:
+    """Make the record of a new job. Raises InvalidValueError."""
+    name = check_text(name, "name")
+    if not name.strip():
+        raise InvalidValueError("name", name, "must not be empty")
+    if key == "":
+        raise InvalidValueError("key", key, "must name a member of the data, or be None")
+    return JobRecord(
+        format=FORMAT,
+        id=job_id,
+        name=name,
+        original_command=check_text(original_command, "original_command"),
+        description=check_optional_text(description, "description"),
+        mode=check_text(mode, "mode"),
+        metadata=check_optional_object(metadata, "metadata"),
+        key=check_optional_text(key, "key"),
+        idempotency_key=check_optional_text(idempotency_key, "idempotency_key"),
+        shard=shard,
+        at=UNSET_TIME,
+    )
+
+
+def make_job(
+    service: JobService,
+    header: JobRecord,
+    row_data: Iterable[Mapping[str, Any]],
+    *,
+    anew: bool,
+    then: Callable[[Journal], object] = lambda _journal: None,
+) -> Job:
+    """Make a job with its rows: see :meth:`JobService.create_job`.
+
+    ``then`` is called after the last row, in the same commit.
+    """
+    made: list[Job] = []
+
+    def fill(journal: Journal) -> None:
+        with journal:
+            transitions.put_record(journal, header)
+            bulk.add_rows(journal, row_data)
+            then(journal)
+        made.append(job_of(journal.index))
+
+    service.store.create(header.job_id, fill, anew=anew)
+    return made[0]
 
 
 class ExactService(JobService):

@@ -11,7 +11,7 @@ from journal.errors import InvalidValueError, RefusedError
 from journal.format.arguments import check_codes
 from journal.format.records import LOST_CHECKSUM
 from journal.history.error_groups import Numbers
-from journal.ids import MAX_ROW_NUMBER
+from journal.ids import MAX_ROW_NUMBER, row_id_of
 from journal.model import JobRow, RowStatus, row_statuses
 from journal.service import JobService
 from journal.text import counted
@@ -149,7 +149,7 @@ def ranges_of(job_id: str, rows: RowNumbers) -> list[range]:
         many = rows
     words = []
     for row in many:
-        if isinstance(row, JobRow) and row.job_id != job_id:
+        if isinstance(row, JobRow) and row.id != row_id_of(job_id, row.row_number):
             raise InvalidValueError("rows", row, f"is a row of another job than {job_id!r}")
         words.append(str(row.row_number if isinstance(row, JobRow) else row))
     try:

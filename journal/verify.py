@@ -23,6 +23,7 @@ from journal.fs.handles import JournalFile, open_journal, refusals_of
 from journal.fs.locks import LOCK_TIMEOUT_S, wait_for_lock
 from journal.fs.names import HINT_NAME, JOURNAL_NAME
 from journal.fs.sync_mark import is_marked
+from journal.ids import id_of_directory
 from journal.index.columns import StatusColumns
 from journal.index.hint import find_cut, is_ahead
 from journal.index.index import Index
@@ -84,7 +85,7 @@ def verify_job(directory: Path, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Repor
     ``directory``: the job's directory. Raises JobNotFoundError and StorageError.
     """
     path = directory / JOURNAL_NAME
-    file = open_journal(path, directory.name)
+    file = open_journal(path, id_of_directory(directory))
     with refusals_of(path, "read"):
         size = file.size_bytes()
         check = _Check(file)
@@ -174,7 +175,7 @@ class _Check:
     def _job_id(self) -> str | None:
         """Return the job's id in line 1, even if the first commit is damaged. None if illegible."""
         if self._index.state is not None:
-            return self._index.state.header.id
+            return self._index.state.header.job_id
         if self._first is None:
             return None
         flip = self._first.flip
@@ -184,13 +185,13 @@ class _Check:
             record = decode_record(line, exact=False)
         except (UndecodableError, UnknownRecordError):
             return None
-        return record.id if isinstance(record, JobRecord) else None
+        return record.job_id if isinstance(record, JobRecord) else None
 
     def report(self, directory: Path) -> Report:
         index, findings = self._index, self._findings
         if not self._records and not findings:
             findings.append(Finding("damage", 1, 0, 0, "the file is empty"))
-        if (job_id := self._job_id()) not in (None, directory.name):
+        if (job_id := self._job_id()) not in (None, id_of_directory(directory)):
             message = (
                 f"this is the journal of job {job_id!r}: call the directory {job_id!r}, or move it "
                 "to another store"
@@ -198,7 +199,7 @@ class _Check:
             findings.append(Finding("mismatch", 1, 0, 0, message))
         self._find_cut(directory)
         return Report(
-            job_id=directory.name,
+            job_id=id_of_directory(directory),
             path=str(self._file.path),
             commits=self._commits,
             records=self._records,

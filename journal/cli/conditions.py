@@ -48,10 +48,12 @@ class Past:
 
     def value(self, row: JobRow, name: str) -> Any:
         """Return the row's value in a column of :data:`HISTORY_COLUMNS`."""
-        if self._job_id != row.job_id:
-            _, rows, history = look(self._service.store, row.job_id, None)
+        store = self._service.store
+        job_id, _ = store.locate(row.id)
+        if self._job_id != job_id:
+            _, rows, history = look(store, job_id, None)
             self._columns = AttemptColumns(rows, history)
-            self._job_id = row.job_id
+            self._job_id = job_id
         return self._columns.of_row(row)[name]
 
 

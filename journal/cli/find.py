@@ -16,7 +16,7 @@ from journal.cli.output import echo_err, first_of, local_text
 from journal.errors import JobNotFoundError, JournalDamagedError, JournalError, RefusedError
 from journal.fs import system
 from journal.fs.names import JOURNAL_NAME
-from journal.ids import is_job_id
+from journal.ids import id_of_directory, is_job_id, is_shard_id, root_of
 from journal.model import SHOWN_STATUSES, Job, JobStatus, Pause, RunHolder
 from journal.service import ExactService, JobService, existing_job
 from journal.store.pruned import check_not_pruned
@@ -185,13 +185,16 @@ def find_job(ctx: click.Context, name: str, *, is_whole: bool = False) -> FoundJ
     """
     if os.path.dirname(name) or name in (os.curdir, os.pardir):
         directory = Path(name).resolve()
+        if is_shard_id(name) and os.path.lexists(Path(ctx.obj, name, JOURNAL_NAME)):
+            directory = Path(ctx.obj, name).resolve()
         if not os.path.lexists(directory / JOURNAL_NAME):
             raise _not_found(name)
-        service = ReadingService(directory.parent)
-        if not is_job_id(directory.name):
+        job_id = id_of_directory(directory)
+        service = ReadingService(root_of(directory))
+        if not (is_job_id(job_id) or is_shard_id(job_id)):
             with service.store.peek(directory.name).reading():
                 pass  # never: it raises JobMismatchError
-        return FoundJob.of(ctx, service, directory.name)
+        return FoundJob.of(ctx, service, job_id)
     service = ReadingService(ctx.obj)
     return FoundJob.of(ctx, service, _expand_prefix(service, name, is_whole=is_whole))
 

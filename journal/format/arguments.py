@@ -196,8 +196,8 @@ def check_label_path(value: object, directory: Path) -> str:
     return text
 
 
-# The number, checksum, data as JSON, and idempotency key (or None) of a new row.
-NewRow = tuple[int, str, bytes, str | None]
+# The number, checksum, data as JSON, idempotency key (or None), and place (or None) of a new row.
+NewRow = tuple[int, str, bytes, str | None, int | None]
 
 
 def row_items(row_data: Any) -> Iterable[Any]:
@@ -227,7 +227,7 @@ def new_row(place: int, item: Any, next_number: int, job: JobRecord, nonce: str 
         data = _row_data(data, f"row {number}: data", job)
         text = encode_value(data, f"row {number}: data")
         checksum = checksum_of(data) if checksum is None else checksum
-    return number, checksum, text, key or row_key(job, number, data, nonce)
+    return number, checksum, text, key or row_key(job, number, data, nonce), item.get("place")
 
 
 def _members(
@@ -306,7 +306,7 @@ def check_key_digits(value: Any, where: str) -> None:
         raise InvalidValueError(where, value, reason)
 
 
-_ROW_KEYS = frozenset(("row_number", "row_checksum", "idempotency_key", "data"))
+_ROW_KEYS = frozenset(("row_number", "row_checksum", "idempotency_key", "place", "data"))
 
 
 def how_to_dict(value: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 
 from journal.ids import MAX_ROW_NUMBER
-from journal.model import StepState
+from journal.model import Shard, StepState
 from journal.text import encode_json, encode_json_into, time_text
 
 FORMAT = 1
@@ -65,7 +65,18 @@ class JobRecord(msgspec.Struct, tag_field="type", tag="job", kw_only=True, omit_
     metadata: dict[str, Any] | None = None
     key: str | None = None
     idempotency_key: str | None = None
+    shard: Shard | None = None  # ``id`` is then that of the set
     at: Moment
+
+    @property
+    def job_id(self) -> str:
+        """The id of the job: ``id``, or of a shard ``SET/003-of-064``."""
+        return self.id if self.shard is None else f"{self.id}/{self.shard.name}"
+
+    @property
+    def numbers(self) -> tuple[int, int]:
+        """The first row number, and the distance to the next. Other numbers aren't used."""
+        return (1, 1) if self.shard is None else (self.shard.index + 1, self.shard.count)
 
 
 # Digits that tell a record from all records that other copies of the job write.
@@ -104,6 +115,14 @@ class RunRecord(msgspec.Struct, tag_field="type", tag="run", kw_only=True, omit_
     at: Moment
 
 
+class InputRecord(msgspec.Struct, tag_field="type", tag="input", kw_only=True):
+    """The whole input of the set, as a start of this shard has seen it: see :class:`InputSeen`."""
+
+    rows: Annotated[int, msgspec.Meta(ge=0, le=MAX_ROW_NUMBER)]
+    digest: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    at: Moment
+
+
 class RunEndedRecord(msgspec.Struct, tag_field="type", tag="run_ended", kw_only=True):
     """The last run has ended before all rows were done, for a reason other than a signal.
 
@@ -139,6 +158,7 @@ class RowRecord(
     checksum: str
     data: dict[str, Any]
     key: str | None = None  # the row's idempotency key, if it isn't the row's id
+    place: RowNumber | None = None  # in a shard with a key: where the input had the row first
     at: Moment
 
 
@@ -156,6 +176,7 @@ class RowDataRecord(
     data: dict[str, Any]
     key: str
     keys: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)] = 1
+    place: RowNumber | None = None
     created_at: Annotated[Moment, INDEXED]
     origin: Origin | None = None
     at: Moment
@@ -374,6 +395,7 @@ JobLevelRecord = (
     JobRecord
     | RunRecord
     | RunEndedRecord
+    | InputRecord
     | JobStatusRecord
     | JobReopenedRecord
     | JobPauseRecord
@@ -425,7 +447,12 @@ def encode_record(record: Record) -> bytes:
 
 
 def encode_row(
-    number: int, checksum: str, data: bytes, end: bytes, key: str | None = None
+    number: int,
+    checksum: str,
+    data: bytes,
+    end: bytes,
+    key: str | None = None,
+    place: int | None = None,
 ) -> bytes:
     """Encode a ``row`` record, with its LF.
 
@@ -433,6 +460,8 @@ def encode_row(
     :func:`row_end`. Usually all rows of a commit share one ``end``.
     """
     text = encode_json(checksum)
+    if place is not None:
+        end = b',"place":%d%b' % (place, end)
     if key is None:
         return b'{"type":"row","row":%d,"checksum":%b,"data":%b%b' % (number, text, data, end)
     # fmt: off

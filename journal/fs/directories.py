@@ -124,6 +124,12 @@ def size_bytes(path: Path) -> int:
     return total
 
 
+def remove_if_empty(path: Path) -> None:
+    """Remove the directory ``path``, unless there is anything in it."""
+    with contextlib.suppress(OSError):
+        system.os.rmdir(path)
+
+
 def subdirectories(path: Path | int) -> Iterator[str]:
     """Yield the names of the directories in ``path``, except hidden ones.
 

@@ -19,6 +19,7 @@ from journal.format.commits import START, Block, Position
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
 from journal.format.records import (
     ExtensionRecord,
+    InputRecord,
     JobCountsRecord,
     JobErrorRecord,
     JobPauseRecord,
@@ -40,7 +41,7 @@ from journal.format.records import (
 from journal.format.seal import is_sealed
 from journal.history.reading import History, log_entry
 from journal.model import is_at_least
-from journal.text import cents_text, encode_json, time_text, usage_text
+from journal.text import cents_text, counted, encode_json, time_text, usage_text
 
 _FIRST_WINDOW_BYTES = 1 << 16  # the last part of the journal, with some 500 events
 
@@ -256,6 +257,11 @@ def _counts_text(record: JobCountsRecord) -> str:
     return ", ".join(f"{name} {number}" for name, number in _details(record).items())
 
 
+def _input_text(record: InputRecord) -> str:
+    rows = counted(record.rows, "row|rows")
+    return f"the whole input has {rows}, digest {record.digest[:16]}"
+
+
 def _data_text(record: RowDataRecord) -> str:
     key = f"; idempotency key {record.key}" if record.keys > 1 else ""
     return f"its data{key}" + _origin_text(record)
@@ -364,6 +370,7 @@ _EVENTS: dict[type[Record], Callable[[Any], Event]] = {
     JobRecord: lambda record: _event(record, "created", text=_created_text(record)),
     RunRecord: lambda record: _event(record, "run", text=_run_text(record)),
     RunEndedRecord: lambda record: _event(record, "run_ended", "WARNING", record.message),
+    InputRecord: lambda record: _event(record, "input", text=_input_text(record)),
     JobStatusRecord: lambda record: _event(
         record, "job", _JOB_LEVELS.get(record.status, "INFO"), record.status
     ),

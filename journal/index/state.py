@@ -12,6 +12,7 @@ import msgspec
 
 from journal.format.records import (
     REPAIRED,
+    InputRecord,
     JobCountsRecord,
     JobErrorRecord,
     JobPauseRecord,
@@ -23,7 +24,7 @@ from journal.format.records import (
     RunEndedRecord,
     RunRecord,
 )
-from journal.model import EarlyEnd, JobStatus, Pause, Run
+from journal.model import EarlyEnd, InputSeen, JobStatus, Pause, Run
 
 _MAX_HOSTS = 20
 
@@ -61,6 +62,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     hosts: tuple[str, ...] = ()  # the hosts of the job's runs, the last run's host last
     run: Run | None = None  # the last run
     pause: Pause | None = None  # a person's, which holds
+    input: InputSeen | None = None  # of a shard: the whole input
     reopened_at: tuple[Moment, ...] = ()  # when each pass from the second on began
     pass_started_at: Moment | None = None  # when the current pass was first set to running
     worked_s: float = 0.0  # the time from start to end, summed over all passes that ended
@@ -138,6 +140,10 @@ def _after_run(state: JobState, record: RunRecord, _: Counts) -> JobState:
     )
 
 
+def _after_input(state: JobState, record: InputRecord, _: Counts) -> JobState:
+    return msgspec.structs.replace(state, input=InputSeen(record.rows, record.digest))
+
+
 def _after_end(state: JobState, record: RunEndedRecord, _: Counts) -> JobState:
     if state.run is None:
         return state
@@ -161,5 +167,6 @@ EFFECTS: dict[type, Callable[[JobState, Any, Counts], JobState]] = {
     JobErrorRecord: _after_error,
     RunRecord: _after_run,
     RunEndedRecord: _after_end,
+    InputRecord: _after_input,
     MergeRecord: _after_merge,
 }

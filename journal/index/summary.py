@@ -20,7 +20,7 @@ def job_of(index: Index) -> Job:
     shown = {RowStatus.COMPLETED: counts.successful, RowStatus.FAILED: counts.failed}
     code, message = (state.error.code, state.error.message) if state.error else (None, None)
     return Job(
-        id=header.id,
+        id=header.job_id,
         name=header.name,
         original_command=header.original_command,
         description=header.description,
@@ -45,6 +45,8 @@ def job_of(index: Index) -> Job:
         hosts=state.hosts,
         last_run=state.run,
         pause=state.pause,
+        shard=header.shard,
+        input=state.input,
         created_at=header.at,
         started_at=state.started_at,
         pass_started_at=state.pass_started_at,

@@ -31,6 +31,7 @@ from journal.fs.names import (
     REPAIR_STAGING_NAME,
     SYNC_MARK_NAME,
 )
+from journal.ids import id_of_directory
 from journal.index.hint import find_cut, read_hint
 from journal.repair.salvage import Action, OpenRows, Salvage
 from journal.store.journal import Journal
@@ -81,7 +82,7 @@ def repair_job(
     if open_rows not in ("review", "keep"):
         raise InvalidValueError("open_rows", open_rows, "must be 'review' or 'keep'")
     directory = Path(os.path.abspath(directory))
-    run = RunLock.take(directory, directory.name)
+    run = RunLock.take(directory, id_of_directory(directory))
     try:
         log = Log(directory, sync=True, lock_timeout_s=lock_timeout_s)
         with log.locked():
@@ -107,7 +108,7 @@ def repair_job(
             with journal:
                 pass  # an empty commit cuts off a torn tail, or adds a missing LF
         return Repair(
-            job_id=directory.name,
+            job_id=id_of_directory(directory),
             path=report.path,
             records=report.records,
             rows=report.rows,
@@ -182,7 +183,7 @@ def _build(
     actions += salvage.actions
     lost = salvage.placeholders or any(action.kind in ("lost", "unsealed") for action in actions)
     return Repair(
-        job_id=directory.name,
+        job_id=id_of_directory(directory),
         path=str(file.path),
         lossless=not lost,
         records=report.records,

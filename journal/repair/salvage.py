@@ -41,10 +41,10 @@ from journal.format.records import (
 )
 from journal.format.values import checksum_of, encode_value
 from journal.fs.handles import JournalFile
-from journal.ids import MAX_ROW_NUMBER
+from journal.ids import MAX_ROW_NUMBER, id_of_directory, split_shard_name
 from journal.index.index import FAILED, PENDING, PROCESSING, Index
 from journal.index.replay import apply
-from journal.model import JobStatus, RowStatus
+from journal.model import JobStatus, RowStatus, Shard
 from journal.repair.damaged_lines import (
     DroppedLines,
     Line,
@@ -295,8 +295,8 @@ class Salvage:
         if isinstance(record, JobRecord):
             if index.state is not None:
                 return "a job record that is not on line 1"
-            if record.id != self._directory.name:
-                raise JobMismatchError(self._directory, record.id)
+            if record.job_id != id_of_directory(self._directory):
+                raise JobMismatchError(self._directory, record.job_id)
         elif index.state is None:
             self._put_job_placeholder(record.at)
         if isinstance(record, ExtensionRecord):
@@ -384,8 +384,10 @@ class Salvage:
         if isinstance(record, RowRecord):
             # The checksum doesn't cover the number. So the number must fit the rows before and
             # after this one.
-            fits = (above is None or above == record.row - 1) and (
-                below is None or below == record.row + 1
+            shard = split_shard_name(self._directory.name)
+            step = 1 if shard is None else shard[1]
+            fits = (above is None or above == record.row - step) and (
+                below is None or below == record.row + step
             )
             if not fits or (above is None and below is None) or not self._is_free(record.row):
                 return False
@@ -442,8 +444,10 @@ class Salvage:
         self.placeholders.add(row)
 
     def _put_job_placeholder(self, at: datetime) -> None:
-        job_id = self._directory.name
-        record = JobRecord(format=FORMAT, id=job_id, name=job_id, at=writable(at))
+        job_id, _, name = id_of_directory(self._directory).partition("/")
+        found = split_shard_name(name)
+        shard = None if found is None else Shard(*found)
+        record = JobRecord(format=FORMAT, id=job_id, name=job_id, shard=shard, at=writable(at))
         self._write(encode_record(record), at)
         message = (
             "the job record: the job's name, command and metadata are lost, and the names of the "
@@ -461,7 +465,9 @@ def _is_as_written(record: RowRecord | JobRecord, text: bytes) -> bool:
         if isinstance(record, JobRecord):
             return encode_record(record) == text
         data = encode_value(record.data, "data")
-        line = encode_row(record.row, record.checksum, data, row_end(record.at), record.key)
+        line = encode_row(
+            record.row, record.checksum, data, row_end(record.at), record.key, record.place
+        )
         return line == text + b"\n" and record.checksum == checksum_of(record.data)
     except (InvalidValueError, OverflowError):  # no writer can write a value of the record
         return False

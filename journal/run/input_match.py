@@ -14,17 +14,20 @@ from typing import Any, Literal, NamedTuple, get_args
 import msgspec
 
 from journal.errors import InvalidStateTransition, InvalidValueError, RowChangedError
-from journal.format.arguments import given_rows, how_to_dict
-from journal.format.conversion import SCALARS, reader_of, typed
+from journal.format.conversion import reader_of
 from journal.format.idempotency import first_key, own_key_text
 from journal.format.keys import Data, Key, check_key, key_of, twin_of
 from journal.format.records import A_RUN, LOST_CHECKSUM, RowDataRecord, RowRecord
-from journal.format.values import as_json_value, checksum_of, encode_value, own_value
+from journal.format.values import checksum_of, encode_value
 from journal.history.reading import read_history
+from journal.ids import row_id_of
 from journal.index.summary import job_of
-from journal.model import Job, JobRow, JobStatus, RowStatus
+from journal.model import Job, JobRow, JobStatus, RowStatus, Shard
 from journal.run.plan import IN_PYTHON, HowTo, Matched, numbers_text
 from journal.service import JobService
+from journal.sets.choice import check_not_restarted
+from journal.sets.items import Item, Keys, items_of
+from journal.sets.split import Split
 from journal.store.batch import Batch
 from journal.store.interrupted_rows import settle_gone, skipped_as_gone
 from journal.store.journal import Journal
@@ -84,6 +87,24 @@ class InputRules(msgspec.Struct, frozen=True):
         return EACH_ITS_OWN if callable(key) else key
 
 
+def split_by(
+    rules: InputRules, service: JobService, job_id: str, shard: Shard | None, *, anew: bool
+) -> tuple[InputRules, Split | None]:
+    """Return what takes the rows of ``shard`` from an input, and the rules with the key of the set.
+
+    Raises InvalidValueError if the set has another key, and RefusedError if the scheduler has
+    restarted this task, and its job is gone.
+    """
+    if shard is None:
+        return rules, None
+    how_to = rules.how_to
+    if not (anew or service.store.holds_job(job_id)):
+        check_not_restarted(job_id, "`--anew`" if how_to.command else "`anew=True`")
+    set_id = job_id.partition("/")[0]
+    split = Split.of(service.store, set_id, shard, rules.key, how_to.name("key"))
+    return msgspec.structs.replace(rules, key=split.key), split
+
+
 class Known(NamedTuple):
     """What is kept in memory of a row of the job."""
 
@@ -92,60 +113,18 @@ class Known(NamedTuple):
     status: RowStatus
 
 
-class Item(NamedTuple):
-    """A row of an input. ``own_key``: the row's idempotency key, if a function makes it."""
-
-    place: int
-    data: Data
-    own_key: str | None
-
-
-def new_rows(rows: Iterable[Data], rules: InputRules) -> Iterator[dict[str, Any]]:
+def new_rows(
+    rows: Iterable[Data], rules: InputRules, split: Split | None = None
+) -> Iterator[dict[str, Any]]:
     """The rows of an input, as the dicts that :meth:`JobService.create_rows` takes.
 
-    Raises InvalidValueError if a key occurs twice.
+    With ``split``, only those of a shard. Raises InvalidValueError if a key occurs twice.
     """
-    keys = None if rules.key is None else _Keys(rules.key)
-    for item in _items(rows, rules, rules.idempotency_key):
+    keys = None if rules.key is None else Keys(rules.key)
+    for item in items_of(rows, rules.row_type, rules.idempotency_key, split):
         if keys is not None:
             keys.take(item.data, f"input row {item.place}")
-        yield _row_of(item, item.place)
-
-
-def _items(rows: Iterable[Data], rules: InputRules, idempotency_key: Key | None) -> Iterator[Item]:
-    keys = None if idempotency_key is None else _Keys(idempotency_key, is_for_far_side=True)
-    own_key = None
-    for place, data in enumerate(given_rows(rows, "rows"), 1):
-        if not isinstance(data, dict):
-            raise InvalidValueError(
-                f"input row {place}", data, f"must be a dict, a row's data{how_to_dict(data)}"
-            )
-        data = own_value(data)  # noqa: PLW2901  (most rows stay as they are)
-        if not SCALARS.issuperset(map(type, data.values())):
-            data = as_json_value(data, f"input row {place}: data")  # noqa: PLW2901  (most rows stay as they are)
-        if rules.row_type is not None:
-            typed(data, rules.row_type, f"input row {place}")
-        if keys is not None:
-            text = keys.take(data, f"input row {place}")
-            own_key = text if callable(idempotency_key) else None
-        yield Item(place, data, own_key)
-
-
-def _row_of(item: Item, number: int | None) -> dict[str, Any]:
-    row: dict[str, Any] = {"data": item.data}
-    if number is not None:
-        row["row_number"] = number
-    if item.own_key is not None:
-        row["idempotency_key"] = item.own_key
-    return row
-
-
-def _checksum(item: Item) -> str:
-    try:
-        return checksum_of(item.data)
-    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
-        encode_value(item.data, f"input row {item.place}")  # raises the error
-        raise
+        yield item.as_new(item.place if item.seen is None else None)
 
 
 def match_rows(
@@ -154,6 +133,7 @@ def match_rows(
     rows: Iterable[Data],
     rules: InputRules,
     unwritten: Unwritten | None = None,
+    split: Split | None = None,
 ) -> Matched:
     """Compare the input with the job's rows, add the new rows and apply the changed data.
 
@@ -197,8 +177,8 @@ def match_rows(
         raise InvalidValueError("on_changed", rules.on_changed, reason)
     _check_idempotency_key(job, rules)
     own_key = rules.idempotency_key or job.idempotency_key or None
-    match = _Match(service, job, rules, unwritten)
-    items = _items(rows, rules, own_key)
+    match = _Match(service, job, rules, unwritten, split)
+    items = items_of(rows, rules.row_type, own_key, split)
     if key is None:
         match.by_place(items)
     else:
@@ -226,7 +206,12 @@ class _Match:
     """One comparison of an input with a job. The result is ``matched``."""
 
     def __init__(
-        self, service: JobService, job: Job, rules: InputRules, unwritten: Unwritten | None
+        self,
+        service: JobService,
+        job: Job,
+        rules: InputRules,
+        unwritten: Unwritten | None,
+        split: Split | None,
     ) -> None:
         self.matched = Matched()
         self._service = service
@@ -235,6 +220,7 @@ class _Match:
         self._has_key = (rules.key or job.key) is not None
         self._how_to = rules.how_to
         self._unwritten = unwritten
+        self._split = split
         self._changes: list[tuple[int, Item]] = []  # row numbers, and their rows in the input
 
     def by_place(self, items: Iterator[Item]) -> None:
@@ -245,7 +231,7 @@ class _Match:
             nonlocal row
             for item in items:
                 if row is None:
-                    yield _row_of(item, item.place)
+                    yield item.as_new(item.place)
                 elif row.row_number == item.place:
                     self._compare(row, item)
                     row = next(known, None)
@@ -262,8 +248,10 @@ class _Match:
         self._write(new(), lambda: itertools.chain([] if row is None else [row], known))
 
     def by_key(self, items: Iterator[Item], key: Key) -> None:
-        keys = _Keys(key)
-        job_rows = self._service.get_rows(self._job.id)
+        keys = Keys(key)
+        job_rows, split = self._service.get_rows(self._job.id), self._split
+        if split is not None:
+            split.watch_types(_key_in_job(row, row.data, key) for row in job_rows if _is_here(row))
         count, item = _same_beginning(job_rows, items, keys)
         later = itertools.islice(job_rows, count, None) if count < len(job_rows) else ()
         rest = _by_key(self._service, self._job, later, key)
@@ -276,17 +264,19 @@ class _Match:
                     if rest and (twin := twin_of(text)) in rest:
                         reason = f"the job has the key {twin}: a key must keep its type"
                         raise InvalidValueError(where, text, reason)
-                    yield _row_of(one, None)
+                    yield one.as_new(None)
                 else:
                     self._compare(known, one)
+            if split is not None:
+                split.check_types(iter(rest))
 
         self._write(new(), rest.values)
 
     def _row(self, number: int) -> JobRow | None:
-        return self._service.get_row(f"{self._job.id}:{number}")
+        return self._service.get_row(row_id_of(self._job.id, number))
 
     def _compare(self, known: Known | JobRow, item: Item) -> None:
-        if known.row_checksum in (LOST_CHECKSUM, _checksum(item)):
+        if known.row_checksum in (LOST_CHECKSUM, item.checksum()):
             return
         encode_value(item.data, f"input row {item.place}")
         row = self._row(known.row_number)
@@ -295,7 +285,7 @@ class _Match:
             return
         if self._rules.on_changed == "error":
             hint = "" if self._has_key else self._how_to.without_key(item.data)
-            row_id = f"{self._job.id}:{known.row_number}"
+            row_id = row_id_of(self._job.id, known.row_number)
             raise RowChangedError(row_id, _json(row.data if row else {}), _json(item.data), hint)
         self.matched.changed += 1
         if self._rules.on_changed in _NEEDS_KEY:
@@ -324,13 +314,15 @@ class _Match:
             self.matched.added = len(self._unwritten.new)
             self._take_changes(None)
             self._take_gone(gone(), None)
-        elif first is not None or self._changes or self._rules.on_gone == "skip":
+        elif first is not None or self._changes or self._rules.on_gone == "skip" or self._split:
             with Batch(self._service.store.journal(self._job.id)) as journal:
                 if first is not None:
                     self._reopen(journal)
                     self.matched.added = len(self._service.create_rows(self._job.id, every))
                 self._take_changes(journal)
                 self._take_gone(gone(), journal)
+                if self._split is not None:
+                    self._split.record(journal)
         else:
             self._take_gone(gone(), None)
 
@@ -377,7 +369,7 @@ class _Match:
             self.matched.updated += 1
             if journal is not None:
                 self._reopen(journal)
-                take_input(journal, row.row_number, item.data, _checksum(item), A_RUN)
+                take_input(journal, row.row_number, item.data, item.checksum(), A_RUN)
             elif self._unwritten is not None:
                 self._check_not_cancelled(self._job)
                 self._unwritten.changed[row.row_number] = item.data
@@ -397,7 +389,7 @@ class _Match:
         # True only if no row of the input was found in the job, and none was new.
         is_empty = self.matched.gone == self._job.total_rows + self.matched.added
         if undone and (is_empty or self._rules.on_gone == "error"):
-            row = self._service.get_row(row_id := f"{self._job.id}:{undone[0]}")
+            row = self._service.get_row(row_id := row_id_of(self._job.id, undone[0]))
             hint = self._how_to.gone(self._job.id, undone, is_empty=is_empty)
             raise RowChangedError(row_id, _json(row.data if row else {}), "", hint)
         for number in undone if self._rules.on_gone == "skip" else ():
@@ -461,45 +453,14 @@ def _json(data: Data) -> str:
     return encode_json(data).decode()
 
 
-class _Keys:
-    """The keys of an input, which must be unique. Only a hash of each key is kept in memory."""
-
-    def __init__(self, key: Key, *, is_for_far_side: bool = False) -> None:
-        """``is_for_far_side``: True for idempotency keys. They are text, so 1 and "1" are equal."""
-        self._key = key
-        self._is_for_far_side = is_for_far_side
-        self._what = "idempotency key" if is_for_far_side else "key"
-        self._seen: set[int] = set()
-
-    def take(self, data: Data, where: str) -> str:
-        """The row's key as text.
-
-        Raises InvalidValueError if the key is missing, or if an earlier row has the same key.
-        """
-        key = key_of(self._key, data, where, self._what)
-        if self._is_for_far_side:
-            key = own_key_text(msgspec.json.decode(key))
-        mark = hash(key)
-        if mark in self._seen:
-            name = f" {self._key!r}" if isinstance(self._key, str) else ""
-            raise InvalidValueError(
-                where,
-                key,
-                f"an earlier row has the same {self._what}{name}: make each unique, or "
-                "leave it out",
-            )
-        self._seen.add(mark)
-        return key
-
-
 def _same_beginning(
-    job_rows: Sequence[JobRow], items: Iterator[Item], keys: _Keys
+    job_rows: Sequence[JobRow], items: Iterator[Item], keys: Keys
 ) -> tuple[int, Item | None]:
     """Return how many rows input and job share at the beginning, and the input's next row."""
     count = 0
     for row in job_rows:
         item = next(items, None)
-        if item is None or row.row_checksum != _checksum(item):
+        if item is None or row.row_checksum != item.checksum():
             return count, item
         keys.take(item.data, f"input row {item.place}")
         count += 1
@@ -514,7 +475,7 @@ def _by_key(service: JobService, job: Job, rows: Iterable[JobRow], key: Key) -> 
     found: dict[str, Known] = {}
     edited: dict[int, JobRow] = {}
     for row in rows:
-        if row.row_checksum == LOST_CHECKSUM:
+        if not _is_here(row):
             continue
         # A person can't change the value of the job's own key column.
         if key != job.key and checksum_of(row.data) != row.row_checksum:
@@ -528,6 +489,11 @@ def _by_key(service: JobService, job: Job, rows: Iterable[JobRow], key: Key) -> 
             text = _key_in_job(row, inputs.get(number, row.data), key)
             found[text] = Known(number, row.row_checksum, row.status)
     return found
+
+
+def _is_here(row: JobRow) -> bool:
+    """Whether damage has left the row its data."""
+    return row.row_checksum != LOST_CHECKSUM
 
 
 def _key_in_job(row: JobRow, data: Data, key: Key) -> str:

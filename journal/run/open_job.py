@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing, contextmanager, suppress
-from pathlib import Path
 from typing import Any, Literal, Self
 
 from journal.display.plain import job_text
@@ -28,8 +27,6 @@ from journal.format.keys import Data, Key
 from journal.format.keywords import NamesAttributesElsewhere, names_unknown_keywords
 from journal.fs import shell
 from journal.fs.locks import LOCK_TIMEOUT_S
-from journal.fs.names import JOURNAL_NAME
-from journal.ids import is_job_id, slug
 from journal.model import Cost, Job, JobRow, JobStatus, JobSummary, Policy, RowStatus
 from journal.progress.messages import Tell
 from journal.progress.show import Progress
@@ -44,6 +41,7 @@ from journal.run.input_match import (
     OnGone,
     match_rows,
     new_rows,
+    split_by,
 )
 from journal.run.outcome import RetryOn
 from journal.run.pacing.bounds import Bounds
@@ -66,7 +64,9 @@ from journal.run.plan import (
 from journal.run.signals import Stops
 from journal.run.workers.choose import make_workers
 from journal.run.workers.handover import Results
-from journal.service import ExactService, JobService, existing_job
+from journal.service import ExactService, JobService, existing_job, make_job, new_header
+from journal.sets.choice import chosen_shard, job_directory
+from journal.sets.split import Split
 from journal.store.pruned import check_not_pruned
 from journal.tables.rows import Rows
 from journal.text import counted
@@ -85,6 +85,7 @@ def open_job(
     original_command: str | None = None,
     metadata: dict[str, Any] | None = None,
     idempotency_key: Key | None = None,
+    shard: tuple[int, int] | str | None = None,
     version: str | None = None,
     on_changed: OnChanged = "error",
     on_gone: OnGone = "keep",
@@ -130,6 +131,15 @@ def open_job(
     column. How the idempotency keys are made is recorded in the job and never changes. If the job
     was pruned, ``anew=True`` makes it anew, so that all of its rows are processed again.
 
+    **Shards.** With ``shard=(3, 64)``, this start works only on the rows of shard 3 of 64, which may
+    be at work on as many machines. ``path`` is then the directory of all shards, the set, and the
+    shard is the job ``path/003-of-064``. Each start reads the whole input. The SHA-256 of a row's
+    key chooses its shard; without ``key``, the row's position does. "auto/64" takes the index from
+    the variable of a scheduler, modulo 64. Name the variable ("RANK/64") if there are several. If the
+    scheduler says that this task was restarted, and there is no such job, the start is refused
+    (RefusedError) unless ``anew`` is given. It is also refused if other shards have another key, or,
+    without a key, if they have seen an input with other rows.
+
     **Runs.**
 
     - ``version``: a name for the version of the code, model or prompt that processes the rows
@@ -163,43 +173,28 @@ def open_job(
     - InvalidStateTransition if the job is cancelled, and rows would be added or get new data;
     - InvalidValueError, and every exception of the iterable.
     """
-    directory = _job_directory(path)
-    job_id = directory.name
+    directory = job_directory(path)
+    part = None if shard is None else chosen_shard(shard, how_to.name("shard"))
+    job_id = directory.name if part is None else f"{directory.name}/{part.name}"
     rules = InputRules(key, idempotency_key, on_changed, on_gone, row_type, how_to)
     argv = program() if argv is None else argv
     settings = Settings(on_interrupted, argv, version, row_type, how_to)
     make = JobService if how_to is IN_PYTHON else ExactService
     service = make(directory.parent, sync=sync, lock_timeout_s=lock_timeout_s)
     new_job = {
-        "name": name or job_id,
+        "name": name or directory.name,
         "original_command": shell.join(argv) if original_command is None else original_command,
         "description": description,
         "mode": mode,
         "metadata": metadata,
-        "anew": anew,
     }
     try:
-        matched = _take_input(service, job_id, rows, rules, new_job)
+        rules, split = split_by(rules, service, job_id, part, anew=anew)
+        matched = _take_input(service, job_id, rows, rules, split, new_job, anew=anew)
     except BaseException:
         service.close()
         raise
     return JobRun(service, job_id, matched, settings)
-
-
-def _job_directory(path: str | os.PathLike[str]) -> Path:
-    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
-        raise InvalidValueError("path", path, "must be the path of a job, such as 'jobs/ship-ca'")
-    directory = Path(path).absolute()
-    if os.path.lexists(directory.parent / JOURNAL_NAME):
-        reason = f"is inside of the job {str(directory.parent)!r}: jobs lie side by side"
-        raise InvalidValueError("path", os.fspath(path), reason)
-    if not is_job_id(directory.name):
-        raise InvalidValueError(
-            "path",
-            os.fspath(path),
-            f"must end in a job's id: a-z 0-9 . _ -, such as {slug(directory.name)!r}",
-        )
-    return directory
 
 
 def _take_input(
@@ -207,7 +202,10 @@ def _take_input(
     job_id: str,
     rows: Iterable[Data] | None,
     rules: InputRules,
+    split: Split | None,
     new_job: dict[str, Any],
+    *,
+    anew: bool,
 ) -> Matched:
     """Create the job from ``rows``. If the job exists, compare ``rows`` with it."""
     if rows is None:
@@ -222,18 +220,29 @@ def _take_input(
     if job is not None:
         rules.check_start(job)
         with service.store.hold_run(job_id):  # else two processes could add the same new rows
-            return match_rows(service, job, rows, rules)
+            return _seen_by(split, match_rows(service, job, rows, rules, split=split))
+    header = new_header(
+        job_id.partition("/")[0],
+        key=rules.key if isinstance(rules.key, str) else None,
+        idempotency_key=rules.recorded_idempotency_key,
+        shard=None if split is None else split.shard,
+        **new_job,
+    )
+    row_data, then = (
+        new_rows(rows, rules, split),
+        (lambda _: None) if split is None else split.record,
+    )
     try:
-        job = service.create_job(
-            job_id=job_id,
-            key=rules.key if isinstance(rules.key, str) else None,
-            idempotency_key=rules.recorded_idempotency_key,
-            row_data=new_rows(rows, rules),
-            **new_job,
-        )
+        job = make_job(service, header, row_data, anew=anew, then=then)
     except JobExistsError:  # another process has created the job, and the input can't be read again
         raise JobBusyError(job_id) from None
-    return Matched(added=job.total_rows)
+    return _seen_by(split, Matched(added=job.total_rows))
+
+
+def _seen_by(split: Split | None, matched: Matched) -> Matched:
+    if split is not None:
+        matched.other_inputs = split.others
+    return matched
 
 
 class JobRun(NamesAttributesElsewhere):

@@ -17,6 +17,7 @@ from journal.format.keys import Data
 from journal.format.records import LOST_CHECKSUM
 from journal.fs import shell
 from journal.history.error_groups import Numbers
+from journal.ids import row_id_of
 from journal.index.index import PENDING
 from journal.model import Job, JobRow, JobStatus, Policy, RowStatus
 from journal.service import JobService
@@ -268,7 +269,7 @@ def _left(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -
         said.append(f"{reviews} a review: {how_to.reviews(job.id)}")
     steps = islice(in_doubt.items(), MAX_STEPS)
     for step, rows in steps:
-        row = f'"{job.id}:{rows[0]}"'
+        row = f'"{row_id_of(job.id, rows[0])}"'
         said.append(
             f"`job.service.record_step({row}, {step!r}, RESULT)` if step {step!r} took effect, "
             f"`job.service.fail_step({row}, {step!r})` if it did not; "
@@ -277,7 +278,7 @@ def _left(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -
     found = find_rows(service.store, job.id, RowStatus.NEEDS_REVIEW, limit=_MAX_READ_ROWS)
     reviewed = {row.row_number for row in found} - doubtful
     if reviewed:
-        row = f'("{job.id}:{min(reviewed)}")'
+        row = f'("{row_id_of(job.id, min(reviewed))}")'
         said.append(
             f"`job.service.complete_row{row}` settles it if it took effect, "
             f"`job.service.retry_row{row}` if it did not"
@@ -299,6 +300,7 @@ class Matched(msgspec.Struct):
       again. They stay skipped.
     - ``lost``: rows of the input that the job has lost by damage. They aren't added again, since
       they may be done. ``first_lost``: the data of the first few of these rows.
+    - ``other_inputs``: the ids of the other shards whose last start has seen another input.
     """
 
     added: int = 0
@@ -311,6 +313,7 @@ class Matched(msgspec.Struct):
     back: list[int] = []
     lost: int = 0
     first_lost: list[Data] = []
+    other_inputs: list[str] = []
 
     @property
     def changes(self) -> dict[str, Any]:
@@ -320,6 +323,10 @@ class Matched(msgspec.Struct):
 
 def about_rows_left(job_id: str, matched: Matched, how_to: HowTo) -> Iterator[str]:
     """Messages about rows that a start leaves as they are, although the input has changed."""
+    if others := matched.other_inputs:
+        names = ", ".join([*others[:_MAX_NAMED], *(["..."] if others[_MAX_NAMED:] else [])])
+        shards = counted(len(others), "shard|shards of the set has|have seen another input")
+        yield f"{job_id}: {shards} ({names}): start each again with this input"
     if matched.done:
         rows = "completed row|rows has|have changed in the input, and stays|stay as done"
         yield (
@@ -371,7 +378,7 @@ def planned_rows(
     review), and open rows that don't meet ``where``.
     """
     for number in gone:
-        if (row := service.get_row(f"{job.id}:{number}")) is not None:
+        if (row := service.get_row(row_id_of(job.id, number))) is not None:
             yield Planned(row, "gone", "")
     planned = _planned(service, job, on_interrupted, new, changed, gone, retry_failed=retry_failed)
     for one in planned:
@@ -402,7 +409,7 @@ def _planned(
     for row in new:
         yield Planned(row, "new", "new in the input")
     for number, data in changed.items():
-        known = service.get_row(f"{job.id}:{number}")
+        known = service.get_row(row_id_of(job.id, number))
         if known is not None:
             why = f"changed{before_text(known.data, data)}"
             yield Planned(msgspec.structs.replace(known, data=data), "changed", why)

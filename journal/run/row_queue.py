@@ -31,6 +31,7 @@ from journal.format.records import (
     RowStatusText,
 )
 from journal.fs import system
+from journal.ids import row_id_of
 from journal.model import EarlyEnd, Job, JobRow, RowStatus
 from journal.run.held_job import HeldJob
 from journal.run.in_flight import Result
@@ -148,7 +149,7 @@ class RowQueue:
         return job.pending_count - self._chosen.left
 
     def _is_pending(self, number: int) -> bool:
-        row = self._service.get_row(f"{self._job_id}:{number}")
+        row = self._service.get_row(row_id_of(self._job_id, number))
         return row is not None and row.status is RowStatus.PENDING
 
     def start(self, count: int, job: Job, *, fresh_first: bool = False) -> list[JobRow]:
@@ -298,7 +299,7 @@ class RowQueue:
         A pending row may start without an error, since a person has retried it, and if its last
         attempt was lost and ``on_interrupted`` has set it back: such attempts use up nothing.
         """
-        row = self._service.get_row(f"{self._job_id}:{found.row_number}")
+        row = self._service.get_row(row_id_of(self._job_id, found.row_number))
         if row is None or row.error_code in (None, INTERRUPTED, STOPPED):
             return False
         with self._service.store.reading(self._job_id) as journal:

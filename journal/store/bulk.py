@@ -67,7 +67,7 @@ def start_rows(
             record.at = journal.now()
         attempts = put_row_status(journal, position, record)
         before = columns.earlier_attempts(position)
-        started.append(row_from_records(journal.job_id, row, record, attempts, before))
+        started.append(row_from_records(journal.id_of_rows, row, record, attempts, before))
     return started
 
 
@@ -114,7 +114,8 @@ def add_rows(journal: Journal, row_data: Any) -> View:
     let_start(journal, "it takes no more rows", reopens=False)
     index, header = journal.index, state_of(journal).header
     has_keys = header.key is not None or header.idempotency_key is not None
-    first = index.row_count
+    first, (lowest, distance) = index.row_count, header.numbers
+    before = lowest - distance
     nonce = system.nonce()[:8] if journal.log.end.offset else None
     at, end, end_with_key = index.last_at, b"", b""
     sha256, depth = load_sha256(), journal.depth
@@ -125,14 +126,18 @@ def add_rows(journal: Journal, row_data: Any) -> View:
                 f"element {place}",
                 "was yielded inside a batch that the iterable has opened: yield it after the batch",
             )
-        number = index.highest_number + 1  # the iterable's own code may have added rows, too
+        # The iterable's own code may have added rows, too.
+        number = (index.highest_number or before) + distance
         given = item.get("data") if type(item) is dict and len(item) == 1 else None
         data = plain_json(given) if type(given) is dict and not has_keys else None
         is_plain = data is not None and number <= MAX_ROW_NUMBER
         if data is not None and is_plain:  # what new_row() does, in less time
-            checksum, key = sha256(encode_sorted(given)).hexdigest(), None
+            checksum, key, seen = sha256(encode_sorted(given)).hexdigest(), None, None
         else:
-            number, checksum, data, key = new_row(place, item, number, header, nonce)
+            number, checksum, data, key, seen = new_row(place, item, number, header, nonce)
+            if (number - lowest) % distance:
+                reason = f"the numbers of this shard are {lowest}, {lowest + distance}, and so on"
+                raise InvalidValueError(f"row {number}", number, reason)
         if index.last_at is not at or not end:  # the iterable's own code has changed this job
             at = journal.now()
             end = row_end(at)
@@ -146,6 +151,6 @@ def add_rows(journal: Journal, row_data: Any) -> View:
                 "this row number is in use: each must be unique within the job",
             )
         ending = end_with_key % number if is_plain and nonce is not None else end
-        line = encode_row(number, checksum, data, ending, key)
+        line = encode_row(number, checksum, data, ending, key, seen)
         index.add_row(number, journal.append_line(line, at, number))
     return index.view_of_new(first)

@@ -116,7 +116,7 @@ def settle_row(store: Store, row: JobRow, policy: Policy) -> JobRow:
         _settle_row(journal, position, policy, state_of(journal).run)
         return row_of(journal, position)
 
-    return store.journal(row.job_id).change(settle)
+    return store.journal(store.locate(row.id)[0]).change(settle)
 
 
 def _settle_row(journal: Journal, position: int, policy: Policy, run: Run | None) -> None:
@@ -130,7 +130,7 @@ def _settle_row(journal: Journal, position: int, policy: Policy, run: Run | None
     status, code, unknown = _POLICIES[fate]
     message = ended + unknown
     if step is not None:
-        row_id = f"{journal.job_id}:{journal.index.columns.number(position)}"
+        row_id = f"{journal.id_of_rows}:{journal.index.columns.number(position)}"
         message += f"; {in_doubt_text(row_id, step)}"
         code = STEP_IN_DOUBT if resumes and step.state == "started" else code
     put_in_doubt(journal, position, A_POLICY, status, code, message)
@@ -138,7 +138,7 @@ def _settle_row(journal: Journal, position: int, policy: Policy, run: Run | None
 
 def may_resume(store: Store, row: JobRow) -> bool:
     """Return whether the policy "resume" would set a row in flight to pending."""
-    with store.reading(row.job_id) as journal:
+    with store.reading(store.locate(row.id)[0]) as journal:
         position = position_of(journal, row.row_number)
         is_of_steps = _is_of_steps(journal, position, state_of(journal).run)
         return is_of_steps and step_in_doubt(journal, position) is None

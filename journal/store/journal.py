@@ -43,6 +43,7 @@ from journal.format.seal import SEAL_BYTES
 from journal.fs import system
 from journal.fs.handles import JournalFile, reset_in_child
 from journal.fs.sync_mark import is_marked
+from journal.ids import id_of_directory
 from journal.index import hint
 from journal.index.index import Index, Mark
 from journal.index.replay import apply_block
@@ -83,7 +84,8 @@ class Journal:
         The first commit of a new journal must begin with the job record.
         """
         self.directory = directory
-        self.job_id = directory.name
+        self.job_id = id_of_directory(directory)
+        self.id_of_rows = self.job_id.partition("/")[0]  # the id of the job, or of a shard's set
         self.log = Log(directory, sync=sync, lock_timeout_s=lock_timeout_s, create=create)
         self.path = self.log.path
         self.exact = False  # True if numbers in rows keep their text: see own_number
@@ -215,8 +217,8 @@ class Journal:
     def _check_header(self) -> None:
         if self.index.state is None:
             raise JournalDamagedError(self.path, 1, 0, "a job record", "an empty file")
-        if self.index.state.header.id != self.job_id:
-            raise JobMismatchError(self.directory, self.index.state.header.id)
+        if self.index.state.header.job_id != self.job_id:
+            raise JobMismatchError(self.directory, self.index.state.header.job_id)
 
     def read_line(self, offset: int) -> bytes:
         """Return the line at an offset from the index, without LF.
@@ -494,7 +496,7 @@ class Journal:
         return self.log.written.offset + start
 
     def _too_long(self, length: int, row: int | None) -> InvalidValueError:
-        subject = "the record" if row is None else f"row {self.job_id}:{row}: its record"
+        subject = "the record" if row is None else f"row {self.id_of_rows}:{row}: its record"
         limit = f"must be at most {_MAX_RECORD_BYTES} bytes as JSON"
         return InvalidValueError(subject, f"{length} bytes", limit)
 
@@ -515,12 +517,7 @@ class Journal:
         self._buffer.clear()
 
     def _savepoint(self) -> Savepoint:
-        return (
-            self.log.written,
-            len(self._buffer),
-            self.index.mark(),
-            len(self._at_end),
-        )
+        return self.log.written, len(self._buffer), self.index.mark(), len(self._at_end)
 
     def _rollback_to(self, save: Savepoint) -> None:
         """Undo all changes since ``save``."""

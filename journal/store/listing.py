@@ -90,10 +90,10 @@ def _read_head(store: Store, job_id: str, *, with_status: bool) -> Head | None:
     except OSError:
         return None
     header = decode_header(first)
-    if header is None or header.id != job_id:
+    if header is None or header.job_id != job_id:
         return None
     status = _status_in(last, size) if with_status else ""
-    return header.at, header.id, header.name, status
+    return header.at, header.job_id, header.name, status
 
 
 def _status_in(data: bytes, size: int) -> str:

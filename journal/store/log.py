@@ -25,6 +25,7 @@ from journal.fs.handles import JournalFile, open_journal, outcome_unknown
 from journal.fs.locks import Claim, wait_for_lock
 from journal.fs.names import HINT_NAME, JOURNAL_NAME, NEW_JOURNAL_NAME, SYNC_MARK_NAME
 from journal.fs.sync_mark import SyncMark
+from journal.ids import id_of_directory
 from journal.index.hint import find_cut, remove_hint
 
 _WINDOW_BYTES = 4096
@@ -72,7 +73,7 @@ class Log:
         Raises StorageError if another run has claimed the job: the journal is that run's.
         """
         self.close()
-        self._file = file = open_journal(self.path, self.directory.name)
+        self._file = file = open_journal(self.path, id_of_directory(self.directory))
         if self.claim is not None:
             self._check_claim()
         return file

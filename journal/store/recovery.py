@@ -18,6 +18,7 @@ from journal.format.commits import START, verified_blocks
 from journal.format.damage import without_padding
 from journal.fs import directories, files, handles
 from journal.fs.names import NEW_JOURNAL_NAME, TORN_NAME
+from journal.ids import split_shard_name
 from journal.store.log import Log
 
 
@@ -73,11 +74,13 @@ def _sync_names(log: Log) -> None:
     if log.are_names_synced:
         return
     root = log.directory.parent.resolve()
-    for path in (log.directory, root, root.parent):
+    is_shard = split_shard_name(log.directory.name) is not None  # its parent is the set
+    above = [root, *root.parents[: 2 if is_shard else 1]]
+    for path in (log.directory, *above):
         try:
             directories.sync_directory(path)
         except OSError as error:
-            if path == root.parent and isinstance(error, PermissionError):
+            if path == above[-1] and isinstance(error, PermissionError):
                 continue  # this process may not open the directory, so it made no name there
             raise handles.storage_error(path, "sync", error) from error
     log.are_names_synced = True

@@ -58,7 +58,7 @@ def row_from_records(
     checksum, data = row.checksum, row.data
     if latest is None:
         made = (row_id, job_id, number, checksum, data, created_at, created_at)
-        return JobRow(*made, idempotency_key=key)
+        return JobRow(*made, idempotency_key=key, place=row.place)
     status = _STATUS_OF[latest.status]
     updated_at, origin = latest.at, latest.origin
     # The arguments are positional, since keyword arguments take 50% longer for every row.
@@ -86,6 +86,7 @@ def row_from_records(
         latest.unknown,
         latest.usage,
         latest.traceback,
+        row.place,
     )
 
 
@@ -98,7 +99,7 @@ def position_of(journal: Journal, number: int) -> int:
 
 
 def row_not_found(journal: Journal, number: int) -> RowNotFoundError:
-    return RowNotFoundError(f"{journal.job_id}:{number}")
+    return RowNotFoundError(f"{journal.id_of_rows}:{number}")
 
 
 def row_of(journal: Journal, position: int) -> JobRow:
@@ -111,7 +112,7 @@ def row_of(journal: Journal, position: int) -> JobRow:
     status_offset = columns.status_offsets[position]
     latest = read_status(journal.file, read, status_offset, number, exact=exact)
     return row_from_records(
-        journal.job_id,
+        journal.id_of_rows,
         row,
         latest,
         columns.attempts[position],
@@ -223,7 +224,7 @@ class RowSequence(_Base):
         """The caller must hold the journal's mutex. ``exact``: as in :func:`decode_record`. None
         means the ``exact`` of the journal.
         """
-        self.job_id = journal.job_id
+        self.job_id, self.id_of_rows = journal.job_id, journal.id_of_rows
         self.file = journal.file
         self.view = view
         self._journal = journal
@@ -271,7 +272,7 @@ class RowSequence(_Base):
         # In the file, rows are near other rows, and statuses are near other statuses. So rows are
         # read through one window of the file, and statuses through a second.
         rows, statuses = self.reader(), self.reader()
-        job_id, columns = self.job_id, self.view.columns
+        job_id, columns = self.id_of_rows, self.view.columns
         row_numbers = columns.numbers
         all_count = columns.earlier is None and columns.given_back is None
         exact = self.exact
@@ -359,7 +360,7 @@ class RowSequence(_Base):
         offset = columns.status_offsets[position]
         latest = read_status(self.file, statuses, offset, row_number, exact=self.exact)
         return row_from_records(
-            self.job_id,
+            self.id_of_rows,
             row,
             latest,
             columns.attempts[position],

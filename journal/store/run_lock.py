@@ -18,6 +18,7 @@ from journal.format.records import now
 from journal.fs import files, handles, locks, system
 from journal.fs.locks import Claim
 from journal.fs.names import JOURNAL_NAME, RUN_LOCK_NAME
+from journal.ids import id_of_directory
 from journal.index.index import PROCESSING
 from journal.model import RunHolder
 from journal.store.journal import Journal
@@ -270,7 +271,7 @@ def late_results(directory: Path) -> list[str]:
 def busy_error(directory: Path) -> JobBusyError:
     """Make the error for a job on which another run works."""
     holder = _read_holder(directory)
-    return JobBusyError(directory.name, holder.host, holder.pid, holder.started_at)
+    return JobBusyError(id_of_directory(directory), holder.host, holder.pid, holder.started_at)
 
 
 def run_holder(directory: Path) -> RunHolder | None:

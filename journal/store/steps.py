@@ -171,7 +171,7 @@ def begin_step(
     StepInDoubtError.
     """
     position = position_of(journal, number)
-    row_id = f"{journal.job_id}:{number}"
+    row_id = f"{journal.id_of_rows}:{number}"
     columns = journal.index.columns
     status, attempts = columns.statuses[position], columns.attempts[position]
     if status != PROCESSING or attempts != attempt:
@@ -293,7 +293,7 @@ def fail_step(journal: Journal, number: int, name: str, message: str) -> RowStep
         reason = f"is not a step in doubt of row {number}; steps in doubt: {names or 'none'}"
         raise InvalidValueError("name", name, reason)
     if journal.index.columns.statuses[position] == PROCESSING:
-        subject = f"row {journal.job_id}:{number}"
+        subject = f"row {journal.id_of_rows}:{number}"
         hint = "it is in flight: wait until its attempt ends"
         refused = f"its step {name!r} can't be settled"
         raise InvalidStateTransition(status, status, [], subject, hint, refused)

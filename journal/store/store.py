@@ -26,10 +26,17 @@ from journal.errors import (
     ServiceClosedError,
     StorageError,
 )
-from journal.fs import directories, files, handles
+from journal.fs import directories, files, handles, system
 from journal.fs.names import JOB_STAGING_NAME, JOURNAL_NAME
 from journal.fs.staging import Staging
-from journal.ids import check_job_id, is_job_id
+from journal.ids import (
+    check_job_id,
+    id_of_directory,
+    is_job_id,
+    shard_name,
+    split_row_id,
+    split_shard_name,
+)
 from journal.model import JobStatus
 from journal.store.batch import Batch
 from journal.store.journal import Journal
@@ -61,6 +68,8 @@ class Store:
         # Most calls are for the same job as the previous call.
         self._latest: tuple[str, Journal] | None = None
         self.runs = RunLocks(root)
+        # How many shards each known set has. A job has 0.
+        self._shard_counts: dict[str, int] = {}
         self._closed = False
         self._root_synced = False  # True if the root's own name survives a power cut
         handles.reset_in_child(self)
@@ -87,6 +96,36 @@ class Store:
         ):
             check_job_id(job_id)
         return self.root / job_id
+
+    def locate(self, row_id: str) -> tuple[str, int]:
+        """Return the id of the job, or of the shard, that has a row, and the row's number.
+
+        The row needn't exist. Raises InvalidValueError for text that isn't a row's id.
+        """
+        job_id, number = split_row_id(row_id)
+        count = self._shard_counts.get(job_id)
+        if count is None:
+            count = self._count_shards(job_id)
+        if not count:
+            return job_id, number
+        return f"{job_id}/{shard_name((number - 1) % count, count)}", number
+
+    def _count_shards(self, job_id: str) -> int:
+        """Return how many shards a set has. If there is no such set, the result is 0."""
+        is_job = self.holds_job(job_id)
+        shard = None if is_job else next(self.shards(job_id), None)
+        count = 0 if shard is None else (split_shard_name(shard) or (0, 0))[1]
+        if is_job or count:
+            self._shard_counts[job_id] = count
+        return count
+
+    def shards(self, set_id: str) -> Iterator[str]:
+        """Yield the names of a set's shards that are here, in no particular order."""
+        directory = self.directory(set_id)
+        with handles.refusals_of(directory, "list"), suppress(NotADirectoryError):
+            for name in directories.subdirectories(directory):
+                if split_shard_name(name) and files.exists(directory / name / JOURNAL_NAME):
+                    yield name
 
     # --- open journals
 
@@ -145,6 +184,7 @@ class Store:
         with self._mutex:
             self._journals.pop(job_id, None)
             self._latest = None
+            self._shard_counts.clear()
 
     def close(self) -> None:
         with self._mutex:
@@ -327,14 +367,23 @@ class Store:
     def make(self, job_id: str, build: Callable[[Path], None], *, anew: bool) -> None:
         """Create a job like :meth:`create`. ``build(directory)`` must make and sync all files."""
         target = self.directory(job_id)
-        with self._staged(target, job_id) as (staging, directory):
+        with self._staged(target, job_id) as (staging, made):
+            directory = made
             self._check_free(target, job_id, anew=anew)
+            if target.parent != self.root:
+                # Its parent becomes the directory of the set, if there is none yet. So a set is
+                # never empty, and a job of the same name can't take its place.
+                directory = made / target.name
+                directories.make_directory(directory)
             build(directory)
             if self.sync:
                 directories.sync_directory(directory)
             self._check_free(target, job_id, anew=anew)
             try:
-                staging.place(directory, target)
+                if target.parent == self.root:
+                    staging.place(directory, target)
+                else:
+                    _place_shard(staging, directory, target)
             except OSError as error:
                 if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another process was faster
                     raise JobExistsError(job_id) from None
@@ -343,7 +392,7 @@ class Store:
             if not files.exists(target / JOURNAL_NAME):  # another process has already deleted it
                 raise JobNotFoundError(job_id)
         self.forget(job_id)
-        self._sync_names(target)
+        self._sync_names(target, target)
 
     @contextmanager
     def scratch(self, job_id: str) -> Iterator[Path]:
@@ -370,14 +419,17 @@ class Store:
                     staging.remove(lock.directory)
                 lock.close()
 
-    def _sync_names(self, moved: Path) -> None:
-        """Make the rename of a directory to ``moved`` durable."""
+    def _sync_names(self, moved: Path, target: Path) -> None:
+        """Make the rename of a directory to ``moved`` durable. ``target``: the job's directory."""
         if self.sync:
             try:
                 # On btrfs, the new name may be lost although the parent was synced, as in Linux 6.18
                 # (https://lkml.iu.edu/hypermail/linux/kernel/2510.3/01018.html).
                 with suppress(FileNotFoundError):  # another process has already removed it
                     directories.sync_directory(moved)
+                if target.parent != self.root:  # a shard's
+                    with suppress(FileNotFoundError):
+                        directories.sync_directory(target.parent)
                 directories.sync_directory(self.root)
             except OSError as error:
                 refused = handles.storage_error(self.root, "sync", error)
@@ -386,12 +438,32 @@ class Store:
     def _check_free(self, target: Path, job_id: str, *, anew: bool) -> None:
         if files.exists(target / JOURNAL_NAME):
             raise JobExistsError(job_id)
+        set_id, _, shard = job_id.partition("/")
+        if shard:
+            self._check_set(set_id, shard)
+        elif next(self.shards(job_id), None) is not None:
+            raise InvalidValueError("job_id", job_id, f"{target} is a set of shards: name one")
         # On Windows, a deletion that died may leave an empty directory.
         if files.exists(target) and not directories.is_empty(target):
             reason = f"{target} exists but has no journal: move it away, or restore the journal"
             raise InvalidValueError("job_id", job_id, reason)
         if not anew:
             check_not_pruned(self.root, job_id)
+
+    def _check_set(self, set_id: str, shard: str) -> None:
+        """Raise InvalidValueError if a job has the set's name, or if its shards are of another count."""
+        directory, found = self.directory(set_id), split_shard_name(shard)
+        if self.holds_job(set_id):
+            raise InvalidValueError(
+                "shard", shard, f"{directory} is a job, and not a set of shards"
+            )
+        for other in self.shards(set_id):
+            known = split_shard_name(other)
+            if known and found and known[1] != found[1]:
+                reason = (
+                    f"the shards of {set_id!r} are {known[1]}, such as {other}: give that count"
+                )
+                raise InvalidValueError("shard", shard, reason)
 
     def delete(
         self, job_id: str, first: Callable[[Path], object] = lambda _directory: None
@@ -423,7 +495,9 @@ class Store:
             self.forget(job_id)
             with closing(staging):
                 # Before files are removed, since a power cut must not leave an empty job.
-                self._sync_names(leftover)
+                if directory.parent != self.root:
+                    directories.remove_if_empty(directory.parent)  # of the set
+                self._sync_names(leftover, directory)
                 with suppress(OSError):  # files that can't be removed now stay as a leftover
                     staging.remove(leftover)
         except (FileNotFoundError, JobNotFoundError):
@@ -445,4 +519,22 @@ class Store:
 
 def _staging_name(job_id: str) -> str:
     """Return a unique name in the staging directory, which nobody can guess."""
-    return f"{job_id}.{os.urandom(6).hex()}"
+    return f"{job_id.partition('/')[0]}.{os.urandom(6).hex()}"
+
+
+def _place_shard(staging: Staging, directory: Path, target: Path) -> None:
+    """Move a shard out of the staging directory, with its parent if that is the set's first."""
+    while not files.exists(target / JOURNAL_NAME):
+        try:
+            if not files.exists(target.parent) or directories.is_empty(target.parent):
+                staging.place(directory.parent, target.parent)
+            elif files.exists(target.parent / JOURNAL_NAME):
+                raise JobExistsError(target.parent.name)
+            else:
+                system.os.rename(directory, target)
+        except OSError as error:  # another process was faster, with this shard or with another
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+                raise
+        else:
+            return
+    raise JobExistsError(id_of_directory(target))

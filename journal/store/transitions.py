@@ -169,7 +169,7 @@ def _refuse_row(
         hint = "use redo_row() or `journal redo` to do a completed row again"
     elif not hint and status is RowStatus.NEEDS_REVIEW:
         hint = "find out whether it took effect, then retry, complete, fail or skip it"
-    subject = f"row {journal.job_id}:{columns.number(position)}"
+    subject = f"row {journal.id_of_rows}:{columns.number(position)}"
     raise InvalidStateTransition(status, target, allowed, subject, hint, refused)
 
 
@@ -242,7 +242,7 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
     columns = index.columns
     all_count = columns.earlier is None and columns.given_back is None
     before = 0 if all_count else columns.earlier_attempts(position)
-    return row_from_records(journal.job_id, row, record, columns.attempts[position], before)
+    return row_from_records(journal.id_of_rows, row, record, columns.attempts[position], before)
 
 
 def _is_maybe_done_twice(journal: Journal, position: int) -> bool:
@@ -377,6 +377,7 @@ def put_row_data(
         data=made.data if data is None else data,
         key=key,
         keys=keys,
+        place=made.place,
         created_at=writable(row.created_at),
         at=journal.now(),
     )

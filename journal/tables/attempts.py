@@ -146,9 +146,9 @@ def attempts_of(rows: RowSequence, history: History) -> Iterator[tuple[Any, ...]
             if ended is None and (record.cost_cents is not None or record.usage is not None):
                 ended = _spent(record)
             if ended is not None:
-                yield (rows.job_id, record.row, *values(ended))
+                yield (rows.id_of_rows, record.row, *values(ended))
     for position, attempt in sorted(reader.open.items(), key=itemgetter(0)):
-        yield (rows.job_id, columns.number(position), *values(attempt))
+        yield (rows.id_of_rows, columns.number(position), *values(attempt))
 
 
 def _spent(record: RowStatusRecord | RowSpentRecord) -> SimpleNamespace:

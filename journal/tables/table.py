@@ -96,7 +96,7 @@ def chunks_of_rows(
 def chunks_of_steps(rows: RowSequence) -> Iterator[Chunk]:
     """Read the steps of rows, ordered by row, and then by when they began."""
     get = attrgetter("name", *list(STEP_COLUMNS)[3:])
-    steps = ((rows.job_id, number, *get(step)) for number, step in steps_of_rows(rows))
+    steps = ((rows.id_of_rows, number, *get(step)) for number, step in steps_of_rows(rows))
     return _chunks(STEP_COLUMNS, steps)
 
 

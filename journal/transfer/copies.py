@@ -142,8 +142,8 @@ def relate(ours: Copy, theirs: Copy) -> tuple[Relation, Position]:
     if ours.header != theirs.header:
         raise InvalidValueError(
             theirs.name,
-            theirs.header.id,
-            f"is another job than {ours.header.id!r} of {ours.name}: their first lines differ, so "
+            theirs.header.job_id,
+            f"is another job than {ours.header.job_id!r} of {ours.name}: their first lines differ, so "
             "neither is a copy of the other",
         )
     fork = find_fork(ours, theirs)

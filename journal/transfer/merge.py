@@ -186,10 +186,10 @@ class Merge:
             if number is None:
                 number = theirs
                 if here.index.position_of(theirs) is not None:
-                    if highest >= MAX_ROW_NUMBER:
+                    number = highest = highest + here.copy.header.numbers[1]
+                    if highest > MAX_ROW_NUMBER:
                         reason = "leaves no higher number for a row of the other copy"
                         raise InvalidValueError("row_number", highest, reason)
-                    number = highest = highest + 1
                 self.added.append(number)
             self._theirs[number] = theirs
         self.added.sort()
@@ -301,8 +301,10 @@ class MergeWriter:
             row = there.added_row(theirs)
             data = encode_value(row.data, f"row {number}: data")
             key = there.key_of(row)
-            is_its_id = key == f"{journal.job_id}:{number}"
-            line = encode_row(number, row.checksum, data, row_end(at), None if is_its_id else key)
+            is_its_id = key == f"{journal.id_of_rows}:{number}"
+            line = encode_row(
+                number, row.checksum, data, row_end(at), None if is_its_id else key, row.place
+            )
             journal.index.add_row(number, journal.append_line(line, at, number))
         for number, theirs in renumbered.items():
             message = f"row {theirs} of another copy of this job; it keeps its idempotency key"
@@ -369,6 +371,7 @@ class MergeWriter:
             data=row.data,
             key=self._there.key_of(row),
             keys=keys,
+            place=self._here.row(number).place,  # where the row was first seen here
             created_at=writable(created_at),
             origin=origin,
             at=self._journal.now(),

@@ -65,10 +65,10 @@ def pack_job(
 
 def _write(snapshot: Snapshot, write: Callable[[bytes], object]) -> Packed:
     copy = snapshot.copy
-    write_pack(write, copy.header.id, snapshot.contents())
+    write_pack(write, copy.header.job_id, snapshot.contents())
     files = [name for name in snapshot.names[1:] if name not in snapshot.left_out]
     return Packed(
-        copy.header.id, snapshot.rows, copy.end.offset, files, snapshot.left_out, snapshot.grown
+        copy.header.job_id, snapshot.rows, copy.end.offset, files, snapshot.left_out, snapshot.grown
     )
 
 

@@ -224,8 +224,8 @@ def place(
         raise PackError(name, f"its journal is damaged at {where}: {what}") from None
     except FormatVersionError as error:
         raise FormatVersionError(name, error.what) from None
-    if copy.header.id != job_id:
-        raise PackError(name, f"its journal belongs to job {copy.header.id!r}")
+    if copy.header.job_id != job_id:
+        raise PackError(name, f"its journal belongs to job {copy.header.job_id!r}")
     return Placed(copy, sum(index.status_counts), names[1:])
 
 

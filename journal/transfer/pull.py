@@ -111,7 +111,7 @@ def pull_job(
             theirs = place(scratch, found, contents, source.name, max_bytes).copy
             return _pull(store, theirs, merge=merge)
     theirs = open_copy(source.directory, source.name)
-    found = theirs.header.id
+    found = theirs.header.job_id
     _check_wanted(source, found, job_id)
     if not store.holds_job(found):
         snapshot = Snapshot(theirs, backups=True)
@@ -127,7 +127,7 @@ def _check_wanted(source: Source, found: str, wanted: str | None) -> None:
 
 def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
     """Pull into a job that exists here."""
-    job_id = theirs.header.id
+    job_id = theirs.header.job_id
     directory = store.directory(job_id)
     staging = directory / PULL_STAGING_NAME
     ours = open_copy(directory, may_be_cut=True)  # the other copy may bring back what is missing
@@ -182,7 +182,7 @@ def _merged_before(ours: Copy, theirs: Copy, fork: Position) -> Relation:
     if _merge_of(ours, theirs, fork).is_empty:
         return "ahead"
     line = theirs.file.count_lines(fork.offset) + 1
-    raise CopiesDivergedError(theirs.header.id, line, fork.offset)
+    raise CopiesDivergedError(theirs.header.job_id, line, fork.offset)
 
 
 def _merge_of(ours: Copy, theirs: Copy, fork: Position) -> Merge:
@@ -241,7 +241,7 @@ def preview_pull(
     """
     source, store = as_source(source), Store(Path(root), sync=False, lock_timeout_s=LOCK_TIMEOUT_S)
     with source.copy(max_bytes) as theirs:
-        found = theirs.header.id
+        found = theirs.header.job_id
         _check_wanted(source, found, job_id)
         if not store.holds_job(found):
             return Preview(found, "made", Side(theirs, Index(), START).commits)
@@ -284,12 +284,12 @@ def _merge(
     merge = Merge(here, _side(theirs, fork))
     if merge.is_empty:
         artifacts.install("diverged")
-        return _pulled(theirs.header.id, "ahead", artifacts)
+        return _pulled(theirs.header.job_id, "ahead", artifacts)
     name = f"{OTHER_NAME}-{theirs.end.offset}-{crc_digits(theirs.end.crc)}"
     files.keep_copy(theirs.file, theirs.end.offset, journal.directory / name)
     merged = MergeWriter(journal, merge, fork, name).write()
     artifacts.install("diverged")
-    return _pulled(theirs.header.id, "merged", artifacts, 1, merged)
+    return _pulled(theirs.header.job_id, "merged", artifacts, 1, merged)
 
 
 def _forward(journal: Journal, ours: Copy, theirs: Copy, artifacts: Artifacts) -> Pulled:
@@ -320,4 +320,4 @@ def _forward(journal: Journal, ours: Copy, theirs: Copy, artifacts: Artifacts) -
             raise
         raise handles.outcome_unknown(error) from error
     journal.log.begin_at(theirs.end)  # up to which the index has the records
-    return _pulled(theirs.header.id, "forwarded", artifacts, commits)
+    return _pulled(theirs.header.job_id, "forwarded", artifacts, commits)

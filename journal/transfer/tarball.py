@@ -24,7 +24,7 @@ from typing import Any
 from journal.errors import PackError
 from journal.format.records import now
 from journal.fs.names import JOURNAL_NAME
-from journal.ids import is_job_id
+from journal.ids import is_job_id, is_shard_id
 from journal.transfer.pack_contents import (
     MAX_COMPONENTS,
     MAX_NAMES_LENGTH,
@@ -74,8 +74,8 @@ def read_pack(read: Callable[[int], bytes], path: str | PathLike[str]) -> tuple[
     """
     stream = _Inflated(read, path)
     name, size = _next_name(stream) or ("", 0)
-    job_id, _, rest = name.partition("/")
-    if rest != JOURNAL_NAME or not is_job_id(job_id):
+    job_id = name.removesuffix(f"/{JOURNAL_NAME}")
+    if job_id == name or not (is_job_id(job_id) or is_shard_id(job_id)):
         raise PackError(
             path,
             f"it begins with {name[:100]!r} and not with a journal, so `journal pack` did not make "
@@ -88,8 +88,8 @@ def _contents(stream: _Inflated, job_id: str, size: int) -> Contents:
     yield PackedFile(JOURNAL_NAME, size, stream.pieces(size))
     length = 0
     while (found := _next_name(stream)) is not None:
-        directory, _, name = found[0].partition("/")
-        if directory != job_id or not is_packable(name):
+        name = found[0].removeprefix(f"{job_id}/")
+        if name == found[0] or not is_packable(name):
             raise PackError(stream.path, f"it holds {found[0][:100]!r}, which no pack may have")
         length += len(name)
         if length > MAX_NAMES_LENGTH:

@@ -43,6 +43,7 @@ from journal.format.records import (
     LOST_CHECKSUM,
     AnyRow,
     ExtensionRecord,
+    InputRecord,
     MergeRecord,
     RowDataRecord,
     RowElsewhereRecord,
@@ -137,7 +138,9 @@ class Side:
                 is_of_merge = True
             elif isinstance(record, ExtensionRecord):
                 self.extensions += 1
-            if not is_of_merge and not isinstance(record, (RunRecord, ExtensionRecord)):
+            if not is_of_merge and not isinstance(
+                record, (RunRecord, InputRecord, ExtensionRecord)
+            ):
                 self.news_at = offset
             if is_sealed(line):
                 self._add_changes(commit, digits_in(line))

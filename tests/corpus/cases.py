@@ -7,6 +7,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 JOB = "corpus"
+SHARD = "corpus/003-of-064"
 ORIGIN = '{"id":"0123456789abcdef","at":"2026-11-24T12:00:00.000001Z"}'
 AT = b'"at":"2026-11-24T13:35:%02d.000001Z"}'
 
@@ -279,6 +280,25 @@ GOOD = [
         [status(1, "processing", '"by":"run",'), rec("run_ended", '"kind":"moon","message":"m",', 3)], [run('"on_interrupted":"later","new":1,', 4, "f" * 16)],
         [log('"details":{"run":{"host":"h","nonce":"0123456789abcdef"},"merge":{"hosts":["h"]},'
              '"spent_elsewhere":{"id":"0123456789abcdef","cost_cents":9}},"row":1,', 4)],
+    ),
+    good(
+        "shard",
+        "numbers may have gaps, and each names its shard; the last input counts; a row keeps its place",
+        [job('"key":"n","shard":{"index":3,"count":64,"key":["n"],"new":1},')],
+        [row(4, '{"n":1}', '"key":"corpus:n=1","place":70,'), row(68, '{"n":9}', '"key":"corpus:n=9","place":2,'),
+         rec("input", f'"rows":90,"digest":"{"0a" * 32}",')],
+        [row_data(68, '{"n":9,"m":1}', '"key":"corpus:n=9","place":2,'),
+         rec("input", f'"rows":91,"digest":"{"0b" * 32}",', 4)],
+    ),
+    good(
+        "shard-of-a-function",
+        "its key has no columns",
+        [job('"shard":{"index":3,"count":64,"key":[]},')],
+    ),
+    good(
+        "shard-by-position",
+        "it has no key",
+        [job('"shard":{"index":3,"count":64},')],
     ),
     good(
         "who-has-set-a-status",
@@ -604,6 +624,13 @@ DAMAGED = [
     bad_record("run-without-an-id", "16 hex digits", rec("run", '"host":"h","user":"u","pid":7,"package":"1",')),
     bad_record("run-with-a-short-id", "16 hex digits", run(run_id="0123")),
     bad_record("run-with-a-line-for-words", "a list of text", run('"argv":"journal run",')),
+    bad_record("input-without-a-digest", "a required member", rec("input", '"rows":1,', 3)),
+    bad_record("input-of-a-short-digest", "64 digits", rec("input", '"rows":1,"digest":"0a",', 3)),
+    bad_record("row-at-place-0", "places are from 1", row(3, more='"place":0,')),
+    Case(
+        "damaged-shard-of-a-lower-count", "an index is lower than the count",
+        sealed([[job('"shard":{"index":64,"count":64},')]]), "damaged", 1,
+    ),
     bad_record("end-of-a-run-without-a-kind", "text", rec("run_ended", '"message":"m",')),
     bad_record("pause-that-has-ended-in-text", "true or false", pause('"ended":"true",')),
     bad_record("pause-of-a-numbered-person", "text", pause('"person":5,')),

@@ -345,6 +345,13 @@ def is_origin(value: Any) -> bool:
     return is_id(members.get("id")) and is_time(members.get("at"))
 
 
+def is_shard(value: Any) -> bool:
+    members = dict(value) if is_object(value) else {}
+    index, count, key = (members.get(name, -1) for name in ("index", "count", "key"))
+    is_part = is_integer(count, most=999_999) and is_integer(index, least=0, most=count - 1)
+    return is_part and (key is None or "key" not in members or is_list_of_text(key))
+
+
 def is_one_of(words: str) -> Check:
     check = partial(lambda known, value: value in known, words.split())
     WORDS.append(check)
@@ -363,15 +370,15 @@ RECORDS: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
         {"format": partial(is_integer, least=1, most=1), "id": is_text, "name": is_text},
         {
             "original_command": is_text, "description": is_text, "mode": is_text,
-            "metadata": is_object, "key": is_text, "idempotency_key": is_text,
+            "metadata": is_object, "key": is_text, "idempotency_key": is_text, "shard": is_shard,
         },
     ),
     "row": (
-        {"row": is_row, "checksum": is_text, "data": is_object}, {"key": is_text}
+        {"row": is_row, "checksum": is_text, "data": is_object}, {"key": is_text, "place": is_row}
     ),
     "row_data": (
         {"row": is_row, "checksum": is_text, "data": is_object, "key": is_text, "created_at": is_time},
-        {"keys": is_positive, "origin": is_origin},
+        {"keys": is_positive, "place": is_row, "origin": is_origin},
     ),
     "row_status": (
         {"row": is_row, "status": is_one_of("pending processing completed failed skipped needs_review")},
@@ -399,6 +406,7 @@ RECORDS: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
             **dict.fromkeys(("added", "changed", "retried", "gone"), is_integer),
         },
     ),
+    "input": ({"rows": partial(is_integer, least=0), "digest": partial(is_hex, 64)}, {}),
     "run_ended": ({"kind": is_text, "message": is_text}, {}),
     "job_status": ({"status": is_one_of("pending running completed failed cancelled paused")}, {}),
     "job_reopened": ({}, {"reason": is_text}),

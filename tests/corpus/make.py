@@ -20,7 +20,7 @@ from zlib import crc32
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the command; pytest has it there already
 
-from corpus.cases import CASES, JOB, Case
+from corpus.cases import CASES, JOB, SHARD, Case
 
 HERE = Path(__file__).parent
 STATUSES = ("pending", "processing", "completed", "failed", "skipped", "needs_review")
@@ -76,6 +76,9 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
         "updated_at": records[-1]["at"],
         "error_code": None, "error_message": None, "repaired": False,
     }  # fmt: skip
+    if "shard" in first:
+        part = first["shard"]
+        job["shard"] = {name: part[name] for name in ("index", "count", "key") if name in part}
     rows: dict[int, dict[str, Any]] = {}
     set_by = dict.fromkeys(COUNTS, 0)
     cost, usage = Fraction(0), dict[str, Any]()
@@ -89,6 +92,10 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
                     "key": key_of(first, record), "earlier_attempts": 0, "unknown": False,
                     **dict.fromkeys(OF_A_STATUS),
                 }  # fmt: skip
+                if "place" in record:
+                    rows[record["row"]]["place"] = record["place"]
+            case "input":
+                job["input"] = {name: record[name] for name in ("rows", "digest")}
             case "row_data":
                 rows[record["row"]] |= {name: record[name] for name in ("checksum", "data", "key")}
             case "row_status":
@@ -173,7 +180,8 @@ def counts_of(rows: dict[int, dict[str, Any]]) -> dict[str, int]:
 
 def expected(case: Case) -> dict[str, Any]:
     """What the file beside a journal says."""
-    said: dict[str, Any] = {"why": case.why, "directory": JOB, "verdict": case.verdict}
+    directory = SHARD if case.name.startswith(("good-shard", "damaged-shard")) else JOB
+    said: dict[str, Any] = {"why": case.why, "directory": directory, "verdict": case.verdict}
     if case.verdict == "good":
         good = good_commits(case.content)
         assert len(good.records) == case.content.count(b"\n")

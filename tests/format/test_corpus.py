@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from corpus import judge, make
 from corpus.cases import CASES, Case
+from msgspec.json import encode
 from support.copies import relation_of
 from support.paths import TESTS
 
@@ -75,11 +76,17 @@ def members(job: Job) -> dict[str, Any]:
     by_status = ("pending", "processing", "completed", "failed", "skipped", "needs_review")
     return {
         **{name: getattr(job, name) for name in names},
+        "id": job.id.partition("/")[0],
         **{name: at and time_text(at) for name in times for at in (getattr(job, name),)},
         "status": job.status.value,
         "cost_cents": job.total_cost_cents,
         **({"usage": job.usage} if job.usage else {}),
         **({"pause": _pause(job.pause)} if job.pause else {}),
+        **{
+            name: json.loads(encode(part))
+            for name in ("shard", "input")
+            if (part := getattr(job, name))
+        },
         "counts": {
             "total": job.total_rows,
             "processed": job.processed_rows,
@@ -108,6 +115,7 @@ def row_members(row: JobRow) -> dict[str, Any]:
         "updated_at": time_text(row.updated_at),
         **{name: getattr(row, name) for name in names},
         **({"usage": row.usage} if row.usage else {}),
+        **({} if row.place is None else {"place": row.place}),
         **({} if row.traceback is None else {"traceback": row.traceback}),
     }
 

@@ -331,7 +331,7 @@ SEALS = [
     Patch(
         "a journal in a directory of another name is refused",
         "store/journal",
-        "        if self.index.state.header.id != self.job_id:",
+        "        if self.index.state.header.job_id != self.job_id:",
         "        if False:",
         "tests/format/test_corpus.py::test_opening_says_what_the_corpus_says",
     ),
@@ -529,7 +529,7 @@ LOCKS = [
     Patch(
         "a repair takes the run lock",
         "repair/rebuild",
-        "    run = RunLock.take(directory, directory.name)",
+        "    run = RunLock.take(directory, id_of_directory(directory))",
         '    run = RunLock(locks.DirectoryLock(directory), b"")',
         "tests/repair/test_repair.py::test_damage_that_takes_nothing_away_is_undone_to_the_last_byte",
     ),
@@ -699,7 +699,7 @@ WRITES += [
     Patch(
         "a deleted job's name is gone for sure before its files go",
         "store/store",
-        "                self._sync_names(leftover)\n",
+        "                self._sync_names(leftover, directory)\n",
         "                pass\n",
         "tests/crash/test_explorer.py::test_no_state_that_a_power_cut_may_leave_has_lost_what_was_acknowledged",
     ),

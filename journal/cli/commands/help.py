@@ -26,6 +26,7 @@ TOPICS = {
     "notebooks": "progress, Jupyter, IPython, reprs, messages and logging",
     "llm": "calls of language models: costs, throttling, answers of no use",
     "executors": "handlers in other processes, and on other machines with dask",
+    "shards": "one input on many machines: array jobs, sets of shards",
     "moving": "copies of a job: pack, pull, merge",
     "damage": "what to do about a damaged journal, and what repair keeps",
     "history": "events and log records",

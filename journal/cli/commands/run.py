@@ -40,6 +40,7 @@ from journal.run.pacing.limits import Limits
 from journal.run.plan import (
     HowTo,
 )
+from journal.sets.choice import chosen_shard
 from journal.store.interrupted_rows import TIMED_OUT
 from journal.text import as_utf8
 
@@ -102,6 +103,10 @@ class _RunCommand:
             if name != self._job_id:
                 reason += "; the directory of the jobs is given by --root, before `run`"
             raise InvalidValueError("--job", self._job_id, reason)
+        self._set_id, self._shard = self._job_id, None
+        if given["shard"] is not None:
+            self._shard = chosen_shard(given["shard"], "--shard")
+            self._job_id += f"/{self._shard.name}"
         if given["on_changed"] in ("retry", "redo") and not given["key"]:
             raise click.UsageError(
                 f"--on-changed {given['on_changed']} needs --key: without a key, only its position "
@@ -134,7 +139,7 @@ class _RunCommand:
         if given["dry_run"]:
             service = ReadingService(self._ctx.obj)
             how = (self._template, given, self._how_to(), self._where)
-            DryRun(service, self._job_id, *how).work(checked)
+            DryRun(service, self._job_id, self._shard, *how).work(checked)
             return EXIT_OK
         # Check the limits before the job is made.
         limits = {name: given[name] for name in Limits.__struct_fields__ if name in given}
@@ -144,9 +149,10 @@ class _RunCommand:
         Limits(**limits)
         handler = self._handler()
         with open_job(
-            Path(self._ctx.obj) / self._job_id,
+            Path(self._ctx.obj) / self._set_id,
             checked,
             given["key"],
+            shard=None if self._shard is None else (self._shard.index, self._shard.count),
             # in the same form on all systems, since a job may be moved to another system
             original_command=shlex.join(map(as_utf8, given["command"])),
             version=given["version"],
@@ -227,6 +233,8 @@ class _RunCommand:
     def _typed(self) -> list[str]:
         """The words of the command to paste, including options from environment variables."""
         given = self._given | {"anew": False, "retry_failed": False}
+        if self._shard is not None:  # not the variable, which another shell hasn't got
+            given["shard"] = f"{self._shard.index}/{self._shard.count}"
         words = [*journal_command(), "--root", os.path.abspath(self._ctx.obj), "run", given["rows"]]
         for option in self._ctx.command.params:
             value = given.get(option.name or "")

@@ -29,6 +29,7 @@ from journal.errors import RefusedError
 from journal.format.records import LOST_CHECKSUM, MAYBE_DONE_TWICE
 from journal.fs import system
 from journal.history.error_groups import Numbers
+from journal.ids import row_id_of
 from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.run.plan import step_commands
 from journal.service import JobService
@@ -376,7 +377,7 @@ class _Resolution:
             details["reason"] = self._reason
         message = f"settled by hand: {what}"
         log = self._job.service.log
-        log(row.job_id, message, row_number=row.row_number, details=details)
+        log(self._job.id, message, row_number=row.row_number, details=details)
 
     def report(self, before: Job, count: int) -> None:
         """Print how many rows were settled, and report what becomes of them."""
@@ -436,7 +437,7 @@ def _report_steps(job: FoundJob, settled: Numbers, *, is_completed: bool) -> Non
     doubts: dict[str, Numbers] = {}
     done: dict[str, Numbers] = {}
     for number in settled:
-        steps = job.service.get_steps(f"{job.id}:{number}")
+        steps = job.service.get_steps(row_id_of(job.id, number))
         for step in [step.name for step in steps if step.state == "started"][:1]:
             doubts.setdefault(step, Numbers()).add(number)
         if is_completed and (names := [step.name for step in steps if step.state == "done"]):

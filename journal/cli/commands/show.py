@@ -41,6 +41,7 @@ from journal.fs import shell
 from journal.history.error_groups import ErrorGroup
 from journal.history.events import Event
 from journal.history.row_history import RowAttempt, RowHistory
+from journal.ids import row_id_of
 from journal.model import (
     JOB_MEMBERS,
     Job,
@@ -135,7 +136,7 @@ def show_command(job: FoundJob, row_number: int | None, json_output: bool) -> No
     Example: journal show hash-stdlib
     """
     if row_number is not None:
-        history = job.service.get_row_history(f"{job.id}:{row_number}")
+        history = job.service.get_row_history(row_id_of(job.id, row_number))
         if json_output:
             echo_json(history)
         else:

@@ -17,7 +17,7 @@ from journal.cli.output import data_stream, echo_err
 from journal.cli.run.subprocesses import output_head, temporary_file, unstarted_error
 from journal.errors import InvalidValueError, JournalError, StepInDoubtError
 from journal.format.idempotency import step_key
-from journal.ids import split_row_id
+from journal.ids import id_of_directory, root_of
 from journal.model import RowStep
 from journal.run.platform import processes
 from journal.run.platform.console import SHARED_SIGNALS
@@ -188,15 +188,15 @@ class _Step(NamedTuple):
                 "`journal step` inside the command of `journal run`, which sets them"
             )
         directory, row_id = Path(values["JOURNAL_JOB"]), values["JOURNAL_ROW_ID"]
-        job_id, _ = split_row_id(row_id)
-        if job_id != directory.name:
+        service = stack.enter_context(JobService(root_of(directory)))
+        job_id, _ = service.store.locate(row_id)
+        if job_id != id_of_directory(directory):
             raise InvalidValueError("JOURNAL_ROW_ID", row_id, f"is not a row of {directory}")
         try:
             attempt = int(values["JOURNAL_ATTEMPT"])
         except ValueError:
             reason = "is not a number"
             raise InvalidValueError("JOURNAL_ATTEMPT", values["JOURNAL_ATTEMPT"], reason) from None
-        service = stack.enter_context(JobService(directory.parent))
         claim = os.environ.get("JOURNAL_CLAIM", "0")
         if claim.isdigit() and claim != "0":
             service.store.runs.work_for(job_id, int(claim))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -14,8 +15,9 @@ from journal.cli.run.messages import about_input
 from journal.cli.run.template import Template
 from journal.format.records import UNSET_TIME
 from journal.fs import shell
-from journal.model import Job, JobRow
-from journal.run.input_match import InputRules, Unwritten, match_rows, new_rows
+from journal.ids import row_id_of
+from journal.model import Job, JobRow, Shard
+from journal.run.input_match import InputRules, Unwritten, match_rows, new_rows, split_by
 from journal.run.plan import (
     LEFT_OPEN,
     NOT_RUN,
@@ -38,6 +40,7 @@ class DryRun:
         self,
         service: ReadingService,
         job_id: str,
+        shard: Shard | None,
         template: Template,
         given: Mapping[str, Any],
         how_to: HowTo,
@@ -45,6 +48,7 @@ class DryRun:
     ) -> None:
         self._service = service
         self._job_id = job_id
+        self._shard = shard
         self._template = template
         self._given = given
         self._how_to = how_to
@@ -60,10 +64,16 @@ class DryRun:
         if job is None:
             if not given["anew"]:
                 check_not_pruned(self._service.root, self._job_id)
-            new = new_rows(rows, InputRules(key=given["key"], how_to=self._how_to))
+            rules = InputRules(key=given["key"], how_to=self._how_to)
+            rules, split = split_by(
+                rules, self._service, self._job_id, self._shard, anew=given["anew"]
+            )
+            new = new_rows(rows, rules, split)
             planned = (
                 Planned(row, "new" if self._where is None or self._where(row) else LEFT_OPEN, "new")
-                for row in self._new_rows((row["row_number"], row["data"]) for row in new)
+                for row in self._new_rows(
+                    zip(self._numbers(None), (row["data"] for row in new), strict=False)
+                )
             )
         else:
             self._service.store.check_uncut(job.id)  # the start would be refused
@@ -90,8 +100,9 @@ class DryRun:
         given, unwritten = self._given, Unwritten()
         names = ("key", "on_changed", "on_gone")
         rules = InputRules(**{name: given[name] for name in names}, how_to=self._how_to)
-        matched = match_rows(self._service, job, rows, rules, unwritten)
-        numbered = enumerate(unwritten.new, _next_number(self._service, job.id))
+        rules, split = split_by(rules, self._service, job.id, self._shard, anew=False)
+        matched = match_rows(self._service, job, rows, rules, unwritten, split)
+        numbered = zip(self._numbers(job.id), unwritten.new, strict=False)
         planned = planned_rows(
             *(self._service, job, given["on_interrupted"]),
             retry_failed=given["retry_failed"],
@@ -101,6 +112,13 @@ class DryRun:
             where=self._where,
         )
         return matched, planned
+
+    def _numbers(self, job_id: str | None) -> Iterator[int]:
+        """The numbers that the next new rows get."""
+        rows = () if job_id is None else self._service.get_rows(job_id)
+        shard = self._shard or Shard(0, 1)
+        first = rows[-1].row_number + shard.count if rows else shard.index + 1
+        return itertools.count(first, shard.count)
 
     def _take(self, planned: list[Planned]) -> None:
         self._commands += 1
@@ -133,10 +151,5 @@ class DryRun:
     def _new_rows(self, numbered: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[JobRow]:
         """The new rows, with the numbers that the journal would give them."""
         for number, data in numbered:
-            row_id = f"{self._job_id}:{number}"
+            row_id = row_id_of(self._job_id, number)
             yield JobRow(row_id, self._job_id, number, "", data, UNSET_TIME, UNSET_TIME)
-
-
-def _next_number(service: ReadingService, job_id: str) -> int:
-    rows = service.get_rows(job_id)
-    return rows[-1].row_number + 1 if rows else 1

@@ -131,6 +131,11 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         _option(
             "--key COLUMN", "Identify rows by the value of this column. Default: by their position."
         ),
+        _option(
+            "--shard I/N",
+            "Run only the rows of part I of N, from 0: see `journal help shards`. auto/N takes I from the "
+            "variable of a scheduler.",
+        ),
         where_option("Run only rows"),
         rows_option("Run only these rows"),
         _option(
@@ -143,7 +148,11 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
             "If a row that isn't done is no longer in ROWS: keep and run it, skip it (or put it under "
             "review, if it is in flight or has steps), or refuse to run.",
         ),
-        _option("--anew", "If the job was pruned, make it anew: all of its rows are run again."),
+        _option(
+            "--anew",
+            "If the job was pruned, or the task was restarted and its job is gone, make it anew: all of its "
+            "rows are run again.",
+        ),
     ),
     "Command": (
         _option(

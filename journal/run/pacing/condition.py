@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from journal.fs import shell
+from journal.ids import row_id_of
 from journal.model import EarlyEnd, Job, Run
 from journal.run.plan import Where
 from journal.service import JobService
@@ -43,7 +44,7 @@ class Chosen:
         if self._passed_over[at]:
             self.left += not again
             return False
-        row = self._service.get_row(f"{self._job_id}:{found.row_number}")
+        row = self._service.get_row(row_id_of(self._job_id, found.row_number))
         if row is not None and self._where(row):
             return True
         self._passed_over[at] = 1

@@ -23,9 +23,9 @@ PATCHES = [
     Patch(
         "a run that has lost its job doesn't use another run's journal",
         "store/log",
-        "        self._file = file = open_journal(self.path, self.directory.name)\n"
+        "        self._file = file = open_journal(self.path, id_of_directory(self.directory))\n"
         "        if self.claim is not None:\n",
-        "        self._file = file = open_journal(self.path, self.directory.name)\n        if False:\n",
+        "        self._file = file = open_journal(self.path, id_of_directory(self.directory))\n        if False:\n",
         LOST,
     ),
     Patch(

@@ -43,8 +43,8 @@ PATCHES = [
     Patch(
         "the log says who has settled a row",
         "cli/commands/settle",
-        "        log(row.job_id, message, row_number=row.row_number, details=details)\n",
-        "        log(row.job_id, message, row_number=row.row_number)\n",
+        "        log(self._job.id, message, row_number=row.row_number, details=details)\n",
+        "        log(self._job.id, message, row_number=row.row_number)\n",
         "tests/cli/test_control.py::test_the_log_says_who_has_settled_a_row_and_why",
     ),
     Patch(

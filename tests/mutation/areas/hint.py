@@ -57,7 +57,7 @@ PATCHES = [
     Patch(
         "a listing takes no job for another",
         "store/listing",
-        "header is None or header.id != job_id",
+        "header is None or header.job_id != job_id",
         "header is None",
         "tests/store/test_lists_of_jobs.py::test_a_job_that_has_taken_the_place_of_another_is_named",
     ),

@@ -190,7 +190,7 @@ PATCHES = [
     Patch(
         "the name of the root is synced with that of the job",
         "store/recovery",
-        "    for path in (log.directory, root, root.parent):\n",
+        "    for path in (log.directory, *above):\n",
         "    for path in (log.directory, root):\n",
         "tests/store/test_guards.py::test_the_name_of_a_journal_that_took_the_place_of_another_is_on_the_disk_before_a_commit",
     ),

@@ -246,7 +246,7 @@ PATCHES = [
     Patch(
         "a pack holds the job that its directory names",
         "transfer/pack_contents",
-        "    if copy.header.id != job_id:\n",
+        "    if copy.header.job_id != job_id:\n",
         "    if False:\n",
         "tests/transfer/test_pack.py::test_a_pack_that_is_not_as_journal_pack_makes_it_is_refused_and_leaves_nothing",
     ),

@@ -77,8 +77,8 @@ PATCHES = [
     ),
     Patch(
         "rows of the input that don't fit their type are refused",
-        "run/input_match",
-        '            typed(data, rules.row_type, f"input row {place}")\n',
+        "sets/items",
+        '            typed(data, row_type, f"input row {place}")\n',
         "            pass\n",
         "tests/run/test_typed_rows.py::test_models_of_pydantic_and_attrs_classes_are_types_of_rows",
     ),

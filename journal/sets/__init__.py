@@ -1,0 +1,8 @@
+"""Shards: one input in N parts, each a job of its own, which different machines work on.
+
+- ``choice``: which shard a start works on; the variables of schedulers.
+- ``items``: the rows of an input, of one shard or of a job that has all.
+- ``split``: takes the rows of one shard from an input, and compares the input with that of others.
+
+A set is a directory of shards, such as ``SET/003-of-064``. This room imports ``store`` and below.
+"""

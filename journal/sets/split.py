@@ -1,0 +1,162 @@
+"""Takes the rows of one shard from an input, which is read once, in a stream.
+
+With a key, the SHA-256 of the key's JSON text chooses the shard of a row, else the row's position.
+Each start takes a digest of the whole input, too. Shards that have seen another input are named.
+Without a key, a start is refused then, since a row might be in two shards, or in none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from journal.errors import InvalidValueError, JournalError, RefusedError
+from journal.format.keys import Data, Key, key_of, twin_of
+from journal.format.records import UNSET_TIME, InputRecord
+from journal.format.values import checksum_of, load_sha256
+from journal.index.summary import job_of
+from journal.model import InputSeen, Job, Shard
+from journal.store import transitions
+from journal.store.journal import Journal
+from journal.store.store import Store
+from journal.text import encode_json
+
+_EXACT = 1 << 53  # smaller integers are the same as floats
+
+
+def shards_of(store: Store, set_id: str) -> Iterator[Job]:
+    """Yield the shards of a set that are here and can be read, by their names."""
+    for name in sorted(store.shards(set_id)):
+        with suppress(JournalError):
+            with store.peek(f"{set_id}/{name}").reading() as index:
+                job = job_of(index)
+            yield job
+
+
+def key_of_set(shards: list[Job], given: Key | None, where: str) -> Key | None:
+    """Return the key of a set's shards. ``given``: the key of a start, or None.
+
+    Raises InvalidValueError if it isn't the key of a shard that is here.
+    """
+    for job in shards:
+        known = None if job.shard is None else job.shard.key
+        if given is None and known:
+            given = known[0] if len(known) == 1 else known
+        elif recorded_key(given) != known and not (known is None and job.repaired):
+            name = "none" if known is None else "a function" if not known else repr(",".join(known))
+            raise InvalidValueError(where, given, f"the key of {job.id} is {name}: give the same")
+    return given
+
+
+def recorded_key(key: Key | None) -> tuple[str, ...] | None:
+    """Return the key as :class:`Shard` has it."""
+    return key if key is None or isinstance(key, tuple) else () if callable(key) else (key,)
+
+
+class Split:
+    """Takes the rows of ``shard`` from an input.
+
+    ``seen``: the whole input, after its last row. ``others``: the ids of the shards whose input was
+    another, after the last row.
+    """
+
+    def __init__(self, set_id: str, shard: Shard, key: Key | None, shards: list[Job]) -> None:
+        self.shard, self.key = shard, key
+        self.seen: InputSeen | None = None
+        self.others: list[str] = []
+        self._set_id = set_id
+        self._known = [(job.id, job.input) for job in shards if job.input is not None]
+        self._sha256 = load_sha256()
+        self._in_order = self._sha256(b"")
+        self._sum = 0
+        # Of the keys in the job: hashes of the same texts with other types. Those in the input.
+        self._twins: set[int] = set()
+        self._met: set[int] = set()
+
+    @classmethod
+    def of(cls, store: Store, set_id: str, shard: Shard, key: Key | None, where: str) -> Split:
+        """Look at the shards that are here. ``key``: of a start. ``where``: the name of the key.
+
+        Raises InvalidValueError if the set has another key.
+        """
+        shards = list(shards_of(store, set_id))
+        key = key_of_set(shards, key, where)
+        shard = msgspec.structs.replace(shard, key=recorded_key(key))
+        return cls(set_id, shard, key, shards)
+
+    def takes(self, place: int, data: Data, convert: Callable[[Data, int], Data]) -> bool:
+        """Return whether the shard has a row of the input, whose rows must be given in order."""
+        if self.key is None:
+            self._in_order.update(checksum_of(convert(data, place)).encode())
+            for job_id, seen in self._known:
+                if seen.rows == place and seen.digest != self._in_order.hexdigest():
+                    self._refuse(job_id, seen)
+            return (place - 1) % self.shard.count == self.shard.index
+        text = self._quick_text(data)
+        if text is None:
+            text = key_of(self.key, convert(data, place), f"input row {place}").encode()
+        if self._twins and (twin := hash(text)) in self._twins:
+            self._met.add(twin)
+        number = int.from_bytes(self._sha256(text).digest())
+        self._sum += number
+        return number % self.shard.count == self.shard.index
+
+    def _quick_text(self, data: Any) -> bytes | None:
+        """Return the JSON text of a usual key, as :func:`key_of` makes it. None for other keys."""
+        value = data.get(self.key) if type(self.key) is str else None
+        if type(value) is int and -_EXACT < value < _EXACT:
+            return b"%d" % value
+        if type(value) is str and value and value.isascii():
+            return encode_json(value)
+        return None
+
+    def end(self, rows: int) -> None:
+        """The input has ended after so many rows. Raises RefusedError."""
+        digest = self._in_order.hexdigest()
+        if self.key is not None:
+            digest = f"{self._sum % (1 << 256):064x}"
+        for job_id, seen in self._known:
+            if self.key is None and seen.rows > rows:
+                self._refuse(job_id, seen)
+            is_other = (seen.rows, seen.digest) != (rows, digest)
+            if is_other and job_id != f"{self._set_id}/{self.shard.name}":
+                self.others.append(job_id)
+        self.seen = InputSeen(rows, digest)
+
+    def record(self, journal: Journal) -> None:
+        """Record the input, if it is another than at the last start of this shard."""
+        if self.seen is not None and self.seen != transitions.state_of(journal).input:
+            rows, digest = self.seen.rows, self.seen.digest
+            transitions.put_record(journal, InputRecord(rows=rows, digest=digest, at=UNSET_TIME))
+
+    def _refuse(self, job_id: str, seen: InputSeen) -> None:
+        raise RefusedError(
+            f"{self._set_id}: the input doesn't begin with the {seen.rows} rows that {job_id} has "
+            "seen: without a key, the position of a row chooses its shard, so a row might be done "
+            "twice or never; give the same input, to which rows may be added at its end"
+        )
+
+    def watch_types(self, keys: Iterator[str]) -> None:
+        """Note the keys of the job's rows, for :meth:`check_types`."""
+        self._twins = {hash(twin.encode()) for key in keys if (twin := twin_of(key)) is not None}
+
+    def check_types(self, gone: Iterator[str]) -> None:
+        """Raise InvalidValueError if a key that is gone is in the input with another type.
+
+        Such a key may belong to another shard, which would do the row again.
+        """
+        for key in gone if self._met else ():
+            twin = twin_of(key)
+            if twin is not None and hash(twin.encode()) in self._met:
+                reason = f"the job has the key {key}: a key must keep its type"
+                raise InvalidValueError("a row of the input", twin, reason)
+
+    def own_key(self, data: Data, where: str) -> str | None:
+        """Return the idempotency key of a row. None: it is made from the key's column, or is the id."""
+        if self.key is None or isinstance(self.key, str):
+            return None
+        key = key_of(self.key, data, where)
+        return f"{self._set_id}:{','.join(recorded_key(self.key) or ())}={key}"

@@ -1,0 +1,82 @@
+"""`journal run --shard`, and a shard as JOB of the other commands."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+from support.commands import journal
+from support.platforms import needs_shell, skip_without
+
+from journal.sets.choice import RESTARTS, VARIABLES
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in (*RESTARTS, *(name for names in VARIABLES for name in names)):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    lines = "".join(f"a{n},{n}\n" for n in range(1, 21))
+    (tmp_path / "in.csv").write_text(f"id,n\n{lines}", encoding="utf-8")
+    return tmp_path
+
+
+def run(*words: str) -> CompletedProcess[str]:
+    return journal("run", "in.csv", "--job", "ship", "--key", "id", *words, "--", "echo", "{n}")
+
+
+def test_a_shard_is_run_shown_and_settled_under_its_own_name(here: Path) -> None:
+    assert [run("-q", "--shard", f"{index}/3").returncode for index in range(3)] == [0, 0, 0]
+    outcomes = set()
+    for index in range(3):
+        shard = f"ship/{index:03}-of-003"
+        for name in (shard, f"jobs/{shard}", str(here / "jobs" / shard)):
+            rows = json.loads(journal("rows", name, "--json").stdout)
+        assert all((row["row_number"] - 1) % 3 == index for row in rows)
+        outcomes |= {row["result"] for row in rows}
+        assert f"job         {shard}\n" in journal("show", shard).stdout
+    assert outcomes == {str(n) for n in range(1, 21)}
+    assert journal("redo", "ship/001-of-003", "--row", "2", "--yes").returncode == 0
+    assert run("--shard", "1/3", "--dry-run").stdout.startswith("2\t")
+
+
+def test_a_dry_run_names_the_rows_of_the_shard_under_their_numbers(here: Path) -> None:
+    lines = run("--shard", "2/3", "--dry-run").stdout.splitlines()
+    numbers = [int(line.partition("\t")[0]) for line in lines]
+    assert numbers == [3 + 3 * ordinal for ordinal in range(len(numbers))]
+    assert run("-q", "--shard", "2/3").returncode == 0
+    rows = "".join(f"b{n},{n}\n" for n in range(9))
+    (here / "in.csv").write_text(f"id,n\n{rows}", encoding="utf-8")
+    first = run("--shard", "2/3", "--dry-run").stdout.partition("\t")[0]
+    assert int(first) == numbers[-1] + 3
+
+
+def test_the_command_to_paste_names_the_index_and_not_the_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "5")
+    assert run("-q", "--shard", "auto/3").returncode == 0
+    shown = json.loads(journal("show", "ship/002-of-003", "--json").stdout)
+    argv = shown["last_run"]["argv"]
+    assert argv[argv.index("--shard") + 1] == "2/3"
+
+
+def test_steps_of_a_command_are_recorded_in_its_shard() -> None:
+    skip_without(needs_shell)
+    options = ("--shard", "0/2", "--job", "ship", "--key", "id", "--limit", "1", "--")
+    step = shlex.join([sys.executable, "-m", "journal", "step"])
+    script = f'{step} buy -- echo bought "$JOURNAL_ROW_ID"'
+    assert journal("run", "in.csv", *options, "sh", "-c", script, "sh", "{n}").returncode == 4
+    assert "bought ship:1" in journal("show", "ship/000-of-002", "--row", "1").stdout
+
+
+def test_a_job_and_a_set_of_one_name_refuse_each_other() -> None:
+    outside = run("--shard", "3/3")
+    assert (outside.returncode, "0 <= index < count" in outside.stderr) == (2, True)
+    assert run("-q").returncode == 0
+    refused = run("--shard", "0/3")
+    assert (refused.returncode, "is a job, and not a set" in refused.stderr) == (2, True)

@@ -1,0 +1,93 @@
+"""Shards: which rows a shard takes, under which numbers, and which starts are refused."""
+
+from __future__ import annotations
+
+from mutation.patch import Patch
+
+_RUN = "tests/run/test_shards.py::test_"
+PATCHES = [
+    Patch(
+        "the key of a row chooses its shard, and not its position",
+        "sets/split",
+        "        return number % self.shard.count == self.shard.index\n",
+        "        return place % self.shard.count == self.shard.index\n",
+        _RUN + "each_row_is_handled_by_the_shard_of_its_key_under_a_number_that_names_the_shard",
+    ),
+    Patch(
+        "without a key, another beginning of the input is refused",
+        "sets/split",
+        "if seen.rows == place and seen.digest != self._in_order.hexdigest():",
+        "if False:",
+        _RUN + "without_a_key_another_beginning_of_the_input_is_refused",
+    ),
+    Patch(
+        "without a key, a shorter input is refused",
+        "sets/split",
+        "            if self.key is None and seen.rows > rows:\n",
+        "            if False:\n",
+        _RUN + "without_a_key_another_beginning_of_the_input_is_refused",
+    ),
+    Patch(
+        "a key that has changed its type is refused, whichever shard has it now",
+        "sets/split",
+        "            if twin is not None and hash(twin.encode()) in self._met:\n",
+        "            if False:\n",
+        _RUN + "a_key_that_changes_its_type_is_refused_by_its_shard",
+    ),
+    Patch(
+        "an input is recorded even if it brings no rows",
+        "run/input_match",
+        "                    self._split.record(journal)\n",
+        "                    pass\n",
+        _RUN + "shards_that_have_seen_another_input_are_named_until_they_start_with_it",
+    ),
+    Patch(
+        "a shard refuses another key",
+        "sets/split",
+        "        elif recorded_key(given) != known and not (known is None and job.repaired):\n",
+        "        elif False:\n",
+        _RUN + "what_does_not_fit_the_set_is_refused_by_name",
+    ),
+    Patch(
+        "a set refuses another count",
+        "store/store",
+        "            if known and found and known[1] != found[1]:\n",
+        "            if False:\n",
+        _RUN + "what_does_not_fit_the_set_is_refused_by_name",
+    ),
+    Patch(
+        "a set refuses the name of a job",
+        "store/store",
+        "        if self.holds_job(set_id):\n",
+        "        if False:\n",
+        _RUN + "a_job_and_a_set_of_one_name_refuse_each_other",
+    ),
+    Patch(
+        "a restarted task whose job is gone starts nothing",
+        "sets/choice",
+        "        if text.isdecimal() and int(text) >= first:\n",
+        "        if False:\n",
+        _RUN + "a_restarted_task_whose_job_is_gone_starts_only_anew",
+    ),
+    Patch(
+        "the variables of two schedulers are refused",
+        "sets/choice",
+        "    if len(every) == 1 and len(numbers) == 1:\n",
+        "    if numbers:\n",
+        _RUN + "two_schedulers_are_refused_until_a_variable_is_named",
+    ),
+    Patch(
+        "a row keeps its place when its data changes",
+        "store/transitions",
+        "        place=made.place,\n",
+        "",
+        _RUN + "a_row_of_a_shard_keeps_its_place_when_its_data_changes",
+    ),
+    Patch(
+        "a shard takes no number of another shard",
+        "store/bulk",
+        "            if (number - lowest) % distance:\n",
+        "            if False:\n",
+        "tests/store/test_sets.py::test_a_shard_takes_only_numbers_of_its_own",
+    ),
+]

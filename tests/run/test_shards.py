@@ -1,0 +1,246 @@
+"""open_job(..., shard=(3, 64)): one input, worked on by several jobs that share no file."""
+
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import journal
+from journal import InvalidValueError, JobService, RefusedError, RunReport
+from journal.sets.choice import RESTARTS, VARIABLES
+
+Data = dict[str, Any]
+ORDERS: list[Data] = [{"id": f"a{n}", "n": n} for n in range(1, 41)]
+
+
+@pytest.fixture(autouse=True)
+def no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*RESTARTS, *(name for names in VARIABLES for name in names)):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "jobs" / "ship"
+
+
+def run(path: Path, shard: Any, rows: Any = ORDERS, **options: Any) -> tuple[list[Any], RunReport]:
+    """Run one shard; the rows that were handled, and the report."""
+    with journal.open_job(path, rows, shard=shard, **options) as job:
+        handled: list[Any] = []
+
+        def handle(row: journal.JobRow) -> int:
+            handled.append(row)
+            return int(row.data["n"])
+
+        return handled, job.run(handle, progress=False)
+
+
+def shard_in_theory(key: str, count: int) -> int:
+    return int(sha256(key.encode()).hexdigest(), 16) % count
+
+
+def test_each_row_is_handled_by_the_shard_of_its_key_under_a_number_that_names_the_shard(
+    path: Path,
+) -> None:
+    seen: dict[str, str] = {}
+    for index in range(4):
+        handled, report = run(path, (index, 4), key="id")
+        assert report.job.id == f"ship/{index:03}-of-004"
+        assert [row.row_number for row in handled] == [
+            index + 1 + 4 * ordinal for ordinal in range(len(handled))
+        ]
+        for row in handled:
+            key = row.data["id"]
+            assert shard_in_theory(f'"{key}"', 4) == index
+            assert (row.id, row.job_id) == (f"ship:{row.row_number}", "ship")
+            assert row.idempotency_key == f"ship:id={key}"
+            assert row.place == row.data["n"]
+            seen[key] = row.id
+    assert seen.keys() == {row["id"] for row in ORDERS}
+    with JobService(path.parent) as service:
+        for key, row_id in seen.items():
+            row = service.get_row(row_id)
+            assert row is not None
+            assert row.data["id"] == key
+        assert service.redo_row(seen["a1"]).status == "pending"
+
+
+def test_without_a_key_the_position_chooses_the_shard_and_is_the_number(path: Path) -> None:
+    for index in range(3):
+        handled, _ = run(path, (index, 3), ORDERS[:10])
+        assert [row.row_number for row in handled] == [row.data["n"] for row in handled]
+        assert [row.data["n"] for row in handled] == list(range(index + 1, 11, 3))
+    handled, _ = run(path, (1, 3), ORDERS[:12])
+    assert [row.id for row in handled] == ["ship:11"]
+
+
+@pytest.mark.parametrize(
+    ("key", "made"),
+    [
+        (("id", "n"), 'ship:id,n=["a1",1]'),
+        (lambda data: data["n"], "ship:=1"),
+        (lambda data: float(data["n"]), "ship:=1"),
+    ],
+    ids=["columns", "function", "floats"],
+)
+def test_the_idempotency_key_comes_from_the_set_and_the_key_and_never_from_the_shard(
+    path: Path, key: Any, made: str
+) -> None:
+    for count in (2, 5):
+        rows = [row for index in range(count) for row in run(path, (index, count), key=key)[0]]
+        assert next(row for row in rows if row.data["n"] == 1).idempotency_key == made
+        with JobService(path.parent) as service:
+            for index in range(count):
+                service.delete_job(f"ship/{index:03}-of-{count:03}")
+        assert not path.exists()
+
+
+def test_a_shard_takes_new_rows_under_its_next_number_wherever_they_are(path: Path) -> None:
+    for index in range(2):
+        run(path, (index, 2), key="id")
+    rows = [{"id": "b1", "n": 0}, *reversed(ORDERS)]
+    new = [row for index in range(2) for row in run(path, (index, 2), rows, key="id")[0]]
+    assert [(row.data["id"], row.place) for row in new] == [("b1", 1)]
+    index = shard_in_theory('"b1"', 2)
+    with JobService(path.parent) as service:
+        shard = service.get_rows(f"ship/{index:03}-of-002")
+        assert shard[-1].row_number == shard[-2].row_number + 2 == new[0].row_number
+        assert shard[0].place == shard[0].data["n"]
+
+
+def test_shards_that_have_seen_another_input_are_named_until_they_start_with_it(
+    path: Path,
+) -> None:
+    for index in range(3):
+        run(path, (index, 3), key="id")
+    more = [*ORDERS, {"id": "b1", "n": 41}]
+    others = []
+    for index in range(3):
+        with journal.open_job(path, more, key="id", shard=(index, 3)) as job:
+            others.append([int(other[-10:-7]) for other in job.matched.other_inputs])
+            assert job.job.input is not None
+            assert job.job.input.rows == 41
+    assert others == [[1, 2], [2], []]
+
+
+@pytest.mark.parametrize("rows", [ORDERS[1:], ORDERS[:-1]], ids=["shifted", "shorter"])
+def test_without_a_key_another_beginning_of_the_input_is_refused(path: Path, rows: Any) -> None:
+    run(path, (0, 3))
+    with pytest.raises(RefusedError, match=r"doesn't begin with the 40 rows that ship/000-of-003"):
+        run(path, (1, 3), rows)
+    assert not (path / "001-of-003").exists()
+    assert run(path, (1, 3), [*ORDERS, {"n": 41}])[1].exit_code == 0
+
+
+def test_a_key_that_changes_its_type_is_refused_by_its_shard(path: Path) -> None:
+    numbers, texts = ([{"id": kind(n), "n": n} for n in range(20)] for kind in (int, str))
+    for index in range(4):
+        run(path, (index, 4), numbers, key="id")
+    for index in range(4):
+        with pytest.raises(InvalidValueError, match="a key must keep its type"):
+            run(path, (index, 4), texts, key="id")
+
+
+@pytest.mark.parametrize(
+    ("shard", "options", "message"),
+    [
+        ((0, 5), {"key": "id"}, "the shards of 'ship' are 4, such as 000-of-004"),
+        (None, {"key": "id"}, "is a set of shards"),
+        ((1, 4), {"key": "n"}, "the key of ship/000-of-004 is 'id'"),
+        ((1, 4), {"key": ("id", "n")}, "the key of ship/000-of-004 is 'id'"),
+        ((0, 4), {"key": lambda data: data["id"]}, "the key of ship/000-of-004 is 'id'"),
+        ((4, 4), {}, "0 <= index < count"),
+        ((-1, 4), {}, "0 <= index < count"),
+        ("3/0", {}, "0 <= index < count"),
+        ("3", {}, "'auto/64'"),
+        ("auto/4", {}, "none of SLURM_ARRAY_TASK_ID"),
+        ("MISSING/4", {}, "variable MISSING"),
+    ],
+)
+def test_what_does_not_fit_the_set_is_refused_by_name(
+    path: Path, shard: Any, options: Any, message: str
+) -> None:
+    run(path, (0, 4), key="id")
+    with pytest.raises(InvalidValueError, match=message):
+        run(path, shard, **options)
+
+
+def test_a_start_that_names_no_key_takes_that_of_the_set(path: Path) -> None:
+    run(path, (0, 2), key=("id", "n"))
+    handled, _ = run(path, (1, 2))
+    assert all(row.place == row.data["n"] for row in handled)
+    assert run(path, (0, 2))[1].started == 0
+
+
+def test_a_job_and_a_set_of_one_name_refuse_each_other(path: Path) -> None:
+    with journal.open_job(path, ORDERS):
+        pass
+    with pytest.raises(InvalidValueError, match="is a job, and not a set of shards"):
+        run(path, (0, 2))
+    with pytest.raises(InvalidValueError, match=r"is a shard: give .* and shard=\(0, 2\)"):
+        journal.open_job(path.with_name("set") / "000-of-002", ORDERS)
+
+
+def test_a_shard_in_another_place_or_set_belongs_to_another_job(path: Path) -> None:
+    run(path, (0, 2))
+    (path / "000-of-002").rename(path / "001-of-002")
+    with pytest.raises(journal.JobMismatchError, match="ship/000-of-002"):
+        run(path, (1, 2))
+    path.rename(path.with_name("other"))
+    with pytest.raises(journal.JobMismatchError), JobService(path.parent) as service:
+        service.get_job("other/001-of-002")
+
+
+@pytest.mark.parametrize("variable", [name for names in VARIABLES for name in names])
+def test_auto_takes_the_number_of_the_task_modulo_the_count(
+    path: Path, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "7")
+    assert run(path, "auto/4")[1].job.id == "ship/003-of-004"
+    with pytest.raises(InvalidValueError, match="0 <= index < count"):
+        run(path, f"{variable}/4")
+
+
+def test_two_schedulers_are_refused_until_a_variable_is_named(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
+    monkeypatch.setenv("PMI_RANK", "0")
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(InvalidValueError, match="name one, such as SLURM_ARRAY_TASK_ID/4"):
+        run(path, "auto/4")
+    assert run(path, "SLURM_ARRAY_TASK_ID/4")[1].job.id == "ship/002-of-004"
+    monkeypatch.delenv("SLURM_ARRAY_TASK_ID")
+    assert run(path, "auto/4")[1].job.id == "ship/000-of-004"
+
+
+@pytest.mark.parametrize(("variable", "first"), RESTARTS.items())
+def test_a_restarted_task_whose_job_is_gone_starts_only_anew(
+    path: Path, variable: str, first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, str(first - 1))
+    run(path, (0, 2), ORDERS[:2])
+    monkeypatch.setenv(variable, str(first))
+    assert run(path, (0, 2), ORDERS[:2])[1].started == 0
+    with pytest.raises(RefusedError, match=f"{variable} is {first}.*anew=True"):
+        run(path, (1, 2), ORDERS[:2])
+    assert run(path, (1, 2), ORDERS[:2], anew=True)[1].started == 1
+
+
+def test_two_starts_of_one_shard_are_refused_and_its_neighbour_is_not(path: Path) -> None:
+    with journal.open_job(path, ORDERS, shard=(0, 2)) as job:
+        job.service.start_job(job.id)
+        with pytest.raises(journal.JobBusyError, match="ship/000-of-002"):
+            run(path, (0, 2))
+        assert run(path, (1, 2))[1].exit_code == 0
+
+
+def test_a_row_of_a_shard_keeps_its_place_when_its_data_changes(path: Path) -> None:
+    for rows in (ORDERS, [{**row, "n": row["n"] + 100} for row in reversed(ORDERS)]):
+        run(path, (0, 2), rows, key="id", on_changed="redo")
+    with JobService(path.parent) as service:
+        for row in service.get_rows("ship/000-of-002"):
+            assert row.data["n"] == 100 + (row.place or 0)
+            assert row.idempotency_key == f"ship:id={row.data['id']}#2"
