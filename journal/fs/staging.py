@@ -17,7 +17,7 @@ from journal.fs import directories, system
 from journal.fs.directories import DIRECTORY_MODE
 from journal.fs.files import NewFile
 from journal.fs.handles import Descriptor, JournalFile
-from journal.fs.locks import DirectoryLock, wait_for_lock
+from journal.fs.locks import DirectoryLock, network_of, wait_for_lock
 from journal.fs.names import JOB_STAGING_NAME, JOURNAL_NAME
 
 
@@ -32,8 +32,16 @@ class Staging(Descriptor):
 
         Another user may have made ``.staging`` first. So if it isn't private (see ``_is_private``),
         ``.staging-UID`` is used instead. Raises FileExistsError if that isn't private, either.
+
+        On a network file system, other nodes don't see the lock of a directory, and would remove
+        what this node makes. So each node has a directory of its own there, ``.staging-HOST``.
         """
-        for name in (JOB_STAGING_NAME, f"{JOB_STAGING_NAME}-{system.os.geteuid()}"):
+        first = JOB_STAGING_NAME
+        flags = system.os.O_RDONLY | system.os.O_DIRECTORY
+        with contextlib.closing(Descriptor(root, system.os.open(root, flags))) as directory:
+            if network_of(directory):
+                first += f"-{system.host_name()}"
+        for name in (first, f"{first}-{system.os.geteuid()}"):
             path = root / name
             with contextlib.suppress(FileExistsError):
                 system.os.mkdir(path, DIRECTORY_MODE)
@@ -42,7 +50,7 @@ class Staging(Descriptor):
                 if self._is_private():
                     return
                 self.close()
-        reason = f"{JOB_STAGING_NAME} and {name} are not private directories of this user: remove"
+        reason = f"{first} and {name} are not private directories of this user: remove"
         raise FileExistsError(errno.EEXIST, f"{reason} one of them")
 
     @contextlib.contextmanager

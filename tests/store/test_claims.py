@@ -374,3 +374,17 @@ def test_claims_are_listed_after_a_change_of_their_directory_so_no_cache_answers
     monkeypatch.setattr(system, "os", Os())
     assert locks.look(tmp_path) == ["000001"]
     assert calls == ["mkdir", "rmdir", "mkdir", "rmdir", "scandir"]
+
+
+def test_a_node_leaves_alone_what_another_node_is_making(
+    nodes: Nodes, directories_apart: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = nodes
+    with a.store.scratch("new") as directory:
+        monkeypatch.setattr(system, "host_name", lambda: "node-b")
+        with b.store.scratch("new") as other:
+            assert (directory.is_dir(), other.is_dir()) == (True, True)
+        leftover = other.parent / "left"
+        leftover.mkdir()
+        b.create_job("k", job_id="k")
+        assert (directory.is_dir(), leftover.exists()) == (True, False)
