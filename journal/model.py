@@ -485,6 +485,7 @@ ROW_COLUMNS = {
     "job_id": False,
     "row_number": False,
     "status": False,
+    "place": True,
     "attempts": False,
     "earlier_attempts": True,
     "version": True,

@@ -82,7 +82,8 @@ def complete_job(ctx: click.Context, parameter: click.Parameter, incomplete: str
         return complete_path(ctx, parameter, incomplete)
     try:
         service = ReadingService(ctx.find_root().params.get("root") or DEFAULT_ROOT)
-        return sorted(job_id for job_id in service.store.job_ids() if job_id.startswith(incomplete))
+        known = [*service.store.job_ids(), *service.store.set_ids()]
+        return sorted(job_id for job_id in known if job_id.startswith(incomplete))
     except JournalError:
         return []
 
@@ -151,20 +152,53 @@ class FoundJob(NamedTuple):
         echo_err(f"{self.id}: {text}")
 
 
-class _JobType(click.ParamType[FoundJob]):
-    """The click type of an argument JOB. The command gets a :class:`FoundJob`."""
+class FoundSet(NamedTuple):
+    """The set of shards that a command line names. ``command``: as of a :class:`FoundJob`."""
+
+    service: JobService
+    id: str
+    command: Callable[..., str]
+
+    @classmethod
+    def of(cls, ctx: click.Context, service: JobService, set_id: str) -> FoundSet:
+        return cls(service, set_id, command_line(ctx, service))
+
+    @property
+    def shards(self) -> list[FoundJob]:
+        """The shards that are here, by their index."""
+        names = sorted(self.service.store.shards(self.id))
+        return [FoundJob(self.service, f"{self.id}/{name}", self.command) for name in names]
+
+    def say(self, text: str) -> None:
+        """Write a message about the set to standard error."""
+        echo_err(f"{self.id}: {text}")
+
+
+class _JobType(click.ParamType[FoundJob | FoundSet]):
+    """The click type of an argument JOB. The command gets a :class:`FoundJob`, or, if it takes sets,
+    a :class:`FoundSet`.
+    """
 
     name = "job"
 
-    def convert(self, value: Any, _: click.Parameter | None, ctx: click.Context | None) -> FoundJob:
+    def __init__(self, *, takes_sets: bool) -> None:
+        self._takes_sets = takes_sets
+
+    def convert(
+        self, value: Any, _: click.Parameter | None, ctx: click.Context | None
+    ) -> FoundJob | FoundSet:
         assert ctx is not None
-        found = find_job(ctx, value)
+        found = find_job_or_set(ctx, value) if self._takes_sets else find_job(ctx, value)
         ctx.with_resource(found.service)
         return found
 
 
+def shards_in(job: FoundJob | FoundSet) -> list[FoundJob]:
+    """The job itself, or the shards of the set."""
+    return [job] if isinstance(job, FoundJob) else job.shards
+
+
 job_argument = click.argument("job", shell_complete=complete_job)
-found_job = click.argument("job", type=_JobType(), shell_complete=complete_job)
 
 
 def cut_text(service: JobService, job_id: str) -> str:
@@ -181,14 +215,31 @@ def find_job(ctx: click.Context, name: str, *, is_whole: bool = False) -> FoundJ
 
     ``name``: an id, a path, or, unless it ``is_whole``, a unique prefix of an id.
 
-    Raises JobNotFoundError, or a click error.
+    Raises JobNotFoundError, RefusedError for a set, or a click error.
     """
+    found = find_job_or_set(ctx, name, is_whole=is_whole)
+    if isinstance(found, FoundSet):
+        example = next(found.service.store.shards(found.id))
+        raise RefusedError(
+            f"{found.id} is a set of shards: `journal {ctx.info_name}` takes one of them, such as "
+            f"{found.id}/{example}; `journal shards {found.id}` lists them"
+        )
+    return found
+
+
+def find_job_or_set(
+    ctx: click.Context, name: str, *, is_whole: bool = False
+) -> FoundJob | FoundSet:
+    """Find a job or a set: see :func:`find_job`."""
     if os.path.dirname(name) or name in (os.curdir, os.pardir):
         directory = Path(name).resolve()
         if is_shard_id(name) and os.path.lexists(Path(ctx.obj, name, JOURNAL_NAME)):
             directory = Path(ctx.obj, name).resolve()
         if not os.path.lexists(directory / JOURNAL_NAME):
-            raise _not_found(name)
+            above = ReadingService(directory.parent) if is_job_id(directory.name) else None
+            if above is None or not above.store.is_set(directory.name):
+                raise _not_found(name)
+            return FoundSet.of(ctx, above, directory.name)
         job_id = id_of_directory(directory)
         service = ReadingService(root_of(directory))
         if not (is_job_id(job_id) or is_shard_id(job_id)):
@@ -196,7 +247,16 @@ def find_job(ctx: click.Context, name: str, *, is_whole: bool = False) -> FoundJ
                 pass  # never: it raises JobMismatchError
         return FoundJob.of(ctx, service, job_id)
     service = ReadingService(ctx.obj)
-    return FoundJob.of(ctx, service, _expand_prefix(service, name, is_whole=is_whole))
+    job_id = _expand_prefix(service, name, is_whole=is_whole)
+    if service.store.holds_job(job_id) or not service.store.is_set(job_id):
+        return FoundJob.of(ctx, service, job_id)
+    return FoundSet.of(ctx, service, job_id)
+
+
+found_job = click.argument("job", type=_JobType(takes_sets=False), shell_complete=complete_job)
+found_job_or_set = click.argument(
+    "job", type=_JobType(takes_sets=True), shell_complete=complete_job
+)
 
 
 def _not_found(name: str) -> JobNotFoundError:
@@ -221,10 +281,12 @@ def _expand_prefix(service: JobService, prefix: str, *, is_whole: bool) -> str:
             with contextlib.suppress(PermissionError):  # reading the job reports the error
                 os.lstat(directory / JOURNAL_NAME)
             return prefix
+        if service.store.is_set(prefix):
+            return prefix
         check_not_pruned(service.root, prefix)
         if directory.is_dir():  # the name is a whole id, so the user doesn't mean longer ids
             raise RefusedError(f"{directory} is not a job: it has no {JOURNAL_NAME}")
-    job_ids = list(service.store.job_ids())
+    job_ids = [*service.store.job_ids(), *service.store.set_ids()]
     matches = sorted(job_id for job_id in job_ids if prefix and job_id.startswith(prefix))
     if is_whole or not matches:
         error = _not_found(prefix)

@@ -23,7 +23,18 @@ from journal.fs.names import JOURNAL_NAME
 _COMPLETE = "_JOURNAL_COMPLETE"  # a variable that a shell sets to get completions
 PURPOSES = {
     "Run rows": ("run", "step", "pause", "resume", "cancel"),
-    "Look": ("list", "show", "rows", "errors", "log", "watch", "wait", "export", "report"),
+    "Look": (
+        "list",
+        "shards",
+        "show",
+        "rows",
+        "errors",
+        "log",
+        "watch",
+        "wait",
+        "export",
+        "report",
+    ),
     "Settle rows": ("retry", "redo", "skip", "resolve"),
     "Move jobs": ("pack", "unpack", "pull"),
     "Mend damage": ("verify", "repair"),
@@ -34,6 +45,7 @@ _MODULES = {
     "damage": ("verify", "repair"),
     "delete": ("delete", "prune"),
     "control": ("pause", "resume", "cancel"),
+    "list": ("list", "shards"),
     "rows": ("rows", "errors"),
     "settle": ("retry", "redo", "skip", "resolve"),
     "transfer": ("pack", "unpack", "pull"),

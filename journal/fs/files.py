@@ -82,11 +82,18 @@ class ScratchFile:
             self._file.truncate()
         self.size_bytes = size_bytes
 
-    def lines(self) -> Iterator[bytes]:
-        """Yield all lines. Don't write during the iteration."""
-        with refusals_of(self._directory, "read a file in"):
-            self._file.seek(0)
-            yield from self._file
+    def lines(self, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Yield the lines from one value of ``size_bytes`` to another. Don't write meanwhile.
+
+        Several iterations may take turns.
+        """
+        end = self.size_bytes if end is None else end
+        while begin < end:
+            with refusals_of(self._directory, "read a file in"):
+                self._file.seek(begin)
+                line = self._file.readline()
+            begin += len(line)
+            yield line
 
     def close(self) -> None:
         with contextlib.suppress(OSError):

@@ -48,6 +48,7 @@ def newest_ids(
     until: datetime | None,
     status: JobStatus | None,
     on_error: OnError | None,
+    sets: list[str] | None = None,
 ) -> list[str]:
     """Return the ids of jobs, newest first.
 
@@ -56,6 +57,7 @@ def newest_ids(
     - ``since``, ``until``: return only jobs created at ``since`` or later, and before ``until``.
     - ``on_error``: gets all errors, also one for each directory that has files of a job but no
       journal.
+    - ``sets``: gets the ids of the sets of shards.
     """
     store.check_open()
     heads: list[Head] = []
@@ -67,6 +69,8 @@ def newest_ids(
             job = _open(store, job_id, on_error)
             if job is not None:
                 head = job.created_at, job_id, job.name, job.status.value
+            elif sets is not None and store.is_set(job_id):
+                sets.append(job_id)
         if (
             head is not None
             and (status is None or head[3] in wanted)

@@ -331,6 +331,16 @@ class Store:
         """Return whether the job's directory has a journal."""
         return files.exists(self.directory(job_id) / JOURNAL_NAME)
 
+    def set_ids(self) -> Iterator[str]:
+        """Yield the ids of all sets of shards, in no particular order."""
+        for name in filter(is_job_id, self.subdirectories()):
+            if not self.holds_job(name) and self.is_set(name):
+                yield name
+
+    def is_set(self, name: str) -> bool:
+        """Return whether a directory has shards of a set."""
+        return next(self.shards(name), None) is not None
+
     def check_not_lost(self, job_id: str) -> None:
         """Raise StorageError if a directory has files of a job, but no journal."""
         path = self.directory(job_id)
@@ -441,7 +451,7 @@ class Store:
         set_id, _, shard = job_id.partition("/")
         if shard:
             self._check_set(set_id, shard)
-        elif next(self.shards(job_id), None) is not None:
+        elif self.is_set(job_id):
             raise InvalidValueError("job_id", job_id, f"{target} is a set of shards: name one")
         # On Windows, a deletion that died may leave an empty directory.
         if files.exists(target) and not directories.is_empty(target):

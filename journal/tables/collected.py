@@ -7,7 +7,9 @@ temporary file without a name. The export is made from that file.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from itertools import chain, repeat
+from heapq import merge
+from itertools import chain, islice, repeat
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -18,7 +20,14 @@ from journal.fs.files import ScratchFile
 from journal.history.reading import look
 from journal.model import Job, JobRow, RowStatus, row_statuses
 from journal.tables.columns import ATTEMPT_COLUMNS, JOURNAL_COLUMNS, STEP_COLUMNS, Key, Options
-from journal.tables.table import Chunk, Table, chunks_of_attempts, chunks_of_rows, chunks_of_steps
+from journal.tables.table import (
+    CHUNK_ROWS,
+    Chunk,
+    Table,
+    chunks_of_attempts,
+    chunks_of_rows,
+    chunks_of_steps,
+)
 from journal.text import encode_json, own_number
 
 MAX_COLUMNS = 10_000
@@ -33,8 +42,8 @@ TABLES = {
 class Collected:
     """The rows of some jobs, collected in a temporary file without a name.
 
-    So later changes of the jobs have no effect on the export. Iteration yields the rows in chunks.
-    In these chunks, times are text.
+    So later changes of the jobs have no effect on the export. Iteration yields the rows in chunks,
+    and those of the shards of a set by their places in the input. In these chunks, times are text.
 
     - ``table``: the columns, and their names. ``count``: the number of rows.
     - ``name``: the name that the table gets in a database.
@@ -74,11 +83,13 @@ class Collected:
         self._statuses, self._where = row_statuses(statuses or None), where
         self._tabular = tabular or options.columns is not None or options.flatten
         self._lines = lines
+        self._begins: list[int] = []  # where the rows of each job begin in the file
         for job_id in job_ids:
             begin, before = lines.size_bytes, self.table
             try:
                 self.table = before.copy()
                 self._take(service, job_id)
+                self._begins.append(begin)
             except JournalError as error:
                 if on_error is None:
                     raise
@@ -97,14 +108,24 @@ class Collected:
         if self._where is not None:
             met = [place for place, row in enumerate(rows) if self._where(row)]
             rows.view = rows.view.chosen(met)
+        order: tuple[tuple[int, int], ...] = ()
+        if job.shard is not None and self.name == "rows":
+            places = sorted(
+                (row.place or row.row_number, row.row_number, at) for at, row in enumerate(rows)
+            )
+            rows.view = rows.view.chosen(at for _, _, at in places)
+            order = tuple((place, number) for place, number, _ in places)
         if self.name == "steps":
             chunks = chunks_of_steps(rows)
         elif self.name == "attempts":
             chunks = chunks_of_attempts(rows, history)
         else:
             chunks = chunks_of_rows(rows, history, self.table.options)
+        done = 0
         for chunk in chunks:
-            self._lines.write(encode_json(chunk))
+            part = chunk._replace(order=order[done : done + chunk.size]) if order else chunk
+            self._lines.write(encode_json(part))
+            done += chunk.size
             if not self._tabular:
                 names = set(chain.from_iterable(chunk.data))
                 alike = (name for name in names if name.casefold().endswith(tuple(self._known)))
@@ -120,7 +141,15 @@ class Collected:
 
     def __iter__(self) -> Iterator[Chunk]:
         decode = msgspec.json.Decoder(Chunk, float_hook=own_number).decode
-        return map(decode, self._lines.lines())
+        begins, sets = self._begins, {job.shard and job.id.partition("/")[0] for job in self.jobs}
+        if self.name != "rows" or len(sets) > 1 or None in sets:  # they aren't the shards of a set
+            return map(decode, self._lines.lines())
+        ends = [*begins[1:], self._lines.size_bytes]
+        shards = (
+            chain.from_iterable(map(_rows_of, map(decode, self._lines.lines(*ends_of))))
+            for ends_of in zip(begins, ends, strict=True)
+        )
+        return _chunks_of(merge(*shards, key=itemgetter(0)))
 
     def cells(self) -> Iterator[list[list[Any]]]:
         """Yield the columns of each chunk."""
@@ -143,3 +172,22 @@ class Collected:
             data: Iterable[dict[str, Any]] = chunk.data or repeat({}, chunk.size)
             for row, values in zip(data, rows, strict=True):
                 yield row | dict(zip(own, values, strict=True))
+
+
+_Row = tuple[tuple[int, int], dict[str, Any], dict[str, Any]]  # its place and number, data, columns
+
+
+def _rows_of(chunk: Chunk) -> Iterator[_Row]:
+    names = list(chunk.own)
+    cells: Iterable[tuple[Any, ...]] = zip(*chunk.own.values(), strict=True)
+    for order, data, values in zip(
+        chunk.order, chunk.data, cells if names else repeat(()), strict=False
+    ):
+        yield order, data, dict(zip(names, values, strict=True))
+
+
+def _chunks_of(rows: Iterator[_Row]) -> Iterator[Chunk]:
+    while some := list(islice(rows, CHUNK_ROWS)):
+        names = dict.fromkeys(chain.from_iterable(own for _, _, own in some))
+        columns = {name: [own.get(name) for _, _, own in some] for name in names}
+        yield Chunk(len(some), [data for _, data, _ in some], columns)

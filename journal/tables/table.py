@@ -45,11 +45,15 @@ _MEMBERS = tuple(name for name in JOURNAL_COLUMNS if name in JobRow.__struct_fie
 
 
 class Chunk(NamedTuple):
-    """Some rows of a table: their number, their data, and their values in columns of the journal."""
+    """Some rows of a table: their number, their data, and their values in columns of the journal.
+
+    ``order``: of shards, the place and the number of each row, by which rows are sorted.
+    """
 
     size: int
     data: list[dict[str, Any]]
     own: dict[str, list[Any]]
+    order: tuple[tuple[int, int], ...] = ()
 
 
 Named = Iterator[tuple[Key, list[Any]]]

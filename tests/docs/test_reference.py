@@ -60,9 +60,8 @@ def test_each_command_has_an_example_that_can_be_typed(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     service = JobService(tmp_path)
-    monkeypatch.setattr(
-        find, "find_job", lambda ctx, job_id: find.FoundJob.of(ctx, service, job_id)
-    )
+    for finds in ("find_job", "find_job_or_set"):
+        monkeypatch.setattr(find, finds, lambda ctx, job_id: find.FoundJob.of(ctx, service, job_id))
     help_text = inspect.cleandoc(command_of(name).help or "")
     (example,) = [line for line in help_text.splitlines() if line.startswith("Example: journal ")]
     words = shlex.split(example.removeprefix("Example: journal "))
@@ -182,7 +181,7 @@ def test_shells_complete_commands_and_job_ids(root: Path, shell: str) -> None:
             return lines[1::3]
         return [line.split("\t")[0].removeprefix("plain,") for line in lines]
 
-    assert offered("journal sh") == ["show"]
+    assert offered("journal sho") == ["show"]
     assert "--where" in offered("journal rows other --wh")
     assert offered("journal show ship") == ["ship-ca", "ship-or"]
     assert offered("journal show nothing") == []

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import click
 
 from journal.cli.exit_codes import EXIT_DAMAGED, EXIT_OK, EXIT_ROWS_OPEN
-from journal.cli.find import FoundJob, ReadingService, complete_job, find_job, found_job
+from journal.cli.find import (
+    FoundJob,
+    ReadingService,
+    complete_job,
+    find_job_or_set,
+    found_job,
+    shards_in,
+)
 from journal.cli.output import echo_err, echo_json_list, echo_result
 from journal.cli.shared_options import json_option, option
 from journal.errors import INTACT_COPY, JournalError
@@ -40,11 +48,14 @@ def verify_command(
     """
     if bool(jobs) == all_jobs:
         raise click.UsageError("name the jobs to verify, or give --all")
-    targets = [find_job(ctx, name) for name in jobs]
+    found = (find_job_or_set(ctx, name) for name in jobs)
+    targets = list(itertools.chain.from_iterable(map(shards_in, found)))
     if all_jobs:
         store = ReadingService(ctx.obj)
-        names = sorted(store.store.directory_names())
-        targets = [FoundJob.of(ctx, store, name) for name in names]
+        names = [*store.store.directory_names()]
+        for set_id in store.store.set_ids():
+            names += (f"{set_id}/{name}" for name in store.store.shards(set_id))
+        targets = [FoundJob.of(ctx, store, name) for name in sorted(names)]
     code = EXIT_OK
 
     def reports() -> Iterator[Report]:

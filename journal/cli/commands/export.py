@@ -9,15 +9,25 @@ from typing import Any
 import click
 
 from journal.cli.exit_codes import exit_code_of_store
-from journal.cli.find import FoundJob, ReadingService, complete_job, complete_path, find_job
+from journal.cli.find import (
+    FoundJob,
+    FoundSet,
+    ReadingService,
+    complete_job,
+    complete_path,
+    find_job_or_set,
+    shards_in,
+)
 from journal.cli.output import data_stream, echo_err
 from journal.cli.selection import Selection, selection_options
 from journal.cli.shared_options import columns_option, force_option, option
 from journal.errors import JobNotFoundError, JournalError
 from journal.fs.names import JOURNAL_NAME
+from journal.history.error_groups import Numbers
 from journal.ids import is_job_id
 from journal.run.signals import ending_signals
 from journal.service import JobService
+from journal.sets.whole import ABSENT, look_at_set
 from journal.tables.export import FORMATS, STREAMED, export_rows, format_of
 from journal.text import counted
 
@@ -85,7 +95,7 @@ def export_command(
     The columns of the data come first. The columns of the journal follow: job_id, row_number,
     status, attempts, error_code, error_message, result, created_at, started_at, processed_at,
     duration_s and idempotency_key. Each of the following columns is written only if a row has a
-    value in it, or with --all-columns: earlier_attempts (attempts that limits don't count),
+    value in it, or with --all-columns: place (in the input, in a shard with a key), earlier_attempts (attempts that limits don't count),
     version, unknown (true if a failed row may have taken effect), reason, tracking_number,
     label_path, cost_cents (of the last outcome), total_cost_cents (of all attempts) and usage. If the data has a column with one of these names, the
     journal's column is called journal_NAME.
@@ -98,6 +108,8 @@ def export_command(
     unknown, reason, tracking_number, label_path, cost_cents and usage. All attempts at the chosen
     rows are written, in the order in which they ended. The costs add up to the cost of these rows.
 
+    The rows of a set of shards are sorted by their places in the input.
+
     Example: journal export ship-ca failed.csv --status failed --status needs_review
     """
     table = _checked(table, options)
@@ -105,13 +117,8 @@ def export_command(
         raise click.UsageError("give JOB and OUT, or --all and OUT")
     out = names[-1]
     errors: list[JournalError] = []
-    if all_jobs:
-        service: JobService = ReadingService(ctx.obj)
-        jobs = service.list_jobs(limit=None, on_error=errors.append)
-        job_ids = [job.id for job in reversed(jobs)]  # oldest first
-    else:
-        job = _find_job(ctx, *names)
-        service, job_ids = job.service, [job.id]
+    service, found = _found(ctx, names[0] if not all_jobs else None, out, errors)
+    job_ids = [each.id for each in found]
     file_format = file_format or ("csv" if out == "-" else format_of(out))
     if out == "-" and file_format not in STREAMED:
         raise click.UsageError(f"{file_format} can't be written to standard output: name a file")
@@ -129,8 +136,8 @@ def export_command(
             on_error=errors.append if all_jobs else None,
             **options,
         )
-    if not all_jobs:
-        job.warn_of_cut()
+    for each in () if all_jobs else found:
+        each.warn_of_cut()
     for text in [*errors, *selection.where.unmet()]:
         echo_err(f"journal: {text}")
     if out != "-":
@@ -168,9 +175,39 @@ def _checked(table: str | None, options: dict[str, object]) -> str:
     return table or "rows"
 
 
-def _find_job(ctx: click.Context, name: str, out: str) -> FoundJob:
+def _found(
+    ctx: click.Context, name: str | None, out: str, errors: list[JournalError]
+) -> tuple[JobService, list[FoundJob]]:
+    """The job called ``name``, or the shards of this set; for None, all jobs, oldest first."""
+    if name is not None:
+        job = _find_job(ctx, name, out)
+        if isinstance(job, FoundSet):
+            _check_set(job)
+        return job.service, shards_in(job)
+    service = ReadingService(ctx.obj)
+    jobs = service.list_jobs(limit=None, on_error=errors.append)
+    found = [FoundJob.of(ctx, service, job.id) for job in reversed(jobs)]
+    for set_id in sorted(service.store.set_ids()):
+        found += FoundSet.of(ctx, service, set_id).shards
+    return service, found
+
+
+def _check_set(found: FoundSet) -> None:
+    """Raise RefusedError if shards without a key have seen different inputs. Name absent shards."""
+    whole = look_at_set(found.service, found.id)
+    whole.check_input()
+    if absent := whole.indexes(ABSENT):
+        rows = f"{counted(len(absent), 'shard|shards')} of {len(whole.parts)}"
+        found.say(f"the rows of {rows} are missing, which aren't here: {Numbers(absent).text(',')}")
+    if others := [part.index for part in whole.parts if part.has_other_input]:
+        found.say(
+            f"shards of another input, whose new rows are missing: {Numbers(others).text(',')}"
+        )
+
+
+def _find_job(ctx: click.Context, name: str, out: str) -> FoundJob | FoundSet:
     try:
-        return find_job(ctx, name)
+        return find_job_or_set(ctx, name)
     except JobNotFoundError as error:
         if is_job_id(out) and os.path.lexists(os.path.join(ctx.obj, out, JOURNAL_NAME)):
             error.add_note(f"JOB comes before OUT: journal export {out} {name}")

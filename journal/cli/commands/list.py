@@ -1,21 +1,31 @@
-"""`journal list`."""
+"""`journal list` and `journal shards`: the jobs and sets of a store, and the shards of a set."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 import click
 
-from journal.cli.exit_codes import exit_code_of_store
-from journal.cli.find import ReadingService, duration_s, status_text
+from journal.cli.exit_codes import EXIT_DAMAGED, EXIT_OK, exit_code_of_store
+from journal.cli.find import (
+    FoundJob,
+    ReadingService,
+    complete_job,
+    duration_s,
+    find_job_or_set,
+    status_text,
+)
 from journal.cli.listing import Field, echo_rows, limit_option, listing_options
 from journal.cli.output import bar, echo_err, local_text
 from journal.cli.shared_options import option
 from journal.cli.times import parse_moment, since_option
-from journal.errors import JournalError
+from journal.errors import JournalError, RefusedError
 from journal.model import JOB_MEMBERS, Job, JobStatus
+from journal.sets.whole import UNREADABLE, Part, look_at_set
+from journal.store.listing import jobs_of, newest_ids
 from journal.text import cents_number, duration_text
 
 _INTERRUPTED = "interrupted"
@@ -85,7 +95,7 @@ _FIELDS = (*_COLUMNS, *(_of_job(name) for name in JOB_MEMBERS if name not in _SH
 def list_command(
     ctx: click.Context, /, status: str | None, limit: int | None, output: str, **query: Any
 ) -> int:
-    """List the jobs, newest first.
+    """List the jobs, newest first. A set of shards is one line, with the sums of its shards.
 
     DONE is the number of completed and skipped rows. If a job is interrupted, its run has died, and
     the rows IN FLIGHT may have taken effect: `journal show JOB` says how to settle them. DURATION
@@ -99,15 +109,22 @@ def list_command(
     """
     service = ReadingService(ctx.obj)
     errors: list[JournalError] = []
+    sets: list[str] = []
+    given = query["name"], query["since"], query["until"]
     of_run = status in (JobStatus.RUNNING, _INTERRUPTED)  # only the run lock distinguishes them
-    jobs = service.list_jobs(
-        JobStatus.RUNNING if of_run else status,
-        None if of_run or limit is None else limit + 1,  # one more, to know whether more jobs exist
-        on_error=errors.append,
-        **query,
-    )
+    wanted = JobStatus.RUNNING if of_run else None if status is None else JobStatus(status)
+    job_ids = newest_ids(service.store, *given, wanted, errors.append, sets)
+    # One more, to know whether more jobs exist.
+    most = None if of_run or limit is None else limit + 1
+    jobs = jobs_of(service.store, job_ids, wanted, most, 0, errors.append)
     now = datetime.now(UTC)
-    states = ((job, service.get_state(job)) for job in jobs)
+    states = [(job, service.get_state(job)) for job in jobs]
+    for set_id in sets:
+        whole = look_at_set(service, set_id)
+        if _is_meant(whole.job, *given) and (of_run or status in (None, whole.state)):
+            states.append((whole.job, whole.state))
+    if sets:
+        states.sort(key=lambda one: (one[0].created_at, one[0].id), reverse=True)
     found = [
         Listed(job, state, duration_s(job, state, now))
         for job, state in states
@@ -117,7 +134,7 @@ def list_command(
     none = f"0 jobs in {service.root}"
     if not service.root.exists():
         none += ", which does not exist"
-    elif status or any(query.values()):
+    elif status or any(given):
         none += " meet these conditions"
     echo_rows(output, _FIELDS, shown, none=none, look_ahead=None)
     if len(found) > len(shown) and output == "table":
@@ -125,3 +142,69 @@ def list_command(
     for error in errors:
         echo_err(f"journal: {error}")
     return exit_code_of_store(errors)
+
+
+def _is_meant(job: Job, name: str | None, since: datetime | None, until: datetime | None) -> bool:
+    is_named = name is None or fnmatchcase(job.name, name)
+    is_after = since is None or since <= job.created_at
+    return is_named and is_after and (until is None or job.created_at < until)
+
+
+def _of_part(name: str, title: str, **column: Any) -> Field:
+    def value(part: Part) -> Any:
+        return None if part.job is None else getattr(part.job, name)
+
+    return Field(name, title, value, right=True, **column)
+
+
+_SHARD_FIELDS = (
+    Field("id", "SHARD"),
+    Field("state", "STATE", status=True),
+    _of_part("total_rows", "ROWS"),
+    _of_part("done_rows", "DONE"),
+    _of_part("failed_rows", "FAILED", rank=2),
+    _of_part("needs_review_count", "REVIEW", rank=3),
+    Field(
+        "has_other_input",
+        "INPUT",
+        text=lambda part: "another" if part.has_other_input else "",
+        rank=4,
+    ),
+    Field("error", "ERROR", text=lambda part: part.error or "", rank=5),
+    Field("index"),
+    Field("is_open"),
+)
+
+
+@click.command("shards", short_help="List the shards of a set, or those to start again.")
+@click.argument("set_name", metavar="SET", shell_complete=complete_job)
+@option(
+    "--open is_open",
+    "Print only the indexes of the shards that another start would work on, such as 1-2,5-10, for "
+    "the array of a scheduler.",
+)
+@listing_options
+@click.pass_context
+def shards_command(ctx: click.Context, /, set_name: str, is_open: bool, output: str) -> int:
+    """List the shards of a set, with their states.
+
+    A shard is absent if it isn't in this store: it was never started, or its copy isn't here.
+
+    With --open, the indexes of some shards are printed, as a scheduler takes them: those that are
+    absent, paused or interrupted, or have open rows, or have seen another input. A shard whose rows
+    have failed isn't open: `journal retry` makes its rows pending. If no shard is open, nothing is
+    printed, and the exit code is 0.
+
+    Example: journal shards ship --open
+    """
+    found = find_job_or_set(ctx, set_name)
+    if isinstance(found, FoundJob):
+        raise RefusedError(f"{found.id} is a job, and not a set of shards")
+    whole = look_at_set(found.service, found.id)
+    parts = [part for part in whole.parts if part.is_open or not is_open]
+    if is_open and output == "table":
+        if parts:
+            click.echo(whole.open_text)
+        return EXIT_OK
+    echo_rows(output, _SHARD_FIELDS, parts, none="", look_ahead=None)
+    return EXIT_DAMAGED if any(part.state == UNREADABLE for part in parts) else EXIT_OK

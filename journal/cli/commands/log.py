@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from operator import attrgetter
 from time import monotonic, sleep
 from typing import Any
 
@@ -14,11 +17,20 @@ from click.core import ParameterSource
 
 from journal.cli.advice import echo_advice
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, EXIT_TIMED_OUT
-from journal.cli.find import FoundJob, counts_text, find_job, found_job, job_argument, status_text
+from journal.cli.find import (
+    FoundJob,
+    FoundSet,
+    counts_text,
+    find_job,
+    found_job_or_set,
+    job_argument,
+    status_text,
+)
 from journal.cli.follow import POLL_S, check_reader, follow_job, gone
 from journal.cli.listing import LOOK_AHEAD, Field, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, echo_err, local_text
 from journal.cli.selection import rows_option
+from journal.cli.sets import missing_in, ranges_of_shards
 from journal.cli.shared_options import option
 from journal.cli.times import Seconds, since_option
 from journal.errors import JobNotFoundError
@@ -28,7 +40,6 @@ from journal.model import LOG_LEVELS, Job, job_exit_code
 from journal.progress.show import Progress
 from journal.progress.terminal import above_bar, has_terminal
 from journal.text import as_text, shorten
-from journal.verbs import missing_rows
 
 _DEFAULT_EVENTS = 50
 _MAX_CHARACTERS = 400  # characters of a text on a terminal: a few lines
@@ -56,7 +67,7 @@ _MEMBERS = tuple(map(Field, Event.__struct_fields__))
 
 
 @click.command("log", short_help="Show what happened in a job, and follow it.")
-@found_job
+@found_job_or_set
 @limit_option("Only the last N events. Default: 50, or all with --since.", "-n")
 @since_option("Only events at this time or later")
 @rows_option("Only events of these rows")
@@ -71,7 +82,7 @@ _MEMBERS = tuple(map(Field, Event.__struct_fields__))
 @click.pass_context
 def log_command(
     ctx: click.Context,
-    job: FoundJob,
+    job: FoundJob | FoundSet,
     limit: int | None,
     since: datetime | None,
     ranges: list[range] | None,
@@ -95,14 +106,26 @@ def log_command(
     chosen = ctx.get_parameter_source("limit") is not ParameterSource.DEFAULT
     if not chosen and since is None:
         limit = _DEFAULT_EVENTS
-    history = read_history(job.service.store, job.id)
-    events, more = _latest(history, limit, choice)
+    if isinstance(job, FoundSet):
+        if follow:
+            raise click.UsageError("-f follows a job: name one of the shards")
+        histories = [read_history(job.service.store, shard.id) for shard in job.shards]
+        found = [_latest(history, limit, choice) for history in histories]
+        events: Iterable[Event] = heapq.merge(*(one for one, _ in found), key=attrgetter("at"))
+        more = any(is_cut for _, is_cut in found)
+        if limit is not None:  # of all shards, and not of each
+            newest = deque(events, limit + 1)
+            more = more or len(newest) > limit
+            events = list(newest)[-limit:] if limit else []
+    else:
+        history = read_history(job.service.store, job.id)
+        events, more = _latest(history, limit, choice)
     if more and not chosen:
         job.say(f"the last {limit} events; -n all shows all")
     absent = _absent(job, ranges)
     if absent:
         echo_err(f"journal: {absent}")
-    if follow:
+    if follow and isinstance(job, FoundJob):
         events = itertools.chain(events, _follow(job, history, limit, choice))
     look_ahead = 0 if follow else LOOK_AHEAD
     none = f"{job.id}: 0 events"
@@ -110,10 +133,10 @@ def log_command(
     return EXIT_REFUSED if absent and _absent(job, ranges) else EXIT_OK
 
 
-def _absent(job: FoundJob, ranges: list[range] | None) -> str | None:
+def _absent(job: FoundJob | FoundSet, ranges: list[range] | None) -> str | None:
     """A message about rows in ``ranges`` that the job doesn't have; None if it has all of them."""
-    rows = job.service.get_rows(job.id)
-    return None if ranges is None else missing_rows(job.id, rows, ranges)
+    found = (missing_in(shard, numbers) for shard, numbers in ranges_of_shards(job, ranges))
+    return next(filter(None, found), None)
 
 
 def _latest(history: History, limit: int | None, choice: Choice) -> tuple[Iterable[Event], bool]:

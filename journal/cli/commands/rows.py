@@ -12,17 +12,18 @@ import msgspec
 
 from journal.cli.conditions import Columns, Past, value_of
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED
-from journal.cli.find import FoundJob, found_job
+from journal.cli.find import FoundJob, FoundSet, found_job_or_set, shards_in
 from journal.cli.listing import Field, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, echo_err
 from journal.cli.selection import Selection, selection_options
+from journal.cli.sets import missing_in, ranges_of_shards
 from journal.cli.shared_options import columns_option, option
 from journal.history.error_groups import ErrorGroup, group_attempts, group_errors
 from journal.history.reading import read_history
 from journal.model import JobRow, RowStatus
+from journal.sets.whole import merged_rows
 from journal.tables.columns import MISSING
 from journal.text import as_text, cents_number, counted, headline, shorten
-from journal.verbs import missing_rows
 
 _MAX_CELL_CHARACTERS = 400  # a result may be 1 MiB long
 _WRONG = (RowStatus.FAILED, RowStatus.NEEDS_REVIEW)
@@ -73,7 +74,7 @@ def _named_field(name: str, past: Past) -> Field:
 
 
 @click.command("rows", short_help="List the rows of a job.")
-@found_job
+@found_job_or_set
 @selection_options
 @columns_option(
     "Show only these columns of the data and of the journal. If both have a status, status is that "
@@ -82,7 +83,11 @@ def _named_field(name: str, past: Past) -> Field:
 @limit_option("Only the first N rows.  [default: all]")
 @listing_options
 def rows_command(
-    job: FoundJob, selection: Selection, columns: list[str] | None, limit: int | None, output: str
+    job: FoundJob | FoundSet,
+    selection: Selection,
+    columns: list[str] | None,
+    limit: int | None,
+    output: str,
 ) -> int:
     """List the rows of a job by number, with their status, outcome and data.
 
@@ -99,26 +104,31 @@ def rows_command(
 
     Example: journal rows ship-ca --status failed --where 'zip~941' --columns row_number,order,error_code
     """
-    rows: Iterable[JobRow] = selection.shown(job.service, job.id)
+    shards = shards_in(job)
+    rows: Iterable[JobRow] = merged_rows(selection.shown(job.service, shard.id) for shard in shards)
     if limit is not None:
         rows = itertools.islice(rows, limit)
     past = Past(job.service)
     wanted = Columns([name for name in columns or () if name not in ("result", "usage")], past)
     fields = tuple(_named_field(name, past) for name in columns or ()) or (*_TABLE, *_MEMBERS)
-    total = job.read().total_rows
+    total = sum(shard.read().total_rows for shard in shards)
     none = f"{job.id}: 0 of {counted(total, 'row|rows')}" if total else f"{job.id}: 0 rows"
     echo_rows(output, fields, _looked_at(rows, wanted), none=none)
-    job.warn_of_cut()
+    for shard in shards:
+        shard.warn_of_cut()
     unmet = selection.where.unmet()
     for text in unmet + wanted.messages("shown"):
         echo_err(f"journal: {text}")
-    codes, ranges, every = selection.error_codes, selection.ranges, job.service.get_rows(job.id)
-    if codes and not any(Selection(error_codes=codes).shown(job.service, job.id)):
+    with_codes = Selection(error_codes=selection.error_codes)
+    if selection.error_codes and not any(
+        any(with_codes.shown(job.service, shard.id)) for shard in shards
+    ):
         echo_err(f"journal: no row has {selection.codes_text(job.id)}")
-    if ranges and (missing := missing_rows(job.id, every, ranges)):
-        echo_err(f"journal: {missing}")
-        return EXIT_REFUSED
-    return EXIT_OK
+    found = (missing_in(shard, ranges) for shard, ranges in ranges_of_shards(job, selection.ranges))
+    missing = [text for text in found if text]
+    for text in missing:
+        echo_err(f"journal: {text}")
+    return EXIT_REFUSED if missing else EXIT_OK
 
 
 def _looked_at(rows: Iterable[JobRow], columns: Columns) -> Iterator[JobRow]:
@@ -158,13 +168,15 @@ ERROR_FIELDS = (
 
 
 @click.command("errors", short_help="Show what went wrong with rows, grouped by error code.")
-@found_job
+@found_job_or_set
 @option(
     "--attempts", "Count all attempts that went wrong, also those of rows that are completed now."
 )
 @selection_options
 @listing_options
-def errors_command(job: FoundJob, attempts: bool, selection: Selection, output: str) -> None:
+def errors_command(
+    job: FoundJob | FoundSet, attempts: bool, selection: Selection, output: str
+) -> None:
     """Show the rows that failed or need a review, grouped by error code. The largest group is
     first.
 
@@ -180,19 +192,22 @@ def errors_command(job: FoundJob, attempts: bool, selection: Selection, output: 
 
     Example: journal errors ship-ca
     """
+    shards = shards_in(job)
     if attempts:
         if not selection._replace(version=None).is_empty:
             raise click.UsageError(
                 "of the options that choose rows, --attempts takes --version only"
             )
-        groups = group_attempts(
-            read_history(job.service.store, job.id).entries(), selection.version
-        )
+        store = job.service.store
+        entries = (read_history(store, shard.id).entries() for shard in shards)
+        groups = group_attempts(itertools.chain.from_iterable(entries), selection.version)
     else:
-        groups = group_errors(selection.shown(job.service, job.id, _WRONG))
+        rows = (selection.shown(job.service, shard.id, _WRONG) for shard in shards)
+        groups = group_errors(merged_rows(rows))
     # A table has the column CENTS only if there are costs.
     title = "CENTS" if any(group.cost_cents for group in groups) else ""
     cost = msgspec.structs.replace(_COST, title=title)
     fields = [cost if field is _COST else field for field in ERROR_FIELDS]
     echo_rows(output, fields, groups, none=f"{job.id}: 0 errors")
-    job.warn_of_cut()
+    for shard in shards:
+        shard.warn_of_cut()

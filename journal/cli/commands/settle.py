@@ -9,14 +9,16 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import click
 
 from journal.cli.advice import what_may_run, what_runs_pending
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED
-from journal.cli.find import FoundJob, counts_text, found_job
+from journal.cli.find import FoundJob, FoundSet, counts_text, found_job_or_set
 from journal.cli.selection import Selection, selection_options
+from journal.cli.sets import ranges_of_shards
 from journal.cli.shared_options import (
     Cents,
     confirm,
@@ -37,10 +39,51 @@ from journal.store.interrupted_rows import INTERRUPTED, STEP_IN_DOUBT, STEP_NOT_
 from journal.text import as_text, counted, shorten
 from journal.verbs import VERBS, Verb
 
+_COUNTS = "journal.counts"  # in the context: how many rows each shard of a set has changed
+
+
+def _of_shards(command: Callable[..., int | None]) -> Callable[..., int | None]:
+    """Let a command that changes rows of a job change those of the shards of a set, too.
+
+    First, all chosen rows are checked. Each shard is changed in a commit of its own.
+    """
+    name = command.__name__.removesuffix("_command")
+
+    @wraps(command)
+    def on_each(job: FoundJob | FoundSet, selection: Selection, **given: Any) -> int | None:
+        if isinstance(job, FoundJob):
+            return command(job=job, selection=selection, **given)
+        verb = VERBS["resolve --step" if given.get("step") else name]
+        if not (name == "retry" and selection.is_empty):
+            _check_chosen(selection)
+        chosen: list[tuple[FoundJob, Selection]] = []
+        ranges = dict(ranges_of_shards(job, selection.ranges))
+        for shard in job.shards if selection.ranges is None else ranges:
+            part = selection._replace(ranges=ranges.get(shard))
+            if sum(1 for _ in part.rows(job.service, shard.id, verb)):  # all are checked
+                chosen.append((shard, part))
+                if name in ("retry", "redo"):
+                    _check_not_cancelled(shard.read())
+        if not chosen:
+            for text in selection.why_none(job.id):
+                job.say(text)
+        counts: list[int] = []
+        click.get_current_context().meta[_COUNTS] = counts
+        codes = [command(job=shard, selection=part, **given) for shard, part in chosen]
+        click.echo(sum(counts))
+        if counts:
+            rows = counted(sum(counts), "row|rows")
+            job.say(f"{rows} changed in {counted(len(counts), 'shard|shards')}")
+            job.say(f"the shards to start again: {job.command('shards', job.id, '--open')}")
+        return max((code or EXIT_OK for code in codes), default=EXIT_OK)
+
+    return on_each
+
 
 @click.command("retry", short_help="Retry failed rows: make them pending again.")
-@found_job
+@found_job_or_set
 @selection_options
+@_of_shards
 def retry_command(job: FoundJob, selection: Selection) -> None:
     """Retry failed rows: make them pending again, and reopen the job if it has ended.
 
@@ -93,11 +136,12 @@ def retry_command(job: FoundJob, selection: Selection) -> None:
 
 
 @click.command("redo", short_help="Do rows again, also completed ones.")
-@found_job
+@found_job_or_set
 @selection_options
 @option("--new-key", "Give the rows new idempotency keys.")
 @reason_option("Why the rows are done again. The reason is kept in the rows' history.")
 @yes_option()
+@_of_shards
 def redo_command(
     job: FoundJob, selection: Selection, new_key: bool, reason: str | None, yes: bool
 ) -> int:
@@ -182,23 +226,29 @@ def _check_not_cancelled(job: Job) -> None:
         )
 
 
-def _echo_count(count: int) -> None:
-    """Print the number of changed rows for scripts. People see the number in the next message."""
-    if not sys.stdout.isatty():
+def _echo_count(count: int, *, is_shown: bool = False) -> None:
+    """Print the number of changed rows for scripts. People see the number in the next message, or
+    here if it ``is_shown``. The shards of a set print their sum.
+    """
+    counts = click.get_current_context().meta.get(_COUNTS)
+    if counts is not None:
+        counts.append(count)
+    elif is_shown or not sys.stdout.isatty():
         click.echo(count)
 
 
 def _report_pending(job: FoundJob, count: int, how: str = "again") -> None:
     """Report which run will process the ``count`` pending rows. ``how``: how they are pending."""
-    if count:
+    if count and _COUNTS not in click.get_current_context().meta:
         then = what_runs_pending(job.read(), job.service.run_holder(job.id), job.service.root)
         job.say(f"{counted(count, f'row|rows is|are pending {how}')}: {then}")
 
 
 @click.command("skip", short_help="Skip rows, so that they are not run.")
-@found_job
+@found_job_or_set
 @selection_options
 @reason_option("Why the rows are skipped. The reason is kept with the rows.")
+@_of_shards
 def skip_command(job: FoundJob, selection: Selection, reason: str | None) -> None:
     """Skip pending or failed rows, so that they are not run. They count as done.
 
@@ -216,7 +266,7 @@ def skip_command(job: FoundJob, selection: Selection, reason: str | None) -> Non
     def skip(row: JobRow) -> JobRow:
         return job.service.skip_row(row.id, reason)
 
-    click.echo(_change(job, selection, VERBS["skip"], skip).count)
+    _echo_count(_change(job, selection, VERBS["skip"], skip).count, is_shown=True)
     _report_completed(job, before)
 
 
@@ -259,7 +309,7 @@ _WAYS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
 
 
 @click.command("resolve", short_help="Settle rows that need a review.")
-@found_job
+@found_job_or_set
 @selection_options
 @option("--completed", "The rows took effect: complete them.")
 @option(
@@ -285,6 +335,7 @@ _WAYS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
     "Settle only this step of the rows. The step must be in doubt. Give --result or --not-done.",
 )
 @option("--not-done", "With --step: the step took no effect.")
+@_of_shards
 def resolve_command(job: FoundJob, selection: Selection, reason: str | None, **given: Any) -> None:
     """Settle rows that need a review, after you have checked whether they took effect.
 
@@ -385,7 +436,7 @@ class _Resolution:
         if self._is_cut and how != "completed" and (warning := what_may_run(before)):
             job.say(warning)
         if how not in ("retry", "step"):
-            click.echo(count)
+            _echo_count(count, is_shown=True)
             _report_pending(job, job.read().pending_count, "as before")
             return
         _echo_count(count)

@@ -15,10 +15,11 @@ from journal.cli.advice import advice, look
 from journal.cli.commands.rows import ERROR_FIELDS, example_text
 from journal.cli.find import (
     FoundJob,
+    FoundSet,
     counts_text,
     cut_text,
     duration_s,
-    found_job,
+    found_job_or_set,
     holder_text,
     pause_text,
     row_counts,
@@ -36,6 +37,7 @@ from journal.cli.output import (
     use_color,
 )
 from journal.cli.selection import parse_row_number
+from journal.cli.sets import ShownSet
 from journal.cli.shared_options import json_option, option
 from journal.fs import shell
 from journal.history.error_groups import ErrorGroup
@@ -111,7 +113,7 @@ class Shown:
 
 
 @click.command("show", short_help="Show the state of a job, its errors, and what to do next.")
-@found_job
+@found_job_or_set
 @option(
     "--row N row_number",
     "Show all about row N instead: its data, attempts, tracebacks, steps and messages.",
@@ -119,7 +121,7 @@ class Shown:
 )
 @json_option
 @color_option
-def show_command(job: FoundJob, row_number: int | None, json_output: bool) -> None:
+def show_command(job: FoundJob | FoundSet, row_number: int | None, json_output: bool) -> None:
     """Show the state of a job, its speed and errors, and what to do next.
 
     While the job is running, its rate is the number of rows that have ended (are completed, failed
@@ -128,6 +130,8 @@ def show_command(job: FoundJob, row_number: int | None, json_output: bool) -> No
 
     The errors are those of the first 10,000 rows that failed or need a review. If rows are large,
     fewer rows are read. `journal errors` reads all rows that failed or need a review.
+
+    Of a set of shards, the sums are shown, and which shards are absent, open or failed.
 
     The last line is for scripts. It has pairs key=value. The keys and their order never change.
 
@@ -142,13 +146,25 @@ def show_command(job: FoundJob, row_number: int | None, json_output: bool) -> No
         else:
             _echo_lines(_row_lines(history), history.row.status.value)
         return
+    if isinstance(job, FoundSet):
+        of_set = ShownSet(job)
+        if json_output:
+            echo_json(of_set.plain())
+            return
+        _echo_lines(of_set.lines(), of_set.whole.state)
+        _echo_last(_last_line(of_set.whole.job, of_set.whole.state))
+        return
     shown = Shown(job)
     if json_output:
         echo_json(_plain(shown))
         return
     width = terminal_width()
     _echo_lines(_lines(shown, width and max(width, 40)), shown.state)
-    sys.stdout.write(" ".join(f"{key}={value}" for key, value in _last_line(shown).items()) + "\n")
+    _echo_last(_last_line(shown.job, shown.state))
+
+
+def _echo_last(pairs: dict[str, Any]) -> None:
+    sys.stdout.write(" ".join(f"{key}={value}" for key, value in pairs.items()) + "\n")
 
 
 def _echo_lines(lines: Iterable[tuple[str, str]], state: str) -> None:
@@ -393,12 +409,11 @@ def _change_text(event: Event) -> str:
     return shorten(f"{text}: {event.text}" if event.text else text, _MAX_TEXT)
 
 
-def _last_line(shown: Shown) -> dict[str, Any]:
+def _last_line(job: Job, state: str) -> dict[str, Any]:
     """The pairs of the last line. Scripts read them, so keys and order must not change."""
-    job = shown.job
     return {
         "job": job.id,
-        "status": shown.state,
+        "status": state,
         "total": job.total_rows,
         "done": job.done_rows,
         **row_counts(job),

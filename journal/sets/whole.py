@@ -1,0 +1,177 @@
+"""A set as a whole: its shards and their states, and sums over all of them."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from operator import attrgetter
+
+import msgspec
+
+from journal.errors import JobNotFoundError, JournalError, RefusedError
+from journal.history.error_groups import Numbers
+from journal.ids import shard_name, split_shard_name
+from journal.index.summary import job_of
+from journal.model import (
+    InputSeen,
+    Job,
+    JobRow,
+    JobStatus,
+    RowStatus,
+    added_usage,
+    cents_of,
+    millionths,
+)
+from journal.service import JobService
+
+ABSENT, UNREADABLE, INTERRUPTED = "absent", "unreadable", "interrupted"
+# The status of a set is the first of these that a shard has.
+_STATUSES = (
+    *(JobStatus.RUNNING, JobStatus.PAUSED, JobStatus.PENDING),
+    *(JobStatus.FAILED, JobStatus.CANCELLED),
+)
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A shard of a set.
+
+    - ``state``: as :meth:`JobService.get_state`, or "absent" or "unreadable".
+    - ``job``: None if the shard isn't here, or can't be read (``error``).
+    - ``has_other_input``: the shard has seen another input than most rows of the set come from.
+    """
+
+    index: int
+    id: str
+    state: str
+    job: Job | None = None
+    error: str | None = None
+    has_other_input: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether another start would find rows to do. A shard that is running isn't open."""
+        if self.job is None:
+            return self.state == ABSENT
+        if self.state in (JobStatus.RUNNING, JobStatus.CANCELLED):
+            return False
+        return bool(not self.job.status.is_ended or self.job.open_rows or self.has_other_input)
+
+
+class Whole(msgspec.Struct, frozen=True):
+    """A set: its ``parts`` by index, and its job, which is the sum of those that are here."""
+
+    id: str
+    parts: list[Part]
+    job: Job
+
+    @property
+    def state(self) -> str:
+        states = {part.state for part in self.parts}
+        if self.job.status is JobStatus.RUNNING and JobStatus.RUNNING not in states:
+            return INTERRUPTED
+        return self.job.status.value
+
+    @property
+    def jobs(self) -> list[Job]:
+        return [part.job for part in self.parts if part.job is not None]
+
+    def indexes(self, *states: str) -> list[int]:
+        """The indexes of the shards with one of these states."""
+        return [part.index for part in self.parts if part.state in states]
+
+    @property
+    def open_text(self) -> str:
+        """The indexes of the shards that another start would work on, such as ``1-2,5-10``."""
+        return Numbers(part.index for part in self.parts if part.is_open).text(",")
+
+    def check_input(self) -> None:
+        """Raise RefusedError if shards without a key have seen different inputs."""
+        others = [part.id for part in self.parts if part.has_other_input]
+        if others and self.job.shard is not None and self.job.shard.key is None:
+            names = ", ".join(others[:10])
+            raise RefusedError(
+                f"{self.id}: shards have seen different inputs ({names}): without a key, a row may be "
+                "in two shards, or in none; start each of them again with the whole input first"
+            )
+
+
+def look_at_set(service: JobService, set_id: str) -> Whole:
+    """Look at all shards of a set. Raises JobNotFoundError if none is here."""
+    names = {index: name for name, (index, _) in _names(service, set_id)}
+    if not names:
+        raise JobNotFoundError(set_id)
+    count = next(count for _, (_, count) in _names(service, set_id))
+    parts = []
+    for index in range(count):
+        shard_id = f"{set_id}/{shard_name(index, count)}"
+        job, state, error = None, ABSENT, None
+        if index in names:
+            try:
+                with service.store.peek(shard_id).reading() as journal_index:
+                    job = job_of(journal_index)
+                state = service.get_state(job)
+            except JobNotFoundError:
+                pass
+            except JournalError as failed:
+                state, error = UNREADABLE, str(failed)
+        parts.append(Part(index, shard_id, state, job, error))
+    jobs = [part.job for part in parts if part.job is not None]
+    if not jobs:
+        raise JobNotFoundError(set_id)
+    seen = Counter(job.input for job in jobs if job.input is not None)
+    newest = max(seen, key=lambda one: (one.rows, seen[one]), default=None)
+    for part in parts:
+        if part.job is not None and part.job.input not in (None, newest):
+            msgspec.structs.force_setattr(part, "has_other_input", True)
+    return Whole(set_id, parts, _sum_of(set_id, jobs, parts, newest))
+
+
+def _names(service: JobService, set_id: str) -> Iterator[tuple[str, tuple[int, int]]]:
+    for name in sorted(service.store.shards(set_id)):
+        if found := split_shard_name(name):
+            yield name, found
+
+
+def _sum_of(set_id: str, jobs: list[Job], parts: list[Part], seen: InputSeen | None) -> Job:
+    counts = {status: sum(job.count(status) for job in jobs) for status in RowStatus}
+    usage: dict[str, int | float] = {}
+    for job in jobs:
+        usage = added_usage(usage, job.usage)
+    statuses = {job.status for job in jobs}
+    if len(jobs) < len(parts):  # a shard that isn't here has yet to be started
+        statuses.add(JobStatus.PENDING)
+    status = next((each for each in _STATUSES if each in statuses), JobStatus.COMPLETED)
+    total = sum(job.total_rows for job in jobs)
+    if len(jobs) < len(parts) and seen is not None:
+        total = max(total, seen.rows)
+    ends = [job.completed_at for job in jobs if job.completed_at is not None]
+    return msgspec.structs.replace(
+        jobs[0],
+        id=set_id,
+        status=status,
+        total_rows=total,
+        processed_rows=sum(job.processed_rows for job in jobs),
+        counts=counts,
+        total_cost_cents=cents_of(sum(millionths(job.total_cost_cents) for job in jobs)),
+        usage=usage,
+        passes=max(job.passes for job in jobs),
+        repaired=any(job.repaired for job in jobs),
+        hosts=tuple(dict.fromkeys(host for job in jobs for host in job.hosts)),
+        last_run=None,
+        pause=None,
+        input=seen,
+        error_code=next((job.error_code for job in jobs if job.error_code), None),
+        error_message=next((job.error_message for job in jobs if job.error_code), None),
+        created_at=min(job.created_at for job in jobs),
+        started_at=min((job.started_at for job in jobs if job.started_at), default=None),
+        pass_started_at=None,
+        worked_s=sum(job.worked_s for job in jobs),
+        completed_at=max(ends) if status.is_ended and ends else None,
+        updated_at=max(job.updated_at for job in jobs),
+    )
+
+
+def merged_rows(rows: Iterable[Iterable[JobRow]]) -> Iterator[JobRow]:
+    """Merge the rows of shards, each in ascending order of their numbers."""
+    return heapq.merge(*rows, key=attrgetter("row_number"))

@@ -1,0 +1,206 @@
+"""What commands say and do about a set of shards."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.commands import journal as command
+
+import journal
+from journal import Fail, JobService
+from journal.sets.choice import RESTARTS, VARIABLES
+from journal.sets.whole import look_at_set
+
+COUNT = 4
+ORDERS = [{"id": f"a{n}", "n": n} for n in range(1, 21)]
+
+
+@pytest.fixture(autouse=True)
+def in_a_directory_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*RESTARTS, *(name for names in VARIABLES for name in names)):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def run(index: int, rows: Any = ORDERS, *, key: str | None = "id", bad: int = 0) -> None:
+    def handle(row: journal.JobRow) -> int:
+        if row.data["n"] == bad:
+            raise Fail("Bad", "no such order")
+        return int(row.data["n"])
+
+    with journal.open_job("jobs/ship", rows, key=key, shard=(index, COUNT)) as job:
+        job.run(handle, progress=False)
+
+
+@pytest.fixture
+def ship() -> str:
+    """A set whose row with the order 5 has failed."""
+    for index in range(COUNT):
+        run(index, bad=5)
+    return "ship"
+
+
+def number_of(order: int) -> int:
+    rows = json.loads(command("rows", "ship", "--json").stdout)
+    return next(int(row["row_number"]) for row in rows if row["data"]["n"] == order)
+
+
+def states() -> list[str]:
+    return [shard["state"] for shard in json.loads(command("shards", "ship", "--json").stdout)]
+
+
+def test_a_set_is_one_line_of_the_list_and_one_job_to_look_at(ship: str) -> None:
+    with JobService("jobs") as service:
+        service.create_job("Other", job_id="other")
+    listed = json.loads(command("list", "--json").stdout)
+    assert [(job["id"], job["total_rows"], job["failed_rows"]) for job in listed] == [
+        ("other", 0, 0),
+        (ship, 20, 1),
+    ]
+    assert command("list", "--status", "failed", "--csv").stdout.count("\n") == 2
+    assert command("list", "--name", "Oth*", "--csv").stdout.count("\n") == 2
+    shown = command("show", ship).stdout
+    index = (number_of(5) - 1) % COUNT
+    assert f"shards      3 of 4 completed; 1 failed ({index})\n" in shown
+    assert f"1 x Bad: row {number_of(5)}: no such order\n" in shown
+    assert shown.endswith(
+        "job=ship status=failed total=20 done=19 completed=19 failed=1 needs_review=0 skipped=0 "
+        "processing=0 pending=0 cost_cents=0\n"
+    )
+    assert json.loads(command("show", ship, "--json").stdout)["open"] == ""
+    row = json.loads(command("show", ship, "--row", str(number_of(5)), "--json").stdout)
+    assert row["row"]["error_code"] == "Bad"
+
+
+def test_the_rows_and_errors_of_a_set_are_those_of_all_its_shards(ship: str) -> None:
+    rows = json.loads(command("rows", ship, "--json").stdout)
+    numbers = [row["row_number"] for row in rows]
+    assert numbers == sorted(numbers)
+    assert {row["data"]["n"] for row in rows} == set(range(1, 21))
+    (group,) = json.loads(command("errors", ship, "--json").stdout)
+    assert (group["code"], group["count"], group["rows"]) == ("Bad", 1, str(number_of(5)))
+    (group,) = json.loads(command("errors", ship, "--attempts", "--json").stdout)
+    assert group["rows"] == str(number_of(5))
+    assert command("rows", ship, "--row", "999").returncode == 4
+    assert command("rows", ship, "--error-code", "X").stderr.count("no row has code 'X'") == 1
+
+
+def test_the_log_of_a_set_is_in_the_order_of_time(ship: str) -> None:
+    events = json.loads(command("log", ship, "-n", "all", "--json").stdout)
+    times = [event["at"] for event in events]
+    assert times == sorted(times)
+    assert sum(event["kind"] == "created" for event in events) == COUNT
+    last = json.loads(command("log", ship, "-n", "7", "--json").stdout)
+    assert [event["at"] for event in last] == times[-7:]
+    assert command("log", ship, "-f").returncode == 2
+
+
+def test_what_is_missing_is_printed_as_the_array_of_a_scheduler(ship: str) -> None:
+    assert command("shards", ship, "--open").stdout == ""
+    for index in (0, 1, 3):
+        shutil.rmtree(Path("jobs", ship, f"{index:03}-of-004"))
+    assert states() == ["absent", "absent", states()[2], "absent"]
+    assert command("shards", ship, "--open").stdout == "0-1,3\n"
+    with JobService("jobs") as service:
+        whole = look_at_set(service, ship)
+    assert (whole.job.total_rows, whole.job.status) == (20, "pending")
+    run(0, [*ORDERS, {"id": "b", "n": 21}])
+    listed = json.loads(command("shards", ship, "--json", "--open").stdout)
+    assert [(shard["index"], shard["has_other_input"]) for shard in listed] == [
+        (1, False),
+        (2, True),
+        (3, False),
+    ]
+
+
+def test_rows_are_settled_in_the_shards_that_have_them(ship: str) -> None:
+    retried = command("retry", ship)
+    assert (retried.returncode, retried.stdout) == (0, "1\n")
+    index = (number_of(5) - 1) % COUNT
+    assert command("shards", ship, "--open").stdout == f"{index}\n"
+    numbers = ",".join(str(number_of(order)) for order in (5, 6, 7))
+    refused = command("redo", ship, "--row", numbers, "--yes")
+    assert refused.returncode == 4
+    assert states().count("completed") == COUNT - 1
+    assert command("skip", ship, "--row", str(number_of(5))).stdout == "1\n"
+    redone = command("redo", ship, "--row", numbers, "--yes")
+    assert (redone.returncode, redone.stdout) == (0, "3\n")
+    assert command("skip", ship, "--where", "n>18").stdout == "0\n"
+    for index in range(COUNT):
+        run(index)
+    assert states() == ["completed"] * COUNT
+
+
+def test_a_review_in_a_set_is_resolved(ship: str) -> None:
+    with JobService("jobs") as service:
+        service.redo_row(row_id := f"ship:{number_of(7)}")
+        service.start_row(row_id)
+        service.review_row(row_id, "Doubt", "?")
+    row = ("--row", str(number_of(7)))
+    done = command("resolve", ship, *row, "--completed", "--tracking-number", "T")
+    assert (done.returncode, done.stdout) == (0, "1\n")
+    with JobService("jobs") as service:
+        settled = service.get_row(row_id)
+    assert settled is not None
+    assert (settled.status, settled.tracking_number) == ("completed", "T")
+
+
+def test_a_set_is_exported_in_the_order_of_its_input(ship: str) -> None:
+    more = [{"id": "b", "n": 0}, *reversed(ORDERS), {"id": "c", "n": 21}]
+    for index in range(COUNT):
+        run(index, more)
+    assert command("export", ship, "out.csv").returncode == 0
+    with open("out.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    # The new row came first in an input, at the place of order 1.
+    assert [int(row["n"]) for row in rows if row["id"][0] == "a"] == list(range(1, 21))
+    assert [row["id"] for row in rows if row["place"] == "1"] in (["a1", "b"], ["b", "a1"])
+    assert rows[-1]["id"] == "c"
+    plain = command("export", ship, "-", "--columns", "n", "--data-only", "--format", "jsonl")
+    assert [json.loads(line)["n"] for line in plain.stdout.splitlines()] == [
+        int(row["n"]) for row in rows
+    ]
+    attempts = command("export", ship, "-", "--attempts").stdout
+    assert attempts.count("\n") == 1 + 22
+
+
+def test_an_export_names_absent_shards_and_refuses_different_inputs_without_a_key() -> None:
+    for index in range(3):
+        run(index, key=None)
+    exported = command("export", "ship", "-")
+    assert exported.returncode == 0
+    assert "1 shard of 4 are missing, which aren't here: 3" in exported.stderr
+    run(3, [*ORDERS, {"id": "b", "n": 21}], key=None)
+    refused = command("export", "ship", "-")
+    assert refused.returncode == 4
+    assert "ship/000-of-004, ship/001-of-004, ship/002-of-004" in refused.stderr
+    for index in range(3):
+        run(index, [*ORDERS, {"id": "b", "n": 21}], key=None)
+    lines = command("export", "ship", "-", "--columns", "n").stdout.split()
+    assert lines[1:] == [str(n) for n in range(1, 22)]
+
+
+def test_all_shards_are_verified_and_exported_with_the_other_jobs(ship: str) -> None:
+    with JobService("jobs") as service:
+        service.create_job("Other", job_id="other", row_data=[{"data": {"n": 1}}])
+    assert command("verify", ship).stdout.count("ok ") == COUNT
+    assert command("verify", "--all").stdout.count("ok ") == COUNT + 1
+    assert command("export", "--all", "-", "--columns", "n").stdout.count("\n") == 22
+    path = Path("jobs", ship, "001-of-004", "journal.jsonl")
+    path.write_bytes(path.read_bytes().replace(b"completed", b"completes", 1))
+    assert command("verify", ship).returncode == 6
+    assert states()[1] == "unreadable"
+    assert "unreadable" in command("show", ship).stdout
+
+
+@pytest.mark.parametrize("name", ["pause", "resume", "cancel", "pack", "delete", "repair"])
+def test_a_command_that_takes_one_shard_says_so(ship: str, name: str) -> None:
+    refused = command(name, ship)
+    assert refused.returncode == 4
+    assert f"`journal {name}` takes one of them, such as ship/" in refused.stderr
+    assert command("shards", "ship/000-of-004").returncode == 4
