@@ -80,7 +80,7 @@ class Slurm:
     """Starts Slurm's daemons on entering, and ends them and all tasks on leaving.
 
     ``cpus`` is how many tasks run at once; the real number of CPUs doesn't matter. All files are in
-    a temporary directory, which is removed at the end. The daemons end with this process, too.
+    a temporary directory, which is removed at the end. If this process is killed, the daemons end.
     """
 
     def __init__(self, cpus: int = 8) -> None:

@@ -115,6 +115,7 @@ def test_the_page_of_exceptions_has_each_exit_code() -> None:
     ("word", "topic"),
     [
         ("dask", "executors"),
+        ("slurm", "clusters"),
         ("JobLockedError", "exceptions"),
         ("SEAL", "format"),
         ("5", "exceptions"),

@@ -27,6 +27,7 @@ TOPICS = {
     "llm": "calls of language models: costs, throttling, answers of no use",
     "executors": "handlers in other processes, and on other machines with dask",
     "shards": "one input on many machines: array jobs, sets of shards",
+    "clusters": "one job as an array of tasks: Slurm, Kubernetes, AWS Batch, dask, Parsl",
     "moving": "copies of a job: pack, pull, merge",
     "damage": "what to do about a damaged journal, and what repair keeps",
     "history": "events and log records",
